@@ -1,0 +1,110 @@
+"""Multi-head latent attention: keys and values of all heads are read from one small latent vector per token.
+
+Two forms of the same function. *Naive*: the latents are expanded to keys and values (fewer operations per query-key
+pair, for many queries at once). *Absorbed*: the expansion is moved into the query and the output, and the latents
+themselves are keys and values (nothing is expanded, for one query at a time).
+
+Shape suffixes: B batch, T new positions, S positions so far, D model width, H heads, N content (nope) head width,
+R position (rope) head width, Q = N + R, V value head width, C key-value latent width.
+
+Source: DeepSeek-V2 report (arXiv 2405.04434), section 2.1; DeepSeek-V3 report, section 2.1.1.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from model.network.cache import LatentCache
+from model.network.config import ModelConfig
+from model.network.layers import rotate
+from model.network.tape import Tape
+
+# The released code builds these two norms without the configured epsilon.
+BOTTLENECK_NORM_EPS = 1e-6
+
+
+class Attention(nn.Module):
+    """One layer's attention; position enters through the R rotated channels only."""
+
+    def __init__(self, config: ModelConfig, layer: int) -> None:
+        super().__init__()
+        self.config, self.layer = config, layer
+        self.scale = config.query_head_dim**-0.5 * (config.yarn.softmax_scale if config.yarn else 1.0)
+        hidden, heads, bias = config.hidden_size, config.num_heads, config.attention_bias
+        if config.q_lora_rank is None:
+            self.query = nn.Linear(hidden, heads * config.query_head_dim, bias=False)
+        else:
+            self.query_down = nn.Linear(hidden, config.q_lora_rank, bias=bias)
+            self.query_norm = nn.RMSNorm(config.q_lora_rank, eps=BOTTLENECK_NORM_EPS)
+            self.query_up = nn.Linear(config.q_lora_rank, heads * config.query_head_dim, bias=False)
+        self.kv_down = nn.Linear(hidden, config.kv_lora_rank + config.rope_head_dim, bias=bias)
+        self.kv_norm = nn.RMSNorm(config.kv_lora_rank, eps=BOTTLENECK_NORM_EPS)
+        self.kv_up = nn.Linear(config.kv_lora_rank, heads * (config.nope_head_dim + config.value_head_dim), bias=False)
+        self.output = nn.Linear(heads * config.value_head_dim, hidden, bias=bias)
+
+    def forward(
+        self, x_BTD: Tensor, rotations_TR: Tensor, cache: LatentCache | None = None, tape: Tape | None = None
+    ) -> Tensor:
+        """Attend from the new positions to all positions so far, [B, T, D]."""
+        content_BTHN, position_BTHR, latent_BTC = self.project(x_BTD, rotations_TR)
+        latent_BSC = latent_BTC if cache is None else cache.extend(self.layer, latent_BTC)
+        one_at_a_time = x_BTD.shape[1] == 1 and cache is not None
+        attend = self._absorbed if one_at_a_time else self._naive
+        return self.output(attend(content_BTHN, position_BTHR, latent_BSC, tape))
+
+    def project(self, x_BTD: Tensor, rotations_TR: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Content and rotated position part of the queries, and the latents to remember, [B, T, C + R]."""
+        config = self.config
+        if config.q_lora_rank is None:
+            query_BTX = self.query(x_BTD)
+        else:
+            query_BTX = self.query_up(self.query_norm(self.query_down(x_BTD)))
+        query_BTHQ = query_BTX.unflatten(-1, (config.num_heads, -1))
+        content_BTHN, position_BTHR = query_BTHQ.split([config.nope_head_dim, config.rope_head_dim], dim=-1)
+        raw_BTC, key_BTR = self.kv_down(x_BTD).split([config.kv_lora_rank, config.rope_head_dim], dim=-1)
+        rotated = rotate(torch.cat([position_BTHR, key_BTR.unsqueeze(2)], dim=2), rotations_TR)
+        latent_BTC = torch.cat([self.kv_norm(raw_BTC), rotated[:, :, -1]], dim=-1)
+        return content_BTHN, rotated[:, :, :-1], latent_BTC
+
+    def expand(self, latent_BSC: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys [B, H, S, Q] and values [B, H, S, V] of all heads; the position key is the same in every head."""
+        config = self.config
+        compressed_BSC, position_BSR = latent_BSC.split([config.kv_lora_rank, config.rope_head_dim], dim=-1)
+        expanded_BHSX = self.kv_up(compressed_BSC).unflatten(-1, (config.num_heads, -1)).transpose(1, 2)
+        content_BHSN, value_BHSV = expanded_BHSX.split([config.nope_head_dim, config.value_head_dim], dim=-1)
+        shared_BHSR = position_BSR.unsqueeze(1).expand(-1, config.num_heads, -1, -1)
+        return torch.cat([content_BHSN, shared_BHSR], dim=-1), value_BHSV
+
+    def _naive(self, content_BTHN: Tensor, position_BTHR: Tensor, latent_BSC: Tensor, tape: Tape | None) -> Tensor:
+        query_BHTQ = torch.cat([content_BTHN, position_BTHR], dim=-1).transpose(1, 2)
+        key_BHSQ, value_BHSV = self.expand(latent_BSC)
+        if tape is not None:
+            tape.attention(self.layer, query_BHTQ, key_BHSQ, self.scale)
+        # Only equally wide keys and values reach the fused kernel on the CPU: the values are filled up with zeros.
+        width = self.config.value_head_dim
+        padded_BHSQ = F.pad(value_BHSV, (0, max(0, self.config.query_head_dim - width)))
+        fresh = query_BHTQ.shape[2] == key_BHSQ.shape[2]
+        mask_TS = None if fresh else causal_mask(query_BHTQ.shape[2], key_BHSQ.shape[2], query_BHTQ.device)
+        mixed_BHTV = F.scaled_dot_product_attention(
+            query_BHTQ, key_BHSQ, padded_BHSQ, attn_mask=mask_TS, is_causal=fresh, scale=self.scale
+        )
+        return mixed_BHTV[..., :width].transpose(1, 2).flatten(2)
+
+    def _absorbed(self, content_BTHN: Tensor, position_BTHR: Tensor, latent_BSC: Tensor, tape: Tape | None) -> Tensor:
+        config = self.config
+        up_HXC = self.kv_up.weight.view(config.num_heads, -1, config.kv_lora_rank)
+        key_up_HNC, value_up_HVC = up_HXC.split([config.nope_head_dim, config.value_head_dim], dim=1)
+        content_HTC = torch.bmm(content_BTHN[0].transpose(0, 1), key_up_HNC)
+        query_HTC = torch.cat([content_HTC, position_BTHR[0].transpose(0, 1)], dim=-1)
+        if tape is not None:
+            tape.attention(self.layer, query_HTC[None], latent_BSC[:, None], self.scale)
+        scores_HTS = (query_HTC @ latent_BSC[0].T).float() * self.scale
+        weights_HTS = scores_HTS.softmax(-1).to(latent_BSC.dtype)
+        mixed_HTC = weights_HTS @ latent_BSC[0, :, : config.kv_lora_rank]
+        return torch.bmm(mixed_HTC, value_up_HVC.mT).transpose(0, 1).flatten(1)[None]
+
+
+def causal_mask(num_queries: int, num_keys: int, device: torch.device) -> Tensor:
+    """True where a query may look, [T, S]: the last query sees every key, the one before it all but one."""
+    ones_TS = torch.ones(num_queries, num_keys, dtype=torch.bool, device=device)
+    return ones_TS.tril(num_keys - num_queries)

@@ -1,0 +1,44 @@
+"""What a run remembers of the tokens it has seen: one latent vector per token and layer (multi-head latent attention).
+
+A cache belongs to one run and is passed to `forward`; the model itself never changes.
+
+Shape suffixes: B batch, S cached positions, C key-value latent width, R rope head width.
+"""
+
+import torch
+from torch import Tensor
+
+from model.network.config import ModelConfig
+
+
+class LatentCache:
+    """Normalised latent and rotated position key of every token, side by side: C + R values per token and layer."""
+
+    def __init__(self, config: ModelConfig, capacity: int, device: torch.device, dtype: torch.dtype) -> None:
+        """Room for `capacity` tokens of one sequence."""
+        width = config.kv_lora_rank + config.rope_head_dim
+        self.length = 0
+        self.latents = torch.empty(config.num_layers, 1, capacity, width, device=device, dtype=dtype)
+
+    @property
+    def capacity(self) -> int:
+        """Tokens that fit."""
+        return self.latents.shape[2]
+
+    def extend(self, layer: int, latent_BTC: Tensor) -> Tensor:
+        """Store the new tokens' latents [1, T, C + R] of a layer and return all of them, [1, S, C + R]."""
+        end = self.length + latent_BTC.shape[1]
+        if end > self.capacity:
+            raise ValueError(f"the cache holds {self.capacity} tokens, not {end}")
+        cached = self.latents[layer]
+        cached[:, self.length : end] = latent_BTC
+        return cached[:, :end]
+
+    def advance(self, num_tokens: int) -> None:
+        """Count the tokens of a finished forward pass, after every layer has stored its latents."""
+        self.length += num_tokens
+
+    @property
+    def bytes_per_token(self) -> int:
+        """Bytes that one more token costs, over all layers."""
+        return self.latents.shape[0] * self.latents.shape[3] * self.latents.element_size()

@@ -1,0 +1,76 @@
+"""The plain parts of a block: rotary position embedding with YaRN, and the SwiGLU feed-forward.
+
+Shape suffixes: B batch, T position, H heads, R rope head width, D model width, F feed-forward width.
+
+Source: DeepSeek-V3 report (arXiv 2412.19437), section 2.1; YaRN (arXiv 2309.00071).
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from model.network.config import ModelConfig, Yarn
+
+
+class RotaryTable(nn.Module):
+    """Rotation angles of the position part of queries and keys."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.scale = config.yarn.rotation_scale if config.yarn else 1.0
+        frequencies = rotary_frequencies(config.rope_head_dim, config.rope_theta, config.yarn)
+        self.register_buffer("frequencies", frequencies, persistent=False)
+
+    def forward(self, start: int, end: int) -> Tensor:
+        """Unit rotations, as complex numbers [end - start, R / 2], for the positions from start to end."""
+        positions_T = torch.arange(start, end, device=self.frequencies.device, dtype=torch.float32)
+        angles_TR = torch.outer(positions_T, self.frequencies)
+        return torch.polar(torch.full_like(angles_TR, self.scale), angles_TR)
+
+
+def rotary_frequencies(rope_head_dim: int, theta: float, yarn: Yarn | None) -> Tensor:
+    """Radians per position of each pair of channels, [R / 2], fp32.
+
+    With YaRN, pairs that turn more than `beta_fast` times over the original context keep their speed, those that turn
+    less than `beta_slow` times are slowed by `factor`, and a linear ramp joins the two.
+    """
+    exponents = torch.arange(0, rope_head_dim, 2, dtype=torch.float64) / rope_head_dim
+    frequencies = theta**-exponents
+    if yarn is None:
+        return frequencies.float()
+
+    def pair_turning(turns: float) -> float:
+        return rope_head_dim * math.log(yarn.original_max_positions / (turns * 2 * math.pi)) / (2 * math.log(theta))
+
+    low = max(math.floor(pair_turning(yarn.beta_fast)), 0)
+    high = min(math.ceil(pair_turning(yarn.beta_slow)), rope_head_dim - 1)
+    pairs = torch.arange(rope_head_dim // 2, dtype=torch.float64)
+    ramp = ((pairs - low) / max(high - low, 1e-3)).clamp(0, 1)
+    return (frequencies * (1 - ramp) + frequencies / yarn.factor * ramp).float()
+
+
+def rotate(x_BTHR: Tensor, rotations_TR: Tensor) -> Tensor:
+    """Turn adjacent channel pairs (0, 1), (2, 3), ... by their angle, in fp32; the layout stays interleaved."""
+    pairs = torch.view_as_complex(x_BTHR.float().unflatten(-1, (-1, 2)))
+    turned = pairs * rotations_TR[:, None]
+    return torch.view_as_real(turned).flatten(-2).to(x_BTHR.dtype)
+
+
+class FeedForward(nn.Module):
+    """SwiGLU: down(silu(gate x) * up x). Gate and up are one matrix, gate rows first, so that one product serves both."""
+
+    def __init__(self, hidden_size: int, width: int) -> None:
+        super().__init__()
+        self.gate_up = nn.Linear(hidden_size, 2 * width, bias=False)
+        self.down = nn.Linear(width, hidden_size, bias=False)
+
+    def forward(self, x_BTD: Tensor) -> Tensor:
+        return self.down(swiglu(self.gate_up(x_BTD)))
+
+
+def swiglu(gate_up: Tensor) -> Tensor:
+    """silu(first half) * second half along the last axis."""
+    gate, up = gate_up.chunk(2, dim=-1)
+    return F.silu(gate) * up

@@ -1,0 +1,154 @@
+"""The mixture of experts of DeepSeek-V3: a router that decides, experts that compute, a shared expert for every token.
+
+The router returns its whole decision, so that what is shown is what was computed and nothing is computed twice.
+
+Shape suffixes: T tokens (batch and positions flattened), D model width, E experts, G groups, K selected experts,
+I expert width, N rows (a row is one token at one of its experts).
+
+Source: DeepSeek-V3 report (arXiv 2412.19437), equations 12 to 16 and section 2.1.2; the released model adds the factor
+`routed_scale`, which the equations lack.
+"""
+
+import math
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from model.network.config import ModelConfig
+from model.network.edit import LayerEdit
+from model.network.layers import FeedForward, swiglu
+from model.network.tape import Tape
+
+NEVER = -math.inf
+ALWAYS = math.inf
+
+
+class Routing(NamedTuple):
+    """One layer's routing decision, everything in fp32 but ids and masks."""
+
+    scores_TE: Tensor  # affinity: sigmoid of the logit, before the bias
+    group_scores_TG: Tensor  # sum of a group's two best biased scores
+    kept_groups_TG: Tensor  # bool
+    expert_ids_TK: Tensor  # int64, best biased score first
+    weights_TK: Tensor  # as applied: normalised and scaled
+
+
+class Router(nn.Module):
+    """Sigmoid gate with a bias that enters the selection only, and group-limited top-k."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.weight = nn.Parameter(torch.empty(config.num_experts, config.hidden_size))
+        self.register_buffer("expert_bias", torch.zeros(config.num_experts, dtype=torch.float32))
+
+    def forward(self, x_TD: Tensor, edit: LayerEdit | None = None) -> Routing:
+        """Choose top-k experts per token and weigh them.
+
+        The gate is computed in fp32 whatever the dtype of the model, also under autocast: a rounded score flips choices.
+        """
+        with torch.autocast(x_TD.device.type, enabled=False):
+            scores_TE = F.linear(x_TD.float(), self.weight.float()).sigmoid()
+        with torch.no_grad():
+            biased_TE = scores_TE if edit and not edit.use_bias else scores_TE + self.expert_bias
+            if edit:
+                biased_TE = biased_TE.masked_fill(edit.knocked_out_E, NEVER)
+            group_scores_TG, kept_TG = self._choose_groups(biased_TE, edit)
+            choice_TGE = biased_TE.unflatten(-1, (self.config.num_groups, -1)).masked_fill(~kept_TG[..., None], NEVER)
+            choice_TE = choice_TGE.flatten(1)
+            if edit:
+                choice_TE = choice_TE.masked_fill(edit.forced_E, ALWAYS)
+            expert_ids_TK = choice_TE.topk(edit.top_k if edit else self.config.top_k, dim=-1).indices
+        weights_TK = self._weigh(scores_TE.gather(-1, expert_ids_TK))
+        if edit:
+            weights_TK = weights_TK.masked_fill(edit.knocked_out_E[expert_ids_TK], 0.0)
+        return Routing(scores_TE, group_scores_TG, kept_TG, expert_ids_TK, weights_TK)
+
+    def _choose_groups(self, biased_TE: Tensor, edit: LayerEdit | None) -> tuple[Tensor, Tensor]:
+        """Score each group by its best two experts and keep the best groups."""
+        config = self.config
+        best_two_TG2 = biased_TE.unflatten(-1, (config.num_groups, -1)).topk(2, dim=-1).values
+        if edit:  # the second best of a group with one survivor is minus infinity and must not hide the first
+            second_TG = best_two_TG2[..., 1]
+            best_two_TG2 = torch.stack([best_two_TG2[..., 0], second_TG.masked_fill(second_TG == NEVER, 0.0)], dim=-1)
+        scores_TG = best_two_TG2.sum(-1)
+        if config.num_kept_groups == config.num_groups or (edit and not edit.limit_groups):
+            return scores_TG, torch.ones_like(scores_TG, dtype=torch.bool)
+        ranking_TG = scores_TG
+        if edit:
+            ranking_TG = ranking_TG.masked_fill(edit.forced_E.view(config.num_groups, -1).any(-1), ALWAYS)
+        kept_ids = ranking_TG.topk(config.num_kept_groups, dim=-1, sorted=False).indices
+        return scores_TG, torch.zeros_like(scores_TG, dtype=torch.bool).scatter_(-1, kept_ids, True)
+
+    def _weigh(self, scores_TK: Tensor) -> Tensor:
+        if self.config.normalise_weights:
+            scores_TK = scores_TK / (scores_TK.sum(-1, keepdim=True) + 1e-20)
+        return scores_TK * self.config.routed_scale
+
+
+class Experts(nn.Module):
+    """The routed experts' weights, stacked; a token pays for the experts it was sent to and no others."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        experts, hidden, width = config.num_experts, config.hidden_size, config.expert_width
+        self.gate_up = nn.Parameter(torch.empty(experts, 2 * width, hidden))  # gate rows first
+        self.down = nn.Parameter(torch.empty(experts, hidden, width))
+
+    def forward(self, x_TD: Tensor, expert_ids_TK: Tensor, weights_TK: Tensor) -> Tensor:
+        """Weighted sum of each token's experts, [T, D]."""
+        order_N = expert_ids_TK.flatten().argsort(stable=True)  # rows of one expert side by side
+        token_N = order_N // expert_ids_TK.shape[1]
+        counts_E = torch.bincount(expert_ids_TK.flatten(), minlength=len(self.gate_up))
+        apply = self._padded if self.training else self._grouped
+        y_ND = apply(x_TD[token_N], counts_E) * weights_TK.flatten()[order_N, None].to(x_TD.dtype)
+        return torch.zeros_like(x_TD).index_add(0, token_N, y_ND.to(x_TD.dtype))
+
+    def _grouped(self, x_ND: Tensor, counts_E: Tensor) -> Tensor:
+        """One pair of products for each expert that was hit."""
+        counts = counts_E.tolist()
+        parts = [
+            F.linear(swiglu(F.linear(rows_ND, self.gate_up[expert])), self.down[expert])
+            for expert, rows_ND in enumerate(x_ND.split(counts))
+            if counts[expert]
+        ]
+        return torch.cat(parts)
+
+    def _padded(self, x_ND: Tensor, counts_E: Tensor) -> Tensor:
+        """All experts in two batched products over equally many rows, filled up with zeros.
+
+        For training: its backward pass is two batched products as well, and the number of rows is rounded up so that
+        few distinct shapes occur (CPU libraries compile a kernel per shape).
+        """
+        num_experts, device = len(counts_E), x_ND.device
+        capacity = -(-int(counts_E.max()) // 128) * 128
+        starts_E = counts_E.cumsum(0) - counts_E
+        expert_N = torch.repeat_interleave(torch.arange(num_experts, device=device), counts_E)
+        slot_N = expert_N * capacity + torch.arange(len(x_ND), device=device) - starts_E[expert_N]
+        padded_EXD = x_ND.new_zeros(num_experts * capacity, x_ND.shape[1]).index_copy(0, slot_N, x_ND)
+        inner_EXI = swiglu(torch.bmm(padded_EXD.view(num_experts, capacity, -1), self.gate_up.mT))
+        return torch.bmm(inner_EXI, self.down.mT).flatten(0, 1)[slot_N]
+
+
+class MixtureOfExperts(nn.Module):
+    """Shared experts, applied to every token, plus the routed experts that the router chose."""
+
+    def __init__(self, config: ModelConfig, layer: int) -> None:
+        super().__init__()
+        self.layer = layer
+        self.router = Router(config)
+        self.experts = Experts(config)
+        shared_width = config.num_shared_experts * config.expert_width
+        self.shared = FeedForward(config.hidden_size, shared_width) if shared_width else None
+
+    def forward(self, x_BTD: Tensor, tape: Tape | None = None, edit: LayerEdit | None = None) -> Tensor:
+        x_TD = x_BTD.flatten(0, 1)
+        routing = self.router(x_TD, edit)
+        if tape is not None:
+            tape.routing(self.layer, routing)
+        y_TD = self.experts(x_TD, routing.expert_ids_TK, routing.weights_TK)
+        if self.shared is not None:
+            y_TD = y_TD + self.shared(x_TD)
+        return y_TD.view_as(x_BTD)

@@ -1,0 +1,31 @@
+"""Where the network's probe points write.
+
+A tape is made for one run and passed to `forward`. Each probe point is one line that hands over a local which exists
+anyway; the network computes nothing for it, and what it computes never depends on whether a tape is there. A tape keeps
+tensors on their device: moving them to the host is the recorder's work, once per step.
+
+Shape suffixes: B batch, T new positions, S positions so far, H heads, Q query head width, D model width, V vocabulary.
+"""
+
+from typing import TYPE_CHECKING, Protocol
+
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from model.network.moe import Routing
+
+
+class Tape(Protocol):
+    """What a run or a training step may want to see of a forward pass."""
+
+    def layer_input(self, layer: int, residual_BTD: Tensor) -> None:
+        """The residual stream as it enters a layer."""
+
+    def layer_output(self, layer: int, residual_BTD: Tensor) -> None:
+        """The residual stream as it leaves a layer."""
+
+    def attention(self, layer: int, query_BHTQ: Tensor, key_BHSQ: Tensor, scale: float) -> None:
+        """Queries and keys of a layer; the keys may have one head that all queries share (absorbed form)."""
+
+    def routing(self, layer: int, routing: "Routing") -> None:
+        """The router's whole decision in a layer, batch and positions flattened into one axis."""
