@@ -1,0 +1,172 @@
+"""A model folder in the Hugging Face layout, read without trusting it.
+
+Only JSON and safetensors are read; a pickled weight file is refused, because reading one can run code. Shard names come
+from the index and must be plain file names, and a link may not lead out of the folder (except inside a hub cache, from
+a snapshot to its own repository's blobs). Whatever is wrong becomes one `CheckpointError` line that names the file or
+tensor.
+
+This file knows nothing of the model: which tensors there must be is in `weights.py`.
+"""
+
+import hashlib
+import os
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+from model.checkpoint.header import (
+    PICKLE_SUFFIXES,
+    READABLE_DTYPES,
+    CheckpointError,
+    StoredTensor,
+    first_line,
+    pickle_refusal,
+    read_header,
+    read_json,
+    unsupported_dtype,
+)
+
+CONFIG_NAME = "config.json"
+SINGLE_NAME = "model.safetensors"
+INDEX_NAME = "model.safetensors.index.json"
+
+_HASH_BLOCK_BYTES = 1 << 22
+
+
+class ModelFolder:
+    """An opened model folder: its `config.json`, the list of its tensors, and each tensor on request.
+
+    Opening reads the configuration, the index and the headers only. Files stay open until `close`, or the end of a
+    `with` block.
+
+    Attributes:
+        path: The folder as it was given.
+        config: The object in `config.json`.
+        tensors: Every stored tensor by its published name.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        """Open the folder.
+
+        Raises:
+            CheckpointError: the folder, its configuration, its index or a header cannot be used.
+        """
+        self.path = Path(path)
+        if not self.path.is_dir():
+            raise CheckpointError(f"{self.path} is not a folder; give one that holds {CONFIG_NAME} and {SINGLE_NAME}")
+        self.config = read_json(self._find(CONFIG_NAME))
+        self._handles: dict[Path, Any] = {}
+        self.tensors: Mapping[str, StoredTensor] = self._list_tensors()
+
+    def __enter__(self) -> "ModelFolder":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the opened weight files."""
+        self._handles.clear()
+
+    @property
+    def weight_files(self) -> tuple[Path, ...]:
+        """The weight files that are in use, by name."""
+        return tuple(sorted({tensor.file for tensor in self.tensors.values()}))
+
+    def sha256(self) -> str:
+        """SHA-256 of the weight files' bytes, in the order of their names (of several: of their concatenation)."""
+        digest = hashlib.sha256()
+        for name in sorted(self._file_names):
+            with self._find(name).open("rb") as file:
+                while block := file.read(_HASH_BLOCK_BYTES):
+                    digest.update(block)
+        return digest.hexdigest()
+
+    def read(self, name: str) -> torch.Tensor:
+        """One tensor, on the CPU, in its stored dtype, of its stored shape; mapped from the file, not yet copied.
+
+        Raises:
+            CheckpointError: the folder has no such tensor, or its dtype is not supported.
+        """
+        if name not in self.tensors:
+            raise CheckpointError(f"{self.path} has no tensor {name}")
+        stored = self.tensors[name]
+        if stored.dtype not in READABLE_DTYPES:
+            raise CheckpointError(unsupported_dtype(stored))
+        try:
+            return self._open(stored.file).get_tensor(name)
+        except (SafetensorError, OSError, ValueError, RuntimeError) as error:
+            raise CheckpointError(f"{stored.file}: tensor {name} cannot be read ({first_line(error)})") from None
+
+    def _open(self, file: Path) -> Any:  # noqa: ANN401 - the library's class has no public type
+        if file not in self._handles:
+            self._handles[file] = safe_open(file, framework="pt", device="cpu")
+        return self._handles[file]
+
+    def _find(self, name: str) -> Path:
+        return find_file(self.path, name)
+
+    def _list_tensors(self) -> dict[str, StoredTensor]:
+        if os.path.lexists(self.path / SINGLE_NAME):
+            self._file_names = (SINGLE_NAME,)
+            return read_header(self._find(SINGLE_NAME))
+        if os.path.lexists(self.path / INDEX_NAME):
+            return self._list_shards(_read_weight_map(self._find(INDEX_NAME)))
+        raise CheckpointError(self._no_weights())
+
+    def _list_shards(self, weight_map: Mapping[str, str]) -> dict[str, StoredTensor]:
+        self._file_names = tuple(sorted(set(weight_map.values())))
+        headers = {file_name: read_header(self._find(file_name)) for file_name in self._file_names}
+        for name, file_name in weight_map.items():
+            if name not in headers[file_name]:
+                raise CheckpointError(f"{self.path / INDEX_NAME} places {name} in {file_name}, which does not hold it")
+        return {name: headers[file_name][name] for name, file_name in weight_map.items()}
+
+    def _no_weights(self) -> str:
+        pickled = sorted(file.name for file in self.path.iterdir() if file.suffix in PICKLE_SUFFIXES)
+        if pickled:
+            return f"{self.path} holds {pickle_refusal(pickled[0])}"
+        return f"{self.path} holds neither {SINGLE_NAME} nor {INDEX_NAME}"
+
+
+def find_file(folder: Path, name: str) -> Path:
+    """The path of the ordinary file `name` directly in `folder`.
+
+    Raises:
+        CheckpointError: the name is not a plain file name, there is no such ordinary file, or a link leads elsewhere.
+    """
+    if name in ("", ".", "..") or any(character in name for character in "/\\\0"):
+        raise CheckpointError(f"{folder}: {name!r} is not a plain file name, so it is not opened")
+    root = folder.resolve()
+    try:
+        path = (root / name).resolve(strict=True)
+        is_ordinary = stat.S_ISREG(path.stat().st_mode)
+    except (OSError, RuntimeError):
+        raise CheckpointError(f"{folder} lacks {name}") from None
+    if path.parent != root and not _is_blob_of_snapshot(path, root):
+        raise CheckpointError(f"{folder / name} is a link out of its folder and is not followed; copy the file there")
+    if not is_ordinary:
+        raise CheckpointError(f"{folder / name} is not an ordinary file")
+    return folder / name
+
+
+def _is_blob_of_snapshot(path: Path, root: Path) -> bool:
+    return root.parent.name == "snapshots" and path.parent == root.parent.parent / "blobs"
+
+
+def _read_weight_map(path: Path) -> dict[str, str]:
+    weight_map = read_json(path).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise CheckpointError(f"{path} has no weight_map that says which file holds which tensor")
+    for name, file_name in weight_map.items():
+        if not isinstance(file_name, str):
+            raise CheckpointError(f"{path}: the file of {name} must be a name, not {file_name!r}")
+        if Path(file_name).suffix in PICKLE_SUFFIXES:
+            raise CheckpointError(f"{path} names {pickle_refusal(file_name)}")
+        if not file_name.endswith(".safetensors"):
+            raise CheckpointError(f"{path}: {file_name!r} is not a .safetensors file")
+    return weight_map

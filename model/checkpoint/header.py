@@ -1,0 +1,164 @@
+"""The header of a safetensors file, and JSON, read without trusting either.
+
+A safetensors file is 8 bytes (the header's length, little-endian), the header (JSON: tensor -> dtype, shape, first and
+end byte), then the data. Every size the header claims is checked against the size of the file before anything is
+allocated. Whatever is wrong becomes a `CheckpointError`.
+"""
+
+import dataclasses
+import json
+import math
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
+READABLE_DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+
+_BITS = {
+    **{"BOOL": 8, "U8": 8, "I8": 8, "I16": 16, "U16": 16, "I32": 32, "U32": 32, "I64": 64, "U64": 64},
+    **{"F16": 16, "BF16": 16, "F32": 32, "F64": 64, "C64": 64},
+    **{"F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8, "F8_E4M3FNUZ": 8, "F8_E5M2FNUZ": 8},
+    **{"F6_E2M3": 6, "F6_E3M2": 6, "F4": 4},
+}
+# Far above what the released 671 B checkpoint needs (config 2 kB, index 9 MB, headers under 1 MB).
+_MAX_JSON_BYTES = 100_000_000
+_MAX_AXES = 16
+_MAX_SIZE = 1 << 48
+_MAX_MESSAGE = 500
+
+
+class CheckpointError(ValueError):
+    """A model folder that cannot be used; the message is one line that says what is wrong and what to do."""
+
+    def __init__(self, message: str) -> None:
+        # Names come from the file: what would break the line, or the terminal, is shown as an escape.
+        line = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in message)
+        super().__init__(line if len(line) <= _MAX_MESSAGE else line[:_MAX_MESSAGE] + "...")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class StoredTensor:
+    """One tensor as the header of its file describes it; nothing of its data has been read."""
+
+    name: str
+    dtype: str  # safetensors' name, such as BF16
+    shape: tuple[int, ...]
+    file: Path
+    num_bytes: int
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file.
+
+    Raises:
+        CheckpointError: the file is too large, not JSON, or holds something else than an object.
+    """
+    if path.stat().st_size > _MAX_JSON_BYTES:
+        raise CheckpointError(f"{path} is larger than {_MAX_JSON_BYTES // 1_000_000} MB, which no such file needs")
+    return _parse_object(path, path.read_bytes())
+
+
+def _parse_object(path: Path, content: bytes) -> dict[str, Any]:
+    try:
+        value = json.loads(content.decode("utf-8"), object_pairs_hook=_without_duplicates)
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path} is not usable JSON ({first_line(error)})") from None
+    if not isinstance(value, dict):
+        raise CheckpointError(f"{path} must hold a JSON object")
+    return value
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        raise ValueError("a key occurs twice")
+    return value
+
+
+def read_header(path: Path) -> dict[str, StoredTensor]:
+    """The tensors of one safetensors file from its header, every claim checked against the size of the file.
+
+    Raises:
+        CheckpointError: the file is no safetensors file, is truncated, or its header contradicts itself.
+    """
+    file_size = path.stat().st_size
+    with path.open("rb") as file:
+        start = file.read(8)
+        if len(start) < 8:
+            raise CheckpointError(f"{path} is no safetensors file: it has only {file_size} bytes")
+        (length,) = struct.unpack("<Q", start)
+        if length > min(file_size - 8, _MAX_JSON_BYTES):
+            raise CheckpointError(_bad_length(path, start, length, file_size))
+        header = _parse_object(path, file.read(length))
+    header.pop("__metadata__", None)
+    data_size = file_size - 8 - length
+    spans = [_check_entry(path, name, entry, data_size) for name, entry in header.items()]
+    _check_tiling(path, sorted(spans, key=lambda span: span[1:]), data_size)
+    return {name: _stored(path, name, entry) for name, entry in header.items()}
+
+
+def _bad_length(path: Path, start: bytes, length: int, file_size: int) -> str:
+    if start[:1] == b"\x80" or start[:2] == b"PK":
+        return f"{path} is {pickle_refusal('in spite of its name')}"
+    return f"{path} is truncated or no safetensors file: its header claims {length} bytes, the file has {file_size}"
+
+
+def _check_entry(path: Path, name: str, entry: object, data_size: int) -> tuple[str, int, int]:
+    """Name, first byte and end byte of one tensor, after all checks that need no other tensor."""
+    if not isinstance(entry, dict) or not {"dtype", "shape", "data_offsets"} <= entry.keys():
+        raise CheckpointError(f"{path}: the header's entry for {name} is incomplete")
+    shape, offsets = entry["shape"], entry["data_offsets"]
+    if not isinstance(entry["dtype"], str) or entry["dtype"] not in _BITS:
+        raise CheckpointError(f"{path}: {name} has the unknown dtype {entry['dtype']!r}")
+    if not _are_sizes(shape) or not _are_sizes(offsets) or len(offsets) != 2:
+        raise CheckpointError(f"{path}: {name} has an unusable shape or position in the header")
+    start, end = offsets
+    if not start <= end <= data_size:
+        raise CheckpointError(f"{path}: {name} ends at byte {end} of {data_size}; the file is truncated or damaged")
+    if math.prod(shape) * _BITS[entry["dtype"]] != (end - start) * 8:
+        raise CheckpointError(f"{path}: {name} of shape {shape} does not fill the {end - start} bytes it claims")
+    return name, start, end
+
+
+def _are_sizes(values: object) -> bool:
+    if not isinstance(values, list) or len(values) > _MAX_AXES:
+        return False
+    return all(type(value) is int and 0 <= value <= _MAX_SIZE for value in values)
+
+
+def _check_tiling(path: Path, spans: list[tuple[str, int, int]], data_size: int) -> None:
+    """Tensors must cover the data without gap or overlap, as the format demands."""
+    position = 0
+    for name, start, end in spans:
+        if start != position:
+            raise CheckpointError(f"{path}: {name} starts at byte {start}, not at {position}; the file is damaged")
+        position = end
+    if position != data_size:
+        raise CheckpointError(f"{path}: {data_size - position} bytes belong to no tensor; the file is damaged")
+
+
+def _stored(path: Path, name: str, entry: Mapping[str, Any]) -> StoredTensor:
+    start, end = entry["data_offsets"]
+    return StoredTensor(name, entry["dtype"], tuple(entry["shape"]), path, end - start)
+
+
+def unsupported_dtype(stored: StoredTensor) -> str:
+    """One line that says why a tensor's dtype cannot be read, and what to do."""
+    remedy = "FP8 comes with a later version; convert the checkpoint to bfloat16"
+    if not stored.dtype.startswith("F8"):
+        remedy = f"only {', '.join(READABLE_DTYPES)} are read"
+    return f"{stored.file.name}: tensor {stored.name} is stored as {stored.dtype}; {remedy}"
+
+
+def first_line(error: BaseException) -> str:
+    """What a library's exception says, cut to one line."""
+    return str(error).partition("\n")[0] or type(error).__name__
+
+
+def pickle_refusal(file_name: str) -> str:
+    """The part of a message that says why a pickled file is not opened, and what to do."""
+    return f"{file_name}, a pickled file, which could run code when read; convert the weights to safetensors"

@@ -1,0 +1,133 @@
+"""The published names of a DeepSeek-V3 checkpoint and where each tensor goes; no other file knows them.
+
+Published checkpoints keep one tensor per expert and projection; we keep the experts of a layer stacked and the gate and
+up projections joined, gate rows first. A `Slot` says where one published tensor goes, and everything else (loading,
+saving, what is missing, how many parameters there are) is read off the list of slots of a configuration.
+
+Source: the released checkpoint's tensor names; DeepSeek-V3 report (arXiv 2412.19437), section 2.
+"""
+
+import dataclasses
+import math
+from collections.abc import Iterator
+
+from torch import Tensor
+
+from model.network.config import ModelConfig
+
+_BIAS = "e_score_correction_bias"
+_SCALE_SUFFIX = "_scale_inv"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Slot:
+    """Where one published tensor goes: one of our parameters, or the named part of one."""
+
+    published: str
+    shape: tuple[int, ...]
+    parameter: str
+    expert: int | None = None  # index on the first axis
+    rows: tuple[int, int] | None = None  # half-open range on the first axis that is left
+
+    @property
+    def num_elements(self) -> int:
+        """Number of values in the tensor."""
+        return math.prod(self.shape)
+
+    @property
+    def is_expert_bias(self) -> bool:
+        """Whether this is the router's selection bias, which stays fp32 in every file and model."""
+        return self.published.endswith(_BIAS)
+
+    def part_of(self, parameter: Tensor) -> Tensor:
+        """The view of our parameter that this tensor fills."""
+        part = parameter if self.expert is None else parameter[self.expert]
+        return part if self.rows is None else part[slice(*self.rows)]
+
+
+def slots(config: ModelConfig) -> Iterator[Slot]:
+    """Every tensor that a checkpoint of this configuration must hold."""
+    table = (config.vocab_size, config.hidden_size)
+    yield Slot("model.embed_tokens.weight", table, "embedding.weight")
+    for layer in range(config.num_layers):
+        yield from _block_slots(config, layer)
+    yield Slot("model.norm.weight", (config.hidden_size,), "norm.weight")
+    if not config.tie_embeddings:
+        yield Slot("lm_head.weight", table, "head.weight")
+
+
+def _block_slots(config: ModelConfig, layer: int) -> Iterator[Slot]:
+    theirs, ours, hidden = f"model.layers.{layer}", f"blocks.{layer}", config.hidden_size
+    yield Slot(f"{theirs}.input_layernorm.weight", (hidden,), f"{ours}.attention_norm.weight")
+    yield from _attention_slots(config, f"{theirs}.self_attn", f"{ours}.attention")
+    yield Slot(f"{theirs}.post_attention_layernorm.weight", (hidden,), f"{ours}.ffn_norm.weight")
+    if layer < config.num_dense_layers:
+        yield from _feed_forward_slots(f"{theirs}.mlp", f"{ours}.ffn", hidden, config.dense_width)
+    else:
+        yield from _mixture_slots(config, f"{theirs}.mlp", f"{ours}.ffn")
+
+
+def _attention_slots(config: ModelConfig, theirs: str, ours: str) -> Iterator[Slot]:
+    hidden, query_rank, latent = config.hidden_size, config.q_lora_rank, config.kv_lora_rank
+    query_width = config.num_heads * config.query_head_dim
+    value_width = config.num_heads * config.value_head_dim
+    biased = [("kv_a_proj_with_mqa", "kv_down", latent + config.rope_head_dim, hidden)]
+    biased.append(("o_proj", "output", hidden, value_width))
+    plain = [("kv_b_proj", "kv_up", config.num_heads * config.nope_head_dim + value_width, latent)]
+    norms = [("kv_a_layernorm", "kv_norm", latent)]
+    if query_rank is None:
+        plain.append(("q_proj", "query", query_width, hidden))
+    else:
+        biased.append(("q_a_proj", "query_down", query_rank, hidden))
+        norms.append(("q_a_layernorm", "query_norm", query_rank))
+        plain.append(("q_b_proj", "query_up", query_width, query_rank))
+    for their_name, our_name, rows, columns in biased + plain:
+        yield Slot(f"{theirs}.{their_name}.weight", (rows, columns), f"{ours}.{our_name}.weight")
+    for their_name, our_name, width in norms:
+        yield Slot(f"{theirs}.{their_name}.weight", (width,), f"{ours}.{our_name}.weight")
+    if config.attention_bias:
+        for their_name, our_name, rows, _ in biased:
+            yield Slot(f"{theirs}.{their_name}.bias", (rows,), f"{ours}.{our_name}.bias")
+
+
+def _mixture_slots(config: ModelConfig, theirs: str, ours: str) -> Iterator[Slot]:
+    experts, hidden, width = config.num_experts, config.hidden_size, config.expert_width
+    yield Slot(f"{theirs}.gate.weight", (experts, hidden), f"{ours}.router.weight")
+    yield Slot(f"{theirs}.gate.{_BIAS}", (experts,), f"{ours}.router.expert_bias")
+    for expert in range(experts):
+        stacked = (f"{ours}.experts.gate_up", f"{ours}.experts.down")
+        yield from _swiglu_slots(f"{theirs}.experts.{expert}", stacked, hidden, width, expert)
+    if config.num_shared_experts:
+        shared_width = config.num_shared_experts * width
+        yield from _feed_forward_slots(f"{theirs}.shared_experts", f"{ours}.shared", hidden, shared_width)
+
+
+def _feed_forward_slots(theirs: str, ours: str, hidden: int, width: int) -> Iterator[Slot]:
+    return _swiglu_slots(theirs, (f"{ours}.gate_up.weight", f"{ours}.down.weight"), hidden, width, None)
+
+
+def _swiglu_slots(theirs: str, ours: tuple[str, str], hidden: int, width: int, expert: int | None) -> Iterator[Slot]:
+    gate_up, down = ours
+    yield Slot(f"{theirs}.gate_proj.weight", (width, hidden), gate_up, expert, (0, width))
+    yield Slot(f"{theirs}.up_proj.weight", (width, hidden), gate_up, expert, (width, 2 * width))
+    yield Slot(f"{theirs}.down_proj.weight", (hidden, width), down, expert)
+
+
+def count_parameters(config: ModelConfig) -> tuple[int, int]:
+    """Parameters in total, and those one token passes through (all but the routed experts it is not sent to).
+
+    Embedding and output head are counted, a shared one once; so is the selection bias.
+    """
+    total = sum(slot.num_elements for slot in slots(config))
+    idle_experts = len(config.moe_layers) * (config.num_experts - config.top_k)
+    return total, total - idle_experts * 3 * config.hidden_size * config.expert_width
+
+
+def mtp_prefix(config: ModelConfig) -> str:
+    """What the names of the multi-token-prediction layer begin with; it is numbered after the last ordinary layer."""
+    return f"model.layers.{config.num_layers}."
+
+
+def scaled_weight(name: str) -> str | None:
+    """The name of the FP8 weight whose block scales this tensor holds, or None when it is something else."""
+    return name.removesuffix(_SCALE_SUFFIX) if name.endswith(_SCALE_SUFFIX) else None

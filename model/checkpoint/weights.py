@@ -1,0 +1,199 @@
+"""Published checkpoints to our parameters and back, and what a folder holds against what its configuration asks for.
+
+Not read yet: FP8 weights, which are refused, and the multi-token-prediction layer, which is listed and skipped.
+The published names are in `names.py`.
+"""
+
+import contextlib
+import dataclasses
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from model.checkpoint.files import CONFIG_NAME, INDEX_NAME, SINGLE_NAME, ModelFolder
+from model.checkpoint.header import READABLE_DTYPES, CheckpointError, StoredTensor, unsupported_dtype
+from model.checkpoint.names import Slot, mtp_prefix, scaled_weight, slots
+from model.network.config import ConfigError, ModelConfig
+from model.network.layers import RotaryTable
+from model.network.transformer import Transformer
+
+# The released 671 B model has 45,000; far more means a damaged configuration, and would only take time to list.
+_MAX_TENSORS = 2_000_000
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Manifest:
+    """What a model folder holds against what its configuration asks for; from the headers alone."""
+
+    config: ModelConfig
+    published: Mapping[str, Any]  # config.json as it stands
+    present: tuple[StoredTensor, ...]  # asked for and there, in the order of `slots`
+    missing: tuple[str, ...]
+    misshapen: tuple[str, ...]  # one line each
+    unsupported: tuple[str, ...]  # one line each: a dtype that is not read
+    surplus: tuple[str, ...]  # not accounted for, skipped
+    mtp: tuple[str, ...]  # of the multi-token-prediction layer, skipped
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """What stands against loading, one line each; empty when the folder can be loaded."""
+        missing = tuple(f"tensor {name} is missing" for name in self.missing)
+        return self.misshapen + self.unsupported + missing
+
+
+def inspect(folder: str | Path) -> Manifest:
+    """Compare a folder's tensors with its configuration without reading any weight.
+
+    Raises:
+        CheckpointError: the folder, its configuration or a header cannot be used at all.
+    """
+    with ModelFolder(folder) as opened:
+        return _compare(opened)
+
+
+def _compare(folder: ModelFolder) -> Manifest:
+    config = _read_config(folder)
+    expected = {slot.published: slot for slot in slots(config)}
+    found = [(slot, folder.tensors[name]) for name, slot in expected.items() if name in folder.tensors]
+    others = [name for name in folder.tensors if name not in expected and scaled_weight(name) not in expected]
+    return Manifest(
+        config=config,
+        published=folder.config,
+        present=tuple(stored for _, stored in found),
+        missing=tuple(name for name in expected if name not in folder.tensors),
+        misshapen=tuple(_shape_problem(slot, stored) for slot, stored in found if slot.shape != stored.shape),
+        unsupported=tuple(unsupported_dtype(stored) for _, stored in found if stored.dtype not in READABLE_DTYPES),
+        surplus=tuple(sorted(name for name in others if not name.startswith(mtp_prefix(config)))),
+        mtp=tuple(sorted(name for name in others if name.startswith(mtp_prefix(config)))),
+    )
+
+
+def _shape_problem(slot: Slot, stored: StoredTensor) -> str:
+    return f"tensor {slot.published} has shape {list(stored.shape)}, the configuration asks for {list(slot.shape)}"
+
+
+def _read_config(folder: ModelFolder) -> ModelConfig:
+    try:
+        config = ModelConfig.from_json(folder.config)
+    except ConfigError as error:
+        raise CheckpointError(f"{folder.path / CONFIG_NAME}: {error}") from None
+    except (TypeError, ValueError, OverflowError) as error:
+        raise CheckpointError(f"{folder.path / CONFIG_NAME} has a value of the wrong kind ({error})") from None
+    if config.num_layers * max(config.num_experts, 1) > _MAX_TENSORS:
+        raise CheckpointError(f"{folder.path / CONFIG_NAME} asks for more than {_MAX_TENSORS:,} tensors")
+    return config
+
+
+def load_model(folder: str | Path, device: str | torch.device, dtype: torch.dtype) -> Transformer:
+    """Read a model folder into a frozen model in evaluation mode.
+
+    Each tensor is copied from the mapped file straight to its place, so that the weights are in memory once. All
+    parameters get `dtype`, but the router's selection bias, which is always fp32.
+
+    Raises:
+        CheckpointError: the folder cannot be used, or a tensor is missing, mis-shaped or of an unsupported dtype.
+    """
+    with ModelFolder(folder) as opened:
+        manifest = _compare(opened)
+        if manifest.problems:
+            raise CheckpointError(f"{opened.path}: {_summary(manifest.problems)}")
+        model = _allocate(manifest.config, device, dtype)
+        state = model.state_dict()
+        with torch.no_grad():
+            for slot in slots(manifest.config):
+                slot.part_of(state[slot.parameter]).copy_(opened.read(slot.published))
+    return model.eval().requires_grad_(False)
+
+
+def _summary(problems: tuple[str, ...]) -> str:
+    first, *others = problems
+    return f"{first} (and {len(others):,} more problems)" if others else first
+
+
+def _allocate(config: ModelConfig, device: str | torch.device, dtype: torch.dtype) -> Transformer:
+    """A model whose parameters are allocated once, on the device, in the dtype, with undefined values."""
+    with torch.device("meta"):
+        model = Transformer(config)
+    model = model.to(dtype).to_empty(device=device)
+    model.rotary = RotaryTable(config).to(device)  # computed, not stored
+    for router in model.routers():
+        router.expert_bias = torch.empty(config.num_experts, dtype=torch.float32, device=device)
+    return model
+
+
+def save_model(model: Transformer, folder: str | Path, dtype: torch.dtype, max_shard_bytes: int | None = None) -> None:
+    """Write a model folder in the Hugging Face layout, which transformers can read as well.
+
+    Args:
+        model: The model.
+        folder: Made if it does not exist; its parent must. An earlier model in it is replaced.
+        dtype: The weights' dtype in the file; the router's selection bias is always fp32.
+        max_shard_bytes: Split the weights into files of at most this size (one tensor at least), with an index.
+    """
+    folder = Path(folder)
+    folder.mkdir(exist_ok=True)
+    shards = _split(list(slots(model.config)), dtype, max_shard_bytes)
+    names = [SINGLE_NAME]
+    if max_shard_bytes is not None:
+        names = [f"model-{number:05d}-of-{len(shards):05d}.safetensors" for number in range(1, len(shards) + 1)]
+    state = model.state_dict()
+    for name, shard in zip(names, shards, strict=True):
+        tensors = {slot.published: _stored_form(slot, state[slot.parameter], dtype) for slot in shard}
+        with _replacing(folder / name) as temporary:
+            save_file(tensors, temporary, metadata={"format": "pt"})
+    _write_json(folder / CONFIG_NAME, model.config.to_json() | {"torch_dtype": str(dtype).removeprefix("torch.")})
+    if max_shard_bytes is None:
+        (folder / INDEX_NAME).unlink(missing_ok=True)
+    else:
+        _write_json(folder / INDEX_NAME, _index(dict(zip(names, shards, strict=True)), dtype))
+        (folder / SINGLE_NAME).unlink(missing_ok=True)
+
+
+def _split(all_slots: list[Slot], dtype: torch.dtype, max_shard_bytes: int | None) -> list[list[Slot]]:
+    shards: list[list[Slot]] = [[]]
+    used = 0
+    for slot in all_slots:
+        size = _num_bytes(slot, dtype)
+        if shards[-1] and max_shard_bytes is not None and used + size > max_shard_bytes:
+            shards.append([])
+            used = 0
+        shards[-1].append(slot)
+        used += size
+    return shards
+
+
+def _num_bytes(slot: Slot, dtype: torch.dtype) -> int:
+    return slot.num_elements * (torch.float32 if slot.is_expert_bias else dtype).itemsize
+
+
+def _stored_form(slot: Slot, parameter: Tensor, dtype: torch.dtype) -> Tensor:
+    part = slot.part_of(parameter).detach()
+    return part.to("cpu", torch.float32 if slot.is_expert_bias else dtype).contiguous()
+
+
+def _index(shards: Mapping[str, list[Slot]], dtype: torch.dtype) -> dict[str, Any]:
+    total_size = sum(_num_bytes(slot, dtype) for shard in shards.values() for slot in shard)
+    weight_map = {slot.published: name for name, shard in shards.items() for slot in shard}
+    return {"metadata": {"total_size": total_size}, "weight_map": weight_map}
+
+
+def _write_json(path: Path, value: Mapping[str, Any]) -> None:
+    with _replacing(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+
+
+@contextlib.contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """A temporary name to write to, which takes the file's place when all has gone well."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
