@@ -108,3 +108,12 @@ def causal_mask(num_queries: int, num_keys: int, device: torch.device) -> Tensor
     """True where a query may look, [T, S]: the last query sees every key, the one before it all but one."""
     ones_TS = torch.ones(num_queries, num_keys, dtype=torch.bool, device=device)
     return ones_TS.tril(num_keys - num_queries)
+
+
+def attention_weights(query_BHTQ: Tensor, key_BHSQ: Tensor, scale: float) -> Tensor:
+    """Causal softmax weights [B, H, T, S] in fp32, each row summing to one over the keys up to its own position."""
+    scores_BHTS = (query_BHTQ @ key_BHSQ.mT).float() * scale
+    if scores_BHTS.shape[-2] > 1:
+        visible_TS = causal_mask(*scores_BHTS.shape[-2:], scores_BHTS.device)
+        scores_BHTS = scores_BHTS.masked_fill(~visible_TS, -torch.inf)
+    return scores_BHTS.softmax(-1)

@@ -149,7 +149,9 @@ class ModelConfig:
         if self.rope_head_dim % 2:
             raise ConfigError(f"qk_rope_head_dim must be even, not {self.rope_head_dim}")
         if self.num_dense_layers > self.num_layers:
-            raise ConfigError(f"first_k_dense_replace {self.num_dense_layers} exceeds num_hidden_layers {self.num_layers}")
+            raise ConfigError(
+                f"first_k_dense_replace {self.num_dense_layers} exceeds num_hidden_layers {self.num_layers}"
+            )
 
     def _check_router(self) -> None:
         if not self.moe_layers:
@@ -213,7 +215,9 @@ def _refuse_unsupported(published: Mapping[str, Any]) -> None:
             raise ConfigError(f"{key} {published[key]!r} is not supported; only {only!r} is")
     heads, kv_heads = published.get("num_attention_heads"), published.get("num_key_value_heads")
     if kv_heads not in (None, heads):
-        raise ConfigError(f"num_key_value_heads {kv_heads} differs from num_attention_heads {heads}; MLA has one latent")
+        raise ConfigError(
+            f"num_key_value_heads {kv_heads} differs from num_attention_heads {heads}; MLA has one latent"
+        )
 
 
 def _read_rope(published: Mapping[str, Any]) -> tuple[float, Yarn | None]:

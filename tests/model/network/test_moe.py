@@ -1,0 +1,146 @@
+"""The router against numbers worked out by hand, and its invariants under random scores and edits."""
+
+import dataclasses
+
+import hypothesis.strategies as st
+import pytest
+import torch
+from hypothesis import given
+
+from model.network.config import ConfigError
+from model.network.edit import EditError, LayerEdit, check_survivors, unchanged
+from model.network.moe import Experts, Router, Routing
+from tests.models import tiny_config
+
+SCORES = [0.9, 0.1, 0.6, 0.5, 0.8, 0.05, 0.3, 0.2]
+
+
+def router_with(scores: list[float], bias: list[float], **changes: object) -> tuple[Router, torch.Tensor]:
+    """A router of 8 experts whose affinity for the returned input is exactly `scores`."""
+    sizes = dict(num_experts=8, num_groups=4, num_kept_groups=2, top_k=3, routed_scale=2.5, hidden_size=8)
+    router = Router(tiny_config(**(sizes | changes)))
+    router.weight.data = torch.diag(torch.tensor(scores, dtype=torch.float64).logit()).float()
+    router.expert_bias.copy_(torch.tensor(bias))
+    return router, torch.ones(1, 8)
+
+
+def weight_of(routing: Routing) -> dict[int, float]:
+    return dict(zip(routing.expert_ids_TK[0].tolist(), routing.weights_TK[0].tolist(), strict=True))
+
+
+def test_group_limited_selection_with_bias() -> None:
+    router, x = router_with(SCORES, [0, 0, 0, 0, -0.3, 0, 0.4, 0.25])
+    routing = router(x)
+    assert routing.group_scores_TG[0].tolist() == pytest.approx([1.0, 1.1, 0.55, 1.15], abs=1e-6)
+    assert routing.kept_groups_TG[0].tolist() == [False, True, False, True]
+    assert weight_of(routing) == pytest.approx({2: 1.0714286, 3: 0.8928571, 6: 0.5357143}, abs=1e-6)
+
+
+def test_negative_biased_scores_do_not_let_masked_experts_in() -> None:
+    router, x = router_with(SCORES, [-0.5, -0.5, -1, -1, -1, -1, -1, -1])
+    assert weight_of(router(x)) == pytest.approx({0: 1.40625, 1: 0.15625, 2: 0.9375}, abs=1e-6)
+
+
+def test_group_of_one_expert_is_refused() -> None:
+    with pytest.raises(ConfigError, match="at least 2 experts"):
+        tiny_config(num_experts=8, num_groups=8)
+
+
+def test_bias_off_and_group_limit_off_change_the_selection_only() -> None:
+    router, x = router_with(SCORES, [0, 0, 0, 0, -0.3, 0, 0.4, 0.25])
+    edit = unchanged(router.config, x.device)
+    free = router(x, dataclasses.replace(edit, use_bias=False, limit_groups=False))
+    assert set(weight_of(free)) == {0, 2, 4}
+    assert free.kept_groups_TG.all()
+    assert weight_of(free)[0] == pytest.approx(2.5 * 0.9 / 2.3, abs=1e-6)
+
+
+def test_forced_expert_takes_the_last_place_with_its_own_score() -> None:
+    router, x = router_with(SCORES, [0, 0, 0, 0, -0.3, 0, 0.4, 0.25])
+    edit = unchanged(router.config, x.device)
+    edit.forced_E[5] = True  # group 2, which is not kept otherwise; group 1 (score 1.1) leaves for it
+    routing = router(x, edit)
+    assert routing.kept_groups_TG[0].tolist() == [False, False, True, True]
+    assert set(weight_of(routing)) == {5, 6, 4}  # biased: 6 has 0.7, 4 has 0.5, 7 has 0.45
+    assert weight_of(routing)[5] == pytest.approx(2.5 * 0.05 / (0.05 + 0.3 + 0.8), abs=1e-6)
+
+
+def test_group_with_one_survivor_scores_that_survivor() -> None:
+    router, x = router_with(SCORES, [0.0] * 8, top_k=1)
+    edit = dataclasses.replace(unchanged(router.config, x.device), top_k=1)
+    edit.knocked_out_E[1] = True
+    routing = router(x, edit)
+    assert routing.group_scores_TG[0, 0].item() == pytest.approx(0.9, abs=1e-6)
+    assert weight_of(routing) == pytest.approx({0: 2.5})
+
+
+def test_edit_that_leaves_too_few_experts_is_refused() -> None:
+    config = tiny_config(num_experts=8, num_groups=4, num_kept_groups=2, top_k=3)
+    edit = unchanged(config, torch.device("cpu"))
+    edit.knocked_out_E[:2] = True  # groups 0 and 1 could be kept: 0 + 2 survivors
+    with pytest.raises(EditError, match="layer 3: 2 experts may be all"):
+        check_survivors(config, 3, edit)
+
+
+scores_8 = st.lists(st.floats(0.01, 0.99), min_size=8, max_size=8)
+biases_8 = st.lists(st.floats(-2, 2), min_size=8, max_size=8)
+
+
+@given(scores=scores_8, bias=biases_8, knocked_out=st.sets(st.integers(0, 7), max_size=3))
+def test_invariants_of_any_decision(scores: list[float], bias: list[float], knocked_out: set[int]) -> None:
+    router, x = router_with(scores, bias, top_k=2)
+    edit = unchanged(router.config, x.device)
+    edit.knocked_out_E[list(knocked_out)] = True
+    try:
+        check_survivors(router.config, 0, edit)
+    except EditError:
+        return
+    routing = router(x, edit)
+    chosen = weight_of(routing)
+    assert len(chosen) == 2
+    assert not set(chosen) & knocked_out
+    assert sum(chosen.values()) == pytest.approx(2.5, rel=1e-5)
+    assert routing.kept_groups_TG.sum() == 2
+    assert all(routing.kept_groups_TG[0, expert // 2] for expert in chosen)
+
+
+@given(scores=scores_8, bias=biases_8, forced=st.integers(0, 7))
+def test_forced_expert_is_always_selected(scores: list[float], bias: list[float], forced: int) -> None:
+    router, x = router_with(scores, bias)
+    edit = unchanged(router.config, x.device)
+    edit.forced_E[forced] = True
+    assert forced in weight_of(router(x, edit))
+
+
+def test_empty_edit_is_bit_identical() -> None:
+    torch.manual_seed(0)
+    router, _ = router_with(SCORES, [0.1, -0.2, 0.3, 0, 0, 0.1, -0.1, 0.2])
+    x = torch.randn(64, 8)
+    plain, edited = router(x), router(x, unchanged(router.config, x.device))
+    assert all(torch.equal(a, b) for a, b in zip(plain, edited, strict=True))
+
+
+@pytest.mark.parametrize("num_tokens", [1, 2, 17, 300])
+def test_experts_equal_a_loop_over_tokens(num_tokens: int) -> None:
+    torch.manual_seed(num_tokens)
+    experts = Experts(tiny_config())
+    for parameter in experts.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    num_experts, hidden = len(experts.gate_up), experts.gate_up.shape[-1]
+    x = torch.randn(num_tokens, hidden)
+    ids = torch.stack([torch.randperm(num_experts)[:3] for _ in range(num_tokens)])
+    weights = torch.rand(num_tokens, 3)
+    expected = torch.zeros_like(x)
+    for t in range(num_tokens):
+        for k in range(3):
+            gate, up = (experts.gate_up[ids[t, k]] @ x[t]).chunk(2)
+            expected[t] += weights[t, k] * (experts.down[ids[t, k]] @ (torch.nn.functional.silu(gate) * up))
+    assert torch.allclose(experts.eval()(x, ids, weights), expected, atol=1e-4)
+    assert torch.allclose(experts.train()(x, ids, weights), expected, atol=1e-4)
+
+
+def test_layer_edit_is_frozen() -> None:
+    edit = unchanged(tiny_config(), torch.device("cpu"))
+    assert isinstance(edit, LayerEdit)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        edit.top_k = 1  # type: ignore[misc]

@@ -1,0 +1,69 @@
+"""Our network against transformers' DeepseekV3ForCausalLM, in fp32, on the same random checkpoint."""
+
+import pytest
+from transformers import DeepseekV3ForCausalLM
+
+from model.network.transformer import Transformer
+from tests.support.parity import (
+    LARGEST_LOGIT,
+    VARIANTS,
+    Observed,
+    compare,
+    example_ids,
+    load_ours,
+    make_reference,
+    observe_ours,
+    observe_reference,
+    save_reference,
+)
+
+LOGIT_TOLERANCE = 1e-4
+PART_TOLERANCE = 2e-5
+WAYS = {"prefill": None, "token by token": (1,), "prefill, then token by token": (31, 1), "in pieces": (13, 9)}
+
+
+@pytest.fixture(scope="module", params=VARIANTS)
+def pair(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[DeepseekV3ForCausalLM, Transformer, Observed]:
+    folder = tmp_path_factory.mktemp("reference")
+    reference = make_reference(request.param)
+    save_reference(reference, folder, request.param)
+    assert len(list(folder.glob("*.safetensors"))) > 5 or request.param != "sharded"
+    return reference, load_ours(folder), observe_reference(reference, example_ids())
+
+
+@pytest.mark.parametrize("sizes", WAYS.values(), ids=WAYS.keys())
+def test_agrees_with_transformers(
+    pair: tuple[DeepseekV3ForCausalLM, Transformer, Observed], sizes: tuple[int, ...] | None
+) -> None:
+    reference, ours, expected = pair
+    if sizes is not None:
+        expected = observe_reference(reference, example_ids(), sizes)
+    figures = compare(reference, expected, observe_ours(ours, example_ids(), sizes))
+    assert figures.logits <= LOGIT_TOLERANCE
+    assert figures.scores <= PART_TOLERANCE
+    assert figures.weights <= PART_TOLERANCE
+    assert figures.attention is not None
+    assert figures.attention <= PART_TOLERANCE
+    assert figures.ids_differ == 0
+    assert figures.near_ties < 5
+
+
+def test_checkpoint_exercises_what_can_go_wrong(
+    pair: tuple[DeepseekV3ForCausalLM, Transformer, Observed],
+) -> None:
+    reference, _, expected = pair
+    assert abs(float(expected.logits_TV.abs().max()) - LARGEST_LOGIT) < 1e-3
+    for block in reference.model.layers[1:]:
+        bias_E = block.mlp.gate.e_score_correction_bias
+        assert bias_E.min() < -0.2
+        assert bias_E.max() > 0
+        assert block.self_attn.kv_a_layernorm.weight.std() > 0.1
+    biggest_share = max(float(attention[:, 20:].max()) for attention in expected.attention.values())
+    assert biggest_share > 0.3  # attention is not flat
+
+
+def test_every_parameter_of_ours_is_random(pair: tuple[DeepseekV3ForCausalLM, Transformer, Observed]) -> None:
+    _, ours, _ = pair
+    assert all(float(tensor.std()) > 0.01 for tensor in ours.state_dict().values())
