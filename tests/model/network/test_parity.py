@@ -1,13 +1,13 @@
 """Our network against transformers' DeepseekV3ForCausalLM, in fp32, on the same random checkpoint."""
 
 import pytest
-from transformers import DeepseekV3ForCausalLM
 
 from model.network.transformer import Transformer
 from tests.support.parity import (
     LARGEST_LOGIT,
     VARIANTS,
     Observed,
+    Reference,
     compare,
     example_ids,
     load_ours,
@@ -25,7 +25,7 @@ WAYS = {"prefill": None, "token by token": (1,), "prefill, then token by token":
 @pytest.fixture(scope="module", params=VARIANTS)
 def pair(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[DeepseekV3ForCausalLM, Transformer, Observed]:
+) -> tuple[Reference, Transformer, Observed]:
     folder = tmp_path_factory.mktemp("reference")
     reference = make_reference(request.param)
     save_reference(reference, folder, request.param)
@@ -34,9 +34,7 @@ def pair(
 
 
 @pytest.mark.parametrize("sizes", WAYS.values(), ids=WAYS.keys())
-def test_agrees_with_transformers(
-    pair: tuple[DeepseekV3ForCausalLM, Transformer, Observed], sizes: tuple[int, ...] | None
-) -> None:
+def test_agrees_with_transformers(pair: tuple[Reference, Transformer, Observed], sizes: tuple[int, ...] | None) -> None:
     reference, ours, expected = pair
     if sizes is not None:
         expected = observe_reference(reference, example_ids(), sizes)
@@ -51,7 +49,7 @@ def test_agrees_with_transformers(
 
 
 def test_checkpoint_exercises_what_can_go_wrong(
-    pair: tuple[DeepseekV3ForCausalLM, Transformer, Observed],
+    pair: tuple[Reference, Transformer, Observed],
 ) -> None:
     reference, _, expected = pair
     assert abs(float(expected.logits_TV.abs().max()) - LARGEST_LOGIT) < 1e-3
@@ -64,6 +62,6 @@ def test_checkpoint_exercises_what_can_go_wrong(
     assert biggest_share > 0.3  # attention is not flat
 
 
-def test_every_parameter_of_ours_is_random(pair: tuple[DeepseekV3ForCausalLM, Transformer, Observed]) -> None:
+def test_every_parameter_of_ours_is_random(pair: tuple[Reference, Transformer, Observed]) -> None:
     _, ours, _ = pair
     assert all(float(tensor.std()) > 0.01 for tensor in ours.state_dict().values())
