@@ -1,0 +1,60 @@
+"""Learning a vocabulary: byte-level BPE behind DeepSeek-V3's pre-tokenizer, on a balanced sample of a corpus.
+
+The three splits are those of DeepSeek-V3's published tokenizer.json: up to three digits, runs of Han and Kana, then
+words, punctuation with its line breaks, and white space. Special tokens are spelled with a fullwidth bar and take the
+first ids. This only makes a tokenizer.json; `model/checkpoint/tokenizer.py` is what reads one.
+
+Source: DeepSeek-V3 report (arXiv 2412.19437), section 4.1.
+"""
+
+from collections.abc import Iterable
+
+import tokenizers
+from tokenizers import Regex, decoders, models, pre_tokenizers, trainers
+
+SPECIAL_TOKENS = (
+    "<｜begin▁of▁sentence｜>",
+    "<｜end▁of▁sentence｜>",
+    "<｜▁pad▁｜>",
+    "<｜User｜>",
+    "<｜Assistant｜>",
+)
+
+SPLITS = (
+    r"\p{N}{1,3}",
+    "[一-龥぀-ゟ゠-ヿ]+",
+    r"""[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+"""
+    r"""| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+""",
+)
+
+
+def pre_tokenizer() -> pre_tokenizers.PreTokenizer:
+    """The three splits in order, then bytes spelled in the byte-level alphabet."""
+    splits = [pre_tokenizers.Split(Regex(pattern), behavior="isolated") for pattern in SPLITS]
+    return pre_tokenizers.Sequence([*splits, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+
+
+def train_vocabulary(texts: Iterable[str], vocab_size: int, show_progress: bool = True) -> tokenizers.Tokenizer:
+    """Learn byte-level BPE from texts.
+
+    Args:
+        texts: the sample; its mixture is what the merges are fitted to.
+        vocab_size: entries in all, the five special tokens and 256 bytes among them.
+        show_progress: whether the library draws its progress bar.
+
+    Returns:
+        a tokenizer whose `save` writes tokenizer.json.
+    """
+    if vocab_size < 256 + len(SPECIAL_TOKENS):
+        raise ValueError(f"a byte-level vocabulary needs at least {256 + len(SPECIAL_TOKENS)} entries, not {vocab_size}")
+    tokenizer = tokenizers.Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizer()
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=list(SPECIAL_TOKENS),
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=show_progress,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return tokenizer

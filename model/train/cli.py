@@ -1,0 +1,63 @@
+"""The commands `tokenize` and `train`; torch is imported only when one of them runs."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
+FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+NEW_FOLDER = click.Path(file_okay=False, path_type=Path)
+
+
+@click.command("tokenize")
+@click.option("--corpus", type=FOLDER, required=True, help="Folder of DOMAIN.LANG.jsonl.gz files.")
+@click.option("--out", type=NEW_FOLDER, required=True, help="Folder for the shards, their index and tokenizer.json.")
+@click.option("--tokenizer", type=FILE, help="A tokenizer.json to use; without it one is trained on the corpus.")
+@click.option("--vocab-size", default=8192, show_default=True, help="Entries of a tokenizer trained here.")
+@click.option("--sample-mb", default=24, show_default=True, help="Megabytes of text to train it on.")
+def tokenize_command(corpus: Path, out: Path, tokenizer: Path | None, vocab_size: int, sample_mb: int) -> None:
+    """Tokenise a corpus once into memory-mapped shards."""
+    from model.train.bpe import train_vocabulary
+    from model.train.corpus import CorpusError, balanced_sample, corpus_files
+    from model.train.shards import write_shards
+
+    try:
+        streams = corpus_files(corpus)
+        out.mkdir(parents=True, exist_ok=True)
+        if tokenizer is None:
+            tokenizer = out / "tokenizer.json"
+            train_vocabulary(balanced_sample(streams, sample_mb * 1_000_000), vocab_size).save(str(tokenizer))
+        num_bytes = sum(path.stat().st_size for paths in streams.values() for path in paths)
+        with click.progressbar(length=num_bytes, label="tokenising") as bar:
+            index = write_shards(streams, tokenizer, out, bar.update)
+    except CorpusError as error:
+        raise click.UsageError(str(error)) from error
+    total = sum(stream["tokens"] for stream in index["streams"].values())
+    click.echo(f"{total:,} tokens of {len(index['streams'])} streams in {out}")
+
+
+@click.command("train")
+@click.argument("config", type=FILE)
+@click.option("--corpus", type=FOLDER, required=True, help="Folder made by the tokenize command.")
+@click.option("--out", type=NEW_FOLDER, required=True, help="Folder of the run: state and log.")
+@click.option("--resume", is_flag=True, help="Continue from the state in the folder of the run.")
+def train_command(config: Path, corpus: Path, out: Path, resume: bool) -> None:
+    """Train a model as a TOML file says; SIGTERM or Ctrl-C saves and ends it."""
+    from model.train.config import TrainConfigError, load_config
+    from model.train.corpus import CorpusError
+    from model.train.loop import train
+    from model.train.state import StateError
+
+    try:
+        shape, settings = load_config(config)
+        with click.progressbar(length=settings.total_steps, label="training") as bar:
+
+            def report(line: dict[str, Any]) -> None:
+                bar.label = f"loss {line['loss']:.3f}, {line['tokens_per_s']:.0f} tokens/s"
+                bar.update(line["step"] - bar.pos)
+
+            trainer = train(shape, settings, corpus, out, resume, report)
+    except (TrainConfigError, CorpusError, StateError) as error:
+        raise click.UsageError(str(error)) from error
+    click.echo(f"{trainer.steps_done} steps done; state in {out}")

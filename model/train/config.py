@@ -1,0 +1,88 @@
+"""What a training run depends on, read from one TOML file: `[model]` is the shape, `[train]` everything else.
+
+The rate is a pure function of the step (linear warm-up, constant, linear decay over the last steps), so a run can be
+resumed with another `total_steps` or `decay_steps`: that is how a run with a time limit gets its decay.
+"""
+
+import dataclasses
+import tomllib
+from pathlib import Path
+
+from model.network.config import ModelConfig
+
+
+class TrainConfigError(ValueError):
+    """A training configuration that cannot be used."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class TrainConfig:
+    """Data order, optimiser, schedule, balance and where it runs."""
+
+    seed: int = 0
+    total_steps: int
+    warmup_steps: int
+    decay_steps: int  # the last steps, over which the rate falls to zero
+    learning_rate: float
+    beta1: float = 0.9
+    beta2: float = 0.95
+    weight_decay: float = 0.1  # of matrices only
+    clip: float = 1.0  # largest norm of the gradient of all parameters together
+    sequence_length: int
+    batch_size: int  # sequences of one forward pass
+    accumulation: int = 1  # forward passes of one step
+    bias_speed: float  # step of the selection bias
+    bias_off_steps: int = 0  # the last steps, over which the bias stays
+    balance_weight: float = 1e-4  # of the sequence-wise loss
+    checkpoint_steps: int = 500
+    workers: int = 1  # forward passes that run side by side, each on `threads` threads
+    threads: int = 2
+    compile: bool = False
+    device: str = "auto"
+    dtype: str = "bfloat16"  # of products; weights and optimiser are fp32
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            kinds = (int, float) if field.type is float else (field.type,)
+            if not isinstance(value, kinds) or (field.type is not bool and isinstance(value, bool)):
+                raise TrainConfigError(f"{field.name} must be of type {field.type.__name__}, not {value!r}")
+        for name in ("total_steps", "sequence_length", "batch_size", "accumulation", "workers", "threads"):
+            if getattr(self, name) < 1:
+                raise TrainConfigError(f"{name} must be at least 1")
+        if self.warmup_steps + self.decay_steps > self.total_steps:
+            raise TrainConfigError("warmup_steps and decay_steps together exceed total_steps")
+        if self.dtype not in ("bfloat16", "float32"):
+            raise TrainConfigError(f"dtype must be bfloat16 or float32, not {self.dtype!r}")
+
+    @property
+    def tokens_per_step(self) -> int:
+        """Positions that contribute to one step's loss."""
+        return self.sequence_length * self.batch_size * self.accumulation
+
+    def rate(self, step: int) -> float:
+        """Learning rate of a step; steps count from 0."""
+        warm = min(1.0, (step + 1) / self.warmup_steps) if self.warmup_steps else 1.0
+        cool = min(1.0, (self.total_steps - step) / (self.decay_steps + 1)) if self.decay_steps else 1.0
+        return self.learning_rate * min(warm, cool)
+
+    def bias_speed_at(self, step: int) -> float:
+        """Speed of the selection bias at a step; zero over the last `bias_off_steps`."""
+        return self.bias_speed if step < self.total_steps - self.bias_off_steps else 0.0
+
+
+def load_config(path: Path) -> tuple[ModelConfig, TrainConfig]:
+    """Read `[model]` and `[train]`.
+
+    Raises:
+        TrainConfigError: the file is missing, is no TOML, or has a missing, unknown or unusable entry.
+    """
+    try:
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+        return ModelConfig(**tables["model"]), TrainConfig(**tables["train"])
+    except OSError as error:
+        raise TrainConfigError(f"{path}: {error.strerror}") from error
+    except KeyError as missing:
+        raise TrainConfigError(f"{path} lacks the table [{missing.args[0]}]") from None
+    except (TypeError, ValueError) as error:
+        raise TrainConfigError(f"{path}: {error}") from error

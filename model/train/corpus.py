@@ -1,0 +1,92 @@
+"""Reading a corpus folder: gzipped JSON lines, one file or several for each `domain.lang`.
+
+A record holds `text`, `domain`, `lang`, `source` and `license`. Files named `stories.en.00` and `stories.en.01` are one
+stream, `stories.en`. Nothing here knows tokens; `shards.py` does.
+"""
+
+import dataclasses
+import gzip
+import json
+import random
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+SUFFIX = ".jsonl.gz"
+
+
+class CorpusError(ValueError):
+    """A corpus folder, file or record that cannot be used."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Record:
+    """One text of the corpus and where it is from."""
+
+    text: str
+    domain: str
+    lang: str
+    source: str
+    license: str
+
+    @property
+    def stream(self) -> str:
+        """The name under which texts of one kind are counted and sampled, such as `code.python`."""
+        return f"{self.domain}.{self.lang}"
+
+
+def corpus_files(folder: Path) -> dict[str, tuple[Path, ...]]:
+    """Files of each stream, streams and files in alphabetical order.
+
+    Raises:
+        CorpusError: the folder does not exist or holds no corpus file.
+    """
+    if not folder.is_dir():
+        raise CorpusError(f"{folder} is not a folder")
+    streams: dict[str, list[Path]] = {}
+    for path in sorted(folder.glob(f"*{SUFFIX}")):
+        domain_lang = ".".join(path.name.removesuffix(SUFFIX).split(".")[:2])
+        streams.setdefault(domain_lang, []).append(path)
+    if not streams:
+        raise CorpusError(f"{folder} holds no *{SUFFIX} file")
+    return {stream: tuple(paths) for stream, paths in streams.items()}
+
+
+def read_records(path: Path) -> Iterator[Record]:
+    """Records of one file, in order.
+
+    Raises:
+        CorpusError: the file is damaged, or a line is not a record; the message names the line.
+    """
+    number = 0
+    try:
+        with gzip.open(path, "rt", encoding="utf-8") as lines:
+            for number, line in enumerate(lines, 1):
+                fields = json.loads(line)
+                yield Record(*(str(fields[field.name]) for field in dataclasses.fields(Record)))
+    except (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError) as error:
+        raise CorpusError(f"{path.name}, after line {number}: not a record of the corpus ({error!r})") from error
+
+
+def read_stream(paths: tuple[Path, ...]) -> Iterator[Record]:
+    """Records of all files of a stream."""
+    for path in paths:
+        yield from read_records(path)
+
+
+def balanced_sample(streams: dict[str, tuple[Path, ...]], num_bytes: int, seed: int = 0) -> Iterator[str]:
+    """Texts of every stream, as many bytes of each as the square root of its size entitles it to.
+
+    A stream that is smaller than its share is taken whole, once. The choice depends on `seed` alone.
+    """
+    texts = {stream: [record.text for record in read_stream(paths)] for stream, paths in streams.items()}
+    sizes = {stream: sum(len(text.encode()) for text in group) for stream, group in texts.items()}
+    total = sum(size**0.5 for size in sizes.values())
+    for stream, group in texts.items():
+        left = num_bytes * sizes[stream] ** 0.5 / total
+        random.Random(f"{seed} {stream}").shuffle(group)
+        for text in group:
+            if left <= 0:
+                break
+            left -= len(text.encode())
+            yield text

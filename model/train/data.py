@@ -1,0 +1,61 @@
+"""Drawing training windows from shards: streams weighted by the square root of their size, positions uniform.
+
+What a step sees depends on the seed and the step's number alone, so a resumed run continues with the same data. A window
+may begin anywhere in a stream, also within a record; its first token is replaced by BOS, because every run of the model
+begins with BOS. Records in one window see each other (no masking between them), as in DeepSeek-V3's pre-training.
+
+Shape suffixes: B sequences, T positions.
+
+Source: DeepSeek-V3 report (arXiv 2412.19437), section 4.1 (packing).
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from model.train.corpus import CorpusError
+from model.train.shards import INDEX
+
+
+class Windows:
+    """Memory-mapped streams and the probability with which each is drawn."""
+
+    def __init__(self, folder: Path, sequence_length: int, bos_id: int) -> None:
+        """Open the shards of a folder.
+
+        Raises:
+            CorpusError: there is no index, or a shard does not have the length that the index says.
+        """
+        try:
+            self.index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise CorpusError(f"{folder} holds no readable {INDEX}; make it with the tokenize command") from error
+        self.sequence_length, self.bos_id = sequence_length, bos_id
+        self.streams = {name: self._open(folder, name) for name in self.index["streams"]}
+        sizes = np.array([self.index["streams"][name]["bytes"] for name in self.streams], np.float64)
+        self.probabilities = np.sqrt(sizes) / np.sqrt(sizes).sum()
+
+    def _open(self, folder: Path, name: str) -> np.ndarray:
+        path = folder / f"{name}.bin"
+        ids = np.memmap(path, np.uint16, mode="r")
+        if len(ids) != self.index["streams"][name]["tokens"]:
+            raise CorpusError(f"{path} holds {len(ids)} tokens, not as many as {INDEX} says; tokenise again")
+        if len(ids) <= self.sequence_length:
+            raise CorpusError(f"{path} is shorter than one window of {self.sequence_length + 1} tokens")
+        return ids
+
+    def batch(self, seed: int, step: int, num_sequences: int) -> Tensor:
+        """Windows of one step, int64 [B, T + 1]: inputs are all but the last column, targets all but the first."""
+        generator = np.random.default_rng([seed, step])
+        names = list(self.streams)
+        picks = generator.choice(len(names), size=num_sequences, p=self.probabilities)
+        rows_BT = np.stack([self._window(self.streams[names[pick]], generator) for pick in picks])
+        rows_BT[:, 0] = self.bos_id
+        return torch.from_numpy(rows_BT)
+
+    def _window(self, ids: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+        start = generator.integers(len(ids) - self.sequence_length)
+        return ids[start : start + self.sequence_length + 1].astype(np.int64)

@@ -1,0 +1,46 @@
+"""The log of a run: one JSON object a line, one line a step.
+
+Keys: `step` (done so far), `tokens` (of this step), `loss` (nats per token), `balance_loss` (before its weight), `rate`,
+`grad_norm` (before clipping), `seconds`, `tokens_per_s`, and `load`: for each mixture layer's number, the tokens that
+each expert took in the step.
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+LOG = "log.jsonl"
+
+
+class StepLog:
+    """Appends steps; on resuming, lines of steps that the saved state does not contain are dropped first."""
+
+    def __init__(self, folder: Path, steps_done: int = 0) -> None:
+        path = folder / LOG
+        kept = [line for line in _lines(path) if line["step"] <= steps_done]
+        self._file = path.open("w", encoding="utf-8")
+        for line in kept:
+            self.write(line)
+
+    def write(self, line: dict[str, Any]) -> None:
+        """Append one step."""
+        self._file.write(json.dumps(line, separators=(",", ":")) + "\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    return list(read_log(path)) if path.exists() else []
+
+
+def read_log(path: Path) -> Iterator[dict[str, Any]]:
+    """Steps of a log; a last line that was cut off is left out."""
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            yield json.loads(line)
+        except ValueError:
+            return

@@ -1,0 +1,189 @@
+"""The training loop: draw, run, clip, step, move the bias, write down.
+
+Weights and moments are fp32, products run under autocast, the router always in fp32. On the CPU several forward and
+backward passes can run side by side, each on its own thread: small tensors gain little from many threads per product, and
+a busy core holds up one pass instead of every product. Their gradients are added in a fixed order, so the result does
+not depend on timing.
+
+Shape suffixes: B sequences, T positions, D model width, E experts, L mixture layers.
+"""
+
+import signal
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from model.network.config import ModelConfig
+from model.network.moe import Routing
+from model.network.transformer import Transformer
+from model.train.config import TrainConfig
+from model.train.data import Windows
+from model.train.log import StepLog
+from model.train.losses import cross_entropy, sequence_balance_loss, update_bias
+from model.train.state import STATE, load_state, save_state
+
+
+class RoutingTape:
+    """Keeps each mixture layer's routing of one forward pass, with its graph; ignores every other probe point."""
+
+    def __init__(self) -> None:
+        self.routings: list[Routing] = []
+
+    def layer_input(self, layer: int, residual_BTD: Tensor) -> None:
+        """Not kept."""
+
+    def layer_output(self, layer: int, residual_BTD: Tensor) -> None:
+        """Not kept."""
+
+    def attention(self, layer: int, query_BHTQ: Tensor, key_BHSQ: Tensor, scale: float) -> None:
+        """Not kept."""
+
+    def routing(self, layer: int, routing: Routing) -> None:
+        """Layers come in order."""
+        self.routings.append(routing)
+
+
+class PassResult(NamedTuple):
+    """Of one forward and backward pass."""
+
+    gradients: tuple[Tensor, ...]
+    loss: Tensor
+    balance_loss: Tensor
+    counts_LE: Tensor
+
+
+class Trainer:
+    """One run: model, optimiser, data and the number of steps done."""
+
+    def __init__(self, shape: ModelConfig, config: TrainConfig, shards: Path, device: torch.device) -> None:
+        self.config, self.device, self.steps_done = config, device, 0
+        self.model = Transformer(shape)
+        self.model.initialise(torch.Generator().manual_seed(config.seed))
+        self.model.to(device).train()
+        self.parameters = list(self.model.parameters())
+        self.optimiser = make_optimiser(self.model, config)
+        self.windows = Windows(shards, config.sequence_length, shape.bos_id or 0)
+        self.hidden: Callable[..., Tensor] = self.model.hidden
+        if config.compile:
+            self.hidden = torch.compile(self.model.hidden, dynamic=False)
+
+    def step(self, executor: Executor) -> dict[str, Any]:
+        """Do one step and return its log line."""
+        began = time.perf_counter()
+        config, step = self.config, self.steps_done
+        batch_BT = self.windows.batch(config.seed, step, config.batch_size * config.accumulation).to(self.device)
+        results = list(executor.map(self._pass, batch_BT.split(config.batch_size)))
+        for parameter, *gradients in zip(self.parameters, *(result.gradients for result in results), strict=True):
+            parameter.grad = torch.stack(gradients).mean(0) if len(gradients) > 1 else gradients[0]
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters, config.clip)
+        for group in self.optimiser.param_groups:
+            group["lr"] = config.rate(step)
+        self.optimiser.step()
+        counts_LE = torch.stack([result.counts_LE for result in results]).sum(0)
+        for router, counts_E in zip(self.model.routers(), counts_LE, strict=True):
+            update_bias(router.expert_bias, counts_E, config.bias_speed_at(step))
+        self.steps_done += 1
+        seconds = time.perf_counter() - began
+        return {
+            "step": self.steps_done,
+            "tokens": config.tokens_per_step,
+            "loss": float(torch.stack([result.loss for result in results]).mean()),
+            "balance_loss": float(torch.stack([result.balance_loss for result in results]).mean()),
+            "rate": config.rate(step),
+            "grad_norm": float(norm),
+            "seconds": round(seconds, 4),
+            "tokens_per_s": round(config.tokens_per_step / seconds, 1),
+            "load": dict(zip(map(str, self.model.config.moe_layers), counts_LE.tolist(), strict=True)),
+        }
+
+    def _pass(self, batch_BT: Tensor) -> PassResult:
+        """Loss and gradients of some of a step's sequences."""
+        torch.set_num_threads(self.config.threads)
+        dtype = getattr(torch, self.config.dtype)
+        tape = RoutingTape()
+        with torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32):
+            normed_BTD = self.model.norm(self.hidden(batch_BT[:, :-1], tape=tape))
+        head = self.model.embedding if self.model.head is None else self.model.head
+        loss = cross_entropy(normed_BTD.float(), head.weight, batch_BT[:, 1:], dtype)
+        balance_loss, counts_LE = self._balance(tape.routings, len(batch_BT))
+        total = loss + self.config.balance_weight * balance_loss
+        return PassResult(torch.autograd.grad(total, self.parameters), loss.detach(), balance_loss.detach(), counts_LE)
+
+    def _balance(self, routings: list[Routing], num_sequences: int) -> tuple[Tensor, Tensor]:
+        """Mean sequence-wise loss over layers, and tokens per expert of each layer."""
+        shape = self.model.config
+        if not routings:
+            return torch.zeros((), device=self.device), torch.zeros(0, shape.num_experts, device=self.device)
+        losses = [
+            sequence_balance_loss(routing.scores_TE.unflatten(0, (num_sequences, -1)), shape.top_k)
+            for routing in routings
+        ]
+        counts = [torch.bincount(r.expert_ids_TK.flatten(), minlength=shape.num_experts) for r in routings]
+        return torch.stack(losses).mean(), torch.stack(counts)
+
+
+def make_optimiser(model: Transformer, config: TrainConfig) -> torch.optim.AdamW:
+    """AdamW in its fused form; matrices decay, norms and biases do not."""
+    matrices = [parameter for parameter in model.parameters() if parameter.ndim >= 2]
+    others = [parameter for parameter in model.parameters() if parameter.ndim < 2]
+    groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(config.beta1, config.beta2), fused=True)
+
+
+def choose_device(name: str) -> torch.device:
+    """`auto` takes CUDA when there is one, else the CPU."""
+    return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
+
+
+@contextmanager
+def stop_on_signal() -> Iterator[Callable[[], bool]]:
+    """Turns SIGTERM and SIGINT into a question that the loop asks after each step."""
+    received: list[int] = []
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    previous = [signal.signal(number, lambda got, frame: received.append(got)) for number in numbers]
+    try:
+        yield lambda: bool(received)
+    finally:
+        for number, handler in zip(numbers, previous, strict=True):
+            signal.signal(number, handler)
+
+
+def train(
+    shape: ModelConfig,
+    config: TrainConfig,
+    shards: Path,
+    out: Path,
+    resume: bool = False,
+    report: Callable[[dict[str, Any]], None] = lambda line: None,
+) -> Trainer:
+    """Run to `total_steps`, or until a signal; the state is saved on the way and at the end.
+
+    Args:
+        shape: of the model.
+        config: everything else.
+        shards: folder made by the tokenize command.
+        out: folder of the run; made when missing.
+        resume: continue from the state in `out`. The configuration may differ in everything but the shape.
+        report: called with each step's log line.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    trainer = Trainer(shape, config, shards, choose_device(config.device))
+    if resume and (out / STATE).exists():
+        trainer.steps_done = load_state(out, trainer.model, trainer.optimiser)["step"]
+    log = StepLog(out, trainer.steps_done)
+    with ThreadPoolExecutor(config.workers) as executor, stop_on_signal() as stopped:
+        while trainer.steps_done < config.total_steps and not stopped():
+            line = trainer.step(executor)
+            log.write(line)
+            report(line)
+            if trainer.steps_done % config.checkpoint_steps == 0:
+                save_state(out, trainer.model, trainer.optimiser, {"step": trainer.steps_done})
+    save_state(out, trainer.model, trainer.optimiser, {"step": trainer.steps_done})
+    log.close()
+    return trainer

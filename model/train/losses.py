@@ -1,0 +1,96 @@
+"""What is minimised, and what balances the experts beside it.
+
+Next-token cross-entropy; DeepSeek-V3's sequence-wise balance loss, which only prevents extremes within one sequence; and
+the update of the router's selection bias, which does the balancing and is no loss at all: after each step an overloaded
+expert's bias is lowered by a fixed amount and an underloaded one's raised.
+
+Shape suffixes: B sequences, T positions, E experts, D model width, V vocabulary, N rows of a chunk.
+
+Source: DeepSeek-V3 report (arXiv 2412.19437), equations 16 to 20; auxiliary-loss-free balancing (arXiv 2408.15664).
+"""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+CHUNK = 1024
+
+
+class _ChunkedCrossEntropy(torch.autograd.Function):
+    """Mean cross-entropy of a linear head whose logits are never held for more than `CHUNK` rows.
+
+    The gradients are computed with the loss, chunk by chunk, and only scaled in the backward pass: a vocabulary of 8,192
+    would otherwise fill memory with logits, their fp32 copy, their log-softmax and its gradient.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, hidden_ND: Tensor, weight_VD: Tensor, target_N: Tensor, dtype: torch.dtype) -> Tensor:
+        hidden_grad_ND = torch.empty_like(hidden_ND)
+        weight_grad_VD = torch.zeros_like(weight_VD)
+        cast_VD = weight_VD.to(dtype)
+        loss = hidden_ND.new_zeros(())
+        chunks = (hidden_ND.split(CHUNK), target_N.split(CHUNK), hidden_grad_ND.split(CHUNK))
+        for rows_ND, goal_N, grad_ND in zip(*chunks, strict=True):
+            cast_ND = rows_ND.to(dtype)
+            logits_NV = F.linear(cast_ND, cast_VD).float()
+            normaliser_N = logits_NV.logsumexp(-1)
+            loss += (normaliser_N - logits_NV.gather(-1, goal_N[:, None])[:, 0]).sum()
+            error_NV = logits_NV.sub_(normaliser_N[:, None]).exp_()
+            error_NV[torch.arange(len(goal_N), device=goal_N.device), goal_N] -= 1
+            error_NV = error_NV.to(dtype)
+            grad_ND.copy_(error_NV @ cast_VD)
+            weight_grad_VD += error_NV.T @ cast_ND
+        ctx.save_for_backward(hidden_grad_ND / len(target_N), weight_grad_VD / len(target_N))
+        return loss / len(target_N)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        hidden_grad_ND, weight_grad_VD = ctx.saved_tensors
+        return hidden_grad_ND * grads[0], weight_grad_VD * grads[0], None, None
+
+
+def cross_entropy(hidden_BTD: Tensor, weight_VD: Tensor, target_BT: Tensor, dtype: torch.dtype) -> Tensor:
+    """Mean next-token loss in nats, fp32 scalar.
+
+    Args:
+        hidden_BTD: states after the final norm, fp32.
+        weight_VD: the output head, fp32.
+        target_BT: int64 ids.
+        dtype: in which the products with the head are computed; the softmax is always fp32.
+    """
+    with torch.autocast(hidden_BTD.device.type, enabled=False):
+        loss: Tensor = _ChunkedCrossEntropy.apply(hidden_BTD.flatten(0, 1), weight_VD, target_BT.flatten(), dtype)
+    return loss
+
+
+def sequence_balance_loss(scores_BTE: Tensor, top_k: int) -> Tensor:
+    """Sum over experts of (share of the sequence's top-k places) x (mean normalised affinity), mean over sequences.
+
+    1 when both are uniform. The places are counted on the affinities as they are, without bias and group limit, and
+    carry no gradient.
+
+    Args:
+        scores_BTE: sigmoid affinities, fp32.
+        top_k: places per token.
+    """
+    num_positions, num_experts = scores_BTE.shape[1:]
+    chosen_BTK = scores_BTE.detach().topk(top_k, dim=-1, sorted=False).indices
+    counts_BE = F.one_hot(chosen_BTK, num_experts).sum((1, 2))
+    share_BE = counts_BE * (num_experts / (top_k * num_positions))
+    mean_BE = (scores_BTE / scores_BTE.sum(-1, keepdim=True)).mean(1)
+    return (share_BE * mean_BE).sum(-1).mean()
+
+
+@torch.no_grad()
+def update_bias(expert_bias_E: Tensor, counts_E: Tensor, speed: float) -> None:
+    """Lower the bias of experts above the mean load by `speed`, raise that of those below; in place, no gradient.
+
+    Args:
+        expert_bias_E: the router's selection bias, fp32.
+        counts_E: tokens each expert took in the whole batch.
+        speed: the step; at the mean itself the bias stays.
+    """
+    error_E = counts_E.float().mean() - counts_E.float()
+    expert_bias_E.add_(error_E.sign(), alpha=speed)
