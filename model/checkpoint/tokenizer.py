@@ -1,0 +1,178 @@
+"""Text to token ids and back, through a byte-level BPE read from tokenizer.json.
+
+The `tokenizers` library splits and merges; this file adds what a viewer needs: text that spells a special token stays
+text, BOS is never added here (the engine adds it once), and every token knows its bytes, so that the spans of a run tile
+its text whatever it holds. A token may be part of a character; the bytes of a whole run need not be valid UTF-8.
+
+Source: the published tokenizer.json of DeepSeek-V3; byte alphabet of GPT-2's byte-level BPE.
+"""
+
+import hashlib
+import json
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import tokenizers
+
+from model.trace.trace import Token
+
+BOS, EOS = "<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>"
+
+
+class TokenizerError(ValueError):
+    """A tokenizer.json that cannot be used, or a text that has no UTF-8 form."""
+
+
+def byte_alphabet() -> dict[str, int]:
+    """The printable character that stands for each byte in a byte-level vocabulary, and the byte.
+
+    Printable Latin-1 characters stand for themselves; the other bytes, in order, for the characters from U+0100 on.
+    """
+    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+    others = [byte for byte in range(256) if byte not in set(printable)]
+    return {chr(byte): byte for byte in printable} | {chr(256 + place): byte for place, byte in enumerate(others)}
+
+
+class Tokenizer:
+    """A byte-level vocabulary with its merges and special tokens."""
+
+    def __init__(self, published: dict[str, Any], sha256: str) -> None:
+        """Take the parsed tokenizer.json; see `load`."""
+        self.sha256 = sha256
+        added = published.get("added_tokens") or []
+        self._special = {entry["id"]: entry["content"] for entry in added if entry.get("special")}
+        self._plain = {entry["id"]: entry["content"] for entry in added if not entry.get("special")}
+        # Without added tokens and post-processor nothing in a prompt is matched as a whole and nothing is put around it.
+        bare = published | {"added_tokens": [], "post_processor": None}
+        self._encoder = tokenizers.Tokenizer.from_str(json.dumps(bare, ensure_ascii=False))
+        self._pieces = {entry_id: piece for piece, entry_id in self._encoder.get_vocab().items()}
+        self._pieces |= self._special | self._plain
+
+    @classmethod
+    def load(cls, path: Path | str) -> "Tokenizer":
+        """Read tokenizer.json.
+
+        Args:
+            path: the file, or the model folder that holds it.
+
+        Raises:
+            TokenizerError: it is missing, damaged, or not a byte-level BPE.
+        """
+        path = Path(path)
+        path = path / "tokenizer.json" if path.is_dir() else path
+        try:
+            content = path.read_bytes()
+            published = json.loads(content)
+            _check_byte_level(published)
+            return cls(published, hashlib.sha256(content).hexdigest())
+        except OSError as error:
+            raise TokenizerError(f"{path} cannot be read: {error.strerror}") from error
+        except TokenizerError as error:
+            raise TokenizerError(f"{path} is not usable: {error}") from None
+        except Exception as error:  # the library raises plain Exception for whatever it does not like
+            raise TokenizerError(f"{path} is not a tokenizer.json: {error}") from error
+
+    @property
+    def size(self) -> int:
+        """One more than the largest id."""
+        return max(self._pieces) + 1
+
+    @cached_property
+    def bos_id(self) -> int | None:
+        """Id of the token that begins every run; None when the vocabulary has none."""
+        return self._special_id(BOS, "<s>", "<|begin_of_text|>", "<bos>")
+
+    @cached_property
+    def eos_id(self) -> int | None:
+        """Id of the token that ends a text; None when the vocabulary has none."""
+        return self._special_id(EOS, "</s>", "<|endoftext|>", "<|end_of_text|>", "<eos>")
+
+    def _special_id(self, *spellings: str) -> int | None:
+        ids = {content: entry_id for entry_id, content in self._special.items()}
+        return next((ids[spelling] for spelling in spellings if spelling in ids), None)
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of a text, without BOS; what looks like a special token is encoded as ordinary text.
+
+        Raises:
+            TokenizerError: the text holds a lone surrogate, which no UTF-8 text does; its place is named.
+        """
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise TokenizerError(
+                f"character {error.start + 1} of the text is half of a surrogate pair (U+{ord(text[error.start]):04X}),"
+                " which is not valid Unicode; remove it"
+            ) from None
+        return self._encoder.encode(text, add_special_tokens=False).ids
+
+    def piece(self, token_id: int) -> str:
+        """The vocabulary's entry as it stands there, a label; empty for an id that has none."""
+        return self._pieces.get(token_id, "")
+
+    def is_special(self, token_id: int) -> bool:
+        """Whether the id is a special token, which stands for no text."""
+        return token_id in self._special
+
+    def token_bytes(self, token_id: int) -> bytes:
+        """The text of a token; empty for special tokens and for ids without an entry."""
+        if token_id in self._special:
+            return b""
+        if token_id in self._plain:
+            return self._plain[token_id].encode()
+        return bytes(_ALPHABET[character] for character in self._pieces.get(token_id, ""))
+
+    def decode(self, token_ids: list[int]) -> bytes:
+        """Text of a sequence of tokens, not necessarily valid UTF-8 (`invalid_spans` says where)."""
+        return b"".join(self.token_bytes(token_id) for token_id in token_ids)
+
+    def tokens(self, token_ids: list[int], num_prompt: int) -> tuple[tuple[Token, ...], bytes]:
+        """Label every token of a run with its byte span.
+
+        Args:
+            token_ids: of the prompt, BOS included, then of the generated text.
+            num_prompt: how many belong to the prompt.
+
+        Returns:
+            the tokens, whose spans tile the text, and the text.
+        """
+        labelled, start = [], 0
+        for place, token_id in enumerate(token_ids):
+            end = start + len(self.token_bytes(token_id))
+            labelled.append(Token(token_id, self.piece(token_id), start, end, place >= num_prompt))
+            start = end
+        return tuple(labelled), self.decode(token_ids)
+
+
+def invalid_spans(text: bytes) -> tuple[tuple[int, int], ...]:
+    """Byte ranges that are not valid UTF-8, such as the cut-off character at the end of generated text.
+
+    >>> invalid_spans("é".encode()[:1] + b"a")
+    ((0, 1),)
+    """
+    spans: list[tuple[int, int]] = []
+    start = 0
+    while start < len(text):
+        try:
+            text[start:].decode()
+            break
+        except UnicodeDecodeError as error:
+            spans.append((start + error.start, start + error.end))
+            start += error.end
+    return tuple(spans)
+
+
+_ALPHABET = byte_alphabet()
+
+
+def _check_byte_level(published: Any) -> None:
+    """Refuse a vocabulary whose entries are not spelled in the byte alphabet: their bytes would be guesses."""
+    if not isinstance(published, dict) or not isinstance(published.get("model"), dict):
+        raise TokenizerError("it holds no model")
+    if published["model"].get("type", "BPE") != "BPE":
+        raise TokenizerError(f"its model is {published['model']['type']}, only byte-level BPE is supported")
+    added = {entry["content"] for entry in published.get("added_tokens") or []}
+    for piece in published["model"].get("vocab", {}):
+        if piece not in added and any(character not in _ALPHABET for character in piece):
+            raise TokenizerError(f"entry {piece!r} is not spelled in bytes; only byte-level BPE is supported")
