@@ -23,8 +23,8 @@ from model.network.config import ConfigError, ModelConfig
 from model.network.layers import RotaryTable
 from model.network.transformer import Transformer
 
-# The released 671 B model has 45,000; far more means a damaged configuration, and would only take time to list.
-_MAX_TENSORS = 2_000_000
+# The released 671 B model has 61 and 256; far more means a damaged configuration, and would only take time to list.
+_LARGEST = {"num_hidden_layers": 1_000, "n_routed_experts": 10_000}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -79,15 +79,15 @@ def _shape_problem(slot: Slot, stored: StoredTensor) -> str:
 
 
 def _read_config(folder: ModelFolder) -> ModelConfig:
+    for key, largest in _LARGEST.items():
+        if isinstance(value := folder.config.get(key), int) and value > largest:
+            raise CheckpointError(f"{folder.path / CONFIG_NAME}: {key} {value} is beyond any such model")
     try:
-        config = ModelConfig.from_json(folder.config)
+        return ModelConfig.from_json(folder.config)
     except ConfigError as error:
         raise CheckpointError(f"{folder.path / CONFIG_NAME}: {error}") from None
     except (TypeError, ValueError, OverflowError) as error:
         raise CheckpointError(f"{folder.path / CONFIG_NAME} has a value of the wrong kind ({error})") from None
-    if config.num_layers * max(config.num_experts, 1) > _MAX_TENSORS:
-        raise CheckpointError(f"{folder.path / CONFIG_NAME} asks for more than {_MAX_TENSORS:,} tensors")
-    return config
 
 
 def load_model(folder: str | Path, device: str | torch.device, dtype: torch.dtype) -> Transformer:

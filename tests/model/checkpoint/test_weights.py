@@ -1,0 +1,310 @@
+"""Names, shapes and sizes of a checkpoint, and the way from a folder to a model and back."""
+
+import json
+import struct
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
+
+from model.checkpoint.header import CheckpointError
+from model.checkpoint.names import count_parameters, slots
+from model.checkpoint.weights import inspect, load_model, save_model
+from model.network.config import ModelConfig
+from model.network.transformer import Transformer
+
+RELEASED_V3: dict[str, Any] = {
+    "architectures": ["DeepseekV3ForCausalLM"],
+    "model_type": "deepseek_v3",
+    "vocab_size": 129280,
+    "hidden_size": 7168,
+    "intermediate_size": 18432,
+    "moe_intermediate_size": 2048,
+    "num_hidden_layers": 61,
+    "num_nextn_predict_layers": 1,
+    "num_attention_heads": 128,
+    "num_key_value_heads": 128,
+    "q_lora_rank": 1536,
+    "kv_lora_rank": 512,
+    "qk_nope_head_dim": 128,
+    "qk_rope_head_dim": 64,
+    "v_head_dim": 128,
+    "n_routed_experts": 256,
+    "n_shared_experts": 1,
+    "num_experts_per_tok": 8,
+    "n_group": 8,
+    "topk_group": 4,
+    "norm_topk_prob": True,
+    "routed_scaling_factor": 2.5,
+    "scoring_func": "sigmoid",
+    "topk_method": "noaux_tc",
+    "first_k_dense_replace": 3,
+    "moe_layer_freq": 1,
+    "hidden_act": "silu",
+    "rms_norm_eps": 1e-6,
+    "rope_theta": 10000,
+    "rope_scaling": {
+        "type": "yarn",
+        "factor": 40,
+        "original_max_position_embeddings": 4096,
+        "beta_fast": 32,
+        "beta_slow": 1,
+        "mscale": 1.0,
+        "mscale_all_dim": 1.0,
+    },
+    "max_position_embeddings": 163840,
+    "tie_word_embeddings": False,
+    "attention_bias": False,
+    "bos_token_id": 0,
+    "eos_token_id": 1,
+    "torch_dtype": "bfloat16",
+}
+
+
+def tiny_config(**changes: Any) -> ModelConfig:
+    sizes = {"vocab_size": 31, "hidden_size": 12, "intermediate_size": 20, "moe_intermediate_size": 6}
+    layers = {"num_hidden_layers": 3, "first_k_dense_replace": 1, "n_routed_experts": 8, "num_experts_per_tok": 2}
+    groups = {"n_group": 2, "topk_group": 1, "num_attention_heads": 2, "num_key_value_heads": 2}
+    ranks = {"q_lora_rank": 5, "kv_lora_rank": 4, "qk_nope_head_dim": 3, "qk_rope_head_dim": 2, "v_head_dim": 3}
+    return ModelConfig.from_json(
+        RELEASED_V3 | {"rope_scaling": None, "max_position_embeddings": 64} | sizes | layers | groups | ranks | changes
+    )
+
+
+def tiny_model(**changes: Any) -> Transformer:
+    model = Transformer(tiny_config(**changes))
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for tensor in model.state_dict().values():
+            tensor.normal_(0, 0.5, generator=generator)
+    return model
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    save_model(tiny_model(), tmp_path / "model", torch.float32)
+    return tmp_path / "model"
+
+
+def change_tensors(folder: Path, **changes: torch.Tensor | None) -> None:
+    """Replaces tensors, or removes those given as None; a double underscore stands for a dot."""
+    tensors = load_file(folder / "model.safetensors")
+    for key, tensor in changes.items():
+        name = key.replace("__", ".")
+        tensors.pop(name, None)
+        if tensor is not None:
+            tensors[name] = tensor
+    save_file(tensors, folder / "model.safetensors")
+
+
+def change_config(folder: Path, **changes: Any) -> None:
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def test_released_model_has_the_published_number_of_parameters() -> None:
+    config = ModelConfig.from_json(RELEASED_V3)
+    assert count_parameters(config) == (671_026_419_200, 37_552_297_472)
+
+
+def test_released_model_has_the_published_names_and_shapes() -> None:
+    shapes = {slot.published: slot.shape for slot in slots(ModelConfig.from_json(RELEASED_V3))}
+    attention = "model.layers.60.self_attn"
+    assert shapes[f"{attention}.q_a_proj.weight"] == (1536, 7168)
+    assert shapes[f"{attention}.q_b_proj.weight"] == (24576, 1536)
+    assert shapes[f"{attention}.kv_a_proj_with_mqa.weight"] == (576, 7168)
+    assert shapes[f"{attention}.kv_b_proj.weight"] == (32768, 512)
+    assert shapes[f"{attention}.o_proj.weight"] == (7168, 16384)
+    assert shapes["model.layers.2.mlp.down_proj.weight"] == (7168, 18432)
+    assert shapes["model.layers.3.mlp.experts.255.up_proj.weight"] == (2048, 7168)
+    assert shapes["model.layers.3.mlp.shared_experts.down_proj.weight"] == (7168, 2048)
+    assert shapes["model.layers.3.mlp.gate.e_score_correction_bias"] == (256,)
+    # 12 tensors in a dense layer, 9 + 2 + 256 * 3 + 3 in a mixture layer, embedding, norm and head beside them.
+    assert len(shapes) == 3 * 12 + 58 * (9 + 2 + 256 * 3 + 3) + 3
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"tie_word_embeddings": True},
+        {"q_lora_rank": None, "attention_bias": True},
+        {"n_shared_experts": 0, "attention_bias": True},
+        {"n_shared_experts": 2, "first_k_dense_replace": 0},
+        {"first_k_dense_replace": 3},
+    ],
+)
+def test_slots_cover_every_value_of_the_model_once(changes: dict[str, Any]) -> None:
+    model = Transformer(tiny_config(**changes))
+    state = {name: torch.zeros_like(tensor) for name, tensor in model.state_dict().items()}
+    for slot in slots(model.config):
+        part = slot.part_of(state[slot.parameter])
+        assert part.shape == slot.shape
+        part += 1
+    assert all(bool((tensor == 1).all()) for tensor in state.values())
+    assert count_parameters(model.config)[0] == sum(tensor.numel() for tensor in state.values())
+
+
+@pytest.mark.parametrize("max_shard_bytes", [None, 2000, 1])
+@pytest.mark.parametrize("changes", [{}, {"tie_word_embeddings": True}, {"q_lora_rank": None, "attention_bias": True}])
+def test_saved_model_loads_bit_for_bit(tmp_path: Path, max_shard_bytes: int | None, changes: dict[str, Any]) -> None:
+    model = tiny_model(**changes)
+    save_model(model, tmp_path / "saved", torch.float32, max_shard_bytes)
+    loaded = load_model(tmp_path / "saved", "cpu", torch.float32)
+    assert loaded.config == model.config
+    assert inspect(tmp_path / "saved").problems == ()
+    assert loaded.state_dict().keys() == model.state_dict().keys()
+    for name, tensor in loaded.state_dict().items():
+        assert torch.equal(tensor, model.state_dict()[name]), name
+    ids = torch.arange(7).view(1, -1)
+    with torch.inference_mode():
+        assert torch.equal(loaded(ids), model.eval()(ids))
+
+
+def test_expert_bias_stays_fp32_in_file_and_model(tmp_path: Path) -> None:
+    model = tiny_model()
+    save_model(model, tmp_path / "saved", torch.bfloat16)
+    stored = load_file(tmp_path / "saved" / "model.safetensors")
+    assert {str(tensor.dtype) for name, tensor in stored.items() if "correction_bias" not in name} == {"torch.bfloat16"}
+    assert json.loads((tmp_path / "saved" / "config.json").read_text())["torch_dtype"] == "bfloat16"
+    loaded = load_model(tmp_path / "saved", "cpu", torch.bfloat16)
+    assert loaded.embedding.weight.dtype == torch.bfloat16
+    for name, bias in loaded.state_dict().items():
+        if name.endswith("expert_bias"):
+            assert torch.equal(bias, model.state_dict()[name])
+            assert bias.dtype == torch.float32
+
+
+def test_loaded_model_is_frozen_and_in_evaluation_mode(folder: Path) -> None:
+    model = load_model(folder, "cpu", torch.float32)
+    assert not model.training
+    assert not any(parameter.requires_grad for parameter in model.parameters())
+
+
+def test_saving_again_replaces_the_other_layout(tmp_path: Path) -> None:
+    save_model(tiny_model(), tmp_path / "saved", torch.float32, max_shard_bytes=2000)
+    other = tiny_model(hidden_size=16)
+    save_model(other, tmp_path / "saved", torch.float32)
+    assert load_model(tmp_path / "saved", "cpu", torch.float32).config == other.config
+    save_model(tiny_model(), tmp_path / "saved", torch.float32, max_shard_bytes=2000)
+    assert load_model(tmp_path / "saved", "cpu", torch.float32).config == tiny_config()
+    assert not list((tmp_path / "saved").glob(".*"))
+
+
+def test_missing_tensor_is_named_as_published(folder: Path) -> None:
+    change_tensors(folder, model__layers__1__mlp__experts__5__up_proj__weight=None)
+    manifest = inspect(folder)
+    assert manifest.missing == ("model.layers.1.mlp.experts.5.up_proj.weight",)
+    with pytest.raises(CheckpointError, match=r"tensor model\.layers\.1\.mlp\.experts\.5\.up_proj\.weight is missing$"):
+        load_model(folder, "cpu", torch.float32)
+
+
+def test_missing_tensors_are_counted_on_one_line(folder: Path) -> None:
+    change_tensors(folder, model__norm__weight=None, lm_head__weight=None)
+    with pytest.raises(CheckpointError, match=r"model\.norm\.weight is missing \(and 1 more problems\)"):
+        load_model(folder, "cpu", torch.float32)
+
+
+def test_misshapen_tensor_is_named_with_both_shapes(folder: Path) -> None:
+    change_tensors(folder, model__layers__0__self_attn__kv_b_proj__weight=torch.zeros(4, 12))
+    with pytest.raises(
+        CheckpointError, match=r"kv_b_proj\.weight has shape \[4, 12\], the configuration asks for \[12"
+    ):
+        load_model(folder, "cpu", torch.float32)
+
+
+def test_surplus_and_mtp_tensors_are_listed_and_skipped(folder: Path) -> None:
+    before = load_model(folder, "cpu", torch.float32)
+    change_tensors(
+        folder,
+        model__layers__3__eh_proj__weight=torch.zeros(2),
+        model__layers__3__enorm__weight=torch.zeros(2),
+        model__layers__0__self_attn__rotary_emb__inv_freq=torch.zeros(1),
+    )
+    manifest = inspect(folder)
+    assert manifest.mtp == ("model.layers.3.eh_proj.weight", "model.layers.3.enorm.weight")
+    assert manifest.surplus == ("model.layers.0.self_attn.rotary_emb.inv_freq",)
+    assert manifest.problems == ()
+    after = load_model(folder, "cpu", torch.float32)
+    assert torch.equal(before.norm.weight, after.norm.weight)
+
+
+def test_fp8_checkpoint_is_refused_by_name_with_its_scales_counted_to_it(folder: Path) -> None:
+    name = "model.layers.0.self_attn.o_proj.weight"
+    tensors = load_file(folder / "model.safetensors")
+    tensors[name] = tensors[name].to(torch.float8_e4m3fn)
+    tensors[f"{name}_scale_inv"] = torch.ones(1, 1)
+    save_file(tensors, folder / "model.safetensors")
+    manifest = inspect(folder)
+    assert manifest.surplus == ()
+    assert len(manifest.unsupported) == 1
+    with pytest.raises(CheckpointError, match=rf"{name} is stored as F8_E4M3; FP8 comes with a later version"):
+        load_model(folder, "cpu", torch.float32)
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"model_type": "llama"}, "model_type 'llama' is not supported"),
+        ({"scoring_func": "softmax"}, "scoring_func 'softmax' is not supported"),
+        ({"topk_method": "greedy"}, "topk_method 'greedy' is not supported"),
+        ({"hidden_size": "12"}, "hidden_size"),
+        ({"hidden_size": 1 << 40}, "the configuration asks for"),
+        ({"num_hidden_layers": 1 << 40}, "is beyond any such model"),
+        ({"n_routed_experts": 1 << 40}, "is beyond any such model"),
+        ({"rope_scaling": {"type": "yarn", "factor": "x", "original_max_position_embeddings": 4}}, "config.json"),
+    ],
+)
+def test_unusable_configuration_is_one_line_and_allocates_nothing(
+    folder: Path, changes: dict[str, Any], complaint: str
+) -> None:
+    change_config(folder, **changes)
+    with pytest.raises(CheckpointError, match=complaint) as caught:
+        load_model(folder, "cpu", torch.float32)
+    assert "\n" not in str(caught.value)
+
+
+@given(
+    key=st.sampled_from(sorted(RELEASED_V3)),
+    value=st.none()
+    | st.booleans()
+    | st.integers(-3, 40)
+    | st.floats()
+    | st.text(max_size=3)
+    | st.lists(st.integers(0, 3), max_size=2)
+    | st.dictionaries(st.sampled_from(["type", "factor", "rope_type"]), st.integers() | st.just("yarn"), max_size=3),
+)
+def test_no_value_in_the_configuration_escapes_as_another_exception(
+    tmp_path_factory: pytest.TempPathFactory, key: str, value: Any
+) -> None:
+    folder = tmp_path_factory.mktemp("fuzzed") / "model"
+    save_model(tiny_model(), folder, torch.float32)
+    change_config(folder, **{key: value})
+    complaint = ""
+    try:
+        load_model(folder, "cpu", torch.float32)
+    except CheckpointError as error:
+        complaint = str(error)
+    assert complaint.isprintable()
+
+
+def test_truncated_weights_are_named(folder: Path) -> None:
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-3])
+    with pytest.raises(CheckpointError, match=r"model\.safetensors: .* the file is truncated or damaged"):
+        load_model(folder, "cpu", torch.float32)
+
+
+def test_tensor_at_an_odd_byte_is_read_or_refused_clearly(folder: Path) -> None:
+    path = folder / "model.safetensors"
+    whole = path.read_bytes()
+    (length,) = struct.unpack("<Q", whole[:8])
+    header = whole[8 : 8 + length].rstrip() + b" "
+    header += b" " * ((len(header) + 1) % 2)  # an odd length puts every tensor at an odd byte
+    path.write_bytes(struct.pack("<Q", len(header)) + header + whole[8 + length :])
+    model = load_model(folder, "cpu", torch.float32)
+    assert torch.equal(model.norm.weight, tiny_model().norm.weight)
