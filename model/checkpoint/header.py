@@ -35,9 +35,13 @@ class CheckpointError(ValueError):
     """A model folder that cannot be used; the message is one line that says what is wrong and what to do."""
 
     def __init__(self, message: str) -> None:
-        # Names come from the file: what would break the line, or the terminal, is shown as an escape.
-        line = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in message)
-        super().__init__(line if len(line) <= _MAX_MESSAGE else line[:_MAX_MESSAGE] + "...")
+        super().__init__(printable(message))
+
+
+def printable(text: str) -> str:
+    """The text on one line of bounded length; what would break the line, or the terminal, is shown as an escape."""
+    line = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text[:_MAX_MESSAGE])
+    return line if len(text) <= _MAX_MESSAGE else line + "..."
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

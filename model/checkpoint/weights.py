@@ -57,6 +57,16 @@ def inspect(folder: str | Path) -> Manifest:
         return _compare(opened)
 
 
+def weights_sha256(folder: str | Path) -> str:
+    """SHA-256 of a folder's weights: of the weight file, or of the shards one after the other in order of name.
+
+    Raises:
+        CheckpointError: the folder cannot be used.
+    """
+    with ModelFolder(folder) as opened:
+        return opened.sha256()
+
+
 def _compare(folder: ModelFolder) -> Manifest:
     config = _read_config(folder)
     expected = {slot.published: slot for slot in slots(config)}

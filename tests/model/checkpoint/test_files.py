@@ -298,11 +298,11 @@ def test_no_cut_or_changed_header_byte_escapes_as_another_exception(
 
 def test_names_from_the_file_cannot_break_the_line_or_the_terminal(tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
-    write_raw(path, {"a\n\x1b[31m" + "x" * 5000: entry()}, bytes(7))
+    write_raw(path, {"a\n\x1b[31m" + "\x00" * 5000: entry()}, bytes(7))
     with pytest.raises(CheckpointError) as caught:
         read_header(path)
     assert str(caught.value).isprintable()
-    assert len(str(caught.value)) < 600
+    assert len(str(caught.value)) < 2100
 
 
 @pytest.mark.parametrize(("dtype", "bits"), [("F8_E4M3", 8), ("F64", 64), ("I8", 8)])

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from model.checkpoint.header import CheckpointError
 from model.checkpoint.names import count_parameters, slots
-from model.checkpoint.weights import inspect, load_model, save_model
+from model.checkpoint.weights import inspect, load_model, save_model, weights_sha256
 from model.network.config import ModelConfig
 from model.network.transformer import Transformer
 
@@ -177,6 +177,14 @@ def test_expert_bias_stays_fp32_in_file_and_model(tmp_path: Path) -> None:
         if name.endswith("expert_bias"):
             assert torch.equal(bias, model.state_dict()[name])
             assert bias.dtype == torch.float32
+
+
+def test_weights_sha256_changes_with_a_weight_and_not_with_the_configuration(folder: Path) -> None:
+    before = weights_sha256(folder)
+    change_config(folder, bos_token_id=3)
+    assert weights_sha256(folder) == before
+    change_tensors(folder, model__norm__weight=torch.ones(12))
+    assert weights_sha256(folder) != before
 
 
 def test_loaded_model_is_frozen_and_in_evaluation_mode(folder: Path) -> None:
