@@ -1,0 +1,152 @@
+"""The arrows between the parts, and what no part may do, read from the source and not by importing it."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PARTS = ("model", "viz", "pages")
+FILES = sorted(path for part in PARTS for path in (ROOT / part).rglob("*.py")) + [ROOT / "app.py"]
+
+# A file's place -> which modules of ours it may import. The longest prefix of the path decides.
+MAY_IMPORT = {
+    "app.py": ("pages", "viz", "model"),
+    "pages": ("pages", "viz", "model"),
+    "viz": ("viz",),
+    "model/network": ("model.network",),
+    "model/trace": ("model.trace",),
+    "model/checkpoint": ("model.checkpoint", "model.network", "model.trace"),
+    "model/run": ("model.run", "model.checkpoint", "model.network", "model.trace"),
+    "model/train": ("model.train", "model.checkpoint", "model.network", "model.trace"),
+    "model": ("model",),
+}
+# A place -> packages of others that it must not know.
+MUST_NOT_IMPORT = {
+    "model": {"streamlit", "plotly", "networkx"},
+    "model/trace": {"torch", "streamlit", "plotly"},
+    "model/run/request.py": {"torch"},
+    "viz": {"torch", "streamlit"},
+    "pages": {"torch"},
+    "app.py": {"torch"},
+}
+NETWORK = {
+    "socket",
+    "ssl",
+    "http",
+    "urllib",
+    "urllib3",
+    "requests",
+    "httpx",
+    "aiohttp",
+    "ftplib",
+    "smtplib",
+    "websockets",
+}
+PICKLING = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"}
+HEAVY = ("model.run.engine", "model.run.attention", "model.network", "model.checkpoint", "model.train")
+
+
+def name_of(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def each_file(*places: str) -> pytest.MarkDecorator:
+    chosen = [path for path in FILES if path.exists() and name_of(path).startswith(places)]
+    return pytest.mark.parametrize("path", chosen, ids=name_of)
+
+
+def imports(tree: ast.AST) -> Iterator[tuple[ast.stmt, str]]:
+    """Every imported module, with the statement; `from a import b` counts as `a.b`, since b may be a module."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((node, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"line {node.lineno}: relative import"
+            yield from ((node, f"{node.module}.{alias.name}") for alias in node.names)
+
+
+def is_within(module: str, packages: tuple[str, ...] | set[str]) -> bool:
+    return any(module == package or module.startswith(f"{package}.") for package in packages)
+
+
+def parse(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+@each_file("app.py", "pages", "viz", "model")
+def test_arrows_point_one_way(path: Path) -> None:
+    place = max((key for key in MAY_IMPORT if name_of(path).startswith(key)), key=len)
+    ours = [module for _, module in imports(parse(path)) if is_within(module, {"app", "tests", *PARTS})]
+    assert [module for module in ours if not is_within(module, MAY_IMPORT[place])] == []
+
+
+@each_file("app.py", "pages", "viz", "model")
+def test_parts_do_not_know_what_they_must_not(path: Path) -> None:
+    banned = set().union(*(names for place, names in MUST_NOT_IMPORT.items() if name_of(path).startswith(place)))
+    assert [module for _, module in imports(parse(path)) if is_within(module, banned)] == []
+
+
+@each_file("app.py", "pages", "viz", "model")
+def test_no_network_no_pickle_no_eval(path: Path) -> None:
+    tree = parse(path)
+    assert [module for _, module in imports(tree) if is_within(module, NETWORK | PICKLING)] == []
+    called = [node.func for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    assert [func.id for func in called if isinstance(func, ast.Name) and func.id in {"eval", "exec", "print"}] == []
+    loads = [func for func in called if isinstance(func, ast.Attribute) and ast.unparse(func) == "torch.load"]
+    assert loads == []
+    assert "allow_pickle=True" not in ast.unparse(tree)
+
+
+@each_file("viz", "pages", "app.py")
+def test_nothing_drawn_is_made_up(path: Path) -> None:
+    tree = parse(path)
+    assert [module for _, module in imports(tree) if is_within(module, {"random", "secrets", "numpy.random"})] == []
+    attributes = [ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Attribute)]
+    assert [name for name in attributes if re.match(r"(np|numpy)\.random\b", name)] == []
+
+
+@each_file("pages", "app.py")
+def test_pages_import_the_engine_only_where_it_is_made(path: Path) -> None:
+    tree = parse(path)
+    top_level = set(ast.walk(ast.Module([node for node in tree.body if not _is_function_or_guard(node)], [])))
+    assert [module for node, module in imports(tree) if node in top_level and is_within(module, HEAVY)] == []
+
+
+def _is_function_or_guard(node: ast.stmt) -> bool:
+    guard = isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+    return guard or isinstance(node, ast.FunctionDef)
+
+
+def test_run_and_train_do_not_know_each_other() -> None:
+    for room, other in (("run", "model.train"), ("train", "model.run")):
+        for path in (ROOT / "model" / room).rglob("*.py"):
+            assert not [module for _, module in imports(parse(path)) if is_within(module, {other})], name_of(path)
+
+
+def test_model_package_is_empty() -> None:
+    assert (ROOT / "model" / "__init__.py").read_text() == ""
+
+
+def test_no_module_lies_directly_in_pages() -> None:
+    assert list((ROOT / "pages").glob("*.py")) == []
+
+
+def test_pages_and_frame_are_short() -> None:
+    lengths = {name_of(path): len(path.read_text().splitlines()) for path in (ROOT / "pages").rglob("*.py")}
+    assert {name: lines for name, lines in lengths.items() if "/common/" not in name and lines > 100} == {}
+    assert len((ROOT / "app.py").read_text().splitlines()) <= 60
+
+
+def test_no_source_file_is_a_god_file() -> None:
+    lengths = {name_of(path): len(path.read_text().splitlines()) for path in FILES if path.exists()}
+    assert {name: lines for name, lines in lengths.items() if lines > 300} == {}
+
+
+@pytest.mark.parametrize("suffix", [".js", ".css", ".html"])
+def test_browser_parts_load_nothing_and_invent_nothing(suffix: str) -> None:
+    for path in (path for part in ("viz", "pages") for path in (ROOT / part).rglob(f"*{suffix}")):
+        text = path.read_text(encoding="utf-8").replace("http://www.w3.org/", "")
+        assert re.findall(r"https?://|Math\.random|\beval\(|\bfetch\(|XMLHttpRequest|WebSocket|sendBeacon", text) == []
