@@ -1,0 +1,42 @@
+# make run    makes the environment, installs, opens the app
+# make test   installs what tests need, the browser too, and runs all of them
+PYTHON ?= python3
+VENV ?= .venv
+VENV_FLAGS ?=
+PORT ?= 8501
+PY := $(VENV)/bin/python
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+
+.PHONY: run test lint bench recorded browser
+
+run: $(VENV)/run.stamp
+	$(PY) -m streamlit run app.py --server.port $(PORT)
+
+test: lint browser
+	$(PY) -m pytest
+
+lint: $(VENV)/dev.stamp
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m pyright --pythonpath $(PY)
+
+bench: $(VENV)/dev.stamp
+	$(PY) -m tests.benchmarks.parity
+
+# An installed Chromium or Chrome serves; otherwise Debian's for root, otherwise Playwright's own.
+browser: $(VENV)/dev.stamp
+	@command -v chromium || command -v chromium-browser || command -v google-chrome || { \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; \
+	  then apt-get update -qq && apt-get install -y -qq chromium; \
+	  else $(PY) -m playwright install chromium; fi; }
+
+$(PY):
+	$(PYTHON) -m venv $(VENV_FLAGS) $(VENV)
+
+$(VENV)/run.stamp: requirements.txt | $(PY)
+	$(PY) -m pip install -q -r requirements.txt
+	touch $@
+
+$(VENV)/dev.stamp: requirements.txt requirements-dev.txt | $(PY)
+	$(PY) -m pip install -q -r requirements-dev.txt
+	touch $@
