@@ -18,6 +18,7 @@ from model.network.cache import LatentCache
 from model.network.config import ModelConfig
 from model.network.layers import rotate
 from model.network.tape import Tape
+from model.network.training_kernels import plain_attention
 
 # The released code builds these two norms without the configured epsilon.
 BOTTLENECK_NORM_EPS = 1e-6
@@ -80,6 +81,8 @@ class Attention(nn.Module):
         key_BHSQ, value_BHSV = self.expand(latent_BSC)
         if tape is not None:
             tape.attention(self.layer, query_BHTQ, key_BHSQ, self.scale)
+        if self.training and query_BHTQ.device.type == "cpu":
+            return plain_attention(query_BHTQ, key_BHSQ, value_BHSV, self.scale).transpose(1, 2).flatten(2)
         # Only equally wide keys and values reach the fused kernel on the CPU: the values are filled up with zeros.
         width = self.config.value_head_dim
         padded_BHSQ = F.pad(value_BHSV, (0, max(0, self.config.query_head_dim - width)))
