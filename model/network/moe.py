@@ -9,6 +9,7 @@ Source: DeepSeek-V3 report (arXiv 2412.19437), equations 12 to 16 and section 2.
 `routed_scale`, which the equations lack.
 """
 
+import contextlib
 import math
 from typing import NamedTuple
 
@@ -20,6 +21,7 @@ from model.network.config import ModelConfig
 from model.network.edit import LayerEdit
 from model.network.layers import FeedForward, swiglu
 from model.network.tape import Tape
+from model.network.training_kernels import blocked_experts
 
 NEVER = -math.inf
 ALWAYS = math.inf
@@ -45,31 +47,35 @@ class Router(nn.Module):
         self.register_buffer("expert_bias", torch.zeros(config.num_experts, dtype=torch.float32))
 
     def forward(self, x_TD: Tensor, edit: LayerEdit | None = None) -> Routing:
-        """Choose top-k experts per token and weigh them.
-
-        The gate is computed in fp32 whatever the dtype of the model, also under autocast: a rounded score flips choices.
-        """
-        with torch.autocast(x_TD.device.type, enabled=False):
-            scores_TE = F.linear(x_TD.float(), self.weight.float()).sigmoid()
-        with torch.no_grad():
-            biased_TE = scores_TE if edit and not edit.use_bias else scores_TE + self.expert_bias
-            if edit:
-                biased_TE = biased_TE.masked_fill(edit.knocked_out_E, NEVER)
-            group_scores_TG, kept_TG = self._choose_groups(biased_TE, edit)
-            choice_TGE = biased_TE.unflatten(-1, (self.config.num_groups, -1)).masked_fill(~kept_TG[..., None], NEVER)
-            choice_TE = choice_TGE.flatten(1)
-            if edit:
-                choice_TE = choice_TE.masked_fill(edit.forced_E, ALWAYS)
-            expert_ids_TK = choice_TE.topk(edit.top_k if edit else self.config.top_k, dim=-1).indices
+        """Choose top-k experts per token and weigh them."""
+        scores_TE = self._score(x_TD)
+        biased_TE = scores_TE.detach()
+        if not edit or edit.use_bias:
+            biased_TE = biased_TE + self.expert_bias
+        if edit:
+            biased_TE = biased_TE.masked_fill(edit.knocked_out_E, NEVER)
+        group_scores_TG, kept_TG = self._choose_groups(biased_TE, edit)
+        choice_TGE = biased_TE.view(-1, self.config.num_groups, self.config.group_size)
+        choice_TE = choice_TGE.masked_fill(~kept_TG.unsqueeze(-1), NEVER).view_as(biased_TE)
+        if edit:
+            choice_TE = choice_TE.masked_fill(edit.forced_E, ALWAYS)
+        expert_ids_TK = choice_TE.topk(edit.top_k if edit else self.config.top_k, dim=-1).indices
         weights_TK = self._weigh(scores_TE.gather(-1, expert_ids_TK))
         if edit:
             weights_TK = weights_TK.masked_fill(edit.knocked_out_E[expert_ids_TK], 0.0)
         return Routing(scores_TE, group_scores_TG, kept_TG, expert_ids_TK, weights_TK)
 
+    def _score(self, x_TD: Tensor) -> Tensor:
+        """Affinities in fp32 whatever the dtype of the model, also under autocast: a rounded score flips choices."""
+        device = x_TD.device.type
+        casting = torch.is_autocast_enabled(device)
+        with torch.autocast(device, enabled=False) if casting else contextlib.nullcontext():
+            return F.linear(x_TD.float(), self.weight.float()).sigmoid()
+
     def _choose_groups(self, biased_TE: Tensor, edit: LayerEdit | None) -> tuple[Tensor, Tensor]:
         """Score each group by its best two experts and keep the best groups."""
         config = self.config
-        best_two_TG2 = biased_TE.unflatten(-1, (config.num_groups, -1)).topk(2, dim=-1).values
+        best_two_TG2 = biased_TE.view(-1, config.num_groups, config.group_size).topk(2, dim=-1).values
         if edit:  # the second best of a group with one survivor is minus infinity and must not hide the first
             second_TG = best_two_TG2[..., 1]
             best_two_TG2 = torch.stack([best_two_TG2[..., 0], second_TG.masked_fill(second_TG == NEVER, 0.0)], dim=-1)
@@ -99,37 +105,33 @@ class Experts(nn.Module):
 
     def forward(self, x_TD: Tensor, expert_ids_TK: Tensor, weights_TK: Tensor) -> Tensor:
         """Weighted sum of each token's experts, [T, D]."""
+        if len(x_TD) == 1:
+            return self._one_token(x_TD, expert_ids_TK[0].tolist(), weights_TK[0])
+        if self.training:
+            return blocked_experts(x_TD, self.gate_up, self.down, expert_ids_TK, weights_TK)
         order_N = expert_ids_TK.flatten().argsort(stable=True)  # rows of one expert side by side
         token_N = order_N // expert_ids_TK.shape[1]
         counts_E = torch.bincount(expert_ids_TK.flatten(), minlength=len(self.gate_up))
-        apply = self._padded if self.training else self._grouped
-        y_ND = apply(x_TD[token_N], counts_E) * weights_TK.flatten()[order_N, None].to(x_TD.dtype)
+        weights_N1 = weights_TK.flatten()[order_N, None].to(x_TD.dtype)
+        y_ND = self._grouped(x_TD[token_N], counts_E) * weights_N1
         return torch.zeros_like(x_TD).index_add(0, token_N, y_ND.to(x_TD.dtype))
+
+    def _one_token(self, x_1D: Tensor, expert_ids: list[int], weights_K: Tensor) -> Tensor:
+        """The grouped form for a single row: nothing to sort or to scatter."""
+        inner_KI = swiglu(torch.cat([F.linear(x_1D, self.gate_up[expert]) for expert in expert_ids]))
+        inner_KI = inner_KI * weights_K.to(x_1D.dtype).unsqueeze(-1)
+        parts = [F.linear(row_1I, self.down[e]) for e, row_1I in zip(expert_ids, inner_KI.split(1), strict=True)]
+        return torch.cat(parts).sum(0, keepdim=True)
 
     def _grouped(self, x_ND: Tensor, counts_E: Tensor) -> Tensor:
         """One pair of products for each expert that was hit."""
         counts = counts_E.tolist()
-        parts = [
-            F.linear(swiglu(F.linear(rows_ND, self.gate_up[expert])), self.down[expert])
-            for expert, rows_ND in enumerate(x_ND.split(counts))
-            if counts[expert]
-        ]
-        return torch.cat(parts)
-
-    def _padded(self, x_ND: Tensor, counts_E: Tensor) -> Tensor:
-        """All experts in two batched products over equally many rows, filled up with zeros.
-
-        For training: its backward pass is two batched products as well, and the number of rows is rounded up so that
-        few distinct shapes occur (CPU libraries compile a kernel per shape).
-        """
-        num_experts, device = len(counts_E), x_ND.device
-        capacity = -(-int(counts_E.max()) // 128) * 128
-        starts_E = counts_E.cumsum(0) - counts_E
-        expert_N = torch.repeat_interleave(torch.arange(num_experts, device=device), counts_E)
-        slot_N = expert_N * capacity + torch.arange(len(x_ND), device=device) - starts_E[expert_N]
-        padded_EXD = x_ND.new_zeros(num_experts * capacity, x_ND.shape[1]).index_copy(0, slot_N, x_ND)
-        inner_EXI = swiglu(torch.bmm(padded_EXD.view(num_experts, capacity, -1), self.gate_up.mT))
-        return torch.bmm(inner_EXI, self.down.mT).flatten(0, 1)[slot_N]
+        hit = [expert for expert, count in enumerate(counts) if count]
+        sizes = [counts[expert] for expert in hit]
+        rows = zip(x_ND.split(sizes), hit, strict=True)
+        inner_NI = swiglu(torch.cat([F.linear(rows_ND, self.gate_up[expert]) for rows_ND, expert in rows]))
+        rows = zip(inner_NI.split(sizes), hit, strict=True)
+        return torch.cat([F.linear(rows_NI, self.down[expert]) for rows_NI, expert in rows])
 
 
 class MixtureOfExperts(nn.Module):
