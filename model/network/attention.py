@@ -61,8 +61,8 @@ class Attention(nn.Module):
         else:
             query_BTX = self.query_up(self.query_norm(self.query_down(x_BTD)))
         query_BTHQ = query_BTX.unflatten(-1, (config.num_heads, -1))
-        content_BTHN, position_BTHR = query_BTHQ.split([config.nope_head_dim, config.rope_head_dim], dim=-1)
-        raw_BTC, key_BTR = self.kv_down(x_BTD).split([config.kv_lora_rank, config.rope_head_dim], dim=-1)
+        content_BTHN, position_BTHR = query_BTHQ.split_with_sizes([config.nope_head_dim, config.rope_head_dim], -1)
+        raw_BTC, key_BTR = self.kv_down(x_BTD).split_with_sizes([config.kv_lora_rank, config.rope_head_dim], -1)
         rotated = rotate(torch.cat([position_BTHR, key_BTR.unsqueeze(2)], dim=2), rotations_TR)
         latent_BTC = torch.cat([self.kv_norm(raw_BTC), rotated[:, :, -1]], dim=-1)
         return content_BTHN, rotated[:, :, :-1], latent_BTC
@@ -70,9 +70,9 @@ class Attention(nn.Module):
     def expand(self, latent_BSC: Tensor) -> tuple[Tensor, Tensor]:
         """Keys [B, H, S, Q] and values [B, H, S, V] of all heads; the position key is the same in every head."""
         config = self.config
-        compressed_BSC, position_BSR = latent_BSC.split([config.kv_lora_rank, config.rope_head_dim], dim=-1)
+        compressed_BSC, position_BSR = latent_BSC.split_with_sizes([config.kv_lora_rank, config.rope_head_dim], -1)
         expanded_BHSX = self.kv_up(compressed_BSC).unflatten(-1, (config.num_heads, -1)).transpose(1, 2)
-        content_BHSN, value_BHSV = expanded_BHSX.split([config.nope_head_dim, config.value_head_dim], dim=-1)
+        content_BHSN, value_BHSV = expanded_BHSX.split_with_sizes([config.nope_head_dim, config.value_head_dim], -1)
         shared_BHSR = position_BSR.unsqueeze(1).expand(-1, config.num_heads, -1, -1)
         return torch.cat([content_BHSN, shared_BHSR], dim=-1), value_BHSV
 
@@ -96,7 +96,7 @@ class Attention(nn.Module):
     def _absorbed(self, content_BTHN: Tensor, position_BTHR: Tensor, latent_BSC: Tensor, tape: Tape | None) -> Tensor:
         config = self.config
         up_HXC = self.kv_up.weight.view(config.num_heads, -1, config.kv_lora_rank)
-        key_up_HNC, value_up_HVC = up_HXC.split([config.nope_head_dim, config.value_head_dim], dim=1)
+        key_up_HNC, value_up_HVC = up_HXC.split_with_sizes([config.nope_head_dim, config.value_head_dim], 1)
         content_HTC = torch.bmm(content_BTHN[0].transpose(0, 1), key_up_HNC)
         query_HTC = torch.cat([content_HTC, position_BTHR[0].transpose(0, 1)], dim=-1)
         if tape is not None:

@@ -120,7 +120,7 @@ class Experts(nn.Module):
         """The grouped form for a single row: nothing to sort or to scatter."""
         inner_KI = swiglu(torch.cat([F.linear(x_1D, self.gate_up[expert]) for expert in expert_ids]))
         inner_KI = inner_KI * weights_K.to(x_1D.dtype).unsqueeze(-1)
-        parts = [F.linear(row_1I, self.down[e]) for e, row_1I in zip(expert_ids, inner_KI.split(1), strict=True)]
+        parts = [F.linear(row_1I, self.down[e]) for e, row_1I in zip(expert_ids, inner_KI.chunk(len(expert_ids)), strict=True)]
         return torch.cat(parts).sum(0, keepdim=True)
 
     def _grouped(self, x_ND: Tensor, counts_E: Tensor) -> Tensor:
@@ -128,9 +128,9 @@ class Experts(nn.Module):
         counts = counts_E.tolist()
         hit = [expert for expert, count in enumerate(counts) if count]
         sizes = [counts[expert] for expert in hit]
-        rows = zip(x_ND.split(sizes), hit, strict=True)
+        rows = zip(x_ND.split_with_sizes(sizes), hit, strict=True)
         inner_NI = swiglu(torch.cat([F.linear(rows_ND, self.gate_up[expert]) for rows_ND, expert in rows]))
-        rows = zip(inner_NI.split(sizes), hit, strict=True)
+        rows = zip(inner_NI.split_with_sizes(sizes), hit, strict=True)
         return torch.cat([F.linear(rows_NI, self.down[expert]) for rows_NI, expert in rows])
 
 
