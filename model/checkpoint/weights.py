@@ -46,6 +46,14 @@ class Manifest:
         missing = tuple(f"tensor {name} is missing" for name in self.missing)
         return self.misshapen + self.unsupported + missing
 
+    @property
+    def summary(self) -> str:
+        """The first problem and how many others there are; empty when the folder can be loaded."""
+        if not self.problems:
+            return ""
+        first, *others = self.problems
+        return f"{first} (and {len(others):,} more problems)" if others else first
+
 
 def inspect(folder: str | Path) -> Manifest:
     """Compare a folder's tensors with its configuration without reading any weight.
@@ -112,18 +120,13 @@ def load_model(folder: str | Path, device: str | torch.device, dtype: torch.dtyp
     with ModelFolder(folder) as opened:
         manifest = _compare(opened)
         if manifest.problems:
-            raise CheckpointError(f"{opened.path}: {_summary(manifest.problems)}")
+            raise CheckpointError(f"{opened.path}: {manifest.summary}")
         model = _allocate(manifest.config, device, dtype)
         state = model.state_dict()
         with torch.no_grad():
             for slot in slots(manifest.config):
                 slot.part_of(state[slot.parameter]).copy_(opened.read(slot.published))
     return model.eval().requires_grad_(False)
-
-
-def _summary(problems: tuple[str, ...]) -> str:
-    first, *others = problems
-    return f"{first} (and {len(others):,} more problems)" if others else first
 
 
 def _allocate(config: ModelConfig, device: str | torch.device, dtype: torch.dtype) -> Transformer:
