@@ -1,8 +1,8 @@
 """Text to token ids and back, through a byte-level BPE read from tokenizer.json.
 
 The `tokenizers` library splits and merges; this file adds what a viewer needs: text that spells a special token stays
-text, BOS is never added here (the engine adds it once), and every token knows its bytes, so that the spans of a run tile
-its text whatever it holds. A token may be part of a character; the bytes of a whole run need not be valid UTF-8.
+text, BOS is never added here (the engine adds it once), and every token knows its bytes, so that the spans of a run
+tile its text whatever it holds. A token may be part of a character; the bytes of a whole run need not be valid UTF-8.
 
 Source: the published tokenizer.json of DeepSeek-V3; byte alphabet of GPT-2's byte-level BPE.
 """
@@ -43,7 +43,7 @@ class Tokenizer:
         added = published.get("added_tokens") or []
         self._special = {entry["id"]: entry["content"] for entry in added if entry.get("special")}
         self._plain = {entry["id"]: entry["content"] for entry in added if not entry.get("special")}
-        # Without added tokens and post-processor nothing in a prompt is matched as a whole and nothing is put around it.
+        # Without added tokens and post-processor nothing in a prompt is matched whole and nothing is put around it.
         bare = published | {"added_tokens": [], "post_processor": None}
         self._encoder = tokenizers.Tokenizer.from_str(json.dumps(bare, ensure_ascii=False))
         self._pieces = {entry_id: piece for piece, entry_id in self._encoder.get_vocab().items()}

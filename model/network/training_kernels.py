@@ -5,11 +5,12 @@ its expert's weights. The number of blocks depends on the number of tokens alone
 libraries compile a kernel for each new shape) and an overloaded expert costs no more than it takes. Rows move by
 gathering only, forwards and backwards, because every token knows its rows and every row its token.
 
-*Attention*: plain products with an fp32 softmax; on a CPU their backward pass takes half the time of the fused kernel's,
-at the price of holding the weights.
+*Attention*: plain products with an fp32 softmax; on a CPU their backward pass takes half the time of the fused
+kernel's, at the price of holding the weights.
 
-Shape suffixes: T tokens (batch and positions flattened), D model width, E experts, K selected experts, I expert width,
-B blocks, R rows per block, N rows (T * K), M slots (B * R), S positions of one sequence, H heads and sequences, Q head width.
+Shape suffixes: T tokens (batch and positions flattened), D model width, E experts, K selected experts, I expert
+width, B blocks, R rows per block, N rows (T * K), M slots (B * R), S positions of one sequence, H sequences and heads,
+Q and V head widths.
 """
 
 import math

@@ -45,8 +45,9 @@ def train_vocabulary(texts: Iterable[str], vocab_size: int, show_progress: bool 
     Returns:
         a tokenizer whose `save` writes tokenizer.json.
     """
-    if vocab_size < 256 + len(SPECIAL_TOKENS):
-        raise ValueError(f"a byte-level vocabulary needs at least {256 + len(SPECIAL_TOKENS)} entries, not {vocab_size}")
+    smallest = 256 + len(SPECIAL_TOKENS)
+    if vocab_size < smallest:
+        raise ValueError(f"a byte-level vocabulary needs at least {smallest} entries, not {vocab_size}")
     tokenizer = tokenizers.Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizer()
     tokenizer.decoder = decoders.ByteLevel()

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from tqdm import tqdm
 
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -19,20 +20,17 @@ NEW_FOLDER = click.Path(file_okay=False, path_type=Path)
 def tokenize_command(corpus: Path, out: Path, tokenizer: Path | None, vocab_size: int, sample_mb: int) -> None:
     """Tokenise a corpus once into memory-mapped shards."""
     from model.train.bpe import train_vocabulary
-    from model.train.corpus import CorpusError, balanced_sample, corpus_files
+    from model.train.corpus import balanced_sample, corpus_files
     from model.train.shards import write_shards
 
-    try:
-        streams = corpus_files(corpus)
-        out.mkdir(parents=True, exist_ok=True)
-        if tokenizer is None:
-            tokenizer = out / "tokenizer.json"
-            train_vocabulary(balanced_sample(streams, sample_mb * 1_000_000), vocab_size).save(str(tokenizer))
-        num_bytes = sum(path.stat().st_size for paths in streams.values() for path in paths)
-        with click.progressbar(length=num_bytes, label="tokenising") as bar:
-            index = write_shards(streams, tokenizer, out, bar.update)
-    except CorpusError as error:
-        raise click.UsageError(str(error)) from error
+    streams = corpus_files(corpus)
+    out.mkdir(parents=True, exist_ok=True)
+    if tokenizer is None:
+        tokenizer = out / "tokenizer.json"
+        train_vocabulary(balanced_sample(streams, sample_mb * 1_000_000), vocab_size).save(str(tokenizer))
+    num_bytes = sum(path.stat().st_size for paths in streams.values() for path in paths)
+    with tqdm(total=num_bytes, desc="tokenising", unit="B", unit_scale=True) as bar:
+        index = write_shards(streams, tokenizer, out, bar.update)
     total = sum(stream["tokens"] for stream in index["streams"].values())
     click.echo(f"{total:,} tokens of {len(index['streams'])} streams in {out}")
 
@@ -40,24 +38,20 @@ def tokenize_command(corpus: Path, out: Path, tokenizer: Path | None, vocab_size
 @click.command("train")
 @click.argument("config", type=FILE)
 @click.option("--corpus", type=FOLDER, required=True, help="Folder made by the tokenize command.")
-@click.option("--out", type=NEW_FOLDER, required=True, help="Folder of the run: state and log.")
+@click.option("--out", type=NEW_FOLDER, required=True, help="Folder of the run: state, log, and at the end the model.")
 @click.option("--resume", is_flag=True, help="Continue from the state in the folder of the run.")
 def train_command(config: Path, corpus: Path, out: Path, resume: bool) -> None:
     """Train a model as a TOML file says; SIGTERM or Ctrl-C saves and ends it."""
-    from model.train.config import TrainConfigError, load_config
-    from model.train.corpus import CorpusError
-    from model.train.loop import train
-    from model.train.state import StateError
+    from model.train.config import load_config
+    from model.train.loop import keep_freed_memory, train
 
-    try:
-        shape, settings = load_config(config)
-        with click.progressbar(length=settings.total_steps, label="training") as bar:
+    shape, settings = load_config(config)
+    keep_freed_memory()
+    with tqdm(total=settings.total_steps, desc="training", unit="step") as bar:
 
-            def report(line: dict[str, Any]) -> None:
-                bar.label = f"loss {line['loss']:.3f}, {line['tokens_per_s']:.0f} tokens/s"
-                bar.update(line["step"] - bar.pos)
+        def report(line: dict[str, Any]) -> None:
+            bar.update(line["step"] - bar.n)
+            bar.set_postfix_str(f"loss {line['loss']:.3f}, {line['tokens_per_s']:.0f} tokens/s", refresh=False)
 
-            trainer = train(shape, settings, corpus, out, resume, report)
-    except (TrainConfigError, CorpusError, StateError) as error:
-        raise click.UsageError(str(error)) from error
-    click.echo(f"{trainer.steps_done} steps done; state in {out}")
+        trainer = train(shape, settings, corpus, out, resume, report)
+    click.echo(f"{trainer.steps_done} of {settings.total_steps} steps done; {out}")

@@ -58,14 +58,20 @@ def read_records(path: Path) -> Iterator[Record]:
     Raises:
         CorpusError: the file is damaged, or a line is not a record; the message names the line.
     """
-    number = 0
     try:
         with gzip.open(path, "rt", encoding="utf-8") as lines:
             for number, line in enumerate(lines, 1):
-                fields = json.loads(line)
-                yield Record(*(str(fields[field.name]) for field in dataclasses.fields(Record)))
-    except (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError) as error:
-        raise CorpusError(f"{path.name}, after line {number}: not a record of the corpus ({error!r})") from error
+                yield _record(line, f"{path.name}, line {number}")
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
+        raise CorpusError(f"{path.name} is damaged: {error}") from error
+
+
+def _record(line: str, place: str) -> Record:
+    try:
+        fields = json.loads(line)
+        return Record(*(fields[field.name] for field in dataclasses.fields(Record)))
+    except (ValueError, KeyError, TypeError) as error:
+        raise CorpusError(f"{place} is not a record of a corpus ({error!r})") from error
 
 
 def read_stream(paths: tuple[Path, ...]) -> Iterator[Record]:

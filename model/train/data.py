@@ -1,8 +1,9 @@
 """Drawing training windows from shards: streams weighted by the square root of their size, positions uniform.
 
-What a step sees depends on the seed and the step's number alone, so a resumed run continues with the same data. A window
-may begin anywhere in a stream, also within a record; its first token is replaced by BOS, because every run of the model
-begins with BOS. Records in one window see each other (no masking between them), as in DeepSeek-V3's pre-training.
+What a step sees depends on the seed and the step's number alone, so a resumed run continues with the same data. A
+window may begin anywhere in a stream, also within a record; its first token is replaced by BOS, because every run of
+the model begins with BOS. Records in one window see each other (no masking between them), as in DeepSeek-V3's
+pre-training.
 
 Shape suffixes: B sequences, T positions.
 

@@ -1,8 +1,8 @@
 """The log of a run: one JSON object a line, one line a step.
 
-Keys: `step` (done so far), `tokens` (of this step), `loss` (nats per token), `balance_loss` (before its weight), `rate`,
-`grad_norm` (before clipping), `seconds`, `tokens_per_s`, and `load`: for each mixture layer's number, the tokens that
-each expert took in the step.
+Keys: `step` (done so far), `tokens` (of this step), `loss` (nats per token), `balance_loss` (before its weight),
+`rate`, `grad_norm` (before clipping), `seconds`, `tokens_per_s`, and `load`: for each mixture layer's number, the
+tokens that each expert took in the step.
 """
 
 import json

@@ -1,8 +1,8 @@
 """What is minimised, and what balances the experts beside it.
 
-Next-token cross-entropy; DeepSeek-V3's sequence-wise balance loss, which only prevents extremes within one sequence; and
-the update of the router's selection bias, which does the balancing and is no loss at all: after each step an overloaded
-expert's bias is lowered by a fixed amount and an underloaded one's raised.
+Next-token cross-entropy; DeepSeek-V3's sequence-wise balance loss, which only prevents extremes within one sequence;
+and the update of the router's selection bias, which does the balancing and is no loss at all: after each step an
+overloaded expert's bias is lowered by a fixed amount and an underloaded one's raised.
 
 Shape suffixes: B sequences, T positions, E experts, D model width, V vocabulary, N rows of a chunk.
 
@@ -21,8 +21,8 @@ CHUNK = 1024
 class _ChunkedCrossEntropy(torch.autograd.Function):
     """Mean cross-entropy of a linear head whose logits are never held for more than `CHUNK` rows.
 
-    The gradients are computed with the loss, chunk by chunk, and only scaled in the backward pass: a vocabulary of 8,192
-    would otherwise fill memory with logits, their fp32 copy, their log-softmax and its gradient.
+    The gradients are computed with the loss, chunk by chunk, and only scaled in the backward pass: the logits of all
+    rows, their fp32 copy, their log-softmax and its gradient would otherwise be most of a step's memory.
     """
 
     @staticmethod

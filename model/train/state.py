@@ -1,7 +1,7 @@
 """A training run on disk: weights, optimiser moments and step in one safetensors file, written whole or not at all.
 
-Everything that the next step depends on is in it, so a run that was stopped and resumed equals one that was not, bit for
-bit. The order of the data needs no state (data.py).
+Everything that the next step depends on is in it, so a run that was stopped and resumed equals one that was not, bit
+for bit. The order of the data needs no state (data.py).
 """
 
 import json
@@ -36,7 +36,8 @@ def save_state(folder: Path, model: nn.Module, optimiser: torch.optim.Optimizer,
         moments = optimiser.state[parameter]
         tensors |= {f"{kind}.{name}": moments[kind] for kind in _MOMENTS if kind in moments}
     path, partial = folder / STATE, folder / f"{STATE}.partial"
-    save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, partial, {"meta": json.dumps(meta)})
+    tensors = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
+    save_file(tensors, partial, {"meta": json.dumps(meta)})
     os.replace(partial, path)
     return path
 
