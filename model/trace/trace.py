@@ -1,0 +1,140 @@
+"""A trace: everything that was seen of one finished run, frozen.
+
+The variables live in an `xarray.Dataset` with named, labelled axes, so that layer 3 is asked for as layer 3 although it
+is the first mixture layer. Only what was observed is here; what follows from it is computed in `metrics.py`. There is no
+batch axis. `SCHEMA` is the only place that lists the variables.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+# Variable -> (axes in order, dtypes allowed). layer_input of a bfloat16 run is its bits in uint16.
+SCHEMA: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "token_id": (("token",), ("int32",)),
+    "logprob": (("token",), ("float32",)),
+    "candidate_id": (("token", "candidate"), ("int32",)),
+    "candidate_logprob": (("token", "candidate"), ("float32",)),
+    "residual_norm": (("token", "layer"), ("float32",)),
+    "router_score": (("token", "moe_layer", "expert"), ("float32",)),
+    "expert_bias": (("moe_layer", "expert"), ("float32",)),
+    "group_score": (("token", "moe_layer", "group"), ("float32",)),
+    "group_kept": (("token", "moe_layer", "group"), ("bool",)),
+    "expert_id": (("token", "moe_layer", "rank"), ("int16",)),
+    "gate_weight": (("token", "moe_layer", "rank"), ("float32",)),
+    "attention": (("attention_layer", "head", "query", "key"), ("float32",)),
+    "indexer_score": (("indexer_layer", "query", "key"), ("float32",)),
+    "indexer_kept": (("indexer_layer", "query", "key"), ("bool",)),
+    "layer_input": (("token", "layer", "width"), ("float32", "uint16")),
+    "logits": (("token", "vocab"), ("float32",)),
+}
+DIMS = {name: dims for name, (dims, _) in SCHEMA.items()}
+
+# Axes that are as long as the trace has tokens.
+TOKEN_DIMS = ("token", "query", "key")
+# Axes that carry model layer numbers and therefore must be labelled.
+LAYER_DIMS = ("layer", "moe_layer", "attention_layer", "indexer_layer")
+
+
+class TraceError(ValueError):
+    """Something that is not a trace, or contradicts itself; the message says what."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Token:
+    """One token of a run. `start` and `end` are byte offsets into the run's text; a special token spans nothing."""
+
+    id: int
+    piece: str  # as spelled in the vocabulary; only a label
+    start: int
+    end: int
+    generated: bool
+
+    @property
+    def special(self) -> bool:
+        """Whether the token stands for no text."""
+        return self.start == self.end and self.piece != ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Trace:
+    """One finished run. The arrays are read-only and `data` is the trace's own shallow copy.
+
+    Attributes:
+        data: the variables of `SCHEMA` that were recorded.
+        tokens: one per entry of the `token` axis; their spans tile `text`.
+        text: prompt and generated text; need not be valid UTF-8.
+        request: the run's request as JSON values.
+        model: name, config (published keys), weights_sha256, tokenizer_sha256.
+        origin: kind (`measured` or `imported`), engine, device, dtype, versions, time_utc.
+    """
+
+    data: xr.Dataset
+    tokens: tuple[Token, ...]
+    text: bytes
+    request: Mapping[str, Any]
+    model: Mapping[str, Any]
+    origin: Mapping[str, Any]
+
+    def __post_init__(self) -> None:
+        data = self.data.copy(deep=False)
+        for name in data.variables:
+            data[name].variable.values.flags.writeable = False
+        object.__setattr__(self, "data", data)
+        _check_variables(data)
+        _check_lengths(data, len(self.tokens))
+        _check_tokens(self.tokens, self.text)
+
+    def has(self, variable: str) -> bool:
+        """Whether the variable was recorded."""
+        return variable in self.data
+
+    @property
+    def num_tokens(self) -> int:
+        """Length of every token axis."""
+        return len(self.tokens)
+
+    @property
+    def prompt_mask(self) -> xr.DataArray:
+        """True for the tokens that were given, [token]."""
+        return xr.DataArray([not token.generated for token in self.tokens], dims=("token",))
+
+    @property
+    def special_mask(self) -> xr.DataArray:
+        """True for tokens that stand for no text, [token]."""
+        return xr.DataArray([token.special for token in self.tokens], dims=("token",))
+
+
+def _check_variables(data: xr.Dataset) -> None:
+    for name, values in data.data_vars.items():
+        if name not in SCHEMA:
+            raise TraceError(f"a trace has no variable {name!r}")
+        dims, dtypes = SCHEMA[str(name)]
+        if values.dims != dims:
+            raise TraceError(f"{name} has the axes {', '.join(map(str, values.dims))}, not {', '.join(dims)}")
+        if str(values.dtype) not in dtypes:
+            raise TraceError(f"{name} is {values.dtype}, not {' or '.join(dtypes)}")
+
+
+def _check_lengths(data: xr.Dataset, num_tokens: int) -> None:
+    if "token_id" not in data:
+        raise TraceError("a trace needs at least token_id")
+    for dim in TOKEN_DIMS:
+        if data.sizes.get(dim, num_tokens) != num_tokens:
+            raise TraceError(f"the {dim} axis has {data.sizes[dim]} entries for {num_tokens} tokens")
+    for dim in LAYER_DIMS:
+        if dim in data.sizes and dim not in data.coords:
+            raise TraceError(f"the {dim} axis needs the model's layer numbers as labels")
+
+
+def _check_tokens(tokens: tuple[Token, ...], text: bytes) -> None:
+    reached = 0
+    for index, token in enumerate(tokens):
+        if token.start != reached or token.end < token.start:
+            raise TraceError(f"token {index} spans bytes {token.start} to {token.end}, but {reached} were reached")
+        reached = token.end
+    if reached != len(text):
+        raise TraceError(f"the tokens span {reached} bytes of a text of {len(text)}")

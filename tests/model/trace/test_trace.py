@@ -1,0 +1,139 @@
+"""What a trace accepts and refuses, and that its file gives back what was put in."""
+
+import json
+
+import numpy as np
+import pytest
+import safetensors.numpy
+import xarray as xr
+from hypothesis import given
+from hypothesis import strategies as st
+
+from model.trace.file import dumps, load, loads, save
+from model.trace.trace import Token, Trace, TraceError
+from tests.traces import random_trace
+
+
+def test_arrays_are_read_only_and_the_dataset_is_its_own() -> None:
+    trace = random_trace()
+    with pytest.raises(ValueError, match="read-only"):
+        trace.data["router_score"].values[0, 0, 0] = 1
+    original = xr.Dataset({"token_id": ("token", np.zeros(1, np.int32))})
+    kept = Trace(original, (Token(0, "a", 0, 1, False),), b"a", {}, {}, {})
+    original["logprob"] = ("token", np.zeros(1, np.float32))
+    assert not kept.has("logprob")
+
+
+def test_layers_are_asked_for_by_model_number() -> None:
+    trace = random_trace()
+    assert trace.data["expert_id"].sel(moe_layer=1).dims == ("token", "rank")
+    with pytest.raises(KeyError):
+        trace.data["expert_id"].sel(moe_layer=0)
+
+
+def test_masks() -> None:
+    trace = random_trace(num_prompt=3, num_new=2)
+    assert trace.prompt_mask.values.tolist() == [True, True, True, False, False]
+    assert trace.special_mask.values.tolist() == [True, False, False, False, False]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"data": xr.Dataset({"mood": ("token", np.zeros(2))})}, "no variable 'mood'"),
+        ({"data": xr.Dataset({"logprob": ("token", np.zeros(2, np.float32))})}, "needs at least token_id"),
+        ({"data": xr.Dataset({"token_id": ("token", np.zeros(2, np.int64))})}, "token_id is int64, not int32"),
+        ({"data": xr.Dataset({"token_id": ("query", np.zeros(2, np.int32))})}, "axes query, not token"),
+        ({"data": xr.Dataset({"token_id": ("token", np.zeros(3, np.int32))})}, "3 entries for 2 tokens"),
+        ({"text": b"abc"}, "span 2 bytes of a text of 3"),
+        ({"tokens": (Token(1, "a", 0, 1, False), Token(2, "b", 2, 3, False))}, "token 1 spans bytes 2 to 3, but 1"),
+    ],
+)
+def test_refusals_say_what_is_wrong(changes: dict, message: str) -> None:
+    parts = {
+        "data": xr.Dataset({"token_id": ("token", np.zeros(2, np.int32))}),
+        "tokens": (Token(1, "a", 0, 1, False), Token(2, "b", 1, 2, False)),
+        "text": b"ab",
+    }
+    with pytest.raises(TraceError, match=message):
+        Trace(**(parts | changes), request={}, model={}, origin={})
+
+
+def test_layer_axis_needs_labels() -> None:
+    data = xr.Dataset(
+        {"token_id": ("token", np.zeros(1, np.int32)), "residual_norm": (("token", "layer"), np.ones((1, 2), np.float32))}
+    )
+    with pytest.raises(TraceError, match="the layer axis needs the model's layer numbers"):
+        Trace(data, (Token(1, "a", 0, 1, False),), b"a", {}, {}, {})
+
+
+def same(one: Trace, other: Trace) -> bool:
+    plain = ("tokens", "text", "request", "model", "origin")
+    return one.data.identical(other.data) and all(getattr(one, name) == getattr(other, name) for name in plain)
+
+
+@given(seed=st.integers(0, 99), num_prompt=st.integers(1, 6), num_new=st.integers(0, 4))
+def test_file_gives_back_the_trace(seed: int, num_prompt: int, num_new: int) -> None:
+    trace = random_trace(seed, num_prompt, num_new)
+    assert same(loads(dumps(trace)), trace)
+
+
+def test_text_that_is_no_utf8_survives(tmp_path) -> None:  # noqa: ANN001
+    data = xr.Dataset({"token_id": ("token", np.zeros(1, np.int32))})
+    trace = Trace(data, (Token(7, "Ã", 0, 1, False),), b"\xc3", {}, {}, {})
+    save(trace, tmp_path / "half.safetensors")
+    assert load(tmp_path / "half.safetensors").text == b"\xc3"
+    assert [path.name for path in tmp_path.iterdir()] == ["half.safetensors"]
+
+
+def test_missing_folder_is_refused_and_not_made(tmp_path) -> None:  # noqa: ANN001
+    with pytest.raises(TraceError, match="does not exist; make it first"):
+        save(random_trace(), tmp_path / "absent" / "run.safetensors")
+    assert not (tmp_path / "absent").exists()
+
+
+def test_failed_write_leaves_nothing_behind(tmp_path, monkeypatch) -> None:  # noqa: ANN001
+    def full_disk(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.replace", full_disk)
+    with pytest.raises(OSError, match="No space left"):
+        save(random_trace(), tmp_path / "run.safetensors")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("key", "message"), [("format", "not a MoE Loupe trace"), ("version", "has version 'other'")])
+def test_other_formats_and_versions_are_refused(key: str, message: str) -> None:
+    arrays = {"token_id": np.zeros(1, np.int32)}
+    metadata = {"format": "moe-loupe-trace", "version": "1"} | {key: "other"}
+    with pytest.raises(TraceError, match=message):
+        loads(safetensors.numpy.save(arrays, metadata))
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"\x80\x04K\x01.", b"\xff" * 64, b"PK\x03\x04" + bytes(60)])
+def test_foreign_bytes_are_refused(content: bytes) -> None:
+    with pytest.raises(TraceError, match="not a MoE Loupe trace file"):
+        loads(content)
+
+
+@given(data=st.data())
+def test_damage_never_gives_anything_but_a_trace_error(data: st.DataObject) -> None:
+    content = bytearray(dumps(random_trace()))
+    for _ in range(data.draw(st.integers(1, 4))):
+        content[data.draw(st.integers(0, min(len(content), 4000) - 1))] = data.draw(st.integers(0, 255))
+    end = data.draw(st.integers(0, len(content)))
+    try:
+        loads(bytes(content[:end]))
+    except TraceError as error:
+        assert "\n" not in str(error)
+
+
+def test_header_that_claims_too_much_is_refused() -> None:
+    header = json.dumps(
+        {
+            "__metadata__": {"format": "moe-loupe-trace", "version": "1"},
+            "token_id": {"dtype": "I32", "shape": [1 << 40], "data_offsets": [0, 1 << 42]},
+        }
+    ).encode()
+    with pytest.raises(TraceError, match="damaged"):
+        loads(len(header).to_bytes(8, "little") + header + bytes(16))

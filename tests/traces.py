@@ -1,0 +1,79 @@
+"""Random traces for tests of figures, pages and files: right in shape and arithmetic, without a model behind them."""
+
+import numpy as np
+import xarray as xr
+
+from model.trace.trace import Token, Trace
+
+PIECES = ("Once", " upon", " a", " wolf", "é", "\n", ".", " the")
+
+
+def random_trace(
+    seed: int = 0,
+    num_prompt: int = 6,
+    num_new: int = 4,
+    num_layers: int = 3,
+    num_experts: int = 8,
+    num_groups: int = 4,
+    num_kept: int = 2,
+    top_k: int = 2,
+    num_heads: int = 2,
+) -> Trace:
+    """A trace of a model whose first layer is dense, routed by the published rule from random scores."""
+    rng = np.random.default_rng(seed)
+    num_tokens, moe_layers = num_prompt + num_new, list(range(1, num_layers))
+    tokens, text = _tokens(rng, num_prompt, num_new)
+    scores = rng.uniform(0.05, 0.95, (num_tokens, len(moe_layers), num_experts)).astype(np.float32)
+    bias = rng.normal(0, 0.05, (len(moe_layers), num_experts)).astype(np.float32)
+    groups = np.sort((scores + bias).reshape(*scores.shape[:2], num_groups, -1), -1)[..., -2:].sum(-1)
+    kept = np.zeros(groups.shape, dtype=bool)
+    np.put_along_axis(kept, np.argsort(-groups, -1)[..., :num_kept], True, -1)
+    masked = np.where(np.repeat(kept, num_experts // num_groups, -1), scores + bias, -np.inf)
+    chosen = np.argsort(-masked, -1)[..., :top_k]
+    weights = np.take_along_axis(scores, chosen, -1)
+    order = np.argsort(-weights, -1)
+    chosen, weights = np.take_along_axis(chosen, order, -1), np.take_along_axis(weights, order, -1)
+    raw = np.tril(rng.exponential(1, (num_layers, num_heads, num_tokens, num_tokens)))
+    logprob = rng.normal(-3, 1, num_tokens).clip(None, 0).astype(np.float32)
+    logprob[0] = np.nan
+    candidates = np.sort(rng.normal(-3, 1, (num_tokens, 20)).clip(None, -0.1), -1)[:, ::-1]
+    variables = {
+        "token_id": (("token",), np.array([token.id for token in tokens], np.int32)),
+        "logprob": (("token",), logprob),
+        "candidate_id": (("token", "candidate"), rng.integers(1, len(PIECES), (num_tokens, 20)).astype(np.int32)),
+        "candidate_logprob": (("token", "candidate"), candidates.astype(np.float32)),
+        "residual_norm": (("token", "layer"), rng.uniform(1, 9, (num_tokens, num_layers)).astype(np.float32)),
+        "router_score": (("token", "moe_layer", "expert"), scores),
+        "expert_bias": (("moe_layer", "expert"), bias),
+        "group_score": (("token", "moe_layer", "group"), groups.astype(np.float32)),
+        "group_kept": (("token", "moe_layer", "group"), kept),
+        "expert_id": (("token", "moe_layer", "rank"), chosen.astype(np.int16)),
+        "gate_weight": (("token", "moe_layer", "rank"), (2.5 * weights / weights.sum(-1, keepdims=True)).astype("f4")),
+        "attention": (("attention_layer", "head", "query", "key"), (raw / raw.sum(-1, keepdims=True)).astype("f4")),
+    }
+    coords = {"layer": list(range(num_layers)), "moe_layer": moe_layers}
+    coords |= {"attention_layer": list(range(num_layers)), "head": list(range(num_heads))}
+    config = {
+        "model_type": "deepseek_v3", "num_hidden_layers": num_layers, "first_k_dense_replace": 1,
+        "n_routed_experts": num_experts, "n_group": num_groups, "topk_group": num_kept, "num_experts_per_tok": top_k,
+        "num_attention_heads": num_heads, "vocab_size": 1 + len(PIECES), "routed_scaling_factor": 2.5,
+        "norm_topk_prob": True, "n_shared_experts": 1, "max_position_embeddings": 64,
+    }  # fmt: skip
+    return Trace(
+        data=xr.Dataset(variables, coords=coords),
+        tokens=tokens,
+        text=text,
+        request={"prompt": text.decode(), "max_new_tokens": num_new, "temperature": 0.0, "seed": seed},
+        model={"name": "random", "config": config, "weights_sha256": "0" * 64, "tokenizer_sha256": "0" * 64},
+        origin={"kind": "measured", "engine": "test", "device": "cpu", "dtype": "float32", "versions": {}, "time_utc": ""},
+    )
+
+
+def _tokens(rng: np.random.Generator, num_prompt: int, num_new: int) -> tuple[tuple[Token, ...], bytes]:
+    tokens, text = [Token(0, "<｜begin▁of▁sentence｜>", 0, 0, False)], b""
+    for index in range(1, num_prompt + num_new):
+        choice = int(rng.integers(len(PIECES)))
+        spelled = PIECES[choice].encode()
+        tokens.append(Token(choice + 1, PIECES[choice], len(text), len(text) + len(spelled), index >= num_prompt))
+        text += spelled
+    return tuple(tokens), text
