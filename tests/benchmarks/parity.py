@@ -10,7 +10,7 @@ import click
 import torch
 from transformers.utils import logging
 
-from tests.support.parity import (
+from tests.parity import (
     VARIANTS,
     Figures,
     compare,

@@ -16,12 +16,59 @@ from model.checkpoint.names import count_parameters, slots
 from model.checkpoint.weights import inspect, load_model, save_model, weights_sha256
 from model.network.config import ModelConfig
 from model.network.transformer import Transformer
-from tests.support.tiny import RELEASED_V3, tiny_config, tiny_model
+from tests.models import random_model, tiny_config
+
+RELEASED_V3: dict[str, Any] = {
+    "architectures": ["DeepseekV3ForCausalLM"],
+    "model_type": "deepseek_v3",
+    "vocab_size": 129280,
+    "hidden_size": 7168,
+    "intermediate_size": 18432,
+    "moe_intermediate_size": 2048,
+    "num_hidden_layers": 61,
+    "num_nextn_predict_layers": 1,
+    "num_attention_heads": 128,
+    "num_key_value_heads": 128,
+    "q_lora_rank": 1536,
+    "kv_lora_rank": 512,
+    "qk_nope_head_dim": 128,
+    "qk_rope_head_dim": 64,
+    "v_head_dim": 128,
+    "n_routed_experts": 256,
+    "n_shared_experts": 1,
+    "num_experts_per_tok": 8,
+    "n_group": 8,
+    "topk_group": 4,
+    "norm_topk_prob": True,
+    "routed_scaling_factor": 2.5,
+    "scoring_func": "sigmoid",
+    "topk_method": "noaux_tc",
+    "first_k_dense_replace": 3,
+    "moe_layer_freq": 1,
+    "hidden_act": "silu",
+    "rms_norm_eps": 1e-6,
+    "rope_theta": 10000,
+    "rope_scaling": {
+        "type": "yarn",
+        "factor": 40,
+        "original_max_position_embeddings": 4096,
+        "beta_fast": 32,
+        "beta_slow": 1,
+        "mscale": 1.0,
+        "mscale_all_dim": 1.0,
+    },
+    "max_position_embeddings": 163840,
+    "tie_word_embeddings": False,
+    "attention_bias": False,
+    "bos_token_id": 0,
+    "eos_token_id": 1,
+    "torch_dtype": "bfloat16",
+}
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    save_model(tiny_model(), tmp_path / "model", torch.float32)
+    save_model(random_model(tiny_config()), tmp_path / "model", torch.float32)
     return tmp_path / "model"
 
 
@@ -66,11 +113,11 @@ def test_released_model_has_the_published_names_and_shapes() -> None:
     "changes",
     [
         {},
-        {"tie_word_embeddings": True},
+        {"tie_embeddings": True},
         {"q_lora_rank": None, "attention_bias": True},
-        {"n_shared_experts": 0, "attention_bias": True},
-        {"n_shared_experts": 2, "first_k_dense_replace": 0},
-        {"first_k_dense_replace": 3},
+        {"num_shared_experts": 0, "attention_bias": True},
+        {"num_shared_experts": 2, "num_dense_layers": 0},
+        {"num_dense_layers": 5},
     ],
 )
 def test_slots_cover_every_value_of_the_model_once(changes: dict[str, Any]) -> None:
@@ -84,10 +131,10 @@ def test_slots_cover_every_value_of_the_model_once(changes: dict[str, Any]) -> N
     assert count_parameters(model.config)[0] == sum(tensor.numel() for tensor in state.values())
 
 
-@pytest.mark.parametrize("max_shard_bytes", [None, 2000, 1])
-@pytest.mark.parametrize("changes", [{}, {"tie_word_embeddings": True}, {"q_lora_rank": None, "attention_bias": True}])
+@pytest.mark.parametrize("max_shard_bytes", [None, 20_000, 1])
+@pytest.mark.parametrize("changes", [{}, {"tie_embeddings": True}, {"q_lora_rank": None, "attention_bias": True}])
 def test_saved_model_loads_bit_for_bit(tmp_path: Path, max_shard_bytes: int | None, changes: dict[str, Any]) -> None:
-    model = tiny_model(**changes)
+    model = random_model(tiny_config(**changes))
     save_model(model, tmp_path / "saved", torch.float32, max_shard_bytes)
     loaded = load_model(tmp_path / "saved", "cpu", torch.float32)
     assert loaded.config == model.config
@@ -101,7 +148,7 @@ def test_saved_model_loads_bit_for_bit(tmp_path: Path, max_shard_bytes: int | No
 
 
 def test_expert_bias_stays_fp32_in_file_and_model(tmp_path: Path) -> None:
-    model = tiny_model()
+    model = random_model(tiny_config())
     save_model(model, tmp_path / "saved", torch.bfloat16)
     stored = load_file(tmp_path / "saved" / "model.safetensors")
     assert {str(tensor.dtype) for name, tensor in stored.items() if "correction_bias" not in name} == {"torch.bfloat16"}
@@ -118,7 +165,7 @@ def test_weights_sha256_changes_with_a_weight_and_not_with_the_configuration(fol
     before = weights_sha256(folder)
     change_config(folder, bos_token_id=3)
     assert weights_sha256(folder) == before
-    change_tensors(folder, model__norm__weight=torch.ones(12))
+    change_tensors(folder, model__norm__weight=torch.ones(48))
     assert weights_sha256(folder) != before
 
 
@@ -129,11 +176,11 @@ def test_loaded_model_is_frozen_and_in_evaluation_mode(folder: Path) -> None:
 
 
 def test_saving_again_replaces_the_other_layout(tmp_path: Path) -> None:
-    save_model(tiny_model(), tmp_path / "saved", torch.float32, max_shard_bytes=2000)
-    other = tiny_model(hidden_size=16)
+    save_model(random_model(tiny_config()), tmp_path / "saved", torch.float32, max_shard_bytes=20_000)
+    other = random_model(tiny_config(hidden_size=16))
     save_model(other, tmp_path / "saved", torch.float32)
     assert load_model(tmp_path / "saved", "cpu", torch.float32).config == other.config
-    save_model(tiny_model(), tmp_path / "saved", torch.float32, max_shard_bytes=2000)
+    save_model(random_model(tiny_config()), tmp_path / "saved", torch.float32, max_shard_bytes=20_000)
     assert load_model(tmp_path / "saved", "cpu", torch.float32).config == tiny_config()
     assert not list((tmp_path / "saved").glob(".*"))
 
@@ -153,9 +200,9 @@ def test_missing_tensors_are_counted_on_one_line(folder: Path) -> None:
 
 
 def test_misshapen_tensor_is_named_with_both_shapes(folder: Path) -> None:
-    change_tensors(folder, model__layers__0__self_attn__kv_b_proj__weight=torch.zeros(4, 12))
+    change_tensors(folder, model__layers__0__self_attn__kv_b_proj__weight=torch.zeros(16, 88))
     with pytest.raises(
-        CheckpointError, match=r"kv_b_proj\.weight has shape \[4, 12\], the configuration asks for \[12"
+        CheckpointError, match=r"kv_b_proj\.weight has shape \[16, 88\], the configuration asks for \[88"
     ):
         load_model(folder, "cpu", torch.float32)
 
@@ -164,12 +211,12 @@ def test_surplus_and_mtp_tensors_are_listed_and_skipped(folder: Path) -> None:
     before = load_model(folder, "cpu", torch.float32)
     change_tensors(
         folder,
-        model__layers__3__eh_proj__weight=torch.zeros(2),
-        model__layers__3__enorm__weight=torch.zeros(2),
+        model__layers__5__eh_proj__weight=torch.zeros(2),
+        model__layers__5__enorm__weight=torch.zeros(2),
         model__layers__0__self_attn__rotary_emb__inv_freq=torch.zeros(1),
     )
     manifest = inspect(folder)
-    assert manifest.mtp == ("model.layers.3.eh_proj.weight", "model.layers.3.enorm.weight")
+    assert manifest.mtp == ("model.layers.5.eh_proj.weight", "model.layers.5.enorm.weight")
     assert manifest.surplus == ("model.layers.0.self_attn.rotary_emb.inv_freq",)
     assert manifest.problems == ()
     after = load_model(folder, "cpu", torch.float32)
@@ -195,7 +242,7 @@ def test_fp8_checkpoint_is_refused_by_name_with_its_scales_counted_to_it(folder:
         ({"model_type": "llama"}, "model_type 'llama' is not supported"),
         ({"scoring_func": "softmax"}, "scoring_func 'softmax' is not supported"),
         ({"topk_method": "greedy"}, "topk_method 'greedy' is not supported"),
-        ({"hidden_size": "12"}, "hidden_size"),
+        ({"hidden_size": "48"}, "hidden_size"),
         ({"hidden_size": 1 << 40}, "the configuration asks for"),
         ({"num_hidden_layers": 1 << 40}, "is beyond any such model"),
         ({"n_routed_experts": 1 << 40}, "is beyond any such model"),
@@ -225,7 +272,7 @@ def test_no_value_in_the_configuration_escapes_as_another_exception(
     tmp_path_factory: pytest.TempPathFactory, key: str, value: Any
 ) -> None:
     folder = tmp_path_factory.mktemp("fuzzed") / "model"
-    save_model(tiny_model(), folder, torch.float32)
+    save_model(random_model(tiny_config()), folder, torch.float32)
     change_config(folder, **{key: value})
     complaint = ""
     try:
@@ -250,4 +297,4 @@ def test_tensor_at_an_odd_byte_is_read_or_refused_clearly(folder: Path) -> None:
     header += b" " * ((len(header) + 1) % 2)  # an odd length puts every tensor at an odd byte
     path.write_bytes(struct.pack("<Q", len(header)) + header + whole[8 + length :])
     model = load_model(folder, "cpu", torch.float32)
-    assert torch.equal(model.norm.weight, tiny_model().norm.weight)
+    assert torch.equal(model.norm.weight, random_model(tiny_config()).norm.weight)

@@ -3,7 +3,7 @@
 import pytest
 
 from model.network.transformer import Transformer
-from tests.support.parity import (
+from tests.parity import (
     LARGEST_LOGIT,
     VARIANTS,
     Observed,
