@@ -1,0 +1,256 @@
+"""Runs a model for a request and returns what was seen.
+
+One engine serves many sessions at once: its weights are only read, and everything that changes (cache, recorder, random
+generator, edit) is made per run. The lock is held for one forward step, never across a `yield`, so that a run can be
+abandoned at any token and another one goes on.
+"""
+
+import dataclasses
+import datetime
+import functools
+import importlib.metadata
+import os
+import threading
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+
+from model.checkpoint.tokenizer import Tokenizer
+from model.checkpoint.weights import load_model, weights_sha256
+from model.network.cache import LatentCache
+from model.network.config import ModelConfig
+from model.network.transformer import Transformer
+from model.run.interventions import routing_edit
+from model.run.recorder import Recorder, join_steps
+from model.run.request import Capture, RequestError, RunRequest
+from model.run.sampling import choose
+from model.trace.trace import DIMS, Token, Trace
+
+PRESETS = Path(__file__).parent.parent / "presets"
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Step:
+    """The tokens of one forward pass: the whole prompt first, then one generated token at a time."""
+
+    start: int  # index of the first new token
+    tokens: tuple[Token, ...]  # the new ones
+    text: bytes  # everything so far
+    arrays: dict[
+        str, np.ndarray
+    ]  # Trace variables of the new tokens; attention is [layer, head, new query, key so far]
+
+
+class Engine:
+    """A loaded model with its tokenizer, shared by all sessions."""
+
+    def __init__(self, model: Transformer, tokenizer: Tokenizer | None, name: str, folder: Path) -> None:
+        self.model, self.tokenizer, self.name, self.folder = model.eval(), tokenizer, name, folder
+        self.config: ModelConfig = model.config
+        weight = model.embedding.weight
+        self.device, self.dtype = weight.device, weight.dtype
+        self._lock = threading.Lock()
+
+    @classmethod
+    def load(cls, model: str | Path, device: str = "auto", dtype: str = "float32") -> "Engine":
+        """Load an embedded model by name, or a folder in the Hugging Face layout.
+
+        Raises:
+            CheckpointError, ConfigError: the folder cannot be read; the message says what is wrong with which file.
+            RequestError: no such device or dtype.
+        """
+        if dtype not in DTYPES:
+            raise RequestError(f"dtype {dtype!r} is not known; choose from {', '.join(DTYPES)}")
+        folder = find_model(model)
+        network = load_model(folder, choose_device(device), DTYPES[dtype])
+        tokenizer = Tokenizer.load(folder / "tokenizer.json") if (folder / "tokenizer.json").is_file() else None
+        return cls(network, tokenizer, folder.name, folder)
+
+    def encode(self, request: RunRequest) -> list[int]:
+        """Token ids of the request: those given, or the prompt's with one beginning-of-sequence token before them.
+
+        Raises:
+            RequestError: the ids do not exist, the text cannot be encoded, or the run would not fit the context.
+        """
+        ids = list(request.token_ids) if request.token_ids is not None else self._encode_text(request.prompt or "")
+        outside = [i for i in ids if not 0 <= i < self.config.vocab_size]
+        if outside:
+            raise RequestError(f"token id {outside[0]} does not exist; ids are 0 to {self.config.vocab_size - 1}")
+        total, room = len(ids) + request.max_new_tokens, self.config.max_positions
+        if total > room:
+            raise RequestError(
+                f"{len(ids):,} prompt tokens and {request.max_new_tokens:,} new ones do not fit "
+                f"the model's context of {room:,}; shorten the prompt or ask for fewer"
+            )
+        return ids
+
+    def _encode_text(self, prompt: str) -> list[int]:
+        if self.tokenizer is None:
+            raise RequestError(f"{self.name} has no tokenizer.json; give token ids instead of text")
+        bos = [] if self.tokenizer.bos_id is None else [self.tokenizer.bos_id]
+        return bos + self.tokenizer.encode(prompt)
+
+    def run(self, request: RunRequest, cancel: threading.Event | None = None) -> Trace:
+        """Run to the end (or until `cancel` is set) and return the trace."""
+        steps = self.stream(request, cancel)
+        while True:
+            try:
+                next(steps)
+            except StopIteration as finished:
+                return finished.value
+
+    @torch.inference_mode()
+    def stream(self, request: RunRequest, cancel: threading.Event | None = None) -> Generator[Step, None, Trace]:
+        """Run step by step; the generator's return value is the trace of all steps.
+
+        Every token is fed, the last generated one too. Generation ends at `max_new_tokens`, after an end-of-sequence
+        token, or when `cancel` is set, which is looked at before each step; the trace then holds what was done.
+
+        Raises:
+            RequestError, EditError: the request cannot be run; raised before the first step.
+        """
+        ids = self.encode(request)
+        check_capture(self.config, request, len(ids))
+        edit = routing_edit(request.interventions, self.config, self.device)
+        cache = LatentCache(self.config, len(ids) + request.max_new_tokens, self.device, self.dtype)
+        recorder = Recorder(self.config, request.capture)
+        generator = torch.Generator().manual_seed(request.seed)
+        steps: list[Step] = []
+        new_ids, last = ids, len(ids) + request.max_new_tokens
+        while True:
+            with self._lock:
+                logits = self.model(torch.tensor([new_ids], device=self.device), cache, recorder, edit)
+                arrays = recorder.take(new_ids, logits)
+                next_id = choose(logits[0, -1], request, generator)
+            steps.append(self._step(steps, new_ids, arrays, generated=bool(steps)))
+            yield steps[-1]
+            if cache.length >= last or new_ids[-1] == self.config.eos_id and len(steps) > 1:
+                break
+            if cancel is not None and cancel.is_set():
+                break
+            new_ids = [next_id]
+        return self._trace(request, recorder, steps)
+
+    def _step(self, steps: list[Step], ids: list[int], arrays: dict[str, np.ndarray], generated: bool) -> Step:
+        text = steps[-1].text if steps else b""
+        tokens = []
+        for token_id in ids:
+            spelled = self.tokenizer.token_bytes(token_id) if self.tokenizer else b""
+            piece = self.tokenizer.piece(token_id) if self.tokenizer else ""
+            tokens.append(Token(token_id, piece, len(text), len(text) + len(spelled), generated))
+            text += spelled
+        start = sum(len(step.tokens) for step in steps)
+        return Step(start, tuple(tokens), text, arrays)
+
+    def _trace(self, request: RunRequest, recorder: Recorder, steps: list[Step]) -> Trace:
+        arrays = join_steps([step.arrays for step in steps])
+        if "router_score" in arrays:
+            biases = [router.expert_bias for router in self.model.routers()]
+            arrays["expert_bias"] = torch.stack(biases).float().cpu().numpy()
+        return Trace(
+            data=xr.Dataset(
+                {name: (DIMS[name], values) for name, values in arrays.items()},
+                coords=self._coords(recorder, arrays),
+            ),
+            tokens=tuple(token for step in steps for token in step.tokens),
+            text=steps[-1].text,
+            request=request.to_json(),
+            model=self.description,
+            origin=self._origin(),
+        )
+
+    def _coords(self, recorder: Recorder, arrays: dict[str, np.ndarray]) -> dict[str, list[int]]:
+        coords: dict[str, list[int]] = {"layer": list(range(self.config.num_layers))}
+        if "router_score" in arrays:
+            coords["moe_layer"] = list(self.config.moe_layers)
+        if "attention" in arrays:
+            coords |= {"attention_layer": list(recorder.attention_layers), "head": list(recorder.heads)}
+        return coords
+
+    @functools.cached_property
+    def description(self) -> dict[str, Any]:
+        """The `model` entry of this engine's traces."""
+        return {
+            "name": self.name,
+            "config": self.config.to_json(),
+            "weights_sha256": weights_sha256(self.folder),
+            "tokenizer_sha256": self.tokenizer.sha256 if self.tokenizer else None,
+        }
+
+    def _origin(self) -> dict[str, Any]:
+        packages = ("torch", "numpy", "tokenizers", "safetensors")
+        return {
+            "kind": "measured",
+            "engine": "moe-loupe",
+            "device": str(self.device),
+            "dtype": str(self.dtype).removeprefix("torch."),
+            "versions": {name: importlib.metadata.version(name) for name in packages},
+            "time_utc": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        }
+
+
+def find_model(model: str | Path) -> Path:
+    """The folder of an embedded model's name, or the folder itself."""
+    embedded = PRESETS / str(model)
+    is_name = isinstance(model, str) and os.sep not in model and (embedded / "config.json").is_file()
+    return embedded if is_name else Path(model)
+
+
+def embedded_models() -> list[str]:
+    """Names of the models that come with the project."""
+    return sorted(path.parent.name for path in PRESETS.glob("*/config.json"))
+
+
+def choose_device(device: str) -> torch.device:
+    """`auto` is CUDA where there is one, then MPS, then the CPU; anything else is taken at its word.
+
+    Raises:
+        RequestError: there is no such device.
+    """
+    if device != "auto":
+        try:
+            return torch.empty(0, device=device).device
+        except (RuntimeError, AssertionError):
+            raise RequestError(f"there is no device {device!r} here; use 'auto' or 'cpu'") from None
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def capture_bytes(config: ModelConfig, capture: Capture, num_tokens: int) -> int:
+    """Bytes that a trace of so many tokens takes for the captured variables whose size can surprise."""
+    layers = config.num_layers if capture.layers is None else len(capture.layers)
+    heads = config.num_heads if capture.heads is None else len(capture.heads)
+    sizes = {
+        "attention": layers * heads * num_tokens**2,
+        "inputs": num_tokens * config.num_layers * config.hidden_size,
+        "logits": num_tokens * config.vocab_size,
+        "router": num_tokens * len(config.moe_layers) * (config.num_experts + config.num_groups),
+    }
+    return 4 * sum(sizes.get(name, 0) for name in capture.variables)
+
+
+def check_capture(config: ModelConfig, request: RunRequest, num_prompt: int) -> None:
+    """Refuse what does not exist or would not fit in memory, before anything is computed."""
+    capture = request.capture
+    if "indexer" in capture.variables:
+        raise RequestError(f"{config.model_type} has no indexer to capture")
+    for kind, numbers, count in (
+        ("layer", capture.layers, config.num_layers),
+        ("head", capture.heads, config.num_heads),
+    ):
+        outside = [n for n in numbers or () if not 0 <= n < count]
+        if outside:
+            raise RequestError(f"{kind} {outside[0]} does not exist; the model has {kind}s 0 to {count - 1}")
+    needed = capture_bytes(config, capture, num_prompt + request.max_new_tokens)
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > memory // 4:  # parts and their joined copy are held at the same time
+        raise RequestError(
+            f"recording {', '.join(sorted(capture.variables))} would take {needed / 1e9:.1f} GB, more than fits here; "
+            "choose fewer layers and heads, or a shorter prompt"
+        )

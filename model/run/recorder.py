@@ -1,0 +1,140 @@
+"""The tape of a run: collects what the probe points hand over, and moves it to the host once per step.
+
+Shape suffixes: B batch (always 1), T new positions, S positions so far, H heads, Q query head width, D model width,
+E experts, K rank, V vocabulary, L layers.
+"""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from model.network.attention import attention_weights
+from model.network.config import ModelConfig
+from model.network.moe import Routing
+from model.run.request import Capture
+
+NUM_CANDIDATES = 20
+# Rows of the log-softmax held at once: 64 rows of a 129,280-entry vocabulary are 33 MB.
+LOGPROB_ROWS = 64
+
+
+class Recorder:
+    """Implements `model.network.tape.Tape` for one run; `take` empties it after each forward pass."""
+
+    def __init__(self, config: ModelConfig, capture: Capture) -> None:
+        self.config, self.capture = config, capture
+        self.attention_layers = _chosen(capture.layers, config.num_layers)
+        self.heads = _chosen(capture.heads, config.num_heads)
+        self._next_logprobs_V: Tensor | None = None  # of the token that has not been fed yet
+        self._clear()
+
+    def _clear(self) -> None:
+        self._inputs: list[Tensor] = []
+        self._outputs: list[Tensor] = []
+        self._attention: list[Tensor] = []
+        self._routing: list[Routing] = []
+
+    def layer_input(self, layer: int, residual_BTD: Tensor) -> None:
+        if "inputs" in self.capture.variables:
+            self._inputs.append(residual_BTD[0])
+
+    def layer_output(self, layer: int, residual_BTD: Tensor) -> None:
+        self._outputs.append(residual_BTD[0])
+
+    def attention(self, layer: int, query_BHTQ: Tensor, key_BHSQ: Tensor, scale: float) -> None:
+        if "attention" in self.capture.variables and layer in self.attention_layers:
+            heads = list(self.heads)
+            key_BHSQ = key_BHSQ if key_BHSQ.shape[1] == 1 else key_BHSQ[:, heads]
+            self._attention.append(attention_weights(query_BHTQ[:, heads], key_BHSQ, scale)[0])
+
+    def routing(self, layer: int, routing: Routing) -> None:
+        if "router" in self.capture.variables:
+            self._routing.append(routing)
+
+    def take(self, token_ids: list[int], logits_BTV: Tensor) -> dict[str, np.ndarray]:
+        """The Trace variables of the tokens just fed, by name, axes in the Trace's order."""
+        arrays = {"token_id": np.array(token_ids, dtype=np.int32)}
+        arrays["residual_norm"] = _host(torch.stack(self._outputs, 1).float().norm(dim=-1))
+        arrays |= self._take_predictions(token_ids, logits_BTV[0])
+        if self._routing:
+            arrays |= _routing_arrays(self._routing)
+        if self._attention:
+            arrays["attention"] = _host(torch.stack(self._attention))
+        if self._inputs:
+            arrays["layer_input"] = _bits(torch.stack(self._inputs, 1))
+        if "logits" in self.capture.variables:
+            arrays["logits"] = _host(logits_BTV[0].float())
+        self._clear()
+        return arrays
+
+    def _take_predictions(self, token_ids: list[int], logits_TV: Tensor) -> dict[str, np.ndarray]:
+        """Log-probability of each token given those before it, and the likeliest next tokens after it.
+
+        The last row of log-probabilities is kept for the token that comes next, also across steps.
+        """
+        num_candidates = min(NUM_CANDIDATES, logits_TV.shape[-1])
+        of_token, candidates = [], []
+        previous_V = self._next_logprobs_V
+        for first in range(0, len(token_ids), LOGPROB_ROWS):
+            rows_TV = logits_TV[first : first + LOGPROB_ROWS].float().log_softmax(-1)
+            before_TV = rows_TV[:-1] if previous_V is None else torch.cat([previous_V[None], rows_TV[:-1]])
+            fed = token_ids[first : first + LOGPROB_ROWS]
+            known = fed if previous_V is not None else fed[1:]
+            ids_T1 = torch.tensor(known, dtype=torch.int64, device=logits_TV.device)[:, None]
+            of_token.append(before_TV.gather(-1, ids_T1)[:, 0])
+            candidates.append(rows_TV.topk(num_candidates, dim=-1))
+            previous_V = rows_TV[-1]
+        logprob = _host(torch.cat(of_token))
+        if self._next_logprobs_V is None:
+            logprob = np.concatenate([np.full(1, np.nan, dtype=np.float32), logprob])
+        self._next_logprobs_V = previous_V
+        return {
+            "logprob": logprob,
+            "candidate_id": _host(torch.cat([top.indices for top in candidates])).astype(np.int32),
+            "candidate_logprob": _host(torch.cat([top.values for top in candidates])),
+        }
+
+
+def _routing_arrays(routings: list[Routing]) -> dict[str, np.ndarray]:
+    """Stack the layers' decisions, [T, L, ...]; ranks are sorted by weight, equal weights by expert id."""
+    scores, groups, kept, ids, weights = (_host(torch.stack(part, 1)) for part in zip(*routings, strict=True))
+    by_weight = np.lexsort((ids, -weights), axis=-1)
+    return {
+        "router_score": scores,
+        "group_score": groups,
+        "group_kept": kept,
+        "expert_id": np.take_along_axis(ids, by_weight, -1).astype(np.int16),
+        "gate_weight": np.take_along_axis(weights, by_weight, -1),
+    }
+
+
+def join_steps(steps: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """The arrays of a whole run from those of its steps; attention rows are filled up with zeros to a square."""
+    names = [name for name in steps[0] if name != "attention"]
+    joined = {name: np.concatenate([step[name] for step in steps]) for name in names}
+    if "attention" in steps[0]:
+        num_tokens = steps[-1]["attention"].shape[-1]
+        layers, heads = steps[0]["attention"].shape[:2]
+        square = np.zeros((layers, heads, num_tokens, num_tokens), dtype=np.float32)
+        row = 0
+        for step in steps:
+            rows, keys = step["attention"].shape[2:]
+            square[:, :, row : row + rows, :keys] = step["attention"]
+            row += rows
+        joined["attention"] = square
+    return joined
+
+
+def _chosen(numbers: tuple[int, ...] | None, count: int) -> tuple[int, ...]:
+    return tuple(range(count)) if numbers is None else tuple(sorted(set(numbers)))
+
+
+def _host(tensor: Tensor) -> np.ndarray:
+    return tensor.cpu().numpy()
+
+
+def _bits(tensor: Tensor) -> np.ndarray:
+    """float32 as it is; bfloat16, which numpy lacks, as its bits in uint16; float16 widened."""
+    if tensor.dtype == torch.bfloat16:
+        return _host(tensor.view(torch.uint16))
+    return _host(tensor.float())
