@@ -65,7 +65,14 @@ def random_trace(
         text=text,
         request={"prompt": text.decode(), "max_new_tokens": num_new, "temperature": 0.0, "seed": seed},
         model={"name": "random", "config": config, "weights_sha256": "0" * 64, "tokenizer_sha256": "0" * 64},
-        origin={"kind": "measured", "engine": "test", "device": "cpu", "dtype": "float32", "versions": {}, "time_utc": ""},
+        origin={
+            "kind": "measured",
+            "engine": "test",
+            "device": "cpu",
+            "dtype": "float32",
+            "versions": {},
+            "time_utc": "",
+        },
     )
 
 

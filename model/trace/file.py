@@ -88,7 +88,9 @@ def loads(content: bytes) -> Trace:
         raise TraceError(f"the trace has version {metadata.get('version')!r}; this program reads version {VERSION}")
     try:
         arrays = safetensors.numpy.load(content)
-        parts = {name: json.loads(metadata[name]) for name in ("dims", "coords", "tokens", "request", "model", "origin")}
+        parts = {
+            name: json.loads(metadata[name]) for name in ("dims", "coords", "tokens", "request", "model", "origin")
+        }
         return Trace(
             data=xr.Dataset({name: (parts["dims"][name], array) for name, array in arrays.items()}, parts["coords"]),
             tokens=tuple(_read_token(fields) for fields in parts["tokens"]["token"]),

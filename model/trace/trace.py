@@ -1,15 +1,14 @@
 """A trace: everything that was seen of one finished run, frozen.
 
-The variables live in an `xarray.Dataset` with named, labelled axes, so that layer 3 is asked for as layer 3 although it
-is the first mixture layer. Only what was observed is here; what follows from it is computed in `metrics.py`. There is no
-batch axis. `SCHEMA` is the only place that lists the variables.
+The variables live in an `xarray.Dataset` with named, labelled axes, so that layer 3 is asked for as layer 3 although
+it is the first mixture layer. Only what was observed is here; what follows from it is computed in `metrics.py`. There
+is no batch axis. `SCHEMA` is the only place that lists the variables.
 """
 
 import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import xarray as xr
 
 # Variable -> (axes in order, dtypes allowed). layer_input of a bfloat16 run is its bits in uint16.
