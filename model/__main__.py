@@ -1,0 +1,189 @@
+"""The command line: `python -m model COMMAND`.
+
+Exit status: 0 done; 1 a check that was asked for did not hold; 2 unusable input, said in one line on stderr, without a
+traceback and without an output file. What a command needs is imported when it runs, so that `--help` needs no torch.
+"""
+
+import importlib
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from model.run.request import Capture, RunRequest
+
+_ELSEWHERE = {"train": ("model.train.cli", "train_command"), "tokenize": ("model.train.cli", "tokenize_command")}
+
+
+class Unusable(click.ClickException):
+    """Input that no command can work with."""
+
+    exit_code = 2
+
+
+class Commands(click.Group):
+    """Finds commands that live in other modules, and turns our own errors into one line."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted([*super().list_commands(ctx), *_ELSEWHERE])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name in _ELSEWHERE:
+            module, name = _ELSEWHERE[cmd_name]
+            return getattr(importlib.import_module(module), name)
+        return super().get_command(ctx, cmd_name)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (ValueError, OSError, MemoryError, RuntimeError) as error:
+            line = _explain(error)
+            if line is None:
+                raise
+            raise Unusable(line) from None
+
+
+def _explain(error: Exception) -> str | None:
+    """One line for an error that the user can do something about; None for one that is a mistake of ours."""
+    if isinstance(error, ValueError) and type(error).__module__.startswith("model."):
+        return " ".join(str(error).split())
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return "not enough memory; use a smaller dtype, a shorter prompt, or capture less"
+    return None
+
+
+class Numbers(click.ParamType):
+    """Whole numbers from 0 on, with commas between them."""
+
+    name = "N,N,..."
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+        if isinstance(value, tuple):
+            return value
+        parts = [part.strip() for part in value.split(",")]
+        if not all(part.isascii() and part.isdigit() and len(part) < 10 for part in parts):
+            self.fail(f"{value!r} is not a list of whole numbers such as 3,4", param, ctx)
+        return tuple(int(part) for part in parts)
+
+
+class LayerExpert(click.ParamType):
+    """A layer and an expert, such as 3:17."""
+
+    name = "LAYER:EXPERT"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
+        parts = value.split(":")
+        if len(parts) != 2 or not all(part.isascii() and part.isdigit() and len(part) < 10 for part in parts):
+            self.fail(f"{value!r} is not a layer and an expert such as 3:17", param, ctx)
+        return int(parts[0]), int(parts[1])
+
+
+@click.group(cls=Commands)
+def main() -> None:
+    """MoE Loupe: see where a mixture of experts sends every token.
+
+    MODEL is the name of an embedded model, or a folder in the Hugging Face layout.
+    """
+
+
+@main.command()
+@click.argument("model")
+@click.option("--prompt", help="The text to run.")
+@click.option("--prompt-file", type=click.Path(path_type=Path), help="A UTF-8 file that holds it.")
+@click.option("--ids", type=Numbers(), help="Token ids, fed exactly as they are.")
+@click.option("--new-tokens", type=click.IntRange(0), default=0, show_default=True, help="Tokens to generate.")
+@click.option("--temperature", type=float, default=0.0, show_default=True, help="0 takes the likeliest token.")
+@click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True)
+@click.option("--capture", default="router", show_default=True, help="Of router,attention,inputs,logits.")
+@click.option("--layers", type=Numbers(), help="Record attention of these layers only.")
+@click.option("--heads", type=Numbers(), help="Record attention of these heads only.")
+@click.option("--device", default="auto", show_default=True)
+@click.option("--dtype", default="float32", show_default=True, help="float32, bfloat16 or float16.")
+@click.option("--knock-out", type=LayerExpert(), multiple=True, help="Run without this expert; can be repeated.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="The trace file to write.")
+def trace(
+    model: str, out: Path, device: str, dtype: str, prompt_file: Path | None, prompt: str | None, **options: Any
+) -> None:
+    """Run MODEL once, write what was seen to a trace file, and print a short table."""
+    _check_destination(out)
+    request = _request(_prompt(prompt, prompt_file, options["ids"]), options)
+    from model.report import run_report
+    from model.run.engine import Engine
+    from model.trace.file import save
+
+    engine = Engine.load(_find(model), device=device, dtype=dtype)
+    started = time.perf_counter()
+    finished = engine.run(request)
+    seconds = time.perf_counter() - started
+    save(finished, out)
+    click.echo("\n".join([*run_report(finished, seconds), f"written to {out}"]))
+
+
+def _find(model: str) -> Path:
+    from model.run.engine import embedded_models, find_model
+
+    folder = find_model(model)
+    if not folder.is_dir():
+        raise Unusable(f"{model} is neither a folder nor an embedded model ({', '.join(embedded_models()) or 'none'})")
+    return folder
+
+
+def _check_destination(out: Path) -> None:
+    if not out.parent.is_dir():
+        raise Unusable(f"the folder {out.parent} does not exist; make it first")
+    if out.is_dir():
+        raise Unusable(f"{out} is a folder; give the name of a file")
+
+
+def _prompt(prompt: str | None, prompt_file: Path | None, ids: tuple[int, ...] | None) -> str | None:
+    if sum(given is not None for given in (prompt, prompt_file, ids)) != 1:
+        raise click.UsageError("Give one of --prompt, --prompt-file and --ids.")
+    if prompt_file is None:
+        return prompt
+    try:
+        return prompt_file.read_bytes().decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise Unusable(f"{prompt_file} is not UTF-8 text (byte {error.start})") from None
+
+
+def _request(prompt: str | None, options: dict[str, Any]) -> "RunRequest":
+    from model.run.request import KnockOut, RunRequest
+
+    return RunRequest(
+        prompt=prompt,
+        token_ids=options["ids"],
+        max_new_tokens=options["new_tokens"],
+        temperature=options["temperature"],
+        seed=options["seed"],
+        capture=_capture(options),
+        interventions=tuple(KnockOut(layer, expert) for layer, expert in options["knock_out"]),
+    )
+
+
+def _capture(options: dict[str, Any]) -> "Capture":
+    from model.run.request import Capture
+
+    names = frozenset(name.strip() for name in options["capture"].split(",") if name.strip())
+    return Capture(names, options["layers"], options["heads"])
+
+
+@main.command()
+@click.argument("model")
+def info(model: str) -> None:
+    """Describe MODEL from its configuration and headers, without reading its weights."""
+    from model.checkpoint.weights import inspect
+    from model.report import folder_report
+
+    folder = _find(model)
+    manifest = inspect(folder)
+    click.echo("\n".join(folder_report(manifest, folder)))
+    if manifest.problems:
+        raise Unusable(f"{folder} cannot be loaded: {manifest.summary}")
+
+
+if __name__ == "__main__":
+    main(prog_name="python -m model")
