@@ -43,10 +43,9 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            kinds = (int, float) if field.type is float else (field.type,)
-            if not isinstance(value, kinds) or (field.type is not bool and isinstance(value, bool)):
-                raise TrainConfigError(f"{field.name} must be of type {field.type.__name__}, not {value!r}")
+            kind, value = field.type, getattr(self, field.name)
+            if type(value) is not kind and not (kind is float and type(value) is int):
+                raise TrainConfigError(f"{field.name} must be of type {getattr(kind, '__name__', kind)}, not {value!r}")
         for name in ("total_steps", "sequence_length", "batch_size", "accumulation", "workers", "threads"):
             if getattr(self, name) < 1:
                 raise TrainConfigError(f"{name} must be at least 1")

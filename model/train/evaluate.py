@@ -1,8 +1,9 @@
 """Measure a trained model on held-out text: `python -m model.train.evaluate MODEL --heldout FOLDER`.
 
-*Bits per byte* of each `domain.lang`: every record is scored on its own, cut into pieces that fit the window, each after
-a BOS that is not counted itself. *Load*: how evenly the experts of each layer were used. *Mutual information* of expert
-and `domain.lang`, in nats, next to the same with the pieces' labels shuffled: that control is what chance alone gives.
+*Bits per byte* of each `domain.lang`: every record is scored on its own, cut into pieces that fit the window, each
+after a BOS that is not counted itself. *Load*: how evenly the experts of each layer were used. *Mutual information* of
+expert and `domain.lang`, in nats, next to the same with the pieces' labels shuffled: that control is what chance alone
+gives.
 
 Shape suffixes: B pieces, T positions, L mixture layers, E experts, P pieces of the whole evaluation, S streams.
 
@@ -180,8 +181,8 @@ def as_markdown(summary: dict[str, Any]) -> str:
     lines += ["", "| layer | MaxVio | CV | dead experts | mutual information | labels shuffled |", "|" + "---:|" * 6]
     for layer, row in summary["layers"].items():
         lines.append(
-            f"| {layer} | {row['max_violation']:.3f} | {row['coefficient_of_variation']:.3f} | {row['dead_experts']:.0f}"
-            f" | {row['mutual_information']:.3f} | {row['mutual_information_shuffled']:.4f} |"
+            f"| {layer} | {row['max_violation']:.3f} | {row['coefficient_of_variation']:.3f} |"
+            f" {row['dead_experts']:.0f} | {row['mutual_information']:.3f} | {row['mutual_information_shuffled']:.4f} |"
         )
     return "\n".join(lines)
 

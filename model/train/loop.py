@@ -13,6 +13,7 @@ import shutil
 import signal
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -91,7 +92,7 @@ class Trainer:
         self.optimiser.step()
         counts_LE = torch.stack([result.counts_LE for result in results]).sum(0)
         for router, counts_E in zip(self.model.routers(), counts_LE, strict=True):
-            update_bias(router.expert_bias, counts_E, config.bias_speed_at(step))
+            update_bias(router.get_buffer("expert_bias"), counts_E, config.bias_speed_at(step))
         self.steps_done += 1
         seconds = time.perf_counter() - began
         return {
@@ -193,8 +194,14 @@ def train(
     trainer = Trainer(shape, config, shards, choose_device(config.device))
     if resume and (out / STATE).exists():
         trainer.steps_done = load_state(out, trainer.model, trainer.optimiser)["step"]
-    log = StepLog(out, trainer.steps_done)
-    with ThreadPoolExecutor(config.workers) as executor, stop_on_signal() as stopped:
+    with (
+        warnings.catch_warnings(),
+        ThreadPoolExecutor(config.workers) as executor,
+        StepLog(out, trainer.steps_done) as log,
+        stop_on_signal() as stopped,
+    ):
+        # The norms inside attention read bf16 and have fp32 weights under autocast; no fused form exists for that.
+        warnings.filterwarnings("ignore", message="Mismatch dtype between input and weight")
         while trainer.steps_done < config.total_steps and not stopped():
             line = trainer.step(executor)
             log.write(line)
@@ -202,7 +209,6 @@ def train(
             if trainer.steps_done % config.checkpoint_steps == 0:
                 save_state(out, trainer.model, trainer.optimiser, {"step": trainer.steps_done})
     save_state(out, trainer.model, trainer.optimiser, {"step": trainer.steps_done})
-    log.close()
     if trainer.steps_done >= config.total_steps:
         export(trainer.model, shards, out / "model")
     return trainer

@@ -28,7 +28,7 @@ def write_shards(
     streams: dict[str, tuple[Path, ...]],
     tokenizer_path: Path,
     folder: Path,
-    progress: Callable[[int], None] = lambda num_bytes: None,
+    progress: Callable[[int], object] = lambda num_bytes: None,
 ) -> dict[str, Any]:
     """Tokenise every stream into `folder` and write the index last, so that an interrupted run leaves none.
 

@@ -1,0 +1,113 @@
+"""The tokenizer on any Unicode text, on text that spells special tokens, and on files it must refuse."""
+
+import json
+from pathlib import Path
+
+import hypothesis.strategies as st
+import pytest
+import tokenizers
+from hypothesis import given
+
+from model.checkpoint.tokenizer import Tokenizer, TokenizerError, byte_alphabet, invalid_spans
+from model.train.bpe import train_vocabulary
+
+TEXT = ["the cat and the dog", "don't stop 12345", "été déjà", "数を数える", "x = f(y)\n\n"] * 20
+SIZE = 300
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("tokenizer")
+    train_vocabulary(TEXT, SIZE, show_progress=False).save(str(path / "tokenizer.json"))
+    return path
+
+
+@pytest.fixture(scope="module")
+def tokenizer(folder: Path) -> Tokenizer:
+    return Tokenizer.load(folder)
+
+
+def test_special_tokens_have_the_published_ids(tokenizer: Tokenizer) -> None:
+    assert (tokenizer.bos_id, tokenizer.eos_id, tokenizer.size) == (0, 1, SIZE)
+    assert tokenizer.piece(3) == "<｜User｜>"
+    assert all(tokenizer.is_special(token_id) for token_id in range(5))
+    assert not tokenizer.is_special(5)
+
+
+def test_text_that_spells_a_special_token_stays_text(tokenizer: Tokenizer, folder: Path) -> None:
+    published = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
+    assert published.encode("<｜User｜>").ids == [3]
+    assert len(published.encode("<|User|>").ids) > 1
+    ids = tokenizer.encode("<｜User｜>")
+    assert len(ids) > 1
+    assert not any(map(tokenizer.is_special, ids))
+    assert tokenizer.decode(ids).decode() == "<｜User｜>"
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"])))
+def test_spans_tile_any_text(tokenizer: Tokenizer, text: str) -> None:
+    ids = tokenizer.encode(text)
+    tokens, run_text = tokenizer.tokens([0, *ids], num_prompt=1 + len(ids))
+    assert run_text == text.encode()
+    assert tokens[0].special
+    assert [token.start for token in tokens] == [0] + [token.end for token in tokens[:-1]]
+    assert tokens[-1].end == len(run_text)
+
+
+@given(st.lists(st.integers(0, SIZE + 5), max_size=12))
+def test_any_ids_have_spans_even_where_the_text_is_not_utf8(tokenizer: Tokenizer, ids: list[int]) -> None:
+    tokens, text = tokenizer.tokens(ids, num_prompt=0)
+    assert b"".join(text[token.start : token.end] for token in tokens) == text
+    kept = [byte for place, byte in enumerate(text) if not any(a <= place < b for a, b in invalid_spans(text))]
+    assert bytes(kept).decode() == text.decode(errors="ignore")
+
+
+def test_generated_tokens_are_marked(tokenizer: Tokenizer) -> None:
+    tokens, _ = tokenizer.tokens([0, 40, 41], num_prompt=2)
+    assert [token.generated for token in tokens] == [False, False, True]
+
+
+def test_lone_surrogate_is_named(tokenizer: Tokenizer) -> None:
+    with pytest.raises(TokenizerError, match=r"character 3 .*U\+D800"):
+        tokenizer.encode("ab\ud800")
+
+
+def test_invalid_bytes_are_located() -> None:
+    assert invalid_spans("aé".encode()) == ()
+    assert invalid_spans(b"a\xffb" + "é".encode()[:1]) == ((1, 2), (3, 4))
+
+
+def test_alphabet_names_each_byte_once() -> None:
+    assert sorted(byte_alphabet().values()) == list(range(256))
+    assert byte_alphabet()["Ġ"] == ord(" ")
+
+
+def test_added_token_that_is_not_special_has_text(folder: Path, tmp_path: Path) -> None:
+    published = json.loads((folder / "tokenizer.json").read_text())
+    published["added_tokens"].append(
+        published["added_tokens"][0] | {"id": SIZE, "content": "<think>", "special": False}
+    )
+    (tmp_path / "tokenizer.json").write_text(json.dumps(published))
+    tokenizer = Tokenizer.load(tmp_path)
+    assert tokenizer.token_bytes(SIZE) == b"<think>"
+    assert SIZE not in tokenizer.encode("<think>")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "not a tokenizer.json"),
+        ("[]", "holds no model"),
+        ('{"model": {"type": "Unigram", "vocab": []}}', "Unigram"),
+        ('{"model": {"type": "BPE", "vocab": {"\\u2581the": 0}, "merges": []}}', "not spelled in bytes"),
+    ],
+)
+def test_unusable_file_is_refused(tmp_path: Path, content: str, message: str) -> None:
+    (tmp_path / "tokenizer.json").write_text(content)
+    with pytest.raises(TokenizerError, match=message):
+        Tokenizer.load(tmp_path)
+
+
+def test_missing_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(TokenizerError, match="cannot be read"):
+        Tokenizer.load(tmp_path)

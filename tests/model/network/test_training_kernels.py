@@ -1,0 +1,59 @@
+"""The forms used in training against the ones used in runs: same values, same gradients."""
+
+import hypothesis.strategies as st
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given
+
+from model.network.moe import Experts
+from model.network.training_kernels import blocked_experts, lay_out, plain_attention
+from tests.models import random_model, tiny_config
+
+
+@given(st.data())
+def test_every_row_has_its_own_slot_in_a_block_of_its_expert(data: st.DataObject) -> None:
+    num_experts, top_k, block = 6, 2, 4
+    pairs = st.lists(st.integers(0, num_experts - 1), min_size=top_k, max_size=top_k, unique=True)
+    ids_TK = torch.tensor(data.draw(st.lists(pairs, min_size=1, max_size=40)))
+    expert_B, token_M, slot_TK = lay_out(ids_TK, num_experts, block)
+    assert slot_TK.unique().numel() == slot_TK.numel()
+    assert expert_B[slot_TK // block].equal(ids_TK)
+    assert token_M[slot_TK].equal(torch.arange(len(ids_TK))[:, None].expand(-1, top_k))
+    assert (token_M == len(ids_TK)).sum() == len(token_M) - slot_TK.numel()
+    assert len(expert_B) == ids_TK.numel() // block + num_experts
+
+
+def test_blocked_experts_equal_one_product_per_expert() -> None:
+    generator = torch.Generator().manual_seed(0)
+    config = tiny_config()
+    experts = Experts(config)
+    for parameter in experts.parameters():
+        torch.nn.init.normal_(parameter, 0, 0.2, generator=generator)
+    x_TD = torch.randn(37, config.hidden_size, generator=generator, requires_grad=True)
+    ids_TK = torch.rand(37, config.num_experts, generator=generator).topk(4).indices
+    weights_TK = torch.rand(37, 4, generator=generator, requires_grad=True)
+    inputs = (x_TD, weights_TK, experts.gate_up, experts.down)
+    wanted = experts.eval()(x_TD, ids_TK, weights_TK)
+    got = blocked_experts(x_TD, experts.gate_up, experts.down, ids_TK, weights_TK)
+    torch.testing.assert_close(got, wanted, atol=1e-5, rtol=1e-5)
+    for one, other in zip(
+        torch.autograd.grad(got.square().sum(), inputs), torch.autograd.grad(wanted.square().sum(), inputs), strict=True
+    ):
+        torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-4)
+
+
+def test_plain_attention_equals_the_fused_one() -> None:
+    generator = torch.Generator().manual_seed(0)
+    query, key = (torch.randn(2, 3, 9, 8, generator=generator) for _ in range(2))
+    value = torch.randn(2, 3, 9, 5, generator=generator)
+    fused = F.scaled_dot_product_attention(query, key, value, is_causal=True, scale=0.3)
+    torch.testing.assert_close(plain_attention(query, key, value, 0.3), fused, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("q_lora_rank", [24, None])
+def test_model_in_training_mode_gives_the_same_logits(q_lora_rank: int | None) -> None:
+    model = random_model(tiny_config(q_lora_rank=q_lora_rank))
+    ids = torch.randint(320, (2, 12), generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        torch.testing.assert_close(model.train()(ids), model.eval()(ids), atol=1e-4, rtol=1e-4)

@@ -1,0 +1,120 @@
+"""Bits per byte, load and mutual information on texts where they can be worked out."""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+
+from model.checkpoint.tokenizer import Tokenizer
+from model.checkpoint.weights import save_model
+from model.network.transformer import Transformer
+from model.train.evaluate import (
+    Scores,
+    as_markdown,
+    cut,
+    evaluate,
+    evaluate_command,
+    read_pieces,
+    score_batch,
+    summarise,
+)
+from tests.model.train.corpora import SENTENCES, write_tiny_shards
+from tests.models import random_model, tiny_config
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("evaluate")
+    write_tiny_shards(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def tokenizer(folder: Path) -> Tokenizer:
+    return Tokenizer.load(folder / "tokenizer.json")
+
+
+@pytest.fixture(scope="module")
+def model(tokenizer: Tokenizer) -> Transformer:
+    return random_model(tiny_config(vocab_size=tokenizer.size, num_layers=3))
+
+
+def test_pieces_cover_a_record_and_begin_with_bos(tokenizer: Tokenizer) -> None:
+    text = SENTENCES["stories.en"] * 3 + "é"
+    pieces = list(cut(text, 1, tokenizer, window=8))
+    assert all(len(piece.token_ids) <= 8 and piece.token_ids[0] == 0 for piece in pieces)
+    assert sum((piece.token_ids[1:] for piece in pieces), []) == tokenizer.encode(text)
+    assert sum(piece.num_bytes for piece in pieces) == len(text.encode())
+
+
+def test_max_bytes_keeps_whole_records(folder: Path, tokenizer: Tokenizer) -> None:
+    streams, pieces = read_pieces(folder / "corpus", tokenizer, 64, max_bytes=1)
+    assert streams == ["code.python", "stories.en"]
+    assert [piece.stream for piece in pieces] == [0, 1]
+
+
+def test_padding_changes_neither_nats_nor_counts(model: Transformer, tokenizer: Tokenizer) -> None:
+    pieces = [next(cut(text, 0, tokenizer, 64)) for text in ("a fox", SENTENCES["stories.en"])]
+    together_B, counts_BLE = score_batch(model, pieces)
+    for place, piece in enumerate(pieces):
+        nats_B, alone_BLE = score_batch(model, [piece])
+        assert together_B[place] == pytest.approx(nats_B[0], rel=1e-4)
+        assert (counts_BLE[place] == alone_BLE[0]).all()
+        assert (counts_BLE[place].sum(-1) == 4 * (len(piece.token_ids) - 1)).all()
+
+
+def test_nats_are_those_of_the_logits(model: Transformer, tokenizer: Tokenizer) -> None:
+    piece = next(cut("a fox ran", 0, tokenizer, 64))
+    with torch.inference_mode():
+        logprobs = model(torch.tensor([piece.token_ids]))[0].log_softmax(-1)
+    expected = -sum(float(logprobs[place, token]) for place, token in enumerate(piece.token_ids[1:]))
+    assert score_batch(model, [piece])[0][0] == pytest.approx(expected, rel=1e-5)
+
+
+def scores(counts_PLE: np.ndarray) -> Scores:
+    num_pieces = len(counts_PLE)
+    return Scores(
+        streams=("a.en", "b.en"),
+        stream_P=np.arange(num_pieces) % 2,
+        bytes_P=np.full(num_pieces, 10),
+        tokens_P=np.full(num_pieces, 4),
+        nats_P=np.where(np.arange(num_pieces) % 2, 20 * math.log(2), 10 * math.log(2)),
+        counts_PLE=counts_PLE,
+        moe_layers=(1,),
+    )
+
+
+def test_separate_experts_for_each_stream_carry_one_bit() -> None:
+    counts_PLE = np.array([[[4, 0]], [[0, 4]]] * 50)
+    measured = scores(counts_PLE)
+    assert measured.bits_per_byte() == pytest.approx({"a.en": 1.0, "b.en": 2.0})
+    assert measured.mutual_information() == pytest.approx([math.log(2)])
+    assert measured.shuffled_information()[0] < 0.05
+
+
+def test_equal_use_carries_nothing() -> None:
+    assert scores(np.array([[[2, 2]]] * 10)).mutual_information() == pytest.approx([0.0], abs=1e-12)
+
+
+def test_summary_names_streams_and_layers(model: Transformer, folder: Path, tokenizer: Tokenizer) -> None:
+    streams, pieces = read_pieces(folder / "corpus", tokenizer, 64, max_bytes=500)
+    summary = summarise(evaluate(model, streams, pieces))
+    assert list(summary["streams"]) == streams
+    assert list(summary["layers"]) == ["1", "2"]
+    assert summary["tokens"] == sum(len(piece.token_ids) - 1 for piece in pieces)
+    assert summary["layers"]["1"]["max_violation"] > 0
+    assert "| code.python |" in as_markdown(summary)
+
+
+def test_command_writes_what_it_shows(model: Transformer, folder: Path, tmp_path: Path) -> None:
+    save_model(model, tmp_path / "model", torch.float32)
+    (tmp_path / "model" / "tokenizer.json").write_bytes((folder / "tokenizer.json").read_bytes())
+    arguments = [str(tmp_path / "model"), "--heldout", str(folder / "corpus"), "--max-bytes", "300", "--device", "cpu"]
+    result = CliRunner().invoke(evaluate_command, [*arguments, "--out", str(tmp_path / "figures.json")])
+    assert result.exit_code == 0, result.output
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    assert f"{figures['streams']['stories.en']['bits_per_byte']:.3f}" in result.output

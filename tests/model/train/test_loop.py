@@ -1,0 +1,137 @@
+"""Training a tiny model: it learns, it resumes bit for bit, it stops when told to, and its result can be loaded."""
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+
+from model.checkpoint.tokenizer import Tokenizer
+from model.checkpoint.weights import load_model
+from model.network.transformer import Transformer
+from model.train.config import TrainConfig
+from model.train.log import LOG, read_log
+from model.train.loop import make_optimiser, train
+from model.train.state import STATE, StateError, load_state
+from tests.model.train.corpora import write_tiny_shards
+from tests.models import tiny_config
+
+SHAPE = tiny_config(num_layers=3, tie_embeddings=True)
+
+
+def config(**changes: object) -> TrainConfig:
+    settings: dict[str, object] = dict(
+        total_steps=6,
+        warmup_steps=2,
+        decay_steps=2,
+        learning_rate=5e-3,
+        sequence_length=16,
+        batch_size=4,
+        accumulation=2,
+        bias_speed=0.01,
+        checkpoint_steps=3,
+        threads=1,
+        device="cpu",
+    )
+    return TrainConfig(**(settings | changes))  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_shards(tmp_path_factory.mktemp("loop"))
+
+
+def weights(model: Transformer) -> dict[str, torch.Tensor]:
+    return {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+
+def assert_equal(one: Transformer, other: Transformer) -> None:
+    for name, tensor in weights(one).items():
+        assert tensor.equal(weights(other)[name]), name
+
+
+def test_loss_falls_and_biases_move(shards: Path, tmp_path: Path) -> None:
+    trainer = train(SHAPE, config(total_steps=40), shards, tmp_path)
+    lines = list(read_log(tmp_path / LOG))
+    assert lines[-1]["loss"] < lines[0]["loss"] - 1
+    assert all(router.get_buffer("expert_bias").abs().max() > 0 for router in trainer.model.routers())
+    assert [line["step"] for line in lines] == list(range(1, 41))
+
+
+def test_load_sums_to_tokens_times_top_k(shards: Path, tmp_path: Path) -> None:
+    train(SHAPE, config(total_steps=4, decay_steps=0), shards, tmp_path)
+    for line in read_log(tmp_path / LOG):
+        assert list(line["load"]) == ["1", "2"]
+        assert all(sum(counts) == line["tokens"] * SHAPE.top_k for counts in line["load"].values())
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_stopped_and_resumed_equals_uninterrupted(shards: Path, tmp_path: Path, dtype: str) -> None:
+    whole = train(SHAPE, config(dtype=dtype), shards, tmp_path / "whole")
+
+    def stop(line: dict[str, object]) -> None:
+        if line["step"] == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    part = train(SHAPE, config(dtype=dtype), shards, tmp_path / "part", report=stop)
+    assert part.steps_done == 2
+    assert not (tmp_path / "part" / "model").exists()
+    resumed = train(SHAPE, config(dtype=dtype), shards, tmp_path / "part", resume=True)
+    assert resumed.steps_done == 6
+    assert_equal(whole.model, resumed.model)
+    losses = [[line["loss"] for line in read_log(tmp_path / run / LOG)] for run in ("whole", "part")]
+    assert losses[0] == losses[1]
+    assert (tmp_path / "whole" / STATE).read_bytes() == (tmp_path / "part" / STATE).read_bytes()
+
+
+def test_passes_side_by_side_give_the_same_as_one_after_the_other(shards: Path, tmp_path: Path) -> None:
+    alone = train(SHAPE, config(total_steps=4), shards, tmp_path / "alone")
+    beside = train(SHAPE, config(total_steps=4, workers=2), shards, tmp_path / "beside")
+    assert_equal(alone.model, beside.model)
+
+
+def test_accumulation_gives_the_mean_gradient(shards: Path, tmp_path: Path) -> None:
+    settings = {"dtype": "float32", "total_steps": 3, "decay_steps": 0, "balance_weight": 0.0}
+    train(SHAPE, config(**settings), shards, tmp_path / "two")
+    train(SHAPE, config(**settings, batch_size=8, accumulation=1), shards, tmp_path / "one")
+    two, one = (list(read_log(tmp_path / run / LOG)) for run in ("two", "one"))
+    assert two[0]["loss"] == pytest.approx(one[0]["loss"], abs=1e-5)
+    assert two[0]["grad_norm"] == pytest.approx(one[0]["grad_norm"], rel=1e-4)
+    assert two[-1]["loss"] == pytest.approx(one[-1]["loss"], abs=1e-3)
+
+
+def test_finished_run_leaves_a_model_that_loads(shards: Path, tmp_path: Path) -> None:
+    trainer = train(SHAPE, config(total_steps=4), shards, tmp_path)
+    model = load_model(tmp_path / "model", "cpu", torch.float32)
+    torch.testing.assert_close(model.norm.weight, trainer.model.norm.weight, atol=1e-2, rtol=0, check_dtype=False)
+    assert Tokenizer.load(tmp_path / "model").bos_id == 0
+
+
+def test_matrices_decay_and_norms_do_not() -> None:
+    optimiser = make_optimiser(Transformer(SHAPE), config(weight_decay=0.3))
+    decays = {
+        parameter.ndim >= 2: group["weight_decay"] for group in optimiser.param_groups for parameter in group["params"]
+    }
+    assert decays == {True: 0.3, False: 0.0}
+
+
+def test_state_of_another_shape_is_refused(shards: Path, tmp_path: Path) -> None:
+    train(SHAPE, config(total_steps=4), shards, tmp_path)
+    other = Transformer(tiny_config(num_layers=3, tie_embeddings=True, expert_width=16))
+    with pytest.raises(StateError, match="cannot be resumed"):
+        load_state(tmp_path, other, make_optimiser(other, config()))
+
+
+def test_damaged_state_is_refused(shards: Path, tmp_path: Path) -> None:
+    train(SHAPE, config(total_steps=4), shards, tmp_path)
+    (tmp_path / STATE).write_bytes((tmp_path / STATE).read_bytes()[:1000])
+    with pytest.raises(StateError, match="cannot be resumed"):
+        train(SHAPE, config(), shards, tmp_path, resume=True)
+
+
+@pytest.mark.gpu
+def test_loss_falls_on_a_gpu(shards: Path, tmp_path: Path) -> None:
+    train(SHAPE, config(total_steps=40, device="cuda"), shards, tmp_path)
+    lines = list(read_log(tmp_path / LOG))
+    assert lines[-1]["loss"] < lines[0]["loss"] - 1
