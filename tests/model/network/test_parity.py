@@ -1,7 +1,13 @@
 """Our network against transformers' DeepseekV3ForCausalLM, in fp32, on the same random checkpoint."""
 
-import pytest
+from pathlib import Path
+from typing import Any
 
+import pytest
+import torch
+from transformers import DeepseekV3ForCausalLM
+
+from model.checkpoint.weights import save_model
 from model.network.transformer import Transformer
 from tests.parity import (
     LARGEST_LOGIT,
@@ -65,3 +71,15 @@ def test_checkpoint_exercises_what_can_go_wrong(
 def test_every_parameter_of_ours_is_random(pair: tuple[Reference, Transformer, Observed]) -> None:
     _, ours, _ = pair
     assert all(float(tensor.std()) > 0.01 for tensor in ours.state_dict().values())
+
+
+def test_transformers_reads_what_we_write(pair: tuple[Reference, Transformer, Observed], tmp_path: Path) -> None:
+    _, ours, _ = pair
+    save_model(ours, tmp_path / "written", torch.float32, max_shard_bytes=50_000)
+    result: Any = DeepseekV3ForCausalLM.from_pretrained(
+        tmp_path / "written", attn_implementation="eager", dtype=torch.float32, output_loading_info=True
+    )
+    loaded, report = result
+    assert not any(report[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+    expected = observe_reference(loaded.eval(), example_ids())
+    assert compare(loaded, expected, observe_ours(ours, example_ids())).logits <= LOGIT_TOLERANCE
