@@ -1,4 +1,4 @@
-"""Settings every test shares: two threads, repeatable Hypothesis runs, GPU tests only where there is a GPU."""
+"""Settings every test shares: one torch thread, repeatable Hypothesis runs, GPU tests only where there is a GPU."""
 
 import importlib.util
 import os
@@ -33,8 +33,8 @@ def _has_cuda() -> bool:
     return torch.cuda.is_available()
 
 
-@pytest.fixture(autouse=True)
-def _two_threads() -> None:
-    """Keeps torch, where a test module has imported it, at two threads: timings and sums stay comparable."""
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """Keeps torch, where a test module has imported it, at one thread: what tests run is too small for more."""
     if (torch := sys.modules.get("torch")) is not None:
-        torch.set_num_threads(2)
+        torch.set_num_threads(1)
