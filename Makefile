@@ -22,6 +22,7 @@ lint: $(VENV)/dev.stamp
 
 bench: $(VENV)/dev.stamp
 	$(PY) -m tests.benchmarks.parity
+	$(PY) -m tests.benchmarks.speed
 
 # An installed Chromium or Chrome serves; otherwise Debian's for root, otherwise Playwright's own.
 browser: $(VENV)/dev.stamp
