@@ -112,15 +112,18 @@ class Experts(nn.Module):
         order_N = expert_ids_TK.flatten().argsort(stable=True)  # rows of one expert side by side
         token_N = order_N // expert_ids_TK.shape[1]
         counts_E = torch.bincount(expert_ids_TK.flatten(), minlength=len(self.gate_up))
-        weights_N1 = weights_TK.flatten()[order_N, None].to(x_TD.dtype)
-        y_ND = self._grouped(x_TD[token_N], counts_E) * weights_N1
+        weights_N1 = weights_TK.flatten().index_select(0, order_N).to(x_TD.dtype).unsqueeze(-1)
+        y_ND = self._grouped(x_TD.index_select(0, token_N), counts_E) * weights_N1
         return torch.zeros_like(x_TD).index_add(0, token_N, y_ND.to(x_TD.dtype))
 
     def _one_token(self, x_1D: Tensor, expert_ids: list[int], weights_K: Tensor) -> Tensor:
         """The grouped form for a single row: nothing to sort or to scatter."""
         inner_KI = swiglu(torch.cat([F.linear(x_1D, self.gate_up[expert]) for expert in expert_ids]))
         inner_KI = inner_KI * weights_K.to(x_1D.dtype).unsqueeze(-1)
-        parts = [F.linear(row_1I, self.down[e]) for e, row_1I in zip(expert_ids, inner_KI.chunk(len(expert_ids)), strict=True)]
+        parts = [
+            F.linear(row_1I, self.down[e])
+            for e, row_1I in zip(expert_ids, inner_KI.chunk(len(expert_ids)), strict=True)
+        ]
         return torch.cat(parts).sum(0, keepdim=True)
 
     def _grouped(self, x_ND: Tensor, counts_E: Tensor) -> Tensor:

@@ -23,6 +23,7 @@ from model.checkpoint.tokenizer import Tokenizer
 from model.checkpoint.weights import load_model, weights_sha256
 from model.network.cache import LatentCache
 from model.network.config import ModelConfig
+from model.network.layout import lay_out_for_decoding
 from model.network.transformer import Transformer
 from model.run.interventions import routing_edit
 from model.run.recorder import Recorder, join_steps
@@ -50,7 +51,8 @@ class Engine:
     """A loaded model with its tokenizer, shared by all sessions."""
 
     def __init__(self, model: Transformer, tokenizer: Tokenizer | None, name: str, folder: Path) -> None:
-        self.model, self.tokenizer, self.name, self.folder = model.eval(), tokenizer, name, folder
+        self.model = lay_out_for_decoding(model.eval())
+        self.tokenizer, self.name, self.folder = tokenizer, name, folder
         self.config: ModelConfig = model.config
         weight = model.embedding.weight
         self.device, self.dtype = weight.device, weight.dtype
