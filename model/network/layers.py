@@ -59,7 +59,7 @@ def rotate(x_BTHR: Tensor, rotations_TR: Tensor) -> Tensor:
 
 
 class FeedForward(nn.Module):
-    """SwiGLU: down(silu(gate x) * up x). Gate and up are one matrix, gate rows first, so that one product serves both."""
+    """SwiGLU: down(silu(gate x) * up x). Gate and up are one matrix, gate rows first: one product serves both."""
 
     def __init__(self, hidden_size: int, width: int) -> None:
         super().__init__()

@@ -1,8 +1,8 @@
 """The whole network: embedding, blocks, final norm, output head.
 
 Departures from a plain transformer: attention reads a latent (attention.py), all but the first layers are mixtures of
-experts (moe.py). Everything that changes during a run (cache, tape, edit) is an argument; the model itself is only read.
-Without the multi-token-prediction module.
+experts (moe.py). Everything that changes during a run (cache, tape, edit) is an argument; the model itself is only
+read. Without the multi-token-prediction module.
 
 Shape suffixes: B batch, T new positions, D model width, V vocabulary, R rope head width.
 
