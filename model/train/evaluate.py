@@ -33,6 +33,7 @@ from model.train.corpus import corpus_files, read_stream
 from model.train.loop import RoutingTape, choose_device, keep_freed_memory
 
 SHUFFLES = 20
+BATCH = 8
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -80,7 +81,9 @@ class Scores:
 
     def _information(self, stream_P: np.ndarray) -> np.ndarray:
         counts = self.load(stream_P)
-        return np.array([float(metrics.mutual_information(counts.sel(moe_layer=layer))) for layer in self.moe_layers])
+        return np.array(
+            [float(metrics.mutual_information(counts.sel(moe_layer=layer).values)) for layer in self.moe_layers]
+        )
 
 
 def cut(text: str, stream: int, tokenizer: Tokenizer, window: int) -> Iterator[Piece]:
@@ -108,7 +111,9 @@ def read_pieces(
 
 
 @torch.inference_mode()
-def score_batch(model: Transformer, pieces: list[Piece]) -> tuple[np.ndarray, np.ndarray]:
+def score_batch(
+    model: Transformer, pieces: list[Piece], dtype: torch.dtype = torch.float32
+) -> tuple[np.ndarray, np.ndarray]:
     """Nats of each piece, [B], and tokens that each layer's experts took of it, [B, L, E]; padding is not counted."""
     device = model.embedding.weight.device
     length = max(len(piece.token_ids) for piece in pieces)
@@ -117,9 +122,10 @@ def score_batch(model: Transformer, pieces: list[Piece]) -> tuple[np.ndarray, np
     counted_BT = torch.arange(length, device=device) < sizes_B[:, None]
     counted_BT[:, 0] = False
     tape = RoutingTape()
-    logits_BTV = model(ids_BT, tape=tape)
-    nats_BT = F.cross_entropy(logits_BTV[:, :-1].float().transpose(1, 2), ids_BT[:, 1:], reduction="none")
-    nats_B = (nats_BT * counted_BT[:, 1:]).sum(1)
+    with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+        logits_BTV = model.logits(model.hidden(ids_BT, tape=tape)[:, :-1])
+    nats_N = F.cross_entropy(logits_BTV.float().flatten(0, 1), ids_BT[:, 1:].flatten(), reduction="none")
+    nats_B = (nats_N.view(len(pieces), -1) * counted_BT[:, 1:]).sum(1)
     counts = []
     for routing in tape.routings:
         places_BTE = F.one_hot(routing.expert_ids_TK, model.config.num_experts).sum(1).unflatten(0, ids_BT.shape)
@@ -127,13 +133,23 @@ def score_batch(model: Transformer, pieces: list[Piece]) -> tuple[np.ndarray, np
     return nats_B.double().cpu().numpy(), torch.stack(counts, 1).cpu().numpy()
 
 
-def evaluate(model: Transformer, streams: Iterable[str], pieces: list[Piece], batch_size: int = 16) -> Scores:
-    """Score all pieces, pieces of similar length together."""
+def evaluate(
+    model: Transformer, streams: Iterable[str], pieces: list[Piece], dtype: torch.dtype = torch.float32
+) -> Scores:
+    """Score all pieces, pieces of similar length together.
+
+    Args:
+        model: put into training mode, whose kernels are made for batches; nothing in it is random.
+        streams: names, in the order of the pieces' numbers.
+        pieces: of all streams.
+        dtype: of products; the router and the softmax are fp32.
+    """
+    model.train()
     pieces = sorted(pieces, key=lambda piece: len(piece.token_ids))
     nats, counts = [], []
     remaining = iter(tqdm(pieces, desc="evaluating", unit="piece"))
-    while batch := list(islice(remaining, batch_size)):
-        nats_B, counts_BLE = score_batch(model, batch)
+    while batch := list(islice(remaining, BATCH)):
+        nats_B, counts_BLE = score_batch(model, batch, dtype)
         nats.append(nats_B)
         counts.append(counts_BLE)
     return Scores(
@@ -162,7 +178,7 @@ def summarise(scores: Scores) -> dict[str, Any]:
     columns = {
         "max_violation": metrics.max_violation(counts).values,
         "coefficient_of_variation": metrics.coefficient_of_variation(counts).values,
-        "dead_experts": metrics.dead_experts(counts).values,
+        "dead_experts": metrics.dead_experts(counts).sum("expert").values,
         "mutual_information": scores.mutual_information(),
         "mutual_information_shuffled": scores.shuffled_information(),
     }
@@ -193,16 +209,17 @@ def as_markdown(summary: dict[str, Any]) -> str:
 @click.option("--window", type=click.IntRange(2), help="Tokens in a piece, BOS included; default: the model's context.")
 @click.option("--max-bytes", type=click.IntRange(1), help="Only about the first so many bytes of each stream.")
 @click.option("--device", default="auto", show_default=True)
+@click.option("--dtype", type=click.Choice(["float32", "bfloat16"]), default="float32", help="Of products.")
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write all figures there as JSON.")
 def evaluate_command(
-    model: Path, heldout: Path, window: int | None, max_bytes: int | None, device: str, out: Path | None
+    model: Path, heldout: Path, window: int | None, max_bytes: int | None, device: str, dtype: str, out: Path | None
 ) -> None:
     """Bits per byte, load balance and specialisation of MODEL on held-out text."""
     keep_freed_memory()
     loaded = load_model(model, choose_device(device), torch.float32)
     tokenizer = Tokenizer.load(model)
     streams, pieces = read_pieces(heldout, tokenizer, window or loaded.config.max_positions, max_bytes)
-    summary = summarise(evaluate(loaded, streams, pieces))
+    summary = summarise(evaluate(loaded, streams, pieces, getattr(torch, dtype)))
     if out is not None:
         out.write_text(json.dumps(summary, indent=1))
     click.echo(as_markdown(summary))
