@@ -58,7 +58,5 @@ def load_state(folder: Path, model: nn.Module, optimiser: torch.optim.Optimizer)
     for name, parameter in model.named_parameters():
         moments = {kind: tensors[f"{kind}.{name}"] for kind in _MOMENTS if f"{kind}.{name}" in tensors}
         if moments:
-            optimiser.state[parameter] = {
-                kind: tensor if kind == "step" else tensor.to(parameter.device) for kind, tensor in moments.items()
-            }
+            optimiser.state[parameter] = {kind: tensor.to(parameter.device) for kind, tensor in moments.items()}
     return meta
