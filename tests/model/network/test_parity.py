@@ -8,6 +8,7 @@ import torch
 from transformers import DeepseekV3ForCausalLM
 
 from model.checkpoint.weights import save_model
+from model.network.layout import lay_out_for_decoding
 from model.network.transformer import Transformer
 from tests.parity import (
     LARGEST_LOGIT,
@@ -52,6 +53,20 @@ def test_agrees_with_transformers(pair: tuple[Reference, Transformer, Observed],
     assert figures.attention <= PART_TOLERANCE
     assert figures.ids_differ == 0
     assert figures.near_ties < 5
+
+
+def test_agrees_in_the_memory_layout_that_the_engine_uses(
+    pair: tuple[Reference, Transformer, Observed], tmp_path: Path
+) -> None:
+    reference, ours, _ = pair
+    save_model(ours, tmp_path / "copy", torch.float32)
+    sizes = (31, 1)
+    expected = observe_reference(reference, example_ids(), sizes)
+    laid_out = lay_out_for_decoding(load_ours(tmp_path / "copy"))
+    figures = compare(reference, expected, observe_ours(laid_out, example_ids(), sizes))
+    assert figures.logits <= LOGIT_TOLERANCE
+    assert max(figures.scores, figures.weights) <= PART_TOLERANCE
+    assert figures.ids_differ == 0
 
 
 def test_checkpoint_exercises_what_can_go_wrong(
