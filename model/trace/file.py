@@ -8,7 +8,7 @@ import base64
 import dataclasses
 import json
 import os
-import tempfile
+import secrets
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,8 @@ import xarray as xr
 from model.trace.trace import SCHEMA, Token, Trace, TraceError
 
 FORMAT, VERSION = "moe-loupe-trace", "1"
+# The metadata values that are JSON objects.
+PARTS = ("dims", "coords", "tokens", "request", "model", "origin")
 
 
 def dumps(trace: Trace) -> bytes:
@@ -50,14 +52,13 @@ def save(trace: Trace, path: str | Path) -> None:
     path = Path(path)
     if not path.parent.is_dir():
         raise TraceError(f"the folder {path.parent} does not exist; make it first")
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
-        with os.fdopen(descriptor, "wb") as file:
+        with temporary.open("xb") as file:
             file.write(dumps(trace))
-        os.chmod(temporary, 0o644)  # mkstemp makes it private
         os.replace(temporary, path)
     except BaseException:
-        os.unlink(temporary)
+        temporary.unlink(missing_ok=True)
         raise
 
 
@@ -85,22 +86,27 @@ def loads(content: bytes) -> Trace:
     if metadata.get("format") != FORMAT:
         raise TraceError("this is not a MoE Loupe trace file")
     if metadata.get("version") != VERSION:
-        raise TraceError(f"the trace has version {metadata.get('version')!r}; this program reads version {VERSION}")
+        raise TraceError(f"the trace has version {metadata.get('version')!r:.20}; this program reads version {VERSION}")
     try:
-        arrays = safetensors.numpy.load(content)
-        parts = {
-            name: json.loads(metadata[name]) for name in ("dims", "coords", "tokens", "request", "model", "origin")
-        }
-        return Trace(
-            data=xr.Dataset({name: (parts["dims"][name], array) for name, array in arrays.items()}, parts["coords"]),
-            tokens=tuple(_read_token(fields) for fields in parts["tokens"]["token"]),
-            text=base64.b64decode(parts["tokens"]["text"], validate=True),
-            **{name: _object(parts[name], name) for name in ("request", "model", "origin")},
-        )
+        return _read_trace(safetensors.numpy.load(content), metadata)
     except TraceError:
         raise
-    except (safetensors.SafetensorError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+    except KeyError as error:
+        raise TraceError(f"the trace file is damaged: {str(error):.80} is missing or unknown") from None
+    except (safetensors.SafetensorError, ValueError, TypeError, AttributeError, IndexError, RecursionError) as error:
         raise TraceError(f"the trace file is damaged: {' '.join(str(error).split())[:200]}") from None
+
+
+def _read_trace(arrays: dict[str, np.ndarray], metadata: dict[str, str]) -> Trace:
+    parts = {name: _read_object(metadata[name], name) for name in PARTS}
+    return Trace(
+        data=xr.Dataset({name: (parts["dims"][name], array) for name, array in arrays.items()}, parts["coords"]),
+        tokens=tuple(_read_token(fields) for fields in parts["tokens"]["token"]),
+        text=base64.b64decode(parts["tokens"]["text"], validate=True),
+        request=parts["request"],
+        model=parts["model"],
+        origin=parts["origin"],
+    )
 
 
 def _read_metadata(content: bytes) -> dict[str, Any]:
@@ -115,15 +121,17 @@ def _read_metadata(content: bytes) -> dict[str, Any]:
         raise TraceError("this is not a MoE Loupe trace file") from None
 
 
-def _read_token(fields: list[Any]) -> Token:
-    token = Token(*fields)
-    kinds = (int, str, int, int, bool)
-    if not all(type(value) is kind for value, kind in zip(fields, kinds, strict=True)):
-        raise TraceError(f"a token must be [id, piece, start, end, generated], not {fields!r:.80}")
-    return token
-
-
-def _object(value: Any, name: str) -> dict[str, Any]:
-    if not isinstance(value, dict):
+def _read_object(value: str, name: str) -> dict[str, Any]:
+    """A JSON object whose strings are all encodable: half a surrogate pair would fail much later, on a page."""
+    parsed = json.loads(value)
+    if not isinstance(parsed, dict):
         raise TraceError(f"{name} must be a JSON object")
-    return value
+    json.dumps(parsed, ensure_ascii=False).encode()
+    return parsed
+
+
+def _read_token(fields: Any) -> Token:
+    kinds = [int, str, int, int, bool]
+    if not isinstance(fields, list) or [type(value) for value in fields] != kinds:
+        raise TraceError(f"a token must be [id, piece, start, end, generated], not {fields!r:.80}")
+    return Token(*fields)

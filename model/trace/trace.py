@@ -9,6 +9,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import xarray as xr
 
 # Variable -> (axes in order, dtypes allowed). layer_input of a bfloat16 run is its bits in uint16.
@@ -36,6 +37,14 @@ DIMS = {name: dims for name, (dims, _) in SCHEMA.items()}
 TOKEN_DIMS = ("token", "query", "key")
 # Axes that carry model layer numbers and therefore must be labelled.
 LAYER_DIMS = ("layer", "moe_layer", "attention_layer", "indexer_layer")
+# Axes whose length the model's configuration states, under its published keys.
+CONFIG_KEYS = {
+    "layer": "num_hidden_layers",
+    "expert": "n_routed_experts",
+    "group": "n_group",
+    "width": "hidden_size",
+    "vocab": "vocab_size",
+}
 
 
 class TraceError(ValueError):
@@ -58,7 +67,7 @@ class Token:
         return self.start == self.end and self.piece != ""
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)  # datasets do not compare to a bool, so a trace equals itself only
 class Trace:
     """One finished run. The arrays are read-only and `data` is the trace's own shallow copy.
 
@@ -69,6 +78,9 @@ class Trace:
         request: the run's request as JSON values.
         model: name, config (published keys), weights_sha256, tokenizer_sha256.
         origin: kind (`measured` or `imported`), engine, device, dtype, versions, time_utc.
+
+    Raises:
+        TraceError: the parts contradict the schema or each other.
     """
 
     data: xr.Dataset
@@ -85,7 +97,11 @@ class Trace:
         object.__setattr__(self, "data", data)
         _check_variables(data)
         _check_lengths(data, len(self.tokens))
-        _check_tokens(self.tokens, self.text)
+        _check_labels(data)
+        _check_tokens(self.tokens, self.text, data["token_id"].values.tolist())
+        num_experts = _check_config(data, self.model.get("config"))
+        if "expert_id" in data:
+            _check_experts(data["expert_id"].values, num_experts, self.origin.get("kind") == "measured")
 
     def has(self, variable: str) -> bool:
         """Whether the variable was recorded."""
@@ -110,10 +126,10 @@ class Trace:
 def _check_variables(data: xr.Dataset) -> None:
     for name, values in data.data_vars.items():
         if name not in SCHEMA:
-            raise TraceError(f"a trace has no variable {name!r}")
+            raise TraceError(f"a trace has no variable {name!r:.80}")
         dims, dtypes = SCHEMA[str(name)]
         if values.dims != dims:
-            raise TraceError(f"{name} has the axes {', '.join(map(str, values.dims))}, not {', '.join(dims)}")
+            raise TraceError(f"{name} has the axes {', '.join(map(str, values.dims)):.80}, not {', '.join(dims)}")
         if str(values.dtype) not in dtypes:
             raise TraceError(f"{name} is {values.dtype}, not {' or '.join(dtypes)}")
 
@@ -121,19 +137,53 @@ def _check_variables(data: xr.Dataset) -> None:
 def _check_lengths(data: xr.Dataset, num_tokens: int) -> None:
     if "token_id" not in data:
         raise TraceError("a trace needs at least token_id")
+    if num_tokens == 0:
+        raise TraceError("a trace needs at least one token")
     for dim in TOKEN_DIMS:
         if data.sizes.get(dim, num_tokens) != num_tokens:
             raise TraceError(f"the {dim} axis has {data.sizes[dim]} entries for {num_tokens} tokens")
+
+
+def _check_labels(data: xr.Dataset) -> None:
+    axes = {dim for dims in DIMS.values() for dim in dims}
     for dim in LAYER_DIMS:
         if dim in data.sizes and dim not in data.coords:
             raise TraceError(f"the {dim} axis needs the model's layer numbers as labels")
+    for dim, labels in data.coords.items():
+        if dim not in axes or labels.dims != (dim,):
+            raise TraceError(f"a trace has no axis {dim!r:.80} to label")
+        numbers = labels.values
+        if numbers.size and (numbers.dtype.kind not in "iu" or numbers[0] < 0 or (numbers[1:] <= numbers[:-1]).any()):
+            raise TraceError(f"the labels of the {dim} axis must be ascending whole numbers from 0")
 
 
-def _check_tokens(tokens: tuple[Token, ...], text: bytes) -> None:
+def _check_config(data: xr.Dataset, config: Any) -> int:
+    """The number of routed experts that ids may name, after comparing the axes with what the configuration states."""
+    stated = config if isinstance(config, Mapping) else {}
+    for dim, key in CONFIG_KEYS.items():
+        if key in stated and dim in data.sizes and stated[key] != data.sizes[dim]:
+            raise TraceError(f"the {dim} axis has {data.sizes[dim]} entries, the model's {key} is {stated[key]!r:.40}")
+    limit = np.iinfo(np.int16).max + 1
+    num_experts = data.sizes.get("expert", stated.get("n_routed_experts", limit))
+    if type(num_experts) is not int or not 1 <= num_experts <= limit:
+        raise TraceError(f"a model cannot have {num_experts!r:.40} routed experts")
+    return num_experts
+
+
+def _check_experts(expert_id: np.ndarray, num_experts: int, measured: bool) -> None:
+    lowest = 0 if measured else -1
+    for extreme in (expert_id.min(initial=lowest), expert_id.max(initial=lowest)):
+        if not lowest <= extreme < num_experts:
+            raise TraceError(f"expert_id names expert {extreme} of a model with {num_experts}")
+
+
+def _check_tokens(tokens: tuple[Token, ...], text: bytes, token_ids: list[int]) -> None:
     reached = 0
-    for index, token in enumerate(tokens):
+    for index, (token, token_id) in enumerate(zip(tokens, token_ids, strict=True)):
         if token.start != reached or token.end < token.start:
             raise TraceError(f"token {index} spans bytes {token.start} to {token.end}, but {reached} were reached")
+        if token.id != token_id:
+            raise TraceError(f"token {index} has the id {token.id}, but token_id says {token_id}")
         reached = token.end
     if reached != len(text):
         raise TraceError(f"the tokens span {reached} bytes of a text of {len(text)}")

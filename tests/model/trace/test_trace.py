@@ -15,11 +15,15 @@ from model.trace.trace import Token, Trace, TraceError
 from tests.traces import random_trace
 
 
+def single_token(**variables: tuple) -> xr.Dataset:
+    return xr.Dataset({"token_id": ("token", np.zeros(1, np.int32))} | variables)
+
+
 def test_arrays_are_read_only_and_the_dataset_is_its_own() -> None:
     trace = random_trace()
     with pytest.raises(ValueError, match="read-only"):
         trace.data["router_score"].values[0, 0, 0] = 1
-    original = xr.Dataset({"token_id": ("token", np.zeros(1, np.int32))})
+    original = single_token()
     kept = Trace(original, (Token(0, "a", 0, 1, False),), b"a", {}, {}, {})
     original["logprob"] = ("token", np.zeros(1, np.float32))
     assert not kept.has("logprob")
@@ -46,13 +50,15 @@ def test_masks() -> None:
         ({"data": xr.Dataset({"token_id": ("token", np.zeros(2, np.int64))})}, "token_id is int64, not int32"),
         ({"data": xr.Dataset({"token_id": ("query", np.zeros(2, np.int32))})}, "axes query, not token"),
         ({"data": xr.Dataset({"token_id": ("token", np.zeros(3, np.int32))})}, "3 entries for 2 tokens"),
+        ({"data": xr.Dataset({"token_id": ("token", np.zeros(0, np.int32))}), "tokens": ()}, "at least one token"),
+        ({"tokens": (Token(1, "a", 0, 1, False), Token(3, "b", 1, 2, False))}, "token 1 has the id 3, but .* says 2"),
         ({"text": b"abc"}, "span 2 bytes of a text of 3"),
         ({"tokens": (Token(1, "a", 0, 1, False), Token(2, "b", 2, 3, False))}, "token 1 spans bytes 2 to 3, but 1"),
     ],
 )
 def test_refusals_say_what_is_wrong(changes: dict, message: str) -> None:
     parts = {
-        "data": xr.Dataset({"token_id": ("token", np.zeros(2, np.int32))}),
+        "data": xr.Dataset({"token_id": ("token", np.array([1, 2], np.int32))}),
         "tokens": (Token(1, "a", 0, 1, False), Token(2, "b", 1, 2, False)),
         "text": b"ab",
     }
@@ -61,14 +67,57 @@ def test_refusals_say_what_is_wrong(changes: dict, message: str) -> None:
 
 
 def test_layer_axis_needs_labels() -> None:
-    data = xr.Dataset(
-        {
-            "token_id": ("token", np.zeros(1, np.int32)),
-            "residual_norm": (("token", "layer"), np.ones((1, 2), np.float32)),
-        }
-    )
+    data = single_token(residual_norm=(("token", "layer"), np.ones((1, 2), np.float32)))
     with pytest.raises(TraceError, match="the layer axis needs the model's layer numbers"):
-        Trace(data, (Token(1, "a", 0, 1, False),), b"a", {}, {}, {})
+        Trace(data, (Token(0, "a", 0, 1, False),), b"a", {}, {}, {})
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ({"layer": ["a", "b"]}, "layer axis must be ascending whole numbers"),
+        ({"layer": [1, 1]}, "layer axis must be ascending whole numbers"),
+        ({"layer": [-1, 0]}, "layer axis must be ascending whole numbers"),
+        ({"layer": [0, 1], "mood": [0]}, "no axis 'mood' to label"),
+    ],
+)
+def test_labels_must_be_layer_numbers(labels: dict, message: str) -> None:
+    data = single_token(residual_norm=(("token", "layer"), np.ones((1, 2), np.float32))).assign_coords(labels)
+    with pytest.raises(TraceError, match=message):
+        Trace(data, (Token(0, "a", 0, 1, False),), b"a", {}, {}, {})
+
+
+@pytest.mark.parametrize(
+    ("expert", "kind", "config", "message"),
+    [
+        (32, "imported", {"n_routed_experts": 32}, "expert_id names expert 32 of a model with 32"),
+        (-2, "imported", {"n_routed_experts": 32}, "expert_id names expert -2"),
+        (-1, "measured", {"n_routed_experts": 32}, "expert_id names expert -1"),
+        (0, "measured", {"n_routed_experts": 10**9}, "cannot have 1000000000 routed experts"),
+        (0, "measured", {"num_hidden_layers": 7}, "layer axis has 1 entries, the model's num_hidden_layers is 7"),
+    ],
+)
+def test_experts_must_be_the_models(expert: int, kind: str, config: dict, message: str) -> None:
+    data = single_token(
+        expert_id=(("token", "moe_layer", "rank"), np.full((1, 1, 1), expert, np.int16)),
+        residual_norm=(("token", "layer"), np.ones((1, 1), np.float32)),
+    ).assign_coords(layer=[3], moe_layer=[3])
+    with pytest.raises(TraceError, match=message):
+        Trace(data, (Token(0, "a", 0, 1, False),), b"a", {}, {"config": config}, {"kind": kind})
+
+
+def test_imported_traces_may_miss_experts_and_bfloat16_inputs_are_bits() -> None:
+    data = single_token(
+        expert_id=(("token", "moe_layer", "rank"), np.full((1, 1, 2), -1, np.int16)),
+        layer_input=(("token", "layer", "width"), np.full((1, 1, 4), 0x3F80, np.uint16)),
+    ).assign_coords(layer=[3], moe_layer=[3])
+    trace = Trace(data, (Token(0, "a", 0, 1, False),), b"a", {}, {}, {"kind": "imported"})
+    assert same(loads(dumps(trace)), trace)
+
+
+def test_two_traces_are_never_taken_for_equal_by_their_labels() -> None:
+    assert random_trace(1) != random_trace(1)
+    assert len({random_trace(1), random_trace(2)}) == 2
 
 
 def same(one: Trace, other: Trace) -> bool:
@@ -83,8 +132,7 @@ def test_file_gives_back_the_trace(seed: int, num_prompt: int, num_new: int) -> 
 
 
 def test_text_that_is_no_utf8_survives(tmp_path) -> None:  # noqa: ANN001
-    data = xr.Dataset({"token_id": ("token", np.zeros(1, np.int32))})
-    trace = Trace(data, (Token(7, "Ã", 0, 1, False),), b"\xc3", {}, {}, {})
+    trace = Trace(single_token(), (Token(0, "Ã", 0, 1, False),), b"\xc3", {}, {}, {})
     save(trace, tmp_path / "half.safetensors")
     assert load(tmp_path / "half.safetensors").text == b"\xc3"
     assert [path.name for path in tmp_path.iterdir()] == ["half.safetensors"]
@@ -118,6 +166,45 @@ def test_other_formats_and_versions_are_refused(key: str, message: str) -> None:
 def test_foreign_bytes_are_refused(content: bytes) -> None:
     with pytest.raises(TraceError, match="not a MoE Loupe trace file"):
         loads(content)
+
+
+BOTTOMLESS = "[" * 100_000 + "]" * 100_000
+COORDS = {"layer": [0, 1, 2], "moe_layer": [1, 2], "attention_layer": [0, 1, 2], "head": [0, 1]}
+TOKENS = {"text": "", "token": [[0, "a", 0, 0, False]] * 10}
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("request", BOTTOMLESS, "damaged: maximum recursion depth"),
+        ("request", "NaN", "request must be a JSON object"),
+        ("dims", "{", "damaged"),
+        ("dims", "{}", "damaged: '.*' is missing"),
+        ("dims", '{"token_id": [["token"]]}', "damaged"),
+        ("coords", json.dumps(COORDS | {"layer": ["x", "y", "z"]}), "layer axis must be ascending"),
+        ("coords", '{"layer": [0, 1]}', "damaged"),
+        ("tokens", json.dumps(TOKENS | {"token": ["abcde"] * 10}), "a token must be"),
+        ("tokens", json.dumps(TOKENS | {"token": [[0.0, "a", 0, 0, False]] * 10}), "a token must be"),
+        ("tokens", json.dumps(TOKENS | {"text": "é"}), "damaged"),
+        ("tokens", json.dumps(TOKENS | {"token": [[0, "\ud800", 0, 0, False]] * 10}), "surrogates not allowed"),
+        ("version", "9" * 100_000, "has version '9"),
+    ],
+)
+def test_hostile_metadata_is_refused_in_one_line(key: str, value: str, message: str) -> None:
+    with pytest.raises(TraceError, match=message) as refusal:
+        loads(with_metadata(key, value))
+    assert len(str(refusal.value)) < 300
+    assert "\n" not in str(refusal.value)
+
+
+def with_metadata(key: str, value: str) -> bytes:
+    """A trace file in which one metadata value was exchanged."""
+    content = dumps(random_trace())
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:end])
+    header["__metadata__"][key] = value
+    changed = json.dumps(header).encode()
+    return len(changed).to_bytes(8, "little") + changed + content[end:]
 
 
 @given(data=st.data())
