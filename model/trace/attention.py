@@ -1,0 +1,65 @@
+"""What a head looks at, in numbers. Attention weights in, labelled arrays out.
+
+Weights are [..., head, query, key]: a row is a query, its entries sum to one, keys after the query are zero. The first
+query sees only itself; where that says nothing about the head, it is NaN.
+
+Sources: rollout from Abnar and Zuidema (arXiv 2005.00928), which ignores the values and the feed-forward layers.
+
+    >>> weights = xr.DataArray([[[1.0, 0.0], [0.25, 0.75]]], dims=("head", "query", "key"))
+    >>> first_token_share(weights).sel(query=1).values.tolist()
+    [0.25]
+"""
+
+import numpy as np
+import xarray as xr
+
+
+def attention_entropy(attention: xr.DataArray) -> xr.DataArray:
+    """Entropy of each row over its maximum ln(visible keys), [..., head, query]; NaN for the first query."""
+    weights = attention.values
+    terms = np.where(weights > 0, -weights * np.log(np.where(weights > 0, weights, 1)), 0).sum(-1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        normalised = terms / np.log(np.arange(1, weights.shape[-2] + 1))
+    return attention.isel(key=0, drop=True).copy(data=normalised)
+
+
+def first_token_share(attention: xr.DataArray) -> xr.DataArray:
+    """Weight on the first token, [..., head, query]; the first query has no choice and is NaN."""
+    return _without_first_query(attention.isel(key=0, drop=True))
+
+
+def mean_distance(attention: xr.DataArray) -> xr.DataArray:
+    """Weighted mean of how many tokens back a query looks, [..., head, query]; NaN for the first query."""
+    positions = np.arange(attention.sizes["key"])
+    distances = xr.DataArray(positions[:, None] - positions[None, :], dims=("query", "key")).clip(min=0)
+    return _without_first_query((attention * distances).sum("key"))
+
+
+def rollout(attention: xr.DataArray) -> xr.DataArray:
+    """Attention rollout, [attention_layer, query, key]: heads averaged, half of each step kept as identity.
+
+    Args:
+        attention: [attention_layer, head, query, key], layers in ascending order, rows summing to one.
+    """
+    mean = attention.mean("head")
+    reached = np.eye(mean.sizes["query"])
+    steps = np.empty(mean.shape)
+    for index, weights in enumerate(mean.values):
+        reached = 0.5 * weights @ reached + 0.5 * reached
+        steps[index] = reached
+    return mean.copy(data=steps)
+
+
+def mean_by_distance(values: xr.DataArray) -> xr.DataArray:
+    """Mean of a [query, key] array over the pairs that lie equally far apart, [distance]; NaN pairs are left out."""
+    square = values.transpose("query", "key").values
+    queries, keys = np.tril_indices(len(square))
+    pairs, known = square[queries, keys], ~np.isnan(square[queries, keys])
+    distances = (queries - keys)[known]
+    sums = np.bincount(distances, weights=pairs[known], minlength=len(square))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return xr.DataArray(sums / np.bincount(distances, minlength=len(square)), dims=("distance",))
+
+
+def _without_first_query(values: xr.DataArray) -> xr.DataArray:
+    return values.where(xr.DataArray(np.arange(values.sizes["query"]) > 0, dims=("query",)))

@@ -1,0 +1,97 @@
+"""Which experts work together, what follows what, and why an expert was not chosen. Labelled arrays in and out.
+
+Everything is derived from recorded decisions; no selection is made again except in `lost_to_bias` and
+`lost_to_group_limit`, which apply the published rule (group-limited top-k, DeepSeek-V3 report) to recorded scores.
+Those two and `expert_margin` describe a model as trained: in a run with interventions, a knock-out or a forced expert
+is a reason too, and with the bias off the recorded bias did not count.
+
+Sources: co-activation from OLMoE (arXiv 2409.02060), over all pairs where its script takes neighbouring ranks only.
+"""
+
+import numpy as np
+import xarray as xr
+
+from model.trace.metrics import per_layer, require_experts
+
+
+def one_hot(expert_id: xr.DataArray, num_experts: int) -> np.ndarray:
+    """Whether a token went to an expert, bool [token, moe_layer, expert]; unknown slots (-1) count for none."""
+    require_experts(expert_id, num_experts)
+    ids = expert_id.transpose("token", "moe_layer", "rank").values.astype(np.int64)
+    hot = np.zeros((*ids.shape[:2], num_experts + 1), dtype=bool)
+    np.put_along_axis(hot, ids, True, axis=-1)  # -1 lands in the spare last column
+    return hot[..., :num_experts]
+
+
+def coactivation(expert_id: xr.DataArray, num_experts: int) -> xr.DataArray:
+    """Of the tokens of `expert`, the share that also went to `other_expert`, [moe_layer, expert, other_expert].
+
+    Over all pairs of a token's experts. The diagonal is 1; the rows of an expert without tokens are NaN.
+    """
+    hot = one_hot(expert_id, num_experts).astype(np.float64)
+    together = np.einsum("tle,tlf->lef", hot, hot, optimize=True)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        shares = together / np.diagonal(together, axis1=1, axis2=2)[:, :, None]
+    return per_layer(expert_id, shares, "expert", "other_expert")
+
+
+def transitions(expert_id: xr.DataArray, num_experts: int) -> xr.DataArray:
+    """Slot pairs from a layer to the next mixture layer, [moe_layer (the earlier), expert, next_expert].
+
+    Over all k x k pairs of a token, so that each layer's matrix sums to tokens x k x k.
+    """
+    hot = one_hot(expert_id, num_experts).astype(np.float64)
+    pairs = np.einsum("tle,tlf->lef", hot[:, :-1], hot[:, 1:], optimize=True).astype(np.int64)
+    return per_layer(expert_id.isel(moe_layer=slice(0, -1)), pairs, "expert", "next_expert")
+
+
+def biased_score(router_score: xr.DataArray, expert_bias: xr.DataArray) -> xr.DataArray:
+    """What the selection compares: affinity plus bias, [token, moe_layer, expert]."""
+    return router_score + expert_bias
+
+
+def lost_to_bias(
+    router_score: xr.DataArray, expert_id: xr.DataArray, num_groups: int, kept_groups: int
+) -> xr.DataArray:
+    """Experts that were not selected and would have been with every bias at zero, [token, moe_layer, expert]."""
+    would = _select(router_score.values, expert_id.sizes["rank"], num_groups, kept_groups)
+    return router_score.copy(data=would & ~one_hot(expert_id, router_score.sizes["expert"]))
+
+
+def lost_to_group_limit(router_score: xr.DataArray, expert_bias: xr.DataArray, expert_id: xr.DataArray) -> xr.DataArray:
+    """Experts that were not selected and would have been without the group limit, [token, moe_layer, expert]."""
+    biased = biased_score(router_score, expert_bias)
+    would = _select(biased.values, expert_id.sizes["rank"], 1, 1)
+    return router_score.copy(data=would & ~one_hot(expert_id, router_score.sizes["expert"]))
+
+
+def _select(scores: np.ndarray, top_k: int, num_groups: int, kept_groups: int) -> np.ndarray:
+    """The published selection rule on given scores, as a mask [token, moe_layer, expert]."""
+    if kept_groups < num_groups:
+        grouped = scores.reshape(*scores.shape[:-1], num_groups, -1)
+        best_two = np.partition(grouped, -2, axis=-1)[..., -2:].sum(-1)
+        scores = np.where(_largest(best_two, kept_groups)[..., None], grouped, -np.inf).reshape(scores.shape)
+    return _largest(scores, top_k)
+
+
+def _largest(values: np.ndarray, count: int) -> np.ndarray:
+    """Mask of exactly `count` largest entries along the last axis, whatever the ties."""
+    mask = np.zeros(values.shape, dtype=bool)
+    np.put_along_axis(mask, np.argpartition(values, -count, axis=-1)[..., -count:], True, axis=-1)
+    return mask
+
+
+def expert_margin(biased: xr.DataArray, expert_id: xr.DataArray, group_kept: xr.DataArray) -> xr.DataArray:
+    """Biased score of the last selected expert minus the best unselected one in the kept groups, [token, moe_layer]."""
+    selected = one_hot(expert_id, biased.sizes["expert"])
+    group_size = biased.sizes["expert"] // group_kept.sizes["group"]
+    reachable = np.repeat(group_kept.values, group_size, axis=-1)
+    lowest_in = np.where(selected, biased.values, np.inf).min(-1)
+    best_out = np.where(reachable & ~selected, biased.values, -np.inf).max(-1)
+    return biased.isel(expert=0, drop=True).copy(data=lowest_in - best_out)
+
+
+def group_margin(group_score: xr.DataArray, group_kept: xr.DataArray) -> xr.DataArray:
+    """Score of the last kept group minus the best dropped one, [token, moe_layer]; infinite when all are kept."""
+    lowest_in = group_score.where(group_kept, np.inf).min("group")
+    return lowest_in - group_score.where(~group_kept, -np.inf).max("group")

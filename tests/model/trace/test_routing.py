@@ -1,0 +1,99 @@
+"""Routing figures against hand-computed cases, and the identities they must keep on any trace."""
+
+import numpy as np
+import pytest
+import xarray as xr
+from hypothesis import given
+from hypothesis import strategies as st
+
+from model.trace import metrics, routing
+from tests.traces import random_trace
+
+
+def ids(rows: list) -> xr.DataArray:
+    array = np.array(rows, dtype=np.int16)
+    return xr.DataArray(array, dims=("token", "moe_layer", "rank"), coords={"moe_layer": range(1, 1 + array.shape[1])})
+
+
+def test_coactivation_counts_all_pairs() -> None:
+    expert_id = ids([[[0, 1, 2]], [[0, 2, 3]]])
+    shares = routing.coactivation(expert_id, 5).values[0]
+    assert shares[0].tolist() == [1, 0.5, 1, 0.5, 0]
+    assert shares[1].tolist() == [1, 1, 1, 0, 0]  # ranks 0 and 2 are no neighbours and count all the same
+    assert np.isnan(shares[4]).all()
+
+
+def test_transitions_count_all_pairs_of_consecutive_layers() -> None:
+    pairs = routing.transitions(ids([[[0, 1], [2, 0]], [[0, 2], [2, 1]]]), 3)
+    assert pairs.coords["moe_layer"].values.tolist() == [1]
+    assert pairs.values.tolist() == [[[1, 1, 2], [1, 0, 1], [0, 1, 1]]]
+
+
+SCORES = [0.9, 0.1, 0.6, 0.5, 0.8, 0.05, 0.3, 0.2]
+BIAS = [0, 0, 0, 0, -0.3, 0, 0.4, 0.25]
+
+
+def gate() -> dict[str, xr.DataArray]:
+    score = xr.DataArray([[SCORES]], dims=("token", "moe_layer", "expert"), coords={"moe_layer": [1]})
+    bias = xr.DataArray([BIAS], dims=("moe_layer", "expert"), coords={"moe_layer": [1]})
+    groups = xr.DataArray([[[1.0, 1.1, 0.55, 1.15]]], dims=("token", "moe_layer", "group"), coords={"moe_layer": [1]})
+    return {"score": score, "bias": bias, "group": groups, "kept": groups > 1.05, "ids": ids([[[2, 3, 6]]])}
+
+
+def test_who_lost_to_what() -> None:
+    g = gate()
+    # without the bias: groups 0 (1.0) and 1 (1.1) are kept, experts 0, 2, 3 selected: only 0 is new
+    assert np.flatnonzero(routing.lost_to_bias(g["score"], g["ids"], 4, 2)).tolist() == [0]
+    # without the limit: biased 0.9, 0.7, 0.6 are experts 0, 6, 2: only 0 is new
+    assert np.flatnonzero(routing.lost_to_group_limit(g["score"], g["bias"], g["ids"])).tolist() == [0]
+
+
+def test_margins() -> None:
+    g = gate()
+    biased = routing.biased_score(g["score"], g["bias"])
+    assert routing.expert_margin(biased, g["ids"], g["kept"]).item() == pytest.approx(0.5 - 0.45)
+    assert routing.group_margin(g["group"], g["kept"]).item() == pytest.approx(1.1 - 1.0)
+    assert routing.group_margin(g["group"], g["kept"] | True).item() == np.inf
+
+
+def test_a_tie_between_groups_keeps_no_more_than_the_rule() -> None:
+    """All scores equal: the zero-bias selection still takes top-k experts from two of four groups."""
+    score = xr.DataArray(np.full((1, 1, 8), 0.5), dims=("token", "moe_layer", "expert"), coords={"moe_layer": [1]})
+    lost = routing.lost_to_bias(score, ids([[[-1, -1, -1]]]), 4, 2).values[0, 0]
+    assert lost.sum() == 3
+    assert lost.reshape(4, 2).any(-1).sum() == 2
+
+
+def test_groups_are_masked_and_not_zeroed() -> None:
+    """With a bias of -1 almost everywhere, masking by zero would let experts outside the kept groups win."""
+    biased = xr.DataArray([[SCORES]], dims=("token", "moe_layer", "expert")) - [0.5, 0.5, 1, 1, 1, 1, 1, 1]
+    selected = routing._select(biased.values, 3, 4, 2)  # pyright: ignore[reportPrivateUsage]
+    assert np.flatnonzero(selected).tolist() == [0, 1, 2]
+
+
+@given(seed=st.integers(0, 50), num_prompt=st.integers(1, 8), num_new=st.integers(0, 5))
+def test_identities_on_any_trace(seed: int, num_prompt: int, num_new: int) -> None:
+    trace = random_trace(seed, num_prompt, num_new)
+    expert_id, kept = trace.data["expert_id"], trace.data["group_kept"]
+    counts = metrics.tokens_per_expert(expert_id, 8)
+    shares = routing.coactivation(expert_id, 8).values
+    diagonal = np.diagonal(shares, axis1=1, axis2=2)
+    assert np.array_equal(np.isnan(diagonal), counts.values == 0)
+    assert (diagonal[~np.isnan(diagonal)] == 1).all()
+    pairs = routing.transitions(expert_id, 8)
+    assert (pairs.sum(["expert", "next_expert"]) == trace.num_tokens * 2**2).all()
+    assert (pairs.sum("next_expert").values == 2 * counts.values[:-1]).all()
+    biased = routing.biased_score(trace.data["router_score"], trace.data["expert_bias"])
+    assert (routing.expert_margin(biased, expert_id, kept) >= 0).all()
+    assert (routing.group_margin(trace.data["group_score"], kept) >= 0).all()
+    outside = ~np.repeat(kept.values, 2, -1)
+    limited = routing.lost_to_group_limit(trace.data["router_score"], trace.data["expert_bias"], expert_id)
+    assert (outside | ~limited.values).all()
+
+
+def test_recorded_selection_is_what_the_rule_gives() -> None:
+    """`_select` agrees with the traces' own selection, so 'would have been selected' means what it says."""
+    trace = random_trace(3, 40, 0)
+    biased = routing.biased_score(trace.data["router_score"], trace.data["expert_bias"])
+    again = routing._select(biased.values, 2, 4, 2)  # pyright: ignore[reportPrivateUsage]
+    assert np.array_equal(again, routing.one_hot(trace.data["expert_id"], 8))
