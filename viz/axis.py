@@ -1,0 +1,98 @@
+"""What figures share besides colour: the axis of experts with its groups apart, the axis of layers, clickable cells."""
+
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+import xarray as xr
+
+from viz.theme import Theme
+
+# Over so many cells a picture is hovered but not clicked: the points would cost more than the picture.
+MAX_CLICKABLE = 20_000
+
+
+def expert_positions(num_experts: int, num_groups: int) -> np.ndarray:
+    """Where experts stand on an axis, [expert] float32: one apart, and wider apart between routing groups."""
+    experts = np.arange(num_experts)
+    return (experts + group_gap(num_experts, num_groups) * (experts // (num_experts // num_groups))).astype(np.float32)
+
+
+def group_gap(num_experts: int, num_groups: int) -> int:
+    """Free places between two groups."""
+    return 0 if num_groups == 1 else max(1, num_experts // 64)
+
+
+def spread(values: np.ndarray, num_groups: int) -> np.ndarray:
+    """Put empty columns between the groups of a [row, expert] array, float32; column numbers are positions."""
+    positions = expert_positions(values.shape[1], num_groups).astype(int)
+    wide = np.full((values.shape[0], positions[-1] + 1), np.nan, dtype=np.float32)
+    wide[:, positions] = values
+    return wide
+
+
+def expert_axis(num_experts: int, num_groups: int, title: str = "expert") -> dict[str, Any]:
+    """Layout of an axis of experts: a tick at each group's first expert, or at about eight where there are no groups."""
+    step = num_experts // num_groups if num_groups > 1 else max(1, num_experts // 8)
+    positions, ticks = expert_positions(num_experts, num_groups), np.arange(0, num_experts, step)
+    return {
+        "tickvals": positions[ticks],
+        "ticktext": np.array([f"E{tick}" for tick in ticks]),
+        "range": [-0.6, float(positions[-1]) + 0.6],
+        "showgrid": False,
+        "title": {"text": title},
+    }
+
+
+def layer_labels(values: xr.DataArray) -> np.ndarray:
+    """Model layer numbers of an array with a `moe_layer` axis; counted from 0 where it carries no labels."""
+    labelled = "moe_layer" in values.coords
+    return values.coords["moe_layer"].values if labelled else np.arange(values.sizes["moe_layer"])
+
+
+def layer_axis(layers: np.ndarray, title: str = "layer") -> dict[str, Any]:
+    """Layout of an axis of layers, the first at the bottom, at most about twenty of them named."""
+    shown = np.arange(0, len(layers), -(-len(layers) // 20))
+    return {
+        "tickvals": shown,
+        "ticktext": np.array([f"L{layers[index]}" for index in shown]),
+        "range": [-0.6, len(layers) - 0.4],
+        "showgrid": False,
+        "title": {"text": title},
+    }
+
+
+def rows_height(num_rows: int, tallest: int = 28, limit: int = 720) -> int:
+    """Height in pixels of a figure with so many rows, axis included."""
+    return 110 + min(limit, max(3, num_rows) * tallest)
+
+
+def click_layer(x: np.ndarray, y: np.ndarray, **points: Any) -> go.Scattergl:
+    """Invisible points above a picture: Streamlit reports clicks on points only. They carry the hover text too."""
+    unseen = {"marker": {"opacity": 0}}
+    marker = {"opacity": 0, "size": 10, "symbol": "square"}
+    return go.Scattergl(
+        x=x, y=y, mode="markers", marker=marker, selected=unseen, unselected=unseen, opacity=0, **points
+    )
+
+
+def grid_points(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Coordinates of all cells of a [y, x] picture, row after row."""
+    across, upwards = np.meshgrid(np.float32(x), np.float32(y))
+    return across.ravel(), upwards.ravel()
+
+
+def group_lines(figure: go.Figure, num_experts: int, num_groups: int, theme: Theme, both: bool = False) -> None:
+    """Thin lines between groups, across and, for a square picture, along both axes."""
+    positions, size = expert_positions(num_experts, num_groups), num_experts // num_groups
+    for first in range(size, num_experts, size):
+        middle = float(positions[first - 1] + positions[first]) / 2
+        figure.add_vline(middle, line={"color": theme.grid, "width": 1}, layer="below")
+        if both:
+            figure.add_hline(middle, line={"color": theme.grid, "width": 1}, layer="below")
+
+
+def note(figure: go.Figure, text: str, theme: Theme) -> go.Figure:
+    """One grey line at the top left, such as what the picture was computed on."""
+    place = {"xref": "paper", "yref": "paper", "x": 0, "y": 1, "xanchor": "left", "yanchor": "bottom"}
+    return figure.add_annotation(text=text, showarrow=False, font={"color": theme.muted, "size": 12}, **place)

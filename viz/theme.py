@@ -1,0 +1,156 @@
+"""One visual language for every picture: which colour means what, in a light and a dark theme.
+
+An expert's hue is its group and its lightness its place in the group, so that it is recognised in every picture. Hues are
+those of Okabe and Ito, told apart by colour-blind eyes. Load diverges round 1 (blue under, orange over), change round 0
+(green and purple), so that the two are never mistaken for each other.
+"""
+
+import colorsys
+import dataclasses
+
+import plotly.graph_objects as go
+
+# Okabe and Ito's palette without black; the order keeps neighbours apart.
+GROUP_HUES = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#8A8D00", "#7F7F7F")
+FONT_SIZE = 13
+FONT_FAMILY = '"Source Sans", "Source Sans Pro", sans-serif'
+MONO_FAMILY = '"Source Code", "Source Code Pro", monospace'
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Theme:
+    """Colours of a theme. Scales are hex stops from low to high; sequential ones start at the page's background."""
+
+    name: str
+    background: str
+    ink: str
+    muted: str
+    grid: str
+    shade: str  # a kept group, a chance band
+    sequential: tuple[str, ...]
+    load: tuple[str, ...]  # log2 of the ratio from -2 to 2
+    change: tuple[str, ...]
+    surprisal: tuple[str, ...]
+    lightness: tuple[float, float]  # of a group's first and last expert
+
+
+LIGHT = Theme(
+    name="light",
+    background="#ffffff",
+    ink="#24292f",
+    muted="#6e7781",
+    grid="#e4e7eb",
+    shade="#eef1f4",
+    sequential=("#ffffff", "#dfe8f3", "#b3cde3", "#7aa6cf", "#4378b3", "#1f4e8c", "#0b2755"),
+    load=("#08519c", "#4292c6", "#9ecae1", "#d0d3d6", "#fdae6b", "#e6730f", "#8c3c04"),
+    change=("#1b7837", "#7fbf7b", "#f3f3f3", "#af8dc3", "#762a83"),
+    surprisal=("#ffffff", "#fdebc8", "#fbcf8a", "#f5a54b", "#d96b1f", "#9c3a10"),
+    lightness=(0.30, 0.66),
+)
+DARK = Theme(
+    name="dark",
+    background="#0e1117",
+    ink="#e6e9ee",
+    muted="#9aa4b0",
+    grid="#2a313b",
+    shade="#1b212a",
+    sequential=("#0e1117", "#16263b", "#1d416a", "#2a639f", "#4b8ccb", "#8ab9e6", "#dcecfb"),
+    load=("#6baed6", "#3f88bd", "#2b5478", "#4a5058", "#8f5423", "#d9792b", "#fdb777"),
+    change=("#5aae61", "#2f6b3c", "#1d2229", "#6d4480", "#b58bc9"),
+    surprisal=("#0e1117", "#3a2812", "#6d4516", "#a9681f", "#df9538", "#ffd08a"),
+    lightness=(0.44, 0.78),
+)
+THEMES = {theme.name: theme for theme in (LIGHT, DARK)}
+
+
+def group_hue(group: int) -> str:
+    """Hue of a routing group; repeats after eight."""
+    return GROUP_HUES[group % len(GROUP_HUES)]
+
+
+def expert_color(expert: int, num_experts: int, num_groups: int, theme: Theme) -> str:
+    """An expert's colour: the group's hue, lighter with its place in the group."""
+    size = num_experts // num_groups
+    group, place = divmod(expert, size)
+    hue, _, saturation = _to_hls(group_hue(group))
+    low, high = theme.lightness
+    lightness = low + (high - low) * (place / max(1, size - 1))
+    return _to_hex(colorsys.hls_to_rgb(hue, lightness, min(saturation, 0.75)))
+
+
+def expert_colors(num_experts: int, num_groups: int, theme: Theme) -> list[str]:
+    """Colours of all experts."""
+    return [expert_color(expert, num_experts, num_groups, theme) for expert in range(num_experts)]
+
+
+def colorscale(stops: tuple[str, ...], companded: bool = False) -> list[list[float | str]]:
+    """The stops as a Plotly colour scale; `companded` spaces them by squares, so that small weights stay visible."""
+    places = (index / (len(stops) - 1) for index in range(len(stops)))
+    return [[place**2 if companded else place, stop] for place, stop in zip(places, stops, strict=True)]
+
+
+def translucent(color: str, opacity: float) -> str:
+    """A hex colour with an opacity, as CSS."""
+    red, green, blue = (round(255 * part) for part in _to_rgb(color))
+    return f"rgba({red},{green},{blue},{opacity:.3g})"
+
+
+def blend(stops: tuple[str, ...], share: float) -> str:
+    """The colour at a share between 0 and 1 of a scale."""
+    position = min(max(share, 0.0), 1.0) * (len(stops) - 1)
+    left = min(int(position), len(stops) - 2)
+    ends = zip(_to_rgb(stops[left]), _to_rgb(stops[left + 1]), strict=True)
+    red, green, blue = (start + (end - start) * (position - left) for start, end in ends)
+    return _to_hex((red, green, blue))
+
+
+def palette(num_experts: int, num_groups: int, theme: Theme) -> dict[str, object]:
+    """What the lens draws with, as plain values."""
+    return {
+        "experts": expert_colors(num_experts, num_groups, theme),
+        "groups": [group_hue(group) for group in range(num_groups)],
+        "sequential": list(theme.sequential),
+        "load": list(theme.load),
+        "surprisal": list(theme.surprisal),
+        "background": theme.background,
+        "ink": theme.ink,
+        "muted": theme.muted,
+        "grid": theme.grid,
+    }
+
+
+def style(figure: go.Figure, theme: Theme, height: int, **layout: object) -> go.Figure:
+    """Common look of every Plotly figure: fixed height, transparent paper, no title, readable type.
+
+    `layout` goes to Plotly's layout as it is and wins over the common look. A click selects without fading the rest.
+    """
+    axis = {"gridcolor": theme.grid, "zeroline": False, "linecolor": theme.grid, "automargin": True}
+    figure.update_layout(
+        height=height,
+        margin={"l": 8, "r": 8, "t": 24, "b": 8},
+        paper_bgcolor="rgba(0,0,0,0)",
+        plot_bgcolor="rgba(0,0,0,0)",
+        font={"size": FONT_SIZE, "color": theme.ink, "family": FONT_FAMILY},
+        hoverlabel={"bgcolor": theme.background, "bordercolor": theme.muted, "font": {"color": theme.ink}},
+        hovermode="closest",
+        dragmode="zoom",
+        showlegend=False,
+    )
+    figure.update_xaxes(**axis)
+    figure.update_yaxes(**axis)
+    for kind in ("scatter", "scattergl", "bar"):
+        figure.update_traces(unselected={"marker": {"opacity": 1}}, selector={"type": kind, "opacity": None})
+    return figure.update_layout(**layout)
+
+
+def _to_rgb(color: str) -> tuple[float, float, float]:
+    red, green, blue = (int(color[at : at + 2], 16) / 255 for at in (1, 3, 5))
+    return red, green, blue
+
+
+def _to_hls(color: str) -> tuple[float, float, float]:
+    return colorsys.rgb_to_hls(*_to_rgb(color))
+
+
+def _to_hex(rgb: tuple[float, float, float]) -> str:
+    return "#" + "".join(f"{round(255 * part):02x}" for part in rgb)
