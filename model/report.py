@@ -18,7 +18,7 @@ _LISTED_NAMES = 50
 
 
 def run_report(run: "Trace", seconds: float) -> list[str]:
-    """Tokens, speed and surprisal of a run, and, where the router was captured, the load of each mixture layer."""
+    """Tokens, time and surprisal of a run, and, where the router was captured, the load of each mixture layer."""
     return [_run_line(run, seconds), *_layer_table(run)]
 
 
@@ -26,7 +26,7 @@ def _run_line(run: "Trace", seconds: float) -> str:
     num_prompt = int(run.prompt_mask.sum())
     where = f"{run.model['name']} on {run.origin['device']}, {run.origin['dtype']}"
     counts = f"{run.num_tokens} tokens ({num_prompt} of the prompt, {run.num_tokens - num_prompt} new)"
-    line = f"{where}: {counts}, {run.num_tokens / seconds:.3g} tokens/s"
+    line = f"{where}: {counts} in {seconds:.3g} s"
     bits = surprisal_bits(run.data["logprob"])
     return line if run.num_tokens < 2 else f"{line}, mean surprisal {float(bits.mean()):.3g} bit"
 
