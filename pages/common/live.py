@@ -1,0 +1,131 @@
+"""Mounts the lens, and feeds it while a run goes.
+
+The component takes its data once per script run, so the tokens of a going run travel as hidden elements in one
+placeholder, each of which replaces the one before. When the run is over the page calls `st.rerun()`; the lens then gets
+the whole run as a snapshot, which also heals what a slow connection lost.
+"""
+
+import time
+from collections.abc import Callable, Generator, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import streamlit as st
+
+from model.trace.trace import Trace
+from viz import lens as source
+from viz import theme
+from viz.lens import wire
+
+if TYPE_CHECKING:
+    from model.run.engine import Engine, Step
+    from model.run.request import RunRequest
+
+TICKS_PER_SECOND = 25
+_COMPONENT = st.components.v2.component("moe_loupe_lens", html=source.HTML, css=source.CSS, js=source.JS)
+_Result = TypeVar("_Result")
+
+
+def lens(
+    snapshot: bytes,
+    *,
+    key: str,
+    palette: Mapping[str, Any],
+    view: Mapping[str, Any],
+    on_view_change: Callable[[], None] = lambda: None,
+) -> None:
+    """Mount the lens; call it exactly once per script run.
+
+    Args:
+        snapshot: the run to show, from `snapshot_of`, or from `announce` when one is about to start.
+        key: widget key; `st.session_state[key]["view"]` is what the visitor chose last.
+        palette: from `palettes`, colours for both themes.
+        view: layer, head, token, expert (numbers or None), colour (expert, group, surprisal, none), map (experts,
+            layers); what is left out stays as it is in the browser.
+        on_view_change: called before the rerun that a choice of the visitor causes; never while a run goes.
+    """
+    data = wire.with_settings(snapshot, palette=dict(palette), view=dict(view))
+    _COMPONENT(key=key, data=data, default={"view": dict(view)}, on_view_change=on_view_change, height="content")
+
+
+def palettes(num_experts: int, num_groups: int) -> dict[str, Any]:
+    """The lens's colours in the light and the dark theme; it follows the browser's choice by itself."""
+    return {name: theme.palette(num_experts, num_groups, chosen) for name, chosen in theme.THEMES.items()}
+
+
+def snapshot_of(trace: Trace, run: int) -> bytes:
+    """A finished run as the lens reads it; `run` must differ between the traces that a session shows."""
+    arrays = {str(name): values.values for name, values in trace.data.data_vars.items()}
+    return wire.snapshot(_header_of(trace, run), trace.tokens, trace.text, arrays)
+
+
+def announce(engine: "Engine", request: "RunRequest", run: int) -> bytes:
+    """A run that is about to start: the lens keeps what it shows until the first tokens arrive."""
+    return wire.snapshot(header_for(engine, request, run))
+
+
+def header_for(engine: "Engine", request: "RunRequest", run: int) -> wire.Header:
+    """The axes of a run of the engine."""
+    config, capture = engine.config, request.capture
+    attentive = "attention" in capture.variables
+    layers = range(config.num_layers) if capture.layers is None else sorted(capture.layers)
+    heads = range(config.num_heads) if capture.heads is None else sorted(capture.heads)
+    return wire.Header(
+        run=run,
+        moe_layers=tuple(config.moe_layers),
+        num_experts=config.num_experts,
+        num_groups=config.num_groups,
+        kept_groups=config.num_kept_groups,
+        top_k=config.top_k,
+        attention_layers=tuple(layers) if attentive else (),
+        heads=tuple(heads) if attentive else (),
+        running=True,
+    )
+
+
+class Feed:
+    """The channel by which a going run reaches the lens."""
+
+    def __init__(self, header: wire.Header) -> None:
+        self._header, self._place = header, st.empty()
+        self._blocks: list[bytes] = []
+        self._sent, self._due = 0, 0.0
+
+    def follow(self, steps: "Generator[Step, None, _Result]") -> "Generator[Step, None, _Result]":
+        """Pass the steps on, showing each in the lens, at most 25 times a second; returns what the run returns."""
+        while True:
+            try:
+                step = next(steps)
+            except StopIteration as finished:
+                self._send()
+                return finished.value
+            self._blocks.append(wire.pack_block(step.start, step.tokens, step.text, step.arrays))
+            if time.monotonic() >= self._due:
+                self._send()
+            yield step
+
+    def _send(self) -> None:
+        """Write the tick; this is where Streamlit may end the script when the visitor presses Stop."""
+        if self._sent < len(self._blocks):
+            self._place.html(wire.tick(self._header, self._blocks, self._sent))
+            self._sent, self._due = len(self._blocks), time.monotonic() + 1 / TICKS_PER_SECOND
+
+
+def _header_of(trace: Trace, run: int) -> wire.Header:
+    data, config = trace.data, trace.model.get("config") or {}
+    num_experts = data.sizes.get("expert", config.get("n_routed_experts", 1))
+    kept = config.get("topk_group") or (int(data["group_kept"][0, 0].sum()) if "group_kept" in data else 1)
+    has = lambda name: name in data.data_vars  # noqa: E731
+    return wire.Header(
+        run=run,
+        moe_layers=_labels(data, "moe_layer") if has("expert_id") else (),
+        num_experts=num_experts,
+        num_groups=data.sizes.get("group", config.get("n_group") or 1),
+        kept_groups=kept,
+        top_k=data.sizes.get("rank", 0),
+        attention_layers=_labels(data, "attention_layer") if has("attention") else (),
+        heads=_labels(data, "head") if has("attention") else (),
+    )
+
+
+def _labels(data: Any, dim: str) -> tuple[int, ...]:
+    return tuple(data[dim].values.tolist())

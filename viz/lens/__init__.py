@@ -1,0 +1,15 @@
+"""The lens: text, routing, attention and load of one run, linked under the pointer without asking the server.
+
+Its page, style and script are plain strings here; whoever mounts it hands it what `viz.lens.wire` packs.
+"""
+
+from pathlib import Path
+
+_FOLDER = Path(__file__).parent
+HTML = (_FOLDER / "lens.html").read_text(encoding="utf-8")
+CSS = (_FOLDER / "lens.css").read_text(encoding="utf-8")
+# One module in parts: a component takes a single script, and later parts use what earlier ones define.
+JS = "\n".join(
+    (_FOLDER / name).read_text(encoding="utf-8")
+    for name in ("decode.js", "text.js", "draw.js", "strip.js", "panels.js", "lens.js")
+)

@@ -1,0 +1,117 @@
+// Colours and sharp canvases.
+const rgb = (hex) => [1, 3, 5].map((at) => parseInt(hex.slice(at, at + 2), 16));
+const pack = ([r, g, b]) => ((255 << 24) | (b << 16) | (g << 8) | r) >>> 0;
+const mixed = (a, b, share) => a.map((v, i) => Math.round(v + (b[i] - v) * share));
+const css = (color, alpha = 1) => `rgb(${color.join(' ')} / ${alpha})`;
+
+function scale(stops) {
+  const colors = stops.map(rgb);
+  return (share) => {
+    const at = Math.min(Math.max(share, 0), 1) * (colors.length - 1), left = Math.min(colors.length - 2, Math.floor(at));
+    return mixed(colors[left], colors[left + 1], at - left);
+  };
+}
+
+// A palette made ready: scales as functions, the sequential one also as packed pixels for companded bytes.
+class Colors {
+  constructor(palette, background, ink) {
+    this.background = rgb(background);
+    this.ink = rgb(ink);
+    this.muted = rgb(palette.muted ?? '#6e7781');
+    this.grid = rgb(palette.grid ?? '#d0d3d6');
+    this.experts = palette.experts.map(rgb);
+    this.groups = palette.groups.map(rgb);
+    [this.sequential, this.load, this.surprisal] = [palette.sequential, palette.load, palette.surprisal].map(scale);
+    const table = (color) => Uint32Array.from({ length: 256 }, (_, v) => pack(color(v / 255)));
+    this.attention = table(this.sequential);
+    // Affinity is grey, so that the experts' own colours stand out on it; paler where the group was not kept.
+    this.affinity = table((share) => mixed(this.background, this.ink, 0.5 * share));
+    this.unkept = table((share) => mixed(this.background, this.ink, 0.14 * share));
+    this.shade = this.sequential(0.62);
+  }
+  expert(e) { return this.experts[e % this.experts.length]; }
+  group(g) { return this.groups[g % this.groups.length]; }
+  // A ratio to uniform: a quarter and below to four times and above.
+  ratio(value) { return this.load(value > 0 ? (Math.log2(value) + 2) / 4 : 0); }
+}
+
+// Two canvases on top of each other: what the data says, and what is pointed at. Both in device pixels.
+class Plot {
+  constructor(figure) {
+    this.figure = figure;
+    this.box = figure.querySelector('.plot');
+    [this.base, this.over] = [0, 1].map(() => this.box.appendChild(document.createElement('canvas')));
+    this.fit();
+  }
+
+  // True when the size changed, so that both must be painted again.
+  fit() {
+    const dpr = window.devicePixelRatio || 1, width = Math.round(this.box.clientWidth * dpr), height = Math.round(this.box.clientHeight * dpr);
+    if (this.base.width === width && this.base.height === height && this.dpr === dpr) return false;
+    for (const canvas of [this.base, this.over]) [canvas.width, canvas.height] = [width, height];
+    [this.dpr, this.width, this.height] = [dpr, width, height];
+    return true;
+  }
+
+  clear(canvas) {
+    const context = canvas.getContext('2d');
+    context.clearRect(0, 0, canvas.width, canvas.height);
+    context.font = `${12 * this.dpr}px ${this.font ?? 'sans-serif'}`;
+    context.textBaseline = 'middle';
+    return context;
+  }
+
+  // Pointer position in device pixels.
+  at(event) {
+    const box = this.box.getBoundingClientRect();
+    return [(event.clientX - box.left) * this.dpr, (event.clientY - box.top) * this.dpr];
+  }
+
+  save(name, background) {
+    const sheet = document.createElement('canvas');
+    [sheet.width, sheet.height] = [this.width, this.height];
+    const context = sheet.getContext('2d');
+    context.fillStyle = css(background);
+    context.fillRect(0, 0, sheet.width, sheet.height);
+    context.drawImage(this.base, 0, 0);
+    context.drawImage(this.over, 0, 0);
+    const link = document.createElement('a');
+    [link.href, link.download] = [sheet.toDataURL('image/png'), `${name}.png`];
+    link.click();
+  }
+}
+
+// Places along an axis: whole pixels where that wastes little, an even spread where not; gaps between groups.
+class Axis {
+  constructor(from, length, count, { most = Infinity, groups = 1, gap = 0 } = {}) {
+    const room = length - gap * (groups - 1), even = count ? room / count : 0;
+    this.step = Math.min(most, Math.floor(even) > 0.85 * even ? Math.floor(even) : even);
+    Object.assign(this, { from, count, gap, size: Math.max(1, count / groups) });
+  }
+  place(i) { return Math.round(this.from + i * this.step + this.gap * Math.floor(i / this.size)); }
+  extent(i) { return Math.max(1, Math.round(this.from + (i + 1) * this.step + this.gap * Math.floor(i / this.size)) - this.place(i)); }
+  get end() { return this.count ? this.place(this.count - 1) + this.extent(this.count - 1) : this.from; }
+  // Index at a position; -1 outside. A gap belongs to the group before it.
+  index(position) {
+    const group = Math.floor((position - this.from) / (this.size * this.step + this.gap));
+    const within = Math.min(this.size - 1, Math.floor((position - this.from - group * (this.size * this.step + this.gap)) / this.step));
+    const i = group * this.size + within;
+    return position >= this.from && position < this.end && i < this.count ? i : -1;
+  }
+  // Indices worth a label, at least `apart` pixels from each other.
+  marks(apart) {
+    const steps = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000];
+    const every = steps.find((step) => step * this.step >= apart) ?? 10000;
+    return Array.from({ length: Math.ceil(this.count / every) }, (_, i) => i * every);
+  }
+}
+
+// Paints a picture of count x count-like bytes as sharp blocks into a rectangle.
+function paintPixels(context, pixels, columns, rows, x, y, width, height) {
+  if (!columns || !rows) return;
+  const sheet = document.createElement('canvas');
+  [sheet.width, sheet.height] = [columns, rows];
+  sheet.getContext('2d').putImageData(new ImageData(new Uint8ClampedArray(pixels.buffer), columns, rows), 0, 0);
+  context.imageSmoothingEnabled = width < columns || height < rows;
+  context.drawImage(sheet, x, y, width, height);
+}

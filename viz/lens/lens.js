@@ -1,0 +1,373 @@
+// The lens: keeps the run, the view and the pointer, and repaints what changed once per frame.
+const INSTANCES = new WeakMap();
+const NOTHING = { token: -1, key: -1, expert: -1 };
+const FRESH = { layer: null, head: null, token: null, expert: null, colour: 'expert', map: 'experts' };
+const REPLAY_MS = 120, REPORT_MS = 200;
+
+class Lens {
+  constructor(root) {
+    this.root = root;
+    this.find = (selector) => root.querySelector(selector);
+    this.view = { ...FRESH };
+    this.hover = NOTHING;
+    [this.isolated, this.shown, this.painted, this.echoes, this.received] = [-1, null, 0, [], ''];
+    this.stats = window.__lens = { frames: 0, tokens: 0, hoverMs: [], lens: this };
+    this.strip = new Strip(this.find('.strip'));
+    this.plots = { router: new RouterMap(this.find('.router')), attention: new AttentionMap(this.find('.attention')), load: new LoadBars(this.find('.load')) };
+    this.listen();
+  }
+
+  listen() {
+    const stop = (this.stop = new AbortController()), on = (target, name, act) => target.addEventListener(name, act, { signal: stop.signal });
+    const ticks = new MutationObserver(() => this.pull());
+    ticks.observe(document.querySelector('.stApp') ?? document.body, { subtree: true, childList: true, attributes: true, attributeFilter: ['data-lens-tick'] });
+    const sizes = new ResizeObserver(() => this.repaint());
+    for (const plot of Object.values(this.plots)) sizes.observe(plot.box);
+    on(stop.signal, 'abort', () => { ticks.disconnect(); sizes.disconnect(); });
+    this.listenStrip(on);
+    for (const [name, plot] of Object.entries(this.plots)) this.listenPlot(on, name, plot);
+    for (const name of ['layer', 'head', 'colour', 'map']) {
+      on(this.find(`select.${name}`), 'change', (event) => this.set({ [name]: isNaN(event.target.value) ? event.target.value : Number(event.target.value) }));
+    }
+    on(this.find('.lens'), 'click', (event) => this.act(event.target.closest('[data-do]')));
+    on(this.find('.lens'), 'keydown', (event) => this.key(event));
+    on(this.find('.lens'), 'pointerenter', () => { this.inside = true; });
+    on(this.find('.lens'), 'pointerleave', () => { this.inside = false; });
+    on(document, 'keydown', (event) => { if (this.inside && document.activeElement === document.body) this.key(event); });
+  }
+
+  listenStrip(on) {
+    const { box } = this.strip;
+    on(box, 'pointermove', (event) => this.point({ ...NOTHING, token: this.strip.tokenAt(event) }));
+    on(box, 'pointerleave', () => this.point(NOTHING));
+    on(box, 'click', (event) => { const token = this.strip.tokenAt(event); if (token >= 0) this.toggle({ token }); });
+  }
+
+  listenPlot(on, name, plot) {
+    const hit = (event) => { const found = this.run && plot.rows && plot.hit(event); return found ? { ...NOTHING, ...found } : null; };
+    on(plot.box, 'pointermove', (event) => this.point(hit(event) ?? NOTHING));
+    on(plot.box, 'pointerleave', () => this.point(NOTHING));
+    on(plot.box, 'click', (event) => {
+      const found = hit(event);
+      if (found) this.toggle({ ...(found.token >= 0 && { token: found.token }), ...(found.expert >= 0 && { expert: found.expert }), ...('moe' in found && { layer: this.run.header.moe_layers[found.moe] }) });
+    });
+    on(plot.box, 'dblclick', (event) => this.isolate(name, hit(event)));
+  }
+
+  // What the page hands over: settings, then a whole run.
+  receive(data, setStateValue) {
+    this.report = setStateValue;
+    const [settings, message] = splitJson(new Uint8Array(data));
+    this.palette = settings.palette;
+    const view = JSON.stringify(settings.view ?? {}), echo = this.echoes.indexOf(view);
+    if (echo >= 0) this.echoes.splice(0, echo + 1);
+    else if (view !== this.received) this.adopt(settings.view ?? {});
+    this.received = view;
+    this.readSnapshot(message);
+    this.pull();
+    this.repaint();
+  }
+
+  readSnapshot(message) {
+    const [header, blocks] = splitJson(message), known = this.run;
+    if (header.running && !blocks.length && known) { this.awaited = header.run; this.running = true; return; }
+    if (!header.running || !known || known.header.run !== header.run) this.start(header, blocks);
+  }
+
+  start(header, blocks) {
+    const again = this.run?.header.run === header.run;
+    this.run = new Run(header);
+    [this.awaited, this.running] = [header.run, header.running];
+    this.run.add(blocks);
+    if (!again) {
+      this.strip.reset();
+      this.halt();
+      [this.hover, this.isolated] = [NOTHING, -1];
+      if (this.view.token >= this.run.length && !header.running) this.view.token = null;
+    }
+    this.stats.tokens = this.run.length;
+    this.fill();
+  }
+
+  // Ticks arrive as hidden elements in the page; one that belongs to an older run is dropped.
+  pull() {
+    const element = document.querySelector('[data-lens-tick]');
+    if (!element || element.dataset.lensTick === this.ticked) return;
+    this.ticked = element.dataset.lensTick;
+    const [header, blocks] = splitJson(fromBase64(element.dataset.lens));
+    if (header.run < (this.awaited ?? 0) || (!this.running && header.run === this.run?.header.run)) return;
+    if (this.run?.header.run !== header.run) {
+      if (this.view.token !== null) this.view.token = null;
+      this.start(header, blocks);
+    } else this.run.add(blocks);
+    this.stats.tokens = this.run.length;
+    this.repaint();
+  }
+
+  adopt(view) {
+    for (const name of Object.keys(FRESH)) if (name in view) this.view[name] = view[name] ?? FRESH[name];
+    if (this.run) this.fill();
+  }
+
+  // Menus and choices that follow from the run's axes.
+  fill() {
+    const { moe_layers: moe, attention_layers: attentive, heads } = this.run.header, { view } = this;
+    this.layers = [...new Set([...moe, ...attentive])].sort((a, b) => a - b);
+    this.heads = heads.length > 1 ? [...heads, -1] : [...heads];
+    if (!this.layers.includes(view.layer)) view.layer = moe[Math.floor((moe.length - 1) / 2)] ?? this.layers[0] ?? null;
+    if (!this.heads.includes(view.head)) view.head = this.heads[0] ?? null;
+    if (view.expert >= this.run.header.num_experts) view.expert = null;
+    const options = (select, values, name) => this.find(select).replaceChildren(...values.map((v) => new Option(name(v), v)));
+    options('.layer', this.layers, (l) => `layer ${l}`);
+    options('.head', this.heads, (h) => (h < 0 ? `mean of ${heads.length} heads` : `head ${h}`));
+    this.repaint();
+  }
+
+  get count() { return this.shown ?? this.run?.length ?? 0; }
+  get moe() { return this.run.moe(this.view.layer); }
+  get locked() { return this.view.token !== null && this.view.token < this.count ? this.view.token : -1; }
+  get focus() {
+    if (this.hover.token >= 0 && this.hover.token < this.count) return this.hover.token;
+    if (this.locked >= 0) return this.locked;
+    return (this.running || this.shown !== null) && this.hover.expert < 0 ? this.count - 1 : -1;
+  }
+  get expert() { return this.hover.expert >= 0 ? this.hover.expert : this.hover.token >= 0 && this.view.expert === null ? -1 : (this.view.expert ?? -1); }
+
+  point(hover) {
+    const same = ['token', 'key', 'expert'].every((name) => hover[name] === this.hover[name]);
+    if (same) return;
+    this.hover = hover;
+    this.frame();
+  }
+
+  // Locks what was clicked; the same once more releases it.
+  toggle(chosen) {
+    const same = Object.entries(chosen).every(([name, value]) => this.view[name] === value);
+    this.set(same ? Object.fromEntries(Object.keys(chosen).filter((name) => name !== 'layer').map((name) => [name, null])) : chosen);
+  }
+
+  set(change) {
+    Object.assign(this.view, change);
+    if (change.layer !== undefined || change.head !== undefined || change.map || change.colour) this.repaint();
+    else this.frame();
+    this.say();
+  }
+
+  isolate(name, found) {
+    if (name === 'attention' && this.heads.length > 1) {
+      const one = this.view.head >= 0;
+      if (one) this.alone = this.view.head;
+      return this.set({ head: one ? -1 : (this.alone ?? this.heads[0]) });
+    }
+    if (!(found?.expert >= 0)) return;
+    this.isolated = this.isolated === found.expert ? -1 : found.expert;
+    this.set({ token: null, expert: this.isolated < 0 ? null : found.expert });
+    this.repaint();
+  }
+
+  release() {
+    this.isolated = -1;
+    this.find('.help').hidden = true;
+    this.hover = NOTHING;
+    this.set({ token: null, expert: null });
+    this.repaint();
+  }
+
+  // Tells the page, once the hand rests; never while a run goes, for that would interrupt it.
+  say() {
+    clearTimeout(this.saying);
+    this.saying = setTimeout(() => {
+      if (this.running || this.shown !== null || !this.report) return;
+      const text = JSON.stringify(this.view);
+      if (text === this.said) return;
+      this.said = text;
+      this.echoes.push(text);
+      this.report('view', { ...this.view });
+    }, REPORT_MS);
+  }
+
+  step(name, by) {
+    const values = name === 'layer' ? this.layers : this.heads;
+    const to = Math.min(values.length - 1, Math.max(0, values.indexOf(this.view[name]) + by));
+    this.set({ [name]: values[to] });
+  }
+
+  move(by) {
+    const from = this.focus >= 0 ? this.focus : by > 0 ? -1 : this.count;
+    const token = Math.min(this.count - 1, Math.max(0, from + by));
+    this.hover = NOTHING;
+    this.set({ token });
+    this.strip.reveal(token);
+  }
+
+  moveExpert(by) {
+    const last = this.run.header.num_experts - 1;
+    this.hover = NOTHING;
+    this.set({ expert: Math.min(last, Math.max(0, (this.view.expert ?? (by > 0 ? -1 : last + 1)) + by)) });
+  }
+
+  act(button) {
+    if (!button || !this.run) return;
+    const what = button.dataset.do, { help } = { help: this.find('.help') };
+    if (what === 'save') {
+      const name = button.closest('figure').className;
+      this.plots[name].save(`moe-loupe-${name}-layer-${this.view.layer}`, this.colors.background);
+    } else if (what === 'help') {
+      help.hidden = !help.hidden;
+      button.setAttribute('aria-expanded', String(!help.hidden));
+    } else if (what === 'play') this.play();
+    else this.step(what.slice(0, -1), what.endsWith('+') ? 1 : -1);
+  }
+
+  key(event) {
+    const inMenu = event.target.closest?.('select'), onButton = event.target.closest?.('button');
+    if (!this.run || event.ctrlKey || event.metaKey || event.altKey || inMenu || (onButton && [' ', 'Enter'].includes(event.key))) return;
+    const plot = Object.entries(this.plots).find(([, { box }]) => box === event.target)?.[0];
+    const across = plot === 'router' || plot === 'load' ? (by) => this.moveExpert(by) : (by) => this.move(by);
+    const along = plot === 'load' ? across : (by) => this.move(by);
+    const acts = {
+      ' ': () => this.play(), j: () => this.move(1), k: () => this.move(-1), '[': () => this.step('layer', -1), ']': () => this.step('layer', 1),
+      '{': () => this.step('head', -1), '}': () => this.step('head', 1), ArrowRight: () => across(1), ArrowLeft: () => across(-1),
+      ArrowDown: () => along(1), ArrowUp: () => along(-1), Escape: () => this.release(), '?': () => this.act(this.find('[data-do=help]')),
+      Enter: () => this.focus >= 0 && this.toggle({ token: this.focus }), Home: () => this.move(-this.count), End: () => this.move(this.count),
+    };
+    const act = acts[event.key.length === 1 ? event.key.toLowerCase() : event.key];
+    if (!act) return;
+    event.preventDefault();
+    event.stopPropagation();
+    act();
+  }
+
+  // Replay of a finished run: from the end of its prompt to its last token.
+  play() {
+    if (this.running || !this.run?.length) return;
+    if (this.timer) { clearInterval(this.timer); this.timer = null; return this.repaint(); }
+    if (this.shown === null || this.shown >= this.run.length) this.shown = Math.max(1, this.promptEnd);
+    this.timer = setInterval(() => { this.shown++; if (this.shown >= this.run.length) this.halt(); this.repaint(); }, REPLAY_MS);
+    this.repaint();
+  }
+
+  halt() {
+    clearInterval(this.timer);
+    [this.timer, this.shown] = [null, null];
+  }
+
+  get promptEnd() {
+    let end = 0;
+    while (end < this.run.length && !this.run.generated(end)) end++;
+    return end < this.run.length ? end : 0;
+  }
+
+  repaint() { this.stale = true; this.frame(); }
+  frame() { this.asked ??= requestAnimationFrame(() => { this.asked = null; this.draw(); }); }
+
+  theme() {
+    const style = getComputedStyle(this.root.host ?? this.root), read = (name, otherwise) => style.getPropertyValue(name).trim() || otherwise;
+    const background = toHex(read('--st-background-color', '#ffffff')), ink = toHex(read('--st-text-color', '#24292f'));
+    const dark = rgb(background).reduce((sum, part) => sum + part, 0) < 384;
+    const palette = this.palette[dark ? 'dark' : 'light'] ?? this.palette;
+    this.colors = new Colors(palette, background, ink);
+    for (const plot of Object.values(this.plots)) plot.font = read('--st-font', 'sans-serif');
+  }
+
+  draw() {
+    if (!this.run || !this.palette) return;
+    const began = performance.now(), full = this.stale;
+    this.stats.frames++;
+    if (full) this.paint();
+    this.mark();
+    if (!full) this.stats.hoverMs = [...this.stats.hoverMs.slice(-199), performance.now() - began];
+    else this.stats.paintMs = performance.now() - began;
+  }
+
+  scene() {
+    const { run, count, colors, view, moe, isolated } = this;
+    return { run, count, colors, moe, isolated, layer: view.layer, head: view.head, map: view.map, promptEnd: this.promptEnd };
+  }
+
+  paint() {
+    this.stale = false;
+    this.theme();
+    for (const plot of Object.values(this.plots)) plot.fit();
+    const before = this.strip.length, { view } = this, coloured = [view.colour, view.layer, this.run.header.run, css(this.colors.background)].join();
+    this.strip.show(this.run, this.count);
+    this.strip.paint(coloured === this.coloured && before <= this.count ? before : 0, (i) => this.tokenColor(i));
+    this.coloured = coloured;
+    for (const plot of Object.values(this.plots)) plot.paint(this.scene());
+    this.caption();
+    if (this.locked < 0 && this.hover === NOTHING && (this.running || this.shown !== null)) this.strip.reveal(this.count - 1);
+  }
+
+  tokenColor(i) {
+    const { run, view, colors, moe } = this;
+    if (view.colour === 'surprisal') return Number.isFinite(run.bits(i)) ? colors.surprisal(run.bits(i) / 12) : null;
+    const top = run.experts(i, moe)[0];
+    if (view.colour === 'none' || !(top >= 0)) return null;
+    return view.colour === 'group' ? colors.group(Math.floor((top * run.header.num_groups) / run.header.num_experts)) : colors.expert(top);
+  }
+
+  caption() {
+    const { view, run, count } = this, title = (name, text) => { this.find(`.${name} .title`).textContent = text; };
+    for (const name of ['layer', 'head', 'colour', 'map']) this.find(`select.${name}`).value = String(view[name]);
+    title('router', view.map === 'layers' ? 'Top expert in every layer' : `Router, layer ${view.layer}`);
+    title('attention', `Attention, layer ${view.layer}, ${view.head < 0 ? 'mean of heads' : `head ${view.head ?? '–'}`}`);
+    title('load', `Load, layer ${view.layer}; 1 is fair`);
+    this.find('.count').textContent = `n = ${count} tokens`;
+    const play = this.find('.play');
+    play.textContent = this.timer ? '❚❚' : '▷';
+    play.disabled = this.running;
+  }
+
+  mark() {
+    const { focus, expert, locked, moe, run, view, colors, hover, count } = this;
+    const attention = focus >= 0 && this.root ? run.attention(focus, view.layer, view.head) : null;
+    const took = expert >= 0 ? Array.from({ length: count }, (_, i) => i).filter((i) => run.experts(i, moe).includes(expert)) : null;
+    this.strip.mark({ focus, locked, attention: expert >= 0 && hover.token < 0 ? null : attention, colors, took: hover.token >= 0 && hover.expert < 0 ? null : took });
+    const scene = { ...this.scene(), focus, expert, key: hover.key };
+    for (const plot of Object.values(this.plots)) plot.point(scene);
+    this.strip.box.setAttribute('aria-activedescendant', focus >= 0 ? this.strip.chipOf[focus].element.id : '');
+    this.find('.info').textContent = this.sentence(focus, expert, took);
+  }
+
+  name(i) {
+    const text = new TextDecoder().decode(this.run.bytes(i));
+    return this.run.special(i) ? `#${i} (special)` : text ? `#${i} ${JSON.stringify(text)}` : `#${i} id ${this.run.id(i)}`;
+  }
+
+  sentence(focus, expert, took) {
+    const { run, view, moe, hover, count } = this, layer = `L${view.layer}`;
+    if (focus < 0 && expert < 0) return this.running ? 'running' : 'Point at a token, an expert or a cell; click to lock it.';
+    if (focus < 0) return `${layer}E${expert}: took ${took.length} of ${count} tokens, ${number(this.plots.load.load?.[expert] ?? NaN)}× an equal share`;
+    const weights = run.weights(focus, moe), parts = [...run.experts(focus, moe)].map((e, rank) => (e < 0 ? '' : `E${e} ${Number.isFinite(weights[rank]) ? weights[rank].toFixed(2) : ''}`));
+    const score = expert >= 0 && hover.expert >= 0 && run.scores(focus, moe);
+    return [
+      `${this.name(focus)}  ${layer}: ${parts.length ? parts.join('  ') : 'dense'}`,
+      Number.isFinite(run.bits(focus)) && `${run.bits(focus).toFixed(1)} bit`,
+      score && `E${expert} affinity ≈ ${((score[expert] / 255) ** 2).toFixed(2)}${run.kept(focus, moe, Math.floor((expert * run.header.num_groups) / run.header.num_experts)) ? '' : ', group not kept'}`,
+      hover.key >= 0 && `looks at ${this.name(hover.key)} ≈ ${((run.attention(focus, view.layer, view.head)?.[hover.key] / 255) ** 2).toFixed(2)}`,
+    ].filter(Boolean).join('  |  ');
+  }
+
+  destroy() {
+    clearTimeout(this.saying);
+    this.halt();
+    cancelAnimationFrame(this.asked);
+    this.stop.abort();
+  }
+}
+
+// A computed colour (hex or rgb()) as hex.
+function toHex(color) {
+  if (/^#[0-9a-f]{6}/i.test(color)) return color.slice(0, 7);
+  const context = document.createElement('canvas').getContext('2d', { willReadFrequently: true });
+  context.fillStyle = color;
+  context.fillRect(0, 0, 1, 1);
+  return '#' + [...context.getImageData(0, 0, 1, 1).data].slice(0, 3).map((v) => v.toString(16).padStart(2, '0')).join('');
+}
+
+export default function ({ data, parentElement, setStateValue }) {
+  let lens = INSTANCES.get(parentElement);
+  if (!lens) INSTANCES.set(parentElement, (lens = new Lens(parentElement)));
+  if (data) lens.receive(data, setStateValue);
+  return () => { lens.destroy(); INSTANCES.delete(parentElement); };
+}

@@ -1,0 +1,239 @@
+// The three pictures of a layer. Each paints its data once, and what is pointed at on a canvas above.
+const LEFT = 34, TOP = 20;
+
+function frame(context, x, y, width, height, color, line) {
+  context.strokeStyle = css(color);
+  context.lineWidth = line;
+  context.strokeRect(x - line / 2, y - line / 2, width + line, height + line);
+}
+
+function note(context, plot, colors, text) {
+  context.fillStyle = css(colors.muted);
+  context.textAlign = 'center';
+  context.font = `${14 * plot.dpr}px ${plot.font}`;
+  context.fillText(text, plot.width / 2, plot.height / 2);
+}
+
+// Numbers of the tokens down the left side, and a dashed line where the prompt ends.
+function tokenMarks(context, plot, rows, colors, end, right) {
+  context.fillStyle = css(colors.muted);
+  context.textAlign = 'right';
+  for (const i of rows.marks(22 * plot.dpr)) context.fillText(i, rows.left - 6 * plot.dpr, rows.place(i) + rows.extent(i) / 2);
+  if (end <= 0 || end >= rows.count) return;
+  context.strokeStyle = css(colors.muted);
+  context.lineWidth = plot.dpr;
+  context.setLineDash([3 * plot.dpr, 3 * plot.dpr]);
+  context.beginPath();
+  context.moveTo(rows.left, rows.place(end) - 0.5);
+  context.lineTo(right, rows.place(end) - 0.5);
+  context.stroke();
+  context.setLineDash([]);
+}
+
+function tokenRows(plot, count) {
+  const from = TOP * plot.dpr, rows = new Axis(from, plot.height - from, count, { most: 10 * plot.dpr });
+  rows.left = LEFT * plot.dpr;
+  return rows;
+}
+
+class RouterMap extends Plot {
+  layout(view) {
+    const { header } = view.run, d = this.dpr, from = LEFT * d, room = this.width - from - 2 * d;
+    this.byLayer = view.map === 'layers';
+    this.rows = tokenRows(this, view.count);
+    this.columns = this.byLayer
+      ? new Axis(from, room, header.moe_layers.length, { most: 40 * d })
+      : new Axis(from, room, header.num_experts, { groups: header.num_groups, gap: Math.round(5 * d), most: 18 * d });
+  }
+
+  paint(view) {
+    const context = this.clear(this.base), { colors, run, count } = view;
+    this.layout(view);
+    if (!run.header.top_k) return note(context, this, colors, 'no routing was recorded');
+    if (!this.byLayer && view.moe < 0) return note(context, this, colors, `layer ${view.layer} is dense: every token takes the same path`);
+    tokenMarks(context, this, this.rows, colors, view.promptEnd, this.columns.end);
+    if (this.byLayer) this.paintLayers(context, view);
+    else {
+      this.paintScores(context, view);
+      for (let i = 0; i < count; i++) this.paintChosen(context, view, i);
+    }
+  }
+
+  paintLayers(context, { run, count, colors, layer }) {
+    const { rows, columns, dpr } = this, layers = run.header.moe_layers;
+    context.textAlign = 'center';
+    layers.forEach((number, m) => {
+      context.fillStyle = css(number === layer ? colors.ink : colors.muted);
+      context.fillText(`L${number}`, columns.place(m) + columns.extent(m) / 2, (TOP * dpr) / 2);
+      const gap = columns.step > 6 * dpr ? dpr : 0;
+      for (let i = 0; i < count; i++) {
+        const top = run.experts(i, m)[0];
+        if (top >= 0) context.fillStyle = css(colors.expert(top));
+        if (top >= 0) context.fillRect(columns.place(m), rows.place(i), columns.extent(m) - gap, Math.max(1, rows.extent(i) - (rows.step > 4 * dpr ? dpr : 0)));
+      }
+    });
+  }
+
+  // The affinity to every expert, one picture per group; paler where the group was not kept.
+  paintScores(context, { run, count, colors, moe, isolated }) {
+    const { rows, columns, dpr } = this, { num_experts: experts, num_groups: groups } = run.header, size = experts / groups;
+    context.textAlign = 'left';
+    for (let g = 0; g < groups; g++) {
+      const first = g * size, x = columns.place(first), width = columns.place(first + size - 1) + columns.extent(first + size - 1) - x;
+      context.fillStyle = css(colors.muted);
+      if (width > 30 * dpr) context.fillText(`E${first}–${first + size - 1}`.slice(0, width > 52 * dpr ? 12 : `E${first}`.length), x, (TOP * dpr) / 2 - 2 * dpr);
+      context.fillStyle = css(colors.group(g));
+      context.fillRect(x, TOP * dpr - 4 * dpr, width, 2 * dpr);
+      const pixels = new Uint32Array(size * count);
+      for (let i = 0; i < count; i++) {
+        const scores = run.scores(i, moe), table = run.kept(i, moe, g) ? colors.affinity : colors.unkept;
+        if (scores) for (let e = 0; e < size; e++) pixels[i * size + e] = isolated < 0 || isolated === first + e ? table[scores[first + e]] : 0;
+      }
+      paintPixels(context, pixels, size, count, x, rows.from, width, rows.end - rows.from);
+    }
+  }
+
+  // The chosen experts in their own colours, opaque with their share of the weight; the first one outlined.
+  paintChosen(context, { run, colors, moe, isolated }, i) {
+    const { rows, columns, dpr } = this, experts = run.experts(i, moe), weights = run.weights(i, moe);
+    const heaviest = Math.max(...weights) || 1, fine = rows.step >= 4 * dpr && columns.step >= 5 * dpr;
+    for (let rank = experts.length - 1; rank >= 0; rank--) {
+      const e = experts[rank];
+      if (e < 0 || (isolated >= 0 && isolated !== e)) continue;
+      const [x, y, width, height] = [columns.place(e), rows.place(i), columns.extent(e), rows.extent(i)];
+      context.fillStyle = css(colors.background);
+      context.fillRect(x, y, width, height);
+      const weight = Number.isFinite(weights[rank]) ? weights[rank] / heaviest : 1;
+      context.fillStyle = css(colors.expert(e), 0.45 + 0.55 * weight);
+      context.fillRect(x, y, width, height);
+      if (rank === 0 && fine) frame(context, x + dpr, y + dpr, width - 2 * dpr, height - 2 * dpr, colors.ink, dpr);
+    }
+  }
+
+  point({ focus, expert, colors, run, layer }) {
+    const context = this.clear(this.over), { rows, columns, dpr } = this, from = columns.from;
+    if (!run.header.top_k) return;
+    const column = this.byLayer ? run.moe(layer) : expert;
+    if (column >= 0 && column < columns.count && rows.count) frame(context, columns.place(column), rows.from, columns.extent(column), rows.end - rows.from, colors.ink, dpr);
+    if (focus >= 0 && focus < rows.count) frame(context, from, rows.place(focus), columns.end - from, rows.extent(focus), colors.ink, Math.round(1.5 * dpr));
+  }
+
+  hit(event) {
+    const [x, y] = this.at(event), token = this.rows.index(y), column = this.columns.index(x);
+    if (column < 0) return null;
+    return this.byLayer ? token >= 0 && { token, moe: column } : { token, expert: column };
+  }
+}
+
+class AttentionMap extends Plot {
+  paint(view) {
+    const context = this.clear(this.base), { colors, count } = view, d = this.dpr, from = LEFT * d;
+    this.rows = tokenRows(this, count);
+    this.columns = new Axis(from, this.width - from - 2 * d, count, { most: 10 * d });
+    if (!view.run.header.heads.length) return note(context, this, colors, 'attention was not recorded');
+    if (view.run.attentive(view.layer) < 0) return note(context, this, colors, `attention of layer ${view.layer} was not recorded`);
+    const pixels = new Uint32Array(count * count);
+    for (let i = 0; i < count; i++) {
+      const row = view.run.attention(i, view.layer, view.head);
+      if (row) for (let k = 0; k <= i; k++) pixels[i * count + k] = colors.attention[row[k]];
+    }
+    paintPixels(context, pixels, count, count, from, this.rows.from, this.columns.end - from, this.rows.end - this.rows.from);
+    tokenMarks(context, this, this.rows, colors, view.promptEnd, this.columns.end);
+    context.textAlign = 'left';
+    context.fillStyle = css(colors.muted);
+    for (const i of this.columns.marks(34 * d)) context.fillText(i, this.columns.place(i), (TOP * d) / 2);
+    this.paintDiagonal(context, colors);
+  }
+
+  // Where the future begins: a token cannot look there.
+  paintDiagonal(context, colors) {
+    context.strokeStyle = css(colors.grid);
+    context.lineWidth = this.dpr;
+    context.beginPath();
+    context.moveTo(this.columns.from, this.rows.from);
+    context.lineTo(this.columns.end, this.rows.from);
+    context.lineTo(this.columns.end, this.rows.end);
+    context.lineTo(this.columns.from, this.rows.from);
+    context.stroke();
+  }
+
+  point({ focus, key, colors, run, layer }) {
+    const context = this.clear(this.over), { rows, columns, dpr } = this;
+    if (run.attentive(layer) < 0 || !run.header.heads.length) return;
+    if (key >= 0 && key < columns.count) frame(context, columns.place(key), rows.place(key), columns.extent(key), rows.end - rows.place(key), colors.muted, dpr);
+    if (focus >= 0 && focus < rows.count) frame(context, columns.from, rows.place(focus), columns.place(focus) + columns.extent(focus) - columns.from, rows.extent(focus), colors.ink, Math.round(1.5 * dpr));
+  }
+
+  hit(event) {
+    const [x, y] = this.at(event), token = this.rows.index(y), key = this.columns.index(x);
+    return token >= 0 && key >= 0 && { token, key: key <= token ? key : -1 };
+  }
+}
+
+class LoadBars extends Plot {
+  paint(view) {
+    const context = this.clear(this.base), { colors, run, count, moe } = view, d = this.dpr, from = LEFT * d;
+    const { num_experts: experts, num_groups: groups } = run.header;
+    this.rows = new Axis(TOP * d, this.height - TOP * d, experts, { groups, gap: Math.round(5 * d), most: 18 * d });
+    this.load = moe < 0 ? [] : relativeLoad(run, moe, count);
+    if (moe < 0 || !run.header.top_k) return note(context, this, colors, 'no experts here');
+    const most = Math.max(2, Math.ceil(Math.max(...this.load))), room = this.width - from - 12 * d;
+    this.x = (ratio) => from + (ratio / most) * room;
+    this.load.forEach((ratio, e) => this.paintBar(context, view, ratio, e));
+    this.paintScale(context, colors, most);
+  }
+
+  paintBar(context, { colors, isolated, run }, ratio, e) {
+    const { rows, dpr: d } = this, height = rows.extent(e) - (rows.step > 5 * d ? d : 0), size = run.header.num_experts / run.header.num_groups;
+    context.globalAlpha = isolated < 0 || isolated === e ? 1 : 0.2;
+    context.fillStyle = css(colors.ratio(ratio));
+    context.fillRect(this.x(0), rows.place(e), this.x(ratio) - this.x(0), height);
+    context.fillStyle = css(colors.expert(e));
+    context.fillRect(this.x(0) - 4 * d, rows.place(e), 3 * d, height);
+    context.globalAlpha = 1;
+    context.textAlign = 'right';
+    context.fillStyle = css(colors.muted);
+    if (e % size === 0 && size * rows.step > 12 * d) context.fillText(`E${e}`, this.x(0) - 6 * d, Math.max(rows.place(e) + 6 * d, rows.place(e) + height / 2));
+  }
+
+  paintScale(context, colors, most) {
+    const { dpr: d } = this, y = TOP * d;
+    context.fillStyle = css(colors.muted);
+    context.textAlign = 'center';
+    for (let ratio = 0; ratio <= most; ratio += Math.ceil(most / 4)) context.fillText(ratio, this.x(ratio), y / 2 - 2 * d);
+    if (most > 4) context.fillText('1', this.x(1), y / 2 - 2 * d);
+    context.strokeStyle = css(colors.ink);
+    context.lineWidth = d;
+    context.setLineDash([4 * d, 3 * d]);
+    context.beginPath();
+    context.moveTo(Math.round(this.x(1)) + 0.5, y - 4 * d);
+    context.lineTo(Math.round(this.x(1)) + 0.5, this.rows.end);
+    context.stroke();
+    context.setLineDash([]);
+  }
+
+  point({ expert, focus, run, moe, colors }) {
+    const context = this.clear(this.over), { rows, dpr: d } = this;
+    if (moe < 0 || !run.header.top_k) return;
+    const marked = expert >= 0 ? [expert] : focus >= 0 ? [...run.experts(focus, moe)] : [];
+    for (const e of marked) if (e >= 0 && e < rows.count) {
+      frame(context, this.x(0) - 4 * d, rows.place(e), Math.max(this.x(this.load[e]) - this.x(0), 2 * d) + 4 * d, rows.extent(e) - (rows.step > 5 * d ? d : 0), colors.ink, d);
+      this.label(context, colors, e);
+    }
+  }
+
+  label(context, colors, e) {
+    const { dpr: d, rows } = this, text = `E${e} ${number(this.load[e])}×`, width = context.measureText(text).width + 6 * d;
+    const x = Math.min(this.x(this.load[e]) + 5 * d, this.width - width), y = rows.place(e) + rows.extent(e) / 2;
+    context.fillStyle = css(colors.background, 0.85);
+    context.fillRect(x, y - 7 * d, width, 14 * d);
+    context.fillStyle = css(colors.ink);
+    context.textAlign = 'left';
+    context.fillText(text, x + 3 * d, y);
+  }
+
+  hit(event) {
+    const expert = this.rows.index(this.at(event)[1]);
+    return expert >= 0 && { expert };
+  }
+}

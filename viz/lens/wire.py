@@ -1,0 +1,182 @@
+"""What the lens reads: one binary message, sent whole as a snapshot or in pieces while a run goes.
+
+A message is a header (length, then JSON) and blocks of consecutive tokens, each packed column by column without a
+Python loop over experts or keys. All numbers are little-endian, and every column starts at a multiple of four bytes.
+What is read off as a number (ids, weights, surprisal) travels exactly; what is only ever a pixel travels as eight bits.
+
+A block: byte length, first token, number of tokens, columns present (bits of `Column`), bytes of text, all uint32; then
+    id int32[n], start uint32[n], end uint32[n], surprisal float32[n] in bits (NaN: unknown),
+    weight float32[n, layer, rank], expert int16[n, layer, rank]          if EXPERTS
+    kept uint8[n, layer, groups / 8], the lowest bit first                if GROUPS
+    score uint8[n, layer, expert]                                         if SCORES
+    attention uint8, per token [layer, head, keys up to and with itself]  if ATTENTION
+    flags uint8[n] (bits of `Flag`), then the text that the tokens span.
+"""
+
+import base64
+import dataclasses
+import enum
+import html
+import json
+import struct
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+# A tick repeats earlier tokens as long as it stays below this many characters, since a tick can be lost to a later one.
+TICK_CHARACTERS = 48_000
+_BLOCK = struct.Struct("<5I")
+
+
+class Column(enum.IntFlag):
+    """The parts of a block that a run may lack."""
+
+    EXPERTS = 1
+    GROUPS = 2
+    SCORES = 4
+    ATTENTION = 8
+
+
+class Flag(enum.IntFlag):
+    """What kind of token it is."""
+
+    SPECIAL = 1
+    GENERATED = 2
+
+
+class TokenLike(Protocol):
+    """A token as a trace holds it; `start` and `end` are byte offsets into the run's text."""
+
+    @property
+    def id(self) -> int: ...  # noqa: D102
+    @property
+    def start(self) -> int: ...  # noqa: D102
+    @property
+    def end(self) -> int: ...  # noqa: D102
+    @property
+    def generated(self) -> bool: ...  # noqa: D102
+    @property
+    def special(self) -> bool: ...  # noqa: D102
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Header:
+    """The axes of a run, which every message repeats.
+
+    Attributes:
+        run: grows with every run of a session, so that what arrives late from an older one is dropped.
+        moe_layers: model layer numbers of the router's axis.
+        attention_layers: model layer numbers of the attention's axis.
+        heads: captured head numbers.
+        running: whether more tokens are to come; the lens then sends nothing back.
+    """
+
+    run: int
+    moe_layers: tuple[int, ...]
+    num_experts: int
+    num_groups: int
+    kept_groups: int
+    top_k: int
+    attention_layers: tuple[int, ...] = ()
+    heads: tuple[int, ...] = ()
+    running: bool = False
+
+
+def compand(values: np.ndarray) -> np.ndarray:
+    """Numbers from 0 to 1 as uint8 of their square root: small ones stay apart; off by at most 0.004. NaN is 0."""
+    return np.rint(255 * np.sqrt(np.nan_to_num(values).clip(0, 1))).astype(np.uint8)
+
+
+def pack_header(header: Header) -> bytes:
+    """The start of every message."""
+    return _with_length(dataclasses.asdict(header))
+
+
+def pack_block(start: int, tokens: Sequence[TokenLike], text: bytes, arrays: Mapping[str, np.ndarray]) -> bytes:
+    """Pack consecutive tokens.
+
+    Args:
+        start: index of the first of them in the run.
+        tokens: the tokens of the block.
+        text: the run's text, at least as far as these tokens reach.
+        arrays: variables of a trace for these tokens, axes as there; `attention` is [layer, head, query, key], with
+            the block's tokens as queries and all keys up to the last of them. Those that are absent are left out.
+    """
+    spans = np.array([(token.id, token.start, token.end) for token in tokens], np.int64).reshape(-1, 3).T
+    flags = [Flag.SPECIAL * token.special | Flag.GENERATED * token.generated for token in tokens]
+    said = text[tokens[0].start : tokens[-1].end] if tokens else b""
+    columns, present = _columns(start, len(tokens), arrays)
+    parts = [spans.astype("<i4"), _surprisal(arrays, len(tokens)), *columns, np.array(flags, np.uint8)]
+    body = b"".join(map(_padded, parts)) + _padded(np.frombuffer(said, np.uint8))
+    return _BLOCK.pack(_BLOCK.size + len(body), start, len(tokens), present, len(said)) + body
+
+
+def snapshot(
+    header: Header, tokens: Sequence[TokenLike] = (), text: bytes = b"", arrays: Mapping[str, np.ndarray] | None = None
+) -> bytes:
+    """A whole run as one message; without tokens, the announcement of a run that is about to start."""
+    return pack_header(header) + (pack_block(0, tokens, text, arrays or {}) if tokens else b"")
+
+
+def tick(header: Header, blocks: Sequence[bytes], sent: int, characters: int = TICK_CHARACTERS) -> str:
+    """The latest tokens of a going run as one hidden element, whose data the lens picks up.
+
+    Args:
+        header: the run's axes.
+        blocks: all packed blocks of the run so far.
+        sent: how many of them earlier ticks carried; the rest goes in any case.
+        characters: the length up to which earlier blocks are repeated.
+    """
+    first, size = sent, len(pack_header(header)) + sum(map(len, blocks[sent:]))
+    while first > 0 and 4 * (size + len(blocks[first - 1])) <= 3 * (characters - 100):
+        first -= 1
+        size += len(blocks[first])
+    message = base64.b64encode(pack_header(header) + b"".join(blocks[first:])).decode()
+    name = html.escape(f"{header.run}.{len(blocks)}")
+    return f'<i hidden data-lens-tick="{name}" data-lens="{message}"></i>'
+
+
+def with_settings(message: bytes, **settings: Any) -> bytes:
+    """A message preceded by JSON settings: a component is handed either JSON or bytes, so both travel as bytes."""
+    return _with_length(settings) + message
+
+
+def _columns(start: int, count: int, arrays: Mapping[str, np.ndarray]) -> tuple[list[np.ndarray], Column]:
+    columns, present = [], Column(0)
+    if "expert_id" in arrays:
+        columns += [arrays["gate_weight"].astype("<f4"), arrays["expert_id"].astype("<i2")]
+        present |= Column.EXPERTS
+    if "group_kept" in arrays:
+        columns.append(np.packbits(arrays["group_kept"], axis=-1, bitorder="little"))
+        present |= Column.GROUPS
+    if "router_score" in arrays:
+        columns.append(compand(arrays["router_score"]))
+        present |= Column.SCORES
+    if "attention" in arrays:
+        columns.append(_causal(compand(arrays["attention"]), start, count))
+        present |= Column.ATTENTION
+    return columns, present
+
+
+def _causal(attention: np.ndarray, start: int, count: int) -> np.ndarray:
+    """[layer, head, query, key] -> one row after the other, [query][layer, head, key <= query]."""
+    by_query = attention.transpose(2, 0, 1, 3)
+    reached = np.tri(count, start + count, start, dtype=bool)[:, None, None, :]
+    return by_query[np.broadcast_to(reached, by_query.shape)]
+
+
+def _surprisal(arrays: Mapping[str, np.ndarray], count: int) -> np.ndarray:
+    nats = -arrays["logprob"] if "logprob" in arrays else np.full(count, np.nan)
+    return (nats / np.log(2)).astype("<f4")
+
+
+def _padded(values: np.ndarray) -> bytes:
+    raw = values.tobytes()
+    return raw + bytes(-len(raw) % 4)
+
+
+def _with_length(values: Mapping[str, Any]) -> bytes:
+    plain = json.dumps(values).encode()
+    plain += b" " * (-len(plain) % 4)
+    return struct.pack("<I", len(plain)) + plain
