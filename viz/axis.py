@@ -32,7 +32,7 @@ def spread(values: np.ndarray, num_groups: int) -> np.ndarray:
 
 
 def expert_axis(num_experts: int, num_groups: int, title: str = "expert") -> dict[str, Any]:
-    """Layout of an axis of experts: a tick at each group's first expert, or at about eight where there are no groups."""
+    """Layout of an axis of experts: a tick at each group's first expert; about eight where there are no groups."""
     step = num_experts // num_groups if num_groups > 1 else max(1, num_experts // 8)
     positions, ticks = expert_positions(num_experts, num_groups), np.arange(0, num_experts, step)
     return {
@@ -71,9 +71,7 @@ def click_layer(x: np.ndarray, y: np.ndarray, **points: Any) -> go.Scattergl:
     """Invisible points above a picture: Streamlit reports clicks on points only. They carry the hover text too."""
     unseen = {"marker": {"opacity": 0}}
     marker = {"opacity": 0, "size": 10, "symbol": "square"}
-    return go.Scattergl(
-        x=x, y=y, mode="markers", marker=marker, selected=unseen, unselected=unseen, opacity=0, **points
-    )
+    return go.Scattergl(x=x, y=y, mode="markers", marker=marker, selected=unseen, unselected=unseen, **points)
 
 
 def grid_points(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

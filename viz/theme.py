@@ -1,8 +1,8 @@
 """One visual language for every picture: which colour means what, in a light and a dark theme.
 
-An expert's hue is its group and its lightness its place in the group, so that it is recognised in every picture. Hues are
-those of Okabe and Ito, told apart by colour-blind eyes. Load diverges round 1 (blue under, orange over), change round 0
-(green and purple), so that the two are never mistaken for each other.
+An expert's hue is its group and its lightness its place in the group, so that it is recognised in every picture. Hues
+are those of Okabe and Ito, told apart by colour-blind eyes. Load diverges round 1 (blue under, orange over), change
+round 0 (green and purple), so that the two are never mistaken for each other.
 """
 
 import colorsys
@@ -138,8 +138,9 @@ def style(figure: go.Figure, theme: Theme, height: int, **layout: object) -> go.
     )
     figure.update_xaxes(**axis)
     figure.update_yaxes(**axis)
-    for kind in ("scatter", "scattergl", "bar"):
-        figure.update_traces(unselected={"marker": {"opacity": 1}}, selector={"type": kind, "opacity": None})
+    for trace in figure.select_traces(lambda trace: trace.type in ("scatter", "scattergl", "bar")):
+        if trace.unselected.marker.opacity is None:
+            trace.unselected.marker.opacity = 1
     return figure.update_layout(**layout)
 
 

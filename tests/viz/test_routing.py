@@ -1,0 +1,134 @@
+import networkx as nx
+import numpy as np
+import pytest
+import xarray as xr
+
+from model.trace import routing as derived
+from tests.traces import random_trace
+from viz import routing
+from viz.axis import expert_positions
+from viz.theme import DARK, LIGHT, expert_color
+
+
+def one_token(trace, token=1):
+    return trace.data.isel(token=token)
+
+
+def draw_path(trace, token=1, theme=LIGHT, **masks):
+    data = one_token(trace, token)
+    return routing.token_path(
+        data["expert_id"], data["gate_weight"], data["router_score"], theme, data["group_kept"], **masks
+    )
+
+
+def trace_of(figure, name):
+    return next(part for part in figure.data if part.name and part.name.startswith(name))
+
+
+def test_path_fills_the_chosen_experts_and_outlines_rank_zero():
+    trace = random_trace()
+    marks, positions = trace_of(draw_path(trace), "chosen"), expert_positions(8, 4)
+    ids = one_token(trace)["expert_id"].values
+    assert marks.x.tolist() == positions[ids.ravel()].tolist()
+    assert marks.y.tolist() == [0, 0, 1, 1]
+    assert marks.marker.line.width.tolist() == [2, 0, 2, 0]
+    assert all(color.startswith("rgba") for color in marks.marker.color)
+
+
+def test_path_shades_exactly_the_kept_groups():
+    trace = random_trace()
+    band = trace_of(draw_path(trace), "kept")
+    assert len(band.x) == 6 * int(one_token(trace)["group_kept"].sum())
+
+
+def test_path_marks_losers_where_the_masks_say():
+    trace = random_trace(seed=3)
+    data = trace.data
+    lost = derived.lost_to_group_limit(data["router_score"], data["expert_bias"], data["expert_id"])
+    token = int(np.argmax(lost.any(["moe_layer", "expert"]).values))
+    figure = draw_path(trace, token, lost_to_group=lost.isel(token=token))
+    rows, experts = np.nonzero(lost.isel(token=token).values)
+    marks = trace_of(figure, routing.LOST_TO_GROUP)
+    assert len(rows) > 0
+    assert marks.x.tolist() == expert_positions(8, 4)[experts].tolist()
+    assert marks.y.tolist() == rows.tolist()
+    assert marks.marker.symbol == "hash-open"
+    assert routing.LOST_TO_BIAS not in [part.name for part in figure.data]
+
+
+def test_path_says_the_exact_weight_and_lets_every_cell_be_clicked():
+    trace = random_trace()
+    points = draw_path(trace).data[-1]
+    data = one_token(trace)
+    expert = int(data["expert_id"].values[1, 0])
+    assert len(points.x) == data["router_score"].size
+    cell = 8 + expert
+    assert points.customdata[cell].tolist()[:2] == [2, expert]
+    assert f"weight {float(data['gate_weight'][1, 0]):.3g}" in points.text[cell]
+
+
+def test_path_of_one_group_and_unknown_ids():
+    scores = xr.DataArray(np.array([[0.2, 0.9]], np.float32), dims=("moe_layer", "expert"))
+    ids = xr.DataArray(np.array([[1, -1]], np.int16), dims=("moe_layer", "rank"))
+    weights = xr.DataArray(np.array([[1.0, np.nan]], np.float32), dims=("moe_layer", "rank"))
+    figure = routing.token_path(ids, weights, scores, DARK, origin="imported")
+    assert trace_of(figure, "chosen").x.tolist() == [1]
+    assert "imported" in figure.data[-1].hovertemplate
+
+
+def test_coactivation_leaves_out_the_diagonal_and_empty_rows():
+    shares = xr.DataArray([[1.0, 0.5], [np.nan, np.nan]], dims=("expert", "other_expert"))
+    figure = routing.coactivation(shares, 1, LIGHT)
+    picture, points = figure.data
+    assert np.isnan(picture.z).tolist() == [[True, False], [True, True]]
+    assert points.customdata.tolist() == [[0, 1, 0.5]]
+
+
+def test_large_squares_are_hovered_without_click_points():
+    shares = xr.DataArray(np.full((256, 256), 0.1), dims=("expert", "other_expert"))
+    figure = routing.coactivation(shares, 8, LIGHT)
+    assert len(figure.data) == 1
+    assert figure.data[0].z.dtype == np.float32
+    assert figure.data[0].customdata[-1, 0].tolist() == [255, 0]
+
+
+def test_transitions_are_shares_of_each_row():
+    counts = xr.DataArray([[3, 1], [0, 0]], dims=("expert", "next_expert"), coords={"moe_layer": 4})
+    figure = routing.transitions(counts, 1, LIGHT)
+    assert figure.data[0].z[0].tolist() == [0.75, 0.25]
+    assert np.isnan(figure.data[0].z[1]).all()
+    assert figure.layout.yaxis.title.text == "expert, L4"
+    assert figure.layout.annotations[-1].text == "n = 4 pairs"
+
+
+def test_graph_holds_the_strongest_steps():
+    counts = xr.DataArray(np.array([[[5, 0], [2, 3]]]), dims=("moe_layer", "expert", "next_expert"))
+    graph = routing.strongest_steps(counts, 2)
+    assert isinstance(graph, nx.DiGraph)
+    assert dict(graph.edges) == {
+        ((0, 0), (1, 0)): {"count": 5, "share": 0.5},
+        ((0, 1), (1, 1)): {"count": 3, "share": pytest.approx(0.3)},
+    }
+
+
+def test_graph_draws_every_edge_once():
+    trace = random_trace(num_prompt=20, num_layers=4)
+    counts = derived.transitions(trace.data["expert_id"], 8)
+    figure = routing.transition_graph(counts, 4, LIGHT, num_edges=10)
+    edges = sum(int(np.isnan(part.x).sum()) for part in figure.data[:-1])
+    assert edges == routing.strongest_steps(counts, 10).number_of_edges() == 20
+    assert figure.data[-1].customdata[:, 0].max() == 3
+
+
+def test_graph_without_any_step_is_empty():
+    counts = xr.DataArray(np.zeros((1, 2, 2), int), dims=("moe_layer", "expert", "next_expert"))
+    assert len(routing.transition_graph(counts, 1, DARK).data[-1].x) == 0
+
+
+def test_weights_are_all_counted_and_unknown_ones_left_out():
+    weights = xr.DataArray(np.array([0.1, 0.2, 0.9, np.nan], np.float32), dims=("token",))
+    figure = routing.weight_distribution(weights, expert_color(1, 4, 2, LIGHT), LIGHT)
+    assert sum(figure.data[0].y) == 3
+    assert "n = 3 tokens, median 0.2" in figure.layout.annotations[0].text
+    empty = routing.weight_distribution(weights[3:], "#000000", LIGHT)
+    assert empty.layout.annotations[0].text == "no token went here"

@@ -1,0 +1,93 @@
+import colorsys
+
+import numpy as np
+import plotly.graph_objects as go
+import pytest
+
+from viz.axis import click_layer, expert_positions, layer_axis, spread
+from viz.theme import DARK, LIGHT, THEMES, blend, colorscale, expert_color, expert_colors, group_hue, palette, style
+
+
+def hue(color: str) -> float:
+    return colorsys.rgb_to_hls(*(int(color[at : at + 2], 16) / 255 for at in (1, 3, 5)))[0]
+
+
+def luminance(color: str) -> float:
+    return sum(int(color[at : at + 2], 16) * share for at, share in ((1, 0.2126), (3, 0.7152), (5, 0.0722)))
+
+
+@pytest.mark.parametrize("theme", THEMES.values(), ids=THEMES.keys())
+def test_experts_of_a_group_share_its_hue_and_differ_in_lightness(theme):
+    colors = expert_colors(32, 4, theme)
+    assert len(set(colors)) == 32
+    for expert, color in enumerate(colors):
+        assert hue(color) == pytest.approx(hue(group_hue(expert // 8)), abs=0.02)
+    assert [luminance(color) for color in colors[:8]] == sorted(luminance(color) for color in colors[:8])
+
+
+def test_one_group_with_one_expert_has_a_colour():
+    assert expert_color(0, 1, 1, LIGHT).startswith("#")
+
+
+def test_hues_repeat_after_eight_groups():
+    assert group_hue(9) == group_hue(1)
+    assert len({group_hue(group) for group in range(8)}) == 8
+
+
+@pytest.mark.parametrize("theme", THEMES.values(), ids=THEMES.keys())
+def test_zero_disappears_and_more_stands_out(theme):
+    assert theme.sequential[0] == theme.background == theme.surprisal[0]
+    away = [abs(luminance(stop) - luminance(theme.background)) for stop in theme.sequential]
+    assert away == sorted(away)
+
+
+@pytest.mark.parametrize("theme", THEMES.values(), ids=THEMES.keys())
+def test_load_and_change_never_share_a_colour(theme):
+    assert not set(theme.load) & set(theme.change)
+    assert len(theme.load) % 2 == len(theme.change) % 2 == 1
+
+
+def test_blend_meets_the_stops_and_clips():
+    assert blend(("#000000", "#ffffff"), 0.5) == "#808080"
+    assert blend(LIGHT.load, 0.5) == LIGHT.load[3]
+    assert blend(LIGHT.load, -3) == LIGHT.load[0]
+    assert blend(LIGHT.load, 7) == LIGHT.load[-1]
+
+
+def test_companded_scale_spaces_stops_by_squares():
+    assert colorscale(("#000000", "#888888", "#ffffff"), companded=True) == [
+        [0.0, "#000000"],
+        [0.25, "#888888"],
+        [1.0, "#ffffff"],
+    ]
+
+
+def test_palette_is_plain_values():
+    drawn = palette(8, 2, DARK)
+    assert len(drawn["experts"]) == 8
+    assert drawn["groups"] == [group_hue(0), group_hue(1)]
+    assert drawn["sequential"][0] == drawn["background"]
+
+
+def test_every_figure_has_a_height_and_readable_type():
+    figure = style(go.Figure([go.Bar(y=[1]), click_layer(np.zeros(1), np.zeros(1))]), LIGHT, 300, bargap=0.5)
+    assert figure.layout.height == 300
+    assert figure.layout.font.size >= 12
+    assert figure.layout.paper_bgcolor == "rgba(0,0,0,0)"
+    assert figure.layout.bargap == 0.5
+    assert figure.data[0].unselected.marker.opacity == 1
+    assert figure.data[1].unselected.marker.opacity == 0
+
+
+def test_groups_stand_apart():
+    assert expert_positions(8, 2).tolist() == [0, 1, 2, 3, 5, 6, 7, 8]
+    assert expert_positions(4, 1).tolist() == [0, 1, 2, 3]
+    wide = spread(np.arange(4)[None], 2)
+    assert wide[0, [0, 1, 3, 4]].tolist() == [0, 1, 2, 3]
+    assert np.isnan(wide[0, 2])
+
+
+def test_many_layers_are_not_all_named():
+    axis = layer_axis(np.arange(3, 61))
+    assert len(axis["tickvals"]) <= 20
+    assert axis["ticktext"][0] == "L3"
