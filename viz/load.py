@@ -1,0 +1,199 @@
+"""Pictures of expert load: ratio to uniform, where 1 is fair, on a log2 scale that diverges round 1.
+
+Labelled ratios in (axes `moe_layer, expert, group`), Plotly figures out. A ratio beyond a quarter or four is clipped in
+colour only: hovering says the number, and that of a dead expert is 0.
+"""
+
+from typing import Protocol
+
+import numpy as np
+import plotly.graph_objects as go
+import xarray as xr
+
+from viz.axis import (
+    click_layer,
+    expert_axis,
+    expert_positions,
+    grid_points,
+    layer_axis,
+    layer_labels,
+    note,
+    rows_height,
+    spread,
+)
+from viz.theme import Theme, blend, colorscale, group_hue, style, translucent
+
+LOG_LIMIT = 2.0  # colours and bars end at a ratio of 1/4 and of 4
+TICKS = np.array([0.25, 0.5, 1, 2, 4])
+
+
+class Band(Protocol):
+    """What chance alone gives: one expert's ratio lies between `low` and `high` with `confidence`."""
+
+    @property
+    def num_tokens(self) -> int: ...
+    @property
+    def confidence(self) -> float: ...
+    @property
+    def low(self) -> float: ...
+    @property
+    def high(self) -> float: ...
+
+
+def clipped_log(ratio: np.ndarray) -> np.ndarray:
+    """log2 of ratios, clipped to what the scale shows, float32; a dead expert (0) is at the low end, NaN stays NaN."""
+    return np.log2(np.clip(ratio, 2**-LOG_LIMIT, 2**LOG_LIMIT)).astype(np.float32)
+
+
+def verdicts(ratio: np.ndarray, band: Band | None) -> np.ndarray:
+    """What the band says of every ratio, in words, for hovering."""
+    if band is None:
+        return np.where(ratio == 0, "took no token", "").astype(object)
+    chance = f"chance alone gives {band.low:.3g} to {band.high:.3g}"
+    outside = np.where(ratio > band.high, f"more than chance explains ({chance})", f"within what {chance}")
+    outside = np.where(ratio < band.low, f"less than chance explains ({chance})", outside)
+    return np.where(ratio == 0, np.char.add("took no token; ", outside), outside).astype(object)
+
+
+def load_heatmap(relative_load: xr.DataArray, num_groups: int, theme: Theme, band: Band | None = None) -> go.Figure:
+    """Layers x experts as ratio to uniform; a dot marks what chance alone does not explain.
+
+    Args:
+        relative_load: [moe_layer, expert]; NaN where nothing was counted.
+        num_groups: routing groups, drawn apart.
+        theme: colours.
+        band: what chance alone gives for so many tokens.
+    """
+    ratio, layers = relative_load.transpose("moe_layer", "expert").values, layer_labels(relative_load)
+    num_experts, positions = ratio.shape[1], expert_positions(ratio.shape[1], num_groups)
+    picture = _ratio_map(spread(clipped_log(ratio), num_groups), theme)
+    x, y = grid_points(positions, np.arange(len(layers)))
+    names = np.stack([np.repeat(layers, num_experts), np.tile(np.arange(num_experts), len(layers))], axis=1)
+    cells = np.column_stack([names, ratio.ravel()]).astype(np.float32)
+    hover = "L%{customdata[0]}E%{customdata[1]}<br>%{customdata[2]:.3~g} × uniform (derived)<br>%{text}<extra></extra>"
+    points = click_layer(x, y, customdata=cells, text=verdicts(ratio, band).ravel(), hovertemplate=hover)
+    figure = go.Figure([picture, _outside_dots(ratio, positions, band, theme), points])
+    axes = {"xaxis": expert_axis(num_experts, num_groups), "yaxis": layer_axis(layers)}
+    style(figure, theme, rows_height(len(layers)), **axes)
+    return figure if band is None else note(figure, _band_note(band), theme)
+
+
+def _ratio_map(logs: np.ndarray, theme: Theme) -> go.Heatmap:
+    labels = np.array(["≤ ¼", "½", "1", "2", "≥ 4"])
+    bar = {
+        "tickvals": np.log2(TICKS),
+        "ticktext": labels,
+        "thickness": 10,
+        "title": {"text": "× uniform", "side": "right"},
+    }
+    scale = colorscale(theme.load)
+    return go.Heatmap(
+        z=logs, zmin=-LOG_LIMIT, zmax=LOG_LIMIT, colorscale=scale, colorbar=bar, hoverinfo="skip", xgap=1, ygap=1
+    )
+
+
+def _outside_dots(ratio: np.ndarray, positions: np.ndarray, band: Band | None, theme: Theme) -> go.Scattergl:
+    outside = np.zeros(ratio.shape, bool) if band is None else (ratio < band.low) | (ratio > band.high)
+    rows, experts = np.nonzero(outside)
+    marker = {"size": 4, "color": theme.ink}
+    return go.Scattergl(x=positions[experts], y=rows, mode="markers", marker=marker, hoverinfo="skip", name="outside")
+
+
+def _band_note(band: Band) -> str:
+    chance = f"chance alone: {band.low:.3g} to {band.high:.3g} for {band.confidence:.0%} of experts"
+    return f"n = {band.num_tokens:,} tokens; {chance}; ● outside it"
+
+
+def load_strip(relative_load: xr.DataArray, num_groups: int, theme: Theme, band: Band | None = None) -> go.Figure:
+    """A row of small bars per layer, each expert's ratio to uniform, ends at 4; the thin line in each row is 1.
+
+    Args:
+        relative_load: [moe_layer, expert].
+        num_groups: routing groups, drawn apart.
+        theme: colours.
+        band: bars inside it are grey; without it, bars are blue under 1 and orange over it.
+    """
+    ratio, layers = relative_load.transpose("moe_layer", "expert").values, layer_labels(relative_load)
+    positions = expert_positions(ratio.shape[1], num_groups)
+    low, high = (1.0, 1.0) if band is None else (band.low, band.high)
+    kinds = {theme.load[1]: ratio < low, theme.load[3]: (ratio >= low) & (ratio <= high), theme.load[-2]: ratio > high}
+    width = float(np.clip(420 / len(positions), 1, 10))
+    figure = go.Figure([_segments(ratio, mask, positions, color, width) for color, mask in kinds.items()])
+    figure.add_trace(_row_points(ratio, layers))
+    for row in range(len(layers)):
+        figure.add_hline(row - 0.45 + 0.9 / 2**LOG_LIMIT, line={"color": theme.muted, "width": 1, "dash": "dot"})
+    axes = {"xaxis": expert_axis(ratio.shape[1], num_groups), "yaxis": layer_axis(layers)}
+    return style(figure, theme, rows_height(len(layers)), **axes)
+
+
+def _segments(ratio: np.ndarray, mask: np.ndarray, positions: np.ndarray, color: str, width: float) -> go.Scattergl:
+    """Bars as vertical line pieces of one trace: thousands of them are drawn at once."""
+    rows, experts = np.nonzero(mask)
+    feet = rows - 0.45
+    tops = feet + 0.9 * np.minimum(ratio[rows, experts], 2**LOG_LIMIT) / 2**LOG_LIMIT
+    gap = np.full(len(rows), np.nan)
+    x = np.stack([positions[experts], positions[experts], gap], axis=1).astype(np.float32).ravel()
+    y = np.stack([feet, tops, gap], axis=1).astype(np.float32).ravel()
+    return go.Scattergl(x=x, y=y, mode="lines", line={"color": color, "width": width}, hoverinfo="skip")
+
+
+def _row_points(ratio: np.ndarray, layers: np.ndarray) -> go.Scattergl:
+    """One point per layer, at the left edge: hover names the busiest and the idlest, a click chooses the layer."""
+    busiest = np.nan_to_num(ratio).argmax(1)
+    data = np.column_stack([layers, busiest, ratio[np.arange(len(layers)), busiest], (ratio == 0).sum(1)])
+    hover = "L%{customdata[0]}<br>busiest E%{customdata[1]}, %{customdata[2]:.3~g} × uniform (derived)"
+    hover += "<br>%{customdata[3]} experts took no token<extra></extra>"
+    rows = np.arange(len(layers), dtype=np.float32)
+    return click_layer(np.zeros_like(rows), rows, customdata=data.astype(np.float32), hovertemplate=hover)
+
+
+def load_bars(relative_load: xr.DataArray, num_groups: int, theme: Theme, band: Band | None = None) -> go.Figure:
+    """One layer's experts as bars of their ratio to uniform, with a dashed line at 1 and the band of chance.
+
+    Args:
+        relative_load: [expert].
+        num_groups: routing groups, drawn apart and named by their hue below the bars.
+        theme: colours.
+        band: what chance alone gives for so many tokens.
+    """
+    ratio, positions = relative_load.values, expert_positions(relative_load.sizes["expert"], num_groups)
+    colors = [blend(theme.load, (log + LOG_LIMIT) / (2 * LOG_LIMIT)) for log in np.nan_to_num(clipped_log(ratio))]
+    experts = np.arange(len(ratio))
+    hover = "E%{customdata}<br>%{y:.3~g} × uniform (derived)<br>%{hovertext}<extra></extra>"
+    bars = go.Bar(
+        x=positions, y=ratio, marker={"color": colors, "line": {"width": 0}}, customdata=experts,
+        hovertext=verdicts(ratio, band), hovertemplate=hover, width=0.9,
+    )  # fmt: skip
+    figure = go.Figure(bars)
+    if band is not None:
+        shade = {"fillcolor": translucent(theme.muted, 0.18), "line": {"width": 0}, "layer": "below"}
+        figure.add_hrect(y0=band.low, y1=band.high, **shade)
+        note(figure, _band_note(band).rsplit(";", 1)[0], theme)
+    figure.add_hline(1, line={"color": theme.ink, "width": 1, "dash": "dash"})
+    _group_strip(figure, positions, num_groups)
+    top = max(2.0, 1.05 * float(np.nanmax(ratio, initial=0)))
+    yaxis = {"title": {"text": "× uniform"}, "range": [-0.06 * top, top]}
+    return style(figure, theme, 320, xaxis=expert_axis(len(ratio), num_groups), yaxis=yaxis)
+
+
+def _group_strip(figure: go.Figure, positions: np.ndarray, num_groups: int) -> None:
+    size = len(positions) // num_groups
+    for group in range(num_groups):
+        first, last = float(positions[group * size]), float(positions[group * size + size - 1])
+        box = {"x0": first - 0.45, "x1": last + 0.45, "y0": 0, "y1": 0.025, "yref": "paper"}
+        figure.add_shape(type="rect", fillcolor=group_hue(group), line={"width": 0}, **box)
+
+
+def group_load(relative_load: xr.DataArray, theme: Theme) -> go.Figure:
+    """Layers x groups as ratio to uniform, [moe_layer, group], the number in every cell."""
+    ratio, layers = relative_load.transpose("moe_layer", "group").values, layer_labels(relative_load)
+    picture = _ratio_map(clipped_log(ratio), theme)
+    picture.update(
+        text=np.round(ratio, 2).astype(np.float32),
+        texttemplate="%{text:.2~f}",
+        customdata=np.repeat(layers[:, None], ratio.shape[1], axis=1),
+        hoverinfo=None,
+        hovertemplate="L%{customdata} group %{x}<br>%{text:.3~g} × uniform (derived)<extra></extra>",
+    )
+    xaxis = {"title": {"text": "group"}, "dtick": 1, "showgrid": False}
+    return style(go.Figure(picture), theme, rows_height(len(layers)), xaxis=xaxis, yaxis=layer_axis(layers))
