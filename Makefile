@@ -1,9 +1,11 @@
 # make run    makes the environment, installs, opens the app
 # make test   installs what tests need, the browser too, and runs all of them
+# make bench  measures against transformers; make recorded  remakes the runs that the first screen shows
 PYTHON ?= python3
 VENV ?= .venv
 VENV_FLAGS ?=
 PORT ?= 8501
+MODEL ?= mini-v3
 PY := $(VENV)/bin/python
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
@@ -22,7 +24,13 @@ lint: $(VENV)/dev.stamp
 
 bench: $(VENV)/dev.stamp
 	$(PY) -m tests.benchmarks.parity
-	$(PY) -m tests.benchmarks.speed
+	$(PY) -m tests.benchmarks.speed $(MODEL)
+
+# Each prompt beside the recorded runs, run again on the embedded model.
+recorded: $(VENV)/run.stamp
+	for prompt in model/presets/recorded/*.txt; do \
+	  $(PY) -m model trace $(MODEL) --prompt-file $$prompt --new-tokens 64 --temperature 0.7 --device cpu \
+	    --capture router,attention,inputs --out $${prompt%.txt}.safetensors || exit; done
 
 # An installed Chromium or Chrome serves; otherwise Debian's for root, otherwise Playwright's own.
 browser: $(VENV)/dev.stamp
