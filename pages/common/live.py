@@ -10,6 +10,7 @@ from collections.abc import Callable, Generator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import streamlit as st
+import streamlit.components.v2 as components
 
 from model.trace.trace import Trace
 from viz import lens as source
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from model.run.request import RunRequest
 
 TICKS_PER_SECOND = 25
-_COMPONENT = st.components.v2.component("moe_loupe_lens", html=source.HTML, css=source.CSS, js=source.JS)
+_COMPONENT = components.component("moe_loupe_lens", html=source.HTML, css=source.CSS, js=source.JS)
 _Result = TypeVar("_Result")
 
 
@@ -114,16 +115,15 @@ def _header_of(trace: Trace, run: int) -> wire.Header:
     data, config = trace.data, trace.model.get("config") or {}
     num_experts = data.sizes.get("expert", config.get("n_routed_experts", 1))
     kept = config.get("topk_group") or (int(data["group_kept"][0, 0].sum()) if "group_kept" in data else 1)
-    has = lambda name: name in data.data_vars  # noqa: E731
     return wire.Header(
         run=run,
-        moe_layers=_labels(data, "moe_layer") if has("expert_id") else (),
+        moe_layers=_labels(data, "moe_layer") if trace.has("expert_id") else (),
         num_experts=num_experts,
         num_groups=data.sizes.get("group", config.get("n_group") or 1),
         kept_groups=kept,
         top_k=data.sizes.get("rank", 0),
-        attention_layers=_labels(data, "attention_layer") if has("attention") else (),
-        heads=_labels(data, "head") if has("attention") else (),
+        attention_layers=_labels(data, "attention_layer") if trace.has("attention") else (),
+        heads=_labels(data, "head") if trace.has("attention") else (),
     )
 
 

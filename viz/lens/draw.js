@@ -21,7 +21,9 @@ class Colors {
     this.grid = rgb(palette.grid ?? '#d0d3d6');
     this.experts = palette.experts.map(rgb);
     this.groups = palette.groups.map(rgb);
-    [this.sequential, this.load, this.surprisal] = [palette.sequential, palette.load, palette.surprisal].map(scale);
+    // Zero is the page itself, whatever its exact colour.
+    [this.sequential, this.surprisal] = [palette.sequential, palette.surprisal].map((stops) => scale([background, ...stops.slice(1)]));
+    this.load = scale(palette.load);
     const table = (color) => Uint32Array.from({ length: 256 }, (_, v) => pack(color(v / 255)));
     this.attention = table(this.sequential);
     // Affinity is grey, so that the experts' own colours stand out on it; paler where the group was not kept.
@@ -67,14 +69,17 @@ class Plot {
     return [(event.clientX - box.left) * this.dpr, (event.clientY - box.top) * this.dpr];
   }
 
-  save(name, background) {
-    const sheet = document.createElement('canvas');
-    [sheet.width, sheet.height] = [this.width, this.height];
+  // Both canvases under their title, on the page's background.
+  save(name, { background, ink }) {
+    const sheet = document.createElement('canvas'), title = 26 * this.dpr;
+    [sheet.width, sheet.height] = [this.width, this.height + title];
     const context = sheet.getContext('2d');
     context.fillStyle = css(background);
     context.fillRect(0, 0, sheet.width, sheet.height);
-    context.drawImage(this.base, 0, 0);
-    context.drawImage(this.over, 0, 0);
+    context.fillStyle = css(ink);
+    context.font = `${14 * this.dpr}px ${this.font}`;
+    context.fillText(this.figure.querySelector('.title').textContent, 4 * this.dpr, 18 * this.dpr);
+    for (const canvas of [this.base, this.over]) context.drawImage(canvas, 0, title);
     const link = document.createElement('a');
     [link.href, link.download] = [sheet.toDataURL('image/png'), `${name}.png`];
     link.click();

@@ -119,7 +119,7 @@ class Lens {
     if (view.expert >= this.run.header.num_experts) view.expert = null;
     const options = (select, values, name) => this.find(select).replaceChildren(...values.map((v) => new Option(name(v), v)));
     options('.layer', this.layers, (l) => `layer ${l}`);
-    options('.head', this.heads, (h) => (h < 0 ? `mean of ${heads.length} heads` : `head ${h}`));
+    options('.head', this.heads, (h) => (h < 0 ? 'all heads' : `head ${h}`));
     this.repaint();
   }
 
@@ -208,10 +208,10 @@ class Lens {
 
   act(button) {
     if (!button || !this.run) return;
-    const what = button.dataset.do, { help } = { help: this.find('.help') };
+    const what = button.dataset.do, help = this.find('.help');
     if (what === 'save') {
       const name = button.closest('figure').className;
-      this.plots[name].save(`moe-loupe-${name}-layer-${this.view.layer}`, this.colors.background);
+      this.plots[name].save(`moe-loupe-${name}-layer-${this.view.layer}`, this.colors);
     } else if (what === 'help') {
       help.hidden = !help.hidden;
       button.setAttribute('aria-expanded', String(!help.hidden));
@@ -310,7 +310,7 @@ class Lens {
     const { view, run, count } = this, title = (name, text) => { this.find(`.${name} .title`).textContent = text; };
     for (const name of ['layer', 'head', 'colour', 'map']) this.find(`select.${name}`).value = String(view[name]);
     title('router', view.map === 'layers' ? 'Top expert in every layer' : `Router, layer ${view.layer}`);
-    title('attention', `Attention, layer ${view.layer}, ${view.head < 0 ? 'mean of heads' : `head ${view.head ?? '–'}`}`);
+    title('attention', `Attention, layer ${view.layer}, ${view.head < 0 ? `mean of ${run.header.heads.length} heads` : `head ${view.head ?? '–'}`}`);
     title('load', `Load, layer ${view.layer}; 1 is fair`);
     this.find('.count').textContent = `n = ${count} tokens`;
     const play = this.find('.play');
@@ -320,7 +320,7 @@ class Lens {
 
   mark() {
     const { focus, expert, locked, moe, run, view, colors, hover, count } = this;
-    const attention = focus >= 0 && this.root ? run.attention(focus, view.layer, view.head) : null;
+    const attention = focus >= 0 ? run.attention(focus, view.layer, view.head) : null;
     const took = expert >= 0 ? Array.from({ length: count }, (_, i) => i).filter((i) => run.experts(i, moe).includes(expert)) : null;
     this.strip.mark({ focus, locked, attention: expert >= 0 && hover.token < 0 ? null : attention, colors, took: hover.token >= 0 && hover.expert < 0 ? null : took });
     const scene = { ...this.scene(), focus, expert, key: hover.key };
@@ -330,7 +330,8 @@ class Lens {
   }
 
   name(i) {
-    const text = new TextDecoder().decode(this.run.bytes(i));
+    const text = new TextDecoder().decode(this.run.bytes(i)), chip = this.strip.chipOf[i], parts = chip?.parts.length ?? 1;
+    if (parts > 1) return `#${i} part ${i - chip.first + 1} of ${parts} of ${JSON.stringify(new TextDecoder().decode(joined(chip.parts)))}`;
     return this.run.special(i) ? `#${i} (special)` : text ? `#${i} ${JSON.stringify(text)}` : `#${i} id ${this.run.id(i)}`;
   }
 

@@ -18,7 +18,9 @@ function note(context, plot, colors, text) {
 function tokenMarks(context, plot, rows, colors, end, right) {
   context.fillStyle = css(colors.muted);
   context.textAlign = 'right';
-  for (const i of rows.marks(22 * plot.dpr)) context.fillText(i, rows.left - 6 * plot.dpr, rows.place(i) + rows.extent(i) / 2);
+  for (const i of rows.marks(22 * plot.dpr)) {
+    context.fillText(i, rows.left - 6 * plot.dpr, Math.min(rows.place(i) + rows.extent(i) / 2, plot.height - 6 * plot.dpr));
+  }
   if (end <= 0 || end >= rows.count) return;
   context.strokeStyle = css(colors.muted);
   context.lineWidth = plot.dpr;
@@ -132,29 +134,17 @@ class AttentionMap extends Plot {
     this.columns = new Axis(from, this.width - from - 2 * d, count, { most: 10 * d });
     if (!view.run.header.heads.length) return note(context, this, colors, 'attention was not recorded');
     if (view.run.attentive(view.layer) < 0) return note(context, this, colors, `attention of layer ${view.layer} was not recorded`);
-    const pixels = new Uint32Array(count * count);
+    const pixels = new Uint32Array(count * count), future = pack(mixed(colors.background, colors.grid, 0.4));
     for (let i = 0; i < count; i++) {
       const row = view.run.attention(i, view.layer, view.head);
-      if (row) for (let k = 0; k <= i; k++) pixels[i * count + k] = colors.attention[row[k]];
+      for (let k = 0; row && k <= i; k++) pixels[i * count + k] = colors.attention[row[k]];
+      pixels.fill(future, i * count + i + 1, (i + 1) * count);
     }
     paintPixels(context, pixels, count, count, from, this.rows.from, this.columns.end - from, this.rows.end - this.rows.from);
     tokenMarks(context, this, this.rows, colors, view.promptEnd, this.columns.end);
     context.textAlign = 'left';
     context.fillStyle = css(colors.muted);
     for (const i of this.columns.marks(34 * d)) context.fillText(i, this.columns.place(i), (TOP * d) / 2);
-    this.paintDiagonal(context, colors);
-  }
-
-  // Where the future begins: a token cannot look there.
-  paintDiagonal(context, colors) {
-    context.strokeStyle = css(colors.grid);
-    context.lineWidth = this.dpr;
-    context.beginPath();
-    context.moveTo(this.columns.from, this.rows.from);
-    context.lineTo(this.columns.end, this.rows.from);
-    context.lineTo(this.columns.end, this.rows.end);
-    context.lineTo(this.columns.from, this.rows.from);
-    context.stroke();
   }
 
   point({ focus, key, colors, run, layer }) {
@@ -216,9 +206,13 @@ class LoadBars extends Plot {
     const context = this.clear(this.over), { rows, dpr: d } = this;
     if (moe < 0 || !run.header.top_k) return;
     const marked = expert >= 0 ? [expert] : focus >= 0 ? [...run.experts(focus, moe)] : [];
-    for (const e of marked) if (e >= 0 && e < rows.count) {
-      frame(context, this.x(0) - 4 * d, rows.place(e), Math.max(this.x(this.load[e]) - this.x(0), 2 * d) + 4 * d, rows.extent(e) - (rows.step > 5 * d ? d : 0), colors.ink, d);
+    let free = 0;
+    for (const e of marked.filter((e) => e >= 0 && e < rows.count).sort((a, b) => a - b)) {
+      const top = rows.place(e), height = rows.extent(e) - (rows.step > 5 * d ? d : 0);
+      frame(context, this.x(0) - 4 * d, top, Math.max(this.x(this.load[e]) - this.x(0), 2 * d) + 4 * d, height, colors.ink, d);
+      if (top < free) continue;
       this.label(context, colors, e);
+      free = top + 14 * d;
     }
   }
 
