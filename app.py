@@ -1,0 +1,26 @@
+"""The frame: page settings, menu and sidebar. Everything else lies in `pages/`."""
+
+from pathlib import Path
+
+import streamlit as st
+
+from pages.common import session, sidebar
+
+MENU = {"Observe": ["explore", "routing", "expert_load", "attention", "tokens"]}
+HERE = Path(__file__).parent / "pages"
+
+st.set_page_config(page_title="MoE Loupe", page_icon="🔍", layout="wide", initial_sidebar_state="expanded")
+sections = {
+    section: [
+        st.Page(path, title=name.replace("_", " ").capitalize(), url_path=name, default=name == "explore")
+        for name in names
+        if (path := HERE / section.lower() / f"{name}.py").exists()
+    ]
+    for section, names in MENU.items()
+}
+page = st.navigation(sections, position="sidebar")
+sidebar.show()
+page.run()
+name = session.model_name()
+if name is not None:
+    session.warm(str(session.models()[name]))

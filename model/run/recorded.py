@@ -1,0 +1,39 @@
+"""Remakes the trace of the first screen: `python -m model.run.recorded [MODEL]` (`make recorded`)."""
+
+import json
+from pathlib import Path
+
+import click
+
+from model.run.engine import PRESETS, Engine, embedded_models
+from model.run.request import Capture, RunRequest
+from model.trace.file import save
+
+FOLDER = PRESETS / "recorded"
+CAPTURE = Capture(frozenset({"router", "attention", "inputs"}))
+
+
+def record(engine: Engine, folder: Path = FOLDER, names: tuple[str, ...] = ("Story",)) -> list[Path]:
+    """Run example prompts of `folder/prompts.json` with the settings that the app starts with, and save the traces."""
+    prompts = json.loads((FOLDER / "prompts.json").read_text(encoding="utf-8"))
+    written = []
+    for name in names:
+        request = RunRequest(prompt=prompts[name], max_new_tokens=48, temperature=0.7, seed=0, capture=CAPTURE)
+        written.append(folder / f"{name.lower()}.safetensors")
+        save(engine.run(request), written[-1])
+    return written
+
+
+@click.command()
+@click.argument("model", required=False)
+def main(model: str | None) -> None:
+    """Run the first example prompt on MODEL (the first embedded one) and keep its trace for the first screen."""
+    chosen = model or next(iter(embedded_models()), None)
+    if chosen is None:
+        raise click.UsageError("no model is embedded; name a model folder")
+    for path in record(Engine.load(chosen, device="cpu")):
+        click.echo(f"{path.name}  {path.stat().st_size / 2**20:.1f} MB")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,84 @@
+"""What Explore says of a finished run below the lens."""
+
+import math
+
+import streamlit as st
+
+from model.trace import metrics
+from model.trace.trace import Trace
+from pages.common import controls, session, tables, text
+from pages.common.runs import Run
+from viz import load
+
+
+def figures(run: Run) -> None:
+    """The run in four numbers."""
+    trace = run.trace
+    assert trace is not None
+    columns = st.columns(4)
+    new = trace.num_tokens - int(trace.prompt_mask.sum())
+    columns[0].metric("Tokens", f"{trace.num_tokens:,}", help=f"{trace.num_tokens - new} of the prompt, {new} new")
+    speed = f"{trace.num_tokens / run.seconds:.0f}" if run.seconds else "not timed"
+    columns[1].metric("Tokens/s", speed, help="Measured, the prompt's tokens and drawing included.")
+    bits = float(metrics.surprisal_bits(trace.data["logprob"]).mean()) if trace.has("logprob") else math.nan
+    said = "not recorded" if math.isnan(bits) else f"{bits:.3g} bit"
+    columns[2].metric("Mean surprisal", said, help=f"Derived; n = {trace.num_tokens - 1} tokens after the first.")
+    columns[3].metric(*worst_layer(trace))
+
+
+def worst_layer(trace: Trace) -> tuple[str, str, None, str]:
+    """The layer whose busiest expert exceeds a fair share most, as a figure with its caution."""
+    if not trace.has("expert_id"):
+        return "Worst MaxVio", "not recorded", None, "off"
+    violation = metrics.max_violation(metrics.tokens_per_expert(trace.data["expert_id"], tables.num_experts(trace)))
+    layer = int(violation.idxmax("moe_layer"))
+    return "Worst MaxVio", f"{float(violation.max()):.3g} (L{layer})", None, "off"
+
+
+def this_token(trace: Trace, token: int) -> None:
+    """One token: what it is, and the experts it took in every layer."""
+    entry = trace.tokens[token]
+    part = "generated" if entry.generated else "prompt"
+    st.markdown(f"Token **{token}**, id {entry.id}, {entry.end - entry.start} bytes, {part}")
+    st.code(text.token(trace, token), language=None)
+    if trace.has("expert_id"):
+        st.caption("Its experts with their weights as applied, the largest first (measured).")
+        st.dataframe(tables.experts(trace, token), hide_index=True, height="content")
+
+
+def next_tokens(trace: Trace, token: int) -> None:
+    """The likeliest tokens after this one."""
+    if not trace.has("candidate_id"):
+        st.info("This trace does not hold the next-token distribution.")
+        return
+    table = tables.next_tokens(trace, token, session.vocabulary(trace))
+    number = st.column_config.NumberColumn
+    columns = {
+        "probability": number(format="%.3g"),
+        "log-probability (nat)": number(format="%.3g"),
+        " ": st.column_config.ProgressColumn(min_value=0, max_value=1, format=" "),
+    }
+    st.caption(f"After token {token}: the model's own distribution, temperature 1, nothing cut off (measured).")
+    st.dataframe(table, hide_index=True, column_config=columns, height=300)
+    controls.download_table(table.drop(columns=" "), "next-tokens")
+
+
+def all_layers(trace: Trace) -> None:
+    """How every layer shared the tokens."""
+    if not trace.has("expert_id"):
+        st.info("This trace does not hold the chosen experts.")
+        return
+    ratio = metrics.relative_load(metrics.tokens_per_expert(trace.data["expert_id"], tables.num_experts(trace)))
+    figure = load.load_heatmap(ratio, trace.data.sizes.get("group", 1), session.theme(), tables.chance(trace))
+    said = "A row per layer, a column per expert. 1 is a fair share; orange is more, blue less; a dot is beyond chance."
+    controls.chart(figure, "explore-load", tables.layer_loads(trace), said)
+
+
+def table(trace: Trace) -> None:
+    """The run as tables."""
+    everything = tables.tokens(trace)
+    st.dataframe(everything, hide_index=True, height=300)
+    with st.container(horizontal=True):
+        controls.download_table(everything, "tokens")
+        if trace.has("expert_id"):
+            controls.download_table(tables.routing(trace), "routing")

@@ -1,0 +1,127 @@
+"""Choices that follow the visitor from page to page (same key, mirrored in the address), and how a figure is shown."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+import streamlit as st
+import xarray as xr
+
+from model.trace.trace import Trace
+from pages.common import text
+
+POPULATIONS = ("all", "prompt", "generated")
+
+
+def layer(trace: Trace, dim: str = "moe_layer") -> int:
+    """Choose a layer of the dim, `moe_layer` or `layer`, by its model layer number."""
+    options = layers(trace, dim)
+    _keep_within("layer", options)
+    return st.selectbox("Layer", options, key="layer", bind="query-params", format_func=str)
+
+
+def layers(trace: Trace, dim: str = "moe_layer") -> list[int]:
+    """Model layer numbers of a dim; all layers of the model when the dim was not recorded."""
+    if dim in trace.data.coords:
+        return trace.data[dim].values.tolist()
+    return list(range(trace.model.get("config", {}).get("num_hidden_layers", 1)))
+
+
+def token(trace: Trace) -> int:
+    """Choose a token by its place; the newest one until one is chosen."""
+    chosen = locked_token(trace)
+    return trace.num_tokens - 1 if chosen is None else chosen
+
+
+def locked_token(trace: Trace) -> int | None:
+    """Choose a token by its place; None while none is."""
+    last = trace.num_tokens - 1
+    _keep_within("token", range(trace.num_tokens))
+    said = "Place in the run, from 0. Empty: the newest token."
+    return st.number_input(
+        "Token", 0, last, None, 1, key="token", bind="query-params", help=said, placeholder=str(last)
+    )
+
+
+def head(trace: Trace) -> int:
+    """Choose an attention head by its number: of those recorded, else of all that the model has."""
+    number = trace.model.get("config", {}).get("num_attention_heads", 1)
+    options = trace.data["head"].values.tolist() if "head" in trace.data.coords else list(range(number))
+    _keep_within("head", options)
+    return st.selectbox("Head", options, key="head", bind="query-params", format_func=str)
+
+
+def expert(trace: Trace, default: int | None = None) -> int | None:
+    """Choose an expert of the layer by its number; `default`, or None, until one is chosen."""
+    number = trace.data.sizes.get("expert") or trace.model.get("config", {}).get("n_routed_experts", 1)
+    _keep_within("expert", range(number))
+    chosen = st.number_input(
+        "Expert", 0, number - 1, None, 1, key="expert", bind="query-params",
+        placeholder="none" if default is None else str(default),
+    )  # fmt: skip
+    return default if chosen is None else chosen
+
+
+def population(trace: Trace) -> xr.DataArray:
+    """Choose which tokens count, [token] bool: prompt, generated or both; special tokens in or out."""
+    left, right = st.columns([3, 2], vertical_alignment="bottom")
+    part = left.segmented_control(
+        "Tokens that count", POPULATIONS, default="all", required=True, key="tokens", bind="query-params"
+    )
+    special = right.toggle("Special tokens", value=True, key="special", bind="query-params")
+    prompt = trace.prompt_mask
+    mask = {"prompt": prompt, "generated": ~prompt}.get(part or "all", xr.ones_like(prompt))
+    mask = mask if special else mask & ~trace.special_mask
+    right.caption(f"n = {int(mask.sum()):,} tokens")
+    return mask
+
+
+def token_names(trace: Trace) -> list[str]:
+    """All tokens of a trace as they are named in tables."""
+    return [text.token(trace, index) for index in range(trace.num_tokens)]
+
+
+def chart(
+    figure: go.Figure,
+    key: str,
+    table: pd.DataFrame,
+    how_to_read: str,
+    on_select: Any = "ignore",
+    selection_mode: str | Sequence[str] = "points",
+) -> Any:
+    """Show a figure with how to read it, its table twin and the downloads of both; returns Plotly's selection event.
+
+    Args:
+        figure: the picture; its own toolbar saves it as SVG or PNG, as chosen in the sidebar.
+        key: widget key, and the name of the files.
+        table: the numbers behind the picture.
+        how_to_read: one line.
+        on_select: as `st.plotly_chart` takes it.
+        selection_mode: likewise.
+    """
+    image = {"format": st.session_state.get("picture") or "svg", "filename": key, "scale": 2}
+    setup = {"displaylogo": False, "displayModeBar": True, "toImageButtonOptions": image, "responsive": True}
+    event = st.plotly_chart(
+        figure, key=key, theme=None, config=setup, on_select=on_select, selection_mode=selection_mode, alt=how_to_read
+    )
+    with st.expander("How to read this, and the numbers", icon=":material/help:"):
+        st.markdown(how_to_read)
+        st.dataframe(table, hide_index=True, height="content" if len(table) < 8 else 300)
+        download_table(table, key)
+    return event
+
+
+def download_table(table: pd.DataFrame, name: str) -> None:
+    """A button that saves a table as CSV; the file is made when it is pressed."""
+    st.download_button(
+        "CSV", data=lambda: table.to_csv(index=False).encode(), file_name=f"{name}.csv", mime="text/csv",
+        key=f"{name}-csv", on_click="ignore", icon=":material/download:",
+    )  # fmt: skip
+
+
+def _keep_within(key: str, options: Sequence[int] | range | np.ndarray) -> None:
+    """Forget a choice that this trace does not have, before its widget would refuse it."""
+    if st.session_state.get(key) is not None and st.session_state[key] not in options:
+        del st.session_state[key]

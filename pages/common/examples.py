@@ -1,0 +1,8 @@
+"""The example prompts, by domain and language; the recorded example is the first of them."""
+
+import json
+
+from pages.common.session import RECORDED
+
+PROMPTS: dict[str, str] = json.loads((RECORDED / "prompts.json").read_text(encoding="utf-8"))
+FIRST = next(iter(PROMPTS.values()))

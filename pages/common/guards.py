@@ -1,0 +1,43 @@
+"""What a page says when it cannot show what it is for."""
+
+from typing import NoReturn
+
+import streamlit as st
+
+from model.trace.trace import Trace
+
+# Variable -> what it is called on screen, and how to get it.
+CAPTURED_BY = {
+    "router_score": ("the router's scores", "router"),
+    "group_kept": ("the kept groups", "router"),
+    "expert_id": ("the chosen experts", "router"),
+    "gate_weight": ("the experts' weights", "router"),
+    "attention": ("attention", "attention"),
+    "layer_input": ("the layers' inputs", "inputs"),
+    "logits": ("the logits", "logits"),
+}
+
+
+def require(trace: Trace | None, *variables: str) -> Trace:
+    """The trace, when it holds all the variables; otherwise say what to record, and end the page here."""
+    if trace is None:
+        _stop_with("Nothing was run yet. Type a prompt on the Explore page and press Generate.")
+    missing = [name for name in variables if not trace.has(name)]
+    if missing:
+        said, capture = CAPTURED_BY.get(missing[0], (missing[0], missing[0]))
+        _stop_with(
+            f"This trace does not hold {said}, which this page shows. Generate it anew on the Explore page, or record "
+            f"it with `--capture {capture}` on the command line."
+        )
+    return trace
+
+
+def require_text(trace: Trace) -> None:
+    """End the page when the trace has token ids only."""
+    if not trace.text:
+        _stop_with("This trace was made from token ids, without a tokenizer; there is no text to show.")
+
+
+def _stop_with(message: str) -> NoReturn:
+    st.info(message, icon=":material/info:")
+    st.stop()

@@ -1,0 +1,10 @@
+"""The caps of the app, in one place. Each says so when it is hit, and nothing that was typed or run is lost."""
+
+PROMPT_CHARACTERS = 20_000
+LINK_CHARACTERS = 2_000  # a longer prompt stays out of the address: servers refuse longer ones
+NEW_TOKENS = 256
+CONCURRENT_RUNS = 8  # further ones wait their turn
+ATTENTION_WEIGHTS = 6_000_000  # recorded over all layers and heads; beyond, heads are computed one at a time
+UPLOAD_BYTES = 64 * 2**20
+KEPT_TRACES = 32
+KEPT_MODELS = 2

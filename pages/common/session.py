@@ -1,0 +1,246 @@
+"""What a visitor's session stands on: the models, the engine, the trace on show, the request from the widgets."""
+
+import gc
+import itertools
+import json
+import os
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import streamlit as st
+
+import model
+from model.run.request import Capture, RequestError, RunRequest
+from model.trace import file
+from model.trace.trace import Trace, TraceError
+from pages.common import limits
+from pages.common.runs import Run
+from viz.theme import THEMES, Theme
+
+if TYPE_CHECKING:
+    from model.checkpoint.tokenizer import Tokenizer
+    from model.run.engine import Engine
+
+PRESETS = Path(model.__file__).parent / "presets"
+RECORDED = PRESETS / "recorded"
+MODELS_VARIABLE = "MOE_LOUPE_MODELS"
+
+
+# --- models ----------------------------------------------------------------------------------------------------------
+
+
+def models() -> dict[str, Path]:
+    """Name -> folder of what may be chosen: the embedded models, then those the operator allows."""
+    allowed = [Path(part) for part in os.environ.get(MODELS_VARIABLE, "").split(os.pathsep) if part]
+    folders = [path.parent for path in sorted(PRESETS.glob("*/config.json"))] + allowed
+    named: dict[str, Path] = {}
+    for folder in folders:
+        name = folder.name if folder.name not in named else str(folder)
+        named.setdefault(name, folder)
+    return named
+
+
+def model_name() -> str | None:
+    """The chosen model; None when there is none to choose."""
+    names = list(models())
+    chosen = st.session_state.get("model")
+    return chosen if chosen in names else next(iter(names), None)
+
+
+def engine() -> "Engine":
+    """The chosen model, loaded once for all sessions.
+
+    Raises:
+        ValueError: there is no model, or its folder cannot be read; the message says what is wrong.
+    """
+    name = model_name()
+    if name is None:
+        raise RequestError(f"no model is installed; name a model folder in {MODELS_VARIABLE} and start again")
+    return _load(str(models()[name]))
+
+
+@st.cache_resource(show_spinner="Loading the model", max_entries=limits.KEPT_MODELS)
+def _load(folder: str) -> "Engine":
+    from model.run.engine import Engine
+
+    loaded = Engine.load(folder)
+    first = RunRequest(token_ids=(0, 0, 0, 0), max_new_tokens=1, capture=Capture(frozenset({"router", "attention"})))
+    loaded.run(first)  # the libraries choose their kernels at the first call
+    gc.collect()
+    gc.freeze()  # what was just loaded stays; later collections need not walk it
+    return loaded
+
+
+@st.cache_resource(show_spinner=False)
+def warm(folder: str) -> threading.Timer:
+    """Load a model shortly after the first page was shown, so that the first run need not wait for it."""
+    timer = threading.Timer(1.0, _warm, (folder,))
+    timer.daemon = True
+    timer.start()
+    return timer
+
+
+def _warm(folder: str) -> None:
+    try:
+        _load(folder)
+    except (ValueError, OSError):
+        return  # said to the visitor who asks for a run
+
+
+@st.cache_resource(show_spinner=False, max_entries=limits.KEPT_MODELS)
+def _tokenizer(folder: str) -> "Tokenizer | None":
+    from model.checkpoint.tokenizer import Tokenizer
+
+    try:
+        return Tokenizer.load(Path(folder) / "tokenizer.json")
+    except ValueError:
+        return None
+
+
+def vocabulary(trace: Trace) -> "Tokenizer | None":
+    """The vocabulary a trace was made with, if one of the models at hand has it."""
+    wanted = trace.model.get("tokenizer_sha256")
+    known = (_tokenizer(str(folder)) for folder in models().values()) if wanted else ()
+    return next((found for found in known if found is not None and found.sha256 == wanted), None)
+
+
+@st.cache_data(show_spinner=False)
+def config(folder: str) -> dict[str, Any]:
+    """A model's published configuration, for its card; empty when it cannot be read."""
+    try:
+        return json.loads((Path(folder) / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+
+
+# --- what is on show -------------------------------------------------------------------------------------------------
+
+
+def own_run() -> Run | None:
+    """The run or opened file that the session asked for last."""
+    return st.session_state.get("run")
+
+
+def shown() -> Run | None:
+    """What is on show: the session's last run or file that has a trace, else the recorded example, else None."""
+    run = own_run()
+    if run is None or run.trace is None:
+        run = st.session_state.get("previous")  # one that is going on, or was refused, leaves on show what was there
+    return run or recorded()
+
+
+def current_trace() -> Trace | None:
+    """The trace on show; None when nothing was run and no example is installed."""
+    run = shown()
+    return run.trace if run else None
+
+
+def is_recorded() -> bool:
+    """Whether the trace on show is the recorded example."""
+    run = shown()
+    return run is not None and run.kind == "recorded"
+
+
+def recorded() -> Run | None:
+    """The example of the first screen, as one run per session."""
+    trace = _recorded()
+    if trace is None:
+        return None
+    return st.session_state.setdefault("recorded", Run(number=0, kind="recorded", trace=trace))
+
+
+@st.cache_resource(show_spinner=False)
+def _recorded() -> Trace | None:
+    for path in sorted(RECORDED.glob("*.safetensors")):
+        return file.load(path)
+    return None
+
+
+def start(request: RunRequest) -> Run:
+    """Make a run the session's own; the page executes it. Whatever ran before is stopped."""
+    return _show(Run(_next_number(), "run", request))
+
+
+def open_file(content: bytes) -> Run:
+    """Show an uploaded trace.
+
+    Raises:
+        TraceError: it is too large, or not a trace; the message says which.
+    """
+    if len(content) > limits.UPLOAD_BYTES:
+        raise TraceError(f"the file has {len(content) / 2**20:.0f} MB; {limits.UPLOAD_BYTES / 2**20:.0f} are read here")
+    return _show(Run(_next_number(), "opened", trace=file.loads(content)))
+
+
+def stop() -> None:
+    """Stop the session's run, if one is going on."""
+    run = own_run()
+    if run is not None:
+        run.stop()
+
+
+def _show(run: Run) -> Run:
+    stop()
+    before = shown()
+    if before is not None and before.trace is not None:
+        st.session_state["previous"] = before
+    st.session_state["run"] = run
+    return run
+
+
+@st.cache_resource(show_spinner=False)
+def _numbers() -> "itertools.count[int]":
+    return itertools.count(1)
+
+
+def _next_number() -> int:
+    return next(_numbers())
+
+
+# --- requests --------------------------------------------------------------------------------------------------------
+
+
+def request_from_widgets() -> RunRequest:
+    """The run that the widgets describe, recording what the pages show.
+
+    Raises:
+        RequestError: the prompt is empty or too long.
+    """
+    state = st.session_state
+    prompt = state.get("prompt") or ""
+    if len(prompt) > limits.PROMPT_CHARACTERS:
+        raise RequestError(
+            f"the prompt has {len(prompt):,} characters, at most {limits.PROMPT_CHARACTERS:,} are run here; shorten it"
+        )
+    return RunRequest(
+        prompt=prompt,
+        max_new_tokens=min(int(state.get("new", 48)), limits.NEW_TOKENS),
+        temperature=float(state.get("temp", 0.7)),
+        top_p=float(state.get("top_p", 1.0)),
+        top_k=int(state.get("top_k", 0)),
+        seed=int(state.get("seed", 0)),
+        capture=Capture(frozenset({"router", "attention", "inputs"})),
+    )
+
+
+@st.cache_resource(show_spinner="Running the model", max_entries=limits.KEPT_TRACES)
+def _trace_of(folder: str, request: str) -> Trace:
+    return _load(folder).run(RunRequest.from_json(json.loads(request)))
+
+
+def trace_for(request: RunRequest) -> Trace:
+    """The trace of a request on the chosen model, run once for all who ask the same.
+
+    Raises:
+        ValueError: the request cannot be run.
+    """
+    name = model_name()
+    if name is None:
+        raise RequestError(f"no model is installed; name a model folder in {MODELS_VARIABLE} and start again")
+    return _trace_of(str(models()[name]), json.dumps(request.to_json(), sort_keys=True))
+
+
+def theme() -> Theme:
+    """Colours of the theme that the visitor sees."""
+    return THEMES["dark" if st.context.theme.type == "dark" else "light"]

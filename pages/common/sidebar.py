@@ -1,0 +1,95 @@
+"""The sidebar: which model, its card, this view's link, and traces in and out."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+from safetensors import SafetensorError, safe_open
+
+from model.trace import file
+from model.trace.trace import TraceError
+from pages.common import copy_link, limits, session
+
+
+def show() -> None:
+    """Draw it; an upload becomes the session's trace."""
+    with st.sidebar:
+        _model()
+        copy_link.button()
+        with st.expander("Trace file", icon=":material/description:"):
+            _trace_file()
+        st.segmented_control(
+            "Save pictures as", ["svg", "png"], default="svg", required=True, key="picture", persist_state="session"
+        )
+
+
+def _model() -> None:
+    names = list(session.models())
+    if not names:
+        st.warning(f"No model is installed. Name a model folder in {session.MODELS_VARIABLE} and start again.")
+        return
+    name = st.selectbox("Model", names, key="model", bind="query-params")
+    folder = session.models()[name]
+    st.caption(_card(session.config(str(folder)), str(folder)))
+    trace = session.current_trace()
+    if trace is not None:
+        st.caption(f"On show: {trace.origin.get('kind')} on {trace.origin.get('device')}, {trace.origin.get('dtype')}")
+
+
+def _card(config: dict[str, Any], folder: str) -> str:
+    layers, dense = config.get("num_hidden_layers", "?"), config.get("first_k_dense_replace", 0)
+    groups = f"{config.get('n_group', 1)} groups, {config.get('topk_group', 1)} kept"
+    parts = [
+        f"{layers} layers, the first {dense} dense",
+        f"{config.get('n_routed_experts', '?')} experts in {groups}",
+        f"{config.get('num_experts_per_tok', '?')} per token, {config.get('n_shared_experts', 0)} shared",
+        f"{config.get('num_attention_heads', '?')} heads, context {config.get('max_position_embeddings', '?')}",
+    ]
+    count = _num_parameters(folder)
+    return "  \n".join(([f"{count / 1e6:,.1f} M parameters"] if count else []) + parts)
+
+
+@st.cache_data(show_spinner=False)
+def _num_parameters(folder: str) -> int:
+    """Numbers stored in the weight files, from their headers; 0 when these cannot be read."""
+    total = 0
+    for path in sorted(Path(folder).glob("*.safetensors")):
+        try:
+            with safe_open(path, framework="numpy") as weights:
+                names = [name for name in weights.keys() if not name.endswith("e_score_correction_bias")]  # noqa: SIM118
+                total += sum(math.prod(weights.get_slice(name).get_shape()) for name in names)
+        except (SafetensorError, OSError):
+            return 0
+    return total
+
+
+def _trace_file() -> None:
+    trace = session.current_trace()
+    if trace is not None:
+        name = f"{trace.model.get('name', 'trace')}.safetensors"
+        st.download_button(
+            "Save this trace", data=lambda: file.dumps(trace), file_name=name,
+            key="save-trace", on_click="ignore", icon=":material/download:", width="stretch",
+        )  # fmt: skip
+    st.file_uploader(
+        "Open a trace file",
+        ["safetensors"],
+        key="upload",
+        on_change=_open,
+        max_upload_size=limits.UPLOAD_BYTES // 2**20,
+    )
+    problem = st.session_state.get("upload_error")
+    if problem:
+        st.error(f"The file was not opened: {problem}. What was on show stays.")
+
+
+def _open() -> None:
+    uploaded = st.session_state.get("upload")
+    st.session_state["upload_error"] = None
+    if uploaded is None:
+        return
+    try:
+        session.open_file(uploaded.getvalue())
+    except TraceError as problem:
+        st.session_state["upload_error"] = str(problem)

@@ -1,0 +1,95 @@
+"""Tables of a trace, as a visitor reads them and downloads them."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from model.trace import metrics
+from model.trace.trace import Trace
+from pages.common import text
+
+if TYPE_CHECKING:
+    from model.checkpoint.tokenizer import Tokenizer
+
+
+def tokens(trace: Trace) -> pd.DataFrame:
+    """One row per token."""
+    surprisal = metrics.surprisal_bits(trace.data["logprob"]).values if trace.has("logprob") else np.nan
+    return pd.DataFrame(
+        {
+            "token": range(trace.num_tokens),
+            "text": [text.token(trace, index) for index in range(trace.num_tokens)],
+            "id": [entry.id for entry in trace.tokens],
+            "bytes": [entry.end - entry.start for entry in trace.tokens],
+            "part": ["generated" if entry.generated else "prompt" for entry in trace.tokens],
+            "special": [entry.special for entry in trace.tokens],
+            "surprisal (bit)": surprisal,
+        }
+    )
+
+
+def next_tokens(trace: Trace, token: int, vocabulary: "Tokenizer | None") -> pd.DataFrame:
+    """The likeliest tokens after a token: the model's own distribution, temperature 1."""
+    at = trace.data.isel(token=token)
+    logprob = at["candidate_logprob"].values
+    return pd.DataFrame(
+        {
+            "rank": range(1, len(logprob) + 1),
+            "token": [text.entry(entry, vocabulary) for entry in at["candidate_id"].values.tolist()],
+            "id": at["candidate_id"].values,
+            "probability": np.exp(logprob),
+            "log-probability (nat)": logprob,
+            " ": np.exp(logprob),
+        }
+    )
+
+
+def experts(trace: Trace, token: int) -> pd.DataFrame:
+    """The experts that a token took, a row per mixture layer, a column per rank, the largest weight first."""
+    at = trace.data.isel(token=token)
+    ids, weights = at["expert_id"].values, at["gate_weight"].values
+    table = {"layer": at["moe_layer"].values}
+    for rank in range(ids.shape[1]):
+        pairs = zip(ids[:, rank].tolist(), weights[:, rank].tolist(), strict=True)
+        table[f"rank {rank}"] = [f"E{expert}  {weight:.2f}" if expert >= 0 else "unknown" for expert, weight in pairs]
+    return pd.DataFrame(table)
+
+
+def routing(trace: Trace) -> pd.DataFrame:
+    """Every slot of the run: token, layer, rank, expert and weight as applied."""
+    slots = trace.data[["expert_id", "gate_weight"]].to_dataframe().reset_index()
+    names = {"moe_layer": "layer", "expert_id": "expert", "gate_weight": "weight"}
+    return slots[["token", "moe_layer", "rank", "expert_id", "gate_weight"]].rename(columns=names)
+
+
+def layer_loads(trace: Trace) -> pd.DataFrame:
+    """How evenly each mixture layer shared the run's tokens."""
+    counts = metrics.tokens_per_expert(trace.data["expert_id"], num_experts(trace))
+    busiest = counts.argmax("expert").values
+    labels = counts["moe_layer"].values
+    return pd.DataFrame(
+        {
+            "layer": labels,
+            "MaxVio": metrics.max_violation(counts).values,
+            "CV": metrics.coefficient_of_variation(counts).values,
+            "entropy (share of max)": metrics.normalised_entropy(counts).values,
+            "busiest": [f"L{layer}E{expert}" for layer, expert in zip(labels, busiest, strict=True)],
+            "without a token": metrics.dead_experts(counts).sum("expert").values,
+        }
+    )
+
+
+def num_experts(trace: Trace) -> int:
+    """Routed experts of the model that a trace is of."""
+    return trace.data.sizes.get("expert") or trace.model.get("config", {}).get("n_routed_experts", 1)
+
+
+def chance(trace: Trace) -> metrics.LoadBand | None:
+    """What fair routing alone gives for so many tokens; None when the trace does not say how its model routes."""
+    config, sizes = trace.model.get("config", {}), trace.data.sizes
+    groups, kept = config.get("n_group") or 1, config.get("topk_group") or 1
+    try:
+        return metrics.load_band(trace.num_tokens, num_experts(trace), sizes["rank"], groups, kept)
+    except ValueError:
+        return None

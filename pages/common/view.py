@@ -1,0 +1,52 @@
+"""The lens on a page, kept in step with the choices of the widgets, and the line that says what is on show."""
+
+import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
+
+from pages.common import live
+from pages.common.runs import Run
+
+CHOICES = ("layer", "head", "token", "expert")
+
+
+def lens(snapshot: bytes, num_experts: int, num_groups: int) -> None:
+    """Mount the lens with the current choices; a choice made inside it becomes that of the widgets."""
+    chosen = {name: st.session_state.get(name) for name in CHOICES}
+    palette = live.palettes(num_experts, num_groups)
+    live.lens(snapshot, key="lens", palette=palette, view=chosen, on_view_change=_take)
+
+
+def _take() -> None:
+    chosen = (st.session_state.get("lens") or {}).get("view") or {}
+    for name in CHOICES:
+        if name in chosen:
+            st.session_state[name] = chosen[name]
+
+
+def status(place: DeltaGenerator, run: Run | None, shown: Run | None) -> None:
+    """One line: what went wrong, or what is on show and where it comes from."""
+    refused = st.session_state.get("refused") or (run.error if run is not None else None)
+    if refused:
+        place.error(f"{refused[0].upper()}{refused[1:]}. The prompt and what was on show are kept.")
+    elif shown is None or shown.trace is None:
+        place.info("No example is installed. Press Generate to run the prompt.")
+    else:
+        place.markdown(_origin(shown))
+
+
+def _origin(shown: Run) -> str:
+    trace = shown.trace
+    assert trace is not None
+    badge = {"recorded": ":gray-badge[recorded]", "opened": ":gray-badge[from a file]"}.get(shown.kind, "")
+    if shown.stopped:
+        badge = ":orange-badge[stopped]"
+    origin = trace.origin
+    where = f"{origin.get('kind', 'unknown')} on {origin.get('device', '?')}, {origin.get('dtype', '?')}"
+    return f"{badge} {_escaped(trace.model.get('name', 'a model'))}, {_escaped(where)}"
+
+
+def _escaped(value: object) -> str:
+    """Text of a file as Markdown that says only itself."""
+    return "".join(
+        character if character.isalnum() or character in " ,." else f"\\{character}" for character in str(value)[:80]
+    )

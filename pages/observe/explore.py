@@ -1,0 +1,53 @@
+"""Explore: type a prompt and watch every token being routed."""
+
+import streamlit as st
+
+from pages.common import answers, controls, live, prompt, runs, session, tables, view
+
+st.markdown("Type anything. See which experts each token takes.")
+prompt.box()
+prompt.examples_row()
+with st.container(horizontal=True, vertical_alignment="bottom"):
+    buttons = st.container(horizontal=True, width="content")
+    prompt.settings()
+prompt.start_from_link()
+run = session.own_run()
+with buttons:
+    st.button("Generate", key="generate", type="primary", on_click=prompt.generate)
+    st.button("Stop", key="stop", on_click=session.stop, disabled=run is None or not run.waiting)
+status = st.empty()
+
+if run is not None and run.waiting:
+    try:
+        engine = session.engine()
+    except ValueError as problem:
+        run.refuse(str(problem))
+        st.rerun()
+    view.lens(live.announce(engine, run.request, run.number), engine.config.num_experts, engine.config.num_groups)
+    runs.execute(run, engine, status)
+    st.rerun()
+
+shown = session.shown()
+view.status(status, run, shown)
+if shown is None or shown.trace is None:
+    st.stop()
+trace = shown.trace
+place = st.container()
+answers.figures(shown)
+with st.container(horizontal=True, vertical_alignment="bottom"):
+    layer = controls.layer(trace)
+    token = controls.token(trace)
+    expert = controls.expert(trace)
+    head = controls.head(trace)
+with place:
+    view.lens(shown.snapshot(), tables.num_experts(trace), trace.data.sizes.get("group", 1))
+
+one, following, layers, everything = st.tabs(["This token", "Next tokens", "All layers", "Table"])
+with one:
+    answers.this_token(trace, token)
+with following:
+    answers.next_tokens(trace, token)
+with layers:
+    answers.all_layers(trace)
+with everything:
+    answers.table(trace)
