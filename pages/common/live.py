@@ -56,7 +56,7 @@ def palettes(num_experts: int, num_groups: int) -> dict[str, Any]:
 def snapshot_of(trace: Trace, run: int) -> bytes:
     """A finished run as the lens reads it; `run` must differ between the traces that a session shows."""
     arrays = {str(name): values.values for name, values in trace.data.data_vars.items()}
-    return wire.snapshot(_header_of(trace, run), trace.tokens, trace.text, arrays)
+    return wire.snapshot(header_of(trace, run), trace.tokens, trace.text, arrays)
 
 
 def announce(engine: "Engine", request: "RunRequest", run: int) -> bytes:
@@ -80,6 +80,24 @@ def header_for(engine: "Engine", request: "RunRequest", run: int) -> wire.Header
         attention_layers=tuple(layers) if attentive else (),
         heads=tuple(heads) if attentive else (),
         running=True,
+    )
+
+
+def header_of(trace: Trace, run: int, running: bool = False) -> wire.Header:
+    """The axes of a trace."""
+    data, config = trace.data, trace.model.get("config") or {}
+    num_experts = data.sizes.get("expert", config.get("n_routed_experts", 1))
+    kept = config.get("topk_group") or (int(data["group_kept"][0, 0].sum()) if "group_kept" in data else 1)
+    return wire.Header(
+        run=run,
+        moe_layers=_labels(data, "moe_layer") if trace.has("expert_id") else (),
+        num_experts=num_experts,
+        num_groups=data.sizes.get("group", config.get("n_group") or 1),
+        kept_groups=kept,
+        top_k=data.sizes.get("rank", 0),
+        attention_layers=_labels(data, "attention_layer") if trace.has("attention") else (),
+        heads=_labels(data, "head") if trace.has("attention") else (),
+        running=running,
     )
 
 
@@ -109,22 +127,6 @@ class Feed:
         if self._sent < len(self._blocks):
             self._place.html(wire.tick(self._header, self._blocks, self._sent))
             self._sent, self._due = len(self._blocks), time.monotonic() + 1 / TICKS_PER_SECOND
-
-
-def _header_of(trace: Trace, run: int) -> wire.Header:
-    data, config = trace.data, trace.model.get("config") or {}
-    num_experts = data.sizes.get("expert", config.get("n_routed_experts", 1))
-    kept = config.get("topk_group") or (int(data["group_kept"][0, 0].sum()) if "group_kept" in data else 1)
-    return wire.Header(
-        run=run,
-        moe_layers=_labels(data, "moe_layer") if trace.has("expert_id") else (),
-        num_experts=num_experts,
-        num_groups=data.sizes.get("group", config.get("n_group") or 1),
-        kept_groups=kept,
-        top_k=data.sizes.get("rank", 0),
-        attention_layers=_labels(data, "attention_layer") if trace.has("attention") else (),
-        heads=_labels(data, "head") if trace.has("attention") else (),
-    )
 
 
 def _labels(data: Any, dim: str) -> tuple[int, ...]:

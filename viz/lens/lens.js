@@ -1,5 +1,6 @@
 // The lens: keeps the run, the view and the pointer, and repaints what changed once per frame.
 const INSTANCES = new WeakMap();
+const KEPT = {}; // what outlives an instance when the page puts the lens in another place
 const NOTHING = { token: -1, key: -1, expert: -1 };
 const FRESH = { layer: null, head: null, token: null, expert: null, colour: 'expert', map: 'experts' };
 const REPLAY_MS = 120, REPORT_MS = 200;
@@ -14,6 +15,8 @@ class Lens {
     this.stats = window.__lens = { frames: 0, tokens: 0, hoverMs: [], lens: this };
     this.strip = new Strip(this.find('.strip'));
     this.plots = { router: new RouterMap(this.find('.router')), attention: new AttentionMap(this.find('.attention')), load: new LoadBars(this.find('.load')) };
+    Object.assign(this, KEPT.state);
+    if (this.run) this.fill();
     this.listen();
   }
 
@@ -350,6 +353,8 @@ class Lens {
   }
 
   destroy() {
+    const { view, run, running, awaited, ticked, received, echoes, said } = this;
+    KEPT.state = { view, run, running, awaited, ticked, received, echoes, said };
     clearTimeout(this.saying);
     this.halt();
     cancelAnimationFrame(this.asked);

@@ -1,0 +1,120 @@
+"""A Streamlit server and a Chromium for tests that look at the app as a visitor does.
+
+Chromium is the one that CHROMIUM names, an installed one, or Playwright's own. Without any the tests are skipped, but
+fail where CI is set: there a browser is part of what is promised.
+"""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Error, Page, sync_playwright
+
+ROOT = Path(__file__).parent.parent.parent
+SWITCHES = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+]
+SETTINGS = {
+    "STREAMLIT_SERVER_ADDRESS": "127.0.0.1",
+    "STREAMLIT_SERVER_HEADLESS": "true",
+    "STREAMLIT_SERVER_FILE_WATCHER_TYPE": "none",
+    "STREAMLIT_BROWSER_GATHER_USAGE_STATS": "false",
+    "OMP_WAIT_POLICY": "passive",
+    "OMP_NUM_THREADS": "1",
+}
+START_SECONDS = 60
+
+Visit = Callable[..., Page]
+
+
+def installed_chromium() -> str | None:
+    named = os.environ.get("CHROMIUM")
+    return named or next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        try:
+            browser = playwright.chromium.launch(executable_path=installed_chromium(), args=SWITCHES)
+        except Error as problem:
+            stop = pytest.fail if os.environ.get("CI") else pytest.skip
+            stop(f"no Chromium to test with; set CHROMIUM or run `make browser` ({problem.message.splitlines()[0]})")
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="session")
+def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], str]]:
+    """Starts a script of the project once and gives its address."""
+    servers: dict[str, tuple[subprocess.Popen[bytes], str]] = {}
+
+    def start(script: str) -> str:
+        if script not in servers:
+            servers[script] = start_server(script, tmp_path_factory.mktemp("server") / "log.txt")
+        return servers[script][1]
+
+    yield start
+    for process, _ in servers.values():
+        process.terminate()
+        process.wait(10)
+
+
+def start_server(script: str, log: Path) -> tuple[subprocess.Popen[bytes], str]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    environment = os.environ | SETTINGS | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "streamlit", "run", script, "--server.port", str(port)]
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT)
+    end = time.monotonic() + START_SECONDS
+    while not listens(port):
+        if process.poll() is not None or time.monotonic() > end:
+            process.kill()
+            pytest.fail(f"{script} did not start:\n{log.read_text(errors='replace')[-2000:]}")
+        time.sleep(0.1)
+    return process, f"http://127.0.0.1:{port}"
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
+
+
+@pytest.fixture
+def visit(chromium: Browser) -> Iterator[Visit]:
+    """Opens an address in a fresh window; the test fails when a script of the page does, or when it calls elsewhere."""
+    contexts, problems = [], []
+
+    def open_page(address: str, width: int = 1280, height: int = 900, theme: str = "light") -> Page:
+        context = chromium.new_context(viewport={"width": width, "height": height}, color_scheme=theme)
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(30_000)
+        page.on("pageerror", lambda error: problems.append(error.stack or error.message))
+        page.on("request", lambda request: problems.extend(elsewhere(request.url)))
+        page.goto(address)
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert problems == []
+
+
+def elsewhere(url: str) -> list[str]:
+    here = url.startswith(("http://127.0.0.1:", "ws://127.0.0.1:", "data:", "blob:"))
+    return [] if here else [f"the page asked for {url}"]
