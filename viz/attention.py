@@ -12,11 +12,12 @@ import numpy as np
 import plotly.graph_objects as go
 import xarray as xr
 
-from viz.axis import click_layer
+from viz.axis import click_layer, color_bar
 from viz.theme import MONO_FAMILY, Theme, colorscale, style
 
-MAX_LABELS = 48  # tokens whose text fits along an axis
+LABEL_PIXELS = 13  # one token's text along an axis
 MAX_CELLS = 512  # rows of a picture; longer texts are drawn in blocks
+MAX_CELL_POINTS = 64  # tokens up to which every cell is a point that can be clicked
 THUMBNAIL_CELLS = 48
 
 
@@ -25,31 +26,31 @@ def attention_map(
     theme: Theme,
     labels: Sequence[str] | None = None,
     origin: str = "measured",
-    height: int = 560,
+    height: int = 760,
 ) -> go.Figure:
     """One head, large. A click reports `customdata` (query, key), or (query, -1) where tokens are too many.
 
     Args:
         weights: [query, key].
         theme: colours.
-        labels: the tokens' visible text; drawn along both sides up to 48 tokens, else a position axis.
+        labels: the tokens' visible text; drawn along both sides where they fit (48 at 760 pixels), else positions.
         origin: tag of the numbers on hover.
         height: pixels.
     """
     values = weights.transpose("query", "key").values
     name = f"attention %{{z:.3~g}} ({origin})"
-    figure = go.Figure(_weight_map(values, theme, colorscale(theme.sequential, companded=True), name, "attention"))
-    return _square(figure, len(values), theme, labels, height)
+    picture = _weight_map(values, theme, colorscale(theme.sequential, companded=True), name, "attention")
+    return _square(picture, len(values), theme, labels, height)
 
 
 def rollout_map(
-    reached: xr.DataArray, theme: Theme, labels: Sequence[str] | None = None, height: int = 560
+    reached: xr.DataArray, theme: Theme, labels: Sequence[str] | None = None, height: int = 760
 ) -> go.Figure:
     """How much of each key reaches each query through the layers so far, [query, key], *derived*."""
     values = reached.transpose("query", "key").values
     scale = colorscale(theme.sequential, companded=True)
-    figure = go.Figure(_weight_map(values, theme, scale, "rollout %{z:.3~g} (derived)", "rollout"))
-    return _square(figure, len(values), theme, labels, height)
+    picture = _weight_map(values, theme, scale, "rollout %{z:.3~g} (derived)", "rollout")
+    return _square(picture, len(values), theme, labels, height)
 
 
 def score_map(
@@ -69,10 +70,10 @@ def score_map(
         height: pixels.
     """
     values = scores.transpose("query", "key").values
-    figure = go.Figure(_weight_map(values, theme, colorscale(theme.change), "score %{z:.3~g} (derived)", "score"))
+    picture = _weight_map(values, theme, colorscale(theme.change), "score %{z:.3~g} (derived)", "score")
     bound = limit or score_limit(scores)
-    figure.update_traces(zmin=-bound, zmax=bound)
-    return _square(figure, len(values), theme, labels, height)
+    picture.update(zmin=-bound, zmax=bound)
+    return _square(picture, len(values), theme, labels, height)
 
 
 def score_limit(*parts: xr.DataArray) -> float:
@@ -123,49 +124,56 @@ def _weight_map(values: np.ndarray, theme: Theme, scale: list[list[float | str]]
         zmin=0,
         zmax=max(float(np.nanmax(shown, initial=0)), 1e-6),
         colorscale=scale,
-        colorbar={"thickness": 10, "title": {"text": title, "side": "right"}},
+        colorbar=color_bar(title),
         hoverongaps=False,
         hovertemplate=f"{place}<br>{name}<extra></extra>",
     )
 
 
-def _square(figure: go.Figure, length: int, theme: Theme, labels: Sequence[str] | None, height: int) -> go.Figure:
+def _square(picture: Any, length: int, theme: Theme, labels: Sequence[str] | None, height: int) -> go.Figure:
     """Both axes alike, the first query at the top, and points to click above the cells."""
+    fits = labels is not None and LABEL_PIXELS * length <= height - 130
     # Plotly reads tags in its texts, and these are a user's.
-    labels = [html.escape(label, quote=False) for label in labels] if labels and length <= MAX_LABELS else None
-    hover = figure.data[0].hovertemplate
-    figure.add_trace(_cell_points(figure.data[0].z, labels, hover) if length <= 64 else _query_points(length))
-    if length <= 64:
+    named = [html.escape(_shortened(label), quote=False) for label in labels or ()] if fits else None
+    few = length <= MAX_CELL_POINTS
+    figure = go.Figure(picture)
+    figure.add_trace(_cell_points(picture.z, named, picture.hovertemplate) if few else _query_points(length))
+    if few:
         figure.update_traces(hoverinfo="skip", hovertemplate=None, selector={"type": "heatmap"})
-    axis: dict[str, Any] = {"range": [-0.5, length - 0.5], "showgrid": False, "constrain": "domain"}
-    if labels is not None:
-        text = np.array([label or " " for label in labels])
-        axis |= {"tickvals": np.arange(length), "ticktext": text, "tickfont": {"family": MONO_FAMILY, "size": 12}}
+    axis: dict[str, Any] = {"showgrid": False, "constrain": "domain"}
+    if named is not None:
+        font = {"family": MONO_FAMILY, "size": 12}
+        axis |= {"tickvals": np.arange(length), "ticktext": np.array(named), "tickfont": font}
     down = axis | {"range": [length - 0.5, -0.5], "scaleanchor": "x", "title": {"text": "query"}}
-    keys = axis | {"title": {"text": "key"}, "tickangle": -90 if labels is not None else 0}
-    return style(figure, theme, height, xaxis=keys, yaxis=down)
+    left = -0.5 if few else -length / 25
+    keys = axis | {"range": [left, length - 0.5], "title": {"text": "key"}, "tickangle": -90 if fits else 0}
+    return style(figure, theme, height, xaxis=keys, yaxis=down, hoverdistance=20 if few else 4)
+
+
+def _shortened(label: str) -> str:
+    return label[:11] + "…" if len(label) > 12 else label or " "
 
 
 def _cell_points(z: np.ndarray, labels: Sequence[str] | None, hover: str) -> go.Scattergl:
     queries, keys = np.tril_indices(len(z))
+    x, y = keys.astype(np.float32), queries.astype(np.float32)
     pairs = np.column_stack([queries, keys, z[queries, keys]]).astype(np.float32)
     hover = (
         hover.replace("%{y}", "%{customdata[0]}").replace("%{x}", "%{customdata[1]}").replace("{z:", "{customdata[2]:")
     )
     if labels is None:
-        return click_layer(np.float32(keys), np.float32(queries), customdata=pairs, hovertemplate=hover)
+        return click_layer(x, y, customdata=pairs, hovertemplate=hover)
     named = np.array(labels, dtype=object)
     text = named[queries] + " → " + named[keys]
-    return click_layer(
-        np.float32(keys), np.float32(queries), customdata=pairs, text=text, hovertemplate="%{text}<br>" + hover
-    )
+    return click_layer(x, y, customdata=pairs, text=text, hovertemplate="%{text}<br>" + hover)
 
 
 def _query_points(length: int) -> go.Scattergl:
-    """One point per query on the diagonal, where cells are too many for a point each."""
+    """One point per query left of its row, where cells are too many for a point each."""
     places = np.arange(length, dtype=np.float32)
+    left = np.full(length, -length / 50, dtype=np.float32)
     data = np.column_stack([places, np.full(length, -1)]).astype(np.float32)
-    return click_layer(places, places, customdata=data, hovertemplate="query %{customdata[0]}<extra></extra>")
+    return click_layer(left, places, customdata=data, hovertemplate="query %{customdata[0]}<extra></extra>")
 
 
 def head_thumbnails(
@@ -181,29 +189,36 @@ def head_thumbnails(
         order: head numbers in the order to draw; default as they stand.
         selected: head to frame.
     """
-    named = weights.assign_coords(head=weights.coords["head"]) if "head" in weights.coords else weights
-    heads = [int(head) for head in (order if order is not None else named["head"].values)]
-    small, _ = pooled(named.sel(head=heads).transpose("head", "query", "key").values, THUMBNAIL_CELLS)
-    columns = min(len(heads), 8 if len(heads) <= 32 else 16)
-    mosaic, step = _mosaic(small, columns), small.shape[-1] + _gap(small.shape[-1])
-    centre = (small.shape[-1] - 1) / 2
-    x = np.arange(len(heads)) % columns * step + centre
-    y = np.arange(len(heads)) // columns * step + centre
+    heads = [int(head) for head in (order if order is not None else head_numbers(weights))]
+    chosen = weights.assign_coords(head=head_numbers(weights)).sel(head=heads)
+    small, _ = pooled(chosen.transpose("head", "query", "key").values, THUMBNAIL_CELLS)
+    side, columns = small.shape[-1], min(len(heads), 8 if len(heads) <= 32 else 16)
+    rows, step = -(-len(heads) // columns), side + _gap(side)
+    left, top = np.arange(len(heads)) % columns * step - 0.5, np.arange(len(heads)) // columns * step - 0.5
     scale = colorscale(theme.sequential)
-    picture = go.Heatmap(z=mosaic, zmin=0, zmax=255, colorscale=scale, showscale=False, hoverinfo="skip")
-    figure = go.Figure([picture, _thumbnail_points(x, y, heads)])
-    for place, head in enumerate(heads):
-        _frame(figure, x[place], y[place], centre + 0.5, theme.ink if head == selected else theme.grid)
-        at = {"x": x[place], "y": y[place] - centre - 0.5, "yanchor": "bottom", "yshift": 0}
-        figure.add_annotation(text=f"head {head}" if columns <= 8 else f"{head}", showarrow=False, font_size=12, **at)
-    rows = -(-len(heads) // columns)
-    hidden = {"visible": False, "range": [-1, columns * step - _gap(small.shape[-1])]}
-    down = {"visible": False, "range": [rows * step, -0.25 * step], "scaleanchor": "x"}
-    return style(figure, theme, 40 + rows * (110 if columns <= 8 else 70), xaxis=hidden, yaxis=down)
+    picture = go.Heatmap(
+        z=_mosaic(small, columns), zmin=0, zmax=255, colorscale=scale, showscale=False, hoverinfo="skip"
+    )
+    figure = go.Figure([picture, _frames(left, top, side, theme.grid, 1)])
+    if selected in heads:
+        place = slice(heads.index(selected), heads.index(selected) + 1)
+        figure.add_trace(_frames(left[place], top[place], side, theme.ink, 2))
+    names = np.array([f"head {head}" if columns <= 8 else f"{head}" for head in heads])
+    middle = left + side / 2
+    figure.add_scatter(x=middle, y=top, text=names, mode="text", textposition="top center", hoverinfo="skip")
+    figure.add_trace(_thumbnail_points(middle, top + side / 2, heads))
+    hidden = {"visible": False, "range": [-1, columns * step - _gap(side)]}
+    down = {"visible": False, "range": [rows * step, -0.35 * step], "scaleanchor": "x"}
+    return style(figure, theme, 40 + rows * (125 if columns <= 8 else 68), xaxis=hidden, yaxis=down)
+
+
+def head_numbers(weights: xr.DataArray) -> np.ndarray:
+    """Labels of the `head` axis, or 0 to n - 1."""
+    return weights.coords["head"].values if "head" in weights.coords else np.arange(weights.sizes["head"])
 
 
 def _gap(side: int) -> int:
-    return max(1, side // 4)
+    return max(1, round(0.35 * side))
 
 
 def _mosaic(small: np.ndarray, columns: int) -> np.ndarray:
@@ -226,9 +241,12 @@ def _thumbnail_points(x: np.ndarray, y: np.ndarray, heads: list[int]) -> go.Scat
     return points.update(marker_size=64)
 
 
-def _frame(figure: go.Figure, x: float, y: float, half: float, color: str) -> None:
-    box = {"x0": x - half, "x1": x + half, "y0": y - half, "y1": y + half}
-    figure.add_shape(type="rect", line={"color": color, "width": 1.5}, **box)
+def _frames(left: np.ndarray, top: np.ndarray, side: int, color: str, width: int) -> go.Scatter:
+    """Squares as one broken line; a hundred shapes would take seconds to add."""
+    gap = np.full(len(left), np.nan)
+    x = np.stack([left, left + side, left + side, left, left, gap], axis=1).ravel()
+    y = np.stack([top, top, top + side, top + side, top, gap], axis=1).ravel()
+    return go.Scatter(x=x, y=y, mode="lines", line={"color": color, "width": width}, hoverinfo="skip")
 
 
 def score_by_distance(parts: dict[str, xr.DataArray], theme: Theme) -> go.Figure:

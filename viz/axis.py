@@ -67,6 +67,11 @@ def rows_height(num_rows: int, tallest: int = 28, limit: int = 720) -> int:
     return 110 + min(limit, max(3, num_rows) * tallest)
 
 
+def color_bar(title: str, **options: Any) -> dict[str, Any]:
+    """A narrow colour bar with its unit above it."""
+    return {"title": {"text": title, "side": "top"}, "thickness": 10, "outlinewidth": 0} | options
+
+
 def click_layer(x: np.ndarray, y: np.ndarray, **points: Any) -> go.Scattergl:
     """Invisible points above a picture: Streamlit reports clicks on points only. They carry the hover text too."""
     unseen = {"marker": {"opacity": 0}}

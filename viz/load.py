@@ -12,6 +12,7 @@ import xarray as xr
 
 from viz.axis import (
     click_layer,
+    color_bar,
     expert_axis,
     expert_positions,
     grid_points,
@@ -49,9 +50,8 @@ def verdicts(ratio: np.ndarray, band: Band | None) -> np.ndarray:
     """What the band says of every ratio, in words, for hovering."""
     if band is None:
         return np.where(ratio == 0, "took no token", "").astype(object)
-    chance = f"chance alone gives {band.low:.3g} to {band.high:.3g}"
-    outside = np.where(ratio > band.high, f"more than chance explains ({chance})", f"within what {chance}")
-    outside = np.where(ratio < band.low, f"less than chance explains ({chance})", outside)
+    outside = np.where(ratio > band.high, "more than chance explains", "within chance")
+    outside = np.where(ratio < band.low, "less than chance explains", outside)
     return np.where(ratio == 0, np.char.add("took no token; ", outside), outside).astype(object)
 
 
@@ -65,37 +65,36 @@ def load_heatmap(relative_load: xr.DataArray, num_groups: int, theme: Theme, ban
         band: what chance alone gives for so many tokens.
     """
     ratio, layers = relative_load.transpose("moe_layer", "expert").values, layer_labels(relative_load)
-    num_experts, positions = ratio.shape[1], expert_positions(ratio.shape[1], num_groups)
+    positions = expert_positions(ratio.shape[1], num_groups)
     picture = _ratio_map(spread(clipped_log(ratio), num_groups), theme)
-    x, y = grid_points(positions, np.arange(len(layers)))
-    names = np.stack([np.repeat(layers, num_experts), np.tile(np.arange(num_experts), len(layers))], axis=1)
-    cells = np.column_stack([names, ratio.ravel()]).astype(np.float32)
-    hover = "L%{customdata[0]}E%{customdata[1]}<br>%{customdata[2]:.3~g} × uniform (derived)<br>%{text}<extra></extra>"
-    points = click_layer(x, y, customdata=cells, text=verdicts(ratio, band).ravel(), hovertemplate=hover)
+    points = _cell_points(ratio, layers, positions, band)
     figure = go.Figure([picture, _outside_dots(ratio, positions, band, theme), points])
-    axes = {"xaxis": expert_axis(num_experts, num_groups), "yaxis": layer_axis(layers)}
+    axes = {"xaxis": expert_axis(ratio.shape[1], num_groups), "yaxis": layer_axis(layers)}
     style(figure, theme, rows_height(len(layers)), **axes)
     return figure if band is None else note(figure, _band_note(band), theme)
 
 
+def _cell_points(ratio: np.ndarray, layers: np.ndarray, positions: np.ndarray, band: Band | None) -> go.Scattergl:
+    x, y = grid_points(positions, np.arange(len(layers)))
+    names = np.stack([np.repeat(layers, len(positions)), np.tile(np.arange(len(positions)), len(layers))], axis=1)
+    cells = np.column_stack([names, ratio.ravel()]).astype(np.float32)
+    hover = "L%{customdata[0]}E%{customdata[1]}<br>%{customdata[2]:.3~g} × uniform (derived)<br>%{text}<extra></extra>"
+    return click_layer(x, y, customdata=cells, text=verdicts(ratio, band).ravel(), hovertemplate=hover)
+
+
 def _ratio_map(logs: np.ndarray, theme: Theme) -> go.Heatmap:
-    labels = np.array(["≤ ¼", "½", "1", "2", "≥ 4"])
-    bar = {
-        "tickvals": np.log2(TICKS),
-        "ticktext": labels,
-        "thickness": 10,
-        "title": {"text": "× uniform", "side": "right"},
-    }
+    bar = color_bar("× uniform", tickvals=np.log2(TICKS), ticktext=np.array(["≤ ¼", "½", "1", "2", "≥ 4"]))
     scale = colorscale(theme.load)
+    gap = 1 if logs.shape[1] <= 100 else 0
     return go.Heatmap(
-        z=logs, zmin=-LOG_LIMIT, zmax=LOG_LIMIT, colorscale=scale, colorbar=bar, hoverinfo="skip", xgap=1, ygap=1
+        z=logs, zmin=-LOG_LIMIT, zmax=LOG_LIMIT, colorscale=scale, colorbar=bar, hoverinfo="skip", xgap=gap, ygap=1
     )
 
 
 def _outside_dots(ratio: np.ndarray, positions: np.ndarray, band: Band | None, theme: Theme) -> go.Scattergl:
     outside = np.zeros(ratio.shape, bool) if band is None else (ratio < band.low) | (ratio > band.high)
     rows, experts = np.nonzero(outside)
-    marker = {"size": 4, "color": theme.ink}
+    marker = {"size": 4 if ratio.shape[1] <= 64 else 2, "color": theme.ink}
     return go.Scattergl(x=positions[experts], y=rows, mode="markers", marker=marker, hoverinfo="skip", name="outside")
 
 
@@ -119,11 +118,11 @@ def load_strip(relative_load: xr.DataArray, num_groups: int, theme: Theme, band:
     kinds = {theme.load[1]: ratio < low, theme.load[3]: (ratio >= low) & (ratio <= high), theme.load[-2]: ratio > high}
     width = float(np.clip(420 / len(positions), 1, 10))
     figure = go.Figure([_segments(ratio, mask, positions, color, width) for color, mask in kinds.items()])
-    figure.add_trace(_row_points(ratio, layers))
-    for row in range(len(layers)):
-        figure.add_hline(row - 0.45 + 0.9 / 2**LOG_LIMIT, line={"color": theme.muted, "width": 1, "dash": "dot"})
+    figure.add_trace(_cell_points(ratio, layers, positions, band))
+    figure.add_trace(_fair_lines(len(layers), float(positions[-1]), theme))
     axes = {"xaxis": expert_axis(ratio.shape[1], num_groups), "yaxis": layer_axis(layers)}
-    return style(figure, theme, rows_height(len(layers)), **axes)
+    style(figure, theme, rows_height(len(layers)), **axes)
+    return figure if band is None else note(figure, _band_note(band).replace("● outside it", "grey inside it"), theme)
 
 
 def _segments(ratio: np.ndarray, mask: np.ndarray, positions: np.ndarray, color: str, width: float) -> go.Scattergl:
@@ -137,14 +136,12 @@ def _segments(ratio: np.ndarray, mask: np.ndarray, positions: np.ndarray, color:
     return go.Scattergl(x=x, y=y, mode="lines", line={"color": color, "width": width}, hoverinfo="skip")
 
 
-def _row_points(ratio: np.ndarray, layers: np.ndarray) -> go.Scattergl:
-    """One point per layer, at the left edge: hover names the busiest and the idlest, a click chooses the layer."""
-    busiest = np.nan_to_num(ratio).argmax(1)
-    data = np.column_stack([layers, busiest, ratio[np.arange(len(layers)), busiest], (ratio == 0).sum(1)])
-    hover = "L%{customdata[0]}<br>busiest E%{customdata[1]}, %{customdata[2]:.3~g} × uniform (derived)"
-    hover += "<br>%{customdata[3]} experts took no token<extra></extra>"
-    rows = np.arange(len(layers), dtype=np.float32)
-    return click_layer(np.zeros_like(rows), rows, customdata=data.astype(np.float32), hovertemplate=hover)
+def _fair_lines(num_rows: int, right: float, theme: Theme) -> go.Scatter:
+    """A dotted line at ratio 1 in every row, all of them one trace."""
+    heights = np.arange(num_rows) - 0.45 + 0.9 / 2**LOG_LIMIT
+    y = np.stack([heights, heights, np.full(num_rows, np.nan)], axis=1).ravel()
+    line = {"color": theme.muted, "width": 1, "dash": "dot"}
+    return go.Scatter(x=np.tile([-0.6, right + 0.6, np.nan], num_rows), y=y, mode="lines", line=line, hoverinfo="skip")
 
 
 def load_bars(relative_load: xr.DataArray, num_groups: int, theme: Theme, band: Band | None = None) -> go.Figure:
@@ -164,7 +161,7 @@ def load_bars(relative_load: xr.DataArray, num_groups: int, theme: Theme, band: 
         x=positions, y=ratio, marker={"color": colors, "line": {"width": 0}}, customdata=experts,
         hovertext=verdicts(ratio, band), hovertemplate=hover, width=0.9,
     )  # fmt: skip
-    figure = go.Figure(bars)
+    figure = go.Figure([bars, _dead_marks(ratio, positions, theme)])
     if band is not None:
         shade = {"fillcolor": translucent(theme.muted, 0.18), "line": {"width": 0}, "layer": "below"}
         figure.add_hrect(y0=band.low, y1=band.high, **shade)
@@ -174,6 +171,15 @@ def load_bars(relative_load: xr.DataArray, num_groups: int, theme: Theme, band: 
     top = max(2.0, 1.05 * float(np.nanmax(ratio, initial=0)))
     yaxis = {"title": {"text": "× uniform"}, "range": [-0.06 * top, top]}
     return style(figure, theme, 320, xaxis=expert_axis(len(ratio), num_groups), yaxis=yaxis)
+
+
+def _dead_marks(ratio: np.ndarray, positions: np.ndarray, theme: Theme) -> go.Scatter:
+    """A cross where a bar of height 0 could not be seen or hovered."""
+    dead = np.flatnonzero(ratio == 0)
+    marker = {"symbol": "x-thin", "size": 7, "line": {"color": theme.muted, "width": 1.5}}
+    hover = "E%{customdata}<br>took no token<extra></extra>"
+    x, y = positions[dead], np.zeros(len(dead))
+    return go.Scatter(x=x, y=y, mode="markers", marker=marker, customdata=dead, hovertemplate=hover)
 
 
 def _group_strip(figure: go.Figure, positions: np.ndarray, num_groups: int) -> None:

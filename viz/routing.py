@@ -12,6 +12,7 @@ import xarray as xr
 from viz.axis import (
     MAX_CLICKABLE,
     click_layer,
+    color_bar,
     expert_axis,
     expert_positions,
     grid_points,
@@ -73,7 +74,7 @@ def token_path(
         xaxis=expert_axis(num_experts, num_groups),
         yaxis=layer_axis(layers),
         showlegend=True,
-        legend={"orientation": "h", "x": 0, "y": 1, "yanchor": "bottom", "itemclick": False},
+        legend={"orientation": "h", "x": 0, "y": 1, "yanchor": "bottom", "itemclick": False, "itemsizing": "constant"},
     )
     return figure
 
@@ -85,11 +86,11 @@ def _score_map(router_score: xr.DataArray, num_groups: int, theme: Theme) -> go.
     return go.Heatmap(
         z=spread(router_score.values, num_groups),
         zmin=0,
-        zmax=max(1.0, float(np.nanmax(router_score.values))),
+        zmax=float(np.nanmax(router_score.values, initial=1e-6)),
         colorscale=scale,
         showscale=False,
         hoverinfo="skip",
-        xgap=1,
+        xgap=1 if router_score.sizes["expert"] <= 64 else 0,
         ygap=1,
     )
 
@@ -187,7 +188,7 @@ def coactivation(shares: xr.DataArray, num_groups: int, theme: Theme) -> go.Figu
     values = shares.transpose("expert", "other_expert").values.astype(np.float32)
     values = np.where(np.eye(len(values), dtype=bool), np.nan, values)
     hover = "E%{customdata[0]} with E%{customdata[1]}<br>%{customdata[2]:.3~p} of its tokens (derived)<extra></extra>"
-    figure = _square(values, num_groups, theme, hover, "share of the row's tokens")
+    figure = _square(values, num_groups, theme, hover, "share")
     return figure.update_layout(xaxis_title_text="also went to", yaxis_title_text="tokens of")
 
 
@@ -197,7 +198,7 @@ def transitions(counts: xr.DataArray, num_groups: int, theme: Theme) -> go.Figur
     totals = values.sum(1, keepdims=True)
     shares = np.divide(values, totals, out=np.full_like(values, np.nan), where=totals > 0)
     hover = "E%{customdata[0]} then E%{customdata[1]}<br>%{customdata[2]:.3~p} of its pairs (derived)<extra></extra>"
-    figure = _square(shares, num_groups, theme, hover, "share of the row's pairs")
+    figure = _square(shares, num_groups, theme, hover, "share")
     note(figure, f"n = {values.sum():,.0f} pairs", theme)
     source = f"expert, L{counts.coords['moe_layer'].item()}" if "moe_layer" in counts.coords else "expert"
     return figure.update_layout(xaxis_title_text="expert, next mixture layer", yaxis_title_text=source)
@@ -214,7 +215,7 @@ def _square(values: np.ndarray, num_groups: int, theme: Theme, hover: str, unit:
         zmin=0,
         zmax=float(np.nanmax(values, initial=1e-3)),
         colorscale=colorscale(theme.sequential),
-        colorbar={"title": {"text": unit, "side": "right"}, "thickness": 10, "tickformat": ".0%"},
+        colorbar=color_bar(unit, tickformat=".0%"),
         hoverongaps=False,
     )
     figure = go.Figure(picture)
@@ -225,8 +226,8 @@ def _square(values: np.ndarray, num_groups: int, theme: Theme, hover: str, unit:
         cells[np.ix_(places, places)] = np.indices(values.shape).transpose(1, 2, 0)
         figure.update_traces(customdata=cells, hovertemplate=hover.replace("customdata[2]", "z"))
     group_lines(figure, num_experts, num_groups, theme, both=True)
-    axis = expert_axis(num_experts, num_groups)
-    return style(figure, theme, 460, xaxis=axis, yaxis=axis | {"scaleanchor": "x", "constrain": "domain"})
+    axis = expert_axis(num_experts, num_groups) | {"constrain": "domain"}
+    return style(figure, theme, 460, xaxis=axis, yaxis=axis | {"scaleanchor": "x"})
 
 
 def _cell_points(values: np.ndarray, positions: np.ndarray, hover: str) -> go.Scattergl:
@@ -237,7 +238,7 @@ def _cell_points(values: np.ndarray, positions: np.ndarray, hover: str) -> go.Sc
     return click_layer(x[known], y[known], customdata=cells[known], hovertemplate=hover)
 
 
-def transition_graph(counts: xr.DataArray, num_groups: int, theme: Theme, num_edges: int = 60) -> go.Figure:
+def transition_graph(counts: xr.DataArray, num_groups: int, theme: Theme, num_edges: int = 24) -> go.Figure:
     """The strongest steps from layer to layer as a graph, layers upwards, experts across.
 
     Args:
@@ -281,7 +282,7 @@ def _edges(graph: nx.DiGraph, positions: np.ndarray, theme: Theme, num_widths: i
         chosen = [(a, b) for a, b, share in edges if int(np.ceil(num_widths * share / strongest)) == width]
         x = np.array([[positions[a[1]], positions[b[1]], np.nan] for a, b in chosen], dtype=np.float32).ravel()
         y = np.array([[a[0], b[0], np.nan] for a, b in chosen], dtype=np.float32).ravel()
-        line = {"width": width, "color": translucent(theme.ink, 0.12 + 0.16 * width)}
+        line = {"width": width, "color": translucent(theme.muted, 0.15 + 0.17 * width)}
         traces.append(go.Scatter(x=x, y=y, mode="lines", line=line, hoverinfo="skip"))
     return traces
 

@@ -7,6 +7,7 @@ round 0 (green and purple), so that the two are never mistaken for each other.
 
 import colorsys
 import dataclasses
+from typing import Any
 
 import plotly.graph_objects as go
 
@@ -119,7 +120,7 @@ def palette(num_experts: int, num_groups: int, theme: Theme) -> dict[str, object
     }
 
 
-def style(figure: go.Figure, theme: Theme, height: int, **layout: object) -> go.Figure:
+def style(figure: go.Figure, theme: Theme, height: int, **layout: Any) -> go.Figure:
     """Common look of every Plotly figure: fixed height, transparent paper, no title, readable type.
 
     `layout` goes to Plotly's layout as it is and wins over the common look. A click selects without fading the rest.
@@ -138,8 +139,9 @@ def style(figure: go.Figure, theme: Theme, height: int, **layout: object) -> go.
     )
     figure.update_xaxes(**axis)
     figure.update_yaxes(**axis)
-    for trace in figure.select_traces(lambda trace: trace.type in ("scatter", "scattergl", "bar")):
-        if trace.unselected.marker.opacity is None:
+    trace: Any  # one of Plotly's many kinds
+    for trace in figure.data:
+        if trace.type in ("scatter", "scattergl", "bar") and trace.unselected.marker.opacity is None:
             trace.unselected.marker.opacity = 1
     return figure.update_layout(**layout)
 

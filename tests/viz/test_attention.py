@@ -39,6 +39,11 @@ def test_many_tokens_get_a_position_axis_and_a_point_per_query():
     assert attention_map(causal(100), DARK, ["x"] * 100).layout.xaxis.ticktext is None
 
 
+def test_labels_are_left_out_where_they_do_not_fit_and_cut_where_they_are_long():
+    assert attention_map(causal(40), LIGHT, ["x"] * 40, height=420).layout.xaxis.ticktext is None
+    assert attention_map(causal(1), LIGHT, ["-" * 40]).layout.xaxis.ticktext[0] == "-" * 11 + "…"
+
+
 def test_long_texts_are_drawn_in_blocks_and_say_so():
     picture = attention_map(causal(1000), LIGHT).data[0]
     assert picture.z.shape == (500, 500)
@@ -67,8 +72,12 @@ def test_blocks_keep_the_sign_and_skip_blanks():
 
 def test_thumbnails_stand_in_the_order_asked_for():
     attention = random_trace(num_heads=4).data["attention"].sel(attention_layer=1)
-    picture, points = head_thumbnails(attention, LIGHT, order=[2, 0, 3, 1], selected=3).data
+    figure = head_thumbnails(attention, LIGHT, order=[2, 0, 3, 1], selected=3)
+    picture, frames, selected, names, points = figure.data
     assert points.customdata.ravel().tolist() == [2, 0, 3, 1]
+    assert names.text.tolist() == ["head 2", "head 0", "head 3", "head 1"]
+    assert int(np.isnan(frames.x).sum()) == 4
+    assert selected.x[0] == frames.x[12]
     assert picture.z.dtype == np.uint8
     assert picture.z.max() == 255
     first = attention.sel(head=2).values

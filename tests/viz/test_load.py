@@ -37,7 +37,7 @@ def test_verdict_names_dead_starved_hot_and_chance():
     said = verdicts(np.array([0.0, 0.4, 1.0, 1.6]), Chance())
     assert said[0].startswith("took no token; less than chance")
     assert said[1].startswith("less than chance explains")
-    assert said[2] == "within what chance alone gives 0.5 to 1.5"
+    assert said[2] == "within chance"
     assert said[3].startswith("more than chance explains")
     assert verdicts(np.array([0.0, 1.0]), None).tolist() == ["took no token", ""]
 
@@ -60,10 +60,11 @@ def test_heatmap_of_a_layer_without_counts_is_blank():
 
 
 def test_strip_draws_every_bar_once_and_grey_inside_the_band():
-    under, within, over, points = load_strip(RATIOS, 2, LIGHT, Chance()).data
+    under, within, over, points, lines = load_strip(RATIOS, 2, LIGHT, Chance()).data
+    assert lines.y[[0, 3]].tolist() == pytest.approx([-0.225, 0.775])
     assert [len(part.x) // 3 for part in (under, within, over)] == [2, 4, 2]
     assert float(np.nanmax(over.y)) == pytest.approx(1.45)
-    assert points.customdata.tolist() == [[3, 2, 2, 1], [4, 0, 8, 0]]
+    assert points.customdata[4].tolist() == [4, 0, 8]
 
 
 def test_bars_have_a_dashed_line_at_one_and_the_band():
@@ -71,6 +72,7 @@ def test_bars_have_a_dashed_line_at_one_and_the_band():
     assert figure.data[0].y.tolist() == [0, 1, 2, 1]
     assert figure.data[0].x.tolist() == expert_positions(4, 2).tolist()
     assert figure.data[0].marker.color[1] == LIGHT.load[3]
+    assert figure.data[1].customdata.tolist() == [0]  # the dead expert
     dashed = [shape for shape in figure.layout.shapes if shape.line.dash == "dash"]
     assert [(shape.y0, shape.y1) for shape in dashed] == [(1, 1)]
     assert any((shape.y0, shape.y1) == (0.5, 1.5) for shape in figure.layout.shapes)
