@@ -4,7 +4,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from pages.common import session, sidebar
+from pages.common import session, sidebar, style
 
 MENU = {"Observe": ["explore", "routing", "expert_load", "attention", "tokens"]}
 HERE = Path(__file__).parent / "pages"
@@ -19,6 +19,7 @@ sections = {
     for section, names in MENU.items()
 }
 page = st.navigation(sections, position="sidebar")
+style.apply()
 sidebar.show()
 page.run()
 name = session.model_name()

@@ -10,7 +10,7 @@ import streamlit as st
 import xarray as xr
 
 from model.trace.trace import Trace
-from pages.common import text
+from pages.common import session, text
 
 POPULATIONS = ("all", "prompt", "generated")
 
@@ -103,6 +103,8 @@ def chart(
     """
     image = {"format": st.session_state.get("picture") or "svg", "filename": key, "scale": 2}
     setup = {"displaylogo": False, "displayModeBar": True, "toImageButtonOptions": image, "responsive": True}
+    look = session.theme()
+    figure.update_layout(modebar={"bgcolor": "rgba(0,0,0,0)", "color": look.muted, "activecolor": look.ink})
     event = st.plotly_chart(
         figure, key=key, theme=None, config=setup, on_select=on_select, selection_mode=selection_mode, alt=how_to_read
     )

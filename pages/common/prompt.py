@@ -35,10 +35,10 @@ def start_from_link() -> None:
 
 def examples_row() -> None:
     """One button per example prompt; it runs at once."""
-    with st.container(horizontal=True, gap="small"):
+    with st.container(horizontal=True, gap="small", key="examples"):
         for name in examples.PROMPTS:
             st.button(
-                name, key=f"example-{name}", on_click=generate, args=(name,), help="Run this example", width="content"
+                name, key=f"example-{name}", on_click=generate, args=(name,), type="tertiary", help="Run this example"
             )
 
 
@@ -46,7 +46,7 @@ def box() -> None:
     """The prompt itself; it is mirrored in the address unless it is too long for one."""
     long = len(st.session_state.get("prompt") or "") > limits.LINK_CHARACTERS
     st.text_area(
-        "Prompt", examples.FIRST, height=80, key="prompt", label_visibility="collapsed",
+        "Prompt", examples.FIRST, height=76, key="prompt", label_visibility="collapsed",
         placeholder="Type anything", **({"persist_state": "session"} if long else {"bind": "query-params"}),
     )  # fmt: skip
 
@@ -57,5 +57,7 @@ def settings() -> None:
     number("New tokens", 0, limits.NEW_TOKENS, 48, 1, key="new", help=f"At most {limits.NEW_TOKENS}.", **bound)
     number("Temperature", 0.0, 5.0, 0.7, 0.1, "%.2g", key="temp", help="0 takes the likeliest token.", **bound)
     number("Seed", 0, 2**31, 0, 1, key="seed", help="The same seed gives the same run.", **bound)
-    number("Top-p", 0.01, 1.0, 1.0, 0.05, "%.2g", key="top_p", help="1 cuts nothing off.", **bound)
-    number("Top-k", 0, 10_000, 0, 1, key="top_k", help="0 cuts nothing off.", **bound)
+    more = st.popover("More", icon=":material/tune:")
+    with more:
+        number("Top-p", 0.01, 1.0, 1.0, 0.05, "%.2g", key="top_p", help="1 cuts nothing off.", **bound)
+        number("Top-k", 0, 10_000, 0, 1, key="top_k", help="0 cuts nothing off.", **bound)

@@ -15,7 +15,7 @@ run = session.own_run()
 with buttons:
     st.button("Generate", key="generate", type="primary", on_click=prompt.generate)
     st.button("Stop", key="stop", on_click=session.stop, disabled=run is None or not run.waiting)
-status = st.empty()
+status, place = st.empty(), st.container()
 
 if run is not None and run.waiting:
     try:
@@ -23,7 +23,8 @@ if run is not None and run.waiting:
     except ValueError as problem:
         run.refuse(str(problem))
         st.rerun()
-    view.lens(live.announce(engine, run.request, run.number), engine.config.num_experts, engine.config.num_groups)
+    with place:
+        view.lens(live.announce(engine, run.request, run.number), engine.config.num_experts, engine.config.num_groups)
     runs.execute(run, engine, status)
     st.rerun()
 
@@ -32,7 +33,6 @@ view.status(status, run, shown)
 if shown is None or shown.trace is None:
     st.stop()
 trace = shown.trace
-place = st.container()
 answers.figures(shown)
 with st.container(horizontal=True, vertical_alignment="bottom"):
     layer = controls.layer(trace)
