@@ -26,11 +26,12 @@ bench: $(VENV)/dev.stamp
 	$(PY) -m tests.benchmarks.parity
 	$(PY) -m tests.benchmarks.speed $(MODEL)
 
-# Each prompt beside the recorded runs, run again on the embedded model.
+# The first example prompt, run again on the embedded model.
+RECORDED := model/presets/recorded
 recorded: $(VENV)/run.stamp
-	for prompt in model/presets/recorded/*.txt; do \
-	  $(PY) -m model trace $(MODEL) --prompt-file $$prompt --new-tokens 64 --temperature 0.7 --device cpu \
-	    --capture router,attention,inputs --out $${prompt%.txt}.safetensors || exit; done
+	PYTHONUTF8=1 $(PY) -c "import json; print(json.load(open('$(RECORDED)/prompts.json'))['Story'], end='')" > $(VENV)/story.txt
+	$(PY) -m model trace $(MODEL) --prompt-file $(VENV)/story.txt --new-tokens 64 --temperature 0.7 --device cpu \
+	  --capture router,attention,inputs --out $(RECORDED)/story.safetensors
 
 # An installed Chromium or Chrome serves; otherwise Debian's for root, otherwise Playwright's own.
 browser: $(VENV)/dev.stamp
