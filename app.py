@@ -4,7 +4,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from pages.common import session, sidebar, style
+from pages.common import models, sidebar, style
 
 MENU = {"Observe": ["explore", "routing", "expert_load", "attention", "tokens"]}
 HERE = Path(__file__).parent / "pages"
@@ -22,6 +22,5 @@ page = st.navigation(sections, position="sidebar")
 style.apply()
 sidebar.show()
 page.run()
-name = session.model_name()
-if name is not None:
-    session.warm(str(session.models()[name]))
+if models.available():
+    models.warm(models.available()[models.chosen()])

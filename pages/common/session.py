@@ -1,20 +1,16 @@
 """What a visitor's session stands on: the models, the engine, the trace on show, the request from the widgets."""
 
-import gc
 import itertools
 import json
-import os
-import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import streamlit as st
 
-import model
 from model.run.request import Capture, RequestError, RunRequest
 from model.trace import file
 from model.trace.trace import Trace, TraceError
-from pages.common import limits
+from pages.common import limits, models
 from pages.common.runs import Run
 from viz.theme import THEMES, Theme
 
@@ -22,30 +18,10 @@ if TYPE_CHECKING:
     from model.checkpoint.tokenizer import Tokenizer
     from model.run.engine import Engine
 
-PRESETS = Path(model.__file__).parent / "presets"
-RECORDED = PRESETS / "recorded"
-MODELS_VARIABLE = "MOE_LOUPE_MODELS"
+RECORDED = models.PRESETS / "recorded"
 
 
-# --- models ----------------------------------------------------------------------------------------------------------
-
-
-def models() -> dict[str, Path]:
-    """Name -> folder of what may be chosen: the embedded models, then those the operator allows."""
-    allowed = [Path(part) for part in os.environ.get(MODELS_VARIABLE, "").split(os.pathsep) if part]
-    folders = [path.parent for path in sorted(PRESETS.glob("*/config.json"))] + allowed
-    named: dict[str, Path] = {}
-    for folder in folders:
-        name = folder.name if folder.name not in named else str(folder)
-        named.setdefault(name, folder)
-    return named
-
-
-def model_name() -> str | None:
-    """The chosen model; None when there is none to choose."""
-    names = list(models())
-    chosen = st.session_state.get("model")
-    return chosen if chosen in names else next(iter(names), None)
+# --- the model -------------------------------------------------------------------------------------------------------
 
 
 def engine() -> "Engine":
@@ -54,64 +30,16 @@ def engine() -> "Engine":
     Raises:
         ValueError: there is no model, or its folder cannot be read; the message says what is wrong.
     """
-    name = model_name()
-    if name is None:
-        raise RequestError(f"no model is installed; name a model folder in {MODELS_VARIABLE} and start again")
-    return _load(str(models()[name]))
-
-
-@st.cache_resource(show_spinner="Loading the model", max_entries=limits.KEPT_MODELS)
-def _load(folder: str) -> "Engine":
-    from model.run.engine import Engine
-
-    loaded = Engine.load(folder)
-    first = RunRequest(token_ids=(0, 0, 0, 0), max_new_tokens=1, capture=Capture(frozenset({"router", "attention"})))
-    loaded.run(first)  # the libraries choose their kernels at the first call
-    gc.collect()
-    gc.freeze()  # what was just loaded stays; later collections need not walk it
-    return loaded
-
-
-@st.cache_resource(show_spinner=False)
-def warm(folder: str) -> threading.Timer:
-    """Load a model shortly after the first page was shown, so that the first run need not wait for it."""
-    timer = threading.Timer(1.0, _warm, (folder,))
-    timer.daemon = True
-    timer.start()
-    return timer
-
-
-def _warm(folder: str) -> None:
-    try:
-        _load(folder)
-    except (ValueError, OSError):
-        return  # said to the visitor who asks for a run
-
-
-@st.cache_resource(show_spinner=False, max_entries=limits.KEPT_MODELS)
-def _tokenizer(folder: str) -> "Tokenizer | None":
-    from model.checkpoint.tokenizer import Tokenizer
-
-    try:
-        return Tokenizer.load(Path(folder) / "tokenizer.json")
-    except ValueError:
-        return None
+    folder, loaded = models.available()[models.chosen()], models.engines()
+    if loaded.has(folder):
+        return loaded.get(folder)
+    with st.spinner("Loading the model"):
+        return loaded.get(folder)
 
 
 def vocabulary(trace: Trace) -> "Tokenizer | None":
     """The vocabulary a trace was made with, if one of the models at hand has it."""
-    wanted = trace.model.get("tokenizer_sha256")
-    known = (_tokenizer(str(folder)) for folder in models().values()) if wanted else ()
-    return next((found for found in known if found is not None and found.sha256 == wanted), None)
-
-
-@st.cache_data(show_spinner=False)
-def config(folder: str) -> dict[str, Any]:
-    """A model's published configuration, for its card; empty when it cannot be read."""
-    try:
-        return json.loads((Path(folder) / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
+    return models.vocabulary(trace)
 
 
 # --- what is on show -------------------------------------------------------------------------------------------------
@@ -224,21 +152,19 @@ def request_from_widgets() -> RunRequest:
     )
 
 
-@st.cache_resource(show_spinner="Running the model", max_entries=limits.KEPT_TRACES)
-def _trace_of(folder: str, request: str) -> Trace:
-    return _load(folder).run(RunRequest.from_json(json.loads(request)))
-
-
 def trace_for(request: RunRequest) -> Trace:
     """The trace of a request on the chosen model, run once for all who ask the same.
 
     Raises:
         ValueError: the request cannot be run.
     """
-    name = model_name()
-    if name is None:
-        raise RequestError(f"no model is installed; name a model folder in {MODELS_VARIABLE} and start again")
-    return _trace_of(str(models()[name]), json.dumps(request.to_json(), sort_keys=True))
+    folder = models.available()[models.chosen()]
+    return _trace_of(str(folder), json.dumps(request.to_json(), sort_keys=True))
+
+
+@st.cache_resource(show_spinner="Running the model", max_entries=limits.KEPT_TRACES)
+def _trace_of(folder: str, request: str) -> Trace:
+    return models.engines().get(Path(folder)).run(RunRequest.from_json(json.loads(request)))
 
 
 def theme() -> Theme:

@@ -9,7 +9,7 @@ from safetensors import SafetensorError, safe_open
 
 from model.trace import file
 from model.trace.trace import TraceError
-from pages.common import copy_link, limits, session
+from pages.common import copy_link, limits, models, session
 
 
 def show() -> None:
@@ -25,19 +25,18 @@ def show() -> None:
 
 
 def _model() -> None:
-    names = list(session.models())
-    if not names:
-        st.warning(f"No model is installed. Name a model folder in {session.MODELS_VARIABLE} and start again.")
+    available = models.available()
+    if not available:
+        st.warning(f"No model is installed. Name a model folder in {models.VARIABLE} and start again.")
         return
-    name = st.selectbox("Model", names, key="model", bind="query-params")
-    folder = session.models()[name]
-    st.caption(_card(session.config(str(folder)), str(folder)))
+    folder = available[st.selectbox("Model", list(available), key="model", bind="query-params")]
+    st.caption(_card(models.config(folder), folder))
     trace = session.current_trace()
     if trace is not None:
         st.caption(f"On show: {trace.origin.get('kind')} on {trace.origin.get('device')}, {trace.origin.get('dtype')}")
 
 
-def _card(config: dict[str, Any], folder: str) -> str:
+def _card(config: dict[str, Any], folder: Path) -> str:
     layers, dense = config.get("num_hidden_layers", "?"), config.get("first_k_dense_replace", 0)
     groups = f"{config.get('n_group', 1)} groups, {config.get('topk_group', 1)} kept"
     parts = [
@@ -51,10 +50,10 @@ def _card(config: dict[str, Any], folder: str) -> str:
 
 
 @st.cache_data(show_spinner=False)
-def _num_parameters(folder: str) -> int:
+def _num_parameters(folder: Path) -> int:
     """Numbers stored in the weight files, from their headers; 0 when these cannot be read."""
     total = 0
-    for path in sorted(Path(folder).glob("*.safetensors")):
+    for path in sorted(folder.glob("*.safetensors")):
         try:
             with safe_open(path, framework="numpy") as weights:
                 names = [name for name in weights.keys() if not name.endswith("e_score_correction_bias")]  # noqa: SIM118

@@ -7,6 +7,7 @@ CSS = """
 [data-testid="stMainBlockContainer"] { padding: 2.6rem 2rem 3rem; }
 [data-testid="stMetricValue"] { font-size: 1.5rem; }
 [data-testid="stMain"] [data-testid="stVerticalBlock"] { gap: 0.7rem; }
+.st-key-status { min-height: 2.6rem; justify-content: center; }
 .st-key-examples button { min-height: 1.6rem; padding: 0.1rem 0.5rem; }
 @media (max-width: 1100px) { [data-testid="stMainBlockContainer"] { padding: 2.6rem 1rem 3rem; } }
 </style>

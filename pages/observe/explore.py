@@ -15,7 +15,7 @@ run = session.own_run()
 with buttons:
     st.button("Generate", key="generate", type="primary", on_click=prompt.generate)
     st.button("Stop", key="stop", on_click=session.stop, disabled=run is None or not run.waiting)
-status, place = st.empty(), st.container()
+status, place = st.container(key="status").empty(), st.container()
 
 if run is not None and run.waiting:
     try:

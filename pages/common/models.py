@@ -1,0 +1,132 @@
+"""The models that may be chosen, and the loaded ones, which all sessions share."""
+
+import collections
+import gc
+import json
+import os
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import streamlit as st
+
+import model
+from model.run.request import Capture, RequestError, RunRequest
+from model.trace.trace import Trace
+from pages.common import limits
+
+if TYPE_CHECKING:
+    from model.checkpoint.tokenizer import Tokenizer
+    from model.run.engine import Engine
+
+PRESETS = Path(model.__file__).parent / "presets"
+VARIABLE = "MOE_LOUPE_MODELS"
+
+
+def available() -> dict[str, Path]:
+    """Name -> folder: the embedded models, then those that the operator allows."""
+    allowed = [Path(part) for part in os.environ.get(VARIABLE, "").split(os.pathsep) if part]
+    named: dict[str, Path] = {}
+    for folder in [path.parent for path in sorted(PRESETS.glob("*/config.json"))] + allowed:
+        named.setdefault(folder.name if folder.name not in named else str(folder), folder)
+    return named
+
+
+def chosen() -> str:
+    """The model of the sidebar's choice.
+
+    Raises:
+        RequestError: there is none to choose.
+    """
+    names, wanted = list(available()), st.session_state.get("model")
+    if not names:
+        raise RequestError(f"no model is installed; name a model folder in {VARIABLE} and start again")
+    return wanted if wanted in names else names[0]
+
+
+class Engines:
+    """Loads each model once; the least recently used one goes when there are too many."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._loaded: collections.OrderedDict[Path, Engine] = collections.OrderedDict()
+
+    def has(self, folder: Path) -> bool:
+        """Whether asking for it takes no time."""
+        return folder in self._loaded
+
+    def get(self, folder: Path) -> "Engine":
+        """The model of a folder.
+
+        Raises:
+            ValueError: it cannot be read; the message says what is wrong with which file.
+        """
+        with self._lock:
+            if folder not in self._loaded:
+                self._loaded[folder] = load(folder)
+            self._loaded.move_to_end(folder)
+            while len(self._loaded) > limits.KEPT_MODELS:
+                self._loaded.popitem(last=False)
+            return self._loaded[folder]
+
+    def warm(self, folder: Path) -> None:
+        """Load it; a folder that cannot be read is told to the visitor who asks for a run."""
+        try:
+            self.get(folder)
+        except (ValueError, OSError):
+            return
+
+
+def load(folder: Path) -> "Engine":
+    """Load a model and run it once, so that the libraries have chosen their kernels."""
+    from model.run.engine import Engine
+
+    engine = Engine.load(folder)
+    capture = Capture(frozenset({"router", "attention", "inputs"}))
+    engine.run(RunRequest(token_ids=(0,) * 8, max_new_tokens=1, capture=capture))
+    assert engine.description  # its checksum is taken once, too
+    gc.collect()
+    gc.freeze()  # what was just loaded stays; later collections need not walk it
+    return engine
+
+
+@st.cache_resource(show_spinner=False)
+def engines() -> Engines:
+    """The loaded models of this server."""
+    return Engines()
+
+
+@st.cache_resource(show_spinner=False)
+def warm(folder: Path) -> threading.Timer:
+    """Load a model shortly after the first page was shown, so that the first run need not wait for it."""
+    timer = threading.Timer(1.0, engines().warm, (folder,))
+    timer.daemon = True
+    timer.start()
+    return timer
+
+
+@st.cache_data(show_spinner=False)
+def config(folder: Path) -> dict[str, Any]:
+    """A model's published configuration, for its card; empty when it cannot be read."""
+    try:
+        content = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+@st.cache_resource(show_spinner=False, max_entries=8)
+def _tokenizer(folder: Path) -> "Tokenizer | None":
+    from model.checkpoint.tokenizer import Tokenizer
+
+    try:
+        return Tokenizer.load(folder / "tokenizer.json")
+    except ValueError:
+        return None
+
+
+def vocabulary(trace: Trace) -> "Tokenizer | None":
+    """The vocabulary a trace was made with, if one of the models at hand has it."""
+    wanted = trace.model.get("tokenizer_sha256")
+    known = (_tokenizer(folder) for folder in available().values()) if wanted else ()
+    return next((found for found in known if found is not None and found.sha256 == wanted), None)
