@@ -57,13 +57,29 @@ def chromium() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="session")
-def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], str]]:
-    """Starts a script of the project once and gives its address."""
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder named `tiny` with a random model and a small vocabulary, which the app offers beside its own."""
+    import torch
+
+    from model.checkpoint.weights import save_model
+    from model.train.bpe import train_vocabulary
+    from tests.models import random_model, tiny_config
+
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    save_model(random_model(tiny_config(max_positions=1024)), folder, torch.float32)
+    words = ["Once upon a time there was a wolf in the dark forest"] * 20
+    train_vocabulary(words, 320, show_progress=False).save(str(folder / "tokenizer.json"))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., str]]:
+    """Starts a script of the project once, with variables of its own, and gives its address."""
     servers: dict[str, tuple[subprocess.Popen[bytes], str]] = {}
 
-    def start(script: str) -> str:
+    def start(script: str, **variables: str) -> str:
         if script not in servers:
-            servers[script] = start_server(script, tmp_path_factory.mktemp("server") / "log.txt")
+            servers[script] = start_server(script, variables, tmp_path_factory.mktemp("server") / "log.txt")
         return servers[script][1]
 
     yield start
@@ -72,11 +88,11 @@ def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], 
         process.wait(10)
 
 
-def start_server(script: str, log: Path) -> tuple[subprocess.Popen[bytes], str]:
+def start_server(script: str, variables: dict[str, str], log: Path) -> tuple[subprocess.Popen[bytes], str]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    environment = os.environ | SETTINGS | {"PYTHONPATH": str(ROOT)}
+    environment = os.environ | SETTINGS | variables | {"PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-m", "streamlit", "run", script, "--server.port", str(port)]
     with log.open("wb") as output:
         process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT)

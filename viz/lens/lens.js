@@ -3,7 +3,7 @@ const INSTANCES = new WeakMap();
 const KEPT = {}; // what outlives an instance when the page puts the lens in another place
 const NOTHING = { token: -1, key: -1, expert: -1 };
 const FRESH = { layer: null, head: null, token: null, expert: null, colour: 'expert', map: 'experts' };
-const REPLAY_MS = 120, REPORT_MS = 200;
+const REPLAY_MS = 120, REPORT_MS = 200, ANSWER_MS = 3000;
 
 class Lens {
   constructor(root) {
@@ -11,7 +11,7 @@ class Lens {
     this.find = (selector) => root.querySelector(selector);
     this.view = { ...FRESH };
     this.hover = NOTHING;
-    [this.isolated, this.shown, this.painted, this.echoes, this.received] = [-1, null, 0, [], ''];
+    [this.isolated, this.shown, this.heard, this.said] = [-1, null, {}, []];
     this.stats = window.__lens = { frames: 0, tokens: 0, hoverMs: [], lens: this };
     this.strip = new Strip(this.find('.strip'));
     this.plots = { router: new RouterMap(this.find('.router')), attention: new AttentionMap(this.find('.attention')), load: new LoadBars(this.find('.load')) };
@@ -62,10 +62,7 @@ class Lens {
     this.report = setStateValue;
     const [settings, message] = splitJson(new Uint8Array(data));
     this.palette = settings.palette;
-    const view = JSON.stringify(settings.view ?? {}), echo = this.echoes.indexOf(view);
-    if (echo >= 0) this.echoes.splice(0, echo + 1);
-    else if (view !== this.received) this.adopt(settings.view ?? {});
-    this.received = view;
+    this.hear(settings.view ?? {});
     this.readSnapshot(message);
     this.pull();
     this.repaint();
@@ -107,9 +104,17 @@ class Lens {
     this.repaint();
   }
 
-  adopt(view) {
-    for (const name of Object.keys(FRESH)) if (name in view) this.view[name] = view[name] ?? FRESH[name];
-    if (this.run) this.fill();
+  // The page's own wish for the view. Its answer to what was said here is no wish, even where it differs: a page may
+  // not know every choice of the lens.
+  hear(view) {
+    const names = Object.keys(FRESH).filter((name) => name in view), now = performance.now();
+    const answered = this.said.findLastIndex((told) => names.every((name) => (told.view[name] ?? null) === (view[name] ?? null)));
+    const awaited = this.said.some((told) => now - told.at < ANSWER_MS);
+    this.said = answered >= 0 ? this.said.slice(answered + 1) : [];
+    const wished = answered >= 0 || awaited ? [] : names.filter((name) => (view[name] ?? null) !== (this.heard[name] ?? null));
+    for (const name of wished) this.view[name] = view[name] ?? FRESH[name];
+    this.heard = view;
+    if (wished.length && this.run) this.fill();
   }
 
   // Menus and choices that follow from the run's axes.
@@ -182,9 +187,9 @@ class Lens {
     this.saying = setTimeout(() => {
       if (this.running || this.shown !== null || !this.report) return;
       const text = JSON.stringify(this.view);
-      if (text === this.said) return;
-      this.said = text;
-      this.echoes.push(text);
+      if (text === this.told) return;
+      this.told = text;
+      this.said.push({ view: { ...this.view }, at: performance.now() });
       this.report('view', { ...this.view });
     }, REPORT_MS);
   }
@@ -353,8 +358,8 @@ class Lens {
   }
 
   destroy() {
-    const { view, run, running, awaited, ticked, received, echoes, said } = this;
-    KEPT.state = { view, run, running, awaited, ticked, received, echoes, said };
+    const { view, run, running, awaited, ticked, heard, said, told } = this;
+    KEPT.state = { view, run, running, awaited, ticked, heard, said, told };
     clearTimeout(this.saying);
     this.halt();
     cancelAnimationFrame(this.asked);
