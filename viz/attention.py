@@ -103,10 +103,9 @@ def pooled(values: np.ndarray, max_cells: int) -> tuple[np.ndarray, int]:
     padding = [(0, 0)] * (values.ndim - 2) + [(0, rest), (0, rest)]
     padded = np.pad(values.astype(np.float32), padding, constant_values=np.nan)
     side = (length + rest) // block
-    tiles = padded.reshape(*values.shape[:-2], side, block, side, block).swapaxes(-3, -2)
-    tiles = tiles.reshape(*values.shape[:-2], side, side, block * block)
-    size = np.where(np.isnan(tiles), -1, np.abs(tiles))
-    return np.take_along_axis(tiles, size.argmax(-1)[..., None], -1)[..., 0], block
+    tiles = padded.reshape(*values.shape[:-2], side, block, side, block)
+    high, low = (reduce(reduce(tiles, axis=-1), axis=-2) for reduce in (np.fmax.reduce, np.fmin.reduce))
+    return np.where(-low > high, low, high), block
 
 
 def _weight_map(values: np.ndarray, theme: Theme, scale: list[list[float | str]], name: str, title: str) -> go.Heatmap:
