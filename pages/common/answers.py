@@ -23,16 +23,19 @@ def figures(run: Run) -> None:
     bits = float(metrics.surprisal_bits(trace.data["logprob"]).mean()) if trace.has("logprob") else math.nan
     said = "not recorded" if math.isnan(bits) else f"{bits:.3g} bit"
     columns[2].metric("Mean surprisal", said, help=f"Derived; n = {trace.num_tokens - 1} tokens after the first.")
-    columns[3].metric(*worst_layer(trace))
+    said, cautions = worst_layer(trace)
+    columns[3].metric("Worst MaxVio", said, help=cautions)
 
 
-def worst_layer(trace: Trace) -> tuple[str, str, None, str]:
-    """The layer whose busiest expert exceeds a fair share most, as a figure with its caution."""
+def worst_layer(trace: Trace) -> tuple[str, str]:
+    """The layer whose busiest expert exceeds a fair share most, and how far chance alone goes."""
     if not trace.has("expert_id"):
-        return "Worst MaxVio", "not recorded", None, "off"
+        return "not recorded", "Needs the chosen experts."
     violation = metrics.max_violation(metrics.tokens_per_expert(trace.data["expert_id"], tables.num_experts(trace)))
-    layer = int(violation.idxmax("moe_layer"))
-    return "Worst MaxVio", f"{float(violation.max()):.3g} (L{layer})", None, "off"
+    band = tables.chance(trace)
+    chance = f" Fair routing alone stays under {band.max_violation:.3g} in 95 % of cases." if band else ""
+    said = f"How far the busiest expert exceeds a fair share. Derived; n = {trace.num_tokens} tokens.{chance}"
+    return f"{float(violation.max()):.3g} (L{int(violation.idxmax('moe_layer'))})", said
 
 
 def this_token(trace: Trace, token: int) -> None:

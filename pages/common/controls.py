@@ -1,9 +1,8 @@
 """Choices that follow the visitor from page to page (same key, mirrored in the address), and how a figure is shown."""
 
-from collections.abc import Sequence
+from collections.abc import Container
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
@@ -83,14 +82,7 @@ def token_names(trace: Trace) -> list[str]:
     return [text.token(trace, index) for index in range(trace.num_tokens)]
 
 
-def chart(
-    figure: go.Figure,
-    key: str,
-    table: pd.DataFrame,
-    how_to_read: str,
-    on_select: Any = "ignore",
-    selection_mode: str | Sequence[str] = "points",
-) -> Any:
+def chart(figure: go.Figure, key: str, table: pd.DataFrame, how_to_read: str, on_select: Any = "ignore") -> Any:
     """Show a figure with how to read it, its table twin and the downloads of both; returns Plotly's selection event.
 
     Args:
@@ -98,15 +90,14 @@ def chart(
         key: widget key, and the name of the files.
         table: the numbers behind the picture.
         how_to_read: one line.
-        on_select: as `st.plotly_chart` takes it.
-        selection_mode: likewise.
+        on_select: as `st.plotly_chart` takes it; points are selected.
     """
     image = {"format": st.session_state.get("picture") or "svg", "filename": key, "scale": 2}
     setup = {"displaylogo": False, "displayModeBar": True, "toImageButtonOptions": image, "responsive": True}
     look = session.theme()
     figure.update_layout(modebar={"bgcolor": "rgba(0,0,0,0)", "color": look.muted, "activecolor": look.ink})
     event = st.plotly_chart(
-        figure, key=key, theme=None, config=setup, on_select=on_select, selection_mode=selection_mode, alt=how_to_read
+        figure, key=key, theme=None, config=setup, on_select=on_select, selection_mode="points", alt=how_to_read
     )
     with st.expander("How to read this, and the numbers", icon=":material/help:"):
         st.markdown(how_to_read)
@@ -123,7 +114,7 @@ def download_table(table: pd.DataFrame, name: str) -> None:
     )  # fmt: skip
 
 
-def _keep_within(key: str, options: Sequence[int] | range | np.ndarray) -> None:
+def _keep_within(key: str, options: Container[int]) -> None:
     """Forget a choice that this trace does not have, before its widget would refuse it."""
     if st.session_state.get(key) is not None and st.session_state[key] not in options:
         del st.session_state[key]

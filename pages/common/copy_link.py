@@ -1,6 +1,6 @@
 """A button that copies the address, which always mirrors the view."""
 
-import streamlit as st
+from streamlit.components.v2 import component
 
 HTML = '<button type="button">Copy link to this view</button><output aria-live="polite"></output>'
 CSS = """
@@ -23,7 +23,7 @@ export default function ({ parentElement }) {
   };
 }
 """
-_COMPONENT = st.components.v2.component("moe_loupe_copy_link", html=HTML, css=CSS, js=JS)
+_COMPONENT = component("moe_loupe_copy_link", html=HTML, css=CSS, js=JS)
 
 
 def button() -> None:

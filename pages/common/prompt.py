@@ -46,18 +46,28 @@ def box() -> None:
     """The prompt itself; it is mirrored in the address unless it is too long for one."""
     long = len(st.session_state.get("prompt") or "") > limits.LINK_CHARACTERS
     st.text_area(
-        "Prompt", examples.FIRST, height=76, key="prompt", label_visibility="collapsed",
-        placeholder="Type anything", **({"persist_state": "session"} if long else {"bind": "query-params"}),
-    )  # fmt: skip
+        "Prompt",
+        examples.FIRST,
+        height=76,
+        key="prompt",
+        label_visibility="collapsed",
+        placeholder="Type anything",
+        bind=None if long else "query-params",
+        persist_state="session",
+    )
+    if long:
+        st.caption(f"A prompt of more than {limits.LINK_CHARACTERS:,} characters is not part of the link.")
 
 
 def settings() -> None:
     """How the tokens are drawn; all of it is mirrored in the address."""
-    number, bound = st.number_input, {"bind": "query-params", "width": 120}
-    number("New tokens", 0, limits.NEW_TOKENS, 48, 1, key="new", help=f"At most {limits.NEW_TOKENS}.", **bound)
-    number("Temperature", 0.0, 5.0, 0.7, 0.1, "%.2g", key="temp", help="0 takes the likeliest token.", **bound)
-    number("Seed", 0, 2**31, 0, 1, key="seed", help="The same seed gives the same run.", **bound)
-    more = st.popover("More", icon=":material/tune:")
-    with more:
-        number("Top-p", 0.01, 1.0, 1.0, 0.05, "%.2g", key="top_p", help="1 cuts nothing off.", **bound)
-        number("Top-k", 0, 10_000, 0, 1, key="top_k", help="0 cuts nothing off.", **bound)
+    _number("New tokens", "new", 0, limits.NEW_TOKENS, 48, 1, f"At most {limits.NEW_TOKENS}.")
+    _number("Temperature", "temp", 0.0, 5.0, 0.7, 0.1, "0 takes the likeliest token.")
+    _number("Seed", "seed", 0, 2**31, 0, 1, "The same seed gives the same run.")
+    with st.popover("More", icon=":material/tune:"):
+        _number("Top-p", "top_p", 0.01, 1.0, 1.0, 0.05, "1 cuts nothing off.")
+        _number("Top-k", "top_k", 0, 10_000, 0, 1, "0 cuts nothing off.")
+
+
+def _number(label: str, key: str, low: float, high: float, value: float, step: float, said: str) -> None:
+    st.number_input(label, low, high, value, step, key=key, help=said, bind="query-params", width=120)

@@ -49,7 +49,7 @@ def experts(trace: Trace, token: int) -> pd.DataFrame:
     """The experts that a token took, a row per mixture layer, a column per rank, the largest weight first."""
     at = trace.data.isel(token=token)
     ids, weights = at["expert_id"].values, at["gate_weight"].values
-    table = {"layer": at["moe_layer"].values}
+    table: dict[str, object] = {"layer": at["moe_layer"].values}
     for rank in range(ids.shape[1]):
         pairs = zip(ids[:, rank].tolist(), weights[:, rank].tolist(), strict=True)
         table[f"rank {rank}"] = [f"E{expert}  {weight:.2f}" if expert >= 0 else "unknown" for expert, weight in pairs]
@@ -59,8 +59,8 @@ def experts(trace: Trace, token: int) -> pd.DataFrame:
 def routing(trace: Trace) -> pd.DataFrame:
     """Every slot of the run: token, layer, rank, expert and weight as applied."""
     slots = trace.data[["expert_id", "gate_weight"]].to_dataframe().reset_index()
-    names = {"moe_layer": "layer", "expert_id": "expert", "gate_weight": "weight"}
-    return slots[["token", "moe_layer", "rank", "expert_id", "gate_weight"]].rename(columns=names)
+    names = {"token": "token", "layer": "moe_layer", "rank": "rank", "expert": "expert_id", "weight": "gate_weight"}
+    return pd.DataFrame({said: slots[name] for said, name in names.items()})
 
 
 def layer_loads(trace: Trace) -> pd.DataFrame:

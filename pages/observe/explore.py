@@ -17,7 +17,7 @@ with buttons:
     st.button("Stop", key="stop", on_click=session.stop, disabled=run is None or not run.waiting)
 status, place = st.container(key="status").empty(), st.container()
 
-if run is not None and run.waiting:
+if run is not None and run.request is not None and run.waiting:
     try:
         engine = session.engine()
     except ValueError as problem:
