@@ -57,7 +57,7 @@ def test_a_character_of_several_tokens_is_one_chip_and_text_stays_text(lens: Pag
     expect(chip(lens, 7)).to_have_text("·n\u0303")
     expect(chip(lens, 9)).to_have_text("⏎")
     expect(chip(lens, 10)).to_have_text("→")
-    expect(chip(lens, 11)).to_have_text("<b>x</b>")
+    expect(chip(lens, 11)).to_have_text("<b>x</b>␛")
     expect(lens.locator(".chip")).to_have_count(13)
     expect(lens.locator(".chip.generated")).to_have_count(4)
 

@@ -134,7 +134,7 @@ class AttentionMap extends Plot {
     this.columns = new Axis(from, this.width - from - 2 * d, count, { most: 10 * d });
     if (!view.run.header.heads.length) return note(context, this, colors, 'attention was not recorded');
     if (view.run.attentive(view.layer) < 0) return note(context, this, colors, `attention of layer ${view.layer} was not recorded`);
-    const pixels = new Uint32Array(count * count), future = pack(mixed(colors.background, colors.grid, 0.4));
+    const pixels = new Uint32Array(count * count), future = pack(mixed(colors.background, colors.grid, 0.3));
     for (let i = 0; i < count; i++) {
       const row = view.run.attention(i, view.layer, view.head);
       for (let k = 0; row && k <= i; k++) pixels[i * count + k] = colors.attention[row[k]];
@@ -144,7 +144,7 @@ class AttentionMap extends Plot {
     tokenMarks(context, this, this.rows, colors, view.promptEnd, this.columns.end);
     context.textAlign = 'left';
     context.fillStyle = css(colors.muted);
-    for (const i of this.columns.marks(34 * d)) context.fillText(i, this.columns.place(i), (TOP * d) / 2);
+    for (const i of this.columns.marks(34 * d)) context.fillText(i, Math.min(this.columns.place(i), this.width - 24 * d), (TOP * d) / 2);
   }
 
   point({ focus, key, colors, run, layer }) {

@@ -28,14 +28,16 @@ function joined(parts) {
   return all;
 }
 
-// Puts text into a chip; white space and what is not text are grey.
-const VISIBLE = { ' ': '·', '\t': '→', '\n': '⏎', '\r': '␍' };
+// Puts text into a chip; white space and control characters are shown by grey signs.
+const VISIBLE = { ' ': '·', '\t': '→', '\n': '⏎', '\r': '␍', '\x7f': '␡' };
+const visible = (character) => VISIBLE[character] ?? String.fromCodePoint(0x2400 + character.codePointAt(0));
+
 function writeVisible(element, text) {
   element.replaceChildren();
-  for (const part of text.split(/([ \t\n\r]+)/)) {
+  for (const part of text.split(/([\x00-\x20\x7f]+)/)) {
     if (!part) continue;
-    const white = part[0] in VISIBLE, span = document.createElement(white ? 'i' : 'bdi');
-    span.textContent = white ? [...part].map((c) => VISIBLE[c]).join('') : part;
+    const white = /^[\x00-\x20\x7f]/.test(part), span = document.createElement(white ? 'i' : 'bdi');
+    span.textContent = white ? [...part].map(visible).join('') : part;
     element.append(span);
   }
 }

@@ -1,0 +1,154 @@
+"""What a visitor does with the whole app, from the first screen to a link that someone else opens."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import parse_qs, urlparse
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from model.trace import file
+from tests.browser.conftest import ROOT, Visit
+
+pytestmark = pytest.mark.browser
+PROMPT = "Once upon a time there was a wolf"
+
+
+@pytest.fixture
+def address(serve: Callable[..., str], tiny_model: Path) -> str:
+    return serve("app.py", MOE_LOUPE_MODELS=str(tiny_model))
+
+
+def wait_for(page: Page, condition: str) -> None:
+    page.wait_for_function(f"(() => {{ const lens = window.__lens; return lens && ({condition}); }})()", timeout=60_000)
+
+
+def finished(page: Page) -> None:
+    """The run is over, and the page is at rest."""
+    wait_for(page, "lens.tokens > 1 && !lens.lens.running")
+    expect(page.get_by_role("button", name="Stop")).to_be_disabled()
+    page.wait_for_timeout(500)
+
+
+def tokens(page: Page) -> int:
+    return page.evaluate("window.__lens.tokens")
+
+
+def token_ids(page: Page) -> list[int]:
+    return page.evaluate("window.__lens.lens.run.rows.map((_, i) => window.__lens.lens.run.id(i))")
+
+
+def query(page: Page) -> dict[str, str]:
+    return {name: values[0] for name, values in parse_qs(urlparse(page.url).query).items()}
+
+
+def open_tiny(visit: Visit, address: str, new: int = 12, more: str = "", **window: object) -> Page:
+    """The app on the tiny model, which starts what the link asks for."""
+    page = visit(f"{address}/?model=tiny&prompt={PROMPT.replace(' ', '+')}&new={new}{more}", **window)
+    return page
+
+
+@pytest.mark.skipif(not list((ROOT / "model/presets/recorded").glob("*.safetensors")), reason="no example is installed")
+def test_first_screen_is_a_recorded_run_that_answers_to_the_pointer(visit: Visit, address: str) -> None:
+    page = visit(address)
+    wait_for(page, "lens.tokens > 1")
+    expect(page.get_by_text("recorded", exact=True)).to_be_visible()
+    page.locator("#chip-2").hover()
+    expect(page.locator(".lens .info")).to_contain_text(re.compile(r"#2 .* L\d+: E\d+ \d\.\d\d"))
+
+
+def test_generate_shows_every_token_and_the_address_says_what_was_asked(visit: Visit, address: str) -> None:
+    page = open_tiny(visit, address)
+    finished(page)
+    first = token_ids(page)
+    page.get_by_role("textbox", name="Prompt").fill("A dark forest")
+    page.keyboard.press("Tab")
+    page.get_by_role("button", name="Generate").click()
+    wait_for(page, f"lens.lens.run.id(1) !== {first[1]}")
+    finished(page)
+    generated = page.evaluate(
+        "window.__lens.lens.run.rows.filter((_, i) => window.__lens.lens.run.generated(i)).length"
+    )
+    assert generated == 12
+    expect(page.get_by_text("measured on cpu").first).to_be_visible()
+    assert query(page)["prompt"] == "A dark forest"
+    strip = page.locator(".strip").inner_text()
+    assert "forest" in strip.replace("\n", "").replace(" ", "")
+
+
+def test_the_lens_stays_where_it_is_through_a_run(visit: Visit, address: str) -> None:
+    page = open_tiny(visit, address, new=60)
+    finished(page)
+    page.evaluate("window.before = window.__lens.lens.find('.lens')")
+    page.get_by_role("button", name="Generate").click()
+    wait_for(page, "lens.lens.running")
+    finished(page)
+    assert page.evaluate("window.before === window.__lens.lens.find('.lens')")
+
+
+def test_a_locked_token_is_in_the_address_and_comes_back_with_it(visit: Visit, address: str) -> None:
+    page = open_tiny(visit, address)
+    finished(page)
+    page.locator(".strip").focus()
+    for key in ("Home", "j", "j", "]"):
+        page.keyboard.press(key)
+    page.wait_for_url(re.compile(r"[?&]token=2(&|$)"))
+    chosen = page.evaluate("window.__lens.lens.view")
+    assert chosen["token"] == 2
+    again = visit(page.url)
+    finished(again)
+    assert token_ids(again) == token_ids(page)
+    wait_for(again, f"lens.lens.view.token === 2 && lens.lens.view.layer === {chosen['layer']}")
+    expect(again.locator("#chip-2")).to_have_class(re.compile("locked"))
+
+
+def test_stop_keeps_the_tokens_so_far(visit: Visit, address: str) -> None:
+    page = open_tiny(visit, address, new=256)
+    wait_for(page, "lens.lens.running && lens.tokens > 20")
+    page.get_by_role("button", name="Stop").click()
+    finished(page)
+    assert 20 < tokens(page) < 256
+    expect(page.get_by_text("stopped", exact=True)).to_be_visible()
+    kept = token_ids(page)
+    page.locator("#chip-1").click()
+    page.wait_for_timeout(1000)
+    assert token_ids(page) == kept
+
+
+def test_a_saved_trace_opens_in_another_session(visit: Visit, address: str, tmp_path: Path) -> None:
+    page = open_tiny(visit, address)
+    finished(page)
+    page.get_by_text("Trace file", exact=True).click()
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Save this trace").click()
+    saved = tmp_path / "trace.safetensors"
+    download.value.save_as(saved)
+    trace = file.load(saved)
+    assert [token.id for token in trace.tokens] == token_ids(page)
+
+    other = visit(address)
+    other.get_by_text("Trace file", exact=True).click()
+    other.locator("input[type=file]").set_input_files(saved)
+    wait_for(other, f"lens.tokens === {trace.num_tokens} && lens.lens.run.id(1) === {trace.tokens[1].id}")
+    expect(other.get_by_text("from a file")).to_be_visible()
+
+
+def test_choices_in_the_lens_reach_the_page_and_back(visit: Visit, address: str) -> None:
+    page = open_tiny(visit, address)
+    finished(page)
+    page.locator("select.layer").select_option("3")
+    page.wait_for_url(re.compile(r"[?&]layer=3(&|$)"))
+    page.locator("select.layer").select_option("0")
+    page.wait_for_timeout(1500)
+    assert page.evaluate("window.__lens.lens.view.layer") == 0
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_both_themes_draw_on_their_own_ground(visit: Visit, address: str, theme: str) -> None:
+    page = open_tiny(visit, address, width=1024, height=768, theme=theme)
+    finished(page)
+    page.locator("#chip-3").hover()
+    ground = page.evaluate("window.__lens.lens.colors.background")
+    assert ground == ([255, 255, 255] if theme == "light" else [14, 17, 23])
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
