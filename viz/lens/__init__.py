@@ -9,5 +9,5 @@ _FOLDER = Path(__file__).parent
 HTML = (_FOLDER / "lens.html").read_text(encoding="utf-8")
 CSS = (_FOLDER / "lens.css").read_text(encoding="utf-8")
 # One module in parts: a component takes a single script, and later parts use what earlier ones define.
-_PARTS = ("decode.js", "text.js", "draw.js", "strip.js", "panels.js", "lens.js")
+_PARTS = ("decode.js", "text.js", "draw.js", "strip.js", "panels.js", "words.js", "talk.js", "keys.js", "lens.js")
 JS = "\n".join((_FOLDER / name).read_text(encoding="utf-8") for name in _PARTS)

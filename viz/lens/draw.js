@@ -4,6 +4,15 @@ const pack = ([r, g, b]) => ((255 << 24) | (b << 16) | (g << 8) | r) >>> 0;
 const mixed = (a, b, share) => a.map((v, i) => Math.round(v + (b[i] - v) * share));
 const css = (color, alpha = 1) => `rgb(${color.join(' ')} / ${alpha})`;
 
+// A computed colour (hex or rgb()) as hex.
+function toHex(color) {
+  if (/^#[0-9a-f]{6}/i.test(color)) return color.slice(0, 7);
+  const context = document.createElement('canvas').getContext('2d', { willReadFrequently: true });
+  context.fillStyle = color;
+  context.fillRect(0, 0, 1, 1);
+  return '#' + [...context.getImageData(0, 0, 1, 1).data].slice(0, 3).map((v) => v.toString(16).padStart(2, '0')).join('');
+}
+
 function scale(stops) {
   const colors = stops.map(rgb);
   return (share) => {

@@ -2,8 +2,7 @@
 const INSTANCES = new WeakMap();
 const KEPT = {}; // what outlives an instance when the page puts the lens in another place
 const NOTHING = { token: -1, key: -1, expert: -1 };
-const FRESH = { layer: null, head: null, token: null, expert: null, colour: 'expert', map: 'experts' };
-const REPLAY_MS = 120, REPORT_MS = 200, ANSWER_MS = 3000;
+const REPLAY_MS = 120;
 
 class Lens {
   constructor(root) {
@@ -11,7 +10,7 @@ class Lens {
     this.find = (selector) => root.querySelector(selector);
     this.view = { ...FRESH };
     this.hover = NOTHING;
-    [this.isolated, this.shown, this.heard, this.said] = [-1, null, {}, []];
+    [this.isolated, this.shown, this.talk] = [-1, null, new Talk()];
     this.stats = window.__lens = { frames: 0, tokens: 0, hoverMs: [], lens: this };
     this.strip = new Strip(this.find('.strip'));
     this.plots = { router: new RouterMap(this.find('.router')), attention: new AttentionMap(this.find('.attention')), load: new LoadBars(this.find('.load')) };
@@ -59,10 +58,12 @@ class Lens {
 
   // What the page hands over: settings, then a whole run.
   receive(data, setStateValue) {
-    this.report = setStateValue;
+    this.talk.report = setStateValue;
     const [settings, message] = splitJson(new Uint8Array(data));
     this.palette = settings.palette;
-    this.hear(settings.view ?? {});
+    const wish = this.talk.hear(settings.view ?? {});
+    Object.assign(this.view, wish);
+    if (this.run && Object.keys(wish).length) this.fill();
     this.readSnapshot(message);
     this.pull();
     this.repaint();
@@ -97,24 +98,11 @@ class Lens {
     const [header, blocks] = splitJson(fromBase64(element.dataset.lens));
     if (header.run < (this.awaited ?? 0) || (!this.running && header.run === this.run?.header.run)) return;
     if (this.run?.header.run !== header.run) {
-      if (this.view.token !== null) this.view.token = null;
+      this.view.token = null;
       this.start(header, blocks);
     } else this.run.add(blocks);
     this.stats.tokens = this.run.length;
     this.repaint();
-  }
-
-  // The page's own wish for the view. Its answer to what was said here is no wish, even where it differs: a page may
-  // not know every choice of the lens.
-  hear(view) {
-    const names = Object.keys(FRESH).filter((name) => name in view), now = performance.now();
-    const answered = this.said.findLastIndex((told) => names.every((name) => (told.view[name] ?? null) === (view[name] ?? null)));
-    const awaited = this.said.some((told) => now - told.at < ANSWER_MS);
-    this.said = answered >= 0 ? this.said.slice(answered + 1) : [];
-    const wished = answered >= 0 || awaited ? [] : names.filter((name) => (view[name] ?? null) !== (this.heard[name] ?? null));
-    for (const name of wished) this.view[name] = view[name] ?? FRESH[name];
-    this.heard = view;
-    if (wished.length && this.run) this.fill();
   }
 
   // Menus and choices that follow from the run's axes.
@@ -158,7 +146,7 @@ class Lens {
     Object.assign(this.view, change);
     if (change.layer !== undefined || change.head !== undefined || change.map || change.colour) this.repaint();
     else this.frame();
-    this.say();
+    this.talk.say(this.view, () => this.running || this.shown !== null);
   }
 
   isolate(name, found) {
@@ -173,25 +161,25 @@ class Lens {
     this.repaint();
   }
 
+  // Enter: locks what is pointed at or was walked to, or releases it.
+  lock(plot) {
+    const { focus, expert } = this;
+    if (plot === 'load' && expert >= 0) this.toggle({ expert });
+    else if (focus >= 0) this.toggle({ token: focus });
+  }
+
+  help() {
+    const list = this.find('.help');
+    list.hidden = !list.hidden;
+    this.find('[data-do=help]').setAttribute('aria-expanded', String(!list.hidden));
+  }
+
   release() {
     this.isolated = -1;
-    this.find('.help').hidden = true;
+    if (!this.find('.help').hidden) this.help();
     this.hover = NOTHING;
     this.set({ token: null, expert: null });
     this.repaint();
-  }
-
-  // Tells the page, once the hand rests; never while a run goes, for that would interrupt it.
-  say() {
-    clearTimeout(this.saying);
-    this.saying = setTimeout(() => {
-      if (this.running || this.shown !== null || !this.report) return;
-      const text = JSON.stringify(this.view);
-      if (text === this.told) return;
-      this.told = text;
-      this.said.push({ view: { ...this.view }, at: performance.now() });
-      this.report('view', { ...this.view });
-    }, REPORT_MS);
   }
 
   step(name, by) {
@@ -216,14 +204,12 @@ class Lens {
 
   act(button) {
     if (!button || !this.run) return;
-    const what = button.dataset.do, help = this.find('.help');
+    const what = button.dataset.do;
     if (what === 'save') {
       const name = button.closest('figure').className;
       this.plots[name].save(`moe-loupe-${name}-layer-${this.view.layer}`, this.colors);
-    } else if (what === 'help') {
-      help.hidden = !help.hidden;
-      button.setAttribute('aria-expanded', String(!help.hidden));
-    } else if (what === 'play') this.play();
+    } else if (what === 'help') this.help();
+    else if (what === 'play') this.play();
     else this.step(what.slice(0, -1), what.endsWith('+') ? 1 : -1);
   }
 
@@ -231,15 +217,7 @@ class Lens {
     const inMenu = event.target.closest?.('select'), onButton = event.target.closest?.('button');
     if (!this.run || event.ctrlKey || event.metaKey || event.altKey || inMenu || (onButton && [' ', 'Enter'].includes(event.key))) return;
     const plot = Object.entries(this.plots).find(([, { box }]) => box === event.target)?.[0];
-    const across = plot === 'router' || plot === 'load' ? (by) => this.moveExpert(by) : (by) => this.move(by);
-    const along = plot === 'load' ? across : (by) => this.move(by);
-    const acts = {
-      ' ': () => this.play(), j: () => this.move(1), k: () => this.move(-1), '[': () => this.step('layer', -1), ']': () => this.step('layer', 1),
-      '{': () => this.step('head', -1), '}': () => this.step('head', 1), ArrowRight: () => across(1), ArrowLeft: () => across(-1),
-      ArrowDown: () => along(1), ArrowUp: () => along(-1), Escape: () => this.release(), '?': () => this.act(this.find('[data-do=help]')),
-      Enter: () => this.focus >= 0 && this.toggle({ token: this.focus }), Home: () => this.move(-this.count), End: () => this.move(this.count),
-    };
-    const act = acts[event.key.length === 1 ? event.key.toLowerCase() : event.key];
+    const act = keys(this, plot)[event.key.length === 1 ? event.key.toLowerCase() : event.key];
     if (!act) return;
     event.preventDefault();
     event.stopPropagation();
@@ -334,46 +312,17 @@ class Lens {
     const scene = { ...this.scene(), focus, expert, key: hover.key };
     for (const plot of Object.values(this.plots)) plot.point(scene);
     this.strip.box.setAttribute('aria-activedescendant', focus >= 0 ? this.strip.chipOf[focus].element.id : '');
-    this.find('.info').textContent = this.sentence(focus, expert, took);
-  }
-
-  name(i) {
-    const text = new TextDecoder().decode(this.run.bytes(i)), chip = this.strip.chipOf[i], parts = chip?.parts.length ?? 1;
-    if (parts > 1) return `#${i} part ${i - chip.first + 1} of ${parts} of ${JSON.stringify(new TextDecoder().decode(joined(chip.parts)))}`;
-    return this.run.special(i) ? `#${i} (special)` : text ? `#${i} ${JSON.stringify(text)}` : `#${i} id ${this.run.id(i)}`;
-  }
-
-  sentence(focus, expert, took) {
-    const { run, view, moe, hover, count } = this, layer = `L${view.layer}`;
-    if (focus < 0 && expert < 0) return this.running ? 'running' : 'Point at a token, an expert or a cell; click to lock it.';
-    if (focus < 0) return `${layer}E${expert}: took ${took.length} of ${count} tokens, ${number(this.plots.load.load?.[expert] ?? NaN)}× an equal share`;
-    const weights = run.weights(focus, moe), parts = [...run.experts(focus, moe)].map((e, rank) => (e < 0 ? '' : `E${e} ${Number.isFinite(weights[rank]) ? weights[rank].toFixed(2) : ''}`));
-    const score = expert >= 0 && hover.expert >= 0 && run.scores(focus, moe);
-    return [
-      `${this.name(focus)}  ${layer}: ${parts.length ? parts.join('  ') : 'dense'}`,
-      Number.isFinite(run.bits(focus)) && `${run.bits(focus).toFixed(1)} bit`,
-      score && `E${expert} affinity ≈ ${((score[expert] / 255) ** 2).toFixed(2)}${run.kept(focus, moe, Math.floor((expert * run.header.num_groups) / run.header.num_experts)) ? '' : ', group not kept'}`,
-      hover.key >= 0 && `looks at ${this.name(hover.key)} ≈ ${((run.attention(focus, view.layer, view.head)?.[hover.key] / 255) ** 2).toFixed(2)}`,
-    ].filter(Boolean).join('  |  ');
+    this.find('.info').textContent = sentence(this, focus, expert, took);
   }
 
   destroy() {
-    const { view, run, running, awaited, ticked, heard, said, told } = this;
-    KEPT.state = { view, run, running, awaited, ticked, heard, said, told };
-    clearTimeout(this.saying);
+    const { view, run, running, awaited, ticked, talk } = this;
+    KEPT.state = { view, run, running, awaited, ticked, talk };
+    clearTimeout(talk.saying);
     this.halt();
     cancelAnimationFrame(this.asked);
     this.stop.abort();
   }
-}
-
-// A computed colour (hex or rgb()) as hex.
-function toHex(color) {
-  if (/^#[0-9a-f]{6}/i.test(color)) return color.slice(0, 7);
-  const context = document.createElement('canvas').getContext('2d', { willReadFrequently: true });
-  context.fillStyle = color;
-  context.fillRect(0, 0, 1, 1);
-  return '#' + [...context.getImageData(0, 0, 1, 1).data].slice(0, 3).map((v) => v.toString(16).padStart(2, '0')).join('');
 }
 
 export default function ({ data, parentElement, setStateValue }) {
