@@ -11,7 +11,13 @@ import xarray as xr
 from model.trace.trace import Trace
 from pages.common import session, text
 
+SHARED = ("layer", "token", "expert", "head")
 POPULATIONS = ("all", "prompt", "generated")
+
+
+def choose(**chosen: int | None) -> None:
+    """Set shared choices (`SHARED`) from a callback, as when a cell of a picture was clicked."""
+    st.session_state.update(chosen)
 
 
 def layer(trace: Trace, dim: str = "moe_layer") -> int:

@@ -3,24 +3,20 @@
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from pages.common import live
+from pages.common import controls, live
 from pages.common.runs import Run
-
-CHOICES = ("layer", "head", "token", "expert")
 
 
 def lens(snapshot: bytes, num_experts: int, num_groups: int) -> None:
     """Mount the lens with the current choices; a choice made inside it becomes that of the widgets."""
-    chosen = {name: st.session_state.get(name) for name in CHOICES}
+    chosen = {name: st.session_state.get(name) for name in controls.SHARED}
     palette = live.palettes(num_experts, num_groups)
     live.lens(snapshot, key="lens", palette=palette, view=chosen, on_view_change=_take)
 
 
 def _take() -> None:
     chosen = (st.session_state.get("lens") or {}).get("view") or {}
-    for name in CHOICES:
-        if name in chosen:
-            st.session_state[name] = chosen[name]
+    controls.choose(**{name: chosen[name] for name in controls.SHARED if name in chosen})
 
 
 def status(place: DeltaGenerator, run: Run | None, shown: Run | None) -> None:
