@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from model.run.request import RunRequest
+from model.run.request import Capture, RunRequest
 from model.trace.trace import Trace
 from pages.common import limits, live
 
@@ -35,7 +35,8 @@ class Run:
     request: RunRequest | None = None
     trace: Trace | None = None
     seconds: float | None = None  # of the steps, without waiting for a turn
-    error: str | None = None
+    error: str | None = None  # why there is no trace
+    note: str | None = None  # what was left out of it
     complete: bool = False
     cancel: threading.Event = dataclasses.field(default_factory=threading.Event)
     done: threading.Event = dataclasses.field(default_factory=threading.Event)
@@ -71,6 +72,21 @@ class Run:
     def stop(self) -> None:
         """Ask it to end before its next step; again is harmless."""
         self.cancel.set()
+
+
+def fit(run: Run, engine: "Engine") -> None:
+    """Record attention of all layers and heads only when it fits the cap; the page then says that it was left out.
+
+    Raises:
+        ValueError: the prompt cannot be encoded, or does not fit the model's context.
+    """
+    assert run.request is not None
+    num_tokens = len(engine.encode(run.request)) + run.request.max_new_tokens
+    weights = engine.config.num_layers * engine.config.num_heads * num_tokens**2
+    if weights > limits.ATTENTION_WEIGHTS:
+        capture = Capture(run.request.capture.variables - {"attention"})
+        run.request = dataclasses.replace(run.request, capture=capture)
+        run.note = f"{num_tokens} tokens are too many to record all heads; the Attention page computes one at a time"
 
 
 def execute(run: Run, engine: "Engine", place: DeltaGenerator) -> None:

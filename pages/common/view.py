@@ -38,7 +38,8 @@ def _origin(shown: Run) -> str:
         badge = ":orange-badge[stopped]"
     origin = trace.origin
     where = f"{origin.get('kind', 'unknown')} on {origin.get('device', '?')}, {origin.get('dtype', '?')}"
-    return f"{badge} {_escaped(trace.model.get('name', 'a model'))}, {_escaped(where)}"
+    said = f"{badge} {_escaped(trace.model.get('name', 'a model'))}, {_escaped(where)}"
+    return f"{said}. {shown.note}." if shown.note else said
 
 
 def _escaped(value: object) -> str:

@@ -20,6 +20,7 @@ status, place = st.container(key="status").empty(), st.container()
 if run is not None and run.request is not None and run.waiting:
     try:
         engine = session.engine()
+        runs.fit(run, engine)
     except ValueError as problem:
         run.refuse(str(problem))
         st.rerun()

@@ -1,0 +1,48 @@
+"""The app with a fake engine and a recorded example of its own."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import streamlit as st
+from streamlit.testing.v1 import AppTest
+
+from model.trace.file import save
+from pages.common import models, session
+from tests.pages.fakes import FakeEngine
+from tests.traces import random_trace
+
+APP = Path(__file__).parent.parent.parent / "app.py"
+
+
+@pytest.fixture
+def engine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakeEngine:
+    fake = FakeEngine()
+    monkeypatch.setattr(models, "load", lambda folder: fake)
+    monkeypatch.setattr(models, "available", lambda: {"fake": tmp_path})
+    monkeypatch.setattr(models, "warm", lambda folder: None)
+    return fake
+
+
+@pytest.fixture
+def recorded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    folder = tmp_path / "recorded"
+    folder.mkdir()
+    save(random_trace(seed=9, num_prompt=5, num_new=9), folder / "story.safetensors")
+    monkeypatch.setattr(session, "RECORDED", folder)
+    st.cache_resource.clear()
+    st.cache_data.clear()
+    return folder
+
+
+@pytest.fixture
+def open_app(engine: FakeEngine, recorded: Path) -> Callable[..., AppTest]:
+    """Opens the app at an address and runs it once."""
+
+    def opened(**address: str) -> AppTest:
+        app = AppTest.from_file(str(APP), default_timeout=30)
+        for name, value in address.items():
+            app.query_params[name] = value
+        return app.run()
+
+    return opened

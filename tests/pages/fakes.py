@@ -1,0 +1,66 @@
+"""An engine for page tests: it replays a random trace step by step, without torch."""
+
+import dataclasses
+import threading
+import types
+from collections.abc import Callable, Generator
+
+import numpy as np
+
+from model.run.request import RequestError, RunRequest
+from model.trace.trace import DIMS, TOKEN_DIMS, Token, Trace
+from tests.traces import random_trace
+
+
+@dataclasses.dataclass
+class Step:
+    start: int
+    tokens: tuple[Token, ...]
+    text: bytes
+    arrays: dict[str, np.ndarray]
+
+
+class FakeEngine:
+    """Runs any prompt as six prompt tokens and the new ones that were asked for."""
+
+    config = types.SimpleNamespace(
+        num_layers=3, num_heads=2, moe_layers=[1, 2], num_experts=8, num_groups=4, num_kept_groups=2, top_k=2
+    )
+
+    def __init__(self, on_step: Callable[[int, threading.Event | None], None] = lambda step, cancel: None) -> None:
+        self.on_step = on_step
+        self.requests: list[RunRequest] = []
+
+    def encode(self, request: RunRequest) -> list[int]:
+        if "�" in (request.prompt or ""):
+            raise RequestError("the prompt cannot be encoded")
+        return [0] * 6
+
+    def stream(self, request: RunRequest, cancel: threading.Event | None = None) -> Generator[Step, None, Trace]:
+        self.encode(request)
+        self.requests.append(request)
+        whole, count = random_trace(seed=request.seed, num_new=request.max_new_tokens), 6
+        yield step_of(whole, 0, 6)
+        while count < whole.num_tokens:
+            self.on_step(count, cancel)
+            if cancel is not None and cancel.is_set():
+                break
+            yield step_of(whole, count, count + 1)
+            count += 1
+        return cut(whole, count)
+
+
+def step_of(trace: Trace, start: int, end: int) -> Step:
+    tokens = trace.tokens[start:end]
+    arrays = {}
+    for name, values in trace.data.data_vars.items():
+        if DIMS[str(name)][0] == "token":
+            arrays[str(name)] = values.values[start:end]
+    arrays["attention"] = trace.data["attention"].values[:, :, start:end, :end]
+    return Step(start, tokens, trace.text[: tokens[-1].end], arrays)
+
+
+def cut(trace: Trace, count: int) -> Trace:
+    data = trace.data.isel({dim: slice(count) for dim in TOKEN_DIMS if dim in trace.data.dims})
+    tokens = trace.tokens[:count]
+    return dataclasses.replace(trace, data=data.copy(deep=True), tokens=tokens, text=trace.text[: tokens[-1].end])
