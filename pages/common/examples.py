@@ -2,7 +2,7 @@
 
 import json
 
-from pages.common.session import RECORDED
+from pages.common.models import PRESETS
 
-PROMPTS: dict[str, str] = json.loads((RECORDED / "prompts.json").read_text(encoding="utf-8"))
+PROMPTS: dict[str, str] = json.loads((PRESETS / "recorded" / "prompts.json").read_text(encoding="utf-8"))
 FIRST = next(iter(PROMPTS.values()))

@@ -8,10 +8,11 @@ import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from model.trace.file import save
-from pages.common import models, session
+from pages.common import examples, models, session
 from tests.pages.fakes import FakeEngine
 from tests.traces import random_trace
 
+assert examples.PROMPTS  # read once, from the real folder
 APP = Path(__file__).parent.parent.parent / "app.py"
 
 
