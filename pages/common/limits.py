@@ -3,7 +3,7 @@
 PROMPT_CHARACTERS = 20_000
 LINK_CHARACTERS = 2_000  # a longer prompt stays out of the address: servers refuse longer ones
 NEW_TOKENS = 256
-CONCURRENT_RUNS = 8  # further ones wait their turn
+CONCURRENT_RUNS = 4  # further ones wait their turn: all would get slower together
 ATTENTION_WEIGHTS = 6_000_000  # recorded over all layers and heads; beyond, heads are computed one at a time
 UPLOAD_BYTES = 64 * 2**20
 KEPT_TRACES = 32
