@@ -13,7 +13,7 @@ from pages.common import live
 from tests.traces import random_trace
 
 # One character of three tokens, a mark that combines with the letter before it, white space, markup.
-PIECES = (b"", b"Once", b" a", b" wolf", b"\xe7", b"\x8b", b"\xbc", b" n", "\u0303".encode(), b"\n", b"\t", b"<b>x</b>\x1b")
+PIECES = (b"", b"Once", b" a", b" wolf", b"\xe7", b"\x8b", b"\xbc", b" n", b"\xcc\x83", b"\n", b"\t", b"<b>x</b>\x1b")
 
 
 def make_trace(num_new: int) -> Trace:

@@ -6,7 +6,7 @@ from pathlib import Path
 from urllib.parse import parse_qs, urlparse
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, TimeoutError, expect
 
 from model.trace import file
 from tests.browser.conftest import ROOT, Visit
@@ -21,7 +21,12 @@ def address(serve: Callable[..., str], tiny_model: Path) -> str:
 
 
 def wait_for(page: Page, condition: str) -> None:
-    page.wait_for_function(f"(() => {{ const lens = window.__lens; return lens && ({condition}); }})()", timeout=60_000)
+    try:
+        page.wait_for_function(f"(() => {{ const lens = window.__lens; return lens && ({condition}); }})()")
+    except TimeoutError:
+        state = "[__lens.tokens, __lens.lens.running, __lens.lens.run?.header, __lens.lens.awaited]"
+        state = page.evaluate(f"window.__lens ? JSON.stringify({state}) : 'no lens'")
+        pytest.fail(f"in vain: {condition}\n{state}\n{page.locator('.stApp').inner_text()}")
 
 
 def finished(page: Page) -> None:
@@ -43,10 +48,9 @@ def query(page: Page) -> dict[str, str]:
     return {name: values[0] for name, values in parse_qs(urlparse(page.url).query).items()}
 
 
-def open_tiny(visit: Visit, address: str, new: int = 12, more: str = "", **window: object) -> Page:
+def open_tiny(visit: Visit, address: str, new: int = 12, **window: object) -> Page:
     """The app on the tiny model, which starts what the link asks for."""
-    page = visit(f"{address}/?model=tiny&prompt={PROMPT.replace(' ', '+')}&new={new}{more}", **window)
-    return page
+    return visit(f"{address}/?model=tiny&prompt={PROMPT.replace(' ', '+')}&new={new}", **window)
 
 
 @pytest.mark.skipif(not list((ROOT / "model/presets/recorded").glob("*.safetensors")), reason="no example is installed")
@@ -105,10 +109,12 @@ def test_a_locked_token_is_in_the_address_and_comes_back_with_it(visit: Visit, a
 
 def test_stop_keeps_the_tokens_so_far(visit: Visit, address: str) -> None:
     page = open_tiny(visit, address, new=256)
-    wait_for(page, "lens.lens.running && lens.tokens > 20")
+    finished(page)
+    page.get_by_role("button", name="Generate").click()
+    wait_for(page, "lens.lens.run.header.running && lens.tokens > 20")
     page.get_by_role("button", name="Stop").click()
     finished(page)
-    assert 20 < tokens(page) < 256
+    assert 20 < tokens(page) < 250
     expect(page.get_by_text("stopped", exact=True)).to_be_visible()
     kept = token_ids(page)
     page.locator("#chip-1").click()
