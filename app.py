@@ -9,7 +9,7 @@ from pages.common import models, sidebar, style
 MENU = {"Observe": ["explore", "routing", "expert_load", "attention", "tokens"]}
 HERE = Path(__file__).parent / "pages"
 
-st.set_page_config(page_title="MoE Loupe", page_icon="🔍", layout="wide", initial_sidebar_state="expanded")
+st.set_page_config(page_title="MoE Loupe", page_icon=style.ICON, layout="wide", initial_sidebar_state="expanded")
 sections = {
     section: [
         st.Page(path, title=name.replace("_", " ").capitalize(), url_path=name, default=name == "explore")

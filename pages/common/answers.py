@@ -38,6 +38,18 @@ def worst_layer(trace: Trace) -> tuple[str, str]:
     return f"{float(violation.max()):.3g} (L{int(violation.idxmax('moe_layer'))})", said
 
 
+def about(name: str, trace: Trace, token: int) -> None:
+    """Fill the tab of that name."""
+    if name == "This token":
+        this_token(trace, token)
+    elif name == "Next tokens":
+        next_tokens(trace, token)
+    elif name == "All layers":
+        all_layers(trace)
+    else:
+        table(trace)
+
+
 def this_token(trace: Trace, token: int) -> None:
     """One token: what it is, and the experts it took in every layer."""
     entry = trace.tokens[token]
@@ -46,7 +58,7 @@ def this_token(trace: Trace, token: int) -> None:
     st.code(text.token(trace, token), language=None)
     if trace.has("expert_id"):
         st.caption("Its experts with their weights as applied, the largest first (measured).")
-        st.dataframe(tables.experts(trace, token), hide_index=True, height="content")
+        st.table(tables.experts(trace, token), hide_index=True, border="horizontal")
 
 
 def next_tokens(trace: Trace, token: int) -> None:

@@ -12,14 +12,13 @@ CSS = """
 @media (max-width: 1100px) { [data-testid="stMainBlockContainer"] { padding: 2.6rem 1rem 3rem; } }
 </style>
 """
-# A word mark that reads on both backgrounds.
-LOGO = """
-<svg xmlns="http://www.w3.org/2000/svg" width="150" height="28" viewBox="0 0 150 28">
-<g fill="none" stroke="#7f8893" stroke-width="2.4"><circle cx="12" cy="12" r="8"/><path d="M18 18l7 7"/></g>
-<g><rect x="7" y="9" width="2.6" height="7" fill="#0072B2"/><rect x="10.7" y="7" width="2.6" height="9" fill="#E69F00"/>
-<rect x="14.4" y="11" width="2.6" height="5" fill="#009E73"/></g>
-<text x="34" y="20" font-family="sans-serif" font-weight="600" font-size="18" fill="#7f8893">MoE Loupe</text></svg>
-"""
+_MARK = """<g fill="none" stroke="#7f8893" stroke-width="2.4"><circle cx="12" cy="12" r="8"/><path d="M18 18l7 7"/></g>
+<rect x="7" y="9" width="2.6" height="7" fill="#0072B2"/><rect x="10.7" y="7" width="2.6" height="9" fill="#E69F00"/>
+<rect x="14.4" y="11" width="2.6" height="5" fill="#009E73"/>"""
+ICON = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="2 2 25 25">{_MARK}</svg>'
+# A word mark in a grey that reads on both backgrounds.
+LOGO = f"""<svg xmlns="http://www.w3.org/2000/svg" width="150" height="28" viewBox="0 0 150 28">{_MARK}
+<text x="34" y="20" font-family="sans-serif" font-weight="600" font-size="18" fill="#7f8893">MoE Loupe</text></svg>"""
 
 
 def apply() -> None:

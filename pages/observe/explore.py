@@ -43,12 +43,8 @@ with st.container(horizontal=True, vertical_alignment="bottom"):
 with place:
     view.lens(shown.snapshot(), tables.num_experts(trace), trace.data.sizes.get("group", 1))
 
-one, following, layers, everything = st.tabs(["This token", "Next tokens", "All layers", "Table"])
-with one:
-    answers.this_token(trace, token)
-with following:
-    answers.next_tokens(trace, token)
-with layers:
-    answers.all_layers(trace)
-with everything:
-    answers.table(trace)
+names = ["This token", "Next tokens", "All layers", "Table"]
+for name, tab in zip(names, st.tabs(names, key="tab", bind="query-params"), strict=True):
+    if tab.open:
+        with tab:
+            answers.about(name, trace, token)
