@@ -4,7 +4,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from pages.common import models, sidebar, style
+from pages.common import controls, models, prompt, sidebar, style
 
 MENU = {"Observe": ["explore", "routing", "expert_load", "attention", "tokens"]}
 HERE = Path(__file__).parent / "pages"
@@ -20,7 +20,13 @@ sections = {
 }
 page = st.navigation(sections, position="sidebar")
 style.apply()
+controls.keep()
 sidebar.show()
-page.run()
+if page.url_path:
+    prompt.restore_from_link()
+    page.run()
+    prompt.mirror()
+else:  # the first page has no path; it holds the prompt itself
+    page.run()
 if models.available():
     models.warm(models.available()[models.chosen()])

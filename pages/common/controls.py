@@ -12,7 +12,18 @@ from model.trace.trace import Trace
 from pages.common import session, text
 
 SHARED = ("layer", "token", "expert", "head")
+KEPT = (*SHARED, "prompt", "new", "temp", "seed", "top_p", "top_k", "tokens", "special")
 POPULATIONS = ("all", "prompt", "generated")
+
+
+def keep() -> None:
+    """Carry every choice to a page that shows other widgets; to be called before any of them, on each run.
+
+    Streamlit forgets the value of a widget that is not drawn, unless it was assigned in the same run.
+    """
+    for name in KEPT:
+        if name in st.session_state:
+            st.session_state[name] = st.session_state[name]
 
 
 def choose(**chosen: int | None) -> None:

@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from model.run.request import RequestError
+from model.run.request import RequestError, RunRequest
 from pages.common import examples, limits, session
 
 # Parameters of the address that make a run another one than the recorded example.
@@ -31,6 +31,46 @@ def start_from_link() -> None:
         state["linked"] = True
         if ASKING & set(st.query_params) and session.own_run() is None:
             generate()
+
+
+def restore_from_link() -> None:
+    """On a page without the prompt: show, once per session, what a copied link asks for."""
+    state, asked = st.session_state, st.query_params.to_dict()
+    if state.get("linked") or session.own_run() is not None or not ASKING & set(asked):
+        return
+    state["linked"] = True
+    try:
+        request = session.request_from({"prompt": examples.FIRST} | asked)
+        session.show_result(request)
+    except ValueError as problem:
+        st.warning(f"The link cannot be followed: {problem}. The recorded example is shown instead.")
+        return
+    state["prompt"], state["new"], state["temp"] = request.prompt, request.max_new_tokens, request.temperature
+    state["seed"], state["top_p"], state["top_k"] = request.seed, request.top_p, request.top_k
+
+
+def mirror() -> None:
+    """On a page without the prompt: keep in the address which run is on show, so that a copied link leads here."""
+    run, current = session.shown(), st.query_params.to_dict()
+    wanted = _address(run.request) if run is not None and run.request is not None else {}
+    for name in ASKING - {"model"}:
+        if name in wanted and current.get(name) != wanted[name]:
+            st.query_params[name] = wanted[name]
+        elif name in current and name not in wanted:
+            del st.query_params[name]
+
+
+def _address(request: RunRequest) -> dict[str, str]:
+    if request.prompt is None or len(request.prompt) > limits.LINK_CHARACTERS:
+        return {}
+    numbers = {
+        "new": request.max_new_tokens,
+        "temp": request.temperature,
+        "seed": request.seed,
+        "top_p": request.top_p,
+        "top_k": request.top_k,
+    }
+    return {"prompt": request.prompt} | {name: f"{number:.10g}" for name, number in numbers.items()}
 
 
 def examples_row() -> None:

@@ -2,15 +2,16 @@
 
 import itertools
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
 from model.run.request import Capture, RequestError, RunRequest
 from model.trace import file
 from model.trace.trace import Trace, TraceError
-from pages.common import limits, models
+from pages.common import limits, models, runs
 from pages.common.runs import Run
 from viz.theme import THEMES, Theme
 
@@ -90,6 +91,17 @@ def start(request: RunRequest) -> Run:
     return _show(Run(_next_number(), "run", request))
 
 
+def show_result(request: RunRequest) -> None:
+    """Show the trace of a request without watching it being made.
+
+    Raises:
+        ValueError: the request cannot be run.
+    """
+    run = Run(_next_number(), "run", request, trace_for(request), complete=True)
+    run.done.set()
+    _show(run)
+
+
 def open_file(content: bytes) -> Run:
     """Show an uploaded trace.
 
@@ -135,19 +147,27 @@ def request_from_widgets() -> RunRequest:
     Raises:
         RequestError: the prompt is empty or too long.
     """
-    state = st.session_state
-    prompt = state.get("prompt") or ""
+    return request_from({str(name): value for name, value in st.session_state.items()})
+
+
+def request_from(chosen: Mapping[str, Any]) -> RunRequest:
+    """The run that values under the widgets' keys describe; what is not given is as on the first screen.
+
+    Raises:
+        ValueError: a value is not a number, or no run can have it; the prompt is empty or too long.
+    """
+    prompt = chosen.get("prompt") or ""
     if len(prompt) > limits.PROMPT_CHARACTERS:
         raise RequestError(
             f"the prompt has {len(prompt):,} characters, at most {limits.PROMPT_CHARACTERS:,} are run here; shorten it"
         )
     return RunRequest(
         prompt=prompt,
-        max_new_tokens=min(int(state.get("new", 48)), limits.NEW_TOKENS),
-        temperature=float(state.get("temp", 0.7)),
-        top_p=float(state.get("top_p", 1.0)),
-        top_k=int(state.get("top_k", 0)),
-        seed=int(state.get("seed", 0)),
+        max_new_tokens=min(int(chosen.get("new", 48)), limits.NEW_TOKENS),
+        temperature=float(chosen.get("temp", 0.7)),
+        top_p=float(chosen.get("top_p", 1.0)),
+        top_k=int(chosen.get("top_k", 0)),
+        seed=int(chosen.get("seed", 0)),
         capture=Capture(frozenset({"router", "attention", "inputs"})),
     )
 
@@ -159,7 +179,13 @@ def trace_for(request: RunRequest) -> Trace:
         ValueError: the request cannot be run.
     """
     folder = models.available()[models.chosen()]
-    return _trace_of(str(folder), json.dumps(request.to_json(), sort_keys=True))
+    return _trace_of(str(folder), json.dumps(_fitted(request, folder).to_json(), sort_keys=True))
+
+
+def _fitted(request: RunRequest, folder: Path) -> RunRequest:
+    run = Run(0, "run", request)
+    runs.fit(run, models.engines().get(folder))
+    return run.request or request
 
 
 @st.cache_resource(show_spinner="Running the model", max_entries=limits.KEPT_TRACES)
