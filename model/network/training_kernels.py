@@ -1,16 +1,16 @@
 """The two costly products of a block in the form that trains fastest on a CPU; the functions computed are the same.
 
-*Experts*: the rows of each expert fill blocks of `BLOCK` rows, and one batched product runs over all blocks, each with
-its expert's weights. The number of blocks depends on the number of tokens alone, so every step has the same shapes (CPU
-libraries compile a kernel for each new shape) and an overloaded expert costs no more than it takes. Rows move by
-gathering only, forwards and backwards, because every token knows its rows and every row its token.
+*Experts*: the rows of each expert stand side by side, filled up to a multiple of `BLOCK`, and each expert is one
+product forwards and two backwards, written in place. Filling up keeps the row counts to few distinct ones, because CPU
+libraries compile a kernel for each new shape. Rows move by gathering only, forwards and backwards, because every token
+knows its rows and every row its token.
 
 *Attention*: plain products with an fp32 softmax; on a CPU their backward pass takes half the time of the fused
 kernel's, at the price of holding the weights.
 
 Shape suffixes: T tokens (batch and positions flattened), D model width, E experts, K selected experts, I expert
-width, B blocks, R rows per block, N rows (T * K), M slots (B * R), S positions of one sequence, H sequences and heads,
-Q and V head widths.
+width, N rows (T * K), M slots (rows filled up), X and Y input and output width of a product, S positions of one
+sequence, H sequences and heads, Q and V head widths.
 """
 
 import math
@@ -22,34 +22,29 @@ from torch import Tensor
 
 from model.network.layers import swiglu
 
-BLOCK = 128
+BLOCK = 32
 
 
 class Layout(NamedTuple):
     """Where every row is computed."""
 
-    expert_B: Tensor  # whose weights a block takes
+    sizes: list[int]  # slots of each expert, side by side
     token_M: Tensor  # the token in a slot; T where the slot is empty
     slot_TK: Tensor  # the slot of each token's k-th expert
 
 
 def lay_out(expert_ids_TK: Tensor, num_experts: int, block: int = BLOCK) -> Layout:
-    """Give every expert as many whole blocks as its rows need, side by side."""
+    """Give every expert as many whole blocks of slots as its rows need."""
     num_tokens, top_k = expert_ids_TK.shape
     ids_N = expert_ids_TK.flatten()
-    num_blocks = ids_N.numel() // block + num_experts  # no distribution over the experts needs more
     counts_E = torch.bincount(ids_N, minlength=num_experts)
-    ends_E = ((counts_E + block - 1) // block).cumsum(0)
+    sizes_E = (counts_E + block - 1) // block * block
     order_N = ids_N.argsort(stable=True)
-    first_slot_E = F.pad(ends_E, (1, -1)) * block
-    first_row_E = counts_E.cumsum(0) - counts_E
-    rows_N = torch.arange(ids_N.numel(), device=ids_N.device)
-    slot_N = rows_N + (first_slot_E - first_row_E)[ids_N[order_N]]
+    shift_E = (sizes_E.cumsum(0) - sizes_E) - (counts_E.cumsum(0) - counts_E)
+    slot_N = torch.arange(ids_N.numel(), device=ids_N.device) + shift_E[ids_N[order_N]]
     slot_TK = torch.empty_like(ids_N).scatter_(0, order_N, slot_N).view_as(expert_ids_TK)
-    token_M = ids_N.new_full((num_blocks * block,), num_tokens).scatter_(0, slot_N, order_N // top_k)
-    blocks_B = torch.arange(num_blocks, device=ids_N.device)
-    expert_B = torch.searchsorted(ends_E, blocks_B, right=True).clamp(max=num_experts - 1)
-    return Layout(expert_B, token_M, slot_TK)
+    token_M = ids_N.new_full((int(sizes_E.sum()),), num_tokens).scatter_(0, slot_N, order_N // top_k)
+    return Layout(sizes_E.tolist(), token_M, slot_TK)
 
 
 class _Scatter(torch.autograd.Function):
@@ -85,21 +80,29 @@ class _Combine(torch.autograd.Function):
         return rows_MD * weight_M[:, None].to(rows_MD.dtype), weights_grad_TK, None, None
 
 
-class _Take(torch.autograd.Function):
-    """Each block's expert weights; the gradient sums an expert's blocks by a product with their membership."""
+class _Products(torch.autograd.Function):
+    """Each expert's rows times its matrix, in the dtype of the rows."""
 
     @staticmethod
-    def forward(ctx: Any, weight_EXY: Tensor, expert_B: Tensor, dtype: torch.dtype) -> Tensor:
-        ctx.save_for_backward(expert_B)
-        ctx.like = weight_EXY.shape, weight_EXY.dtype
-        return weight_EXY.to(dtype).index_select(0, expert_B)
+    def forward(ctx: Any, x_MX: Tensor, weight_EYX: Tensor, sizes: list[int]) -> Tensor:
+        cast_EYX = weight_EYX.to(x_MX.dtype)
+        y_MY = x_MX.new_empty(len(x_MX), weight_EYX.shape[1])
+        parts = (x_MX.split_with_sizes(sizes), cast_EYX, y_MY.split_with_sizes(sizes))
+        for rows, matrix_YX, out in zip(*parts, strict=True):
+            torch.mm(rows, matrix_YX.T, out=out)
+        ctx.save_for_backward(x_MX, cast_EYX)
+        ctx.sizes, ctx.dtype = sizes, weight_EYX.dtype
+        return y_MY
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
-        (expert_B,) = ctx.saved_tensors
-        shape, dtype = ctx.like
-        members_EB = F.one_hot(expert_B, shape[0]).T.to(grads[0].dtype)
-        return (members_EB @ grads[0].flatten(1)).to(dtype).view(shape), None, None
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
+        x_MX, cast_EYX = ctx.saved_tensors
+        x_grad_MX, weight_grad_EYX = torch.empty_like(x_MX), torch.empty_like(cast_EYX)
+        by_row = (part.split_with_sizes(ctx.sizes) for part in (grads[0], x_MX, x_grad_MX))
+        for grad, rows, out, matrix_YX, out_YX in zip(*by_row, cast_EYX, weight_grad_EYX, strict=True):
+            torch.mm(grad, matrix_YX, out=out)
+            torch.mm(grad.T, rows, out=out_YX)
+        return x_grad_MX, weight_grad_EYX.to(ctx.dtype), None
 
 
 def blocked_experts(x_TD: Tensor, gate_up: Tensor, down: Tensor, expert_ids_TK: Tensor, weights_TK: Tensor) -> Tensor:
@@ -114,10 +117,10 @@ def blocked_experts(x_TD: Tensor, gate_up: Tensor, down: Tensor, expert_ids_TK: 
     """
     device = x_TD.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x_TD.dtype
-    expert_B, token_M, slot_TK = lay_out(expert_ids_TK, len(gate_up))
-    x_BRD = _Scatter.apply(x_TD.to(dtype), token_M, slot_TK).unflatten(0, (len(expert_B), -1))
-    inner_BRI = swiglu(torch.bmm(x_BRD, _Take.apply(gate_up, expert_B, dtype).mT))
-    y_MD = torch.bmm(inner_BRI, _Take.apply(down, expert_B, dtype).mT).flatten(0, 1)
+    sizes, token_M, slot_TK = lay_out(expert_ids_TK, len(gate_up))
+    x_MD = _Scatter.apply(x_TD.to(dtype), token_M, slot_TK)
+    inner_MI = swiglu(_Products.apply(x_MD, gate_up, sizes))
+    y_MD = _Products.apply(inner_MI, down, sizes)
     combined_TD: Tensor = _Combine.apply(y_MD, weights_TK, token_M, slot_TK)
     return combined_TD
 

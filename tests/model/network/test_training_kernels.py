@@ -16,12 +16,13 @@ def test_every_row_has_its_own_slot_in_a_block_of_its_expert(data: st.DataObject
     num_experts, top_k, block = 6, 2, 4
     pairs = st.lists(st.integers(0, num_experts - 1), min_size=top_k, max_size=top_k, unique=True)
     ids_TK = torch.tensor(data.draw(st.lists(pairs, min_size=1, max_size=40)))
-    expert_B, token_M, slot_TK = lay_out(ids_TK, num_experts, block)
+    sizes, token_M, slot_TK = lay_out(ids_TK, num_experts, block)
     assert slot_TK.unique().numel() == slot_TK.numel()
-    assert expert_B[slot_TK // block].equal(ids_TK)
+    assert torch.arange(num_experts).repeat_interleave(torch.tensor(sizes))[slot_TK].equal(ids_TK)
     assert token_M[slot_TK].equal(torch.arange(len(ids_TK))[:, None].expand(-1, top_k))
     assert (token_M == len(ids_TK)).sum() == len(token_M) - slot_TK.numel()
-    assert len(expert_B) == ids_TK.numel() // block + num_experts
+    counts = torch.bincount(ids_TK.flatten(), minlength=num_experts).tolist()
+    assert all(size % block == 0 and 0 <= size - count < block for size, count in zip(sizes, counts, strict=True))
 
 
 def test_blocked_experts_equal_one_product_per_expert() -> None:
