@@ -2,8 +2,8 @@
 
 Two threads, fp32, batch 1, greedy, nothing compiled on either side. Ours includes what is always recorded (log-
 probabilities, 20 candidates, residual norms). Theirs is the fastest of its {eager, batched_mm, grouped_mm} experts with
-{eager, sdpa} attention, cache on, logits for the same positions. Each figure is the median of interleaved pairs: machines
-are noisy, and a ratio of neighbours is less so. Run it on an otherwise idle machine:
+{eager, sdpa} attention, cache on, logits for the same positions. Each figure is the median of interleaved pairs:
+machines are noisy, and a ratio of neighbours is less so. Run it on an otherwise idle machine:
 
     python -m tests.benchmarks.speed [MODEL]
 """
