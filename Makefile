@@ -1,6 +1,7 @@
 # make run    makes the environment, installs, opens the app
 # make test   installs what tests need, the browser too, and runs all of them
-# make bench  measures against transformers; make recorded  remakes the runs that the first screen shows
+# make bench  measures against transformers, and what a visitor waits for
+# make recorded  remakes the run that the first screen shows
 PYTHON ?= python3
 VENV ?= .venv
 VENV_FLAGS ?=
@@ -22,16 +23,14 @@ lint: $(VENV)/dev.stamp
 	$(PY) -m ruff format --check .
 	$(PY) -m pyright --pythonpath $(PY)
 
-bench: $(VENV)/dev.stamp
+bench: browser
 	$(PY) -m tests.benchmarks.parity
 	$(PY) -m tests.benchmarks.speed $(MODEL)
+	$(PY) -m tests.benchmarks.screen
+	$(PY) -m tests.benchmarks.sessions
 
-# The first example prompt, run again on the embedded model.
-RECORDED := model/presets/recorded
 recorded: $(VENV)/run.stamp
-	PYTHONUTF8=1 $(PY) -c "import json; print(json.load(open('$(RECORDED)/prompts.json'))['Story'], end='')" > $(VENV)/story.txt
-	$(PY) -m model trace $(MODEL) --prompt-file $(VENV)/story.txt --new-tokens 64 --temperature 0.7 --device cpu \
-	  --capture router,attention,inputs --out $(RECORDED)/story.safetensors
+	$(PY) -m model.run.recorded $(MODEL)
 
 # An installed Chromium or Chrome serves; otherwise Debian's for root, otherwise Playwright's own.
 browser: $(VENV)/dev.stamp
