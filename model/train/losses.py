@@ -83,6 +83,23 @@ def sequence_balance_loss(scores_BTE: Tensor, top_k: int) -> Tensor:
     return (share_BE * mean_BE).sum(-1).mean()
 
 
+def switch_balance_loss(probabilities_TE: Tensor, top_k: int = 1) -> Tensor:
+    """The older auxiliary loss: experts x sum over them of (share of all places) x (mean probability); 1 at balance.
+
+    Over all tokens of a batch together, on softmax probabilities. The places carry no gradient.
+
+    Args:
+        probabilities_TE: softmax over the experts, fp32.
+        top_k: places per token.
+
+    Source: Switch Transformer (arXiv 2101.03961), equations 4 to 6.
+    """
+    num_tokens, num_experts = probabilities_TE.shape
+    chosen_TK = probabilities_TE.detach().topk(top_k, dim=-1, sorted=False).indices
+    share_E = torch.bincount(chosen_TK.flatten(), minlength=num_experts) / (top_k * num_tokens)
+    return num_experts * (share_E * probabilities_TE.mean(0)).sum()
+
+
 @torch.no_grad()
 def update_bias(expert_bias_E: Tensor, counts_E: Tensor, speed: float) -> None:
     """Lower the bias of experts above the mean load by `speed`, raise that of those below; in place, no gradient.

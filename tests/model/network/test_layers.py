@@ -19,6 +19,16 @@ def test_rotation_of_adjacent_pairs() -> None:
     assert turned.flatten().tolist() == pytest.approx(expected, abs=1e-6)
 
 
+def test_scores_are_the_same_in_the_other_common_channel_order() -> None:
+    table = RotaryTable(tiny_config(rope_head_dim=8))
+    query, key = torch.arange(1.0, 9.0), torch.arange(8.0, 0.0, -1.0)
+    turned = [rotate(x.view(1, 1, 1, 8), table(at, at + 1)).flatten() for x, at in ((query, 3), (key, 1))]
+    pairs_apart = [torch.cat([x[0::2], x[1::2]]) for x in turned]
+    expected = [-1.272233, 1.683929, 4.817777, 6.975968, -1.838865, 4.707907, 6.147278, 8.020965]
+    assert pairs_apart[0].tolist() == pytest.approx(expected, abs=1e-6)
+    assert float(pairs_apart[0] @ pairs_apart[1]) == pytest.approx(float(turned[0] @ turned[1]), abs=1e-4)
+
+
 def test_yarn_frequencies_of_the_released_model() -> None:
     table = rotary_frequencies(64, 10000.0, RELEASED)
     known = {

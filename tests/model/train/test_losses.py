@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from model.train.losses import CHUNK, cross_entropy, sequence_balance_loss, update_bias
+from model.train.losses import CHUNK, cross_entropy, sequence_balance_loss, switch_balance_loss, update_bias
 
 
 def test_sequence_loss_by_hand() -> None:
@@ -26,6 +26,15 @@ def test_sequence_loss_pushes_against_the_crowded_expert() -> None:
     assert scores.grad is not None
     assert (scores.grad[..., 0] > 0).all()
     assert (scores.grad[..., 1:] < 0).all()
+
+
+def test_switch_loss_by_hand() -> None:
+    probabilities = torch.tensor([[0.7, 0.2, 0.1], [0.6, 0.3, 0.1], [0.1, 0.8, 0.1], [0.5, 0.4, 0.1]])
+    assert float(switch_balance_loss(probabilities)) == pytest.approx(1.3875, abs=1e-6)
+
+
+def test_switch_loss_is_one_at_balance() -> None:
+    assert float(switch_balance_loss(torch.eye(4) * 0.4 + 0.15, top_k=1)) == pytest.approx(1.0, abs=1e-6)
 
 
 def test_bias_follows_the_sign_of_the_load_error() -> None:
