@@ -1,4 +1,4 @@
-"""How the experts of each layer share the work, and what chance alone would give. Labelled arrays in and out.
+"""How the experts of each layer share the work. Labelled arrays in and out; what chance alone gives: `chance.py`.
 
 The unit is (layer, expert): nothing is summed over layers. Load is counted in *slots*: a token takes top-k slots in
 each mixture layer. Routing figures are in `routing.py`, those of attention in `attention.py`.
@@ -12,9 +12,6 @@ Sources: MaxVio from auxiliary-loss-free balancing (arXiv 2408.15664); relative 
     >>> max_violation(counts).item()
     2.0
 """
-
-import dataclasses
-import functools
 
 import numpy as np
 import xarray as xr
@@ -75,7 +72,7 @@ def gini(counts: xr.DataArray) -> xr.DataArray:
 
 
 def dead_experts(counts: xr.DataArray) -> xr.DataArray:
-    """True for experts without a single slot, [moe_layer, expert]. With few tokens that may be chance: see LoadBand."""
+    """True for experts without a single slot, [moe_layer, expert]. With few tokens that may be chance."""
     return counts == 0
 
 
@@ -98,68 +95,6 @@ def group_utilisation(group_kept: xr.DataArray) -> xr.DataArray:
 def balancedness(load: xr.DataArray, dim: str) -> xr.DataArray:
     """Mean over maximum of what the groups or devices along `dim` carry: 1 is even, 1 / n one does everything."""
     return (load.mean(dim) + 1e-5) / (load.max(dim) + 1e-5)
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class LoadBand:
-    """What fair routing alone gives for so many tokens, by simulation; ratios to uniform.
-
-    Attributes:
-        low, high: bounds between which one given expert's relative load falls with the stated confidence.
-        max_violation: MaxVio that a fair layer exceeds with probability 1 - confidence only.
-        dead: expected number of experts without a slot.
-    """
-
-    num_tokens: int
-    confidence: float
-    low: float
-    high: float
-    max_violation: float
-    dead: float
-
-
-@functools.lru_cache(maxsize=64)
-def load_band(
-    num_tokens: int,
-    num_experts: int,
-    top_k: int,
-    num_groups: int = 1,
-    kept_groups: int = 1,
-    confidence: float = 0.95,
-    draws: int = 400,
-    seed: int = 0,
-) -> LoadBand:
-    """Parametric bootstrap of a fair router: every token keeps groups at random, then experts of those at random.
-
-    Raises:
-        ValueError: no tokens to simulate, or fewer experts in the kept groups than a token takes.
-    """
-    if num_tokens < 1:
-        raise ValueError("a load band needs at least one token")
-    if num_experts % num_groups or not 0 < top_k <= kept_groups * (num_experts // num_groups) <= num_experts:
-        raise ValueError(f"{top_k} of {num_experts} experts in {kept_groups} of {num_groups} groups cannot be drawn")
-    rng = np.random.default_rng(seed)
-    counts = np.zeros((draws, num_experts), dtype=np.int64)
-    for draw in range(draws):
-        ids = _fair_choice(rng, num_tokens, num_experts, top_k, num_groups, kept_groups)
-        counts[draw] = np.bincount(ids.ravel(), minlength=num_experts)
-    ratios = counts / (num_tokens * top_k / num_experts)
-    tail = (1 - confidence) / 2
-    low, high = np.quantile(ratios, [tail, 1 - tail])
-    worst = np.quantile(ratios.max(-1), confidence) - 1
-    return LoadBand(num_tokens, confidence, float(low), float(high), float(worst), float((counts == 0).sum(-1).mean()))
-
-
-def _fair_choice(
-    rng: np.random.Generator, num_tokens: int, num_experts: int, top_k: int, num_groups: int, kept_groups: int
-) -> np.ndarray:
-    """Expert ids [token, rank] without repetition inside randomly kept groups."""
-    keys = rng.random((num_tokens, num_experts), dtype=np.float32)
-    if kept_groups < num_groups:
-        group_keys = rng.random((num_tokens, num_groups), dtype=np.float32)
-        dropped = np.argsort(group_keys, axis=1).argsort(axis=1) >= kept_groups
-        keys[np.repeat(dropped, num_experts // num_groups, axis=1)] = -1
-    return np.argpartition(-keys, top_k - 1, axis=1)[:, :top_k]
 
 
 def mutual_information(counts: np.ndarray) -> float:

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from model.trace import metrics
+from model.trace.chance import LoadBand, load_band
 from model.trace.trace import Trace
 from pages.common import text
 
@@ -85,11 +86,11 @@ def num_experts(trace: Trace) -> int:
     return trace.data.sizes.get("expert") or trace.model.get("config", {}).get("n_routed_experts", 1)
 
 
-def chance(trace: Trace) -> metrics.LoadBand | None:
+def chance(trace: Trace) -> LoadBand | None:
     """What fair routing alone gives for so many tokens; None when the trace does not say how its model routes."""
     config, sizes = trace.model.get("config", {}), trace.data.sizes
     groups, kept = config.get("n_group") or 1, config.get("topk_group") or 1
     try:
-        return metrics.load_band(trace.num_tokens, num_experts(trace), sizes["rank"], groups, kept)
+        return load_band(trace.num_tokens, num_experts(trace), sizes["rank"], groups, kept)
     except ValueError:
         return None

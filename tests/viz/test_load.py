@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from model.trace.metrics import load_band, relative_load, tokens_per_expert, tokens_per_group
+from model.trace.chance import load_band
+from model.trace.metrics import relative_load, tokens_per_expert, tokens_per_group
 from tests.traces import random_trace
 from viz.axis import expert_positions
 from viz.load import clipped_log, group_load, load_bars, load_heatmap, load_strip, verdicts

@@ -1,4 +1,4 @@
-"""Load figures against numbers worked out by hand, the chance band against independent simulation."""
+"""Load figures against numbers worked out by hand."""
 
 import doctest
 
@@ -99,56 +99,3 @@ def test_identities_on_any_trace(seed: int, num_prompt: int, num_new: int) -> No
     assert 0 <= float(metrics.gini(counts).min()) <= float(metrics.gini(counts).max()) < 1
     assert ((metrics.tokens_per_group(counts, 4).sum("group")) == counts.sum("expert")).all()
     assert np.allclose(metrics.group_utilisation(trace.data["group_kept"]).mean("group"), 0.5)
-
-
-def test_band_without_groups_is_binomial() -> None:
-    """One expert's count is binomial(n, k / N); the band's ends are its quantiles."""
-    tokens, experts, top_k = 400, 16, 4
-    band = metrics.load_band(tokens, experts, top_k, draws=1000)
-    mean, deviation = tokens * top_k / experts, np.sqrt(tokens * (top_k / experts) * (1 - top_k / experts))
-    assert band.high == pytest.approx((mean + 1.96 * deviation) / mean, abs=0.02)
-    assert band.low == pytest.approx((mean - 1.96 * deviation) / mean, abs=0.02)
-
-
-def test_band_with_groups_agrees_with_a_slow_simulation() -> None:
-    tokens, draws, rng = 60, 1500, np.random.default_rng(9)
-    ratios = np.zeros((draws, 8))
-    for draw in range(draws):
-        for _ in range(tokens):
-            groups = rng.choice(4, 2, replace=False)
-            reachable = np.concatenate([[2 * g, 2 * g + 1] for g in groups])
-            ratios[draw, rng.choice(reachable, 2, replace=False)] += 8 / (2 * tokens)
-    band = metrics.load_band(tokens, 8, 2, 4, 2, draws=1500)
-    assert (band.low, band.high) == pytest.approx(tuple(np.quantile(ratios, [0.025, 0.975])), abs=0.04)
-    assert band.max_violation == pytest.approx(np.quantile(ratios.max(1), 0.95) - 1, abs=0.05)
-    assert band.dead == pytest.approx((ratios == 0).sum(1).mean(), abs=0.05)
-
-
-def test_band_narrows_with_tokens_and_knows_dead_experts() -> None:
-    few, many = metrics.load_band(8, 32, 4, 4, 2), metrics.load_band(800, 32, 4, 4, 2)
-    assert many.high - many.low < few.high - few.low
-    assert few.dead == pytest.approx(32 * (1 - 4 / 32) ** 8, rel=0.1)
-    with pytest.raises(ValueError, match="at least one token"):
-        metrics.load_band(0, 8, 2)
-
-
-def test_band_of_one_token_is_exact() -> None:
-    """One token gives top-k experts one slot each and the others none."""
-    band = metrics.load_band(1, 8, 2, 4, 2)
-    assert (band.low, band.high) == (0, 4)
-    assert (band.max_violation, band.dead) == (3, 6)
-
-
-def test_fair_layers_stay_inside_the_band_as_often_as_it_says() -> None:
-    """Other seeds than the band's own: 95 in 100 experts inside, 5 in 100 layers above the MaxVio bound."""
-    band, rng = metrics.load_band(100, 16, 4, 4, 2, draws=2000), np.random.default_rng(77)
-    keys = rng.random((1000, 100, 16)) - 2 * np.repeat(rng.random((1000, 100, 4)).argsort(-1).argsort(-1) >= 2, 4, -1)
-    slots = (keys.argsort(-1).argsort(-1) >= 12).sum(1) / 25
-    assert ((slots >= band.low) & (slots <= band.high)).mean() == pytest.approx(0.96, abs=0.02)  # counts are discrete
-    assert (slots.max(-1) - 1 > band.max_violation).mean() == pytest.approx(0.04, abs=0.03)
-
-
-@pytest.mark.parametrize("shape", [(32, 4, 5, 2), (32, 20, 4, 2), (32, 4, 4, 5), (32, 0, 4, 2)])
-def test_impossible_routers_are_refused(shape: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match="cannot be drawn"):
-        metrics.load_band(8, *shape)

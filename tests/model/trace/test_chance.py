@@ -1,0 +1,156 @@
+"""The bounds of chance against exact distributions, and against simulations that route token by token."""
+
+import doctest
+import math
+import time
+
+import numpy as np
+import pytest
+import xarray as xr
+from hypothesis import given
+from hypothesis import strategies as st
+
+from model.trace import chance, metrics
+from model.trace.chance import fair_counts, load_band, share_interval, tokens_to_call_dead
+
+
+def binomial(num_tokens: int, share: float) -> np.ndarray:
+    """Probability of every count from 0 to num_tokens."""
+    counts = range(num_tokens + 1)
+    return np.array([math.comb(num_tokens, c) * share**c * (1 - share) ** (num_tokens - c) for c in counts])
+
+
+def routed_one_by_one(
+    rng: np.random.Generator, draws: int, tokens: int, experts: int, top_k: int, groups: int, kept: int
+) -> np.ndarray:
+    """Tokens per expert, [draw, expert], by choosing groups and experts for each token."""
+    counts, size = np.zeros((draws, experts), np.int64), experts // groups
+    for draw in range(draws):
+        for _ in range(tokens):
+            chosen = rng.choice(groups, kept, replace=False)
+            reachable = (chosen[:, None] * size + np.arange(size)).ravel()
+            counts[draw, rng.choice(reachable, top_k, replace=False)] += 1
+    return counts
+
+
+def test_worked_examples() -> None:
+    assert doctest.testmod(chance).failed == 0
+
+
+def test_count_of_one_expert_is_binomial() -> None:
+    """However groups are kept, a token takes a given expert with probability k / N."""
+    counts = fair_counts(np.random.default_rng(3), 4000, 20, 16, 4, 4, 2)
+    seen = np.bincount(counts.ravel(), minlength=21) / counts.size
+    assert seen == pytest.approx(binomial(20, 4 / 16), abs=0.005)
+
+
+def test_band_is_that_of_the_binomial() -> None:
+    tokens, experts, top_k = 60, 16, 4
+    below = np.cumsum(binomial(tokens, top_k / experts))
+    low, high = (int(np.searchsorted(below, tail)) * experts / (tokens * top_k) for tail in (0.025, 0.975))
+    band = load_band(tokens, experts, top_k, 4, 2, draws=2000)
+    assert (band.low, band.high) == (pytest.approx(low), pytest.approx(high))
+
+
+def test_band_agrees_with_routing_one_by_one() -> None:
+    shape = (60, 8, 2, 4, 2)
+    values = routed_one_by_one(np.random.default_rng(9), 800, *shape)
+    counts = xr.DataArray(values, dims=("moe_layer", "expert"))
+    band = load_band(*shape, draws=2000)
+    loads, groups = values / values.mean(), metrics.tokens_per_group(counts, 4).values / (60 * 2 / 4)
+    assert (band.low, band.high) == pytest.approx(tuple(np.quantile(loads, [0.025, 0.975])), abs=0.04)
+    assert (band.group_low, band.group_high) == pytest.approx(tuple(np.quantile(groups, [0.025, 0.975])), abs=0.04)
+    assert band.max_violation == pytest.approx(np.quantile(metrics.max_violation(counts), 0.95), abs=0.05)
+    assert band.variation == pytest.approx(np.quantile(metrics.coefficient_of_variation(counts), 0.95), abs=0.02)
+    assert band.entropy == pytest.approx(np.quantile(metrics.normalised_entropy(counts), 0.05), abs=0.005)
+    assert band.gini == pytest.approx(np.quantile(metrics.gini(counts), 0.95), abs=0.01)
+    assert band.dead == pytest.approx((values == 0).sum(1).mean(), abs=0.05)
+
+
+def test_experts_of_one_group_share_its_luck() -> None:
+    """Covariances worked out by hand: of 40 tokens 1 / 12 take both of a kept group's pair, none take one of each."""
+    covariance = np.cov(fair_counts(np.random.default_rng(5), 5000, 40, 8, 2, 2, 1).T)
+    assert covariance[0, 0] == pytest.approx(40 * 0.25 * 0.75, abs=0.4)
+    assert covariance[0, 1] == pytest.approx(40 * (1 / 12 - 1 / 16), abs=0.4)
+    assert covariance[0, 5] == pytest.approx(-40 / 16, abs=0.4)
+
+
+@given(st.data())
+def test_every_draw_gives_out_every_slot(data: st.DataObject) -> None:
+    groups, size = data.draw(st.integers(1, 5)), data.draw(st.integers(1, 6))
+    kept = data.draw(st.integers(1, groups))
+    top_k = data.draw(st.integers(1, kept * size))
+    tokens = data.draw(st.integers(1, 50))
+    counts = fair_counts(np.random.default_rng(0), 3, tokens, groups * size, top_k, groups, kept)
+    assert (counts.sum(1) == tokens * top_k).all()
+    assert counts.min() >= 0
+    assert counts.max() <= tokens
+
+
+def test_fair_layers_stay_inside_as_often_as_it_says() -> None:
+    """Layers of another simulation: 95 in 100 experts inside, at most 5 in 100 layers beyond each bound of a layer."""
+    shape = (100, 16, 4, 4, 2)
+    band, values = load_band(*shape, draws=2000), routed_one_by_one(np.random.default_rng(77), 400, *shape)
+    counts = xr.DataArray(values, dims=("moe_layer", "expert"))
+    loads = values / values.mean()
+    outside = (loads < band.low) | (loads > band.high)
+    assert outside.mean() == pytest.approx(0.04, abs=0.02)  # counts are whole: the band is a little wide
+    beyond = [
+        metrics.max_violation(counts).values > band.max_violation,
+        metrics.coefficient_of_variation(counts).values > band.variation,
+        metrics.normalised_entropy(counts).values < band.entropy,
+        metrics.gini(counts).values > band.gini,
+        outside.sum(1) > band.num_outside,
+        (values == 0).sum(1) > band.num_dead,
+    ]
+    assert max(layers.mean() for layers in beyond) < 0.09
+
+
+def test_band_narrows_with_tokens_and_knows_dead_experts() -> None:
+    few, many = load_band(8, 32, 4, 4, 2), load_band(800, 32, 4, 4, 2)
+    assert many.high - many.low < few.high - few.low
+    assert many.max_violation < few.max_violation
+    assert few.dead == pytest.approx(32 * (1 - 4 / 32) ** 8, rel=0.1)
+    assert (few.low, many.num_dead) == (0, 0)
+
+
+def test_band_of_one_token_is_exact() -> None:
+    """One token gives top-k experts one slot each and the others none."""
+    band = load_band(1, 8, 2, 4, 2)
+    assert (band.low, band.high, band.max_violation) == (0, 4, 3)
+    assert (band.dead, band.num_dead, band.num_outside) == (6, 6, 0)
+
+
+def test_band_where_every_token_takes_every_expert_has_no_width() -> None:
+    band = load_band(5, 4, 4, 2, 2)
+    assert (band.low, band.high, band.max_violation, band.dead) == (1, 1, 0, 0)
+
+
+def test_band_of_a_large_model_is_quick_for_any_number_of_tokens() -> None:
+    began = time.process_time()
+    load_band(19_999, 256, 8, 8, 4)
+    assert time.process_time() - began < 2
+
+
+@pytest.mark.parametrize("shape", [(32, 4, 5, 2), (32, 20, 4, 2), (32, 4, 4, 5), (32, 0, 4, 2)])
+def test_impossible_routers_are_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="cannot be drawn"):
+        load_band(8, *shape)
+    with pytest.raises(ValueError, match="at least one token"):
+        load_band(0, 8, 2)
+
+
+@pytest.mark.parametrize(("experts", "top_k"), [(256, 8), (32, 4), (8, 2)])
+def test_fewest_tokens_that_show_a_dead_expert(experts: int, top_k: int) -> None:
+    fewest = tokens_to_call_dead(experts, top_k)
+    assert (1 - top_k / experts) ** fewest <= 0.025 < (1 - top_k / experts) ** (fewest - 1)
+    assert tokens_to_call_dead(4, 4) == 1
+
+
+def test_interval_of_a_share_covers_it_as_often_as_it_says() -> None:
+    share, tokens = 0.125, 60
+    low, high = share_interval(np.arange(tokens + 1), tokens)
+    covered = binomial(tokens, share)[(low <= share) & (share <= high)].sum()
+    assert covered == pytest.approx(0.95, abs=0.025)
+    assert (low[0], high[-1]) == pytest.approx((0, 1))
+    assert high[0] > 0.05  # no token of sixty is not proof of none
