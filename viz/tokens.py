@@ -4,20 +4,27 @@ Strings that come out of here are plain text: whoever puts them into HTML escape
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 import numpy as np
 import plotly.graph_objects as go
 
 from viz.axis import note
+from viz.graphemes import joins
 from viz.theme import Theme, style
 
-# Every byte sequence that is as long as its first byte says; decoding decides whether it is a character.
-_MULTI_BYTE = re.compile(rb"[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf4][\x80-\xbf]{3}")
-# Control characters by their pictures (U+2400), and what would reorder the text around it by its number.
-_VISIBLE = {code: chr(0x2400 + code) for code in range(32)} | {0x7F: "␡", ord(" "): "·", ord("\t"): "→", ord("\n"): "⏎"}
-_VISIBLE |= {code: f"\\u{code:04x}" for code in (0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))}
+# What cannot be seen: white space, control characters, marks of direction, and bytes that are no character, which stand
+# as halves of surrogate pairs. A joiner is left inside a word, where it shapes its neighbours. The same pattern is in
+# viz/lens/text.js, for the browser.
+INVISIBLE = (
+    r"[\x00-\x20\x7f-\xa0\xad\u061c\u1680\u180e\u2000-\u200b\u200e\u200f\u2028-\u202f\u205f-\u206f\u3000\u3164"
+    r"\ufeff\ufff9-\ufffb\udc80-\udcff]|^[\u200c\u200d]"
+)
+_INVISIBLE = re.compile(f"((?:{INVISIBLE})+)")
+_PICTURES = {" ": "·", "\t": "→", "\n": "⏎", "\x7f": "␡"}
+# Text in the form of DeepSeek's special tokens and of those of other families.
+_SPECIAL_FORM = re.compile("<[|｜][^<>|｜\n]{1,60}[|｜]>|</?s>|<(?:bos|eos|pad|unk)>")
 
 
 class TokenLike(Protocol):
@@ -34,29 +41,58 @@ class TokenLike(Protocol):
 
 
 def visible(text: bytes) -> str:
-    r"""Text with white space shown: `·` space, `→` tab, `⏎` line feed; bytes that are no character as `\xNN`.
+    r"""Text with white space shown: `·` space, `→` tab, `⏎` line feed, `\uNNNN` others, `\xNN` bytes of no character.
 
     >>> visible(b" a\n\xff")
     '·a⏎\\xff'
     """
-    return text.decode("utf-8", errors="backslashreplace").translate(_VISIBLE)
+    return "".join(part for part, _ in visible_parts(text))
+
+
+def visible_parts(text: bytes) -> Iterator[tuple[str, bool]]:
+    r"""The text in parts as they are written, and whether a part is signs for what cannot be seen.
+
+    >>> list(visible_parts(b"a\t b"))
+    [('a', False), ('→·', True), ('b', False)]
+    """
+    for place, part in enumerate(_INVISIBLE.split(text.decode("utf-8", errors="surrogateescape"))):
+        if part:
+            yield ("".join(map(_sign, part)), True) if place % 2 else (part, False)
+
+
+def _sign(character: str) -> str:
+    code = ord(character)
+    if 0xDC80 <= code <= 0xDCFF:
+        return f"\\x{code - 0xDC00:02x}"
+    return _PICTURES.get(character) or (chr(0x2400 + code) if code < 0x20 else f"\\u{code:04x}")
 
 
 def inside_characters(text: bytes) -> np.ndarray:
-    """Whether a byte offset lies inside a character, bool [len(text) + 1]; never true inside invalid bytes."""
-    inside = np.zeros(len(text) + 1, dtype=bool)
-    for match in _MULTI_BYTE.finditer(text):
-        if _decodes(match.group()):
-            inside[match.start() + 1 : match.end()] = True
-    return inside
+    """Whether a byte offset lies inside what is seen as one character, bool [len(text) + 1].
+
+    A letter with its combining marks is one, and so is a joined emoji; every byte of no character is one of its own.
+    """
+    if text.isascii():
+        return np.zeros(len(text) + 1, dtype=bool)
+    inside, before = bytearray(), ""
+    for character in text.decode("utf-8", errors="surrogateescape"):
+        size = 1 if "\udc80" <= character <= "\udcff" else len(character.encode())
+        joined = size > 1 and joins(before, character)
+        inside += (b"\1" if joined else b"\0") + b"\1" * (size - 1)
+        before = before[-3:] + character if joined else character
+    return np.frombuffer(bytes(inside + b"\0"), dtype=bool)
 
 
-def _decodes(character: bytes) -> bool:
-    try:
-        character.decode("utf-8")
-    except UnicodeDecodeError:
-        return False
-    return True
+def special_lookalikes(text: bytes) -> list[tuple[int, int]]:
+    """Byte ranges of text that spells a special token, in the usual forms. It is text nonetheless.
+
+    >>> special_lookalikes("a<｜User｜>".encode())
+    [(1, 13)]
+    """
+    decoded = text.decode("utf-8", errors="surrogateescape")
+    ends = [place for match in _SPECIAL_FORM.finditer(decoded) for place in match.span()]
+    offsets = [len(decoded[:place].encode("utf-8", errors="surrogateescape")) for place in ends]
+    return list(zip(offsets[::2], offsets[1::2], strict=True))
 
 
 def chips(tokens: Sequence[TokenLike], text: bytes) -> list[tuple[int, int, str]]:

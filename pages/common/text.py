@@ -1,19 +1,12 @@
-"""Tokens as words on a page: white space visible, bytes that are no characters told as bytes."""
+"""Tokens as words on a page, named the same way in every table and choice."""
 
 from typing import TYPE_CHECKING
 
 from model.trace.trace import Trace
+from viz.tokens import visible
 
 if TYPE_CHECKING:
     from model.checkpoint.tokenizer import Tokenizer
-
-_VISIBLE = str.maketrans({" ": "·", "\t": "→", "\n": "⏎", "\r": "␍"})
-
-
-def visible(spelled: bytes) -> str:
-    """Text with its white space made visible; what is not UTF-8 or not printable is spelled as <0x..> bytes."""
-    said = spelled.decode("utf-8", errors="surrogateescape").translate(_VISIBLE)
-    return "".join(character if character.isprintable() else _as_bytes(character) for character in said)
 
 
 def token(trace: Trace, index: int) -> str:
@@ -29,7 +22,3 @@ def entry(token_id: int, vocabulary: "Tokenizer | None") -> str:
     if vocabulary is None:
         return f"#{token_id}"
     return visible(vocabulary.token_bytes(token_id)) or vocabulary.piece(token_id) or f"#{token_id}"
-
-
-def _as_bytes(character: str) -> str:
-    return "".join(f"<0x{byte:02X}>" for byte in character.encode("utf-8", errors="surrogateescape"))

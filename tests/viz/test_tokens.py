@@ -1,4 +1,5 @@
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -6,8 +7,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.traces import random_trace
+from viz import tokens
 from viz.theme import LIGHT
-from viz.tokens import bytes_per_token, chips, inside_characters, token_labels, visible
+from viz.tokens import (
+    INVISIBLE,
+    bytes_per_token,
+    chips,
+    inside_characters,
+    special_lookalikes,
+    token_labels,
+    visible,
+    visible_parts,
+)
 
 
 @dataclass(frozen=True)
@@ -30,13 +41,26 @@ def parts(*lengths: int) -> list[Part]:
         ("é".encode(), "é"),
         (b"\xff\xc3", "\\xff\\xc3"),
         (b"\r\x00\x7f", "␍␀␡"),
-        ("a\u202eb".encode(), "a\\u202eb"),
+        ("a\u202eb\u00a0\u200b\ufeff".encode(), "a\\u202eb\\u00a0\\u200b\\ufeff"),
+        ("\u0085\u3000".encode(), "\\u0085\\u3000"),
+        ("👩\u200d🚀 می\u200cروم".encode(), "👩\u200d🚀·می\u200cروم"),
+        ("\u200d".encode(), "\\u200d"),
+        (b"<script>&", "<script>&"),
         (b"<b>", "<b>"),
         (b"", ""),
     ],
 )
 def test_white_space_and_bytes_are_visible(text, shown):
     assert visible(text) == shown
+
+
+def test_signs_are_told_apart_from_text_that_looks_like_them():
+    assert list(visible_parts("·\t\n·".encode())) == [("·", False), ("→⏎", True), ("·", False)]
+
+
+def test_the_browser_has_the_same_pattern():
+    script = (Path(tokens.__file__).parent / "lens" / "text.js").read_text(encoding="utf-8")
+    assert f"/((?:{INVISIBLE})+)/u" in script
 
 
 def test_a_character_of_three_tokens_is_one_chip():
@@ -47,6 +71,29 @@ def test_a_character_of_three_tokens_is_one_chip():
 
 def test_invalid_bytes_are_chips_of_their_own():
     assert chips(parts(1, 1, 1), b"\xe2\x82a") == [(0, 0, "\\xe2"), (1, 1, "\\x82"), (2, 2, "a")]
+
+
+@pytest.mark.parametrize("seen", ["n\u0303", "👩‍👩‍👧‍👦", "🇫🇷", "👍🏽", "क्षि", "각"], ids=ascii)
+def test_what_is_seen_as_one_character_is_one_chip(seen):
+    text = f"a{seen}b".encode()
+    by_character = parts(1, *(len(character.encode()) for character in seen), 1)
+    assert chips(by_character, text) == [(0, 0, "a"), (1, len(seen), seen), (len(seen) + 1, len(seen) + 1, "b")]
+    by_byte = chips(parts(*[1] * len(text)), text)
+    assert [display for *_, display in by_byte] == ["a", seen, "b"]
+
+
+def test_a_mark_after_a_line_feed_stands_alone():
+    assert [display for *_, display in chips(parts(1, 2), "\n\u0301".encode())] == ["⏎", "\u0301"]
+
+
+def test_lookalikes_of_special_tokens_are_found_by_their_bytes():
+    text = "é <｜begin▁of▁sentence｜> <b> a<b|c <|user|></s>".encode()
+    assert [text[start:end].decode() for start, end in special_lookalikes(text)] == [
+        "<｜begin▁of▁sentence｜>",
+        "<|user|>",
+        "</s>",
+    ]
+    assert special_lookalikes(b"\xff<|a|>") == [(1, 6)]
 
 
 def test_overlong_and_surrogate_bytes_are_no_characters():

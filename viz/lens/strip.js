@@ -42,7 +42,7 @@ class Strip {
       for (const [part, of] of tail.parts.entries()) this.chipOf[tail.first + part] = this.extend(before, of);
     }
     const chip = this.chipOf[i];
-    const text = new TextDecoder().decode(joined(chip.parts));
+    const text = decoded(joined(chip.parts));
     if (bytes.length) writeVisible(chip.label, text);
     chip.element.setAttribute('aria-label', `token ${chip.first}: ${text || chip.label.textContent}`);
     if (text.endsWith('\n')) this.box.append(Object.assign(document.createElement('span'), { className: 'break' }));

@@ -28,18 +28,43 @@ function joined(parts) {
   return all;
 }
 
-// Puts text into a chip; white space and control characters are shown by grey signs.
-const VISIBLE = { ' ': '·', '\t': '→', '\n': '⏎', '\r': '␍', '\x7f': '␡' };
-const visible = (character) => VISIBLE[character] ?? String.fromCodePoint(0x2400 + character.codePointAt(0));
+// What cannot be seen, as in viz/tokens.py: half a surrogate pair stands for a byte that is no character.
+const INVISIBLE = /((?:[\x00-\x20\x7f-\xa0\xad\u061c\u1680\u180e\u2000-\u200b\u200e\u200f\u2028-\u202f\u205f-\u206f\u3000\u3164\ufeff\ufff9-\ufffb\udc80-\udcff]|^[\u200c\u200d])+)/u;
+const PICTURES = { ' ': '·', '\t': '→', '\n': '⏎', '\x7f': '␡' };
 
+function sign(character) {
+  const code = character.codePointAt(0);
+  if (code >= 0xdc80 && code <= 0xdcff) return `\\x${(code - 0xdc00).toString(16)}`;
+  if (code < 0x20) return PICTURES[character] ?? String.fromCodePoint(0x2400 + code);
+  return PICTURES[character] ?? `\\u${code.toString(16).padStart(4, '0')}`;
+}
+
+function decodeStrictly(bytes) {
+  try { return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes); } catch { return null; }
+}
+
+// Text of bytes, character by character where not all of them are UTF-8.
+function decoded(bytes) {
+  const whole = decodeStrictly(bytes);
+  if (whole !== null) return whole;
+  let text = '';
+  for (let at = 0; at < bytes.length;) {
+    const size = [1, 2, 3, 4].find((size) => at + size <= bytes.length && decodeStrictly(bytes.subarray(at, at + size)) !== null);
+    text += size ? decodeStrictly(bytes.subarray(at, at + size)) : String.fromCharCode(0xdc00 + bytes[at]);
+    at += size ?? 1;
+  }
+  return text;
+}
+
+// Puts text into a chip; what cannot be seen is shown by grey signs.
 function writeVisible(element, text) {
   element.replaceChildren();
-  for (const part of text.split(/([\x00-\x20\x7f]+)/)) {
-    if (!part) continue;
-    const white = /^[\x00-\x20\x7f]/.test(part), span = document.createElement(white ? 'i' : 'bdi');
-    span.textContent = white ? [...part].map(visible).join('') : part;
+  text.split(INVISIBLE).forEach((part, place) => {
+    if (!part) return;
+    const span = document.createElement(place % 2 ? 'i' : 'bdi');
+    span.textContent = place % 2 ? [...part].map(sign).join('') : part;
     element.append(span);
-  }
+  });
 }
 
 function number(value, digits = 3) {
