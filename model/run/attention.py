@@ -12,6 +12,8 @@ from model.run.engine import Engine
 from model.run.request import RequestError
 from model.trace.trace import Trace
 
+QUERY_ROWS = 512  # computed at a time, over the keys up to the last of them: half the work, and little held at once
+
 
 @torch.inference_mode()
 def head_attention(engine: Engine, trace: Trace, layer: int, heads: list[int] | None = None) -> xr.DataArray:
@@ -20,11 +22,19 @@ def head_attention(engine: Engine, trace: Trace, layer: int, heads: list[int] | 
     Raises:
         RequestError: the trace holds no layer inputs, or was made with other weights.
     """
-    query_1HTQ, key_1HTQ = _queries_and_keys(engine, trace, layer)
     chosen = list(range(engine.config.num_heads)) if heads is None else heads
-    scale = engine.model.blocks[layer].attention.scale
-    weights = attention_weights(query_1HTQ[:, chosen], key_1HTQ[:, chosen], scale)[0]
-    return xr.DataArray(weights.cpu().numpy(), dims=("head", "query", "key"), coords={"head": chosen})
+    query_1HTQ, key_1HTQ = (part[:, chosen] for part in _queries_and_keys(engine, trace, layer))
+    scale, num_tokens = engine.model.blocks[layer].attention.scale, trace.num_tokens
+    weights_HTT = torch.zeros(len(chosen), num_tokens, num_tokens)
+    for first in range(0, num_tokens, QUERY_ROWS):
+        end = min(first + QUERY_ROWS, num_tokens)
+        weights_HTT[:, first:end, :end] = attention_weights(query_1HTQ[:, :, first:end], key_1HTQ[:, :, :end], scale)[0]
+    return xr.DataArray(weights_HTT.numpy(), dims=("head", "query", "key"), coords={"head": chosen})
+
+
+def has_weights_of(engine: Engine, trace: Trace) -> bool:
+    """Whether the trace was made with this engine's weights; only then may more of it be computed."""
+    return trace.model.get("weights_sha256") == engine.description["weights_sha256"]
 
 
 @torch.inference_mode()
@@ -50,7 +60,7 @@ def _masked(scores_TT: Tensor) -> xr.DataArray:
 def _queries_and_keys(engine: Engine, trace: Trace, layer: int) -> tuple[Tensor, Tensor]:
     if not trace.has("layer_input"):
         raise RequestError("this trace holds no layer inputs; record it with the capture 'inputs'")
-    if trace.model["weights_sha256"] != engine.description["weights_sha256"]:
+    if not has_weights_of(engine, trace):
         raise RequestError(f"this trace was made with other weights than {engine.name}'s")
     recorded = torch.from_numpy(trace.data["layer_input"].sel(layer=layer).values.copy())
     bits = recorded.dtype == torch.uint16

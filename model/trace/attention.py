@@ -14,6 +14,39 @@ import numpy as np
 import xarray as xr
 
 
+def head_figures(attention: xr.DataArray) -> xr.Dataset:
+    """`entropy`, `first_token_share` and `mean_distance` of every head and query, each [..., head, query]."""
+    return xr.Dataset(
+        {
+            "entropy": attention_entropy(attention),
+            "first_token_share": first_token_share(attention),
+            "mean_distance": mean_distance(attention),
+        }
+    )
+
+
+def over_queries(figures: xr.Dataset, queries: np.ndarray) -> xr.Dataset:
+    """A head's figures over some queries: their mean, tenth and ninetieth percentile, each [statistic, ..., head].
+
+    Args:
+        figures: from `head_figures`.
+        queries: places of the queries that count, from `choosing_queries`; NaN comes out where there are none.
+    """
+    kept = figures.isel(query=queries)
+    if len(queries):
+        low, high = (kept.quantile(share, "query").drop_vars("quantile") for share in (0.1, 0.9))
+        parts = [kept.mean("query"), low, high]
+    else:
+        parts = [kept.sum("query") * np.nan] * 3
+    return xr.concat(parts, "statistic").assign_coords(statistic=["mean", "low", "high"])
+
+
+def choosing_queries(counted: xr.DataArray) -> np.ndarray:
+    """Places of the queries that count, [token] bool, without the first, which can look at nothing but itself."""
+    places = np.flatnonzero(counted.values)
+    return places[places > 0]
+
+
 def attention_entropy(attention: xr.DataArray) -> xr.DataArray:
     """Entropy of each row over its maximum ln(visible keys), [..., head, query]; NaN for the first query."""
     weights = attention.values

@@ -31,9 +31,9 @@ def choose(**chosen: int | None) -> None:
     st.session_state.update(chosen)
 
 
-def layer(trace: Trace, dim: str = "moe_layer") -> int:
-    """Choose a layer of the dim, `moe_layer` or `layer`, by its model layer number."""
-    options = layers(trace, dim)
+def layer(trace: Trace, dim: str = "moe_layer", options: list[int] | None = None) -> int:
+    """Choose a layer of the dim, `moe_layer` or `layer`, or of the options, by its model layer number."""
+    options = options or layers(trace, dim)
     _keep_within("layer", options)
     return st.selectbox("Layer", options, key="layer", bind="query-params", format_func=str)
 
@@ -61,10 +61,11 @@ def locked_token(trace: Trace) -> int | None:
     )
 
 
-def head(trace: Trace) -> int:
-    """Choose an attention head by its number: of those recorded, else of all that the model has."""
-    number = trace.model.get("config", {}).get("num_attention_heads", 1)
-    options = trace.data["head"].values.tolist() if "head" in trace.data.coords else list(range(number))
+def head(trace: Trace, options: list[int] | None = None) -> int:
+    """Choose an attention head by its number: of the options, else of those recorded, else of all that there are."""
+    if options is None:
+        number = trace.model.get("config", {}).get("num_attention_heads", 1)
+        options = trace.data["head"].values.tolist() if "head" in trace.data.coords else list(range(number))
     _keep_within("head", options)
     return st.selectbox("Head", options, key="head", bind="query-params", format_func=str)
 

@@ -4,9 +4,10 @@ import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.trace.attention import mean_by_distance, rollout
+from model.trace.attention import head_figures, mean_by_distance, over_queries, rollout
 from tests.traces import random_trace
-from viz.attention import attention_map, head_thumbnails, pooled, rollout_map, score_by_distance, score_map, score_parts
+from viz.attention import MAX_POINT_ROWS, attention_map, head_thumbnails, pooled, rollout_map, score_limit, score_map
+from viz.heads import head_panels, largest_weights, layer_maps, score_by_distance
 from viz.theme import DARK, LIGHT
 
 
@@ -25,22 +26,38 @@ def test_map_shows_exact_weights_and_hides_the_future():
     assert "customdata[2]:.3~g} (measured)" in points.hovertemplate
 
 
+def test_row_and_column_of_the_token_are_framed():
+    frame = attention_map(causal(5), LIGHT, token=3).data[2]
+    assert frame.x[:5] == (-0.5, 3.5, 3.5, -0.5, -0.5)
+    assert frame.y[:5] == (2.5, 2.5, 3.5, 3.5, 2.5)
+    assert max(frame.y[6:]) == 4.5
+
+
 def test_queries_run_downwards_and_labels_stand_along_both_sides():
     figure = attention_map(causal(3), LIGHT, ["a", "<b>", "c"])
     assert figure.layout.yaxis.range == (2.5, -0.5)
     assert list(figure.layout.xaxis.ticktext) == list(figure.layout.yaxis.ticktext) == ["a", "&lt;b&gt;", "c"]
 
 
-def test_many_tokens_get_a_position_axis_and_a_point_per_query():
-    picture, points = attention_map(causal(100), DARK, ["x"] * 100).data
-    assert picture.z.dtype == np.float32
-    assert len(points.x) == 100
-    assert points.customdata[7].tolist() == [7, -1]
-    assert attention_map(causal(100), DARK, ["x"] * 100).layout.xaxis.ticktext is None
+def test_many_tokens_get_a_position_axis_and_every_cell_a_point():
+    figure = attention_map(causal(84), DARK, ["x"] * 84)
+    assert figure.layout.xaxis.ticktext is None
+    assert len(figure.data[1].x) == 84 * 85 // 2
+
+
+def test_long_texts_have_a_point_for_the_strongest_pair_of_each_block():
+    weights = causal(2 * MAX_POINT_ROWS)
+    points = attention_map(weights, LIGHT, ["x"] * len(weights)).data[1]
+    assert len(points.x) == MAX_POINT_ROWS * (MAX_POINT_ROWS + 1) // 2
+    queries, keys, values = points.customdata.T
+    assert (queries >= keys).all()
+    assert np.array_equal(values, weights.values[queries.astype(int), keys.astype(int)])
+    block = (queries // 2 == 70) & (keys // 2 == 20)
+    assert values[block] == weights.values[140:142, 40:42].max()
 
 
 def test_labels_are_left_out_where_they_do_not_fit_and_cut_where_they_are_long():
-    assert attention_map(causal(40), LIGHT, ["x"] * 40, height=420).layout.xaxis.ticktext is None
+    assert attention_map(causal(38), LIGHT, ["x"] * 38).layout.xaxis.ticktext is None
     assert attention_map(causal(1), LIGHT, ["-" * 40]).layout.xaxis.ticktext[0] == "-" * 11 + "…"
 
 
@@ -48,7 +65,6 @@ def test_long_texts_are_drawn_in_blocks_and_say_so():
     picture = attention_map(causal(1000), LIGHT).data[0]
     assert picture.z.shape == (500, 500)
     assert (picture.dx, picture.x0) == (2, 0.5)
-    assert picture.hovertemplate.startswith("largest of 2 × 2 tokens")
 
 
 def test_one_token():
@@ -97,11 +113,11 @@ def test_rollout_is_drawn_as_derived():
 
 
 def test_score_parts_share_one_signed_scale():
-    content, position = causal(4) * 3, causal(4, seed=1) * -9
-    figures = score_parts(content, position, LIGHT)
-    assert [figure.data[0].zmax for figure in figures] == [9, 9]
-    assert [figure.data[0].zmin for figure in figures] == [-9, -9]
-    assert figures[0].data[0].colorscale[0][1] == LIGHT.change[0]
+    parts = causal(4) * 3, causal(4, seed=1) * -9
+    assert score_limit(*parts) == 9
+    pictures = [score_map(part, LIGHT, score_limit(*parts)).data[0] for part in parts]
+    assert [(picture.zmin, picture.zmax) for picture in pictures] == [(-9, 9), (-9, 9)]
+    assert pictures[0].colorscale[0][1] == LIGHT.change[0]
 
 
 def test_scores_that_are_all_hidden_still_have_a_scale():
@@ -114,3 +130,35 @@ def test_score_by_distance_draws_a_line_per_part():
     figure = score_by_distance({"content": mean_by_distance(content)}, LIGHT)
     assert figure.data[0].name == "content"
     assert figure.data[0].y[3] == pytest.approx(float(content[3, 0]))
+
+
+def test_thumbnails_say_the_figure_they_are_sorted_by():
+    attention = random_trace(num_heads=2).data["attention"].sel(attention_layer=1)
+    assert head_thumbnails(attention, LIGHT, [1, 0], values=[0.25, 3.0]).data[2].text[0] == "head 1  0.25"
+
+
+def test_bars_name_the_largest_weights_and_sum_up_the_rest():
+    row = xr.DataArray(np.array([0.1, 0.5, 0.15, 0.25]), dims=("key",))
+    bars = largest_weights(row, ["a", "<b>", "c", "d"], LIGHT, count=2).data[0]
+    assert bars.text.tolist() == ["1  &lt;b&gt;", "3  d", "2 others"]
+    assert bars.x.tolist() == [0.5, 0.25, 0.25]
+    assert bars.customdata.ravel().tolist() == [1, 3, -1]
+
+
+def test_panels_draw_means_and_ranges_in_the_order_asked_for():
+    figures = head_figures(random_trace(num_heads=3).data["attention"].sel(attention_layer=1))
+    summary = over_queries(figures, np.arange(1, 10))
+    figure = head_panels(summary, LIGHT, [2, 0, 1], selected=0)
+    lines, dots = figure.data[:2]
+    assert dots.customdata[:, 0].tolist() == [2, 0, 1]
+    assert dots.x[0] == summary["entropy"].sel(statistic="mean", head=2)
+    assert lines.x[1] == summary["entropy"].sel(statistic="high", head=2)
+    assert (figure.layout.shapes[0].y0, figure.layout.shapes[0].y1) == (0.5, 1.5)
+
+
+def test_layer_maps_draw_every_layer_and_frame_the_chosen_head():
+    means = over_queries(head_figures(random_trace().data["attention"]), np.arange(1, 10)).sel(statistic="mean")
+    picture, points, frame = layer_maps(means, DARK, (1, 0)).data[:3]
+    assert np.allclose(picture.z, means["entropy"].transpose("attention_layer", "head"))
+    assert points.customdata[3, :2].tolist() == [1, 1]
+    assert (min(frame.x), min(frame.y)) == (-0.5, 0.5)

@@ -29,6 +29,22 @@ def test_head_figures() -> None:
         assert np.isnan(figure(weights).values[0, 0])
 
 
+def test_summary_over_queries() -> None:
+    weights = xr.DataArray([[[1, 0, 0], [0.5, 0.5, 0], [0.2, 0.3, 0.5]]], dims=("head", "query", "key"))
+    queries = attention.choosing_queries(xr.DataArray([True, True, True], dims=("token",)))
+    assert queries.tolist() == [1, 2]
+    summary = attention.over_queries(attention.head_figures(weights), queries)
+    assert summary["first_token_share"].values[:, 0] == pytest.approx([0.35, 0.23, 0.47])
+    assert summary["mean_distance"].sel(statistic="mean").item() == pytest.approx(0.6)
+
+
+def test_summary_of_no_queries_is_unknown() -> None:
+    figures = attention.head_figures(random_trace().data["attention"])
+    summary = attention.over_queries(figures, np.array([], dtype=int))
+    assert np.isnan(summary["entropy"]).all()
+    assert summary["entropy"].sizes == {"statistic": 3, "attention_layer": 3, "head": 2}
+
+
 def test_mean_by_distance_leaves_hidden_pairs_out() -> None:
     parts = xr.DataArray([[1.0, np.nan], [4.0, 3.0]], dims=("query", "key"))
     assert attention.mean_by_distance(parts).values.tolist() == [2, 4]

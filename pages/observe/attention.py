@@ -1,0 +1,39 @@
+"""Attention: what each head looks at."""
+
+import streamlit as st
+
+from model.trace import attention
+from pages.common import controls, head_answers, heads, session
+from viz.attention import MAP_PIXELS, thumbnail_columns
+
+st.markdown("What does it look at? Every head spreads a token's attention over that token and those before it.")
+run = session.shown()
+trace = heads.require(run)
+assert run is not None
+with st.container(horizontal=True, vertical_alignment="bottom"):
+    layer = controls.layer(trace, options=heads.layers(trace))
+    head = controls.head(trace, heads.numbers(trace, layer))
+    token = controls.token(trace)
+left, right = st.columns(2, vertical_alignment="bottom")
+with left:
+    sort = st.segmented_control(
+        "Sort heads by", list(head_answers.SORTS), default="index", required=True, key="sort", bind="query-params"
+    )
+with right:
+    counted = controls.population(trace)
+figures = heads.overview(run, layer).figures
+summary = attention.over_queries(figures, attention.choosing_queries(counted))
+ranked = head_answers.order(summary, sort or "index")
+
+with st.container(horizontal=True):
+    with st.container(width=MAP_PIXELS):
+        head_answers.big(run, layer, head, token)
+    with st.container(width=250 if thumbnail_columns(len(ranked)) == 2 else "stretch"):
+        head_answers.thumbnails(run, layer, head, ranked, summary, sort or "index")
+    with st.container(width="stretch"):
+        head_answers.looks_at(run, layer, head, token)
+
+for name, tab in zip(head_answers.TABS, st.tabs(head_answers.TABS, key="tab", bind="query-params"), strict=True):
+    if tab.open:
+        with tab:
+            head_answers.about(name, run, layer, head, token, ranked, counted)

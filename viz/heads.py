@@ -1,0 +1,167 @@
+"""Pictures of what heads do in numbers: one query's weights, figures per head and per layer, scores by distance.
+
+Labelled numbers in (axes `head`, `key`, `distance`, `attention_layer`, `statistic`), Plotly figures out.
+"""
+
+import html
+from collections.abc import Sequence
+
+import numpy as np
+import plotly.graph_objects as go
+import xarray as xr
+
+from viz.attention import head_numbers
+from viz.axis import click_layer, grid_points, note, rows_height
+from viz.theme import MONO_FAMILY, Theme, colorscale, style, translucent
+
+# A head's figure -> what stands above its panel, and the end of its axis (None: as far as the numbers go).
+PANELS = {
+    "entropy": ("entropy, share of the largest", 1),
+    "first_token_share": ("share on the first token", 1),
+    "mean_distance": ("mean distance, tokens", None),
+}
+GAP = 0.06  # between panels, share of the width
+MAX_WRITTEN = 8  # heads up to which a map's cells carry their number
+
+
+def largest_weights(
+    row: xr.DataArray, labels: Sequence[str], theme: Theme, origin: str = "measured", count: int = 12, title: str = ""
+) -> go.Figure:
+    """The keys that one query looks at most, as bars, the largest first; the last bar is all the others together.
+
+    A click reports `customdata` (key), or -1 for the others.
+
+    Args:
+        row: [key], the keys that the query can see.
+        labels: one per key.
+        theme: colours.
+        origin: tag of the numbers on hover.
+        count: bars.
+        title: one line above the picture.
+    """
+    weights = row.values
+    keys = np.argsort(-weights, kind="stable")[:count]
+    names = [f"{key}  {html.escape(labels[key][:20], quote=False)}" for key in keys.tolist()]
+    shown, colors = weights[keys], [theme.sequential[-3]] * len(keys)
+    if len(weights) > len(keys):
+        names.append(f"{len(weights) - len(keys)} others")
+        shown, keys = np.append(shown, 1 - shown.sum()).clip(0), np.append(keys, -1)
+        colors.append(theme.muted)
+    hover = f"%{{text}}<br>attention %{{x:.3~g}} ({origin})<extra></extra>"
+    figure = go.Figure(
+        go.Bar(x=shown, y=np.arange(len(keys)), orientation="h", marker_color=colors, text=np.array(names),
+               textposition="none", customdata=keys[:, None], hovertemplate=hover)
+    )  # fmt: skip
+    font = {"family": MONO_FAMILY, "size": 12}
+    down = {"tickvals": np.arange(len(keys)), "ticktext": np.array(names), "tickfont": font, "showgrid": False}
+    across = {"range": [0, max(0.05, 1.05 * float(shown.max()))], "title": {"text": "attention"}}
+    height = rows_height(count + 1, 26)
+    figure = note(figure, title, theme) if title else figure
+    return style(figure, theme, height, xaxis=across, yaxis=down | {"range": [count + 0.6, -0.6]})
+
+
+def head_panels(
+    summary: xr.Dataset, theme: Theme, order: Sequence[int] | None = None, selected: int | None = None
+) -> go.Figure:
+    """Each figure of a layer's heads: mean over the queries as a dot, the middle eight tenths as a line; *derived*.
+
+    A click reports `customdata` (head).
+
+    Args:
+        summary: the variables of `PANELS`, each [statistic, head]; statistics `mean`, `low` and `high`.
+        theme: colours.
+        order: head numbers from top to bottom; default as they stand.
+        selected: head to shade.
+    """
+    heads = [int(head) for head in (order if order is not None else head_numbers(summary["entropy"]))]
+    rows, figure = np.arange(len(heads)), go.Figure()
+    layout = {}
+    for place, (name, (title, end)) in enumerate(PANELS.items(), 1):
+        low, mean, high = (summary[name].sel(statistic=which, head=heads).values for which in ("low", "mean", "high"))
+        axes = {"xaxis": f"x{place}", "yaxis": "y"}
+        figure.add_trace(go.Scatter(**_strokes(low, high, rows), mode="lines", hoverinfo="skip", **axes))
+        figure.data[-1].line = {"color": translucent(theme.sequential[-3], 0.45), "width": 5}
+        hover = f"head %{{customdata[0]}}<br>{title}: %{{x:.3~g}}<br>"
+        hover += "middle eight tenths %{customdata[1]:.3~g} to %{customdata[2]:.3~g} (derived)<extra></extra>"
+        data, marker = np.column_stack([heads, low, high]), {"color": theme.sequential[-2], "size": 11}
+        figure.add_scatter(x=mean, y=rows, mode="markers", marker=marker, customdata=data, hovertemplate=hover, **axes)
+        most = end or max(float(np.nanmax(high, initial=0)), 1)
+        layout[f"xaxis{place}"] = _panel(place) | {"range": [-0.03 * most, 1.04 * most], "title": {"text": title}}
+    if selected in heads:
+        row = heads.index(selected)
+        figure.add_hrect(row - 0.5, row + 0.5, fillcolor=theme.shade, line_width=0, layer="below")
+    named = np.array([f"head {head}" for head in heads])
+    down = {"tickvals": rows, "ticktext": named, "range": [len(heads) - 0.4, -0.6], "showgrid": False}
+    return style(figure, theme, rows_height(len(heads), 26, 2600), yaxis=down, **layout)
+
+
+def layer_maps(means: xr.Dataset, theme: Theme, selected: tuple[int, int] | None = None) -> go.Figure:
+    """Each figure of all heads of all layers, a map per figure, the first layer at the bottom; *derived*.
+
+    A click reports `customdata` (layer, head).
+
+    Args:
+        means: the variables of `PANELS`, each [attention_layer, head].
+        theme: colours.
+        selected: layer and head to frame.
+    """
+    layers, heads = means["attention_layer"].values, head_numbers(means["entropy"])
+    rows, columns = np.arange(len(layers)), np.arange(len(heads))
+    figure, layout = go.Figure(), {}
+    x, y = grid_points(columns, rows)
+    pairs = np.column_stack([layers[y.astype(int)], heads[x.astype(int)]])
+    for place, (name, (title, end)) in enumerate(PANELS.items(), 1):
+        values, axes = means[name].transpose("attention_layer", "head").values, {"xaxis": f"x{place}", "yaxis": "y"}
+        written = {"texttemplate": "%{z:.2~f}", "textfont": {"size": 12}} if len(heads) <= MAX_WRITTEN else {}
+        bounds = {"zmin": 0, "zmax": end or max(float(np.nanmax(values, initial=0)), 1e-6)}
+        figure.add_heatmap(
+            z=values.astype(np.float32), colorscale=colorscale(theme.sequential), showscale=False, hoverinfo="skip",
+            **written, **bounds, **axes,
+        )  # fmt: skip
+        hover = f"L%{{customdata[0]}} head %{{customdata[1]}}<br>{title}: %{{customdata[2]:.3~g}} (derived)"
+        data = np.column_stack([pairs, values.ravel()])
+        points = click_layer(x, y, customdata=data, hovertemplate=hover + "<extra></extra>", **axes)
+        figure.add_trace(points.update(marker_size=20))
+        layout[f"xaxis{place}"] = _panel(place) | _head_axis(heads, title)
+        if selected is not None and selected[0] in layers and selected[1] in heads:
+            left, low = heads.tolist().index(selected[1]) - 0.5, layers.tolist().index(selected[0]) - 0.5
+            figure.add_scatter(
+                x=[left, left + 1, left + 1, left, left], y=[low, low, low + 1, low + 1, low], mode="lines",
+                line={"color": theme.ink, "width": 2}, hoverinfo="skip", **axes,
+            )  # fmt: skip
+    up = np.arange(0, len(layers), -(-len(layers) // 20))
+    named = {"tickvals": up, "ticktext": np.array([f"L{layers[row]}" for row in up])}
+    return style(figure, theme, rows_height(len(layers), 40), yaxis=named | {"showgrid": False}, **layout)
+
+
+def score_by_distance(parts: dict[str, xr.DataArray], theme: Theme) -> go.Figure:
+    """Mean score against how many tokens back the key lies, one line per part, each [distance]; *derived*."""
+    figure = go.Figure()
+    strokes = zip(parts.items(), (theme.change[0], theme.change[-1], theme.ink), ("solid", "dash", "dot"), strict=False)
+    for (name, values), color, dash in strokes:
+        hover = f"{name}: %{{y:.3~g}}<br>%{{x}} tokens back (derived)<extra></extra>"
+        known = np.arange(values.sizes["distance"])
+        line = {"color": color, "dash": dash, "width": 2}
+        figure.add_scatter(x=known, y=values.values, mode="lines", name=name, line=line, hovertemplate=hover)
+    legend = {"orientation": "h", "x": 0, "y": 1, "yanchor": "bottom"}
+    axes = {"xaxis": {"title": {"text": "tokens back"}}, "yaxis": {"title": {"text": "mean score"}}}
+    return style(figure, theme, 280, showlegend=True, legend=legend, **axes)
+
+
+def _panel(place: int) -> dict[str, object]:
+    """The part of the width that a panel takes."""
+    width = (1 - GAP * (len(PANELS) - 1)) / len(PANELS)
+    left = (place - 1) * (width + GAP)
+    return {"domain": [left, left + width]}
+
+
+def _head_axis(heads: np.ndarray, title: str) -> dict[str, object]:
+    shown = np.arange(0, len(heads), -(-len(heads) // 8))
+    named = np.array([f"{heads[column]}" for column in shown])
+    return {"tickvals": shown, "ticktext": named, "showgrid": False, "title": {"text": f"head<br>{title}"}}
+
+
+def _strokes(low: np.ndarray, high: np.ndarray, rows: np.ndarray) -> dict[str, np.ndarray]:
+    """One broken line of a stroke per row."""
+    gap = np.full(len(rows), np.nan)
+    return {"x": np.stack([low, high, gap], 1).ravel(), "y": np.stack([rows, rows, gap], 1).ravel()}
