@@ -21,7 +21,7 @@ PANELS = {
     "mean_distance": ("mean distance, tokens", None),
 }
 GAP = 0.06  # between panels, share of the width
-MAX_WRITTEN = 8  # heads up to which a map's cells carry their number
+MAX_WRITTEN = 4  # heads up to which a map's cells carry their number
 
 
 def largest_weights(

@@ -54,7 +54,7 @@ def looks_at(run: Run, layer: int, head: int, token: int) -> None:
     trace = heads.trace_of(run)
     row = heads.weights(run, layer, head).isel(query=token, key=slice(token + 1))
     names, source = labels(trace), heads.origin(trace, layer, head)
-    title = f"what token {token} looks at: {source}, n = {token + 1:,} tokens"
+    title = f"token {token}: {source}, n = {token + 1:,} tokens"
     figure = numbers.largest_weights(row, names, session.theme(), source, title=title)
     said = "The tokens that get most of the chosen token's attention in this head; all bars together are 1."
     controls.chart(figure, "attention-row", row_table(trace, token, attention=row), said)
@@ -100,7 +100,7 @@ def all_layers(run: Run, layer: int, head: int, queries: np.ndarray) -> None:
     means = attention.over_queries(heads.all_figures(run), queries).sel(statistic="mean")
     st.caption(f"Derived, recorded layers; n = {len(queries):,} tokens that look.")
     figure = numbers.layer_maps(means, session.theme(), (layer, head))
-    said = "A row per layer, a column per head; stronger is more. A click chooses layer and head."
+    said = "A row per layer, a column per head; stronger is more, from 0 to 1 or to the longest distance."
     table = means.drop_vars("statistic").to_dataframe().reset_index()
     controls.chart(figure, "attention-layers", table.rename(columns=_NAMES), said, _take_cell)
 

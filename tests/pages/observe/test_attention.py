@@ -55,7 +55,7 @@ def test_first_screen_shows_a_head_of_the_recorded_run(show: Callable[..., AppTe
 def test_choices_are_kept(show: Callable[..., AppTest]) -> None:
     app = show(layer=2, head=1, token=4)
     assert "layer 2, head 1" in charts(app)[0]["layout"]["annotations"][0]["text"]
-    assert "what token 4 looks at: measured, n = 5 tokens" in str(charts(app)[2]["layout"]["annotations"])
+    assert "token 4: measured, n = 5 tokens" in str(charts(app)[2]["layout"]["annotations"])
 
 
 @pytest.mark.parametrize("sort", ["index", "entropy", "first token", "distance"])
