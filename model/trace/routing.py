@@ -3,10 +3,15 @@
 Everything is derived from recorded decisions; no selection is made again except in `lost_to_bias` and
 `lost_to_group_limit`, which apply the published rule (group-limited top-k, DeepSeek-V3 report) to recorded scores.
 Those two and `expert_margin` describe a model as trained: in a run with interventions, a knock-out or a forced expert
-is a reason too, and with the bias off the recorded bias did not count.
+is a reason too, and with the bias off the recorded bias did not count. `untouched_layers` says where they hold.
 
 Sources: co-activation from OLMoE (arXiv 2409.02060), over all pairs where its script takes neighbouring ranks only.
 """
+
+import math
+import statistics
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -23,26 +28,85 @@ def one_hot(expert_id: xr.DataArray, num_experts: int) -> np.ndarray:
     return hot[..., :num_experts]
 
 
+def shared_tokens(expert_id: xr.DataArray, num_experts: int) -> xr.DataArray:
+    """Tokens that went to both experts, [moe_layer, expert, other_expert]; on the diagonal those of the expert.
+
+    Over all pairs of a token's experts.
+    """
+    hot = np.moveaxis(one_hot(expert_id, num_experts), 1, 0).astype(np.float32)  # exact up to 2^24 tokens
+    return per_layer(expert_id, (hot.swapaxes(1, 2) @ hot).astype(np.int64), "expert", "other_expert")
+
+
 def coactivation(expert_id: xr.DataArray, num_experts: int) -> xr.DataArray:
     """Of the tokens of `expert`, the share that also went to `other_expert`, [moe_layer, expert, other_expert].
 
-    Over all pairs of a token's experts. The diagonal is 1; the rows of an expert without tokens are NaN.
+    The diagonal is 1; the rows of an expert without tokens are NaN.
     """
-    hot = one_hot(expert_id, num_experts).astype(np.float64)
-    together = np.einsum("tle,tlf->lef", hot, hot, optimize=True)
+    together = shared_tokens(expert_id, num_experts)
+    own = np.diagonal(together.values, axis1=1, axis2=2)[:, :, None]
     with np.errstate(invalid="ignore", divide="ignore"):
-        shares = together / np.diagonal(together, axis1=1, axis2=2)[:, :, None]
-    return per_layer(expert_id, shares, "expert", "other_expert")
+        return together.copy(data=together.values / own)
+
+
+def fair_coactivation(num_experts: int, top_k: int, num_groups: int, kept_groups: int) -> tuple[float, float]:
+    """Co-activation that fair routing gives, of two experts of the same group and of different groups.
+
+    A fair router keeps groups at random, then takes experts of those at random.
+    """
+    reachable = num_experts // num_groups * kept_groups
+    same = (top_k - 1) / max(reachable - 1, 1)
+    return same, same * (kept_groups - 1) / (num_groups - 1) if num_groups > 1 else same
 
 
 def transitions(expert_id: xr.DataArray, num_experts: int) -> xr.DataArray:
     """Slot pairs from a layer to the next mixture layer, [moe_layer (the earlier), expert, next_expert].
 
-    Over all k x k pairs of a token, so that each layer's matrix sums to tokens x k x k.
+    Over all k x k pairs of a token, so that each layer's matrix sums to tokens x k x k. The label of the later layer is
+    the coordinate `next_layer`.
     """
-    hot = one_hot(expert_id, num_experts).astype(np.float64)
-    pairs = np.einsum("tle,tlf->lef", hot[:, :-1], hot[:, 1:], optimize=True).astype(np.int64)
-    return per_layer(expert_id.isel(moe_layer=slice(0, -1)), pairs, "expert", "next_expert")
+    hot = np.moveaxis(one_hot(expert_id, num_experts), 1, 0).astype(np.float32)
+    pairs = (hot[:-1].swapaxes(1, 2) @ hot[1:]).astype(np.int64)
+    counts = per_layer(expert_id.isel(moe_layer=slice(0, -1)), pairs, "expert", "next_expert")
+    if "moe_layer" in expert_id.coords:
+        return counts.assign_coords(next_layer=("moe_layer", expert_id.coords["moe_layer"].values[1:]))
+    return counts
+
+
+def relative_bias(expert_bias: xr.DataArray) -> xr.DataArray:
+    """Bias minus its mean over the layer's experts: an offset that all share moves no selection."""
+    return expert_bias - expert_bias.mean("expert")
+
+
+def entry_score(biased: xr.DataArray, expert_id: xr.DataArray) -> xr.DataArray:
+    """The lowest biased score among the selected experts, [token, moe_layer]."""
+    selected = one_hot(expert_id, biased.sizes["expert"])
+    return biased.isel(expert=0, drop=True).copy(data=np.where(selected, biased.values, np.inf).min(-1))
+
+
+def untouched_layers(interventions: Iterable[Mapping[str, Any]], moe_layers: xr.DataArray) -> xr.DataArray:
+    """True where a run's interventions left the selection as trained, [moe_layer].
+
+    Args:
+        interventions: of a trace's request, as JSON values; one without a layer holds in all of them.
+        moe_layers: layer labels.
+    """
+    touched = {change.get("layer") for change in interventions}
+    kept = [None not in touched and layer not in touched for layer in moe_layers.values.tolist()]
+    return xr.DataArray(kept, dims=("moe_layer",), coords={"moe_layer": moe_layers})
+
+
+def share_interval(taken: int, total: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Wilson's interval of a share of independent tokens; 0 to 1 where there are none.
+
+    >>> tuple(round(bound, 3) for bound in share_interval(3, 10))
+    (0.108, 0.603)
+    """
+    if total == 0:
+        return 0.0, 1.0
+    z, share = statistics.NormalDist().inv_cdf((1 + confidence) / 2), taken / total
+    middle = (share + z**2 / (2 * total)) / (1 + z**2 / total)
+    reach = z / (1 + z**2 / total) * math.sqrt(share * (1 - share) / total + (z / (2 * total)) ** 2)
+    return max(0.0, middle - reach), min(1.0, middle + reach)
 
 
 def biased_score(router_score: xr.DataArray, expert_bias: xr.DataArray) -> xr.DataArray:

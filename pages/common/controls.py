@@ -1,6 +1,7 @@
 """Choices that follow the visitor from page to page (same key, mirrored in the address), and how a figure is shown."""
 
-from collections.abc import Container
+import functools
+from collections.abc import Container, Sequence
 from typing import Any
 
 import pandas as pd
@@ -100,7 +101,14 @@ def token_names(trace: Trace) -> list[str]:
     return [text.token(trace, index) for index in range(trace.num_tokens)]
 
 
-def chart(figure: go.Figure, key: str, table: pd.DataFrame, how_to_read: str, on_select: Any = "ignore") -> Any:
+def chart(
+    figure: go.Figure,
+    key: str,
+    table: pd.DataFrame,
+    how_to_read: str,
+    on_select: Any = "ignore",
+    chooses: Sequence[str] = (),
+) -> Any:
     """Show a figure with how to read it, its table twin and the downloads of both; returns Plotly's selection event.
 
     Args:
@@ -109,7 +117,9 @@ def chart(figure: go.Figure, key: str, table: pd.DataFrame, how_to_read: str, on
         table: the numbers behind the picture.
         how_to_read: one line.
         on_select: as `st.plotly_chart` takes it; points are selected.
+        chooses: shared choices (`SHARED`) that a click on a point sets, in the order of the point's customdata.
     """
+    on_select = functools.partial(_take_click, key, chooses) if chooses else on_select
     image = {"format": st.session_state.get("picture") or "svg", "filename": key, "scale": 2}
     setup = {"displaylogo": False, "displayModeBar": True, "toImageButtonOptions": image, "responsive": True}
     look = session.theme()
@@ -122,6 +132,12 @@ def chart(figure: go.Figure, key: str, table: pd.DataFrame, how_to_read: str, on
         st.dataframe(table, hide_index=True, height="content" if len(table) < 8 else 300)
         download_table(table, key)
     return event
+
+
+def _take_click(key: str, names: Sequence[str]) -> None:
+    points = (st.session_state.get(key) or {}).get("selection", {}).get("points", [])
+    if points and points[0].get("customdata"):
+        choose(**{name: int(value) for name, value in zip(names, points[0]["customdata"], strict=False)})
 
 
 def download_table(table: pd.DataFrame, name: str) -> None:

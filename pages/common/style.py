@@ -9,6 +9,8 @@ CSS = """
 [data-testid="stMain"] [data-testid="stVerticalBlock"] { gap: 0.7rem; }
 .st-key-status { min-height: 2.6rem; justify-content: center; }
 .st-key-examples button { min-height: 1.6rem; padding: 0.1rem 0.5rem; }
+.st-key-token-row button { min-height: 1.9rem; padding: 0.1rem 0.2rem; }
+.st-key-token-row code { font-size: 14px; padding: 0; color: inherit; background: none; }
 @media (max-width: 1100px) { [data-testid="stMainBlockContainer"] { padding: 2.6rem 1rem 3rem; } }
 </style>
 """

@@ -1,0 +1,270 @@
+"""Routing of a trace as the Routing page shows it: arrays for its figures, and tables.
+
+What one expert took is in `expert_tokens.py`.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from model.trace import routing
+from model.trace.chance import load_band
+from model.trace.trace import Trace
+from pages.common import tables
+from viz.routing import LOST_TO_BIAS, LOST_TO_GROUP
+
+LOST_TO_EITHER = "lost to the bias alone, or to the group limit alone"
+
+
+# --- the trace -------------------------------------------------------------------------------------------------------
+
+
+def num_groups(trace: Trace) -> int:
+    """Routing groups of the model; 1 where the trace does not say, or says what cannot be."""
+    stated = trace.data.sizes.get("group") or trace.model.get("config", {}).get("n_group") or 1
+    return stated if tables.num_experts(trace) % stated == 0 else 1
+
+
+def kept_groups(trace: Trace) -> int:
+    """Groups that a token keeps."""
+    if trace.has("group_kept"):
+        return int(trace.data["group_kept"][0, 0].sum())
+    return min(trace.model.get("config", {}).get("topk_group") or 1, num_groups(trace))
+
+
+def group_of(trace: Trace, expert: int) -> int:
+    """The routing group that an expert is in."""
+    return expert // (tables.num_experts(trace) // num_groups(trace))
+
+
+def by_chance(trace: Trace, mask: xr.DataArray) -> str:
+    """How many experts fair routing alone would leave without a token, as a sentence; empty when that is not known."""
+    number, groups, kept = tables.num_experts(trace), num_groups(trace), kept_groups(trace)
+    try:
+        band = load_band(int(mask.sum()), number, trace.data.sizes["rank"], groups, kept)
+    except ValueError:
+        return ""
+    return f" Fair routing of so many would leave about {band.dead:.2g} of {number} experts without one (simulated)."
+
+
+def origin(trace: Trace) -> str:
+    """Tag of the numbers that were observed."""
+    return str(trace.origin.get("kind", "unknown"))
+
+
+def strongest(trace: Trace, token: int, layer: int) -> int:
+    """The expert that counts most for a token in a layer; 0 where the trace does not know."""
+    return max(0, int(trace.data["expert_id"].sel(moe_layer=layer).values[token, 0]))
+
+
+def at_token(trace: Trace, token: int) -> xr.Dataset:
+    """Routing variables of one token, as far as recorded."""
+    names = ["expert_id", "gate_weight", "router_score", "group_score", "group_kept", "expert_bias"]
+    return trace.data[[name for name in names if trace.has(name)]].isel(token=token)
+
+
+def losers(trace: Trace, token: int) -> dict[str, xr.DataArray]:
+    """Who lost only to the bias or to the group limit, masks [moe_layer, expert].
+
+    Only what the recorded variables allow, and only in layers where the run chose as the model was trained to.
+    """
+    if not (trace.has("router_score") and trace.has("expert_bias")):
+        return {}
+    one = trace.data.isel(token=[token])
+    groups, kept = num_groups(trace), kept_groups(trace)
+    masks = {LOST_TO_BIAS: routing.lost_to_bias(one["router_score"], one["expert_id"], groups, kept)}
+    if groups > kept:
+        limited = routing.lost_to_group_limit(one["router_score"], one["expert_bias"], one["expert_id"])
+        masks[LOST_TO_GROUP] = limited
+    untouched = routing.untouched_layers(_interventions(trace), one["moe_layer"])
+    return {name: mask.isel(token=0).astype(bool) & untouched for name, mask in masks.items()}
+
+
+def is_untouched(trace: Trace, layer: int) -> bool:
+    """Whether the run chose in this layer as the model was trained to."""
+    layers = trace.data["moe_layer"]
+    return bool(routing.untouched_layers(_interventions(trace), layers).sel(moe_layer=layer))
+
+
+def _interventions(trace: Trace) -> Sequence[Mapping[str, Any]]:
+    return trace.request.get("interventions") or ()
+
+
+def edits(trace: Trace) -> list[str]:
+    """The run's interventions in words."""
+    return [_edit(change) for change in _interventions(trace)]
+
+
+def _edit(change: Mapping[str, Any]) -> str:
+    layer, where = change.get("layer"), "" if change.get("layer") is None else f" in L{change['layer']}"
+    said = {
+        "KnockOut": f"L{layer}E{change.get('expert')} knocked out",
+        "ForceExpert": f"L{layer}E{change.get('expert')} forced",
+        "TopK": f"{change.get('k')} experts per token",
+        "BiasOff": f"bias off{where}",
+        "GroupLimitOff": f"group limit off{where}",
+    }
+    return said.get(str(change.get("kind")), "an unknown change")
+
+
+# --- one layer's decision --------------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class Decision:
+    """How one layer chose for one token.
+
+    Attributes:
+        choice: arrays as `viz.routing.decision` takes them.
+        losers: masks [expert] by name.
+        table: a row per expert, the chosen ones first, each part by biased score.
+        margin: by how much the last chosen expert led the best one within reach; infinite where that is not known.
+        group_margin: the same for groups.
+    """
+
+    choice: xr.Dataset
+    losers: dict[str, xr.DataArray]
+    table: pd.DataFrame
+    margin: float
+    group_margin: float
+
+
+def decision(trace: Trace, token: int, layer: int) -> Decision:
+    """The decision of a layer for a token, from recorded scores, bias and choice."""
+    one = trace.data.isel(token=[token]).sel(moe_layer=[layer])
+    biased = routing.biased_score(one["router_score"], routing.relative_bias(one["expert_bias"]))
+    chosen = one["router_score"].copy(data=routing.one_hot(one["expert_id"], tables.num_experts(trace)))
+    arrays = {"affinity": one["router_score"], "biased": biased, "chosen": chosen.astype(bool)}
+    arrays["entry"] = routing.entry_score(biased, one["expert_id"])
+    margin, group_margin = np.inf, np.inf
+    if trace.has("group_kept"):
+        arrays["kept"] = one["group_kept"]
+        if is_untouched(trace, layer):
+            margin = routing.expert_margin(biased, one["expert_id"], one["group_kept"]).item()
+            group_margin = routing.group_margin(one["group_score"], one["group_kept"]).item()
+    choice = xr.Dataset(arrays).isel(token=0, moe_layer=0)
+    lost = {name: mask.sel(moe_layer=layer) for name, mask in losers(trace, token).items()}
+    table = _decision_table(trace, one.isel(token=0, moe_layer=0), choice, lost)
+    return Decision(choice, lost, table, margin, group_margin)
+
+
+def _decision_table(trace: Trace, one: xr.Dataset, choice: xr.Dataset, lost: dict[str, xr.DataArray]) -> pd.DataFrame:
+    num_experts = tables.num_experts(trace)
+    size, bias = num_experts // num_groups(trace), one["expert_bias"]
+    columns = {
+        "expert": [f"E{expert}" for expert in range(num_experts)],
+        "group": np.arange(num_experts) // size,
+        "affinity": choice["affinity"].values,
+        "bias": bias.values,
+        "bias - mean": routing.relative_bias(bias).values,
+        "with bias": choice["biased"].values,
+        "weight": _weight_of_experts(one, num_experts),
+        "verdict": _verdicts(choice["chosen"].values, lost),
+    }
+    if "kept" in choice:
+        columns["group kept"] = np.repeat(choice["kept"].values, size)
+    order = np.lexsort([-choice["biased"].values, ~choice["chosen"].values])
+    return pd.DataFrame(columns).iloc[order].reset_index(drop=True)
+
+
+def _weight_of_experts(one: xr.Dataset, num_experts: int) -> np.ndarray:
+    """Weight by expert, [expert]; NaN for those not chosen."""
+    weights = np.full(num_experts, np.nan)
+    if "gate_weight" in one:
+        known = one["expert_id"].values >= 0
+        weights[one["expert_id"].values[known]] = one["gate_weight"].values[known]
+    return weights
+
+
+def _verdicts(chosen: np.ndarray, lost: dict[str, xr.DataArray]) -> np.ndarray:
+    """What became of every entry of [..., expert], in words."""
+    said = np.where(chosen, "chosen", "not chosen").astype(object)
+    for name, mask in lost.items():
+        said[mask.values] = np.where(said[mask.values] == "not chosen", name, LOST_TO_EITHER)
+    return said
+
+
+def nearest(found: Decision, others: int = 4) -> pd.DataFrame:
+    """The rows that decide: the chosen experts, who lost to one thing only, and the best of the rest."""
+    plain = found.table["verdict"] == "not chosen"
+    return found.table.loc[~plain | found.table.index.isin(found.table.index[plain][:others])]
+
+
+def because(found: Decision) -> str:
+    """The decision in a few sentences."""
+    chosen = found.table[found.table["verdict"] == "chosen"]
+    if chosen.empty:
+        return "The trace does not say which experts were chosen."
+    first, last = chosen.loc[chosen["affinity"].idxmax()], chosen.iloc[-1]
+    said = [f"{first['expert']} counts most, with an affinity of {first['affinity']:.3g}."]
+    if np.isfinite(found.margin):
+        said.append(f"{last['expert']} was the last to get in, by {found.margin:.2g}.")
+    if np.isfinite(found.group_margin):
+        kept = _listed("", np.flatnonzero(found.choice["kept"].values))
+        said.insert(0, f"Groups {kept} were kept, the last of them by {found.group_margin:.2g}.")
+    for name, mask in found.losers.items():
+        said += [f"{_listed('E', np.flatnonzero(mask.values))} {name}."] if mask.any() else []
+    return " ".join(said)
+
+
+def _listed(prefix: str, numbers: np.ndarray) -> str:
+    return ", ".join(f"{prefix}{number}" for number in numbers.tolist())
+
+
+def path(trace: Trace, token: int, lost: dict[str, xr.DataArray]) -> pd.DataFrame:
+    """The experts that a token took in every layer, and those that lost to one thing only."""
+    at, num_experts = at_token(trace, token), tables.num_experts(trace)
+    chosen = routing.one_hot(trace.data["expert_id"].isel(token=[token]), num_experts)[0]
+    verdicts = _verdicts(chosen, lost)
+    row, expert = np.nonzero(verdicts != "not chosen")
+    weights = np.stack([_weight_of_experts(at.isel(moe_layer=index), num_experts) for index in range(len(chosen))])
+    table = pd.DataFrame(
+        {"layer": at["moe_layer"].values[row], "expert": expert, "group": expert // (num_experts // num_groups(trace))}
+    )
+    if "router_score" in at:
+        table["affinity"] = at["router_score"].values[row, expert]
+    table["weight"], table["verdict"] = weights[row, expert], verdicts[row, expert]
+    return table.sort_values(["layer", "weight"], ascending=[True, False], kind="stable")
+
+
+# --- which experts work together -------------------------------------------------------------------------------------
+
+
+def pairs(counts: xr.DataArray, top_k: int, groups: int, kept: int) -> pd.DataFrame:
+    """Pairs of experts that had tokens in common, the commonest first; a row per ordered pair."""
+    values = counts.values
+    expert, other = np.nonzero(values * ~np.eye(len(values), dtype=bool))
+    together, own = values[expert, other], np.diagonal(values)[expert]
+    same, apart = routing.fair_coactivation(len(values), top_k, groups, kept)
+    size = len(values) // groups
+    table = pd.DataFrame(
+        {
+            "expert": expert,
+            "also went to": other,
+            "tokens": together,
+            "of": own,
+            "share": together / own,
+            "fair share": np.where(expert // size == other // size, same, apart),
+        }
+    )
+    return table.sort_values(["tokens", "share"], ascending=False, kind="stable")
+
+
+def steps(counts: xr.DataArray) -> pd.DataFrame:
+    """Steps from a layer to the next, [expert, next_expert] or with a layer axis before; the commonest first."""
+    wide = counts if "moe_layer" in counts.dims else counts.expand_dims("moe_layer")
+    row, expert, following = np.nonzero(wide.values)
+    table = pd.DataFrame(
+        {
+            "layer": np.atleast_1d(wide["moe_layer"].values)[row],
+            "expert": expert,
+            "next layer": np.atleast_1d(wide["next_layer"].values)[row],
+            "next expert": following,
+            "tokens": wide.values[row, expert, following],
+        }
+    )
+    return table.sort_values("tokens", ascending=False, kind="stable")

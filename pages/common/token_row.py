@@ -1,0 +1,30 @@
+"""The text round the token that is looked at, every token a button that chooses it."""
+
+import re
+
+import streamlit as st
+
+from model.trace.trace import Trace
+from pages.common import controls, text
+
+
+def show(trace: Trace, token: int, reach: int = 6) -> None:
+    """A row of the token and its neighbours; the row keeps its length at the ends of the text."""
+    first = max(0, min(token - reach, trace.num_tokens - 2 * reach - 1))
+    with st.container(horizontal=True, key="token-row", gap=None):
+        for index in range(first, min(first + 2 * reach + 1, trace.num_tokens)):
+            entry = trace.tokens[index]
+            st.button(
+                as_code(text.token(trace, index)),
+                key=f"token-row-{index}",
+                help=f"Token {index}, id {entry.id}, {'generated' if entry.generated else 'prompt'}",
+                type="secondary" if index == token else "tertiary",
+                on_click=controls.choose,
+                kwargs={"token": index},
+            )
+
+
+def as_code(said: str) -> str:
+    """Text as a code span of Markdown, which says only itself."""
+    fence = "`" * (1 + max(map(len, re.findall("`+", said)), default=0))
+    return f"{fence} {said} {fence}" if len(fence) > 1 else f"`{said}`"
