@@ -1,7 +1,7 @@
 """Choices that follow the visitor from page to page (same key, mirrored in the address), and how a figure is shown."""
 
 import functools
-from collections.abc import Container, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -135,9 +135,13 @@ def chart(
 
 
 def _take_click(key: str, names: Sequence[str]) -> None:
+    """Set shared choices from the point that was clicked; a click beside all points sets none."""
     points = (st.session_state.get(key) or {}).get("selection", {}).get("points", [])
     if points and points[0].get("customdata"):
-        choose(**{name: int(value) for name, value in zip(names, points[0]["customdata"], strict=False)})
+        found = points[0]["customdata"]
+        # A row of an array reaches the server as {"0": ..., "1": ...}, one of a list as a list.
+        values = found.values() if isinstance(found, Mapping) else found
+        choose(**{name: int(value) for name, value in zip(names, values, strict=False)})
 
 
 def download_table(table: pd.DataFrame, name: str) -> None:

@@ -14,11 +14,8 @@ def one_token(trace, token=1):
     return trace.data.isel(token=token)
 
 
-def draw_path(trace, token=1, theme=LIGHT, **masks):
-    data = one_token(trace, token)
-    return routing.token_path(
-        data["expert_id"], data["gate_weight"], data["router_score"], theme, data["group_kept"], **masks
-    )
+def draw_path(trace, token=1, theme=LIGHT, **options):
+    return routing.token_path(one_token(trace, token), 8, 4, theme, **options)
 
 
 def trace_of(figure, name):
@@ -46,7 +43,7 @@ def test_path_marks_losers_where_the_masks_say():
     data = trace.data
     lost = derived.lost_to_group_limit(data["router_score"], data["expert_bias"], data["expert_id"])
     token = int(np.argmax(lost.any(["moe_layer", "expert"]).values))
-    figure = draw_path(trace, token, lost_to_group=lost.isel(token=token))
+    figure = draw_path(trace, token, losers={routing.LOST_TO_GROUP: lost.isel(token=token)})
     rows, experts = np.nonzero(lost.isel(token=token).values)
     marks = trace_of(figure, routing.LOST_TO_GROUP)
     assert len(rows) > 0
@@ -71,25 +68,67 @@ def test_path_of_one_group_and_unknown_ids():
     scores = xr.DataArray(np.array([[0.2, 0.9]], np.float32), dims=("moe_layer", "expert"))
     ids = xr.DataArray(np.array([[1, -1]], np.int16), dims=("moe_layer", "rank"))
     weights = xr.DataArray(np.array([[1.0, np.nan]], np.float32), dims=("moe_layer", "rank"))
-    figure = routing.token_path(ids, weights, scores, DARK, origin="imported")
+    at = xr.Dataset({"expert_id": ids, "gate_weight": weights, "router_score": scores})
+    figure = routing.token_path(at, 2, 1, DARK, origin="imported")
     assert trace_of(figure, "chosen").x.tolist() == [1]
-    assert "imported" in figure.data[-1].hovertemplate
+    assert figure.data[-1].text[1] == "<br>affinity 0.9 (imported)<br>chosen, rank 0, weight 1"
+
+
+def test_path_of_ids_alone_fills_without_an_outline():
+    at = one_token(random_trace())[["expert_id"]]
+    figure = routing.token_path(at, 8, 4, LIGHT)
+    marks = trace_of(figure, "chosen")
+    assert marks.name == "chosen (weights unknown)"
+    assert marks.marker.line.width.tolist() == [0] * 4
+    assert len(figure.data) == 2
+    assert sorted(set(figure.data[-1].text)) == ["", "<br>chosen"]
+
+
+def test_path_frames_what_is_in_focus():
+    figure = draw_path(random_trace(), focus=(2, 5))
+    assert [shape.y0 for shape in figure.layout.shapes[:2]] == [0.5, 1.5]
+    box = figure.layout.shapes[2]
+    assert (box.x0 + box.x1) / 2 == expert_positions(8, 4)[5]
+    assert not draw_path(random_trace(), focus=(0, None)).layout.shapes
+
+
+def choice():
+    arrays = {"affinity": [0.2, 0.5, 0.4, 0.1], "biased": [0.3, 0.5, 0.2, 0.1], "chosen": [True, False, True, False]}
+    data = xr.Dataset({name: ("expert", values) for name, values in arrays.items()}, coords={"moe_layer": 3})
+    return data.assign(kept=("group", [True, False]), entry=0.2)
+
+
+def test_decision_draws_affinity_what_bias_makes_of_it_and_the_cut():
+    lost = xr.DataArray([False, True, False, False], dims=("expert",))
+    figure = routing.decision(choice(), 2, LIGHT, {routing.LOST_TO_GROUP: lost})
+    assert trace_of(figure, "affinity").y.tolist() == [0.2, 0.5, 0.4, 0.1]
+    assert trace_of(figure, "with bias: chosen").y.tolist() == [0.3, 0.2]
+    assert trace_of(figure, "with bias: not chosen").y.tolist() == [0.5, 0.1]
+    assert trace_of(figure, routing.LOST_TO_GROUP).x.tolist() == [1]
+    cut, band = figure.layout.shapes
+    assert (cut.y0, cut.y1) == (0.2, 0.2)
+    assert (band.x0, band.x1) == pytest.approx((-0.6, 1.6))
+    points = figure.data[-1]
+    assert points.customdata[2].tolist() == pytest.approx([3, 2, 0.4, -0.2])
+    assert points.text.tolist() == ["chosen", "not chosen", "chosen", "not chosen"]
 
 
 def test_coactivation_leaves_out_the_diagonal_and_empty_rows():
-    shares = xr.DataArray([[1.0, 0.5], [np.nan, np.nan]], dims=("expert", "other_expert"))
-    figure = routing.coactivation(shares, 1, LIGHT)
+    counts = xr.DataArray([[4, 2], [0, 0]], dims=("expert", "other_expert"), coords={"moe_layer": 4})
+    figure = routing.coactivation(counts, 9, 1, LIGHT)
     picture, points = figure.data
     assert np.isnan(picture.z).tolist() == [[True, False], [True, True]]
-    assert points.customdata.tolist() == [[0, 1, 0.5]]
+    assert points.customdata.tolist() == [[0, 1, 0.5, 2, 4]]
+    assert figure.layout.yaxis.title.text == "tokens of, L4"
+    assert figure.layout.annotations[-1].text == "n = 9 tokens"
 
 
 def test_large_squares_are_hovered_without_click_points():
-    shares = xr.DataArray(np.full((256, 256), 0.1), dims=("expert", "other_expert"))
-    figure = routing.coactivation(shares, 8, LIGHT)
+    counts = xr.DataArray(np.full((256, 256), 3), dims=("expert", "other_expert"))
+    figure = routing.coactivation(counts, 3, 8, LIGHT)
     assert len(figure.data) == 1
     assert figure.data[0].z.dtype == np.float32
-    assert figure.data[0].customdata[-1, 0].tolist() == [255, 0]
+    assert figure.data[0].customdata[-1, 0].tolist() == [255, 0, 1, 3, 3]
 
 
 def test_transitions_are_shares_of_each_row():
@@ -101,23 +140,37 @@ def test_transitions_are_shares_of_each_row():
     assert figure.layout.annotations[-1].text == "n = 4 pairs"
 
 
-def test_graph_holds_the_strongest_steps():
+def test_graph_holds_the_common_steps():
     counts = xr.DataArray(np.array([[[5, 0], [2, 3]]]), dims=("moe_layer", "expert", "next_expert"))
-    graph = routing.strongest_steps(counts, 2)
+    graph, fewest = routing.common_steps(counts, 2)
     assert isinstance(graph, nx.DiGraph)
-    assert dict(graph.edges) == {
-        ((0, 0), (1, 0)): {"count": 5, "share": 0.5},
-        ((0, 1), (1, 1)): {"count": 3, "share": pytest.approx(0.3)},
-    }
+    assert fewest == 3
+    assert dict(graph.edges) == {((0, 0), (1, 0)): {"count": 5}, ((0, 1), (1, 1)): {"count": 3}}
+
+
+def test_graph_cuts_no_tie():
+    counts = xr.DataArray(np.array([[[3, 3], [3, 4]]]), dims=("moe_layer", "expert", "next_expert"))
+    graph, fewest = routing.common_steps(counts, 2)
+    assert fewest == 4
+    assert graph.number_of_edges() == 1
 
 
 def test_graph_draws_every_edge_once():
     trace = random_trace(num_prompt=20, num_layers=4)
     counts = derived.transitions(trace.data["expert_id"], 8)
-    figure = routing.transition_graph(counts, 4, LIGHT, num_edges=10)
+    figure = routing.transition_graph(counts, 4, LIGHT, num_edges=20)
+    graph, fewest = routing.common_steps(counts, 20)
     edges = sum(int(np.isnan(part.x).sum()) for part in figure.data[:-1])
-    assert edges == routing.strongest_steps(counts, 10).number_of_edges() == 20
+    assert 0 < edges == graph.number_of_edges() <= 40
     assert figure.data[-1].customdata[:, 0].max() == 3
+    assert figure.layout.annotations[-1].text == f"steps that at least {fewest} tokens took (derived)"
+
+
+def test_graph_draws_the_steps_of_the_focus_in_ink():
+    counts = xr.DataArray(np.array([[[5, 0], [2, 3]]]), dims=("moe_layer", "expert", "next_expert"))
+    figure = routing.transition_graph(counts, 1, LIGHT, focus=(0, 0))
+    ink = [part for part in figure.data if part.line.color == LIGHT.ink]
+    assert sum(int(np.isnan(part.x).sum()) for part in ink) == 1
 
 
 def test_graph_without_any_step_is_empty():
@@ -132,3 +185,17 @@ def test_weights_are_all_counted_and_unknown_ones_left_out():
     assert "n = 3 tokens, median 0.2" in figure.layout.annotations[0].text
     empty = routing.weight_distribution(weights[3:], "#000000", LIGHT)
     assert empty.layout.annotations[0].text == "no token went here"
+
+
+def test_kinds_whose_interval_holds_the_fair_share_are_grey():
+    bounds = np.array([[0.3, 0.7], [0.1, 0.6]])
+    figure = routing.shares_by_kind(
+        ["number", "other"], np.array([5, 1]), np.array([10, 4]), bounds, 0.125, "#0072B2", LIGHT
+    )
+    points = figure.data[0]
+    assert points.x.tolist() == [0.5, 0.25]
+    assert list(points.y) == ["number (n = 10)", "other (n = 4)"]
+    assert points.marker.color.tolist() == ["#0072B2", LIGHT.muted]
+    assert points.error_x.array.tolist() == pytest.approx([0.2, 0.35])
+    assert points.error_x.arrayminus.tolist() == pytest.approx([0.2, 0.15])
+    assert figure.layout.shapes[0].x0 == 0.125

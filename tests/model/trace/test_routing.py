@@ -29,6 +29,47 @@ def test_transitions_count_all_pairs_of_consecutive_layers() -> None:
     assert pairs.values.tolist() == [[[1, 1, 2], [1, 0, 1], [0, 1, 1]]]
 
 
+def test_layers_of_transitions_are_named() -> None:
+    pairs = routing.transitions(ids([[[0], [1], [1]]]).assign_coords(moe_layer=[3, 5, 9]), 2)
+    assert pairs.coords["moe_layer"].values.tolist() == [3, 5]
+    assert pairs.coords["next_layer"].values.tolist() == [5, 9]
+
+
+def test_shared_tokens_count_pairs_and_on_the_diagonal_tokens() -> None:
+    counts = routing.shared_tokens(ids([[[0, 1]], [[0, 2]], [[-1, 2]]]), 3)
+    assert counts.values[0].tolist() == [[2, 1, 1], [1, 1, 0], [1, 0, 2]]
+
+
+def test_fair_coactivation() -> None:
+    # 2 of 4 groups of 2 are kept and 2 of their 4 experts taken: the other one is each of the 3 left alike
+    same, apart = routing.fair_coactivation(8, 2, 4, 2)
+    assert same == pytest.approx(1 / 3)
+    assert apart == pytest.approx(1 / 3 * 1 / 3)  # in one of three cases the other group is the second one kept
+    assert same + 6 * apart == pytest.approx(1)  # a token has one other expert
+    assert routing.fair_coactivation(5, 3, 1, 1) == (0.5, 0.5)
+
+
+def test_relative_bias_has_no_offset() -> None:
+    bias = xr.DataArray([[1.5, 2.5, 2.0]], dims=("moe_layer", "expert"))
+    assert routing.relative_bias(bias).values.tolist() == [[-0.5, 0.5, 0.0]]
+
+
+def test_untouched_layers() -> None:
+    layers = xr.DataArray([1, 2, 5], dims=("moe_layer",))
+    knocked = {"kind": "KnockOut", "layer": 2, "expert": 0}
+    assert routing.untouched_layers([], layers).values.tolist() == [True, True, True]
+    assert routing.untouched_layers([knocked], layers).values.tolist() == [True, False, True]
+    assert not routing.untouched_layers([knocked, {"kind": "TopK", "k": 2}], layers).any()
+    assert not routing.untouched_layers([{"kind": "BiasOff", "layer": None}], layers).any()
+
+
+@pytest.mark.parametrize(
+    ("taken", "total", "low", "high"), [(3, 10, 0.1078, 0.6032), (0, 5, 0, 0.4345), (5, 5, 0.5655, 1), (0, 0, 0, 1)]
+)
+def test_interval_of_a_share(taken: int, total: int, low: float, high: float) -> None:
+    assert routing.share_interval(taken, total) == pytest.approx((low, high), abs=1e-4)
+
+
 SCORES = [0.9, 0.1, 0.6, 0.5, 0.8, 0.05, 0.3, 0.2]
 BIAS = [0, 0, 0, 0, -0.3, 0, 0.4, 0.25]
 
@@ -51,6 +92,7 @@ def test_who_lost_to_what() -> None:
 def test_margins() -> None:
     g = gate()
     biased = routing.biased_score(g["score"], g["bias"])
+    assert routing.entry_score(biased, g["ids"]).item() == pytest.approx(0.5)
     assert routing.expert_margin(biased, g["ids"], g["kept"]).item() == pytest.approx(0.5 - 0.45)
     assert routing.group_margin(g["group"], g["kept"]).item() == pytest.approx(1.1 - 1.0)
     assert routing.group_margin(g["group"], g["kept"] | True).item() == np.inf
