@@ -1,5 +1,7 @@
 """What one expert took: its tokens in context, and its share of each kind of token."""
 
+import unicodedata
+
 import numpy as np
 import pandas as pd
 import xarray as xr
@@ -76,7 +78,7 @@ def kind(trace: Trace, index: int) -> str:
         return "begins a word" if begins else "goes on a word"
     if letters[0].isdecimal():
         return "number"
-    return "punctuation" if letters.isascii() and letters.isprintable() else "other"
+    return "punctuation" if unicodedata.category(letters[0])[0] in "PS" else "other"
 
 
 def _ends_in_letter(before: bytes) -> bool:

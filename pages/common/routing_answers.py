@@ -151,11 +151,12 @@ def one_expert(trace: Trace, layer: int, expert: int, mask: xr.DataArray) -> Non
     if taken.empty:
         _untaken(trace, layer, expert, mask)
         return
+    color = expert_color(expert, tables.num_experts(trace), routing_tables.num_groups(trace), session.theme())
     left, right = st.columns(2)
-    with left:
-        _weights(trace, expert, taken)
     with right:
-        _kinds(trace, expert, shares)
+        height = _kinds(trace, shares, color)
+    with left:
+        _weights(taken, color, height)
     st.caption(f"The {len(taken):,} tokens that went to L{layer}E{expert}, in context. A click on a row chooses it.")
     _contexts(taken, f"routing-tokens-L{layer}E{expert}")
 
@@ -187,30 +188,29 @@ def _untaken(trace: Trace, layer: int, expert: int, mask: xr.DataArray) -> None:
         _contexts(closest, f"routing-closest-L{layer}E{expert}")
 
 
-def _weights(trace: Trace, expert: int, taken: pd.DataFrame) -> None:
-    if "weight" not in taken or not np.isfinite(taken["weight"].values).any():
-        st.info("This trace holds which experts were chosen, but not their weights.")
-        return
-    color = expert_color(expert, tables.num_experts(trace), routing_tables.num_groups(trace), session.theme())
-    figure = figures.weight_distribution(xr.DataArray(taken["weight"].values), color, session.theme(), height=320)
-    said = "How strongly the expert's output counted for the tokens that it took: a bar per range of weight. Measured."
-    controls.chart(figure, "routing-weights", taken[["token", "text", "rank", "weight"]], said)
-
-
-def _kinds(trace: Trace, expert: int, shares: pd.DataFrame) -> None:
-    color = expert_color(expert, tables.num_experts(trace), routing_tables.num_groups(trace), session.theme())
+def _kinds(trace: Trace, shares: pd.DataFrame, color: str) -> int:
+    """The expert's share of each kind of token; returns the height of the figure."""
+    names, taken, totals = (shares[column] for column in ("tokens that are", "taken", "of"))
     fair = trace.data.sizes["rank"] / tables.num_experts(trace)
     bounds = shares[["low (95 %)", "high (95 %)"]].values
-    figure = figures.shares_by_kind(
-        shares["tokens that are"].tolist(), shares["taken"].values, shares["of"].values, bounds, fair, color,
-        session.theme(),
-    )  # fmt: skip
+    figure = figures.shares_by_kind(names.tolist(), taken.values, totals.values, bounds, fair, color, session.theme())
     said = (
         "Of the tokens of each kind, the share that went to this expert, with its 95 % interval; the dashed line is "
         "what a fair expert takes. Grey: too few tokens to tell. Derived. A trace does not say what domain its text is "
-        "of, so the kinds are what the tokens' own text shows; the rows are many, and one in twenty strays by chance."
+        "of, so the kinds are what the tokens' own text shows. One row in twenty strays by chance."
     )
     controls.chart(figure, "routing-kinds", shares, said)
+    return int(figure.layout.height)
+
+
+def _weights(taken: pd.DataFrame, color: str, height: int) -> None:
+    if "weight" not in taken or not np.isfinite(taken["weight"].values).any():
+        st.info("This trace holds which experts were chosen, but not their weights.")
+        return
+    weights = xr.DataArray(taken["weight"].values)
+    figure = figures.weight_distribution(weights, color, session.theme(), height=height)
+    said = "How strongly the expert's output counted for the tokens that it took: a bar per range of weight. Measured."
+    controls.chart(figure, "routing-weights", taken[["token", "text", "rank", "weight"]], said)
 
 
 def _contexts(rows: pd.DataFrame, key: str) -> None:
