@@ -88,11 +88,14 @@ def grid_points(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def group_lines(figure: go.Figure, num_experts: int, num_groups: int, theme: Theme, both: bool = False) -> None:
     """Thin lines between groups, across and, for a square picture, along both axes."""
     positions, size = expert_positions(num_experts, num_groups), num_experts // num_groups
+    line = {"type": "line", "line": {"color": theme.grid, "width": 1}, "layer": "below"}
+    lines = []
     for first in range(size, num_experts, size):
         middle = float(positions[first - 1] + positions[first]) / 2
-        figure.add_vline(middle, line={"color": theme.grid, "width": 1}, layer="below")
+        lines.append(line | {"x0": middle, "x1": middle, "y0": 0, "y1": 1, "yref": "y domain"})
         if both:
-            figure.add_hline(middle, line={"color": theme.grid, "width": 1}, layer="below")
+            lines.append(line | {"y0": middle, "y1": middle, "x0": 0, "x1": 1, "xref": "x domain"})
+    figure.update_layout(shapes=[*figure.layout.shapes, *lines])  # one by one they would take 5 ms each
 
 
 def note(figure: go.Figure, text: str, theme: Theme) -> go.Figure:

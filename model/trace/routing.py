@@ -34,7 +34,7 @@ def shared_tokens(expert_id: xr.DataArray, num_experts: int) -> xr.DataArray:
     Over all pairs of a token's experts.
     """
     hot = np.moveaxis(one_hot(expert_id, num_experts), 1, 0).astype(np.float32)  # exact up to 2^24 tokens
-    return per_layer(expert_id, (hot.swapaxes(1, 2) @ hot).astype(np.int64), "expert", "other_expert")
+    return per_layer(expert_id, (hot.swapaxes(1, 2) @ hot).astype(np.int32), "expert", "other_expert")
 
 
 def coactivation(expert_id: xr.DataArray, num_experts: int) -> xr.DataArray:
@@ -65,7 +65,7 @@ def transitions(expert_id: xr.DataArray, num_experts: int) -> xr.DataArray:
     the coordinate `next_layer`.
     """
     hot = np.moveaxis(one_hot(expert_id, num_experts), 1, 0).astype(np.float32)
-    pairs = (hot[:-1].swapaxes(1, 2) @ hot[1:]).astype(np.int64)
+    pairs = (hot[:-1].swapaxes(1, 2) @ hot[1:]).astype(np.int32)
     counts = per_layer(expert_id.isel(moe_layer=slice(0, -1)), pairs, "expert", "next_expert")
     if "moe_layer" in expert_id.coords:
         return counts.assign_coords(next_layer=("moe_layer", expert_id.coords["moe_layer"].values[1:]))

@@ -8,6 +8,8 @@ import xarray as xr
 from model.trace import metrics, routing
 from model.trace.trace import Trace
 from pages.common import controls, expert_tokens, routing_tables, session, tables
+from viz import expert as expert_figures
+from viz import pairs
 from viz import routing as figures
 from viz.theme import expert_color
 
@@ -117,7 +119,7 @@ def _coactivation(trace: Trace, counted: xr.DataArray) -> None:
         "Rows are experts of this layer: of the tokens that went to one, the share that also went to the expert of the "
         "column. Derived. The table sets it beside what fair routing gives. Click a cell to choose the row's expert."
     )
-    figure = figures.coactivation(counts, counted.sizes["token"], groups, session.theme())
+    figure = pairs.coactivation(counts, counted.sizes["token"], groups, session.theme())
     controls.chart(figure, "routing-together", table, said, chooses=("expert",))
 
 
@@ -128,7 +130,7 @@ def _transitions(trace: Trace, counts: xr.DataArray, layer: int) -> None:
         "Rows are experts of one mixture layer, columns those of the next. Every token makes a pair of each expert it "
         "took here with each it took there; the row says where an expert's pairs lead. Derived."
     )
-    figure = figures.transitions(onward, routing_tables.num_groups(trace), session.theme())
+    figure = pairs.transitions(onward, routing_tables.num_groups(trace), session.theme())
     controls.chart(figure, "routing-onward", routing_tables.steps(onward), said, chooses=("expert",))
 
 
@@ -137,8 +139,8 @@ def _graph(trace: Trace, counts: xr.DataArray, layer: int, expert: int) -> None:
         "The commonest steps between all layers; a wider line is more tokens, and the steps of the chosen expert are "
         "dark. Many lines from or to one expert are a hub that the matrices hide. Derived. Click an expert."
     )
-    figure = figures.transition_graph(counts, routing_tables.num_groups(trace), session.theme(), focus=(layer, expert))
-    controls.chart(figure, "routing-graph", routing_tables.steps(counts), said, chooses=("layer", "expert"))
+    figure = pairs.transition_graph(counts, routing_tables.num_groups(trace), session.theme(), focus=(layer, expert))
+    controls.chart(figure, "routing-graph", routing_tables.steps(counts, 2), said, chooses=("layer", "expert"))
 
 
 # --- one expert ------------------------------------------------------------------------------------------------------
@@ -190,10 +192,12 @@ def _untaken(trace: Trace, layer: int, expert: int, mask: xr.DataArray) -> None:
 
 def _kinds(trace: Trace, shares: pd.DataFrame, color: str) -> int:
     """The expert's share of each kind of token; returns the height of the figure."""
-    names, taken, totals = (shares[column] for column in ("tokens that are", "taken", "of"))
+    taken, totals = shares["taken"].values, shares["of"].values
     fair = trace.data.sizes["rank"] / tables.num_experts(trace)
     bounds = shares[["low (95 %)", "high (95 %)"]].values
-    figure = figures.shares_by_kind(names.tolist(), taken.values, totals.values, bounds, fair, color, session.theme())
+    figure = expert_figures.shares_by_kind(
+        names.tolist(), taken.values, totals.values, bounds, fair, color, session.theme()
+    )
     said = (
         "Of the tokens of each kind, the share that went to this expert, with its 95 % interval; the dashed line is "
         "what a fair expert takes. Grey: too few tokens to tell. Derived. A trace does not say what domain its text is "
@@ -208,7 +212,7 @@ def _weights(taken: pd.DataFrame, color: str, height: int) -> None:
         st.info("This trace holds which experts were chosen, but not their weights.")
         return
     weights = xr.DataArray(taken["weight"].values)
-    figure = figures.weight_distribution(weights, color, session.theme(), height=height)
+    figure = expert_figures.weight_distribution(weights, color, session.theme(), height=height)
     said = "How strongly the expert's output counted for the tokens that it took: a bar per range of weight. Measured."
     controls.chart(figure, "routing-weights", taken[["token", "text", "rank", "weight"]], said)
 

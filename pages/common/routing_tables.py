@@ -254,10 +254,10 @@ def pairs(counts: xr.DataArray, top_k: int, groups: int, kept: int) -> pd.DataFr
     return table.sort_values(["tokens", "share"], ascending=False, kind="stable")
 
 
-def steps(counts: xr.DataArray) -> pd.DataFrame:
-    """Steps from a layer to the next, [expert, next_expert] or with a layer axis before; the commonest first."""
+def steps(counts: xr.DataArray, fewest: int = 1) -> pd.DataFrame:
+    """Steps that so many tokens took or more, the commonest first; [expert, next_expert], with or without layers."""
     wide = counts if "moe_layer" in counts.dims else counts.expand_dims("moe_layer")
-    row, expert, following = np.nonzero(wide.values)
+    row, expert, following = np.nonzero(wide.values >= fewest)
     table = pd.DataFrame(
         {
             "layer": np.atleast_1d(wide["moe_layer"].values)[row],

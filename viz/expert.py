@@ -1,0 +1,75 @@
+"""Pictures of one expert: how strongly it was weighted, and how large its share of each kind of token is."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import plotly.graph_objects as go
+import xarray as xr
+
+from viz.axis import note
+from viz.theme import Theme, style
+
+
+def shares_by_kind(
+    names: Sequence[str],
+    taken: np.ndarray,
+    totals: np.ndarray,
+    bounds: np.ndarray,
+    fair: float,
+    color: str,
+    theme: Theme,
+) -> go.Figure:
+    """Of the tokens of each kind, the share that an expert took, with its interval; the dashed line is a fair share.
+
+    A kind whose interval holds the fair share is grey: so few tokens say nothing about it.
+
+    Args:
+        names: kinds, from top to bottom.
+        taken: [kind] tokens that the expert took.
+        totals: [kind] tokens there were, at least 1.
+        bounds: [kind, 2] interval of the share.
+        fair: share of a fair expert.
+        color: the expert's colour.
+        theme: colours.
+    """
+    shares, telling = taken / totals, (bounds[:, 0] > fair) | (bounds[:, 1] < fair)
+    colors = np.where(telling, color, theme.muted)
+    labels = [f"{name} (n = {total:,})" for name, total in zip(names, totals.tolist(), strict=True)]
+    error = {"type": "data", "symmetric": False, "array": bounds[:, 1] - shares, "arrayminus": shares - bounds[:, 0]}
+    error |= {"color": theme.muted, "thickness": 1.5, "width": 4}
+    cells = np.column_stack([taken, totals, bounds])
+    hover = "%{y}<br>%{customdata[0]} of %{customdata[1]} tokens, %{x:.3~p}"
+    hover += "<br>95 % interval %{customdata[2]:.3~p} to %{customdata[3]:.3~p} (derived)<extra></extra>"
+    figure = go.Figure(
+        go.Scatter(
+            x=shares, y=labels, mode="markers", marker={"size": 10, "color": colors}, error_x=error,
+            customdata=cells, hovertemplate=hover,
+        )
+    )  # fmt: skip
+    figure.add_vline(fair, line={"color": theme.ink, "width": 1, "dash": "dash"})
+    xaxis = {"title": {"text": "share of these tokens that it took"}, "tickformat": ".0%", "range": [-0.02, 1.02]}
+    return style(figure, theme, 90 + 34 * max(4, len(names)), xaxis=xaxis, yaxis={"autorange": "reversed"})
+
+
+def weight_distribution(
+    weights: xr.DataArray, color: str, theme: Theme, num_bins: int = 24, height: int = 260
+) -> go.Figure:
+    """How strongly an expert was weighted by the tokens that chose it.
+
+    Args:
+        weights: gate weights, any shape; NaN is unknown and left out.
+        color: the expert's colour.
+        theme: colours.
+        num_bins: bars between 0 and the largest weight.
+        height: pixels.
+    """
+    known = weights.values[~np.isnan(weights.values)].ravel()
+    counts, edges = np.histogram(known, bins=num_bins, range=(0, max(float(known.max(initial=0)), 1e-6)))
+    middle, width = (edges[:-1] + edges[1:]) / 2, edges[1] - edges[0]
+    hover = "weight %{customdata[0]:.3~g} to %{customdata[1]:.3~g}<br>%{y} tokens<extra></extra>"
+    bounds = np.column_stack([edges[:-1], edges[1:]]).astype(np.float32)
+    bars = go.Bar(x=middle, y=counts, width=width * 0.92, marker_color=color, customdata=bounds, hovertemplate=hover)
+    figure = style(go.Figure(bars), theme, height, xaxis={"title": {"text": "gate weight"}, "showgrid": False})
+    figure.update_yaxes(title_text="tokens", rangemode="tozero")
+    said = f"n = {len(known):,} tokens, median {np.median(known):.3g}" if len(known) else "no token went here"
+    return note(figure, said, theme)

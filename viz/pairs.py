@@ -1,0 +1,199 @@
+"""Pictures of pairs of experts: which work together in a layer, and what follows what from layer to layer.
+
+Labelled counts in (axes `moe_layer, expert`, and `other_expert` or `next_expert`), Plotly figures out. A cell that can
+be clicked carries `customdata` (row, column), an expert of the graph (layer, expert).
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import networkx as nx
+import numpy as np
+import plotly.graph_objects as go
+import xarray as xr
+
+from viz.axis import (
+    MAX_CLICKABLE,
+    click_layer,
+    color_bar,
+    expert_axis,
+    expert_positions,
+    grid_points,
+    group_lines,
+    layer_axis,
+    layer_labels,
+    note,
+    rows_height,
+)
+from viz.theme import Theme, colorscale, expert_colors, style, translucent
+
+
+def coactivation(counts: xr.DataArray, num_tokens: int, num_groups: int, theme: Theme) -> go.Figure:
+    """Of the tokens of an expert (row), the share that also went to another (column).
+
+    The diagonal, always 1, is left out; rows of experts without tokens are empty.
+
+    Args:
+        counts: [expert, other_expert], tokens of both; on the diagonal those of the expert.
+        num_tokens: tokens that were counted.
+        num_groups: routing groups.
+        theme: colours.
+    """
+    values = counts.transpose("expert", "other_expert").values
+    hover = "E%{customdata[0]} with E%{customdata[1]}<br>%{z:.3~p} of its tokens%{count} (derived)<extra></extra>"
+    others = np.where(np.eye(len(values), dtype=bool), np.nan, values)
+    figure = note(_square(others, np.diagonal(values), num_groups, theme, hover), f"n = {num_tokens:,} tokens", theme)
+    return figure.update_layout(xaxis_title_text="also went to", yaxis_title_text=_title("tokens of", counts))
+
+
+def transitions(counts: xr.DataArray, num_groups: int, theme: Theme) -> go.Figure:
+    """Of an expert's (row) pairs with the next mixture layer, the share of each expert there, [expert, next_expert]."""
+    values = counts.transpose("expert", "next_expert").values
+    hover = "E%{customdata[0]} then E%{customdata[1]}<br>%{z:.3~p} of its pairs%{count} (derived)<extra></extra>"
+    figure = _square(values, values.sum(1), num_groups, theme, hover)
+    note(figure, f"n = {values.sum():,.0f} pairs", theme)
+    following = f"expert, L{counts.coords['next_layer'].item()}" if "next_layer" in counts.coords else "next expert"
+    return figure.update_layout(xaxis_title_text=following, yaxis_title_text=_title("expert", counts))
+
+
+def _title(said: str, counts: xr.DataArray) -> str:
+    return f"{said}, L{counts.coords['moe_layer'].item()}" if "moe_layer" in counts.coords else said
+
+
+def _square(
+    counts: np.ndarray, totals: np.ndarray, num_groups: int, theme: Theme, hover: str, unit: str = "share"
+) -> go.Figure:
+    """Counts over each row's total; cells are points that can be clicked as long as they are few enough.
+
+    Points carry row, column, share, count and total, named `z` and `count` in `hover`; a picture with too many cells
+    says the shares only.
+    """
+    shares = np.full(counts.shape, np.nan, dtype=np.float32)
+    np.divide(counts, totals[:, None], out=shares, where=totals[:, None] > 0)
+    num_experts, positions = len(counts), expert_positions(len(counts), num_groups)
+    places = positions.astype(int)
+    wide = np.full((places[-1] + 1, places[-1] + 1), np.nan, dtype=np.float32)
+    wide[np.ix_(places, places)] = shares
+    picture = go.Heatmap(
+        z=wide,
+        zmin=0,
+        zmax=float(np.nanmax(shares, initial=1e-3)),
+        colorscale=colorscale(theme.sequential),
+        colorbar=color_bar(unit, tickformat=".0%"),
+        hoverongaps=False,
+    )
+    figure = go.Figure(picture)
+    if num_experts**2 <= MAX_CLICKABLE:
+        points = _cell_points(counts, totals, shares, positions, hover)
+        figure.update_traces(hoverinfo="skip").add_trace(points)
+    else:
+        cells = np.zeros((*wide.shape, 2), dtype=np.int16)
+        cells[np.ix_(places, places)] = np.indices(counts.shape).transpose(1, 2, 0)
+        figure.update_traces(customdata=cells, hovertemplate=hover.replace("%{count}", ""))
+    group_lines(figure, num_experts, num_groups, theme, both=True)
+    axis = expert_axis(num_experts, num_groups) | {"constrain": "domain"}
+    return style(figure, theme, 460, xaxis=axis, yaxis=axis | {"scaleanchor": "x"})
+
+
+def _cell_points(
+    counts: np.ndarray, totals: np.ndarray, shares: np.ndarray, positions: np.ndarray, hover: str
+) -> go.Scattergl:
+    x, y = grid_points(positions, positions)
+    pairs, known = np.indices(counts.shape).reshape(2, -1).T, ~np.isnan(shares.ravel())
+    of = np.broadcast_to(totals[:, None], counts.shape)
+    cells = np.column_stack([pairs, shares.ravel(), counts.ravel(), of.ravel()]).astype(np.float32)
+    hover = hover.replace("%{z", "%{customdata[2]").replace("%{count}", ", %{customdata[3]} of %{customdata[4]}")
+    return click_layer(x[known], y[known], customdata=cells[known], hovertemplate=hover)
+
+
+def transition_graph(
+    counts: xr.DataArray,
+    num_groups: int,
+    theme: Theme,
+    num_edges: int = 24,
+    focus: tuple[int, int | None] | None = None,
+) -> go.Figure:
+    """The commonest steps from layer to layer as a graph, layers upwards, experts across.
+
+    Args:
+        counts: [moe_layer, expert, next_expert], pairs; `moe_layer` is the earlier of the two layers, the coordinate
+            `next_layer` labels the later one.
+        num_groups: routing groups.
+        theme: colours.
+        num_edges: so many edges per pair of layers on average, at most.
+        focus: layer and expert whose own steps are drawn in ink.
+    """
+    num_experts, layers = counts.sizes["expert"], layer_labels(counts)
+    last = counts.coords["next_layer"].values[-1] if "next_layer" in counts.coords else layers[-1] + 1
+    layers = np.append(layers, last)
+    graph, fewest = common_steps(counts, num_edges)
+    centre = None if focus is None or focus[0] not in layers else (int(np.flatnonzero(layers == focus[0])[0]), focus[1])
+    positions, colors = expert_positions(num_experts, num_groups), expert_colors(num_experts, num_groups, theme)
+    figure = go.Figure([*_edges(graph, positions, theme, centre), _nodes(graph, positions, colors, layers, theme)])
+    height = rows_height(len(layers), tallest=70)
+    axes = {"xaxis": expert_axis(num_experts, num_groups), "yaxis": layer_axis(layers)}
+    style(figure, theme, height, **axes)
+    said = f"steps that at least {fewest} tokens took (derived)" if graph else "no step was taken by two tokens"
+    return note(figure, said, theme)
+
+
+def common_steps(counts: xr.DataArray, num_edges: int) -> tuple[nx.DiGraph, int]:
+    """Steps taken by so many tokens that at most `num_edges` per pair of layers remain on average.
+
+    Returns:
+        A graph of (row, expert) nodes with `count` on edges, and the fewest tokens that an edge stands for, 2 or more:
+        ties are never cut by the number of the expert.
+    """
+    values = counts.transpose("moe_layer", "expert", "next_expert").values
+    several = np.argwhere(values >= 2)
+    sizes = np.bincount(values[tuple(several.T)].astype(np.int64), minlength=3)
+    at_least = np.append(np.cumsum(sizes[::-1])[::-1], 0)  # [count], steps that so many tokens or more took
+    fewest = max(2, int(np.argmax(at_least <= num_edges * len(values))))
+    graph = nx.DiGraph()
+    for row, expert, following in several[values[tuple(several.T)] >= fewest].tolist():
+        graph.add_edge((row, expert), (row + 1, following), count=int(values[row, expert, following]))
+    return graph, fewest
+
+
+def _edges(
+    graph: nx.DiGraph, positions: np.ndarray, theme: Theme, centre: tuple[int, int | None] | None, num_widths: int = 4
+) -> list[go.Scatter]:
+    """One line trace per width, because a Plotly line has a single width, and as many for the steps of the centre."""
+    edges = list(graph.edges(data="count"))
+    strongest = max((count for *_, count in edges), default=1)
+    traces = []
+    for width in range(1, num_widths + 1):
+        chosen = [(a, b) for a, b, count in edges if int(np.ceil(num_widths * count / strongest)) == width]
+        own = [edge for edge in chosen if centre in edge]
+        rest = [edge for edge in chosen if centre not in edge]
+        traces.append(_lines(rest, positions, width, translucent(theme.muted, 0.15 + 0.17 * width)))
+        traces.append(_lines(own, positions, width + 0.5, theme.ink))
+    return traces
+
+
+def _lines(edges: Sequence[Any], positions: np.ndarray, width: float, color: str) -> go.Scatter:
+    x = np.array([[positions[a[1]], positions[b[1]], np.nan] for a, b in edges], dtype=np.float32).ravel()
+    y = np.array([[a[0], b[0], np.nan] for a, b in edges], dtype=np.float32).ravel()
+    return go.Scatter(x=x, y=y, mode="lines", line={"width": width, "color": color}, hoverinfo="skip")
+
+
+def _nodes(graph: nx.DiGraph, positions: np.ndarray, colors: list[str], layers: np.ndarray, theme: Theme) -> go.Scatter:
+    nodes = sorted(graph.nodes)
+    rows, experts = np.array([row for row, _ in nodes], int), np.array([expert for _, expert in nodes], int)
+    text = [_steps(graph, node, layers) for node in nodes]
+    marker = {
+        "size": 11,
+        "color": [colors[expert] for expert in experts],
+        "line": {"color": theme.background, "width": 1},
+    }
+    names = np.stack([layers[rows], experts], axis=1)
+    hover = "L%{customdata[0]}E%{customdata[1]}%{text}<extra></extra>"
+    return go.Scatter(
+        x=positions[experts], y=rows, mode="markers", marker=marker, customdata=names, text=text, hovertemplate=hover
+    )
+
+
+def _steps(graph: nx.DiGraph, node: tuple[int, int], layers: np.ndarray) -> str:
+    """The three strongest steps that leave a node, for its hover."""
+    leaving = sorted(graph.out_edges(node, data="count"), key=lambda edge: -edge[2])[:3]
+    return "".join(f"<br>to L{layers[row]}E{expert}: {count} tokens" for _, (row, expert), count in leaving)
