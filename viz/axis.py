@@ -95,7 +95,8 @@ def group_lines(figure: go.Figure, num_experts: int, num_groups: int, theme: The
         lines.append(line | {"x0": middle, "x1": middle, "y0": 0, "y1": 1, "yref": "y domain"})
         if both:
             lines.append(line | {"y0": middle, "y1": middle, "x0": 0, "x1": 1, "xref": "x domain"})
-    figure.update_layout(shapes=[*figure.layout.shapes, *lines])  # one by one they would take 5 ms each
+    shapes = [*figure.layout["shapes"], *lines]
+    figure.update_layout(shapes=shapes)  # one by one they would take 5 ms each
 
 
 def note(figure: go.Figure, text: str, theme: Theme) -> go.Figure:

@@ -195,9 +195,8 @@ def _kinds(trace: Trace, shares: pd.DataFrame, color: str) -> int:
     taken, totals = shares["taken"].values, shares["of"].values
     fair = trace.data.sizes["rank"] / tables.num_experts(trace)
     bounds = shares[["low (95 %)", "high (95 %)"]].values
-    figure = expert_figures.shares_by_kind(
-        names.tolist(), taken.values, totals.values, bounds, fair, color, session.theme()
-    )
+    names = shares["tokens that are"].tolist()
+    figure = expert_figures.shares_by_kind(names, taken, totals, bounds, fair, color, session.theme())
     said = (
         "Of the tokens of each kind, the share that went to this expert, with its 95 % interval; the dashed line is "
         "what a fair expert takes. Grey: too few tokens to tell. Derived. A trace does not say what domain its text is "
