@@ -15,7 +15,6 @@ import xarray as xr
 from viz.axis import (
     MAX_CLICKABLE,
     click_layer,
-    color_bar,
     expert_axis,
     expert_positions,
     grid_points,
@@ -26,6 +25,10 @@ from viz.axis import (
     rows_height,
 )
 from viz.theme import Theme, colorscale, expert_colors, style, translucent
+
+# The colours lie above a square, on the left where it begins, so that a narrow page leaves it all its width.
+_BAR = {"orientation": "h", "x": 0, "xanchor": "left", "y": 1, "yanchor": "bottom", "len": 0.6, "thickness": 8}
+_BAR |= {"tickformat": ".0%", "nticks": 5, "outlinewidth": 0, "ypad": 4}
 
 
 def coactivation(counts: xr.DataArray, num_tokens: int, num_groups: int, theme: Theme) -> go.Figure:
@@ -42,7 +45,8 @@ def coactivation(counts: xr.DataArray, num_tokens: int, num_groups: int, theme: 
     values = counts.transpose("expert", "other_expert").values
     hover = "E%{customdata[0]} with E%{customdata[1]}<br>%{z:.3~p} of its tokens%{count} (derived)<extra></extra>"
     others = np.where(np.eye(len(values), dtype=bool), np.nan, values)
-    figure = note(_square(others, np.diagonal(values), num_groups, theme, hover), f"n = {num_tokens:,} tokens", theme)
+    figure = _square(others, np.diagonal(values), num_groups, theme, hover)
+    note(figure, f"share of tokens, n = {num_tokens:,} tokens", theme).update_annotations(yshift=36)
     return figure.update_layout(xaxis_title_text="also went to", yaxis_title_text=_title("tokens of", counts))
 
 
@@ -51,7 +55,7 @@ def transitions(counts: xr.DataArray, num_groups: int, theme: Theme) -> go.Figur
     values = counts.transpose("expert", "next_expert").values
     hover = "E%{customdata[0]} then E%{customdata[1]}<br>%{z:.3~p} of its pairs%{count} (derived)<extra></extra>"
     figure = _square(values, values.sum(1), num_groups, theme, hover)
-    note(figure, f"n = {values.sum():,.0f} pairs", theme)
+    note(figure, f"share of pairs, n = {values.sum():,.0f} pairs", theme).update_annotations(yshift=36)
     following = f"expert, L{counts.coords['next_layer'].item()}" if "next_layer" in counts.coords else "next expert"
     return figure.update_layout(xaxis_title_text=following, yaxis_title_text=_title("expert", counts))
 
@@ -60,9 +64,7 @@ def _title(said: str, counts: xr.DataArray) -> str:
     return f"{said}, L{counts.coords['moe_layer'].item()}" if "moe_layer" in counts.coords else said
 
 
-def _square(
-    counts: np.ndarray, totals: np.ndarray, num_groups: int, theme: Theme, hover: str, unit: str = "share"
-) -> go.Figure:
+def _square(counts: np.ndarray, totals: np.ndarray, num_groups: int, theme: Theme, hover: str) -> go.Figure:
     """Counts over each row's total; cells are points that can be clicked as long as they are few enough.
 
     Points carry row, column, share, count and total, named `z` and `count` in `hover`; a picture with too many cells
@@ -79,7 +81,7 @@ def _square(
         zmin=0,
         zmax=float(np.nanmax(shares, initial=1e-3)),
         colorscale=colorscale(theme.sequential),
-        colorbar=color_bar(unit, tickformat=".0%"),
+        colorbar=_BAR,
         hoverongaps=False,
     )
     figure = go.Figure(picture)
@@ -92,7 +94,8 @@ def _square(
         figure.update_traces(customdata=cells, hovertemplate=hover.replace("%{count}", ""))
     group_lines(figure, num_experts, num_groups, theme, both=True)
     axis = expert_axis(num_experts, num_groups) | {"constrain": "domain"}
-    return style(figure, theme, 460, xaxis=axis, yaxis=axis | {"scaleanchor": "x"})
+    across, upwards = axis | {"constraintoward": "left"}, axis | {"scaleanchor": "x", "constraintoward": "top"}
+    return style(figure, theme, 500, xaxis=across, yaxis=upwards, margin={"l": 8, "r": 8, "t": 92, "b": 8})
 
 
 def _cell_points(

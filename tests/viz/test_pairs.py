@@ -15,7 +15,7 @@ def test_coactivation_leaves_out_the_diagonal_and_empty_rows():
     assert np.isnan(picture.z).tolist() == [[True, False], [True, True]]
     assert points.customdata.tolist() == [[0, 1, 0.5, 2, 4]]
     assert figure.layout.yaxis.title.text == "tokens of, L4"
-    assert figure.layout.annotations[-1].text == "n = 9 tokens"
+    assert figure.layout.annotations[-1].text == "share of tokens, n = 9 tokens"
 
 
 def test_large_squares_are_hovered_without_click_points():
@@ -33,7 +33,7 @@ def test_transitions_are_shares_of_each_row():
     assert figure.data[0].z[0].tolist() == [0.75, 0.25]
     assert np.isnan(figure.data[0].z[1]).all()
     assert figure.layout.yaxis.title.text == "expert, L4"
-    assert figure.layout.annotations[-1].text == "n = 4 pairs"
+    assert figure.layout.annotations[-1].text == "share of pairs, n = 4 pairs"
 
 
 def test_graph_holds_the_common_steps():
