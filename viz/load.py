@@ -22,14 +22,14 @@ from viz.axis import (
     rows_height,
     spread,
 )
-from viz.theme import Theme, blend, colorscale, group_hue, style, translucent
+from viz.theme import Theme, blend, colorscale, group_hue, readable_on, style, translucent
 
 LOG_LIMIT = 2.0  # colours and bars end at a ratio of 1/4 and of 4
 TICKS = np.array([0.25, 0.5, 1, 2, 4])
 
 
 class Band(Protocol):
-    """What chance alone gives: one expert's ratio lies between `low` and `high` with `confidence`."""
+    """What chance alone gives: with `confidence`, the ratio of one expert or one group lies between its bounds."""
 
     @property
     def num_tokens(self) -> int: ...
@@ -39,6 +39,10 @@ class Band(Protocol):
     def low(self) -> float: ...
     @property
     def high(self) -> float: ...
+    @property
+    def group_low(self) -> float: ...
+    @property
+    def group_high(self) -> float: ...
 
 
 def clipped_log(ratio: np.ndarray) -> np.ndarray:
@@ -144,7 +148,9 @@ def _fair_lines(num_rows: int, right: float, theme: Theme) -> go.Scatter:
     return go.Scatter(x=np.tile([-0.6, right + 0.6, np.nan], num_rows), y=y, mode="lines", line=line, hoverinfo="skip")
 
 
-def load_bars(relative_load: xr.DataArray, num_groups: int, theme: Theme, band: Band | None = None) -> go.Figure:
+def load_bars(
+    relative_load: xr.DataArray, num_groups: int, theme: Theme, band: Band | None = None, chosen: int | None = None
+) -> go.Figure:
     """One layer's experts as bars of their ratio to uniform, with a dashed line at 1 and the band of chance.
 
     Args:
@@ -152,13 +158,15 @@ def load_bars(relative_load: xr.DataArray, num_groups: int, theme: Theme, band: 
         num_groups: routing groups, drawn apart and named by their hue below the bars.
         theme: colours.
         band: what chance alone gives for so many tokens.
+        chosen: expert to outline.
     """
     ratio, positions = relative_load.values, expert_positions(relative_load.sizes["expert"], num_groups)
     colors = [blend(theme.load, (log + LOG_LIMIT) / (2 * LOG_LIMIT)) for log in np.nan_to_num(clipped_log(ratio))]
     experts = np.arange(len(ratio))
-    hover = "E%{customdata}<br>%{y:.3~g} × uniform (derived)<br>%{hovertext}<extra></extra>"
+    hover = "E%{customdata[0]}<br>%{y:.3~g} × uniform (derived)<br>%{hovertext}<extra></extra>"
+    outline = {"width": np.where(experts == chosen, 2, 0), "color": theme.ink}
     bars = go.Bar(
-        x=positions, y=ratio, marker={"color": colors, "line": {"width": 0}}, customdata=experts,
+        x=positions, y=ratio, marker={"color": colors, "line": outline}, customdata=experts[:, None],
         hovertext=verdicts(ratio, band), hovertemplate=hover, width=0.9,
     )  # fmt: skip
     figure = go.Figure([bars, _dead_marks(ratio, positions, theme)])
@@ -167,8 +175,11 @@ def load_bars(relative_load: xr.DataArray, num_groups: int, theme: Theme, band: 
         figure.add_hrect(y0=band.low, y1=band.high, **shade)
         note(figure, _band_note(band).rsplit(";", 1)[0], theme)
     figure.add_hline(1, line={"color": theme.ink, "width": 1, "dash": "dash"})
+    if chosen is not None:
+        place = {"x": float(positions[chosen]), "y": float(np.nan_to_num(ratio[chosen])), "yanchor": "bottom"}
+        figure.add_annotation(text=f"E{chosen}", showarrow=False, font={"size": 12}, **place)
     _group_strip(figure, positions, num_groups)
-    top = max(2.0, 1.05 * float(np.nanmax(ratio, initial=0)))
+    top = max(2.0, 1.15 * float(np.nanmax(ratio, initial=0)))
     yaxis = {"title": {"text": "× uniform"}, "range": [-0.06 * top, top]}
     return style(figure, theme, 320, xaxis=expert_axis(len(ratio), num_groups), yaxis=yaxis)
 
@@ -177,9 +188,9 @@ def _dead_marks(ratio: np.ndarray, positions: np.ndarray, theme: Theme) -> go.Sc
     """A cross where a bar of height 0 could not be seen or hovered."""
     dead = np.flatnonzero(ratio == 0)
     marker = {"symbol": "x-thin", "size": 7, "line": {"color": theme.muted, "width": 1.5}}
-    hover = "E%{customdata}<br>took no token<extra></extra>"
+    hover = "E%{customdata[0]}<br>took no token<extra></extra>"
     x, y = positions[dead], np.zeros(len(dead))
-    return go.Scatter(x=x, y=y, mode="markers", marker=marker, customdata=dead, hovertemplate=hover)
+    return go.Scatter(x=x, y=y, mode="markers", marker=marker, customdata=dead[:, None], hovertemplate=hover)
 
 
 def _group_strip(figure: go.Figure, positions: np.ndarray, num_groups: int) -> None:
@@ -190,16 +201,27 @@ def _group_strip(figure: go.Figure, positions: np.ndarray, num_groups: int) -> N
         figure.add_shape(type="rect", fillcolor=group_hue(group), line={"width": 0}, **box)
 
 
-def group_load(relative_load: xr.DataArray, theme: Theme) -> go.Figure:
-    """Layers x groups as ratio to uniform, [moe_layer, group], the number in every cell."""
+def group_load(relative_load: xr.DataArray, theme: Theme, band: Band | None = None) -> go.Figure:
+    """Layers x groups as ratio to uniform, [moe_layer, group], in every cell the number, with a dot beyond chance."""
     ratio, layers = relative_load.transpose("moe_layer", "group").values, layer_labels(relative_load)
-    picture = _ratio_map(clipped_log(ratio), theme)
-    picture.update(
-        text=np.round(ratio, 2).astype(np.float32),
-        texttemplate="%{text:.2~f}",
-        customdata=np.repeat(layers[:, None], ratio.shape[1], axis=1),
-        hoverinfo=None,
-        hovertemplate="L%{customdata} group %{x}<br>%{text:.3~g} × uniform (derived)<extra></extra>",
-    )
-    xaxis = {"title": {"text": "group"}, "dtick": 1, "showgrid": False}
-    return style(go.Figure(picture), theme, rows_height(len(layers)), xaxis=xaxis, yaxis=layer_axis(layers))
+    low, high = (-np.inf, np.inf) if band is None else (band.group_low, band.group_high)
+    outside = (ratio < low) | (ratio > high)
+    x, y = grid_points(np.arange(ratio.shape[1]), np.arange(len(layers)))
+    cells = np.column_stack([np.repeat(layers, ratio.shape[1]), np.tile(np.arange(ratio.shape[1]), len(layers))])
+    words = np.char.add(np.char.mod("%.3g", ratio.ravel()), np.where(outside.ravel(), " ●", ""))
+    hover = "L%{customdata[0]} group %{customdata[1]}<br>%{text} × uniform (derived)<extra></extra>"
+    font = {"color": _readable_on(ratio.ravel(), theme), "size": 12}
+    numbers = go.Scatter(x=x, y=y, mode="text", text=words, textfont=font, customdata=cells, hovertemplate=hover)
+    figure = go.Figure([_ratio_map(clipped_log(ratio), theme), numbers])
+    xaxis = {"title": {"text": "group"}, "dtick": 1, "showgrid": False, "range": [-0.5, ratio.shape[1] - 0.5]}
+    style(figure, theme, rows_height(len(layers), limit=1400), xaxis=xaxis, yaxis=layer_axis(layers))
+    if band is None:
+        return figure
+    chance = f"chance alone: {low:.3g} to {high:.3g} for {band.confidence:.0%} of groups"
+    return note(figure, f"n = {band.num_tokens:,} tokens; {chance}; ● outside it", theme)
+
+
+def _readable_on(ratio: np.ndarray, theme: Theme) -> list[str]:
+    """For each cell of the map black or white, whichever reads better on its colour."""
+    shares = (np.nan_to_num(clipped_log(ratio)) + LOG_LIMIT) / (2 * LOG_LIMIT)
+    return [readable_on(blend(theme.load, float(share))) for share in shares]

@@ -105,6 +105,13 @@ def blend(stops: tuple[str, ...], share: float) -> str:
     return _to_hex((red, green, blue))
 
 
+def readable_on(color: str) -> str:
+    """Black or white, whichever stands out more on a hex colour (contrast as WCAG 2 defines it)."""
+    parts = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in _to_rgb(color)]
+    luminance = 0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2]
+    return "#ffffff" if luminance < 0.179 else "#000000"
+
+
 def palette(num_experts: int, num_groups: int, theme: Theme) -> dict[str, object]:
     """What the lens draws with, as plain values."""
     return {

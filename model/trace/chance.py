@@ -28,7 +28,7 @@ class LoadBand:
         max_violation, variation, gini, num_dead, num_outside: what a layer's MaxVio, coefficient of variation, Gini
             coefficient, experts without a token and experts outside `low` to `high` stay within with that confidence.
         entropy: what a layer's normalised entropy stays above with that confidence.
-        dead: expected number of experts without a token.
+        dead, outside: expected number of experts without a token, and outside `low` to `high`.
     """
 
     num_tokens: int
@@ -44,6 +44,7 @@ class LoadBand:
     num_outside: int
     num_dead: int
     dead: float
+    outside: float
 
 
 @functools.lru_cache(maxsize=256)
@@ -92,6 +93,7 @@ def load_band(
         num_outside=math.ceil(most(num_outside)),
         num_dead=math.ceil(most(num_dead)),
         dead=float(num_dead.mean()),
+        outside=float(num_outside.mean()),
     )
 
 
@@ -139,17 +141,3 @@ def tokens_to_call_dead(num_experts: int, top_k: int, confidence: float = 0.95) 
     """
     spared = 1 - top_k / num_experts
     return math.ceil(math.log((1 - confidence) / 2) / math.log(spared)) if spared > 0 else 1
-
-
-def share_interval(took: np.ndarray, num_tokens: int) -> tuple[np.ndarray, np.ndarray]:
-    """Wilson's 95 % interval of the share of tokens that took an expert, as if the tokens were independent.
-
-    >>> low, high = share_interval(np.array([5]), 20)
-    >>> low.round(3).item(), high.round(3).item()
-    (0.112, 0.469)
-    """
-    z = 1.959964  # of a normal distribution, 95 % lie within so many standard deviations
-    share, shrink = took / num_tokens, 1 + z * z / num_tokens
-    centre = (share + z * z / (2 * num_tokens)) / shrink
-    half = z / shrink * np.sqrt(share * (1 - share) / num_tokens + (z / (2 * num_tokens)) ** 2)
-    return centre - half, centre + half

@@ -39,6 +39,11 @@ def tokens_per_expert(
     return per_layer(expert_id, counts.reshape(len(slots), num_experts), "expert")
 
 
+def has_experts(expert_id: xr.DataArray) -> xr.DataArray:
+    """True for tokens whose experts are known in every layer, [token]; engines leave some out of a recording."""
+    return (expert_id >= 0).all(["moe_layer", "rank"])
+
+
 def relative_load(counts: xr.DataArray) -> xr.DataArray:
     """Each expert's slots over the layer's mean: 1 is fair, 0 dead. NaN where nothing was counted."""
     return _over_mean(counts, counts)

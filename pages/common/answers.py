@@ -6,7 +6,7 @@ import streamlit as st
 
 from model.trace import metrics
 from model.trace.trace import Trace
-from pages.common import controls, session, tables, text
+from pages.common import controls, loads, session, tables, text
 from pages.common.runs import Run
 from viz import load
 
@@ -31,10 +31,12 @@ def worst_layer(trace: Trace) -> tuple[str, str]:
     """The layer whose busiest expert exceeds a fair share most, and how far chance alone goes."""
     if not trace.has("expert_id"):
         return "not recorded", "Needs the chosen experts."
-    violation = metrics.max_violation(metrics.tokens_per_expert(trace.data["expert_id"], tables.num_experts(trace)))
-    band = tables.chance(trace)
+    measured = loads.measure(trace)
+    if measured.num_tokens == 0:
+        return "not recorded", "The trace knows no token's experts."
+    violation, band = metrics.max_violation(measured.counts), measured.band
     chance = f" Fair routing alone stays under {band.max_violation:.3g} in 95 % of cases." if band else ""
-    said = f"How far the busiest expert exceeds a fair share. Derived; n = {trace.num_tokens} tokens.{chance}"
+    said = f"How far the busiest expert exceeds a fair share. Derived; n = {measured.num_tokens} tokens.{chance}"
     return f"{float(violation.max()):.3g} (L{int(violation.idxmax('moe_layer'))})", said
 
 
@@ -83,10 +85,10 @@ def all_layers(trace: Trace) -> None:
     if not trace.has("expert_id"):
         st.info("This trace does not hold the chosen experts.")
         return
-    ratio = metrics.relative_load(metrics.tokens_per_expert(trace.data["expert_id"], tables.num_experts(trace)))
-    figure = load.load_heatmap(ratio, trace.data.sizes.get("group", 1), session.theme(), tables.chance(trace))
+    measured = loads.measure(trace)
+    figure = load.load_heatmap(measured.ratio, measured.num_groups, session.theme(), measured.band)
     said = "A row per layer, a column per expert. 1 is a fair share; orange is more, blue less; a dot is beyond chance."
-    controls.chart(figure, "explore-load", tables.layer_loads(trace), said)
+    controls.chart(figure, "explore-load", loads.by_layer(measured), said, chooses=("layer", "expert"))
 
 
 def table(trace: Trace) -> None:

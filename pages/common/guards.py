@@ -32,6 +32,12 @@ def require(trace: Trace | None, *variables: str) -> Trace:
     return trace
 
 
+def require_num_experts(trace: Trace) -> None:
+    """End the page when the trace does not say how many experts its model has: idle ones could not be counted."""
+    if "expert" not in trace.data.sizes and "n_routed_experts" not in trace.model.get("config", {}):
+        _stop_with("This trace does not say how many experts its model has, so that idle ones cannot be counted.")
+
+
 def require_text(trace: Trace) -> None:
     """End the page when the trace has token ids only."""
     if not trace.text:

@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 
 from model.trace import metrics
-from model.trace.chance import LoadBand, load_band
 from model.trace.trace import Trace
 from pages.common import text
 
@@ -64,33 +63,6 @@ def routing(trace: Trace) -> pd.DataFrame:
     return pd.DataFrame({said: slots[name] for said, name in names.items()})
 
 
-def layer_loads(trace: Trace) -> pd.DataFrame:
-    """How evenly each mixture layer shared the run's tokens."""
-    counts = metrics.tokens_per_expert(trace.data["expert_id"], num_experts(trace))
-    busiest = counts.argmax("expert").values
-    labels = counts["moe_layer"].values
-    return pd.DataFrame(
-        {
-            "layer": labels,
-            "MaxVio": metrics.max_violation(counts).values,
-            "CV": metrics.coefficient_of_variation(counts).values,
-            "entropy (share of max)": metrics.normalised_entropy(counts).values,
-            "busiest": [f"L{layer}E{expert}" for layer, expert in zip(labels, busiest, strict=True)],
-            "without a token": metrics.dead_experts(counts).sum("expert").values,
-        }
-    )
-
-
 def num_experts(trace: Trace) -> int:
     """Routed experts of the model that a trace is of."""
     return trace.data.sizes.get("expert") or trace.model.get("config", {}).get("n_routed_experts", 1)
-
-
-def chance(trace: Trace) -> LoadBand | None:
-    """What fair routing alone gives for so many tokens; None when the trace does not say how its model routes."""
-    config, sizes = trace.model.get("config", {}), trace.data.sizes
-    groups, kept = config.get("n_group") or 1, config.get("topk_group") or 1
-    try:
-        return load_band(trace.num_tokens, num_experts(trace), sizes["rank"], groups, kept)
-    except ValueError:
-        return None

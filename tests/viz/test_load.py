@@ -18,6 +18,8 @@ class Chance:
     confidence: float = 0.95
     low: float = 0.5
     high: float = 1.5
+    group_low: float = 0.6
+    group_high: float = 1.4
 
 
 def load(values, layers=(3, 4)):
@@ -73,17 +75,30 @@ def test_bars_have_a_dashed_line_at_one_and_the_band():
     assert figure.data[0].y.tolist() == [0, 1, 2, 1]
     assert figure.data[0].x.tolist() == expert_positions(4, 2).tolist()
     assert figure.data[0].marker.color[1] == LIGHT.load[3]
-    assert figure.data[1].customdata.tolist() == [0]  # the dead expert
+    assert figure.data[1].customdata.tolist() == [[0]]  # the dead expert
+    assert figure.data[0].customdata.tolist() == [[0], [1], [2], [3]]
     dashed = [shape for shape in figure.layout.shapes if shape.line.dash == "dash"]
     assert [(shape.y0, shape.y1) for shape in dashed] == [(1, 1)]
     assert any((shape.y0, shape.y1) == (0.5, 1.5) for shape in figure.layout.shapes)
 
 
-def test_group_load_shows_the_number_in_every_cell():
-    groups = xr.DataArray([[0.5, 1.5]], dims=("moe_layer", "group"), coords={"moe_layer": [3]})
-    picture = group_load(groups, LIGHT).data[0]
-    assert picture.text.tolist() == [[0.5, 1.5]]
-    assert picture.z.tolist() == [[-1, np.float32(np.log2(1.5))]]
+def test_bars_outline_the_chosen_expert_and_name_it():
+    figure = load_bars(RATIOS.sel(moe_layer=3), 2, LIGHT, Chance(), chosen=2)
+    assert figure.data[0].marker.line.width.tolist() == [0, 0, 2, 0]
+    named = [note for note in figure.layout.annotations if note.text == "E2"]
+    assert [(note.x, note.y) for note in named] == [(float(expert_positions(4, 2)[2]), 2)]
+    assert load_bars(RATIOS.sel(moe_layer=3), 2, LIGHT).data[0].marker.line.width.tolist() == [0, 0, 0, 0]
+
+
+def test_group_load_shows_the_number_in_every_cell_and_what_is_beyond_chance():
+    groups = xr.DataArray([[0.5, 1.25]], dims=("moe_layer", "group"), coords={"moe_layer": [3]})
+    picture, numbers = group_load(groups, LIGHT, Chance()).data
+    assert numbers.text.tolist() == ["0.5 ●", "1.25"]
+    assert numbers.customdata.tolist() == [[3, 0], [3, 1]]
+    assert picture.z.tolist() == [[-1, np.float32(np.log2(1.25))]]
+    figure = group_load(groups, DARK)
+    assert figure.data[1].text.tolist() == ["0.5", "1.25"]
+    assert group_load(groups, LIGHT, Chance()).layout.annotations[0].text.startswith("n = 40 tokens; chance alone: 0.6")
 
 
 @pytest.mark.parametrize("num_new", [0, 4])

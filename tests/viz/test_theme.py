@@ -5,7 +5,19 @@ import plotly.graph_objects as go
 import pytest
 
 from viz.axis import click_layer, expert_positions, layer_axis, spread
-from viz.theme import DARK, LIGHT, THEMES, blend, colorscale, expert_color, expert_colors, group_hue, palette, style
+from viz.theme import (
+    DARK,
+    LIGHT,
+    THEMES,
+    blend,
+    colorscale,
+    expert_color,
+    expert_colors,
+    group_hue,
+    palette,
+    readable_on,
+    style,
+)
 
 
 def hue(color: str) -> float:
@@ -91,3 +103,9 @@ def test_many_layers_are_not_all_named():
     axis = layer_axis(np.arange(3, 61))
     assert len(axis["tickvals"]) <= 20
     assert axis["ticktext"][0] == "L3"
+
+
+@pytest.mark.parametrize(("color", "ink"), [("#000000", "#ffffff"), ("#ffffff", "#000000"), ("#08519c", "#ffffff")])
+def test_writing_on_a_colour_stands_out(color, ink):
+    assert readable_on(color) == ink
+    assert all(readable_on(stop) in ("#000000", "#ffffff") for stop in LIGHT.load + DARK.load)

@@ -56,6 +56,11 @@ def test_counting_leaves_out_masked_tokens_and_unknown_slots() -> None:
     assert metrics.tokens_per_expert(expert_id, 4, mask).values.tolist() == [[0, 1, 1, 0]]
 
 
+def test_tokens_with_an_unknown_slot_in_any_layer_are_known() -> None:
+    expert_id = ids([[[0, 1], [2, 3]], [[0, 1], [2, -1]], [[-1, -1], [-1, -1]]])
+    assert metrics.has_experts(expert_id).values.tolist() == [True, False, False]
+
+
 def test_groups() -> None:
     groups = metrics.tokens_per_group(COUNTS, 4)
     assert groups.values.tolist() == [[12, 8, 4, 8]]
