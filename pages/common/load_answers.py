@@ -10,7 +10,6 @@ from pages.common.loads import Load
 from viz import load as figures
 
 LAYER, BARS, GROUPS, NUMBERS = TABS = ("One layer", "All layers as bars", "Groups", "Figures of every layer")
-FAIR = "Fair routing: every token takes its experts at random."
 _THREE = st.column_config.NumberColumn(format="%.3g")
 _SHARE = st.column_config.NumberColumn(format="percent")
 
@@ -44,13 +43,13 @@ def verdict(load: Load) -> str:
     uneven = int((metrics.max_violation(load.counts) > load.band.max_violation).sum())
     said = (
         f"**In {uneven} of {layers} layers the busiest expert carries more than chance explains.** "
-        f"{int(loads.outside(load).sum()):,} of all {load.counts.size:,} experts lie outside what fair routing of "
-        f"{load.num_tokens:,} tokens gives 95 % of them; about {layers * load.band.outside:.0f} would by chance."
+        f"{int(loads.outside(load).sum()):,} of {load.counts.size:,} experts lie outside the band that fair routing of "
+        f"{load.num_tokens:,} tokens keeps 95 % of them in; about {layers * load.band.outside:.0f} would by chance."
     )
-    return said if load.num_tokens >= load.fewest else f"{said} {too_few(load)}"
+    return said if load.num_tokens >= load.fewest else f"{said} {_too_few(load)}"
 
 
-def too_few(load: Load) -> str:
+def _too_few(load: Load) -> str:
     """Why an expert without a token is not called dead."""
     return (
         f"These tokens are too few to call an expert dead: with {load.num_experts} experts, {load.top_k} to a token, "
@@ -58,35 +57,29 @@ def too_few(load: Load) -> str:
     )
 
 
-def worst(load: Load, number: int = 3) -> list[str]:
-    """The layers whose busiest expert exceeds a fair share most, in words."""
+def worst(load: Load, number: int = 3) -> str:
+    """The layers whose busiest expert exceeds a fair share most, and what that means."""
     violation = metrics.max_violation(load.counts)
     order = np.argsort(-violation.values, kind="stable")[:number]
-    return [_about_layer(load, layer) for layer in violation["moe_layer"].values[order].tolist()]
+    layers, ratio = violation["moe_layer"].values[order].tolist(), 1 + float(violation.max())
+    meaning = (
+        f"A layer waits for its busiest expert: with one expert to a device, L{layers[0]} would take {ratio:.3g} times "
+        "as long on these tokens as with even work. A router is trained to be even over much text, not over one."
+    )
+    return "\n".join(["The least even layers:", *(f"- {_about_layer(load, layer)}" for layer in layers), "", meaning])
 
 
 def _about_layer(load: Load, layer: int) -> str:
-    counts = load.counts.sel(moe_layer=layer)
-    busiest, most, spared = int(counts.argmax()), int(counts.max()), int((counts == 0).sum())
-    ratio = float(load.ratio.sel(moe_layer=layer).max())
-    said = [
-        f"**L{layer}** (MaxVio {ratio - 1:.3g}). E{busiest} took {most:,} of {load.num_tokens:,} tokens, {ratio:.3g} "
-        f"times a fair share. With one expert to a device, the layer would take {ratio:.3g} times as long as if all "
-        "took the same."
-    ]
-    if load.band is not None:
-        reach = load.band.max_violation
-        said.append(
-            f"Beyond chance, which gives a MaxVio up to {reach:.3g}."
-            if ratio - 1 > reach
-            else f"Chance alone gives a MaxVio up to {reach:.3g}."
-        )
-    said.append(f"{spared} of {load.num_experts} experts took no token" + _spared_by_chance(load))
-    return " ".join(said)
-
-
-def _spared_by_chance(load: Load) -> str:
-    return "." if load.band is None else f"; by chance alone up to {load.band.num_dead} would not."
+    counts, band = load.counts.sel(moe_layer=layer).values, load.band
+    ratio, spared = counts.max() / counts.mean(), int((counts == 0).sum())
+    reach = "" if band is None else f"; chance alone gives up to {band.max_violation:.3g}"
+    left_out = (
+        "" if band is None else f" (chance alone leaves out {f'up to {band.num_dead}' if band.num_dead else 'none'})"
+    )
+    return (
+        f"**L{layer}**: E{counts.argmax()} took {counts.max():,} of {load.num_tokens:,} tokens, {ratio:.3g} times a "
+        f"fair share (MaxVio {ratio - 1:.3g}{reach}). {spared} of {load.num_experts} experts took none{left_out}."
+    )
 
 
 def about_expert(load: Load, layer: int, expert: int) -> str:
@@ -107,9 +100,9 @@ def overview(load: Load) -> None:
     figure = figures.load_heatmap(load.ratio, load.num_groups, session.theme(), load.band)
     said = (
         "A row per mixture layer, the first at the bottom; a column per expert, groups apart. 1 is a fair share, "
-        f"orange more, blue less; a dot marks what chance alone does not explain. {FAIR} Counts are measured, ratios derived, "
-        "the bounds of chance simulated. Beyond chance need not be a fault: a text of one kind wants some experts more "
-        "than others. Click a cell."
+        "orange more, blue less; a dot marks what chance alone does not explain. Chance is fair routing: every token "
+        "takes its experts at random. Counts are measured, ratios derived, the bounds of chance simulated. Beyond "
+        "chance need not be a fault: a text of one kind wants some experts more than others. Click a cell."
     )
     controls.chart(figure, "load", loads.everything(load), said, chooses=("layer", "expert"))
 
@@ -129,7 +122,7 @@ def about(name: str, load: Load, layer: int, expert: int | None) -> None:
 def one_layer(load: Load, layer: int, expert: int | None) -> None:
     """One layer's bars, and the chosen expert or the busiest one in words."""
     ratio = load.ratio.sel(moe_layer=layer)
-    st.markdown(about_expert(load, layer, int(ratio.argmax()) if expert is None else expert))
+    st.markdown(about_expert(load, layer, int(ratio.values.argmax()) if expert is None else expert))
     figure = figures.load_bars(ratio, load.num_groups, session.theme(), load.band, expert)
     said = (
         f"The experts of L{layer}; the dashed line is a fair share, the grey band what chance alone gives to 95 % of "
@@ -171,7 +164,7 @@ def numbers(load: Load) -> None:
     st.caption(
         "MaxVio: how far the busiest expert exceeds the mean, in means. CV: standard deviation over mean. Entropy: of "
         "the shares, 1 is even. Gini: 0 is even. Dead: experts without a token. Hot: at least twice the mean. The "
-        f"first row is what fair routing of {load.num_tokens:,} tokens keeps to in 95 % of cases (simulated): entropy stays "
-        "above it, the others below. Everything else is derived from measured counts."
+        f"first row is what fair routing of {load.num_tokens:,} tokens keeps to in 95 % of cases (simulated): entropy "
+        "stays above it, the others below. Everything else is derived from measured counts."
     )
     controls.download_table(table, "load-figures")

@@ -16,8 +16,7 @@ if load.num_tokens == 0:
     st.stop()
 st.markdown(load_answers.verdict(load))
 load_answers.overview(load)
-for said in load_answers.worst(load):
-    st.markdown(f"- {said}")
+st.markdown(load_answers.worst(load))
 
 with st.container(horizontal=True, vertical_alignment="bottom"):
     layer = controls.layer(trace)
