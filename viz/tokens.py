@@ -90,9 +90,20 @@ def special_lookalikes(text: bytes) -> list[tuple[int, int]]:
     [(1, 13)]
     """
     decoded = text.decode("utf-8", errors="surrogateescape")
-    ends = [place for match in _SPECIAL_FORM.finditer(decoded) for place in match.span()]
-    offsets = [len(decoded[:place].encode("utf-8", errors="surrogateescape")) for place in ends]
-    return list(zip(offsets[::2], offsets[1::2], strict=True))
+    spans, reached, offset = [], 0, 0
+    for match in _SPECIAL_FORM.finditer(decoded):
+        start = offset + len(decoded[reached : match.start()].encode("utf-8", errors="surrogateescape"))
+        reached, offset = match.end(), start + len(match.group().encode("utf-8", errors="surrogateescape"))
+        spans.append((start, offset))
+    return spans
+
+
+def inside_lookalikes(text: bytes) -> np.ndarray:
+    """Whether a byte belongs to text that spells a special token, bool [len(text)]."""
+    inside = np.zeros(len(text), dtype=bool)
+    for start, end in special_lookalikes(text):
+        inside[start:end] = True
+    return inside
 
 
 def chips(tokens: Sequence[TokenLike], text: bytes) -> list[tuple[int, int, str]]:

@@ -1,0 +1,178 @@
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from model.trace.file import save
+from model.trace.trace import Token, Trace
+from pages.common import token_answers, token_tables
+from pages.common.token_answers import PARTS, SIZES, TABLE
+from tests.pages.fakes import FakeEngine
+from tests.traces import random_trace
+
+OpenApp = Callable[..., AppTest]
+PAGE = "pages/observe/tokens.py"
+LOOKALIKE = "<｜begin▁of▁sentence｜>"
+
+
+def spelling(*spelled: bytes, generated_from: int = 99) -> Trace:
+    """A trace of BOS and these tokens."""
+    random = random_trace(num_prompt=1 + len(spelled), num_new=0)
+    tokens, text = [random.tokens[0]], b""
+    for place, part in enumerate(spelled, 1):
+        token_id = random.tokens[place].id
+        tokens.append(Token(token_id, "x", len(text), len(text + part), place >= generated_from))
+        text += part
+    return dataclasses.replace(random, tokens=tuple(tokens), text=text)
+
+
+def from_ids() -> Trace:
+    random = random_trace()
+    tokens = tuple(Token(token.id, "", 0, 0, token.generated) for token in random.tokens)
+    return dataclasses.replace(random, tokens=tokens, text=b"")
+
+
+@pytest.fixture
+def show(open_app: OpenApp, recorded: Path) -> Callable[..., AppTest]:
+    """Opens the page on a trace of its own, or on the recorded one."""
+
+    def shown(trace: Trace | None = None, **address: str) -> AppTest:
+        if trace is not None:
+            save(trace, recorded / "story.safetensors")
+        app = open_app(**address).switch_page(PAGE)
+        for name, value in address.items():
+            app.query_params[name] = value
+        return app.run()
+
+    return shown
+
+
+def strip(app: AppTest) -> str:
+    assert not app.exception
+    return next(element.proto.body for element in app.get("html") if 'class="boundaries"' in element.proto.body)
+
+
+def chips(app: AppTest) -> int:
+    return strip(app).split('<div class="boundaries legend"')[0].count('<span class="chip')
+
+
+def said(app: AppTest) -> str:
+    return " ".join(element.value for element in [*app.markdown, *app.info, *app.caption])
+
+
+def charts(app: AppTest) -> list[dict[str, Any]]:
+    return [orjson.loads(chart.proto.spec) for chart in app.get("plotly_chart")]
+
+
+def test_first_screen_of_the_recorded_run(show: OpenApp, engine: FakeEngine) -> None:
+    app = show()
+    assert chips(app) == 14
+    assert "**14 tokens** (1 special) spell" in said(app)
+    assert ":gray-badge[recorded]" in said(app)
+    assert len(app.dataframe[0].value) == 14
+    assert engine.requests == []
+
+
+def test_markup_and_lookalikes_in_a_prompt_are_text(show: OpenApp) -> None:
+    app = show(spelling(b"<script>alert(1)", b"</script>", LOOKALIKE[:4].encode(), LOOKALIKE[4:].encode()))
+    body = strip(app)
+    assert "<script" not in body
+    assert "&lt;script&gt;alert(1)" in body
+    assert body.count('class="chip lookalike"') == 3  # two tokens and the legend
+    assert body.count('class="chip special"') == 2  # BOS and the legend
+    assert f"`{LOOKALIKE}` in tokens 3 to 4 is text that looks like a special token" in said(app)
+    kinds = app.dataframe[0].value["kind"].tolist()
+    assert kinds == ["special token", "text", "text", *["looks like a special token"] * 2]
+
+
+@pytest.mark.parametrize(
+    ("spelled", "number", "remark"),
+    [
+        ("👩‍👩‍👧‍👦".encode(), 1, "1 character is made of several tokens"),
+        ("e\u0301".encode(), 1, "1 character is made of several tokens"),
+        ("שלום".encode(), 4, "4 characters are made of several tokens"),
+        (b"a\xff\xfe", 3, "2 bytes are not part of any character"),
+    ],
+    ids=["joined emoji", "combining mark", "Hebrew", "broken"],
+)
+def test_no_character_is_split_on_screen(show: OpenApp, spelled: bytes, number: int, remark: str) -> None:
+    app = show(spelling(*(spelled[place : place + 1] for place in range(len(spelled)))))
+    assert chips(app) == 1 + number
+    assert remark in said(app)
+
+
+@pytest.mark.parametrize(
+    ("under", "words"), [("nothing", ""), ("id", "<small>0</small>"), ("bytes", "<small>4F</small>")]
+)
+def test_what_stands_below_each_token_can_be_chosen(show: OpenApp, under: str, words: str) -> None:
+    body = strip(show(spelling(b"O", b"nce"), under=under))
+    assert words in body
+    assert ("<small>" in body) == (under != "nothing")
+
+
+def test_link_restores_the_token_and_the_tab(show: OpenApp) -> None:
+    app = show(spelling(b"Once", "é".encode()[:1], "é".encode()[1:]), token="2", of=PARTS)
+    assert app.number_input(key="token").value == 2
+    assert strip(app).count("chip chosen") == 1
+    assert "1 byte C3, prompt; part 1 of 2 of `é`, tokens 2 to 3; code points U+00E9" in said(app)
+    table = app.dataframe[0].value
+    assert table["part"].tolist() == ["whole text", "prompt", "generated"]
+
+
+def test_counts_of_the_parts() -> None:
+    table = token_tables.by_part(spelling(b"Once", b" \xc3", b"\xa9", b"ab", generated_from=4))
+    assert table["tokens"].tolist() == [5, 4, 1]
+    assert table["special"].tolist() == [1, 1, 0]
+    assert table["bytes"].tolist() == [9, 7, 2]
+    assert table["characters"].tolist() == [8, 6, 2]
+    assert table["bytes per token"].tolist() == [9 / 4, 7 / 3, 2]
+    assert table["characters per token"].tolist() == [2, 2, 2]
+    assert np.isnan(token_tables.by_part(spelling(b"a"))["bytes per token"][2])
+
+
+def test_row_of_the_table_has_the_bytes() -> None:
+    row = token_tables.by_token(spelling(b" a\n")).iloc[1]
+    assert (row["text"], row["bytes"], row["as bytes"], row["kind"]) == ("·a⏎", 3, "20 61 0A", "text")
+
+
+@pytest.mark.parametrize(
+    ("part", "note"), [("all", "n = 3 tokens, mean 2 bytes"), ("generated", "n = 2 tokens, mean 1 bytes")]
+)
+def test_bytes_per_token_follow_the_switches(show: OpenApp, part: str, note: str) -> None:
+    (figure,) = charts(show(spelling(b"Once", b"a", b"b", generated_from=2), of=SIZES, tokens=part))
+    assert figure["layout"]["annotations"][0]["text"] == note
+
+
+def test_no_token_of_the_kind_is_said_kindly(show: OpenApp) -> None:
+    app = show(spelling(b"Once"), of=SIZES, tokens="generated")
+    assert charts(app) == []
+    assert "No token of this kind has text" in app.info[0].value
+
+
+@pytest.mark.parametrize("tab", [TABLE, PARTS, SIZES])
+def test_trace_made_from_ids_shows_ids(show: OpenApp, tab: str) -> None:
+    app = show(from_ids(), of=tab)
+    assert "without a tokenizer" in app.info[0].value
+    assert chips(app) == 10
+    assert f"#{from_ids().tokens[1].id}<" in strip(app)
+
+
+def test_long_text_is_shown_in_parts(show: OpenApp, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(token_answers, "SHOWN", 6)
+    app = show(token="7")
+    assert chips(app) == 6
+    assert 'title="token 6,' in strip(app)
+    app.selectbox(key="shown-1").set_value(12).run()
+    assert chips(app) == 2
+
+
+def test_no_trace(show: OpenApp, recorded: Path) -> None:
+    (recorded / "story.safetensors").unlink()
+    app = show()
+    assert not app.exception
+    assert "Nothing was run yet" in app.info[0].value
