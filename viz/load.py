@@ -4,7 +4,8 @@ Labelled ratios in (axes `moe_layer, expert, group`), Plotly figures out. A rati
 colour only: hovering says the number, and that of a dead expert is 0.
 """
 
-from typing import Protocol
+from collections.abc import Iterator
+from typing import Any, Protocol
 
 import numpy as np
 import plotly.graph_objects as go
@@ -163,7 +164,9 @@ def load_bars(
         chosen: expert to outline.
     """
     ratio, positions = relative_load.values, expert_positions(relative_load.sizes["expert"], num_groups)
-    colors = [blend(theme.load, (log + LOG_LIMIT) / (2 * LOG_LIMIT)) for log in np.nan_to_num(clipped_log(ratio))]
+    colors = [
+        blend(theme.load, (log + LOG_LIMIT) / (2 * LOG_LIMIT)) for log in np.nan_to_num(clipped_log(ratio)).tolist()
+    ]
     experts = np.arange(len(ratio))
     hover = "E%{customdata[0]}<br>%{y:.3~g} × uniform (derived)<br>%{hovertext}<extra></extra>"
     outline = {"width": np.where(experts == chosen, 2, 0), "color": theme.ink}
@@ -173,17 +176,23 @@ def load_bars(
     )  # fmt: skip
     figure = go.Figure([bars, _dead_marks(ratio, positions, theme)])
     if band is not None:
-        shade = {"fillcolor": translucent(theme.muted, 0.18), "line": {"width": 0}, "layer": "below"}
-        figure.add_hrect(y0=band.low, y1=band.high, **shade)
         note(figure, _band_note(band).rsplit(";", 1)[0], theme)
-    figure.add_hline(1, line={"color": theme.ink, "width": 1, "dash": "dash"})
     if chosen is not None:
         place = {"x": float(positions[chosen]), "y": float(np.nan_to_num(ratio[chosen])), "yanchor": "bottom"}
         figure.add_annotation(text=f"E{chosen}", showarrow=False, font={"size": 12}, **place)
-    _group_strip(figure, positions, num_groups)
+    shapes = [*_level_shapes(band, theme), *_group_strip(positions, num_groups)]
     top = max(2.0, 1.15 * float(np.nanmax(ratio, initial=0)))
     yaxis = {"title": {"text": "× uniform"}, "range": [-0.06 * top, top]}
-    return style(figure, theme, 320, xaxis=expert_axis(len(ratio), num_groups), yaxis=yaxis)
+    return style(figure, theme, 320, xaxis=expert_axis(len(ratio), num_groups), yaxis=yaxis, shapes=shapes)
+
+
+def _level_shapes(band: Band | None, theme: Theme) -> Iterator[dict[str, Any]]:
+    """The band of chance, and a dashed line at 1."""
+    across = {"xref": "x domain", "x0": 0, "x1": 1}
+    if band is not None:
+        fill = {"fillcolor": translucent(theme.muted, 0.18), "line": {"width": 0}, "layer": "below"}
+        yield across | fill | {"type": "rect", "y0": band.low, "y1": band.high}
+    yield across | {"type": "line", "y0": 1, "y1": 1, "line": {"color": theme.ink, "width": 1, "dash": "dash"}}
 
 
 def _dead_marks(ratio: np.ndarray, positions: np.ndarray, theme: Theme) -> go.Scatter:
@@ -195,12 +204,13 @@ def _dead_marks(ratio: np.ndarray, positions: np.ndarray, theme: Theme) -> go.Sc
     return go.Scatter(x=x, y=y, mode="markers", marker=marker, customdata=dead[:, None], hovertemplate=hover)
 
 
-def _group_strip(figure: go.Figure, positions: np.ndarray, num_groups: int) -> None:
+def _group_strip(positions: np.ndarray, num_groups: int) -> Iterator[dict[str, Any]]:
+    """Each group's hue below its experts; all shapes of a figure are set at once, which is much faster."""
     size = len(positions) // num_groups
     for group in range(num_groups):
         first, last = float(positions[group * size]), float(positions[group * size + size - 1])
         box = {"x0": first - 0.45, "x1": last + 0.45, "y0": 0, "y1": 0.025, "yref": "paper"}
-        figure.add_shape(type="rect", fillcolor=group_hue(group), line={"width": 0}, **box)
+        yield box | {"type": "rect", "fillcolor": group_hue(group), "line": {"width": 0}}
 
 
 def group_load(relative_load: xr.DataArray, theme: Theme, band: Band | None = None) -> go.Figure:
