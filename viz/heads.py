@@ -41,7 +41,7 @@ def largest_weights(
     """
     weights = row.values
     keys = np.argsort(-weights, kind="stable")[:count]
-    names = [f"{key}  {html.escape(labels[key][:20], quote=False)}" for key in keys.tolist()]
+    names = [f"{key}  {html.escape(str(labels[key])[:20], quote=False)}" for key in keys.tolist()]
     shown, colors = weights[keys], [theme.sequential[-3]] * len(keys)
     if len(weights) > len(keys):
         names.append(f"{len(weights) - len(keys)} others")

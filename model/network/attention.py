@@ -117,6 +117,7 @@ def attention_weights(query_BHTQ: Tensor, key_BHSQ: Tensor, scale: float) -> Ten
     """Causal softmax weights [B, H, T, S] in fp32, each row summing to one over the keys up to its own position."""
     scores_BHTS = (query_BHTQ @ key_BHSQ.mT).float() * scale
     if scores_BHTS.shape[-2] > 1:
-        visible_TS = causal_mask(*scores_BHTS.shape[-2:], scores_BHTS.device)
+        num_queries, num_keys = scores_BHTS.shape[-2:]
+        visible_TS = causal_mask(num_queries, num_keys, scores_BHTS.device)
         scores_BHTS = scores_BHTS.masked_fill(~visible_TS, -torch.inf)
     return scores_BHTS.softmax(-1)

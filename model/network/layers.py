@@ -17,6 +17,8 @@ from model.network.config import ModelConfig, Yarn
 class RotaryTable(nn.Module):
     """Rotation angles of the position part of queries and keys."""
 
+    frequencies: Tensor
+
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.scale = config.yarn.rotation_scale if config.yarn else 1.0

@@ -6,7 +6,7 @@ a matrix stored input-major two to four times as fast as one stored output-major
 """
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from model.network.transformer import Transformer
 
@@ -32,5 +32,5 @@ def lay_out_for_decoding(model: Transformer) -> Transformer:
     return model
 
 
-def _transpose_storage(matrix: nn.Parameter) -> None:
+def _transpose_storage(matrix: Tensor) -> None:
     matrix.data = matrix.data.mT.contiguous().mT

@@ -40,6 +40,8 @@ class Routing(NamedTuple):
 class Router(nn.Module):
     """Sigmoid gate with a bias that enters the selection only, and group-limited top-k."""
 
+    expert_bias: Tensor
+
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config

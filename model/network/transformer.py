@@ -121,6 +121,12 @@ class Transformer(nn.Module):
         for router in self.routers():
             router.expert_bias.zero_()
 
+    def block(self, layer: int) -> Block:
+        """The block of a layer."""
+        block = self.blocks[layer]
+        assert isinstance(block, Block)
+        return block
+
     def routers(self) -> list[Router]:
         """The routers of the mixture layers, in the order of `config.moe_layers`."""
         return [block.ffn.router for block in self.blocks if isinstance(block.ffn, MixtureOfExperts)]

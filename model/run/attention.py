@@ -24,7 +24,7 @@ def head_attention(engine: Engine, trace: Trace, layer: int, heads: list[int] | 
     """
     chosen = list(range(engine.config.num_heads)) if heads is None else heads
     query_1HTQ, key_1HTQ = (part[:, chosen] for part in _queries_and_keys(engine, trace, layer))
-    scale, num_tokens = engine.model.blocks[layer].attention.scale, trace.num_tokens
+    scale, num_tokens = engine.model.block(layer).attention.scale, trace.num_tokens
     weights_HTT = torch.zeros(len(chosen), num_tokens, num_tokens)
     for first in range(0, num_tokens, QUERY_ROWS):
         end = min(first + QUERY_ROWS, num_tokens)
@@ -46,13 +46,13 @@ def score_parts(engine: Engine, trace: Trace, layer: int, head: int) -> tuple[xr
     query_1HTQ, key_1HTQ = _queries_and_keys(engine, trace, layer)
     split = [engine.config.nope_head_dim, engine.config.rope_head_dim]
     query_parts, key_parts = query_1HTQ[0, head].split(split, dim=-1), key_1HTQ[0, head].split(split, dim=-1)
-    scale = engine.model.blocks[layer].attention.scale
+    scale = engine.model.block(layer).attention.scale
     content, position = (_masked(q @ k.T * scale) for q, k in zip(query_parts, key_parts, strict=True))
     return content, position
 
 
 def _masked(scores_TT: Tensor) -> xr.DataArray:
-    visible_TT = causal_mask(*scores_TT.shape, scores_TT.device)
+    visible_TT = causal_mask(len(scores_TT), len(scores_TT), scores_TT.device)
     scores = scores_TT.float().masked_fill(~visible_TT, torch.nan)
     return xr.DataArray(scores.cpu().numpy(), dims=("query", "key"))
 
@@ -65,7 +65,7 @@ def _queries_and_keys(engine: Engine, trace: Trace, layer: int) -> tuple[Tensor,
     recorded = torch.from_numpy(trace.data["layer_input"].sel(layer=layer).values.copy())
     bits = recorded.dtype == torch.uint16
     x_1TD = (recorded.view(torch.bfloat16) if bits else recorded).to(engine.device, engine.dtype)[None]
-    block = engine.model.blocks[layer]
+    block = engine.model.block(layer)
     rotations_TR = engine.model.rotary(0, x_1TD.shape[1])
     content, position, latent = block.attention.project(block.attention_norm(x_1TD), rotations_TR)
     return torch.cat([content, position], dim=-1).transpose(1, 2), block.attention.expand(latent)[0]

@@ -92,7 +92,7 @@ class Trainer:
         self.optimiser.step()
         counts_LE = torch.stack([result.counts_LE for result in results]).sum(0)
         for router, counts_E in zip(self.model.routers(), counts_LE, strict=True):
-            update_bias(router.get_buffer("expert_bias"), counts_E, config.bias_speed_at(step))
+            update_bias(router.expert_bias, counts_E, config.bias_speed_at(step))
         self.steps_done += 1
         seconds = time.perf_counter() - began
         return {
