@@ -160,7 +160,9 @@ def numbers(load: Load) -> None:
     """The measures of every layer, above them what chance alone gives."""
     table = loads.with_bounds(load)
     formats = {name: _THREE for name in ("MaxVio", "CV", "entropy", "Gini")}
-    st.dataframe(table, hide_index=True, column_config=formats, height=min(600, 38 + 35 * len(table)), placeholder="")
+    st.dataframe(
+        table, hide_index=True, column_config=formats, height="content" if len(table) < 16 else 560, placeholder=""
+    )
     st.caption(
         "MaxVio: how far the busiest expert exceeds the mean, in means. CV: standard deviation over mean. Entropy: of "
         "the shares, 1 is even. Gini: 0 is even. Dead: experts without a token. Hot: at least twice the mean. The "

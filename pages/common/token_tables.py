@@ -9,7 +9,7 @@ from pages.common.token_row import as_code
 from viz.boundaries import describe, spelled_bytes
 from viz.tokens import chips, inside_characters, inside_lookalikes, special_lookalikes
 
-SPECIAL, LOOKALIKE, TEXT = "special token", "looks like a special token", "text"
+SPECIAL, LOOKALIKE, TEXT = "special", "looks special", "text"
 
 
 def sizes(trace: Trace) -> np.ndarray:
