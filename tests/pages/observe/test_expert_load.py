@@ -151,6 +151,6 @@ def test_model_of_58_layers_and_256_experts_is_shown_in_a_blink(show: OpenApp) -
     kept = ["token_id", "logprob", "expert_id", "gate_weight"]
     app = show(dataclasses.replace(big, data=big.data[kept], text=big.text))
     assert charts(app)
-    began = time.perf_counter()
+    began = time.process_time()
     app.run()
-    assert time.perf_counter() - began < 2  # 0.2 on an idle machine
+    assert time.process_time() - began < 2  # about 0.3

@@ -1,0 +1,71 @@
+"""The pages on expert load and on tokens, as a visitor uses them."""
+
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.browser.conftest import Visit
+
+pytestmark = pytest.mark.browser
+HOSTILE = "<script>alert(1)</script>\n<｜begin▁of▁sentence｜> n\u0303 שלום \u202e abc"
+
+
+@pytest.fixture
+def address(serve: Callable[..., str], tiny_model: Path) -> str:
+    return serve("app.py", MOE_LOUPE_MODELS=str(tiny_model))
+
+
+def open_page(visit: Visit, address: str, name: str, prompt: str, **window: object) -> Page:
+    visit(address).wait_for_selector(".st-key-generate")  # a server knows its pages once it has shown the first
+    page = visit(f"{address}/{name}?model=tiny&new=8&prompt={quote(prompt)}", **window)
+    expect(page.get_by_text("measured on cpu").first).to_be_visible()
+    return page
+
+
+def test_click_on_a_cell_chooses_its_layer_and_expert(visit: Visit, address: str) -> None:
+    page = open_page(visit, address, "expert_load", "Once upon a time there was a wolf")
+    plot = page.locator(".js-plotly-plot").first
+    plot.locator(".nsewdrag").wait_for()
+    expected = plot.evaluate(
+        """plot => {
+          const { xaxis, yaxis } = plot._fullLayout, { left, top } = plot.getBoundingClientRect();
+          const cells = plot._fullData.at(-1), last = cells.x.length - 1;
+          return [left + xaxis._offset + xaxis.d2p(cells.x[last]), top + yaxis._offset + yaxis.d2p(cells.y[last])];
+        }"""
+    )
+    page.mouse.click(*expected)
+    page.wait_for_function("new URLSearchParams(location.search).has('expert')")
+    assert page.evaluate("new URLSearchParams(location.search).has('layer')")
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_text_of_any_kind_is_shown_as_text(visit: Visit, address: str, theme: str) -> None:
+    dialogs: list[str] = []
+    page = open_page(visit, address, "tokens", HOSTILE, theme=theme)
+    page.on("dialog", lambda dialog: dialogs.append(dialog.message))
+    strip = page.locator(".boundaries").first
+    expect(strip).to_be_visible()
+    shown = strip.inner_text().replace("\n", "")
+    assert "<script>alert(1)</script>⏎<｜begin▁of▁sentence｜>·n\u0303·שלום·\\u202e·abc" in shown
+    assert strip.locator("script").count() == 0
+    expect(strip.locator(".chip.special").first).to_be_visible()
+    assert strip.locator(".chip.lookalike").count() > 1
+    assert dialogs == []
+
+
+def test_every_chip_of_a_hebrew_text_keeps_its_place(visit: Visit, address: str) -> None:
+    page = open_page(visit, address, "tokens", "אב")
+    chips = page.locator(".boundaries").first.locator(".chip")
+    expect(chips.nth(2)).to_be_visible()
+    assert chips.nth(1).bounding_box()["x"] < chips.nth(2).bounding_box()["x"]
+
+
+@pytest.mark.parametrize("name", ["expert_load", "tokens"])
+@pytest.mark.parametrize("width", [1024, 1920])
+def test_nothing_is_cut_at_any_width(visit: Visit, address: str, name: str, width: int) -> None:
+    page = open_page(visit, address, name, "Once upon a time there was a wolf", width=width)
+    page.wait_for_timeout(1500)
+    assert page.evaluate("document.querySelector('[data-testid=stMain]').scrollWidth <= innerWidth")
