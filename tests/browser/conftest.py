@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Error, Page, sync_playwright
+from playwright.sync_api import Browser, Error, Page, expect, sync_playwright
 
 ROOT = Path(__file__).parent.parent.parent
 SWITCHES = [
@@ -37,6 +37,7 @@ SETTINGS = {
 START_SECONDS = 60
 
 Visit = Callable[..., Page]
+expect.set_options(timeout=30_000)  # a busy machine may take longer than the default of five seconds
 
 
 def installed_chromium() -> str | None:
