@@ -12,6 +12,13 @@ from tests.browser.conftest import Visit
 pytestmark = pytest.mark.browser
 HOSTILE = "<script>alert(1)</script>\n<｜begin▁of▁sentence｜> n\u0303 שלום \u202e abc"
 
+# Where the last cell of a map lies on the page; not a number until the map is laid out.
+LAST_CELL = """plot => {
+  const { xaxis, yaxis } = plot._fullLayout, { left, top } = plot.getBoundingClientRect();
+  const cells = plot._fullData.at(-1), last = cells.x.length - 1;
+  return [left + xaxis._offset + xaxis.d2p(cells.x[last]), top + yaxis._offset + yaxis.d2p(cells.y[last])];
+}"""
+
 
 @pytest.fixture
 def address(serve: Callable[..., str], tiny_model: Path) -> str:
@@ -29,14 +36,8 @@ def test_click_on_a_cell_chooses_its_layer_and_expert(visit: Visit, address: str
     page = open_page(visit, address, "expert_load", "Once upon a time there was a wolf")
     plot = page.locator(".js-plotly-plot").first
     plot.locator(".nsewdrag").wait_for()
-    expected = plot.evaluate(
-        """plot => {
-          const { xaxis, yaxis } = plot._fullLayout, { left, top } = plot.getBoundingClientRect();
-          const cells = plot._fullData.at(-1), last = cells.x.length - 1;
-          return [left + xaxis._offset + xaxis.d2p(cells.x[last]), top + yaxis._offset + yaxis.d2p(cells.y[last])];
-        }"""
-    )
-    page.mouse.click(*expected)
+    page.wait_for_function(f"({LAST_CELL})(document.querySelector('.js-plotly-plot')).every(Number.isFinite)")
+    page.mouse.click(*plot.evaluate(LAST_CELL))
     page.wait_for_function("new URLSearchParams(location.search).has('expert')")
     assert page.evaluate("new URLSearchParams(location.search).has('layer')")
 
