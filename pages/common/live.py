@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from model.run.engine import Engine, Step
     from model.run.request import RunRequest
 
-TICKS_PER_SECOND = 25
+TICKS_PER_SECOND = 40
 _COMPONENT = components.component("moe_loupe_lens", html=source.HTML, css=source.CSS, js=source.JS)
 _Result = TypeVar("_Result")
 
@@ -110,7 +110,7 @@ class Feed:
         self._sent, self._due = 0, 0.0
 
     def follow(self, steps: "Generator[Step, None, _Result]") -> "Generator[Step, None, _Result]":
-        """Pass the steps on, showing each in the lens, at most 25 times a second; returns what the run returns."""
+        """Pass the steps on, showing each in the lens, at most 40 times a second; returns what the run returns."""
         while True:
             try:
                 step = next(steps)
