@@ -46,7 +46,7 @@ def thumbnails(run: Run, layer: int, head: int, ranked: list[int], summary: xr.D
     values = summary[measure].sel(statistic="mean", head=ranked).values.tolist() if measure else None
     figure = maps.head_thumbnails(heads.overview(run, layer).small, session.theme(), ranked, head, values)
     said = "Every head of the layer, each on a scale of its own: where it looks, not how strongly. A click enlarges it."
-    controls.chart(figure, "attention-heads", head_table(summary, ranked), said, _take_head)
+    controls.chart(figure, "attention-heads", head_table(summary, ranked), said, chooses=("head",))
 
 
 def looks_at(run: Run, layer: int, head: int, token: int) -> None:
@@ -90,7 +90,7 @@ def in_numbers(run: Run, layer: int, head: int, ranked: list[int], queries: np.n
     figure = numbers.head_panels(summary, session.theme(), ranked, head)
     said = "Dots are means over the tokens, lines hold the middle eight tenths of them. Entropy 0 looks at one token, "
     said += "1 at all alike. A head with nothing to look for often rests on the first token."
-    controls.chart(figure, "attention-numbers", head_table(summary, ranked), said, _take_numbers)
+    controls.chart(figure, "attention-numbers", head_table(summary, ranked), said, chooses=("head",))
 
 
 def all_layers(run: Run, layer: int, head: int, queries: np.ndarray) -> None:
@@ -102,7 +102,7 @@ def all_layers(run: Run, layer: int, head: int, queries: np.ndarray) -> None:
     figure = numbers.layer_maps(means, session.theme(), (layer, head))
     said = "A row per layer, a column per head; stronger is more, from 0 to 1 or to the longest distance."
     table = means.drop_vars("statistic").to_dataframe().reset_index()
-    controls.chart(figure, "attention-layers", table.rename(columns=_NAMES), said, _take_cell)
+    controls.chart(figure, "attention-layers", table.rename(columns=_NAMES), said, chooses=("layer", "head"))
 
 
 def rolled_out(run: Run, layer: int, token: int) -> None:
@@ -182,21 +182,3 @@ def _take_token() -> None:
 
 def _take_rollout() -> None:
     _choose_token("attention-rollout")
-
-
-def _choose_head(key: str) -> None:
-    if clicked := _clicked(key):
-        controls.choose(head=int(clicked[0]))
-
-
-def _take_head() -> None:
-    _choose_head("attention-heads")
-
-
-def _take_numbers() -> None:
-    _choose_head("attention-numbers")
-
-
-def _take_cell() -> None:
-    if clicked := _clicked("attention-layers"):
-        controls.choose(layer=int(clicked[0]), head=int(clicked[1]))
