@@ -73,23 +73,20 @@ class Recorder:
         The last row of log-probabilities is kept for the token that comes next, also across steps.
         """
         num_candidates = min(NUM_CANDIDATES, logits_TV.shape[-1])
+        ids_T = torch.tensor(token_ids, device=logits_TV.device)
         of_token, candidates = [], []
-        previous_V = self._next_logprobs_V
+        if self._next_logprobs_V is None:
+            of_token.append(torch.full((1,), torch.nan, device=logits_TV.device))
+        else:
+            of_token.append(self._next_logprobs_V[ids_T[:1]])
         for first in range(0, len(token_ids), LOGPROB_ROWS):
             rows_TV = logits_TV[first : first + LOGPROB_ROWS].float().log_softmax(-1)
-            before_TV = rows_TV[:-1] if previous_V is None else torch.cat([previous_V[None], rows_TV[:-1]])
-            fed = token_ids[first : first + LOGPROB_ROWS]
-            known = fed if previous_V is not None else fed[1:]
-            ids_T1 = torch.tensor(known, dtype=torch.int64, device=logits_TV.device)[:, None]
-            of_token.append(before_TV.gather(-1, ids_T1)[:, 0])
+            following_T1 = ids_T[first + 1 : first + 1 + LOGPROB_ROWS, None]
+            of_token.append(rows_TV[: len(following_T1)].gather(-1, following_T1)[:, 0])
             candidates.append(rows_TV.topk(num_candidates, dim=-1))
-            previous_V = rows_TV[-1]
-        logprob = _host(torch.cat(of_token))
-        if self._next_logprobs_V is None:
-            logprob = np.concatenate([np.full(1, np.nan, dtype=np.float32), logprob])
-        self._next_logprobs_V = previous_V
+            self._next_logprobs_V = rows_TV[-1]
         return {
-            "logprob": logprob,
+            "logprob": _host(torch.cat(of_token)),
             "candidate_id": _host(torch.cat([top.indices for top in candidates])).astype(np.int32),
             "candidate_logprob": _host(torch.cat([top.values for top in candidates])),
         }
