@@ -1,8 +1,8 @@
 """Mounts the lens, and feeds it while a run goes.
 
-The component takes its data once per script run, so the tokens of a going run travel as hidden elements in one
-placeholder, each of which replaces the one before. When the run is over the page calls `st.rerun()`; the lens then gets
-the whole run as a snapshot, which also heals what a slow connection lost.
+The component takes its data once per script run, so the tokens of a going run travel as hidden elements, one after the
+other: one that replaced the one before could be lost, since the server sends only the latest of what stands in one
+place. When the run is over the page calls `st.rerun()`; the lens then gets the whole run as a snapshot.
 """
 
 import time
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from model.run.engine import Engine, Step
     from model.run.request import RunRequest
 
-TICKS_PER_SECOND = 40
+TICKS_PER_SECOND = 10  # the lens shows the tokens of a tick one by one until the next arrives
 _COMPONENT = components.component("moe_loupe_lens", html=source.HTML, css=source.CSS, js=source.JS)
 _Result = TypeVar("_Result")
 
@@ -102,31 +102,32 @@ def header_of(trace: Trace, run: int, running: bool = False) -> wire.Header:
 
 
 class Feed:
-    """The channel by which a going run reaches the lens."""
+    """The channel by which a going run reaches the lens: one hidden element after the other."""
 
     def __init__(self, header: wire.Header) -> None:
-        self._header, self._place = header, st.empty()
-        self._blocks: list[bytes] = []
-        self._sent, self._due = 0, 0.0
+        self._header, self._place = header, st.container(key="ticks")
+        self._waiting: list[bytes] = []
+        self._position, self._due = 0, 0.0
 
     def follow(self, steps: "Generator[Step, None, _Result]") -> "Generator[Step, None, _Result]":
-        """Pass the steps on, showing each in the lens, at most 40 times a second; returns what the run returns."""
+        """Pass the steps on, sending what is new to the lens 10 times a second; returns what the run returns."""
         while True:
             try:
                 step = next(steps)
             except StopIteration as finished:
                 self._send()
                 return finished.value
-            self._blocks.append(wire.pack_block(step.start, step.tokens, step.text, step.arrays))
+            self._waiting.append(wire.pack_block(step.start, step.tokens, step.text, step.arrays))
             if time.monotonic() >= self._due:
                 self._send()
             yield step
 
     def _send(self) -> None:
         """Write the tick; this is where Streamlit may end the script when the visitor presses Stop."""
-        if self._sent < len(self._blocks):
-            self._place.html(wire.tick(self._header, self._blocks, self._sent))
-            self._sent, self._due = len(self._blocks), time.monotonic() + 1 / TICKS_PER_SECOND
+        if self._waiting:
+            self._position += 1
+            self._place.html(wire.tick(self._header, self._waiting, self._position))
+            self._waiting, self._due = [], time.monotonic() + 1 / TICKS_PER_SECOND
 
 
 def _labels(data: Any, dim: str) -> tuple[int, ...]:

@@ -49,16 +49,14 @@ class Run {
 
   get length() { return this.rows.length; }
 
-  // Takes the blocks that continue what is there, or replace it; false when one is missing in between.
+  // Takes the blocks that continue what is there, or replace it; one behind a gap is left out.
   add(bytes) {
-    let at = 0, whole = true;
+    let at = 0, block;
     while (at < bytes.length) {
-      let block;
       [block, at] = readBlock(bytes, at, this.header);
-      if (block.start > this.length) { whole = false; continue; }
+      if (block.start > this.length) continue;
       for (let j = 0; j < block.count; j++) this.rows[block.start + j] = { block, j };
     }
-    return whole;
   }
 
   id(i) { const { block, j } = this.rows[i]; return block.id[j]; }

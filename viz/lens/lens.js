@@ -3,6 +3,7 @@ const INSTANCES = new WeakMap();
 const KEPT = {}; // what outlives an instance when the page puts the lens in another place
 const NOTHING = { token: -1, key: -1, expert: -1 };
 const REPLAY_MS = 120;
+const LAG_MS = 200; // tokens of a going run arrive in bursts and are shown one after the other, about this late
 
 class Lens {
   constructor(root) {
@@ -10,7 +11,7 @@ class Lens {
     this.find = (selector) => root.querySelector(selector);
     this.view = { ...FRESH };
     this.hover = NOTHING;
-    [this.isolated, this.shown, this.talk] = [-1, null, new Talk()];
+    [this.isolated, this.shown, this.caughtUp, this.talk] = [-1, null, 0, new Talk()];
     this.stats = window.__lens = { frames: 0, tokens: 0, hoverMs: [], lens: this };
     this.strip = new Strip(this.find('.strip'));
     this.plots = { router: new RouterMap(this.find('.router')), attention: new AttentionMap(this.find('.attention')), load: new LoadBars(this.find('.load')) };
@@ -77,6 +78,7 @@ class Lens {
 
   start(header, blocks) {
     const again = this.run?.header.run === header.run;
+    if (this.running && !header.running) this.halt();
     this.run = new Run(header);
     [this.awaited, this.running] = [header.run, header.running];
     this.run.add(blocks);
@@ -90,19 +92,35 @@ class Lens {
     this.fill();
   }
 
-  // Ticks arrive as hidden elements in the page; one that belongs to an older run is dropped.
+  // Ticks arrive as hidden elements in the page, each with the number of its run and its own; each is taken once.
   pull() {
-    const element = document.querySelector('[data-lens-tick]');
-    if (!element || element.dataset.lensTick === this.ticked) return;
-    this.ticked = element.dataset.lensTick;
+    const elements = [...document.querySelectorAll('[data-lens-tick]')];
+    if (elements.filter((element) => this.take(element)).length) this.repaint();
+  }
+
+  take(element) {
+    const [run, number] = element.dataset.lensTick.split('.').map(Number);
+    if (run < (this.awaited ?? 0) || (run === this.ticked?.run && number <= this.ticked.number)) return false;
+    this.ticked = { run, number };
+    if (!this.running && run === this.run?.header.run) return false;
     const [header, blocks] = splitJson(fromBase64(element.dataset.lens));
-    if (header.run < (this.awaited ?? 0) || (!this.running && header.run === this.run?.header.run)) return;
-    if (this.run?.header.run !== header.run) {
+    if (this.run?.header.run !== run) {
       this.view.token = null;
       this.start(header, blocks);
     } else this.run.add(blocks);
     this.stats.tokens = this.run.length;
-    this.repaint();
+    this.shown ||= this.run.length; // the prompt is there at once
+    return true;
+  }
+
+  // Shows more of what has arrived of a going run: the more tokens wait, the more at a time.
+  catchUp(now) {
+    const waiting = this.run.length - this.shown, elapsed = Math.min(LAG_MS, now - this.caughtUp);
+    this.caughtUp = now;
+    if (!waiting) return;
+    this.shown += Math.max(1, Math.round((waiting * elapsed) / LAG_MS));
+    this.stale = true;
+    if (this.shown < this.run.length) this.frame();
   }
 
   // Menus and choices that follow from the run's axes.
@@ -245,7 +263,7 @@ class Lens {
   }
 
   repaint() { this.stale = true; this.frame(); }
-  frame() { this.asked ??= requestAnimationFrame(() => { this.asked = null; this.draw(); }); }
+  frame() { this.asked ??= requestAnimationFrame((now) => { this.asked = null; this.draw(now); }); }
 
   theme() {
     const style = getComputedStyle(this.root.host ?? this.root), read = (name, otherwise) => style.getPropertyValue(name).trim() || otherwise;
@@ -256,8 +274,9 @@ class Lens {
     for (const plot of Object.values(this.plots)) plot.font = read('--st-font', 'sans-serif');
   }
 
-  draw() {
+  draw(now) {
     if (!this.run || !this.palette) return;
+    if (this.running && this.shown !== null) this.catchUp(now);
     const began = performance.now(), full = this.stale;
     this.stats.frames++;
     if (full) this.paint();

@@ -24,8 +24,6 @@ from typing import Any, Protocol
 
 import numpy as np
 
-# A tick repeats earlier tokens as long as it stays below this many characters, since a tick can be lost to a later one.
-TICK_CHARACTERS = 48_000
 _BLOCK = struct.Struct("<5I")
 
 
@@ -119,21 +117,16 @@ def snapshot(
     return pack_header(header) + (pack_block(0, tokens, text, arrays or {}) if tokens else b"")
 
 
-def tick(header: Header, blocks: Sequence[bytes], sent: int, characters: int = TICK_CHARACTERS) -> str:
-    """The latest tokens of a going run as one hidden element, whose data the lens picks up.
+def tick(header: Header, blocks: Sequence[bytes], position: int) -> str:
+    """The next tokens of a going run as one hidden element, whose data the lens picks up.
 
     Args:
         header: the run's axes.
-        blocks: all packed blocks of the run so far.
-        sent: how many of them earlier ticks carried; the rest goes in any case.
-        characters: the length up to which earlier blocks are repeated.
+        blocks: the packed blocks that no earlier tick carried.
+        position: grows from tick to tick of a run, so that the lens takes each once.
     """
-    first, size = sent, len(pack_header(header)) + sum(map(len, blocks[sent:]))
-    while first > 0 and 4 * (size + len(blocks[first - 1])) <= 3 * (characters - 100):
-        first -= 1
-        size += len(blocks[first])
-    message = base64.b64encode(pack_header(header) + b"".join(blocks[first:])).decode()
-    name = html.escape(f"{header.run}.{len(blocks)}")
+    message = base64.b64encode(pack_header(header) + b"".join(blocks)).decode()
+    name = html.escape(f"{header.run}.{position}")
     return f'<i hidden data-lens-tick="{name}" data-lens="{message}"></i>'
 
 

@@ -187,21 +187,8 @@ def unpack_tick(element: str) -> tuple[str, list[int]]:
     return found[1], [block["start"] for block in read(base64.b64decode(found[2]))[1]]
 
 
-@pytest.mark.parametrize("characters", [1_000, 4_000, 48_000])
-def test_tick_repeats_as_long_a_tail_as_fits(characters: int) -> None:
-    blocks = packed_run(60)
-    element = wire.tick(HEADER, blocks, 59, characters)
-    name, starts = unpack_tick(element)
-    assert name == "7.60"
-    assert starts == list(range(starts[0], 60))
-    assert len(element) <= characters
-    room = characters - len(element)
-    assert starts[0] == 0 or 4 * len(blocks[starts[0] - 1]) / 3 > room - 150
-
-
-def test_tick_carries_what_was_not_sent_whatever_its_size() -> None:
-    _, starts = unpack_tick(wire.tick(HEADER, packed_run(60), 10, 1_000))
-    assert starts == list(range(10, 60))
+def test_tick_carries_the_blocks_under_the_name_of_run_and_position() -> None:
+    assert unpack_tick(wire.tick(HEADER, packed_run(60)[10:], 3)) == ("7.3", list(range(10, 60)))
 
 
 def test_settings_go_before_the_message() -> None:
