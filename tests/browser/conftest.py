@@ -60,14 +60,30 @@ def chromium() -> Iterator[Browser]:
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder named `tiny` with a random model and a small vocabulary, which the app offers beside its own."""
+    return write_model(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def deep_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with many layers: a long run takes seconds, so that it can be stopped."""
+    return write_model(tmp_path_factory.mktemp("models") / "deep", num_layers=60)
+
+
+@pytest.fixture
+def app(serve: Callable[..., str], tiny_model: Path, deep_model: Path) -> str:
+    """The address of the app with both models."""
+    return serve("app.py", MOE_LOUPE_MODELS=os.pathsep.join(map(str, (tiny_model, deep_model))))
+
+
+def write_model(folder: Path, **changes: int) -> Path:
+    """A random model and a vocabulary of 320 entries."""
     import torch
 
     from model.checkpoint.weights import save_model
     from model.train.bpe import train_vocabulary
     from tests.models import random_model, tiny_config
 
-    folder = tmp_path_factory.mktemp("models") / "tiny"
-    save_model(random_model(tiny_config(max_positions=1024)), folder, torch.float32)
+    save_model(random_model(tiny_config(max_positions=1024, **changes)), folder, torch.float32)
     words = ["Once upon a time there was a wolf in the dark forest"] * 20
     train_vocabulary(words, 320, show_progress=False).save(str(folder / "tokenizer.json"))
     return folder

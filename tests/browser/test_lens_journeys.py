@@ -1,7 +1,6 @@
 """What a visitor does with the whole app, from the first screen to a link that someone else opens."""
 
 import re
-from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import parse_qs, urlparse
 
@@ -13,11 +12,6 @@ from tests.browser.conftest import ROOT, Visit
 
 pytestmark = pytest.mark.browser
 PROMPT = "Once upon a time there was a wolf"
-
-
-@pytest.fixture
-def address(serve: Callable[..., str], tiny_model: Path) -> str:
-    return serve("app.py", MOE_LOUPE_MODELS=str(tiny_model))
 
 
 def wait_for(page: Page, condition: str) -> None:
@@ -48,22 +42,22 @@ def query(page: Page) -> dict[str, str]:
     return {name: values[0] for name, values in parse_qs(urlparse(page.url).query).items()}
 
 
-def open_tiny(visit: Visit, address: str, new: int = 12, **window: object) -> Page:
+def open_tiny(visit: Visit, app: str, model: str = "tiny", new: int = 12, **window: object) -> Page:
     """The app on the tiny model, which starts what the link asks for."""
-    return visit(f"{address}/?model=tiny&prompt={PROMPT.replace(' ', '+')}&new={new}", **window)
+    return visit(f"{app}/?model={model}&prompt={PROMPT.replace(' ', '+')}&new={new}", **window)
 
 
 @pytest.mark.skipif(not list((ROOT / "model/presets/recorded").glob("*.safetensors")), reason="no example is installed")
-def test_first_screen_is_a_recorded_run_that_answers_to_the_pointer(visit: Visit, address: str) -> None:
-    page = visit(address)
+def test_first_screen_is_a_recorded_run_that_answers_to_the_pointer(visit: Visit, app: str) -> None:
+    page = visit(app)
     wait_for(page, "lens.tokens > 1")
     expect(page.get_by_text("recorded", exact=True)).to_be_visible()
     page.locator("#chip-2").hover()
     expect(page.locator(".lens .info")).to_contain_text(re.compile(r"#2 .* L\d+: E\d+ \d\.\d\d"))
 
 
-def test_generate_shows_every_token_and_the_address_says_what_was_asked(visit: Visit, address: str) -> None:
-    page = open_tiny(visit, address)
+def test_generate_shows_every_token_and_the_address_says_what_was_asked(visit: Visit, app: str) -> None:
+    page = open_tiny(visit, app)
     finished(page)
     first = token_ids(page)
     page.get_by_role("textbox", name="Prompt").fill("A dark forest")
@@ -81,8 +75,8 @@ def test_generate_shows_every_token_and_the_address_says_what_was_asked(visit: V
     assert "forest" in strip.replace("\n", "").replace(" ", "")
 
 
-def test_the_lens_stays_where_it_is_through_a_run(visit: Visit, address: str) -> None:
-    page = open_tiny(visit, address, new=60)
+def test_the_lens_stays_where_it_is_through_a_run(visit: Visit, app: str) -> None:
+    page = open_tiny(visit, app, new=60)
     finished(page)
     page.evaluate("window.before = window.__lens.lens.find('.lens')")
     page.get_by_role("button", name="Generate").click()
@@ -91,8 +85,8 @@ def test_the_lens_stays_where_it_is_through_a_run(visit: Visit, address: str) ->
     assert page.evaluate("window.before === window.__lens.lens.find('.lens')")
 
 
-def test_a_locked_token_is_in_the_address_and_comes_back_with_it(visit: Visit, address: str) -> None:
-    page = open_tiny(visit, address)
+def test_a_locked_token_is_in_the_address_and_comes_back_with_it(visit: Visit, app: str) -> None:
+    page = open_tiny(visit, app)
     finished(page)
     page.locator(".strip").focus()
     for key in ("Home", "j", "j", "]"):
@@ -107,8 +101,8 @@ def test_a_locked_token_is_in_the_address_and_comes_back_with_it(visit: Visit, a
     expect(again.locator("#chip-2")).to_have_class(re.compile("locked"))
 
 
-def test_stop_keeps_the_tokens_so_far(visit: Visit, address: str) -> None:
-    page = open_tiny(visit, address, new=256)
+def test_stop_keeps_the_tokens_so_far(visit: Visit, app: str) -> None:
+    page = open_tiny(visit, app, model="deep", new=256)
     finished(page)
     page.get_by_role("button", name="Generate").click()
     wait_for(page, "lens.lens.run.header.running && lens.tokens > 20")
@@ -122,8 +116,8 @@ def test_stop_keeps_the_tokens_so_far(visit: Visit, address: str) -> None:
     assert token_ids(page) == kept
 
 
-def test_a_saved_trace_opens_in_another_session(visit: Visit, address: str, tmp_path: Path) -> None:
-    page = open_tiny(visit, address)
+def test_a_saved_trace_opens_in_another_session(visit: Visit, app: str, tmp_path: Path) -> None:
+    page = open_tiny(visit, app)
     finished(page)
     page.get_by_text("Trace file", exact=True).click()
     with page.expect_download() as download:
@@ -133,15 +127,15 @@ def test_a_saved_trace_opens_in_another_session(visit: Visit, address: str, tmp_
     trace = file.load(saved)
     assert [token.id for token in trace.tokens] == token_ids(page)
 
-    other = visit(address)
+    other = visit(app)
     other.get_by_text("Trace file", exact=True).click()
     other.locator("input[type=file]").set_input_files(saved)
     wait_for(other, f"lens.tokens === {trace.num_tokens} && lens.lens.run.id(1) === {trace.tokens[1].id}")
     expect(other.get_by_text("from a file")).to_be_visible()
 
 
-def test_choices_in_the_lens_reach_the_page_and_back(visit: Visit, address: str) -> None:
-    page = open_tiny(visit, address)
+def test_choices_in_the_lens_reach_the_page_and_back(visit: Visit, app: str) -> None:
+    page = open_tiny(visit, app)
     finished(page)
     page.locator("select.layer").select_option("3")
     page.wait_for_url(re.compile(r"[?&]layer=3(&|$)"))
@@ -151,8 +145,8 @@ def test_choices_in_the_lens_reach_the_page_and_back(visit: Visit, address: str)
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_both_themes_draw_on_their_own_ground(visit: Visit, address: str, theme: str) -> None:
-    page = open_tiny(visit, address, width=1024, height=768, theme=theme)
+def test_both_themes_draw_on_their_own_ground(visit: Visit, app: str, theme: str) -> None:
+    page = open_tiny(visit, app, width=1024, height=768, theme=theme)
     finished(page)
     page.locator("#chip-3").hover()
     ground = page.evaluate("window.__lens.lens.colors.background")

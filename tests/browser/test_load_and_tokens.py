@@ -1,7 +1,5 @@
 """The pages on expert load and on tokens, as a visitor uses them."""
 
-from collections.abc import Callable
-from pathlib import Path
 from urllib.parse import quote
 
 import pytest
@@ -20,20 +18,15 @@ LAST_CELL = """plot => {
 }"""
 
 
-@pytest.fixture
-def address(serve: Callable[..., str], tiny_model: Path) -> str:
-    return serve("app.py", MOE_LOUPE_MODELS=str(tiny_model))
-
-
-def open_page(visit: Visit, address: str, name: str, prompt: str, **window: object) -> Page:
-    visit(address).wait_for_selector(".st-key-generate")  # a server knows its pages once it has shown the first
-    page = visit(f"{address}/{name}?model=tiny&new=8&prompt={quote(prompt)}", **window)
+def open_page(visit: Visit, app: str, name: str, prompt: str, **window: object) -> Page:
+    visit(app).wait_for_selector(".st-key-generate")  # a server knows its pages once it has shown the first
+    page = visit(f"{app}/{name}?model=tiny&new=8&prompt={quote(prompt)}", **window)
     expect(page.get_by_text("measured on cpu").first).to_be_visible()
     return page
 
 
-def test_click_on_a_cell_chooses_its_layer_and_expert(visit: Visit, address: str) -> None:
-    page = open_page(visit, address, "expert_load", "Once upon a time there was a wolf")
+def test_click_on_a_cell_chooses_its_layer_and_expert(visit: Visit, app: str) -> None:
+    page = open_page(visit, app, "expert_load", "Once upon a time there was a wolf")
     plot = page.locator(".js-plotly-plot").first
     plot.locator(".nsewdrag").wait_for()
     page.wait_for_function(f"({LAST_CELL})(document.querySelector('.js-plotly-plot')).every(Number.isFinite)")
@@ -43,9 +36,9 @@ def test_click_on_a_cell_chooses_its_layer_and_expert(visit: Visit, address: str
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_text_of_any_kind_is_shown_as_text(visit: Visit, address: str, theme: str) -> None:
+def test_text_of_any_kind_is_shown_as_text(visit: Visit, app: str, theme: str) -> None:
     dialogs: list[str] = []
-    page = open_page(visit, address, "tokens", HOSTILE, theme=theme)
+    page = open_page(visit, app, "tokens", HOSTILE, theme=theme)
     page.on("dialog", lambda dialog: dialogs.append(dialog.message))
     strip = page.locator(".boundaries").first
     expect(strip).to_be_visible()
@@ -57,8 +50,8 @@ def test_text_of_any_kind_is_shown_as_text(visit: Visit, address: str, theme: st
     assert dialogs == []
 
 
-def test_every_chip_of_a_hebrew_text_keeps_its_place(visit: Visit, address: str) -> None:
-    page = open_page(visit, address, "tokens", "אב")
+def test_every_chip_of_a_hebrew_text_keeps_its_place(visit: Visit, app: str) -> None:
+    page = open_page(visit, app, "tokens", "אב")
     chips = page.locator(".boundaries").first.locator(".chip")
     expect(chips.nth(2)).to_be_visible()
     assert chips.nth(1).bounding_box()["x"] < chips.nth(2).bounding_box()["x"]
@@ -66,7 +59,7 @@ def test_every_chip_of_a_hebrew_text_keeps_its_place(visit: Visit, address: str)
 
 @pytest.mark.parametrize("name", ["expert_load", "tokens"])
 @pytest.mark.parametrize("width", [1024, 1920])
-def test_nothing_is_cut_at_any_width(visit: Visit, address: str, name: str, width: int) -> None:
-    page = open_page(visit, address, name, "Once upon a time there was a wolf", width=width)
+def test_nothing_is_cut_at_any_width(visit: Visit, app: str, name: str, width: int) -> None:
+    page = open_page(visit, app, name, "Once upon a time there was a wolf", width=width)
     page.wait_for_timeout(1500)
     assert page.evaluate("document.querySelector('[data-testid=stMain]').scrollWidth <= innerWidth")

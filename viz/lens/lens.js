@@ -41,15 +41,15 @@ class Lens {
 
   listenStrip(on) {
     const { box } = this.strip;
-    on(box, 'pointermove', (event) => this.point({ ...NOTHING, token: this.strip.tokenAt(event) }));
-    on(box, 'pointerleave', () => this.point(NOTHING));
+    on(box, 'pointermove', (event) => this.hoverOn({ ...NOTHING, token: this.strip.tokenAt(event) }));
+    on(box, 'pointerleave', () => this.hoverOn(NOTHING));
     on(box, 'click', (event) => { const token = this.strip.tokenAt(event); if (token >= 0) this.toggle({ token }); });
   }
 
   listenPlot(on, name, plot) {
     const hit = (event) => { const found = this.run && plot.rows && plot.hit(event); return found ? { ...NOTHING, ...found } : null; };
-    on(plot.box, 'pointermove', (event) => this.point(hit(event) ?? NOTHING));
-    on(plot.box, 'pointerleave', () => this.point(NOTHING));
+    on(plot.box, 'pointermove', (event) => this.hoverOn(hit(event) ?? NOTHING));
+    on(plot.box, 'pointerleave', () => this.hoverOn(NOTHING));
     on(plot.box, 'click', (event) => {
       const found = hit(event);
       if (found) this.toggle({ ...(found.token >= 0 && { token: found.token }), ...(found.expert >= 0 && { expert: found.expert }), ...('moe' in found && { layer: this.run.header.moe_layers[found.moe] }) });
@@ -147,7 +147,7 @@ class Lens {
   }
   get expert() { return this.hover.expert >= 0 ? this.hover.expert : this.hover.token >= 0 && this.view.expert === null ? -1 : (this.view.expert ?? -1); }
 
-  point(hover) {
+  hoverOn(hover) {
     const same = ['token', 'key', 'expert'].every((name) => hover[name] === this.hover[name]);
     if (same) return;
     this.hover = hover;
@@ -274,13 +274,16 @@ class Lens {
     for (const plot of Object.values(this.plots)) plot.font = read('--st-font', 'sans-serif');
   }
 
+  // The pictures come first: a text on a canvas makes the browser style the page anew if anything in it has changed.
   draw(now) {
     if (!this.run || !this.palette) return;
     if (this.running && this.shown !== null) this.catchUp(now);
     const began = performance.now(), full = this.stale;
     this.stats.frames++;
     if (full) this.paint();
-    this.mark();
+    this.point();
+    if (full) this.write();
+    this.mark(full);
     if (!full) this.stats.hoverMs = [...this.stats.hoverMs.slice(-199), performance.now() - began];
     else this.stats.paintMs = performance.now() - began;
   }
@@ -294,13 +297,20 @@ class Lens {
     this.stale = false;
     this.theme();
     for (const plot of Object.values(this.plots)) plot.fit();
+    for (const plot of Object.values(this.plots)) plot.paint(this.scene());
+  }
+
+  point() {
+    const scene = { ...this.scene(), focus: this.focus, expert: this.expert, key: this.hover.key };
+    for (const plot of Object.values(this.plots)) plot.point(scene);
+  }
+
+  write() {
     const before = this.strip.length, { view } = this, coloured = [view.colour, view.layer, this.run.header.run, css(this.colors.background)].join();
     this.strip.show(this.run, this.count);
     this.strip.paint(coloured === this.coloured && before <= this.count ? before : 0, (i) => this.tokenColor(i));
     this.coloured = coloured;
-    for (const plot of Object.values(this.plots)) plot.paint(this.scene());
     this.caption();
-    if (this.locked < 0 && this.hover === NOTHING && (this.running || this.shown !== null)) this.strip.reveal(this.count - 1);
   }
 
   tokenColor(i) {
@@ -312,26 +322,33 @@ class Lens {
   }
 
   caption() {
-    const { view, run, count } = this, title = (name, text) => { this.find(`.${name} .title`).textContent = text; };
-    for (const name of ['layer', 'head', 'colour', 'map']) this.find(`select.${name}`).value = String(view[name]);
+    const { view, run, count } = this, title = (name, text) => this.say(`.${name} .title`, text);
+    for (const name of ['layer', 'head', 'colour', 'map']) {
+      const select = this.find(`select.${name}`);
+      if (select.value !== String(view[name])) select.value = String(view[name]);
+    }
     title('router', view.map === 'layers' ? 'Top expert in every layer' : `Router, layer ${view.layer}`);
     title('attention', `Attention, layer ${view.layer}, ${view.head < 0 ? `mean of ${run.header.heads.length} heads` : `head ${view.head ?? '–'}`}`);
     title('load', `Load, layer ${view.layer}; 1 is fair`);
-    this.find('.count').textContent = `n = ${count} tokens`;
-    const play = this.find('.play');
-    play.textContent = this.timer ? '❚❚' : '▷';
-    play.disabled = this.running;
+    this.say('.count', `n = ${count} tokens`);
+    this.say('.play', this.timer ? '❚❚' : '▷');
+    this.find('.play').disabled = this.running;
   }
 
-  mark() {
+  // The same text written again would be laid out again.
+  say(selector, text) {
+    const element = this.find(selector);
+    if (element.textContent !== text) element.textContent = text;
+  }
+
+  mark(full) {
     const { focus, expert, locked, moe, run, view, colors, hover, count } = this;
     const attention = focus >= 0 ? run.attention(focus, view.layer, view.head) : null;
     const took = expert >= 0 ? Array.from({ length: count }, (_, i) => i).filter((i) => run.experts(i, moe).includes(expert)) : null;
     this.strip.mark({ focus, locked, attention: expert >= 0 && hover.token < 0 ? null : attention, colors, took: hover.token >= 0 && hover.expert < 0 ? null : took });
-    const scene = { ...this.scene(), focus, expert, key: hover.key };
-    for (const plot of Object.values(this.plots)) plot.point(scene);
     this.strip.box.setAttribute('aria-activedescendant', focus >= 0 ? this.strip.chipOf[focus].element.id : '');
-    this.find('.info').textContent = sentence(this, focus, expert, took);
+    this.say('.info', sentence(this, focus, expert, took));
+    if (full && locked < 0 && hover === NOTHING && (this.running || this.shown !== null)) this.strip.reveal(count - 1);
   }
 
   destroy() {

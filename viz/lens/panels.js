@@ -56,8 +56,8 @@ class RouterMap extends Plot {
     tokenMarks(context, this, this.rows, colors, view.promptEnd, this.columns.end);
     if (this.byLayer) this.paintLayers(context, view);
     else {
-      this.paintScores(context, view);
-      for (let i = 0; i < count; i++) this.paintChosen(context, view, i);
+      this.paintExperts(context, view);
+      this.paintFirst(context, view);
     }
   }
 
@@ -76,39 +76,42 @@ class RouterMap extends Plot {
     });
   }
 
-  // The affinity to every expert, one picture per group; paler where the group was not kept.
-  paintScores(context, { run, count, colors, moe, isolated }) {
+  // One picture per group: the affinity to every expert, paler where the group was not kept, and on it the chosen
+  // experts in their own colours, opaque with their share of the weight.
+  paintExperts(context, { run, count, colors, moe, isolated }) {
     const { rows, columns, dpr } = this, { num_experts: experts, num_groups: groups } = run.header, size = experts / groups;
+    const pictures = Array.from({ length: groups }, () => new Uint32Array(size * count));
+    const shown = (e) => e >= 0 && (isolated < 0 || isolated === e);
+    for (let i = 0; i < count; i++) {
+      const scores = run.scores(i, moe), chosen = run.experts(i, moe), weights = run.weights(i, moe), heaviest = Math.max(...weights) || 1;
+      pictures.forEach((pixels, g) => {
+        const table = run.kept(i, moe, g) ? colors.affinity : colors.unkept;
+        if (scores) for (let e = 0; e < size; e++) if (shown(g * size + e)) pixels[i * size + e] = table[scores[g * size + e]];
+      });
+      chosen.forEach((e, rank) => {
+        const share = Number.isFinite(weights[rank]) ? weights[rank] / heaviest : 1;
+        if (shown(e)) pictures[Math.floor(e / size)][i * size + (e % size)] = pack(mixed(colors.background, colors.expert(e), 0.45 + 0.55 * share));
+      });
+    }
     context.textAlign = 'left';
-    for (let g = 0; g < groups; g++) {
+    pictures.forEach((pixels, g) => {
       const first = g * size, x = columns.place(first), width = columns.place(first + size - 1) + columns.extent(first + size - 1) - x;
       context.fillStyle = css(colors.muted);
       if (width > 30 * dpr) context.fillText(`E${first}–${first + size - 1}`.slice(0, width > 52 * dpr ? 12 : `E${first}`.length), x, (TOP * dpr) / 2 - 2 * dpr);
       context.fillStyle = css(colors.group(g));
       context.fillRect(x, TOP * dpr - 4 * dpr, width, 2 * dpr);
-      const pixels = new Uint32Array(size * count);
-      for (let i = 0; i < count; i++) {
-        const scores = run.scores(i, moe), table = run.kept(i, moe, g) ? colors.affinity : colors.unkept;
-        if (scores) for (let e = 0; e < size; e++) pixels[i * size + e] = isolated < 0 || isolated === first + e ? table[scores[first + e]] : 0;
-      }
       paintPixels(context, pixels, size, count, x, rows.from, width, rows.end - rows.from);
-    }
+    });
   }
 
-  // The chosen experts in their own colours, opaque with their share of the weight; the first one outlined.
-  paintChosen(context, { run, colors, moe, isolated }, i) {
-    const { rows, columns, dpr } = this, experts = run.experts(i, moe), weights = run.weights(i, moe);
-    const heaviest = Math.max(...weights) || 1, fine = rows.step >= 4 * dpr && columns.step >= 5 * dpr;
-    for (let rank = experts.length - 1; rank >= 0; rank--) {
-      const e = experts[rank];
-      if (e < 0 || (isolated >= 0 && isolated !== e)) continue;
-      const [x, y, width, height] = [columns.place(e), rows.place(i), columns.extent(e), rows.extent(i)];
-      context.fillStyle = css(colors.background);
-      context.fillRect(x, y, width, height);
-      const weight = Number.isFinite(weights[rank]) ? weights[rank] / heaviest : 1;
-      context.fillStyle = css(colors.expert(e), 0.45 + 0.55 * weight);
-      context.fillRect(x, y, width, height);
-      if (rank === 0 && fine) frame(context, x + dpr, y + dpr, width - 2 * dpr, height - 2 * dpr, colors.ink, dpr);
+  // An outline around each token's first expert, where there is room for one.
+  paintFirst(context, { run, count, colors, moe, isolated }) {
+    const { rows, columns, dpr } = this;
+    if (rows.step < 4 * dpr || columns.step < 5 * dpr) return;
+    for (let i = 0; i < count; i++) {
+      const e = run.experts(i, moe)[0];
+      if (!(e >= 0) || (isolated >= 0 && isolated !== e)) continue;
+      frame(context, columns.place(e) + dpr, rows.place(i) + dpr, columns.extent(e) - 2 * dpr, rows.extent(i) - 2 * dpr, colors.ink, dpr);
     }
   }
 
