@@ -103,8 +103,6 @@ def test_a_locked_token_is_in_the_address_and_comes_back_with_it(visit: Visit, a
 
 def test_stop_keeps_the_tokens_so_far(visit: Visit, app: str) -> None:
     page = open_tiny(visit, app, model="deep", new=256)
-    finished(page)
-    page.get_by_role("button", name="Generate").click()
     wait_for(page, "lens.lens.run.header.running && lens.tokens > 20")
     page.get_by_role("button", name="Stop").click()
     finished(page)
