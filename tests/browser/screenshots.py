@@ -19,6 +19,8 @@ PAGES = {
     "tokens": "tokens",
 }
 VIEW = "token=24&layer=3"
+AT_REST = """() => document.querySelector('[data-testid=stApp]')?.dataset.testScriptState === 'notRunning'
+  && !document.querySelector('[data-testid=stSkeleton]')"""
 
 
 def take(browser: Browser, address: str, page_name: str, theme: str, width: int, whole: bool, out: Path) -> None:
@@ -28,8 +30,8 @@ def take(browser: Browser, address: str, page_name: str, theme: str, width: int,
     page.goto(f"{address}/{PAGES[page_name]}?{VIEW}")
     if page_name == "explore":
         page.wait_for_function(READY)
-    page.wait_for_function("!document.querySelector('[data-testid=stApp][data-test-script-state=running]')")
-    page.wait_for_timeout(2500)
+    page.wait_for_function(AT_REST, timeout=60_000)
+    page.wait_for_timeout(1500)
     if whole:  # Streamlit scrolls inside the page: a tall window shows all of it
         height = page.evaluate("document.querySelector('[data-testid=stMainBlockContainer]').scrollHeight")
         page.set_viewport_size({"width": width, "height": min(4000, height + 20)})
