@@ -13,14 +13,15 @@ from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
-from transformers import DeepseekV3Config, DeepseekV3ForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from model.checkpoint.weights import load_model
 from model.network.cache import LatentCache
+from model.network.indexer import Selection
 from model.network.moe import Routing
 from model.network.transformer import Transformer
 
-Reference: TypeAlias = Any  # a DeepseekV3ForCausalLM, whose submodules a type checker cannot see
+Reference: TypeAlias = Any  # a causal language model, whose submodules a type checker cannot see
 
 LARGEST_LOGIT = 6.0
 NEAR_TIE = 1e-4
@@ -41,6 +42,11 @@ def _yarn(mscale: float, mscale_all_dim: float) -> dict[str, Any]:
     return {"rope_parameters": scaling | bounds}
 
 
+# Sixteen index heads and far fewer keys than tokens: with fewer heads many scores are exactly zero, a tie.
+_SPARSE = {"model_type": "deepseek_v32", "index_n_heads": 16, "index_head_dim": 16, "index_topk": 9}
+_GLM = _SPARSE | {"model_type": "glm_moe_dsa", "n_group": 1, "topk_group": 1, "v_head_dim": 16}
+_V2 = {"model_type": "deepseek_v2", "routed_scaling_factor": 4.0, "norm_topk_prob": False, "n_shared_experts": 2}
+
 VARIANTS: dict[str, dict[str, Any]] = {
     "plain": {},
     "yarn": _yarn(1.0, 1.0),
@@ -51,12 +57,18 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "attention bias": {"attention_bias": True, "norm_topk_prob": False},
     "sharded": {},
     "published spelling": _yarn(1.0, 1.0),
+    "V3.2": _SPARSE,
+    "V3.2, yarn": _SPARSE | _yarn(1.0, 1.0),
+    "GLM, one indexer for two layers": _GLM | {"indexer_types": ["full", "shared", "full", "shared"]},
+    "V2, groups": _V2 | {"topk_method": "group_limited_greedy"},
+    "V2, yarn, greedy, no q_lora": _V2 | _yarn(0.707, 0.707) | {"topk_method": "greedy", "q_lora_rank": None},
 }
 
 
 def make_reference(variant: str, seed: int = 0) -> Reference:
     """A random transformers model with eager attention and experts."""
-    model: Reference = DeepseekV3ForCausalLM(DeepseekV3Config(**_BASE | VARIANTS[variant])).eval()
+    settings = {"model_type": "deepseek_v3"} | _BASE | VARIANTS[variant]
+    model: Reference = AutoModelForCausalLM.from_config(AutoConfig.for_model(**settings)).eval()
     model.set_attn_implementation("eager")
     model.set_experts_implementation("eager")
     generator = torch.Generator().manual_seed(seed)
@@ -74,7 +86,7 @@ def _randomise(name: str, tensor: Tensor, generator: torch.Generator) -> None:
     noise = torch.randn(tensor.shape, generator=generator)
     if name.endswith("e_score_correction_bias"):
         tensor.copy_(0.4 * noise - 0.2)
-    elif "norm" in name:
+    elif name.endswith("norm.weight"):
         tensor.copy_(1 + 0.3 * noise)
     else:
         tensor.copy_(noise if tensor.ndim == 1 else noise * 1.5 / math.sqrt(tensor.shape[-1]))
@@ -109,6 +121,8 @@ class Observed:
     scores: Mapping[int, Tensor]  # affinity, [token, expert]
     weights: Mapping[int, Tensor]  # as applied, 0 where not selected, [token, expert]
     attention: Mapping[int, Tensor]  # [head, query, key]
+    kept: Mapping[int, Tensor]  # keys that the indexer selected, [query, key]
+    margins: Mapping[int, Tensor]  # by how much its scores tell the last kept key from the next one, [query]
 
 
 class _Collector:
@@ -120,6 +134,8 @@ class _Collector:
         self.scores: dict[int, list[Tensor]] = {}
         self.weights: dict[int, list[Tensor]] = {}
         self.rows: dict[int, list[Tensor]] = {}
+        self.kept: dict[int, list[Tensor]] = {}
+        self.margins: dict[int, list[Tensor]] = {}
 
     def add_routing(self, layer: int, scores_TE: Tensor, ids_TK: Tensor, weights_TK: Tensor) -> None:
         self.scores.setdefault(layer, []).append(scores_TE)
@@ -129,12 +145,17 @@ class _Collector:
     def add_attention(self, layer: int, weights_HTS: Tensor) -> None:
         self.rows.setdefault(layer, []).extend(weights_HTS.unbind(1))
 
+    def add_selection(self, layer: int, kept_TS: Tensor) -> None:
+        self.kept.setdefault(layer, []).extend(kept_TS.unsqueeze(0).unbind(1))
+
     def finish(self) -> Observed:
         return Observed(
             torch.cat(self.logits),
             {layer: torch.cat(parts) for layer, parts in self.scores.items()},
             {layer: torch.cat(parts) for layer, parts in self.weights.items()},
             {layer: _square(rows) for layer, rows in self.rows.items()},
+            {layer: _square(rows)[0] for layer, rows in self.kept.items()},
+            {layer: torch.cat(parts) for layer, parts in self.margins.items()},
         )
 
 
@@ -150,11 +171,22 @@ class _Tape(_Collector):
 
     def layer_output(self, layer: int, residual_BTD: Tensor) -> None: ...
 
-    def attention(self, layer: int, query_BHTQ: Tensor, key_BHSQ: Tensor, scale: float) -> None:
+    def attention(
+        self, layer: int, query_BHTQ: Tensor, key_BHSQ: Tensor, scale: float, selection: Selection | None
+    ) -> None:
         scores_HTS = (query_BHTQ[0] @ key_BHSQ[0].mT) * scale
         num_queries, num_keys = scores_HTS.shape[1:]
         visible_TS = torch.ones(num_queries, num_keys, dtype=torch.bool).tril(num_keys - num_queries)
+        if selection is not None:
+            visible_TS = visible_TS & selection.kept_BTS[0]
         self.add_attention(layer, scores_HTS.masked_fill(~visible_TS, -math.inf).softmax(-1))
+
+    def selection(self, layer: int, selection: Selection) -> None:
+        self.add_selection(layer, selection.kept_BTS[0])
+        ranked_TS = selection.scores_BTS[0].sort(dim=-1, descending=True).values
+        kept = selection.key_ids_BTK.shape[-1]
+        last_T, next_T = ranked_TS[:, kept - 1], ranked_TS[:, kept] if selection.is_partial else -math.inf
+        self.margins.setdefault(layer, []).append((last_T - next_T).nan_to_num(math.inf))
 
     def routing(self, layer: int, routing: Routing) -> None:
         self.add_routing(layer, routing.scores_TE, routing.expert_ids_TK, routing.weights_TK)
@@ -183,11 +215,12 @@ def observe_ours(model: Transformer, token_ids: Tensor, sizes: tuple[int, ...] |
 def observe_reference(model: Reference, token_ids: Tensor, sizes: tuple[int, ...] | None = None) -> Observed:
     """The same of transformers, through hooks on its gates; attention only where it runs eagerly."""
     found = _Collector(model.config.n_routed_experts)
-    hooks = [
-        block.mlp.gate.register_forward_hook(_gate_hook(found, layer))
-        for layer, block in enumerate(model.model.layers)
-        if hasattr(block.mlp, "gate")
-    ]
+    hooks = []
+    for layer, block in enumerate(model.model.layers):
+        if hasattr(block.mlp, "gate"):
+            hooks.append(block.mlp.gate.register_forward_hook(_gate_hook(found, layer, _is_v2(model))))
+        if getattr(block.self_attn, "indexer", None) is not None:
+            hooks.append(block.self_attn.indexer.register_forward_hook(_indexer_hook(found, layer)))
     eager = model.config._attn_implementation == "eager"
     past = None
     for piece in chunks(token_ids, sizes or (token_ids.shape[1],)):
@@ -201,10 +234,26 @@ def observe_reference(model: Reference, token_ids: Tensor, sizes: tuple[int, ...
     return found.finish()
 
 
-def _gate_hook(found: _Collector, layer: int) -> Any:
+def _is_v2(model: Reference) -> bool:
+    return model.config.model_type == "deepseek_v2"
+
+
+def _gate_hook(found: _Collector, layer: int, softmax: bool) -> Any:
     def record(_module: object, _inputs: object, outputs: tuple[Tensor, Tensor, Tensor]) -> None:
         logits_TE, weights_TK, ids_TK = outputs
-        found.add_routing(layer, logits_TE.sigmoid(), ids_TK, weights_TK)
+        scores_TE = logits_TE.softmax(-1) if softmax else logits_TE.sigmoid()
+        found.add_routing(layer, scores_TE, ids_TK, weights_TK)
+
+    return record
+
+
+def _indexer_hook(found: _Collector, layer: int) -> Any:
+    def record(_module: object, _inputs: object, key_ids_BTK: Tensor) -> None:
+        seen = len(found.kept.get(layer, ()))
+        num_queries = key_ids_BTK.shape[1]
+        num_keys = seen + num_queries
+        kept_TS = torch.zeros(num_queries, num_keys, dtype=torch.bool).scatter(1, key_ids_BTK[0].long(), True)
+        found.add_selection(layer, kept_TS & torch.ones_like(kept_TS).tril(seen))
 
     return record
 
@@ -219,6 +268,7 @@ class Figures:
     attention: float | None
     ids_differ: int  # tokens x layers whose selected sets differ although no candidate was near a tie
     near_ties: int  # tokens x layers where a candidate was
+    keys_differ: int  # queries x layers whose selected keys differ although no key was near a tie
 
 
 def compare(reference: Reference, expected: Observed, actual: Observed) -> Figures:
@@ -234,6 +284,10 @@ def compare(reference: Reference, expected: Observed, actual: Observed) -> Figur
         attention=_largest([expected.attention[i] - actual.attention[i] for i in shared]) if shared else None,
         ids_differ=sum(int((~same[layer] & (margins[layer] > NEAR_TIE)).sum()) for layer in same),
         near_ties=sum(int((margin_T <= NEAR_TIE).sum()) for margin_T in margins.values()),
+        keys_differ=sum(
+            int(((kept_TS != actual.kept[layer]).any(-1) & (actual.margins[layer] > NEAR_TIE)).sum())
+            for layer, kept_TS in (expected.kept if actual.margins else {}).items()
+        ),
     )
 
 
@@ -243,19 +297,16 @@ def _largest(differences: list[Tensor]) -> float:
 
 def _margins(reference: Reference, layer: int, scores_TE: Tensor) -> Tensor:
     """How far each token's choice is from another one: the smaller of the group cut's and the expert cut's gap, [T]."""
-    config = reference.config
-    biased_TE = scores_TE + reference.model.layers[layer].mlp.gate.e_score_correction_bias
+    config, v2 = reference.config, _is_v2(reference)
+    limited = config.topk_group != config.n_group and getattr(config, "topk_method", None) != "greedy"
+    biased_TE = scores_TE if v2 else scores_TE + reference.model.layers[layer].mlp.gate.e_score_correction_bias
     grouped_TGE = biased_TE.unflatten(-1, (config.n_group, -1))
-    group_scores_TG = grouped_TGE.topk(2, dim=-1).values.sum(-1)
-    kept_ids = group_scores_TG.topk(config.topk_group, dim=-1).indices
+    group_scores_TG = grouped_TGE.topk(1 if v2 else 2, dim=-1).values.sum(-1)
+    kept_ids = group_scores_TG.topk(config.topk_group if limited else config.n_group, dim=-1).indices
     kept_TG = torch.zeros_like(group_scores_TG, dtype=torch.bool).scatter_(1, kept_ids, True)
     inside_TE = grouped_TGE.masked_fill(~kept_TG[..., None], -math.inf).flatten(1)
     expert_gap_T = _gap(inside_TE, config.num_experts_per_tok)
-    return (
-        expert_gap_T
-        if config.topk_group == config.n_group
-        else expert_gap_T.minimum(_gap(group_scores_TG, config.topk_group))
-    )
+    return expert_gap_T.minimum(_gap(group_scores_TG, config.topk_group)) if limited else expert_gap_T
 
 
 def _gap(values_TX: Tensor, kept: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""The published names of a DeepSeek-V3 checkpoint and where each tensor goes; no other file knows them.
+"""The published names of a checkpoint of the DeepSeek-V3 family and where each tensor goes; no other file knows them.
 
 Published checkpoints keep one tensor per expert and projection; we keep the experts of a layer stacked and the gate and
 up projections joined, gate rows first. A `Slot` says where one published tensor goes, and everything else (loading,
@@ -60,6 +60,8 @@ def _block_slots(config: ModelConfig, layer: int) -> Iterator[Slot]:
     theirs, ours, hidden = f"model.layers.{layer}", f"blocks.{layer}", config.hidden_size
     yield Slot(f"{theirs}.input_layernorm.weight", (hidden,), f"{ours}.attention_norm.weight")
     yield from _attention_slots(config, f"{theirs}.self_attn", f"{ours}.attention")
+    if layer in config.indexer_layers:
+        yield from _indexer_slots(config, f"{theirs}.self_attn.indexer", f"{ours}.attention.indexer")
     yield Slot(f"{theirs}.post_attention_layernorm.weight", (hidden,), f"{ours}.ffn_norm.weight")
     if layer < config.num_dense_layers:
         yield from _feed_forward_slots(f"{theirs}.mlp", f"{ours}.ffn", hidden, config.dense_width)
@@ -90,10 +92,21 @@ def _attention_slots(config: ModelConfig, theirs: str, ours: str) -> Iterator[Sl
             yield Slot(f"{theirs}.{their_name}.bias", (rows,), f"{ours}.{our_name}.bias")
 
 
+def _indexer_slots(config: ModelConfig, theirs: str, ours: str) -> Iterator[Slot]:
+    hidden, heads, width = config.hidden_size, config.index_heads, config.index_head_dim
+    assert config.q_lora_rank is not None  # checked by the configuration
+    yield Slot(f"{theirs}.wq_b.weight", (heads * width, config.q_lora_rank), f"{ours}.query.weight")
+    yield Slot(f"{theirs}.wk.weight", (width, hidden), f"{ours}.key.weight")
+    yield Slot(f"{theirs}.k_norm.weight", (width,), f"{ours}.key_norm.weight")
+    yield Slot(f"{theirs}.k_norm.bias", (width,), f"{ours}.key_norm.bias")
+    yield Slot(f"{theirs}.weights_proj.weight", (heads, hidden), f"{ours}.head_weights.weight")
+
+
 def _mixture_slots(config: ModelConfig, theirs: str, ours: str) -> Iterator[Slot]:
     experts, hidden, width = config.num_experts, config.hidden_size, config.expert_width
     yield Slot(f"{theirs}.gate.weight", (experts, hidden), f"{ours}.router.weight")
-    yield Slot(f"{theirs}.gate.{_BIAS}", (experts,), f"{ours}.router.expert_bias")
+    if config.has_selection_bias:
+        yield Slot(f"{theirs}.gate.{_BIAS}", (experts,), f"{ours}.router.expert_bias")
     for expert in range(experts):
         stacked = (f"{ours}.experts.gate_up", f"{ours}.experts.down")
         yield from _swiglu_slots(f"{theirs}.experts.{expert}", stacked, hidden, width, expert)

@@ -136,7 +136,7 @@ def _allocate(config: ModelConfig, device: str | torch.device, dtype: torch.dtyp
     model = model.to(dtype).to_empty(device=device)
     model.rotary = RotaryTable(config).to(device)  # computed, not stored
     for router in model.routers():
-        router.expert_bias = torch.empty(config.num_experts, dtype=torch.float32, device=device)
+        router.expert_bias = torch.zeros(config.num_experts, dtype=torch.float32, device=device)
     return model
 
 

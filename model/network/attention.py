@@ -2,10 +2,13 @@
 
 Two forms of the same function. *Naive*: the latents are expanded to keys and values (fewer operations per query-key
 pair, for many queries at once). *Absorbed*: the expansion is moved into the query and the output, and the latents
-themselves are keys and values (nothing is expanded, for one query at a time).
+themselves are keys and values (nothing is expanded, for one query at a time). With sparse attention (indexer.py) only
+selected keys are read: the naive form masks the others, the absorbed form gathers the selected latents, so that its
+cost grows with their number and not with the context.
 
 Shape suffixes: B batch, T new positions, S positions so far, D model width, H heads, N content (nope) head width,
-R position (rope) head width, Q = N + R, V value head width, C key-value latent width.
+R position (rope) head width, Q = N + R, V value head width, C key-value latent width, X query latent width,
+K selected keys.
 
 Source: DeepSeek-V2 report (arXiv 2405.04434), section 2.1; DeepSeek-V3 report, section 2.1.1.
 """
@@ -16,6 +19,7 @@ from torch import Tensor, nn
 
 from model.network.cache import LatentCache
 from model.network.config import ModelConfig
+from model.network.indexer import Indexer, Selection, causal_mask
 from model.network.layers import rotate
 from model.network.tape import Tape
 from model.network.training_kernels import plain_attention
@@ -42,24 +46,53 @@ class Attention(nn.Module):
         self.kv_norm = nn.RMSNorm(config.kv_lora_rank, eps=BOTTLENECK_NORM_EPS)
         self.kv_up = nn.Linear(config.kv_lora_rank, heads * (config.nope_head_dim + config.value_head_dim), bias=False)
         self.output = nn.Linear(heads * config.value_head_dim, hidden, bias=bias)
+        self.indexer = Indexer(config, layer) if layer in config.indexer_layers else None
 
     def forward(
-        self, x_BTD: Tensor, rotations_TR: Tensor, cache: LatentCache | None = None, tape: Tape | None = None
-    ) -> Tensor:
-        """Attend from the new positions to all positions so far, [B, T, D]."""
-        content_BTHN, position_BTHR, latent_BTC = self.project(x_BTD, rotations_TR)
+        self,
+        x_BTD: Tensor,
+        rotations_TR: Tensor,
+        cache: LatentCache | None = None,
+        tape: Tape | None = None,
+        selection: Selection | None = None,
+    ) -> tuple[Tensor, Selection | None]:
+        """Attend from the new positions to all positions so far, or to the selected ones of them.
+
+        Args:
+            x_BTD: the normalised residual stream.
+            rotations_TR: of the new positions.
+            cache: holds what earlier positions left, and takes the new ones.
+            tape: where the probe points write.
+            selection: of the last layer that has an indexer; used by a layer that has none of its own.
+
+        Returns:
+            The output [B, T, D], and the selection that was used (None: the model has no indexers).
+        """
+        query_latent_BTX = self.query_latent(x_BTD)
+        content_BTHN, position_BTHR, latent_BTC = self.project(x_BTD, rotations_TR, query_latent_BTX)
+        if self.indexer is not None:
+            own: Selection = self.indexer(x_BTD, query_latent_BTX, rotations_TR, cache)
+            if tape is not None:
+                tape.selection(self.layer, own)
+            selection = own
         latent_BSC = latent_BTC if cache is None else cache.extend(self.layer, latent_BTC)
         one_at_a_time = x_BTD.shape[1] == 1 and cache is not None
         attend = self._absorbed if one_at_a_time else self._naive
-        return self.output(attend(content_BTHN, position_BTHR, latent_BSC, tape))
+        # Where every key is kept, attention is the dense one, to the bit.
+        partial = selection if selection is not None and selection.is_partial else None
+        return self.output(attend(content_BTHN, position_BTHR, latent_BSC, partial, tape)), selection
 
-    def project(self, x_BTD: Tensor, rotations_TR: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def query_latent(self, x_BTD: Tensor) -> Tensor:
+        """What the queries are made from, [B, T, X]: the normalised bottleneck, or the input itself without one."""
+        return x_BTD if self.config.q_lora_rank is None else self.query_norm(self.query_down(x_BTD))
+
+    def project(
+        self, x_BTD: Tensor, rotations_TR: Tensor, query_latent_BTX: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Content and rotated position part of the queries, and the latents to remember, [B, T, C + R]."""
         config = self.config
-        if config.q_lora_rank is None:
-            query_BTX = self.query(x_BTD)
-        else:
-            query_BTX = self.query_up(self.query_norm(self.query_down(x_BTD)))
+        source_BTX = self.query_latent(x_BTD) if query_latent_BTX is None else query_latent_BTX
+        query_BTX = self.query(source_BTX) if config.q_lora_rank is None else self.query_up(source_BTX)
         query_BTHQ = query_BTX.unflatten(-1, (config.num_heads, -1))
         content_BTHN, position_BTHR = query_BTHQ.split_with_sizes([config.nope_head_dim, config.rope_head_dim], -1)
         raw_BTC, key_BTR = self.kv_down(x_BTD).split_with_sizes([config.kv_lora_rank, config.rope_head_dim], -1)
@@ -76,47 +109,60 @@ class Attention(nn.Module):
         shared_BHSR = position_BSR.unsqueeze(1).expand(-1, config.num_heads, -1, -1)
         return torch.cat([content_BHSN, shared_BHSR], dim=-1), value_BHSV
 
-    def _naive(self, content_BTHN: Tensor, position_BTHR: Tensor, latent_BSC: Tensor, tape: Tape | None) -> Tensor:
+    def _naive(
+        self,
+        content_BTHN: Tensor,
+        position_BTHR: Tensor,
+        latent_BSC: Tensor,
+        selection: Selection | None,
+        tape: Tape | None,
+    ) -> Tensor:
         query_BHTQ = torch.cat([content_BTHN, position_BTHR], dim=-1).transpose(1, 2)
         key_BHSQ, value_BHSV = self.expand(latent_BSC)
         if tape is not None:
-            tape.attention(self.layer, query_BHTQ, key_BHSQ, self.scale)
-        if self.training and query_BHTQ.device.type == "cpu":
+            tape.attention(self.layer, query_BHTQ, key_BHSQ, self.scale, selection)
+        fresh = query_BHTQ.shape[2] == key_BHSQ.shape[2]
+        if self.training and selection is None and query_BHTQ.device.type == "cpu":
             return plain_attention(query_BHTQ, key_BHSQ, value_BHSV, self.scale).transpose(1, 2).flatten(2)
         # Only equally wide keys and values reach the fused kernel on the CPU: the values are filled up with zeros.
         width = self.config.value_head_dim
         padded_BHSQ = F.pad(value_BHSV, (0, max(0, self.config.query_head_dim - width)))
-        fresh = query_BHTQ.shape[2] == key_BHSQ.shape[2]
-        mask_TS = None if fresh else causal_mask(query_BHTQ.shape[2], key_BHSQ.shape[2], query_BHTQ.device)
+        mask = None if fresh else causal_mask(query_BHTQ.shape[2], key_BHSQ.shape[2], query_BHTQ.device)
+        if selection is not None:
+            mask = selection.kept_BTS.unsqueeze(1)
         mixed_BHTV = F.scaled_dot_product_attention(
-            query_BHTQ, key_BHSQ, padded_BHSQ, attn_mask=mask_TS, is_causal=fresh, scale=self.scale
+            query_BHTQ, key_BHSQ, padded_BHSQ, attn_mask=mask, is_causal=mask is None, scale=self.scale
         )
         return mixed_BHTV[..., :width].transpose(1, 2).flatten(2)
 
-    def _absorbed(self, content_BTHN: Tensor, position_BTHR: Tensor, latent_BSC: Tensor, tape: Tape | None) -> Tensor:
+    def _absorbed(
+        self,
+        content_BTHN: Tensor,
+        position_BTHR: Tensor,
+        latent_BSC: Tensor,
+        selection: Selection | None,
+        tape: Tape | None,
+    ) -> Tensor:
         config = self.config
         up_HXC = self.kv_up.weight.view(config.num_heads, -1, config.kv_lora_rank)
         key_up_HNC, value_up_HVC = up_HXC.split_with_sizes([config.nope_head_dim, config.value_head_dim], 1)
         content_HTC = torch.bmm(content_BTHN[0].transpose(0, 1), key_up_HNC)
         query_HTC = torch.cat([content_HTC, position_BTHR[0].transpose(0, 1)], dim=-1)
         if tape is not None:
-            tape.attention(self.layer, query_HTC[None], latent_BSC[:, None], self.scale)
-        scores_HTS = (query_HTC @ latent_BSC[0].T).float() * self.scale
-        weights_HTS = scores_HTS.softmax(-1).to(latent_BSC.dtype)
-        mixed_HTC = weights_HTS @ latent_BSC[0, :, : config.kv_lora_rank]
+            tape.attention(self.layer, query_HTC[None], latent_BSC[:, None], self.scale, selection)
+        read_KC = latent_BSC[0] if selection is None else latent_BSC[0].index_select(0, selection.key_ids_BTK[0, 0])
+        scores_HTK = (query_HTC @ read_KC.T).float() * self.scale
+        weights_HTK = scores_HTK.softmax(-1).to(read_KC.dtype)
+        mixed_HTC = weights_HTK @ read_KC[:, : config.kv_lora_rank]
         return torch.bmm(mixed_HTC, value_up_HVC.mT).transpose(0, 1).flatten(1)[None]
 
 
-def causal_mask(num_queries: int, num_keys: int, device: torch.device) -> Tensor:
-    """True where a query may look, [T, S]: the last query sees every key, the one before it all but one."""
-    ones_TS = torch.ones(num_queries, num_keys, dtype=torch.bool, device=device)
-    return ones_TS.tril(num_keys - num_queries)
-
-
-def attention_weights(query_BHTQ: Tensor, key_BHSQ: Tensor, scale: float) -> Tensor:
-    """Causal softmax weights [B, H, T, S] in fp32, each row summing to one over the keys up to its own position."""
+def attention_weights(query_BHTQ: Tensor, key_BHSQ: Tensor, scale: float, selection: Selection | None = None) -> Tensor:
+    """Softmax weights [B, H, T, S] in fp32 over the keys up to each query's position, or the selected ones of them."""
     scores_BHTS = (query_BHTQ @ key_BHSQ.mT).float() * scale
-    if scores_BHTS.shape[-2] > 1:
+    if selection is not None:
+        scores_BHTS = scores_BHTS.masked_fill(~selection.kept_BTS.unsqueeze(1), -torch.inf)
+    elif scores_BHTS.shape[-2] > 1:
         num_queries, num_keys = scores_BHTS.shape[-2:]
         visible_TS = causal_mask(num_queries, num_keys, scores_BHTS.device)
         scores_BHTS = scores_BHTS.masked_fill(~visible_TS, -torch.inf)

@@ -2,7 +2,9 @@
 
 A cache belongs to one run and is passed to `forward`; the model itself never changes.
 
-Shape suffixes: B batch, S cached positions, C key-value latent width, R rope head width.
+Models with sparse attention also keep one index key per token and layer that has an indexer.
+
+Shape suffixes: B batch, S cached positions, C key-value latent width, R rope head width, I index head width.
 """
 
 import torch
@@ -19,6 +21,9 @@ class LatentCache:
         width = config.kv_lora_rank + config.rope_head_dim
         self.length = 0
         self.latents = torch.empty(config.num_layers, 1, capacity, width, device=device, dtype=dtype)
+        self._index_row = {layer: row for row, layer in enumerate(config.indexer_layers)}
+        shape = (len(self._index_row), 1, capacity, config.index_head_dim)
+        self.index_keys = torch.empty(shape, device=device, dtype=dtype)
 
     @property
     def capacity(self) -> int:
@@ -27,12 +32,18 @@ class LatentCache:
 
     def extend(self, layer: int, latent_BTC: Tensor) -> Tensor:
         """Store the new tokens' latents [1, T, C + R] of a layer and return all of them, [1, S, C + R]."""
-        end = self.length + latent_BTC.shape[1]
+        return self._append(self.latents[layer], latent_BTC)
+
+    def extend_index(self, layer: int, key_BTI: Tensor) -> Tensor:
+        """Store the new tokens' index keys [1, T, I] of a layer and return all of them, [1, S, I]."""
+        return self._append(self.index_keys[self._index_row[layer]], key_BTI)
+
+    def _append(self, stored: Tensor, new: Tensor) -> Tensor:
+        end = self.length + new.shape[1]
         if end > self.capacity:
             raise ValueError(f"the cache holds {self.capacity} tokens, not {end}")
-        cached = self.latents[layer]
-        cached[:, self.length : end] = latent_BTC
-        return cached[:, :end]
+        stored[:, self.length : end] = new
+        return stored[:, :end]
 
     def advance(self, num_tokens: int) -> None:
         """Count the tokens of a finished forward pass, after every layer has stored its latents."""
@@ -41,4 +52,4 @@ class LatentCache:
     @property
     def bytes_per_token(self) -> int:
         """Bytes that one more token costs, over all layers."""
-        return self.latents.shape[0] * self.latents.shape[3] * self.latents.element_size()
+        return sum(part.shape[0] * part.shape[3] * part.element_size() for part in (self.latents, self.index_keys))

@@ -1,4 +1,4 @@
-"""The shape of a DeepSeek-V3 model, read from and written to a published `config.json`.
+"""The shape of a model of the DeepSeek-V3 family, read from and written to a published `config.json`.
 
 Field names are this project's; `_PUBLISHED` maps them to the published keys. Both spellings of the rotary settings are
 read (`rope_theta` + `rope_scaling`, and transformers 5's `rope_parameters`); the published one is written. What this
@@ -8,11 +8,19 @@ Source: DeepSeek-V3 report (arXiv 2412.19437), section 4.2 and appendix; the rel
 """
 
 import dataclasses
-import math
 from collections.abc import Mapping
 from typing import Any
 
-MODEL_TYPES = ("deepseek_v3",)
+from model.network.rope import ConfigError, Yarn, read_rope, write_rope
+
+# What sets each family apart is read off its type where the published configuration does not say it.
+SPARSE_TYPES = ("deepseek_v32", "glm_moe_dsa")
+MODEL_TYPES = ("deepseek_v2", "deepseek_v3", "kimi_k2", *SPARSE_TYPES)
+_ARCHITECTURES = {
+    "deepseek_v2": "DeepseekV2ForCausalLM",
+    "deepseek_v32": "DeepseekV32ForCausalLM",
+    "glm_moe_dsa": "GlmMoeDsaForCausalLM",
+}
 
 _PUBLISHED = {
     "vocab_size": "vocab_size",
@@ -41,48 +49,31 @@ _PUBLISHED = {
     "model_type": "model_type",
     "bos_id": "bos_token_id",
     "eos_id": "eos_token_id",
+    "scoring": "scoring_func",
+    "selection": "topk_method",
+}
+_PUBLISHED_INDEXER = {
+    "index_heads": "index_n_heads",
+    "index_head_dim": "index_head_dim",
+    "index_topk": "index_topk",
 }
 
-# Keys whose value changes what the model computes: only this value is implemented, another one is refused.
-_ONLY = {
-    "scoring_func": "sigmoid",
-    "topk_method": "noaux_tc",
-    "hidden_act": "silu",
-    "moe_layer_freq": 1,
-    "rope_interleave": True,
+_OPTIONAL = ("q_lora_rank", "bos_id", "eos_id")  # null says that there is none; elsewhere it says nothing
+
+# Keys whose value changes what the model computes: only these values are implemented, others are refused.
+_ONLY: dict[str, tuple[Any, ...]] = {
+    "hidden_act": ("silu",),
+    "moe_layer_freq": (1,),
+    "rope_interleave": (True,),
+    "mlp_bias": (False,),
 }
-
-
-class ConfigError(ValueError):
-    """A configuration that is incomplete, contradicts itself, or asks for what is not implemented."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Yarn:
-    """Context extension by YaRN (arXiv 2309.00071): slow rotations are interpolated by `factor`, fast ones kept."""
-
-    factor: float
-    original_max_positions: int
-    beta_fast: float = 32.0
-    beta_slow: float = 1.0
-    mscale: float = 0.0
-    mscale_all_dim: float = 0.0
-
-    @staticmethod
-    def _magnitude(factor: float, mscale: float) -> float:
-        return 1.0 if factor <= 1 else 0.1 * mscale * math.log(factor) + 1.0
-
-    @property
-    def rotation_scale(self) -> float:
-        """Factor on cos and sin; 1 in the released model, whose two mscales are equal."""
-        if self.mscale and self.mscale_all_dim:
-            return self._magnitude(self.factor, self.mscale) / self._magnitude(self.factor, self.mscale_all_dim)
-        return self._magnitude(self.factor, 1.0)
-
-    @property
-    def softmax_scale(self) -> float:
-        """Factor on the attention score (the square of the report's temperature term), 1 without mscale_all_dim."""
-        return self._magnitude(self.factor, self.mscale_all_dim) ** 2 if self.mscale_all_dim else 1.0
+_ROUTERS: dict[str, tuple[Any, ...]] = {"scoring_func": ("sigmoid",), "topk_method": ("noaux_tc",)}
+# Implementations of V2 differ in what they make of norm_topk_prob; the released models do not set it.
+_ROUTERS_V2: dict[str, tuple[Any, ...]] = {
+    "scoring_func": ("softmax",),
+    "topk_method": ("greedy", "group_limited_greedy"),
+    "norm_topk_prob": (False,),
+}
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,15 +108,45 @@ class ModelConfig:
     model_type: str = "deepseek_v3"
     bos_id: int | None = 0
     eos_id: int | None = 1
+    scoring: str = "sigmoid"  # or "softmax" over all experts (V2)
+    selection: str = "noaux_tc"  # by bias, groups by their best two; V2: "greedy", or "group_limited_greedy"
+    index_heads: int = 0  # sparse attention: heads of the indexer, their width, and the keys that a query keeps
+    index_head_dim: int = 0
+    index_topk: int = 0
+    indexer_types: tuple[str, ...] | None = None  # per layer: "full", or "shared" with the last full one (GLM)
 
     def __post_init__(self) -> None:
         self._check_sizes()
         self._check_router()
+        self._check_indexer()
 
     @property
     def moe_layers(self) -> tuple[int, ...]:
         """Model layer numbers of the mixture-of-experts layers (3 to 60 in the released V3)."""
         return tuple(range(self.num_dense_layers, self.num_layers))
+
+    @property
+    def is_sparse(self) -> bool:
+        """Whether attention reads only the keys that an indexer selects."""
+        return self.model_type in SPARSE_TYPES
+
+    @property
+    def indexer_layers(self) -> tuple[int, ...]:
+        """Model layer numbers of the layers with an indexer of their own."""
+        if not self.is_sparse:
+            return ()
+        types = self.indexer_types or ("full",) * self.num_layers
+        return tuple(layer for layer, kind in enumerate(types) if kind == "full")
+
+    @property
+    def index_interleaved(self) -> bool:
+        """Whether the indexer rotates neighbouring channels (GLM), not channels half the width apart (V3.2)."""
+        return self.model_type == "glm_moe_dsa"
+
+    @property
+    def has_selection_bias(self) -> bool:
+        """Whether the router has a bias that enters the selection only."""
+        return self.selection == "noaux_tc"
 
     @property
     def group_size(self) -> int:
@@ -158,13 +179,33 @@ class ModelConfig:
             return
         if self.num_groups < 1 or self.num_experts < 1 or self.num_experts % self.num_groups:
             raise ConfigError(f"n_routed_experts {self.num_experts} is not a multiple of n_group {self.num_groups}")
-        if self.group_size < 2:
+        if self.selection == "noaux_tc" and self.group_size < 2:
             raise ConfigError("a group needs at least 2 experts, because its score is the sum of its best two")
         if not 1 <= self.num_kept_groups <= self.num_groups:
             raise ConfigError(f"topk_group {self.num_kept_groups} is not between 1 and n_group {self.num_groups}")
         reachable = self.num_kept_groups * self.group_size
         if not 1 <= self.top_k <= reachable:
             raise ConfigError(f"num_experts_per_tok {self.top_k} is not between 1 and the {reachable} experts kept")
+
+    def _check_indexer(self) -> None:
+        if not self.is_sparse:
+            return
+        for ours, theirs in _PUBLISHED_INDEXER.items():
+            if getattr(self, ours) < 1:
+                raise ConfigError(f"{theirs} must be at least 1")
+        if self.q_lora_rank is None:
+            raise ConfigError("an indexer needs q_lora_rank, because its queries come from the query latent")
+        if self.index_head_dim < self.rope_head_dim:
+            raise ConfigError(
+                f"index_head_dim {self.index_head_dim} is less than the {self.rope_head_dim} rotated channels"
+            )
+        types = self.indexer_types
+        if types is None:
+            return
+        if len(types) != self.num_layers or set(types) - {"full", "shared"}:
+            raise ConfigError("indexer_types must say 'full' or 'shared' for each layer")
+        if types[:1] == ("shared",):
+            raise ConfigError("the first layer cannot share the selection of a layer before it")
 
     @classmethod
     def from_json(cls, published: Mapping[str, Any]) -> "ModelConfig":
@@ -176,29 +217,31 @@ class ModelConfig:
         if not isinstance(published, Mapping):
             raise ConfigError("config.json must hold an object")
         _refuse_unsupported(published)
-        values = {ours: published[theirs] for ours, theirs in _PUBLISHED.items() if theirs in published}
+        values: dict[str, Any] = {ours: published[theirs] for ours, theirs in _PUBLISHED.items() if theirs in published}
+        values = {name: value for name, value in values.items() if value is not None or name in _OPTIONAL}
+        values |= _READERS.get(str(published["model_type"]), lambda _: {})(published)
         missing = [_PUBLISHED[f.name] for f in dataclasses.fields(cls) if _is_required(f) and f.name not in values]
         if missing:
             raise ConfigError(f"config.json lacks {', '.join(missing)}")
         if isinstance(values.get("eos_id"), list):
             values["eos_id"] = values["eos_id"][0] if values["eos_id"] else None
-        theta, yarn = _read_rope(published)
+        theta, yarn = read_rope(published)
         return cls(**values, rope_theta=theta, yarn=yarn)
 
     def to_json(self) -> dict[str, Any]:
         """The published keys, in the spelling of the released config.json."""
         published: dict[str, Any] = {theirs: getattr(self, ours) for ours, theirs in _PUBLISHED.items()}
-        published |= dict(_ONLY) | {"num_key_value_heads": self.num_heads, "rope_theta": self.rope_theta}
-        published |= {"architectures": ["DeepseekV3ForCausalLM"], "num_nextn_predict_layers": 0}
-        published["rope_scaling"] = self.yarn and {
-            "type": "yarn",
-            "factor": self.yarn.factor,
-            "original_max_position_embeddings": self.yarn.original_max_positions,
-            "beta_fast": self.yarn.beta_fast,
-            "beta_slow": self.yarn.beta_slow,
-            "mscale": self.yarn.mscale,
-            "mscale_all_dim": self.yarn.mscale_all_dim,
+        published |= {key: only for key, (only,) in _ONLY.items()} | {
+            "num_key_value_heads": self.num_heads,
+            "rope_theta": self.rope_theta,
         }
+        architecture = _ARCHITECTURES.get(self.model_type, "DeepseekV3ForCausalLM")
+        published |= {"architectures": [architecture], "num_nextn_predict_layers": 0}
+        if self.is_sparse:
+            published |= {theirs: getattr(self, ours) for ours, theirs in _PUBLISHED_INDEXER.items()}
+        if self.indexer_types is not None:
+            published["indexer_types"] = list(self.indexer_types)
+        published["rope_scaling"] = write_rope(self.yarn)
         return published
 
 
@@ -210,9 +253,14 @@ def _refuse_unsupported(published: Mapping[str, Any]) -> None:
     model_type = published.get("model_type")
     if model_type not in MODEL_TYPES:
         raise ConfigError(f"model_type {model_type!r} is not supported; supported: {', '.join(MODEL_TYPES)}")
-    for key, only in _ONLY.items():
-        if published.get(key, only) not in (only, None):
-            raise ConfigError(f"{key} {published[key]!r} is not supported; only {only!r} is")
+    routers = _ROUTERS_V2 if model_type == "deepseek_v2" else _ROUTERS
+    for key, values in (_ONLY | routers).items():
+        if published.get(key) not in (None, *values):
+            known = " or ".join(map(repr, values))
+            raise ConfigError(f"{key} {published[key]!r} is not supported for {model_type}; only {known} is")
+    dense = published.get("mlp_layer_types")
+    if dense is not None and dense != ["dense"] * dense.count("dense") + ["sparse"] * dense.count("sparse"):
+        raise ConfigError("mlp_layer_types with a dense layer after a sparse one is not supported")
     heads, kv_heads = published.get("num_attention_heads"), published.get("num_key_value_heads")
     if kv_heads not in (None, heads):
         raise ConfigError(
@@ -220,29 +268,32 @@ def _refuse_unsupported(published: Mapping[str, Any]) -> None:
         )
 
 
-def _read_rope(published: Mapping[str, Any]) -> tuple[float, Yarn | None]:
-    """Rotary base and YaRN settings from either spelling."""
-    rope = published.get("rope_parameters") or published.get("rope_scaling") or {}
-    if not isinstance(rope, Mapping):
-        raise ConfigError("rope_scaling must be an object or null")
-    theta = float(rope.get("rope_theta", published.get("rope_theta", 10000.0)))
-    kind = rope.get("rope_type", rope.get("type", "default"))
-    if kind == "default":
-        return theta, None
-    if kind != "yarn":
-        raise ConfigError(f"rope scaling {kind!r} is not supported; only 'yarn' is")
-    for key, only in (("attention_factor", None), ("truncate", True)):
-        if rope.get(key, only) != only:
-            raise ConfigError(f"rope scaling with {key} {rope[key]!r} is not supported")
-    try:
-        yarn = Yarn(
-            factor=float(rope["factor"]),
-            original_max_positions=int(rope["original_max_position_embeddings"]),
-            beta_fast=float(rope.get("beta_fast") or 32),
-            beta_slow=float(rope.get("beta_slow") or 1),
-            mscale=float(rope.get("mscale") or 0),
-            mscale_all_dim=float(rope.get("mscale_all_dim") or 0),
-        )
-    except KeyError as missing:
-        raise ConfigError(f"rope scaling lacks {missing.args[0]}") from None
-    return theta, yarn
+def _read_v2(published: Mapping[str, Any]) -> dict[str, Any]:
+    """V2: softmax scores as they are; without groups where the selection is greedy."""
+    selection = published.get("topk_method") or "greedy"
+    grouped = selection == "group_limited_greedy"
+    return {
+        "scoring": "softmax",
+        "selection": selection,
+        "normalise_weights": False,
+        "num_groups": published.get("n_group") if grouped else 1,
+        "num_kept_groups": published.get("topk_group") if grouped else 1,
+    }
+
+
+def _read_sparse(published: Mapping[str, Any]) -> dict[str, Any]:
+    """The indexer's sizes, and which layers have one: a list, a pattern such as "FSS", or every how many layers."""
+    values = {ours: published[theirs] for ours, theirs in _PUBLISHED_INDEXER.items() if theirs in published}
+    types, pattern = published.get("indexer_types"), published.get("index_topk_pattern")
+    every, offset = published.get("index_topk_freq"), published.get("index_skip_topk_offset", 2)
+    if types is None and isinstance(pattern, str):
+        types = [{"F": "full", "S": "shared"}.get(letter, letter) for letter in pattern]
+    if types is None and every is not None and every > 1:
+        layers = range(published["num_hidden_layers"])
+        types = ["shared" if max(layer - offset + 1, 0) % every else "full" for layer in layers]
+    if types is not None:
+        values["indexer_types"] = tuple(types)
+    return values
+
+
+_READERS = {"deepseek_v2": _read_v2, "deepseek_v32": _read_sparse, "glm_moe_dsa": _read_sparse}

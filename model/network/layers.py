@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from model.network.config import ModelConfig, Yarn
+from model.network.config import ModelConfig
+from model.network.rope import Yarn
 
 
 class RotaryTable(nn.Module):
@@ -58,6 +59,13 @@ def rotate(x_BTHR: Tensor, rotations_TR: Tensor) -> Tensor:
     pairs = torch.view_as_complex(x_BTHR.float().unflatten(-1, (-1, 2)))
     turned = pairs * rotations_TR[:, None]
     return torch.view_as_real(turned).flatten(-2).to(x_BTHR.dtype)
+
+
+def rotate_halves(x_BTHR: Tensor, rotations_TR: Tensor) -> Tensor:
+    """Turn the channel pairs (0, R/2), (1, R/2 + 1), ... by their angle, in fp32; the halves stay halves."""
+    pairs = torch.complex(*x_BTHR.float().chunk(2, dim=-1))
+    turned = pairs * rotations_TR[:, None]
+    return torch.cat([turned.real, turned.imag], dim=-1).to(x_BTHR.dtype)
 
 
 class FeedForward(nn.Module):

@@ -1,4 +1,4 @@
-"""The mixture of experts of DeepSeek-V3: a router that decides, experts that compute, a shared expert for every token.
+"""The mixture of experts: a router that decides, experts that compute, a shared expert for every token.
 
 The router returns its whole decision, so that what is shown is what was computed and nothing is computed twice.
 
@@ -6,7 +6,8 @@ Shape suffixes: T tokens (batch and positions flattened), D model width, E exper
 I expert width, N rows (a row is one token at one of its experts).
 
 Source: DeepSeek-V3 report (arXiv 2412.19437), equations 12 to 16 and section 2.1.2; the released model adds the factor
-`routed_scale`, which the equations lack.
+`routed_scale`, which the equations lack. For V2, arXiv 2405.04434, section 2.2: softmax scores, no bias, and groups
+judged by their best expert.
 """
 
 import contextlib
@@ -30,15 +31,15 @@ ALWAYS = math.inf
 class Routing(NamedTuple):
     """One layer's routing decision, everything in fp32 but ids and masks."""
 
-    scores_TE: Tensor  # affinity: sigmoid of the logit, before the bias
-    group_scores_TG: Tensor  # sum of a group's two best biased scores
+    scores_TE: Tensor  # affinity: sigmoid of the logit (V2: softmax of the logits), before the bias
+    group_scores_TG: Tensor  # sum of a group's two best biased scores (V2: its best score)
     kept_groups_TG: Tensor  # bool
     expert_ids_TK: Tensor  # int64, best biased score first
     weights_TK: Tensor  # as applied: normalised and scaled
 
 
 class Router(nn.Module):
-    """Sigmoid gate with a bias that enters the selection only, and group-limited top-k."""
+    """Sigmoid or softmax gate, with a bias that enters the selection only (V2: zero), and group-limited top-k."""
 
     expert_bias: Tensor
 
@@ -72,16 +73,13 @@ class Router(nn.Module):
         device = x_TD.device.type
         casting = torch.is_autocast_enabled(device)
         with torch.autocast(device, enabled=False) if casting else contextlib.nullcontext():
-            return F.linear(x_TD.float(), self.weight.float()).sigmoid()
+            logits_TE = F.linear(x_TD.float(), self.weight.float())
+            return logits_TE.softmax(-1) if self.config.scoring == "softmax" else logits_TE.sigmoid()
 
     def _choose_groups(self, biased_TE: Tensor, edit: LayerEdit | None) -> tuple[Tensor, Tensor]:
-        """Score each group by its best two experts and keep the best groups."""
+        """Score each group and keep the best groups."""
         config = self.config
-        best_two_TG2 = biased_TE.view(-1, config.num_groups, config.group_size).topk(2, dim=-1).values
-        if edit:  # the second best of a group with one survivor is minus infinity and must not hide the first
-            second_TG = best_two_TG2[..., 1]
-            best_two_TG2 = torch.stack([best_two_TG2[..., 0], second_TG.masked_fill(second_TG == NEVER, 0.0)], dim=-1)
-        scores_TG = best_two_TG2.sum(-1)
+        scores_TG = self._score_groups(biased_TE.view(-1, config.num_groups, config.group_size), bool(edit))
         if config.num_kept_groups == config.num_groups or (edit and not edit.limit_groups):
             return scores_TG, torch.ones_like(scores_TG, dtype=torch.bool)
         ranking_TG = scores_TG
@@ -89,6 +87,15 @@ class Router(nn.Module):
             ranking_TG = ranking_TG.masked_fill(edit.forced_E.view(config.num_groups, -1).any(-1), ALWAYS)
         kept_ids = ranking_TG.topk(config.num_kept_groups, dim=-1, sorted=False).indices
         return scores_TG, torch.zeros_like(scores_TG, dtype=torch.bool).scatter_(-1, kept_ids, True)
+
+    def _score_groups(self, biased_TGE: Tensor, edited: bool) -> Tensor:
+        """The sum of a group's best two, or its best where groups are judged so."""
+        if not self.config.has_selection_bias:
+            return biased_TGE.amax(-1)
+        best_TG, second_TG = biased_TGE.topk(2, dim=-1).values.unbind(-1)
+        if edited:  # the second best of a group with one survivor is minus infinity and must not hide the first
+            second_TG = second_TG.masked_fill(second_TG == NEVER, 0.0)
+        return best_TG + second_TG
 
     def _weigh(self, scores_TK: Tensor) -> Tensor:
         if self.config.normalise_weights:

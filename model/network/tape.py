@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 from torch import Tensor
 
 if TYPE_CHECKING:
+    from model.network.indexer import Selection
     from model.network.moe import Routing
 
 
@@ -24,8 +25,16 @@ class Tape(Protocol):
     def layer_output(self, layer: int, residual_BTD: Tensor) -> None:
         """The residual stream as it leaves a layer."""
 
-    def attention(self, layer: int, query_BHTQ: Tensor, key_BHSQ: Tensor, scale: float) -> None:
-        """Queries and keys of a layer; the keys may have one head that all queries share (absorbed form)."""
+    def attention(
+        self, layer: int, query_BHTQ: Tensor, key_BHSQ: Tensor, scale: float, selection: "Selection | None"
+    ) -> None:
+        """Queries and all keys of a layer; the keys may have one head that all queries share (absorbed form).
+
+        With a selection, attention read the selected keys only.
+        """
+
+    def selection(self, layer: int, selection: "Selection") -> None:
+        """The indexer's scores and choice of a layer that has an indexer."""
 
     def routing(self, layer: int, routing: "Routing") -> None:
         """The router's whole decision in a layer, batch and positions flattened into one axis."""

@@ -17,6 +17,7 @@ from model.network.attention import Attention
 from model.network.cache import LatentCache
 from model.network.config import ModelConfig
 from model.network.edit import RoutingEdit
+from model.network.indexer import Selection
 from model.network.layers import FeedForward, RotaryTable
 from model.network.moe import Experts, MixtureOfExperts, Router
 from model.network.tape import Tape
@@ -41,10 +42,12 @@ class Block(nn.Module):
         cache: LatentCache | None,
         tape: Tape | None,
         edit: RoutingEdit | None,
-    ) -> Tensor:
+        selection: Selection | None,
+    ) -> tuple[Tensor, Selection | None]:
         if tape is not None:
             tape.layer_input(self.layer, x_BTD)
-        x_BTD = x_BTD + self.attention(self.attention_norm(x_BTD), rotations_TR, cache, tape)
+        mixed_BTD, selection = self.attention(self.attention_norm(x_BTD), rotations_TR, cache, tape, selection)
+        x_BTD = x_BTD + mixed_BTD
         normed_BTD = self.ffn_norm(x_BTD)
         if isinstance(self.ffn, MixtureOfExperts):
             x_BTD = x_BTD + self.ffn(normed_BTD, tape, edit and edit.of(self.layer))
@@ -52,11 +55,11 @@ class Block(nn.Module):
             x_BTD = x_BTD + self.ffn(normed_BTD)
         if tape is not None:
             tape.layer_output(self.layer, x_BTD)
-        return x_BTD
+        return x_BTD, selection
 
 
 class Transformer(nn.Module):
-    """DeepSeek-V3. Weights are undefined until they are loaded or `initialise` is called."""
+    """DeepSeek-V3, V3.2 and their family. Weights are undefined until they are loaded or `initialise` is called."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -90,9 +93,9 @@ class Transformer(nn.Module):
         start = cache.length if cache is not None else 0
         num_new = token_ids_BT.shape[1]
         rotations_TR = self.rotary(start, start + num_new)
-        x_BTD = self.embedding(token_ids_BT)
+        x_BTD, selection = self.embedding(token_ids_BT), None
         for block in self.blocks:
-            x_BTD = block(x_BTD, rotations_TR, cache, tape, edit)
+            x_BTD, selection = block(x_BTD, rotations_TR, cache, tape, edit, selection)
         if cache is not None:
             cache.advance(num_new)
         return x_BTD

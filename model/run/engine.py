@@ -172,6 +172,8 @@ class Engine:
             coords["moe_layer"] = list(self.config.moe_layers)
         if "attention" in arrays:
             coords |= {"attention_layer": list(recorder.attention_layers), "head": list(recorder.heads)}
+        if "indexer_score" in arrays:
+            coords["indexer_layer"] = list(recorder.indexer_layers)
         return coords
 
     @functools.cached_property
@@ -208,6 +210,17 @@ def embedded_models() -> list[str]:
     return sorted(path.parent.name for path in PRESETS.glob("*/config.json"))
 
 
+def spare_cores(count: int) -> None:
+    """Leave so many cores to other programs, unless OMP_NUM_THREADS says how many threads to use.
+
+    The threads of a product wait for each other; when another program holds one of their cores, each of the hundred
+    products of a step waits for the scheduler (measured on two cores with a browser on the same machine: 7 tokens a
+    second on two threads, 80 on one).
+    """
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(max(1, min(torch.get_num_threads(), (os.cpu_count() or 2) - count)))
+
+
 def choose_device(device: str) -> torch.device:
     """`auto` is CUDA where there is one, then MPS, then the CPU; anything else is taken at its word.
 
@@ -230,6 +243,7 @@ def capture_bytes(config: ModelConfig, capture: Capture, num_tokens: int) -> int
     heads = config.num_heads if capture.heads is None else len(capture.heads)
     sizes = {
         "attention": layers * heads * num_tokens**2,
+        "indexer": layers * num_tokens**2 * 5 // 4 if config.is_sparse else 0,
         "inputs": num_tokens * config.num_layers * config.hidden_size,
         "logits": num_tokens * config.vocab_size,
         "router": num_tokens * len(config.moe_layers) * (config.num_experts + config.num_groups),
@@ -240,7 +254,7 @@ def capture_bytes(config: ModelConfig, capture: Capture, num_tokens: int) -> int
 def check_capture(config: ModelConfig, request: RunRequest, num_prompt: int) -> None:
     """Refuse what does not exist or would not fit in memory, before anything is computed."""
     capture = request.capture
-    if "indexer" in capture.variables:
+    if "indexer" in capture.variables and not config.is_sparse:
         raise RequestError(f"{config.model_type} has no indexer to capture")
     for kind, numbers, count in (
         ("layer", capture.layers, config.num_layers),

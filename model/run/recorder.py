@@ -10,6 +10,7 @@ from torch import Tensor
 
 from model.network.attention import attention_weights
 from model.network.config import ModelConfig
+from model.network.indexer import Selection
 from model.network.moe import Routing
 from model.run.request import Capture
 
@@ -25,6 +26,7 @@ class Recorder:
         self.config, self.capture = config, capture
         self.attention_layers = _chosen(capture.layers, config.num_layers)
         self.heads = _chosen(capture.heads, config.num_heads)
+        self.indexer_layers = tuple(sorted(set(config.indexer_layers) & set(self.attention_layers)))
         self._next_logprobs_V: Tensor | None = None  # of the token that has not been fed yet
         self._clear()
 
@@ -33,6 +35,7 @@ class Recorder:
         self._outputs: list[Tensor] = []
         self._attention: list[Tensor] = []
         self._routing: list[Routing] = []
+        self._selections: list[Selection] = []
 
     def layer_input(self, layer: int, residual_BTD: Tensor) -> None:
         if "inputs" in self.capture.variables:
@@ -41,11 +44,17 @@ class Recorder:
     def layer_output(self, layer: int, residual_BTD: Tensor) -> None:
         self._outputs.append(residual_BTD[0])
 
-    def attention(self, layer: int, query_BHTQ: Tensor, key_BHSQ: Tensor, scale: float) -> None:
+    def attention(
+        self, layer: int, query_BHTQ: Tensor, key_BHSQ: Tensor, scale: float, selection: Selection | None
+    ) -> None:
         if "attention" in self.capture.variables and layer in self.attention_layers:
             heads = list(self.heads)
             key_BHSQ = key_BHSQ if key_BHSQ.shape[1] == 1 else key_BHSQ[:, heads]
-            self._attention.append(attention_weights(query_BHTQ[:, heads], key_BHSQ, scale)[0])
+            self._attention.append(attention_weights(query_BHTQ[:, heads], key_BHSQ, scale, selection)[0])
+
+    def selection(self, layer: int, selection: Selection) -> None:
+        if "indexer" in self.capture.variables and layer in self.indexer_layers:
+            self._selections.append(selection)
 
     def routing(self, layer: int, routing: Routing) -> None:
         if "router" in self.capture.variables:
@@ -60,6 +69,9 @@ class Recorder:
             arrays |= _routing_arrays(self._routing)
         if self._attention:
             arrays["attention"] = _host(torch.stack(self._attention))
+        if self._selections:
+            arrays["indexer_score"] = _host(torch.stack([chosen.scores_BTS[0] for chosen in self._selections]))
+            arrays["indexer_kept"] = _host(torch.stack([chosen.kept_BTS[0] for chosen in self._selections]))
         if self._inputs:
             arrays["layer_input"] = _bits(torch.stack(self._inputs, 1))
         if "logits" in self.capture.variables:
@@ -105,21 +117,29 @@ def _routing_arrays(routings: list[Routing]) -> dict[str, np.ndarray]:
     }
 
 
+# Variables that hold one row of keys per token, and what stands for the keys that come after it.
+_BY_KEY = {"attention": 0.0, "indexer_score": -np.inf, "indexer_kept": False}
+
+
 def join_steps(steps: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """The arrays of a whole run from those of its steps; attention rows are filled up with zeros to a square."""
-    names = [name for name in steps[0] if name != "attention"]
+    """The arrays of a whole run from those of its steps; rows of keys are filled up to a square."""
+    names = [name for name in steps[0] if name not in _BY_KEY]
     joined = {name: np.concatenate([step[name] for step in steps]) for name in names}
-    if "attention" in steps[0]:
-        num_tokens = steps[-1]["attention"].shape[-1]
-        layers, heads = steps[0]["attention"].shape[:2]
-        square = np.zeros((layers, heads, num_tokens, num_tokens), dtype=np.float32)
-        row = 0
-        for step in steps:
-            rows, keys = step["attention"].shape[2:]
-            square[:, :, row : row + rows, :keys] = step["attention"]
-            row += rows
-        joined["attention"] = square
+    for name in _BY_KEY.keys() & steps[0].keys():
+        joined[name] = _square([step[name] for step in steps], _BY_KEY[name])
     return joined
+
+
+def _square(parts: list[np.ndarray], filler: float | bool) -> np.ndarray:
+    """[..., queries of a step, keys so far] -> [..., tokens, tokens]."""
+    num_tokens = parts[-1].shape[-1]
+    square = np.full((*parts[0].shape[:-2], num_tokens, num_tokens), filler, dtype=parts[0].dtype)
+    row = 0
+    for part in parts:
+        rows, keys = part.shape[-2:]
+        square[..., row : row + rows, :keys] = part
+        row += rows
+    return square
 
 
 def _chosen(numbers: tuple[int, ...] | None, count: int) -> tuple[int, ...]:

@@ -25,6 +25,7 @@ from torch import Tensor
 
 from model.checkpoint.weights import save_model
 from model.network.config import ModelConfig
+from model.network.indexer import Selection
 from model.network.moe import Routing
 from model.network.transformer import Transformer
 from model.train.config import TrainConfig
@@ -46,7 +47,12 @@ class RoutingTape:
     def layer_output(self, layer: int, residual_BTD: Tensor) -> None:
         """Not kept."""
 
-    def attention(self, layer: int, query_BHTQ: Tensor, key_BHSQ: Tensor, scale: float) -> None:
+    def attention(
+        self, layer: int, query_BHTQ: Tensor, key_BHSQ: Tensor, scale: float, selection: Selection | None
+    ) -> None:
+        """Not kept."""
+
+    def selection(self, layer: int, selection: Selection) -> None:
         """Not kept."""
 
     def routing(self, layer: int, routing: Routing) -> None:

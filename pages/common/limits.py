@@ -10,3 +10,4 @@ ROLLOUT_TOKENS = 1_024
 UPLOAD_BYTES = 64 * 2**20
 KEPT_TRACES = 32
 KEPT_MODELS = 2
+SPARED_CORES = 1  # a run leaves them to the server and to a browser on the same machine

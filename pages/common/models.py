@@ -21,10 +21,6 @@ if TYPE_CHECKING:
 
 PRESETS = Path(model.__file__).parent / "presets"
 VARIABLE = "MOE_LOUPE_MODELS"
-# For the server and the browser. The threads of a product wait for each other; when another program holds one of their
-# cores, each of the hundred products of a step waits for the scheduler (measured on two cores with the browser on the
-# same machine: 7 tokens a second on two threads, 80 on one).
-SPARED_CORES = 1
 
 
 def available() -> dict[str, Path]:
@@ -83,12 +79,9 @@ class Engines:
 
 def load(folder: Path) -> "Engine":
     """Load a model and run it once, so that the libraries have chosen their kernels."""
-    import torch
+    from model.run.engine import Engine, spare_cores
 
-    from model.run.engine import Engine
-
-    if "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(max(1, min(torch.get_num_threads(), (os.cpu_count() or 2) - SPARED_CORES)))
+    spare_cores(limits.SPARED_CORES)
     engine = Engine.load(folder)
     capture = Capture(frozenset({"router", "attention", "inputs"}))
     engine.run(RunRequest(token_ids=(0,) * 8, max_new_tokens=1, capture=capture))

@@ -2,7 +2,8 @@
 
 import pytest
 
-from model.network.config import ConfigError, ModelConfig, Yarn
+from model.network.config import ModelConfig
+from model.network.rope import ConfigError, Yarn
 from tests.models import tiny_config
 
 PUBLISHED_YARN = {
@@ -50,6 +51,66 @@ def test_old_and_new_rope_spelling_agree() -> None:
 def test_refusals_name_the_key(changes: dict, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         ModelConfig.from_json(published(**changes))
+
+
+SPARSE = {"model_type": "deepseek_v32", "index_n_heads": 4, "index_head_dim": 16, "index_topk": 8}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (SPARSE | {"index_topk": 0}, "index_topk must be at least 1"),
+        (SPARSE | {"q_lora_rank": None}, "an indexer needs q_lora_rank"),
+        (SPARSE | {"index_head_dim": 4}, "index_head_dim 4 is less than the 8 rotated channels"),
+        (SPARSE | {"indexer_types": ["full"]}, "indexer_types must say"),
+        (SPARSE | {"indexer_types": ["shared"] * 5}, "the first layer cannot share"),
+        (SPARSE | {"mlp_layer_types": ["sparse", "dense"]}, "mlp_layer_types"),
+        ({"model_type": "deepseek_v2"}, "scoring_func 'sigmoid' is not supported for deepseek_v2"),
+        (
+            {"model_type": "deepseek_v2", "scoring_func": "softmax", "topk_method": "greedy"},
+            "norm_topk_prob True is not supported for deepseek_v2",
+        ),
+        ({"mlp_bias": True}, "mlp_bias True"),
+    ],
+)
+def test_refusals_of_the_family_name_the_key(changes: dict, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        ModelConfig.from_json(published(**changes))
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        tiny_config(model_type="kimi_k2", num_groups=1, num_kept_groups=1),
+        tiny_config(model_type="deepseek_v32", index_heads=4, index_head_dim=16, index_topk=8),
+        tiny_config(
+            model_type="glm_moe_dsa", index_heads=4, index_head_dim=16, index_topk=8,
+            indexer_types=("full", "shared", "shared", "full", "shared"),
+        ),
+        tiny_config(
+            model_type="deepseek_v2", scoring="softmax", selection="group_limited_greedy", normalise_weights=False
+        ),
+    ],
+    ids=lambda config: config.model_type,
+)  # fmt: skip
+def test_round_trip_of_the_family(config: ModelConfig) -> None:
+    assert ModelConfig.from_json(config.to_json()) == config
+
+
+def test_layers_that_share_a_selection() -> None:
+    glm = published(**SPARSE | {"model_type": "glm_moe_dsa"})
+    assert ModelConfig.from_json(glm).indexer_layers == (0, 1, 2, 3, 4)
+    assert ModelConfig.from_json(glm | {"index_topk_pattern": "FSFSS"}).indexer_layers == (0, 2)
+    assert ModelConfig.from_json(glm | {"index_topk_freq": 3}).indexer_layers == (0, 1, 4)
+    assert ModelConfig.from_json(glm).index_interleaved
+    assert not ModelConfig.from_json(published(**SPARSE)).index_interleaved
+
+
+def test_greedy_v2_has_no_groups() -> None:
+    values = {"model_type": "deepseek_v2", "scoring_func": "softmax", "norm_topk_prob": False, "n_group": None}
+    config = ModelConfig.from_json(published(**values | {"topk_method": "greedy", "topk_group": None}))
+    assert (config.num_groups, config.num_kept_groups) == (1, 1)
+    assert not config.has_selection_bias
 
 
 def test_missing_key_is_named() -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from model.network.config import Yarn
-from model.network.layers import RotaryTable, rotary_frequencies, rotate
+from model.network.layers import RotaryTable, rotary_frequencies, rotate, rotate_halves
 from tests.models import tiny_config
 
 RELEASED = Yarn(factor=40, original_max_positions=4096, beta_fast=32, beta_slow=1, mscale=1.0, mscale_all_dim=1.0)
@@ -27,6 +27,13 @@ def test_scores_are_the_same_in_the_other_common_channel_order() -> None:
     expected = [-1.272233, 1.683929, 4.817777, 6.975968, -1.838865, 4.707907, 6.147278, 8.020965]
     assert pairs_apart[0].tolist() == pytest.approx(expected, abs=1e-6)
     assert float(pairs_apart[0] @ pairs_apart[1]) == pytest.approx(float(turned[0] @ turned[1]), abs=1e-4)
+
+
+def test_rotation_of_channels_half_the_width_apart() -> None:
+    table = RotaryTable(tiny_config(rope_head_dim=8))
+    turned = rotate_halves(torch.arange(1.0, 9.0).view(1, 1, 1, 8), table(3, 4)).flatten().tolist()
+    expected = [-1.695593, 0.137552, 2.788682, 3.975982, -4.808843, 6.323060, 7.086837, 8.011964]
+    assert turned == pytest.approx(expected, abs=1e-6)
 
 
 def test_yarn_frequencies_of_the_released_model() -> None:

@@ -1,0 +1,101 @@
+"""DeepSeek Sparse Attention: a small scorer (the lightning indexer) chooses the keys that a layer's attention may read.
+
+All attention heads of a layer read the same selection. Every step is differentiable but the choice itself, so that the
+indexer can be trained on its scores.
+
+Shape suffixes: B batch, T new positions, S positions so far, D model width, X query latent width, J index heads,
+I index head width, K selected keys, R rotated channels.
+
+Source: DeepSeek-V3.2-Exp report (2025), equations 1 and 2. The equations leave out the two constant factors of the
+released code, which scale all scores alike. The Hadamard rotation and FP8 of that code serve its kernels and change no
+exact product, so they are left out here.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from model.network.cache import LatentCache
+from model.network.config import ModelConfig
+from model.network.layers import rotate, rotate_halves
+
+KEY_NORM_EPS = 1e-6
+# Values of the products of all index heads held at once: 64 heads x 2,048 keys x 256 queries are 134 MB.
+VALUES_AT_ONCE = 1 << 25
+
+
+class Selection(NamedTuple):
+    """Which keys each query may read, the same for all heads."""
+
+    scores_BTS: Tensor  # fp32, minus infinity for keys after the query
+    key_ids_BTK: Tensor  # best score first; a query with fewer keys before it than K is filled up with later ones
+    kept_BTS: Tensor  # bool, never a key after the query
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether some query may have to leave out a key; if not, attention is dense."""
+        return self.key_ids_BTK.shape[-1] < self.scores_BTS.shape[-1]
+
+
+class Indexer(nn.Module):
+    """Scores all keys for a query by a few narrow heads, and keeps the best `index_topk`."""
+
+    def __init__(self, config: ModelConfig, layer: int) -> None:
+        super().__init__()
+        self.config, self.layer = config, layer
+        heads, width = config.index_heads, config.index_head_dim
+        assert config.q_lora_rank is not None  # checked by the configuration
+        self.query = nn.Linear(config.q_lora_rank, heads * width, bias=False)
+        self.key = nn.Linear(config.hidden_size, width, bias=False)
+        self.key_norm = nn.LayerNorm(width, eps=KEY_NORM_EPS)
+        self.head_weights = nn.Linear(config.hidden_size, heads, bias=False)
+
+    def forward(
+        self, x_BTD: Tensor, query_latent_BTX: Tensor, rotations_TR: Tensor, cache: LatentCache | None = None
+    ) -> Selection:
+        """Select keys for the new positions.
+
+        Args:
+            x_BTD: the attention's input.
+            query_latent_BTX: the normalised query latent that the attention's own queries are made from.
+            rotations_TR: as for the attention.
+            cache: where the index keys of earlier positions are, and the new ones go.
+        """
+        key_BTI = self._rotate(self.key_norm(self.key(x_BTD)).unsqueeze(2), rotations_TR)[:, :, 0]
+        key_BSI = key_BTI if cache is None else cache.extend_index(self.layer, key_BTI)
+        query_BTJI = self.query(query_latent_BTX).unflatten(-1, (self.config.index_heads, -1))
+        weights_BTJ = self.head_weights(x_BTD).float() * self.config.index_heads**-0.5
+        scores_BTS = self.score(self._rotate(query_BTJI, rotations_TR), key_BSI, weights_BTJ)
+        return select(scores_BTS, self.config.index_topk)
+
+    def _rotate(self, x_BTJI: Tensor, rotations_TR: Tensor) -> Tensor:
+        """Turn the first R channels; the released models pair channel i with i + R/2, GLM's with its neighbour."""
+        position_BTJR, content = x_BTJI.tensor_split([self.config.rope_head_dim], dim=-1)
+        turn = rotate if self.config.index_interleaved else rotate_halves
+        return torch.cat([turn(position_BTJR, rotations_TR), content], dim=-1)
+
+    def score(self, query_BTJI: Tensor, key_BSI: Tensor, weights_BTJ: Tensor) -> Tensor:
+        """Sum over index heads of weight * relu(query . key / sqrt(I)), fp32, minus infinity for keys to come."""
+        keys_BIS = key_BSI.float().mT * self.config.index_head_dim**-0.5
+        num_queries, num_keys = query_BTJI.shape[1], key_BSI.shape[1]
+        rows = max(1, VALUES_AT_ONCE // (query_BTJI.shape[0] * query_BTJI.shape[2] * num_keys))
+        parts = []
+        for query, weights in zip(query_BTJI.float().split(rows, 1), weights_BTJ.split(rows, 1), strict=True):
+            products = torch.matmul(query, keys_BIS.unsqueeze(1)).relu()
+            parts.append(torch.matmul(weights.unsqueeze(-2), products).squeeze(-2))
+        scores_BTS = torch.cat(parts, dim=1)
+        return scores_BTS.masked_fill(~causal_mask(num_queries, num_keys, scores_BTS.device), -torch.inf)
+
+
+def select(scores_BTS: Tensor, top_k: int) -> Selection:
+    """Keep the `top_k` best-scored keys of each query, all of them where there are no more."""
+    ids_BTK = scores_BTS.topk(min(top_k, scores_BTS.shape[-1]), dim=-1).indices
+    kept_BTS = torch.zeros_like(scores_BTS, dtype=torch.bool).scatter_(-1, ids_BTK, True)
+    return Selection(scores_BTS, ids_BTK, kept_BTS & (scores_BTS > -torch.inf))
+
+
+def causal_mask(num_queries: int, num_keys: int, device: torch.device) -> Tensor:
+    """True where a query may look, [T, S]: the last query sees every key, the one before it all but one."""
+    ones_TS = torch.ones(num_queries, num_keys, dtype=torch.bool, device=device)
+    return ones_TS.tril(num_keys - num_queries)

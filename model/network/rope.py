@@ -1,0 +1,82 @@
+"""Rotary settings in a published `config.json`: base and YaRN, in the released spelling and in transformers 5's.
+
+Source: YaRN (arXiv 2309.00071); the released `config.json` of DeepSeek-V3.
+"""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any
+
+
+class ConfigError(ValueError):
+    """A configuration that is incomplete, contradicts itself, or asks for what is not implemented."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Yarn:
+    """Context extension by YaRN (arXiv 2309.00071): slow rotations are interpolated by `factor`, fast ones kept."""
+
+    factor: float
+    original_max_positions: int
+    beta_fast: float = 32.0
+    beta_slow: float = 1.0
+    mscale: float = 0.0
+    mscale_all_dim: float = 0.0
+
+    @staticmethod
+    def _magnitude(factor: float, mscale: float) -> float:
+        return 1.0 if factor <= 1 else 0.1 * mscale * math.log(factor) + 1.0
+
+    @property
+    def rotation_scale(self) -> float:
+        """Factor on cos and sin; 1 in the released model, whose two mscales are equal."""
+        if self.mscale and self.mscale_all_dim:
+            return self._magnitude(self.factor, self.mscale) / self._magnitude(self.factor, self.mscale_all_dim)
+        return self._magnitude(self.factor, 1.0)
+
+    @property
+    def softmax_scale(self) -> float:
+        """Factor on the attention score (the square of the report's temperature term), 1 without mscale_all_dim."""
+        return self._magnitude(self.factor, self.mscale_all_dim) ** 2 if self.mscale_all_dim else 1.0
+
+
+def read_rope(published: Mapping[str, Any]) -> tuple[float, Yarn | None]:
+    """Rotary base and YaRN settings from either spelling."""
+    rope = published.get("rope_parameters") or published.get("rope_scaling") or {}
+    if not isinstance(rope, Mapping):
+        raise ConfigError("rope_scaling must be an object or null")
+    theta = float(rope.get("rope_theta", published.get("rope_theta", 10000.0)))
+    kind = rope.get("rope_type", rope.get("type", "default"))
+    if kind == "default":
+        return theta, None
+    if kind != "yarn":
+        raise ConfigError(f"rope scaling {kind!r} is not supported; only 'yarn' is")
+    for key, only in (("attention_factor", None), ("truncate", True)):
+        if rope.get(key, only) != only:
+            raise ConfigError(f"rope scaling with {key} {rope[key]!r} is not supported")
+    try:
+        yarn = Yarn(
+            factor=float(rope["factor"]),
+            original_max_positions=int(rope["original_max_position_embeddings"]),
+            beta_fast=float(rope.get("beta_fast") or 32),
+            beta_slow=float(rope.get("beta_slow") or 1),
+            mscale=float(rope.get("mscale") or 0),
+            mscale_all_dim=float(rope.get("mscale_all_dim") or 0),
+        )
+    except KeyError as missing:
+        raise ConfigError(f"rope scaling lacks {missing.args[0]}") from None
+    return theta, yarn
+
+
+def write_rope(yarn: Yarn | None) -> dict[str, Any] | None:
+    """`rope_scaling` in the spelling of the released config.json."""
+    return yarn and {
+        "type": "yarn",
+        "factor": yarn.factor,
+        "original_max_position_embeddings": yarn.original_max_positions,
+        "beta_fast": yarn.beta_fast,
+        "beta_slow": yarn.beta_slow,
+        "mscale": yarn.mscale,
+        "mscale_all_dim": yarn.mscale_all_dim,
+    }
