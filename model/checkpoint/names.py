@@ -144,3 +144,8 @@ def mtp_prefix(config: ModelConfig) -> str:
 def scaled_weight(name: str) -> str | None:
     """The name of the FP8 weight whose block scales this tensor holds, or None when it is something else."""
     return name.removesuffix(_SCALE_SUFFIX) if name.endswith(_SCALE_SUFFIX) else None
+
+
+def scale_name(weight: str) -> str:
+    """The name of the tensor that holds the block scales of an FP8 weight."""
+    return weight + _SCALE_SUFFIX
