@@ -5,7 +5,8 @@ from the index and must be plain file names, and a link may not lead out of the 
 a snapshot to its own repository's blobs). Whatever is wrong becomes one `CheckpointError` line that names the file or
 tensor.
 
-This file knows nothing of the model: which tensors there must be is in `weights.py`.
+This file knows nothing of the model: which tensors there must be is in `weights.py`. How FP8 weights become numbers is
+in `fp8.py`.
 """
 
 import hashlib
@@ -18,9 +19,12 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
+from model.checkpoint.fp8 import dequantise, grid, quantization_problem
 from model.checkpoint.header import (
     PICKLE_SUFFIXES,
     READABLE_DTYPES,
+    SCALE_DTYPES,
+    SCALED_DTYPE,
     CheckpointError,
     StoredTensor,
     first_line,
@@ -29,6 +33,7 @@ from model.checkpoint.header import (
     read_json,
     unsupported_dtype,
 )
+from model.checkpoint.names import scale_name
 
 CONFIG_NAME = "config.json"
 SINGLE_NAME = "model.safetensors"
@@ -49,8 +54,12 @@ class ModelFolder:
         tensors: Every stored tensor by its published name.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, needs_weights: bool = True) -> None:
         """Open the folder.
+
+        Args:
+            path: The folder.
+            needs_weights: Whether a folder that holds only `config.json` is refused; if not, it has no tensors.
 
         Raises:
             CheckpointError: the folder, its configuration, its index or a header cannot be used.
@@ -60,7 +69,8 @@ class ModelFolder:
             raise CheckpointError(f"{self.path} is not a folder; give one that holds {CONFIG_NAME} and {SINGLE_NAME}")
         self.config = read_json(self._find(CONFIG_NAME))
         self._handles: dict[Path, Any] = {}
-        self.tensors: Mapping[str, StoredTensor] = self._list_tensors()
+        self._file_names: tuple[str, ...] = ()
+        self.tensors: Mapping[str, StoredTensor] = self._list_tensors(needs_weights)
 
     def __enter__(self) -> "ModelFolder":
         return self
@@ -86,17 +96,68 @@ class ModelFolder:
                     digest.update(block)
         return digest.hexdigest()
 
-    def read(self, name: str) -> torch.Tensor:
-        """One tensor, on the CPU, in its stored dtype, of its stored shape; mapped from the file, not yet copied.
+    def problem(self, name: str) -> str:
+        """Why a stored tensor cannot be read as numbers, in one line from the headers alone; empty when it can."""
+        stored = self.tensors[name]
+        if stored.dtype == SCALED_DTYPE:
+            return self._scaling_problem(stored)
+        return "" if stored.dtype in READABLE_DTYPES else unsupported_dtype(stored)
+
+    def _scaling_problem(self, stored: StoredTensor) -> str:
+        if self.config.get("quantization_config") is None:
+            return f"{CONFIG_NAME} has no quantization_config, which FP8 weights such as {stored.name} need"
+        if problem := quantization_problem(self.config):
+            return f"{CONFIG_NAME}: {problem}"
+        if len(stored.shape) != 2:
+            return f"tensor {stored.name} is stored as {stored.dtype} but is no matrix"
+        scale = self.tensors.get(scale_name(stored.name))
+        if scale is None:
+            return f"tensor {scale_name(stored.name)} is missing, without which {stored.name} cannot be read"
+        if scale.shape != grid(stored.shape):
+            return f"tensor {scale.name} has shape {list(scale.shape)}, its weight needs {list(grid(stored.shape))}"
+        if scale.dtype not in SCALE_DTYPES:
+            return f"tensor {scale.name} is stored as {scale.dtype}; scales must be {' or '.join(SCALE_DTYPES)}"
+        return ""
+
+    def read_into(self, name: str, target: torch.Tensor) -> None:
+        """Fill `target`, of the stored shape and any floating dtype, with a tensor's numbers.
+
+        FP8 is multiplied out with its scales, wherever they are stored; anything else is converted.
 
         Raises:
-            CheckpointError: the folder has no such tensor, or its dtype is not supported.
+            CheckpointError: the folder has no such tensor, or `problem` says why it cannot be read.
         """
+        self._check(name)
+        if self.tensors[name].dtype != SCALED_DTYPE:
+            target.copy_(self._read(name))
+            return
+        try:
+            dequantise(self._read(name), self._read(scale_name(name)), target)
+        except CheckpointError as error:
+            raise CheckpointError(f"{self.tensors[name].file}: tensor {name} cannot be read ({error})") from None
+
+    def read_as(self, name: str, dtype: torch.dtype) -> torch.Tensor:
+        """A tensor's numbers, on the CPU, in `dtype`, of the stored shape; see `read_into`.
+
+        Mapped from the file and not copied when it is stored in that dtype.
+        """
+        self._check(name)
+        stored = self.tensors[name]
+        if READABLE_DTYPES.get(stored.dtype) == dtype:
+            return self._read(name)
+        target = torch.empty(stored.shape, dtype=dtype)
+        self.read_into(name, target)
+        return target
+
+    def _check(self, name: str) -> None:
         if name not in self.tensors:
             raise CheckpointError(f"{self.path} has no tensor {name}")
+        if problem := self.problem(name):
+            raise CheckpointError(f"{self.path}: {problem}")
+
+    def _read(self, name: str) -> torch.Tensor:
+        """One tensor as it is stored, mapped from the file."""
         stored = self.tensors[name]
-        if stored.dtype not in READABLE_DTYPES:
-            raise CheckpointError(unsupported_dtype(stored))
         try:
             return self._open(stored.file).get_tensor(name)
         except (SafetensorError, OSError, ValueError, RuntimeError) as error:
@@ -110,13 +171,18 @@ class ModelFolder:
     def _find(self, name: str) -> Path:
         return find_file(self.path, name)
 
-    def _list_tensors(self) -> dict[str, StoredTensor]:
+    def _list_tensors(self, needs_weights: bool) -> dict[str, StoredTensor]:
         if os.path.lexists(self.path / SINGLE_NAME):
             self._file_names = (SINGLE_NAME,)
             return read_header(self._find(SINGLE_NAME))
         if os.path.lexists(self.path / INDEX_NAME):
             return self._list_shards(_read_weight_map(self._find(INDEX_NAME)))
-        raise CheckpointError(self._no_weights())
+        pickled = sorted(file.name for file in self.path.iterdir() if file.suffix in PICKLE_SUFFIXES)
+        if pickled:
+            raise CheckpointError(f"{self.path} holds {pickle_refusal(pickled[0])}")
+        if needs_weights:
+            raise CheckpointError(f"{self.path} holds neither {SINGLE_NAME} nor {INDEX_NAME}")
+        return {}
 
     def _list_shards(self, weight_map: Mapping[str, str]) -> dict[str, StoredTensor]:
         self._file_names = tuple(sorted(set(weight_map.values())))
@@ -125,12 +191,6 @@ class ModelFolder:
             if name not in headers[file_name]:
                 raise CheckpointError(f"{self.path / INDEX_NAME} places {name} in {file_name}, which does not hold it")
         return {name: headers[file_name][name] for name, file_name in weight_map.items()}
-
-    def _no_weights(self) -> str:
-        pickled = sorted(file.name for file in self.path.iterdir() if file.suffix in PICKLE_SUFFIXES)
-        if pickled:
-            return f"{self.path} holds {pickle_refusal(pickled[0])}"
-        return f"{self.path} holds neither {SINGLE_NAME} nor {INDEX_NAME}"
 
 
 def find_file(folder: Path, name: str) -> Path:

@@ -17,6 +17,8 @@ import torch
 
 PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
 READABLE_DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+SCALED_DTYPE = "F8_E4M3"  # block FP8: numbers only together with their scales
+SCALE_DTYPES = ("F32", "F8_E8M0")
 
 _BITS = {
     **{"BOOL": 8, "U8": 8, "I8": 8, "I16": 16, "U16": 16, "I32": 32, "U32": 32, "I64": 64, "U64": 64},
@@ -53,6 +55,7 @@ class StoredTensor:
     shape: tuple[int, ...]
     file: Path
     num_bytes: int
+    offset: int  # of its first byte in the file
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -102,7 +105,7 @@ def read_header(path: Path) -> dict[str, StoredTensor]:
     data_size = file_size - 8 - length
     spans = [_check_entry(path, name, entry, data_size) for name, entry in header.items()]
     _check_tiling(path, sorted(spans, key=lambda span: span[1:]), data_size)
-    return {name: _stored(path, name, entry) for name, entry in header.items()}
+    return {name: _stored(path, name, entry, 8 + length) for name, entry in header.items()}
 
 
 def _bad_length(path: Path, start: bytes, length: int, file_size: int) -> str:
@@ -145,17 +148,15 @@ def _check_tiling(path: Path, spans: list[tuple[str, int, int]], data_size: int)
         raise CheckpointError(f"{path}: {data_size - position} bytes belong to no tensor; the file is damaged")
 
 
-def _stored(path: Path, name: str, entry: Mapping[str, Any]) -> StoredTensor:
+def _stored(path: Path, name: str, entry: Mapping[str, Any], data_start: int) -> StoredTensor:
     start, end = entry["data_offsets"]
-    return StoredTensor(name, entry["dtype"], tuple(entry["shape"]), path, end - start)
+    return StoredTensor(name, entry["dtype"], tuple(entry["shape"]), path, end - start, data_start + start)
 
 
 def unsupported_dtype(stored: StoredTensor) -> str:
     """One line that says why a tensor's dtype cannot be read, and what to do."""
-    remedy = "FP8 comes with a later version; convert the checkpoint to bfloat16"
-    if not stored.dtype.startswith("F8"):
-        remedy = f"only {', '.join(READABLE_DTYPES)} are read"
-    return f"{stored.file.name}: tensor {stored.name} is stored as {stored.dtype}; {remedy}"
+    supported = f"only {', '.join(READABLE_DTYPES)} and, in blocks with scales, {SCALED_DTYPE} are read"
+    return f"{stored.file.name}: tensor {stored.name} is stored as {stored.dtype}; {supported}"
 
 
 def first_line(error: BaseException) -> str:

@@ -1,12 +1,12 @@
 """Published checkpoints to our parameters and back, and what a folder holds against what its configuration asks for.
 
-Not read yet: FP8 weights, which are refused, and the multi-token-prediction layer, which is listed and skipped.
-The published names are in `names.py`.
+Not read yet: the multi-token-prediction layer, which is listed and skipped. The published names are in `names.py`.
 """
 
 import contextlib
 import dataclasses
 import json
+import math
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -17,14 +17,17 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from model.checkpoint.files import CONFIG_NAME, INDEX_NAME, SINGLE_NAME, ModelFolder
-from model.checkpoint.header import READABLE_DTYPES, CheckpointError, StoredTensor, unsupported_dtype
-from model.checkpoint.names import Slot, mtp_prefix, scaled_weight, slots
+from model.checkpoint.fp8 import QUANTIZATION, grid, quantise, quantization_problem
+from model.checkpoint.header import SCALED_DTYPE, CheckpointError, StoredTensor
+from model.checkpoint.names import Slot, mtp_prefix, scale_name, slots
 from model.network.config import ConfigError, ModelConfig
 from model.network.layers import RotaryTable
 from model.network.transformer import Transformer
 
 # The released 671 B model has 61 and 256; far more means a damaged configuration, and would only take time to list.
 _LARGEST = {"num_hidden_layers": 1_000, "n_routed_experts": 10_000}
+# Matrices that stay as they are in FP8 checkpoints, by the ends of our names for them.
+_NOT_FP8 = ("embedding.weight", "head.weight", "router.weight", "indexer.head_weights.weight")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -33,12 +36,18 @@ class Manifest:
 
     config: ModelConfig
     published: Mapping[str, Any]  # config.json as it stands
-    present: tuple[StoredTensor, ...]  # asked for and there, in the order of `slots`
+    stored: Mapping[str, StoredTensor]  # every tensor in the folder by its published name
+    present: tuple[StoredTensor, ...]  # asked for and there, in the order of `slots`, without their scales
     missing: tuple[str, ...]
     misshapen: tuple[str, ...]  # one line each
-    unsupported: tuple[str, ...]  # one line each: a dtype that is not read
+    unsupported: tuple[str, ...]  # one line each: a dtype that is not read, or FP8 without usable scales
     surplus: tuple[str, ...]  # not accounted for, skipped
     mtp: tuple[str, ...]  # of the multi-token-prediction layer, skipped
+
+    @property
+    def has_weights(self) -> bool:
+        """Whether the folder holds any weights, and not only a configuration."""
+        return bool(self.stored)
 
     @property
     def problems(self) -> tuple[str, ...]:
@@ -58,10 +67,12 @@ class Manifest:
 def inspect(folder: str | Path) -> Manifest:
     """Compare a folder's tensors with its configuration without reading any weight.
 
+    A folder that holds only `config.json` is described as one whose tensors are all missing.
+
     Raises:
         CheckpointError: the folder, its configuration or a header cannot be used at all.
     """
-    with ModelFolder(folder) as opened:
+    with ModelFolder(folder, needs_weights=False) as opened:
         return _compare(opened)
 
 
@@ -79,17 +90,27 @@ def _compare(folder: ModelFolder) -> Manifest:
     config = _read_config(folder)
     expected = {slot.published: slot for slot in slots(config)}
     found = [(slot, folder.tensors[name]) for name, slot in expected.items() if name in folder.tensors]
-    others = [name for name in folder.tensors if name not in expected and scaled_weight(name) not in expected]
+    used = {stored.name for _, stored in found}
+    used |= {scale_name(stored.name) for _, stored in found if stored.dtype == SCALED_DTYPE}
+    others = [name for name in folder.tensors if name not in used]
     return Manifest(
         config=config,
         published=folder.config,
+        stored=folder.tensors,
         present=tuple(stored for _, stored in found),
         missing=tuple(name for name in expected if name not in folder.tensors),
         misshapen=tuple(_shape_problem(slot, stored) for slot, stored in found if slot.shape != stored.shape),
-        unsupported=tuple(unsupported_dtype(stored) for _, stored in found if stored.dtype not in READABLE_DTYPES),
+        unsupported=_unreadable(folder, [stored.name for _, stored in found]),
         surplus=tuple(sorted(name for name in others if not name.startswith(mtp_prefix(config)))),
         mtp=tuple(sorted(name for name in others if name.startswith(mtp_prefix(config)))),
     )
+
+
+def _unreadable(folder: ModelFolder, names: list[str]) -> tuple[str, ...]:
+    """What stands against reading these tensors, each line once: a wrong block size concerns all alike."""
+    general = quantization_problem(folder.config)
+    lines = [f"{CONFIG_NAME}: {general}" if general else "", *(folder.problem(name) for name in names)]
+    return tuple(dict.fromkeys(line for line in lines if line))
 
 
 def _shape_problem(slot: Slot, stored: StoredTensor) -> str:
@@ -111,11 +132,12 @@ def _read_config(folder: ModelFolder) -> ModelConfig:
 def load_model(folder: str | Path, device: str | torch.device, dtype: torch.dtype) -> Transformer:
     """Read a model folder into a frozen model in evaluation mode.
 
-    Each tensor is copied from the mapped file straight to its place, so that the weights are in memory once. All
-    parameters get `dtype`, but the router's selection bias, which is always fp32.
+    Each tensor goes from the mapped file straight to its place, so that the weights are in memory once; FP8 is
+    multiplied out on the way. All parameters get `dtype`, but the router's selection bias, which is always fp32.
 
     Raises:
-        CheckpointError: the folder cannot be used, or a tensor is missing, mis-shaped or of an unsupported dtype.
+        CheckpointError: the folder cannot be used, a tensor is missing, mis-shaped or of an unsupported dtype, or the
+            scales of an FP8 tensor are missing, mis-shaped or of another block size than 128 x 128.
     """
     with ModelFolder(folder) as opened:
         manifest = _compare(opened)
@@ -125,7 +147,7 @@ def load_model(folder: str | Path, device: str | torch.device, dtype: torch.dtyp
         state = model.state_dict()
         with torch.no_grad():
             for slot in slots(manifest.config):
-                slot.part_of(state[slot.parameter]).copy_(opened.read(slot.published))
+                opened.read_into(slot.published, slot.part_of(state[slot.parameter]))
     return model.eval().requires_grad_(False)
 
 
@@ -140,7 +162,13 @@ def _allocate(config: ModelConfig, device: str | torch.device, dtype: torch.dtyp
     return model
 
 
-def save_model(model: Transformer, folder: str | Path, dtype: torch.dtype, max_shard_bytes: int | None = None) -> None:
+def save_model(
+    model: Transformer,
+    folder: str | Path,
+    dtype: torch.dtype,
+    max_shard_bytes: int | None = None,
+    fp8_scales: torch.dtype | None = None,
+) -> None:
     """Write a model folder in the Hugging Face layout, which transformers can read as well.
 
     Args:
@@ -148,31 +176,41 @@ def save_model(model: Transformer, folder: str | Path, dtype: torch.dtype, max_s
         folder: Made if it does not exist; its parent must. An earlier model in it is replaced.
         dtype: The weights' dtype in the file; the router's selection bias is always fp32.
         max_shard_bytes: Split the weights into files of at most this size (one tensor at least), with an index.
+        fp8_scales: Store the projections of attention, feed-forward blocks and experts in block FP8, with scales of
+            this dtype: float32, or float8_e8m0fnu for powers of two. None stores everything in `dtype`.
     """
     folder = Path(folder)
     folder.mkdir(exist_ok=True)
-    shards = _split(list(slots(model.config)), dtype, max_shard_bytes)
+    shards = _split(list(slots(model.config)), dtype, max_shard_bytes, fp8_scales)
     names = [SINGLE_NAME]
     if max_shard_bytes is not None:
         names = [f"model-{number:05d}-of-{len(shards):05d}.safetensors" for number in range(1, len(shards) + 1)]
     state = model.state_dict()
+    weight_map: dict[str, str] = {}
+    total_size = 0
     for name, shard in zip(names, shards, strict=True):
-        tensors = {slot.published: _stored_form(slot, state[slot.parameter], dtype) for slot in shard}
+        tensors: dict[str, Tensor] = {}
+        for slot in shard:
+            tensors |= _stored_form(slot, state[slot.parameter], dtype, fp8_scales)
         with _replacing(folder / name) as temporary:
             save_file(tensors, temporary, metadata={"format": "pt"})
-    _write_json(folder / CONFIG_NAME, model.config.to_json() | {"torch_dtype": str(dtype).removeprefix("torch.")})
+        weight_map |= dict.fromkeys(tensors, name)
+        total_size += sum(tensor.nbytes for tensor in tensors.values())
+    _write_json(folder / CONFIG_NAME, _config_json(model.config, dtype, fp8_scales))
     if max_shard_bytes is None:
         (folder / INDEX_NAME).unlink(missing_ok=True)
     else:
-        _write_json(folder / INDEX_NAME, _index(dict(zip(names, shards, strict=True)), dtype))
+        _write_json(folder / INDEX_NAME, {"metadata": {"total_size": total_size}, "weight_map": weight_map})
         (folder / SINGLE_NAME).unlink(missing_ok=True)
 
 
-def _split(all_slots: list[Slot], dtype: torch.dtype, max_shard_bytes: int | None) -> list[list[Slot]]:
+def _split(
+    all_slots: list[Slot], dtype: torch.dtype, max_shard_bytes: int | None, fp8_scales: torch.dtype | None
+) -> list[list[Slot]]:
     shards: list[list[Slot]] = [[]]
     used = 0
     for slot in all_slots:
-        size = _num_bytes(slot, dtype)
+        size = stored_bytes(slot, dtype, fp8_scales)
         if shards[-1] and max_shard_bytes is not None and used + size > max_shard_bytes:
             shards.append([])
             used = 0
@@ -181,19 +219,34 @@ def _split(all_slots: list[Slot], dtype: torch.dtype, max_shard_bytes: int | Non
     return shards
 
 
-def _num_bytes(slot: Slot, dtype: torch.dtype) -> int:
+def takes_fp8(slot: Slot) -> bool:
+    """Whether FP8 checkpoints hold this tensor in blocks: projections do, but not embedding, head and router."""
+    return len(slot.shape) == 2 and not slot.parameter.endswith(_NOT_FP8)
+
+
+def stored_bytes(slot: Slot, dtype: torch.dtype, fp8_scales: torch.dtype | None = None) -> int:
+    """Bytes that a tensor takes in a file as `save_model` writes it, an FP8 weight's scales included."""
+    if fp8_scales is not None and takes_fp8(slot):
+        return slot.num_elements + math.prod(grid(slot.shape)) * fp8_scales.itemsize
     return slot.num_elements * (torch.float32 if slot.is_expert_bias else dtype).itemsize
 
 
-def _stored_form(slot: Slot, parameter: Tensor, dtype: torch.dtype) -> Tensor:
-    part = slot.part_of(parameter).detach()
-    return part.to("cpu", torch.float32 if slot.is_expert_bias else dtype).contiguous()
+def _stored_form(
+    slot: Slot, parameter: Tensor, dtype: torch.dtype, fp8_scales: torch.dtype | None
+) -> dict[str, Tensor]:
+    part = slot.part_of(parameter).detach().cpu()
+    if fp8_scales is not None and takes_fp8(slot):
+        weight, scale = quantise(part, fp8_scales)
+        return {slot.published: weight, scale_name(slot.published): scale}
+    return {slot.published: part.to(torch.float32 if slot.is_expert_bias else dtype).contiguous()}
 
 
-def _index(shards: Mapping[str, list[Slot]], dtype: torch.dtype) -> dict[str, Any]:
-    total_size = sum(_num_bytes(slot, dtype) for shard in shards.values() for slot in shard)
-    weight_map = {slot.published: name for name, shard in shards.items() for slot in shard}
-    return {"metadata": {"total_size": total_size}, "weight_map": weight_map}
+def _config_json(config: ModelConfig, dtype: torch.dtype, fp8_scales: torch.dtype | None) -> dict[str, Any]:
+    published = config.to_json() | {"torch_dtype": str(dtype).removeprefix("torch.")}
+    if fp8_scales is None:
+        return published
+    powers_of_two = {} if fp8_scales == torch.float32 else {"scale_fmt": "ue8m0"}
+    return published | {"quantization_config": QUANTIZATION | powers_of_two}
 
 
 def _write_json(path: Path, value: Mapping[str, Any]) -> None:

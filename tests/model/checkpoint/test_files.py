@@ -59,10 +59,10 @@ def test_lists_and_reads_tensors_by_name(folder: Path) -> None:
             "one": ("F32", (2, 3)),
             "two": ("BF16", (4,)),
         }
-        assert torch.equal(opened.read("one"), WEIGHTS["one"])
-        assert opened.read("two").dtype == torch.bfloat16
+        assert torch.equal(opened.read_as("one", torch.float32), WEIGHTS["one"])
+        assert opened.read_as("two", torch.bfloat16).dtype == torch.bfloat16
         with pytest.raises(CheckpointError, match="no tensor three"):
-            opened.read("three")
+            opened.read_as("three", torch.float32)
 
 
 def test_shards_are_found_through_the_index(folder: Path) -> None:
@@ -71,7 +71,7 @@ def test_shards_are_found_through_the_index(folder: Path) -> None:
     shard(folder, {"one": "b.safetensors", "two": "a.safetensors"})
     with ModelFolder(folder) as opened:
         assert sorted(opened.tensors) == ["one", "two"]
-        assert torch.equal(opened.read("one"), WEIGHTS["one"])
+        assert torch.equal(opened.read_as("one", torch.float32), WEIGHTS["one"])
 
 
 def test_sha256_is_that_of_the_file_or_of_the_shards_one_after_the_other(folder: Path) -> None:
@@ -305,10 +305,10 @@ def test_names_from_the_file_cannot_break_the_line_or_the_terminal(tmp_path: Pat
     assert len(str(caught.value)) < 2100
 
 
-@pytest.mark.parametrize(("dtype", "bits"), [("F8_E4M3", 8), ("F64", 64), ("I8", 8)])
+@pytest.mark.parametrize(("dtype", "bits"), [("F8_E5M2", 8), ("F8_E8M0", 8), ("F64", 64), ("I8", 8)])
 def test_unsupported_dtype_is_listed_but_not_read(folder: Path, dtype: str, bits: int) -> None:
     write_raw(folder / "model.safetensors", {"a": entry(dtype, [8], [0, bits])}, bytes(bits))
     opened = ModelFolder(folder)
     assert opened.tensors["a"].dtype == dtype
     with pytest.raises(CheckpointError, match=f"tensor a is stored as {dtype}"):
-        opened.read("a")
+        opened.read_as("a", torch.float32)

@@ -223,19 +223,6 @@ def test_surplus_and_mtp_tensors_are_listed_and_skipped(folder: Path) -> None:
     assert torch.equal(before.norm.weight, after.norm.weight)
 
 
-def test_fp8_checkpoint_is_refused_by_name_with_its_scales_counted_to_it(folder: Path) -> None:
-    name = "model.layers.0.self_attn.o_proj.weight"
-    tensors = load_file(folder / "model.safetensors")
-    tensors[name] = tensors[name].to(torch.float8_e4m3fn)
-    tensors[f"{name}_scale_inv"] = torch.ones(1, 1)
-    save_file(tensors, folder / "model.safetensors")
-    manifest = inspect(folder)
-    assert manifest.surplus == ()
-    assert len(manifest.unsupported) == 1
-    with pytest.raises(CheckpointError, match=rf"{name} is stored as F8_E4M3; FP8 comes with a later version"):
-        load_model(folder, "cpu", torch.float32)
-
-
 @pytest.mark.parametrize(
     ("changes", "complaint"),
     [
