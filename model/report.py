@@ -3,11 +3,8 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
-
 from model.checkpoint.header import printable
-from model.checkpoint.names import count_parameters
-from model.network.cache import LatentCache
+from model.checkpoint.sizes import FP8, ModelSizes, model_sizes
 from model.trace.metrics import dead_experts, max_violation, relative_load, surprisal_bits, tokens_per_expert
 
 if TYPE_CHECKING:
@@ -15,6 +12,8 @@ if TYPE_CHECKING:
     from model.trace.trace import Trace
 
 _LISTED_NAMES = 50
+_LISTED_PROBLEMS = 5
+_INDENT = " " * 13
 
 
 def run_report(run: "Trace", seconds: float) -> list[str]:
@@ -48,11 +47,16 @@ def _layer_table(run: "Trace") -> list[str]:
 
 
 def folder_report(manifest: "Manifest", folder: Path) -> list[str]:
-    """Shape, size, what is supported, and what is skipped."""
+    """Shape, sizes, what is there and what is not, what is supported, and what is skipped; from headers alone."""
+    sizes = model_sizes(manifest.config)
     return [
         *_describe_shape(manifest),
-        *_describe_size(manifest),
+        *_describe_parameters(manifest, sizes),
+        *_describe_files(manifest, sizes),
+        *_describe_cache(sizes),
+        *_describe_memory(manifest, sizes),
         f"tokenizer    {'tokenizer.json' if (folder / 'tokenizer.json').is_file() else 'none: token ids only'}",
+        *_describe_manifest(manifest),
         *_describe_support(manifest),
     ]
 
@@ -62,40 +66,120 @@ def _describe_shape(manifest: "Manifest") -> list[str]:
     queries = "full" if config.q_lora_rank is None else f"rank {config.q_lora_rank}"
     context = f"{config.max_positions:,} tokens" + (f" (YaRN x{config.yarn.factor:g})" if config.yarn else "")
     experts = f"{config.num_experts} routed of width {config.expert_width} in {config.num_groups} groups"
-    return [
+    lines = [
         f"model        {config.model_type}, {config.num_layers} layers, the first {config.num_dense_layers} dense",
         f"width        {config.hidden_size}, vocabulary {config.vocab_size:,}, context {context}",
         f"attention    {config.num_heads} heads, queries {queries}, latent {config.kv_lora_rank}",
         f"experts      {experts}, {config.num_shared_experts} shared",
         f"router       top {config.top_k} of {config.num_kept_groups} kept groups, scale {config.routed_scale:g}",
     ]
+    if config.is_sparse:
+        shape = f"{config.index_heads} heads of width {config.index_head_dim} in {len(config.indexer_layers)} layers"
+        lines.insert(3, f"indexer      {shape}, {config.index_topk:,} keys kept")
+    return lines
 
 
-def _describe_size(manifest: "Manifest") -> list[str]:
-    total, active = count_parameters(manifest.config)
+def _describe_parameters(manifest: "Manifest", sizes: ModelSizes) -> list[str]:
     head = "the shared embedding and head" if manifest.config.tie_embeddings else "embedding and head"
-    stored = sum(tensor.num_bytes for tensor in manifest.present)
-    dtypes = ", ".join(sorted({tensor.dtype for tensor in manifest.present}))
-    meta = torch.device("meta")
-    half, full = (LatentCache(manifest.config, 1, meta, d).bytes_per_token for d in (torch.bfloat16, torch.float32))
+    lines = [f"parameters   {sizes.total:,} in total, {sizes.active:,} active for a token, {head} counted"]
+    for part in sizes.parts:
+        share = f"{100 * part.parameters / sizes.total:.2f} %"
+        active = "" if part.active == part.parameters else f", {part.active:,} active"
+        lines.append(f"{_INDENT}{part.name:<18} {part.parameters:>15,} {share:>8}{active}")
+    if mtp := _mtp_parameters(manifest, sizes):
+        lines.append(f"{_INDENT}{'MTP':<18} {mtp:>15,} beside the total: multi-token prediction, copies included")
+    return lines
+
+
+def _mtp_parameters(manifest: "Manifest", sizes: ModelSizes) -> int:
+    """Those in the folder; where it has no weights, those that the configuration announces."""
+    if manifest.has_weights:
+        return manifest.num_mtp_parameters
+    announced = manifest.published.get("num_nextn_predict_layers")
+    return sizes.mtp_parameters * announced if isinstance(announced, int) and 0 < announced < 100 else 0
+
+
+def _describe_files(manifest: "Manifest", sizes: ModelSizes) -> list[str]:
+    forms = ", ".join(f"{_size(size)} in {name}" for name, size in sizes.files.items() if name in ("bfloat16", FP8))
+    if not manifest.has_weights:
+        return [f"weights      none in this folder, only config.json; files would take {forms}"]
+    stored = manifest.stored.values()
+    num_bytes = sum(tensor.num_bytes for tensor in stored)
+    dtypes = ", ".join(sorted({tensor.dtype for tensor in stored}))
+    num_files = len({tensor.file for tensor in stored})
+    files = f"{num_files:,} file{'s' if num_files > 1 else ''}"
+    return [f"weights      {len(stored):,} tensors in {files}, {num_bytes:,} bytes, {dtypes}"]
+
+
+def _describe_cache(sizes: ModelSizes) -> list[str]:
+    half, full = sizes.cache["bfloat16"], sizes.cache["float32"]
+    others = ", ".join(f"{name} {size:,}" for name, size in half.items() if name != "MLA")
     return [
-        f"parameters   {total:,} in total, {active:,} active for a token, {head} counted",
-        f"weights      {len(manifest.present):,} tensors, {stored:,} bytes, {dtypes}",
-        f"cache        {half:,} bytes per token in bfloat16, {full:,} in float32",
+        f"cache        {half['MLA']:,} bytes per token in bfloat16, {full['MLA']:,} in float32",
+        f"{_INDENT}other ways with these heads, in bfloat16: {others}",
     ]
 
 
+def _describe_memory(manifest: "Manifest", sizes: ModelSizes) -> list[str]:
+    top_k, num_experts = manifest.config.top_k, manifest.config.num_experts
+    lines = [f"memory       all weights loaded: {_size(sizes.loaded['float32'])} in float32, "]
+    lines[0] += f"{_size(sizes.loaded['bfloat16'])} in bfloat16"
+    for dtype, streamed in sizes.streamed.items():
+        layer = f"largest layer {_size(streamed.layer)}"
+        if manifest.config.moe_layers:
+            layer += f", with {top_k} experts {_size(streamed.one_token)}"
+            layer += f", with all {num_experts} {_size(streamed.all_experts)}"
+        lines.append(f"{_INDENT}from disk in {dtype}: {layer}; head {_size(streamed.head)}")
+    return lines
+
+
+def _describe_manifest(manifest: "Manifest") -> list[str]:
+    """Whether all that the configuration asks for is there and of the right shape; the first names if not."""
+    if not manifest.has_weights:
+        return [f"manifest     {len(manifest.missing):,} tensors are needed, none are here"]
+    num_needed = len(manifest.present) + len(manifest.missing)
+    counts = {"missing": len(manifest.missing), "mis-shaped": len(manifest.misshapen)}
+    counts |= {"unreadable": len(manifest.unsupported), "surplus": len(manifest.surplus)}
+    if not manifest.problems:
+        return [f"manifest     complete: {num_needed:,} tensors, {counts['surplus']:,} surplus"]
+    found = ", ".join(f"{count:,} {kind}" for kind, count in counts.items())
+    lines = [f"manifest     incomplete: of {num_needed:,} tensors {found}"]
+    missing = tuple(f"tensor {name} is missing" for name in manifest.missing)
+    for problems in (missing, manifest.misshapen, manifest.unsupported):
+        lines += _first_ones(problems, _LISTED_PROBLEMS)
+    return lines
+
+
 def _describe_support(manifest: "Manifest") -> list[str]:
-    verdict = (
-        "no" if manifest.problems else "yes; capture router, attention, inputs, logits; float32, bfloat16, float16"
-    )
+    indexer = "indexer, " if manifest.config.is_sparse else ""
+    verdict = f"yes; capture router, attention, {indexer}inputs, logits; float32, bfloat16, float16"
+    if not manifest.has_weights:
+        verdict = "this configuration, yes; there are no weights to run"
+    elif manifest.problems:
+        verdict = "no"
     lines = [f"supported    {verdict}"]
     if manifest.mtp:
         number = manifest.config.num_layers
         lines.append(f"skipped      {len(manifest.mtp):,} tensors of layer {number}, multi-token prediction")
     if manifest.surplus:
         lines.append(f"skipped      {len(manifest.surplus):,} tensors that the configuration does not account for:")
-        lines += [f"             {printable(name)}" for name in manifest.surplus[:_LISTED_NAMES]]
-        hidden = len(manifest.surplus) - _LISTED_NAMES
-        lines += [f"             and {hidden:,} more"] if hidden > 0 else []
+        lines += _first_ones(manifest.surplus, _LISTED_NAMES)
     return lines
+
+
+def _first_ones(names: tuple[str, ...], number: int) -> list[str]:
+    lines = [_INDENT + printable(name) for name in names[:number]]
+    return lines + ([f"{_INDENT}and {len(names) - number:,} more"] if len(names) > number else [])
+
+
+def _size(num_bytes: int) -> str:
+    """Bytes with three digits, in the decimal units of disks.
+
+    >>> _size(1_342_052_868_096)
+    '1.34 TB'
+    """
+    value, units = float(num_bytes), ["bytes", "kB", "MB", "GB", "TB"]
+    while value >= 999.5 and len(units) > 1:
+        value /= 1000
+        units.pop(0)
+    return f"{value:.3g} {units[0]}"

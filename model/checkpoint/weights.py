@@ -19,7 +19,7 @@ from torch import Tensor
 from model.checkpoint.files import CONFIG_NAME, INDEX_NAME, SINGLE_NAME, ModelFolder
 from model.checkpoint.fp8 import QUANTIZATION, grid, quantise, quantization_problem
 from model.checkpoint.header import SCALED_DTYPE, CheckpointError, StoredTensor
-from model.checkpoint.names import Slot, mtp_prefix, scale_name, slots
+from model.checkpoint.names import Slot, mtp_prefix, scale_name, scaled_weight, slots
 from model.network.config import ConfigError, ModelConfig
 from model.network.layers import RotaryTable
 from model.network.transformer import Transformer
@@ -48,6 +48,12 @@ class Manifest:
     def has_weights(self) -> bool:
         """Whether the folder holds any weights, and not only a configuration."""
         return bool(self.stored)
+
+    @property
+    def num_mtp_parameters(self) -> int:
+        """Parameters of the multi-token-prediction layer as stored: copies of embedding and head counted, no scales."""
+        weights = (self.stored[name].shape for name in self.mtp if scaled_weight(name) not in self.stored)
+        return sum(math.prod(shape) for shape in weights)
 
     @property
     def problems(self) -> tuple[str, ...]:

@@ -1,0 +1,177 @@
+"""How large a model is, in parameters and bytes, worked out from its configuration alone.
+
+Parameters by part, files, cache, and the memory that each way of running needs. Nothing is read and nothing allocated;
+what a folder really holds is in `weights.py`. Memory is that of the weights: activations and cache come on top.
+
+Source: DeepSeek-V3 report (arXiv 2412.19437), sections 2.1 and 2.2; DeepSeek-V2 report (arXiv 2405.04434), table 1.
+"""
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+
+import torch
+
+from model.checkpoint.names import Slot, slots
+from model.checkpoint.weights import stored_bytes
+from model.network.config import ModelConfig
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+FP8 = "block FP8"
+GROUPED_HEADS = 8  # key-value heads of grouped-query attention, as in Llama 3
+
+PARTS: tuple[str, ...] = (
+    "embedding",
+    "attention",
+    "indexer",
+    "dense feed-forward",
+    "routers",
+    "routed experts",
+    "shared experts",
+    "norms",
+    "head",
+)
+# A piece of our parameter names -> the part it belongs to; the first that fits decides.
+_PART_OF_PIECE: dict[str, str] = {
+    ".indexer.": "indexer",
+    "norm.": "norms",
+    ".attention.": "attention",
+    ".router.": "routers",
+    ".experts.": "routed experts",
+    ".shared.": "shared experts",
+    ".ffn.": "dense feed-forward",
+    "embedding.": "embedding",
+    "head.": "head",
+}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Part:
+    """A part of the model, over all its layers."""
+
+    name: str
+    parameters: int
+    active: int  # those that one token passes through
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Streamed:
+    """Bytes in memory when the weights stay on disk and one layer at a time is read."""
+
+    layer: int  # the largest layer without its routed experts
+    one_token: int  # the same layer with the experts that one token is sent to
+    all_experts: int  # with all of its experts, which a long prompt reaches
+    head: int  # final norm and output head, read when the layers are done
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ModelSizes:
+    """Sizes of a configuration. Keys of the mappings are names of dtypes; `files` also has `FP8`."""
+
+    parts: tuple[Part, ...]  # those that the model has, in the order of a forward pass
+    mtp_parameters: int  # of one multi-token-prediction layer, which is published beside the model; not in `parts`
+    files: Mapping[str, int]  # bytes of all weights, without such a layer
+    mtp_files: Mapping[str, int]  # bytes of such a layer
+    cache: Mapping[str, Mapping[str, int]]  # bytes per token: dtype -> way of attention
+    loaded: Mapping[str, int]  # bytes of all weights in memory
+    streamed: Mapping[str, Streamed]
+
+    @property
+    def total(self) -> int:
+        """Parameters of the model; embedding and head are counted, a shared one once, and so is the selection bias."""
+        return sum(part.parameters for part in self.parts)
+
+    @property
+    def active(self) -> int:
+        """Parameters that one token passes through: all but the routed experts it is not sent to."""
+        return sum(part.active for part in self.parts)
+
+
+def model_sizes(config: ModelConfig) -> ModelSizes:
+    """Every size of a configuration."""
+    all_slots = list(slots(config))
+    forms = {name: (dtype, None) for name, dtype in DTYPES.items()} | {FP8: (torch.bfloat16, torch.float32)}
+    last_layer = _of_layer(all_slots, config.num_layers - 1)
+    return ModelSizes(
+        parts=_parts(config, all_slots),
+        mtp_parameters=sum(slot.num_elements for slot in last_layer) + _mtp_extras(config),
+        files={name: _bytes(all_slots, *form) for name, form in forms.items()},
+        mtp_files={
+            name: _bytes(last_layer, *form) + _mtp_extras(config) * form[0].itemsize for name, form in forms.items()
+        },
+        cache={name: cache_bytes(config, dtype.itemsize) for name, dtype in DTYPES.items()},
+        loaded={name: _bytes(all_slots, dtype) + _copied_head(config, dtype) for name, dtype in DTYPES.items()},
+        streamed={name: _streamed(config, all_slots, dtype) for name, dtype in DTYPES.items()},
+    )
+
+
+def cache_bytes(config: ModelConfig, bytes_per_value: int) -> dict[str, int]:
+    """Cache bytes per token over all layers, as the model is, and as other ways of attention would have it.
+
+    MLA keeps one latent and one position key per layer, and index keys where attention is sparse. Expanded, it keeps
+    every head's whole key and value. The others keep keys as wide as a head's content part, and values, of all heads
+    (MHA), of 8 (GQA) or of one (MQA).
+    """
+    heads, value = config.num_heads, config.value_head_dim
+    index_values = len(config.indexer_layers) * config.index_head_dim
+    per_layer = {
+        "MLA": config.kv_lora_rank + config.rope_head_dim,
+        "MLA expanded": heads * (config.query_head_dim + value),
+        "MHA": heads * (config.nope_head_dim + value),
+        f"GQA-{GROUPED_HEADS}": min(GROUPED_HEADS, heads) * (config.nope_head_dim + value),
+        "MQA": config.nope_head_dim + value,
+    }
+    values = {name: config.num_layers * width for name, width in per_layer.items()}
+    values["MLA"] += index_values
+    return {name: number * bytes_per_value for name, number in values.items()}
+
+
+def _parts(config: ModelConfig, all_slots: list[Slot]) -> tuple[Part, ...]:
+    counts = dict.fromkeys(PARTS, 0)
+    for slot in all_slots:
+        counts[_part_of(slot)] += slot.num_elements
+    active = counts | {"routed experts": counts["routed experts"] * config.top_k // max(1, config.num_experts)}
+    return tuple(Part(name, count, active[name]) for name, count in counts.items() if count)
+
+
+def _part_of(slot: Slot) -> str:
+    return next(part for piece, part in _PART_OF_PIECE.items() if piece in slot.parameter)
+
+
+def _of_layer(all_slots: list[Slot], layer: int) -> list[Slot]:
+    return [slot for slot in all_slots if slot.parameter.startswith(f"blocks.{layer}.")]
+
+
+def _bytes(some: Iterable[Slot], dtype: torch.dtype, fp8_scales: torch.dtype | None = None) -> int:
+    return sum(stored_bytes(slot, dtype, fp8_scales) for slot in some)
+
+
+def _mtp_extras(config: ModelConfig) -> int:
+    """What a multi-token-prediction layer has beside a block like the last one, none of it in FP8.
+
+    A matrix that joins hidden state and embedding, three norms, and copies of embedding and head.
+    """
+    hidden = config.hidden_size
+    return 2 * hidden * hidden + 3 * hidden + 2 * config.vocab_size * hidden
+
+
+def _copied_head(config: ModelConfig, dtype: torch.dtype) -> int:
+    """A shared head becomes a matrix of its own in float32 (`model/network/layout.py`, on a CPU)."""
+    is_copied = config.tie_embeddings and dtype == torch.float32
+    return config.vocab_size * config.hidden_size * dtype.itemsize if is_copied else 0
+
+
+def _streamed(config: ModelConfig, all_slots: list[Slot], dtype: torch.dtype) -> Streamed:
+    own, experts = [0] * config.num_layers, [0] * config.num_layers
+    for slot in all_slots:
+        if slot.parameter.startswith("blocks."):
+            layer = int(slot.parameter.split(".")[1])
+            (own if slot.expert is None else experts)[layer] += stored_bytes(slot, dtype)
+    expert = max(experts) // max(1, config.num_experts)
+    last = [slot for slot in all_slots if slot.parameter in ("norm.weight", "head.weight")]
+    table = config.vocab_size * config.hidden_size * dtype.itemsize
+    return Streamed(
+        layer=max(own),
+        one_token=max(o + (expert * config.top_k if e else 0) for o, e in zip(own, experts, strict=True)),
+        all_experts=max(o + e for o, e in zip(own, experts, strict=True)),
+        head=_bytes(last, dtype) + (table if config.tie_embeddings else 0),
+    )
