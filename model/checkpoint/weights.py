@@ -142,19 +142,40 @@ def load_model(folder: str | Path, device: str | torch.device, dtype: torch.dtyp
     multiplied out on the way. All parameters get `dtype`, but the router's selection bias, which is always fp32.
 
     Raises:
-        CheckpointError: the folder cannot be used, a tensor is missing, mis-shaped or of an unsupported dtype, or the
-            scales of an FP8 tensor are missing, mis-shaped or of another block size than 128 x 128.
+        CheckpointError: the folder cannot be used, a tensor is missing, mis-shaped or of an unsupported dtype, the
+            scales of an FP8 tensor are missing, mis-shaped or of another block size than 128 x 128, or the weights are
+            larger than this machine's memory.
     """
     with ModelFolder(folder) as opened:
         manifest = _compare(opened)
         if manifest.problems:
             raise CheckpointError(f"{opened.path}: {manifest.summary}")
+        _check_memory(manifest.config, torch.device(device), dtype)
         model = _allocate(manifest.config, device, dtype)
         state = model.state_dict()
         with torch.no_grad():
             for slot in slots(manifest.config):
                 opened.read_into(slot.published, slot.part_of(state[slot.parameter]))
     return model.eval().requires_grad_(False)
+
+
+def _check_memory(config: ModelConfig, device: torch.device, dtype: torch.dtype) -> None:
+    """Refuse what cannot fit before any of it is allocated; a system that promises too much would end the process."""
+    needed, there_is = sum(stored_bytes(slot, dtype) for slot in slots(config)), memory_bytes()
+    if device.type == "cpu" and there_is is not None and needed > there_is:
+        name = str(dtype).removeprefix("torch.")
+        raise CheckpointError(
+            f"the weights need {needed / 1e9:,.1f} GB in {name}, this machine has {there_is / 1e9:,.1f} GB of memory; "
+            "use a narrower dtype, or leave them on the disk"
+        )
+
+
+def memory_bytes() -> int | None:
+    """Main memory of this machine; None where the system does not say."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):  # not on Windows
+        return None
 
 
 def _allocate(config: ModelConfig, device: str | torch.device, dtype: torch.dtype) -> Transformer:

@@ -231,6 +231,9 @@ def test_oversized_json_is_refused_unread(tmp_path: Path) -> None:
     [
         ({"a": entry()}, bytes(7), "a ends at byte 8 of 7; the file is truncated or damaged"),
         ({"a": entry(shape=[1 << 40, 1 << 40], offsets=[0, 8])}, bytes(8), "does not fill the 8 bytes it claims"),
+        ({"a": entry(shape=[1 << 60], offsets=[0, 1 << 62])}, bytes(8), "unusable shape"),
+        ({"a": entry(shape=[1 << 30, 1 << 30], offsets=[0, 8])}, bytes(8), "does not fill the 8 bytes it claims"),
+        ({"a": entry(shape=[1 << 30, 1 << 30], offsets=[0, 1 << 48])}, bytes(8), "ends at byte 281474976710656 of 8"),
         ({"a": entry(shape=[2], offsets=[0, 1 << 45])}, bytes(8), "ends at byte 35184372088832 of 8"),
         ({"a": entry(shape=[10**30])}, bytes(8), "unusable shape"),
         ({"a": entry(shape=[-2])}, bytes(8), "unusable shape"),
