@@ -1,0 +1,265 @@
+"""A model as its reports describe it: embedding, blocks, attention, gate, experts, and what each of them costs.
+
+Everything is read off the slots of a configuration (`names.py`), so that nothing is listed a second time: a part is the
+tensors whose published names begin alike, and layers whose tensors are alike are folded into one block. Nothing is read
+from a disk and nothing allocated. Sizes over the whole model, files and memory are in `sizes.py`.
+
+Operations are the multiply-adds of matrix products for one token that is generated after others, so with the absorbed
+form of attention; norms, activations and other element-wise work are not counted.
+
+Source: DeepSeek-V3 report (arXiv 2412.19437), sections 2.1 and 2.2; DeepSeek-V2 report (arXiv 2405.04434), section 2.1
+and appendix C; DeepSeek-V3.2-Exp report, section 2.
+
+    >>> from model.network.config import ModelConfig
+    >>> import json; from pathlib import Path
+    >>> released = json.loads(Path("model/presets/configs/deepseek-v3.json").read_text())
+    >>> for block in read_parts(ModelConfig.from_json(released)).blocks:
+    ...     print(block.name, len(block.layers), [part.kind for part in block.parts])
+    dense 3 ['attention_norm', 'attention', 'ffn_norm', 'ffn']
+    moe 58 ['attention_norm', 'attention', 'ffn_norm', 'gate', 'experts', 'shared']
+"""
+
+import dataclasses
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping
+
+import torch
+
+from model.checkpoint.names import Slot, slots
+from model.checkpoint.sizes import DTYPES, FP8
+from model.checkpoint.weights import stored_bytes
+from model.network.config import ModelConfig
+
+# How a published name goes on, after its layer if it has one, and the kind of part that it belongs to.
+_KINDS = {
+    "model.embed_tokens.": "embedding",
+    "input_layernorm.": "attention_norm",
+    "self_attn.indexer.": "indexer",
+    "self_attn.": "attention",
+    "post_attention_layernorm.": "ffn_norm",
+    "mlp.gate.": "gate",
+    "mlp.experts.": "experts",
+    "mlp.shared_experts.": "shared",
+    "mlp.": "ffn",
+    "model.norm.": "final_norm",
+    "lm_head.": "head",
+}
+_LAYER = re.compile(r"model\.layers\.(\d+)\.(.+)")
+_EXPERT = re.compile(r"\.experts\.\d+\.")
+_FORMS = {name: (dtype, None) for name, dtype in DTYPES.items()} | {FP8: (torch.bfloat16, torch.float32)}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class PartTensor:
+    """A published tensor; `{layer}` and `{expert}` in its name stand for all those that there are."""
+
+    name: str
+    shape: tuple[int, ...]
+    count: int  # so many of them in one layer: as many as experts, or one; none of a tensor that another part holds
+    used: int  # so many of them are multiplied with for one token
+    stored: Mapping[str, int]  # bytes of one of them: name of a dtype -> bytes, block scales included
+
+    @property
+    def num_elements(self) -> int:
+        """Values in one of them."""
+        return math.prod(self.shape)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Reads:
+    """What a part does with every earlier token that it looks at."""
+
+    multiply_adds: int  # per earlier token
+    values: int  # numbers kept of it in the cache
+    most: int | None = None  # it looks at so many earlier tokens at most; None: at all
+
+    def keys(self, context: int) -> int:
+        """Earlier tokens that are looked at when there are `context` of them."""
+        return context if self.most is None else min(context, self.most)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Part:
+    """A part of the model. Numbers are of one of its layers, unless they say otherwise."""
+
+    kind: str
+    block: str  # name of its block; empty outside of all
+    layers: tuple[int, ...]  # model layer numbers that it stands for; empty outside of all blocks
+    tensors: tuple[PartTensor, ...]
+    reads: tuple[Reads, ...] = ()
+
+    @property
+    def key(self) -> str:
+        """Its name in an address; no two parts of a model have the same."""
+        return f"{self.block}-{self.kind}" if self.block else self.kind
+
+    @property
+    def times(self) -> int:
+        """How often the model has it."""
+        return max(1, len(self.layers))
+
+    @property
+    def parameters(self) -> int:
+        """Parameters in one layer."""
+        return sum(tensor.count * tensor.num_elements for tensor in self.tensors)
+
+    @property
+    def active(self) -> int:
+        """Parameters in one layer that belong to what a token passes through; an embedding counts whole."""
+        return sum(min(tensor.used, tensor.count) * tensor.num_elements for tensor in self.tensors)
+
+    @property
+    def is_lookup(self) -> bool:
+        """Whether a token takes one row of its tensor and multiplies nothing."""
+        return self.kind == "embedding"
+
+    @property
+    def cache_values(self) -> int:
+        """Numbers that one layer keeps of every token."""
+        return sum(read.values for read in self.reads)
+
+    def multiply_adds(self, context: int = 0) -> int:
+        """Multiply-adds of one layer for one token that has `context` tokens to look at."""
+        matrices = sum(tensor.used * tensor.num_elements for tensor in self.tensors if len(tensor.shape) > 1)
+        return (0 if self.is_lookup else matrices) + sum(read.keys(context) * read.multiply_adds for read in self.reads)
+
+    def cache_reads(self, context: int) -> int:
+        """Numbers of the cache that one layer reads for one token with `context` tokens to look at."""
+        return sum(read.keys(context) * read.values for read in self.reads)
+
+    def weight_bytes(self, dtype: str) -> int:
+        """Bytes of weights that one layer reads for one token, under a name of `dtypes()`; of an embedding one row."""
+        read = sum(tensor.used * tensor.stored[dtype] for tensor in self.tensors)
+        return read // self.tensors[0].shape[0] if self.is_lookup else read
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Block:
+    """Layers whose tensors are alike."""
+
+    name: str  # "dense" or "moe"; numbered from the second of its sort on
+    layers: tuple[int, ...]
+    parts: tuple[Part, ...]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Parts:
+    """All parts of a model, in the order of a forward pass."""
+
+    config: ModelConfig
+    before: tuple[Part, ...]
+    blocks: tuple[Block, ...]
+    after: tuple[Part, ...]
+    mtp: Part | None  # multi-token prediction; published beside the model and not counted with it
+
+    @property
+    def main(self) -> tuple[Part, ...]:
+        """Every part of the model itself."""
+        return (*self.before, *(part for block in self.blocks for part in block.parts), *self.after)
+
+    @property
+    def all(self) -> tuple[Part, ...]:
+        """Every part, multi-token prediction last."""
+        return self.main if self.mtp is None else (*self.main, self.mtp)
+
+
+def dtypes() -> tuple[str, ...]:
+    """Names of the forms in which `Part.weight_bytes` counts."""
+    return tuple(_FORMS)
+
+
+def read_parts(config: ModelConfig, num_mtp: int = 0) -> Parts:
+    """The parts of a configuration.
+
+    Args:
+        config: any model that this project knows.
+        num_mtp: multi-token-prediction layers beside it; the configuration's own numbers do not say.
+    """
+    outside: dict[str, list[Slot]] = {}
+    layers: dict[int, list[Slot]] = {}
+    for slot in slots(config):
+        found = _LAYER.match(slot.published)
+        if found:
+            layers.setdefault(int(found[1]), []).append(slot)
+        else:
+            outside.setdefault(_kind(slot.published), []).append(slot)
+    parts = {kind: Part(kind, "", (), tuple(_tensors(config, held))) for kind, held in outside.items()}
+    parts.setdefault("head", _shared_head(parts["embedding"]))
+    mtp = _mtp(config, num_mtp) if num_mtp else None
+    after = (parts["final_norm"], parts["head"])
+    return Parts(config, (parts["embedding"],), tuple(_blocks(config, layers)), after, mtp)
+
+
+def _kind(name: str) -> str:
+    return next(kind for beginning, kind in _KINDS.items() if name.startswith(beginning))
+
+
+def _shared_head(embedding: Part) -> Part:
+    """A head that multiplies with the embedding's tensor: it holds none, and the token's way leads through it twice."""
+    return Part("head", "", (), tuple(dataclasses.replace(tensor, count=0) for tensor in embedding.tensors))
+
+
+def _blocks(config: ModelConfig, layers: Mapping[int, list[Slot]]) -> Iterator[Block]:
+    """Layers with the same names and shapes, as one block each, in the order of their first layer."""
+    alike: dict[tuple, list[int]] = {}
+    for layer, held in layers.items():
+        alike.setdefault(tuple((_pattern(slot), slot.shape) for slot in held), []).append(layer)
+    names: list[str] = []
+    for numbers in alike.values():
+        sort = "dense" if numbers[0] < config.num_dense_layers else "moe"
+        taken = sum(name.startswith(sort) for name in names)
+        names.append(f"{sort}{taken + 1}" if taken else sort)
+        yield Block(names[-1], tuple(numbers), tuple(_block_parts(config, names[-1], numbers, layers[numbers[0]])))
+
+
+def _block_parts(config: ModelConfig, block: str, layers: Iterable[int], held: Iterable[Slot]) -> Iterator[Part]:
+    kinds: dict[str, list[Slot]] = {}
+    for slot in held:
+        kinds.setdefault(_kind(slot.published.split(".", 3)[3]), []).append(slot)
+    for kind, own in kinds.items():
+        yield Part(kind, block, tuple(layers), tuple(_tensors(config, own)), _reads(config, kind))
+
+
+def _tensors(config: ModelConfig, held: Iterable[Slot]) -> Iterator[PartTensor]:
+    """Slots with those of all experts as one."""
+    patterns: dict[str, list[Slot]] = {}
+    for slot in held:
+        patterns.setdefault(_pattern(slot), []).append(slot)
+    for name, same in patterns.items():
+        used = config.top_k if same[0].expert is not None else len(same)
+        stored = {form: stored_bytes(same[0], *how) for form, how in _FORMS.items()}
+        yield PartTensor(name, same[0].shape, len(same), used, stored)
+
+
+def _pattern(slot: Slot) -> str:
+    name = _LAYER.sub(r"model.layers.{layer}.\2", slot.published)
+    return name if slot.expert is None else _EXPERT.sub(".experts.{expert}.", name)
+
+
+def _reads(config: ModelConfig, kind: str) -> tuple[Reads, ...]:
+    """What attention and indexer do per earlier token: products with its latent and its index key."""
+    if kind == "attention":
+        latent = config.kv_lora_rank + config.rope_head_dim  # scores use all of it, the mixed values the latent only
+        each = config.num_heads * (latent + config.kv_lora_rank)
+        return (Reads(each, latent, config.index_topk if config.is_sparse else None),)
+    if kind == "indexer":
+        return (Reads(config.index_heads * (config.index_head_dim + 1), config.index_head_dim),)
+    return ()
+
+
+def _mtp(config: ModelConfig, number: int) -> Part:
+    """One more block like the last, with a matrix that joins hidden state and embedding, and three norms.
+
+    The copies of embedding and head that checkpoints keep in this layer are not counted.
+    """
+    hidden, first = config.hidden_size, config.num_layers
+    types = None if config.indexer_types is None else (*config.indexer_types, "full")
+    longer = dataclasses.replace(config, num_layers=first + 1, indexer_types=types)
+    own = f"model.layers.{first}."
+    held = [slot for slot in slots(longer) if slot.published.startswith(own)]
+    extras = {"enorm": (hidden,), "hnorm": (hidden,), "eh_proj": (hidden, 2 * hidden), "shared_head.norm": (hidden,)}
+    # None of them is ever stored in FP8, like the head, under whose name they go here.
+    held = [Slot(f"{own}{name}.weight", shape, "head.weight") for name, shape in extras.items()] + held
+    reads = [read for part in _block_parts(longer, "", (), held[len(extras) :]) for read in part.reads]
+    return Part("mtp", "", tuple(range(first, first + number)), tuple(_tensors(longer, held)), tuple(reads))
