@@ -83,9 +83,9 @@ class ModelFolder:
         self._handles.clear()
 
     @property
-    def weight_files(self) -> tuple[Path, ...]:
-        """The weight files that are in use, by name."""
-        return tuple(sorted({tensor.file for tensor in self.tensors.values()}))
+    def has_weights(self) -> bool:
+        """Whether there is any weight file."""
+        return bool(self._file_names)
 
     def sha256(self) -> str:
         """SHA-256 of the weight files' bytes, in the order of their names (of several: of their concatenation)."""

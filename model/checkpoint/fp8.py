@@ -5,8 +5,10 @@ Blocks count from the top left, so that the last ones may be smaller (576 rows h
 published name, `_scale_inv`, scales multiply. They are fp32, or powers of two in one byte (UE8M0).
 
 Decoding is done by integer shifts: a byte's exponent and fraction, moved to those of an fp32 number, give the weight
-times 2^-120. Measured on an AMD EPYC with AVX2, 2,048 x 7,168 weights, one of two cores busy otherwise: 1.0 billion
-weights a second to bfloat16 and 1.1 to float32 on one thread, 0.9 and 0.8 on two; the library's own conversion, 0.2.
+times 2^-120. Measured on an AMD EPYC with AVX2, 2,048 x 7,168 weights, one of two cores busy otherwise: 1.1 billion
+weights a second to bfloat16 and 1.2 to float32 on one thread, 0.9 on two; the library's own conversion, 0.2. A third of
+the time to bfloat16 is the rounding from fp32; products in bfloat16 would save it (1.5), but they are exact only where
+every scale is a power of two.
 
 Shape suffixes: R rows, C columns, P blocks of rows, Q blocks of columns.
 

@@ -43,11 +43,7 @@ class Manifest:
     unsupported: tuple[str, ...]  # one line each: a dtype that is not read, or FP8 without usable scales
     surplus: tuple[str, ...]  # not accounted for, skipped
     mtp: tuple[str, ...]  # of the multi-token-prediction layer, skipped
-
-    @property
-    def has_weights(self) -> bool:
-        """Whether the folder holds any weights, and not only a configuration."""
-        return bool(self.stored)
+    has_weights: bool  # or only a configuration
 
     @property
     def num_mtp_parameters(self) -> int:
@@ -109,6 +105,7 @@ def _compare(folder: ModelFolder) -> Manifest:
         unsupported=_unreadable(folder, [stored.name for _, stored in found]),
         surplus=tuple(sorted(name for name in others if not name.startswith(mtp_prefix(config)))),
         mtp=tuple(sorted(name for name in others if name.startswith(mtp_prefix(config)))),
+        has_weights=folder.has_weights,
     )
 
 
@@ -197,6 +194,9 @@ def save_model(
     fp8_scales: torch.dtype | None = None,
 ) -> None:
     """Write a model folder in the Hugging Face layout, which transformers can read as well.
+
+    FP8 it reads only where each width is a multiple of 128 or less than that: it takes the block size for the ratio of
+    the shapes.
 
     Args:
         model: The model.

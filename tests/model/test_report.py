@@ -107,6 +107,13 @@ def test_complete_folder_says_so_with_its_bytes(folder: Path) -> None:
     assert f"memory all weights loaded: {num_bytes / 1e6:.3g} MB in float32" in " ".join(lines)
 
 
+def test_empty_weight_file_is_not_taken_for_no_weights(folder: Path) -> None:
+    save_file({}, folder / "model.safetensors")
+    result = info(folder)
+    assert result.exit_code == 2
+    assert "tensor model.embed_tokens.weight is missing" in result.stderr
+
+
 def test_weights_are_not_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def unwanted(*_: object, **__: object) -> None:
         raise AssertionError("a weight was read")
