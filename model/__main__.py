@@ -12,7 +12,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
+    from model.run.engine import Engine
+    from model.run.from_disk import Progress
     from model.run.request import Capture, RunRequest
+    from model.trace.trace import Trace
 
 _ELSEWHERE = {"train": ("model.train.cli", "train_command"), "tokenize": ("model.train.cli", "tokenize_command")}
 
@@ -98,29 +101,72 @@ def main() -> None:
 @click.option("--new-tokens", type=click.IntRange(0), default=0, show_default=True, help="Tokens to generate.")
 @click.option("--temperature", type=float, default=0.0, show_default=True, help="0 takes the likeliest token.")
 @click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True)
-@click.option("--capture", default="router", show_default=True, help="Of router,attention,inputs,logits.")
-@click.option("--layers", type=Numbers(), help="Record attention of these layers only.")
+@click.option("--capture", default="router", show_default=True, help="Of router,attention,indexer,inputs,logits.")
+@click.option("--layers", type=Numbers(), help="Record attention and indexer of these layers only.")
 @click.option("--heads", type=Numbers(), help="Record attention of these heads only.")
 @click.option("--device", default="auto", show_default=True)
 @click.option("--dtype", default="float32", show_default=True, help="float32, bfloat16 or float16.")
 @click.option("--knock-out", type=LayerExpert(), multiple=True, help="Run without this expert; can be repeated.")
+@click.option(
+    "--stream", is_flag=True, help="Read the weights from the disk layer by layer; can be stopped and resumed."
+)
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="The trace file to write.")
 def trace(
-    model: str, out: Path, device: str, dtype: str, prompt_file: Path | None, prompt: str | None, **options: Any
+    model: str,
+    out: Path,
+    device: str,
+    dtype: str,
+    prompt_file: Path | None,
+    prompt: str | None,
+    stream: bool,
+    **options: Any,
 ) -> None:
-    """Run MODEL once, write what was seen to a trace file, and print a short table."""
+    """Run MODEL once, write what was seen to a trace file, and print a short table.
+
+    With --stream a model that does not fit in memory is run, a prompt without new tokens. Ctrl-C stops such a run after
+    the layer that is being computed; the same command goes on from there.
+    """
     _check_destination(out)
     request = _request(_prompt(prompt, prompt_file, options["ids"]), options)
     from model.report import run_report
     from model.run.engine import Engine
     from model.trace.file import save
 
-    engine = Engine.load(_find(model), device=device, dtype=dtype)
     started = time.perf_counter()
-    finished = engine.run(request)
+    if stream:
+        finished = _streamed(Engine.from_disk(_find(model), device=device, dtype=dtype), request, out)
+    else:
+        engine = Engine.load(_find(model), device=device, dtype=dtype)
+        started = time.perf_counter()
+        finished = engine.run(request)
     seconds = time.perf_counter() - started
     save(finished, out)
     click.echo("\n".join([*run_report(finished, seconds), f"written to {out}"]))
+
+
+def _streamed(engine: "Engine", request: "RunRequest", out: Path) -> "Trace":
+    """Run from disk with a progress bar; what was done is kept beside `out` until the run is over."""
+    import signal
+    import threading
+
+    from tqdm import tqdm
+
+    cancel = threading.Event()
+    previous = signal.signal(signal.SIGINT, lambda number, frame: cancel.set())
+    partial = engine.keep_partial(out.with_name(f"{out.name}.partial"), request)
+    try:
+        with tqdm(total=engine.config.num_layers, initial=partial.layers_done, desc="layers", unit="layer") as bar:
+
+            def show(progress: "Progress") -> None:
+                bar.set_postfix_str(f"{progress.bytes_read / 1e9:.2f} GB, {progress.bytes_per_second / 1e9:.2f} GB/s")
+                bar.update()
+
+            engine.report_to(show)
+            finished = engine.run(request, cancel)
+    finally:
+        signal.signal(signal.SIGINT, previous)
+    partial.remove()
+    return finished
 
 
 def _find(model: str) -> Path:

@@ -9,6 +9,8 @@ Shape suffixes: B batch, T new positions, D model width, V vocabulary, R rope he
 Source: DeepSeek-V3 report (arXiv 2412.19437), section 2.
 """
 
+from collections.abc import Iterable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -77,9 +79,19 @@ class Transformer(nn.Module):
         tape: Tape | None = None,
         edit: RoutingEdit | None = None,
         last_only: bool = False,
+        blocks: Iterable["Block"] | None = None,
     ) -> Tensor:
-        """Logits [B, T, V] of the token after each position ([B, 1, V] when only the last one is wanted)."""
-        x_BTD = self.hidden(token_ids_BT, cache, tape, edit)
+        """Logits [B, T, V] of the token after each position ([B, 1, V] when only the last one is wanted).
+
+        Args:
+            token_ids_BT: the new tokens.
+            cache: what earlier ones left.
+            tape: where the probe points write.
+            edit: a change to the routing.
+            last_only: whether only the last position's logits are wanted.
+            blocks: what to run in place of the model's own blocks, each used once and in order.
+        """
+        x_BTD = self.hidden(token_ids_BT, cache, tape, edit, blocks)
         return self.logits(x_BTD[:, -1:] if last_only else x_BTD)
 
     def hidden(
@@ -88,13 +100,14 @@ class Transformer(nn.Module):
         cache: LatentCache | None = None,
         tape: Tape | None = None,
         edit: RoutingEdit | None = None,
+        blocks: Iterable["Block"] | None = None,
     ) -> Tensor:
         """The residual stream after the last layer, before the final norm, [B, T, D]."""
         start = cache.length if cache is not None else 0
         num_new = token_ids_BT.shape[1]
         rotations_TR = self.rotary(start, start + num_new)
         x_BTD, selection = self.embedding(token_ids_BT), None
-        for block in self.blocks:
+        for block in self.blocks if blocks is None else blocks:
             x_BTD, selection = block(x_BTD, rotations_TR, cache, tape, edit, selection)
         if cache is not None:
             cache.advance(num_new)

@@ -11,7 +11,7 @@ import functools
 import importlib.metadata
 import os
 import threading
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +19,17 @@ import numpy as np
 import torch
 import xarray as xr
 
+from model.checkpoint.files import ModelFolder
+from model.checkpoint.header import CheckpointError
 from model.checkpoint.tokenizer import Tokenizer
-from model.checkpoint.weights import load_model, weights_sha256
+from model.checkpoint.weights import inspect, load_model, weights_sha256
 from model.network.cache import LatentCache
 from model.network.config import ModelConfig
 from model.network.layout import lay_out_for_decoding
 from model.network.transformer import Transformer
+from model.run.from_disk import DiskModel, Progress
 from model.run.interventions import routing_edit
+from model.run.partial import Partial
 from model.run.recorder import Recorder, join_steps
 from model.run.request import Capture, RequestError, RunRequest
 from model.run.sampling import choose
@@ -50,12 +54,15 @@ class Step:
 class Engine:
     """A loaded model with its tokenizer, shared by all sessions."""
 
-    def __init__(self, model: Transformer, tokenizer: Tokenizer | None, name: str, folder: Path) -> None:
-        self.model = lay_out_for_decoding(model.eval())
-        self.tokenizer, self.name, self.folder = tokenizer, name, folder
+    def __init__(
+        self, model: Transformer, tokenizer: Tokenizer | None, name: str, folder: Path, disk: DiskModel | None = None
+    ) -> None:
+        """Make an engine; with `disk`, `model` is a skeleton and its blocks come from there."""
+        self.model = model.eval() if disk else lay_out_for_decoding(model.eval())
+        self.tokenizer, self.name, self.folder, self.disk = tokenizer, name, folder, disk
         self.config: ModelConfig = model.config
         weight = model.embedding.weight
-        self.device, self.dtype = weight.device, weight.dtype
+        self.device, self.dtype = (disk.device, disk.dtype) if disk else (weight.device, weight.dtype)
         self._lock = threading.Lock()
 
     @classmethod
@@ -73,6 +80,42 @@ class Engine:
         tokenizer = Tokenizer.load(folder / "tokenizer.json") if (folder / "tokenizer.json").is_file() else None
         return cls(network, tokenizer, folder.name, folder)
 
+    @classmethod
+    def from_disk(cls, model: str | Path, device: str = "auto", dtype: str = "float32") -> "Engine":
+        """An engine whose weights stay on the disk; a run reads each layer when it comes to it.
+
+        Such a run only reads its prompt, because every generated token would read all layers again.
+
+        Raises:
+            CheckpointError, ConfigError, RequestError: as for `load`.
+        """
+        if dtype not in DTYPES:
+            raise RequestError(f"dtype {dtype!r} is not known; choose from {', '.join(DTYPES)}")
+        folder = find_model(model)
+        manifest = inspect(folder)
+        if manifest.problems:
+            raise CheckpointError(f"{folder}: {manifest.summary}")
+        disk = DiskModel(ModelFolder(folder), manifest.config, choose_device(device), DTYPES[dtype])
+        tokenizer = Tokenizer.load(folder / "tokenizer.json") if (folder / "tokenizer.json").is_file() else None
+        return cls(disk.model, tokenizer, folder.name, folder, disk)
+
+    def keep_partial(self, folder: Path, request: RunRequest) -> Partial:
+        """Keep finished layers of this request's run in a folder, and go on from those that are there.
+
+        Raises:
+            RequestError: the weights are in memory, or the folder holds something else.
+        """
+        if self.disk is None:
+            raise RequestError("a run in memory is not kept by layers")
+        run = {"request": request.to_json(), "config": self.config.to_json(), "dtype": str(self.dtype)}
+        self.disk.partial = Partial(folder, run | {"weights": str(self.folder.resolve())})
+        return self.disk.partial
+
+    def report_to(self, report: Callable[[Progress], None]) -> None:
+        """Call a function after each layer of a run from disk."""
+        if self.disk is not None:
+            self.disk.report = report
+
     def encode(self, request: RunRequest) -> list[int]:
         """Token ids of the request: those given, or the prompt's with one beginning-of-sequence token before them.
 
@@ -83,6 +126,10 @@ class Engine:
         outside = [i for i in ids if not 0 <= i < self.config.vocab_size]
         if outside:
             raise RequestError(f"token id {outside[0]} does not exist; ids are 0 to {self.config.vocab_size - 1}")
+        if self.disk and request.max_new_tokens:
+            raise RequestError(
+                f"{self.name} is read from the disk layer by layer, for a prompt only; ask for 0 new tokens"
+            )
         total, room = len(ids) + request.max_new_tokens, self.config.max_positions
         if total > room:
             raise RequestError(
@@ -126,7 +173,8 @@ class Engine:
         new_ids, last = ids, len(ids) + request.max_new_tokens
         while True:
             with self._lock:
-                logits = self.model(torch.tensor([new_ids], device=self.device), cache, recorder, edit)
+                blocks = self.disk.start(new_ids, recorder, cancel) if self.disk else None
+                logits = self.model(torch.tensor([new_ids], device=self.device), cache, recorder, edit, blocks=blocks)
                 arrays = recorder.take(new_ids, logits)
                 next_id = choose(logits[0, -1], request, generator)
             steps.append(self._step(steps, new_ids, arrays, generated=bool(steps)))
@@ -182,7 +230,8 @@ class Engine:
         return {
             "name": self.name,
             "config": self.config.to_json(),
-            "weights_sha256": weights_sha256(self.folder),
+            # Of weights that stay on the disk no sum is taken: it would read every byte.
+            "weights_sha256": None if self.disk else weights_sha256(self.folder),
             "tokenizer_sha256": self.tokenizer.sha256 if self.tokenizer else None,
         }
 

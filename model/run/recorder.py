@@ -4,6 +4,8 @@ Shape suffixes: B batch (always 1), T new positions, S positions so far, H heads
 E experts, K rank, V vocabulary, L layers.
 """
 
+from collections.abc import Mapping
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -31,18 +33,19 @@ class Recorder:
         self._clear()
 
     def _clear(self) -> None:
-        self._inputs: list[Tensor] = []
-        self._outputs: list[Tensor] = []
-        self._attention: list[Tensor] = []
-        self._routing: list[Routing] = []
-        self._selections: list[Selection] = []
+        # By model layer number, in order.
+        self._inputs: dict[int, Tensor] = {}
+        self._outputs: dict[int, Tensor] = {}
+        self._attention: dict[int, Tensor] = {}
+        self._routing: dict[int, Routing] = {}
+        self._selections: dict[int, Selection] = {}
 
     def layer_input(self, layer: int, residual_BTD: Tensor) -> None:
         if "inputs" in self.capture.variables:
-            self._inputs.append(residual_BTD[0])
+            self._inputs[layer] = residual_BTD[0]
 
     def layer_output(self, layer: int, residual_BTD: Tensor) -> None:
-        self._outputs.append(residual_BTD[0])
+        self._outputs[layer] = residual_BTD[0]
 
     def attention(
         self, layer: int, query_BHTQ: Tensor, key_BHSQ: Tensor, scale: float, selection: Selection | None
@@ -50,30 +53,50 @@ class Recorder:
         if "attention" in self.capture.variables and layer in self.attention_layers:
             heads = list(self.heads)
             key_BHSQ = key_BHSQ if key_BHSQ.shape[1] == 1 else key_BHSQ[:, heads]
-            self._attention.append(attention_weights(query_BHTQ[:, heads], key_BHSQ, scale, selection)[0])
+            self._attention[layer] = attention_weights(query_BHTQ[:, heads], key_BHSQ, scale, selection)[0]
 
     def selection(self, layer: int, selection: Selection) -> None:
         if "indexer" in self.capture.variables and layer in self.indexer_layers:
-            self._selections.append(selection)
+            self._selections[layer] = selection
 
     def routing(self, layer: int, routing: Routing) -> None:
         if "router" in self.capture.variables:
-            self._routing.append(routing)
+            self._routing[layer] = routing
+
+    def of_layer(self, layer: int) -> dict[str, Tensor]:
+        """What was recorded of a layer in this forward pass, by name; `restore` takes it back."""
+        single = {"input": self._inputs, "output": self._outputs, "attention": self._attention}
+        found = {name: by_layer[layer] for name, by_layer in single.items() if layer in by_layer}
+        for name, by_layer in (("routing", self._routing), ("indexer", self._selections)):
+            if layer in by_layer:
+                found |= {f"{name}.{field}": part for field, part in by_layer[layer]._asdict().items()}
+        return found
+
+    def restore(self, layer: int, found: Mapping[str, Tensor]) -> None:
+        """Take what `of_layer` gave for a layer of an earlier pass over the same tokens."""
+        single = {"input": self._inputs, "output": self._outputs, "attention": self._attention}
+        for name, by_layer in single.items():
+            if name in found:
+                by_layer[layer] = found[name]
+        if f"routing.{Routing._fields[0]}" in found:
+            self._routing[layer] = Routing(*(found[f"routing.{field}"] for field in Routing._fields))
+        if f"indexer.{Selection._fields[0]}" in found:
+            self._selections[layer] = Selection(*(found[f"indexer.{field}"] for field in Selection._fields))
 
     def take(self, token_ids: list[int], logits_BTV: Tensor) -> dict[str, np.ndarray]:
         """The Trace variables of the tokens just fed, by name, axes in the Trace's order."""
         arrays = {"token_id": np.array(token_ids, dtype=np.int32)}
-        arrays["residual_norm"] = _host(torch.stack(self._outputs, 1).float().norm(dim=-1))
+        arrays["residual_norm"] = _host(_stacked(self._outputs, 1).float().norm(dim=-1))
         arrays |= self._take_predictions(token_ids, logits_BTV[0])
         if self._routing:
-            arrays |= _routing_arrays(self._routing)
+            arrays |= _routing_arrays(list(self._routing.values()))
         if self._attention:
-            arrays["attention"] = _host(torch.stack(self._attention))
+            arrays["attention"] = _host(_stacked(self._attention, 0))
         if self._selections:
-            arrays["indexer_score"] = _host(torch.stack([chosen.scores_BTS[0] for chosen in self._selections]))
-            arrays["indexer_kept"] = _host(torch.stack([chosen.kept_BTS[0] for chosen in self._selections]))
+            arrays["indexer_score"] = _host(torch.stack([chosen.scores_BTS[0] for chosen in self._selections.values()]))
+            arrays["indexer_kept"] = _host(torch.stack([chosen.kept_BTS[0] for chosen in self._selections.values()]))
         if self._inputs:
-            arrays["layer_input"] = _bits(torch.stack(self._inputs, 1))
+            arrays["layer_input"] = _bits(_stacked(self._inputs, 1))
         if "logits" in self.capture.variables:
             arrays["logits"] = _host(logits_BTV[0].float())
         self._clear()
@@ -144,6 +167,10 @@ def _square(parts: list[np.ndarray], filler: float | bool) -> np.ndarray:
 
 def _chosen(numbers: tuple[int, ...] | None, count: int) -> tuple[int, ...]:
     return tuple(range(count)) if numbers is None else tuple(sorted(set(numbers)))
+
+
+def _stacked(by_layer: dict[int, Tensor], dim: int) -> Tensor:
+    return torch.stack(list(by_layer.values()), dim)
 
 
 def _host(tensor: Tensor) -> np.ndarray:

@@ -1,0 +1,144 @@
+"""Reads single tensors of a model folder by position, ahead of their use, and nothing else of its files.
+
+A mapped file would count every touched page as this process's memory; here only what was asked for is held, and the
+bytes that were read are counted. Reading goes on in a thread of its own while the caller computes.
+"""
+
+import collections
+import os
+from collections.abc import Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from model.checkpoint.files import ModelFolder
+from model.checkpoint.fp8 import dequantise
+from model.checkpoint.header import READABLE_DTYPES, SCALED_DTYPE, CheckpointError, StoredTensor
+from model.checkpoint.names import scale_name
+
+READ_AHEAD_BYTES = 384 << 20
+_SCALE_DTYPES = {"F32": torch.float32, "F8_E8M0": torch.float8_e8m0fnu}
+_DTYPES = {**READABLE_DTYPES, **_SCALE_DTYPES, SCALED_DTYPE: torch.float8_e4m3fn}
+
+
+class DiskTensors:
+    """The tensors of an opened folder, read when they are used or announced.
+
+    Attributes:
+        bytes_read: so far, of all tensors.
+    """
+
+    def __init__(self, folder: ModelFolder) -> None:
+        self.tensors = folder.tensors
+        self.bytes_read = 0
+        self._files: dict[Path, int] = {}
+        self._reader = ThreadPoolExecutor(1, "read-ahead")
+        self._announced: collections.deque[str] = collections.deque()
+        self._coming: dict[str, Future[Tensor]] = {}
+        self._coming_bytes = 0
+
+    def close(self) -> None:
+        """End the reading thread and close the files."""
+        self._reader.shutdown(cancel_futures=True)
+        for file in self._files.values():
+            os.close(file)
+        self._files.clear()
+
+    def announce(self, names: Iterable[str]) -> None:
+        """Read these next, in this order, as far ahead as memory is allowed for it; scales go with their weights."""
+        for name in names:
+            self._announced.append(name)
+            if scale_name(name) in self.tensors:
+                self._announced.append(scale_name(name))
+        self._fill()
+
+    def take(self, name: str, dtype: torch.dtype) -> Tensor:
+        """One tensor's numbers in a dtype, announced or not.
+
+        Raises:
+            CheckpointError: it cannot be read.
+        """
+        if name not in self.tensors:
+            raise CheckpointError(f"the folder has no tensor {name}")
+        target = torch.empty(self.tensors[name].shape, dtype=dtype)
+        self.take_into(name, target)
+        return target
+
+    def take_into(self, name: str, target: Tensor) -> None:
+        """Fill `target`, of the tensor's shape, with its numbers; FP8 is multiplied out with its scales.
+
+        Raises:
+            CheckpointError: it cannot be read.
+        """
+        raw = self._raw(name)
+        if raw.dtype != torch.float8_e4m3fn:
+            target.copy_(raw)
+            return
+        try:
+            dequantise(raw, self._raw(scale_name(name)), target)
+        except CheckpointError as error:
+            raise CheckpointError(f"{self.tensors[name].file}: tensor {name} cannot be read ({error})") from None
+
+    def rows(self, name: str, indices: Iterable[int], dtype: torch.dtype) -> Tensor:
+        """Some rows of a matrix, in a dtype; read alone unless the matrix has scales."""
+        if scale_name(name) in self.tensors:
+            return self.take(name, dtype)[list(indices)]
+        if name not in self.tensors:
+            raise CheckpointError(f"the folder has no tensor {name}")
+        stored = self.tensors[name]
+        return torch.cat([self._read(stored, row, 1) for row in indices]).to(dtype)
+
+    def _raw(self, name: str) -> Tensor:
+        if name not in self.tensors:
+            raise CheckpointError(f"the folder has no tensor {name}")
+        coming = self._coming.pop(name, None)
+        if coming is None:
+            if name in self._announced:
+                self._announced.remove(name)
+            return self._read(self.tensors[name])
+        tensor = coming.result()
+        self._coming_bytes -= self.tensors[name].num_bytes
+        self._fill()
+        return tensor
+
+    def _fill(self) -> None:
+        """Start reading what was announced while there is room; one tensor at least."""
+        while self._announced:
+            size = self.tensors[self._announced[0]].num_bytes
+            if self._coming and self._coming_bytes + size > READ_AHEAD_BYTES:
+                return
+            name = self._announced.popleft()
+            self._coming[name] = self._reader.submit(self._read, self.tensors[name])
+            self._coming_bytes += size
+
+    def _read(self, stored: StoredTensor, first_row: int = 0, num_rows: int | None = None) -> Tensor:
+        if stored.dtype not in _DTYPES:
+            raise CheckpointError(f"{stored.file}: tensor {stored.name} is stored as {stored.dtype}, which is not read")
+        shape = stored.shape if num_rows is None else (num_rows, *stored.shape[1:])
+        row_bytes = stored.num_bytes // max(1, stored.shape[0]) if stored.shape else stored.num_bytes
+        size = stored.num_bytes if num_rows is None else num_rows * row_bytes
+        content = torch.empty(size, dtype=torch.uint8)
+        self._read_into(content, stored, stored.offset + first_row * row_bytes)
+        self.bytes_read += size
+        return content.view(_DTYPES[stored.dtype]).view(shape)
+
+    def _read_into(self, content: Tensor, stored: StoredTensor, position: int) -> None:
+        left = memoryview(content.numpy().data)
+        try:
+            while left:
+                got = os.preadv(self._open(stored.file), [left], position)
+                if not got:
+                    raise CheckpointError(f"{stored.file} ended before tensor {stored.name} did")
+                left, position = left[got:], position + got
+        except OSError as error:
+            raise CheckpointError(f"{stored.file} cannot be read ({error.strerror})") from None
+
+    def _open(self, path: Path) -> int:
+        if path not in self._files:
+            file = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+            if hasattr(os, "posix_fadvise"):  # what lies beside a tensor need not be read with it
+                os.posix_fadvise(file, 0, 0, os.POSIX_FADV_RANDOM)
+            self._files[path] = file
+        return self._files[path]

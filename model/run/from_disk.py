@@ -1,0 +1,270 @@
+"""Runs a prompt through a checkpoint that does not fit in memory: layer by layer, and of the experts only those hit.
+
+The network is the one of `model.network`, block by block, with the same products on the same weights; only where a
+weight comes from differs. A block's own tensors are read ahead while the block before it computes. Which experts a
+prompt hits is known once the router has decided, through the same probe point that the recorder uses; they are read in
+the order in which they will be used. With a folder for it, every finished layer is written down, so that a run that was
+stopped goes on where it stood.
+"""
+
+import dataclasses
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from model.checkpoint.disk import DiskTensors
+from model.checkpoint.files import ModelFolder
+from model.checkpoint.names import Slot, slots
+from model.network.config import ModelConfig
+from model.network.indexer import Selection
+from model.network.layers import RotaryTable
+from model.network.layout import wants_input_major
+from model.network.moe import MixtureOfExperts, Routing
+from model.network.transformer import Block, Transformer
+from model.run.partial import Partial
+from model.run.recorder import Recorder
+from model.run.request import RequestError
+
+
+class Stopped(RequestError):
+    """The run was stopped between two layers; the message says how far it came."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Progress:
+    """After a layer."""
+
+    layers_done: int
+    num_layers: int
+    bytes_read: int
+    seconds: float
+
+    @property
+    def bytes_per_second(self) -> float:
+        """Mean rate so far, computing included."""
+        return self.bytes_read / self.seconds if self.seconds else 0.0
+
+    @property
+    def seconds_left(self) -> float:
+        """If the layers to come take as long as those so far."""
+        return self.seconds / self.layers_done * (self.num_layers - self.layers_done) if self.layers_done else 0.0
+
+
+class DiskModel:
+    """A checkpoint that stays on the disk."""
+
+    def __init__(self, folder: ModelFolder, config: ModelConfig, device: torch.device, dtype: torch.dtype) -> None:
+        self.folder, self.config, self.device, self.dtype = folder, config, device, dtype
+        self.disk = DiskTensors(folder)
+        self.partial: Partial | None = None
+        self.report: Callable[[Progress], None] = lambda progress: None
+        self._of_layer: dict[int, list[Slot]] = {layer: [] for layer in range(config.num_layers)}
+        self._outer: list[Slot] = []
+        with torch.device("meta"):
+            self.model = Transformer(config)  # its blocks and its embedding are never filled
+        self.model.rotary = RotaryTable(config).to(device)
+        self.model.eval().requires_grad_(False)
+        for slot in slots(config):
+            parts = slot.parameter.split(".")
+            (self._of_layer[int(parts[1])] if parts[0] == "blocks" else self._outer).append(slot)
+
+    def start(self, token_ids: list[int], recorder: Recorder, cancel: threading.Event | None) -> Iterator[Any]:
+        """Read the embedding's rows of these tokens and the routers' biases, and return the blocks.
+
+        Raises:
+            Stopped: while the blocks are run, when the event is set; looked at between layers.
+        """
+        unique = sorted(set(token_ids))
+        rows = self.disk.rows("model.embed_tokens.weight", unique, self.dtype).to(self.device)
+        self.model.embedding = _SomeRows(unique, rows)
+        for layer, router in zip(self.config.moe_layers, self.model.routers(), strict=True):
+            names = [slot.published for slot in self._of_layer[layer] if slot.is_expert_bias]
+            found = [self.disk.take(name, torch.float32).to(self.device) for name in names]
+            router.expert_bias = found[0] if found else torch.zeros(self.config.num_experts, device=self.device)
+        return self._blocks(recorder, cancel)
+
+    def _finish(self) -> None:
+        """Read the final norm and the output head, which are used last."""
+        for slot in self._outer:
+            if slot.parameter == "embedding.weight" and not self.config.tie_embeddings:
+                continue
+            if slot.parameter == "norm.weight":
+                norm = self.disk.take(slot.published, self.dtype).to(self.device)
+                self.model.norm.weight = nn.Parameter(norm, requires_grad=False)
+                continue
+            weight = self.empty_matrix(slot.shape)
+            self.fill(slot.published, weight)
+            self.model.head = nn.Linear(*reversed(slot.shape), bias=False, device="meta")
+            self.model.head.weight = nn.Parameter(weight, requires_grad=False)
+
+    def _blocks(self, recorder: Recorder, cancel: threading.Event | None) -> Iterator[Any]:
+        began, done = time.monotonic(), self.partial.layers_done if self.partial else 0
+        num_layers = self.config.num_layers
+        for layer in range(done):
+            yield _Remembered(self.partial, layer, last=layer == done - 1)
+        if done < num_layers:
+            self.disk.announce(self._needed(done))
+        for layer in range(done, num_layers):
+            if cancel is not None and cancel.is_set():
+                raise Stopped(f"stopped after {layer} of {num_layers} layers")
+            yield _Watched(self, layer, recorder)
+            self.report(Progress(layer + 1 - done, num_layers - done, self.disk.bytes_read, time.monotonic() - began))
+        self._finish()
+
+    def announce_hit(self, layer: int, routing: Routing) -> None:
+        """The experts that are about to be used, then what the next layer needs in any case."""
+        hit = sorted(set(routing.expert_ids_TK.flatten().tolist()))
+        of_expert: dict[int, list[Slot]] = {}
+        for slot in self._of_layer[layer]:
+            if slot.expert is not None:
+                of_expert.setdefault(slot.expert, []).append(slot)
+        for is_down in (False, True):
+            self.disk.announce(s.published for e in hit for s in of_expert[e] if (s.rows is None) is is_down)
+        self.announce_next(layer)
+
+    def announce_next(self, layer: int) -> None:
+        """What the next layer needs in any case, or what comes after the last one."""
+        if layer + 1 < self.config.num_layers:
+            self.disk.announce(self._needed(layer + 1))
+        else:
+            tied = self.config.tie_embeddings
+            self.disk.announce(s.published for s in self._outer if tied or s.parameter != "embedding.weight")
+
+    def build(self, layer: int) -> Block:
+        """A block with all its tensors but the routed experts', which are read when they are used."""
+        with torch.device("meta"):
+            block = Block(self.config, layer)
+        if isinstance(block.ffn, MixtureOfExperts):
+            self._leave_on_disk(block.ffn.experts, layer)
+        block.to(self.dtype)
+        for name, parameter in block.named_parameters():
+            self._allocate(block, name, parameter)
+        if isinstance(block.ffn, MixtureOfExperts):
+            skeleton = self.model.block(layer).ffn
+            assert isinstance(skeleton, MixtureOfExperts)
+            block.ffn.router.expert_bias = skeleton.router.expert_bias
+        state = {f"blocks.{layer}.{name}": tensor for name, tensor in block.state_dict().items()}
+        for slot in self._of_layer[layer]:
+            if slot.expert is None and not slot.is_expert_bias:
+                self.fill(slot.published, slot.part_of(state[slot.parameter]))
+        return block.eval().requires_grad_(False)
+
+    def fill(self, name: str, target: Tensor) -> None:
+        """Read a tensor's numbers into a part of a weight."""
+        if target.device.type == "cpu":
+            self.disk.take_into(name, target)
+        else:
+            target.copy_(self.disk.take(name, self.dtype))
+
+    def _needed(self, layer: int) -> list[str]:
+        parts = self._of_layer[layer]
+        return [slot.published for slot in parts if slot.expert is None and not slot.is_expert_bias]
+
+    def _allocate(self, block: Block, name: str, parameter: Tensor) -> None:
+        owner, _, last = name.rpartition(".")
+        module = block.get_submodule(owner)
+        is_matrix = isinstance(module, nn.Linear) and last == "weight"
+        empty = (
+            self.empty_matrix(tuple(parameter.shape)) if is_matrix else torch.empty_like(parameter, device=self.device)
+        )
+        setattr(module, last, nn.Parameter(empty, requires_grad=False))
+
+    def empty_matrix(self, shape: tuple[int, ...]) -> Tensor:
+        """Room for a matrix, with the strides that an engine in memory gives it: other strides, other rounding."""
+        if wants_input_major(self.device, self.dtype):
+            return torch.empty(tuple(reversed(shape)), dtype=self.dtype, device=self.device).mT
+        return torch.empty(shape, dtype=self.dtype, device=self.device)
+
+    def _leave_on_disk(self, experts: nn.Module, layer: int) -> None:
+        for name in ("gate_up", "down"):
+            delattr(experts, name)
+            parts = [s for s in self._of_layer[layer] if s.expert is not None and s.parameter.endswith(name)]
+            setattr(experts, name, _Matrices(self, parts))
+
+
+class _Matrices:
+    """One matrix per expert, read when it is asked for."""
+
+    def __init__(self, model: DiskModel, parts: Iterable[Slot]) -> None:
+        self._model = model
+        self._of_expert: dict[int, list[Slot]] = {}
+        for slot in parts:
+            assert slot.expert is not None
+            self._of_expert.setdefault(slot.expert, []).append(slot)
+
+    def __len__(self) -> int:
+        return len(self._of_expert)
+
+    def __getitem__(self, expert: int) -> Tensor:
+        model, parts = self._model, self._of_expert[expert]
+        shape = (sum(slot.shape[0] for slot in parts), parts[0].shape[1])
+        matrix = model.empty_matrix(shape)
+        for slot in parts:
+            model.fill(slot.published, matrix if slot.rows is None else matrix[slice(*slot.rows)])
+        return matrix
+
+
+class _SomeRows(nn.Embedding):
+    """Looks tokens up among the rows of those that occur."""
+
+    def __init__(self, token_ids: list[int], rows: Tensor) -> None:
+        super().__init__(len(rows), rows.shape[1], device="meta")
+        self.weight = nn.Parameter(rows, requires_grad=False)
+        self._row = {token_id: row for row, token_id in enumerate(token_ids)}
+
+    def forward(self, input: Tensor) -> Tensor:
+        rows = [[self._row[token_id] for token_id in sequence] for sequence in input.tolist()]
+        return super().forward(torch.tensor(rows, device=input.device))
+
+
+class _Watched:
+    """A block that is built when it is called, whose router's decision starts the reading of its experts."""
+
+    def __init__(self, model: DiskModel, layer: int, recorder: Recorder) -> None:
+        self._model, self._layer, self._recorder = model, layer, recorder
+
+    def __call__(self, x_BTD: Tensor, rotations_TR: Tensor, cache: Any, tape: Any, edit: Any, selection: Any) -> Any:
+        model, layer = self._model, self._layer
+        block = model.build(layer)
+        if not isinstance(block.ffn, MixtureOfExperts):
+            model.announce_next(layer)
+        x_BTD, selection = block(x_BTD, rotations_TR, cache, _ReadingTape(model, tape), edit, selection)
+        if model.partial is not None:
+            model.partial.write(layer, x_BTD, selection, self._recorder.of_layer(layer))
+        return x_BTD, selection
+
+
+class _ReadingTape:
+    """Hands everything on to the run's own tape, and starts reading the experts that the router chose."""
+
+    def __init__(self, model: DiskModel, tape: Any) -> None:
+        self._model, self._tape = model, tape
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._tape, name)
+
+    def routing(self, layer: int, routing: Routing) -> None:
+        self._tape.routing(layer, routing)
+        self._model.announce_hit(layer, routing)
+
+
+class _Remembered:
+    """A layer of an earlier run: gives back what was recorded, and for the last one the residual stream."""
+
+    def __init__(self, partial: Partial | None, layer: int, last: bool) -> None:
+        assert partial is not None
+        self._partial, self._layer, self._last = partial, layer, last
+
+    def __call__(
+        self, x_BTD: Tensor, rotations_TR: Tensor, cache: Any, tape: Recorder, edit: Any, selection: Any
+    ) -> Any:
+        tensors: Mapping[str, Tensor] = self._partial.read(self._layer, x_BTD.device)
+        tape.restore(self._layer, tensors)
+        if not self._last:
+            return x_BTD, selection
+        parts = [tensors.get(f"selection.{name}") for name in Selection._fields]
+        return tensors["residual"], Selection(*parts) if parts[0] is not None else None  # type: ignore[arg-type]

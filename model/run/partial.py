@@ -1,0 +1,90 @@
+"""What a run from disk has done so far, one file per finished layer, so that it can go on where it was stopped."""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from model.network.indexer import Selection
+from model.run.request import RequestError
+
+_RUN = "run.json"
+
+
+class Partial:
+    """A folder of finished layers of one run.
+
+    Attributes:
+        layers_done: how many layers are there, from the first one on without a gap.
+    """
+
+    def __init__(self, folder: Path, run: Mapping[str, Any]) -> None:
+        """Open the folder, or make it.
+
+        Args:
+            folder: its parent must exist.
+            run: all that the run depends on, as JSON values.
+
+        Raises:
+            RequestError: the folder holds another run, or something else.
+        """
+        self.folder = folder
+        key = hashlib.sha256(json.dumps(run, sort_keys=True).encode()).hexdigest()
+        if folder.exists():
+            self._check(key)
+        else:
+            folder.mkdir()
+            (folder / _RUN).write_text(json.dumps({"key": key}), encoding="utf-8")
+        self.layers_done = 0
+        while self._path(self.layers_done).is_file():
+            self.layers_done += 1
+
+    def _check(self, key: str) -> None:
+        try:
+            known = json.loads((self.folder / _RUN).read_text(encoding="utf-8"))["key"]
+        except (OSError, ValueError, KeyError, TypeError):
+            raise RequestError(f"{self.folder} is not the folder of a stopped run; remove it or rename it") from None
+        if known != key:
+            raise RequestError(
+                f"{self.folder} holds a stopped run of something else; remove it or choose another --out"
+            )
+
+    def _path(self, layer: int) -> Path:
+        return self.folder / f"layer-{layer:05d}.safetensors"
+
+    def write(self, layer: int, residual: Tensor, selection: Selection | None, recorded: Mapping[str, Tensor]) -> None:
+        """Keep a finished layer: what the next one starts from, and what was recorded of it."""
+        tensors = {"residual": residual, **recorded}
+        if selection is not None:
+            tensors |= {f"selection.{name}": part for name, part in selection._asdict().items()}
+        temporary = self._path(layer).with_suffix(f".{os.getpid()}.tmp")
+        # Copies, because a file may not hold the same memory under two names.
+        copies = {
+            name: part.detach().cpu().clone(memory_format=torch.contiguous_format) for name, part in tensors.items()
+        }
+        save_file(copies, temporary)
+        temporary.replace(self._path(layer))
+        self.layers_done = layer + 1
+
+    def read(self, layer: int, device: torch.device) -> dict[str, Tensor]:
+        """A finished layer.
+
+        Raises:
+            RequestError: its file is damaged.
+        """
+        try:
+            return load_file(self._path(layer), device=str(device))
+        except (SafetensorError, OSError):
+            raise RequestError(f"{self._path(layer)} is damaged; remove {self.folder} and start again") from None
+
+    def remove(self) -> None:
+        """The run is over."""
+        shutil.rmtree(self.folder)

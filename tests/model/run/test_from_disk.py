@@ -1,0 +1,123 @@
+"""A run from disk is the run in memory, to the bit; it reads what it uses, and goes on where it was stopped."""
+
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from model.checkpoint.weights import save_model
+from model.network.config import ModelConfig
+from model.run.engine import Engine
+from model.run.from_disk import Stopped
+from model.run.partial import Partial
+from model.run.request import Capture, KnockOut, RequestError, RunRequest
+from model.trace.trace import Trace
+from tests.models import random_model, tiny_config
+
+EVERYTHING = Capture(frozenset({"router", "attention", "inputs", "logits"}))
+SPARSE = {"index_heads": 4, "index_head_dim": 12, "index_topk": 4}
+SHAPES = {
+    "V3": tiny_config(),
+    "tied head": tiny_config(tie_embeddings=True),
+    "V3.2": tiny_config(model_type="deepseek_v32", **SPARSE),
+    "GLM": tiny_config(model_type="glm_moe_dsa", indexer_types=("full", "shared", "full", "shared", "full"), **SPARSE),
+    "V2": tiny_config(
+        model_type="deepseek_v2", scoring="softmax", selection="group_limited_greedy", normalise_weights=False
+    ),
+    "attention bias": tiny_config(attention_bias=True),
+}
+
+
+def request_of(config: ModelConfig, num_tokens: int = 12, **changes: object) -> RunRequest:
+    ids = np.random.default_rng(1).integers(0, config.vocab_size, num_tokens).tolist()
+    variables = EVERYTHING.variables | ({"indexer"} if config.is_sparse else set())
+    return RunRequest(**{"token_ids": tuple(ids), "capture": Capture(frozenset(variables))} | changes)
+
+
+def written(config: ModelConfig, folder: Path, **how: object) -> Path:
+    save_model(random_model(config), folder, torch.float32, **how)  # type: ignore[arg-type]
+    return folder
+
+
+def same(one: Trace, other: Trace) -> bool:
+    assert set(one.data.data_vars) == set(other.data.data_vars)
+    return all(np.array_equal(one.data[n].values, other.data[n].values, equal_nan=one.data[n].dtype.kind == "f")
+               for n in one.data.data_vars)  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("config", SHAPES.values(), ids=SHAPES.keys())
+def test_is_the_run_in_memory_to_the_bit(config: ModelConfig, dtype: str, tmp_path: Path) -> None:
+    folder = written(config, tmp_path / "model", max_shard_bytes=40_000)
+    request = request_of(config)
+    assert same(
+        Engine.load(folder, "cpu", dtype).run(request), Engine.from_disk(folder, device="cpu", dtype=dtype).run(request)
+    )
+
+
+def test_one_token_and_interventions_too(tmp_path: Path) -> None:
+    folder = written(tiny_config(), tmp_path / "model")
+    for request in (
+        request_of(tiny_config(), num_tokens=1),
+        request_of(tiny_config(), interventions=(KnockOut(2, 3), KnockOut(4, 0))),
+    ):
+        assert same(Engine.load(folder, "cpu").run(request), Engine.from_disk(folder, device="cpu").run(request))
+
+
+def test_reads_only_the_experts_that_were_hit_and_used_rows(tmp_path: Path) -> None:
+    config = tiny_config()
+    folder = written(config, tmp_path / "model")
+    engine = Engine.from_disk(folder, device="cpu")
+    trace = engine.run(request_of(config, num_tokens=3))
+    assert engine.disk is not None
+    by_layer = trace.data["expert_id"].values.transpose(1, 0, 2)
+    num_hit = sum(len(set(ids.flat)) for ids in by_layer)
+    one_expert = 3 * config.hidden_size * config.expert_width
+    unused_experts = len(config.moe_layers) * config.num_experts - num_hit
+    rows = len(set(trace.data["token_id"].values.tolist()))
+    total = sum(tensor.num_bytes for tensor in engine.disk.folder.tensors.values())
+    unused = 4 * (unused_experts * one_expert + (config.vocab_size - rows) * config.hidden_size)
+    assert engine.disk.disk.bytes_read == total - unused
+
+
+def test_stopped_run_goes_on_and_ends_the_same(tmp_path: Path) -> None:
+    config = SHAPES["GLM"]
+    folder, request, cancel = written(config, tmp_path / "model"), request_of(config), threading.Event()
+    first = Engine.from_disk(folder, device="cpu")
+    first.keep_partial(tmp_path / "partial", request)
+    first.report_to(lambda progress: cancel.set() if progress.layers_done == 2 else None)
+    with pytest.raises(Stopped, match="stopped after 2 of 5 layers"):
+        first.run(request, cancel)
+    second, seen = Engine.from_disk(folder, device="cpu"), []
+    partial = second.keep_partial(tmp_path / "partial", request)
+    assert partial.layers_done == 2
+    second.report_to(lambda progress: seen.append(progress.layers_done))
+    assert same(second.run(request), Engine.load(folder, "cpu").run(request))
+    assert seen == [1, 2, 3]
+    partial.remove()
+    assert not (tmp_path / "partial").exists()
+
+
+def test_refusals(tmp_path: Path) -> None:
+    config = tiny_config()
+    engine = Engine.from_disk(written(config, tmp_path / "model"), device="cpu")
+    with pytest.raises(RequestError, match="for a prompt only; ask for 0 new tokens"):
+        engine.run(request_of(config, max_new_tokens=1))
+    engine.keep_partial(tmp_path / "partial", request_of(config))
+    with pytest.raises(RequestError, match="holds a stopped run of something else"):
+        engine.keep_partial(tmp_path / "partial", request_of(config, num_tokens=4))
+    (tmp_path / "mine").mkdir()
+    with pytest.raises(RequestError, match="is not the folder of a stopped run"):
+        Partial(tmp_path / "mine", {})
+
+
+def test_damaged_layer_is_said(tmp_path: Path) -> None:
+    config = tiny_config()
+    engine, request = Engine.from_disk(written(config, tmp_path / "model"), device="cpu"), request_of(config)
+    engine.keep_partial(tmp_path / "partial", request)
+    (tmp_path / "partial" / "layer-00000.safetensors").write_bytes(b"nothing")
+    engine.keep_partial(tmp_path / "partial", request)
+    with pytest.raises(RequestError, match=r"layer-00000.safetensors is damaged"):
+        engine.run(request)
