@@ -6,7 +6,10 @@ import streamlit as st
 
 from pages.common import controls, models, prompt, sidebar, style
 
-MENU = {"Observe": ["explore", "routing", "expert_load", "attention", "tokens"]}
+MENU = {
+    "Observe": ["explore", "routing", "expert_load", "attention", "sparse_attention", "tokens"],
+    "Learn": ["architecture"],
+}
 HERE = Path(__file__).parent / "pages"
 
 st.set_page_config(page_title="MoE Loupe", page_icon=style.ICON, layout="wide", initial_sidebar_state="expanded")

@@ -192,6 +192,7 @@ def save_model(
     dtype: torch.dtype,
     max_shard_bytes: int | None = None,
     fp8_scales: torch.dtype | None = None,
+    fp8_embedding: bool = False,
 ) -> None:
     """Write a model folder in the Hugging Face layout, which transformers can read as well.
 
@@ -205,6 +206,7 @@ def save_model(
         max_shard_bytes: Split the weights into files of at most this size (one tensor at least), with an index.
         fp8_scales: Store the projections of attention, feed-forward blocks and experts in block FP8, with scales of
             this dtype: float32, or float8_e8m0fnu for powers of two. None stores everything in `dtype`.
+        fp8_embedding: Store the embedding so, too, which published checkpoints do not: in a small model it is a third.
     """
     folder = Path(folder)
     folder.mkdir(exist_ok=True)
@@ -218,7 +220,8 @@ def save_model(
     for name, shard in zip(names, shards, strict=True):
         tensors: dict[str, Tensor] = {}
         for slot in shard:
-            tensors |= _stored_form(slot, state[slot.parameter], dtype, fp8_scales)
+            scales = fp8_scales if takes_fp8(slot, fp8_embedding) else None
+            tensors |= _stored_form(slot, state[slot.parameter], dtype, scales)
         with _replacing(folder / name) as temporary:
             save_file(tensors, temporary, metadata={"format": "pt"})
         weight_map |= dict.fromkeys(tensors, name)
@@ -246,8 +249,10 @@ def _split(
     return shards
 
 
-def takes_fp8(slot: Slot) -> bool:
+def takes_fp8(slot: Slot, embedding: bool = False) -> bool:
     """Whether FP8 checkpoints hold this tensor in blocks: projections do, but not embedding, head and router."""
+    if slot.parameter == "embedding.weight":
+        return embedding
     return len(slot.shape) == 2 and not slot.parameter.endswith(_NOT_FP8)
 
 
@@ -262,7 +267,7 @@ def _stored_form(
     slot: Slot, parameter: Tensor, dtype: torch.dtype, fp8_scales: torch.dtype | None
 ) -> dict[str, Tensor]:
     part = slot.part_of(parameter).detach().cpu()
-    if fp8_scales is not None and takes_fp8(slot):
+    if fp8_scales is not None:
         weight, scale = quantise(part, fp8_scales)
         return {slot.published: weight, scale_name(slot.published): scale}
     return {slot.published: part.to(torch.float32 if slot.is_expert_bias else dtype).contiguous()}

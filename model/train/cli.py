@@ -41,8 +41,12 @@ def tokenize_command(corpus: Path, out: Path, tokenizer: Path | None, vocab_size
 @click.option("--out", type=NEW_FOLDER, required=True, help="Folder of the run: state, log, and at the end the model.")
 @click.option("--resume", is_flag=True, help="Continue from the state in the folder of the run.")
 def train_command(config: Path, corpus: Path, out: Path, resume: bool) -> None:
-    """Train a model as a TOML file says; SIGTERM or Ctrl-C saves and ends it."""
-    from model.train.config import load_config
+    """Train a model as a TOML file says; SIGTERM or Ctrl-C saves and ends it.
+
+    A file with [indexer] adds indexers to a trained model and trains them alone; it cannot be resumed.
+    """
+    from model.train.config import IndexerConfig, load_config
+    from model.train.indexer import train_indexers
     from model.train.loop import keep_freed_memory, train
 
     shape, settings = load_config(config)
@@ -53,5 +57,9 @@ def train_command(config: Path, corpus: Path, out: Path, resume: bool) -> None:
             bar.update(line["step"] - bar.n)
             bar.set_postfix_str(f"loss {line['loss']:.3f}, {line['tokens_per_s']:.0f} tokens/s", refresh=False)
 
+        if isinstance(shape, IndexerConfig):
+            train_indexers(shape, settings, corpus, out, report)
+            bar.close()
+            return click.echo(f"indexers were trained for {settings.total_steps} steps; {out / 'model'}")
         trainer = train(shape, settings, corpus, out, resume, report)
-    click.echo(f"{trainer.steps_done} of {settings.total_steps} steps done; {out}")
+    return click.echo(f"{trainer.steps_done} of {settings.total_steps} steps done; {out}")

@@ -1,5 +1,8 @@
 """What a training run depends on, read from one TOML file: `[model]` is the shape, `[train]` everything else.
 
+A run that adds indexers to a trained model has `[indexer]` in place of `[model]`: the model it starts from, and the
+indexers' sizes.
+
 The rate is a pure function of the step (linear warm-up, constant, linear decay over the last steps), so a run can be
 resumed with another `total_steps` or `decay_steps`: that is how a run with a time limit gets its decay.
 """
@@ -70,15 +73,26 @@ class TrainConfig:
         return self.bias_speed if step < self.total_steps - self.bias_off_steps else 0.0
 
 
-def load_config(path: Path) -> tuple[ModelConfig, TrainConfig]:
-    """Read `[model]` and `[train]`.
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class IndexerConfig:
+    """New indexers for a trained model."""
+
+    start: str  # name of an embedded model, or a folder
+    heads: int
+    head_dim: int
+    top_k: int  # keys that a query keeps in the finished model
+
+
+def load_config(path: Path) -> tuple[ModelConfig | IndexerConfig, TrainConfig]:
+    """Read `[model]` or `[indexer]`, and `[train]`.
 
     Raises:
         TrainConfigError: the file is missing, is no TOML, or has a missing, unknown or unusable entry.
     """
     try:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
-        return ModelConfig(**tables["model"]), TrainConfig(**tables["train"])
+        shape = IndexerConfig(**tables["indexer"]) if "indexer" in tables else ModelConfig(**tables["model"])
+        return shape, TrainConfig(**tables["train"])
     except OSError as error:
         raise TrainConfigError(f"{path}: {error.strerror}") from error
     except KeyError as missing:

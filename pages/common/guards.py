@@ -13,6 +13,7 @@ CAPTURED_BY = {
     "expert_id": ("the chosen experts", "router"),
     "gate_weight": ("the experts' weights", "router"),
     "attention": ("attention", "attention"),
+    "indexer_score": ("the indexer's scores", "indexer"),
     "layer_input": ("the layers' inputs", "inputs"),
     "logits": ("the logits", "logits"),
 }

@@ -75,7 +75,9 @@ class Run:
 
 
 def fit(run: Run, engine: "Engine") -> None:
-    """Record attention of all layers and heads only when it fits the cap; the page then says that it was left out.
+    """Record what the model has: the indexer where there is one, attention of all heads when it fits the cap.
+
+    When it does not, the page says that it was left out.
 
     Raises:
         ValueError: the prompt cannot be encoded, or does not fit the model's context.
@@ -83,10 +85,11 @@ def fit(run: Run, engine: "Engine") -> None:
     assert run.request is not None
     num_tokens = len(engine.encode(run.request)) + run.request.max_new_tokens
     weights = engine.config.num_layers * engine.config.num_heads * num_tokens**2
+    variables = run.request.capture.variables | ({"indexer"} if engine.config.is_sparse else set())
     if weights > limits.ATTENTION_WEIGHTS:
-        capture = Capture(run.request.capture.variables - {"attention"})
-        run.request = dataclasses.replace(run.request, capture=capture)
+        variables -= {"attention"}
         run.note = f"{num_tokens} tokens are too many to record all heads; the Attention page computes one at a time"
+    run.request = dataclasses.replace(run.request, capture=Capture(variables))
 
 
 def execute(run: Run, engine: "Engine", place: DeltaGenerator) -> None:

@@ -24,7 +24,14 @@ class FakeEngine:
     """Runs any prompt as six prompt tokens and the new ones that were asked for."""
 
     config = types.SimpleNamespace(
-        num_layers=3, num_heads=2, moe_layers=[1, 2], num_experts=8, num_groups=4, num_kept_groups=2, top_k=2
+        num_layers=3,
+        num_heads=2,
+        moe_layers=[1, 2],
+        num_experts=8,
+        num_groups=4,
+        num_kept_groups=2,
+        top_k=2,
+        is_sparse=False,
     )
 
     def __init__(self, on_step: Callable[[int, threading.Event | None], None] = lambda step, cancel: None) -> None:

@@ -1,0 +1,164 @@
+"""The first stage from V3 to V3.2: attention stays dense, all is frozen, and only new indexers learn.
+
+Each layer's indexer learns the attention that its layer really pays: the weights of all heads together, as one
+distribution over the keys of a query. What is frozen needs no gradient, and a layer's selection does not reach the
+next layer here, so each indexer learns by its own loss alone.
+
+Shape suffixes: B sequences, T positions, S keys (as many as positions), H heads, Q query head width, L layers.
+
+Source: DeepSeek-V3.2-Exp report (2025), section 2.1, dense warm-up.
+"""
+
+import dataclasses
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from model.checkpoint.weights import load_model, save_model
+from model.network.attention import attention_weights
+from model.network.indexer import Selection
+from model.network.moe import Routing
+from model.network.transformer import Transformer
+from model.train.config import IndexerConfig, TrainConfig
+from model.train.data import Windows
+from model.train.log import StepLog
+
+PRESETS = Path(__file__).parent.parent / "presets"
+
+
+class IndexerTape:
+    """Collects each layer's loss of its indexer; ignores every other probe point."""
+
+    def __init__(self) -> None:
+        self.losses: list[Tensor] = []
+        self._scores_BTS: Tensor | None = None
+
+    def layer_input(self, layer: int, residual_BTD: Tensor) -> None:
+        """Not kept."""
+
+    def layer_output(self, layer: int, residual_BTD: Tensor) -> None:
+        """Not kept."""
+
+    def routing(self, layer: int, routing: Routing) -> None:
+        """Not kept."""
+
+    def selection(self, layer: int, selection: Selection) -> None:
+        """A layer selects before it attends."""
+        self._scores_BTS = selection.scores_BTS
+
+    def attention(
+        self, layer: int, query_BHTQ: Tensor, key_BHSQ: Tensor, scale: float, selection: Selection | None
+    ) -> None:
+        """What the scores should have been."""
+        assert self._scores_BTS is not None
+        with torch.no_grad():
+            target_BTS = attention_weights(query_BHTQ, key_BHSQ, scale, selection).mean(1)
+        self.losses.append(indexer_loss(self._scores_BTS, target_BTS))
+
+
+def indexer_loss(scores_BTS: Tensor, target_BTS: Tensor) -> Tensor:
+    """Mean over queries of KL(target || softmax(scores)), in nats.
+
+    Args:
+        scores_BTS: the indexer's, minus infinity for keys that a query cannot or may not see.
+        target_BTS: attention summed over heads and normalised; zero where the scores are minus infinity.
+    """
+    logs_BTS = scores_BTS.log_softmax(-1).masked_fill(scores_BTS == -torch.inf, 0.0)
+    return (torch.special.xlogy(target_BTS, target_BTS) - target_BTS * logs_BTS).sum(-1).mean()
+
+
+def add_indexers(model: Transformer, heads: int, head_dim: int, seed: int) -> Transformer:
+    """A V3.2 model with a V3 model's weights and new indexers, which keep every key; all but them is frozen."""
+    shape = dataclasses.replace(
+        model.config,
+        model_type="deepseek_v32",
+        index_heads=heads,
+        index_head_dim=head_dim,
+        index_topk=model.config.max_positions,
+    )
+    grown = Transformer(shape)
+    grown.initialise(torch.Generator().manual_seed(seed))
+    grown.load_state_dict(model.state_dict(), strict=False)
+    for name, parameter in grown.named_parameters():
+        parameter.requires_grad_(".indexer." in name)
+    return grown.eval()
+
+
+def with_top_k(model: Transformer, top_k: int) -> Transformer:
+    """The same weights in a model that keeps `top_k` keys of each query."""
+    other = Transformer(dataclasses.replace(model.config, index_topk=top_k))
+    other.load_state_dict(model.state_dict())
+    return other.eval()
+
+
+def warm_up(
+    model: Transformer,
+    config: TrainConfig,
+    shards: Path,
+    out: Path,
+    report: Callable[[dict[str, Any]], None] = lambda line: None,
+) -> None:
+    """Train a model's indexers towards its dense attention for `total_steps`, in place.
+
+    Args:
+        model: from `add_indexers`.
+        config: data, rate, clipping and threads; nothing of balance and bias is used, since the router is frozen.
+        shards: folder made by the tokenize command.
+        out: folder of the log; made when missing.
+        report: called with each step's log line.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    torch.set_num_threads(config.threads)
+    learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimiser = torch.optim.AdamW(
+        learning, lr=config.learning_rate, betas=(config.beta1, config.beta2), weight_decay=config.weight_decay
+    )
+    windows = Windows(shards, config.sequence_length, model.config.bos_id or 0)
+    with StepLog(out) as log:
+        for step in range(config.total_steps):
+            began, tape = time.perf_counter(), IndexerTape()
+            model.hidden(windows.batch(config.seed, step, config.batch_size)[:, :-1], tape=tape)
+            losses_L = torch.stack(tape.losses)
+            optimiser.zero_grad()
+            losses_L.sum().backward()
+            norm = torch.nn.utils.clip_grad_norm_(learning, config.clip)
+            for group in optimiser.param_groups:
+                group["lr"] = config.rate(step)
+            optimiser.step()
+            seconds = time.perf_counter() - began
+            line = {
+                "step": step + 1,
+                "tokens": config.tokens_per_step,
+                "loss": float(losses_L.detach().mean()),
+                "layer_loss": [round(loss, 4) for loss in losses_L.tolist()],
+                "rate": config.rate(step),
+                "grad_norm": float(norm),
+                "tokens_per_s": round(config.tokens_per_step / seconds, 1),
+            }
+            log.write(line)
+            report(line)
+
+
+def train_indexers(
+    indexer: IndexerConfig,
+    config: TrainConfig,
+    shards: Path,
+    out: Path,
+    report: Callable[[dict[str, Any]], None] = lambda line: None,
+) -> None:
+    """Add indexers to the model that the run starts from, train them, and write the V3.2 model to `out/model`."""
+    folder = PRESETS / indexer.start if (PRESETS / indexer.start / "config.json").is_file() else Path(indexer.start)
+    model = add_indexers(load_model(folder, "cpu", torch.float32), indexer.heads, indexer.head_dim, config.seed)
+    warm_up(model, config, shards, out, report)
+    export(with_top_k(model, indexer.top_k), folder, out / "model")
+
+
+def export(model: Transformer, start: Path, folder: Path) -> None:
+    """Write the model folder that runs, in block FP8, with the tokenizer of the model it came from."""
+    save_model(model, folder, torch.bfloat16, fp8_scales=torch.float32, fp8_embedding=True)
+    shutil.copyfile(start / "tokenizer.json", folder / "tokenizer.json")

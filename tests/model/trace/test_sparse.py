@@ -1,0 +1,73 @@
+"""What a selection keeps of dense attention: the worked example, and what holds for any scores."""
+
+import numpy as np
+import pytest
+import xarray as xr
+from hypothesis import given
+from hypothesis import strategies as st
+
+from model.trace.sparse import best_at, choosing, core_products, kept_at, missed, recall
+
+
+def labelled(values: np.ndarray) -> xr.DataArray:
+    return xr.DataArray(values, dims=("head", "query", "key")[-values.ndim :])
+
+
+def random_case(seed: int, num_tokens: int, num_heads: int = 3) -> tuple[xr.DataArray, xr.DataArray]:
+    """Scores and dense attention."""
+    rng = np.random.default_rng(seed)
+    future = ~np.tri(num_tokens, dtype=bool)
+    scores = np.where(future, -np.inf, rng.normal(size=(num_tokens, num_tokens)))
+    raw = np.tril(rng.exponential(size=(num_heads, num_tokens, num_tokens)))
+    return labelled(scores), labelled(raw / raw.sum(-1, keepdims=True))
+
+
+def test_worked_example() -> None:
+    """Two heads, three keys, selected {0, 2}: 0.3 + 0.5 of the heads' mean are kept."""
+    dense = labelled(
+        np.array([[[1, 0, 0], [0.5, 0.5, 0], [0.5, 0.3, 0.2]], [[1, 0, 0], [0.5, 0.5, 0], [0.1, 0.1, 0.8]]])
+    )
+    scores = labelled(np.array([[1, -np.inf, -np.inf], [1, 0, -np.inf], [1, 0, 2]]))
+    kept = kept_at(scores, 2)
+    assert kept.values.tolist() == [[True, False, False], [True, True, False], [True, False, True]]
+    assert recall(dense, kept).mean("head").values.tolist() == pytest.approx([1, 1, 0.8])
+    left_out = missed(dense, kept, 2)
+    assert left_out["key"].values.tolist() == [1]
+    assert left_out.values.tolist() == pytest.approx([0.2])
+    assert choosing(kept).tolist() == [2]
+
+
+@given(st.integers(0, 99), st.integers(1, 20), st.integers(1, 24))
+def test_nothing_beats_the_best_choice_and_no_key_is_of_the_future(seed: int, num_tokens: int, top_k: int) -> None:
+    scores, dense = random_case(seed, num_tokens)
+    kept, best = kept_at(scores, top_k), best_at(dense, top_k)
+    for mask in (kept, best):
+        assert not (mask.values & ~np.tri(num_tokens, dtype=bool)).any()
+        assert mask.sum("key").values.tolist() == [min(top_k, t + 1) for t in range(num_tokens)]
+    held, at_best = recall(dense, kept).mean("head").values, recall(dense, best).mean("head").values
+    assert (held <= at_best + 1e-9).all()
+    assert (at_best <= 1 + 1e-9).all()
+    query = num_tokens - 1
+    lost = missed(dense, kept, query)
+    assert float(lost.sum()) == pytest.approx(1 - held[query], abs=1e-9)
+    assert (np.diff(lost.values) <= 0).all()
+
+
+def test_keeping_all_loses_nothing() -> None:
+    scores, dense = random_case(0, 9)
+    kept = kept_at(scores, 9)
+    np.testing.assert_allclose(recall(dense, kept).values, 1)
+    assert not len(choosing(kept))
+
+
+def test_products_of_the_released_model() -> None:
+    """128 heads, 512 + 64 read for a score and 512 for a value; 64 index heads of width 128."""
+    config = {
+        "num_attention_heads": 128, "kv_lora_rank": 512, "qk_rope_head_dim": 64, "index_n_heads": 64,
+        "index_head_dim": 128,
+    }  # fmt: skip
+    found = core_products(131_072, 2_048, config)
+    assert found["dense attention"] == 131_072 * 128 * 1_088
+    assert found["sparse attention"] == 2_048 * 128 * 1_088
+    assert found["indexer"] == 131_072 * 64 * 129
+    assert core_products(100, 2_048, config)["sparse attention"] == 100 * 128 * 1_088

@@ -1,0 +1,146 @@
+"""Pictures of sparse attention: which keys a query may read, what it would have read, and what was kept of that.
+
+Labelled arrays in (axes `query, key` and `query`), Plotly figures out.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import plotly.graph_objects as go
+import xarray as xr
+from plotly.subplots import make_subplots
+
+from viz.axis import click_layer, color_bar, grid_points, note
+from viz.theme import Theme, colorscale, style, translucent
+
+MAP_HEIGHT = 460
+QUERY_HEIGHT = 460
+MAX_CLICKABLE = 160  # tokens a side up to which every cell can be clicked
+
+
+def selection_map(
+    attention: xr.DataArray, kept: xr.DataArray, theme: Theme, query: int | None = None, title: str = ""
+) -> go.Figure:
+    """Dense attention, in one colour on the keys that were kept and in another on those that were left out.
+
+    A click reports `customdata` (query).
+
+    Args:
+        attention: [query, key], mean of the heads or one of them.
+        kept: [query, key] bool.
+        theme: colours.
+        query: its row is framed.
+        title: one line above the picture.
+    """
+    values, mask = attention.values.astype(np.float32), kept.values
+    visible = np.tri(len(values), dtype=bool)
+    figure = go.Figure()
+    for name, stops, cells in (("kept", theme.sequential, mask), ("left out", theme.surprisal, visible & ~mask)):
+        shown = np.where(cells, values, np.nan)
+        figure.add_heatmap(
+            z=shown, zmin=0, zmax=max(float(np.nanmax(values, initial=0)), 1e-6), colorscale=_visible(stops),
+            showscale=name == "kept", colorbar=color_bar("attention"), hovertemplate=_HOVER.format(name=name),
+            hoverongaps=False,
+        )  # fmt: skip
+    if len(values) <= MAX_CLICKABLE:
+        x, y = grid_points(np.arange(len(values)), np.arange(len(values)))
+        figure.add_trace(click_layer(x, y, customdata=y[:, None], hoverinfo="skip"))
+    if query is not None:
+        frame = {"type": "rect", "x0": -0.5, "x1": query + 0.5, "y0": query - 0.5, "y1": query + 0.5}
+        figure.add_shape(**frame, line={"color": theme.ink, "width": 1.5})
+    figure = note(figure, title, theme) if title else figure
+    axes = {"showgrid": False, "zeroline": False}
+    return style(
+        figure, theme, MAP_HEIGHT, xaxis=axes | {"title": {"text": "key"}},
+        yaxis=axes | {"title": {"text": "query"}, "autorange": "reversed"},
+    )  # fmt: skip
+
+
+_HOVER = "query %{{y}}, key %{{x}}<br>attention %{{z:.3~g}} (derived), {name}<extra></extra>"
+
+
+def _visible(stops: Sequence[str]) -> list[list[float | str]]:
+    """A scale that does not begin at the background, so that a cell without attention still shows what it is."""
+    return colorscale((stops[1], *stops[1:]), companded=True)
+
+
+def query_panels(
+    scores: xr.DataArray, kept: xr.DataArray, attention: xr.DataArray, labels: Sequence[str], theme: Theme
+) -> go.Figure:
+    """One query: the indexer's score of every key, and below it the attention it would pay; kept keys are filled.
+
+    Args:
+        scores: [key], the keys that the query can see.
+        kept: [key] bool.
+        attention: [key], dense.
+        labels: one per key.
+        theme: colours.
+    """
+    keys, mask = np.arange(len(scores)), kept.values
+    figure = make_subplots(rows=2, cols=1, shared_xaxes=True, vertical_spacing=0.06)
+    panels = ((scores, "index score", "measured"), (attention, "attention without it", "derived"))
+    for row, (values, name, origin) in enumerate(panels, start=1):
+        for cells, said, color in (
+            (mask, "kept", theme.sequential[-3]),
+            (~mask, "left out", translucent(theme.surprisal[3], 0.9)),
+        ):
+            texts = np.array([f"{key}  {labels[key]}" for key in keys[cells].tolist()], dtype=object)
+            figure.add_bar(
+                x=keys[cells], y=values.values[cells], marker_color=color, name=said, showlegend=row == 1, text=texts,
+                textposition="none", row=row, col=1,
+                hovertemplate=f"%{{text}}<br>{name} %{{y:.3~g}} ({origin}), {said}<extra></extra>",
+            )  # fmt: skip
+        figure.update_yaxes(title_text=name, row=row, col=1)
+    figure.update_xaxes(title_text="key", row=2, col=1)
+    legend = {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"}
+    return style(figure, theme, QUERY_HEIGHT, legend=legend, bargap=0.1, showlegend=True)
+
+
+def recall_by_query(recalled: xr.DataArray, oracle: xr.DataArray, theme: Theme, title: str = "") -> go.Figure:
+    """Share of dense attention on kept keys, and what the best choice of as many keys would hold, per query.
+
+    Args:
+        recalled: [query], NaN where no key had to be left out.
+        oracle: the same.
+        theme: colours.
+        title: one line above the picture.
+    """
+    figure = go.Figure()
+    for values, name, color, dash in (
+        (oracle, "best choice", theme.muted, "dot"),
+        (recalled, "indexer", theme.sequential[-3], "solid"),
+    ):
+        hover = f"query %{{x}}<br>{name} %{{y:.3~g}} (derived)<extra></extra>"
+        line = {"color": color, "dash": dash}
+        figure.add_scatter(x=np.arange(len(values)), y=values.values, name=name, line=line, hovertemplate=hover)
+    figure = note(figure, title, theme) if title else figure
+    legend = {"orientation": "h", "x": 1, "xanchor": "right", "y": 1.02, "yanchor": "bottom"}
+    upwards = {"range": [0, 1.02], "title": {"text": "share of dense attention"}}
+    return style(figure, theme, 300, legend=legend, showlegend=True, yaxis=upwards, xaxis={"title": {"text": "query"}})
+
+
+def recall_map(recalled: xr.DataArray, theme: Theme, chosen: tuple[int, int]) -> go.Figure:
+    """Mean recall of every layer and head; a click reports `customdata` (layer, head).
+
+    Args:
+        recalled: [layer, head], labelled with model layer numbers.
+        theme: colours.
+        chosen: layer and head whose cell is framed.
+    """
+    layers, heads = recalled["layer"].values, recalled["head"].values
+    figure = go.Figure(
+        go.Heatmap(
+            z=recalled.values, x=heads, y=np.arange(len(layers)), zmin=0, zmax=1, colorbar=color_bar("recall"),
+            colorscale=colorscale(theme.sequential), texttemplate="%{z:.2f}", hoverinfo="skip",
+        )
+    )  # fmt: skip
+    x, y = grid_points(heads, np.arange(len(layers)))
+    pairs = np.stack([np.repeat(layers, len(heads)), np.tile(heads, len(layers))], 1)
+    hover = "layer %{customdata[0]}, head %{customdata[1]}<extra></extra>"
+    figure.add_trace(click_layer(x, y, customdata=pairs, hovertemplate=hover))
+    row = layers.tolist().index(chosen[0])
+    frame = {"type": "rect", "x0": chosen[1] - 0.5, "x1": chosen[1] + 0.5, "y0": row - 0.5, "y1": row + 0.5}
+    figure.add_shape(**frame, line={"color": theme.ink, "width": 2})
+    ticks = {"tickvals": np.arange(len(layers)), "ticktext": [f"L{layer}" for layer in layers], "showgrid": False}
+    across = {"title": {"text": "head"}, "showgrid": False, "dtick": 1}
+    return style(figure, theme, 110 + 34 * len(layers), yaxis=ticks | {"title": {"text": "layer"}}, xaxis=across)
