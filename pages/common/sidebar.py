@@ -45,22 +45,49 @@ def _card(config: dict[str, Any], folder: Path) -> str:
         f"{config.get('num_experts_per_tok', '?')} per token, {config.get('n_shared_experts', 0)} shared",
         f"{config.get('num_attention_heads', '?')} heads, context {config.get('max_position_embeddings', '?')}",
     ]
-    count = _num_parameters(folder)
-    return "  \n".join(([f"{count / 1e6:,.1f} M parameters"] if count else []) + parts)
+    return "  \n".join([*_sizes(folder), *parts])
 
 
 @st.cache_data(show_spinner=False)
-def _num_parameters(folder: Path) -> int:
-    """Numbers stored in the weight files, from their headers; 0 when these cannot be read."""
-    total = 0
+def _sizes(folder: Path) -> list[str]:
+    """Parameters and cache of a model, a line each; what cannot be told is left out.
+
+    From headers and configuration alone: `model.checkpoint.sizes` says the same, but it needs torch, for which the
+    first screen would have to wait.
+    """
+    from model.network.config import ModelConfig
+
+    try:
+        config = ModelConfig.from_json(models.config(folder))
+    except (ValueError, TypeError):
+        return []
+    index_values = len(config.indexer_layers) * config.index_head_dim
+    cached = config.num_layers * (config.kv_lora_rank + config.rope_head_dim) + index_values
+    lines = [f"{2 * cached:,} bytes of cache per token (bfloat16)"]
+    total, of_experts = _num_parameters(folder, f"model.layers.{config.num_layers}.")
+    if total:
+        idle = of_experts * (config.num_experts - config.top_k) // max(1, config.num_experts)
+        lines.insert(0, f"{total / 1e6:,.1f} M parameters, {(total - idle) / 1e6:,.1f} M active")
+    return lines
+
+
+def _num_parameters(folder: Path, mtp: str) -> tuple[int, int]:
+    """Parameters in the weight files, and those of them that belong to routed experts; 0 when a header is unreadable.
+
+    Block scales are none, and tensors whose names begin with `mtp` are not part of the model.
+    """
+    total = of_experts = 0
     for path in sorted(folder.glob("*.safetensors")):
         try:
             with safe_open(path, framework="numpy") as weights:
-                names = [name for name in weights.keys() if not name.endswith("e_score_correction_bias")]  # noqa: SIM118
-                total += sum(math.prod(weights.get_slice(name).get_shape()) for name in names)
+                for name in weights.keys():  # noqa: SIM118
+                    if not name.startswith(mtp) and not name.endswith("_scale_inv"):
+                        number = math.prod(weights.get_slice(name).get_shape())
+                        total += number
+                        of_experts += number if ".mlp.experts." in name else 0
         except (SafetensorError, OSError):
-            return 0
-    return total
+            return 0, 0
+    return total, of_experts
 
 
 def _trace_file() -> None:

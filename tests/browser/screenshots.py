@@ -17,6 +17,7 @@ PAGES = {
     "expert_load": "expert_load",
     "attention": "attention",
     "tokens": "tokens",
+    "architecture": "architecture",
 }
 VIEW = "token=24&layer=3"
 AT_REST = """() => document.querySelector('[data-testid=stApp]')?.dataset.testScriptState === 'notRunning'

@@ -1,0 +1,113 @@
+"""A model's parts as what `viz` draws, and what of a run is painted on them."""
+
+from collections.abc import Collection
+from typing import TYPE_CHECKING
+
+from model.trace import metrics
+from model.trace.trace import Trace
+from pages.common import routing_tables, tables
+from viz.architecture import Paint
+from viz.architecture_layout import Box, Model, Stack
+
+if TYPE_CHECKING:
+    from model.checkpoint.parts import Block, Part, Parts
+
+SHORT = {
+    "embedding": "Embedding",
+    "attention_norm": "Norm",
+    "attention": "Attention",
+    "indexer": "Indexer",
+    "ffn_norm": "Norm",
+    "ffn": "Feed-forward",
+    "gate": "Gate",
+    "experts": "Experts",
+    "shared": "Shared",
+    "final_norm": "Norm",
+    "head": "Head",
+    "mtp": "Multi-token prediction",
+}
+SORTS = {"dense": "dense", "moe": "mixture of experts"}
+
+
+def count(number: float) -> str:
+    """A number with three significant digits; k, M, B and T stand for thousand, million, billion and trillion.
+
+    >>> count(671_026_419_200), count(7168), count(512), count(0)
+    ('671 B', '7.17 k', '512', '0')
+    """
+    for limit, letter in ((1e12, " T"), (1e9, " B"), (1e6, " M"), (1e3, " k")):
+        if number >= 0.9995 * limit:
+            scaled = number / limit
+            return f"{scaled:.{max(0, 2 - len(str(int(scaled))) + 1)}f}{letter}"
+    return f"{number:.3g}"
+
+
+def layers(numbers: Collection[int]) -> str:
+    """Model layer numbers in words.
+
+    >>> layers((3, 4, 5)), layers((0,)), layers((2, 4, 6))
+    ('layers 3 to 5', 'layer 0', 'layers 2, 4, 6')
+    """
+    ordered = sorted(numbers)
+    if len(ordered) == 1:
+        return f"layer {ordered[0]}"
+    if ordered == list(range(ordered[0], ordered[-1] + 1)):
+        return f"layers {ordered[0]} to {ordered[-1]}"
+    said = [str(number) for number in ordered]
+    return f"layers {', '.join(said if len(said) < 7 else [*said[:4], '…', said[-1]])}"
+
+
+def drawing(parts: "Parts", added: Collection[str] = ()) -> Model:
+    """What is drawn of a model; parts whose keys are among `added` are marked."""
+    boxes = {part.key: _box(part, parts, part.key in added) for part in parts.all}
+    return Model(
+        embedding=boxes["embedding"],
+        stacks=tuple(_stack(block, boxes) for block in parts.blocks),
+        final_norm=boxes["final_norm"],
+        head=boxes["head"],
+        mtp=boxes.get("mtp"),
+        num_experts=parts.config.num_experts,
+        num_groups=parts.config.num_groups,
+    )
+
+
+def _stack(block: "Block", boxes: dict[str, Box]) -> Stack:
+    sort = next(said for name, said in SORTS.items() if block.name.startswith(name))
+    label = f"<b>{len(block.layers)} ×</b> {sort}, {layers(block.layers)}"
+    return Stack(block.name, label, block.layers, tuple(boxes[part.key] for part in block.parts))
+
+
+def _box(part: "Part", parts: "Parts", added: bool) -> Box:
+    return Box(part.key, part.kind, SHORT[part.kind], _detail(part, parts), _hover(part), added)
+
+
+def _detail(part: "Part", parts: "Parts") -> str:
+    config = parts.config
+    if part.kind == "experts":
+        return f"{config.num_experts} × {count(part.parameters / config.num_experts)}, {config.top_k} per token"
+    if part.kind == "gate" and config.num_groups > 1:
+        return f"{config.num_kept_groups} of {config.num_groups} groups, top {config.top_k}"
+    if part.kind == "gate":
+        return f"top {config.top_k} of {config.num_experts}"
+    if part.kind == "head" and not part.parameters:
+        return "the embedding's table"
+    return count(part.parameters)
+
+
+def _hover(part: "Part") -> str:
+    where = f"{layers(part.layers)}<br>" if part.layers else ""
+    each = " in each layer" if part.times > 1 else ""
+    return f"{where}{part.parameters:,} parameters{each}"
+
+
+def paint(trace: Trace, layer: int | None) -> Paint:
+    """What of a run is painted: the load of a mixture layer, and every layer's residual norm, as far as recorded."""
+    load = groups = None
+    if layer is not None and trace.has("expert_id") and layer in trace.data["moe_layer"].values:
+        counts = metrics.tokens_per_expert(trace.data["expert_id"], tables.num_experts(trace))
+        load = metrics.relative_load(counts).sel(moe_layer=layer)
+        groups = metrics.tokens_per_group(counts, routing_tables.num_groups(trace)).sel(moe_layer=layer)
+        groups = groups / groups.mean()
+    # The median: the first token's norm is often a hundred times that of the others and says nothing of them.
+    norm = trace.data["residual_norm"].median("token") if trace.has("residual_norm") else None
+    return Paint(layer, load, groups, norm)

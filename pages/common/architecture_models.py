@@ -1,0 +1,106 @@
+"""The models whose architecture can be shown: the one in use, and the released ones, known by their configurations.
+
+The released configurations are published values, written down in `model/presets/configs`; they cannot be run.
+"""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import streamlit as st
+
+from model.trace.trace import Trace
+from pages.common import models
+
+if TYPE_CHECKING:
+    from model.checkpoint.parts import Parts
+
+CONFIGS = models.PRESETS / "configs"
+IN_USE = "in use"
+RELEASED = {"deepseek-v3": "DeepSeek-V3", "deepseek-v3.2": "DeepSeek-V3.2"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Described:
+    """A model by its parts.
+
+    Attributes:
+        name: as it is called on screen.
+        parts: `model.checkpoint.parts.Parts`.
+        folder: where it can be run from; None for one of which only the configuration is known.
+    """
+
+    name: str
+    parts: "Parts"
+    folder: Path | None = None
+
+
+def choose() -> str:
+    """Choose a model: the one in use or a released one."""
+    options = [*([IN_USE] if models.available() else []), *RELEASED]
+    if st.session_state.get("of") not in options:
+        st.session_state.pop("of", None)
+    chosen = st.segmented_control(
+        "Model", options, default=options[0], required=True, key="of", bind="query-params", format_func=_label
+    )
+    return chosen or options[0]
+
+
+def _label(option: str) -> str:
+    return RELEASED.get(option) or f"{models.chosen()} (in use)"
+
+
+def describe(option: str) -> Described:
+    """A model by what `choose` returned.
+
+    Raises:
+        ValueError: its configuration cannot be read; the message says why.
+    """
+    if option in RELEASED:
+        return _released(option)
+    return _of_folder(models.available()[models.chosen()])
+
+
+@st.cache_resource(show_spinner=False)
+def _released(name: str) -> Described:
+    published = json.loads((CONFIGS / f"{name}.json").read_text(encoding="utf-8"))
+    return Described(RELEASED[name], _parts(published, _announced(published)))
+
+
+@st.cache_resource(show_spinner="Reading the model's headers", max_entries=8)
+def _of_folder(folder: Path) -> Described:
+    from model.checkpoint.parts import read_parts
+    from model.checkpoint.weights import inspect
+
+    manifest = inspect(folder)
+    # Where there are weights, these say whether there is such a layer; the configuration's number is often wrong.
+    number = int(bool(manifest.mtp)) if manifest.has_weights else _announced(manifest.published)
+    return Described(folder.name, read_parts(manifest.config, number), folder)
+
+
+def _parts(published: Mapping[str, Any], number: int) -> "Parts":
+    from model.checkpoint.parts import read_parts
+    from model.network.config import ModelConfig
+
+    return read_parts(ModelConfig.from_json(published), number)
+
+
+def _announced(published: Mapping[str, Any]) -> int:
+    """Multi-token-prediction layers that a configuration announces."""
+    number = published.get("num_nextn_predict_layers")
+    return number if isinstance(number, int) and 0 <= number < 100 else 0
+
+
+def is_of(trace: Trace | None, described: Described) -> bool:
+    """Whether a trace was made with this model, as far as it says: by its configuration, and the name of a folder."""
+    from model.network.config import ModelConfig
+
+    if trace is None or (described.folder is not None and trace.model.get("name") != described.folder.name):
+        return False
+    try:
+        config = ModelConfig.from_json(trace.model.get("config", {}))
+    except (ValueError, TypeError):
+        return False
+    return config == described.parts.config

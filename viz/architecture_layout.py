@@ -1,0 +1,218 @@
+"""Where the parts of a model stand, as a graph: the residual stream upwards on the left, blocks branching off it.
+
+A node is a part or a place on the stream where something is added to it; an edge is what flows, with the corners of
+its line. Plain labelled values in, a `networkx` graph out; drawing is in `viz/architecture.py`. Units are pixels of a
+figure that is `WIDTH` wide; a wider one stretches to the right.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+
+import networkx as nx
+
+WIDTH = 416
+STREAM = 88.0  # where the stream runs
+LEFT, RIGHT = 108.0, 396.0  # parts of blocks lie between
+BOX, ROW, PAD = 40.0, 66.0, 14.0  # height of a part, of a part with its way back to the stream, and a block's rim
+EXPERTS = 104.0  # height of the experts
+NORM = 56.0  # width of a norm
+
+Point = tuple[float, float]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Box:
+    """A part: what it is, what stands on it, and whether to mark it as added."""
+
+    key: str
+    kind: str
+    label: str
+    detail: str
+    hover: str = ""
+    added: bool = False
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Stack:
+    """Layers that are alike, drawn once."""
+
+    name: str
+    label: str
+    layers: tuple[int, ...]
+    boxes: tuple[Box, ...]
+
+    def box(self, kind: str) -> Box | None:
+        """The part of a kind, if the block has one."""
+        return next((box for box in self.boxes if box.kind == kind), None)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Model:
+    """All that is drawn of a model."""
+
+    embedding: Box
+    stacks: tuple[Stack, ...]
+    final_norm: Box
+    head: Box
+    mtp: Box | None
+    num_experts: int
+    num_groups: int
+
+
+def lay_out(model: Model) -> nx.DiGraph:
+    """Every part and every flow of a model.
+
+    Returns:
+        A graph. Nodes are keys of parts, with `box` and `frame` (x0, y0, x1, y1), and names of places on the stream,
+        with `at` (x, y) and, where something is added, `adds`. Edges carry `path`, the corners of their line.
+        `graph["frames"]` holds the blocks' frames by name, `graph["experts"]` those of their experts,
+        `graph["height"]` the height of all.
+    """
+    graph = nx.DiGraph(frames={}, experts={})
+    _place(graph, model.embedding, (12, 24, 190, 24 + BOX))
+    graph.add_node("tokens", at=(STREAM, 4))
+    graph.add_edge("tokens", model.embedding.key, path=[(STREAM, 14), (STREAM, 24)])
+    last, y = model.embedding.key, 24 + BOX + 20
+    for stack in model.stacks:
+        last, y = _stack(graph, stack, last, y)
+    _place(graph, model.final_norm, (STREAM - NORM / 2, y, STREAM + NORM / 2, y + BOX))
+    _flow(graph, last, model.final_norm.key)
+    y += BOX + 20
+    _place(graph, model.head, (12, y, 190, y + BOX))
+    _flow(graph, model.final_norm.key, model.head.key)
+    graph.add_node("next token", at=(STREAM, y + BOX + 18))
+    _flow(graph, model.head.key, "next token")
+    if model.mtp is not None:
+        _beside(graph, model, model.mtp, y)
+    graph.graph["height"] = y + BOX + 32
+    return graph
+
+
+def _place(graph: nx.DiGraph, box: Box, frame: tuple[float, float, float, float]) -> None:
+    graph.add_node(box.key, box=box, frame=frame)
+
+
+def _flow(graph: nx.DiGraph, source: str, target: str, *corners: Point) -> None:
+    """An edge between two nodes: along the stream, or from side to side, unless corners say otherwise."""
+    path = corners or (_top(graph, source), _bottom(graph, target))
+    graph.add_edge(source, target, path=list(path))
+
+
+def _bottom(graph: nx.DiGraph, node: str) -> Point:
+    held = graph.nodes[node]
+    return held["at"] if "at" in held else (STREAM, held["frame"][1])
+
+
+def _top(graph: nx.DiGraph, node: str) -> Point:
+    held = graph.nodes[node]
+    return held["at"] if "at" in held else (STREAM, held["frame"][3])
+
+
+def _beside(graph: nx.DiGraph, model: Model, mtp: Box, y: float) -> None:
+    """Multi-token prediction, fed by the embedding of the next token and by what the head is fed with."""
+    _place(graph, mtp, (226, y, 384, y + BOX))
+    low, edge = graph.nodes[model.embedding.key]["frame"], WIDTH - 8.0
+    norm, middle = graph.nodes[model.final_norm.key]["frame"], low[1] + BOX / 2
+    _flow(
+        graph, model.embedding.key, mtp.key, (low[2], middle), (edge, middle), (edge, y + BOX / 2), (384, y + BOX / 2)
+    )
+    level = norm[1] + BOX / 2
+    _flow(graph, model.final_norm.key, mtp.key, (norm[2], level), (300, level), (300, y))
+    graph.add_node("token after it", at=(305, y + BOX + 18))
+    _flow(graph, mtp.key, "token after it", (305, y + BOX), (305, y + BOX + 10))
+
+
+def _stack(graph: nx.DiGraph, stack: Stack, last: str, y: float) -> tuple[str, float]:
+    """A block from `y` upwards; returns the place on the stream where it ends, and the height above it."""
+    bottom, y = y, y + PAD
+    indexer = stack.box("indexer")
+    last, y = _branch(
+        graph, stack, last, y, "attention_norm", [box for box in (indexer, stack.box("attention")) if box]
+    )
+    if stack.box("experts"):
+        last, y = _mixture(graph, stack, last, y)
+    else:
+        last, y = _branch(graph, stack, last, y, "ffn_norm", [box for box in (stack.box("ffn"),) if box])
+    graph.graph["frames"][stack.name] = (STREAM - 18, bottom, RIGHT + 6, y + 14)
+    return last, y + 14 + 20
+
+
+def _branch(
+    graph: nx.DiGraph, stack: Stack, last: str, y: float, norm_kind: str, boxes: Sequence[Box]
+) -> tuple[str, float]:
+    """Norm, then parts side by side, then back to the stream."""
+    norm, middle = stack.box(norm_kind), y + BOX / 2
+    assert norm is not None
+    _place(graph, norm, (LEFT, y, LEFT + NORM, y + BOX))
+    _flow(graph, last, norm.key, (STREAM, middle), (LEFT, middle))
+    start, gap = LEFT + NORM + 22, 22
+    width = (RIGHT - start - gap * (len(boxes) - 1)) / len(boxes)
+    before, at = norm, start
+    for box in boxes:
+        _place(graph, box, (at, y, at + width, y + BOX))
+        _flow(graph, before.key, box.key, (at - gap, middle), (at, middle))
+        before, at = box, at + width + gap
+    if len(boxes) > 1:  # what the last one reads comes from the norm as well, past the others
+        x = RIGHT - width / 2
+        _flow(graph, norm.key, before.key, (start - gap / 2, middle), (start - gap / 2, y - 8), (x, y - 8), (x, y))
+    return _back(graph, stack, last, before, y + BOX, RIGHT - width / 2), y + ROW
+
+
+def _back(graph: nx.DiGraph, stack: Stack, last: str, box: Box, top: float, x: float) -> str:
+    """From the top of a part to the stream, where it is added."""
+    place, level = f"{stack.name} after {box.kind}", top + 13
+    graph.add_node(place, at=(STREAM, level), adds=True)
+    _flow(graph, last, place)
+    _flow(graph, box.key, place, (x, top), (x, level), (STREAM, level))
+    return place
+
+
+def _mixture(graph: nx.DiGraph, stack: Stack, last: str, y: float) -> tuple[str, float]:
+    """Norm and gate, above them the experts by groups, beside these the shared expert."""
+    shared, gate, experts, norm = (stack.box(kind) for kind in ("shared", "gate", "experts", "ffn_norm"))
+    assert gate is not None
+    assert experts is not None
+    assert norm is not None
+    right = RIGHT - 70 if shared else RIGHT
+    middle, low = y + BOX / 2, y + BOX + 16
+    top = low + EXPERTS
+    _place(graph, norm, (LEFT, y, LEFT + NORM, y + BOX))
+    _flow(graph, last, norm.key, (STREAM, middle), (LEFT, middle))
+    _place(graph, gate, (LEFT + NORM + 22, y, right, y + BOX))
+    _flow(graph, norm.key, gate.key, (LEFT + NORM, middle), (LEFT + NORM + 22, middle))
+    _place(graph, experts, (LEFT, low, right, top))
+    across = (LEFT + NORM + 22 + right) / 2
+    _flow(graph, gate.key, experts.key, (across, y + BOX), (across, low))
+    _flow(graph, norm.key, experts.key, (LEFT + NORM / 2, y + BOX), (LEFT + NORM / 2, low))
+    graph.graph["experts"][stack.name] = (LEFT, low, right, top)
+    place = _back(graph, stack, last, experts, top, (LEFT + right) / 2)
+    if shared:
+        x = (right + 14 + RIGHT) / 2
+        _place(graph, shared, (right + 14, low, RIGHT, top))
+        side, under = LEFT + NORM + 11, y - 8
+        _flow(graph, norm.key, shared.key, (side, middle), (side, under), (x, under), (x, low))
+        _flow(graph, shared.key, place, (x, top), (x, top + 13), (STREAM, top + 13))
+    return place, top + ROW - BOX
+
+
+def expert_cells(
+    frame: tuple[float, float, float, float], num_experts: int, num_groups: int
+) -> tuple[list[Point], list[tuple[float, float, float, float]], float]:
+    """Where the experts stand in their frame, group by group.
+
+    Returns:
+        The middle of every expert, the frame of every group, and the size of a cell.
+    """
+    x0, y0, x1, y1 = (frame[0] + 6, frame[1] + 21, frame[2] - 6, frame[3] - 24)
+    width, height, size = (x1 - x0) / num_groups, y1 - y0, num_experts // num_groups
+    columns = max(1, min(size, round((size * (width - 5) / height) ** 0.5)))
+    rows = -(-size // columns)
+    pitch = min((width - 5) / columns, height / rows)
+    groups = [(x0 + width * group, y0, x0 + width * (group + 1) - 3, y1) for group in range(num_groups)]
+    middles = []
+    for left, _, right, _ in groups:
+        start, lift = (left + right - pitch * columns) / 2, (height - pitch * rows) / 2
+        for place in range(size):
+            row, column = divmod(place, columns)
+            middles.append((start + pitch * (column + 0.5), y1 - lift - pitch * (row + 0.5)))
+    return middles, groups, pitch
