@@ -63,11 +63,16 @@ class Engine:
         self.config: ModelConfig = model.config
         weight = model.embedding.weight
         self.device, self.dtype = (disk.device, disk.dtype) if disk else (weight.device, weight.dtype)
+        self.context = self.config.max_positions  # tokens that a run may hold
         self._lock = threading.Lock()
 
     @classmethod
-    def load(cls, model: str | Path, device: str = "auto", dtype: str = "float32") -> "Engine":
+    def load(
+        cls, model: str | Path, device: str = "auto", dtype: str = "float32", context: int | None = None
+    ) -> "Engine":
         """Load an embedded model by name, or a folder in the Hugging Face layout.
+
+        `context` lets runs be longer than the model was trained for, which is for measuring time and memory only.
 
         Raises:
             CheckpointError, ConfigError: the folder cannot be read; the message says what is wrong with which file.
@@ -78,7 +83,9 @@ class Engine:
         folder = find_model(model)
         network = load_model(folder, choose_device(device), DTYPES[dtype])
         tokenizer = Tokenizer.load(folder / "tokenizer.json") if (folder / "tokenizer.json").is_file() else None
-        return cls(network, tokenizer, folder.name, folder)
+        engine = cls(network, tokenizer, folder.name, folder)
+        engine.context = context or engine.context
+        return engine
 
     @classmethod
     def from_disk(cls, model: str | Path, device: str = "auto", dtype: str = "float32") -> "Engine":
@@ -130,7 +137,7 @@ class Engine:
             raise RequestError(
                 f"{self.name} is read from the disk layer by layer, for a prompt only; ask for 0 new tokens"
             )
-        total, room = len(ids) + request.max_new_tokens, self.config.max_positions
+        total, room = len(ids) + request.max_new_tokens, self.context
         if total > room:
             raise RequestError(
                 f"{len(ids):,} prompt tokens and {request.max_new_tokens:,} new ones do not fit "
