@@ -15,6 +15,7 @@ from typing import Any
 
 import tokenizers
 
+from model.checkpoint.files import find_file
 from model.trace.trace import Token
 
 BOS, EOS = "<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>"
@@ -58,9 +59,10 @@ class Tokenizer:
 
         Raises:
             TokenizerError: it is missing, damaged, or not a byte-level BPE.
+            CheckpointError: a folder lacks it, or it is a link that leads out of the folder.
         """
         path = Path(path)
-        path = path / "tokenizer.json" if path.is_dir() else path
+        path = find_file(path, "tokenizer.json") if path.is_dir() else path
         try:
             content = path.read_bytes()
             published = json.loads(content)

@@ -82,7 +82,7 @@ class Engine:
             raise RequestError(f"dtype {dtype!r} is not known; choose from {', '.join(DTYPES)}")
         folder = find_model(model)
         network = load_model(folder, choose_device(device), DTYPES[dtype])
-        tokenizer = Tokenizer.load(folder / "tokenizer.json") if (folder / "tokenizer.json").is_file() else None
+        tokenizer = Tokenizer.load(folder) if (folder / "tokenizer.json").is_file() else None
         engine = cls(network, tokenizer, folder.name, folder)
         engine.context = context or engine.context
         return engine
@@ -103,7 +103,7 @@ class Engine:
         if manifest.problems:
             raise CheckpointError(f"{folder}: {manifest.summary}")
         disk = DiskModel(ModelFolder(folder), manifest.config, choose_device(device), DTYPES[dtype])
-        tokenizer = Tokenizer.load(folder / "tokenizer.json") if (folder / "tokenizer.json").is_file() else None
+        tokenizer = Tokenizer.load(folder) if (folder / "tokenizer.json").is_file() else None
         return cls(disk.model, tokenizer, folder.name, folder, disk)
 
     def keep_partial(self, folder: Path, request: RunRequest) -> Partial:

@@ -121,7 +121,7 @@ def _tokenizer(folder: Path) -> "Tokenizer | None":
     from model.checkpoint.tokenizer import Tokenizer
 
     try:
-        return Tokenizer.load(folder / "tokenizer.json")
+        return Tokenizer.load(folder)
     except ValueError:
         return None
 

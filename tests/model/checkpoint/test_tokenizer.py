@@ -8,6 +8,7 @@ import pytest
 import tokenizers
 from hypothesis import given
 
+from model.checkpoint.header import CheckpointError
 from model.checkpoint.tokenizer import Tokenizer, TokenizerError, byte_alphabet, invalid_spans
 from model.train.bpe import train_vocabulary
 
@@ -108,6 +109,17 @@ def test_unusable_file_is_refused(tmp_path: Path, content: str, message: str) ->
         Tokenizer.load(tmp_path)
 
 
+def test_link_out_of_a_model_folder_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere.json").write_text("{}")
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "tokenizer.json").symlink_to(tmp_path / "elsewhere.json")
+    with pytest.raises(CheckpointError, match="is a link out of its folder"):
+        Tokenizer.load(folder)
+
+
 def test_missing_file_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(TokenizerError, match="cannot be read"):
+    with pytest.raises(CheckpointError, match="lacks tokenizer.json"):
         Tokenizer.load(tmp_path)
+    with pytest.raises(TokenizerError, match="cannot be read"):
+        Tokenizer.load(tmp_path / "tokenizer.json")
