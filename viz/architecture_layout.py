@@ -6,7 +6,7 @@ figure that is `WIDTH` wide; a wider one stretches to the right.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import networkx as nx
 
@@ -18,6 +18,7 @@ EXPERTS = 104.0  # height of the experts
 NORM = 56.0  # width of a norm
 
 Point = tuple[float, float]
+Frame = tuple[float, float, float, float]  # x0, y0, x1, y1
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -88,7 +89,7 @@ def lay_out(model: Model) -> nx.DiGraph:
     return graph
 
 
-def _place(graph: nx.DiGraph, box: Box, frame: tuple[float, float, float, float]) -> None:
+def _place(graph: nx.DiGraph, box: Box, frame: Frame) -> None:
     graph.add_node(box.key, box=box, frame=frame)
 
 
@@ -195,9 +196,14 @@ def _mixture(graph: nx.DiGraph, stack: Stack, last: str, y: float) -> tuple[str,
     return place, top + ROW - BOX
 
 
-def expert_cells(
-    frame: tuple[float, float, float, float], num_experts: int, num_groups: int
-) -> tuple[list[Point], list[tuple[float, float, float, float]], float]:
+def boxes(graph: nx.DiGraph) -> Iterator[tuple[str, Box, Frame]]:
+    """Every part of a graph with its key and its frame."""
+    for key, held in graph.nodes(data=True):
+        if "box" in held:
+            yield key, held["box"], held["frame"]
+
+
+def expert_cells(frame: Frame, num_experts: int, num_groups: int) -> tuple[list[Point], list[Frame], float]:
     """Where the experts stand in their frame, group by group.
 
     Returns:

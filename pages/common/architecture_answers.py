@@ -95,7 +95,7 @@ def picture(described: Described, part: "Part", trace: Trace | None, layer: int 
     paint = architecture_drawing.paint(trace, layer) if trace is not None and is_own else None
     figure = architecture(model, session.theme(), part.key, paint, st.session_state.get("expert"))
     table = architecture_tables.everything(described.parts, 0, "bfloat16")
-    controls.chart(figure, "architecture", table, _how_to_read(trace if is_own else None, layer), _take_click)
+    controls.chart(figure, "architecture", table, _how_to_read(trace if is_own else None, layer), take_click)
 
 
 def _how_to_read(trace: Trace | None, layer: int | None) -> str:
@@ -116,7 +116,7 @@ def _how_to_read(trace: Trace | None, layer: int | None) -> str:
     )
 
 
-def _take_click() -> None:
+def take_click() -> None:
     """The part that was clicked, and with it perhaps a layer and an expert."""
     points = (st.session_state.get("architecture") or {}).get("selection", {}).get("points", [])
     found = points[0].get("customdata") if points else None

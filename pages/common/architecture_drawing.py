@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 from model.trace import metrics
 from model.trace.trace import Trace
 from pages.common import routing_tables, tables
-from viz.architecture import Paint
 from viz.architecture_layout import Box, Model, Stack
+from viz.architecture_paint import Paint
 
 if TYPE_CHECKING:
     from model.checkpoint.parts import Block, Part, Parts

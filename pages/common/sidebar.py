@@ -45,11 +45,11 @@ def _card(config: dict[str, Any], folder: Path) -> str:
         f"{config.get('num_experts_per_tok', '?')} per token, {config.get('n_shared_experts', 0)} shared",
         f"{config.get('num_attention_heads', '?')} heads, context {config.get('max_position_embeddings', '?')}",
     ]
-    return "  \n".join([*_sizes(folder), *parts])
+    return "  \n".join([*sizes(folder), *parts])
 
 
 @st.cache_data(show_spinner=False)
-def _sizes(folder: Path) -> list[str]:
+def sizes(folder: Path) -> list[str]:
     """Parameters and cache of a model, a line each; what cannot be told is left out.
 
     From headers and configuration alone: `model.checkpoint.sizes` says the same, but it needs torch, for which the

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from viz.architecture import Paint, architecture
+from viz.architecture import architecture
 from viz.architecture_layout import WIDTH, Box, Model, Stack, expert_cells, lay_out
+from viz.architecture_paint import Paint
 from viz.theme import DARK, LIGHT, expert_colors
 
 KINDS = ("attention_norm", "indexer", "attention", "ffn_norm", "gate", "experts", "shared")

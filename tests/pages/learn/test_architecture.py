@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import time
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,7 @@ from model.trace.trace import Trace
 from pages.common import models
 from pages.common.architecture_answers import BESIDE, TEXT
 from pages.common.architecture_drawing import SHORT, count, layers
+from pages.common.architecture_models import CONFIGS
 from tests.models import tiny_config
 from tests.traces import random_trace
 from viz.theme import LIGHT
@@ -51,6 +53,16 @@ def show(open_app: OpenApp, recorded: Path, monkeypatch: pytest.MonkeyPatch, tmp
         return app.run()
 
     return shown
+
+
+def take_click() -> None:
+    """A script that does what a click on the picture does."""
+    import streamlit as st
+
+    from pages.common.architecture_answers import take_click
+
+    st.session_state["architecture"] = st.session_state["clicked"]
+    take_click()
 
 
 def figures(app: AppTest) -> list[dict[str, Any]]:
@@ -141,6 +153,33 @@ def test_run_of_another_model_is_not_painted(show: OpenApp) -> None:
     (figure,) = figures(app)
     assert "residual norm" not in notes(figure)
     assert "Nothing is painted" in said(app)
+
+
+def test_run_of_a_released_model_is_painted_on_it(show: OpenApp) -> None:
+    published = json.loads((CONFIGS / "deepseek-v3.json").read_text())
+    trace = random_trace(num_layers=61, num_experts=256, num_groups=8, num_kept=4, top_k=8, num_heads=1)
+    data = trace.data[["token_id", "logprob", "residual_norm", "expert_id"]].sel(moe_layer=slice(3, None))
+    model = {"name": "as the engine called it", "config": published}
+    app = show(dataclasses.replace(trace, data=data, model=model), of="DeepSeek-V3", layer="40")
+    (figure,) = figures(app)
+    assert "residual norm" in notes(figure)
+    assert "load of L40, × uniform" in json.dumps(figure, ensure_ascii=False)
+    assert app.selectbox(key="layer").options == [str(layer) for layer in range(3, 61)]
+    began = time.process_time()
+    app.run()
+    assert time.process_time() - began < 2  # about 0.2
+
+
+def test_click_chooses_part_layer_and_expert() -> None:
+    clicked = AppTest.from_function(take_click)
+    clicked.session_state["clicked"] = {"selection": {"points": [{"customdata": ["moe-gate", -1, -1]}]}}
+    clicked.run()
+    assert not clicked.exception
+    assert clicked.session_state["part"] == "moe-gate"
+    assert "layer" not in clicked.session_state
+    clicked.session_state["clicked"] = {"selection": {"points": [{"customdata": {"0": "moe-experts", "1": 2, "2": 7}}]}}
+    clicked.run()
+    assert [clicked.session_state[name] for name in ("part", "layer", "expert")] == ["moe-experts", 2, 7]
 
 
 def test_sparse_model_shows_its_indexer(show: OpenApp) -> None:

@@ -1,0 +1,51 @@
+"""The page on the architecture, as a visitor uses it: by the mouse and by the keyboard."""
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.browser.conftest import Visit
+
+pytestmark = pytest.mark.browser
+
+# Where on the page a part is drawn; nothing until the picture is laid out.
+PLACE = """key => {
+  const plot = document.querySelector('.js-plotly-plot');
+  const axes = plot?._fullLayout;
+  if (!axes?.xaxis?.d2p) return null;
+  const { left, top } = plot.getBoundingClientRect();
+  for (const trace of plot._fullData) {
+    const at = (trace.customdata ?? []).findIndex(cell => cell[0] === key[0] && cell[2] === key[1]);
+    if (at >= 0) return [left + axes.xaxis._offset + axes.xaxis.d2p(trace.x[at]),
+                         top + axes.yaxis._offset + axes.yaxis.d2p(trace.y[at])];
+  }
+  return null;
+}"""
+
+
+@pytest.fixture
+def page(visit: Visit, app: str) -> Page:
+    visit(app).wait_for_selector(".st-key-generate")  # a server knows its pages once it has shown the first
+    opened = visit(f"{app}/architecture?of=DeepSeek-V3.2")
+    expect(opened.get_by_text("671,877,944,064")).to_be_visible()
+    opened.locator(".nsewdrag").first.wait_for()
+    return opened
+
+
+def click(page: Page, key: str, expert: int = -1) -> None:
+    page.mouse.click(*page.wait_for_function(PLACE, arg=[key, expert]).json_value())
+
+
+def test_click_on_a_part_describes_it(page: Page) -> None:
+    click(page, "moe-indexer")
+    expect(page.get_by_text("Lightning indexer", exact=True)).to_be_visible()
+    page.wait_for_function("new URLSearchParams(location.search).get('part') === 'moe indexer'")
+    click(page, "head")
+    expect(page.get_by_text("Output head", exact=True)).to_be_visible()
+
+
+def test_list_of_parts_does_the_same_from_the_keyboard(page: Page) -> None:
+    page.locator(".st-key-part input").focus()
+    page.keyboard.type("mtp")
+    page.keyboard.press("Enter")
+    expect(page.get_by_text("Multi-token prediction", exact=True).first).to_be_visible()
+    page.wait_for_function("new URLSearchParams(location.search).get('part') === 'mtp'")

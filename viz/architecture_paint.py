@@ -1,0 +1,110 @@
+"""What is painted on a model's picture: its experts, in their own hues or by the load of a run, and the residual norm.
+
+Labelled arrays in, Plotly traces out. Points carry `customdata` (key of the part, layer or -1, expert or -1).
+"""
+
+import dataclasses
+from typing import Any
+
+import networkx as nx
+import numpy as np
+import plotly.graph_objects as go
+import xarray as xr
+
+from viz.architecture_layout import Model, boxes, expert_cells
+from viz.load import LOG_LIMIT, TICKS, clipped_log
+from viz.theme import Theme, colorscale, expert_colors
+
+PROFILE = (10.0, 58.0)  # the residual norm is drawn between: zero, and the largest
+
+
+@dataclasses.dataclass(frozen=True)
+class Paint:
+    """What of a run is painted.
+
+    Attributes:
+        layer: model layer whose load is shown, where one is; its block carries the colours.
+        load: ratio to uniform of the layer's experts, [expert], *derived*; None leaves them unpainted.
+        group_load: the same of its groups, [group], *derived*.
+        residual_norm: where each layer ends, [layer], *derived* from those of the tokens; None draws no profile.
+    """
+
+    layer: int | None = None
+    load: xr.DataArray | None = None
+    group_load: xr.DataArray | None = None
+    residual_norm: xr.DataArray | None = None
+
+
+def experts(
+    graph: nx.DiGraph, model: Model, stack: str, theme: Theme, paint: Paint | None, expert: int | None
+) -> go.Scatter:
+    """A square per expert: in its own hue, or by its load."""
+    middles, _, pitch = expert_cells(graph.graph["experts"][stack], model.num_experts, model.num_groups)
+    key = next(key for key, box, _ in boxes(graph) if box.kind == "experts" and key.startswith(f"{stack}-"))
+    numbers, load = range(model.num_experts), paint.load if paint else None
+    layer = paint.layer if paint and paint.layer is not None else -1
+    outline = {"color": theme.ink, "width": [2 if paint and number == expert else 0 for number in numbers]}
+    marker: dict[str, Any] = {"symbol": "square", "size": min(16, max(4, pitch - 1)), "line": outline}
+    if load is None:
+        said = [f"E{number}, group {number * model.num_groups // model.num_experts}" for number in numbers]
+        marker["color"] = expert_colors(model.num_experts, model.num_groups, theme)
+    else:
+        ratios = load.values.tolist()
+        said = [f"L{layer}E{number}<br>{ratio:.3g} × uniform (derived)" for number, ratio in enumerate(ratios)]
+        marker |= {"color": clipped_log(load.values), "cmin": -LOG_LIMIT, "cmax": LOG_LIMIT}
+        marker |= {"colorscale": colorscale(theme.load), "colorbar": _bar(f"load of L{layer}, × uniform", theme)}
+    return go.Scatter(
+        x=[x for x, _ in middles], y=[y for _, y in middles], mode="markers", marker=marker,
+        customdata=[[key, layer, number if paint else -1] for number in numbers], text=said,
+        hovertemplate="%{text}<extra></extra>",
+    )  # fmt: skip
+
+
+def groups(graph: nx.DiGraph, model: Model, stack: str, theme: Theme, paint: Paint | None) -> go.Scatter:
+    """Each group's load as a number below its experts; nothing where no run is painted."""
+    frames = expert_cells(graph.graph["experts"][stack], model.num_experts, model.num_groups)[1]
+    load = None if paint is None or model.num_groups == 1 else paint.group_load
+    ratios = [] if load is None else load.values.tolist()
+    shown = frames[: len(ratios)]
+    return go.Scatter(
+        x=[(x0 + x1) / 2 for x0, _, x1, _ in shown], y=[y0 - 12 for _, y0, _, _ in shown], mode="text",
+        text=[f"{ratio:.2g}" for ratio in ratios], textfont={"size": 12, "color": theme.muted},
+        hovertext=[f"group {group}<br>{ratio:.3g} × uniform (derived)" for group, ratio in enumerate(ratios)],
+        hovertemplate="%{hovertext}<extra></extra>", customdata=[[f"{stack}-gate", -1, -1]] * len(ratios),
+    )  # fmt: skip
+
+
+def _bar(title: str, theme: Theme) -> dict[str, Any]:
+    """The load's colours below the picture, in the space that is kept for them."""
+    place = {"orientation": "h", "x": 0.99, "xanchor": "right", "y": 0, "yanchor": "top", "len": 0.52, "thickness": 8}
+    look = {"title": {"text": title, "side": "top", "font": {"size": 12, "color": theme.muted}}, "outlinewidth": 0}
+    ticks = {"tickvals": np.log2(TICKS), "ticktext": ["≤ ¼", "½", "1", "2", "≥ 4"], "tickfont": {"size": 12}}
+    return place | look | ticks | {"ypad": 0}
+
+
+def profile(graph: nx.DiGraph, model: Model, norm: xr.DataArray, chosen: int | None, theme: Theme) -> go.Scatter:
+    """The residual norm beside the stream: a point per layer, at its height within its block."""
+    places = _layer_places(graph, model)
+    known = {int(layer): float(value) for layer, value in zip(norm["layer"].values, norm.values, strict=True)}
+    layers = [layer for layer in sorted(places) if np.isfinite(known.get(layer, np.nan))]
+    values, (left, right) = [known[layer] for layer in layers], PROFILE
+    largest, small = max(values, default=1.0), 5 if len(layers) < 20 else 3
+    return go.Scatter(
+        x=[left + (right - left) * value / largest for value in values], y=[places[layer][1] for layer in layers],
+        mode="lines+markers", line={"color": theme.muted, "width": 1},
+        marker={"size": [9 if layer == chosen else small for layer in layers], "color": theme.ink},
+        customdata=[[places[layer][0], layer, -1] for layer in layers],
+        text=[f"L{layer}<br>residual norm {known[layer]:.3g} (derived)" for layer in layers],
+        hovertemplate="%{text}<extra></extra>",
+    )  # fmt: skip
+
+
+def _layer_places(graph: nx.DiGraph, model: Model) -> dict[int, tuple[str, float]]:
+    """For every layer the part that ends it, and its height: evenly within the block that it is folded to."""
+    places = {}
+    for stack in model.stacks:
+        _, low, _, high = graph.graph["frames"][stack.name]
+        last = next(box.key for box in stack.boxes if box.kind in ("experts", "ffn"))
+        heights = np.linspace(low, high, len(stack.layers) + 2)[1:-1].tolist()
+        places |= {layer: (last, height) for layer, height in zip(stack.layers, heights, strict=True)}
+    return places
