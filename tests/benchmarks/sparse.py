@@ -1,0 +1,92 @@
+"""What sparse attention costs and saves for one decoded token, by the length of the context, on the embedded weights.
+
+The cache is filled with random latents: times do not depend on what they hold. The core attention reads the selected
+latents, so its time should stay while the context grows; the indexer looks at every key.
+
+    python -m tests.benchmarks.sparse [MODEL]
+"""
+
+import time
+from collections.abc import Callable
+
+import click
+import numpy as np
+import torch
+
+from model.checkpoint.weights import load_model
+from model.network.cache import LatentCache
+from model.network.indexer import Selection
+from model.network.layout import lay_out_for_decoding
+from model.network.transformer import Transformer
+from model.run.engine import find_model
+from model.train.indexer import with_top_k
+
+CONTEXTS = (512, 1024, 2048, 4096)
+REPEATS = 200
+
+
+def median_us(run: Callable[[], object]) -> float:
+    """Median microseconds of a call."""
+    seconds = []
+    for _ in range(REPEATS):
+        began = time.perf_counter()
+        run()
+        seconds.append(time.perf_counter() - began)
+    return float(np.median(seconds[REPEATS // 10 :])) * 1e6
+
+
+def filled_cache(model: Transformer, context: int) -> LatentCache:
+    """A cache that remembers all tokens of the context but the one that is decoded."""
+    cache = LatentCache(model.config, context, torch.device("cpu"), torch.float32)
+    cache.latents.normal_()
+    cache.index_keys.normal_()
+    cache.length = context - 1
+    return cache
+
+
+def core_us(model: Transformer, context: int) -> tuple[float, float, float]:
+    """Microseconds of a layer's core attention, dense and sparse, and of its indexer."""
+    attention, cache = model.block(2).attention, filled_cache(model, context)
+    x_BTD, rotations_TR = torch.randn(1, 1, model.config.hidden_size), model.rotary(context - 1, context)
+    query_latent_BTX = attention.query_latent(x_BTD)
+    content, position, _ = attention.project(x_BTD, rotations_TR, query_latent_BTX)
+    latent_BSC, indexer = cache.latents[2], attention.indexer
+    assert indexer is not None
+    selection: Selection = indexer(x_BTD, query_latent_BTX, rotations_TR, cache)
+    return (
+        median_us(lambda: attention._absorbed(content, position, latent_BSC, None, None)),
+        median_us(lambda: attention._absorbed(content, position, latent_BSC, selection, None)),
+        median_us(lambda: indexer(x_BTD, query_latent_BTX, rotations_TR, cache)),
+    )
+
+
+def step_us(model: Transformer, context: int) -> float:
+    """Microseconds of decoding one token through the whole model."""
+    cache, token_ids = filled_cache(model, context), torch.tensor([[5]])
+
+    def step() -> None:
+        cache.length = context - 1
+        model(token_ids, cache)
+
+    return median_us(step)
+
+
+@click.command()
+@click.argument("model", default="mini-v32")
+@torch.inference_mode()
+def main(model: str) -> None:
+    """Print a table, in microseconds."""
+    torch.set_num_threads(2)
+    sparse = load_model(find_model(model), "cpu", torch.float32)
+    dense = lay_out_for_decoding(with_top_k(sparse, 1 << 20))
+    sparse = lay_out_for_decoding(sparse)
+    click.echo(f"{model}, {sparse.config.index_topk} keys kept, microseconds per decoded token")
+    click.echo("| context | core attention, dense | sparse | indexer | whole step, every key kept | sparse |")
+    click.echo("|---:|---:|---:|---:|---:|---:|")
+    for context in CONTEXTS:
+        figures = (*core_us(sparse, context), step_us(dense, context), step_us(sparse, context))
+        click.echo(f"| {context:,} | " + " | ".join(f"{figure:,.0f}" for figure in figures) + " |")
+
+
+if __name__ == "__main__":
+    main()
