@@ -13,6 +13,7 @@ from pages.common import architecture_drawing, architecture_tables, controls, se
 from pages.common.architecture_drawing import count, layers
 from pages.common.architecture_models import Described, describe, is_of
 from viz.architecture import architecture
+from viz.architecture_cost import cost_by_context
 
 if TYPE_CHECKING:
     from model.checkpoint.parts import Part, Parts
@@ -188,6 +189,7 @@ def beside(context: int) -> None:
     before, after = (describe(name).parts for name in ("deepseek-v3", "deepseek-v3.2"))
     new = architecture_tables.added(before, after)
     st.markdown(_difference(before, after, new, context))
+    _cost(before, after, context)
     for column, name, parts in zip(st.columns(2), ("DeepSeek-V3", "DeepSeek-V3.2"), (before, after), strict=True):
         with column:
             st.markdown(f"**{name}**")
@@ -199,6 +201,17 @@ def beside(context: int) -> None:
     columns = {"part": st.column_config.TextColumn(width=230)} | {name: _WHOLE for name in table.columns[1:]}
     st.dataframe(table, hide_index=True, height="content", column_config=columns)
     controls.download_table(table, "architecture-v3-v3.2")
+
+
+def _cost(before: "Parts", after: "Parts", context: int) -> None:
+    work = architecture_tables.work_by_context(before, after, CONTEXTS)
+    said = (
+        "Both axes are logarithmic. V3's attention reads every token; V3.2's reads at most those that its indexers "
+        "choose, and stays level from there on, so that the indexers, which look at all tokens, come to be most of the "
+        "work. Absorbed form of attention, one new token. Derived. The line marks the chosen context."
+    )
+    table = work.to_pandas().T.reset_index()
+    controls.chart(cost_by_context(work, session.theme(), context), "architecture-cost", table, said)
 
 
 def _difference(before: "Parts", after: "Parts", new: list[str], context: int) -> str:

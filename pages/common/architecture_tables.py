@@ -1,9 +1,12 @@
 """What a model's parts hold and cost, as tables."""
 
 import os.path
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
+import xarray as xr
 
 from pages.common.architecture_drawing import SHORT, count, layers
 
@@ -98,6 +101,17 @@ def _held(part: "Part | None", context: int) -> tuple[int, int]:
     return (0, 0) if part is None else (part.times * part.parameters, part.times * part.multiply_adds(context))
 
 
-def attention_work(parts: "Parts", context: int) -> int:
+def attention_work(parts: "Parts", context: int, kinds: Collection[str] = INDEX_KINDS) -> int:
     """Multiply-adds of attention and indexer in all layers, for one token with so many others to look at."""
-    return sum(part.times * part.multiply_adds(context) for part in parts.main if part.kind in INDEX_KINDS)
+    return sum(part.times * part.multiply_adds(context) for part in parts.main if part.kind in kinds)
+
+
+def work_by_context(before: "Parts", after: "Parts", contexts: Sequence[int]) -> xr.DataArray:
+    """`attention_work` of two models at every context, and of the later one's indexers alone, [model, context]."""
+    rows = {
+        "V3": [attention_work(before, context) for context in contexts],
+        "V3.2": [attention_work(after, context) for context in contexts],
+        "V3.2, indexers alone": [attention_work(after, context, ("indexer",)) for context in contexts],
+    }
+    coords = {"model": list(rows), "context": list(contexts)}
+    return xr.DataArray(np.array(list(rows.values()), float), dims=("model", "context"), coords=coords)

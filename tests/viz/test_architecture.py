@@ -6,6 +6,7 @@ import pytest
 import xarray as xr
 
 from viz.architecture import architecture
+from viz.architecture_cost import cost_by_context
 from viz.architecture_layout import WIDTH, Box, Model, Stack, expert_cells, lay_out
 from viz.architecture_paint import Paint
 from viz.theme import DARK, LIGHT, expert_colors
@@ -163,3 +164,13 @@ def test_type_is_nowhere_smaller_than_twelve_pixels():
     sizes = [note.font.size for note in figure.layout.annotations]
     sizes += [trace.textfont.size for trace in figure.data if trace.mode == "text" and trace.textfont.size]
     assert min(sizes) >= 12
+
+
+def test_cost_is_drawn_on_log_scales_with_every_model_named():
+    values = np.array([[1e9, 1e10, 1e12], [2e9, 5e9, 9e9]])
+    work = xr.DataArray(values, dims=("model", "context"), coords={"model": ["a", "b"], "context": [128, 2048, 131072]})
+    figure = cost_by_context(work, LIGHT, context=2048)
+    assert [list(line.y) for line in figure.data] == values.tolist()
+    assert (figure.layout.xaxis.type, figure.layout.yaxis.type) == ("log", "log")
+    assert [note.text for note in figure.layout.annotations][:2] == ["a", "b"]
+    assert figure.layout.annotations[0].y == 12
