@@ -28,6 +28,8 @@ bench: browser
 	$(PY) -m tests.benchmarks.speed $(MODEL)
 	$(PY) -m tests.benchmarks.screen
 	$(PY) -m tests.benchmarks.sessions
+	$(PY) -m tests.benchmarks.sparse
+	$(PY) -m tests.benchmarks.disk
 
 recorded: $(VENV)/run.stamp
 	$(PY) -m model.run.recorded $(MODEL)

@@ -161,8 +161,7 @@ def _streamed(engine: "Engine", request: "RunRequest", out: Path) -> "Trace":
                 bar.set_postfix_str(f"{progress.bytes_read / 1e9:.2f} GB, {progress.bytes_per_second / 1e9:.2f} GB/s")
                 bar.update()
 
-            engine.report_to(show)
-            finished = engine.run(request, cancel)
+            finished = engine.run(request, cancel, show)
     finally:
         signal.signal(signal.SIGINT, previous)
     partial.remove()

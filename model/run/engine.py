@@ -21,8 +21,9 @@ import xarray as xr
 
 from model.checkpoint.files import ModelFolder
 from model.checkpoint.header import CheckpointError
+from model.checkpoint.sizes import model_sizes
 from model.checkpoint.tokenizer import Tokenizer
-from model.checkpoint.weights import inspect, load_model, weights_sha256
+from model.checkpoint.weights import inspect, load_model, memory_bytes, weights_sha256
 from model.network.cache import LatentCache
 from model.network.config import ModelConfig
 from model.network.layout import lay_out_for_decoding
@@ -88,6 +89,16 @@ class Engine:
         return engine
 
     @classmethod
+    def fitting(cls, model: str | Path) -> "Engine":
+        """In memory in fp32 where the weights take at most two thirds of it, else from disk.
+
+        Raises:
+            CheckpointError, ConfigError, RequestError: as for `load`.
+        """
+        needed, memory = model_sizes(inspect(find_model(model)).config).loaded["float32"], memory_bytes()
+        return cls.from_disk(model) if memory and needed > memory * 2 / 3 else cls.load(model)
+
+    @classmethod
     def from_disk(cls, model: str | Path, device: str = "auto", dtype: str = "float32") -> "Engine":
         """An engine whose weights stay on the disk; a run reads each layer when it comes to it.
 
@@ -118,11 +129,6 @@ class Engine:
         self.disk.partial = Partial(folder, run | {"weights": str(self.folder.resolve())})
         return self.disk.partial
 
-    def report_to(self, report: Callable[[Progress], None]) -> None:
-        """Call a function after each layer of a run from disk."""
-        if self.disk is not None:
-            self.disk.report = report
-
     def encode(self, request: RunRequest) -> list[int]:
         """Token ids of the request: those given, or the prompt's with one beginning-of-sequence token before them.
 
@@ -151,9 +157,14 @@ class Engine:
         bos = [] if self.tokenizer.bos_id is None else [self.tokenizer.bos_id]
         return bos + self.tokenizer.encode(prompt)
 
-    def run(self, request: RunRequest, cancel: threading.Event | None = None) -> Trace:
+    def run(
+        self,
+        request: RunRequest,
+        cancel: threading.Event | None = None,
+        on_layer: Callable[[Progress], None] = lambda progress: None,
+    ) -> Trace:
         """Run to the end (or until `cancel` is set) and return the trace."""
-        steps = self.stream(request, cancel)
+        steps = self.stream(request, cancel, on_layer)
         while True:
             try:
                 next(steps)
@@ -161,13 +172,20 @@ class Engine:
                 return finished.value
 
     @torch.inference_mode()
-    def stream(self, request: RunRequest, cancel: threading.Event | None = None) -> Generator[Step, None, Trace]:
+    def stream(
+        self,
+        request: RunRequest,
+        cancel: threading.Event | None = None,
+        on_layer: Callable[[Progress], None] = lambda progress: None,
+    ) -> Generator[Step, None, Trace]:
         """Run step by step; the generator's return value is the trace of all steps.
 
         Every token is fed, the last generated one too. Generation ends at `max_new_tokens`, after an end-of-sequence
-        token, or when `cancel` is set, which is looked at before each step; the trace then holds what was done.
+        token, or when `cancel` is set, which is looked at before each step; the trace then holds what was done. A run
+        from disk is one step; it calls `on_layer` after each layer and looks at `cancel` before each.
 
         Raises:
+            Stopped: a run from disk was cancelled; there is no trace.
             RequestError, EditError: the request cannot be run; raised before the first step.
         """
         ids = self.encode(request)
@@ -180,7 +198,7 @@ class Engine:
         new_ids, last = ids, len(ids) + request.max_new_tokens
         while True:
             with self._lock:
-                blocks = self.disk.start(new_ids, recorder, cancel) if self.disk else None
+                blocks = self.disk.start(new_ids, recorder, cancel, on_layer) if self.disk else None
                 logits = self.model(torch.tensor([new_ids], device=self.device), cache, recorder, edit, blocks=blocks)
                 arrays = recorder.take(new_ids, logits)
                 next_id = choose(logits[0, -1], request, generator)

@@ -61,7 +61,6 @@ class DiskModel:
         self.folder, self.config, self.device, self.dtype = folder, config, device, dtype
         self.disk = DiskTensors(folder)
         self.partial: Partial | None = None
-        self.report: Callable[[Progress], None] = lambda progress: None
         self._of_layer: dict[int, list[Slot]] = {layer: [] for layer in range(config.num_layers)}
         self._outer: list[Slot] = []
         with torch.device("meta"):
@@ -72,8 +71,16 @@ class DiskModel:
             parts = slot.parameter.split(".")
             (self._of_layer[int(parts[1])] if parts[0] == "blocks" else self._outer).append(slot)
 
-    def start(self, token_ids: list[int], recorder: Recorder, cancel: threading.Event | None) -> Iterator[Any]:
+    def start(
+        self,
+        token_ids: list[int],
+        recorder: Recorder,
+        cancel: threading.Event | None,
+        on_layer: Callable[[Progress], None],
+    ) -> Iterator[Any]:
         """Read the embedding's rows of these tokens and the routers' biases, and return the blocks.
+
+        `on_layer` is called after each of them.
 
         Raises:
             Stopped: while the blocks are run, when the event is set; looked at between layers.
@@ -85,7 +92,7 @@ class DiskModel:
             names = [slot.published for slot in self._of_layer[layer] if slot.is_expert_bias]
             found = [self.disk.take(name, torch.float32).to(self.device) for name in names]
             router.expert_bias = found[0] if found else torch.zeros(self.config.num_experts, device=self.device)
-        return self._blocks(recorder, cancel)
+        return self._blocks(recorder, cancel, on_layer)
 
     def _finish(self) -> None:
         """Read the final norm and the output head, which are used last."""
@@ -101,9 +108,11 @@ class DiskModel:
             self.model.head = nn.Linear(*reversed(slot.shape), bias=False, device="meta")
             self.model.head.weight = nn.Parameter(weight, requires_grad=False)
 
-    def _blocks(self, recorder: Recorder, cancel: threading.Event | None) -> Iterator[Any]:
+    def _blocks(
+        self, recorder: Recorder, cancel: threading.Event | None, on_layer: Callable[[Progress], None]
+    ) -> Iterator[Any]:
         began, done = time.monotonic(), self.partial.layers_done if self.partial else 0
-        num_layers = self.config.num_layers
+        num_layers, before = self.config.num_layers, self.disk.bytes_read
         for layer in range(done):
             yield _Remembered(self.partial, layer, last=layer == done - 1)
         if done < num_layers:
@@ -112,7 +121,8 @@ class DiskModel:
             if cancel is not None and cancel.is_set():
                 raise Stopped(f"stopped after {layer} of {num_layers} layers")
             yield _Watched(self, layer, recorder)
-            self.report(Progress(layer + 1 - done, num_layers - done, self.disk.bytes_read, time.monotonic() - began))
+            read, seconds = self.disk.bytes_read - before, time.monotonic() - began
+            on_layer(Progress(layer + 1 - done, num_layers - done, read, seconds))
         self._finish()
 
     def announce_hit(self, layer: int, routing: Routing) -> None:

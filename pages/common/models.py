@@ -78,11 +78,13 @@ class Engines:
 
 
 def load(folder: Path) -> "Engine":
-    """Load a model and run it once, so that the libraries have chosen their kernels."""
+    """Load a model and run it once, so that the libraries have chosen their kernels; a large one stays on the disk."""
     from model.run.engine import Engine, spare_cores
 
     spare_cores(limits.SPARED_CORES)
-    engine = Engine.load(folder)
+    engine = Engine.fitting(folder)
+    if engine.disk is not None:
+        return engine
     capture = Capture(frozenset({"router", "attention", "inputs"}))
     engine.run(RunRequest(token_ids=(0,) * 8, max_new_tokens=1, capture=capture))
     assert engine.description  # its checksum is taken once, too

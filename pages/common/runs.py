@@ -7,6 +7,7 @@ far become its trace.
 
 import contextlib
 import dataclasses
+import functools
 import threading
 import time
 from collections.abc import Generator, Iterator
@@ -21,6 +22,7 @@ from pages.common import limits, live
 
 if TYPE_CHECKING:
     from model.run.engine import Engine, Step
+    from model.run.from_disk import Progress
 
 SECONDS_BETWEEN_PROGRESS = 0.2
 Steps = Generator["Step", None, Trace]
@@ -83,6 +85,11 @@ def fit(run: Run, engine: "Engine") -> None:
         ValueError: the prompt cannot be encoded, or does not fit the model's context.
     """
     assert run.request is not None
+    if engine.disk is not None:
+        run.request = dataclasses.replace(run.request, max_new_tokens=0, capture=Capture(frozenset({"router"})))
+        run.note = "This model does not fit in memory: its layers are read from the disk, for the prompt only"
+        engine.encode(run.request)
+        return
     num_tokens = len(engine.encode(run.request)) + run.request.max_new_tokens
     weights = engine.config.num_layers * engine.config.num_heads * num_tokens**2
     variables = run.request.capture.variables | ({"indexer"} if engine.config.is_sparse else set())
@@ -102,7 +109,7 @@ def execute(run: Run, engine: "Engine", place: DeltaGenerator) -> None:
         run.done.wait(timeout=30)
         return
     assert run.request is not None
-    steps = engine.stream(run.request, run.cancel)
+    steps = engine.stream(run.request, run.cancel, functools.partial(_show_layer, place))
     began: float | None = None
     try:
         with _turn(place):
@@ -138,6 +145,13 @@ def _follow(run: Run, engine: "Engine", steps: Steps, place: DeltaGenerator) -> 
             shown, new = now, step.start + len(step.tokens) - num_prompt
             said = f"{new} of {total} new tokens, {(new + num_prompt) / (now - began):.0f} tokens/s"
             place.progress(new / total if total else 1.0, said)
+
+
+def _show_layer(place: DeltaGenerator, progress: "Progress") -> None:
+    """How far a run from disk is; this too is where Streamlit may end the script."""
+    done, count = progress.layers_done, progress.num_layers
+    said = f"layer {done} of {count}, {progress.bytes_read / 1e9:.2f} GB at {progress.bytes_per_second / 1e9:.2f} GB/s"
+    place.progress(done / count, f"{said}, {progress.seconds_left:.0f} s left")
 
 
 def _rest(steps: Steps) -> Trace | None:

@@ -38,12 +38,16 @@ class FakeEngine:
         self.on_step = on_step
         self.requests: list[RunRequest] = []
 
+    disk = None
+
     def encode(self, request: RunRequest) -> list[int]:
         if "�" in (request.prompt or ""):
             raise RequestError("the prompt cannot be encoded")
         return [0] * 6
 
-    def stream(self, request: RunRequest, cancel: threading.Event | None = None) -> Generator[Step, None, Trace]:
+    def stream(
+        self, request: RunRequest, cancel: threading.Event | None = None, on_layer: object = None
+    ) -> Generator[Step, None, Trace]:
         self.encode(request)
         self.requests.append(request)
         whole, count = random_trace(seed=request.seed, num_new=request.max_new_tokens), 6

@@ -87,17 +87,25 @@ def test_stopped_run_goes_on_and_ends_the_same(tmp_path: Path) -> None:
     folder, request, cancel = written(config, tmp_path / "model"), request_of(config), threading.Event()
     first = Engine.from_disk(folder, device="cpu")
     first.keep_partial(tmp_path / "partial", request)
-    first.report_to(lambda progress: cancel.set() if progress.layers_done == 2 else None)
     with pytest.raises(Stopped, match="stopped after 2 of 5 layers"):
-        first.run(request, cancel)
+        first.run(request, cancel, lambda progress: cancel.set() if progress.layers_done == 2 else None)
     second, seen = Engine.from_disk(folder, device="cpu"), []
     partial = second.keep_partial(tmp_path / "partial", request)
     assert partial.layers_done == 2
-    second.report_to(lambda progress: seen.append(progress.layers_done))
-    assert same(second.run(request), Engine.load(folder, "cpu").run(request))
+    assert same(
+        second.run(request, None, lambda progress: seen.append(progress.layers_done)),
+        Engine.load(folder, "cpu").run(request),
+    )
     assert seen == [1, 2, 3]
     partial.remove()
     assert not (tmp_path / "partial").exists()
+
+
+def test_engine_stays_on_the_disk_when_the_memory_is_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = written(tiny_config(), tmp_path / "model")
+    assert Engine.fitting(folder).disk is None
+    monkeypatch.setattr("model.run.engine.memory_bytes", lambda: 100_000)
+    assert Engine.fitting(folder).disk is not None
 
 
 def test_refusals(tmp_path: Path) -> None:
