@@ -26,6 +26,7 @@ lint: $(VENV)/dev.stamp
 bench: browser
 	$(PY) -m tests.benchmarks.parity
 	$(PY) -m tests.benchmarks.speed $(MODEL)
+	$(PY) -m tests.benchmarks.attention $(MODEL)
 	$(PY) -m tests.benchmarks.screen
 	$(PY) -m tests.benchmarks.sessions
 	$(PY) -m tests.benchmarks.sparse

@@ -1,6 +1,6 @@
-"""Pictures of what heads do in numbers: one query's weights, figures per head and per layer, scores by distance.
+"""Pictures of what heads do in numbers: a query's weights, figures per head and layer, scores by distance, the cache.
 
-Labelled numbers in (axes `head`, `key`, `distance`, `attention_layer`, `statistic`), Plotly figures out.
+Labelled numbers in (axes `head`, `key`, `part`, `distance`, `attention_layer`, `statistic`), Plotly figures out.
 """
 
 import html
@@ -10,9 +10,9 @@ import numpy as np
 import plotly.graph_objects as go
 import xarray as xr
 
-from viz.attention import head_numbers
 from viz.axis import click_layer, grid_points, note, rows_height
 from viz.theme import MONO_FAMILY, Theme, colorscale, style, translucent
+from viz.thumbnails import head_numbers
 
 # A head's figure -> what stands above its panel, and the end of its axis (None: as far as the numbers go).
 PANELS = {
@@ -134,23 +134,67 @@ def layer_maps(means: xr.Dataset, theme: Theme, selected: tuple[int, int] | None
     return style(figure, theme, rows_height(len(layers), 40), yaxis=named | {"showgrid": False}, **layout)
 
 
-def score_by_distance(parts: dict[str, xr.DataArray], theme: Theme) -> go.Figure:
-    """Mean score against how many tokens back the key lies, one line per part, each [distance]; *derived*."""
-    figure = go.Figure()
-    strokes = zip(parts.items(), (theme.change[0], theme.change[-1], theme.ink), ("solid", "dash", "dot"), strict=False)
-    for (name, values), color, dash in strokes:
-        hover = f"{name}: %{{y:.3~g}}<br>%{{x}} tokens back (derived)<extra></extra>"
-        known = np.arange(values.sizes["distance"])
-        line = {"color": color, "dash": dash, "width": 2}
-        figure.add_scatter(x=known, y=values.values, mode="lines", name=name, line=line, hovertemplate=hover)
+def parts_by_distance(parts: xr.DataArray, theme: Theme, selected: int | None = None) -> go.Figure:
+    """Mean score against how many tokens back the key lies, a panel per part, on one scale; *derived*.
+
+    A thin line per head, a strong one for the mean over heads, and the chosen head in colour.
+
+    Args:
+        parts: [part, head, distance], labelled.
+        theme: colours.
+        selected: head to draw in colour.
+    """
+    figure, layout = go.Figure(), {}
+    distances, mean = parts["distance"].values, parts.mean("head")
+    for place, part in enumerate(parts["part"].values.tolist(), 1):
+        shared = {"mode": "lines", "showlegend": place == 1, "xaxis": f"x{place}", "yaxis": "y"}
+        x, y = _one_broken_line(distances, parts.sel(part=part).values)
+        thin = {"color": theme.grid, "width": 1}
+        figure.add_scatter(x=x, y=y, line=thin, name="each head", hoverinfo="skip", **shared)
+        lines = [("mean of heads", mean.sel(part=part).values, theme.ink, "solid")]
+        if selected in parts["head"].values:
+            lines.append((f"head {selected}", parts.sel(part=part, head=selected).values, theme.change[0], "dash"))
+        for name, values, color, dash in lines:
+            hover = f"{name}, {part}: %{{y:.3~g}}<br>%{{x}} tokens back (derived)<extra></extra>"
+            line = {"color": color, "dash": dash, "width": 2}
+            figure.add_scatter(x=distances, y=values, line=line, name=name, hovertemplate=hover, **shared)
+        layout[f"xaxis{place}"] = _panel(place, 2) | {"title": {"text": f"{part} part, tokens back"}}
     legend = {"orientation": "h", "x": 0, "y": 1, "yanchor": "bottom"}
-    axes = {"xaxis": {"title": {"text": "tokens back"}}, "yaxis": {"title": {"text": "mean score"}}}
-    return style(figure, theme, 280, showlegend=True, legend=legend, **axes)
+    return style(figure, theme, 320, showlegend=True, legend=legend, yaxis={"title": {"text": "mean score"}}, **layout)
 
 
-def _panel(place: int) -> dict[str, object]:
+def cache_bars(sizes: dict[str, int], said: dict[str, str], own: str, theme: Theme, title: str) -> go.Figure:
+    """What each way of attention keeps of earlier tokens, as bars on a linear scale; *derived*.
+
+    Args:
+        sizes: bytes by way of attention, in the order to draw.
+        said: the same sizes as they are written beside the bars.
+        own: the way that the model has, which is coloured.
+        theme: colours.
+        title: one line above the picture.
+    """
+    names, rows = list(sizes), np.arange(len(sizes))
+    colors = [theme.sequential[-3] if name == own else theme.muted for name in names]
+    texts, most = np.array([said[name] for name in names]), max(sizes.values())
+    hover = "%{text} (derived)<extra></extra>"
+    figure = go.Figure(
+        go.Bar(x=np.array(list(sizes.values()), dtype=float) / most, y=rows, orientation="h", marker_color=colors,
+               text=texts, textposition="outside", cliponaxis=False, hovertemplate=hover, width=0.6)
+    )  # fmt: skip
+    down = {"tickvals": rows, "ticktext": np.array(names), "showgrid": False, "range": [len(names) - 0.4, -0.6]}
+    across = {"range": [0, 1.35], "showticklabels": False, "showgrid": False, "ticks": ""}
+    return style(note(figure, title, theme), theme, rows_height(len(names), 32), xaxis=across, yaxis=down)
+
+
+def _one_broken_line(x: np.ndarray, lines: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Lines [line, x] as one, which breaks between them."""
+    gaps = np.full((len(lines), 1), np.nan)
+    return np.tile(np.append(x, np.nan), len(lines)), np.hstack([lines, gaps]).ravel()
+
+
+def _panel(place: int, count: int = len(PANELS)) -> dict[str, object]:
     """The part of the width that a panel takes."""
-    width = (1 - GAP * (len(PANELS) - 1)) / len(PANELS)
+    width = (1 - GAP * (count - 1)) / count
     left = (place - 1) * (width + GAP)
     return {"domain": [left, left + width]}
 

@@ -1,71 +1,247 @@
-"""Attention of any layer and head after the run, computed from the captured input of the layer.
+"""Attention of any layer and head after the run, computed in blocks of queries from the captured input of the layer.
 
-Shape suffixes: T tokens, D model width, H heads, N content head width, R position head width, Q = N + R.
+No array of tokens x tokens is made, however long the prompt: each block of queries is reduced at once to what is asked
+for. The softmax is always over all keys up to the query, also where only a part of the map is shown. What a map's cells
+are is said in `model/trace/cells.py`.
+
+Shape suffixes: T tokens, H heads, B queries of a block, S keys up to the last of them, I cells down, J cells across,
+P the two parts of a score, W the width of one, G bins of distances.
 """
 
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
 import torch
 import xarray as xr
 from torch import Tensor
 
-from model.network.attention import attention_weights, causal_mask
 from model.run.engine import Engine
-from model.run.request import RequestError
+from model.run.head_vectors import HeadVectors, has_weights_of, kept_keys
+from model.trace.cells import MAX_CELLS, Window, cell_sides, dataset, whole
 from model.trace.trace import Trace
 
-QUERY_ROWS = 512  # computed at a time, over the keys up to the last of them: half the work, and little held at once
+__all__ = ["LayerAttention", "has_weights_of", "head_attention"]
+
+VALUES_AT_ONCE = 1 << 20  # scores of a block, 4 MB: what a core's cache holds costs half of what memory costs
+HIDDEN = torch.finfo(torch.float32).min  # finite, so that a weight of 0 times it is 0
+PARTS = ("content", "position")
+
+
+class LayerAttention:
+    """Attention of one layer of a run, head by head; *derived* from its recorded input with the model's weights."""
+
+    def __init__(self, engine: Engine, trace: Trace, layer: int, dense: bool = False) -> None:
+        """Project the layer's input once for all heads.
+
+        Args:
+            engine: holds the weights.
+            trace: holds the layers' inputs.
+            layer: model layer number.
+            dense: attend to all keys, also where the model's indexer selects some.
+
+        Raises:
+            RequestError: the trace lacks what is needed, or was made with other weights.
+        """
+        self._vectors = HeadVectors(engine, trace, layer)
+        self._kept_TT = None if dense else kept_keys(engine, trace, layer)
+        self.num_tokens, self.num_heads = self._vectors.num_tokens, self._vectors.num_heads
+
+    @torch.inference_mode()
+    def cells(self, head: int, window: Window | None = None, max_cells: int = MAX_CELLS) -> xr.Dataset:
+        """A part of a head's map, in at most so many cells a side: `largest`, `mean` and `pairs`, [query, key].
+
+        A cell is one pair where the part fits.
+        """
+        window = window or whole(self.num_tokens)
+        sides = cell_sides(window, max_cells)
+        grid = _Grid(window, sides)
+        for first, _, weights_BS in self._blocks(head, window.query, window.query_end, sides[0]):
+            grid.add(first, weights_BS)
+        return grid.dataset()
+
+    @torch.inference_mode()
+    def row(self, head: int, query: int) -> xr.DataArray:
+        """What one query looks at, [key], up to itself."""
+        _, _, weights_BS = next(self._blocks(head, query, query + 1))
+        return xr.DataArray(_host(weights_BS[0]), dims=("key",))
+
+    @torch.inference_mode()
+    def overview(self, heads: Sequence[int], max_cells: int) -> tuple[xr.DataArray, xr.Dataset]:
+        """Whole maps of some heads, small, and their figures.
+
+        Returns:
+            the largest weight of each cell, [head, query, key], and `entropy`, `first_token_share` and `mean_distance`
+            as `model/trace/attention.py` defines them, each [head, query].
+        """
+        window = whole(self.num_tokens)
+        small, figures = [], []
+        for head in heads:
+            grid, parts = _Grid(window, cell_sides(window, max_cells)), []
+            for first, scores_BS, weights_BS in self._blocks(head, 0, self.num_tokens, grid.sides[0]):
+                grid.add(first, weights_BS)
+                parts.append(_figures(first, scores_BS, weights_BS))
+            small.append(grid.dataset()["largest"])
+            figures.append(_host(torch.cat(parts, 1)))
+        names = ("entropy", "first_token_share", "mean_distance")
+        values = np.stack(figures, 1)
+        values[:, :, 0] = np.nan  # the first query has no choice
+        by_name = {name: (("head", "query"), values[place]) for place, name in enumerate(names)}
+        labels = {"head": list(heads)}
+        return xr.concat(small, "head").assign_coords(labels), xr.Dataset(by_name, coords=labels)
+
+    @torch.inference_mode()
+    def mean_of_heads(self) -> xr.DataArray:
+        """Attention averaged over all heads, [query, key]: tokens x tokens, so for short texts only."""
+        mean_TT = torch.zeros(self.num_tokens, self.num_tokens)
+        for head in range(self.num_heads):
+            for first, _, weights_BS in self._blocks(head, 0, self.num_tokens):
+                num_queries, num_keys = weights_BS.shape
+                mean_TT[first : first + num_queries, :num_keys] += weights_BS.cpu() / self.num_heads
+        return xr.DataArray(mean_TT.numpy(), dims=("query", "key"))
+
+    @torch.inference_mode()
+    def part_cells(
+        self, head: int, window: Window | None = None, max_cells: int = MAX_CELLS
+    ) -> tuple[xr.Dataset, xr.Dataset]:
+        """The two terms of a head's score before the softmax, content and position, scaled; cells as in `cells`.
+
+        The sum of the two is the score (DeepSeek-V2 report, equation 10). `largest` is the largest in size.
+        """
+        window = window or whole(self.num_tokens)
+        grids = [_Grid(window, cell_sides(window, max_cells), signed=True) for _ in PARTS]
+        keys = self._vectors.keys(head, window.query_end)
+        rows = _rows(window.query_end, grids[0].sides[0])
+        for first in range(window.query, window.query_end, rows):
+            end = min(first + rows, window.query_end)
+            queries = self._vectors.queries(head, first, end)
+            for grid, query, key in zip(grids, queries, keys, strict=True):
+                grid.add(first, _causal(query @ key[:end].T * self._vectors.scale, -torch.inf))
+        content, position = (grid.dataset() for grid in grids)
+        return content, position
+
+    def part_rows(self, head: int, query: int) -> tuple[xr.DataArray, xr.DataArray]:
+        """Content and position part of one query's scores, each [key], up to itself."""
+        window = Window(query, query + 1, 0, query + 1)
+        content, position = self.part_cells(head, window, max_cells=query + 1)
+        return content["mean"][0].reset_coords(drop=True), position["mean"][0].reset_coords(drop=True)
+
+    @torch.inference_mode()
+    def parts_by_distance(self, heads: Sequence[int], max_bins: int = 512) -> xr.DataArray:
+        """Mean of both parts of the score over the pairs that lie equally far apart, [part, head, distance].
+
+        Sums over all pairs at a distance are a correlation of queries with keys, which the Fourier transform gives for
+        all distances at once. Long texts are told in bins of equal width, labelled by their nearest distance.
+        """
+        width = -(-self.num_tokens // max_bins)
+        distances = np.arange(0, self.num_tokens, width)
+        pairs_G = np.add.reduceat(self.num_tokens - np.arange(self.num_tokens), distances)
+        sums_PHG = np.empty((len(PARTS), len(heads), len(distances)))
+        for place, head in enumerate(heads):
+            parts = self._vectors.queries(head, 0, self.num_tokens), self._vectors.keys(head, self.num_tokens)
+            for part, (query, key) in enumerate(zip(*parts, strict=True)):
+                sums_T = _host(_sums_by_distance(query, key)) * self._vectors.scale
+                sums_PHG[part, place] = np.add.reduceat(sums_T, distances)
+        labels = {"part": list(PARTS), "head": list(heads), "distance": distances}
+        return xr.DataArray(sums_PHG / pairs_G, dims=("part", "head", "distance"), coords=labels)
+
+    def _blocks(self, head: int, first: int, end: int, multiple: int = 1) -> Iterator[tuple[int, Tensor, Tensor]]:
+        """First query, scores and weights, [B, S], of each block of queries; of `multiple` queries or a multiple."""
+        key_TQ = torch.cat(self._vectors.keys(head, end), 1)
+        query_BQ = torch.cat(self._vectors.queries(head, first, end), 1) * self._vectors.scale
+        rows = _rows(end, multiple)
+        for start in range(first, end, rows):
+            stop = min(start + rows, end)
+            scores_BS = _causal(query_BQ[start - first : stop - first] @ key_TQ[:stop].T)
+            if self._kept_TT is not None:
+                left_out_BS = torch.from_numpy(~self._kept_TT[start:stop, :stop]).to(scores_BS.device)
+                scores_BS.masked_fill_(left_out_BS, HIDDEN)
+            yield start, scores_BS, scores_BS.softmax(-1)
+
+
+class _Grid:
+    """A map in cells, filled block by block; each block starts at a cell's first row."""
+
+    def __init__(self, window: Window, sides: tuple[int, int], signed: bool = False) -> None:
+        self.window, self.sides, self._signed = window, sides, signed
+        shape = [-(-length // side) for length, side in zip(window.lengths, sides, strict=True)]
+        self._largest_IJ, self._sum_IJ = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
+
+    def add(self, first: int, values_BS: Tensor) -> None:
+        """Take a block's rows: weights, 0 where hidden, or signed scores, minus infinity where hidden."""
+        seen_BS = values_BS[:, self.window.key : self.window.key_end]
+        if not seen_BS.shape[1]:
+            return
+        counted_BS = seen_BS.masked_fill(seen_BS == -torch.inf, 0) if self._signed else seen_BS
+        sum_IJ, largest_IJ = _reduced(counted_BS, self.sides, torch.sum), _reduced(seen_BS, self.sides, torch.amax)
+        if self._signed:
+            lowest_IJ = _reduced(seen_BS.masked_fill(seen_BS == -torch.inf, torch.inf), self.sides, torch.amin)
+            largest_IJ = torch.where(-lowest_IJ > largest_IJ, lowest_IJ, largest_IJ)
+        row, (rows, columns) = (first - self.window.query) // self.sides[0], sum_IJ.shape
+        self._sum_IJ[row : row + rows, :columns] = _host(sum_IJ)
+        self._largest_IJ[row : row + rows, :columns] = _host(largest_IJ)
+
+    def dataset(self) -> xr.Dataset:
+        """The cells so far; those that no block reached hold no visible pair."""
+        return dataset(self._largest_IJ, self._sum_IJ, self.window, self.sides)
 
 
 @torch.inference_mode()
 def head_attention(engine: Engine, trace: Trace, layer: int, heads: list[int] | None = None) -> xr.DataArray:
-    """Attention weights of a layer, [head, query, key]; *derived* from the recorded input with the model's weights.
+    """Dense attention weights of a layer, [head, query, key]: heads x tokens x tokens, so for short texts only.
 
     Raises:
         RequestError: the trace holds no layer inputs, or was made with other weights.
     """
-    chosen = list(range(engine.config.num_heads)) if heads is None else heads
-    query_1HTQ, key_1HTQ = (part[:, chosen] for part in _queries_and_keys(engine, trace, layer))
-    scale, num_tokens = engine.model.block(layer).attention.scale, trace.num_tokens
-    weights_HTT = torch.zeros(len(chosen), num_tokens, num_tokens)
-    for first in range(0, num_tokens, QUERY_ROWS):
-        end = min(first + QUERY_ROWS, num_tokens)
-        weights_HTT[:, first:end, :end] = attention_weights(query_1HTQ[:, :, first:end], key_1HTQ[:, :, :end], scale)[0]
-    return xr.DataArray(weights_HTT.numpy(), dims=("head", "query", "key"), coords={"head": chosen})
+    attention = LayerAttention(engine, trace, layer, dense=True)
+    chosen = list(range(attention.num_heads)) if heads is None else heads
+    found = [attention.cells(head, max_cells=attention.num_tokens)["mean"] for head in chosen]
+    weights = np.nan_to_num(np.stack([one.values for one in found]))
+    return xr.DataArray(weights, dims=("head", "query", "key"), coords={"head": chosen})
 
 
-def has_weights_of(engine: Engine, trace: Trace) -> bool:
-    """Whether the trace was made with this engine's weights; only then may more of it be computed."""
-    return trace.model.get("weights_sha256") == engine.description["weights_sha256"]
+def _rows(num_keys: int, multiple: int) -> int:
+    """Queries of a block: as many as its values allow, a multiple of what is told."""
+    return multiple * max(1, VALUES_AT_ONCE // (num_keys * multiple))
 
 
-@torch.inference_mode()
-def score_parts(engine: Engine, trace: Trace, layer: int, head: int) -> tuple[xr.DataArray, xr.DataArray]:
-    """The two terms of a head's score before the softmax, content and position, each [query, key], scaled.
-
-    Pairs that the causal mask hides are NaN. The sum of the two is the score (DeepSeek-V2 report, equation 10).
-    """
-    query_1HTQ, key_1HTQ = _queries_and_keys(engine, trace, layer)
-    split = [engine.config.nope_head_dim, engine.config.rope_head_dim]
-    query_parts, key_parts = query_1HTQ[0, head].split(split, dim=-1), key_1HTQ[0, head].split(split, dim=-1)
-    scale = engine.model.block(layer).attention.scale
-    content, position = (_masked(q @ k.T * scale) for q, k in zip(query_parts, key_parts, strict=True))
-    return content, position
+def _causal(scores_BS: Tensor, hidden: float = HIDDEN) -> Tensor:
+    """The last query of the block sees every key, the one before it all but one; changed in place."""
+    num_queries = len(scores_BS)
+    future_BB = torch.ones(num_queries, num_queries, dtype=torch.bool, device=scores_BS.device).triu(1)
+    scores_BS[:, -num_queries:].masked_fill_(future_BB, hidden)
+    return scores_BS
 
 
-def _masked(scores_TT: Tensor) -> xr.DataArray:
-    visible_TT = causal_mask(len(scores_TT), len(scores_TT), scores_TT.device)
-    scores = scores_TT.float().masked_fill(~visible_TT, torch.nan)
-    return xr.DataArray(scores.cpu().numpy(), dims=("query", "key"))
+def _reduced(values_BS: Tensor, sides: tuple[int, int], reduce: Callable[..., Tensor]) -> Tensor:
+    """Each cell of a block reduced to one value, [I, J]; rows first, which is the faster half of the way."""
+    for dim, side in enumerate(sides):
+        full = values_BS.shape[dim] // side * side
+        head, rest = values_BS.narrow(dim, 0, full), values_BS.narrow(dim, full, values_BS.shape[dim] - full)
+        parts = [reduce(head.unflatten(dim, (-1, side)), dim + 1)] if full else []
+        parts += [reduce(rest, dim, keepdim=True)] if rest.shape[dim] else []
+        values_BS = parts[0] if len(parts) == 1 else torch.cat(parts, dim)
+    return values_BS
 
 
-def _queries_and_keys(engine: Engine, trace: Trace, layer: int) -> tuple[Tensor, Tensor]:
-    if not trace.has("layer_input"):
-        raise RequestError("this trace holds no layer inputs; record it with the capture 'inputs'")
-    if not has_weights_of(engine, trace):
-        raise RequestError(f"this trace was made with other weights than {engine.name}'s")
-    recorded = torch.from_numpy(trace.data["layer_input"].sel(layer=layer).values.copy())
-    bits = recorded.dtype == torch.uint16
-    x_1TD = (recorded.view(torch.bfloat16) if bits else recorded).to(engine.device, engine.dtype)[None]
-    block = engine.model.block(layer)
-    rotations_TR = engine.model.rotary(0, x_1TD.shape[1])
-    content, position, latent = block.attention.project(block.attention_norm(x_1TD), rotations_TR)
-    return torch.cat([content, position], dim=-1).transpose(1, 2), block.attention.expand(latent)[0]
+def _figures(first: int, scores_BS: Tensor, weights_BS: Tensor) -> Tensor:
+    """Entropy as a share of its maximum, weight on the first token, and mean distance, of each query, [3, B]."""
+    num_queries, num_keys = weights_BS.shape
+    visible_B = torch.arange(first + 1, first + num_queries + 1, device=weights_BS.device)
+    # The largest weight gives the softmax's denominator without another exponential of every score.
+    denominator_B = scores_BS.amax(-1) - weights_BS.amax(-1).log()
+    entropy_B = denominator_B - torch.linalg.vecdot(weights_BS, scores_BS)
+    # Counted from the block's first query: small numbers where the weight mostly is, so that little is rounded.
+    back_S = torch.arange(first, first - num_keys, -1, device=weights_BS.device, dtype=torch.float32)
+    distance_B = weights_BS @ back_S + (visible_B - 1 - first)
+    return torch.stack([entropy_B.clamp(min=0) / visible_B.log(), weights_BS[:, 0], distance_B])
+
+
+def _sums_by_distance(query_TW: Tensor, key_TW: Tensor) -> Tensor:
+    """Sum over all queries of the product with the key so many tokens back, [T], fp64."""
+    length = 2 * len(query_TW)  # twice as long, so that the end does not meet the beginning
+    query_FW, key_FW = (torch.fft.rfft(part.double(), length, dim=0) for part in (query_TW, key_TW))
+    return torch.fft.irfft((query_FW * key_FW.conj()).sum(1), length)[: len(query_TW)]
+
+
+def _host(tensor: Tensor) -> np.ndarray:
+    return tensor.cpu().numpy()

@@ -108,6 +108,7 @@ def chart(
     how_to_read: str,
     on_select: Any = "ignore",
     chooses: Sequence[str] = (),
+    boxes: bool = False,
 ) -> Any:
     """Show a figure with how to read it, its table twin and the downloads of both; returns Plotly's selection event.
 
@@ -118,6 +119,7 @@ def chart(
         how_to_read: one line.
         on_select: as `st.plotly_chart` takes it; points are selected.
         chooses: shared choices (`SHARED`) that a click on a point sets, in the order of the point's customdata.
+        boxes: whether a rectangle can be drawn too, which the selection event then holds.
     """
     on_select = functools.partial(_take_click, key, chooses) if chooses else on_select
     image = {"format": st.session_state.get("picture") or "svg", "filename": key, "scale": 2}
@@ -125,8 +127,9 @@ def chart(
     look = session.theme()
     figure.update_layout(modebar={"bgcolor": "rgba(0,0,0,0)", "color": look.muted, "activecolor": look.ink})
     event = st.plotly_chart(
-        figure, key=key, theme=None, config=setup, on_select=on_select, selection_mode="points", alt=how_to_read
-    )
+        figure, key=key, theme=None, config=setup, on_select=on_select, alt=how_to_read,
+        selection_mode=("points", "box") if boxes else "points",
+    )  # fmt: skip
     with st.expander("How to read this, and the numbers", icon=":material/help:"):
         st.markdown(how_to_read)
         st.dataframe(table, hide_index=True, height="content" if len(table) < 8 else 300)
@@ -134,13 +137,17 @@ def chart(
     return event
 
 
+def clicked(key: str) -> list[float]:
+    """What the clicked point of a figure carries; empty beside all points, or when a click released one."""
+    points = (st.session_state.get(key) or {}).get("selection", {}).get("points") or []
+    found = points[0].get("customdata") if points else None
+    # A row of an array reaches the server as {"0": ..., "1": ...}, one of a list as a list.
+    return list(found.values() if isinstance(found, Mapping) else found or [])
+
+
 def _take_click(key: str, names: Sequence[str]) -> None:
     """Set shared choices from the point that was clicked; a click beside all points sets none."""
-    points = (st.session_state.get(key) or {}).get("selection", {}).get("points", [])
-    if points and points[0].get("customdata"):
-        found = points[0]["customdata"]
-        # A row of an array reaches the server as {"0": ..., "1": ...}, one of a list as a list.
-        values = found.values() if isinstance(found, Mapping) else found
+    if values := clicked(key):
         choose(**{name: int(value) for name, value in zip(names, values, strict=False)})
 
 

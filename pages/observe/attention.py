@@ -3,8 +3,9 @@
 import streamlit as st
 
 from model.trace import attention
-from pages.common import controls, head_answers, heads, session
-from viz.attention import MAP_PIXELS, thumbnail_columns
+from pages.common import controls, head_answers, head_map, head_values, heads, session
+from viz.attention import MAP_PIXELS
+from viz.thumbnails import thumbnail_columns
 
 st.markdown("What does it look at? Every head spreads a token's attention over that token and those before it.")
 run = session.shown()
@@ -21,19 +22,23 @@ with left:
     )
 with right:
     counted = controls.population(trace)
-figures = heads.overview(run, layer).figures
+figures = head_values.overview(run, layer).figures
 summary = attention.over_queries(figures, attention.choosing_queries(counted))
 ranked = head_answers.order(summary, sort or "index")
 
+with st.container(horizontal=True, vertical_alignment="center"):
+    window = head_map.part(run)
+    of_cell = head_map.of_cell(window)
+shown = head_map.Shown(layer, head, token, window, of_cell)
 with st.container(horizontal=True):
     with st.container(width=MAP_PIXELS):
-        head_answers.big(run, layer, head, token)
+        head_map.big(run, shown)
     with st.container(width=250 if thumbnail_columns(len(ranked)) == 2 else "stretch"):
-        head_answers.thumbnails(run, layer, head, ranked, summary, sort or "index")
+        head_answers.thumbnails(run, shown, ranked, summary, sort or "index")
     with st.container(width="stretch"):
-        head_answers.looks_at(run, layer, head, token)
+        head_answers.looks_at(run, shown)
 
 for name, tab in zip(head_answers.TABS, st.tabs(head_answers.TABS, key="tab", bind="query-params"), strict=True):
     if tab.open:
         with tab:
-            head_answers.about(name, run, layer, head, token, ranked, counted)
+            head_answers.about(name, run, shown, ranked, counted)

@@ -2,12 +2,15 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import orjson
 import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from model.trace.file import save
+from model.trace.trace import Trace
 from pages.common import examples, models, session
 from tests.pages.fakes import FakeEngine
 from tests.traces import random_trace
@@ -47,3 +50,44 @@ def open_app(engine: FakeEngine, recorded: Path) -> Callable[..., AppTest]:
         return app.run()
 
     return opened
+
+
+@pytest.fixture
+def show(request: pytest.FixtureRequest, open_app: Callable[..., AppTest], recorded: Path) -> Callable[..., AppTest]:
+    """Opens the test module's `PAGE` on a trace of its own, or on the recorded one, and makes choices there."""
+
+    def shown(trace: Trace | None = None, **chosen: object) -> AppTest:
+        if trace is not None:
+            save(trace, recorded / "story.safetensors")
+        app = open_app().switch_page(request.module.PAGE).run()
+        for name, value in chosen.items():
+            app.session_state[name] = value
+        return app.run() if chosen else app
+
+    return shown
+
+
+@pytest.fixture
+def show_at(request: pytest.FixtureRequest, open_app: Callable[..., AppTest], recorded: Path) -> Callable[..., AppTest]:
+    """As `show`, with the choices made by the address."""
+
+    def shown(trace: Trace | None = None, **address: str) -> AppTest:
+        if trace is not None:
+            save(trace, recorded / "story.safetensors")
+        app = open_app(**address).switch_page(request.module.PAGE)
+        for name, value in address.items():
+            app.query_params[name] = value
+        return app.run()
+
+    return shown
+
+
+def charts(app: AppTest) -> list[dict[str, Any]]:
+    """The figures of a page, as Plotly gets them."""
+    assert not app.exception
+    return [orjson.loads(chart.proto.spec) for chart in app.get("plotly_chart")]
+
+
+def said(app: AppTest) -> str:
+    """What a page says in words."""
+    return " ".join(element.value for element in [*app.markdown, *app.info, *app.caption])

@@ -1,19 +1,21 @@
 import numpy as np
-import pytest
 import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.trace.attention import head_figures, mean_by_distance, over_queries, rollout
+from model.trace.attention import head_figures, over_queries, rollout
+from model.trace.cells import Window, cells, whole
 from tests.traces import random_trace
-from viz.attention import MAX_POINT_ROWS, attention_map, head_thumbnails, pooled, rollout_map, score_limit, score_map
-from viz.heads import head_panels, largest_weights, layer_maps, score_by_distance
+from viz.attention import MAX_POINT_ROWS, attention_map, rollout_map, score_limit, score_map
+from viz.heads import cache_bars, head_panels, largest_weights, layer_maps, parts_by_distance
 from viz.theme import DARK, LIGHT
+from viz.thumbnails import head_thumbnails
 
 
 def causal(length, seed=0):
     raw = np.tril(np.random.default_rng(seed).exponential(1, (length, length)))
-    return xr.DataArray((raw / raw.sum(-1, keepdims=True)).astype(np.float32), dims=("query", "key"))
+    weights = np.where(np.tri(length), raw / raw.sum(-1, keepdims=True), np.nan)
+    return xr.DataArray(weights.astype(np.float32), dims=("query", "key"))
 
 
 def test_map_shows_exact_weights_and_hides_the_future():
@@ -21,7 +23,7 @@ def test_map_shows_exact_weights_and_hides_the_future():
     picture, points = attention_map(weights, LIGHT, ["a", "<b>", "c"]).data
     assert np.isnan(picture.z[0, 1:]).all()
     assert picture.z[2, 1] == weights.values[2, 1]
-    assert points.customdata[-1].tolist() == [2, 2, weights.values[2, 2]]
+    assert points.customdata[-1].tolist() == [2, 2, weights.values[2, 2], 2, 2]
     assert points.text[1] == "&lt;b&gt; → a"
     assert "customdata[2]:.3~g} (measured)" in points.hovertemplate
 
@@ -49,7 +51,7 @@ def test_long_texts_have_a_point_for_the_strongest_pair_of_each_block():
     weights = causal(2 * MAX_POINT_ROWS)
     points = attention_map(weights, LIGHT, ["x"] * len(weights)).data[1]
     assert len(points.x) == MAX_POINT_ROWS * (MAX_POINT_ROWS + 1) // 2
-    queries, keys, values = points.customdata.T
+    queries, keys, values = points.customdata.T[:3]
     assert (queries >= keys).all()
     assert np.array_equal(values, weights.values[queries.astype(int), keys.astype(int)])
     block = (queries // 2 == 70) & (keys // 2 == 20)
@@ -61,29 +63,46 @@ def test_labels_are_left_out_where_they_do_not_fit_and_cut_where_they_are_long()
     assert attention_map(causal(1), LIGHT, ["-" * 40]).layout.xaxis.ticktext[0] == "-" * 11 + "…"
 
 
-def test_long_texts_are_drawn_in_blocks_and_say_so():
-    picture = attention_map(causal(1000), LIGHT).data[0]
-    assert picture.z.shape == (500, 500)
-    assert (picture.dx, picture.x0) == (2, 0.5)
+def test_cells_stand_where_their_tokens_do():
+    seen = cells(causal(1001), Window(500, 1001, 0, 1001), 512)["largest"]
+    figure = attention_map(seen, LIGHT, of_cell="largest")
+    picture, points = figure.data
+    assert (picture.dx, picture.x0, picture.dy, picture.y0) == (2, 0.5, 1, 500)
+    assert figure.layout.yaxis.range == (1000.5, 499.5)
+    assert figure.layout.xaxis.range == (-0.5, 1000.5)
+    assert figure.layout.yaxis.scaleanchor is None
+    query, key, value, last_query, last_key = points.customdata[-1]
+    assert (last_query - query, last_key - key) in [(0, 1), (0, 0)]
+    assert value == seen.sel(query=query, key=key)
+    assert "largest attention %{customdata[2]" in points.hovertemplate
+
+
+def test_a_part_of_a_map_names_its_tokens():
+    labels = [str(place) for place in range(200)]
+    figure = attention_map(cells(causal(200), Window(100, 120, 90, 110))["largest"], LIGHT, labels, token=105)
+    assert list(figure.layout.xaxis.ticktext) == labels[90:110]
+    assert list(figure.layout.yaxis.tickvals) == list(range(100, 120))
+    assert figure.data[1].text[0] == "100 → 90"
+    frame = figure.data[2]
+    assert (min(frame.x[:5]), max(frame.y[:5])) == (89.5, 105.5)
+    assert (min(frame.x[6:]), max(frame.y[6:])) == (104.5, 119.5)
+
+
+def test_a_token_outside_of_the_part_is_not_framed():
+    seen = cells(causal(200), Window(100, 120, 90, 110))["largest"]
+    assert attention_map(seen, LIGHT, token=150).data[2].x == ()
+    assert len(attention_map(seen, LIGHT, token=95).data[2].x) == 5
+
+
+@given(st.integers(0, 30), st.integers(1, 30), st.integers(0, 30), st.integers(1, 30))
+def test_any_part_can_be_drawn(query, length, key, width):
+    window = Window(query, query + length, key, key + width)
+    picture, points, _ = attention_map(cells(causal(60), window, 20)["mean"], LIGHT, token=30).data
+    assert len(points.x) == np.isfinite(picture.z).sum()
 
 
 def test_one_token():
     assert attention_map(causal(1), LIGHT, ["a"]).data[0].z.tolist() == [[1.0]]
-
-
-@given(st.integers(1, 30), st.integers(1, 12))
-def test_blocks_keep_the_largest_value(length, cells):
-    values = causal(length).values
-    small, block = pooled(values, cells)
-    assert small.shape[0] <= cells
-    assert block * small.shape[0] >= length
-    assert np.nanmax(small) == values.max()
-
-
-def test_blocks_keep_the_sign_and_skip_blanks():
-    small, _ = pooled(np.array([[np.nan, 1], [-3, 2]]), 1)
-    assert small.tolist() == [[-3]]
-    assert np.isnan(pooled(np.full((2, 2), np.nan), 1)[0]).all()
 
 
 def test_thumbnails_stand_in_the_order_asked_for():
@@ -107,7 +126,7 @@ def test_thumbnails_of_one_head_and_one_token():
 
 def test_rollout_is_drawn_as_derived():
     reached = rollout(random_trace().data["attention"]).isel(attention_layer=-1)
-    figure = rollout_map(reached, LIGHT)
+    figure = rollout_map(cells(reached, whole(10))["largest"], LIGHT)
     assert "derived" in figure.data[1].hovertemplate
     assert figure.data[0].z[3, 1] == np.float32(reached.values[3, 1])
 
@@ -125,11 +144,23 @@ def test_scores_that_are_all_hidden_still_have_a_scale():
     assert score_map(nothing, LIGHT).data[0].zmax == 1
 
 
-def test_score_by_distance_draws_a_line_per_part():
-    content = causal(4)
-    figure = score_by_distance({"content": mean_by_distance(content)}, LIGHT)
-    assert figure.data[0].name == "content"
-    assert figure.data[0].y[3] == pytest.approx(float(content[3, 0]))
+def test_parts_by_distance_draw_every_head_their_mean_and_the_chosen_one():
+    values = np.arange(12.0).reshape(2, 2, 3)
+    labels = {"part": ["content", "position"], "head": [0, 5], "distance": [0, 4, 8]}
+    figure = parts_by_distance(xr.DataArray(values, dims=("part", "head", "distance"), coords=labels), LIGHT, 5)
+    assert [trace.name for trace in figure.data] == ["each head", "mean of heads", "head 5"] * 2
+    assert figure.data[0].y[:3].tolist() == [0, 1, 2]
+    assert np.isnan(figure.data[0].y[3])
+    assert figure.data[4].y.tolist() == [7.5, 8.5, 9.5]
+    assert figure.data[5].x.tolist() == [0, 4, 8]
+    assert [trace.showlegend for trace in figure.data] == [True] * 3 + [False] * 3
+
+
+def test_cache_is_drawn_to_scale_and_said_in_words():
+    bars = cache_bars({"MLA": 10, "MHA": 40}, {"MLA": "10 bytes", "MHA": "40 bytes"}, "MLA", LIGHT, "<title>").data[0]
+    assert bars.x.tolist() == [0.25, 1]
+    assert bars.text.tolist() == ["10 bytes", "40 bytes"]
+    assert bars.marker.color[1] == LIGHT.muted
 
 
 def test_thumbnails_say_the_figure_they_are_sorted_by():

@@ -1,43 +1,17 @@
 import dataclasses
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
-import orjson
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from model.trace.file import save
 from model.trace.trace import Trace
+from tests.pages.conftest import charts, said
 from tests.pages.fakes import FakeEngine
 from tests.traces import random_trace
 
 OpenApp = Callable[..., AppTest]
 PAGE = "pages/observe/attention.py"
-
-
-@pytest.fixture
-def show(open_app: OpenApp, recorded: Path) -> Callable[..., AppTest]:
-    """Opens the page on a trace of its own, or on the recorded one."""
-
-    def shown(trace: Trace | None = None, **chosen: object) -> AppTest:
-        if trace is not None:
-            save(trace, recorded / "story.safetensors")
-        app = open_app().switch_page(PAGE).run()
-        for name, value in chosen.items():
-            app.session_state[name] = value
-        return app.run() if chosen else app
-
-    return shown
-
-
-def charts(app: AppTest) -> list[dict]:
-    assert not app.exception
-    return [orjson.loads(chart.proto.spec) for chart in app.get("plotly_chart")]
-
-
-def said(app: AppTest) -> str:
-    return " ".join(element.value for element in [*app.markdown, *app.info, *app.caption])
 
 
 def without(trace: Trace, *variables: str, **kept: object) -> Trace:

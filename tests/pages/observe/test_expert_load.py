@@ -1,17 +1,14 @@
 import dataclasses
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import orjson
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from model.trace.file import save
-from model.trace.trace import Trace
 from pages.common.load_answers import BARS, GROUPS, LAYER, NUMBERS
+from tests.pages.conftest import charts, said
 from tests.pages.fakes import FakeEngine
 from tests.traces import random_trace
 
@@ -19,36 +16,12 @@ OpenApp = Callable[..., AppTest]
 PAGE = "pages/observe/expert_load.py"
 
 
-@pytest.fixture
-def show(open_app: OpenApp, recorded: Path) -> Callable[..., AppTest]:
-    """Opens the page on a trace of its own, or on the recorded one."""
-
-    def shown(trace: Trace | None = None, **address: str) -> AppTest:
-        if trace is not None:
-            save(trace, recorded / "story.safetensors")
-        app = open_app(**address).switch_page(PAGE)
-        for name, value in address.items():
-            app.query_params[name] = value
-        return app.run()
-
-    return shown
-
-
-def charts(app: AppTest) -> list[dict[str, Any]]:
-    assert not app.exception
-    return [orjson.loads(chart.proto.spec) for chart in app.get("plotly_chart")]
-
-
 def note(figure: dict[str, Any]) -> str:
     return figure["layout"]["annotations"][0]["text"]
 
 
-def said(app: AppTest) -> str:
-    return " ".join(element.value for element in [*app.markdown, *app.info, *app.caption])
-
-
-def test_first_screen_of_the_recorded_run(show: OpenApp, engine: FakeEngine) -> None:
-    app = show()
+def test_first_screen_of_the_recorded_run(show_at: OpenApp, engine: FakeEngine) -> None:
+    app = show_at()
     heatmap, bars = charts(app)
     assert note(heatmap).startswith("n = 14 tokens; chance alone:")
     assert note(bars).startswith("n = 14 tokens")
@@ -64,8 +37,8 @@ def test_first_screen_of_the_recorded_run(show: OpenApp, engine: FakeEngine) -> 
     [({"tokens": "prompt"}, 5), ({"tokens": "generated"}, 9), ({"special": "false"}, 13)],
     ids=["prompt", "generated", "no special tokens"],
 )
-def test_switches_change_what_is_counted_everywhere(show: OpenApp, address: dict[str, str], number: int) -> None:
-    app = show(**address)
+def test_switches_change_what_is_counted_everywhere(show_at: OpenApp, address: dict[str, str], number: int) -> None:
+    app = show_at(**address)
     for figure in charts(app):
         assert note(figure).startswith(f"n = {number} tokens")
     assert f"n = {number} tokens" in said(app)
@@ -73,83 +46,83 @@ def test_switches_change_what_is_counted_everywhere(show: OpenApp, address: dict
     assert table["tokens"].sum() == 2 * 2 * number
 
 
-def test_switches_can_be_used(show: OpenApp) -> None:
-    app = show()
+def test_switches_can_be_used(show_at: OpenApp) -> None:
+    app = show_at()
     app.toggle(key="special").set_value(False).run()
     assert note(charts(app)[0]).startswith("n = 13 tokens")
 
 
-def test_no_token_of_the_kind_is_said_kindly(show: OpenApp) -> None:
-    app = show(random_trace(num_new=0), tokens="generated")
+def test_no_token_of_the_kind_is_said_kindly(show_at: OpenApp) -> None:
+    app = show_at(random_trace(num_new=0), tokens="generated")
     assert charts(app) == []
     assert "No token of this run is of that kind" in app.info[0].value
 
 
 @pytest.mark.parametrize(("view", "number"), [(LAYER, 2), (BARS, 2), (GROUPS, 2), (NUMBERS, 1)])
-def test_every_tab_has_its_figure_and_its_numbers(show: OpenApp, view: str, number: int) -> None:
-    app = show(view=view)
+def test_every_tab_has_its_figure_and_its_numbers(show_at: OpenApp, view: str, number: int) -> None:
+    app = show_at(view=view)
     assert len(charts(app)) == number
     assert len(app.dataframe) == 2
 
 
-def test_link_restores_the_view(show: OpenApp) -> None:
-    app = show(layer="2", expert="6", view=LAYER)
+def test_link_restores_the_view(show_at: OpenApp) -> None:
+    app = show_at(layer="2", expert="6", view=LAYER)
     assert (app.selectbox(key="layer").value, app.number_input(key="expert").value) == (2, 6)
     assert "**L2E6** took" in said(app)
     assert charts(app)[1]["layout"]["annotations"][-1]["text"] == "E6"
 
 
-def test_the_busiest_expert_is_described_until_one_is_chosen(show: OpenApp) -> None:
+def test_the_busiest_expert_is_described_until_one_is_chosen(show_at: OpenApp) -> None:
     trace = random_trace()
     ids = np.tile(np.array([3, 1], np.int16), (10, 2, 1))
-    app = show(dataclasses.replace(trace, data=trace.data.assign(expert_id=(("token", "moe_layer", "rank"), ids))))
+    app = show_at(dataclasses.replace(trace, data=trace.data.assign(expert_id=(("token", "moe_layer", "rank"), ids))))
     assert "**L1E1** took 10 of 10 tokens" in said(app)
 
 
 @pytest.mark.parametrize("view", [LAYER, BARS, GROUPS])
-def test_every_figure_can_be_clicked(show: OpenApp, view: str) -> None:
-    app = show(view=view)
+def test_every_figure_can_be_clicked(show_at: OpenApp, view: str) -> None:
+    app = show_at(view=view)
     assert all(chart.proto.selection_mode for chart in app.get("plotly_chart"))
 
 
-def test_trace_without_the_chosen_experts(show: OpenApp) -> None:
+def test_trace_without_the_chosen_experts(show_at: OpenApp) -> None:
     trace = random_trace()
-    app = show(dataclasses.replace(trace, data=trace.data.drop_vars("expert_id")))
+    app = show_at(dataclasses.replace(trace, data=trace.data.drop_vars("expert_id")))
     assert charts(app) == []
     assert "--capture router" in app.info[0].value
 
 
-def test_trace_that_does_not_say_how_many_experts_there_are(show: OpenApp) -> None:
+def test_trace_that_does_not_say_how_many_experts_there_are(show_at: OpenApp) -> None:
     trace = random_trace()
     data = trace.data[["token_id", "expert_id"]]
-    app = show(dataclasses.replace(trace, data=data, model={"name": "unknown", "config": {}}))
+    app = show_at(dataclasses.replace(trace, data=data, model={"name": "unknown", "config": {}}))
     assert charts(app) == []
     assert "does not say how many experts" in app.info[0].value
 
 
-def test_trace_that_knows_no_experts_of_its_last_tokens(show: OpenApp) -> None:
+def test_trace_that_knows_no_experts_of_its_last_tokens(show_at: OpenApp) -> None:
     trace = random_trace()
     ids = trace.data["expert_id"].values.copy()
     ids[-2:] = -1
     data = trace.data[["token_id"]].assign(expert_id=(("token", "moe_layer", "rank"), ids))
     data = data.assign_coords(moe_layer=[1, 2])
-    app = show(dataclasses.replace(trace, data=data, origin={"kind": "imported"}))
+    app = show_at(dataclasses.replace(trace, data=data, origin={"kind": "imported"}))
     assert note(charts(app)[0]).startswith("n = 8 tokens")
     assert "Not counted: 2 tokens" in said(app)
 
 
-def test_changed_run_says_what_was_changed(show: OpenApp) -> None:
+def test_changed_run_says_what_was_changed(show_at: OpenApp) -> None:
     request = {"interventions": [{"kind": "KnockOut", "layer": 1, "expert": 3}]}
-    app = show(dataclasses.replace(random_trace(), request=request))
+    app = show_at(dataclasses.replace(random_trace(), request=request))
     assert "This run was changed" in app.info[0].value
 
 
-def test_model_of_58_layers_and_256_experts_is_shown_in_a_blink(show: OpenApp) -> None:
+def test_model_of_58_layers_and_256_experts_is_shown_in_a_blink(show_at: OpenApp) -> None:
     big = random_trace(
         num_prompt=300, num_new=20, num_layers=59, num_experts=256, num_groups=8, num_kept=4, top_k=8, num_heads=1
     )
     kept = ["token_id", "logprob", "expert_id", "gate_weight"]
-    app = show(dataclasses.replace(big, data=big.data[kept], text=big.text))
+    app = show_at(dataclasses.replace(big, data=big.data[kept], text=big.text))
     assert charts(app)
     began = time.process_time()
     app.run()

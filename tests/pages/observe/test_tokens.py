@@ -1,17 +1,15 @@
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import orjson
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from model.trace.file import save
 from model.trace.trace import Token, Trace
 from pages.common import token_answers, token_tables
 from pages.common.token_answers import PARTS, SIZES, TABLE
+from tests.pages.conftest import charts, said
 from tests.pages.fakes import FakeEngine
 from tests.traces import random_trace
 
@@ -37,21 +35,6 @@ def from_ids() -> Trace:
     return dataclasses.replace(random, tokens=tokens, text=b"")
 
 
-@pytest.fixture
-def show(open_app: OpenApp, recorded: Path) -> Callable[..., AppTest]:
-    """Opens the page on a trace of its own, or on the recorded one."""
-
-    def shown(trace: Trace | None = None, **address: str) -> AppTest:
-        if trace is not None:
-            save(trace, recorded / "story.safetensors")
-        app = open_app(**address).switch_page(PAGE)
-        for name, value in address.items():
-            app.query_params[name] = value
-        return app.run()
-
-    return shown
-
-
 def strip(app: AppTest) -> str:
     assert not app.exception
     return next(element.proto.body for element in app.get("html") if 'class="boundaries"' in element.proto.body)
@@ -61,16 +44,8 @@ def chips(app: AppTest) -> int:
     return strip(app).split('<div class="boundaries legend"')[0].count('<span class="chip')
 
 
-def said(app: AppTest) -> str:
-    return " ".join(element.value for element in [*app.markdown, *app.info, *app.caption])
-
-
-def charts(app: AppTest) -> list[dict[str, Any]]:
-    return [orjson.loads(chart.proto.spec) for chart in app.get("plotly_chart")]
-
-
-def test_first_screen_of_the_recorded_run(show: OpenApp, engine: FakeEngine) -> None:
-    app = show()
+def test_first_screen_of_the_recorded_run(show_at: OpenApp, engine: FakeEngine) -> None:
+    app = show_at()
     assert chips(app) == 14
     assert "**14 tokens** (1 special) spell" in said(app)
     assert ":gray-badge[recorded]" in said(app)
@@ -78,8 +53,8 @@ def test_first_screen_of_the_recorded_run(show: OpenApp, engine: FakeEngine) -> 
     assert engine.requests == []
 
 
-def test_markup_and_lookalikes_in_a_prompt_are_text(show: OpenApp) -> None:
-    app = show(spelling(b"<script>alert(1)", b"</script>", LOOKALIKE[:4].encode(), LOOKALIKE[4:].encode()))
+def test_markup_and_lookalikes_in_a_prompt_are_text(show_at: OpenApp) -> None:
+    app = show_at(spelling(b"<script>alert(1)", b"</script>", LOOKALIKE[:4].encode(), LOOKALIKE[4:].encode()))
     body = strip(app)
     assert "<script" not in body
     assert "&lt;script&gt;alert(1)" in body
@@ -100,8 +75,8 @@ def test_markup_and_lookalikes_in_a_prompt_are_text(show: OpenApp) -> None:
     ],
     ids=["joined emoji", "combining mark", "Hebrew", "broken"],
 )
-def test_no_character_is_split_on_screen(show: OpenApp, spelled: bytes, number: int, remark: str) -> None:
-    app = show(spelling(*(spelled[place : place + 1] for place in range(len(spelled)))))
+def test_no_character_is_split_on_screen(show_at: OpenApp, spelled: bytes, number: int, remark: str) -> None:
+    app = show_at(spelling(*(spelled[place : place + 1] for place in range(len(spelled)))))
     assert chips(app) == 1 + number
     assert remark in said(app)
 
@@ -109,14 +84,14 @@ def test_no_character_is_split_on_screen(show: OpenApp, spelled: bytes, number: 
 @pytest.mark.parametrize(
     ("under", "words"), [("nothing", ""), ("id", "<small>0</small>"), ("bytes", "<small>4F</small>")]
 )
-def test_what_stands_below_each_token_can_be_chosen(show: OpenApp, under: str, words: str) -> None:
-    body = strip(show(spelling(b"O", b"nce"), under=under))
+def test_what_stands_below_each_token_can_be_chosen(show_at: OpenApp, under: str, words: str) -> None:
+    body = strip(show_at(spelling(b"O", b"nce"), under=under))
     assert words in body
     assert ("<small>" in body) == (under != "nothing")
 
 
-def test_link_restores_the_token_and_the_tab(show: OpenApp) -> None:
-    app = show(spelling(b"Once", "é".encode()[:1], "é".encode()[1:]), token="2", of=PARTS)
+def test_link_restores_the_token_and_the_tab(show_at: OpenApp) -> None:
+    app = show_at(spelling(b"Once", "é".encode()[:1], "é".encode()[1:]), token="2", of=PARTS)
     assert app.number_input(key="token").value == 2
     assert strip(app).count("chip chosen") == 1
     assert "1 byte C3, prompt; part 1 of 2 of `é`, tokens 2 to 3; code points U+00E9" in said(app)
@@ -143,36 +118,36 @@ def test_row_of_the_table_has_the_bytes() -> None:
 @pytest.mark.parametrize(
     ("part", "note"), [("all", "n = 3 tokens, mean 2 bytes"), ("generated", "n = 2 tokens, mean 1 bytes")]
 )
-def test_bytes_per_token_follow_the_switches(show: OpenApp, part: str, note: str) -> None:
-    (figure,) = charts(show(spelling(b"Once", b"a", b"b", generated_from=2), of=SIZES, tokens=part))
+def test_bytes_per_token_follow_the_switches(show_at: OpenApp, part: str, note: str) -> None:
+    (figure,) = charts(show_at(spelling(b"Once", b"a", b"b", generated_from=2), of=SIZES, tokens=part))
     assert figure["layout"]["annotations"][0]["text"] == note
 
 
-def test_no_token_of_the_kind_is_said_kindly(show: OpenApp) -> None:
-    app = show(spelling(b"Once"), of=SIZES, tokens="generated")
+def test_no_token_of_the_kind_is_said_kindly(show_at: OpenApp) -> None:
+    app = show_at(spelling(b"Once"), of=SIZES, tokens="generated")
     assert charts(app) == []
     assert "No token of this kind has text" in app.info[0].value
 
 
 @pytest.mark.parametrize("tab", [TABLE, PARTS, SIZES])
-def test_trace_made_from_ids_shows_ids(show: OpenApp, tab: str) -> None:
-    app = show(from_ids(), of=tab)
+def test_trace_made_from_ids_shows_ids(show_at: OpenApp, tab: str) -> None:
+    app = show_at(from_ids(), of=tab)
     assert "without a tokenizer" in app.info[0].value
     assert chips(app) == 10
     assert f"#{from_ids().tokens[1].id}<" in strip(app)
 
 
-def test_long_text_is_shown_in_parts(show: OpenApp, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_long_text_is_shown_in_parts(show_at: OpenApp, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(token_answers, "SHOWN", 6)
-    app = show(token="7")
+    app = show_at(token="7")
     assert chips(app) == 6
     assert 'title="token 6,' in strip(app)
     app.selectbox(key="shown-1").set_value(12).run()
     assert chips(app) == 2
 
 
-def test_no_trace(show: OpenApp, recorded: Path) -> None:
+def test_no_trace(show_at: OpenApp, recorded: Path) -> None:
     (recorded / "story.safetensors").unlink()
-    app = show()
+    app = show_at()
     assert not app.exception
     assert "Nothing was run yet" in app.info[0].value

@@ -1,0 +1,48 @@
+"""How many bytes attention keeps of earlier tokens, as the model is and as other ways of attention would have it.
+
+Worked out from the published keys of a configuration. The other ways have as many layers and heads of the same size: a
+key as wide as a head's content part, and a value.
+
+    >>> v3 = {"num_hidden_layers": 61, "num_attention_heads": 128, "kv_lora_rank": 512, "qk_rope_head_dim": 64,
+    ...       "qk_nope_head_dim": 128, "v_head_dim": 128}
+    >>> cache_bytes(v3)["MLA"], cache_bytes(v3)["MHA"]
+    (70272, 3997696)
+
+Source: DeepSeek-V2 report (arXiv 2405.04434), section 2.1 and table 1.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+OWN = "MLA"
+GROUPED_HEADS = 8  # key-value heads of grouped-query attention, as in Llama 3
+BYTES_PER_VALUE = 2  # bfloat16
+
+
+def cache_bytes(
+    config: Mapping[str, Any], num_tokens: int = 1, bytes_per_value: int = BYTES_PER_VALUE
+) -> dict[str, int]:
+    """Bytes of the cache over all layers, by way of attention.
+
+    Latent attention (MLA) keeps one latent and one position key per layer, and an index key where it is sparse; the
+    others keep keys and values of all heads (MHA), of 8 of them (GQA-8) or of one (MQA).
+
+    Raises:
+        KeyError: the configuration lacks a size.
+    """
+    heads, pair = config["num_attention_heads"], config["qk_nope_head_dim"] + config["v_head_dim"]
+    layers = config["num_hidden_layers"]
+    latents = layers * (config["kv_lora_rank"] + config["qk_rope_head_dim"])
+    values = {
+        OWN: latents + _index_values(config),
+        "MHA": layers * heads * pair,
+        f"GQA-{GROUPED_HEADS}": layers * min(GROUPED_HEADS, heads) * pair,
+        "MQA": layers * pair,
+    }
+    return {name: number * num_tokens * bytes_per_value for name, number in values.items()}
+
+
+def _index_values(config: Mapping[str, Any]) -> int:
+    """Values of all layers' index keys; 0 without an indexer."""
+    kinds = config.get("indexer_types") or ["full"] * config["num_hidden_layers"]
+    return sum(kind == "full" for kind in kinds) * config.get("index_head_dim", 0)

@@ -1,0 +1,161 @@
+"""What the heads of the trace on show look like: recorded ones as they are, others computed as far as is shown.
+
+What is computed is kept by the run's number, which differs between all that is ever shown.
+"""
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+import numpy as np
+import streamlit as st
+import xarray as xr
+
+from model.run.request import RequestError
+from model.trace import attention
+from model.trace.cells import Window, whole
+from model.trace.cells import cells as cells_of
+from model.trace.trace import Trace
+from pages.common import heads, limits
+from pages.common.runs import Run
+from viz.thumbnails import THUMBNAIL_CELLS
+
+if TYPE_CHECKING:
+    from model.run.attention import LayerAttention
+    from model.run.engine import Engine
+
+AT_ONCE = 4_000_000  # weights of a layer that are worked on together
+
+
+@dataclasses.dataclass(frozen=True)
+class Overview:
+    """A layer's heads at a glance."""
+
+    small: xr.DataArray  # [head, query, key], the largest weight of each cell
+    figures: xr.Dataset  # of `attention.head_figures`, [head, query]
+
+
+def cells(run: Run, layer: int, head: int, window: Window) -> xr.Dataset:
+    """A part of one head's map, as `model/trace/cells.py` describes it."""
+    trace = heads.trace_of(run)
+    engine = None if heads.is_recorded(trace, layer, head) else heads.engine_for(trace)
+    return _cells(run.number, layer, head, window, trace, engine)
+
+
+def row(run: Run, layer: int, head: int, token: int) -> xr.DataArray:
+    """What a token looks at in one head, [key], up to itself."""
+    trace = heads.trace_of(run)
+    if heads.is_recorded(trace, layer, head):
+        return heads.recorded(trace, layer, [head]).isel(head=0, query=token, key=slice(token + 1))
+    return _layer(run.number, layer, trace, heads.engine_for(trace)).row(head, token)
+
+
+def overview(run: Run, layer: int) -> Overview:
+    """A layer's heads at a glance."""
+    trace = heads.trace_of(run)
+    chosen = heads.numbers(trace, layer)
+    whole = all(heads.is_recorded(trace, layer, head) for head in chosen)
+    return _overview(run.number, layer, tuple(chosen), trace, None if whole else heads.engine_for(trace))
+
+
+def all_figures(run: Run) -> xr.Dataset:
+    """Figures of all heads of the recorded layers, [attention_layer, head, query]."""
+    trace = heads.trace_of(run)
+    recorded = heads.labels(trace, "attention_layer")
+    known = heads.recorded_heads(trace)
+    parts = [_overview(run.number, layer, tuple(known), trace, None).figures for layer in recorded]
+    return xr.concat(parts, "attention_layer").assign_coords(attention_layer=recorded)
+
+
+def rollout(run: Run, layer: int) -> xr.DataArray:
+    """Rollout through the layers up to this one, [query, key].
+
+    Raises:
+        RequestError: not all heads of all layers are recorded, and they cannot be computed; or the text is too long.
+    """
+    trace = heads.trace_of(run)
+    if trace.num_tokens > limits.ROLLOUT_TOKENS:
+        raise RequestError(f"It is computed for texts of up to {limits.ROLLOUT_TOKENS:,} tokens.")
+    engine = None if heads.is_complete(trace) else heads.engine_for(trace)
+    return _rollout(run.number, trace, engine).sel(attention_layer=layer)
+
+
+def part_cells(run: Run, layer: int, head: int, window: Window) -> tuple[xr.Dataset, xr.Dataset]:
+    """Content and position part of a head's score, a part of their maps.
+
+    Raises:
+        RequestError: they cannot be computed; the message says why.
+    """
+    trace = heads.trace_of(run)
+    return _part_cells(run.number, layer, head, window, trace, heads.engine_for(trace))
+
+
+def part_rows(run: Run, layer: int, head: int, token: int) -> tuple[xr.DataArray, xr.DataArray]:
+    """Content and position part of one token's scores, each [key], up to itself."""
+    trace = heads.trace_of(run)
+    content, position = _layer(run.number, layer, trace, heads.engine_for(trace)).part_rows(head, token)
+    return content, position
+
+
+def parts_by_distance(run: Run, layer: int) -> xr.DataArray:
+    """Mean of both parts over pairs that lie equally far apart, [part, head, distance].
+
+    Raises:
+        RequestError: they cannot be computed; the message says why.
+    """
+    trace = heads.trace_of(run)
+    return _parts_by_distance(run.number, layer, trace, heads.engine_for(trace))
+
+
+@st.cache_resource(show_spinner="Projecting the layer", max_entries=8)
+def _layer(number: int, layer: int, _trace: Trace, _engine: "Engine | None") -> "LayerAttention":
+    from model.run.attention import LayerAttention
+
+    assert _engine is not None
+    return LayerAttention(_engine, _trace, layer)
+
+
+@st.cache_resource(show_spinner="Computing the head", max_entries=16)
+def _cells(number: int, layer: int, head: int, window: Window, _trace: Trace, _engine: "Engine | None") -> xr.Dataset:
+    if _engine is None:
+        return cells_of(heads.recorded(_trace, layer, [head]).isel(head=0, drop=True), window)
+    return _layer(number, layer, _trace, _engine).cells(head, window)
+
+
+@st.cache_resource(show_spinner="Computing the layer's heads", max_entries=256)
+def _overview(number: int, layer: int, chosen: tuple[int, ...], _trace: Trace, _engine: "Engine | None") -> Overview:
+    known = [head for head in chosen if heads.is_recorded(_trace, layer, head)]
+    rest = [head for head in chosen if head not in known]
+    parts, together = [], max(1, AT_ONCE // _trace.num_tokens**2)
+    for first in range(0, len(known), together):
+        part = heads.recorded(_trace, layer, known[first : first + together])
+        small = cells_of(part, whole(_trace.num_tokens), THUMBNAIL_CELLS)["largest"]
+        parts.append((small, attention.head_figures(part)))
+    if rest:
+        parts.append(_layer(number, layer, _trace, _engine).overview(rest, THUMBNAIL_CELLS))
+    small, figures = (xr.concat(kind, "head").sel(head=list(chosen)) for kind in zip(*parts, strict=True))
+    return Overview(small, figures)
+
+
+@st.cache_resource(show_spinner="Rolling out", max_entries=4)
+def _rollout(number: int, _trace: Trace, _engine: "Engine | None") -> xr.DataArray:
+    every, chosen = heads.all_of(_trace, "head"), heads.all_of(_trace, "layer")
+    means = []
+    for layer in chosen:
+        if all(heads.is_recorded(_trace, layer, head) for head in every):
+            means.append(heads.recorded(_trace, layer, every).mean("head"))
+        else:
+            means.append(_layer(number, layer, _trace, _engine).mean_of_heads())
+    stacked = xr.concat(means, "attention_layer").assign_coords(attention_layer=chosen)
+    return attention.rollout(stacked.expand_dims("head", 1)).astype(np.float32)
+
+
+@st.cache_resource(show_spinner="Computing the parts", max_entries=8)
+def _part_cells(
+    number: int, layer: int, head: int, window: Window, _trace: Trace, _engine: "Engine"
+) -> tuple[xr.Dataset, xr.Dataset]:
+    return _layer(number, layer, _trace, _engine).part_cells(head, window)
+
+
+@st.cache_resource(show_spinner="Computing the parts of all heads", max_entries=16)
+def _parts_by_distance(number: int, layer: int, _trace: Trace, _engine: "Engine") -> xr.DataArray:
+    return _layer(number, layer, _trace, _engine).parts_by_distance(heads.all_of(_trace, "head"))
