@@ -77,6 +77,9 @@ def dequantise(weight_RC: Tensor, scale_PQ: Tensor, out_RC: Tensor) -> None:
     wanted = grid(tuple(weight_RC.shape))
     if tuple(scale_PQ.shape) != wanted:
         raise CheckpointError(f"the scales have shape {list(scale_PQ.shape)}, not {list(wanted)}")
+    if out_RC.stride(0) == 1 < out_RC.stride(1):  # stored by columns: turning the bytes moves a quarter of the memory
+        turned_CR = weight_RC.view(torch.uint8).T.contiguous().view(weight_RC.dtype)
+        return dequantise(turned_CR, scale_PQ.T.contiguous(), out_RC.T)
     scale_PQ = scale_PQ.float()
     if not scale_PQ.isfinite().all():
         raise CheckpointError("a scale is NaN or infinite")
@@ -90,6 +93,7 @@ def dequantise(weight_RC: Tensor, scale_PQ: Tensor, out_RC: Tensor) -> None:
             decoded_RC *= _EXPONENT_GAP
         decoded_RC *= scale_Q.repeat_interleave(BLOCK)[: weight_RC.shape[1]]
         part_RC.copy_(decoded_RC)
+    return None
 
 
 def _decode(bytes_RC: Tensor) -> Tensor:

@@ -9,6 +9,11 @@ from model.network.layout import lay_out_for_decoding
 from tests.models import random_model, tiny_config
 
 
+@pytest.fixture(autouse=True)
+def _wide_vectors(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
+
+
 @pytest.mark.parametrize("tie_embeddings", [False, True])
 def test_values_and_outputs_stay(tie_embeddings: bool) -> None:
     plain = random_model(tiny_config(tie_embeddings=tie_embeddings))
@@ -32,3 +37,10 @@ def test_matrices_lie_input_major_and_the_embedding_does_not() -> None:
 def test_other_dtypes_are_left_alone() -> None:
     model = random_model(tiny_config(tie_embeddings=True)).to(torch.bfloat16)
     assert lay_out_for_decoding(model).head is None
+
+
+def test_other_processors_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
+    model = lay_out_for_decoding(random_model(tiny_config(tie_embeddings=True)))
+    assert model.head is None
+    assert model.blocks[0].attention.output.weight.is_contiguous()

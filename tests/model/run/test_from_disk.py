@@ -57,6 +57,14 @@ def test_is_the_run_in_memory_to_the_bit(config: ModelConfig, dtype: str, tmp_pa
     )
 
 
+def test_the_same_in_the_layout_for_wide_vectors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
+    folder = tmp_path / "model"
+    save_model(random_model(SHAPES["V3.2"]), folder, torch.bfloat16, fp8_scales=torch.float32)
+    request = request_of(SHAPES["V3.2"])
+    assert same(Engine.load(folder, "cpu").run(request), Engine.from_disk(folder, device="cpu").run(request))
+
+
 def test_one_token_and_interventions_too(tmp_path: Path) -> None:
     folder = written(tiny_config(), tmp_path / "model")
     for request in (
