@@ -61,6 +61,7 @@ class DiskModel:
         self.folder, self.config, self.device, self.dtype = folder, config, device, dtype
         self.disk = DiskTensors(folder)
         self.partial: Partial | None = None
+        self._scratch: dict[tuple[int, ...], Tensor] = {}
         self._of_layer: dict[int, list[Slot]] = {layer: [] for layer in range(config.num_layers)}
         self._outer: list[Slot] = []
         with torch.device("meta"):
@@ -189,6 +190,12 @@ class DiskModel:
             return torch.empty(tuple(reversed(shape)), dtype=self.dtype, device=self.device).mT
         return torch.empty(shape, dtype=self.dtype, device=self.device)
 
+    def scratch(self, shape: tuple[int, ...]) -> Tensor:
+        """Room for a matrix that is used before the next of its shape is read: fresh memory would cost more to get."""
+        if shape not in self._scratch:
+            self._scratch[shape] = self.empty_matrix(shape)
+        return self._scratch[shape]
+
     def _leave_on_disk(self, experts: nn.Module, layer: int) -> None:
         for name in ("gate_up", "down"):
             delattr(experts, name)
@@ -197,7 +204,7 @@ class DiskModel:
 
 
 class _Matrices:
-    """One matrix per expert, read when it is asked for."""
+    """One matrix per expert, read when it is asked for, in place of the one before, which was used at once."""
 
     def __init__(self, model: DiskModel, parts: Iterable[Slot]) -> None:
         self._model = model
@@ -212,7 +219,7 @@ class _Matrices:
     def __getitem__(self, expert: int) -> Tensor:
         model, parts = self._model, self._of_expert[expert]
         shape = (sum(slot.shape[0] for slot in parts), parts[0].shape[1])
-        matrix = model.empty_matrix(shape)
+        matrix = model.scratch(shape)
         for slot in parts:
             model.fill(slot.published, matrix if slot.rows is None else matrix[slice(*slot.rows)])
         return matrix
