@@ -14,6 +14,7 @@ import torch
 from model.checkpoint.names import Slot, slots
 from model.checkpoint.weights import stored_bytes
 from model.network.config import ModelConfig
+from model.network.layout import wants_input_major
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 FP8 = "block FP8"
@@ -155,8 +156,8 @@ def _mtp_extras(config: ModelConfig) -> int:
 
 
 def _copied_head(config: ModelConfig, dtype: torch.dtype) -> int:
-    """A shared head becomes a matrix of its own in float32 (`model/network/layout.py`, on a CPU)."""
-    is_copied = config.tie_embeddings and dtype == torch.float32
+    """A shared head becomes a matrix of its own where the layout asks for it (`model/network/layout.py`)."""
+    is_copied = config.tie_embeddings and wants_input_major(torch.device("cpu"), dtype)
     return config.vocab_size * config.hidden_size * dtype.itemsize if is_copied else 0
 
 

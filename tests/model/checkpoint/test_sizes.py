@@ -126,7 +126,9 @@ def test_cache_is_as_large_as_that_which_a_run_makes(changes: dict[str, Any], dt
     assert made == model_sizes(config).cache[str(dtype).removeprefix("torch.")]["MLA"]
 
 
-def test_loaded_model_takes_as_many_bytes_as_said() -> None:
+@pytest.mark.parametrize("capability", ["AVX2", "AVX512"])
+def test_loaded_model_takes_as_many_bytes_as_said(capability: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
     from model.network.layout import lay_out_for_decoding
 
     for changes in CHANGES:
