@@ -32,7 +32,7 @@ def attention_map(
     height: int = MAP_PIXELS,
     token: int | None = None,
     title: str = "",
-    of_cell: str = "",
+    of_cell: str = "largest",
 ) -> go.Figure:
     """One head, large, or a part of it.
 
@@ -45,10 +45,12 @@ def attention_map(
         height: pixels; labels suppose that the figure is as wide.
         token: its row (what it looks at) and its column (what looks at it) are framed.
         title: one line above the picture.
-        of_cell: what the value of a cell of many pairs is, such as "largest".
+        of_cell: what a cell of many pairs says of them.
     """
     picture = _weight_map(weights, theme, "attention")
-    return _square(picture, weights, theme, labels, height, _said(of_cell, "attention", origin), token, title)
+    return _square(
+        picture, weights, theme, labels, height, f"attention %{{customdata[2]:.3~g}} ({origin})", token, title, of_cell
+    )
 
 
 def rollout_map(
@@ -58,10 +60,13 @@ def rollout_map(
     height: int = MAP_PIXELS,
     token: int | None = None,
     title: str = "",
+    of_cell: str = "largest",
 ) -> go.Figure:
     """How much of each key reaches each query through the layers so far, [query, key], *derived*."""
     picture = _weight_map(reached, theme, "rollout")
-    return _square(picture, reached, theme, labels, height, _said("", "rollout", "derived"), token, title)
+    return _square(
+        picture, reached, theme, labels, height, "rollout %{customdata[2]:.3~g} (derived)", token, title, of_cell
+    )
 
 
 def score_map(
@@ -72,7 +77,7 @@ def score_map(
     height: int = 460,
     token: int | None = None,
     title: str = "",
-    of_cell: str = "",
+    of_cell: str = "largest",
 ) -> go.Figure:
     """One part of a head's score before the softmax, [query, key], on the signed scale, *derived*.
 
@@ -84,11 +89,13 @@ def score_map(
         height: pixels.
         token: its row and its column are framed.
         title: one line above the picture.
-        of_cell: what the value of a cell of many pairs is.
+        of_cell: what a cell of many pairs says of them.
     """
     bound = limit or score_limit(scores)
     picture = _heatmap(scores, "score", colorscale=colorscale(theme.change), zmin=-bound, zmax=bound)
-    return _square(picture, scores, theme, labels, height, _said(of_cell, "score", "derived"), token, title)
+    return _square(
+        picture, scores, theme, labels, height, "score %{customdata[2]:.3~g} (derived)", token, title, of_cell
+    )
 
 
 def score_limit(*parts: xr.DataArray) -> float:
@@ -121,10 +128,6 @@ def _span(values: xr.DataArray, dim: str) -> _Span:
     return _Span(starts, values.coords[f"{dim}_end"].values if f"{dim}_end" in values.coords else starts + 1)
 
 
-def _said(of_cell: str, name: str, origin: str) -> str:
-    return f"{of_cell} {name} %{{customdata[2]:.3~g}} ({origin})".strip()
-
-
 def _weight_map(weights: xr.DataArray, theme: Theme, title: str) -> go.Heatmap:
     most = max(float(np.nanmax(weights.values, initial=0)), 1e-6)
     scale = colorscale(theme.sequential, companded=True)
@@ -154,16 +157,21 @@ def _square(
     name: str,
     token: int | None,
     title: str,
+    of_cell: str,
 ) -> go.Figure:
     """The first query at the top, both axes alike where as long, and points to hover and click above the cells."""
     down, across = _span(values, "query"), _span(values, "key")
     # Plotly reads tags in its texts, and these are a user's.
     named = None if labels is None else [html.escape(_shortened(label), quote=False) for label in labels]
-    figure = go.Figure([picture, _points(values, down, across, named, name)])
+    single = down.side == across.side == 1
+    said = "" if single else f"{of_cell} "
+    figure = go.Figure([picture, _points(values, down, across, named, said + name)])
     if token is not None:
         figure.add_trace(_cross(token, down, across, theme))
     shared: dict[str, Any] = {"showgrid": False, "constrain": "domain", "ticks": "outside", "ticklen": 4}
     keys = shared | _ends(across) | _names(across, named, height) | {"title": {"text": "key"}}
+    if not single:
+        keys["title"] = {"text": f"key (each cell is the {of_cell} of {down.side} x {across.side})"}
     keys["tickangle"] = -90 if "ticktext" in keys else 0
     queries = shared | _ends(down, upwards=True) | _names(down, named, height) | {"title": {"text": "query"}}
     if down.length == across.length:

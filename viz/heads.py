@@ -149,7 +149,7 @@ def parts_by_distance(parts: xr.DataArray, theme: Theme, selected: int | None = 
     for place, part in enumerate(parts["part"].values.tolist(), 1):
         shared = {"mode": "lines", "showlegend": place == 1, "xaxis": f"x{place}", "yaxis": "y"}
         x, y = _one_broken_line(distances, parts.sel(part=part).values)
-        thin = {"color": theme.grid, "width": 1}
+        thin = {"color": translucent(theme.muted, 0.45), "width": 1}
         figure.add_scatter(x=x, y=y, line=thin, name="each head", hoverinfo="skip", **shared)
         lines = [("mean of heads", mean.sel(part=part).values, theme.ink, "solid")]
         if selected in parts["head"].values:

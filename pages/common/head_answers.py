@@ -99,9 +99,8 @@ def rolled_out(run: Run, shown: Shown) -> None:
     """Attention followed through the layers."""
     trace, reached = heads.trace_of(run), head_values.rollout(run, shown.layer)
     title = f"rollout, layers 0 to {shown.layer}: derived, n = {trace.num_tokens:,} tokens"
-    seen, blocks = cells.cells(reached, shown.window)[shown.of_cell], head_map.what_cells_are(shown)
-    title += blocks and f"; {blocks}"
-    figure = maps.rollout_map(seen, session.theme(), labels(trace), token=shown.token, title=title)
+    seen, names = cells.cells(reached, shown.window)[shown.of_cell], labels(trace)
+    figure = maps.rollout_map(seen, session.theme(), names, token=shown.token, title=title, of_cell=shown.of_cell)
     st.caption("Heads averaged, half of each step kept in place. It ignores the values and the feed-forward layers.")
     said = "How much of a column's token reaches a row's token when attention is followed through the layers. "
     said += f"The numbers are those of token {shown.token}."

@@ -46,36 +46,35 @@ def part(run: Run) -> Window:
         st.caption("Or draw a rectangle on the map.")
     (first, last), (first_key, last_key) = ends
     window = Window(first, last + 1, first_key, last_key + 1)
-    st.button("Show all", on_click=_show_all, disabled=window == whole(num_tokens), icon=":material/fullscreen:")
+    st.button(
+        "Show all",
+        on_click=_show_all,
+        args=(num_tokens,),
+        disabled=window == whole(num_tokens),
+        icon=":material/fullscreen:",
+    )
     return window
 
 
 def of_cell(window: Window) -> str:
-    """Choose what the cells of a map that does not fit say; "largest" where it fits, and they are single pairs."""
-    if max(cell_sides(window)) == 1:
-        return "largest"
+    """Choose what the cells of a map that does not fit say; where it fits, they are single pairs."""
+    down, across = cell_sides(window)
+    if down == across == 1:
+        return CELL[0]
     chosen = st.segmented_control(
-        "Each cell shows the", CELL, default="largest", required=True, key="cell", bind="query-params",
-        label_visibility="collapsed",
-    )  # fmt: skip
-    return chosen or "largest"
-
-
-def what_cells_are(shown: Shown) -> str:
-    """How many pairs a cell holds and what it says of them; empty where it is one."""
-    down, across = cell_sides(shown.window)
-    return "" if down == across == 1 else f"each cell is the {shown.of_cell} of {down} x {across}"
+        "Cells", CELL, default=CELL[0], required=True, key="cell", bind="query-params", label_visibility="collapsed"
+    )
+    st.caption(f"of {down} x {across} pairs in each cell", width="content")
+    return chosen or CELL[0]
 
 
 def big(run: Run, shown: Shown) -> None:
     """One head, large."""
     trace, (layer, head, token, window, of_cell) = heads.trace_of(run), shown
-    source, blocks = heads.origin(trace, layer, head), what_cells_are(shown)
-    title = f"layer {layer}, head {head}: {source}, n = {trace.num_tokens:,} tokens" + (blocks and f"; {blocks}")
+    source = heads.origin(trace, layer, head)
+    title = f"layer {layer}, head {head}: {source}, n = {trace.num_tokens:,} tokens"
     seen = head_values.cells(run, layer, head, window)[of_cell]
-    figure = maps.attention_map(
-        seen, session.theme(), labels(trace), source, token=token, title=title, of_cell=of_cell if blocks else ""
-    )
+    figure = maps.attention_map(seen, session.theme(), labels(trace), source, token=token, title=title, of_cell=of_cell)
     said = "A row is a token that looks, a column a token that is looked at; darker (in the dark theme, brighter) is "
     said += "more. A row adds up to 1. A click chooses the row's token; its row and column are framed. A rectangle "
     said += f"drawn on the map is shown larger. The numbers are those of token {token}."
@@ -88,46 +87,42 @@ def show(figure: go.Figure, key: str, window: Window, table: pd.DataFrame, how_t
 
     A part of a map is a figure of its own: the rectangle that led to it would stay drawn on it otherwise.
     """
+    figure.update_layout(dragmode="select")  # Plotly's own zoom would not reach the server
     named = f"{key}-{'-'.join(map(str, window))}"
-    controls.chart(figure, named, table, how_to_read, functools.partial(_take, named), boxes=True)
+    controls.chart(figure, named, table, how_to_read, functools.partial(take, named, window), boxes=True)
 
 
-def _take(key: str) -> None:
+def take(key: str, window: Window) -> None:
+    """Follow what was clicked or drawn on the map of a part."""
     boxes = (st.session_state.get(key) or {}).get("selection", {}).get("box") or []
     if boxes:
-        _take_box(boxes[0])
+        _take_box(boxes[0], window)
     elif clicked := controls.clicked(key):
         chosen = int(clicked[0])
         controls.choose(token=None if chosen == st.session_state.get("token") else chosen)
 
 
-def _take_box(box: dict[str, list[float]]) -> None:
+def _take_box(box: dict[str, list[float]], window: Window) -> None:
     """Show the tokens whose middle lies inside; a rectangle around none is a slip of the hand."""
-    ranges = {name: (math.ceil(min(box[side])), math.floor(max(box[side]))) for name, side in _SIDES.items()}
+    shown = {"queries": (box["y"], window[:2]), "keys": (box["x"], window[2:])}
+    ranges = {
+        name: (max(first, math.ceil(min(side))), min(end - 1, math.floor(max(side))))
+        for name, (side, (first, end)) in shown.items()
+    }
     if all(first <= last for first, last in ranges.values()):
-        st.session_state.update({name: (max(0, first), last) for name, (first, last) in ranges.items()})
+        st.session_state.update(ranges)
 
 
-_SIDES = {"queries": "y", "keys": "x"}
-
-
-def _show_all() -> None:
-    for name in RANGES:
-        st.session_state.pop(name, None)
+def _show_all(num_tokens: int) -> None:
+    """Forgetting the ranges would not do: they would come back from the address."""
+    st.session_state.update(dict.fromkeys(RANGES, (0, num_tokens - 1)))
 
 
 def _forget_other_ranges(run: Run, num_tokens: int) -> None:
-    """A range belongs to one run, and ends where that one does."""
-    other = st.session_state.get("ranges-of", run.number) != run.number
+    """A range belongs to one run."""
+    if st.session_state.get("ranges-of", run.number) != run.number:
+        _show_all(num_tokens)
     st.session_state["ranges-of"] = run.number
-    for name in RANGES:
-        ends = st.session_state.get(name)
-        if ends is None:
-            continue
-        if other or ends[0] >= num_tokens:
-            del st.session_state[name]
-        elif ends[1] >= num_tokens:
-            st.session_state[name] = (ends[0], num_tokens - 1)
 
 
 def _said(num_tokens: int) -> str:

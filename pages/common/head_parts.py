@@ -27,15 +27,13 @@ def parts(run: Run, shown: Shown) -> None:
     seen = [part[shown.of_cell] for part in head_values.part_cells(run, shown.layer, shown.head, window)]
     content, position = head_values.part_rows(run, shown.layer, shown.head, token)
     table = row_table(trace, token, content=content, position=position, score=content + position)
-    limit, blocks = maps.score_limit(*seen), head_map.what_cells_are(shown)
+    limit = maps.score_limit(*seen)
     said = "Purple raises a score, green lowers it, both parts on one scale. The position part carries the distance, "
     said += f"and depends on the words too. The numbers are those of token {token}."
     for side, name, part in zip(st.columns(2), ("content", "position"), seen, strict=True):
-        title = f"{name} part" + (blocks and f"; {blocks}")
         figure = maps.score_map(
-            part, session.theme(), limit, labels(trace), token=token, title=title,
-            of_cell=shown.of_cell if blocks else "",
-        )  # fmt: skip
+            part, session.theme(), limit, labels(trace), token=token, title=f"{name} part", of_cell=shown.of_cell
+        )
         with side:
             head_map.show(figure, f"attention-{name}", window, table, said)
     by_distance(run, shown)
@@ -67,7 +65,7 @@ def cache(trace: Trace) -> None:
     )  # fmt: skip
     said = "Latent attention (MLA) keeps one latent and one position key per token and layer, for all heads together. "
     said += "The others, with as many layers and heads of the same size, would keep a key and a value of every head "
-    said += "(MHA), of eight groups of heads (GQA-8), or one for all (MQA)."
+    said += "(MHA), of eight groups of heads (GQA-8; with up to eight heads it is MHA), or one for all (MQA)."
     table = pd.DataFrame(
         {
             "attention": list(far),

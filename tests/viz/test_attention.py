@@ -75,6 +75,7 @@ def test_cells_stand_where_their_tokens_do():
     assert (last_query - query, last_key - key) in [(0, 1), (0, 0)]
     assert value == seen.sel(query=query, key=key)
     assert "largest attention %{customdata[2]" in points.hovertemplate
+    assert figure.layout.xaxis.title.text == "key (each cell is the largest of 1 x 2)"
 
 
 def test_a_part_of_a_map_names_its_tokens():
