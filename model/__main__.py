@@ -129,11 +129,12 @@ def trace(
     _check_destination(out)
     request = _request(_prompt(prompt, prompt_file, options["ids"]), options)
     from model.report import run_report
-    from model.run.engine import Engine
+    from model.run.engine import Engine, spare_cores
     from model.trace.file import save
 
     started = time.perf_counter()
     if stream:
+        spare_cores(1)  # for the thread that reads ahead
         finished = _streamed(Engine.from_disk(_find(model), device=device, dtype=dtype), request, out)
     else:
         engine = Engine.load(_find(model), device=device, dtype=dtype)

@@ -80,10 +80,10 @@ def kernel_bytes() -> int:
 
 def measure(folder: Path, dtype: str) -> None:
     """Run, then read the same tensors plainly; in a process of its own, so that the peak of memory is the run's."""
-    from model.run.engine import Engine
+    from model.run.engine import Engine, spare_cores
     from model.run.request import RunRequest
 
-    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
+    spare_cores(1)  # as the command line does
     ids = torch.randint(2, CONFIG.vocab_size, (NUM_TOKENS,), generator=torch.Generator().manual_seed(1)).tolist()
     engine = Engine.from_disk(folder, device="cpu", dtype=dtype)
     assert engine.disk is not None
