@@ -72,6 +72,7 @@ class Lens {
 
   readSnapshot(message) {
     const [header, blocks] = splitJson(message), known = this.run;
+    if (known?.header.run === header.run && !known.header.running && header.running) return; // announced late: it is over
     if (header.running && !blocks.length && known) { this.awaited = header.run; this.running = true; return; }
     if (!header.running || !known || known.header.run !== header.run) this.start(header, blocks);
   }
