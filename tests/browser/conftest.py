@@ -66,7 +66,7 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def deep_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same with many layers: a long run takes seconds, so that it can be stopped."""
-    return write_model(tmp_path_factory.mktemp("models") / "deep", num_layers=60)
+    return write_model(tmp_path_factory.mktemp("models") / "deep", num_layers=100)
 
 
 @pytest.fixture
