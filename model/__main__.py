@@ -170,7 +170,7 @@ def _streamed(engine: "Engine", request: "RunRequest", out: Path) -> "Trace":
 
 
 def _find(model: str) -> Path:
-    from model.run.engine import embedded_models, find_model
+    from model.checkpoint.embedded import embedded_models, find_model
 
     folder = find_model(model)
     if not folder.is_dir():

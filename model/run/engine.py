@@ -19,6 +19,7 @@ import numpy as np
 import torch
 import xarray as xr
 
+from model.checkpoint.embedded import find_model
 from model.checkpoint.files import ModelFolder
 from model.checkpoint.header import CheckpointError
 from model.checkpoint.sizes import model_sizes
@@ -36,7 +37,6 @@ from model.run.request import Capture, RequestError, RunRequest
 from model.run.sampling import choose
 from model.trace.trace import DIMS, Token, Trace
 
-PRESETS = Path(__file__).parent.parent / "presets"
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -270,18 +270,6 @@ class Engine:
             "versions": {name: importlib.metadata.version(name) for name in packages},
             "time_utc": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         }
-
-
-def find_model(model: str | Path) -> Path:
-    """The folder of an embedded model's name, or the folder itself."""
-    embedded = PRESETS / str(model)
-    is_name = isinstance(model, str) and os.sep not in model and (embedded / "config.json").is_file()
-    return embedded if is_name else Path(model)
-
-
-def embedded_models() -> list[str]:
-    """Names of the models that come with the project."""
-    return sorted(path.parent.name for path in PRESETS.glob("*/config.json"))
 
 
 def spare_cores(count: int) -> None:

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import click
 
-from model.run.engine import PRESETS, Engine, embedded_models
+from model.checkpoint.embedded import PRESETS, embedded_models
+from model.run.engine import Engine
 from model.run.request import Capture, RunRequest
 from model.trace.file import save
 

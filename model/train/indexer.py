@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from model.checkpoint.embedded import find_model
 from model.checkpoint.weights import load_model, save_model
 from model.network.attention import attention_weights
 from model.network.indexer import Selection
@@ -27,8 +28,6 @@ from model.network.transformer import Transformer
 from model.train.config import IndexerConfig, TrainConfig
 from model.train.data import Windows
 from model.train.log import StepLog
-
-PRESETS = Path(__file__).parent.parent / "presets"
 
 
 class IndexerTape:
@@ -152,7 +151,7 @@ def train_indexers(
     report: Callable[[dict[str, Any]], None] = lambda line: None,
 ) -> None:
     """Add indexers to the model that the run starts from, train them, and write the V3.2 model to `out/model`."""
-    folder = PRESETS / indexer.start if (PRESETS / indexer.start / "config.json").is_file() else Path(indexer.start)
+    folder = find_model(indexer.start)
     model = add_indexers(load_model(folder, "cpu", torch.float32), indexer.heads, indexer.head_dim, config.seed)
     warm_up(model, config, shards, out, report)
     export(with_top_k(model, indexer.top_k), folder, out / "model")

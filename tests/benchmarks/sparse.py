@@ -13,12 +13,12 @@ import click
 import numpy as np
 import torch
 
+from model.checkpoint.embedded import find_model
 from model.checkpoint.weights import load_model
 from model.network.cache import LatentCache
 from model.network.indexer import Selection
 from model.network.layout import lay_out_for_decoding
 from model.network.transformer import Transformer
-from model.run.engine import find_model
 from model.train.indexer import with_top_k
 
 CONTEXTS = (512, 1024, 2048, 4096)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from model.run.engine import PRESETS
+from model.checkpoint.embedded import PRESETS
 from model.train.config import IndexerConfig, TrainConfig, TrainConfigError, load_config
 
 CONFIGS = Path(__file__).parents[3] / "model" / "train" / "configs"
