@@ -46,6 +46,14 @@ class DiskTensors:
             os.close(file)
         self._files.clear()
 
+    def forget(self) -> None:
+        """Read no more of what was announced: the run that wanted it was stopped."""
+        self._announced.clear()
+        for coming in self._coming.values():
+            coming.cancel()
+        self._coming.clear()
+        self._coming_bytes = 0
+
     def announce(self, names: Iterable[str]) -> None:
         """Read these next, in this order, as far ahead as memory is allowed for it; scales go with their weights."""
         for name in names:

@@ -2,7 +2,8 @@
 
 A tape is made for one run and passed to `forward`. Each probe point is one line that hands over a local which exists
 anyway; the network computes nothing for it, and what it computes never depends on whether a tape is there. A tape keeps
-tensors on their device: moving them to the host is the recorder's work, once per step.
+tensors on their device: moving them to the host is the recorder's work, once per step. A tape that wants only some of
+the points inherits from `Tape`, whose methods keep nothing.
 
 Shape suffixes: B batch, T new positions, S positions so far, H heads, Q query head width, D model width, V vocabulary.
 """

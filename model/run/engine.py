@@ -326,8 +326,8 @@ def check_capture(config: ModelConfig, request: RunRequest, num_prompt: int) -> 
         if outside:
             raise RequestError(f"{kind} {outside[0]} does not exist; the model has {kind}s 0 to {count - 1}")
     needed = capture_bytes(config, capture, num_prompt + request.max_new_tokens)
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if needed > memory // 4:  # parts and their joined copy are held at the same time
+    memory = memory_bytes()
+    if memory is not None and needed > memory // 4:  # parts and their joined copy are held at the same time
         raise RequestError(
             f"recording {', '.join(sorted(capture.variables))} would take {needed / 1e9:.1f} GB, more than fits here; "
             "choose fewer layers and heads, or a shorter prompt"

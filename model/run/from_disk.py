@@ -63,14 +63,17 @@ class DiskModel:
         self.partial: Partial | None = None
         self._scratch: dict[tuple[int, ...], Tensor] = {}
         self._of_layer: dict[int, list[Slot]] = {layer: [] for layer in range(config.num_layers)}
-        self._outer: list[Slot] = []
+        self._outer: list[Slot] = []  # what comes after the blocks
         with torch.device("meta"):
             self.model = Transformer(config)  # its blocks and its embedding are never filled
         self.model.rotary = RotaryTable(config).to(device)
         self.model.eval().requires_grad_(False)
         for slot in slots(config):
             parts = slot.parameter.split(".")
-            (self._of_layer[int(parts[1])] if parts[0] == "blocks" else self._outer).append(slot)
+            if parts[0] == "blocks":
+                self._of_layer[int(parts[1])].append(slot)
+            elif parts[0] != "embedding" or config.tie_embeddings:  # else its rows are all that is read of it
+                self._outer.append(slot)
 
     def start(
         self,
@@ -86,6 +89,7 @@ class DiskModel:
         Raises:
             Stopped: while the blocks are run, when the event is set; looked at between layers.
         """
+        self.disk.forget()
         unique = sorted(set(token_ids))
         rows = self.disk.rows("model.embed_tokens.weight", unique, self.dtype).to(self.device)
         self.model.embedding = _SomeRows(unique, rows)
@@ -98,8 +102,6 @@ class DiskModel:
     def _finish(self) -> None:
         """Read the final norm and the output head, which are used last."""
         for slot in self._outer:
-            if slot.parameter == "embedding.weight" and not self.config.tie_embeddings:
-                continue
             if slot.parameter == "norm.weight":
                 norm = self.disk.take(slot.published, self.dtype).to(self.device)
                 self.model.norm.weight = nn.Parameter(norm, requires_grad=False)
@@ -126,24 +128,12 @@ class DiskModel:
             on_layer(Progress(layer + 1 - done, num_layers - done, read, seconds))
         self._finish()
 
-    def announce_hit(self, layer: int, routing: Routing) -> None:
-        """The experts that are about to be used, then what the next layer needs in any case."""
-        hit = sorted(set(routing.expert_ids_TK.flatten().tolist()))
-        of_expert: dict[int, list[Slot]] = {}
-        for slot in self._of_layer[layer]:
-            if slot.expert is not None:
-                of_expert.setdefault(slot.expert, []).append(slot)
-        for is_down in (False, True):
-            self.disk.announce(s.published for e in hit for s in of_expert[e] if (s.rows is None) is is_down)
-        self.announce_next(layer)
-
     def announce_next(self, layer: int) -> None:
         """What the next layer needs in any case, or what comes after the last one."""
         if layer + 1 < self.config.num_layers:
             self.disk.announce(self._needed(layer + 1))
         else:
-            tied = self.config.tie_embeddings
-            self.disk.announce(s.published for s in self._outer if tied or s.parameter != "embedding.weight")
+            self.disk.announce(slot.published for slot in self._outer)
 
     def build(self, layer: int) -> Block:
         """A block with all its tensors but the routed experts', which are read when they are used."""
@@ -216,6 +206,10 @@ class _Matrices:
     def __len__(self) -> int:
         return len(self._of_expert)
 
+    def announce(self, experts: Iterable[int]) -> None:
+        """Read these next, in this order."""
+        self._model.disk.announce(slot.published for expert in experts for slot in self._of_expert[expert])
+
     def __getitem__(self, expert: int) -> Tensor:
         model, parts = self._model, self._of_expert[expert]
         shape = (sum(slot.shape[0] for slot in parts), parts[0].shape[1])
@@ -247,9 +241,11 @@ class _Watched:
     def __call__(self, x_BTD: Tensor, rotations_TR: Tensor, cache: Any, tape: Any, edit: Any, selection: Any) -> Any:
         model, layer = self._model, self._layer
         block = model.build(layer)
-        if not isinstance(block.ffn, MixtureOfExperts):
+        if isinstance(block.ffn, MixtureOfExperts):
+            tape = _ReadingTape(model, block.ffn.experts, tape)
+        else:
             model.announce_next(layer)
-        x_BTD, selection = block(x_BTD, rotations_TR, cache, _ReadingTape(model, tape), edit, selection)
+        x_BTD, selection = block(x_BTD, rotations_TR, cache, tape, edit, selection)
         if model.partial is not None:
             model.partial.write(layer, x_BTD, selection, self._recorder.of_layer(layer))
         return x_BTD, selection
@@ -258,15 +254,18 @@ class _Watched:
 class _ReadingTape:
     """Hands everything on to the run's own tape, and starts reading the experts that the router chose."""
 
-    def __init__(self, model: DiskModel, tape: Any) -> None:
-        self._model, self._tape = model, tape
+    def __init__(self, model: DiskModel, experts: Any, tape: Any) -> None:
+        self._model, self._matrices, self._tape = model, (experts.gate_up, experts.down), tape
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._tape, name)
 
     def routing(self, layer: int, routing: Routing) -> None:
         self._tape.routing(layer, routing)
-        self._model.announce_hit(layer, routing)
+        hit = sorted(set(routing.expert_ids_TK.flatten().tolist()))
+        for matrices in self._matrices:
+            matrices.announce(hit)
+        self._model.announce_next(layer)
 
 
 class _Remembered:

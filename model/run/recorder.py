@@ -63,10 +63,13 @@ class Recorder:
         if "router" in self.capture.variables:
             self._routing[layer] = routing
 
+    @property
+    def _tensors(self) -> dict[str, dict[int, Tensor]]:
+        return {"input": self._inputs, "output": self._outputs, "attention": self._attention}
+
     def of_layer(self, layer: int) -> dict[str, Tensor]:
         """What was recorded of a layer in this forward pass, by name; `restore` takes it back."""
-        single = {"input": self._inputs, "output": self._outputs, "attention": self._attention}
-        found = {name: by_layer[layer] for name, by_layer in single.items() if layer in by_layer}
+        found = {name: by_layer[layer] for name, by_layer in self._tensors.items() if layer in by_layer}
         for name, by_layer in (("routing", self._routing), ("indexer", self._selections)):
             if layer in by_layer:
                 found |= {f"{name}.{field}": part for field, part in by_layer[layer]._asdict().items()}
@@ -74,8 +77,7 @@ class Recorder:
 
     def restore(self, layer: int, found: Mapping[str, Tensor]) -> None:
         """Take what `of_layer` gave for a layer of an earlier pass over the same tokens."""
-        single = {"input": self._inputs, "output": self._outputs, "attention": self._attention}
-        for name, by_layer in single.items():
+        for name, by_layer in self._tensors.items():
             if name in found:
                 by_layer[layer] = found[name]
         if f"routing.{Routing._fields[0]}" in found:

@@ -23,28 +23,19 @@ from model.checkpoint.embedded import find_model
 from model.checkpoint.weights import load_model, save_model
 from model.network.attention import attention_weights
 from model.network.indexer import Selection
-from model.network.moe import Routing
+from model.network.tape import Tape
 from model.network.transformer import Transformer
 from model.train.config import IndexerConfig, TrainConfig
 from model.train.data import Windows
 from model.train.log import StepLog
 
 
-class IndexerTape:
+class IndexerTape(Tape):
     """Collects each layer's loss of its indexer; ignores every other probe point."""
 
     def __init__(self) -> None:
         self.losses: list[Tensor] = []
         self._scores_BTS: Tensor | None = None
-
-    def layer_input(self, layer: int, residual_BTD: Tensor) -> None:
-        """Not kept."""
-
-    def layer_output(self, layer: int, residual_BTD: Tensor) -> None:
-        """Not kept."""
-
-    def routing(self, layer: int, routing: Routing) -> None:
-        """Not kept."""
 
     def selection(self, layer: int, selection: Selection) -> None:
         """A layer selects before it attends."""

@@ -25,8 +25,8 @@ from torch import Tensor
 
 from model.checkpoint.weights import save_model
 from model.network.config import ModelConfig
-from model.network.indexer import Selection
 from model.network.moe import Routing
+from model.network.tape import Tape
 from model.network.transformer import Transformer
 from model.train.config import TrainConfig
 from model.train.data import Windows
@@ -35,25 +35,11 @@ from model.train.losses import cross_entropy, sequence_balance_loss, update_bias
 from model.train.state import STATE, load_state, save_state
 
 
-class RoutingTape:
+class RoutingTape(Tape):
     """Keeps each mixture layer's routing of one forward pass, with its graph; ignores every other probe point."""
 
     def __init__(self) -> None:
         self.routings: list[Routing] = []
-
-    def layer_input(self, layer: int, residual_BTD: Tensor) -> None:
-        """Not kept."""
-
-    def layer_output(self, layer: int, residual_BTD: Tensor) -> None:
-        """Not kept."""
-
-    def attention(
-        self, layer: int, query_BHTQ: Tensor, key_BHSQ: Tensor, scale: float, selection: Selection | None
-    ) -> None:
-        """Not kept."""
-
-    def selection(self, layer: int, selection: Selection) -> None:
-        """Not kept."""
 
     def routing(self, layer: int, routing: Routing) -> None:
         """Layers come in order."""

@@ -116,6 +116,20 @@ def test_engine_stays_on_the_disk_when_the_memory_is_small(tmp_path: Path, monke
     assert Engine.fitting(folder).disk is not None
 
 
+def test_engine_that_was_stopped_runs_again(tmp_path: Path) -> None:
+    config, cancel = tiny_config(), threading.Event()
+    engine = Engine.from_disk(written(config, tmp_path / "model"), device="cpu")
+    with pytest.raises(Stopped):
+        engine.run(request_of(config), cancel, lambda progress: cancel.set())
+    assert engine.disk is not None
+    before = engine.disk.disk.bytes_read
+    fresh = Engine.from_disk(tmp_path / "model", device="cpu")
+    assert same(engine.run(request_of(config)), fresh.run(request_of(config)))
+    assert fresh.disk is not None
+    assert engine.disk.disk.bytes_read - before <= 1.5 * fresh.disk.disk.bytes_read
+    assert engine.disk.disk._coming_bytes == 0
+
+
 def test_refusals(tmp_path: Path) -> None:
     config = tiny_config()
     engine = Engine.from_disk(written(config, tmp_path / "model"), device="cpu")
