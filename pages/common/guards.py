@@ -22,11 +22,11 @@ CAPTURED_BY = {
 def require(trace: Trace | None, *variables: str) -> Trace:
     """The trace, when it holds all the variables; otherwise say what to record, and end the page here."""
     if trace is None:
-        _stop_with("Nothing was run yet. Type a prompt on the Explore page and press Generate.")
+        stop_with("Nothing was run yet. Type a prompt on the Explore page and press Generate.")
     missing = [name for name in variables if not trace.has(name)]
     if missing:
         said, capture = CAPTURED_BY.get(missing[0], (missing[0], missing[0]))
-        _stop_with(
+        stop_with(
             f"This trace does not hold {said}, which this page shows. Generate it anew on the Explore page, or record "
             f"it with `--capture {capture}` on the command line."
         )
@@ -36,15 +36,16 @@ def require(trace: Trace | None, *variables: str) -> Trace:
 def require_num_experts(trace: Trace) -> None:
     """End the page when the trace does not say how many experts its model has: idle ones could not be counted."""
     if "expert" not in trace.data.sizes and "n_routed_experts" not in trace.model.get("config", {}):
-        _stop_with("This trace does not say how many experts its model has, so that idle ones cannot be counted.")
+        stop_with("This trace does not say how many experts its model has, so that idle ones cannot be counted.")
 
 
 def require_text(trace: Trace) -> None:
     """End the page when the trace has token ids only."""
     if not trace.text:
-        _stop_with("This trace was made from token ids, without a tokenizer; there is no text to show.")
+        stop_with("This trace was made from token ids, without a tokenizer; there is no text to show.")
 
 
-def _stop_with(message: str) -> NoReturn:
+def stop_with(message: str) -> NoReturn:
+    """Say why there is nothing to show, and end the page here."""
     st.info(message, icon=":material/info:")
     st.stop()

@@ -1,8 +1,7 @@
 """Which heads of the trace on show there are: recorded ones, and others where the same weights are at hand."""
 
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
-import streamlit as st
 import xarray as xr
 
 from model.run.request import RequestError
@@ -24,7 +23,7 @@ def require(run: Run | None) -> Trace:
         try:
             engine_for(trace)
         except ValueError as problem:
-            _stop_with(f"This trace holds no attention, only what it can be computed from. {problem}")
+            guards.stop_with(f"This trace holds no attention, only what it can be computed from. {problem}")
     return trace
 
 
@@ -126,8 +125,3 @@ def labels(trace: Trace, dim: str) -> list[int]:
 def recorded_heads(trace: Trace) -> list[int]:
     """Heads that were recorded, in every recorded layer."""
     return head_numbers(trace.data["attention"]).tolist() if trace.has("attention") else []
-
-
-def _stop_with(message: str) -> NoReturn:
-    st.info(message, icon=":material/info:")
-    st.stop()

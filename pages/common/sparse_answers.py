@@ -11,14 +11,15 @@ from model.run.request import RequestError
 from model.trace import sparse
 from model.trace.trace import Trace
 from pages.common import controls, guards, heads, session, text
+from pages.common.head_tables import labels, row_table
 from pages.common.runs import Run
 from viz import sparse as pictures
-from viz.tokens import token_labels
 
 if TYPE_CHECKING:
     from model.run.engine import Engine
 
 TABS = ["Left out", "Over the text", "All layers", "Cost"]
+_DENSE = "attention without selection"
 CONTEXTS = (1_024, 4_096, 16_384, 131_072)
 
 
@@ -29,18 +30,15 @@ def require(run: Run | None) -> Trace:
     """The trace, when it is of a sparse model, holds the indexer, and its dense attention can be computed here."""
     trace = guards.require(run.trace if run else None)
     if "index_topk" not in trace.model.get("config", {}):
-        st.info(
+        guards.stop_with(
             f"{trace.model.get('name', 'This model')} attends to every earlier token: it has no indexer. Choose a "
-            "V3.2 model in the sidebar, and generate.",
-            icon=":material/info:",
+            "V3.2 model in the sidebar, and generate."
         )
-        st.stop()
     guards.require(trace, "indexer_score", "layer_input")
     try:
         heads.engine_for(trace)
     except RequestError as problem:
-        st.info(str(problem), icon=":material/info:")
-        st.stop()
+        guards.stop_with(str(problem))
     return trace
 
 
@@ -70,11 +68,6 @@ def _dense(number: int, layer: int, _engine: "Engine", _trace: Trace) -> xr.Data
     return head_attention(_engine, _trace, layer)
 
 
-def labels(trace: Trace) -> list[str]:
-    """The tokens as a picture names them."""
-    return token_labels(trace.tokens, trace.text)
-
-
 # --- the main figure -------------------------------------------------------------------------------------------------
 
 
@@ -101,7 +94,7 @@ def overview(run: Run, layer: int, token: int, kept: xr.DataArray) -> None:
         "Derived, mean of the layer's heads. A row is a query, a column a key. Blue keys were kept; orange ones were "
     )
     said += "left out, the stronger the more attention they would have got. Click a row to look at its token."
-    table = _pairs(weights, kept, token, trace)
+    table = row_table(trace, token, **{_DENSE: weights.isel(query=token), "kept": kept.isel(query=token)})
     controls.chart(figure, "sparse-map", table, said, chooses=("token",))
 
 
@@ -113,19 +106,8 @@ def one_query(run: Run, layer: int, token: int, kept: xr.DataArray) -> None:
     figure = pictures.query_panels(row, mask, weights, labels(trace), session.theme())
     said = "Above, the indexer's score of every key of this token; below, the attention that all heads together would "
     said += "pay. A good indexer scores highest what is attended to most."
-    controls.chart(figure, "sparse-query", _pairs(dense(run, layer).mean("head"), kept, token, trace, row), said)
-
-
-def _pairs(
-    weights: xr.DataArray, kept: xr.DataArray, token: int, trace: Trace, row: xr.DataArray | None = None
-) -> pd.DataFrame:
-    columns: dict[str, object] = {"key": range(token + 1), "text": controls.token_names(trace)[: token + 1]}
-    if row is not None:
-        columns["score"] = row.values
-    seen = slice(0, token + 1)
-    columns["attention without selection"] = weights.isel(query=token, key=seen).values
-    columns["kept"] = kept.isel(query=token, key=seen).values
-    return pd.DataFrame(columns)
+    table = row_table(trace, token, score=row, **{_DENSE: weights, "kept": mask})
+    controls.chart(figure, "sparse-query", table, said)
 
 
 # --- closer below ----------------------------------------------------------------------------------------------------
@@ -152,9 +134,7 @@ def left_out(run: Run, layer: int, token: int, kept: xr.DataArray) -> None:
     lost = float(missed.sum())
     st.caption(f"Derived: {missed.sizes['key']} keys with {lost:.1%} of its attention together, mean of heads.")
     keys = missed["key"].values.tolist()
-    table = pd.DataFrame(
-        {"key": keys, "text": [text.token(trace, key) for key in keys], "attention without selection": missed.values}
-    )
+    table = pd.DataFrame({"key": keys, "text": [text.token(trace, key) for key in keys], _DENSE: missed.values})
     st.dataframe(table, hide_index=True, height=300)
     controls.download_table(table, "sparse-left-out")
 

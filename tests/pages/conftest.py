@@ -90,4 +90,4 @@ def charts(app: AppTest) -> list[dict[str, Any]]:
 
 def said(app: AppTest) -> str:
     """What a page says in words."""
-    return " ".join(element.value for element in [*app.markdown, *app.info, *app.caption])
+    return " ".join(element.value for element in [*app.markdown, *app.error, *app.info, *app.caption])

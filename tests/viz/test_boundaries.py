@@ -1,5 +1,4 @@
 import re
-from dataclasses import dataclass
 from html.parser import HTMLParser
 
 import pytest
@@ -7,17 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.traces import random_trace
+from tests.viz.parts import Part
 from viz.boundaries import BYTES, CSS, ID, LEGEND, NOTHING, UNDER, describe, short_name, text_with_boundaries
-
-
-@dataclass(frozen=True)
-class Part:
-    id: int
-    piece: str
-    start: int
-    end: int
-    generated: bool = False
-    special: bool = False
 
 
 class Reader(HTMLParser):

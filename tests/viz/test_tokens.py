@@ -1,4 +1,3 @@
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.traces import random_trace
+from tests.viz.parts import Part
 from viz import tokens
 from viz.theme import LIGHT
 from viz.tokens import (
@@ -19,14 +19,6 @@ from viz.tokens import (
     visible,
     visible_parts,
 )
-
-
-@dataclass(frozen=True)
-class Part:
-    id: int
-    piece: str
-    start: int
-    end: int
 
 
 def parts(*lengths: int) -> list[Part]:

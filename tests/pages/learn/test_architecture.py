@@ -8,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import orjson
 import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
@@ -20,6 +19,7 @@ from pages.common.architecture_answers import BESIDE, TEXT
 from pages.common.architecture_drawing import SHORT, count, layers
 from pages.common.architecture_models import CONFIGS
 from tests.models import tiny_config
+from tests.pages.conftest import charts, said
 from tests.traces import random_trace
 from viz.theme import LIGHT
 
@@ -65,22 +65,13 @@ def take_click() -> None:
     take_click()
 
 
-def figures(app: AppTest) -> list[dict[str, Any]]:
-    assert not app.exception
-    return [orjson.loads(chart.proto.spec) for chart in app.get("plotly_chart")]
-
-
-def said(app: AppTest) -> str:
-    return " ".join(element.value for element in [*app.markdown, *app.info, *app.caption, *app.error])
-
-
 def notes(figure: dict[str, Any]) -> list[str]:
     return [note["text"] for note in figure["layout"]["annotations"]]
 
 
 def test_model_in_use_with_the_run_that_is_on_show(show: OpenApp) -> None:
     app = show()
-    (figure,) = figures(app)
+    (figure,) = charts(app)
     assert "**tiny**:" in said(app)
     assert "residual norm" in notes(figure)
     assert any("× uniform" in str(text) for trace in figure["data"] for text in trace.get("text", []))
@@ -93,7 +84,7 @@ def test_model_in_use_with_the_run_that_is_on_show(show: OpenApp) -> None:
 )
 def test_released_models_are_described_by_their_configurations(show: OpenApp, of: str, parameters: str) -> None:
     app = show(of=of, part="embedding")
-    (figure,) = figures(app)
+    (figure,) = charts(app)
     assert parameters in said(app)
     assert "it is not run here" in said(app)
     assert "residual norm" not in notes(figure)
@@ -108,7 +99,7 @@ def test_every_part_can_be_looked_at(show: OpenApp, of: str) -> None:
     options, seen = app.selectbox(key="part").options, set()
     for number in range(len(options)):
         app.selectbox(key="part").select_index(number).run()
-        (figure,) = figures(app)
+        (figure,) = charts(app)
         assert app.latex
         outlined = [shape for shape in figure["layout"]["shapes"] if shape["line"]["color"] == LIGHT.ink]
         seen.add(json.dumps(outlined))
@@ -150,7 +141,7 @@ def test_pages_that_name_their_own_parts_do_not_disturb_each_other(show: OpenApp
 
 def test_run_of_another_model_is_not_painted(show: OpenApp) -> None:
     app = show(trace=random_trace())
-    (figure,) = figures(app)
+    (figure,) = charts(app)
     assert "residual norm" not in notes(figure)
     assert "Nothing is painted" in said(app)
 
@@ -161,7 +152,7 @@ def test_run_of_a_released_model_is_painted_on_it(show: OpenApp) -> None:
     data = trace.data[["token_id", "logprob", "residual_norm", "expert_id"]].sel(moe_layer=slice(3, None))
     model = {"name": "as the engine called it", "config": published}
     app = show(dataclasses.replace(trace, data=data, model=model), of="DeepSeek-V3", layer="40")
-    (figure,) = figures(app)
+    (figure,) = charts(app)
     assert "residual norm" in notes(figure)
     assert "load of L40, × uniform" in json.dumps(figure, ensure_ascii=False)
     assert app.selectbox(key="layer").options == [str(layer) for layer in range(3, 61)]
@@ -189,7 +180,7 @@ def test_sparse_model_shows_its_indexer(show: OpenApp) -> None:
 
 def test_v3_beside_v32_marks_what_was_added(show: OpenApp) -> None:
     app = show(table=BESIDE, of="DeepSeek-V3")
-    _, cost, before, after = figures(app)
+    _, cost, before, after = charts(app)
     marked = [
         [shape for shape in figure["layout"]["shapes"] if shape["line"]["color"] == LIGHT.change[-1]]
         for figure in (before, after)

@@ -7,6 +7,7 @@ from streamlit.testing.v1 import AppTest
 
 from model.run.request import RequestError
 from pages.common import examples, limits, models
+from tests.pages.conftest import said
 from tests.pages.fakes import FakeEngine
 
 OpenApp = Callable[..., AppTest]
@@ -14,10 +15,6 @@ OpenApp = Callable[..., AppTest]
 
 def figures(app: AppTest) -> dict[str, str]:
     return {metric.label: metric.value for metric in app.metric}
-
-
-def said(app: AppTest) -> str:
-    return " ".join(element.value for element in [*app.markdown, *app.error, *app.info, *app.caption])
 
 
 def test_first_screen_shows_the_recorded_example_and_runs_nothing(open_app: OpenApp, engine: FakeEngine) -> None:

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from pathlib import Path
 
-import orjson
 import pytest
 import torch
 from streamlit.testing.v1 import AppTest
@@ -14,6 +13,7 @@ from model.run.request import Capture, RunRequest
 from model.trace.file import save
 from pages.common import models
 from tests.models import random_model, tiny_config
+from tests.pages.conftest import charts, said
 
 PAGE = "pages/observe/sparse_attention.py"
 
@@ -39,15 +39,6 @@ def sparse_app(
         return app.run() if chosen else app
 
     return opened
-
-
-def charts(app: AppTest) -> list[dict]:
-    assert not app.exception
-    return [orjson.loads(chart.proto.spec) for chart in app.get("plotly_chart")]
-
-
-def said(app: AppTest) -> str:
-    return " ".join(element.value for element in [*app.markdown, *app.info, *app.caption])
 
 
 def test_says_what_the_newest_token_kept(sparse_app: Callable[..., AppTest]) -> None:
