@@ -95,8 +95,7 @@ def _mtp_parameters(manifest: "Manifest", sizes: ModelSizes) -> int:
     """Those in the folder; where it has no weights, those that the configuration announces."""
     if manifest.has_weights:
         return manifest.num_mtp_parameters
-    announced = manifest.published.get("num_nextn_predict_layers")
-    return sizes.mtp_parameters * announced if isinstance(announced, int) and 0 < announced < 100 else 0
+    return sizes.mtp_parameters if manifest.config.has_mtp else 0
 
 
 def _describe_files(manifest: "Manifest", sizes: ModelSizes) -> list[str]:
@@ -151,16 +150,18 @@ def _describe_manifest(manifest: "Manifest") -> list[str]:
 
 
 def _describe_support(manifest: "Manifest") -> list[str]:
-    indexer = "indexer, " if manifest.config.is_sparse else ""
-    verdict = f"yes; capture router, attention, {indexer}inputs, logits; float32, bfloat16, float16"
+    indexer, drafts = "indexer, " if manifest.config.is_sparse else "", ", drafts" if manifest.config.has_mtp else ""
+    verdict = f"yes; capture router, attention, {indexer}inputs, logits{drafts}; float32, bfloat16, float16"
     if not manifest.has_weights:
         verdict = "this configuration, yes; there are no weights to run"
     elif manifest.problems:
         verdict = "no"
     lines = [f"supported    {verdict}"]
-    if manifest.mtp:
-        number = manifest.config.num_layers
-        lines.append(f"skipped      {len(manifest.mtp):,} tensors of layer {number}, multi-token prediction")
+    of_mtp = f"{len(manifest.mtp):,} tensors of layer {manifest.config.num_layers}, multi-token prediction"
+    if manifest.mtp_problem:
+        lines += [f"skipped      {of_mtp}:", _INDENT + printable(manifest.mtp_problem)]
+    elif manifest.mtp:
+        lines.append(f"drafts       yes; by {of_mtp}")
     if manifest.surplus:
         lines.append(f"skipped      {len(manifest.surplus):,} tensors that the configuration does not account for:")
         lines += _first_ones(manifest.surplus, _LISTED_NAMES)

@@ -3,6 +3,7 @@
 import torch
 
 from model.network.config import ModelConfig
+from model.network.moe import Router
 from model.network.transformer import Transformer
 
 
@@ -44,6 +45,7 @@ def random_model(config: ModelConfig, seed: int = 0) -> Transformer:
             else:
                 fan_in = parameter.shape[-1]
                 parameter.normal_(0, 1.0 if name.startswith("embedding") else fan_in**-0.5, generator=generator)
-        for router in model.routers():
-            router.expert_bias.uniform_(-0.3, 0.3, generator=generator)
+        for module in model.modules():
+            if isinstance(module, Router):
+                module.expert_bias.uniform_(-0.3, 0.3, generator=generator)
     return model.eval()

@@ -74,13 +74,14 @@ def make_reference(variant: str, seed: int = 0) -> Reference:
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
-            _randomise(name, tensor, generator)
+            randomise(name, tensor, generator)
         largest = model(example_ids()).logits.abs().max()
         model.model.norm.weight.mul_(LARGEST_LOGIT / largest)
     return model
 
 
-def _randomise(name: str, tensor: Tensor, generator: torch.Generator) -> None:
+def randomise(name: str, tensor: Tensor, generator: torch.Generator) -> None:
+    """Draw a parameter or buffer in place, with the spread that its name calls for; frequencies stay."""
     if "inv_freq" in name:
         return
     noise = torch.randn(tensor.shape, generator=generator)

@@ -46,21 +46,46 @@ class Slot:
 
 
 def slots(config: ModelConfig) -> Iterator[Slot]:
-    """Every tensor that a checkpoint of this configuration must hold."""
+    """Every tensor that a checkpoint of this configuration must hold; multi-token prediction is not among them."""
     table = (config.vocab_size, config.hidden_size)
     yield Slot("model.embed_tokens.weight", table, "embedding.weight")
     for layer in range(config.num_layers):
-        yield from _block_slots(config, layer)
+        yield from _block_slots(config, layer, f"blocks.{layer}")
     yield Slot("model.norm.weight", (config.hidden_size,), "norm.weight")
     if not config.tie_embeddings:
         yield Slot("lm_head.weight", table, "head.weight")
 
 
-def _block_slots(config: ModelConfig, layer: int) -> Iterator[Slot]:
-    theirs, ours, hidden = f"model.layers.{layer}", f"blocks.{layer}", config.hidden_size
+def mtp_slots(config: ModelConfig) -> Iterator[Slot]:
+    """Every tensor of a multi-token-prediction layer of this configuration, whether it has one or not.
+
+    Checkpoints also hold copies of embedding and head in it (`mtp_copies`), which the model shares by design.
+    """
+    theirs, hidden = mtp_prefix(config).removesuffix("."), config.hidden_size
+    yield Slot(f"{theirs}.enorm.weight", (hidden,), "mtp.embedding_norm.weight")
+    yield Slot(f"{theirs}.hnorm.weight", (hidden,), "mtp.hidden_norm.weight")
+    yield Slot(f"{theirs}.eh_proj.weight", (hidden, 2 * hidden), "mtp.join.weight")
+    yield from _block_slots(config, config.num_layers, "mtp.block")
+    yield Slot(f"{theirs}.shared_head.norm.weight", (hidden,), "mtp.norm.weight")
+
+
+def mtp_copies(config: ModelConfig) -> tuple[str, str]:
+    """Names of the copies of embedding and head that checkpoints hold in a multi-token-prediction layer."""
+    return f"{mtp_prefix(config)}embed_tokens.weight", f"{mtp_prefix(config)}shared_head.head.weight"
+
+
+def used_slots(config: ModelConfig) -> Iterator[Slot]:
+    """Every tensor that a model of this configuration is made from, multi-token prediction last."""
+    yield from slots(config)
+    if config.has_mtp:
+        yield from mtp_slots(config)
+
+
+def _block_slots(config: ModelConfig, layer: int, ours: str) -> Iterator[Slot]:
+    theirs, hidden = f"model.layers.{layer}", config.hidden_size
     yield Slot(f"{theirs}.input_layernorm.weight", (hidden,), f"{ours}.attention_norm.weight")
     yield from _attention_slots(config, f"{theirs}.self_attn", f"{ours}.attention")
-    if layer in config.indexer_layers:
+    if config.has_indexer(layer):
         yield from _indexer_slots(config, f"{theirs}.self_attn.indexer", f"{ours}.attention.indexer")
     yield Slot(f"{theirs}.post_attention_layernorm.weight", (hidden,), f"{ours}.ffn_norm.weight")
     if layer < config.num_dense_layers:

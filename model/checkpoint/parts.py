@@ -26,7 +26,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 import torch
 
-from model.checkpoint.names import Slot, slots
+from model.checkpoint.names import Slot, mtp_slots, slots
 from model.checkpoint.sizes import DTYPES, FP8
 from model.checkpoint.weights import stored_bytes
 from model.network.config import ModelConfig
@@ -42,6 +42,10 @@ _KINDS = {
     "mlp.experts.": "experts",
     "mlp.shared_experts.": "shared",
     "mlp.": "ffn",
+    "enorm.": "mtp",
+    "hnorm.": "mtp",
+    "eh_proj.": "mtp",
+    "shared_head.": "mtp",
     "model.norm.": "final_norm",
     "lm_head.": "head",
 }
@@ -169,13 +173,8 @@ def dtypes() -> tuple[str, ...]:
     return tuple(_FORMS)
 
 
-def read_parts(config: ModelConfig, num_mtp: int = 0) -> Parts:
-    """The parts of a configuration.
-
-    Args:
-        config: any model that this project knows.
-        num_mtp: multi-token-prediction layers beside it; the configuration's own numbers do not say.
-    """
+def read_parts(config: ModelConfig) -> Parts:
+    """The parts of a configuration."""
     outside: dict[str, list[Slot]] = {}
     layers: dict[int, list[Slot]] = {}
     for slot in slots(config):
@@ -186,7 +185,7 @@ def read_parts(config: ModelConfig, num_mtp: int = 0) -> Parts:
             outside.setdefault(_kind(slot.published), []).append(slot)
     parts = {kind: Part(kind, "", (), tuple(_tensors(config, held))) for kind, held in outside.items()}
     parts.setdefault("head", _shared_head(parts["embedding"]))
-    mtp = _mtp(config, num_mtp) if num_mtp else None
+    mtp = _mtp(config) if config.has_mtp else None
     after = (parts["final_norm"], parts["head"])
     return Parts(config, (parts["embedding"],), tuple(_blocks(config, layers)), after, mtp)
 
@@ -248,18 +247,8 @@ def _reads(config: ModelConfig, kind: str) -> tuple[Reads, ...]:
     return ()
 
 
-def _mtp(config: ModelConfig, number: int) -> Part:
-    """One more block like the last, with a matrix that joins hidden state and embedding, and three norms.
-
-    The copies of embedding and head that checkpoints keep in this layer are not counted.
-    """
-    hidden, first = config.hidden_size, config.num_layers
-    types = None if config.indexer_types is None else (*config.indexer_types, "full")
-    longer = dataclasses.replace(config, num_layers=first + 1, indexer_types=types)
-    own = f"model.layers.{first}."
-    held = [slot for slot in slots(longer) if slot.published.startswith(own)]
-    extras = {"enorm": (hidden,), "hnorm": (hidden,), "eh_proj": (hidden, 2 * hidden), "shared_head.norm": (hidden,)}
-    # None of them is ever stored in FP8, like the head, under whose name they go here.
-    held = [Slot(f"{own}{name}.weight", shape, "head.weight") for name, shape in extras.items()] + held
-    reads = [read for part in _block_parts(longer, "", (), held[len(extras) :]) for read in part.reads]
-    return Part("mtp", "", tuple(range(first, first + number)), tuple(_tensors(longer, held)), tuple(reads))
+def _mtp(config: ModelConfig) -> Part:
+    """The multi-token-prediction layer whole; the copies of embedding and head that checkpoints hold do not count."""
+    held = list(mtp_slots(config))
+    reads = [read for part in _block_parts(config, "", (), held) for read in part.reads]
+    return Part("mtp", "", (config.num_layers,), tuple(_tensors(config, held)), tuple(reads))

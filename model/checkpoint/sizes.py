@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 
 import torch
 
-from model.checkpoint.names import Slot, slots
+from model.checkpoint.names import Slot, mtp_slots, slots, used_slots
 from model.checkpoint.weights import stored_bytes
 from model.network.config import ModelConfig
 from model.network.layout import wants_input_major
@@ -89,18 +89,17 @@ class ModelSizes:
 
 def model_sizes(config: ModelConfig) -> ModelSizes:
     """Every size of a configuration."""
-    all_slots = list(slots(config))
+    all_slots, used = list(slots(config)), list(used_slots(config))
     forms = {name: (dtype, None) for name, dtype in DTYPES.items()} | {FP8: (torch.bfloat16, torch.float32)}
-    last_layer = _of_layer(all_slots, config.num_layers - 1)
+    mtp = list(mtp_slots(config))
+    copies = 2 * config.vocab_size * config.hidden_size
     return ModelSizes(
         parts=_parts(config, all_slots),
-        mtp_parameters=sum(slot.num_elements for slot in last_layer) + _mtp_extras(config),
+        mtp_parameters=sum(slot.num_elements for slot in mtp) + copies,
         files={name: _bytes(all_slots, *form) for name, form in forms.items()},
-        mtp_files={
-            name: _bytes(last_layer, *form) + _mtp_extras(config) * form[0].itemsize for name, form in forms.items()
-        },
+        mtp_files={name: _bytes(mtp, *form) + copies * form[0].itemsize for name, form in forms.items()},
         cache={name: cache_bytes(config, dtype.itemsize) for name, dtype in DTYPES.items()},
-        loaded={name: _bytes(all_slots, dtype) + _copied_head(config, dtype) for name, dtype in DTYPES.items()},
+        loaded={name: _bytes(used, dtype) + _copied_head(config, dtype) for name, dtype in DTYPES.items()},
         streamed={name: _streamed(config, all_slots, dtype) for name, dtype in DTYPES.items()},
     )
 
@@ -138,21 +137,8 @@ def _part_of(slot: Slot) -> str:
     return next(part for piece, part in _PART_OF_PIECE.items() if piece in slot.parameter)
 
 
-def _of_layer(all_slots: list[Slot], layer: int) -> list[Slot]:
-    return [slot for slot in all_slots if slot.parameter.startswith(f"blocks.{layer}.")]
-
-
 def _bytes(some: Iterable[Slot], dtype: torch.dtype, fp8_scales: torch.dtype | None = None) -> int:
     return sum(stored_bytes(slot, dtype, fp8_scales) for slot in some)
-
-
-def _mtp_extras(config: ModelConfig) -> int:
-    """What a multi-token-prediction layer has beside a block like the last one, none of it in FP8.
-
-    A matrix that joins hidden state and embedding, three norms, and copies of embedding and head.
-    """
-    hidden = config.hidden_size
-    return 2 * hidden * hidden + 3 * hidden + 2 * config.vocab_size * hidden
 
 
 def _copied_head(config: ModelConfig, dtype: torch.dtype) -> int:

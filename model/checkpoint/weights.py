@@ -1,6 +1,7 @@
 """Published checkpoints to our parameters and back, and what a folder holds against what its configuration asks for.
 
-Not read yet: the multi-token-prediction layer, which is listed and skipped. The published names are in `names.py`.
+A multi-token-prediction layer is used where the folder holds all of it, whatever the configuration announces; its
+copies of embedding and head are not read. The published names are in `names.py`.
 """
 
 import contextlib
@@ -19,15 +20,16 @@ from torch import Tensor
 from model.checkpoint.files import CONFIG_NAME, INDEX_NAME, SINGLE_NAME, ModelFolder
 from model.checkpoint.fp8 import QUANTIZATION, grid, quantise, quantization_problem
 from model.checkpoint.header import SCALED_DTYPE, CheckpointError, StoredTensor
-from model.checkpoint.names import Slot, mtp_prefix, scale_name, scaled_weight, slots
+from model.checkpoint.names import Slot, mtp_prefix, mtp_slots, scale_name, scaled_weight, slots, used_slots
 from model.network.config import ConfigError, ModelConfig
 from model.network.layers import RotaryTable
+from model.network.moe import Router
 from model.network.transformer import Transformer
 
 # The released 671 B model has 61 and 256; far more means a damaged configuration, and would only take time to list.
 _LARGEST = {"num_hidden_layers": 1_000, "n_routed_experts": 10_000}
 # Matrices that stay as they are in FP8 checkpoints, by the ends of our names for them.
-_NOT_FP8 = ("embedding.weight", "head.weight", "router.weight", "indexer.head_weights.weight")
+_NOT_FP8 = ("embedding.weight", "head.weight", "router.weight", "indexer.head_weights.weight", "mtp.join.weight")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -37,12 +39,13 @@ class Manifest:
     config: ModelConfig
     published: Mapping[str, Any]  # config.json as it stands
     stored: Mapping[str, StoredTensor]  # every tensor in the folder by its published name
-    present: tuple[StoredTensor, ...]  # asked for and there, in the order of `slots`, without their scales
+    present: tuple[StoredTensor, ...]  # asked for and there, in the order of `used_slots`, without their scales
     missing: tuple[str, ...]
     misshapen: tuple[str, ...]  # one line each
     unsupported: tuple[str, ...]  # one line each: a dtype that is not read, or FP8 without usable scales
     surplus: tuple[str, ...]  # not accounted for, skipped
-    mtp: tuple[str, ...]  # of the multi-token-prediction layer, skipped
+    mtp: tuple[str, ...]  # of the multi-token-prediction layer, copies of embedding and head among them
+    mtp_problem: str  # why that layer is skipped, in one line; empty when it is used, or there is none
     has_weights: bool  # or only a configuration
 
     @property
@@ -90,11 +93,16 @@ def weights_sha256(folder: str | Path) -> str:
 
 def _compare(folder: ModelFolder) -> Manifest:
     config = _read_config(folder)
-    expected = {slot.published: slot for slot in slots(config)}
+    mtp, mtp_problem = tuple(sorted(name for name in folder.tensors if name.startswith(mtp_prefix(config)))), ""
+    if folder.has_weights:
+        mtp_problem = _mtp_problem(folder, config) if mtp else ""
+        config = dataclasses.replace(config, has_mtp=bool(mtp and not mtp_problem))
+    needed = used_slots(config) if folder.has_weights else slots(config)  # what is announced need not be there
+    expected = {slot.published: slot for slot in needed}
     found = [(slot, folder.tensors[name]) for name, slot in expected.items() if name in folder.tensors]
     used = {stored.name for _, stored in found}
     used |= {scale_name(stored.name) for _, stored in found if stored.dtype == SCALED_DTYPE}
-    others = [name for name in folder.tensors if name not in used]
+    used |= set(mtp)
     return Manifest(
         config=config,
         published=folder.config,
@@ -103,10 +111,22 @@ def _compare(folder: ModelFolder) -> Manifest:
         missing=tuple(name for name in expected if name not in folder.tensors),
         misshapen=tuple(_shape_problem(slot, stored) for slot, stored in found if slot.shape != stored.shape),
         unsupported=_unreadable(folder, [stored.name for _, stored in found]),
-        surplus=tuple(sorted(name for name in others if not name.startswith(mtp_prefix(config)))),
-        mtp=tuple(sorted(name for name in others if name.startswith(mtp_prefix(config)))),
+        surplus=tuple(sorted(name for name in folder.tensors if name not in used)),
+        mtp=mtp,
+        mtp_problem=mtp_problem,
         has_weights=folder.has_weights,
     )
+
+
+def _mtp_problem(folder: ModelFolder, config: ModelConfig) -> str:
+    """What stands against using the multi-token-prediction layer that a folder holds something of."""
+    expected = list(mtp_slots(config))
+    for slot in expected:
+        if slot.published not in folder.tensors:
+            return f"tensor {slot.published} is missing"
+        if folder.tensors[slot.published].shape != slot.shape:
+            return _shape_problem(slot, folder.tensors[slot.published])
+    return next(iter(_unreadable(folder, [slot.published for slot in expected])), "")
 
 
 def _unreadable(folder: ModelFolder, names: list[str]) -> tuple[str, ...]:
@@ -151,14 +171,14 @@ def load_model(folder: str | Path, device: str | torch.device, dtype: torch.dtyp
         model = _allocate(manifest.config, device, dtype)
         state = model.state_dict()
         with torch.no_grad():
-            for slot in slots(manifest.config):
+            for slot in used_slots(manifest.config):
                 opened.read_into(slot.published, slot.part_of(state[slot.parameter]))
     return model.eval().requires_grad_(False)
 
 
 def _check_memory(config: ModelConfig, device: torch.device, dtype: torch.dtype) -> None:
     """Refuse what cannot fit before any of it is allocated; a system that promises too much would end the process."""
-    needed, there_is = sum(stored_bytes(slot, dtype) for slot in slots(config)), memory_bytes()
+    needed, there_is = sum(stored_bytes(slot, dtype) for slot in used_slots(config)), memory_bytes()
     if device.type == "cpu" and there_is is not None and needed > there_is:
         name = str(dtype).removeprefix("torch.")
         raise CheckpointError(
@@ -181,8 +201,9 @@ def _allocate(config: ModelConfig, device: str | torch.device, dtype: torch.dtyp
         model = Transformer(config)
     model = model.to(dtype).to_empty(device=device)
     model.rotary = RotaryTable(config).to(device)  # computed, not stored
-    for router in model.routers():
-        router.expert_bias = torch.zeros(config.num_experts, dtype=torch.float32, device=device)
+    for module in model.modules():
+        if isinstance(module, Router):
+            module.expert_bias = torch.zeros(config.num_experts, dtype=torch.float32, device=device)
     return model
 
 
@@ -210,7 +231,7 @@ def save_model(
     """
     folder = Path(folder)
     folder.mkdir(exist_ok=True)
-    shards = _split(list(slots(model.config)), dtype, max_shard_bytes, fp8_scales)
+    shards = _split(list(used_slots(model.config)), dtype, max_shard_bytes, fp8_scales)
     names = [SINGLE_NAME]
     if max_shard_bytes is not None:
         names = [f"model-{number:05d}-of-{len(shards):05d}.safetensors" for number in range(1, len(shards) + 1)]

@@ -2,9 +2,9 @@
 
 Two forms of the same function. *Naive*: the latents are expanded to keys and values (fewer operations per query-key
 pair, for many queries at once). *Absorbed*: the expansion is moved into the query and the output, and the latents
-themselves are keys and values (nothing is expanded, for one query at a time). With sparse attention (indexer.py) only
-selected keys are read: the naive form masks the others, the absorbed form gathers the selected latents, so that its
-cost grows with their number and not with the context.
+themselves are keys and values (nothing is expanded, for one query at a time or a few). With sparse attention
+(indexer.py) only selected keys are read: the naive form masks the others, the absorbed form gathers the selected
+latents for one query, so that its cost grows with their number and not with the context.
 
 Shape suffixes: B batch, T new positions, S positions so far, D model width, H heads, N content (nope) head width,
 R position (rope) head width, Q = N + R, V value head width, C key-value latent width, X query latent width,
@@ -26,6 +26,8 @@ from model.network.training_kernels import plain_attention
 
 # The released code builds these two norms without the configured epsilon.
 BOTTLENECK_NORM_EPS = 1e-6
+# New positions for which expanding all latents costs more than reading them as they are: a token, and drafts after it.
+FEW_QUERIES = 4
 
 
 class Attention(nn.Module):
@@ -46,7 +48,7 @@ class Attention(nn.Module):
         self.kv_norm = nn.RMSNorm(config.kv_lora_rank, eps=BOTTLENECK_NORM_EPS)
         self.kv_up = nn.Linear(config.kv_lora_rank, heads * (config.nope_head_dim + config.value_head_dim), bias=False)
         self.output = nn.Linear(heads * config.value_head_dim, hidden, bias=bias)
-        self.indexer = Indexer(config, layer) if layer in config.indexer_layers else None
+        self.indexer = Indexer(config, layer) if config.has_indexer(layer) else None
 
     def forward(
         self,
@@ -76,8 +78,8 @@ class Attention(nn.Module):
                 tape.selection(self.layer, own)
             selection = own
         latent_BSC = latent_BTC if cache is None else cache.extend(self.layer, latent_BTC)
-        one_at_a_time = x_BTD.shape[1] == 1 and cache is not None
-        attend = self._absorbed if one_at_a_time else self._naive
+        few_at_a_time = cache is not None and x_BTD.shape[1] <= min(FEW_QUERIES, max(1, cache.length))
+        attend = self._absorbed if few_at_a_time else self._naive
         # Where every key is kept, attention is the dense one, to the bit.
         partial = selection if selection is not None and selection.is_partial else None
         return self.output(attend(content_BTHN, position_BTHR, latent_BSC, partial, tape)), selection
@@ -150,11 +152,24 @@ class Attention(nn.Module):
         query_HTC = torch.cat([content_HTC, position_BTHR[0].transpose(0, 1)], dim=-1)
         if tape is not None:
             tape.attention(self.layer, query_HTC[None], latent_BSC[:, None], self.scale, selection)
-        read_KC = latent_BSC[0] if selection is None else latent_BSC[0].index_select(0, selection.key_ids_BTK[0, 0])
-        scores_HTK = (query_HTC @ read_KC.T).float() * self.scale
-        weights_HTK = scores_HTK.softmax(-1).to(read_KC.dtype)
-        mixed_HTC = weights_HTK @ read_KC[:, : config.kv_lora_rank]
+        mixed_HTC = self._read_latents(query_HTC, latent_BSC[0], selection)
         return torch.bmm(mixed_HTC, value_up_HVC.mT).transpose(0, 1).flatten(1)[None]
+
+    def _read_latents(self, query_HTC: Tensor, latent_SC: Tensor, selection: Selection | None) -> Tensor:
+        """Each query's mean of the latents it may read, weighted by its attention, [H, T, C]."""
+        num_queries, num_keys = query_HTC.shape[1], len(latent_SC)
+        hidden_TK = None
+        if selection is not None and num_queries == 1:
+            latent_SC = latent_SC.index_select(0, selection.key_ids_BTK[0, 0])
+        elif selection is not None:
+            hidden_TK = ~selection.kept_BTS[0]
+        elif num_queries > 1:
+            hidden_TK = ~causal_mask(num_queries, num_keys, latent_SC.device)
+        scores_HTK = (query_HTC @ latent_SC.T).float() * self.scale
+        if hidden_TK is not None:
+            scores_HTK = scores_HTK.masked_fill(hidden_TK, -torch.inf)
+        weights_HTK = scores_HTK.softmax(-1).to(latent_SC.dtype)
+        return weights_HTK @ latent_SC[:, : self.config.kv_lora_rank]
 
 
 def attention_weights(query_BHTQ: Tensor, key_BHSQ: Tensor, scale: float, selection: Selection | None = None) -> Tensor:

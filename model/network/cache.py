@@ -7,6 +7,8 @@ Models with sparse attention also keep one index key per token and layer that ha
 Shape suffixes: B batch, S cached positions, C key-value latent width, R rope head width, I index head width.
 """
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor
 
@@ -16,12 +18,21 @@ from model.network.config import ModelConfig
 class LatentCache:
     """Normalised latent and rotated position key of every token, side by side: C + R values per token and layer."""
 
-    def __init__(self, config: ModelConfig, capacity: int, device: torch.device, dtype: torch.dtype) -> None:
-        """Room for `capacity` tokens of one sequence."""
+    def __init__(
+        self,
+        config: ModelConfig,
+        capacity: int,
+        device: torch.device,
+        dtype: torch.dtype,
+        layers: Iterable[int] | None = None,
+    ) -> None:
+        """Room for `capacity` tokens of one sequence, in the model's ordinary layers or those given."""
         width = config.kv_lora_rank + config.rope_head_dim
         self.length = 0
-        self.latents = torch.empty(config.num_layers, 1, capacity, width, device=device, dtype=dtype)
-        self._index_row = {layer: row for row, layer in enumerate(config.indexer_layers)}
+        self._row = {layer: row for row, layer in enumerate(range(config.num_layers) if layers is None else layers)}
+        self.latents = torch.empty(len(self._row), 1, capacity, width, device=device, dtype=dtype)
+        with_indexer = [layer for layer in self._row if config.has_indexer(layer)]
+        self._index_row = {layer: row for row, layer in enumerate(with_indexer)}
         shape = (len(self._index_row), 1, capacity, config.index_head_dim)
         self.index_keys = torch.empty(shape, device=device, dtype=dtype)
 
@@ -32,7 +43,7 @@ class LatentCache:
 
     def extend(self, layer: int, latent_BTC: Tensor) -> Tensor:
         """Store the new tokens' latents [1, T, C + R] of a layer and return all of them, [1, S, C + R]."""
-        return self._append(self.latents[layer], latent_BTC)
+        return self._append(self.latents[self._row[layer]], latent_BTC)
 
     def extend_index(self, layer: int, key_BTI: Tensor) -> Tensor:
         """Store the new tokens' index keys [1, T, I] of a layer and return all of them, [1, S, I]."""
@@ -48,6 +59,10 @@ class LatentCache:
     def advance(self, num_tokens: int) -> None:
         """Count the tokens of a finished forward pass, after every layer has stored its latents."""
         self.length += num_tokens
+
+    def take_back(self, num_tokens: int) -> None:
+        """Forget the last tokens, which turned out not to be in the sequence."""
+        self.length -= num_tokens
 
     @property
     def bytes_per_token(self) -> int:

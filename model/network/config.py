@@ -58,6 +58,8 @@ _PUBLISHED_INDEXER = {
     "index_topk": "index_topk",
 }
 
+_MTP_READS_NORMED = "mtp_reads_normed"  # our own key: no published configuration says it
+
 _OPTIONAL = ("q_lora_rank", "bos_id", "eos_id")  # null says that there is none; elsewhere it says nothing
 
 # Keys whose value changes what the model computes: only these values are implemented, others are refused.
@@ -114,6 +116,8 @@ class ModelConfig:
     index_head_dim: int = 0
     index_topk: int = 0
     indexer_types: tuple[str, ...] | None = None  # per layer: "full", or "shared" with the last full one (GLM)
+    has_mtp: bool = False  # a multi-token-prediction module beside the model, of depth 1
+    mtp_reads_normed: bool = True  # its hidden state comes from after the final norm, not from before (mtp.py)
 
     def __post_init__(self) -> None:
         self._check_sizes()
@@ -137,6 +141,10 @@ class ModelConfig:
             return ()
         types = self.indexer_types or ("full",) * self.num_layers
         return tuple(layer for layer, kind in enumerate(types) if kind == "full")
+
+    def has_indexer(self, layer: int) -> bool:
+        """Whether a layer has an indexer of its own; the one for multi-token prediction counts after the last."""
+        return self.is_sparse and (layer == self.num_layers or layer in self.indexer_layers)
 
     @property
     def index_interleaved(self) -> bool:
@@ -225,6 +233,9 @@ class ModelConfig:
             raise ConfigError(f"config.json lacks {', '.join(missing)}")
         if isinstance(values.get("eos_id"), list):
             values["eos_id"] = values["eos_id"][0] if values["eos_id"] else None
+        announced = published.get("num_nextn_predict_layers")
+        values["has_mtp"] = isinstance(announced, int) and announced > 0
+        values["mtp_reads_normed"] = bool(published.get(_MTP_READS_NORMED, True))
         theta, yarn = read_rope(published)
         return cls(**values, rope_theta=theta, yarn=yarn)
 
@@ -236,7 +247,9 @@ class ModelConfig:
             "rope_theta": self.rope_theta,
         }
         architecture = _ARCHITECTURES.get(self.model_type, "DeepseekV3ForCausalLM")
-        published |= {"architectures": [architecture], "num_nextn_predict_layers": 0}
+        published |= {"architectures": [architecture], "num_nextn_predict_layers": int(self.has_mtp)}
+        if not self.mtp_reads_normed:
+            published[_MTP_READS_NORMED] = False
         if self.is_sparse:
             published |= {theirs: getattr(self, ours) for ours, theirs in _PUBLISHED_INDEXER.items()}
         if self.indexer_types is not None:

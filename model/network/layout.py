@@ -9,6 +9,7 @@ are; only strides change.
 import torch
 from torch import Tensor, nn
 
+from model.network.moe import Experts
 from model.network.transformer import Transformer
 
 
@@ -38,7 +39,7 @@ def lay_out_for_decoding(model: Transformer) -> Transformer:
     for module in model.modules():
         if isinstance(module, nn.Linear):
             module.weight.data = input_major(module.weight.data)
-    for experts in model.experts():
-        experts.gate_up.data = input_major(experts.gate_up.data)
-        experts.down.data = input_major(experts.down.data)
+        if isinstance(module, Experts):
+            module.gate_up.data = input_major(module.gate_up.data)
+            module.down.data = input_major(module.down.data)
     return model

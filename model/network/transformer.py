@@ -2,7 +2,7 @@
 
 Departures from a plain transformer: attention reads a latent (attention.py), all but the first layers are mixtures of
 experts (moe.py). Everything that changes during a run (cache, tape, edit) is an argument; the model itself is only
-read. Without the multi-token-prediction module.
+read. The module that drafts the token after the next one is in mtp.py.
 
 Shape suffixes: B batch, T new positions, D model width, V vocabulary, R rope head width.
 
@@ -15,49 +15,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from model.network.attention import Attention
+from model.network.block import Block
 from model.network.cache import LatentCache
 from model.network.config import ModelConfig
 from model.network.edit import RoutingEdit
-from model.network.indexer import Selection
-from model.network.layers import FeedForward, RotaryTable
+from model.network.layers import RotaryTable
 from model.network.moe import Experts, MixtureOfExperts, Router
+from model.network.mtp import MultiTokenPredictor
 from model.network.tape import Tape
-
-
-class Block(nn.Module):
-    """Attention, then a feed-forward block or a mixture of experts, each added to the residual stream."""
-
-    def __init__(self, config: ModelConfig, layer: int) -> None:
-        super().__init__()
-        self.layer = layer
-        self.attention_norm = nn.RMSNorm(config.hidden_size, eps=config.norm_eps)
-        self.attention = Attention(config, layer)
-        self.ffn_norm = nn.RMSNorm(config.hidden_size, eps=config.norm_eps)
-        dense = layer < config.num_dense_layers
-        self.ffn = FeedForward(config.hidden_size, config.dense_width) if dense else MixtureOfExperts(config, layer)
-
-    def forward(
-        self,
-        x_BTD: Tensor,
-        rotations_TR: Tensor,
-        cache: LatentCache | None,
-        tape: Tape | None,
-        edit: RoutingEdit | None,
-        selection: Selection | None,
-    ) -> tuple[Tensor, Selection | None]:
-        if tape is not None:
-            tape.layer_input(self.layer, x_BTD)
-        mixed_BTD, selection = self.attention(self.attention_norm(x_BTD), rotations_TR, cache, tape, selection)
-        x_BTD = x_BTD + mixed_BTD
-        normed_BTD = self.ffn_norm(x_BTD)
-        if isinstance(self.ffn, MixtureOfExperts):
-            x_BTD = x_BTD + self.ffn(normed_BTD, tape, edit and edit.of(self.layer))
-        else:
-            x_BTD = x_BTD + self.ffn(normed_BTD)
-        if tape is not None:
-            tape.layer_output(self.layer, x_BTD)
-        return x_BTD, selection
 
 
 class Transformer(nn.Module):
@@ -71,6 +36,7 @@ class Transformer(nn.Module):
         self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.num_layers))
         self.norm = nn.RMSNorm(config.hidden_size, eps=config.norm_eps)
         self.head = None if config.tie_embeddings else nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.mtp = MultiTokenPredictor(config) if config.has_mtp else None
 
     def forward(
         self,
@@ -79,7 +45,7 @@ class Transformer(nn.Module):
         tape: Tape | None = None,
         edit: RoutingEdit | None = None,
         last_only: bool = False,
-        blocks: Iterable["Block"] | None = None,
+        blocks: Iterable[Block] | None = None,
     ) -> Tensor:
         """Logits [B, T, V] of the token after each position ([B, 1, V] when only the last one is wanted).
 
@@ -100,7 +66,7 @@ class Transformer(nn.Module):
         cache: LatentCache | None = None,
         tape: Tape | None = None,
         edit: RoutingEdit | None = None,
-        blocks: Iterable["Block"] | None = None,
+        blocks: Iterable[Block] | None = None,
     ) -> Tensor:
         """The residual stream after the last layer, before the final norm, [B, T, D]."""
         start = cache.length if cache is not None else 0
@@ -115,8 +81,38 @@ class Transformer(nn.Module):
 
     def logits(self, x_BTD: Tensor) -> Tensor:
         """Final norm and output head."""
-        weight_VD = self.embedding.weight if self.head is None else self.head.weight
-        return F.linear(self.norm(x_BTD), weight_VD)
+        return F.linear(self.norm(x_BTD), self.head_weight)
+
+    def draft_states(
+        self, x_BTD: Tensor, next_ids_BT: Tensor, cache: LatentCache | None = None, tape: Tape | None = None
+    ) -> Tensor:
+        """What the output head turns into logits of the token after the next one, [B, T, D].
+
+        Only for a model with a multi-token-prediction module.
+
+        Args:
+            x_BTD: the residual stream from `hidden`, of positions whose next tokens are known.
+            next_ids_BT: those next tokens.
+            cache: of the module's own layer, with what earlier positions left.
+            tape: where the probe points of that layer write.
+        """
+        assert self.mtp is not None
+        start, num_new = cache.length if cache is not None else 0, x_BTD.shape[1]
+        source_BTD = self.norm(x_BTD) if self.config.mtp_reads_normed else x_BTD
+        rotations_TR = self.rotary(start, start + num_new)
+        state_BTD: Tensor = self.mtp(source_BTD, self.embedding(next_ids_BT), rotations_TR, cache, tape)
+        if cache is not None:
+            cache.advance(num_new)
+        return state_BTD
+
+    def draft_logits(self, x_BTD: Tensor, next_ids_BT: Tensor, cache: LatentCache | None = None) -> Tensor:
+        """Logits [B, T, V] of the token after the next one; see `draft_states`."""
+        return F.linear(self.draft_states(x_BTD, next_ids_BT, cache), self.head_weight)
+
+    @property
+    def head_weight(self) -> Tensor:
+        """The output head's matrix [V, D], which may be the embedding's."""
+        return self.embedding.weight if self.head is None else self.head.weight
 
     @torch.no_grad()
     def initialise(self, generator: torch.Generator, std: float = 0.02) -> None:
@@ -134,8 +130,9 @@ class Transformer(nn.Module):
             else:
                 writes_residual = name.endswith(("output.weight", "down.weight", "experts.down"))
                 tensor.normal_(0.0, narrow if writes_residual and "_down" not in name else std, generator=generator)
-        for router in self.routers():
-            router.expert_bias.zero_()
+        for module in self.modules():
+            if isinstance(module, Router):
+                module.expert_bias.zero_()
 
     def block(self, layer: int) -> Block:
         """The block of a layer."""
@@ -145,8 +142,11 @@ class Transformer(nn.Module):
 
     def routers(self) -> list[Router]:
         """The routers of the mixture layers, in the order of `config.moe_layers`."""
-        return [block.ffn.router for block in self.blocks if isinstance(block.ffn, MixtureOfExperts)]
+        return [mixture.router for mixture in self._mixtures()]
 
     def experts(self) -> list[Experts]:
         """The routed experts of the mixture layers, in the order of `config.moe_layers`."""
-        return [block.ffn.experts for block in self.blocks if isinstance(block.ffn, MixtureOfExperts)]
+        return [mixture.experts for mixture in self._mixtures()]
+
+    def _mixtures(self) -> list[MixtureOfExperts]:
+        return [block.ffn for block in self.blocks if isinstance(block.ffn, MixtureOfExperts)]

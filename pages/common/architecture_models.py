@@ -5,9 +5,8 @@ The released configurations are published values, written down in `model/presets
 
 import dataclasses
 import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import streamlit as st
 
@@ -65,8 +64,11 @@ def describe(option: str) -> Described:
 
 @st.cache_resource(show_spinner=False)
 def _released(name: str) -> Described:
+    from model.checkpoint.parts import read_parts
+    from model.network.config import ModelConfig
+
     published = json.loads((CONFIGS / f"{name}.json").read_text(encoding="utf-8"))
-    return Described(RELEASED[name], _parts(published, _announced(published)))
+    return Described(RELEASED[name], read_parts(ModelConfig.from_json(published)))
 
 
 @st.cache_resource(show_spinner="Reading the model's headers", max_entries=8)
@@ -74,23 +76,7 @@ def _of_folder(folder: Path) -> Described:
     from model.checkpoint.parts import read_parts
     from model.checkpoint.weights import inspect
 
-    manifest = inspect(folder)
-    # Where there are weights, these say whether there is such a layer; the configuration's number is often wrong.
-    number = int(bool(manifest.mtp)) if manifest.has_weights else _announced(manifest.published)
-    return Described(folder.name, read_parts(manifest.config, number), folder)
-
-
-def _parts(published: Mapping[str, Any], number: int) -> "Parts":
-    from model.checkpoint.parts import read_parts
-    from model.network.config import ModelConfig
-
-    return read_parts(ModelConfig.from_json(published), number)
-
-
-def _announced(published: Mapping[str, Any]) -> int:
-    """Multi-token-prediction layers that a configuration announces."""
-    number = published.get("num_nextn_predict_layers")
-    return number if isinstance(number, int) and 0 <= number < 100 else 0
+    return Described(folder.name, read_parts(inspect(folder).config), folder)
 
 
 def is_of(trace: Trace | None, described: Described) -> bool:

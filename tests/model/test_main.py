@@ -232,7 +232,7 @@ def test_info_lists_what_is_skipped_and_escapes_it(folder: Path, tmp_path: Path)
     extra = {"extra\x1b[31m": torch.zeros(1), "model.layers.5.enorm.weight": torch.zeros(1)}
     save_file(load_file(model / "model.safetensors") | extra, model / "model.safetensors")
     lines = run("info", model).stdout.splitlines()
-    assert "skipped      1 tensors of layer 5, multi-token prediction" in lines
+    assert "skipped      1 tensors of layer 5, multi-token prediction:" in lines
     assert lines[-1].strip() == "extra\\x1b[31m"
 
 

@@ -60,7 +60,7 @@ def test_released_v3_is_described_from_its_configuration_alone(tmp_path: Path) -
     assert "cache 70,272 bytes per token in bfloat16, 140,544 in float32" in lines
     others = "MLA expanded 4,997,120, MHA 3,997,696, GQA-8 249,856, MQA 31,232"
     assert f"other ways with these heads, in bfloat16: {others}" in lines
-    assert "memory all weights loaded: 2.68 TB in float32, 1.34 TB in bfloat16" in lines
+    assert "memory all weights loaded: 2.73 TB in float32, 1.37 TB in bfloat16" in lines
     layer = "largest layer 1.17 GB, with 8 experts 1.17 GB, with all 256 23 GB; head 1.85 GB"
     assert f"from disk in bfloat16: {layer}" in lines
     # 12 tensors in each of 3 dense layers, 782 in each of 58 mixture layers, and three more.
@@ -143,7 +143,8 @@ def test_mtp_layer_of_a_folder_is_counted_from_its_headers(folder: Path) -> None
     change_tensors(folder, dict(extra))
     lines = described(folder)
     assert f"MTP {48 * 96 + 100:,} beside the total: multi-token prediction, copies included" in lines
-    assert "skipped 3 tensors of layer 5, multi-token prediction" in lines
+    assert "skipped 3 tensors of layer 5, multi-token prediction:" in lines
+    assert "tensor model.layers.5.enorm.weight is missing" in lines
 
 
 def test_what_is_missing_misshapen_and_surplus_is_counted_and_named(folder: Path) -> None:

@@ -18,9 +18,9 @@ EMBEDDED = [path.parent for path in sorted(PRESETS.glob("*/config.json"))]
 SPARSE = {"model_type": "deepseek_v32", "index_heads": 2, "index_head_dim": 16, "index_topk": 8}
 
 
-def released(name: str, num_mtp: int = 1) -> Parts:
+def released(name: str) -> Parts:
     published = json.loads((PRESETS / "configs" / f"{name}.json").read_text())
-    return read_parts(ModelConfig.from_json(published), num_mtp)
+    return read_parts(ModelConfig.from_json(published))
 
 
 def part(parts: Parts, key: str) -> Part:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from model.checkpoint.names import count_parameters, slots
+from model.checkpoint.names import count_parameters, mtp_copies, mtp_slots, slots
 from model.checkpoint.sizes import FP8, PARTS, cache_bytes, model_sizes
 from model.checkpoint.weights import save_model, takes_fp8
 from model.network.cache import LatentCache
@@ -19,13 +19,18 @@ SPARSE = dict(model_type="deepseek_v32", index_heads=3, index_head_dim=20, index
 
 
 def num_scales(config: ModelConfig) -> int:
-    """Of the main model, and of a prediction layer like its last one."""
+    """Of the main model, and of its prediction layer."""
 
     def of(some: list[Any]) -> int:
         return sum(math.ceil(s.shape[0] / 128) * math.ceil(s.shape[1] / 128) for s in some if takes_fp8(s))
 
-    every = list(slots(config))
-    return of(every) + of([s for s in every if s.parameter.startswith(f"blocks.{config.num_layers - 1}.")])
+    return of([*slots(config), *mtp_slots(config)])
+
+
+def num_tensors(config: ModelConfig) -> int:
+    """In the released files: weights, the scales of those in FP8, and the copies of embedding and head."""
+    every = [*slots(config), *mtp_slots(config)]
+    return len(every) + sum(map(takes_fp8, every)) + len(mtp_copies(config))
 
 
 def test_released_v3_has_the_published_number_of_parameters() -> None:
@@ -52,7 +57,9 @@ def test_released_v3_has_the_published_size_on_disk() -> None:
     assert sizes.files[FP8] + sizes.mtp_files[FP8] == 688_574_839_360
     biases = 58 * 256  # fp32 in every file
     assert sizes.files["bfloat16"] == 2 * sizes.total + 2 * biases
-    assert sizes.files["float32"] == sizes.loaded["float32"] == 4 * sizes.total
+    assert num_tensors(V3) == 91_991
+    assert sizes.files["float32"] == 4 * sizes.total
+    assert sizes.loaded["float32"] == 4 * (sizes.total + 11_610_068_224)  # its prediction layer is loaded, too
 
 
 def test_released_v32_has_an_indexer_in_every_layer() -> None:
@@ -61,6 +68,7 @@ def test_released_v32_has_an_indexer_in_every_layer() -> None:
     assert sizes.total - model_sizes(V3).total == 61 * indexer
     assert next(part.parameters for part in sizes.parts if part.name == "indexer") == 61 * indexer
     assert sizes.total + sizes.mtp_parameters + num_scales(V32) == 685_396_921_376
+    assert num_tensors(V32) == 92_425
 
 
 def test_cache_of_the_released_models() -> None:
