@@ -101,7 +101,9 @@ def main() -> None:
 @click.option("--new-tokens", type=click.IntRange(0), default=0, show_default=True, help="Tokens to generate.")
 @click.option("--temperature", type=float, default=0.0, show_default=True, help="0 takes the likeliest token.")
 @click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True)
-@click.option("--capture", default="router", show_default=True, help="Of router,attention,indexer,inputs,logits.")
+@click.option(
+    "--capture", default="router", show_default=True, help="Of router,attention,indexer,inputs,logits,drafts."
+)
 @click.option("--layers", type=Numbers(), help="Record attention and indexer of these layers only.")
 @click.option("--heads", type=Numbers(), help="Record attention of these heads only.")
 @click.option("--device", default="auto", show_default=True)

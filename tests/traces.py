@@ -18,6 +18,7 @@ def random_trace(
     num_kept: int = 2,
     top_k: int = 2,
     num_heads: int = 2,
+    drafts: bool = False,
 ) -> Trace:
     """A trace of a model whose first layer is dense, routed by the published rule from random scores."""
     rng = np.random.default_rng(seed)
@@ -51,6 +52,8 @@ def random_trace(
         "gate_weight": (("token", "moe_layer", "rank"), (2.5 * weights / weights.sum(-1, keepdims=True)).astype("f4")),
         "attention": (("attention_layer", "head", "query", "key"), (raw / raw.sum(-1, keepdims=True)).astype("f4")),
     }
+    if drafts:
+        variables |= _drafts(rng, variables, num_prompt)
     coords = {"layer": list(range(num_layers)), "moe_layer": moe_layers}
     coords |= {"attention_layer": list(range(num_layers)), "head": list(range(num_heads))}
     config = {
@@ -74,6 +77,27 @@ def random_trace(
             "time_utc": "",
         },
     )
+
+
+def _drafts(rng: np.random.Generator, variables: dict, num_prompt: int) -> dict:
+    """Half of them right; of the new tokens after the first, one after a right draft is not tried."""
+    ids, experts = variables["token_id"][1], variables["expert_id"][1]
+    right = rng.random(len(ids)) < 0.5
+    wrong = 1 + ids % len(PIECES)
+    tried = np.zeros(len(ids), bool)
+    for place in range(num_prompt + 1, len(ids)):
+        tried[place] = not (tried[place - 1] and right[place - 1])
+    draft_id = np.where(np.arange(len(ids)) < 2, -1, np.where(right, ids, wrong)).astype(np.int32)
+    others = np.roll(experts, 1, axis=0)
+    sent = np.where((draft_id == ids)[:, None, None], experts, others)
+    logprob = rng.normal(-2, 1, len(ids)).clip(None, 0).astype(np.float32)
+    logprob[:2] = np.nan
+    return {
+        "draft_id": (("token",), draft_id),
+        "draft_logprob": (("token",), logprob),
+        "draft_tried": (("token",), tried),
+        "draft_expert_id": (("token", "moe_layer", "rank"), np.where(tried[:, None, None], sent, -1).astype(np.int16)),
+    }
 
 
 def _tokens(rng: np.random.Generator, num_prompt: int, num_new: int) -> tuple[tuple[Token, ...], bytes]:

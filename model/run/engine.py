@@ -25,16 +25,16 @@ from model.checkpoint.header import CheckpointError
 from model.checkpoint.sizes import model_sizes
 from model.checkpoint.tokenizer import Tokenizer
 from model.checkpoint.weights import inspect, load_model, memory_bytes, weights_sha256
-from model.network.cache import LatentCache
 from model.network.config import ModelConfig
 from model.network.layout import lay_out_for_decoding
 from model.network.transformer import Transformer
+from model.run.capture import check_capture
+from model.run.decoding import Decoding
 from model.run.from_disk import DiskModel, Progress
 from model.run.interventions import routing_edit
 from model.run.partial import Partial
 from model.run.recorder import Recorder, join_steps
-from model.run.request import Capture, RequestError, RunRequest
-from model.run.sampling import choose
+from model.run.request import RequestError, RunRequest
 from model.trace.trace import DIMS, Token, Trace
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -42,7 +42,7 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Step:
-    """The tokens of one forward pass: the whole prompt first, then one generated token at a time."""
+    """The tokens of one forward pass: the whole prompt first, then a generated one, or two where a draft was right."""
 
     start: int  # index of the first new token
     tokens: tuple[Token, ...]  # the new ones
@@ -191,25 +191,22 @@ class Engine:
         ids = self.encode(request)
         check_capture(self.config, request, len(ids))
         edit = routing_edit(request.interventions, self.config, self.device)
-        cache = LatentCache(self.config, len(ids) + request.max_new_tokens, self.device, self.dtype)
-        recorder = Recorder(self.config, request.capture)
-        generator = torch.Generator().manual_seed(request.seed)
+        capacity = len(ids) + request.max_new_tokens
+        decoding = Decoding(self.model, request, capacity, edit, self.device, self.dtype)
         steps: list[Step] = []
-        new_ids, last = ids, len(ids) + request.max_new_tokens
+        new_ids = ids
         while True:
             with self._lock:
-                blocks = self.disk.start(new_ids, recorder, cancel, on_layer) if self.disk else None
-                logits = self.model(torch.tensor([new_ids], device=self.device), cache, recorder, edit, blocks=blocks)
-                arrays = recorder.take(new_ids, logits)
-                next_id = choose(logits[0, -1], request, generator)
+                blocks = self.disk.start(new_ids, decoding.recorder, cancel, on_layer) if self.disk else None
+                new_ids, arrays = decoding.advance(new_ids, blocks)
             steps.append(self._step(steps, new_ids, arrays, generated=bool(steps)))
             yield steps[-1]
-            if cache.length >= last or new_ids[-1] == self.config.eos_id and len(steps) > 1:
+            if decoding.length >= capacity or new_ids[-1] == self.config.eos_id and len(steps) > 1:
                 break
             if cancel is not None and cancel.is_set():
                 break
-            new_ids = [next_id]
-        return self._trace(request, recorder, steps)
+            new_ids = [decoding.next_id]
+        return self._trace(request, decoding.recorder, steps)
 
     def _step(self, steps: list[Step], ids: list[int], arrays: dict[str, np.ndarray], generated: bool) -> Step:
         text = steps[-1].text if steps else b""
@@ -297,38 +294,3 @@ def choose_device(device: str) -> torch.device:
     if torch.cuda.is_available():
         return torch.device("cuda")
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-
-
-def capture_bytes(config: ModelConfig, capture: Capture, num_tokens: int) -> int:
-    """Bytes that a trace of so many tokens takes for the captured variables whose size can surprise."""
-    layers = config.num_layers if capture.layers is None else len(capture.layers)
-    heads = config.num_heads if capture.heads is None else len(capture.heads)
-    sizes = {
-        "attention": layers * heads * num_tokens**2,
-        "indexer": layers * num_tokens**2 * 5 // 4 if config.is_sparse else 0,
-        "inputs": num_tokens * config.num_layers * config.hidden_size,
-        "logits": num_tokens * config.vocab_size,
-        "router": num_tokens * len(config.moe_layers) * (config.num_experts + config.num_groups),
-    }
-    return 4 * sum(sizes.get(name, 0) for name in capture.variables)
-
-
-def check_capture(config: ModelConfig, request: RunRequest, num_prompt: int) -> None:
-    """Refuse what does not exist or would not fit in memory, before anything is computed."""
-    capture = request.capture
-    if "indexer" in capture.variables and not config.is_sparse:
-        raise RequestError(f"{config.model_type} has no indexer to capture")
-    for kind, numbers, count in (
-        ("layer", capture.layers, config.num_layers),
-        ("head", capture.heads, config.num_heads),
-    ):
-        outside = [n for n in numbers or () if not 0 <= n < count]
-        if outside:
-            raise RequestError(f"{kind} {outside[0]} does not exist; the model has {kind}s 0 to {count - 1}")
-    needed = capture_bytes(config, capture, num_prompt + request.max_new_tokens)
-    memory = memory_bytes()
-    if memory is not None and needed > memory // 4:  # parts and their joined copy are held at the same time
-        raise RequestError(
-            f"recording {', '.join(sorted(capture.variables))} would take {needed / 1e9:.1f} GB, more than fits here; "
-            "choose fewer layers and heads, or a shorter prompt"
-        )

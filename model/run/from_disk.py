@@ -18,13 +18,15 @@ from torch import Tensor, nn
 
 from model.checkpoint.disk import DiskTensors
 from model.checkpoint.files import ModelFolder
-from model.checkpoint.names import Slot, slots
+from model.checkpoint.names import Slot, used_slots
+from model.network.block import Block
 from model.network.config import ModelConfig
 from model.network.indexer import Selection
 from model.network.layers import RotaryTable
 from model.network.layout import wants_input_major
 from model.network.moe import MixtureOfExperts, Routing
-from model.network.transformer import Block, Transformer
+from model.network.mtp import MultiTokenPredictor
+from model.network.transformer import Transformer
 from model.run.partial import Partial
 from model.run.recorder import Recorder
 from model.run.request import RequestError
@@ -62,16 +64,20 @@ class DiskModel:
         self.disk = DiskTensors(folder)
         self.partial: Partial | None = None
         self._scratch: dict[tuple[int, ...], Tensor] = {}
-        self._of_layer: dict[int, list[Slot]] = {layer: [] for layer in range(config.num_layers)}
+        # By layer number; the one for multi-token prediction is numbered after the last.
+        self._of_layer: dict[int, list[Slot]] = {layer: [] for layer in range(config.num_layers + 1)}
+        self._of_module: list[Slot] = []  # of multi-token prediction, beside its layer
         self._outer: list[Slot] = []  # what comes after the blocks
         with torch.device("meta"):
             self.model = Transformer(config)  # its blocks and its embedding are never filled
         self.model.rotary = RotaryTable(config).to(device)
         self.model.eval().requires_grad_(False)
-        for slot in slots(config):
+        for slot in used_slots(config):
             parts = slot.parameter.split(".")
             if parts[0] == "blocks":
                 self._of_layer[int(parts[1])].append(slot)
+            elif parts[0] == "mtp":
+                (self._of_layer[config.num_layers] if parts[1] == "block" else self._of_module).append(slot)
             elif parts[0] != "embedding" or config.tie_embeddings:  # else its rows are all that is read of it
                 self._outer.append(slot)
 
@@ -90,14 +96,19 @@ class DiskModel:
             Stopped: while the blocks are run, when the event is set; looked at between layers.
         """
         self.disk.forget()
-        unique = sorted(set(token_ids))
-        rows = self.disk.rows("model.embed_tokens.weight", unique, self.dtype).to(self.device)
-        self.model.embedding = _SomeRows(unique, rows)
+        self.model.embedding = _SomeRows(self, token_ids)
         for layer, router in zip(self.config.moe_layers, self.model.routers(), strict=True):
-            names = [slot.published for slot in self._of_layer[layer] if slot.is_expert_bias]
-            found = [self.disk.take(name, torch.float32).to(self.device) for name in names]
-            router.expert_bias = found[0] if found else torch.zeros(self.config.num_experts, device=self.device)
+            router.expert_bias = self._expert_bias(layer)
         return self._blocks(recorder, cancel, on_layer)
+
+    def embedding_rows(self, token_ids: list[int]) -> Tensor:
+        """The embedding of some tokens, one row each."""
+        return self.disk.rows("model.embed_tokens.weight", token_ids, self.dtype).to(self.device)
+
+    def _expert_bias(self, layer: int) -> Tensor:
+        names = [slot.published for slot in self._of_layer[layer] if slot.is_expert_bias]
+        found = [self.disk.take(name, torch.float32).to(self.device) for name in names]
+        return found[0] if found else torch.zeros(self.config.num_experts, device=self.device)
 
     def _finish(self) -> None:
         """Read the final norm and the output head, which are used last."""
@@ -127,6 +138,8 @@ class DiskModel:
             read, seconds = self.disk.bytes_read - before, time.monotonic() - began
             on_layer(Progress(layer + 1 - done, num_layers - done, read, seconds))
         self._finish()
+        if "drafts" in recorder.capture.variables:
+            self.model.mtp = self._build_module()
 
     def announce_next(self, layer: int) -> None:
         """What the next layer needs in any case, or what comes after the last one."""
@@ -141,18 +154,37 @@ class DiskModel:
             block = Block(self.config, layer)
         if isinstance(block.ffn, MixtureOfExperts):
             self._leave_on_disk(block.ffn.experts, layer)
-        block.to(self.dtype)
-        for name, parameter in block.named_parameters():
-            self._allocate(block, name, parameter)
+        own = [slot for slot in self._of_layer[layer] if slot.expert is None and not slot.is_expert_bias]
+        self._fill_module(
+            block.to(self.dtype), own, "mtp.block." if layer == self.config.num_layers else f"blocks.{layer}."
+        )
         if isinstance(block.ffn, MixtureOfExperts):
-            skeleton = self.model.block(layer).ffn
-            assert isinstance(skeleton, MixtureOfExperts)
-            block.ffn.router.expert_bias = skeleton.router.expert_bias
-        state = {f"blocks.{layer}.{name}": tensor for name, tensor in block.state_dict().items()}
-        for slot in self._of_layer[layer]:
-            if slot.expert is None and not slot.is_expert_bias:
-                self.fill(slot.published, slot.part_of(state[slot.parameter]))
+            block.ffn.router.expert_bias = self._bias_of(layer)
         return block.eval().requires_grad_(False)
+
+    def _bias_of(self, layer: int) -> Tensor:
+        """Of an ordinary layer as it was read at the start; of the one for multi-token prediction read now."""
+        if layer == self.config.num_layers:
+            return self._expert_bias(layer)
+        skeleton = self.model.block(layer).ffn
+        assert isinstance(skeleton, MixtureOfExperts)
+        return skeleton.router.expert_bias
+
+    def _build_module(self) -> MultiTokenPredictor:
+        """The multi-token-prediction module; the experts of its layer are read when they are used."""
+        with torch.device("meta"):
+            module = MultiTokenPredictor(self.config)
+        self._fill_module(module.to(self.dtype), self._of_module, "mtp.")
+        module.block = self.build(self.config.num_layers)
+        return module.eval().requires_grad_(False)
+
+    def _fill_module(self, module: nn.Module, own: list[Slot], prefix: str) -> None:
+        """Allocate the parameters of a module that these slots fill, and read them; `prefix` is before its names."""
+        for name in dict.fromkeys(slot.parameter.removeprefix(prefix) for slot in own):
+            self._allocate(module, name, module.get_parameter(name))
+        state = {prefix + name: tensor for name, tensor in module.state_dict().items()}
+        for slot in own:
+            self.fill(slot.published, slot.part_of(state[slot.parameter]))
 
     def fill(self, name: str, target: Tensor) -> None:
         """Read a tensor's numbers into a part of a weight."""
@@ -165,9 +197,9 @@ class DiskModel:
         parts = self._of_layer[layer]
         return [slot.published for slot in parts if slot.expert is None and not slot.is_expert_bias]
 
-    def _allocate(self, block: Block, name: str, parameter: Tensor) -> None:
+    def _allocate(self, whole: nn.Module, name: str, parameter: Tensor) -> None:
         owner, _, last = name.rpartition(".")
-        module = block.get_submodule(owner)
+        module = whole.get_submodule(owner)
         is_matrix = isinstance(module, nn.Linear) and last == "weight"
         empty = (
             self.empty_matrix(tuple(parameter.shape)) if is_matrix else torch.empty_like(parameter, device=self.device)
@@ -220,14 +252,23 @@ class _Matrices:
 
 
 class _SomeRows(nn.Embedding):
-    """Looks tokens up among the rows of those that occur."""
+    """Looks tokens up among the rows of those that occur; a row that is asked for later is read then."""
 
-    def __init__(self, token_ids: list[int], rows: Tensor) -> None:
-        super().__init__(len(rows), rows.shape[1], device="meta")
-        self.weight = nn.Parameter(rows, requires_grad=False)
-        self._row = {token_id: row for row, token_id in enumerate(token_ids)}
+    def __init__(self, model: DiskModel, token_ids: list[int]) -> None:
+        super().__init__(0, model.config.hidden_size, device="meta")
+        self._model, self._row = model, dict[int, int]()
+        self.weight = nn.Parameter(torch.empty(0, model.config.hidden_size, device=model.device), requires_grad=False)
+        self.weight.data = self.weight.data.to(model.dtype)
+        self._read(token_ids)
+
+    def _read(self, token_ids: list[int]) -> None:
+        new = sorted(set(token_ids) - set(self._row))
+        if new:
+            self._row |= {token_id: len(self._row) + row for row, token_id in enumerate(new)}
+            self.weight.data = torch.cat([self.weight.data, self._model.embedding_rows(new)])
 
     def forward(self, input: Tensor) -> Tensor:
+        self._read(input.flatten().tolist())
         rows = [[self._row[token_id] for token_id in sequence] for sequence in input.tolist()]
         return super().forward(torch.tensor(rows, device=input.device))
 

@@ -11,15 +11,15 @@ from model.run.request import Capture, RunRequest
 from model.trace.file import save
 
 FOLDER = PRESETS / "recorded"
-CAPTURE = Capture(frozenset({"router", "attention", "inputs"}))
 
 
 def record(engine: Engine, folder: Path = FOLDER, names: tuple[str, ...] = ("Story",)) -> list[Path]:
     """Run example prompts of `folder/prompts.json` with the settings that the app starts with, and save the traces."""
     prompts = json.loads((FOLDER / "prompts.json").read_text(encoding="utf-8"))
-    written = []
+    variables = {"router", "attention", "inputs"} | ({"drafts"} if engine.config.has_mtp else set())
+    capture, written = Capture(frozenset(variables)), []
     for name in names:
-        request = RunRequest(prompt=prompts[name], max_new_tokens=48, temperature=0.7, seed=0, capture=CAPTURE)
+        request = RunRequest(prompt=prompts[name], max_new_tokens=48, temperature=0.7, seed=0, capture=capture)
         written.append(folder / f"{name.lower()}.safetensors")
         save(engine.run(request), written[-1])
     return written

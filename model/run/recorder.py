@@ -85,11 +85,29 @@ class Recorder:
         if f"indexer.{Selection._fields[0]}" in found:
             self._selections[layer] = Selection(*(found[f"indexer.{field}"] for field in Selection._fields))
 
-    def take(self, token_ids: list[int], logits_BTV: Tensor) -> dict[str, np.ndarray]:
+    def last_experts(self) -> np.ndarray | None:
+        """Experts of the last token of this forward pass by layer and rank, [L, K]; None when routing is not wanted."""
+        if not self._routing:
+            return None
+        last = [Routing(*(part[-1:] for part in routing)) for routing in self._routing.values()]
+        return _routing_arrays(last)["expert_id"][0]
+
+    def drop_last(self) -> None:
+        """Forget the last token of this forward pass, which turned out not to be in the sequence."""
+        for by_layer in (self._inputs, self._outputs):
+            by_layer.update({layer: rows[:-1] for layer, rows in by_layer.items()})
+        self._attention = {layer: weights[:, :-1, :-1] for layer, weights in self._attention.items()}
+        self._routing = {layer: Routing(*(part[:-1] for part in parts)) for layer, parts in self._routing.items()}
+        self._selections = {
+            layer: Selection(chosen.scores_BTS[:, :-1, :-1], chosen.key_ids_BTK[:, :-1], chosen.kept_BTS[:, :-1, :-1])
+            for layer, chosen in self._selections.items()
+        }
+
+    def take(self, token_ids: list[int], logits_TV: Tensor) -> dict[str, np.ndarray]:
         """The Trace variables of the tokens just fed, by name, axes in the Trace's order."""
         arrays = {"token_id": np.array(token_ids, dtype=np.int32)}
         arrays["residual_norm"] = _host(_stacked(self._outputs, 1).float().norm(dim=-1))
-        arrays |= self._take_predictions(token_ids, logits_BTV[0])
+        arrays |= self._take_predictions(token_ids, logits_TV)
         if self._routing:
             arrays |= _routing_arrays(list(self._routing.values()))
         if self._attention:
@@ -100,7 +118,7 @@ class Recorder:
         if self._inputs:
             arrays["layer_input"] = _bits(_stacked(self._inputs, 1))
         if "logits" in self.capture.variables:
-            arrays["logits"] = _host(logits_BTV[0].float())
+            arrays["logits"] = _host(logits_TV.float())
         self._clear()
         return arrays
 

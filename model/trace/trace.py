@@ -28,6 +28,10 @@ SCHEMA: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "attention": (("attention_layer", "head", "query", "key"), ("float32",)),
     "indexer_score": (("indexer_layer", "query", "key"), ("float32",)),
     "indexer_kept": (("indexer_layer", "query", "key"), ("bool",)),
+    "draft_id": (("token",), ("int32",)),
+    "draft_logprob": (("token",), ("float32",)),
+    "draft_tried": (("token",), ("bool",)),
+    "draft_expert_id": (("token", "moe_layer", "rank"), ("int16",)),
     "layer_input": (("token", "layer", "width"), ("float32", "uint16")),
     "logits": (("token", "vocab"), ("float32",)),
 }
@@ -101,7 +105,9 @@ class Trace:
         _check_tokens(self.tokens, self.text, data["token_id"].values.tolist())
         num_experts = _check_config(data, self.model.get("config"))
         if "expert_id" in data:
-            _check_experts(data["expert_id"].values, num_experts, self.origin.get("kind") == "measured")
+            _check_experts(data["expert_id"].values, num_experts, 0 if self.origin.get("kind") == "measured" else -1)
+        if "draft_expert_id" in data:
+            _check_experts(data["draft_expert_id"].values, num_experts, -1)
 
     def has(self, variable: str) -> bool:
         """Whether the variable was recorded."""
@@ -170,8 +176,7 @@ def _check_config(data: xr.Dataset, config: Any) -> int:
     return num_experts
 
 
-def _check_experts(expert_id: np.ndarray, num_experts: int, measured: bool) -> None:
-    lowest = 0 if measured else -1
+def _check_experts(expert_id: np.ndarray, num_experts: int, lowest: int) -> None:
     for extreme in (expert_id.min(initial=lowest), expert_id.max(initial=lowest)):
         if not lowest <= extreme < num_experts:
             raise TraceError(f"expert_id names expert {extreme} of a model with {num_experts}")

@@ -11,7 +11,8 @@ import torch
 
 from model.network.cache import LatentCache
 from model.network.edit import EditError, RoutingEdit, unchanged
-from model.run.engine import Engine, capture_bytes, choose_device
+from model.run.capture import capture_bytes
+from model.run.engine import Engine, choose_device
 from model.run.recorder import Recorder
 from model.run.request import (
     BiasOff,

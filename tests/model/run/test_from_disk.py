@@ -27,12 +27,15 @@ SHAPES = {
         model_type="deepseek_v2", scoring="softmax", selection="group_limited_greedy", normalise_weights=False
     ),
     "attention bias": tiny_config(attention_bias=True),
+    "V3 with drafts": tiny_config(has_mtp=True),
+    "V3.2 with drafts": tiny_config(model_type="deepseek_v32", has_mtp=True, **SPARSE),
 }
 
 
 def request_of(config: ModelConfig, num_tokens: int = 12, **changes: object) -> RunRequest:
     ids = np.random.default_rng(1).integers(0, config.vocab_size, num_tokens).tolist()
     variables = EVERYTHING.variables | ({"indexer"} if config.is_sparse else set())
+    variables |= {"drafts"} if config.has_mtp else set()
     return RunRequest(**{"token_ids": tuple(ids), "capture": Capture(frozenset(variables))} | changes)
 
 

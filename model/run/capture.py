@@ -1,0 +1,42 @@
+"""Whether a model has what a run is to record, and whether there is room for it."""
+
+from model.checkpoint.weights import memory_bytes
+from model.network.config import ModelConfig
+from model.run.request import Capture, RequestError, RunRequest
+
+
+def capture_bytes(config: ModelConfig, capture: Capture, num_tokens: int) -> int:
+    """Bytes that a trace of so many tokens takes for the captured variables whose size can surprise."""
+    layers = config.num_layers if capture.layers is None else len(capture.layers)
+    heads = config.num_heads if capture.heads is None else len(capture.heads)
+    sizes = {
+        "attention": layers * heads * num_tokens**2,
+        "indexer": layers * num_tokens**2 * 5 // 4 if config.is_sparse else 0,
+        "inputs": num_tokens * config.num_layers * config.hidden_size,
+        "logits": num_tokens * config.vocab_size,
+        "router": num_tokens * len(config.moe_layers) * (config.num_experts + config.num_groups),
+    }
+    return 4 * sum(sizes.get(name, 0) for name in capture.variables)
+
+
+def check_capture(config: ModelConfig, request: RunRequest, num_prompt: int) -> None:
+    """Refuse what does not exist or would not fit in memory, before anything is computed."""
+    capture = request.capture
+    if "indexer" in capture.variables and not config.is_sparse:
+        raise RequestError(f"{config.model_type} has no indexer to capture")
+    if "drafts" in capture.variables and not config.has_mtp:
+        raise RequestError("this model has no multi-token-prediction module to make drafts")
+    for kind, numbers, count in (
+        ("layer", capture.layers, config.num_layers),
+        ("head", capture.heads, config.num_heads),
+    ):
+        outside = [n for n in numbers or () if not 0 <= n < count]
+        if outside:
+            raise RequestError(f"{kind} {outside[0]} does not exist; the model has {kind}s 0 to {count - 1}")
+    needed = capture_bytes(config, capture, num_prompt + request.max_new_tokens)
+    memory = memory_bytes()
+    if memory is not None and needed > memory // 4:  # parts and their joined copy are held at the same time
+        raise RequestError(
+            f"recording {', '.join(sorted(capture.variables))} would take {needed / 1e9:.1f} GB, more than fits here; "
+            "choose fewer layers and heads, or a shorter prompt"
+        )

@@ -1,0 +1,91 @@
+"""The forward passes of one run, one after the other.
+
+With drafts, a pass over a new token also feeds the draft of the one after it. The token is chosen as ever, by the same
+draw; when it is the draft, its own pass is done already, and when not, the draft is taken back. So the text is that of
+plain decoding, at any temperature, and only what entered the sequence is recorded.
+"""
+
+from collections.abc import Iterable
+
+import numpy as np
+import torch
+
+from model.network.block import Block
+from model.network.cache import LatentCache
+from model.network.edit import RoutingEdit
+from model.network.transformer import Transformer
+from model.run.drafts import Drafter
+from model.run.recorder import Recorder
+from model.run.request import RunRequest
+from model.run.sampling import choose
+
+
+class Decoding:
+    """Everything that changes during a run.
+
+    Attributes:
+        length: tokens that have been fed and are in the sequence.
+        next_id: the token to feed next, after the first pass.
+    """
+
+    def __init__(
+        self,
+        model: Transformer,
+        request: RunRequest,
+        capacity: int,
+        edit: RoutingEdit | None,
+        device: torch.device,
+        dtype: torch.dtype,
+    ) -> None:
+        self.recorder = Recorder(model.config, request.capture)
+        self.next_id = -1
+        self._model, self._request, self._edit, self._device = model, request, edit, device
+        self._cache = LatentCache(model.config, capacity, device, dtype)
+        self._generator = torch.Generator().manual_seed(request.seed)
+        wants_drafts = "drafts" in request.capture.variables
+        self._drafter = Drafter(model, capacity, device, dtype) if wants_drafts else None
+
+    @property
+    def length(self) -> int:
+        return self._cache.length
+
+    def advance(
+        self, new_ids: list[int], blocks: Iterable[Block] | None = None
+    ) -> tuple[list[int], dict[str, np.ndarray]]:
+        """Feed tokens that follow the sequence; return them and what was recorded.
+
+        One more token is returned when its draft was tried and it was chosen.
+        """
+        drafted = self._draft_to_try(new_ids)
+        fed = torch.tensor([new_ids + drafted], device=self._device)
+        x_BTD = self._model.hidden(fed, self._cache, self.recorder, self._edit, blocks)
+        logits_TV = self._model.logits(x_BTD)[0]
+        self.next_id = self._choose(logits_TV[len(new_ids) - 1])
+        if drafted:
+            self._note_trial()
+        if drafted == [self.next_id]:
+            new_ids = new_ids + drafted
+            self.next_id = self._choose(logits_TV[-1])
+        elif drafted:
+            self._cache.take_back(1)
+            self.recorder.drop_last()
+        arrays = self.recorder.take(new_ids, logits_TV[: len(new_ids)])
+        if self._drafter is not None:
+            next_ids = [*new_ids[1:], self.next_id]
+            arrays |= self._drafter.extend(x_BTD[:, : len(new_ids)], next_ids, "expert_id" in arrays)
+        return new_ids, arrays
+
+    def _draft_to_try(self, new_ids: list[int]) -> list[int]:
+        """The draft to feed after a token; none after the prompt, an end of sequence, or where no room is left."""
+        has_room = self.length + 2 <= self._cache.capacity
+        if self._drafter is None or not self.length or not has_room or new_ids[-1] == self._model.config.eos_id:
+            return []
+        return [self._drafter.ahead.token_id]
+
+    def _note_trial(self) -> None:
+        assert self._drafter is not None
+        self._drafter.ahead.tried = True
+        self._drafter.ahead.expert_ids_LK = self.recorder.last_experts()
+
+    def _choose(self, logits_V: torch.Tensor) -> int:
+        return choose(logits_V, self._request, self._generator)

@@ -1,0 +1,153 @@
+"""Drafts: what they are, that trying them changes no text, and that those taken back leave nothing behind."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from model.checkpoint.weights import save_model
+from model.network.transformer import Transformer
+from model.run.engine import Engine
+from model.run.request import Capture, KnockOut, RequestError, RunRequest
+from model.trace.trace import Trace
+from tests.models import random_model, tiny_config
+
+SPARSE = {"model_type": "deepseek_v32", "index_heads": 16, "index_head_dim": 16, "index_topk": 12}
+IDS = (0, 7, 101, 33, 250, 9, 9, 64)
+EVERYTHING = frozenset({"router", "attention", "inputs", "logits"})
+
+
+def repeating(model: Transformer) -> Transformer:
+    """A model whose next token is mostly the one before, and whose drafts often say so: some right, some wrong."""
+    assert model.mtp is not None
+    with torch.no_grad():
+        for block in model.blocks:
+            block.attention.output.weight *= 0.35
+            block.ffn_norm.weight *= 0.2
+        model.mtp.join.weight.copy_(0.1 * model.mtp.join.weight + torch.eye(model.config.hidden_size).repeat(1, 2))
+        model.mtp.block.attention.output.weight *= 0.2
+        model.mtp.block.ffn_norm.weight *= 0.2
+        model.head.weight.copy_(model.embedding.weight.roll(-1, 0) + 0.5 * torch.randn_like(model.embedding.weight))
+    return model
+
+
+@pytest.fixture(scope="module", params=["v3", "v32"])
+def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Engine:
+    torch.manual_seed(0)
+    changes = SPARSE if request.param == "v32" else {}
+    folder: Path = tmp_path_factory.mktemp("drafting")
+    save_model(repeating(random_model(tiny_config(eos_id=None, has_mtp=True, **changes))), folder, torch.float32)
+    return Engine.load(folder, device="cpu")
+
+
+def run(engine: Engine, drafts: bool, variables: frozenset[str] = frozenset({"router"}), **changes: object) -> Trace:
+    captured = Capture(variables | ({"drafts"} if drafts else frozenset()))
+    values: dict = {"token_ids": IDS, "max_new_tokens": 40}
+    return engine.run(RunRequest(capture=captured, **(values | changes)))
+
+
+def test_engine_has_some_right_and_some_wrong_drafts(engine: Engine) -> None:
+    data = run(engine, drafts=True).data
+    tried = data["draft_tried"].values
+    right = (data["draft_id"] == data["token_id"]).values[tried]
+    assert 0 < right.sum() < len(right)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    ids=st.lists(st.integers(0, 319), min_size=1, max_size=12),
+    new=st.integers(0, 24),
+    temperature=st.sampled_from([0.0, 0.3, 1.0]),
+    seed=st.integers(0, 5),
+)
+def test_trying_drafts_changes_no_token(
+    engine: Engine, ids: list[int], new: int, temperature: float, seed: int
+) -> None:
+    changes = {"token_ids": tuple(ids), "max_new_tokens": new, "temperature": temperature, "seed": seed}
+    plain, drafted = run(engine, drafts=False, **changes), run(engine, drafts=True, **changes)
+    assert drafted.data["token_id"].values.tolist() == plain.data["token_id"].values.tolist()
+    assert drafted.num_tokens == len(ids) + new
+
+
+def test_what_is_recorded_is_that_of_plain_decoding(engine: Engine) -> None:
+    variables = EVERYTHING | ({"indexer"} if engine.config.is_sparse else frozenset())
+    plain, drafted = (run(engine, drafts, variables) for drafts in (False, True))
+    for name, values in plain.data.data_vars.items():
+        ours = drafted.data[name].values
+        assert ours.shape == values.shape, name
+        close = np.allclose(ours, values, atol=2e-4, equal_nan=True) if ours.dtype.kind == "f" else None
+        assert np.array_equal(ours, values) if close is None else close, name
+
+
+def test_an_edit_changes_drafted_runs_as_plain_ones(engine: Engine) -> None:
+    changes = {"interventions": (KnockOut(2, 3), KnockOut(3, 1))}
+    plain, drafted = run(engine, drafts=False, **changes), run(engine, drafts=True, **changes)
+    assert drafted.data["token_id"].identical(plain.data["token_id"])
+
+
+@torch.inference_mode()
+def test_draft_is_the_modules_best_two_tokens_later(engine: Engine) -> None:
+    trace = run(engine, drafts=True)
+    ids = torch.tensor(trace.data["token_id"].values[None].astype(np.int64))
+    logits = engine.model.draft_logits(engine.model.hidden(ids)[:, :-1], ids[:, 1:])[0].log_softmax(-1)
+    drafts = trace.data["draft_id"].values
+    assert drafts[:2].tolist() == [-1, -1]
+    assert np.isnan(trace.data["draft_logprob"].values[:2]).all()
+    assert drafts[2:].tolist() == logits[:-1].argmax(-1).tolist()
+    assert np.allclose(trace.data["draft_logprob"].values[2:], logits[:-1].amax(-1), atol=2e-4)
+
+
+def test_tried_drafts_and_their_routing(engine: Engine) -> None:
+    trace = run(engine, drafts=True)
+    data, num_prompt = trace.data, len(IDS)
+    tried, right = data["draft_tried"].values, (data["draft_id"] == data["token_id"]).values
+    assert not tried[: num_prompt + 1].any()  # the first new token is chosen with the prompt's own pass
+    sent, experts = data["draft_expert_id"].values, data["expert_id"].values
+    assert ((sent >= 0).all((1, 2)) == tried).all()
+    assert np.array_equal(sent[tried & right], experts[tried & right])
+    # After a draft that was right, the next token has been chosen already: no draft of it is tried.
+    after_right = np.flatnonzero(tried & right)[:-1] + 1
+    assert not tried[after_right[after_right < len(tried)]].any()
+
+
+def test_a_rejected_draft_was_sent_where_the_model_sends_it(engine: Engine) -> None:
+    trace = run(engine, drafts=True)
+    data = trace.data
+    rejected = np.flatnonzero(data["draft_tried"].values & (data["draft_id"] != data["token_id"]).values)
+    for place in rejected[:4]:
+        ids = (*data["token_id"].values[:place].tolist(), int(data["draft_id"].values[place]))
+        fed = run(engine, drafts=False, token_ids=ids, max_new_tokens=0)
+        assert np.array_equal(fed.data["expert_id"].values[-1], data["draft_expert_id"].values[place])
+
+
+def test_nothing_is_tried_after_the_end_of_the_sequence(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    plain_model = repeating(random_model(tiny_config(eos_id=None, has_mtp=True)))
+    save_model(plain_model, tmp_path / "endless", torch.float32)
+    ids = run(Engine.load(tmp_path / "endless", device="cpu"), drafts=False).data["token_id"].values.tolist()
+    for eos in set(ids[len(IDS) :]):
+        model = repeating(random_model(tiny_config(eos_id=eos, has_mtp=True)))
+        model.load_state_dict(plain_model.state_dict())
+        save_model(model, tmp_path / "ending", torch.float32)
+        engine = Engine.load(tmp_path / "ending", device="cpu")
+        plain, drafted = run(engine, drafts=False), run(engine, drafts=True)
+        assert drafted.data["token_id"].identical(plain.data["token_id"])
+        assert drafted.data["token_id"].values[-1] == eos
+
+
+def test_steps_hold_the_tokens_that_entered(engine: Engine) -> None:
+    steps = list(engine.stream(RunRequest(token_ids=IDS, max_new_tokens=40, capture=Capture(frozenset({"drafts"})))))
+    assert [step.start for step in steps] == np.cumsum([0, *(len(step.tokens) for step in steps)])[:-1].tolist()
+    assert {len(step.tokens) for step in steps[1:]} == {1, 2}
+    assert sum(len(step.tokens) for step in steps) == len(IDS) + 40
+    assert "draft_expert_id" not in steps[-1].arrays
+
+
+def test_model_without_the_module_says_so(tmp_path: Path) -> None:
+    save_model(random_model(tiny_config()), tmp_path / "plain", torch.float32)
+    engine = Engine.load(tmp_path / "plain", device="cpu")
+    with pytest.raises(RequestError, match="no multi-token-prediction module"):
+        run(engine, drafts=True)
