@@ -43,11 +43,12 @@ def tokenize_command(corpus: Path, out: Path, tokenizer: Path | None, vocab_size
 def train_command(config: Path, corpus: Path, out: Path, resume: bool) -> None:
     """Train a model as a TOML file says; SIGTERM or Ctrl-C saves and ends it.
 
-    A file with [indexer] adds indexers to a trained model and trains them alone; it cannot be resumed.
+    A file with [indexer] or [mtp] adds to a trained model and trains what it added; it cannot be resumed.
     """
-    from model.train.config import IndexerConfig, load_config
+    from model.train.config import IndexerConfig, MtpConfig, load_config
     from model.train.indexer import train_indexers
     from model.train.loop import keep_freed_memory, train
+    from model.train.mtp import train_module
 
     shape, settings = load_config(config)
     keep_freed_memory()
@@ -61,5 +62,9 @@ def train_command(config: Path, corpus: Path, out: Path, resume: bool) -> None:
             train_indexers(shape, settings, corpus, out, report)
             bar.close()
             return click.echo(f"indexers were trained for {settings.total_steps} steps; {out / 'model'}")
+        if isinstance(shape, MtpConfig):
+            train_module(shape, settings, corpus, out, report)
+            bar.close()
+            return click.echo(f"the module was trained for {settings.total_steps} steps; {out / 'model'}")
         trainer = train(shape, settings, corpus, out, resume, report)
     return click.echo(f"{trainer.steps_done} of {settings.total_steps} steps done; {out}")

@@ -1,7 +1,7 @@
 """What a training run depends on, read from one TOML file: `[model]` is the shape, `[train]` everything else.
 
-A run that adds indexers to a trained model has `[indexer]` in place of `[model]`: the model it starts from, and the
-indexers' sizes.
+A run that adds to a trained model and trains what it added has `[indexer]` or `[mtp]` in place of `[model]`: the model
+it starts from, and what is added.
 
 The rate is a pure function of the step (linear warm-up, constant, linear decay over the last steps), so a run can be
 resumed with another `total_steps` or `decay_steps`: that is how a run with a time limit gets its decay.
@@ -83,16 +83,27 @@ class IndexerConfig:
     top_k: int  # keys that a query keeps in the finished model
 
 
-def load_config(path: Path) -> tuple[ModelConfig | IndexerConfig, TrainConfig]:
-    """Read `[model]` or `[indexer]`, and `[train]`.
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class MtpConfig:
+    """A multi-token-prediction module for a trained model."""
+
+    start: str  # name of an embedded model, or a folder
+    reads_normed: bool = True  # the hidden state after the final norm, or before it (model/network/mtp.py)
+
+
+_STARTS = {"model": ModelConfig, "indexer": IndexerConfig, "mtp": MtpConfig}
+
+
+def load_config(path: Path) -> tuple[ModelConfig | IndexerConfig | MtpConfig, TrainConfig]:
+    """Read `[model]`, `[indexer]` or `[mtp]`, and `[train]`.
 
     Raises:
         TrainConfigError: the file is missing, is no TOML, or has a missing, unknown or unusable entry.
     """
     try:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
-        shape = IndexerConfig(**tables["indexer"]) if "indexer" in tables else ModelConfig(**tables["model"])
-        return shape, TrainConfig(**tables["train"])
+        name = next((name for name in _STARTS if name in tables), "model")
+        return _STARTS[name](**tables[name]), TrainConfig(**tables["train"])
     except OSError as error:
         raise TrainConfigError(f"{path}: {error.strerror}") from error
     except KeyError as missing:

@@ -11,8 +11,6 @@ Source: DeepSeek-V3.2-Exp report (2025), section 2.1, dense warm-up.
 
 import dataclasses
 import shutil
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +24,7 @@ from model.network.indexer import Selection
 from model.network.tape import Tape
 from model.network.transformer import Transformer
 from model.train.config import IndexerConfig, TrainConfig
-from model.train.data import Windows
-from model.train.log import StepLog
+from model.train.part import Report, only, train_part
 
 
 class IndexerTape(Tape):
@@ -63,20 +60,22 @@ def indexer_loss(scores_BTS: Tensor, target_BTS: Tensor) -> Tensor:
 
 
 def add_indexers(model: Transformer, heads: int, head_dim: int, seed: int) -> Transformer:
-    """A V3.2 model with a V3 model's weights and new indexers, which keep every key; all but them is frozen."""
+    """A V3.2 model with a V3 model's weights and new indexers, which keep every key; all but them is frozen.
+
+    A multi-token-prediction module is left behind: its layer would need an indexer of its own.
+    """
     shape = dataclasses.replace(
         model.config,
         model_type="deepseek_v32",
         index_heads=heads,
         index_head_dim=head_dim,
         index_topk=model.config.max_positions,
+        has_mtp=False,
     )
     grown = Transformer(shape)
     grown.initialise(torch.Generator().manual_seed(seed))
     grown.load_state_dict(model.state_dict(), strict=False)
-    for name, parameter in grown.named_parameters():
-        parameter.requires_grad_(".indexer." in name)
-    return grown.eval()
+    return only(grown, ".indexer.")
 
 
 def with_top_k(model: Transformer, top_k: int) -> Transformer:
@@ -86,52 +85,13 @@ def with_top_k(model: Transformer, top_k: int) -> Transformer:
     return other.eval()
 
 
-def warm_up(
-    model: Transformer,
-    config: TrainConfig,
-    shards: Path,
-    out: Path,
-    report: Callable[[dict[str, Any]], None] = lambda line: None,
-) -> None:
-    """Train a model's indexers towards its dense attention for `total_steps`, in place.
-
-    Args:
-        model: from `add_indexers`.
-        config: data, rate, clipping and threads; nothing of balance and bias is used, since the router is frozen.
-        shards: folder made by the tokenize command.
-        out: folder of the log; made when missing.
-        report: called with each step's log line.
-    """
-    out.mkdir(parents=True, exist_ok=True)
-    torch.set_num_threads(config.threads)
-    learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimiser = torch.optim.AdamW(
-        learning, lr=config.learning_rate, betas=(config.beta1, config.beta2), weight_decay=config.weight_decay
-    )
-    windows = Windows(shards, config.sequence_length, model.config.bos_id or 0)
-    with StepLog(out) as log:
-        for step in range(config.total_steps):
-            began, tape = time.perf_counter(), IndexerTape()
-            model.hidden(windows.batch(config.seed, step, config.batch_size)[:, :-1], tape=tape)
-            losses_L = torch.stack(tape.losses)
-            optimiser.zero_grad()
-            losses_L.sum().backward()
-            norm = torch.nn.utils.clip_grad_norm_(learning, config.clip)
-            for group in optimiser.param_groups:
-                group["lr"] = config.rate(step)
-            optimiser.step()
-            seconds = time.perf_counter() - began
-            line = {
-                "step": step + 1,
-                "tokens": config.tokens_per_step,
-                "loss": float(losses_L.detach().mean()),
-                "layer_loss": [round(loss, 4) for loss in losses_L.tolist()],
-                "rate": config.rate(step),
-                "grad_norm": float(norm),
-                "tokens_per_s": round(config.tokens_per_step / seconds, 1),
-            }
-            log.write(line)
-            report(line)
+def warm_up_loss(model: Transformer, batch_BT: Tensor) -> tuple[Tensor, dict[str, Any]]:
+    """Sum over layers of the indexers' losses on windows, [B, T + 1], and what the log keeps of it."""
+    tape = IndexerTape()
+    model.hidden(batch_BT[:, :-1], tape=tape)
+    losses_L = torch.stack(tape.losses)
+    layer_loss = [round(loss, 4) for loss in losses_L.tolist()]
+    return losses_L.sum(), {"loss": float(losses_L.detach().mean()), "layer_loss": layer_loss}
 
 
 def train_indexers(
@@ -139,12 +99,12 @@ def train_indexers(
     config: TrainConfig,
     shards: Path,
     out: Path,
-    report: Callable[[dict[str, Any]], None] = lambda line: None,
+    report: Report = lambda line: None,
 ) -> None:
     """Add indexers to the model that the run starts from, train them, and write the V3.2 model to `out/model`."""
     folder = find_model(indexer.start)
     model = add_indexers(load_model(folder, "cpu", torch.float32), indexer.heads, indexer.head_dim, config.seed)
-    warm_up(model, config, shards, out, report)
+    train_part(model, lambda batch_BT, step: warm_up_loss(model, batch_BT), config, shards, out, report)
     export(with_top_k(model, indexer.top_k), folder, out / "model")
 
 

@@ -9,8 +9,9 @@ from click.testing import CliRunner
 from model.checkpoint.weights import load_model, save_model
 from model.train.cli import tokenize_command, train_command
 from model.train.config import IndexerConfig, load_config
-from model.train.indexer import IndexerTape, add_indexers, indexer_loss, warm_up, with_top_k
+from model.train.indexer import IndexerTape, add_indexers, indexer_loss, warm_up_loss, with_top_k
 from model.train.log import LOG, read_log
+from model.train.part import train_part
 from tests.model.train.corpora import write_corpus
 from tests.models import random_model, tiny_config
 
@@ -86,7 +87,7 @@ def test_only_the_indexers_change(tmp_path: Path) -> None:
     (tmp_path / "config.toml").write_text(CONFIG.format(start="x"))
     indexer, settings = load_config(tmp_path / "config.toml")
     assert isinstance(indexer, IndexerConfig)
-    warm_up(model, settings, shards, tmp_path / "run")
+    train_part(model, lambda batch, step: warm_up_loss(model, batch), settings, shards, tmp_path / "run")
     for name, tensor in model.state_dict().items():
         changed = not torch.equal(tensor, untrained[name])
         assert changed == (".indexer." in name), name

@@ -1,0 +1,82 @@
+"""Adds a multi-token-prediction module to a trained model and trains it alone; the model itself stays as it is.
+
+The module begins as what is known already: its layer and norm are copies of the model's last ones, and its matrix adds
+embedding and hidden state. Its router's selection bias goes on being balanced.
+
+Shape suffixes: B sequences, T positions, D model width, E experts.
+
+Source: DeepSeek-V3 report (arXiv 2412.19437), equations 21 to 25 with depth 1.
+"""
+
+import dataclasses
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from model.checkpoint.embedded import find_model
+from model.checkpoint.names import slots
+from model.checkpoint.weights import load_model, save_model, stored_bytes
+from model.network.moe import MixtureOfExperts
+from model.network.transformer import Transformer
+from model.train.config import MtpConfig, TrainConfig
+from model.train.loop import RoutingTape
+from model.train.losses import cross_entropy, sequence_balance_loss, update_bias
+from model.train.part import Report, only, train_part
+
+
+def add_module(model: Transformer, reads_normed: bool, seed: int) -> Transformer:
+    """The same model with a new module; all but the module is frozen."""
+    grown = Transformer(dataclasses.replace(model.config, has_mtp=True, mtp_reads_normed=reads_normed))
+    grown.initialise(torch.Generator().manual_seed(seed))
+    grown.load_state_dict(model.state_dict(), strict=False)
+    assert grown.mtp is not None
+    grown.mtp.block.load_state_dict(model.block(model.config.num_layers - 1).state_dict())
+    grown.mtp.norm.load_state_dict(model.norm.state_dict())
+    with torch.no_grad():
+        grown.mtp.join.weight.copy_(torch.eye(model.config.hidden_size).repeat(1, 2))
+    only(grown, "mtp.")
+    grown.mtp.train()
+    return grown
+
+
+def draft_loss(model: Transformer, config: TrainConfig, batch_BT: Tensor, step: int) -> tuple[Tensor, dict[str, Any]]:
+    """Cross-entropy of the tokens after the next ones, with the balance loss, and what the log keeps of it.
+
+    Also moves the module's selection bias. The last two positions of a window have nothing to predict.
+    """
+    assert model.mtp is not None
+    with torch.no_grad():
+        x_BTD = model.hidden(batch_BT[:, :-2])
+    tape = RoutingTape()
+    states_BTD = model.draft_states(x_BTD, batch_BT[:, 1:-1], tape=tape)
+    loss = cross_entropy(states_BTD, model.head_weight, batch_BT[:, 2:], torch.float32)
+    (routing,) = tape.routings
+    shape = model.config
+    balance_loss = sequence_balance_loss(routing.scores_TE.unflatten(0, (len(batch_BT), -1)), shape.top_k)
+    counts_E = torch.bincount(routing.expert_ids_TK.flatten(), minlength=shape.num_experts)
+    mixture = model.mtp.block.ffn
+    assert isinstance(mixture, MixtureOfExperts)
+    update_bias(mixture.router.expert_bias, counts_E, config.bias_speed_at(step))
+    load = {str(shape.num_layers): counts_E.tolist()}
+    facts = {"loss": float(loss.detach()), "balance_loss": float(balance_loss.detach()), "load": load}
+    return loss + config.balance_weight * balance_loss, facts
+
+
+def train_module(
+    mtp: MtpConfig, config: TrainConfig, shards: Path, out: Path, report: Report = lambda line: None
+) -> None:
+    """Add a module to the model that the run starts from, train it, and write the whole to `out/model`."""
+    folder = find_model(mtp.start)
+    model = add_module(load_model(folder, "cpu", torch.float32), mtp.reads_normed, config.seed)
+    train_part(model, lambda batch_BT, step: draft_loss(model, config, batch_BT, step), config, shards, out, report)
+    export(model, folder, out / "model")
+
+
+def export(model: Transformer, start: Path, folder: Path) -> None:
+    """Write the model folder that runs, in bf16: the model itself in one file, the module in a second."""
+    own_bytes = sum(stored_bytes(slot, torch.bfloat16) for slot in slots(model.config))
+    save_model(model, folder, torch.bfloat16, max_shard_bytes=own_bytes)
+    shutil.copyfile(start / "tokenizer.json", folder / "tokenizer.json")

@@ -1,0 +1,70 @@
+"""Trains one part of a model whose other weights are frozen, by a loss of its own.
+
+What is frozen needs neither gradient nor optimiser state, so a few hundred steps are a matter of minutes on a CPU.
+"""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from model.network.transformer import Transformer
+from model.train.config import TrainConfig
+from model.train.data import Windows
+from model.train.log import StepLog
+
+# From a batch of windows [B, T + 1] and the step: the loss to minimise, and what else goes into the log.
+PartLoss = Callable[[Tensor, int], tuple[Tensor, dict[str, Any]]]
+Report = Callable[[dict[str, Any]], None]
+
+
+def only(model: Transformer, piece: str) -> Transformer:
+    """Let the parameters learn whose names contain a piece, and freeze all others; return the model."""
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(piece in name)
+    return model.eval()
+
+
+def train_part(
+    model: Transformer, loss: PartLoss, config: TrainConfig, shards: Path, out: Path, report: Report = lambda line: None
+) -> None:
+    """Minimise a loss over the parameters that require a gradient for `total_steps`, in place.
+
+    Args:
+        model: see `only`.
+        loss: of one step's windows.
+        config: data, rate, clipping and threads.
+        shards: folder made by the tokenize command.
+        out: folder of the log; made when missing.
+        report: called with each step's log line.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    torch.set_num_threads(config.threads)
+    learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimiser = torch.optim.AdamW(
+        learning, lr=config.learning_rate, betas=(config.beta1, config.beta2), weight_decay=config.weight_decay
+    )
+    windows = Windows(shards, config.sequence_length, model.config.bos_id or 0)
+    with StepLog(out) as log:
+        for step in range(config.total_steps):
+            began = time.perf_counter()
+            optimiser.zero_grad()
+            total, facts = loss(windows.batch(config.seed, step, config.batch_size), step)
+            total.backward()
+            norm = torch.nn.utils.clip_grad_norm_(learning, config.clip)
+            for group in optimiser.param_groups:
+                group["lr"] = config.rate(step)
+            optimiser.step()
+            line = {
+                "step": step + 1,
+                "tokens": config.tokens_per_step,
+                **facts,
+                "rate": config.rate(step),
+                "grad_norm": float(norm),
+                "tokens_per_s": round(config.tokens_per_step / (time.perf_counter() - began), 1),
+            }
+            log.write(line)
+            report(line)
