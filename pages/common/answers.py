@@ -6,7 +6,7 @@ import streamlit as st
 
 from model.trace import metrics
 from model.trace.trace import Trace
-from pages.common import controls, loads, session, tables, text
+from pages.common import controls, draft_answers, loads, session, tables, text
 from pages.common.runs import Run
 from viz import load
 
@@ -48,6 +48,8 @@ def about(name: str, trace: Trace, token: int) -> None:
         next_tokens(trace, token)
     elif name == "All layers":
         all_layers(trace)
+    elif name == "Drafts":
+        draft_answers.show(trace, token)
     else:
         table(trace)
 

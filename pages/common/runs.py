@@ -77,7 +77,7 @@ class Run:
 
 
 def fit(run: Run, engine: "Engine") -> None:
-    """Record what the model has: the indexer where there is one, attention of all heads when it fits the cap.
+    """Record what the model has: indexer and drafts where it has them, attention of all heads when it fits the cap.
 
     When it does not, the page says that it was left out.
 
@@ -93,6 +93,7 @@ def fit(run: Run, engine: "Engine") -> None:
     num_tokens = len(engine.encode(run.request)) + run.request.max_new_tokens
     weights = engine.config.num_layers * engine.config.num_heads * num_tokens**2
     variables = run.request.capture.variables | ({"indexer"} if engine.config.is_sparse else set())
+    variables |= {"drafts"} if engine.config.has_mtp else set()
     if weights > limits.ATTENTION_WEIGHTS:
         variables -= {"attention"}
         run.note = f"{num_tokens} tokens are too many to record all heads; the Attention page computes one at a time"

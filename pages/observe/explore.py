@@ -43,7 +43,7 @@ with st.container(horizontal=True, vertical_alignment="bottom"):
 with place:
     view.lens(shown.snapshot(), tables.num_experts(trace), trace.data.sizes.get("group", 1))
 
-names = ["This token", "Next tokens", "All layers", "Table"]
+names = ["This token", "Next tokens", "All layers", "Drafts", "Table"]
 for name, tab in zip(names, st.tabs(names, key="tab", bind="query-params"), strict=True):
     if tab.open:
         with tab:

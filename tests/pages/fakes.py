@@ -32,6 +32,7 @@ class FakeEngine:
         num_kept_groups=2,
         top_k=2,
         is_sparse=False,
+        has_mtp=False,
     )
 
     def __init__(self, on_step: Callable[[int, threading.Event | None], None] = lambda step, cancel: None) -> None:
