@@ -13,7 +13,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from viz.architecture_layout import WIDTH, Frame, Model, boxes, expert_cells, lay_out
-from viz.architecture_paint import PROFILE, Paint, experts, groups, profile
+from viz.architecture_paint import PROFILE, Paint, experts, groups, profile, recall
 from viz.theme import Theme, group_hue, style
 
 STEP = 14.0  # distance of the points that make a part clickable
@@ -46,6 +46,8 @@ def architecture(
             painted = paint if paint and paint.layer in stack.layers else None
             figure.add_trace(experts(graph, model, stack.name, theme, painted, expert))
             figure.add_trace(groups(graph, model, stack.name, theme, painted))
+            if painted is not None:
+                figure.add_trace(recall(graph, stack.name, theme, painted))
     if paint is not None and paint.residual_norm is not None:
         figure.add_trace(profile(graph, model, paint.residual_norm, paint.layer, theme))
     tall = graph.graph["height"]

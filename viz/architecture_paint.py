@@ -27,12 +27,27 @@ class Paint:
         load: ratio to uniform of the layer's experts, [expert], *derived*; None leaves them unpainted.
         group_load: the same of its groups, [group], *derived*.
         residual_norm: where each layer ends, [layer], *derived* from those of the tokens; None draws no profile.
+        recall: share of the layer's dense attention on the keys that its indexer kept, *derived*; None draws no bar.
     """
 
     layer: int | None = None
     load: xr.DataArray | None = None
     group_load: xr.DataArray | None = None
     residual_norm: xr.DataArray | None = None
+    recall: float | None = None
+
+
+def recall(graph: nx.DiGraph, stack: str, theme: Theme, paint: Paint) -> go.Scatter:
+    """A bar along the foot of the stack's indexer, as long as the recall; nothing where it has none."""
+    found = [(key, frame) for key, box, frame in boxes(graph) if box.kind == "indexer" and key.startswith(f"{stack}-")]
+    if paint.recall is None or not found:
+        return go.Scatter(x=[], y=[], mode="lines", hoverinfo="skip")
+    (key, (x0, y0, x1, _)), said = found[0], f"L{paint.layer}<br>kept keys hold {paint.recall:.1%} of dense attention"
+    return go.Scatter(
+        x=[x0 + 2, x0 + 2 + (x1 - x0 - 4) * paint.recall], y=[y0 + 4, y0 + 4], mode="lines",
+        line={"color": theme.sequential[-3], "width": 5}, text=[f"{said} (derived)"] * 2,
+        hovertemplate="%{text}<extra></extra>", customdata=[[key, paint.layer, -1]] * 2,
+    )  # fmt: skip
 
 
 def experts(

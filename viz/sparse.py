@@ -119,6 +119,36 @@ def recall_by_query(recalled: xr.DataArray, oracle: xr.DataArray, theme: Theme, 
     return style(figure, theme, 300, legend=legend, showlegend=True, yaxis=upwards, xaxis={"title": {"text": "query"}})
 
 
+def cost_by_context(
+    contexts: Sequence[int], dense: Sequence[float], sparse: Sequence[float], indexer: Sequence[float], theme: Theme
+) -> go.Figure:
+    """Microseconds of one token in one layer by the length of its context, both axes logarithmic.
+
+    Args:
+        contexts: tokens, ascending.
+        dense: of the core attention over every key.
+        sparse: of the core attention over the selected ones.
+        indexer: of the selection.
+        theme: colours.
+    """
+    figure = go.Figure()
+    for values, name, color, dash in (
+        (dense, "attention, every key", theme.muted, "solid"),
+        (sparse, "attention, selected keys", theme.sequential[-3], "solid"),
+        (indexer, "indexer", theme.surprisal[-2], "dot"),
+    ):
+        figure.add_scatter(
+            x=list(contexts), y=list(values), name=name, mode="lines+markers", line={"color": color, "dash": dash},
+            hovertemplate=f"context %{{x:,}}<br>{name} %{{y:.3~s}} µs (measured)<extra></extra>",
+        )  # fmt: skip
+    across = {"type": "log", "tickvals": list(contexts), "ticktext": [f"{context:,}" for context in contexts]}
+    legend = {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"}
+    return style(
+        figure, theme, 320, legend=legend, showlegend=True, xaxis=across | {"title": {"text": "context in tokens"}},
+        yaxis={"type": "log", "dtick": 1, "title": {"text": "µs for one token, one layer"}},
+    )  # fmt: skip
+
+
 def recall_map(recalled: xr.DataArray, theme: Theme, chosen: tuple[int, int]) -> go.Figure:
     """Mean recall of every layer and head; a click reports `customdata` (layer, head).
 

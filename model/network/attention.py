@@ -79,7 +79,7 @@ class Attention(nn.Module):
             selection = own
         latent_BSC = latent_BTC if cache is None else cache.extend(self.layer, latent_BTC)
         few_at_a_time = cache is not None and x_BTD.shape[1] <= min(FEW_QUERIES, max(1, cache.length))
-        attend = self._absorbed if few_at_a_time else self._naive
+        attend = self.absorbed if few_at_a_time else self.naive
         # Where every key is kept, attention is the dense one, to the bit.
         partial = selection if selection is not None and selection.is_partial else None
         return self.output(attend(content_BTHN, position_BTHR, latent_BSC, partial, tape)), selection
@@ -111,14 +111,15 @@ class Attention(nn.Module):
         shared_BHSR = position_BSR.unsqueeze(1).expand(-1, config.num_heads, -1, -1)
         return torch.cat([content_BHSN, shared_BHSR], dim=-1), value_BHSV
 
-    def _naive(
+    def naive(
         self,
         content_BTHN: Tensor,
         position_BTHR: Tensor,
         latent_BSC: Tensor,
         selection: Selection | None,
-        tape: Tape | None,
+        tape: Tape | None = None,
     ) -> Tensor:
+        """Mixed values of all heads side by side, [B, T, H * V], with keys and values made of all latents."""
         query_BHTQ = torch.cat([content_BTHN, position_BTHR], dim=-1).transpose(1, 2)
         key_BHSQ, value_BHSV = self.expand(latent_BSC)
         if tape is not None:
@@ -137,14 +138,15 @@ class Attention(nn.Module):
         )
         return mixed_BHTV[..., :width].transpose(1, 2).flatten(2)
 
-    def _absorbed(
+    def absorbed(
         self,
         content_BTHN: Tensor,
         position_BTHR: Tensor,
         latent_BSC: Tensor,
         selection: Selection | None,
-        tape: Tape | None,
+        tape: Tape | None = None,
     ) -> Tensor:
+        """The same for one sequence, with the latents as keys and values; see `project` for what it is given."""
         config = self.config
         up_HXC = self.kv_up.weight.view(config.num_heads, -1, config.kv_lora_rank)
         key_up_HNC, value_up_HVC = up_HXC.split_with_sizes([config.nope_head_dim, config.value_head_dim], 1)

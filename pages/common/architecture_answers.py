@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import streamlit as st
 
 from model.trace.trace import Trace
-from pages.common import architecture_drawing, architecture_tables, controls, session
+from pages.common import architecture_drawing, architecture_tables, controls, session, sparse_answers
 from pages.common.architecture_drawing import count, layers
 from pages.common.architecture_models import Described, describe, is_of
 from viz.architecture import architecture
@@ -93,13 +93,14 @@ def picture(described: Described, part: "Part", trace: Trace | None, layer: int 
     """The main figure, with a run of the same model painted on it."""
     model = architecture_drawing.drawing(described.parts)
     is_own = trace is not None and is_of(trace, described)
-    paint = architecture_drawing.paint(trace, layer) if trace is not None and is_own else None
+    recall = sparse_answers.mean_recall(session.shown(), layer) if is_own and layer is not None else None
+    paint = architecture_drawing.paint(trace, layer, recall) if trace is not None and is_own else None
     figure = architecture(model, session.theme(), part.key, paint, st.session_state.get("expert"))
     table = architecture_tables.everything(described.parts, 0, "bfloat16")
-    controls.chart(figure, "architecture", table, _how_to_read(trace if is_own else None, layer), take_click)
+    controls.chart(figure, "architecture", table, _how_to_read(trace if is_own else None, layer, recall), take_click)
 
 
-def _how_to_read(trace: Trace | None, layer: int | None) -> str:
+def _how_to_read(trace: Trace | None, layer: int | None, recall: float | None) -> str:
     said = (
         "Upwards along the line on the left, the residual stream: every part reads a copy of it and adds its output. "
         "Layers with the same tensors are drawn once. A number on a part is its parameters in one layer; a square is "
@@ -111,6 +112,8 @@ def _how_to_read(trace: Trace | None, layer: int | None) -> str:
         f" Squares are the load of L{layer} over a fair share, orange more, blue less; numbers that of the groups."
     )
     where = "" if layer is None else painted
+    if recall is not None:
+        where += f" The bar in its indexer: the keys that it kept hold {recall:.1%} of the attention paid without it."
     return (
         f"{said}{where} The curve on the left is the residual norm where each layer ends, the median of the tokens. "
         f"Click a point of it to choose a layer. n = {trace.num_tokens:,} tokens, derived."

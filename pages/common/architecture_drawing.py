@@ -100,8 +100,11 @@ def _hover(part: "Part") -> str:
     return f"{where}{part.parameters:,} parameters{each}"
 
 
-def paint(trace: Trace, layer: int | None) -> Paint:
-    """What of a run is painted: the load of a mixture layer, and every layer's residual norm, as far as recorded."""
+def paint(trace: Trace, layer: int | None, recall: float | None = None) -> Paint:
+    """What of a run is painted: the load of a mixture layer, and every layer's residual norm, as far as recorded.
+
+    The recall of the layer's indexer is painted as it is given.
+    """
     load = groups = None
     if layer is not None and trace.has("expert_id") and layer in trace.data["moe_layer"].values:
         counts = metrics.tokens_per_expert(trace.data["expert_id"], tables.num_experts(trace))
@@ -110,4 +113,4 @@ def paint(trace: Trace, layer: int | None) -> Paint:
         groups = groups / groups.mean()
     # The median: the first token's norm is often a hundred times that of the others and says nothing of them.
     norm = trace.data["residual_norm"].median("token") if trace.has("residual_norm") else None
-    return Paint(layer, load, groups, norm)
+    return Paint(layer, load, groups, norm, recall)

@@ -16,11 +16,12 @@ from pages.common.runs import Run
 from viz import sparse as pictures
 
 if TYPE_CHECKING:
+    from model.run.decode_cost import DecodeCost
     from model.run.engine import Engine
 
 TABS = ["Left out", "Over the text", "All layers", "Cost"]
 _DENSE = "attention without selection"
-CONTEXTS = (1_024, 4_096, 16_384, 131_072)
+TIMED = (1_024, 4_096, 16_384)  # contexts beside the text's own
 
 
 # --- what there is ---------------------------------------------------------------------------------------------------
@@ -122,7 +123,7 @@ def about(name: str, run: Run, layer: int, head: int, token: int, kept: xr.DataA
     elif name == "All layers":
         all_layers(run, layer, head)
     else:
-        cost(heads.trace_of(run))
+        cost(heads.trace_of(run), layer, int(kept.sum("key").max()))
 
 
 def left_out(run: Run, layer: int, token: int, kept: xr.DataArray) -> None:
@@ -162,12 +163,11 @@ def all_layers(run: Run, layer: int, head: int) -> None:
     trace = heads.trace_of(run)
     layers, rows = trace.data["indexer_layer"].values.tolist(), []
     for number in layers:
-        kept = trace.data["indexer_kept"].sel(indexer_layer=number, drop=True)
-        places = sparse.choosing(kept)
-        if not len(places):
+        recalled = _recall_by_head(run, number)
+        if recalled is None:
             st.caption("No token of this text had to leave out a key.")
             return
-        rows.append(sparse.recall(dense(run, number), kept).isel(query=places).mean("query"))
+        rows.append(recalled)
     means = xr.concat(rows, "layer").assign_coords(layer=layers)
     figure = pictures.recall_map(means, session.theme(), (layer, head))
     said = "Mean share of attention on kept keys, over the tokens that left out a key. 1 loses nothing. Click a cell "
@@ -176,15 +176,48 @@ def all_layers(run: Run, layer: int, head: int) -> None:
     controls.chart(figure, "sparse-layers", table, said, chooses=("layer", "head"))
 
 
-def cost(trace: Trace) -> None:
-    """Multiply-adds of one decoded token, dense and sparse."""
-    config = trace.model["config"]
-    own = int(config["index_topk"])
-    rows = [
-        {"context": context} | sparse.core_products(context, own, config) for context in (trace.num_tokens, *CONTEXTS)
+def _recall_by_head(run: Run, layer: int) -> xr.DataArray | None:
+    """Mean recall of each head over the tokens that left out a key, [head]; None when there is no such token."""
+    kept = heads.trace_of(run).data["indexer_kept"].sel(indexer_layer=layer, drop=True)
+    places = sparse.choosing(kept)
+    return sparse.recall(dense(run, layer), kept).isel(query=places).mean("query") if len(places) else None
+
+
+def mean_recall(run: Run | None, layer: int) -> float | None:
+    """The mean over a layer's heads; None where it is not known: no indexer, nothing left out, or no such weights."""
+    trace = run.trace if run else None
+    if run is None or trace is None or not (trace.has("indexer_kept") and trace.has("layer_input")):
+        return None
+    try:
+        recalled = _recall_by_head(run, layer) if layer in trace.data["indexer_layer"].values else None
+    except RequestError:
+        return None
+    return None if recalled is None else float(recalled.mean())
+
+
+def cost(trace: Trace, layer: int, top_k: int) -> None:
+    """What a decoded token costs, dense and sparse: the time here, and the multiply-adds."""
+    contexts = (trace.num_tokens, *(context for context in TIMED if context > trace.num_tokens))
+    found = [
+        _measured(str(trace.model.get("name")), layer, context, top_k, heads.engine_for(trace)) for context in contexts
     ]
-    st.caption(
-        f"Derived: multiply-adds of one new token in one layer that grow with the context, keeping {own} keys. "
-        "The indexer looks at every key, but with few narrow heads."
+    dense, selected, indexer = ([getattr(one, name) for one in found] for name in ("dense", "sparse", "indexer"))
+    figure = pictures.cost_by_context(contexts, dense, selected, indexer, session.theme())
+    said = (
+        f"Measured on this machine while others may use it: one new token in layer {layer}, keeping {top_k} keys, with "
+        "random keys in the cache. Attention to selected keys does not grow with the context; the indexer, which looks "
+        "at every key with few narrow heads, does."
     )
+    columns = {"attention, every key (µs)": dense, "attention, selected keys (µs)": selected, "indexer (µs)": indexer}
+    controls.chart(figure, "sparse-cost", pd.DataFrame({"context": contexts} | columns), said)
+    config = trace.model["config"]
+    rows = [{"context": context} | sparse.core_products(context, top_k, config) for context in (*contexts, 131_072)]
+    st.caption("Derived: multiply-adds of the same token in one layer that grow with what is read.")
     st.dataframe(pd.DataFrame(rows), hide_index=True)
+
+
+@st.cache_resource(show_spinner="Measuring", max_entries=64)
+def _measured(name: str, layer: int, context: int, top_k: int, _engine: "Engine") -> "DecodeCost":
+    from model.run.decode_cost import decode_cost
+
+    return decode_cost(_engine.model, layer, context, top_k)

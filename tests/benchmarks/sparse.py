@@ -6,33 +6,19 @@ latents, so its time should stay while the context grows; the indexer looks at e
     python -m tests.benchmarks.sparse [MODEL]
 """
 
-import time
-from collections.abc import Callable
-
 import click
-import numpy as np
 import torch
 
 from model.checkpoint.embedded import find_model
 from model.checkpoint.weights import load_model
 from model.network.cache import LatentCache
-from model.network.indexer import Selection
 from model.network.layout import lay_out_for_decoding
 from model.network.transformer import Transformer
+from model.run.decode_cost import decode_cost, median_us
 from model.train.indexer import with_top_k
 
 CONTEXTS = (512, 1024, 2048, 4096)
-REPEATS = 200
-
-
-def median_us(run: Callable[[], object]) -> float:
-    """Median microseconds of a call."""
-    seconds = []
-    for _ in range(REPEATS):
-        began = time.perf_counter()
-        run()
-        seconds.append(time.perf_counter() - began)
-    return float(np.median(seconds[REPEATS // 10 :])) * 1e6
+REPEATS, LAYER = 200, 2
 
 
 def filled_cache(model: Transformer, context: int) -> LatentCache:
@@ -44,22 +30,6 @@ def filled_cache(model: Transformer, context: int) -> LatentCache:
     return cache
 
 
-def core_us(model: Transformer, context: int) -> tuple[float, float, float]:
-    """Microseconds of a layer's core attention, dense and sparse, and of its indexer."""
-    attention, cache = model.block(2).attention, filled_cache(model, context)
-    x_BTD, rotations_TR = torch.randn(1, 1, model.config.hidden_size), model.rotary(context - 1, context)
-    query_latent_BTX = attention.query_latent(x_BTD)
-    content, position, _ = attention.project(x_BTD, rotations_TR, query_latent_BTX)
-    latent_BSC, indexer = cache.latents[2], attention.indexer
-    assert indexer is not None
-    selection: Selection = indexer(x_BTD, query_latent_BTX, rotations_TR, cache)
-    return (
-        median_us(lambda: attention._absorbed(content, position, latent_BSC, None, None)),
-        median_us(lambda: attention._absorbed(content, position, latent_BSC, selection, None)),
-        median_us(lambda: indexer(x_BTD, query_latent_BTX, rotations_TR, cache)),
-    )
-
-
 def step_us(model: Transformer, context: int) -> float:
     """Microseconds of decoding one token through the whole model."""
     cache, token_ids = filled_cache(model, context), torch.tensor([[5]])
@@ -68,7 +38,7 @@ def step_us(model: Transformer, context: int) -> float:
         cache.length = context - 1
         model(token_ids, cache)
 
-    return median_us(step)
+    return median_us(step, REPEATS)
 
 
 @click.command()
@@ -84,7 +54,8 @@ def main(model: str) -> None:
     click.echo("| context | core attention, dense | sparse | indexer | whole step, every key kept | sparse |")
     click.echo("|---:|---:|---:|---:|---:|---:|")
     for context in CONTEXTS:
-        figures = (*core_us(sparse, context), step_us(dense, context), step_us(sparse, context))
+        core = decode_cost(sparse, LAYER, context, repeats=REPEATS)
+        figures = (core.dense, core.sparse, core.indexer, step_us(dense, context), step_us(sparse, context))
         click.echo(f"| {context:,} | " + " | ".join(f"{figure:,.0f}" for figure in figures) + " |")
 
 

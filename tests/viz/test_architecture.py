@@ -1,3 +1,4 @@
+import dataclasses
 import itertools
 
 import networkx as nx
@@ -8,6 +9,7 @@ import xarray as xr
 from viz.architecture import architecture
 from viz.architecture_cost import cost_by_context
 from viz.architecture_layout import WIDTH, Box, Model, Stack, expert_cells, lay_out
+from viz.architecture_layout import boxes as places_of
 from viz.architecture_paint import Paint
 from viz.theme import DARK, LIGHT, expert_colors
 
@@ -121,6 +123,17 @@ def test_experts_have_their_own_colours_until_a_run_is_painted():
     assert ["moe-experts", 4, 15] in clickable(painted)
     texts = [trace.text for trace in painted.data if trace.text is not None]
     assert ("0.5", "1", "1.5", "1") in [tuple(text) for text in texts]
+
+
+def test_recall_is_a_bar_in_the_indexer_of_the_painted_block():
+    figure = architecture(model(), LIGHT, paint=dataclasses.replace(paint(), recall=0.75))
+    (bar,) = [t for t in figure.data if t.text is not None and "kept keys hold 75.0%" in str(t.text[0])]
+    (x0, x1), key = bar.x, bar.customdata[0][0]
+    frame = next(frame for name, _, frame in places_of(lay_out(model())) if name == key)
+    assert key == "moe-indexer"
+    assert (x1 - x0) / (frame[2] - frame[0] - 4) == pytest.approx(0.75)
+    plain = architecture(model(indexer=False), LIGHT, paint=dataclasses.replace(paint(), recall=0.75))
+    assert not [t for t in plain.data if t.text is not None and "kept keys" in str(t.text)]
 
 
 def test_layer_of_another_block_paints_no_load():

@@ -20,8 +20,8 @@ def test_absorbed_form_equals_naive_form(changes: dict) -> None:
     x = torch.randn(1, 9, config.hidden_size, generator=torch.Generator().manual_seed(1))
     with torch.inference_mode():
         content, position, latent = attention.project(x, model.rotary(0, 9))
-        naive = attention._naive(content, position, latent, None, None)[:, -1:]
-        absorbed = attention._absorbed(content[:, -1:], position[:, -1:], latent, None, None)
+        naive = attention.naive(content, position, latent, None)[:, -1:]
+        absorbed = attention.absorbed(content[:, -1:], position[:, -1:], latent, None)
     assert (naive - absorbed).abs().max() <= 1e-5
 
 

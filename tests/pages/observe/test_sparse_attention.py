@@ -1,5 +1,6 @@
 """The Sparse attention page on a real tiny V3.2 model, and what it says of other models."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -56,7 +57,7 @@ def test_another_number_of_keys_chooses_anew(sparse_app: Callable[..., AppTest])
     assert "Token 15 keeps **3 of 16** keys" in said(sparse_app(kept=3))
 
 
-@pytest.mark.parametrize(("part", "text"), [("Left out", "10 keys with"), ("Cost", "multiply-adds of one new token")])
+@pytest.mark.parametrize(("part", "text"), [("Left out", "10 keys with"), ("Cost", "multiply-adds of the same token")])
 def test_tabs_in_words(sparse_app: Callable[..., AppTest], part: str, text: str) -> None:
     app = sparse_app(part=part)
     charts(app)
@@ -72,3 +73,24 @@ def test_a_model_without_indexer_is_told(open_app: Callable[..., AppTest]) -> No
     app = open_app().switch_page(PAGE).run()
     assert not app.exception
     assert "attends to every earlier token: it has no indexer" in said(app)
+
+
+def test_cost_is_measured_for_longer_contexts_too(sparse_app: Callable[..., AppTest]) -> None:
+    figure = charts(sparse_app(part="Cost"))[2]
+    assert [trace["name"] for trace in figure["data"]] == [
+        "attention, every key",
+        "attention, selected keys",
+        "indexer",
+    ]
+    assert figure["data"][0]["x"] == [16, 1_024, 4_096, 16_384]
+    assert all(value > 0 for trace in figure["data"] for value in trace["y"])
+
+
+def test_recall_is_painted_on_the_architecture(sparse_app: Callable[..., AppTest]) -> None:
+    app = sparse_app(layer=2).switch_page("pages/learn/architecture.py").run()
+    (bar,) = [t for t in charts(app)[0]["data"] if "kept keys hold" in str(t.get("text"))]
+    held = float(re.search(r"hold ([\d.]+)%", bar["text"][0])[1]) / 100
+    app = app.switch_page(PAGE).run()
+    app.session_state["part"] = "All layers"
+    table = next(frame.value for frame in app.run().dataframe if "recall" in frame.value)
+    assert held == pytest.approx(table[table["layer"] == 2]["recall"].mean(), abs=6e-4)

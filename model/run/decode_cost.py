@@ -1,0 +1,80 @@
+"""What the attention of one layer costs for a token that is decoded, with every key and with the selected ones.
+
+Measured here and now, on the model's own weights. The cache is filled with random latents, because times do not depend
+on what they hold; so the context may be longer than any text at hand, or than the model was trained for.
+
+Source: DeepSeek-V3.2-Exp report (2025), section 2, on what grows with the context.
+"""
+
+import dataclasses
+import time
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from model.network.cache import LatentCache
+from model.network.indexer import Selection, select
+from model.network.transformer import Transformer
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class DecodeCost:
+    """Median microseconds of one token in one layer."""
+
+    context: int
+    dense: float  # core attention over every key
+    sparse: float  # core attention over those that were selected
+    indexer: float  # scoring every key and selecting
+
+
+def median_us(run: Callable[[], object], repeats: int) -> float:
+    """Median microseconds of a call, after a tenth of the calls."""
+    seconds = []
+    for _ in range(repeats + repeats // 10):
+        began = time.perf_counter()
+        run()
+        seconds.append(time.perf_counter() - began)
+    return float(np.median(seconds[-repeats:])) * 1e6
+
+
+@torch.inference_mode()
+def decode_cost(
+    model: Transformer, layer: int, context: int, top_k: int | None = None, repeats: int = 40
+) -> DecodeCost:
+    """Measure a layer that has an indexer.
+
+    Args:
+        model: a V3.2 model with its weights.
+        layer: model layer number.
+        context: tokens that the decoded one sees, itself included.
+        top_k: keys that it keeps; those of the configuration when None.
+        repeats: calls of which the median is taken.
+    """
+    attention, weight = model.block(layer).attention, model.embedding.weight
+    assert attention.indexer is not None
+    indexer, device, dtype = attention.indexer, weight.device, weight.dtype
+    cache = LatentCache(model.config, context, device, dtype, layers=(layer,))
+    cache.latents.normal_()
+    cache.index_keys.normal_()
+    cache.length = context - 1
+    x_BTD = torch.randn(1, 1, model.config.hidden_size, device=device, dtype=dtype)
+    rotations_TR = model.rotary(context - 1, context)
+    query_latent_BTX = attention.query_latent(x_BTD)
+    content_BTHN, position_BTHR, latent_BTC = attention.project(x_BTD, rotations_TR, query_latent_BTX)
+    latent_BSC = cache.extend(layer, latent_BTC)
+    scores_BTS = indexer(x_BTD, query_latent_BTX, rotations_TR, cache).scores_BTS
+    selection: Selection = select(scores_BTS, top_k or model.config.index_topk)
+
+    def attend(selected: Selection | None) -> float:
+        def once() -> torch.Tensor:
+            return attention.absorbed(content_BTHN, position_BTHR, latent_BSC, selected)
+
+        return median_us(once, repeats)
+
+    return DecodeCost(
+        context,
+        dense=attend(None),
+        sparse=attend(selection if selection.is_partial else None),
+        indexer=median_us(lambda: indexer(x_BTD, query_latent_BTX, rotations_TR, cache), repeats),
+    )
