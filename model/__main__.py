@@ -112,6 +112,7 @@ def main() -> None:
 @click.option(
     "--stream", is_flag=True, help="Read the weights from the disk layer by layer; can be stopped and resumed."
 )
+@click.option("--shard", is_flag=True, help="Spread the layers over the GPUs of this machine; needs accelerate.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="The trace file to write.")
 def trace(
     model: str,
@@ -121,6 +122,7 @@ def trace(
     prompt_file: Path | None,
     prompt: str | None,
     stream: bool,
+    shard: bool,
     **options: Any,
 ) -> None:
     """Run MODEL once, write what was seen to a trace file, and print a short table.
@@ -128,6 +130,8 @@ def trace(
     With --stream a model that does not fit in memory is run, a prompt without new tokens. Ctrl-C stops such a run after
     the layer that is being computed; the same command goes on from there.
     """
+    if stream and shard:
+        raise click.UsageError("Give one of --stream and --shard.")
     _check_destination(out)
     request = _request(_prompt(prompt, prompt_file, options["ids"]), options)
     from model.report import run_report
@@ -139,7 +143,7 @@ def trace(
         spare_cores(1)  # for the thread that reads ahead
         finished = _streamed(Engine.from_disk(_find(model), device=device, dtype=dtype), request, out)
     else:
-        engine = Engine.load(_find(model), device=device, dtype=dtype)
+        engine = Engine.load(_find(model), device=device, dtype=dtype, shard=shard)
         started = time.perf_counter()
         finished = engine.run(request)
     seconds = time.perf_counter() - started

@@ -152,11 +152,16 @@ def _read_config(folder: ModelFolder) -> ModelConfig:
         raise CheckpointError(f"{folder.path / CONFIG_NAME} has a value of the wrong kind ({error})") from None
 
 
-def load_model(folder: str | Path, device: str | torch.device, dtype: torch.dtype) -> Transformer:
+def load_model(folder: str | Path, device: str | torch.device | Mapping[str, Any], dtype: torch.dtype) -> Transformer:
     """Read a model folder into a frozen model in evaluation mode.
 
     Each tensor goes from the mapped file straight to its place, so that the weights are in memory once; FP8 is
     multiplied out on the way. All parameters get `dtype`, but the router's selection bias, which is always fp32.
+
+    Args:
+        folder: the model folder.
+        device: of the whole model, or of each of its parts: name of a module -> device.
+        dtype: of the parameters.
 
     Raises:
         CheckpointError: the folder cannot be used, a tensor is missing, mis-shaped or of an unsupported dtype, the
@@ -167,8 +172,10 @@ def load_model(folder: str | Path, device: str | torch.device, dtype: torch.dtyp
         manifest = _compare(opened)
         if manifest.problems:
             raise CheckpointError(f"{opened.path}: {manifest.summary}")
-        _check_memory(manifest.config, torch.device(device), dtype)
-        model = _allocate(manifest.config, device, dtype)
+        placement = device if isinstance(device, Mapping) else {"": device}
+        if all(torch.device(place).type == "cpu" for place in placement.values()):
+            _check_memory(manifest.config, dtype)
+        model = _allocate(manifest.config, placement, dtype)
         state = model.state_dict()
         with torch.no_grad():
             for slot in used_slots(manifest.config):
@@ -176,10 +183,10 @@ def load_model(folder: str | Path, device: str | torch.device, dtype: torch.dtyp
     return model.eval().requires_grad_(False)
 
 
-def _check_memory(config: ModelConfig, device: torch.device, dtype: torch.dtype) -> None:
+def _check_memory(config: ModelConfig, dtype: torch.dtype) -> None:
     """Refuse what cannot fit before any of it is allocated; a system that promises too much would end the process."""
     needed, there_is = sum(stored_bytes(slot, dtype) for slot in used_slots(config)), memory_bytes()
-    if device.type == "cpu" and there_is is not None and needed > there_is:
+    if there_is is not None and needed > there_is:
         name = str(dtype).removeprefix("torch.")
         raise CheckpointError(
             f"the weights need {needed / 1e9:,.1f} GB in {name}, this machine has {there_is / 1e9:,.1f} GB of memory; "
@@ -195,15 +202,22 @@ def memory_bytes() -> int | None:
         return None
 
 
-def _allocate(config: ModelConfig, device: str | torch.device, dtype: torch.dtype) -> Transformer:
-    """A model whose parameters are allocated once, on the device, in the dtype, with undefined values."""
+def skeleton(config: ModelConfig, dtype: torch.dtype) -> Transformer:
+    """A model without memory for its parameters."""
     with torch.device("meta"):
-        model = Transformer(config)
-    model = model.to(dtype).to_empty(device=device)
-    model.rotary = RotaryTable(config).to(device)  # computed, not stored
+        return Transformer(config).to(dtype)
+
+
+def _allocate(config: ModelConfig, placement: Mapping[str, Any], dtype: torch.dtype) -> Transformer:
+    """A model whose parameters are allocated once, on their devices, in the dtype, with undefined values."""
+    model = skeleton(config, dtype)
+    for name, device in placement.items():
+        model.get_submodule(name).to_empty(device=torch.device(device))
+    model.rotary = RotaryTable(config).to(model.embedding.weight.device)  # computed, not stored
     for module in model.modules():
         if isinstance(module, Router):
-            module.expert_bias = torch.zeros(config.num_experts, dtype=torch.float32, device=device)
+            place = module.weight.device
+            module.expert_bias = torch.zeros(config.num_experts, dtype=torch.float32, device=place)
     return model
 
 

@@ -16,7 +16,12 @@ from model.network.config import ModelConfig
 
 
 class LatentCache:
-    """Normalised latent and rotated position key of every token, side by side: C + R values per token and layer."""
+    """Normalised latent and rotated position key of every token, side by side: C + R values per token and layer.
+
+    Attributes:
+        length: tokens that it remembers.
+        capacity: tokens that fit.
+    """
 
     def __init__(
         self,
@@ -30,26 +35,24 @@ class LatentCache:
         width = config.kv_lora_rank + config.rope_head_dim
         self.length = 0
         self._row = {layer: row for row, layer in enumerate(range(config.num_layers) if layers is None else layers)}
-        self.latents = torch.empty(len(self._row), 1, capacity, width, device=device, dtype=dtype)
+        # One tensor a layer: they may lie on different devices.
+        self.latents = [torch.empty(1, capacity, width, device=device, dtype=dtype) for _ in self._row]
         with_indexer = [layer for layer in self._row if config.has_indexer(layer)]
         self._index_row = {layer: row for row, layer in enumerate(with_indexer)}
-        shape = (len(self._index_row), 1, capacity, config.index_head_dim)
-        self.index_keys = torch.empty(shape, device=device, dtype=dtype)
-
-    @property
-    def capacity(self) -> int:
-        """Tokens that fit."""
-        return self.latents.shape[2]
+        shape = (1, capacity, config.index_head_dim)
+        self.index_keys = [torch.empty(shape, device=device, dtype=dtype) for _ in self._index_row]
+        self.capacity = capacity
 
     def extend(self, layer: int, latent_BTC: Tensor) -> Tensor:
         """Store the new tokens' latents [1, T, C + R] of a layer and return all of them, [1, S, C + R]."""
-        return self._append(self.latents[self._row[layer]], latent_BTC)
+        return self._append(self.latents, self._row[layer], latent_BTC)
 
     def extend_index(self, layer: int, key_BTI: Tensor) -> Tensor:
         """Store the new tokens' index keys [1, T, I] of a layer and return all of them, [1, S, I]."""
-        return self._append(self.index_keys[self._index_row[layer]], key_BTI)
+        return self._append(self.index_keys, self._index_row[layer], key_BTI)
 
-    def _append(self, stored: Tensor, new: Tensor) -> Tensor:
+    def _append(self, rows: list[Tensor], row: int, new: Tensor) -> Tensor:
+        rows[row] = stored = rows[row].to(new.device)  # moved once, to where its layer is
         end = self.length + new.shape[1]
         if end > self.capacity:
             raise ValueError(f"the cache holds {self.capacity} tokens, not {end}")
@@ -67,4 +70,4 @@ class LatentCache:
     @property
     def bytes_per_token(self) -> int:
         """Bytes that one more token costs, over all layers."""
-        return sum(part.shape[0] * part.shape[3] * part.element_size() for part in (self.latents, self.index_keys))
+        return sum(part.shape[2] * part.element_size() for part in (*self.latents, *self.index_keys))

@@ -29,6 +29,13 @@ class LayerEdit:
     use_bias: bool = True
     limit_groups: bool = True
 
+    def on(self, device: torch.device) -> "LayerEdit":
+        """The same edit where a router can use it."""
+        if self.knocked_out_E.device == device:
+            return self
+        moved = {"knocked_out_E": self.knocked_out_E.to(device), "forced_E": self.forced_E.to(device)}
+        return dataclasses.replace(self, **moved)
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class RoutingEdit:

@@ -51,7 +51,7 @@ class Router(nn.Module):
 
     def forward(self, x_TD: Tensor, edit: LayerEdit | None = None) -> Routing:
         """Choose top-k experts per token and weigh them."""
-        scores_TE = self._score(x_TD)
+        scores_TE, edit = self._score(x_TD), edit and edit.on(x_TD.device)
         biased_TE = scores_TE.detach()
         if not edit or edit.use_bias:
             biased_TE = biased_TE + self.expert_bias

@@ -81,7 +81,7 @@ class Transformer(nn.Module):
 
     def logits(self, x_BTD: Tensor) -> Tensor:
         """Final norm and output head."""
-        return F.linear(self.norm(x_BTD), self.head_weight)
+        return self._project(self.norm(x_BTD))
 
     def draft_states(
         self, x_BTD: Tensor, next_ids_BT: Tensor, cache: LatentCache | None = None, tape: Tape | None = None
@@ -107,7 +107,10 @@ class Transformer(nn.Module):
 
     def draft_logits(self, x_BTD: Tensor, next_ids_BT: Tensor, cache: LatentCache | None = None) -> Tensor:
         """Logits [B, T, V] of the token after the next one; see `draft_states`."""
-        return F.linear(self.draft_states(x_BTD, next_ids_BT, cache), self.head_weight)
+        return self._project(self.draft_states(x_BTD, next_ids_BT, cache))
+
+    def _project(self, state_BTD: Tensor) -> Tensor:
+        return F.linear(state_BTD.to(self.head_weight.device), self.head_weight)
 
     @property
     def head_weight(self) -> Tensor:

@@ -55,8 +55,8 @@ def decode_cost(
     assert attention.indexer is not None
     indexer, device, dtype = attention.indexer, weight.device, weight.dtype
     cache = LatentCache(model.config, context, device, dtype, layers=(layer,))
-    cache.latents.normal_()
-    cache.index_keys.normal_()
+    for stored in (*cache.latents, *cache.index_keys):
+        stored.normal_()
     cache.length = context - 1
     x_BTD = torch.randn(1, 1, model.config.hidden_size, device=device, dtype=dtype)
     rotations_TR = model.rotary(context - 1, context)

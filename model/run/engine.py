@@ -35,6 +35,7 @@ from model.run.interventions import routing_edit
 from model.run.partial import Partial
 from model.run.recorder import Recorder, join_steps
 from model.run.request import RequestError, RunRequest
+from model.run.sharding import load_sharded
 from model.trace.trace import DIMS, Token, Trace
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -69,11 +70,17 @@ class Engine:
 
     @classmethod
     def load(
-        cls, model: str | Path, device: str = "auto", dtype: str = "float32", context: int | None = None
+        cls,
+        model: str | Path,
+        device: str = "auto",
+        dtype: str = "float32",
+        context: int | None = None,
+        shard: bool = False,
     ) -> "Engine":
         """Load an embedded model by name, or a folder in the Hugging Face layout.
 
-        `context` lets runs be longer than the model was trained for, which is for measuring time and memory only.
+        `context` lets runs be longer than the model was trained for, which is for measuring time and memory only;
+        `shard` spreads the layers over all GPUs of this machine.
 
         Raises:
             CheckpointError, ConfigError: the folder cannot be read; the message says what is wrong with which file.
@@ -82,7 +89,10 @@ class Engine:
         if dtype not in DTYPES:
             raise RequestError(f"dtype {dtype!r} is not known; choose from {', '.join(DTYPES)}")
         folder = find_model(model)
-        network = load_model(folder, choose_device(device), DTYPES[dtype])
+        if shard and device not in ("auto", "cuda"):
+            raise RequestError(f"layers are spread over GPUs, not over {device!r}; use --device cuda")
+        load = load_sharded if shard else functools.partial(load_model, device=choose_device(device))
+        network = load(folder, dtype=DTYPES[dtype])
         tokenizer = Tokenizer.load(folder) if (folder / "tokenizer.json").is_file() else None
         engine = cls(network, tokenizer, folder.name, folder)
         engine.context = context or engine.context

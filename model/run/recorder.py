@@ -4,7 +4,7 @@ Shape suffixes: B batch (always 1), T new positions, S positions so far, H heads
 E experts, K rank, V vocabulary, L layers.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -113,8 +113,9 @@ class Recorder:
         if self._attention:
             arrays["attention"] = _host(_stacked(self._attention, 0))
         if self._selections:
-            arrays["indexer_score"] = _host(torch.stack([chosen.scores_BTS[0] for chosen in self._selections.values()]))
-            arrays["indexer_kept"] = _host(torch.stack([chosen.kept_BTS[0] for chosen in self._selections.values()]))
+            chosen = list(self._selections.values())
+            arrays["indexer_score"] = _host(_together([one.scores_BTS[0] for one in chosen], 0))
+            arrays["indexer_kept"] = _host(_together([one.kept_BTS[0] for one in chosen], 0))
         if self._inputs:
             arrays["layer_input"] = _bits(_stacked(self._inputs, 1))
         if "logits" in self.capture.variables:
@@ -149,7 +150,7 @@ class Recorder:
 
 def _routing_arrays(routings: list[Routing]) -> dict[str, np.ndarray]:
     """Stack the layers' decisions, [T, L, ...]; ranks are sorted by weight, equal weights by expert id."""
-    scores, groups, kept, ids, weights = (_host(torch.stack(part, 1)) for part in zip(*routings, strict=True))
+    scores, groups, kept, ids, weights = (_host(_together(part, 1)) for part in zip(*routings, strict=True))
     by_weight = np.lexsort((ids, -weights), axis=-1)
     return {
         "router_score": scores,
@@ -190,7 +191,12 @@ def _chosen(numbers: tuple[int, ...] | None, count: int) -> tuple[int, ...]:
 
 
 def _stacked(by_layer: dict[int, Tensor], dim: int) -> Tensor:
-    return torch.stack(list(by_layer.values()), dim)
+    return _together(list(by_layer.values()), dim)
+
+
+def _together(parts: Sequence[Tensor], dim: int) -> Tensor:
+    """Stacked on the device of the first: layers may lie on several."""
+    return torch.stack([part.to(parts[0].device) for part in parts], dim)
 
 
 def _host(tensor: Tensor) -> np.ndarray:

@@ -24,8 +24,8 @@ REPEATS, LAYER = 200, 2
 def filled_cache(model: Transformer, context: int) -> LatentCache:
     """A cache that remembers all tokens of the context but the one that is decoded."""
     cache = LatentCache(model.config, context, torch.device("cpu"), torch.float32)
-    cache.latents.normal_()
-    cache.index_keys.normal_()
+    for stored in (*cache.latents, *cache.index_keys):
+        stored.normal_()
     cache.length = context - 1
     return cache
 

@@ -1,0 +1,61 @@
+"""Spreads a model's layers over the GPUs of one machine, with accelerate's placement and hooks.
+
+Each layer stays whole on one GPU, and what passes from layer to layer is moved by hooks; the network itself knows
+nothing of it. accelerate is an optional package (`requirements-shard.txt`).
+"""
+
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from model.checkpoint.weights import inspect, load_model, skeleton
+from model.network.transformer import Transformer
+from model.run.request import RequestError
+
+WHOLE = ["Block", "MultiTokenPredictor"]  # classes of modules that are never divided
+Placement = Mapping[str, Any]  # name of a module -> its device
+
+
+def load_sharded(folder: Path, dtype: torch.dtype) -> Transformer:
+    """Read a model folder onto all GPUs of this machine.
+
+    Raises:
+        RequestError: there is no GPU, accelerate is not installed, or the weights do not fit.
+        CheckpointError: as for `load_model`.
+    """
+    if not torch.cuda.is_available():
+        raise RequestError("there is no GPU to spread the layers over; leave out --shard")
+    return load_placed(folder, _balanced(folder, dtype), dtype)
+
+
+def load_placed(folder: Path, placement: Placement, dtype: torch.dtype) -> Transformer:
+    """Read a model folder onto the devices of a placement, and let its hooks move what passes between them."""
+    accelerate = _accelerate()
+    model = load_model(folder, placement, dtype)
+    return accelerate.dispatch_model(model, device_map=dict(placement), force_hooks=True)
+
+
+def _balanced(folder: Path, dtype: torch.dtype) -> Placement:
+    accelerate = _accelerate()
+    from accelerate.utils import get_balanced_memory
+
+    model = skeleton(inspect(folder).config, dtype)
+    room = get_balanced_memory(model, no_split_module_classes=WHOLE, dtype=dtype) or {}
+    room = {device: size for device, size in room.items() if device != "cpu"}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of what does not fit, which is refused below
+        placement = accelerate.infer_auto_device_map(model, max_memory=room, no_split_module_classes=WHOLE, dtype=dtype)
+    if {"cpu", "disk"} & set(map(str, placement.values())):
+        raise RequestError("the weights do not fit on the GPUs of this machine; use --stream, or a narrower --dtype")
+    return placement
+
+
+def _accelerate() -> Any:
+    try:
+        import accelerate
+    except ImportError:
+        raise RequestError("--shard needs accelerate: pip install -r requirements-shard.txt") from None
+    return accelerate
