@@ -1,11 +1,13 @@
 """Reads single tensors of a model folder by position, ahead of their use, and nothing else of its files.
 
 A mapped file would count every touched page as this process's memory; here only what was asked for is held, and the
-bytes that were read are counted. Reading goes on in a thread of its own while the caller computes.
+bytes that were read are counted. Reading goes on in a thread of its own while the caller computes. Several threads may
+take tensors at the same time.
 """
 
 import collections
 import os
+import threading
 from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -38,6 +40,8 @@ class DiskTensors:
         self._announced: collections.deque[str] = collections.deque()
         self._coming: dict[str, Future[Tensor]] = {}
         self._coming_bytes = 0
+        self._lock = threading.Lock()  # of what is announced and coming
+        self._count_lock = threading.Lock()
 
     def close(self) -> None:
         """End the reading thread and close the files."""
@@ -48,19 +52,21 @@ class DiskTensors:
 
     def forget(self) -> None:
         """Read no more of what was announced: the run that wanted it was stopped."""
-        self._announced.clear()
-        for coming in self._coming.values():
-            coming.cancel()
-        self._coming.clear()
-        self._coming_bytes = 0
+        with self._lock:
+            self._announced.clear()
+            for coming in self._coming.values():
+                coming.cancel()
+            self._coming.clear()
+            self._coming_bytes = 0
 
     def announce(self, names: Iterable[str]) -> None:
         """Read these next, in this order, as far ahead as memory is allowed for it; scales go with their weights."""
-        for name in names:
-            self._announced.append(name)
-            if scale_name(name) in self.tensors:
-                self._announced.append(scale_name(name))
-        self._fill()
+        with self._lock:
+            for name in names:
+                self._announced.append(name)
+                if scale_name(name) in self.tensors:
+                    self._announced.append(scale_name(name))
+            self._fill()
 
     def take(self, name: str, dtype: torch.dtype) -> Tensor:
         """One tensor's numbers in a dtype, announced or not.
@@ -101,18 +107,20 @@ class DiskTensors:
     def _raw(self, name: str) -> Tensor:
         if name not in self.tensors:
             raise CheckpointError(f"the folder has no tensor {name}")
-        coming = self._coming.pop(name, None)
-        if coming is None:
-            if name in self._announced:
+        with self._lock:
+            coming = self._coming.pop(name, None)
+            if coming is None and name in self._announced:
                 self._announced.remove(name)
+        if coming is None:
             return self._read(self.tensors[name])
         tensor = coming.result()
-        self._coming_bytes -= self.tensors[name].num_bytes
-        self._fill()
+        with self._lock:
+            self._coming_bytes -= self.tensors[name].num_bytes
+            self._fill()
         return tensor
 
     def _fill(self) -> None:
-        """Start reading what was announced while there is room; one tensor at least."""
+        """Start reading what was announced while there is room, one tensor at least; with the lock held."""
         while self._announced:
             size = self.tensors[self._announced[0]].num_bytes
             if self._coming and self._coming_bytes + size > READ_AHEAD_BYTES:
@@ -129,7 +137,8 @@ class DiskTensors:
         size = stored.num_bytes if num_rows is None else num_rows * row_bytes
         content = torch.empty(size, dtype=torch.uint8)
         self._read_into(content, stored, stored.offset + first_row * row_bytes)
-        self.bytes_read += size
+        with self._count_lock:
+            self.bytes_read += size
         return content.view(_DTYPES[stored.dtype]).view(shape)
 
     def _read_into(self, content: Tensor, stored: StoredTensor, position: int) -> None:

@@ -3,14 +3,16 @@
 The network is the one of `model.network`, block by block, with the same products on the same weights; only where a
 weight comes from differs. A block's own tensors are read ahead while the block before it computes. Which experts a
 prompt hits is known once the router has decided, through the same probe point that the recorder uses; they are read in
-the order in which they will be used. With a folder for it, every finished layer is written down, so that a run that was
-stopped goes on where it stood.
+the order in which they will be used, and turned into weights on other threads while the one before is multiplied. With
+a folder for it, every finished layer is written down, so that a run that was stopped goes on where it stood.
 """
 
+import collections
 import dataclasses
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import torch
@@ -30,6 +32,9 @@ from model.network.transformer import Transformer
 from model.run.partial import Partial
 from model.run.recorder import Recorder
 from model.run.request import RequestError
+
+DECODERS = 2  # threads that turn what was read into weights
+AHEAD = 2  # matrices of experts that are decoded before they are used
 
 
 class Stopped(RequestError):
@@ -63,7 +68,8 @@ class DiskModel:
         self.folder, self.config, self.device, self.dtype = folder, config, device, dtype
         self.disk = DiskTensors(folder)
         self.partial: Partial | None = None
-        self._scratch: dict[tuple[int, ...], Tensor] = {}
+        self.decoders = ThreadPoolExecutor(DECODERS, "decode")
+        self._scratch: dict[tuple[int, ...], collections.deque[Tensor]] = {}
         # By layer number; the one for multi-token prediction is numbered after the last.
         self._of_layer: dict[int, list[Slot]] = {layer: [] for layer in range(config.num_layers + 1)}
         self._of_module: list[Slot] = []  # of multi-token prediction, beside its layer
@@ -183,11 +189,12 @@ class DiskModel:
         for name in dict.fromkeys(slot.parameter.removeprefix(prefix) for slot in own):
             self._allocate(module, name, module.get_parameter(name))
         state = {prefix + name: tensor for name, tensor in module.state_dict().items()}
-        for slot in own:
-            self.fill(slot.published, slot.part_of(state[slot.parameter]))
+        targets = [(slot.published, slot.part_of(state[slot.parameter])) for slot in own]
+        list(self.decoders.map(lambda target: self.fill(*target), targets))
 
+    @torch.inference_mode()
     def fill(self, name: str, target: Tensor) -> None:
-        """Read a tensor's numbers into a part of a weight."""
+        """Read a tensor's numbers into a part of a weight; on any thread."""
         if target.device.type == "cpu":
             self.disk.take_into(name, target)
         else:
@@ -213,10 +220,11 @@ class DiskModel:
         return torch.empty(shape, dtype=self.dtype, device=self.device)
 
     def scratch(self, shape: tuple[int, ...]) -> Tensor:
-        """Room for a matrix that is used before the next of its shape is read: fresh memory would cost more to get."""
+        """Room for a matrix, the same again after `AHEAD` others of its shape: fresh memory would cost more to get."""
         if shape not in self._scratch:
-            self._scratch[shape] = self.empty_matrix(shape)
-        return self._scratch[shape]
+            self._scratch[shape] = collections.deque(self.empty_matrix(shape) for _ in range(AHEAD + 1))
+        self._scratch[shape].rotate()
+        return self._scratch[shape][0]
 
     def _leave_on_disk(self, experts: nn.Module, layer: int) -> None:
         for name in ("gate_up", "down"):
@@ -226,11 +234,13 @@ class DiskModel:
 
 
 class _Matrices:
-    """One matrix per expert, read when it is asked for, in place of the one before, which was used at once."""
+    """One matrix per expert, decoded a few ahead of its use, in place of one that was used before."""
 
     def __init__(self, model: DiskModel, parts: Iterable[Slot]) -> None:
         self._model = model
         self._of_expert: dict[int, list[Slot]] = {}
+        self._announced: collections.deque[int] = collections.deque()
+        self._coming: dict[int, Future[Tensor]] = {}
         for slot in parts:
             assert slot.expert is not None
             self._of_expert.setdefault(slot.expert, []).append(slot)
@@ -240,14 +250,29 @@ class _Matrices:
 
     def announce(self, experts: Iterable[int]) -> None:
         """Read these next, in this order."""
-        self._model.disk.announce(slot.published for expert in experts for slot in self._of_expert[expert])
+        self._announced.extend(experts)
+        self._model.disk.announce(slot.published for expert in self._announced for slot in self._of_expert[expert])
+
+    def start(self) -> None:
+        """Decode the next announced ones, `AHEAD` at a time."""
+        while self._announced and len(self._coming) < AHEAD:
+            expert = self._announced.popleft()
+            self._coming[expert] = self._model.decoders.submit(self._decode, expert, self._scratch(expert))
 
     def __getitem__(self, expert: int) -> Tensor:
-        model, parts = self._model, self._of_expert[expert]
-        shape = (sum(slot.shape[0] for slot in parts), parts[0].shape[1])
-        matrix = model.scratch(shape)
-        for slot in parts:
-            model.fill(slot.published, matrix if slot.rows is None else matrix[slice(*slot.rows)])
+        """The matrix of an expert; the one that was asked for before may be overwritten from now on."""
+        coming = self._coming.pop(expert, None)
+        matrix = self._decode(expert, self._scratch(expert)) if coming is None else coming.result()
+        self.start()
+        return matrix
+
+    def _scratch(self, expert: int) -> Tensor:
+        parts = self._of_expert[expert]
+        return self._model.scratch((sum(slot.shape[0] for slot in parts), parts[0].shape[1]))
+
+    def _decode(self, expert: int, matrix: Tensor) -> Tensor:
+        for slot in self._of_expert[expert]:
+            self._model.fill(slot.published, matrix if slot.rows is None else matrix[slice(*slot.rows)])
         return matrix
 
 
@@ -303,10 +328,13 @@ class _ReadingTape:
 
     def routing(self, layer: int, routing: Routing) -> None:
         self._tape.routing(layer, routing)
-        hit = sorted(set(routing.expert_ids_TK.flatten().tolist()))
+        ids_TK = routing.expert_ids_TK.tolist()
+        hit = ids_TK[0] if len(ids_TK) == 1 else sorted({expert for ids_K in ids_TK for expert in ids_K})
         for matrices in self._matrices:
             matrices.announce(hit)
         self._model.announce_next(layer)
+        for matrices in self._matrices:
+            matrices.start()
 
 
 class _Remembered:

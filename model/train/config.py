@@ -23,6 +23,7 @@ class TrainConfig:
     """Data order, optimiser, schedule, balance and where it runs."""
 
     seed: int = 0
+    start: str = ""  # an embedded model or a folder whose weights the run begins with; else they are drawn
     total_steps: int
     warmup_steps: int
     decay_steps: int  # the last steps, over which the rate falls to zero
@@ -37,6 +38,9 @@ class TrainConfig:
     bias_speed: float  # step of the selection bias
     bias_off_steps: int = 0  # the last steps, over which the bias stays
     balance_weight: float = 1e-4  # of the sequence-wise loss
+    mtp_weight: float = 0.3  # of the multi-token-prediction loss, where the model has such a module
+    mtp_late_weight: float = 0.1  # over the last `mtp_late_steps`
+    mtp_late_steps: int = 0
     checkpoint_steps: int = 500
     workers: int = 1  # forward passes that run side by side, each on `threads` threads
     threads: int = 2
@@ -71,6 +75,10 @@ class TrainConfig:
     def bias_speed_at(self, step: int) -> float:
         """Speed of the selection bias at a step; zero over the last `bias_off_steps`."""
         return self.bias_speed if step < self.total_steps - self.bias_off_steps else 0.0
+
+    def mtp_weight_at(self, step: int) -> float:
+        """Weight of the multi-token-prediction loss at a step."""
+        return self.mtp_weight if step < self.total_steps - self.mtp_late_steps else self.mtp_late_weight
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,14 +21,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from model.checkpoint.weights import save_model
+from model.checkpoint.embedded import find_model
+from model.checkpoint.names import slots
+from model.checkpoint.weights import load_model, save_model, stored_bytes
 from model.network.config import ModelConfig
-from model.network.moe import Routing
+from model.network.moe import Router, Routing
 from model.network.tape import Tape
 from model.network.transformer import Transformer
-from model.train.config import TrainConfig
+from model.train.config import TrainConfig, TrainConfigError
 from model.train.data import Windows
 from model.train.log import StepLog
 from model.train.losses import cross_entropy, sequence_balance_loss, update_bias
@@ -51,6 +53,7 @@ class PassResult(NamedTuple):
 
     gradients: tuple[Tensor, ...]
     loss: Tensor
+    mtp_loss: Tensor  # zero without such a module
     balance_loss: Tensor
     counts_LE: Tensor
 
@@ -62,7 +65,11 @@ class Trainer:
         self.config, self.device, self.steps_done = config, device, 0
         self.model = Transformer(shape)
         self.model.initialise(torch.Generator().manual_seed(config.seed))
+        if config.start:
+            start(self.model, config.start)
         self.model.to(device).train()
+        self.layers = (*shape.moe_layers, *((shape.num_layers,) if shape.has_mtp else ()))  # those with a router
+        self.routers = routers(self.model)
         self.parameters = list(self.model.parameters())
         self.optimiser = make_optimiser(self.model, config)
         self.windows = Windows(shards, config.sequence_length, shape.bos_id or 0)
@@ -83,7 +90,7 @@ class Trainer:
             group["lr"] = config.rate(step)
         self.optimiser.step()
         counts_LE = torch.stack([result.counts_LE for result in results]).sum(0)
-        for router, counts_E in zip(self.model.routers(), counts_LE, strict=True):
+        for router, counts_E in zip(self.routers, counts_LE, strict=True):
             update_bias(router.expert_bias, counts_E, config.bias_speed_at(step))
         self.steps_done += 1
         seconds = time.perf_counter() - began
@@ -91,13 +98,19 @@ class Trainer:
             "step": self.steps_done,
             "tokens": config.tokens_per_step,
             "loss": float(torch.stack([result.loss for result in results]).mean()),
+            **self._mtp_facts(results),
             "balance_loss": float(torch.stack([result.balance_loss for result in results]).mean()),
             "rate": config.rate(step),
             "grad_norm": float(norm),
             "seconds": round(seconds, 4),
             "tokens_per_s": round(config.tokens_per_step / seconds, 1),
-            "load": dict(zip(map(str, self.model.config.moe_layers), counts_LE.tolist(), strict=True)),
+            "load": dict(zip(map(str, self.layers), counts_LE.tolist(), strict=True)),
         }
+
+    def _mtp_facts(self, results: list[PassResult]) -> dict[str, float]:
+        if self.model.mtp is None:
+            return {}
+        return {"mtp_loss": float(torch.stack([result.mtp_loss for result in results]).mean())}
 
     def _pass(self, batch_BT: Tensor) -> PassResult:
         """Loss and gradients of some of a step's sequences."""
@@ -105,12 +118,23 @@ class Trainer:
         dtype = getattr(torch, self.config.dtype)
         tape = RoutingTape()
         with torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32):
-            normed_BTD = self.model.norm(self.hidden(batch_BT[:, :-1], tape=tape))
-        head = self.model.embedding if self.model.head is None else self.model.head
-        loss = cross_entropy(normed_BTD.float(), head.weight, batch_BT[:, 1:], dtype)
+            x_BTD = self.hidden(batch_BT[:, :-1], tape=tape)
+            normed_BTD = self.model.norm(x_BTD)
+        loss = cross_entropy(normed_BTD.float(), self.model.head_weight, batch_BT[:, 1:], dtype)
+        mtp_loss = self._mtp_loss(x_BTD, batch_BT, tape, dtype)
         balance_loss, counts_LE = self._balance(tape.routings, len(batch_BT))
         total = loss + self.config.balance_weight * balance_loss
-        return PassResult(torch.autograd.grad(total, self.parameters), loss.detach(), balance_loss.detach(), counts_LE)
+        total = total + self.config.mtp_weight_at(self.steps_done) * mtp_loss
+        gradients = torch.autograd.grad(total, self.parameters)
+        return PassResult(gradients, loss.detach(), mtp_loss.detach(), balance_loss.detach(), counts_LE)
+
+    def _mtp_loss(self, x_BTD: Tensor, batch_BT: Tensor, tape: RoutingTape, dtype: torch.dtype) -> Tensor:
+        """Of the tokens after the next ones; zero without a multi-token-prediction module."""
+        if self.model.mtp is None:
+            return torch.zeros((), device=self.device)
+        with torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32):
+            states_BTD = self.model.draft_states(x_BTD[:, :-1], batch_BT[:, 1:-1], tape=tape)
+        return cross_entropy(states_BTD.float(), self.model.head_weight, batch_BT[:, 2:], dtype)
 
     def _balance(self, routings: list[Routing], num_sequences: int) -> tuple[Tensor, Tensor]:
         """Mean sequence-wise loss over layers, and tokens per expert of each layer."""
@@ -136,6 +160,26 @@ def keep_freed_memory() -> None:
     trim_threshold, top_pad, mmap_max = -1, -2, -4
     for option, value in ((mmap_max, 0), (trim_threshold, 2**31 - 1), (top_pad, 2**28)):
         libc.mallopt(option, value)
+
+
+def routers(model: Transformer) -> list[Router]:
+    """Those of the mixture layers, that of multi-token prediction last."""
+    of_module = [module for module in (model.mtp or nn.Module()).modules() if isinstance(module, Router)]
+    return model.routers() + of_module
+
+
+def start(model: Transformer, name: str) -> None:
+    """Take the weights of an embedded model or a folder; a prediction module that it lacks stays as drawn.
+
+    Raises:
+        TrainConfigError: it has another shape.
+    """
+    held = load_model(find_model(name), "cpu", torch.float32).state_dict()
+    own = model.state_dict()
+    fits = all(name in own and own[name].shape == tensor.shape for name, tensor in held.items())
+    if not fits or any(name not in held and not name.startswith("mtp.") for name in own):
+        raise TrainConfigError(f"{name} has another shape than the model that is to begin with its weights")
+    model.load_state_dict(held, strict=False)
 
 
 def make_optimiser(model: Transformer, config: TrainConfig) -> torch.optim.AdamW:
@@ -202,11 +246,15 @@ def train(
                 save_state(out, trainer.model, trainer.optimiser, {"step": trainer.steps_done})
     save_state(out, trainer.model, trainer.optimiser, {"step": trainer.steps_done})
     if trainer.steps_done >= config.total_steps:
-        export(trainer.model, shards, out / "model")
+        export(trainer.model, shards / "tokenizer.json", out / "model")
     return trainer
 
 
-def export(model: Transformer, shards: Path, folder: Path) -> None:
-    """Write the model folder that runs: config.json, weights in bf16, and the shards' tokenizer.json."""
-    save_model(model, folder, torch.bfloat16)
-    shutil.copyfile(shards / "tokenizer.json", folder / "tokenizer.json")
+def export(model: Transformer, tokenizer: Path, folder: Path) -> None:
+    """Write the model folder that runs: config.json, weights in bf16, and a copy of tokenizer.json.
+
+    A multi-token-prediction module gets a file of its own beside the model's.
+    """
+    own_bytes = sum(stored_bytes(slot, torch.bfloat16) for slot in slots(model.config))
+    save_model(model, folder, torch.bfloat16, max_shard_bytes=own_bytes if model.config.has_mtp else None)
+    shutil.copyfile(tokenizer, folder / "tokenizer.json")

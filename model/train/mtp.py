@@ -9,7 +9,6 @@ Source: DeepSeek-V3 report (arXiv 2412.19437), equations 21 to 25 with depth 1.
 """
 
 import dataclasses
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +16,11 @@ import torch
 from torch import Tensor
 
 from model.checkpoint.embedded import find_model
-from model.checkpoint.names import slots
-from model.checkpoint.weights import load_model, save_model, stored_bytes
+from model.checkpoint.weights import load_model
 from model.network.moe import MixtureOfExperts
 from model.network.transformer import Transformer
 from model.train.config import MtpConfig, TrainConfig
-from model.train.loop import RoutingTape
+from model.train.loop import RoutingTape, export
 from model.train.losses import cross_entropy, sequence_balance_loss, update_bias
 from model.train.part import Report, only, train_part
 
@@ -72,11 +70,4 @@ def train_module(
     folder = find_model(mtp.start)
     model = add_module(load_model(folder, "cpu", torch.float32), mtp.reads_normed, config.seed)
     train_part(model, lambda batch_BT, step: draft_loss(model, config, batch_BT, step), config, shards, out, report)
-    export(model, folder, out / "model")
-
-
-def export(model: Transformer, start: Path, folder: Path) -> None:
-    """Write the model folder that runs, in bf16: the model itself in one file, the module in a second."""
-    own_bytes = sum(stored_bytes(slot, torch.bfloat16) for slot in slots(model.config))
-    save_model(model, folder, torch.bfloat16, max_shard_bytes=own_bytes)
-    shutil.copyfile(start / "tokenizer.json", folder / "tokenizer.json")
+    export(model, folder / "tokenizer.json", out / "model")

@@ -10,7 +10,7 @@ import torch
 from model.checkpoint.tokenizer import Tokenizer
 from model.checkpoint.weights import load_model
 from model.network.transformer import Transformer
-from model.train.config import TrainConfig
+from model.train.config import TrainConfig, TrainConfigError
 from model.train.log import LOG, read_log
 from model.train.loop import make_optimiser, train
 from model.train.state import STATE, StateError, load_state
@@ -135,3 +135,35 @@ def test_loss_falls_on_a_gpu(shards: Path, tmp_path: Path) -> None:
     train(SHAPE, config(total_steps=40, device="cuda"), shards, tmp_path)
     lines = list(read_log(tmp_path / LOG))
     assert lines[-1]["loss"] < lines[0]["loss"] - 1
+
+
+def test_prediction_module_learns_beside_the_model_and_gets_a_file_of_its_own(shards: Path, tmp_path: Path) -> None:
+    shape = tiny_config(num_layers=3, tie_embeddings=True, has_mtp=True)
+    trainer = train(shape, config(total_steps=30, mtp_late_steps=5), shards, tmp_path)
+    lines = list(read_log(tmp_path / LOG))
+    assert lines[-1]["mtp_loss"] < lines[0]["mtp_loss"] - 0.5
+    assert list(lines[0]["load"]) == ["1", "2", "3"]
+    assert trainer.routers[-1].expert_bias.abs().max() > 0
+    made = load_model(tmp_path / "model", "cpu", torch.float32)
+    assert made.mtp is not None
+    assert len(list((tmp_path / "model").glob("*.safetensors"))) == 2
+
+
+def test_weight_of_the_prediction_loss_falls_late() -> None:
+    settings = config(total_steps=10, mtp_late_steps=3)
+    assert [settings.mtp_weight_at(step) for step in (0, 6, 7, 9)] == [0.3, 0.3, 0.1, 0.1]
+
+
+def test_run_goes_on_from_the_weights_of_a_model(shards: Path, tmp_path: Path) -> None:
+    train(SHAPE, config(), shards, tmp_path / "first")
+    folder = tmp_path / "first" / "model"
+    shape = tiny_config(num_layers=3, tie_embeddings=True, has_mtp=True)
+    trainer = train(shape, config(start=str(folder), total_steps=1, decay_steps=0, learning_rate=0.0, warmup_steps=0,
+                                  bias_speed=0.0, weight_decay=0.0), shards, tmp_path / "next")  # fmt: skip
+    held = load_model(folder, "cpu", torch.float32).state_dict()
+    assert all(trainer.model.state_dict()[name].equal(tensor) for name, tensor in held.items())
+    with pytest.raises(TrainConfigError, match="has another shape"):
+        train(tiny_config(num_layers=3), config(start=str(folder)), shards, tmp_path / "other")
+    with pytest.raises(TrainConfigError, match="has another shape"):
+        train(tiny_config(num_layers=3, expert_width=12, tie_embeddings=True), config(start=str(folder)), shards,
+              tmp_path / "other")  # fmt: skip
