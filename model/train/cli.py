@@ -40,14 +40,16 @@ def tokenize_command(corpus: Path, out: Path, tokenizer: Path | None, vocab_size
 @click.option("--corpus", type=FOLDER, required=True, help="Folder made by the tokenize command.")
 @click.option("--out", type=NEW_FOLDER, required=True, help="Folder of the run: state, log, and at the end the model.")
 @click.option("--resume", is_flag=True, help="Continue from the state in the folder of the run.")
-def train_command(config: Path, corpus: Path, out: Path, resume: bool) -> None:
+@click.option("--heldout", type=FOLDER, help="Held-out streams, looked at now and then; the log keeps what was seen.")
+def train_command(config: Path, corpus: Path, out: Path, resume: bool, heldout: Path | None) -> None:
     """Train a model as a TOML file says; SIGTERM or Ctrl-C saves and ends it.
 
     A file with [indexer] or [mtp] adds to a trained model and trains what it added; it cannot be resumed.
     """
     from model.train.config import IndexerConfig, MtpConfig, load_config
     from model.train.indexer import train_indexers
-    from model.train.loop import keep_freed_memory, train
+    from model.train.loop import train
+    from model.train.memory import keep_freed_memory
     from model.train.mtp import train_module
 
     shape, settings = load_config(config)
@@ -66,5 +68,5 @@ def train_command(config: Path, corpus: Path, out: Path, resume: bool) -> None:
             train_module(shape, settings, corpus, out, report)
             bar.close()
             return click.echo(f"the module was trained for {settings.total_steps} steps; {out / 'model'}")
-        trainer = train(shape, settings, corpus, out, resume, report)
+        trainer = train(shape, settings, corpus, out, resume, report, heldout)
     return click.echo(f"{trainer.steps_done} of {settings.total_steps} steps done; {out}")

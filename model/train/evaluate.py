@@ -30,7 +30,8 @@ from model.checkpoint.weights import load_model
 from model.network.transformer import Transformer
 from model.trace import metrics
 from model.train.corpus import corpus_files, read_stream
-from model.train.loop import RoutingTape, choose_device, keep_freed_memory
+from model.train.memory import choose_device, keep_freed_memory
+from model.train.tapes import RoutingTape
 
 SHUFFLES = 20
 BATCH = 8
@@ -134,7 +135,11 @@ def score_batch(
 
 
 def evaluate(
-    model: Transformer, streams: Iterable[str], pieces: list[Piece], dtype: torch.dtype = torch.float32
+    model: Transformer,
+    streams: Iterable[str],
+    pieces: list[Piece],
+    dtype: torch.dtype = torch.float32,
+    progress: bool = True,
 ) -> Scores:
     """Score all pieces, pieces of similar length together.
 
@@ -143,11 +148,12 @@ def evaluate(
         streams: names, in the order of the pieces' numbers.
         pieces: of all streams.
         dtype: of products; the router and the softmax are fp32.
+        progress: whether to show a bar.
     """
     model.train()
     pieces = sorted(pieces, key=lambda piece: len(piece.token_ids))
     nats, counts = [], []
-    remaining = iter(tqdm(pieces, desc="evaluating", unit="piece"))
+    remaining = iter(tqdm(pieces, desc="evaluating", unit="piece", disable=not progress))
     while batch := list(islice(remaining, BATCH)):
         nats_B, counts_BLE = score_batch(model, batch, dtype)
         nats.append(nats_B)

@@ -8,10 +8,8 @@ does not depend on timing.
 Shape suffixes: B sequences, T positions, D model width, E experts, L mixture layers.
 """
 
-import ctypes
 import shutil
 import signal
-import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -25,27 +23,19 @@ from torch import Tensor, nn
 
 from model.checkpoint.embedded import find_model
 from model.checkpoint.names import slots
+from model.checkpoint.tokenizer import Tokenizer
 from model.checkpoint.weights import load_model, save_model, stored_bytes
 from model.network.config import ModelConfig
 from model.network.moe import Router, Routing
-from model.network.tape import Tape
 from model.network.transformer import Transformer
 from model.train.config import TrainConfig, TrainConfigError
 from model.train.data import Windows
+from model.train.examine import Examiner
 from model.train.log import StepLog
 from model.train.losses import cross_entropy, sequence_balance_loss, update_bias
+from model.train.memory import choose_device
 from model.train.state import STATE, load_state, save_state
-
-
-class RoutingTape(Tape):
-    """Keeps each mixture layer's routing of one forward pass, with its graph; ignores every other probe point."""
-
-    def __init__(self) -> None:
-        self.routings: list[Routing] = []
-
-    def routing(self, layer: int, routing: Routing) -> None:
-        """Layers come in order."""
-        self.routings.append(routing)
+from model.train.tapes import RoutingTape
 
 
 class PassResult(NamedTuple):
@@ -91,7 +81,7 @@ class Trainer:
         self.optimiser.step()
         counts_LE = torch.stack([result.counts_LE for result in results]).sum(0)
         for router, counts_E in zip(self.routers, counts_LE, strict=True):
-            update_bias(router.expert_bias, counts_E, config.bias_speed_at(step))
+            update_bias(router.expert_bias, counts_E, config.bias_speed_at(step), config.bias_centred)
         self.steps_done += 1
         seconds = time.perf_counter() - began
         return {
@@ -106,6 +96,11 @@ class Trainer:
             "tokens_per_s": round(config.tokens_per_step / seconds, 1),
             "load": dict(zip(map(str, self.layers), counts_LE.tolist(), strict=True)),
         }
+
+    def biases(self) -> dict[str, list[float]]:
+        """The selection bias of every expert, by the number of its layer."""
+        found = [[round(value, 4) for value in router.expert_bias.tolist()] for router in self.routers]
+        return dict(zip(map(str, self.layers), found, strict=True))
 
     def _mtp_facts(self, results: list[PassResult]) -> dict[str, float]:
         if self.model.mtp is None:
@@ -149,19 +144,6 @@ class Trainer:
         return torch.stack(losses).mean(), torch.stack(counts)
 
 
-def keep_freed_memory() -> None:
-    """Tell glibc's allocator to keep large freed blocks for the next step.
-
-    By default it returns them to the system, which fills them with zeros again at the next step: half of a step's time
-    where page faults are slow. Elsewhere than on Linux nothing is changed.
-    """
-    if sys.platform != "linux" or not hasattr(libc := ctypes.CDLL(None), "mallopt"):
-        return
-    trim_threshold, top_pad, mmap_max = -1, -2, -4
-    for option, value in ((mmap_max, 0), (trim_threshold, 2**31 - 1), (top_pad, 2**28)):
-        libc.mallopt(option, value)
-
-
 def routers(model: Transformer) -> list[Router]:
     """Those of the mixture layers, that of multi-token prediction last."""
     of_module = [module for module in (model.mtp or nn.Module()).modules() if isinstance(module, Router)]
@@ -170,6 +152,8 @@ def routers(model: Transformer) -> list[Router]:
 
 def start(model: Transformer, name: str) -> None:
     """Take the weights of an embedded model or a folder; a prediction module that it lacks stays as drawn.
+
+    Biases are centred, which changes no selection.
 
     Raises:
         TrainConfigError: it has another shape.
@@ -180,6 +164,13 @@ def start(model: Transformer, name: str) -> None:
     if not fits or any(name not in held and not name.startswith("mtp.") for name in own):
         raise TrainConfigError(f"{name} has another shape than the model that is to begin with its weights")
     model.load_state_dict(held, strict=False)
+    for router in routers(model):
+        router.expert_bias -= router.expert_bias.mean()
+
+
+def is_due(config: TrainConfig, step: int) -> bool:
+    """Whether a step ends with a look at held-out text: the first, the last, and every `look_steps` between."""
+    return step in (1, config.total_steps) or step % config.look_steps == 0
 
 
 def make_optimiser(model: Transformer, config: TrainConfig) -> torch.optim.AdamW:
@@ -188,11 +179,6 @@ def make_optimiser(model: Transformer, config: TrainConfig) -> torch.optim.AdamW
     others = [parameter for parameter in model.parameters() if parameter.ndim < 2]
     groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
     return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(config.beta1, config.beta2), fused=True)
-
-
-def choose_device(name: str) -> torch.device:
-    """`auto` takes CUDA when there is one, else the CPU."""
-    return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
 
 
 @contextmanager
@@ -215,6 +201,7 @@ def train(
     out: Path,
     resume: bool = False,
     report: Callable[[dict[str, Any]], None] = lambda line: None,
+    heldout: Path | None = None,
 ) -> Trainer:
     """Run to `total_steps`, or until a signal; the state is saved on the way and at the end.
 
@@ -225,11 +212,15 @@ def train(
         out: folder of the run; made when missing.
         resume: continue from the state in `out`. The configuration may differ in everything but the shape.
         report: called with each step's log line.
+        heldout: folder of held-out streams, looked at every `look_steps`.
     """
     out.mkdir(parents=True, exist_ok=True)
     trainer = Trainer(shape, config, shards, choose_device(config.device))
     if resume and (out / STATE).exists():
         trainer.steps_done = load_state(out, trainer.model, trainer.optimiser)["step"]
+    window, examiner = config.sequence_length, None
+    if heldout is not None:
+        examiner = Examiner(heldout, Tokenizer.load(shards), window, config.look_bytes)
     with (
         warnings.catch_warnings(),
         ThreadPoolExecutor(config.workers) as executor,
@@ -240,6 +231,8 @@ def train(
         warnings.filterwarnings("ignore", message="Mismatch dtype between input and weight")
         while trainer.steps_done < config.total_steps and not stopped():
             line = trainer.step(executor)
+            if examiner is not None and is_due(config, trainer.steps_done):
+                line |= examiner.look(trainer.model) | {"bias": trainer.biases()}
             log.write(line)
             report(line)
             if trainer.steps_done % config.checkpoint_steps == 0:

@@ -101,13 +101,15 @@ def switch_balance_loss(probabilities_TE: Tensor, top_k: int = 1) -> Tensor:
 
 
 @torch.no_grad()
-def update_bias(expert_bias_E: Tensor, counts_E: Tensor, speed: float) -> None:
+def update_bias(expert_bias_E: Tensor, counts_E: Tensor, speed: float, centred: bool = False) -> None:
     """Lower the bias of experts above the mean load by `speed`, raise that of those below; in place, no gradient.
 
     Args:
         expert_bias_E: the router's selection bias, fp32.
         counts_E: tokens each expert took in the whole batch.
         speed: the step; at the mean itself the bias stays.
+        centred: leave the mean of the biases where it is, which the report does not do: only their differences matter
+            to the selection, and without it they all drift together where more experts are below the mean than above.
     """
-    error_E = counts_E.float().mean() - counts_E.float()
-    expert_bias_E.add_(error_E.sign(), alpha=speed)
+    change_E = (counts_E.float().mean() - counts_E.float()).sign() * speed
+    expert_bias_E.add_(change_E - change_E.mean() if centred else change_E)

@@ -20,9 +20,10 @@ from model.checkpoint.weights import load_model
 from model.network.moe import MixtureOfExperts
 from model.network.transformer import Transformer
 from model.train.config import MtpConfig, TrainConfig
-from model.train.loop import RoutingTape, export
+from model.train.loop import export
 from model.train.losses import cross_entropy, sequence_balance_loss, update_bias
 from model.train.part import Report, only, train_part
+from model.train.tapes import RoutingTape
 
 
 def add_module(model: Transformer, reads_normed: bool, seed: int) -> Transformer:
@@ -57,7 +58,7 @@ def draft_loss(model: Transformer, config: TrainConfig, batch_BT: Tensor, step: 
     counts_E = torch.bincount(routing.expert_ids_TK.flatten(), minlength=shape.num_experts)
     mixture = model.mtp.block.ffn
     assert isinstance(mixture, MixtureOfExperts)
-    update_bias(mixture.router.expert_bias, counts_E, config.bias_speed_at(step))
+    update_bias(mixture.router.expert_bias, counts_E, config.bias_speed_at(step), config.bias_centred)
     load = {str(shape.num_layers): counts_E.tolist()}
     facts = {"loss": float(loss.detach()), "balance_loss": float(balance_loss.detach()), "load": load}
     return loss + config.balance_weight * balance_loss, facts

@@ -43,6 +43,13 @@ def test_bias_follows_the_sign_of_the_load_error() -> None:
     assert bias.tolist() == pytest.approx([-0.001, 0.001, 0, 0, 0.001, 0, 0, 0])
 
 
+def test_centred_bias_moves_by_hand_and_keeps_its_mean() -> None:
+    bias = torch.zeros(8)
+    update_bias(bias, torch.tensor([10, 2, 4, 4, 0, 4, 4, 4]), 0.001, centred=True)
+    expected = [-0.001125, 0.000875, -0.000125, -0.000125, 0.000875, -0.000125, -0.000125, -0.000125]
+    assert bias.tolist() == pytest.approx(expected, abs=1e-9)
+
+
 def test_cross_entropy_equals_the_plain_one_over_several_chunks() -> None:
     generator = torch.Generator().manual_seed(0)
     hidden = torch.randn(3, CHUNK // 2, 6, generator=generator, requires_grad=True)

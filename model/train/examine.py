@@ -1,0 +1,49 @@
+"""Looks at a model while it trains: bits per byte of held-out text by domain, and where its routers send a fixed text.
+
+The fixed text is the beginning of each held-out stream. Its routing at every look is kept, so that afterwards each look
+can be compared with the last: how early a router sent tokens where it still sends them in the end (its saturation).
+
+Source: OLMoE (arXiv 2409.02060), section 4.1, on router saturation.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from model.checkpoint.tokenizer import Tokenizer
+from model.network.transformer import Transformer
+from model.train.evaluate import evaluate, read_pieces
+from model.train.tapes import RoutingTape
+
+PROBE_TOKENS = 8  # of each stream
+
+
+class Examiner:
+    """The held-out text of a run, read once."""
+
+    def __init__(self, heldout: Path, tokenizer: Tokenizer, window: int, bytes_per_stream: int) -> None:
+        """Read the streams of a held-out folder.
+
+        Raises:
+            CorpusError: the folder holds none.
+        """
+        self.streams, self.pieces = read_pieces(heldout, tokenizer, window, bytes_per_stream)
+        first = {piece.stream: piece for piece in reversed(self.pieces)}
+        self._probe = [first[stream].token_ids[: 1 + PROBE_TOKENS] for stream in sorted(first)]
+
+    def look(self, model: Transformer) -> dict[str, Any]:
+        """`heldout`: bits per byte by stream. `probe`: experts of each mixture layer, probe token and place."""
+        bits = evaluate(model, self.streams, self.pieces, progress=False).bits_per_byte()
+        rounded = {name: round(value, 4) for name, value in bits.items()}
+        return {"heldout": rounded, "probe": self._routing(model)}
+
+    @torch.inference_mode()
+    def _routing(self, model: Transformer) -> dict[str, list[list[int]]]:
+        device, by_layer = model.embedding.weight.device, {str(layer): [] for layer in model.config.moe_layers}
+        for token_ids in self._probe:
+            tape = RoutingTape()
+            model.hidden(torch.tensor([token_ids], device=device), tape=tape)
+            for kept, routing in zip(by_layer.values(), tape.routings, strict=True):
+                kept.extend(sorted(ids) for ids in routing.expert_ids_TK[1:].tolist())  # BOS says nothing
+        return by_layer
