@@ -30,6 +30,7 @@ bench: browser
 	$(PY) -m tests.benchmarks.screen
 	$(PY) -m tests.benchmarks.sessions
 	$(PY) -m tests.benchmarks.sparse
+	$(PY) -m tests.benchmarks.drafts
 	$(PY) -m tests.benchmarks.disk
 
 recorded: $(VENV)/run.stamp

@@ -44,8 +44,8 @@ def recall(graph: nx.DiGraph, stack: str, theme: Theme, paint: Paint) -> go.Scat
         return go.Scatter(x=[], y=[], mode="lines", hoverinfo="skip")
     (key, (x0, y0, x1, _)), said = found[0], f"L{paint.layer}<br>kept keys hold {paint.recall:.1%} of dense attention"
     return go.Scatter(
-        x=[x0 + 2, x0 + 2 + (x1 - x0 - 4) * paint.recall], y=[y0 + 4, y0 + 4], mode="lines",
-        line={"color": theme.sequential[-3], "width": 5}, text=[f"{said} (derived)"] * 2,
+        x=[x0 + 2, x0 + 2 + (x1 - x0 - 4) * paint.recall], y=[y0 + 3, y0 + 3], mode="lines",
+        line={"color": theme.sequential[-3], "width": 4}, text=[f"{said} (derived)"] * 2,
         hovertemplate="%{text}<extra></extra>", customdata=[[key, paint.layer, -1]] * 2,
     )  # fmt: skip
 

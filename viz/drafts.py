@@ -27,8 +27,7 @@ CSS = """
 .drafts .generated bdi { text-decoration: underline; text-decoration-thickness: 1.5px; text-underline-offset: 4px; }
 .drafts .chosen { box-shadow: 0 0 0 2px currentColor; }
 .drafts.legend { font-size: 14px; border: none; }
-.drafts.legend .chip { margin-right: 4px; }
-.drafts.legend span { margin-right: 0.8em; }
+.drafts.legend .chip { margin: 0 6px 0 14px; }
 @media (max-width: 1100px) { .drafts { font-size: 18px; } }
 """
 LEGEND = (

@@ -43,8 +43,7 @@ def selection_map(
             hoverongaps=False,
         )  # fmt: skip
     if len(values) <= MAX_CLICKABLE:
-        x, y = grid_points(np.arange(len(values)), np.arange(len(values)))
-        figure.add_trace(click_layer(x, y, customdata=y[:, None], hoverinfo="skip"))
+        figure.update_traces(hoverinfo="skip", hovertemplate=None).add_trace(_clicks(values, mask))
     if query is not None:
         frame = {"type": "rect", "x0": -0.5, "x1": query + 0.5, "y0": query - 0.5, "y1": query + 0.5}
         figure.add_shape(**frame, line={"color": theme.ink, "width": 1.5})
@@ -54,6 +53,15 @@ def selection_map(
         figure, theme, MAP_HEIGHT, xaxis=axes | {"title": {"text": "key"}},
         yaxis=axes | {"title": {"text": "query"}, "autorange": "reversed"},
     )  # fmt: skip
+
+
+def _clicks(values: np.ndarray, mask: np.ndarray) -> go.Scattergl:
+    """A point for every pair of a query and a key that it can see; points that say nothing could not be clicked."""
+    query, key = np.nonzero(np.tri(len(values), dtype=bool))
+    names = np.where(mask[query, key], "kept", "left out")
+    hover = "query %{customdata[0]}, key %{x}<br>attention %{customdata[1]:.3~g} (derived), %{text}<extra></extra>"
+    cells = np.column_stack([query, values[query, key]])
+    return click_layer(np.float32(key), np.float32(query), customdata=cells, text=names, hovertemplate=hover)
 
 
 _HOVER = "query %{{y}}, key %{{x}}<br>attention %{{z:.3~g}} (derived), {name}<extra></extra>"

@@ -19,7 +19,10 @@ def test_map_tells_kept_keys_from_those_left_out_and_shows_no_future() -> None:
     blue, orange = (np.isfinite(figure.data[i].z) for i in (0, 1))
     np.testing.assert_array_equal(blue, kept.values)
     np.testing.assert_array_equal(orange, np.tri(4, dtype=bool) & ~kept.values)
-    assert figure.data[2].customdata.shape == (16, 1)
+    points = figure.data[2]
+    assert points.customdata[:, 0].tolist() == [0, 1, 1, 2, 2, 2, 3, 3, 3, 3]
+    assert points.text.tolist()[:3] == ["kept", "kept", "left out"]
+    assert points.hoverinfo != "skip"  # or no click would reach the page
     assert figure.layout.shapes[0].x1 == 2.5
 
 

@@ -1,0 +1,66 @@
+"""The page on sparse attention, as a visitor uses it: a row and a cell are clicked, keys are kept by the slider."""
+
+import re
+from urllib.parse import quote
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.browser.conftest import Visit
+
+pytestmark = pytest.mark.browser
+
+TEXT = "A sparse model reads few of the tokens that came before it, and which ones is chosen anew for every token."
+# Where on the page a figure draws the point whose customdata is given; nothing until the figure is laid out.
+PLACE = """([key, wanted]) => {
+  const plot = document.querySelector(`.st-key-${key} .js-plotly-plot`);
+  const axes = plot?._fullLayout;
+  if (!axes?.xaxis?.d2p) return null;
+  const { left, top } = plot.getBoundingClientRect();
+  for (const trace of plot._fullData) {
+    const cells = Array.from(trace.customdata ?? []);
+    const at = cells.findIndex(cell => wanted.every((number, place) => cell[place] === number));
+    if (at >= 0) return [left + axes.xaxis._offset + axes.xaxis.d2p(trace.x[at]),
+                         top + axes.yaxis._offset + axes.yaxis.d2p(trace.y[at])];
+  }
+  return null;
+}"""
+
+
+@pytest.fixture
+def page(visit: Visit, app: str) -> Page:
+    visit(app).wait_for_selector(".st-key-generate")  # a server knows its pages once it has shown the first
+    opened = visit(f"{app}/sparse_attention?model=mini-v32&new=0&temp=0&prompt={quote(TEXT * 3)}")
+    expect(opened.get_by_text(re.compile(r"Token \d+ keeps"))).to_be_visible(timeout=60_000)
+    opened.locator(".st-key-sparse-map .nsewdrag").first.wait_for()
+    return opened
+
+
+def click(page: Page, key: str, *cells: int) -> None:
+    page.locator(f".st-key-{key}").scroll_into_view_if_needed()
+    page.mouse.click(*page.wait_for_function(PLACE, arg=[key, list(cells)]).json_value())
+
+
+def test_click_on_a_row_looks_at_its_token(page: Page) -> None:
+    click(page, "sparse-map", 60)
+    expect(page.get_by_text(re.compile("Token 60 keeps 48 of 61 keys"))).to_be_visible()
+    page.wait_for_function("new URLSearchParams(location.search).get('token') === '60'")
+
+
+def test_click_on_a_cell_looks_at_its_layer_and_head(page: Page) -> None:
+    page.get_by_role("tab", name="All layers").click()
+    page.locator(".st-key-sparse-layers .nsewdrag").first.wait_for()
+    click(page, "sparse-layers", 4, 2)
+    page.wait_for_function("new URLSearchParams(location.search).get('layer') === '4'")
+    page.wait_for_function("new URLSearchParams(location.search).get('head') === '2'")
+
+
+def test_fewer_keys_by_the_slider(page: Page) -> None:
+    page.locator(".st-key-kept input").focus()
+    page.keyboard.press("ArrowLeft")
+    expect(page.get_by_text(re.compile(r"Token \d+ keeps 47 of"))).to_be_visible()
+
+
+def test_cost_is_measured_on_this_machine(page: Page) -> None:
+    page.get_by_role("tab", name="Cost").click()
+    expect(page.locator(".st-key-sparse-cost .legend").get_by_text("attention, selected keys")).to_be_visible()
