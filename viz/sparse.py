@@ -61,7 +61,9 @@ def _clicks(values: np.ndarray, mask: np.ndarray) -> go.Scattergl:
     names = np.where(mask[query, key], "kept", "left out")
     hover = "query %{customdata[0]}, key %{x}<br>attention %{customdata[1]:.3~g} (derived), %{text}<extra></extra>"
     cells = np.column_stack([query, values[query, key]])
-    return click_layer(np.float32(key), np.float32(query), customdata=cells, text=names, hovertemplate=hover)
+    return click_layer(
+        key.astype(np.float32), query.astype(np.float32), customdata=cells, text=names, hovertemplate=hover
+    )
 
 
 _HOVER = "query %{{y}}, key %{{x}}<br>attention %{{z:.3~g}} (derived), {name}<extra></extra>"

@@ -39,10 +39,12 @@ class TrainConfig:
     bias_centred: bool = False  # whether the mean of a layer's biases stays where it is
     bias_off_steps: int = 0  # the last steps, over which the bias stays
     balance_weight: float = 1e-4  # of the sequence-wise loss
+    switch_weight: float = 0.0  # of the older auxiliary loss over the batch, which the report does not use
     mtp_weight: float = 0.3  # of the multi-token-prediction loss, where the model has such a module
     mtp_late_weight: float = 0.1  # over the last `mtp_late_steps`
     mtp_late_steps: int = 0
     checkpoint_steps: int = 500
+    stop_on_alarm: bool = False  # end the run, with its state saved, when the watch raises one (watch.py)
     look_steps: int = 500  # between two looks at held-out text, when there is some
     look_bytes: int = 2_000  # of each held-out stream
     workers: int = 1  # forward passes that run side by side, each on `threads` threads

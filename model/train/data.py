@@ -12,6 +12,7 @@ Source: DeepSeek-V3 report (arXiv 2412.19437), section 4.1 (packing).
 
 import json
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -19,6 +20,12 @@ from torch import Tensor
 
 from model.train.corpus import CorpusError
 from model.train.shards import INDEX
+
+
+class Batches(Protocol):
+    """What a run is fed: its windows of one step, which depend on the seed and the step's number alone."""
+
+    def batch(self, seed: int, step: int, num_sequences: int) -> Tensor: ...  # noqa: D102
 
 
 class Windows:

@@ -29,13 +29,14 @@ from model.network.config import ModelConfig
 from model.network.moe import Router, Routing
 from model.network.transformer import Transformer
 from model.train.config import TrainConfig, TrainConfigError
-from model.train.data import Windows
+from model.train.data import Batches, Windows
 from model.train.examine import Examiner
 from model.train.log import StepLog
-from model.train.losses import cross_entropy, sequence_balance_loss, update_bias
+from model.train.losses import cross_entropy, sequence_balance_loss, switch_balance_loss, update_bias
 from model.train.memory import choose_device
 from model.train.state import STATE, load_state, save_state
 from model.train.tapes import RoutingTape
+from model.train.watch import Watch
 
 
 class PassResult(NamedTuple):
@@ -51,7 +52,7 @@ class PassResult(NamedTuple):
 class Trainer:
     """One run: model, optimiser, data and the number of steps done."""
 
-    def __init__(self, shape: ModelConfig, config: TrainConfig, shards: Path, device: torch.device) -> None:
+    def __init__(self, shape: ModelConfig, config: TrainConfig, windows: Batches, device: torch.device) -> None:
         self.config, self.device, self.steps_done = config, device, 0
         self.model = Transformer(shape)
         self.model.initialise(torch.Generator().manual_seed(config.seed))
@@ -62,7 +63,7 @@ class Trainer:
         self.routers = routers(self.model)
         self.parameters = list(self.model.parameters())
         self.optimiser = make_optimiser(self.model, config)
-        self.windows = Windows(shards, config.sequence_length, shape.bos_id or 0)
+        self.windows = windows
         self.hidden: Callable[..., Tensor] = self.model.hidden
         if config.compile:
             self.hidden = torch.compile(self.model.hidden, dynamic=False)
@@ -109,7 +110,8 @@ class Trainer:
 
     def _pass(self, batch_BT: Tensor) -> PassResult:
         """Loss and gradients of some of a step's sequences."""
-        torch.set_num_threads(self.config.threads)
+        if torch.get_num_threads() != self.config.threads:
+            torch.set_num_threads(self.config.threads)
         dtype = getattr(torch, self.config.dtype)
         tape = RoutingTape()
         with torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32):
@@ -119,6 +121,8 @@ class Trainer:
         mtp_loss = self._mtp_loss(x_BTD, batch_BT, tape, dtype)
         balance_loss, counts_LE = self._balance(tape.routings, len(batch_BT))
         total = loss + self.config.balance_weight * balance_loss
+        if self.config.switch_weight:
+            total = total + self.config.switch_weight * self._switch_loss(tape.routings)
         total = total + self.config.mtp_weight_at(self.steps_done) * mtp_loss
         gradients = torch.autograd.grad(total, self.parameters)
         return PassResult(gradients, loss.detach(), mtp_loss.detach(), balance_loss.detach(), counts_LE)
@@ -130,6 +134,12 @@ class Trainer:
         with torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32):
             states_BTD = self.model.draft_states(x_BTD[:, :-1], batch_BT[:, 1:-1], tape=tape)
         return cross_entropy(states_BTD.float(), self.model.head_weight, batch_BT[:, 2:], dtype)
+
+    def _switch_loss(self, routings: list[Routing]) -> Tensor:
+        """Mean over layers of the older auxiliary loss over all tokens of the pass."""
+        top_k = self.model.config.top_k
+        probabilities = [r.scores_TE / r.scores_TE.sum(-1, keepdim=True) for r in routings]
+        return torch.stack([switch_balance_loss(each_TE, top_k) for each_TE in probabilities]).mean()
 
     def _balance(self, routings: list[Routing], num_sequences: int) -> tuple[Tensor, Tensor]:
         """Mean sequence-wise loss over layers, and tokens per expert of each layer."""
@@ -215,12 +225,14 @@ def train(
         heldout: folder of held-out streams, looked at every `look_steps`.
     """
     out.mkdir(parents=True, exist_ok=True)
-    trainer = Trainer(shape, config, shards, choose_device(config.device))
+    windows = Windows(shards, config.sequence_length, shape.bos_id or 0)
+    trainer = Trainer(shape, config, windows, choose_device(config.device))
     if resume and (out / STATE).exists():
         trainer.steps_done = load_state(out, trainer.model, trainer.optimiser)["step"]
     window, examiner = config.sequence_length, None
     if heldout is not None:
         examiner = Examiner(heldout, Tokenizer.load(shards), window, config.look_bytes)
+    watch = Watch(shape)
     with (
         warnings.catch_warnings(),
         ThreadPoolExecutor(config.workers) as executor,
@@ -233,8 +245,11 @@ def train(
             line = trainer.step(executor)
             if examiner is not None and is_due(config, trainer.steps_done):
                 line |= examiner.look(trainer.model) | {"bias": trainer.biases()}
+            line |= watch.see(line)
             log.write(line)
             report(line)
+            if config.stop_on_alarm and "alarms" in line:
+                break
             if trainer.steps_done % config.checkpoint_steps == 0:
                 save_state(out, trainer.model, trainer.optimiser, {"step": trainer.steps_done})
     save_state(out, trainer.model, trainer.optimiser, {"step": trainer.steps_done})

@@ -50,7 +50,7 @@ def test_parameters_of_all_parts_are_those_of_the_model(config: ModelConfig) -> 
 def test_shapes_are_those_of_the_embedded_models(folder: Path) -> None:
     parts = read_parts(ModelConfig.from_json(json.loads((folder / "config.json").read_text())))
     expected = {}
-    for each in parts.main:
+    for each in parts.all:
         for tensor in each.tensors:
             for layer in each.layers or (0,):
                 for expert in range(tensor.count):

@@ -187,3 +187,15 @@ def test_looks_at_heldout_text_are_in_the_log(shards: Path, tmp_path: Path) -> N
     assert all(len(ids) == SHAPE.top_k for ids in last["probe"]["1"])
     assert len(last["probe"]["1"]) <= PROBE_TOKENS * len(streams)
     assert np.allclose(last["bias"]["2"], trainer.routers[-1].expert_bias, atol=1e-4)
+
+
+def test_alarm_is_logged_and_can_end_a_run(shards: Path, tmp_path: Path) -> None:
+    """Without balancing and with one expert a token, a few dozen steps suffice for an expert to take half of all."""
+    shape = tiny_config(num_layers=2, tie_embeddings=True, top_k=1)
+    wild = config(total_steps=120, bias_speed=0.0, balance_weight=0.0, learning_rate=2e-2, stop_on_alarm=True)
+    trainer = train(shape, wild, shards, tmp_path)
+    lines = list(read_log(tmp_path / LOG))
+    assert "alarms" in lines[-1]
+    assert not any("alarms" in line for line in lines[:-1])
+    assert trainer.steps_done == len(lines) < 120
+    assert (tmp_path / STATE).exists()

@@ -1,0 +1,131 @@
+"""A run's log in small: what a page draws of it, a few hundred kilobytes in place of many megabytes.
+
+Steps are put together into at most `POINTS` spans: losses are means, loads are sums. Looks at held-out text, biases and
+alarms stay at the steps at which they were made. *Saturation* is the share of a fixed text's tokens x places that a
+layer's router sent, at a look, to experts that it sent them to at the last look.
+
+Source of saturation: OLMoE (arXiv 2409.02060), section 4.1.
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+
+from model.checkpoint.embedded import PRESETS
+from model.train.log import LOG, read_log
+
+FOLDER = PRESETS / "logs"
+POINTS = 120
+_MEANS = ("loss", "mtp_loss", "balance_loss", "rate", "grad_norm")
+
+
+def joined(logs: Sequence[Sequence[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """Logs of runs that went on from each other's weights, with steps counted through."""
+    lines: list[dict[str, Any]] = []
+    for log in logs:
+        before = lines[-1]["step"] if lines else 0
+        lines += [line | {"step": line["step"] + before} for line in log]
+    return lines
+
+
+def summarise(
+    lines: Sequence[dict[str, Any]], name: str, says: str, stages: Sequence[tuple[int, str]] = ()
+) -> dict[str, Any]:
+    """The summary of a log as JSON values.
+
+    Args:
+        lines: of the log, one per step.
+        name: of the run.
+        says: what is special about it, one sentence.
+        stages: first step of each and its name.
+    """
+    if not lines:
+        raise ValueError("the log holds no step")
+    spans = [part for part in np.array_split(np.arange(len(lines)), min(POINTS, len(lines))) if len(part)]
+    tokens = np.cumsum([line["tokens"] for line in lines])
+    summary: dict[str, Any] = {
+        "name": name,
+        "says": says,
+        "stages": [list(stage) for stage in stages],
+        "step": [lines[span[-1]]["step"] for span in spans],
+        "tokens": [int(tokens[span[-1]]) for span in spans],
+        "load": {layer: _loads(lines, spans, layer) for layer in lines[-1]["load"]},
+        "alarms": [[line["step"], alarm] for line in lines for alarm in line.get("alarms", [])],
+    }
+    for kind in _MEANS:
+        if kind in lines[-1]:
+            summary[kind] = [_mean([lines[i][kind] for i in span if kind in lines[i]]) for span in spans]
+    return summary | _looks(lines)
+
+
+def _mean(values: list[float]) -> float | None:
+    return _rounded(float(np.mean(values))) if values else None
+
+
+def _loads(lines: Sequence[dict[str, Any]], spans: Iterable[np.ndarray], layer: str) -> list[list[float] | None]:
+    """[span][expert] ratio to uniform; None for spans before the layer was added."""
+    found: list[list[float] | None] = []
+    for span in spans:
+        counts = np.array([lines[i]["load"][layer] for i in span if layer in lines[i]["load"]]).sum(axis=0)
+        found.append([_rounded(value, 3) for value in (counts / counts.mean()).tolist()] if counts.size > 1 else None)
+    return found
+
+
+def _looks(lines: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """What was seen at the looks, and the biases, thinned to at most `POINTS`."""
+    found: dict[str, Any] = {}
+    biased = [line for line in lines if "bias" in line]
+    biased = [biased[i] for i in sorted(set(np.linspace(0, len(biased) - 1, min(POINTS, len(biased))).astype(int)))]
+    if biased:
+        layers = biased[0]["bias"]
+        found["bias_step"] = [line["step"] for line in biased]
+        found["bias"] = {layer: [[_rounded(b, 4) for b in line["bias"][layer]] for line in biased] for layer in layers}
+    looks = [line for line in lines if "heldout" in line]
+    if looks:
+        streams = looks[0]["heldout"]
+        found["look_step"] = [line["step"] for line in looks]
+        found["heldout"] = {stream: [line["heldout"][stream] for line in looks] for stream in streams}
+        found["saturation"] = {layer: [saturation(line["probe"][layer], looks[-1]["probe"][layer]) for line in looks]
+                               for layer in looks[-1]["probe"]}  # fmt: skip
+    return found
+
+
+def saturation(experts: Sequence[Sequence[int]], last: Sequence[Sequence[int]]) -> float:
+    """Share of places, over tokens, whose expert is among those of the last look.
+
+    >>> saturation([[0, 1], [2, 3]], [[1, 5], [2, 3]])
+    0.75
+    """
+    same = [len(set(now) & set(final)) / len(final) for now, final in zip(experts, last, strict=True)]
+    return _rounded(float(np.mean(same)), 4)
+
+
+def _rounded(value: float, digits: int = 5) -> float:
+    return float(f"{value:.{digits}g}")
+
+
+def write(summary: dict[str, Any], folder: Path = FOLDER) -> Path:
+    """Put a summary among those that the Training page shows."""
+    folder.mkdir(exist_ok=True)
+    path = folder / f"{summary['name']}.json"
+    path.write_text(json.dumps(summary, separators=(",", ":"), ensure_ascii=False) + "\n", encoding="utf-8")
+    return path
+
+
+@click.command()
+@click.argument("runs", nargs=-1, required=True, type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--name", required=True, help="Name of the whole, and of the file.")
+@click.option("--says", required=True, help="What is special about it, one sentence.")
+@click.option("--stage", "stages", multiple=True, type=(int, str), help="First step of a stage, and its name.")
+def main(runs: tuple[Path, ...], name: str, says: str, stages: tuple[tuple[int, str], ...]) -> None:
+    """Put the logs of RUNS, each of which went on from the one before, among those that the Training page shows."""
+    path = write(summarise(joined([list(read_log(run / LOG)) for run in runs]), name, says, stages))
+    click.echo(f"{path.name}  {path.stat().st_size / 1000:.0f} kB")
+
+
+if __name__ == "__main__":
+    main()
