@@ -4,9 +4,11 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pytest
 import tokenizers
 
-from model.train.corpus import corpus_files, read_stream
+from model.train.corpus import CorpusError, corpus_files, read_stream
+from model.train.shards import write_shards
 from tests.model.train.corpora import write_tiny_shards
 
 
@@ -27,3 +29,21 @@ def test_index_counts_and_names_sources(tmp_path: Path) -> None:
     assert (stream["records"], stream["bytes"]) == (24, sum(map(len, texts)))
     assert stream["tokens"] == (shards / "stories.en.bin").stat().st_size // 2
     assert stream["sources"] == [{"source": "source of stories", "license": "CC0-1.0", "bytes": stream["bytes"]}]
+
+
+def test_joined_tokens_are_split_when_asked_for(tmp_path: Path) -> None:
+    shards = write_tiny_shards(tmp_path)
+    streams = corpus_files(tmp_path / "corpus")
+    index = write_shards(streams, shards / "tokenizer.json", tmp_path / "split", split_share=1.0)
+    tokenizer = tokenizers.Tokenizer.from_file(str(shards / "tokenizer.json"))
+    whole, split = (np.fromfile(folder / "code.python.bin", np.uint16) for folder in (shards, tmp_path / "split"))
+    assert len(split) == index["streams"]["code.python"]["tokens"] > len(whole)
+    assert tokenizer.decode(split.tolist()) == tokenizer.decode(whole.tolist())
+    assert index["split_share"] == 1.0
+
+
+def test_share_to_split_is_checked_before_anything_is_written(tmp_path: Path) -> None:
+    shards = write_tiny_shards(tmp_path)
+    with pytest.raises(CorpusError, match="from 0 to 1, not 2"):
+        write_shards(corpus_files(tmp_path / "corpus"), shards / "tokenizer.json", tmp_path / "none", split_share=2)
+    assert not (tmp_path / "none").exists()
