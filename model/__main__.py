@@ -17,7 +17,11 @@ if TYPE_CHECKING:
     from model.run.request import Capture, RunRequest
     from model.trace.trace import Trace
 
-_ELSEWHERE = {"train": ("model.train.cli", "train_command"), "tokenize": ("model.train.cli", "tokenize_command")}
+_ELSEWHERE = {
+    "curate": ("model.train.cli", "curate_command"),
+    "tokenize": ("model.train.cli", "tokenize_command"),
+    "train": ("model.train.cli", "train_command"),
+}
 
 
 class Unusable(click.ClickException):

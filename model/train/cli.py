@@ -1,4 +1,4 @@
-"""The commands `tokenize` and `train`; torch is imported only when one of them runs."""
+"""The commands `curate`, `tokenize` and `train`; torch is imported only when one of them runs."""
 
 from pathlib import Path
 from typing import Any
@@ -11,13 +11,39 @@ FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 NEW_FOLDER = click.Path(file_okay=False, path_type=Path)
 
 
+@click.command("curate")
+@click.option("--corpus", type=FOLDER, required=True, help="Folder of DOMAIN.LANG.jsonl.gz files.")
+@click.option(
+    "--out", type=NEW_FOLDER, required=True, help="Folder for what is kept, in the same layout, and report.json."
+)
+@click.option("--heldout", type=FOLDER, help="Held-out streams; what overlaps with them is dropped.")
+def curate_command(corpus: Path, out: Path, heldout: Path | None) -> None:
+    """Clean a corpus: rules of quality, duplicates, held-out text; a report says what was dropped and why."""
+    from model.train.corpus import corpus_files
+    from model.train.curation.run import curate
+
+    num_bytes = sum(path.stat().st_size for paths in corpus_files(corpus).values() for path in paths)
+    with tqdm(total=num_bytes, desc="curating", unit="B", unit_scale=True) as bar:
+        report = curate(corpus, out, heldout, bar.update)
+    came, went = report["in"], report["out"]
+    for step in report["steps"]:
+        for rule in step["dropped"]:
+            click.echo(f"{step['name']}: {rule['rule']}: {rule['records']:,} records, {rule['bytes']:,} bytes dropped")
+    click.echo(
+        f"{went['records']:,} of {came['records']:,} records, {went['bytes']:,} of {came['bytes']:,} bytes; {out}"
+    )
+
+
 @click.command("tokenize")
 @click.option("--corpus", type=FOLDER, required=True, help="Folder of DOMAIN.LANG.jsonl.gz files.")
 @click.option("--out", type=NEW_FOLDER, required=True, help="Folder for the shards, their index and tokenizer.json.")
 @click.option("--tokenizer", type=FILE, help="A tokenizer.json to use; without it one is trained on the corpus.")
 @click.option("--vocab-size", default=8192, show_default=True, help="Entries of a tokenizer trained here.")
 @click.option("--sample-mb", default=24, show_default=True, help="Megabytes of text to train it on.")
-def tokenize_command(corpus: Path, out: Path, tokenizer: Path | None, vocab_size: int, sample_mb: int) -> None:
+@click.option("--split-share", default=0.0, help="Share of tokens of punctuation and line breaks to split in two.")
+def tokenize_command(
+    corpus: Path, out: Path, tokenizer: Path | None, vocab_size: int, sample_mb: int, split_share: float
+) -> None:
     """Tokenise a corpus once into memory-mapped shards."""
     from model.train.bpe import train_vocabulary
     from model.train.corpus import balanced_sample, corpus_files
@@ -30,7 +56,7 @@ def tokenize_command(corpus: Path, out: Path, tokenizer: Path | None, vocab_size
         train_vocabulary(balanced_sample(streams, sample_mb * 1_000_000), vocab_size).save(str(tokenizer))
     num_bytes = sum(path.stat().st_size for paths in streams.values() for path in paths)
     with tqdm(total=num_bytes, desc="tokenising", unit="B", unit_scale=True) as bar:
-        index = write_shards(streams, tokenizer, out, bar.update)
+        index = write_shards(streams, tokenizer, out, bar.update, split_share)
     total = sum(stream["tokens"] for stream in index["streams"].values())
     click.echo(f"{total:,} tokens of {len(index['streams'])} streams in {out}")
 
