@@ -8,7 +8,7 @@ from pages.common import controls, models, prompt, sidebar, style
 
 MENU = {
     "Observe": ["explore", "routing", "expert_load", "attention", "sparse_attention", "tokens"],
-    "Learn": ["architecture", "training", "collapse", "what_changed"],
+    "Learn": ["architecture", "data", "training", "collapse", "what_changed"],
 }
 HERE = Path(__file__).parent / "pages"
 

@@ -11,8 +11,8 @@ import collections
 import dataclasses
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import torch
@@ -29,6 +29,7 @@ from model.network.layout import wants_input_major
 from model.network.moe import MixtureOfExperts, Routing
 from model.network.mtp import MultiTokenPredictor
 from model.network.transformer import Transformer
+from model.run.on_demand import ExpertMatrices, SomeRows
 from model.run.partial import Partial
 from model.run.recorder import Recorder
 from model.run.request import RequestError
@@ -102,7 +103,7 @@ class DiskModel:
             Stopped: while the blocks are run, when the event is set; looked at between layers.
         """
         self.disk.forget()
-        self.model.embedding = _SomeRows(self, token_ids)
+        self.model.embedding = SomeRows(self, token_ids)
         for layer, router in zip(self.config.moe_layers, self.model.routers(), strict=True):
             router.expert_bias = self._expert_bias(layer)
         return self._blocks(recorder, cancel, on_layer)
@@ -230,72 +231,7 @@ class DiskModel:
         for name in ("gate_up", "down"):
             delattr(experts, name)
             parts = [s for s in self._of_layer[layer] if s.expert is not None and s.parameter.endswith(name)]
-            setattr(experts, name, _Matrices(self, parts))
-
-
-class _Matrices:
-    """One matrix per expert, decoded a few ahead of its use, in place of one that was used before."""
-
-    def __init__(self, model: DiskModel, parts: Iterable[Slot]) -> None:
-        self._model = model
-        self._of_expert: dict[int, list[Slot]] = {}
-        self._announced: collections.deque[int] = collections.deque()
-        self._coming: dict[int, Future[Tensor]] = {}
-        for slot in parts:
-            assert slot.expert is not None
-            self._of_expert.setdefault(slot.expert, []).append(slot)
-
-    def __len__(self) -> int:
-        return len(self._of_expert)
-
-    def announce(self, experts: Iterable[int]) -> None:
-        """Read these next, in this order."""
-        self._announced.extend(experts)
-        self._model.disk.announce(slot.published for expert in self._announced for slot in self._of_expert[expert])
-
-    def start(self) -> None:
-        """Decode the next announced ones, `AHEAD` at a time."""
-        while self._announced and len(self._coming) < AHEAD:
-            expert = self._announced.popleft()
-            self._coming[expert] = self._model.decoders.submit(self._decode, expert, self._scratch(expert))
-
-    def __getitem__(self, expert: int) -> Tensor:
-        """The matrix of an expert; the one that was asked for before may be overwritten from now on."""
-        coming = self._coming.pop(expert, None)
-        matrix = self._decode(expert, self._scratch(expert)) if coming is None else coming.result()
-        self.start()
-        return matrix
-
-    def _scratch(self, expert: int) -> Tensor:
-        parts = self._of_expert[expert]
-        return self._model.scratch((sum(slot.shape[0] for slot in parts), parts[0].shape[1]))
-
-    def _decode(self, expert: int, matrix: Tensor) -> Tensor:
-        for slot in self._of_expert[expert]:
-            self._model.fill(slot.published, matrix if slot.rows is None else matrix[slice(*slot.rows)])
-        return matrix
-
-
-class _SomeRows(nn.Embedding):
-    """Looks tokens up among the rows of those that occur; a row that is asked for later is read then."""
-
-    def __init__(self, model: DiskModel, token_ids: list[int]) -> None:
-        super().__init__(0, model.config.hidden_size, device="meta")
-        self._model, self._row = model, dict[int, int]()
-        self.weight = nn.Parameter(torch.empty(0, model.config.hidden_size, device=model.device), requires_grad=False)
-        self.weight.data = self.weight.data.to(model.dtype)
-        self._read(token_ids)
-
-    def _read(self, token_ids: list[int]) -> None:
-        new = sorted(set(token_ids) - set(self._row))
-        if new:
-            self._row |= {token_id: len(self._row) + row for row, token_id in enumerate(new)}
-            self.weight.data = torch.cat([self.weight.data, self._model.embedding_rows(new)])
-
-    def forward(self, input: Tensor) -> Tensor:
-        self._read(input.flatten().tolist())
-        rows = [[self._row[token_id] for token_id in sequence] for sequence in input.tolist()]
-        return super().forward(torch.tensor(rows, device=input.device))
+            setattr(experts, name, ExpertMatrices(self, parts, AHEAD))
 
 
 class _Watched:

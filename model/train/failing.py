@@ -18,7 +18,7 @@ RUNS = {
     "nano fast bias": (Nano(BIAS, 0.2), "The bias moves too fast: loads swing, and the gate's own word counts little."),
     "nano loss": (
         Nano(LOSS, 0.01),
-        "Balanced by an auxiliary loss, as models before V3: weaker, and part of the gradient.",
+        "Balanced by an auxiliary loss, as before V3: weaker, and part of the gradient.",
     ),
     "nano strong loss": (Nano(LOSS, 1.0), "The auxiliary loss is too strong: loads are even, and the text suffers."),
     "nano softmax": (Nano(NOTHING, 0.0, softmax=True), "Affinities compete through a softmax, and nothing balances."),

@@ -111,7 +111,7 @@ def _rounded(value: float, digits: int = 5) -> float:
 def write(summary: dict[str, Any], folder: Path = FOLDER) -> Path:
     """Put a summary among those that the Training page shows."""
     folder.mkdir(exist_ok=True)
-    path = folder / f"{summary['name']}.json"
+    path = folder / f"{summary['name'].replace(' ', '-')}.json"
     path.write_text(json.dumps(summary, separators=(",", ":"), ensure_ascii=False) + "\n", encoding="utf-8")
     return path
 

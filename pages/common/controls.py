@@ -32,9 +32,9 @@ def choose(**chosen: int | None) -> None:
     st.session_state.update(chosen)
 
 
-def layer(trace: Trace, dim: str = "moe_layer", options: list[int] | None = None) -> int:
+def layer(trace: Trace | None, dim: str = "moe_layer", options: list[int] | None = None) -> int:
     """Choose a layer of the dim, `moe_layer` or `layer`, or of the options, by its model layer number."""
-    options = options or layers(trace, dim)
+    options = options or (layers(trace, dim) if trace else [])
     _keep_within("layer", options)
     return st.selectbox("Layer", options, key="layer", bind="query-params", format_func=str)
 

@@ -1,0 +1,67 @@
+"""A log in small: means, sums, what stays at its step, and runs that went on from each other."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from model.train import summary
+from model.train.log import StepLog
+from model.train.summary import joined, main, saturation, summarise
+
+
+def line(step: int, **changes: Any) -> dict[str, Any]:
+    whole = {"step": step, "tokens": 10, "loss": float(step), "balance_loss": 1.0, "rate": 0.1, "grad_norm": 1.0}
+    return whole | {"load": {"1": [step, 0, 1]}} | changes
+
+
+def test_spans_are_means_and_sums(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(summary, "POINTS", 2)
+    found = summarise([line(step) for step in (1, 2, 3, 4)], "a run", "said")
+    assert (found["step"], found["tokens"], found["loss"]) == ([2, 4], [20, 40], [1.5, 3.5])
+    assert found["load"]["1"] == [[1.8, 0.0, 1.2], [pytest.approx(2.33), 0.0, pytest.approx(0.667)]]
+
+
+def test_what_was_logged_late_is_absent_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(summary, "POINTS", 2)
+    late = [line(3, mtp_loss=5.0, load={"1": [1, 1], "2": [3, 1]})]
+    found = summarise([line(1, load={"1": [1, 1]}), line(2, load={"1": [1, 1]}), *late], "a", "b", [(1, "x")])
+    assert found["mtp_loss"] == [None, 5.0]
+    assert found["load"]["2"] == [None, [1.5, 0.5]]
+    assert found["stages"] == [[1, "x"]]
+
+
+def test_looks_biases_and_alarms_stay_at_their_steps() -> None:
+    look = {"heldout": {"a": 2.0}, "probe": {"1": [[0, 1]]}, "bias": {"1": [0.1, -0.1]}}
+    last = {"heldout": {"a": 1.5}, "probe": {"1": [[0, 2]]}, "bias": {"1": [0.2, -0.2]}}
+    found = summarise([line(1, **look), line(2, alarms=["dead"]), line(3, **last)], "a", "b")
+    assert found["alarms"] == [[2, "dead"]]
+    assert (found["look_step"], found["heldout"]) == ([1, 3], {"a": [2.0, 1.5]})
+    assert found["saturation"] == {"1": [0.5, 1.0]}
+    assert (found["bias_step"], found["bias"]) == ([1, 3], {"1": [[0.1, -0.1], [0.2, -0.2]]})
+
+
+def test_saturation_counts_places() -> None:
+    assert saturation([[0, 1], [2, 3]], [[1, 5], [2, 3]]) == 0.75
+
+
+def test_runs_that_went_on_are_counted_through() -> None:
+    assert [one["step"] for one in joined([[line(1), line(2)], [line(1)]])] == [1, 2, 3]
+
+
+def test_log_without_steps_is_refused() -> None:
+    with pytest.raises(ValueError, match="no step"):
+        summarise([], "a", "b")
+
+
+def test_command_writes_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(summary.write, "__defaults__", (tmp_path / "logs",))
+    run = tmp_path / "run"
+    run.mkdir()
+    with StepLog(run) as log:
+        log.write(line(1))
+    result = CliRunner().invoke(main, [str(run), "--name", "my run", "--says", "well", "--stage", "1", "first"])
+    assert result.exit_code == 0, result.output
+    assert json.loads((tmp_path / "logs" / "my-run.json").read_text())["says"] == "well"

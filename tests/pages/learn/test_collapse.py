@@ -1,0 +1,76 @@
+"""The page on collapse: two small runs on the spot, side by side, that can be stopped."""
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from model.train import nano
+from pages.common import collapse_runs
+from pages.common.collapse_runs import STRENGTHS, NanoRun
+from tests.pages.conftest import charts, said
+
+PAGE = "pages/learn/collapse.py"
+
+
+def test_choices_are_those_of_the_nano_model() -> None:
+    assert set(STRENGTHS) == set(nano.METHODS)
+    assert collapse_runs.STEPS == nano.STEPS
+    assert all(first in choices for choices, first in STRENGTHS.values())
+
+
+@pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(collapse_runs, "STEPS", 30)
+
+
+def finish(app: AppTest) -> AppTest:
+    for run in app.session_state["nano-runs"].values():
+        assert run.done.wait(60)
+    return app.run()
+
+
+def test_two_runs_side_by_side(show: Callable[..., AppTest], short: None) -> None:
+    app = show()
+    assert "Press Train on one side or both" in said(app)
+    app.button(key="train-A").click().run()
+    app.button(key="train-B").click().run()
+    app = finish(app)
+    assert not app.exception
+    figures = charts(app)
+    assert [trace["name"] for trace in figures[0]["data"]] == ["A: nothing", "B: bias 0.02"]
+    assert len(figures) == 1 + 2 * 2
+    assert [metric.value for metric in app.metric if metric.label.startswith("Step")] == ["30", "30"]
+    first = [run.loss().values[0] for run in app.session_state["nano-runs"].values()]
+    assert first[0] == pytest.approx(first[1], abs=1e-5)
+
+
+def test_stop_keeps_what_was_done(show: Callable[..., AppTest]) -> None:
+    app = show()
+    app.button(key="train-A").click().run()
+    run: NanoRun = app.session_state["nano-runs"]["A"]
+    end = time.monotonic() + 60
+    while len(run.lines) < 3 and time.monotonic() < end:
+        time.sleep(0.05)
+    app.button(key="stop-A").click().run()
+    app = finish(app)
+    done = len(run.lines)
+    assert 3 <= done < collapse_runs.STEPS
+    assert next(metric for metric in app.metric if metric.label == "Step (stopped)").value == str(done)
+    run.cancel.set()  # a second Stop is harmless
+    assert len(run.lines) == done
+
+
+def test_what_is_computed_of_a_run() -> None:
+    run = NanoRun({"method": "loss", "strength": 0.01, "softmax": True, "limit_groups": False})
+    assert run.name == "loss 0.01, softmax, no groups"
+    run.lines = [{"step": step + 1, "loss": 4.0 - step, "load": {"1": [3, 1]}, **({"alarms": ["x"]} if step else {})}
+                 for step in range(2)]  # fmt: skip
+    assert run.loss().values.tolist() == [4.0, 3.5]
+    assert run.load().values.tolist() == [[[1.5, 0.5]]]
+    assert run.alarms() == [(2, "x")]
+    many = NanoRun(run.settings, [{"step": step + 1, "loss": float(step), "load": {"1": [1, 1]}} for step in range(60)])
+    assert many.loss().values[-1] == pytest.approx(np.mean(range(35, 60)))
+    assert many.load()["step"].values.tolist() == [25, 50, 60]

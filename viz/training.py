@@ -1,0 +1,146 @@
+"""Pictures of training over its steps: losses, load and bias of every expert, balance, and saturation.
+
+Labelled arrays with a `step` axis in, Plotly figures out. Stages are thin lines across the picture, alarms marks at its
+foot.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import plotly.graph_objects as go
+import xarray as xr
+
+from viz.axis import color_bar
+from viz.load import LOG_LIMIT, TICKS, clipped_log
+from viz.theme import GROUP_HUES, Theme, colorscale, style
+
+HEIGHT = 380
+_ACROSS = {"title": {"text": "step"}, "showgrid": False}
+_LEGEND = {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"}
+
+
+def curves(
+    series: Mapping[str, xr.DataArray],
+    title: str,
+    theme: Theme,
+    stages: Sequence[tuple[int, str]] = (),
+    alarms: Sequence[tuple[int, str]] = (),
+    height: int = HEIGHT,
+    levels: Sequence[float] = (),
+) -> go.Figure:
+    """Lines over steps, the first one the thickest.
+
+    Args:
+        series: [step] by name; NaN is a gap.
+        title: of the upwards axis, with its unit.
+        theme: colours.
+        stages: first step of each and its name.
+        alarms: step and what was said.
+        height: pixels.
+        levels: values with a dashed line across.
+    """
+    figure = go.Figure()
+    for place, (name, values) in enumerate(series.items()):
+        line = {"color": GROUP_HUES[place % len(GROUP_HUES)], "width": 2.5 if place == 0 else 1.5}
+        figure.add_scatter(
+            x=values["step"].values, y=values.values, name=name, mode="lines", line=line,
+            hovertemplate=f"step %{{x:,}}<br>{name} %{{y:.3~g}}<extra></extra>",
+        )  # fmt: skip
+    _mark(figure, stages, alarms, theme)
+    for level in levels:
+        figure.add_hline(level, line={"color": theme.ink, "width": 1, "dash": "dash"})
+    axes = {"xaxis": _ACROSS, "yaxis": {"title": {"text": title}}}
+    return style(figure, theme, height, legend=_LEGEND, showlegend=len(series) > 1, **axes)
+
+
+def _mark(
+    figure: go.Figure, stages: Sequence[tuple[int, str]], alarms: Sequence[tuple[int, str]], theme: Theme
+) -> None:
+    for place, (step, name) in enumerate(stages):
+        note = {"text": name, "font": {"size": 12, "color": theme.muted}, "yshift": -16 * place}
+        figure.add_vline(
+            step, line={"color": theme.muted, "width": 1}, annotation=note, annotation_position="top right"
+        )
+    if alarms:
+        steps, said = zip(*alarms, strict=True)
+        figure.add_scatter(
+            x=steps, y=[0.02] * len(steps), yaxis="y2", mode="markers", name="alarm", text=said,
+            marker={"symbol": "triangle-up", "size": 11, "color": theme.surprisal[-2]},
+            hovertemplate="step %{x:,}<br>%{text}<extra></extra>",
+        )  # fmt: skip
+        figure.update_layout(yaxis2={"overlaying": "y", "range": [0, 1], "visible": False, "fixedrange": True})
+
+
+def load_over_steps(load: xr.DataArray, theme: Theme, height: int = HEIGHT) -> go.Figure:
+    """Every expert of a layer over the steps, as ratio to uniform.
+
+    Args:
+        load: [step, expert]; NaN before the layer was added.
+        theme: colours.
+        height: pixels.
+    """
+    bar = color_bar("load, × uniform", tickvals=np.log2(TICKS), ticktext=["≤ ¼", "½", "1", "2", "≥ 4"])
+    figure = go.Figure(
+        go.Heatmap(
+            z=clipped_log(load.values).T, x=load["step"].values, zmin=-LOG_LIMIT, zmax=LOG_LIMIT, colorbar=bar,
+            colorscale=colorscale(theme.load), customdata=load.values.T,
+            hovertemplate="step %{x:,}<br>E%{y}  %{customdata:.3~g} × uniform<extra></extra>",
+        )
+    )  # fmt: skip
+    return style(figure, theme, height, xaxis=_ACROSS, yaxis={"title": {"text": "expert"}, "showgrid": False})
+
+
+def load_that_plays(load: xr.DataArray, theme: Theme, height: int = HEIGHT) -> go.Figure:
+    """All layers and experts at one step; a button plays the steps, a slider chooses one.
+
+    Args:
+        load: [step, moe_layer, expert].
+        theme: colours.
+        height: pixels.
+    """
+    steps, names = load["step"].values.tolist(), [f"L{layer}" for layer in load["moe_layer"].values.tolist()]
+    logs = clipped_log(load.transpose("step", "moe_layer", "expert").values)
+    bar = color_bar("load, × uniform", tickvals=np.log2(TICKS), ticktext=["≤ ¼", "½", "1", "2", "≥ 4"])
+    look = {"zmin": -LOG_LIMIT, "zmax": LOG_LIMIT, "colorscale": colorscale(theme.load), "colorbar": bar, "y": names}
+    hover = "%{y}E%{x}  2^%{z:.2f} × uniform<extra></extra>"
+    figure = go.Figure(
+        data=[go.Heatmap(z=logs[-1], hovertemplate=hover, xgap=1, ygap=1, **look)],
+        frames=[
+            go.Frame(data=[go.Heatmap(z=picture)], name=str(step)) for picture, step in zip(logs, steps, strict=True)
+        ],
+    )
+    now = {"frame": {"duration": 60, "redraw": True}, "mode": "immediate", "transition": {"duration": 0}}
+    still = now | {"frame": {"duration": 0, "redraw": True}}
+    buttons = [
+        {"label": "Play", "method": "animate", "args": [None, now | {"fromcurrent": False}]},
+        {"label": "Pause", "method": "animate", "args": [[None], still]},
+    ]
+    slider = {
+        "active": len(steps) - 1, "currentvalue": {"prefix": "step "}, "x": 0.16, "len": 0.84, "y": -0.12,
+        "steps": [{"label": f"{step:,}", "method": "animate", "args": [[str(step)], still]} for step in steps],
+        "ticklen": 0, "minorticklen": 0, "font": {"color": theme.muted, "size": 12},
+    }  # fmt: skip
+    menu = {"type": "buttons", "direction": "left", "buttons": buttons, "x": 0, "y": -0.24, "xanchor": "left",
+            "yanchor": "top", "bgcolor": theme.shade, "font": {"color": theme.ink, "size": 12}}  # fmt: skip
+    across = {"title": {"text": "expert"}, "showgrid": False}
+    style(figure, theme, height, xaxis=across, yaxis={"showgrid": False})
+    return figure.update_layout(updatemenus=[menu], sliders=[slider], margin={"l": 8, "r": 8, "t": 24, "b": 110})
+
+
+def bias_over_steps(bias: xr.DataArray, theme: Theme, height: int = HEIGHT) -> go.Figure:
+    """The selection bias of every expert of a layer over the steps, less the layer's mean.
+
+    Args:
+        bias: [step, expert].
+        theme: colours.
+        height: pixels.
+    """
+    values = (bias - bias.mean("expert")).values
+    limit = max(float(np.abs(values).max(initial=0)), 1e-6)
+    figure = go.Figure(
+        go.Heatmap(
+            z=values.T, x=bias["step"].values, zmin=-limit, zmax=limit, colorscale=colorscale(theme.change),
+            colorbar=color_bar("bias − mean"), hovertemplate="step %{x:,}<br>E%{y}  %{z:+.3~g}<extra></extra>",
+        )
+    )  # fmt: skip
+    return style(figure, theme, height, xaxis=_ACROSS, yaxis={"title": {"text": "expert"}, "showgrid": False})
