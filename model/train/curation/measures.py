@@ -21,7 +21,7 @@ _MARKDOWN = re.compile(
     r"\{\{[^{}\n]+\}\}|\]\([^()\s]*\)|!\[|<!--|\*\*\S|^>\s|^`[^`\n]+`$|^\|.*\|$|^---$"
     r"|^(?:title|status|category|tags|layout|date|description|aliases):"
 )
-_LINK = re.compile(r"(?:https?://|www\.)\S+|\]\(\S+\)")
+_LINK = re.compile(r"(?:https?://|www\.)\S+|\]\(\S{1,500}\)")
 _NUMBERS = re.compile(r"[-+]?\d[\d.,;:|%eE+\s-]*\d")
 _RUN = re.compile(r"[A-Za-z0-9+/=_-]{48,}")
 _HEX = re.compile(r"(?:0x)?[0-9a-fA-F]{2,8}[,;:]?")

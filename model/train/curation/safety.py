@@ -47,7 +47,7 @@ LABELS = (
         "Whoever reads it may get in.",
         re.compile(
             r"(?<!\w)(?:ghp_[A-Za-z0-9]{30,}|github_pat_\w{30,}|AKIA[0-9A-Z]{16}|sk-[A-Za-z0-9]{20,}|xox[abprs]-[\w-]{10,}"
-            r"|hf_[A-Za-z0-9]{30,}|eyJ[\w-]{10,}\.eyJ[\w-]{10,}\.[\w-]{10,})"
+            r"|hf_[A-Za-z0-9]{30,}|eyJ[\w-]{10,999}\.eyJ[\w-]{10,999}\.[\w-]{10,})"
         ),
         hints=("ghp_", "github_pat_", "AKIA", "sk-", "xox", "hf_", "eyJ"),
     ),
