@@ -73,7 +73,8 @@ class Attention(nn.Module):
         query_latent_BTX = self.query_latent(x_BTD)
         content_BTHN, position_BTHR, latent_BTC = self.project(x_BTD, rotations_TR, query_latent_BTX)
         if self.indexer is not None:
-            own: Selection = self.indexer(x_BTD, query_latent_BTX, rotations_TR, cache)
+            # Detached: the indexer learns by a loss of its own, which is not to change what it looks at.
+            own: Selection = self.indexer(x_BTD.detach(), query_latent_BTX.detach(), rotations_TR, cache)
             if tape is not None:
                 tape.selection(self.layer, own)
             selection = own

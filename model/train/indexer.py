@@ -19,44 +19,10 @@ from torch import Tensor
 
 from model.checkpoint.embedded import find_model
 from model.checkpoint.weights import load_model, save_model
-from model.network.attention import attention_weights
-from model.network.indexer import Selection
-from model.network.tape import Tape
 from model.network.transformer import Transformer
 from model.train.config import IndexerConfig, TrainConfig
 from model.train.part import Report, only, train_part
-
-
-class IndexerTape(Tape):
-    """Collects each layer's loss of its indexer; ignores every other probe point."""
-
-    def __init__(self) -> None:
-        self.losses: list[Tensor] = []
-        self._scores_BTS: Tensor | None = None
-
-    def selection(self, layer: int, selection: Selection) -> None:
-        """A layer selects before it attends."""
-        self._scores_BTS = selection.scores_BTS
-
-    def attention(
-        self, layer: int, query_BHTQ: Tensor, key_BHSQ: Tensor, scale: float, selection: Selection | None
-    ) -> None:
-        """What the scores should have been."""
-        assert self._scores_BTS is not None
-        with torch.no_grad():
-            target_BTS = attention_weights(query_BHTQ, key_BHSQ, scale, selection).mean(1)
-        self.losses.append(indexer_loss(self._scores_BTS, target_BTS))
-
-
-def indexer_loss(scores_BTS: Tensor, target_BTS: Tensor) -> Tensor:
-    """Mean over queries of KL(target || softmax(scores)), in nats.
-
-    Args:
-        scores_BTS: the indexer's, minus infinity for keys that a query cannot or may not see.
-        target_BTS: attention summed over heads and normalised; zero where the scores are minus infinity.
-    """
-    logs_BTS = scores_BTS.log_softmax(-1).masked_fill(scores_BTS == -torch.inf, 0.0)
-    return (torch.special.xlogy(target_BTS, target_BTS) - target_BTS * logs_BTS).sum(-1).mean()
+from model.train.tapes import IndexerTape
 
 
 def add_indexers(model: Transformer, heads: int, head_dim: int, seed: int) -> Transformer:

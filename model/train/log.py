@@ -1,8 +1,10 @@
 """The log of a run: one JSON object a line, one line a step.
 
 Keys: `step` (done so far), `tokens` (of this step), `loss` (nats per token), `balance_loss` (before its weight),
-`rate`, `grad_norm` (before clipping), `seconds`, `tokens_per_s`, and `load`: for each mixture layer's number, the
-tokens that each expert took in the step.
+`mtp_loss` and `indexer_loss` (sum over layers) where the model has those parts, `rate`, `grad_norm` (before clipping),
+`seconds`, `tokens_per_s`, and `load`: for each mixture layer's number, the tokens that each expert took in the step. A
+look at held-out text adds `heldout` (bits per byte), `probe` (experts of a fixed text, examine.py) and `bias`; what the
+watch has to say is in `alarms`.
 """
 
 import json

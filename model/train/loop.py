@@ -35,7 +35,7 @@ from model.train.log import StepLog
 from model.train.losses import cross_entropy, sequence_balance_loss, switch_balance_loss, update_bias
 from model.train.memory import choose_device
 from model.train.state import STATE, load_state, save_state
-from model.train.tapes import RoutingTape
+from model.train.tapes import RoutingTape, TrainingTape
 from model.train.watch import Watch
 
 
@@ -46,6 +46,7 @@ class PassResult(NamedTuple):
     loss: Tensor
     mtp_loss: Tensor  # zero without such a module
     balance_loss: Tensor
+    indexer_loss: Tensor  # sum over layers; zero without indexers
     counts_LE: Tensor
 
 
@@ -89,7 +90,7 @@ class Trainer:
             "step": self.steps_done,
             "tokens": config.tokens_per_step,
             "loss": float(torch.stack([result.loss for result in results]).mean()),
-            **self._mtp_facts(results),
+            **self._part_facts(results),
             "balance_loss": float(torch.stack([result.balance_loss for result in results]).mean()),
             "rate": config.rate(step),
             "grad_norm": float(norm),
@@ -103,17 +104,21 @@ class Trainer:
         found = [[round(value, 4) for value in router.expert_bias.tolist()] for router in self.routers]
         return dict(zip(map(str, self.layers), found, strict=True))
 
-    def _mtp_facts(self, results: list[PassResult]) -> dict[str, float]:
-        if self.model.mtp is None:
-            return {}
-        return {"mtp_loss": float(torch.stack([result.mtp_loss for result in results]).mean())}
+    def _part_facts(self, results: list[PassResult]) -> dict[str, float]:
+        """Losses of the parts that the model has: prediction module, indexers."""
+        shape, facts = self.model.config, {}
+        if shape.has_mtp:
+            facts["mtp_loss"] = float(torch.stack([result.mtp_loss for result in results]).mean())
+        if shape.is_sparse:
+            facts["indexer_loss"] = float(torch.stack([result.indexer_loss for result in results]).mean())
+        return facts
 
     def _pass(self, batch_BT: Tensor) -> PassResult:
         """Loss and gradients of some of a step's sequences."""
         if torch.get_num_threads() != self.config.threads:
             torch.set_num_threads(self.config.threads)
         dtype = getattr(torch, self.config.dtype)
-        tape = RoutingTape()
+        tape = TrainingTape() if self.model.config.is_sparse else RoutingTape()
         with torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32):
             x_BTD = self.hidden(batch_BT[:, :-1], tape=tape)
             normed_BTD = self.model.norm(x_BTD)
@@ -123,9 +128,14 @@ class Trainer:
         total = loss + self.config.balance_weight * balance_loss
         if self.config.switch_weight:
             total = total + self.config.switch_weight * self._switch_loss(tape.routings)
+        indexer_loss = torch.zeros((), device=self.device)
+        if isinstance(tape, TrainingTape):  # the sum: each layer's indexer learns by its own loss alone
+            indexer_loss = torch.stack(tape.losses).sum()
+            total = total + indexer_loss
         total = total + self.config.mtp_weight_at(self.steps_done) * mtp_loss
         gradients = torch.autograd.grad(total, self.parameters)
-        return PassResult(gradients, loss.detach(), mtp_loss.detach(), balance_loss.detach(), counts_LE)
+        losses = (loss.detach(), mtp_loss.detach(), balance_loss.detach(), indexer_loss.detach())
+        return PassResult(gradients, *losses, counts_LE)
 
     def _mtp_loss(self, x_BTD: Tensor, batch_BT: Tensor, tape: RoutingTape, dtype: torch.dtype) -> Tensor:
         """Of the tokens after the next ones; zero without a multi-token-prediction module."""
@@ -264,5 +274,8 @@ def export(model: Transformer, tokenizer: Path, folder: Path) -> None:
     A multi-token-prediction module gets a file of its own beside the model's.
     """
     own_bytes = sum(stored_bytes(slot, torch.bfloat16) for slot in slots(model.config))
-    save_model(model, folder, torch.bfloat16, max_shard_bytes=own_bytes if model.config.has_mtp else None)
+    # Sparse models are stored as the released one is, in block FP8.
+    scales = torch.float32 if model.config.is_sparse else None
+    shards = own_bytes if model.config.has_mtp else None
+    save_model(model, folder, torch.bfloat16, shards, scales, fp8_embedding=model.config.is_sparse)
     shutil.copyfile(tokenizer, folder / "tokenizer.json")

@@ -100,6 +100,17 @@ def switch_balance_loss(probabilities_TE: Tensor, top_k: int = 1) -> Tensor:
     return num_experts * (share_E * probabilities_TE.mean(0)).sum()
 
 
+def indexer_loss(scores_BTS: Tensor, target_BTS: Tensor) -> Tensor:
+    """Mean over queries of KL(target || softmax(scores)), in nats.
+
+    Args:
+        scores_BTS: the indexer's, minus infinity for keys that a query cannot or may not see.
+        target_BTS: attention summed over heads and normalised; zero where the scores are minus infinity.
+    """
+    logs_BTS = scores_BTS.log_softmax(-1).masked_fill(scores_BTS == -torch.inf, 0.0)
+    return (torch.special.xlogy(target_BTS, target_BTS) - target_BTS * logs_BTS).sum(-1).mean()
+
+
 @torch.no_grad()
 def update_bias(expert_bias_E: Tensor, counts_E: Tensor, speed: float, centred: bool = False) -> None:
     """Lower the bias of experts above the mean load by `speed`, raise that of those below; in place, no gradient.

@@ -1,7 +1,16 @@
-"""What training wants to see of a forward pass."""
+"""What training wants to see of a forward pass.
 
+Shape suffixes: B sequences, T positions, S keys (as many as positions), H heads, Q query head width.
+"""
+
+import torch
+from torch import Tensor
+
+from model.network.attention import attention_weights
+from model.network.indexer import Selection
 from model.network.moe import Routing
 from model.network.tape import Tape
+from model.train.losses import indexer_loss
 
 
 class RoutingTape(Tape):
@@ -13,3 +22,35 @@ class RoutingTape(Tape):
     def routing(self, layer: int, routing: Routing) -> None:
         """Layers come in order."""
         self.routings.append(routing)
+
+
+class IndexerTape(Tape):
+    """Collects each layer's loss of its indexer; ignores every other probe point."""
+
+    def __init__(self) -> None:
+        self.losses: list[Tensor] = []
+        self._scores_BTS: Tensor | None = None
+
+    def selection(self, layer: int, selection: Selection) -> None:
+        """A layer selects before it attends."""
+        self._scores_BTS = selection.scores_BTS
+
+    def attention(
+        self, layer: int, query_BHTQ: Tensor, key_BHSQ: Tensor, scale: float, selection: Selection | None
+    ) -> None:
+        """What the scores should have been."""
+        assert self._scores_BTS is not None
+        scores_BTS = self._scores_BTS
+        if selection is not None:  # of the keys that were kept only, with what is paid to them
+            scores_BTS = scores_BTS.masked_fill(~selection.kept_BTS, -torch.inf)
+        with torch.no_grad():
+            target_BTS = attention_weights(query_BHTQ, key_BHSQ, scale, selection).mean(1)
+        self.losses.append(indexer_loss(scores_BTS, target_BTS))
+
+
+class TrainingTape(RoutingTape, IndexerTape):
+    """Both, for a model with sparse attention."""
+
+    def __init__(self) -> None:
+        RoutingTape.__init__(self)
+        IndexerTape.__init__(self)

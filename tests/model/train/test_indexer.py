@@ -9,9 +9,11 @@ from click.testing import CliRunner
 from model.checkpoint.weights import load_model, save_model
 from model.train.cli import tokenize_command, train_command
 from model.train.config import IndexerConfig, load_config
-from model.train.indexer import IndexerTape, add_indexers, indexer_loss, warm_up_loss, with_top_k
+from model.train.indexer import add_indexers, warm_up_loss, with_top_k
 from model.train.log import LOG, read_log
+from model.train.losses import indexer_loss
 from model.train.part import train_part
+from model.train.tapes import IndexerTape
 from tests.model.train.corpora import write_corpus
 from tests.models import random_model, tiny_config
 

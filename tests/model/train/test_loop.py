@@ -9,16 +9,19 @@ import pytest
 import torch
 
 from model.checkpoint.tokenizer import Tokenizer
-from model.checkpoint.weights import load_model
+from model.checkpoint.weights import inspect, load_model
+from model.network.attention import attention_weights
 from model.network.transformer import Transformer
 from model.train.config import TrainConfig, TrainConfigError
+from model.train.data import Windows
 from model.train.evaluate import evaluate, read_pieces
 from model.train.examine import PROBE_TOKENS
 from model.train.log import LOG, read_log
-from model.train.loop import make_optimiser, train
+from model.train.loop import Trainer, make_optimiser, train
 from model.train.state import STATE, StateError, load_state
+from model.train.tapes import TrainingTape
 from tests.model.train.corpora import write_corpus, write_tiny_shards
-from tests.models import tiny_config
+from tests.models import random_model, tiny_config
 
 SHAPE = tiny_config(num_layers=3, tie_embeddings=True)
 
@@ -199,3 +202,51 @@ def test_alarm_is_logged_and_can_end_a_run(shards: Path, tmp_path: Path) -> None
     assert not any("alarms" in line for line in lines[:-1])
     assert trainer.steps_done == len(lines) < 120
     assert (tmp_path / STATE).exists()
+
+
+SPARSE = {"model_type": "deepseek_v32", "index_heads": 4, "index_head_dim": 12, "index_topk": 6}
+
+
+def test_sparse_model_learns_with_its_selection_on(shards: Path, tmp_path: Path) -> None:
+    """From a dense model's weights with indexers: text and indexers learn, and it is stored in block FP8."""
+    shape = tiny_config(num_layers=3, tie_embeddings=True, **SPARSE)
+    trainer = train(shape, config(total_steps=40), shards, tmp_path)
+    lines = list(read_log(tmp_path / LOG))
+    assert lines[-1]["loss"] < lines[0]["loss"] - 1
+    assert lines[-1]["indexer_loss"] > 0
+    made = load_model(tmp_path / "model", "cpu", torch.float32)
+    assert made.config == trainer.model.config
+    assert "F8_E4M3" in {tensor.dtype for tensor in inspect(tmp_path / "model").stored.values()}
+
+
+def test_indexers_learn_by_their_own_loss_and_by_nothing_else(shards: Path) -> None:
+    shape = tiny_config(num_layers=3, tie_embeddings=True, **SPARSE)
+    trainer = Trainer(shape, config(accumulation=1), Windows(shards, 16, 0), torch.device("cpu"))
+    batch = trainer.windows.batch(0, 0, 4)
+    tape = TrainingTape()
+    loss = trainer.model.hidden(batch[:, :-1], tape=tape).square().mean()
+    own = {name for name, _ in trainer.model.named_parameters() if ".indexer." in name}
+    for value, learns in ((loss, False), (torch.stack(tape.losses).sum(), True)):
+        found = torch.autograd.grad(value, trainer.parameters, retain_graph=True, allow_unused=True)
+        for (name, _), gradient in zip(trainer.model.named_parameters(), found, strict=True):
+            reached = gradient is not None and bool(gradient.abs().sum())
+            assert reached == (name in own) if learns else not (reached and name in own), name
+
+
+def test_tape_compares_kept_keys_only() -> None:
+    model = random_model(tiny_config(num_layers=1, num_dense_layers=1, **SPARSE))
+    seen: list[tuple[torch.Tensor, torch.Tensor]] = []
+
+    class Spy(TrainingTape):
+        def attention(self, layer, query_BHTQ, key_BHSQ, scale, selection) -> None:  # noqa: ANN001
+            super().attention(layer, query_BHTQ, key_BHSQ, scale, selection)
+            weights = attention_weights(query_BHTQ, key_BHSQ, scale, selection).mean(1)
+            seen.append((selection.scores_BTS.masked_fill(~selection.kept_BTS, -torch.inf).softmax(-1), weights))
+
+    tape = Spy()
+    with torch.no_grad():
+        model.hidden(torch.arange(5, 25)[None], tape=tape)
+    ((predicted, paid),) = seen
+    assert (predicted[0, -1] > 0).sum() == (paid[0, -1] > 0).sum() == 6
+    expected = torch.special.xlogy(paid, paid / predicted.clamp_min(1e-30)).sum(-1).mean()
+    torch.testing.assert_close(tape.losses[0], expected, atol=1e-5, rtol=1e-4)
