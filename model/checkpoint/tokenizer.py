@@ -83,14 +83,15 @@ class Tokenizer:
     @cached_property
     def bos_id(self) -> int | None:
         """Id of the token that begins every run; None when the vocabulary has none."""
-        return self._special_id(BOS, "<s>", "<|begin_of_text|>", "<bos>")
+        return self.special_id(BOS, "<s>", "<|begin_of_text|>", "<bos>")
 
     @cached_property
     def eos_id(self) -> int | None:
         """Id of the token that ends a text; None when the vocabulary has none."""
-        return self._special_id(EOS, "</s>", "<|endoftext|>", "<|end_of_text|>", "<eos>")
+        return self.special_id(EOS, "</s>", "<|endoftext|>", "<|end_of_text|>", "<eos>")
 
-    def _special_id(self, *spellings: str) -> int | None:
+    def special_id(self, *spellings: str) -> int | None:
+        """The id of the first of these special tokens that the vocabulary has; None where it has none of them."""
         ids = {content: entry_id for entry_id, content in self._special.items()}
         return next((ids[spelling] for spelling in spellings if spelling in ids), None)
 

@@ -1,7 +1,7 @@
 """What a training run depends on, read from one TOML file: `[model]` is the shape, `[train]` everything else.
 
 A run that adds to a trained model and trains what it added has `[indexer]` or `[mtp]` in place of `[model]`: the model
-it starts from, and what is added.
+it starts from, and what is added. One that tunes a model on pairs has `[instruct]`.
 
 The rate is a pure function of the step (linear warm-up, constant, linear decay over the last steps), so a run can be
 resumed with another `total_steps` or `decay_steps`: that is how a run with a time limit gets its decay.
@@ -104,11 +104,23 @@ class MtpConfig:
     reads_normed: bool = True  # the hidden state after the final norm, or before it (model/network/mtp.py)
 
 
-_STARTS = {"model": ModelConfig, "indexer": IndexerConfig, "mtp": MtpConfig}
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class InstructConfig:
+    """Tuning of a trained model on pairs of prompt and response."""
+
+    start: str  # name of an embedded model, or a folder
+    kinds: tuple[str, ...] = ("arithmetic",)  # of held-out pairs whose answers are compared before and after
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "kinds", tuple(self.kinds))
 
 
-def load_config(path: Path) -> tuple[ModelConfig | IndexerConfig | MtpConfig, TrainConfig]:
-    """Read `[model]`, `[indexer]` or `[mtp]`, and `[train]`.
+Start = ModelConfig | IndexerConfig | MtpConfig | InstructConfig
+_STARTS = {"model": ModelConfig, "indexer": IndexerConfig, "mtp": MtpConfig, "instruct": InstructConfig}
+
+
+def load_config(path: Path) -> tuple[Start, TrainConfig]:
+    """Read `[model]`, `[indexer]`, `[mtp]` or `[instruct]`, and `[train]`.
 
     Raises:
         TrainConfigError: the file is missing, is no TOML, or has a missing, unknown or unusable entry.

@@ -21,6 +21,7 @@ from model.checkpoint.embedded import find_model
 from model.checkpoint.weights import load_model, save_model
 from model.network.transformer import Transformer
 from model.train.config import IndexerConfig, TrainConfig
+from model.train.data import Windows
 from model.train.part import Report, only, train_part
 from model.train.tapes import IndexerTape
 
@@ -70,7 +71,8 @@ def train_indexers(
     """Add indexers to the model that the run starts from, train them, and write the V3.2 model to `out/model`."""
     folder = find_model(indexer.start)
     model = add_indexers(load_model(folder, "cpu", torch.float32), indexer.heads, indexer.head_dim, config.seed)
-    train_part(model, lambda batch_BT, step: warm_up_loss(model, batch_BT), config, shards, out, report)
+    windows = Windows(shards, config.sequence_length, model.config.bos_id or 0)
+    train_part(model, lambda batch_BT, step: warm_up_loss(model, batch_BT), config, windows, out, report)
     export(with_top_k(model, indexer.top_k), folder, out / "model")
 
 

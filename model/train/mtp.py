@@ -20,6 +20,7 @@ from model.checkpoint.weights import load_model
 from model.network.moe import MixtureOfExperts
 from model.network.transformer import Transformer
 from model.train.config import MtpConfig, TrainConfig
+from model.train.data import Windows
 from model.train.loop import export
 from model.train.losses import cross_entropy, sequence_balance_loss, update_bias
 from model.train.part import Report, only, train_part
@@ -70,5 +71,6 @@ def train_module(
     """Add a module to the model that the run starts from, train it, and write the whole to `out/model`."""
     folder = find_model(mtp.start)
     model = add_module(load_model(folder, "cpu", torch.float32), mtp.reads_normed, config.seed)
-    train_part(model, lambda batch_BT, step: draft_loss(model, config, batch_BT, step), config, shards, out, report)
+    windows = Windows(shards, config.sequence_length, model.config.bos_id or 0)
+    train_part(model, lambda batch_BT, step: draft_loss(model, config, batch_BT, step), config, windows, out, report)
     export(model, folder / "tokenizer.json", out / "model")

@@ -1,4 +1,4 @@
-"""Trains one part of a model whose other weights are frozen, by a loss of its own.
+"""Trains one part of a model whose other weights are frozen, or all of it, by a loss of its own.
 
 What is frozen needs neither gradient nor optimiser state, so a few hundred steps are a matter of minutes on a CPU.
 """
@@ -6,19 +6,24 @@ What is frozen needs neither gradient nor optimiser state, so a few hundred step
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from model.network.transformer import Transformer
 from model.train.config import TrainConfig
-from model.train.data import Windows
 from model.train.log import StepLog
 
-# From a batch of windows [B, T + 1] and the step: the loss to minimise, and what else goes into the log.
-PartLoss = Callable[[Tensor, int], tuple[Tensor, dict[str, Any]]]
+# From a step's batch and its number: the loss to minimise, and what else goes into the log.
+PartLoss = Callable[[Any, int], tuple[Tensor, dict[str, Any]]]
 Report = Callable[[dict[str, Any]], None]
+
+
+class Data(Protocol):
+    """Gives each step its batch, which depends on the seed and the step's number alone."""
+
+    def batch(self, seed: int, step: int, num_sequences: int, /) -> Any: ...  # noqa: D102
 
 
 def only(model: Transformer, piece: str) -> Transformer:
@@ -29,7 +34,7 @@ def only(model: Transformer, piece: str) -> Transformer:
 
 
 def train_part(
-    model: Transformer, loss: PartLoss, config: TrainConfig, shards: Path, out: Path, report: Report = lambda line: None
+    model: Transformer, loss: PartLoss, config: TrainConfig, data: Data, out: Path, report: Report = lambda line: None
 ) -> None:
     """Minimise a loss over the parameters that require a gradient for `total_steps`, in place.
 
@@ -37,7 +42,7 @@ def train_part(
         model: see `only`.
         loss: of one step's windows.
         config: data, rate, clipping and threads.
-        shards: folder made by the tokenize command.
+        data: what the loss is computed of, such as `Windows`.
         out: folder of the log; made when missing.
         report: called with each step's log line.
     """
@@ -47,12 +52,11 @@ def train_part(
     optimiser = torch.optim.AdamW(
         learning, lr=config.learning_rate, betas=(config.beta1, config.beta2), weight_decay=config.weight_decay
     )
-    windows = Windows(shards, config.sequence_length, model.config.bos_id or 0)
     with StepLog(out) as log:
         for step in range(config.total_steps):
             began = time.perf_counter()
             optimiser.zero_grad()
-            total, facts = loss(windows.batch(config.seed, step, config.batch_size), step)
+            total, facts = loss(data.batch(config.seed, step, config.batch_size), step)
             total.backward()
             norm = torch.nn.utils.clip_grad_norm_(learning, config.clip)
             for group in optimiser.param_groups:

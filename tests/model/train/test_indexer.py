@@ -9,6 +9,7 @@ from click.testing import CliRunner
 from model.checkpoint.weights import load_model, save_model
 from model.train.cli import tokenize_command, train_command
 from model.train.config import IndexerConfig, load_config
+from model.train.data import Windows
 from model.train.indexer import add_indexers, warm_up_loss, with_top_k
 from model.train.log import LOG, read_log
 from model.train.losses import indexer_loss
@@ -89,7 +90,13 @@ def test_only_the_indexers_change(tmp_path: Path) -> None:
     (tmp_path / "config.toml").write_text(CONFIG.format(start="x"))
     indexer, settings = load_config(tmp_path / "config.toml")
     assert isinstance(indexer, IndexerConfig)
-    train_part(model, lambda batch, step: warm_up_loss(model, batch), settings, shards, tmp_path / "run")
+    train_part(
+        model,
+        lambda batch, step: warm_up_loss(model, batch),
+        settings,
+        Windows(shards, settings.sequence_length, 0),
+        tmp_path / "run",
+    )
     for name, tensor in model.state_dict().items():
         changed = not torch.equal(tensor, untrained[name])
         assert changed == (".indexer." in name), name

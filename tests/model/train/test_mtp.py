@@ -13,6 +13,7 @@ from model.checkpoint.weights import load_model, save_model
 from model.network.transformer import Transformer
 from model.train.cli import tokenize_command, train_command
 from model.train.config import MtpConfig, TrainConfig, load_config
+from model.train.data import Windows
 from model.train.log import LOG, read_log
 from model.train.mtp import add_module, draft_loss
 from model.train.part import train_part
@@ -81,7 +82,13 @@ def test_module_begins_as_the_last_layer_on_the_sum_of_its_inputs() -> None:
 def test_only_the_module_learns_and_its_bias_moves(tmp_path: Path, shards: Path) -> None:
     model, settings = add_module(random_model(tiny_config(max_positions=32)), True, 0), settings_of(tmp_path)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    train_part(model, lambda batch, step: draft_loss(model, settings, batch, step), settings, shards, tmp_path / "run")
+    train_part(
+        model,
+        lambda batch, step: draft_loss(model, settings, batch, step),
+        settings,
+        Windows(shards, settings.sequence_length, 0),
+        tmp_path / "run",
+    )
     changed = {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])}
     assert changed == {name for name in before if name.startswith("mtp.")}
     assert "mtp.block.ffn.router.expert_bias" in changed
