@@ -31,6 +31,7 @@ bench: browser
 	$(PY) -m tests.benchmarks.sessions
 	$(PY) -m tests.benchmarks.sparse
 	$(PY) -m tests.benchmarks.drafts
+	$(PY) -m tests.benchmarks.training
 	$(PY) -m tests.benchmarks.disk
 
 recorded: $(VENV)/run.stamp
@@ -50,6 +51,6 @@ $(VENV)/run.stamp: requirements.txt | $(PY)
 	$(PY) -m pip install -q -r requirements.txt
 	touch $@
 
-$(VENV)/dev.stamp: requirements.txt requirements-shard.txt requirements-dev.txt | $(PY)
+$(VENV)/dev.stamp: requirements.txt requirements-shard.txt requirements-train.txt requirements-dev.txt | $(PY)
 	$(PY) -m pip install -q -r requirements-dev.txt
 	touch $@

@@ -71,14 +71,15 @@ def train_command(config: Path, corpus: Path, out: Path, resume: bool, heldout: 
     """Train a model as a TOML file says; SIGTERM or Ctrl-C saves and ends it.
 
     A file with [indexer] or [mtp] adds to a trained model and trains what it added; it cannot be resumed.
-    One with [instruct] tunes a trained model; CORPUS is then a folder of pairs, train.jsonl.gz and heldout.jsonl.gz.
+    One with [instruct] or [preference] tunes a trained model; CORPUS then holds pairs, train and heldout.jsonl.gz.
     """
-    from model.train.config import IndexerConfig, InstructConfig, MtpConfig, load_config
+    from model.train.config import IndexerConfig, InstructConfig, MtpConfig, PreferenceConfig, load_config
     from model.train.indexer import train_indexers
     from model.train.instruct import tune
     from model.train.loop import train
     from model.train.memory import keep_freed_memory
     from model.train.mtp import train_module
+    from model.train.preference import align
 
     shape, settings = load_config(config)
     keep_freed_memory()
@@ -96,6 +97,10 @@ def train_command(config: Path, corpus: Path, out: Path, resume: bool, heldout: 
             tune(shape, settings, corpus, out, report)
             bar.close()
             return click.echo(f"the model was tuned for {settings.total_steps} steps; {out / 'model'}")
+        if isinstance(shape, PreferenceConfig):
+            align(shape, settings, corpus, out, report)
+            bar.close()
+            return click.echo(f"the model was aligned for {settings.total_steps} steps; {out / 'model'}")
         if isinstance(shape, MtpConfig):
             train_module(shape, settings, corpus, out, report)
             bar.close()

@@ -1,7 +1,8 @@
 """What a training run depends on, read from one TOML file: `[model]` is the shape, `[train]` everything else.
 
 A run that adds to a trained model and trains what it added has `[indexer]` or `[mtp]` in place of `[model]`: the model
-it starts from, and what is added. One that tunes a model on pairs has `[instruct]`.
+it starts from, and what is added. One that tunes a model on pairs has `[instruct]`
+or `[preference]`.
 
 The rate is a pure function of the step (linear warm-up, constant, linear decay over the last steps), so a run can be
 resumed with another `total_steps` or `decay_steps`: that is how a run with a time limit gets its decay.
@@ -115,12 +116,26 @@ class InstructConfig:
         object.__setattr__(self, "kinds", tuple(self.kinds))
 
 
-Start = ModelConfig | IndexerConfig | MtpConfig | InstructConfig
-_STARTS = {"model": ModelConfig, "indexer": IndexerConfig, "mtp": MtpConfig, "instruct": InstructConfig}
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class PreferenceConfig:
+    """Alignment of a trained model on pairs of a chosen and a rejected response."""
+
+    start: str  # name of an embedded model, or a folder
+    beta: float = 0.1  # how far the model may move from where it started; small is far
+
+
+Start = ModelConfig | IndexerConfig | MtpConfig | InstructConfig | PreferenceConfig
+_STARTS = {
+    "model": ModelConfig,
+    "indexer": IndexerConfig,
+    "mtp": MtpConfig,
+    "instruct": InstructConfig,
+    "preference": PreferenceConfig,
+}
 
 
 def load_config(path: Path) -> tuple[Start, TrainConfig]:
-    """Read `[model]`, `[indexer]`, `[mtp]` or `[instruct]`, and `[train]`.
+    """Read `[model]`, `[indexer]`, `[mtp]`, `[instruct]` or `[preference]`, and `[train]`.
 
     Raises:
         TrainConfigError: the file is missing, is no TOML, or has a missing, unknown or unusable entry.

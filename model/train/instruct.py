@@ -91,7 +91,11 @@ class Samples:
     def batch(self, seed: int, step: int, num_samples: int) -> Batch:
         """Samples of one step, all alike likely, padded to the longest of them."""
         picks = np.random.default_rng([seed, step]).integers(len(self.rows), size=num_samples)
-        rows = [self.rows[pick] for pick in picks]
+        return self.rows_of(picks.tolist())
+
+    def rows_of(self, picks: Sequence[int]) -> Batch:
+        """Some samples, padded to the longest of them."""
+        rows, num_samples = [self.rows[pick] for pick in picks], len(picks)
         width = max(len(given) + len(wanted) for given, wanted in rows) - 1
         ids_BT = torch.zeros(num_samples, width, dtype=torch.int64)
         goals_BT = torch.full((num_samples, width), IGNORED)

@@ -18,6 +18,10 @@ PAGES = {
     "attention": "attention",
     "tokens": "tokens",
     "architecture": "architecture",
+    "training": "training",
+    "collapse": "collapse",
+    "data": "data",
+    "what_changed": "what_changed",
 }
 VIEW = "token=24&layer=3"
 AT_REST = """() => document.querySelector('[data-testid=stApp]')?.dataset.testScriptState === 'notRunning'

@@ -5,7 +5,15 @@ from pathlib import Path
 import pytest
 
 from model.checkpoint.embedded import PRESETS
-from model.train.config import IndexerConfig, InstructConfig, MtpConfig, TrainConfig, TrainConfigError, load_config
+from model.train.config import (
+    IndexerConfig,
+    InstructConfig,
+    MtpConfig,
+    PreferenceConfig,
+    TrainConfig,
+    TrainConfigError,
+    load_config,
+)
 
 CONFIGS = Path(__file__).parents[3] / "model" / "train" / "configs"
 
@@ -59,7 +67,7 @@ def test_unusable_setting_is_named(changes: dict[str, object], message: str) -> 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.toml")), ids=lambda path: path.stem)
 def test_shipped_configurations_load(path: Path) -> None:
     shape, settings = load_config(path)
-    if isinstance(shape, IndexerConfig | MtpConfig | InstructConfig):
+    if isinstance(shape, IndexerConfig | MtpConfig | InstructConfig | PreferenceConfig):
         assert (PRESETS / shape.start / "config.json").is_file()
         return
     assert shape.num_experts == 32
