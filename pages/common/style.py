@@ -15,6 +15,19 @@ CSS = """
 @media (max-width: 1100px) { [data-testid="stMainBlockContainer"] { padding: 2.6rem 1rem 3rem; } }
 </style>
 """
+# The folder `pages` makes Streamlit look for pages of its older kind, until the first visitor's script has named ours:
+# a first visit by a deep link is told that its page does not exist, over the right page. This closes that one message.
+CLOSE_FIRST_NOTICE = """
+<script>
+const end = Date.now() + 5000;
+const timer = setInterval(() => {
+  const open = [...document.querySelectorAll('[role=dialog]')];
+  const notice = open.find(one => one.textContent.includes('Page not found'));
+  notice?.querySelector('button')?.click();
+  if (notice || Date.now() > end) clearInterval(timer);
+}, 50);
+</script>
+"""
 _MARK = """<g fill="none" stroke="#7f8893" stroke-width="2.4"><circle cx="12" cy="12" r="8"/><path d="M18 18l7 7"/></g>
 <rect x="7" y="9" width="2.6" height="7" fill="#0072B2"/><rect x="10.7" y="7" width="2.6" height="9" fill="#E69F00"/>
 <rect x="14.4" y="11" width="2.6" height="5" fill="#009E73"/>"""
@@ -24,7 +37,15 @@ LOGO = f"""<svg xmlns="http://www.w3.org/2000/svg" width="150" height="28" viewB
 <text x="34" y="20" font-family="sans-serif" font-weight="600" font-size="18" fill="#7f8893">MoE Loupe</text></svg>"""
 
 
+@st.cache_resource(show_spinner=False)
+def _first_visit() -> list[bool]:
+    """Holds True until it is taken out, once in a server's life."""
+    return [True]
+
+
 def apply() -> None:
     """Put them on the page."""
     st.html(CSS)
+    if _first_visit() and _first_visit().pop():
+        st.html(CLOSE_FIRST_NOTICE, unsafe_allow_javascript=True)
     st.logo(LOGO)
