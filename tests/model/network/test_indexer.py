@@ -130,3 +130,28 @@ def test_attention_is_zero_on_keys_that_were_not_selected() -> None:
     weights = attention_weights(query, key, 0.5, selection)
     assert (weights.masked_select(~selection.kept_BTS[:, None].expand_as(weights)) == 0).all()
     torch.testing.assert_close(weights.sum(-1), torch.ones(1, 2, 9))
+
+
+def hadamard(width: int) -> torch.Tensor:
+    """Sylvester's matrix of a power of two, scaled to keep lengths, fp64."""
+    matrix = torch.ones(1, 1, dtype=torch.float64)
+    while len(matrix) < width:
+        matrix = torch.cat([torch.cat([matrix, matrix], 1), torch.cat([matrix, -matrix], 1)])
+    return matrix / width**0.5
+
+
+def test_turning_queries_and_keys_by_a_hadamard_matrix_changes_no_choice() -> None:
+    """The released code turns both, for the sake of its 8-bit products; in exact arithmetic nothing follows from it."""
+    generator = torch.Generator().manual_seed(0)
+    query, key, weights = (
+        torch.randn(shape, dtype=torch.float64, generator=generator) for shape in ((9, 6, 16), (9, 16), (9, 6))
+    )
+    turn = hadamard(16)
+    assert torch.allclose(turn @ turn.T, torch.eye(16, dtype=torch.float64))
+
+    def scores(query_TJI: torch.Tensor, key_SI: torch.Tensor) -> torch.Tensor:
+        return torch.einsum("tj,tjs->ts", weights, torch.einsum("tji,si->tjs", query_TJI, key_SI).relu())
+
+    plain, turned = scores(query, key), scores(query @ turn, key @ turn)
+    torch.testing.assert_close(plain, turned, atol=1e-12, rtol=0)
+    assert select(plain[None], 4).key_ids_BTK.equal(select(turned[None], 4).key_ids_BTK)
