@@ -68,11 +68,12 @@ def _draw(was_going: bool) -> None:
     if not held:
         st.info(f"Press Train on one side or both: {STEPS} steps take half a minute to a minute.")
         return
-    loss(held, going)
-    for column, name in zip(st.columns(2), SIDES, strict=True):
-        with column:
-            if name in held:
-                one(name, held[name], going)
+    with st.container(key="live"):  # what is drawn again does not fade meanwhile
+        loss(held, going)
+        for column, name in zip(st.columns(2), SIDES, strict=True):
+            with column:
+                if name in held:
+                    one(name, held[name], going)
 
 
 def _show(figure: Any, key: str, table: pd.DataFrame, said: str, going: bool) -> None:

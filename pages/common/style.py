@@ -7,6 +7,7 @@ CSS = """
 [data-testid="stMainBlockContainer"] { padding: 2.6rem 2rem 3rem; }
 [data-testid="stMetricValue"] { font-size: 1.5rem; }
 [data-testid="stMain"] [data-testid="stVerticalBlock"] { gap: 0.7rem; }
+.st-key-live [data-stale="true"] { opacity: 1 !important; transition: none !important; }
 [data-testid="stLayoutWrapper"]:has(> .st-key-ticks) { display: none; }
 .st-key-status { min-height: 2.6rem; justify-content: center; }
 .st-key-examples button { min-height: 1.6rem; padding: 0.1rem 0.5rem; }
