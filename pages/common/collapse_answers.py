@@ -11,7 +11,7 @@ from pages.common.collapse_runs import SIDES, STEPS, STRENGTHS, NanoRun
 from viz import training as pictures
 
 FIRST = {"A": "nothing", "B": "bias"}
-SECONDS_BETWEEN_PICTURES = 0.7
+SECONDS_BETWEEN_PICTURES = 1.5
 _SAID = {
     "nothing": "Nothing balances the experts.",
     "bias": "After each step a busy expert's selection bias falls by the strength, an idle one's rises: V3's way.",
