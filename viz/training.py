@@ -26,7 +26,6 @@ def curves(
     stages: Sequence[tuple[int, str]] = (),
     alarms: Sequence[tuple[int, str]] = (),
     height: int = HEIGHT,
-    levels: Sequence[float] = (),
 ) -> go.Figure:
     """Lines over steps, the first one the thickest.
 
@@ -37,7 +36,6 @@ def curves(
         stages: first step of each and its name.
         alarms: step and what was said.
         height: pixels.
-        levels: values with a dashed line across.
     """
     figure = go.Figure()
     for place, (name, values) in enumerate(series.items()):
@@ -47,8 +45,6 @@ def curves(
             hovertemplate=f"step %{{x:,}}<br>{name} %{{y:.3~g}}<extra></extra>",
         )  # fmt: skip
     _mark(figure, stages, alarms, theme)
-    for level in levels:
-        figure.add_hline(level, line={"color": theme.ink, "width": 1, "dash": "dash"})
     axes = {"xaxis": _ACROSS, "yaxis": {"title": {"text": title}}}
     return style(figure, theme, height, legend=_LEGEND, showlegend=len(series) > 1, **axes)
 

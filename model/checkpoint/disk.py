@@ -40,8 +40,7 @@ class DiskTensors:
         self._announced: collections.deque[str] = collections.deque()
         self._coming: dict[str, Future[Tensor]] = {}
         self._coming_bytes = 0
-        self._lock = threading.Lock()  # of what is announced and coming
-        self._count_lock = threading.Lock()
+        self._lock = threading.Lock()  # of what is announced and coming, and of the count
 
     def close(self) -> None:
         """End the reading thread and close the files."""
@@ -137,7 +136,7 @@ class DiskTensors:
         size = stored.num_bytes if num_rows is None else num_rows * row_bytes
         content = torch.empty(size, dtype=torch.uint8)
         self._read_into(content, stored, stored.offset + first_row * row_bytes)
-        with self._count_lock:
+        with self._lock:
             self.bytes_read += size
         return content.view(_DTYPES[stored.dtype]).view(shape)
 

@@ -1,5 +1,6 @@
 """The commands `curate`, `tokenize` and `train`; torch is imported only when one of them runs."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,7 @@ def train_command(config: Path, corpus: Path, out: Path, resume: bool, heldout: 
     A file with [indexer] or [mtp] adds to a trained model and trains what it added; it cannot be resumed.
     One with [instruct] or [preference] tunes a trained model; CORPUS then holds pairs, train and heldout.jsonl.gz.
     """
+    from model.network.config import ModelConfig
     from model.train.config import IndexerConfig, InstructConfig, MtpConfig, PreferenceConfig, load_config
     from model.train.indexer import train_indexers
     from model.train.instruct import tune
@@ -81,6 +83,12 @@ def train_command(config: Path, corpus: Path, out: Path, resume: bool, heldout: 
     from model.train.mtp import train_module
     from model.train.preference import align
 
+    tuning: dict[type, tuple[Callable[..., None], str]] = {
+        IndexerConfig: (train_indexers, "indexers were trained"),
+        MtpConfig: (train_module, "the module was trained"),
+        InstructConfig: (tune, "the model was tuned"),
+        PreferenceConfig: (align, "the model was aligned"),
+    }
     shape, settings = load_config(config)
     keep_freed_memory()
     with tqdm(total=settings.total_steps, desc="training", unit="step") as bar:
@@ -89,21 +97,11 @@ def train_command(config: Path, corpus: Path, out: Path, resume: bool, heldout: 
             bar.update(line["step"] - bar.n)
             bar.set_postfix_str(f"loss {line['loss']:.3f}, {line['tokens_per_s']:.0f} tokens/s", refresh=False)
 
-        if isinstance(shape, IndexerConfig):
-            train_indexers(shape, settings, corpus, out, report)
+        if type(shape) in tuning:
+            tune_model, done = tuning[type(shape)]
+            tune_model(shape, settings, corpus, out, report)
             bar.close()
-            return click.echo(f"indexers were trained for {settings.total_steps} steps; {out / 'model'}")
-        if isinstance(shape, InstructConfig):
-            tune(shape, settings, corpus, out, report)
-            bar.close()
-            return click.echo(f"the model was tuned for {settings.total_steps} steps; {out / 'model'}")
-        if isinstance(shape, PreferenceConfig):
-            align(shape, settings, corpus, out, report)
-            bar.close()
-            return click.echo(f"the model was aligned for {settings.total_steps} steps; {out / 'model'}")
-        if isinstance(shape, MtpConfig):
-            train_module(shape, settings, corpus, out, report)
-            bar.close()
-            return click.echo(f"the module was trained for {settings.total_steps} steps; {out / 'model'}")
+            return click.echo(f"{done} for {settings.total_steps} steps; {out / 'model'}")
+        assert isinstance(shape, ModelConfig)
         trainer = train(shape, settings, corpus, out, resume, report, heldout)
     return click.echo(f"{trainer.steps_done} of {settings.total_steps} steps done; {out}")

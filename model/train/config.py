@@ -1,8 +1,7 @@
 """What a training run depends on, read from one TOML file: `[model]` is the shape, `[train]` everything else.
 
 A run that adds to a trained model and trains what it added has `[indexer]` or `[mtp]` in place of `[model]`: the model
-it starts from, and what is added. One that tunes a model on pairs has `[instruct]`
-or `[preference]`.
+it starts from, and what is added. One that tunes a model on pairs has `[instruct]` or `[preference]`.
 
 The rate is a pure function of the step (linear warm-up, constant, linear decay over the last steps), so a run can be
 resumed with another `total_steps` or `decay_steps`: that is how a run with a time limit gets its decay.

@@ -10,7 +10,6 @@ Source: DeepSeek-V3.2-Exp report (2025), section 2.1, dense warm-up.
 """
 
 import dataclasses
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +17,11 @@ import torch
 from torch import Tensor
 
 from model.checkpoint.embedded import find_model
-from model.checkpoint.weights import load_model, save_model
+from model.checkpoint.weights import load_model
 from model.network.transformer import Transformer
 from model.train.config import IndexerConfig, TrainConfig
 from model.train.data import Windows
+from model.train.loop import export
 from model.train.part import Report, only, train_part
 from model.train.tapes import IndexerTape
 
@@ -73,10 +73,4 @@ def train_indexers(
     model = add_indexers(load_model(folder, "cpu", torch.float32), indexer.heads, indexer.head_dim, config.seed)
     windows = Windows(shards, config.sequence_length, model.config.bos_id or 0)
     train_part(model, lambda batch_BT, step: warm_up_loss(model, batch_BT), config, windows, out, report)
-    export(with_top_k(model, indexer.top_k), folder, out / "model")
-
-
-def export(model: Transformer, start: Path, folder: Path) -> None:
-    """Write the model folder that runs, in block FP8, with the tokenizer of the model it came from."""
-    save_model(model, folder, torch.bfloat16, fp8_scales=torch.float32, fp8_embedding=True)
-    shutil.copyfile(start / "tokenizer.json", folder / "tokenizer.json")
+    export(with_top_k(model, indexer.top_k), folder / "tokenizer.json", out / "model")

@@ -56,12 +56,22 @@ def read_pairs(path: Path) -> list[Pair]:
     Raises:
         CorpusError: it is missing or damaged, or a line is no pair.
     """
+    rows = read_fields(path, ("prompt", "response", "kind"), "pairs of prompt and response")
+    return [Pair(*fields) for fields in rows]
+
+
+def read_fields(path: Path, names: tuple[str, ...], what: str) -> list[tuple[str, ...]]:
+    """The named fields of every line of a gzipped JSON-lines file.
+
+    Raises:
+        CorpusError: it is missing or damaged, or a line lacks a field; the message says that it holds no `what`.
+    """
     try:
         with gzip.open(path, "rt", encoding="utf-8") as lines:
-            fields = [json.loads(line) for line in lines]
-        return [Pair(one["prompt"], one["response"], one["kind"]) for one in fields]
+            rows = [json.loads(line) for line in lines]
+        return [tuple(row[name] for name in names) for row in rows]
     except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
-        raise CorpusError(f"{path} holds no pairs of prompt and response ({error!r})") from error
+        raise CorpusError(f"{path} holds no {what} ({error!r})") from error
 
 
 class Samples:

@@ -9,7 +9,6 @@ Shape suffixes: P pairs, B rows (chosen responses first, then rejected ones), T 
 Source: Direct Preference Optimization (arXiv 2305.18290), equation 7.
 """
 
-import gzip
 import json
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,7 +24,7 @@ from model.checkpoint.weights import load_model
 from model.network.transformer import Transformer
 from model.train.config import PreferenceConfig, TrainConfig
 from model.train.corpus import CorpusError
-from model.train.instruct import IGNORED, Batch, Pair, Samples
+from model.train.instruct import IGNORED, Batch, Pair, Samples, read_fields
 from model.train.loop import export
 from model.train.part import Report, only, train_part
 
@@ -44,12 +43,8 @@ def read_choices(path: Path) -> list[Choice]:
     Raises:
         CorpusError: it is missing or damaged, or a line is no choice.
     """
-    try:
-        with gzip.open(path, "rt", encoding="utf-8") as lines:
-            fields = [json.loads(line) for line in lines]
-        return [Choice(one["prompt"], one["chosen"], one["rejected"]) for one in fields]
-    except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
-        raise CorpusError(f"{path} holds no prompts with a chosen and a rejected response ({error!r})") from error
+    rows = read_fields(path, Choice._fields, "prompts with a chosen and a rejected response")
+    return [Choice(*fields) for fields in rows]
 
 
 class Choices:

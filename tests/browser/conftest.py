@@ -148,6 +148,27 @@ def visit(chromium: Browser) -> Iterator[Visit]:
     assert problems == []
 
 
+# Where a figure draws the first point whose customdata begins so (null fits all); nothing until it is laid out.
+PLACE = """([selector, wanted]) => {
+  const plot = document.querySelector(selector);
+  const axes = plot?._fullLayout;
+  if (!axes?.xaxis?.d2p) return null;
+  const { left, top } = plot.getBoundingClientRect();
+  for (const trace of plot._fullData) {
+    const cells = Array.from(trace.customdata ?? []);
+    const at = cells.findIndex(cell => wanted.every((value, place) => value === null || cell[place] === value));
+    if (at >= 0) return [left + axes.xaxis._offset + axes.xaxis.d2p(trace.x[at]),
+                         top + axes.yaxis._offset + axes.yaxis.d2p(trace.y[at])];
+  }
+  return null;
+}"""
+
+
+def click_point(page: Page, selector: str, *customdata: str | float | None) -> None:
+    """Click the point of a figure that carries this; None stands for anything."""
+    page.mouse.click(*page.wait_for_function(PLACE, arg=[selector, list(customdata)]).json_value())
+
+
 def elsewhere(url: str) -> list[str]:
     here = url.startswith(("http://127.0.0.1:", "ws://127.0.0.1:", "data:", "blob:"))
     return [] if here else [f"the page asked for {url}"]

@@ -3,23 +3,9 @@
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.conftest import Visit
+from tests.browser.conftest import Visit, click_point
 
 pytestmark = pytest.mark.browser
-
-# Where on the page a part is drawn; nothing until the picture is laid out.
-PLACE = """key => {
-  const plot = document.querySelector('.js-plotly-plot');
-  const axes = plot?._fullLayout;
-  if (!axes?.xaxis?.d2p) return null;
-  const { left, top } = plot.getBoundingClientRect();
-  for (const trace of plot._fullData) {
-    const at = (trace.customdata ?? []).findIndex(cell => cell[0] === key[0] && cell[2] === key[1]);
-    if (at >= 0) return [left + axes.xaxis._offset + axes.xaxis.d2p(trace.x[at]),
-                         top + axes.yaxis._offset + axes.yaxis.d2p(trace.y[at])];
-  }
-  return null;
-}"""
 
 
 @pytest.fixture
@@ -32,7 +18,7 @@ def page(visit: Visit, app: str) -> Page:
 
 
 def click(page: Page, key: str, expert: int = -1) -> None:
-    page.mouse.click(*page.wait_for_function(PLACE, arg=[key, expert]).json_value())
+    click_point(page, ".js-plotly-plot", key, None, expert)
 
 
 def test_click_on_a_part_describes_it(page: Page) -> None:

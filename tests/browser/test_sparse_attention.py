@@ -6,25 +6,11 @@ from urllib.parse import quote
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.conftest import Visit
+from tests.browser.conftest import Visit, click_point
 
 pytestmark = pytest.mark.browser
 
 TEXT = "A sparse model reads few of the tokens that came before it, and which ones is chosen anew for every token."
-# Where on the page a figure draws the point whose customdata is given; nothing until the figure is laid out.
-PLACE = """([key, wanted]) => {
-  const plot = document.querySelector(`.st-key-${key} .js-plotly-plot`);
-  const axes = plot?._fullLayout;
-  if (!axes?.xaxis?.d2p) return null;
-  const { left, top } = plot.getBoundingClientRect();
-  for (const trace of plot._fullData) {
-    const cells = Array.from(trace.customdata ?? []);
-    const at = cells.findIndex(cell => wanted.every((number, place) => cell[place] === number));
-    if (at >= 0) return [left + axes.xaxis._offset + axes.xaxis.d2p(trace.x[at]),
-                         top + axes.yaxis._offset + axes.yaxis.d2p(trace.y[at])];
-  }
-  return null;
-}"""
 
 
 @pytest.fixture
@@ -38,7 +24,7 @@ def page(visit: Visit, app: str) -> Page:
 
 def click(page: Page, key: str, *cells: int) -> None:
     page.locator(f".st-key-{key}").scroll_into_view_if_needed()
-    page.mouse.click(*page.wait_for_function(PLACE, arg=[key, list(cells)]).json_value())
+    click_point(page, f".st-key-{key} .js-plotly-plot", *cells)
 
 
 def test_click_on_a_row_looks_at_its_token(page: Page) -> None:

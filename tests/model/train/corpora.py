@@ -4,9 +4,15 @@ import gzip
 import json
 from pathlib import Path
 
+import torch
+from click.testing import CliRunner
+
+from model.checkpoint.weights import save_model
 from model.train.bpe import train_vocabulary
+from model.train.cli import tokenize_command
 from model.train.corpus import corpus_files
 from model.train.shards import write_shards
+from tests.models import random_model, tiny_config
 
 SENTENCES = {
     "stories.en": "Once upon a time a small fox ran over the hill and slept. ",
@@ -34,3 +40,22 @@ def write_tiny_shards(folder: Path) -> Path:
     train_vocabulary(SENTENCES.values(), 320, show_progress=False).save(str(folder / "tokenizer.json"))
     write_shards(streams, folder / "tokenizer.json", folder / "shards")
     return folder / "shards"
+
+
+def tokenised_corpus(folder: Path) -> Path:
+    """A corpus and, by the command, its shards with a tokenizer of 300 entries; returns the shards' folder."""
+    corpus, shards = write_corpus(folder / "corpus"), folder / "shards"
+    arguments = ["--corpus", str(corpus), "--out", str(shards), "--vocab-size", "300"]
+    assert CliRunner().invoke(tokenize_command, arguments, catch_exceptions=False).exit_code == 0
+    return shards
+
+
+def write_tuning_folder(folder: Path, rows: list[dict[str, str]], text: list[str]) -> Path:
+    """A random model with a vocabulary learned on `text` in `start`, and rows to train on and held out beside it."""
+    start = folder / "start"
+    save_model(random_model(tiny_config(num_layers=2, max_positions=32, tie_embeddings=True)), start, torch.float32)
+    train_vocabulary(text * 5, 320, show_progress=False).save(str(start / "tokenizer.json"))
+    content = gzip.compress("\n".join(map(json.dumps, rows)).encode())
+    for name in ("train", "heldout"):
+        (folder / f"{name}.jsonl.gz").write_bytes(content)
+    return folder

@@ -7,7 +7,7 @@ import torch
 from click.testing import CliRunner
 
 from model.checkpoint.weights import load_model, save_model
-from model.train.cli import tokenize_command, train_command
+from model.train.cli import train_command
 from model.train.config import IndexerConfig, load_config
 from model.train.data import Windows
 from model.train.indexer import add_indexers, warm_up_loss, with_top_k
@@ -15,7 +15,7 @@ from model.train.log import LOG, read_log
 from model.train.losses import indexer_loss
 from model.train.part import train_part
 from model.train.tapes import IndexerTape
-from tests.model.train.corpora import write_corpus
+from tests.model.train.corpora import tokenised_corpus
 from tests.models import random_model, tiny_config
 
 CONFIG = """
@@ -53,13 +53,6 @@ def test_gradient_is_the_difference_of_the_distributions() -> None:
     torch.testing.assert_close(scores.grad, scores.detach().softmax(-1) - target)
 
 
-def shards_of(tmp_path: Path) -> Path:
-    corpus, shards = write_corpus(tmp_path / "corpus"), tmp_path / "shards"
-    arguments = ["--corpus", str(corpus), "--out", str(shards), "--vocab-size", "300"]
-    assert CliRunner().invoke(tokenize_command, arguments, catch_exceptions=False).exit_code == 0
-    return shards
-
-
 def start_model(folder: Path, shards: Path) -> Path:
     save_model(random_model(tiny_config(max_positions=32)), folder, torch.float32)
     (folder / "tokenizer.json").write_bytes((shards / "tokenizer.json").read_bytes())
@@ -67,7 +60,7 @@ def start_model(folder: Path, shards: Path) -> Path:
 
 
 def test_a_run_ends_in_a_sparse_model_and_leaves_the_rest_alone(tmp_path: Path) -> None:
-    shards = shards_of(tmp_path)
+    shards = tokenised_corpus(tmp_path)
     start = start_model(tmp_path / "start", shards)
     (tmp_path / "config.toml").write_text(CONFIG.format(start=start))
     arguments = [str(tmp_path / "config.toml"), "--corpus", str(shards), "--out", str(tmp_path / "run")]
@@ -83,7 +76,7 @@ def test_a_run_ends_in_a_sparse_model_and_leaves_the_rest_alone(tmp_path: Path) 
 
 
 def test_only_the_indexers_change(tmp_path: Path) -> None:
-    shards = shards_of(tmp_path)
+    shards = tokenised_corpus(tmp_path)
     before = random_model(tiny_config(max_positions=32))
     model = add_indexers(before, heads=4, head_dim=12, seed=0)
     untrained = {name: tensor.clone() for name, tensor in model.state_dict().items()}

@@ -1,5 +1,6 @@
 """Instruction tuning: samples apart, the loss on responses alone, and a model that learns to answer."""
 
+import dataclasses
 import gzip
 import json
 from pathlib import Path
@@ -9,12 +10,11 @@ import torch
 from click.testing import CliRunner
 
 from model.checkpoint.tokenizer import Tokenizer
-from model.checkpoint.weights import load_model, save_model
-from model.train.bpe import train_vocabulary
+from model.checkpoint.weights import load_model
 from model.train.cli import train_command
 from model.train.corpus import CorpusError
 from model.train.instruct import ASSISTANT, IGNORED, USER, Pair, Samples, answer, exact_share, read_pairs, response_loss
-from tests.models import random_model, tiny_config
+from tests.model.train.corpora import write_tuning_folder
 
 PAIRS = [Pair(f"{a} plus {b}?", str(a + b), "arithmetic") for a in range(4) for b in range(4)]
 CONFIG = """
@@ -37,14 +37,9 @@ threads = 1
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A random model with a small vocabulary, and pairs beside it."""
-    start = tmp_path / "start"
-    save_model(random_model(tiny_config(num_layers=2, max_positions=32, tie_embeddings=True)), start, torch.float32)
-    words = [f"{pair.prompt} {pair.response}" for pair in PAIRS] * 5
-    train_vocabulary(words, 320, show_progress=False).save(str(start / "tokenizer.json"))
-    for name in ("train", "heldout"):
-        lines = [json.dumps({"prompt": p.prompt, "response": p.response, "kind": p.kind}) for p in PAIRS]
-        (tmp_path / f"{name}.jsonl.gz").write_bytes(gzip.compress("\n".join(lines).encode()))
-    return tmp_path
+    return write_tuning_folder(
+        tmp_path, [dataclasses.asdict(pair) for pair in PAIRS], [f"{pair.prompt} {pair.response}" for pair in PAIRS]
+    )
 
 
 def samples(folder: Path, pairs: list[Pair] = PAIRS, length: int = 24) -> Samples:

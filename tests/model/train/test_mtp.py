@@ -11,13 +11,13 @@ from click.testing import CliRunner
 from model.checkpoint.files import ModelFolder
 from model.checkpoint.weights import load_model, save_model
 from model.network.transformer import Transformer
-from model.train.cli import tokenize_command, train_command
+from model.train.cli import train_command
 from model.train.config import MtpConfig, TrainConfig, load_config
 from model.train.data import Windows
 from model.train.log import LOG, read_log
 from model.train.mtp import add_module, draft_loss
 from model.train.part import train_part
-from tests.model.train.corpora import write_corpus
+from tests.model.train.corpora import tokenised_corpus
 from tests.models import random_model, tiny_config
 
 CONFIG = """
@@ -39,10 +39,7 @@ threads = 1
 
 @pytest.fixture
 def shards(tmp_path: Path) -> Path:
-    corpus, made = write_corpus(tmp_path / "corpus"), tmp_path / "shards"
-    arguments = ["--corpus", str(corpus), "--out", str(made), "--vocab-size", "300"]
-    assert CliRunner().invoke(tokenize_command, arguments, catch_exceptions=False).exit_code == 0
-    return made
+    return tokenised_corpus(tmp_path)
 
 
 def settings_of(tmp_path: Path, start: str = "x") -> TrainConfig:

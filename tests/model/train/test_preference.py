@@ -11,8 +11,7 @@ import torch
 from click.testing import CliRunner
 
 from model.checkpoint.tokenizer import Tokenizer
-from model.checkpoint.weights import load_model, save_model
-from model.train.bpe import train_vocabulary
+from model.checkpoint.weights import load_model
 from model.train.cli import train_command
 from model.train.corpus import CorpusError
 from model.train.instruct import IGNORED
@@ -25,7 +24,7 @@ from model.train.preference import (
     read_choices,
     response_logprob,
 )
-from tests.models import random_model, tiny_config
+from tests.model.train.corpora import write_tuning_folder
 
 CHOICES = [Choice(f"{a} plus {b}?", str(a + b), str(a + b + 3)) for a in range(4) for b in range(4)]
 CONFIG = """
@@ -48,14 +47,9 @@ threads = 1
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    start = tmp_path / "start"
-    save_model(random_model(tiny_config(num_layers=2, max_positions=32, tie_embeddings=True)), start, torch.float32)
-    words = [" ".join(choice) for choice in CHOICES] * 5
-    train_vocabulary(words, 320, show_progress=False).save(str(start / "tokenizer.json"))
-    for name in ("train", "heldout"):
-        lines = [json.dumps(choice._asdict()) for choice in CHOICES]
-        (tmp_path / f"{name}.jsonl.gz").write_bytes(gzip.compress("\n".join(lines).encode()))
-    return tmp_path
+    return write_tuning_folder(
+        tmp_path, [choice._asdict() for choice in CHOICES], [" ".join(choice) for choice in CHOICES]
+    )
 
 
 def choices(folder: Path, given: list[Choice] = CHOICES) -> Choices:
