@@ -52,6 +52,7 @@ def test_load_plays_from_the_first_step_to_the_last() -> None:
     assert np.array_equal(figure.data[0].z, figure.frames[-1].data[0].z)
     assert [step.args[0][0] for step in figure.layout.sliders[0].steps] == ["10", "20", "30"]
     assert [button.label for button in figure.layout.updatemenus[0].buttons] == ["Play", "Pause"]
+    assert not figure.layout.updatemenus[0].showactive  # the colour of a pressed button is white in both themes
 
 
 def test_bias_is_shown_without_the_mean_of_the_layer() -> None:
