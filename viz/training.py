@@ -116,8 +116,9 @@ def load_that_plays(load: xr.DataArray, theme: Theme, height: int = HEIGHT) -> g
         "steps": [{"label": f"{step:,}", "method": "animate", "args": [[str(step)], still]} for step in steps],
         "ticklen": 0, "minorticklen": 0, "font": {"color": theme.muted, "size": 12},
     }  # fmt: skip
-    menu = {"type": "buttons", "direction": "left", "showactive": False, "buttons": buttons, "x": 0, "y": -0.24,
-            "xanchor": "left", "yanchor": "top", "bgcolor": theme.shade, "font": {"color": theme.ink, "size": 12}}  # fmt: skip
+    place = {"x": 0, "y": -0.24, "xanchor": "left", "yanchor": "top"}
+    look = {"bgcolor": theme.shade, "font": {"color": theme.ink, "size": 12}, "showactive": False}
+    menu = {"type": "buttons", "direction": "left", "buttons": buttons} | place | look
     across = {"title": {"text": "expert"}, "showgrid": False}
     style(figure, theme, height, xaxis=across, yaxis={"showgrid": False})
     return figure.update_layout(updatemenus=[menu], sliders=[slider], margin={"l": 8, "r": 8, "t": 24, "b": 110})

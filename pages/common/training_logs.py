@@ -88,7 +88,7 @@ def logs() -> dict[str, Log]:
 def read(folder: Path) -> dict[str, Log]:
     """The logs of a folder by name."""
     found = {}
-    for path in sorted(folder.glob("*.json"), key=lambda path: (not path.name.startswith("mini"), path.name)):
+    for path in sorted(folder.glob("*.json"), key=lambda path: (not path.name.startswith("mini"), path.stem)):
         values = json.loads(path.read_text(encoding="utf-8"))
         found[values["name"]] = Log(values["name"], values["says"], values)
     return found

@@ -92,3 +92,7 @@ def test_run_without_balancing_says_that_it_collapsed() -> None:
     }
     assert worst["nano nothing"] > 3
     assert worst["nano bias"] < 1.5
+
+
+def test_log_of_the_embedded_model_comes_first() -> None:
+    assert next(iter(training_logs.read(SHIPPED))) == "mini-v3"
