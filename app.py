@@ -8,6 +8,8 @@ from pages.common import controls, models, prompt, sidebar, style
 
 MENU = {
     "Observe": ["explore", "routing", "expert_load", "attention", "sparse_attention", "tokens"],
+    "Intervene": ["counterfactual", "compare"],
+    "Audit": ["doctor", "imports"],
     "Learn": ["architecture", "data", "training", "collapse", "what_changed"],
 }
 HERE = Path(__file__).parent / "pages"
