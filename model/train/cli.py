@@ -1,4 +1,4 @@
-"""The commands `curate`, `tokenize` and `train`; torch is imported only when one of them runs."""
+"""The commands `curate`, `evaluate`, `tokenize` and `train`; torch is imported only when one of them runs."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -105,3 +105,46 @@ def train_command(config: Path, corpus: Path, out: Path, resume: bool, heldout: 
         assert isinstance(shape, ModelConfig)
         trainer = train(shape, settings, corpus, out, resume, report, heldout)
     return click.echo(f"{trainer.steps_done} of {settings.total_steps} steps done; {out}")
+
+
+@click.command("evaluate")
+@click.argument("model")
+@click.option("--heldout", type=FOLDER, required=True)
+@click.option("--shards", type=FOLDER, help="Weigh as in training on these.")
+@click.option("--window", type=click.IntRange(2), help="Tokens in a piece, BOS included; default: the model's context.")
+@click.option("--max-bytes", type=click.IntRange(1), help="Only about the first so many bytes of each stream.")
+@click.option("--device", default="auto", show_default=True)
+@click.option("--dtype", type=click.Choice(["float32", "bfloat16"]), default="float32", help="Of products.")
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write all figures there as JSON.")
+def evaluate_command(
+    model: str,
+    heldout: Path,
+    shards: Path | None,
+    window: int | None,
+    max_bytes: int | None,
+    device: str,
+    dtype: str,
+    out: Path | None,
+) -> None:
+    """Bits per byte, load balance and specialisation of MODEL on held-out text."""
+    import json
+
+    import torch
+
+    from model.checkpoint.embedded import find_model
+    from model.checkpoint.tokenizer import Tokenizer
+    from model.checkpoint.weights import load_model
+    from model.train.data import mixture
+    from model.train.evaluate import evaluate, read_pieces
+    from model.train.heldout_report import as_markdown, summarise
+    from model.train.memory import choose_device, keep_freed_memory
+
+    keep_freed_memory()
+    folder, weights = find_model(model), mixture(shards) if shards else None
+    loaded = load_model(folder, choose_device(device), torch.float32)
+    tokenizer = Tokenizer.load(folder)
+    streams, pieces = read_pieces(heldout, tokenizer, window or loaded.config.max_positions, max_bytes)
+    summary = summarise(evaluate(loaded, streams, pieces, getattr(torch, dtype)), weights)
+    if out is not None:
+        out.write_text(json.dumps(summary, indent=1))
+    click.echo(as_markdown(summary))

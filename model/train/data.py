@@ -12,7 +12,7 @@ Source: DeepSeek-V3 report (arXiv 2412.19437), section 4.1 (packing).
 
 import json
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -37,14 +37,10 @@ class Windows:
         Raises:
             CorpusError: there is no index, or a shard does not have the length that the index says.
         """
-        try:
-            self.index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise CorpusError(f"{folder} holds no readable {INDEX}; make it with the tokenize command") from error
+        self.index = read_index(folder)
         self.sequence_length, self.bos_id = sequence_length, bos_id
         self.streams = {name: self._open(folder, name) for name in self.index["streams"]}
-        sizes = np.array([self.index["streams"][name]["bytes"] for name in self.streams], np.float64)
-        self.probabilities = np.sqrt(sizes) / np.sqrt(sizes).sum()
+        self.probabilities = np.array(list(mixture(folder).values()))
 
     def _open(self, folder: Path, name: str) -> np.ndarray:
         path = folder / f"{name}.bin"
@@ -67,3 +63,21 @@ class Windows:
     def _window(self, ids: np.ndarray, generator: np.random.Generator) -> np.ndarray:
         start = generator.integers(len(ids) - self.sequence_length)
         return ids[start : start + self.sequence_length + 1].astype(np.int64)
+
+
+def read_index(folder: Path) -> dict[str, Any]:
+    """What a folder of shards holds.
+
+    Raises:
+        CorpusError: there is no index.
+    """
+    try:
+        return json.loads((folder / INDEX).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CorpusError(f"{folder} holds no readable {INDEX}; make it with the tokenize command") from error
+
+
+def mixture(folder: Path) -> dict[str, float]:
+    """Share of the windows that each stream of a folder of shards gets: as the square root of its bytes."""
+    roots = {name: stream["bytes"] ** 0.5 for name, stream in read_index(folder)["streams"].items()}
+    return {name: root / sum(roots.values()) for name, root in roots.items()}

@@ -12,16 +12,15 @@ from click.testing import CliRunner
 from model.checkpoint.tokenizer import Tokenizer
 from model.checkpoint.weights import save_model
 from model.network.transformer import Transformer
+from model.train.cli import evaluate_command
 from model.train.evaluate import (
     Scores,
-    as_markdown,
     cut,
     evaluate,
-    evaluate_command,
     read_pieces,
     score_batch,
-    summarise,
 )
+from model.train.heldout_report import as_markdown, summarise
 from tests.model.train.corpora import SENTENCES, write_tiny_shards
 from tests.models import random_model, tiny_config
 
@@ -89,31 +88,42 @@ def scores(counts_PLE: np.ndarray) -> Scores:
 
 
 def test_separate_experts_for_each_stream_carry_one_bit() -> None:
-    counts_PLE = np.array([[[4, 0]], [[0, 4]]] * 50)
-    measured = scores(counts_PLE)
+    measured = scores(np.array([[[4, 0]], [[0, 4]]] * 50))
     assert measured.bits_per_byte() == pytest.approx({"a.en": 1.0, "b.en": 2.0})
-    assert measured.mutual_information() == pytest.approx([math.log(2)])
-    assert measured.shuffled_information()[0] < 0.05
+    summary = summarise(measured)
+    (told,) = summary["information"]["domain"]
+    assert told["nats"] == pytest.approx(math.log(2))
+    assert told["shuffled"] < 0.05
+    assert summary["information"]["language"][0]["nats"] == pytest.approx(0.0, abs=1e-12)
+    named = {row["kind"]: (row["layer"], row["expert"], row["share"]) for row in summary["strongest"]}
+    assert named["a"] == (1, 0, 1.0)
+    assert named["b"] == (1, 1, 1.0)
 
 
-def test_equal_use_carries_nothing() -> None:
-    assert scores(np.array([[[2, 2]]] * 10)).mutual_information() == pytest.approx([0.0], abs=1e-12)
+def test_balance_can_be_weighted_as_in_training() -> None:
+    """Text a goes to expert 0, text b to expert 1; with three quarters of a, expert 0 has 1.5 times its fair share."""
+    summary = summarise(scores(np.array([[[4, 0]], [[0, 4]]] * 5)), {"a.en": 0.75, "b.en": 0.25})
+    assert summary["balance"]["as it is"]["max_violation"] == pytest.approx([0.0])
+    assert summary["balance"]["weighted as in training"]["max_violation"] == pytest.approx([0.5])
+    assert summary["streams"]["a.en"]["max_violation"] == pytest.approx([1.0])
+    assert summary["balance"]["weighted as in training"]["dead_experts"] == [0]
 
 
 def test_summary_names_streams_and_layers(model: Transformer, folder: Path, tokenizer: Tokenizer) -> None:
     streams, pieces = read_pieces(folder / "corpus", tokenizer, 64, max_bytes=500)
     summary = summarise(evaluate(model, streams, pieces))
     assert list(summary["streams"]) == streams
-    assert list(summary["layers"]) == ["1", "2"]
+    assert summary["layers"] == [1, 2]
     assert summary["tokens"] == sum(len(piece.token_ids) - 1 for piece in pieces)
-    assert summary["layers"]["1"]["max_violation"] > 0
+    assert summary["balance"]["as it is"]["max_violation"][0] > 0
     assert "| code.python |" in as_markdown(summary)
 
 
 def test_command_writes_what_it_shows(model: Transformer, folder: Path, tmp_path: Path) -> None:
     save_model(model, tmp_path / "model", torch.float32)
     (tmp_path / "model" / "tokenizer.json").write_bytes((folder / "tokenizer.json").read_bytes())
-    arguments = [str(tmp_path / "model"), "--heldout", str(folder / "corpus"), "--max-bytes", "300", "--device", "cpu"]
+    arguments = [str(tmp_path / "model"), "--heldout", str(folder / "corpus"), "--max-bytes", "300"]
+    arguments += ["--shards", str(folder / "shards"), "--device", "cpu"]
     result = CliRunner().invoke(evaluate_command, [*arguments, "--out", str(tmp_path / "figures.json")])
     assert result.exit_code == 0, result.output
     figures = json.loads((tmp_path / "figures.json").read_text())
