@@ -2,8 +2,9 @@
 
 Everything is derived from recorded decisions; no selection is made again except in `lost_to_bias` and
 `lost_to_group_limit`, which apply the published rule (group-limited top-k, DeepSeek-V3 report) to recorded scores.
-Those two and `expert_margin` describe a model as trained: in a run with interventions, a knock-out or a forced expert
-is a reason too, and with the bias off the recorded bias did not count. `untouched_layers` says where they hold.
+Those two and the margins of `near_ties.py` describe a model as trained: in a run with interventions, a knock-out or a
+forced expert is a reason too, and with the bias off the recorded bias did not count. `untouched_layers` says where they
+hold.
 
 Sources: co-activation from OLMoE (arXiv 2409.02060), over all pairs where its script takes neighbouring ranks only.
 """
@@ -87,10 +88,10 @@ def untouched_layers(interventions: Iterable[Mapping[str, Any]], moe_layers: xr.
     """True where a run's interventions left the selection as trained, [moe_layer].
 
     Args:
-        interventions: of a trace's request, as JSON values; one without a layer holds in all of them.
+        interventions: of a trace's request, as JSON values; one that names no layer holds in all of them.
         moe_layers: layer labels.
     """
-    touched = {change.get("layer") for change in interventions}
+    touched = {layer for change in interventions for layer in change.get("layers") or [change.get("layer")]}
     kept = [None not in touched and layer not in touched for layer in moe_layers.values.tolist()]
     return xr.DataArray(kept, dims=("moe_layer",), coords={"moe_layer": moe_layers})
 
@@ -118,18 +119,18 @@ def lost_to_bias(
     router_score: xr.DataArray, expert_id: xr.DataArray, num_groups: int, kept_groups: int
 ) -> xr.DataArray:
     """Experts that were not selected and would have been with every bias at zero, [token, moe_layer, expert]."""
-    would = _select(router_score.values, expert_id.sizes["rank"], num_groups, kept_groups)
+    would = select(router_score.values, expert_id.sizes["rank"], num_groups, kept_groups)
     return router_score.copy(data=would & ~one_hot(expert_id, router_score.sizes["expert"]))
 
 
 def lost_to_group_limit(router_score: xr.DataArray, expert_bias: xr.DataArray, expert_id: xr.DataArray) -> xr.DataArray:
     """Experts that were not selected and would have been without the group limit, [token, moe_layer, expert]."""
     biased = biased_score(router_score, expert_bias)
-    would = _select(biased.values, expert_id.sizes["rank"], 1, 1)
+    would = select(biased.values, expert_id.sizes["rank"], 1, 1)
     return router_score.copy(data=would & ~one_hot(expert_id, router_score.sizes["expert"]))
 
 
-def _select(scores: np.ndarray, top_k: int, num_groups: int, kept_groups: int) -> np.ndarray:
+def select(scores: np.ndarray, top_k: int, num_groups: int, kept_groups: int) -> np.ndarray:
     """The published selection rule on given scores, as a mask [token, moe_layer, expert]."""
     if kept_groups < num_groups:
         grouped = scores.reshape(*scores.shape[:-1], num_groups, -1)
@@ -143,19 +144,3 @@ def _largest(values: np.ndarray, count: int) -> np.ndarray:
     mask = np.zeros(values.shape, dtype=bool)
     np.put_along_axis(mask, np.argpartition(values, -count, axis=-1)[..., -count:], True, axis=-1)
     return mask
-
-
-def expert_margin(biased: xr.DataArray, expert_id: xr.DataArray, group_kept: xr.DataArray) -> xr.DataArray:
-    """Biased score of the last selected expert minus the best unselected one in the kept groups, [token, moe_layer]."""
-    selected = one_hot(expert_id, biased.sizes["expert"])
-    group_size = biased.sizes["expert"] // group_kept.sizes["group"]
-    reachable = np.repeat(group_kept.values, group_size, axis=-1)
-    lowest_in = np.where(selected, biased.values, np.inf).min(-1)
-    best_out = np.where(reachable & ~selected, biased.values, -np.inf).max(-1)
-    return biased.isel(expert=0, drop=True).copy(data=lowest_in - best_out)
-
-
-def group_margin(group_score: xr.DataArray, group_kept: xr.DataArray) -> xr.DataArray:
-    """Score of the last kept group minus the best dropped one, [token, moe_layer]; infinite when all are kept."""
-    lowest_in = group_score.where(group_kept, np.inf).min("group")
-    return lowest_in - group_score.where(~group_kept, -np.inf).max("group")

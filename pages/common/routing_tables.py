@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from model.trace import routing
+from model.trace import near_ties, routing
 from model.trace.chance import load_band
 from model.trace.trace import Trace
 from pages.common import tables
@@ -144,8 +144,7 @@ def decision(trace: Trace, token: int, layer: int) -> Decision:
     if trace.has("group_kept"):
         arrays["kept"] = one["group_kept"]
         if is_untouched(trace, layer):
-            margin = routing.expert_margin(biased, one["expert_id"], one["group_kept"]).item()
-            group_margin = routing.group_margin(one["group_score"], one["group_kept"]).item()
+            margin, group_margin = near_ties.place_margin(one).item(), near_ties.group_margin(one).item()
     choice = xr.Dataset(arrays).isel(token=0, moe_layer=0)
     lost = {name: mask.sel(moe_layer=layer) for name, mask in losers(trace, token).items()}
     table = _decision_table(trace, one.isel(token=0, moe_layer=0), choice, lost)

@@ -1,0 +1,134 @@
+"""Margins of routing decisions against numbers worked out by hand, and what holds on any trace."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+import xarray as xr
+from hypothesis import given
+from hypothesis import strategies as st
+
+from model.trace import near_ties
+from tests.traces import random_trace
+
+SCORES = (0.9, 0.1, 0.6, 0.5, 0.8, 0.05, 0.3, 0.2)
+BIAS = (0, 0, 0, 0, -0.3, 0, 0.4, 0.25)
+
+
+def gate(
+    scores: Sequence[float] = SCORES,
+    bias: Sequence[float] = BIAS,
+    group_score: Sequence[float] = (1.0, 1.1, 0.55, 1.15),
+    kept: Sequence[bool] = (False, True, False, True),
+    chosen: Sequence[int] = (2, 3, 6),
+) -> xr.Dataset:
+    """One token in layer 3: the fixture of the gate, 8 experts in 4 groups of which 2 are kept, 3 chosen."""
+    return xr.Dataset(
+        {
+            "router_score": (("token", "moe_layer", "expert"), np.array([[scores]], np.float32)),
+            "expert_bias": (("moe_layer", "expert"), np.array([bias], np.float32)),
+            "group_score": (("token", "moe_layer", "group"), np.array([[group_score]], np.float32)),
+            "group_kept": (("token", "moe_layer", "group"), np.array([[kept]])),
+            "expert_id": (("token", "moe_layer", "rank"), np.array([[chosen]], np.int16)),
+        },
+        coords={"moe_layer": [3]},
+    )
+
+
+def softmax_gate() -> xr.Dataset:
+    """Groups judged by their best, no bias: 0.3, 0.28, 0.02, 0.05 keep groups 0 and 1; experts 0 and 2 are chosen."""
+    scores, groups = [0.3, 0.15, 0.28, 0.14, 0.02, 0.01, 0.05, 0.05], [0.3, 0.28, 0.02, 0.05]
+    return gate(scores, [0.0] * 8, groups, [True, True, False, False], [0, 2])
+
+
+def test_margins_of_the_fixture() -> None:
+    data = gate()
+    # biased: .9 .1 | .6 .5 | .5 .05 | .7 .45; the last chosen one has .5, the best one left in groups 1 and 3 .45
+    assert near_ties.place_margin(data).item() == pytest.approx(0.05, abs=1e-6)
+    assert near_ties.group_margin(data).item() == pytest.approx(1.1 - 1.0, abs=1e-6)
+    assert near_ties.place_margin(data).dims == near_ties.group_margin(data).dims == ("token", "moe_layer")
+    assert near_ties.place_margin(data)["moe_layer"].item() == 3
+
+
+def test_margins_of_a_softmax_gate() -> None:
+    assert near_ties.place_margin(softmax_gate()).item() == pytest.approx(0.28 - 0.15, abs=1e-6)
+    assert near_ties.group_margin(softmax_gate()).item() == pytest.approx(0.28 - 0.05, abs=1e-6)
+
+
+def test_margin_is_infinite_without_a_rival() -> None:
+    assert near_ties.group_margin(gate(kept=[True] * 4)).item() == np.inf
+    assert near_ties.place_margin(gate(chosen=[2, 3, 6, 7])).item() == np.inf
+
+
+def test_margin_of_unknown_experts_is_unknown() -> None:
+    data = gate(chosen=[2, 3, -1])
+    assert np.isnan(near_ties.place_margin(data).item())
+    assert not near_ties.near_ties(data, "bfloat16").item()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+@pytest.mark.parametrize(("units", "near"), [(0.9, True), (1.1, False), (-0.9, True), (-1.1, False)])
+def test_a_place_is_a_near_tie_within_the_tolerance(dtype: str, units: float, near: bool) -> None:
+    scores = [*SCORES[:3], 0.45 + units * near_ties.tolerance(dtype), *SCORES[4:]]  # expert 3 against 7
+    assert near_ties.near_ties(gate(scores), dtype).item() is near
+
+
+@pytest.mark.parametrize(("units", "near"), [(0.9, True), (1.9, True), (2.1, False)])
+def test_a_group_judged_by_two_is_a_near_tie_within_twice_the_tolerance(units: float, near: bool) -> None:
+    kept = 1.0 + units * near_ties.tolerance("bfloat16")
+    data = gate([*SCORES[:3], kept - 0.6, *SCORES[4:]], group_score=(1.0, kept, 0.55, 1.15), chosen=(2, 6, 7))
+    assert near_ties.near_ties(data, "bfloat16").item() is near
+
+
+@pytest.mark.parametrize(("units", "near"), [(0.9, True), (1.1, False)])
+def test_a_group_judged_by_its_best_is_a_near_tie_within_the_tolerance(units: float, near: bool) -> None:
+    data = softmax_gate()
+    data["group_score"][0, 0, 3] = data["router_score"][0, 0, 6] = 0.28 - units * near_ties.tolerance("bfloat16")
+    assert near_ties.near_ties(data, "bfloat16").item() is near
+
+
+def test_what_a_group_score_is_made_of_is_read_off_the_numbers() -> None:
+    assert near_ties.scores_in_a_group_score(gate()) == 2
+    assert near_ties.scores_in_a_group_score(softmax_gate()) == 1
+
+
+def test_missing_scores_are_named() -> None:
+    ids_alone = gate()[["expert_id"]]
+    with pytest.raises(near_ties.MissingScoresError, match="router_score, expert_bias, group_kept"):
+        near_ties.place_margin(ids_alone)
+    with pytest.raises(near_ties.MissingScoresError, match="group_score, group_kept"):
+        near_ties.group_margin(ids_alone)
+    with pytest.raises(near_ties.MissingScoresError, match="does not hold"):
+        near_ties.near_ties(ids_alone, "float32")
+
+
+def test_dtype_without_a_measured_tolerance_is_refused() -> None:
+    with pytest.raises(ValueError, match="'float8'; known are float32, bfloat16, float16"):
+        near_ties.tolerance("float8")
+
+
+@given(seed=st.integers(0, 200), num_groups=st.sampled_from([1, 2, 4]), top_k=st.integers(1, 3))
+def test_what_holds_on_any_trace(seed: int, num_groups: int, top_k: int) -> None:
+    """Margins of a choice by the rule are never negative, and a coarser dtype never has fewer near ties."""
+    kept = max(1, num_groups // 2)
+    data = random_trace(seed, num_groups=num_groups, num_kept=kept, top_k=top_k).data
+    assert (near_ties.place_margin(data) >= 0).all()
+    assert (near_ties.group_margin(data) >= 0).all()
+    assert near_ties.scores_in_a_group_score(data) == 2
+    fine, middle, coarse = (near_ties.near_ties(data, dtype) for dtype in ("float32", "float16", "bfloat16"))
+    assert fine.dims == ("token", "moe_layer")
+    assert (~fine | middle).all()
+    assert (~middle | coarse).all()
+
+
+@given(seed=st.integers(0, 200), token=st.integers(0, 9), layer=st.sampled_from([1, 2]))
+def test_a_shift_under_half_the_margin_turns_no_choice(seed: int, token: int, layer: int) -> None:
+    """The margin is the distance to another choice: what moves every score by less than half of it changes nothing."""
+    data = random_trace(seed).data.isel(token=[token]).sel(moe_layer=[layer])
+    room = float(min(near_ties.place_margin(data).item(), near_ties.group_margin(data).item() / 2)) * 0.49
+    noise = np.random.default_rng(seed).choice([-room, room], 8)
+    moved = data["router_score"].values[0, 0] + data["expert_bias"].values[0] + noise
+    groups = moved.reshape(4, 2).sum(-1)
+    assert set(np.argsort(-groups)[:2]) == set(np.flatnonzero(data["group_kept"].values[0, 0]))
+    reachable = np.where(np.repeat(data["group_kept"].values[0, 0], 2), moved, -np.inf)
+    assert set(np.argsort(-reachable)[:2]) == set(data["expert_id"].values[0, 0].tolist())
