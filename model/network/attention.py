@@ -9,6 +9,7 @@ latents for one query, so that its cost grows with their number and not with the
 Shape suffixes: B batch, T new positions, S positions so far, D model width, H heads, N content (nope) head width,
 R position (rope) head width, Q = N + R, V value head width, C key-value latent width, X query latent width,
 K selected keys.
+X also stands for rows of a product that are two axes side by side.
 
 Source: DeepSeek-V2 report (arXiv 2405.04434), section 2.1; DeepSeek-V3 report, section 2.1.1.
 """
@@ -147,32 +148,39 @@ class Attention(nn.Module):
         selection: Selection | None,
         tape: Tape | None = None,
     ) -> Tensor:
-        """The same for one sequence, with the latents as keys and values; see `project` for what it is given."""
-        config = self.config
+        """The same with the latents as keys and values; see `project` for what it is given."""
+        config, shape_BT = self.config, content_BTHN.shape[:2]
         up_HXC = self.kv_up.weight.view(config.num_heads, -1, config.kv_lora_rank)
         key_up_HNC, value_up_HVC = up_HXC.split_with_sizes([config.nope_head_dim, config.value_head_dim], 1)
-        content_HTC = torch.bmm(content_BTHN[0].transpose(0, 1), key_up_HNC)
-        query_HTC = torch.cat([content_HTC, position_BTHR[0].transpose(0, 1)], dim=-1)
+        # All sequences' queries of a head are rows of one product, which reads the head's matrix once.
+        content_HXC = torch.bmm(content_BTHN.flatten(0, 1).transpose(0, 1), key_up_HNC)
+        content_BHTC = content_HXC.unflatten(1, shape_BT).transpose(0, 1)
+        query_BHTC = torch.cat([content_BHTC, position_BTHR.transpose(1, 2)], dim=-1)
         if tape is not None:
-            tape.attention(self.layer, query_HTC[None], latent_BSC[:, None], self.scale, selection)
-        mixed_HTC = self._read_latents(query_HTC, latent_BSC[0], selection)
-        return torch.bmm(mixed_HTC, value_up_HVC.mT).transpose(0, 1).flatten(1)[None]
+            tape.attention(self.layer, query_BHTC, latent_BSC[:, None], self.scale, selection)
+        mixed_BHTC = self._read_latents(query_BHTC, latent_BSC, selection)
+        mixed_HXV = torch.bmm(mixed_BHTC.transpose(0, 1).flatten(1, 2), value_up_HVC.mT)
+        return mixed_HXV.transpose(0, 1).unflatten(0, shape_BT).flatten(2)
 
-    def _read_latents(self, query_HTC: Tensor, latent_SC: Tensor, selection: Selection | None) -> Tensor:
-        """Each query's mean of the latents it may read, weighted by its attention, [H, T, C]."""
-        num_queries, num_keys = query_HTC.shape[1], len(latent_SC)
-        hidden_TK = None
+    def _read_latents(self, query_BHTC: Tensor, latent_BSC: Tensor, selection: Selection | None) -> Tensor:
+        """Each query's mean of the latents it may read, weighted by its attention, [B, H, T, C]."""
+        num_queries, num_keys = query_BHTC.shape[2], latent_BSC.shape[1]
+        hidden = None  # broadcasts to [B, H, T, S]
         if selection is not None and num_queries == 1:
-            latent_SC = latent_SC.index_select(0, selection.key_ids_BTK[0, 0])
+            ids_BKC = selection.key_ids_BTK[:, 0, :, None].expand(-1, -1, latent_BSC.shape[2])
+            latent_BSC = latent_BSC.gather(1, ids_BKC)
         elif selection is not None:
-            hidden_TK = ~selection.kept_BTS[0]
+            hidden = ~selection.kept_BTS.unsqueeze(1)
         elif num_queries > 1:
-            hidden_TK = ~causal_mask(num_queries, num_keys, latent_SC.device)
-        scores_HTK = (query_HTC @ latent_SC.T).float() * self.scale
-        if hidden_TK is not None:
-            scores_HTK = scores_HTK.masked_fill(hidden_TK, -torch.inf)
-        weights_HTK = scores_HTK.softmax(-1).to(latent_SC.dtype)
-        return weights_HTK @ latent_SC[:, : self.config.kv_lora_rank]
+            hidden = ~causal_mask(num_queries, num_keys, latent_BSC.device)
+        # Heads and queries are rows of one product: the latents are the same for all heads.
+        scores_BXS = torch.bmm(query_BHTC.flatten(1, 2), latent_BSC.mT).float() * self.scale
+        if hidden is not None:
+            scores_BHTS = scores_BXS.unflatten(1, query_BHTC.shape[1:3]).masked_fill(hidden, -torch.inf)
+            scores_BXS = scores_BHTS.flatten(1, 2)
+        weights_BXS = scores_BXS.softmax(-1).to(latent_BSC.dtype)
+        mixed_BXC = torch.bmm(weights_BXS, latent_BSC[..., : self.config.kv_lora_rank])
+        return mixed_BXC.unflatten(1, query_BHTC.shape[1:3])
 
 
 def attention_weights(query_BHTQ: Tensor, key_BHSQ: Tensor, scale: float, selection: Selection | None = None) -> Tensor:

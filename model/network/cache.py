@@ -1,6 +1,7 @@
 """What a run remembers of the tokens it has seen: one latent vector per token and layer (multi-head latent attention).
 
-A cache belongs to one run and is passed to `forward`; the model itself never changes.
+A cache belongs to one run and is passed to `forward`; the model itself never changes. Sequences that share a cache are
+equally long at all times.
 
 Models with sparse attention also keep one index key per token and layer that has an indexer.
 
@@ -30,25 +31,26 @@ class LatentCache:
         device: torch.device,
         dtype: torch.dtype,
         layers: Iterable[int] | None = None,
+        num_sequences: int = 1,
     ) -> None:
-        """Room for `capacity` tokens of one sequence, in the model's ordinary layers or those given."""
+        """Room for `capacity` tokens of each sequence, in the model's ordinary layers or those given."""
         width = config.kv_lora_rank + config.rope_head_dim
         self.length = 0
         self._row = {layer: row for row, layer in enumerate(range(config.num_layers) if layers is None else layers)}
         # One tensor a layer: they may lie on different devices.
-        self.latents = [torch.empty(1, capacity, width, device=device, dtype=dtype) for _ in self._row]
+        self.latents = [torch.empty(num_sequences, capacity, width, device=device, dtype=dtype) for _ in self._row]
         with_indexer = [layer for layer in self._row if config.has_indexer(layer)]
         self._index_row = {layer: row for row, layer in enumerate(with_indexer)}
-        shape = (1, capacity, config.index_head_dim)
+        shape = (num_sequences, capacity, config.index_head_dim)
         self.index_keys = [torch.empty(shape, device=device, dtype=dtype) for _ in self._index_row]
         self.capacity = capacity
 
     def extend(self, layer: int, latent_BTC: Tensor) -> Tensor:
-        """Store the new tokens' latents [1, T, C + R] of a layer and return all of them, [1, S, C + R]."""
+        """Store the new tokens' latents [B, T, C + R] of a layer and return all of them, [B, S, C + R]."""
         return self._append(self.latents, self._row[layer], latent_BTC)
 
     def extend_index(self, layer: int, key_BTI: Tensor) -> Tensor:
-        """Store the new tokens' index keys [1, T, I] of a layer and return all of them, [1, S, I]."""
+        """Store the new tokens' index keys [B, T, I] of a layer and return all of them, [B, S, I]."""
         return self._append(self.index_keys, self._index_row[layer], key_BTI)
 
     def _append(self, rows: list[Tensor], row: int, new: Tensor) -> Tensor:
@@ -69,5 +71,5 @@ class LatentCache:
 
     @property
     def bytes_per_token(self) -> int:
-        """Bytes that one more token costs, over all layers."""
+        """Bytes that one more token of a sequence costs, over all layers."""
         return sum(part.shape[2] * part.element_size() for part in (*self.latents, *self.index_keys))

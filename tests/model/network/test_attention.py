@@ -60,3 +60,17 @@ def test_attention_weights_are_causal_distributions() -> None:
     weights = attention_weights(torch.randn(1, 2, 5, 6), torch.randn(1, 2, 5, 6), 0.4)
     assert torch.allclose(weights.sum(-1), torch.ones(1, 2, 5))
     assert (weights.triu(1) == 0).all()
+
+
+@pytest.mark.parametrize("changes", [{}, {"yarn": YARN}, {"model_type": "deepseek_v32", "index_heads": 16,
+                                                           "index_head_dim": 12, "index_topk": 6}])  # fmt: skip
+@pytest.mark.parametrize("chunks", [[1] * 20, [7] + [1] * 13, [7, 3, 10]])
+def test_sequences_that_share_a_cache_see_nothing_of_each_other(changes: dict, chunks: list[int]) -> None:
+    config = tiny_config(**changes)
+    model = random_model(config)
+    ids = torch.randint(0, config.vocab_size, (3, 20), generator=torch.Generator().manual_seed(2))
+    with torch.inference_mode():
+        cache = LatentCache(config, 20, CPU, torch.float32, num_sequences=3)
+        together = torch.cat([model(part, cache) for part in ids.split(chunks, dim=1)], 1)
+        alone = torch.cat([model(row[None]) for row in ids])
+    assert (together - alone).abs().max() <= 2e-5
