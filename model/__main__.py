@@ -102,6 +102,7 @@ def main() -> None:
 @click.argument("model")
 @click.option("--prompt", help="The text to run.")
 @click.option("--prompt-file", type=click.Path(path_type=Path), help="A UTF-8 file that holds it.")
+@click.option("--chat", is_flag=True, help="Put the prompt as a question, to a model that was tuned to answer.")
 @click.option("--ids", type=Numbers(), help="Token ids, fed exactly as they are.")
 @click.option("--new-tokens", type=click.IntRange(0), default=0, show_default=True, help="Tokens to generate.")
 @click.option("--temperature", type=float, default=0.0, show_default=True, help="0 takes the likeliest token.")
@@ -216,6 +217,7 @@ def _request(prompt: str | None, options: dict[str, Any]) -> "RunRequest":
         max_new_tokens=options["new_tokens"],
         temperature=options["temperature"],
         seed=options["seed"],
+        chat=options["chat"],
         capture=_capture(options),
         interventions=tuple(KnockOut(layer, expert) for layer, expert in options["knock_out"]),
     )

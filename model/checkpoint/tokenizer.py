@@ -19,6 +19,7 @@ from model.checkpoint.files import find_file
 from model.trace.trace import Token
 
 BOS, EOS = "<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>"
+USER, ASSISTANT = "<｜User｜>", "<｜Assistant｜>"
 
 
 class TokenizerError(ValueError):
@@ -109,6 +110,23 @@ class Tokenizer:
                 " which is not valid Unicode; remove it"
             ) from None
         return self._encoder.encode(text, add_special_tokens=False).ids
+
+    @cached_property
+    def turn_ids(self) -> tuple[int, int] | None:
+        """Ids of the tokens that begin a user's turn and the answer; None when the vocabulary lacks one."""
+        user, assistant = self.special_id(USER), self.special_id(ASSISTANT)
+        return None if user is None or assistant is None else (user, assistant)
+
+    def encode_turn(self, text: str) -> list[int]:
+        """Ids of a text as a user's turn, up to where the answer begins, without BOS.
+
+        Raises:
+            TokenizerError: the vocabulary has no tokens for turns, or as for `encode`.
+        """
+        if self.turn_ids is None:
+            raise TokenizerError(f"the vocabulary lacks {USER} or {ASSISTANT}, so no question can be put to this model")
+        user, assistant = self.turn_ids
+        return [user, *self.encode(text), assistant]
 
     def piece(self, token_id: int) -> str:
         """The vocabulary's entry as it stands there, a label; empty for an id that has none."""

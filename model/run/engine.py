@@ -145,7 +145,7 @@ class Engine:
         Raises:
             RequestError: the ids do not exist, the text cannot be encoded, or the run would not fit the context.
         """
-        ids = list(request.token_ids) if request.token_ids is not None else self._encode_text(request.prompt or "")
+        ids = list(request.token_ids) if request.token_ids is not None else self._encode_text(request)
         outside = [i for i in ids if not 0 <= i < self.config.vocab_size]
         if outside:
             raise RequestError(f"token id {outside[0]} does not exist; ids are 0 to {self.config.vocab_size - 1}")
@@ -161,11 +161,12 @@ class Engine:
             )
         return ids
 
-    def _encode_text(self, prompt: str) -> list[int]:
+    def _encode_text(self, request: RunRequest) -> list[int]:
         if self.tokenizer is None:
             raise RequestError(f"{self.name} has no tokenizer.json; give token ids instead of text")
         bos = [] if self.tokenizer.bos_id is None else [self.tokenizer.bos_id]
-        return bos + self.tokenizer.encode(prompt)
+        encode = self.tokenizer.encode_turn if request.chat else self.tokenizer.encode
+        return bos + encode(request.prompt or "")
 
     def run(
         self,

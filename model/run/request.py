@@ -78,8 +78,9 @@ _INTERVENTIONS = {kind.__name__: kind for kind in (KnockOut, ForceExpert, TopK, 
 class RunRequest:
     """One run. The same request on the same model, device and dtype gives the same trace.
 
-    Either `prompt` (text, a beginning-of-sequence token is added) or `token_ids` (fed exactly as they are). Temperature
-    0 is greedy; `top_k` 0 and `top_p` 1 cut nothing off.
+    Either `prompt` (text, a beginning-of-sequence token is added) or `token_ids` (fed exactly as they are). With `chat`
+    the prompt is put as a user's turn, between the tokens that begin it and the answer. Temperature 0 is greedy;
+    `top_k` 0 and `top_p` 1 cut nothing off.
     """
 
     prompt: str | None = None
@@ -89,12 +90,15 @@ class RunRequest:
     top_p: float = 1.0
     top_k: int = 0
     seed: int = 0
+    chat: bool = False
     capture: Capture = Capture()
     interventions: tuple[Intervention, ...] = ()
 
     def __post_init__(self) -> None:
         if (self.prompt is None) == (self.token_ids is None):
             raise RequestError("give either a prompt or token ids")
+        if self.chat and self.prompt is None:
+            raise RequestError("only a prompt can be put as a question; token ids are fed as they are")
         if self.prompt == "" or self.token_ids == ():
             raise RequestError("the prompt is empty; type at least one character")
         if self.max_new_tokens < 0:

@@ -1,8 +1,15 @@
-"""The example prompts, by domain and language; the recorded example is the first of them."""
+"""The example prompts, by domain and language, and the example questions; the recorded example is the first prompt."""
 
 import json
 
 from pages.common.models import PRESETS
 
-PROMPTS: dict[str, str] = json.loads((PRESETS / "recorded" / "prompts.json").read_text(encoding="utf-8"))
-FIRST = next(iter(PROMPTS.values()))
+PROMPTS, QUESTIONS = (
+    json.loads((PRESETS / "recorded" / f"{name}.json").read_text(encoding="utf-8")) for name in ("prompts", "questions")
+)
+FIRST: str = next(iter(PROMPTS.values()))
+
+
+def offered(chat: bool) -> dict[str, str]:
+    """Texts to go on with, or questions to a model that answers."""
+    return QUESTIONS if chat else PROMPTS

@@ -44,6 +44,21 @@ def chosen() -> str:
     return wanted if wanted in names else names[0]
 
 
+@st.cache_data(show_spinner=False)
+def _has_template(folder: Path) -> bool:
+    try:
+        settings = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(settings, dict) and bool(settings.get("chat_template"))
+
+
+def answers() -> bool:
+    """Whether the chosen model was tuned to answer: its published tokenizer settings then say how a chat is framed."""
+    named = available()
+    return bool(named) and _has_template(named[chosen()])
+
+
 class Engines:
     """Loads each model once; the least recently used one goes when there are too many."""
 

@@ -3,17 +3,17 @@
 import streamlit as st
 
 from model.run.request import RequestError, RunRequest
-from pages.common import examples, limits, session
+from pages.common import examples, limits, models, session
 
 # Parameters of the address that make a run another one than the recorded example.
-ASKING = {"prompt", "new", "temp", "seed", "top_p", "top_k", "model"}
+ASKING = {"prompt", "new", "temp", "seed", "top_p", "top_k", "chat", "model"}
 
 
 def generate(example: str | None = None) -> None:
     """Take the widgets as they stand, or an example, and make that the session's run. A callback."""
     state = st.session_state
     if example is not None:
-        state["prompt"] = examples.PROMPTS[example]
+        state["prompt"] = examples.offered(chat())[example]
     state["refused"], state["token"] = None, None
     try:
         session.start(session.request_from_widgets())
@@ -47,6 +47,7 @@ def restore_from_link() -> None:
         return
     state["prompt"], state["new"], state["temp"] = request.prompt, request.max_new_tokens, request.temperature
     state["seed"], state["top_p"], state["top_k"] = request.seed, request.top_p, request.top_k
+    state["chat"] = request.chat
 
 
 def mirror() -> None:
@@ -70,16 +71,22 @@ def _address(request: RunRequest) -> dict[str, str]:
         "top_p": request.top_p,
         "top_k": request.top_k,
     }
-    return {"prompt": request.prompt} | {name: f"{number:.10g}" for name, number in numbers.items()}
+    chat = {"chat": "true"} if request.chat else {}
+    return {"prompt": request.prompt} | chat | {name: f"{number:.10g}" for name, number in numbers.items()}
 
 
 def examples_row() -> None:
     """One button per example prompt; it runs at once."""
     with st.container(horizontal=True, gap="small", key="examples"):
-        for name in examples.PROMPTS:
+        for name in examples.offered(chat()):
             st.button(
                 name, key=f"example-{name}", on_click=generate, args=(name,), type="tertiary", help="Run this example"
             )
+
+
+def chat() -> bool:
+    """Whether the prompt is put as a question: as chosen, or else as the model was made for."""
+    return bool(st.session_state.get("chat", models.answers()))
 
 
 def box() -> None:
@@ -105,6 +112,13 @@ def settings() -> None:
     _number("Temperature", "temp", 0.0, 5.0, 0.7, 0.1, "0 takes the likeliest token.")
     _number("Seed", "seed", 0, 2**31, 0, 1, "The same seed gives the same run.")
     with st.popover("More", icon=":material/tune:"):
+        st.toggle(
+            "Put it as a question",
+            models.answers(),
+            key="chat",
+            help="Between the tokens of a user's turn and an answer's, for a model that was tuned to answer.",
+            bind="query-params",
+        )
         _number("Top-p", "top_p", 0.01, 1.0, 1.0, 0.05, "1 cuts nothing off.")
         _number("Top-k", "top_k", 0, 10_000, 0, 1, "0 cuts nothing off.")
 

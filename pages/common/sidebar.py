@@ -29,11 +29,16 @@ def _model() -> None:
     if not available:
         st.warning(f"No model is installed. Name a model folder in {models.VARIABLE} and start again.")
         return
-    folder = available[st.selectbox("Model", list(available), key="model", bind="query-params")]
+    folder = available[st.selectbox("Model", list(available), key="model", bind="query-params", on_change=_ask)]
     st.caption(_card(models.config(folder), folder))
     trace = session.current_trace()
     if trace is not None:
         st.caption(f"On show: {trace.origin.get('kind')} on {trace.origin.get('device')}, {trace.origin.get('dtype')}")
+
+
+def _ask() -> None:
+    """A model that was tuned to answer is asked, another one goes on with the text. A callback."""
+    st.session_state["chat"] = models.answers()
 
 
 def _card(config: dict[str, Any], folder: Path) -> str:

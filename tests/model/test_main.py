@@ -79,6 +79,12 @@ def test_trace_prints_a_short_table(folder: Path, tmp_path: Path) -> None:
     assert row[-3:] == [str((counts == 0).sum()), "of", "16"]
 
 
+def test_question_is_framed(folder: Path, tmp_path: Path) -> None:
+    assert run("trace", folder, "--prompt", "a", "--chat", "--out", tmp_path / "run").exit_code == 0
+    pieces = [token.piece for token in load(tmp_path / "run").tokens]
+    assert pieces == ["<｜begin▁of▁sentence｜>", "<｜User｜>", "a", "<｜Assistant｜>"]
+
+
 def test_trace_feeds_ids_exactly_and_needs_no_tokenizer(wordless: Path, tmp_path: Path) -> None:
     out = tmp_path / "run.safetensors"
     assert run("trace", wordless, "--ids", "5, 6,7", "--out", out).exit_code == 0

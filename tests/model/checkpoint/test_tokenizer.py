@@ -9,7 +9,14 @@ import tokenizers
 from hypothesis import given
 
 from model.checkpoint.header import CheckpointError
-from model.checkpoint.tokenizer import Tokenizer, TokenizerError, byte_alphabet, invalid_spans
+from model.checkpoint.tokenizer import (
+    ASSISTANT,
+    USER,
+    Tokenizer,
+    TokenizerError,
+    byte_alphabet,
+    invalid_spans,
+)
 from model.train.bpe import train_vocabulary
 
 TEXT = ["the cat and the dog", "don't stop 12345", "été déjà", "数を数える", "x = f(y)\n\n"] * 20
@@ -123,3 +130,15 @@ def test_missing_file_is_refused(tmp_path: Path) -> None:
         Tokenizer.load(tmp_path)
     with pytest.raises(TokenizerError, match="cannot be read"):
         Tokenizer.load(tmp_path / "tokenizer.json")
+
+
+def test_question_stands_between_the_tokens_of_a_turn(tokenizer: Tokenizer, folder: Path) -> None:
+    published = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
+    user, assistant = (published.token_to_id(name) for name in (USER, ASSISTANT))
+    assert tokenizer.encode_turn("the cat") == [user, *tokenizer.encode("the cat"), assistant]
+
+
+def test_vocabulary_without_turns_takes_no_question(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "tokenizer.json").write_text((folder / "tokenizer.json").read_text().replace(USER, "<｜Other｜>"))
+    with pytest.raises(TokenizerError, match="no question can be put"):
+        Tokenizer.load(tmp_path).encode_turn("the cat")

@@ -83,3 +83,9 @@ def test_address_says_which_run_is_on_show(open_page: Callable[..., AppTest], as
     assert app.session_state["address"] == {
         "prompt": "The sun", "new": "48", "temp": "0.25", "seed": "0", "top_p": "1", "top_k": "0",
     }  # fmt: skip
+
+
+def test_link_can_put_a_question(open_page: Callable[..., AppTest], asked: list[RunRequest]) -> None:
+    app = open_page(prompt="Add 2 + 3.", chat="true")
+    assert [request.chat for request in asked] == [True]
+    assert app.session_state["address"]["chat"] == "true"

@@ -50,6 +50,14 @@ def test_example_runs_at_once(open_app: OpenApp, engine: FakeEngine) -> None:
     assert engine.requests[0].prompt == examples.PROMPTS["Python"] == app.text_area(key="prompt").value
 
 
+def test_model_that_answers_is_asked(open_app: OpenApp, engine: FakeEngine, tmp_path: Path) -> None:
+    (tmp_path / "tokenizer_config.json").write_text('{"chat_template": "{{ messages }}"}')
+    app = open_app()
+    assert app.toggle(key="chat").value
+    app.button(key="example-Sum").click().run()
+    assert (engine.requests[0].prompt, engine.requests[0].chat) == (examples.QUESTIONS["Sum"], True)
+
+
 def test_stop_keeps_what_was_done(open_app: OpenApp, engine: FakeEngine) -> None:
     def stop_after_nine(step: int, cancel: threading.Event | None) -> None:
         if step == 9 and cancel is not None:
