@@ -34,7 +34,7 @@ class Routing(NamedTuple):
     scores_TE: Tensor  # affinity: sigmoid of the logit (V2: softmax of the logits), before the bias
     group_scores_TG: Tensor  # sum of a group's two best biased scores (V2: its best score)
     kept_groups_TG: Tensor  # bool
-    expert_ids_TK: Tensor  # int64, best biased score first
+    expert_ids_TK: Tensor  # int64, best biased score first; rows that an edit gives come as given
     weights_TK: Tensor  # as applied: normalised and scaled
 
 
@@ -51,7 +51,8 @@ class Router(nn.Module):
 
     def forward(self, x_TD: Tensor, edit: LayerEdit | None = None) -> Routing:
         """Choose top-k experts per token and weigh them."""
-        scores_TE, edit = self._score(x_TD), edit and edit.on(x_TD.device)
+        edit = edit and edit.on(x_TD.device)
+        scores_TE = self._score(x_TD, edit.temperature if edit else 1.0)
         biased_TE = scores_TE.detach()
         if not edit or edit.use_bias:
             biased_TE = biased_TE + self.expert_bias
@@ -63,17 +64,24 @@ class Router(nn.Module):
         if edit:
             choice_TE = choice_TE.masked_fill(edit.forced_E, ALWAYS)
         expert_ids_TK = choice_TE.topk(edit.top_k if edit else self.config.top_k, dim=-1).indices
-        weights_TK = self._weigh(scores_TE.gather(-1, expert_ids_TK))
+        scores_TK = scores_TE.gather(-1, expert_ids_TK)
+        if edit and edit.threshold:
+            scores_TK = scores_TK.masked_fill(scores_TK < edit.threshold, 0.0)
+        weights_TK = self._weigh(scores_TK)
         if edit:
             weights_TK = weights_TK.masked_fill(edit.knocked_out_E[expert_ids_TK], 0.0)
+        if edit and edit.given is not None:
+            expert_ids_TK, weights_TK = edit.given.over(expert_ids_TK, weights_TK)
         return Routing(scores_TE, group_scores_TG, kept_TG, expert_ids_TK, weights_TK)
 
-    def _score(self, x_TD: Tensor) -> Tensor:
+    def _score(self, x_TD: Tensor, temperature: float) -> Tensor:
         """Affinities in fp32 whatever the dtype of the model, also under autocast: a rounded score flips choices."""
         device = x_TD.device.type
         casting = torch.is_autocast_enabled(device)
         with torch.autocast(device, enabled=False) if casting else contextlib.nullcontext():
             logits_TE = F.linear(x_TD.float(), self.weight.float())
+            if temperature != 1:
+                logits_TE = logits_TE / temperature
             return logits_TE.softmax(-1) if self.config.scoring == "softmax" else logits_TE.sigmoid()
 
     def _choose_groups(self, biased_TE: Tensor, edit: LayerEdit | None) -> tuple[Tensor, Tensor]:
@@ -115,7 +123,9 @@ class Experts(nn.Module):
     def forward(self, x_TD: Tensor, expert_ids_TK: Tensor, weights_TK: Tensor) -> Tensor:
         """Weighted sum of each token's experts, [T, D]."""
         if len(x_TD) == 1:
-            return self._one_token(x_TD, expert_ids_TK[0].tolist(), weights_TK[0])
+            # In the order of ids, as below: the sum then depends on who was chosen and not on how they were ranked.
+            ids_K, order_K = expert_ids_TK[0].sort()
+            return self._one_token(x_TD, ids_K.tolist(), weights_TK[0, order_K])
         if self.training:
             return blocked_experts(x_TD, self.gate_up, self.down, expert_ids_TK, weights_TK)
         order_N = expert_ids_TK.flatten().argsort(stable=True)  # rows of one expert side by side

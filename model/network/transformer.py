@@ -72,7 +72,7 @@ class Transformer(nn.Module):
         start = cache.length if cache is not None else 0
         num_new = token_ids_BT.shape[1]
         rotations_TR = self.rotary(start, start + num_new)
-        x_BTD, selection = self.embedding(token_ids_BT), None
+        x_BTD, selection, edit = self.embedding(token_ids_BT), None, edit and edit.after(start)
         for block in self.blocks if blocks is None else blocks:
             x_BTD, selection = block(x_BTD, rotations_TR, cache, tape, edit, selection)
         if cache is not None:

@@ -2,7 +2,7 @@
 
 from model.checkpoint.weights import memory_bytes
 from model.network.config import ModelConfig
-from model.run.request import Capture, RequestError, RunRequest
+from model.run.request import Capture, Replay, RequestError, RunRequest
 
 
 def capture_bytes(config: ModelConfig, capture: Capture, num_tokens: int) -> int:
@@ -26,6 +26,9 @@ def check_capture(config: ModelConfig, request: RunRequest, num_prompt: int) -> 
         raise RequestError(f"{config.model_type} has no indexer to capture")
     if "drafts" in capture.variables and not config.has_mtp:
         raise RequestError("this model has no multi-token-prediction module to make drafts")
+    if "drafts" in capture.variables and any(isinstance(change, Replay) for change in request.interventions):
+        # A draft that is taken back was routed too, and no trace holds with which weights.
+        raise RequestError("a run whose routing is replayed cannot try drafts; do not capture them")
     for kind, numbers, count in (
         ("layer", capture.layers, config.num_layers),
         ("head", capture.heads, config.num_heads),

@@ -264,8 +264,7 @@ class _ReadingTape:
 
     def routing(self, layer: int, routing: Routing) -> None:
         self._tape.routing(layer, routing)
-        ids_TK = routing.expert_ids_TK.tolist()
-        hit = ids_TK[0] if len(ids_TK) == 1 else sorted({expert for ids_K in ids_TK for expert in ids_K})
+        hit = sorted({expert for ids_K in routing.expert_ids_TK.tolist() for expert in ids_K})
         for matrices in self._matrices:
             matrices.announce(hit)
         self._model.announce_next(layer)

@@ -3,11 +3,23 @@
 import dataclasses
 from collections.abc import Iterable
 
+import numpy as np
 import torch
 
 from model.network.config import ModelConfig
-from model.network.edit import LayerEdit, RoutingEdit, check_survivors, unchanged
-from model.run.request import BiasOff, ForceExpert, GroupLimitOff, Intervention, KnockOut, RequestError, TopK
+from model.network.edit import GivenRouting, LayerEdit, RoutingEdit, check_edit, unchanged
+from model.run.request import (
+    BiasOff,
+    ForceExpert,
+    GateTemperature,
+    GroupLimitOff,
+    Intervention,
+    KnockOut,
+    Replay,
+    RequestError,
+    ScoreThreshold,
+    TopK,
+)
 
 
 def routing_edit(
@@ -17,29 +29,34 @@ def routing_edit(
 
     Raises:
         RequestError: an intervention names a layer or expert that the model lacks.
-        EditError: the interventions together leave the router too few experts.
+        EditError: the interventions together leave the router too few experts, or contradict each other.
     """
     layers: dict[int, LayerEdit] = {}
     for change in interventions:
         for layer in _affected(change, config):
             edit = layers.get(layer) or unchanged(config, device)
-            layers[layer] = _apply(edit, change, config)
+            layers[layer] = _apply(edit, change, layer, config)
     for layer, edit in layers.items():
-        check_survivors(config, layer, edit)
+        check_edit(config, layer, edit)
     return RoutingEdit(layers) if layers else None
 
 
 def _affected(change: Intervention, config: ModelConfig) -> tuple[int, ...]:
-    layer = None if isinstance(change, TopK) else change.layer
-    if layer is None:
+    if isinstance(change, TopK):
         return config.moe_layers
-    if layer not in config.moe_layers:
+    if isinstance(change, Replay):
+        named = change.layers
+    elif change.layer is None:
+        return config.moe_layers
+    else:
+        named = (change.layer,)
+    if without := [layer for layer in named if layer not in config.moe_layers]:
         first, last = config.moe_layers[0], config.moe_layers[-1]
-        raise RequestError(f"layer {layer} has no router; mixture layers are {first} to {last}")
-    return (layer,)
+        raise RequestError(f"layer {without[0]} has no router; mixture layers are {first} to {last}")
+    return named
 
 
-def _apply(edit: LayerEdit, change: Intervention, config: ModelConfig) -> LayerEdit:
+def _apply(edit: LayerEdit, change: Intervention, layer: int, config: ModelConfig) -> LayerEdit:
     match change:
         case KnockOut():
             return dataclasses.replace(edit, knocked_out_E=_mark(edit.knocked_out_E, change.expert))
@@ -53,6 +70,22 @@ def _apply(edit: LayerEdit, change: Intervention, config: ModelConfig) -> LayerE
             return dataclasses.replace(edit, use_bias=False)
         case GroupLimitOff():
             return dataclasses.replace(edit, limit_groups=False)
+        case GateTemperature():
+            return dataclasses.replace(edit, temperature=change.temperature)
+        case ScoreThreshold():
+            return dataclasses.replace(edit, threshold=change.threshold)
+        case Replay():
+            return dataclasses.replace(edit, given=_given(change, layer, edit.knocked_out_E))
+
+
+def _given(change: Replay, layer: int, like: torch.Tensor) -> GivenRouting:
+    """One layer of a replayed routing, on the device of `like` [E]."""
+    row, num_experts = change.layers.index(layer), len(like)
+    ids_TK = torch.from_numpy(change.id_array[:, row].astype(np.int64))
+    if int(ids_TK.max()) >= num_experts:
+        raise RequestError(f"the replayed routing names expert {int(ids_TK.max())}; experts are 0 to {num_experts - 1}")
+    weights_TK = torch.from_numpy(change.weight_array[:, row].astype(np.float32))
+    return GivenRouting(ids_TK.to(like.device), weights_TK.to(like.device))
 
 
 def _mark(mask_E: torch.Tensor, expert: int) -> torch.Tensor:

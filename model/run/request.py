@@ -4,9 +4,19 @@ Plain frozen values without torch, so that a page can make, hash, save and compa
 Interventions are said in the user's words here; `model/run/engine.py` turns them into tensors once per run.
 """
 
+import base64
+import binascii
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any
+
+import numpy as np
+
+from model.trace.trace import Trace
+
+# Bytes of a replayed routing. A trace file keeps it in its header, which safetensors limits to 100 MB.
+REPLAY_BYTES = 48 * 2**20
 
 CAPTURE_NAMES = ("router", "attention", "indexer", "inputs", "logits", "drafts")
 
@@ -70,8 +80,120 @@ class GroupLimitOff:
     layer: int | None = None
 
 
-Intervention = KnockOut | ForceExpert | TopK | BiasOff | GroupLimitOff
-_INTERVENTIONS = {kind.__name__: kind for kind in (KnockOut, ForceExpert, TopK, BiasOff, GroupLimitOff)}
+@dataclasses.dataclass(frozen=True, slots=True)
+class GateTemperature:
+    """The router's logits are divided by it before the sigmoid or softmax, in one layer or (None) in all.
+
+    1 is as trained; above, affinities are more alike and the bias decides more.
+    """
+
+    temperature: float
+    layer: int | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 < self.temperature < math.inf:
+            raise RequestError(f"the gate's temperature must be above 0, it is {self.temperature:g}")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ScoreThreshold:
+    """A selected expert whose affinity is below it gets no weight, in one layer or (None) in all.
+
+    It keeps its place, so that every token has as many ids as before; the weights of the others are normalised over
+    these. A token of which no expert reaches the threshold gets nothing but the shared experts. 0 changes nothing.
+    """
+
+    threshold: float
+    layer: int | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.threshold <= 1:
+            raise RequestError(f"a score threshold is an affinity from 0 to 1, not {self.threshold:g}")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Replay:
+    """The first tokens take exactly these experts with exactly these weights; later ones are routed by the model.
+
+    Attributes:
+        layers: model layer numbers, ascending.
+        num_tokens: tokens from the first one on that are covered.
+        top_k: experts of a token.
+        expert_ids: int16, little-endian, [token, layer, rank].
+        weights: float32, likewise, as applied.
+    """
+
+    layers: tuple[int, ...]
+    num_tokens: int
+    top_k: int
+    expert_ids: bytes
+    weights: bytes
+
+    def __post_init__(self) -> None:
+        count = self.num_tokens * len(self.layers) * self.top_k
+        if not count or min(self.num_tokens, self.top_k) < 0 or list(self.layers) != sorted(set(self.layers)):
+            raise RequestError("a routing to replay needs layers in ascending order, tokens and experts")
+        if (len(self.expert_ids), len(self.weights)) != (2 * count, 4 * count):
+            raise RequestError(f"a routing of {count} choices does not have {len(self.expert_ids)} bytes of ids")
+        if 6 * count > REPLAY_BYTES:
+            raise RequestError(
+                f"the routing of {self.num_tokens:,} tokens takes {6 * count / 2**20:.0f} MB, more than the "
+                f"{REPLAY_BYTES >> 20} that a trace file can keep; replay fewer layers, or a shorter trace"
+            )
+        if not (np.isfinite(self.weight_array).all() and (self.id_array >= 0).all()):
+            raise RequestError("a routing to replay must know every expert and its weight")
+
+    @classmethod
+    def of(cls, trace: Trace, layers: tuple[int, ...] | None = None) -> "Replay":
+        """The routing of a trace, in all of its mixture layers or those given.
+
+        Raises:
+            RequestError: the trace does not know every token's experts and weights, or lacks a layer.
+        """
+        if not (trace.has("expert_id") and trace.has("gate_weight")):
+            raise RequestError("the trace does not hold experts and their weights; record it with the capture 'router'")
+        recorded = tuple(trace.data["moe_layer"].values.tolist())
+        layers = recorded if layers is None else tuple(sorted(set(layers)))
+        if missing := sorted(set(layers) - set(recorded)):
+            raise RequestError(f"the trace holds no routing of layer {missing[0]}")
+        chosen = trace.data[["expert_id", "gate_weight"]].sel(moe_layer=list(layers))
+        return cls(
+            layers,
+            trace.num_tokens,
+            chosen.sizes["rank"],
+            chosen["expert_id"].values.astype("<i2").tobytes(),
+            chosen["gate_weight"].values.astype("<f4").tobytes(),
+        )
+
+    @property
+    def id_array(self) -> np.ndarray:
+        """The experts, int16 [token, layer, rank]."""
+        return np.frombuffer(self.expert_ids, "<i2").reshape(self.num_tokens, len(self.layers), self.top_k)
+
+    @property
+    def weight_array(self) -> np.ndarray:
+        """Their weights, float32 [token, layer, rank]."""
+        return np.frombuffer(self.weights, "<f4").reshape(self.num_tokens, len(self.layers), self.top_k)
+
+
+Intervention = KnockOut | ForceExpert | TopK | BiasOff | GroupLimitOff | GateTemperature | ScoreThreshold | Replay
+_KINDS = (KnockOut, ForceExpert, TopK, BiasOff, GroupLimitOff, GateTemperature, ScoreThreshold, Replay)
+_INTERVENTIONS = {kind.__name__: kind for kind in _KINDS}
+
+
+def experts_of_group(group: int, num_experts: int, num_groups: int) -> tuple[int, ...]:
+    """The experts of a routing group: what is done to a group is done to each of them.
+
+    >>> experts_of_group(1, 8, 4)
+    (2, 3)
+
+    Raises:
+        RequestError: there is no such group.
+    """
+    if not 0 <= group < num_groups:
+        raise RequestError(f"group {group} does not exist; groups are 0 to {num_groups - 1}")
+    size = num_experts // num_groups
+    return tuple(range(group * size, (group + 1) * size))
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,9 +236,7 @@ class RunRequest:
         """Plain JSON values, as a trace file keeps them."""
         plain = dataclasses.asdict(self)
         plain["capture"]["variables"] = sorted(self.capture.variables)
-        plain["interventions"] = [
-            {"kind": type(change).__name__, **dataclasses.asdict(change)} for change in self.interventions
-        ]
+        plain["interventions"] = [_plain_intervention(change) for change in self.interventions]
         return plain
 
     @classmethod
@@ -135,7 +255,7 @@ class RunRequest:
             values["token_ids"] = _tuple(values["token_ids"])
             values["interventions"] = tuple(_read_intervention(change) for change in values["interventions"])
             return cls(**values)
-        except (KeyError, TypeError) as problem:
+        except (KeyError, TypeError, AttributeError, binascii.Error) as problem:
             raise RequestError(f"this is not a run request: {problem}") from None
 
 
@@ -143,6 +263,20 @@ def _tuple(values: Any) -> tuple[int, ...] | None:
     return None if values is None else tuple(values)
 
 
+def _plain_intervention(change: Intervention) -> dict[str, Any]:
+    """As JSON values, bytes in base64."""
+    values = {
+        name: base64.b64encode(value).decode() if isinstance(value, bytes) else value
+        for name, value in dataclasses.asdict(change).items()
+    }
+    return {"kind": type(change).__name__} | values
+
+
 def _read_intervention(plain: Mapping[str, Any]) -> Intervention:
     values = dict(plain)
-    return _INTERVENTIONS[values.pop("kind")](**values)
+    kind = _INTERVENTIONS[values.pop("kind")]
+    if kind is Replay:
+        values["layers"] = tuple(values["layers"])
+        for name in ("expert_ids", "weights"):
+            values[name] = base64.b64decode(values[name], validate=True)
+    return kind(**values)

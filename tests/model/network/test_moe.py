@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 
 from model.network.config import ConfigError
-from model.network.edit import EditError, LayerEdit, check_survivors, unchanged
+from model.network.edit import EditError, GivenRouting, LayerEdit, check_edit, unchanged
 from model.network.moe import Experts, Router, Routing
 from tests.models import tiny_config
 
@@ -79,7 +79,7 @@ def test_edit_that_leaves_too_few_experts_is_refused() -> None:
     edit = unchanged(config, torch.device("cpu"))
     edit.knocked_out_E[:2] = True  # groups 0 and 1 could be kept: 0 + 2 survivors
     with pytest.raises(EditError, match="layer 3: 2 experts may be all"):
-        check_survivors(config, 3, edit)
+        check_edit(config, 3, edit)
 
 
 scores_8 = st.lists(st.floats(0.01, 0.99), min_size=8, max_size=8)
@@ -92,7 +92,7 @@ def test_invariants_of_any_decision(scores: list[float], bias: list[float], knoc
     edit = unchanged(router.config, x.device)
     edit.knocked_out_E[list(knocked_out)] = True
     try:
-        check_survivors(router.config, 0, edit)
+        check_edit(router.config, 0, edit)
     except EditError:
         return
     routing = router(x, edit)
@@ -144,3 +144,74 @@ def test_layer_edit_is_frozen() -> None:
     assert isinstance(edit, LayerEdit)
     with pytest.raises(dataclasses.FrozenInstanceError):
         edit.top_k = 1  # type: ignore[misc]
+
+
+def test_temperature_divides_the_logits() -> None:
+    router, x = router_with([0.9, 0.1, 0.6, 0.5, 0.8, 0.05, 0.3, 0.2], [0.0] * 8, num_groups=1, num_kept_groups=1)
+    routing = router(x, dataclasses.replace(unchanged(router.config, x.device), temperature=2.0))
+    # logit(0.9) = ln 9, halved ln 3, whose sigmoid is 3/4; 0.8 gives 2/3; 0.6 gives sqrt(1.5) / (1 + sqrt(1.5)).
+    assert routing.scores_TE[0, [0, 4, 2]].tolist() == pytest.approx([0.75, 2 / 3, 0.5505103], abs=1e-6)
+    assert weight_of(routing)[0] == pytest.approx(2.5 * 0.75 / (0.75 + 2 / 3 + 0.5505103), abs=1e-6)
+
+
+def test_temperature_of_a_softmax_gate() -> None:
+    config = tiny_config(
+        num_experts=2, num_groups=1, num_kept_groups=1, top_k=1, hidden_size=2, routed_scale=1.0,
+        model_type="deepseek_v2", scoring="softmax", selection="greedy", normalise_weights=False,
+    )  # fmt: skip
+    router = Router(config)
+    router.weight.data = torch.diag(torch.tensor([9.0, 1.0]).log())  # shares 9/10 and 1/10; of the roots 3/4 and 1/4
+    edit = dataclasses.replace(unchanged(config, torch.device("cpu")), temperature=2.0)
+    assert router(torch.ones(1, 2), edit).scores_TE[0].tolist() == pytest.approx([0.75, 0.25], abs=1e-6)
+
+
+def test_threshold_takes_the_weight_and_leaves_the_place() -> None:
+    router, x = router_with(SCORES, [0, 0, 0, 0, -0.3, 0, 0.4, 0.25])  # chooses 2, 3 and 6: 0.6, 0.5 and 0.3
+    edit = unchanged(router.config, x.device)
+    routing = router(x, dataclasses.replace(edit, threshold=0.4))
+    assert weight_of(routing) == pytest.approx({2: 2.5 * 0.6 / 1.1, 3: 2.5 * 0.5 / 1.1, 6: 0.0}, abs=1e-6)
+    assert weight_of(router(x, dataclasses.replace(edit, threshold=0.95))) == {2: 0.0, 3: 0.0, 6: 0.0}
+
+
+def test_given_rows_are_taken_as_they_are_and_the_rest_is_routed() -> None:
+    router, x_1D = router_with(SCORES, [0.0] * 8)
+    x_3D = x_1D.expand(3, -1)
+    given = GivenRouting(torch.tensor([[7, 1, 5], [0, 2, 4]]), torch.tensor([[0.1, 9.0, 0.0], [1.0, 2.0, 3.0]]))
+    edit = dataclasses.replace(unchanged(router.config, x_3D.device), given=given)
+    own, routing = router(x_3D), router(x_3D, edit)
+    assert torch.equal(routing.expert_ids_TK[:2], given.expert_ids_RK)
+    assert torch.equal(routing.weights_TK[:2], given.weights_RK)
+    assert torch.equal(routing.expert_ids_TK[2], own.expert_ids_TK[2])
+    assert torch.equal(routing.weights_TK[2], own.weights_TK[2])
+    later = router(x_3D, edit.after(1))
+    assert torch.equal(later.expert_ids_TK[0], given.expert_ids_RK[1])
+    assert torch.equal(later.expert_ids_TK[1:], own.expert_ids_TK[1:])
+    assert torch.equal(router(x_1D, edit).weights_TK, given.weights_RK[:1])
+
+
+@pytest.mark.parametrize(
+    ("ids", "changes", "message"),
+    [
+        ([[1, 2, 3]], {"use_bias": False}, "nothing else can be changed there"),
+        ([[1, 2, 3]], {"temperature": 2.0}, "nothing else can be changed there"),
+        ([[1, 2, 3]], {"threshold": 0.1}, "nothing else can be changed there"),
+        ([[1, 2]], {}, "the replayed routing has 2 experts per token, this run 3"),
+        ([[1, 2, 1]], {}, "the same expert twice"),
+    ],
+)
+def test_given_routing_that_cannot_be_followed_is_refused(ids: list, changes: dict, message: str) -> None:
+    config = tiny_config(num_experts=8, num_groups=4, num_kept_groups=2, top_k=3)
+    given = GivenRouting(torch.tensor(ids), torch.ones(1, len(ids[0])))
+    edit = dataclasses.replace(unchanged(config, torch.device("cpu")), given=given, **changes)
+    with pytest.raises(EditError, match=f"layer 2: .*{message}"):
+        check_edit(config, 2, edit)
+
+
+def test_one_token_does_not_depend_on_the_order_of_ranks() -> None:
+    torch.manual_seed(1)
+    experts = Experts(tiny_config()).eval()
+    for parameter in experts.parameters():
+        torch.nn.init.normal_(parameter)
+    x, ids, weights = torch.randn(1, 48), torch.tensor([[9, 3, 12, 0]]), torch.rand(1, 4)
+    order = torch.tensor([2, 0, 3, 1])
+    assert torch.equal(experts(x, ids, weights), experts(x, ids[:, order], weights[:, order]))
