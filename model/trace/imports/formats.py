@@ -1,0 +1,107 @@
+"""Which format a file has, and its reader."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from model.trace import file
+from model.trace.imports import (
+    AUTO,
+    FORMATS,
+    LLAMA_CPP,
+    LOGITS,
+    OURS,
+    RECORDER,
+    SGLANG,
+    VLLM,
+    llama_cpp,
+    recorder,
+    router_logits,
+    sglang,
+    vllm,
+)
+from model.trace.imports.building import Named
+from model.trace.imports.reading import NPY, PICKLES, parse_json
+from model.trace.trace import Trace, TraceError
+
+_UNKNOWN = f"the file is of no format that is read here ({', '.join(FORMATS[1:])})"
+
+
+def detect(content: bytes) -> str:
+    """The format of a file, by its content.
+
+    Raises:
+        TraceError: it is pickled, or of no format that is read here.
+    """
+    _refuse_pickles(content)
+    if content.startswith(NPY):
+        return VLLM
+    if len(content) > 8 and content[8:9] == b"{":
+        return OURS if _is_ours(content) else LOGITS
+    if llama_cpp.is_csv(content):
+        return LLAMA_CPP
+    return _of_json(parse_json(content)) if content.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in (b"{", b"[") else _give_up()
+
+
+def read(
+    content: bytes, form: str = AUTO, named: Named | None = None, request: bytes | None = None, choice: int = 0
+) -> Trace:
+    """The trace of a file.
+
+    Args:
+        content: the file.
+        form: one of `FORMATS`.
+        named: the model that it belongs to; only our own traces and router logits do without.
+        request: the JSON that was sent to the engine, for the prompt; None when it is not at hand. A file may also
+            hold an object of `request` and `response`.
+        choice: which of several answers or runs.
+
+    Raises:
+        TraceError: the file cannot be read, or does not fit the model; one line that says what to do.
+    """
+    form = detect(content) if form == AUTO else form
+    _refuse_pickles(content)
+    sent = None if request is None else parse_json(request)
+    if form == OURS:
+        return file.loads(content)
+    if form == LOGITS:
+        return router_logits.read(content, named, sent)
+    if named is None:
+        raise TraceError(
+            f"name the model that a file of the format {form} belongs to: it does not say which layers it has"
+        )
+    if form == LLAMA_CPP:
+        return llama_cpp.read(content, named)
+    if form == VLLM and content.startswith(NPY):
+        return vllm.read_npy(content, named)
+    value, sent = _parts(parse_json(content), sent)
+    if form == RECORDER:
+        return recorder.read(value, named, choice)
+    return (sglang if form == SGLANG else vllm).read(value, named, sent, choice)
+
+
+def _refuse_pickles(content: bytes) -> None:
+    if not content:
+        raise TraceError("the file is empty")
+    if content.startswith(PICKLES):
+        raise TraceError(f"this is a pickled file, which could run code when read; {recorder.HINT}")
+
+
+def _is_ours(content: bytes) -> bool:
+    return f'"{file.FORMAT}"'.encode() in content[: 8 + min(int.from_bytes(content[:8], "little"), len(content))]
+
+
+def _parts(value: Any, request: Any) -> tuple[Any, Any]:
+    """Response and request; a file may hold both."""
+    if isinstance(value, Mapping) and "response" in value:
+        return value["response"], value.get("request") if request is None else request
+    return value, request
+
+
+def _of_json(value: Any) -> str:
+    response, _ = _parts(value, None)
+    checks = {RECORDER: recorder.is_dump, SGLANG: sglang.is_response, VLLM: vllm.is_response}
+    return next((form for form, holds in checks.items() if holds(response)), "") or _give_up()
+
+
+def _give_up() -> str:
+    raise TraceError(_UNKNOWN)

@@ -1,0 +1,162 @@
+"""What others wrote, read without trusting it: JSON, base64, .npy and safetensors; never a pickle.
+
+Every size is checked against the bytes at hand before anything is allocated, and whatever is wrong becomes a
+`TraceError` of one line.
+"""
+
+import base64
+import binascii
+import io
+import json
+import math
+from typing import Any, cast
+
+import numpy as np
+import safetensors
+
+from model.trace.trace import TraceError
+
+PICKLES = (b"PK\x03\x04", b"PK\x05\x06", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")  # torch.save, pickle
+NPY = b"\x93NUMPY"
+_FLOATS = {"F64": np.dtype("<f8"), "F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": np.dtype("<u2")}
+_LARGEST_ID = np.iinfo(np.int16).max
+
+
+def parse_json(content: bytes) -> Any:  # noqa: ANN401 - whatever JSON holds
+    """A JSON document.
+
+    Raises:
+        TraceError: it is none, is cut off, or is nested too deeply.
+    """
+    try:
+        return json.loads(content.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise TraceError(f"the file is not UTF-8 text (byte {error.start})") from None
+    except json.JSONDecodeError as error:
+        raise TraceError(f"the file is not whole JSON (line {error.lineno}, column {error.colno})") from None
+    except (ValueError, RecursionError):
+        raise TraceError("the file is JSON that is nested too deeply, or holds an absurd number") from None
+
+
+def member(value: Any, name: str, kind: type, what: str) -> Any:  # noqa: ANN401 - a value of `kind`, or None
+    """An entry of a JSON object, None where it is absent or null; `what` names the object in the error."""
+    found = value.get(name) if isinstance(value, dict) else None
+    if found is None:
+        return None
+    if not isinstance(found, kind) or (kind is int and isinstance(found, bool)):
+        raise TraceError(f"{name} of {what} must be a {_KINDS[kind]}, not {type(found).__name__}")
+    return plain_text(found, name) if kind is str else found
+
+
+_KINDS = {str: "text", int: "whole number", list: "list", dict: "JSON object"}
+
+
+def plain_text(value: str, name: str) -> str:
+    """The text itself; half a surrogate pair, which JSON can spell, would fail much later, on a page."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise TraceError(f"{name} holds half of a surrogate pair, which is not valid Unicode") from None
+    return value
+
+
+def number_of(value: Any, name: str, what: str) -> int | None:
+    """A count of a JSON object: a whole number from 0 on, or None where it is not said."""
+    found = member(value, name, int, what)
+    if found is not None and not 0 <= found < 1 << 31:
+        raise TraceError(f"{name} of {what} is {found:.20g}, which is no number of tokens")
+    return found
+
+
+def token_ids(value: Any, name: str) -> list[int] | None:
+    """A list of token ids; None where there is none."""
+    if value is None:
+        return None
+    if not isinstance(value, list) or not all(type(entry) is int and 0 <= entry < 1 << 31 for entry in value):
+        raise TraceError(f"{name} must be a list of token ids")
+    return value
+
+
+def from_lists(value: Any, name: str) -> np.ndarray:
+    """Expert ids of nested lists, int64 [rows, layer, slot].
+
+    Raises:
+        TraceError: they are ragged, not three deep, or hold something else than whole numbers.
+    """
+    if value == []:
+        return np.zeros((0, 0, 0), np.int64)
+    try:
+        ids = np.array(value)
+    except (ValueError, OverflowError, RecursionError):
+        raise TraceError(f"{name} must be lists [token][layer][expert] of equal length; these are ragged") from None
+    return _checked(ids, name)
+
+
+def from_npy(content: bytes, name: str) -> np.ndarray:
+    """Expert ids of a .npy file, int64 [rows, layer, slot]; the header is checked before the data are read.
+
+    Raises:
+        TraceError: it is no such file, holds Python objects, or its size is not what the header says.
+    """
+    stream = io.BytesIO(content)
+    try:
+        version = np.lib.format.read_magic(stream)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, dtype = read(stream)
+    except (ValueError, TypeError, SyntaxError, EOFError, RecursionError, MemoryError, OverflowError):
+        raise TraceError(f"{name} is not a .npy file, or is damaged") from None
+    if dtype.hasobject:
+        raise TraceError(
+            f"{name} is a .npy file of pickled objects, which could run code when read; save whole numbers"
+        )
+    left = len(content) - stream.tell()
+    if math.prod(shape) * dtype.itemsize != left:
+        raise TraceError(f"{name} has {left:,} bytes of data, its header says {math.prod(shape) * dtype.itemsize:,}")
+    stream.seek(0)
+    return _checked(np.load(stream, allow_pickle=False), name)
+
+
+def from_base64(value: Any, name: str) -> bytes:
+    """The bytes that a base64 text stands for."""
+    try:
+        return base64.b64decode(value.encode("ascii"), validate=True)
+    except (AttributeError, UnicodeEncodeError, binascii.Error):
+        raise TraceError(f"{name} is not base64, or is cut off") from None
+
+
+def _checked(ids: np.ndarray, name: str) -> np.ndarray:
+    if ids.ndim != 3 or ids.dtype.kind not in "iu":
+        said = f"{ids.ndim} axes of {ids.dtype}"
+        raise TraceError(f"{name} must be whole numbers [token, layer, expert], not {said:.60}")
+    return in_range(ids, name)
+
+
+def in_range(ids: np.ndarray, name: str) -> np.ndarray:
+    """The ids as int64, when all could be expert ids; -1 says that one is not known."""
+    low, high = (int(ids.min()), int(ids.max())) if ids.size else (0, 0)
+    if low < -1 or high > _LARGEST_ID:
+        raise TraceError(f"{name} runs from {low} to {high}, which are no expert ids")
+    return ids.astype(np.int64)
+
+
+def floats(content: bytes) -> dict[str, np.ndarray]:
+    """The tensors of a safetensors file as float32, by name; the library checks every size against the file.
+
+    Raises:
+        TraceError: the file is damaged, or holds a tensor that is not of floating-point numbers.
+    """
+    try:
+        stored = safetensors.deserialize(content)
+    except (safetensors.SafetensorError, ValueError, MemoryError) as error:
+        raise TraceError(f"the safetensors file is damaged: {' '.join(str(error).split())[:200]}") from None
+    return {name: _float(name, entry) for name, entry in stored}
+
+
+def _float(name: str, entry: Any) -> np.ndarray:
+    dtype = _FLOATS.get(entry["dtype"])
+    if dtype is None:
+        raise TraceError(f"tensor {name!r:.80} is {entry['dtype']!s:.20}, not floating-point numbers")
+    values = np.frombuffer(cast(bytes, entry["data"]), dtype).reshape(entry["shape"])
+    if entry["dtype"] == "BF16":  # the upper half of a float32
+        return (values.astype(np.uint32) << 16).view(np.float32)
+    return values.astype(np.float32)

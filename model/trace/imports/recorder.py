@@ -1,0 +1,162 @@
+"""SGLang's expert-distribution recorder, mode per_token, after a conversion to JSON where the dump was made.
+
+A dump is a .pt file, which is pickled and therefore not opened here; `CONVERT` in `model/importing.py` makes JSON of
+it. It lists forward passes: `input_ids`, `positions`, `extend_seq_lens` and `topk_ids_of_layer` [layer, token, 8], -1
+where nothing was recorded, ids of *physical* experts, which `last_physical_to_logical_map` [layer, physical] turns into
+the model's (python/sglang/srt/eplb/expert_distribution.py at commit 02295fe; PR #4957). Passes do not say whose tokens
+they hold: runs are put together again by their positions, and runs that cannot be told apart are refused.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from model.trace.imports.building import Named, Shape, Words, routed_slots, traced
+from model.trace.imports.reading import in_range, member, token_ids
+from model.trace.trace import Trace, TraceError
+
+HINT = "convert it to JSON where it was made, with the script that `python -m model import --help` prints"
+_IDS_ONLY = "the recorder keeps the ids of the chosen experts only"
+MISSING = {
+    "weights": _IDS_ONLY,
+    "scores, bias and groups": _IDS_ONLY,
+    "probabilities of tokens": "the recorder does not keep them",
+    "attention": "the recorder does not keep it",
+}
+_NAME = "topk_ids_of_layer"
+
+
+def is_dump(value: Any) -> bool:
+    """Whether a JSON value looks like a converted dump."""
+    return isinstance(value, dict) and ("records" in value or "logical_count" in value)
+
+
+def read(dump: Any, named: Named, choice: int = 0) -> Trace:
+    """The trace of one run of a converted dump.
+
+    Args:
+        dump: parsed from JSON.
+        named: the model that was served.
+        choice: which of the runs, in the order in which they began.
+
+    Raises:
+        TraceError: the dump holds no tokens, its ids cannot be mapped, or its runs cannot be told apart.
+    """
+    records = member(dump, "records", list, "the dump") or []
+    if not records or any(member(record, _NAME, list, "a record") is None for record in records):
+        raise TraceError("the dump holds counts only; record with --expert-distribution-recorder-mode per_token")
+    shape, table = named.shape, _table(dump, named.shape)
+    runs: list[_Run] = []
+    for record in records:
+        _add(record, runs, table, shape)
+    if not 0 <= choice < len(runs):
+        raise TraceError(f"the dump holds {len(runs)} runs, none of number {choice}")
+    run = runs[choice]
+    expert_id = np.concatenate([np.full((run.start, *run.rows[0].shape), -1, np.int64), np.stack(run.rows)])
+    unknown = [-1] * run.start  # what came out of the prefix cache was not recorded
+    words = Words(
+        prompt_ids=[*unknown, *run.ids[: run.num_prompt]],
+        new_ids=run.ids[run.num_prompt :],
+        num_prompt=run.start + run.num_prompt,
+        num_new=len(run.ids) - run.num_prompt,
+    )
+    notes = [] if len(runs) == 1 else [f"run {choice} of the {len(runs)} that the dump holds"]
+    notes.append("the last sampled token was never run, and is not in the dump")
+    ids = routed_slots(expert_id, shape, _NAME)
+    return traced(named, words, ids, "SGLang", "SGLang expert-distribution recorder", MISSING, notes)
+
+
+class _Run:
+    """The tokens of one request, as far as they were recorded."""
+
+    def __init__(self, start: int) -> None:
+        self.start = start  # position of its first recorded token
+        self.ids: list[int] = []
+        self.rows: list[np.ndarray] = []  # [moe_layer, slot] each
+        self.num_prompt = 0
+
+    @property
+    def reached(self) -> int:
+        """Position of the token that would come next."""
+        return self.start + len(self.ids)
+
+
+def _table(dump: Any, shape: Shape) -> np.ndarray:
+    """Physical to logical expert, [layer, physical]."""
+    table = member(dump, "last_physical_to_logical_map", list, "the dump")
+    if table is None:
+        raise TraceError(
+            "the dump lacks last_physical_to_logical_map, so its physical ids cannot be mapped to the model's experts"
+        )
+    mapped = _numbers(table, "last_physical_to_logical_map", 2)
+    if len(mapped) != shape.num_layers or mapped.min(initial=0) < 0 or mapped.max(initial=0) >= shape.num_experts:
+        raise TraceError(
+            f"last_physical_to_logical_map has {len(mapped)} layers and experts up to {mapped.max(initial=0)}; the "
+            f"model named has {shape.num_layers} layers and {shape.num_experts} experts"
+        )
+    return mapped
+
+
+def _numbers(value: Any, name: str, axes: int) -> np.ndarray:
+    try:
+        found = np.array(value)
+    except (ValueError, OverflowError):
+        found = np.zeros((), object)
+    if found.ndim != axes or found.dtype.kind not in "iu":
+        raise TraceError(f"{name} must be whole numbers in {axes} axes of equal length")
+    return in_range(found, name)
+
+
+def _add(record: Any, runs: list[_Run], table: np.ndarray, shape: Shape) -> None:
+    """Give the tokens of a forward pass to the runs that they continue or begin."""
+    ids = token_ids(member(record, "input_ids", list, "a record"), "input_ids") or []
+    positions = token_ids(member(record, "positions", list, "a record"), "positions") or []
+    if not ids:  # an idle pass
+        return
+    logical = _logical(_numbers(record[_NAME], _NAME, 3), table, shape)
+    if logical.shape[0] != len(ids) or len(positions) != len(ids):
+        raise TraceError(f"a record has {len(ids)} input_ids, {len(positions)} positions and {len(logical)} rows")
+    lengths = token_ids(member(record, "extend_seq_lens", list, "a record"), "extend_seq_lens")
+    decodes = lengths is None
+    parts = [1] * len(ids) if lengths is None else lengths
+    if sum(parts) != len(ids):
+        raise TraceError(f"extend_seq_lens of a record sum to {sum(parts)}, it has {len(ids)} tokens")
+    taken: set[int] = set()
+    start = 0
+    for length in filter(None, parts):
+        of_part = slice(start, start + length)
+        run = _continued(runs, positions[start], decodes, taken)
+        if positions[of_part] != list(range(run.reached, run.reached + length)):
+            raise TraceError("the positions of a record do not ascend by one; the dump is damaged")
+        run.ids += ids[of_part]
+        run.rows += list(logical[of_part])
+        run.num_prompt += 0 if decodes else length
+        start += length
+
+
+def _continued(runs: list[_Run], position: int, decodes: bool, taken: set[int]) -> _Run:
+    """The run that goes on at this position, or a new one."""
+    found = [place for place, run in enumerate(runs) if run.reached == position and place not in taken]
+    if len(found) > 1:
+        raise TraceError("several runs of the dump cannot be told apart; record while one request at a time is served")
+    if found and (decodes or position > 0):
+        taken.add(found[0])
+        return runs[found[0]]
+    if decodes:
+        raise TraceError("the dump begins in the middle of a run; start to record before the request is sent")
+    taken.add(len(runs))
+    runs.append(_Run(position))
+    return runs[-1]
+
+
+def _logical(physical: np.ndarray, table: np.ndarray, shape: Shape) -> np.ndarray:
+    """Ids of the model's experts, [token, moe_layer, slot], of physical ones [layer, token, slot]."""
+    if physical.shape[0] != shape.num_layers:
+        raise TraceError(f"{_NAME} has {physical.shape[0]} layers, the model named {shape.num_layers}")
+    if physical.shape[2] > shape.top_k and (physical[:, :, shape.top_k :] == -1).all():
+        physical = physical[:, :, : shape.top_k]  # the recorder keeps 8 slots whatever the model takes
+    if physical.size and physical.max() >= table.shape[1]:
+        raise TraceError(f"{_NAME} names physical expert {physical.max()} of {table.shape[1]}")
+    layers = np.arange(shape.num_layers)[:, None, None]
+    logical = np.where(physical < 0, -1, table[layers, physical])
+    return logical[shape.num_dense :].transpose(1, 0, 2)

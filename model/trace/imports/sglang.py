@@ -1,0 +1,158 @@
+"""SGLang's `routed_experts`; only ids, neither weights nor scores.
+
+Base64 of whole numbers in a row, [token, layer, expert] without its shape: rows from `routed_experts_start_len` to one
+before the last token, an entry for each layer of the model (dense ones hold 0 and are dropped by their place), int32
+unless `routed_experts_dtype` says otherwise (python/sglang/srt/state_capturer/routed_experts.py at commit 024911f and
+routed_experts_wire.py at a6463a1; PRs #12162, #24851 and #31219). /generate puts it into `meta_info`, OpenAI's routes
+into `sgl_ext` of each choice (PR #17434). A kernel that fuses a shared expert may add a slot, with an id past the last
+routed expert, which is dropped.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from model.trace.imports.building import Named, Words, of_mixture_layers, placed, routed_slots, traced
+from model.trace.imports.reading import from_base64, in_range, member, number_of, plain_text, token_ids
+from model.trace.imports.vllm import FIELD, choice_of, words_of
+from model.trace.trace import Trace, TraceError
+
+_DTYPES = {"int32": "<i4", "uint16": "<u2", "uint8": "u1"}
+_IDS_ONLY = "SGLang sends the ids of the chosen experts only"
+MISSING = {
+    "weights": _IDS_ONLY,
+    "scores, bias and groups": _IDS_ONLY,
+    "probabilities of tokens": "they are not read: engines differ in whether temperature is in them",
+    "attention": "engines do not send it",
+}
+
+
+def is_response(value: Any) -> bool:
+    """Whether a JSON value looks like an answer of SGLang with routed experts."""
+    first = value[0] if isinstance(value, list) and value else value
+    if not isinstance(first, dict):
+        return False
+    choices = first.get("choices")
+    extended = isinstance(choices, list) and any(isinstance(entry, dict) and "sgl_ext" in entry for entry in choices)
+    return extended or isinstance(first.get("meta_info"), dict)
+
+
+def read(response: Any, named: Named, request: Any = None, choice: int = 0) -> Trace:
+    """The trace of one answer, parsed from JSON.
+
+    Args:
+        response: of /generate (an object, or a list for a batch), /v1/completions or /v1/chat/completions.
+        named: the model that answered.
+        request: what was sent; None when it is not at hand.
+        choice: which of several answers.
+
+    Raises:
+        TraceError: there are no routed experts, or they do not fit the model or the tokens.
+    """
+    if isinstance(response, dict) and "choices" in response:
+        one = choice_of(response, choice)
+        words, holder = words_of(response, one, request), member(one, "sgl_ext", dict, "the choice")
+    else:
+        one = _answer(response, choice)
+        holder = member(one, "meta_info", dict, "the answer")
+        words = _native_words(one, holder, request)
+    sent = member(holder, FIELD, str, "the answer")
+    if sent is None:
+        raise TraceError(
+            f"the answer holds no {FIELD}; start SGLang with --enable-return-routed-experts and ask for it with "
+            "return_routed_experts"
+        )
+    dtype = member(holder, f"{FIELD}_dtype", str, "the answer") or "int32"
+    if dtype not in _DTYPES:
+        raise TraceError(f"{FIELD}_dtype is {dtype!r:.40}, not {', '.join(_DTYPES)}")
+    ids = np.frombuffer(_whole(from_base64(sent, FIELD), np.dtype(_DTYPES[dtype])), _DTYPES[dtype])
+    return _trace(in_range(ids, FIELD), words.completed(named), named, _start(request))
+
+
+def _answer(response: Any, choice: int) -> Any:
+    answers = response if isinstance(response, list) else [response]
+    if not 0 <= choice < len(answers) or not isinstance(answers[choice], dict):
+        raise TraceError(f"the file has {len(answers)} answers, none of number {choice}")
+    return answers[choice]
+
+
+def _native_words(one: Any, meta: Any, request: Any) -> Words:
+    """What an answer of /generate, and its request, say of the tokens."""
+    before, after = (_logged(meta, name) for name in ("input_token_logprobs", "output_token_logprobs"))
+    num_prompt = number_of(meta, "prompt_tokens", "meta_info")
+    if before is not None and len(before) != num_prompt:  # logged from a later token on
+        before = None
+    asked = request if isinstance(request, dict) else {}
+    prompt_ids = token_ids(asked.get("input_ids"), "input_ids")
+    new_ids = token_ids(one.get("output_ids"), "output_ids")
+    if num_prompt is not None and prompt_ids is None and before is not None:
+        prompt_ids = [token_id for token_id, _ in before]
+    return Words(
+        prompt=member(asked, "text", str, "the request") if isinstance(asked.get("text"), str) else None,
+        text=member(one, "text", str, "the answer"),
+        prompt_ids=prompt_ids,
+        new_ids=[token_id for token_id, _ in after] if new_ids is None and after is not None else new_ids,
+        num_prompt=num_prompt,
+        num_new=number_of(meta, "completion_tokens", "meta_info"),
+        pieces=_pieces(before, after, num_prompt),
+    )
+
+
+def _logged(meta: Any, name: str) -> list[tuple[int, str | None]] | None:
+    """Ids and texts of a list [[log-probability, id, text], ...]; None where it is absent or empty."""
+    entries = member(meta, name, list, "meta_info")
+    if not entries:
+        return None
+    if not all(isinstance(entry, list) and len(entry) == 3 for entry in entries):
+        raise TraceError(f"{name} must be a list of [log-probability, id, text]")
+    ids = token_ids([entry[1] for entry in entries], name) or []
+    texts = [plain_text(entry[2], name) if isinstance(entry[2], str) else None for entry in entries]
+    return list(zip(ids, texts, strict=True))
+
+
+def _pieces(before: list | None, after: list | None, num_prompt: int | None) -> list[str | None] | None:
+    if after is None or num_prompt is None:
+        return None
+    return [*([None] * num_prompt if before is None else [text for _, text in before]), *(text for _, text in after)]
+
+
+def _start(request: Any) -> int | None:
+    return None if not isinstance(request, dict) else number_of(request, "routed_experts_start_len", "the request") or 0
+
+
+def _whole(content: bytes, dtype: np.dtype) -> bytes:
+    if len(content) % dtype.itemsize:
+        raise TraceError(f"{FIELD} has {len(content):,} bytes, which is no whole number of {dtype}; it is cut off")
+    return content
+
+
+def _trace(ids: np.ndarray, words: Words, named: Named, start: int | None) -> Trace:
+    """Shape the flat ids by the model's layers and slots, and place the rows, which end before the last token."""
+    shape = named.shape
+    if words.num_prompt is None or words.num_new is None:
+        raise TraceError("the answer does not say how many tokens prompt and text have, so the rows cannot be placed")
+    num_tokens = words.num_prompt + words.num_new
+    rows = _shaped(ids, shape.num_layers, shape.top_k, num_tokens - 1 - (start or 0), exact=start is not None)
+    rows = routed_slots(of_mixture_layers(rows, shape, FIELD), shape, FIELD)
+    expert_id = placed(rows, num_tokens - 1 - len(rows), num_tokens, FIELD)
+    return traced(named, words, expert_id, "SGLang", "SGLang routed_experts", MISSING)
+
+
+def _shaped(ids: np.ndarray, num_layers: int, top_k: int, most: int, exact: bool) -> np.ndarray:
+    """Ids as [rows, layer, slot], with one slot more where a shared expert has one.
+
+    Raises:
+        TraceError: they are not a whole number of rows, or more or, where it is known, fewer than asked for.
+    """
+    fitting = [
+        ids.reshape(-1, num_layers, slots)
+        for slots in (top_k, top_k + 1)
+        if ids.size % (num_layers * slots) == 0 and ids.size // (num_layers * slots) <= most
+    ]
+    fitting = [rows for rows in fitting if len(rows) == most] or ([] if exact else fitting)
+    if not fitting:
+        raise TraceError(
+            f"{FIELD} has {ids.size:,} ids; {most} rows of {num_layers} layers with {top_k} experts have "
+            f"{most * num_layers * top_k:,}"
+        )
+    return fitting[0]

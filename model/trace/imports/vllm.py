@@ -1,0 +1,164 @@
+"""vLLM's `routed_experts`, in the forms that it has had; only ids, neither weights nor scores.
+
+- Lists [token, layer, expert]: `prompt_routed_experts` of the response for the prompt, `routed_experts` of each choice
+  for what was generated; -1 where the prefix came out of the cache (docs/training/routed_experts_replay.md at commit
+  0087e00, v0.21; first in PR #28284).
+- Base64 of a .npy file over prompt and generated tokens, one row less than there are tokens, as `routed_experts` of
+  each choice; of type uint8, uint16 or int32 (vllm/entrypoints/serve/disagg/protocol.py; PRs #38939 and #39568).
+- The same without the first `routed_experts_prompt_start` prompt tokens (PR #51906).
+
+Layers are those with experts, or all of them; which, the length tells.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from model.trace.imports.building import Named, Words, of_mixture_layers, placed, routed_slots, traced
+from model.trace.imports.reading import from_base64, from_lists, from_npy, member, number_of, token_ids
+from model.trace.trace import Trace, TraceError
+
+FIELD = "routed_experts"
+_IDS_ONLY = "vLLM sends the ids of the chosen experts only"
+MISSING = {
+    "weights": _IDS_ONLY,
+    "scores, bias and groups": _IDS_ONLY,
+    "probabilities of tokens": "they are not read: engines differ in whether temperature is in them",
+    "attention": "engines do not send it",
+}
+
+
+def is_response(value: Any) -> bool:
+    """Whether a JSON value looks like an answer of vLLM with routed experts."""
+    choices = value.get("choices") if isinstance(value, dict) else None
+    return isinstance(choices, list) and any(isinstance(entry, dict) and FIELD in entry for entry in choices)
+
+
+def read(response: Any, named: Named, request: Any = None, choice: int = 0) -> Trace:
+    """The trace of one choice of a response, parsed from JSON.
+
+    Args:
+        response: of /v1/completions, /v1/chat/completions or /inference/v1/generate.
+        named: the model that answered.
+        request: what was sent, for the prompt and where its rows begin; None when it is not at hand.
+        choice: which of several answers.
+
+    Raises:
+        TraceError: there are no routed experts, or they do not fit the model or the tokens.
+    """
+    one = choice_of(response, choice)
+    words = words_of(response, one, request).completed(named)
+    sent = member(one, FIELD, object, "the choice")
+    if isinstance(sent, str):
+        rows = from_npy(from_base64(sent, FIELD), FIELD)
+        return _whole_run(_fitting(rows, named), words, named, start=_start(request))
+    if sent is None and response.get("prompt_routed_experts") is None:
+        raise TraceError(f"the answer holds no {FIELD}; start vLLM with --enable-return-routed-experts")
+    return _in_two_parts(response, sent, words, named)
+
+
+def read_npy(content: bytes, named: Named) -> Trace:
+    """The trace of a bare .npy file of one run's rows; the file knows nothing of the tokens.
+
+    Raises:
+        TraceError: it is no such file, or does not fit the model.
+    """
+    return _whole_run(_fitting(from_npy(content, "the file"), named), Words(), named, start=0)
+
+
+def choice_of(response: Any, choice: int) -> dict[str, Any]:
+    """One choice of a response in OpenAI's form."""
+    choices = member(response, "choices", list, "the answer") or []
+    if not 0 <= choice < len(choices) or not isinstance(choices[choice], dict):
+        raise TraceError(f"the answer has {len(choices)} choices, none of number {choice}")
+    return choices[choice]
+
+
+def words_of(response: Any, one: Any, request: Any) -> Words:
+    """What an answer in OpenAI's form, and its request, say of the tokens.
+
+    Ids are there where they were asked for: `return_token_ids`, or `return_tokens_as_token_ids` with logprobs.
+    """
+    usage, message = member(response, "usage", dict, "the answer"), member(one, "message", dict, "the choice")
+    text = member(one, "text", str, "the choice")
+    prompt = request.get("prompt") if isinstance(request, dict) else None
+    sent_ids = prompt if isinstance(prompt, list) else request.get("token_ids") if isinstance(request, dict) else None
+    given = one.get("prompt_token_ids") or response.get("prompt_token_ids") or sent_ids
+    return Words(
+        prompt=member(request, "prompt", str, "the request") if isinstance(prompt, str) else None,
+        text=member(message, "content", str, "the message") if text is None else text,
+        prompt_ids=token_ids(given, "prompt_token_ids"),
+        new_ids=token_ids(one.get("token_ids"), "token_ids") or _logged_ids(one.get("logprobs")),
+        num_prompt=number_of(usage, "prompt_tokens", "usage"),
+        num_new=number_of(usage, "completion_tokens", "usage"),
+    )
+
+
+def _logged_ids(logprobs: Any) -> list[int] | None:
+    """Ids spelled `token_id:5` beside log-probabilities."""
+    content = member(logprobs, "content", list, "logprobs")
+    spelled = member(logprobs, "tokens", list, "logprobs") if content is None else [_token(entry) for entry in content]
+    parts = [str(entry).partition("token_id:") for entry in spelled or []]
+    if not parts or not all(
+        mark and number.isascii() and number.isdigit() and len(number) < 10 for _, mark, number in parts
+    ):
+        return None
+    return [int(number) for _, _, number in parts]
+
+
+def _token(entry: Any) -> Any:
+    return entry.get("token") if isinstance(entry, dict) else None
+
+
+def _start(request: Any) -> int | None:
+    """The first prompt token whose row was asked for; None when that is not known."""
+    if not isinstance(request, dict):
+        return None
+    sampling = request.get("sampling_params") or request
+    return number_of(sampling, "routed_experts_prompt_start", "the request") or 0
+
+
+def _fitting(rows: np.ndarray, named: Named, name: str = FIELD) -> np.ndarray:
+    if not len(rows):
+        return np.zeros((0, len(named.shape.moe_layers), named.shape.top_k), np.int64)
+    return routed_slots(of_mixture_layers(rows, named.shape, name), named.shape, name)
+
+
+def _whole_run(rows: np.ndarray, words: Words, named: Named, start: int | None) -> Trace:
+    """Rows of prompt and generated tokens in one; they end one token before the run does."""
+    if words.num_prompt is None or words.num_new is None:
+        num_tokens, start = (start or 0) + len(rows) + 1, start or 0
+        note = ["the file does not say how many tokens the prompt has; all count as prompt"]
+        words = Words(prompt=words.prompt, text=words.text)
+    else:
+        num_tokens, note = words.num_prompt + words.num_new, []
+        inferred = num_tokens - 1 - len(rows)
+        if (start is not None and start != inferred) or not 0 <= inferred <= words.num_prompt:
+            raise TraceError(
+                f"{FIELD} has {len(rows)} rows; a run of {words.num_prompt} + {words.num_new} tokens has "
+                f"{num_tokens - 1 - (start or 0)}"
+            )
+        start = inferred
+    expert_id = placed(rows, start, num_tokens, FIELD)
+    return traced(named, words, expert_id, "vLLM", "vLLM routed_experts (.npy)", MISSING, note)
+
+
+def _in_two_parts(response: Any, sent: Any, words: Words, named: Named) -> Trace:
+    """Rows of the prompt beside the choices, and those of each choice; either may be left out."""
+    name = "prompt_routed_experts"
+    before = response.get(name)
+    prompt_rows = None if before is None else _fitting(from_lists(before, name), named, name)
+    rows = _fitting(from_lists([] if sent is None else sent, FIELD), named)
+    num_prompt = words.num_prompt if prompt_rows is None else len(prompt_rows)
+    if num_prompt is None:
+        raise TraceError("the answer has neither prompt_routed_experts nor usage; the rows cannot be placed")
+    if words.num_prompt not in (None, num_prompt):
+        raise TraceError(f"{name} has {num_prompt} rows, the prompt {words.num_prompt} tokens")
+    num_new = len(rows) if words.num_new is None else words.num_new
+    if prompt_rows is None and num_new < len(rows) == num_prompt + num_new - 1:
+        return _whole_run(rows, words, named, start=0)
+    expert_id = placed(rows, num_prompt, num_prompt + num_new, FIELD)
+    if prompt_rows is not None:
+        expert_id[:num_prompt] = prompt_rows
+    found = Words(words.prompt, words.text, words.prompt_ids, words.new_ids, num_prompt, num_new)
+    return traced(named, found, expert_id, "vLLM", "vLLM routed_experts (lists)", MISSING)

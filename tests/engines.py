@@ -1,0 +1,144 @@
+"""Files as other engines write them, made from known ids: one row per input token, none for the last sampled one."""
+
+import base64
+import io
+import json
+from typing import Any
+
+import numpy as np
+import safetensors.numpy
+
+from model.trace.imports.building import Named
+
+CONFIG = {
+    "model_type": "deepseek_v3", "num_hidden_layers": 5, "first_k_dense_replace": 1, "n_routed_experts": 16,
+    "n_group": 4, "topk_group": 2, "num_experts_per_tok": 4, "num_attention_heads": 4, "routed_scaling_factor": 2.5,
+    "norm_topk_prob": True, "scoring_func": "sigmoid", "topk_method": "noaux_tc",
+}  # fmt: skip
+TINY = Named("tiny", CONFIG)
+PROMPT_IDS, NEW_IDS = [0, 7, 8, 9], [5, 6, 5]
+ROWS = len(PROMPT_IDS) + len(NEW_IDS) - 1
+
+
+def random_ids(rows: int = ROWS, layers: int = 4, experts: int = 16, top_k: int = 4, seed: int = 0) -> np.ndarray:
+    """Different experts for every token and layer, [rows, layer, slot]."""
+    rng = np.random.default_rng(seed)
+    return rng.permuted(np.tile(np.arange(experts), (rows, layers, 1)), axis=-1)[..., :top_k]
+
+
+def npy(array: np.ndarray) -> bytes:
+    stream = io.BytesIO()
+    np.save(stream, array)
+    return stream.getvalue()
+
+
+def coded(content: bytes) -> str:
+    return base64.b64encode(content).decode()
+
+
+def usage(num_prompt: int = len(PROMPT_IDS), num_new: int = len(NEW_IDS)) -> dict[str, int]:
+    return {"prompt_tokens": num_prompt, "completion_tokens": num_new, "total_tokens": num_prompt + num_new}
+
+
+def vllm_lists(ids: np.ndarray, prompt: bool = True) -> dict[str, Any]:
+    """vLLM's first form: a list for the prompt, one for each choice."""
+    split = len(PROMPT_IDS)
+    choice = {"index": 0, "text": " wolf", "token_ids": NEW_IDS, "routed_experts": ids[split:].tolist()}
+    return {
+        "id": "cmpl-1",
+        "model": "deepseek",
+        "choices": [choice],
+        "usage": usage(),
+        "prompt_token_ids": PROMPT_IDS,
+        "prompt_routed_experts": ids[:split].tolist() if prompt else None,
+    }
+
+
+def vllm_npy(ids: np.ndarray, dtype: str = "uint8") -> dict[str, Any]:
+    """vLLM's later form: one .npy file for prompt and generated tokens."""
+    choice = {
+        "index": 0,
+        "text": " wolf",
+        "token_ids": NEW_IDS,
+        "prompt_token_ids": PROMPT_IDS,
+        "routed_experts": coded(npy(ids.astype(dtype))),
+    }
+    return {"id": "cmpl-1", "choices": [choice], "usage": usage()}
+
+
+def flat(ids: np.ndarray, dense: int = 1, shared: int | None = None, dtype: str = "<i4") -> str:
+    """SGLang's encoding: all layers, 0 in the dense ones, perhaps one slot more for a shared expert."""
+    whole = np.concatenate([np.zeros((len(ids), dense, ids.shape[2]), np.int64), ids], axis=1)
+    if shared is not None:
+        whole = np.concatenate([whole, np.full((*whole.shape[:2], 1), shared)], axis=2)
+    return coded(whole.astype(dtype).tobytes())
+
+
+def sglang_generate(ids: np.ndarray, **how: Any) -> dict[str, Any]:
+    """An answer of SGLang's /generate."""
+    counts = usage()
+    meta = {name: counts[name] for name in ("prompt_tokens", "completion_tokens")}
+    return {"text": " wolf", "output_ids": NEW_IDS, "meta_info": meta | {"id": "1", "routed_experts": flat(ids, **how)}}
+
+
+def sglang_openai(ids: np.ndarray, **how: Any) -> dict[str, Any]:
+    """An answer of SGLang's /v1/completions."""
+    choice = {"index": 0, "text": " wolf", "sgl_ext": {"routed_experts": flat(ids, **how)}}
+    return {"id": "1", "choices": [choice], "usage": usage()}
+
+
+def recorder_dump(ids: np.ndarray, replicas: int = 2) -> dict[str, Any]:
+    """A converted dump of one request: a pass over the prompt, then one per token; ids of physical experts."""
+    rng, (layers, experts) = np.random.default_rng(1), (CONFIG["num_hidden_layers"], CONFIG["n_routed_experts"])
+    table = np.stack([rng.permutation(np.r_[:experts, :replicas]) for _ in range(layers)])
+    whole = np.full((layers, len(ids), 8), -1)
+    for layer in range(1, layers):
+        physical = np.argsort(table[layer], kind="stable")  # a place of each logical expert; replicas come doubled
+        first = {int(table[layer][place]): int(place) for place in physical[::-1]}
+        whole[layer, :, : ids.shape[2]] = np.vectorize(first.__getitem__)(ids[:, layer - 1])
+    fed, split = [*PROMPT_IDS, *NEW_IDS][: len(ids)], len(PROMPT_IDS)
+    cuts = [(0, split)] + [(place, place + 1) for place in range(split, len(ids))]
+    records = [
+        {
+            "forward_pass_id": number,
+            "rank": 0,
+            "input_ids": fed[first:last],
+            "positions": list(range(first, last)),
+            "extend_seq_lens": [split] if number == 0 else None,
+            "topk_ids_of_layer": whole[:, first:last].tolist(),
+        }
+        for number, (first, last) in enumerate(cuts)
+    ]
+    return {
+        "format": "sglang-expert-distribution",
+        "records": records,
+        "last_physical_to_logical_map": table.tolist(),
+    }
+
+
+def router_logits(logits: np.ndarray, first: int = 1) -> bytes:
+    """Logits [token, layer, expert] as the tensors of a safetensors file."""
+    layers = {f"router_logits.{first + place}": logits[:, place].copy() for place in range(logits.shape[1])}
+    return safetensors.numpy.save(layers)
+
+
+def moe_trace(
+    ids: np.ndarray, batches: tuple[int, ...] = (4, 1, 1), last_only: bool = True, copied: bool = False
+) -> bytes:
+    """llama.cpp's CSV; `copied` writes what the proposed version writes for a batch of several tokens."""
+    rng, lines, start = np.random.default_rng(2), [], 0
+    for size in batches:
+        rows = ids[start : start + size]
+        for place in range(rows.shape[1]):
+            kept = rows[-1:, place] if last_only and place == rows.shape[1] - 1 else rows[:, place]
+            written = kept.ravel()
+            if copied and len(kept) > 1:
+                ranking = np.concatenate([rng.permutation(16) for _ in range(size)])
+                written = ranking[: kept.size]
+            lines += [f"{place + 1},{expert}" for expert in written.tolist()]
+        start += size
+    return ("\n".join(lines) + "\n").encode()
+
+
+def as_json(value: Any) -> bytes:
+    return json.dumps(value).encode()
