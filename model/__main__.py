@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _ELSEWHERE = {
     "curate": ("model.train.cli", "curate_command"),
+    "doctor": ("model.doctor.cli", "doctor_command"),
     "import": ("model.importing", "import_command"),
     "evaluate": ("model.train.cli", "evaluate_command"),
     "tokenize": ("model.train.cli", "tokenize_command"),

@@ -85,12 +85,12 @@ class DiskTensors:
         Raises:
             CheckpointError: it cannot be read.
         """
-        raw = self._raw(name)
+        raw = self.raw(name)
         if raw.dtype != torch.float8_e4m3fn:
             target.copy_(raw)
             return
         try:
-            dequantise(raw, self._raw(scale_name(name)), target)
+            dequantise(raw, self.raw(scale_name(name)), target)
         except CheckpointError as error:
             raise CheckpointError(f"{self.tensors[name].file}: tensor {name} cannot be read ({error})") from None
 
@@ -103,7 +103,12 @@ class DiskTensors:
         stored = self.tensors[name]
         return torch.cat([self._read(stored, row, 1) for row in indices]).to(dtype)
 
-    def _raw(self, name: str) -> Tensor:
+    def raw(self, name: str) -> Tensor:
+        """One tensor as it is stored, announced or not; of block FP8 the bytes without their scales.
+
+        Raises:
+            CheckpointError: it cannot be read.
+        """
         if name not in self.tensors:
             raise CheckpointError(f"the folder has no tensor {name}")
         with self._lock:

@@ -9,6 +9,7 @@ Source: the released checkpoint's tensor names; DeepSeek-V3 report (arXiv 2412.1
 
 import dataclasses
 import math
+import re
 from collections.abc import Iterator
 
 from torch import Tensor
@@ -17,6 +18,10 @@ from model.network.config import ModelConfig
 
 _BIAS = "e_score_correction_bias"
 _SCALE_SUFFIX = "_scale_inv"
+_LAYER = re.compile(r"model\.layers\.(\d+)\.(.+)")
+_ROUTED = re.compile(r"mlp\.experts\.(\d+)\.(.+)")
+ROUTER, ROUTER_BIAS = "mlp.gate.weight", f"mlp.gate.{_BIAS}"  # as `Place.part` says them
+EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -174,3 +179,27 @@ def scaled_weight(name: str) -> str | None:
 def scale_name(weight: str) -> str:
     """The name of the tensor that holds the block scales of an FP8 weight."""
     return weight + _SCALE_SUFFIX
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Place:
+    """What a published name says by itself, whatever the configuration; nothing is checked against one."""
+
+    layer: int | None
+    expert: int | None  # of a routed one
+    part: str  # the rest of the name, such as `self_attn.o_proj.weight`; of an expert `gate_proj.weight`
+
+
+def place_of(name: str) -> Place:
+    """Where a tensor belongs.
+
+    >>> place_of("model.layers.3.mlp.experts.17.up_proj.weight")
+    Place(layer=3, expert=17, part='up_proj.weight')
+    """
+    in_layer = _LAYER.fullmatch(name)
+    if in_layer is None:
+        return Place(None, None, name)
+    routed = _ROUTED.fullmatch(in_layer[2])
+    if routed is None:
+        return Place(int(in_layer[1]), None, in_layer[2])
+    return Place(int(in_layer[1]), int(routed[1]), routed[2])

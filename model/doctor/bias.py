@@ -1,0 +1,157 @@
+"""The router's selection bias: is it there, is it of the size of an affinity, and was it kept in fp32?
+
+It enters the selection only, beside affinities between 0 and 1 (sigmoid), and the training moves it by a fixed small
+step (DeepSeek-V3 report, section 2.1.2). Only differences between experts matter, so an offset that all share is told
+apart from the differences.
+
+Thresholds: a bias 1 away from the median outweighs every affinity. Biases are taken for rounded when all of them fit
+bfloat16, unless they are small multiples of one power of two, as steps of such a size leave them. Two layers' spreads
+are of other units when they lie a factor of 10 and 8 robust deviations apart.
+"""
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from model.doctor.findings import ERROR, NOTE, WARNING, Finding
+from model.doctor.robust import outlying
+
+NAME = "bias"
+LARGEST_AFFINITY = 1.0
+DRIFT = 1.0  # from here on the shared offset is worth a note
+NEVER_MOVED = 0.5  # share of experts at exactly 0
+OTHER_UNITS, DEVIATION, FEWEST_LAYERS = 10.0, 8.0, 4
+_LARGEST_STEP = 2.0**-7
+_FEWEST_STEPS = 128  # biases of one layer lie at least so many fp32 steps apart
+
+_LOST = (
+    "A conversion that dropped the bias, or filled it with its initial value; the selection is then the bare affinity."
+)
+_ROUNDED = (
+    "The bias went through a bfloat16 copy of the model. Near ties are decided otherwise than in training, and experts "
+    "whose biases fell together are no longer told apart; keep it in fp32."
+)
+_ABSURD = (
+    "No affinity outweighs it: the expert is chosen by every token of its group or by none. Usually other units (a "
+    "logit, a count), a damaged value, or a run whose balancing ran away."
+)
+
+
+def check_bias(layer: int, bias: np.ndarray, dtype: str, scoring: str) -> Iterator[Finding]:
+    """What one layer's bias shows.
+
+    Args:
+        layer: model layer number.
+        bias: [expert] fp32, finite.
+        dtype: as it is stored, safetensors' name.
+        scoring: `sigmoid` or `softmax`.
+    """
+    numbers = _numbers(bias)
+    if np.ptp(bias) == 0:
+        yield _never_updated(layer, bias, numbers)
+        return
+    yield from _absurd(layer, bias, numbers)
+    if (share := float((bias == 0).mean())) > NEVER_MOVED:
+        what = f"L{layer}: {share:.0%} of the biases are exactly 0, the others are not"
+        yield Finding(WARNING, NAME, what, _LOST, numbers | {"share at 0": share}, layer)
+    if dtype in ("BF16", "F16"):
+        name = {"BF16": "bfloat16", "F16": "float16"}[dtype]
+        what = f"L{layer}: the bias is stored in {name}, in steps of {_step(bias):.2g} at its size"
+        yield Finding(WARNING, NAME, what, _ROUNDED, numbers, layer)
+    elif is_rounded(bias):
+        what = f"L{layer}: every bias is a bfloat16 number, {len(np.unique(bias))} values for {len(bias)} experts"
+        yield Finding(WARNING, NAME, what, _ROUNDED, numbers, layer)
+    if abs(np.median(bias)) > DRIFT and scoring == "sigmoid":
+        what = f"L{layer}: all biases share an offset of {np.median(bias):.3g}, their differences are far smaller"
+        meaning = (
+            "Updates that are not centred drift together where more experts are under the mean load than over it. It "
+            f"moves no selection in fp32; in bfloat16 it would, whose steps are {_step(bias):.2g} at that size."
+        )
+        yield Finding(NOTE, NAME, what, meaning, numbers, layer)
+
+
+def compare_layers(biases: Mapping[int, np.ndarray]) -> Iterator[Finding]:
+    """What all layers' biases show beside each other: lost in some, or of other units in one.
+
+    Args:
+        biases: model layer number -> [expert], finite.
+    """
+    moved = {layer: bias for layer, bias in biases.items() if np.ptp(bias) > 0}
+    if len(moved) < FEWEST_LAYERS:
+        return
+    spreads = np.array([_spread(bias) for bias in moved.values()])
+    for layer, spread, is_far in zip(
+        moved, spreads, outlying(np.log(spreads), OTHER_UNITS, DEVIATION, 0.2), strict=True
+    ):
+        if is_far:
+            usual = float(np.median(spreads))
+            what = f"L{layer}: its biases spread {spread / usual:.3g} times as far as those of the other layers"
+            meaning = "A bias in other units than the other layers', or of another model."
+            evidence = {"spread": float(spread), "median of layers": usual}
+            yield Finding(WARNING, NAME, what, meaning, evidence, layer)
+
+
+def is_rounded(bias: np.ndarray) -> bool:
+    """Whether biases in fp32 show that they were in bfloat16 before.
+
+    >>> is_rounded(np.float32([0.1, 0.2, 0.3])), is_rounded(np.float32([6.875, 7.0]))
+    (False, True)
+    >>> is_rounded(np.float32([3, -1, 0, 12]) / 1024)  # steps of 2^-10
+    False
+    """
+    if (bias.astype(np.float32).view(np.uint32) & 0xFFFF).any():
+        return False
+    nonzero = np.abs(bias[bias != 0]).astype(np.float64)
+    steps = np.ldexp(1.0, np.frexp(nonzero)[1] - 8)  # of bfloat16, at each value
+    finest = _common_step(nonzero)
+    one_binade = steps.min() == steps.max() and np.sign(bias).min() == np.sign(bias).max()
+    return bool(one_binade or finest > _LARGEST_STEP or nonzero.max() / finest > 256)
+
+
+def _spread(bias: np.ndarray) -> float:
+    """How far biases lie apart, whatever a few of them do; never 0 where they differ."""
+    return float(np.median(np.abs(bias - np.median(bias)))) or float(bias.std())
+
+
+def _common_step(values: np.ndarray) -> float:
+    """The largest power of two that all values are multiples of."""
+    mantissa, exponent = np.frexp(values)
+    whole = (mantissa * 2**24).astype(np.int64)
+    return float(np.ldexp((whole & -whole).astype(np.float64), exponent - 24).min())
+
+
+def _step(bias: np.ndarray) -> float:
+    """Distance of neighbouring bfloat16 numbers at the biases' size."""
+    return float(np.ldexp(1.0, int(np.frexp(np.abs(bias).max())[1]) - 8))
+
+
+def _numbers(bias: np.ndarray) -> dict[str, int | float | str]:
+    return {
+        "lowest": float(bias.min()),
+        "highest": float(bias.max()),
+        "mean": float(bias.mean()),
+        "standard deviation": float(bias.std()),
+        "bfloat16 step": _step(bias) if bias.any() else 0.0,
+        "different values": len(np.unique(bias)),
+    }
+
+
+def _never_updated(layer: int, bias: np.ndarray, numbers: dict[str, int | float | str]) -> Finding:
+    what = f"L{layer}: every bias is {bias[0]:.3g}"
+    meaning = f"{_LOST} Or the router was never balanced by it."
+    return Finding(WARNING, NAME, what, meaning, numbers, layer)
+
+
+def _absurd(layer: int, bias: np.ndarray, numbers: dict[str, int | float | str]) -> Iterator[Finding]:
+    apart = bias.astype(np.float64) - np.median(bias)
+    far = np.flatnonzero(np.abs(apart) > LARGEST_AFFINITY)
+    if len(far):
+        expert = int(np.abs(apart).argmax())
+        others = f" and {len(far) - 1} more" if len(far) > 1 else ""
+        what = f"L{layer}E{expert}{others}: a bias {apart[expert]:+.3g} from the layer's median"
+        yield Finding(ERROR, NAME, what, _ABSURD, numbers | {"experts beyond 1": len(far)}, layer, expert)
+    spread, resolution = float(np.std(apart)), float(np.spacing(np.abs(bias).max().astype(np.float32)))
+    if spread < _FEWEST_STEPS * resolution:
+        what = f"L{layer}: biases near {np.median(bias):.3g} differ by {spread:.2g}; steps of fp32 are {resolution:.2g}"
+        meaning = "The shared offset has grown until fp32 cannot hold the differences that balance the experts."
+        yield Finding(ERROR, NAME, what, meaning, numbers | {"fp32 step": resolution}, layer)

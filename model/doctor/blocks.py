@@ -1,0 +1,121 @@
+"""The blocks of FP8 matrices: saturated ones, and ones whose scale does not fit what lies around them.
+
+A scale is right when the block it belongs to is about as large as its neighbours once multiplied out. A block is
+compared with the others of its matrix, after what its row and its column of blocks have in common was taken away, and,
+where there are experts, with the same block of the others.
+
+Thresholds: 2.5 times as large, up or down, and 8 robust deviations away; the embedded mini-v32 reaches 1.4 times (its
+embedding, 2.2 before rows and columns were taken away). Saturated: 4 % of a block's codes at the ends of the range,
+where even evenly spread weights reach 3.6 % (bell-shaped ones 0.1 %). Of little range: the largest code is a 16th of
+what other blocks reach. Source: DeepSeek-V3 report, section 3.3.2.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from model.doctor.findings import ERROR, WARNING, Finding, shortened
+from model.doctor.robust import deviations
+from model.doctor.tensors import Scanned
+from model.doctor.values import described
+
+NAME = "fp8 blocks"
+RATIO, DEVIATION, FLOOR = 2.5, 8.0, 0.05
+SATURATED, LITTLE_RANGE = 0.04, 16.0
+FEWEST = 3  # blocks along an axis, or experts, that have a meaningful median
+
+_MISSCALED = (
+    "A scale that was multiplied twice, left out, rounded to another power of two, or read with rows for columns: all "
+    "weights of the block are wrong by that factor."
+)
+
+
+def check_blocks(tensors: Sequence[Scanned]) -> Iterator[Finding]:
+    """What the blocks of some FP8 matrices show.
+
+    Args:
+        tensors: one matrix, or the same projection of all experts of a layer; all of one shape.
+    """
+    measured = [tensor for tensor in tensors if tensor.blocks is not None]
+    if not measured:
+        return
+    rms_SPQ = np.stack([tensor.blocks.rms for tensor in measured if tensor.blocks is not None])
+    apart_SPQ, spread_SPQ = _residuals(rms_SPQ)
+    far = (np.abs(apart_SPQ) >= np.log(RATIO)) & (np.abs(spread_SPQ) >= DEVIATION)
+    found = [
+        _misscaled(measured[s], p, q, float(np.exp(apart_SPQ[s, p, q])), float(spread_SPQ[s, p, q]))
+        for s, p, q in np.argwhere(far).tolist()
+    ]
+    yield from shortened(found, f"mis-scaled blocks in {_family(measured)}")
+    yield from shortened([f for tensor in measured for f in _saturated(tensor)], "saturated blocks")
+    yield from shortened([f for tensor in measured for f in _little_range(tensor)], "blocks of little range")
+
+
+def _residuals(rms_SPQ: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Log of each block's size over what it should be, and the same in robust deviations; 0 for blocks of zeros."""
+    known = rms_SPQ > 0
+    logs = np.log(np.where(known, rms_SPQ, 1.0))
+    logs = np.where(known, logs, np.nan)
+    with np.errstate(invalid="ignore"):
+        apart = logs - _median(logs, (1, 2))
+        if rms_SPQ.shape[2] >= FEWEST:
+            apart = apart - _median(apart, (2,))
+        if rms_SPQ.shape[1] >= FEWEST:
+            apart = apart - _median(apart, (1,))
+        if rms_SPQ.shape[0] >= FEWEST and rms_SPQ.shape[1] * rms_SPQ.shape[2] > 1:
+            apart = apart - _median(apart, (0,))
+    apart = np.nan_to_num(apart, nan=0.0)
+    return apart, deviations(apart.reshape(1, -1), FLOOR).reshape(apart.shape)
+
+
+def _median(logs: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
+    filled = np.where(np.isnan(logs).all(axis=axes, keepdims=True), 0.0, logs)
+    return np.nanmedian(filled, axis=axes, keepdims=True)
+
+
+def _misscaled(tensor: Scanned, row: int, column: int, ratio: float, deviation: float) -> Finding:
+    assert tensor.blocks is not None
+    blocks, place = tensor.blocks, tensor.place
+    what = (
+        f"{described(tensor)}: block {row},{column} is {ratio:.3g} times as large as its neighbours, "
+        f"its scale is {blocks.scale[row, column]:.3g}"
+    )
+    evidence = {
+        "block row": row,
+        "block column": column,
+        "scale": float(blocks.scale[row, column]),
+        "median scale": float(np.median(blocks.scale)),
+        "ratio": ratio,
+        "robust deviations": deviation,
+    }
+    return Finding(ERROR, NAME, what, _MISSCALED, evidence, place.layer, place.expert, tensor.stored.name)
+
+
+def _saturated(tensor: Scanned) -> Iterator[Finding]:
+    assert tensor.blocks is not None
+    for row, column in np.argwhere(tensor.blocks.saturated > SATURATED).tolist():
+        share = float(tensor.blocks.saturated[row, column])
+        what = f"{described(tensor)}: {share:.1%} of block {row},{column} stand at the end of FP8's range"
+        meaning = "The scale was too small when the block was written, and its larger weights were cut off."
+        evidence = {"block row": row, "block column": column, "share": share}
+        yield Finding(
+            WARNING, NAME, what, meaning, evidence, tensor.place.layer, tensor.place.expert, tensor.stored.name
+        )
+
+
+def _little_range(tensor: Scanned) -> Iterator[Finding]:
+    assert tensor.blocks is not None
+    largest = tensor.blocks.largest
+    usual = float(np.median(largest))
+    for row, column in np.argwhere((largest > 0) & (largest * LITTLE_RANGE <= usual)).tolist():
+        what = f"{described(tensor)}: the codes of block {row},{column} reach {largest[row, column]:.3g} of 448"
+        meaning = "The scale was too large when the block was written: its small weights have lost bits, or became 0."
+        evidence = {"block row": row, "block column": column, "largest code": float(largest[row, column])}
+        yield Finding(
+            WARNING, NAME, what, meaning, evidence, tensor.place.layer, tensor.place.expert, tensor.stored.name
+        )
+
+
+def _family(tensors: Sequence[Scanned]) -> str:
+    place = tensors[0].place
+    return described(tensors[0]) if len(tensors) == 1 else f"L{place.layer} {place.part.removesuffix('.weight')}"

@@ -1,0 +1,77 @@
+"""The command `doctor`: an audit of a checkpoint."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from model.doctor.findings import ERROR, SEVERITIES
+
+if TYPE_CHECKING:
+    from model.doctor.findings import Report
+    from model.doctor.weights import Progress
+
+
+@click.command(name="doctor")
+@click.argument("model")
+@click.option(
+    "--prompts", type=click.Path(path_type=Path), help="Texts to run: one to a line, or JSON lines with text or ids."
+)
+@click.option(
+    "--reference", type=click.Path(path_type=Path), help="A trace file of a healthy run, which MODEL is compared with."
+)
+@click.option("--weights-only", is_flag=True, help="Read the weights and run nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+@click.option("--html", type=click.Path(path_type=Path), help="Write the report as one HTML file.")
+@click.option("--without-text", is_flag=True, help="Leave every word of a prompt out of the reports.")
+@click.option(
+    "--fail-on", type=click.Choice(SEVERITIES), default=ERROR, show_default=True, help="Exit with 1 from here on."
+)
+def doctor_command(
+    model: str,
+    prompts: Path | None,
+    reference: Path | None,
+    weights_only: bool,
+    as_json: bool,
+    html: Path | None,
+    without_text: bool,
+    fail_on: str,
+) -> None:
+    """Audit MODEL: its weights, and how it routes some text.
+
+    Without --prompts its own sample of a dozen languages is run; a model that does not fit in memory is run only when
+    prompts or a reference are given. Exit status 1 when a finding reaches --fail-on, 2 for unusable input.
+    """
+    if weights_only and (prompts or reference):
+        raise click.UsageError("--weights-only runs nothing; leave out --prompts and --reference.")
+    if html is not None and not html.parent.is_dir():
+        raise click.UsageError(f"The folder {html.parent} does not exist; make it first.")
+    from model.checkpoint.embedded import find_model
+    from model.doctor import report as written
+    from model.doctor.findings import NOTE
+
+    folder = find_model(model)
+    report = _examine(folder, prompts, reference, weights_only, show=not as_json)
+    if without_text:
+        report = report.without_text()
+    if html is not None:
+        html.write_text(written.to_html(report), encoding="utf-8")
+    click.echo(written.to_json(report) if as_json else "\n".join(written.to_lines(report)))
+    assert fail_on in (NOTE, *SEVERITIES)
+    if report.reaches(fail_on):
+        raise SystemExit(1)
+
+
+def _examine(folder: Path, prompts: Path | None, reference: Path | None, weights_only: bool, show: bool) -> "Report":
+    from tqdm import tqdm
+
+    from model.doctor.weights import examine_weights
+
+    with tqdm(desc="weights", unit="tensor", disable=None if show else True) as bar:
+
+        def tell(progress: "Progress") -> None:
+            bar.total = progress.count
+            bar.set_postfix_str(f"{progress.bytes_read / 1e9:.2f} GB", refresh=False)
+            bar.update()
+
+        return examine_weights(folder, tell)

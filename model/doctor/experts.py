@@ -1,0 +1,115 @@
+"""The routed experts of a layer beside each other: copies, one that is zero, one of another size.
+
+Thresholds: a cosine of 0.98 of samples of 4,096 values (off by 0.016 or so) makes a near copy; the embedded models
+reach 0.12 between experts. A norm counts when it is 3 times the median, up or down, and 8 robust deviations away; the
+embedded models reach 1.17 times. An expert is dead below a millionth of the median.
+"""
+
+import itertools
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from model.doctor.findings import ERROR, WARNING, Finding, shortened
+from model.doctor.robust import deviations, outlying
+from model.doctor.tensors import Scanned
+
+NAME = "experts"
+NEAR, RATIO, DEVIATION, FLOOR, DEAD = 0.98, 3.0, 8.0, 0.05, 1e-6
+
+Projections = Mapping[str, Mapping[int, Scanned]]  # such as `up_proj.weight` -> expert -> its tensor
+
+
+def check_experts(layer: int, projections: Projections) -> Iterator[Finding]:
+    """What the experts of one layer show."""
+    yield from _dead(layer, projections)
+    yield from _copies(layer, projections)
+    for projection, tensors in projections.items():
+        yield from _outlying(layer, projection.removesuffix(".weight"), tensors)
+
+
+def _dead(layer: int, projections: Projections) -> Iterator[Finding]:
+    zero: dict[int, list[str]] = {}
+    for projection, tensors in projections.items():
+        usual = float(np.nanmedian([tensor.rms for tensor in tensors.values()]))
+        for expert, tensor in tensors.items():
+            if tensor.rms <= DEAD * usual:
+                zero.setdefault(expert, []).append(projection.removesuffix(".weight"))
+    found = []
+    for expert, names in zero.items():
+        whole = "is zero" if len(names) == len(projections) else f"has nothing but zeros in {', '.join(names)}"
+        meaning = (
+            "The expert adds nothing to the tokens that are sent to it, and takes a place from one that would. Usually "
+            "a shard that was not written or a part that was left at its initial value."
+        )
+        evidence = {"zero projections": len(names), "of": len(projections)}
+        found.append(Finding(ERROR, NAME, f"L{layer}E{expert} {whole}", meaning, evidence, layer, expert))
+    yield from shortened(found, f"experts of L{layer} with zeros only")
+
+
+def _copies(layer: int, projections: Projections) -> Iterator[Finding]:
+    """Pairs of experts whose projections are equal to the byte or, by their samples, nearly."""
+    equal: dict[tuple[int, int], list[str]] = {}
+    near: dict[tuple[int, int], list[float]] = {}
+    for projection, tensors in projections.items():
+        alive = {expert: tensor for expert, tensor in tensors.items() if tensor.rms > 0}
+        by_digest: dict[bytes, list[int]] = {}
+        for expert, tensor in alive.items():
+            by_digest.setdefault(tensor.digest, []).append(expert)
+        for same in by_digest.values():
+            for pair in itertools.combinations(same, 2):
+                equal.setdefault(pair, []).append(projection.removesuffix(".weight"))
+        for pair, cosine in _near_pairs(alive):
+            if projection.removesuffix(".weight") not in equal.get(pair, ()):
+                near.setdefault(pair, []).append(cosine)
+    meaning = (
+        "Two places of the router lead to one expert. Usually a conversion that wrote a tensor under two names; in an "
+        "upcycled model, experts that have not been trained apart yet."
+    )
+    found: dict[str, list[Finding]] = {ERROR: [], WARNING: []}
+    for (one, other), names in equal.items():
+        is_whole = len(names) == len(projections)
+        what = f"L{layer}E{other} is a copy of E{one}" + ("" if is_whole else f" in {', '.join(names)}")
+        evidence = {"equal projections": len(names), "of": len(projections), "other expert": one}
+        severity = ERROR if is_whole else WARNING
+        found[severity].append(Finding(severity, NAME, what, meaning, evidence, layer, other))
+    for (one, other), cosines in near.items():
+        what = f"L{layer}E{other} is nearly a copy of E{one} in {len(cosines)} of {len(projections)} projections"
+        evidence = {"lowest cosine": min(cosines), "other expert": one}
+        found[WARNING].append(Finding(WARNING, NAME, what, meaning, evidence, layer, other))
+    for pairs in found.values():
+        yield from shortened(pairs, f"pairs of copied experts in L{layer}")
+
+
+def _near_pairs(tensors: Mapping[int, Scanned]) -> Iterator[tuple[tuple[int, int], float]]:
+    experts = [expert for expert, tensor in tensors.items() if tensor.sample.any()]
+    shapes = {tensors[expert].sample.shape for expert in experts}
+    if len(experts) < 2 or len(shapes) != 1:
+        return
+    samples = np.stack([tensors[expert].sample for expert in experts])
+    samples = np.nan_to_num(samples, nan=0.0, posinf=0.0, neginf=0.0)
+    samples /= np.maximum(np.linalg.norm(samples, axis=1, keepdims=True), 1e-30)
+    cosines = np.triu(samples @ samples.T, 1)
+    for first, second in np.argwhere(cosines >= NEAR).tolist():
+        yield (experts[first], experts[second]), float(cosines[first, second])
+
+
+def _outlying(layer: int, projection: str, tensors: Mapping[int, Scanned]) -> Iterator[Finding]:
+    experts = [expert for expert, tensor in tensors.items() if tensor.typical > 0]
+    if len(experts) < 3:
+        return
+    sizes = np.array([tensors[expert].typical for expert in experts])
+    with np.errstate(over="ignore"):
+        logs, median = np.log(sizes), float(np.median(sizes))
+    far, apart, found = outlying(logs, RATIO, DEVIATION, FLOOR), deviations(logs, FLOOR), []
+    for place in np.flatnonzero(far & (sizes > DEAD * median)).tolist():
+        expert, size = experts[place], float(sizes[place])
+        what = f"L{layer}E{expert}: its {projection} is {size / median:.3g} times as large as the layer's median"
+        meaning = (
+            "The expert shouts or whispers whatever the router says. Usually scales of another tensor or in the wrong "
+            "units (multiplied where they divide); in training, an expert that runs away."
+        )
+        evidence = {"rms": size, "median": median, "robust deviations": float(apart[place])}
+        name = tensors[expert].stored.name
+        found.append(Finding(WARNING, NAME, what, meaning, evidence, layer, expert, name))
+    yield from shortened(found, f"{projection} of outlying size in L{layer}")

@@ -1,0 +1,225 @@
+"""What a folder holds against what its configuration says: holes, shapes, and numbers that contradict the tensors.
+
+The tensors are believed: where the layers agree among themselves on a number and `config.json` states another one, the
+configuration is what is wrong, and the tensors that it makes look missing are told in the same finding.
+"""
+
+import collections
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from model.checkpoint.header import StoredTensor
+from model.checkpoint.names import EMBEDDING, HEAD, ROUTER, ROUTER_BIAS, Place, place_of, scaled_weight
+from model.checkpoint.weights import Manifest
+from model.doctor.findings import ERROR, NOTE, WARNING, Finding, shortened
+from model.network.config import SPARSE_TYPES
+
+NAME, CONFIG = "manifest", "config"
+_HOLE = (
+    "The model cannot be loaded. Usually a shard that was not copied, an index of another upload, or a conversion that "
+    "did not know the tensor."
+)
+_CONTRADICTION = (
+    "config.json belongs to another model, or was edited by hand. Loaders that believe it leave tensors out, or refuse."
+)
+_QUOTED = re.compile(r"tensor (\S+) ")
+# Published key -> part of a layer (or whole name) whose shape states it, the axis, and keys that it is a multiple of.
+_STATED: dict[str, tuple[str, int, tuple[str, ...]]] = {
+    "vocab_size": (EMBEDDING, 0, ()),
+    "hidden_size": (EMBEDDING, 1, ()),
+    "n_routed_experts": (ROUTER, 0, ()),
+    "intermediate_size": ("mlp.gate_proj.weight", 0, ()),
+    "q_lora_rank": ("self_attn.q_a_proj.weight", 0, ()),
+    "kv_lora_rank": ("self_attn.kv_a_layernorm.weight", 0, ()),
+    "moe_intermediate_size": ("gate_proj.weight", 0, ()),
+    "n_shared_experts": ("mlp.shared_experts.gate_proj.weight", 0, ("moe_intermediate_size",)),
+    "num_attention_heads": ("self_attn.o_proj.weight", 1, ("v_head_dim",)),
+    "index_n_heads": ("self_attn.indexer.weights_proj.weight", 0, ()),
+    "index_head_dim": ("self_attn.indexer.k_norm.weight", 0, ()),
+}
+
+
+def check_config(published: Mapping[str, Any], stored: Mapping[str, StoredTensor], refusal: str) -> list[Finding]:
+    """Where the configuration contradicts the tensors, or itself.
+
+    Args:
+        published: config.json as it stands.
+        stored: every tensor by its name.
+        refusal: why the configuration cannot be used; empty when it can.
+    """
+    found = [*_shapes(published, stored), *_layers(published, stored), *_head(published, stored)]
+    found += _groups(published, stored)
+    if refusal and not any(finding.severity == ERROR for finding in found):
+        found.append(Finding(ERROR, CONFIG, f"config.json cannot be used: {refusal}", _CONTRADICTION, {}))
+    return found
+
+
+def check_manifest(manifest: Manifest, contradictions: int) -> Iterator[Finding]:
+    """Tensors that are missing, mis-shaped or not readable, and those that nobody asked for.
+
+    Args:
+        manifest: the folder against its configuration.
+        contradictions: how many were found in the configuration, which then explains what is missing.
+    """
+    missing = [_hole(name, f"{_spelled(name)} is missing") for name in manifest.missing]
+    misshapen = [_hole(_name_in(line), f"{line[0].upper()}{line[1:]}") for line in manifest.misshapen]
+    if contradictions and (missing or misshapen):
+        numbers = {"missing": len(missing), "mis-shaped": len(misshapen)}
+        what = f"as config.json stands, {len(missing):,} tensors are missing and {len(misshapen):,} are mis-shaped"
+        yield Finding(ERROR, NAME, what, "It follows from what config.json contradicts.", numbers)
+    else:
+        yield from shortened(missing, "missing tensors")
+        yield from shortened(misshapen, "mis-shaped tensors")
+    unreadable = [_hole(_name_in(line), f"{line[0].upper()}{line[1:]}") for line in manifest.unsupported]
+    yield from shortened(unreadable, "unreadable tensors")
+    if manifest.mtp_problem:
+        what = f"the multi-token-prediction layer is not used: {manifest.mtp_problem}"
+        meaning = "Drafts cannot be made; the model's own text is not concerned."
+        yield Finding(WARNING, NAME, what, meaning, {"tensors": len(manifest.mtp)}, manifest.config.num_layers)
+    if manifest.surplus:
+        first, number = manifest.surplus[0], len(manifest.surplus)
+        is_layer = (place_of(first).layer or 0) > manifest.config.num_layers
+        what = f"{number:,} tensors that the configuration does not account for, the first is {first}"
+        meaning = "They are skipped. Harmless if they are buffers of an engine; not if they are layers or experts."
+        yield Finding(WARNING if is_layer else NOTE, NAME, what, meaning, {"tensors": number})
+    announced = manifest.published.get("num_nextn_predict_layers")
+    if announced and not manifest.mtp:
+        what = f"config.json announces {announced} multi-token-prediction layer, the files hold none"
+        meaning = "Some tools write so for every model; drafts cannot be made."
+        yield Finding(NOTE, NAME, what, meaning, {"announced": announced, "held": 0})
+
+
+def _hole(name: str, what: str) -> Finding:
+    place = place_of(name)
+    return Finding(ERROR, NAME, what, _HOLE, {}, place.layer, place.expert, name)
+
+
+def _spelled(name: str) -> str:
+    place = place_of(name)
+    where = (
+        "" if place.layer is None else f"L{place.layer} " if place.expert is None else f"L{place.layer}E{place.expert} "
+    )
+    return f"{where}{place.part} ({name})" if where else name
+
+
+def _name_in(line: str) -> str:
+    """The name of the tensor that a line of the manifest is about."""
+    quoted = _QUOTED.search(line)
+    return quoted[1] if quoted else ""
+
+
+def _shapes(published: Mapping[str, Any], stored: Mapping[str, StoredTensor]) -> Iterator[Finding]:
+    seen: dict[str, collections.Counter[tuple[int, ...]]] = collections.defaultdict(collections.Counter)
+    for name, tensor in stored.items():
+        seen[place_of(name).part][tensor.shape] += 1
+    for key, (part, axis, units) in _STATED.items():
+        if part not in seen or (key not in published and key != "q_lora_rank"):
+            continue
+        shape, number = seen[part].most_common(1)[0]
+        unit = 1
+        for other in units:
+            unit *= _whole(published.get(other)) or 0
+        if axis >= len(shape) or not unit or number * 2 <= seen[part].total():
+            continue
+        held, stated = shape[axis] / unit, published.get(key)
+        if held != stated:
+            what = f"config.json states {key} {stated}, {number:,} tensors `{part}` say {held:g}"
+            yield Finding(
+                ERROR, CONFIG, what, _CONTRADICTION, {"stated": _plain(stated), "held": held, "tensors": number}
+            )
+    if published.get("q_lora_rank") is not None and "self_attn.q_proj.weight" in seen:
+        what = f"config.json states q_lora_rank {published['q_lora_rank']}, the layers have one full query matrix"
+        yield Finding(ERROR, CONFIG, what, _CONTRADICTION, {"stated": _plain(published["q_lora_rank"])})
+
+
+def _layers(published: Mapping[str, Any], stored: Mapping[str, StoredTensor]) -> Iterator[Finding]:
+    places = [place_of(name) for name in stored if scaled_weight(name) is None]
+    mtp = _layers_with("eh_proj.weight", places)
+    layers = {place.layer for place in places if place.layer is not None} - mtp
+    announced = _whole(published.get("num_hidden_layers"))
+    if layers and announced is not None and len(layers | set(range(max(layers) + 1))) != announced:
+        held = max(layers) + 1
+        beyond = sorted(layer for layer in layers if layer >= announced)
+        what = f"config.json announces {announced} layers, the files hold {held}"
+        evidence = {"announced": announced, "held": held, "beyond": len(beyond)}
+        yield Finding(ERROR, CONFIG, what, _CONTRADICTION, evidence, beyond[0] if beyond else None)
+    routed = _layers_with(ROUTER, places) - mtp
+    dense = _whole(published.get("first_k_dense_replace"))
+    if routed and dense is not None and min(routed) != dense:
+        what = f"config.json says that the first {dense} layers are dense; the first router is in L{min(routed)}"
+        yield Finding(ERROR, CONFIG, what, _CONTRADICTION, {"stated": dense, "held": min(routed)}, min(routed))
+    yield from _experts(published, places)
+    indexed = sum(".indexer." in place.part for place in places)
+    if indexed and published.get("model_type") not in SPARSE_TYPES:
+        what = f"config.json says {published.get('model_type')}, the files hold {indexed:,} tensors of indexers"
+        meaning = "The model was trained with sparse attention; run without it, long prompts come out otherwise."
+        yield Finding(WARNING, CONFIG, what, meaning, {"tensors": indexed})
+
+
+def _layers_with(part: str, places: list[Place]) -> set[int]:
+    return {place.layer for place in places if place.part == part and place.layer is not None}
+
+
+def _experts(published: Mapping[str, Any], places: list[Place]) -> Iterator[Finding]:
+    """Experts by their numbers, which a router of the right shape does not give away."""
+    stated = _whole(published.get("n_routed_experts"))
+    by_layer: dict[int, set[int]] = collections.defaultdict(set)
+    for place in places:
+        if place.layer is not None and place.expert is not None:
+            by_layer[place.layer].add(place.expert)
+    for layer, experts in sorted(by_layer.items()):
+        if stated is not None and max(experts) >= stated:
+            held = max(experts) + 1
+            what = f"L{layer} holds {held} experts, config.json states n_routed_experts {stated}"
+            yield Finding(ERROR, CONFIG, what, _CONTRADICTION, {"stated": stated, "held": held}, layer)
+            return
+    biased = _layers_with(ROUTER_BIAS, places)
+    if published.get("model_type") == "deepseek_v2" and biased:
+        what = "config.json says deepseek_v2, whose router has no bias, the files hold one"
+        yield Finding(ERROR, CONFIG, what, _CONTRADICTION, {"layers with a bias": len(biased)}, min(biased))
+
+
+def _head(published: Mapping[str, Any], stored: Mapping[str, StoredTensor]) -> Iterator[Finding]:
+    tied = bool(published.get("tie_word_embeddings"))
+    if not tied and HEAD not in stored and EMBEDDING in stored:
+        what = "config.json says that embedding and head are two matrices, the files hold one"
+        meaning = "The key tie_word_embeddings is wrong, or the head was left out of the files."
+        yield Finding(ERROR, CONFIG, what, meaning, {"tie_word_embeddings": "false"}, tensor=HEAD)
+
+
+def check_tied(published: Mapping[str, Any], embedding: bytes | None, head: bytes | None) -> Iterator[Finding]:
+    """A head of its own beside a configuration that ties it to the embedding; by their checksums."""
+    if not published.get("tie_word_embeddings") or embedding is None or head is None:
+        return
+    same = embedding == head
+    what = f"config.json ties the head to the embedding, the files hold {'a copy' if same else 'another head'}"
+    meaning = (
+        "The copy is not used."
+        if same
+        else "Loaders that believe the key predict with the embedding, not with the head."
+    )
+    evidence = {"equal to the byte": "yes" if same else "no"}
+    yield Finding(NOTE if same else ERROR, CONFIG, what, meaning, evidence, tensor=HEAD)
+
+
+def _groups(published: Mapping[str, Any], stored: Mapping[str, StoredTensor]) -> Iterator[Finding]:
+    groups, kept = _whole(published.get("n_group")), _whole(published.get("topk_group"))
+    experts, top_k = _whole(published.get("n_routed_experts")), _whole(published.get("num_experts_per_tok"))
+    if not groups or not experts:
+        return
+    if experts % groups:
+        what = f"config.json states n_group {groups}, which does not divide {experts} experts"
+        yield Finding(ERROR, CONFIG, what, _CONTRADICTION, {"n_group": groups, "n_routed_experts": experts})
+    elif kept and top_k and (kept > groups or top_k > kept * (experts // groups)):
+        what = f"config.json keeps {kept} of {groups} groups, too few experts for num_experts_per_tok {top_k}"
+        evidence = {"topk_group": kept, "n_group": groups, "num_experts_per_tok": top_k}
+        yield Finding(ERROR, CONFIG, what, _CONTRADICTION, evidence)
+
+
+def _whole(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _plain(value: Any) -> int | float | str:
+    return value if isinstance(value, int | float) and not isinstance(value, bool) else str(value)[:80]

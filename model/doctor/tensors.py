@@ -1,0 +1,188 @@
+"""Everything that is measured of one tensor while it is in memory; afterwards it is let go.
+
+A tensor is read once, in rows that stay in the processor's cache, and leaves its norm, its broken values, a checksum of
+its bytes, a sample of its values, and, when it is FP8, the same per block. What they mean is for others to say.
+
+Shape suffixes: R rows, C columns (padded to whole blocks where it says so), P blocks of rows, Q blocks of columns.
+"""
+
+import dataclasses
+import functools
+import hashlib
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from model.checkpoint.fp8 import BLOCK, dequantise, grid
+from model.checkpoint.header import StoredTensor
+from model.checkpoint.names import ROUTER, ROUTER_BIAS, Place, place_of
+
+SAMPLE = 4096  # values of a tensor that are kept: a cosine of two samples is off by 1/64 or so
+_CHUNK = 1 << 22  # values that are looked at together
+_MAGNITUDE, _SATURATED, _NAN = 0x7F, 0x7E, 0x7F  # of a byte in E4M3
+_CODES = torch.arange(_NAN, dtype=torch.uint8).view(torch.float8_e4m3fn).float().numpy()
+_SQUARABLE = 1e15  # the sum of so many squares still fits fp32
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Blocks:
+    """Of an FP8 matrix, per block of 128 x 128, [P, Q] each."""
+
+    rms: np.ndarray  # of the weights, scale included; NaN where the scale is unusable
+    largest: np.ndarray  # magnitude of the codes, at most 448
+    saturated: np.ndarray  # share of codes at +-448
+    scale: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Scanned:
+    """What one tensor left behind."""
+
+    stored: StoredTensor
+    place: Place
+    num_nan: int
+    num_infinite: int
+    num_zero: int
+    first_broken: tuple[int, ...]  # index of the first NaN or infinite value; empty where there is none
+    bad_scales: int  # scales that are NaN, infinite, zero or negative
+    rms: float  # of the finite values; NaN where the scales are unusable
+    largest: float  # magnitude of the finite values
+    digest: bytes  # of the bytes as stored, scales included
+    sample: np.ndarray  # the same places of every tensor of that shape, fp32
+    blocks: Blocks | None
+    values: np.ndarray | None  # of a router's weight or bias: all of it, fp32
+
+    @property
+    def size(self) -> int:
+        """Number of values."""
+        return math.prod(self.stored.shape)
+
+    @property
+    def typical(self) -> float:
+        """Its size where one block cannot speak for all: the median block's root mean square, or that of the whole."""
+        return self.rms if self.blocks is None else float(np.median(self.blocks.rms))
+
+
+def scan(stored: StoredTensor, raw: Tensor, scale: Tensor | None) -> Scanned:
+    """Measure one tensor.
+
+    Args:
+        stored: its entry in the header.
+        raw: as it is stored.
+        scale: the block scales of an FP8 matrix, of the right shape; None where it has none.
+    """
+    place, counts = place_of(stored.name), _Counts()
+    blocks = None
+    if raw.dtype == torch.float8_e4m3fn:
+        blocks = _scan_fp8(raw if raw.dim() == 2 else raw.reshape(1, -1), scale, counts)
+    else:
+        _scan_plain(raw, counts)
+    index = () if counts.first < 0 else tuple(int(i) for i in np.unravel_index(counts.first, stored.shape))
+    size = max(1, math.prod(stored.shape))
+    bad_scales = 0 if scale is None else int((~(scale.float().isfinite() & (scale.float() > 0))).sum())
+    return Scanned(
+        stored, place, counts.nan, counts.infinite, counts.zero, index, bad_scales,
+        rms=math.sqrt(counts.squares / size), largest=counts.largest, digest=_digest(raw, scale),
+        sample=_sample(raw, scale), blocks=blocks,
+        values=raw.float().numpy() if place.part in (ROUTER, ROUTER_BIAS) else None,
+    )  # fmt: skip
+
+
+@dataclasses.dataclass(slots=True)
+class _Counts:
+    nan: int = 0
+    infinite: int = 0
+    zero: int = 0
+    first: int = -1  # flat index of the first value that is not finite
+    squares: float = 0.0
+    largest: float = 0.0
+
+
+def _scan_plain(raw: Tensor, counts: _Counts) -> None:
+    flat = raw.reshape(-1)
+    for start in range(0, len(flat), _CHUNK):
+        part = flat[start : start + _CHUNK].float()
+        extremes = torch.stack(part.aminmax())
+        if not extremes.isfinite().all():  # NaN is passed on, too
+            broken = ~part.isfinite()
+            nan = int(part.isnan().sum())
+            counts.nan, counts.infinite = counts.nan + nan, counts.infinite + int(broken.sum()) - nan
+            if counts.first < 0:
+                counts.first = start + int(broken.nonzero()[0])
+            part = part.masked_fill(broken, 0.0)
+            extremes = torch.stack(part.aminmax())
+        largest = float(extremes.abs().max())
+        wide = torch.float64 if largest > _SQUARABLE else None
+        counts.zero += int(np.count_nonzero(part.numpy() == 0))
+        counts.squares += float(torch.linalg.vector_norm(part, dtype=wide)) ** 2
+        counts.largest = max(counts.largest, largest)
+
+
+def _scan_fp8(raw_RC: Tensor, scale: Tensor | None, counts: _Counts) -> Blocks | None:
+    num_rows, num_columns = raw_RC.shape
+    p_q = grid((num_rows, num_columns))
+    squares, largest, saturated = (np.zeros(p_q) for _ in range(3))
+    decoded_RC, ones = torch.zeros(BLOCK, p_q[1] * BLOCK), torch.ones(1, p_q[1])
+    magnitudes_RC = np.zeros((BLOCK, p_q[1] * BLOCK), np.uint8)  # columns padded to whole blocks, with 0
+    for row, part_RC in enumerate(raw_RC.split(BLOCK)):
+        bytes_RC, magnitudes = part_RC.view(torch.uint8).numpy(), magnitudes_RC[: len(part_RC)]
+        np.bitwise_and(bytes_RC, _MAGNITUDE, out=magnitudes[:, :num_columns])
+        if magnitudes.max() == _NAN:
+            broken = magnitudes == _NAN
+            counts.nan += int(broken.sum())
+            if counts.first < 0:
+                counts.first = row * BLOCK * num_columns + int(np.flatnonzero(broken[:, :num_columns])[0])
+            magnitudes[broken] = 0
+            part_RC = torch.from_numpy(magnitudes[:, :num_columns].copy()).view(raw_RC.dtype)  # signs do not matter
+        decoded = decoded_RC[: len(part_RC)]
+        dequantise(part_RC, ones, decoded[:, :num_columns])
+        counts.zero += part_RC.numel() - int(np.count_nonzero(magnitudes))
+        squares[row] = np.einsum("rc,rc->c", decoded.numpy(), decoded.numpy()).reshape(-1, BLOCK).sum(1)
+        largest[row] = _CODES[magnitudes.max(0).reshape(-1, BLOCK).max(1)]
+        full = np.add.reduce(magnitudes == _SATURATED, axis=0, dtype=np.uint8)  # of at most 128 rows
+        saturated[row] = full.reshape(-1, BLOCK).sum(1, dtype=np.int64)
+    if scale is None:
+        counts.squares, counts.largest = math.nan, math.nan
+        return None
+    factor, sizes = scale.float().numpy().astype(np.float64), _block_sizes(num_rows, num_columns)
+    usable = np.where(np.isfinite(factor), np.abs(factor), np.nan)
+    counts.squares = float(np.nansum(squares * usable**2))
+    counts.largest = float(np.nanmax(largest * usable, initial=0.0))
+    return Blocks(np.sqrt(squares / sizes) * usable, largest, saturated / sizes, factor)
+
+
+@functools.lru_cache(maxsize=64)
+def _block_sizes(num_rows: int, num_columns: int) -> np.ndarray:
+    """Weights in each block, [P, Q]: the last ones may be smaller."""
+    heights, widths = (np.minimum(BLOCK, n - np.arange(0, n, BLOCK)) for n in (num_rows, num_columns))
+    return heights[:, None] * widths
+
+
+def _digest(raw: Tensor, scale: Tensor | None) -> bytes:
+    digest = hashlib.sha256()
+    for tensor in (raw, scale):
+        if tensor is not None:
+            digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.digest()
+
+
+@functools.lru_cache(maxsize=64)
+def _places(shape: tuple[int, ...]) -> Tensor:
+    """Flat indices of the sample, the same for every tensor of a shape; all of a small one."""
+    size = math.prod(shape)
+    if size <= SAMPLE:
+        return torch.arange(size)
+    return torch.randint(size, (SAMPLE,), generator=torch.Generator().manual_seed(0))
+
+
+def _sample(raw: Tensor, scale: Tensor | None) -> np.ndarray:
+    places = _places(tuple(raw.shape))
+    flat = raw.reshape(-1)
+    fp8 = raw.dtype == torch.float8_e4m3fn  # which cannot be indexed
+    values = (flat.view(torch.uint8)[places].view(raw.dtype) if fp8 else flat[places]).float()
+    if scale is not None and raw.dim() == 2:
+        rows, columns = places // raw.shape[1] // BLOCK, places % raw.shape[1] // BLOCK
+        values = values * scale.float()[rows, columns]
+    return values.numpy()

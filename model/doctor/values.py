@@ -1,0 +1,94 @@
+"""What is wrong with a tensor by itself or beside the same tensor of other layers: NaN, infinity, zeros, sizes.
+
+Thresholds: a matrix is mostly zeros from one half on. A tensor counts as outlying when it is 8 times as large as the
+median of the same tensor in the other layers, up or down, and 8 robust deviations away; with fewer than 5 layers
+nothing is said.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+import numpy as np
+
+from model.doctor.findings import ERROR, WARNING, Finding
+from model.doctor.robust import deviations, outlying
+from model.doctor.tensors import Scanned
+
+NAME, SIZES = "values", "sizes"
+MOSTLY_ZEROS = 0.5
+RATIO, DEVIATION, FLOOR, FEWEST_LAYERS = 8.0, 8.0, 0.1, 5
+
+
+def check_values(tensor: Scanned) -> Iterator[Finding]:
+    """What one tensor shows by itself; that a routed expert is zero is told beside the other experts."""
+    place, name = tensor.place, tensor.stored.name
+    if tensor.num_nan or tensor.num_infinite:
+        kinds = [(tensor.num_nan, "NaN"), (tensor.num_infinite, "infinite")]
+        said = " and ".join(f"{number:,} {kind}" for number, kind in kinds if number)
+        at = ",".join(map(str, tensor.first_broken))
+        what = f"{described(tensor)}: {said} of {tensor.size:,} values, the first at [{at}]"
+        meaning = (
+            "Every token that meets it becomes NaN. A file damaged on its way, or a training step that diverged and "
+            "was saved."
+        )
+        evidence = {"NaN": tensor.num_nan, "infinite": tensor.num_infinite, "of": tensor.size}
+        yield Finding(ERROR, NAME, what, meaning, evidence, place.layer, place.expert, name)
+    if tensor.bad_scales:
+        what = f"{described(tensor)}: {tensor.bad_scales:,} of its block scales are NaN, infinite, zero or negative"
+        meaning = "The weights of those blocks cannot be told."
+        evidence = {"bad scales": tensor.bad_scales}
+        yield Finding(ERROR, NAME, what, meaning, evidence, place.layer, place.expert, name)
+    if place.expert is None and tensor.values is None:
+        yield from _zeros(tensor)
+
+
+def _zeros(tensor: Scanned) -> Iterator[Finding]:
+    """Norms' and routers' offsets may be 0; everything else that is multiplied with should not."""
+    share, place = tensor.num_zero / max(1, tensor.size), tensor.place
+    if share <= MOSTLY_ZEROS or place.part.endswith(".bias"):
+        return
+    evidence = {"share of zeros": share, "of": tensor.size}
+    if share == 1:
+        what, severity = f"{described(tensor)} is zero", ERROR
+        meaning = "A shard that was not written, or a part that was left at its initial value."
+    else:
+        what, severity = f"{described(tensor)}: {share:.0%} of its values are exactly 0", WARNING
+        meaning = "Pruned, damaged, or rounded away by scales that are too large."
+    yield Finding(severity, NAME, what, meaning, evidence, place.layer, place.expert, tensor.stored.name)
+
+
+def compare_sizes(sizes: Mapping[str, Mapping[int, float]]) -> Iterator[Finding]:
+    """Tensors that are of another size than their like in other layers.
+
+    Args:
+        sizes: part of a layer -> model layer number -> root mean square.
+    """
+    for part, by_layer in sizes.items():
+        known = {layer: rms for layer, rms in by_layer.items() if np.isfinite(rms) and rms > 0}
+        if len(known) < FEWEST_LAYERS:
+            continue
+        logs, median = np.log(list(known.values())), float(np.median(list(known.values())))
+        far, apart = outlying(logs, RATIO, DEVIATION, FLOOR), deviations(logs, FLOOR)
+        for (layer, rms), is_far, deviation in zip(known.items(), far, apart, strict=True):
+            if is_far:
+                name = part.removesuffix(".weight")
+                what = f"L{layer}: {name} is {rms / median:.3g} times as large as in the other layers"
+                meaning = (
+                    "Scales of another tensor or in the wrong units, or a tensor of another model or another step."
+                )
+                evidence = {"rms": rms, "median of layers": median, "robust deviations": float(deviation)}
+                yield Finding(WARNING, SIZES, what, meaning, evidence, layer)
+
+
+def described(tensor: Scanned) -> str:
+    """A tensor's name as findings say it."""
+    place = tensor.place
+    part = place.part.removesuffix(".weight")
+    if place.layer is None:
+        return part
+    return f"L{place.layer} {part}" if place.expert is None else f"L{place.layer}E{place.expert} {part}"
+
+
+def typical_size(tensors: Iterable[Scanned] | Sequence[Scanned]) -> float:
+    """Median root mean square of some tensors; NaN where none is known."""
+    sizes = [tensor.typical for tensor in tensors if np.isfinite(tensor.typical)]
+    return float(np.median(sizes)) if sizes else float("nan")

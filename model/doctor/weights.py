@@ -1,0 +1,265 @@
+"""The first stage of an audit: every weight of a folder, read once, a layer at a time.
+
+Nothing but one layer's measurements is held: of each tensor its norm, its checksum and a sample. Reading goes on in a
+thread of its own, two others measure. The tensors are taken as they come, whatever the configuration says of them, so
+that a configuration that contradicts them is no hindrance.
+"""
+
+import collections
+import dataclasses
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from model.checkpoint.disk import DiskTensors
+from model.checkpoint.files import CONFIG_NAME, ModelFolder, find_file
+from model.checkpoint.header import READABLE_DTYPES, SCALED_DTYPE, CheckpointError, read_json
+from model.checkpoint.names import EMBEDDING, HEAD, ROUTER, ROUTER_BIAS, place_of, scale_name, scaled_weight
+from model.checkpoint.weights import inspect
+from model.doctor import bias, blocks, experts, gate, manifest, values
+from model.doctor.findings import ERROR, Check, Finding, Report, make_report
+from model.doctor.tensors import Scanned, scan
+from model.network.config import MODEL_TYPES
+
+STAGE = "weights"
+_AT_ONCE = 2  # tensors that are measured at the same time
+
+
+class Stopped(CheckpointError):
+    """The audit was stopped; the message says how far it came."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Progress:
+    """After a tensor."""
+
+    done: int  # tensors
+    count: int
+    bytes_read: int
+
+    @property
+    def share(self) -> float:
+        """Of the tensors."""
+        return self.done / max(1, self.count)
+
+
+@dataclasses.dataclass
+class _Seen:
+    """What is kept of all layers, for comparing them at the end."""
+
+    biases: dict[int, np.ndarray] = dataclasses.field(default_factory=dict)
+    sizes: dict[str, dict[int, float]] = dataclasses.field(default_factory=lambda: collections.defaultdict(dict))
+    digests: dict[str, bytes] = dataclasses.field(default_factory=dict)  # of embedding and head
+    num_tensors: int = 0
+    num_blocks: int = 0
+    layers: dict[str, set[int]] = dataclasses.field(default_factory=lambda: collections.defaultdict(set))
+    num_experts: int = 0
+
+
+def examine_weights(
+    folder: str | Path,
+    on_progress: Callable[[Progress], None] = lambda progress: None,
+    cancel: threading.Event | None = None,
+) -> Report:
+    """Audit a folder's configuration, headers and weights.
+
+    Raises:
+        CheckpointError: there is nothing to audit: no folder, no usable JSON in config.json, a model of another type,
+            no weights, or pickled ones. What is wrong with weights that are there is a finding.
+        Stopped: `cancel` was set; looked at after each tensor.
+    """
+    folder = Path(folder)
+    published = _published(folder)
+    try:
+        opened = ModelFolder(folder, needs_weights=False)
+    except CheckpointError as problem:
+        if "pickled" in str(problem):
+            raise
+        what, meaning = str(problem), "No weight can be read before this is mended; nothing else was looked at."
+        found = Finding(ERROR, manifest.NAME, what, meaning, {})
+        return make_report(folder.name, [Check(manifest.NAME, STAGE, "headers of the weight files")], [found])
+    with opened:
+        if not opened.has_weights:
+            raise CheckpointError(f"{folder} holds no weights; give a folder with model.safetensors")
+        return _examine(opened, published, on_progress, cancel)
+
+
+def _published(folder: Path) -> Mapping[str, object]:
+    if not folder.is_dir():
+        raise CheckpointError(f"{folder} is not a folder; give one that holds {CONFIG_NAME}")
+    published = read_json(find_file(folder, CONFIG_NAME))
+    if published.get("model_type") not in MODEL_TYPES:
+        known = ", ".join(MODEL_TYPES)
+        raise CheckpointError(f"model_type {published.get('model_type')!r} is not supported; supported: {known}")
+    return published
+
+
+def _examine(
+    folder: ModelFolder,
+    published: Mapping[str, object],
+    on_progress: Callable[[Progress], None],
+    cancel: threading.Event | None,
+) -> Report:
+    held, refusal = None, ""
+    try:
+        held = inspect(folder.path)
+    except CheckpointError as problem:
+        refusal = str(problem).removeprefix(f"{folder.path / CONFIG_NAME}: ")
+    found = manifest.check_config(published, folder.tensors, refusal)
+    if held is not None:
+        found += manifest.check_manifest(held, len(found))
+    seen = _Seen()
+    layers = _layers(folder, on_progress, cancel)
+    for layer, tensors in layers:
+        found += _one_layer(layer, tensors, published, seen)
+    found += bias.compare_layers(seen.biases)
+    found += values.compare_sizes(seen.sizes)
+    found += manifest.check_tied(published, seen.digests.get(EMBEDDING), seen.digests.get(HEAD))
+    return make_report(folder.path.name, _checks(folder, seen), found)
+
+
+def _one_layer(
+    layer: int | None, tensors: list[Scanned], published: Mapping[str, object], seen: _Seen
+) -> Iterator[Finding]:
+    seen.num_tensors += len(tensors)
+    projections: dict[str, dict[int, Scanned]] = collections.defaultdict(dict)
+    for tensor in tensors:
+        yield from values.check_values(tensor)
+        place = tensor.place
+        if layer is None:
+            seen.digests[tensor.stored.name] = tensor.digest
+        elif place.expert is None:
+            if place.part != ROUTER_BIAS:  # which has a check of its own
+                seen.sizes[place.part][layer] = tensor.typical
+        else:
+            projections[place.part][place.expert] = tensor
+        if place.expert is None:
+            yield from blocks.check_blocks([tensor])
+        seen.num_blocks += 0 if tensor.blocks is None else tensor.blocks.scale.size
+        if layer is not None:
+            seen.layers[values.NAME].add(layer)
+            if tensor.blocks is not None:
+                seen.layers[blocks.NAME].add(layer)
+        if layer is not None and tensor.values is not None and not (tensor.num_nan or tensor.num_infinite):
+            yield from _router(layer, tensor, published, seen)
+    if layer is None or not projections:
+        return
+    seen.layers[experts.NAME].add(layer)
+    seen.num_experts += max(map(len, projections.values()))
+    yield from experts.check_experts(layer, projections)
+    for part, by_expert in projections.items():
+        seen.sizes[f"experts.{part}"][layer] = values.typical_size(by_expert.values())
+        by_shape: dict[tuple[int, ...], list[Scanned]] = collections.defaultdict(list)
+        for tensor in by_expert.values():
+            by_shape[tensor.stored.shape].append(tensor)
+        for alike in by_shape.values():
+            yield from blocks.check_blocks(alike)
+
+
+def _router(layer: int, tensor: Scanned, published: Mapping[str, object], seen: _Seen) -> Iterator[Finding]:
+    assert tensor.values is not None
+    if tensor.place.part == ROUTER and tensor.values.ndim == 2:
+        seen.layers[gate.NAME].add(layer)
+        yield from gate.check_gate(layer, tensor.values)
+    elif tensor.place.part == ROUTER_BIAS and tensor.values.ndim == 1 and tensor.values.size:
+        seen.layers[bias.NAME].add(layer)
+        seen.biases[layer] = tensor.values
+        scoring = "softmax" if published.get("model_type") == "deepseek_v2" else "sigmoid"
+        yield from bias.check_bias(layer, tensor.values, tensor.stored.dtype, scoring)
+
+
+# --- reading ---------------------------------------------------------------------------------------------------------
+
+
+def _layers(
+    folder: ModelFolder, on_progress: Callable[[Progress], None], cancel: threading.Event | None
+) -> Iterator[tuple[int | None, list[Scanned]]]:
+    """Every readable tensor measured, layer by layer; what is outside of all layers comes first and last."""
+    names = sorted((name for name in folder.tensors if _is_weight(folder, name)), key=_order)
+    disk = DiskTensors(folder)
+    measured: list[Scanned] = []
+    try:
+        for done, tensor in enumerate(_scans(folder, disk, names), 1):
+            if measured and measured[-1].place.layer != tensor.place.layer:
+                yield measured[-1].place.layer, measured
+                measured = []
+            measured.append(tensor)
+            on_progress(Progress(done, len(names), disk.bytes_read))
+            if cancel is not None and cancel.is_set():
+                raise Stopped(f"stopped after {done:,} of {len(names):,} tensors")
+        if measured:
+            yield measured[-1].place.layer, measured
+    finally:
+        disk.forget()
+        disk.close()
+
+
+def _scans(folder: ModelFolder, disk: DiskTensors, names: list[str]) -> Iterator[Scanned]:
+    disk.announce(names)
+    waiting: collections.deque[Future[Scanned]] = collections.deque()
+    with ThreadPoolExecutor(_AT_ONCE, "measure") as pool:
+        try:
+            for name in names:
+                waiting.append(pool.submit(_scan, folder, disk, name))
+                if len(waiting) > _AT_ONCE:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def _scan(folder: ModelFolder, disk: DiskTensors, name: str) -> Scanned:
+    scale = None
+    raw = disk.raw(name)
+    if folder.tensors[name].dtype == SCALED_DTYPE and not folder.problem(name):
+        scale = disk.raw(scale_name(name))
+    return scan(folder.tensors[name], raw, scale)
+
+
+def _is_weight(folder: ModelFolder, name: str) -> bool:
+    """Whether it holds numbers that can be measured; scales go with their weights."""
+    dtype = folder.tensors[name].dtype
+    return (dtype in READABLE_DTYPES or dtype == SCALED_DTYPE) and scaled_weight(name) not in folder.tensors
+
+
+def _order(name: str) -> tuple[int, int, str, int]:
+    """Embedding, layers with their experts in order, then what comes after them: neighbours in a file, mostly."""
+    place = place_of(name)
+    if place.layer is None:
+        return (0 if name == EMBEDDING else 2, 0, name, 0)
+    return (1, place.layer, "" if place.expert is None else "experts", place.expert or 0)
+
+
+# --- what was looked at ----------------------------------------------------------------------------------------------
+
+
+def _checks(folder: ModelFolder, seen: _Seen) -> list[Check]:
+    def layers(name: str) -> tuple[int, ...]:
+        return tuple(sorted(seen.layers[name]))
+
+    def check(name: str, looked_at: str, what: str) -> Check:
+        numbers = layers(name)
+        return Check(name, STAGE, looked_at, numbers, "" if numbers else f"the folder has no {what}")
+
+    num_bytes = sum(stored.num_bytes for stored in folder.tensors.values())
+    num_biases = sum(map(len, seen.biases.values()))
+    return [
+        Check(manifest.CONFIG, STAGE, f"config.json against the shapes of {len(folder.tensors):,} tensors"),
+        Check(manifest.NAME, STAGE, f"names, shapes and dtypes of {len(folder.tensors):,} tensors"),
+        Check(
+            values.NAME,
+            STAGE,
+            f"every value of {seen.num_tensors:,} tensors, {num_bytes / 1e9:.3g} GB",
+            layers(values.NAME),
+        ),
+        Check(values.SIZES, STAGE, f"{len(seen.sizes):,} kinds of tensors from layer to layer", layers(values.NAME)),
+        check(bias.NAME, f"{num_biases:,} biases in {len(seen.biases):,} layers", "selection bias"),
+        check(gate.NAME, f"length and angles of the router rows of {len(seen.layers[gate.NAME]):,} layers", "router"),
+        check(experts.NAME, f"{seen.num_experts:,} experts, each against the others of its layer", "routed experts"),
+        check(blocks.NAME, f"{seen.num_blocks:,} blocks of 128 x 128 with their scales", "FP8 matrices"),
+    ]

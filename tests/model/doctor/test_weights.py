@@ -1,0 +1,387 @@
+"""The first stage: every planted fault is found and named, and healthy models raise nothing above a note."""
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from model.checkpoint.embedded import embedded_models, find_model
+from model.checkpoint.header import CheckpointError
+from model.doctor.bias import is_rounded
+from model.doctor.findings import ERROR, NOTE, WARNING, Finding, Report
+from model.doctor.weights import Stopped, examine_weights
+from tests.model.doctor.checkpoints import (
+    BIAS,
+    FP8,
+    GATE,
+    Tensors,
+    balanced,
+    configure,
+    expert,
+    plant,
+    sparse_config,
+    written,
+)
+from tests.models import random_model, tiny_config
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return written(random_model(tiny_config()), tmp_path / "model")
+
+
+@pytest.fixture
+def fp8(tmp_path: Path) -> Path:
+    return written(random_model(tiny_config(**FP8)), tmp_path / "model", fp8=True)
+
+
+def grave(report: Report) -> list[Finding]:
+    return [found for found in report.findings if found.severity != NOTE]
+
+
+def only(report: Report) -> Finding:
+    """The only finding above a note."""
+    (found,) = grave(report)
+    return found
+
+
+# --- healthy ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", embedded_models())
+def test_embedded_models_are_healthy(name: str) -> None:
+    report = examine_weights(find_model(name))
+    assert grave(report) == []
+    assert {check.name for check in report.made} >= {"config", "manifest", "values", "bias", "gate rows", "experts"}
+
+
+@pytest.mark.parametrize("make", [tiny_config, sparse_config])
+@pytest.mark.parametrize("fp8", [False, True])
+def test_random_models_after_balancing_are_healthy(tmp_path: Path, make: Callable[..., object], fp8: bool) -> None:
+    report = examine_weights(written(balanced(make(), steps=60), tmp_path / "model", fp8))  # type: ignore[arg-type]
+    assert grave(report) == []
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_random_models_of_many_blocks_are_healthy(tmp_path: Path, seed: int) -> None:
+    report = examine_weights(written(random_model(tiny_config(**FP8), seed), tmp_path / "model", fp8=True))
+    assert report.findings == ()
+    (blocks,) = [check for check in report.checks if check.name == "fp8 blocks"]
+    assert not blocks.skipped
+
+
+# --- bias ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_bias_that_is_zero_is_found(folder: Path) -> None:
+    plant(folder, lambda tensors: tensors[BIAS].zero_())
+    found = only(examine_weights(folder))
+    assert (found.severity, found.check, found.place) == (WARNING, "bias", "L3")
+    assert found.evidence["different values"] == 1
+
+
+def test_a_bias_of_which_most_is_zero_is_found(folder: Path) -> None:
+    plant(folder, lambda tensors: tensors[BIAS][:12].zero_())
+    found = only(examine_weights(folder))
+    assert (found.severity, found.place, found.evidence["share at 0"]) == (WARNING, "L3", 0.75)
+
+
+def test_a_bias_rounded_to_bfloat16_is_found(folder: Path) -> None:
+    plant(folder, lambda tensors: tensors[BIAS].copy_(tensors[BIAS].bfloat16().float()))
+    found = only(examine_weights(folder))
+    assert (found.severity, found.check, found.place) == (WARNING, "bias", "L3")
+    assert "bfloat16 number" in found.what
+
+
+def test_a_bias_stored_in_bfloat16_is_found(folder: Path) -> None:
+    plant(folder, lambda tensors: tensors.update({BIAS: tensors[BIAS].bfloat16()}))
+    found = only(examine_weights(folder))
+    assert (found.place, "stored in bfloat16" in found.what) == ("L3", True)
+
+
+def test_a_drifted_bias_in_bfloat16_is_found_though_its_values_lie_on_one_grid() -> None:
+    drifted = np.float32(6.9) + np.linspace(-0.1, 0.1, 32, dtype=np.float32)
+    assert not is_rounded(drifted)
+    assert is_rounded(torch.from_numpy(drifted).bfloat16().float().numpy())
+
+
+@pytest.mark.parametrize("exponent", [-8, -10, -12])
+def test_steps_of_a_power_of_two_are_not_taken_for_rounding(exponent: int) -> None:
+    steps = np.random.default_rng(0).integers(-60, 60, 64).astype(np.float32)
+    assert not is_rounded(np.ldexp(steps, exponent))
+
+
+def test_an_absurd_bias_names_its_expert(folder: Path) -> None:
+    plant(folder, lambda tensors: tensors[BIAS][5].fill_(-40.0))
+    found = only(examine_weights(folder))
+    assert (found.severity, found.place, found.evidence["lowest"]) == (ERROR, "L3E5", -40.0)
+
+
+def test_a_bias_in_other_units_is_found(tmp_path: Path) -> None:
+    folder = written(random_model(tiny_config(num_layers=7)), tmp_path / "model")
+    plant(folder, lambda tensors: tensors[BIAS].mul_(1e-3))
+    found = only(examine_weights(folder))
+    assert (found.severity, found.check, found.place) == (WARNING, "bias", "L3")
+
+
+def test_an_offset_that_swallows_the_differences_is_found(folder: Path) -> None:
+    plant(folder, lambda tensors: tensors[BIAS].add_(1e5))
+    errors = [found for found in grave(examine_weights(folder)) if found.severity == ERROR]
+    assert [found.place for found in errors] == ["L3"]
+    assert "fp32" in errors[0].what
+
+
+# --- router ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("factor", [4.0, 0.25])
+def test_a_scaled_gate_row_names_its_expert(folder: Path, factor: float) -> None:
+    plant(folder, lambda tensors: tensors[GATE][7].mul_(factor))
+    found = only(examine_weights(folder))
+    assert (found.severity, found.check, found.place) == (WARNING, "gate rows", "L3E7")
+
+
+def test_duplicate_gate_rows_name_both_experts(folder: Path) -> None:
+    plant(folder, lambda tensors: tensors[GATE][9].copy_(tensors[GATE][2]))
+    found = only(examine_weights(folder))
+    assert (found.severity, found.place, found.evidence["other expert"]) == (ERROR, "L3E9", 2)
+
+
+def test_nearly_parallel_gate_rows_are_found(folder: Path) -> None:
+    def near(tensors: Tensors) -> None:
+        tensors[GATE][9] = 1.1 * tensors[GATE][2] + 0.1 * tensors[GATE][9]
+
+    found = only(examine_weights(plant(folder, near)))
+    assert (found.severity, found.place, found.evidence["other expert"]) == (WARNING, "L3E9", 2)
+
+
+def test_a_gate_row_of_zeros_is_found(folder: Path) -> None:
+    plant(folder, lambda tensors: tensors[GATE][0].zero_())
+    assert (only(examine_weights(folder)).severity, only(examine_weights(folder)).place) == (ERROR, "L3E0")
+
+
+# --- experts ---------------------------------------------------------------------------------------------------------
+
+
+def copy_expert(tensors: Tensors, layer: int, source: int, target: int, noise: float = 0.0) -> None:
+    for projection in ("gate_proj", "up_proj", "down_proj"):
+        original = tensors[expert(layer, source, projection)]
+        disturbed = original + noise * original.std() * torch.randn(original.shape, generator=torch.Generator())
+        tensors[expert(layer, target, projection)] = disturbed.contiguous()
+
+
+def test_a_copied_expert_is_found(folder: Path) -> None:
+    plant(folder, lambda tensors: copy_expert(tensors, 2, source=3, target=11))
+    found = only(examine_weights(folder))
+    assert (found.severity, found.place, found.evidence["other expert"]) == (ERROR, "L2E11", 3)
+
+
+def test_a_near_copy_is_found_by_its_angle(folder: Path) -> None:
+    plant(folder, lambda tensors: copy_expert(tensors, 2, source=3, target=11, noise=0.05))
+    found = only(examine_weights(folder))
+    assert (found.severity, found.place, found.evidence["other expert"]) == (WARNING, "L2E11", 3)
+    assert 0.99 < float(found.evidence["lowest cosine"]) < 1
+
+
+def test_one_copied_projection_is_named(folder: Path) -> None:
+    plant(folder, lambda tensors: tensors[expert(2, 11)].copy_(tensors[expert(2, 3)]))
+    found = only(examine_weights(folder))
+    assert (found.severity, found.place) == (WARNING, "L2E11")
+    assert "up_proj" in found.what
+
+
+def test_a_zeroed_expert_is_found(folder: Path) -> None:
+    def zero(tensors: Tensors) -> None:
+        for projection in ("gate_proj", "up_proj", "down_proj"):
+            tensors[expert(4, 6, projection)].zero_()
+
+    found = only(examine_weights(plant(folder, zero)))
+    assert (found.severity, found.check, found.place) == (ERROR, "experts", "L4E6")
+
+
+def test_a_zeroed_projection_is_named(folder: Path) -> None:
+    plant(folder, lambda tensors: tensors[expert(4, 6, "down_proj")].zero_())
+    found = only(examine_weights(folder))
+    assert (found.place, "down_proj" in found.what) == ("L4E6", True)
+
+
+def test_an_expert_in_other_units_is_found(folder: Path) -> None:
+    plant(folder, lambda tensors: tensors[expert(1, 0)].mul_(30))
+    found = only(examine_weights(folder))
+    assert (found.severity, found.check, found.place) == (WARNING, "experts", "L1E0")
+
+
+# --- FP8 -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("factor", [16.0, 0.0625])
+def test_a_mis_scaled_block_is_found(fp8: Path, factor: float) -> None:
+    plant(fp8, lambda tensors: tensors[f"{expert(1, 8)}_scale_inv"][2, 1].mul_(factor))
+    found = only(examine_weights(fp8))
+    assert (found.severity, found.check, found.place) == (ERROR, "fp8 blocks", "L1E8")
+    assert (found.evidence["block row"], found.evidence["block column"]) == (2, 1)
+    assert float(found.evidence["ratio"]) == pytest.approx(factor, rel=0.1)
+
+
+def test_a_mis_scaled_block_outside_the_experts_is_found(tmp_path: Path) -> None:
+    config = tiny_config(**FP8, dense_width=640)
+    folder = written(random_model(config), tmp_path / "model", fp8=True)
+    name = "model.layers.0.mlp.gate_proj.weight"
+    plant(folder, lambda tensors: tensors[f"{name}_scale_inv"][4, 2].mul_(8))
+    found = only(examine_weights(folder))
+    assert (found.place, found.tensor, found.evidence["block row"]) == ("L0", name, 4)
+
+
+def test_saturated_blocks_are_found(fp8: Path) -> None:
+    def clip(tensors: Tensors) -> None:
+        block = tensors[expert(1, 8)].view(torch.uint8)[:128, :128]
+        block[:16] = 0x7E  # 448
+
+    found = [f for f in grave(examine_weights(plant(fp8, clip))) if f.severity == WARNING]
+    assert [(f.place, f.evidence["share"]) for f in found] == [("L1E8", pytest.approx(0.125, abs=0.001))]
+
+
+def test_nan_in_fp8_is_a_finding_with_its_place(fp8: Path) -> None:
+    def damage(tensors: Tensors) -> None:
+        tensors[expert(1, 8)].view(torch.uint8)[200, 300] = 0xFF
+
+    found = only(examine_weights(plant(fp8, damage)))
+    assert (found.severity, found.check, found.place) == (ERROR, "values", "L1E8")
+    assert (found.evidence["NaN"], "[200,300]" in found.what) == (1, True)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 0.0])
+def test_an_unusable_scale_is_found(fp8: Path, value: float) -> None:
+    plant(fp8, lambda tensors: tensors[f"{expert(1, 8)}_scale_inv"][0, 0].fill_(value))
+    found = only(examine_weights(fp8))
+    assert (found.place, found.evidence) == ("L1E8", {"bad scales": 1})
+
+
+# --- values and sizes ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("value", "kind"), [(float("nan"), "NaN"), (float("inf"), "infinite")])
+def test_a_broken_value_is_found_with_its_place(folder: Path, value: float, kind: str) -> None:
+    name = "model.layers.2.self_attn.o_proj.weight"
+    plant(folder, lambda tensors: tensors[name][3, 4].fill_(value))
+    found = only(examine_weights(folder))
+    assert (found.severity, found.place, found.tensor, found.evidence[kind]) == (ERROR, "L2", name, 1)
+    assert "[3,4]" in found.what
+
+
+def test_a_norm_of_zeros_is_found(folder: Path) -> None:
+    plant(folder, lambda tensors: tensors["model.layers.2.input_layernorm.weight"].zero_())
+    found = only(examine_weights(folder))
+    assert (found.severity, found.place) == (ERROR, "L2")
+
+
+def test_a_layer_in_other_units_is_found(folder: Path) -> None:
+    plant(folder, lambda tensors: tensors["model.layers.2.input_layernorm.weight"].mul_(50))
+    found = only(examine_weights(folder))
+    assert (found.severity, found.check, found.place) == (WARNING, "sizes", "L2")
+
+
+# --- manifest and configuration --------------------------------------------------------------------------------------
+
+
+def test_a_dropped_tensor_is_named(folder: Path) -> None:
+    plant(folder, lambda tensors: tensors.pop(expert(2, 13)))
+    found = only(examine_weights(folder))
+    assert (found.severity, found.check, found.place, found.tensor) == (ERROR, "manifest", "L2E13", expert(2, 13))
+
+
+def test_a_mis_shaped_tensor_is_named(folder: Path) -> None:
+    plant(folder, lambda tensors: tensors.update({expert(2, 13): tensors[expert(2, 13)].T.contiguous()}))
+    found = only(examine_weights(folder))
+    assert (found.severity, found.place, found.tensor) == (ERROR, "L2E13", expert(2, 13))
+
+
+def test_a_missing_scale_is_named(fp8: Path) -> None:
+    plant(fp8, lambda tensors: tensors.pop(f"{expert(1, 3)}_scale_inv"))
+    found = only(examine_weights(fp8))
+    assert (found.severity, found.check, found.place) == (ERROR, "manifest", "L1E3")
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"n_routed_experts": 12}, "n_routed_experts 12"),
+        ({"n_routed_experts": 20}, "n_routed_experts 20"),
+        ({"n_group": 3}, "n_group 3"),
+        ({"num_experts_per_tok": 9}, "num_experts_per_tok 9"),
+        ({"num_hidden_layers": 4}, "4 layers, the files hold 5"),
+        ({"num_hidden_layers": 6}, "6 layers, the files hold 5"),
+        ({"first_k_dense_replace": 2}, "first 2 layers are dense"),
+        ({"moe_intermediate_size": 32}, "moe_intermediate_size 32"),
+        ({"hidden_size": 64}, "hidden_size 64"),
+        ({"q_lora_rank": None}, "q_lora_rank None"),
+        ({"tie_word_embeddings": True}, "another head"),
+    ],
+)
+def test_a_configuration_that_contradicts_the_tensors_is_found(
+    folder: Path, changes: dict[str, object], words: str
+) -> None:
+    report = examine_weights(configure(folder, **changes))
+    errors = [found for found in report.findings if found.severity == ERROR and found.check == "config"]
+    assert any(words in found.what for found in errors), [found.what for found in report.findings]
+
+
+def test_an_untied_head_that_is_missing_is_found(folder: Path) -> None:
+    plant(folder, lambda tensors: tensors.pop("lm_head.weight"))
+    assert any(found.check == "config" and "head" in found.what for found in examine_weights(folder).findings)
+
+
+def test_a_tied_copy_of_the_embedding_is_only_a_note(folder: Path) -> None:
+    plant(folder, lambda t: t["lm_head.weight"].copy_(t["model.embed_tokens.weight"]))
+    report = examine_weights(configure(folder, tie_word_embeddings=True))
+    assert grave(report) == []
+    assert any("a copy" in found.what for found in report.findings)
+
+
+def test_a_truncated_file_is_a_finding(folder: Path) -> None:
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+    found = only(examine_weights(folder))
+    assert (found.severity, "truncated" in found.what or "damaged" in found.what) == (ERROR, True)
+
+
+# --- the walk itself -------------------------------------------------------------------------------------------------
+
+
+def test_every_byte_is_read_once(fp8: Path) -> None:
+    seen: list[int] = []
+    examine_weights(fp8, lambda progress: seen.append(progress.bytes_read))
+    from model.checkpoint.files import ModelFolder
+
+    with ModelFolder(fp8) as opened:
+        assert seen[-1] == sum(stored.num_bytes for stored in opened.tensors.values())
+
+
+def test_it_can_be_stopped(folder: Path) -> None:
+    cancel = threading.Event()
+    cancel.set()
+    with pytest.raises(Stopped, match="stopped after 1 of"):
+        examine_weights(folder, cancel=cancel)
+
+
+def test_what_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="is not a folder"):
+        examine_weights(tmp_path / "none")
+    (tmp_path / "config.json").write_text('{"model_type": "llama"}')
+    with pytest.raises(CheckpointError, match="not supported"):
+        examine_weights(tmp_path)
+    (tmp_path / "config.json").write_text('{"model_type": "deepseek_v3"}')
+    with pytest.raises(CheckpointError, match="holds no weights"):
+        examine_weights(tmp_path)
+
+
+def test_many_alike_become_one_line(tmp_path: Path) -> None:
+    folder = written(random_model(tiny_config()), tmp_path / "model")
+    plant(folder, lambda tensors: [tensors.pop(expert(2, number)) for number in range(16)])
+    plant(folder, lambda tensors: [tensors.pop(expert(3, number)) for number in range(16)])
+    found = grave(examine_weights(folder))
+    assert len(found) == 21
+    assert any(finding.evidence.get("more") == 12 for finding in found)
