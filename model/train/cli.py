@@ -67,7 +67,9 @@ def tokenize_command(
 @click.option("--corpus", type=FOLDER, required=True, help="Folder made by the tokenize command.")
 @click.option("--out", type=NEW_FOLDER, required=True, help="Folder of the run: state, log, and at the end the model.")
 @click.option("--resume", is_flag=True, help="Continue from the state in the folder of the run.")
-@click.option("--heldout", type=FOLDER, help="Held-out streams, looked at now and then; the log keeps what was seen.")
+@click.option(
+    "--heldout", type=FOLDER, help="Held-out text or pairs, looked at now and then; the log keeps what was seen."
+)
 def train_command(config: Path, corpus: Path, out: Path, resume: bool, heldout: Path | None) -> None:
     """Train a model as a TOML file says; SIGTERM or Ctrl-C saves and ends it.
 
@@ -98,8 +100,9 @@ def train_command(config: Path, corpus: Path, out: Path, resume: bool, heldout: 
             bar.set_postfix_str(f"loss {line['loss']:.3f}, {line['tokens_per_s']:.0f} tokens/s", refresh=False)
 
         if type(shape) in tuning:
-            tune_model, done = tuning[type(shape)]
-            tune_model(shape, settings, corpus, out, report)
+            run_stage, done = tuning[type(shape)]
+            looked_at = () if isinstance(shape, IndexerConfig | MtpConfig) else (heldout,)
+            run_stage(shape, settings, corpus, out, report, *looked_at)
             bar.close()
             return click.echo(f"{done} for {settings.total_steps} steps; {out / 'model'}")
         assert isinstance(shape, ModelConfig)

@@ -52,6 +52,7 @@ class TrainConfig:
     compile: bool = False
     device: str = "auto"
     dtype: str = "bfloat16"  # of products; weights and optimiser are fp32
+    store: str = "auto"  # of the weights in the finished model: float32, bfloat16 or fp8; auto is as the released ones
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -65,6 +66,8 @@ class TrainConfig:
             raise TrainConfigError("warmup_steps and decay_steps together exceed total_steps")
         if self.dtype not in ("bfloat16", "float32"):
             raise TrainConfigError(f"dtype must be bfloat16 or float32, not {self.dtype!r}")
+        if self.store not in ("auto", "float32", "bfloat16", "fp8"):
+            raise TrainConfigError(f"store must be auto, float32, bfloat16 or fp8, not {self.store!r}")
 
     @property
     def tokens_per_step(self) -> int:
@@ -110,9 +113,12 @@ class InstructConfig:
 
     start: str  # name of an embedded model, or a folder
     kinds: tuple[str, ...] = ("arithmetic",)  # of held-out pairs whose answers are compared before and after
+    shares: dict[str, float] = dataclasses.field(default_factory=dict)  # of the samples, by kind; the rest as they come
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "kinds", tuple(self.kinds))
+        if any(share < 0 for share in self.shares.values()) or sum(self.shares.values()) > 1:
+            raise TrainConfigError(f"shares must be above 0 and together at most 1, not {self.shares}")
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,6 +127,10 @@ class PreferenceConfig:
 
     start: str  # name of an embedded model, or a folder
     beta: float = 0.1  # how far the model may move from where it started; small is far
+    kinds: tuple[str, ...] = ("arithmetic",)  # of held-out pairs whose answers are compared before and after
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "kinds", tuple(self.kinds))
 
 
 Start = ModelConfig | IndexerConfig | MtpConfig | InstructConfig | PreferenceConfig

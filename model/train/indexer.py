@@ -73,4 +73,4 @@ def train_indexers(
     model = add_indexers(load_model(folder, "cpu", torch.float32), indexer.heads, indexer.head_dim, config.seed)
     windows = Windows(shards, config.sequence_length, model.config.bos_id or 0)
     train_part(model, lambda batch_BT, step: warm_up_loss(model, batch_BT), config, windows, out, report)
-    export(with_top_k(model, indexer.top_k), folder / "tokenizer.json", out / "model")
+    export(with_top_k(model, indexer.top_k), folder / "tokenizer.json", out / "model", config.store)

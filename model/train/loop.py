@@ -264,18 +264,27 @@ def train(
                 save_state(out, trainer.model, trainer.optimiser, {"step": trainer.steps_done})
     save_state(out, trainer.model, trainer.optimiser, {"step": trainer.steps_done})
     if trainer.steps_done >= config.total_steps:
-        export(trainer.model, shards / "tokenizer.json", out / "model")
+        export(trainer.model, shards / "tokenizer.json", out / "model", config.store)
     return trainer
 
 
-def export(model: Transformer, tokenizer: Path, folder: Path) -> None:
-    """Write the model folder that runs: config.json, weights in bf16, and a copy of tokenizer.json.
+def export(model: Transformer, tokenizer: Path, folder: Path, store: str = "auto") -> None:
+    """Write the model folder that runs: config.json, weights, and a copy of tokenizer.json.
 
     A multi-token-prediction module gets a file of its own beside the model's.
+
+    Args:
+        model: What is written.
+        tokenizer: The file to copy.
+        folder: Made if it does not exist; its parent must.
+        store: The weights' form: float32, bfloat16 or fp8 (in blocks). auto is that of the released models: fp8 with
+            sparse attention, else bfloat16.
     """
-    own_bytes = sum(stored_bytes(slot, torch.bfloat16) for slot in slots(model.config))
-    # Sparse models are stored as the released one is, in block FP8.
-    scales = torch.float32 if model.config.is_sparse else None
+    if store == "auto":
+        store = "fp8" if model.config.is_sparse else "bfloat16"
+    dtype = torch.float32 if store == "float32" else torch.bfloat16
+    own_bytes = sum(stored_bytes(slot, dtype) for slot in slots(model.config))
     shards = own_bytes if model.config.has_mtp else None
-    save_model(model, folder, torch.bfloat16, shards, scales, fp8_embedding=model.config.is_sparse)
+    scales = torch.float32 if store == "fp8" else None
+    save_model(model, folder, dtype, shards, scales, fp8_embedding=store == "fp8")
     shutil.copyfile(tokenizer, folder / "tokenizer.json")

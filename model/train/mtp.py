@@ -73,4 +73,4 @@ def train_module(
     model = add_module(load_model(folder, "cpu", torch.float32), mtp.reads_normed, config.seed)
     windows = Windows(shards, config.sequence_length, model.config.bos_id or 0)
     train_part(model, lambda batch_BT, step: draft_loss(model, config, batch_BT, step), config, windows, out, report)
-    export(model, folder / "tokenizer.json", out / "model")
+    export(model, folder / "tokenizer.json", out / "model", config.store)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from model.network.transformer import Transformer
 from model.train.config import TrainConfig
@@ -18,6 +18,7 @@ from model.train.log import StepLog
 # From a step's batch and its number: the loss to minimise, and what else goes into the log.
 PartLoss = Callable[[Any, int], tuple[Tensor, dict[str, Any]]]
 Report = Callable[[dict[str, Any]], None]
+Look = Callable[[], dict[str, Any]]
 
 
 class Data(Protocol):
@@ -34,8 +35,14 @@ def only(model: Transformer, piece: str) -> Transformer:
 
 
 def train_part(
-    model: Transformer, loss: PartLoss, config: TrainConfig, data: Data, out: Path, report: Report = lambda line: None
-) -> None:
+    model: nn.Module,
+    loss: PartLoss,
+    config: TrainConfig,
+    data: Data,
+    out: Path,
+    report: Report = lambda line: None,
+    look: Look = dict,
+) -> dict[str, Any]:
     """Minimise a loss over the parameters that require a gradient for `total_steps`, in place.
 
     Args:
@@ -45,13 +52,22 @@ def train_part(
         data: what the loss is computed of, such as `Windows`.
         out: folder of the log; made when missing.
         report: called with each step's log line.
+        look: what is measured before the first step (`before` in its line), every `look_steps`, and after the last.
+
+    Returns:
+        what was measured before the first step.
     """
     out.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(config.threads)
     learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimiser = torch.optim.AdamW(
-        learning, lr=config.learning_rate, betas=(config.beta1, config.beta2), weight_decay=config.weight_decay
+        learning,
+        lr=config.learning_rate,
+        betas=(config.beta1, config.beta2),
+        weight_decay=config.weight_decay,
+        fused=True,
     )
+    before = look()
     with StepLog(out) as log:
         for step in range(config.total_steps):
             began = time.perf_counter()
@@ -62,13 +78,14 @@ def train_part(
             for group in optimiser.param_groups:
                 group["lr"] = config.rate(step)
             optimiser.step()
-            line = {
-                "step": step + 1,
-                "tokens": config.tokens_per_step,
-                **facts,
-                "rate": config.rate(step),
-                "grad_norm": float(norm),
-                "tokens_per_s": round(config.tokens_per_step / (time.perf_counter() - began), 1),
-            }
+            seconds = time.perf_counter() - began
+            line = {"step": step + 1, "tokens": config.tokens_per_step, **facts}
+            line |= {"rate": config.rate(step), "grad_norm": float(norm), "seconds": round(seconds, 4)}
+            line["tokens_per_s"] = round(line["tokens"] / seconds, 1)
+            if not step and before:
+                line["before"] = before
+            if (step + 1) % config.look_steps == 0 or step + 1 == config.total_steps:
+                line |= look()
             log.write(line)
             report(line)
+    return before

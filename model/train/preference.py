@@ -1,15 +1,15 @@
 """Preference alignment without a reward model (DPO): a model learns to prefer one of two responses to a prompt.
 
 The loss is -log sigmoid(beta * (gain of the chosen response - gain of the rejected one)), where a response's gain is
-its log-probability under the model less that under the model as it was at the start, summed over its tokens. The
-starting model's are computed once, before the first step.
+its log-probability under the model less that under the model as it was at the start, summed over its tokens.
 
-Shape suffixes: P pairs, B rows (chosen responses first, then rejected ones), T positions, V vocabulary.
+Shape suffixes: P pairs, B rows (chosen responses first, then rejected ones), T positions.
 
 Source: Direct Preference Optimization (arXiv 2305.18290), equation 7.
 """
 
-import json
+import copy
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,15 +18,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from model.checkpoint.embedded import find_model
-from model.checkpoint.tokenizer import Tokenizer
-from model.checkpoint.weights import load_model
 from model.network.transformer import Transformer
+from model.train.answers import Share, share
 from model.train.config import PreferenceConfig, TrainConfig
 from model.train.corpus import CorpusError
-from model.train.instruct import IGNORED, Batch, Pair, Samples, read_fields
-from model.train.loop import export
-from model.train.part import Report, only, train_part
+from model.train.pairs import Batch, Framing, fill_up, read_fields, read_pairs
+from model.train.part import Report
+from model.train.tapes import RoutingTape
+from model.train.tuning import answer_shares, load_start, loads, response_logprobs, run_stage
+
+AT_ONCE = 16  # pairs that are scored together
 
 
 class Choice(NamedTuple):
@@ -35,6 +36,7 @@ class Choice(NamedTuple):
     prompt: str
     chosen: str
     rejected: str
+    kind: str  # what is wrong with the rejected one
 
 
 def read_choices(path: Path) -> list[Choice]:
@@ -48,38 +50,49 @@ def read_choices(path: Path) -> list[Choice]:
 
 
 class Choices:
-    """Choices as tokens: pair `i` is rows `2 i` (chosen) and `2 i + 1` (rejected) of `Samples`."""
+    """Choices as tokens; what a step gets depends on the seed and the step's number alone."""
 
-    def __init__(self, choices: list[Choice], tokenizer: Tokenizer, length: int) -> None:
+    def __init__(self, choices: list[Choice], framing: Framing, length: int) -> None:
         """Encode the choices and keep those of which both responses fit.
 
         Raises:
             CorpusError: none fits.
         """
-        framed = Samples([Pair(one.prompt, one.chosen, "") for one in choices], tokenizer, length)
-        both = [(framed.encode(one.prompt, one.chosen), framed.encode(one.prompt, one.rejected)) for one in choices]
-        fitting = [rows for rows in both if all(len(given) + len(wanted) <= length + 1 for given, wanted in rows)]
-        if not fitting:
+        self.kinds: list[str] = []
+        self._pairs: list[tuple[tuple[list[int], list[int]], tuple[list[int], list[int]]]] = []
+        for choice in choices:
+            given = framing.given(choice.prompt)
+            chosen, rejected = framing.wanted(choice.chosen), framing.wanted(choice.rejected)
+            if len(given) + max(len(chosen), len(rejected)) <= length + 1:
+                self._pairs.append(((given, chosen), (given, rejected)))
+                self.kinds.append(choice.kind)
+        if not self._pairs:
             raise CorpusError(f"no pair of responses fits {length} tokens")
-        framed.rows = [row for rows in fitting for row in rows]
-        self._samples, self.count = framed, len(fitting)
 
     def rows(self, picks: np.ndarray) -> Batch:
         """Chosen responses of some pairs, then their rejected ones."""
-        return self._samples.rows_of([*(2 * picks).tolist(), *(2 * picks + 1).tolist()])
+        pairs = [self._pairs[pick] for pick in picks.tolist()]
+        return fill_up([chosen for chosen, _ in pairs] + [rejected for _, rejected in pairs])
 
-    def batch(self, seed: int, step: int, num_pairs: int) -> tuple[np.ndarray, Batch]:
-        """Numbers of a step's pairs, and their rows."""
-        picks = np.random.default_rng([seed, step]).integers(self.count, size=num_pairs)
-        return picks, self.rows(picks)
+    def batch(self, seed: int, step: int, num_pairs: int) -> Batch:
+        """Rows of a step's pairs."""
+        return self.rows(np.random.default_rng([seed, step]).integers(len(self._pairs), size=num_pairs))
 
+    @torch.no_grad()
+    def preferred(self, score: Callable[[Batch], Tensor]) -> dict[str, Share]:
+        """How often the chosen response scores higher than the rejected one, by kind and in `all`.
 
-def response_logprob(model: Transformer, batch: Batch) -> Tensor:
-    """Log-probability of each row's response, summed over its tokens, [B]."""
-    logprobs_BTV = model(batch.ids_BT).float().log_softmax(-1)
-    counted_BT = batch.goals_BT != IGNORED
-    of_goal_BT = logprobs_BTV.gather(-1, batch.goals_BT.clamp_min(0)[..., None])[..., 0]
-    return (of_goal_BT * counted_BT).sum(1)
+        Args:
+            score: of each row, [B].
+        """
+        by_length = np.argsort([sum(map(len, chosen)) for chosen, _ in self._pairs], kind="stable")
+        higher: dict[str, list[bool]] = {"all": []}
+        for picks in np.array_split(by_length, -(-len(by_length) // AT_ONCE)):
+            chosen_P, rejected_P = score(self.rows(picks)).chunk(2)
+            for pick, verdict in zip(picks.tolist(), (chosen_P > rejected_P).tolist(), strict=True):
+                higher["all"].append(verdict)
+                higher.setdefault(self.kinds[pick], []).append(verdict)
+        return {kind: share(sum(verdicts), len(verdicts)) for kind, verdicts in higher.items()}
 
 
 def preference_loss(logprob_B: Tensor, before_B: Tensor, beta: float) -> tuple[Tensor, Tensor]:
@@ -95,41 +108,39 @@ def preference_loss(logprob_B: Tensor, before_B: Tensor, beta: float) -> tuple[T
     return -F.logsigmoid(margin_P).mean(), margin_P > 0
 
 
-@torch.no_grad()
-def all_logprobs(model: Transformer, choices: Choices, size: int = 16) -> Tensor:
-    """`response_logprob` of every pair, [P, 2]: chosen, rejected."""
-    parts = np.array_split(np.arange(choices.count), -(-choices.count // size))
-    return torch.cat([torch.stack(response_logprob(model, choices.rows(part)).chunk(2), 1) for part in parts])
-
-
 def align(
-    preference: PreferenceConfig, config: TrainConfig, folder: Path, out: Path, report: Report = lambda line: None
+    preference: PreferenceConfig,
+    config: TrainConfig,
+    choices: Path,
+    out: Path,
+    report: Report = lambda line: None,
+    heldout: Path | None = None,
 ) -> None:
-    """Align the model that the run starts from on `folder/train.jsonl.gz`, and write it to `out/model`.
+    """Align the model that the run starts from on `choices/train.jsonl.gz`, and write it to `out/model`.
 
-    How often the chosen response of `heldout.jsonl.gz` is the likelier one is in `preferred.json`, before and after.
+    Measured are how often the chosen response of `choices/heldout.jsonl.gz` is the likelier one and, where `heldout` is
+    given, answers to the prompts of its `heldout.jsonl.gz`.
     """
-    start = find_model(preference.start)
-    tokenizer, model = Tokenizer.load(start), load_model(start, "cpu", torch.float32)
-    choices, heldout = (
-        Choices(read_choices(folder / f"{name}.jsonl.gz"), tokenizer, config.sequence_length)
+    folder, framing, model = load_start(preference.start, config)
+    data, compared = (
+        Choices(read_choices(choices / f"{name}.jsonl.gz"), framing, config.sequence_length)
         for name in ("train", "heldout")
     )
-    before_P2, shares = all_logprobs(model, choices), {"before": preferred(model, heldout)}
+    asked = (
+        [pair for pair in read_pairs(heldout / "heldout.jsonl.gz") if pair.kind in preference.kinds] if heldout else []
+    )
+    reference = copy.deepcopy(model).eval()
 
-    def loss(batch: tuple[np.ndarray, Batch], step: int) -> tuple[Tensor, dict[str, Any]]:
-        picks, rows = batch
-        value, gained_P = preference_loss(response_logprob(model, rows), before_P2[picks].T.flatten(), preference.beta)
-        return value, {"loss": float(value.detach()), "gained": float(gained_P.float().mean())}
+    def loss(batch: Batch, step: int) -> tuple[Tensor, dict[str, Any]]:
+        with torch.no_grad():
+            before_B = response_logprobs(reference, batch).sum(1)
+        tape = RoutingTape()
+        value, gained_P = preference_loss(response_logprobs(model, batch, tape).sum(1), before_B, preference.beta)
+        facts = {"loss": float(value.detach()), "gained": float(gained_P.float().mean())}
+        return value, facts | {"tokens": int(batch.real_BT.sum()), "load": loads(model, tape, batch)}
 
-    only(model, "").train()
-    train_part(model, loss, config, choices, out, report)
-    shares["after"] = preferred(model.eval(), heldout)
-    (out / "preferred.json").write_text(json.dumps(shares, indent=1) + "\n", encoding="utf-8")
-    export(model, start / "tokenizer.json", out / "model")
+    def measure(model: Transformer) -> dict[str, Any]:
+        preferred = compared.preferred(lambda batch: response_logprobs(model, batch).sum(1))
+        return {"preferred": preferred} | ({"answers": answer_shares(model, framing, asked)} if asked else {})
 
-
-def preferred(model: Transformer, choices: Choices) -> dict[str, int]:
-    """Pairs whose chosen response is likelier than the rejected one, and all of them."""
-    chosen_P, rejected_P = all_logprobs(model, choices).unbind(1)
-    return {"preferred": int((chosen_P > rejected_P).sum()), "of": choices.count}
+    run_stage(model, folder, loss, config, data, out, measure, report)

@@ -55,7 +55,12 @@ def write_tuning_folder(folder: Path, rows: list[dict[str, str]], text: list[str
     start = folder / "start"
     save_model(random_model(tiny_config(num_layers=2, max_positions=32, tie_embeddings=True)), start, torch.float32)
     train_vocabulary(text * 5, 320, show_progress=False).save(str(start / "tokenizer.json"))
-    content = gzip.compress("\n".join(map(json.dumps, rows)).encode())
     for name in ("train", "heldout"):
-        (folder / f"{name}.jsonl.gz").write_bytes(content)
+        write_rows(folder / f"{name}.jsonl.gz", rows)
     return folder
+
+
+def write_rows(path: Path, rows: list[dict[str, str]]) -> None:
+    """A gzipped JSON-lines file, its folder made when missing."""
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(gzip.compress("\n".join(map(json.dumps, rows)).encode()))

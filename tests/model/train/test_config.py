@@ -68,7 +68,8 @@ def test_unusable_setting_is_named(changes: dict[str, object], message: str) -> 
 def test_shipped_configurations_load(path: Path) -> None:
     shape, settings = load_config(path)
     if isinstance(shape, IndexerConfig | MtpConfig | InstructConfig | PreferenceConfig):
-        assert (PRESETS / shape.start / "config.json").is_file()
+        made_before = shape.start.startswith("runs/")  # by an earlier stage
+        assert made_before or (PRESETS / shape.start / "config.json").is_file()
         return
     assert shape.num_experts == 32
     assert settings.sequence_length <= shape.max_positions

@@ -3,6 +3,7 @@
 import gzip
 import json
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -14,19 +15,14 @@ from model.checkpoint.tokenizer import Tokenizer
 from model.checkpoint.weights import load_model
 from model.train.cli import train_command
 from model.train.corpus import CorpusError
-from model.train.instruct import IGNORED
-from model.train.preference import (
-    Choice,
-    Choices,
-    all_logprobs,
-    preference_loss,
-    preferred,
-    read_choices,
-    response_logprob,
-)
-from tests.model.train.corpora import write_tuning_folder
+from model.train.pairs import IGNORED, Batch, Framing
+from model.train.preference import Choice, Choices, preference_loss, read_choices
+from model.train.tuning import MEASURED, response_logprobs
+from tests.model.train.corpora import write_rows, write_tuning_folder
 
-CHOICES = [Choice(f"{a} plus {b}?", str(a + b), str(a + b + 3)) for a in range(4) for b in range(4)]
+CHOICES = [
+    Choice(f"{a} plus {b}?", str(a + b), str(a + b + 3), "odd" if a % 2 else "even") for a in range(4) for b in range(4)
+]
 CONFIG = """
 [preference]
 start = "{start}"
@@ -53,7 +49,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def choices(folder: Path, given: list[Choice] = CHOICES) -> Choices:
-    return Choices(given, Tokenizer.load(folder / "start"), 24)
+    return Choices(given, Framing(Tokenizer.load(folder / "start")), 24)
 
 
 def test_loss_by_hand() -> None:
@@ -66,42 +62,62 @@ def test_loss_by_hand() -> None:
 
 
 def test_log_probability_is_of_the_response_alone(folder: Path) -> None:
-    model, (picks, rows) = load_model(folder / "start", "cpu", torch.float32), choices(folder).batch(0, 0, 3)
+    model, rows = load_model(folder / "start", "cpu", torch.float32), choices(folder).batch(0, 0, 3)
     logits = model(rows.ids_BT).log_softmax(-1)
-    for row, found in enumerate(response_logprob(model, rows)):
-        places = [at for at, goal in enumerate(rows.goals_BT[row].tolist()) if goal != IGNORED]
-        wanted = sum(logits[row, at, rows.goals_BT[row, at]] for at in places)
-        torch.testing.assert_close(found, wanted, atol=1e-4, rtol=1e-5)
-    assert len(picks) == 3
+    found = response_logprobs(model, rows)
+    for row in range(6):
+        for at, goal in enumerate(rows.goals_BT[row].tolist()):
+            wanted = 0.0 if goal == IGNORED else float(logits[row, at, goal])
+            assert float(found[row, at]) == pytest.approx(wanted, abs=1e-4)
+
+
+def texts_of(folder: Path, rows: Batch) -> list[str]:
+    """Prompt and response of each row."""
+    token = Tokenizer.load(folder / "start")
+    return [token.decode(ids).decode() for ids in rows.ids_BT.tolist()]
 
 
 def test_rows_are_chosen_first_and_of_the_same_prompts(folder: Path) -> None:
-    token, made = Tokenizer.load(folder / "start"), choices(folder)
-    rows = made.rows(np.array([0, 5]))
-    texts = [token.decode([i for i in row if i > 4]).decode() for row in rows.ids_BT.tolist()]
-    for place, pick in enumerate((0, 5)):
-        assert CHOICES[pick].prompt in texts[place]
-        assert CHOICES[pick].prompt in texts[place + 2]
-    model = load_model(folder / "start", "cpu", torch.float32)
-    together = response_logprob(model, rows).detach()
-    torch.testing.assert_close(all_logprobs(model, made)[[0, 5]].T.flatten(), together, atol=1e-4, rtol=1e-5)
+    texts = texts_of(folder, choices(folder).rows(np.array([0, 5])))
+    first, second = CHOICES[0], CHOICES[5]
+    assert texts == [first.prompt + first.chosen, second.prompt + second.chosen,
+                     first.prompt + first.rejected, second.prompt + second.rejected]  # fmt: skip
+
+
+def test_share_of_preferred_ones_is_by_kind(folder: Path) -> None:
+    """A score that is higher for right sums where the first number is even, and for wrong ones where it is odd."""
+
+    def score(rows: Batch) -> torch.Tensor:
+        numbers = [[int(number) for number in re.findall(r"\d+", text)] for text in texts_of(folder, rows)]
+        return torch.tensor([float((a + b == said) == (a % 2 == 0)) for a, b, said in numbers])
+
+    found = choices(folder, CHOICES[:7]).preferred(score)
+    assert {kind: (one["right"], one["of"]) for kind, one in found.items()} == {
+        "all": (4, 7), "even": (4, 4), "odd": (0, 3)
+    }  # fmt: skip
 
 
 def test_pair_of_which_one_response_does_not_fit_is_left_out(folder: Path) -> None:
-    assert choices(folder, [*CHOICES, Choice("why?", "so", "word " * 60)]).count == len(CHOICES)
+    fitting = choices(folder, [*CHOICES, Choice("why?", "so", "word " * 60, "long")])
+    assert fitting.kinds == [choice.kind for choice in CHOICES]
     with pytest.raises(CorpusError, match="no pair of responses fits"):
-        choices(folder, [Choice("why?", "so", "word " * 60)])
+        choices(folder, [Choice("why?", "so", "word " * 60, "long")])
 
 
 def test_a_run_ends_in_a_model_that_prefers_what_was_chosen(folder: Path) -> None:
     (folder / "config.toml").write_text(CONFIG.format(start=folder / "start"))
     arguments = [str(folder / "config.toml"), "--corpus", str(folder), "--out", str(folder / "run")]
+    write_rows(folder / "asked" / "heldout.jsonl.gz", [
+        {"prompt": choice.prompt, "response": choice.chosen, "kind": "arithmetic"} for choice in CHOICES
+    ])  # fmt: skip
+    arguments += ["--heldout", str(folder / "asked")]
     result = CliRunner().invoke(train_command, arguments, catch_exceptions=False)
     assert result.exit_code == 0, result.output
-    shares = json.loads((folder / "run" / "preferred.json").read_text())
-    assert shares["after"]["preferred"] > shares["before"]["preferred"]
-    made = load_model(folder / "run" / "model", "cpu", torch.float32)
-    assert preferred(made, choices(folder))["of"] == len(CHOICES)
+    measured = json.loads((folder / "run" / MEASURED).read_text())
+    before, after = (measured[when]["preferred"]["all"] for when in ("before", "after"))
+    assert before["of"] == after["of"] == len(CHOICES)
+    assert after["right"] > before["right"]
+    assert measured["after"]["answers"]["arithmetic"]["of"] == len(CHOICES)
 
 
 @pytest.mark.parametrize("content", [b"no gzip", gzip.compress(b"{}\n")])
