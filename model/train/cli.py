@@ -73,11 +73,21 @@ def tokenize_command(
 def train_command(config: Path, corpus: Path, out: Path, resume: bool, heldout: Path | None) -> None:
     """Train a model as a TOML file says; SIGTERM or Ctrl-C saves and ends it.
 
+    [model] begins with drawn weights, [continue] with a trained model's, [extend] with those and a longer context.
+
     A file with [indexer] or [mtp] adds to a trained model and trains what it added; it cannot be resumed.
     One with [instruct] or [preference] tunes a trained model; CORPUS then holds pairs, train and heldout.jsonl.gz.
     """
     from model.network.config import ModelConfig
-    from model.train.config import IndexerConfig, InstructConfig, MtpConfig, PreferenceConfig, load_config
+    from model.train.config import (
+        ContinueConfig,
+        ExtendConfig,
+        IndexerConfig,
+        InstructConfig,
+        MtpConfig,
+        PreferenceConfig,
+        load_config,
+    )
     from model.train.indexer import train_indexers
     from model.train.instruct import tune
     from model.train.loop import train
@@ -105,7 +115,7 @@ def train_command(config: Path, corpus: Path, out: Path, resume: bool, heldout: 
             run_stage(shape, settings, corpus, out, report, *looked_at)
             bar.close()
             return click.echo(f"{done} for {settings.total_steps} steps; {out / 'model'}")
-        assert isinstance(shape, ModelConfig)
+        assert isinstance(shape, ModelConfig | ContinueConfig | ExtendConfig)
         trainer = train(shape, settings, corpus, out, resume, report, heldout)
     return click.echo(f"{trainer.steps_done} of {settings.total_steps} steps done; {out}")
 

@@ -1,7 +1,8 @@
 """What a training run depends on, read from one TOML file: `[model]` is the shape, `[train]` everything else.
 
 A run that adds to a trained model and trains what it added has `[indexer]` or `[mtp]` in place of `[model]`: the model
-it starts from, and what is added. One that tunes a model on pairs has `[instruct]` or `[preference]`.
+it starts from, and what is added. One that tunes a model on pairs has `[instruct]` or `[preference]`. One that trains
+all of a trained model on more text has `[continue]`, or `[extend]` if its context is to grow; the shape is the model's.
 
 The rate is a pure function of the step (linear warm-up, constant, linear decay over the last steps), so a run can be
 resumed with another `total_steps` or `decay_steps`: that is how a run with a time limit gets its decay.
@@ -23,7 +24,6 @@ class TrainConfig:
     """Data order, optimiser, schedule, balance and where it runs."""
 
     seed: int = 0
-    start: str = ""  # an embedded model or a folder whose weights the run begins with; else they are drawn
     total_steps: int
     warmup_steps: int
     decay_steps: int  # the last steps, over which the rate falls to zero
@@ -90,6 +90,31 @@ class TrainConfig:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class ContinueConfig:
+    """More text for a trained model, with a fresh optimiser."""
+
+    start: str  # name of an embedded model, or a folder
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class ExtendConfig:
+    """A longer context for a trained model by YaRN; defaults as in the report, section 4.3, and its config.json."""
+
+    start: str  # name of an embedded model, or a folder
+    factor: float  # of the new context to the one before any extension
+    beta_fast: float = 32.0
+    beta_slow: float = 1.0
+    mscale: float = 1.0
+    mscale_all_dim: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.factor <= 1:
+            raise TrainConfigError(f"factor must be above 1, not {self.factor}")
+        if self.beta_fast <= self.beta_slow:
+            raise TrainConfigError("beta_fast must be above beta_slow")
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class IndexerConfig:
     """New indexers for a trained model."""
 
@@ -133,9 +158,11 @@ class PreferenceConfig:
         object.__setattr__(self, "kinds", tuple(self.kinds))
 
 
-Start = ModelConfig | IndexerConfig | MtpConfig | InstructConfig | PreferenceConfig
+Start = ModelConfig | ContinueConfig | ExtendConfig | IndexerConfig | MtpConfig | InstructConfig | PreferenceConfig
 _STARTS = {
     "model": ModelConfig,
+    "continue": ContinueConfig,
+    "extend": ExtendConfig,
     "indexer": IndexerConfig,
     "mtp": MtpConfig,
     "instruct": InstructConfig,
@@ -144,7 +171,7 @@ _STARTS = {
 
 
 def load_config(path: Path) -> tuple[Start, TrainConfig]:
-    """Read `[model]`, `[indexer]`, `[mtp]`, `[instruct]` or `[preference]`, and `[train]`.
+    """Read `[train]` and the one other table, which says what the run starts from.
 
     Raises:
         TrainConfigError: the file is missing, is no TOML, or has a missing, unknown or unusable entry.

@@ -21,19 +21,19 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from model.checkpoint.embedded import find_model
 from model.checkpoint.names import slots
 from model.checkpoint.tokenizer import Tokenizer
-from model.checkpoint.weights import load_model, save_model, stored_bytes
+from model.checkpoint.weights import save_model, stored_bytes
 from model.network.config import ModelConfig
 from model.network.moe import Router, Routing
 from model.network.transformer import Transformer
-from model.train.config import TrainConfig, TrainConfigError
+from model.train.config import ContinueConfig, ExtendConfig, TrainConfig, TrainConfigError
 from model.train.data import Batches, Windows
 from model.train.examine import Examiner
 from model.train.log import StepLog
 from model.train.losses import cross_entropy, sequence_balance_loss, switch_balance_loss, update_bias
 from model.train.memory import choose_device
+from model.train.start import begin
 from model.train.state import STATE, load_state, save_state
 from model.train.tapes import RoutingTape, TrainingTape
 from model.train.watch import Watch
@@ -53,13 +53,13 @@ class PassResult(NamedTuple):
 class Trainer:
     """One run: model, optimiser, data and the number of steps done."""
 
-    def __init__(self, shape: ModelConfig, config: TrainConfig, windows: Batches, device: torch.device) -> None:
+    def __init__(self, model: Transformer, config: TrainConfig, windows: Batches, device: torch.device) -> None:
         self.config, self.device, self.steps_done = config, device, 0
-        self.model = Transformer(shape)
-        self.model.initialise(torch.Generator().manual_seed(config.seed))
-        if config.start:
-            start(self.model, config.start)
-        self.model.to(device).train()
+        self.model, shape = model.to(device).train(), model.config
+        if config.sequence_length > shape.max_positions:
+            raise TrainConfigError(
+                f"sequence_length {config.sequence_length} exceeds the model's {shape.max_positions} positions"
+            )
         self.layers = (*shape.moe_layers, *((shape.num_layers,) if shape.has_mtp else ()))  # those with a router
         self.routers = routers(self.model)
         self.parameters = list(self.model.parameters())
@@ -170,24 +170,6 @@ def routers(model: Transformer) -> list[Router]:
     return model.routers() + of_module
 
 
-def start(model: Transformer, name: str) -> None:
-    """Take the weights of an embedded model or a folder; a prediction module that it lacks stays as drawn.
-
-    Biases are centred, which changes no selection.
-
-    Raises:
-        TrainConfigError: it has another shape.
-    """
-    held = load_model(find_model(name), "cpu", torch.float32).state_dict()
-    own = model.state_dict()
-    fits = all(name in own and own[name].shape == tensor.shape for name, tensor in held.items())
-    if not fits or any(name not in held and not name.startswith("mtp.") for name in own):
-        raise TrainConfigError(f"{name} has another shape than the model that is to begin with its weights")
-    model.load_state_dict(held, strict=False)
-    for router in routers(model):
-        router.expert_bias -= router.expert_bias.mean()
-
-
 def is_due(config: TrainConfig, step: int) -> bool:
     """Whether a step ends with a look at held-out text: the first, the last, and every `look_steps` between."""
     return step in (1, config.total_steps) or step % config.look_steps == 0
@@ -215,7 +197,7 @@ def stop_on_signal() -> Iterator[Callable[[], bool]]:
 
 
 def train(
-    shape: ModelConfig,
+    start: ModelConfig | ContinueConfig | ExtendConfig,
     config: TrainConfig,
     shards: Path,
     out: Path,
@@ -226,7 +208,7 @@ def train(
     """Run to `total_steps`, or until a signal; the state is saved on the way and at the end.
 
     Args:
-        shape: of the model.
+        start: the shape of the model, or the model that the run goes on from.
         config: everything else.
         shards: folder made by the tokenize command.
         out: folder of the run; made when missing.
@@ -235,14 +217,15 @@ def train(
         heldout: folder of held-out streams, looked at every `look_steps`.
     """
     out.mkdir(parents=True, exist_ok=True)
-    windows = Windows(shards, config.sequence_length, shape.bos_id or 0)
-    trainer = Trainer(shape, config, windows, choose_device(config.device))
+    model = begin(start, config.seed)
+    windows = Windows(shards, config.sequence_length, model.config.bos_id or 0)
+    trainer = Trainer(model, config, windows, choose_device(config.device))
     if resume and (out / STATE).exists():
         trainer.steps_done = load_state(out, trainer.model, trainer.optimiser)["step"]
     window, examiner = config.sequence_length, None
     if heldout is not None:
         examiner = Examiner(heldout, Tokenizer.load(shards), window, config.look_bytes)
-    watch = Watch(shape)
+    watch = Watch(model.config)
     with (
         warnings.catch_warnings(),
         ThreadPoolExecutor(config.workers) as executor,

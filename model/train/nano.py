@@ -18,6 +18,7 @@ from model.network.config import ModelConfig
 from model.train.config import TrainConfig
 from model.train.loop import Trainer
 from model.train.sample import BOS, VOCABULARY, ByteWindows
+from model.train.start import begin
 from model.train.watch import Watch
 
 # What balances the experts, and the range of its strength with what it begins at.
@@ -72,7 +73,7 @@ def train_nano(nano: Nano, cancel: threading.Event | None = None) -> Iterator[di
 
     Ends early when `cancel` is set.
     """
-    trainer = Trainer(nano.shape, nano.training, ByteWindows(CONTEXT), torch.device("cpu"))
+    trainer = Trainer(begin(nano.shape, nano.seed), nano.training, ByteWindows(CONTEXT), torch.device("cpu"))
     watch = Watch(nano.shape)
     with ThreadPoolExecutor(1) as executor:
         for _ in range(nano.steps):

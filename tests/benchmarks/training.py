@@ -27,6 +27,7 @@ from model.train.config import TrainConfig
 from model.train.data import Batches, Windows
 from model.train.loop import Trainer
 from model.train.memory import keep_freed_memory
+from model.train.start import begin
 
 CONFIG = Path(__file__).parents[2] / "model" / "train" / "configs" / "mini-v3.toml"
 EXPERTS = ("eager", "batched_mm", "grouped_mm")
@@ -91,7 +92,7 @@ def main(shards: Path | None, steps: int, threads: int) -> None:
     windows: Batches = RandomWindows(shape.vocab_size, config.sequence_length)
     if shards is not None:
         windows = Windows(shards, config.sequence_length, shape.bos_id or 0)
-    trainer = Trainer(shape, config, windows, torch.device("cpu"))
+    trainer = Trainer(begin(shape, config.seed), config, windows, torch.device("cpu"))
     models = reference(trainer)
     optimisers = {way: torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True) for way, model in models.items()}
     ours: list[float] = []

@@ -1,0 +1,64 @@
+"""What a run begins with: weights that are drawn, or those of a trained model, whose context may be extended.
+
+*Extension*: the position part of queries and keys turns at the frequencies of YaRN, which keep the fast pairs and slow
+the others down, and attention's scale grows with them. No weight changes; training on long windows makes them fit.
+
+Source: YaRN (arXiv 2309.00071); DeepSeek-V3 report (arXiv 2412.19437), section 4.3.
+"""
+
+import dataclasses
+
+import torch
+
+from model.checkpoint.embedded import find_model
+from model.checkpoint.weights import load_model
+from model.network.config import ModelConfig
+from model.network.moe import Router
+from model.network.rope import Yarn
+from model.network.transformer import Transformer
+from model.train.config import ContinueConfig, ExtendConfig, TrainConfigError
+
+
+def begin(start: ModelConfig | ContinueConfig | ExtendConfig, seed: int = 0) -> Transformer:
+    """The model of a run before its first step, in fp32 on the CPU.
+
+    The selection biases of a trained model are centred, which changes no selection.
+
+    Raises:
+        CheckpointError: the model that the run starts from cannot be loaded.
+        TrainConfigError: its context cannot be extended so.
+    """
+    if isinstance(start, ModelConfig):
+        model = Transformer(start)
+        model.initialise(torch.Generator().manual_seed(seed))
+        return model
+    held = load_model(find_model(start.start), "cpu", torch.float32)
+    model = Transformer(extended(held.config, start) if isinstance(start, ExtendConfig) else held.config)
+    model.load_state_dict(held.state_dict())
+    for module in model.modules():
+        if isinstance(module, Router):
+            module.expert_bias -= module.expert_bias.mean()
+    return model
+
+
+def extended(shape: ModelConfig, extend: ExtendConfig) -> ModelConfig:
+    """The same shape with a longer context; a model that was extended before is extended from its first context.
+
+    Raises:
+        TrainConfigError: the new context is no whole number of positions, or no longer than the model's.
+    """
+    original = shape.yarn.original_max_positions if shape.yarn else shape.max_positions
+    positions = original * extend.factor
+    if positions != int(positions):
+        raise TrainConfigError(f"factor {extend.factor} makes no whole number of positions of {original}")
+    if positions <= shape.max_positions:
+        raise TrainConfigError(f"factor {extend.factor} is too small: the model reads {shape.max_positions} positions")
+    yarn = Yarn(
+        factor=float(extend.factor),
+        original_max_positions=original,
+        beta_fast=float(extend.beta_fast),
+        beta_slow=float(extend.beta_slow),
+        mscale=float(extend.mscale),
+        mscale_all_dim=float(extend.mscale_all_dim),
+    )
+    return dataclasses.replace(shape, yarn=yarn, max_positions=int(positions))

@@ -1,0 +1,67 @@
+"""Bits per byte by position, on texts where they can be worked out."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+
+from model.checkpoint.tokenizer import Tokenizer
+from model.checkpoint.weights import save_model
+from model.network.rope import Yarn
+from model.train.context import by_position, context_command, read_long, spans, token_nats
+from model.train.corpus import CorpusError
+from tests.model.train.corpora import write_corpus, write_tiny_shards
+from tests.models import random_model, tiny_config
+
+
+def test_spans_double_from_the_first_context_to_the_window() -> None:
+    assert spans(tiny_config(max_positions=512), 2048) == [(1, 512), (512, 1024), (1024, 2048)]
+    yarn = Yarn(factor=4, original_max_positions=512)
+    assert spans(tiny_config(max_positions=2048, yarn=yarn), 1500) == [(1, 512), (512, 1024), (1024, 1500)]
+    assert spans(tiny_config(max_positions=512), 300) == [(1, 300)]
+
+
+def test_each_token_costs_what_the_logits_say() -> None:
+    model = random_model(tiny_config(num_layers=2, max_positions=16))
+    token_ids = torch.arange(10, 21).tolist()
+    with torch.inference_mode():
+        logprobs = [model(torch.tensor([[0, *token_ids[a:b]]]))[0].log_softmax(-1) for a, b in ((0, 7), (7, 11))]
+    expected = [-float(logprobs[i // 7][i % 7, token_id]) for i, token_id in enumerate(token_ids)]
+    assert token_nats(model, token_ids, 8).tolist() == pytest.approx(expected, rel=1e-4)
+
+
+def test_table_adds_up_to_the_whole(tmp_path: Path) -> None:
+    shards = write_tiny_shards(tmp_path)
+    tokenizer = Tokenizer.load(shards)
+    model = random_model(tiny_config(num_layers=2, max_positions=8, vocab_size=tokenizer.size))
+    texts = read_long(tmp_path / "corpus", tokenizer, 32, per_stream=2)
+    assert all(17 <= len(text.token_ids) <= 31 for text in texts)
+    assert all(tokenizer.decode(text.token_ids) == b"" or len(tokenizer.decode(text.token_ids)) == text.bytes_N.sum()
+               for text in texts)  # fmt: skip
+    rows = by_position(model, texts, 32)
+    assert [(row["start"], row["end"]) for row in rows] == [(1, 8), (8, 16), (16, 32)]
+    assert rows[0]["bits_per_byte"] == pytest.approx(rows[0]["in_pieces"], rel=1e-4)  # the same computation
+    assert rows[-1]["bits_per_byte"] != pytest.approx(rows[-1]["in_pieces"], rel=1e-4)
+    assert sum(row["tokens"] for row in rows) == sum(len(text.token_ids) for text in texts)
+    first = np.concatenate([text.bytes_N[:7] for text in texts])
+    nats = sum(token_nats(model, text.token_ids, 32)[:7].sum() for text in texts)
+    assert rows[0]["bits_per_byte"] == pytest.approx(nats / first.sum() / math.log(2))
+
+
+def test_no_long_record_is_said(tmp_path: Path) -> None:
+    shards = write_tiny_shards(tmp_path)
+    with pytest.raises(CorpusError, match="no record of more than 512 tokens"):
+        read_long(write_corpus(tmp_path / "short"), Tokenizer.load(shards), 1024, 1)
+
+
+def test_command_prints_the_table(tmp_path: Path) -> None:
+    shards = write_tiny_shards(tmp_path)
+    save_model(random_model(tiny_config(num_layers=2, max_positions=16)), tmp_path / "model", torch.float32)
+    (tmp_path / "model" / "tokenizer.json").write_bytes((shards / "tokenizer.json").read_bytes())
+    arguments = [str(tmp_path / "model"), "--heldout", str(tmp_path / "corpus"), "--window", "32", "--per-stream", "1"]
+    result = CliRunner().invoke(context_command, [*arguments, "--device", "cpu"], catch_exceptions=False)
+    assert result.exit_code == 0
+    assert "| 16 to 31 |" in result.output
