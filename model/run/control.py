@@ -1,0 +1,249 @@
+"""What a change is measured against: the same number of random experts of equal load.
+
+Nearly any disturbance of the routing changes the text a little. Whether *these* experts mattered is told by doing the
+same to others that had as much to do: experts of the same layer whose load over the original run is within 20 % of
+those in question. Two kinds of change, two kinds of draws:
+
+- an intervention that names experts (`KnockOut`, `ForceExpert`) is made of others instead (`equal_experts`);
+- any other changes who is taken token by token. As many of a token's experts then leave at random, and as many random
+  experts of equal load come in their place, with the weights of the changed run (`equal_rerouting`). Where no expert
+  came or went, only weights changed, and there is no such draw.
+
+Draws are seeded, so that the same question has the same control. Where too few experts are of equal load, experts of
+less equal load are taken, and `Control` says how far that had to go.
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import xarray as xr
+
+from model.run.request import ForceExpert, Intervention, KnockOut, Replay, TopK
+from model.trace.effects import taken
+from model.trace.metrics import tokens_per_expert
+from model.trace.trace import Trace
+
+DRAWS = 8
+TOLERANCE = 0.2
+WIDER = (0.2, 0.3, 0.5, 0.75, 1.0, np.inf)
+SLACK = 1e-6  # of comparing shares that were rounded
+TRIES = 60  # for each draw that is wanted: a random set may have been drawn before, or be one that no run can have
+Named = KnockOut | ForceExpert
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Control:
+    """Draws to run beside a change.
+
+    Attributes:
+        draws: the interventions of each.
+        farthest: the largest distance of a drawn expert's load from that of the expert it stands for, as a share of it.
+        share_beyond: share of drawn experts whose distance is more than `TOLERANCE`, because too few were nearer.
+    """
+
+    draws: tuple[tuple[Intervention, ...], ...]
+    farthest: float
+    share_beyond: float
+
+
+def control(
+    original: Trace,
+    changed: Trace,
+    interventions: Sequence[Intervention],
+    allowed: Callable[[tuple[Intervention, ...]], bool],
+    draws: int = DRAWS,
+    seed: int = 0,
+) -> Control:
+    """The draws for a change; fewer than `draws`, or none, where there are no more.
+
+    Args:
+        original: the run without the change, router captured.
+        changed: the run with it, fed the same tokens.
+        interventions: the change.
+        allowed: whether a run can have these interventions.
+        draws: how many are wanted.
+        seed: of the random numbers.
+    """
+    rng = np.random.default_rng(seed)
+    named = [change for change in interventions if isinstance(change, Named)]
+    if named:
+        others = tuple(change for change in interventions if not isinstance(change, Named))
+        return equal_experts(original, named, lambda changes: allowed((*others, *changes)), draws, rng, others)
+    layers = _layers_of(interventions, original)
+    return equal_rerouting(original, changed, layers, draws, rng)
+
+
+def _layers_of(interventions: Sequence[Intervention], trace: Trace) -> tuple[int, ...]:
+    """The layers that the interventions touch themselves."""
+    every, found = trace.data["moe_layer"].values.tolist(), set[int]()
+    for change in interventions:
+        if isinstance(change, Replay):
+            found |= set(change.layers)
+        else:
+            layer = None if isinstance(change, TopK) else change.layer
+            found |= set(every if layer is None else [layer])
+    return tuple(sorted(found))
+
+
+# --- other experts ---------------------------------------------------------------------------------------------------
+
+
+def equal_experts(
+    original: Trace,
+    named: Sequence[Named],
+    allowed: Callable[[tuple[Intervention, ...]], bool],
+    draws: int,
+    rng: np.random.Generator,
+    others: tuple[Intervention, ...] = (),
+) -> Control:
+    """The same interventions on random experts of equal load, no set twice; `others` come along unchanged."""
+    counts = tokens_per_expert(original.data["expert_id"], original.data.sizes["expert"])
+    found: list[tuple[Named, ...]] = []
+    for tolerance in WIDER:
+        wider = _draw_sets(counts, named, tolerance, allowed, draws, rng)
+        found = max(found, wider, key=len)
+        if len(found) >= draws:
+            break
+    apart = np.concatenate([np.zeros(0), *(_distances(counts, named, one) for one in found)])
+    return _control([(*others, *one) for one in found], apart)
+
+
+def _control(draws: Sequence[tuple[Intervention, ...]], apart: np.ndarray) -> Control:
+    """The draws, and how far the loads of their experts lie from those in question, [expert]."""
+    beyond = float((apart > TOLERANCE + SLACK).mean()) if len(apart) else 0.0
+    return Control(tuple(draws), float(apart.max(initial=0.0)), beyond)
+
+
+def _draw_sets(
+    counts: xr.DataArray,
+    named: Sequence[Named],
+    tolerance: float,
+    allowed: Callable[[tuple[Intervention, ...]], bool],
+    draws: int,
+    rng: np.random.Generator,
+) -> list[tuple[Named, ...]]:
+    """Up to so many different sets; each expert in question stands for one of load within the tolerance."""
+    excluded = {(change.layer, change.expert) for change in named}
+    candidates = [_of_equal_load(counts, change, tolerance, excluded) for change in named]
+    if len(named) == 1:  # few and known: no set is missed
+        singles = [(dataclasses.replace(named[0], expert=int(e)),) for e in rng.permutation(candidates[0])]
+        return [one for one in singles if allowed(one)][:draws]
+    found: dict[frozenset[Named], tuple[Named, ...]] = {}
+    for _ in range(draws * TRIES if all(map(len, candidates)) else 0):
+        drawn: list[Named] = []
+        for index in rng.permutation(len(named)):
+            free = [e for e in candidates[index] if dataclasses.replace(named[index], expert=int(e)) not in drawn]
+            if not free:
+                break
+            drawn.append(dataclasses.replace(named[index], expert=int(rng.choice(free))))
+        one = tuple(sorted(drawn, key=lambda change: (change.layer, change.expert)))
+        if len(one) == len(named) and frozenset(one) not in found and allowed(one):
+            found[frozenset(one)] = one
+            if len(found) == draws:
+                break
+    return list(found.values())
+
+
+def _of_equal_load(counts: xr.DataArray, change: Named, tolerance: float, excluded: set[tuple[int, int]]) -> list[int]:
+    """Experts of the layer whose load is within the tolerance of that expert's, none of those excluded."""
+    loads = counts.sel(moe_layer=change.layer).values
+    near = _apart(loads, loads[change.expert]) <= tolerance + SLACK
+    return [int(e) for e in np.flatnonzero(near) if (change.layer, int(e)) not in excluded]
+
+
+def _distances(counts: xr.DataArray, named: Sequence[Named], drawn: Sequence[Named]) -> np.ndarray:
+    """How far the load of each expert of a set lies from that of the expert in question, both in order by load."""
+    found = []
+    for layer in sorted({change.layer for change in named}):
+        loads = counts.sel(moe_layer=layer).values
+        wanted, got = (np.sort([loads[one.expert] for one in some if one.layer == layer]) for some in (named, drawn))
+        found.append(_apart(got, wanted))
+    return np.concatenate(found)
+
+
+def _apart(loads: np.ndarray, wanted: np.ndarray | float) -> np.ndarray:
+    """Distance from a load, as a share of it; of an idle expert, as if it had one token."""
+    return np.abs(loads - wanted) / np.maximum(wanted, 1)
+
+
+# --- other experts token by token ------------------------------------------------------------------------------------
+
+
+def equal_rerouting(
+    original: Trace, changed: Trace, layers: tuple[int, ...], draws: int, rng: np.random.Generator
+) -> Control:
+    """As many experts of every token exchanged as the change exchanged, at random."""
+    num_experts, moe_layers = original.data.sizes["expert"], original.data["moe_layer"].values.tolist()
+    rows = [moe_layers.index(layer) for layer in layers]
+    after = taken(changed, num_experts)[:, rows]
+    loads = tokens_per_expert(original.data["expert_id"], num_experts).values[rows]
+    ids, weights = (changed.data[name].values[:, rows] for name in ("expert_id", "gate_weight"))
+    own = _by_expert(original, num_experts)[:, rows]
+    if not ((own > 0) != after).any():
+        return _control([], np.zeros(0))
+    top_k = () if ids.shape[-1] == original.data.sizes["rank"] else (TopK(ids.shape[-1]),)
+    made, apart = [], np.zeros(0)
+    for _ in range(draws):
+        drawn, distances = _reroute(own, ids.astype(np.int64), weights, loads, rng)
+        apart = np.append(apart, distances)
+        kept = (drawn.astype("<i2").tobytes(), weights.astype("<f4").tobytes())
+        made.append((*top_k, Replay(layers, len(drawn), drawn.shape[-1], *kept)))
+    return _control(made, apart)
+
+
+def _by_expert(trace: Trace, num_experts: int) -> np.ndarray:
+    """The weight of every expert of a token, 0 for those not taken, [token, moe_layer, expert]."""
+    ids, weights = trace.data["expert_id"].values.astype(np.int64), trace.data["gate_weight"].values
+    spread = np.zeros((*ids.shape[:2], num_experts), np.float32)
+    np.put_along_axis(spread, ids, weights, axis=-1)
+    return spread
+
+
+def _reroute(
+    own: np.ndarray, ids: np.ndarray, weights: np.ndarray, loads: np.ndarray, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """One draw: experts [token, layer, rank] for the weights of the changed run, and how unequal newcomers' loads are.
+
+    Args:
+        own: weights in the original run, [token, layer, expert].
+        ids: experts of the changed run, [token, layer, rank], the largest weight first.
+        weights: their weights.
+        loads: tokens of the original run, [layer, expert].
+        rng: random numbers.
+    """
+    mine, acting = own > 0, weights > 0
+    stays = np.take_along_axis(mine, ids, -1) & acting
+    comes = acting & ~stays
+    # Of the token's own experts as many stay as did, at random; their ranks stay in order.
+    place = np.where(mine, rng.random(own.shape), 2.0).argsort(-1).argsort(-1)
+    by_weight = np.where(mine & (place < stays.sum(-1, keepdims=True)), own, -1).argsort(-1)[..., ::-1]
+    drawn = np.where(stays, np.take_along_axis(by_weight, np.maximum(stays.cumsum(-1) - 1, 0), -1), -1)
+    taboo, apart = mine.copy(), []
+    for rank in range(ids.shape[-1]):
+        distance = _apart(loads, loads[np.arange(len(loads)), ids[..., rank]][..., None])
+        cost = np.maximum(distance - TOLERANCE, 0) + rng.random(own.shape) * SLACK + np.where(taboo, np.inf, 0)
+        _take(drawn, taboo, rank, comes[..., rank], cost)
+        newcomers = np.take_along_axis(distance, drawn[..., rank, None].clip(0), -1)[..., 0]
+        apart.append(newcomers[comes[..., rank]])
+    # What has no weight needs a place too: any expert that the token does not have yet, its own first.
+    taboo = _members(drawn, own.shape[-1])
+    for rank in range(ids.shape[-1]):
+        cost = np.where(mine, 0.0, 1.0) + rng.random(own.shape) * SLACK + np.where(taboo, np.inf, 0)
+        _take(drawn, taboo, rank, ~acting[..., rank], cost)
+    return drawn, np.concatenate(apart)
+
+
+def _take(drawn: np.ndarray, taboo: np.ndarray, rank: int, where: np.ndarray, cost: np.ndarray) -> None:
+    """Give the rank of the tokens and layers `where` to their cheapest expert, which is then taboo for them."""
+    cheapest = cost.argmin(-1)
+    drawn[..., rank] = np.where(where, cheapest, drawn[..., rank])
+    marked = np.take_along_axis(taboo, cheapest[..., None], -1) | where[..., None]
+    np.put_along_axis(taboo, cheapest[..., None], marked, -1)
+
+
+def _members(drawn: np.ndarray, num_experts: int) -> np.ndarray:
+    """Which experts a token has, [token, layer, expert]; -1 is none."""
+    spread = np.zeros((*drawn.shape[:2], num_experts + 1), bool)
+    np.put_along_axis(spread, drawn, True, axis=-1)  # -1 lands in the spare last column
+    return spread[..., :num_experts]

@@ -1,0 +1,161 @@
+"""What if the routing were another: the same text once more with a change, beside the original and a control.
+
+Original and changed run are fed the same tokens (the original's, prompt and generated), so that token by token the two
+differ by the change alone; so are the control's draws (`control.py`). Beside that the changed model writes on from the
+prompt itself, with the settings and the seed of the original.
+"""
+
+import dataclasses
+import functools
+import threading
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import xarray as xr
+
+from model.network.edit import EditError
+from model.run.control import DRAWS, Control, control
+from model.run.engine import Engine
+from model.run.from_disk import Stopped
+from model.run.interventions import routing_edit
+from model.run.request import Capture, Intervention, RunRequest
+from model.trace.effects import effect
+from model.trace.trace import Trace
+
+SEEN = Capture(frozenset({"router", "logits"}))
+_SAMPLING = ("temperature", "top_p", "top_k", "seed")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Question:
+    """A text and a change; hashable.
+
+    Attributes:
+        fed: what both runs are fed: all tokens of the original, nothing generated.
+        written: what the changed model is to write itself; None where the original has no generated text.
+    """
+
+    fed: RunRequest
+    written: RunRequest | None
+
+    @classmethod
+    def about(cls, trace: Trace, interventions: tuple[Intervention, ...], writes: bool = True) -> "Question":
+        """What becomes of the text of a trace under these interventions."""
+        ids = tuple(trace.data["token_id"].values.tolist())
+        fed = RunRequest(token_ids=ids, capture=SEEN, interventions=interventions)
+        num_prompt = int(trace.prompt_mask.sum())
+        if not writes or num_prompt in (0, len(ids)):
+            return cls(fed, None)
+        sampling = {name: trace.request[name] for name in _SAMPLING if name in trace.request}
+        written = RunRequest(
+            token_ids=ids[:num_prompt],
+            max_new_tokens=len(ids) - num_prompt,
+            capture=Capture(frozenset()),
+            interventions=interventions,
+            **sampling,
+        )
+        return cls(fed, written)
+
+    @property
+    def interventions(self) -> tuple[Intervention, ...]:
+        """The change."""
+        return self.fed.interventions
+
+
+class Stage(NamedTuple):
+    """How far it is."""
+
+    share: float  # of the work, from 0 to 1
+    doing: str
+
+
+class Counterfactual:
+    """The answer to a question; its parts are there as soon as they were run, and stay when it is stopped.
+
+    Attributes:
+        original: fed the original's tokens without the change, logits left out.
+        changed: the same with it.
+        effect: what the change did, as `model.trace.effects.effect` says it.
+        written: the text that the changed model wrote itself.
+        control: the draws that there are.
+        draws: their effects as far as they were run, with an axis `draw` before the others.
+    """
+
+    def __init__(self, question: Question) -> None:
+        self.question = question
+        self.original: Trace | None = None
+        self.changed: Trace | None = None
+        self.effect: xr.Dataset | None = None
+        self.written: Trace | None = None
+        self.control: Control | None = None
+        self.draws: xr.Dataset | None = None
+
+    def run(self, engine: Engine, cancel: threading.Event) -> Iterator[Stage]:
+        """Do the work, saying before each part what it is; ends early when `cancel` is set.
+
+        Raises:
+            RequestError, EditError: the change, or the run, is impossible; raised before the first stage.
+        """
+        routing_edit(self.question.interventions, engine.config, engine.device)
+        engine.encode(self.question.fed)
+        try:
+            yield from self._run(engine, cancel)
+        except Stopped:
+            return
+
+    def _run(self, engine: Engine, cancel: threading.Event) -> Iterator[Stage]:
+        fed, parts = self.question.fed, DRAWS + 3
+        yield Stage(0.0, "the original, fed its own text")
+        if cancel.is_set():
+            return
+        original = engine.run(dataclasses.replace(fed, interventions=()), cancel)
+        self.original = _without_logits(original)
+        yield Stage(1 / parts, "the changed run, fed the same text")
+        if cancel.is_set():
+            return
+        changed = engine.run(fed, cancel)
+        self.effect, self.changed = effect(original, changed), _without_logits(changed)
+        del changed
+        if self.question.written is not None:
+            yield from self._write(engine, self.question.written, cancel, 2 / parts, 1 / parts)
+        if cancel.is_set():
+            return
+        allowed = functools.partial(_is_allowed, engine=engine)
+        self.control = control(self.original, self.changed, self.question.interventions, allowed)
+        effects: list[xr.Dataset] = []
+        for number, draw in enumerate(self.control.draws, start=1):
+            said = f"control {number} of {len(self.control.draws)}: random experts of equal load"
+            yield Stage((2 + number) / parts, said)
+            if cancel.is_set():
+                return
+            effects.append(effect(original, engine.run(dataclasses.replace(fed, interventions=draw), cancel)))
+            self.draws = xr.concat(effects, "draw")
+
+    def _write(
+        self, engine: Engine, request: RunRequest, cancel: threading.Event, begin: float, length: float
+    ) -> Iterator[Stage]:
+        steps, total = engine.stream(request, cancel), request.max_new_tokens
+        said = "the changed model writes on from the prompt"
+        yield Stage(begin, said)
+        if cancel.is_set():
+            return
+        while True:
+            try:
+                step = next(steps)
+            except StopIteration as finished:
+                self.written = finished.value
+                return
+            new = step.start + len(step.tokens) - len(request.token_ids or ())
+            yield Stage(begin + length * new / total, f"{said}: {new} of {total} tokens")
+
+
+def _is_allowed(changes: tuple[Intervention, ...], engine: Engine) -> bool:
+    try:
+        routing_edit(changes, engine.config, engine.device)
+    except EditError:
+        return False
+    return True
+
+
+def _without_logits(trace: Trace) -> Trace:
+    return dataclasses.replace(trace, data=trace.data.drop_vars("logits"))
