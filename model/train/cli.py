@@ -76,30 +76,37 @@ def train_command(config: Path, corpus: Path, out: Path, resume: bool, heldout: 
     [model] begins with drawn weights, [continue] with a trained model's, [extend] with those and a longer context.
 
     A file with [indexer] or [mtp] adds to a trained model and trains what it added; it cannot be resumed.
-    One with [instruct] or [preference] tunes a trained model; CORPUS then holds pairs, train and heldout.jsonl.gz.
+    One with [instruct], [preference], [reward] or [grpo] tunes a trained model; CORPUS then holds pairs, train and
+    heldout.jsonl.gz. HELDOUT may hold other pairs, whose answers are compared.
     """
     from model.network.config import ModelConfig
     from model.train.config import (
         ContinueConfig,
         ExtendConfig,
+        GrpoConfig,
         IndexerConfig,
         InstructConfig,
         MtpConfig,
         PreferenceConfig,
+        RewardConfig,
         load_config,
     )
+    from model.train.grpo import reinforce
     from model.train.indexer import train_indexers
     from model.train.instruct import tune
     from model.train.loop import train
     from model.train.memory import keep_freed_memory
     from model.train.mtp import train_module
     from model.train.preference import align
+    from model.train.reward import train_reward
 
     tuning: dict[type, tuple[Callable[..., None], str]] = {
         IndexerConfig: (train_indexers, "indexers were trained"),
         MtpConfig: (train_module, "the module was trained"),
         InstructConfig: (tune, "the model was tuned"),
         PreferenceConfig: (align, "the model was aligned"),
+        RewardConfig: (train_reward, "the reward model was trained"),
+        GrpoConfig: (reinforce, "right answers were reinforced"),
     }
     shape, settings = load_config(config)
     keep_freed_memory()

@@ -1,8 +1,9 @@
 """What a training run depends on, read from one TOML file: `[model]` is the shape, `[train]` everything else.
 
 A run that adds to a trained model and trains what it added has `[indexer]` or `[mtp]` in place of `[model]`: the model
-it starts from, and what is added. One that tunes a model on pairs has `[instruct]` or `[preference]`. One that trains
-all of a trained model on more text has `[continue]`, or `[extend]` if its context is to grow; the shape is the model's.
+it starts from, and what is added. One that tunes a model on pairs has `[instruct]`, `[preference]`, `[reward]` or
+`[grpo]`. One that trains all of a trained model on more text has `[continue]`, or `[extend]` if its context is to grow;
+the shape is the model's.
 
 The rate is a pure function of the step (linear warm-up, constant, linear decay over the last steps), so a run can be
 resumed with another `total_steps` or `decay_steps`: that is how a run with a time limit gets its decay.
@@ -158,7 +159,51 @@ class PreferenceConfig:
         object.__setattr__(self, "kinds", tuple(self.kinds))
 
 
-Start = ModelConfig | ContinueConfig | ExtendConfig | IndexerConfig | MtpConfig | InstructConfig | PreferenceConfig
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class RewardConfig:
+    """A model that scores responses, trained on pairs of a chosen and a rejected one."""
+
+    start: str  # name of an embedded model, or a folder
+    kinds: tuple[str, ...] = ("arithmetic",)  # of held-out pairs of which several answers are drawn and the best chosen
+    answers: int = 4  # to each of their prompts
+    new_tokens: int = 80  # of an answer at most
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "kinds", tuple(self.kinds))
+        if self.answers < 1 or self.new_tokens < 1:
+            raise TrainConfigError("answers and new_tokens must be at least 1")
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class GrpoConfig:
+    """Reinforcement of right answers to prompts whose right answer is known."""
+
+    start: str  # name of an embedded model, or a folder
+    kinds: tuple[str, ...] = ("arithmetic",)  # of the pairs whose prompts are asked, in training and held out
+    group_size: int = 8  # answers to one prompt
+    updates: int = 2  # steps on the answers of one draw, each on its own prompts
+    new_tokens: int = 80  # of an answer at most
+    ratio_clip: float = 0.2  # how far from 1 a token's ratio still counts
+    kl_weight: float = 0.02  # of the distance to the model at the start
+    stale_limit: float = 0.1  # mean log(old / new) from which on a sequence that is to become rarer is left out, nats
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "kinds", tuple(self.kinds))
+        if self.group_size < 2 or self.updates < 1 or self.new_tokens < 1:
+            raise TrainConfigError("group_size must be at least 2, updates and new_tokens at least 1")
+
+
+Start = (
+    ModelConfig
+    | ContinueConfig
+    | ExtendConfig
+    | IndexerConfig
+    | MtpConfig
+    | InstructConfig
+    | PreferenceConfig
+    | RewardConfig
+    | GrpoConfig
+)
 _STARTS = {
     "model": ModelConfig,
     "continue": ContinueConfig,
@@ -167,6 +212,8 @@ _STARTS = {
     "mtp": MtpConfig,
     "instruct": InstructConfig,
     "preference": PreferenceConfig,
+    "reward": RewardConfig,
+    "grpo": GrpoConfig,
 }
 
 

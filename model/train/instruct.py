@@ -24,7 +24,7 @@ def response_loss(model: Transformer, batch: Batch) -> tuple[Tensor, dict[str, A
     """Mean cross-entropy of the responses' tokens, and what the log keeps of it."""
     tape, counted_BT = RoutingTape(), batch.counted_BT
     normed_ND = model.norm(model.hidden(batch.ids_BT, tape=tape))[counted_BT]
-    loss = cross_entropy(normed_ND[None], model.head_weight, batch.goals_BT[counted_BT], torch.float32)
+    loss = cross_entropy(normed_ND[None].float(), model.head_weight, batch.goals_BT[counted_BT], torch.float32)
     facts = {"loss": float(loss.detach()), "tokens": int(batch.real_BT.sum()), "load": loads(model, tape, batch)}
     return loss, facts
 

@@ -22,10 +22,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from model.checkpoint.tokenizer import Tokenizer
+from model.checkpoint.tokenizer import ASSISTANT, USER, Tokenizer
 from model.train.corpus import CorpusError
 
-USER, ASSISTANT = "<｜User｜>", "<｜Assistant｜>"
 IGNORED = -1
 POOL = 8  # steps whose samples are drawn together
 
@@ -89,15 +88,13 @@ class Framing:
         Raises:
             CorpusError: the vocabulary lacks the tokens that frame a turn.
         """
-        marks = (tokenizer.bos_id, tokenizer.special_id(USER), tokenizer.special_id(ASSISTANT), tokenizer.eos_id)
-        if None in marks:
+        if tokenizer.turn_ids is None or tokenizer.bos_id is None or tokenizer.eos_id is None:
             raise CorpusError(f"the vocabulary lacks {USER}, {ASSISTANT}, or the marks of beginning and end")
-        self.tokenizer = tokenizer
-        self._bos, self._user, self._assistant, self._eos = (mark for mark in marks if mark is not None)
+        self.tokenizer, self._bos, self._eos = tokenizer, tokenizer.bos_id, tokenizer.eos_id
 
     def given(self, prompt: str) -> list[int]:
         """What a model is given."""
-        return [self._bos, self._user, *self.tokenizer.encode(prompt), self._assistant]
+        return [self._bos, *self.tokenizer.encode_turn(prompt)]
 
     def wanted(self, response: str) -> list[int]:
         """What it is to say."""

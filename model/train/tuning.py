@@ -80,8 +80,12 @@ def run_stage(
     """
     before = train_part(model, loss, config, data, out, report, lambda: measure(model))
     export(model, folder / "tokenizer.json", out / "model", config.store)
-    stored = load_model(out / "model", "cpu", torch.float32)
-    text = json.dumps({"before": before, "after": measure(stored)}, indent=1, ensure_ascii=False)
+    write_measured(out, before, measure(load_model(out / "model", "cpu", torch.float32)))
+
+
+def write_measured(out: Path, before: dict[str, Any], after: dict[str, Any]) -> None:
+    """Keep what was measured of the model at the start and of the finished one as it is stored."""
+    text = json.dumps({"before": before, "after": after}, indent=1, ensure_ascii=False)
     (out / MEASURED).write_text(text + "\n", encoding="utf-8")
 
 

@@ -50,10 +50,11 @@ def tokenised_corpus(folder: Path) -> Path:
     return shards
 
 
-def write_tuning_folder(folder: Path, rows: list[dict[str, str]], text: list[str]) -> Path:
+def write_tuning_folder(folder: Path, rows: list[dict[str, str]], text: list[str], **changes: object) -> Path:
     """A random model with a vocabulary learned on `text` in `start`, and rows to train on and held out beside it."""
     start = folder / "start"
-    save_model(random_model(tiny_config(num_layers=2, max_positions=32, tie_embeddings=True)), start, torch.float32)
+    shape = tiny_config(num_layers=2, max_positions=32, tie_embeddings=True, **changes)
+    save_model(random_model(shape), start, torch.float32)
     train_vocabulary(text * 5, 320, show_progress=False).save(str(start / "tokenizer.json"))
     for name in ("train", "heldout"):
         write_rows(folder / f"{name}.jsonl.gz", rows)

@@ -1,5 +1,7 @@
 """Answers of many prompts at once are those of each alone, sparse attention included."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 
@@ -29,7 +31,7 @@ def plain_answer(model: Transformer, prompt: list[int], most: int, config: Model
 
 
 @pytest.mark.parametrize("make", [model_of, sparse])
-def test_each_row_is_answered_as_alone(make) -> None:
+def test_each_row_is_answered_as_alone(make: Callable[[], Transformer]) -> None:
     model, most = make(), [10, 4, 30, 9]
     found = generate(model, PROMPTS, most)
     assert [answer.ids for answer in found] == [

@@ -10,14 +10,14 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from model.checkpoint.tokenizer import Tokenizer
+from model.checkpoint.tokenizer import ASSISTANT, USER, Tokenizer
 from model.checkpoint.weights import load_model
 from model.train.cli import train_command
 from model.train.config import TrainConfigError
 from model.train.corpus import CorpusError
 from model.train.instruct import response_loss
 from model.train.log import LOG, read_log
-from model.train.pairs import ASSISTANT, IGNORED, POOL, USER, Batch, Framing, Pair, Samples, fill_up, read_pairs
+from model.train.pairs import IGNORED, POOL, Batch, Framing, Pair, Samples, fill_up, read_pairs
 from model.train.tuning import MEASURED
 from tests.model.train.corpora import write_tuning_folder
 
@@ -38,6 +38,7 @@ sequence_length = 24
 batch_size = 8
 bias_speed = 0.0
 threads = 1
+dtype = "float32"
 """
 
 

@@ -38,6 +38,7 @@ sequence_length = 24
 batch_size = 8
 bias_speed = 0.0
 threads = 1
+dtype = "float32"
 """
 
 
