@@ -1,0 +1,110 @@
+"""Which token of one trace stands for which token of another.
+
+Where both traces have the same ids, by position. Where tokenisers or texts differ, by the bytes that a token spans: in
+the part that both texts begin with, counted from the front; in the part that both end with, from the back. A token
+whose span the other trace does not have is aligned with none. Where a trace has no text, ids take the place of bytes.
+
+    >>> first = [Token(7, "a", 0, 1, False), Token(8, "bc", 1, 3, False)]
+    >>> second = [Token(1, "ab", 0, 2, False), Token(2, "c", 2, 3, False)]
+    >>> align_tokens(first, b"abc", second, b"abc").pairs.tolist()
+    []
+"""
+
+import dataclasses
+from collections import Counter
+from collections.abc import Hashable, Iterator, Sequence
+
+import numpy as np
+
+from model.trace.trace import Token, Trace
+
+BY_POSITION, BY_SPAN, BY_ID = "position", "byte span", "token id"
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Alignment:
+    """Pairs of tokens, in the order of the text.
+
+    Attributes:
+        how: `position`, `byte span` or `token id`.
+        pairs: [pair, 2] int64, a token of the first trace and one of the second.
+        same_before: [pair] bool, whether the text up to and with the token is the same in both.
+        only_a, only_b: tokens of either trace that are aligned with none.
+        unknown_ids: positions at which a trace does not know its id, so that only the place speaks for the pair.
+    """
+
+    how: str
+    pairs: np.ndarray
+    same_before: np.ndarray
+    only_a: tuple[int, ...]
+    only_b: tuple[int, ...]
+    unknown_ids: int = 0
+
+
+def align(a: Trace, b: Trace) -> Alignment:
+    """Align the tokens of two traces."""
+    return align_tokens(a.tokens, a.text, b.tokens, b.text)
+
+
+def align_tokens(a: Sequence[Token], text_a: bytes, b: Sequence[Token], text_b: bytes) -> Alignment:
+    """Align two sequences of tokens whose spans tile their texts."""
+    ids_a, ids_b = ([token.id for token in tokens] for tokens in (a, b))
+    if len(a) == len(b) and all(i == j or -1 in (i, j) for i, j in zip(ids_a, ids_b, strict=True)):
+        unknown = sum(-1 in pair for pair in zip(ids_a, ids_b, strict=True))
+        places = np.arange(len(a))
+        return Alignment(BY_POSITION, np.stack([places, places], 1), np.ones(len(a), bool), (), (), unknown)
+    if text_a and text_b:
+        size_a, size_b = len(text_a), len(text_b)
+        front = _common(text_a, text_b)
+        back = min(_common(text_a[::-1], text_b[::-1]), size_a - front, size_b - front)
+        ahead = _by_key(_spans(a, 0, 0, front)), _by_key(_spans(b, 0, 0, front))
+        behind = _by_key(_spans(a, size_a, size_a - back, size_a)), _by_key(_spans(b, size_b, size_b - back, size_b))
+        return _joined(BY_SPAN, len(a), len(b), ahead, behind)
+    front = _common(ids_a, ids_b)
+    back = min(_common(ids_a[::-1], ids_b[::-1]), len(a) - front, len(b) - front)
+    ahead = {place: place for place in range(front)}
+    behind = [{-place: len(ids) - place for place in range(1, back + 1)} for ids in (ids_a, ids_b)]
+    return _joined(BY_ID, len(a), len(b), (ahead, ahead), (behind[0], behind[1]))
+
+
+def _common(a: Sequence[int], b: Sequence[int]) -> int:
+    """Length of what both begin with."""
+    reach = min(len(a), len(b))
+    first, second = (np.asarray(memoryview(s) if isinstance(s, bytes) else s, np.int64)[:reach] for s in (a, b))
+    differing = np.flatnonzero(first != second)
+    return int(differing[0]) if differing.size else reach
+
+
+def _spans(tokens: Sequence[Token], origin: int, start: int, end: int) -> Iterator[tuple[Hashable, int]]:
+    """Tokens within the bytes from `start` to `end`, and their spans counted from `origin`.
+
+    A token that spans nothing is known by its place in the text and its name.
+    """
+    for index, token in enumerate(tokens):
+        if start <= token.start and token.end <= end:
+            name = (token.piece or token.id) if token.start == token.end else None
+            yield (token.start - origin, token.end - origin, name), index
+
+
+def _by_key(entries: Iterator[tuple[Hashable, int]]) -> dict[Hashable, int]:
+    """Key -> token; a key that comes again is told apart by how often it came."""
+    seen: Counter[Hashable] = Counter()
+    found: dict[Hashable, int] = {}
+    for key, index in entries:
+        found[key, seen[key]] = index
+        seen[key] += 1
+    return found
+
+
+def _joined(how: str, num_a: int, num_b: int, ahead: tuple[dict, dict], behind: tuple[dict, dict]) -> Alignment:
+    """Pairs of tokens with equal keys, those in front before those behind."""
+    pairs = [(ahead[0][key], ahead[1][key], True) for key in ahead[0].keys() & ahead[1].keys()]
+    used_a, used_b = {pair[0] for pair in pairs}, {pair[1] for pair in pairs}
+    for key in behind[0].keys() & behind[1].keys():
+        one, other = behind[0][key], behind[1][key]
+        if one not in used_a and other not in used_b:
+            pairs.append((one, other, False))
+    pairs.sort()
+    rest = [tuple(sorted(set(range(num)) - {pair[side] for pair in pairs})) for side, num in ((0, num_a), (1, num_b))]
+    places = np.array([pair[:2] for pair in pairs], np.int64).reshape(-1, 2)
+    return Alignment(how, places, np.array([pair[2] for pair in pairs], bool), rest[0], rest[1])

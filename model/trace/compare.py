@@ -1,0 +1,310 @@
+"""Two traces side by side: where their routing splits, and whether rounding explains it. Labelled arrays out.
+
+Tokens are aligned first (`align.py`), experts that merely have other numbers are renumbered (`renumbering.py`), and
+what is left is a *split*: a token that took another set of experts in a layer. A split is a *near tie* where either
+trace's margin is within what rounding can turn (`near_ties.py`, the rougher of the two dtypes); it *follows* where
+something that it was computed from had already split, which is any earlier layer of this token or of one before it, or
+where the text before it differs; otherwise it is a *change*. Without scores in either trace it is *undecided*.
+
+Everything here is derived from what the traces recorded; no selection is made again.
+"""
+
+import dataclasses
+from typing import NamedTuple
+
+import numpy as np
+import xarray as xr
+
+from model.trace import near_ties
+from model.trace.agreement import FairAgreement, fair_agreement, jaccard
+from model.trace.align import Alignment, align
+from model.trace.consistency import Fault, faults
+from model.trace.renumbering import Renumbering, find_renumbering
+from model.trace.trace import Trace
+
+SAME, NEAR_TIE, FOLLOWS, CHANGE, UNDECIDED, UNKNOWN = range(6)
+VERDICTS = ("same", "near tie", "follows", "change", "undecided", "not recorded")
+# The rounding of an unknown dtype is taken to be that of the roughest known one.
+_ROUGHEST = "bfloat16"
+
+
+class CompareError(ValueError):
+    """Two traces that cannot be set side by side; the message says why."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Comparison:
+    """What two traces have in common and where they part. Experts carry the numbers of `a`.
+
+    Attributes:
+        a, b: the traces.
+        alignment: which tokens are set side by side.
+        choices: [pair, moe_layer]: `shared` experts of both (int), their `jaccard` index, `verdict` (index into
+            `VERDICTS`), `margin` (the narrowest of both traces, in units of biased score) and `weight_difference` (the
+            largest of a shared expert); [pair]: `logprob_difference`, b minus a, nats. NaN where not recorded.
+        layers: [moe_layer]: `choices` that were compared, `equal` share, mean `jaccard`, the mean and largest
+            `weight_difference` of shared experts, and `bias_difference`, the largest.
+        renumbered: layers whose experts merely have other numbers in `b`.
+        only_a, only_b: mixture layers that the other trace lacks.
+        chance: what two independent fair routers give; None where the traces do not say how they route.
+        dtype: the rougher of the two, whose rounding a near tie is judged by.
+        faults_a, faults_b: what either trace contradicts itself in.
+    """
+
+    a: Trace
+    b: Trace
+    alignment: Alignment
+    choices: xr.Dataset
+    layers: xr.Dataset
+    renumbered: dict[int, Renumbering]
+    only_a: tuple[int, ...]
+    only_b: tuple[int, ...]
+    chance: FairAgreement | None
+    dtype: str
+    faults_a: tuple[Fault, ...]
+    faults_b: tuple[Fault, ...]
+
+    @property
+    def first_split(self) -> np.ndarray:
+        """Place in `moe_layer` of each pair's first split, [pair]; -1 where there is none."""
+        split = self.is_split
+        return np.where(split.any(1), split.argmax(1), -1)
+
+    @property
+    def is_split(self) -> np.ndarray:
+        """Whether another set of experts was taken, [pair, moe_layer] bool."""
+        verdicts = self.choices["verdict"].values
+        return (verdicts != SAME) & (verdicts != UNKNOWN)
+
+    def count(self, verdict: int) -> int:
+        """How many choices have this verdict."""
+        return int((self.choices["verdict"] == verdict).sum())
+
+    @property
+    def num_compared(self) -> int:
+        """Choices that both traces know."""
+        return self.choices["verdict"].size - self.count(UNKNOWN)
+
+
+def compare(a: Trace, b: Trace) -> Comparison:
+    """Set two traces side by side.
+
+    Raises:
+        CompareError: a trace holds no routing, the models differ in their number of experts, or nothing is in common.
+    """
+    num_experts, layers = _num_experts(a, b), _common_layers(a, b)
+    alignment = align(a, b)
+    if not len(alignment.pairs):
+        raise CompareError("no token of the one trace stands for a token of the other; compare runs of one text")
+    one, other = (_at(trace, alignment.pairs[:, side], layers) for side, trace in enumerate((a, b)))
+    dtype = rougher_dtype(a, b)
+    parts = [_compare_layer(_layer(one, place), _layer(other, place), num_experts) for place in range(len(layers))]
+    renumbered = {layer: part.renumbering for layer, part in zip(layers, parts, strict=True) if part.renumbering}
+    margin = _margins(one, other)
+    choices = {name: np.stack([getattr(part, name) for part in parts], 1) for name in _Layer._fields[:3]}
+    near = None if margin is None else margin <= near_ties.tolerance(dtype)
+    choices["verdict"] = _verdicts(choices["jaccard"], near, _clean_before(alignment))
+    choices["margin"] = np.full(choices["jaccard"].shape, np.nan, np.float32) if margin is None else margin
+    only_a, only_b = (tuple(sorted(set(_layers(trace)) - set(layers))) for trace in (a, b))
+    return Comparison(
+        a=a,
+        b=b,
+        alignment=alignment,
+        choices=xr.Dataset(
+            {name: (("pair", "moe_layer"), values) for name, values in choices.items()}
+            | {"logprob_difference": ("pair", _logprob_differences(one, other))},
+            coords={"moe_layer": layers},
+        ),
+        layers=xr.Dataset(
+            {name: ("moe_layer", values) for name, values in _by_layer(choices, parts).items()},
+            coords={"moe_layer": layers},
+        ),
+        renumbered=renumbered,
+        only_a=only_a,
+        only_b=only_b,
+        chance=_chance(a, b, num_experts),
+        dtype=dtype,
+        faults_a=tuple(faults(a)),
+        faults_b=tuple(faults(b)),
+    )
+
+
+# --- what is in common -----------------------------------------------------------------------------------------------
+
+
+def _num_experts(a: Trace, b: Trace) -> int:
+    """Routed experts of both models."""
+    for name, trace in (("first", a), ("second", b)):
+        if not trace.has("expert_id"):
+            raise CompareError(f"the {name} trace does not hold the chosen experts; record it with --capture router")
+    known = [
+        trace.data.sizes.get("expert") or (trace.model.get("config") or {}).get("n_routed_experts") for trace in (a, b)
+    ]
+    stated = {number for number in known if number}
+    if len(stated) > 1:
+        raise CompareError(f"the models have {known[0]} and {known[1]} experts; these cannot be set side by side")
+    return stated.pop() if stated else 1 + max(int(trace.data["expert_id"].max()) for trace in (a, b))
+
+
+def _layers(trace: Trace) -> list[int]:
+    return trace.data["moe_layer"].values.tolist()
+
+
+def _common_layers(a: Trace, b: Trace) -> list[int]:
+    common = [layer for layer in _layers(a) if layer in set(_layers(b))]
+    if not common:
+        raise CompareError("the traces have no mixture layer in common")
+    return common
+
+
+def _at(trace: Trace, tokens: np.ndarray, layers: list[int]) -> xr.Dataset:
+    """The variables that are compared, at the aligned tokens and in the common layers."""
+    names = ["expert_id", "gate_weight", "router_score", "expert_bias", "group_score", "group_kept", "logprob"]
+    data = trace.data[[name for name in names if trace.has(name)]]
+    return data.sel(moe_layer=layers).isel(token=tokens)
+
+
+def rougher_dtype(a: Trace, b: Trace) -> str:
+    """The dtype of the two whose rounding moves scores further; of an unknown one, as bfloat16."""
+    return max((_judged_dtype(trace) for trace in (a, b)), key=near_ties.tolerance)
+
+
+def _judged_dtype(trace: Trace) -> str:
+    stated = str(trace.origin.get("dtype"))
+    try:
+        near_ties.tolerance(stated)
+    except ValueError:
+        return _ROUGHEST
+    return stated
+
+
+def _clean_before(alignment: Alignment) -> np.ndarray:
+    """Whether everything before a pair, and the pair itself, is the same text in the same tokens, [pair] bool."""
+    first = [min(only, default=np.inf) for only in (alignment.only_a, alignment.only_b)]
+    return alignment.same_before & (alignment.pairs < np.array(first)).all(1)
+
+
+# --- one layer -------------------------------------------------------------------------------------------------------
+
+
+class _Layer(NamedTuple):
+    """What one layer's choices have in common, [pair] unless stated otherwise."""
+
+    shared: np.ndarray  # experts of both
+    jaccard: np.ndarray  # NaN where not all are known
+    weight_difference: np.ndarray  # the largest of a shared expert; NaN without one, and where not recorded
+    weight_mean: float  # over all shared experts of the layer
+    bias_difference: float
+    renumbering: Renumbering | None
+
+
+def _layer(at: xr.Dataset, place: int) -> dict[str, np.ndarray]:
+    """Plain arrays of one layer, of what was recorded: hundreds of layers are walked through one by one."""
+    return {
+        str(name): values.values[place] if values.dims[0] == "moe_layer" else values.values[:, place]
+        for name, values in at.data_vars.items()
+        if "moe_layer" in values.dims
+    }
+
+
+def _compare_layer(one: dict[str, np.ndarray], other: dict[str, np.ndarray], num_experts: int) -> _Layer:
+    """Shared experts, agreement and weights of one layer, and how its experts had to be renumbered."""
+    ids_a, ids_b = one["expert_id"], other["expert_id"]
+    chosen_a, chosen_b = (_spread(ids, np.array(True), num_experts) for ids in (ids_a, ids_b))
+    known = (ids_a >= 0).all(-1) & (ids_b >= 0).all(-1)
+    scores = [at["router_score"][known] if "router_score" in at else None for at in (one, other)]
+    found = find_renumbering(chosen_a[known], chosen_b[known], *scores)
+    order = np.arange(num_experts) if found is None else found.order
+    both = chosen_a & chosen_b[:, order]
+    shared = both.sum(-1)
+    gap = np.full(both.shape, np.nan, np.float32)
+    if "gate_weight" in one and "gate_weight" in other:
+        weights_a, weights_b = (_spread(at["expert_id"], at["gate_weight"], num_experts) for at in (one, other))
+        gap[both] = np.abs(weights_a - weights_b[:, order])[both]
+    measured = np.isfinite(gap)
+    biases = [at.get("expert_bias") for at in (one, other)]
+    return _Layer(
+        shared=shared,
+        jaccard=np.where(known, jaccard(shared, ids_a.shape[-1], ids_b.shape[-1]), np.nan).astype(np.float32),
+        weight_difference=np.where(measured.any(-1), np.where(measured, gap, 0).max(-1), np.nan).astype(np.float32),
+        weight_mean=float(gap[measured].mean()) if measured.any() else np.nan,
+        bias_difference=np.nan
+        if biases[0] is None or biases[1] is None
+        else np.abs(biases[0] - biases[1][order]).max(),
+        renumbering=found,
+    )
+
+
+def _spread(ids: np.ndarray, values: np.ndarray, num_experts: int) -> np.ndarray:
+    """Values of the chosen experts, [token, expert]; 0 for the others. Unknown ones (-1) are left out."""
+    spread = np.zeros((len(ids), num_experts + 1), values.dtype)
+    np.put_along_axis(spread, ids.astype(np.int64), values, -1)  # -1 lands in the spare last column
+    return spread[:, :num_experts]
+
+
+# --- verdicts --------------------------------------------------------------------------------------------------------
+
+
+def _margins(one: xr.Dataset, other: xr.Dataset) -> np.ndarray | None:
+    """The narrowest margin of both traces, in units of biased score, [pair, moe_layer]; None where neither says.
+
+    A group is judged by the sum of two biased scores, so that its margin counts half (as in `near_ties.near_ties`).
+    """
+    margins = []
+    for at in (one, other):
+        try:
+            per_score = np.abs(near_ties.group_margin(at).values) / near_ties.scores_in_a_group_score(at)
+            margins.append(np.fmin(np.abs(near_ties.place_margin(at).values), per_score))
+        except near_ties.MissingScoresError:
+            continue
+    return np.fmin.reduce(margins).astype(np.float32) if margins else None
+
+
+def _verdicts(index: np.ndarray, near: np.ndarray | None, clean: np.ndarray) -> np.ndarray:
+    """What each choice is, [pair, moe_layer] uint8."""
+    split = index < 1
+    reached = np.maximum.accumulate(split, axis=0)  # by this token or one before it
+    earlier = np.zeros_like(split)
+    earlier[:, 1:] = np.maximum.accumulate(reached, axis=1)[:, :-1]
+    verdicts = np.where(split, CHANGE if near is not None else UNDECIDED, SAME).astype(np.uint8)
+    verdicts[split & (earlier | ~clean[:, None])] = FOLLOWS
+    if near is not None:
+        verdicts[split & near] = NEAR_TIE
+    verdicts[np.isnan(index)] = UNKNOWN
+    return verdicts
+
+
+def _logprob_differences(one: xr.Dataset, other: xr.Dataset) -> np.ndarray:
+    if "logprob" in one and "logprob" in other:
+        return other["logprob"].values - one["logprob"].values
+    return np.full(one.sizes["token"], np.nan, np.float32)
+
+
+def _by_layer(choices: dict[str, np.ndarray], parts: list[_Layer]) -> dict[str, np.ndarray]:
+    """Means over pairs, [moe_layer]."""
+    index, known = choices["jaccard"], np.isfinite(choices["jaccard"])
+    number, largest = known.sum(0), choices["weight_difference"]
+    with np.errstate(invalid="ignore"):
+        return {
+            "choices": number,
+            "equal": (index == 1).sum(0) / number,
+            "jaccard": np.where(known, index, 0).sum(0) / number,
+            "weight_mean": np.array([part.weight_mean for part in parts]),
+            "weight_difference": np.where(np.isfinite(largest).any(0), np.fmax.reduce(largest), np.nan),
+            "bias_difference": np.array([part.bias_difference for part in parts], float),
+        }
+
+
+def _chance(a: Trace, b: Trace, num_experts: int) -> FairAgreement | None:
+    """What fair routing gives, if both traces state the same groups."""
+    shapes = set()
+    for trace in (a, b):
+        config = trace.model.get("config") or {}
+        if "n_routed_experts" not in config:
+            return None
+        shapes.add((config.get("n_group") or 1, config.get("topk_group") or 1))
+    try:
+        ((groups, kept),) = shapes
+        return fair_agreement(num_experts, a.data.sizes["rank"], b.data.sizes["rank"], groups, kept)
+    except (ValueError, TypeError):
+        return None

@@ -1,0 +1,282 @@
+"""What a comparison says: measures to hold a build to, sentences, and plain values for JSON."""
+
+import dataclasses
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from model.trace.compare import CHANGE, FOLLOWS, NEAR_TIE, UNDECIDED, UNKNOWN, VERDICTS, Comparison
+from model.trace.consistency import Fault
+from model.trace.trace import Trace
+
+# Name -> what it says. NaN where the traces do not hold what it is made of.
+MEASURES = {
+    "changed-share": "choices that differ, not by a near tie or after an earlier difference, of those compared",
+    "split-share": "choices that differ, of those compared",
+    "jaccard-loss": "1 minus the mean Jaccard index of the chosen experts",
+    "weight-difference": "largest difference of a shared expert's weight",
+    "logprob-difference": "largest difference of a token's log-probability, nats",
+    "bias-difference": "largest difference of an expert's bias",
+    "unaligned-share": "tokens of both traces that could not be aligned",
+    "renumbered-layers": "layers whose experts have other numbers",
+    "faults": "ways in which the traces contradict their own numbers",
+}
+_PARTS = (("text", "text"), ("model", "name"), ("model", "weights_sha256"), ("model", "tokenizer_sha256"),
+          ("origin", "kind"), ("origin", "engine"), ("origin", "device"), ("origin", "dtype"),
+          ("request", "interventions"))  # fmt: skip
+
+
+def measures(found: Comparison) -> dict[str, float]:
+    """Every measure of `MEASURES`."""
+    compared, choices = found.num_compared, found.choices
+    aligned, total = 2 * len(found.alignment.pairs), found.a.num_tokens + found.b.num_tokens
+    changed = found.count(CHANGE) + found.count(UNDECIDED)
+    return {
+        "changed-share": changed / compared if compared else math.nan,
+        "split-share": int(found.is_split.sum()) / compared if compared else math.nan,
+        "jaccard-loss": 1 - float(choices["jaccard"].mean()),
+        "weight-difference": float(choices["weight_difference"].max()),
+        "logprob-difference": float(abs(choices["logprob_difference"]).max()),
+        "bias-difference": float(found.layers["bias_difference"].max()),
+        "unaligned-share": 1 - aligned / total,
+        "renumbered-layers": float(len(found.renumbered)),
+        "faults": float(len(found.faults_a) + len(found.faults_b)),
+    }
+
+
+def differing(found: Comparison) -> dict[str, tuple[Any, Any]]:
+    """What the traces state differently about where they come from, as values of a and b."""
+    stated = {}
+    for part, name in _PARTS:
+        values = tuple(trace.text if part == "text" else getattr(trace, part).get(name) for trace in (found.a, found.b))
+        if (values[0] or None) != (values[1] or None):
+            stated[name] = values
+    return stated
+
+
+# --- words -----------------------------------------------------------------------------------------------------------
+
+
+def verdict(found: Comparison) -> list[str]:
+    """The comparison in sentences, the answer first."""
+    return [_answer(found), *_about_tokens(found), *_about_numbers(found), *_about_faults(found)]
+
+
+def _answer(found: Comparison) -> str:
+    """Whether both route alike, and what explains where they do not."""
+    split, compared = int(found.is_split.sum()), found.num_compared
+    if not compared:
+        return "The traces do not know the experts of the tokens that they have in common."
+    if not split:
+        same = "the same experts" if not found.renumbered else "the same experts under other numbers"
+        return f"All {compared:,} choices took {same}."
+    said = f"{split:,} of {compared:,} choices ({_percent(split / compared)}) took other experts"
+    kinds = {
+        NEAR_TIE: f"near ties, which {found.dtype} rounding can turn",
+        CHANGE: "real changes: nothing before them differed and the margin was wide",
+        FOLLOWS: "after something else had differed before them",
+        UNDECIDED: "undecided, because neither trace holds the scores",
+    }
+    counted = [f"{found.count(kind):,} {words}" for kind, words in kinds.items() if found.count(kind)]
+    return f"{said}: {'; '.join(counted)}."
+
+
+def _about_tokens(found: Comparison) -> Iterator[str]:
+    alignment, first = found.alignment, found.first_split
+    split = first[first >= 0]
+    if split.size:
+        layers = found.choices["moe_layer"].values[split]
+        values, counts = np.unique(layers, return_counts=True)
+        at, number = int(values[counts.argmax()]), int(counts.max())
+        yield (
+            f"{split.size:,} of {len(first):,} tokens split somewhere; the first split is most often in L{at} "
+            f"({number:,} tokens)."
+        )
+    if alignment.only_a or alignment.only_b:
+        yield (
+            f"Not aligned: {len(alignment.only_a):,} of {found.a.num_tokens:,} tokens of A and "
+            f"{len(alignment.only_b):,} of {found.b.num_tokens:,} of B (by {alignment.how})."
+        )
+    if alignment.unknown_ids:
+        yield f"Of {alignment.unknown_ids:,} tokens a trace does not know the id; they were aligned by place alone."
+    if found.count(UNKNOWN):
+        yield f"Of {found.count(UNKNOWN):,} choices a trace does not know all experts; they were not compared."
+    for side, layers in (("A", found.only_a), ("B", found.only_b)):
+        if layers:
+            yield f"Only {side} has the mixture layers {span(layers)}."
+
+
+def _about_numbers(found: Comparison) -> Iterator[str]:
+    for_all = measures(found)
+    if found.renumbered:
+        yield _about_order(found)
+    weight, logprob, bias = (for_all[name] for name in ("weight-difference", "logprob-difference", "bias-difference"))
+    if weight == 0 and not logprob > 0 and not found.is_split.any():
+        yield "What both traces hold of weights and log-probabilities is equal to the bit."
+    if math.isnan(weight):
+        yield "Weights cannot be compared: a trace does not hold them, or no expert is shared."
+    elif weight > 0:
+        mean = float(found.layers["weight_mean"].mean())
+        yield f"Weights of shared experts differ by up to {weight:.2g}, {mean:.2g} on average."
+    if logprob > 0:
+        mean = float(abs(found.choices["logprob_difference"]).mean())
+        yield f"Log-probabilities of the tokens differ by up to {logprob:.2g} nats, {mean:.2g} on average."
+    if bias > 0:
+        layers = found.layers["moe_layer"].values[found.layers["bias_difference"].values > 0]
+        yield f"The experts' biases differ in {span(layers)}, by up to {bias:.2g}: these are not the same weights."
+
+
+def _about_order(found: Comparison) -> str:
+    """Layers with other numbers, and how sure that is."""
+    least = min(found.renumbered.values(), key=lambda one: one.explained)
+    chance = max(one.by_chance for one in found.renumbered.values())
+    return (
+        f"Expert order differs in {span(found.renumbered)}: under a permutation {least.basis} agree to "
+        f"{_percent(least.explained)} or more ({_percent(least.as_numbered)} as numbered; at most {_percent(chance)} "
+        "by chance). Everything here is after renumbering B."
+    )
+
+
+def _about_faults(found: Comparison) -> Iterator[str]:
+    for side, faults in (("A", found.faults_a), ("B", found.faults_b)):
+        for fault in faults:
+            yield (
+                f"{side} contradicts itself in {span(fault.layers)}: {fault.kind} ({fault.decisions:,} of {fault.of:,} "
+                f"choices; {fault.evidence}). This is no near tie."
+            )
+
+
+def span(layers: Any) -> str:
+    """Layers in words: `L3`, `L3 to L9`, `L3, L5`.
+
+    >>> span([3, 4, 5, 9])
+    'L3 to L5, L9'
+    """
+    runs: list[list[int]] = []
+    for layer in sorted(int(layer) for layer in layers):
+        if runs and layer == runs[-1][-1] + 1:
+            runs[-1].append(layer)
+        else:
+            runs.append([layer])
+    return ", ".join(f"L{run[0]}" if len(run) == 1 else f"L{run[0]} to L{run[-1]}" for run in runs)
+
+
+def _percent(share: float) -> str:
+    """A share of 1 in percent, never rounded to all or none of it.
+
+    >>> _percent(0.9999), _percent(0.0), _percent(0.00001), _percent(0.125)
+    ('> 99.9 %', '0 %', '< 0.1 %', '12.5 %')
+    """
+    if 0.999 < share < 1:
+        return "> 99.9 %"
+    return "< 0.1 %" if 0 < share < 0.001 else f"{100 * share:.3g} %"
+
+
+# --- plain values ----------------------------------------------------------------------------------------------------
+
+
+def to_json(found: Comparison) -> dict[str, Any]:
+    """The comparison as plain JSON values; what is not known is null."""
+    alignment, stated = found.alignment, differing(found)
+    return {
+        "format": "moe-loupe-comparison",
+        "version": 1,
+        "a": _described(found.a),
+        "b": _described(found.b),
+        "differs": sorted(stated),
+        "dtype": found.dtype,
+        "verdict": verdict(found),
+        "measures": {name: _number(value) for name, value in measures(found).items()},
+        "alignment": {
+            "how": alignment.how,
+            "pairs": len(alignment.pairs),
+            "only_a": list(alignment.only_a),
+            "only_b": list(alignment.only_b),
+            "unknown_ids": alignment.unknown_ids,
+        },
+        "choices": {name: found.count(kind) for kind, name in enumerate(VERDICTS)},
+        "chance": None if found.chance is None else {"equal": found.chance.equal, "jaccard": found.chance.jaccard},
+        "layers": layer_rows(found),
+        "tokens": token_rows(found),
+        "renumbered": {
+            str(layer): dataclasses.asdict(one) | {"order": one.order.tolist()}
+            for layer, one in found.renumbered.items()
+        },
+        "faults": {"a": [_fault(one) for one in found.faults_a], "b": [_fault(one) for one in found.faults_b]},
+    }
+
+
+def layer_rows(found: Comparison) -> list[dict[str, Any]]:
+    """A row per mixture layer: means, and how many choices have which verdict."""
+    rows = []
+    for place, layer in enumerate(found.layers["moe_layer"].values.tolist()):
+        at, verdicts = found.layers.isel(moe_layer=place), found.choices["verdict"].values[:, place]
+        numbers = {str(name): _number(at[name].item()) for name in at.data_vars}
+        counts = np.bincount(verdicts, minlength=len(VERDICTS)).tolist()
+        rows.append({"layer": layer, **numbers, **dict(zip(VERDICTS, counts, strict=True))})
+    return rows
+
+
+def token_rows(found: Comparison) -> list[dict[str, Any]]:
+    """A row per token that splits: where first, how, and which experts only one side took there (numbers of A)."""
+    rows, first = [], found.first_split
+    for pair in np.flatnonzero(first >= 0).tolist():
+        place = int(first[pair])
+        layer = int(found.choices["moe_layer"][place])
+        at = found.choices.isel(pair=pair, moe_layer=place)
+        token_a, token_b = found.alignment.pairs[pair].tolist()
+        taken_a, taken_b = experts_at(found, pair, layer)
+        rows.append(
+            {
+                "token": token_a,
+                "token_b": token_b,
+                "text": token_text(found.a, token_a),
+                "layer": layer,
+                "verdict": VERDICTS[int(at["verdict"])],
+                "margin": _number(float(at["margin"])),
+                "only_a": sorted(taken_a - taken_b),
+                "only_b": sorted(taken_b - taken_a),
+                "layers_split": int(found.is_split[pair].sum()),
+                "logprob_difference": _number(float(at["logprob_difference"])),
+            }
+        )
+    return rows
+
+
+def experts_at(found: Comparison, pair: int, layer: int) -> tuple[set[int], set[int]]:
+    """Experts that both sides took, under the numbers of A."""
+    token_a, token_b = found.alignment.pairs[pair].tolist()
+    ids_a, ids_b = (
+        trace.data["expert_id"].sel(moe_layer=layer).values[token].tolist()
+        for trace, token in ((found.a, token_a), (found.b, token_b))
+    )
+    if layer in found.renumbered:
+        number_in_a = np.argsort(found.renumbered[layer].order)
+        ids_b = [int(number_in_a[expert]) if expert >= 0 else -1 for expert in ids_b]
+    return set(ids_a) - {-1}, set(ids_b) - {-1}
+
+
+def token_text(trace: Trace, index: int) -> str:
+    """A token as text; bytes of no character as escapes."""
+    token = trace.tokens[index]
+    return trace.text[token.start : token.end].decode("utf-8", "backslashreplace") or token.piece or f"#{token.id}"
+
+
+def _described(trace: Trace) -> dict[str, Any]:
+    described = {name: trace.model.get(name) for name in ("name", "weights_sha256", "tokenizer_sha256")}
+    origin = {name: trace.origin.get(name) for name in ("kind", "engine", "device", "dtype")}
+    return (
+        described
+        | origin
+        | {"tokens": trace.num_tokens, "interventions": list(trace.request.get("interventions") or ())}
+    )
+
+
+def _fault(fault: Fault) -> dict[str, Any]:
+    return dataclasses.asdict(fault) | {"layers": list(fault.layers)}
+
+
+def _number(value: float) -> float | None:
+    return value if math.isfinite(value) else None

@@ -1,0 +1,164 @@
+"""Whether a trace's own numbers fit together: its weights with its affinities, its choices with its scores.
+
+A wrong router gives itself away within one trace: weights made of biased scores, not normalised or scaled otherwise;
+groups masked with zero, so that their experts win over negative scores; a bias that is left out. All of these
+contradict what was recorded beside them by far more than rounding does, so that none is mistaken for a near tie.
+`faults` needs nothing but a trace and its configuration; it serves the comparison of traces and the doctor alike.
+
+The rule is that of the DeepSeek-V3 report (arXiv 2412.19437, equations 12 to 16): the bias enters the selection only.
+"""
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from model.trace.near_ties import tolerance
+from model.trace.routing import untouched_layers
+from model.trace.trace import Trace
+
+BIASED_WEIGHTS = "weights from biased scores"
+NOT_NORMALISED = "weights not normalised"
+NORMALISED = "weights normalised"
+OTHER_SCALE = "another scaling factor"
+OTHER_WEIGHTS = "weights follow no known rule"
+ZERO_MASK = "groups masked with zero"
+DROPPED_GROUP = "experts of dropped groups chosen"
+NO_BIAS = "chosen without the bias"
+OTHER_CHOICE = "chosen against the recorded scores"
+# How far weights may be off, in shares of the largest. Routers work in fp32; an engine may record in less.
+_MEASURED, _IMPORTED = 1e-4, 2.0**-6
+_NEEDED = ("router_score", "expert_bias", "expert_id", "gate_weight", "group_kept")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Fault:
+    """Something that a trace's own numbers contradict.
+
+    Attributes:
+        kind: one of this module's constants.
+        layers: where, by model layer number.
+        decisions: (token, layer) pairs that show it, in these layers.
+        of: pairs that were looked at, in these layers.
+        evidence: the numbers of the first such layer, in words.
+    """
+
+    kind: str
+    layers: tuple[int, ...]
+    decisions: int
+    of: int
+    evidence: str
+
+
+class _Finding(NamedTuple):
+    kind: str
+    decisions: int
+    evidence: str
+
+
+def faults(trace: Trace) -> list[Fault]:
+    """What a trace contradicts itself in; empty when it is sound, or holds too little to tell.
+
+    Tokens whose experts are not all known, and layers that the run's interventions touched, are left out.
+    """
+    config = trace.model.get("config") or {}
+    if not all(map(trace.has, ("router_score", "expert_bias", "expert_id"))):
+        return []
+    arrays = {name: trace.data[name].values for name in _NEEDED if trace.has(name)}
+    untouched = untouched_layers(trace.request.get("interventions") or (), trace.data["moe_layer"]).values
+    measured, found = trace.origin.get("kind") == "measured", {}
+    for place, number in enumerate(trace.data["moe_layer"].values.tolist()):
+        known = (arrays["expert_id"][:, place] >= 0).all(-1)
+        if untouched[place] and known.any():
+            layer = {
+                name: values[place] if name == "expert_bias" else values[known, place]
+                for name, values in arrays.items()
+            }
+            for finding in _look_at(layer, config, measured):
+                found.setdefault(finding.kind, []).append((number, int(known.sum()), finding))
+    return [_sum_up(kind, places) for kind, places in found.items()]
+
+
+def _sum_up(kind: str, places: list[tuple[int, int, _Finding]]) -> Fault:
+    layers, looked_at, findings = zip(*places, strict=True)
+    decisions = sum(finding.decisions for finding in findings)
+    return Fault(kind, layers, decisions, sum(looked_at), f"L{layers[0]}: {findings[0].evidence}")
+
+
+def _look_at(layer: dict[str, np.ndarray], config: Mapping[str, Any], measured: bool) -> Iterator[_Finding]:
+    """Faults of one layer, whose arrays lack the axis `moe_layer`."""
+    if "gate_weight" in layer:
+        yield from _weights(layer, config, _MEASURED if measured else _IMPORTED)
+    if "group_kept" in layer:
+        yield from _choice(layer, tolerance("float32" if measured else "bfloat16"))
+
+
+# --- weights ---------------------------------------------------------------------------------------------------------
+
+
+def _weights(layer: dict[str, np.ndarray], config: Mapping[str, Any], reach: float) -> Iterator[_Finding]:
+    """Which rule the weights follow, and in what it is not the stated one."""
+    ids, weights_TK = layer["expert_id"].astype(int), layer["gate_weight"].astype(float)
+    scores_TK = np.take_along_axis(layer["router_score"].astype(float), ids, -1)
+    bases = {False: scores_TK, True: scores_TK + layer["expert_bias"].astype(float)[ids]}
+    stated, scale = config.get("norm_topk_prob"), config.get("routed_scaling_factor")
+    normal = True if stated is None else bool(stated)
+    for biased, normalised in ((False, normal), (False, not normal), (True, normal), (True, not normal)):
+        fitted, misfit = _fit(weights_TK, bases[biased], normalised)
+        if misfit <= reach:
+            break
+    else:
+        yield _Finding(OTHER_WEIGHTS, len(ids), "neither affinities nor biased scores give the weights")
+        return
+    if biased:
+        _, right = _fit(weights_TK, bases[False], normalised)
+        said = f"weights are proportional to affinity + bias to {misfit:.1g}, to affinity only to {right:.1g}"
+        yield _Finding(BIASED_WEIGHTS, len(ids), said)
+    if stated is not None and normalised != normal:
+        sums = weights_TK.sum(-1)
+        said = f"a token's weights sum to {sums.min():.3g} to {sums.max():.3g}"
+        yield _Finding(NORMALISED if normalised else NOT_NORMALISED, len(ids), said)
+    if scale is not None and abs(fitted - scale) > reach * abs(scale):
+        yield _Finding(OTHER_SCALE, len(ids), f"{fitted:.4g}; the configuration says {scale:.4g}")
+
+
+def _fit(weights_TK: np.ndarray, base_TK: np.ndarray, normalised: bool) -> tuple[float, float]:
+    """The scaling factor under which a rule comes nearest, and its largest error in shares of the largest weight."""
+    with np.errstate(all="ignore"):
+        shape_TK = base_TK / base_TK.sum(-1, keepdims=True) if normalised else base_TK
+        scale = (weights_TK * shape_TK).sum() / (shape_TK**2).sum()
+        error = np.abs(weights_TK - scale * shape_TK).max() / np.abs(weights_TK).max()
+    return float(scale), float(error) if np.isfinite(error) else np.inf
+
+
+# --- choices ---------------------------------------------------------------------------------------------------------
+
+
+def _choice(layer: dict[str, np.ndarray], reach: float) -> Iterator[_Finding]:
+    """Whether the recorded scores give the recorded choice, and if not, which wrong rule does."""
+    scores_TE, kept_TG = layer["router_score"], layer["group_kept"]
+    biased_TE, chosen_TE = scores_TE + layer["expert_bias"], np.zeros(scores_TE.shape, bool)
+    np.put_along_axis(chosen_TE, layer["expert_id"].astype(int), True, -1)
+    kept_TE = np.repeat(kept_TG, scores_TE.shape[-1] // kept_TG.shape[-1], axis=-1)
+    dropped_T = np.any(chosen_TE & ~kept_TE, axis=-1)
+    if dropped_T.any():
+        masked_TE = np.where(kept_TE, biased_TE, np.float32(0))
+        explained = (_lead(masked_TE, chosen_TE, np.ones_like(kept_TE)) >= -reach).all()
+        lowest = biased_TE[kept_TE & ~chosen_TE & dropped_T[:, None]].max(initial=-np.inf)
+        said = f"{dropped_T.sum():,} of {len(dropped_T):,} tokens took experts of groups that were not kept"
+        said += f", where the best kept expert left out has {lowest:.3g}" if np.isfinite(lowest) else ""
+        yield _Finding(ZERO_MASK if explained else DROPPED_GROUP, int(dropped_T.sum()), said)
+        return
+    lead_T = _lead(biased_TE, chosen_TE, kept_TE)
+    against_T = lead_T < -reach
+    if against_T.any():
+        without_bias = (_lead(scores_TE, chosen_TE, kept_TE) >= -reach).all()
+        said = f"the last chosen expert trails a better one by up to {-lead_T.min():.3g}"
+        yield _Finding(NO_BIAS if without_bias else OTHER_CHOICE, int(against_T.sum()), said)
+
+
+def _lead(scores_TE: np.ndarray, chosen_TE: np.ndarray, within_TE: np.ndarray) -> np.ndarray:
+    """Score of the last chosen expert minus the best one left out, [token]."""
+    lowest_in = np.where(chosen_TE, scores_TE, np.inf).min(-1)
+    return lowest_in - np.where(within_TE & ~chosen_TE, scores_TE, -np.inf).max(-1)
