@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from model.changes import change_options, interventions
+
 if TYPE_CHECKING:
     from model.run.engine import Engine
     from model.run.from_disk import Progress
@@ -80,18 +82,6 @@ class Numbers(click.ParamType):
         return tuple(int(part) for part in parts)
 
 
-class LayerExpert(click.ParamType):
-    """A layer and an expert, such as 3:17."""
-
-    name = "LAYER:EXPERT"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
-        parts = value.split(":")
-        if len(parts) != 2 or not all(part.isascii() and part.isdigit() and len(part) < 10 for part in parts):
-            self.fail(f"{value!r} is not a layer and an expert such as 3:17", param, ctx)
-        return int(parts[0]), int(parts[1])
-
-
 @click.group(cls=Commands)
 def main() -> None:
     """MoE Loupe: see where a mixture of experts sends every token.
@@ -116,7 +106,7 @@ def main() -> None:
 @click.option("--heads", type=Numbers(), help="Record attention of these heads only.")
 @click.option("--device", default="auto", show_default=True)
 @click.option("--dtype", default="float32", show_default=True, help="float32, bfloat16 or float16.")
-@click.option("--knock-out", type=LayerExpert(), multiple=True, help="Run without this expert; can be repeated.")
+@change_options(Numbers())
 @click.option(
     "--stream", is_flag=True, help="Read the weights from the disk layer by layer; can be stopped and resumed."
 )
@@ -141,7 +131,7 @@ def trace(
     if stream and shard:
         raise click.UsageError("Give one of --stream and --shard.")
     _check_destination(out)
-    request = _request(_prompt(prompt, prompt_file, options["ids"]), options)
+    request = _request(_prompt(prompt, prompt_file, options["ids"]), options, _find(model))
     from model.report import run_report
     from model.run.engine import Engine, spare_cores
     from model.trace.file import save
@@ -210,8 +200,8 @@ def _prompt(prompt: str | None, prompt_file: Path | None, ids: tuple[int, ...] |
         raise Unusable(f"{prompt_file} is not UTF-8 text (byte {error.start})") from None
 
 
-def _request(prompt: str | None, options: dict[str, Any]) -> "RunRequest":
-    from model.run.request import KnockOut, RunRequest
+def _request(prompt: str | None, options: dict[str, Any], folder: Path) -> "RunRequest":
+    from model.run.request import RunRequest
 
     return RunRequest(
         prompt=prompt,
@@ -221,7 +211,7 @@ def _request(prompt: str | None, options: dict[str, Any]) -> "RunRequest":
         seed=options["seed"],
         chat=options["chat"],
         capture=_capture(options),
-        interventions=tuple(KnockOut(layer, expert) for layer, expert in options["knock_out"]),
+        interventions=interventions(options, folder),
     )
 
 

@@ -107,6 +107,9 @@ def _edit(change: Mapping[str, Any]) -> str:
         "TopK": f"{change.get('k')} experts per token",
         "BiasOff": f"bias off{where}",
         "GroupLimitOff": f"group limit off{where}",
+        "GateTemperature": f"gate temperature {change.get('temperature')}{where}",
+        "ScoreThreshold": f"no weight below affinity {change.get('threshold')}{where}",
+        "Replay": f"routing of the first {change.get('num_tokens')} tokens replayed",
     }
     return said.get(str(change.get("kind")), "an unknown change")
 

@@ -117,6 +117,40 @@ def test_trace_knocks_experts_out(folder: Path, tmp_path: Path) -> None:
     assert load(without).request["interventions"] == [{"kind": "KnockOut", "layer": 1, "expert": expert}]
 
 
+def test_trace_changes_the_routing_as_asked(folder: Path, tmp_path: Path) -> None:
+    ids = ["--ids", "5,6,7,8,9,10", "--capture", "router,logits"]
+    out, plain = tmp_path / "changed", tmp_path / "plain"
+
+    def interventions(*options: object) -> list[dict]:
+        result = run("trace", folder, *ids, *options, "--out", out)
+        assert result.exit_code == 0, result.output
+        return load(out).request["interventions"]
+
+    assert interventions("--knock-out-group", "2:1") == [
+        {"kind": "KnockOut", "layer": 2, "expert": expert} for expert in (4, 5, 6, 7)
+    ]
+    options = ["--force", "3:5", "--top-k-experts", 3, "--bias-off", "--gate-temperature", 2, "--score-threshold", 0.1]
+    assert interventions(*options, "--group-limit-off", "--change-layers", "1,4") == [
+        {"kind": "ForceExpert", "layer": 3, "expert": 5},
+        {"kind": "TopK", "k": 3},
+        *(
+            {"kind": kind, **values, "layer": layer}
+            for layer in (1, 4)
+            for kind, values in (
+                ("BiasOff", {}),
+                ("GroupLimitOff", {}),
+                ("GateTemperature", {"temperature": 2.0}),
+                ("ScoreThreshold", {"threshold": 0.1}),
+            )
+        ),
+    ]
+    assert run("trace", folder, *ids, "--out", plain).exit_code == 0
+    (replay,) = interventions("--replay", plain)
+    assert (replay["kind"], replay["layers"], replay["num_tokens"]) == ("Replay", [1, 2, 3, 4], 6)
+    assert load(out).data.identical(load(plain).data)  # to the bit
+    assert interventions("--replay", plain, "--change-layers", "2")[0]["layers"] == [2]
+
+
 def test_prompt_file_is_taken_byte_for_byte(folder: Path, tmp_path: Path) -> None:
     text = "  wolf\r\n\tmoon é\n"
     (tmp_path / "prompt.txt").write_bytes(text.encode())
@@ -154,9 +188,16 @@ def test_same_command_gives_the_same_numbers(folder: Path, tmp_path: Path) -> No
         (["--ids", "1", "--temperature", "nan"], "temperature must be 0 or more"),
         (["--ids", "1", "--device", "abacus"], "no device 'abacus'"),
         (["--ids", "1", "--dtype", "int8"], "dtype 'int8' is not known"),
-        (["--ids", "1", "--knock-out", "1"], "not a layer and an expert"),
+        (["--ids", "1", "--knock-out", "1"], "not a layer and its expert"),
         (["--ids", "1", "--knock-out", "0:1"], "layer 0 has no router"),
         (["--ids", "1", "--knock-out", "1:16"], "expert 16 does not exist"),
+        (["--ids", "1", "--knock-out-group", "1:4"], "group 4 does not exist; groups are 0 to 3"),
+        (["--ids", "1", "--force", "x:4"], "not a layer and its expert"),
+        (["--ids", "1", "--top-k-experts", "17"], "top-k 17"),
+        (["--ids", "1", "--gate-temperature", "0"], "temperature must be above 0"),
+        (["--ids", "1", "--score-threshold", "2"], "an affinity from 0 to 1"),
+        (["--ids", "1", "--bias-off", "--change-layers", "0"], "layer 0 has no router"),
+        (["--ids", "1", "--replay", "absent.safetensors"], "absent.safetensors cannot be read"),
         (["--prompt-file", "absent.txt"], "absent.txt: No such file"),
     ],
 )
