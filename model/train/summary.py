@@ -1,8 +1,8 @@
 """A run's log in small: what a page draws of it, a few hundred kilobytes in place of many megabytes.
 
-Steps are put together into at most `POINTS` spans: losses are means, loads are sums. Looks at held-out text, biases and
-alarms stay at the steps at which they were made. *Saturation* is the share of a fixed text's tokens x places that a
-layer's router sent, at a look, to experts that it sent them to at the last look.
+Steps are put together into at most `POINTS` spans: losses are means, loads are sums. Looks at held-out text, answers,
+biases and alarms stay at the steps at which they were made. *Saturation* is the share of a fixed text's tokens x places
+that a layer's router sent, at a look, to experts that it sent them to at the last look.
 
 Source of saturation: OLMoE (arXiv 2409.02060), section 4.1.
 """
@@ -20,7 +20,11 @@ from model.train.log import LOG, read_log
 
 FOLDER = PRESETS / "logs"
 POINTS = 120
-_MEANS = ("loss", "mtp_loss", "balance_loss", "rate", "grad_norm")
+_MEANS = (
+    "loss", "mtp_loss", "balance_loss", "rate", "grad_norm",
+    "gained", "higher",  # share of pairs, of preferences and of a reward model
+    "reward", "signal", "kl", "length",  # of reinforcement
+)  # fmt: skip
 
 
 def joined(logs: Sequence[Sequence[dict[str, Any]]]) -> list[dict[str, Any]]:
@@ -55,11 +59,17 @@ def summarise(
         "tokens": [int(tokens[span[-1]]) for span in spans],
         "load": {layer: _loads(lines, spans, layer) for layer in lines[-1]["load"]},
         "alarms": [[line["step"], alarm] for line in lines for alarm in line.get("alarms", [])],
+        "roll_backs": [[line["step"], _went_back(line["roll_back"])] for line in lines if "roll_back" in line],
     }
     for kind in _MEANS:
         if kind in lines[-1]:
             summary[kind] = [_mean([lines[i][kind] for i in span if kind in lines[i]]) for span in spans]
-    return summary | _looks(lines)
+    return summary | _looks(lines) | _answers(lines)
+
+
+def _went_back(event: dict[str, Any]) -> str:
+    steps = event["from"] - event["to"]
+    return f"went back {steps:,} steps to a saved state, past the text in between: {'; '.join(event['said'])}"
 
 
 def _mean(values: list[float]) -> float | None:
@@ -92,6 +102,20 @@ def _looks(lines: Sequence[dict[str, Any]]) -> dict[str, Any]:
         found["saturation"] = {layer: [saturation(line["probe"][layer], looks[-1]["probe"][layer]) for line in looks]
                                for layer in looks[-1]["probe"]}  # fmt: skip
     return found
+
+
+def _answers(lines: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """What was measured of answers before each stage's first step, at its looks, and after its last one."""
+    found = [(line["step"] - 1, line["before"]["answers"]) for line in lines if "answers" in line.get("before", {})]
+    found += [(line["step"], line["answers"]) for line in lines if "answers" in line]
+    found.sort(key=lambda pair: pair[0])
+    if not found:
+        return {}
+    kinds = found[0][1]
+    return {
+        "answer_step": [step for step, _ in found],
+        "answers": {kind: [answers[kind] for _, answers in found] for kind in kinds},
+    }
 
 
 def saturation(experts: Sequence[Sequence[int]], last: Sequence[Sequence[int]]) -> float:

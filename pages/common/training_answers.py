@@ -10,7 +10,12 @@ from pages.common import controls, session
 from pages.common.training_logs import Log
 from viz import training as pictures
 
-TABS = ["Held-out text", "Load", "Balance", "Bias", "Saturation"]
+TABS = ["Held-out text", "Answers", "Load", "Balance", "Bias", "Saturation"]
+_REINFORCEMENT = {
+    "reward": "mean reward",
+    "signal": "share of groups that teach something",
+    "kl": "distance to the start, nats per token",
+}
 
 
 def choose(logs: Mapping[str, Log]) -> tuple[Log, list[Log]]:
@@ -39,10 +44,11 @@ def loss(log: Log, beside: list[Log]) -> None:
     series = {one.name: one.curve("loss") for one in (log, *beside)}
     if "mtp_loss" in log.values:
         series["token after the next one"] = log.curve("mtp_loss")
-    figure = pictures.curves(series, "loss, nats per token", session.theme(), log.stages, log.alarms)
+    figure = pictures.curves(series, "loss, nats per token", session.theme(), log.stages, log.alarms, log.roll_backs)
     said = (
         "Measured while training: mean loss over spans of steps. Thin lines across mark the stages of the first run, "
-        "triangles at the foot its alarms; point at one to read it. Runs of bytes and of tokens do not compare."
+        "triangles at the foot its alarms, arrows its returns to a saved state; point at one to read it. Runs of bytes "
+        "and of tokens do not compare."
     )
     controls.chart(figure, "training-loss", table_of(series), said)
 
@@ -59,9 +65,8 @@ def alarms(log: Log) -> None:
 
 def about(name: str, log: Log, layer: int) -> None:
     """Fill the tab of that name."""
-    {"Held-out text": heldout, "Load": load, "Balance": balance, "Bias": bias, "Saturation": saturation}[name](
-        log, layer
-    )
+    tabs = (heldout, held_out_answers, load, balance, bias, saturation)
+    dict(zip(TABS, tabs, strict=True))[name](log, layer)
 
 
 def heldout(log: Log, layer: int) -> None:
@@ -77,6 +82,30 @@ def heldout(log: Log, layer: int) -> None:
         "Measured: bits per byte of the first 2 kB of each held-out text, which was never trained on. Lower is better."
     )
     controls.chart(figure, "training-heldout", table_of(series), said)
+
+
+def held_out_answers(log: Log, layer: int) -> None:
+    """Share of right answers to held-out prompts, and what reinforcement did."""
+    kinds = list(log.values.get("answers", {}))
+    if not kinds:
+        st.info("Answers were not compared in this run.")
+        return
+    kind = st.selectbox("Prompts", kinds, key="answer-kind") if len(kinds) > 1 else kinds[0]
+    found = log.answers(str(kind))
+    series = {"right": found["share"], "at least": found["low"], "at most": found["high"]}
+    figure = pictures.curves(series, f"share of right answers, {kind}", session.theme(), log.stages)
+    said = (
+        f"Measured: of {int(found['of'][-1])} held-out prompts, the share whose greedy answer ends with the right "
+        "result; the thin lines are its 95 % interval (Wilson). The first point is before the first step. In the "
+        "table, exact answers are those that are the wanted one to the letter, working included."
+    )
+    controls.chart(figure, "training-answers", found.to_dataframe().reset_index(), said)
+    for name, title in _REINFORCEMENT.items():
+        if name in log.values:
+            series = {name: log.curve(name)}
+            figure = pictures.curves(series, title, session.theme(), log.stages, height=250)
+            said = f"Measured while training, on prompts that are trained on: {title}, mean over spans of steps."
+            controls.chart(figure, f"training-{name}", table_of(series), said)
 
 
 def load(log: Log, layer: int) -> None:

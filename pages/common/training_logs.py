@@ -33,6 +33,11 @@ class Log:
         return [(step, said) for step, said in self.values.get("alarms", [])]
 
     @property
+    def roll_backs(self) -> list[tuple[int, str]]:
+        """First step after going back to a saved state, and why."""
+        return [(step, said) for step, said in self.values.get("roll_backs", [])]
+
+    @property
     def layers(self) -> list[int]:
         """Model layer numbers of the layers with a router, that of a prediction module last."""
         return [int(layer) for layer in self.values["load"]]
@@ -77,6 +82,13 @@ class Log:
             name: xr.DataArray(values, dims="step", coords={"step": steps})
             for name, values in self.values.get(kind, {}).items()
         }
+
+    def answers(self, kind: str) -> xr.Dataset:
+        """Answers to held-out prompts of a kind, each [step]: counts, the `share` of right ones, and its bounds."""
+        looks = self.values["answers"][kind]
+        found = {name: ("step", [look[name] for look in looks]) for name in ("right", "exact", "of", "low", "high")}
+        table = xr.Dataset(found, coords={"step": self.values["answer_step"]})
+        return table.assign(share=table["right"] / table["of"])
 
 
 @st.cache_resource(show_spinner=False)

@@ -38,9 +38,21 @@ def test_looks_biases_and_alarms_stay_at_their_steps() -> None:
     last = {"heldout": {"a": 1.5}, "probe": {"1": [[0, 2]]}, "bias": {"1": [0.2, -0.2]}}
     found = summarise([line(1, **look), line(2, alarms=["dead"]), line(3, **last)], "a", "b")
     assert found["alarms"] == [[2, "dead"]]
+    assert found["roll_backs"] == []
     assert (found["look_step"], found["heldout"]) == ([1, 3], {"a": [2.0, 1.5]})
     assert found["saturation"] == {"1": [0.5, 1.0]}
     assert (found["bias_step"], found["bias"]) == ([1, 3], {"1": [[0.1, -0.1], [0.2, -0.2]]})
+
+
+def test_answers_begin_before_the_first_step_of_each_stage() -> None:
+    before, middle, last = ({"arithmetic": {"right": right, "of": 8}} for right in (0, 3, 5))
+    first = [line(1, before={"answers": before}), line(2, answers=middle)]
+    second = [line(1, before={"answers": middle}, reward=0.25), line(2, answers=last, reward=0.75)]
+    found = summarise(joined([first, second]), "a", "b")
+    assert found["answer_step"] == [0, 2, 2, 4]
+    assert found["answers"] == {"arithmetic": [{"right": right, "of": 8} for right in (0, 3, 3, 5)]}
+    assert found["reward"] == [None, None, 0.25, 0.75]
+    assert "answers" not in summarise([line(1)], "a", "b")
 
 
 def test_saturation_counts_places() -> None:
@@ -49,6 +61,14 @@ def test_saturation_counts_places() -> None:
 
 def test_runs_that_went_on_are_counted_through() -> None:
     assert [one["step"] for one in joined([[line(1), line(2)], [line(1)]])] == [1, 2, 3]
+
+
+def test_return_to_a_saved_state_is_told_at_the_step_after_it() -> None:
+    event = {"from": 7, "to": 1, "said": ["loss spike: 9"]}
+    found = summarise(joined([[line(1), line(2)], [line(1), line(2, roll_back=event)]]), "a", "b")
+    ((step, said),) = found["roll_backs"]
+    assert step == 4
+    assert said == "went back 6 steps to a saved state, past the text in between: loss spike: 9"
 
 
 def test_log_without_steps_is_refused() -> None:

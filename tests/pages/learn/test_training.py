@@ -14,6 +14,7 @@ from tests.pages.conftest import charts, said
 
 PAGE = "pages/learn/training.py"
 SHIPPED = training_logs.FOLDER
+ANSWERED = {"right": 2, "exact": 1, "of": 8, "low": 0.07, "high": 0.59}
 
 
 def log(name: str, **changes: object) -> dict:
@@ -24,6 +25,8 @@ def log(name: str, **changes: object) -> dict:
         "tokens": [100, 200, 300], "loss": [5.0, 4.0, 3.0], "mtp_loss": [None, 5.0, 4.0],
         "load": {"1": load, "2": [None, *load[1:]]}, "alarms": [[30, "collapse in L1: E0 takes 4 times a fair share"]],
         "look_step": [1, 30], "heldout": {"stories.en": [3.0, 2.0], "math.en": [3.5, 2.5]},
+        "answer_step": [0, 30], "answers": {"arithmetic": [ANSWERED, ANSWERED | {"right": 6}]},
+        "reward": [0.1, 0.2, 0.3],
         "saturation": {"1": [0.5, 1.0]}, "bias_step": [1, 30], "bias": {"1": [[0.0] * 4, [0.3, -0.1, -0.1, -0.1]]},
     } | changes  # fmt: skip
 
@@ -49,19 +52,30 @@ def test_loss_stands_beside_other_runs_with_stages_and_alarms(page: Callable[...
 @pytest.mark.parametrize("view", TABS)
 def test_every_tab_shows_its_figure(page: Callable[..., AppTest], view: str) -> None:
     figures = charts(page(view=view))
-    assert len(figures) == {"Load": 3, "Balance": 4}.get(view, 2)
+    assert len(figures) == {"Load": 3, "Balance": 4, "Answers": 3}.get(view, 2)
 
 
-@pytest.mark.parametrize("view", ["Held-out text", "Bias", "Saturation"])
+@pytest.mark.parametrize("view", ["Held-out text", "Answers", "Bias", "Saturation"])
 def test_what_was_not_logged_is_said(
     page: Callable[..., AppTest], view: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    bare = {key: value for key, value in log("bare").items() if not key.startswith(("bias", "look", "held", "satur"))}
+    bare = {
+        key: value
+        for key, value in log("bare").items()
+        if not key.startswith(("bias", "look", "held", "satur", "answer"))
+    }
     (tmp_path / "bare.json").write_text(json.dumps(bare))
     monkeypatch.setattr(training_logs, "logs", lambda: training_logs.read(tmp_path))
     app = page(view=view)
     assert not app.exception
     assert "in this run" in " ".join(info.value for info in app.info)
+
+
+def test_share_of_right_answers_begins_before_the_first_step() -> None:
+    found = training_logs.Log("x", "y", log("x")).answers("arithmetic")
+    assert found["step"].values.tolist() == [0, 30]
+    assert found["share"].values.tolist() == [0.25, 0.75]
+    assert found["low"].values.tolist() == [0.07, 0.07]
 
 
 def test_figures_of_the_load_are_those_of_the_log() -> None:
