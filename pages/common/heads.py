@@ -34,21 +34,29 @@ def engine_for(trace: Trace) -> "Engine":
         RequestError: neither has these weights, or the trace lacks what heads are computed from; the message is a
             sentence for the visitor.
     """
-    from model.run.attention import has_weights_of
-
     if not trace.has("layer_input"):
         raise RequestError("The layers' inputs were not recorded; record them with `--capture inputs`.")
     if trace.num_tokens > limits.HEAD_TOKENS:
         raise RequestError(f"Heads of more than {limits.HEAD_TOKENS:,} tokens are not computed here.")
     _require_selection(trace)
-    name, available = trace.model.get("name"), models.available()
-    for candidate in dict.fromkeys((name, models.chosen() if available else None)):
+    engine = maker(trace)
+    if engine is None:
+        raise RequestError(
+            f"The model it was made with ({trace.model.get('name') or 'not named'}) is not at hand here with the same "
+            "weights, and other weights would give another picture."
+        )
+    return engine
+
+
+def maker(trace: Trace) -> "Engine | None":
+    """The loaded model whose weights made the trace: one of the same name, else the chosen one, else None."""
+    from model.run.attention import has_weights_of
+
+    available = models.available()
+    for candidate in dict.fromkeys((trace.model.get("name"), models.chosen() if available else None)):
         if candidate in available and has_weights_of(engine := models.engines().get(available[candidate]), trace):
             return engine
-    raise RequestError(
-        f"The model it was made with ({name or 'not named'}) is not at hand here with the same weights, and other "
-        "weights would give another picture."
-    )
+    return None
 
 
 def _require_selection(trace: Trace) -> None:

@@ -33,7 +33,7 @@ class Run:
     """What a session shows: a run of its own, or a trace from a file (then without a request)."""
 
     number: int  # differs between all that a session has shown
-    kind: str  # "run", "recorded" or "opened"
+    kind: str  # "run", "engine" (one elsewhere), "recorded" or "opened"
     request: RunRequest | None = None
     trace: Trace | None = None
     seconds: float | None = None  # of the steps, without waiting for a turn
@@ -113,7 +113,7 @@ def execute(run: Run, engine: "Engine", place: DeltaGenerator) -> None:
     steps = engine.stream(run.request, run.cancel, functools.partial(_show_layer, place))
     began: float | None = None
     try:
-        with _turn(place):
+        with turn(place):
             began = time.monotonic()
             run.trace = _follow(run, engine, steps, place)
             run.complete = not run.cancel.is_set()
@@ -172,7 +172,7 @@ def _turns() -> threading.Semaphore:
 
 
 @contextlib.contextmanager
-def _turn(place: DeltaGenerator) -> Iterator[None]:
+def turn(place: DeltaGenerator) -> Iterator[None]:
     """Wait for one of the places to run; a visitor who leaves meanwhile gives up theirs."""
     turns = _turns()
     while not turns.acquire(timeout=0.2):

@@ -17,13 +17,14 @@ PAGES = {
     "expert_load": "expert_load",
     "attention": "attention",
     "tokens": "tokens",
+    "counterfactual": "counterfactual",
     "architecture": "architecture",
     "training": "training",
     "collapse": "collapse",
     "data": "data",
     "what_changed": "what_changed",
 }
-VIEW = "token=24&layer=3"
+VIEW = "token=24&layer=3&ran=yes"
 AT_REST = """() => document.querySelector('[data-testid=stApp]')?.dataset.testScriptState === 'notRunning'
   && !document.querySelector('[data-testid=stSkeleton]')"""
 

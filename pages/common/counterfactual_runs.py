@@ -1,0 +1,146 @@
+"""Experiments of a session: started, followed, stopped, and kept by their question."""
+
+import dataclasses
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
+
+from model.run.request import Intervention, RequestError
+from model.trace.trace import Trace
+from pages.common import heads, limits, runs
+
+if TYPE_CHECKING:
+    from model.run.counterfactual import Counterfactual
+    from model.run.engine import Engine
+
+RAN = "ran"  # in the address: the experiment was run, so a link runs it again
+SECONDS_BETWEEN_PROGRESS = 0.1
+Key = tuple[int, tuple[Intervention, ...]]
+
+
+@dataclasses.dataclass(eq=False)
+class Experiment:
+    """One experiment; `found` fills while it runs."""
+
+    trace: Trace
+    interventions: tuple[Intervention, ...]
+    found: "Counterfactual | None" = None
+    error: str | None = None
+    complete: bool = False
+    cancel: threading.Event = dataclasses.field(default_factory=threading.Event)
+    done: threading.Event = dataclasses.field(default_factory=threading.Event)
+    _claimed: threading.Lock = dataclasses.field(default_factory=threading.Lock)
+
+    @property
+    def waiting(self) -> bool:
+        """Whether it has not ended."""
+        return not self.done.is_set()
+
+    @property
+    def has_effect(self) -> bool:
+        """Whether there is something to show."""
+        return self.done.is_set() and self.found is not None and self.found.effect is not None
+
+    def claim(self) -> bool:
+        """Whether the caller is the one to execute it; True once."""
+        return self._claimed.acquire(blocking=False)
+
+
+def ask() -> None:
+    """Run what the widgets say, in this script run. A callback."""
+    st.session_state["experiment-wanted"] = True
+
+
+def stop() -> None:
+    """Stop the session's experiments; what was done stays. A callback."""
+    for one in _kept().values():
+        one.cancel.set()
+
+
+def going() -> bool:
+    """Whether one of this session has not ended."""
+    return any(one.waiting for one in _kept().values())
+
+
+def current(trace: Trace, interventions: tuple[Intervention, ...]) -> Experiment | None:
+    """The experiment of this trace and change, made when it was asked for by button or link; else None.
+
+    The address is kept in step with it.
+    """
+    state, kept = st.session_state, _kept()
+    linked = not state.get("experiment-linked") and RAN in st.query_params
+    state["experiment-linked"] = True
+    wanted = state.pop("experiment-wanted", False) or linked
+    key: Key = (id(trace), interventions)
+    if wanted and (key not in kept or not kept[key].complete):
+        stop()
+        kept.pop(key, None)
+        kept[key] = Experiment(trace, interventions)
+        while len(kept) > limits.KEPT_EXPERIMENTS:
+            del kept[next(iter(kept))]
+    _mirror(key in kept)
+    return kept.get(key)
+
+
+def _kept() -> dict[Key, Experiment]:
+    """Those of this session; the trace that each holds keeps its `id` from being another's."""
+    return st.session_state.setdefault("experiments", {})
+
+
+def _mirror(ran: bool) -> None:
+    if ran and RAN not in st.query_params:
+        st.query_params[RAN] = "yes"
+    elif not ran and RAN in st.query_params:
+        del st.query_params[RAN]
+
+
+def execute(experiment: Experiment, place: DeltaGenerator) -> None:
+    """Drive it to its end in the script's own thread, as `runs.execute` does with a run."""
+    if not experiment.claim():
+        experiment.cancel.set()
+        experiment.done.wait(timeout=30)
+        return
+    try:
+        place.progress(0.0, "Loading the model")
+        engine = _engine(experiment)
+        with runs.turn(place):
+            _follow(experiment, engine, place)
+        experiment.complete = not experiment.cancel.is_set()
+    except ValueError as problem:
+        experiment.error = str(problem)
+    except MemoryError:
+        experiment.error = "the machine ran out of memory; use a shorter text"
+    finally:
+        experiment.cancel.set()
+        experiment.done.set()
+
+
+def _engine(experiment: Experiment) -> "Engine":
+    """The model that made the trace.
+
+    Raises:
+        RequestError: it is not at hand, or the text is too long to compare distributions of.
+    """
+    trace = experiment.trace
+    engine = heads.maker(trace)
+    if engine is None:
+        name = trace.model.get("name") or "a model without a name"
+        raise RequestError(f"the trace was made by {name}, which is not at hand here with the same weights")
+    if trace.num_tokens * engine.config.vocab_size > limits.EXPERIMENT_LOGITS:
+        most = limits.EXPERIMENT_LOGITS // engine.config.vocab_size
+        raise RequestError(f"a text of {trace.num_tokens:,} tokens is too long to compare; at most {most:,} are")
+    return engine
+
+
+def _follow(experiment: Experiment, engine: "Engine", place: DeltaGenerator) -> None:
+    from model.run.counterfactual import Counterfactual, Question
+
+    question = Question.about(experiment.trace, experiment.interventions, writes=engine.disk is None)
+    experiment.found, shown = Counterfactual(question), 0.0
+    for stage in experiment.found.run(engine, experiment.cancel):
+        if time.monotonic() - shown > SECONDS_BETWEEN_PROGRESS:
+            shown = time.monotonic()
+            place.progress(stage.share, f"Running: {stage.doing}")
