@@ -78,9 +78,19 @@ def run_stage(
         measure: what is compared; must leave the model as it found it.
         report: called with each step's log line.
     """
-    before = train_part(model, loss, config, data, out, report, lambda: measure(model))
+    looks: list[dict[str, Any]] = []
+
+    def look() -> dict[str, Any]:
+        looks.append(measure(model))
+        return looks[-1]
+
+    before = train_part(model, loss, config, data, out, report, look)
     export(model, folder / "tokenizer.json", out / "model", config.store)
-    write_measured(out, before, measure(load_model(out / "model", "cpu", torch.float32)))
+    if looks and config.store == "float32":  # what is stored is what was looked at last
+        after = looks[-1]
+    else:
+        after = measure(load_model(out / "model", "cpu", torch.float32))
+    write_measured(out, before, after)
 
 
 def write_measured(out: Path, before: dict[str, Any], after: dict[str, Any]) -> None:
