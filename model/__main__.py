@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from model.trace.trace import Trace
 
 _ELSEWHERE = {
+    "compare": ("model.compare", "compare_command"),
     "curate": ("model.train.cli", "curate_command"),
     "doctor": ("model.doctor.cli", "doctor_command"),
     "import": ("model.importing", "import_command"),
