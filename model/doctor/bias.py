@@ -37,14 +37,13 @@ _ABSURD = (
 )
 
 
-def check_bias(layer: int, bias: np.ndarray, dtype: str, scoring: str) -> Iterator[Finding]:
+def check_bias(layer: int, bias: np.ndarray, dtype: str) -> Iterator[Finding]:
     """What one layer's bias shows.
 
     Args:
         layer: model layer number.
         bias: [expert] fp32, finite.
         dtype: as it is stored, safetensors' name.
-        scoring: `sigmoid` or `softmax`.
     """
     numbers = _numbers(bias)
     if np.ptp(bias) == 0:
@@ -61,21 +60,15 @@ def check_bias(layer: int, bias: np.ndarray, dtype: str, scoring: str) -> Iterat
     elif is_rounded(bias):
         what = f"L{layer}: every bias is a bfloat16 number, {len(np.unique(bias))} values for {len(bias)} experts"
         yield Finding(WARNING, NAME, what, _ROUNDED, numbers, layer)
-    if abs(np.median(bias)) > DRIFT and scoring == "sigmoid":
-        what = f"L{layer}: all biases share an offset of {np.median(bias):.3g}, their differences are far smaller"
-        meaning = (
-            "Updates that are not centred drift together where more experts are under the mean load than over it. It "
-            f"moves no selection in fp32; in bfloat16 it would, whose steps are {_step(bias):.2g} at that size."
-        )
-        yield Finding(NOTE, NAME, what, meaning, numbers, layer)
 
 
 def compare_layers(biases: Mapping[int, np.ndarray]) -> Iterator[Finding]:
-    """What all layers' biases show beside each other: lost in some, or of other units in one.
+    """What all layers' biases show beside each other: an offset that drifted, other units in one of them.
 
     Args:
         biases: model layer number -> [expert], finite.
     """
+    yield from _drift(biases)
     moved = {layer: bias for layer, bias in biases.items() if np.ptp(bias) > 0}
     if len(moved) < FEWEST_LAYERS:
         return
@@ -89,6 +82,22 @@ def compare_layers(biases: Mapping[int, np.ndarray]) -> Iterator[Finding]:
             meaning = "A bias in other units than the other layers', or of another model."
             evidence = {"spread": float(spread), "median of layers": usual}
             yield Finding(WARNING, NAME, what, meaning, evidence, layer)
+
+
+def _drift(biases: Mapping[int, np.ndarray]) -> Iterator[Finding]:
+    """One note on all layers whose biases share an offset."""
+    offsets = {layer: float(np.median(bias)) for layer, bias in biases.items() if np.ptp(bias) > 0}
+    far = {layer: offset for layer, offset in offsets.items() if abs(offset) > DRIFT}
+    if far:
+        layer = max(far, key=lambda layer: abs(far[layer]))
+        step = _step(biases[layer])
+        what = f"in {len(far)} of {len(biases)} layers all biases share an offset, {far[layer]:.3g} in L{layer}"
+        meaning = (
+            "Updates that are not centred drift together where more experts are under the mean load than over it. It "
+            f"moves no selection in fp32; in bfloat16 it would, whose steps are {step:.2g} at that size."
+        )
+        evidence = {"largest offset": far[layer], "smallest offset": min(far.values(), key=abs), "bfloat16 step": step}
+        yield Finding(NOTE, NAME, what, meaning, evidence | {"spread": float(biases[layer].std())}, layer)
 
 
 def is_rounded(bias: np.ndarray) -> bool:

@@ -114,16 +114,14 @@ def _examine(
     seen = _Seen()
     layers = _layers(folder, on_progress, cancel)
     for layer, tensors in layers:
-        found += _one_layer(layer, tensors, published, seen)
+        found += _one_layer(layer, tensors, seen)
     found += bias.compare_layers(seen.biases)
     found += values.compare_sizes(seen.sizes)
     found += manifest.check_tied(published, seen.digests.get(EMBEDDING), seen.digests.get(HEAD))
     return make_report(folder.path.name, _checks(folder, seen), found)
 
 
-def _one_layer(
-    layer: int | None, tensors: list[Scanned], published: Mapping[str, object], seen: _Seen
-) -> Iterator[Finding]:
+def _one_layer(layer: int | None, tensors: list[Scanned], seen: _Seen) -> Iterator[Finding]:
     seen.num_tensors += len(tensors)
     projections: dict[str, dict[int, Scanned]] = collections.defaultdict(dict)
     for tensor in tensors:
@@ -144,7 +142,7 @@ def _one_layer(
             if tensor.blocks is not None:
                 seen.layers[blocks.NAME].add(layer)
         if layer is not None and tensor.values is not None and not (tensor.num_nan or tensor.num_infinite):
-            yield from _router(layer, tensor, published, seen)
+            yield from _router(layer, tensor, seen)
     if layer is None or not projections:
         return
     seen.layers[experts.NAME].add(layer)
@@ -159,7 +157,7 @@ def _one_layer(
             yield from blocks.check_blocks(alike)
 
 
-def _router(layer: int, tensor: Scanned, published: Mapping[str, object], seen: _Seen) -> Iterator[Finding]:
+def _router(layer: int, tensor: Scanned, seen: _Seen) -> Iterator[Finding]:
     assert tensor.values is not None
     if tensor.place.part == ROUTER and tensor.values.ndim == 2:
         seen.layers[gate.NAME].add(layer)
@@ -167,8 +165,7 @@ def _router(layer: int, tensor: Scanned, published: Mapping[str, object], seen: 
     elif tensor.place.part == ROUTER_BIAS and tensor.values.ndim == 1 and tensor.values.size:
         seen.layers[bias.NAME].add(layer)
         seen.biases[layer] = tensor.values
-        scoring = "softmax" if published.get("model_type") == "deepseek_v2" else "sigmoid"
-        yield from bias.check_bias(layer, tensor.values, tensor.stored.dtype, scoring)
+        yield from bias.check_bias(layer, tensor.values, tensor.stored.dtype)
 
 
 # --- reading ---------------------------------------------------------------------------------------------------------

@@ -1,0 +1,236 @@
+"""What the routing of some text shows: dead and hot experts, starved groups, collapse, near ties, how sure a router is.
+
+Numbers are those of `model/trace`; here they are judged. A share has an interval (Wilson, 95 %), and an expert counts
+as dead only where chance would hardly spare one of so many. Texts of one kind want experts of one kind, so that only
+extremes are more than a note.
+
+Thresholds: starved or dead when the interval ends below a tenth of a fair share; hot when it begins above half of the
+tokens and three times a fair share; collapsed when as many experts as a token takes have 90 % of all places. The
+embedded models, on the doctor's own sample: no expert under a third of a fair share, none over 2.3 times, 26 % of the
+places on the busiest four. A router says nothing when its affinities spread by less than 0.001, and shouts when 95 % of
+them stand within 0.001 of 0 or 1 (embedded models: 0.19 and 2 %).
+"""
+
+import dataclasses
+from collections.abc import Iterator
+
+import numpy as np
+import xarray as xr
+
+from model.doctor.findings import ERROR, NOTE, WARNING, Finding, Number, shortened
+from model.trace import metrics
+from model.trace.chance import LoadBand, load_band
+from model.trace.near_ties import near_ties
+from model.trace.routing import one_hot, share_interval
+
+LOAD, GROUPS, TIES, SCORES, ROUNDING = "load", "groups", "near ties", "affinities", "bf16 against fp32"
+STARVED, HALF, HOT, COLLAPSED = 0.1, 0.5, 3.0, 0.9
+SURE_TO_BE_DEAD = 0.01  # chance that fair routing leaves out any of all experts
+SILENT, SHOUTING, AT_AN_END = 1e-3, 0.95, 1e-3
+MANY_FLIPS = 0.5
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Shape:
+    """What of a configuration decides how a fair router would do."""
+
+    num_experts: int
+    top_k: int
+    num_groups: int
+    kept_groups: int
+    sigmoid: bool = True
+
+    @property
+    def fair(self) -> float:
+        """Share of the tokens that an expert takes when all take alike."""
+        return self.top_k / self.num_experts
+
+
+def measure(data: xr.Dataset, shape: Shape, rounded: xr.Dataset | None) -> list[dict[str, Number]]:
+    """The figures of every layer, one row each.
+
+    Args:
+        data: `router_score`, `expert_bias`, `group_score`, `group_kept`, `expert_id` of all tokens that count.
+        shape: of the router.
+        rounded: the same tokens run in bfloat16; None where they were not.
+    """
+    counts = metrics.tokens_per_expert(data["expert_id"], shape.num_experts)
+    band, num_tokens = _band(shape, data.sizes["token"]), data.sizes["token"]
+    columns = {
+        "MaxVio": metrics.max_violation(counts),
+        "entropy": metrics.normalised_entropy(counts),
+        "dead": metrics.dead_experts(counts).sum("expert"),
+        "hot": metrics.hot_experts(counts).sum("expert"),
+        "lowest share": counts.min("expert") / num_tokens,
+        "highest share": counts.max("expert") / num_tokens,
+        "near ties (bf16)": near_ties(data, "bfloat16").mean("token"),
+        "near ties (fp32)": near_ties(data, "float32").mean("token"),
+        "median affinity chosen": _chosen_scores(data).median(("token", "rank")),
+    }
+    if rounded is not None:
+        columns["other experts in bf16"] = flips(data, rounded).mean("token")
+    rows: list[dict[str, Number]] = []
+    for place, layer in enumerate(counts["moe_layer"].values.tolist()):
+        row: dict[str, Number] = {"layer": layer, "tokens": num_tokens}
+        row |= {name: _plain(values.values[place]) for name, values in columns.items()}
+        rows.append(row | {"MaxVio by chance": band.max_violation})
+    return rows
+
+
+def flips(data: xr.Dataset, rounded: xr.Dataset) -> xr.DataArray:
+    """Whether a token took another set of experts in the other run, [token, moe_layer] bool."""
+    num_experts = data.sizes["expert"]
+    changed = (one_hot(data["expert_id"], num_experts) != one_hot(rounded["expert_id"], num_experts)).any(-1)
+    return data["expert_id"].isel(rank=0, drop=True).copy(data=changed)
+
+
+def judge(data: xr.Dataset, shape: Shape, rounded: xr.Dataset | None) -> Iterator[Finding]:
+    """What is worth telling of the routing of some tokens; see `measure` for the arguments."""
+    counts = metrics.tokens_per_expert(data["expert_id"], shape.num_experts)
+    layers = counts["moe_layer"].values.tolist()
+    for place, layer in enumerate(layers):
+        yield from _load(layer, counts.values[place], data.sizes["token"], shape)
+        yield from _groups(layer, data["group_kept"].values[:, place], shape)
+        yield from _scores(layer, data["router_score"].values[:, place], shape)
+    yield from _above_chance(counts, shape, data.sizes["token"])
+    yield _ties(data)
+    if rounded is not None:
+        yield _rounding(data, rounded)
+
+
+# --- load ------------------------------------------------------------------------------------------------------------
+
+
+def _load(layer: int, counts: np.ndarray, num_tokens: int, shape: Shape) -> Iterator[Finding]:
+    busiest = np.sort(counts)[::-1][: shape.top_k].sum() / max(1, counts.sum())
+    if busiest >= COLLAPSED and shape.top_k < shape.num_experts:
+        what = f"L{layer} has collapsed: {shape.top_k} of {shape.num_experts} experts take {busiest:.0%} of all places"
+        meaning = (
+            "The other experts are carried along for nothing. Balancing was off, or its bias was lost or is absurd."
+        )
+        yield Finding(ERROR, LOAD, what, meaning, {"share": float(busiest), "tokens": num_tokens}, layer)
+        return
+    dead, hot = [], []
+    spared = (1 - shape.fair) ** num_tokens * shape.num_experts
+    for expert, count in enumerate(counts.tolist()):
+        low, high = share_interval(count, num_tokens)
+        evidence = {"tokens": count, "of": num_tokens, "from": low, "to": high, "fair share": shape.fair}
+        if high < STARVED * shape.fair and spared < SURE_TO_BE_DEAD:
+            took = "took no token" if count == 0 else f"took {count:,} tokens"
+            what = f"L{layer}E{expert} {took} of {num_tokens:,}; at most {high:.2%} of such tokens are its own"
+            meaning = (
+                "A dead expert: its router row or its bias keeps it out. Or it serves texts of another kind than these."
+            )
+            dead.append(Finding(WARNING, LOAD, what, meaning, evidence, layer, expert))
+        elif low > HALF and low > HOT * shape.fair:
+            share = count / num_tokens
+            what = f"L{layer}E{expert} took {share:.0%} of {num_tokens:,} tokens, {share / shape.fair:.3g} fair shares"
+            meaning = "Every layer waits for it. Its bias is too high, its router row too long, or balancing was off."
+            hot.append(Finding(WARNING, LOAD, what, meaning, evidence, layer, expert))
+    yield from shortened(dead, f"experts of L{layer} without work")
+    yield from shortened(hot, f"hot experts of L{layer}")
+
+
+def _above_chance(counts: xr.DataArray, shape: Shape, num_tokens: int) -> Iterator[Finding]:
+    """One note on all layers: how uneven the work is against what chance alone gives."""
+    violation, band = metrics.max_violation(counts), _band(shape, num_tokens)
+    above = violation > band.max_violation
+    if not above.any():
+        return
+    worst = int(violation.values.argmax())
+    layer, expert = int(violation["moe_layer"][worst]), int(counts.values[worst].argmax())
+    what = f"in {int(above.sum())} of {above.size} layers the busiest expert carries more than chance explains"
+    meaning = (
+        "Expected of a text: its tokens want some experts more than others. Over much text a balanced model is even."
+    )
+    evidence = {
+        "largest MaxVio": float(violation[worst]),
+        "by chance": band.max_violation,
+        "mean MaxVio": float(violation.mean()),
+        "tokens": num_tokens,
+    }
+    yield Finding(NOTE, LOAD, what, meaning, evidence, layer, expert)
+
+
+def _groups(layer: int, kept_TG: np.ndarray, shape: Shape) -> Iterator[Finding]:
+    if shape.num_groups == 1 or shape.kept_groups == shape.num_groups:
+        return
+    fair, num_tokens = shape.kept_groups / shape.num_groups, len(kept_TG)
+    for group, taken in enumerate(kept_TG.sum(0).tolist()):
+        low, high = share_interval(taken, num_tokens)
+        if high < STARVED * fair:
+            what = f"L{layer}: group {group} was kept by {taken:,} of {num_tokens:,} tokens, fair are {fair:.0%}"
+            meaning = (
+                "All experts of the group are starved at once: their biases are too low together, or rows are lost."
+            )
+            evidence = {"tokens": taken, "of": num_tokens, "from": low, "to": high, "fair share": fair}
+            yield Finding(
+                WARNING, GROUPS, what, meaning, evidence, layer, group * shape.num_experts // shape.num_groups
+            )
+
+
+# --- scores ----------------------------------------------------------------------------------------------------------
+
+
+def _scores(layer: int, scores_TE: np.ndarray, shape: Shape) -> Iterator[Finding]:
+    if not np.isfinite(scores_TE).all():
+        number = int((~np.isfinite(scores_TE)).sum())
+        what = f"L{layer}: {number:,} affinities are NaN or infinite"
+        yield Finding(ERROR, SCORES, what, "What reaches the router is broken already.", {"affinities": number}, layer)
+        return
+    if not shape.sigmoid:
+        return
+    spread, ends = float(scores_TE.std()), float((np.minimum(scores_TE, 1 - scores_TE) < AT_AN_END).mean())
+    evidence = {"standard deviation": spread, "share at an end": ends}
+    if spread < SILENT:
+        what = f"L{layer}: all affinities are alike ({np.median(scores_TE):.3g})"
+        yield Finding(WARNING, SCORES, what, "The router says nothing; the bias alone decides.", evidence, layer)
+    elif ends > SHOUTING:
+        what = f"L{layer}: {ends:.0%} of the affinities stand at 0 or 1"
+        meaning = "The router's rows or its input are far too large: what it chooses no longer depends on shades."
+        yield Finding(WARNING, SCORES, what, meaning, evidence, layer)
+
+
+def _ties(data: xr.Dataset) -> Finding:
+    share, exact = near_ties(data, "bfloat16").mean("token"), near_ties(data, "float32").mean("token")
+    worst = int(share.values.argmax())
+    what = f"{float(share.mean()):.1%} of the decisions are so close that rounding to bfloat16 could turn them"
+    meaning = "Engines that compute in another precision will differ there, and rightly so; see the margins on Routing."
+    evidence = {
+        "mean share": float(share.mean()),
+        "largest share": float(share[worst]),
+        "mean share in fp32": float(exact.mean()),
+        "decisions": share.size * data.sizes["token"],
+    }
+    return Finding(NOTE, TIES, what, meaning, evidence, int(share["moe_layer"][worst]))
+
+
+def _rounding(data: xr.Dataset, rounded: xr.Dataset) -> Finding:
+    changed = flips(data, rounded)
+    share = changed.mean("token")
+    near = near_ties(data, "bfloat16").values
+    explained = float((near & changed.values).sum() / max(1, int(changed.sum())))
+    worst, mean = int(share.values.argmax()), float(share.mean())
+    what = f"run in bfloat16, {mean:.1%} of the decisions took another set of experts"
+    meaning = "Measured by a second run of the same tokens. Those that were no near ties follow from earlier layers."
+    evidence = {
+        "mean share": mean,
+        "largest share": float(share[worst]),
+        "of them near ties": explained,
+        "decisions": changed.size,
+    }
+    severity = WARNING if mean > MANY_FLIPS else NOTE
+    return Finding(severity, ROUNDING, what, meaning, evidence, int(share["moe_layer"][worst]))
+
+
+def _chosen_scores(data: xr.Dataset) -> xr.DataArray:
+    chosen = np.take_along_axis(data["router_score"].values, data["expert_id"].values.astype(np.int64), -1)
+    return data["expert_id"].copy(data=chosen)
+
+
+def _band(shape: Shape, num_tokens: int) -> LoadBand:
+    return load_band(num_tokens, shape.num_experts, shape.top_k, shape.num_groups, shape.kept_groups)
+
+
+def _plain(value: np.generic) -> Number:
+    return value.item()

@@ -1,0 +1,65 @@
+"""What the second stage runs: the doctor's own sample, or a user's file of prompts."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+_SAMPLE = Path(__file__).parent / "sample.jsonl"
+_MOST_PROMPTS, _MOST_BYTES = 10_000, 50_000_000
+
+
+class PromptsError(ValueError):
+    """A file of prompts that cannot be used; the message says which line and what to do."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Prompt:
+    """A text, or token ids that are fed as they are."""
+
+    text: str | None = None
+    ids: tuple[int, ...] | None = None
+
+
+def own_prompts() -> tuple[Prompt, ...]:
+    """Twenty short texts in fifteen languages, three of code, one of mathematics, one dialogue; written for this."""
+    return read_prompts(_SAMPLE)
+
+
+def read_prompts(path: Path) -> tuple[Prompt, ...]:
+    """A file with one prompt to a line, or JSON lines: objects with `text` (or `prompt`), or with `ids`.
+
+    A file is taken for JSON lines when its first line that is not empty begins with a brace.
+
+    Raises:
+        PromptsError: it is too large, no UTF-8, empty, or a line is not a prompt.
+        OSError: it cannot be read.
+    """
+    if path.stat().st_size > _MOST_BYTES:
+        raise PromptsError(f"{path} is larger than {_MOST_BYTES // 1_000_000} MB; give fewer prompts")
+    try:
+        content = path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise PromptsError(f"{path} is not UTF-8 text (byte {error.start})") from None
+    lines = [(number, line) for number, line in enumerate(content.split("\n"), 1) if line.strip()]
+    if not lines:
+        raise PromptsError(f"{path} holds no prompt; write one to a line")
+    if len(lines) > _MOST_PROMPTS:
+        raise PromptsError(f"{path} holds {len(lines):,} prompts; at most {_MOST_PROMPTS:,} are run")
+    if not lines[0][1].lstrip().startswith("{"):
+        return tuple(Prompt(line.rstrip("\r")) for _, line in lines)
+    return tuple(_read(path, number, line) for number, line in lines)
+
+
+def _read(path: Path, number: int, line: str) -> Prompt:
+    try:
+        entry: Any = json.loads(line)
+    except (ValueError, RecursionError):
+        raise PromptsError(f"{path}, line {number} is not JSON, as the first line is") from None
+    if isinstance(entry, dict):
+        text, ids = entry.get("text", entry.get("prompt")), entry.get("ids")
+        if isinstance(text, str) and text:
+            return Prompt(text)
+        if isinstance(ids, list) and ids and all(type(value) is int and value >= 0 for value in ids):
+            return Prompt(ids=tuple(ids))
+    raise PromptsError(f'{path}, line {number} must be an object with "text" or "ids"')

@@ -1,0 +1,215 @@
+"""The second stage of an audit: some text is run, once in fp32 and once in bfloat16, and its routing judged.
+
+With a reference, its tokens are run too and compared with it. A model that does not fit in memory is read from the
+disk, and all prompts are then run as one, so that each layer is read once.
+"""
+
+import dataclasses
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+
+from model.doctor import load, reference
+from model.doctor.findings import ERROR, Check, Finding, Number, Report, make_report
+from model.doctor.prompts import Prompt, PromptsError
+from model.network.config import ModelConfig
+from model.network.moe import MixtureOfExperts
+from model.run.engine import DTYPES, Engine
+from model.run.from_disk import Stopped
+from model.run.request import RunRequest
+from model.trace.consistency import faults
+from model.trace.trace import Trace
+
+STAGE, SOUND = "text", "own numbers"
+ROUTED = ("router_score", "group_score", "group_kept", "expert_id")
+FEWEST_TOKENS = 200  # below, shares say little; it is told
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Progress:
+    """After a run."""
+
+    done: int  # runs
+    count: int
+    doing: str
+
+    @property
+    def share(self) -> float:
+        """Of the runs."""
+        return self.done / max(1, self.count)
+
+
+def examine_text(
+    engine: Engine,
+    prompts: Sequence[Prompt],
+    healthy: Trace | None = None,
+    on_progress: Callable[[Progress], None] = lambda progress: None,
+    cancel: threading.Event | None = None,
+) -> Report:
+    """Run the prompts and, where there is one, the reference's tokens.
+
+    Args:
+        engine: the model. With a reference two of its experts may be exchanged for the time of a run, so that nobody
+            else must use it then.
+        prompts: at least one, unless there is a reference.
+        healthy: a trace of the same model in health.
+        on_progress: called before the first run and after each.
+        cancel: looked at between runs.
+
+    Raises:
+        PromptsError, RequestError: a prompt cannot be run; the message says which.
+        UnusableReferenceError: the reference is of another model, or holds too little.
+        Stopped: `cancel` was set.
+    """
+    if healthy is not None:
+        reference.check_reference(healthy, engine.config.to_json())
+    requests = _requests(engine, prompts)
+    runs = _Runs(2 * len(requests) + (healthy is not None), on_progress, cancel)
+    checks: list[Check] = []
+    findings: list[Finding] = []
+    measures: dict[str, list[dict[str, Number]]] = {}
+    if requests:
+        traces = [runs.run(engine, request, "fp32") for request in requests]
+        rounded = _again(engine, "bfloat16")
+        others = [runs.run(rounded, request, "bf16") for request in requests]
+        del rounded
+        data, other = joined(traces), joined(others)
+        if not data.sizes["token"]:
+            raise PromptsError("the prompts hold special tokens only; give some text")
+        shape = shape_of(engine.config)
+        measures["Routing layer by layer"] = load.measure(data, shape, other)
+        findings += [*load.judge(data, shape, other), *_contradictions(traces)]
+        checks += _checks(engine.config, data.sizes["token"], len(prompts))
+    if healthy is not None:
+        compared, more = _compare(engine, healthy, runs)
+        checks.append(compared)
+        findings += more
+    texts = tuple(prompt.text if prompt.text is not None else f"ids {prompt.ids}" for prompt in prompts)
+    return make_report(engine.name, checks, findings, measures, texts)
+
+
+class _Runs:
+    """Runs requests one after the other, and says how far it is."""
+
+    def __init__(self, count: int, on_progress: Callable[[Progress], None], cancel: threading.Event | None) -> None:
+        self.count, self.on_progress, self.cancel, self.done = count, on_progress, cancel, 0
+        on_progress(Progress(0, count, "loading"))
+
+    def run(self, engine: Engine, request: RunRequest, doing: str) -> Trace:
+        if self.cancel is not None and self.cancel.is_set():
+            raise Stopped(f"stopped after {self.done} of {self.count} runs")
+        trace = engine.run(request, self.cancel)
+        self.done += 1
+        self.on_progress(Progress(self.done, self.count, doing))
+        return trace
+
+
+def _requests(engine: Engine, prompts: Sequence[Prompt]) -> list[RunRequest]:
+    """One request per prompt; of a model on the disk one for all. Each is cut to the context."""
+    made: list[list[int]] = []
+    for number, prompt in enumerate(prompts, 1):
+        ids = list(prompt.ids) if prompt.ids is not None else _encode(engine, prompt, number)
+        if outside := [i for i in ids if not 0 <= i < engine.config.vocab_size]:
+            raise PromptsError(
+                f"prompt {number} holds token id {outside[0]}; ids are 0 to {engine.config.vocab_size - 1}"
+            )
+        made.append(ids)
+    if engine.disk is not None and made:
+        made = [[token for ids in made for token in ids]]
+    return [RunRequest(token_ids=tuple(ids[: engine.context])) for ids in made]
+
+
+def _encode(engine: Engine, prompt: Prompt, number: int) -> list[int]:
+    if engine.tokenizer is None:
+        raise PromptsError(f'{engine.name} has no tokenizer.json; give prompts as JSON lines with "ids"')
+    try:
+        bos = [] if engine.tokenizer.bos_id is None else [engine.tokenizer.bos_id]
+        return bos + engine.tokenizer.encode(prompt.text or "")
+    except ValueError as problem:
+        raise PromptsError(f"prompt {number}: {problem}") from None
+
+
+def _again(engine: Engine, dtype: str) -> Engine:
+    """The same model in another dtype, from where it was read."""
+    read = Engine.from_disk if engine.disk is not None else Engine.load
+    return read(engine.folder, device=str(engine.device), dtype=dtype)
+
+
+def joined(traces: Sequence[Trace]) -> xr.Dataset:
+    """The routing of all tokens of some runs that stand for text, and the biases."""
+    of_text = [np.flatnonzero(~trace.special_mask.values) for trace in traces]
+    parts = [trace.data.isel(token=places) for trace, places in zip(traces, of_text, strict=True)]
+    whole = {name: xr.concat([part[name] for part in parts], "token") for name in ROUTED}
+    return xr.Dataset(whole | {"expert_bias": traces[0].data["expert_bias"]})
+
+
+def shape_of(config: ModelConfig) -> load.Shape:
+    """What of a configuration decides how a fair router would do."""
+    groups = config.num_groups, config.num_kept_groups
+    return load.Shape(config.num_experts, config.top_k, *groups, sigmoid=config.scoring == "sigmoid")
+
+
+def _contradictions(traces: Sequence[Trace]) -> list[Finding]:
+    """What the recorded numbers contradict each other in: a router that does not follow its own rule."""
+    found = [fault for trace in traces for fault in faults(trace)]
+    return [
+        Finding(
+            ERROR, SOUND, f"L{fault.layers[0]}: {fault.kind}; {fault.evidence}",
+            "The router does not follow the published rule. A fault of the engine, not of the checkpoint.",
+            {"decisions": fault.decisions, "of": fault.of}, fault.layers[0],
+        )
+        for fault in {fault.kind: fault for fault in reversed(found)}.values()
+    ]  # fmt: skip
+
+
+def _checks(config: ModelConfig, num_tokens: int, num_prompts: int) -> list[Check]:
+    layers, said = config.moe_layers, f"{num_tokens:,} tokens of {num_prompts:,} prompts"
+    few = f" (few: shares say little under {FEWEST_TOKENS})" if num_tokens < FEWEST_TOKENS else ""
+    grouped = config.num_kept_groups < config.num_groups
+    return [
+        Check(load.LOAD, STAGE, f"share of every expert over {said}{few}", layers),
+        Check(
+            load.GROUPS, STAGE, f"groups kept over {said}", layers if grouped else (), "" if grouped else "no groups"
+        ),
+        Check(load.SCORES, STAGE, f"affinities of {said}", layers),
+        Check(load.TIES, STAGE, f"margins to the last place and the last group of {said}", layers),
+        Check(load.ROUNDING, STAGE, f"{said}, run twice", layers),
+        Check(SOUND, STAGE, f"weights and choices against the recorded affinities of {said}", layers),
+    ]
+
+
+# --- the reference ---------------------------------------------------------------------------------------------------
+
+
+def _compare(engine: Engine, healthy: Trace, runs: _Runs) -> tuple[Check, list[Finding]]:
+    dtype = healthy.origin.get("dtype")
+    like = engine if dtype not in DTYPES or DTYPES[dtype] == engine.dtype else _again(engine, str(dtype))
+    request = RunRequest(token_ids=tuple(token.id for token in healthy.tokens))
+    ours = runs.run(like, request, "reference")
+    exchange = None if like.disk is not None else lambda *place: _exchanged(like, request, *place)
+    found = list(reference.compare_with(healthy, ours, exchange))
+    said = f"bias, affinities, weights and residual norms of {healthy.num_tokens:,} tokens against the reference"
+    return Check(reference.NAME, "reference", said, engine.config.moe_layers), found
+
+
+def _exchanged(engine: Engine, request: RunRequest, layer: int, one: int, other: int) -> np.ndarray:
+    """Residual norms of the request with two experts of a layer exchanged; the engine is left as it was."""
+    _swap(engine.model.block(layer).ffn, one, other)
+    try:
+        norms: Any = engine.run(request).data["residual_norm"].values
+    finally:
+        _swap(engine.model.block(layer).ffn, one, other)
+    return norms
+
+
+@torch.no_grad()
+def _swap(mixture: Any, one: int, other: int) -> None:
+    assert isinstance(mixture, MixtureOfExperts)
+    for matrices in (mixture.experts.gate_up, mixture.experts.down):
+        kept = matrices[one].clone()
+        matrices[one].copy_(matrices[other])
+        matrices[other].copy_(kept)
