@@ -1,0 +1,223 @@
+"""Pictures of two traces side by side: where routing splits, how far layers agree, how log-probabilities moved.
+
+Change diverges round 0 (green, purple), as everywhere: purple is a real change, light purple what follows from one,
+green a near tie. Text that comes out of here as HTML is escaped.
+"""
+
+import html
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+import xarray as xr
+
+from viz.axis import MAX_CLICKABLE, click_layer, grid_points, layer_axis, layer_labels, note, rows_height
+from viz.boundaries import short_name
+from viz.theme import Theme, blend, style, translucent
+from viz.tokens import TokenLike, chips, visible_parts
+
+# In the order of severity: several tokens of one character show the last that holds of any.
+SAME, UNKNOWN, UNALIGNED, FOLLOWS, NEAR_TIE, UNDECIDED, CHANGE = KINDS = (
+    "same", "not recorded", "not aligned", "follows", "near tie", "undecided", "change",
+)  # fmt: skip
+WORDS = {
+    SAME: "the same experts everywhere",
+    NEAR_TIE: "first split is a near tie",
+    CHANGE: "first split is a real change",
+    FOLLOWS: "splits after something before it did",
+    UNDECIDED: "splits; without scores it cannot be told why",
+    UNKNOWN: "experts not recorded",
+    UNALIGNED: "the other side has no such token",
+}
+_CSS = """
+.splits { max-height: 15rem; overflow-y: auto; padding: 4px 5px; border-radius: 6px;
+  border: 1px solid color-mix(in srgb, currentColor 18%, transparent); font: 16px/1.5 var(--st-code-font, monospace); }
+.splits span { display: inline-block; margin: 1px 1px 2px 0; padding: 1px 3px; border-radius: 3px; max-width: 100%;
+  white-space: pre-wrap; overflow-wrap: anywhere; unicode-bidi: isolate;
+  background: color-mix(in srgb, currentColor 7%, transparent); }
+.splits i { font-style: normal; opacity: 0.55; }
+.splits .special { border: 1px solid currentColor; background: none; font-variant: small-caps; }
+.splits .chosen { box-shadow: 0 0 0 2px currentColor; }
+.splits.legend { font: 14px/1.5 var(--st-font, sans-serif); border: none; max-height: none; }
+.splits.legend span { margin-right: 0.5em; }
+@media (max-width: 1100px) { .splits { font-size: 18px; } }
+"""
+
+
+def css(theme: Theme) -> str:
+    """The look of the strip in a theme."""
+    near, follows, changed = theme.change[0], translucent(theme.change[-1], 0.22), translucent(theme.change[-1], 0.62)
+    rules = (
+        f".splits .near-tie {{ outline: 2px dotted {near}; outline-offset: -2px; }}"
+        f".splits .follows {{ background: {follows}; }}"
+        f".splits .change {{ background: {changed}; outline: 2px solid {theme.change[-1]}; outline-offset: -2px; }}"
+        f".splits .undecided {{ outline: 2px dashed {theme.muted}; outline-offset: -2px; }}"
+        ".splits .not-aligned, .splits .not-recorded { opacity: 0.5; text-decoration: line-through; }"
+        ".splits .not-recorded { text-decoration: none; }"
+    )
+    return _CSS + rules
+
+
+def strip(
+    tokens: Sequence[TokenLike], text: bytes, kinds: Sequence[str], hover: Sequence[str], chosen: int | None = None
+) -> str:
+    """The text as chips, each with the look of its kind.
+
+    Args:
+        tokens: their spans tile `text`.
+        text: need not be valid UTF-8.
+        kinds: one of `KINDS` for each token.
+        hover: what is said of each token.
+        chosen: token to outline.
+    """
+    written = []
+    for first, last, _ in chips(tokens, text):
+        some = range(first, last + 1)
+        kind = max((kinds[index] for index in some), key=KINDS.index)
+        spelled = text[tokens[first].start : tokens[last].end]
+        inner = "".join(
+            f"<i>{html.escape(part)}</i>" if is_sign else html.escape(part) for part, is_sign in visible_parts(spelled)
+        )
+        classes = [kind.replace(" ", "-")]
+        classes += ["special"] if not spelled else []
+        classes += ["chosen"] if chosen in some else []
+        title = html.escape("; ".join(hover[index] for index in some), quote=True)
+        inner = inner or html.escape(short_name(tokens[first]))
+        written.append(f'<span class="{" ".join(classes)}" title="{title}">{inner}</span>')
+        written.append("<br>" if spelled.endswith(b"\n") else "")
+    label = "The text as tokens, marked where routing splits"
+    return f'<div class="splits" dir="ltr" role="group" tabindex="0" aria-label="{label}">{"".join(written)}</div>'
+
+
+def legend(kinds: Sequence[str]) -> str:
+    """What the looks mean, of the kinds that occur."""
+    shown = [f'<span class="{kind.replace(" ", "-")}">{WORDS[kind]}</span>' for kind in KINDS if kind in set(kinds)]
+    return f'<div class="splits legend" dir="ltr">{"".join(shown)}</div>'
+
+
+def colors(theme: Theme) -> dict[str, str]:
+    """What a kind of choice is coloured by in figures."""
+    return {
+        SAME: theme.shade,
+        NEAR_TIE: theme.change[0],
+        FOLLOWS: blend((theme.background, theme.change[-1]), 0.35),
+        CHANGE: theme.change[-1],
+        UNDECIDED: theme.muted,
+        UNKNOWN: theme.background,
+    }
+
+
+def split_map(
+    verdict: xr.DataArray, names: Sequence[str], labels: Sequence[str], theme: Theme, chosen: tuple[int, int] | None
+) -> go.Figure:
+    """Layers x tokens, every choice coloured by what became of it.
+
+    Args:
+        verdict: [pair, moe_layer], places in `names`; the coordinate `token` says which token a pair is.
+        names: kinds, of `KINDS`.
+        labels: [pair] tokens in words.
+        theme: colours.
+        chosen: token and layer to mark.
+    """
+    values, layers, tokens = verdict.values.T, layer_labels(verdict), verdict["token"].values
+    palette = [colors(theme)[name] for name in names]
+    stops = [[edge / len(names), color] for place, color in enumerate(palette) for edge in (place, place + 1)]
+    present = np.unique(values)
+    bar = {"tickvals": present, "ticktext": np.array(names)[present], "thickness": 10, "outlinewidth": 0, "title": ""}
+    picture = go.Heatmap(
+        z=values, x=np.arange(len(tokens)), colorscale=stops, zmin=-0.5, zmax=len(names) - 0.5, colorbar=bar,
+        hoverinfo="skip", xgap=1 if len(tokens) <= 200 else 0, ygap=1,
+    )  # fmt: skip
+    figure = go.Figure(picture)
+    if values.size <= MAX_CLICKABLE:
+        x, y = grid_points(np.arange(len(tokens)), np.arange(len(layers)))
+        cells = np.column_stack([np.tile(tokens, len(layers)), np.repeat(layers, len(tokens))])
+        said = [f"{labels[int(pair)]}: {names[kind]}" for pair, kind in zip(x, values.ravel(), strict=True)]
+        hover = "token %{customdata[0]}, L%{customdata[1]}<br>%{text} (derived)<extra></extra>"
+        figure.add_trace(click_layer(x, y, customdata=cells, text=said, hovertemplate=hover))
+    shapes = _frame(chosen, tokens, layers, theme)
+    step = -(-len(tokens) // 16)
+    ticks = np.arange(0, len(tokens), step)
+    xaxis = {"tickvals": ticks, "ticktext": tokens[ticks], "title": {"text": "token"}, "showgrid": False}
+    xaxis |= {"range": [-0.6, len(tokens) - 0.4]}
+    return style(figure, theme, rows_height(len(layers)), xaxis=xaxis, yaxis=layer_axis(layers), shapes=shapes)
+
+
+def _frame(
+    chosen: tuple[int, int] | None, tokens: np.ndarray, layers: np.ndarray, theme: Theme
+) -> list[dict[str, Any]]:
+    """A frame round the chosen cell, if it is there."""
+    if chosen is None or chosen[0] not in tokens or chosen[1] not in layers:
+        return []
+    x, y = int(np.flatnonzero(tokens == chosen[0])[0]), int(np.flatnonzero(layers == chosen[1])[0])
+    line = {"color": theme.ink, "width": 2}
+    return [{"type": "rect", "x0": x - 0.5, "x1": x + 0.5, "y0": y - 0.5, "y1": y + 0.5, "line": line}]
+
+
+def agreement(layers: xr.Dataset, chance: tuple[float, float] | None, num_choices: int, theme: Theme) -> go.Figure:
+    """Per layer the share of equal sets and the mean Jaccard index, with what chance alone gives.
+
+    Args:
+        layers: `equal` and `jaccard`, [moe_layer].
+        chance: mean Jaccard index and share of equal sets of two fair routers; None where not known.
+        num_choices: that were compared.
+        theme: colours.
+    """
+    numbers = layer_labels(layers["equal"])
+    looks = {
+        "equal": ("share of equal sets", theme.sequential[-2], "square", "solid"),
+        "jaccard": ("mean Jaccard index", theme.sequential[-3], "circle", "dot"),
+    }
+    figure = go.Figure()
+    for name, (said, color, symbol, dash) in looks.items():
+        hover = f"L%{{x}}<br>{said} %{{y:.3f}} (derived)<extra></extra>"
+        figure.add_trace(
+            go.Scatter(
+                x=numbers, y=layers[name].values, mode="lines+markers", name=said, hovertemplate=hover,
+                marker={"size": 8, "symbol": symbol, "color": color}, line={"color": color, "width": 2, "dash": dash},
+            )
+        )  # fmt: skip
+    shapes = []
+    if chance is not None:
+        line = {"color": theme.ink, "width": 1, "dash": "dash"}
+        shapes = [
+            {"type": "line", "xref": "x domain", "x0": 0, "x1": 1, "y0": chance[0], "y1": chance[0], "line": line}
+        ]
+    xaxis = {"title": {"text": "layer"}, "tickprefix": "L", "tickformat": "d", "showgrid": False}
+    xaxis |= {"dtick": max(1, len(numbers) // 20)}
+    yaxis = {"range": [-0.03, 1.05], "title": {"text": "agreement"}}
+    style(figure, theme, 320, xaxis=xaxis, yaxis=yaxis, shapes=shapes)
+    figure.update_layout(
+        showlegend=True, legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 1, "xanchor": "right"}
+    )
+    said = "" if chance is None else f"; dashed: mean Jaccard index by chance, {chance[0]:.3g}"
+    return note(figure, f"n = {num_choices:,} choices{said}", theme)
+
+
+def logprob_bars(difference: xr.DataArray, labels: Sequence[str], theme: Theme, chosen: int | None) -> go.Figure:
+    """Change of each token's log-probability, right minus left, in nats.
+
+    Args:
+        difference: [pair]; the coordinate `token` says which token a pair is. NaN where not known.
+        labels: [pair] tokens in words.
+        theme: colours.
+        chosen: token to outline.
+    """
+    values, tokens = difference.values, difference["token"].values
+    reach = float(np.nanmax(np.abs(values), initial=0)) or 1.0
+    shades = [blend(theme.change, 0.5 + 0.5 * value / reach) for value in np.nan_to_num(values).tolist()]
+    outline = {"color": theme.ink, "width": np.where(tokens == chosen, 2, 0)}
+    hover = "token %{customdata[0]} %{text}<br>%{y:+.3~g} nats (derived)<extra></extra>"
+    bars = go.Bar(
+        x=np.arange(len(tokens)), y=values, marker={"color": shades, "line": outline}, customdata=tokens[:, None],
+        text=list(labels), textposition="none", hovertemplate=hover,
+    )  # fmt: skip
+    step = -(-len(tokens) // 16)
+    ticks = np.arange(0, len(tokens), step)
+    xaxis = {"tickvals": ticks, "ticktext": tokens[ticks], "title": {"text": "token"}, "showgrid": False}
+    yaxis = {"title": {"text": "change of log-probability (nats)"}, "range": [-1.1 * reach, 1.1 * reach]}
+    figure = style(go.Figure(bars), theme, 300, xaxis=xaxis, yaxis=yaxis)
+    known = values[np.isfinite(values)]
+    mean = f", mean {known.mean():+.2g} nats" if known.size else ""
+    return note(figure, f"n = {known.size:,} tokens{mean}", theme)
