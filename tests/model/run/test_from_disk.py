@@ -12,7 +12,7 @@ from model.network.config import ModelConfig
 from model.run.engine import Engine
 from model.run.from_disk import Stopped
 from model.run.partial import Partial
-from model.run.request import Capture, KnockOut, RequestError, RunRequest
+from model.run.request import Capture, GateTemperature, KnockOut, Replay, RequestError, RunRequest, ScoreThreshold
 from model.trace.trace import Trace
 from tests.models import random_model, tiny_config
 
@@ -70,9 +70,12 @@ def test_the_same_in_the_layout_for_wide_vectors(tmp_path: Path, monkeypatch: py
 
 def test_one_token_and_interventions_too(tmp_path: Path) -> None:
     folder = written(tiny_config(), tmp_path / "model")
+    replay = Replay.of(Engine.load(folder, "cpu").run(request_of(tiny_config(), num_tokens=7)), (1, 3))
     for request in (
         request_of(tiny_config(), num_tokens=1),
+        request_of(tiny_config(), num_tokens=1, interventions=(replay,)),
         request_of(tiny_config(), interventions=(KnockOut(2, 3), KnockOut(4, 0))),
+        request_of(tiny_config(), interventions=(replay, GateTemperature(3.0, 2), ScoreThreshold(0.6, 4))),
     ):
         assert same(Engine.load(folder, "cpu").run(request), Engine.from_disk(folder, device="cpu").run(request))
 
