@@ -144,7 +144,7 @@ class InstructConfig:
     def __post_init__(self) -> None:
         object.__setattr__(self, "kinds", tuple(self.kinds))
         if any(share < 0 for share in self.shares.values()) or sum(self.shares.values()) > 1:
-            raise TrainConfigError(f"shares must be above 0 and together at most 1, not {self.shares}")
+            raise TrainConfigError(f"shares must not be negative, and together at most 1, not {self.shares}")
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
