@@ -1,11 +1,10 @@
-"""Pictures of routing: one token's path through the layers, and one layer's decision.
+"""The picture of routing: one token's path through the layers; one layer's decision is in `decision.py`.
 
 Labelled arrays in (axes `moe_layer, expert, group, rank`), Plotly figures out; nothing is computed that a reader could
 take for a measurement. A cell that can be clicked carries `customdata` (layer, expert).
 """
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
@@ -166,72 +165,3 @@ def _path_hover(at: xr.Dataset, losers: Mapping[str, xr.DataArray], positions: n
         x, y, customdata=np.column_stack(cells).astype(np.float32), text=said.ravel(),
         hovertemplate=hover + "%{text}<extra></extra>", showlegend=False,
     )  # fmt: skip
-
-
-def decision(
-    choice: xr.Dataset, num_groups: int, theme: Theme, losers: Mapping[str, xr.DataArray] | None = None
-) -> go.Figure:
-    """How one layer decided for one token: every expert's affinity, what the bias makes of it, and the score to beat.
-
-    Args:
-        choice: [expert] arrays `affinity`, `biased` (affinity plus bias, relative to the layer's mean bias),
-            `chosen` (bool); `kept` [group] bool where groups were recorded; `entry`, the lowest chosen biased score.
-            Scalar coordinate `moe_layer`.
-        num_groups: routing groups.
-        theme: colours.
-        losers: `LOST_TO_BIAS` or `LOST_TO_GROUP` -> mask [expert], *derived*.
-    """
-    num_experts, layer = choice.sizes["expert"], int(choice.coords["moe_layer"])
-    positions, chosen = expert_positions(num_experts, num_groups), choice["chosen"].values
-    affinity, biased = choice["affinity"].values, choice["biased"].values
-    size = int(np.clip(420 / num_experts, 6, 12))
-    colors = np.array(expert_colors(num_experts, num_groups, theme))
-    figure = go.Figure([_pushes(affinity, biased, positions, theme)])
-    hollow = {"symbol": "circle-open", "size": 6, "color": theme.muted}
-    dots = {"symbol": "circle", "size": 6, "color": theme.muted}
-    filled = {"symbol": "square", "size": size, "color": colors[chosen]}
-    figure.add_trace(_points(positions, affinity, hollow, "affinity"))
-    figure.add_trace(_points(positions[~chosen], biased[~chosen], dots, "with bias: not chosen"))
-    figure.add_trace(_points(positions[chosen], biased[chosen], filled, "with bias: chosen"))
-    for name, mask in (losers or {}).items():
-        ring = {"symbol": SYMBOLS[name], "size": size + 3, "color": theme.ink, "line": {"width": 1.5}}
-        figure.add_trace(_points(positions[mask.values], biased[mask.values], ring, name))
-    figure.add_trace(_decision_hover(choice, positions, layer))
-    figure.add_hline(float(choice["entry"]), line={"color": theme.ink, "width": 1, "dash": "dash"})
-    if "kept" in choice and num_groups > 1:
-        _shade_groups(figure, choice["kept"].values, positions, theme)
-    axes = {"xaxis": expert_axis(num_experts, num_groups), "yaxis": {"title": {"text": "score"}}}
-    return style(figure, theme, 372, showlegend=True, legend=LEGEND, margin=LEGEND_MARGIN, **axes)
-
-
-def _points(x: np.ndarray, y: np.ndarray, marker: dict[str, Any], name: str) -> go.Scatter:
-    return go.Scatter(x=x, y=y, mode="markers", marker=marker, hoverinfo="skip", name=name)
-
-
-def _pushes(affinity: np.ndarray, biased: np.ndarray, positions: np.ndarray, theme: Theme) -> go.Scatter:
-    """A line from every affinity to its biased score, all of them one trace."""
-    gap = np.full(len(positions), np.nan)
-    x = np.stack([positions, positions, gap], axis=1).astype(np.float32).ravel()
-    y = np.stack([affinity, biased, gap], axis=1).astype(np.float32).ravel()
-    line = {"color": translucent(theme.muted, 0.7), "width": 1.5}
-    return go.Scatter(x=x, y=y, mode="lines", line=line, hoverinfo="skip", showlegend=False)
-
-
-def _decision_hover(choice: xr.Dataset, positions: np.ndarray, layer: int) -> go.Scattergl:
-    """What is hovered and clicked lies on the biased scores."""
-    affinity, biased = choice["affinity"].values, choice["biased"].values
-    cells = np.column_stack([np.full(len(positions), layer), np.arange(len(positions)), affinity, biased - affinity])
-    hover = "L%{customdata[0]}E%{customdata[1]}<br>affinity %{customdata[2]:.3~g} (measured)"
-    hover += "<br>bias %{customdata[3]:+.3~g} against the mean (derived)<br>%{text}<extra></extra>"
-    text = np.where(choice["chosen"].values, "chosen", "not chosen")
-    return click_layer(
-        positions, biased, customdata=cells.astype(np.float32), text=text, hovertemplate=hover, showlegend=False
-    )
-
-
-def _shade_groups(figure: go.Figure, kept: np.ndarray, positions: np.ndarray, theme: Theme) -> None:
-    size = len(positions) // len(kept)
-    for group in np.flatnonzero(kept).tolist():
-        first, last = float(positions[group * size]), float(positions[group * size + size - 1])
-        fill = {"fillcolor": translucent(theme.muted, 0.16), "line": {"width": 0}, "layer": "below"}
-        figure.add_vrect(first - 0.6, last + 0.6, **fill)

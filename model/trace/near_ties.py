@@ -5,6 +5,8 @@ the selection compares it. Below zero it says that the recorded choice is not th
 the run was changed there (`routing.untouched_layers`), or the trace is of another rule.
 """
 
+from collections.abc import Iterable
+
 import numpy as np
 import xarray as xr
 
@@ -12,6 +14,7 @@ from model.trace.routing import biased_score, one_hot
 
 # What was measured on what stands in the docstring of `tolerance`.
 _TOLERANCES = {"float32": 1e-4, "bfloat16": 5e-3, "float16": 7e-4}
+DTYPES = tuple(_TOLERANCES)
 _PLACE_NEEDS = ("router_score", "expert_bias", "expert_id", "group_kept")
 _GROUP_NEEDS = ("group_score", "group_kept")
 
@@ -52,7 +55,7 @@ def place_margin(data: xr.Dataset) -> xr.DataArray:
     Raises:
         MissingScoresError: one of them was not recorded.
     """
-    _require(data, _PLACE_NEEDS)
+    require(data, _PLACE_NEEDS)
     biased = biased_score(data["router_score"], data["expert_bias"])
     selected = one_hot(data["expert_id"], biased.sizes["expert"])
     reachable = np.repeat(data["group_kept"].values, biased.sizes["expert"] // data.sizes["group"], axis=-1)
@@ -71,7 +74,7 @@ def group_margin(data: xr.Dataset) -> xr.DataArray:
     Raises:
         MissingScoresError: one of them was not recorded.
     """
-    _require(data, _GROUP_NEEDS)
+    require(data, _GROUP_NEEDS)
     lowest_in = data["group_score"].where(data["group_kept"], np.inf).min("group")
     return lowest_in - data["group_score"].where(~data["group_kept"], -np.inf).max("group")
 
@@ -79,8 +82,7 @@ def group_margin(data: xr.Dataset) -> xr.DataArray:
 def near_ties(data: xr.Dataset, dtype: str) -> xr.DataArray:
     """Whether the rounding of a dtype could turn a decision, [token, moe_layer] bool: either margin is within reach.
 
-    Where a group is judged by the sum of two scores, its margin counts as near up to twice the tolerance. What is not
-    known is not near, and neither is a margin far below zero.
+    What is not known is not near, and neither is a margin far below zero.
 
     Args:
         data: as for `place_margin` and `group_margin`.
@@ -90,8 +92,27 @@ def near_ties(data: xr.Dataset, dtype: str) -> xr.DataArray:
         MissingScoresError: scores, bias, kept groups or chosen experts were not recorded.
         ValueError: no tolerance was measured for the dtype.
     """
-    place, groups, reach = place_margin(data), group_margin(data), tolerance(dtype)
-    return (abs(place) <= reach) | (abs(groups) <= reach * scores_in_a_group_score(data))
+    return near_places(data, dtype) | near_groups(data, dtype)
+
+
+def near_places(data: xr.Dataset, dtype: str) -> xr.DataArray:
+    """Whether the rounding of a dtype could give the last place to another expert, [token, moe_layer] bool.
+
+    Raises:
+        MissingScoresError, ValueError: as for `near_ties`.
+    """
+    return abs(place_margin(data)) <= tolerance(dtype)
+
+
+def near_groups(data: xr.Dataset, dtype: str) -> xr.DataArray:
+    """Whether the rounding of a dtype could keep another group, [token, moe_layer] bool.
+
+    Where a group is judged by the sum of two scores, its margin counts as near up to twice the tolerance.
+
+    Raises:
+        MissingScoresError, ValueError: as for `near_ties`.
+    """
+    return abs(group_margin(data)) <= tolerance(dtype) * scores_in_a_group_score(data)
 
 
 def scores_in_a_group_score(data: xr.Dataset) -> int:
@@ -105,7 +126,7 @@ def scores_in_a_group_score(data: xr.Dataset) -> int:
     Raises:
         MissingScoresError: one of them was not recorded.
     """
-    _require(data, ("router_score", "expert_bias", "group_score"))
+    require(data, ("router_score", "expert_bias", "group_score"))
     biased = biased_score(data["router_score"], data["expert_bias"]).values
     ascending = np.sort(biased.reshape(*biased.shape[:-1], data.sizes["group"], -1), axis=-1)
     if ascending.shape[-1] == 1:
@@ -115,7 +136,12 @@ def scores_in_a_group_score(data: xr.Dataset) -> int:
     return 1 if from_best < from_both else 2
 
 
-def _require(data: xr.Dataset, names: tuple[str, ...]) -> None:
+def require(data: xr.Dataset, names: Iterable[str]) -> None:
+    """Refuse a trace that lacks one of the variables.
+
+    Raises:
+        MissingScoresError: it does; the message names them.
+    """
     missing = [name for name in names if name not in data]
     if missing:
         raise MissingScoresError(f"the trace does not hold {', '.join(missing)}; without it no margin is known")

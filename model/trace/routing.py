@@ -116,10 +116,13 @@ def biased_score(router_score: xr.DataArray, expert_bias: xr.DataArray) -> xr.Da
 
 
 def lost_to_bias(
-    router_score: xr.DataArray, expert_id: xr.DataArray, num_groups: int, kept_groups: int
+    router_score: xr.DataArray, expert_id: xr.DataArray, num_groups: int, kept_groups: int, judged_by: int = 2
 ) -> xr.DataArray:
-    """Experts that were not selected and would have been with every bias at zero, [token, moe_layer, expert]."""
-    would = select(router_score.values, expert_id.sizes["rank"], num_groups, kept_groups)
+    """Experts that were not selected and would have been with every bias at zero, [token, moe_layer, expert].
+
+    `judged_by` is as for `select`.
+    """
+    would = select(router_score.values, expert_id.sizes["rank"], num_groups, kept_groups, judged_by)
     return router_score.copy(data=would & ~one_hot(expert_id, router_score.sizes["expert"]))
 
 
@@ -130,12 +133,20 @@ def lost_to_group_limit(router_score: xr.DataArray, expert_bias: xr.DataArray, e
     return router_score.copy(data=would & ~one_hot(expert_id, router_score.sizes["expert"]))
 
 
-def select(scores: np.ndarray, top_k: int, num_groups: int, kept_groups: int) -> np.ndarray:
-    """The published selection rule on given scores, as a mask [token, moe_layer, expert]."""
+def select(scores: np.ndarray, top_k: int, num_groups: int, kept_groups: int, judged_by: int = 2) -> np.ndarray:
+    """The published selection rule on given scores, as a mask [token, moe_layer, expert].
+
+    A group's score is the sum of its best `judged_by` scores: 2 in V3, 1 in V2.
+
+    Raises:
+        ValueError: a group has fewer experts than its score is the sum of.
+    """
     if kept_groups < num_groups:
         grouped = scores.reshape(*scores.shape[:-1], num_groups, -1)
-        best_two = np.partition(grouped, -2, axis=-1)[..., -2:].sum(-1)
-        scores = np.where(_largest(best_two, kept_groups)[..., None], grouped, -np.inf).reshape(scores.shape)
+        if grouped.shape[-1] < judged_by:
+            raise ValueError(f"a group of {grouped.shape[-1]} has no {judged_by} best experts to judge it by")
+        best = np.partition(grouped, -judged_by, axis=-1)[..., -judged_by:].sum(-1)
+        scores = np.where(_largest(best, kept_groups)[..., None], grouped, -np.inf).reshape(scores.shape)
     return _largest(scores, top_k)
 
 

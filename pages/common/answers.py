@@ -1,14 +1,17 @@
 """What Explore says of a finished run below the lens."""
 
 import math
+from pathlib import Path
 
 import streamlit as st
 
 from model.trace import metrics
 from model.trace.trace import Trace
-from pages.common import controls, draft_answers, loads, session, tables, text
+from pages.common import controls, draft_answers, loads, prompt, routing_tables, session, tables, text
 from pages.common.runs import Run
 from viz import load
+
+ROUTING = Path(__file__).parent.parent / "observe" / "routing.py"
 
 
 def figures(run: Run) -> None:
@@ -61,8 +64,25 @@ def this_token(trace: Trace, token: int) -> None:
     st.markdown(f"Token **{token}**, id {entry.id}, {entry.end - entry.start} bytes, {part}")
     st.code(text.token(trace, token), language=None)
     if trace.has("expert_id"):
-        st.caption("Its experts with their weights as applied, the largest first (measured).")
+        weighed = "with their weights as applied, the largest first" if trace.has("gate_weight") else "as recorded"
+        st.caption(f"Its experts {weighed} ({routing_tables.origin(trace)}).")
         st.table(tables.experts(trace, token), hide_index=True, border="horizontal")
+        _why(token)
+
+
+def _why(token: int) -> None:
+    """A link to the decision of the layer on show for this token; the address holds all of the view."""
+    chosen = {
+        name: str(st.session_state[name]) for name in ("layer", "expert") if st.session_state.get(name) is not None
+    }
+    asked = {name: value for name, value in st.query_params.to_dict().items() if name in prompt.ASKING}
+    st.page_link(
+        ROUTING,
+        label="Why these experts?",
+        icon=":material/arrow_forward:",
+        query_params=asked | chosen | {"token": str(token)},
+        help="This layer's choice for this token, step by step.",
+    )
 
 
 def next_tokens(trace: Trace, token: int) -> None:

@@ -7,7 +7,7 @@ import xarray as xr
 
 from model.trace import metrics, routing
 from model.trace.trace import Trace
-from pages.common import controls, expert_tokens, routing_tables, session, tables
+from pages.common import controls, expert_tokens, microscope, routing_tables, session, tables
 from viz import expert as expert_figures
 from viz import pairs
 from viz import routing as figures
@@ -57,7 +57,7 @@ def path(trace: Trace, token: int, layer: int, expert: int | None) -> None:
 def about(name: str, trace: Trace, token: int, layer: int, expert: int) -> None:
     """Fill the tab of that name."""
     if name == DECISION:
-        decision(trace, token, layer)
+        microscope.show(trace, token, layer, expert)
         return
     mask = controls.population(trace)
     if not mask.any():
@@ -66,31 +66,6 @@ def about(name: str, trace: Trace, token: int, layer: int, expert: int) -> None:
         together(trace, layer, expert, mask)
     else:
         one_expert(trace, layer, expert, mask)
-
-
-# --- this layer's choice ---------------------------------------------------------------------------------------------
-
-
-def decision(trace: Trace, token: int, layer: int) -> None:
-    """Why this layer chose as it did."""
-    if not (trace.has("router_score") and trace.has("expert_bias")):
-        st.info("This trace holds which experts were chosen, but not the scores that decided it.")
-        st.dataframe(routing_tables.path(trace, token, {}), hide_index=True, height=300)
-        return
-    found = routing_tables.decision(trace, token, layer)
-    st.markdown(routing_tables.because(found), help="Derived from the recorded scores, bias and choice.")
-    figure = figures.decision(found.choice, routing_tables.num_groups(trace), session.theme(), found.losers)
-    said = (
-        "A column per expert. The ring is its affinity, the mark at the end of the line what the bias makes of it, as "
-        "far as it differs from the layer's mean bias. Grey bands are the kept groups; in these, everything on or "
-        "above the dashed line was chosen. Click an expert."
-    )
-    controls.chart(figure, "routing-decision", found.table, said, chooses=("layer", "expert"))
-    st.caption(f"L{layer}, the experts near the cut. Affinity, bias and weight are measured, the rest is derived.")
-    columns = {name: _THREE for name in ("affinity", "bias", "bias - mean", "with bias", "weight")}
-    st.dataframe(
-        routing_tables.nearest(found), hide_index=True, column_config=columns, height="content", placeholder=""
-    )
 
 
 # --- who works with whom ---------------------------------------------------------------------------------------------

@@ -3,7 +3,6 @@
 What one expert took is in `expert_tokens.py`.
 """
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,6 +12,7 @@ import xarray as xr
 
 from model.trace import near_ties, routing
 from model.trace.chance import load_band
+from model.trace.imports import origin as imported
 from model.trace.trace import Trace
 from pages.common import tables
 from viz.routing import LOST_TO_BIAS, LOST_TO_GROUP
@@ -52,8 +52,8 @@ def by_chance(trace: Trace, mask: xr.DataArray) -> str:
 
 
 def origin(trace: Trace) -> str:
-    """Tag of the numbers that were observed."""
-    return str(trace.origin.get("kind", "unknown"))
+    """Tag of what the router did: observed, or worked out from an imported file."""
+    return "derived" if "expert_id" in imported.derived(trace) else str(trace.origin.get("kind", "unknown"))
 
 
 def strongest(trace: Trace, token: int, layer: int) -> int:
@@ -76,18 +76,13 @@ def losers(trace: Trace, token: int) -> dict[str, xr.DataArray]:
         return {}
     one = trace.data.isel(token=[token])
     groups, kept = num_groups(trace), kept_groups(trace)
-    masks = {LOST_TO_BIAS: routing.lost_to_bias(one["router_score"], one["expert_id"], groups, kept)}
+    judged_by = near_ties.scores_in_a_group_score(one) if trace.has("group_score") else 2
+    masks = {LOST_TO_BIAS: routing.lost_to_bias(one["router_score"], one["expert_id"], groups, kept, judged_by)}
     if groups > kept:
         limited = routing.lost_to_group_limit(one["router_score"], one["expert_bias"], one["expert_id"])
         masks[LOST_TO_GROUP] = limited
     untouched = routing.untouched_layers(_interventions(trace), one["moe_layer"])
     return {name: mask.isel(token=0).astype(bool) & untouched for name, mask in masks.items()}
-
-
-def is_untouched(trace: Trace, layer: int) -> bool:
-    """Whether the run chose in this layer as the model was trained to."""
-    layers = trace.data["moe_layer"]
-    return bool(routing.untouched_layers(_interventions(trace), layers).sel(moe_layer=layer))
 
 
 def _interventions(trace: Trace) -> Sequence[Mapping[str, Any]]:
@@ -114,63 +109,15 @@ def _edit(change: Mapping[str, Any]) -> str:
     return said.get(str(change.get("kind")), "an unknown change")
 
 
-# --- one layer's decision --------------------------------------------------------------------------------------------
+# --- the path --------------------------------------------------------------------------------------------------------
 
 
-@dataclasses.dataclass(frozen=True)
-class Decision:
-    """How one layer chose for one token.
-
-    Attributes:
-        choice: arrays as `viz.routing.decision` takes them.
-        losers: masks [expert] by name.
-        table: a row per expert, the chosen ones first, each part by biased score.
-        margin: by how much the last chosen expert led the best one within reach; infinite where that is not known.
-        group_margin: the same for groups.
-    """
-
-    choice: xr.Dataset
-    losers: dict[str, xr.DataArray]
-    table: pd.DataFrame
-    margin: float
-    group_margin: float
-
-
-def decision(trace: Trace, token: int, layer: int) -> Decision:
-    """The decision of a layer for a token, from recorded scores, bias and choice."""
-    one = trace.data.isel(token=[token]).sel(moe_layer=[layer])
-    biased = routing.biased_score(one["router_score"], routing.relative_bias(one["expert_bias"]))
-    chosen = one["router_score"].copy(data=routing.one_hot(one["expert_id"], tables.num_experts(trace)))
-    arrays = {"affinity": one["router_score"], "biased": biased, "chosen": chosen.astype(bool)}
-    arrays["entry"] = routing.entry_score(biased, one["expert_id"])
-    margin, group_margin = np.inf, np.inf
-    if trace.has("group_kept"):
-        arrays["kept"] = one["group_kept"]
-        if is_untouched(trace, layer):
-            margin, group_margin = near_ties.place_margin(one).item(), near_ties.group_margin(one).item()
-    choice = xr.Dataset(arrays).isel(token=0, moe_layer=0)
-    lost = {name: mask.sel(moe_layer=layer) for name, mask in losers(trace, token).items()}
-    table = _decision_table(trace, one.isel(token=0, moe_layer=0), choice, lost)
-    return Decision(choice, lost, table, margin, group_margin)
-
-
-def _decision_table(trace: Trace, one: xr.Dataset, choice: xr.Dataset, lost: dict[str, xr.DataArray]) -> pd.DataFrame:
-    num_experts = tables.num_experts(trace)
-    size, bias = num_experts // num_groups(trace), one["expert_bias"]
-    columns = {
-        "expert": [f"E{expert}" for expert in range(num_experts)],
-        "group": np.arange(num_experts) // size,
-        "affinity": choice["affinity"].values,
-        "bias": bias.values,
-        "bias - mean": routing.relative_bias(bias).values,
-        "with bias": choice["biased"].values,
-        "weight": _weight_of_experts(one, num_experts),
-        "verdict": _verdicts(choice["chosen"].values, lost),
-    }
-    if "kept" in choice:
-        columns["group kept"] = np.repeat(choice["kept"].values, size)
-    order = np.lexsort([-choice["biased"].values, ~choice["chosen"].values])
-    return pd.DataFrame(columns).iloc[order].reset_index(drop=True)
+def verdicts(chosen: np.ndarray, lost: Mapping[str, xr.DataArray]) -> np.ndarray:
+    """What became of every entry of [..., expert], in words."""
+    said = np.where(chosen, "chosen", "not chosen").astype(object)
+    for name, mask in lost.items():
+        said[mask.values] = np.where(said[mask.values] == "not chosen", name, LOST_TO_EITHER)
+    return said
 
 
 def _weight_of_experts(one: xr.Dataset, num_experts: int) -> np.ndarray:
@@ -182,54 +129,19 @@ def _weight_of_experts(one: xr.Dataset, num_experts: int) -> np.ndarray:
     return weights
 
 
-def _verdicts(chosen: np.ndarray, lost: dict[str, xr.DataArray]) -> np.ndarray:
-    """What became of every entry of [..., expert], in words."""
-    said = np.where(chosen, "chosen", "not chosen").astype(object)
-    for name, mask in lost.items():
-        said[mask.values] = np.where(said[mask.values] == "not chosen", name, LOST_TO_EITHER)
-    return said
-
-
-def nearest(found: Decision, others: int = 4) -> pd.DataFrame:
-    """The rows that decide: the chosen experts, who lost to one thing only, and the best of the rest."""
-    plain = found.table["verdict"] == "not chosen"
-    return found.table.loc[~plain | found.table.index.isin(found.table.index[plain][:others])]
-
-
-def because(found: Decision) -> str:
-    """The decision in a few sentences."""
-    chosen = found.table[found.table["verdict"] == "chosen"]
-    if chosen.empty:
-        return "The trace does not say which experts were chosen."
-    first, last = chosen.loc[chosen["affinity"].idxmax()], chosen.iloc[-1]
-    said = [f"{first['expert']} counts most, with an affinity of {first['affinity']:.3g}."]
-    if np.isfinite(found.margin):
-        said.append(f"{last['expert']} was the last to get in, by {found.margin:.2g}.")
-    if np.isfinite(found.group_margin):
-        kept = _listed("", np.flatnonzero(found.choice["kept"].values))
-        said.insert(0, f"Groups {kept} were kept, the last of them by {found.group_margin:.2g}.")
-    for name, mask in found.losers.items():
-        said += [f"{_listed('E', np.flatnonzero(mask.values))} {name}."] if mask.any() else []
-    return " ".join(said)
-
-
-def _listed(prefix: str, numbers: np.ndarray) -> str:
-    return ", ".join(f"{prefix}{number}" for number in numbers.tolist())
-
-
 def path(trace: Trace, token: int, lost: dict[str, xr.DataArray]) -> pd.DataFrame:
     """The experts that a token took in every layer, and those that lost to one thing only."""
     at, num_experts = at_token(trace, token), tables.num_experts(trace)
     chosen = routing.one_hot(trace.data["expert_id"].isel(token=[token]), num_experts)[0]
-    verdicts = _verdicts(chosen, lost)
-    row, expert = np.nonzero(verdicts != "not chosen")
+    became = verdicts(chosen, lost)
+    row, expert = np.nonzero(became != "not chosen")
     weights = np.stack([_weight_of_experts(at.isel(moe_layer=index), num_experts) for index in range(len(chosen))])
     table = pd.DataFrame(
         {"layer": at["moe_layer"].values[row], "expert": expert, "group": expert // (num_experts // num_groups(trace))}
     )
     if "router_score" in at:
         table["affinity"] = at["router_score"].values[row, expert]
-    table["weight"], table["verdict"] = weights[row, expert], verdicts[row, expert]
+    table["weight"], table["verdict"] = weights[row, expert], became[row, expert]
     return table.sort_values(["layer", "weight"], ascending=[True, False], kind="stable")
 
 

@@ -91,24 +91,3 @@ def test_path_frames_what_is_in_focus():
     box = figure.layout.shapes[2]
     assert (box.x0 + box.x1) / 2 == expert_positions(8, 4)[5]
     assert not draw_path(random_trace(), focus=(0, None)).layout.shapes
-
-
-def choice():
-    arrays = {"affinity": [0.2, 0.5, 0.4, 0.1], "biased": [0.3, 0.5, 0.2, 0.1], "chosen": [True, False, True, False]}
-    data = xr.Dataset({name: ("expert", values) for name, values in arrays.items()}, coords={"moe_layer": 3})
-    return data.assign(kept=("group", [True, False]), entry=0.2)
-
-
-def test_decision_draws_affinity_what_bias_makes_of_it_and_the_cut():
-    lost = xr.DataArray([False, True, False, False], dims=("expert",))
-    figure = routing.decision(choice(), 2, LIGHT, {routing.LOST_TO_GROUP: lost})
-    assert trace_of(figure, "affinity").y.tolist() == [0.2, 0.5, 0.4, 0.1]
-    assert trace_of(figure, "with bias: chosen").y.tolist() == [0.3, 0.2]
-    assert trace_of(figure, "with bias: not chosen").y.tolist() == [0.5, 0.1]
-    assert trace_of(figure, routing.LOST_TO_GROUP).x.tolist() == [1]
-    cut, band = figure.layout.shapes
-    assert (cut.y0, cut.y1) == (0.2, 0.2)
-    assert (band.x0, band.x1) == pytest.approx((-0.6, 1.6))
-    points = figure.data[-1]
-    assert points.customdata[2].tolist() == pytest.approx([3, 2, 0.4, -0.2])
-    assert points.text.tolist() == ["chosen", "not chosen", "chosen", "not chosen"]

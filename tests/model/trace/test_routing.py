@@ -104,6 +104,18 @@ def test_a_tie_between_groups_keeps_no_more_than_the_rule() -> None:
     assert lost.reshape(4, 2).any(-1).sum() == 2
 
 
+def test_groups_are_judged_by_one_or_two_of_their_best() -> None:
+    score = xr.DataArray([[[0.3, 0.05, 0.2, 0.2]]], dims=("token", "moe_layer", "expert"), coords={"moe_layer": [1]})
+    chosen = ids([[[0, 1]]])
+    assert not routing.lost_to_bias(score, chosen, 2, 1, judged_by=1).any()
+    assert np.flatnonzero(routing.lost_to_bias(score, chosen, 2, 1)).tolist() == [2, 3]
+
+
+def test_group_of_one_has_no_second_best() -> None:
+    with pytest.raises(ValueError, match="a group of 1 has no 2 best experts"):
+        routing.select(np.array([[[0.3, 0.1, 0.2]]]), 1, 3, 2)
+
+
 def test_groups_are_masked_and_not_zeroed() -> None:
     """With a bias of -1 almost everywhere, masking by zero would let experts outside the kept groups win."""
     biased = xr.DataArray([[SCORES]], dims=("token", "moe_layer", "expert")) - [0.5, 0.5, 1, 1, 1, 1, 1, 1]

@@ -1,0 +1,205 @@
+"""One routing decision as it was computed, from logit to weight: recorded numbers, and what follows from them.
+
+The selection is never made again. Affinities, bias, group scores, kept groups, chosen experts and weights are as
+recorded; the logit, the biased score, the share before scaling, the margins and the gaps follow by arithmetic.
+
+Source: DeepSeek-V3 report (arXiv 2412.19437), equations 12 to 16; for softmax gates DeepSeek-V2 (arXiv 2405.04434),
+section 2.2.
+"""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from model.trace import near_ties
+from model.trace.routing import biased_score, entry_score, one_hot, untouched_layers
+from model.trace.trace import Trace
+
+SIGMOID, SOFTMAX = "sigmoid", "softmax"
+NEEDED = ("router_score", "expert_bias", "expert_id")
+_MARGINS_NEED = ("group_score", "group_kept")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Decision:
+    """How one layer chose for one token.
+
+    Attributes:
+        experts: arrays [expert]. Recorded: `affinity`, `bias`, `chosen` (bool), `weight` (NaN unless chosen and
+            recorded). Derived: `logit` (see `logit`), `biased`, `group`, `reachable` (in a kept group; true where
+            groups were not recorded), `share` (the weight before scaling, NaN where that is unknown), `expected`
+            (the weight by the rule from recorded affinities, likewise). Scalar coordinate `moe_layer`.
+        groups: arrays [group]. Recorded: `score`, `kept`. Derived: `expected`, the score from recorded affinities and
+            bias. Without variables where groups were not recorded.
+        scoring: how affinities come from logits, `SIGMOID` or `SOFTMAX`.
+        judged_by: how many of its best biased scores make a group's score.
+        scale: factor of the weights; None where the configuration does not say.
+        normalises: whether the chosen affinities are divided by their sum; None likewise.
+        entry: lowest biased score among the chosen.
+        untouched: whether the run left this layer's selection as trained. Otherwise biased scores, expected values and
+            the entry are what the trained rule makes of the recorded numbers, and no margin is said.
+        place_margin: see `near_ties.place_margin`; NaN where it does not hold or is not known.
+        group_margin: see `near_ties.group_margin`; likewise.
+        place_near: whether the rounding of the run's dtype could have given the last place to another.
+        group_near: the same for the last kept group.
+        tolerance: margin below which a place is a near tie; None where no tolerance is known for the run's dtype.
+    """
+
+    experts: xr.Dataset
+    groups: xr.Dataset
+    scoring: str
+    judged_by: int
+    scale: float | None
+    normalises: bool | None
+    entry: float
+    untouched: bool
+    place_margin: float
+    group_margin: float
+    place_near: bool
+    group_near: bool
+    tolerance: float | None
+
+    @classmethod
+    def of(cls, trace: Trace, token: int, layer: int) -> "Decision":
+        """The decision of a layer, by model layer number, for a token.
+
+        Raises:
+            MissingScoresError: affinities, bias or chosen experts were not recorded.
+            ValueError: no such token.
+            KeyError: no such mixture layer.
+        """
+        near_ties.require(trace.data, NEEDED)
+        if not 0 <= token < trace.num_tokens:
+            raise ValueError(f"token {token} does not exist; the run has {trace.num_tokens}")
+        one = trace.data.isel(token=[token]).sel(moe_layer=[layer])
+        changes = trace.request.get("interventions") or ()
+        untouched = bool(untouched_layers(changes, one["moe_layer"]).item())
+        config, grouped = trace.model.get("config") or {}, all(name in one for name in _MARGINS_NEED)
+        judged_by = near_ties.scores_in_a_group_score(one) if grouped else 2
+        experts = _experts(one, config)
+        dtype, measurable = str(trace.origin.get("dtype")), grouped and untouched
+        known = dtype in near_ties.DTYPES
+        return cls(
+            experts=experts,
+            groups=_groups(one, experts, judged_by) if grouped else xr.Dataset(),
+            scoring=scoring_of(config, one["router_score"].values),
+            judged_by=judged_by,
+            scale=_scale(config),
+            normalises=_normalises(config),
+            entry=entry_score(experts["biased"].expand_dims(["token", "moe_layer"]), one["expert_id"]).item(),
+            untouched=untouched,
+            place_margin=near_ties.place_margin(one).item() if measurable else np.nan,
+            group_margin=near_ties.group_margin(one).item() if measurable else np.nan,
+            place_near=bool(measurable and known and near_ties.near_places(one, dtype).item()),
+            group_near=bool(measurable and known and near_ties.near_groups(one, dtype).item()),
+            tolerance=near_ties.tolerance(dtype) if known else None,
+        )
+
+    @property
+    def layer(self) -> int:
+        """Model layer number."""
+        return int(self.experts.coords["moe_layer"])
+
+    @property
+    def chosen(self) -> np.ndarray:
+        """The chosen experts, the last to get in last, [rank]."""
+        ids = np.flatnonzero(self.experts["chosen"].values)
+        return ids[np.argsort(-self.experts["biased"].values[ids], kind="stable")]
+
+    def members(self, group: int) -> np.ndarray:
+        """The experts whose biased scores make a group's score, the best first, [`judged_by`]."""
+        within = np.flatnonzero(self.experts["group"].values == group)
+        return within[np.argsort(-self.experts["biased"].values[within], kind="stable")][: self.judged_by]
+
+    @property
+    def weight_gap(self) -> float:
+        """Largest difference between a recorded weight and the one by the rule, in shares of the largest; or NaN."""
+        weight, expected = self.experts["weight"].values, self.experts["expected"].values
+        known = np.isfinite(weight) & np.isfinite(expected)
+        return float((np.abs(weight - expected)[known] / np.abs(weight[known]).max()).max()) if known.any() else np.nan
+
+    @property
+    def group_gap(self) -> float:
+        """Largest difference between a recorded group score and the one by the rule; NaN where that is not known."""
+        return float(np.abs(self.groups["score"] - self.groups["expected"]).max()) if self.groups else np.nan
+
+
+def logit(affinity: np.ndarray, scoring: str) -> np.ndarray:
+    """What the affinity was made of: for a sigmoid ln(s / (1 - s)); for a softmax ln s.
+
+    A softmax keeps no more than that: ln s is the logit less a constant that all experts of the token share. Infinite
+    where the affinity was rounded to 0 or 1.
+
+    >>> logit(np.array([0.5, 0.8]), SIGMOID).round(4).tolist()
+    [0.0, 1.3863]
+    """
+    precise = affinity.astype(np.float64)
+    with np.errstate(divide="ignore"):
+        return np.log(precise) - (np.log1p(-precise) if scoring == SIGMOID else 0.0)
+
+
+def scoring_of(config: Any, affinity: np.ndarray) -> str:  # noqa: ANN401 - JSON
+    """`SIGMOID` or `SOFTMAX`, as a published configuration says, else by whether [..., expert] affinities sum to 1."""
+    stated = config.get("scoring_func")
+    if stated in (SIGMOID, SOFTMAX):
+        return stated
+    return SOFTMAX if np.allclose(affinity.sum(-1), 1, atol=1e-3) else SIGMOID
+
+
+def _experts(one: xr.Dataset, config: Any) -> xr.Dataset:  # noqa: ANN401
+    affinity, num_experts = one["router_score"], one.sizes["expert"]
+    chosen = one_hot(one["expert_id"], num_experts)[0, 0]
+    size = num_experts // one.sizes.get("group", 1)
+    weight, scale = _weight_of_experts(one, num_experts), _scale(config)
+    arrays = {
+        "logit": logit(affinity.values[0, 0], scoring_of(config, affinity.values)),
+        "affinity": affinity.values[0, 0],
+        "bias": one["expert_bias"].values[0],
+        "biased": biased_score(affinity, one["expert_bias"]).transpose("token", "moe_layer", "expert").values[0, 0],
+        "group": np.arange(num_experts) // size,
+        "reachable": np.repeat(one["group_kept"].values[0, 0], size) if "group_kept" in one else chosen | True,
+        "chosen": chosen,
+        "share": weight / scale if scale else np.full(num_experts, np.nan),
+        "weight": weight,
+        "expected": _expected_weights(affinity.values[0, 0], chosen, scale, _normalises(config)),
+    }
+    coords = {"moe_layer": int(one["moe_layer"][0])}
+    return xr.Dataset({name: ("expert", values) for name, values in arrays.items()}, coords=coords)
+
+
+def _weight_of_experts(one: xr.Dataset, num_experts: int) -> np.ndarray:
+    weights, ids = np.full(num_experts, np.nan), one["expert_id"].values[0, 0]
+    if "gate_weight" in one:
+        weights[ids[ids >= 0]] = one["gate_weight"].values[0, 0][ids >= 0]
+    return weights
+
+
+def _expected_weights(
+    affinity: np.ndarray, chosen: np.ndarray, scale: float | None, normalises: bool | None
+) -> np.ndarray:
+    if scale is None or normalises is None:
+        return np.full(len(affinity), np.nan)
+    taken = np.where(chosen, affinity.astype(np.float64), np.nan)
+    return scale * (taken / np.nansum(taken) if normalises else taken)
+
+
+def _groups(one: xr.Dataset, experts: xr.Dataset, judged_by: int) -> xr.Dataset:
+    ascending = np.sort(experts["biased"].values.reshape(one.sizes["group"], -1), axis=-1)
+    arrays = {
+        "score": one["group_score"].values[0, 0],
+        "kept": one["group_kept"].values[0, 0],
+        "expected": ascending[:, -judged_by:].sum(-1),
+    }
+    return xr.Dataset({name: ("group", values) for name, values in arrays.items()})
+
+
+def _scale(config: Any) -> float | None:  # noqa: ANN401
+    stated = config.get("routed_scaling_factor")
+    return float(stated) if isinstance(stated, int | float) else None
+
+
+def _normalises(config: Any) -> bool | None:  # noqa: ANN401
+    stated = config.get("norm_topk_prob")
+    return stated if isinstance(stated, bool) else None

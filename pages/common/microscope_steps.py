@@ -1,0 +1,221 @@
+"""The seven steps of a routing decision, each with its equation and an expert's numbers put in, as LaTeX."""
+
+import dataclasses
+import math
+from collections.abc import Iterator
+
+import numpy as np
+
+from model.trace.decision import SIGMOID, Decision
+
+MEASURED, DERIVED = "measured", "derived"
+TERMS = 4  # of a sum on one line: eight do not fit beside the words on a projector
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Step:
+    """One step: its number and name, what is said of it, the tag of its result, and its equation (may be empty)."""
+
+    name: str
+    says: str
+    tag: str
+    equation: str
+
+
+def steps(found: Decision, expert: int, observed: str = MEASURED) -> list[Step]:
+    """All steps of a decision for one expert; those of groups are left out where there is one group, or none recorded.
+
+    Args:
+        found: the decision.
+        expert: whose numbers are put in.
+        observed: tag of what was observed.
+    """
+    return list(_steps(_Numbers(found, expert), observed))
+
+
+class _Numbers:
+    """A decision's numbers for one expert."""
+
+    def __init__(self, found: Decision, expert: int) -> None:
+        self.found, self.expert = found, expert
+        at = found.experts.isel(expert=expert)
+        self.logit, self.affinity, self.bias = (float(at[name]) for name in ("logit", "affinity", "bias"))
+        self.biased, self.share, self.weight = (float(at[name]) for name in ("biased", "share", "weight"))
+        self.expected, self.group = float(at["expected"]), int(at["group"])
+        self.chosen, self.reachable = bool(at["chosen"]), bool(at["reachable"])
+
+    def biased_of(self, expert: int) -> float:
+        return float(self.found.experts["biased"].values[expert])
+
+
+def _steps(at: _Numbers, observed: str) -> Iterator[Step]:
+    yield _logit(at)
+    yield _affinity(at, observed)
+    yield _with_bias(at)
+    if at.found.groups and at.found.groups.sizes["group"] > 1:
+        yield _group_score(at, observed)
+        yield _kept(at, observed)
+    yield _place(at, observed)
+    yield _weight(at, observed)
+
+
+def _logit(at: _Numbers) -> Step:
+    e, s = at.expert, number(at.affinity)
+    if at.found.scoring != SIGMOID:
+        says = (
+            "The router compares the token's state with each expert's vector. A softmax keeps the logits only up to a "
+            "constant that all experts of the token share: ln s is the logit less that constant."
+        )
+        equation = rf"\ln s_{{{e}}} = z_{{{e}}} - \ln \textstyle\sum_j e^{{z_j}} = \ln {s} = {at.logit:.3f}"
+        return Step("1  Logit", says, DERIVED, equation)
+    says = "The router compares the token's state with this expert's vector. Not recorded, but the affinity tells it."
+    if not math.isfinite(at.logit):
+        return Step(
+            "1  Logit", f"{says} Here it was rounded to {at.affinity:g}, so that only the sign is left.", DERIVED, ""
+        )
+    equation = rf"z_{{{e}}} = \ln \frac{{s_{{{e}}}}}{{1 - s_{{{e}}}}} = \ln \frac{{{s}}}{{1 - {s}}} = {at.logit:.3f}"
+    return Step("1  Logit", says, DERIVED, equation)
+
+
+def _affinity(at: _Numbers, observed: str) -> Step:
+    e, s = at.expert, number(at.affinity)
+    if at.found.scoring != SIGMOID:
+        says = "A softmax makes shares of the logits: over all experts they sum to 1."
+        return Step("2  Affinity", says, observed, rf"s_{{{e}}} = \frac{{e^{{z_{{{e}}}}}}}{{\sum_j e^{{z_j}}}} = {s}")
+    says = "A sigmoid makes a number from 0 to 1 of it, for each expert by itself."
+    put_in = rf"\frac{{1}}{{1 + e^{{{-at.logit:.3f}}}}} = " if math.isfinite(at.logit) else ""
+    return Step("2  Affinity", says, observed, rf"s_{{{e}}} = \sigma(z_{{{e}}}) = {put_in}{s}")
+
+
+def _with_bias(at: _Numbers) -> Step:
+    biases, e = at.found.experts["bias"].values, at.expert
+    if not biases.any():
+        says = "This router has no bias: what is compared is the affinity itself."
+        return Step("3  Bias", says, DERIVED, rf"c_{{{e}}} = s_{{{e}}} = {number(at.biased)}")
+    mean = float(biases.mean())
+    says = (
+        "The bias is there to balance the load, and takes part in the choice only. The layer's mean bias is "
+        f"{mean:.4g}, which moves nobody; against it, E{e} is pushed by {at.bias - mean:+.2g}."
+    )
+    put_in = f"{number(at.affinity)} {_signed(at.bias)} = {number(at.biased)}"
+    return Step("3  Bias", says, DERIVED, rf"c_{{{e}}} = s_{{{e}}} + b_{{{e}}} = {put_in}")
+
+
+def _group_score(at: _Numbers, observed: str) -> Step:
+    g, score = at.group, number(float(at.found.groups["score"][at.group]))
+    if not at.found.untouched:
+        says = f"E{at.expert} is in group {g}. The score of the group as it was in this changed run."
+        return Step("4  Group score", says, observed, f"G_{{{g}}} = {score}")
+    members = at.found.members(g).tolist()
+    if at.found.judged_by == 1:
+        says = f"E{at.expert} is in group {g}. A group is judged by its best expert, here E{members[0]}."
+        return Step(
+            "4  Group score", says, observed, rf"G_{{{g}}} = \max_{{j \in g}} c_j = c_{{{members[0]}}} = {score}"
+        )
+    names = " + ".join(f"c_{{{j}}}" for j in members)
+    values = " + ".join(number(at.biased_of(j)) for j in members)
+    best = " and ".join(f"E{member}" for member in members)
+    says = f"E{at.expert} is in group {g}. A group is judged by the sum of its two best, here {best}."
+    same = _same(float(at.found.groups["expected"][g]), float(at.found.groups["score"][g]))
+    return Step("4  Group score", says, observed, rf"G_{{{g}}} = {names} = {values} {same} {score}")
+
+
+def _kept(at: _Numbers, observed: str) -> Step:
+    g, scores, kept = at.group, at.found.groups["score"].values, at.found.groups["kept"].values
+    count, total = int(kept.sum()), len(kept)
+    listed = ", ".join(str(group) for group in np.flatnonzero(kept))
+    says = f"The best {count} of {total} groups stay: {listed}. Group {g} {'is one of them' if kept[g] else 'is not'}."
+    if not at.found.untouched or count == total:
+        return Step("5  Kept groups", says if count < total else "All groups stay.", observed, "")
+    out = np.flatnonzero(~kept)
+    rival = int(out[scores[out].argmax()]) if kept[g] else int(np.flatnonzero(kept)[scores[kept].argmin()])
+    return Step("5  Kept groups", says, observed, _against(f"G_{{{g}}}", scores[g], f"G_{{{rival}}}", scores[rival]))
+
+
+def _place(at: _Numbers, observed: str) -> Step:
+    e, chosen = at.expert, at.found.chosen
+    within = "within the kept groups " if at.found.groups and not at.found.groups["kept"].all() else ""
+    says = f"The best {len(chosen)} {within}get in. "
+    if not at.found.untouched:
+        return Step("6  Top-k", f"E{e} {'was chosen' if at.chosen else 'was not chosen'}.", observed, "")
+    if at.chosen:
+        says += f"E{e} is number {chosen.tolist().index(e) + 1} of {len(chosen)}."
+        out = np.flatnonzero(at.found.experts["reachable"].values & ~at.found.experts["chosen"].values)
+        rival = int(out[at.found.experts["biased"].values[out].argmax()]) if len(out) else None
+    elif not at.reachable:
+        return Step("6  Top-k", f"{says}E{e} is not in the contest.", observed, "")
+    else:
+        says += f"E{e} did not; the last to get in was E{chosen[-1]}." if len(chosen) else f"E{e} did not."
+        rival = int(chosen[-1]) if len(chosen) else None
+    if rival is None:
+        return Step("6  Top-k", says, observed, f"c_{{{e}}} = {number(at.biased)}")
+    return Step("6  Top-k", says, observed, _against(f"c_{{{e}}}", at.biased, f"c_{{{rival}}}", at.biased_of(rival)))
+
+
+def _weight(at: _Numbers, observed: str) -> Step:
+    e, found = at.expert, at.found
+    if not at.chosen:
+        return Step("7  Weight", f"E{e} was not chosen: it computes nothing for this token.", observed, "")
+    if not math.isfinite(at.weight):
+        return Step("7  Weight", "The trace does not hold the weights.", observed, "")
+    result, scale = number(at.weight), found.scale
+    if scale is None or found.normalises is None or not found.untouched:
+        says = "As recorded. " + ("" if found.untouched else "In a changed run it need not follow from the affinities.")
+        return Step("7  Weight", says, observed, rf"g_{{{e}}} = {result}")
+    same, factor = _same(at.expected, at.weight), f"{scale:g}"
+    if not found.normalises:
+        says = "The weight is the affinity itself, without the bias, times a fixed factor."
+        put_in = rf"{factor} \cdot s_{{{e}}} = {factor} \cdot {number(at.affinity)}"
+        return Step("7  Weight", says, observed, rf"g_{{{e}}} = {put_in} {same} {result}")
+    says = (
+        f"The affinities of the chosen, without the bias, are divided by their sum ({at.share:.4g}, derived), and "
+        f"scaled by {factor}."
+    )
+    return Step("7  Weight", says, observed, _normalised(at, factor, f"{same} {result}"))
+
+
+def _normalised(at: _Numbers, factor: str, result: str) -> str:
+    """The weight with the sum it is divided by, which is written out, four terms to a line."""
+    e, taken = at.expert, at.found.experts["affinity"].values[at.found.chosen].astype(float)
+    lines = [" + ".join(map(number, taken[first : first + TERMS])) for first in range(0, len(taken), TERMS)]
+    written_out, total = r" \\ &\quad + ".join(lines), number(float(taken.sum()))
+    rule = rf"{factor} \cdot \frac{{s_{{{e}}}}}{{\sum s_j}}"
+    put_in = rf"{factor} \cdot \frac{{{number(at.affinity)}}}{{{total}}}"
+    return (
+        rf"\begin{{aligned}} \textstyle\sum s_j &= {written_out} = {total} \\ "
+        rf"g_{{{e}}} &= {rule} = {put_in} {result} \end{{aligned}}"
+    )
+
+
+def number(value: float) -> str:
+    r"""A number in LaTeX: four decimals, so that sums add up to the eye; three digits where it is small.
+
+    >>> number(0.73421), number(-2.5), number(0.007531), number(0.000123), number(0.0)
+    ('0.7342', '-2.5000', '0.00753', '1.23 \\cdot 10^{-4}', '0')
+    """
+    if abs(value) >= 0.1 or value == 0:
+        return f"{value:.4f}" if value else "0"
+    if abs(value) >= 1e-3:
+        return f"{value:.3g}"
+    digits, power = f"{value:.2e}".split("e")
+    return rf"{float(digits):g} \cdot 10^{{{int(power)}}}"
+
+
+def _signed(value: float) -> str:
+    return f"+ {number(value)}" if value >= 0 else f"- {number(-value)}"
+
+
+def _same(rule: float, recorded: float) -> str:
+    """Equal as far as a reader can see, or not."""
+    return "=" if abs(rule - recorded) <= 1e-3 * max(1.0, abs(recorded)) else r"\ne"
+
+
+def _against(name: str, value: float, rival_name: str, rival: float) -> str:
+    """One score against the one that it had to beat, or was beaten by, with the distance."""
+    sign = ">" if value > rival else "<" if value < rival else "="
+    return rf"{name} = {number(value)} \;{sign}\; {number(rival)} = {rival_name} \quad ({_difference(value - rival)})"
+
+
+def _difference(value: float) -> str:
+    digits, _, power = f"{value:+.3g}".partition("e")
+    return rf"{digits} \cdot 10^{{{int(power)}}}" if power else digits

@@ -1,0 +1,206 @@
+"""One layer's decision for one token as a picture: a panel for each step, from logit to weight, experts side by side.
+
+Labelled arrays in (axes `expert`, `group`), a Plotly figure out. What is left of a step goes on to the next: experts of
+groups that were not kept are missing from the contest, and those that lost it have no weight. A mark that can be
+clicked carries `customdata` (layer, expert).
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+import xarray as xr
+
+from viz.axis import expert_axis, expert_positions
+from viz.routing import LEGEND, SYMBOLS
+from viz.theme import Theme, expert_colors, group_hue, style, translucent
+
+_PANEL, _GAP, _TOP, _BOTTOM = 80, 32, 72, 44  # pixels: a panel, the line of words above each, legend, axis
+_FAINT = 0.35  # opacity of what was not chosen
+Panel = tuple[str, str, Callable[[], Iterator[go.Scatter | go.Bar]]]
+
+
+def steps(
+    experts: xr.Dataset,
+    groups: xr.Dataset,
+    num_groups: int,
+    theme: Theme,
+    losers: Mapping[str, xr.DataArray] | None = None,
+    focus: int | None = None,
+    logit: str = "logit",
+    origin: str = "measured",
+) -> go.Figure:
+    """How one layer chose for one token, one panel a step.
+
+    Args:
+        experts: arrays [expert] `logit`, `affinity`, `bias`, `biased`, `reachable` and `chosen` (bool), `weight` (NaN
+            unless chosen). Scalar coordinate `moe_layer`.
+        groups: arrays [group] `score`, `kept` (bool); without variables, or with one group, their panel is left out.
+        num_groups: routing groups.
+        theme: colours.
+        losers: name, as in `viz.routing.SYMBOLS`, -> mask [expert], *derived*.
+        focus: expert that the words beside the picture are about; a line runs through all panels.
+        logit: what the first panel shows.
+        origin: tag of what was observed.
+    """
+    drawing = _Drawing(experts, groups, num_groups, theme, losers or {}, origin)
+    panels = list(drawing.panels(logit))
+    height = _TOP + _BOTTOM + len(panels) * (_PANEL + _GAP)
+    parts = [part.update(yaxis=_axis(row)) for row, (_, _, draw) in enumerate(panels, 1) for part in draw()]
+    axes: dict[str, Any] = {"xaxis": expert_axis(len(drawing.x), num_groups) | {"anchor": _axis(len(panels))}}
+    for row, (name, _, _) in enumerate(panels, 1):
+        top = 1 - (row - 1) * (_PANEL + _GAP) / (height - _TOP - _BOTTOM)
+        domain = {"domain": [max(0.0, top - _PANEL / (height - _TOP - _BOTTOM)), top], "nticks": 4}
+        axes[_axis(row).replace("y", "yaxis")] = domain | ({"range": drawing.reach} if name == "groups" else {})
+    place = {"xref": "paper", "x": 0, "y": 1, "xanchor": "left", "yanchor": "bottom", "showarrow": False}
+    words = [place | {"text": said, "yref": f"{_axis(row)} domain"} for row, (_, said, _) in enumerate(panels, 1)]
+    layout = {
+        "annotations": words,
+        "shapes": [*drawing.lines(panels), *_crosshair(drawing, focus)],
+        "margin": {"l": 8, "r": 8, "t": _TOP, "b": _BOTTOM},
+        "legend": LEGEND | {"y": 1 + 26 / height},
+        "showlegend": True,
+    }  # fmt: skip
+    # All at once: what is added to a figure piece by piece is checked again each time, a quarter of a second in all.
+    return style(go.Figure(parts, axes), theme, height, **layout)
+
+
+class _Drawing:
+    """What the panels are drawn from."""
+
+    def __init__(
+        self,
+        experts: xr.Dataset,
+        groups: xr.Dataset,
+        num_groups: int,
+        theme: Theme,
+        losers: Mapping[str, xr.DataArray],
+        origin: str,
+    ) -> None:
+        self.theme, self.losers, self.num_groups, self.origin = theme, losers, num_groups, origin
+        self.groups = groups if num_groups > 1 else xr.Dataset()
+        self.data: dict[str, np.ndarray] = {str(name): array.values for name, array in experts.data_vars.items()}
+        self.layer, self.chosen = int(experts.coords["moe_layer"]), self.data["chosen"]
+        self.x = expert_positions(len(self.chosen), num_groups)
+        self.size = int(np.clip(420 / len(self.x), 6, 11))
+        self.colors = np.array(expert_colors(len(self.x), num_groups, theme))
+        self.faint = np.array([translucent(color, _FAINT) for color in self.colors])
+
+    def panels(self, logit: str) -> Iterator[Panel]:
+        """Name, words, and what draws it, from the first step to the last."""
+        yield "logit", f"1  {logit}", lambda: self._bars("logit", f"{logit} %{{y:.3~g}} (derived)")
+        yield "affinity", "2  affinity", lambda: self._bars("affinity", f"affinity %{{y:.3~g}} ({self.origin})")
+        yield "biased", "3  affinity + bias, which the choice compares", self._biased
+        if self.groups:
+            yield "groups", "4, 5  groups: score, and which were kept", self._group_scores
+        contest = "6  the best in the kept groups" if self.groups else "6  the best"
+        yield "contest", contest, self._contest
+        if np.isfinite(self.data["weight"]).any():
+            yield (
+                "weight",
+                "7  weight of the chosen",
+                lambda: self._bars("weight", f"weight %{{y:.3~g}} ({self.origin})"),
+            )
+
+    def lines(self, panels: list[Panel]) -> Iterator[dict[str, Any]]:
+        """What had to be reached: a dashed line in the panels of groups and of the contest."""
+        names = [name for name, _, _ in panels]
+        cuts = {"contest": self.data["biased"][self.chosen]}
+        if self.groups and not self.groups["kept"].values.all():
+            cuts["groups"] = self.groups["score"].values[self.groups["kept"].values]
+        dash = {"type": "line", "line": {"color": self.theme.ink, "width": 1, "dash": "dash"}, "x0": 0, "x1": 1}
+        for name, among in cuts.items():
+            if len(among):
+                axis, level = _axis(names.index(name) + 1), float(among.min())
+                yield dash | {"xref": "x domain", "yref": axis, "y0": level, "y1": level}
+
+    @property
+    def reach(self) -> list[float]:
+        """Range of the groups' scores, with room for the levels at its ends."""
+        low, high = float(self.groups["score"].min()), float(self.groups["score"].max())
+        room = 0.15 * (high - low) or 1.0
+        return [low - room, high + room]
+
+    def _bars(self, name: str, hover: str) -> Iterator[go.Bar]:
+        values = np.where(np.isfinite(self.data[name]), self.data[name], np.nan)
+        # Where zero is no natural floor, as with logarithms of shares, bars stand on the lowest one.
+        base = float(np.floor(np.nanmin(values))) if name == "logit" and np.nanmax(values) <= 0 else 0.0
+        yield go.Bar(
+            x=self.x, y=values - base, base=base, width=0.85, showlegend=False,
+            marker={"color": np.where(self.chosen, self.colors, self.faint), "line": {"width": 0}},
+            customdata=self._cells(values), hovertemplate=self._hover(hover.replace("%{y", "%{customdata[2]")),
+        )  # fmt: skip
+
+    def _biased(self) -> Iterator[go.Scatter]:
+        even, biased = self.data["affinity"] + self.data["bias"].mean(), self.data["biased"]
+        gap = np.full(len(self.x), np.nan)
+        push = {"color": translucent(self.theme.muted, 0.7), "width": 1.5}
+        yield go.Scatter(
+            x=np.stack([self.x, self.x, gap], axis=1).ravel(), y=np.stack([even, biased, gap], axis=1).ravel(),
+            mode="lines", line=push, hoverinfo="skip", showlegend=False,
+        )  # fmt: skip
+        ring = {"symbol": "circle-open", "size": 6, "color": self.theme.muted}
+        yield go.Scatter(x=self.x, y=even, mode="markers", marker=ring, name="with the mean bias", hoverinfo="skip")
+        yield from self._contestants(np.full(len(self.x), True), legend=True)
+        for name, mask in self.losers.items():
+            lost = {"symbol": SYMBOLS[name], "size": self.size + 4, "color": self.theme.ink, "line": {"width": 1.5}}
+            at = mask.values
+            yield go.Scatter(x=self.x[at], y=biased[at], mode="markers", marker=lost, name=name, hoverinfo="skip")
+
+    def _contest(self) -> Iterator[go.Scatter]:
+        yield from self._contestants(self.data["reachable"], legend=False)
+
+    def _contestants(self, among: np.ndarray, legend: bool) -> Iterator[go.Scatter]:
+        """Biased scores: squares for the chosen, dots for the others."""
+        looks = {
+            "chosen": (self.chosen, {"symbol": "square", "size": self.size, "color": self.colors[among & self.chosen]}),
+            "not chosen": (~self.chosen, {"symbol": "circle", "size": 6, "color": self.theme.muted}),
+        }
+        cells = self._cells(self.data["affinity"], self.data["bias"], self.data["biased"])
+        seen = f"affinity %{{customdata[2]:.4~g}}, bias %{{customdata[3]:.4~g}} ({self.origin})"
+        hover = self._hover(f"{seen}<br>together %{{customdata[4]:.4~g}} (derived)<br>%{{text}}")
+        for name, (those, marker) in looks.items():
+            at = among & those
+            yield go.Scatter(
+                x=self.x[at], y=self.data["biased"][at], mode="markers", marker=marker, name=name, showlegend=legend,
+                customdata=cells[at], hovertemplate=hover, text=self._text[at],
+            )  # fmt: skip
+
+    def _group_scores(self) -> Iterator[go.Bar]:
+        """A level per group as wide as the group: thick where it was kept, thin where not."""
+        scores, kept, per = self.groups["score"].values, self.groups["kept"].values, len(self.x) // self.num_groups
+        low, high = self.reach
+        thickness, middle = np.where(kept, 0.09, 0.03) * (high - low), self.x.reshape(-1, per).mean(-1)
+        hues = [group_hue(group) if stays else self.theme.muted for group, stays in enumerate(kept)]
+        words = [
+            f"group {group}<br>score {score:.4g} ({self.origin})<br>{'kept' if stays else 'not kept'}"
+            for group, (score, stays) in enumerate(zip(scores.tolist(), kept.tolist(), strict=True))
+        ]
+        yield go.Bar(
+            x=middle, y=thickness, base=scores - thickness / 2, width=per - 0.15, showlegend=False,
+            marker={"color": hues, "line": {"width": 0}}, hovertext=words, hovertemplate="%{hovertext}<extra></extra>",
+        )  # fmt: skip
+
+    @property
+    def _text(self) -> np.ndarray:
+        return np.where(self.chosen, "chosen", np.where(self.data["reachable"], "not chosen", "its group was not kept"))
+
+    def _cells(self, *values: np.ndarray) -> np.ndarray:
+        return np.column_stack([np.full(len(self.x), self.layer), np.arange(len(self.x)), *values]).astype(np.float32)
+
+    def _hover(self, said: str) -> str:
+        return f"L%{{customdata[0]}}E%{{customdata[1]}}<br>{said}<extra></extra>"
+
+
+def _crosshair(drawing: _Drawing, focus: int | None) -> list[dict[str, Any]]:
+    """A thin line through all panels at the expert in focus."""
+    if focus is None:
+        return []
+    x, line = float(drawing.x[focus]), {"color": drawing.theme.muted, "width": 1, "dash": "dot"}
+    return [{"type": "line", "xref": "x", "yref": "paper", "x0": x, "x1": x, "y0": 0, "y1": 1, "line": line}]
+
+
+def _axis(row: int) -> str:
+    """Plotly's name for the vertical axis of a panel, counted from 1."""
+    return "y" if row == 1 else f"y{row}"
