@@ -156,11 +156,15 @@ def import_command(file: Path, form: str, model: str | None, request: Path | Non
 
 def report(trace: "Trace") -> list[str]:
     """What was imported, and what is missing and why, one line each."""
-    data, origin = trace.data, trace.origin
-    lines = [f"{trace.num_tokens} tokens of {trace.model.get('name')}, {origin.get('format') or 'MoE Loupe trace'}"]
+    from model.trace.imports import origin
+
+    data = trace.data
+    form = trace.origin.get("format") if origin.is_imported(trace) else "MoE Loupe trace"
+    lines = [f"{trace.num_tokens} tokens of {trace.model.get('name')}, {form}"]
     if trace.has("expert_id"):
         known, layers = int((data["expert_id"] >= 0).all(["moe_layer", "rank"]).sum()), data["moe_layer"].values
         lines.append(f"experts of {known} tokens, layers {layers[0]} to {layers[-1]}, {data.sizes['rank']} to a token")
-    lines += [f"missing: {what} ({why})" for what, why in origin.get("missing", {}).items()]
-    lines += [f"derived: {', '.join(origin['derived'])}"] if origin.get("derived") else []
-    return lines + [f"note: {note}" for note in origin.get("notes", [])]
+    lines += [f"missing: {what} ({why})" for what, why in origin.missing(trace).items()]
+    derived = origin.derived(trace)
+    lines += [f"derived: {', '.join(derived)}"] if derived else []
+    return lines + [f"note: {note}" for note in origin.notes(trace)]

@@ -45,6 +45,7 @@ NETWORK = {
     "smtplib",
     "websockets",
 }
+SPEAKS_HTTP = "model/run/remote.py"  # the only file that does; to an address that the operator set
 PICKLING = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"}
 HEAVY = ("model.run.engine", "model.run.attention", "model.network", "model.checkpoint", "model.train")
 
@@ -92,7 +93,8 @@ def test_parts_do_not_know_what_they_must_not(path: Path) -> None:
 @each_file("app.py", "pages", "viz", "model")
 def test_no_network_no_pickle_no_eval(path: Path) -> None:
     tree = parse(path)
-    assert [module for _, module in imports(tree) if is_within(module, NETWORK | PICKLING)] == []
+    banned = PICKLING if name_of(path) == SPEAKS_HTTP else NETWORK | PICKLING
+    assert [module for _, module in imports(tree) if is_within(module, banned)] == []
     called = [node.func for node in ast.walk(tree) if isinstance(node, ast.Call)]
     assert [func.id for func in called if isinstance(func, ast.Name) and func.id in {"eval", "exec", "print"}] == []
     loads = [func for func in called if isinstance(func, ast.Attribute) and ast.unparse(func) == "torch.load"]

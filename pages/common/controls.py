@@ -4,6 +4,7 @@ import functools
 from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
@@ -47,19 +48,27 @@ def layers(trace: Trace, dim: str = "moe_layer") -> list[int]:
 
 
 def token(trace: Trace) -> int:
-    """Choose a token by its place; the newest one until one is chosen."""
+    """Choose a token by its place; the newest one until one is chosen, of those whose experts are known."""
     chosen = locked_token(trace)
-    return trace.num_tokens - 1 if chosen is None else chosen
+    return _newest(trace) if chosen is None else chosen
 
 
 def locked_token(trace: Trace) -> int | None:
     """Choose a token by its place; None while none is."""
-    last = trace.num_tokens - 1
+    last, newest = trace.num_tokens - 1, _newest(trace)
     _keep_within("token", range(trace.num_tokens))
-    said = "Place in the run, from 0. Empty: the newest token."
+    said = "Place in the run, from 0. Empty: the newest token" + (" of those routed." if newest < last else ".")
     return st.number_input(
-        "Token", 0, last, None, 1, key="token", bind="query-params", help=said, placeholder=str(last)
+        "Token", 0, last, None, 1, key="token", bind="query-params", help=said, placeholder=str(newest)
     )
+
+
+def _newest(trace: Trace) -> int:
+    """The last token; in a recording without its experts, as engines make them, the last one that has some."""
+    if not trace.has("expert_id"):
+        return trace.num_tokens - 1
+    known = np.flatnonzero((trace.data["expert_id"].values >= 0).any((1, 2)))
+    return int(known[-1]) if known.size else trace.num_tokens - 1
 
 
 def head(trace: Trace, options: list[int] | None = None) -> int:

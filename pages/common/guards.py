@@ -4,6 +4,7 @@ from typing import NoReturn
 
 import streamlit as st
 
+from model.trace.imports import origin
 from model.trace.trace import Trace
 
 # Variable -> what it is called on screen, and how to get it.
@@ -26,6 +27,10 @@ def require(trace: Trace | None, *variables: str) -> Trace:
     missing = [name for name in variables if not trace.has(name)]
     if missing:
         said, capture = CAPTURED_BY.get(missing[0], (missing[0], missing[0]))
+        if origin.is_imported(trace):
+            stop_with(
+                f"This trace was imported and does not hold {said}, which this page shows. The Imports page says why."
+            )
         stop_with(
             f"This trace does not hold {said}, which this page shows. Generate it anew on the Explore page, or record "
             f"it with `--capture {capture}` on the command line."
@@ -42,7 +47,7 @@ def require_num_experts(trace: Trace) -> None:
 def require_text(trace: Trace) -> None:
     """End the page when the trace has token ids only."""
     if not trace.text:
-        stop_with("This trace was made from token ids, without a tokenizer; there is no text to show.")
+        stop_with("This trace has no text: it was made from token ids, without a tokenizer.")
 
 
 def stop_with(message: str) -> NoReturn:

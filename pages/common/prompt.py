@@ -53,7 +53,7 @@ def restore_from_link() -> None:
 def mirror() -> None:
     """On a page without the prompt: keep in the address which run is on show, so that a copied link leads here."""
     run, current = session.shown(), st.query_params.to_dict()
-    wanted = _address(run.request) if run is not None and run.request is not None else {}
+    wanted = _address(run.request) if run is not None and run.kind == "run" and run.request is not None else {}
     for name in ASKING - {"model"}:
         if name in wanted and current.get(name) != wanted[name]:
             st.query_params[name] = wanted[name]

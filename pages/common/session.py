@@ -86,9 +86,9 @@ def _recorded() -> Trace | None:
     return None
 
 
-def start(request: RunRequest) -> Run:
-    """Make a run the session's own; the page executes it. Whatever ran before is stopped."""
-    return _show(Run(_next_number(), "run", request))
+def start(request: RunRequest, kind: str = "run") -> Run:
+    """Make a run the session's own; a page that knows its kind executes it. Whatever ran before is stopped."""
+    return _show(Run(_next_number(), kind, request))
 
 
 def show_result(request: RunRequest) -> None:
@@ -110,7 +110,12 @@ def open_file(content: bytes) -> Run:
     """
     if len(content) > limits.UPLOAD_BYTES:
         raise TraceError(f"the file has {len(content) / 2**20:.0f} MB; {limits.UPLOAD_BYTES / 2**20:.0f} are read here")
-    return _show(Run(_next_number(), "opened", trace=file.loads(content)))
+    return show_trace(file.loads(content))
+
+
+def show_trace(trace: Trace) -> Run:
+    """Show a trace that was not made here just now: from a file, or imported."""
+    return _show(Run(_next_number(), "opened", trace=trace))
 
 
 def stop() -> None:

@@ -9,7 +9,7 @@ from safetensors import SafetensorError, safe_open
 
 from model.trace import file
 from model.trace.trace import TraceError
-from pages.common import copy_link, limits, models, session
+from pages.common import copy_link, limits, models, session, view
 
 
 def show() -> None:
@@ -33,7 +33,7 @@ def _model() -> None:
     st.caption(_card(models.config(folder), folder))
     trace = session.current_trace()
     if trace is not None:
-        st.caption(f"On show: {trace.origin.get('kind')} on {trace.origin.get('device')}, {trace.origin.get('dtype')}")
+        st.caption(f"On show: {view.kind_of(trace)} {view.place_of(trace)}")
 
 
 def _ask() -> None:

@@ -46,21 +46,31 @@ def next_tokens(trace: Trace, token: int, vocabulary: "Tokenizer | None") -> pd.
 
 
 def experts(trace: Trace, token: int) -> pd.DataFrame:
-    """The experts that a token took, a row per mixture layer, a column per rank, the largest weight first."""
+    """The experts that a token took, a row per mixture layer, a column per rank, the largest weight first.
+
+    Without weights, in the order of the recording.
+    """
     at = trace.data.isel(token=token)
-    ids, weights = at["expert_id"].values, at["gate_weight"].values
+    ids = at["expert_id"].values
+    weights = at["gate_weight"].values if trace.has("gate_weight") else np.full(ids.shape, np.nan)
     table: dict[str, object] = {"layer": at["moe_layer"].values}
     for rank in range(ids.shape[1]):
         pairs = zip(ids[:, rank].tolist(), weights[:, rank].tolist(), strict=True)
-        table[f"rank {rank}"] = [f"E{expert}  {weight:.2f}" if expert >= 0 else "unknown" for expert, weight in pairs]
+        table[f"rank {rank}"] = [_slot(expert, weight) for expert, weight in pairs]
     return pd.DataFrame(table)
+
+
+def _slot(expert: int, weight: float) -> str:
+    known = f"E{expert}" if np.isnan(weight) else f"E{expert}  {weight:.2f}"
+    return known if expert >= 0 else "unknown"
 
 
 def routing(trace: Trace) -> pd.DataFrame:
     """Every slot of the run: token, layer, rank, expert and weight as applied."""
-    slots = trace.data[["expert_id", "gate_weight"]].to_dataframe().reset_index()
+    recorded = [name for name in ("expert_id", "gate_weight") if trace.has(name)]
+    slots = trace.data[recorded].to_dataframe().reset_index()
     names = {"token": "token", "layer": "moe_layer", "rank": "rank", "expert": "expert_id", "weight": "gate_weight"}
-    return pd.DataFrame({said: slots[name] for said, name in names.items()})
+    return pd.DataFrame({said: slots[name] for said, name in names.items() if name in slots})
 
 
 def num_experts(trace: Trace) -> int:

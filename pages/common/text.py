@@ -10,11 +10,11 @@ if TYPE_CHECKING:
 
 
 def token(trace: Trace, index: int) -> str:
-    """A token of a trace as it is named in tables."""
+    """A token of a trace as it is named in tables; `?` where a recording does not say which it is."""
     entry = trace.tokens[index]
     if entry.start < entry.end:
         return visible(trace.text[entry.start : entry.end])
-    return entry.piece or f"#{entry.id}"
+    return entry.piece or (f"#{entry.id}" if entry.id >= 0 else "?")
 
 
 def entry(token_id: int, vocabulary: "Tokenizer | None") -> str:

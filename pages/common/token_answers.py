@@ -14,7 +14,10 @@ _THREE = st.column_config.NumberColumn(format="%.3g")
 def remarks(trace: Trace) -> None:
     """The whole text in a sentence, and what could be mistaken."""
     if not trace.text:
-        st.info("This trace was made from token ids, without a tokenizer: there are ids, but no text to show.")
+        if all(token.id < 0 for token in trace.tokens):
+            st.info("This trace says how many tokens there were, but neither which they were nor their text.")
+        else:
+            st.info("This trace was made from token ids, without a tokenizer: there are ids, but no text to show.")
         return
     st.markdown(token_tables.summary(trace), help=f"Measured; n = {trace.num_tokens:,} tokens.")
     for said in token_tables.remarks(trace):

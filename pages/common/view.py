@@ -3,6 +3,8 @@
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
+from model.trace.imports import origin
+from model.trace.trace import Trace
 from pages.common import controls, live
 from pages.common.runs import Run
 
@@ -27,7 +29,7 @@ def status(place: DeltaGenerator, run: Run | None, shown: Run | None) -> None:
     elif shown is None or shown.trace is None:
         place.info("No example is installed. Press Generate to run the prompt.")
     else:
-        place.markdown(_origin(shown))
+        place.markdown(_origin(shown), help=_lacks(shown.trace))
 
 
 def _origin(shown: Run) -> str:
@@ -36,14 +38,35 @@ def _origin(shown: Run) -> str:
     badge = {"recorded": ":gray-badge[recorded]", "opened": ":gray-badge[from a file]"}.get(shown.kind, "")
     if shown.stopped:
         badge = ":orange-badge[stopped]"
-    origin = trace.origin
-    where = f"{origin.get('kind', 'unknown')} on {origin.get('device', '?')}, {origin.get('dtype', '?')}"
-    said = f"{badge} {_escaped(trace.model.get('name', 'a model'))}, {_escaped(where)}"
+    where, kept = f"{kind_of(trace)} {place_of(trace)}", ""
+    if origin.is_imported(trace):
+        badge = f"{badge} :violet-badge[imported]"
+        kept = f"; not in it: {_escaped(', '.join(origin.missing(trace)), 200)}" if origin.missing(trace) else ""
+    said = f"{badge} {_escaped(trace.model.get('name', 'a model'))}, {_escaped(where)}{kept}"
     return f"{said}. {shown.note}." if shown.note else said
 
 
-def _escaped(value: object) -> str:
+def kind_of(trace: Trace) -> str:
+    """Whether it was measured or imported, as it says."""
+    return str(trace.origin.get("kind", "unknown"))
+
+
+def place_of(trace: Trace) -> str:
+    """Where the run was made, as far as the trace says."""
+    if origin.is_imported(trace):
+        return f"from {trace.origin.get('format') or trace.origin.get('engine') or 'another engine'}"
+    return f"on {trace.origin.get('device', '?')}, {trace.origin.get('dtype', '?')}"
+
+
+def _lacks(trace: Trace) -> str | None:
+    """Why an imported trace lacks what it lacks, and what else to know of it."""
+    reasons = [f"- {_escaped(what, 60)}: {_escaped(why, 200)}" for what, why in origin.missing(trace).items()]
+    reasons += [f"- {_escaped(note, 300)}" for note in origin.notes(trace)]
+    return "\n".join(reasons) if origin.is_imported(trace) and reasons else None
+
+
+def _escaped(value: object, most: int = 80) -> str:
     """Text of a file as Markdown that says only itself."""
     return "".join(
-        character if character.isalnum() or character in " ,." else f"\\{character}" for character in str(value)[:80]
+        character if character.isalnum() or character in " ,." else f"\\{character}" for character in str(value)[:most]
     )

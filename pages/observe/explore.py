@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from pages.common import answers, controls, live, prompt, runs, session, tables, view
+from pages.common import answers, controls, live, prompt, routing_tables, runs, session, tables, view
 
 st.markdown("Type anything. See which experts each token takes.")
 prompt.box()
@@ -17,7 +17,7 @@ with buttons:
     st.button("Stop", key="stop", on_click=session.stop, disabled=run is None or not run.waiting)
 status, place = st.container(key="status").empty(), st.container()
 
-if run is not None and run.request is not None and run.waiting:
+if run is not None and run.kind == "run" and run.request is not None and run.waiting:
     try:
         engine = session.engine()
         runs.fit(run, engine)
@@ -41,7 +41,7 @@ with st.container(horizontal=True, vertical_alignment="bottom"):
     expert = controls.expert(trace)
     head = controls.head(trace)
 with place:
-    view.lens(shown.snapshot(), tables.num_experts(trace), trace.data.sizes.get("group", 1))
+    view.lens(shown.snapshot(), tables.num_experts(trace), routing_tables.num_groups(trace))
 
 names = ["This token", "Next tokens", "All layers", "Drafts", "Table"]
 for name, tab in zip(names, st.tabs(names, key="tab", bind="query-params"), strict=True):

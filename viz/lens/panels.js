@@ -104,13 +104,13 @@ class RouterMap extends Plot {
     });
   }
 
-  // An outline around each token's first expert, where there is room for one.
+  // An outline around each token's heaviest expert, where that is known and there is room for one.
   paintFirst(context, { run, count, colors, moe, isolated }) {
     const { rows, columns, dpr } = this;
     if (rows.step < 4 * dpr || columns.step < 5 * dpr) return;
     for (let i = 0; i < count; i++) {
-      const e = run.experts(i, moe)[0];
-      if (!(e >= 0) || (isolated >= 0 && isolated !== e)) continue;
+      const e = run.experts(i, moe)[0], unweighed = !Number.isFinite(run.weights(i, moe)[0]);
+      if (!(e >= 0) || unweighed || (isolated >= 0 && isolated !== e)) continue;
       frame(context, columns.place(e) + dpr, rows.place(i) + dpr, columns.extent(e) - 2 * dpr, rows.extent(i) - 2 * dpr, colors.ink, dpr);
     }
   }

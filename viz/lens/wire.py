@@ -6,7 +6,7 @@ What is read off as a number (ids, weights, surprisal) travels exactly; what is 
 
 A block: byte length, first token, number of tokens, columns present (bits of `Column`), bytes of text, all uint32; then
     id int32[n], start uint32[n], end uint32[n], surprisal float32[n] in bits (NaN: unknown),
-    weight float32[n, layer, rank], expert int16[n, layer, rank]          if EXPERTS
+    weight float32[n, layer, rank] (NaN: unknown), expert int16[n, layer, rank] (-1: unknown)    if EXPERTS
     kept uint8[n, layer, groups / 8], the lowest bit first                if GROUPS
     score uint8[n, layer, expert]                                         if SCORES
     attention uint8, per token [layer, head, keys up to and with itself]  if ATTENTION
@@ -138,7 +138,8 @@ def with_settings(message: bytes, **settings: Any) -> bytes:
 def _columns(start: int, count: int, arrays: Mapping[str, np.ndarray]) -> tuple[list[np.ndarray], Column]:
     columns, present = [], Column(0)
     if "expert_id" in arrays:
-        columns += [arrays["gate_weight"].astype("<f4"), arrays["expert_id"].astype("<i2")]
+        ids = arrays["expert_id"].astype("<i2")
+        columns += [arrays["gate_weight"].astype("<f4") if "gate_weight" in arrays else _unknown(ids), ids]
         present |= Column.EXPERTS
     if "group_kept" in arrays:
         columns.append(np.packbits(arrays["group_kept"], axis=-1, bitorder="little"))
@@ -150,6 +151,11 @@ def _columns(start: int, count: int, arrays: Mapping[str, np.ndarray]) -> tuple[
         columns.append(_causal(compand(arrays["attention"]), start, count))
         present |= Column.ATTENTION
     return columns, present
+
+
+def _unknown(ids: np.ndarray) -> np.ndarray:
+    """Weights of a run of which only the experts' ids are known."""
+    return np.full(ids.shape, np.nan, "<f4")
 
 
 def _causal(attention: np.ndarray, start: int, count: int) -> np.ndarray:

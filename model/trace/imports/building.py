@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from model.trace.imports.origin import origin
 from model.trace.imports.reading import plain_text
 from model.trace.trace import Token, Trace, TraceError
 
@@ -272,21 +273,3 @@ def traced(
         model=named.description(),
         origin=origin(engine, form, missing, said),
     )
-
-
-def origin(
-    engine: str, form: str, missing: Mapping[str, str], notes: Sequence[str] = (), **more: Any
-) -> dict[str, Any]:
-    """Where an imported trace comes from, and what it therefore lacks."""
-    return {
-        "kind": "imported",
-        "engine": engine,
-        "format": form,
-        "device": "unknown",
-        "dtype": "unknown",
-        "versions": {},
-        "time_utc": "",
-        "missing": dict(missing),
-        "notes": list(notes),
-        **more,
-    }

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from model.trace.imports.building import Named, Shape, Words, labelled, origin
+from model.trace.imports.building import Named, Shape, Words, labelled
+from model.trace.imports.origin import origin
 from model.trace.imports.reading import floats, member, token_ids
 from model.trace.routing import select
 from model.trace.trace import Trace, TraceError

@@ -51,7 +51,7 @@ def read(response: Any, named: Named, request: Any = None, choice: int = 0) -> T
     sent = member(one, FIELD, object, "the choice")
     if isinstance(sent, str):
         rows = from_npy(from_base64(sent, FIELD), FIELD)
-        return _whole_run(_fitting(rows, named), words, named, start=_start(request))
+        return _whole_run(fitting(rows, named), words, named, start=_start(request))
     if sent is None and response.get("prompt_routed_experts") is None:
         raise TraceError(f"the answer holds no {FIELD}; start vLLM with --enable-return-routed-experts")
     return _in_two_parts(response, sent, words, named)
@@ -63,7 +63,7 @@ def read_npy(content: bytes, named: Named) -> Trace:
     Raises:
         TraceError: it is no such file, or does not fit the model.
     """
-    return _whole_run(_fitting(from_npy(content, "the file"), named), Words(), named, start=0)
+    return _whole_run(fitting(from_npy(content, "the file"), named), Words(), named, start=0)
 
 
 def choice_of(response: Any, choice: int) -> dict[str, Any]:
@@ -118,7 +118,12 @@ def _start(request: Any) -> int | None:
     return number_of(sampling, "routed_experts_prompt_start", "the request") or 0
 
 
-def _fitting(rows: np.ndarray, named: Named, name: str = FIELD) -> np.ndarray:
+def fitting(rows: np.ndarray, named: Named, name: str = FIELD) -> np.ndarray:
+    """The rows of the model's mixture layers and routed experts, checked.
+
+    Raises:
+        TraceError: they do not fit the model.
+    """
     if not len(rows):
         return np.zeros((0, len(named.shape.moe_layers), named.shape.top_k), np.int64)
     return routed_slots(of_mixture_layers(rows, named.shape, name), named.shape, name)
@@ -147,8 +152,8 @@ def _in_two_parts(response: Any, sent: Any, words: Words, named: Named) -> Trace
     """Rows of the prompt beside the choices, and those of each choice; either may be left out."""
     name = "prompt_routed_experts"
     before = response.get(name)
-    prompt_rows = None if before is None else _fitting(from_lists(before, name), named, name)
-    rows = _fitting(from_lists([] if sent is None else sent, FIELD), named)
+    prompt_rows = None if before is None else fitting(from_lists(before, name), named, name)
+    rows = fitting(from_lists([] if sent is None else sent, FIELD), named)
     num_prompt = words.num_prompt if prompt_rows is None else len(prompt_rows)
     if num_prompt is None:
         raise TraceError("the answer has neither prompt_routed_experts nor usage; the rows cannot be placed")

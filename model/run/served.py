@@ -1,0 +1,225 @@
+"""A model that vLLM or SGLang serves elsewhere: a prompt goes there, its text and its routing come back as a trace.
+
+vLLM from 0.22 on: /inference/v1/generate as a stream of events, tokens by chunk, `routed_experts` with the chunk where
+the engine has them (PR #44638); earlier, or where that route is missing: /v1/completions, after the answer. SGLang:
+/generate, or behind a gateway /v1/completions, after the answer. The formats are those of `model.trace.imports`.
+"""
+
+import dataclasses
+import re
+import threading
+from collections.abc import Callable, Generator
+from typing import Any
+
+import numpy as np
+
+from model.run.remote import Connection, NotThereError, RemoteError
+from model.run.request import RequestError, RunRequest
+from model.trace.imports import reading, sglang, vllm
+from model.trace.imports.building import UNKNOWN, Named, Words, labelled, placed, traced
+from model.trace.trace import Token, Trace
+
+KINDS = ("vllm", "sglang")
+BY_CHUNK = "The engine sent the routing with the tokens, chunk by chunk"
+AT_THE_END = "The engine sent the tokens as they came, and their routing at the end"
+AFTER_THE_ANSWER = "The engine sent text and routing in one, after the answer"
+_STREAMS_FROM = (0, 22)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Step:
+    """New tokens, as `model.run.engine.Step`; experts that the engine has not named yet are -1."""
+
+    start: int
+    tokens: tuple[Token, ...]
+    text: bytes
+    arrays: dict[str, np.ndarray]
+
+
+class Served:
+    """An engine elsewhere, to be run like one of ours.
+
+    Attributes:
+        config: axes of its router.
+        kind: one of `KINDS`.
+        model: as the server calls it.
+        said: when the routing came, of the last run; one of the sentences above.
+    """
+
+    disk = None
+
+    def __init__(self, connection: Connection, named: Named, kind: str | None = None) -> None:
+        """Ask the server what it is.
+
+        Args:
+            connection: to the operator's address.
+            named: the model that it serves.
+            kind: `vllm` or `sglang`; None finds out.
+
+        Raises:
+            RemoteError: it does not answer, or is neither.
+        """
+        if kind is not None and kind not in KINDS:
+            raise RemoteError(f"the kind of engine must be {' or '.join(KINDS)}, not {kind!r:.40}")
+        self._connection, self.named, self.config, self.said = connection, named, named.shape, ""
+        self._version: tuple[int, ...] | None = None
+        self.kind = kind or self._detect()
+        if self.kind == "vllm":
+            self._version = self._read_version()
+        self.model = self._served_name()
+
+    def _detect(self) -> str:
+        for path, kind in (("/get_model_info", "sglang"), ("/version", "vllm")):
+            try:
+                self._connection.get(path)
+            except NotThereError:
+                continue
+            return kind
+        raise RemoteError("the server is neither vLLM nor SGLang, or does not say so; set MOE_LOUPE_ENGINE_KIND")
+
+    def _read_version(self) -> tuple[int, ...] | None:
+        try:
+            said = self._connection.get("/version")
+        except NotThereError:
+            return None
+        found = re.match(r"(\d{1,4})\.(\d{1,4})", str(said.get("version") if isinstance(said, dict) else ""))
+        return tuple(map(int, found.groups())) if found else None
+
+    def _served_name(self) -> str:
+        try:
+            models = reading.member(self._connection.get("/v1/models"), "data", list, "/v1/models")
+        except NotThereError:
+            return self.named.name
+        name = models[0].get("id") if models and isinstance(models[0], dict) else None
+        return name if isinstance(name, str) else self.named.name
+
+    def stream(
+        self, request: RunRequest, cancel: threading.Event | None = None, on_layer: Callable[[Any], None] | None = None
+    ) -> Generator[Step, None, Trace]:
+        """Run a request, step by step where the engine sends tokens by chunk; returns the trace.
+
+        Temperature, top-p, top-k and seed are sent along; an intervention cannot be.
+
+        Raises:
+            RequestError: the request asks for what no engine elsewhere does.
+            RemoteError, TraceError: the engine did not answer as documented.
+        """
+        if request.interventions:
+            raise RequestError("an engine elsewhere takes no interventions")
+        if request.max_new_tokens < 1:
+            raise RequestError("an engine elsewhere generates at least one token")
+        if self.kind == "vllm" and (self._version is None or self._version >= _STREAMS_FROM):
+            try:
+                return (yield from self._by_chunk(request, cancel))
+            except NotThereError:
+                pass
+        answer, sent = self._ask(request)
+        trace = (vllm if self.kind == "vllm" else sglang).read(answer, self.named, sent)
+        self.said = AFTER_THE_ANSWER
+        arrays = {name: trace.data[name].values for name in ("token_id", "expert_id")}
+        yield Step(0, trace.tokens, trace.text, arrays)
+        return trace
+
+    # --- after the answer --------------------------------------------------------------------------------------------
+
+    def _ask(self, request: RunRequest) -> tuple[Any, dict[str, Any]]:
+        """The answer to a request, and what was sent, the prompt as text beside its ids."""
+        ids, prompt = self._local_ids(request), request.prompt
+        given = prompt if ids is None else ids
+        completion = {
+            "model": self.model, "prompt": given, "max_tokens": request.max_new_tokens,
+            "temperature": request.temperature, "top_p": request.top_p, "seed": request.seed,
+        }  # fmt: skip
+        if self.kind == "vllm":
+            return self._connection.post("/v1/completions", completion | {"return_token_ids": True}), completion
+        sampling = {
+            "max_new_tokens": request.max_new_tokens, "temperature": request.temperature, "top_p": request.top_p,
+            "sampling_seed": request.seed,
+        }  # fmt: skip
+        sent = {"text": prompt} if ids is None else {"input_ids": ids}
+        asking = sent | {"sampling_params": sampling, "return_routed_experts": True}
+        try:
+            return self._connection.post("/generate", asking), asking
+        except NotThereError:
+            asking = completion | {"return_routed_experts": True}
+            return self._connection.post("/v1/completions", asking), asking
+
+    def _local_ids(self, request: RunRequest) -> list[int] | None:
+        """Ids of the prompt by the tokenizer at hand; None without one."""
+        if request.token_ids is not None:
+            return list(request.token_ids)
+        if self.named.encode is None or request.prompt is None:
+            return None
+        begins = [] if self.named.bos_id is None else [self.named.bos_id]
+        return [*begins, *self.named.encode(request.prompt)]
+
+    # --- by chunk ----------------------------------------------------------------------------------------------------
+
+    def _by_chunk(self, request: RunRequest, cancel: threading.Event | None) -> Generator[Step, None, Trace]:
+        """VLLM's stream. A token is passed on with its row where rows come by chunk, and without where they do not."""
+        ids = self._local_ids(request) or self._remote_ids(request)
+        sampling = {
+            "max_tokens": request.max_new_tokens, "temperature": request.temperature, "top_p": request.top_p,
+            "top_k": request.top_k, "seed": request.seed,
+        }  # fmt: skip
+        body = {"model": self.model, "token_ids": ids, "sampling_params": sampling, "stream": True}
+        new: list[int] = []
+        rows = np.zeros((0, len(self.config.moe_layers), self.config.top_k), np.int64)
+        shown, chunks = 0, 0
+        for event in self._connection.events("/inference/v1/generate", body, cancel):
+            sent, more = _chunk(event)
+            new += more
+            if sent is not None:
+                found = vllm.fitting(reading.from_npy(reading.from_base64(sent, vllm.FIELD), vllm.FIELD), self.named)
+                whole = len(found) >= len(ids) + len(new) - 1
+                rows, chunks = found if whole else np.concatenate([rows, found]), chunks + 1
+            if not more:
+                continue
+            reached = min(len(rows), len(ids) + len(new)) if chunks else len(ids) + len(new)
+            if reached > shown:
+                yield self._step(ids, new, rows, shown, reached)
+                shown = reached
+        if cancel is None or not cancel.is_set():
+            self._check(rows, len(ids) + len(new) - 1)
+        self.said = BY_CHUNK if chunks > 1 else AT_THE_END
+        if shown < len(ids) + len(new):
+            yield self._step(ids, new, rows, shown, len(ids) + len(new))
+        words = Words(prompt=request.prompt, prompt_ids=ids, new_ids=new, num_prompt=len(ids), num_new=len(new))
+        expert_id = placed(rows, 0, len(ids) + len(new), vllm.FIELD)
+        return traced(self.named, words, expert_id, "vLLM", "vLLM routed_experts (stream)", vllm.MISSING)
+
+    def _remote_ids(self, request: RunRequest) -> list[int]:
+        """Ids of the prompt by the server's own tokenizer."""
+        said = self._connection.post("/tokenize", {"model": self.model, "prompt": request.prompt})
+        ids = reading.token_ids(reading.member(said, "tokens", list, "/tokenize"), "tokens")
+        if not ids:
+            raise RemoteError("the engine's /tokenize gave no ids for the prompt")
+        return ids
+
+    def _check(self, rows: np.ndarray, expected: int) -> None:
+        if not len(rows):
+            raise RemoteError("the engine sent no routed_experts; start vLLM with --enable-return-routed-experts")
+        if len(rows) != expected:
+            raise RemoteError(f"the engine sent {len(rows)} rows of routed_experts for {expected} tokens with one")
+
+    def _step(self, ids: list[int], new: list[int], rows: np.ndarray, first: int, last: int) -> Step:
+        """Tokens `first` to `last` of the run."""
+        known = [*ids, *new][:last]
+        words = Words(prompt_ids=known[: len(ids)], new_ids=known[len(ids) :], num_prompt=min(last, len(ids)))
+        tokens, text = labelled(words, self.named, last)
+        expert_id = np.full((last, *rows.shape[1:]), UNKNOWN, np.int16)
+        expert_id[: min(last, len(rows))] = rows[:last]
+        arrays = {"token_id": np.array(known[first:], np.int32), "expert_id": expert_id[first:]}
+        return Step(first, tokens[first:], text, arrays)
+
+
+def _chunk(event: Any) -> tuple[str | None, list[int]]:
+    """Rows as they were sent, if any, and the new ids of one event."""
+    if isinstance(event, dict) and "error" in event:
+        said = event["error"].get("message") if isinstance(event["error"], dict) else event["error"]
+        raise RemoteError(f"the engine stopped: {' '.join(str(said).split()):.200}")
+    choices = reading.member(event, "choices", list, "the event") or []
+    if not choices:  # counts at the end
+        return None, []
+    sent = reading.member(choices[0], vllm.FIELD, str, "the choice")
+    return sent, reading.token_ids(choices[0].get("token_ids"), "token_ids") or []
