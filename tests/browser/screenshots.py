@@ -18,6 +18,7 @@ PAGES = {
     "attention": "attention",
     "tokens": "tokens",
     "counterfactual": "counterfactual",
+    "compare": "compare",
     "architecture": "architecture",
     "training": "training",
     "collapse": "collapse",

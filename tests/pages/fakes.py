@@ -39,7 +39,8 @@ class FakeEngine:
         self.on_step = on_step
         self.requests: list[RunRequest] = []
 
-    disk = None
+    disk: object | None = None
+    tokenizer = None
 
     def encode(self, request: RunRequest) -> list[int]:
         if "�" in (request.prompt or ""):
