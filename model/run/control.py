@@ -26,7 +26,7 @@ from model.trace.trace import Trace
 
 DRAWS = 8
 TOLERANCE = 0.2
-WIDER = (0.2, 0.3, 0.5, 0.75, 1.0, np.inf)
+WIDER = (0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.75, 0.9, np.inf)  # of sets
 SLACK = 1e-6  # of comparing shares that were rounded
 TRIES = 60  # for each draw that is wanted: a random set may have been drawn before, or be one that no run can have
 Named = KnockOut | ForceExpert
@@ -99,8 +99,8 @@ def equal_experts(
 ) -> Control:
     """The same interventions on random experts of equal load, no set twice; `others` come along unchanged."""
     counts = tokens_per_expert(original.data["expert_id"], original.data.sizes["expert"])
-    found: list[tuple[Named, ...]] = []
-    for tolerance in WIDER:
+    found = _draw_singles(counts, named[0], allowed, draws, rng) if len(named) == 1 else []
+    for tolerance in WIDER if len(named) > 1 else ():
         wider = _draw_sets(counts, named, tolerance, allowed, draws, rng)
         found = max(found, wider, key=len)
         if len(found) >= draws:
@@ -115,6 +115,20 @@ def _control(draws: Sequence[tuple[Intervention, ...]], apart: np.ndarray) -> Co
     return Control(tuple(draws), float(apart.max(initial=0.0)), beyond)
 
 
+def _draw_singles(
+    counts: xr.DataArray,
+    change: Named,
+    allowed: Callable[[tuple[Intervention, ...]], bool],
+    draws: int,
+    rng: np.random.Generator,
+) -> list[tuple[Named, ...]]:
+    """Other experts of the layer: of equal load at random, then, where these are too few, the nearest."""
+    loads = counts.sel(moe_layer=change.layer).values
+    cost = np.maximum(_apart(loads, loads[change.expert]) - TOLERANCE, 0) + rng.random(len(loads)) * SLACK
+    singles = [(dataclasses.replace(change, expert=int(e)),) for e in cost.argsort() if e != change.expert]
+    return [one for one in singles if allowed(one)][:draws]
+
+
 def _draw_sets(
     counts: xr.DataArray,
     named: Sequence[Named],
@@ -126,9 +140,6 @@ def _draw_sets(
     """Up to so many different sets; each expert in question stands for one of load within the tolerance."""
     excluded = {(change.layer, change.expert) for change in named}
     candidates = [_of_equal_load(counts, change, tolerance, excluded) for change in named]
-    if len(named) == 1:  # few and known: no set is missed
-        singles = [(dataclasses.replace(named[0], expert=int(e)),) for e in rng.permutation(candidates[0])]
-        return [one for one in singles if allowed(one)][:draws]
     found: dict[frozenset[Named], tuple[Named, ...]] = {}
     for _ in range(draws * TRIES if all(map(len, candidates)) else 0):
         drawn: list[Named] = []

@@ -39,17 +39,23 @@ class Question:
     written: RunRequest | None
 
     @classmethod
-    def about(cls, trace: Trace, interventions: tuple[Intervention, ...], writes: bool = True) -> "Question":
-        """What becomes of the text of a trace under these interventions."""
+    def about(
+        cls, trace: Trace, interventions: tuple[Intervention, ...], max_new_tokens: int | None = None
+    ) -> "Question":
+        """What becomes of the text of a trace under these interventions.
+
+        The changed model writes as many tokens as the original did, at most `max_new_tokens`.
+        """
         ids = tuple(trace.data["token_id"].values.tolist())
         fed = RunRequest(token_ids=ids, capture=SEEN, interventions=interventions)
         num_prompt = int(trace.prompt_mask.sum())
-        if not writes or num_prompt in (0, len(ids)):
+        new = len(ids) - num_prompt if max_new_tokens is None else min(len(ids) - num_prompt, max_new_tokens)
+        if not (num_prompt and new):
             return cls(fed, None)
         sampling = {name: trace.request[name] for name in _SAMPLING if name in trace.request}
         written = RunRequest(
             token_ids=ids[:num_prompt],
-            max_new_tokens=len(ids) - num_prompt,
+            max_new_tokens=new,
             capture=Capture(frozenset()),
             interventions=interventions,
             **sampling,

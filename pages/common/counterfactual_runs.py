@@ -128,7 +128,10 @@ def _engine(experiment: Experiment) -> "Engine":
     engine = heads.maker(trace)
     if engine is None:
         name = trace.model.get("name") or "a model without a name"
-        raise RequestError(f"the trace was made by {name}, which is not at hand here with the same weights")
+        raise RequestError(
+            f"the trace was made by {name}, which is not at hand here with the same weights; choose its model, or "
+            "generate the text anew on the Explore page"
+        )
     if trace.num_tokens * engine.config.vocab_size > limits.EXPERIMENT_LOGITS:
         most = limits.EXPERIMENT_LOGITS // engine.config.vocab_size
         raise RequestError(f"a text of {trace.num_tokens:,} tokens is too long to compare; at most {most:,} are")
@@ -138,7 +141,8 @@ def _engine(experiment: Experiment) -> "Engine":
 def _follow(experiment: Experiment, engine: "Engine", place: DeltaGenerator) -> None:
     from model.run.counterfactual import Counterfactual, Question
 
-    question = Question.about(experiment.trace, experiment.interventions, writes=engine.disk is None)
+    new = limits.NEW_TOKENS if engine.disk is None else 0  # from the disk every new token would read all layers
+    question = Question.about(experiment.trace, experiment.interventions, new)
     experiment.found, shown = Counterfactual(question), 0.0
     for stage in experiment.found.run(engine, experiment.cancel):
         if time.monotonic() - shown > SECONDS_BETWEEN_PROGRESS:

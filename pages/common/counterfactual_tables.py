@@ -22,9 +22,10 @@ def verdict(found: "Counterfactual") -> str:
     assert found.effect is not None
     kl, change = float(found.effect["kl"].mean()), float(found.effect["logprob_change"].mean())
     number = found.effect.sizes["token"]
-    said = (
-        f"The next token's distribution moved by **{kl:.3g} nats** a token (mean KL, n = {number:,} tokens); "
-        f"the text became {'likelier' if change > 0 else 'less likely'} by {abs(change):.3g} nats a token."
+    said = f"The next token's distribution moved by **{kl:.3g} nats** a token (mean KL, n = {number:,} tokens)" + (
+        f"; the text became {'likelier' if change > 0 else 'less likely'} by {abs(change):.3g} nats a token."
+        if np.isfinite(change)
+        else "."
     )
     if found.draws is None:
         return said
@@ -135,5 +136,7 @@ def parts(trace: Trace, original: Trace, parting: int | None) -> tuple[str, str,
     begin = int(original.prompt_mask.sum())
     split = trace.num_tokens if parting is None else min(parting, trace.num_tokens)
     given, common = ends[begin - 1], ends[split - 1]
+    while given < common < len(trace.text) and trace.text[common] & 0xC0 == 0x80:
+        common -= 1  # a character that several tokens share is not divided
     pieces = trace.text[:given], trace.text[given:common], trace.text[common:]
     return tuple(piece.decode("utf-8", errors="replace") for piece in pieces)  # type: ignore[return-value]

@@ -74,7 +74,10 @@ def test_a_change_that_changes_nothing_has_no_effect_at_all() -> None:
 def test_a_text_without_generated_tokens_is_only_fed() -> None:
     trace = original(new=0)
     assert Question.about(trace, (BiasOff(),)).written is None
-    assert Question.about(original(), (BiasOff(),), writes=False).written is None
+    assert Question.about(original(), (BiasOff(),), max_new_tokens=0).written is None
+    some = Question.about(original(), (BiasOff(),), max_new_tokens=5).written
+    assert some is not None
+    assert some.max_new_tokens == 5
 
 
 @pytest.mark.parametrize("stop_at", [1, 2, 3, 5, 12, 14])

@@ -15,9 +15,16 @@ from model.checkpoint.weights import save_model
 from model.run.engine import Engine
 from model.run.request import Capture, KnockOut, RunRequest
 from model.trace.file import dumps
-from model.trace.trace import Trace
+from model.trace.trace import Token, Trace
 from model.train.bpe import train_vocabulary
-from pages.common import counterfactual_answers, counterfactual_choices, counterfactual_runs, limits, models
+from pages.common import (
+    counterfactual_answers,
+    counterfactual_choices,
+    counterfactual_runs,
+    counterfactual_tables,
+    limits,
+    models,
+)
 from pages.common.counterfactual_choices import QUESTIONS
 from tests.models import random_model, tiny_config
 from tests.pages.conftest import charts, said
@@ -207,3 +214,14 @@ def test_the_strip_has_a_chip_for_every_token_and_colours_by_what_is_chosen(at: 
     assert not app.exception
     (other,) = (element.proto.body for element in app.get("html") if "effects legend" in element.proto.body)
     assert ">0<span" in other  # KL is never below 0
+
+
+def test_texts_part_where_they_differ_and_no_character_is_divided(trace: Trace) -> None:
+    tokens = [Token(0, "<s>", 0, 0, False), Token(1, "a", 0, 1, False)]
+    tokens += [Token(2, "é1", 1, 2, True), Token(3, "é2", 2, 3, True)]
+    one = dataclasses.replace(
+        trace, data=trace.data[["token_id"]].isel(token=slice(4)).assign(token_id=("token", np.arange(4, dtype="i4"))),
+        tokens=tuple(tokens), text="aé".encode(),
+    )  # fmt: skip
+    assert counterfactual_tables.parts(one, one, 3) == ("a", "", "é")
+    assert counterfactual_tables.parts(one, one, None) == ("a", "é", "")
