@@ -19,6 +19,7 @@ PAGES = {
     "tokens": "tokens",
     "counterfactual": "counterfactual",
     "compare": "compare",
+    "doctor": "doctor",
     "architecture": "architecture",
     "training": "training",
     "collapse": "collapse",

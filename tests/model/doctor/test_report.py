@@ -1,0 +1,142 @@
+"""The report as JSON, HTML and lines, and the command that writes it."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from model.__main__ import main
+from model.doctor.findings import CLEAR, ERROR, NOTE, UNSEEN, WARNING, Check, Finding, Report, make_report, overview
+from model.doctor.report import to_html, to_json, to_lines
+from model.run.engine import Engine
+from model.run.request import RunRequest
+from model.trace.file import save
+from tests.model.doctor.checkpoints import BIAS, expert, plant, written
+from tests.models import random_model, tiny_config
+
+SECRET = "the prompt's own words"
+
+
+@pytest.fixture
+def report() -> Report:
+    findings = [
+        Finding(NOTE, "bias", "L1: quiet", "nothing", {"mean": float("nan")}, 1),
+        Finding(ERROR, "bias", "L2E3: <script>alert(1)</script>", "bad & worse", {"n": 3}, 2, 3, "<b>", (SECRET,)),
+        Finding(WARNING, "manifest", "whole", "none", {}),
+    ]
+    checks = [
+        Check("bias", "weights", "two", (1, 2, 4)),
+        Check("fp8", "weights", "", skipped="none"),
+        Check("m", "w", ""),
+    ]
+    return make_report("mini<i>", checks, findings, {"Table": [{"layer": 1, "share": 0.12345}]}, (SECRET,))
+
+
+def test_findings_come_gravest_first(report: Report) -> None:
+    assert [found.severity for found in report.findings] == [ERROR, WARNING, NOTE]
+    assert (report.worst, report.reaches(WARNING), report.count(NOTE)) == (ERROR, True, 1)
+    assert not make_report("m", [], report.findings[2:]).reaches(WARNING)
+
+
+def test_the_overview_tells_silence_from_not_having_looked(report: Report) -> None:
+    marks = overview(report)
+    assert marks["check"].values.tolist() == ["bias"]
+    assert marks.sel(check="bias").values.tolist() == [1, 3, CLEAR]
+    two = make_report("m", [Check("a", "w", "", (0,)), Check("b", "w", "", (1,))], [])
+    assert overview(two).values.tolist() == [[CLEAR, UNSEEN], [UNSEEN, CLEAR]]
+
+
+def test_json_is_standard_and_complete(report: Report) -> None:
+    content = json.loads(to_json(report), parse_constant=lambda word: pytest.fail(word))
+    assert content["findings"][0]["place"] == "L2E3"
+    assert content["findings"][2]["evidence"] == {"mean": "nan"}
+    assert content["prompts"] == [SECRET]
+
+
+def test_html_needs_nothing_else_and_escapes_everything(report: Report) -> None:
+    page = to_html(report)
+    assert not re.search(r"<(script|link|img|iframe|object)|https?://|@import|url\(|\ssrc=|\son\w+=", page)
+    assert "default-src 'none'" in page
+    assert "<script>" not in page
+    assert "&lt;script&gt;alert(1)" in page
+    assert "mini&lt;i&gt;" in page
+    assert "0.123" in page
+
+
+def test_without_text_no_word_of_a_prompt_is_left(report: Report) -> None:
+    from html import escape
+
+    assert escape(SECRET) in to_html(report)
+    bare = report.without_text()
+    assert SECRET not in to_json(bare)
+    assert escape(SECRET) not in to_html(bare)
+    assert len(bare.findings) == 3
+
+
+def test_lines_say_what_was_not_looked_at(report: Report) -> None:
+    lines = to_lines(report)
+    assert lines[0] == "mini<i>: 1 error, 1 warning, 1 note; 2 checks were made"
+    assert any("not: none" in line for line in lines)
+
+
+# --- the command -----------------------------------------------------------------------------------------------------
+
+
+def doctor(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(main, ["doctor", *map(str, arguments)])
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return written(random_model(tiny_config()), tmp_path / "model")
+
+
+def test_a_healthy_folder_exits_with_0(folder: Path) -> None:
+    result = doctor(folder, "--weights-only", "--fail-on", "warning")
+    assert result.exit_code == 0
+    assert "0 errors, 0 warnings" in result.output
+
+
+def test_a_fault_exits_with_1_where_it_reaches_the_limit(folder: Path) -> None:
+    plant(folder, lambda tensors: tensors[BIAS].zero_())
+    assert doctor(folder, "--weights-only").exit_code == 0
+    assert doctor(folder, "--weights-only", "--fail-on", "warning").exit_code == 1
+    plant(folder, lambda tensors: tensors.pop(expert(2, 5)))
+    result = doctor(folder, "--json")
+    assert result.exit_code == 1
+    content = json.loads(result.stdout)
+    assert [found["place"] for found in content["findings"] if found["severity"] == ERROR] == ["L2E5"]
+    assert [check["skipped"] for check in content["checks"]][-1] == "the model cannot be loaded"
+
+
+def test_prompts_and_a_reference_are_run(folder: Path, tmp_path: Path) -> None:
+    ids = tuple(range(2, 80))
+    save(Engine.load(folder, device="cpu").run(RunRequest(token_ids=ids)), tmp_path / "healthy.safetensors")
+    plant(folder, lambda tensors: tensors[BIAS][4].add_(0.05))
+    (tmp_path / "prompts.jsonl").write_text(json.dumps({"ids": ids}))
+    page = tmp_path / "report.html"
+    result = doctor(
+        folder, "--prompts", tmp_path / "prompts.jsonl", "--reference", tmp_path / "healthy.safetensors",
+        "--html", page, "--json", "--without-text",
+    )  # fmt: skip
+    assert result.exit_code == 1
+    content = json.loads(result.stdout)
+    assert ("reference", "L3E4") in [(found["check"], found["place"]) for found in content["findings"]]
+    assert content["prompts"] == []
+    assert content["measures"]["Routing layer by layer"][0]["tokens"] == len(ids)
+    assert page.read_text().startswith("<!doctype html>")
+
+
+def test_unusable_input_exits_with_2_in_one_line(folder: Path, tmp_path: Path) -> None:
+    for arguments in (
+        ["nowhere"],
+        [folder, "--prompts", tmp_path / "nothing.txt"],
+        [folder, "--reference", tmp_path / "nothing.safetensors"],
+        [folder, "--html", tmp_path / "no" / "report.html"],
+        [folder, "--weights-only", "--prompts", "x"],
+    ):
+        result = doctor(*arguments)
+        assert result.exit_code == 2, arguments
+        assert "Traceback" not in result.output
