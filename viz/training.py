@@ -1,7 +1,7 @@
 """Pictures of training over its steps: losses, load and bias of every expert, balance, and saturation.
 
-Labelled arrays with a `step` axis in, Plotly figures out. Stages are thin lines across the picture, alarms marks at its
-foot.
+Labelled arrays with a `step` axis in, Plotly figures out. Stages are thin lines across the picture, alarms and returns
+to a saved state marks at its foot.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,6 +25,7 @@ def curves(
     theme: Theme,
     stages: Sequence[tuple[int, str]] = (),
     alarms: Sequence[tuple[int, str]] = (),
+    roll_backs: Sequence[tuple[int, str]] = (),
     height: int = HEIGHT,
 ) -> go.Figure:
     """Lines over steps, the first one the thickest.
@@ -35,6 +36,7 @@ def curves(
         theme: colours.
         stages: first step of each and its name.
         alarms: step and what was said.
+        roll_backs: first step after going back to a saved state, and what was said.
         height: pixels.
     """
     figure = go.Figure()
@@ -44,24 +46,27 @@ def curves(
             x=values["step"].values, y=values.values, name=name, mode="lines", line=line,
             hovertemplate=f"step %{{x:,}}<br>{name} %{{y:.3~g}}<extra></extra>",
         )  # fmt: skip
-    _mark(figure, stages, alarms, theme)
+    _mark(figure, stages, theme)
+    _mark_foot(figure, "alarm", "triangle-up", alarms, theme)
+    _mark_foot(figure, "went back", "arrow-left", roll_backs, theme)
     axes = {"xaxis": _ACROSS, "yaxis": {"title": {"text": title}}}
     return style(figure, theme, height, legend=_LEGEND, showlegend=len(series) > 1, **axes)
 
 
-def _mark(
-    figure: go.Figure, stages: Sequence[tuple[int, str]], alarms: Sequence[tuple[int, str]], theme: Theme
-) -> None:
+def _mark(figure: go.Figure, stages: Sequence[tuple[int, str]], theme: Theme) -> None:
     for place, (step, name) in enumerate(stages):
         note = {"text": name, "font": {"size": 12, "color": theme.muted}, "yshift": -16 * place}
         figure.add_vline(
             step, line={"color": theme.muted, "width": 1}, annotation=note, annotation_position="top right"
         )
-    if alarms:
-        steps, said = zip(*alarms, strict=True)
+
+
+def _mark_foot(figure: go.Figure, name: str, symbol: str, events: Sequence[tuple[int, str]], theme: Theme) -> None:
+    if events:
+        steps, said = zip(*events, strict=True)
         figure.add_scatter(
-            x=steps, y=[0.02] * len(steps), yaxis="y2", mode="markers", name="alarm", text=said,
-            marker={"symbol": "triangle-up", "size": 11, "color": theme.surprisal[-2]},
+            x=steps, y=[0.02] * len(steps), yaxis="y2", mode="markers", name=name, text=said,
+            marker={"symbol": symbol, "size": 11, "color": theme.surprisal[-2]},
             hovertemplate="step %{x:,}<br>%{text}<extra></extra>",
         )  # fmt: skip
         figure.update_layout(yaxis2={"overlaying": "y", "range": [0, 1], "visible": False, "fixedrange": True})

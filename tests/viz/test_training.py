@@ -25,13 +25,15 @@ def test_curves_with_stages_and_alarms() -> None:
         LIGHT,
         [(1, "first"), (20, "second")],
         [(30, "collapse")],
+        [(20, "went back 5 steps")],
     )
-    assert [trace.name for trace in figure.data] == ["one", "two", "alarm"]
+    assert [trace.name for trace in figure.data] == ["one", "two", "alarm", "went back"]
     assert figure.data[0].y.tolist() == [3, 2, 1]
     assert figure.data[0].line.width > figure.data[1].line.width
     assert [shape.x0 for shape in figure.layout.shapes] == [1, 20]
     assert figure.data[2].text == ("collapse",)
     assert list(figure.data[2].x) == [30]
+    assert (list(figure.data[3].x), figure.data[3].text) == ([20], ("went back 5 steps",))
 
 
 def test_names_of_stages_do_not_lie_on_each_other() -> None:
