@@ -184,12 +184,14 @@ def reinforce(
         first = step % grpo.updates * config.batch_size
         groups = drawn[first : first + config.batch_size]
         with_signal = [group for group in groups if group.has_signal]
-        rows, old_BT, advantage_B = rows_of(with_signal or groups[:1])  # one at least, so that there is a loss
+        rows, old_BT, advantage_B = rows_of(with_signal or groups[:1])  # one at least, so that there is a graph
         tape = RoutingTape()
         logprob_BT = response_logprobs(model, rows, tape)
         with torch.no_grad():
             reference_BT = response_logprobs(reference, rows)
         value, facts = policy_loss(logprob_BT, old_BT, reference_BT, advantage_B, rows.counted_BT, grpo)
+        if not with_signal:
+            value = value * 0.0  # Adam would make full steps of what rounding leaves of the distance
         facts |= {
             "reward": float(np.mean([group.rewards for group in groups])),
             "signal": len(with_signal) / len(groups),

@@ -146,6 +146,17 @@ def test_learning_otherwise_than_drawing_is_refused(folder: Path, changes: dict[
         reinforce(GRPO, settings(**changes), folder, folder / "run")
 
 
+def test_draws_that_are_all_wrong_change_nothing(folder: Path) -> None:
+    never = [dataclasses.asdict(Pair(pair.prompt, "none of these", pair.kind)) for pair in PAIRS]
+    write_rows(folder / "pairs" / "train.jsonl.gz", never)
+    write_rows(folder / "pairs" / "heldout.jsonl.gz", never)
+    grpo = dataclasses.replace(GRPO, start=str(folder / "start"), kl_weight=1.0)
+    reinforce(grpo, settings(total_steps=4, decay_steps=1), folder / "pairs", folder / "run")
+    assert {line["signal"] for line in read_log(folder / "run" / LOG)} == {0.0}
+    before, after = (load_model(path, "cpu", torch.float32) for path in (folder / "start", folder / "run" / "model"))
+    assert all(torch.equal(old, new) for old, new in zip(before.parameters(), after.parameters(), strict=True))
+
+
 def test_reward_rises_and_what_is_frozen_stays(folder: Path) -> None:
     """A model that was tuned a little; of the corpus only arithmetic is asked."""
     tune(InstructConfig(start=str(folder / "start")), settings(), folder, folder / "tuned")
