@@ -66,7 +66,7 @@ class Engine:
         weight = model.embedding.weight
         self.device, self.dtype = (disk.device, disk.dtype) if disk else (weight.device, weight.dtype)
         self.context = self.config.max_positions  # tokens that a run may hold
-        self._lock = threading.Lock()
+        self.lock = threading.Lock()
 
     @classmethod
     def load(
@@ -207,7 +207,7 @@ class Engine:
         steps: list[Step] = []
         new_ids = ids
         while True:
-            with self._lock:
+            with self.lock:
                 blocks = self.disk.start(new_ids, decoding.recorder, cancel, on_layer) if self.disk else None
                 new_ids, arrays = decoding.advance(new_ids, blocks)
             steps.append(self._step(steps, new_ids, arrays, generated=bool(steps)))

@@ -1,0 +1,316 @@
+"""What each routed expert is worth to a text: every (layer, expert) is knocked out once, and the predictions compared.
+
+Each number is what a plain forward pass with that one `KnockOut` gives, but no pass is made whole:
+
+- what comes before the changed layer is the unchanged run's;
+- the router alone says which tokens a knock-out sends elsewhere, also by another choice of groups; where it sends none,
+  nothing changes and the effect is exactly zero;
+- in the changed layer only these tokens are computed anew, those of all experts together;
+- in later layers, of every knock-out only the positions from its first change on are computed, several knock-outs as
+  one batch: attention looks backwards, so earlier ones keep what they had, and leave it in the cache.
+
+Shape suffixes: T tokens, D model width, E experts, K selected experts, V vocabulary, B knock-outs of a batch, S its
+positions, N changed decisions (a knock-out and a token), R
+rows (a knock-out and a position).
+"""
+
+import dataclasses
+import threading
+from collections.abc import Generator, Iterator, Sequence
+
+import numpy as np
+import torch
+import xarray as xr
+from torch import Tensor
+
+from model.network.cache import LatentCache
+from model.network.edit import LayerEdit
+from model.network.indexer import Selection
+from model.network.moe import MixtureOfExperts, Routing
+from model.network.tape import Tape
+from model.network.transformer import Transformer
+from model.run.engine import Engine
+from model.run.interventions import routing_edit
+from model.run.request import KnockOut, RequestError, RunRequest
+
+ROWS_AT_ONCE = 1024  # positions of a batch; more would not be faster, and the machine is given back less often
+# A KL in nats up to which its second order is enough. By the law of total variance the covariance that it is worked out
+# with is at least the mean of the positions' own; against the whole vocabulary it was at most 1.4e-5 off (mini-v3).
+SMALL = 1e-5
+VALUES_AT_ONCE = 1 << 21  # log-probabilities held at once, 8 MB: what a processor's cache holds
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Importance:
+    """The effects of the knock-outs that were done so far; *measured*, each by a run with the expert knocked out.
+
+    Attributes:
+        effects: [moe_layer, expert], NaN where not done: `logprob_change`, mean over the tokens after the first of log
+            p(token) with the expert knocked out minus without, nats, negative where it is missed; and `kl`, mean over
+            all positions of KL(original || changed) of the next token's distribution, nats. Then counts of tokens:
+            `chosen_by`, those that chose the expert in the original run, and `rerouted`, those whose routing in the
+            layer the knock-out changed (0 until done): it may be more where groups are limited, and where it is none
+            the effects are exactly 0.
+        done: knock-outs done, of `total`.
+        num_tokens: tokens of the text.
+    """
+
+    effects: xr.Dataset
+    done: int
+    total: int
+    num_tokens: int
+
+
+@torch.inference_mode()
+def importance(
+    engine: Engine, token_ids: Sequence[int], cancel: threading.Event | None = None
+) -> Generator[Importance, None, None]:
+    """Knock out each expert of each mixture layer, one at a time; yields the map as far as it is, batch after batch.
+
+    Ends early when `cancel` is set, which is looked at before each batch. The engine's lock is held for one batch.
+
+    Raises:
+        RequestError: the weights stay on the disk, there are fewer than two tokens, or they do not fit the model.
+        EditError: without an expert the router would have too few to choose from. All before the first batch.
+    """
+    if engine.disk:
+        raise RequestError(f"{engine.name} is read from the disk layer by layer; each knock-out would read it again")
+    if len(token_ids) < 2:
+        raise RequestError("a prediction to compare needs at least 2 tokens")
+    ids, config = engine.encode(RunRequest(token_ids=tuple(token_ids))), engine.config
+    edits = {
+        layer: [_edit(engine, layer, expert) for expert in range(config.num_experts)] for layer in config.moe_layers
+    }
+    with engine.lock:
+        original = _Original(engine.model, torch.tensor([ids], device=engine.device))
+    found = _Found(original)
+    for row, layer in enumerate(config.moe_layers):
+        with engine.lock:
+            changes = _Changes(original, layer, edits[layer])
+        found.untouched(row, changes.counts_E)
+        yield found.so_far()
+        for experts in changes.batches():
+            if cancel is not None and cancel.is_set():
+                return
+            with engine.lock:
+                found.add(row, experts, *original.compare(*changes.outcome(experts)))
+            yield found.so_far()
+
+
+def _edit(engine: Engine, layer: int, expert: int) -> LayerEdit:
+    edit = routing_edit((KnockOut(layer, expert),), engine.config, engine.device)
+    assert edit is not None
+    return edit.layers[layer]
+
+
+class _Original(Tape):
+    """The unchanged run, as far as changed ones start from it or are compared with it."""
+
+    def __init__(self, model: Transformer, token_ids_1T: Tensor) -> None:
+        self.model, self.num_tokens = model, token_ids_1T.shape[1]
+        self.streams_TD: list[Tensor] = []  # what enters each layer, then what leaves the last
+        self.routings: dict[int, Routing] = {}
+        self._selections: dict[int, Selection] = {}
+        weight = model.embedding.weight
+        self._cache = LatentCache(model.config, self.num_tokens, weight.device, weight.dtype)
+        x_BTD = model.hidden(token_ids_1T, self._cache, self)
+        self.streams_TD.append(x_BTD[0])
+        self.rotations_TR = model.rotary(0, self.num_tokens)
+        self._next_ids = token_ids_1T[0, 1:]
+        self._head_VD = model.head_weight.float()
+        self._state_TD = model.norm(x_BTD[0]).float()
+        self._logprobs_TV = model.logits(x_BTD)[0].float().log_softmax(-1)
+        rows = max(1, VALUES_AT_ONCE // len(self._head_VD))
+        self._room_RV = self._head_VD.new_empty(rows, len(self._head_VD))  # fresh memory each time would take longer
+        # Mean of the head's rows by the probability of their tokens, and their covariance by the mean probability.
+        probabilities_TV = self._logprobs_TV.exp()
+        self._mean_TD = probabilities_TV @ self._head_VD
+        centre_D = self._mean_TD.mean(0)
+        weighted_DV = self._head_VD.mT * probabilities_TV.mean(0)
+        self._covariance_DD = weighted_DV @ self._head_VD - centre_D.outer(centre_D)
+
+    def layer_input(self, layer: int, residual_BTD: Tensor) -> None:
+        self.streams_TD.append(residual_BTD[0])
+
+    def selection(self, layer: int, selection: Selection) -> None:
+        self._selections[layer] = selection
+
+    def routing(self, layer: int, routing: Routing) -> None:
+        self.routings[layer] = routing
+
+    def selection_at(self, layer: int, start: int = 0) -> Selection | None:
+        """What the layer's attention read, for the queries from `start` on; layers without an indexer share it."""
+        choosing = [number for number in self._selections if number <= layer]
+        return Selection(*(part[:, start:] for part in self._selections[max(choosing)])) if choosing else None
+
+    def cache_up_to(self, length: int, num_sequences: int) -> LatentCache:
+        """A cache of so many sequences that all begin like the original."""
+        cache = LatentCache(
+            self.model.config, self.num_tokens, self._cache.latents[0].device, self._cache.latents[0].dtype,
+            num_sequences=num_sequences,
+        )  # fmt: skip
+        for mine, stored in ((cache.latents, self._cache.latents), (cache.index_keys, self._cache.index_keys)):
+            for part, whole in zip(mine, stored, strict=True):
+                part[:, :length] = whole[:, :length]
+        cache.length = length
+        return cache
+
+    def compare(self, x_RD: Tensor, positions_R: Tensor, owners_R: Tensor, count: int) -> tuple[Tensor, Tensor]:
+        """Mean change of log-probability and mean KL of each of `count` knock-outs, [B] fp64.
+
+        With d the change of the logits and p the original distribution, KL is log E_p[exp d] - E_p[d], and the change
+        of log p(token) is d(token) - E_p[d] - KL: differences are computed, not differences of large numbers. Where the
+        state moved so little that half the variance of d is below `SMALL`, KL is that, and no logits are computed.
+
+        Args:
+            x_RD: changed residual streams after the last layer.
+            positions_R: the position of each.
+            owners_R: which knock-out it is of.
+            count: how many knock-outs there are.
+        """
+        moved_RD = self.model.norm(x_RD).float() - self._state_TD[positions_R]
+        mean_R = (moved_RD * self._mean_TD[positions_R]).sum(-1)
+        kl_R = (moved_RD @ self._covariance_DD * moved_RD).sum(-1) / 2
+        for some_R in (kl_R > SMALL).nonzero()[:, 0].split(len(self._room_RV)):
+            log_mean_R = self._log_mean(moved_RD[some_R], positions_R[some_R])
+            kl_R[some_R] = (log_mean_R - mean_R[some_R]).clamp(min=0)
+        has_next_R = positions_R < self.num_tokens - 1
+        next_RD = self._head_VD[self._next_ids[positions_R[has_next_R]]]
+        change_R = (moved_RD[has_next_R] * next_RD).sum(-1) - (mean_R + kl_R)[has_next_R]
+        change_B, kl_B = torch.zeros(2, count, dtype=torch.float64, device=kl_R.device)
+        change_B.index_add_(0, owners_R[has_next_R], change_R.double())
+        kl_B.index_add_(0, owners_R, kl_R.double())
+        return change_B / (self.num_tokens - 1), kl_B / self.num_tokens
+
+    def _log_mean(self, moved_RD: Tensor, positions_R: Tensor) -> Tensor:
+        """The logarithm of E_p[exp d], [R], over the whole vocabulary."""
+        room_RV = self._room_RV[: len(positions_R)]
+
+        def moved_logprobs() -> Tensor:
+            before_RV = torch.index_select(self._logprobs_TV, 0, positions_R, out=room_RV)
+            return before_RV.addmm_(moved_RD, self._head_VD.mT)
+
+        log_mean_R = moved_logprobs().exp_().sum(-1).log()
+        if bool(log_mean_R.isfinite().all()):
+            return log_mean_R
+        return moved_logprobs().logsumexp(-1)  # slower, and bears changes of any size
+
+
+class _Changes:
+    """What the knock-outs of one layer change in it."""
+
+    def __init__(self, original: _Original, layer: int, edits: Sequence[LayerEdit]) -> None:
+        self._original, self._layer = original, layer
+        block = original.model.block(layer)
+        mixture = block.ffn
+        assert isinstance(mixture, MixtureOfExperts)
+        x_BTD = original.streams_TD[layer][None]
+        mixed_BTD, _ = block.attention(
+            block.attention_norm(x_BTD), original.rotations_TR, selection=original.selection_at(layer)
+        )
+        middle_TD = (x_BTD + mixed_BTD)[0]
+        normed_TD = block.ffn_norm(middle_TD)
+        before, after = original.routings[layer], [mixture.router(normed_TD, edit) for edit in edits]
+        changed_ET = torch.stack([_differs(before, routing) for routing in after])
+        self.counts_E = changed_ET.sum(-1).tolist()
+        self._expert_N, self._token_N = changed_ET.nonzero(as_tuple=True)
+        ids_NK = torch.stack([routing.expert_ids_TK for routing in after])[changed_ET]
+        weights_NK = torch.stack([routing.weights_TK for routing in after])[changed_ET]
+        rows_ND = normed_TD[self._token_N]
+        self._x_ND = middle_TD[self._token_N]
+        if len(rows_ND):
+            self._x_ND = self._x_ND + mixture.experts(rows_ND, ids_NK, weights_NK)
+        if mixture.shared is not None:
+            self._x_ND = self._x_ND + mixture.shared(rows_ND)
+
+    @property
+    def _is_last(self) -> bool:
+        return self._layer == self._original.model.config.num_layers - 1
+
+    def batches(self) -> Iterator[list[int]]:
+        """Experts whose knock-out changes something, those together whose first changes are near each other."""
+        firsts = self._firsts()
+        batch: list[int] = []
+        for expert in sorted(firsts, key=lambda expert: firsts[expert]):
+            if (len(batch) + 1) * (self._original.num_tokens - firsts[(batch or [expert])[0]]) > ROWS_AT_ONCE and batch:
+                yield batch
+                batch = []
+            batch.append(expert)
+        if batch:
+            yield batch
+
+    def _firsts(self) -> dict[int, int]:
+        """The first token that each knock-out sends elsewhere."""
+        pairs = zip(self._expert_N.tolist(), self._token_N.tolist(), strict=True)
+        return dict(reversed(list(pairs)))
+
+    def outcome(self, experts: Sequence[int]) -> tuple[Tensor, Tensor, Tensor, int]:
+        """Run on to the last layer; what `_Original.compare` takes."""
+        owner_E = self._expert_N.new_full((self._original.model.config.num_experts,), -1)
+        owner_E[list(experts)] = torch.arange(len(experts), device=owner_E.device)
+        owner_N = owner_E[self._expert_N]
+        mine_N = owner_N >= 0
+        x_ND, token_N, owner_N = self._x_ND[mine_N], self._token_N[mine_N], owner_N[mine_N]
+        if self._is_last:  # nothing is left that could carry the change to other tokens
+            return x_ND, token_N, owner_N, len(experts)
+        first_B = torch.tensor([self._firsts()[expert] for expert in experts], device=token_N.device)
+        start = int(first_B.min())
+        x_BSD = self._original.streams_TD[self._layer + 1][start:].repeat(len(experts), 1, 1)
+        x_BSD[owner_N, token_N - start] = x_ND
+        x_BSD = self._run_on(x_BSD, start)
+        positions_S = torch.arange(start, self._original.num_tokens, device=token_N.device)
+        owner_R, place_R = (positions_S >= first_B[:, None]).nonzero(as_tuple=True)
+        return x_BSD[owner_R, place_R], positions_S[place_R], owner_R, len(experts)
+
+    def _run_on(self, x_BSD: Tensor, start: int) -> Tensor:
+        original = self._original
+        cache = original.cache_up_to(start, len(x_BSD))
+        shared = original.selection_at(self._layer, start)
+        selection = shared and Selection(*(part.expand(len(x_BSD), -1, -1) for part in shared))
+        for layer in range(self._layer + 1, original.model.config.num_layers):
+            block = original.model.block(layer)
+            x_BSD, selection = block(x_BSD, original.rotations_TR[start:], cache, None, None, selection)
+        return x_BSD
+
+
+class _Found:
+    """The map while it is made."""
+
+    def __init__(self, original: _Original) -> None:
+        config = original.model.config
+        shape = (len(config.moe_layers), config.num_experts)
+        self._layers, self._num_tokens = list(config.moe_layers), original.num_tokens
+        self._change, self._kl = np.full(shape, np.nan, np.float32), np.full(shape, np.nan, np.float32)
+        self._rerouted = np.zeros(shape, np.int32)
+        ids = [original.routings[layer].expert_ids_TK.flatten() for layer in config.moe_layers]
+        counts = [torch.bincount(ids_N, minlength=config.num_experts) for ids_N in ids]
+        self._chosen_by = torch.stack(counts).cpu().numpy().astype(np.int32)
+
+    def untouched(self, row: int, counts: list[int]) -> None:
+        """Note how many tokens each knock-out of a layer reroutes; without any it changes nothing."""
+        self._rerouted[row] = counts
+        for values in (self._change, self._kl):
+            values[row, self._rerouted[row] == 0] = 0.0
+
+    def add(self, row: int, experts: Sequence[int], change_B: Tensor, kl_B: Tensor) -> None:
+        self._change[row, list(experts)] = change_B.cpu().numpy()
+        self._kl[row, list(experts)] = kl_B.cpu().numpy()
+
+    def so_far(self) -> Importance:
+        variables = {
+            "logprob_change": self._change,
+            "kl": self._kl,
+            "chosen_by": self._chosen_by,
+            "rerouted": self._rerouted,
+        }
+        effects = xr.Dataset(
+            {name: (("moe_layer", "expert"), values.copy()) for name, values in variables.items()},
+            coords={"moe_layer": self._layers},
+        )
+        return Importance(effects, int(np.isfinite(self._kl).sum()), self._kl.size, self._num_tokens)
+
+
+def _differs(before: Routing, after: Routing) -> Tensor:
+    """Tokens that are sent elsewhere, or with other weights, bool [T]."""
+    other_ids_T = (before.expert_ids_TK != after.expert_ids_TK).any(-1)
+    return other_ids_T | (before.weights_TK != after.weights_TK).any(-1)
