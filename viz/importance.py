@@ -1,0 +1,144 @@
+"""Pictures of what each expert is worth to a text: the change when it is knocked out.
+
+Labelled arrays in (axes `moe_layer, expert`), Plotly figures out. `logprob_change` is in nats and negative where the
+expert is missed; beyond the scale's ends it is clipped in colour only, and hovering says the number.
+"""
+
+import numpy as np
+import plotly.graph_objects as go
+import xarray as xr
+
+from viz.axis import (
+    click_layer,
+    color_bar,
+    expert_axis,
+    expert_positions,
+    grid_points,
+    layer_axis,
+    layer_labels,
+    note,
+    rows_height,
+    spread,
+)
+from viz.theme import Theme, colorscale, group_hue, style
+
+SMALLEST_LIMIT = 1e-6  # nats; below it every change is grey
+OUTLIERS = 0.95  # the scale ends where this share of the changes is within it
+HOVER = (
+    "L%{customdata[0]}E%{customdata[1]}<br>knocked out: %{customdata[2]:+.3~g} nats a token, KL %{customdata[3]:.3~g} "
+    "(measured)<br>chosen by %{customdata[4]} tokens<br>%{text}<extra></extra>"
+)
+
+
+def color_limit(change: np.ndarray) -> float:
+    """Where the scale ends, in nats: what nearly all changes but zeros are within."""
+    sizes = np.abs(change[np.isfinite(change) & (change != 0)])
+    return max(SMALLEST_LIMIT, float(np.quantile(sizes, OUTLIERS))) if sizes.size else SMALLEST_LIMIT
+
+
+def untouched(effects: xr.Dataset) -> np.ndarray:
+    """Experts whose knock-out changed no routing, so that the effect is exactly 0, bool [moe_layer, expert]."""
+    return np.isfinite(effects["kl"].values) & (effects["rerouted"].values == 0)
+
+
+def said(effects: xr.Dataset) -> np.ndarray:
+    """What a knock-out changed in its own layer, in words, [moe_layer, expert]."""
+    rerouted, chosen_by = effects["rerouted"].values, effects["chosen_by"].values
+    words = np.char.add(rerouted.astype(str), " tokens rerouted")
+    further = np.char.add(np.char.add(words, ", by the groups' scores "), (rerouted - chosen_by).astype(str))
+    words = np.where(rerouted > chosen_by, further, words)
+    words = np.where(untouched(effects), "nothing changed: exactly 0", words)
+    return np.where(np.isfinite(effects["kl"].values), words, "not done").astype(object)
+
+
+def importance_map(
+    effects: xr.Dataset, num_groups: int, theme: Theme, num_tokens: int, chosen: tuple[int, int] | None = None
+) -> go.Figure:
+    """Layers x experts by the mean change of log-probability; a cross marks what changed nothing, blank is not done.
+
+    Args:
+        effects: `logprob_change`, `kl`, `chosen_by`, `rerouted`, each [moe_layer, expert].
+        num_groups: routing groups, drawn apart.
+        theme: colours.
+        num_tokens: tokens of the text.
+        chosen: a layer and an expert to frame.
+    """
+    change, layers = effects["logprob_change"].values, layer_labels(effects["kl"])
+    positions, limit = expert_positions(change.shape[1], num_groups), color_limit(change)
+    bar = color_bar("nats a token", tickvals=np.array([-limit, 0, limit]), ticktext=_ends(limit))
+    gap = 1 if change.shape[1] <= 100 else 0
+    picture = go.Heatmap(
+        z=spread(change, num_groups), zmin=-limit, zmax=limit, colorscale=colorscale(theme.change), colorbar=bar,
+        hoverinfo="skip", xgap=gap, ygap=1,
+    )  # fmt: skip
+    rows, experts = np.nonzero(untouched(effects))
+    marker = {"symbol": "x-thin", "size": 6, "line": {"color": theme.muted, "width": 1}}
+    crosses = go.Scatter(
+        x=positions[experts], y=rows, mode="markers", marker=marker, hoverinfo="skip", name="exactly 0"
+    )
+    figure = go.Figure([picture, crosses, _points(effects, layers, positions)])
+    axes = {"xaxis": expert_axis(change.shape[1], num_groups), "yaxis": layer_axis(layers)}
+    style(figure, theme, rows_height(len(layers)), **axes)
+    if chosen is not None and chosen[0] in layers and 0 <= chosen[1] < len(positions):
+        x, y = float(positions[chosen[1]]), float(np.flatnonzero(layers == chosen[0])[0])
+        line = {"color": theme.ink, "width": 2}
+        figure.add_shape(type="rect", x0=x - 0.5, x1=x + 0.5, y0=y - 0.5, y1=y + 0.5, line=line)
+    return note(figure, f"n = {num_tokens:,} tokens; × exactly 0", theme)
+
+
+def _ends(limit: float) -> np.ndarray:
+    return np.array([f"≤ −{limit:.2g}", "0", f"≥ {limit:.2g}"])
+
+
+def _points(effects: xr.Dataset, layers: np.ndarray, positions: np.ndarray) -> go.Scattergl:
+    x, y = grid_points(positions, np.arange(len(layers)))
+    return click_layer(x, y, customdata=_cells(effects, layers), text=said(effects).ravel(), hovertemplate=HOVER)
+
+
+def _cells(effects: xr.Dataset, layers: np.ndarray) -> np.ndarray:
+    """What a point carries: layer, expert, change, KL, tokens that chose it, [layer x expert, 5]."""
+    number = effects.sizes["expert"]
+    named = [np.repeat(layers, number), np.tile(np.arange(number), len(layers))]
+    values = [effects[name].values.ravel() for name in ("logprob_change", "kl", "chosen_by")]
+    return np.column_stack([*named, *values]).astype(np.float32)
+
+
+def effect_against_load(
+    effects: xr.Dataset, num_groups: int, theme: Theme, num_tokens: int, layer: int | None = None
+) -> go.Figure:
+    """A point per expert: how many tokens chose it, and the change without it; hue is its group, filled the layer.
+
+    Args:
+        effects: as for `importance_map`.
+        num_groups: routing groups.
+        theme: colours.
+        num_tokens: tokens of the text.
+        layer: its experts are filled, those of other layers hollow; None fills all.
+    """
+    layers = layer_labels(effects["kl"])
+    cells, number = _cells(effects, layers), effects.sizes["expert"]
+    done = np.isfinite(cells[:, 3])
+    hues = np.array([group_hue(expert // (number // num_groups)) for expert in range(number)])
+    colors = np.tile(hues, len(layers))[done]
+    filled = np.ones(int(done.sum()), bool) if layer is None else cells[done, 0] == layer
+    symbols = np.where(filled, "circle", "circle-open")
+    points = go.Scatter(
+        x=cells[done, 4], y=cells[done, 2], mode="markers", customdata=cells[done], text=said(effects).ravel()[done],
+        marker={"color": colors, "symbol": symbols, "size": 8}, hovertemplate=HOVER,
+    )  # fmt: skip
+    figure = go.Figure([points])
+    zero = {
+        "type": "line",
+        "xref": "x domain",
+        "x0": 0,
+        "x1": 1,
+        "y0": 0,
+        "y1": 0,
+        "line": {"color": theme.muted, "width": 1},
+    }
+    axes = {
+        "xaxis": {"title": {"text": "tokens that chose it"}, "rangemode": "tozero"},
+        "yaxis": {"title": {"text": "change, nats a token"}},
+    }
+    style(figure, theme, 340, shapes=[zero], **axes)
+    return note(figure, f"n = {num_tokens:,} tokens", theme)
