@@ -31,6 +31,7 @@ bench: browser
 	$(PY) -m tests.benchmarks.sessions
 	$(PY) -m tests.benchmarks.sparse
 	$(PY) -m tests.benchmarks.drafts
+	$(PY) -m tests.benchmarks.importance
 	$(PY) -m tests.benchmarks.training
 	$(PY) -m tests.benchmarks.disk
 
