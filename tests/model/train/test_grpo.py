@@ -146,7 +146,9 @@ def test_learning_otherwise_than_drawing_is_refused(folder: Path, changes: dict[
         reinforce(GRPO, settings(**changes), folder, folder / "run")
 
 
-def test_draws_that_are_all_wrong_change_nothing(folder: Path) -> None:
+def test_draws_that_are_all_wrong_change_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even where there is a distance to the start to be made smaller."""
+    monkeypatch.setattr("model.train.grpo.reference_distance", lambda now_BT, *_: now_BT)
     never = [dataclasses.asdict(Pair(pair.prompt, "none of these", pair.kind)) for pair in PAIRS]
     write_rows(folder / "pairs" / "train.jsonl.gz", never)
     write_rows(folder / "pairs" / "heldout.jsonl.gz", never)
