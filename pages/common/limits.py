@@ -8,6 +8,7 @@ ATTENTION_WEIGHTS = 6_000_000  # recorded over all layers and heads; beyond, hea
 HEAD_TOKENS = 8_192  # up to which a head that was not recorded is computed
 ROLLOUT_TOKENS = 1_024
 EXPERIMENT_LOGITS = 2**25  # tokens x vocabulary of an experiment, whose distributions are compared: 134 MB a run
+IMPORTANCE_TOKENS = 256  # of a text whose experts are all knocked out one by one
 KEPT_EXPERIMENTS = 6  # of a session
 UPLOAD_BYTES = 64 * 2**20
 KEPT_TRACES = 32
