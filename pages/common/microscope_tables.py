@@ -16,7 +16,11 @@ NEAR_TIE = ":orange-badge[near tie]"
 def table(found: Decision, lost: Mapping[str, xr.DataArray]) -> pd.DataFrame:
     """A row per expert with the numbers of every step, the chosen ones first, each part by biased score."""
     experts = found.experts
-    columns = {"expert": [f"E{expert}" for expert in range(experts.sizes["expert"])], "group": experts["group"].values}
+    columns = {
+        "expert": [f"E{expert}" for expert in range(experts.sizes["expert"])],
+        "verdict": verdicts(experts["chosen"].values, lost),
+        "group": experts["group"].values,
+    }
     if found.groups:
         columns["group score"] = found.groups["score"].values[experts["group"].values]
         columns["group kept"] = experts["reachable"].values
@@ -28,7 +32,6 @@ def table(found: Decision, lost: Mapping[str, xr.DataArray]) -> pd.DataFrame:
         "with bias": experts["biased"].values,
         "normalised": experts["share"].values,
         "weight": experts["weight"].values,
-        "verdict": verdicts(experts["chosen"].values, lost),
     }
     if not found.normalises:
         del columns["normalised"]
