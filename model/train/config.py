@@ -11,6 +11,7 @@ resumed with another `total_steps` or `decay_steps`: that is how a run with a ti
 
 import dataclasses
 import tomllib
+import typing
 from pathlib import Path
 
 from model.network.config import ModelConfig
@@ -36,6 +37,9 @@ class TrainConfig:
     sequence_length: int
     batch_size: int  # sequences of one forward pass
     accumulation: int = 1  # forward passes of one step
+    ramp_steps: int = 0  # the first steps, over which the batch grows, by whole passes
+    ramp_batch: int = 0  # sequences of the first step, where there is a ramp
+    frozen: tuple[str, ...] = ()  # pieces of the names of parameters that do not learn, such as "blocks.0."
     bias_speed: float  # step of the selection bias
     bias_centred: bool = False  # whether the mean of a layer's biases stays where it is
     bias_off_steps: int = 0  # the last steps, over which the bias stays
@@ -46,6 +50,7 @@ class TrainConfig:
     mtp_late_steps: int = 0
     checkpoint_steps: int = 500
     stop_on_alarm: bool = False  # end the run, with its state saved, when the watch raises one (watch.py)
+    roll_back_on_alarm: int = 0  # how often to go back to the last state and other text; at the next alarm the run ends
     look_steps: int = 500  # between two looks at held-out text, when there is some
     look_bytes: int = 2_000  # of each held-out stream
     workers: int = 1  # forward passes that run side by side, each on `threads` threads
@@ -56,13 +61,20 @@ class TrainConfig:
     store: str = "auto"  # of the weights in the finished model: float32, bfloat16 or fp8; auto is as the released ones
 
     def __post_init__(self) -> None:
+        if isinstance(self.frozen, list):
+            object.__setattr__(self, "frozen", tuple(self.frozen))
         for field in dataclasses.fields(self):
-            kind, value = field.type, getattr(self, field.name)
+            kind, value = typing.get_origin(field.type) or field.type, getattr(self, field.name)
             if type(value) is not kind and not (kind is float and type(value) is int):
                 raise TrainConfigError(f"{field.name} must be of type {getattr(kind, '__name__', kind)}, not {value!r}")
         for name in ("total_steps", "sequence_length", "batch_size", "accumulation", "workers", "threads"):
             if getattr(self, name) < 1:
                 raise TrainConfigError(f"{name} must be at least 1")
+        if not all(isinstance(piece, str) and piece for piece in self.frozen):
+            raise TrainConfigError(f"frozen must hold pieces of names, not {list(self.frozen)!r}")
+        largest = self.batch_size * self.accumulation
+        if self.ramp_steps and not (0 < self.ramp_batch <= largest and self.ramp_batch % self.batch_size == 0):
+            raise TrainConfigError(f"ramp_batch must be a multiple of batch_size and at most {largest}")
         if self.warmup_steps + self.decay_steps > self.total_steps:
             raise TrainConfigError("warmup_steps and decay_steps together exceed total_steps")
         if self.dtype not in ("bfloat16", "float32"):
@@ -70,10 +82,16 @@ class TrainConfig:
         if self.store not in ("auto", "float32", "bfloat16", "fp8"):
             raise TrainConfigError(f"store must be auto, float32, bfloat16 or fp8, not {self.store!r}")
 
-    @property
-    def tokens_per_step(self) -> int:
-        """Positions that contribute to one step's loss."""
-        return self.sequence_length * self.batch_size * self.accumulation
+    def passes_at(self, step: int) -> int:
+        """Forward passes of a step: as many as `accumulation` says, fewer while the batch still grows."""
+        if step >= self.ramp_steps:
+            return self.accumulation
+        first = self.ramp_batch // self.batch_size
+        return first + (self.accumulation - first) * step // self.ramp_steps
+
+    def tokens_at(self, step: int) -> int:
+        """Positions that contribute to a step's loss."""
+        return self.sequence_length * self.batch_size * self.passes_at(step)
 
     def rate(self, step: int) -> float:
         """Learning rate of a step; steps count from 0."""

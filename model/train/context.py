@@ -35,11 +35,7 @@ class LongText:
 
 
 def read_long(heldout: Path, tokenizer: Tokenizer, window: int, per_stream: int) -> list[LongText]:
-    """The first so many records of each stream that fill more than half a window.
-
-    Raises:
-        CorpusError: there is none.
-    """
+    """The first so many records of each stream that fill more than half a window."""
     found: list[LongText] = []
     for paths in corpus_files(heldout).values():
         left = per_stream
@@ -51,8 +47,6 @@ def read_long(heldout: Path, tokenizer: Tokenizer, window: int, per_stream: int)
                 sizes = [len(tokenizer.decode([token_id])) for token_id in token_ids]
                 found.append(LongText(token_ids, np.array(sizes)))
                 left -= 1
-    if not found:
-        raise CorpusError(f"{heldout} holds no record of more than {window // 2} tokens")
     return found
 
 
@@ -139,6 +133,8 @@ def context_command(model: Path, heldout: Path, window: int | None, per_stream: 
     loaded = load_model(model, choose_device(device), torch.float32)
     window = window or loaded.config.max_positions
     texts = read_long(heldout, Tokenizer.load(model), window, per_stream)
+    if not texts:
+        raise CorpusError(f"{heldout} holds no record of more than {window // 2} tokens")
     click.echo(f"{len(texts)} records")
     click.echo(as_markdown(by_position(loaded, texts, window, progress=True)))
 

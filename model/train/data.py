@@ -18,6 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from model.network.config import ModelConfig
+from model.train.config import TrainConfig, TrainConfigError
 from model.train.corpus import CorpusError
 from model.train.shards import INDEX
 
@@ -26,6 +28,20 @@ class Batches(Protocol):
     """What a run is fed: its windows of one step, which depend on the seed and the step's number alone."""
 
     def batch(self, seed: int, step: int, num_sequences: int) -> Tensor: ...  # noqa: D102
+
+
+def open_windows(shards: Path, config: TrainConfig, shape: ModelConfig) -> "Windows":
+    """The windows of a run.
+
+    Raises:
+        CorpusError: the shards cannot be used.
+        TrainConfigError: a window is longer than the model's context.
+    """
+    if config.sequence_length > shape.max_positions:
+        raise TrainConfigError(
+            f"sequence_length {config.sequence_length} exceeds the model's {shape.max_positions} positions"
+        )
+    return Windows(shards, config.sequence_length, shape.bos_id or 0)
 
 
 class Windows:

@@ -12,17 +12,22 @@ from typing import Any
 import torch
 
 from model.checkpoint.tokenizer import Tokenizer
+from model.network.config import ModelConfig
 from model.network.transformer import Transformer
+from model.train.context import by_position, first_context, read_long
 from model.train.evaluate import evaluate, read_pieces
 from model.train.tapes import RoutingTape
 
 PROBE_TOKENS = 8  # of each stream
+LONG_TEXTS = 6
 
 
 class Examiner:
     """The held-out text of a run, read once."""
 
-    def __init__(self, heldout: Path, tokenizer: Tokenizer, window: int, bytes_per_stream: int) -> None:
+    def __init__(
+        self, heldout: Path, tokenizer: Tokenizer, window: int, bytes_per_stream: int, shape: ModelConfig
+    ) -> None:
         """Read the streams of a held-out folder.
 
         Raises:
@@ -30,13 +35,19 @@ class Examiner:
         """
         self.streams, self.pieces = read_pieces(heldout, tokenizer, window, bytes_per_stream)
         first = {piece.stream: piece for piece in reversed(self.pieces)}
+        extended = first_context(shape) < window
+        self._window, self._long = window, read_long(heldout, tokenizer, window, 1)[:LONG_TEXTS] if extended else []
         self._probe = [first[stream].token_ids[: 1 + PROBE_TOKENS] for stream in sorted(first)]
 
     def look(self, model: Transformer) -> dict[str, Any]:
-        """`heldout`: bits per byte by stream. `probe`: experts of each mixture layer, probe token and place."""
+        """`heldout`: bits per byte by stream. `probe`: experts of each mixture layer, probe token and place.
+
+        `positions`, where windows are longer than the model's first context: of a few long texts; see context.py.
+        """
         bits = evaluate(model, self.streams, self.pieces, progress=False).bits_per_byte()
         rounded = {name: round(value, 4) for name, value in bits.items()}
-        return {"heldout": rounded, "probe": self._routing(model)}
+        seen = {"heldout": rounded, "probe": self._routing(model)}
+        return seen | ({"positions": by_position(model, self._long, self._window)} if self._long else {})
 
     @torch.inference_mode()
     def _routing(self, model: Transformer) -> dict[str, list[list[int]]]:

@@ -20,7 +20,7 @@ from model.checkpoint.embedded import find_model
 from model.checkpoint.weights import load_model
 from model.network.transformer import Transformer
 from model.train.config import IndexerConfig, TrainConfig
-from model.train.data import Windows
+from model.train.data import open_windows
 from model.train.loop import export
 from model.train.part import Report, only, train_part
 from model.train.tapes import IndexerTape
@@ -67,10 +67,15 @@ def train_indexers(
     shards: Path,
     out: Path,
     report: Report = lambda line: None,
+    resume: bool = False,
 ) -> None:
     """Add indexers to the model that the run starts from, train them, and write the V3.2 model to `out/model`."""
     folder = find_model(indexer.start)
     model = add_indexers(load_model(folder, "cpu", torch.float32), indexer.heads, indexer.head_dim, config.seed)
-    windows = Windows(shards, config.sequence_length, model.config.bos_id or 0)
-    train_part(model, lambda batch_BT, step: warm_up_loss(model, batch_BT), config, windows, out, report)
+    windows = open_windows(shards, config, model.config)
+
+    def loss(batch_BT: Tensor, step: int) -> tuple[Tensor, dict[str, Any]]:
+        return warm_up_loss(model, batch_BT)
+
+    train_part(model, loss, config, windows, out, report, resume=resume)
     export(with_top_k(model, indexer.top_k), folder / "tokenizer.json", out / "model", config.store)

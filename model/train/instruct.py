@@ -36,6 +36,7 @@ def tune(
     out: Path,
     report: Report = lambda line: None,
     heldout: Path | None = None,
+    resume: bool = False,
 ) -> None:
     """Tune the model that the run starts from on `pairs/train.jsonl.gz`, and write it to `out/model`.
 
@@ -46,6 +47,7 @@ def tune(
         out: folder of the run.
         report: called with each step's log line.
         heldout: another folder whose `heldout.jsonl.gz` has the prompts that answers are compared on.
+        resume: continue from the state in `out`.
     """
     folder, framing, model = load_start(instruct.start, config)
     samples = Samples(read_pairs(pairs / "train.jsonl.gz"), framing, config.sequence_length, instruct.shares)
@@ -57,4 +59,4 @@ def tune(
     def measure(model: Transformer) -> dict[str, Any]:
         return {"answers": answer_shares(model, framing, compared)}
 
-    run_stage(model, folder, loss, config, samples, out, measure, report)
+    run_stage(model, folder, loss, config, samples, out, measure, report, resume)

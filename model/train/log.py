@@ -3,8 +3,10 @@
 Keys: `step` (done so far), `tokens` (of this step), `loss` (nats per token), `balance_loss` (before its weight),
 `mtp_loss` and `indexer_loss` (sum over layers) where the model has those parts, `rate`, `grad_norm` (before clipping),
 `seconds`, `tokens_per_s`, and `load`: for each mixture layer's number, the tokens that each expert took in the step. A
-look at held-out text adds `heldout` (bits per byte), `probe` (experts of a fixed text, examine.py) and `bias`; what the
-watch has to say is in `alarms`.
+look at held-out text adds `heldout` (bits per byte), `probe` (experts of a fixed text, examine.py) and `bias`, and for
+an extended context `positions` (context.py); what the watch has to say is in `alarms`. The first step after going back
+to a saved state has `roll_back`: the step `from` which and the one `to` which the run went back, and what the watch had
+`said`; the lines in between are dropped.
 """
 
 import json
@@ -19,11 +21,18 @@ class StepLog:
     """Appends steps; on resuming, lines of steps that the saved state does not contain are dropped first."""
 
     def __init__(self, folder: Path, steps_done: int = 0) -> None:
-        path = folder / LOG
-        kept = [line for line in _lines(path) if line["step"] <= steps_done]
-        self._file = path.open("w", encoding="utf-8")
+        self._path = folder / LOG
+        self._file = self._path.open("a", encoding="utf-8")
+        self.cut(steps_done)
+
+    def cut(self, steps_done: int) -> list[dict[str, Any]]:
+        """Drop the lines after a step, and give those that stay."""
+        kept = [line for line in read_log(self._path) if line["step"] <= steps_done]
+        self._file.close()
+        self._file = self._path.open("w", encoding="utf-8")
         for line in kept:
             self.write(line)
+        return kept
 
     def write(self, line: dict[str, Any]) -> None:
         """Append one step."""
@@ -35,10 +44,6 @@ class StepLog:
 
     def __exit__(self, *exception: object) -> None:
         self._file.close()
-
-
-def _lines(path: Path) -> list[dict[str, Any]]:
-    return list(read_log(path)) if path.exists() else []
 
 
 def read_log(path: Path) -> Iterator[dict[str, Any]]:

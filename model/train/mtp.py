@@ -20,7 +20,7 @@ from model.checkpoint.weights import load_model
 from model.network.moe import MixtureOfExperts
 from model.network.transformer import Transformer
 from model.train.config import MtpConfig, TrainConfig
-from model.train.data import Windows
+from model.train.data import open_windows
 from model.train.loop import export
 from model.train.losses import cross_entropy, sequence_balance_loss, update_bias
 from model.train.part import Report, only, train_part
@@ -42,10 +42,10 @@ def add_module(model: Transformer, reads_normed: bool, seed: int) -> Transformer
     return grown
 
 
-def draft_loss(model: Transformer, config: TrainConfig, batch_BT: Tensor, step: int) -> tuple[Tensor, dict[str, Any]]:
+def draft_loss(model: Transformer, config: TrainConfig, batch_BT: Tensor) -> tuple[Tensor, dict[str, Any]]:
     """Cross-entropy of the tokens after the next ones, with the balance loss, and what the log keeps of it.
 
-    Also moves the module's selection bias. The last two positions of a window have nothing to predict.
+    The last two positions of a window have nothing to predict.
     """
     assert model.mtp is not None
     with torch.no_grad():
@@ -57,20 +57,38 @@ def draft_loss(model: Transformer, config: TrainConfig, batch_BT: Tensor, step: 
     shape = model.config
     balance_loss = sequence_balance_loss(routing.scores_TE.unflatten(0, (len(batch_BT), -1)), shape.top_k)
     counts_E = torch.bincount(routing.expert_ids_TK.flatten(), minlength=shape.num_experts)
-    mixture = model.mtp.block.ffn
-    assert isinstance(mixture, MixtureOfExperts)
-    update_bias(mixture.router.expert_bias, counts_E, config.bias_speed_at(step), config.bias_centred)
     load = {str(shape.num_layers): counts_E.tolist()}
     facts = {"loss": float(loss.detach()), "balance_loss": float(balance_loss.detach()), "load": load}
     return loss + config.balance_weight * balance_loss, facts
 
 
+def balance(model: Transformer, config: TrainConfig, facts: dict[str, Any], step: int) -> None:
+    """Move the module's selection bias after a step, of which `draft_loss` told the load."""
+    assert model.mtp is not None
+    mixture = model.mtp.block.ffn
+    assert isinstance(mixture, MixtureOfExperts)
+    counts_E = torch.tensor(facts["load"][str(model.config.num_layers)])
+    update_bias(mixture.router.expert_bias, counts_E, config.bias_speed_at(step), config.bias_centred)
+
+
 def train_module(
-    mtp: MtpConfig, config: TrainConfig, shards: Path, out: Path, report: Report = lambda line: None
+    mtp: MtpConfig,
+    config: TrainConfig,
+    shards: Path,
+    out: Path,
+    report: Report = lambda line: None,
+    resume: bool = False,
 ) -> None:
     """Add a module to the model that the run starts from, train it, and write the whole to `out/model`."""
     folder = find_model(mtp.start)
     model = add_module(load_model(folder, "cpu", torch.float32), mtp.reads_normed, config.seed)
-    windows = Windows(shards, config.sequence_length, model.config.bos_id or 0)
-    train_part(model, lambda batch_BT, step: draft_loss(model, config, batch_BT, step), config, windows, out, report)
+    windows = open_windows(shards, config, model.config)
+
+    def loss(batch_BT: Tensor, step: int) -> tuple[Tensor, dict[str, Any]]:
+        return draft_loss(model, config, batch_BT)
+
+    def after_step(facts: dict[str, Any], step: int) -> None:
+        balance(model, config, facts, step)
+
+    train_part(model, loss, config, windows, out, report, resume=resume, after_step=after_step)
     export(model, folder / "tokenizer.json", out / "model", config.store)

@@ -16,9 +16,9 @@ import torch
 
 from model.network.config import ModelConfig
 from model.train.config import TrainConfig
-from model.train.loop import Trainer
 from model.train.sample import BOS, VOCABULARY, ByteWindows
 from model.train.start import begin
+from model.train.trainer import Trainer
 from model.train.watch import Watch
 
 # What balances the experts, and the range of its strength with what it begins at.

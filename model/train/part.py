@@ -4,7 +4,8 @@ What is frozen needs neither gradient nor optimiser state, so a few hundred step
 """
 
 import time
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,11 +15,15 @@ from torch import Tensor, nn
 from model.network.transformer import Transformer
 from model.train.config import TrainConfig
 from model.train.log import StepLog
+from model.train.start import freeze
+from model.train.state import STATE, load_state, save_state
+from model.train.stop import stop_on_signal
 
 # From a step's batch and its number: the loss to minimise, and what else goes into the log.
 PartLoss = Callable[[Any, int], tuple[Tensor, dict[str, Any]]]
 Report = Callable[[dict[str, Any]], None]
 Look = Callable[[], dict[str, Any]]
+AfterStep = Callable[[dict[str, Any], int], None]
 
 
 class Data(Protocol):
@@ -34,6 +39,10 @@ def only(model: Transformer, piece: str) -> Transformer:
     return model.eval()
 
 
+class Stopped(Exception):
+    """A run was told to end before its last step; its state is saved."""
+
+
 def train_part(
     model: nn.Module,
     loss: PartLoss,
@@ -42,24 +51,32 @@ def train_part(
     out: Path,
     report: Report = lambda line: None,
     look: Look = dict,
+    resume: bool = False,
+    after_step: AfterStep = lambda facts, step: None,
 ) -> dict[str, Any]:
     """Minimise a loss over the parameters that require a gradient for `total_steps`, in place.
 
     Args:
         model: see `only`.
-        loss: of one step's windows.
-        config: data, rate, clipping and threads.
+        loss: of one pass's batch; what it says of several passes is put together by `together`.
+        config: data, rate, clipping, what else is frozen, accumulation, dtype of products, and threads.
         data: what the loss is computed of, such as `Windows`.
-        out: folder of the log; made when missing.
+        out: folder of the log and the state; made when missing.
         report: called with each step's log line.
         look: what is measured before the first step (`before` in its line), every `look_steps`, and after the last.
+        resume: continue from the state in `out`.
+        after_step: what else changes with a step, given what `loss` said of it.
 
     Returns:
         what was measured before the first step.
+
+    Raises:
+        Stopped: by a signal, before the last step.
+        StateError: the state cannot be resumed.
     """
     out.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(config.threads)
-    learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    learning = freeze(model, config.frozen)
     optimiser = torch.optim.AdamW(
         learning,
         lr=config.learning_rate,
@@ -67,19 +84,33 @@ def train_part(
         weight_decay=config.weight_decay,
         fused=True,
     )
-    before = look()
-    with StepLog(out) as log:
-        for step in range(config.total_steps):
+    done, before = 0, {}
+    if resume and (out / STATE).exists():
+        meta = load_state(out, model, optimiser)
+        done, before = meta["step"], meta["before"]
+    else:
+        before = look()
+
+    def save(step: int) -> None:
+        save_state(out, model, optimiser, {"step": step, "before": before})
+
+    with warnings.catch_warnings(), StepLog(out, done) as log, stop_on_signal() as stopped:
+        # As in loop.py: norms read bf16 and have fp32 weights under autocast.
+        warnings.filterwarnings("ignore", message="Mismatch dtype between input and weight")
+        for step in range(done, config.total_steps):
+            if stopped():
+                save(step)
+                raise Stopped(f"{step} of {config.total_steps} steps done")
             began = time.perf_counter()
             optimiser.zero_grad()
-            total, facts = loss(data.batch(config.seed, step, config.batch_size), step)
-            total.backward()
+            facts = together([_pass(loss, config, data, step, place) for place in range(config.passes_at(step))])
             norm = torch.nn.utils.clip_grad_norm_(learning, config.clip)
             for group in optimiser.param_groups:
                 group["lr"] = config.rate(step)
             optimiser.step()
+            after_step(facts, step)
             seconds = time.perf_counter() - began
-            line = {"step": step + 1, "tokens": config.tokens_per_step, **facts}
+            line = {"step": step + 1, "tokens": config.tokens_at(step), **facts}
             line |= {"rate": config.rate(step), "grad_norm": float(norm), "seconds": round(seconds, 4)}
             line["tokens_per_s"] = round(line["tokens"] / seconds, 1)
             if not step and before:
@@ -88,4 +119,31 @@ def train_part(
                 line |= look()
             log.write(line)
             report(line)
+            if (step + 1) % config.checkpoint_steps == 0:
+                save(step + 1)
+    save(config.total_steps)
     return before
+
+
+def _pass(loss: PartLoss, config: TrainConfig, data: Data, step: int, place: int) -> dict[str, Any]:
+    """Add the gradient of one of a step's passes, and give what is said of it."""
+    passes = config.passes_at(step)
+    batch = data.batch(config.seed, step * config.accumulation + place, config.batch_size)
+    with torch.autocast("cpu", torch.bfloat16, enabled=config.dtype == "bfloat16"):
+        total, facts = loss(batch, step)
+    (total / passes).backward()
+    return facts
+
+
+def together(said: Sequence[Any]) -> Any:
+    """What several passes say, as one: counts are added up, measures averaged, lists and tables entry by entry.
+
+    >>> together([{"loss": 1.0, "load": [1, 2]}, {"loss": 3.0, "load": [0, 5]}])
+    {'loss': 2.0, 'load': [1, 7]}
+    """
+    first = said[0]
+    if isinstance(first, dict):
+        return {name: together([each[name] for each in said]) for name in first}
+    if isinstance(first, list):
+        return [together(entries) for entries in zip(*said, strict=True)]
+    return sum(said) if isinstance(first, int) else sum(said) / len(said)

@@ -115,6 +115,7 @@ def align(
     out: Path,
     report: Report = lambda line: None,
     heldout: Path | None = None,
+    resume: bool = False,
 ) -> None:
     """Align the model that the run starts from on `choices/train.jsonl.gz`, and write it to `out/model`.
 
@@ -143,4 +144,4 @@ def align(
         preferred = compared.preferred(lambda batch: response_logprobs(model, batch).sum(1))
         return {"preferred": preferred} | ({"answers": answer_shares(model, framing, asked)} if asked else {})
 
-    run_stage(model, folder, loss, config, data, out, measure, report)
+    run_stage(model, folder, loss, config, data, out, measure, report, resume)

@@ -93,6 +93,7 @@ def train_reward(
     out: Path,
     report: Report = lambda line: None,
     heldout: Path | None = None,
+    resume: bool = False,
 ) -> None:
     """Train a reward model on `choices/train.jsonl.gz`, and write it to `out/model`.
 
@@ -116,7 +117,7 @@ def train_reward(
     def measure(scorer: RewardModel) -> dict[str, Any]:
         return {"preferred": compared.preferred(scorer)} | ({"best_of": best_of(scorer, groups)} if groups else {})
 
-    before = train_part(scorer, loss, config, data, out, report, lambda: measure(scorer))
+    before = train_part(scorer, loss, config, data, out, report, lambda: measure(scorer), resume)
     scorer.save(folder / "tokenizer.json", out / "model", config.store)
     write_measured(out, before, measure(RewardModel.load(out / "model")))
 

@@ -57,6 +57,7 @@ def load_state(folder: Path, model: nn.Module, optimiser: torch.optim.Optimizer)
         raise StateError(f"{folder / STATE} cannot be resumed: {error}") from error
     for name, parameter in model.named_parameters():
         moments = {kind: tensors[f"{kind}.{name}"] for kind in _MOMENTS if f"{kind}.{name}" in tensors}
+        optimiser.state.pop(parameter, None)  # of a state before the first step there are none
         if moments:
             optimiser.state[parameter] = {kind: tensor.to(parameter.device) for kind, tensor in moments.items()}
     return meta

@@ -65,6 +65,7 @@ def run_stage(
     out: Path,
     measure: Measure,
     report: Report,
+    resume: bool = False,
 ) -> None:
     """Train in place, write the model to `out/model`, and what was measured before and of that to `out/measured.json`.
 
@@ -77,6 +78,7 @@ def run_stage(
         out: folder of the run; made when missing.
         measure: what is compared; must leave the model as it found it.
         report: called with each step's log line.
+        resume: continue from the state in `out`.
     """
     looks: list[dict[str, Any]] = []
 
@@ -84,7 +86,7 @@ def run_stage(
         looks.append(measure(model))
         return looks[-1]
 
-    before = train_part(model, loss, config, data, out, report, look)
+    before = train_part(model, loss, config, data, out, report, look, resume)
     export(model, folder / "tokenizer.json", out / "model", config.store)
     if looks and config.store == "float32":  # what is stored is what was looked at last
         after = looks[-1]

@@ -9,7 +9,7 @@ Source: DeepSeek-V3 report (arXiv 2412.19437), section 4.2 (no loss spikes, no r
 import collections
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -42,6 +42,14 @@ class Watch:
     )
     _looks: list[tuple[float, float]] = dataclasses.field(default_factory=list)  # held-out bits, training loss
     _holding: set[str] = dataclasses.field(default_factory=set)
+
+    @classmethod
+    def after(cls, shape: ModelConfig, lines: Iterable[Mapping[str, Any]]) -> "Watch":
+        """A watch that has seen the lines of a log."""
+        watch = cls(shape)
+        for line in lines:
+            watch.see(line)
+        return watch
 
     def see(self, line: Mapping[str, Any]) -> dict[str, list[str]]:
         """What begins to go wrong with this step: `alarms`, lines that begin with their kind; empty if nothing does."""

@@ -25,9 +25,9 @@ from model.checkpoint.weights import save_model
 from model.network.config import ModelConfig
 from model.train.config import TrainConfig
 from model.train.data import Batches, Windows
-from model.train.loop import Trainer
 from model.train.memory import keep_freed_memory
 from model.train.start import begin
+from model.train.trainer import Trainer
 
 CONFIG = Path(__file__).parents[2] / "model" / "train" / "configs" / "mini-v3.toml"
 EXPERTS = ("eager", "batched_mm", "grouped_mm")
@@ -105,7 +105,7 @@ def main(shards: Path | None, steps: int, threads: int) -> None:
             for way, model in models.items():
                 step_of = functools.partial(plain_step, model, optimisers[way], batch, config.clip)
                 theirs[way].append(seconds(step_of))
-    tokens = config.tokens_per_step
+    tokens = config.tokens_at(0)
     fastest = min(theirs, key=lambda way: np.median(theirs[way][1:]))
     click.echo(f"ours {tokens / np.median(ours[1:]):,.0f} tokens/s, {threads} threads, fp32, {tokens} tokens a step")
     for way, taken in theirs.items():

@@ -51,17 +51,25 @@ def test_table_adds_up_to_the_whole(tmp_path: Path) -> None:
     assert rows[0]["bits_per_byte"] == pytest.approx(nats / first.sum() / math.log(2))
 
 
-def test_no_long_record_is_said(tmp_path: Path) -> None:
-    shards = write_tiny_shards(tmp_path)
-    with pytest.raises(CorpusError, match="no record of more than 512 tokens"):
-        read_long(write_corpus(tmp_path / "short"), Tokenizer.load(shards), 1024, 1)
-
-
-def test_command_prints_the_table(tmp_path: Path) -> None:
+def saved(tmp_path: Path) -> Path:
     shards = write_tiny_shards(tmp_path)
     save_model(random_model(tiny_config(num_layers=2, max_positions=16)), tmp_path / "model", torch.float32)
     (tmp_path / "model" / "tokenizer.json").write_bytes((shards / "tokenizer.json").read_bytes())
-    arguments = [str(tmp_path / "model"), "--heldout", str(tmp_path / "corpus"), "--window", "32", "--per-stream", "1"]
-    result = CliRunner().invoke(context_command, [*arguments, "--device", "cpu"], catch_exceptions=False)
+    return tmp_path / "model"
+
+
+def show(folder: Path, heldout: Path, window: str) -> str:
+    arguments = [str(folder), "--heldout", str(heldout), "--window", window, "--per-stream", "1", "--device", "cpu"]
+    result = CliRunner().invoke(context_command, arguments, catch_exceptions=False)
     assert result.exit_code == 0
-    assert "| 16 to 31 |" in result.output
+    return result.output
+
+
+def test_no_long_record_is_said(tmp_path: Path) -> None:
+    folder = saved(tmp_path)
+    with pytest.raises(CorpusError, match="no record of more than 512 tokens"):
+        show(folder, write_corpus(tmp_path / "short"), "1024")
+
+
+def test_command_prints_the_table(tmp_path: Path) -> None:
+    assert "| 16 to 31 |" in show(saved(tmp_path), tmp_path / "corpus", "32")

@@ -17,10 +17,11 @@ from model.train.data import Windows
 from model.train.evaluate import evaluate, read_pieces
 from model.train.examine import PROBE_TOKENS
 from model.train.log import LOG, read_log
-from model.train.loop import Trainer, make_optimiser, train
+from model.train.loop import train
 from model.train.start import begin
 from model.train.state import STATE, StateError, load_state
 from model.train.tapes import TrainingTape
+from model.train.trainer import Trainer, make_optimiser
 from tests.model.train.corpora import write_corpus, write_tiny_shards
 from tests.models import random_model, tiny_config
 

@@ -15,7 +15,7 @@ from model.train.cli import train_command
 from model.train.config import MtpConfig, TrainConfig, load_config
 from model.train.data import Windows
 from model.train.log import LOG, read_log
-from model.train.mtp import add_module, draft_loss
+from model.train.mtp import add_module, balance, draft_loss
 from model.train.part import train_part
 from tests.model.train.corpora import tokenised_corpus
 from tests.models import random_model, tiny_config
@@ -53,7 +53,7 @@ def test_loss_is_the_mean_over_the_tokens_after_the_next_ones(tmp_path: Path) ->
     model = add_module(random_model(tiny_config()), True, 0)
     settings = dataclasses.replace(settings_of(tmp_path), bias_speed=0.0)
     batch = torch.randint(2, 300, (2, 17), generator=torch.Generator().manual_seed(1))
-    loss, facts = draft_loss(model, settings, batch, step=0)
+    loss, facts = draft_loss(model, settings, batch)
     inputs, following, goals = batch[:, :-2], batch[:, 1:-1], batch[:, 2:]
     with torch.no_grad():
         logits = model.eval().draft_logits(model.hidden(inputs), following)
@@ -81,10 +81,11 @@ def test_only_the_module_learns_and_its_bias_moves(tmp_path: Path, shards: Path)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     train_part(
         model,
-        lambda batch, step: draft_loss(model, settings, batch, step),
+        lambda batch, step: draft_loss(model, settings, batch),
         settings,
         Windows(shards, settings.sequence_length, 0),
         tmp_path / "run",
+        after_step=lambda facts, step: balance(model, settings, facts, step),
     )
     changed = {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])}
     assert changed == {name for name in before if name.startswith("mtp.")}
