@@ -1,5 +1,6 @@
 """The commands `curate`, `evaluate`, `tokenize` and `train`; torch is imported only when one of them runs."""
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -62,20 +63,38 @@ def tokenize_command(
     click.echo(f"{total:,} tokens of {len(index['streams'])} streams in {out}")
 
 
+def _list_stages(context: click.Context, parameter: click.Parameter, wanted: bool) -> None:
+    if not wanted or context.resilient_parsing:
+        return
+    from model.train.stages import listed
+
+    click.echo("\n".join(listed()))
+    context.exit()
+
+
 @click.command("train")
 @click.argument("config", type=FILE)
 @click.option("--corpus", type=FOLDER, required=True, help="Folder made by the tokenize command.")
 @click.option("--out", type=NEW_FOLDER, required=True, help="Folder of the run: state, log, and at the end the model.")
+@click.option("--start", help="Embedded name or folder of the model to begin with, in place of the one in CONFIG.")
 @click.option("--resume", is_flag=True, help="Continue from the state in the folder of the run.")
 @click.option(
     "--heldout", type=FOLDER, help="Held-out text or pairs, looked at now and then; the log keeps what was seen."
 )
-def train_command(config: Path, corpus: Path, out: Path, resume: bool, heldout: Path | None) -> None:
+@click.option(
+    "--list",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_list_stages,
+    help="Print the stages of the embedded models in order, and the command of each.",
+)
+def train_command(config: Path, corpus: Path, out: Path, start: str | None, resume: bool, heldout: Path | None) -> None:
     """Train a model as a TOML file says; SIGTERM or Ctrl-C saves and ends it.
 
     [model] begins with drawn weights, [continue] with a trained model's, [extend] with those and a longer context.
 
-    A file with [indexer] or [mtp] adds to a trained model and trains what it added; it cannot be resumed.
+    A file with [indexer] or [mtp] adds to a trained model and trains what it added.
     One with [instruct], [preference], [reward] or [grpo] tunes a trained model; CORPUS then holds pairs, train and
     heldout.jsonl.gz. HELDOUT may hold other pairs, whose answers are compared.
     """
@@ -97,6 +116,7 @@ def train_command(config: Path, corpus: Path, out: Path, resume: bool, heldout: 
     from model.train.loop import train
     from model.train.memory import keep_freed_memory
     from model.train.mtp import train_module
+    from model.train.part import Stopped
     from model.train.preference import align
     from model.train.reward import train_reward
 
@@ -109,6 +129,10 @@ def train_command(config: Path, corpus: Path, out: Path, resume: bool, heldout: 
         GrpoConfig: (reinforce, "right answers were reinforced"),
     }
     shape, settings = load_config(config)
+    if start is not None:
+        if isinstance(shape, ModelConfig):
+            raise click.UsageError(f"{config} begins with drawn weights; --start needs another table than [model]")
+        shape = dataclasses.replace(shape, start=start)
     keep_freed_memory()
     with tqdm(total=settings.total_steps, desc="training", unit="step") as bar:
 
@@ -118,8 +142,15 @@ def train_command(config: Path, corpus: Path, out: Path, resume: bool, heldout: 
 
         if type(shape) in tuning:
             run_stage, done = tuning[type(shape)]
-            looked_at = () if isinstance(shape, IndexerConfig | MtpConfig) else (heldout,)
-            run_stage(shape, settings, corpus, out, report, *looked_at)
+            more: dict[str, Any] = {} if isinstance(shape, IndexerConfig | MtpConfig) else {"heldout": heldout}
+            if resume and isinstance(shape, GrpoConfig):
+                raise click.UsageError("a run with [grpo] cannot be resumed: its last answers are in no state")
+            if resume:
+                more["resume"] = True
+            try:
+                run_stage(shape, settings, corpus, out, report, **more)
+            except Stopped as stopped:
+                return click.echo(f"{stopped}; {out}")
             bar.close()
             return click.echo(f"{done} for {settings.total_steps} steps; {out / 'model'}")
         assert isinstance(shape, ModelConfig | ContinueConfig | ExtendConfig)
