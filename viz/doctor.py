@@ -44,6 +44,6 @@ def overview(marks: xr.DataArray, theme: Theme) -> go.Figure:
         hovertemplate="%{text}<extra></extra>",
     )  # fmt: skip
     figure = go.Figure([cells, points])
-    columns = {"tickvals": np.arange(len(checks)), "ticktext": checks, "showgrid": False, "side": "top"}
-    margin = {"l": 8, "r": 8, "t": 40, "b": 8}
-    return style(figure, theme, rows_height(len(layers)), xaxis=columns, yaxis=layer_axis(layers), margin=margin)
+    columns = {"tickvals": np.arange(len(checks)), "ticktext": checks, "showgrid": False, "tickangle": -30}
+    height = 50 + rows_height(len(layers))  # the names of checks stand aslant
+    return style(figure, theme, height, xaxis=columns, yaxis=layer_axis(layers))

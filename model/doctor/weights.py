@@ -241,7 +241,7 @@ def _checks(folder: ModelFolder, seen: _Seen) -> list[Check]:
 
     def check(name: str, looked_at: str, what: str) -> Check:
         numbers = layers(name)
-        return Check(name, STAGE, looked_at, numbers, "" if numbers else f"the folder has no {what}")
+        return Check(name, STAGE, looked_at if numbers else "", numbers, "" if numbers else f"the folder has no {what}")
 
     num_bytes = sum(stored.num_bytes for stored in folder.tensors.values())
     num_biases = sum(map(len, seen.biases.values()))

@@ -65,8 +65,13 @@ def ask(folder: Path) -> Audit | None:
 def watch(folder: Path, *audits: Audit | None) -> None:
     """How far the audits are that go on; the page is drawn again when one ends."""
     going = [audit for audit in audits if audit is not None and audit.going]
-    if going:
-        st.fragment(_progress, run_every=SECONDS_BETWEEN_LOOKS)(going)
+    with st.container(key="status"):  # as high without a bar as with one
+        if going:
+            st.fragment(_progress, run_every=SECONDS_BETWEEN_LOOKS)(going)
+        else:
+            st.caption(
+                "Weights are audited once for all visitors, until the files change; texts whenever you run them."
+            )
     for audit, name in zip(audits, doctor_runs.STAGES, strict=True):
         if audit is not None and audit.error:
             st.error(f"The audit of the {name} ended: {audit.error}.")
@@ -92,9 +97,9 @@ def together(*audits: Audit | None) -> Report | None:
 
 def verdict(report: Report) -> str:
     """What the audit comes to, in two sentences."""
-    counts = [_counted(report.count(name), name) for name in reversed(SEVERITIES) if report.count(name)]
+    numbers = [_counted(report.count(name), name) for name in reversed(SEVERITIES) if report.count(name)]
     healthy = [check.name for check in report.made if all(found.check != check.name for found in report.findings)]
-    found = ", ".join(counts) if counts else "nothing"
+    found = ", ".join(numbers) if numbers else "no finding"
     said = {"error": "Something is broken", "warning": "Something is unusual"}.get(report.worst, "Looks healthy")
     quiet = f" Nothing was found by {', '.join(healthy)}." if healthy else ""
     return f"**{said}: {found} in {len(report.made)} checks.**{quiet}"
@@ -142,8 +147,8 @@ def layers(report: Report) -> None:
         return
     said = (
         "A row per layer, a column per check. A dot: looked at, nothing found; n a note, w a warning, e an error; an "
-        "empty cell was not looked at. Click a cell to choose the layer. Derived from the weights as stored and, where "
-        "texts were run, from what was measured."
+        "empty cell was not looked at. What concerns several layers is marked where it is largest. Click a cell to "
+        "choose the layer. Derived from the weights as stored and, where texts were run, from what was measured."
     )
     controls.chart(pictures.overview(marks, session.theme()), "doctor", table(report), said, chooses=("layer",))
 
@@ -167,7 +172,7 @@ def looked_at(report: Report) -> None:
             "check": check.name,
             "stage": check.stage,
             "looked at": check.looked_at,
-            "found": _found_by(report, check.name),
+            "found": "not looked at" if check.skipped else _found_by(report, check.name),
             "left out because": check.skipped,
         }
         for check in report.checks
