@@ -29,12 +29,12 @@ def tolerance(dtype: str) -> float:
     float32: two implementations of the same model agree on every choice whose margin is above 1e-4, although their
     scores differ by up to 8e-6 (measured with random checkpoints that reach logits of 6; `tests/parity.py`).
 
-    bfloat16 and float16: 99 % of router scores differ from those in fp32 by about so much. Measured on a CPU with mini-v3
-    (five mixture layers, router in fp32 in every dtype) on 9,975 tokens, 38 kB in English, German, French, Spanish,
-    Russian, Japanese, of a README and of Python code: 4.9e-3 and 6.8e-4 before its context was extended, 5.0e-3 and
-    5.8e-4 after; half of the scores differ by less than 2e-4 and 3e-5. 1.4 % and 0.2 % of the sets of experts changed.
-    Of each token's first change, 96 % and 87 to 92 % were near ties by these tolerances; later ones also follow from
-    earlier ones. A deeper model or a wider one may drift further.
+    bfloat16 and float16: 99 % of router scores differ from those in fp32 by about so much. Measured on a CPU with
+    mini-v3 (five mixture layers, router in fp32 in every dtype) on 9,975 tokens, 38 kB in English, German, French,
+    Spanish, Russian, Japanese, of a README and of Python code: 4.9e-3 and 6.8e-4 before its context was extended,
+    5.0e-3 and 5.8e-4 after. Half of the scores differ by less than 2e-4 and 3e-5. 1.4 % and 0.2 % of the sets of
+    experts changed. Of each token's first change, 96 % and 87 to 92 % were near ties by these tolerances; later ones
+    also follow from earlier ones. A deeper model or a wider one may drift further.
 
     Raises:
         ValueError: no tolerance was measured for the dtype.
