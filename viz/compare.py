@@ -123,8 +123,13 @@ def split_map(
     values, layers, tokens = verdict.values.T, layer_labels(verdict), verdict["token"].values
     palette = [colors(theme)[name] for name in names]
     stops = [[edge / len(names), color] for place, color in enumerate(palette) for edge in (place, place + 1)]
-    present = np.unique(values)
-    bar = {"tickvals": present, "ticktext": np.array(names)[present], "thickness": 10, "outlinewidth": 0, "title": ""}
+    bar = {
+        "tickvals": np.arange(len(names)),
+        "ticktext": np.array(names),
+        "thickness": 10,
+        "outlinewidth": 0,
+        "title": "",
+    }
     picture = go.Heatmap(
         z=values, x=np.arange(len(tokens)), colorscale=stops, zmin=-0.5, zmax=len(names) - 0.5, colorbar=bar,
         hoverinfo="skip", xgap=1 if len(tokens) <= 200 else 0, ygap=1,
@@ -188,9 +193,8 @@ def agreement(layers: xr.Dataset, chance: tuple[float, float] | None, num_choice
     xaxis |= {"dtick": max(1, len(numbers) // 20)}
     yaxis = {"range": [-0.03, 1.05], "title": {"text": "agreement"}}
     style(figure, theme, 320, xaxis=xaxis, yaxis=yaxis, shapes=shapes)
-    figure.update_layout(
-        showlegend=True, legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 1, "xanchor": "right"}
-    )
+    legend = {"orientation": "h", "y": -0.2, "yanchor": "top", "x": 1, "xanchor": "right"}
+    figure.update_layout(showlegend=True, legend=legend)
     said = "" if chance is None else f"; dashed: mean Jaccard index by chance, {chance[0]:.3g}"
     return note(figure, f"n = {num_choices:,} choices{said}", theme)
 

@@ -74,9 +74,9 @@ def _answer(found: Comparison) -> str:
         return f"All {compared:,} choices took {same}."
     said = f"{split:,} of {compared:,} choices ({_percent(split / compared)}) took other experts"
     kinds = {
-        NEAR_TIE: f"near ties, which {found.dtype} rounding can turn",
-        CHANGE: "real changes: nothing before them differed and the margin was wide",
-        FOLLOWS: "after something else had differed before them",
+        NEAR_TIE: f"by a near tie, which {found.dtype} rounding can turn",
+        CHANGE: "by a real change, with a wide margin and nothing different before it",
+        FOLLOWS: "after something else had differed before it",
         UNDECIDED: "undecided, because neither trace holds the scores",
     }
     counted = [f"{found.count(kind):,} {words}" for kind, words in kinds.items() if found.count(kind)]
@@ -91,8 +91,8 @@ def _about_tokens(found: Comparison) -> Iterator[str]:
         values, counts = np.unique(layers, return_counts=True)
         at, number = int(values[counts.argmax()]), int(counts.max())
         yield (
-            f"{split.size:,} of {len(first):,} tokens split somewhere; the first split is most often in L{at} "
-            f"({number:,} tokens)."
+            f"Of {len(first):,} aligned tokens, {split.size:,} split somewhere; the first split is most often in L{at} "
+            f"({number:,} of {split.size:,})."
         )
     if alignment.only_a or alignment.only_b:
         yield (
@@ -100,9 +100,9 @@ def _about_tokens(found: Comparison) -> Iterator[str]:
             f"{len(alignment.only_b):,} of {found.b.num_tokens:,} of B (by {alignment.how})."
         )
     if alignment.unknown_ids:
-        yield f"Of {alignment.unknown_ids:,} tokens a trace does not know the id; they were aligned by place alone."
+        yield f"Aligned by place alone, because a trace does not know the token: {alignment.unknown_ids:,}."
     if found.count(UNKNOWN):
-        yield f"Of {found.count(UNKNOWN):,} choices a trace does not know all experts; they were not compared."
+        yield f"Choices not compared, because a trace does not know all their experts: {found.count(UNKNOWN):,}."
     for side, layers in (("A", found.only_a), ("B", found.only_b)):
         if layers:
             yield f"Only {side} has the mixture layers {span(layers)}."

@@ -10,9 +10,8 @@ import xarray as xr
 from model.trace import comparison_report as report
 from model.trace.compare import VERDICTS, CompareError, Comparison, compare
 from model.trace.trace import Trace
-from pages.common import controls, guards, session, text, token_row
+from pages.common import compare_sides, controls, guards, session, text
 from viz import compare as figures
-from viz.tokens import visible
 
 LAYERS, TOKENS, NUMBERS, ONE = TABS = ("By layer", "Tokens that split", "Log-probabilities", "This token")
 _THREE = st.column_config.NumberColumn(format="%.3g")
@@ -49,7 +48,7 @@ def verdict(found: Comparison) -> None:
 def _described(side: str, trace: Trace) -> str:
     name, origin = str(trace.model.get("name"))[:80], trace.origin
     where = f"{origin.get('kind')} on {origin.get('device')}, {origin.get('dtype')}, by {origin.get('engine')}"
-    said = token_row.as_code(visible(f"{name}, {where[:120]}".encode(errors="replace")))
+    said = compare_sides.escaped(" ".join(f"{name}, {where[:120]}".split()))
     return f"{side}: {said}, {trace.num_tokens:,} tokens"
 
 

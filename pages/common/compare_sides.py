@@ -40,7 +40,7 @@ def _side(key: str, options: list[str], other: Trace | None) -> Trace | None:
     try:
         trace = _trace(key, kind, other)
     except (ValueError, OSError) as problem:
-        said = _escaped(str(problem))
+        said = escaped(str(problem))
         st.error(f"{said[:1].upper()}{said[1:]}.")
         return None
     except MemoryError:
@@ -49,7 +49,7 @@ def _side(key: str, options: list[str], other: Trace | None) -> Trace | None:
     return trace
 
 
-def _escaped(said: str) -> str:
+def escaped(said: str) -> str:
     """Words that may quote a file, as Markdown that says only itself."""
     return "".join(letter if letter.isalnum() or letter in " .,;:'/" else f"\\{letter}" for letter in said)
 

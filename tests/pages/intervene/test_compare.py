@@ -163,7 +163,7 @@ def test_names_in_a_file_are_shown_as_text(show_at: OpenApp) -> None:
     app = upload(show_at(right="recorded example"), "right", dumps(hostile))
     assert not app.exception
     described = next(caption.value for caption in app.caption if caption.value.startswith("A: "))
-    assert "B: `` <script>`x`⏎#·head" in described
+    assert r"B: \<script\>\`x\` \# head, measured on cpu" in described
 
 
 def test_models_with_other_experts_cannot_be_compared(show_at: OpenApp) -> None:
