@@ -127,7 +127,9 @@ def contents(trace: Trace) -> None:
             "Save as a trace file", data=lambda: file.dumps(trace), key="import_save", on_click="ignore",
             file_name=f"{trace.model.get('name', 'trace')}.safetensors", icon=":material/download:",
         )  # fmt: skip
-    st.dataframe(held(trace), hide_index=True, height="content", key="import_held")
+    narrow, wide = (st.column_config.TextColumn(width=width) for width in ("small", "large"))
+    widths = {"part": narrow, "known": narrow, "tag": narrow, "why not": wide}
+    st.dataframe(held(trace), hide_index=True, height="content", key="import_held", column_config=widths)
     for note in origin.notes(trace):
         st.caption(note.replace("`", "'"))
 

@@ -33,6 +33,7 @@ def go_on(place: DeltaGenerator) -> None:
     except ValueError as problem:
         run.refuse(str(problem))
         st.rerun()
+    st.button("Stop", key="engine_stop", on_click=session.stop)
     view.lens(live.announce(engine, run.request, run.number), engine.config.num_experts, engine.config.num_groups)
     runs.execute(run, engine, place)  # pyright: ignore[reportArgumentType] - what is used of an engine, it has
     run.note = engine.said or None
@@ -57,14 +58,11 @@ def ask() -> None:
             f"`{ADDRESS}`."
         )
         return
-    run = session.own_run()
-    waiting = run is not None and run.kind == ENGINE and run.waiting
     with st.expander("Ask the engine", icon=":material/dns:", expanded=True):
         st.markdown(f"What you send goes to `{_shown(address())}`, the engine that this server's operator named.")
         st.text_area("Prompt for the engine", key="engine_prompt", height=76)
         with st.container(horizontal=True, vertical_alignment="bottom"):
             st.button("Send", key="engine_send", type="primary", on_click=_send)
-            st.button("Stop", key="engine_stop", on_click=session.stop, disabled=not waiting)
             st.number_input("New tokens", 1, limits.NEW_TOKENS, 48, key="engine_new", width=120)
             st.number_input("Temperature", 0.0, 5.0, 0.0, 0.1, key="engine_temp", width=120)
             st.number_input("Seed", 0, 2**31, 0, key="engine_seed", width=120)

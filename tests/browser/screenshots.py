@@ -20,6 +20,7 @@ PAGES = {
     "counterfactual": "counterfactual",
     "compare": "compare",
     "doctor": "doctor",
+    "imports": "imports",
     "architecture": "architecture",
     "training": "training",
     "collapse": "collapse",
