@@ -47,7 +47,7 @@ _CSS = """
 
 def css(theme: Theme) -> str:
     """The look of the strip in a theme."""
-    near, follows, changed = theme.change[0], translucent(theme.change[-1], 0.22), translucent(theme.change[-1], 0.62)
+    near, follows, changed = theme.change[0], translucent(theme.change[-1], 0.22), translucent(theme.change[-1], 0.42)
     rules = (
         f".splits .near-tie {{ outline: 2px dotted {near}; outline-offset: -2px; }}"
         f".splits .follows {{ background: {follows}; }}"
