@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from model.checkpoint.tokenizer import ASSISTANT, USER, Tokenizer
+from model.checkpoint.tokenizer import ASSISTANT, BOS, EOS, USER, Tokenizer
 from model.train.corpus import CorpusError
 
 IGNORED = -1
@@ -103,6 +103,22 @@ class Framing:
     def said(self, ids: list[int]) -> str:
         """The text of an answer, without the mark of its end."""
         return self.tokenizer.decode(ids).decode(errors="replace")
+
+
+def write_template(folder: Path) -> None:
+    """Say in a model folder's tokenizer_config.json how a chat is framed, as other programs read it.
+
+    It also tells the app that the model was tuned to answer.
+    """
+    template = (
+        "{{ bos_token }}{% for message in messages %}"
+        f"{{% if message['role'] == 'user' %}}{USER}{{{{ message['content'] }}}}"
+        f"{{% else %}}{ASSISTANT}{{{{ message['content'] }}}}{{{{ eos_token }}}}{{% endif %}}{{% endfor %}}"
+        f"{{% if add_generation_prompt %}}{ASSISTANT}{{% endif %}}"
+    )
+    settings = {"bos_token": BOS, "eos_token": EOS, "chat_template": template}
+    text = json.dumps(settings, ensure_ascii=False, indent=1)
+    (folder / "tokenizer_config.json").write_text(text + "\n", encoding="utf-8")
 
 
 class Samples:

@@ -25,7 +25,7 @@ from model.train.answers import Share, judge, shares
 from model.train.config import TrainConfig, TrainConfigError
 from model.train.generate import generate
 from model.train.loop import export
-from model.train.pairs import Batch, Framing, Pair
+from model.train.pairs import Batch, Framing, Pair, write_template
 from model.train.part import Data, PartLoss, Report, train_part
 from model.train.tapes import RoutingTape
 
@@ -88,6 +88,7 @@ def run_stage(
 
     before = train_part(model, loss, config, data, out, report, look, resume)
     export(model, folder / "tokenizer.json", out / "model", config.store)
+    write_template(out / "model")
     if looks and config.store == "float32":  # what is stored is what was looked at last
         after = looks[-1]
     else:

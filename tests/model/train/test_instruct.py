@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from transformers import PreTrainedTokenizerFast
 
 from model.checkpoint.tokenizer import ASSISTANT, USER, Tokenizer
 from model.checkpoint.weights import load_model
@@ -17,7 +18,7 @@ from model.train.config import TrainConfigError
 from model.train.corpus import CorpusError
 from model.train.instruct import response_loss
 from model.train.log import LOG, read_log
-from model.train.pairs import IGNORED, POOL, Batch, Framing, Pair, Samples, fill_up, read_pairs
+from model.train.pairs import IGNORED, POOL, Batch, Framing, Pair, Samples, fill_up, read_pairs, write_template
 from model.train.tuning import MEASURED
 from tests.model.train.corpora import write_tuning_folder
 
@@ -65,6 +66,15 @@ def test_sample_is_framed_and_only_its_response_counts(folder: Path) -> None:
     prompt, response = token.encode(PAIRS[0].prompt), token.encode(PAIRS[0].response)
     assert row == [token.bos_id, token.special_id(USER), *prompt, token.special_id(ASSISTANT), *response]
     assert goals == [IGNORED] * (len(prompt) + 2) + [*response, token.eos_id]
+
+
+def test_published_template_frames_a_question_as_training_did(folder: Path, tmp_path: Path) -> None:
+    write_template(tmp_path)
+    settings = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    published = PreTrainedTokenizerFast(tokenizer_file=str(folder / "start" / "tokenizer.json"), **settings)
+    asked = [{"role": "user", "content": PAIRS[0].prompt}]
+    text = published.apply_chat_template(asked, add_generation_prompt=True, tokenize=False)
+    assert published(text, add_special_tokens=False).input_ids == framing(folder).given(PAIRS[0].prompt)
 
 
 def test_shorter_samples_are_filled_up_and_see_nothing_of_others(folder: Path) -> None:
