@@ -151,8 +151,8 @@ def by_layer(
                 "line": {"width": [2 if layer in touched else 0 for layer in layers], "color": theme.ink}},
     )  # fmt: skip
     yaxis = {"title": {"text": title}, "tickformat": ".0%", "range": [-0.02, 1.04]}
-    style(figure, theme, 280, yaxis=yaxis, showlegend=control is not None)
-    figure.update_layout(legend={"orientation": "h", "y": 1.16, "x": 0})
+    style(figure, theme, 300, yaxis=yaxis, showlegend=control is not None)
+    figure.update_layout(legend={"orientation": "h", "y": -0.12, "x": 0, "yanchor": "top"})  # above are the tools
     return figure if touched else note(figure, "no layer was changed", theme)
 
 

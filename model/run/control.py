@@ -26,7 +26,7 @@ from model.trace.trace import Trace
 
 DRAWS = 8
 TOLERANCE = 0.2
-WIDER = (0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.75, 0.9, np.inf)  # of sets
+SPREADS = (0.0, 0.05, 0.1, 0.2, 0.5, 1e9)  # by which a set may be less equal than the nearest, until there are enough
 SLACK = 1e-6  # of comparing shares that were rounded
 TRIES = 60  # for each draw that is wanted: a random set may have been drawn before, or be one that no run can have
 Named = KnockOut | ForceExpert
@@ -100,8 +100,8 @@ def equal_experts(
     """The same interventions on random experts of equal load, no set twice; `others` come along unchanged."""
     counts = tokens_per_expert(original.data["expert_id"], original.data.sizes["expert"])
     found = _draw_singles(counts, named[0], allowed, draws, rng) if len(named) == 1 else []
-    for tolerance in WIDER if len(named) > 1 else ():
-        wider = _draw_sets(counts, named, tolerance, allowed, draws, rng)
+    for spread in SPREADS if len(named) > 1 else ():
+        wider = _draw_sets(counts, named, spread, allowed, draws, rng)
         found = max(found, wider, key=len)
         if len(found) >= draws:
             break
@@ -132,35 +132,39 @@ def _draw_singles(
 def _draw_sets(
     counts: xr.DataArray,
     named: Sequence[Named],
-    tolerance: float,
+    spread: float,
     allowed: Callable[[tuple[Intervention, ...]], bool],
     draws: int,
     rng: np.random.Generator,
 ) -> list[tuple[Named, ...]]:
-    """Up to so many different sets; each expert in question stands for one of load within the tolerance."""
-    excluded = {(change.layer, change.expert) for change in named}
-    candidates = [_of_equal_load(counts, change, tolerance, excluded) for change in named]
+    """Up to so many different sets.
+
+    One after the other, in random order, the experts in question are replaced by one of equal load that is left, or
+    where none is by the nearest, or one farther than it by at most `spread`.
+    """
+    layers = {change.layer: counts.sel(moe_layer=change.layer).values for change in named}
+    apart = [_apart(layers[one.layer], layers[one.layer][one.expert]) for one in named]
+    costs = [np.maximum(distances - TOLERANCE, 0) for distances in apart]
     found: dict[frozenset[Named], tuple[Named, ...]] = {}
-    for _ in range(draws * TRIES if all(map(len, candidates)) else 0):
+    for _ in range(draws * TRIES):
+        gone = {layer: np.zeros(len(loads)) for layer, loads in layers.items()}
+        for change in named:
+            gone[change.layer][change.expert] = np.inf
         drawn: list[Named] = []
         for index in rng.permutation(len(named)):
-            free = [e for e in candidates[index] if dataclasses.replace(named[index], expert=int(e)) not in drawn]
-            if not free:
-                break
-            drawn.append(dataclasses.replace(named[index], expert=int(rng.choice(free))))
+            layer = named[index].layer
+            cost = costs[index] + gone[layer]
+            if np.isinf(cost.min()):
+                return list(found.values())  # the layer has no other experts left
+            expert = int(rng.choice(np.flatnonzero(cost <= cost.min() + spread + SLACK)))
+            gone[layer][expert] = np.inf
+            drawn.append(dataclasses.replace(named[index], expert=expert))
         one = tuple(sorted(drawn, key=lambda change: (change.layer, change.expert)))
-        if len(one) == len(named) and frozenset(one) not in found and allowed(one):
+        if frozenset(one) not in found and allowed(one):
             found[frozenset(one)] = one
             if len(found) == draws:
                 break
     return list(found.values())
-
-
-def _of_equal_load(counts: xr.DataArray, change: Named, tolerance: float, excluded: set[tuple[int, int]]) -> list[int]:
-    """Experts of the layer whose load is within the tolerance of that expert's, none of those excluded."""
-    loads = counts.sel(moe_layer=change.layer).values
-    near = _apart(loads, loads[change.expert]) <= tolerance + SLACK
-    return [int(e) for e in np.flatnonzero(near) if (change.layer, int(e)) not in excluded]
 
 
 def _distances(counts: xr.DataArray, named: Sequence[Named], drawn: Sequence[Named]) -> np.ndarray:

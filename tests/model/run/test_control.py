@@ -72,6 +72,19 @@ def test_a_set_is_matched_by_sets_and_none_comes_twice() -> None:
     assert found.share_beyond == 0
 
 
+def test_a_set_that_has_no_equals_takes_the_nearest() -> None:
+    trace = with_loads(40, 30, 24, 23, 22, 21, 20, 19, 18, 2, 1)
+    found = draws_for(trace, KnockOut(1, 0), KnockOut(1, 1))
+    assert len(found.draws) == 8
+    assert {change.expert for draw in found.draws for change in draw} <= {2, 3, 4, 5, 6, 7}
+    assert 0 < found.share_beyond <= 1
+
+
+def test_a_layer_without_other_experts_has_no_control() -> None:
+    trace = with_loads(5, 5, 5, 5)
+    assert draws_for(trace, *(KnockOut(1, expert) for expert in range(3))).draws == ()
+
+
 def test_draws_that_no_run_can_have_are_left_out() -> None:
     trace = with_loads(*[10] * 12)
     found = control(trace, trace, (KnockOut(1, 0),), lambda draw: draw[0].expert % 2 == 0)  # type: ignore[union-attr]
