@@ -21,7 +21,9 @@ def test_table_names_every_shipped_file_once() -> None:
 def test_every_stage_begins_with_what_an_earlier_one_left() -> None:
     made: set[str] = set()
     for stage in STAGES:
-        begins_anew = isinstance(load_config(CONFIGS / f"{stage.config}.toml")[0], ModelConfig)
+        named, _ = load_config(CONFIGS / f"{stage.config}.toml")
+        begins_anew = isinstance(named, ModelConfig)
+        assert isinstance(named, ModelConfig) or named.start in (f"runs/{stage.start}/model", "mini-v32"), stage
         assert stage.start in made or (begins_anew and not stage.start), stage
         assert begins_anew == (stage.start in ("", stage.run)), stage
         assert not made & {stage.run} or stage.start == stage.run, stage
