@@ -54,7 +54,9 @@ def doctor_command(
     if without_text:
         report = report.without_text()
     if html is not None:
-        html.write_text(written.to_html(report), encoding="utf-8", errors="backslashreplace")
+        temporary = html.with_name(f".{html.name}.tmp")
+        temporary.write_text(written.to_html(report), encoding="utf-8", errors="backslashreplace")
+        temporary.replace(html)
     click.echo(written.to_json(report) if as_json else "\n".join(written.to_lines(report)))
     if report.reaches(fail_on):
         raise SystemExit(1)

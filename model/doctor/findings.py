@@ -19,7 +19,7 @@ MOST_ALIKE = 20  # findings of one kind that are listed one by one; the rest bec
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was seen. All text but `examples` is the project's own, or a name from a header."""
+    """One thing that was seen. Its words are the project's own, or names from a header; never those of a prompt."""
 
     severity: str  # of SEVERITIES
     check: str  # name of the `Check` that found it
@@ -29,7 +29,6 @@ class Finding:
     layer: int | None = None
     expert: int | None = None
     tensor: str = ""
-    examples: tuple[str, ...] = ()  # text of prompts; left out of a report without text
 
     @property
     def place(self) -> str:
@@ -81,8 +80,7 @@ class Report:
 
     def without_text(self) -> "Report":
         """The same report without a word of any prompt."""
-        bare = tuple(dataclasses.replace(found, examples=()) for found in self.findings)
-        return dataclasses.replace(self, findings=bare, prompts=())
+        return dataclasses.replace(self, prompts=())
 
     def joined(self, other: "Report") -> "Report":
         """This report followed by another one of the same model."""
@@ -129,7 +127,7 @@ def shortened(findings: list[Finding], alike: str) -> list[Finding]:
         return findings
     first, more = findings[0], len(findings) - MOST_ALIKE
     rest = dataclasses.replace(
-        first, what=f"{more:,} more {alike}", evidence={"more": more}, layer=None, expert=None, tensor="", examples=()
+        first, what=f"{more:,} more {alike}", evidence={"more": more}, layer=None, expert=None, tensor=""
     )
     return [*findings[:MOST_ALIKE], rest]
 

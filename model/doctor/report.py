@@ -127,17 +127,13 @@ def _findings(findings: Sequence[Finding]) -> list[str]:
         (
             f"<span class={found.severity}>{found.severity}</span>",
             html.escape(found.place),
-            f"{html.escape(found.what)}{_examples(found)}",
+            html.escape(found.what),
             html.escape(evidence_line(found)),
             html.escape(found.meaning),
         )
         for found in findings
     ]
     return [_table(("severity", "where", "what", "evidence", "what it usually means"), rows)]
-
-
-def _examples(found: Finding) -> str:
-    return "".join(f"<pre>{html.escape(example)}</pre>" for example in found.examples)
 
 
 def _layers(report: Report) -> list[str]:

@@ -5,7 +5,7 @@ median of the same tensor in the other layers, up or down, and 8 robust deviatio
 nothing is said.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 
@@ -88,7 +88,7 @@ def described(tensor: Scanned) -> str:
     return f"L{place.layer} {part}" if place.expert is None else f"L{place.layer}E{place.expert} {part}"
 
 
-def typical_size(tensors: Iterable[Scanned] | Sequence[Scanned]) -> float:
+def typical_size(tensors: Iterable[Scanned]) -> float:
     """Median root mean square of some tensors; NaN where none is known."""
     sizes = [tensor.typical for tensor in tensors if np.isfinite(tensor.typical)]
     return float(np.median(sizes)) if sizes else float("nan")

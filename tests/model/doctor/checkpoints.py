@@ -1,5 +1,6 @@
 """Tiny checkpoints for the doctor's tests: healthy ones, and ones with a fault planted in their files."""
 
+import functools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -29,8 +30,9 @@ def sparse_config(**changes: object) -> ModelConfig:
     return tiny_config(**(sizes | changes))
 
 
+@functools.cache
 def balanced(config: ModelConfig, seed: int = 0, steps: int = 300) -> Transformer:
-    """A random model whose biases were moved, from zero, as training moves them, over random ids."""
+    """A random model whose biases were moved, from zero, as training moves them, over random ids; not to be changed."""
     model, generator = random_model(config, seed), torch.Generator().manual_seed(seed + 1)
     routers = model.routers()
     for router in routers:

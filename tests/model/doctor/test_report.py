@@ -23,7 +23,7 @@ SECRET = "the prompt's own words"
 def report() -> Report:
     findings = [
         Finding(NOTE, "bias", "L1: quiet", "nothing", {"mean": float("nan")}, 1),
-        Finding(ERROR, "bias", "L2E3: <script>alert(1)</script>", "bad & worse", {"n": 3}, 2, 3, "<b>", (SECRET,)),
+        Finding(ERROR, "bias", "L2E3: <script>alert(1)</script>", "bad & worse", {"n": 3}, 2, 3, "<b>"),
         Finding(WARNING, "manifest", "whole", "none", {}),
     ]
     checks = [
