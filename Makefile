@@ -15,8 +15,10 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 run: $(VENV)/run.stamp
 	$(PY) -m streamlit run app.py --server.port $(PORT)
 
+# The browser's tests come last and one by one: they measure what a visitor waits for.
 test: lint browser
-	$(PY) -m pytest
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n auto --dist worksteal --ignore tests/browser
+	$(PY) -m pytest tests/browser
 
 lint: $(VENV)/dev.stamp
 	$(PY) -m ruff check .
