@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from tqdm import tqdm
 
+from model.checkpoint.embedded import find_model
 from model.checkpoint.tokenizer import Tokenizer
 from model.checkpoint.weights import load_model
 from model.network.config import ModelConfig
@@ -122,17 +123,18 @@ def as_markdown(rows: list[dict[str, Any]]) -> str:
 
 
 @click.command("context")
-@click.argument("model", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("model")
 @click.option("--heldout", type=click.Path(exists=True, file_okay=False, path_type=Path), required=True)
 @click.option("--window", type=click.IntRange(4), help="Tokens read at once; default: the model's context.")
 @click.option("--per-stream", type=click.IntRange(1), default=4, show_default=True, help="Records of each stream.")
 @click.option("--device", default="auto", show_default=True)
-def context_command(model: Path, heldout: Path, window: int | None, per_stream: int, device: str) -> None:
+def context_command(model: str, heldout: Path, window: int | None, per_stream: int, device: str) -> None:
     """Bits per byte of MODEL on long held-out records, by position; a window beyond its context shows the cost."""
     keep_freed_memory()
-    loaded = load_model(model, choose_device(device), torch.float32)
+    folder = find_model(model)
+    loaded = load_model(folder, choose_device(device), torch.float32)
     window = window or loaded.config.max_positions
-    texts = read_long(heldout, Tokenizer.load(model), window, per_stream)
+    texts = read_long(heldout, Tokenizer.load(folder), window, per_stream)
     if not texts:
         raise CorpusError(f"{heldout} holds no record of more than {window // 2} tokens")
     click.echo(f"{len(texts)} records")
