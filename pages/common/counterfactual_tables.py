@@ -57,7 +57,7 @@ def remarks(found: "Counterfactual") -> list[str]:
         said.append(f"Only {len(control.draws)} draws exist; fewer than {WANTED} say little.")
     if control.share_beyond:
         said.append(
-            f"Too few experts are of equal load: {control.share_beyond:.0%} of those drawn have a load more than 20 % "
+            f"Too few experts are of equal load: {control.share_beyond:.1%} of those drawn have a load more than 20 % "
             f"off, at most {control.farthest:.0%}."
         )
     return said
