@@ -137,9 +137,14 @@ def test_imported_ids_are_shown_as_far_as_they_go(show: Callable[..., AppTest], 
 
 
 def test_trace_without_router_variables_says_what_to_capture(show: Callable[..., AppTest]) -> None:
-    bare = without(imported(random_trace()), "expert_id")
-    app = show(bare)
+    app = show(without(random_trace(), "expert_id", "gate_weight"))
     assert "--capture router" in said(app)
+    assert not charts(app)
+
+
+def test_imported_trace_without_router_variables_says_where_the_reason_is(show: Callable[..., AppTest]) -> None:
+    app = show(without(imported(random_trace()), "expert_id"))
+    assert "was imported and does not hold the chosen experts" in said(app)
     assert not charts(app)
 
 
