@@ -6,9 +6,9 @@ extremes are more than a note.
 
 Thresholds: starved or dead when the interval ends below a tenth of a fair share; hot when it begins above half of the
 tokens and three times a fair share; collapsed when as many experts as a token takes have 90 % of all places. The
-embedded models, on the doctor's own sample: no expert under a third of a fair share, none over 2.3 times, 26 % of the
-places on the busiest four. A router says nothing when its affinities spread by less than 0.001, and shouts when 95 % of
-them stand within 0.001 of 0 or 1 (embedded models: 0.19 and 2 %).
+embedded models, on the doctor's own sample: no expert under 0.28 fair shares, none over 2.7, at most 27 % of the places
+on the busiest four. A router says nothing when its affinities spread by less than 0.001, and shouts when 95 % of them
+stand within 0.001 of 0 or 1 (embedded models: at least 0.158, at most 2.5 %).
 """
 
 import dataclasses
