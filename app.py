@@ -23,7 +23,7 @@ sections = {
     ]
     for section, names in MENU.items()
 }
-page = st.navigation(sections, position="sidebar")
+page = st.navigation(sections, position="sidebar", expanded=True)
 style.apply()
 controls.keep()
 sidebar.show()

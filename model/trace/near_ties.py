@@ -33,7 +33,7 @@ def tolerance(dtype: str) -> float:
     mini-v3 (five mixture layers, router in fp32 in every dtype) on 9,975 tokens, 38 kB in English, German, French,
     Spanish, Russian, Japanese, of a README and of Python code: 4.9e-3 and 6.8e-4 before its context was extended,
     5.0e-3 and 5.8e-4 after. Half of the scores differ by less than 2e-4 and 3e-5. 1.4 % and 0.2 % of the sets of
-    experts changed. Of each token's first change, 96 % and 87 to 92 % were near ties by these tolerances; later ones
+    experts changed. Of each token's first change, 96 % and about 87 % were near ties by these tolerances; later ones
     also follow from earlier ones. A deeper model or a wider one may drift further.
 
     Raises:

@@ -1,17 +1,15 @@
 """What an experiment found: the effect beside its control, both texts, the strip, and the tabs below."""
 
-import importlib.util
-
 import numpy as np
 import streamlit as st
 import xarray as xr
 
 from model.trace import effects
-from pages.common import controls, counterfactual_tables, session, tables, token_row
+from pages.common import controls, counterfactual_tables, importance_answers, session, tables, token_row
 from pages.common.counterfactual_runs import Experiment
 from viz import effects as pictures
 
-NEXT, TOKENS, LAYERS, IMPORTANCE = "Next tokens", "Token by token", "Routing by layer", "Importance map"
+NEXT, TOKENS, LAYERS, IMPORTANCE = TABS = "Next tokens", "Token by token", "Routing by layer", "Importance map"
 SHOWN = 1_000  # chips at a time
 CHANGE, KL = "change of log-probability", "KL divergence"
 SAID = {
@@ -21,21 +19,10 @@ SAID = {
 VARIABLES = {KL: "kl", CHANGE: "logprob_change"}
 
 
-def tabs() -> list[str]:
-    """Names of the tabs; the importance map's when it is installed."""
-    found = importlib.util.find_spec("pages.common.importance_answers")
-    return [NEXT, TOKENS, LAYERS, *([IMPORTANCE] if found else [])]
-
-
-def needs_result(name: str) -> bool:
-    """Whether a tab shows an experiment's result."""
-    return name != IMPORTANCE
-
-
 def about(name: str, experiment: Experiment | None, token: int) -> None:
     """Fill the tab of that name."""
     if name == IMPORTANCE:
-        importlib.import_module("pages.common.importance_answers").show()
+        importance_answers.show()
     elif experiment is None or not experiment.has_effect:
         st.caption("Run an experiment to see this.")
     elif name == NEXT:

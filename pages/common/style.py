@@ -7,6 +7,9 @@ CSS = """
 [data-testid="stMainBlockContainer"] { padding: 2.6rem 2rem 3rem; }
 [data-testid="stMetricValue"] { font-size: 1.5rem; }
 [data-testid="stMain"] [data-testid="stVerticalBlock"] { gap: 0.7rem; }
+[data-testid="stSidebarNavLink"] { padding-top: 0.05rem; padding-bottom: 0.05rem; line-height: 1.5; }
+[data-testid="stSidebarNavItems"] li { margin: 0; }
+[data-testid="stNavSectionHeader"] { padding: 0.35rem 0 0; margin: 0; }
 .st-key-live [data-stale="true"] { opacity: 1 !important; transition: none !important; }
 [data-testid="stLayoutWrapper"]:has(> .st-key-ticks) { display: none; }
 .st-key-status { min-height: 2.6rem; justify-content: center; }
