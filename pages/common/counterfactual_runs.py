@@ -1,7 +1,6 @@
 """Experiments of a session: started, followed, stopped, and kept by their question."""
 
 import dataclasses
-import threading
 import time
 from typing import TYPE_CHECKING
 
@@ -11,6 +10,7 @@ from streamlit.delta_generator import DeltaGenerator
 from model.run.request import Intervention, RequestError
 from model.trace.trace import Trace
 from pages.common import heads, limits, runs
+from pages.common.jobs import Job, keep
 
 if TYPE_CHECKING:
     from model.run.counterfactual import Counterfactual
@@ -22,31 +22,17 @@ Key = tuple[int, tuple[Intervention, ...]]
 
 
 @dataclasses.dataclass(eq=False)
-class Experiment:
+class Experiment(Job):
     """One experiment; `found` fills while it runs."""
 
     trace: Trace
     interventions: tuple[Intervention, ...]
     found: "Counterfactual | None" = None
-    error: str | None = None
-    complete: bool = False
-    cancel: threading.Event = dataclasses.field(default_factory=threading.Event)
-    done: threading.Event = dataclasses.field(default_factory=threading.Event)
-    _claimed: threading.Lock = dataclasses.field(default_factory=threading.Lock)
-
-    @property
-    def waiting(self) -> bool:
-        """Whether it has not ended."""
-        return not self.done.is_set()
 
     @property
     def has_effect(self) -> bool:
         """Whether there is something to show."""
         return self.done.is_set() and self.found is not None and self.found.effect is not None
-
-    def claim(self) -> bool:
-        """Whether the caller is the one to execute it; True once."""
-        return self._claimed.acquire(blocking=False)
 
 
 def ask() -> None:
@@ -57,7 +43,7 @@ def ask() -> None:
 def stop() -> None:
     """Stop the session's experiments; what was done stays. A callback."""
     for one in _kept().values():
-        one.cancel.set()
+        one.stop()
 
 
 def going() -> bool:
@@ -77,10 +63,7 @@ def current(trace: Trace, interventions: tuple[Intervention, ...]) -> Experiment
     key: Key = (id(trace), interventions)
     if wanted and (key not in kept or not kept[key].complete):
         stop()
-        kept.pop(key, None)
-        kept[key] = Experiment(trace, interventions)
-        while len(kept) > limits.KEPT_EXPERIMENTS:
-            del kept[next(iter(kept))]
+        keep(kept, key, Experiment(trace, interventions))
     _mirror(key in kept)
     return kept.get(key)
 
@@ -98,24 +81,8 @@ def _mirror(ran: bool) -> None:
 
 
 def execute(experiment: Experiment, place: DeltaGenerator) -> None:
-    """Drive it to its end in the script's own thread, as `runs.execute` does with a run."""
-    if not experiment.claim():
-        experiment.cancel.set()
-        experiment.done.wait(timeout=30)
-        return
-    try:
-        place.progress(0.0, "Loading the model")
-        engine = _engine(experiment)
-        with runs.turn(place):
-            _follow(experiment, engine, place)
-        experiment.complete = not experiment.cancel.is_set()
-    except ValueError as problem:
-        experiment.error = str(problem)
-    except MemoryError:
-        experiment.error = "the machine ran out of memory; use a shorter text"
-    finally:
-        experiment.cancel.set()
-        experiment.done.set()
+    """Drive it to its end."""
+    runs.execute_on(experiment, place, lambda: _engine(experiment), lambda engine: _follow(experiment, engine, place))
 
 
 def _engine(experiment: Experiment) -> "Engine":
@@ -125,13 +92,7 @@ def _engine(experiment: Experiment) -> "Engine":
         RequestError: it is not at hand, or the text is too long to compare distributions of.
     """
     trace = experiment.trace
-    engine = heads.maker(trace)
-    if engine is None:
-        name = trace.model.get("name") or "a model without a name"
-        raise RequestError(
-            f"the trace was made by {name}, which is not at hand here with the same weights; choose its model, or "
-            "generate the text anew on the Explore page"
-        )
+    engine = heads.require_maker(trace)
     if trace.num_tokens * engine.config.vocab_size > limits.EXPERIMENT_LOGITS:
         most = limits.EXPERIMENT_LOGITS // engine.config.vocab_size
         raise RequestError(f"a text of {trace.num_tokens:,} tokens is too long to compare; at most {most:,} are")

@@ -59,6 +59,22 @@ def maker(trace: Trace) -> "Engine | None":
     return None
 
 
+def require_maker(trace: Trace) -> "Engine":
+    """The same, refused where there is none.
+
+    Raises:
+        RequestError: the message says what to do.
+    """
+    engine = maker(trace)
+    if engine is None:
+        name = trace.model.get("name") or "a model without a name"
+        raise RequestError(
+            f"the trace was made by {name}, which is not at hand here with the same weights; choose its model, or "
+            "generate the text anew on the Explore page"
+        )
+    return engine
+
+
 def _require_selection(trace: Trace) -> None:
     kept = (trace.model.get("config") or {}).get("index_topk")
     if kept and trace.num_tokens > kept and not trace.has("indexer_kept"):

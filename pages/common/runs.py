@@ -10,7 +10,7 @@ import dataclasses
 import functools
 import threading
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import TYPE_CHECKING
 
 import streamlit as st
@@ -19,6 +19,7 @@ from streamlit.delta_generator import DeltaGenerator
 from model.run.request import Capture, RunRequest
 from model.trace.trace import Trace
 from pages.common import limits, live
+from pages.common.jobs import Job
 
 if TYPE_CHECKING:
     from model.run.engine import Engine, Step
@@ -29,7 +30,7 @@ Steps = Generator["Step", None, Trace]
 
 
 @dataclasses.dataclass(eq=False)
-class Run:
+class Run(Job):
     """What a session shows: a run of its own, or a trace from a file (then without a request)."""
 
     number: int  # differs between all that a session has shown
@@ -37,12 +38,7 @@ class Run:
     request: RunRequest | None = None
     trace: Trace | None = None
     seconds: float | None = None  # of the steps, without waiting for a turn
-    error: str | None = None  # why there is no trace
     note: str | None = None  # what was left out of it
-    complete: bool = False
-    cancel: threading.Event = dataclasses.field(default_factory=threading.Event)
-    done: threading.Event = dataclasses.field(default_factory=threading.Event)
-    _claimed: threading.Lock = dataclasses.field(default_factory=threading.Lock)
     _snapshot: bytes | None = None
 
     @property
@@ -55,10 +51,6 @@ class Run:
         """Whether it ended before it was complete."""
         return self.request is not None and self.trace is not None and not self.complete
 
-    def claim(self) -> bool:
-        """Whether the caller is the one to execute it; True once."""
-        return self._claimed.acquire(blocking=False)
-
     def refuse(self, message: str) -> None:
         """End it before it began."""
         self.error = message
@@ -70,10 +62,6 @@ class Run:
         if self._snapshot is None:
             self._snapshot = live.snapshot_of(self.trace, self.number)
         return self._snapshot
-
-    def stop(self) -> None:
-        """Ask it to end before its next step; again is harmless."""
-        self.cancel.set()
 
 
 def fit(run: Run, engine: "Engine") -> None:
@@ -129,6 +117,34 @@ def execute(run: Run, engine: "Engine", place: DeltaGenerator) -> None:
             run.trace = run.trace if run.trace or run.error else _rest(steps)
             run.seconds = time.monotonic() - began
         run.done.set()
+
+
+def execute_on(job: Job, place: DeltaGenerator, find: Callable[[], "Engine"], work: Callable[["Engine"], None]) -> None:
+    """Drive a job that is no run of its own to its end, in the script's own thread, as `execute` does with a run.
+
+    Args:
+        job: what is filled in by `work`.
+        place: where its progress is shown.
+        find: gives the model; what it raises is told.
+        work: does it, until it is done or `job.cancel` is set.
+    """
+    if not job.claim():
+        job.stop()
+        job.done.wait(timeout=30)
+        return
+    try:
+        place.progress(0.0, "Loading the model")
+        engine = find()
+        with turn(place):
+            work(engine)
+        job.complete = not job.cancel.is_set()
+    except ValueError as problem:
+        job.error = str(problem)
+    except MemoryError:
+        job.error = "the machine ran out of memory; use a shorter text"
+    finally:
+        job.stop()
+        job.done.set()
 
 
 def _follow(run: Run, engine: "Engine", steps: Steps, place: DeltaGenerator) -> Trace:
