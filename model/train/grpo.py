@@ -33,7 +33,7 @@ from model.train.generate import Answer, generate
 from model.train.pairs import Batch, Framing, Pair, fill_up, read_pairs
 from model.train.part import Report
 from model.train.tapes import RoutingTape
-from model.train.tuning import answer_shares, load_start, loads, response_logprobs, run_stage
+from model.train.tuning import answer_shares, load_start, response_logprobs, row_facts, run_stage
 
 
 class Group(NamedTuple):
@@ -169,8 +169,7 @@ def reinforce(
         raise TrainConfigError('[grpo] needs dtype = "float32" and accumulation = 1: answers are drawn so')
     folder, framing, model = load_start(grpo.start, config)
     train, held = (
-        [pair for pair in read_pairs(path) if pair.kind in grpo.kinds]
-        for path in (pairs / "train.jsonl.gz", (heldout or pairs) / "heldout.jsonl.gz")
+        read_pairs(path, grpo.kinds) for path in (pairs / "train.jsonl.gz", (heldout or pairs) / "heldout.jsonl.gz")
     )
     asked = Asked(train, framing, config.sequence_length, grpo.new_tokens)
     reference = copy.deepcopy(model).eval()
@@ -197,7 +196,7 @@ def reinforce(
             "signal": len(with_signal) / len(groups),
             "length": float(np.mean([len(answer.ids) for group in groups for answer in group.answers])),
         }
-        return value, facts | {"tokens": int(rows.real_BT.sum()), "load": loads(model, tape, rows)}
+        return value, facts | row_facts(model, tape, rows)
 
     def measure(model: Transformer) -> dict[str, Any]:
         return {"answers": answer_shares(model, framing, held)}

@@ -17,7 +17,7 @@ from model.train.losses import cross_entropy
 from model.train.pairs import Batch, Samples, read_pairs
 from model.train.part import Report
 from model.train.tapes import RoutingTape
-from model.train.tuning import answer_shares, load_start, loads, run_stage
+from model.train.tuning import answer_shares, load_start, row_facts, run_stage
 
 
 def response_loss(model: Transformer, batch: Batch) -> tuple[Tensor, dict[str, Any]]:
@@ -25,7 +25,7 @@ def response_loss(model: Transformer, batch: Batch) -> tuple[Tensor, dict[str, A
     tape, counted_BT = RoutingTape(), batch.counted_BT
     normed_ND = model.norm(model.hidden(batch.ids_BT, tape=tape))[counted_BT]
     loss = cross_entropy(normed_ND[None].float(), model.head_weight, batch.goals_BT[counted_BT], torch.float32)
-    facts = {"loss": float(loss.detach()), "tokens": int(batch.real_BT.sum()), "load": loads(model, tape, batch)}
+    facts = {"loss": float(loss.detach())} | row_facts(model, tape, batch)
     return loss, facts
 
 
@@ -51,7 +51,7 @@ def tune(
     """
     folder, framing, model = load_start(instruct.start, config)
     samples = Samples(read_pairs(pairs / "train.jsonl.gz"), framing, config.sequence_length, instruct.shares)
-    compared = [pair for pair in read_pairs((heldout or pairs) / "heldout.jsonl.gz") if pair.kind in instruct.kinds]
+    compared = read_pairs((heldout or pairs) / "heldout.jsonl.gz", instruct.kinds)
 
     def loss(batch: Batch, step: int) -> tuple[Tensor, dict[str, Any]]:
         return response_loss(model, batch)

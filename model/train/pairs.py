@@ -14,7 +14,7 @@ Source: DeepSeek-V3 report (arXiv 2412.19437), section 5.1 (samples masked from 
 import dataclasses
 import gzip
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -55,14 +55,15 @@ class Batch(NamedTuple):
         return self.counted_BT.flip(1).cumsum(1).flip(1) > 0
 
 
-def read_pairs(path: Path) -> list[Pair]:
-    """Pairs of a gzipped JSON-lines file.
+def read_pairs(path: Path, kinds: Collection[str] | None = None) -> list[Pair]:
+    """Pairs of a gzipped JSON-lines file, all of them or those of some kinds.
 
     Raises:
         CorpusError: it is missing or damaged, or a line is no pair.
     """
     rows = read_fields(path, ("prompt", "response", "kind"), "pairs of prompt and response")
-    return [Pair(*fields) for fields in rows]
+    pairs = [Pair(*fields) for fields in rows]
+    return pairs if kinds is None else [pair for pair in pairs if pair.kind in kinds]
 
 
 def read_fields(path: Path, names: tuple[str, ...], what: str) -> list[tuple[str, ...]]:

@@ -25,7 +25,7 @@ from model.train.corpus import CorpusError
 from model.train.pairs import Batch, Framing, fill_up, read_fields, read_pairs
 from model.train.part import Report
 from model.train.tapes import RoutingTape
-from model.train.tuning import answer_shares, load_start, loads, response_logprobs, run_stage
+from model.train.tuning import answer_shares, load_start, response_logprobs, row_facts, run_stage
 
 AT_ONCE = 16  # pairs that are scored together
 
@@ -95,6 +95,17 @@ class Choices:
         return {kind: share(sum(verdicts), len(verdicts)) for kind, verdicts in higher.items()}
 
 
+def both_choices(folder: Path, framing: Framing, length: int) -> tuple[Choices, Choices]:
+    """Those to learn from and those that are held out, of a folder.
+
+    Raises:
+        CorpusError: a file is missing or damaged, or none of its choices fits.
+    """
+    read = (read_choices(folder / f"{name}.jsonl.gz") for name in ("train", "heldout"))
+    train, heldout = (Choices(choices, framing, length) for choices in read)
+    return train, heldout
+
+
 def preference_loss(logprob_B: Tensor, before_B: Tensor, beta: float) -> tuple[Tensor, Tensor]:
     """The mean loss, and for each pair whether the chosen response gained more, [P] bool.
 
@@ -123,13 +134,8 @@ def align(
     given, answers to the prompts of its `heldout.jsonl.gz`.
     """
     folder, framing, model = load_start(preference.start, config)
-    data, compared = (
-        Choices(read_choices(choices / f"{name}.jsonl.gz"), framing, config.sequence_length)
-        for name in ("train", "heldout")
-    )
-    asked = (
-        [pair for pair in read_pairs(heldout / "heldout.jsonl.gz") if pair.kind in preference.kinds] if heldout else []
-    )
+    data, compared = both_choices(choices, framing, config.sequence_length)
+    asked = read_pairs(heldout / "heldout.jsonl.gz", preference.kinds) if heldout else []
     reference = copy.deepcopy(model).eval()
 
     def loss(batch: Batch, step: int) -> tuple[Tensor, dict[str, Any]]:
@@ -138,7 +144,7 @@ def align(
         tape = RoutingTape()
         value, gained_P = preference_loss(response_logprobs(model, batch, tape).sum(1), before_B, preference.beta)
         facts = {"loss": float(value.detach()), "gained": float(gained_P.float().mean())}
-        return value, facts | {"tokens": int(batch.real_BT.sum()), "load": loads(model, tape, batch)}
+        return value, facts | row_facts(model, tape, batch)
 
     def measure(model: Transformer) -> dict[str, Any]:
         preferred = compared.preferred(lambda batch: response_logprobs(model, batch).sum(1))

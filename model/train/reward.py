@@ -28,9 +28,9 @@ from model.train.grpo import Asked, Group, draw
 from model.train.loop import export
 from model.train.pairs import Batch, Framing, fill_up, read_pairs
 from model.train.part import Report, train_part
-from model.train.preference import Choices, read_choices
+from model.train.preference import both_choices
 from model.train.tapes import RoutingTape
-from model.train.tuning import load_start, loads, write_measured
+from model.train.tuning import load_start, row_facts, write_measured
 
 HEAD = "reward_head.safetensors"  # beside the model's own files
 
@@ -101,10 +101,7 @@ def train_reward(
     given, `best_of` for the prompts of its `heldout.jsonl.gz`.
     """
     folder, framing, model = load_start(reward.start, config)
-    data, compared = (
-        Choices(read_choices(choices / f"{name}.jsonl.gz"), framing, config.sequence_length)
-        for name in ("train", "heldout")
-    )
+    data, compared = both_choices(choices, framing, config.sequence_length)
     groups = _drawn(model, framing, reward, config, heldout) if heldout else []
     scorer = RewardModel(model, config.seed)
 
@@ -112,7 +109,7 @@ def train_reward(
         tape = RoutingTape()
         value, higher_P = reward_loss(scorer(batch, tape))
         facts = {"loss": float(value.detach()), "higher": float(higher_P.float().mean())}
-        return value, facts | {"tokens": int(batch.real_BT.sum()), "load": loads(model, tape, batch)}
+        return value, facts | row_facts(model, tape, batch)
 
     def measure(scorer: RewardModel) -> dict[str, Any]:
         return {"preferred": compared.preferred(scorer)} | ({"best_of": best_of(scorer, groups)} if groups else {})
@@ -126,6 +123,6 @@ def _drawn(
     model: Transformer, framing: Framing, reward: RewardConfig, config: TrainConfig, heldout: Path
 ) -> list[Group]:
     """Answers of the model at the start to held-out prompts."""
-    pairs = [pair for pair in read_pairs(heldout / "heldout.jsonl.gz") if pair.kind in reward.kinds]
+    pairs = read_pairs(heldout / "heldout.jsonl.gz", reward.kinds)
     asked = Asked(pairs, framing, config.sequence_length, reward.new_tokens)
     return draw(model, framing, asked.prompts, reward.answers, reward.new_tokens, config.seed)

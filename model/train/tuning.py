@@ -120,9 +120,12 @@ def response_logprobs(model: Transformer, batch: Batch, tape: Tape | None = None
     return torch.zeros(counted_BT.shape).masked_scatter(counted_BT, of_goal_N)
 
 
-def loads(model: Transformer, tape: RoutingTape, batch: Batch) -> dict[str, list[int]]:
-    """Tokens that each expert took, by the number of its layer; what rows are filled up with is not counted."""
+def row_facts(model: Transformer, tape: RoutingTape, batch: Batch) -> dict[str, Any]:
+    """What the log keeps of every step: `tokens`, and `load`, those that each expert took, by the number of its layer.
+
+    What rows are filled up with is not counted.
+    """
     real_T, shape = batch.real_BT.flatten(), model.config
     ids = (routing.expert_ids_TK[real_T].flatten() for routing in tape.routings)
     counts = [torch.bincount(ids_N, minlength=shape.num_experts).tolist() for ids_N in ids]
-    return dict(zip(map(str, shape.moe_layers), counts, strict=True))
+    return {"tokens": int(real_T.sum()), "load": dict(zip(map(str, shape.moe_layers), counts, strict=True))}
