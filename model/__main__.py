@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from model.changes import change_options, interventions
+from model.options import Numbers, Unusable, read_prompt
 
 if TYPE_CHECKING:
     from model.run.engine import Engine
@@ -28,12 +29,6 @@ _ELSEWHERE = {
     "tokenize": ("model.train.cli", "tokenize_command"),
     "train": ("model.train.cli", "train_command"),
 }
-
-
-class Unusable(click.ClickException):
-    """Input that no command can work with."""
-
-    exit_code = 2
 
 
 class Commands(click.Group):
@@ -69,20 +64,6 @@ def _explain(error: Exception) -> str | None:
     return None
 
 
-class Numbers(click.ParamType):
-    """Whole numbers from 0 on, with commas between them."""
-
-    name = "N,N,..."
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
-        if isinstance(value, tuple):
-            return value
-        parts = [part.strip() for part in value.split(",")]
-        if not all(part.isascii() and part.isdigit() and len(part) < 10 for part in parts):
-            self.fail(f"{value!r} is not a list of whole numbers such as 3,4", param, ctx)
-        return tuple(int(part) for part in parts)
-
-
 @click.group(cls=Commands)
 def main() -> None:
     """MoE Loupe: see where a mixture of experts sends every token.
@@ -107,7 +88,7 @@ def main() -> None:
 @click.option("--heads", type=Numbers(), help="Record attention of these heads only.")
 @click.option("--device", default="auto", show_default=True)
 @click.option("--dtype", default="float32", show_default=True, help="float32, bfloat16 or float16.")
-@change_options(Numbers())
+@change_options
 @click.option(
     "--stream", is_flag=True, help="Read the weights from the disk layer by layer; can be stopped and resumed."
 )
@@ -193,12 +174,7 @@ def _check_destination(out: Path) -> None:
 def _prompt(prompt: str | None, prompt_file: Path | None, ids: tuple[int, ...] | None) -> str | None:
     if sum(given is not None for given in (prompt, prompt_file, ids)) != 1:
         raise click.UsageError("Give one of --prompt, --prompt-file and --ids.")
-    if prompt_file is None:
-        return prompt
-    try:
-        return prompt_file.read_bytes().decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise Unusable(f"{prompt_file} is not UTF-8 text (byte {error.start})") from None
+    return prompt if prompt_file is None else read_prompt(prompt_file)
 
 
 def _request(prompt: str | None, options: dict[str, Any], folder: Path) -> "RunRequest":

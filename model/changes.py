@@ -9,28 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from model.options import LayerNumber, Numbers
+
 if TYPE_CHECKING:
     from model.run.request import Intervention, Replay
-
-
-class LayerNumber(click.ParamType):
-    """A layer and the number of something in it, such as 3:17."""
-
-    def __init__(self, what: str) -> None:
-        self.what, self.name = what, f"LAYER:{what.upper()}"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
-        parts = value.split(":")
-        if len(parts) != 2 or not all(part.isascii() and part.isdigit() and len(part) < 10 for part in parts):
-            self.fail(f"{value!r} is not a layer and its {self.what} such as 3:17", param, ctx)
-        return int(parts[0]), int(parts[1])
 
 
 EXPERT, GROUP = LayerNumber("expert"), LayerNumber("group")
 
 
-def change_options(layers: click.ParamType) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """The options, as a decorator; `layers` is the type of a list of layers."""
+def change_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options, as a decorator."""
     options = [
         click.option("--knock-out", type=EXPERT, multiple=True, help="Run without this expert; can be repeated."),
         click.option("--knock-out-group", type=GROUP, multiple=True, help="Run without a group; can be repeated."),
@@ -41,15 +30,12 @@ def change_options(layers: click.ParamType) -> Callable[[Callable[..., Any]], Ca
         click.option("--gate-temperature", type=float, help="Divide the router's logits by it."),
         click.option("--score-threshold", type=float, help="No weight for chosen experts of a lower affinity."),
         click.option("--replay", type=click.Path(path_type=Path), help="Take the routing of this trace, exactly."),
-        click.option("--change-layers", type=layers, help="Limit the last five to these layers."),
+        click.option("--change-layers", type=Numbers(), help="Limit the last five to these layers."),
     ]
 
-    def add(command: Callable[..., Any]) -> Callable[..., Any]:
-        for option in reversed(options):
-            command = option(command)
-        return command
-
-    return add
+    for option in reversed(options):
+        command = option(command)
+    return command
 
 
 def interventions(options: Mapping[str, Any], folder: Path) -> "tuple[Intervention, ...]":

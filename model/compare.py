@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from model.__main__ import Numbers, Unusable
+from model.options import Numbers, Unusable, read_prompt
 from model.trace import comparison_report as report
 from model.trace.compare import Comparison, compare
 
@@ -109,10 +109,7 @@ def _request(
     from model.run.request import RunRequest
 
     if prompt_file is not None:
-        try:
-            prompt = prompt_file.read_bytes().decode("utf-8")
-        except UnicodeDecodeError as error:
-            raise Unusable(f"{prompt_file} is not UTF-8 text (byte {error.start})") from None
+        prompt = read_prompt(prompt_file)
     if prompt is None and ids is None and other is not None:
         ids = tuple(token.id for token in other.tokens)
         if -1 in ids:

@@ -1,0 +1,56 @@
+"""What commands have in common: unusable input, numbers on the command line, a prompt from a file."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+
+class Unusable(click.ClickException):
+    """Input that no command can work with."""
+
+    exit_code = 2
+
+
+class Numbers(click.ParamType):
+    """Whole numbers from 0 on, with commas between them."""
+
+    name = "N,N,..."
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+        if isinstance(value, tuple):
+            return value
+        parts = [part.strip() for part in value.split(",")]
+        if not _are_whole(parts):
+            self.fail(f"{value!r} is not a list of whole numbers such as 3,4", param, ctx)
+        return tuple(int(part) for part in parts)
+
+
+class LayerNumber(click.ParamType):
+    """A layer and the number of something in it, such as 3:17."""
+
+    def __init__(self, what: str) -> None:
+        self.what, self.name = what, f"LAYER:{what.upper()}"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
+        parts = value.split(":")
+        if len(parts) != 2 or not _are_whole(parts):
+            self.fail(f"{value!r} is not a layer and its {self.what} such as 3:17", param, ctx)
+        return int(parts[0]), int(parts[1])
+
+
+def _are_whole(parts: list[str]) -> bool:
+    return all(part.isascii() and part.isdigit() and len(part) < 10 for part in parts)
+
+
+def read_prompt(path: Path) -> str:
+    """The text of a prompt file.
+
+    Raises:
+        Unusable: it is not UTF-8.
+        OSError: it cannot be read.
+    """
+    try:
+        return path.read_bytes().decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise Unusable(f"{path} is not UTF-8 text (byte {error.start})") from None
