@@ -30,6 +30,7 @@ class TrainConfig:
     warmup_steps: int
     decay_steps: int  # the last steps, over which the rate falls to zero
     learning_rate: float
+    optimiser: str = "adamw"  # or muon (muon.py), of pre-training and what goes on from it
     beta1: float = 0.9
     beta2: float = 0.95
     weight_decay: float = 0.1  # of matrices only
@@ -45,7 +46,7 @@ class TrainConfig:
     bias_off_steps: int = 0  # the last steps, over which the bias stays
     balance_weight: float = 1e-4  # of the sequence-wise loss
     switch_weight: float = 0.0  # of the older auxiliary loss over the batch, which the report does not use
-    mtp_weight: float = 0.3  # of the multi-token-prediction loss, where the model has such a module
+    mtp_weight: float = 0.3  # of the multi-token-prediction loss, where the model has such a module; at 0 it rests
     mtp_late_weight: float = 0.1  # over the last `mtp_late_steps`
     mtp_late_steps: int = 0
     checkpoint_steps: int = 500
@@ -79,6 +80,8 @@ class TrainConfig:
             raise TrainConfigError("warmup_steps and decay_steps together exceed total_steps")
         if self.dtype not in ("bfloat16", "float32"):
             raise TrainConfigError(f"dtype must be bfloat16 or float32, not {self.dtype!r}")
+        if self.optimiser not in ("adamw", "muon"):
+            raise TrainConfigError(f"optimiser must be adamw or muon, not {self.optimiser!r}")
         if self.store not in ("auto", "float32", "bfloat16", "fp8"):
             raise TrainConfigError(f"store must be auto, float32, bfloat16 or fp8, not {self.store!r}")
 
@@ -145,7 +148,7 @@ class IndexerConfig:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class MtpConfig:
-    """A multi-token-prediction module for a trained model."""
+    """A multi-token-prediction module for a trained model; one that the model has goes on learning."""
 
     start: str  # name of an embedded model, or a folder
     reads_normed: bool = True  # the hidden state after the final norm, or before it (model/network/mtp.py)

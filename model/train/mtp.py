@@ -1,6 +1,6 @@
-"""Adds a multi-token-prediction module to a trained model and trains it alone; the model itself stays as it is.
+"""Trains a multi-token-prediction module alone; the model itself stays as it is.
 
-The module begins as what is known already: its layer and norm are copies of the model's last ones, and its matrix adds
+A module that the model has goes on learning. A new one begins as what is known already: its layer and norm are copies of the model's last ones, and its matrix adds
 embedding and hidden state. Its router's selection bias goes on being balanced.
 
 Shape suffixes: B sequences, T positions, D model width, E experts.
@@ -27,16 +27,17 @@ from model.train.part import Report, only, train_part
 from model.train.tapes import RoutingTape
 
 
-def add_module(model: Transformer, reads_normed: bool, seed: int) -> Transformer:
-    """The same model with a new module; all but the module is frozen."""
+def with_module(model: Transformer, reads_normed: bool, seed: int) -> Transformer:
+    """The same model with its module, or with a new one; all but the module is frozen."""
     grown = Transformer(dataclasses.replace(model.config, has_mtp=True, mtp_reads_normed=reads_normed))
     grown.initialise(torch.Generator().manual_seed(seed))
     grown.load_state_dict(model.state_dict(), strict=False)
     assert grown.mtp is not None
-    grown.mtp.block.load_state_dict(model.block(model.config.num_layers - 1).state_dict())
-    grown.mtp.norm.load_state_dict(model.norm.state_dict())
-    with torch.no_grad():
-        grown.mtp.join.weight.copy_(torch.eye(model.config.hidden_size).repeat(1, 2))
+    if model.mtp is None:
+        grown.mtp.block.load_state_dict(model.block(model.config.num_layers - 1).state_dict())
+        grown.mtp.norm.load_state_dict(model.norm.state_dict())
+        with torch.no_grad():
+            grown.mtp.join.weight.copy_(torch.eye(model.config.hidden_size).repeat(1, 2))
     only(grown, "mtp.")
     grown.mtp.train()
     return grown
@@ -79,9 +80,9 @@ def train_module(
     report: Report = lambda line: None,
     resume: bool = False,
 ) -> None:
-    """Add a module to the model that the run starts from, train it, and write the whole to `out/model`."""
+    """Train the module of the model that the run starts from, or a new one, and write the whole to `out/model`."""
     folder = find_model(mtp.start)
-    model = add_module(load_model(folder, "cpu", torch.float32), mtp.reads_normed, config.seed)
+    model = with_module(load_model(folder, "cpu", torch.float32), mtp.reads_normed, config.seed)
     windows = open_windows(shards, config, model.config)
 
     def loss(batch_BT: Tensor, step: int) -> tuple[Tensor, dict[str, Any]]:

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 STATE = "state.safetensors"
-_MOMENTS = ("step", "exp_avg", "exp_avg_sq")
+_MOMENTS = ("step", "exp_avg", "exp_avg_sq", "momentum")
 
 
 class StateError(ValueError):
@@ -28,7 +28,7 @@ def save_state(folder: Path, model: nn.Module, optimiser: torch.optim.Optimizer,
     Args:
         folder: of the run.
         model: all parameters and persistent buffers are saved as they are.
-        optimiser: AdamW over the model's parameters.
+        optimiser: AdamW or Muon over the model's parameters.
         meta: JSON values; `step` is the number of steps done.
     """
     tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}

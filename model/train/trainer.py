@@ -22,6 +22,7 @@ from model.network.transformer import Transformer
 from model.train.config import TrainConfig
 from model.train.data import Batches
 from model.train.losses import cross_entropy, sequence_balance_loss, switch_balance_loss, update_bias
+from model.train.muon import Muon, muon_groups
 from model.train.start import freeze
 from model.train.state import load_state, save_state
 from model.train.tapes import RoutingTape, TrainingTape
@@ -45,9 +46,11 @@ class Trainer:
         self.config, self.device, self.steps_done = config, device, 0
         self.skipped = self.roll_backs = 0  # batches that were left out, and how often
         self.model, shape = model.to(device).train(), model.config
-        self.layers = (*shape.moe_layers, *((shape.num_layers,) if shape.has_mtp else ()))  # those with a router
-        self.routers = routers(self.model)
-        self.parameters = freeze(self.model, config.frozen)
+        self.drafts = shape.has_mtp and config.mtp_weight > 0
+        self.layers = (*shape.moe_layers, *((shape.num_layers,) if self.drafts else ()))  # those with a router
+        self.routers = routers(self.model, self.drafts)
+        resting = ("mtp.",) if shape.has_mtp and not self.drafts else ()
+        self.parameters = freeze(self.model, (*config.frozen, *resting))
         self.optimiser = make_optimiser(self.model, config)
         self.windows = windows
         self.hidden: Callable[..., Tensor] = self.model.hidden
@@ -109,7 +112,7 @@ class Trainer:
     def _part_facts(self, results: list[PassResult]) -> dict[str, float]:
         """Losses of the parts that the model has: prediction module, indexers."""
         shape, facts = self.model.config, {}
-        if shape.has_mtp:
+        if self.drafts:
             facts["mtp_loss"] = float(torch.stack([result.mtp_loss for result in results]).mean())
         if shape.is_sparse:
             facts["indexer_loss"] = float(torch.stack([result.indexer_loss for result in results]).mean())
@@ -140,8 +143,8 @@ class Trainer:
         return PassResult(gradients, *losses, counts_LE)
 
     def _mtp_loss(self, x_BTD: Tensor, batch_BT: Tensor, tape: RoutingTape, dtype: torch.dtype) -> Tensor:
-        """Of the tokens after the next ones; zero without a multi-token-prediction module."""
-        if self.model.mtp is None:
+        """Of the tokens after the next ones; zero without a multi-token-prediction module, or while it rests."""
+        if not self.drafts:
             return torch.zeros((), device=self.device)
         with torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32):
             states_BTD = self.model.draft_states(x_BTD[:, :-1], batch_BT[:, 1:-1], tape=tape)
@@ -166,16 +169,19 @@ class Trainer:
         return torch.stack(losses).mean(), torch.stack(counts)
 
 
-def routers(model: Transformer) -> list[Router]:
-    """Those of the mixture layers, that of multi-token prediction last."""
-    of_module = [module for module in (model.mtp or nn.Module()).modules() if isinstance(module, Router)]
-    return model.routers() + of_module
+def routers(model: Transformer, with_module: bool) -> list[Router]:
+    """Those of the mixture layers, and last that of multi-token prediction."""
+    module = model.mtp if with_module and model.mtp is not None else nn.Module()
+    return model.routers() + [part for part in module.modules() if isinstance(part, Router)]
 
 
 def make_optimiser(model: Transformer, config: TrainConfig) -> torch.optim.AdamW:
-    """AdamW in its fused form; matrices decay, norms and biases do not."""
+    """AdamW in its fused form, or Muon; matrices decay, norms and biases do not."""
+    adam: dict[str, Any] = {"lr": config.learning_rate, "betas": (config.beta1, config.beta2), "fused": True}
+    if config.optimiser == "muon":
+        return Muon(muon_groups(model, config.weight_decay), **adam)
     learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
     matrices = [parameter for parameter in learning if parameter.ndim >= 2]
     others = [parameter for parameter in learning if parameter.ndim < 2]
     groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(config.beta1, config.beta2), fused=True)
+    return torch.optim.AdamW(groups, **adam)

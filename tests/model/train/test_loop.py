@@ -74,18 +74,19 @@ def test_load_sums_to_tokens_times_top_k(shards: Path, tmp_path: Path) -> None:
         assert all(sum(counts) == line["tokens"] * SHAPE.top_k for counts in line["load"].values())
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_stopped_and_resumed_equals_uninterrupted(shards: Path, tmp_path: Path, dtype: str) -> None:
-    whole = train(SHAPE, config(dtype=dtype), shards, tmp_path / "whole")
+@pytest.mark.parametrize(("dtype", "optimiser"), [("float32", "adamw"), ("float32", "muon"), ("bfloat16", "adamw")])
+def test_stopped_and_resumed_equals_uninterrupted(shards: Path, tmp_path: Path, dtype: str, optimiser: str) -> None:
+    settings = config(dtype=dtype, optimiser=optimiser)
+    whole = train(SHAPE, settings, shards, tmp_path / "whole")
 
     def stop(line: dict[str, object]) -> None:
         if line["step"] == 2:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    part = train(SHAPE, config(dtype=dtype), shards, tmp_path / "part", report=stop)
+    part = train(SHAPE, settings, shards, tmp_path / "part", report=stop)
     assert part.steps_done == 2
     assert not (tmp_path / "part" / "model").exists()
-    resumed = train(SHAPE, config(dtype=dtype), shards, tmp_path / "part", resume=True)
+    resumed = train(SHAPE, settings, shards, tmp_path / "part", resume=True)
     assert resumed.steps_done == 6
     assert_equal(whole.model, resumed.model)
     losses = [[line["loss"] for line in read_log(tmp_path / run / LOG)] for run in ("whole", "part")]
@@ -155,6 +156,18 @@ def test_prediction_module_learns_beside_the_model_and_gets_a_file_of_its_own(sh
     made = load_model(tmp_path / "model", "cpu", torch.float32)
     assert made.mtp is not None
     assert len(list((tmp_path / "model").glob("*.safetensors"))) == 2
+
+
+def test_prediction_module_rests_without_a_weight(shards: Path, tmp_path: Path) -> None:
+    """It stays as it was to the bit; all else moves."""
+    shape = tiny_config(num_layers=3, tie_embeddings=True, has_mtp=True)
+    trainer = train(shape, config(mtp_weight=0.0), shards, tmp_path / "with")
+    lines = list(read_log(tmp_path / "with" / LOG))
+    assert "mtp_loss" not in lines[0]
+    assert list(lines[0]["load"]) == ["1", "2"]
+    before = begin(shape).state_dict()
+    for name, tensor in trainer.model.state_dict().items():
+        assert tensor.equal(before[name]) == name.startswith("mtp."), name
 
 
 def test_weight_of_the_prediction_loss_falls_late() -> None:

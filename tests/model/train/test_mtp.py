@@ -15,7 +15,7 @@ from model.train.cli import train_command
 from model.train.config import MtpConfig, TrainConfig, load_config
 from model.train.data import Windows
 from model.train.log import LOG, read_log
-from model.train.mtp import add_module, balance, draft_loss
+from model.train.mtp import balance, draft_loss, with_module
 from model.train.part import train_part
 from tests.model.train.corpora import tokenised_corpus
 from tests.models import random_model, tiny_config
@@ -50,7 +50,7 @@ def settings_of(tmp_path: Path, start: str = "x") -> TrainConfig:
 
 
 def test_loss_is_the_mean_over_the_tokens_after_the_next_ones(tmp_path: Path) -> None:
-    model = add_module(random_model(tiny_config()), True, 0)
+    model = with_module(random_model(tiny_config()), True, 0)
     settings = dataclasses.replace(settings_of(tmp_path), bias_speed=0.0)
     batch = torch.randint(2, 300, (2, 17), generator=torch.Generator().manual_seed(1))
     loss, facts = draft_loss(model, settings, batch)
@@ -67,7 +67,7 @@ def test_loss_is_the_mean_over_the_tokens_after_the_next_ones(tmp_path: Path) ->
 
 def test_module_begins_as_the_last_layer_on_the_sum_of_its_inputs() -> None:
     before = random_model(tiny_config())
-    model = add_module(before, True, 0)
+    model = with_module(before, True, 0)
     assert model.mtp is not None
     last = before.block(4).state_dict()
     assert all(torch.equal(tensor, last[name]) for name, tensor in model.mtp.block.state_dict().items())
@@ -76,8 +76,16 @@ def test_module_begins_as_the_last_layer_on_the_sum_of_its_inputs() -> None:
     assert torch.allclose(model.mtp.join(torch.cat([one, other], -1)), one + other, atol=1e-6)
 
 
+def test_a_module_that_the_model_has_goes_on_learning() -> None:
+    before = random_model(tiny_config(has_mtp=True))
+    model = with_module(before, True, 0)
+    assert all(torch.equal(tensor, before.state_dict()[name]) for name, tensor in model.state_dict().items())
+    learning = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    assert learning == {name for name, _ in model.named_parameters() if name.startswith("mtp.")}
+
+
 def test_only_the_module_learns_and_its_bias_moves(tmp_path: Path, shards: Path) -> None:
-    model, settings = add_module(random_model(tiny_config(max_positions=32)), True, 0), settings_of(tmp_path)
+    model, settings = with_module(random_model(tiny_config(max_positions=32)), True, 0), settings_of(tmp_path)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     train_part(
         model,

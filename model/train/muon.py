@@ -1,0 +1,102 @@
+"""Muon: matrices move by their momentum with all singular values made nearly equal; what is no such matrix by AdamW.
+
+A gradient's few large directions otherwise drown the many small ones, so a model learns more from the same tokens. Here
+the iteration runs in fp32 and on stacks of matrices: all experts of a layer, and all layers, in a few batched products.
+
+Shape suffixes: N matrices, X rows, Y columns, X <= Y.
+
+Source: Muon (Jordan et al. 2024, kellerjordan.github.io/posts/muon); the size of an update and the decay follow
+Moonlight (arXiv 2502.16982), section 2.2.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from model.network.transformer import Transformer
+
+MOMENTUM = 0.95
+ITERATIONS = 5
+# The quintic 3.4445 x - 4.7750 x^3 + 2.0315 x^5 takes every singular value from (0, 1] to about 0.7 to 1.2.
+COEFFICIENTS = (3.4445, -4.7750, 2.0315)
+UPDATE_SIZE = 0.2  # root mean square of an update at rate 1, which is about AdamW's: both take the same rates
+
+
+class Muon(torch.optim.AdamW):
+    """AdamW, but for parameter groups with `matrices`: pairs of a parameter and how many matrices its rows hold."""
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+        """Update all parameters that have a gradient; the gradients of matrices are used up."""
+        for group in self.param_groups:
+            if "pieces" in group:
+                self._move(group)
+        super().step(closure)  # passes over parameters without a gradient
+
+    def _move(self, group: dict[str, Any]) -> None:
+        by_shape: dict[torch.Size, list[tuple[Tensor, Tensor]]] = defaultdict(list)
+        for parameter in group["params"]:
+            if parameter.grad is None:
+                continue
+            momentum = self.state[parameter].setdefault("momentum", torch.zeros_like(parameter))
+            momentum.lerp_(parameter.grad, 1 - MOMENTUM)
+            ahead = parameter.grad.lerp(momentum, MOMENTUM)  # Nesterov's
+            parameter.mul_(1 - group["lr"] * group["weight_decay"])
+            for piece, of_piece in zip(
+                matrices(parameter, group["pieces"]), matrices(ahead, group["pieces"]), strict=True
+            ):
+                by_shape[piece.shape].append((piece, of_piece))
+            parameter.grad = None
+        for shape, pieces in by_shape.items():
+            size = group["lr"] * UPDATE_SIZE * max(shape) ** 0.5
+            for (piece, _), update in zip(
+                pieces, orthogonalise(torch.stack([ahead for _, ahead in pieces])), strict=True
+            ):
+                piece.sub_(update, alpha=size)
+
+
+def matrices(tensor: Tensor, pieces: int) -> list[Tensor]:
+    """The matrices in a tensor [..., pieces * X, Y], as views.
+
+    >>> [tuple(each.shape) for each in matrices(torch.zeros(2, 6, 5), 2)]
+    [(3, 5), (3, 5), (3, 5), (3, 5)]
+    """
+    return list(tensor.unflatten(-2, (pieces, -1)).flatten(0, -3))
+
+
+def orthogonalise(matrices_NXY: Tensor) -> Tensor:
+    """The nearest matrices whose singular values are about one, by a Newton-Schulz iteration; zeros stay zeros."""
+    wide = matrices_NXY.shape[-2] <= matrices_NXY.shape[-1]
+    x_NXY = matrices_NXY if wide else matrices_NXY.mT
+    x_NXY = x_NXY / x_NXY.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-12)  # no singular value is above one now
+    first, third, fifth = COEFFICIENTS
+    for _ in range(ITERATIONS):
+        gram_NXX = x_NXY @ x_NXY.mT
+        x_NXY = torch.baddbmm(
+            x_NXY, torch.baddbmm(gram_NXX, gram_NXX, gram_NXX, beta=third, alpha=fifth), x_NXY, beta=first
+        )
+    return x_NXY if wide else x_NXY.mT
+
+
+def muon_groups(model: Transformer, weight_decay: float) -> list[dict[str, Any]]:
+    """Parameter groups of a model: matrices between hidden states by Muon, embeddings, head, routers, norms by AdamW.
+
+    Gate and up projection are one tensor and two matrices.
+    """
+    learning = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    outer = ("embedding.weight", "head.weight", "router.weight")
+    hidden = {n: p for n, p in learning.items() if p.ndim >= 2 and not n.endswith(outer)}
+    joined = [p for n, p in hidden.items() if "gate_up" in n]
+    single = [p for n, p in hidden.items() if "gate_up" not in n]
+    tables = [p for n, p in learning.items() if p.ndim >= 2 and n not in hidden]
+    vectors = [p for p in learning.values() if p.ndim < 2]
+    groups: list[dict[str, Any]] = [
+        {"params": joined, "pieces": 2, "weight_decay": weight_decay},
+        {"params": single, "pieces": 1, "weight_decay": weight_decay},
+        {"params": tables, "weight_decay": weight_decay},
+        {"params": vectors, "weight_decay": 0.0},
+    ]
+    return [group for group in groups if group["params"]]
