@@ -1,7 +1,8 @@
 """Trains a multi-token-prediction module alone; the model itself stays as it is.
 
-A module that the model has goes on learning. A new one begins as what is known already: its layer and norm are copies of the model's last ones, and its matrix adds
-embedding and hidden state. Its router's selection bias goes on being balanced.
+A module that the model has goes on learning. A new one begins as what is known already: its layer and norm are copies
+of the model's last ones, and its matrix adds embedding and hidden state. Its router's selection bias goes on being
+balanced.
 
 Shape suffixes: B sequences, T positions, D model width, E experts.
 

@@ -34,7 +34,8 @@ def test_the_iteration_keeps_the_directions_and_maps_each_singular_value(
 def test_singular_values_come_close_to_one_and_zero_stays_zero() -> None:
     made = orthogonalise(torch.randn(3, 16, 40, generator=torch.Generator().manual_seed(0)))
     values = torch.linalg.svdvals(made)
-    assert float(values.min()) > 0.6 and float(values.max()) < 1.25
+    assert float(values.min()) > 0.6
+    assert float(values.max()) < 1.25
     assert not orthogonalise(torch.zeros(1, 4, 6)).any()
 
 
