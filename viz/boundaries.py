@@ -10,7 +10,7 @@ from typing import Protocol
 
 import numpy as np
 
-from viz.tokens import TokenLike, chips, inside_lookalikes, visible, visible_parts
+from viz.tokens import TokenLike, chips, inside_lookalikes, short_name, visible_parts
 
 NOTHING, ID, BYTES = UNDER = ("nothing", "id", "bytes")
 CSS = """
@@ -104,13 +104,6 @@ def _writing(spelled: bytes) -> Iterator[str]:
     for part, is_sign in visible_parts(spelled):
         tag = "i" if is_sign else "bdi"
         yield f"<{tag}>{html.escape(part)}</{tag}>"
-
-
-def short_name(token: TokenLike) -> str:
-    """Name of a token that stands for no text, without the brackets that tell it from text; a box does that."""
-    name = visible(token.piece.encode("utf-8", errors="surrogatepass")) or f"#{token.id}"
-    bare = name.strip("<>|｜").replace("▁", " ")
-    return bare or name
 
 
 def _below(tokens: Sequence[TokenLike], text: bytes, under: str) -> str:

@@ -13,9 +13,8 @@ import plotly.graph_objects as go
 import xarray as xr
 
 from viz.axis import MAX_CLICKABLE, click_layer, grid_points, layer_axis, layer_labels, note, rows_height
-from viz.boundaries import short_name
 from viz.theme import Theme, blend, style, translucent
-from viz.tokens import TokenLike, chips, visible_parts
+from viz.tokens import TokenLike, chips, short_name, visible_parts
 
 # In the order of severity: several tokens of one character show the last that holds of any.
 SAME, UNKNOWN, UNALIGNED, FOLLOWS, NEAR_TIE, UNDECIDED, CHANGE = KINDS = (

@@ -106,6 +106,13 @@ def inside_lookalikes(text: bytes) -> np.ndarray:
     return inside
 
 
+def short_name(token: TokenLike) -> str:
+    """Name of a token that stands for no text, without the brackets that tell it from text; a box does that."""
+    name = visible(token.piece.encode("utf-8", errors="surrogatepass")) or f"#{token.id}"
+    bare = name.strip("<>|｜").replace("▁", " ")
+    return bare or name
+
+
 def chips(tokens: Sequence[TokenLike], text: bytes) -> list[tuple[int, int, str]]:
     """How tokens are shown: (first token, last token, display), several tokens together where they share a character.
 

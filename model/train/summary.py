@@ -101,7 +101,20 @@ def _looks(lines: Sequence[dict[str, Any]]) -> dict[str, Any]:
         found["heldout"] = {stream: [line["heldout"][stream] for line in looks] for stream in streams}
         found["saturation"] = {layer: [saturation(line["probe"][layer], looks[-1]["probe"][layer]) for line in looks]
                                for layer in looks[-1]["probe"]}  # fmt: skip
-    return found
+    return found | _positions(looks)
+
+
+def _positions(looks: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Bits per byte of long texts by position at the looks that read them, whole and in pieces of the first context."""
+    looks = [line for line in looks if "positions" in line]
+    if not looks:
+        return {}
+    found: dict[str, list[float]] = {}
+    for place, span in enumerate(looks[0]["positions"]):
+        name = f"{span['start']:,} to {span['end'] - 1:,}"
+        for kind, said in (("bits_per_byte", name), ("in_pieces", f"{name}, in pieces")):
+            found[said] = [_rounded(line["positions"][place][kind]) for line in looks]
+    return {"position_step": [line["step"] for line in looks], "positions": found}
 
 
 def _answers(lines: Sequence[dict[str, Any]]) -> dict[str, Any]:

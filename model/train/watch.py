@@ -1,7 +1,7 @@
 """Looks at every step of a run and raises an alarm where training goes wrong.
 
-Each alarm is raised once when it begins to hold, and again only after it has ceased to. What is looked at is what the
-log line of a step holds; nothing is computed anew.
+Each alarm is raised once when it begins to hold, and again only after it has ceased to; what only some steps show holds
+until the next step that shows it. What is looked at is what the log line of a step holds; nothing is computed anew.
 
 Source: DeepSeek-V3 report (arXiv 2412.19437), section 4.2 (no loss spikes, no roll-backs); MaxVio: arXiv 2408.15664.
 """
@@ -59,7 +59,7 @@ class Watch:
             found |= self._load_alarms()
         found |= self._runaway(line)
         new = [f"{kind}: {said}" for kind, said in found.items() if kind not in self._holding]
-        self._holding = set(found)
+        self._holding = set(found) | {kind for kind in self._holding if _unseen(kind, line)}
         return {"alarms": new} if new else {}
 
     def _not_finite(self, line: Mapping[str, Any]) -> tuple[str, str] | None:
@@ -108,3 +108,9 @@ class Watch:
             if spread > RUNAWAY_BIAS:
                 found[f"{RUNAWAY} in L{layer}"] = f"biases lie {spread:.3g} apart, an affinity is at most 1"
         return found
+
+
+def _unseen(kind: str, line: Mapping[str, Any]) -> bool:
+    """Whether a step's line says nothing of what an alarm is about."""
+    about = {RUNAWAY: "bias", OVERFITTING: "heldout"}
+    return any(kind.startswith(name) and field not in line for name, field in about.items())

@@ -82,6 +82,20 @@ def heldout(log: Log, layer: int) -> None:
         "Measured: bits per byte of the first 2 kB of each held-out text, which was never trained on. Lower is better."
     )
     controls.chart(figure, "training-heldout", table_of(series), said)
+    positions(log)
+
+
+def positions(log: Log) -> None:
+    """Bits per byte of long texts by position, in a run that reads further than the model's first context."""
+    series = log.at_looks("positions")
+    if series:
+        figure = pictures.curves(series, "bits per byte by position", session.theme(), log.stages)
+        said = (
+            "Measured on the beginnings of six long held-out texts, by position. In pieces: the same tokens, read "
+            "without what lies before the model's first context. Lower when read whole means that the longer context "
+            "helps."
+        )
+        controls.chart(figure, "training-positions", table_of(series), said)
 
 
 def held_out_answers(log: Log, layer: int) -> None:

@@ -76,8 +76,8 @@ class Log:
         )  # fmt: skip
 
     def at_looks(self, kind: str) -> dict[str, xr.DataArray]:
-        """What was seen at the looks: `heldout` by stream, or `saturation` by layer, each [step]."""
-        steps = self.values.get("look_step", [])
+        """What was seen at the looks: `heldout` by stream, `saturation` by layer, `positions` by span, each [step]."""
+        steps = self.values.get("position_step" if kind == "positions" else "look_step", [])
         return {
             name: xr.DataArray(values, dims="step", coords={"step": steps})
             for name, values in self.values.get(kind, {}).items()

@@ -1,9 +1,11 @@
 """The app with a fake engine and a recorded example of its own."""
 
+import base64
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import orjson
 import pytest
 import streamlit as st
@@ -86,6 +88,14 @@ def charts(app: AppTest) -> list[dict[str, Any]]:
     """The figures of a page, as Plotly gets them."""
     assert not app.exception
     return [orjson.loads(chart.proto.spec) for chart in app.get("plotly_chart")]
+
+
+def numbers(values: Any) -> np.ndarray:
+    """An array of a chart, which Plotly sends as a list or in base64."""
+    if not isinstance(values, dict):
+        return np.array(values)
+    array = np.frombuffer(base64.b64decode(values["bdata"]), np.dtype(values["dtype"]))
+    return array.reshape([int(size) for size in values["shape"].split(",")]) if "shape" in values else array
 
 
 def said(app: AppTest) -> str:

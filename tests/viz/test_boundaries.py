@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from tests.traces import random_trace
 from tests.viz.parts import Part
-from viz.boundaries import BYTES, CSS, ID, LEGEND, NOTHING, UNDER, describe, short_name, text_with_boundaries
+from viz.boundaries import BYTES, CSS, ID, LEGEND, NOTHING, UNDER, describe, text_with_boundaries
+from viz.tokens import short_name
 
 
 class Reader(HTMLParser):

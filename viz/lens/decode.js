@@ -16,9 +16,9 @@ function splitJson(bytes) {
 }
 
 function readBlock(bytes, at, header) {
-  const head = new DataView(bytes.buffer, bytes.byteOffset + at, 20);
-  const [size, start, count, present, textLength] = [0, 4, 8, 12, 16].map((offset) => head.getUint32(offset, true));
-  let offset = bytes.byteOffset + at + 20;
+  const head = new DataView(bytes.buffer, bytes.byteOffset + at, 24);
+  const [size, start, count, present, textLength, namesLength] = [0, 4, 8, 12, 16, 20].map((offset) => head.getUint32(offset, true));
+  let offset = bytes.byteOffset + at + 24;
   const take = (Kind, length) => {
     const column = new Kind(bytes.buffer, offset, length);
     offset += Math.ceil(column.byteLength / 4) * 4;
@@ -37,6 +37,7 @@ function readBlock(bytes, at, header) {
   if (present & ATTENTION) block.attention = take(Uint8Array, perToken * (count * start + (count * (count + 1)) / 2));
   block.flags = take(Uint8Array, count);
   block.text = take(Uint8Array, textLength);
+  block.names = JSON.parse(new TextDecoder().decode(take(Uint8Array, namesLength)));
   return [block, at + size];
 }
 
@@ -62,6 +63,10 @@ class Run {
   id(i) { const { block, j } = this.rows[i]; return block.id[j]; }
   bits(i) { const { block, j } = this.rows[i]; return block.surprisal[j]; }
   special(i) { const { block, j } = this.rows[i]; return (block.flags[j] & SPECIAL) !== 0; }
+  name(i) {
+    const { block, j } = this.rows[i];
+    return block.names[block.flags.subarray(0, j).reduce((before, flags) => before + (flags & SPECIAL), 0)] || 'special';
+  }
   generated(i) { const { block, j } = this.rows[i]; return (block.flags[j] & GENERATED) !== 0; }
   bytes(i) {
     const { block, j } = this.rows[i], first = block.from[0];

@@ -4,13 +4,15 @@ A message is a header (length, then JSON) and blocks of consecutive tokens, each
 Python loop over experts or keys. All numbers are little-endian, and every column starts at a multiple of four bytes.
 What is read off as a number (ids, weights, surprisal) travels exactly; what is only ever a pixel travels as eight bits.
 
-A block: byte length, first token, number of tokens, columns present (bits of `Column`), bytes of text, all uint32; then
+A block: byte length, first token, number of tokens, columns present (bits of `Column`), bytes of text, bytes of names,
+all uint32; then
     id int32[n], start uint32[n], end uint32[n], surprisal float32[n] in bits (NaN: unknown),
     weight float32[n, layer, rank] (NaN: unknown), expert int16[n, layer, rank] (-1: unknown)    if EXPERTS
     kept uint8[n, layer, groups / 8], the lowest bit first                if GROUPS
     score uint8[n, layer, expert]                                         if SCORES
     attention uint8, per token [layer, head, keys up to and with itself]  if ATTENTION
-    flags uint8[n] (bits of `Flag`), then the text that the tokens span.
+    flags uint8[n] (bits of `Flag`), the text that the tokens span,
+    and the names of the special tokens among them in order, a JSON list.
 """
 
 import base64
@@ -24,7 +26,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
-_BLOCK = struct.Struct("<5I")
+from viz.tokens import short_name
+
+_BLOCK = struct.Struct("<6I")
 
 
 class Column(enum.IntFlag):
@@ -48,6 +52,8 @@ class TokenLike(Protocol):
 
     @property
     def id(self) -> int: ...  # noqa: D102
+    @property
+    def piece(self) -> str: ...  # noqa: D102
     @property
     def start(self) -> int: ...  # noqa: D102
     @property
@@ -104,10 +110,11 @@ def pack_block(start: int, tokens: Sequence[TokenLike], text: bytes, arrays: Map
     spans = np.array([(token.id, token.start, token.end) for token in tokens], np.int64).reshape(-1, 3).T
     flags = [Flag.SPECIAL * token.special | Flag.GENERATED * token.generated for token in tokens]
     said = text[tokens[0].start : tokens[-1].end] if tokens else b""
+    names = json.dumps([short_name(token) for token in tokens if token.special]).encode()
     columns, present = _columns(start, len(tokens), arrays)
     parts = [spans.astype("<i4"), _surprisal(arrays, len(tokens)), *columns, np.array(flags, np.uint8)]
-    body = b"".join(map(_padded, parts)) + _padded(np.frombuffer(said, np.uint8))
-    return _BLOCK.pack(_BLOCK.size + len(body), start, len(tokens), present, len(said)) + body
+    body = b"".join(map(_padded, [*parts, np.frombuffer(said, np.uint8), np.frombuffer(names, np.uint8)]))
+    return _BLOCK.pack(_BLOCK.size + len(body), start, len(tokens), present, len(said), len(names)) + body
 
 
 def snapshot(

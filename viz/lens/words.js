@@ -3,7 +3,7 @@ function tokenName(lens, i) {
   const { run, strip } = lens, decode = (bytes) => JSON.stringify(new TextDecoder().decode(bytes));
   const chip = strip.chipOf[i], parts = chip?.parts.length ?? 1;
   if (parts > 1) return `#${i} part ${i - chip.first + 1} of ${parts} of ${decode(joined(chip.parts))}`;
-  if (run.special(i)) return `#${i} (special)`;
+  if (run.special(i)) return `#${i} ${run.name(i)} (special)`;
   return run.bytes(i).length ? `#${i} ${decode(run.bytes(i))}` : `#${i} id ${run.id(i)}`;
 }
 

@@ -44,6 +44,15 @@ def test_looks_biases_and_alarms_stay_at_their_steps() -> None:
     assert (found["bias_step"], found["bias"]) == ([1, 3], {"1": [[0.1, -0.1], [0.2, -0.2]]})
 
 
+def test_positions_are_of_the_looks_that_read_long_texts() -> None:
+    look = {"heldout": {"a": 2.0}, "probe": {"1": [[0, 1]]}, "bias": {"1": [0.1, -0.1]}}
+    spans = [{"start": 512, "end": 1024, "bits_per_byte": 1.5, "in_pieces": 1.75, "tokens": 9}]
+    found = summarise([line(1, **look), line(2, **look, positions=spans)], "a", "b")
+    assert found["position_step"] == [2]
+    assert found["positions"] == {"512 to 1,023": [1.5], "512 to 1,023, in pieces": [1.75]}
+    assert "positions" not in summarise([line(1, **look)], "a", "b")
+
+
 def test_answers_begin_before_the_first_step_of_each_stage() -> None:
     before, middle, last = ({"arithmetic": {"right": right, "of": 8}} for right in (0, 3, 5))
     first = [line(1, before={"answers": before}), line(2, answers=middle)]

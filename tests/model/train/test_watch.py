@@ -60,6 +60,15 @@ def test_runaway_bias() -> None:
     assert alarms(Watch(SHAPE), line(bias={"1": [-1.0, 1.5, *[0.0] * 14]})) == [said]
 
 
+def test_what_only_looks_show_holds_between_them() -> None:
+    watch, wild = Watch(SHAPE), {"1": [-1.0, 1.5, *[0.0] * 14]}
+    between = {name: value for name, value in line().items() if name != "bias"}
+    assert len(alarms(watch, line(bias=wild))) == 1
+    assert alarms(watch, between, between, line(bias=wild)) == []
+    assert alarms(watch, line()) == []
+    assert len(alarms(watch, line(bias=wild))) == 1
+
+
 def test_overfitting_needs_three_worse_looks_while_the_loss_falls() -> None:
     watch = Watch(SHAPE)
     looks = [line(loss=3 - step / 10, heldout={"a": 2 + step / 100}) for step in range(4)]

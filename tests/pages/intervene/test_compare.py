@@ -15,7 +15,7 @@ from model.trace.file import dumps
 from model.trace.trace import Trace
 from pages.common import compare_answers, compare_sides, limits
 from pages.common.compare_answers import NUMBERS, ONE, TOKENS
-from tests.pages.conftest import charts, said
+from tests.pages.conftest import charts, numbers, said
 from tests.pages.fakes import FakeEngine
 from tests.traces import random_trace
 
@@ -77,16 +77,7 @@ def test_first_visit_compares_the_example_with_its_own_text_in_bfloat16(
     assert request[2].max_new_tokens == 0
     assert 'title="token 6 of A, 6 of B: first split is' in strip(app)
     picture, points = charts(app)[0]["data"]
-    assert np.count_nonzero(_array(picture["z"])) == 1
-
-
-def _array(value: object) -> np.ndarray:
-    import base64
-
-    if isinstance(value, dict):
-        array = np.frombuffer(base64.b64decode(value["bdata"]), np.dtype(value["dtype"]))
-        return array.reshape([int(size) for size in value["shape"].split(",")]) if "shape" in value else array
-    return np.array(value)
+    assert np.count_nonzero(numbers(picture["z"])) == 1
 
 
 def test_run_beside_itself_is_identical(show_at: OpenApp) -> None:

@@ -1,6 +1,5 @@
 """The page on a real, tiny model: experiments are run for real."""
 
-import base64
 import dataclasses
 import threading
 from collections.abc import Callable
@@ -27,7 +26,7 @@ from pages.common import (
 )
 from pages.common.counterfactual_choices import QUESTIONS
 from tests.models import random_model, tiny_config
-from tests.pages.conftest import charts, said
+from tests.pages.conftest import charts, numbers, said
 
 PAGE = "pages/intervene/counterfactual.py"
 Open = Callable[..., AppTest]
@@ -90,7 +89,7 @@ def test_layer_and_expert_come_from_the_address_and_the_run_is_real(at: Open, re
     assert f"**{float(found.effect['kl'].mean()):.3g} nats**" in said(app)
     assert "random experts of equal load" in said(app)
     drawn = charts(app)[0]["data"][0]["x"]
-    assert np.frombuffer(base64.b64decode(drawn["bdata"])).tolist() == found.draws["kl"].mean("token").values.tolist()
+    assert numbers(drawn).tolist() == found.draws["kl"].mean("token").values.tolist()
     left, right = (frame.value for frame in app.dataframe if "log-probability (nat)" in frame.value)
     assert left["id"].tolist() == found.original.data["candidate_id"].values[5].tolist()
     assert right["id"].tolist() == found.changed.data["candidate_id"].values[5].tolist()

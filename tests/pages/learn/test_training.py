@@ -10,7 +10,7 @@ from streamlit.testing.v1 import AppTest
 
 from pages.common import training_logs
 from pages.common.training_answers import TABS
-from tests.pages.conftest import charts, said
+from tests.pages.conftest import charts, numbers, said
 
 PAGE = "pages/learn/training.py"
 SHIPPED = training_logs.FOLDER
@@ -69,6 +69,17 @@ def test_what_was_not_logged_is_said(
     app = page(view=view)
     assert not app.exception
     assert "in this run" in " ".join(info.value for info in app.info)
+
+
+def test_bits_by_position_are_drawn_where_long_texts_were_read(
+    page: Callable[..., AppTest], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    read = {"512 to 1,023": [2.5, 1.5], "512 to 1,023, in pieces": [1.75, 1.75]}
+    long = log("long", position_step=[1, 30], positions=read)
+    (tmp_path / "long.json").write_text(json.dumps(long))
+    monkeypatch.setattr(training_logs, "logs", lambda: training_logs.read(tmp_path))
+    (*_, figure) = charts(page(view="Held-out text"))
+    assert {trace["name"]: numbers(trace["y"]).tolist() for trace in figure["data"]} == read
 
 
 def test_share_of_right_answers_begins_before_the_first_step() -> None:

@@ -32,6 +32,7 @@ class Word:
     end: int
     generated: bool = False
     special: bool = False
+    piece: str = ""
 
 
 def make_run(num_tokens: int, seed: int = 0) -> tuple[list[Word], bytes, dict[str, np.ndarray]]:
@@ -71,8 +72,8 @@ def read(message: bytes) -> tuple[dict, list[dict]]:
 
 
 def read_block(raw: bytes, header: dict) -> dict:
-    size, start, n, present, text_length = struct.unpack_from("<5I", raw)
-    offset, block = 20, {"size": size, "start": start, "n": n}
+    size, start, n, present, text_length, names_length = struct.unpack_from("<6I", raw)
+    offset, block = 24, {"size": size, "start": start, "n": n}
 
     def take(dtype: str, *shape: int) -> np.ndarray:
         nonlocal offset
@@ -102,6 +103,7 @@ def read_block(raw: bytes, header: dict) -> dict:
         block["attention"] = [row.reshape(len(header["attention_layers"]), len(header["heads"]), -1) for row in rows]
     block["flags"] = take("u1", n)
     block["text"] = take("u1", text_length).tobytes()
+    block["names"] = json.loads(take("u1", names_length).tobytes())
     assert offset == size
     return block
 
@@ -124,6 +126,17 @@ def test_snapshot_says_everything_exactly_that_is_read_as_a_number() -> None:
     np.testing.assert_array_equal(block["expert"], arrays["expert_id"])
     np.testing.assert_array_equal(block["weight"], arrays["gate_weight"])
     np.testing.assert_array_equal(block["kept"], arrays["group_kept"])
+
+
+def test_special_tokens_travel_with_their_names_in_order() -> None:
+    words = [
+        Word(0, 0, 0, special=True, piece="<｜begin▁of▁sentence｜>"),
+        Word(5, 0, 2),
+        Word(3, 2, 2, special=True, piece="<｜User｜>"),
+    ]
+    _, (block,) = read(wire.snapshot(HEADER, words, b"ab"))
+    assert block["names"] == ["begin of sentence", "User"]
+    assert block["flags"].tolist() == [1, 0, 1]
 
 
 def test_surprisal_is_in_bits_and_unknown_for_the_first_token() -> None:
