@@ -30,7 +30,7 @@ class TrainConfig:
     warmup_steps: int
     decay_steps: int  # the last steps, over which the rate falls to zero
     learning_rate: float
-    optimiser: str = "adamw"  # or muon (muon.py), of pre-training and what goes on from it
+    optimiser: str = "adamw"  # or muon
     beta1: float = 0.9
     beta2: float = 0.95
     weight_decay: float = 0.1  # of matrices only

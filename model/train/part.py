@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from model.network.transformer import Transformer
 from model.train.config import TrainConfig
 from model.train.log import StepLog
+from model.train.optimiser import make_optimiser
 from model.train.start import freeze
 from model.train.state import STATE, load_state, save_state
 from model.train.stop import stop_on_signal
@@ -77,13 +78,7 @@ def train_part(
     out.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(config.threads)
     learning = freeze(model, config.frozen)
-    optimiser = torch.optim.AdamW(
-        learning,
-        lr=config.learning_rate,
-        betas=(config.beta1, config.beta2),
-        weight_decay=config.weight_decay,
-        fused=True,
-    )
+    optimiser = make_optimiser(model, config)
     done, before = 0, {}
     if resume and (out / STATE).exists():
         meta = load_state(out, model, optimiser)

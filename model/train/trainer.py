@@ -22,7 +22,7 @@ from model.network.transformer import Transformer
 from model.train.config import TrainConfig
 from model.train.data import Batches
 from model.train.losses import cross_entropy, sequence_balance_loss, switch_balance_loss, update_bias
-from model.train.muon import Muon, muon_groups
+from model.train.optimiser import make_optimiser
 from model.train.start import freeze
 from model.train.state import load_state, save_state
 from model.train.tapes import RoutingTape, TrainingTape
@@ -173,15 +173,3 @@ def routers(model: Transformer, with_module: bool) -> list[Router]:
     """Those of the mixture layers, and last that of multi-token prediction."""
     module = model.mtp if with_module and model.mtp is not None else nn.Module()
     return model.routers() + [part for part in module.modules() if isinstance(part, Router)]
-
-
-def make_optimiser(model: Transformer, config: TrainConfig) -> torch.optim.AdamW:
-    """AdamW in its fused form, or Muon; matrices decay, norms and biases do not."""
-    adam: dict[str, Any] = {"lr": config.learning_rate, "betas": (config.beta1, config.beta2), "fused": True}
-    if config.optimiser == "muon":
-        return Muon(muon_groups(model, config.weight_decay), **adam)
-    learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    matrices = [parameter for parameter in learning if parameter.ndim >= 2]
-    others = [parameter for parameter in learning if parameter.ndim < 2]
-    groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, **adam)

@@ -18,10 +18,11 @@ from model.train.evaluate import evaluate, read_pieces
 from model.train.examine import PROBE_TOKENS
 from model.train.log import LOG, read_log
 from model.train.loop import train
+from model.train.optimiser import make_optimiser
 from model.train.start import begin
 from model.train.state import STATE, StateError, load_state
 from model.train.tapes import TrainingTape
-from model.train.trainer import Trainer, make_optimiser
+from model.train.trainer import Trainer
 from tests.model.train.corpora import write_corpus, write_tiny_shards
 from tests.models import random_model, tiny_config
 
@@ -115,14 +116,6 @@ def test_finished_run_leaves_a_model_that_loads(shards: Path, tmp_path: Path) ->
     model = load_model(tmp_path / "model", "cpu", torch.float32)
     torch.testing.assert_close(model.norm.weight, trainer.model.norm.weight, atol=1e-2, rtol=0, check_dtype=False)
     assert Tokenizer.load(tmp_path / "model").bos_id == 0
-
-
-def test_matrices_decay_and_norms_do_not() -> None:
-    optimiser = make_optimiser(Transformer(SHAPE), config(weight_decay=0.3))
-    decays = {
-        parameter.ndim >= 2: group["weight_decay"] for group in optimiser.param_groups for parameter in group["params"]
-    }
-    assert decays == {True: 0.3, False: 0.0}
 
 
 def test_state_of_another_shape_is_refused(shards: Path, tmp_path: Path) -> None:

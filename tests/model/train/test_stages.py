@@ -19,15 +19,15 @@ def test_table_names_every_shipped_file_once() -> None:
 
 
 def test_every_stage_begins_with_what_an_earlier_one_left() -> None:
-    made: set[str] = set()
+    """A stage that resumes the state of its run names the model that the run began with."""
+    began: dict[str, str] = {}
     for stage in STAGES:
         named, _ = load_config(CONFIGS / f"{stage.config}.toml")
-        begins_anew = isinstance(named, ModelConfig)
-        assert isinstance(named, ModelConfig) or named.start in (f"runs/{stage.start}/model", "mini-v32"), stage
-        assert stage.start in made or (begins_anew and not stage.start), stage
-        assert begins_anew == (stage.start in ("", stage.run)), stage
-        assert not made & {stage.run} or stage.start == stage.run, stage
-        made.add(stage.run)
+        begins = began.setdefault(stage.run, stage.start)
+        assert isinstance(named, ModelConfig) == (not begins), stage
+        assert isinstance(named, ModelConfig) or named.start in (f"runs/{begins}/model", "mini-v32"), stage
+        assert stage.start in ("", stage.run) or stage.start in began, stage
+        assert stage.start == stage.run or begins == stage.start, stage
 
 
 def test_list_prints_commands_that_are_understood() -> None:

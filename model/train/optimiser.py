@@ -1,7 +1,9 @@
-"""Muon: matrices move by their momentum with all singular values made nearly equal; what is no such matrix by AdamW.
+"""What moves the weights: AdamW, or Muon for matrices and AdamW for the rest.
 
-A gradient's few large directions otherwise drown the many small ones, so a model learns more from the same tokens. Here
-the iteration runs in fp32 and on stacks of matrices: all experts of a layer, and all layers, in a few batched products.
+*Muon*: a matrix moves by its momentum with all singular values made nearly equal. A gradient's few large directions
+otherwise drown the many small ones, so a model learns more from the same tokens. PyTorch's own takes single matrices and
+computes in bf16, which many a CPU cannot; here the iteration runs in fp32 and on stacks of matrices: all experts of all
+layers in a few batched products.
 
 Shape suffixes: N matrices, X rows, Y columns, X <= Y.
 
@@ -14,9 +16,9 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from model.network.transformer import Transformer
+from model.train.config import TrainConfig
 
 MOMENTUM = 0.95
 ITERATIONS = 5
@@ -26,7 +28,7 @@ UPDATE_SIZE = 0.2  # root mean square of an update at rate 1, which is about Ada
 
 
 class Muon(torch.optim.AdamW):
-    """AdamW, but for parameter groups with `matrices`: pairs of a parameter and how many matrices its rows hold."""
+    """AdamW, but for parameter groups with `pieces`: how many matrices lie one above the other in their tensors."""
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
@@ -81,22 +83,30 @@ def orthogonalise(matrices_NXY: Tensor) -> Tensor:
     return x_NXY if wide else x_NXY.mT
 
 
-def muon_groups(model: Transformer, weight_decay: float) -> list[dict[str, Any]]:
-    """Parameter groups of a model: matrices between hidden states by Muon, embeddings, head, routers, norms by AdamW.
+def make_optimiser(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
+    """The optimiser that a run asks for, over the parameters that learn; matrices decay, norms and biases do not."""
+    learning = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    vectors = {"params": [p for p in learning.values() if p.ndim < 2], "weight_decay": 0.0}
+    adam: dict[str, Any] = {"lr": config.learning_rate, "betas": (config.beta1, config.beta2), "fused": True}
+    if config.optimiser == "muon":
+        groups = [*_muon_groups(learning, config.weight_decay), vectors]
+        return Muon([group for group in groups if group["params"]], **adam)
+    matrices = {"params": [p for p in learning.values() if p.ndim >= 2], "weight_decay": config.weight_decay}
+    return torch.optim.AdamW([matrices, vectors], **adam)
+
+
+def _muon_groups(learning: dict[str, nn.Parameter], weight_decay: float) -> list[dict[str, Any]]:
+    """Matrices between hidden states by Muon, tables (embedding, head, routers) by AdamW.
 
     Gate and up projection are one tensor and two matrices.
     """
-    learning = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     outer = ("embedding.weight", "head.weight", "router.weight")
-    hidden = {n: p for n, p in learning.items() if p.ndim >= 2 and not n.endswith(outer)}
-    joined = [p for n, p in hidden.items() if "gate_up" in n]
-    single = [p for n, p in hidden.items() if "gate_up" not in n]
-    tables = [p for n, p in learning.items() if p.ndim >= 2 and n not in hidden]
-    vectors = [p for p in learning.values() if p.ndim < 2]
-    groups: list[dict[str, Any]] = [
+    tables = [p for name, p in learning.items() if p.ndim >= 2 and name.endswith(outer)]
+    hidden = {name: p for name, p in learning.items() if p.ndim >= 2 and not name.endswith(outer)}
+    joined = [p for name, p in hidden.items() if "gate_up" in name]
+    single = [p for name, p in hidden.items() if "gate_up" not in name]
+    return [
         {"params": joined, "pieces": 2, "weight_decay": weight_decay},
         {"params": single, "pieces": 1, "weight_decay": weight_decay},
         {"params": tables, "weight_decay": weight_decay},
-        {"params": vectors, "weight_decay": 0.0},
     ]
-    return [group for group in groups if group["params"]]
