@@ -1,9 +1,9 @@
 """What moves the weights: AdamW, or Muon for matrices and AdamW for the rest.
 
 *Muon*: a matrix moves by its momentum with all singular values made nearly equal. A gradient's few large directions
-otherwise drown the many small ones, so a model learns more from the same tokens. PyTorch's own takes single matrices and
-computes in bf16, which many a CPU cannot; here the iteration runs in fp32 and on stacks of matrices: all experts of all
-layers in a few batched products.
+otherwise drown the many small ones, so a model learns more from the same tokens. PyTorch's own takes single matrices
+and computes in bf16, which many a CPU cannot; here the iteration runs in fp32 and on stacks of matrices: all experts of
+all layers in a few batched products.
 
 Shape suffixes: N matrices, X rows, Y columns, X <= Y.
 
