@@ -12,6 +12,7 @@ from model.trace.trace import Trace
 from pages.common import architecture_drawing, architecture_tables, controls, session, sparse_answers
 from pages.common.architecture_drawing import count, layers
 from pages.common.architecture_models import Described, describe, is_of
+from pages.common.text import plain
 from viz.architecture import architecture
 from viz.architecture_cost import cost_by_context
 
@@ -161,7 +162,7 @@ def summary(described: Described) -> str:
     active = sum(part.times * part.active for part in parts.main)
     cache = 2 * sum(part.times * part.cache_values for part in parts.main)
     said = (
-        f"**{described.name}**: {count(total)} parameters ({total:,}), of which {count(active)} serve one token "
+        f"**{plain(described.name)}**: {count(total)} parameters ({total:,}), of which {count(active)} serve one token "
         f"({active / total:.1%}); {cache:,} bytes of cache per token in bfloat16."
     )
     return said if described.folder else f"{said} Known by its published configuration; it is not run here."

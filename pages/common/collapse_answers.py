@@ -6,7 +6,7 @@ import pandas as pd
 import streamlit as st
 
 from model.trace import metrics
-from pages.common import collapse_runs, controls, session
+from pages.common import collapse_runs, controls, session, text
 from pages.common.collapse_runs import SIDES, STEPS, STRENGTHS, NanoRun
 from viz import training as pictures
 
@@ -98,7 +98,7 @@ def loss(held: dict[str, NanoRun], going: bool) -> None:
 def one(name: str, run: NanoRun, going: bool) -> None:
     """One run: how far it is, its alarms, and the load of every expert."""
     if run.error:
-        st.error(f"Run {name} ended: {run.error}.")
+        st.error(f"Run {name} ended: {text.plain(run.error)}.")
     if not run.lines:
         return
     load, last = run.load(), run.lines[-1]

@@ -10,7 +10,7 @@ import xarray as xr
 from model.trace import comparison_report as report
 from model.trace.compare import VERDICTS, CompareError, Comparison, compare
 from model.trace.trace import Trace
-from pages.common import compare_sides, controls, guards, session, text
+from pages.common import controls, guards, session, text
 from viz import compare as figures
 
 LAYERS, TOKENS, NUMBERS, ONE = TABS = ("By layer", "Tokens that split", "Log-probabilities", "This token")
@@ -27,8 +27,7 @@ def compared(a: Trace | None, b: Trace | None) -> Comparison:
         try:
             kept = compare(a, b)
         except CompareError as problem:
-            said = str(problem)
-            guards.stop_with(f"These two cannot be compared: {said}.")
+            guards.stop_with(f"These two cannot be compared: {text.plain(problem)}.")
         st.session_state["comparison"] = kept
     return kept
 
@@ -40,20 +39,15 @@ def verdict(found: Comparison) -> None:
     """Which two runs, and the answer in sentences."""
     st.caption("  \n".join(_described(side, trace) for side, trace in (("A", found.a), ("B", found.b))))
     first, *others = report.verdict(found)
-    st.markdown(f"**{_plain(first)}**", help=f"Derived; n = {found.num_compared:,} choices of experts.")
+    st.markdown(f"**{text.plain(first)}**", help=f"Derived; n = {found.num_compared:,} choices of experts.")
     if others:
-        st.markdown("\n".join(f"- {_plain(said)}" for said in others))
+        st.markdown("\n".join(f"- {text.plain(said)}" for said in others))
 
 
 def _described(side: str, trace: Trace) -> str:
     name, origin = str(trace.model.get("name"))[:80], trace.origin
     where = f"{origin.get('kind')} on {origin.get('device')}, {origin.get('dtype')}, by {origin.get('engine')}"
-    said = compare_sides.escaped(" ".join(f"{name}, {where[:120]}".split()))
-    return f"{side}: {said}, {trace.num_tokens:,} tokens"
-
-
-def _plain(said: str) -> str:
-    return said.replace("<", r"\<").replace(">", r"\>")
+    return f"{side}: {text.plain(f'{name}, {where[:120]}')}, {trace.num_tokens:,} tokens"
 
 
 # --- figures ---------------------------------------------------------------------------------------------------------

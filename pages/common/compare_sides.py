@@ -9,7 +9,7 @@ import streamlit as st
 from model.run.request import Capture, RequestError, RunRequest
 from model.trace import file
 from model.trace.trace import Trace, TraceError
-from pages.common import limits, models, session
+from pages.common import limits, models, session, text
 
 if TYPE_CHECKING:
     from model.run.engine import Engine
@@ -40,18 +40,12 @@ def _side(key: str, options: list[str], other: Trace | None) -> Trace | None:
     try:
         trace = _trace(key, kind, other)
     except (ValueError, OSError) as problem:
-        said = escaped(str(problem))
-        st.error(f"{said[:1].upper()}{said[1:]}.")
+        st.error(text.sentence(problem))
         return None
     except MemoryError:
         st.error("The machine ran out of memory. Choose a smaller model or a shorter text.")
         return None
     return trace
-
-
-def escaped(said: str) -> str:
-    """Words that may quote a file, as Markdown that says only itself."""
-    return "".join(letter if letter.isalnum() or letter in " .,;:'/" else f"\\{letter}" for letter in said)
 
 
 def _trace(key: str, kind: str, other: Trace | None) -> Trace | None:

@@ -8,6 +8,7 @@ import pandas as pd
 import streamlit as st
 
 from pages.common import controls, data_tables, limits, session
+from pages.common.text import plain
 from viz.curation import kept_and_dropped, size
 
 PRESETS = Path(__file__).parents[2] / "model" / "presets" / "curation"
@@ -116,7 +117,7 @@ def examples(report: dict[str, Any]) -> None:
     for example in rule["examples"]:
         st.code(example["text"], language=None, wrap_lines=True)
         origin = f"{example['stream']}, {example['source']}, {example['license']}"
-        st.caption(f"measured {example['value']:.3g}; {origin}; the first 200 characters at most")
+        st.caption(f"measured {example['value']:.3g}; {plain(origin)}; the first 200 characters at most")
 
 
 def sources(report: dict[str, Any]) -> None:

@@ -7,7 +7,7 @@ import pandas as pd
 import streamlit as st
 
 from model.doctor.findings import SEVERITIES, Finding, Report, overview
-from pages.common import controls, doctor_runs, limits, session
+from pages.common import controls, doctor_runs, limits, session, text
 from pages.common.doctor_runs import Audit
 from viz import doctor as pictures
 
@@ -74,14 +74,14 @@ def watch(folder: Path, *audits: Audit | None) -> None:
             )
     for audit, name in zip(audits, doctor_runs.STAGES, strict=True):
         if audit is not None and audit.error:
-            st.error(f"The audit of the {name} ended: {audit.error}.")
+            st.error(f"The audit of the {name} ended: {text.plain(audit.error)}.")
 
 
 def _progress(audits: list[Audit]) -> None:
     if any(not audit.going for audit in audits):
         st.rerun()
     for audit in audits:
-        st.progress(audit.share, f"Auditing: {audit.doing}")
+        st.progress(audit.share, f"Auditing: {text.plain(audit.doing)}")
 
 
 def together(*audits: Audit | None) -> Report | None:
@@ -121,20 +121,15 @@ def findings(report: Report) -> None:
 def _one(found: Finding, number: int) -> None:
     left, right = st.columns([5, 1], vertical_alignment="center")
     with left:
-        st.markdown(f"{_BADGE[found.severity]} {_plain(found.what)}  \n:gray[{_plain(found.meaning)}]")
+        st.markdown(f"{_BADGE[found.severity]} {text.plain(found.what)}  \n:gray[{text.plain(found.meaning)}]")
         from model.doctor.report import evidence_line
 
-        st.caption(_plain(evidence_line(found)))
+        st.caption(text.plain(evidence_line(found)))
     page, label = _VIEWS.get(found.check, ("", ""))
     if page and found.layer is not None:
         chosen = {"layer": str(found.layer)} | ({} if found.expert is None else {"expert": str(found.expert)})
         with right.container(key=f"doctor-link-{number}"):
             st.page_link(page, label=f"{label} {found.place}", icon=":material/arrow_forward:", query_params=chosen)
-
-
-def _plain(said: str) -> str:
-    """Words that may hold a tensor's name, as Markdown that says only itself."""
-    return "".join(f"\\{letter}" if letter in "\\`*_{}[]<>#|$~:&!" else letter for letter in said)
 
 
 # --- figures ---------------------------------------------------------------------------------------------------------
@@ -179,7 +174,7 @@ def looked_at(report: Report) -> None:
     ]
     st.dataframe(pd.DataFrame(rows), hide_index=True, height="content")
     for title, measured in report.measures.items():
-        st.markdown(f"**{title}**")
+        st.markdown(f"**{text.plain(title)}**")
         frame = pd.DataFrame(measured)
         three = {
             name: st.column_config.NumberColumn(format="%.3g") for name in frame.columns if frame[name].dtype == float

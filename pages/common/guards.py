@@ -51,6 +51,10 @@ def require_text(trace: Trace) -> None:
 
 
 def stop_with(message: str) -> NoReturn:
-    """Say why there is nothing to show, and end the page here."""
+    """Say why there is nothing to show, and end the page here.
+
+    Args:
+        message: Markdown; what it quotes of a trace or a file is made plain before.
+    """
     st.info(message, icon=":material/info:")
     st.stop()

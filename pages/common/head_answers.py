@@ -6,7 +6,7 @@ import xarray as xr
 
 from model.run.request import RequestError
 from model.trace import attention, cells
-from pages.common import controls, head_map, head_parts, head_values, heads, session
+from pages.common import controls, head_map, head_parts, head_values, heads, session, text
 from pages.common.head_map import Shown
 from pages.common.head_tables import NAMES, head_table, labels, row_table
 from pages.common.runs import Run
@@ -61,7 +61,7 @@ def about(name: str, run: Run, shown: Shown, ranked: list[int], counted: xr.Data
         else:
             head_parts.parts(run, shown)
     except RequestError as problem:
-        st.info(str(problem), icon=":material/info:")
+        st.info(text.plain(problem), icon=":material/info:")
     if name == "Content and position":
         head_parts.cache(heads.trace_of(run))
 

@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING
 import xarray as xr
 
 from model.run.request import RequestError
+from model.trace.imports import origin as imported
 from model.trace.trace import Trace
-from pages.common import guards, limits, models
+from pages.common import guards, limits, models, text
 from pages.common.runs import Run
 from viz.thumbnails import head_numbers
 
@@ -23,7 +24,7 @@ def require(run: Run | None) -> Trace:
         try:
             engine_for(trace)
         except ValueError as problem:
-            guards.stop_with(f"This trace holds no attention, only what it can be computed from. {problem}")
+            guards.stop_with(f"This trace holds no attention, only what it can be computed from. {text.plain(problem)}")
     return trace
 
 
@@ -106,7 +107,7 @@ def is_complete(trace: Trace) -> bool:
 
 def origin(trace: Trace, layer: int, head: int) -> str:
     """What the head's weights are: measured, or imported, when they were recorded; derived when recomputed."""
-    return str(trace.origin.get("kind", "measured")) if is_recorded(trace, layer, head) else "derived"
+    return imported.kind(trace) if is_recorded(trace, layer, head) else "derived"
 
 
 def trace_of(run: Run) -> Trace:

@@ -6,7 +6,7 @@ import streamlit as st
 import xarray as xr
 
 from model.trace.trace import Trace
-from pages.common import controls, guards, importance_runs, limits, routing_tables, session
+from pages.common import controls, guards, importance_runs, limits, routing_tables, session, text
 from pages.common.importance_runs import Map
 from viz import importance as figures
 
@@ -46,7 +46,7 @@ def show() -> None:
         importance_runs.execute(made, place)
         st.rerun()
     if made.error:
-        place.error(f"{made.error[0].upper()}{made.error[1:]}.")
+        place.error(text.sentence(made.error))
     if made.seen is not None:
         _found(trace, made)
 

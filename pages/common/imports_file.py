@@ -10,7 +10,7 @@ from model.trace import file, metrics
 from model.trace.imports import AUTO, NAMES, origin
 from model.trace.imports.formats import read
 from model.trace.trace import Trace, TraceError
-from pages.common import limits, models, session
+from pages.common import limits, models, session, text
 
 if TYPE_CHECKING:
     from model.trace.imports.building import Named
@@ -91,7 +91,7 @@ def choose() -> None:
             st.number_input("Which of several answers or runs", 0, 10_000, 0, key="import_choice")
     problem = st.session_state.get("import_error")
     if problem:
-        st.error(f"The file was not imported: {problem}. What was on show stays.")
+        st.error(f"The file was not imported: {text.plain(problem)}. What was on show stays.")
 
 
 def _show() -> None:
@@ -114,7 +114,7 @@ def _show() -> None:
             int(state.get("import_choice", 0)),
         )
     except ValueError as problem:
-        state["import_error"] = " ".join(str(problem).split())
+        state["import_error"] = str(problem)
         return
     session.show_trace(found)
 
@@ -131,13 +131,13 @@ def contents(trace: Trace) -> None:
     widths = {"part": narrow, "known": narrow, "tag": narrow, "why not": wide}
     st.dataframe(held(trace), hide_index=True, height="content", key="import_held", column_config=widths)
     for note in origin.notes(trace):
-        st.caption(note.replace("`", "'"))
+        st.caption(text.plain(note))
 
 
 def held(trace: Trace) -> pd.DataFrame:
     """A row for each part of a trace: whether it is there, for how many tokens, how it came about, or why not."""
     known = sum(token.id >= 0 for token in trace.tokens)
-    kind, total = str(trace.origin.get("kind", "unknown")), trace.num_tokens
+    kind, total = origin.kind(trace), trace.num_tokens
     rows = [
         ("token ids", _of(known, total), kind if known else "missing", "" if known else "the file does not hold them"),
         (

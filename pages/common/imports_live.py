@@ -8,7 +8,7 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from model.run.request import Capture
-from pages.common import imports_file, limits, live, runs, session, view
+from pages.common import imports_file, limits, live, runs, session, text, view
 from pages.common.runs import Run
 
 if TYPE_CHECKING:
@@ -59,7 +59,8 @@ def ask() -> None:
         )
         return
     with st.expander("Ask the engine", icon=":material/dns:", expanded=True):
-        st.markdown(f"What you send goes to `{_shown(address())}`, the engine that this server's operator named.")
+        where = text.as_code(address()[:200])
+        st.markdown(f"What you send goes to {where}, the engine that this server's operator named.")
         st.text_area("Prompt for the engine", key="engine_prompt", height=76)
         with st.container(horizontal=True, vertical_alignment="bottom"):
             st.button("Send", key="engine_send", type="primary", on_click=_send)
@@ -80,7 +81,3 @@ def _send() -> None:
         state["refused"] = str(problem)
         return
     session.start(dataclasses.replace(request, capture=Capture()), ENGINE)
-
-
-def _shown(text: str) -> str:
-    return text.replace("`", "'")[:200]

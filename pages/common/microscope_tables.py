@@ -9,6 +9,7 @@ import xarray as xr
 from model.trace import near_ties
 from model.trace.decision import SIGMOID, Decision
 from pages.common.routing_tables import verdicts
+from pages.common.text import plain
 
 NEAR_TIE = ":orange-badge[near tie]"
 
@@ -71,7 +72,7 @@ def _near(near: bool) -> str:
 
 def reservations(found: Decision, dtype: str) -> list[str]:
     """What a reader must know of these numbers: what does not hold, contradicts itself, or was close."""
-    said = []
+    said, dtype = [], plain(dtype, 40)
     if not found.untouched:
         said.append(
             f"This run was changed in L{found.layer}. Affinities, bias, group scores, kept groups, experts and weights "

@@ -3,7 +3,7 @@
 import streamlit as st
 
 from model.run.request import RequestError, RunRequest
-from pages.common import examples, limits, models, session
+from pages.common import examples, limits, models, session, text
 
 # Parameters of the address that make a run another one than the recorded example.
 ASKING = {"prompt", "new", "temp", "seed", "top_p", "top_k", "chat", "model"}
@@ -43,7 +43,7 @@ def restore_from_link() -> None:
         request = session.request_from({"prompt": examples.FIRST} | asked)
         session.show_result(request)
     except ValueError as problem:
-        st.warning(f"The link cannot be followed: {problem}. The recorded example is shown instead.")
+        st.warning(f"The link cannot be followed: {text.plain(problem)}. The recorded example is shown instead.")
         return
     state["prompt"], state["new"], state["temp"] = request.prompt, request.max_new_tokens, request.temperature
     state["seed"], state["top_p"], state["top_k"] = request.seed, request.top_p, request.top_k

@@ -15,6 +15,7 @@ from model.trace.chance import load_band
 from model.trace.imports import origin as imported
 from model.trace.trace import Trace
 from pages.common import tables
+from pages.common import text
 from viz.routing import LOST_TO_BIAS, LOST_TO_GROUP
 
 LOST_TO_EITHER = "lost to the bias alone, or to the group limit alone"
@@ -53,7 +54,7 @@ def by_chance(trace: Trace, mask: xr.DataArray) -> str:
 
 def origin(trace: Trace) -> str:
     """Tag of what the router did: observed, or worked out from an imported file."""
-    return "derived" if "expert_id" in imported.derived(trace) else str(trace.origin.get("kind", "unknown"))
+    return "derived" if "expert_id" in imported.derived(trace) else imported.kind(trace)
 
 
 def strongest(trace: Trace, token: int, layer: int) -> int:
@@ -90,8 +91,8 @@ def _interventions(trace: Trace) -> Sequence[Mapping[str, Any]]:
 
 
 def edits(trace: Trace) -> list[str]:
-    """The run's interventions in words."""
-    return [_edit(change) for change in _interventions(trace)]
+    """The run's interventions in words of Markdown, for they stand in the file as its writer pleased."""
+    return [text.plain(_edit(change), 120) for change in _interventions(trace)]
 
 
 def _edit(change: Mapping[str, Any]) -> str:

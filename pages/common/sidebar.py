@@ -9,7 +9,7 @@ from safetensors import SafetensorError, safe_open
 
 from model.trace import file
 from model.trace.trace import TraceError
-from pages.common import copy_link, limits, models, session, view
+from pages.common import copy_link, limits, models, session, text, view
 
 
 def show() -> None:
@@ -33,7 +33,7 @@ def _model() -> None:
     st.caption(_card(models.config(folder), folder))
     trace = session.current_trace()
     if trace is not None:
-        st.caption(f"On show: {view.kind_of(trace)} {view.place_of(trace)}")
+        st.caption(f"On show: {view.made(trace)}")
 
 
 def _ask() -> None:
@@ -50,7 +50,7 @@ def _card(config: dict[str, Any], folder: Path) -> str:
         f"{config.get('num_experts_per_tok', '?')} per token, {config.get('n_shared_experts', 0)} shared",
         f"{config.get('num_attention_heads', '?')} heads, context {config.get('max_position_embeddings', '?')}",
     ]
-    return "  \n".join([*sizes(folder), *parts])
+    return "  \n".join(map(text.plain, [*sizes(folder), *parts]))
 
 
 @st.cache_data(show_spinner=False)
@@ -112,7 +112,7 @@ def _trace_file() -> None:
     )
     problem = st.session_state.get("upload_error")
     if problem:
-        st.error(f"The file was not opened: {problem}. What was on show stays.")
+        st.error(f"The file was not opened: {text.plain(problem)}. What was on show stays.")
 
 
 def _open() -> None:

@@ -32,14 +32,14 @@ def require(run: Run | None) -> Trace:
     trace = guards.require(run.trace if run else None)
     if "index_topk" not in trace.model.get("config", {}):
         guards.stop_with(
-            f"{trace.model.get('name', 'This model')} attends to every earlier token: it has no indexer. Choose a "
-            "V3.2 model in the sidebar, and generate."
+            f"{text.plain(trace.model.get('name', 'This model'), 80)} attends to every earlier token: it has no "
+            "indexer. Choose a V3.2 model in the sidebar, and generate."
         )
     guards.require(trace, "indexer_score", "layer_input")
     try:
         heads.engine_for(trace)
     except RequestError as problem:
-        guards.stop_with(str(problem))
+        guards.stop_with(text.plain(problem))
     return trace
 
 

@@ -1,5 +1,11 @@
-"""Tokens as words on a page, named the same way in every table and choice."""
+"""Words on a page: tokens, named the same way in every table and choice, and text that must not be read as Markdown.
 
+An image in Markdown makes the browser fetch it. What comes from a file, a trace, a checkpoint or the address therefore
+passes `plain`, `sentence` or `as_code` on its way to `st.markdown`, a caption, a message or a label.
+"""
+
+import re
+import string
 from typing import TYPE_CHECKING
 
 from model.trace.trace import Trace
@@ -7,6 +13,8 @@ from viz.tokens import visible
 
 if TYPE_CHECKING:
     from model.checkpoint.tokenizer import Tokenizer
+
+_ESCAPES = str.maketrans({mark: f"\\{mark}" for mark in string.punctuation if mark not in ".,;'"})
 
 
 def token(trace: Trace, index: int) -> str:
@@ -22,3 +30,29 @@ def entry(token_id: int, vocabulary: "Tokenizer | None") -> str:
     if vocabulary is None:
         return f"#{token_id}"
     return visible(vocabulary.token_bytes(token_id)) or vocabulary.piece(token_id) or f"#{token_id}"
+
+
+def plain(said: object, most: int | None = None) -> str:
+    r"""Foreign text as one line of Markdown that says only itself; what cannot be seen is spelled out.
+
+    Args:
+        said: the text, or what is to be written as one.
+        most: characters that are shown; the rest is left out.
+
+    >>> plain("![x](y)\n<b>")
+    '\\!\\[x\\]\\(y\\) \\<b\\>'
+    """
+    words = (visible(word.encode("utf-8", "surrogatepass")) for word in str(said)[:most].split())
+    return " ".join(words).translate(_ESCAPES)
+
+
+def sentence(said: object) -> str:
+    """What was refused, and why, as a plain sentence: it begins with a capital and ends with a full stop."""
+    spelled = plain(said)
+    return f"{spelled[:1].upper()}{spelled[1:].rstrip('.')}."
+
+
+def as_code(said: str) -> str:
+    """Text as a code span of Markdown, which says only itself."""
+    fence = "`" * (1 + max(map(len, re.findall("`+", said)), default=0))
+    return f"{fence} {said} {fence}" if len(fence) > 1 else f"`{said}`"

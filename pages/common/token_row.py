@@ -1,7 +1,5 @@
 """The text round the token that is looked at, every token a button that chooses it."""
 
-import re
-
 import streamlit as st
 
 from model.trace.trace import Trace
@@ -15,16 +13,10 @@ def show(trace: Trace, token: int, reach: int = 6) -> None:
         for index in range(first, min(first + 2 * reach + 1, trace.num_tokens)):
             entry = trace.tokens[index]
             st.button(
-                as_code(text.token(trace, index)),
+                text.as_code(text.token(trace, index)),
                 key=f"token-row-{index}",
                 help=f"Token {index}, id {entry.id}, {'generated' if entry.generated else 'prompt'}",
                 type="secondary" if index == token else "tertiary",
                 on_click=controls.choose,
                 kwargs={"token": index},
             )
-
-
-def as_code(said: str) -> str:
-    """Text as a code span of Markdown, which says only itself."""
-    fence = "`" * (1 + max(map(len, re.findall("`+", said)), default=0))
-    return f"{fence} {said} {fence}" if len(fence) > 1 else f"`{said}`"

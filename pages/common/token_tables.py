@@ -5,7 +5,7 @@ import pandas as pd
 
 from model.trace.trace import Trace
 from pages.common import tables, text
-from pages.common.token_row import as_code
+from pages.common.text import as_code
 from viz.boundaries import describe, spelled_bytes
 from viz.tokens import chips, inside_characters, inside_lookalikes, special_lookalikes
 
@@ -97,7 +97,7 @@ def _number(count: int, one: str, more: str) -> str:
 def about(trace: Trace, token: int) -> str:
     """One token in words, with the code points of its text."""
     first, last, display = next(chip for chip in chips(trace.tokens, trace.text) if chip[0] <= token <= chip[1])
-    said = f"{as_code(text.token(trace, token))} {describe(trace.tokens, trace.text, token, token)}"
+    said = f"{as_code(text.token(trace, token))} {text.plain(describe(trace.tokens, trace.text, token, token))}"
     if first < last:
         said += f"; part {token - first + 1} of {last - first + 1} of {as_code(display)}, tokens {first} to {last}"
     spelled = trace.text[trace.tokens[first].start : trace.tokens[last].end]

@@ -5,7 +5,7 @@ from streamlit.delta_generator import DeltaGenerator
 
 from model.trace.imports import origin
 from model.trace.trace import Trace
-from pages.common import controls, live
+from pages.common import controls, live, text
 from pages.common.runs import Run
 
 
@@ -25,7 +25,7 @@ def status(place: DeltaGenerator, run: Run | None, shown: Run | None) -> None:
     """One line: what went wrong, or what is on show and where it comes from."""
     refused = st.session_state.get("refused") or (run.error if run is not None else None)
     if refused:
-        place.error(f"{refused[0].upper()}{refused[1:]}. The prompt and what was on show are kept.")
+        place.error(f"{text.sentence(refused)} The prompt and what was on show are kept.")
     elif shown is None or shown.trace is None:
         place.info("No example is installed. Press Generate to run the prompt.")
     else:
@@ -38,35 +38,26 @@ def _origin(shown: Run) -> str:
     badge = {"recorded": ":gray-badge[recorded]", "opened": ":gray-badge[from a file]"}.get(shown.kind, "")
     if shown.stopped:
         badge = ":orange-badge[stopped]"
-    where, kept = f"{kind_of(trace)} {place_of(trace)}", ""
+    kept = ""
     if origin.is_imported(trace):
         badge = f"{badge} :violet-badge[imported]"
-        kept = f"; not in it: {_escaped(', '.join(origin.missing(trace)), 200)}" if origin.missing(trace) else ""
-    said = f"{badge} {_escaped(trace.model.get('name', 'a model'))}, {_escaped(where)}{kept}"
-    return f"{said}. {shown.note}." if shown.note else said
+        kept = f"; not in it: {text.plain(', '.join(origin.missing(trace)), 200)}" if origin.missing(trace) else ""
+    said = f"{badge} {text.plain(trace.model.get('name', 'a model'), 80)}, {made(trace)}{kept}"
+    return f"{said}. {text.sentence(shown.note)}" if shown.note else said
 
 
-def kind_of(trace: Trace) -> str:
-    """Whether it was measured or imported, as it says."""
-    return str(trace.origin.get("kind", "unknown"))
-
-
-def place_of(trace: Trace) -> str:
-    """Where the run was made, as far as the trace says."""
+def made(trace: Trace) -> str:
+    """Whether the run was measured or imported, and where it was made, as far as the trace says."""
+    stated = trace.origin
     if origin.is_imported(trace):
-        return f"from {trace.origin.get('format') or trace.origin.get('engine') or 'another engine'}"
-    return f"on {trace.origin.get('device', '?')}, {trace.origin.get('dtype', '?')}"
+        where = f"from {stated.get('format') or stated.get('engine') or 'another engine'}"
+    else:
+        where = f"on {stated.get('device', '?')}, {stated.get('dtype', '?')}"
+    return text.plain(f"{origin.kind(trace)} {where}", 80)
 
 
 def _lacks(trace: Trace) -> str | None:
     """Why an imported trace lacks what it lacks, and what else to know of it."""
-    reasons = [f"- {_escaped(what, 60)}: {_escaped(why, 200)}" for what, why in origin.missing(trace).items()]
-    reasons += [f"- {_escaped(note, 300)}" for note in origin.notes(trace)]
+    reasons = [f"- {text.plain(what, 60)}: {text.plain(why, 200)}" for what, why in origin.missing(trace).items()]
+    reasons += [f"- {text.plain(note, 300)}" for note in origin.notes(trace)]
     return "\n".join(reasons) if origin.is_imported(trace) and reasons else None
-
-
-def _escaped(value: object, most: int = 80) -> str:
-    """Text of a file as Markdown that says only itself."""
-    return "".join(
-        character if character.isalnum() or character in " ,." else f"\\{character}" for character in str(value)[:most]
-    )

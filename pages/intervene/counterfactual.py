@@ -10,6 +10,7 @@ from pages.common import (
     counterfactual_runs,
     guards,
     session,
+    text,
     view,
 )
 
@@ -39,7 +40,7 @@ if experiment is not None and experiment.waiting:
     st.rerun()
 refused = refused or (experiment.error if experiment is not None else None)
 if refused:
-    place.error(f"{refused[0].upper()}{refused[1:]}.")
+    place.error(text.sentence(refused))
 elif experiment is None:
     place.caption("Press Run: the text is run once with the change, and eight times with as many random experts.")
 if experiment is not None and experiment.has_effect:

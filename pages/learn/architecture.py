@@ -3,14 +3,14 @@
 import streamlit as st
 
 from pages.common import architecture_answers as answers
-from pages.common import architecture_models, session
+from pages.common import architecture_models, session, text
 
 st.markdown("What is the model made of? Every part with its tensors, its formula, and what it costs for one token.")
 chosen = architecture_models.choose()
 try:
     described = architecture_models.describe(chosen)
 except (ValueError, OSError) as problem:
-    st.error(f"This model cannot be described: {problem}. Choose a released one above.")
+    st.error(f"This model cannot be described: {text.plain(problem)}. Choose a released one above.")
     st.stop()
 st.markdown(answers.summary(described))
 trace = session.current_trace()

@@ -3,6 +3,7 @@
 import streamlit as st
 
 from pages.common import data_answers as answers
+from pages.common import text
 
 st.markdown(
     "What was the model trained on, and what was left out? Every text passes the same steps, each with a reason."
@@ -10,7 +11,7 @@ st.markdown(
 try:
     reports = answers.reports()
 except (ValueError, OSError) as problem:
-    st.error(f"The report cannot be read: {problem}. Make one with `python -m model curate`.")
+    st.error(f"The report cannot be read: {text.plain(problem)}. Make one with `python -m model curate`.")
     st.stop()
 name = answers.choose()
 report = reports[name]

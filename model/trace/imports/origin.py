@@ -35,6 +35,12 @@ def origin(
     }
 
 
+def kind(trace: Trace) -> str:
+    """How the trace came about: measured or imported; unknown where it says something else."""
+    stated = trace.origin.get("kind")
+    return stated if stated in ("measured", "imported") else "unknown"
+
+
 def is_imported(trace: Trace) -> bool:
     """Whether another engine recorded it."""
     return trace.origin.get("kind") == "imported"

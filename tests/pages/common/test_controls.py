@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from pages.common import guards, tables, view
+from pages.common import guards, tables
 from tests.traces import random_trace
 
 
@@ -81,7 +81,3 @@ def test_routing_table_has_every_slot() -> None:
     assert len(table) == 10 * 2 * 2
     slot = table[(table["token"] == 4) & (table["layer"] == 2) & (table["rank"] == 1)].iloc[0]
     assert slot["expert"] == trace.data["expert_id"].sel(token=4, moe_layer=2, rank=1)
-
-
-def test_escaped_name_is_only_text() -> None:
-    assert view._escaped("a*b <i>") == "a\\*b \\<i\\>"

@@ -1,8 +1,16 @@
 import dataclasses
 
-import numpy as np
+import re
+import string
+from collections.abc import Callable
+from pathlib import Path
 
-from model.trace.trace import Token
+import numpy as np
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from model.trace.file import save
+from model.trace.trace import Token, Trace
 from pages.common import text
 from tests.traces import random_trace
 from viz.tokens import visible
@@ -32,3 +40,81 @@ def test_entries_of_the_vocabulary_look_as_tokens_do() -> None:
     assert [text.entry(entry, vocabulary) for entry in range(3)] == ["<bos>", "·→\\xe2\\x82", "#2"]
     assert text.entry(1, vocabulary) == visible(vocabulary.token_bytes(1))
     assert text.entry(3, None) == "#3"
+
+
+HOSTILE = {
+    "![x](http://example.com/a.png)": "![x](http://example.com/a.png)",
+    "[a](javascript:x)": "[a](javascript:x)",
+    ":material/home: :smile: :red[x]": ":material/home: :smile: :red[x]",
+    "$x$ `x` *x* _x_ ~~x~~": "$x$ `x` *x* _x_ ~~x~~",
+    "<b>x</b> &amp;": "<b>x</b> &amp;",
+    "a | b": "a | b",
+    "# a\n- b\n\n> c": "# a - b > c",
+    "a\u202eb\u2066c\x00": "a\\u202eb\\u2066c␀",
+    "“é” — 狼": "“é” — 狼",
+}
+
+
+@pytest.mark.parametrize(("written", "read"), HOSTILE.items(), ids=ascii)
+def test_foreign_text_says_only_itself(written: str, read: str) -> None:
+    spelled = text.plain(written)
+    assert re.sub(rf"\\([{re.escape(string.punctuation)}])", r"\1", spelled) == read  # as CommonMark reads escapes
+    bare = re.sub(rf"\\[{re.escape(string.punctuation)}]", "", spelled)
+    assert not set(bare) & set("![](){}<>:$`*_~|#-&/\\\n")
+    assert text.plain(written, 1) == text.plain(written[0])
+
+
+def test_refusal_is_a_sentence_of_plain_text() -> None:
+    assert text.sentence(ValueError("the file a_b is empty")) == "The file a\\_b is empty."
+    assert text.sentence("It is. ") == "It is."
+    assert text.sentence("![x](y)") == "\\!\\[x\\]\\(y\\)."
+
+
+IMAGE = "![x](http://example.com/a.png)"
+OF_A_RUN = [
+    *(f"observe/{name}" for name in ("explore", "routing", "expert_load", "attention", "sparse_attention", "tokens")),
+    "intervene/counterfactual", "audit/imports",
+]  # fmt: skip
+
+
+def hostile(imported: bool) -> Trace:
+    """A trace whose writer put an image wherever a page may quote it."""
+    random = random_trace()
+    stated = {"kind": IMAGE, "engine": IMAGE, "device": IMAGE, "dtype": IMAGE}
+    if imported:
+        stated |= {"kind": "imported", "format": IMAGE, "missing": {IMAGE: IMAGE}, "notes": [IMAGE]}
+    return dataclasses.replace(
+        random,
+        tokens=(dataclasses.replace(random.tokens[0], piece=IMAGE), *random.tokens[1:]),
+        model=random.model | {"name": IMAGE},
+        origin=random.origin | stated,
+        request=random.request | {"interventions": [{"kind": "ScoreThreshold", "threshold": IMAGE, "layer": 1}]},
+    )
+
+
+def as_markdown(app: AppTest) -> list[str]:
+    """Every string of the elements whose text is Markdown, without its code spans."""
+    assert not app.exception
+    kinds = ("markdown", "caption", "info", "error", "warning", "metric", "button", "page_link", "expander")
+    elements = [element for kind in kinds for element in app.get(kind)]
+    strings = [value for element in elements for _, value in element.proto.ListFields() if isinstance(value, str)]
+    return [re.sub(r"(`+).*?\1", "", value) for value in strings]
+
+
+@pytest.mark.parametrize("imported", [False, True], ids=["measured", "imported"])
+@pytest.mark.parametrize("page", OF_A_RUN)
+def test_no_page_lets_a_trace_write_markdown(
+    page: str, imported: bool, open_app: Callable[..., AppTest], recorded: Path
+) -> None:
+    save(hostile(imported), recorded / "story.safetensors")
+    written = as_markdown(open_app(token="0").switch_page(f"pages/{page}.py").run())
+    assert any(text.plain(IMAGE) in value for value in written)  # it is quoted
+    assert not [value for value in written if IMAGE in value]
+
+
+def test_experiment_lets_the_address_write_no_markdown(open_app: Callable[..., AppTest]) -> None:
+    app = open_app().switch_page("pages/intervene/counterfactual.py")
+    app.query_params["also"] = "![x](y)"
+    written = as_markdown(app.run())
+    assert any(text.plain("![x](y)") in value for value in written)
+    assert not [value for value in written if "![x](y)" in value]

@@ -8,7 +8,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from model.trace.trace import Token, Trace
-from pages.common import expert_tokens, routing_tables, token_row
+from pages.common import expert_tokens, routing_tables, text
 from pages.common.routing_answers import DECISION, EXPERT, TOGETHER
 from tests.pages.conftest import charts, said
 from tests.pages.fakes import FakeEngine
@@ -228,7 +228,7 @@ def test_shares_of_kinds_sum_to_the_tokens_taken() -> None:
 
 @pytest.mark.parametrize("piece", ["<b>", "a`b", "``", "*x*", ":smile:", "$1$", "->"])
 def test_token_on_a_button_is_only_text(piece: str) -> None:
-    code = token_row.as_code(piece)
+    code = text.as_code(piece)
     fence = code[: len(code) - len(code.lstrip("`"))]
     assert code.startswith(fence)
     assert code.endswith(fence)
