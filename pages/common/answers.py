@@ -11,6 +11,7 @@ from pages.common import controls, draft_answers, loads, prompt, routing_tables,
 from pages.common.runs import Run
 from viz import load
 
+TABS = ["This token", "Next tokens", "All layers", "Drafts", "Table"]
 ROUTING = Path(__file__).parent.parent / "observe" / "routing.py"
 
 

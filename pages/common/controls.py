@@ -1,7 +1,7 @@
 """Choices that follow the visitor from page to page (same key, mirrored in the address), and how a figure is shown."""
 
 import functools
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,6 +9,7 @@ import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 import xarray as xr
+from streamlit.delta_generator import DeltaGenerator
 
 from model.trace.trace import Trace
 from pages.common import session, text
@@ -108,6 +109,16 @@ def population(trace: Trace) -> xr.DataArray:
 def token_names(trace: Trace) -> list[str]:
     """All tokens of a trace as they are named in tables."""
     return [text.token(trace, index) for index in range(trace.num_tokens)]
+
+
+def open_tabs(names: Sequence[str], key: str) -> Iterator[tuple[str, DeltaGenerator]]:
+    """Tabs, mirrored in the address; yields the name and place of the open one alone: the others are not computed.
+
+    It is entered by the caller: a generator that is left by Streamlit's Stop could leave a place of another script.
+    """
+    for name, tab in zip(names, st.tabs(names, key=key, bind="query-params"), strict=True):
+        if tab.open:
+            yield name, tab
 
 
 def chart(

@@ -14,8 +14,6 @@ with st.container(horizontal=True, vertical_alignment="bottom"):
 compare_answers.strip(found, token)
 compare_answers.split_map(found, token, layer)
 
-tabs = st.tabs(compare_answers.TABS, key="part", bind="query-params")
-for name, tab in zip(compare_answers.TABS, tabs, strict=True):
-    if tab.open:
-        with tab:
-            compare_answers.about(name, found, token)
+for name, tab in controls.open_tabs(compare_answers.TABS, "part"):
+    with tab:
+        compare_answers.about(name, found, token)

@@ -48,8 +48,6 @@ if experiment is not None and experiment.has_effect:
     counterfactual_answers.both_texts(experiment)
     counterfactual_answers.strip(experiment, token)
 
-names = counterfactual_answers.TABS
-for name, tab in zip(names, st.tabs(names, key="answer", bind="query-params"), strict=True):
-    if tab.open:
-        with tab:
-            counterfactual_answers.about(name, experiment, token)
+for name, tab in controls.open_tabs(counterfactual_answers.TABS, "answer"):
+    with tab:
+        counterfactual_answers.about(name, experiment, token)

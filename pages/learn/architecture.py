@@ -3,7 +3,7 @@
 import streamlit as st
 
 from pages.common import architecture_answers as answers
-from pages.common import architecture_models, session, text
+from pages.common import architecture_models, controls, session, text
 
 st.markdown("What is the model made of? Every part with its tensors, its formula, and what it costs for one token.")
 chosen = architecture_models.choose()
@@ -26,7 +26,6 @@ with right:
 with left:
     answers.picture(described, part, trace, layer)
 
-for name, tab in zip(answers.TABS, st.tabs(answers.TABS, key="table", bind="query-params"), strict=True):
-    if tab.open:
-        with tab:
-            answers.about(name, described, context, dtype)
+for name, tab in controls.open_tabs(answers.TABS, "table"):
+    with tab:
+        answers.about(name, described, context, dtype)

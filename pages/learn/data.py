@@ -2,8 +2,8 @@
 
 import streamlit as st
 
+from pages.common import controls, text
 from pages.common import data_answers as answers
-from pages.common import text
 
 st.markdown(
     "What was the model trained on, and what was left out? Every text passes the same steps, each with a reason."
@@ -18,7 +18,6 @@ report = reports[name]
 st.markdown(answers.summary(name, report))
 answers.picture(report)
 
-for name_of_tab, tab in zip(answers.TABS, st.tabs(answers.TABS, key="table", bind="query-params"), strict=True):
-    if tab.open:
-        with tab:
-            answers.about(name_of_tab, name, report)
+for name_of_tab, tab in controls.open_tabs(answers.TABS, "table"):
+    with tab:
+        answers.about(name_of_tab, name, report)

@@ -2,8 +2,8 @@
 
 import streamlit as st
 
+from pages.common import controls, training_logs
 from pages.common import training_answers as answers
-from pages.common import training_logs
 
 st.markdown(
     "How did training go? Loss, held-out text and every expert's load over the steps, and runs that went wrong."
@@ -17,7 +17,6 @@ st.markdown(f"**{log.name}**: {log.says}")
 answers.alarms(log)
 answers.loss(log, beside)
 layer = answers.choose_layer(log)
-for name, tab in zip(answers.TABS, st.tabs(answers.TABS, key="view", bind="query-params"), strict=True):
-    if tab.open:
-        with tab:
-            answers.about(name, log, layer)
+for name, tab in controls.open_tabs(answers.TABS, "view"):
+    with tab:
+        answers.about(name, log, layer)

@@ -38,7 +38,6 @@ with st.container(horizontal=True):
     with st.container(width="stretch"):
         head_answers.looks_at(run, shown)
 
-for name, tab in zip(head_answers.TABS, st.tabs(head_answers.TABS, key="tab", bind="query-params"), strict=True):
-    if tab.open:
-        with tab:
-            head_answers.about(name, run, shown, ranked, counted)
+for name, tab in controls.open_tabs(head_answers.TABS, "tab"):
+    with tab:
+        head_answers.about(name, run, shown, ranked, counted)

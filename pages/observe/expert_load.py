@@ -21,7 +21,6 @@ st.markdown(load_answers.worst(load))
 with st.container(horizontal=True, vertical_alignment="bottom"):
     layer = controls.layer(trace)
     expert = controls.expert(trace)
-for name, tab in zip(load_answers.TABS, st.tabs(load_answers.TABS, key="view", bind="query-params"), strict=True):
-    if tab.open:
-        with tab:
-            load_answers.about(name, load, layer, expert)
+for name, tab in controls.open_tabs(load_answers.TABS, "view"):
+    with tab:
+        load_answers.about(name, load, layer, expert)

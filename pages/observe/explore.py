@@ -43,8 +43,6 @@ with st.container(horizontal=True, vertical_alignment="bottom"):
 with place:
     view.lens(shown.snapshot(), tables.num_experts(trace), routing_tables.num_groups(trace))
 
-names = ["This token", "Next tokens", "All layers", "Drafts", "Table"]
-for name, tab in zip(names, st.tabs(names, key="tab", bind="query-params"), strict=True):
-    if tab.open:
-        with tab:
-            answers.about(name, trace, token)
+for name, tab in controls.open_tabs(answers.TABS, "tab"):
+    with tab:
+        answers.about(name, trace, token)

@@ -16,7 +16,6 @@ token_row.show(trace, token)
 routing_answers.remarks(trace)
 routing_answers.path(trace, token, layer, chosen)
 
-for name, tab in zip(routing_answers.TABS, st.tabs(routing_answers.TABS, key="part", bind="query-params"), strict=True):
-    if tab.open:
-        with tab:
-            routing_answers.about(name, trace, token, layer, chosen)
+for name, tab in controls.open_tabs(routing_answers.TABS, "part"):
+    with tab:
+        routing_answers.about(name, trace, token, layer, chosen)

@@ -23,7 +23,6 @@ with left:
 with right:
     sparse_answers.one_query(run, layer, token, kept)
 
-for name, tab in zip(sparse_answers.TABS, st.tabs(sparse_answers.TABS, key="part", bind="query-params"), strict=True):
-    if tab.open:
-        with tab:
-            sparse_answers.about(name, run, layer, head, token, kept)
+for name, tab in controls.open_tabs(sparse_answers.TABS, "part"):
+    with tab:
+        sparse_answers.about(name, run, layer, head, token, kept)

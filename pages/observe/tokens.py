@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from pages.common import guards, session, token_answers, token_tables, view
+from pages.common import controls, guards, session, token_answers, token_tables, view
 
 st.markdown("Where are the boundaries? The text as the model reads it, token by token, down to the bytes.")
 shown = session.shown()
@@ -13,7 +13,6 @@ token = token_answers.text(trace)
 if token is not None:
     st.markdown(token_tables.about(trace, token))
 
-for name, tab in zip(token_answers.TABS, st.tabs(token_answers.TABS, key="of", bind="query-params"), strict=True):
-    if tab.open:
-        with tab:
-            token_answers.about(name, trace)
+for name, tab in controls.open_tabs(token_answers.TABS, "of"):
+    with tab:
+        token_answers.about(name, trace)
