@@ -2,7 +2,7 @@
 
 import functools
 import tomllib
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,7 +43,7 @@ def text_of(part: "Part", parts: "Parts") -> dict[str, Any]:
 def choose_part(parts: "Parts") -> "Part":
     """Choose a part; a click on the picture does the same."""
     named = {part.key: part for part in parts.all}
-    _forget_other_than("part", named)
+    controls.keep_within("part", named)
     first = next((number for number, part in enumerate(named.values()) if part.kind == "experts"), 0)
     chosen = st.selectbox("Part", list(named), first, key="part", bind="query-params", format_func=_spelled)
     return named[chosen]
@@ -54,16 +54,10 @@ def _spelled(key: str) -> str:
     return key.replace("-", " ").replace("_", " ")
 
 
-def _forget_other_than(key: str, options: Collection[object]) -> None:
-    """Drop a choice that another model or page has left, before its widget would refuse it."""
-    if st.session_state.get(key) not in options:
-        st.session_state.pop(key, None)
-
-
 def choose_context(parts: "Parts") -> int:
     """Choose how many tokens a token has to look at."""
     options = [number for number in CONTEXTS if number <= parts.config.max_positions] or CONTEXTS[:1]
-    _forget_other_than("context", options)
+    controls.keep_within("context", options)
     said = "Earlier tokens that a new token has to look at: they decide what attention costs."
     longest = len(options) - 1
     chosen = st.selectbox(

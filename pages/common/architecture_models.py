@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from model.trace.trace import Trace
-from pages.common import models
+from pages.common import controls, models
 
 if TYPE_CHECKING:
     from model.checkpoint.parts import Parts
@@ -39,8 +39,7 @@ class Described:
 def choose() -> str:
     """Choose a model: the one in use or a released one."""
     options = [*([IN_USE] if models.available() else []), *RELEASED]
-    if st.session_state.get("of") not in options:
-        st.session_state.pop("of", None)
+    controls.keep_within("of", options)
     chosen = st.segmented_control(
         "Model", options, default=options[0], required=True, key="of", bind="query-params", format_func=_label
     )

@@ -37,7 +37,7 @@ def choose(**chosen: int | None) -> None:
 def layer(trace: Trace | None, dim: str = "moe_layer", options: list[int] | None = None) -> int:
     """Choose a layer of the dim, `moe_layer` or `layer`, or of the options, by its model layer number."""
     options = options or (layers(trace, dim) if trace else [])
-    _keep_within("layer", options)
+    keep_within("layer", options)
     return st.selectbox("Layer", options, key="layer", bind="query-params", format_func=str)
 
 
@@ -57,7 +57,7 @@ def token(trace: Trace) -> int:
 def locked_token(trace: Trace) -> int | None:
     """Choose a token by its place; None while none is."""
     last, newest = trace.num_tokens - 1, _newest(trace)
-    _keep_within("token", range(trace.num_tokens))
+    keep_within("token", range(trace.num_tokens))
     said = "Place in the run, from 0. Empty: the newest token" + (" of those routed." if newest < last else ".")
     return st.number_input(
         "Token", 0, last, None, 1, key="token", bind="query-params", help=said, placeholder=str(newest)
@@ -77,14 +77,14 @@ def head(trace: Trace, options: list[int] | None = None) -> int:
     if options is None:
         number = trace.model.get("config", {}).get("num_attention_heads", 1)
         options = trace.data["head"].values.tolist() if "head" in trace.data.coords else list(range(number))
-    _keep_within("head", options)
+    keep_within("head", options)
     return st.selectbox("Head", options, key="head", bind="query-params", format_func=str)
 
 
 def expert(trace: Trace, default: int | None = None) -> int | None:
     """Choose an expert of the layer by its number; `default`, or None, until one is chosen."""
     number = trace.data.sizes.get("expert") or trace.model.get("config", {}).get("n_routed_experts", 1)
-    _keep_within("expert", range(number))
+    keep_within("expert", range(number))
     chosen = st.number_input(
         "Expert", 0, number - 1, None, 1, key="expert", bind="query-params",
         placeholder="none" if default is None else str(default),
@@ -179,7 +179,7 @@ def download_table(table: pd.DataFrame, name: str) -> None:
     )  # fmt: skip
 
 
-def _keep_within(key: str, options: Container[int]) -> None:
-    """Forget a choice that this trace does not have, before its widget would refuse it."""
+def keep_within(key: str, options: Container[object]) -> None:
+    """Forget a choice that this trace, model or page does not have, before its widget would refuse it."""
     if st.session_state.get(key) is not None and st.session_state[key] not in options:
         del st.session_state[key]

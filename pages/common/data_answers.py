@@ -106,8 +106,7 @@ def by_stream(name: str, report: dict[str, Any]) -> None:
 def examples(report: dict[str, Any]) -> None:
     """Up to three texts for a rule, each from another source."""
     rules = data_tables.rules_with_examples(report)
-    if st.session_state.get("rule") not in rules:
-        st.session_state.pop("rule", None)
+    controls.keep_within("rule", rules)
     chosen = st.selectbox("Rule", list(rules), key="rule", bind="query-params") if rules else None
     if chosen is None:
         st.caption("Nothing was dropped.")

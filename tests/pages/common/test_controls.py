@@ -33,6 +33,44 @@ def test_population(part: str, special: bool, expected: list[bool]) -> None:
     assert app.session_state["mask"] == expected
 
 
+def page_with_tabs() -> None:
+    import streamlit as st
+
+    from pages.common import controls
+
+    st.session_state["opened"] = []
+    for name, tab in controls.open_tabs(("one", "two"), "part"):
+        st.session_state["opened"].append(name)
+        with tab:
+            st.write(f"in {name}")
+
+
+def test_only_the_open_tab_is_filled() -> None:
+    app = AppTest.from_function(page_with_tabs)
+    app.query_params["part"] = "two"
+    app.run()
+    assert app.session_state["opened"] == ["two"]
+    assert [[each.value for each in tab.markdown] for tab in app.tabs] == [[], ["in two"]]
+
+
+def page_with_a_choice() -> None:
+    import streamlit as st
+
+    from pages.common import controls
+
+    st.session_state["before"] = st.session_state.get("rule")
+    controls.keep_within("rule", ["a", "b"])
+    st.session_state["after"] = st.session_state.get("rule")
+
+
+@pytest.mark.parametrize(("chosen", "kept"), [("b", "b"), ("c", None), (None, None)])
+def test_choice_that_is_not_offered_is_forgotten(chosen: str | None, kept: str | None) -> None:
+    app = AppTest.from_function(page_with_a_choice)
+    app.session_state["rule"] = chosen
+    app.run()
+    assert (app.session_state["before"], app.session_state["after"]) == (chosen, kept)
+
+
 def guarded_page() -> None:
     import dataclasses
 
