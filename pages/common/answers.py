@@ -92,14 +92,8 @@ def next_tokens(trace: Trace, token: int) -> None:
         st.info("This trace does not hold the next-token distribution.")
         return
     table = tables.next_tokens(trace, token, session.vocabulary(trace))
-    number = st.column_config.NumberColumn
-    columns = {
-        "probability": number(format="%.3g"),
-        "log-probability (nat)": number(format="%.3g"),
-        " ": st.column_config.ProgressColumn(min_value=0, max_value=1, format=" "),
-    }
     st.caption(f"After token {token}: the model's own distribution, temperature 1, nothing cut off (measured).")
-    st.dataframe(table, hide_index=True, column_config=columns, height=300)
+    st.dataframe(table, hide_index=True, column_config=tables.NEXT_TOKENS, height=300)
     controls.download_table(table.drop(columns=" "), "next-tokens")
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import streamlit as st
 
 from model.trace.trace import Trace
-from pages.common import architecture_drawing, architecture_tables, controls, session, sparse_answers
+from pages.common import architecture_drawing, architecture_tables, controls, session, sparse_answers, tables
 from pages.common.architecture_drawing import count, layers
 from pages.common.architecture_models import Described, describe, is_of
 from pages.common.text import plain
@@ -23,7 +23,6 @@ TEXT = Path(__file__).parent.parent / "learn" / "architecture.toml"
 ALL, BESIDE = TABS = ("All parts in numbers", "V3 beside V3.2")
 CONTEXTS = [2**power for power in range(7, 18)]
 _RIGHT = st.column_config.TextColumn(alignment="right")
-_WHOLE = st.column_config.NumberColumn(format="localized")
 
 
 @functools.cache
@@ -142,7 +141,7 @@ def details(part: "Part", parts: "Parts", context: int, dtype: str) -> None:
     st.dataframe(table, hide_index=True, height="content", column_config={name: _RIGHT for name in table.columns[1:]})
     beginning, held = architecture_tables.tensors(part)
     st.caption(f"Tensors `{beginning}…`" if part.parameters else "Has no tensor of its own, but the embedding's.")
-    st.dataframe(held, hide_index=True, height="content", column_config={"parameters": _WHOLE})
+    st.dataframe(held, hide_index=True, height="content", column_config={"parameters": tables.WHOLE})
     st.caption(f"{text['source']}. Parameters and shapes from the configuration, the rest derived.")
 
 
@@ -173,7 +172,7 @@ def about(name: str, described: Described, context: int, dtype: str) -> None:
 def all_parts(described: Described, context: int, dtype: str) -> None:
     """Every part, over all its layers."""
     table = architecture_tables.everything(described.parts, context, dtype)
-    columns = {"part": st.column_config.TextColumn(width=230)} | {name: _WHOLE for name in table.columns[1:]}
+    columns = {"part": st.column_config.TextColumn(width=230)} | {name: tables.WHOLE for name in table.columns[1:]}
     st.dataframe(table, hide_index=True, height="content", column_config=columns)
     st.caption(
         f"Over all layers, for one new token that looks at {context:,} others, weights in {dtype}. Multiply-adds are "
@@ -196,7 +195,7 @@ def beside(context: int) -> None:
             table = architecture_tables.everything(parts, context, "bfloat16")
             controls.chart(figure, f"architecture-{name}", table, said)
     table = architecture_tables.side_by_side(before, after, context)
-    columns = {"part": st.column_config.TextColumn(width=230)} | {name: _WHOLE for name in table.columns[1:]}
+    columns = {"part": st.column_config.TextColumn(width=230)} | {name: tables.WHOLE for name in table.columns[1:]}
     st.dataframe(table, hide_index=True, height="content", column_config=columns)
     controls.download_table(table, "architecture-v3-v3.2")
 

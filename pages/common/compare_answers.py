@@ -10,12 +10,10 @@ import xarray as xr
 from model.trace import comparison_report as report
 from model.trace.compare import VERDICTS, CompareError, Comparison, compare
 from model.trace.trace import Trace
-from pages.common import controls, guards, session, text
+from pages.common import controls, guards, session, tables, text
 from viz import compare as figures
 
 LAYERS, TOKENS, NUMBERS, ONE = TABS = ("By layer", "Tokens that split", "Log-probabilities", "This token")
-_THREE = st.column_config.NumberColumn(format="%.3g")
-_SHARE = st.column_config.NumberColumn(format="percent")
 
 
 def compared(a: Trace | None, b: Trace | None) -> Comparison:
@@ -118,8 +116,8 @@ def by_layer(found: Comparison) -> None:
 
 
 def _formats(table: pd.DataFrame) -> dict[str, Any]:
-    shares = {name: _SHARE for name in ("equal sets",) if name in table}
-    return {name: _THREE for name in table.columns if table[name].dtype.kind == "f"} | shares
+    shares = {name: tables.SHARE for name in ("equal sets",) if name in table}
+    return {name: tables.THREE for name in table.columns if table[name].dtype.kind == "f"} | shares
 
 
 def layer_table(found: Comparison) -> pd.DataFrame:

@@ -99,14 +99,11 @@ def next_tokens(experiment: Experiment, token: int) -> None:
     assert found.changed is not None
     vocabulary = session.vocabulary(experiment.trace)
     left, right = st.columns(2)
-    number = st.column_config.NumberColumn(format="%.3g")
-    columns = {"probability": number, "log-probability (nat)": number}
-    columns[" "] = st.column_config.ProgressColumn(min_value=0, max_value=1, format=" ")
     for place, name, trace in ((left, "original", found.original), (right, "changed", found.changed)):
         table = tables.next_tokens(trace, token, vocabulary)
         with place:
             st.caption(f"After token {token}, {name}: the model's own distribution (measured).")
-            st.dataframe(table, hide_index=True, column_config=columns, height=300, key=f"next-{name}")
+            st.dataframe(table, hide_index=True, column_config=tables.NEXT_TOKENS, height=300, key=f"next-{name}")
             controls.download_table(table.drop(columns=" "), f"next-tokens-{name}")
 
 

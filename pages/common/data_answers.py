@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from pages.common import controls, data_tables, limits, session
+from pages.common import controls, data_tables, limits, session, tables
 from pages.common.text import plain
 from viz.curation import kept_and_dropped, size
 
@@ -15,8 +15,6 @@ PRESETS = Path(__file__).parents[2] / "model" / "presets" / "curation"
 TRAINING, DAMAGED = FILES = ("Training text", "Damaged texts")
 BY_STREAM, EXAMPLES, SOURCES, TRY = TABS = ("By stream", "What was dropped", "Sources and licences", "Try a text")
 NOT_SAID = "not said"
-_SHARE = st.column_config.NumberColumn(format="percent")
-_WHOLE = st.column_config.NumberColumn(format="localized")
 
 
 @st.cache_data(show_spinner=False)
@@ -87,8 +85,8 @@ def by_stream(name: str, report: dict[str, Any]) -> None:
     table = data_tables.by_stream(report)
     if name == DAMAGED:
         table = table.drop(columns="sampling weight").rename(columns={"stream": "kind of damage"})
-    whole = {column: _WHOLE for column in table.columns if column.startswith(("records", "bytes"))}
-    shares = {column: _SHARE for column in ("dropped", "sampling weight")}
+    whole = {column: tables.WHOLE for column in table.columns if column.startswith(("records", "bytes"))}
+    shares = {column: tables.SHARE for column in ("dropped", "sampling weight")}
     st.dataframe(table, hide_index=True, height=420, column_config=whole | shares)
     said = (
         "A stream is drawn with the square root of its size, so that small ones are seen more often than their share."
@@ -122,11 +120,11 @@ def examples(report: dict[str, Any]) -> None:
 def sources(report: dict[str, Any]) -> None:
     """Where the texts are from, under which licence, and the files that were read."""
     table = data_tables.sources(report)
-    columns = {column: _WHOLE for column in table.columns if column.startswith(("records", "bytes"))}
+    columns = {column: tables.WHOLE for column in table.columns if column.startswith(("records", "bytes"))}
     st.dataframe(table, hide_index=True, height=420, column_config=columns)
     controls.download_table(table, "curation-sources")
     with st.expander("Files that were read, with their SHA-256"):
-        st.dataframe(pd.DataFrame(report["files"]), hide_index=True, column_config={"bytes": _WHOLE})
+        st.dataframe(pd.DataFrame(report["files"]), hide_index=True, column_config={"bytes": tables.WHOLE})
 
 
 def try_text() -> None:

@@ -7,7 +7,7 @@ import pandas as pd
 import streamlit as st
 
 from model.doctor.findings import SEVERITIES, Finding, Report, overview
-from pages.common import controls, doctor_runs, limits, session, text
+from pages.common import controls, doctor_runs, limits, session, tables, text
 from pages.common.doctor_runs import Audit
 from viz import doctor as pictures
 
@@ -176,9 +176,7 @@ def looked_at(report: Report) -> None:
     for title, measured in report.measures.items():
         st.markdown(f"**{text.plain(title)}**")
         frame = pd.DataFrame(measured)
-        three = {
-            name: st.column_config.NumberColumn(format="%.3g") for name in frame.columns if frame[name].dtype == float
-        }
+        three = {name: tables.THREE for name in frame.columns if frame[name].dtype == float}
         st.dataframe(frame, hide_index=True, height="content" if len(frame) < 16 else 560, column_config=three)
 
 

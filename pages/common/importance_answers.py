@@ -6,12 +6,11 @@ import streamlit as st
 import xarray as xr
 
 from model.trace.trace import Trace
-from pages.common import controls, guards, importance_runs, limits, routing_tables, session, text
+from pages.common import controls, guards, importance_runs, limits, routing_tables, session, tables, text
 from pages.common.importance_runs import Map
 from viz import importance as figures
 
 ENDS = 8  # experts named at either end of the sorted table
-_NUMBER = st.column_config.NumberColumn(format="%.3g")
 COLUMNS = {
     "change of log-probability (nat a token)": "logprob_change",
     "KL (nat)": "kl",
@@ -131,7 +130,8 @@ def _ends(table: pd.DataFrame) -> None:
         st.columns(2), ("Missed most", "Text likelier without"), (missed, spared), strict=True
     ):
         column.markdown(f"**{name}**")
-        column.dataframe(rows, hide_index=True, column_config={CHANGE: _NUMBER, KL: _NUMBER}, height="content")
+        formats = {CHANGE: tables.THREE, KL: tables.THREE}
+        column.dataframe(rows, hide_index=True, column_config=formats, height="content")
 
 
 def _against_load(effects: xr.Dataset, groups: int, num_tokens: int, table: pd.DataFrame) -> None:

@@ -5,13 +5,11 @@ import streamlit as st
 
 from model.trace import metrics
 from model.trace.trace import Trace
-from pages.common import controls, loads, routing_tables, session
+from pages.common import controls, loads, routing_tables, session, tables
 from pages.common.loads import Load
 from viz import load as figures
 
 LAYER, BARS, GROUPS, NUMBERS = TABS = ("One layer", "All layers as bars", "Groups", "Figures of every layer")
-_THREE = st.column_config.NumberColumn(format="%.3g")
-_SHARE = st.column_config.NumberColumn(format="percent")
 
 
 def remarks(trace: Trace, load: Load) -> None:
@@ -159,7 +157,7 @@ def groups(load: Load) -> None:
 def numbers(load: Load) -> None:
     """The measures of every layer, above them what chance alone gives."""
     table = loads.with_bounds(load)
-    formats = {name: _THREE for name in ("MaxVio", "CV", "entropy", "Gini")}
+    formats = {name: tables.THREE for name in ("MaxVio", "CV", "entropy", "Gini")}
     st.dataframe(
         table, hide_index=True, column_config=formats, height="content" if len(table) < 16 else 560, placeholder=""
     )

@@ -4,11 +4,11 @@ import streamlit as st
 
 from model.trace.decision import NEEDED, SIGMOID, Decision
 from model.trace.trace import Trace
-from pages.common import controls, microscope_steps, microscope_tables, routing_tables, session
+from pages.common import controls, microscope_steps, microscope_tables, routing_tables, session, tables
 from viz import decision as figures
 
 _COLUMNS = {
-    name: st.column_config.NumberColumn(format="%.3g")
+    name: tables.THREE
     for name in ("group score", "logit", "ln affinity", "affinity", "bias - mean", "normalised", "weight")
 } | {name: st.column_config.NumberColumn(format="%.4f") for name in ("group score", "bias", "with bias")}
 

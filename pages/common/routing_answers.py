@@ -21,8 +21,6 @@ _SCORES = {
     "group_kept": "the kept groups",
     "gate_weight": "weights",
 }
-_THREE = st.column_config.NumberColumn(format="%.3g")
-_PERCENT = st.column_config.NumberColumn(format="percent")
 
 
 def remarks(trace: Trace) -> None:
@@ -196,8 +194,8 @@ def _contexts(rows: pd.DataFrame, key: str) -> None:
     columns = {
         "before": st.column_config.TextColumn(alignment="right"),
         "text": st.column_config.TextColumn(width="small"),
-        "affinity": _THREE,
-        "weight": _THREE,
+        "affinity": tables.THREE,
+        "weight": tables.THREE,
     }
 
     def choose() -> None:

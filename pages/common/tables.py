@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+import streamlit as st
 
 from model.trace import metrics
 from model.trace.trace import Trace
@@ -11,6 +12,14 @@ from pages.common import text
 
 if TYPE_CHECKING:
     from model.checkpoint.tokenizer import Tokenizer
+
+# How a column of numbers is written: three digits, a share in per cent, a whole number with separators.
+THREE, SHARE, WHOLE = (st.column_config.NumberColumn(format=said) for said in ("%.3g", "percent", "localized"))
+NEXT_TOKENS = {
+    "probability": THREE,
+    "log-probability (nat)": THREE,
+    " ": st.column_config.ProgressColumn(min_value=0, max_value=1, format=" "),
+}
 
 
 def tokens(trace: Trace) -> pd.DataFrame:

@@ -3,12 +3,11 @@
 import streamlit as st
 
 from model.trace.trace import Trace
-from pages.common import controls, session, token_tables
+from pages.common import controls, session, tables, token_tables
 from viz import boundaries, tokens
 
 SHOWN = 2_000  # chips at a time: more would keep the browser busy
 TABLE, PARTS, SIZES = TABS = ("Every token", "Counts by part", "Bytes per token")
-_THREE = st.column_config.NumberColumn(format="%.3g")
 
 
 def remarks(trace: Trace) -> None:
@@ -75,7 +74,7 @@ def table(trace: Trace) -> None:
         key="token-table",
         on_select=_take_row,
         selection_mode="single-row",
-        column_config={"surprisal (bit)": _THREE},
+        column_config={"surprisal (bit)": tables.THREE},
         placeholder="",
     )
     st.caption("Choose a row to choose the token. All but the surprisal, which is derived, is measured.")
@@ -91,7 +90,7 @@ def _take_row() -> None:
 def parts(trace: Trace) -> None:
     """Counts of the whole text and its parts."""
     rows = token_tables.by_part(trace)
-    columns = {name: _THREE for name in ("bytes per token", "characters per token")}
+    columns = {name: tables.THREE for name in ("bytes per token", "characters per token")}
     st.dataframe(rows, hide_index=True, height="content", column_config=columns, placeholder="")
     st.caption(
         "Special tokens count as tokens, but not in what is said per token. A character is what is seen as one, with "
