@@ -12,9 +12,10 @@ import numpy as np
 import plotly.graph_objects as go
 import xarray as xr
 
+from viz import strip as strips
 from viz.axis import MAX_CLICKABLE, click_layer, grid_points, layer_axis, layer_labels, note, rows_height
 from viz.theme import Theme, blend, style, translucent
-from viz.tokens import TokenLike, chips, short_name, visible_parts
+from viz.tokens import MarkedToken, chips, short_name
 
 # In the order of severity: several tokens of one character show the last that holds of any.
 SAME, UNKNOWN, UNALIGNED, FOLLOWS, NEAR_TIE, UNDECIDED, CHANGE = KINDS = (
@@ -29,25 +30,14 @@ WORDS = {
     UNKNOWN: "experts not recorded",
     UNALIGNED: "the other side has no such token",
 }
-_CSS = """
-.splits { max-height: 15rem; overflow-y: auto; padding: 4px 5px; border-radius: 6px;
-  border: 1px solid color-mix(in srgb, currentColor 18%, transparent); font: 16px/1.5 var(--st-code-font, monospace); }
-.splits span { display: inline-block; margin: 1px 1px 2px 0; padding: 1px 3px; border-radius: 3px; max-width: 100%;
-  white-space: pre-wrap; overflow-wrap: anywhere; unicode-bidi: isolate;
-  background: color-mix(in srgb, currentColor 7%, transparent); }
-.splits i { font-style: normal; opacity: 0.55; }
-.splits .special { border: 1px solid currentColor; background: none; font-variant: small-caps; }
-.splits .chosen { box-shadow: 0 0 0 2px currentColor; }
-.splits.legend { font: 14px/1.5 var(--st-font, sans-serif); border: none; max-height: none; }
-.splits.legend span { margin-right: 0.5em; }
-@media (max-width: 1100px) { .splits { font-size: 18px; } }
-"""
 
 
 def css(theme: Theme) -> str:
     """The look of the strip in a theme."""
     near, follows, changed = theme.change[0], translucent(theme.change[-1], 0.22), translucent(theme.change[-1], 0.42)
     rules = (
+        ".splits { max-height: 15rem; } .splits .special { background: none; }"
+        ".splits.legend .chip { margin-right: 0.5em; }"
         f".splits .near-tie {{ outline: 2px dotted {near}; outline-offset: -2px; }}"
         f".splits .follows {{ background: {follows}; }}"
         f".splits .change {{ background: {changed}; outline: 2px solid {theme.change[-1]}; outline-offset: -2px; }}"
@@ -55,11 +45,11 @@ def css(theme: Theme) -> str:
         ".splits .not-aligned, .splits .not-recorded { opacity: 0.5; text-decoration: line-through; }"
         ".splits .not-recorded { text-decoration: none; }"
     )
-    return _CSS + rules
+    return strips.CSS + rules
 
 
 def strip(
-    tokens: Sequence[TokenLike], text: bytes, kinds: Sequence[str], hover: Sequence[str], chosen: int | None = None
+    tokens: Sequence[MarkedToken], text: bytes, kinds: Sequence[str], hover: Sequence[str], chosen: int | None = None
 ) -> str:
     """The text as chips, each with the look of its kind.
 
@@ -75,24 +65,20 @@ def strip(
         some = range(first, last + 1)
         kind = max((kinds[index] for index in some), key=KINDS.index)
         spelled = text[tokens[first].start : tokens[last].end]
-        inner = "".join(
-            f"<i>{html.escape(part)}</i>" if is_sign else html.escape(part) for part, is_sign in visible_parts(spelled)
-        )
-        classes = [kind.replace(" ", "-")]
-        classes += ["special"] if not spelled else []
-        classes += ["chosen"] if chosen in some else []
-        title = html.escape("; ".join(hover[index] for index in some), quote=True)
-        inner = inner or html.escape(short_name(tokens[first]))
-        written.append(f'<span class="{" ".join(classes)}" title="{title}">{inner}</span>')
+        inner = strips.writing(spelled) or f"<bdi>{html.escape(short_name(tokens[first]))}</bdi>"
+        marks = {"generated": tokens[first].generated, "special": tokens[first].special, "chosen": chosen in some}
+        said = "; ".join(hover[index] for index in some)
+        written.append(strips.chip(inner, said, marks | {kind.replace(" ", "-"): True}))
         written.append("<br>" if spelled.endswith(b"\n") else "")
-    label = "The text as tokens, marked where routing splits"
-    return f'<div class="splits" dir="ltr" role="group" tabindex="0" aria-label="{label}">{"".join(written)}</div>'
+    return strips.framed("splits", "The text as tokens, marked where routing splits", written)
 
 
 def legend(kinds: Sequence[str]) -> str:
     """What the looks mean, of the kinds that occur."""
-    shown = [f'<span class="{kind.replace(" ", "-")}">{WORDS[kind]}</span>' for kind in KINDS if kind in set(kinds)]
-    return f'<div class="splits legend" dir="ltr">{"".join(shown)}</div>'
+    shown = [
+        f'<span class="chip {kind.replace(" ", "-")}">{WORDS[kind]}</span>' for kind in KINDS if kind in set(kinds)
+    ]
+    return strips.legend("splits", "".join(shown))
 
 
 def colors(theme: Theme) -> dict[str, str]:

@@ -10,32 +10,29 @@ from collections.abc import Sequence
 import numpy as np
 import plotly.graph_objects as go
 
+from viz import strip
 from viz.theme import Theme, style
 
-CSS = """
-.drafts { max-height: 27rem; overflow-y: auto; padding: 4px 5px; border-radius: 6px;
-  border: 1px solid color-mix(in srgb, currentColor 18%, transparent); font: 16px/1.3 var(--st-code-font, monospace); }
-.drafts .chip { display: inline-flex; flex-direction: column; vertical-align: top; margin: 1px 1px 4px 0;
-  padding: 1px 3px; border-radius: 3px; white-space: pre; max-width: 100%; overflow: hidden; text-overflow: ellipsis;
-  background: color-mix(in srgb, currentColor 7%, transparent); border-bottom: 3px solid transparent; }
-.drafts bdi { unicode-bidi: isolate; }
+CSS = (
+    strip.CSS
+    + """
+.drafts { max-height: 27rem; }
+.drafts .chip { display: inline-flex; flex-direction: column; vertical-align: top; white-space: pre; overflow: hidden;
+  text-overflow: ellipsis; border-bottom: 3px solid transparent; }
 .drafts small { font-size: 13px; line-height: 1.25; min-height: 1.25em; }
 .drafts .right { border-bottom-color: #0072b2; }
 .drafts .wrong small { opacity: 0.85; }
 .drafts .wrong { border-bottom-color: #d55e00; }
 .drafts .untried { border-bottom-style: dotted; }
-.drafts .generated bdi { text-decoration: underline; text-decoration-thickness: 1.5px; text-underline-offset: 4px; }
-.drafts .chosen { box-shadow: 0 0 0 2px currentColor; }
-.drafts.legend { font-size: 14px; border: none; }
 .drafts.legend .chip { margin: 0 6px 0 14px; }
-@media (max-width: 1100px) { .drafts { font-size: 18px; } }
 """
-LEGEND = (
-    '<div class="drafts legend" dir="ltr">'
+)
+LEGEND = strip.legend(
+    "drafts",
     '<span class="chip right generated"><bdi>token</bdi><small>✓</small></span>right, and tried'
     '<span class="chip wrong generated"><bdi>token</bdi><small>draft</small></span>wrong, and tried'
     '<span class="chip right untried"><bdi>token</bdi><small>✓</small></span>right, not tried'
-    '<span class="chip wrong untried"><bdi>token</bdi><small>draft</small></span>wrong, not tried</div>'
+    '<span class="chip wrong untried"><bdi>token</bdi><small>draft</small></span>wrong, not tried',
 )
 
 
@@ -45,6 +42,7 @@ def text_with_drafts(
     right: Sequence[bool],
     tried: Sequence[bool],
     generated: Sequence[bool],
+    special: Sequence[bool],
     chosen: int | None = None,
     first: int = 0,
 ) -> str:
@@ -56,24 +54,21 @@ def text_with_drafts(
         right: whether a draft is its token.
         tried: whether it was fed before the token was chosen.
         generated: whether the token was.
+        special: whether it is a special one.
         chosen: number of the token to outline.
         first: number of the first of these tokens.
     """
     written = []
     for place, (token, draft) in enumerate(zip(tokens, drafts, strict=True)):
-        kinds = ["chip"] + ["generated"] * generated[place] + ["chosen"] * (first + place == chosen)
+        marks = {"generated": generated[place], "special": special[place], "chosen": first + place == chosen}
         said, below = "no draft", ""
         if draft is not None:
-            kinds += ["right" if right[place] else "wrong"] + ["untried"] * (not tried[place])
+            marks |= {"right": right[place], "wrong": not right[place], "untried": not tried[place]}
             below = "✓" if right[place] else draft
             said = f"draft {draft!r}, {'right' if right[place] else 'wrong'}{'' if tried[place] else ', not tried'}"
-        title = html.escape(f"token {first + place}: {said}", quote=True)
-        written.append(
-            f'<span class="{" ".join(kinds)}" title="{title}">'
-            f"<bdi>{html.escape(token)}</bdi><small><bdi>{html.escape(below)}</bdi></small></span>"
-        )
-    label = "The text with the draft of each token below it"
-    return f'<div class="drafts" dir="ltr" role="group" tabindex="0" aria-label="{label}">{"".join(written)}</div>'
+        inner = f"<bdi>{html.escape(token)}</bdi><small><bdi>{html.escape(below)}</bdi></small>"
+        written.append(strip.chip(inner, f"token {first + place}: {said}", marks))
+    return strip.framed("drafts", "The text with the draft of each token below it", written)
 
 
 def shared_by_layer(layers: Sequence[int], shared: np.ndarray, by_chance: np.ndarray, theme: Theme) -> go.Figure:

@@ -11,23 +11,21 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
+from viz import strip
 from viz.axis import note
 from viz.theme import Theme, blend, readable_on, style, translucent
 
-CSS = """
-.effects { max-height: 24rem; overflow-y: auto; padding: 4px 5px; border-radius: 6px;
-  border: 1px solid color-mix(in srgb, currentColor 18%, transparent); font: 16px/1.5 var(--st-code-font, monospace); }
-.effects .chip { display: inline-block; white-space: pre; margin: 1px 1px 2px 0; padding: 0 3px; border-radius: 3px; }
-.effects bdi { unicode-bidi: isolate; }
-.effects .generated bdi { text-decoration: underline; text-decoration-thickness: 1.5px; text-underline-offset: 4px; }
-.effects .chosen { box-shadow: 0 0 0 2px currentColor; }
+CSS = (
+    strip.CSS
+    + """
+.effects { max-height: 24rem; }
+.effects .chip { white-space: pre; padding: 0 3px; }
 .effects.text { white-space: pre-wrap; overflow-wrap: anywhere; min-height: 7rem; max-height: 14rem; }
 .effects.text .given { opacity: 0.6; }
 .effects .scale { display: inline-block; width: 9rem; height: 0.8em; border-radius: 3px; margin: 0 0.5em;
   vertical-align: -1px; border: 1px solid color-mix(in srgb, currentColor 18%, transparent); }
-.effects.legend { border: none; font-size: 14px; }
-@media (max-width: 1100px) { .effects { font-size: 18px; } }
 """
+)
 
 
 def limit_of(values: np.ndarray) -> float:
@@ -41,6 +39,7 @@ def text_with_change(
     values: np.ndarray,
     said: Sequence[str],
     generated: Sequence[bool],
+    special: Sequence[bool],
     theme: Theme,
     chosen: int | None = None,
     first: int = 0,
@@ -52,6 +51,7 @@ def text_with_change(
         values: [token] in nats; grey where NaN.
         said: what each chip says when pointed at.
         generated: whether the token was.
+        special: whether it is a special one.
         theme: colours.
         chosen: number of the token to outline.
         first: number of the first of these tokens.
@@ -59,18 +59,14 @@ def text_with_change(
     limit, written = limit_of(values), []
     for place, (token, value) in enumerate(zip(tokens, values.tolist(), strict=True)):
         color = blend(theme.change, 0.5 + value / limit / 2) if np.isfinite(value) else theme.grid
-        kinds = ["chip"] + ["generated"] * generated[place] + ["chosen"] * (first + place == chosen)
-        title = html.escape(said[place], quote=True)
-        written.append(
-            f'<span class="{" ".join(kinds)}" title="{title}" style="background:{color};color:{readable_on(color)}">'
-            f"<bdi>{html.escape(token)}</bdi></span>"
-        )
-    label = "The text, every token on the scale of change"
-    strip = f'<div class="effects" dir="ltr" role="group" tabindex="0" aria-label="{label}">{"".join(written)}</div>'
+        marks = {"generated": generated[place], "special": special[place], "chosen": first + place == chosen}
+        look = f"background:{color};color:{readable_on(color)}"
+        written.append(strip.chip(f"<bdi>{html.escape(token)}</bdi>", said[place], marks, look))
+    shown = strip.framed("effects", "The text, every token on the scale of change", written)
     low = f"-{limit:.2g}" if (values < 0).any() else "0"
     stops = theme.change if (values < 0).any() else theme.change[len(theme.change) // 2 :]
     scale = f'<span class="scale" style="background:linear-gradient(90deg,{",".join(stops)})"></span>'
-    return f'{strip}<div class="effects legend">{low}{scale}{limit:.2g} nats</div>'
+    return shown + strip.legend("effects", f"{low}{scale}{limit:.2g} nats")
 
 
 def plain_text(given: str, common: str, own: str, theme: Theme) -> str:
@@ -81,7 +77,7 @@ def plain_text(given: str, common: str, own: str, theme: Theme) -> str:
         parts.append(
             f'<span style="background:{color};color:{readable_on(color)}"><bdi>{html.escape(own)}</bdi></span>'
         )
-    return f'<div class="effects text" dir="auto" tabindex="0">{"".join(parts)}</div>'
+    return f'<div class="strip effects text" dir="auto" tabindex="0">{"".join(parts)}</div>'
 
 
 def by_token(

@@ -40,6 +40,15 @@ class TokenLike(Protocol):
     def end(self) -> int: ...
 
 
+class MarkedToken(TokenLike, Protocol):
+    """A token that knows its part of the run, and whether it stands for no text."""
+
+    @property
+    def generated(self) -> bool: ...
+    @property
+    def special(self) -> bool: ...
+
+
 def visible(text: bytes) -> str:
     r"""Text with white space shown: `·` space, `→` tab, `⏎` line feed, `\uNNNN` others, `\xNN` bytes of no character.
 

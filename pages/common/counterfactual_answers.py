@@ -84,7 +84,8 @@ def strip(experiment: Experiment, token: int) -> None:
     part = slice(first, first + SHOWN)
     html = pictures.text_with_change(
         controls.token_names(trace)[part], values[part], counterfactual_tables.in_words(_effect(experiment))[part],
-        (~trace.prompt_mask.values).tolist()[part], session.theme(), token, first,
+        (~trace.prompt_mask.values).tolist()[part], trace.special_mask.values.tolist()[part], session.theme(), token,
+        first,
     )  # fmt: skip
     st.html(f"<style>{pictures.CSS}</style>{html}")
     st.caption(f"{SAID[shown or CHANGE]} Derived; n = {trace.num_tokens:,} tokens.")

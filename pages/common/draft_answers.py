@@ -85,7 +85,8 @@ def _text(trace: Trace, table: pd.DataFrame, token: int | None) -> None:
     part = table.iloc[first : first + SHOWN]
     figure = pictures.text_with_drafts(
         part["text"].tolist(), [draft if isinstance(draft, str) else None for draft in part["draft"]],
-        part["right"].tolist(), part["tried"].tolist(), (part["part"] == "generated").tolist(), token, first,
+        part["right"].tolist(), part["tried"].tolist(), (part["part"] == "generated").tolist(),
+        trace.special_mask.values[first : first + SHOWN].tolist(), token, first,
     )  # fmt: skip
     st.html(f"<style>{pictures.CSS}</style>{figure}{pictures.LEGEND}")
     if trace.num_tokens > SHOWN:

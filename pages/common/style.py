@@ -16,6 +16,8 @@ CSS = """
 .st-key-examples button { min-height: 1.6rem; padding: 0.1rem 0.5rem; }
 .st-key-token-row button { min-height: 1.9rem; padding: 0.1rem 0.2rem; }
 .st-key-token-row code { font-size: 14px; padding: 0; color: inherit; background: none; }
+.st-key-token-row [class*="-generated"] code { text-decoration: underline; text-underline-offset: 4px; }
+.st-key-token-row [class*="-special"] code { border: 1px solid currentColor; font-variant: small-caps; padding: 0 3px; }
 @media (max-width: 1100px) { [data-testid="stMainBlockContainer"] { padding: 2.6rem 1rem 3rem; } }
 </style>
 """

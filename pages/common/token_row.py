@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from model.trace.trace import Trace
+from model.trace.trace import Token, Trace
 from pages.common import controls, text
 
 
@@ -14,9 +14,14 @@ def show(trace: Trace, token: int, reach: int = 6) -> None:
             entry = trace.tokens[index]
             st.button(
                 text.as_code(text.token(trace, index)),
-                key=f"token-row-{index}",
+                key=f"token-row-{index}{_marks(entry)}",
                 help=f"Token {index}, id {entry.id}, {'generated' if entry.generated else 'prompt'}",
                 type="secondary" if index == token else "tertiary",
                 on_click=controls.choose,
                 kwargs={"token": index},
             )
+
+
+def _marks(entry: Token) -> str:
+    """The end of a button's key, by which its style knows what kind of token it is."""
+    return "-special" * entry.special + "-generated" * entry.generated

@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 import xarray as xr
@@ -28,16 +30,23 @@ def verdicts() -> xr.DataArray:
 def test_strip_marks_each_token_and_escapes_the_text() -> None:
     tokens, text = parts(b"<b>", b" wolf")
     body = compare.strip(tokens, text, [SAME, CHANGE, UNALIGNED], ["a", "b", 'c"'], chosen=2)
-    assert '<span class="same special" title="a">BOS</span>' in body
-    assert '<span class="change" title="b">&lt;b&gt;</span>' in body
-    assert '<span class="not-aligned chosen" title="c&quot;"><i>·</i>wolf</span>' in body
+    assert '<span class="chip special same" title="a"><bdi>BOS</bdi></span>' in body
+    assert '<span class="chip change" title="b"><bdi>&lt;b&gt;</bdi></span>' in body
+    assert '<span class="chip chosen not-aligned" title="c&quot;"><i>·</i><bdi>wolf</bdi></span>' in body
     assert "<b>" not in body
 
 
 def test_character_of_several_tokens_is_whole_and_shows_the_gravest() -> None:
     tokens, text = parts("é".encode()[:1], "é".encode()[1:])
     body = compare.strip(tokens, text, [SAME, NEAR_TIE, CHANGE], ["", "first", "second"])
-    assert '<span class="change" title="first; second">é</span>' in body
+    assert '<span class="chip change" title="first; second"><bdi>é</bdi></span>' in body
+
+
+def test_generated_tokens_are_marked() -> None:
+    tokens, text = parts(b"a", b"b")
+    tokens[2] = dataclasses.replace(tokens[2], generated=True)
+    body = compare.strip(tokens, text, [SAME] * 3, [""] * 3)
+    assert '<span class="chip same" title=""><bdi>a</bdi></span><span class="chip generated same" title="">' in body
 
 
 def test_legend_names_what_occurs() -> None:

@@ -10,11 +10,12 @@ from viz.theme import LIGHT
 
 def test_every_token_has_its_draft_below() -> None:
     page = drafts.text_with_drafts(
-        ["a", " b", "c"], [None, " b", "x"], [False, True, False], [False, True, False], [False, True, True], 2
-    )
+        ["a", " b", "c"], [None, " b", "x"], [False, True, False], [False, True, False], [False, True, True],
+        [True, False, False], 2,
+    )  # fmt: skip
     chips = re.findall(r'<span class="([^"]*)" title="([^"]*)"><bdi>([^<]*)</bdi><small><bdi>([^<]*)</bdi>', page)
     assert chips == [
-        ("chip", "token 0: no draft", "a", ""),
+        ("chip special", "token 0: no draft", "a", ""),
         ("chip generated right", "token 1: draft &#x27; b&#x27;, right", " b", "✓"),
         ("chip generated chosen wrong untried", "token 2: draft &#x27;x&#x27;, wrong, not tried", "c", "x"),
     ]
@@ -22,13 +23,13 @@ def test_every_token_has_its_draft_below() -> None:
 
 def test_text_cannot_become_markup() -> None:
     hostile = "</span><script>alert(1)</script>\"'"
-    page = drafts.text_with_drafts([hostile], [hostile], [False], [True], [True])
+    page = drafts.text_with_drafts([hostile], [hostile], [False], [True], [True], [False])
     assert "<script" not in page
     assert 'title="token 0: draft' in page
 
 
 def test_numbers_count_from_the_first_shown() -> None:
-    page = drafts.text_with_drafts(["a"], [None], [False], [False], [False], chosen=40, first=40)
+    page = drafts.text_with_drafts(["a"], [None], [False], [False], [False], [False], chosen=40, first=40)
     assert 'title="token 40: no draft"' in page
     assert "chosen" in page
 

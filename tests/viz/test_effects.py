@@ -15,7 +15,9 @@ def chips(page: str) -> list[str]:
 @pytest.mark.parametrize("theme", THEMES.values())
 def test_strip_diverges_round_zero_and_never_in_the_colours_of_load(theme: Theme) -> None:
     values = np.array([np.nan, -1.0, 0.0, 1.0])
-    page = effects.text_with_change(["a", "b", "c", "d"], values, ["w"] * 4, [False, False, True, True], theme, 2)
+    page = effects.text_with_change(
+        ["a", "b", "c", "d"], values, ["w"] * 4, [False, False, True, True], [True] + [False] * 3, theme, 2
+    )
     found = chips(page)
     assert theme.grid in found[0]
     assert theme.change[0] in found[1]
@@ -23,12 +25,13 @@ def test_strip_diverges_round_zero_and_never_in_the_colours_of_load(theme: Theme
     assert theme.change[-1] in found[3]
     assert not any(color in page for color in theme.load)
     assert ["generated" in chip for chip in found] == [False, False, True, True]
+    assert ["special" in chip for chip in found] == [True, False, False, False]
     assert ["chosen" in chip for chip in found] == [False, False, True, False]
     assert "-1<span" in page
 
 
 def test_values_that_are_never_negative_take_the_upper_half() -> None:
-    page = effects.text_with_change(["a", "b"], np.array([0.0, 2.0]), ["", ""], [False, False], LIGHT)
+    page = effects.text_with_change(["a", "b"], np.array([0.0, 2.0]), ["", ""], [False, False], [False, False], LIGHT)
     assert ">0<span" in page
     assert LIGHT.change[0] not in page
 
@@ -38,13 +41,13 @@ def test_few_far_values_do_not_pale_the_rest_and_noise_stays_pale() -> None:
     assert effects.limit_of(values) == pytest.approx(0.1)
     assert effects.limit_of(np.array([1e-9, np.nan])) == 0.05
     assert effects.limit_of(np.array([np.nan])) == 0.05
-    page = effects.text_with_change(["a"], np.array([1e-6]), [""], [False], DARK)
+    page = effects.text_with_change(["a"], np.array([1e-6]), [""], [False], [False], DARK)
     assert blend(DARK.change, 0.5 + 1e-5) in page
 
 
 def test_text_is_escaped_everywhere() -> None:
     hostile = '<script>alert("1")</script>'
-    page = effects.text_with_change([hostile], np.zeros(1), [hostile], [False], LIGHT)
+    page = effects.text_with_change([hostile], np.zeros(1), [hostile], [False], [False], LIGHT)
     page += effects.plain_text(hostile, hostile, hostile, LIGHT)
     assert "<script" not in page
     assert 'title="&lt;script&gt;alert(&quot;1&quot;)' in page

@@ -22,11 +22,11 @@ import html
 import json
 import struct
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
-from viz.tokens import short_name
+from viz.tokens import MarkedToken, short_name
 
 _BLOCK = struct.Struct("<6I")
 
@@ -45,23 +45,6 @@ class Flag(enum.IntFlag):
 
     SPECIAL = 1
     GENERATED = 2
-
-
-class TokenLike(Protocol):
-    """A token as a trace holds it; `start` and `end` are byte offsets into the run's text."""
-
-    @property
-    def id(self) -> int: ...  # noqa: D102
-    @property
-    def piece(self) -> str: ...  # noqa: D102
-    @property
-    def start(self) -> int: ...  # noqa: D102
-    @property
-    def end(self) -> int: ...  # noqa: D102
-    @property
-    def generated(self) -> bool: ...  # noqa: D102
-    @property
-    def special(self) -> bool: ...  # noqa: D102
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +80,7 @@ def pack_header(header: Header) -> bytes:
     return _with_length(dataclasses.asdict(header))
 
 
-def pack_block(start: int, tokens: Sequence[TokenLike], text: bytes, arrays: Mapping[str, np.ndarray]) -> bytes:
+def pack_block(start: int, tokens: Sequence[MarkedToken], text: bytes, arrays: Mapping[str, np.ndarray]) -> bytes:
     """Pack consecutive tokens.
 
     Args:
@@ -118,7 +101,10 @@ def pack_block(start: int, tokens: Sequence[TokenLike], text: bytes, arrays: Map
 
 
 def snapshot(
-    header: Header, tokens: Sequence[TokenLike] = (), text: bytes = b"", arrays: Mapping[str, np.ndarray] | None = None
+    header: Header,
+    tokens: Sequence[MarkedToken] = (),
+    text: bytes = b"",
+    arrays: Mapping[str, np.ndarray] | None = None,
 ) -> bytes:
     """A whole run as one message; without tokens, the announcement of a run that is about to start."""
     return pack_header(header) + (pack_block(0, tokens, text, arrays or {}) if tokens else b"")

@@ -54,7 +54,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Path, str, RunRequest]]
 
 def strip(app: AppTest) -> str:
     assert not app.exception
-    return next(element.proto.body for element in app.get("html") if 'class="splits"' in element.proto.body)
+    return next(element.proto.body for element in app.get("html") if 'class="strip splits"' in element.proto.body)
 
 
 def upload(app: AppTest, side: str, content: bytes, name: str = "other.safetensors") -> AppTest:

@@ -178,7 +178,7 @@ def test_drafts_stand_beside_their_tokens(open_app: OpenApp, recorded: Path) -> 
     assert table["right"].tolist() == right.tolist()
     assert table["tried"].tolist() == tried.tolist()
     assert table["draft"].isna().tolist() == [True, True] + [False] * 33
-    page = next(element.proto.body for element in app.get("html") if 'class="drafts"' in element.proto.body)
+    page = next(element.proto.body for element in app.get("html") if 'class="strip drafts"' in element.proto.body)
     assert page.count("✓") == right.sum() + 2  # two in the legend
     bars, marks = charts(app)[0]["data"]
     assert len(bars["x"]) == len(marks["x"]) == 2

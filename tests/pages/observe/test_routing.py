@@ -92,7 +92,7 @@ def test_a_clicked_cell_chooses_layer_and_expert() -> None:
 
 def test_neighbours_are_buttons_that_choose(show: Callable[..., AppTest]) -> None:
     app = show(token=3)
-    app.button(key="token-row-5").click().run()
+    app.button(key="token-row-5-generated").click().run()
     assert app.number_input(key="token").value == 5
     assert not app.exception
 
@@ -224,6 +224,12 @@ def test_shares_of_kinds_sum_to_the_tokens_taken() -> None:
     assert shares.loc[kinds, "of"].sum() == shares.loc["all", "of"] == trace.num_tokens
     assert shares.loc["all", "taken"] == len(expert_tokens.taken_by(trace, 1, 3, every))
     assert (shares["low (95 %)"] <= shares["share"]).all()
+
+
+def test_row_of_tokens_marks_special_and_generated_ones(show: Callable[..., AppTest]) -> None:
+    keys = [button.key for button in show(token=5).button if str(button.key).startswith("token-row-")]
+    assert keys == ["token-row-0-special", *(f"token-row-{i}" for i in range(1, 5)),
+                    *(f"token-row-{i}-generated" for i in range(5, 13))]  # fmt: skip
 
 
 @pytest.mark.parametrize("piece", ["<b>", "a`b", "``", "*x*", ":smile:", "$1$", "->"])

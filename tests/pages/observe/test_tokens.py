@@ -37,11 +37,11 @@ def from_ids() -> Trace:
 
 def strip(app: AppTest) -> str:
     assert not app.exception
-    return next(element.proto.body for element in app.get("html") if 'class="boundaries"' in element.proto.body)
+    return next(element.proto.body for element in app.get("html") if 'class="strip boundaries"' in element.proto.body)
 
 
 def chips(app: AppTest) -> int:
-    return strip(app).split('<div class="boundaries legend"')[0].count('<span class="chip')
+    return strip(app).split('<div class="strip boundaries legend"')[0].count('<span class="chip')
 
 
 def test_first_screen_of_the_recorded_run(show_at: OpenApp, engine: FakeEngine) -> None:
