@@ -3,7 +3,7 @@
 import streamlit as st
 
 from model.trace import attention
-from pages.common import controls, head_answers, head_map, head_values, heads, session
+from pages.common import controls, head_answers, head_map, head_values, heads, session, view
 from viz.attention import MAP_PIXELS
 from viz.thumbnails import thumbnail_columns
 
@@ -11,6 +11,7 @@ st.markdown("What does it look at? Every head spreads a token's attention over t
 run = session.shown()
 trace = heads.require(run)
 assert run is not None
+view.status(st.container(key="status").empty(), session.own_run(), run)
 with st.container(horizontal=True, vertical_alignment="bottom"):
     layer = controls.layer(trace, options=heads.layers(trace))
     head = controls.head(trace, heads.numbers(trace, layer))

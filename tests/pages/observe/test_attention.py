@@ -32,6 +32,7 @@ def without(trace: Trace, *variables: str, **kept: object) -> Trace:
 def test_first_screen_shows_a_head_of_the_recorded_run(show: Callable[..., AppTest]) -> None:
     app = show()
     assert len(charts(app)) == 4
+    assert ":gray-badge[recorded]" in said(app)
     assert "layer 1, head 0: measured, n = 14 tokens" in charts(app)[0]["layout"]["annotations"][0]["text"]
     assert app.selectbox(key="layer").options == ["0", "1", "2"]
 
