@@ -29,8 +29,8 @@ def keep() -> None:
             st.session_state[name] = st.session_state[name]
 
 
-def choose(**chosen: int | None) -> None:
-    """Set shared choices (`SHARED`) from a callback, as when a cell of a picture was clicked."""
+def choose(**chosen: int | str | None) -> None:
+    """Set choices, such as the shared ones (`SHARED`), from a callback, as when a cell of a picture was clicked."""
     st.session_state.update(chosen)
 
 

@@ -7,6 +7,7 @@ import xarray as xr
 
 from model.trace.trace import Trace
 from pages.common import controls, guards, importance_runs, limits, routing_tables, session, tables, text
+from pages.common.counterfactual_choices import NAMES_EXPERTS
 from pages.common.importance_runs import Map
 from viz import importance as figures
 
@@ -70,6 +71,8 @@ def _found(trace: Trace, made: Map) -> None:
         st.markdown(
             f":orange-badge[stopped] {seen.done:,} of {seen.total:,} experts were knocked out; the rest is blank."
         )
+    if st.session_state.get("what") not in NAMES_EXPERTS:  # else the experiment above asks for the expert
+        controls.expert(trace)
     table = by_effect(effects)
     st.markdown(verdict(table, seen.num_tokens))
     state = st.session_state

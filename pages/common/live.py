@@ -32,6 +32,7 @@ def lens(
     key: str,
     palette: Mapping[str, Any],
     view: Mapping[str, Any],
+    band: tuple[float, float] | None = None,
     on_view_change: Callable[[], None] = lambda: None,
 ) -> None:
     """Mount the lens; call it exactly once per script run.
@@ -42,9 +43,10 @@ def lens(
         palette: from `palettes`, colours for both themes.
         view: layer, head, token, expert (numbers or None), colour (expert, group, surprisal, none), map (experts,
             layers); what is left out stays as it is in the browser.
+        band: between which ratios to uniform chance alone keeps an expert of the finished run; None: not known.
         on_view_change: called before the rerun that a choice of the visitor causes; never while a run goes.
     """
-    data = wire.with_settings(snapshot, palette=dict(palette), view=dict(view))
+    data = wire.with_settings(snapshot, palette=dict(palette), view=dict(view), band=band)
     _COMPONENT(key=key, data=data, default={"view": dict(view)}, on_view_change=on_view_change, height="content")
 
 

@@ -87,6 +87,11 @@ def _by_chance(trace: Trace, num_tokens: int) -> chance.LoadBand | None:
         return None
 
 
+def band(trace: Trace) -> chance.LoadBand | None:
+    """What chance alone gives for all tokens of a run; None where its routing is not known."""
+    return measure(trace).band if trace.has("expert_id") else None
+
+
 # --- tables ----------------------------------------------------------------------------------------------------------
 
 

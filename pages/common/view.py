@@ -3,22 +3,59 @@
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
+from model.trace.chance import LoadBand
 from model.trace.imports import origin
 from model.trace.trace import Trace
 from pages.common import controls, live, text
 from pages.common.runs import Run
 
+# What the lens alone can show in several ways, the first of each unless another is chosen; both are in the address.
+LOOKS = {"colour": ("expert", "group", "surprisal", "none"), "map": ("experts", "layers")}
+HOW_TO_READ = (
+    "**Strip**: the text as tokens, generated ones underlined, special ones boxed; coloured by the token's heaviest "
+    "expert in the layer, by that expert's group, or by surprisal. **Map**: a row per token, a column per expert, the "
+    "groups apart; grey is affinity, a colour is an expert that was chosen, the stronger the larger its weight. "
+    "**Attention**: rows are the tokens that look, columns those looked at. **Load**: each expert's tokens over a fair "
+    "share, which is the dashed line; once a run is over, the faint band is what chance alone gives to 95 % of experts "
+    "for so many tokens. Point at anything to see it everywhere, click to lock it, double-click for one expert alone. "
+    "**Keys**: arrows or J and K go from token to token, [ and ] from layer to layer, space replays, Esc releases, ? "
+    "lists them all."
+)
 
-def lens(snapshot: bytes, num_experts: int, num_groups: int) -> None:
-    """Mount the lens with the current choices; a choice made inside it becomes that of the widgets."""
-    chosen = {name: st.session_state.get(name) for name in controls.SHARED}
-    palette = live.palettes(num_experts, num_groups)
-    live.lens(snapshot, key="lens", palette=palette, view=chosen, on_view_change=_take)
+
+def lens(snapshot: bytes, num_experts: int, num_groups: int, band: LoadBand | None = None) -> None:
+    """Mount the lens with the current choices; a choice made inside it becomes that of the widgets.
+
+    Args:
+        snapshot: the run, as `live.lens` takes it.
+        num_experts: routed experts of a layer.
+        num_groups: routing groups.
+        band: what chance alone gives for the tokens of a finished run.
+    """
+    chosen = {name: st.session_state.get(name) for name in controls.SHARED} | _looks()
+    palette, bounds = live.palettes(num_experts, num_groups), None if band is None else (band.low, band.high)
+    live.lens(snapshot, key="lens", palette=palette, view=chosen, band=bounds, on_view_change=_take)
+    with st.expander("How to read this", icon=":material/help:"):
+        st.markdown(HOW_TO_READ)
+
+
+def _looks() -> dict[str, str]:
+    """How the lens looks: as was chosen, else as the address says, which from then on says what was chosen."""
+    state, address = st.session_state, st.query_params
+    for name, options in LOOKS.items():
+        wanted = state.get(name, address.get(name))
+        state[name] = wanted if wanted in options else options[0]
+        said = None if state[name] == options[0] else state[name]
+        if said is not None and address.get(name) != said:
+            address[name] = said
+        elif said is None and name in address:
+            del address[name]
+    return {name: state[name] for name in LOOKS}
 
 
 def _take() -> None:
     chosen = (st.session_state.get("lens") or {}).get("view") or {}
-    controls.choose(**{name: chosen[name] for name in controls.SHARED if name in chosen})
+    controls.choose(**{name: chosen[name] for name in (*controls.SHARED, *LOOKS) if name in chosen})
 
 
 def status(place: DeltaGenerator, run: Run | None, shown: Run | None) -> None:

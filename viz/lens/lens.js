@@ -62,6 +62,7 @@ class Lens {
     this.talk.report = setStateValue;
     const [settings, message] = splitJson(new Uint8Array(data));
     this.palette = settings.palette;
+    this.band = settings.band;
     const wish = this.talk.hear(settings.view ?? {});
     Object.assign(this.view, wish);
     if (this.run && Object.keys(wish).length) this.fill();
@@ -291,7 +292,8 @@ class Lens {
 
   scene() {
     const { run, count, colors, view, moe, isolated } = this;
-    return { run, count, colors, moe, isolated, layer: view.layer, head: view.head, map: view.map, promptEnd: this.promptEnd };
+    const band = this.running || count < run.length ? null : this.band; // it is that of all tokens of a finished run
+    return { run, count, band, colors, moe, isolated, layer: view.layer, head: view.head, map: view.map, promptEnd: this.promptEnd };
   }
 
   paint() {

@@ -172,8 +172,17 @@ class LoadBars extends Plot {
     if (moe < 0 || !run.header.top_k) return note(context, this, colors, 'no experts here');
     const most = Math.max(2, Math.ceil(Math.max(...this.load))), room = this.width - from - 12 * d;
     this.x = (ratio) => from + (ratio / most) * room;
+    this.paintBand(context, view, most);
     this.load.forEach((ratio, e) => this.paintBar(context, view, ratio, e));
     this.paintScale(context, colors, most);
+  }
+
+  // What chance alone gives for so many tokens, faint behind the bars.
+  paintBand(context, { band, colors }, most) {
+    if (!band) return;
+    const [low, high] = band.map((ratio) => this.x(Math.min(ratio, most))), top = TOP * this.dpr;
+    context.fillStyle = css(colors.muted, 0.18);
+    context.fillRect(low, top, high - low, this.rows.end - top);
   }
 
   paintBar(context, { colors, isolated, run }, ratio, e) {
