@@ -29,14 +29,17 @@ def settings(side: str) -> dict[str, Any]:
     strength = usual
     if len(choices) > 1:
         strength = st.select_slider(
-            "Strength", choices, usual, key=f"strength-{side}-{method}", format_func="{:g}".format
+            "Strength", choices, usual, key=f"strength-{side}-{method}", format_func="{:g}".format, bind="query-params"
         )
     st.caption(_SAID[method or first])
     with st.container(horizontal=True):
         softmax = st.toggle(
-            "Softmax", key=f"softmax-{side}", help="Affinities compete, in place of a sigmoid for each."
+            "Softmax", key=f"softmax-{side}", bind="query-params",
+            help="Affinities compete, in place of a sigmoid for each.",
+        )  # fmt: skip
+        limited = st.toggle(
+            "Group limit", True, key=f"groups-{side}", bind="query-params", help="Experts of two of four groups only."
         )
-        limited = st.toggle("Group limit", True, key=f"groups-{side}", help="Experts of two of four groups only.")
     return {"method": method or first, "strength": strength, "softmax": softmax, "limit_groups": limited}
 
 

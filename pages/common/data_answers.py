@@ -136,8 +136,10 @@ def try_text() -> None:
         placeholder="Paste a text and press Ctrl+Enter. It stays on this machine and is kept nowhere.",
     )  # fmt: skip
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        lang = st.selectbox("Its language", [NOT_SAID, *known()], key="rules-lang")
-        is_code = st.toggle("It is code", key="rules-code", help="Rules for prose are not applied to code.")
+        lang = st.selectbox("Its language", [NOT_SAID, *known()], key="rules-lang", bind="query-params")
+        is_code = st.toggle(
+            "It is code", key="rules-code", bind="query-params", help="Rules for prose are not applied to code."
+        )
     if not text.strip():
         st.caption("Every rule is listed here with what it measures of the text, its limit, and what it says.")
     table, said, labels = data_tables.verdicts(text, is_code, lang)

@@ -49,6 +49,7 @@ def _window(trace: Trace, token: int | None) -> range:
         starts,
         index=(token or 0) // SHOWN,
         key=f"shown-{(token or 0) // SHOWN}",
+        bind="query-params",
         format_func=lambda start: f"{start:,} to {ends[start] - 1:,} of {trace.num_tokens:,}",
     )
     return range(start, ends[start])

@@ -24,7 +24,7 @@ def choose(logs: Mapping[str, Log]) -> tuple[Log, list[Log]]:
     name = left.selectbox("Run", list(logs), key="log", bind="query-params")
     others = [other for other in logs if other != name]
     same = [other for other in others if other.split()[0] == str(name).split()[0]]
-    beside = right.multiselect("Beside it", others, same[:3], key=f"beside-{name}")
+    beside = right.multiselect("Beside it", others, same[:3], key=f"beside-{name}", bind="query-params")
     return logs[name], [logs[other] for other in beside]
 
 
@@ -75,7 +75,7 @@ def heldout(log: Log, layer: int) -> None:
     if not series:
         st.info("Held-out text was not looked at in this run.")
         return
-    names = st.multiselect("Texts", list(series), list(series)[:8], key="heldout-texts")
+    names = st.multiselect("Texts", list(series), list(series)[:8], key="heldout-texts", bind="query-params")
     chosen = {name: series[name] for name in names or list(series)[:1]}
     figure = pictures.curves(chosen, "bits per byte", session.theme(), log.stages)
     said = (
@@ -104,7 +104,8 @@ def held_out_answers(log: Log, layer: int) -> None:
     if not kinds:
         st.info("Answers were not compared in this run.")
         return
-    kind = st.selectbox("Prompts", kinds, key="answer-kind") if len(kinds) > 1 else kinds[0]
+    controls.keep_within("answer-kind", kinds)
+    kind = st.selectbox("Prompts", kinds, key="answer-kind", bind="query-params") if len(kinds) > 1 else kinds[0]
     found = log.answers(str(kind))
     series = {"right": found["share"], "at least": found["low"], "at most": found["high"]}
     figure = pictures.curves(series, f"share of right answers, {kind}", session.theme(), log.stages)

@@ -46,6 +46,13 @@ def page(open_app: OpenApp, monkeypatch: pytest.MonkeyPatch) -> AppTest:
     return open_app().switch_page(PAGE).run()
 
 
+def test_link_names_the_format_and_the_model(open_app: OpenApp) -> None:
+    app = open_app().switch_page(PAGE)
+    app.query_params["import_format"], app.query_params["import_model"] = "vLLM routed_experts", "fake"
+    app.run()
+    assert (app.selectbox(key="import_format").value, app.selectbox(key="import_model").value) == ("vllm", "fake")
+
+
 def bring(app: AppTest, content: bytes, name: str = "answer.json", model: str = "fake") -> AppTest:
     app.file_uploader(key="import_file").set_value((name, content, "application/octet-stream"))
     app.selectbox(key="import_model").set_value(model)

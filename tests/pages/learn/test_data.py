@@ -42,6 +42,12 @@ def test_reports_that_come_along_add_up_and_are_small(name: str) -> None:
     assert all(len(file["sha256"]) == 64 and "/" not in file["name"] for file in shipped["files"])
 
 
+def test_link_says_what_a_tried_text_is(show_at: OpenApp) -> None:
+    app = show_at(table=TRY, **{"rules-lang": "de", "rules-code": "true"})
+    assert not app.exception
+    assert (app.selectbox(key="rules-lang").value, app.toggle(key="rules-code").value) == ("de", True)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_figure_is_the_report(show_at: OpenApp, name: str) -> None:
     app = show_at(report=name)

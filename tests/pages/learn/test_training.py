@@ -49,6 +49,23 @@ def test_loss_stands_beside_other_runs_with_stages_and_alarms(page: Callable[...
     assert "step 30, collapse in L1" in said(app)
 
 
+def test_link_says_what_is_drawn(page: Callable[..., AppTest], show_at: Callable[..., AppTest]) -> None:
+    app = show_at(view="Held-out text", **{"beside-mini one": "", "heldout-texts": "math.en"})
+    first, heldout = charts(app)
+    assert [trace["name"] for trace in first["data"]] == ["mini one", "token after the next one", "alarm"]
+    assert [trace["name"] for trace in heldout["data"]] == ["math.en"]
+
+
+def test_link_says_which_answers(
+    page: Callable[..., AppTest], show_at: Callable[..., AppTest], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    kinds = {kind: [ANSWERED, ANSWERED] for kind in ("arithmetic", "chess")}
+    (tmp_path / "two.json").write_text(json.dumps(log("two", answers=kinds)))
+    monkeypatch.setattr(training_logs, "logs", lambda: training_logs.read(tmp_path))
+    assert show_at(view="Answers", **{"answer-kind": "chess"}).selectbox(key="answer-kind").value == "chess"
+    assert show_at(view="Answers", **{"answer-kind": "go"}).selectbox(key="answer-kind").value == "arithmetic"
+
+
 @pytest.mark.parametrize("view", TABS)
 def test_every_tab_shows_its_figure(page: Callable[..., AppTest], view: str) -> None:
     figures = charts(page(view=view))

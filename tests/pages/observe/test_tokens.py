@@ -144,6 +144,8 @@ def test_long_text_is_shown_in_parts(show_at: OpenApp, monkeypatch: pytest.Monke
     assert 'title="token 6,' in strip(app)
     app.selectbox(key="shown-1").set_value(12).run()
     assert chips(app) == 2
+    app = show_at(token="7", **{"shown-1": "12 to 13 of 14"})
+    assert (app.selectbox(key="shown-1").value, chips(app)) == (12, 2)
 
 
 def test_no_trace(show_at: OpenApp, recorded: Path) -> None:
