@@ -75,7 +75,7 @@ def _send() -> None:
     state["refused"] = None
     try:
         request = session.request_from(
-            {name: state.get(f"engine_{name}") for name in ("prompt", "new", "temp", "seed")}
+            {name: state.get(f"engine_{name}") for name in ("prompt", "new", "temp", "seed")} | {"chat": False}
         )
     except ValueError as problem:
         state["refused"] = str(problem)

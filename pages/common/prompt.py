@@ -71,7 +71,7 @@ def _address(request: RunRequest) -> dict[str, str]:
         "top_p": request.top_p,
         "top_k": request.top_k,
     }
-    chat = {"chat": "true"} if request.chat else {}
+    chat = {} if request.chat == models.answers() else {"chat": str(request.chat).lower()}
     return {"prompt": request.prompt} | chat | {name: f"{number:.10g}" for name, number in numbers.items()}
 
 

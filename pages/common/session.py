@@ -173,7 +173,7 @@ def request_from(chosen: Mapping[str, Any]) -> RunRequest:
         top_p=float(chosen.get("top_p", 1.0)),
         top_k=int(chosen.get("top_k", 0)),
         seed=int(chosen.get("seed", 0)),
-        chat=str(chosen.get("chat", False)).lower() == "true",
+        chat=str(chosen.get("chat", models.answers())).lower() == "true",
         capture=Capture(frozenset({"router", "attention", "inputs"})),
     )
 

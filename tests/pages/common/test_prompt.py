@@ -6,7 +6,7 @@ from streamlit.testing.v1 import AppTest
 
 from model.run.request import RunRequest
 from model.trace.trace import Trace
-from pages.common import examples, session
+from pages.common import examples, models, session, text
 from tests.traces import random_trace
 
 
@@ -78,6 +78,12 @@ def test_link_that_cannot_be_followed_says_so(
     assert (asked, app.session_state["count"]) == ([], 14)
 
 
+def test_link_that_cannot_be_followed_writes_no_markdown(open_page: Callable[..., AppTest]) -> None:
+    (warning,) = open_page(new="![x](y)").warning
+    assert text.plain("![x](y)") in warning.value
+    assert "![x](y)" not in warning.value
+
+
 def test_address_says_which_run_is_on_show(open_page: Callable[..., AppTest], asked: list[RunRequest]) -> None:
     app = open_page(prompt="The sun", temp="0.25")
     assert app.session_state["address"] == {
@@ -89,3 +95,14 @@ def test_link_can_put_a_question(open_page: Callable[..., AppTest], asked: list[
     app = open_page(prompt="Add 2 + 3.", chat="true")
     assert [request.chat for request in asked] == [True]
     assert app.session_state["address"]["chat"] == "true"
+
+
+def test_model_that_answers_is_asked_unless_the_link_says_not_to(
+    open_page: Callable[..., AppTest], asked: list[RunRequest], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(models, "answers", lambda: True)
+    app = open_page(prompt="Add 2 + 3.")
+    assert "chat" not in app.session_state["address"]
+    app = open_page(prompt="Add 2 + 3.", chat="false")
+    assert app.session_state["address"]["chat"] == "false"
+    assert [request.chat for request in asked] == [True, False]
