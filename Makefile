@@ -1,6 +1,6 @@
 # make run    makes the environment, installs, opens the app
 # make test   installs what tests need, the browser too, and runs all of them
-# make bench  measures against transformers, and what a visitor waits for
+# make bench  runs ten measurements: against transformers, what a visitor waits for, attention, drafts, training, disk
 # make recorded  remakes the run that the first screen shows
 PYTHON ?= python3
 VENV ?= .venv
