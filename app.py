@@ -4,7 +4,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from pages.common import controls, models, prompt, sidebar, style
+from pages.common import controls, limits, models, prompt, sidebar, style
 
 MENU = {
     "Observe": ["explore", "routing", "expert_load", "attention", "sparse_attention", "tokens"],
@@ -15,6 +15,9 @@ MENU = {
 HERE = Path(__file__).parent / "pages"
 
 st.set_page_config(page_title="MoE Loupe", page_icon=style.ICON, layout="wide", initial_sidebar_state="expanded")
+if limits.REFUSED:
+    st.error("  \n".join(limits.REFUSED))
+    st.stop()
 sections = {
     section: [
         st.Page(path, title=name.replace("_", " ").capitalize(), url_path=name, default=name == "explore")

@@ -64,7 +64,7 @@ def ask() -> None:
         st.text_area("Prompt for the engine", key="engine_prompt", height=76)
         with st.container(horizontal=True, vertical_alignment="bottom"):
             st.button("Send", key="engine_send", type="primary", on_click=_send)
-            st.number_input("New tokens", 1, limits.NEW_TOKENS, 48, key="engine_new", width=120)
+            st.number_input("New tokens", 1, limits.NEW_TOKENS, limits.USUAL_NEW_TOKENS, key="engine_new", width=120)
             st.number_input("Temperature", 0.0, 5.0, 0.0, 0.1, key="engine_temp", width=120)
             st.number_input("Seed", 0, 2**31, 0, key="engine_seed", width=120)
 

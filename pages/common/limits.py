@@ -1,16 +1,35 @@
-"""The caps of the app, in one place. Each says so when it is hit, and nothing that was typed or run is lost."""
+"""The caps of the app, in one place. Each says so when it is hit, and nothing that was typed or run is lost.
 
-PROMPT_CHARACTERS = 20_000
-LINK_CHARACTERS = 2_000  # a longer prompt stays out of the address: servers refuse longer ones
-NEW_TOKENS = 256
-CONCURRENT_RUNS = 4  # further ones wait their turn: all would get slower together
-ATTENTION_WEIGHTS = 6_000_000  # recorded over all layers and heads; beyond, heads are computed one at a time
-HEAD_TOKENS = 8_192  # up to which a head that was not recorded is computed
-ROLLOUT_TOKENS = 1_024
-EXPERIMENT_LOGITS = 2**25  # tokens x vocabulary of an experiment, whose distributions are compared: 134 MB a run
-IMPORTANCE_TOKENS = 256  # of a text whose experts are all knocked out one by one
-KEPT_EXPERIMENTS = 6  # of a session
-UPLOAD_BYTES = 64 * 2**20
-KEPT_TRACES = 32
-KEPT_MODELS = 2
-SPARED_CORES = 1  # a run leaves them to the server and to a browser on the same machine
+Whoever starts the app changes one by a variable of its name: `MOE_LOUPE_NEW_TOKENS=1024`.
+"""
+
+import os
+
+REFUSED: list[str] = []  # what the app says in place of its pages
+
+
+def _cap(name: str, usual: int, least: int = 1) -> int:
+    """A cap as the environment sets it, else its usual value; what is no number from `least` on is refused."""
+    said = os.environ.get(f"MOE_LOUPE_{name}", "") or str(usual)
+    if said.isdecimal() and int(said) >= least:
+        return int(said)
+    REFUSED.append(f"MOE_LOUPE_{name} is {said!r:.40}; give a whole number from {least:,} on, or leave it out")
+    return usual
+
+
+PROMPT_CHARACTERS = _cap("PROMPT_CHARACTERS", 20_000)
+PROMPT_TOKENS = _cap("PROMPT_TOKENS", 8_192)
+LINK_CHARACTERS = _cap("LINK_CHARACTERS", 2_000)  # a longer prompt stays out of the address: servers refuse longer ones
+NEW_TOKENS = _cap("NEW_TOKENS", 256)
+USUAL_NEW_TOKENS = min(48, NEW_TOKENS)  # on the first screen
+CONCURRENT_RUNS = _cap("CONCURRENT_RUNS", 4)  # further ones wait their turn: all would get slower together
+ATTENTION_WEIGHTS = _cap("ATTENTION_WEIGHTS", 6_000_000)  # recorded in all; beyond, heads are computed one at a time
+HEAD_TOKENS = _cap("HEAD_TOKENS", 8_192)  # up to which a head that was not recorded is computed
+ROLLOUT_TOKENS = _cap("ROLLOUT_TOKENS", 1_024)
+EXPERIMENT_LOGITS = _cap("EXPERIMENT_LOGITS", 2**25)  # tokens x vocabulary that are compared: 134 MB a run
+IMPORTANCE_TOKENS = _cap("IMPORTANCE_TOKENS", 256)  # of a text whose experts are all knocked out one by one
+KEPT_EXPERIMENTS = _cap("KEPT_EXPERIMENTS", 6)  # of a session
+UPLOAD_BYTES = _cap("UPLOAD_BYTES", 64 * 2**20, 2**20)
+KEPT_TRACES = _cap("KEPT_TRACES", 32)
+KEPT_MODELS = _cap("KEPT_MODELS", 2)
+SPARED_CORES = _cap("SPARED_CORES", 1, 0)  # left to the server and to a browser on the same machine
