@@ -47,7 +47,7 @@ def side(name: str) -> None:
     """One side: its settings and its buttons."""
     st.markdown(f"**Run {name}**")
     chosen, run = settings(name), collapse_runs.runs().get(name)
-    going = run is not None and run.going
+    going = run is not None and run.waiting
     with st.container(horizontal=True):
         st.button(
             f"Train {name}", key=f"train-{name}", type="primary", on_click=collapse_runs.start, args=(name, chosen),
@@ -59,20 +59,22 @@ def side(name: str) -> None:
 def watch() -> None:
     """Both runs; drawn again and again while one goes."""
     held = collapse_runs.runs()
-    going = any(run.going for run in held.values())
+    going = any(run.waiting for run in held.values())
     st.fragment(_draw, run_every=SECONDS_BETWEEN_PICTURES if going else None)(going)
 
 
 def _draw(was_going: bool) -> None:
     held = {name: run for name, run in collapse_runs.runs().items() if run.lines or run.error}
-    going = any(run.going for run in collapse_runs.runs().values())
+    going = any(run.waiting for run in collapse_runs.runs().values())
     if was_going and not going:
         st.rerun()
     if not held:
-        st.info(f"Press Train on one side or both: {STEPS} steps take half a minute to a minute.")
+        idle = f"Press Train on one side or both: {STEPS} steps take half a minute to a minute."
+        st.info("It begins when its turn comes." if going else idle)
         return
     with st.container(key="live"):  # what is drawn again does not fade meanwhile
-        loss(held, going)
+        if any(run.lines for run in held.values()):
+            loss(held, going)
         for column, name in zip(st.columns(2), SIDES, strict=True):
             with column:
                 if name in held:
@@ -105,7 +107,7 @@ def one(name: str, run: NanoRun, going: bool) -> None:
     if not run.lines:
         return
     load, last = run.load(), run.lines[-1]
-    state = "training" if run.going else "stopped" if len(run.lines) < STEPS else "done"
+    state = "training" if run.waiting else "done" if run.complete else "stopped"
     worst = float(metrics.max_violation(load.isel(step=-1)).max())
     dead = int(metrics.dead_experts(load.isel(step=-1)).sum())
     columns = st.columns(3)

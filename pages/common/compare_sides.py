@@ -1,6 +1,5 @@
 """What the two sides of the Compare page are: what is on show, a file, the example, or a run made for the purpose."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,7 +8,8 @@ import streamlit as st
 from model.run.request import Capture, RequestError, RunRequest
 from model.trace import file
 from model.trace.trace import Trace, TraceError
-from pages.common import limits, models, session, text
+from pages.common import jobs, limits, models, runs, session, text
+from pages.common.runs import Run
 
 if TYPE_CHECKING:
     from model.run.engine import Engine
@@ -58,22 +58,20 @@ def _trace(key: str, kind: str, other: Trace | None) -> Trace | None:
             raise TraceError("no example is installed; choose something else")
         return run.trace
     if kind == FILE:
-        return _from_file(key)
+        return from_file(key)
     return _run_now(kind, other)
 
 
 # --- a file ----------------------------------------------------------------------------------------------------------
 
 
-def _from_file(key: str) -> Trace | None:
-    """An uploaded trace, read once; nothing of it is opened by path.
+def from_file(key: str, label: str = "Trace file") -> Trace | None:
+    """An uploaded trace, read once; nothing of it is opened by path. None while there is none.
 
     Raises:
         TraceError: it is too large, or not a trace.
     """
-    uploaded = st.file_uploader(
-        "Trace file", ["safetensors"], key=f"{key}-file", max_upload_size=limits.UPLOAD_BYTES // 2**20
-    )
+    uploaded = st.file_uploader(label, ["safetensors"], key=f"{key}-file", max_upload_size=limits.UPLOAD_BYTES // 2**20)
     if uploaded is None:
         return None
     kept = st.session_state.get(f"{key}-read")
@@ -131,18 +129,46 @@ def _same_text(trace: Trace, folder: Path) -> RunRequest:
         raise RequestError("the text of A ends inside a character, so that another vocabulary cannot read it") from None
 
 
-def run(folder: Path, dtype: str, request: RunRequest) -> Trace:
-    """The trace of a request, run once for all who ask the same.
+def run(folder: Path, dtype: str, request: RunRequest) -> Trace | None:
+    """The trace of a request: run here when it is first asked for, with Stop beside it, and kept by the session.
 
     Raises:
-        ValueError: it cannot be run.
+        RequestError: it could not be run, or was stopped before there was anything to compare.
     """
-    return _trace_of(str(folder), dtype, json.dumps(request.to_json(), sort_keys=True))
+    kept, key = _kept(), (folder, dtype, request)
+    if key not in kept:
+        stop()
+        jobs.keep(kept, key, Run(0, "compared", request), limits.KEPT_EXPERIMENTS)
+    b = kept[key]
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.button("Stop", key="stop-b", on_click=stop, disabled=not b.waiting)
+        if not b.waiting and not b.complete:
+            st.button("Run B again", key="run-b", on_click=kept.pop, args=(key, None))
+        place = st.container(key="b-status").empty()
+    if b.waiting:
+        runs.execute_unseen(b, place, lambda: _fitting_engine(folder, dtype, request))
+        st.rerun()
+    if b.error:
+        raise RequestError(b.error)
+    if b.stopped:
+        place.markdown(":orange-badge[stopped] What was run until then is compared.")
+    return b.trace
 
 
-@st.cache_resource(show_spinner="Running B", max_entries=limits.KEPT_TRACES)
-def _trace_of(folder: str, dtype: str, request: str) -> Trace:
-    return engine(Path(folder), dtype).run(RunRequest.from_json(json.loads(request)))
+def stop() -> None:
+    """Stop this session's run of B; again is harmless. A callback."""
+    for b in _kept().values():
+        b.stop()
+
+
+def _kept() -> dict[tuple[Path, str, RunRequest], Run]:
+    return st.session_state.setdefault("compared", {})
+
+
+def _fitting_engine(folder: Path, dtype: str, request: RunRequest) -> "Engine":
+    found = engine(folder, dtype)
+    runs.check_prompt(request, found)
+    return found
 
 
 def engine(folder: Path, dtype: str) -> "Engine":

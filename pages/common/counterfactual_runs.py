@@ -1,7 +1,6 @@
 """Experiments of a session: started, followed, stopped, and kept by their question."""
 
 import dataclasses
-import time
 from typing import TYPE_CHECKING
 
 import streamlit as st
@@ -9,15 +8,14 @@ from streamlit.delta_generator import DeltaGenerator
 
 from model.run.request import Intervention, RequestError
 from model.trace.trace import Trace
-from pages.common import heads, limits, runs
-from pages.common.jobs import Job, keep
+from pages.common import heads, jobs, limits
+from pages.common.jobs import Job
 
 if TYPE_CHECKING:
     from model.run.counterfactual import Counterfactual
     from model.run.engine import Engine
 
 RAN = "ran"  # in the address: the experiment was run, so a link runs it again
-SECONDS_BETWEEN_PROGRESS = 0.1
 Key = tuple[int, tuple[Intervention, ...]]
 
 
@@ -63,7 +61,7 @@ def current(trace: Trace, interventions: tuple[Intervention, ...]) -> Experiment
     key: Key = (id(trace), interventions)
     if wanted and (key not in kept or not kept[key].complete):
         stop()
-        keep(kept, key, Experiment(trace, interventions))
+        jobs.keep(kept, key, Experiment(trace, interventions), limits.KEPT_EXPERIMENTS)
     _mirror(key in kept)
     return kept.get(key)
 
@@ -82,7 +80,7 @@ def _mirror(ran: bool) -> None:
 
 def execute(experiment: Experiment, place: DeltaGenerator) -> None:
     """Drive it to its end."""
-    runs.execute_on(experiment, place, lambda: _engine(experiment), lambda engine: _follow(experiment, engine, place))
+    jobs.execute_on(experiment, place, lambda: _engine(experiment), lambda engine: _follow(experiment, engine, place))
 
 
 def _engine(experiment: Experiment) -> "Engine":
@@ -104,8 +102,6 @@ def _follow(experiment: Experiment, engine: "Engine", place: DeltaGenerator) -> 
 
     new = limits.NEW_TOKENS if engine.disk is None else 0  # from the disk every new token would read all layers
     question = Question.about(experiment.trace, experiment.interventions, new)
-    experiment.found, shown = Counterfactual(question), 0.0
+    experiment.found, show = Counterfactual(question), jobs.paced(place)
     for stage in experiment.found.run(engine, experiment.cancel):
-        if time.monotonic() - shown > SECONDS_BETWEEN_PROGRESS:
-            shown = time.monotonic()
-            place.progress(stage.share, f"Running: {stage.doing}")
+        show(stage.share, f"Running: {stage.doing}")

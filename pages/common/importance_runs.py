@@ -1,21 +1,19 @@
 """Importance maps of a session: started, followed, stopped, and kept by model and tokens."""
 
 import dataclasses
-import time
 from typing import TYPE_CHECKING
 
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from model.trace.trace import Trace
-from pages.common import heads, limits, runs
-from pages.common.jobs import Job, keep
+from pages.common import heads, jobs, limits
+from pages.common.jobs import Job
 
 if TYPE_CHECKING:
     from model.run.engine import Engine
     from model.run.importance import Importance
 
-SECONDS_BETWEEN_PROGRESS = 0.2
 Key = tuple[str, tuple[int, ...]]  # of the weights, and the tokens
 
 
@@ -41,7 +39,7 @@ def of(trace: Trace) -> Map | None:
 def start(trace: Trace) -> None:
     """Ask for it; the script executes it. What ran before in this session is stopped. A callback."""
     stop()
-    keep(_kept(), _key(trace), Map(trace, fed(trace)))
+    jobs.keep(_kept(), _key(trace), Map(trace, fed(trace)), limits.KEPT_EXPERIMENTS)
 
 
 def stop() -> None:
@@ -52,19 +50,16 @@ def stop() -> None:
 
 def execute(one: Map, place: DeltaGenerator) -> None:
     """Drive it to its end."""
-    runs.execute_on(one, place, lambda: heads.require_maker(one.trace), lambda engine: _follow(one, engine, place))
+    jobs.execute_on(one, place, lambda: heads.require_maker(one.trace), lambda engine: _follow(one, engine, place))
 
 
 def _follow(one: Map, engine: "Engine", place: DeltaGenerator) -> None:
     from model.run.importance import importance
 
-    shown = 0.0
+    show = jobs.paced(place)
     for seen in importance(engine, one.token_ids, one.cancel):
         one.seen = seen
-        if time.monotonic() - shown > SECONDS_BETWEEN_PROGRESS:
-            shown = time.monotonic()
-            said = f"{seen.done:,} of {seen.total:,} experts knocked out"
-            place.progress(seen.done / seen.total, said)
+        show(seen.done / seen.total, f"{seen.done:,} of {seen.total:,} experts knocked out")
 
 
 def _key(trace: Trace) -> Key:

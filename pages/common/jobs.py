@@ -1,18 +1,31 @@
-"""Work that a session asked for: executed once, stopped from outside, and kept with what was done."""
+"""Work that a session asked for: done once, when its turn comes, stopped from outside, and kept with what was done.
+
+It is done in the script's own thread, where Streamlit may end it at any `st.` call, or in a thread of its own, which
+only `Job.stop` ends.
+"""
 
 import dataclasses
 import threading
-from typing import TypeVar
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
+
+from streamlit.delta_generator import DeltaGenerator
 
 from pages.common import limits
 
+if TYPE_CHECKING:
+    from model.run.engine import Engine
+
+SECONDS_BETWEEN_PROGRESS = 0.2
+TURNS = threading.Semaphore(limits.CONCURRENT_RUNS)  # one queue for all visitors, whatever they run
 Key = TypeVar("Key")
-Kept = TypeVar("Kept", bound="Job")
+Kept = TypeVar("Kept")
 
 
 @dataclasses.dataclass(eq=False, kw_only=True)
 class Job:
-    """The state of one; whoever executes it fills in the rest."""
+    """The state of one; whoever does it fills in the rest."""
 
     error: str | None = None  # why there is nothing to show
     complete: bool = False
@@ -26,7 +39,7 @@ class Job:
         return not self.done.is_set()
 
     def claim(self) -> bool:
-        """Whether the caller is the one to execute it; True once."""
+        """Whether the caller is the one to do it; True once."""
         return self._claimed.acquire(blocking=False)
 
     def stop(self) -> None:
@@ -34,9 +47,77 @@ class Job:
         self.cancel.set()
 
 
-def keep(kept: dict[Key, Kept], key: Key, job: Kept) -> None:
-    """Put a job among those of a session, in place of one of the same key; the oldest go when there are too many."""
+def execute(job: Job, place: DeltaGenerator, work: Callable[[], None]) -> None:
+    """Drive a job to its end in the script's own thread.
+
+    A script that finds it going on in an older thread, which Streamlit is about to end, only waits for that.
+
+    Args:
+        job: what `work` fills in.
+        place: where a visitor is told to wait for a turn; one who leaves meanwhile gives it up.
+        work: does it, until it is done or `job.cancel` is set.
+    """
+    if not job.claim():
+        job.stop()
+        job.done.wait(timeout=30)
+        return
+    said = f"{limits.CONCURRENT_RUNS} runs are going on; yours starts when one of them ends"
+    _do(job, work, lambda: place.progress(0.0, said))
+
+
+def execute_on(job: Job, place: DeltaGenerator, find: Callable[[], "Engine"], work: Callable[["Engine"], None]) -> None:
+    """The same for work on a model that `find` gives, and may have to load first."""
+
+    def load_and_work() -> None:
+        place.progress(0.0, "Loading the model")
+        work(find())
+
+    execute(job, place, load_and_work)
+
+
+def begin(job: Job, work: Callable[[], None]) -> None:
+    """Do a job in a thread of its own, which goes on whatever becomes of the script."""
+    threading.Thread(target=_do, args=(job, work, lambda: None), daemon=True).start()
+
+
+def _do(job: Job, work: Callable[[], None], on_wait: Callable[[], object]) -> None:
+    """Do it when its turn comes; what goes wrong becomes its error."""
+    turns, has_turn = TURNS, False
+    try:
+        while not job.cancel.is_set() and not (has_turn := turns.acquire(timeout=0.2)):
+            on_wait()
+        if has_turn:
+            work()
+            job.complete = not job.cancel.is_set()
+    except (ValueError, OSError) as problem:
+        job.error = str(problem)
+    except MemoryError:
+        job.error = "the machine ran out of memory; use a shorter text or a smaller model"
+    finally:
+        if has_turn:
+            turns.release()
+        else:
+            job.error = job.error or "it was stopped before its turn came"
+        job.stop()
+        job.done.set()
+
+
+def paced(place: DeltaGenerator) -> Callable[[float, str], None]:
+    """Shows progress in a place a few times a second; this is where Streamlit may end the script."""
+    due = 0.0
+
+    def show(share: float, said: str) -> None:
+        nonlocal due
+        if time.monotonic() >= due:
+            due = time.monotonic() + SECONDS_BETWEEN_PROGRESS
+            place.progress(share, said)
+
+    return show
+
+
+def keep(kept: dict[Key, Kept], key: Key, value: Kept, most: int) -> None:
+    """Put a value in place of one of the same key; the oldest go when there are more than `most`."""
     kept.pop(key, None)
-    kept[key] = job
-    while len(kept) > limits.KEPT_EXPERIMENTS:
-        del kept[next(iter(kept))]
+    kept[key] = value
+    for old in list(kept)[:-most]:
+        kept.pop(old, None)

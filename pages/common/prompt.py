@@ -1,9 +1,15 @@
 """The prompt with its settings, and what starts a run: a button, an example, a link."""
 
+from typing import TYPE_CHECKING
+
 import streamlit as st
 
 from model.run.request import RequestError, RunRequest
-from pages.common import examples, limits, models, session, text
+from pages.common import examples, limits, models, runs, session, text
+from pages.common.runs import Run
+
+if TYPE_CHECKING:
+    from model.run.engine import Engine
 
 # Parameters of the address that make a run another one than the recorded example.
 ASKING = {"prompt", "new", "temp", "seed", "top_p", "top_k", "chat", "model"}
@@ -34,20 +40,45 @@ def start_from_link() -> None:
 
 
 def restore_from_link() -> None:
-    """On a page without the prompt: show, once per session, what a copied link asks for."""
+    """On a page without the prompt: run, once per session, what a copied link asks for, before the page is drawn."""
     state, asked = st.session_state, st.query_params.to_dict()
-    if state.get("linked") or session.own_run() is not None or not ASKING & set(asked):
-        return
-    state["linked"] = True
-    try:
-        request = session.request_from({"prompt": examples.FIRST} | asked)
-        session.show_result(request)
-    except ValueError as problem:
-        st.warning(f"The link cannot be followed: {text.plain(problem)}. The recorded example is shown instead.")
-        return
-    state["prompt"], state["new"], state["temp"] = request.prompt, request.max_new_tokens, request.temperature
-    state["seed"], state["top_p"], state["top_k"] = request.seed, request.top_p, request.top_k
-    state["chat"] = request.chat
+    if not state.get("linked") and session.own_run() is None and ASKING & set(asked):
+        state["linked"] = True
+        try:
+            request = session.request_from({"prompt": examples.FIRST} | asked)
+        except ValueError as problem:
+            _refuse_link(str(problem))
+            return
+        state["link-run"] = session.start(request)
+        state["prompt"], state["new"], state["temp"] = request.prompt, request.max_new_tokens, request.temperature
+        state["seed"], state["top_p"], state["top_k"] = request.seed, request.top_p, request.top_k
+        state["chat"] = request.chat
+    run = session.own_run()
+    if run is not None and run is state.get("link-run"):
+        _follow_link(run)
+
+
+def _follow_link(run: Run) -> None:
+    """Drive the run of a link with Stop beside it; one that came to nothing gives way to what was on show."""
+    if run.waiting:
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.button("Stop", key="link-stop", on_click=session.stop)
+            place = st.container(key="link-status").empty()
+        runs.execute_unseen(run, place, lambda: _fitted_engine(run))
+        st.rerun()
+    if run.error:
+        session.forget()
+        _refuse_link(run.error)
+
+
+def _fitted_engine(run: Run) -> "Engine":
+    engine = session.engine()
+    runs.fit(run, engine)
+    return engine
+
+
+def _refuse_link(problem: str) -> None:
+    st.warning(f"The link cannot be followed: {text.plain(problem)}. The recorded example is shown instead.")
 
 
 def mirror() -> None:
@@ -108,7 +139,7 @@ def box() -> None:
 
 def settings() -> None:
     """How the tokens are drawn; all of it is mirrored in the address."""
-    _number("New tokens", "new", 0, limits.NEW_TOKENS, 48, 1, f"At most {limits.NEW_TOKENS}.")
+    _number("New tokens", "new", 0, limits.NEW_TOKENS, limits.USUAL_NEW_TOKENS, 1, f"At most {limits.NEW_TOKENS}.")
     _number("Temperature", "temp", 0.0, 5.0, 0.7, 0.1, "0 takes the likeliest token.")
     _number("Seed", "seed", 0, 2**31, 0, 1, "The same seed gives the same run.")
     with st.popover("More", icon=":material/tune:"):

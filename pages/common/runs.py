@@ -5,27 +5,25 @@ The run therefore is an object that the session holds before the first step; wha
 far become its trace.
 """
 
-import contextlib
 import dataclasses
 import functools
-import threading
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Hashable
 from typing import TYPE_CHECKING
 
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from model.run.request import Capture, RunRequest
+from model.run.request import Capture, RequestError, RunRequest
 from model.trace.trace import Trace
-from pages.common import limits, live
+from pages.common import jobs, limits, live
 from pages.common.jobs import Job
 
 if TYPE_CHECKING:
-    from model.run.engine import Engine, Step
+    from model.run.engine import Engine
     from model.run.from_disk import Progress
+    from model.run.step import Step
 
-SECONDS_BETWEEN_PROGRESS = 0.2
 Steps = Generator["Step", None, Trace]
 
 
@@ -34,7 +32,7 @@ class Run(Job):
     """What a session shows: a run of its own, or a trace from a file (then without a request)."""
 
     number: int  # differs between all that a session has shown
-    kind: str  # "run", "engine" (one elsewhere), "recorded" or "opened"
+    kind: str  # "run", "engine" (one elsewhere), "compared" (side B), "recorded" or "opened"
     request: RunRequest | None = None
     trace: Trace | None = None
     seconds: float | None = None  # of the steps, without waiting for a turn
@@ -64,21 +62,35 @@ class Run(Job):
         return self._snapshot
 
 
+def check_prompt(request: RunRequest, engine: "Engine") -> int:
+    """How many tokens its prompt has.
+
+    Raises:
+        ValueError: it cannot be encoded, does not fit the model's context, or is longer than is run here.
+    """
+    number = len(engine.encode(request))
+    if number > limits.PROMPT_TOKENS:
+        raise RequestError(
+            f"the prompt has {number:,} tokens, at most {limits.PROMPT_TOKENS:,} are run here; shorten it"
+        )
+    return number
+
+
 def fit(run: Run, engine: "Engine") -> None:
     """Record what the model has: indexer and drafts where it has them, attention of all heads when it fits the cap.
 
     When it does not, the page says that it was left out.
 
     Raises:
-        ValueError: the prompt cannot be encoded, or does not fit the model's context.
+        ValueError: as `check_prompt`.
     """
     assert run.request is not None
     if engine.disk is not None:
         run.request = dataclasses.replace(run.request, max_new_tokens=0, capture=Capture(frozenset({"router"})))
         run.note = "This model does not fit in memory: its layers are read from the disk, for the prompt only"
-        engine.encode(run.request)
+        check_prompt(run.request, engine)
         return
-    num_tokens = len(engine.encode(run.request)) + run.request.max_new_tokens
+    num_tokens = check_prompt(run.request, engine) + run.request.max_new_tokens
     weights = engine.config.num_layers * engine.config.num_heads * num_tokens**2
     variables = run.request.capture.variables | ({"indexer"} if engine.config.is_sparse else set())
     variables |= {"drafts"} if engine.config.has_mtp else set()
@@ -89,79 +101,67 @@ def fit(run: Run, engine: "Engine") -> None:
 
 
 def execute(run: Run, engine: "Engine", place: DeltaGenerator) -> None:
-    """Drive the run to its end in the script's own thread, showing every step in the lens and its progress in `place`.
+    """Drive the run to its end in the script's own thread: every step to the lens, how far it is to `place`."""
 
-    A script that finds the run going on in an older thread, which Streamlit is about to end, only waits for that.
-    """
-    if not run.claim():
-        run.stop()
-        run.done.wait(timeout=30)
-        return
-    assert run.request is not None
-    steps = engine.stream(run.request, run.cancel, functools.partial(_show_layer, place))
-    began: float | None = None
-    try:
-        with turn(place):
-            began = time.monotonic()
-            run.trace = _follow(run, engine, steps, place)
-            run.complete = not run.cancel.is_set()
-    except ValueError as problem:  # refused before the first step: the request, the text or an edit
-        run.error = str(problem)
-    except MemoryError:
-        run.error = "the machine ran out of memory; shorten the prompt or ask for fewer tokens"
-    finally:
-        run.stop()
-        if began is None:
-            run.error = run.error or "it was stopped before its turn came"
-        else:
-            run.trace = run.trace if run.trace or run.error else _rest(steps)
-            run.seconds = time.monotonic() - began
-        run.done.set()
+    def work() -> None:
+        assert run.request is not None
+        _run(run, engine, place, live.Feed(live.header_for(engine, run.request, run.number)).follow)
+
+    jobs.execute(run, place, work)
 
 
-def execute_on(job: Job, place: DeltaGenerator, find: Callable[[], "Engine"], work: Callable[["Engine"], None]) -> None:
-    """Drive a job that is no run of its own to its end, in the script's own thread, as `execute` does with a run.
+def execute_unseen(run: Run, place: DeltaGenerator, find: Callable[[], "Engine"]) -> None:
+    """The same for a run that no lens shows; what was run to its end for one visitor is not run again for another.
 
     Args:
-        job: what is filled in by `work`.
+        run: what is filled in.
         place: where its progress is shown.
         find: gives the model; what it raises is told.
-        work: does it, until it is done or `job.cancel` is set.
     """
-    if not job.claim():
-        job.stop()
-        job.done.wait(timeout=30)
-        return
-    try:
-        place.progress(0.0, "Loading the model")
-        engine = find()
-        with turn(place):
-            work(engine)
-        job.complete = not job.cancel.is_set()
-    except ValueError as problem:
-        job.error = str(problem)
-    except MemoryError:
-        job.error = "the machine ran out of memory; use a shorter text"
-    finally:
-        job.stop()
-        job.done.set()
+
+    def work(engine: "Engine") -> None:
+        key = (engine.folder, str(engine.dtype), run.request)
+        run.trace = _finished().get(key)
+        if run.trace is None:
+            _run(run, engine, place, lambda steps: steps)
+        if run.trace is not None and not run.cancel.is_set():
+            jobs.keep(_finished(), key, run.trace, limits.KEPT_TRACES)
+
+    jobs.execute_on(run, place, find, work)
 
 
-def _follow(run: Run, engine: "Engine", steps: Steps, place: DeltaGenerator) -> Trace:
+@st.cache_resource(show_spinner=False)
+def _finished() -> dict[Hashable, Trace]:
+    """Traces of complete runs by what they depend on: folder, dtype and request."""
+    return {}
+
+
+def _run(run: Run, engine: "Engine", place: DeltaGenerator, watch: Callable[[Steps], Steps]) -> None:
+    """Run it step by step; when the script is ended from outside, the steps so far become its trace."""
     assert run.request is not None
-    feed = live.Feed(live.header_for(engine, run.request, run.number))
-    follower, began, shown, num_prompt = feed.follow(steps), time.monotonic(), 0.0, 0
+    steps = engine.stream(run.request, run.cancel, functools.partial(_show_layer, place))
+    began = time.monotonic()
+    try:
+        run.trace = _follow(watch(steps), run.request.max_new_tokens, place)
+    finally:
+        if run.trace is None:
+            run.stop()
+            run.trace = _rest(steps)
+            run.error = None if run.trace else "it was stopped before there was anything to show"
+        run.seconds = time.monotonic() - began
+
+
+def _follow(steps: Steps, total: int, place: DeltaGenerator) -> Trace:
+    show, began, num_prompt = jobs.paced(place), time.monotonic(), 0
     while True:
         try:
-            step = next(follower)
+            step = next(steps)
         except StopIteration as finished:
             return finished.value
         num_prompt = num_prompt or len(step.tokens)
-        now, total = time.monotonic(), run.request.max_new_tokens
-        if now - shown > SECONDS_BETWEEN_PROGRESS:
-            shown, new = now, step.start + len(step.tokens) - num_prompt
-            said = f"{new} of {total} new tokens, {(new + num_prompt) / (now - began):.0f} tokens/s"
-            place.progress(new / total if total else 1.0, said)
+        new = step.start + len(step.tokens) - num_prompt
+        speed = (new + num_prompt) / (time.monotonic() - began)
+        show(new / total if total else 1.0, f"{new} of {total} new tokens, {speed:.0f} tokens/s")
 
 
 def _show_layer(place: DeltaGenerator, progress: "Progress") -> None:
@@ -180,20 +180,3 @@ def _rest(steps: Steps) -> Trace | None:
             return finished.value
         except ValueError:
             return None
-
-
-@st.cache_resource(show_spinner=False)
-def _turns() -> threading.Semaphore:
-    return threading.Semaphore(limits.CONCURRENT_RUNS)
-
-
-@contextlib.contextmanager
-def turn(place: DeltaGenerator) -> Iterator[None]:
-    """Wait for one of the places to run; a visitor who leaves meanwhile gives up theirs."""
-    turns = _turns()
-    while not turns.acquire(timeout=0.2):
-        place.progress(0.0, f"{limits.CONCURRENT_RUNS} runs are going on; yours starts when one of them ends")
-    try:
-        yield
-    finally:
-        turns.release()

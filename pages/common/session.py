@@ -1,9 +1,7 @@
 """What a visitor's session stands on: the models, the engine, the trace on show, the request from the widgets."""
 
 import itertools
-import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import streamlit as st
@@ -11,7 +9,7 @@ import streamlit as st
 from model.run.request import Capture, RequestError, RunRequest
 from model.trace import file
 from model.trace.trace import Trace, TraceError
-from pages.common import limits, models, runs
+from pages.common import limits, models
 from pages.common.runs import Run
 from viz.theme import THEMES, Theme
 
@@ -65,12 +63,6 @@ def current_trace() -> Trace | None:
     return run.trace if run else None
 
 
-def is_recorded() -> bool:
-    """Whether the trace on show is the recorded example."""
-    run = shown()
-    return run is not None and run.kind == "recorded"
-
-
 def recorded() -> Run | None:
     """The example of the first screen, as one run per session."""
     trace = _recorded()
@@ -91,15 +83,9 @@ def start(request: RunRequest, kind: str = "run") -> Run:
     return _show(Run(_next_number(), kind, request))
 
 
-def show_result(request: RunRequest) -> None:
-    """Show the trace of a request without watching it being made.
-
-    Raises:
-        ValueError: the request cannot be run.
-    """
-    run = Run(_next_number(), "run", request, trace_for(request), complete=True)
-    run.done.set()
-    _show(run)
+def forget() -> None:
+    """Drop the session's run, as if it had not been asked for."""
+    st.session_state.pop("run", None)
 
 
 def open_file(content: bytes) -> Run:
@@ -168,7 +154,7 @@ def request_from(chosen: Mapping[str, Any]) -> RunRequest:
         )
     return RunRequest(
         prompt=prompt,
-        max_new_tokens=min(int(chosen.get("new", 48)), limits.NEW_TOKENS),
+        max_new_tokens=min(int(chosen.get("new", limits.USUAL_NEW_TOKENS)), limits.NEW_TOKENS),
         temperature=float(chosen.get("temp", 0.7)),
         top_p=float(chosen.get("top_p", 1.0)),
         top_k=int(chosen.get("top_k", 0)),
@@ -176,27 +162,6 @@ def request_from(chosen: Mapping[str, Any]) -> RunRequest:
         chat=str(chosen.get("chat", models.answers())).lower() == "true",
         capture=Capture(frozenset({"router", "attention", "inputs"})),
     )
-
-
-def trace_for(request: RunRequest) -> Trace:
-    """The trace of a request on the chosen model, run once for all who ask the same.
-
-    Raises:
-        ValueError: the request cannot be run.
-    """
-    folder = models.available()[models.chosen()]
-    return _trace_of(str(folder), json.dumps(_fitted(request, folder).to_json(), sort_keys=True))
-
-
-def _fitted(request: RunRequest, folder: Path) -> RunRequest:
-    run = Run(0, "run", request)
-    runs.fit(run, models.engines().get(folder))
-    return run.request or request
-
-
-@st.cache_resource(show_spinner="Running the model", max_entries=limits.KEPT_TRACES)
-def _trace_of(folder: str, request: str) -> Trace:
-    return models.engines().get(Path(folder)).run(RunRequest.from_json(json.loads(request)))
 
 
 def theme() -> Theme:

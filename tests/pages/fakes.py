@@ -4,20 +4,12 @@ import dataclasses
 import threading
 import types
 from collections.abc import Callable, Generator
-
-import numpy as np
+from pathlib import Path
 
 from model.run.request import RequestError, RunRequest
-from model.trace.trace import DIMS, TOKEN_DIMS, Token, Trace
+from model.run.step import Step
+from model.trace.trace import DIMS, TOKEN_DIMS, Trace
 from tests.traces import random_trace
-
-
-@dataclasses.dataclass
-class Step:
-    start: int
-    tokens: tuple[Token, ...]
-    text: bytes
-    arrays: dict[str, np.ndarray]
 
 
 class FakeEngine:
@@ -41,6 +33,7 @@ class FakeEngine:
 
     disk: object | None = None
     tokenizer = None
+    folder, dtype = Path("fake"), "float32"
 
     def encode(self, request: RunRequest) -> list[int]:
         if "�" in (request.prompt or ""):
@@ -48,10 +41,15 @@ class FakeEngine:
         return [0] * 6
 
     def stream(
-        self, request: RunRequest, cancel: threading.Event | None = None, on_layer: object = None
+        self,
+        request: RunRequest,
+        cancel: threading.Event | None = None,
+        on_layer: Callable[[object], None] = lambda progress: None,
     ) -> Generator[Step, None, Trace]:
         self.encode(request)
         self.requests.append(request)
+        if self.disk is not None:
+            self._read_layers(cancel, on_layer)
         whole, count = random_trace(seed=request.seed, num_new=request.max_new_tokens), 6
         yield step_of(whole, 0, 6)
         while count < whole.num_tokens:
@@ -61,6 +59,17 @@ class FakeEngine:
             yield step_of(whole, count, count + 1)
             count += 1
         return cut(whole, count)
+
+    def _read_layers(self, cancel: threading.Event | None, on_layer: Callable[[object], None]) -> None:
+        for layer in range(self.config.num_layers):
+            self.on_step(layer, cancel)
+            if cancel is not None and cancel.is_set():
+                raise RequestError(f"stopped after {layer} of {self.config.num_layers} layers")
+            on_layer(
+                types.SimpleNamespace(
+                    layers_done=layer + 1, num_layers=3, bytes_read=1, bytes_per_second=1.0, seconds_left=1.0
+                )
+            )
 
 
 def step_of(trace: Trace, start: int, end: int) -> Step:

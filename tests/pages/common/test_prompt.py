@@ -2,26 +2,19 @@ from collections.abc import Callable
 
 import pytest
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 from streamlit.testing.v1 import AppTest
 
 from model.run.request import RunRequest
-from model.trace.trace import Trace
-from pages.common import examples, models, session, text
-from tests.traces import random_trace
+from pages.common import examples, jobs, models, text
+from tests.pages.conftest import APP, said
+from tests.pages.fakes import FakeEngine
 
 
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> list[RunRequest]:
-    """The requests that were answered without being watched."""
-    requests: list[RunRequest] = []
-
-    def answer(request: RunRequest) -> Trace:
-        requests.append(request)
-        return random_trace(num_new=request.max_new_tokens)
-
-    monkeypatch.setattr(session, "trace_for", answer)
-    st.cache_resource.clear()
-    return requests
+def asked(engine: FakeEngine) -> list[RunRequest]:
+    """The requests that were run."""
+    return engine.requests
 
 
 def another_page() -> None:
@@ -106,3 +99,65 @@ def test_model_that_answers_is_asked_unless_the_link_says_not_to(
     app = open_page(prompt="Add 2 + 3.", chat="false")
     assert app.session_state["address"]["chat"] == "false"
     assert [request.chat for request in asked] == [True, False]
+
+
+def test_link_whose_run_is_refused_says_so_once(open_page: Callable[..., AppTest], asked: list[RunRequest]) -> None:
+    app = open_page(prompt="\ufffd")
+    assert "cannot be followed: the prompt cannot be encoded" in app.warning[0].value
+    assert (asked, app.session_state["count"]) == ([], 14)
+    assert not app.run().warning
+
+
+def test_link_is_run_once_for_all_who_follow_it(open_page: Callable[..., AppTest], asked: list[RunRequest]) -> None:
+    for _ in range(2):
+        assert open_page(prompt="The sun", new="3").session_state["count"] == 9
+    assert len(asked) == 1
+
+
+@pytest.fixture
+def open_routing(engine: FakeEngine, recorded: object) -> Callable[..., AppTest]:
+    """Opens a link that leads straight to the Routing page."""
+
+    def opened(**address: str) -> AppTest:
+        app = AppTest.from_file(str(APP), default_timeout=30).switch_page("pages/observe/routing.py")
+        for name, value in address.items():
+            app.query_params[name] = value
+        return app.run()
+
+    return opened
+
+
+def test_stop_ends_the_run_of_a_link_to_routing(
+    open_routing: Callable[..., AppTest], asked: list[RunRequest], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Streamlit ends the script where a run says how far it is, as when Stop is pressed or the tab is closed."""
+
+    def leave_at_half(place: DeltaGenerator) -> Callable[[float, str], None]:
+        def show(share: float, text: str) -> None:
+            place.progress(share, text)
+            if share >= 0.5:
+                st.stop()
+
+        return show
+
+    monkeypatch.setattr(jobs, "paced", leave_at_half)
+    app = open_routing(prompt="The sun", new="8")
+    assert not app.exception
+    assert [button.key for button in app.button if button.label == "Stop"] == ["link-stop"]
+    app.button(key="link-stop").click().run()
+    assert not app.exception
+    assert "link-stop" not in [button.key for button in app.button]
+    assert ":orange-badge[stopped]" in said(app)
+    assert app.number_input(key="token").max == 6 + 4 - 1
+    assert "stopped" in said(app.run())
+    assert len(asked) == 1
+
+
+def test_run_of_a_link_that_is_stopped_between_steps_is_shown_as_stopped(
+    open_routing: Callable[..., AppTest], engine: FakeEngine
+) -> None:
+    engine.on_step = lambda step, cancel: (cancel.set(), cancel.set()) if step == 9 and cancel else None
+    app = open_routing(prompt="The sun", new="8")
+    assert not app.exception
+    assert ":orange-badge[stopped]" in said(app)
+    assert app.number_input(key="token").max == 8

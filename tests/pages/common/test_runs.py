@@ -3,9 +3,10 @@ import threading
 from types import SimpleNamespace
 
 import pytest
+import streamlit as st
 
 from model.run.request import RunRequest
-from pages.common import limits, runs
+from pages.common import jobs, limits, runs
 from pages.common.runs import Run
 from tests.pages.fakes import FakeEngine
 
@@ -37,7 +38,7 @@ def quiet_feed(monkeypatch: pytest.MonkeyPatch) -> None:
 
     live = SimpleNamespace(Feed=Feed, header_for=lambda *_: None)
     monkeypatch.setattr(runs, "live", live)
-    monkeypatch.setattr(runs, "SECONDS_BETWEEN_PROGRESS", 0)
+    monkeypatch.setattr(jobs, "SECONDS_BETWEEN_PROGRESS", 0)
 
 
 def new_run(new: int = 4) -> Run:
@@ -75,7 +76,7 @@ def test_second_script_does_not_run_it_again_but_waits_for_its_end() -> None:
 
 @pytest.mark.usefixtures("quiet_feed")
 def test_run_that_gives_up_in_the_queue_takes_no_turn(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runs, "_turns", lambda: threading.Semaphore(0))
+    monkeypatch.setattr(jobs, "TURNS", threading.Semaphore(0))
     run, engine, place = new_run(), FakeEngine(), Place(last=1)
     with pytest.raises(Ended):
         runs.execute(run, engine, place)
@@ -87,9 +88,38 @@ def test_run_that_gives_up_in_the_queue_takes_no_turn(monkeypatch: pytest.Monkey
 @pytest.mark.usefixtures("quiet_feed")
 def test_turns_are_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
     turns = threading.Semaphore(1)
-    monkeypatch.setattr(runs, "_turns", lambda: turns)
+    monkeypatch.setattr(jobs, "TURNS", turns)
     for place in (Place(), Place(last=2)):
         with contextlib.suppress(Ended):
             runs.execute(new_run(), FakeEngine(), place)
         assert turns.acquire(blocking=False)
         turns.release()
+
+
+def test_run_that_nobody_watches_is_kept_for_the_next_who_asks_unless_it_was_stopped() -> None:
+    st.cache_resource.clear()
+    engine, first, second = FakeEngine(), new_run(), new_run()
+    engine.on_step = lambda step, cancel: cancel.set() if step == 8 and cancel else None
+    runs.execute_unseen(first, Place(), lambda: engine)
+    assert first.trace is not None
+    assert (first.trace.num_tokens, first.stopped) == (8, True)
+    engine.on_step = lambda step, cancel: None
+    for run in (second, new_run()):
+        runs.execute_unseen(run, Place(), lambda: engine)
+        assert run.trace is not None
+        assert (run.trace.num_tokens, run.complete) == (10, True)
+    assert len(engine.requests) == 2
+
+
+def test_run_from_disk_that_is_ended_from_outside_says_that_there_is_nothing() -> None:
+    run, engine = new_run(0), FakeEngine()
+    engine.disk = object()
+    with pytest.raises(Ended):
+        runs.execute_unseen(run, Place(last=2), lambda: engine)
+    assert (run.trace, run.error) == (None, "it was stopped before there was anything to show")
+
+
+def test_prompt_of_too_many_tokens_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "PROMPT_TOKENS", 5)
+    with pytest.raises(ValueError, match="the prompt has 6 tokens, at most 5 are run here; shorten it"):
+        runs.fit(new_run(), FakeEngine())

@@ -1,5 +1,6 @@
 """The page on collapse: two small runs on the spot, side by side, that can be stopped."""
 
+import threading
 import time
 from collections.abc import Callable
 
@@ -8,7 +9,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from model.train import nano
-from pages.common import collapse_runs
+from pages.common import collapse_runs, jobs
 from pages.common.collapse_runs import STRENGTHS, NanoRun
 from tests.pages.conftest import charts, said
 
@@ -69,6 +70,18 @@ def test_stop_keeps_what_was_done(show: Callable[..., AppTest]) -> None:
     assert next(metric for metric in app.metric if metric.label == "Step (stopped)").value == str(done)
     run.cancel.set()  # a second Stop is harmless
     assert len(run.lines) == done
+
+
+def test_run_waits_for_its_turn_among_all_that_visitors_run(
+    show: Callable[..., AppTest], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs, "TURNS", threading.Semaphore(0))
+    app = show()
+    app.button(key="train-A").click().run()
+    assert "It begins when its turn comes" in said(app)
+    assert app.button(key="train-A").disabled
+    app.button(key="stop-A").click().run()
+    assert "Run A ended: it was stopped before its turn came" in said(finish(app))
 
 
 def test_what_is_computed_of_a_run() -> None:
