@@ -7,7 +7,8 @@ import pandas as pd
 import streamlit as st
 
 from model.doctor.findings import SEVERITIES, Finding, Report, overview
-from pages.common import controls, doctor_runs, limits, session, tables, text
+from model.trace.trace import Trace
+from pages.common import compare_sides, controls, doctor_runs, limits, session, tables, text
 from pages.common.doctor_runs import Audit
 from viz import doctor as pictures
 
@@ -46,25 +47,38 @@ def begin(folder: Path) -> Audit | None:
 def ask(folder: Path) -> Audit | None:
     """The controls of the second stage, and this session's audit of it."""
     audit = doctor_runs.text(folder)
-    going = audit is not None and audit.going
+    going = audit is not None and audit.waiting
     with st.expander("Texts to run", icon=":material/edit_note:"):
         written = st.text_area(
             "One text to a line", key="doctor-prompts", max_chars=limits.PROMPT_CHARACTERS, height=120,
             placeholder="Empty: the doctor's own sample, twenty short texts in fifteen languages, code, mathematics.",
         )  # fmt: skip
+        healthy = _reference()
     with st.container(horizontal=True):
         st.button(
             "Run the texts", key="run-texts", type="primary", disabled=going, icon=":material/play_arrow:",
-            on_click=doctor_runs.start_text, args=(folder, written or ""),
+            on_click=doctor_runs.start_text, args=(folder, written or "", healthy),
             help="Each text is run twice, in fp32 and in bfloat16. Nothing leaves this machine.",
         )  # fmt: skip
-        st.button("Stop", key="stop-texts", disabled=not going, on_click=doctor_runs.stop_text)
+        st.button(
+            "Stop", key="stop-audits", disabled=not doctor_runs.going(), on_click=doctor_runs.stop,
+            args=doctor_runs.STAGES, help="Ends the audits that you started, of the weights or of texts.",
+        )  # fmt: skip
     return audit
+
+
+def _reference() -> Trace | None:
+    """A trace of the same model in health, from a file; its tokens are run, too."""
+    try:
+        return compare_sides.from_file("doctor", "A healthy run of this model, to compare with")
+    except ValueError as problem:
+        st.error(text.sentence(problem))
+        return None
 
 
 def watch(folder: Path, *audits: Audit | None) -> None:
     """How far the audits are that go on; the page is drawn again when one ends."""
-    going = [audit for audit in audits if audit is not None and audit.going]
+    going = [audit for audit in audits if audit is not None and audit.waiting]
     with st.container(key="status"):  # as high without a bar as with one
         if going:
             st.fragment(_progress, run_every=SECONDS_BETWEEN_LOOKS)(going)
@@ -78,7 +92,7 @@ def watch(folder: Path, *audits: Audit | None) -> None:
 
 
 def _progress(audits: list[Audit]) -> None:
-    if any(not audit.going for audit in audits):
+    if any(not audit.waiting for audit in audits):
         st.rerun()
     for audit in audits:
         st.progress(audit.share, f"Auditing: {text.plain(audit.doing)}")

@@ -1,62 +1,33 @@
 """Audits that go on while a visitor looks on: each in a thread of its own, of the weights once for all visitors."""
 
 import dataclasses
-import threading
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
 from model.doctor.findings import Report
-from pages.common import limits, models
+from model.trace.trace import Trace
+from pages.common import jobs, models
+from pages.common.jobs import Job
 
 if TYPE_CHECKING:
     from model.doctor.prompts import Prompt
 
 WEIGHTS, TEXT = STAGES = ("weights", "text")
-Work = Callable[[Callable[[Any], None], threading.Event], Report]
 
 
 @dataclasses.dataclass(eq=False)
-class Audit:
+class Audit(Job):
     """One stage of one model's audit."""
 
     share: float = 0.0
     doing: str = "waiting for its turn"
     report: Report | None = None
-    error: str | None = None
-    cancel: threading.Event = dataclasses.field(default_factory=threading.Event)
-    done: threading.Event = dataclasses.field(default_factory=threading.Event)
 
-    @property
-    def going(self) -> bool:
-        """Whether it has not ended."""
-        return not self.done.is_set()
-
-    def start(self, work: Work) -> None:
-        """Begin in a thread of its own."""
-        threading.Thread(target=self._work, args=(work, _turns()), daemon=True).start()
-
-    def _work(self, work: Work, turns: threading.Semaphore) -> None:
-        try:
-            with turns:
-                self.report = work(self._tell, self.cancel)
-        except (ValueError, OSError) as problem:
-            self.error = str(problem)
-        except MemoryError:
-            self.error = "the machine ran out of memory"
-        finally:
-            self.done.set()
-
-    def _tell(self, progress: Any) -> None:
+    def tell(self, progress: Any) -> None:
+        """How far it is."""
         self.share, self.doing = progress.share, f"{progress.done:,} of {progress.count:,}"
-
-
-@st.cache_resource(show_spinner=False)
-def _turns() -> threading.Semaphore:
-    """At most so many audits of all visitors at once."""
-    return threading.Semaphore(limits.CONCURRENT_RUNS)
 
 
 @st.cache_resource(show_spinner=False, max_entries=16)
@@ -78,58 +49,62 @@ def weights(folder: Path) -> Audit | None:
 
 
 def start_weights(folder: Path) -> None:
-    """Begin it, unless it goes on or is done; again after it was stopped or failed."""
+    """Begin it, unless it goes on or is done; again after it was stopped or failed. A callback."""
     held = _of_weights(folder, _state(folder))
-    if WEIGHTS in held and (held[WEIGHTS].going or held[WEIGHTS].report):
+    if WEIGHTS in held and (held[WEIGHTS].waiting or held[WEIGHTS].report):
         return
-    held[WEIGHTS] = Audit()
+    audit = held[WEIGHTS] = _own()[WEIGHTS, folder, _state(folder)] = Audit()
 
-    def work(tell: Callable[[Any], None], cancel: threading.Event) -> Report:
+    def work() -> None:
         from model.doctor.weights import examine_weights
 
-        return examine_weights(folder, tell, cancel)
+        audit.report = examine_weights(folder, audit.tell, audit.cancel)
 
-    held[WEIGHTS].start(work)
+    jobs.begin(audit, work)
 
 
 def text(folder: Path) -> Audit | None:
     """This session's audit of how the folder's model routes text; None when it has not asked."""
-    return _own().get((folder, _state(folder)))
+    return _own().get((TEXT, folder, _state(folder)))
 
 
-def start_text(folder: Path, written: str) -> None:
-    """Begin it on the visitor's own lines, or, where there are none, on the doctor's sample. A callback."""
-    stop_text()
-    audit = _own()[folder, _state(folder)] = Audit()
+def start_text(folder: Path, written: str, healthy: Trace | None) -> None:
+    """Begin it on the visitor's own lines and reference; without either, on the doctor's sample. A callback."""
+    stop(TEXT)
+    audit = _own()[TEXT, folder, _state(folder)] = Audit()
     engines = models.engines()
 
-    def work(tell: Callable[[Any], None], cancel: threading.Event) -> Report:
+    def work() -> None:
         from model.doctor.text import examine_text
+        from model.run.engine import Engine
 
-        return examine_text(engines.get(folder), _prompts(written), None, tell, cancel)
+        # A reference may have experts exchanged for the time of a run, which no other session must see.
+        engine = engines.get(folder) if healthy is None else Engine.fitting(folder)
+        prompts = _prompts(written, healthy is None)
+        audit.report = examine_text(engine, prompts, healthy, audit.tell, audit.cancel)
 
-    audit.start(work)
-
-
-def stop_text() -> None:
-    """End this session's audits after the run they are at; again is harmless. A callback."""
-    for audit in _own().values():
-        audit.cancel.set()
+    jobs.begin(audit, work)
 
 
-def stop_weights(folder: Path) -> None:
-    """End the audit of the weights after the tensor it is at. A callback."""
-    audit = weights(folder)
-    if audit is not None:
-        audit.cancel.set()
+def going() -> bool:
+    """Whether an audit that this session started has not ended."""
+    return any(audit.waiting for audit in _own().values())
+
+
+def stop(*stages: str) -> None:
+    """End this session's audits of these stages after what they are at; again is harmless. A callback."""
+    for (stage, *_), audit in _own().items():
+        if stage in stages:
+            audit.stop()
 
 
 def _own() -> dict[Any, Audit]:
+    """Those that this session started; an audit of weights is shown to all, and stopped by whoever started it."""
     return st.session_state.setdefault("audits", {})
 
 
-def _prompts(written: str) -> "tuple[Prompt, ...]":
+def _prompts(written: str, needed: bool) -> "tuple[Prompt, ...]":
     from model.doctor.prompts import Prompt, own_prompts
 
     lines = [line for line in written.splitlines() if line.strip()]
-    return tuple(Prompt(line) for line in lines) or own_prompts()
+    return tuple(Prompt(line) for line in lines) or (own_prompts() if needed else ())
