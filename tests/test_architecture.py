@@ -30,6 +30,8 @@ MUST_NOT_IMPORT = {
     "model/run/request.py": {"torch"},
     "viz": {"torch", "streamlit"},
     "pages": {"torch"},
+    "model/run/step.py": {"torch"},
+    "model/doctor/cli.py": {"torch"},
     "app.py": {"torch"},
 }
 NETWORK = {

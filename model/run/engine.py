@@ -5,7 +5,6 @@ generator, edit) is made per run. The lock is held for one forward step, never a
 abandoned at any token and another one goes on.
 """
 
-import dataclasses
 import datetime
 import functools
 import importlib.metadata
@@ -36,21 +35,10 @@ from model.run.partial import Partial
 from model.run.recorder import Recorder, join_steps
 from model.run.request import RequestError, RunRequest
 from model.run.sharding import load_sharded
+from model.run.step import Step
 from model.trace.trace import DIMS, Token, Trace
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Step:
-    """The tokens of one forward pass: the whole prompt first, then a generated one, or two where a draft was right."""
-
-    start: int  # index of the first new token
-    tokens: tuple[Token, ...]  # the new ones
-    text: bytes  # everything so far
-    arrays: dict[
-        str, np.ndarray
-    ]  # Trace variables of the new tokens; attention is [layer, head, new query, key so far]
 
 
 class Engine:
@@ -197,7 +185,8 @@ class Engine:
 
         Raises:
             Stopped: a run from disk was cancelled; there is no trace.
-            RequestError, EditError: the request cannot be run; raised before the first step.
+            RequestError, EditError: the request cannot be run, raised before the first step; or the logits are not
+                finite, so that no token can be chosen.
         """
         ids = self.encode(request)
         check_capture(self.config, request, len(ids))
@@ -233,8 +222,8 @@ class Engine:
     def _trace(self, request: RunRequest, recorder: Recorder, steps: list[Step]) -> Trace:
         arrays = join_steps([step.arrays for step in steps])
         if "router_score" in arrays:
-            biases = [router.expert_bias for router in self.model.routers()]
-            arrays["expert_bias"] = torch.stack(biases).float().cpu().numpy()
+            biases = [router.expert_bias.float().cpu() for router in self.model.routers()]  # of several GPUs, perhaps
+            arrays["expert_bias"] = torch.stack(biases).numpy()
         return Trace(
             data=xr.Dataset(
                 {name: (DIMS[name], values) for name, values in arrays.items()},

@@ -1,7 +1,7 @@
 """What a run depends on, and nothing else: prompt, sampling, what to record, what to change.
 
 Plain frozen values without torch, so that a page can make, hash, save and compare them before any model is loaded.
-Interventions are said in the user's words here; `model/run/engine.py` turns them into tensors once per run.
+Interventions are said in the user's words here; `model/run/interventions.py` turns them into tensors once per run.
 """
 
 import base64

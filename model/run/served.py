@@ -5,7 +5,6 @@ the engine has them (PR #44638); earlier, or where that route is missing: /v1/co
 /generate, or behind a gateway /v1/completions, after the answer. The formats are those of `model.trace.imports`.
 """
 
-import dataclasses
 import re
 import threading
 from collections.abc import Callable, Generator
@@ -15,25 +14,16 @@ import numpy as np
 
 from model.run.remote import Connection, NotThereError, RemoteError
 from model.run.request import RequestError, RunRequest
+from model.run.step import Step
 from model.trace.imports import reading, sglang, vllm
 from model.trace.imports.building import UNKNOWN, Named, Words, labelled, placed, traced
-from model.trace.trace import Token, Trace
+from model.trace.trace import Trace
 
 KINDS = ("vllm", "sglang")
 BY_CHUNK = "The engine sent the routing with the tokens, chunk by chunk"
 AT_THE_END = "The engine sent the tokens as they came, and their routing at the end"
 AFTER_THE_ANSWER = "The engine sent text and routing in one, after the answer"
 _STREAMS_FROM = (0, 22)
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Step:
-    """New tokens, as `model.run.engine.Step`; experts that the engine has not named yet are -1."""
-
-    start: int
-    tokens: tuple[Token, ...]
-    text: bytes
-    arrays: dict[str, np.ndarray]
 
 
 class Served:

@@ -18,9 +18,10 @@ from viz import theme
 from viz.lens import wire
 
 if TYPE_CHECKING:
-    from model.run.engine import Engine, Step
+    from model.run.engine import Engine
     from model.run.request import RunRequest
 
+    from model.run.step import Step
 TICKS_PER_SECOND = 10  # the lens shows the tokens of a tick one by one until the next arrives
 _COMPONENT = components.component("moe_loupe_lens", html=source.HTML, css=source.CSS, js=source.JS)
 _Result = TypeVar("_Result")

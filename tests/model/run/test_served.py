@@ -12,7 +12,8 @@ import pytest
 from model.run import remote, served
 from model.run.remote import Connection, RemoteError
 from model.run.request import KnockOut, RequestError, RunRequest
-from model.run.served import Served, Step
+from model.run.served import Served
+from model.run.step import Step
 from model.trace.trace import Trace, TraceError
 from tests import engines
 from tests.engines import NEW_IDS, PROMPT_IDS, TINY
