@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from model.changes import change_options, interventions
-from model.options import Numbers, Unusable, read_prompt
+from model.options import Numbers, Unusable, check_destination, find_folder, read_prompt
 
 if TYPE_CHECKING:
     from model.run.engine import Engine
@@ -112,8 +112,9 @@ def trace(
     """
     if stream and shard:
         raise click.UsageError("Give one of --stream and --shard.")
-    _check_destination(out)
-    request = _request(_prompt(prompt, prompt_file, options["ids"]), options, _find(model))
+    check_destination(out)
+    text, folder = _prompt(prompt, prompt_file, options["ids"]), find_folder(model)
+    request = _request(text, options, folder)
     from model.report import run_report
     from model.run.engine import Engine, spare_cores
     from model.trace.file import save
@@ -121,9 +122,9 @@ def trace(
     started = time.perf_counter()
     if stream:
         spare_cores(1)  # for the thread that reads ahead
-        finished = _streamed(Engine.from_disk(_find(model), device=device, dtype=dtype), request, out)
+        finished = _streamed(Engine.from_disk(folder, device=device, dtype=dtype), request, out)
     else:
-        engine = Engine.load(_find(model), device=device, dtype=dtype, shard=shard)
+        engine = Engine.load(folder, device=device, dtype=dtype, shard=shard)
         started = time.perf_counter()
         finished = engine.run(request)
     seconds = time.perf_counter() - started
@@ -153,22 +154,6 @@ def _streamed(engine: "Engine", request: "RunRequest", out: Path) -> "Trace":
         signal.signal(signal.SIGINT, previous)
     partial.remove()
     return finished
-
-
-def _find(model: str) -> Path:
-    from model.checkpoint.embedded import embedded_models, find_model
-
-    folder = find_model(model)
-    if not folder.is_dir():
-        raise Unusable(f"{model} is neither a folder nor an embedded model ({', '.join(embedded_models()) or 'none'})")
-    return folder
-
-
-def _check_destination(out: Path) -> None:
-    if not out.parent.is_dir():
-        raise Unusable(f"the folder {out.parent} does not exist; make it first")
-    if out.is_dir():
-        raise Unusable(f"{out} is a folder; give the name of a file")
 
 
 def _prompt(prompt: str | None, prompt_file: Path | None, ids: tuple[int, ...] | None) -> str | None:
@@ -209,7 +194,7 @@ def info(model: str) -> None:
     from model.checkpoint.weights import inspect
     from model.report import folder_report
 
-    folder = _find(model)
+    folder = find_folder(model)
     manifest = inspect(folder)
     click.echo("\n".join(folder_report(manifest, folder)))
     if manifest.has_weights and manifest.problems:

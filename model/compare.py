@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from model.options import Numbers, Unusable, read_prompt
+from model.options import Numbers, Unusable, find_folder, read_prompt
 from model.trace import comparison_report as report
 from model.trace.compare import Comparison, compare
 
@@ -118,13 +118,9 @@ def _request(
 
 
 def _run(name: str, dtype: str, device: str, request: "RunRequest | None") -> "Trace":
-    from model.checkpoint.embedded import embedded_models, find_model
     from model.run.engine import Engine
 
-    folder = find_model(name)
-    if not folder.is_dir():
-        known = ", ".join(embedded_models()) or "none"
-        raise Unusable(f"{name} is neither a trace file, nor a model folder, nor an embedded model ({known})")
+    folder = find_folder(name, "a trace file")
     assert request is not None
     return Engine.load(folder, device=device, dtype=dtype).run(request)
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from model.options import check_destination, find_folder
 from model.trace.imports import AUTO, FORMATS
 
 if TYPE_CHECKING:
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from model.trace.trace import Trace
 
 MOST_BYTES = 1 << 30
-CONFIGS = Path(__file__).parent / "presets" / "configs"
 SCRIPT_BEGINS = "# convert.py"
 CONVERT = """\
 import json, sys, torch
@@ -43,20 +43,21 @@ def named_model(model: str | Path) -> "Named":
     """The model of an embedded name, a released configuration's name, or a folder.
 
     Raises:
-        ValueError: there is no such model, or its config.json cannot be read; the message says what to do.
+        ValueError: its config.json or its vocabulary cannot be read; the message says what to do.
     """
-    from model.checkpoint.embedded import embedded_models, find_model
+    from model.checkpoint.embedded import find_model
     from model.checkpoint.header import read_json
     from model.trace.imports.building import Named
-    from model.trace.trace import TraceError
 
-    released = {path.stem: path for path in sorted(CONFIGS.glob("*.json"))}
-    if model in released:
-        return Named(str(model), read_json(released[str(model)]))
-    folder = find_model(model)
-    if not folder.is_dir():
-        raise TraceError(f"{model} is neither a folder nor one of {', '.join([*embedded_models(), *released])}")
-    return _of_folder(folder)
+    released = _released()
+    return Named(str(model), read_json(released[str(model)])) if model in released else _of_folder(find_model(model))
+
+
+def _released() -> dict[str, Path]:
+    """Configurations of released models, by name."""
+    from model.checkpoint.embedded import PRESETS
+
+    return {path.stem: path for path in sorted((PRESETS / "configs").glob("*.json"), key=lambda path: path.stem)}
 
 
 def _of_folder(folder: Path) -> "Named":
@@ -143,12 +144,10 @@ def import_command(file: Path, form: str, model: str | None, request: Path | Non
     below where the dump was made, run `python convert.py DUMP.pt DUMP.json`, and import the JSON file.
     """
     from model.trace.file import save
-    from model.trace.trace import TraceError
 
-    if not out.parent.is_dir() or out.is_dir():
-        raise TraceError(
-            f"{out} cannot be written: {'it is a folder' if out.is_dir() else 'its folder does not exist'}"
-        )
+    check_destination(out)
+    if model is not None and model not in (released := _released()):
+        find_folder(model, f"a released configuration ({', '.join(released)})")
     trace = import_file(file, form, None if model is None else named_model(model), request, choice)
     save(trace, out)
     click.echo("\n".join([*report(trace), f"written to {out}"]))

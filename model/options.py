@@ -1,4 +1,4 @@
-"""What commands have in common: unusable input, numbers on the command line, a prompt from a file."""
+"""What commands have in common: unusable input, numbers, a prompt from a file, a model's folder, where to write."""
 
 from pathlib import Path
 from typing import Any
@@ -54,3 +54,34 @@ def read_prompt(path: Path) -> str:
         return path.read_bytes().decode("utf-8")
     except UnicodeDecodeError as error:
         raise Unusable(f"{path} is not UTF-8 text (byte {error.start})") from None
+
+
+def find_folder(model: str, *others: str) -> Path:
+    """The folder of MODEL, which is the name of an embedded model or a folder.
+
+    Args:
+        model: as it was given.
+        others: what else the command would have taken, in words.
+
+    Raises:
+        Unusable: it is neither.
+    """
+    from model.checkpoint.embedded import embedded_models, find_model
+
+    folder = find_model(model)
+    if not folder.is_dir():
+        known = (*others, "a folder", f"an embedded model ({', '.join(embedded_models()) or 'none'})")
+        raise Unusable(f"{model} is neither {' nor '.join(known)}")
+    return folder
+
+
+def check_destination(out: Path) -> None:
+    """Refuse a file that could not be written, before any work is done for it.
+
+    Raises:
+        Unusable: its folder does not exist, or it is a folder itself.
+    """
+    if not out.parent.is_dir():
+        raise Unusable(f"the folder {out.parent} does not exist; make it first")
+    if out.is_dir():
+        raise Unusable(f"{out} is a folder; give the name of a file")

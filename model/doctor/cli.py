@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from model.doctor.findings import ERROR, SEVERITIES
+from model.options import check_destination, find_folder
 
 if TYPE_CHECKING:
     from model.doctor import text, weights
@@ -44,13 +45,11 @@ def doctor_command(
     """
     if weights_only and (prompts or reference):
         raise click.UsageError("--weights-only runs nothing; leave out --prompts and --reference.")
-    if html is not None and not html.parent.is_dir():
-        raise click.UsageError(f"The folder {html.parent} does not exist; make it first.")
-    from model.checkpoint.embedded import find_model
+    if html is not None:
+        check_destination(html)
     from model.doctor import report as written
 
-    folder = find_model(model)
-    report = _examine(folder, prompts, reference, weights_only, show=not as_json)
+    report = _examine(find_folder(model), prompts, reference, weights_only, show=not as_json)
     if without_text:
         report = report.without_text()
     if html is not None:

@@ -286,7 +286,7 @@ def test_model_beside_a_trace_runs_the_ids_of_the_trace(files: dict[str, Path]) 
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
-        (["float32", "absent"], "absent is neither a trace file, nor a model folder, nor an embedded model"),
+        (["float32", "absent"], "absent is neither a trace file nor a folder nor an embedded model"),
         (["model", "model"], "Two models need one of --prompt"),
         (["float32", "bfloat16", "--prompt", "a"], "Two trace files are compared as they are"),
         (["model", "model", "--prompt", "a", "--ids", "1"], "Give at most one of"),

@@ -103,7 +103,7 @@ def test_the_choice_of_our_own_model_comes_back_from_its_logits(folder: Path, tm
 def test_released_configurations_can_be_named() -> None:
     for name in ("deepseek-v3", "deepseek-v3.2"):
         assert named_model(name).shape.moe_layers == tuple(range(3, 61))
-    with pytest.raises(ValueError, match="deepseek-v3.2"):
+    with pytest.raises(ValueError, match="deepseek-v4 lacks config.json"):
         named_model("deepseek-v4")
 
 
@@ -132,7 +132,8 @@ def test_unusable_input_ends_in_one_line(answer: Path, folder: Path, tmp_path: P
     assert "import --help" in refused(run(dump, "--model", folder, "--out", out), out)
     assert "name the model" in refused(run(answer, "--out", out), out)
     assert "58 with experts" in refused(run(answer, "--model", "deepseek-v3", "--out", out), out)
-    assert "neither a folder" in refused(run(answer, "--model", "nothing", "--out", out), out)
+    said = refused(run(answer, "--model", "nothing", "--out", out), out)
+    assert "nothing is neither a released configuration (deepseek-v3, deepseek-v3.2) nor a folder nor an emb" in said
     assert "cannot be read" in refused(run(tmp_path / "absent", "--model", folder, "--out", out), out)
     assert "none of number 4" in refused(run(answer, "--model", folder, "--choice", 4, "--out", out), out)
     assert "does not exist" in run(answer, "--model", folder, "--out", tmp_path / "no" / "out").output
