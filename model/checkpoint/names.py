@@ -18,8 +18,8 @@ from model.network.config import ModelConfig
 
 _BIAS = "e_score_correction_bias"
 _SCALE_SUFFIX = "_scale_inv"
-_LAYER = re.compile(r"model\.layers\.(\d+)\.(.+)")
-_ROUTED = re.compile(r"mlp\.experts\.(\d+)\.(.+)")
+_LAYER = re.compile(r"model\.layers\.(\d{1,9})\.(.+)")  # a longer number is none of a layer
+_ROUTED = re.compile(r"mlp\.experts\.(\d{1,9})\.(.+)")
 ROUTER, ROUTER_BIAS = "mlp.gate.weight", f"mlp.gate.{_BIAS}"  # as `Place.part` says them
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 
@@ -154,16 +154,6 @@ def _swiglu_slots(theirs: str, ours: tuple[str, str], hidden: int, width: int, e
     yield Slot(f"{theirs}.gate_proj.weight", (width, hidden), gate_up, expert, (0, width))
     yield Slot(f"{theirs}.up_proj.weight", (width, hidden), gate_up, expert, (width, 2 * width))
     yield Slot(f"{theirs}.down_proj.weight", (hidden, width), down, expert)
-
-
-def count_parameters(config: ModelConfig) -> tuple[int, int]:
-    """Parameters in total, and those one token passes through (all but the routed experts it is not sent to).
-
-    Embedding and output head are counted, a shared one once; so is the selection bias.
-    """
-    total = sum(slot.num_elements for slot in slots(config))
-    idle_experts = len(config.moe_layers) * (config.num_experts - config.top_k)
-    return total, total - idle_experts * 3 * config.hidden_size * config.expert_width
 
 
 def mtp_prefix(config: ModelConfig) -> str:

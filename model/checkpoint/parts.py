@@ -24,10 +24,8 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 
-import torch
-
 from model.checkpoint.names import Slot, mtp_slots, slots
-from model.checkpoint.sizes import DTYPES, FP8
+from model.checkpoint.sizes import FORMS
 from model.checkpoint.weights import stored_bytes
 from model.network.config import ModelConfig
 
@@ -51,7 +49,6 @@ _KINDS = {
 }
 _LAYER = re.compile(r"model\.layers\.(\d+)\.(.+)")
 _EXPERT = re.compile(r"\.experts\.\d+\.")
-_FORMS = {name: (dtype, None) for name, dtype in DTYPES.items()} | {FP8: (torch.bfloat16, torch.float32)}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -170,7 +167,7 @@ class Parts:
 
 def dtypes() -> tuple[str, ...]:
     """Names of the forms in which `Part.weight_bytes` counts."""
-    return tuple(_FORMS)
+    return tuple(FORMS)
 
 
 def read_parts(config: ModelConfig) -> Parts:
@@ -227,7 +224,7 @@ def _tensors(config: ModelConfig, held: Iterable[Slot]) -> Iterator[PartTensor]:
         patterns.setdefault(_pattern(slot), []).append(slot)
     for name, same in patterns.items():
         used = config.top_k if same[0].expert is not None else len(same)
-        stored = {form: stored_bytes(same[0], *how) for form, how in _FORMS.items()}
+        stored = {form: stored_bytes(same[0], *how) for form, how in FORMS.items()}
         yield PartTensor(name, same[0].shape, len(same), used, stored)
 
 

@@ -15,10 +15,12 @@ from model.checkpoint.names import Slot, mtp_slots, slots, used_slots
 from model.checkpoint.weights import stored_bytes
 from model.network.config import ModelConfig
 from model.network.layout import wants_input_major
+from model.trace.kv_cache import cache_bytes
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 FP8 = "block FP8"
-GROUPED_HEADS = 8  # key-value heads of grouped-query attention, as in Llama 3
+# How weights are stored: the dtype of a tensor, and of the block scales beside it where there are some.
+FORMS = {name: (dtype, None) for name, dtype in DTYPES.items()} | {FP8: (torch.bfloat16, torch.float32)}
 
 PARTS: tuple[str, ...] = (
     "embedding",
@@ -90,39 +92,17 @@ class ModelSizes:
 def model_sizes(config: ModelConfig) -> ModelSizes:
     """Every size of a configuration."""
     all_slots, used = list(slots(config)), list(used_slots(config))
-    forms = {name: (dtype, None) for name, dtype in DTYPES.items()} | {FP8: (torch.bfloat16, torch.float32)}
     mtp = list(mtp_slots(config))
-    copies = 2 * config.vocab_size * config.hidden_size
+    copies, published = 2 * config.vocab_size * config.hidden_size, config.to_json()
     return ModelSizes(
         parts=_parts(config, all_slots),
         mtp_parameters=sum(slot.num_elements for slot in mtp) + copies,
-        files={name: _bytes(all_slots, *form) for name, form in forms.items()},
-        mtp_files={name: _bytes(mtp, *form) + copies * form[0].itemsize for name, form in forms.items()},
-        cache={name: cache_bytes(config, dtype.itemsize) for name, dtype in DTYPES.items()},
+        files={name: _bytes(all_slots, *form) for name, form in FORMS.items()},
+        mtp_files={name: _bytes(mtp, *form) + copies * form[0].itemsize for name, form in FORMS.items()},
+        cache={name: cache_bytes(published, bytes_per_value=dtype.itemsize) for name, dtype in DTYPES.items()},
         loaded={name: _bytes(used, dtype) + _copied_head(config, dtype) for name, dtype in DTYPES.items()},
         streamed={name: _streamed(config, all_slots, dtype) for name, dtype in DTYPES.items()},
     )
-
-
-def cache_bytes(config: ModelConfig, bytes_per_value: int) -> dict[str, int]:
-    """Cache bytes per token over all layers, as the model is, and as other ways of attention would have it.
-
-    MLA keeps one latent and one position key per layer, and index keys where attention is sparse. Expanded, it keeps
-    every head's whole key and value. The others keep keys as wide as a head's content part, and values, of all heads
-    (MHA), of 8 (GQA) or of one (MQA).
-    """
-    heads, value = config.num_heads, config.value_head_dim
-    index_values = len(config.indexer_layers) * config.index_head_dim
-    per_layer = {
-        "MLA": config.kv_lora_rank + config.rope_head_dim,
-        "MLA expanded": heads * (config.query_head_dim + value),
-        "MHA": heads * (config.nope_head_dim + value),
-        f"GQA-{GROUPED_HEADS}": min(GROUPED_HEADS, heads) * (config.nope_head_dim + value),
-        "MQA": config.nope_head_dim + value,
-    }
-    values = {name: config.num_layers * width for name, width in per_layer.items()}
-    values["MLA"] += index_values
-    return {name: number * bytes_per_value for name, number in values.items()}
 
 
 def _parts(config: ModelConfig, all_slots: list[Slot]) -> tuple[Part, ...]:

@@ -1,7 +1,6 @@
 """How many bytes attention keeps of earlier tokens, as the model is and as other ways of attention would have it.
 
-Worked out from the published keys of a configuration. The other ways have as many layers and heads of the same size: a
-key as wide as a head's content part, and a value.
+Worked out from the published keys of a configuration. The other ways have as many layers and heads of the same size.
 
     >>> v3 = {"num_hidden_layers": 61, "num_attention_heads": 128, "kv_lora_rank": 512, "qk_rope_head_dim": 64,
     ...       "qk_nope_head_dim": 128, "v_head_dim": 128}
@@ -24,8 +23,9 @@ def cache_bytes(
 ) -> dict[str, int]:
     """Bytes of the cache over all layers, by way of attention.
 
-    Latent attention (MLA) keeps one latent and one position key per layer, and an index key where it is sparse; the
-    others keep keys and values of all heads (MHA), of 8 of them (GQA-8) or of one (MQA).
+    Latent attention (MLA) keeps one latent and one position key per layer, and an index key where it is sparse.
+    Expanded, it keeps every head's whole key and value. The others keep keys as wide as a head's content part, and
+    values, of all heads (MHA), of 8 of them (GQA-8) or of one (MQA).
 
     Raises:
         KeyError: the configuration lacks a size.
@@ -35,6 +35,7 @@ def cache_bytes(
     latents = layers * (config["kv_lora_rank"] + config["qk_rope_head_dim"])
     values = {
         OWN: latents + _index_values(config),
+        "MLA expanded": layers * heads * (pair + config["qk_rope_head_dim"]),
         "MHA": layers * heads * pair,
         f"GQA-{GROUPED_HEADS}": layers * min(GROUPED_HEADS, heads) * pair,
         "MQA": layers * pair,

@@ -64,8 +64,9 @@ def cache(trace: Trace) -> None:
         f"cache of {trace.model.get('name', 'the model')} at {FAR:,} tokens: derived, bfloat16",
     )  # fmt: skip
     said = "Latent attention (MLA) keeps one latent and one position key per token and layer, for all heads together. "
-    said += "The others, with as many layers and heads of the same size, would keep a key and a value of every head "
-    said += "(MHA), of eight groups of heads (GQA-8; with up to eight heads it is MHA), or one for all (MQA)."
+    said += "Expanded, it would keep every head's whole key and value. The others, with as many layers and heads of "
+    said += "the same size, would keep a key without a position part and a value of every head (MHA), of eight groups "
+    said += "of heads (GQA-8; with up to eight heads it is MHA), or one for all (MQA)."
     table = pd.DataFrame(
         {
             "attention": list(far),

@@ -7,7 +7,7 @@ from typing import Any
 import streamlit as st
 from safetensors import SafetensorError, safe_open
 
-from model.trace import file
+from model.trace import file, kv_cache
 from model.trace.trace import TraceError
 from pages.common import copy_link, limits, models, session, text, view
 
@@ -66,9 +66,8 @@ def sizes(folder: Path) -> list[str]:
         config = ModelConfig.from_json(models.config(folder))
     except (ValueError, TypeError):
         return []
-    index_values = len(config.indexer_layers) * config.index_head_dim
-    cached = config.num_layers * (config.kv_lora_rank + config.rope_head_dim) + index_values
-    lines = [f"{2 * cached:,} bytes of cache per token (bfloat16)"]
+    cached = kv_cache.cache_bytes(config.to_json())[kv_cache.OWN]
+    lines = [f"{cached:,} bytes of cache per token (bfloat16)"]
     total, of_experts = _num_parameters(folder, f"model.layers.{config.num_layers}.")
     if total:
         idle = of_experts * (config.num_experts - config.top_k) // max(1, config.num_experts)

@@ -6,11 +6,12 @@ from pathlib import Path
 import pytest
 from safetensors import safe_open
 
-from model.checkpoint.names import count_parameters, scaled_weight
+from model.checkpoint.names import scaled_weight
 from model.checkpoint.parts import Part, Parts, dtypes, read_parts
 from model.checkpoint.sizes import FP8, model_sizes
 from model.network.config import ModelConfig
 from tests.models import random_model, tiny_config
+from tests.parameters import count_parameters
 
 PRESETS = Path(__file__).parents[3] / "model" / "presets"
 RELEASED = sorted((PRESETS / "configs").glob("*.json"))

@@ -6,13 +6,14 @@ from typing import Any
 import pytest
 import torch
 
-from model.checkpoint.names import count_parameters, mtp_copies, mtp_slots, slots
-from model.checkpoint.sizes import FP8, PARTS, cache_bytes, model_sizes
+from model.checkpoint.names import mtp_copies, mtp_slots, slots
+from model.checkpoint.sizes import FP8, PARTS, model_sizes
 from model.checkpoint.weights import save_model, takes_fp8
 from model.network.cache import LatentCache
 from model.network.config import ModelConfig
 from tests.model.checkpoint.released import RELEASED_V3, RELEASED_V32
 from tests.models import random_model, tiny_config
+from tests.parameters import count_parameters
 
 V3, V32 = ModelConfig.from_json(RELEASED_V3), ModelConfig.from_json(RELEASED_V32)
 SPARSE = dict(model_type="deepseek_v32", index_heads=3, index_head_dim=20, index_topk=8)
@@ -72,14 +73,9 @@ def test_released_v32_has_an_indexer_in_every_layer() -> None:
 
 
 def test_cache_of_the_released_models() -> None:
-    assert cache_bytes(V3, 2) == {
-        "MLA": 70_272,
-        "MLA expanded": 4_997_120,
-        "MHA": 3_997_696,
-        "GQA-8": 249_856,
-        "MQA": 31_232,
-    }
-    assert cache_bytes(V32, 2)["MLA"] == 70_272 + 15_616  # one index key of 128 values more in each layer
+    assert model_sizes(V3).cache["bfloat16"]["MLA"] == 70_272
+    assert model_sizes(V3).cache["float32"]["MLA"] == 2 * 70_272
+    assert model_sizes(V32).cache["bfloat16"]["MLA"] == 70_272 + 15_616  # an index key of 128 values more in each layer
 
 
 def test_streaming_the_released_model_needs_one_layer_and_its_experts() -> None:

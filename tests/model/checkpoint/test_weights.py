@@ -12,12 +12,13 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from model.checkpoint.header import CheckpointError
-from model.checkpoint.names import count_parameters, slots
+from model.checkpoint.names import slots
 from model.checkpoint.weights import inspect, load_model, save_model, weights_sha256
 from model.network.config import ModelConfig
 from model.network.transformer import Transformer
 from tests.model.checkpoint.released import RELEASED_V3
 from tests.models import random_model, tiny_config
+from tests.parameters import count_parameters
 
 
 @pytest.fixture

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from model.checkpoint.names import count_parameters
 from model.checkpoint.sizes import model_sizes
 from model.checkpoint.weights import save_model
 from model.network.config import ModelConfig
 from pages.common import models, sidebar
 from tests.models import random_model, tiny_config
+from tests.parameters import count_parameters
 
 EMBEDDED = [path.parent for path in sorted(models.PRESETS.glob("*/config.json"))]
 
