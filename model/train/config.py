@@ -85,6 +85,17 @@ class TrainConfig:
         if self.store not in ("auto", "float32", "bfloat16", "fp8"):
             raise TrainConfigError(f"store must be auto, float32, bfloat16 or fp8, not {self.store!r}")
 
+    def require_context(self, num_positions: int) -> None:
+        """Refuse windows that are longer than a model's context.
+
+        Raises:
+            TrainConfigError: they are.
+        """
+        if self.sequence_length > num_positions:
+            raise TrainConfigError(
+                f"sequence_length {self.sequence_length} exceeds the model's {num_positions} positions"
+            )
+
     def passes_at(self, step: int) -> int:
         """Forward passes of a step: as many as `accumulation` says, fewer while the batch still grows."""
         if step >= self.ramp_steps:

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from model.network.config import ModelConfig
-from model.train.config import TrainConfig, TrainConfigError
+from model.train.config import TrainConfig
 from model.train.corpus import CorpusError
 from model.train.shards import INDEX
 
@@ -37,10 +37,7 @@ def open_windows(shards: Path, config: TrainConfig, shape: ModelConfig) -> "Wind
         CorpusError: the shards cannot be used.
         TrainConfigError: a window is longer than the model's context.
     """
-    if config.sequence_length > shape.max_positions:
-        raise TrainConfigError(
-            f"sequence_length {config.sequence_length} exceeds the model's {shape.max_positions} positions"
-        )
+    config.require_context(shape.max_positions)
     return Windows(shards, config.sequence_length, shape.bos_id or 0)
 
 

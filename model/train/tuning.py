@@ -22,7 +22,7 @@ from model.checkpoint.weights import load_model
 from model.network.tape import Tape
 from model.network.transformer import Transformer
 from model.train.answers import Share, judge, shares
-from model.train.config import TrainConfig, TrainConfigError
+from model.train.config import TrainConfig
 from model.train.generate import generate
 from model.train.loop import export
 from model.train.pairs import Batch, Framing, Pair, write_template
@@ -42,10 +42,7 @@ def load_start(start: str, config: TrainConfig) -> tuple[Path, Framing, Transfor
     """
     folder = find_model(start)
     framing, model = Framing(Tokenizer.load(folder)), load_model(folder, "cpu", torch.float32)
-    if config.sequence_length > model.config.max_positions:
-        raise TrainConfigError(
-            f"sequence_length {config.sequence_length} exceeds the model's {model.config.max_positions} positions"
-        )
+    config.require_context(model.config.max_positions)
     return folder, framing, all_but_indexers(model)
 
 

@@ -7,11 +7,11 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from pages.common import controls, data_tables, limits, session, tables
+from pages.common import controls, data_tables, limits, models, session, tables
 from pages.common.text import plain
 from viz.curation import kept_and_dropped, size
 
-PRESETS = Path(__file__).parents[2] / "model" / "presets" / "curation"
+REPORTS = models.PRESETS / "curation"
 TRAINING, DAMAGED = FILES = ("Training text", "Damaged texts")
 BY_STREAM, EXAMPLES, SOURCES, TRY = TABS = ("By stream", "What was dropped", "Sources and licences", "Try a text")
 NOT_SAID = "not said"
@@ -25,7 +25,7 @@ def _read(folder: Path) -> dict[str, Any]:
 
 def reports() -> dict[str, Any]:
     """The two reports that come along, by name, as the command wrote them."""
-    return _read(PRESETS)
+    return _read(REPORTS)
 
 
 def choose() -> str:

@@ -10,8 +10,9 @@ import streamlit as st
 import xarray as xr
 
 from model.trace import metrics
+from pages.common import models
 
-FOLDER = Path(__file__).parents[2] / "model" / "presets" / "logs"
+FOLDER = models.PRESETS / "logs"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,7 +10,7 @@ import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from pages.common import data_answers, data_tables
-from pages.common.data_answers import BY_STREAM, DAMAGED, EXAMPLES, PRESETS, SOURCES, TRAINING, TRY
+from pages.common.data_answers import BY_STREAM, DAMAGED, EXAMPLES, REPORTS, SOURCES, TRAINING, TRY
 from tests.pages.conftest import charts, said
 
 OpenApp = Callable[..., AppTest]
@@ -20,7 +20,7 @@ LIMIT = 200_000
 
 
 def report(name: str) -> dict[str, Any]:
-    return json.loads((PRESETS / NAMES[name]).read_text(encoding="utf-8"))
+    return json.loads((REPORTS / NAMES[name]).read_text(encoding="utf-8"))
 
 
 def tables(app: AppTest) -> list[Any]:
@@ -30,7 +30,7 @@ def tables(app: AppTest) -> list[Any]:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_reports_that_come_along_add_up_and_are_small(name: str) -> None:
-    path = PRESETS / NAMES[name]
+    path = REPORTS / NAMES[name]
     assert path.stat().st_size < LIMIT
     shipped = report(name)
     rows = data_tables.by_rule(shipped)
@@ -137,7 +137,7 @@ def test_a_text_is_cut_at_the_limit(show_at: OpenApp) -> None:
 def test_report_that_cannot_be_read(
     show_at: OpenApp, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: str | None
 ) -> None:
-    monkeypatch.setattr(data_answers, "PRESETS", tmp_path)
+    monkeypatch.setattr(data_answers, "REPORTS", tmp_path)
     st.cache_data.clear()
     if content is not None:
         (tmp_path / "report.json").write_text(content)
