@@ -7,7 +7,11 @@ where there are experts, with the same block of the others.
 Thresholds: 2.5 times as large, up or down, and 8 robust deviations away; the embedded mini-v32 reaches 1.4 times (its
 embedding, 2.2 before rows and columns were taken away). Saturated: 4 % of a block's codes at the ends of the range,
 where even evenly spread weights reach 3.6 % (bell-shaped ones 0.1 %). Of little range: the largest code is a 16th of
-what other blocks reach. Source: DeepSeek-V3 report, section 3.3.2.
+what other blocks reach.
+
+Shape suffixes: S matrices of the same place (one, or those of a layer's experts), P rows and Q columns of blocks.
+
+Source: DeepSeek-V3 report (arXiv 2412.19437), section 3.3.2.
 """
 
 from collections.abc import Iterator, Sequence

@@ -9,6 +9,8 @@ tokens and three times a fair share; collapsed when as many experts as a token t
 embedded models, on the doctor's own sample: no expert under 0.28 fair shares, none over 2.7, at most 27 % of the places
 on the busiest four. A router says nothing when its affinities spread by less than 0.001, and shouts when 95 % of them
 stand within 0.001 of 0 or 1 (embedded models: at least 0.158, at most 2.5 %).
+
+Shape suffixes: T tokens, E experts, G groups.
 """
 
 import dataclasses

@@ -5,7 +5,10 @@ equally long at all times.
 
 Models with sparse attention also keep one index key per token and layer that has an indexer.
 
-Shape suffixes: B batch, S cached positions, C key-value latent width, R rope head width, I index head width.
+Shape suffixes: B batch, T new positions, S cached positions, C key-value latent width, R rope head width, I index head
+width.
+
+Source: DeepSeek-V2 report (arXiv 2405.04434), section 2.1.2; index keys DeepSeek-V3.2-Exp report (2025), section 2.
 """
 
 from collections.abc import Iterable

@@ -3,6 +3,9 @@
 Measured here and now, on the model's own weights. The cache is filled with random latents, because times do not depend
 on what they hold; so the context may be longer than any text at hand, or than the model was trained for.
 
+Shape suffixes: B batch (1), T new positions (1), S positions so far, D model width, H heads, N content head width,
+R position head width, C key-value latent width, X query latent width.
+
 Source: DeepSeek-V3.2-Exp report (2025), section 2, on what grows with the context.
 """
 

@@ -3,6 +3,8 @@
 With drafts, a pass over a new token also feeds the draft of the one after it. The token is chosen as ever, by the same
 draw; when it is the draft, its own pass is done already, and when not, the draft is taken back. So the text is that of
 plain decoding, at any temperature, and only what entered the sequence is recorded.
+
+Shape suffixes: B batch (1), T new positions, D model width, V vocabulary, L mixture layers, K selected experts.
 """
 
 from collections.abc import Iterable

@@ -5,6 +5,8 @@ weight comes from differs. A block's own tensors are read ahead while the block 
 prompt hits is known once the router has decided, through the same probe point that the recorder uses; they are read in
 the order in which they will be used, and turned into weights on other threads while the one before is multiplied. With
 a folder for it, every finished layer is written down, so that a run that was stopped goes on where it stood.
+
+Shape suffixes: B batch (1), T positions, D model width, R position head width, K selected experts.
 """
 
 import collections

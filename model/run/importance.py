@@ -10,8 +10,7 @@ Each number is what a plain forward pass with that one `KnockOut` gives, but no 
   one batch: attention looks backwards, so earlier ones keep what they had, and leave it in the cache.
 
 Shape suffixes: T tokens, D model width, E experts, K selected experts, V vocabulary, B knock-outs of a batch, S its
-positions, N changed decisions (a knock-out and a token), R
-rows (a knock-out and a position).
+positions, N changed decisions (a knock-out and a token), R rows (a knock-out and a position).
 """
 
 import dataclasses

@@ -1,4 +1,7 @@
-"""Turns the interventions of a request into the tensors that the router consumes."""
+"""Turns the interventions of a request into the tensors that the router consumes.
+
+Shape suffixes: T tokens, E experts, K selected experts.
+"""
 
 import dataclasses
 from collections.abc import Iterable

@@ -120,7 +120,7 @@ def train_command(config: Path, corpus: Path, out: Path, start: str | None, resu
     from model.train.preference import align
     from model.train.reward import train_reward
 
-    tuning: dict[type, tuple[Callable[..., None], str]] = {
+    stages: dict[type, tuple[Callable[..., None], str]] = {
         IndexerConfig: (train_indexers, "indexers were trained"),
         MtpConfig: (train_module, "the module was trained"),
         InstructConfig: (tune, "the model was tuned"),
@@ -140,8 +140,8 @@ def train_command(config: Path, corpus: Path, out: Path, start: str | None, resu
             bar.update(line["step"] - bar.n)
             bar.set_postfix_str(f"loss {line['loss']:.3f}, {line['tokens_per_s']:.0f} tokens/s", refresh=False)
 
-        if type(shape) in tuning:
-            run_stage, done = tuning[type(shape)]
+        if type(shape) in stages:
+            run_stage, done = stages[type(shape)]
             more: dict[str, Any] = {} if isinstance(shape, IndexerConfig | MtpConfig) else {"heldout": heldout}
             if resume and isinstance(shape, GrpoConfig):
                 raise click.UsageError("a run with [grpo] cannot be resumed: its last answers are in no state")

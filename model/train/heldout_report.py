@@ -4,6 +4,8 @@
 weighted it, and of each stream alone. *Specialisation* is the mutual information of expert and domain, language, and
 both; its control has the pieces' labels shuffled.
 
+Shape suffixes: P pieces, S streams, L mixture layers, E experts.
+
 Source: DeepSeek-V3 report (arXiv 2412.19437), section 4.5.3 (load by domain).
 """
 
@@ -72,7 +74,7 @@ def _specialisation(scores: Scores) -> tuple[dict[str, list[dict[str, float]]], 
         kinds = sorted(set(of_stream))
         kind_P = np.array([kinds.index(kind) for kind in of_stream])[scores.stream_P]
         told[label] = [row._asdict() for row in information(scores.counts_PLE, kind_P)]
-        if label != "domain and language":
+        if label != "domain and language" and scores.moe_layers:
             rows = strongest(scores.counts_PLE, scores.tokens_P, kind_P, kinds, scores.moe_layers)
             named.extend({"label": label, **row._asdict()} for row in rows)
     return told, named
