@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from model.doctor.findings import ERROR, NOTE, WARNING, Finding
+from model.trace.routing import one_hot
 from model.trace.trace import Trace
 
 NAME = "reference"
@@ -45,9 +46,9 @@ def check_reference(reference: Trace, config: dict) -> None:
         raise UnusableReferenceError(
             f"the reference does not hold {', '.join(missing)}; record it with --capture router"
         )
-    if reference.request.get("interventions"):
+    if reference.interventions:
         raise UnusableReferenceError("the reference was run with interventions; record a plain run")
-    stated = reference.model.get("config") or {}
+    stated = reference.config
     for key in ("num_hidden_layers", "n_routed_experts", "vocab_size", "n_group", "num_experts_per_tok"):
         if key in stated and stated[key] != config.get(key):
             raise UnusableReferenceError(
@@ -98,7 +99,7 @@ def _fitted_scale(trace: Trace) -> float | None:
     first = trace.data.isel(moe_layer=0)
     weights = first["gate_weight"].values.astype(np.float64)
     scores = np.take_along_axis(first["router_score"].values, first["expert_id"].values.astype(np.int64), -1)
-    normalised = (trace.model.get("config") or {}).get("norm_topk_prob", True)
+    normalised = trace.config.get("norm_topk_prob", True)
     shares = scores / scores.sum(-1, keepdims=True) if normalised else scores
     with np.errstate(all="ignore"):
         factor = float(np.median(weights / shares))
@@ -201,8 +202,7 @@ def _experts(reference: Trace, ours: Trace, layer: int, exchange: Exchange | Non
         what = f"L{layer} computes something else than in the reference, the layers before it do not"
         yield Finding(ERROR, NAME, what, meaning, evidence, layer)
         return
-    ids_TK = ours.data["expert_id"].sel(moe_layer=layer).values
-    took_TE = (ids_TK[:, :, None] == np.arange(ours.data.sizes["expert"])).any(1)
+    took_TE = one_hot(ours.data["expert_id"].sel(moe_layer=[layer]), ours.data.sizes["expert"])[:, 0]
     suspects = np.flatnonzero(took_TE[changed_T].any(0) & ~took_TE[~changed_T].any(0)).tolist()
     if not (~changed_T).any() or not took_TE[:, suspects].any(1)[changed_T].all():
         what = (

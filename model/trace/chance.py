@@ -15,7 +15,10 @@ import math
 import numpy as np
 import xarray as xr
 
-from model.trace import metrics
+from model.trace import metrics, shape
+from model.trace.trace import Trace
+
+MOST_DRAWN = 100_000_000  # binomial numbers of a band, a few seconds; the released V3's takes 4.6 million
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -61,12 +64,15 @@ def load_band(
     """Simulate `draws` layers of a fair router.
 
     Raises:
-        ValueError: no tokens to simulate, or fewer experts in the kept groups than a token takes.
+        ValueError: no tokens to simulate, fewer experts in the kept groups than a token takes, or a router so large
+            that it would take minutes.
     """
     if num_tokens < 1:
         raise ValueError("a load band needs at least one token")
     if num_experts % num_groups or not 0 < top_k <= kept_groups * (num_experts // num_groups) <= num_experts:
         raise ValueError(f"{top_k} of {num_experts} experts in {kept_groups} of {num_groups} groups cannot be drawn")
+    if draws * num_experts * (kept_groups + 1) * (top_k + 1) > MOST_DRAWN:
+        raise ValueError(f"{top_k} of {num_experts} experts take too long to simulate")
     rng = np.random.default_rng(seed)
     values = fair_counts(rng, draws, num_tokens, num_experts, top_k, num_groups, kept_groups)
     counts = xr.DataArray(values, dims=("moe_layer", "expert"))
@@ -95,6 +101,15 @@ def load_band(
         dead=float(num_dead.mean()),
         outside=float(num_outside.mean()),
     )
+
+
+def band_of(trace: Trace, num_tokens: int) -> LoadBand | None:
+    """The band of a trace's router for so many tokens; None where it does not say how its model routes, or for none."""
+    groups, kept = shape.num_groups(trace), shape.kept_groups(trace)
+    try:
+        return load_band(num_tokens, shape.num_experts(trace), trace.data.sizes["rank"], groups, kept)
+    except ValueError:
+        return None
 
 
 def fair_counts(

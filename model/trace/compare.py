@@ -15,11 +15,12 @@ from typing import NamedTuple
 import numpy as np
 import xarray as xr
 
-from model.trace import near_ties
+from model.trace import near_ties, shape
 from model.trace.agreement import FairAgreement, fair_agreement, jaccard
 from model.trace.align import Alignment, align
 from model.trace.consistency import Fault, faults
 from model.trace.renumbering import Renumbering, find_renumbering
+from model.trace.routing import by_expert, share_intervals
 from model.trace.trace import Trace
 
 SAME, NEAR_TIE, FOLLOWS, CHANGE, UNDECIDED, UNKNOWN = range(6)
@@ -42,8 +43,9 @@ class Comparison:
         choices: [pair, moe_layer]: `shared` experts of both (int), their `jaccard` index, `verdict` (index into
             `VERDICTS`), `margin` (the narrowest of both traces, in units of biased score) and `weight_difference` (the
             largest of a shared expert); [pair]: `logprob_difference`, b minus a, nats. NaN where not recorded.
-        layers: [moe_layer]: `choices` that were compared, `equal` share, mean `jaccard`, the mean and largest
-            `weight_difference` of shared experts, and `bias_difference`, the largest.
+        layers: [moe_layer]: `choices` that were compared, `equal` share with its 95 % interval `equal_low` to
+            `equal_high` (as if choices were independent), mean `jaccard`, the mean and largest `weight_difference` of
+            shared experts, and `bias_difference`, the largest.
         renumbered: layers whose experts merely have other numbers in `b`.
         only_a, only_b: mixture layers that the other trace lacks.
         chance: what two independent fair routers give; None where the traces do not say how they route.
@@ -137,12 +139,10 @@ def _num_experts(a: Trace, b: Trace) -> int:
     for name, trace in (("first", a), ("second", b)):
         if not trace.has("expert_id"):
             raise CompareError(f"the {name} trace does not hold the chosen experts; record it with --capture router")
-    known = [
-        trace.data.sizes.get("expert") or (trace.model.get("config") or {}).get("n_routed_experts") for trace in (a, b)
-    ]
-    stated = {number for number in known if number}
+    stated = {shape.num_experts(trace) for trace in (a, b) if shape.states_experts(trace)}
     if len(stated) > 1:
-        raise CompareError(f"the models have {known[0]} and {known[1]} experts; these cannot be set side by side")
+        numbers = " and ".join(str(shape.num_experts(trace)) for trace in (a, b))
+        raise CompareError(f"the models have {numbers} experts; these cannot be set side by side")
     return stated.pop() if stated else 1 + max(int(trace.data["expert_id"].max()) for trace in (a, b))
 
 
@@ -166,16 +166,8 @@ def _at(trace: Trace, tokens: np.ndarray, layers: list[int]) -> xr.Dataset:
 
 def rougher_dtype(a: Trace, b: Trace) -> str:
     """The dtype of the two whose rounding moves scores further; of an unknown one, as bfloat16."""
-    return max((_judged_dtype(trace) for trace in (a, b)), key=near_ties.tolerance)
-
-
-def _judged_dtype(trace: Trace) -> str:
-    stated = str(trace.origin.get("dtype"))
-    try:
-        near_ties.tolerance(stated)
-    except ValueError:
-        return _ROUGHEST
-    return stated
+    stated = [str(trace.origin.get("dtype")) for trace in (a, b)]
+    return max((one if one in near_ties.DTYPES else _ROUGHEST for one in stated), key=near_ties.tolerance)
 
 
 def _clean_before(alignment: Alignment) -> np.ndarray:
@@ -210,7 +202,7 @@ def _layer(at: xr.Dataset, place: int) -> dict[str, np.ndarray]:
 def _compare_layer(one: dict[str, np.ndarray], other: dict[str, np.ndarray], num_experts: int) -> _Layer:
     """Shared experts, agreement and weights of one layer, and how its experts had to be renumbered."""
     ids_a, ids_b = one["expert_id"], other["expert_id"]
-    chosen_a, chosen_b = (_spread(ids, np.array(True), num_experts) for ids in (ids_a, ids_b))
+    chosen_a, chosen_b = (by_expert(ids, np.array(True), num_experts, False) for ids in (ids_a, ids_b))
     known = (ids_a >= 0).all(-1) & (ids_b >= 0).all(-1)
     scores = [at["router_score"][known] if "router_score" in at else None for at in (one, other)]
     found = find_renumbering(chosen_a[known], chosen_b[known], *scores)
@@ -219,7 +211,7 @@ def _compare_layer(one: dict[str, np.ndarray], other: dict[str, np.ndarray], num
     shared = both.sum(-1)
     gap = np.full(both.shape, np.nan, np.float32)
     if "gate_weight" in one and "gate_weight" in other:
-        weights_a, weights_b = (_spread(at["expert_id"], at["gate_weight"], num_experts) for at in (one, other))
+        weights_a, weights_b = (by_expert(at["expert_id"], at["gate_weight"], num_experts, 0) for at in (one, other))
         gap[both] = np.abs(weights_a - weights_b[:, order])[both]
     measured = np.isfinite(gap)
     biases = [at.get("expert_bias") for at in (one, other)]
@@ -233,13 +225,6 @@ def _compare_layer(one: dict[str, np.ndarray], other: dict[str, np.ndarray], num
         else np.abs(biases[0] - biases[1][order]).max(),
         renumbering=found,
     )
-
-
-def _spread(ids: np.ndarray, values: np.ndarray, num_experts: int) -> np.ndarray:
-    """Values of the chosen experts, [token, expert]; 0 for the others. Unknown ones (-1) are left out."""
-    spread = np.zeros((len(ids), num_experts + 1), values.dtype)
-    np.put_along_axis(spread, ids.astype(np.int64), values, -1)  # -1 lands in the spare last column
-    return spread[:, :num_experts]
 
 
 # --- verdicts --------------------------------------------------------------------------------------------------------
@@ -284,10 +269,14 @@ def _by_layer(choices: dict[str, np.ndarray], parts: list[_Layer]) -> dict[str, 
     """Means over pairs, [moe_layer]."""
     index, known = choices["jaccard"], np.isfinite(choices["jaccard"])
     number, largest = known.sum(0), choices["weight_difference"]
+    equal = (index == 1).sum(0)
+    low, high = share_intervals(equal, number)
     with np.errstate(invalid="ignore"):
         return {
             "choices": number,
-            "equal": (index == 1).sum(0) / number,
+            "equal": equal / number,
+            "equal_low": low,
+            "equal_high": high,
             "jaccard": np.where(known, index, 0).sum(0) / number,
             "weight_mean": np.array([part.weight_mean for part in parts]),
             "weight_difference": np.where(np.isfinite(largest).any(0), np.fmax.reduce(largest), np.nan),
@@ -297,14 +286,11 @@ def _by_layer(choices: dict[str, np.ndarray], parts: list[_Layer]) -> dict[str, 
 
 def _chance(a: Trace, b: Trace, num_experts: int) -> FairAgreement | None:
     """What fair routing gives, if both traces state the same groups."""
-    shapes = set()
-    for trace in (a, b):
-        config = trace.model.get("config") or {}
-        if "n_routed_experts" not in config:
-            return None
-        shapes.add((config.get("n_group") or 1, config.get("topk_group") or 1))
+    if not all("n_routed_experts" in trace.config for trace in (a, b)):
+        return None
+    layouts = {(shape.num_groups(trace), shape.kept_groups(trace)) for trace in (a, b)}
     try:
-        ((groups, kept),) = shapes
+        ((groups, kept),) = layouts
         return fair_agreement(num_experts, a.data.sizes["rank"], b.data.sizes["rank"], groups, kept)
-    except (ValueError, TypeError):
+    except ValueError:
         return None

@@ -267,11 +267,7 @@ def token_text(trace: Trace, index: int) -> str:
 def _described(trace: Trace) -> dict[str, Any]:
     described = {name: trace.model.get(name) for name in ("name", "weights_sha256", "tokenizer_sha256")}
     origin = {name: trace.origin.get(name) for name in ("kind", "engine", "device", "dtype")}
-    return (
-        described
-        | origin
-        | {"tokens": trace.num_tokens, "interventions": list(trace.request.get("interventions") or ())}
-    )
+    return described | origin | {"tokens": trace.num_tokens, "interventions": list(trace.interventions)}
 
 
 def _fault(fault: Fault) -> dict[str, Any]:

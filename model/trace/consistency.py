@@ -5,6 +5,8 @@ groups masked with zero, so that their experts win over negative scores; a bias 
 contradict what was recorded beside them by far more than rounding does, so that none is mistaken for a near tie.
 `faults` needs nothing but a trace and its configuration; it serves the comparison of traces and the doctor alike.
 
+Shape suffixes: T tokens, E experts, G groups, K chosen experts of a token.
+
 The rule is that of the DeepSeek-V3 report (arXiv 2412.19437, equations 12 to 16): the bias enters the selection only.
 """
 
@@ -15,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from model.trace.near_ties import tolerance
-from model.trace.routing import untouched_layers
+from model.trace.routing import by_expert, untouched_layers
 from model.trace.trace import Trace
 
 BIASED_WEIGHTS = "weights from biased scores"
@@ -62,11 +64,10 @@ def faults(trace: Trace) -> list[Fault]:
 
     Tokens whose experts are not all known, and layers that the run's interventions touched, are left out.
     """
-    config = trace.model.get("config") or {}
     if not all(map(trace.has, ("router_score", "expert_bias", "expert_id"))):
         return []
     arrays = {name: trace.data[name].values for name in _NEEDED if trace.has(name)}
-    untouched = untouched_layers(trace.request.get("interventions") or (), trace.data["moe_layer"]).values
+    untouched = untouched_layers(trace.interventions, trace.data["moe_layer"]).values
     measured, found = trace.origin.get("kind") == "measured", {}
     for place, number in enumerate(trace.data["moe_layer"].values.tolist()):
         known = (arrays["expert_id"][:, place] >= 0).all(-1)
@@ -75,7 +76,7 @@ def faults(trace: Trace) -> list[Fault]:
                 name: values[place] if name == "expert_bias" else values[known, place]
                 for name, values in arrays.items()
             }
-            for finding in _look_at(layer, config, measured):
+            for finding in _look_at(layer, trace.config, measured):
                 found.setdefault(finding.kind, []).append((number, int(known.sum()), finding))
     return [_sum_up(kind, places) for kind, places in found.items()]
 
@@ -138,8 +139,8 @@ def _fit(weights_TK: np.ndarray, base_TK: np.ndarray, normalised: bool) -> tuple
 def _choice(layer: dict[str, np.ndarray], reach: float) -> Iterator[_Finding]:
     """Whether the recorded scores give the recorded choice, and if not, which wrong rule does."""
     scores_TE, kept_TG = layer["router_score"], layer["group_kept"]
-    biased_TE, chosen_TE = scores_TE + layer["expert_bias"], np.zeros(scores_TE.shape, bool)
-    np.put_along_axis(chosen_TE, layer["expert_id"].astype(int), True, -1)
+    biased_TE = scores_TE + layer["expert_bias"]
+    chosen_TE = by_expert(layer["expert_id"], np.array(True), scores_TE.shape[-1], False)
     kept_TE = np.repeat(kept_TG, scores_TE.shape[-1] // kept_TG.shape[-1], axis=-1)
     dropped_T = np.any(chosen_TE & ~kept_TE, axis=-1)
     if dropped_T.any():

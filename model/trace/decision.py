@@ -14,7 +14,7 @@ import numpy as np
 import xarray as xr
 
 from model.trace import near_ties
-from model.trace.routing import biased_score, entry_score, one_hot, untouched_layers
+from model.trace.routing import biased_score, by_expert, entry_score, one_hot, untouched_layers
 from model.trace.trace import Trace
 
 SIGMOID, SOFTMAX = "sigmoid", "softmax"
@@ -74,9 +74,8 @@ class Decision:
         if not 0 <= token < trace.num_tokens:
             raise ValueError(f"token {token} does not exist; the run has {trace.num_tokens}")
         one = trace.data.isel(token=[token]).sel(moe_layer=[layer])
-        changes = trace.request.get("interventions") or ()
-        untouched = bool(untouched_layers(changes, one["moe_layer"]).item())
-        config, grouped = trace.model.get("config") or {}, all(name in one for name in _MARGINS_NEED)
+        untouched = bool(untouched_layers(trace.interventions, one["moe_layer"]).item())
+        config, grouped = trace.config, all(name in one for name in _MARGINS_NEED)
         judged_by = near_ties.scores_in_a_group_score(one) if grouped else 2
         experts = _experts(one, config)
         dtype, measurable = str(trace.origin.get("dtype")), grouped and untouched
@@ -152,7 +151,10 @@ def _experts(one: xr.Dataset, config: Any) -> xr.Dataset:  # noqa: ANN401
     affinity, num_experts = one["router_score"], one.sizes["expert"]
     chosen = one_hot(one["expert_id"], num_experts)[0, 0]
     size = num_experts // one.sizes.get("group", 1)
-    weight, scale = _weight_of_experts(one, num_experts), _scale(config)
+    weight, scale = np.full(num_experts, np.nan), _scale(config)
+    if "gate_weight" in one:
+        recorded = one["gate_weight"].values[0, 0].astype(np.float64)
+        weight = by_expert(one["expert_id"].values[0, 0], recorded, num_experts, np.nan)
     arrays = {
         "logit": logit(affinity.values[0, 0], scoring_of(config, affinity.values)),
         "affinity": affinity.values[0, 0],
@@ -167,13 +169,6 @@ def _experts(one: xr.Dataset, config: Any) -> xr.Dataset:  # noqa: ANN401
     }
     coords = {"moe_layer": int(one["moe_layer"][0])}
     return xr.Dataset({name: ("expert", values) for name, values in arrays.items()}, coords=coords)
-
-
-def _weight_of_experts(one: xr.Dataset, num_experts: int) -> np.ndarray:
-    weights, ids = np.full(num_experts, np.nan), one["expert_id"].values[0, 0]
-    if "gate_weight" in one:
-        weights[ids[ids >= 0]] = one["gate_weight"].values[0, 0][ids >= 0]
-    return weights
 
 
 def _expected_weights(

@@ -92,32 +92,14 @@ def tokens_per_group(counts: xr.DataArray, num_groups: int) -> xr.DataArray:
     return per_layer(counts, grouped, "group")
 
 
-def group_utilisation(group_kept: xr.DataArray) -> xr.DataArray:
-    """Share of tokens that kept the group, [moe_layer, group]; its mean is kept groups over groups."""
-    return group_kept.mean("token")
-
-
 def balancedness(load: xr.DataArray, dim: str) -> xr.DataArray:
     """Mean over maximum of what the groups or devices along `dim` carry: 1 is even, 1 / n one does everything."""
     return (load.mean(dim) + 1e-5) / (load.max(dim) + 1e-5)
 
 
-def mutual_information(counts: np.ndarray) -> float:
-    """Mutual information in nats of the two axes of a table of counts, such as [domain, expert]."""
-    joint = counts / counts.sum()
-    product = joint.sum(1, keepdims=True) * joint.sum(0, keepdims=True)
-    seen = joint > 0
-    return float((joint[seen] * np.log(joint[seen] / product[seen])).sum())
-
-
 def surprisal_bits(logprob: xr.DataArray) -> xr.DataArray:
     """How unexpected each token was, in bits; NaN where unknown (the first token)."""
     return -logprob / np.log(2)
-
-
-def bits_per_byte(nats: float, num_bytes: int) -> float:
-    """Summed negative log-probability in nats over the bytes of the text it is of, in bits per byte."""
-    return nats / (np.log(2) * num_bytes)
 
 
 def require_experts(expert_id: xr.DataArray, num_experts: int) -> None:

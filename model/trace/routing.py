@@ -9,7 +9,6 @@ hold.
 Sources: co-activation from OLMoE (arXiv 2409.02060), over all pairs where its script takes neighbouring ranks only.
 """
 
-import math
 import statistics
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -23,10 +22,22 @@ from model.trace.metrics import per_layer, require_experts
 def one_hot(expert_id: xr.DataArray, num_experts: int) -> np.ndarray:
     """Whether a token went to an expert, bool [token, moe_layer, expert]; unknown slots (-1) count for none."""
     require_experts(expert_id, num_experts)
-    ids = expert_id.transpose("token", "moe_layer", "rank").values.astype(np.int64)
-    hot = np.zeros((*ids.shape[:2], num_experts + 1), dtype=bool)
-    np.put_along_axis(hot, ids, True, axis=-1)  # -1 lands in the spare last column
-    return hot[..., :num_experts]
+    ids = expert_id.transpose("token", "moe_layer", "rank").values
+    return by_expert(ids, np.array(True), num_experts, False)
+
+
+def by_expert(ids: np.ndarray, values: np.ndarray, num_experts: int, filler: float) -> np.ndarray:
+    """What stands in ranks, laid out by expert, [..., expert]; unknown slots (-1) count for none.
+
+    Args:
+        ids: experts chosen, [..., rank].
+        values: of the chosen, [..., rank], or one for all.
+        num_experts: routed experts of the model.
+        filler: of the experts that were not chosen.
+    """
+    spread = np.full((*ids.shape[:-1], num_experts + 1), filler, values.dtype)
+    np.put_along_axis(spread, ids.astype(np.int64), values, axis=-1)  # -1 lands in the spare last column
+    return spread[..., :num_experts]
 
 
 def shared_tokens(expert_id: xr.DataArray, num_experts: int) -> xr.DataArray:
@@ -36,17 +47,6 @@ def shared_tokens(expert_id: xr.DataArray, num_experts: int) -> xr.DataArray:
     """
     hot = np.moveaxis(one_hot(expert_id, num_experts), 1, 0).astype(np.float32)  # exact up to 2^24 tokens
     return per_layer(expert_id, (hot.swapaxes(1, 2) @ hot).astype(np.int32), "expert", "other_expert")
-
-
-def coactivation(expert_id: xr.DataArray, num_experts: int) -> xr.DataArray:
-    """Of the tokens of `expert`, the share that also went to `other_expert`, [moe_layer, expert, other_expert].
-
-    The diagonal is 1; the rows of an expert without tokens are NaN.
-    """
-    together = shared_tokens(expert_id, num_experts)
-    own = np.diagonal(together.values, axis1=1, axis2=2)[:, :, None]
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return together.copy(data=together.values / own)
 
 
 def fair_coactivation(num_experts: int, top_k: int, num_groups: int, kept_groups: int) -> tuple[float, float]:
@@ -102,12 +102,20 @@ def share_interval(taken: int, total: int, confidence: float = 0.95) -> tuple[fl
     >>> tuple(round(bound, 3) for bound in share_interval(3, 10))
     (0.108, 0.603)
     """
-    if total == 0:
-        return 0.0, 1.0
-    z, share = statistics.NormalDist().inv_cdf((1 + confidence) / 2), taken / total
-    middle = (share + z**2 / (2 * total)) / (1 + z**2 / total)
-    reach = z / (1 + z**2 / total) * math.sqrt(share * (1 - share) / total + (z / (2 * total)) ** 2)
-    return max(0.0, middle - reach), min(1.0, middle + reach)
+    low, high = share_intervals(np.array(taken), total, confidence)
+    return low.item(), high.item()
+
+
+def share_intervals(
+    taken: np.ndarray, total: np.ndarray | int, confidence: float = 0.95
+) -> tuple[np.ndarray, np.ndarray]:
+    """`share_interval` of many shares: lows and highs."""
+    z, number = statistics.NormalDist().inv_cdf((1 + confidence) / 2), np.maximum(total, 1)
+    share = taken / number
+    middle = (share + z**2 / (2 * number)) / (1 + z**2 / number)
+    reach = z / (1 + z**2 / number) * np.sqrt(share * (1 - share) / number + (z / (2 * number)) ** 2)
+    none = np.equal(total, 0)
+    return np.where(none, 0, np.maximum(0, middle - reach)), np.where(none, 1, np.minimum(1, middle + reach))
 
 
 def biased_score(router_score: xr.DataArray, expert_bias: xr.DataArray) -> xr.DataArray:

@@ -6,7 +6,7 @@ is no batch axis. `SCHEMA` is the only place that lists the variables.
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -49,6 +49,12 @@ CONFIG_KEYS = {
     "width": "hidden_size",
     "vocab": "vocab_size",
 }
+# Published keys that are read as counts, and the most that each may be: lists of layers and heads are made of them.
+COUNTS = {"num_hidden_layers": 1_000, "num_attention_heads": 10_000, "num_experts_per_tok": 1 << 15} | dict.fromkeys(
+    ("kv_lora_rank", "qk_rope_head_dim", "qk_nope_head_dim", "v_head_dim", "index_topk", "index_n_heads",
+     "index_head_dim"),
+    1 << 24,
+)  # fmt: skip
 
 
 class TraceError(ValueError):
@@ -103,7 +109,8 @@ class Trace:
         _check_lengths(data, len(self.tokens))
         _check_labels(data)
         _check_tokens(self.tokens, self.text, data["token_id"].values.tolist())
-        num_experts = _check_config(data, self.model.get("config"))
+        num_experts = _check_config(data, self.config)
+        _check_interventions(self.interventions)
         if "expert_id" in data:
             _check_experts(data["expert_id"].values, num_experts, 0 if self.origin.get("kind") == "measured" else -1)
         if "draft_expert_id" in data:
@@ -112,6 +119,18 @@ class Trace:
     def has(self, variable: str) -> bool:
         """Whether the variable was recorded."""
         return variable in self.data
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """The model's configuration under its published keys; empty where the trace holds none."""
+        stated = self.model.get("config")
+        return stated if isinstance(stated, Mapping) else {}
+
+    @property
+    def interventions(self) -> Sequence[Mapping[str, Any]]:
+        """What the run changed in the routing, as JSON values; empty where the request states nothing."""
+        stated = self.request.get("interventions")
+        return stated if isinstance(stated, list | tuple) else ()
 
     @property
     def num_tokens(self) -> int:
@@ -163,12 +182,14 @@ def _check_labels(data: xr.Dataset) -> None:
             raise TraceError(f"the labels of the {dim} axis must be ascending whole numbers from 0")
 
 
-def _check_config(data: xr.Dataset, config: Any) -> int:
+def _check_config(data: xr.Dataset, stated: Mapping[str, Any]) -> int:
     """The number of routed experts that ids may name, after comparing the axes with what the configuration states."""
-    stated = config if isinstance(config, Mapping) else {}
     for dim, key in CONFIG_KEYS.items():
         if key in stated and dim in data.sizes and stated[key] != data.sizes[dim]:
             raise TraceError(f"the {dim} axis has {data.sizes[dim]} entries, the model's {key} is {stated[key]!r:.40}")
+    for key, most in COUNTS.items():
+        if key in stated and not (_is_whole(stated[key]) and stated[key] <= most):
+            raise TraceError(f"the model's {key} is {stated[key]!r:.40}, not a whole number from 0 to {most:,}")
     limit = np.iinfo(np.int16).max + 1
     num_experts = data.sizes.get("expert", stated.get("n_routed_experts", limit))
     if type(num_experts) is not int or not 1 <= num_experts <= limit:
@@ -176,10 +197,29 @@ def _check_config(data: xr.Dataset, config: Any) -> int:
     return num_experts
 
 
+def _is_whole(value: Any) -> bool:
+    return type(value) is int and value >= 0
+
+
+def _check_interventions(interventions: Sequence[Any]) -> None:
+    for change in interventions:
+        if not isinstance(change, Mapping):
+            raise TraceError(f"an intervention must be a JSON object, not {change!r:.40}")
+        layer, layers = change.get("layer"), change.get("layers")
+        known = isinstance(layers, list | tuple) and all(map(_is_whole, layers))
+        if not (layer is None or _is_whole(layer)) or not (layers is None or known):
+            raise TraceError("an intervention must name layers by whole numbers")
+
+
 def _check_experts(expert_id: np.ndarray, num_experts: int, lowest: int) -> None:
     for extreme in (expert_id.min(initial=lowest), expert_id.max(initial=lowest)):
         if not lowest <= extreme < num_experts:
             raise TraceError(f"expert_id names expert {extreme} of a model with {num_experts}")
+    ordered = np.sort(expert_id, axis=-1)
+    twice = (ordered[..., 1:] == ordered[..., :-1]) & (ordered[..., 1:] >= 0)
+    if twice.any():
+        token, layer, slot = (int(found[0]) for found in np.nonzero(twice))
+        raise TraceError(f"expert_id names expert {ordered[token, layer, slot]} twice for token {token}")
 
 
 def _check_tokens(tokens: tuple[Token, ...], text: bytes, token_ids: list[int]) -> None:

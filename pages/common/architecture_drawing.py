@@ -3,9 +3,8 @@
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
-from model.trace import metrics
+from model.trace import metrics, shape
 from model.trace.trace import Trace
-from pages.common import routing_tables, tables
 from viz.architecture_layout import Box, Model, Stack
 from viz.architecture_paint import Paint
 
@@ -107,9 +106,9 @@ def paint(trace: Trace, layer: int | None, recall: float | None = None) -> Paint
     """
     load = groups = None
     if layer is not None and trace.has("expert_id") and layer in trace.data["moe_layer"].values:
-        counts = metrics.tokens_per_expert(trace.data["expert_id"], tables.num_experts(trace))
+        counts = metrics.tokens_per_expert(trace.data["expert_id"], shape.num_experts(trace))
         load = metrics.relative_load(counts).sel(moe_layer=layer)
-        groups = metrics.tokens_per_group(counts, routing_tables.num_groups(trace)).sel(moe_layer=layer)
+        groups = metrics.tokens_per_group(counts, shape.num_groups(trace)).sel(moe_layer=layer)
         groups = groups / groups.mean()
     # The median: the first token's norm is often a hundred times that of the others and says nothing of them.
     norm = trace.data["residual_norm"].median("token") if trace.has("residual_norm") else None

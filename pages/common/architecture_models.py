@@ -85,7 +85,7 @@ def is_of(trace: Trace | None, described: Described) -> bool:
     if trace is None or (described.folder is not None and trace.model.get("name") != described.folder.name):
         return False
     try:
-        config = ModelConfig.from_json(trace.model.get("config", {}))
+        config = ModelConfig.from_json(trace.config)
     except (ValueError, TypeError):
         return False
     return config == described.parts.config

@@ -104,7 +104,8 @@ def by_layer(found: Comparison) -> None:
     figure = figures.agreement(found.layers, found.chance, found.num_compared, session.theme())
     said = (
         "Squares: the share of tokens that took exactly the same experts. Circles: the mean Jaccard index, common "
-        "experts over all experts of both. Dashed: the index that two independent fair routers give (exact)."
+        "experts over all experts of both. Dashed: the index that two independent fair routers give (exact). The table "
+        "has the 95 % interval of each share (Wilson, as if tokens were independent)."
     )
     table = layer_table(found)
     controls.chart(figure, "compare-layers", table, said)
@@ -116,7 +117,7 @@ def by_layer(found: Comparison) -> None:
 
 
 def _formats(table: pd.DataFrame) -> dict[str, Any]:
-    shares = {name: tables.SHARE for name in ("equal sets",) if name in table}
+    shares = {name: tables.SHARE for name in ("equal sets", "low (95 %)", "high (95 %)") if name in table}
     return {name: tables.THREE for name in table.columns if table[name].dtype.kind == "f"} | shares
 
 
@@ -124,12 +125,13 @@ def layer_table(found: Comparison) -> pd.DataFrame:
     """A row per layer."""
     rows = pd.DataFrame(report.layer_rows(found))
     names = {
-        "layer": "layer", "choices": "choices", "equal": "equal sets", "jaccard": "Jaccard",
+        "layer": "layer", "choices": "choices", "equal": "equal sets", "equal_low": "low (95 %)",
+        "equal_high": "high (95 %)", "jaccard": "Jaccard",
         "weight_mean": "weights differ by (mean)", "weight_difference": "(most)", "bias_difference": "bias",
     }  # fmt: skip
     table = rows.rename(columns=names).astype({said: float for said in list(names.values())[2:]})
     if found.chance is not None:
-        table.insert(4, "Jaccard by chance", found.chance.jaccard)
+        table.insert(table.columns.tolist().index("Jaccard") + 1, "Jaccard by chance", found.chance.jaccard)
     counts = [name for name in VERDICTS if not rows[name].to_numpy().any()]
     return table.drop(columns=counts)
 

@@ -11,6 +11,7 @@ import streamlit as st
 import xarray as xr
 from streamlit.delta_generator import DeltaGenerator
 
+from model.trace import shape
 from model.trace.trace import Trace
 from pages.common import session, text
 
@@ -45,7 +46,7 @@ def layers(trace: Trace, dim: str = "moe_layer") -> list[int]:
     """Model layer numbers of a dim; all layers of the model when the dim was not recorded."""
     if dim in trace.data.coords:
         return trace.data[dim].values.tolist()
-    return list(range(trace.model.get("config", {}).get("num_hidden_layers", 1)))
+    return list(range(trace.config.get("num_hidden_layers", 1)))
 
 
 def token(trace: Trace) -> int:
@@ -75,7 +76,7 @@ def _newest(trace: Trace) -> int:
 def head(trace: Trace, options: list[int] | None = None) -> int:
     """Choose an attention head by its number: of the options, else of those recorded, else of all that there are."""
     if options is None:
-        number = trace.model.get("config", {}).get("num_attention_heads", 1)
+        number = trace.config.get("num_attention_heads", 1)
         options = trace.data["head"].values.tolist() if "head" in trace.data.coords else list(range(number))
     keep_within("head", options)
     return st.selectbox("Head", options, key="head", bind="query-params", format_func=str)
@@ -83,7 +84,7 @@ def head(trace: Trace, options: list[int] | None = None) -> int:
 
 def expert(trace: Trace, default: int | None = None) -> int | None:
     """Choose an expert of the layer by its number; `default`, or None, until one is chosen."""
-    number = trace.data.sizes.get("expert") or trace.model.get("config", {}).get("n_routed_experts", 1)
+    number = shape.num_experts(trace)
     keep_within("expert", range(number))
     chosen = st.number_input(
         "Expert", 0, number - 1, None, 1, key="expert", bind="query-params",

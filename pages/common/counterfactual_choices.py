@@ -15,9 +15,9 @@ from model.run.request import (
     TopK,
     experts_of_group,
 )
-from model.trace import file
+from model.trace import file, shape
 from model.trace.trace import Trace, TraceError
-from pages.common import controls, limits, routing_tables, tables
+from pages.common import controls, limits, routing_tables
 
 KNOCK_OUT, GROUP, FORCE, TOP_K = "knock out experts", "knock out a group", "force experts", "other k"
 BIAS_OFF, GROUP_LIMIT_OFF = "bias off", "group limit off"
@@ -90,20 +90,20 @@ def _experts(trace: Trace, token: int, layer: int) -> tuple[int, ...]:
 
 
 def _group(trace: Trace, token: int, layer: int) -> tuple[int, ...]:
-    groups, default = routing_tables.num_groups(trace), routing_tables.strongest(trace, token, layer)
+    groups, default = shape.num_groups(trace), routing_tables.strongest(trace, token, layer)
     chosen = st.number_input(
         "Group", 0, groups - 1, None, 1, key="group", bind="query-params",
-        placeholder=str(routing_tables.group_of(trace, default)),
+        placeholder=str(shape.group_of(trace, default)),
     )  # fmt: skip
-    number = routing_tables.group_of(trace, default) if chosen is None else chosen
-    return experts_of_group(number, tables.num_experts(trace), groups)
+    number = shape.group_of(trace, default) if chosen is None else chosen
+    return experts_of_group(number, shape.num_experts(trace), groups)
 
 
 def _top_k(trace: Trace) -> int:
-    trained = trace.model.get("config", {}).get("num_experts_per_tok") or trace.data.sizes["rank"]
+    trained = trace.config.get("num_experts_per_tok") or trace.data.sizes["rank"]
     said = f"The model was trained with {trained}."
     return st.number_input(
-        "Experts per token", 1, tables.num_experts(trace), max(1, trained // 2), 1, key="k", bind="query-params",
+        "Experts per token", 1, shape.num_experts(trace), max(1, trained // 2), 1, key="k", bind="query-params",
         help=said, width=150,
     )  # fmt: skip
 

@@ -126,7 +126,7 @@ def touched(experiment: "Experiment") -> list[int]:
     assert found is not None
     assert found.changed is not None
     layers = found.changed.data["moe_layer"]
-    kept = routing.untouched_layers(found.changed.request["interventions"], layers)
+    kept = routing.untouched_layers(found.changed.interventions, layers)
     return layers.values[~kept.values].tolist()
 
 

@@ -4,6 +4,7 @@ from typing import NoReturn
 
 import streamlit as st
 
+from model.trace import shape
 from model.trace.imports import origin
 from model.trace.trace import Trace
 
@@ -40,14 +41,8 @@ def require(trace: Trace | None, *variables: str) -> Trace:
 
 def require_num_experts(trace: Trace) -> None:
     """End the page when the trace does not say how many experts its model has: idle ones could not be counted."""
-    if "expert" not in trace.data.sizes and "n_routed_experts" not in trace.model.get("config", {}):
+    if not shape.states_experts(trace):
         stop_with("This trace does not say how many experts its model has, so that idle ones cannot be counted.")
-
-
-def require_text(trace: Trace) -> None:
-    """End the page when the trace has token ids only."""
-    if not trace.text:
-        stop_with("This trace has no text: it was made from token ids, without a tokenizer.")
 
 
 def stop_with(message: str) -> NoReturn:

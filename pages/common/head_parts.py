@@ -53,9 +53,8 @@ def by_distance(run: Run, shown: Shown) -> None:
 
 def cache(trace: Trace) -> None:
     """Bytes that are kept of earlier tokens, against other ways of attention with heads of the same size."""
-    config = trace.model.get("config") or {}
     try:
-        here, far = (kv_cache.cache_bytes(config, num_tokens) for num_tokens in (trace.num_tokens, FAR))
+        here, far = (kv_cache.cache_bytes(trace.config, num_tokens) for num_tokens in (trace.num_tokens, FAR))
     except KeyError:
         st.caption("The trace does not say how large the model's heads are, so that its cache cannot be worked out.")
         return

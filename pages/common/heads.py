@@ -77,7 +77,7 @@ def require_maker(trace: Trace) -> "Engine":
 
 
 def _require_selection(trace: Trace) -> None:
-    kept = (trace.model.get("config") or {}).get("index_topk")
+    kept = trace.config.get("index_topk")
     if kept and trace.num_tokens > kept and not trace.has("indexer_kept"):
         raise RequestError("It reads only some keys; record which with `--capture indexer`.")
 
@@ -135,8 +135,7 @@ def _completable(trace: Trace) -> bool:
 
 def all_of(trace: Trace, dim: str) -> list[int]:
     """All layers or heads of the model; those recorded where it does not say how many it has."""
-    config = trace.model.get("config") or {}
-    stated = config.get({"layer": "num_hidden_layers", "head": "num_attention_heads"}[dim])
+    stated = trace.config.get({"layer": "num_hidden_layers", "head": "num_attention_heads"}[dim])
     if isinstance(stated, int):
         return list(range(stated))
     return labels(trace, "attention_layer") if dim == "layer" else recorded_heads(trace)

@@ -5,6 +5,7 @@ import pandas as pd
 import streamlit as st
 import xarray as xr
 
+from model.trace import shape
 from model.trace.trace import Trace
 from pages.common import controls, guards, importance_runs, limits, routing_tables, session, tables, text
 from pages.common.counterfactual_choices import NAMES_EXPERTS
@@ -66,7 +67,7 @@ def _remarks(trace: Trace) -> None:
 
 def _found(trace: Trace, made: Map) -> None:
     assert made.seen is not None
-    seen, effects, groups = made.seen, made.seen.effects, routing_tables.num_groups(trace)
+    seen, effects, groups = made.seen, made.seen.effects, shape.num_groups(trace)
     if not made.complete:
         st.markdown(
             f":orange-badge[stopped] {seen.done:,} of {seen.total:,} experts were knocked out; the rest is blank."

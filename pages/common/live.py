@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import streamlit as st
 import streamlit.components.v2 as components
 
+from model.trace import shape
 from model.trace.trace import Trace
 from viz import lens as source
 from viz import theme
@@ -20,8 +21,8 @@ from viz.lens import wire
 if TYPE_CHECKING:
     from model.run.engine import Engine
     from model.run.request import RunRequest
-
     from model.run.step import Step
+
 TICKS_PER_SECOND = 10  # the lens shows the tokens of a tick one by one until the next arrives
 _COMPONENT = components.component("moe_loupe_lens", html=source.HTML, css=source.CSS, js=source.JS)
 _Result = TypeVar("_Result")
@@ -86,21 +87,19 @@ def header_for(engine: "Engine", request: "RunRequest", run: int) -> wire.Header
     )
 
 
-def header_of(trace: Trace, run: int, running: bool = False) -> wire.Header:
+def header_of(trace: Trace, run: int) -> wire.Header:
     """The axes of a trace."""
-    data, config = trace.data, trace.model.get("config") or {}
-    num_experts = data.sizes.get("expert", config.get("n_routed_experts", 1))
-    kept = config.get("topk_group") or (int(data["group_kept"][0, 0].sum()) if "group_kept" in data else 1)
+    data = trace.data
     return wire.Header(
         run=run,
         moe_layers=_labels(data, "moe_layer") if trace.has("expert_id") else (),
-        num_experts=num_experts,
-        num_groups=data.sizes.get("group", config.get("n_group") or 1),
-        kept_groups=kept,
+        num_experts=shape.num_experts(trace),
+        num_groups=shape.num_groups(trace),
+        kept_groups=shape.kept_groups(trace),
         top_k=data.sizes.get("rank", 0),
         attention_layers=_labels(data, "attention_layer") if trace.has("attention") else (),
         heads=_labels(data, "head") if trace.has("attention") else (),
-        running=running,
+        running=False,
     )
 
 

@@ -85,7 +85,8 @@ def about_expert(load: Load, layer: int, expert: int) -> str:
     row = loads.by_expert(load, layer).iloc[expert]
     said = (
         f"**{row['expert']}** took {row['tokens']:,} of {load.num_tokens:,} tokens, {row['share of tokens']:.1%} "
-        f"(95 % interval {row['from']:.1%} to {row['to']:.1%}). A fair share is {load.top_k / load.num_experts:.1%}"
+        f"(95 % interval {row['low (95 %)']:.1%} to {row['high (95 %)']:.1%}). "
+        f"A fair share is {load.top_k / load.num_experts:.1%}"
     )
     return f"{said}." if load.band is None else f"{said}: {row['against chance'].replace('took no token; ', '')}."
 
@@ -149,7 +150,8 @@ def groups(load: Load) -> None:
     figure = figures.group_load(load.group_ratio, session.theme(), load.band)
     said = (
         "A row per layer, a column per group of experts: how often an expert of the group was chosen, over a fair "
-        "share. A dot marks what chance alone does not explain. The table has the share of tokens that kept the group."
+        "share. A dot marks what chance alone does not explain. The table has the share of tokens that kept the group, "
+        "with its 95 % interval (Wilson, as if tokens were independent)."
     )
     controls.chart(figure, "load-groups", loads.by_group(load), said, chooses=("layer",))
 

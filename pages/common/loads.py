@@ -6,9 +6,8 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from model.trace import chance, metrics, routing
+from model.trace import chance, metrics, routing, shape
 from model.trace.trace import Trace
-from pages.common import routing_tables, tables
 from viz.load import verdicts
 
 
@@ -21,7 +20,7 @@ class Load:
         num_tokens: tokens counted, and `num_unknown` those that were to count but whose experts are not known.
         top_k: experts that a token takes.
         num_groups: routing groups.
-        kept: share of tokens that kept a group, [moe_layer, group]; None where that was not recorded.
+        kept: tokens that kept a group, [moe_layer, group]; None where that was not recorded.
         band: what chance alone gives for so many tokens; None when the trace does not say how its model routes.
     """
 
@@ -61,30 +60,22 @@ def measure(trace: Trace, mask: xr.DataArray | None = None) -> Load:
     Raises:
         ValueError: the trace does not say how many experts its model has, or names others.
     """
-    expert_id, num_experts = trace.data["expert_id"], tables.num_experts(trace)
+    expert_id, num_experts = trace.data["expert_id"], shape.num_experts(trace)
     known = metrics.has_experts(expert_id)
     counted = known if mask is None else mask & known
     num_tokens = int(counted.sum())
     kept = None
     if trace.has("group_kept") and num_tokens:
-        kept = metrics.group_utilisation(trace.data["group_kept"].isel(token=np.flatnonzero(counted)))
+        kept = trace.data["group_kept"].isel(token=np.flatnonzero(counted)).sum("token")
     return Load(
         counts=metrics.tokens_per_expert(expert_id, num_experts, counted),
         num_tokens=num_tokens,
         num_unknown=int((~known if mask is None else mask & ~known).sum()),
         top_k=expert_id.sizes["rank"],
-        num_groups=routing_tables.num_groups(trace),
+        num_groups=shape.num_groups(trace),
         kept=kept,
-        band=_by_chance(trace, num_tokens),
+        band=chance.band_of(trace, num_tokens),
     )
-
-
-def _by_chance(trace: Trace, num_tokens: int) -> chance.LoadBand | None:
-    groups, kept = routing_tables.num_groups(trace), routing_tables.kept_groups(trace)
-    try:
-        return chance.load_band(num_tokens, tables.num_experts(trace), trace.data.sizes["rank"], groups, kept)
-    except ValueError:
-        return None
 
 
 def band(trace: Trace) -> chance.LoadBand | None:
@@ -128,15 +119,15 @@ def with_bounds(load: Load) -> pd.DataFrame:
 def by_expert(load: Load, layer: int) -> pd.DataFrame:
     """One row per expert of a layer, the share of tokens with its interval."""
     took, ratio = load.counts.sel(moe_layer=layer).values, load.ratio.sel(moe_layer=layer).values
-    bounds = np.array([routing.share_interval(int(tokens), load.num_tokens) for tokens in took])
+    low, high = routing.share_intervals(took, load.num_tokens)
     experts = np.arange(load.num_experts)
     table = {
         "expert": [f"L{layer}E{expert}" for expert in experts],
         "group": experts // (load.num_experts // load.num_groups),
         "tokens": took,
         "share of tokens": took / load.num_tokens,
-        "from": bounds[:, 0],
-        "to": bounds[:, 1],
+        "low (95 %)": low,
+        "high (95 %)": high,
         "× uniform": ratio,
     }
     if load.band is not None:
@@ -171,7 +162,9 @@ def by_group(load: Load) -> pd.DataFrame:
         "× uniform": ratio.values.ravel(),
     }
     if load.kept is not None:
-        table["share of tokens that kept it"] = load.kept.values.ravel()
+        kept = load.kept.values.ravel()
+        low, high = routing.share_intervals(kept, load.num_tokens)
+        table |= {"tokens that kept it": kept, "share": kept / load.num_tokens, "low (95 %)": low, "high (95 %)": high}
     return pd.DataFrame(table)
 
 

@@ -2,6 +2,7 @@
 
 import streamlit as st
 
+from model.trace import shape
 from model.trace.decision import NEEDED, SIGMOID, Decision
 from model.trace.trace import Trace
 from pages.common import controls, microscope_steps, microscope_tables, routing_tables, session, tables
@@ -31,7 +32,7 @@ def show(trace: Trace, token: int, layer: int, expert: int) -> None:
     table = microscope_tables.table(found, lost)
     logit = "logit" if found.scoring == SIGMOID else "ln affinity (logit less a constant that all share)"
     figure = figures.steps(
-        found.experts, found.groups, routing_tables.num_groups(trace), session.theme(), lost, expert, logit,
+        found.experts, found.groups, shape.num_groups(trace), session.theme(), lost, expert, logit,
         routing_tables.origin(trace),
     )  # fmt: skip
     said = (

@@ -5,7 +5,7 @@ import pandas as pd
 import streamlit as st
 import xarray as xr
 
-from model.trace import metrics, routing
+from model.trace import metrics, routing, shape
 from model.trace.trace import Trace
 from pages.common import controls, expert_tokens, microscope, routing_tables, session, tables
 from viz import expert as expert_figures
@@ -39,9 +39,9 @@ def remarks(trace: Trace) -> None:
 def path(trace: Trace, token: int, layer: int, expert: int | None) -> None:
     """The main figure: where the token went in every layer."""
     lost = routing_tables.losers(trace, token)
-    groups = routing_tables.num_groups(trace)
+    groups = shape.num_groups(trace)
     figure = figures.token_path(
-        routing_tables.at_token(trace, token), tables.num_experts(trace), groups, session.theme(),
+        routing_tables.at_token(trace, token), shape.num_experts(trace), groups, session.theme(),
         lost, (layer, expert), routing_tables.origin(trace),
     )  # fmt: skip
     said = (
@@ -78,19 +78,20 @@ def together(trace: Trace, layer: int, expert: int, mask: xr.DataArray) -> None:
     if counted.sizes["moe_layer"] < 2:
         right.info("The trace holds one mixture layer; there is no next one.")
         return
-    counts = routing.transitions(counted, tables.num_experts(trace))
+    counts = routing.transitions(counted, shape.num_experts(trace))
     with right:
         _transitions(trace, counts, layer)
     _graph(trace, counts, layer, expert)
 
 
 def _coactivation(trace: Trace, counted: xr.DataArray) -> None:
-    groups, kept = routing_tables.num_groups(trace), routing_tables.kept_groups(trace)
-    counts = routing.shared_tokens(counted, tables.num_experts(trace)).isel(moe_layer=0)
+    groups, kept = shape.num_groups(trace), shape.kept_groups(trace)
+    counts = routing.shared_tokens(counted, shape.num_experts(trace)).isel(moe_layer=0)
     table = routing_tables.pairs(counts, counted.sizes["rank"], groups, kept)
     said = (
         "Rows are experts of this layer: of the tokens that went to one, the share that also went to the expert of the "
-        "column. Derived. The table sets it beside what fair routing gives. Click a cell to choose the row's expert."
+        "column. Derived. The table has each share's 95 % interval (Wilson, as if tokens were independent) beside what "
+        "fair routing gives. Click a cell to choose the row's expert."
     )
     figure = pairs.coactivation(counts, counted.sizes["token"], groups, session.theme())
     controls.chart(figure, "routing-together", table, said, chooses=("expert",))
@@ -103,7 +104,7 @@ def _transitions(trace: Trace, counts: xr.DataArray, layer: int) -> None:
         "Rows are experts of one mixture layer, columns those of the next. Every token makes a pair of each expert it "
         "took here with each it took there; the row says where an expert's pairs lead. Derived."
     )
-    figure = pairs.transitions(onward, routing_tables.num_groups(trace), session.theme())
+    figure = pairs.transitions(onward, shape.num_groups(trace), session.theme())
     controls.chart(figure, "routing-onward", routing_tables.steps(onward), said, chooses=("expert",))
 
 
@@ -112,7 +113,7 @@ def _graph(trace: Trace, counts: xr.DataArray, layer: int, expert: int) -> None:
         "The commonest steps between all layers; a wider line is more tokens, and the steps of the chosen expert are "
         "dark. Many lines from or to one expert are a hub that the matrices hide. Derived. Click an expert."
     )
-    figure = pairs.transition_graph(counts, routing_tables.num_groups(trace), session.theme(), focus=(layer, expert))
+    figure = pairs.transition_graph(counts, shape.num_groups(trace), session.theme(), focus=(layer, expert))
     controls.chart(figure, "routing-graph", routing_tables.steps(counts, 2), said, chooses=("layer", "expert"))
 
 
@@ -126,7 +127,7 @@ def one_expert(trace: Trace, layer: int, expert: int, mask: xr.DataArray) -> Non
     if taken.empty:
         _untaken(trace, layer, expert, mask)
         return
-    color = expert_color(expert, tables.num_experts(trace), routing_tables.num_groups(trace), session.theme())
+    color = expert_color(expert, shape.num_experts(trace), shape.num_groups(trace), session.theme())
     left, right = st.columns(2)
     with right:
         height = _kinds(trace, shares, color)
@@ -137,7 +138,7 @@ def one_expert(trace: Trace, layer: int, expert: int, mask: xr.DataArray) -> Non
 
 
 def _expert_in_numbers(trace: Trace, layer: int, expert: int, mask: xr.DataArray) -> None:
-    ids, num_experts = trace.data["expert_id"].sel(moe_layer=[layer]), tables.num_experts(trace)
+    ids, num_experts = trace.data["expert_id"].sel(moe_layer=[layer]), shape.num_experts(trace)
     counts = metrics.tokens_per_expert(ids, num_experts, mask).isel(moe_layer=0)
     ratio, total = float(metrics.relative_load(counts)[expert]), int(mask.sum())
     columns = st.columns(4)
@@ -147,9 +148,11 @@ def _expert_in_numbers(trace: Trace, layer: int, expert: int, mask: xr.DataArray
         bias = routing.relative_bias(trace.data["expert_bias"]).sel(moe_layer=layer)[expert]
         columns[2].metric("Bias - mean", f"{float(bias):+.2g}", help="Against the layer's mean bias. Derived.")
     if trace.has("group_kept"):
-        kept = trace.data["group_kept"].sel(moe_layer=layer).values[mask.values, routing_tables.group_of(trace, expert)]
-        said = f"How often its group {routing_tables.group_of(trace, expert)} was kept. Derived; n = {total:,} tokens."
-        columns[3].metric("Group kept", f"{kept.mean():.0%}", help=said)
+        group = shape.group_of(trace, expert)
+        kept = int(trace.data["group_kept"].sel(moe_layer=layer).values[mask.values, group].sum())
+        low, high = routing.share_interval(kept, total)
+        said = f"Its group {group} was kept for {kept:,} of {total:,} tokens; in brackets the 95 % interval. Derived."
+        columns[3].metric("Group kept", f"{kept / total:.0%} ({low:.0%} to {high:.0%})", help=said)
 
 
 def _untaken(trace: Trace, layer: int, expert: int, mask: xr.DataArray) -> None:
@@ -166,7 +169,7 @@ def _untaken(trace: Trace, layer: int, expert: int, mask: xr.DataArray) -> None:
 def _kinds(trace: Trace, shares: pd.DataFrame, color: str) -> int:
     """The expert's share of each kind of token; returns the height of the figure."""
     taken, totals = shares["taken"].values, shares["of"].values
-    fair = trace.data.sizes["rank"] / tables.num_experts(trace)
+    fair = trace.data.sizes["rank"] / shape.num_experts(trace)
     bounds = shares[["low (95 %)", "high (95 %)"]].values
     names = shares["tokens that are"].tolist()
     figure = expert_figures.shares_by_kind(names, taken, totals, bounds, fair, color, session.theme())

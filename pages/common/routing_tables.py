@@ -3,18 +3,16 @@
 What one expert took is in `expert_tokens.py`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
-from model.trace import near_ties, routing
-from model.trace.chance import load_band
+from model.trace import chance, near_ties, routing, shape
 from model.trace.imports import origin as imported
 from model.trace.trace import Trace
-from pages.common import tables
 from pages.common import text
 from viz.routing import LOST_TO_BIAS, LOST_TO_GROUP
 
@@ -24,30 +22,10 @@ LOST_TO_EITHER = "lost to the bias alone, or to the group limit alone"
 # --- the trace -------------------------------------------------------------------------------------------------------
 
 
-def num_groups(trace: Trace) -> int:
-    """Routing groups of the model; 1 where the trace does not say, or says what cannot be."""
-    stated = trace.data.sizes.get("group") or trace.model.get("config", {}).get("n_group") or 1
-    return stated if tables.num_experts(trace) % stated == 0 else 1
-
-
-def kept_groups(trace: Trace) -> int:
-    """Groups that a token keeps."""
-    if trace.has("group_kept"):
-        return int(trace.data["group_kept"][0, 0].sum())
-    return min(trace.model.get("config", {}).get("topk_group") or 1, num_groups(trace))
-
-
-def group_of(trace: Trace, expert: int) -> int:
-    """The routing group that an expert is in."""
-    return expert // (tables.num_experts(trace) // num_groups(trace))
-
-
 def by_chance(trace: Trace, mask: xr.DataArray) -> str:
     """How many experts fair routing alone would leave without a token, as a sentence; empty when that is not known."""
-    number, groups, kept = tables.num_experts(trace), num_groups(trace), kept_groups(trace)
-    try:
-        band = load_band(int(mask.sum()), number, trace.data.sizes["rank"], groups, kept)
-    except ValueError:
+    band, number = chance.band_of(trace, int(mask.sum())), shape.num_experts(trace)
+    if band is None:
         return ""
     return f" Fair routing of so many would leave about {band.dead:.2g} of {number} experts without one (simulated)."
 
@@ -76,23 +54,19 @@ def losers(trace: Trace, token: int) -> dict[str, xr.DataArray]:
     if not (trace.has("router_score") and trace.has("expert_bias")):
         return {}
     one = trace.data.isel(token=[token])
-    groups, kept = num_groups(trace), kept_groups(trace)
+    groups, kept = shape.num_groups(trace), shape.kept_groups(trace)
     judged_by = near_ties.scores_in_a_group_score(one) if trace.has("group_score") else 2
     masks = {LOST_TO_BIAS: routing.lost_to_bias(one["router_score"], one["expert_id"], groups, kept, judged_by)}
     if groups > kept:
         limited = routing.lost_to_group_limit(one["router_score"], one["expert_bias"], one["expert_id"])
         masks[LOST_TO_GROUP] = limited
-    untouched = routing.untouched_layers(_interventions(trace), one["moe_layer"])
+    untouched = routing.untouched_layers(trace.interventions, one["moe_layer"])
     return {name: mask.isel(token=0).astype(bool) & untouched for name, mask in masks.items()}
-
-
-def _interventions(trace: Trace) -> Sequence[Mapping[str, Any]]:
-    return trace.request.get("interventions") or ()
 
 
 def edits(trace: Trace) -> list[str]:
     """The run's interventions in words of Markdown, for they stand in the file as its writer pleased."""
-    return [text.plain(_edit(change), 120) for change in _interventions(trace)]
+    return [text.plain(_edit(change), 120) for change in trace.interventions]
 
 
 def _edit(change: Mapping[str, Any]) -> str:
@@ -121,25 +95,17 @@ def verdicts(chosen: np.ndarray, lost: Mapping[str, xr.DataArray]) -> np.ndarray
     return said
 
 
-def _weight_of_experts(one: xr.Dataset, num_experts: int) -> np.ndarray:
-    """Weight by expert, [expert]; NaN for those not chosen."""
-    weights = np.full(num_experts, np.nan)
-    if "gate_weight" in one:
-        known = one["expert_id"].values >= 0
-        weights[one["expert_id"].values[known]] = one["gate_weight"].values[known]
-    return weights
-
-
 def path(trace: Trace, token: int, lost: dict[str, xr.DataArray]) -> pd.DataFrame:
     """The experts that a token took in every layer, and those that lost to one thing only."""
-    at, num_experts = at_token(trace, token), tables.num_experts(trace)
+    at, num_experts = at_token(trace, token), shape.num_experts(trace)
     chosen = routing.one_hot(trace.data["expert_id"].isel(token=[token]), num_experts)[0]
     became = verdicts(chosen, lost)
     row, expert = np.nonzero(became != "not chosen")
-    weights = np.stack([_weight_of_experts(at.isel(moe_layer=index), num_experts) for index in range(len(chosen))])
-    table = pd.DataFrame(
-        {"layer": at["moe_layer"].values[row], "expert": expert, "group": expert // (num_experts // num_groups(trace))}
-    )
+    weights = np.full(chosen.shape, np.nan)
+    if "gate_weight" in at:
+        weights = routing.by_expert(at["expert_id"].values, at["gate_weight"].values, num_experts, np.nan)
+    size = num_experts // shape.num_groups(trace)
+    table = pd.DataFrame({"layer": at["moe_layer"].values[row], "expert": expert, "group": expert // size})
     if "router_score" in at:
         table["affinity"] = at["router_score"].values[row, expert]
     table["weight"], table["verdict"] = weights[row, expert], became[row, expert]
@@ -155,7 +121,7 @@ def pairs(counts: xr.DataArray, top_k: int, groups: int, kept: int) -> pd.DataFr
     expert, other = np.nonzero(values * ~np.eye(len(values), dtype=bool))
     together, own = values[expert, other], np.diagonal(values)[expert]
     same, apart = routing.fair_coactivation(len(values), top_k, groups, kept)
-    size = len(values) // groups
+    size, (low, high) = len(values) // groups, routing.share_intervals(together, own)
     table = pd.DataFrame(
         {
             "expert": expert,
@@ -163,6 +129,8 @@ def pairs(counts: xr.DataArray, top_k: int, groups: int, kept: int) -> pd.DataFr
             "tokens": together,
             "of": own,
             "share": together / own,
+            "low (95 %)": low,
+            "high (95 %)": high,
             "fair share": np.where(expert // size == other // size, same, apart),
         }
     )

@@ -30,7 +30,7 @@ TIMED = (1_024, 4_096, 16_384)  # contexts beside the text's own
 def require(run: Run | None) -> Trace:
     """The trace, when it is of a sparse model, holds the indexer, and its dense attention can be computed here."""
     trace = guards.require(run.trace if run else None)
-    if "index_topk" not in trace.model.get("config", {}):
+    if "index_topk" not in trace.config:
         guards.stop_with(
             f"{text.plain(trace.model.get('name', 'This model'), 80)} attends to every earlier token: it has no "
             "indexer. Choose a V3.2 model in the sidebar, and generate."
@@ -45,7 +45,7 @@ def require(run: Run | None) -> Trace:
 
 def top_k(trace: Trace) -> int:
     """Choose how many keys a query keeps: as many as the model does, or another number."""
-    own = int(trace.model["config"]["index_topk"])
+    own = int(trace.config["index_topk"])
     most = max(2, trace.num_tokens)
     said = f"The model keeps {own}. Another number chooses anew from the same scores, in this layer alone."
     return st.slider("Keys kept", 1, most, min(own, most), key="kept", bind="query-params", help=said)
@@ -210,8 +210,8 @@ def cost(trace: Trace, layer: int, top_k: int) -> None:
     )
     columns = {"attention, every key (µs)": dense, "attention, selected keys (µs)": selected, "indexer (µs)": indexer}
     controls.chart(figure, "sparse-cost", pd.DataFrame({"context": contexts} | columns), said)
-    config = trace.model["config"]
-    rows = [{"context": context} | sparse.core_products(context, top_k, config) for context in (*contexts, 131_072)]
+    far = (*contexts, 131_072)
+    rows = [{"context": context} | sparse.core_products(context, top_k, trace.config) for context in far]
     st.caption("Derived: multiply-adds of the same token in one layer that grow with what is read.")
     st.dataframe(pd.DataFrame(rows), hide_index=True)
 

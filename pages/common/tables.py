@@ -80,8 +80,3 @@ def routing(trace: Trace) -> pd.DataFrame:
     slots = trace.data[recorded].to_dataframe().reset_index()
     names = {"token": "token", "layer": "moe_layer", "rank": "rank", "expert": "expert_id", "weight": "gate_weight"}
     return pd.DataFrame({said: slots[name] for said, name in names.items() if name in slots})
-
-
-def num_experts(trace: Trace) -> int:
-    """Routed experts of the model that a trace is of."""
-    return trace.data.sizes.get("expert") or trace.model.get("config", {}).get("n_routed_experts", 1)

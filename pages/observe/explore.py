@@ -2,7 +2,8 @@
 
 import streamlit as st
 
-from pages.common import answers, controls, live, loads, prompt, routing_tables, runs, session, tables, view
+from model.trace import shape
+from pages.common import answers, controls, live, loads, prompt, runs, session, view
 
 st.markdown("Type anything. See which experts each token takes.")
 prompt.box()
@@ -41,7 +42,7 @@ with st.container(horizontal=True, vertical_alignment="bottom"):
     expert = controls.expert(trace)
     head = controls.head(trace)
 with place:
-    view.lens(shown.snapshot(), tables.num_experts(trace), routing_tables.num_groups(trace), loads.band(trace))
+    view.lens(shown.snapshot(), shape.num_experts(trace), shape.num_groups(trace), loads.band(trace))
 
 for name, tab in controls.open_tabs(answers.TABS, "tab"):
     with tab:

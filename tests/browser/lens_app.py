@@ -49,12 +49,13 @@ st.button("Stop")
 trace = make_trace(40)
 if go:
     state["number"] += 1
-header = live.header_of(trace, state["number"], running=True)
+header = dataclasses.replace(live.header_of(trace, state["number"]), running=True)
 live.lens(
     live.wire.snapshot(header) if go else live.snapshot_of(state["shown"], state["number"]),
     key="lens",
     palette=live.palettes(16, 4),
     view=(state.get("lens") or {}).get("view") or {"layer": 2},
+    band=(0.5, 1.5),
 )
 if go:
     for _ in live.Feed(header).follow(steps_of(trace, 0.05)):

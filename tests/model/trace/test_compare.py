@@ -57,6 +57,19 @@ WIDE = [A, B, C, D]  # experts 0 and 1
 OTHER = [A, C, B, D]  # experts 0 and 2
 
 
+def test_traces_whose_configuration_is_null_are_compared() -> None:
+    bare = dataclasses.replace(gate([[WIDE]]), model={"name": "x", "config": None})
+    found = compare(bare, gate([[OTHER]]))
+    assert (found.num_compared, found.chance) == (1, None)
+    assert to_json(found)["layers"][0]["equal"] == 0
+
+
+def test_equal_share_has_its_interval() -> None:
+    found = compare(gate([[WIDE]] * 10), gate([[WIDE]] * 3 + [[OTHER]] * 7))
+    row = to_json(found)["layers"][0]
+    assert (row["equal"], row["equal_low"], row["equal_high"]) == pytest.approx((0.3, 0.1078, 0.6032), abs=1e-4)
+
+
 def verdicts(a: Trace, b: Trace) -> list[list[int]]:
     return compare(a, b).choices["verdict"].values.tolist()
 

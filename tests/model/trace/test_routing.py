@@ -15,12 +15,11 @@ def ids(rows: list) -> xr.DataArray:
     return xr.DataArray(array, dims=("token", "moe_layer", "rank"), coords={"moe_layer": range(1, 1 + array.shape[1])})
 
 
-def test_coactivation_counts_all_pairs() -> None:
-    expert_id = ids([[[0, 1, 2]], [[0, 2, 3]]])
-    shares = routing.coactivation(expert_id, 5).values[0]
-    assert shares[0].tolist() == [1, 0.5, 1, 0.5, 0]
-    assert shares[1].tolist() == [1, 1, 1, 0, 0]  # ranks 0 and 2 are no neighbours and count all the same
-    assert np.isnan(shares[4]).all()
+def test_shared_tokens_count_all_pairs() -> None:
+    together = routing.shared_tokens(ids([[[0, 1, 2]], [[0, 2, 3]]]), 5).values[0]
+    assert together[0].tolist() == [2, 1, 2, 1, 0]
+    assert together[1].tolist() == [1, 1, 1, 0, 0]  # ranks 0 and 2 are no neighbours and count all the same
+    assert not together[4].any()
 
 
 def test_transitions_count_all_pairs_of_consecutive_layers() -> None:
@@ -70,6 +69,19 @@ def test_untouched_layers() -> None:
 )
 def test_interval_of_a_share(taken: int, total: int, low: float, high: float) -> None:
     assert routing.share_interval(taken, total) == pytest.approx((low, high), abs=1e-4)
+
+
+def test_intervals_of_many_shares() -> None:
+    low, high = routing.share_intervals(np.array([[3, 0], [5, 0]]), np.array([[10, 5], [5, 0]]))
+    assert low == pytest.approx(np.array([[0.1078, 0], [0.5655, 0]]), abs=1e-4)
+    assert high == pytest.approx(np.array([[0.6032, 0.4345], [1, 1]]), abs=1e-4)
+
+
+def test_by_expert_lays_ranks_out_and_leaves_unknown_ones() -> None:
+    chosen, weights = np.array([[2, 0], [-1, 1]], np.int16), np.array([[0.7, 0.3], [9, 1.5]], np.float32)
+    laid = routing.by_expert(chosen, weights, 3, np.nan)
+    assert np.array_equal(laid, np.array([[0.3, np.nan, 0.7], [np.nan, 1.5, np.nan]], np.float32), equal_nan=True)
+    assert routing.by_expert(chosen, np.array(True), 3, False).tolist() == [[True, False, True], [False, True, False]]
 
 
 SCORES = [0.9, 0.1, 0.6, 0.5, 0.8, 0.05, 0.3, 0.2]
@@ -128,10 +140,9 @@ def test_identities_on_any_trace(seed: int, num_prompt: int, num_new: int) -> No
     trace = random_trace(seed, num_prompt, num_new)
     expert_id, kept = trace.data["expert_id"], trace.data["group_kept"]
     counts = metrics.tokens_per_expert(expert_id, 8)
-    shares = routing.coactivation(expert_id, 8).values
-    diagonal = np.diagonal(shares, axis1=1, axis2=2)
-    assert np.array_equal(np.isnan(diagonal), counts.values == 0)
-    assert (diagonal[~np.isnan(diagonal)] == 1).all()
+    together = routing.shared_tokens(expert_id, 8).values
+    assert np.array_equal(np.diagonal(together, axis1=1, axis2=2), counts.values)
+    assert np.array_equal(together, together.swapaxes(1, 2))
     pairs = routing.transitions(expert_id, 8)
     assert (pairs.sum(["expert", "next_expert"]) == trace.num_tokens * 2**2).all()
     assert (pairs.sum("next_expert").values == 2 * counts.values[:-1]).all()

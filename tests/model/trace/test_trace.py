@@ -1,6 +1,7 @@
 """What a trace accepts and refuses, and that its file gives back what was put in."""
 
 import contextlib
+import dataclasses
 import json
 
 import numpy as np
@@ -104,6 +105,48 @@ def test_experts_must_be_the_models(expert: int, kind: str, config: dict, messag
     ).assign_coords(layer=[3], moe_layer=[3])
     with pytest.raises(TraceError, match=message):
         Trace(data, (Token(0, "a", 0, 1, False),), b"a", {}, {"config": config}, {"kind": kind})
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("num_attention_heads", "8"),
+        ("num_attention_heads", 10**9),
+        ("num_attention_heads", True),
+        ("num_hidden_layers", 10**9),
+        ("num_hidden_layers", None),
+        ("num_experts_per_tok", 4.5),
+        ("index_topk", -1),
+        ("kv_lora_rank", [512]),
+    ],
+)
+def test_counts_of_the_configuration_must_be_sane(key: str, value: object) -> None:
+    with pytest.raises(TraceError, match=f"the model's {key} is .*, not a whole number from 0 to"):
+        Trace(single_token(), (Token(0, "a", 0, 1, False),), b"a", {}, {"config": {key: value}}, {})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("KnockOut", "must be a JSON object, not 'KnockOut'"),
+        ({"kind": "KnockOut", "layer": [1]}, "must name layers by whole numbers"),
+        ({"kind": "Replay", "layers": 3}, "must name layers by whole numbers"),
+        ({"kind": "Replay", "layers": [None]}, "must name layers by whole numbers"),
+    ],
+)
+def test_interventions_must_be_objects_that_name_layers(change: object, message: str) -> None:
+    with pytest.raises(TraceError, match=message):
+        Trace(single_token(), (Token(0, "a", 0, 1, False),), b"a", {"interventions": [change]}, {}, {})
+
+
+def test_a_token_takes_an_expert_once() -> None:
+    data = single_token(
+        expert_id=(("token", "moe_layer", "rank"), np.array([[[4, 2, 4]]], np.int16)),
+    ).assign_coords(moe_layer=[3])
+    with pytest.raises(TraceError, match="names expert 4 twice for token 0"):
+        Trace(data, (Token(0, "a", 0, 1, False),), b"a", {}, {}, {})
+    unknown = data.assign(expert_id=data["expert_id"].copy(data=np.full((1, 1, 3), -1, np.int16)))
+    assert Trace(unknown, (Token(0, "a", 0, 1, False),), b"a", {}, {}, {}).has("expert_id")
 
 
 def test_imported_traces_may_miss_experts_and_bfloat16_inputs_are_bits() -> None:
@@ -226,3 +269,18 @@ def test_header_that_claims_too_much_is_refused() -> None:
     ).encode()
     with pytest.raises(TraceError, match="damaged"):
         loads(len(header).to_bytes(8, "little") + header + bytes(16))
+
+
+@pytest.mark.parametrize("config", [None, 5, "v3", ["n_group"]])
+def test_configuration_that_is_no_object_reads_as_empty(config: object) -> None:
+    trace = random_trace()
+    assert trace.config["n_group"] == 4
+    assert loads(dumps(dataclasses.replace(trace, model={"name": "x", "config": config}))).config == {}
+    assert dataclasses.replace(trace, model={"name": "x"}).config == {}
+
+
+@pytest.mark.parametrize("stated", [{}, {"interventions": None}, {"interventions": 5}])
+def test_request_that_states_no_interventions_reads_as_none(stated: dict) -> None:
+    assert list(dataclasses.replace(random_trace(), request=stated).interventions) == []
+    change = {"kind": "KnockOut", "layer": 1, "expert": 0}
+    assert list(dataclasses.replace(random_trace(), request={"interventions": [change]}).interventions) == [change]

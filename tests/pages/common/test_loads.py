@@ -63,7 +63,7 @@ def test_experts_as_a_table_with_the_interval_of_their_share() -> None:
     assert table["group"].tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
     row = table.iloc[0]
     assert (row["tokens"], row["share of tokens"], row["× uniform"]) == (3, 0.75, 3)
-    assert (row["from"], row["to"]) == pytest.approx((0.301, 0.954), abs=0.001)
+    assert (row["low (95 %)"], row["high (95 %)"]) == pytest.approx((0.301, 0.954), abs=0.001)
     assert table["against chance"][7].startswith("took no token; ")
 
 
@@ -71,7 +71,7 @@ def test_groups_as_a_table() -> None:
     table = loads.by_group(loads.measure(routed([0, 1], [0, 1], [0, 1], [2, 3])))
     assert table["choices of its experts"].tolist() == [6, 2, 0, 0] * 2
     assert table["× uniform"].tolist() == [3, 1, 0, 0] * 2
-    assert table["share of tokens that kept it"].groupby(table["layer"]).sum().tolist() == pytest.approx([2, 2])
+    assert table["share"].groupby(table["layer"]).sum().tolist() == pytest.approx([2, 2])
 
 
 def test_everything_has_a_row_per_layer_and_expert() -> None:
@@ -109,3 +109,13 @@ def test_without_the_router_there_is_no_telling_what_chance_gives() -> None:
     assert "chance" not in load_answers.worst(load)
     assert "against chance" not in loads.by_expert(load, 1)
     assert loads.with_bounds(load).equals(loads.by_layer(load))
+
+
+def test_share_of_tokens_that_kept_a_group_has_its_interval() -> None:
+    trace = random_trace(num_prompt=40)
+    load = loads.measure(trace)
+    table = loads.by_group(load)
+    assert (table.groupby("layer")["tokens that kept it"].sum() == 2 * trace.num_tokens).all()
+    assert (table["share"] == table["tokens that kept it"] / trace.num_tokens).all()
+    assert (table["low (95 %)"] < table["share"]).all()
+    assert (table["share"] < table["high (95 %)"]).all()

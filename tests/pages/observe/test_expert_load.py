@@ -119,6 +119,11 @@ def test_changed_run_says_what_was_changed(show_at: OpenApp) -> None:
 
 def test_model_of_58_layers_and_256_experts_is_shown_in_a_blink(show_at: OpenApp) -> None:
     big = random_trace(
+def test_trace_whose_configuration_is_null_is_shown(show_at: OpenApp) -> None:
+    app = show_at(dataclasses.replace(random_trace(), model={"name": "x", "config": None}))
+    assert note(charts(app)[0]).startswith("n = 10 tokens; chance alone:")
+
+
         num_prompt=300, num_new=20, num_layers=59, num_experts=256, num_groups=8, num_kept=4, top_k=8, num_heads=1
     )
     kept = ["token_id", "logprob", "expert_id", "gate_weight"]

@@ -184,6 +184,8 @@ def test_pairs_stand_beside_what_fair_routing_gives() -> None:
     table = routing_tables.pairs(counts, 2, 4, 2)
     assert table["tokens"].sum() == 2 * trace.num_tokens
     assert (table["share"] == table["tokens"] / table["of"]).all()
+    assert (table["low (95 %)"] < table["share"]).all()
+    assert ((table["high (95 %)"] > table["share"]) | (table["share"] == 1)).all()
     together = table["expert"] // 2 == table["also went to"] // 2
     assert set(table["fair share"][together]) <= {1 / 3}
     assert set(table["fair share"][~together]) == {1 / 3 * (1 / 3)}

@@ -1,0 +1,75 @@
+"""The layout of a trace's router: what was recorded, what is stated, and what cannot be."""
+
+import dataclasses
+from typing import Any
+
+import pytest
+
+from model.trace import chance, shape
+from model.trace.trace import Trace
+from tests.traces import random_trace
+
+SCORES = ("router_score", "expert_bias", "group_score", "group_kept")
+
+
+def stated(**config: Any) -> Trace:
+    """A trace of chosen experts only, whose model states this."""
+    trace = random_trace()  # experts 0 to 7
+    return dataclasses.replace(trace, data=trace.data.drop_vars(SCORES), model={"name": "x", "config": config})
+
+
+def recorded(config: Any = None, kept: Any = None, **request: Any) -> Trace:
+    """8 experts in 4 groups of which 2 are kept in layers 1 and 2; in some layers another number."""
+    trace = random_trace()
+    data = trace.data.copy(deep=True)
+    if kept is not None:
+        data["group_kept"].loc[{"moe_layer": kept}] = True
+    return dataclasses.replace(trace, data=data, model={"name": "x", "config": config}, request=request)
+
+
+def test_recorded_axes_need_no_configuration() -> None:
+    trace = recorded()
+    assert shape.states_experts(trace)
+    assert (shape.num_experts(trace), shape.num_groups(trace), shape.kept_groups(trace)) == (8, 4, 2)
+    assert [shape.group_of(trace, expert) for expert in (0, 1, 2, 7)] == [0, 0, 1, 3]
+
+
+def test_what_is_stated_counts_where_nothing_was_recorded() -> None:
+    trace = stated(n_routed_experts=16, n_group=8, topk_group=4)
+    assert (shape.num_experts(trace), shape.num_groups(trace), shape.kept_groups(trace)) == (16, 8, 4)
+
+
+@pytest.mark.parametrize(
+    ("config", "groups", "kept"),
+    [
+        ({"n_group": 3, "topk_group": 2}, 1, 1),  # 3 does not divide 8
+        ({"n_group": 4, "topk_group": 9}, 4, 4),
+        ({"n_group": 4}, 4, 1),
+        ({"n_group": "4", "topk_group": [2]}, 1, 1),
+        ({"n_group": 0, "topk_group": None}, 1, 1),
+        ({"n_group": -2, "topk_group": -1}, 1, 1),
+    ],
+)
+def test_what_cannot_be_is_not_believed(config: dict[str, Any], groups: int, kept: int) -> None:
+    trace = stated(n_routed_experts=8, **config)
+    assert (shape.num_groups(trace), shape.kept_groups(trace)) == (groups, kept)
+
+
+def test_trace_that_does_not_say_how_many_experts_there_are() -> None:
+    trace = stated()
+    assert not shape.states_experts(trace)
+    assert (shape.num_experts(trace), shape.num_groups(trace), shape.kept_groups(trace)) == (1, 1, 1)
+    assert chance.band_of(trace, 10) is None
+
+
+def test_groups_are_counted_where_the_run_chose_as_trained() -> None:
+    off = {"kind": "GroupLimitOff", "layer": 1}
+    assert shape.kept_groups(recorded(kept=1, interventions=[off])) == 2
+    everywhere = recorded({"topk_group": 2}, kept=[1, 2], interventions=[off | {"layer": None}])
+    assert shape.kept_groups(everywhere) == 2  # as stated
+    assert shape.kept_groups(recorded(kept=[1, 2])) == 4
+
+
+def test_chance_is_that_of_the_layout() -> None:
+    assert chance.band_of(recorded(), 50) == chance.load_band(50, 8, 2, 4, 2)
+    assert chance.band_of(recorded(), 0) is None
