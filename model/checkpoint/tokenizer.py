@@ -132,10 +132,6 @@ class Tokenizer:
         """The vocabulary's entry as it stands there, a label; empty for an id that has none."""
         return self._pieces.get(token_id, "")
 
-    def is_special(self, token_id: int) -> bool:
-        """Whether the id is a special token, which stands for no text."""
-        return token_id in self._special
-
     def token_bytes(self, token_id: int) -> bytes:
         """The text of a token; empty for special tokens and for ids without an entry."""
         if token_id in self._special:

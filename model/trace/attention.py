@@ -83,16 +83,5 @@ def rollout(attention: xr.DataArray) -> xr.DataArray:
     return mean.copy(data=steps)
 
 
-def mean_by_distance(values: xr.DataArray) -> xr.DataArray:
-    """Mean of a [query, key] array over the pairs that lie equally far apart, [distance]; NaN pairs are left out."""
-    square = values.transpose("query", "key").values
-    queries, keys = np.tril_indices(len(square))
-    pairs, known = square[queries, keys], ~np.isnan(square[queries, keys])
-    distances = (queries - keys)[known]
-    sums = np.bincount(distances, weights=pairs[known], minlength=len(square))
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return xr.DataArray(sums / np.bincount(distances, minlength=len(square)), dims=("distance",))
-
-
 def _without_first_query(values: xr.DataArray) -> xr.DataArray:
     return values.where(xr.DataArray(np.arange(values.sizes["query"]) > 0, dims=("query",)))

@@ -21,9 +21,7 @@ from model.train.start import begin
 from model.train.trainer import Trainer
 from model.train.watch import Watch
 
-# What balances the experts, and the range of its strength with what it begins at.
-NOTHING, BIAS, LOSS = METHODS = ("nothing", "bias", "loss")
-STRENGTHS = {NOTHING: (0.0, 0.0, 0.0), BIAS: (0.001, 0.1, 0.02), LOSS: (0.0001, 1.0, 0.01)}
+NOTHING, BIAS, LOSS = METHODS = ("nothing", "bias", "loss")  # what balances the experts
 STEPS = 400
 CONTEXT = 96
 

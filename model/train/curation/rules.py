@@ -27,11 +27,6 @@ class Rule:
         """Whether a text that measures so is kept."""
         return value >= self.limit if self.at_least else value <= self.limit
 
-    @property
-    def applies_to(self) -> str:
-        """What kind of text the rule is for."""
-        return "all" if self.for_code else "all but code"
-
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Verdict:

@@ -16,7 +16,7 @@ from model.run.attention import LayerAttention, head_attention
 from model.run.engine import Engine
 from model.run.head_vectors import has_weights_of
 from model.run.request import Capture, RequestError, RunRequest
-from model.trace.attention import head_figures, mean_by_distance
+from model.trace.attention import head_figures
 from model.trace.cells import Window, cells, whole
 from model.trace.trace import Trace
 from tests.model.trace.test_cells import windows
@@ -107,6 +107,11 @@ def test_cells_of_the_parts(engine: Engine, trace: Trace, window: Window, max_ce
         xr.testing.assert_allclose(found["mean"], cells(values, window, max_cells)["mean"], atol=1e-5)
 
 
+def mean_by_distance(values: np.ndarray) -> np.ndarray:
+    """Mean of [query, key] over the pairs that lie equally far apart, [distance]."""
+    return np.array([np.diagonal(values, -distance).mean() for distance in range(len(values))])
+
+
 @pytest.mark.parametrize("max_bins", [1, 5, 512])
 def test_parts_by_distance_equal_the_means_over_pairs(engine: Engine, trace: Trace, max_bins: int) -> None:
     attention = LayerAttention(engine, trace, 2)
@@ -114,7 +119,7 @@ def test_parts_by_distance_equal_the_means_over_pairs(engine: Engine, trace: Tra
     pairs = NUM_TOKENS - np.arange(NUM_TOKENS)
     for head in (1, 3):
         for name, part in zip(("content", "position"), attention.part_cells(head), strict=True):
-            means, starts = mean_by_distance(part["mean"]).values, found["distance"].values
+            means, starts = mean_by_distance(part["mean"].values), found["distance"].values
             binned = np.add.reduceat(means * pairs, starts) / np.add.reduceat(pairs, starts)
             assert np.allclose(found.sel(part=name, head=head), binned, atol=1e-5)
 

@@ -45,11 +45,6 @@ def test_summary_of_no_queries_is_unknown() -> None:
     assert summary["entropy"].sizes == {"statistic": 3, "attention_layer": 3, "head": 2}
 
 
-def test_mean_by_distance_leaves_hidden_pairs_out() -> None:
-    parts = xr.DataArray([[1.0, np.nan], [4.0, 3.0]], dims=("query", "key"))
-    assert attention.mean_by_distance(parts).values.tolist() == [2, 4]
-
-
 def test_worked_example() -> None:
     assert doctest.testmod(attention) == (0, 2)
 
