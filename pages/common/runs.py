@@ -5,10 +5,11 @@ The run therefore is an object that the session holds before the first step; wha
 far become its trace.
 """
 
+import contextlib
 import dataclasses
 import functools
 import time
-from collections.abc import Callable, Generator, Hashable
+from collections.abc import Callable, Generator, Hashable, Iterator
 from typing import TYPE_CHECKING
 
 import streamlit as st
@@ -105,7 +106,8 @@ def execute(run: Run, engine: "Engine", place: DeltaGenerator) -> None:
 
     def work() -> None:
         assert run.request is not None
-        _run(run, engine, place, live.Feed(live.header_for(engine, run.request, run.number)).follow)
+        with _told(run):
+            _run(run, engine, place, live.Feed(live.header_for(engine, run.request, run.number)).follow)
 
     jobs.execute(run, place, work)
 
@@ -119,21 +121,37 @@ def execute_unseen(run: Run, place: DeltaGenerator, find: Callable[[], "Engine"]
         find: gives the model; what it raises is told.
     """
 
-    def work(engine: "Engine") -> None:
-        key = (engine.folder, str(engine.dtype), run.request)
-        run.trace = _finished().get(key)
-        if run.trace is None:
-            _run(run, engine, place, lambda steps: steps)
-        if run.trace is not None and not run.cancel.is_set():
-            jobs.keep(_finished(), key, run.trace, limits.KEPT_TRACES)
+    def work() -> None:
+        with _told(run):
+            place.progress(0.0, "Loading the model")
+            _recall_or_run(run, find(), place)
 
-    jobs.execute_on(run, place, find, work)
+    jobs.execute(run, place, work)
+
+
+def _recall_or_run(run: Run, engine: "Engine", place: DeltaGenerator) -> None:
+    key = (engine.folder, str(engine.dtype), run.request)
+    run.trace = _finished().get(key)
+    if run.trace is None:
+        _run(run, engine, place, lambda steps: steps)
+    if run.trace is not None and not run.cancel.is_set():
+        jobs.keep(_finished(), key, run.trace, limits.KEPT_TRACES)
 
 
 @st.cache_resource(show_spinner=False)
 def _finished() -> dict[Hashable, Trace]:
     """Traces of complete runs by what they depend on: folder, dtype and request."""
     return {}
+
+
+@contextlib.contextmanager
+def _told(run: Run) -> Iterator[None]:
+    """A run that is ended from outside before it has a trace says so; one that is refused gets better words."""
+    try:
+        yield
+    finally:
+        if run.trace is None:
+            run.error = "it was stopped before there was anything to show"
 
 
 def _run(run: Run, engine: "Engine", place: DeltaGenerator, watch: Callable[[Steps], Steps]) -> None:
@@ -147,7 +165,6 @@ def _run(run: Run, engine: "Engine", place: DeltaGenerator, watch: Callable[[Ste
         if run.trace is None:
             run.stop()
             run.trace = _rest(steps)
-            run.error = None if run.trace else "it was stopped before there was anything to show"
         run.seconds = time.monotonic() - began
 
 

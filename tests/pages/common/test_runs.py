@@ -111,11 +111,12 @@ def test_run_that_nobody_watches_is_kept_for_the_next_who_asks_unless_it_was_sto
     assert len(engine.requests) == 2
 
 
-def test_run_from_disk_that_is_ended_from_outside_says_that_there_is_nothing() -> None:
+@pytest.mark.parametrize("last", [1, 2], ids=["while the model is loaded", "after a layer"])
+def test_run_from_disk_that_is_ended_from_outside_says_that_there_is_nothing(last: int) -> None:
     run, engine = new_run(0), FakeEngine()
     engine.disk = object()
     with pytest.raises(Ended):
-        runs.execute_unseen(run, Place(last=2), lambda: engine)
+        runs.execute_unseen(run, Place(last), lambda: engine)
     assert (run.trace, run.error) == (None, "it was stopped before there was anything to show")
 
 
