@@ -5,6 +5,7 @@ sampled token was never run and has no row. What is unknown stays unknown: id -1
 """
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -12,10 +13,11 @@ import numpy as np
 import xarray as xr
 
 from model.trace.imports.origin import origin
-from model.trace.imports.reading import plain_text
+from model.trace.imports.reading import MOST_TOKENS, plain_text
 from model.trace.trace import Token, Trace, TraceError
 
 UNKNOWN = -1
+MOST_CHOICES = 1 << 27  # experts of all tokens and layers, 268 MB: those of 289,000 tokens of the released V3
 NO_IDS = "the file does not hold token ids, and no tokenizer gives as many as it speaks of"
 RANKS = "a token's experts stand in the engine's order; without weights none is known to count most"
 Labelled = tuple[tuple[Token, ...], bytes]
@@ -229,8 +231,14 @@ def routed_slots(ids: np.ndarray, shape: Shape, name: str) -> np.ndarray:
 
 
 def placed(ids: np.ndarray, start: int, num_tokens: int, name: str) -> np.ndarray:
-    """The rows at their tokens, from token `start` on; -1 where there is no row. int16 [token, moe_layer, rank]."""
+    """The rows at their tokens, from token `start` on; -1 where there is no row. int16 [token, moe_layer, rank].
+
+    Raises:
+        TraceError: the rows are not within the run, or it is longer than any.
+    """
     end = start + len(ids)
+    if num_tokens > MOST_TOKENS or num_tokens * math.prod(ids.shape[1:]) > MOST_CHOICES:
+        raise TraceError(f"a run of {num_tokens:,} tokens is too long to show; record a shorter one")
     if start < 0 or end > num_tokens:
         raise TraceError(f"{name} has {len(ids)} rows from token {start} on, the run has {num_tokens} tokens")
     whole = np.full((num_tokens, *ids.shape[1:]), UNKNOWN, np.int16)

@@ -20,6 +20,7 @@ PICKLES = (b"PK\x03\x04", b"PK\x05\x06", b"\x80\x02", b"\x80\x03", b"\x80\x04", 
 NPY = b"\x93NUMPY"
 _FLOATS = {"F64": np.dtype("<f8"), "F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": np.dtype("<u2")}
 _LARGEST_ID = np.iinfo(np.int16).max
+MOST_TOKENS = 1 << 20  # of a run: more than any context; a few bytes that speak of more would fill the memory
 
 
 def parse_json(content: bytes) -> Any:  # noqa: ANN401 - whatever JSON holds
@@ -63,8 +64,8 @@ def plain_text(value: str, name: str) -> str:
 def number_of(value: Any, name: str, what: str) -> int | None:
     """A count of a JSON object: a whole number from 0 on, or None where it is not said."""
     found = member(value, name, int, what)
-    if found is not None and not 0 <= found < 1 << 31:
-        raise TraceError(f"{name} of {what} is {found:.20g}, which is no number of tokens")
+    if found is not None and not 0 <= found <= MOST_TOKENS:
+        raise TraceError(f"{name} of {what} is {found:.20g}; a number of tokens is from 0 to {MOST_TOKENS:,}")
     return found
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from model.trace.imports.building import Named, Shape, Words, routed_slots, traced
+from model.trace.imports.building import Named, Shape, Words, placed, routed_slots, traced
 from model.trace.imports.reading import in_range, member, token_ids
 from model.trace.trace import Trace, TraceError
 
@@ -52,7 +52,7 @@ def read(dump: Any, named: Named, choice: int = 0) -> Trace:
     if not 0 <= choice < len(runs):
         raise TraceError(f"the dump holds {len(runs)} runs, none of number {choice}")
     run = runs[choice]
-    expert_id = np.concatenate([np.full((run.start, *run.rows[0].shape), -1, np.int64), np.stack(run.rows)])
+    expert_id = placed(routed_slots(np.stack(run.rows), shape, _NAME), run.start, run.reached, _NAME)
     unknown = [-1] * run.start  # what came out of the prefix cache was not recorded
     words = Words(
         prompt_ids=[*unknown, *run.ids[: run.num_prompt]],
@@ -62,8 +62,7 @@ def read(dump: Any, named: Named, choice: int = 0) -> Trace:
     )
     notes = [] if len(runs) == 1 else [f"run {choice} of the {len(runs)} that the dump holds"]
     notes.append("the last sampled token was never run, and is not in the dump")
-    ids = routed_slots(expert_id, shape, _NAME)
-    return traced(named, words, ids, "SGLang", "SGLang expert-distribution recorder", MISSING, notes)
+    return traced(named, words, expert_id, "SGLang", "SGLang expert-distribution recorder", MISSING, notes)
 
 
 class _Run:

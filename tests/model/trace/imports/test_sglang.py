@@ -156,6 +156,25 @@ def test_runs_that_cannot_be_told_apart_are_refused() -> None:
     assert "middle of a run" in refused(dump, "recorder")
 
 
+def test_a_few_bytes_cannot_speak_of_a_long_run() -> None:
+    dump = engines.recorder_dump(IDS)
+    dump["records"] = dump["records"][:1]
+    dump["records"][0]["positions"] = [place + (1 << 30) for place in range(4)]
+    assert "too long to show" in refused(dump, "recorder")
+    answer = engines.sglang_generate(IDS)
+    answer["meta_info"]["prompt_tokens"] = 1 << 30
+    assert "a number of tokens is from 0 to 1,048,576" in refused(answer)
+
+
+def test_what_came_out_of_the_cache_before_is_unknown() -> None:
+    dump = engines.recorder_dump(IDS)
+    dump["records"] = dump["records"][:1]
+    dump["records"][0]["positions"] = [3, 4, 5, 6]
+    expert_id = read(as_json(dump), "recorder", TINY).data["expert_id"].values
+    assert np.array_equal(expert_id[3:], IDS[:4])
+    assert (expert_id[:3] == -1).all()
+
+
 def test_other_modes_and_broken_dumps_are_refused() -> None:
     assert "counts only" in refused({"rank": 0, "logical_count": [[[1]]]}, "recorder")
     assert "counts only" in refused({"records": [{"global_physical_count": [1]}]}, "recorder")

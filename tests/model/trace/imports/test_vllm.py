@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model.trace.imports.building import Named
+from model.trace.imports.building import Named, placed
 from model.trace.imports.formats import read
 from model.trace.trace import TraceError
 from tests import engines
@@ -152,3 +152,12 @@ def test_any_shape_comes_back(
     assert (trace.data["expert_id"].values[:start] == -1).all()
     assert (trace.data["expert_id"].values[rows:] == -1).all()
     assert trace.data["moe_layer"].values.tolist() == list(range(dense, dense + layers))
+
+
+def test_a_run_that_would_fill_the_memory_is_refused() -> None:
+    ids = np.zeros((1, 58, 8), np.int64)
+    with pytest.raises(TraceError, match="a run of 1,048,576 tokens is too long"):
+        placed(ids, 0, 1 << 20, "rows")
+    with pytest.raises(TraceError, match="a run of 1,048,577 tokens is too long"):
+        placed(ids[:, :1], 0, (1 << 20) + 1, "rows")
+    assert placed(ids, 1, 3, "rows").shape == (3, 58, 8)
