@@ -11,7 +11,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from model.network.rope import ConfigError, Yarn, read_rope, write_rope
+from model.network.rope import ConfigError, Yarn, is_number, read_rope, write_rope
 
 # What sets each family apart is read off its type where the published configuration does not say it.
 SPARSE_TYPES = ("deepseek_v32", "glm_moe_dsa")
@@ -58,6 +58,7 @@ _PUBLISHED_INDEXER = {
     "index_topk": "index_topk",
 }
 
+_NAMES = _PUBLISHED | _PUBLISHED_INDEXER  # field -> published key
 _MTP_READS_NORMED = "mtp_reads_normed"  # our own key: no published configuration says it
 
 _OPTIONAL = ("q_lora_rank", "bos_id", "eos_id")  # null says that there is none; elsewhere it says nothing
@@ -168,9 +169,13 @@ class ModelConfig:
 
     def _check_sizes(self) -> None:
         for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if field.type is int and (isinstance(value, bool) or not isinstance(value, int) or value < 0):
-                raise ConfigError(f"{_PUBLISHED[field.name]} must be a whole number, not {value!r}")
+            value, name = getattr(self, field.name), _NAMES.get(field.name, field.name)
+            if field.type is int and not is_whole(value):
+                raise ConfigError(f"{name} must be a whole number, not {value!r:.40}")
+            if field.type == int | None and not (value is None or is_whole(value)):
+                raise ConfigError(f"{name} must be a whole number or null, not {value!r:.40}")
+            if field.type is float and not (is_number(value) and value >= 0):
+                raise ConfigError(f"{name} must be a number from 0 on, not {value!r:.40}")
         optional = ("num_shared_experts", "num_dense_layers")
         for name in ("vocab_size", "hidden_size", "num_layers", "num_heads", "kv_lora_rank", "rope_head_dim"):
             if name not in optional and getattr(self, name) == 0:
@@ -258,6 +263,11 @@ class ModelConfig:
         return published
 
 
+def is_whole(value: object) -> bool:
+    """Whether a JSON value is a whole number from 0 on."""
+    return type(value) is int and value >= 0
+
+
 def _is_required(field: dataclasses.Field) -> bool:
     return field.default is dataclasses.MISSING
 
@@ -272,7 +282,8 @@ def _refuse_unsupported(published: Mapping[str, Any]) -> None:
             known = " or ".join(map(repr, values))
             raise ConfigError(f"{key} {published[key]!r} is not supported for {model_type}; only {known} is")
     dense = published.get("mlp_layer_types")
-    if dense is not None and dense != ["dense"] * dense.count("dense") + ["sparse"] * dense.count("sparse"):
+    known = isinstance(dense, list) and dense == ["dense"] * dense.count("dense") + ["sparse"] * dense.count("sparse")
+    if dense is not None and not known:
         raise ConfigError("mlp_layer_types with a dense layer after a sparse one is not supported")
     heads, kv_heads = published.get("num_attention_heads"), published.get("num_key_value_heads")
     if kv_heads not in (None, heads):
@@ -298,15 +309,25 @@ def _read_sparse(published: Mapping[str, Any]) -> dict[str, Any]:
     """The indexer's sizes, and which layers have one: a list, a pattern such as "FSS", or every how many layers."""
     values = {ours: published[theirs] for ours, theirs in _PUBLISHED_INDEXER.items() if theirs in published}
     types, pattern = published.get("indexer_types"), published.get("index_topk_pattern")
-    every, offset = published.get("index_topk_freq"), published.get("index_skip_topk_offset", 2)
+    every = published.get("index_topk_freq")
     if types is None and isinstance(pattern, str):
         types = [{"F": "full", "S": "shared"}.get(letter, letter) for letter in pattern]
-    if types is None and every is not None and every > 1:
-        layers = range(published["num_hidden_layers"])
-        types = ["shared" if max(layer - offset + 1, 0) % every else "full" for layer in layers]
+    if types is None and every is not None:
+        types = _every_so_many(published.get("num_hidden_layers"), every, published.get("index_skip_topk_offset", 2))
     if types is not None:
+        if not isinstance(types, list) or not all(isinstance(kind, str) for kind in types):
+            raise ConfigError("indexer_types must say 'full' or 'shared' for each layer")
         values["indexer_types"] = tuple(types)
     return values
+
+
+def _every_so_many(layers: Any, every: Any, offset: Any) -> list[str] | None:
+    """Which layers have an indexer when it is one in so many, from an offset on; None where all have."""
+    if not all(map(is_whole, (layers, every, offset))):
+        raise ConfigError("index_topk_freq, index_skip_topk_offset and num_hidden_layers must be whole numbers")
+    if every <= 1:
+        return None
+    return ["shared" if max(layer - offset + 1, 0) % every else "full" for layer in range(layers)]
 
 
 _READERS = {"deepseek_v2": _read_v2, "deepseek_v32": _read_sparse, "glm_moe_dsa": _read_sparse}

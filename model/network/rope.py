@@ -5,6 +5,7 @@ Source: YaRN (arXiv 2309.00071); the released `config.json` of DeepSeek-V3.
 
 import dataclasses
 import math
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -41,12 +42,30 @@ class Yarn:
         return self._magnitude(self.factor, self.mscale_all_dim) ** 2 if self.mscale_all_dim else 1.0
 
 
+def is_number(value: object) -> bool:
+    """Whether a JSON value is a finite number."""
+    is_any = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_any and abs(value) <= sys.float_info.max  # pyright: ignore[reportOperatorIssue]
+
+
+def _positive(value: Any, key: str) -> float:
+    if value is None:
+        raise ConfigError(f"rope scaling lacks {key}")
+    if not is_number(value) or value <= 0:
+        raise ConfigError(f"{key} must be a number above 0, not {value!r:.40}")
+    return float(value)
+
+
 def read_rope(published: Mapping[str, Any]) -> tuple[float, Yarn | None]:
-    """Rotary base and YaRN settings from either spelling."""
+    """Rotary base and YaRN settings from either spelling.
+
+    Raises:
+        ConfigError: a setting is missing, cannot be, or is not implemented.
+    """
     rope = published.get("rope_parameters") or published.get("rope_scaling") or {}
     if not isinstance(rope, Mapping):
         raise ConfigError("rope_scaling must be an object or null")
-    theta = float(rope.get("rope_theta", published.get("rope_theta", 10000.0)))
+    theta = _positive(rope.get("rope_theta", published.get("rope_theta", 10000.0)), "rope_theta")
     kind = rope.get("rope_type", rope.get("type", "default"))
     if kind == "default":
         return theta, None
@@ -55,17 +74,17 @@ def read_rope(published: Mapping[str, Any]) -> tuple[float, Yarn | None]:
     for key, only in (("attention_factor", None), ("truncate", True)):
         if rope.get(key, only) != only:
             raise ConfigError(f"rope scaling with {key} {rope[key]!r} is not supported")
-    try:
-        yarn = Yarn(
-            factor=float(rope["factor"]),
-            original_max_positions=int(rope["original_max_position_embeddings"]),
-            beta_fast=float(rope.get("beta_fast") or 32),
-            beta_slow=float(rope.get("beta_slow") or 1),
-            mscale=float(rope.get("mscale") or 0),
-            mscale_all_dim=float(rope.get("mscale_all_dim") or 0),
-        )
-    except KeyError as missing:
-        raise ConfigError(f"rope scaling lacks {missing.args[0]}") from None
+    original = "original_max_position_embeddings"
+    yarn = Yarn(
+        factor=_positive(rope.get("factor"), "factor"),
+        original_max_positions=int(_positive(rope.get(original), original)),
+        beta_fast=_positive(rope.get("beta_fast") or 32, "beta_fast"),
+        beta_slow=_positive(rope.get("beta_slow") or 1, "beta_slow"),
+        mscale=_positive(rope["mscale"], "mscale") if rope.get("mscale") else 0.0,
+        mscale_all_dim=_positive(rope["mscale_all_dim"], "mscale_all_dim") if rope.get("mscale_all_dim") else 0.0,
+    )
+    if theta <= 1 or yarn.original_max_positions < 1:  # whose logarithms are divided by, or do not exist
+        raise ConfigError(f"yarn needs a rope_theta above 1 and {original} of at least 1")
     return theta, yarn
 
 
