@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from model.network.cache import LatentCache
 from model.network.config import ModelConfig
-from model.network.layers import rotate, rotate_halves
+from model.network.layers import rotate, rotate_halves, without_autocast
 
 KEY_NORM_EPS = 1e-6
 # Values of the products of all index heads held at once: 64 heads x 2,048 keys x 256 queries are 134 MB.
@@ -81,9 +81,10 @@ class Indexer(nn.Module):
         num_queries, num_keys = query_BTJI.shape[1], key_BSI.shape[1]
         rows = max(1, VALUES_AT_ONCE // (query_BTJI.shape[0] * query_BTJI.shape[2] * num_keys))
         parts = []
-        for query, weights in zip(query_BTJI.float().split(rows, 1), weights_BTJ.split(rows, 1), strict=True):
-            products = torch.matmul(query, keys_BIS.unsqueeze(1)).relu()
-            parts.append(torch.matmul(weights.unsqueeze(-2), products).squeeze(-2))
+        with without_autocast(query_BTJI):  # a rounded score flips choices
+            for query, weights in zip(query_BTJI.float().split(rows, 1), weights_BTJ.split(rows, 1), strict=True):
+                products = torch.matmul(query, keys_BIS.unsqueeze(1)).relu()
+                parts.append(torch.matmul(weights.unsqueeze(-2), products).squeeze(-2))
         scores_BTS = torch.cat(parts, dim=1)
         return scores_BTS.masked_fill(~causal_mask(num_queries, num_keys, scores_BTS.device), -torch.inf)
 

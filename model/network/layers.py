@@ -5,6 +5,7 @@ Shape suffixes: B batch, T position, H heads, R rope head width, D model width, 
 Source: DeepSeek-V3 report (arXiv 2412.19437), section 2.1; YaRN (arXiv 2309.00071).
 """
 
+import contextlib
 import math
 
 import torch
@@ -52,6 +53,12 @@ def rotary_frequencies(rope_head_dim: int, theta: float, yarn: Yarn | None) -> T
     pairs = torch.arange(rope_head_dim // 2, dtype=torch.float64)
     ramp = ((pairs - low) / max(high - low, 1e-3)).clamp(0, 1)
     return (frequencies * (1 - ramp) + frequencies / yarn.factor * ramp).float()
+
+
+def without_autocast(x: Tensor) -> contextlib.AbstractContextManager[object]:
+    """Within it, products have the dtype of their factors on the device of `x`, also where a caller casts them."""
+    device = x.device.type
+    return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else contextlib.nullcontext()
 
 
 def rotate(x_BTHR: Tensor, rotations_TR: Tensor) -> Tensor:

@@ -10,7 +10,6 @@ Source: DeepSeek-V3 report (arXiv 2412.19437), equations 12 to 16 and section 2.
 judged by their best expert.
 """
 
-import contextlib
 import math
 from typing import NamedTuple
 
@@ -20,7 +19,7 @@ from torch import Tensor, nn
 
 from model.network.config import ModelConfig
 from model.network.edit import LayerEdit
-from model.network.layers import FeedForward, swiglu
+from model.network.layers import FeedForward, swiglu, without_autocast
 from model.network.tape import Tape
 from model.network.training_kernels import blocked_experts
 
@@ -76,9 +75,7 @@ class Router(nn.Module):
 
     def _score(self, x_TD: Tensor, temperature: float) -> Tensor:
         """Affinities in fp32 whatever the dtype of the model, also under autocast: a rounded score flips choices."""
-        device = x_TD.device.type
-        casting = torch.is_autocast_enabled(device)
-        with torch.autocast(device, enabled=False) if casting else contextlib.nullcontext():
+        with without_autocast(x_TD):
             logits_TE = F.linear(x_TD.float(), self.weight.float())
             if temperature != 1:
                 logits_TE = logits_TE / temperature
@@ -132,8 +129,10 @@ class Experts(nn.Module):
         token_N = order_N // expert_ids_TK.shape[1]
         counts_E = torch.bincount(expert_ids_TK.flatten(), minlength=len(self.gate_up))
         weights_N1 = weights_TK.flatten().index_select(0, order_N).to(x_TD.dtype).unsqueeze(-1)
-        y_ND = self._grouped(x_TD.index_select(0, token_N), counts_E) * weights_N1
-        return torch.zeros_like(x_TD).index_add(0, token_N, y_ND.to(x_TD.dtype))
+        y_ND = (self._grouped(x_TD.index_select(0, token_N), counts_E) * weights_N1).to(x_TD.dtype)
+        if x_TD.is_cuda:  # where index_add takes the rows as they come, and every run would round otherwise
+            return summed_in_order(y_ND, order_N, expert_ids_TK.shape[1])
+        return torch.zeros_like(x_TD).index_add(0, token_N, y_ND)
 
     def _one_token(self, x_1D: Tensor, expert_ids: list[int], weights_K: Tensor) -> Tensor:
         """The grouped form for a single row: nothing to sort or to scatter."""
@@ -154,6 +153,22 @@ class Experts(nn.Module):
         inner_NI = swiglu(torch.cat([F.linear(rows_ND, self.gate_up[expert]) for rows_ND, expert in rows]))
         rows = zip(inner_NI.split_with_sizes(sizes), hit, strict=True)
         return torch.cat([F.linear(rows_NI, self.down[expert]) for rows_NI, expert in rows])
+
+
+def summed_in_order(y_ND: Tensor, order_N: Tensor, num_selected: int) -> Tensor:
+    """Each token's rows added up one after the other in fp32, [T, D], as `index_add` does on a CPU.
+
+    Args:
+        y_ND: one row for each token and expert, in the order of experts.
+        order_N: the place of each row among all tokens' selected experts, [T, K] flattened.
+        num_selected: K.
+    """
+    rows_TK = order_N.argsort().view(-1, num_selected).sort(-1).values
+    first_T, *others = rows_TK.unbind(-1)
+    total_TD = y_ND.index_select(0, first_T).float()
+    for row_T in others:
+        total_TD += y_ND.index_select(0, row_T)
+    return total_TD.to(y_ND.dtype)
 
 
 class MixtureOfExperts(nn.Module):

@@ -155,3 +155,12 @@ def test_turning_queries_and_keys_by_a_hadamard_matrix_changes_no_choice() -> No
     plain, turned = scores(query, key), scores(query @ turn, key @ turn)
     torch.testing.assert_close(plain, turned, atol=1e-12, rtol=0)
     assert select(plain[None], 4).key_ids_BTK.equal(select(turned[None], 4).key_ids_BTK)
+
+
+def test_scores_are_fp32_under_autocast_too() -> None:
+    generator = torch.Generator().manual_seed(4)
+    query, key = (torch.randn(1, 9, *rest, generator=generator) for rest in ((16, 12), (12,)))
+    weights, indexer = torch.randn(1, 9, 16, generator=generator), Indexer(sparse_config(4), 0)
+    with torch.autocast("cpu", torch.bfloat16):
+        scores = indexer.score(query, key, weights)
+    assert torch.equal(scores, indexer.score(query, key, weights))

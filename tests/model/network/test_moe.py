@@ -9,7 +9,7 @@ from hypothesis import given
 
 from model.network.config import ConfigError
 from model.network.edit import EditError, GivenRouting, LayerEdit, check_edit, unchanged
-from model.network.moe import Experts, Router, Routing
+from model.network.moe import Experts, Router, Routing, summed_in_order
 from tests.models import tiny_config
 
 SCORES = [0.9, 0.1, 0.6, 0.5, 0.8, 0.05, 0.3, 0.2]
@@ -215,3 +215,24 @@ def test_one_token_does_not_depend_on_the_order_of_ranks() -> None:
     x, ids, weights = torch.randn(1, 48), torch.tensor([[9, 3, 12, 0]]), torch.rand(1, 4)
     order = torch.tensor([2, 0, 3, 1])
     assert torch.equal(experts(x, ids, weights), experts(x, ids[:, order], weights[:, order]))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_sum_in_order_is_that_of_the_cpu_to_the_bit(dtype: torch.dtype) -> None:
+    generator = torch.Generator().manual_seed(2)
+    ids_TK = torch.rand(50, 16, generator=generator).argsort(-1)[:, :4]
+    order_N = ids_TK.flatten().argsort(stable=True)
+    y_ND = torch.randn(200, 8, generator=generator).to(dtype)
+    expected_TD = torch.zeros(50, 8, dtype=dtype).index_add(0, order_N // 4, y_ND)
+    assert torch.equal(summed_in_order(y_ND, order_N, 4), expected_TD)
+
+
+@pytest.mark.gpu
+def test_a_gpu_gives_the_same_sum_each_time() -> None:
+    torch.manual_seed(1)
+    experts = Experts(tiny_config()).eval().to("cuda")
+    for parameter in experts.parameters():
+        torch.nn.init.normal_(parameter)
+    x, ids = torch.randn(500, 48, device="cuda"), torch.rand(500, 16, device="cuda").argsort(-1)[:, :4]
+    first = experts(x, ids, torch.ones(500, 4, device="cuda"))
+    assert all(torch.equal(experts(x, ids, torch.ones(500, 4, device="cuda")), first) for _ in range(20))
