@@ -31,13 +31,19 @@ class DecodeCost:
     indexer: float  # scoring every key and selecting
 
 
-def median_us(run: Callable[[], object], repeats: int) -> float:
+def median_us(run: Callable[[], object], repeats: int, device: torch.device) -> float:
     """Median microseconds of a call, after a tenth of the calls."""
+
+    def now() -> float:
+        if device.type == "cuda":  # where a call returns before its work is done
+            torch.cuda.synchronize(device)
+        return time.perf_counter()
+
     seconds = []
     for _ in range(repeats + repeats // 10):
-        began = time.perf_counter()
+        began = now()
         run()
-        seconds.append(time.perf_counter() - began)
+        seconds.append(now() - began)
     return float(np.median(seconds[-repeats:])) * 1e6
 
 
@@ -73,11 +79,11 @@ def decode_cost(
         def once() -> torch.Tensor:
             return attention.absorbed(content_BTHN, position_BTHR, latent_BSC, selected)
 
-        return median_us(once, repeats)
+        return median_us(once, repeats, device)
 
     return DecodeCost(
         context,
         dense=attend(None),
         sparse=attend(selection if selection.is_partial else None),
-        indexer=median_us(lambda: indexer(x_BTD, query_latent_BTX, rotations_TR, cache), repeats),
+        indexer=median_us(lambda: indexer(x_BTD, query_latent_BTX, rotations_TR, cache), repeats, device),
     )

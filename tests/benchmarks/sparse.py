@@ -38,7 +38,7 @@ def step_us(model: Transformer, context: int) -> float:
         cache.length = context - 1
         model(token_ids, cache)
 
-    return median_us(step, REPEATS)
+    return median_us(step, REPEATS, torch.device("cpu"))
 
 
 @click.command()

@@ -11,8 +11,15 @@ SPARSE = {"model_type": "deepseek_v32", "index_heads": 8, "index_head_dim": 16, 
 
 def test_median_is_of_the_later_calls() -> None:
     calls: list[int] = []
-    assert median_us(lambda: calls.append(1), 20) > 0
+    assert median_us(lambda: calls.append(1), 20, torch.device("cpu")) > 0
     assert len(calls) == 22
+
+
+def test_clock_waits_for_what_a_gpu_has_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[str] = []
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: done.append(device.type))
+    median_us(lambda: done.append("call"), 2, torch.device("cuda"))
+    assert done == ["cuda", "call", "cuda"] * 2
 
 
 def test_selected_keys_cost_less_than_every_key_of_a_long_context() -> None:
