@@ -71,7 +71,7 @@ def load_heatmap(relative_load: xr.DataArray, num_groups: int, theme: Theme, ban
     """
     ratio, layers = relative_load.transpose("moe_layer", "expert").values, layer_labels(relative_load)
     positions = expert_positions(ratio.shape[1], num_groups)
-    picture = _ratio_map(spread(clipped_log(ratio), num_groups), theme)
+    picture = ratio_map(spread(clipped_log(ratio), num_groups), theme)
     points = _cell_points(ratio, layers, positions, band)
     figure = go.Figure([picture, _outside_dots(ratio, positions, band, theme), points])
     axes = {"xaxis": expert_axis(ratio.shape[1], num_groups), "yaxis": layer_axis(layers)}
@@ -87,8 +87,9 @@ def _cell_points(ratio: np.ndarray, layers: np.ndarray, positions: np.ndarray, b
     return click_layer(x, y, customdata=cells, text=verdicts(ratio, band).ravel(), hovertemplate=hover)
 
 
-def _ratio_map(logs: np.ndarray, theme: Theme) -> go.Heatmap:
-    bar = color_bar("× uniform", tickvals=np.log2(TICKS), ticktext=np.array(["≤ ¼", "½", "1", "2", "≥ 4"]))
+def ratio_map(logs: np.ndarray, theme: Theme, unit: str = "× uniform") -> go.Heatmap:
+    """The picture of `clipped_log` ratios."""
+    bar = color_bar(unit, tickvals=np.log2(TICKS), ticktext=np.array(["≤ ¼", "½", "1", "2", "≥ 4"]))
     scale = colorscale(theme.load)
     gap = 1 if logs.shape[1] <= 100 else 0
     return go.Heatmap(
@@ -224,7 +225,7 @@ def group_load(relative_load: xr.DataArray, theme: Theme, band: Band | None = No
     hover = "L%{customdata[0]} group %{customdata[1]}<br>%{text} × uniform (derived)<extra></extra>"
     font = {"color": _readable_on(ratio.ravel(), theme), "size": 12}
     numbers = go.Scatter(x=x, y=y, mode="text", text=words, textfont=font, customdata=cells, hovertemplate=hover)
-    figure = go.Figure([_ratio_map(clipped_log(ratio), theme), numbers])
+    figure = go.Figure([ratio_map(clipped_log(ratio), theme), numbers])
     xaxis = {"title": {"text": "group"}, "dtick": 1, "showgrid": False, "range": [-0.5, ratio.shape[1] - 0.5]}
     style(figure, theme, rows_height(len(layers), limit=1400), xaxis=xaxis, yaxis=layer_axis(layers))
     if band is None:

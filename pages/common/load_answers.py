@@ -5,11 +5,17 @@ import streamlit as st
 
 from model.trace import metrics
 from model.trace.trace import Trace
-from pages.common import controls, loads, routing_tables, session, tables
+from pages.common import controls, device_answers, loads, routing_tables, session, tables
 from pages.common.loads import Load
 from viz import load as figures
 
-LAYER, BARS, GROUPS, NUMBERS = TABS = ("One layer", "All layers as bars", "Groups", "Figures of every layer")
+LAYER, BARS, GROUPS, DEVICES, NUMBERS = TABS = (
+    "One layer",
+    "All layers as bars",
+    "Groups",
+    "Devices",
+    "Figures of every layer",
+)
 
 
 def remarks(trace: Trace, load: Load) -> None:
@@ -114,6 +120,8 @@ def about(name: str, load: Load, layer: int, expert: int | None) -> None:
         strip(load)
     elif name == GROUPS:
         groups(load)
+    elif name == DEVICES:
+        device_answers.devices(load)
     else:
         numbers(load)
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from pages.common.load_answers import BARS, GROUPS, LAYER, NUMBERS
+from pages.common.load_answers import BARS, DEVICES, GROUPS, LAYER, NUMBERS
 from tests.pages.conftest import charts, said
 from tests.pages.fakes import FakeEngine
 from tests.traces import random_trace
@@ -58,7 +58,7 @@ def test_no_token_of_the_kind_is_said_kindly(show_at: OpenApp) -> None:
     assert "No token of this run is of that kind" in app.info[0].value
 
 
-@pytest.mark.parametrize(("view", "number"), [(LAYER, 2), (BARS, 2), (GROUPS, 2), (NUMBERS, 1)])
+@pytest.mark.parametrize(("view", "number"), [(LAYER, 2), (BARS, 2), (GROUPS, 2), (DEVICES, 2), (NUMBERS, 1)])
 def test_every_tab_has_its_figure_and_its_numbers(show_at: OpenApp, view: str, number: int) -> None:
     app = show_at(view=view)
     assert len(charts(app)) == number
@@ -79,10 +79,29 @@ def test_the_busiest_expert_is_described_until_one_is_chosen(show_at: OpenApp) -
     assert "**L1E1** took 10 of 10 tokens" in said(app)
 
 
-@pytest.mark.parametrize("view", [LAYER, BARS, GROUPS])
+@pytest.mark.parametrize("view", [LAYER, BARS, GROUPS, DEVICES])
 def test_every_figure_can_be_clicked(show_at: OpenApp, view: str) -> None:
     app = show_at(view=view)
     assert all(chart.proto.selection_mode for chart in app.get("plotly_chart"))
+
+
+def test_devices_carry_what_was_chosen(show_at: OpenApp) -> None:
+    app = show_at(view=DEVICES)
+    assert (app.selectbox(key="devices").value, app.selectbox(key="redundant").value) == (8, 8)
+    assert note(charts(app)[1]) == "as numbered"
+    assert "On 8 devices, experts as numbered" in said(app)
+    app.selectbox(key="devices").set_value(2).run()
+    app.selectbox(key="redundant").set_value(4).run()
+    assert "On 2 devices" in said(app)
+    assert "With 4 redundant experts" in said(app)
+    app.selectbox(key="devices").set_value(8).run()  # which leaves no place for 4
+    assert app.selectbox(key="redundant").value in (0, 8)
+
+
+def test_devices_are_restored_by_the_address(show_at: OpenApp) -> None:
+    app = show_at(view=DEVICES, devices="4", redundant="8")
+    assert "On 4 devices" in said(app)
+    assert "With 8 redundant experts" in said(app)
 
 
 def test_trace_without_the_chosen_experts(show_at: OpenApp) -> None:
@@ -98,6 +117,11 @@ def test_trace_that_does_not_say_how_many_experts_there_are(show_at: OpenApp) ->
     app = show_at(dataclasses.replace(trace, data=data, model={"name": "unknown", "config": {}}))
     assert charts(app) == []
     assert "does not say how many experts" in app.info[0].value
+
+
+def test_trace_whose_configuration_is_null_is_shown(show_at: OpenApp) -> None:
+    app = show_at(dataclasses.replace(random_trace(), model={"name": "x", "config": None}))
+    assert note(charts(app)[0]).startswith("n = 10 tokens; chance alone:")
 
 
 def test_trace_that_knows_no_experts_of_its_last_tokens(show_at: OpenApp) -> None:
@@ -119,11 +143,6 @@ def test_changed_run_says_what_was_changed(show_at: OpenApp) -> None:
 
 def test_model_of_58_layers_and_256_experts_is_shown_in_a_blink(show_at: OpenApp) -> None:
     big = random_trace(
-def test_trace_whose_configuration_is_null_is_shown(show_at: OpenApp) -> None:
-    app = show_at(dataclasses.replace(random_trace(), model={"name": "x", "config": None}))
-    assert note(charts(app)[0]).startswith("n = 10 tokens; chance alone:")
-
-
         num_prompt=300, num_new=20, num_layers=59, num_experts=256, num_groups=8, num_kept=4, top_k=8, num_heads=1
     )
     kept = ["token_id", "logprob", "expert_id", "gate_weight"]

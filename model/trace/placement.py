@@ -1,0 +1,150 @@
+"""Experts on devices: what each device of an expert-parallel deployment would carry, and how copies even it out.
+
+In expert parallelism every device has as many places, and each place holds one expert. A place's load is that of its
+expert, shared evenly by all places that hold it. `balanced` places as DeepSeek's load balancer (EPLB) does: the
+heaviest experts get copies, and places are packed so that devices carry about the same. Where the routing groups divide
+among the nodes, whole groups go to nodes first, so that a token, which keeps few groups, reaches few nodes.
+
+Nothing here was measured on devices: it is what recorded routing would have given them.
+
+    >>> counts = xr.DataArray([[6, 1, 1, 0]], dims=("moe_layer", "expert"), coords={"moe_layer": [3]})
+    >>> as_numbered(counts, 2).load(counts).values.tolist()
+    [[7.0, 1.0]]
+    >>> balanced(counts, 2, num_redundant=2).load(counts).values.tolist()
+    [[4.0, 4.0]]
+
+Shape suffixes: L mixture layers, E experts, S places, G groups, R rows that are packed apart, N items of a row (in
+`held_LNS` nodes), P packs.
+
+Source: DeepSeek-V3 report (arXiv 2412.19437), section 3.4; the algorithm, github.com/deepseek-ai/EPLB.
+"""
+
+import dataclasses
+
+import numpy as np
+import xarray as xr
+
+from model.trace.metrics import per_layer
+
+
+class PlacementError(ValueError):
+    """Experts that cannot be placed so; the message says why."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Placement:
+    """Which expert every place holds.
+
+    Attributes:
+        expert: [moe_layer, place]; the places of a device lie side by side, those of device 0 first.
+        num_experts: routed experts of a layer, each of which has a place.
+        num_devices: devices, with equally many places.
+    """
+
+    expert: xr.DataArray
+    num_experts: int
+    num_devices: int
+
+    @property
+    def copies(self) -> xr.DataArray:
+        """Places that hold each expert, [moe_layer, expert]."""
+        return per_layer(self.expert, _copies(self.expert.values, self.num_experts), "expert")
+
+    def load(self, counts: xr.DataArray) -> xr.DataArray:
+        """What each device carries, [moe_layer, device], in units of `counts` [moe_layer, expert]."""
+        share_LE = counts.transpose("moe_layer", "expert").values / self.copies.values
+        share_LS = np.take_along_axis(share_LE, self.expert.values, axis=1)
+        return per_layer(counts, share_LS.reshape(len(share_LS), self.num_devices, -1).sum(-1), "device")
+
+
+def as_numbered(counts: xr.DataArray, num_devices: int) -> Placement:
+    """Every expert once, in the order of their numbers, for [moe_layer, expert] counts.
+
+    Raises:
+        PlacementError: the experts do not divide among the devices.
+    """
+    num_layers, num_experts = counts.sizes["moe_layer"], counts.sizes["expert"]
+    _require_even(num_experts, num_devices, "device")
+    expert_LS = np.broadcast_to(np.arange(num_experts), (num_layers, num_experts))
+    return Placement(per_layer(counts, expert_LS, "place"), num_experts, num_devices)
+
+
+def balanced(
+    counts: xr.DataArray, num_devices: int, num_redundant: int = 0, num_groups: int = 1, num_nodes: int = 1
+) -> Placement:
+    """Copies and places by EPLB, from how often each expert was chosen.
+
+    Args:
+        counts: [moe_layer, expert].
+        num_devices: devices in all.
+        num_redundant: places beyond one for each expert.
+        num_groups: routing groups of the experts.
+        num_nodes: machines that the devices stand in; groups are kept together on them where they divide evenly.
+
+    Raises:
+        PlacementError: places do not divide among the devices, or devices among the nodes.
+    """
+    weight_LE = counts.transpose("moe_layer", "expert").values.astype(np.float64)
+    num_layers, num_experts = weight_LE.shape
+    num_places = num_experts + num_redundant
+    if num_redundant < 0:
+        raise PlacementError(f"there cannot be {num_redundant} redundant experts")
+    _require_even(num_places, num_devices, "device")
+    if num_groups % num_nodes:
+        num_groups = num_nodes = 1
+    _require_even(num_devices, num_nodes, "node")
+    _require_even(num_experts, num_groups, "group")
+    # Groups to nodes: then the experts of a node lie side by side.
+    group_at_LG = _packed(weight_LE.reshape(num_layers, num_groups, -1).sum(-1), num_nodes)
+    members = np.arange(num_experts // num_groups)
+    expert_at_LE = (group_at_LG[..., None] * len(members) + members).reshape(num_layers, num_experts)
+    # Copies within each node, then these to its devices.
+    weight_RE = np.take_along_axis(weight_LE, expert_at_LE, axis=1).reshape(num_layers * num_nodes, -1)
+    held_RS = _with_copies(weight_RE, num_places // num_nodes)
+    share_RE = weight_RE / _copies(held_RS, weight_RE.shape[1])
+    at_RS = _packed(np.take_along_axis(share_RE, held_RS, axis=1), num_devices // num_nodes)
+    held_LNS = np.take_along_axis(held_RS, at_RS, axis=1).reshape(num_layers, num_nodes, -1)
+    first_of_node = np.arange(num_nodes)[:, None] * weight_RE.shape[1]
+    expert_LS = np.take_along_axis(expert_at_LE, (held_LNS + first_of_node).reshape(num_layers, -1), axis=1)
+    return Placement(per_layer(counts, expert_LS, "place"), num_experts, num_devices)
+
+
+def _require_even(number: int, among: int, what: str) -> None:
+    if among < 1 or number % among:
+        raise PlacementError(f"{number} do not divide evenly among {among} {what}s")
+
+
+def _copies(held_RS: np.ndarray, num_experts: int) -> np.ndarray:
+    """Places that hold each expert, [R, E]."""
+    rows = np.arange(len(held_RS))[:, None] * num_experts
+    return np.bincount((held_RS + rows).ravel(), minlength=len(held_RS) * num_experts).reshape(-1, num_experts)
+
+
+def _with_copies(weight_RE: np.ndarray, num_places: int) -> np.ndarray:
+    """Every expert once, then, place by place, the one whose copies carry most each, [R, S]."""
+    num_rows, num_experts = weight_RE.shape
+    copies_RE, rows = np.ones(weight_RE.shape), np.arange(num_rows)
+    held_RS = np.empty((num_rows, num_places), np.int64)
+    held_RS[:, :num_experts] = np.arange(num_experts)
+    for place in range(num_experts, num_places):
+        held_RS[:, place] = (weight_RE / copies_RE).argmax(1)
+        copies_RE[rows, held_RS[:, place]] += 1
+    return held_RS
+
+
+def _packed(weight_RN: np.ndarray, num_packs: int) -> np.ndarray:
+    """Equally many items to a pack, the heaviest first, each to the lightest pack that has room.
+
+    Returns:
+        The item at each place, [R, N]; a pack's places lie side by side.
+    """
+    num_rows, num_items = weight_RN.shape
+    room, rows = num_items // num_packs, np.arange(num_rows)
+    load_RP, filled_RP = np.zeros((num_rows, num_packs)), np.zeros((num_rows, num_packs), np.int64)
+    item_at_RN = np.empty((num_rows, num_items), np.int64)
+    for item_R in np.argsort(-weight_RN, axis=1, kind="stable").T:
+        pack_R = np.where(filled_RP < room, load_RP, np.inf).argmin(1)
+        item_at_RN[rows, pack_R * room + filled_RP[rows, pack_R]] = item_R
+        load_RP[rows, pack_R] += weight_RN[rows, item_R]
+        filled_RP[rows, pack_R] += 1
+    return item_at_RN

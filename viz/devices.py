@@ -1,0 +1,49 @@
+"""Pictures of what devices carry in expert parallelism, before and after experts were placed anew.
+
+Labelled ratios in (axes `moe_layer, device`), Plotly figures out; *simulated*.
+"""
+
+import numpy as np
+import plotly.graph_objects as go
+import xarray as xr
+
+from viz.axis import click_layer, expert_positions, grid_points, layer_axis, layer_labels, rows_height, spread
+from viz.load import clipped_log, ratio_map
+from viz.theme import Theme, style
+
+HALVES = ("as numbered", "balanced")
+
+
+def device_load(before: xr.DataArray, after: xr.DataArray, theme: Theme) -> go.Figure:
+    """Layers x devices, twice side by side: each device's load over the mean of its layer.
+
+    Args:
+        before: [moe_layer, device], experts in the order of their numbers; NaN where nothing was counted.
+        after: likewise, experts placed anew.
+        theme: colours.
+    """
+    halves = [half.transpose("moe_layer", "device").values for half in (before, after)]
+    ratio, layers, number = np.concatenate(halves, axis=1), layer_labels(before), halves[0].shape[1]
+    positions = expert_positions(2 * number, 2)
+    x, y = grid_points(positions, np.arange(len(layers)))
+    devices, half = np.tile(np.arange(number), 2), np.repeat(np.array(HALVES), number)
+    cells = np.column_stack([np.repeat(layers, 2 * number), np.tile(devices, len(layers)), ratio.ravel()])
+    said = "L%{customdata[0]} device %{customdata[1]}, %{text}"
+    hover = f"{said}<br>%{{customdata[2]:.3~g}} × mean (simulated)<extra></extra>"
+    points = click_layer(x, y, customdata=cells, text=np.tile(half, len(layers)), hovertemplate=hover)
+    figure = go.Figure([ratio_map(spread(clipped_log(ratio), 2), theme, "× mean"), points])
+    ticks = np.arange(0, 2 * number, -(-number // 8))
+    xaxis = {
+        "tickvals": positions[ticks],
+        "ticktext": devices[ticks].astype(str),
+        "range": [-0.6, float(positions[-1]) + 0.6],
+        "showgrid": False,
+        "title": {"text": "device"},
+    }
+    style(figure, theme, rows_height(len(layers)), xaxis=xaxis, yaxis=layer_axis(layers))
+    for name, first in zip(HALVES, positions[[0, number]].tolist(), strict=True):
+        figure.add_annotation(
+            text=name, x=first - 0.5, y=1, yref="paper", xanchor="left", yanchor="bottom", showarrow=False,
+            font={"color": theme.muted, "size": 12},
+        )  # fmt: skip
+    return figure
