@@ -17,7 +17,7 @@ from model.network.cache import LatentCache
 from model.network.edit import RoutingEdit
 from model.network.transformer import Transformer
 from model.run.drafts import Drafter
-from model.run.recorder import Recorder
+from model.run.recorder import Recorder, rows_at_once
 from model.run.request import RunRequest
 from model.run.sampling import choose
 
@@ -61,8 +61,10 @@ class Decoding:
         drafted = self._draft_to_try(new_ids)
         fed = torch.tensor([new_ids + drafted], device=self._device)
         x_BTD = self._model.hidden(fed, self._cache, self.recorder, self._edit, blocks)
-        logits_TV = self._model.logits(x_BTD)[0]
-        self.next_id = self._choose(logits_TV[len(new_ids) - 1])
+        # Those of a long prompt would not fit: the last block's are made now, for the choice, the others when recorded.
+        *earlier, last_BTD = x_BTD.split(rows_at_once(self._model.config.vocab_size), dim=1)
+        logits_TV, before = self._model.logits(last_BTD)[0], x_BTD.shape[1] - last_BTD.shape[1]
+        self.next_id = self._choose(logits_TV[len(new_ids) - 1 - before])
         if drafted:
             self._note_trial()
         if drafted == [self.next_id]:
@@ -71,7 +73,8 @@ class Decoding:
         elif drafted:
             self._cache.take_back(1)
             self.recorder.drop_last()
-        arrays = self.recorder.take(new_ids, logits_TV[: len(new_ids)])
+        logits = (self._model.logits(part_BTD)[0] for part_BTD in earlier)
+        arrays = self.recorder.take(new_ids, itertools.chain(logits, [logits_TV[: len(new_ids) - before]]))
         if self._drafter is not None:
             next_ids = [*new_ids[1:], self.next_id]
             arrays |= self._drafter.extend(x_BTD[:, : len(new_ids)], next_ids, "expert_id" in arrays)

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from model.network.cache import LatentCache
 from model.network.transformer import Transformer
+from model.run.recorder import rows_at_once
 
 NONE = -1
 
@@ -53,10 +54,12 @@ class Drafter:
             with_experts: whether to return where tried drafts were sent, too.
         """
         next_ids_BT = torch.tensor([next_ids], device=x_BTD.device)
-        logits_TV = self._model.draft_logits(x_BTD, next_ids_BT, self._cache)[0].float()
-        best = logits_TV.log_softmax(-1).max(-1)
-        for token_id, logprob in zip(best.indices.tolist(), best.values.tolist(), strict=True):
-            self._waiting.append(Draft(token_id, logprob))
+        rows = rows_at_once(self._model.config.vocab_size)
+        for states_BTD, ids_BT in zip(x_BTD.split(rows, 1), next_ids_BT.split(rows, 1), strict=True):
+            logits_TV = self._model.draft_logits(states_BTD, ids_BT, self._cache)[0].float()
+            best = logits_TV.log_softmax(-1).max(-1)
+            for token_id, logprob in zip(best.indices.tolist(), best.values.tolist(), strict=True):
+                self._waiting.append(Draft(token_id, logprob))
         own = [self._waiting.popleft() for _ in next_ids]
         arrays = {
             "draft_id": np.array([draft.token_id for draft in own], np.int32),

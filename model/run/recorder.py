@@ -4,7 +4,8 @@ Shape suffixes: B batch (always 1), T new positions, S positions so far, H heads
 E experts, K rank, V vocabulary, L layers.
 """
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -19,6 +20,13 @@ from model.run.request import Capture
 NUM_CANDIDATES = 20
 # Rows of the log-softmax held at once: 64 rows of a 129,280-entry vocabulary are 33 MB.
 LOGPROB_ROWS = 64
+# Logits made at once, 537 MB in fp32: a whole prompt of the embedded models, 1,024 tokens of the released one.
+LOGITS_AT_ONCE = 1 << 27
+
+
+def rows_at_once(vocab_size: int) -> int:
+    """Positions whose logits are made at once, a multiple of `LOGPROB_ROWS`."""
+    return max(1, LOGITS_AT_ONCE // vocab_size // LOGPROB_ROWS) * LOGPROB_ROWS
 
 
 class Recorder:
@@ -103,11 +111,16 @@ class Recorder:
             for layer, chosen in self._selections.items()
         }
 
-    def take(self, token_ids: list[int], logits_TV: Tensor) -> dict[str, np.ndarray]:
-        """The Trace variables of the tokens just fed, by name, axes in the Trace's order."""
+    def take(self, token_ids: list[int], logits: Iterable[Tensor]) -> dict[str, np.ndarray]:
+        """The Trace variables of the tokens just fed, by name, axes in the Trace's order.
+
+        Args:
+            token_ids: the tokens.
+            logits: of each, [T, V], in blocks of `rows_at_once`; each is let go before the next is asked for.
+        """
         arrays = {"token_id": np.array(token_ids, dtype=np.int32)}
         arrays["residual_norm"] = _host(_stacked(self._outputs, 1).float().norm(dim=-1))
-        arrays |= self._take_predictions(token_ids, logits_TV)
+        arrays |= self._take_predictions(token_ids, logits)
         if self._routing:
             arrays |= _routing_arrays(list(self._routing.values()))
         if self._attention:
@@ -118,34 +131,33 @@ class Recorder:
             arrays["indexer_kept"] = _host(_together([one.kept_BTS[0] for one in chosen], 0))
         if self._inputs:
             arrays["layer_input"] = _bits(_stacked(self._inputs, 1))
-        if "logits" in self.capture.variables:
-            arrays["logits"] = _host(logits_TV.float())
         self._clear()
         return arrays
 
-    def _take_predictions(self, token_ids: list[int], logits_TV: Tensor) -> dict[str, np.ndarray]:
-        """Log-probability of each token given those before it, and the likeliest next tokens after it.
+    def _take_predictions(self, token_ids: list[int], logits: Iterable[Tensor]) -> dict[str, np.ndarray]:
+        """Log-probability of each token given those before it, the likeliest next tokens after it, and wanted logits.
 
         The last row of log-probabilities is kept for the token that comes next, also across steps.
         """
-        num_candidates = min(NUM_CANDIDATES, logits_TV.shape[-1])
-        ids_T = torch.tensor(token_ids, device=logits_TV.device)
-        of_token, candidates = [], []
-        if self._next_logprobs_V is None:
-            of_token.append(torch.full((1,), torch.nan, device=logits_TV.device))
-        else:
-            of_token.append(self._next_logprobs_V[ids_T[:1]])
-        for first in range(0, len(token_ids), LOGPROB_ROWS):
-            rows_TV = logits_TV[first : first + LOGPROB_ROWS].float().log_softmax(-1)
-            following_T1 = ids_T[first + 1 : first + 1 + LOGPROB_ROWS, None]
-            of_token.append(rows_TV[: len(following_T1)].gather(-1, following_T1)[:, 0])
-            candidates.append(rows_TV.topk(num_candidates, dim=-1))
-            self._next_logprobs_V = rows_TV[-1]
+        num_candidates, before_V = min(NUM_CANDIDATES, self.config.vocab_size), self._next_logprobs_V
+        of_token = [] if before_V is None else [before_V[token_ids[:1]]]
+        candidates, wanted, following = [], [], iter(token_ids[1:])
+        for block_TV in logits:
+            if "logits" in self.capture.variables:
+                wanted.append(_host(block_TV.float()))
+            for rows_TV in block_TV.split(LOGPROB_ROWS):
+                logprobs_TV = rows_TV.float().log_softmax(-1)
+                ids = list(itertools.islice(following, len(rows_TV)))
+                ids_T1 = torch.tensor(ids, dtype=torch.long, device=rows_TV.device)[:, None]
+                of_token.append(logprobs_TV[: len(ids)].gather(-1, ids_T1)[:, 0])
+                candidates.append(logprobs_TV.topk(num_candidates, dim=-1))
+                self._next_logprobs_V = logprobs_TV[-1]
+        logprob = _host(torch.cat(of_token))
         return {
-            "logprob": _host(torch.cat(of_token)),
+            "logprob": np.append(np.float32(np.nan), logprob) if before_V is None else logprob,
             "candidate_id": _host(torch.cat([top.indices for top in candidates])).astype(np.int32),
             "candidate_logprob": _host(torch.cat([top.values for top in candidates])),
-        }
+        } | ({"logits": np.concatenate(wanted)} if wanted else {})
 
 
 def _routing_arrays(routings: list[Routing]) -> dict[str, np.ndarray]:

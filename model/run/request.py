@@ -18,6 +18,7 @@ from model.trace.trace import Trace
 # Bytes of a replayed routing. A trace file keeps it in its header, which safetensors limits to 100 MB.
 REPLAY_BYTES = 48 * 2**20
 
+LEAST_TEMPERATURE = 1e-4  # below, dividing the logits by it could overflow
 CAPTURE_NAMES = ("router", "attention", "indexer", "inputs", "logits", "drafts")
 
 
@@ -225,8 +226,12 @@ class RunRequest:
             raise RequestError("the prompt is empty; type at least one character")
         if self.max_new_tokens < 0:
             raise RequestError(f"the number of new tokens must not be negative, it is {self.max_new_tokens}")
-        if not 0 <= self.temperature < float("inf"):
-            raise RequestError(f"the temperature must be 0 or more, it is {self.temperature}")
+        if self.temperature != 0 and not LEAST_TEMPERATURE <= self.temperature < math.inf:
+            raise RequestError(
+                f"the temperature must be 0 or more, if more then from {LEAST_TEMPERATURE} on; it is {self.temperature}"
+            )
+        if not 0 <= self.seed < 1 << 63:
+            raise RequestError(f"the seed must be from 0 to 2^63 - 1, it is {self.seed}")
         if not 0 < self.top_p <= 1:
             raise RequestError(f"top-p must be above 0 and at most 1, it is {self.top_p}")
         if self.top_k < 0:

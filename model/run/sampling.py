@@ -6,12 +6,21 @@ Shape suffixes: V vocabulary.
 import torch
 from torch import Tensor
 
-from model.run.request import RunRequest
+from model.run.request import RequestError, RunRequest
 
 
 def choose(logits_V: Tensor, request: RunRequest, generator: torch.Generator) -> int:
-    """The next token's id. The draw is made on the CPU, so that a seed means the same on every device."""
-    if request.temperature == 0:
+    """The next token's id. The draw is made on the CPU, so that a seed means the same on every device.
+
+    Raises:
+        RequestError: new tokens are asked for, and a logit is NaN or infinite.
+    """
+    finite = bool(logits_V.isfinite().all())
+    if not finite and request.max_new_tokens:
+        raise RequestError(
+            "the model's logits are not finite, so that no token can be chosen; audit its weights, or use float32"
+        )
+    if request.temperature == 0 or not finite:  # what is chosen after the last token is not fed
         return int(logits_V.argmax())
     kept_V = cut_off(logits_V.float().cpu() / request.temperature, request.top_k, request.top_p)
     return int(torch.multinomial(kept_V.softmax(-1), 1, generator=generator))

@@ -1,6 +1,7 @@
 """The models that may be chosen, and the loaded ones, which all sessions share."""
 
 import collections
+import contextlib
 import gc
 import json
 import os
@@ -101,7 +102,8 @@ def load(folder: Path) -> "Engine":
     if engine.disk is not None:
         return engine
     capture = Capture(frozenset({"router", "attention", "inputs"}))
-    engine.run(RunRequest(token_ids=(0,) * 8, max_new_tokens=1, capture=capture))
+    with contextlib.suppress(RequestError):  # of damaged weights no token can be chosen; whoever asks for one is told
+        engine.run(RunRequest(token_ids=(0,) * 8, max_new_tokens=1, capture=capture))
     assert engine.description  # its checksum is taken once, too
     gc.collect()
     gc.freeze()  # what was just loaded stays; later collections need not walk it

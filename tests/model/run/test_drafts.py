@@ -151,3 +151,20 @@ def test_model_without_the_module_says_so(tmp_path: Path) -> None:
     engine = Engine.load(tmp_path / "plain", device="cpu")
     with pytest.raises(RequestError, match="no multi-token-prediction module"):
         run(engine, drafts=True)
+
+
+def test_drafts_of_a_long_prompt_are_made_in_blocks(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    ids = tuple(np.random.default_rng(3).integers(0, 320, 150).tolist())
+    at_once = run(engine, drafts=True, token_ids=ids, max_new_tokens=8).data
+    monkeypatch.setattr("model.run.recorder.LOGITS_AT_ONCE", 64 * 320)
+    made, draft_logits = [], engine.model.draft_logits
+
+    def noted(x_BTD: torch.Tensor, *others: object) -> torch.Tensor:
+        made.append(x_BTD.shape[1])
+        return draft_logits(x_BTD, *others)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(engine.model, "draft_logits", noted)
+    in_blocks = run(engine, drafts=True, token_ids=ids, max_new_tokens=8).data
+    assert made[:3] == [64, 64, 22]
+    assert np.array_equal(in_blocks["draft_id"], at_once["draft_id"])
+    assert np.allclose(in_blocks["draft_logprob"], at_once["draft_logprob"], atol=1e-4, equal_nan=True)

@@ -4,10 +4,12 @@ import dataclasses
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+import xarray as xr
 
 from model.network.cache import LatentCache
 from model.network.edit import EditError, RoutingEdit, unchanged
@@ -106,6 +108,41 @@ def test_long_prompt_is_scored_in_pieces_without_a_seam(engine: Engine) -> None:
     expected = torch.tensor(trace.data["logits"].values).log_softmax(-1).numpy()
     fed = trace.data["token_id"].values
     assert np.allclose(trace.data["logprob"].values[1:], expected[np.arange(len(fed) - 1), fed[1:]], atol=1e-5)
+
+
+def test_logits_of_a_long_prompt_are_never_there_at_once(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    ids = tuple(np.random.default_rng(0).integers(0, 320, 150).tolist())
+    asked = request(token_ids=ids, max_new_tokens=3, temperature=1.0, capture=Capture(frozenset({"logits"})))
+    at_once, made, logits = engine.run(asked), [], engine.model.logits
+
+    def noted(x_BTD: torch.Tensor) -> torch.Tensor:
+        made.append(x_BTD.shape[1])
+        return logits(x_BTD)
+
+    monkeypatch.setattr("model.run.recorder.LOGITS_AT_ONCE", 64 * 320)
+    monkeypatch.setattr(engine.model, "logits", noted)
+    in_blocks = engine.run(asked)
+    assert made == [22, 64, 64, 1, 1, 1]
+    xr.testing.assert_allclose(in_blocks.data, at_once.data, atol=1e-4)
+
+
+def test_biases_of_layers_on_several_devices_are_put_together(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    class OnAnother:
+        """A tensor that nothing but a copy can be made of, as those of two GPUs can not be stacked."""
+
+        def __init__(self, values: torch.Tensor) -> None:
+            self.values = values
+
+        def float(self) -> "OnAnother":
+            return self
+
+        def cpu(self) -> torch.Tensor:
+            return self.values
+
+    plain = engine.run(request())
+    routers = [SimpleNamespace(expert_bias=OnAnother(router.expert_bias)) for router in engine.model.routers()]
+    monkeypatch.setattr(engine.model, "routers", lambda: routers)
+    assert same_arrays(engine.run(request()), plain)
 
 
 def test_attention_rows_are_causal_distributions(engine: Engine) -> None:

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model.run.request import (
+    LEAST_TEMPERATURE,
     BiasOff,
     Capture,
     ForceExpert,
@@ -41,10 +42,10 @@ requests = st.builds(
     RunRequest,
     prompt=st.text(min_size=1),
     max_new_tokens=st.integers(0, 99),
-    temperature=st.floats(0, 5),
+    temperature=st.just(0.0) | st.floats(LEAST_TEMPERATURE, 5),
     top_p=st.floats(0.01, 1),
     top_k=st.integers(0, 50),
-    seed=st.integers(0, 2**32),
+    seed=st.integers(0, 2**63 - 1),
     capture=st.builds(Capture, st.frozensets(st.sampled_from(["router", "inputs"])), st.none() | st.just((1, 3))),
     interventions=st.lists(interventions, max_size=4).map(tuple),
 )
@@ -65,6 +66,9 @@ def test_json_round_trip_keeps_value_and_hash(request: RunRequest) -> None:
         ({"prompt": ""}, "the prompt is empty"),
         ({"prompt": "a", "max_new_tokens": -1}, "must not be negative"),
         ({"prompt": "a", "temperature": float("nan")}, "temperature must be 0 or more"),
+        ({"prompt": "a", "temperature": 1e-40}, "temperature must be 0 or more, if more then from 0.0001 on"),
+        ({"prompt": "a", "seed": -1}, r"seed must be from 0 to 2\^63 - 1"),
+        ({"prompt": "a", "seed": 2**63}, r"seed must be from 0 to 2\^63 - 1"),
         ({"prompt": "a", "top_p": 0}, "top-p must be above 0"),
         ({"prompt": "a", "top_k": -1}, "top-k must be 0"),
         ({"token_ids": (1,), "chat": True}, "only a prompt can be put as a question"),

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from model.run.request import RunRequest
+from model.run.request import LEAST_TEMPERATURE, RequestError, RunRequest
 from model.run.sampling import choose, cut_off
 
 LOGITS = torch.tensor([0.5, 0.3, 0.15, 0.05]).log()
@@ -43,3 +43,19 @@ def test_draws_follow_the_tempered_distribution() -> None:
     draws = torch.tensor([choose(LOGITS, request, generator) for _ in range(4000)])
     expected = (LOGITS / 0.5).softmax(-1)
     assert torch.allclose(torch.bincount(draws, minlength=4) / 4000, expected, atol=0.03)
+
+
+def test_the_lowest_temperature_can_be_drawn_at() -> None:
+    request = RunRequest(prompt="a", temperature=LEAST_TEMPERATURE)
+    assert choose(LOGITS * 1e4, request, torch.Generator().manual_seed(0)) == 0
+
+
+@pytest.mark.parametrize("broken", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("temperature", [0.0, 0.7])
+def test_logits_that_are_not_finite_choose_no_token(broken: float, temperature: float) -> None:
+    logits = LOGITS.clone()
+    logits[2] = broken
+    with pytest.raises(RequestError, match="logits are not finite"):
+        choose(logits, RunRequest(prompt="a", temperature=temperature, max_new_tokens=1), torch.Generator())
+    only_read = RunRequest(prompt="a", temperature=temperature)  # what is chosen after a prompt is not fed
+    assert 0 <= choose(logits, only_read, torch.Generator()) < 4
