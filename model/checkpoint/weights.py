@@ -4,12 +4,11 @@ A multi-token-prediction layer is used where the folder holds all of it, whateve
 copies of embedding and head are not read. The published names are in `names.py`.
 """
 
-import contextlib
 import dataclasses
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from model.checkpoint.files import CONFIG_NAME, INDEX_NAME, SINGLE_NAME, ModelFo
 from model.checkpoint.fp8 import QUANTIZATION, grid, quantise, quantization_problem
 from model.checkpoint.header import SCALED_DTYPE, CheckpointError, StoredTensor
 from model.checkpoint.names import Slot, mtp_prefix, mtp_slots, scale_name, scaled_weight, slots, used_slots
+from model.checkpoint.writing import replacing
 from model.network.config import ConfigError, ModelConfig
 from model.network.layers import RotaryTable
 from model.network.moe import Router
@@ -257,7 +257,7 @@ def save_model(
         for slot in shard:
             scales = fp8_scales if takes_fp8(slot, fp8_embedding) else None
             tensors |= _stored_form(slot, state[slot.parameter], dtype, scales)
-        with _replacing(folder / name) as temporary:
+        with replacing(folder / name) as temporary:
             save_file(tensors, temporary, metadata={"format": "pt"})
         weight_map |= dict.fromkeys(tensors, name)
         total_size += sum(tensor.nbytes for tensor in tensors.values())
@@ -317,16 +317,5 @@ def _config_json(config: ModelConfig, dtype: torch.dtype, fp8_scales: torch.dtyp
 
 
 def _write_json(path: Path, value: Mapping[str, Any]) -> None:
-    with _replacing(path) as temporary:
+    with replacing(path) as temporary:
         temporary.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
-
-
-@contextlib.contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """A temporary name to write to, which takes the file's place when all has gone well."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        yield temporary
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

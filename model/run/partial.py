@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from model.checkpoint.writing import replacing
 from model.network.indexer import Selection
 from model.run.request import RequestError
 
@@ -61,17 +61,20 @@ class Partial:
         return self.folder / f"layer-{layer:05d}.safetensors"
 
     def write(self, layer: int, residual: Tensor, selection: Selection | None, recorded: Mapping[str, Tensor]) -> None:
-        """Keep a finished layer: what the next one starts from, and what was recorded of it."""
+        """Keep a finished layer: what the next one starts from, and what was recorded of it.
+
+        Raises:
+            OSError: it cannot be written; the layers before it stay.
+        """
         tensors = {"residual": residual, **recorded}
         if selection is not None:
             tensors |= {f"selection.{name}": part for name, part in selection._asdict().items()}
-        temporary = self._path(layer).with_suffix(f".{os.getpid()}.tmp")
         # Copies, because a file may not hold the same memory under two names.
         copies = {
             name: part.detach().cpu().clone(memory_format=torch.contiguous_format) for name, part in tensors.items()
         }
-        save_file(copies, temporary)
-        temporary.replace(self._path(layer))
+        with replacing(self._path(layer)) as temporary:
+            save_file(copies, temporary)
         self.layers_done = layer + 1
 
     def read(self, layer: int, device: torch.device) -> dict[str, Tensor]:

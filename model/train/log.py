@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
 
+from model.checkpoint.writing import replacing
+
 LOG = "log.jsonl"
 
 
@@ -29,14 +31,14 @@ class StepLog:
         """Drop the lines after a step, and give those that stay."""
         kept = [line for line in read_log(self._path) if line["step"] <= steps_done]
         self._file.close()
-        self._file = self._path.open("w", encoding="utf-8")
-        for line in kept:
-            self.write(line)
+        with replacing(self._path) as temporary:
+            temporary.write_text("".join(map(_as_text, kept)), encoding="utf-8")
+        self._file = self._path.open("a", encoding="utf-8")
         return kept
 
     def write(self, line: dict[str, Any]) -> None:
         """Append one step."""
-        self._file.write(json.dumps(line, separators=(",", ":")) + "\n")
+        self._file.write(_as_text(line))
         self._file.flush()
 
     def __enter__(self) -> Self:
@@ -44,6 +46,10 @@ class StepLog:
 
     def __exit__(self, *exception: object) -> None:
         self._file.close()
+
+
+def _as_text(line: dict[str, Any]) -> str:
+    return json.dumps(line, separators=(",", ":")) + "\n"
 
 
 def read_log(path: Path) -> Iterator[dict[str, Any]]:

@@ -20,6 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from model.checkpoint.weights import load_model
+from model.checkpoint.writing import replacing
 from model.network.tape import Tape
 from model.network.transformer import Transformer
 from model.train.answers import Share, share
@@ -54,7 +55,8 @@ class RewardModel(nn.Module):
     def save(self, tokenizer: Path, folder: Path, store: str) -> None:
         """Write the layers as a model folder, with the head beside them."""
         export(self.trunk, tokenizer, folder, store)
-        save_file({"head": self.head.detach()}, folder / HEAD)
+        with replacing(folder / HEAD) as temporary:
+            save_file({"head": self.head.detach()}, temporary)
 
     @classmethod
     def load(cls, folder: Path) -> "RewardModel":

@@ -5,7 +5,6 @@ for bit. The order of the data needs no state (data.py).
 """
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
+
+from model.checkpoint.writing import replacing
 
 STATE = "state.safetensors"
 _MOMENTS = ("step", "exp_avg", "exp_avg_sq", "momentum")
@@ -30,16 +31,18 @@ def save_state(folder: Path, model: nn.Module, optimiser: torch.optim.Optimizer,
         model: all parameters and persistent buffers are saved as they are.
         optimiser: AdamW or Muon over the model's parameters.
         meta: JSON values; `step` is the number of steps done.
+
+    Raises:
+        OSError: it cannot be written, as on a full disk; the last state stays.
     """
     tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
     for name, parameter in model.named_parameters():
         moments = optimiser.state[parameter]
         tensors |= {f"{kind}.{name}": moments[kind] for kind in _MOMENTS if kind in moments}
-    path, partial = folder / STATE, folder / f"{STATE}.partial"
     tensors = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
-    save_file(tensors, partial, {"meta": json.dumps(meta)})
-    os.replace(partial, path)
-    return path
+    with replacing(folder / STATE) as temporary:
+        save_file(tensors, temporary, {"meta": json.dumps(meta)})
+    return folder / STATE
 
 
 def load_state(folder: Path, model: nn.Module, optimiser: torch.optim.Optimizer) -> dict[str, Any]:

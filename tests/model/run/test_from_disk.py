@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors import SafetensorError
 
 from model.checkpoint.weights import save_model
 from model.network.config import ModelConfig
@@ -157,3 +158,15 @@ def test_damaged_layer_is_said(tmp_path: Path) -> None:
     engine.keep_partial(tmp_path / "partial", request)
     with pytest.raises(RequestError, match=r"layer-00000.safetensors is damaged"):
         engine.run(request)
+
+
+def test_a_full_disk_keeps_the_layers_so_far(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full_disk(*_: object) -> None:
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr("model.run.partial.save_file", full_disk)
+    partial = Partial(tmp_path / "partial", {})
+    with pytest.raises(OSError, match=r"No space left on device.*layer-00000.safetensors"):
+        partial.write(0, torch.zeros(1, 2, 3), None, {})
+    assert partial.layers_done == 0
+    assert [path.name for path in (tmp_path / "partial").iterdir()] == ["run.json"]
