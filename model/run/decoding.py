@@ -7,6 +7,7 @@ plain decoding, at any temperature, and only what entered the sequence is record
 Shape suffixes: B batch (1), T new positions, D model width, V vocabulary, L mixture layers, K selected experts.
 """
 
+import itertools
 from collections.abc import Iterable
 
 import numpy as np
