@@ -239,8 +239,13 @@ def _figures(first: int, scores_BS: Tensor, weights_BS: Tensor) -> Tensor:
 def _sums_by_distance(query_TW: Tensor, key_TW: Tensor) -> Tensor:
     """Sum over all queries of the product with the key so many tokens back, [T], fp64."""
     length = 2 * len(query_TW)  # twice as long, so that the end does not meet the beginning
-    query_FW, key_FW = (torch.fft.rfft(part.double(), length, dim=0) for part in (query_TW, key_TW))
+    query_FW, key_FW = (torch.fft.rfft(_in_fp64(part), length, dim=0) for part in (query_TW, key_TW))
     return torch.fft.irfft((query_FW * key_FW.conj()).sum(1), length)[: len(query_TW)]
+
+
+def _in_fp64(values: Tensor) -> Tensor:
+    """In double precision, on the CPU where the device has none."""
+    return (values.cpu() if values.device.type == "mps" else values).double()
 
 
 def _host(tensor: Tensor) -> np.ndarray:

@@ -70,11 +70,14 @@ def importance(
     Ends early when `cancel` is set, which is looked at before each batch. The engine's lock is held for one batch.
 
     Raises:
-        RequestError: the weights stay on the disk, there are fewer than two tokens, or they do not fit the model.
+        RequestError: the weights stay on the disk, there are no experts, fewer than two tokens, or they do not fit the
+            model.
         EditError: without an expert the router would have too few to choose from. All before the first batch.
     """
     if engine.disk:
         raise RequestError(f"{engine.name} is read from the disk layer by layer; each knock-out would read it again")
+    if not engine.config.moe_layers:
+        raise RequestError(f"{engine.name} has no mixture layers, and so no experts to knock out")
     if len(token_ids) < 2:
         raise RequestError("a prediction to compare needs at least 2 tokens")
     ids, config = engine.encode(RunRequest(token_ids=tuple(token_ids))), engine.config
@@ -156,7 +159,7 @@ class _Original(Tape):
         return cache
 
     def compare(self, x_RD: Tensor, positions_R: Tensor, owners_R: Tensor, count: int) -> tuple[Tensor, Tensor]:
-        """Mean change of log-probability and mean KL of each of `count` knock-outs, [B] fp64.
+        """Mean change of log-probability and mean KL of each of `count` knock-outs, [B] fp64 on the CPU.
 
         With d the change of the logits and p the original distribution, KL is log E_p[exp d] - E_p[d], and the change
         of log p(token) is d(token) - E_p[d] - KL: differences are computed, not differences of large numbers. Where the
@@ -177,9 +180,10 @@ class _Original(Tape):
         has_next_R = positions_R < self.num_tokens - 1
         next_RD = self._head_VD[self._next_ids[positions_R[has_next_R]]]
         change_R = (moved_RD[has_next_R] * next_RD).sum(-1) - (mean_R + kl_R)[has_next_R]
-        change_B, kl_B = torch.zeros(2, count, dtype=torch.float64, device=kl_R.device)
-        change_B.index_add_(0, owners_R[has_next_R], change_R.double())
-        kl_B.index_add_(0, owners_R, kl_R.double())
+        # Summed on the CPU: MPS has no fp64, and CUDA adds in no fixed order.
+        change_B, kl_B = torch.zeros(2, count, dtype=torch.float64)
+        change_B.index_add_(0, owners_R[has_next_R].cpu(), change_R.cpu().double())
+        kl_B.index_add_(0, owners_R.cpu(), kl_R.cpu().double())
         return change_B / (self.num_tokens - 1), kl_B / self.num_tokens
 
     def _log_mean(self, moved_RD: Tensor, positions_R: Tensor) -> Tensor:
@@ -293,8 +297,8 @@ class _Found:
             values[row, self._rerouted[row] == 0] = 0.0
 
     def add(self, row: int, experts: Sequence[int], change_B: Tensor, kl_B: Tensor) -> None:
-        self._change[row, list(experts)] = change_B.cpu().numpy()
-        self._kl[row, list(experts)] = kl_B.cpu().numpy()
+        self._change[row, list(experts)] = change_B.numpy()
+        self._kl[row, list(experts)] = kl_B.numpy()
 
     def so_far(self) -> Importance:
         variables = {

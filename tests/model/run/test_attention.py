@@ -167,3 +167,18 @@ def test_a_context_beyond_the_training_has_to_be_asked_for(engine: Engine) -> No
     longer = Engine.load(engine.folder, device="cpu", context=300)
     assert longer.run(request).num_tokens == 300
     assert LayerAttention(longer, longer.run(request), 0).cells(0, max_cells=64)["pairs"].shape == (60, 60)
+
+
+def test_sums_are_made_on_the_cpu_where_the_device_has_no_double_precision() -> None:
+    class OnMps(torch.Tensor):
+        device = torch.device("mps")  # type: ignore[assignment]
+
+        def cpu(self) -> torch.Tensor:
+            return self.as_subclass(torch.Tensor)
+
+        def double(self) -> torch.Tensor:
+            raise TypeError("Cannot convert a MPS Tensor to float64 dtype")
+
+    query, key = torch.randn(2, 9, 4, generator=torch.Generator().manual_seed(0))
+    expected = module._sums_by_distance(query, key)
+    assert torch.equal(module._sums_by_distance(query.as_subclass(OnMps), key.as_subclass(OnMps)), expected)

@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.overrides import TorchFunctionMode
 
 from model.network.edit import EditError
 from model.run import importance as module
@@ -156,3 +157,33 @@ def test_too_few_survivors_are_refused() -> None:
 def test_unusable_texts_are_refused(ids: list[int], message: str) -> None:
     with pytest.raises(RequestError, match=message):
         last(engine_of("v3"), ids)
+
+
+def test_sums_in_double_precision_are_made_on_the_cpu() -> None:
+    """MPS has no fp64: nothing is widened, or made wide, that was not moved first."""
+
+    class NoFp64(TorchFunctionMode):
+        def __init__(self) -> None:
+            super().__init__()
+            self.moved: list[torch.Tensor] = []
+
+        def __torch_function__(self, func, types, args=(), kwargs=None):  # noqa: ANN001, ANN202
+            kwargs = kwargs or {}
+            if func is torch.Tensor.double:
+                assert any(args[0] is tensor for tensor in self.moved)
+            if kwargs.get("dtype") is torch.float64:
+                assert kwargs.get("device") is None
+            found = func(*args, **kwargs)
+            if func is torch.Tensor.cpu:
+                self.moved.append(found)
+            return found
+
+    with NoFp64() as mode:
+        assert np.isfinite(last(engine_of("v3"), [5, 6, 7, 8]).effects["kl"]).all()
+    assert mode.moved
+
+
+def test_a_model_without_experts_is_refused() -> None:
+    dense = Engine(random_model(tiny_config(num_layers=2, num_dense_layers=2)), None, "dense", Path())
+    with pytest.raises(RequestError, match="dense has no mixture layers"):
+        last(dense, [1, 2, 3])
