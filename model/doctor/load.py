@@ -14,6 +14,7 @@ Shape suffixes: T tokens, E experts, G groups.
 """
 
 import dataclasses
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -75,7 +76,7 @@ def measure(data: xr.Dataset, shape: Shape, rounded: xr.Dataset | None) -> list[
     for place, layer in enumerate(counts["moe_layer"].values.tolist()):
         row: dict[str, Number] = {"layer": layer, "tokens": num_tokens}
         row |= {name: _plain(values.values[place]) for name, values in columns.items()}
-        rows.append(row | {"MaxVio by chance": band.max_violation})
+        rows.append(row | {"MaxVio by chance": math.nan if band is None else band.max_violation})
     return rows
 
 
@@ -136,9 +137,9 @@ def _load(layer: int, counts: np.ndarray, num_tokens: int, shape: Shape) -> Iter
 def _above_chance(counts: xr.DataArray, shape: Shape, num_tokens: int) -> Iterator[Finding]:
     """One note on all layers: how uneven the work is against what chance alone gives."""
     violation, band = metrics.max_violation(counts), _band(shape, num_tokens)
-    above = violation > band.max_violation
-    if not above.any():
+    if band is None or not (violation > band.max_violation).any():
         return
+    above = violation > band.max_violation
     worst = int(violation.values.argmax())
     layer, expert = int(violation["moe_layer"][worst]), int(counts.values[worst].argmax())
     what = f"in {int(above.sum())} of {above.size} layers the busiest expert carries more than chance explains"
@@ -230,8 +231,12 @@ def _chosen_scores(data: xr.Dataset) -> xr.DataArray:
     return data["expert_id"].copy(data=chosen)
 
 
-def _band(shape: Shape, num_tokens: int) -> LoadBand:
-    return load_band(num_tokens, shape.num_experts, shape.top_k, shape.num_groups, shape.kept_groups)
+def _band(shape: Shape, num_tokens: int) -> LoadBand | None:
+    """What chance alone gives; None for a router that is too large to simulate."""
+    try:
+        return load_band(num_tokens, shape.num_experts, shape.top_k, shape.num_groups, shape.kept_groups)
+    except ValueError:
+        return None
 
 
 def _plain(value: np.generic) -> Number:

@@ -138,8 +138,8 @@ def _layers(published: Mapping[str, Any], stored: Mapping[str, StoredTensor]) ->
     mtp = _layers_with("eh_proj.weight", places)
     layers = {place.layer for place in places if place.layer is not None} - mtp
     announced = _whole(published.get("num_hidden_layers"))
-    if layers and announced is not None and len(layers | set(range(max(layers) + 1))) != announced:
-        held = max(layers) + 1
+    held = max(layers, default=-1) + 1
+    if layers and announced is not None and held != announced:
         beyond = sorted(layer for layer in layers if layer >= announced)
         what = f"config.json announces {announced} layers, the files hold {held}"
         evidence = {"announced": announced, "held": held, "beyond": len(beyond)}

@@ -75,7 +75,7 @@ def scan(stored: StoredTensor, raw: Tensor, scale: Tensor | None) -> Scanned:
     """
     place, counts = place_of(stored.name), _Counts()
     blocks = None
-    if raw.dtype == torch.float8_e4m3fn:
+    if raw.dtype == torch.float8_e4m3fn and raw.numel():
         blocks = _scan_fp8(raw if raw.dim() == 2 else raw.reshape(1, -1), scale, counts)
     else:
         _scan_plain(raw, counts)

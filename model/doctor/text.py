@@ -69,6 +69,9 @@ def examine_text(
     """
     if healthy is not None:
         reference.check_reference(healthy, engine.config.to_json())
+    if not engine.config.moe_layers:
+        skipped = Check(load.LOAD, STAGE, "", skipped="the model has no mixture layers, so that nothing is routed")
+        return make_report(engine.name, [skipped], [])
     requests = _requests(engine, prompts)
     runs = _Runs(2 * len(requests) + (healthy is not None), on_progress, cancel)
     checks: list[Check] = []

@@ -6,9 +6,10 @@ that a configuration that contradicts them is no hindrance.
 """
 
 import collections
+import contextlib
 import dataclasses
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
@@ -179,14 +180,15 @@ def _layers(
     disk = DiskTensors(folder)
     measured: list[Scanned] = []
     try:
-        for done, tensor in enumerate(_scans(folder, disk, names), 1):
-            if measured and measured[-1].place.layer != tensor.place.layer:
-                yield measured[-1].place.layer, measured
-                measured = []
-            measured.append(tensor)
-            on_progress(Progress(done, len(names), disk.bytes_read))
-            if cancel is not None and cancel.is_set():
-                raise Stopped(f"stopped after {done:,} of {len(names):,} tensors")
+        with contextlib.closing(_scans(folder, disk, names)) as scans:  # no thread reads on when the disk is closed
+            for done, tensor in enumerate(scans, 1):
+                if measured and measured[-1].place.layer != tensor.place.layer:
+                    yield measured[-1].place.layer, measured
+                    measured = []
+                measured.append(tensor)
+                on_progress(Progress(done, len(names), disk.bytes_read))
+                if cancel is not None and cancel.is_set():
+                    raise Stopped(f"stopped after {done:,} of {len(names):,} tensors")
         if measured:
             yield measured[-1].place.layer, measured
     finally:
@@ -194,7 +196,7 @@ def _layers(
         disk.close()
 
 
-def _scans(folder: ModelFolder, disk: DiskTensors, names: list[str]) -> Iterator[Scanned]:
+def _scans(folder: ModelFolder, disk: DiskTensors, names: list[str]) -> Generator[Scanned, None, None]:
     disk.announce(names)
     waiting: collections.deque[Future[Scanned]] = collections.deque()
     with ThreadPoolExecutor(_AT_ONCE, "measure") as pool:

@@ -1,5 +1,6 @@
 """The second stage: planted faults against a healthy reference are named; healthy models raise nothing above a note."""
 
+import math
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ from model.doctor.text import examine_text
 from model.run.engine import Engine
 from model.run.from_disk import Stopped
 from model.run.request import Capture, KnockOut, RunRequest
+from model.trace import chance
 from model.trace.trace import Trace
 from tests.model.doctor.checkpoints import (
     BIAS,
@@ -69,7 +71,24 @@ def test_a_model_on_the_disk_says_the_same(tmp_path: Path) -> None:
     assert (one["tokens"], one["layer"]) == (other["tokens"], other["layer"])
 
 
+def test_a_model_without_mixture_layers_has_no_routing_to_look_at(tmp_path: Path) -> None:
+    folder = written(random_model(tiny_config(num_layers=2, num_dense_layers=2)), tmp_path / "model")
+    report = examine_text(Engine.load(folder, device="cpu"), random_prompts(1))
+    assert report.findings == ()
+    assert [check.skipped for check in report.checks] == ["the model has no mixture layers, so that nothing is routed"]
+
+
 # --- load ------------------------------------------------------------------------------------------------------------
+
+
+def test_without_a_band_nothing_is_said_of_chance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = written(random_model(tiny_config(num_layers=2)), tmp_path / "model")
+    monkeypatch.setattr(chance, "MOST_DRAWN", 1)  # as if the router were too large to simulate
+    chance.load_band.cache_clear()
+    report = examine_text(Engine.load(folder, device="cpu"), random_prompts(1, 50))
+    (row,) = report.measures["Routing layer by layer"]
+    assert math.isnan(row["MaxVio by chance"])
+    assert not any("chance" in found.what for found in report.findings)
 
 
 def test_a_bias_that_kills_an_expert_shows_in_its_load(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The first stage: every planted fault is found and named, and healthy models raise nothing above a note."""
 
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,8 +9,10 @@ import numpy as np
 import pytest
 import torch
 
+from model.checkpoint.disk import DiskTensors
 from model.checkpoint.embedded import embedded_models, find_model
 from model.checkpoint.header import CheckpointError
+from model.doctor import weights
 from model.doctor.bias import is_rounded
 from model.doctor.findings import ERROR, NOTE, WARNING, Finding, Report
 from model.doctor.weights import Stopped, examine_weights
@@ -376,6 +379,50 @@ def test_what_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "deepseek_v3"}')
     with pytest.raises(CheckpointError, match="holds no weights"):
         examine_weights(tmp_path)
+
+
+def test_numbers_in_names_are_not_counted_up_to(folder: Path) -> None:
+    few = torch.ones(2)
+    plant(folder, lambda tensors: tensors.update({"model.layers.999999999.input_layernorm.weight": few}))
+    found = grave(examine_weights(folder))
+    assert any("the files hold 1000000000" in finding.what for finding in found)
+    plant(folder, lambda tensors: tensors.pop("model.layers.999999999.input_layernorm.weight"))
+    plant(folder, lambda tensors: tensors.update({f"model.layers.{'9' * 5000}.input_layernorm.weight": few}))
+    assert grave(examine_weights(folder)) == []  # the name is of no layer
+
+
+@pytest.mark.parametrize("shape", [(0,), (0, 128), (128, 0), (0, 0)])
+def test_a_tensor_without_values_is_read(fp8: Path, shape: tuple[int, ...]) -> None:
+    name = "model.layers.1.self_attn.spare.weight"
+
+    def add(tensors: Tensors) -> None:
+        tensors[name] = torch.zeros(shape, dtype=torch.float8_e4m3fn)
+        tensors[f"{name}_scale_inv"] = torch.zeros([-(-size // 128) for size in shape])
+
+    report = examine_weights(plant(fp8, add))
+    assert all(finding.tensor != name for finding in grave(report))
+
+
+def test_nothing_is_read_any_more_when_the_files_are_closed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cancel, reading, closed = threading.Event(), [], []
+    scan, close = weights._scan, DiskTensors.close
+
+    def slow(*arguments: object) -> object:
+        reading.append(1)
+        time.sleep(0.05)
+        scanned = scan(*arguments)  # type: ignore[arg-type]
+        reading.pop()
+        return scanned
+
+    def noted(disk: DiskTensors) -> None:
+        closed.append(len(reading))
+        close(disk)
+
+    monkeypatch.setattr(weights, "_scan", slow)
+    monkeypatch.setattr(DiskTensors, "close", noted)
+    with pytest.raises(Stopped):
+        examine_weights(folder, lambda progress: cancel.set(), cancel)
+    assert closed == [0]
 
 
 def test_many_alike_become_one_line(tmp_path: Path) -> None:
