@@ -57,7 +57,7 @@ class TrainConfig:
     workers: int = 1  # forward passes that run side by side, each on `threads` threads
     threads: int = 2
     compile: bool = False
-    device: str = "auto"
+    device: str = "auto"  # stages that add a part, or tune, are computed on the CPU
     dtype: str = "bfloat16"  # of products; weights and optimiser are fp32
     store: str = "auto"  # of the weights in the finished model: float32, bfloat16 or fp8; auto is as the released ones
 

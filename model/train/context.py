@@ -23,6 +23,7 @@ from model.checkpoint.tokenizer import Tokenizer
 from model.checkpoint.weights import load_model
 from model.network.config import ModelConfig
 from model.network.transformer import Transformer
+from model.train.config import TrainConfigError
 from model.train.corpus import CorpusError, corpus_files, read_stream
 from model.train.memory import choose_device, keep_freed_memory
 
@@ -84,6 +85,8 @@ def by_position(
 ) -> list[dict[str, float]]:
     """`bits_per_byte` and `in_pieces` of the tokens at positions `start` to `end`, and how many `tokens` they are.
 
+    Where no text reaches, there are none, and both are NaN.
+
     Args:
         model: put into training mode, whose kernels are made for whole windows; nothing in it is random.
         texts: see `read_long`.
@@ -103,8 +106,8 @@ def by_position(
         {
             "start": start,
             "end": end,
-            "bits_per_byte": nats / num_bytes / math.log(2),
-            "in_pieces": in_pieces / num_bytes / math.log(2),
+            "bits_per_byte": nats / num_bytes / math.log(2) if num_bytes else math.nan,
+            "in_pieces": in_pieces / num_bytes / math.log(2) if num_bytes else math.nan,
             "tokens": int(tokens),
         }
         for (start, end), (nats, in_pieces, num_bytes, tokens) in zip(ranges, sums.tolist(), strict=True)
@@ -131,8 +134,12 @@ def as_markdown(rows: list[dict[str, Any]]) -> str:
 def context_command(model: str, heldout: Path, window: int | None, per_stream: int, device: str) -> None:
     """Bits per byte of MODEL on long held-out records, by position; a window beyond its context shows the cost."""
     keep_freed_memory()
+    try:
+        where = choose_device(device)
+    except TrainConfigError as problem:
+        raise click.UsageError(str(problem)) from None
     folder = find_model(model)
-    loaded = load_model(folder, choose_device(device), torch.float32)
+    loaded = load_model(folder, where, torch.float32)
     window = window or loaded.config.max_positions
     texts = read_long(heldout, Tokenizer.load(folder), window, per_stream)
     if not texts:

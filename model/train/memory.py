@@ -5,6 +5,8 @@ import sys
 
 import torch
 
+from model.train.config import TrainConfigError
+
 
 def keep_freed_memory() -> None:
     """Tell glibc's allocator to keep large freed blocks for the next step.
@@ -20,5 +22,14 @@ def keep_freed_memory() -> None:
 
 
 def choose_device(name: str) -> torch.device:
-    """`auto` takes CUDA when there is one, else the CPU."""
-    return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
+    """`auto` takes CUDA when there is one, else the CPU; anything else is taken at its word.
+
+    Raises:
+        TrainConfigError: there is no such device.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError):
+        raise TrainConfigError(f"there is no device {name!r} here; use 'auto' or 'cpu'") from None

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from model.network.transformer import Transformer
-from model.train.config import TrainConfig
+from model.train.config import TrainConfig, TrainConfigError
 from model.train.log import StepLog
 from model.train.optimiser import make_optimiser
 from model.train.start import freeze
@@ -74,7 +74,10 @@ def train_part(
     Raises:
         Stopped: by a signal, before the last step.
         StateError: the state cannot be resumed.
+        TrainConfigError: another device is asked for than the CPU.
     """
+    if config.device not in ("auto", "cpu"):
+        raise TrainConfigError(f"this stage is computed on the CPU; leave out device, which is {config.device!r}")
     out.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(config.threads)
     learning = freeze(model, config.frozen)

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from model.checkpoint.tokenizer import Tokenizer
 from model.checkpoint.weights import save_model
 from model.network.rope import Yarn
-from model.train.context import by_position, context_command, read_long, spans, token_nats
+from model.train.context import LongText, as_markdown, by_position, context_command, read_long, spans, token_nats
 from model.train.corpus import CorpusError
 from tests.model.train.corpora import write_corpus, write_tiny_shards
 from tests.models import random_model, tiny_config
@@ -73,3 +73,20 @@ def test_no_long_record_is_said(tmp_path: Path) -> None:
 
 def test_command_prints_the_table(tmp_path: Path) -> None:
     assert "| 16 to 31 |" in show(saved(tmp_path), tmp_path / "corpus", "32")
+
+
+def test_positions_that_no_text_reaches_have_no_bits() -> None:
+    model = random_model(tiny_config(num_layers=2, max_positions=8))
+    text = LongText(token_ids=list(range(10, 21)), bytes_N=np.ones(11))  # of 12 positions, the BOS among them
+    *reached, last = by_position(model, [text], 32)
+    assert [row["tokens"] for row in (*reached, last)] == [7, 4, 0]
+    assert all(math.isfinite(row["bits_per_byte"]) for row in reached)
+    assert math.isnan(last["bits_per_byte"])
+    assert math.isnan(last["in_pieces"])
+    assert "| nan | nan | 0 |" in as_markdown([last])
+
+
+def test_a_device_that_is_not_there_is_said(tmp_path: Path) -> None:
+    result = CliRunner().invoke(context_command, ["mini-v3", "--heldout", str(tmp_path), "--device", "gpu"])
+    assert result.exit_code == 2
+    assert "there is no device 'gpu' here; use 'auto' or 'cpu'" in result.output

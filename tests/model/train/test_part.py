@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from model.train.config import TrainConfig
+from model.train.config import TrainConfig, TrainConfigError
 from model.train.log import LOG, read_log
 from model.train.part import Stopped, together, train_part
 from model.train.state import STATE
@@ -115,3 +116,25 @@ def test_counts_add_up_and_measures_are_averaged() -> None:
         {"loss": 3.0, "load": {"2": [0, 5]}, "each": [1.5, 0.5]},
     ]
     assert together(said) == {"loss": 2.0, "load": {"2": [1, 7]}, "each": [1.0, 1.0]}
+
+
+@pytest.mark.parametrize("device", ["cuda", "gpu"])
+def test_another_device_than_the_cpu_is_refused(tmp_path: Path, device: str) -> None:
+    model = new_model()
+    with pytest.raises(TrainConfigError, match=f"computed on the CPU; leave out device, which is '{device}'"):
+        train_part(model, squares(model), config(device=device), Numbers(), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_full_disk_keeps_the_last_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = new_model()
+    train_part(model, squares(model), config(total_steps=2), Numbers(), tmp_path)
+    before = (tmp_path / STATE).read_bytes()
+
+    def full_disk(*_: object) -> None:
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr("model.train.state.save_file", full_disk)
+    with pytest.raises(OSError, match="No space left on device"):
+        train_part(model, squares(model), config(), Numbers(), tmp_path, resume=True)
+    assert (tmp_path / STATE).read_bytes() == before
