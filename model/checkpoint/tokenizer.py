@@ -92,8 +92,11 @@ class Tokenizer:
         return self.special_id(EOS, "</s>", "<|endoftext|>", "<|end_of_text|>", "<eos>")
 
     def special_id(self, *spellings: str) -> int | None:
-        """The id of the first of these special tokens that the vocabulary has; None where it has none of them."""
-        ids = {content: entry_id for entry_id, content in self._special.items()}
+        """The id of the first of these added tokens that the vocabulary has; None where it has none of them.
+
+        Published vocabularies do not mark all of them as special: those that begin a turn are not.
+        """
+        ids = {content: entry_id for entry_id, content in (self._plain | self._special).items()}
         return next((ids[spelling] for spelling in spellings if spelling in ids), None)
 
     def encode(self, text: str) -> list[int]:

@@ -138,6 +138,18 @@ def test_question_stands_between_the_tokens_of_a_turn(tokenizer: Tokenizer, fold
     assert tokenizer.encode_turn("the cat") == [user, *tokenizer.encode("the cat"), assistant]
 
 
+def test_tokens_of_a_turn_need_not_be_marked_as_special(folder: Path, tmp_path: Path) -> None:
+    """As in the published files of V3 and R1."""
+    published = json.loads((folder / "tokenizer.json").read_text())
+    ids = {entry["content"]: entry["id"] for entry in published["added_tokens"]}
+    for entry in published["added_tokens"]:
+        entry["special"] = entry["content"] not in (USER, ASSISTANT)
+    (tmp_path / "tokenizer.json").write_text(json.dumps(published))
+    tokenizer = Tokenizer.load(tmp_path)
+    assert tokenizer.turn_ids == (ids[USER], ids[ASSISTANT])
+    assert tokenizer.encode_turn("the cat") == [ids[USER], *tokenizer.encode("the cat"), ids[ASSISTANT]]
+
+
 def test_vocabulary_without_turns_takes_no_question(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "tokenizer.json").write_text((folder / "tokenizer.json").read_text().replace(USER, "<｜Other｜>"))
     with pytest.raises(TokenizerError, match="no question can be put"):
