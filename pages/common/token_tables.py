@@ -7,7 +7,7 @@ from model.trace.trace import Trace
 from pages.common import tables, text
 from pages.common.text import as_code
 from viz.boundaries import describe, spelled_bytes
-from viz.tokens import chips, inside_characters, inside_lookalikes, special_lookalikes
+from viz.tokens import chips, inside_characters, inside_lookalikes, special_lookalikes, visible
 
 SPECIAL, LOOKALIKE, TEXT = "special", "looks special", "text"
 
@@ -85,7 +85,7 @@ def _lookalike_remarks(trace: Trace, most: int = 3) -> list[str]:
     for start, end in spans[:most]:
         tokens = [place for place, token in enumerate(trace.tokens) if max(start, token.start) < min(end, token.end)]
         where = f"tokens {tokens[0]} to {tokens[-1]}" if len(tokens) > 1 else f"token {tokens[0]}"
-        spelled = as_code(trace.text[start:end].decode(errors="replace"))
+        spelled = as_code(visible(trace.text[start:end]))
         said.append(f"{spelled} in {where} is text that looks like a special token; it is none.")
     return said + ([f"There are {len(spans) - most} more such places."] if len(spans) > most else [])
 
