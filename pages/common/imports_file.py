@@ -73,9 +73,7 @@ def choose() -> None:
     left, right = st.columns([3, 2])
     left.file_uploader("File", key="import_file", max_upload_size=_MEGABYTES)
     with right:
-        st.selectbox(
-            "Format", list(NAMES), key="import_format", format_func=NAMES.__getitem__, bind="query-params"
-        )
+        st.selectbox("Format", list(NAMES), key="import_format", format_func=NAMES.__getitem__, bind="query-params")
         st.selectbox(
             "Model", choices(), key="import_model", format_func=label, bind="query-params",
             help="The one that the engine ran: its configuration says which layers have experts, and how many.",

@@ -2,6 +2,7 @@
 
 import re
 
+import numpy as np
 import pytest
 
 from tests.viz.parts import Part
@@ -14,7 +15,7 @@ PAGES = {
     "boundaries": boundaries.text_with_boundaries(TOKENS, b"ab", chosen=1),
     "splits": compare.strip(TOKENS, b"ab", [compare.SAME] * 3, [""] * 3, 1),
     "effects": effects.text_with_change(
-        ["bos", "a", "b"], boundaries.np.zeros(3), [""] * 3, [False, False, True], [True, False, False], LIGHT, 1
+        ["bos", "a", "b"], np.zeros(3), [""] * 3, [False, False, True], [True, False, False], LIGHT, 1
     ),
     "drafts": drafts.text_with_drafts(
         ["bos", "a", "b"], [None] * 3, NONE, NONE, [False, False, True], [True, False, False], 1

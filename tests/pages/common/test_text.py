@@ -1,5 +1,4 @@
 import dataclasses
-
 import re
 import string
 from collections.abc import Callable

@@ -207,7 +207,7 @@ def test_address_says_how_the_lens_looks(open_app: OpenApp) -> None:
     assert "colour" not in app.query_params
     app.session_state["colour"] = "group"
     app.run()
-    assert (lens(app)["view"]["colour"], app.query_params["colour"]) == ("group", ["group"])
+    assert (lens(app)["view"]["colour"], app.query_params["colour"]) == ("group", "group")
     app.session_state["colour"] = "expert"
     app.run()
     assert "colour" not in app.query_params
