@@ -63,9 +63,12 @@ def named(name: str) -> "Named":
     """A model of `choices` with what can be asked of it.
 
     Raises:
-        ValueError: its configuration or vocabulary cannot be read.
+        ValueError: it is none of them, or its configuration or vocabulary cannot be read.
     """
-    return _named(models.available().get(name, name))
+    folders = models.available()
+    if name not in folders and name not in RELEASED:  # a browser can send any text, also the path of a folder
+        raise TraceError("the model named is not offered here; choose one from the list")
+    return _named(folders.get(name, name))
 
 
 def choose() -> None:

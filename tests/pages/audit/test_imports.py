@@ -11,7 +11,7 @@ from streamlit.testing.v1 import AppTest
 from model.run.served import AFTER_THE_ANSWER, AT_THE_END, BY_CHUNK
 from model.trace.file import dumps, loads, save
 from model.trace.imports.formats import read
-from model.trace.trace import Trace
+from model.trace.trace import Trace, TraceError
 from pages.common import imports_file, imports_live, models
 from tests import engines
 from tests.engines import TINY, as_json
@@ -57,6 +57,18 @@ def bring(app: AppTest, content: bytes, name: str = "answer.json", model: str = 
     app.file_uploader(key="import_file").set_value((name, content, "application/octet-stream"))
     app.selectbox(key="import_model").set_value(model)
     return app.run().button(key="import_show").click().run()
+
+
+def test_only_models_that_are_offered_are_opened(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(models, "available", lambda: {"fake": tmp_path})
+    opened: list[Path | str] = []
+    monkeypatch.setattr(imports_file, "_named", opened.append)
+    for name in (str(tmp_path), "..", "/", imports_file.NOT_NAMED):
+        with pytest.raises(TraceError, match="not offered here; choose one"):
+            imports_file.named(name)
+    imports_file.named("fake")
+    imports_file.named("deepseek-v3")
+    assert opened == [tmp_path, "deepseek-v3"]
 
 
 def test_a_file_becomes_the_trace_on_show_everywhere(page: AppTest) -> None:
