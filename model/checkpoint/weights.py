@@ -28,6 +28,7 @@ from model.network.transformer import Transformer
 
 # The released 671 B model has 61 and 256; far more means a damaged configuration, and would only take time to list.
 _LARGEST = {"num_hidden_layers": 1_000, "n_routed_experts": 10_000}
+_MOST_EXPERTS = 200_000  # of all layers together
 # Matrices that stay as they are in FP8 checkpoints, by the ends of our names for them.
 _NOT_FP8 = ("embedding.weight", "head.weight", "router.weight", "indexer.head_weights.weight", "mtp.join.weight")
 
@@ -144,6 +145,10 @@ def _read_config(folder: ModelFolder) -> ModelConfig:
     for key, largest in _LARGEST.items():
         if isinstance(value := folder.config.get(key), int) and value > largest:
             raise CheckpointError(f"{folder.path / CONFIG_NAME}: {key} {value} is beyond any such model")
+    counts = [folder.config.get(key) for key in _LARGEST]
+    if all(isinstance(count, int) for count in counts) and math.prod(counts) > _MOST_EXPERTS:
+        said = f"{' layers of '.join(map(str, counts))} experts are beyond any such model"
+        raise CheckpointError(f"{folder.path / CONFIG_NAME}: {said}")
     try:
         return ModelConfig.from_json(folder.config)
     except ConfigError as error:

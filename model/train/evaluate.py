@@ -98,7 +98,9 @@ def score_batch(
     for routing in tape.routings:
         places_BTE = F.one_hot(routing.expert_ids_TK, model.config.num_experts).sum(1).unflatten(0, ids_BT.shape)
         counts.append((places_BTE * counted_BT[..., None]).sum(1))
-    return nats_B.double().cpu().numpy(), torch.stack(counts, 1).cpu().numpy()
+    none_BLE = torch.zeros(len(pieces), 0, max(1, model.config.num_experts), dtype=torch.long)  # all layers are dense
+    counts_BLE = torch.stack(counts, 1).cpu() if counts else none_BLE
+    return nats_B.double().cpu().numpy(), counts_BLE.numpy()
 
 
 def evaluate(

@@ -188,6 +188,8 @@ def test_surplus_and_mtp_tensors_are_listed_and_skipped(folder: Path) -> None:
         ({"hidden_size": 1 << 40}, "the configuration asks for"),
         ({"num_hidden_layers": 1 << 40}, "is beyond any such model"),
         ({"n_routed_experts": 1 << 40}, "is beyond any such model"),
+        ({"num_hidden_layers": 1000, "n_routed_experts": 10_000}, "1000 layers of 10000 experts are beyond any"),
+        ({"routed_scaling_factor": "2.5"}, "routed_scaling_factor must be a number from 0 on, not '2.5'"),
         ({"rope_scaling": {"type": "yarn", "factor": "x", "original_max_position_embeddings": 4}}, "config.json"),
     ],
 )

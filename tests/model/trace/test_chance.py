@@ -133,6 +133,13 @@ def test_band_of_a_large_model_is_quick_for_any_number_of_tokens() -> None:
     assert time.process_time() - began < 2
 
 
+def test_a_router_that_would_take_minutes_is_refused_at_once() -> None:
+    began = time.process_time()
+    with pytest.raises(ValueError, match="10000 of 32767 experts take too long"):
+        load_band(1, 32767, 10000)
+    assert time.process_time() - began < 0.1
+
+
 @pytest.mark.parametrize("shape", [(32, 4, 5, 2), (32, 20, 4, 2), (32, 4, 4, 5), (32, 0, 4, 2)])
 def test_impossible_routers_are_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="cannot be drawn"):

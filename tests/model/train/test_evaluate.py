@@ -9,6 +9,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 
+from model.__main__ import main
 from model.checkpoint.tokenizer import Tokenizer
 from model.checkpoint.weights import save_model
 from model.network.transformer import Transformer
@@ -128,3 +129,20 @@ def test_command_writes_what_it_shows(model: Transformer, folder: Path, tmp_path
     assert result.exit_code == 0, result.output
     figures = json.loads((tmp_path / "figures.json").read_text())
     assert f"{figures['streams']['stories.en']['bits_per_byte']:.3f}" in result.output
+
+
+def test_a_model_without_mixture_layers_has_bits_and_no_balance(folder: Path, tokenizer: Tokenizer) -> None:
+    dense = random_model(tiny_config(vocab_size=tokenizer.size, num_layers=2, num_dense_layers=2))
+    streams, pieces = read_pieces(folder / "corpus", tokenizer, 64, max_bytes=500)
+    summary = summarise(evaluate(dense, streams, pieces, progress=False))
+    assert all(row["bits_per_byte"] > 0 for row in summary["streams"].values())
+    assert (summary["layers"], summary["strongest"]) == ([], [])
+    assert "| code.python |" in as_markdown(summary)
+
+
+def test_a_device_that_is_not_there_is_said(folder: Path, tmp_path: Path) -> None:
+    arguments = ["evaluate", str(tmp_path), "--heldout", str(folder / "corpus"), "--device", "gpu"]
+    (tmp_path / "config.json").write_text("{}")
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 2
+    assert "there is no device 'gpu' here; use 'auto' or 'cpu'" in result.output
