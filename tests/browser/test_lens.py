@@ -73,6 +73,24 @@ def test_pointing_shows_the_exact_numbers_without_the_server(lens: Page) -> None
     expect(lens.get_by_text("reruns 1")).to_be_visible()
 
 
+BESIDE_A_SHORT_BAR = """() => {
+    const { load: plot } = window.__lens.lens.plots, { rows } = plot;
+    const expert = plot.load.findIndex((ratio) => ratio < 1.1);
+    const y = rows.place(expert) + Math.floor(rows.extent(expert) / 2);
+    const alpha = (ratio) => plot.base.getContext('2d').getImageData(Math.round(plot.x(ratio)), y, 1, 1).data[3];
+    return [1.3, 1.7].map(alpha);
+}"""
+
+
+def test_band_of_chance_lies_behind_the_bars_of_the_whole_run(lens: Page) -> None:
+    inside, outside = lens.evaluate(BESIDE_A_SHORT_BAR)
+    assert 0 < inside < 100
+    assert outside == 0
+    lens.evaluate("window.__lens.lens.play()")
+    wait_for(lens, "lens.lens.shown !== null && lens.lens.shown < 16 && !lens.lens.stale")
+    assert lens.evaluate(f"window.__lens.lens.shown < 16 ? ({BESIDE_A_SHORT_BAR})() : [0, 0]") == [0, 0]
+
+
 def test_pointing_at_a_map_marks_the_token_and_what_it_looks_at(lens: Page) -> None:
     lens.mouse.move(*in_plot(lens, "attention", 2, 8))
     expect(info(lens)).to_contain_text('looks at #2 " a"')

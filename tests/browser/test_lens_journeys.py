@@ -101,6 +101,20 @@ def test_a_locked_token_is_in_the_address_and_comes_back_with_it(visit: Visit, a
     expect(again.locator("#chip-2")).to_have_class(re.compile("locked"))
 
 
+def test_a_link_keeps_how_the_lens_looks(visit: Visit, app: str) -> None:
+    page = open_tiny(visit, app)
+    finished(page)
+    page.locator("select.colour").select_option("group")
+    page.locator("select.map").select_option("layers")
+    page.wait_for_function("location.search.includes('colour=group') && location.search.includes('map=layers')")
+    again = visit(page.url)
+    finished(again)
+    wait_for(again, "lens.lens.view.colour === 'group' && lens.lens.view.map === 'layers'")
+    expect(again.locator("select.colour")).to_have_value("group")
+    again.locator("select.colour").select_option("expert")
+    again.wait_for_function("!location.search.includes('colour=') && location.search.includes('map=layers')")
+
+
 def test_stop_keeps_the_tokens_so_far(visit: Visit, app: str) -> None:
     page = open_tiny(visit, app, model="deep", new=256)
     wait_for(page, "lens.lens.run.header.running && lens.tokens > 20")

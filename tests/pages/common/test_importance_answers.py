@@ -68,6 +68,15 @@ def test_nothing_runs_before_it_is_asked_for(open_tab: Open) -> None:
     assert app.button(key="importance-stop").disabled
 
 
+def test_expert_is_asked_for_where_the_experiment_above_does_not(open_tab: Open) -> None:
+    app = start(open_tab())
+    app.number_input(key="expert").set_value(3).run()
+    assert not app.exception
+    assert app.session_state["expert"] == 3
+    app.session_state["what"] = "knock out experts"
+    assert "expert" not in {asked.key for asked in app.run().number_input}
+
+
 def test_map_table_and_points_say_the_same(open_tab: Open) -> None:
     app = start(open_tab())
     heat, points = charts(app)
