@@ -52,6 +52,7 @@ def _first_visit() -> list[bool]:
 def apply() -> None:
     """Put them on the page."""
     st.html(CSS)
-    if _first_visit() and _first_visit().pop():
+    # Sent in every script of that first session: the run of a link ends its first script before the browser may see it.
+    if st.session_state.setdefault("first-visit", bool(_first_visit() and _first_visit().pop())):
         st.html(CLOSE_FIRST_NOTICE, unsafe_allow_javascript=True)
     st.logo(LOGO)

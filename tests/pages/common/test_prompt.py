@@ -161,3 +161,9 @@ def test_run_of_a_link_that_is_stopped_between_steps_is_shown_as_stopped(
     assert not app.exception
     assert ":orange-badge[stopped]" in said(app)
     assert app.number_input(key="token").max == 8
+
+
+def test_first_link_after_the_start_closes_the_notice_after_its_run_too(open_routing: Callable[..., AppTest]) -> None:
+    first, second = (open_routing(prompt="The sun", new="2") for _ in range(2))
+    sent = [["Page not found" in element.proto.body for element in app.get("html")] for app in (first, second)]
+    assert [any(of_session) for of_session in sent] == [True, False]
