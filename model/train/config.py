@@ -56,6 +56,7 @@ class TrainConfig:
     look_bytes: int = 2_000  # of each held-out stream
     workers: int = 1  # forward passes that run side by side, each on `threads` threads
     threads: int = 2
+    start_share: float = 0.0  # of the finished model's weights that are those it began with; see loop.blend
     compile: bool = False
     device: str = "auto"  # stages that add a part, or tune, are computed on the CPU
     dtype: str = "bfloat16"  # of products; weights and optimiser are fp32
@@ -76,6 +77,8 @@ class TrainConfig:
         largest = self.batch_size * self.accumulation
         if self.ramp_steps and not (0 < self.ramp_batch <= largest and self.ramp_batch % self.batch_size == 0):
             raise TrainConfigError(f"ramp_batch must be a multiple of batch_size and at most {largest}")
+        if not 0 <= self.start_share < 1:
+            raise TrainConfigError(f"start_share must be at least 0 and below 1, not {self.start_share}")
         if self.warmup_steps + self.decay_steps > self.total_steps:
             raise TrainConfigError("warmup_steps and decay_steps together exceed total_steps")
         if self.dtype not in ("bfloat16", "float32"):

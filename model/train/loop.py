@@ -88,8 +88,24 @@ def train(
                 trainer.save(out)
     trainer.save(out)
     if trainer.steps_done >= config.total_steps:
+        if config.start_share:
+            blend(trainer.model, begin(start, config.seed), config.start_share)
         export(trainer.model, shards / "tokenizer.json", out / "model", config.store)
     return trainer
+
+
+@torch.no_grad()
+def blend(model: Transformer, start: Transformer, share: float) -> None:
+    """Take a model's weights and biases a part of the way back to those that its run began with, in place.
+
+    A short run on other text gains on that and loses on the rest; part of the way there is less of the second than of
+    the first, because what many noisy steps did at random averages out.
+
+    Source: Robust fine-tuning (Wortsman et al., arXiv 2109.01903), section 3.
+    """
+    before = start.state_dict()
+    for name, tensor in model.state_dict().items():
+        tensor.lerp_(before[name].to(tensor.device), share)
 
 
 def roll_back(trainer: Trainer, out: Path, line: dict[str, Any]) -> dict[str, Any]:

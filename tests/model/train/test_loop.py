@@ -1,5 +1,6 @@
 """Training a tiny model: it learns, it resumes bit for bit, it stops when told to, and its result can be loaded."""
 
+import dataclasses
 import os
 import signal
 from pathlib import Path
@@ -176,6 +177,22 @@ def test_run_goes_on_from_the_weights_of_a_model(shards: Path, tmp_path: Path) -
     for name, tensor in load_model(folder, "cpu", torch.float32).state_dict().items():
         wanted = tensor - tensor.mean() if name.endswith("expert_bias") else tensor
         assert trainer.model.state_dict()[name].equal(wanted), name
+
+
+def test_finished_model_can_be_taken_part_of_the_way_back_to_its_start(shards: Path, tmp_path: Path) -> None:
+    """The state of the run stays what the steps made of it."""
+    train(SHAPE, config(store="float32"), shards, tmp_path / "first")
+    start = ContinueConfig(start=str(tmp_path / "first" / "model"))
+    settings = config(store="float32", seed=1)
+    for name, share in (("whole", 0.0), ("part", 0.25)):
+        train(start, dataclasses.replace(settings, start_share=share), shards, tmp_path / name)
+    first, whole, part = (
+        load_model(tmp_path / name / "model", "cpu", torch.float32).state_dict() for name in ("first", "whole", "part")
+    )
+    for name, tensor in part.items():
+        began = first[name] - first[name].mean() if name.endswith("expert_bias") else first[name]
+        torch.testing.assert_close(tensor, 0.25 * began + 0.75 * whole[name], atol=1e-6, rtol=0)
+    assert (tmp_path / "whole" / STATE).read_bytes() == (tmp_path / "part" / STATE).read_bytes()
 
 
 def test_looks_at_heldout_text_are_in_the_log(shards: Path, tmp_path: Path) -> None:
