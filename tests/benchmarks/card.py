@@ -4,7 +4,7 @@ Generated text as it comes, nothing chosen: twenty fixed beginnings of each of s
 Beside each kind: how much of it repeats (share of 4-grams of tokens that occurred before in the same text) and how much
 of it was seen (share of 4-grams that occur in the training shards).
 
-    python -m tests.benchmarks.card MODEL --shards SHARDS --heldout FOLDER --out SAMPLES.md
+    python -m tests.benchmarks.card MODEL --shards SHARDS --heldout FOLDER --window 1024 --out SAMPLES.md
 """
 
 import lzma
@@ -87,11 +87,11 @@ def _escaped(text: str) -> str:
     return "".join(f"\\{character}" if character in "\\*_<>#[]|~$" else character for character in text)
 
 
-def compression(engine: Engine, heldout: Path) -> Iterable[str]:
+def compression(engine: Engine, heldout: Path, window: int) -> Iterable[str]:
     """Markdown: bits per byte of the first records of each large held-out file, of the model and of `xz -9e`."""
     texts = {name: _beginning(paths) for name, paths in corpus_files(heldout).items()}
     large = {name: text for name, text in texts.items() if len(text) >= PART_BYTES}
-    names, pieces = read_pieces(heldout, Tokenizer.load(engine.folder), engine.config.max_positions, PART_BYTES)
+    names, pieces = read_pieces(heldout, Tokenizer.load(engine.folder), window, PART_BYTES)
     kept = [piece for piece in pieces if names[piece.stream] in large]
     scores = evaluate(engine.model, names, kept)
     nats, sizes = (np.bincount(scores.stream_P, of, len(names)) for of in (scores.nats_P, scores.bytes_P))
@@ -122,8 +122,9 @@ def _beginning(paths: tuple[Path, ...]) -> bytes:
 @click.argument("model")
 @click.option("--shards", type=click.Path(exists=True, path_type=Path), help="Where the training tokens are.")
 @click.option("--heldout", type=click.Path(exists=True, path_type=Path), help="Held-out streams.")
+@click.option("--window", type=click.IntRange(2), help="Tokens read at once; default: the model's context.")
 @click.option("--out", type=click.Path(path_type=Path), help="Write the samples there.")
-def main(model: str, shards: Path | None, heldout: Path | None, out: Path | None) -> None:
+def main(model: str, shards: Path | None, heldout: Path | None, window: int | None, out: Path | None) -> None:
     """Print samples (with --shards) and the comparison with a compressor (with --heldout)."""
     spare_cores(0)
     engine = Engine.load(find_model(model), device="cpu")
@@ -131,7 +132,7 @@ def main(model: str, shards: Path | None, heldout: Path | None, out: Path | None
         written = f"# Text of {engine.name}\n\n" + "\n".join(samples(engine, shards)) + "\n"
         (out.write_text(written, encoding="utf-8") if out else click.echo(written))
     if heldout is not None:
-        click.echo("\n".join(compression(engine, heldout)))
+        click.echo("\n".join(compression(engine, heldout, window or engine.config.max_positions)))
 
 
 if __name__ == "__main__":
