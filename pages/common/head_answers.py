@@ -61,7 +61,7 @@ def about(name: str, run: Run, shown: Shown, ranked: list[int], counted: xr.Data
         else:
             head_parts.parts(run, shown)
     except RequestError as problem:
-        st.info(text.plain(problem), icon=":material/info:")
+        st.info(text.message(problem), icon=":material/info:")
     if name == "Content and position":
         head_parts.cache(heads.trace_of(run))
 

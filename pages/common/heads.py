@@ -24,7 +24,9 @@ def require(run: Run | None) -> Trace:
         try:
             engine_for(trace)
         except ValueError as problem:
-            guards.stop_with(f"This trace holds no attention, only what it can be computed from. {text.plain(problem)}")
+            guards.stop_with(
+                f"This trace holds no attention, only what it can be computed from. {text.message(problem)}"
+            )
     return trace
 
 

@@ -94,7 +94,7 @@ def choose() -> None:
             st.number_input("Which of several answers or runs", 0, 10_000, 0, key="import_choice")
     problem = st.session_state.get("import_error")
     if problem:
-        st.error(f"The file was not imported: {text.plain(problem)}. What was on show stays.")
+        st.error(f"The file was not imported: {text.message(problem)}. What was on show stays.")
 
 
 def _show() -> None:

@@ -42,13 +42,27 @@ def plain(said: object, most: int | None = None) -> str:
     >>> plain("![x](y)\n<b>")
     '\\!\\[x\\]\\(y\\) \\<b\\>'
     """
-    words = (visible(word.encode("utf-8", "surrogatepass")) for word in str(said)[:most].split())
-    return " ".join(words).translate(_ESCAPES)
+    return _visible(str(said)[:most]).translate(_ESCAPES)
+
+
+def message(said: object) -> str:
+    r"""What was refused, and why: as `plain`, but what stands between backticks stays a code span, which is as inert.
+
+    >>> message("record it with `--capture inputs`, ![x](y)")
+    'record it with `--capture inputs`, \\!\\[x\\]\\(y\\)'
+    """
+    parts = re.split("((?<!`)`[^`]+`(?!`))", _visible(str(said)))
+    return "".join(part if place % 2 else part.translate(_ESCAPES) for place, part in enumerate(parts))
+
+
+def _visible(said: str) -> str:
+    """On one line, with what cannot be seen spelled out."""
+    return " ".join(visible(word.encode("utf-8", "surrogatepass")) for word in said.split())
 
 
 def sentence(said: object) -> str:
-    """What was refused, and why, as a plain sentence: it begins with a capital and ends with a full stop."""
-    spelled = plain(said)
+    """A message that begins with a capital and ends with a full stop."""
+    spelled = message(said)
     return f"{spelled[:1].upper()}{spelled[1:].rstrip('.')}."
 
 

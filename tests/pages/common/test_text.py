@@ -69,6 +69,20 @@ def test_refusal_is_a_sentence_of_plain_text() -> None:
     assert text.sentence("![x](y)") == "\\!\\[x\\]\\(y\\)."
 
 
+@pytest.mark.parametrize(
+    ("said", "written"),
+    [
+        ("record it with `--capture inputs`, a_b", "record it with `--capture inputs`, a\\_b"),
+        ("`![x](y)`", "`![x](y)`"),
+        ("a ` b", "a \\` b"),
+        ("``![x](y)``", "\\`\\`\\!\\[x\\]\\(y\\)\\`\\`"),
+        ("`a\n\nb`", "`a b`"),
+    ],
+)
+def test_message_keeps_code_spans_and_nothing_else(said: str, written: str) -> None:
+    assert text.message(said) == written
+
+
 IMAGE = "![x](http://example.com/a.png)"
 OF_A_RUN = [
     *(f"observe/{name}" for name in ("explore", "routing", "expert_load", "attention", "sparse_attention", "tokens")),
