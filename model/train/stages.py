@@ -43,7 +43,7 @@ STAGES = (
     Stage("mini-v3-muon-decay", "muon", "that goes on: longer windows, the rate falls to zero", "muon"),
     Stage("mini-v3-long", "long", "the whole context again, at a low rate", "muon"),
     Stage("mini-v3-mtp-again", "mtp-again", "the module catches up; all else is frozen", "long"),
-    Stage("mini-v32", "indexers", "V3.2: new indexers learn the attention of the frozen model", "long"),
+    Stage("mini-v32", "indexers", "V3.2: new indexers learn the attention of the frozen model", "extend"),
     Stage("mini-v32-sparse", "sparse", "V3.2: selection on, all weights learn, indexers by their own loss", "indexers"),
     Stage("mini-v32-instruct", "instruct", "answers to prompts, by examples", "sparse", "CORPUS/sft"),
     Stage("mini-v32-preference", "preference", "the better of two answers (DPO)", "instruct", "CORPUS/preference"),
