@@ -145,8 +145,8 @@ def _read_config(folder: ModelFolder) -> ModelConfig:
     for key, largest in _LARGEST.items():
         if isinstance(value := folder.config.get(key), int) and value > largest:
             raise CheckpointError(f"{folder.path / CONFIG_NAME}: {key} {value} is beyond any such model")
-    counts = [folder.config.get(key) for key in _LARGEST]
-    if all(isinstance(count, int) for count in counts) and math.prod(counts) > _MOST_EXPERTS:
+    counts = [count for key in _LARGEST if isinstance(count := folder.config.get(key), int)]
+    if len(counts) == len(_LARGEST) and math.prod(counts) > _MOST_EXPERTS:
         said = f"{' layers of '.join(map(str, counts))} experts are beyond any such model"
         raise CheckpointError(f"{folder.path / CONFIG_NAME}: {said}")
     try:

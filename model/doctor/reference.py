@@ -204,7 +204,7 @@ def _experts(reference: Trace, ours: Trace, layer: int, exchange: Exchange | Non
         return
     took_TE = one_hot(ours.data["expert_id"].sel(moe_layer=[layer]), ours.data.sizes["expert"])[:, 0]
     suspects = np.flatnonzero(took_TE[changed_T].any(0) & ~took_TE[~changed_T].any(0)).tolist()
-    if not (~changed_T).any() or not took_TE[:, suspects].any(1)[changed_T].all():
+    if not (~changed_T).any() or not took_TE[changed_T][:, suspects].any(1).all():
         what = (
             f"L{layer} routes as in the reference and computes something else, for {changed_T.mean():.0%} of the tokens"
         )

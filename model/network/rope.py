@@ -7,7 +7,7 @@ import dataclasses
 import math
 import sys
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 
 class ConfigError(ValueError):
@@ -42,10 +42,9 @@ class Yarn:
         return self._magnitude(self.factor, self.mscale_all_dim) ** 2 if self.mscale_all_dim else 1.0
 
 
-def is_number(value: object) -> bool:
+def is_number(value: object) -> TypeGuard[float]:
     """Whether a JSON value is a finite number."""
-    is_any = isinstance(value, int | float) and not isinstance(value, bool)
-    return is_any and abs(value) <= sys.float_info.max  # pyright: ignore[reportOperatorIssue]
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def _positive(value: Any, key: str) -> float:
