@@ -16,7 +16,8 @@ from viz.theme import GROUP_HUES, Theme, colorscale, style
 
 HEIGHT = 380
 _ACROSS = {"title": {"text": "step"}, "showgrid": False}
-_LEGEND = {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"}
+# Below the axis, where a long one does not run under the chart's tools.
+_LEGEND = {"orientation": "h", "x": 0, "yref": "container", "y": 0, "yanchor": "bottom"}
 
 
 def curves(
@@ -28,7 +29,7 @@ def curves(
     roll_backs: Sequence[tuple[int, str]] = (),
     height: int = HEIGHT,
 ) -> go.Figure:
-    """Lines over steps, the first one the thickest.
+    """Lines over steps, the first one the thickest; nothing that is drawn so is ever below zero.
 
     Args:
         series: [step] by name; NaN is a gap.
@@ -49,7 +50,7 @@ def curves(
     _mark(figure, stages, theme)
     _mark_foot(figure, "alarm", "triangle-up", alarms, theme)
     _mark_foot(figure, "went back", "arrow-left", roll_backs, theme)
-    axes = {"xaxis": _ACROSS, "yaxis": {"title": {"text": title}}}
+    axes = {"xaxis": _ACROSS, "yaxis": {"title": {"text": title}, "rangemode": "nonnegative"}}
     return style(figure, theme, height, legend=_LEGEND, showlegend=len(series) > 1, **axes)
 
 

@@ -229,7 +229,9 @@ def test_shares_of_kinds_sum_to_the_tokens_taken() -> None:
 
 
 def test_row_of_tokens_marks_special_and_generated_ones(show: Callable[..., AppTest]) -> None:
-    keys = [button.key for button in show(token=5).button if str(button.key).startswith("token-row-")]
+    buttons = [button for button in show(token=5).button if str(button.key).startswith("token-row-")]
+    keys = [button.key for button in buttons]
+    assert "｜" not in buttons[0].label
     assert keys == ["token-row-0-special", *(f"token-row-{i}" for i in range(1, 5)),
                     *(f"token-row-{i}-generated" for i in range(5, 13))]  # fmt: skip
 
