@@ -95,7 +95,7 @@ def _with_bias(at: _Numbers) -> Step:
     mean = float(biases.mean())
     says = (
         "The bias is there to balance the load, and takes part in the choice only. The layer's mean bias is "
-        f"{mean:.3f}, which moves nobody; against it, E{e} is pushed by {at.bias - mean:+.2g}."
+        f"{mean:.4f}, which moves nobody; against it, E{e} is pushed by {at.bias - mean:+.2g}."
     )
     put_in = f"{number(at.affinity)} {_signed(at.bias)} = {number(at.biased)}"
     return Step("3  Bias", says, DERIVED, rf"c_{{{e}}} = s_{{{e}}} + b_{{{e}}} = {put_in}")

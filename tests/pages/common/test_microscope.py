@@ -70,7 +70,7 @@ def test_equations_of_a_chosen_expert() -> None:
     ]
     assert "number 1 of 3" in steps(gate(), 6)[PLACE].says
     assert "(0.2143, derived)" in steps(gate(), 6)[WEIGHT].says
-    assert "mean bias is 0.04375" in steps(gate(), 6)[BIAS].says
+    assert "mean bias is 0.0437" in steps(gate(), 6)[BIAS].says
     assert [step.tag for step in steps(gate(), 6)] == ["derived", "measured", "derived"] + ["measured"] * 4
 
 
