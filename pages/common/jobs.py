@@ -91,8 +91,8 @@ def _do(job: Job, work: Callable[[], None], on_wait: Callable[[], object]) -> No
             job.complete = not job.cancel.is_set()
     except (ValueError, OSError) as problem:
         job.error = str(problem)
-    except MemoryError:
-        job.error = "the machine ran out of memory; use a shorter text or a smaller model"
+    except (MemoryError, RuntimeError) as problem:  # torch says both of memory and of much else by a RuntimeError
+        job.error = _failure(problem)
     finally:
         if has_turn:
             turns.release()
@@ -100,6 +100,14 @@ def _do(job: Job, work: Callable[[], None], on_wait: Callable[[], object]) -> No
             job.error = job.error or "it was stopped before its turn came"
         job.stop()
         job.done.set()
+
+
+def _failure(problem: Exception) -> str:
+    """What a visitor is told of it, on one line."""
+    said = str(problem).strip()
+    if isinstance(problem, MemoryError) or "memory" in said:
+        return "the machine ran out of memory; use a shorter text or a smaller model"
+    return f"the computation failed: {said.splitlines()[0] if said else type(problem).__name__}"
 
 
 def paced(place: DeltaGenerator) -> Callable[[float, str], None]:

@@ -46,7 +46,13 @@ def test_one_that_is_stopped_in_the_queue_takes_no_turn(monkeypatch: pytest.Monk
 
 @pytest.mark.parametrize(
     ("problem", "said"),
-    [(ValueError("no such expert"), "no such expert"), (OSError("gone"), "gone"), (MemoryError(), "out of memory")],
+    [
+        (ValueError("no such expert"), "no such expert"),
+        (OSError("gone"), "gone"),
+        (MemoryError(), "out of memory"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"), "out of memory"),
+        (RuntimeError("sizes do not fit\nbacktrace"), "the computation failed: sizes do not fit"),
+    ],
 )
 def test_what_goes_wrong_is_told_and_the_turn_given_back(
     monkeypatch: pytest.MonkeyPatch, problem: Exception, said: str
