@@ -44,9 +44,9 @@ def has_experts(expert_id: xr.DataArray) -> xr.DataArray:
     return (expert_id >= 0).all(["moe_layer", "rank"])
 
 
-def relative_load(counts: xr.DataArray) -> xr.DataArray:
-    """Each expert's slots over the layer's mean: 1 is fair, 0 dead. NaN where nothing was counted."""
-    return _over_mean(counts, counts)
+def relative_load(counts: xr.DataArray, dim: str = "expert") -> xr.DataArray:
+    """What each expert, or device, took over the layer's mean: 1 is fair, 0 idle. NaN where nothing was counted."""
+    return _over_mean(counts, counts, dim)
 
 
 def max_violation(counts: xr.DataArray) -> xr.DataArray:
@@ -118,6 +118,6 @@ def per_layer(source: xr.DataArray, values: np.ndarray, *dims: str) -> xr.DataAr
     return xr.DataArray(values, dims=("moe_layer", *dims), coords=_layer_coords(source))
 
 
-def _over_mean(values: xr.DataArray, counts: xr.DataArray) -> xr.DataArray:
-    mean = counts.mean("expert")
+def _over_mean(values: xr.DataArray, counts: xr.DataArray, dim: str = "expert") -> xr.DataArray:
+    mean = counts.mean(dim)
     return values / mean.where(mean > 0)

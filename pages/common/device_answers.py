@@ -3,7 +3,6 @@
 import numpy as np
 import pandas as pd
 import streamlit as st
-import xarray as xr
 
 from model.trace import metrics
 from model.trace.placement import Placement, as_numbered, balanced
@@ -23,7 +22,7 @@ def devices(load: Load) -> None:
         redundant = _choose("Redundant experts", "redundant", redundant_of(load.num_experts, number), number)
     before, after = placements(load, number, redundant)
     st.markdown(verdict(load, before, after))
-    loads = [over_mean(placed.load(load.counts)) for placed in (before, after)]
+    loads = [metrics.relative_load(placed.load(load.counts), "device") for placed in (before, after)]
     said = (
         "A row per mixture layer, a column per device, twice: experts in the order of their numbers, then as "
         "DeepSeek's load balancer (EPLB) places them. 1 is the mean of the layer's devices, orange more, blue less. "
@@ -64,15 +63,10 @@ def nodes_of(number: int) -> int:
     return number // PER_NODE if number % PER_NODE == 0 else 1
 
 
-def over_mean(load: xr.DataArray) -> xr.DataArray:
-    """Load over the mean of the layer's devices."""
-    return load / load.mean("device")
-
-
 def verdict(load: Load, before: Placement, after: Placement) -> str:
     """How even the devices are without and with balancing, in a few sentences."""
     evenness = [metrics.balancedness(placed.load(load.counts), "device") for placed in (before, after)]
-    busiest = over_mean(before.load(load.counts)).max("device")
+    busiest = metrics.relative_load(before.load(load.counts), "device").max("device")
     worst = int(busiest["moe_layer"][int(busiest.argmax("moe_layer"))])
     nodes, places = nodes_of(before.num_devices), after.expert.sizes["place"]
     together = f"; routing groups stay on one of {nodes} machines" if nodes > 1 and load.num_groups % nodes == 0 else ""
@@ -91,7 +85,7 @@ def by_layer(load: Load, before: Placement, after: Placement) -> pd.DataFrame:
     for name, placed in (("before", before), ("after", after)):
         carried = placed.load(load.counts)
         table[f"balancedness {name}"] = metrics.balancedness(carried, "device").values
-        table[f"busiest device {name} (× mean)"] = over_mean(carried).max("device").values
+        table[f"busiest device {name} (× mean)"] = metrics.relative_load(carried, "device").max("device").values
     table["copied experts"] = [_copied(copies) for copies in after.copies.values]
     return pd.DataFrame(table)
 
