@@ -23,7 +23,6 @@ from model.network.config import ModelConfig
 from model.network.indexer import Indexer, Selection, causal_mask
 from model.network.layers import rotate
 from model.network.tape import Tape
-from model.network.training_kernels import plain_attention
 
 # The released code builds these two norms without the configured epsilon.
 BOTTLENECK_NORM_EPS = 1e-6
@@ -127,8 +126,6 @@ class Attention(nn.Module):
         if tape is not None:
             tape.attention(self.layer, query_BHTQ, key_BHSQ, self.scale, selection)
         fresh = query_BHTQ.shape[2] == key_BHSQ.shape[2]
-        if self.training and selection is None and query_BHTQ.device.type == "cpu":
-            return plain_attention(query_BHTQ, key_BHSQ, value_BHSV, self.scale).transpose(1, 2).flatten(2)
         # Only equally wide keys and values reach the fused kernel on the CPU: the values are filled up with zeros.
         width = self.config.value_head_dim
         padded_BHSQ = F.pad(value_BHSV, (0, max(0, self.config.query_head_dim - width)))

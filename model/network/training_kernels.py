@@ -1,19 +1,14 @@
-"""The two costly products of a block in the form that trains fastest on a CPU; the functions computed are the same.
+"""The experts of a layer in the form that trains fastest on a CPU; the function computed is the same.
 
-*Experts*: the rows of each expert stand side by side, filled up to a multiple of `BLOCK`, and each expert is one
+The rows of each expert stand side by side, filled up to a multiple of `BLOCK`, and each expert is one
 product forwards and two backwards, written in place. Filling up keeps the row counts to few distinct ones, because CPU
 libraries compile a kernel for each new shape. Rows move by gathering only, forwards and backwards, because every token
 knows its rows and every row its token.
 
-*Attention*: plain products with an fp32 softmax; on a CPU their backward pass takes half the time of the fused
-kernel's, at the price of holding the weights.
-
 Shape suffixes: T tokens (batch and positions flattened), D model width, E experts, K selected experts, I expert
-width, N rows (T * K), M slots (rows filled up), X and Y input and output width of a product, S positions of one
-sequence, H sequences and heads, Q and V head widths.
+width, N rows (T * K), M slots (rows filled up), X and Y input and output width of a product.
 """
 
-import math
 from typing import Any, NamedTuple
 
 import torch
@@ -123,11 +118,3 @@ def blocked_experts(x_TD: Tensor, gate_up: Tensor, down: Tensor, expert_ids_TK: 
     y_MD = _Products.apply(inner_MI, down, sizes)
     combined_TD: Tensor = _Combine.apply(y_MD, weights_TK, token_M, slot_TK)
     return combined_TD
-
-
-def plain_attention(query_HSQ: Tensor, key_HSQ: Tensor, value_HSV: Tensor, scale: float) -> Tensor:
-    """Causal attention over whole sequences; leading axes are arbitrary, the softmax is fp32."""
-    length = query_HSQ.shape[-2]
-    ahead_SS = torch.full((length, length), -math.inf, device=query_HSQ.device).triu(1)
-    weights_HSS = ((query_HSQ * scale) @ key_HSQ.mT).float().add(ahead_SS).softmax(-1)
-    return weights_HSS.to(value_HSV.dtype) @ value_HSV

@@ -3,11 +3,10 @@
 import hypothesis.strategies as st
 import pytest
 import torch
-import torch.nn.functional as F
 from hypothesis import given
 
 from model.network.moe import Experts
-from model.network.training_kernels import blocked_experts, lay_out, plain_attention
+from model.network.training_kernels import blocked_experts, lay_out
 from tests.models import random_model, tiny_config
 
 
@@ -42,14 +41,6 @@ def test_blocked_experts_equal_one_product_per_expert() -> None:
         torch.autograd.grad(got.square().sum(), inputs), torch.autograd.grad(wanted.square().sum(), inputs), strict=True
     ):
         torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-4)
-
-
-def test_plain_attention_equals_the_fused_one() -> None:
-    generator = torch.Generator().manual_seed(0)
-    query, key = (torch.randn(2, 3, 9, 8, generator=generator) for _ in range(2))
-    value = torch.randn(2, 3, 9, 5, generator=generator)
-    fused = F.scaled_dot_product_attention(query, key, value, is_causal=True, scale=0.3)
-    torch.testing.assert_close(plain_attention(query, key, value, 0.3), fused, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("q_lora_rank", [24, None])
