@@ -10,6 +10,7 @@ resumed with another `total_steps` or `decay_steps`: that is how a run with a ti
 """
 
 import dataclasses
+import math
 import tomllib
 import typing
 from pathlib import Path
@@ -36,6 +37,7 @@ class TrainConfig:
     weight_decay: float = 0.1  # of matrices only
     clip: float = 1.0  # largest norm of the gradient of all parameters together
     sequence_length: int
+    mixture: dict[str, float] = dataclasses.field(default_factory=dict)  # factors of streams' shares of the windows
     batch_size: int  # sequences of one forward pass
     accumulation: int = 1  # forward passes of one step
     ramp_steps: int = 0  # the first steps, over which the batch grows, by whole passes
@@ -77,6 +79,8 @@ class TrainConfig:
         largest = self.batch_size * self.accumulation
         if self.ramp_steps and not (0 < self.ramp_batch <= largest and self.ramp_batch % self.batch_size == 0):
             raise TrainConfigError(f"ramp_batch must be a multiple of batch_size and at most {largest}")
+        if not all(type(factor) in (int, float) and 0 <= factor < math.inf for factor in self.mixture.values()):
+            raise TrainConfigError(f"mixture must hold factors of at least 0, not {self.mixture}")
         if not 0 <= self.start_share < 1:
             raise TrainConfigError(f"start_share must be at least 0 and below 1, not {self.start_share}")
         if self.warmup_steps + self.decay_steps > self.total_steps:

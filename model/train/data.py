@@ -1,4 +1,4 @@
-"""Drawing training windows from shards: streams weighted by the square root of their size, positions uniform.
+"""Drawing training windows from shards: streams by the square root of their size and a factor, positions uniform.
 
 What a step sees depends on the seed and the step's number alone, so a resumed run continues with the same data. A
 window may begin anywhere in a stream, also within a record; its first token is replaced by BOS, because every run of
@@ -7,10 +7,11 @@ pre-training.
 
 Shape suffixes: B sequences, T positions.
 
-Source: DeepSeek-V3 report (arXiv 2412.19437), section 4.1 (packing).
+Source: DeepSeek-V3 report (arXiv 2412.19437), section 4.1 (packing; more mathematics and code than before).
 """
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -34,26 +35,26 @@ def open_windows(shards: Path, config: TrainConfig, shape: ModelConfig) -> "Wind
     """The windows of a run.
 
     Raises:
-        CorpusError: the shards cannot be used.
+        CorpusError: the shards cannot be used, or lack a stream that the mixture names.
         TrainConfigError: a window is longer than the model's context.
     """
     config.require_context(shape.max_positions)
-    return Windows(shards, config.sequence_length, shape.bos_id or 0)
+    return Windows(shards, config.sequence_length, shape.bos_id or 0, config.mixture)
 
 
 class Windows:
     """Memory-mapped streams and the probability with which each is drawn."""
 
-    def __init__(self, folder: Path, sequence_length: int, bos_id: int) -> None:
-        """Open the shards of a folder.
+    def __init__(self, folder: Path, sequence_length: int, bos_id: int, factors: Mapping[str, float] = {}) -> None:
+        """Open the shards of a folder; see `mixture` for the factors.
 
         Raises:
-            CorpusError: there is no index, or a shard does not have the length that the index says.
+            CorpusError: there is no index, a shard does not have the length that the index says, or `mixture` says so.
         """
         self.index = read_index(folder)
         self.sequence_length, self.bos_id = sequence_length, bos_id
         self.streams = {name: self._open(folder, name) for name in self.index["streams"]}
-        self.probabilities = np.array(list(mixture(folder).values()))
+        self.probabilities = np.array(list(mixture(folder, factors).values()))
 
     def _open(self, folder: Path, name: str) -> np.ndarray:
         path = folder / f"{name}.bin"
@@ -90,7 +91,20 @@ def read_index(folder: Path) -> dict[str, Any]:
         raise CorpusError(f"{folder} holds no readable {INDEX}; make it with the tokenize command") from error
 
 
-def mixture(folder: Path) -> dict[str, float]:
-    """Share of the windows that each stream of a folder of shards gets: as the square root of its bytes."""
-    roots = {name: stream["bytes"] ** 0.5 for name, stream in read_index(folder)["streams"].items()}
-    return {name: root / sum(roots.values()) for name, root in roots.items()}
+def mixture(folder: Path, factors: Mapping[str, float] = {}) -> dict[str, float]:
+    """Share of the windows that each stream of a folder of shards gets: as the square root of its bytes, and a factor.
+
+    Args:
+        folder: the shards.
+        factors: of streams that are drawn more or less often than by their size alone.
+
+    Raises:
+        CorpusError: there is no index, a factor's stream is not among the shards, or all factors are zero.
+    """
+    streams = read_index(folder)["streams"]
+    if unknown := factors.keys() - streams.keys():
+        raise CorpusError(f"mixture names {', '.join(sorted(unknown))}, but the shards hold {', '.join(streams)}")
+    weights = {name: stream["bytes"] ** 0.5 * factors.get(name, 1.0) for name, stream in streams.items()}
+    if not (total := sum(weights.values())):
+        raise CorpusError("mixture leaves no stream to draw from; give at least one a factor above 0")
+    return {name: weight / total for name, weight in weights.items()}

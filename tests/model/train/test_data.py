@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from model.train.corpus import CorpusError
-from model.train.data import Windows
+from model.train.data import Windows, mixture
 from tests.model.train.corpora import write_tiny_shards
 
 
@@ -35,6 +35,30 @@ def test_probability_is_the_root_of_the_size(shards: Path) -> None:
     sizes = [windows.index["streams"][name]["bytes"] for name in windows.streams]
     assert windows.probabilities[0] / windows.probabilities[1] == pytest.approx((sizes[0] / sizes[1]) ** 0.5)
     assert windows.probabilities.sum() == pytest.approx(1)
+
+
+def test_a_factor_multiplies_a_streams_share(shards: Path) -> None:
+    plain, factored = mixture(shards), mixture(shards, {"code.python": 3.0})
+    other = next(name for name in plain if name != "code.python")
+    before, after = plain["code.python"] / plain[other], factored["code.python"] / factored[other]
+    assert after == pytest.approx(3 * before)
+    assert sum(factored.values()) == pytest.approx(1)
+    assert Windows(shards, 16, 0, {"code.python": 3.0}).probabilities == pytest.approx(list(factored.values()))
+
+
+def test_a_stream_with_factor_zero_is_never_drawn(shards: Path) -> None:
+    windows = Windows(shards, 16, 0, {"code.python": 0.0})
+    python = windows.streams["code.python"].tobytes()
+    rows = windows.batch(0, 0, 200).numpy().astype(np.uint16)
+    assert not any(row[1:].tobytes() in python for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("factors", "said"), [({"code.cobol": 2.0}, "names code.cobol, but the shards hold"), (None, "no stream to draw")]
+)
+def test_a_mixture_that_cannot_be_drawn_is_refused(shards: Path, factors: dict[str, float] | None, said: str) -> None:
+    with pytest.raises(CorpusError, match=said):
+        mixture(shards, factors or dict.fromkeys(mixture(shards), 0.0))
 
 
 def test_damaged_shard_is_refused(tmp_path: Path) -> None:
