@@ -161,7 +161,8 @@ def train_command(config: Path, corpus: Path, out: Path, start: str | None, resu
 @click.command("evaluate")
 @click.argument("model")
 @click.option("--heldout", type=FOLDER, required=True)
-@click.option("--shards", type=FOLDER, help="Weigh as in training on these.")
+@click.option("--shards", type=FOLDER, help="Weigh as in training on these: by the square root of size.")
+@click.option("--stage", type=FILE, help="The stage of training whose mixture counts in that, too.")
 @click.option("--window", type=click.IntRange(2), help="Tokens in a piece, BOS included; default: the model's context.")
 @click.option("--max-bytes", type=click.IntRange(1), help="Only about the first so many bytes of each stream.")
 @click.option("--device", default="auto", show_default=True)
@@ -171,6 +172,7 @@ def evaluate_command(
     model: str,
     heldout: Path,
     shards: Path | None,
+    stage: Path | None,
     window: int | None,
     max_bytes: int | None,
     device: str,
@@ -185,13 +187,17 @@ def evaluate_command(
     from model.checkpoint.embedded import find_model
     from model.checkpoint.tokenizer import Tokenizer
     from model.checkpoint.weights import load_model
+    from model.train.config import load_config
     from model.train.data import mixture
     from model.train.evaluate import evaluate, read_pieces
     from model.train.heldout_report import as_markdown, summarise
     from model.train.memory import choose_device, keep_freed_memory
 
+    if stage is not None and shards is None:
+        raise click.UsageError("--stage says how the streams of --shards are weighed; name those too")
     keep_freed_memory()
-    folder, weights = find_model(model), mixture(shards) if shards else None
+    folder = find_model(model)
+    weights = mixture(shards, load_config(stage)[1].mixture if stage else {}) if shards else None
     loaded = load_model(folder, choose_device(device), torch.float32)
     tokenizer = Tokenizer.load(folder)
     streams, pieces = read_pieces(heldout, tokenizer, window or loaded.config.max_positions, max_bytes)

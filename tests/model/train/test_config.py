@@ -50,6 +50,9 @@ def test_bias_rests_over_the_last_steps() -> None:
         ({"dtype": "float16"}, "bfloat16 or float32"),
         ({"batch_size": 1.5}, "batch_size must be of type int"),
         ({"seed": True}, "seed must be of type int"),
+        ({"mixture": {"code.python": -1.0}}, "mixture must hold factors of at least 0"),
+        ({"mixture": {"code.python": "much"}}, "mixture must hold factors of at least 0"),
+        ({"mixture": 2.0}, "mixture must be of type dict"),
     ],
 )
 def test_unusable_setting_is_named(changes: dict[str, object], message: str) -> None:

@@ -131,6 +131,24 @@ def test_command_writes_what_it_shows(model: Transformer, folder: Path, tmp_path
     assert f"{figures['streams']['stories.en']['bits_per_byte']:.3f}" in result.output
 
 
+def test_a_stage_says_how_streams_are_weighed(model: Transformer, folder: Path, tmp_path: Path) -> None:
+    save_model(model, tmp_path / "model", torch.float32)
+    (tmp_path / "model" / "tokenizer.json").write_bytes((folder / "tokenizer.json").read_bytes())
+    stage = tmp_path / "stage.toml"
+    steps = "total_steps = 1\nwarmup_steps = 0\ndecay_steps = 0\nlearning_rate = 1e-3\nsequence_length = 8\n"
+    only_python = 'batch_size = 1\nbias_speed = 0.0\n[train.mixture]\n"stories.en" = 0.0\n'
+    stage.write_text(f'[continue]\nstart = "mini-v3"\n[train]\n{steps}{only_python}')
+    arguments = [str(tmp_path / "model"), "--heldout", str(folder / "corpus"), "--max-bytes", "300", "--device", "cpu"]
+    alone = CliRunner().invoke(evaluate_command, [*arguments, "--stage", str(stage)])
+    assert (alone.exit_code, "name those too" in alone.output) == (2, True)
+    out = tmp_path / "figures.json"
+    arguments += ["--shards", str(folder / "shards"), "--stage", str(stage), "--out", str(out)]
+    assert CliRunner().invoke(evaluate_command, arguments).exit_code == 0
+    figures = json.loads(out.read_text())
+    python_alone = figures["streams"]["code.python"]["max_violation"]
+    assert figures["balance"]["weighted as in training"]["max_violation"] == python_alone
+
+
 def test_a_model_without_mixture_layers_has_bits_and_no_balance(folder: Path, tokenizer: Tokenizer) -> None:
     dense = random_model(tiny_config(vocab_size=tokenizer.size, num_layers=2, num_dense_layers=2))
     streams, pieces = read_pieces(folder / "corpus", tokenizer, 64, max_bytes=500)
