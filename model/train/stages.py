@@ -43,7 +43,7 @@ STAGES = (
     Stage("mini-v3-muon-decay", "muon", "that goes on: longer windows, the rate falls to zero", "muon"),
     Stage("mini-v3-long", "long", "the whole context again, at a low rate", "muon"),
     Stage("mini-v3-mtp-again", "mtp-again", "the module catches up; all else is frozen", "long"),
-    Stage("mini-v3-mixture", "mixture", "more text by Muon, with more code and mathematics; the module rests", "mtp-again"),
+    Stage("mini-v3-mixture", "mixture", "more text by Muon, more of code and mathematics; no module", "mtp-again"),
     Stage("mini-v3-mixture-decay", "mixture", "that goes on: long windows, the rate falls to zero", "mixture"),
     Stage("mini-v3-mtp-last", "mtp-last", "the module catches up once more; all else is frozen", "mixture"),
     Stage("mini-v32", "indexers", "V3.2: new indexers learn the attention of the frozen model", "mixture"),
