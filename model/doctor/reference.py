@@ -180,9 +180,9 @@ def _standardised(scores_TE: np.ndarray) -> np.ndarray:
 
 
 def _gaps(reference: Trace, norms: np.ndarray) -> np.ndarray:
-    """Relative difference of the residual norms, [token, layer]."""
+    """Relative difference of the residual norms, [token, layer]; infinite where one of them is NaN."""
     was = reference.data["residual_norm"].values.astype(np.float64)
-    return np.abs(norms - was) / np.maximum(np.abs(was), 1e-9)
+    return np.nan_to_num(np.abs(norms - was) / np.maximum(np.abs(was), 1e-9), nan=np.inf, posinf=np.inf)
 
 
 def _first_difference(reference: Trace, ours: Trace) -> int | None:

@@ -182,6 +182,11 @@ def test_a_damaged_expert_is_not_taken_for_a_swap(healthy: Path) -> None:
     assert "swapped" not in found.what
 
 
+def test_an_expert_that_answers_nan_is_named(healthy: Path) -> None:
+    (found,) = against(healthy, lambda tensors: tensors[expert(2, 3)][0].fill_(math.nan))
+    assert (found.severity, found.place, found.evidence["experts"]) == (ERROR, "L2E3", 1)
+
+
 def test_gate_rows_permuted_across_groups_are_named(healthy: Path) -> None:
     (found,) = against(healthy, lambda tensors: swap_rows(tensors[GATE], 2, 9))
     assert (found.severity, found.place, found.evidence["across groups"]) == (ERROR, "L3E2", 2)
