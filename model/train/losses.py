@@ -60,6 +60,7 @@ def cross_entropy(hidden_BTD: Tensor, weight_VD: Tensor, target_BT: Tensor, dtyp
         target_BT: int64 ids.
         dtype: in which the products with the head are computed; the softmax is always fp32.
     """
+    assert hidden_BTD.dtype == weight_VD.dtype == torch.float32, "the loss is added up in the states' dtype"
     with torch.autocast(hidden_BTD.device.type, enabled=False):
         loss: Tensor = _ChunkedCrossEntropy.apply(hidden_BTD.flatten(0, 1), weight_VD, target_BT.flatten(), dtype)
     return loss

@@ -54,7 +54,7 @@ def draft_loss(model: Transformer, config: TrainConfig, batch_BT: Tensor) -> tup
         x_BTD = model.hidden(batch_BT[:, :-2])
     tape = RoutingTape()
     states_BTD = model.draft_states(x_BTD, batch_BT[:, 1:-1], tape=tape)
-    loss = cross_entropy(states_BTD, model.head_weight, batch_BT[:, 2:], torch.float32)
+    loss = cross_entropy(states_BTD.float(), model.head_weight, batch_BT[:, 2:], torch.float32)
     (routing,) = tape.routings
     shape = model.config
     balance_loss = sequence_balance_loss(routing.scores_TE.unflatten(0, (len(batch_BT), -1)), shape.top_k)

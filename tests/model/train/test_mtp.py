@@ -65,6 +65,18 @@ def test_loss_is_the_mean_over_the_tokens_after_the_next_ones(tmp_path: Path) ->
     assert sum(facts["load"]["5"]) == inputs.numel() * model.config.top_k
 
 
+@pytest.mark.filterwarnings("ignore:Mismatch dtype")
+def test_loss_is_added_up_in_fp32_where_products_are_bf16(tmp_path: Path) -> None:
+    """Eight significant bits would leave steps of 0.03 at a loss of 6."""
+    model = with_module(random_model(tiny_config()), True, 0)
+    settings = dataclasses.replace(settings_of(tmp_path), bias_speed=0.0)
+    batch = torch.randint(2, 300, (2, 17), generator=torch.Generator().manual_seed(1))
+    with torch.autocast("cpu", torch.bfloat16):
+        loss, facts = draft_loss(model, settings, batch)
+    assert loss.dtype == torch.float32
+    assert facts["loss"] != float(torch.tensor(facts["loss"]).bfloat16())
+
+
 def test_module_begins_as_the_last_layer_on_the_sum_of_its_inputs() -> None:
     before = random_model(tiny_config())
     model = with_module(before, True, 0)
