@@ -22,7 +22,7 @@ from model.train.config import TrainConfig
 
 MOMENTUM = 0.95
 ITERATIONS = 5
-# The quintic 3.4445 x - 4.7750 x^3 + 2.0315 x^5 takes every singular value from (0, 1] to about 0.7 to 1.2.
+# The quintic 3.4445 x - 4.7750 x^3 + 2.0315 x^5, five times, takes singular values from 0.0015 to 1 to 0.68 to 1.2.
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 UPDATE_SIZE = 0.2  # root mean square of an update at rate 1, which is about AdamW's: both take the same rates
 
@@ -43,7 +43,10 @@ class Muon(torch.optim.AdamW):
         for parameter in group["params"]:
             if parameter.grad is None:
                 continue
-            momentum = self.state[parameter].setdefault("momentum", torch.zeros_like(parameter))
+            state = self.state[parameter]
+            if "momentum" not in state:
+                state["momentum"] = torch.zeros_like(parameter)
+            momentum = state["momentum"]
             momentum.lerp_(parameter.grad, 1 - MOMENTUM)
             ahead = parameter.grad.lerp(momentum, MOMENTUM)  # Nesterov's
             parameter.mul_(1 - group["lr"] * group["weight_decay"])
