@@ -45,6 +45,7 @@ class LayerAttention:
         self._vectors = HeadVectors(engine, trace, layer)
         self._kept_TT = None if dense else kept_keys(engine, trace, layer)
         self.num_tokens, self.num_heads = self._vectors.num_tokens, self._vectors.num_heads
+        self._most_read = self.num_tokens if self._kept_TT is None else engine.config.index_topk
 
     @torch.inference_mode()
     def cells(self, head: int, window: Window | None = None, max_cells: int = MAX_CELLS) -> xr.Dataset:
@@ -79,7 +80,7 @@ class LayerAttention:
             grid, parts = _Grid(window, cell_sides(window, max_cells)), []
             for first, scores_BS, weights_BS in self._blocks(head, 0, self.num_tokens, grid.sides[0]):
                 grid.add(first, weights_BS)
-                parts.append(_figures(first, scores_BS, weights_BS))
+                parts.append(_figures(first, scores_BS, weights_BS, self._most_read))
             small.append(grid.dataset()["largest"])
             figures.append(_host(torch.cat(parts, 1)))
         names = ("entropy", "first_token_share", "mean_distance")
@@ -223,8 +224,11 @@ def _reduced(values_BS: Tensor, sides: tuple[int, int], reduce: Callable[..., Te
     return values_BS
 
 
-def _figures(first: int, scores_BS: Tensor, weights_BS: Tensor) -> Tensor:
-    """Entropy as a share of its maximum, weight on the first token, and mean distance, of each query, [3, B]."""
+def _figures(first: int, scores_BS: Tensor, weights_BS: Tensor, most_read: int) -> Tensor:
+    """Entropy as a share of its maximum, weight on the first token, and mean distance, of each query, [3, B].
+
+    A query reads the keys up to itself, at most `most_read` of them.
+    """
     num_queries, num_keys = weights_BS.shape
     visible_B = torch.arange(first + 1, first + num_queries + 1, device=weights_BS.device)
     # The largest weight gives the softmax's denominator without another exponential of every score.
@@ -233,7 +237,7 @@ def _figures(first: int, scores_BS: Tensor, weights_BS: Tensor) -> Tensor:
     # Counted from the block's first query: small numbers where the weight mostly is, so that little is rounded.
     back_S = torch.arange(first, first - num_keys, -1, device=weights_BS.device, dtype=torch.float32)
     distance_B = weights_BS @ back_S + (visible_B - 1 - first)
-    return torch.stack([entropy_B.clamp(min=0) / visible_B.log(), weights_BS[:, 0], distance_B])
+    return torch.stack([entropy_B.clamp(min=0) / visible_B.clamp(max=most_read).log(), weights_BS[:, 0], distance_B])
 
 
 def _sums_by_distance(query_TW: Tensor, key_TW: Tensor) -> Tensor:

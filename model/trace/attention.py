@@ -14,11 +14,14 @@ import numpy as np
 import xarray as xr
 
 
-def head_figures(attention: xr.DataArray) -> xr.Dataset:
-    """`entropy`, `first_token_share` and `mean_distance` of every head and query, each [..., head, query]."""
+def head_figures(attention: xr.DataArray, top_k: int | None = None) -> xr.Dataset:
+    """`entropy`, `first_token_share` and `mean_distance` of every head and query, each [..., head, query].
+
+    `top_k` is as for `attention_entropy`.
+    """
     return xr.Dataset(
         {
-            "entropy": attention_entropy(attention),
+            "entropy": attention_entropy(attention, top_k),
             "first_token_share": first_token_share(attention),
             "mean_distance": mean_distance(attention),
         }
@@ -47,12 +50,19 @@ def choosing_queries(counted: xr.DataArray) -> np.ndarray:
     return places[places > 0]
 
 
-def attention_entropy(attention: xr.DataArray) -> xr.DataArray:
-    """Entropy of each row over its maximum ln(visible keys), [..., head, query]; NaN for the first query."""
+def attention_entropy(attention: xr.DataArray, top_k: int | None = None) -> xr.DataArray:
+    """Entropy of each row over its maximum ln(keys that are read), [..., head, query]; NaN for the first query.
+
+    Args:
+        attention: the weights.
+        top_k: keys that an indexer keeps of each query at most; None where every visible key is read.
+    """
     weights = attention.values
+    num_queries = weights.shape[-2]
+    read = np.minimum(np.arange(1, num_queries + 1), top_k or num_queries)
     terms = np.where(weights > 0, -weights * np.log(np.where(weights > 0, weights, 1)), 0).sum(-1)
     with np.errstate(invalid="ignore", divide="ignore"):
-        normalised = terms / np.log(np.arange(1, weights.shape[-2] + 1))
+        normalised = terms / np.log(read)
     return attention.isel(key=0, drop=True).copy(data=normalised)
 
 

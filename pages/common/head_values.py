@@ -129,7 +129,7 @@ def _overview(number: int, layer: int, chosen: tuple[int, ...], _trace: Trace, _
     for first in range(0, len(known), together):
         part = heads.recorded(_trace, layer, known[first : first + together])
         small = cells_of(part, whole(_trace.num_tokens), THUMBNAIL_CELLS)["largest"]
-        parts.append((small, attention.head_figures(part)))
+        parts.append((small, attention.head_figures(part, _trace.config.get("index_topk"))))
     if rest:
         parts.append(_layer(number, layer, _trace, _engine).overview(rest, THUMBNAIL_CELLS))
     small, figures = (xr.concat(kind, "head").sel(head=list(chosen)) for kind in zip(*parts, strict=True))

@@ -146,6 +146,9 @@ def test_a_sparse_layer_reads_what_its_indexer_kept(tmp_path: Path) -> None:
     recorded = trace.data["attention"].sel(attention_layer=2, head=1)
     assert np.allclose(np.nan_to_num(found), recorded, atol=1e-5)
     assert not np.allclose(head_attention(engine, trace, 2, [1])[0], recorded, atol=1e-3)
+    _, figures = LayerAttention(engine, trace, 2).overview([1], max_cells=6)
+    full = trace.data["attention"].sel(attention_layer=2, head=[1], drop=True)
+    xr.testing.assert_allclose(figures, head_figures(full, 8).reset_coords(drop=True), atol=1e-5)
     with pytest.raises(RequestError, match="capture 'indexer'"):
         LayerAttention(engine, run(engine), 2)
 
