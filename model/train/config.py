@@ -46,7 +46,7 @@ class TrainConfig:
     bias_speed: float  # step of the selection bias
     bias_centred: bool = False  # whether the mean of a layer's biases stays where it is
     bias_off_steps: int = 0  # the last steps, over which the bias stays
-    balance_weight: float = 1e-4  # of the sequence-wise loss
+    balance_weight: float = 1e-4  # of the sequence-wise loss, which is a mean over layers
     switch_weight: float = 0.0  # of the older auxiliary loss over the batch, which the report does not use
     mtp_weight: float = 0.3  # of the multi-token-prediction loss, where the model has such a module; at 0 it rests
     mtp_late_weight: float = 0.1  # over the last `mtp_late_steps`
@@ -71,7 +71,8 @@ class TrainConfig:
             kind, value = typing.get_origin(field.type) or field.type, getattr(self, field.name)
             if type(value) is not kind and not (kind is float and type(value) is int):
                 raise TrainConfigError(f"{field.name} must be of type {getattr(kind, '__name__', kind)}, not {value!r}")
-        for name in ("total_steps", "sequence_length", "batch_size", "accumulation", "workers", "threads"):
+        counts = ("total_steps", "sequence_length", "batch_size", "accumulation", "workers", "threads")
+        for name in (*counts, "checkpoint_steps", "look_steps"):
             if getattr(self, name) < 1:
                 raise TrainConfigError(f"{name} must be at least 1")
         if not all(isinstance(piece, str) and piece for piece in self.frozen):
@@ -260,11 +261,13 @@ def load_config(path: Path) -> tuple[Start, TrainConfig]:
     """Read `[train]` and the one other table, which says what the run starts from.
 
     Raises:
-        TrainConfigError: the file is missing, is no TOML, or has a missing, unknown or unusable entry.
+        TrainConfigError: the file is missing, is no TOML, or has a missing, unknown or unusable table or entry.
     """
     try:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
         name = next((name for name in _STARTS if name in tables), "model")
+        if surplus := tables.keys() - {name, "train"}:
+            raise TrainConfigError(f"[{min(surplus)}] has no place beside [{name}] and [train]")
         return _STARTS[name](**tables[name]), TrainConfig(**tables["train"])
     except OSError as error:
         raise TrainConfigError(f"{path}: {error.strerror}") from error

@@ -46,6 +46,8 @@ def test_bias_rests_over_the_last_steps() -> None:
     ("changes", "message"),
     [
         ({"total_steps": 0}, "at least 1"),
+        ({"look_steps": 0}, "look_steps must be at least 1"),
+        ({"checkpoint_steps": 0}, "checkpoint_steps must be at least 1"),
         ({"total_steps": 20}, "exceed total_steps"),
         ({"dtype": "float16"}, "bfloat16 or float32"),
         ({"batch_size": 1.5}, "batch_size must be of type int"),
@@ -73,7 +75,13 @@ def test_shipped_configurations_load(path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [("[train]\n", r"lacks the table \[model\]"), ("[model]\n[train]\nspeed = 1", "missing"), ("=", "TOML|Invalid")],
+    [
+        ("[train]\n", r"lacks the table \[model\]"),
+        ("[model]\n[train]\nspeed = 1", "missing"),
+        ("=", "TOML|Invalid"),
+        ("[continue]\n[mtp]\n[train]\n", r"\[mtp\] has no place beside \[continue\] and \[train\]"),
+        ("[modle]\n[train]\n", r"\[modle\] has no place"),
+    ],
 )
 def test_unusable_file_is_refused(tmp_path: Path, content: str, message: str) -> None:
     path = tmp_path / "config.toml"
