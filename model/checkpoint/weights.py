@@ -7,7 +7,6 @@ copies of embedding and head are not read. The published names are in `names.py`
 import dataclasses
 import json
 import math
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from torch import Tensor
 from model.checkpoint.files import CONFIG_NAME, INDEX_NAME, SINGLE_NAME, ModelFolder
 from model.checkpoint.fp8 import QUANTIZATION, grid, quantise, quantization_problem
 from model.checkpoint.header import SCALED_DTYPE, CheckpointError, StoredTensor
+from model.checkpoint.memory import free_bytes, memory_bytes
 from model.checkpoint.names import Slot, mtp_prefix, mtp_slots, scale_name, scaled_weight, slots, used_slots
 from model.checkpoint.writing import replacing
 from model.network.config import ConfigError, ModelConfig
@@ -171,15 +171,16 @@ def load_model(folder: str | Path, device: str | torch.device | Mapping[str, Any
     Raises:
         CheckpointError: the folder cannot be used, a tensor is missing, mis-shaped or of an unsupported dtype, the
             scales of an FP8 tensor are missing, mis-shaped or of another block size than 128 x 128, or the weights are
-            larger than this machine's memory.
+            larger than the memory of this machine or of the GPU.
     """
     with ModelFolder(folder) as opened:
         manifest = _compare(opened)
         if manifest.problems:
             raise CheckpointError(f"{opened.path}: {manifest.summary}")
         placement = device if isinstance(device, Mapping) else {"": device}
-        if all(torch.device(place).type == "cpu" for place in placement.values()):
-            _check_memory(manifest.config, dtype)
+        devices = {torch.device(place) for place in placement.values()}
+        if len(devices) == 1:  # who spreads a model over several has seen to it that each part fits
+            _check_memory(manifest.config, dtype, *devices)
         model = _allocate(manifest.config, placement, dtype)
         state = model.state_dict()
         with torch.no_grad():
@@ -188,23 +189,23 @@ def load_model(folder: str | Path, device: str | torch.device | Mapping[str, Any
     return model.eval().requires_grad_(False)
 
 
-def _check_memory(config: ModelConfig, dtype: torch.dtype) -> None:
+def _check_memory(config: ModelConfig, dtype: torch.dtype, device: torch.device) -> None:
     """Refuse what cannot fit before any of it is allocated; a system that promises too much would end the process."""
-    needed, there_is = sum(stored_bytes(slot, dtype) for slot in used_slots(config)), memory_bytes()
+    there_is, has, instead = memory_bytes(), "this machine has {:,.1f} GB of memory", ""
+    if device.type == "cuda":
+        there_is, has, instead = free_bytes(device), "the GPU has {:,.1f} GB free", " the CPU,"
+    needed = weight_bytes(config, dtype)
     if there_is is not None and needed > there_is:
         name = str(dtype).removeprefix("torch.")
         raise CheckpointError(
-            f"the weights need {needed / 1e9:,.1f} GB in {name}, this machine has {there_is / 1e9:,.1f} GB of memory; "
-            "use a narrower dtype, or leave them on the disk"
+            f"the weights need {needed / 1e9:,.1f} GB in {name}, {has.format(there_is / 1e9)}; "
+            f"use a narrower dtype,{instead} or leave them on the disk"
         )
 
 
-def memory_bytes() -> int | None:
-    """Main memory of this machine; None where the system does not say."""
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, OSError, ValueError):  # not on Windows
-        return None
+def weight_bytes(config: ModelConfig, dtype: torch.dtype) -> int:
+    """Bytes of all weights that a run uses, once they are loaded."""
+    return sum(stored_bytes(slot, dtype) for slot in used_slots(config))
 
 
 def skeleton(config: ModelConfig, dtype: torch.dtype) -> Transformer:

@@ -108,8 +108,9 @@ def _bar(what: str, unit: str, show: bool) -> Any:
 def _cannot_run(folder: Path, asked: bool) -> str:
     """Why no text is run, in one line; empty when it can be."""
     from model.checkpoint.header import CheckpointError
+    from model.checkpoint.memory import memory_bytes
     from model.checkpoint.sizes import model_sizes
-    from model.checkpoint.weights import inspect, memory_bytes
+    from model.checkpoint.weights import inspect
 
     try:
         manifest = inspect(folder)

@@ -13,8 +13,9 @@ import numpy as np
 import torch
 import xarray as xr
 
+from model.checkpoint.memory import fits_gpu, memory_bytes
 from model.checkpoint.sizes import model_sizes
-from model.checkpoint.weights import memory_bytes
+from model.checkpoint.weights import weight_bytes
 from model.doctor import load, reference
 from model.doctor.findings import ERROR, Check, Finding, Number, Report, make_report
 from model.doctor.prompts import Prompt, PromptsError
@@ -141,7 +142,10 @@ def _encode(engine: Engine, prompt: Prompt, number: int) -> list[int]:
 def _again(engine: Engine, dtype: str) -> Engine:
     """The same model in another dtype, from the disk unless there is room for both."""
     memory, sizes = memory_bytes(), model_sizes(engine.config).loaded
-    fits = memory is None or sizes["float32"] + sizes["bfloat16"] < memory * 0.8
+    if engine.device.type == "cuda":
+        fits = fits_gpu(weight_bytes(engine.config, DTYPES[dtype]), engine.device)
+    else:
+        fits = memory is None or sizes["float32"] + sizes["bfloat16"] < memory * 0.8
     read = Engine.load if engine.disk is None and fits else Engine.from_disk
     return read(engine.folder, device=str(engine.device), dtype=dtype)
 

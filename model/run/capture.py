@@ -1,6 +1,6 @@
 """Whether a model has what a run is to record, and whether there is room for it."""
 
-from model.checkpoint.weights import memory_bytes
+from model.checkpoint.memory import memory_bytes
 from model.network.config import ModelConfig
 from model.run.request import Capture, Replay, RequestError, RunRequest
 

@@ -21,14 +21,16 @@ import xarray as xr
 from model.checkpoint.embedded import find_model
 from model.checkpoint.files import ModelFolder
 from model.checkpoint.header import CheckpointError
+from model.checkpoint.memory import memory_bytes
 from model.checkpoint.sizes import model_sizes
 from model.checkpoint.tokenizer import Tokenizer
-from model.checkpoint.weights import inspect, load_model, memory_bytes, weights_sha256
+from model.checkpoint.weights import inspect, load_model, weight_bytes, weights_sha256
 from model.network.config import ModelConfig
 from model.network.layout import lay_out_for_decoding
 from model.network.transformer import Transformer
 from model.run.capture import check_capture
 from model.run.decoding import Decoding
+from model.run.device import choose_device
 from model.run.from_disk import DiskModel, Progress
 from model.run.interventions import routing_edit
 from model.run.partial import Partial
@@ -79,8 +81,7 @@ class Engine:
         folder = find_model(model)
         if shard and device not in ("auto", "cuda"):
             raise RequestError(f"layers are spread over GPUs, not over {device!r}; use --device cuda")
-        load = load_sharded if shard else functools.partial(load_model, device=choose_device(device))
-        network = load(folder, dtype=DTYPES[dtype])
+        network = load_sharded(folder, DTYPES[dtype]) if shard else _load(folder, device, DTYPES[dtype])
         tokenizer = Tokenizer.load(folder) if (folder / "tokenizer.json").is_file() else None
         engine = cls(network, tokenizer, folder.name, folder)
         engine.context = context or engine.context
@@ -269,6 +270,11 @@ class Engine:
         }
 
 
+def _load(folder: Path, device: str, dtype: torch.dtype) -> Transformer:
+    """The network of a folder, on one device."""
+    return load_model(folder, choose_device(device, weight_bytes(inspect(folder).config, dtype)), dtype)
+
+
 def spare_cores(count: int) -> None:
     """Leave so many cores to other programs, unless OMP_NUM_THREADS says how many threads to use.
 
@@ -278,19 +284,3 @@ def spare_cores(count: int) -> None:
     """
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(max(1, min(torch.get_num_threads(), (os.cpu_count() or 2) - count)))
-
-
-def choose_device(device: str) -> torch.device:
-    """`auto` is CUDA where there is one, then MPS, then the CPU; anything else is taken at its word.
-
-    Raises:
-        RequestError: there is no such device.
-    """
-    if device != "auto":
-        try:
-            return torch.empty(0, device=device).device
-        except (RuntimeError, AssertionError):
-            raise RequestError(f"there is no device {device!r} here; use 'auto' or 'cpu'") from None
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")

@@ -244,6 +244,9 @@ def test_model_larger_than_the_memory_is_refused_before_it_is_allocated(
     monkeypatch.setattr(weights, "memory_bytes", lambda: 1_000_000)
     complaint = r"the weights need 0\.0 GB in float32, this machine has 0\.0 GB of memory"
     check_refused(folder, complaint, opened, monkeypatch, lambda: load_model(folder, "cpu", torch.float32))
+    monkeypatch.setattr(weights, "free_bytes", lambda gpu: 1_000_000)
+    complaint = r"in float32, the GPU has 0\.0 GB free; use a narrower dtype, the CPU, or leave them on the disk"
+    check_refused(folder, complaint, opened, monkeypatch, lambda: load_model(folder, "cuda", torch.float32))
     monkeypatch.undo()
     assert load_model(folder, "cpu", torch.float32).config == tiny_config()
     total = weights.memory_bytes()

@@ -4,10 +4,14 @@ import math
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
+from model.checkpoint import memory
+from model.checkpoint.weights import weight_bytes
+from model.doctor import text
 from model.doctor.findings import ERROR, NOTE, Finding, Report
 from model.doctor.prompts import Prompt, PromptsError, own_prompts, read_prompts
 from model.doctor.reference import UnusableReferenceError
@@ -69,6 +73,20 @@ def test_a_model_on_the_disk_says_the_same(tmp_path: Path) -> None:
     outside = examine_text(Engine.from_disk(folder, device="cpu"), prompts)
     (one, *_), (other, *_) = inside.measures["Routing layer by layer"], outside.measures["Routing layer by layer"]
     assert (one["tokens"], one["layer"]) == (other["tokens"], other["layer"])
+
+
+@pytest.mark.parametrize(("copies", "read"), [(1, "from_disk"), (2, "load")])
+def test_the_copy_in_another_dtype_stays_on_the_disk_where_a_gpu_is_full(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, copies: int, read: str
+) -> None:
+    chosen: list[str] = []
+    for name in ("load", "from_disk"):
+        monkeypatch.setattr(Engine, name, lambda *_, name=name, **__: chosen.append(name))
+    monkeypatch.setattr(memory, "free_bytes", lambda gpu: copies * weight_bytes(tiny_config(), torch.bfloat16))
+    text._again(
+        SimpleNamespace(device=torch.device("cuda"), config=tiny_config(), disk=None, folder=tmp_path), "bfloat16"
+    )
+    assert chosen == [read]
 
 
 def test_a_model_without_mixture_layers_has_no_routing_to_look_at(tmp_path: Path) -> None:

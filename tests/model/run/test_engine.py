@@ -14,7 +14,8 @@ import xarray as xr
 from model.network.cache import LatentCache
 from model.network.edit import EditError, RoutingEdit, unchanged
 from model.run.capture import capture_bytes
-from model.run.engine import Engine, choose_device
+from model.run.device import choose_device
+from model.run.engine import Engine
 from model.run.recorder import Recorder
 from model.run.request import (
     BiasOff,

@@ -8,8 +8,10 @@ import pytest
 import torch
 from safetensors import SafetensorError
 
-from model.checkpoint.weights import save_model
+from model.checkpoint import memory
+from model.checkpoint.weights import save_model, weight_bytes
 from model.network.config import ModelConfig
+from model.run.device import choose_device
 from model.run.engine import Engine
 from model.run.from_disk import Stopped
 from model.run.partial import Partial
@@ -121,6 +123,18 @@ def test_engine_stays_on_the_disk_when_the_memory_is_small(tmp_path: Path, monke
     assert Engine.fitting(folder).disk is None
     monkeypatch.setattr("model.run.engine.memory_bytes", lambda: 100_000)
     assert Engine.fitting(folder).disk is not None
+
+
+def test_engine_stays_off_a_gpu_without_room_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = written(tiny_config(), tmp_path / "model")
+    needed = weight_bytes(tiny_config(), torch.float32)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(memory, "free_bytes", lambda gpu: 2 * needed)
+    assert choose_device("auto", needed).type == "cuda"
+    monkeypatch.setattr(memory, "free_bytes", lambda gpu: needed)
+    for engine in (Engine.fitting(folder), Engine.load(folder)):
+        assert engine.device.type == "cpu"
+        assert engine.disk is None
 
 
 def test_engine_that_was_stopped_runs_again(tmp_path: Path) -> None:
