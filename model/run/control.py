@@ -22,6 +22,7 @@ import xarray as xr
 from model.run.request import ForceExpert, Intervention, KnockOut, Replay, TopK
 from model.trace.effects import taken
 from model.trace.metrics import tokens_per_expert
+from model.trace.routing import by_expert
 from model.trace.trace import Trace
 
 DRAWS = 8
@@ -194,7 +195,7 @@ def equal_rerouting(
     after = taken(changed, num_experts)[:, rows]
     loads = tokens_per_expert(original.data["expert_id"], num_experts).values[rows]
     ids, weights = (changed.data[name].values[:, rows] for name in ("expert_id", "gate_weight"))
-    own = _by_expert(original, num_experts)[:, rows]
+    own = by_expert(original.data["expert_id"].values, original.data["gate_weight"].values, num_experts, 0)[:, rows]
     if not ((own > 0) != after).any():
         return _control([], np.zeros(0))
     top_k = () if ids.shape[-1] == original.data.sizes["rank"] else (TopK(ids.shape[-1]),)
@@ -205,14 +206,6 @@ def equal_rerouting(
         kept = (drawn.astype("<i2").tobytes(), weights.astype("<f4").tobytes())
         made.append((*top_k, Replay(layers, len(drawn), drawn.shape[-1], *kept)))
     return _control(made, apart)
-
-
-def _by_expert(trace: Trace, num_experts: int) -> np.ndarray:
-    """The weight of every expert of a token, 0 for those not taken, [token, moe_layer, expert]."""
-    ids, weights = trace.data["expert_id"].values.astype(np.int64), trace.data["gate_weight"].values
-    spread = np.zeros((*ids.shape[:2], num_experts), np.float32)
-    np.put_along_axis(spread, ids, weights, axis=-1)
-    return spread
 
 
 def _reroute(
@@ -242,7 +235,7 @@ def _reroute(
         newcomers = np.take_along_axis(distance, drawn[..., rank, None].clip(0), -1)[..., 0]
         apart.append(newcomers[comes[..., rank]])
     # What has no weight needs a place too: any expert that the token does not have yet, its own first.
-    taboo = _members(drawn, own.shape[-1])
+    taboo = by_expert(drawn, np.array(True), own.shape[-1], False)
     for rank in range(ids.shape[-1]):
         cost = np.where(mine, 0.0, 1.0) + rng.random(own.shape) * SLACK + np.where(taboo, np.inf, 0)
         _take(drawn, taboo, rank, ~acting[..., rank], cost)
@@ -255,10 +248,3 @@ def _take(drawn: np.ndarray, taboo: np.ndarray, rank: int, where: np.ndarray, co
     drawn[..., rank] = np.where(where, cheapest, drawn[..., rank])
     marked = np.take_along_axis(taboo, cheapest[..., None], -1) | where[..., None]
     np.put_along_axis(taboo, cheapest[..., None], marked, -1)
-
-
-def _members(drawn: np.ndarray, num_experts: int) -> np.ndarray:
-    """Which experts a token has, [token, layer, expert]; -1 is none."""
-    spread = np.zeros((*drawn.shape[:2], num_experts + 1), bool)
-    np.put_along_axis(spread, drawn, True, axis=-1)  # -1 lands in the spare last column
-    return spread[..., :num_experts]
