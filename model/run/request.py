@@ -30,8 +30,8 @@ class RequestError(ValueError):
 class Capture:
     """What to record besides what is always recorded.
 
-    `layers` and `heads` limit attention only; None means all of them. Where drafts are wanted, they are also tried:
-    generated tokens then come two at a time whenever a draft was right.
+    `layers` limits attention and indexer, `heads` attention only; None means all of them. Where drafts are wanted, they
+    are also tried: generated tokens then come two at a time whenever a draft was right.
     """
 
     variables: frozenset[str] = frozenset({"router"})
