@@ -88,7 +88,7 @@ class Served:
     ) -> Generator[Step, None, Trace]:
         """Run a request, step by step where the engine sends tokens by chunk; returns the trace.
 
-        Temperature, top-p, top-k and seed are sent along; an intervention cannot be.
+        Temperature, top-p, top-k and seed are sent along; an intervention cannot be, nor can a chat's turn.
 
         Raises:
             RequestError: the request asks for what no engine elsewhere does.
@@ -96,6 +96,8 @@ class Served:
         """
         if request.interventions:
             raise RequestError("an engine elsewhere takes no interventions")
+        if request.chat:
+            raise RequestError("an engine elsewhere is sent the text as it is, not as a question; leave out chat")
         if request.max_new_tokens < 1:
             raise RequestError("an engine elsewhere generates at least one token")
         if self.kind == "vllm" and (self._version is None or self._version >= _STREAMS_FROM):
@@ -115,17 +117,17 @@ class Served:
     def _ask(self, request: RunRequest) -> tuple[Any, dict[str, Any]]:
         """The answer to a request, and what was sent, the prompt as text beside its ids."""
         ids, prompt = self._local_ids(request), request.prompt
-        given = prompt if ids is None else ids
+        given, cut = prompt if ids is None else ids, {"top_k": request.top_k} if request.top_k else {}
         completion = {
             "model": self.model, "prompt": given, "max_tokens": request.max_new_tokens,
             "temperature": request.temperature, "top_p": request.top_p, "seed": request.seed,
-        }  # fmt: skip
+        } | cut  # fmt: skip
         if self.kind == "vllm":
             return self._connection.post("/v1/completions", completion | {"return_token_ids": True}), completion
         sampling = {
             "max_new_tokens": request.max_new_tokens, "temperature": request.temperature, "top_p": request.top_p,
             "sampling_seed": request.seed,
-        }  # fmt: skip
+        } | cut  # fmt: skip
         sent = {"text": prompt} if ids is None else {"input_ids": ids}
         asking = sent | {"sampling_params": sampling, "return_routed_experts": True}
         try:

@@ -1,5 +1,6 @@
 """Engines elsewhere, against a local server that speaks the documented protocol, and against servers that do not."""
 
+import dataclasses
 import socket
 import threading
 import time
@@ -105,6 +106,16 @@ def test_sglang_by_both_routes(native: bool) -> None:
     assert sent["text" if native else "prompt"] == "The wolf"
 
 
+def test_top_k_is_sent_to_every_kind_where_it_cuts() -> None:
+    for routes, path in ((old_vllm(IDS), "/v1/completions"), (sglang(IDS), "/generate")):
+        with serving(routes) as (address, asked):
+            for top_k in (0, 5):
+                finish(Served(Connection(address), TINY).stream(dataclasses.replace(REQUEST, top_k=top_k)))
+        plain, cut = (sent.get("sampling_params", sent) for at, sent in asked if at == path)
+        assert "top_k" not in plain  # for SGLang -1, not 0, cuts nothing off
+        assert cut["top_k"] == 5
+
+
 def test_ids_of_the_models_own_tokenizer_are_sent() -> None:
     named = engines.Named("tiny", engines.CONFIG, encode=lambda text: PROMPT_IDS[1:], bos_id=0)
     for routes, path, key in (
@@ -146,6 +157,8 @@ def test_what_no_engine_elsewhere_does_is_refused() -> None:
             next(engine.stream(RunRequest(prompt="a", max_new_tokens=1, interventions=(KnockOut(1, 2),))))
         with pytest.raises(RequestError, match="at least one token"):
             next(engine.stream(RunRequest(prompt="a")))
+        with pytest.raises(RequestError, match="not as a question"):
+            next(engine.stream(RunRequest(prompt="a", max_new_tokens=1, chat=True)))
 
 
 @pytest.mark.parametrize(
