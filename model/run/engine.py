@@ -5,12 +5,13 @@ generator, edit) is made per run. The lock is held for one forward step, never a
 abandoned at any token and another one goes on.
 """
 
+import contextlib
 import datetime
 import functools
 import importlib.metadata
 import os
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ from model.network.transformer import Transformer
 from model.run.capture import check_capture
 from model.run.decoding import Decoding
 from model.run.device import choose_device
-from model.run.from_disk import DiskModel, Progress
+from model.run.from_disk import DiskModel, Progress, Stopped
 from model.run.interventions import routing_edit
 from model.run.partial import Partial
 from model.run.recorder import Recorder, join_steps
@@ -41,6 +42,7 @@ from model.run.step import Step
 from model.trace.trace import DIMS, Token, Trace
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+SECONDS_BETWEEN_LOOKS = 0.2  # of a run that waits for one from the disk
 
 
 class Engine:
@@ -182,7 +184,8 @@ class Engine:
 
         Every token is fed, the last generated one too. Generation ends at `max_new_tokens`, after an end-of-sequence
         token, or when `cancel` is set, which is looked at before each step; the trace then holds what was done. A run
-        from disk is one step; it calls `on_layer` after each layer and looks at `cancel` before each.
+        from disk is one step; it calls `on_layer` after each layer and looks at `cancel` before each, and while it
+        waits for another run of the model it does both now and then, with no layer done.
 
         Raises:
             Stopped: a run from disk was cancelled; there is no trace.
@@ -197,7 +200,7 @@ class Engine:
         steps: list[Step] = []
         new_ids = ids
         while True:
-            with self.lock:
+            with self._turn(cancel, on_layer):
                 blocks = self.disk.start(new_ids, decoding.recorder, cancel, on_layer) if self.disk else None
                 new_ids, arrays = decoding.advance(new_ids, blocks)
             steps.append(self._step(steps, new_ids, arrays, generated=bool(steps)))
@@ -208,6 +211,18 @@ class Engine:
                 break
             new_ids = [decoding.next_id]
         return self._trace(request, decoding.recorder, steps)
+
+    @contextlib.contextmanager
+    def _turn(self, cancel: threading.Event | None, on_layer: Callable[[Progress], None]) -> Iterator[None]:
+        """Hold the lock for a step; one from disk takes minutes, so that nobody must wait for it blindly."""
+        while not self.lock.acquire(timeout=SECONDS_BETWEEN_LOOKS if self.disk else -1):
+            if cancel is not None and cancel.is_set():
+                raise Stopped("stopped before its turn came")
+            on_layer(Progress(0, self.config.num_layers, 0, 0.0))
+        try:
+            yield
+        finally:
+            self.lock.release()
 
     def _step(self, steps: list[Step], ids: list[int], arrays: dict[str, np.ndarray], generated: bool) -> Step:
         text = steps[-1].text if steps else b""

@@ -41,14 +41,14 @@ AHEAD = 2  # matrices of experts that are decoded before they are used
 
 
 class Stopped(RequestError):
-    """The run was stopped between two layers; the message says how far it came."""
+    """The run was stopped before a layer; the message says how far it came."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Progress:
     """After a layer."""
 
-    layers_done: int
+    layers_done: int  # 0 while another run of the model goes on
     num_layers: int
     bytes_read: int
     seconds: float

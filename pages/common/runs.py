@@ -184,6 +184,9 @@ def _follow(steps: Steps, total: int, place: DeltaGenerator) -> Trace:
 def _show_layer(place: DeltaGenerator, progress: "Progress") -> None:
     """How far a run from disk is; this too is where Streamlit may end the script."""
     done, count = progress.layers_done, progress.num_layers
+    if not done:
+        place.progress(0.0, "Another run of this model reads it from the disk; yours starts when that one ends")
+        return
     said = f"layer {done} of {count}, {progress.bytes_read / 1e9:.2f} GB at {progress.bytes_per_second / 1e9:.2f} GB/s"
     place.progress(done / count, f"{said}, {progress.seconds_left:.0f} s left")
 

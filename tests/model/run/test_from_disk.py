@@ -1,6 +1,7 @@
 """A run from disk is the run in memory, to the bit; it reads what it uses, and goes on where it was stopped."""
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from model.checkpoint.weights import save_model, weight_bytes
 from model.network.config import ModelConfig
 from model.run.device import choose_device
 from model.run.engine import Engine
-from model.run.from_disk import Stopped
+from model.run.from_disk import Progress, Stopped
 from model.run.partial import Partial
 from model.run.request import Capture, GateTemperature, KnockOut, Replay, RequestError, RunRequest, ScoreThreshold
 from model.trace.trace import Trace
@@ -149,6 +150,30 @@ def test_engine_that_was_stopped_runs_again(tmp_path: Path) -> None:
     assert fresh.disk is not None
     assert engine.disk.disk.bytes_read - before <= 1.5 * fresh.disk.disk.bytes_read
     assert engine.disk.disk._coming_bytes == 0
+
+
+def test_one_that_waits_for_another_is_told_and_can_be_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("model.run.engine.SECONDS_BETWEEN_LOOKS", 0.01)
+    engine = Engine.from_disk(written(tiny_config(), tmp_path / "model"), device="cpu")
+    began, go_on, cancel, seen = threading.Event(), threading.Event(), threading.Event(), []
+
+    def slowly(progress: Progress) -> None:
+        began.set()
+        assert go_on.wait(30)
+
+    def look(progress: Progress) -> None:
+        seen.append(progress.layers_done)
+        cancel.set()
+
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(engine.run, request_of(tiny_config()), None, slowly)
+        assert began.wait(30)
+        with pytest.raises(Stopped, match="stopped before its turn came"):
+            engine.run(request_of(tiny_config()), cancel, look)
+        assert not first.done()
+        go_on.set()
+    assert same(first.result(), engine.run(request_of(tiny_config())))
+    assert seen == [0]
 
 
 def test_refusals(tmp_path: Path) -> None:

@@ -52,6 +52,22 @@ def test_stopped_between_layers_there_is_no_trace_but_a_word(engine: Engine, mon
     assert run.error == "stopped after 1 of 5 layers"
 
 
+def test_one_that_waits_for_another_run_says_so_and_is_stopped(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runs.live, "Feed", Feed)
+    run, place = runs.Run(1, "run", RunRequest(token_ids=(2, 3, 4))), Place()
+    runs.fit(run, engine)
+
+    def stop(share: float, text: str) -> None:
+        place.said.append(text)
+        run.stop()
+
+    place.progress = stop  # type: ignore[method-assign]
+    with engine.lock:
+        runs.execute(run, engine, place)  # type: ignore[arg-type]
+    assert place.said == ["Another run of this model reads it from the disk; yours starts when that one ends"]
+    assert run.error == "stopped before its turn came"
+
+
 class Feed:
     def __init__(self, header: object) -> None: ...
 
