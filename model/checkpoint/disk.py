@@ -8,6 +8,7 @@ take tensors at the same time.
 import collections
 import os
 import threading
+import weakref
 from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -28,6 +29,8 @@ _DTYPES = {**READABLE_DTYPES, **_SCALE_DTYPES, SCALED_DTYPE: torch.float8_e4m3fn
 class DiskTensors:
     """The tensors of an opened folder, read when they are used or announced.
 
+    Its files stay open until `close`, or until nobody holds it: a file that is replaced meanwhile has other offsets.
+
     Attributes:
         bytes_read: so far, of all tensors.
     """
@@ -36,6 +39,7 @@ class DiskTensors:
         self.tensors = folder.tensors
         self.bytes_read = 0
         self._files: dict[Path, int] = {}
+        self._close_files = weakref.finalize(self, _close, self._files)
         self._reader = ThreadPoolExecutor(1, "read-ahead")
         self._announced: collections.deque[str] = collections.deque()
         self._coming: dict[str, Future[Tensor]] = {}
@@ -45,9 +49,7 @@ class DiskTensors:
     def close(self) -> None:
         """End the reading thread and close the files."""
         self._reader.shutdown(cancel_futures=True)
-        for file in self._files.values():
-            os.close(file)
-        self._files.clear()
+        self._close_files()
 
     def forget(self) -> None:
         """Read no more of what was announced: the run that wanted it was stopped."""
@@ -163,3 +165,8 @@ class DiskTensors:
                 os.posix_fadvise(file, 0, 0, os.POSIX_FADV_RANDOM)
             self._files[path] = file
         return self._files[path]
+
+
+def _close(files: dict[Path, int]) -> None:
+    while files:
+        os.close(files.popitem()[1])

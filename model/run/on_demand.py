@@ -1,9 +1,11 @@
 """Weights that are read when they are asked for: rows of an embedding, and the matrices of single experts.
 
-They stand where the network has tensors, and look like them as far as the network looks.
+They stand where the network has tensors, and look like them as far as the network looks. The model that they read from
+holds them, and they hold it weakly: a circle would keep it, and its open files, after the last who uses it.
 """
 
 import collections
+import weakref
 from collections.abc import Iterable
 from concurrent.futures import Future
 from typing import TYPE_CHECKING
@@ -21,7 +23,7 @@ class ExpertMatrices:
     """One matrix per expert, decoded a few ahead of its use, in place of one that was used before."""
 
     def __init__(self, model: "DiskModel", parts: Iterable[Slot], ahead: int) -> None:
-        self._model, self._ahead = model, ahead
+        self._model, self._ahead = weakref.proxy(model), ahead
         self._of_expert: dict[int, list[Slot]] = {}
         self._announced: collections.deque[int] = collections.deque()
         self._coming: dict[int, Future[Tensor]] = {}
@@ -65,7 +67,7 @@ class SomeRows(nn.Embedding):
 
     def __init__(self, model: "DiskModel", token_ids: list[int]) -> None:
         super().__init__(0, model.config.hidden_size, device="meta")
-        self._model, self._row = model, dict[int, int]()
+        self._model, self._row = weakref.proxy(model), dict[int, int]()
         self.weight = nn.Parameter(torch.empty(0, model.config.hidden_size, device=model.device), requires_grad=False)
         self.weight.data = self.weight.data.to(model.dtype)
         self._read(token_ids)

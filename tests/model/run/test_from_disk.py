@@ -1,5 +1,7 @@
 """A run from disk is the run in memory, to the bit; it reads what it uses, and goes on where it was stopped."""
 
+import gc
+import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -174,6 +176,27 @@ def test_one_that_waits_for_another_is_told_and_can_be_stopped(tmp_path: Path, m
         go_on.set()
     assert same(first.result(), engine.run(request_of(tiny_config())))
     assert seen == [0]
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="open files are listed on Linux only")
+def test_files_are_closed_when_nobody_holds_the_engine_any_more(tmp_path: Path) -> None:
+    config, listed = tiny_config(has_mtp=True), Path("/proc/self/fd")
+    engine = Engine.from_disk(written(config, tmp_path / "model"), device="cpu")
+
+    def num_open() -> int:
+        return sum(str(tmp_path) in os.readlink(path) for path in listed.iterdir() if path.is_symlink())
+
+    gc.disable()  # frozen objects are never collected, so that a circle would stay
+    try:
+        steps = engine.stream(request_of(config))
+        next(steps)
+        del engine
+        assert num_open() == 1
+        steps.close()
+        del steps
+        assert num_open() == 0
+    finally:
+        gc.enable()
 
 
 def test_refusals(tmp_path: Path) -> None:
