@@ -176,6 +176,8 @@ class ModelConfig:
                 raise ConfigError(f"{name} must be a whole number or null, not {value!r:.40}")
             if field.type is float and not (is_number(value) and value >= 0):
                 raise ConfigError(f"{name} must be a number from 0 on, not {value!r:.40}")
+            if field.type is bool and not isinstance(value, bool):
+                raise ConfigError(f"{name} must be true or false, not {value!r:.40}")
         optional = ("num_shared_experts", "num_dense_layers")
         for name in ("vocab_size", "hidden_size", "num_layers", "num_heads", "kv_lora_rank", "rope_head_dim"):
             if name not in optional and getattr(self, name) == 0:
@@ -240,7 +242,7 @@ class ModelConfig:
             values["eos_id"] = values["eos_id"][0] if values["eos_id"] else None
         announced = published.get("num_nextn_predict_layers")
         values["has_mtp"] = isinstance(announced, int) and announced > 0
-        values["mtp_reads_normed"] = bool(published.get(_MTP_READS_NORMED, True))
+        values["mtp_reads_normed"] = published.get(_MTP_READS_NORMED, True)
         theta, yarn = read_rope(published)
         return cls(**values, rope_theta=theta, yarn=yarn)
 
