@@ -42,8 +42,8 @@ def _side(key: str, options: list[str], other: Trace | None) -> Trace | None:
     except (ValueError, OSError) as problem:
         st.error(text.sentence(problem))
         return None
-    except MemoryError:
-        st.error("The machine ran out of memory. Choose a smaller model or a shorter text.")
+    except (MemoryError, RuntimeError) as problem:  # of a model that is loaded here; a run tells of its own
+        st.error(text.sentence(jobs.failure(problem)))
         return None
     return trace
 

@@ -92,7 +92,7 @@ def _do(job: Job, work: Callable[[], None], on_wait: Callable[[], object]) -> No
     except (ValueError, OSError) as problem:
         job.error = str(problem)
     except (MemoryError, RuntimeError) as problem:  # torch says both of memory and of much else by a RuntimeError
-        job.error = _failure(problem)
+        job.error = failure(problem)
     finally:
         if has_turn:
             turns.release()
@@ -102,8 +102,8 @@ def _do(job: Job, work: Callable[[], None], on_wait: Callable[[], object]) -> No
         job.done.set()
 
 
-def _failure(problem: Exception) -> str:
-    """What a visitor is told of it, on one line."""
+def failure(problem: Exception) -> str:
+    """What a visitor is told of a computation that ended so, on one line."""
     said = str(problem).strip()
     if isinstance(problem, MemoryError) or "memory" in said:
         return "the machine ran out of memory; use a shorter text or a smaller model"

@@ -15,7 +15,7 @@ from model.run.request import RequestError, RunRequest
 from model.trace.compare import compare
 from model.trace.file import dumps
 from model.trace.trace import Trace
-from pages.common import compare_answers, compare_sides, limits, text
+from pages.common import compare_answers, compare_sides, jobs, limits, text
 from pages.common.compare_answers import NUMBERS, ONE, TOKENS
 from tests.pages.conftest import charts, numbers, said
 from tests.pages.fakes import FakeEngine
@@ -182,6 +182,19 @@ def test_run_that_is_refused_is_said_in_one_line(show_at: OpenApp, monkeypatch: 
     monkeypatch.setattr(compare_sides, "run", refuse)
     app = show_at()
     assert [error.value for error in app.error] == ["The prompt does not fit."]
+    assert not app.exception
+
+
+@pytest.mark.parametrize("problem", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")])
+def test_model_too_large_to_load_is_said_in_the_words_of_a_run(
+    show_at: OpenApp, monkeypatch: pytest.MonkeyPatch, problem: Exception
+) -> None:
+    def too_large(folder: Path, dtype: str, request: RunRequest) -> Trace:
+        raise problem
+
+    monkeypatch.setattr(compare_sides, "run", too_large)
+    app = show_at()
+    assert [error.value for error in app.error] == [text.sentence(jobs.failure(MemoryError()))]
     assert not app.exception
 
 
