@@ -33,6 +33,12 @@ def test_switch_loss_by_hand() -> None:
     assert float(switch_balance_loss(probabilities)) == pytest.approx(1.3875, abs=1e-6)
 
 
+def test_switch_loss_of_two_places_by_hand() -> None:
+    """Places {0, 1} and {0, 2} are shares 1/2, 1/4, 1/4; mean probabilities 0.55, 0.2, 0.25."""
+    probabilities = torch.tensor([[0.5, 0.3, 0.2], [0.6, 0.1, 0.3]])
+    assert float(switch_balance_loss(probabilities, top_k=2)) == pytest.approx(3 * 0.3875, abs=1e-6)
+
+
 def test_switch_loss_is_one_at_balance() -> None:
     assert float(switch_balance_loss(torch.eye(4) * 0.4 + 0.15, top_k=1)) == pytest.approx(1.0, abs=1e-6)
 

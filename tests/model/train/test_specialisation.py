@@ -40,6 +40,18 @@ def test_interval_holds_what_was_found_and_control_lies_below() -> None:
     assert information(counts_PLE, np.arange(200) % 2) == [told]
 
 
+def test_interval_lies_opposite_to_the_draws() -> None:
+    """Of a single draw both quantiles are what it gives, and both bounds lie as far on the other side."""
+    counts_PLE = np.array([[[8, 2]], [[3, 7]], [[6, 4]], [[1, 9]]])
+    kind_P = np.array([0, 1, 0, 1])
+    (told,) = information(counts_PLE, kind_P, draws=1, seed=3)
+    picks_P = np.random.default_rng(3).integers(4, size=4)
+    (drawn,) = mutual_information(counts_by_kind(counts_PLE[picks_P], kind_P[picks_P]))
+    assert told.high == pytest.approx(2 * told.nats - drawn)
+    assert told.low == pytest.approx(max(0.0, 2 * told.nats - drawn))
+    assert drawn != pytest.approx(told.nats)
+
+
 def test_strongest_is_used_much_and_more_than_elsewhere() -> None:
     """Kind 0: expert 0 takes 8 of 10 tokens as everywhere; expert 2 takes 5 of 10, where others send it 1 of 10."""
     counts_PLE = np.array([[[8, 7, 5]], [[8, 11, 1]]])
