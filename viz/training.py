@@ -1,7 +1,7 @@
 """Pictures of training over its steps: losses, load and bias of every expert, balance, and saturation.
 
-Labelled arrays with a `step` axis in, Plotly figures out. Stages are thin lines across the picture, alarms and returns
-to a saved state marks at its foot.
+Labelled arrays with a `step` axis in, Plotly figures out. Stages are thin lines across the picture, named above it,
+alarms and returns to a saved state marks at its foot.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,9 @@ from viz.load import LOG_LIMIT, TICKS, clipped_log
 from viz.theme import GROUP_HUES, Theme, colorscale, style
 
 HEIGHT = 380
-_ACROSS = {"title": {"text": "step"}, "showgrid": False}
+STAGE_ROW = 17  # pixels for the name of a stage
+LATE = 0.6  # of the steps; the name of a stage that begins later would run out of the picture to the right
+_ACROSS = {"title": {"text": "step"}, "showgrid": False, "tickformat": ","}
 # Below the axis, where a long one does not run under the chart's tools.
 _LEGEND = {"orientation": "h", "x": 0, "yref": "container", "y": 0, "yanchor": "bottom"}
 
@@ -32,7 +34,7 @@ def curves(
     """Lines over steps, the first one the thickest; nothing that is drawn so is ever below zero.
 
     Args:
-        series: [step] by name; NaN is a gap.
+        series: [step] by name; NaN is a gap, and not drawn before the first value.
         title: of the upwards axis, with its unit.
         theme: colours.
         stages: first step of each and its name.
@@ -41,25 +43,51 @@ def curves(
         height: pixels.
     """
     figure = go.Figure()
+    series = {name: values[_begin(values) :] for name, values in series.items()}
+    steps = [values["step"].values for values in series.values() if values.size]
+    first_step, last_step = min((of[0] for of in steps), default=0), max((of[-1] for of in steps), default=0)
     for place, (name, values) in enumerate(series.items()):
         line = {"color": GROUP_HUES[place % len(GROUP_HUES)], "width": 2.5 if place == 0 else 1.5}
         figure.add_scatter(
             x=values["step"].values, y=values.values, name=name, mode="lines", line=line,
             hovertemplate=f"step %{{x:,}}<br>{name} %{{y:.3~g}}<extra></extra>",
         )  # fmt: skip
-    _mark(figure, stages, theme)
+    stages = _seen(stages, first_step)
+    _mark(figure, stages, first_step, last_step, theme)
     _mark_foot(figure, "alarm", "triangle-up", alarms, theme)
     _mark_foot(figure, "went back", "arrow-left", roll_backs, theme)
     axes = {"xaxis": _ACROSS, "yaxis": {"title": {"text": title}, "rangemode": "nonnegative"}}
-    return style(figure, theme, height, legend=_LEGEND, showlegend=len(series) > 1, **axes)
+    names = STAGE_ROW * len(stages)
+    axes["margin"] = {"l": 8, "r": 8, "t": 24 + names, "b": 8}
+    return style(figure, theme, height + names, legend=_LEGEND, showlegend=len(series) > 1, **axes)
 
 
-def _mark(figure: go.Figure, stages: Sequence[tuple[int, str]], theme: Theme) -> None:
+def _begin(values: xr.DataArray) -> int:
+    """Place of the first value; 0 where there is none."""
+    return int(np.argmax(values.notnull().values)) if values.size else 0
+
+
+def _seen(stages: Sequence[tuple[int, str]], first_step: int) -> list[tuple[int, str]]:
+    """The stages that had not ended when the lines begin."""
+    ends = [*(step for step, _ in stages[1:]), None]
+    return [stage for stage, end in zip(stages, ends, strict=False) if end is None or end > first_step]
+
+
+def _mark(figure: go.Figure, stages: Sequence[tuple[int, str]], first_step: int, last_step: int, theme: Theme) -> None:
+    """A line for each stage, up to its name in a row of its own above the picture.
+
+    Names of late stages are left of their line. The rows are such that no name meets the line of a stage on its side.
+    """
+    late = [step - first_step > LATE * (last_step - first_step) for step, _ in stages]
+    early = late.count(False)
     for place, (step, name) in enumerate(stages):
-        note = {"text": name, "font": {"size": 12, "color": theme.muted}, "yshift": -16 * place}
-        figure.add_vline(
-            step, line={"color": theme.muted, "width": 1}, annotation=note, annotation_position="top right"
-        )
+        row = len(stages) - place if not late[place] else place - early + 1  # from the picture upwards
+        figure.add_vline(step, line={"color": theme.muted, "width": 1})
+        figure.add_annotation(
+            text=name, x=step, y=1, yref="y domain", ax=0, ay=8 - STAGE_ROW * row, borderpad=1,
+            xanchor="right" if late[place] else "left", font={"size": 12, "color": theme.muted},
+            arrowhead=0, arrowwidth=1, arrowcolor=theme.muted,
+        )  # fmt: skip
 
 
 def _mark_foot(figure: go.Figure, name: str, symbol: str, events: Sequence[tuple[int, str]], theme: Theme) -> None:

@@ -1,6 +1,6 @@
 """What the Training page shows of a run's log."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import pandas as pd
 import streamlit as st
@@ -46,9 +46,9 @@ def loss(log: Log, beside: list[Log]) -> None:
         series["token after the next one"] = log.curve("mtp_loss")
     figure = pictures.curves(series, "loss, nats per token", session.theme(), log.stages, log.alarms, log.roll_backs)
     said = (
-        "Measured while training: mean loss over spans of steps. Thin lines across mark the stages of the first run, "
-        "triangles at the foot its alarms, arrows its returns to a saved state; point at one to read it. Runs of bytes "
-        "and of tokens do not compare."
+        "Measured while training: mean loss over spans of steps. Upright lines mark where the stages of the first run "
+        "begin, triangles at the foot its alarms, arrows its returns to a saved state; point at one to read it. Runs "
+        "of bytes and of tokens do not compare, nor does the loss of examples with that of preferences or rewards."
     )
     controls.chart(figure, "training-loss", table_of(series), said)
 
@@ -56,7 +56,7 @@ def loss(log: Log, beside: list[Log]) -> None:
 def alarms(log: Log) -> None:
     """What the watch said, or that it said nothing."""
     if not log.alarms:
-        st.caption("The watch raised no alarm in this run, as far as its log holds what it looks at.")
+        st.caption("No alarm was raised in this run, as far as its log tells.")
         return
     said = "; ".join(f"step {step:,}, {alarm}" for step, alarm in log.alarms[:4])
     more = f"; and {len(log.alarms) - 4} more" if len(log.alarms) > 4 else ""
@@ -75,14 +75,22 @@ def heldout(log: Log, layer: int) -> None:
     if not series:
         st.info("Held-out text was not looked at in this run.")
         return
-    names = st.multiselect("Texts", list(series), list(series)[:8], key="heldout-texts", bind="query-params")
+    names = st.multiselect("Texts", list(series), one_of_each(series), key="heldout-texts", bind="query-params")
     chosen = {name: series[name] for name in names or list(series)[:1]}
     figure = pictures.curves(chosen, "bits per byte", session.theme(), log.stages)
     said = (
-        "Measured: bits per byte of the first 2 kB of each held-out text, which was never trained on. Lower is better."
+        "Measured: bits per byte of the first 2 kB of each held-out text, which was never trained on. Lower is better. "
+        "A text is named by its kind and its language; cli is short help pages of commands, techdocs manuals."
     )
     controls.chart(figure, "training-heldout", table_of(series), said)
     positions(log)
+
+
+def one_of_each(names: Iterable[str]) -> list[str]:
+    """The first text of each kind, English before other languages; at most eight, so that colours differ."""
+    ordered = sorted(names, key=lambda name: not name.endswith(".en"))
+    kinds = {name.split(".")[0]: name for name in reversed(ordered)}
+    return [kinds[kind] for kind in sorted(kinds)][:8]
 
 
 def positions(log: Log) -> None:

@@ -37,8 +37,28 @@ def test_curves_with_stages_and_alarms() -> None:
 
 
 def test_names_of_stages_do_not_lie_on_each_other() -> None:
-    figure = training.curves({"one": curve(3, 2, 1)}, "loss", DARK, [(1, "a"), (2, "b")])
-    assert [note.yshift for note in figure.layout.annotations] == [0, -16]
+    stages = [(1, "a"), (12, "b"), (25, "c"), (29, "d")]
+    plain, figure = (training.curves({"one": curve(3, 2, 1)}, "loss", DARK, these) for these in ((), stages))
+    notes = figure.layout.annotations
+    assert [note.xanchor for note in notes] == ["left", "left", "right", "right"]  # the late ones have no room there
+    heights = [-note.ay for note in notes]
+    assert len(set(heights)) == len(notes)
+    assert heights[0] > heights[1]  # what is written to the right of a line passes above the lines that follow
+    assert heights[3] > heights[2]  # and to the left, above those before
+    assert min(heights[:2]) > max(heights[2:])
+    room = figure.layout.height - plain.layout.height
+    assert room == figure.layout.margin.t - plain.layout.margin.t >= max(heights)
+
+
+def test_stages_that_ended_before_the_lines_begin_are_not_drawn() -> None:
+    figure = training.curves({"one": curve(3, 2, 1)}, "loss", LIGHT, [(1, "a"), (5, "b"), (15, "c")])
+    assert [note.text for note in figure.layout.annotations] == ["b", "c"]
+
+
+def test_lines_begin_with_their_first_value() -> None:
+    figure = training.curves({"one": curve(np.nan, 2, np.nan)}, "reward", LIGHT, [(1, "a"), (15, "b")])
+    assert figure.data[0].x.tolist() == [20, 30]
+    assert [note.text for note in figure.layout.annotations] == ["b"]
 
 
 def test_load_of_a_layer_is_drawn_as_logarithm_and_told_as_ratio() -> None:
