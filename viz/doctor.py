@@ -12,6 +12,7 @@ from viz.theme import Theme, style
 
 # Marks from -1 (not looked at) to 3 (an error): what it says on hovering, and the letter in its cell.
 WORDS = ("not looked at", "nothing found", "a note", "a warning", "an error")
+MOST_UPRIGHT = 6  # checks; the names of more do not fit beside each other
 _LETTERS = ("", "·", "n", "w", "e")
 
 
@@ -44,6 +45,8 @@ def overview(marks: xr.DataArray, theme: Theme) -> go.Figure:
         hovertemplate="%{text}<extra></extra>",
     )  # fmt: skip
     figure = go.Figure([cells, points])
-    columns = {"tickvals": np.arange(len(checks)), "ticktext": checks, "showgrid": False, "tickangle": -30}
-    height = 50 + rows_height(len(layers))  # the names of checks stand aslant
+    aslant = len(checks) > MOST_UPRIGHT
+    columns = {"tickvals": np.arange(len(checks)), "ticktext": checks, "showgrid": False}
+    columns["tickangle"] = -30 if aslant else 0
+    height = rows_height(len(layers)) + (50 if aslant else 0)
     return style(figure, theme, height, xaxis=columns, yaxis=layer_axis(layers))

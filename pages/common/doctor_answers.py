@@ -180,9 +180,8 @@ def looked_at(report: Report) -> None:
         {
             "check": check.name,
             "stage": check.stage,
-            "looked at": check.looked_at,
-            "found": "not looked at" if check.skipped else _found_by(report, check.name),
-            "left out because": check.skipped,
+            "looked at": f"left out: {check.skipped}" if check.skipped else check.looked_at,
+            "found": "" if check.skipped else _found_by(report, check.name),
         }
         for check in report.checks
     ]
