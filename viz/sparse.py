@@ -88,7 +88,7 @@ def query_panels(
     """
     keys, mask = np.arange(len(scores)), kept.values
     figure = make_subplots(rows=2, cols=1, shared_xaxes=True, vertical_spacing=0.06)
-    panels = ((scores, "index score", "measured"), (attention, "attention without it", "derived"))
+    panels = ((scores, "index score", "measured"), (attention, "dense attention", "derived"))
     for row, (values, name, origin) in enumerate(panels, start=1):
         for cells, said, color in (
             (mask, "kept", theme.sequential[-3]),

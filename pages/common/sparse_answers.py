@@ -76,7 +76,7 @@ def verdict(run: Run, layer: int, token: int, kept: xr.DataArray) -> None:
     """One sentence on the token."""
     weights, count = dense(run, layer), int(kept.isel(query=token).sum())
     if count > token:
-        st.markdown(f"Token {token} sees {count} tokens, itself included, and keeps them all: nothing was left out.")
+        st.markdown(f"Token {token} sees {count} tokens, itself included, and keeps them all. {_first_to_choose(kept)}")
         return
     held = float(sparse.recall(weights, kept).isel(query=token).mean())
     best = float(sparse.recall(weights, sparse.best_at(weights, count)).isel(query=token).mean())
@@ -86,10 +86,15 @@ def verdict(run: Run, layer: int, token: int, kept: xr.DataArray) -> None:
     )
 
 
+def _first_to_choose(kept: xr.DataArray) -> str:
+    places = sparse.choosing(kept)
+    return f"The first that has to leave some out is token {places[0]}." if len(places) else "So does every other."
+
+
 def overview(run: Run, layer: int, token: int, kept: xr.DataArray) -> None:
     """All queries and keys of the layer."""
     trace, weights = heads.trace_of(run), dense(run, layer).mean("head")
-    title = f"n = {trace.num_tokens} tokens"
+    title = f"blue kept, orange left out, n = {trace.num_tokens} tokens"
     figure = pictures.selection_map(weights, kept, session.theme(), token, title)
     said = (
         "Derived, mean of the layer's heads. A row is a query, a column a key. Blue keys were kept; orange ones were "
@@ -105,8 +110,8 @@ def one_query(run: Run, layer: int, token: int, kept: xr.DataArray) -> None:
     weights = dense(run, layer).mean("head").isel(query=token, key=seen)
     row, mask = scores(trace, layer).isel(query=token, key=seen), kept.isel(query=token, key=seen)
     figure = pictures.query_panels(row, mask, weights, labels(trace), session.theme())
-    said = "Above, the indexer's score of every key of this token; below, the attention that all heads together would "
-    said += "pay. A good indexer scores highest what is attended to most."
+    said = "Above, the indexer's score of every key of this token; below, the dense attention: what all heads together "
+    said += "would pay without a selection. A good indexer scores highest what is attended to most."
     table = row_table(trace, token, score=row, **{_DENSE: weights, "kept": mask})
     controls.chart(figure, "sparse-query", table, said)
 
