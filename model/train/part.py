@@ -99,18 +99,7 @@ def train_part(
             if stopped():
                 save(step)
                 raise Stopped(f"{step} of {config.total_steps} steps done")
-            began = time.perf_counter()
-            optimiser.zero_grad()
-            facts = together([_pass(loss, config, data, step, place) for place in range(config.passes_at(step))])
-            norm = torch.nn.utils.clip_grad_norm_(learning, config.clip)
-            for group in optimiser.param_groups:
-                group["lr"] = config.rate(step)
-            optimiser.step()
-            after_step(facts, step)
-            seconds = time.perf_counter() - began
-            line = {"step": step + 1, "tokens": config.tokens_at(step), **facts}
-            line |= {"rate": config.rate(step), "grad_norm": float(norm), "seconds": round(seconds, 4)}
-            line["tokens_per_s"] = round(line["tokens"] / seconds, 1)
+            line = _step(step, learning, optimiser, loss, config, data, after_step)
             if not step and before:
                 line["before"] = before
             if (step + 1) % config.look_steps == 0 or step + 1 == config.total_steps:
@@ -121,6 +110,30 @@ def train_part(
                 save(step + 1)
     save(config.total_steps)
     return before
+
+
+def _step(
+    step: int,
+    learning: Sequence[nn.Parameter],
+    optimiser: torch.optim.Optimizer,
+    loss: PartLoss,
+    config: TrainConfig,
+    data: Data,
+    after_step: AfterStep,
+) -> dict[str, Any]:
+    """Do one step and return its log line."""
+    began = time.perf_counter()
+    optimiser.zero_grad()
+    facts = together([_pass(loss, config, data, step, place) for place in range(config.passes_at(step))])
+    norm = torch.nn.utils.clip_grad_norm_(learning, config.clip)
+    for group in optimiser.param_groups:
+        group["lr"] = config.rate(step)
+    optimiser.step()
+    after_step(facts, step)
+    seconds = time.perf_counter() - began
+    line = {"step": step + 1, "tokens": config.tokens_at(step), **facts}
+    line |= {"rate": config.rate(step), "grad_norm": float(norm), "seconds": round(seconds, 4)}
+    return line | {"tokens_per_s": round(line["tokens"] / seconds, 1)}
 
 
 def _pass(loss: PartLoss, config: TrainConfig, data: Data, step: int, place: int) -> dict[str, Any]:
