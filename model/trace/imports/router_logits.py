@@ -51,7 +51,10 @@ class _Rule:
         if scoring not in ("sigmoid", "softmax") or not isinstance(scale, int | float):
             raise TraceError(f"the model named scores by {scoring!r:.40}; only sigmoid and softmax are known here")
         selection = config.get("topk_method") or ("greedy" if old else "noaux_tc")
-        return cls(scoring == "softmax", str(selection), bool(config.get("norm_topk_prob", not old)), float(scale))
+        normalise = config.get("norm_topk_prob", not old)
+        if not isinstance(normalise, bool):
+            raise TraceError(f"norm_topk_prob of the model named must be true or false, not {normalise!r:.40}")
+        return cls(scoring == "softmax", str(selection), normalise, float(scale))
 
 
 def read(content: bytes, named: Named | None, request: Any = None) -> Trace:

@@ -57,6 +57,15 @@ def test_softmax_and_greedy_choice_of_v2() -> None:
     assert "is not followed here" in str(grouped.origin["missing"])
 
 
+def test_configuration_that_says_neither_true_nor_false_is_refused() -> None:
+    with pytest.raises(TraceError, match="norm_topk_prob of the model named must be true or false, not 'false'"):
+        read(
+            engines.router_logits(np.zeros((3, 4, 16), np.float32)),
+            "auto",
+            Named("v2", CONFIG | {"norm_topk_prob": "false"}),
+        )
+
+
 def test_bfloat16_is_read() -> None:
     bits = np.array([[0x3F80] * 16], np.uint16)  # 1.0
     header = b'{"router_logits.1":{"dtype":"BF16","shape":[1,16],"data_offsets":[0,32]}}'
