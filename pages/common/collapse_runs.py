@@ -77,6 +77,7 @@ def start(side: str, settings: dict[str, Any]) -> None:
     """Begin a run on a side, in place of what was there. A callback."""
     stop(side)
     run = runs()[side] = NanoRun(settings)
+    jobs.stop_with_tab(run)
     jobs.begin(run, lambda: _train(run))
 
 

@@ -83,6 +83,7 @@ def start_text(folder: Path, written: str, healthy: Trace | None) -> None:
         prompts = _prompts(written, healthy is None)
         audit.report = examine_text(engine, prompts, healthy, audit.tell, audit.cancel)
 
+    jobs.stop_with_tab(audit)
     jobs.begin(audit, work)
 
 

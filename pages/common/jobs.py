@@ -1,15 +1,17 @@
 """Work that a session asked for: done once, when its turn comes, stopped from outside, and kept with what was done.
 
 It is done in the script's own thread, where Streamlit may end it at any `st.` call, or in a thread of its own, which
-only `Job.stop` ends.
+`Job.stop` ends, and the closing of the tab where `stop_with_tab` was asked for.
 """
 
 import dataclasses
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
+import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from pages.common import limits
@@ -78,6 +80,17 @@ def execute_on(job: Job, place: DeltaGenerator, find: Callable[[], "Engine"], wo
 def begin(job: Job, work: Callable[[], None]) -> None:
     """Do a job in a thread of its own, which goes on whatever becomes of the script."""
     threading.Thread(target=_do, args=(job, work, lambda: None), daemon=True).start()
+
+
+def stop_with_tab(job: Job) -> None:
+    """Stop the job when this session ends, as what the script itself does would be: nobody sees it any more."""
+    _of_session().add(job)
+
+
+@st.cache_resource(scope="session", show_spinner=False, on_release=lambda held: [job.stop() for job in held])
+def _of_session() -> "weakref.WeakSet[Job]":
+    """Those that end with this session; Streamlit releases it when the tab is closed."""
+    return weakref.WeakSet()
 
 
 def _do(job: Job, work: Callable[[], None], on_wait: Callable[[], object]) -> None:

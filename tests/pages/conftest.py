@@ -18,6 +18,7 @@ from tests.pages.fakes import FakeEngine
 from tests.traces import random_trace
 
 assert examples.PROMPTS  # read once, from the real folder
+SESSION = "test session id"  # of every `AppTest`; to clear its caches is to close the tab
 APP = Path(__file__).parent.parent.parent / "app.py"
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from streamlit.runtime.caching import clear_session_resource_cache
 from streamlit.testing.v1 import AppTest
 
 from model.checkpoint.weights import save_model
@@ -18,7 +19,7 @@ from pages.common import doctor_runs, jobs, models
 from tests.browser.conftest import write_model
 from tests.model.doctor.checkpoints import BIAS, plant
 from tests.models import random_model, tiny_config
-from tests.pages.conftest import charts, said
+from tests.pages.conftest import SESSION, charts, said
 
 PAGE = "pages/audit/doctor.py"
 
@@ -103,6 +104,24 @@ def test_audit_waits_for_its_turn_among_all_that_visitors_run(
     assert audit.waiting
     app = finished(app.button(key="stop-audits").click().run(), audit)
     assert "it was stopped before its turn came" in said(app)
+
+
+def test_closing_the_tab_ends_the_audit_of_its_text_and_not_that_of_the_weights(
+    folder: Path, show: Callable[..., AppTest], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turns = threading.Semaphore(0)
+    monkeypatch.setattr(jobs, "TURNS", turns)
+    app, weights = show(), doctor_runs.weights(folder)
+    app.button(key="run-texts").click().run()
+    (text,) = [audit for (stage, *_), audit in app.session_state["audits"].items() if stage == doctor_runs.TEXT]
+    clear_session_resource_cache(SESSION)
+    assert text.done.wait(30)
+    assert text.cancel.is_set()
+    assert weights is not None
+    assert weights.waiting
+    turns.release()
+    assert weights.done.wait(120)
+    assert weights.complete
 
 
 def test_reference_is_compared_by_an_engine_that_nobody_shares(folder: Path, show: Callable[..., AppTest]) -> None:

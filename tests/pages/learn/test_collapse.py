@@ -6,12 +6,13 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from streamlit.runtime.caching import clear_session_resource_cache
 from streamlit.testing.v1 import AppTest
 
 from model.train import nano
 from pages.common import collapse_runs, jobs
 from pages.common.collapse_runs import STRENGTHS, NanoRun
-from tests.pages.conftest import charts, said
+from tests.pages.conftest import SESSION, charts, said
 
 PAGE = "pages/learn/collapse.py"
 
@@ -54,6 +55,16 @@ def test_two_runs_side_by_side(show: Callable[..., AppTest], short: None) -> Non
     assert [metric.value for metric in app.metric if metric.label.startswith("Step")] == ["30", "30"]
     first = [run.loss().values[0] for run in app.session_state["nano-runs"].values()]
     assert first[0] == pytest.approx(first[1], abs=1e-5)
+
+
+def test_closing_the_tab_ends_the_run(show: Callable[..., AppTest], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jobs, "TURNS", threading.Semaphore(0))
+    app = show()
+    app.button(key="train-A").click().run()
+    run: NanoRun = app.session_state["nano-runs"]["A"]
+    assert run.waiting
+    clear_session_resource_cache(SESSION)
+    assert run.done.wait(30)
 
 
 def test_stop_keeps_what_was_done(show: Callable[..., AppTest]) -> None:
