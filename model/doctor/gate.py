@@ -65,12 +65,8 @@ def _parallel(layer: int, rows: np.ndarray, alive: np.ndarray) -> Iterator[Findi
     for first, second in np.argwhere(cosines >= PARALLEL).tolist():
         one, other, cosine = int(alive[first]), int(alive[second]), float(cosines[first, second])
         is_same = np.array_equal(rows[first], rows[second]) or cosine >= SAME
-        severity, how = (ERROR, "the same") if is_same else (WARNING, "nearly parallel")
-        what = (
-            f"L{layer}E{other}: its router row is {how} as that of E{one}"
-            if is_same
-            else (f"L{layer}E{other}: its router row is {how} to that of E{one}")
-        )
+        severity, how = (ERROR, "the same as") if is_same else (WARNING, "nearly parallel to")
+        what = f"L{layer}E{other}: its router row is {how} that of E{one}"
         meaning = (
             "Both experts want the same tokens. Usually a copied row; in training, experts that were cloned and have "
             "not drifted apart."

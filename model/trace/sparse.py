@@ -41,9 +41,8 @@ def choosing(kept: xr.DataArray) -> np.ndarray:
 
 def missed(dense: xr.DataArray, kept: xr.DataArray, query: int) -> xr.DataArray:
     """Mean attention of all heads on the keys that a query left out, [key], the largest first."""
-    row = dense.mean("head").isel(query=query, key=slice(0, query + 1))
-    left_out = row.isel(key=np.flatnonzero(~kept.isel(query=query).values[: query + 1]))
-    keys = left_out.assign_coords(key=np.flatnonzero(~kept.isel(query=query).values[: query + 1]))
+    left_out = np.flatnonzero(~kept.isel(query=query).values[: query + 1])
+    keys = dense.mean("head").isel(query=query, key=left_out).assign_coords(key=left_out)
     return keys.isel(key=np.argsort(-keys.values, kind="stable"))
 
 
@@ -55,9 +54,7 @@ def core_products(context: int, top_k: int, config: dict[str, int]) -> dict[str,
         top_k: keys that it keeps.
         config: published keys of a V3.2 configuration.
     """
-    width = (
-        2 * config["kv_lora_rank"] + config["qk_rope_head_dim"]
-    )  # scores read latent and position, values the latent
+    width = 2 * config["kv_lora_rank"] + config["qk_rope_head_dim"]  # scores: latent and position; values: latent
     per_key = config["num_attention_heads"] * width
     return {
         "dense attention": context * per_key,
