@@ -21,7 +21,7 @@ from model.train.log import LOG, read_log
 FOLDER = PRESETS / "logs"
 POINTS = 120
 _MEANS = (
-    "loss", "mtp_loss", "balance_loss", "rate", "grad_norm",
+    "loss", "mtp_loss", "indexer_loss", "balance_loss", "rate", "grad_norm",
     "gained", "higher",  # share of pairs, of preferences and of a reward model
     "reward", "signal", "kl", "length",  # of reinforcement
 )  # fmt: skip

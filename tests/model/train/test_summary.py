@@ -26,9 +26,9 @@ def test_spans_are_means_and_sums(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_what_was_logged_late_is_absent_before(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(summary, "POINTS", 2)
-    late = [line(3, mtp_loss=5.0, load={"1": [1, 1], "2": [3, 1]})]
+    late = [line(3, mtp_loss=5.0, indexer_loss=0.5, load={"1": [1, 1], "2": [3, 1]})]
     found = summarise([line(1, load={"1": [1, 1]}), line(2, load={"1": [1, 1]}), *late], "a", "b", [(1, "x")])
-    assert found["mtp_loss"] == [None, 5.0]
+    assert (found["mtp_loss"], found["indexer_loss"]) == ([None, 5.0], [None, 0.5])
     assert found["load"]["2"] == [None, [1.5, 0.5]]
     assert found["stages"] == [[1, "x"]]
 
