@@ -3,7 +3,7 @@
 The fixed text is the beginning of each held-out stream. Its routing at every look is kept, so that afterwards each look
 can be compared with the last: how early a router sent tokens where it still sends them in the end (its saturation).
 
-Source: OLMoE (arXiv 2409.02060), section 4.1, on router saturation.
+Source: OLMoE (arXiv 2409.02060), section 5, on router saturation.
 """
 
 from pathlib import Path

@@ -4,7 +4,7 @@ Steps are put together into at most `POINTS` spans: losses are means, loads are 
 biases and alarms stay at the steps at which they were made. *Saturation* is the share of a fixed text's tokens x places
 that a layer's router sent, at a look, to experts that it sent them to at the last look.
 
-Source of saturation: OLMoE (arXiv 2409.02060), section 4.1.
+Source of saturation: OLMoE (arXiv 2409.02060), section 5.
 """
 
 import json

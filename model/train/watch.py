@@ -3,7 +3,7 @@
 Each alarm is raised once when it begins to hold, and again only after it has ceased to; what only some steps show holds
 until the next step that shows it. What is looked at is what the log line of a step holds; nothing is computed anew.
 
-Source: DeepSeek-V3 report (arXiv 2412.19437), section 4.2 (no loss spikes, no roll-backs); MaxVio: arXiv 2408.15664.
+Source: DeepSeek-V3 report (arXiv 2412.19437), abstract (no loss spikes, no roll-backs); MaxVio: arXiv 2408.15664.
 """
 
 import collections
