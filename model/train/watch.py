@@ -68,7 +68,8 @@ class Watch:
 
     def _spike(self, line: Mapping[str, Any]) -> tuple[str, str] | None:
         loss, known = line["loss"], np.array(self._losses)
-        self._losses.append(loss)
+        if math.isfinite(loss):
+            self._losses.append(loss)
         if len(known) < REMEMBERED:
             return None
         limit = known.mean() + max(SPIKE_NATS, SPIKE_DEVIATIONS * known.std())

@@ -40,6 +40,11 @@ def test_loss_that_is_no_number(value: float) -> None:
     assert alarms(Watch(SHAPE), line(loss=value)) == [f"{NOT_FINITE}: loss is {value}"]
 
 
+def test_loss_that_is_no_number_does_not_blind_to_a_spike() -> None:
+    said = alarms(Watch(SHAPE), *[line()] * REMEMBERED, line(loss=math.nan), line(loss=9.0))
+    assert said == [f"{NOT_FINITE}: loss is nan", f"{SPIKE}: loss 9 where the last 50 steps had 3"]
+
+
 def test_dead_expert_needs_all_remembered_steps() -> None:
     watch, load = Watch(SHAPE), {"1": [0, *EVEN[1:]]}
     assert alarms(watch, *[line(load=load)] * (REMEMBERED - 1)) == []
