@@ -82,7 +82,7 @@ class Watch:
     def _overfitting(self, line: Mapping[str, Any]) -> tuple[str, str] | None:
         if "heldout" not in line:
             return None
-        self._looks.append((float(np.mean(list(line["heldout"].values()))), float(np.mean(self._losses))))
+        self._looks.append((float(np.mean(list(line["heldout"].values()))), float(np.mean(self._losses or [math.nan]))))
         last = self._looks[-WORSE_LOOKS - 1 :]
         heldout, training = np.diff([look[0] for look in last]), np.diff([look[1] for look in last])
         if len(heldout) < WORSE_LOOKS or not ((heldout > 0).all() and (training < 0).all()):

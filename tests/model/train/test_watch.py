@@ -41,8 +41,9 @@ def test_loss_that_is_no_number(value: float) -> None:
 
 
 def test_loss_that_is_no_number_does_not_blind_to_a_spike() -> None:
-    said = alarms(Watch(SHAPE), *[line()] * REMEMBERED, line(loss=math.nan), line(loss=9.0))
-    assert said == [f"{NOT_FINITE}: loss is nan", f"{SPIKE}: loss 9 where the last 50 steps had 3"]
+    broken = line(loss=math.nan, heldout={"a": 2.0})
+    said = alarms(Watch(SHAPE), broken, *[line()] * REMEMBERED, broken, line(loss=9.0))
+    assert said == [*[f"{NOT_FINITE}: loss is nan"] * 2, f"{SPIKE}: loss 9 where the last 50 steps had 3"]
 
 
 def test_dead_expert_needs_all_remembered_steps() -> None:
