@@ -8,6 +8,7 @@ from model.trace import effects
 from pages.common import controls, counterfactual_tables, importance_answers, session, tables, token_row
 from pages.common.counterfactual_runs import Experiment
 from viz import effects as pictures
+from viz.tokens import short_name
 
 NEXT, TOKENS, LAYERS, IMPORTANCE = TABS = "Next tokens", "Token by token", "Routing by layer", "Importance map"
 SHOWN = 1_000  # chips at a time
@@ -45,7 +46,9 @@ def verdict(experiment: Experiment) -> None:
     summary = counterfactual_tables.summary(found)
     if found.draws is not None and found.effect is not None:
         draws = found.draws["kl"].mean("token").values
-        figure = pictures.against_control(float(found.effect["kl"].mean()), draws, "mean KL, nats", session.theme())
+        figure = pictures.against_control(
+            float(found.effect["kl"].mean()), draws, "mean KL divergence, nats a token", session.theme()
+        )
         said = (
             "The diamond is this change, each circle one draw of the control: the same done to as many random experts "
             "of equal load. A diamond outside the grey band does more, or less, than any draw. Derived."
@@ -82,8 +85,10 @@ def strip(experiment: Experiment, token: int) -> None:
     values, trace = _effect(experiment)[VARIABLES[shown or CHANGE]].values, experiment.trace
     first = token // SHOWN * SHOWN
     part = slice(first, first + SHOWN)
+    named = zip(trace.tokens, controls.token_names(trace), strict=True)
+    names = [short_name(entry) if entry.special else name for entry, name in named]
     html = pictures.text_with_change(
-        controls.token_names(trace)[part], values[part], counterfactual_tables.in_words(_effect(experiment))[part],
+        names[part], values[part], counterfactual_tables.in_words(_effect(experiment))[part],
         (~trace.prompt_mask.values).tolist()[part], trace.special_mask.values.tolist()[part], session.theme(), token,
         first,
     )  # fmt: skip

@@ -31,9 +31,9 @@ def verdict(found: "Counterfactual") -> str:
         return said
     draws = found.draws["kl"].mean("token").values
     low, high = float(draws.min()), float(draws.max())
-    place = "more than every one of them" if kl > high else "less than every one of them" if kl < low else "among them"
+    did = "more than any of them" if kl > high else "less than any of them" if kl < low else "as much as some of them"
     count = f"{len(draws)} draw{'s'[: len(draws) > 1]} of as many random experts of equal load"
-    return f"{said} The control, {count}, moved it by {low:.3g} to {high:.3g}: {place}."
+    return f"{said} The control, {count}, moved it by {low:.3g} to {high:.3g}; this change did {did}."
 
 
 def draws_run(found: "Counterfactual") -> str:
@@ -57,8 +57,8 @@ def remarks(found: "Counterfactual") -> list[str]:
         said.append(f"Only {len(control.draws)} draws exist; fewer than {WANTED} say little.")
     if control.share_beyond:
         said.append(
-            f"Too few experts are of equal load: {control.share_beyond:.1%} of those drawn have a load more than 20 % "
-            f"off, at most {control.farthest:.0%}."
+            f"Few experts have an equal load: for {control.share_beyond:.1%} of those drawn it is more than 20% off, "
+            f"by {control.farthest:.0%} at most."
         )
     return said
 
