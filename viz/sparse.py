@@ -15,6 +15,8 @@ from viz.theme import Theme, colorscale, style, translucent
 
 MAP_HEIGHT = 460
 QUERY_HEIGHT = 460
+# Room for the line above a picture below the chart's tools, which reach across it in half a page.
+_MARGIN = {"l": 8, "r": 8, "t": 48, "b": 8}
 MAX_CLICKABLE = 160  # tokens a side up to which every cell can be clicked
 
 
@@ -50,7 +52,7 @@ def selection_map(
     figure = note(figure, title, theme) if title else figure
     axes = {"showgrid": False, "zeroline": False}
     return style(
-        figure, theme, MAP_HEIGHT, xaxis=axes | {"title": {"text": "key"}},
+        figure, theme, MAP_HEIGHT, margin=_MARGIN, xaxis=axes | {"title": {"text": "key"}},
         yaxis=axes | {"title": {"text": "query"}, "autorange": "reversed"},
     )  # fmt: skip
 
@@ -102,8 +104,8 @@ def query_panels(
             )  # fmt: skip
         figure.update_yaxes(title_text=name, row=row, col=1)
     figure.update_xaxes(title_text="key", row=2, col=1)
-    legend = {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"}
-    return style(figure, theme, QUERY_HEIGHT, legend=legend, bargap=0.1, showlegend=True)
+    legend = {"orientation": "h", "x": 0, "yref": "container", "y": 0, "yanchor": "bottom"}
+    return style(figure, theme, QUERY_HEIGHT, margin=_MARGIN, legend=legend, bargap=0.1, showlegend=True)
 
 
 def recall_by_query(recalled: xr.DataArray, oracle: xr.DataArray, theme: Theme, title: str = "") -> go.Figure:
