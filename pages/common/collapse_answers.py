@@ -27,11 +27,13 @@ def settings(side: str) -> dict[str, Any]:
     )
     choices, usual = STRENGTHS[method or first]
     strength = usual
-    if len(choices) > 1:
-        strength = st.select_slider(
-            "Strength", choices, usual, key=f"strength-{side}-{method}", format_func="{:g}".format, bind="query-params"
-        )
-    st.caption(_SAID[method or first])
+    with st.container(key=f"how-{side}"):  # as high without a strength as with one, so that both sides stay level
+        st.caption(_SAID[method or first])
+        if len(choices) > 1:
+            strength = st.select_slider(
+                "Strength", choices, usual, key=f"strength-{side}-{method}", format_func="{:g}".format,
+                bind="query-params",
+            )  # fmt: skip
     with st.container(horizontal=True):
         softmax = st.toggle(
             "Softmax", key=f"softmax-{side}", bind="query-params",
@@ -75,7 +77,7 @@ def _draw(was_going: bool) -> None:
     with st.container(key="live"):  # what is drawn again does not fade meanwhile
         if any(run.lines for run in held.values()):
             loss(held, going)
-        for column, name in zip(st.columns(2), SIDES, strict=True):
+        for column, name in zip(st.columns(2, gap="large"), SIDES, strict=True):
             with column:
                 if name in held:
                     one(name, held[name], going)
