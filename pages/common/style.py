@@ -12,6 +12,8 @@ CSS = """
 [data-testid="stNavSectionHeader"] { padding: 0.35rem 0 0; margin: 0; }
 .st-key-live [data-stale="true"] { opacity: 1 !important; transition: none !important; }
 [data-testid="stLayoutWrapper"]:has(> .st-key-ticks) { display: none; }
+[role="radio"][aria-checked="true"], [role="tab"][aria-selected="true"] { color: inherit !important; }
+.st-key-how-A, .st-key-how-B { min-height: 8.4rem; }
 .st-key-status { min-height: 2.6rem; justify-content: center; }
 .st-key-examples button { min-height: 1.6rem; padding: 0.1rem 0.5rem; }
 .st-key-token-row button { min-height: 1.9rem; padding: 0.1rem 0.2rem; }
