@@ -127,7 +127,10 @@ def held_out_answers(log: Log, layer: int) -> None:
         if name in log.values:
             series = {name: log.curve(name)}
             figure = pictures.curves(series, title, session.theme(), log.stages, height=250)
-            said = f"Measured while training, on prompts that are trained on: {title}, mean over spans of steps."
+            said = (
+                f"Measured while training, on prompts that are trained on: {title}, mean over spans of steps. A group "
+                "is the answers drawn to one prompt; where all of them get the same reward, it teaches nothing."
+            )
             controls.chart(figure, f"training-{name}", table_of(series), said)
 
 
