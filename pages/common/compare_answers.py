@@ -111,8 +111,8 @@ def by_layer(found: Comparison) -> None:
     controls.chart(figure, "compare-layers", table, said)
     st.dataframe(table, hide_index=True, height="content", placeholder="", column_config=_formats(table))
     st.caption(
-        "Weights are those of experts that both took; bias is the largest difference of an expert's bias. All derived "
-        "from what both traces recorded; what one of them does not hold is left empty."
+        "Δ is the difference between A and B: of the weights of experts that both took, and of an expert's bias. All "
+        "derived from what both traces recorded; what one of them does not hold is left empty."
     )
 
 
@@ -127,7 +127,7 @@ def layer_table(found: Comparison) -> pd.DataFrame:
     names = {
         "layer": "layer", "choices": "choices", "equal": "equal sets", "equal_low": "low (95 %)",
         "equal_high": "high (95 %)", "jaccard": "Jaccard",
-        "weight_mean": "weights differ by (mean)", "weight_difference": "(most)", "bias_difference": "bias",
+        "weight_mean": "Δ weight, mean", "weight_difference": "Δ weight, most", "bias_difference": "Δ bias, most",
     }  # fmt: skip
     table = rows.rename(columns=names).astype({said: float for said in list(names.values())[2:]})
     if found.chance is not None:
@@ -221,7 +221,7 @@ def one_token(found: Comparison, token: int) -> None:
                 "only B": _experts(sorted(taken_b - taken_a)),
                 "which is": VERDICTS[int(at["verdict"][place])],
                 "margin": float(at["margin"][place]),
-                "weights differ by (most)": float(at["weight_difference"][place]),
+                "Δ weight, most": float(at["weight_difference"][place]),
             }
         )
     table = pd.DataFrame(rows)
