@@ -87,7 +87,11 @@ def by_stream(name: str, report: dict[str, Any]) -> None:
         table = table.drop(columns="sampling weight").rename(columns={"stream": "kind of damage"})
     whole = {column: tables.WHOLE for column in table.columns if column.startswith(("records", "bytes"))}
     shares = {column: tables.SHARE for column in ("dropped", "sampling weight")}
-    st.dataframe(table, hide_index=True, height=420, column_config=whole | shares)
+    words = {
+        table.columns[0]: st.column_config.TextColumn(width=130, pinned=True),
+        "dropped by": st.column_config.TextColumn(width=330, help="Rules, and how many records each dropped."),
+    }
+    st.dataframe(table, hide_index=True, height=420, column_config=whole | shares | words)
     said = (
         "A stream is drawn with the square root of its size, so that small ones are seen more often than their share."
     )

@@ -54,7 +54,7 @@ def by_stream(report: dict[str, Any]) -> pd.DataFrame:
             "bytes kept": stream["out"]["bytes"],
             "dropped": 1 - stream["out"]["records"] / max(1, stream["in"]["records"]),
             "sampling weight": stream["weight"],
-            "by": ", ".join(f"{rule} {number}" for rule, number in stream["dropped"].items()),
+            "dropped by": ", ".join(f"{rule} {number}" for rule, number in stream["dropped"].items()),
         }
         for name, stream in report["streams"].items()
     ]
