@@ -169,7 +169,7 @@ def _ends(graph: nx.DiGraph, theme: Theme) -> Iterator[dict[str, Any]]:
     for name in ("tokens", "next token", "token after it"):
         if name in graph:
             x, y = graph.nodes[name]["at"]
-            yield _note(x, y + (2 if name == "tokens" else 5), name, theme)
+            yield _note(x, y + (2 if name == "tokens" else 9), name, theme)
 
 
 def _profile_label(graph: nx.DiGraph, model: Model, paint: Paint | None, theme: Theme) -> Iterator[dict[str, Any]]:

@@ -23,6 +23,7 @@ TEXT = Path(__file__).parent.parent / "learn" / "architecture.toml"
 ALL, BESIDE = TABS = ("All parts in numbers", "V3 beside V3.2")
 CONTEXTS = [2**power for power in range(7, 18)]
 _RIGHT = st.column_config.TextColumn(alignment="right")
+_PART = st.column_config.TextColumn(width=230, pinned=True)  # stays where it is while the numbers are looked through
 
 
 @functools.cache
@@ -70,7 +71,7 @@ def choose_dtype() -> str:
     from model.checkpoint.parts import dtypes
 
     said = "How weights are stored. The cache is counted in 2 bytes per number, in 4 with float32."
-    return st.selectbox("Bytes of", list(dtypes()), index=1, key="bytes", bind="query-params", help=said)
+    return st.selectbox("Weights stored as", list(dtypes()), index=1, key="bytes", bind="query-params", help=said)
 
 
 def painted_layer(trace: Trace | None, described: Described) -> int | None:
@@ -172,7 +173,7 @@ def about(name: str, described: Described, context: int, dtype: str) -> None:
 def all_parts(described: Described, context: int, dtype: str) -> None:
     """Every part, over all its layers."""
     table = architecture_tables.everything(described.parts, context, dtype)
-    columns = {"part": st.column_config.TextColumn(width=230)} | {name: tables.WHOLE for name in table.columns[1:]}
+    columns = {"part": _PART} | {name: tables.WHOLE for name in table.columns[1:]}
     st.dataframe(table, hide_index=True, height="content", column_config=columns)
     st.caption(
         f"Over all layers, for one new token that looks at {context:,} others, weights in {dtype}. Multiply-adds are "
@@ -195,7 +196,7 @@ def beside(context: int) -> None:
             table = architecture_tables.everything(parts, context, "bfloat16")
             controls.chart(figure, f"architecture-{name}", table, said)
     table = architecture_tables.side_by_side(before, after, context)
-    columns = {"part": st.column_config.TextColumn(width=230)} | {name: tables.WHOLE for name in table.columns[1:]}
+    columns = {"part": _PART} | {name: tables.WHOLE for name in table.columns[1:]}
     st.dataframe(table, hide_index=True, height="content", column_config=columns)
     controls.download_table(table, "architecture-v3-v3.2")
 
