@@ -78,7 +78,10 @@ def table(trace: Trace) -> None:
         column_config={"surprisal (bit)": tables.THREE},
         placeholder="",
     )
-    st.caption("Choose a row to choose the token. All but the surprisal, which is derived, is measured.")
+    st.caption(
+        "Choose a row to choose the token. Under vocabulary, the entry as its file writes it: a byte that cannot be "
+        "seen has a letter of its own, a space Ġ. All but the surprisal, which is derived, is measured."
+    )
     controls.download_table(rows, "tokens")
 
 
