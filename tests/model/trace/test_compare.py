@@ -19,21 +19,24 @@ from tests.traces import random_trace
 EXPERTS = 4
 
 
-def gate(scores: list[Any], top_k: int = 2, **changes: Any) -> Trace:
-    """A trace whose router has these scores [token][layer][expert] and neither bias nor groups; layers from 1."""
+def gate(scores: list[Any], top_k: int = 2, num_groups: int = 1, **changes: Any) -> Trace:
+    """A trace whose router has these scores [token][layer][expert], no bias, and keeps one group; layers from 1."""
     values = np.array(scores, np.float32)
     num_tokens, num_layers, num_experts = values.shape
     base = random_trace(
-        num_prompt=num_tokens, num_new=0, num_layers=1 + num_layers, num_experts=num_experts, num_groups=1, num_kept=1,
-        top_k=top_k,
+        num_prompt=num_tokens, num_new=0, num_layers=1 + num_layers, num_experts=num_experts,
+        num_groups=num_groups, num_kept=1, top_k=top_k,
     )  # fmt: skip
-    ids = np.argsort(-values, -1, kind="stable")[..., :top_k]
+    by_group = values.reshape(num_tokens, num_layers, num_groups, -1)
+    best_two = np.sort(by_group, -1)[..., -2:].sum(-1)
+    kept = best_two == best_two.max(-1, keepdims=True)
+    ids = np.argsort(-np.where(kept[..., None], by_group, -1).reshape(values.shape), -1, kind="stable")[..., :top_k]
     weights = np.take_along_axis(values, ids, -1)
-    best_two = np.sort(values, -1)[..., -2:].sum(-1, keepdims=True)
     arrays = {
         "router_score": values,
         "expert_bias": np.zeros((num_layers, num_experts), np.float32),
         "group_score": best_two,
+        "group_kept": kept,
         "expert_id": ids.astype(np.int16),
         "gate_weight": 2.5 * weights / weights.sum(-1, keepdims=True),
     }
@@ -132,6 +135,15 @@ def test_near_tie_is_judged_by_the_rougher_dtype(dtype: str, gap: float, kind: i
     assert compare(a, b).choices["margin"].item() == pytest.approx(gap * tolerance(dtype), rel=1e-2)
 
 
+@pytest.mark.parametrize(("gap", "kind"), [(1.9, NEAR_TIE), (2.1, CHANGE)])
+def test_near_tie_of_groups_is_judged_by_what_each_of_two_scores_may_move(gap: float, kind: int) -> None:
+    """Groups of 1.2 and a little less; both experts of the kept one are taken, so that no place is near."""
+    tight, other = [A, C, B, 0.5 - gap * tolerance("float32")], [C, D, A, B]
+    found = compare(gate([[tight]], num_groups=2), gate([[other]], num_groups=2))
+    assert found.choices["verdict"].item() == kind
+    assert found.choices["margin"].item() == pytest.approx(gap / 2 * tolerance("float32"), rel=1e-2)
+
+
 def test_dtype_that_is_not_known_is_taken_for_the_roughest() -> None:
     tight = [A, 0.5 + 0.9 * tolerance("bfloat16"), 0.5, D]
     found = compare(gate([[tight]]), of_dtype(gate([[OTHER]]), "fp8"))
@@ -144,6 +156,11 @@ def test_what_lies_in_the_shadow_of_a_split_follows() -> None:
     a = gate([[WIDE] * 3] * 3)
     b = gate([[WIDE, OTHER, OTHER], [WIDE, OTHER, OTHER], [OTHER, WIDE, WIDE]])
     assert verdicts(a, b) == [[SAME, CHANGE, FOLLOWS], [SAME, CHANGE, FOLLOWS], [CHANGE, SAME, SAME]]
+
+
+def test_split_of_an_earlier_token_alone_is_followed() -> None:
+    a, b = gate([[WIDE, WIDE], [WIDE, WIDE]]), gate([[OTHER, WIDE], [WIDE, OTHER]])
+    assert verdicts(a, b) == [[CHANGE, SAME], [SAME, FOLLOWS]]
 
 
 def test_split_before_a_split_in_its_layer_is_not_its_cause() -> None:
@@ -212,6 +229,21 @@ def test_split_after_the_texts_part_follows() -> None:
     found = compare(a, dataclasses.replace(b, data=data, tokens=tokens, text=b"xzx"))
     assert found.alignment.pairs.tolist() == [[0, 0], [2, 2]]
     assert found.choices["verdict"].values.tolist() == [[SAME], [FOLLOWS]]
+
+
+def test_split_after_the_same_text_in_other_tokens_follows() -> None:
+    """Bytes 0 to 3 are cut after the first in A and after the second in B; the token behind them is aligned."""
+
+    def cut(trace: Trace, middle: int) -> Trace:
+        spans = ((0, middle), (middle, 3), (3, 4))
+        tokens = tuple(Token(middle + place, "x", *span, False) for place, span in enumerate(spans))
+        ids = np.array([token.id for token in tokens], np.int32)
+        return dataclasses.replace(trace, data=trace.data.assign(token_id=("token", ids)), tokens=tokens, text=b"xyz!")
+
+    found = compare(cut(gate([[WIDE]] * 3), 1), cut(gate([[WIDE], [WIDE], [OTHER]]), 2))
+    assert found.alignment.pairs.tolist() == [[2, 2]]
+    assert found.alignment.same_before.all()
+    assert found.choices["verdict"].values.tolist() == [[FOLLOWS]]
 
 
 def test_other_biases_are_said() -> None:
