@@ -46,9 +46,11 @@ def test_table_adds_up_to_the_whole(tmp_path: Path) -> None:
     assert rows[0]["bits_per_byte"] == pytest.approx(rows[0]["in_pieces"], rel=1e-4)  # the same computation
     assert rows[-1]["bits_per_byte"] != pytest.approx(rows[-1]["in_pieces"], rel=1e-4)
     assert sum(row["tokens"] for row in rows) == sum(len(text.token_ids) for text in texts)
-    first = np.concatenate([text.bytes_N[:7] for text in texts])
-    nats = sum(token_nats(model, text.token_ids, 32)[:7].sum() for text in texts)
-    assert rows[0]["bits_per_byte"] == pytest.approx(nats / first.sum() / math.log(2))
+    for row, here in ((rows[0], slice(0, 7)), (rows[-1], slice(15, 31))):
+        num_bytes = sum(text.bytes_N[here].sum() for text in texts)
+        for name, window in (("bits_per_byte", 32), ("in_pieces", 8)):
+            nats = sum(token_nats(model, text.token_ids, window)[here].sum() for text in texts)
+            assert row[name] == pytest.approx(nats / num_bytes / math.log(2)), name
 
 
 def saved(tmp_path: Path) -> Path:
