@@ -236,7 +236,7 @@ def test_split_after_the_same_text_in_other_tokens_follows() -> None:
 
     def cut(trace: Trace, middle: int) -> Trace:
         spans = ((0, middle), (middle, 3), (3, 4))
-        tokens = tuple(Token(middle + place, "x", *span, False) for place, span in enumerate(spans))
+        tokens = tuple(Token(middle + place, "x", start, end, False) for place, (start, end) in enumerate(spans))
         ids = np.array([token.id for token in tokens], np.int32)
         return dataclasses.replace(trace, data=trace.data.assign(token_id=("token", ids)), tokens=tokens, text=b"xyz!")
 
