@@ -11,6 +11,7 @@ from pages.common.training_logs import Log
 from viz import training as pictures
 
 TABS = ["Held-out text", "Answers", "Load", "Balance", "Bias", "Saturation"]
+_PARTS = {"mtp_loss": "token after the next one", "indexer_loss": "indexers, sum over layers"}
 _REINFORCEMENT = {
     "reward": "mean reward",
     "signal": "share of groups that teach something",
@@ -42,8 +43,7 @@ def table_of(series: Mapping[str, xr.DataArray]) -> pd.DataFrame:
 def loss(log: Log, beside: list[Log]) -> None:
     """The main figure."""
     series = {one.name: one.curve("loss") for one in (log, *beside)}
-    if "mtp_loss" in log.values:
-        series["token after the next one"] = log.curve("mtp_loss")
+    series |= {said: log.curve(part) for part, said in _PARTS.items() if part in log.values}
     figure = pictures.curves(series, "loss, nats per token", session.theme(), log.stages, log.alarms, log.roll_backs)
     said = (
         "Measured while training: mean loss over spans of steps. Upright lines mark where the stages of the first run "

@@ -49,6 +49,15 @@ def test_loss_stands_beside_other_runs_with_stages_and_alarms(page: Callable[...
     assert "step 30, collapse in L1" in said(app)
 
 
+def test_loss_of_indexers_stands_beside(
+    page: Callable[..., AppTest], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "logs" / "mini.json").write_text(json.dumps(log("mini one", indexer_loss=[0.9, 0.8, 0.7])))
+    monkeypatch.setattr(training_logs, "logs", lambda: training_logs.read(tmp_path / "logs"))
+    indexers = next(trace for trace in charts(page())[0]["data"] if trace["name"] == "indexers, sum over layers")
+    assert numbers(indexers["y"]).tolist() == pytest.approx([0.9, 0.8, 0.7])
+
+
 def test_link_says_what_is_drawn(page: Callable[..., AppTest], show_at: Callable[..., AppTest]) -> None:
     app = show_at(view="Held-out text", **{"beside-mini one": "", "heldout-texts": "math.en"})
     first, heldout = charts(app)
