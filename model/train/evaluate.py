@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from model.checkpoint.tokenizer import Tokenizer
 from model.network.transformer import Transformer
-from model.train.corpus import corpus_files, read_stream
+from model.train.corpus import CorpusError, corpus_files, read_stream
 from model.train.tapes import RoutingTape
 
 BATCH = 8
@@ -65,16 +65,22 @@ def cut(text: str, stream: int, tokenizer: Tokenizer, window: int) -> Iterator[P
 def read_pieces(
     heldout: Path, tokenizer: Tokenizer, window: int, max_bytes: int | None
 ) -> tuple[list[str], list[Piece]]:
-    """Streams of a held-out folder and their pieces; of each stream the first `max_bytes`, to whole records."""
+    """Streams of a held-out folder and their pieces; of each stream the first `max_bytes`, to whole records.
+
+    Raises:
+        CorpusError: a stream holds no text.
+    """
     streams = corpus_files(heldout)
     pieces: list[Piece] = []
-    for number, paths in enumerate(streams.values()):
+    for number, (name, paths) in enumerate(streams.items()):
         used = 0
         for record in read_stream(paths):
             if max_bytes is not None and used >= max_bytes:
                 break
             used += len(record.text.encode())
             pieces.extend(cut(record.text, number, tokenizer, window))
+        if not used:
+            raise CorpusError(f"{name} of {heldout} holds no text; leave it out")
     return list(streams), pieces
 
 

@@ -1,5 +1,6 @@
 """Bits per byte, load and mutual information on texts where they can be worked out."""
 
+import gzip
 import json
 import math
 from pathlib import Path
@@ -14,6 +15,7 @@ from model.checkpoint.tokenizer import Tokenizer
 from model.checkpoint.weights import save_model
 from model.network.transformer import Transformer
 from model.train.cli import evaluate_command
+from model.train.corpus import CorpusError
 from model.train.evaluate import (
     Scores,
     cut,
@@ -118,6 +120,13 @@ def test_summary_names_streams_and_layers(model: Transformer, folder: Path, toke
     assert summary["tokens"] == sum(len(piece.token_ids) - 1 for piece in pieces)
     assert summary["balance"]["as it is"]["max_violation"][0] > 0
     assert "| code.python |" in as_markdown(summary)
+
+
+def test_a_stream_without_text_is_named(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    with gzip.open(tmp_path / "code.go.jsonl.gz", "wt", encoding="utf-8"):
+        pass
+    with pytest.raises(CorpusError, match="code.go of .* holds no text; leave it out"):
+        read_pieces(tmp_path, tokenizer, 64, max_bytes=None)
 
 
 def test_command_writes_what_it_shows(model: Transformer, folder: Path, tmp_path: Path) -> None:
