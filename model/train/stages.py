@@ -47,6 +47,7 @@ STAGES = (
     Stage("mini-v3-mixture-decay", "mixture", "that goes on: long windows, the rate falls to zero", "mixture"),
     Stage("mini-v3-finish", "finish", "a last mixture at a low rate, half the way back", "mixture"),
     Stage("mini-v3-mtp-last", "mtp-last", "the module catches up once more; all else is frozen", "finish"),
+    Stage("mini-v3-mtp-muon", "mtp-muon", "the module goes on by Muon; all else is frozen", "mtp-last"),
     Stage("mini-v32", "indexers", "V3.2: new indexers learn the attention of the frozen model", "mixture"),
     Stage("mini-v32-sparse", "sparse", "V3.2: selection on, all weights learn, indexers by their own loss", "indexers"),
     Stage("mini-v32-instruct", "instruct", "answers to prompts, by examples", "sparse", "CORPUS/sft"),
