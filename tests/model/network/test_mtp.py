@@ -71,7 +71,9 @@ def test_token_by_token_is_all_at_once(changes: dict[str, object]) -> None:
 @torch.no_grad()
 def test_hidden_state_before_and_after_the_final_norm_differ_unless_the_norm_is_constant() -> None:
     """Scaling a state does not matter to the norm that comes next, scaling its channels one by one does."""
-    normed, raw = (random_model(tiny_config(has_mtp=True, mtp_reads_normed=flag, norm_eps=1e-12)) for flag in (1, 0))
+    normed, raw = (
+        random_model(tiny_config(has_mtp=True, mtp_reads_normed=flag, norm_eps=1e-12)) for flag in (True, False)
+    )
     ids = torch.arange(5, 25)[None]
 
     def drafts(model: Transformer) -> Tensor:
