@@ -155,7 +155,11 @@ def test_context_that_is_too_short_is_refused(folder: Path) -> None:
         CliRunner().invoke(train_command, arguments, catch_exceptions=False)
 
 
-@pytest.mark.parametrize("content", [b"no gzip", gzip.compress(b"{}\n"), gzip.compress(b"no json\n")])
+@pytest.mark.parametrize(
+    "content",
+    [b"no gzip", gzip.compress(b"{}\n"), gzip.compress(b"no json\n")],
+    ids=["no gzip", "no pair", "no json"],
+)
 def test_damaged_pairs_are_refused_in_one_line(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "train.jsonl.gz").write_bytes(content)
     with pytest.raises(CorpusError, match="holds no pairs"):
