@@ -1,7 +1,6 @@
 """The embedded models' stages in order, and the command of each: `python -m model train --list`.
 
-Every stage begins with the model that an earlier one left in `runs/NAME/model`. Where a TOML file names an embedded
-model instead, `--start` says to take one's own.
+Every stage but the first begins with the model that an earlier one left in `runs/NAME/model`, as its TOML file says.
 """
 
 import dataclasses
@@ -28,8 +27,6 @@ class Stage:
         words = ["python -m model train", f"model/train/configs/{self.config}.toml"]
         if self.start == self.run:
             words.append("--resume")
-        elif self.start:
-            words.append(f"--start {RUNS}/{self.start}/model")
         return " ".join([*words, f"--corpus {self.corpus}", f"--out {RUNS}/{self.run}"])
 
 

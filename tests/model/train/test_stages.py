@@ -25,7 +25,7 @@ def test_every_stage_begins_with_what_an_earlier_one_left() -> None:
         named, _ = load_config(CONFIGS / f"{stage.config}.toml")
         begins = began.setdefault(stage.run, stage.start)
         assert isinstance(named, ModelConfig) == (not begins), stage
-        assert isinstance(named, ModelConfig) or named.start in (f"runs/{begins}/model", "mini-v32"), stage
+        assert isinstance(named, ModelConfig) or named.start == f"runs/{begins}/model", stage
         assert stage.start in ("", stage.run) or stage.start in began, stage
         assert stage.start == stage.run or begins == stage.start, stage
 
