@@ -5,10 +5,9 @@ import streamlit as st
 import xarray as xr
 
 from model.trace import effects
-from pages.common import controls, counterfactual_tables, importance_answers, session, tables, token_row
+from pages.common import controls, counterfactual_tables, importance_answers, session, tables, text, token_row
 from pages.common.counterfactual_runs import Experiment
 from viz import effects as pictures
-from viz.tokens import short_name
 
 NEXT, TOKENS, LAYERS, IMPORTANCE = TABS = "Next tokens", "Token by token", "Routing by layer", "Importance map"
 SHOWN = 1_000  # chips at a time
@@ -85,10 +84,9 @@ def strip(experiment: Experiment, token: int) -> None:
     values, trace = _effect(experiment)[VARIABLES[shown or CHANGE]].values, experiment.trace
     first = token // SHOWN * SHOWN
     part = slice(first, first + SHOWN)
-    named = zip(trace.tokens, controls.token_names(trace), strict=True)
-    names = [short_name(entry) if entry.special else name for entry, name in named]
+    names = [text.boxed(trace, index) for index in range(trace.num_tokens)[part]]
     html = pictures.text_with_change(
-        names[part], values[part], counterfactual_tables.in_words(_effect(experiment))[part],
+        names, values[part], counterfactual_tables.in_words(_effect(experiment))[part],
         (~trace.prompt_mask.values).tolist()[part], trace.special_mask.values.tolist()[part], session.theme(), token,
         first,
     )  # fmt: skip

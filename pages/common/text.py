@@ -9,7 +9,7 @@ import string
 from typing import TYPE_CHECKING
 
 from model.trace.trace import Trace
-from viz.tokens import visible
+from viz.tokens import short_name, visible
 
 if TYPE_CHECKING:
     from model.checkpoint.tokenizer import Tokenizer
@@ -23,6 +23,12 @@ def token(trace: Trace, index: int) -> str:
     if entry.start < entry.end:
         return visible(trace.text[entry.start : entry.end])
     return entry.piece or (f"#{entry.id}" if entry.id >= 0 else "?")
+
+
+def boxed(trace: Trace, index: int) -> str:
+    """The same where a box tells special tokens from text: those go by their short name."""
+    found = trace.tokens[index]
+    return short_name(found) if found.special else token(trace, index)
 
 
 def entry(token_id: int, vocabulary: "Tokenizer | None") -> str:

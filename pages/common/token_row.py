@@ -4,7 +4,6 @@ import streamlit as st
 
 from model.trace.trace import Token, Trace
 from pages.common import controls, text
-from viz.tokens import short_name
 
 
 def show(trace: Trace, token: int, reach: int = 6) -> None:
@@ -14,7 +13,7 @@ def show(trace: Trace, token: int, reach: int = 6) -> None:
         for index in range(first, min(first + 2 * reach + 1, trace.num_tokens)):
             entry = trace.tokens[index]
             st.button(
-                text.as_code(short_name(entry) if entry.special else text.token(trace, index)),
+                text.as_code(text.boxed(trace, index)),
                 key=f"token-row-{index}{_marks(entry)}",
                 help=f"Token {index}, id {entry.id}, {'generated' if entry.generated else 'prompt'}",
                 type="secondary" if index == token else "tertiary",
