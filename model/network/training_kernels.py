@@ -1,9 +1,9 @@
 """The experts of a layer in the form that trains fastest on a CPU; the function computed is the same.
 
-The rows of each expert stand side by side, filled up to a multiple of `BLOCK`, and each expert is one
-product forwards and two backwards, written in place. Filling up keeps the row counts to few distinct ones, because CPU
-libraries compile a kernel for each new shape. Rows move by gathering only, forwards and backwards, because every token
-knows its rows and every row its token.
+The rows of each expert stand side by side, filled up to a multiple of `BLOCK`, and each expert is one product forwards
+and two backwards, written in place. Filling up keeps the row counts to few distinct ones, because CPU libraries compile
+a kernel for each new shape. Rows move by gathering only, forwards and backwards, because every token knows its rows and
+every row its token.
 
 Shape suffixes: T tokens (batch and positions flattened), D model width, E experts, K selected experts, I expert
 width, N rows (T * K), M slots (rows filled up), X and Y input and output width of a product.
