@@ -17,8 +17,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from model.checkpoint.weights import load_model
 from model.network.cache import LatentCache
-from model.network.indexer import Selection
-from model.network.moe import Routing
+from model.network.decision import Routing, Selection
 from model.network.transformer import Transformer
 
 Reference: TypeAlias = Any  # a causal language model, whose submodules a type checker cannot see

@@ -20,7 +20,8 @@ from torch import Tensor, nn
 
 from model.network.cache import LatentCache
 from model.network.config import ModelConfig
-from model.network.indexer import Indexer, Selection, causal_mask
+from model.network.decision import Selection
+from model.network.indexer import Indexer, causal_mask
 from model.network.layers import rotate
 from model.network.tape import Tape
 

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from model.network.attention import Attention
 from model.network.cache import LatentCache
 from model.network.config import ModelConfig
+from model.network.decision import Selection
 from model.network.edit import RoutingEdit
-from model.network.indexer import Selection
 from model.network.layers import FeedForward
 from model.network.moe import MixtureOfExperts
 from model.network.tape import Tape

@@ -11,31 +11,17 @@ released code, which scale all scores alike. The Hadamard rotation and FP8 of th
 exact product, so they are left out here.
 """
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor, nn
 
 from model.network.cache import LatentCache
 from model.network.config import ModelConfig
+from model.network.decision import Selection
 from model.network.layers import rotate, rotate_halves, without_autocast
 
 KEY_NORM_EPS = 1e-6
 # Values of the products of all index heads held at once: 64 heads x 2,048 keys x 256 queries are 134 MB.
 VALUES_AT_ONCE = 1 << 25
-
-
-class Selection(NamedTuple):
-    """Which keys each query may read, the same for all heads."""
-
-    scores_BTS: Tensor  # fp32, minus infinity for keys after the query
-    key_ids_BTK: Tensor  # best score first; a query with fewer keys before it than K is filled up with later ones
-    kept_BTS: Tensor  # bool, never a key after the query
-
-    @property
-    def is_partial(self) -> bool:
-        """Whether some query may have to leave out a key; if not, attention is dense."""
-        return self.key_ids_BTK.shape[-1] < self.scores_BTS.shape[-1]
 
 
 class Indexer(nn.Module):

@@ -11,13 +11,13 @@ judged by their best expert.
 """
 
 import math
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from model.network.config import ModelConfig
+from model.network.decision import Routing
 from model.network.edit import LayerEdit
 from model.network.layers import FeedForward, swiglu, without_autocast
 from model.network.tape import Tape
@@ -25,16 +25,6 @@ from model.network.training_kernels import blocked_experts
 
 NEVER = -math.inf
 ALWAYS = math.inf
-
-
-class Routing(NamedTuple):
-    """One layer's routing decision, everything in fp32 but ids and masks."""
-
-    scores_TE: Tensor  # affinity: sigmoid of the logit (V2: softmax of the logits), before the bias
-    group_scores_TG: Tensor  # sum of a group's two best biased scores (V2: its best score)
-    kept_groups_TG: Tensor  # bool
-    expert_ids_TK: Tensor  # int64, best biased score first; rows that an edit gives come as given
-    weights_TK: Tensor  # as applied: normalised and scaled
 
 
 class Router(nn.Module):

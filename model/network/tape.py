@@ -8,13 +8,11 @@ the points inherits from `Tape`, whose methods keep nothing.
 Shape suffixes: B batch, T new positions, S positions so far, H heads, Q query head width, D model width, V vocabulary.
 """
 
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from model.network.indexer import Selection
-    from model.network.moe import Routing
+from model.network.decision import Routing, Selection
 
 
 class Tape(Protocol):
@@ -27,15 +25,15 @@ class Tape(Protocol):
         """The residual stream as it leaves a layer."""
 
     def attention(
-        self, layer: int, query_BHTQ: Tensor, key_BHSQ: Tensor, scale: float, selection: "Selection | None"
+        self, layer: int, query_BHTQ: Tensor, key_BHSQ: Tensor, scale: float, selection: Selection | None
     ) -> None:
         """Queries and all keys of a layer; the keys may have one head that all queries share (absorbed form).
 
         With a selection, attention read the selected keys only.
         """
 
-    def selection(self, layer: int, selection: "Selection") -> None:
+    def selection(self, layer: int, selection: Selection) -> None:
         """The indexer's scores and choice of a layer that has an indexer."""
 
-    def routing(self, layer: int, routing: "Routing") -> None:
+    def routing(self, layer: int, routing: Routing) -> None:
         """The router's whole decision in a layer, batch and positions flattened into one axis."""

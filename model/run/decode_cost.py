@@ -17,7 +17,8 @@ import numpy as np
 import torch
 
 from model.network.cache import LatentCache
-from model.network.indexer import Selection, select
+from model.network.decision import Selection
+from model.network.indexer import select
 from model.network.transformer import Transformer
 
 

@@ -25,10 +25,10 @@ from model.checkpoint.files import ModelFolder
 from model.checkpoint.names import Slot, used_slots
 from model.network.block import Block
 from model.network.config import ModelConfig
-from model.network.indexer import Selection
+from model.network.decision import Routing, Selection
 from model.network.layers import RotaryTable
 from model.network.layout import wants_input_major
-from model.network.moe import MixtureOfExperts, Routing
+from model.network.moe import MixtureOfExperts
 from model.network.mtp import MultiTokenPredictor
 from model.network.transformer import Transformer
 from model.run.on_demand import ExpertMatrices, SomeRows

@@ -23,9 +23,9 @@ import xarray as xr
 from torch import Tensor
 
 from model.network.cache import LatentCache
+from model.network.decision import Routing, Selection
 from model.network.edit import LayerEdit
-from model.network.indexer import Selection
-from model.network.moe import MixtureOfExperts, Routing
+from model.network.moe import MixtureOfExperts
 from model.network.tape import Tape
 from model.network.transformer import Transformer
 from model.run.engine import Engine

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from model.checkpoint.writing import replacing
-from model.network.indexer import Selection
+from model.network.decision import Selection
 from model.run.request import RequestError
 
 _RUN = "run.json"

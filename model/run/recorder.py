@@ -13,8 +13,7 @@ from torch import Tensor
 
 from model.network.attention import attention_weights
 from model.network.config import ModelConfig
-from model.network.indexer import Selection
-from model.network.moe import Routing
+from model.network.decision import Routing, Selection
 from model.run.request import Capture
 
 NUM_CANDIDATES = 20

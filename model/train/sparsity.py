@@ -24,7 +24,7 @@ from model.checkpoint.embedded import find_model
 from model.checkpoint.tokenizer import Tokenizer
 from model.checkpoint.weights import load_model
 from model.network.attention import attention_weights
-from model.network.indexer import Selection
+from model.network.decision import Selection
 from model.network.tape import Tape
 from model.network.transformer import Transformer
 from model.train.context import LongText, read_long, token_nats

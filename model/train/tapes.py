@@ -7,8 +7,7 @@ import torch
 from torch import Tensor
 
 from model.network.attention import attention_weights
-from model.network.indexer import Selection
-from model.network.moe import Routing
+from model.network.decision import Routing, Selection
 from model.network.tape import Tape
 from model.train.losses import indexer_loss
 

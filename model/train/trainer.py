@@ -17,7 +17,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from model.network.moe import Router, Routing
+from model.network.decision import Routing
+from model.network.moe import Router
 from model.network.transformer import Transformer
 from model.train.config import TrainConfig
 from model.train.data import Batches

@@ -14,7 +14,8 @@ from click.testing import CliRunner, Result
 
 from model.__main__ import main
 from model.checkpoint.weights import save_model
-from model.network.moe import MixtureOfExperts, Router, Routing
+from model.network.decision import Routing
+from model.network.moe import MixtureOfExperts, Router
 from model.network.transformer import Transformer
 from model.run.engine import Engine
 from model.run.request import RunRequest

@@ -8,8 +8,9 @@ import torch
 from hypothesis import given
 
 from model.network.config import ConfigError
+from model.network.decision import Routing
 from model.network.edit import EditError, GivenRouting, LayerEdit, check_edit, unchanged
-from model.network.moe import Experts, Router, Routing, summed_in_order
+from model.network.moe import Experts, Router, summed_in_order
 from tests.models import tiny_config
 
 SCORES = [0.9, 0.1, 0.6, 0.5, 0.8, 0.05, 0.3, 0.2]

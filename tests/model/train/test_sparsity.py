@@ -11,7 +11,7 @@ from torch import Tensor
 
 from model.checkpoint.weights import save_model
 from model.network.attention import attention_weights
-from model.network.indexer import Selection
+from model.network.decision import Selection
 from model.trace import sparse
 from model.train.context import LongText
 from model.train.sparsity import Recall, bits_per_byte, measure_recall, sparsity_command
