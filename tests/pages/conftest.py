@@ -1,12 +1,12 @@
 """The app with a fake engine and a recorded example of its own."""
 
 import base64
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import orjson
 import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
@@ -88,7 +88,7 @@ def show_at(request: pytest.FixtureRequest, open_app: Callable[..., AppTest], re
 def charts(app: AppTest) -> list[dict[str, Any]]:
     """The figures of a page, as Plotly gets them."""
     assert not app.exception
-    return [orjson.loads(chart.proto.spec) for chart in app.get("plotly_chart")]
+    return [json.loads(chart.proto.spec) for chart in app.get("plotly_chart")]
 
 
 def numbers(values: Any) -> np.ndarray:
