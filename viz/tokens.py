@@ -9,9 +9,9 @@ from typing import Protocol
 
 import numpy as np
 import plotly.graph_objects as go
+import regex
 
 from viz.axis import note
-from viz.graphemes import joins
 from viz.theme import Theme, style
 
 # What cannot be seen: white space, control characters, marks of direction, and bytes that are no character, which stand
@@ -22,6 +22,8 @@ INVISIBLE = (
     r"\ufeff\ufff9-\ufffb\udc80-\udcff]|^[\u200c\u200d]"
 )
 _INVISIBLE = re.compile(f"((?:{INVISIBLE})+)")
+_BROKEN_BYTE = re.compile("[\udc80-\udcff]")
+_GRAPHEME_CLUSTER = regex.compile(r"\X")
 _PICTURES = {" ": "·", "\t": "→", "\n": "⏎", "\x7f": "␡"}
 # Text in the form of DeepSeek's special tokens and of those of other families.
 _SPECIAL_FORM = re.compile("<[|｜][^<>|｜\n]{1,60}[|｜]>|</?s>|<(?:bos|eos|pad|unk)>")
@@ -77,19 +79,18 @@ def _sign(character: str) -> str:
 
 
 def inside_characters(text: bytes) -> np.ndarray:
-    """Whether a byte offset lies inside what is seen as one character, bool [len(text) + 1].
+    """Mark the byte offsets inside a grapheme cluster (UAX 29), bool [len(text) + 1].
 
-    A letter with its combining marks is one, and so is a joined emoji; every byte of no character is one of its own.
+    A letter with its combining marks is one cluster, and so is a joined emoji. Two exceptions, as in `text.js`: a
+    broken byte is a cluster of its own, and an ASCII character always begins one (CR and LF are two signs).
     """
     if text.isascii():
         return np.zeros(len(text) + 1, dtype=bool)
-    inside, before = bytearray(), ""
-    for character in text.decode("utf-8", errors="surrogateescape"):
-        size = 1 if "\udc80" <= character <= "\udcff" else len(character.encode())
-        joined = size > 1 and joins(before, character)
-        inside += (b"\1" if joined else b"\0") + b"\1" * (size - 1)
-        before = before[-3:] + character if joined else character
-    return np.frombuffer(bytes(inside + b"\0"), dtype=bool)
+    # A control character never joins its neighbours; like a broken byte it has one byte.
+    whole = _BROKEN_BYTE.sub("\0", text.decode("utf-8", errors="surrogateescape"))
+    sizes = (len(cluster.encode()) for cluster in _GRAPHEME_CLUSTER.findall(whole))
+    inside = np.frombuffer(b"".join(b"\0" + b"\1" * (size - 1) for size in sizes) + b"\0", dtype=bool)
+    return inside & (np.frombuffer(text + b"\0", dtype=np.uint8) >= 0x80)
 
 
 def special_lookalikes(text: bytes) -> list[tuple[int, int]]:

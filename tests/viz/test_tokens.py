@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.traces import random_trace
+from tests.viz.characters import CHARACTERS
 from tests.viz.parts import Part
 from viz import tokens
 from viz.theme import LIGHT
@@ -72,6 +73,13 @@ def test_what_is_seen_as_one_character_is_one_chip(seen):
     assert chips(by_character, text) == [(0, 0, "a"), (1, len(seen), seen), (len(seen) + 1, len(seen) + 1, "b")]
     by_byte = chips(parts(*[1] * len(text)), text)
     assert [display for *_, display in by_byte] == ["a", seen, "b"]
+
+
+@pytest.mark.parametrize("characters", CHARACTERS, ids=ascii)
+def test_characters_of_known_texts(characters):
+    text = "".join(characters).encode("utf-8", errors="surrogateescape")
+    ends = np.cumsum([0, *(len(one.encode("utf-8", errors="surrogateescape")) for one in characters)])
+    assert np.flatnonzero(~inside_characters(text)).tolist() == ends.tolist()
 
 
 def test_a_mark_after_a_line_feed_stands_alone():

@@ -15,8 +15,9 @@ function endsInside(bytes) {
 function continues(before, bytes) {
   if (!before.length || !bytes.length || bytes[0] < 0x80) return false;
   if ((bytes[0] & 0xc0) === 0x80) return endsInside(before);
-  const decode = (part) => new TextDecoder().decode(part);
-  const left = decode(before).slice(-16), right = decode(bytes).slice(0, 8);
+  // A control character never joins its neighbours; neither does a broken byte.
+  const characters = (part) => decoded(part).replace(/[\udc80-\udcff]/gu, '\0');
+  const left = characters(before).slice(-16), right = characters(bytes).slice(0, 8);
   for (const { index } of GRAPHEMES.segment(left + right)) if (index === left.length) return false;
   return true;
 }
