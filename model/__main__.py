@@ -141,7 +141,7 @@ def _streamed(engine: "Engine", request: "RunRequest", out: Path) -> "Trace":
 
     cancel = threading.Event()
     previous = signal.signal(signal.SIGINT, lambda number, frame: cancel.set())
-    partial = engine.keep_partial(out.with_name(f"{out.name}.partial"), request)
+    partial = engine.open_partial(out.with_name(f"{out.name}.partial"), request)
     try:
         with tqdm(total=engine.config.num_layers, initial=partial.layers_done, desc="layers", unit="layer") as bar:
 
@@ -149,7 +149,7 @@ def _streamed(engine: "Engine", request: "RunRequest", out: Path) -> "Trace":
                 bar.set_postfix_str(f"{progress.bytes_read / 1e9:.2f} GB, {progress.bytes_per_second / 1e9:.2f} GB/s")
                 bar.update()
 
-            finished = engine.run(request, cancel, show)
+            finished = engine.run(request, cancel, show, partial)
     finally:
         signal.signal(signal.SIGINT, previous)
     partial.remove()

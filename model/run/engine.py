@@ -25,14 +25,14 @@ from model.checkpoint.header import CheckpointError
 from model.checkpoint.memory import memory_bytes
 from model.checkpoint.sizes import model_sizes
 from model.checkpoint.tokenizer import Tokenizer
-from model.checkpoint.weights import inspect, load_model, weight_bytes, weights_sha256
+from model.checkpoint.weights import inspect, load_model, skeleton, weight_bytes, weights_sha256
 from model.network.config import ModelConfig
 from model.network.layout import lay_out_for_decoding
 from model.network.transformer import Transformer
 from model.run.capture import check_capture
 from model.run.decoding import Decoding
 from model.run.device import choose_device
-from model.run.from_disk import DiskModel, Progress, Stopped
+from model.run.from_disk import DiskModel, DiskRun, Progress, Stopped
 from model.run.interventions import routing_edit
 from model.run.partial import Partial
 from model.run.recorder import Recorder, join_steps
@@ -51,7 +51,7 @@ class Engine:
     def __init__(
         self, model: Transformer, tokenizer: Tokenizer | None, name: str, folder: Path, disk: DiskModel | None = None
     ) -> None:
-        """Make an engine; with `disk`, `model` is a skeleton and its blocks come from there."""
+        """Make an engine; with `disk`, `model` stays an empty skeleton, and each run reads its own weights."""
         self.model = model.eval() if disk else lay_out_for_decoding(model.eval())
         self.tokenizer, self.name, self.folder, self.disk = tokenizer, name, folder, disk
         self.config: ModelConfig = model.config
@@ -116,19 +116,18 @@ class Engine:
             raise CheckpointError(f"{folder}: {manifest.summary}")
         disk = DiskModel(ModelFolder(folder), manifest.config, choose_device(device), DTYPES[dtype])
         tokenizer = Tokenizer.load(folder) if (folder / "tokenizer.json").is_file() else None
-        return cls(disk.model, tokenizer, folder.name, folder, disk)
+        return cls(skeleton(disk.config, disk.dtype), tokenizer, folder.name, folder, disk)
 
-    def keep_partial(self, folder: Path, request: RunRequest) -> Partial:
-        """Keep finished layers of this request's run in a folder, and go on from those that are there.
+    def open_partial(self, folder: Path, request: RunRequest) -> Partial:
+        """Open the folder that keeps finished layers of this request's run, or make it; for `stream` and `run`.
 
         Raises:
             RequestError: the weights are in memory, or the folder holds something else.
         """
         if self.disk is None:
-            raise RequestError("a run in memory is not kept by layers")
+            raise RequestError(f"{self.name} is in memory; only a run from the disk keeps finished layers")
         run = {"request": request.to_json(), "config": self.config.to_json(), "dtype": str(self.dtype)}
-        self.disk.partial = Partial(folder, run | {"weights": str(self.folder.resolve())})
-        return self.disk.partial
+        return Partial(folder, run | {"weights": str(self.folder.resolve())})
 
     def encode(self, request: RunRequest) -> list[int]:
         """Token ids of the request: those given, or the prompt's with one beginning-of-sequence token before them.
@@ -164,9 +163,10 @@ class Engine:
         request: RunRequest,
         cancel: threading.Event | None = None,
         on_layer: Callable[[Progress], None] = lambda progress: None,
+        partial: Partial | None = None,
     ) -> Trace:
         """Run to the end (or until `cancel` is set) and return the trace."""
-        steps = self.stream(request, cancel, on_layer)
+        steps = self.stream(request, cancel, on_layer, partial)
         while True:
             try:
                 next(steps)
@@ -179,13 +179,15 @@ class Engine:
         request: RunRequest,
         cancel: threading.Event | None = None,
         on_layer: Callable[[Progress], None] = lambda progress: None,
+        partial: Partial | None = None,
     ) -> Generator[Step, None, Trace]:
         """Run step by step; the generator's return value is the trace of all steps.
 
         Every token is fed, the last generated one too. Generation ends at `max_new_tokens`, after an end-of-sequence
         token, or when `cancel` is set, which is looked at before each step; the trace then holds what was done. A run
         from disk is one step; it calls `on_layer` after each layer and looks at `cancel` before each, and while it
-        waits for another run of the model it does both now and then, with no layer done.
+        waits for another run of the model it does both now and then, with no layer done. With `partial` (see
+        `open_partial`) it starts after the layers that are there, and adds each finished one.
 
         Raises:
             Stopped: a run from disk was cancelled; there is no trace.
@@ -196,12 +198,14 @@ class Engine:
         check_capture(self.config, request, len(ids))
         edit = routing_edit(request.interventions, self.config, self.device)
         capacity = len(ids) + request.max_new_tokens
-        decoding = Decoding(self.model, request, capacity, edit, self.device, self.dtype)
+        disk_run = DiskRun(self.disk, partial) if self.disk else None
+        model = disk_run.model if disk_run else self.model
+        decoding = Decoding(model, request, capacity, edit, self.device, self.dtype)
         steps: list[Step] = []
         new_ids = ids
         while True:
             with self._turn(cancel, on_layer):
-                blocks = self.disk.start(new_ids, decoding.recorder, cancel, on_layer) if self.disk else None
+                blocks = disk_run.blocks(decoding.recorder, cancel, on_layer) if disk_run else None
                 new_ids, arrays = decoding.advance(new_ids, blocks)
             steps.append(self._step(steps, new_ids, arrays, generated=bool(steps)))
             yield steps[-1]
@@ -210,7 +214,7 @@ class Engine:
             if cancel is not None and cancel.is_set():
                 break
             new_ids = [decoding.next_id]
-        return self._trace(request, decoding.recorder, steps)
+        return self._trace(request, model, decoding.recorder, steps)
 
     @contextlib.contextmanager
     def _turn(self, cancel: threading.Event | None, on_layer: Callable[[Progress], None]) -> Iterator[None]:
@@ -235,10 +239,10 @@ class Engine:
         start = sum(len(step.tokens) for step in steps)
         return Step(start, tuple(tokens), text, arrays)
 
-    def _trace(self, request: RunRequest, recorder: Recorder, steps: list[Step]) -> Trace:
+    def _trace(self, request: RunRequest, model: Transformer, recorder: Recorder, steps: list[Step]) -> Trace:
         arrays = join_steps([step.arrays for step in steps])
         if "router_score" in arrays:
-            biases = [router.expert_bias.float().cpu() for router in self.model.routers()]  # of several GPUs, perhaps
+            biases = [router.expert_bias.float().cpu() for router in model.routers()]  # of several GPUs, perhaps
             arrays["expert_bias"] = torch.stack(biases).numpy()
         return Trace(
             data=xr.Dataset(

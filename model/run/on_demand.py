@@ -1,29 +1,69 @@
-"""Weights that are read when they are asked for: rows of an embedding, and the matrices of single experts.
+"""Weights that stay on the disk and are read when they are used: an embedding's rows, and matrices of single experts.
 
-They stand where the network has tensors, and look like them as far as the network looks. The model that they read from
-holds them, and they hold it weakly: a circle would keep it, and its open files, after the last who uses it.
+They stand where the network has tensors, and offer as much of a tensor's interface as the network uses.
 """
 
 import collections
-import weakref
 from collections.abc import Iterable
-from concurrent.futures import Future
-from typing import TYPE_CHECKING
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import torch
 from torch import Tensor, nn
 
-from model.checkpoint.names import Slot
+from model.checkpoint.disk import DiskTensors
+from model.checkpoint.files import ModelFolder
+from model.checkpoint.names import EMBEDDING, Slot
+from model.network.layout import wants_input_major
 
-if TYPE_CHECKING:
-    from model.run.from_disk import DiskModel
+DECODERS = 2  # threads that turn stored bytes into weights
+AHEAD = 2  # expert matrices that are decoded before they are used
+
+
+class DiskWeights:
+    """The tensors of a model folder, read into weights of one device and dtype.
+
+    Attributes:
+        tensors: the stored tensors.
+        decoders: threads that fill weights.
+    """
+
+    def __init__(self, folder: ModelFolder, device: torch.device, dtype: torch.dtype) -> None:
+        self.device, self.dtype = device, dtype
+        self.tensors = DiskTensors(folder)
+        self.decoders = ThreadPoolExecutor(DECODERS, "decode")
+        self._scratch: dict[tuple[int, ...], collections.deque[Tensor]] = {}
+
+    def embedding_rows(self, token_ids: list[int]) -> Tensor:
+        """Read the embedding of some tokens, one row each."""
+        return self.tensors.rows(EMBEDDING, token_ids, self.dtype).to(self.device)
+
+    @torch.inference_mode()
+    def fill(self, name: str, target: Tensor) -> None:
+        """Read a tensor into a part of a weight; any thread may call it."""
+        if target.device.type == "cpu":
+            self.tensors.take_into(name, target)
+        else:
+            target.copy_(self.tensors.take(name, self.dtype))
+
+    def empty_matrix(self, shape: tuple[int, ...]) -> Tensor:
+        """Allocate a matrix with the strides that an engine in memory gives it: other strides round differently."""
+        if wants_input_major(self.device, self.dtype):
+            return torch.empty(tuple(reversed(shape)), dtype=self.dtype, device=self.device).mT
+        return torch.empty(shape, dtype=self.dtype, device=self.device)
+
+    def scratch(self, shape: tuple[int, ...]) -> Tensor:
+        """Return a matrix to overwrite, reused after `AHEAD` others of its shape: fresh memory costs more to get."""
+        if shape not in self._scratch:
+            self._scratch[shape] = collections.deque(self.empty_matrix(shape) for _ in range(AHEAD + 1))
+        self._scratch[shape].rotate()
+        return self._scratch[shape][0]
 
 
 class ExpertMatrices:
-    """One matrix per expert, decoded a few ahead of its use, in place of one that was used before."""
+    """One matrix per expert, decoded a few ahead of its use into memory that an earlier one used."""
 
-    def __init__(self, model: "DiskModel", parts: Iterable[Slot], ahead: int) -> None:
-        self._model, self._ahead = weakref.proxy(model), ahead
+    def __init__(self, weights: DiskWeights, parts: Iterable[Slot]) -> None:
+        self._weights = weights
         self._of_expert: dict[int, list[Slot]] = {}
         self._announced: collections.deque[int] = collections.deque()
         self._coming: dict[int, Future[Tensor]] = {}
@@ -35,18 +75,18 @@ class ExpertMatrices:
         return len(self._of_expert)
 
     def announce(self, experts: Iterable[int]) -> None:
-        """Read these next, in this order."""
+        """Read these experts next, in this order."""
         self._announced.extend(experts)
-        self._model.disk.announce(slot.published for expert in self._announced for slot in self._of_expert[expert])
+        self._weights.tensors.announce(slot.published for expert in self._announced for slot in self._of_expert[expert])
 
     def start(self) -> None:
-        """Decode the next announced ones, so many at a time."""
-        while self._announced and len(self._coming) < self._ahead:
+        """Decode the next announced experts, at most `AHEAD` at a time."""
+        while self._announced and len(self._coming) < AHEAD:
             expert = self._announced.popleft()
-            self._coming[expert] = self._model.decoders.submit(self._decode, expert, self._scratch(expert))
+            self._coming[expert] = self._weights.decoders.submit(self._decode, expert, self._scratch(expert))
 
     def __getitem__(self, expert: int) -> Tensor:
-        """The matrix of an expert; the one that was asked for before may be overwritten from now on."""
+        """The matrix of an expert; the one returned before may be overwritten from now on."""
         coming = self._coming.pop(expert, None)
         matrix = self._decode(expert, self._scratch(expert)) if coming is None else coming.result()
         self.start()
@@ -54,29 +94,28 @@ class ExpertMatrices:
 
     def _scratch(self, expert: int) -> Tensor:
         parts = self._of_expert[expert]
-        return self._model.scratch((sum(slot.shape[0] for slot in parts), parts[0].shape[1]))
+        return self._weights.scratch((sum(slot.shape[0] for slot in parts), parts[0].shape[1]))
 
     def _decode(self, expert: int, matrix: Tensor) -> Tensor:
         for slot in self._of_expert[expert]:
-            self._model.fill(slot.published, matrix if slot.rows is None else matrix[slice(*slot.rows)])
+            self._weights.fill(slot.published, matrix if slot.rows is None else matrix[slice(*slot.rows)])
         return matrix
 
 
-class SomeRows(nn.Embedding):
-    """Looks tokens up among the rows of those that occur; a row that is asked for later is read then."""
+class RowsOnDemand(nn.Embedding):
+    """An embedding that holds only the rows of tokens it was called with, each read at its first use."""
 
-    def __init__(self, model: "DiskModel", token_ids: list[int]) -> None:
-        super().__init__(0, model.config.hidden_size, device="meta")
-        self._model, self._row = weakref.proxy(model), dict[int, int]()
-        self.weight = nn.Parameter(torch.empty(0, model.config.hidden_size, device=model.device), requires_grad=False)
-        self.weight.data = self.weight.data.to(model.dtype)
-        self._read(token_ids)
+    def __init__(self, weights: DiskWeights, width: int) -> None:
+        super().__init__(0, width, device="meta")
+        empty = torch.empty(0, width, device=weights.device, dtype=weights.dtype)
+        self.weight = nn.Parameter(empty, requires_grad=False)
+        self._weights, self._row = weights, dict[int, int]()
 
     def _read(self, token_ids: list[int]) -> None:
         new = sorted(set(token_ids) - set(self._row))
         if new:
             self._row |= {token_id: len(self._row) + row for row, token_id in enumerate(new)}
-            self.weight.data = torch.cat([self.weight.data, self._model.embedding_rows(new)])
+            self.weight.data = torch.cat([self.weight.data, self._weights.embedding_rows(new)])
 
     def forward(self, input: Tensor) -> Tensor:
         self._read(input.flatten().tolist())

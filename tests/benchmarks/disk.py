@@ -92,7 +92,7 @@ def measure(folder: Path, dtype: str) -> None:
     trace = engine.run(RunRequest(token_ids=tuple(ids)))
     seconds, read = time.perf_counter() - began, kernel_bytes() - before
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    needed = engine.disk.disk.bytes_read
+    needed = engine.disk.weights.tensors.bytes_read
     hit = len(set(trace.data["expert_id"].values.flat))
     click.echo(f"{dtype}: {NUM_TOKENS} tokens, {hit} of {CONFIG.num_experts} experts hit")
     click.echo(f"  peak resident memory   {peak / 2**30:6.2f} GiB")

@@ -99,21 +99,21 @@ def test_reads_only_the_experts_that_were_hit_and_used_rows(tmp_path: Path) -> N
     rows = len(set(trace.data["token_id"].values.tolist()))
     total = sum(tensor.num_bytes for tensor in engine.disk.folder.tensors.values())
     unused = 4 * (unused_experts * one_expert + (config.vocab_size - rows) * config.hidden_size)
-    assert engine.disk.disk.bytes_read == total - unused
+    assert engine.disk.weights.tensors.bytes_read == total - unused
 
 
 def test_stopped_run_goes_on_and_ends_the_same(tmp_path: Path) -> None:
     config = SHAPES["GLM"]
     folder, request, cancel = written(config, tmp_path / "model"), request_of(config), threading.Event()
     first = Engine.from_disk(folder, device="cpu")
-    first.keep_partial(tmp_path / "partial", request)
+    kept = first.open_partial(tmp_path / "partial", request)
     with pytest.raises(Stopped, match="stopped after 2 of 5 layers"):
-        first.run(request, cancel, lambda progress: cancel.set() if progress.layers_done == 2 else None)
+        first.run(request, cancel, lambda progress: cancel.set() if progress.layers_done == 2 else None, kept)
     second, seen = Engine.from_disk(folder, device="cpu"), []
-    partial = second.keep_partial(tmp_path / "partial", request)
+    partial = second.open_partial(tmp_path / "partial", request)
     assert partial.layers_done == 2
     assert same(
-        second.run(request, None, lambda progress: seen.append(progress.layers_done)),
+        second.run(request, None, lambda progress: seen.append(progress.layers_done), partial),
         Engine.load(folder, "cpu").run(request),
     )
     assert seen == [1, 2, 3]
@@ -140,18 +140,47 @@ def test_engine_stays_off_a_gpu_without_room_for_it(tmp_path: Path, monkeypatch:
         assert engine.disk is None
 
 
+def test_runs_at_once_are_those_run_alone(tmp_path: Path) -> None:
+    config = SHAPES["V3.2 with drafts"]
+    folder = written(config, tmp_path / "model")
+    plain = Capture(EVERYTHING.variables)
+    requests = [request_of(config, n, **how) for n, how in ((12, {}), (5, {"capture": plain}), (9, {}), (3, {}))]
+    alone = [Engine.from_disk(folder, device="cpu").run(request) for request in requests]
+    engine = Engine.from_disk(folder, device="cpu")
+    with ThreadPoolExecutor(len(requests)) as pool:
+        at_once = list(pool.map(engine.run, requests))
+    assert all(map(same, at_once, alone))
+
+
+def test_a_run_sees_nothing_of_one_that_begins_before_its_trace_is_made(tmp_path: Path) -> None:
+    config = SHAPES["V3 with drafts"]
+    folder = written(config, tmp_path / "model")
+    engine, first, second = Engine.from_disk(folder, device="cpu"), request_of(config), request_of(config, 5)
+    kept = engine.open_partial(tmp_path / "partial", first)
+    steps = engine.stream(first, partial=kept)
+    next(steps)
+    assert kept.layers_done == config.num_layers
+    between = engine.run(second)  # keeps no layers, and takes none of those kept
+    with pytest.raises(StopIteration) as ended:
+        next(steps)
+    alone = Engine.load(folder, "cpu")
+    assert same(ended.value.value, alone.run(first))
+    assert same(between, alone.run(second))
+    assert {parameter.device.type for parameter in engine.model.parameters()} == {"meta"}
+
+
 def test_engine_that_was_stopped_runs_again(tmp_path: Path) -> None:
     config, cancel = tiny_config(), threading.Event()
     engine = Engine.from_disk(written(config, tmp_path / "model"), device="cpu")
     with pytest.raises(Stopped):
         engine.run(request_of(config), cancel, lambda progress: cancel.set())
     assert engine.disk is not None
-    before = engine.disk.disk.bytes_read
+    before = engine.disk.weights.tensors.bytes_read
     fresh = Engine.from_disk(tmp_path / "model", device="cpu")
     assert same(engine.run(request_of(config)), fresh.run(request_of(config)))
     assert fresh.disk is not None
-    assert engine.disk.disk.bytes_read - before <= 1.5 * fresh.disk.disk.bytes_read
-    assert engine.disk.disk._coming_bytes == 0
+    assert engine.disk.weights.tensors.bytes_read - before <= 1.5 * fresh.disk.weights.tensors.bytes_read
+    assert engine.disk.weights.tensors._coming_bytes == 0
 
 
 def test_one_that_waits_for_another_is_told_and_can_be_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -204,9 +233,9 @@ def test_refusals(tmp_path: Path) -> None:
     engine = Engine.from_disk(written(config, tmp_path / "model"), device="cpu")
     with pytest.raises(RequestError, match="for a prompt only; ask for 0 new tokens"):
         engine.run(request_of(config, max_new_tokens=1))
-    engine.keep_partial(tmp_path / "partial", request_of(config))
+    engine.open_partial(tmp_path / "partial", request_of(config))
     with pytest.raises(RequestError, match="holds a stopped run of something else"):
-        engine.keep_partial(tmp_path / "partial", request_of(config, num_tokens=4))
+        engine.open_partial(tmp_path / "partial", request_of(config, num_tokens=4))
     (tmp_path / "mine").mkdir()
     with pytest.raises(RequestError, match="is not the folder of a stopped run"):
         Partial(tmp_path / "mine", {})
@@ -215,11 +244,11 @@ def test_refusals(tmp_path: Path) -> None:
 def test_damaged_layer_is_said(tmp_path: Path) -> None:
     config = tiny_config()
     engine, request = Engine.from_disk(written(config, tmp_path / "model"), device="cpu"), request_of(config)
-    engine.keep_partial(tmp_path / "partial", request)
+    engine.open_partial(tmp_path / "partial", request)
     (tmp_path / "partial" / "layer-00000.safetensors").write_bytes(b"nothing")
-    engine.keep_partial(tmp_path / "partial", request)
+    partial = engine.open_partial(tmp_path / "partial", request)
     with pytest.raises(RequestError, match=r"layer-00000.safetensors is damaged"):
-        engine.run(request)
+        engine.run(request, partial=partial)
 
 
 def test_a_full_disk_keeps_the_layers_so_far(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
