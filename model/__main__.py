@@ -16,8 +16,8 @@ from model.options import Numbers, Unusable, check_destination, find_folder, rea
 
 if TYPE_CHECKING:
     from model.run.engine import Engine
-    from model.run.from_disk import Progress
     from model.run.request import Capture, RunRequest
+    from model.run.step import Progress
     from model.trace.trace import Trace
 
 _ELSEWHERE = {

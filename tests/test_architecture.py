@@ -31,6 +31,7 @@ MUST_NOT_IMPORT = {
     "model/trace": {"torch", "streamlit", "plotly"},
     "model/run/request.py": {"torch"},
     "model/run/step.py": {"torch"},
+    "model/run/protocol.py": {"torch"},
     "model/doctor/cli.py": {"torch"},
     "viz": {"torch", "streamlit"},
     "pages": {"torch"},

@@ -9,7 +9,6 @@ is stored, so that a stopped run continues where it stopped.
 Shape suffixes: B batch (1), T positions, D model width, R position head width, K selected experts.
 """
 
-import dataclasses
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -32,30 +31,11 @@ from model.run.on_demand import DiskWeights, ExpertMatrices, RowsOnDemand
 from model.run.partial import Partial
 from model.run.recorder import Recorder
 from model.run.request import RequestError
+from model.run.step import Progress
 
 
 class Stopped(RequestError):
     """The run was stopped before a layer; the message names the layer."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Progress:
-    """State of a run after a layer."""
-
-    layers_done: int  # 0 while another run of the model goes on
-    num_layers: int
-    bytes_read: int
-    seconds: float
-
-    @property
-    def bytes_per_second(self) -> float:
-        """Mean rate so far, computing included."""
-        return self.bytes_read / self.seconds if self.seconds else 0.0
-
-    @property
-    def seconds_left(self) -> float:
-        """Estimate: the remaining layers take as long on average as those done."""
-        return self.seconds / self.layers_done * (self.num_layers - self.layers_done) if self.layers_done else 0.0
 
 
 class DiskModel:

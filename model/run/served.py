@@ -14,7 +14,7 @@ import numpy as np
 
 from model.run.remote import Connection, NotThereError, RemoteError
 from model.run.request import RequestError, RunRequest
-from model.run.step import Step
+from model.run.step import Progress, Step
 from model.trace.imports import reading, sglang, vllm
 from model.trace.imports.building import UNKNOWN, Named, Words, labelled, placed, traced
 from model.trace.trace import Trace
@@ -35,8 +35,6 @@ class Served:
         model: as the server calls it.
         said: when the routing came, of the last run; one of the sentences above.
     """
-
-    disk = None
 
     def __init__(self, connection: Connection, named: Named, kind: str | None = None) -> None:
         """Ask the server what it is.
@@ -84,11 +82,15 @@ class Served:
         return name if isinstance(name, str) else self.named.name
 
     def stream(
-        self, request: RunRequest, cancel: threading.Event | None = None, on_layer: Callable[[Any], None] | None = None
+        self,
+        request: RunRequest,
+        cancel: threading.Event | None = None,
+        on_layer: Callable[[Progress], None] = lambda progress: None,
     ) -> Generator[Step, None, Trace]:
         """Run a request, step by step where the engine sends tokens by chunk; returns the trace.
 
-        Temperature, top-p, top-k and seed are sent along; an intervention cannot be, nor can a chat's turn.
+        Temperature, top-p, top-k and seed are sent along; an intervention cannot be, nor can a chat's turn. `on_layer`
+        is never called: an engine elsewhere does not report its layers.
 
         Raises:
             RequestError: the request asks for what no engine elsewhere does.

@@ -1,4 +1,4 @@
-"""What a run yields on its way: the tokens of one forward pass. Without torch, for pages and engines elsewhere."""
+"""What a run reports on its way: the tokens of each forward pass, or the layers done. Without torch."""
 
 import dataclasses
 
@@ -9,12 +9,12 @@ from model.trace.trace import Token
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Step:
-    """The whole prompt first, then a generated token, or two where a draft was right.
+    """The whole prompt first, then one generated token, or two where a draft was accepted.
 
     Attributes:
         start: index of the first new token.
-        tokens: the new ones.
-        text: everything so far.
+        tokens: the new tokens.
+        text: all text so far.
         arrays: trace variables of the new tokens; attention is [layer, head, new query, key so far]. Experts that an
             engine elsewhere has not named yet are -1.
     """
@@ -23,3 +23,23 @@ class Step:
     tokens: tuple[Token, ...]
     text: bytes
     arrays: dict[str, np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Progress:
+    """A run from disk after one of its layers."""
+
+    layers_done: int  # 0 while another run of the model goes on
+    num_layers: int
+    bytes_read: int
+    seconds: float
+
+    @property
+    def bytes_per_second(self) -> float:
+        """Mean rate so far, computing included."""
+        return self.bytes_read / self.seconds if self.seconds else 0.0
+
+    @property
+    def seconds_left(self) -> float:
+        """Estimate: the remaining layers take as long on average as those done."""
+        return self.seconds / self.layers_done * (self.num_layers - self.layers_done) if self.layers_done else 0.0

@@ -35,7 +35,7 @@ def go_on(place: DeltaGenerator) -> None:
         st.rerun()
     st.button("Stop", key="engine_stop", on_click=session.stop)
     view.lens(live.announce(engine, run.request, run.number), engine.config.num_experts, engine.config.num_groups)
-    runs.execute(run, engine, place)  # pyright: ignore[reportArgumentType] - what is used of an engine, it has
+    runs.execute(run, engine, place)
     run.note = engine.said or None
     st.rerun()
 

@@ -7,21 +7,19 @@ place. When the run is over the page calls `st.rerun()`; the lens then gets the 
 
 import time
 from collections.abc import Callable, Generator, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import streamlit as st
 import streamlit.components.v2 as components
 
+from model.run.protocol import EngineProtocol
+from model.run.request import RunRequest
+from model.run.step import Step
 from model.trace import shape
 from model.trace.trace import Trace
 from viz import lens as source
 from viz import theme
 from viz.lens import wire
-
-if TYPE_CHECKING:
-    from model.run.engine import Engine
-    from model.run.request import RunRequest
-    from model.run.step import Step
 
 TICKS_PER_SECOND = 10  # the lens shows the tokens of a tick one by one until the next arrives
 _COMPONENT = components.component("moe_loupe_lens", html=source.HTML, css=source.CSS, js=source.JS)
@@ -63,12 +61,12 @@ def snapshot_of(trace: Trace, run: int) -> bytes:
     return wire.snapshot(header_of(trace, run), trace.tokens, trace.text, arrays)
 
 
-def announce(engine: "Engine", request: "RunRequest", run: int) -> bytes:
+def announce(engine: EngineProtocol, request: RunRequest, run: int) -> bytes:
     """A run that is about to start: the lens keeps what it shows until the first tokens arrive."""
     return wire.snapshot(header_for(engine, request, run))
 
 
-def header_for(engine: "Engine", request: "RunRequest", run: int) -> wire.Header:
+def header_for(engine: EngineProtocol, request: RunRequest, run: int) -> wire.Header:
     """The axes of a run of the engine."""
     config, capture = engine.config, request.capture
     attentive = "attention" in capture.variables

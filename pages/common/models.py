@@ -61,32 +61,45 @@ def answers() -> bool:
 
 
 class Engines:
-    """Loads each model once; the least recently used one goes when there are too many."""
+    """Loads each model once, and drops the least recently used one when there are too many."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()  # of both dictionaries; never held while a model is loaded
         self._loaded: collections.OrderedDict[Path, Engine] = collections.OrderedDict()
+        self._loading: collections.defaultdict[Path, threading.Lock] = collections.defaultdict(threading.Lock)
 
     def has(self, folder: Path) -> bool:
-        """Whether asking for it takes no time."""
+        """Whether the model of a folder is loaded."""
         return folder in self._loaded
 
     def get(self, folder: Path) -> "Engine":
-        """The model of a folder.
+        """Return the model of a folder, loading it first where needed; several who ask at once share one loading.
 
         Raises:
             ValueError: it cannot be read; the message says what is wrong with which file.
         """
+        if (engine := self._look_up(folder)) is not None:
+            return engine
         with self._lock:
-            if folder not in self._loaded:
-                self._loaded[folder] = load(folder)
-            self._loaded.move_to_end(folder)
+            loading = self._loading[folder]
+        with loading:
+            return self._look_up(folder) or self._keep(folder, load(folder))
+
+    def _look_up(self, folder: Path) -> "Engine | None":
+        with self._lock:
+            if folder in self._loaded:
+                self._loaded.move_to_end(folder)
+            return self._loaded.get(folder)
+
+    def _keep(self, folder: Path, engine: "Engine") -> "Engine":
+        with self._lock:
+            self._loaded[folder] = engine
             while len(self._loaded) > limits.KEPT_MODELS:
                 self._loaded.popitem(last=False)
-            return self._loaded[folder]
+        return engine
 
     def warm(self, folder: Path) -> None:
-        """Load it; a folder that cannot be read is told to the visitor who asks for a run."""
+        """Load it; the error of a folder that cannot be read is shown to the visitor who asks for a run."""
         try:
             self.get(folder)
         except (ValueError, OSError):

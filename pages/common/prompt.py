@@ -1,15 +1,11 @@
 """The prompt with its settings, and what starts a run: a button, an example, a link."""
 
-from typing import TYPE_CHECKING
-
 import streamlit as st
 
+from model.run.protocol import LocalEngineProtocol
 from model.run.request import RequestError, RunRequest
 from pages.common import examples, limits, models, runs, session, text
 from pages.common.runs import Run
-
-if TYPE_CHECKING:
-    from model.run.engine import Engine
 
 # Parameters of the address that make a run another one than the recorded example.
 ASKING = {"prompt", "new", "temp", "seed", "top_p", "top_k", "chat", "model"}
@@ -71,7 +67,7 @@ def _follow_link(run: Run) -> None:
         _refuse_link(run.error)
 
 
-def _fitted_engine(run: Run) -> "Engine":
+def _fitted_engine(run: Run) -> LocalEngineProtocol:
     engine = session.engine()
     runs.fit(run, engine)
     return engine

@@ -10,22 +10,18 @@ import dataclasses
 import functools
 import time
 from collections.abc import Callable, Generator, Hashable, Iterator
-from typing import TYPE_CHECKING
 
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
+from model.run.protocol import EngineProtocol, LocalEngineProtocol
 from model.run.request import Capture, RequestError, RunRequest
+from model.run.step import Progress, Step
 from model.trace.trace import Trace
 from pages.common import jobs, limits, live
 from pages.common.jobs import Job
 
-if TYPE_CHECKING:
-    from model.run.engine import Engine
-    from model.run.from_disk import Progress
-    from model.run.step import Step
-
-Steps = Generator["Step", None, Trace]
+Steps = Generator[Step, None, Trace]
 
 
 @dataclasses.dataclass(eq=False)
@@ -63,7 +59,7 @@ class Run(Job):
         return self._snapshot
 
 
-def check_prompt(request: RunRequest, engine: "Engine") -> int:
+def check_prompt(request: RunRequest, engine: LocalEngineProtocol) -> int:
     """How many tokens its prompt has.
 
     Raises:
@@ -77,7 +73,7 @@ def check_prompt(request: RunRequest, engine: "Engine") -> int:
     return number
 
 
-def fit(run: Run, engine: "Engine") -> None:
+def fit(run: Run, engine: LocalEngineProtocol) -> None:
     """Record what the model has: indexer and drafts where it has them, attention of all heads when it fits the cap.
 
     When it does not, the page says that it was left out.
@@ -101,7 +97,7 @@ def fit(run: Run, engine: "Engine") -> None:
     run.request = dataclasses.replace(run.request, capture=Capture(variables))
 
 
-def execute(run: Run, engine: "Engine", place: DeltaGenerator) -> None:
+def execute(run: Run, engine: EngineProtocol, place: DeltaGenerator) -> None:
     """Drive the run to its end in the script's own thread: every step to the lens, how far it is to `place`."""
 
     def work() -> None:
@@ -112,7 +108,7 @@ def execute(run: Run, engine: "Engine", place: DeltaGenerator) -> None:
     jobs.execute(run, place, work)
 
 
-def execute_unseen(run: Run, place: DeltaGenerator, find: Callable[[], "Engine"]) -> None:
+def execute_unseen(run: Run, place: DeltaGenerator, find: Callable[[], LocalEngineProtocol]) -> None:
     """The same for a run that no lens shows; what was run to its end for one visitor is not run again for another.
 
     Args:
@@ -129,7 +125,7 @@ def execute_unseen(run: Run, place: DeltaGenerator, find: Callable[[], "Engine"]
     jobs.execute(run, place, work)
 
 
-def _recall_or_run(run: Run, engine: "Engine", place: DeltaGenerator) -> None:
+def _recall_or_run(run: Run, engine: LocalEngineProtocol, place: DeltaGenerator) -> None:
     key = (engine.folder, str(engine.dtype), run.request)
     run.trace = _finished().get(key)
     if run.trace is None:
@@ -154,7 +150,7 @@ def _told(run: Run) -> Iterator[None]:
             run.error = "it was stopped before there was anything to show"
 
 
-def _run(run: Run, engine: "Engine", place: DeltaGenerator, watch: Callable[[Steps], Steps]) -> None:
+def _run(run: Run, engine: EngineProtocol, place: DeltaGenerator, watch: Callable[[Steps], Steps]) -> None:
     """Run it step by step; when the script is ended from outside, the steps so far become its trace."""
     assert run.request is not None
     steps = engine.stream(run.request, run.cancel, functools.partial(_show_layer, place))
@@ -181,7 +177,7 @@ def _follow(steps: Steps, total: int, place: DeltaGenerator) -> Trace:
         show(new / total if total else 1.0, f"{new} of {total} new tokens, {speed:.0f} tokens/s")
 
 
-def _show_layer(place: DeltaGenerator, progress: "Progress") -> None:
+def _show_layer(place: DeltaGenerator, progress: Progress) -> None:
     """How far a run from disk is; this too is where Streamlit may end the script."""
     done, count = progress.layers_done, progress.num_layers
     if not done:

@@ -2,30 +2,35 @@
 
 import dataclasses
 import threading
-import types
 from collections.abc import Callable, Generator
 from pathlib import Path
 
+from model.run.protocol import LocalEngineProtocol
 from model.run.request import RequestError, RunRequest
-from model.run.step import Step
+from model.run.step import Progress, Step
 from model.trace.trace import DIMS, TOKEN_DIMS, Trace
 from tests.traces import random_trace
+
+
+@dataclasses.dataclass(frozen=True)
+class FakeConfig:
+    """The layout of `random_trace`."""
+
+    num_layers: int = 3
+    num_heads: int = 2
+    moe_layers: tuple[int, ...] = (1, 2)
+    num_experts: int = 8
+    num_groups: int = 4
+    num_kept_groups: int = 2
+    top_k: int = 2
+    is_sparse: bool = False
+    has_mtp: bool = False
 
 
 class FakeEngine:
     """Runs any prompt as six prompt tokens and the new ones that were asked for."""
 
-    config = types.SimpleNamespace(
-        num_layers=3,
-        num_heads=2,
-        moe_layers=[1, 2],
-        num_experts=8,
-        num_groups=4,
-        num_kept_groups=2,
-        top_k=2,
-        is_sparse=False,
-        has_mtp=False,
-    )
+    config = FakeConfig()
 
     def __init__(self, on_step: Callable[[int, threading.Event | None], None] = lambda step, cancel: None) -> None:
         self.on_step = on_step
@@ -44,7 +49,7 @@ class FakeEngine:
         self,
         request: RunRequest,
         cancel: threading.Event | None = None,
-        on_layer: Callable[[object], None] = lambda progress: None,
+        on_layer: Callable[[Progress], None] = lambda progress: None,
     ) -> Generator[Step, None, Trace]:
         self.encode(request)
         self.requests.append(request)
@@ -60,16 +65,15 @@ class FakeEngine:
             count += 1
         return cut(whole, count)
 
-    def _read_layers(self, cancel: threading.Event | None, on_layer: Callable[[object], None]) -> None:
+    def _read_layers(self, cancel: threading.Event | None, on_layer: Callable[[Progress], None]) -> None:
         for layer in range(self.config.num_layers):
             self.on_step(layer, cancel)
             if cancel is not None and cancel.is_set():
                 raise RequestError(f"stopped after {layer} of {self.config.num_layers} layers")
-            on_layer(
-                types.SimpleNamespace(
-                    layers_done=layer + 1, num_layers=3, bytes_read=1, bytes_per_second=1.0, seconds_left=1.0
-                )
-            )
+            on_layer(Progress(layer + 1, self.config.num_layers, bytes_read=1, seconds=1.0))
+
+
+_: LocalEngineProtocol = FakeEngine()  # pyright holds the fake against what the pages use
 
 
 def step_of(trace: Trace, start: int, end: int) -> Step:

@@ -1,4 +1,6 @@
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import streamlit as st
@@ -84,6 +86,45 @@ def test_engines_are_loaded_once_and_the_oldest_goes(monkeypatch: pytest.MonkeyP
     assert loaded == [a, b, c]
     assert engines.has(a)
     assert not engines.has(b)
+
+
+def test_a_model_that_loads_slowly_keeps_nobody_from_a_loaded_one(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
+    begun, finish, loads = threading.Event(), threading.Event(), []
+
+    def load(folder):
+        loads.append(folder)
+        if folder.name == "slow":
+            begun.set()
+            assert finish.wait(30)
+        return FakeEngine()
+
+    monkeypatch.setattr(models, "load", load)
+    engines, slow, loaded = models.Engines(), tmp_path / "slow", tmp_path / "loaded"
+    ready = engines.get(loaded)
+    with ThreadPoolExecutor(3) as pool:
+        waiting = [pool.submit(engines.get, slow) for _ in range(2)]
+        assert begun.wait(30)
+        assert pool.submit(engines.get, loaded).result(30) is ready
+        assert not any(one.done() for one in waiting)
+        finish.set()
+    assert waiting[0].result() is waiting[1].result()
+    assert loads == [loaded, slow]
+
+
+def test_a_model_that_could_not_be_loaded_is_tried_again(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
+    outcomes = iter([ValueError("damaged"), FakeEngine()])
+
+    def load(folder):
+        outcome = next(outcomes)
+        if isinstance(outcome, ValueError):
+            raise outcome
+        return outcome
+
+    monkeypatch.setattr(models, "load", load)
+    engines = models.Engines()
+    with pytest.raises(ValueError, match="damaged"):
+        engines.get(tmp_path)
+    assert isinstance(engines.get(tmp_path), FakeEngine)
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{", '{"hidden_size": 4}'])

@@ -1,0 +1,97 @@
+"""What the pages need of an engine, written down for type checkers; without torch.
+
+`model.run.engine.Engine` and `model.run.served.Served` satisfy it without inheriting from it.
+"""
+
+import threading
+from collections.abc import Callable, Generator, Sequence
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+from model.run.request import RunRequest
+from model.run.step import Progress, Step
+from model.trace.trace import Trace
+
+
+class RouterLayout(Protocol):
+    """The axes of a run: layers, heads, experts and groups."""
+
+    @property
+    def num_layers(self) -> int: ...
+    @property
+    def num_heads(self) -> int: ...
+    @property
+    def moe_layers(self) -> Sequence[int]:
+        """Model layer numbers of the MoE layers, ascending."""
+        ...
+
+    @property
+    def num_experts(self) -> int: ...
+    @property
+    def num_groups(self) -> int: ...
+    @property
+    def num_kept_groups(self) -> int: ...
+    @property
+    def top_k(self) -> int: ...
+
+
+class ModelLayout(RouterLayout, Protocol):
+    """The same, and which parts a model has besides."""
+
+    @property
+    def is_sparse(self) -> bool:
+        """Whether an indexer selects the keys that attention reads."""
+        ...
+
+    @property
+    def has_mtp(self) -> bool:
+        """Whether a multi-token-prediction module drafts tokens."""
+        ...
+
+
+@runtime_checkable
+class EngineProtocol(Protocol):
+    """Runs requests, here or elsewhere."""
+
+    @property
+    def config(self) -> RouterLayout: ...
+
+    def stream(
+        self, request: RunRequest, cancel: threading.Event | None = ..., on_layer: Callable[[Progress], None] = ...
+    ) -> Generator[Step, None, Trace]:
+        """Yield a run's steps and return its trace; end at the next step once `cancel` is set.
+
+        Raises:
+            ValueError: the request cannot be run; the message says why.
+        """
+        ...
+
+
+@runtime_checkable
+class LocalEngineProtocol(EngineProtocol, Protocol):
+    """An engine whose model is on this machine, so that prompts are checked before a run and finished runs reused.
+
+    A trace depends on the engine's `folder` and `dtype` and on the request.
+    """
+
+    @property
+    def config(self) -> ModelLayout: ...
+    @property
+    def folder(self) -> Path: ...
+    @property
+    def dtype(self) -> object:
+        """Of the weights; `str` gives its name."""
+        ...
+
+    @property
+    def disk(self) -> object | None:
+        """None where the weights are in memory; otherwise a run reads them and generates nothing."""
+        ...
+
+    def encode(self, request: RunRequest) -> list[int]:
+        """Token ids of the request's prompt.
+
+        Raises:
+            ValueError: the prompt cannot be encoded, or the run does not fit the context.
+        """
+        ...
