@@ -24,10 +24,10 @@ from transformers import AutoModelForCausalLM
 from model.checkpoint.weights import save_model
 from model.network.config import ModelConfig
 from model.train.config import TrainConfig
-from model.train.data import Batches, Windows
+from model.train.data.windows import Batches, Windows
 from model.train.memory import keep_freed_memory
-from model.train.start import begin
-from model.train.trainer import Trainer
+from model.train.pretraining.start import begin
+from model.train.pretraining.trainer import Trainer
 
 CONFIG = Path(__file__).parents[2] / "model" / "train" / "configs" / "mini-v3.toml"
 EXPERTS = ("eager", "batched_mm", "grouped_mm")

@@ -80,7 +80,7 @@ def write_model(folder: Path, **changes: int) -> Path:
     import torch
 
     from model.checkpoint.weights import save_model
-    from model.train.bpe import train_vocabulary
+    from model.train.data.bpe import train_vocabulary
     from tests.models import random_model, tiny_config
 
     save_model(random_model(tiny_config(max_positions=1024, **changes)), folder, torch.float32)

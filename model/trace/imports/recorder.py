@@ -1,7 +1,9 @@
 """SGLang's expert-distribution recorder, mode per_token, after a conversion to JSON where the dump was made.
 
-A dump is a .pt file, which is pickled and therefore not opened here; `CONVERT` in `model/importing.py` makes JSON of
-it. It lists forward passes: `input_ids`, `positions`, `extend_seq_lens` and `topk_ids_of_layer` [layer, token, 8], -1
+A dump is a .pt file, which is pickled and therefore not opened here; `CONVERT` in `model/cli/import_file.py` makes
+JSON of it.
+
+It lists forward passes: `input_ids`, `positions`, `extend_seq_lens` and `topk_ids_of_layer` [layer, token, 8], -1
 where nothing was recorded, ids of *physical* experts, which `last_physical_to_logical_map` [layer, physical] turns into
 the model's (python/sglang/srt/eplb/expert_distribution.py at commit 02295fe; PR #4957). Passes do not say whose tokens
 they hold: runs are put together again by their positions, and runs that cannot be told apart are refused.

@@ -13,10 +13,10 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from model.__main__ import main
 from model.checkpoint import weights
 from model.checkpoint.header import CheckpointError
 from model.checkpoint.weights import inspect, load_model, save_model
+from model.cli.main import main
 from tests.models import random_model, tiny_config
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"

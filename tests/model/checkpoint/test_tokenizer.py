@@ -17,7 +17,7 @@ from model.checkpoint.tokenizer import (
     byte_alphabet,
     invalid_spans,
 )
-from model.train.bpe import train_vocabulary
+from model.train.data.bpe import train_vocabulary
 
 TEXT = ["the cat and the dog", "don't stop 12345", "été déjà", "数を数える", "x = f(y)\n\n"] * 20
 SIZE = 300

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from model.__main__ import main
+from model.cli.main import main
 from model.doctor.findings import CLEAR, ERROR, NOTE, UNSEEN, WARNING, Check, Finding, Report, make_report, overview
 from model.doctor.report import to_html, to_json, to_lines
 from model.run.engine import Engine

@@ -10,7 +10,7 @@ from model.run import recorded
 from model.run.engine import Engine
 from model.run.request import RunRequest
 from model.trace.file import load
-from model.train.bpe import train_vocabulary
+from model.train.data.bpe import train_vocabulary
 from tests.models import random_model, tiny_config
 
 

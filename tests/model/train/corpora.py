@@ -8,10 +8,10 @@ import torch
 from click.testing import CliRunner
 
 from model.checkpoint.weights import save_model
-from model.train.bpe import train_vocabulary
-from model.train.cli import tokenize_command
-from model.train.corpus import corpus_files
-from model.train.shards import write_shards
+from model.cli.train import tokenize_command
+from model.train.data.bpe import train_vocabulary
+from model.train.data.corpus import corpus_files
+from model.train.data.shards import write_shards
 from tests.models import random_model, tiny_config
 
 SENTENCES = {

@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 import torch
 
-from model.train import loop
 from model.train.config import TrainConfig, TrainConfigError
-from model.train.data import Windows
+from model.train.data.windows import Windows
 from model.train.log import LOG, read_log
-from model.train.loop import train
-from model.train.start import begin, freeze
+from model.train.pretraining import loop
+from model.train.pretraining.loop import train
+from model.train.pretraining.start import begin, freeze
+from model.train.pretraining.trainer import Trainer
 from model.train.state import STATE
-from model.train.trainer import Trainer
 from model.train.watch import Watch
 from tests.model.train.corpora import write_tiny_shards
 from tests.models import random_model, tiny_config

@@ -5,13 +5,13 @@ from pathlib import Path
 
 from click.testing import CliRunner
 
+from model.cli.train import train_command
 from model.network.config import ModelConfig
-from model.train.cli import train_command
 from model.train.config import load_config
 from model.train.log import LOG, read_log
 from model.train.stages import CONFIGS, STAGES
 from tests.model.train.corpora import write_tiny_shards
-from tests.model.train.test_start import saved
+from tests.model.train.pretraining.test_start import saved
 
 
 def test_table_names_every_shipped_file_once() -> None:

@@ -5,7 +5,8 @@ import pytest
 import xarray as xr
 
 from model.trace.trace import Trace
-from pages.common import load_answers, loads
+from pages.common import loads
+from pages.observe.expert_load import tabs
 from tests.traces import random_trace
 
 
@@ -84,19 +85,19 @@ def test_everything_has_a_row_per_layer_and_expert() -> None:
 
 def test_words_name_the_layer_the_expert_and_the_tokens() -> None:
     load = loads.measure(routed(*[[5, 6]] * 60))
-    said = load_answers.worst(load)
+    said = tabs.worst(load)
     assert "**L1**: E5 took 60 of 60 tokens, 4 times a fair share (MaxVio 3; chance alone gives up to " in said
     assert "6 of 8 experts took none (chance alone leaves out none)" in said
     assert "L1 would take 4 times as long" in said
-    assert load_answers.verdict(load).startswith("**In 2 of 2 layers")
-    assert "too few" not in load_answers.verdict(load)
-    assert "took 60 of 60 tokens, 100.0% (95 % interval 94.0% to 100.0%)" in load_answers.about_expert(load, 2, 6)
+    assert tabs.verdict(load).startswith("**In 2 of 2 layers")
+    assert "too few" not in tabs.verdict(load)
+    assert "took 60 of 60 tokens, 100.0% (95 % interval 94.0% to 100.0%)" in tabs.about_expert(load, 2, 6)
 
 
 def test_no_expert_is_called_dead_on_few_tokens() -> None:
     load = loads.measure(routed([0, 1], [2, 3], [4, 5]))
-    assert "too few to call an expert dead" in load_answers.verdict(load)
-    assert "that takes at least 13." in load_answers.verdict(load)
+    assert "too few to call an expert dead" in tabs.verdict(load)
+    assert "that takes at least 13." in tabs.verdict(load)
 
 
 def test_without_the_router_there_is_no_telling_what_chance_gives() -> None:
@@ -105,8 +106,8 @@ def test_without_the_router_there_is_no_telling_what_chance_gives() -> None:
     config = {"n_routed_experts": 8, "n_group": 8, "topk_group": 1}  # one expert a group, two to a token
     load = loads.measure(dataclasses.replace(trace, data=data, model={"name": "x", "config": config}))
     assert load.band is None
-    assert "cannot be told" in load_answers.verdict(load)
-    assert "chance" not in load_answers.worst(load)
+    assert "cannot be told" in tabs.verdict(load)
+    assert "chance" not in tabs.worst(load)
     assert "against chance" not in loads.by_expert(load, 1)
     assert loads.with_bounds(load).equals(loads.by_layer(load))
 

@@ -4,6 +4,7 @@ import pytest
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 from streamlit.testing.v1 import AppTest
+from streamlit.util import calc_hash
 
 from model.run.request import RunRequest
 from pages.common import examples, jobs, models, text
@@ -119,7 +120,8 @@ def open_routing(engine: FakeEngine, recorded: object) -> Callable[..., AppTest]
     """Opens a link that leads straight to the Routing page."""
 
     def opened(**address: str) -> AppTest:
-        app = AppTest.from_file(str(APP), default_timeout=30).switch_page("pages/observe/routing.py")
+        app = AppTest.from_file(str(APP), default_timeout=30)
+        app._page_hash = calc_hash("routing")  # before the first run `switch_page` only knows a page by its file's name
         for name, value in address.items():
             app.query_params[name] = value
         return app.run()

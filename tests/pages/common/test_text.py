@@ -11,6 +11,7 @@ from streamlit.testing.v1 import AppTest
 from model.trace.file import save
 from model.trace.trace import Token, Trace
 from pages.common import text
+from pages.common.menu import page_path
 from tests.traces import random_trace
 from viz.tokens import visible
 
@@ -85,8 +86,7 @@ def test_message_keeps_code_spans_and_nothing_else(said: str, written: str) -> N
 
 IMAGE = "![x](http://example.com/a.png)"
 OF_A_RUN = [
-    *(f"observe/{name}" for name in ("explore", "routing", "expert_load", "attention", "sparse_attention", "tokens")),
-    "intervene/counterfactual", "audit/imports",
+    "explore", "routing", "expert_load", "attention", "sparse_attention", "tokens", "counterfactual", "imports",
 ]  # fmt: skip
 
 
@@ -120,13 +120,13 @@ def test_no_page_lets_a_trace_write_markdown(
     page: str, imported: bool, open_app: Callable[..., AppTest], recorded: Path
 ) -> None:
     save(hostile(imported), recorded / "story.safetensors")
-    written = as_markdown(open_app(token="0").switch_page(f"pages/{page}.py").run())
+    written = as_markdown(open_app(token="0").switch_page(page_path(page)).run())
     assert any(text.plain(IMAGE) in value for value in written)  # it is quoted
     assert not [value for value in written if IMAGE in value]
 
 
 def test_experiment_lets_the_address_write_no_markdown(open_app: Callable[..., AppTest]) -> None:
-    app = open_app().switch_page("pages/intervene/counterfactual.py")
+    app = open_app().switch_page(page_path("counterfactual"))
     app.query_params["also"] = "![x](y)"
     written = as_markdown(app.run())
     assert any(text.plain("![x](y)") in value for value in written)

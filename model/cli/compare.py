@@ -1,0 +1,195 @@
+"""The command `compare`: two traces, or two models on the same text, and a gate for continuous integration.
+
+Exit status as everywhere: 0 done, 1 a threshold was exceeded, 2 unusable input.
+"""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from model.cli.options import Numbers, Unusable, find_folder, read_prompt
+from model.trace import comparison_report as report
+from model.trace.compare import Comparison, compare
+
+if TYPE_CHECKING:
+    from model.run.request import RunRequest
+    from model.trace.trace import Trace
+
+_LISTED_TOKENS = 12
+
+
+class Threshold(click.ParamType):
+    """A measure and the most that it may be, such as changed-share=0.01."""
+
+    name = "NAME=VALUE"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, float]:
+        if isinstance(value, tuple):
+            return value
+        name, _, limit = value.partition("=")
+        if name not in report.MEASURES:
+            self.fail(f"{name!r} is not a measure; choose from {', '.join(report.MEASURES)}", param, ctx)
+        try:
+            number = float(limit)
+        except ValueError:
+            number = float("nan")
+        if not number >= 0:
+            self.fail(f"{value!r} is not a measure and a number from 0 on, such as changed-share=0.01", param, ctx)
+        return name, number
+
+
+@click.command("compare", epilog="Measures: " + "; ".join(f"{name}: {said}" for name, said in report.MEASURES.items()))
+@click.argument("a")
+@click.argument("b")
+@click.option("--prompt", help="The text that models run.")
+@click.option("--prompt-file", type=click.Path(path_type=Path), help="A UTF-8 file that holds it.")
+@click.option("--ids", type=Numbers(), help="Token ids that models run, fed exactly as they are.")
+@click.option("--dtype-a", default="float32", show_default=True, help="Of A, where it is a model.")
+@click.option("--dtype-b", default="float32", show_default=True, help="Of B, where it is a model.")
+@click.option("--device", default="auto", show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON in place of words.")
+@click.option(
+    "--fail-above",
+    type=Threshold(),
+    multiple=True,
+    help="End with status 1 if a measure exceeds this; can be repeated.",
+)
+def compare_command(
+    a: str,
+    b: str,
+    prompt: str | None,
+    prompt_file: Path | None,
+    ids: tuple[int, ...] | None,
+    dtype_a: str,
+    dtype_b: str,
+    device: str,
+    as_json: bool,
+    fail_above: tuple[tuple[str, float], ...],
+) -> None:
+    """Say where the routing of A and B parts, and whether rounding explains it.
+
+    A and B are trace files, or models: embedded names or folders in the Hugging Face layout. Models run the prompt
+    that is given; a model beside a trace file runs the ids of that trace, if no prompt is given.
+    """
+    files = [Path(name).is_file() for name in (a, b)]  # an embedded model's name, or a folder, is a model
+    given = [value for value in (prompt, prompt_file, ids) if value is not None]
+    if len(given) > 1:
+        raise click.UsageError("Give at most one of --prompt, --prompt-file and --ids.")
+    if all(files) and given:
+        raise click.UsageError("Two trace files are compared as they are; a prompt is for models.")
+    if not any(files) and not given:
+        raise click.UsageError("Two models need one of --prompt, --prompt-file and --ids, or give two trace files.")
+    loaded = [_load(name) if is_file else None for name, is_file in zip((a, b), files, strict=True)]
+    request = None if all(files) else _request(prompt, prompt_file, ids, loaded[0] or loaded[1])
+    sides = [
+        trace or _run(name, dtype, device, request)
+        for trace, name, dtype in zip(loaded, (a, b), (dtype_a, dtype_b), strict=True)
+    ]
+    found = compare(*sides)
+    exceeded = _exceeded(found, fail_above)
+    click.echo(json.dumps(report.to_json(found), indent=1, allow_nan=False) if as_json else "\n".join(_lines(found)))
+    for line in exceeded:
+        click.echo(line, err=True)
+    if exceeded:
+        click.get_current_context().exit(1)
+
+
+def _load(name: str) -> "Trace":
+    from model.trace.file import load
+
+    return load(name)
+
+
+def _request(
+    prompt: str | None, prompt_file: Path | None, ids: tuple[int, ...] | None, other: "Trace | None"
+) -> "RunRequest":
+    """What a model runs: what was given, else the ids of the trace that it is compared with."""
+    from model.run.request import RunRequest
+
+    if prompt_file is not None:
+        prompt = read_prompt(prompt_file)
+    if prompt is None and ids is None and other is not None:
+        ids = tuple(token.id for token in other.tokens)
+        if -1 in ids:
+            raise Unusable("the trace does not know all its token ids; give the prompt that the model is to run")
+    return RunRequest(prompt=prompt, token_ids=ids)
+
+
+def _run(name: str, dtype: str, device: str, request: "RunRequest | None") -> "Trace":
+    from model.run.engine import Engine
+
+    folder = find_folder(name, "a trace file")
+    assert request is not None
+    return Engine.load(folder, device=device, dtype=dtype).run(request)
+
+
+def _exceeded(found: Comparison, thresholds: tuple[tuple[str, float], ...]) -> list[str]:
+    """What is above its threshold, a line each.
+
+    Raises:
+        Unusable: a measure that was asked for is not known, which must not pass for a good one.
+    """
+    values, lines = report.measures(found), []
+    for name, limit in thresholds:
+        if values[name] != values[name]:
+            raise Unusable(f"{name} cannot be checked: a trace does not hold what it is made of")
+        if values[name] > limit:
+            lines.append(f"{name} is {values[name]:.3g}, above {limit:g}")
+    return lines
+
+
+# --- words -----------------------------------------------------------------------------------------------------------
+
+
+def _lines(found: Comparison) -> list[str]:
+    """The comparison as text."""
+    return [*_header(found), "", *report.verdict(found), "", *_layer_table(found), *_token_table(found)]
+
+
+def _header(found: Comparison) -> list[str]:
+    lines = []
+    for side, trace in (("A", found.a), ("B", found.b)):
+        where = f"{trace.origin.get('kind')} by {trace.origin.get('engine')}, {trace.origin.get('dtype')}"
+        lines.append(f"{side}  {_printable(trace.model.get('name'))}, {_printable(where)}, {trace.num_tokens:,} tokens")
+    stated = sorted(report.differing(found))
+    return [*lines, f"differing: {', '.join(stated) or 'nothing that they state'}"]
+
+
+def _printable(value: object) -> str:
+    """Text of a file for a terminal: nothing that moves the cursor or ends the line."""
+    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in str(value))
+
+
+def _layer_table(found: Comparison) -> list[str]:
+    kinds = ("near tie", "follows", "change", "undecided")
+    lines = [
+        f"{'layer':>5}  {'equal':>6}  {'Jaccard':>7}  " + "  ".join(f"{kind:>9}" for kind in kinds) + "    weights"
+    ]
+    for row in report.layer_rows(found):
+        numbers = [_cell(row["equal"], ".3f", 6), _cell(row["jaccard"], ".3f", 7)]
+        numbers += [f"{row[kind]:>9,}" for kind in kinds]
+        lines.append("  ".join([f"{row['layer']:>5}", *numbers, _cell(row["weight_difference"], ".2g", 9)]))
+    if found.chance is not None:
+        share, index = found.chance.equal, found.chance.jaccard
+        lines.append(f"{'fair':>5}  {share:>6.3f}  {index:>7.3f}  what two independent fair routers give (derived)")
+    return lines
+
+
+def _cell(value: float | None, form: str, width: int) -> str:
+    return f"{'-' if value is None else format(value, form):>{width}}"
+
+
+def _token_table(found: Comparison) -> list[str]:
+    rows = report.token_rows(found)
+    if not rows:
+        return []
+    lines = ["", f"{'token':>6}  {'split at':>8}  {'verdict':<9}  {'margin':>8}  {'only A':<12} {'only B':<12} text"]
+    for row in rows[:_LISTED_TOKENS]:
+        sides = [",".join(f"E{expert}" for expert in row[side]) for side in ("only_a", "only_b")]
+        where = f"{row['token']:>6}  {'L' + str(row['layer']):>8}  {row['verdict']:<9}"
+        text = _printable(row["text"].replace(" ", "·"))
+        lines.append(f"{where}  {_cell(row['margin'], '.2g', 8)}  {sides[0]:<12} {sides[1]:<12} {text}")
+    rest = len(rows) - _LISTED_TOKENS
+    return [*lines, f"and {rest:,} more tokens; --json lists all"] if rest > 0 else lines

@@ -1,0 +1,169 @@
+"""The command `import`, and what a file of an engine needs to know of the model that it belongs to."""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from model.cli.options import check_destination, find_folder
+from model.trace.imports import AUTO, FORMATS
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from model.trace.imports.building import Named
+    from model.trace.trace import Trace
+
+MOST_BYTES = 1 << 30
+SCRIPT_BEGINS = "# convert.py"
+CONVERT = """\
+import json, sys, torch
+dump = torch.load(sys.argv[1], map_location="cpu", weights_only=True)
+kept = ("forward_pass_id", "rank", "input_ids", "positions", "extend_seq_lens", "topk_ids_of_layer")
+def plain(value):
+    return value.tolist() if hasattr(value, "tolist") else value
+records = [{name: plain(record.get(name)) for name in kept} for record in dump.get("records", [])]
+table = plain(dump.get("last_physical_to_logical_map"))
+json.dump({"format": "sglang-expert-distribution", "records": records,
+           "last_physical_to_logical_map": table}, open(sys.argv[2], "w"))
+"""
+
+
+class _WithScript(click.Command):
+    """Prints the script at the end of its help, at the margin, so that it can be copied as it stands."""
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        formatter.write_paragraph()
+        formatter.write(f"{SCRIPT_BEGINS}\n{CONVERT}")
+
+
+def named_model(model: str | Path) -> "Named":
+    """The model of an embedded name, a released configuration's name, or a folder.
+
+    Raises:
+        ValueError: its config.json or its vocabulary cannot be read; the message says what to do.
+    """
+    from model.checkpoint.embedded import find_model
+    from model.checkpoint.header import read_json
+    from model.trace.imports.building import Named
+
+    released = _released()
+    return Named(str(model), read_json(released[str(model)])) if model in released else _of_folder(find_model(model))
+
+
+def _released() -> dict[str, Path]:
+    """Configurations of released models, by name."""
+    from model.checkpoint.embedded import PRESETS
+
+    return {path.stem: path for path in sorted((PRESETS / "configs").glob("*.json"), key=lambda path: path.stem)}
+
+
+def _of_folder(folder: Path) -> "Named":
+    from model.checkpoint.files import CONFIG_NAME, find_file
+    from model.checkpoint.header import read_json
+    from model.checkpoint.tokenizer import Tokenizer
+    from model.trace.imports.building import Named
+
+    known = Named(folder.name, read_json(find_file(folder, CONFIG_NAME)), bias=_bias_of(folder))
+    if not (folder / "tokenizer.json").exists():
+        return known
+    words = Tokenizer.load(folder)
+    return dataclasses.replace(
+        known, encode=words.encode, bos_id=words.bos_id, label=words.tokens, tokenizer_sha256=words.sha256
+    )
+
+
+def _bias_of(folder: Path) -> "Callable[[int], np.ndarray] | None":
+    """Reads the selection bias of a layer when it is asked for; None where the folder holds none."""
+    import torch
+
+    from model.checkpoint.files import ModelFolder
+
+    name = "model.layers.{}.mlp.gate.e_score_correction_bias"
+    with ModelFolder(folder, needs_weights=False) as opened:
+        if not any(stored.endswith(name[-len("e_score_correction_bias") :]) for stored in opened.tensors):
+            return None
+
+    def bias(layer: int) -> "np.ndarray":
+        with ModelFolder(folder) as opened:
+            return opened.read_as(name.format(layer), torch.float32).numpy()
+
+    return bias
+
+
+def import_file(
+    path: Path, form: str = AUTO, named: "Named | None" = None, request: Path | None = None, choice: int = 0
+) -> "Trace":
+    """The trace of a file; see `model.trace.imports.formats.read`.
+
+    Raises:
+        TraceError: it is missing, too large, or cannot be read; the message names the file.
+    """
+    from model.trace.imports.formats import read
+    from model.trace.trace import TraceError
+
+    content, sent = _bytes(path), None if request is None else _bytes(request)
+    try:
+        return read(content, form, named, sent, choice)
+    except TraceError as error:
+        raise TraceError(f"{path}: {error}") from None
+
+
+def _bytes(path: Path) -> bytes:
+    from model.trace.trace import TraceError
+
+    try:
+        if path.stat().st_size > MOST_BYTES:
+            raise TraceError(f"{path} is larger than {MOST_BYTES >> 20} MB; import fewer tokens at a time")
+        return path.read_bytes()
+    except OSError as error:
+        raise TraceError(f"{path} cannot be read: {error.strerror}") from None
+
+
+@click.command("import", cls=_WithScript)
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--format", "form", type=click.Choice(FORMATS), default=AUTO, show_default=True)
+@click.option("--model", metavar="MODEL", help="The model that the file belongs to.")
+@click.option("--request", type=click.Path(path_type=Path), help="The JSON that was sent to the engine.")
+@click.option(
+    "--choice", type=click.IntRange(0), default=0, show_default=True, help="Which of several answers or runs."
+)
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="The trace file to write.")
+def import_command(file: Path, form: str, model: str | None, request: Path | None, choice: int, out: Path) -> None:
+    """Turn FILE, which an engine recorded, into a trace file.
+
+    Without --format it is found out. --model names an embedded model, a folder that holds at least config.json, or a
+    released configuration (deepseek-v3, deepseek-v3.2); only MoE Loupe's own traces and router logits do without. With
+    a tokenizer.json in the folder there is text; with weights the choice is derived from router logits.
+
+    Router logits are a safetensors file of tensors router_logits.N [token, expert], N the model layer.
+
+    A dump of SGLang's expert-distribution recorder (mode per_token) is pickled, and not opened here. Save the script
+    below where the dump was made, run `python convert.py DUMP.pt DUMP.json`, and import the JSON file.
+    """
+    from model.trace.file import save
+
+    check_destination(out)
+    if model is not None and model not in (released := _released()):
+        find_folder(model, f"a released configuration ({', '.join(released)})")
+    trace = import_file(file, form, None if model is None else named_model(model), request, choice)
+    save(trace, out)
+    click.echo("\n".join([*report(trace), f"written to {out}"]))
+
+
+def report(trace: "Trace") -> list[str]:
+    """What was imported, and what is missing and why, one line each."""
+    from model.trace.imports import origin
+
+    data = trace.data
+    form = trace.origin.get("format") if origin.is_imported(trace) else "MoE Loupe trace"
+    lines = [f"{trace.num_tokens} tokens of {trace.model.get('name')}, {form}"]
+    if trace.has("expert_id"):
+        known, layers = int((data["expert_id"] >= 0).all(["moe_layer", "rank"]).sum()), data["moe_layer"].values
+        lines.append(f"experts of {known} tokens, layers {layers[0]} to {layers[-1]}, {data.sizes['rank']} to a token")
+    lines += [f"missing: {what} ({why})" for what, why in origin.missing(trace).items()]
+    derived = origin.derived(trace)
+    lines += [f"derived: {', '.join(derived)}"] if derived else []
+    return lines + [f"note: {note}" for note in origin.notes(trace)]

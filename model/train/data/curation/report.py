@@ -1,0 +1,147 @@
+"""What came in, what went out, and what was dropped by which rule: counted while records pass, written as JSON."""
+
+import collections
+import dataclasses
+from typing import Any
+
+from model.train.data.corpus import Record
+from model.train.data.curation.steps import Dropped, Item, Step
+
+EXAMPLES = 3  # of each rule, from as many sources as there are
+EXAMPLE_CHARACTERS = 200
+
+
+@dataclasses.dataclass(slots=True)
+class Count:
+    """Records and the bytes of their texts."""
+
+    records: int = 0
+    bytes: int = 0
+
+    def add(self, item: Item) -> None:
+        """Count one record."""
+        self.records += 1
+        self.bytes += item.num_bytes
+
+
+@dataclasses.dataclass(slots=True)
+class _OfRule:
+    count: Count = dataclasses.field(default_factory=Count)
+    examples: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+
+    def add(self, item: Item, stream: str, value: float) -> None:
+        self.count.add(item)
+        seen = {example["source"] for example in self.examples}
+        if len(self.examples) < EXAMPLES and item.record.source not in seen:
+            self.examples.append(_example(item.record, stream, value))
+
+
+class Tally:
+    """Counts of a run, by step, rule, stream, source and label."""
+
+    def __init__(self, steps: list[Step]) -> None:
+        """Start from nothing."""
+        self._steps = {step.name: step for step in steps}
+        self._in, self._out = ({name: Count() for name in self._steps} for _ in range(2))
+        self._changed = collections.Counter[str]()
+        self._rules: dict[str, dict[str, _OfRule]] = {name: {} for name in self._steps}
+        self._streams: dict[str, dict[str, Any]] = {}
+        self._sources: dict[tuple[str, str], tuple[Count, Count]] = {}
+        self._labels: dict[str, dict[str, int]] = {}
+
+    def arrived(self, item: Item, stream: str) -> None:
+        """A record was read."""
+        streams = self._streams.setdefault(stream, {"in": Count(), "out": Count(), "dropped": collections.Counter()})
+        streams["in"].add(item)
+        self._source(item)[0].add(item)
+
+    def passed(self, step: Step, before: Item, after: Item) -> None:
+        """A step let a record go on."""
+        self._in[step.name].add(before)
+        self._out[step.name].add(after)
+        self._changed[step.name] += before.record is not after.record
+
+    def dropped(self, step: Step, item: Item, stream: str, why: Dropped) -> None:
+        """A step dropped a record."""
+        self._in[step.name].add(item)
+        self._rules[step.name].setdefault(why.rule, _OfRule()).add(item, stream, why.value)
+        self._streams[stream]["dropped"][why.rule] += 1
+
+    def left(self, item: Item, stream: str, labels: dict[str, int]) -> None:
+        """A record passed every step."""
+        self._streams[stream]["out"].add(item)
+        self._source(item)[1].add(item)
+        for name, found in labels.items():
+            counts = self._labels.setdefault(name, {"records": 0, "found": 0})
+            counts["records"] += 1
+            counts["found"] += found
+
+    def _source(self, item: Item) -> tuple[Count, Count]:
+        return self._sources.setdefault((item.record.source, item.record.license), (Count(), Count()))
+
+    def report(self, files: list[dict[str, Any]]) -> dict[str, Any]:
+        """Everything as plain values.
+
+        Args:
+            files: name, bytes and sha256 of each file that was read.
+
+        Returns:
+            `steps` with records and bytes in and out, `changed`, and `dropped` by rule with examples; `streams` with
+            the weight at which `model/train/data/windows.py` draws each; `safety`, `sources` and `files`.
+        """
+        return {
+            "in": _sum([stream["in"] for stream in self._streams.values()]),
+            "out": _sum([stream["out"] for stream in self._streams.values()]),
+            "steps": [self._step(step) for step in self._steps.values()],
+            "streams": self._stream_rows(),
+            "safety": dict(sorted(self._labels.items())),
+            "sources": [
+                {"source": source, "license": license_, "in": dataclasses.asdict(came), "out": dataclasses.asdict(went)}
+                for (source, license_), (came, went) in sorted(self._sources.items())
+            ],
+            "files": files,
+        }
+
+    def _step(self, step: Step) -> dict[str, Any]:
+        rules = sorted(self._rules[step.name].items(), key=lambda pair: -pair[1].count.bytes)
+        return {
+            "name": step.name,
+            "reason": step.reason,
+            "in": dataclasses.asdict(self._in[step.name]),
+            "out": dataclasses.asdict(self._out[step.name]),
+            "changed": self._changed[step.name],
+            "dropped": [
+                {"rule": name} | dataclasses.asdict(rule.count) | {"examples": rule.examples} for name, rule in rules
+            ],
+        }
+
+    def _stream_rows(self) -> dict[str, Any]:
+        weights = sampling_weights({name: stream["out"].bytes for name, stream in self._streams.items()})
+        return {
+            name: {
+                "in": dataclasses.asdict(stream["in"]),
+                "out": dataclasses.asdict(stream["out"]),
+                "dropped": dict(stream["dropped"].most_common()),
+                "weight": round(weights[name], 6),
+            }
+            for name, stream in self._streams.items()
+        }
+
+
+def sampling_weights(sizes: dict[str, int]) -> dict[str, float]:
+    """The probability with which each stream is drawn: the square root of its bytes over the sum of all roots.
+
+    Nothing but zeros gives zeros.
+    """
+    total = sum(size**0.5 for size in sizes.values())
+    return {name: size**0.5 / total if total else 0.0 for name, size in sizes.items()}
+
+
+def _example(record: Record, stream: str, value: float) -> dict[str, Any]:
+    text = record.text[:EXAMPLE_CHARACTERS]
+    origin = {"stream": stream, "source": record.source, "license": record.license}
+    return {"text": text, "value": round(value, 3)} | origin
+
+
+def _sum(counts: list[Count]) -> dict[str, int]:
+    return {"records": sum(count.records for count in counts), "bytes": sum(count.bytes for count in counts)}

@@ -1,0 +1,100 @@
+"""The steps of curation in order. A step takes a record and gives back what goes on, or says which rule dropped it."""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+
+from model.train.data.corpus import Record
+from model.train.data.curation import contamination, duplicates, language
+from model.train.data.curation.contamination import HeldOut
+from model.train.data.curation.duplicates import ExactDuplicates, NearDuplicates
+from model.train.data.curation.features import Text
+from model.train.data.curation.normalise import normalise
+from model.train.data.curation.rules import first_broken
+
+
+@dataclasses.dataclass(frozen=True)
+class Item:
+    """A record on its way through the steps; what was found in its text goes along."""
+
+    record: Record
+
+    @functools.cached_property
+    def text(self) -> Text:
+        """The text, as rules look at it."""
+        return Text.of(self.record)
+
+    @functools.cached_property
+    def num_bytes(self) -> int:
+        """Bytes of the text in UTF-8."""
+        return len(self.record.text.encode())
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Dropped:
+    """Why a record goes no further."""
+
+    rule: str
+    value: float
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Step:
+    """A named step, why it is taken, and what it does."""
+
+    name: str
+    reason: str
+    take: Callable[[Item], Item | Dropped]
+
+
+def pipeline(heldout: HeldOut | None) -> list[Step]:
+    """All steps with empty memories.
+
+    Args:
+        heldout: runs of held-out text; None leaves that step out.
+
+    Raises:
+        CorpusError: datasketch is not installed.
+    """
+    near = NearDuplicates()
+    exact = ExactDuplicates()
+    steps = [
+        Step("normalisation", "One spelling for what looks the same; nothing is dropped.", _normalised),
+        Step("language", "The text is plainly not in the language of its label.", _in_its_language),
+        Step("quality", "The text breaks a rule.", _of_quality),
+        Step("exact duplicates", "The same words came before.", functools.partial(_first_time, exact)),
+        Step("near duplicates", "Most of it came before.", functools.partial(_mostly_new, near)),
+    ]
+    if heldout is not None:
+        take = functools.partial(_not_held_out, heldout)
+        steps.append(Step("held-out text", "Part of it is in the text that models are measured on.", take))
+    return steps
+
+
+def _normalised(item: Item) -> Item:
+    text = normalise(item.record.text)
+    return item if text == item.record.text else Item(dataclasses.replace(item.record, text=text))
+
+
+def _in_its_language(item: Item) -> Item | Dropped:
+    value = language.foreign(item.text, item.record.lang)
+    return Dropped("other language", value) if value > language.LIMIT else item
+
+
+def _of_quality(item: Item) -> Item | Dropped:
+    broken = first_broken(item.text)
+    return item if broken is None or broken.value is None else Dropped(broken.rule.name, broken.value)
+
+
+def _first_time(memory: ExactDuplicates, item: Item) -> Item | Dropped:
+    return Dropped("exact duplicate", 1.0) if memory.came_before(item.record.text) else item
+
+
+def _mostly_new(memory: NearDuplicates, item: Item) -> Item | Dropped:
+    value = memory.resemblance(item.text)
+    return Dropped("near duplicate", value) if value >= duplicates.NEAR else item
+
+
+def _not_held_out(heldout: HeldOut, item: Item) -> Item | Dropped:
+    value = heldout.overlap(item.text)
+    return Dropped("held-out text", value) if value > contamination.LIMIT else item

@@ -1,0 +1,110 @@
+"""Drawing training windows from shards: streams by the square root of their size and a factor, positions uniform.
+
+What a step sees depends on the seed and the step's number alone, so a resumed run continues with the same data. A
+window may begin anywhere in a stream, also within a record; its first token is replaced by BOS, because every run of
+the model begins with BOS. Records in one window see each other (no masking between them), as in DeepSeek-V3's
+pre-training.
+
+Shape suffixes: B sequences, T positions.
+
+Source: DeepSeek-V3 report (arXiv 2412.19437), section 4.1 (packing; more mathematics and code than before).
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from model.network.config import ModelConfig
+from model.train.config import TrainConfig
+from model.train.data.corpus import CorpusError
+from model.train.data.shards import INDEX
+
+
+class Batches(Protocol):
+    """What a run is fed: its windows of one step, which depend on the seed and the step's number alone."""
+
+    def batch(self, seed: int, step: int, num_sequences: int) -> Tensor: ...  # noqa: D102
+
+
+def open_windows(shards: Path, config: TrainConfig, shape: ModelConfig) -> "Windows":
+    """The windows of a run.
+
+    Raises:
+        CorpusError: the shards cannot be used, or lack a stream that the mixture names.
+        TrainConfigError: a window is longer than the model's context.
+    """
+    config.require_context(shape.max_positions)
+    return Windows(shards, config.sequence_length, shape.bos_id or 0, config.mixture)
+
+
+class Windows:
+    """Memory-mapped streams and the probability with which each is drawn."""
+
+    def __init__(self, folder: Path, sequence_length: int, bos_id: int, factors: Mapping[str, float] = {}) -> None:
+        """Open the shards of a folder; see `mixture` for the factors.
+
+        Raises:
+            CorpusError: there is no index, a shard does not have the length that the index says, or `mixture` says so.
+        """
+        self.index = read_index(folder)
+        self.sequence_length, self.bos_id = sequence_length, bos_id
+        self.streams = {name: self._open(folder, name) for name in self.index["streams"]}
+        self.probabilities = np.array(list(mixture(folder, factors).values()))
+
+    def _open(self, folder: Path, name: str) -> np.ndarray:
+        path = folder / f"{name}.bin"
+        ids = np.memmap(path, np.uint16, mode="r")
+        if len(ids) != self.index["streams"][name]["tokens"]:
+            raise CorpusError(f"{path} holds {len(ids)} tokens, not as many as {INDEX} says; tokenise again")
+        if len(ids) <= self.sequence_length:
+            raise CorpusError(f"{path} is shorter than one window of {self.sequence_length + 1} tokens")
+        return ids
+
+    def batch(self, seed: int, step: int, num_sequences: int) -> Tensor:
+        """Windows of one step, int64 [B, T + 1]: inputs are all but the last column, targets all but the first."""
+        generator = np.random.default_rng([seed, step])
+        names = list(self.streams)
+        picks = generator.choice(len(names), size=num_sequences, p=self.probabilities)
+        rows_BT = np.stack([self._window(self.streams[names[pick]], generator) for pick in picks])
+        rows_BT[:, 0] = self.bos_id
+        return torch.from_numpy(rows_BT)
+
+    def _window(self, ids: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+        start = generator.integers(len(ids) - self.sequence_length)
+        return ids[start : start + self.sequence_length + 1].astype(np.int64)
+
+
+def read_index(folder: Path) -> dict[str, Any]:
+    """What a folder of shards holds.
+
+    Raises:
+        CorpusError: there is no index.
+    """
+    try:
+        return json.loads((folder / INDEX).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CorpusError(f"{folder} holds no readable {INDEX}; make it with the tokenize command") from error
+
+
+def mixture(folder: Path, factors: Mapping[str, float] = {}) -> dict[str, float]:
+    """Share of the windows that each stream of a folder of shards gets: as the square root of its bytes, and a factor.
+
+    Args:
+        folder: the shards.
+        factors: of streams that are drawn more or less often than by their size alone.
+
+    Raises:
+        CorpusError: there is no index, a factor's stream is not among the shards, or all factors are zero.
+    """
+    streams = read_index(folder)["streams"]
+    if unknown := factors.keys() - streams.keys():
+        raise CorpusError(f"mixture names {', '.join(sorted(unknown))}, but the shards hold {', '.join(streams)}")
+    weights = {name: stream["bytes"] ** 0.5 * factors.get(name, 1.0) for name, stream in streams.items()}
+    if not (total := sum(weights.values())):
+        raise CorpusError("mixture leaves no stream to draw from; give at least one a factor above 0")
+    return {name: weight / total for name, weight in weights.items()}

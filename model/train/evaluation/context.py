@@ -1,0 +1,154 @@
+"""Measure whether a model uses a context longer than the one it was first trained with.
+
+`python -m model.train.evaluation.context MODEL --heldout FOLDER`
+
+*Bits per byte by position*: held-out records of more than half a window are read whole, from a BOS on, and what each
+token costs is added up by its position. Beside it stand the same tokens read in pieces of the model's first context,
+each after a BOS: where a whole window does worse than that, the longer context only confuses the model.
+
+Shape suffixes: P pieces, T positions, V vocabulary, N tokens of a record.
+"""
+
+import dataclasses
+import math
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import torch
+import torch.nn.functional as F
+from tqdm import tqdm
+
+from model.checkpoint.embedded import find_model
+from model.checkpoint.tokenizer import Tokenizer
+from model.checkpoint.weights import load_model
+from model.network.config import ModelConfig
+from model.network.transformer import Transformer
+from model.train.config import TrainConfigError
+from model.train.data.corpus import CorpusError, corpus_files, read_stream
+from model.train.memory import choose_device, keep_freed_memory
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class LongText:
+    """The beginning of a record, without BOS: at most a window less one."""
+
+    token_ids: list[int]
+    bytes_N: np.ndarray  # of each token
+
+
+def read_long(heldout: Path, tokenizer: Tokenizer, window: int, per_stream: int) -> list[LongText]:
+    """The first so many records of each stream that fill more than half a window."""
+    found: list[LongText] = []
+    for paths in corpus_files(heldout).values():
+        left = per_stream
+        for record in read_stream(paths):
+            if left == 0:
+                break
+            token_ids = tokenizer.encode(record.text)[: window - 1]
+            if len(token_ids) >= window // 2 + 1:
+                sizes = [len(tokenizer.decode([token_id])) for token_id in token_ids]
+                found.append(LongText(token_ids, np.array(sizes)))
+                left -= 1
+    return found
+
+
+@torch.inference_mode()
+def token_nats(model: Transformer, token_ids: list[int], window: int) -> np.ndarray:
+    """What each token of a text costs, [N], read in pieces of `window` tokens, the BOS before each included."""
+    device, bos_id = model.embedding.weight.device, model.config.bos_id or 0
+    pieces = [[bos_id, *token_ids[start : start + window - 1]] for start in range(0, len(token_ids), window - 1)]
+    ids_PT = torch.zeros(len(pieces), max(map(len, pieces)), dtype=torch.long)
+    for row_T, piece in zip(ids_PT, pieces, strict=True):
+        row_T[: len(piece)] = torch.tensor(piece)
+    logits_PTV = model(ids_PT.to(device))[:, :-1]
+    nats_PT = F.cross_entropy(logits_PTV.float().mT, ids_PT[:, 1:].to(device), reduction="none")
+    return nats_PT.flatten()[: len(token_ids)].double().cpu().numpy()
+
+
+def spans(shape: ModelConfig, window: int) -> list[tuple[int, int]]:
+    """Positions from the first context's to the window's end, each span as long as all before it."""
+    end = first_context(shape)
+    edges = [1]
+    while end < window:
+        edges.append(end)
+        end *= 2
+    return list(zip(edges, [*edges[1:], window], strict=True))
+
+
+def first_context(shape: ModelConfig) -> int:
+    """Positions that the model read before any extension."""
+    return shape.yarn.original_max_positions if shape.yarn else shape.max_positions
+
+
+def by_position(
+    model: Transformer, texts: list[LongText], window: int, progress: bool = False
+) -> list[dict[str, float]]:
+    """`bits_per_byte` and `in_pieces` of the tokens at positions `start` to `end`, and how many `tokens` they are.
+
+    Where no text reaches, there are none, and both are NaN.
+
+    Args:
+        model: put into training mode, whose kernels are made for whole windows; nothing in it is random.
+        texts: see `read_long`.
+        window: tokens that are read at once, BOS included.
+        progress: whether to show a bar.
+    """
+    model.train()
+    ranges = spans(model.config, window)
+    sums = np.zeros((len(ranges), 4))  # nats, nats in pieces, bytes, tokens
+    for text in tqdm(texts, desc="reading", unit="text", disable=not progress):
+        whole_N = token_nats(model, text.token_ids, window)
+        pieces_N = token_nats(model, text.token_ids, first_context(model.config))
+        for row, (start, end) in zip(sums, ranges, strict=True):
+            here = slice(start - 1, end - 1)  # the BOS is at position 0
+            row += [whole_N[here].sum(), pieces_N[here].sum(), text.bytes_N[here].sum(), len(whole_N[here])]
+    return [
+        {
+            "start": start,
+            "end": end,
+            "bits_per_byte": nats / num_bytes / math.log(2) if num_bytes else math.nan,
+            "in_pieces": in_pieces / num_bytes / math.log(2) if num_bytes else math.nan,
+            "tokens": int(tokens),
+        }
+        for (start, end), (nats, in_pieces, num_bytes, tokens) in zip(ranges, sums.tolist(), strict=True)
+    ]
+
+
+def as_markdown(rows: list[dict[str, Any]]) -> str:
+    """A table for a model card."""
+    lines = ["| positions | bits per byte | the same text in pieces | tokens |", "|---|---:|---:|---:|"]
+    lines += [
+        f"| {row['start']:,} to {row['end'] - 1:,} | {row['bits_per_byte']:.3f} | {row['in_pieces']:.3f} |"
+        f" {row['tokens']:,} |"
+        for row in rows
+    ]
+    return "\n".join(lines)
+
+
+@click.command("context")
+@click.argument("model")
+@click.option("--heldout", type=click.Path(exists=True, file_okay=False, path_type=Path), required=True)
+@click.option("--window", type=click.IntRange(4), help="Tokens read at once; default: the model's context.")
+@click.option("--per-stream", type=click.IntRange(1), default=4, show_default=True, help="Records of each stream.")
+@click.option("--device", default="auto", show_default=True)
+def context_command(model: str, heldout: Path, window: int | None, per_stream: int, device: str) -> None:
+    """Bits per byte of MODEL on long held-out records, by position; a window beyond its context shows the cost."""
+    keep_freed_memory()
+    try:
+        where = choose_device(device)
+    except TrainConfigError as problem:
+        raise click.UsageError(str(problem)) from None
+    folder = find_model(model)
+    loaded = load_model(folder, where, torch.float32)
+    window = window or loaded.config.max_positions
+    texts = read_long(heldout, Tokenizer.load(folder), window, per_stream)
+    if not texts:
+        raise CorpusError(f"{heldout} holds no record of more than {window // 2} tokens")
+    click.echo(f"{len(texts)} records")
+    click.echo(as_markdown(by_position(loaded, texts, window, progress=True)))
+
+
+if __name__ == "__main__":
+    context_command()

@@ -1,0 +1,144 @@
+"""Measure a trained model on held-out text.
+
+*Bits per byte* of each `domain.lang`: every record is scored on its own, cut into pieces that fit the window, each
+after a BOS that is not counted itself. What is made of the scores for a model card is in `heldout_report.py`.
+
+Shape suffixes: B pieces, T positions, L mixture layers, E experts, P pieces of the whole evaluation, S streams.
+
+Source: DeepSeek-V3 report (arXiv 2412.19437), section 4.5.3 (load by domain).
+"""
+
+import dataclasses
+import math
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from tqdm import tqdm
+
+from model.checkpoint.tokenizer import Tokenizer
+from model.network.transformer import Transformer
+from model.train.data.corpus import CorpusError, corpus_files, read_stream
+from model.train.tapes import RoutingTape
+
+BATCH = 8
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Piece:
+    """Part of a record, after BOS."""
+
+    stream: int
+    token_ids: list[int]
+    num_bytes: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Scores:
+    """What was measured, piece by piece."""
+
+    streams: tuple[str, ...]
+    stream_P: np.ndarray
+    bytes_P: np.ndarray
+    tokens_P: np.ndarray
+    nats_P: np.ndarray
+    counts_PLE: np.ndarray  # tokens each expert took, BOS not among them
+    moe_layers: tuple[int, ...]
+
+    def bits_per_byte(self) -> dict[str, float]:
+        """Of every stream."""
+        nats_S, bytes_S = (np.bincount(self.stream_P, weights) for weights in (self.nats_P, self.bytes_P))
+        return {name: float(bits) for name, bits in zip(self.streams, nats_S / bytes_S / math.log(2), strict=True)}
+
+
+def cut(text: str, stream: int, tokenizer: Tokenizer, window: int) -> Iterator[Piece]:
+    """A record's tokens in pieces of at most `window` tokens, the BOS before each included."""
+    token_ids = tokenizer.encode(text)
+    for start in range(0, len(token_ids), window - 1):
+        part = token_ids[start : start + window - 1]
+        yield Piece(stream, [tokenizer.bos_id or 0, *part], len(tokenizer.decode(part)))
+
+
+def read_pieces(
+    heldout: Path, tokenizer: Tokenizer, window: int, max_bytes: int | None
+) -> tuple[list[str], list[Piece]]:
+    """Streams of a held-out folder and their pieces; of each stream the first `max_bytes`, to whole records.
+
+    Raises:
+        CorpusError: a stream holds no text.
+    """
+    streams = corpus_files(heldout)
+    pieces: list[Piece] = []
+    for number, (name, paths) in enumerate(streams.items()):
+        used = 0
+        for record in read_stream(paths):
+            if max_bytes is not None and used >= max_bytes:
+                break
+            used += len(record.text.encode())
+            pieces.extend(cut(record.text, number, tokenizer, window))
+        if not used:
+            raise CorpusError(f"{name} of {heldout} holds no text; leave it out")
+    return list(streams), pieces
+
+
+@torch.inference_mode()
+def score_batch(
+    model: Transformer, pieces: list[Piece], dtype: torch.dtype = torch.float32
+) -> tuple[np.ndarray, np.ndarray]:
+    """Nats of each piece, [B], and tokens that each layer's experts took of it, [B, L, E]; padding is not counted."""
+    device = model.embedding.weight.device
+    length = max(len(piece.token_ids) for piece in pieces)
+    ids_BT = torch.tensor([piece.token_ids + [0] * (length - len(piece.token_ids)) for piece in pieces], device=device)
+    sizes_B = torch.tensor([len(piece.token_ids) for piece in pieces], device=device)
+    counted_BT = torch.arange(length, device=device) < sizes_B[:, None]
+    counted_BT[:, 0] = False
+    tape = RoutingTape()
+    with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+        logits_BTV = model.logits(model.hidden(ids_BT, tape=tape)[:, :-1])
+    nats_N = F.cross_entropy(logits_BTV.float().flatten(0, 1), ids_BT[:, 1:].flatten(), reduction="none")
+    nats_B = (nats_N.view(len(pieces), -1) * counted_BT[:, 1:]).sum(1)
+    counts = []
+    for routing in tape.routings:
+        places_BTE = F.one_hot(routing.expert_ids_TK, model.config.num_experts).sum(1).unflatten(0, ids_BT.shape)
+        counts.append((places_BTE * counted_BT[..., None]).sum(1))
+    none_BLE = torch.zeros(len(pieces), 0, max(1, model.config.num_experts), dtype=torch.long)  # all layers are dense
+    counts_BLE = torch.stack(counts, 1).cpu() if counts else none_BLE
+    return nats_B.double().cpu().numpy(), counts_BLE.numpy()
+
+
+def evaluate(
+    model: Transformer,
+    streams: Iterable[str],
+    pieces: list[Piece],
+    dtype: torch.dtype = torch.float32,
+    progress: bool = True,
+) -> Scores:
+    """Score all pieces, pieces of similar length together.
+
+    Args:
+        model: put into training mode, whose kernels are made for batches; nothing in it is random.
+        streams: names, in the order of the pieces' numbers.
+        pieces: of all streams.
+        dtype: of products; the router and the softmax are fp32.
+        progress: whether to show a bar.
+    """
+    model.train()
+    pieces = sorted(pieces, key=lambda piece: len(piece.token_ids))
+    nats, counts = [], []
+    remaining = iter(tqdm(pieces, desc="evaluating", unit="piece", disable=not progress))
+    while batch := list(islice(remaining, BATCH)):
+        nats_B, counts_BLE = score_batch(model, batch, dtype)
+        nats.append(nats_B)
+        counts.append(counts_BLE)
+    return Scores(
+        streams=tuple(streams),
+        stream_P=np.array([piece.stream for piece in pieces]),
+        bytes_P=np.array([piece.num_bytes for piece in pieces]),
+        tokens_P=np.array([len(piece.token_ids) - 1 for piece in pieces]),
+        nats_P=np.concatenate(nats),
+        counts_PLE=np.concatenate(counts),
+        moe_layers=model.config.moe_layers,
+    )

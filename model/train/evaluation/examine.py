@@ -1,0 +1,60 @@
+"""Looks at a model while it trains: bits per byte of held-out text by domain, and where its routers send a fixed text.
+
+The fixed text is the beginning of each held-out stream. Its routing at every look is kept, so that afterwards each look
+can be compared with the last: how early a router sent tokens where it still sends them in the end (its saturation).
+
+Source: OLMoE (arXiv 2409.02060), section 5, on router saturation.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from model.checkpoint.tokenizer import Tokenizer
+from model.network.config import ModelConfig
+from model.network.transformer import Transformer
+from model.train.evaluation.context import by_position, first_context, read_long
+from model.train.evaluation.evaluate import evaluate, read_pieces
+from model.train.tapes import RoutingTape
+
+PROBE_TOKENS = 8  # of each stream
+LONG_TEXTS = 6
+
+
+class Examiner:
+    """The held-out text of a run, read once."""
+
+    def __init__(
+        self, heldout: Path, tokenizer: Tokenizer, window: int, bytes_per_stream: int, shape: ModelConfig
+    ) -> None:
+        """Read the streams of a held-out folder.
+
+        Raises:
+            CorpusError: the folder holds none.
+        """
+        self.streams, self.pieces = read_pieces(heldout, tokenizer, window, bytes_per_stream)
+        first = {piece.stream: piece for piece in reversed(self.pieces)}
+        extended = first_context(shape) < window
+        self._window, self._long = window, read_long(heldout, tokenizer, window, 1)[:LONG_TEXTS] if extended else []
+        self._probe = [first[stream].token_ids[: 1 + PROBE_TOKENS] for stream in sorted(first)]
+
+    def look(self, model: Transformer) -> dict[str, Any]:
+        """`heldout`: bits per byte by stream. `probe`: experts of each mixture layer, probe token and place.
+
+        `positions`, where windows are longer than the model's first context: of a few long texts; see context.py.
+        """
+        bits = evaluate(model, self.streams, self.pieces, progress=False).bits_per_byte()
+        rounded = {name: round(value, 4) for name, value in bits.items()}
+        seen = {"heldout": rounded, "probe": self._routing(model)}
+        return seen | ({"positions": by_position(model, self._long, self._window)} if self._long else {})
+
+    @torch.inference_mode()
+    def _routing(self, model: Transformer) -> dict[str, list[list[int]]]:
+        device, by_layer = model.embedding.weight.device, {str(layer): [] for layer in model.config.moe_layers}
+        for token_ids in self._probe:
+            tape = RoutingTape()
+            model.hidden(torch.tensor([token_ids], device=device), tape=tape)
+            for kept, routing in zip(by_layer.values(), tape.routings, strict=True):
+                kept.extend(sorted(ids) for ids in routing.expert_ids_TK[1:].tolist())  # BOS says nothing
+        return by_layer

@@ -1,0 +1,96 @@
+"""Trains a multi-token-prediction module alone; the model itself stays as it is.
+
+A module that the model has goes on learning. A new one begins as what is known already: its layer and norm are copies
+of the model's last ones, and its matrix adds embedding and hidden state. Its router's selection bias goes on being
+balanced.
+
+Shape suffixes: B sequences, T positions, D model width, E experts.
+
+Source: DeepSeek-V3 report (arXiv 2412.19437), equations 21 to 25 with depth 1.
+"""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from model.checkpoint.embedded import find_model
+from model.checkpoint.weights import load_model
+from model.network.moe import MixtureOfExperts
+from model.network.transformer import Transformer
+from model.train.config import MtpConfig, TrainConfig
+from model.train.data.windows import open_windows
+from model.train.losses import cross_entropy, sequence_balance_loss, update_bias
+from model.train.parts.part import Report, only, train_part
+from model.train.pretraining.loop import export
+from model.train.tapes import RoutingTape
+
+
+def with_module(model: Transformer, reads_normed: bool, seed: int) -> Transformer:
+    """The same model with its module, or with a new one; all but the module is frozen."""
+    grown = Transformer(dataclasses.replace(model.config, has_mtp=True, mtp_reads_normed=reads_normed))
+    grown.initialise(torch.Generator().manual_seed(seed))
+    grown.load_state_dict(model.state_dict(), strict=False)
+    assert grown.mtp is not None
+    if model.mtp is None:
+        grown.mtp.block.load_state_dict(model.block(model.config.num_layers - 1).state_dict())
+        grown.mtp.norm.load_state_dict(model.norm.state_dict())
+        with torch.no_grad():
+            grown.mtp.join.weight.copy_(torch.eye(model.config.hidden_size).repeat(1, 2))
+    only(grown, "mtp.")
+    grown.mtp.train()
+    return grown
+
+
+def draft_loss(model: Transformer, config: TrainConfig, batch_BT: Tensor) -> tuple[Tensor, dict[str, Any]]:
+    """Cross-entropy of the tokens after the next ones, with the balance loss, and what the log keeps of it.
+
+    The last two positions of a window have nothing to predict.
+    """
+    assert model.mtp is not None
+    with torch.no_grad():
+        x_BTD = model.hidden(batch_BT[:, :-2])
+    tape = RoutingTape()
+    states_BTD = model.draft_states(x_BTD, batch_BT[:, 1:-1], tape=tape)
+    loss = cross_entropy(states_BTD.float(), model.head_weight, batch_BT[:, 2:], torch.float32)
+    (routing,) = tape.routings
+    shape = model.config
+    balance_loss = sequence_balance_loss(routing.scores_TE.unflatten(0, (len(batch_BT), -1)), shape.top_k)
+    counts_E = torch.bincount(routing.expert_ids_TK.flatten(), minlength=shape.num_experts)
+    load = {str(shape.num_layers): counts_E.tolist()}
+    facts = {"loss": float(loss.detach()), "balance_loss": float(balance_loss.detach()), "load": load}
+    return loss + config.balance_weight * balance_loss, facts
+
+
+def balance(model: Transformer, config: TrainConfig, facts: dict[str, Any], step: int) -> None:
+    """Move the module's selection bias after a step, of which `draft_loss` told the load."""
+    assert model.mtp is not None
+    mixture = model.mtp.block.ffn
+    assert isinstance(mixture, MixtureOfExperts)
+    counts_E = torch.tensor(facts["load"][str(model.config.num_layers)])
+    update_bias(mixture.router.expert_bias, counts_E, config.bias_speed_at(step), config.bias_centred)
+
+
+def train_module(
+    mtp: MtpConfig,
+    config: TrainConfig,
+    shards: Path,
+    out: Path,
+    report: Report = lambda line: None,
+    resume: bool = False,
+) -> None:
+    """Train the module of the model that the run starts from, or a new one, and write the whole to `out/model`."""
+    folder = find_model(mtp.start)
+    model = with_module(load_model(folder, "cpu", torch.float32), mtp.reads_normed, config.seed)
+    windows = open_windows(shards, config, model.config)
+
+    def loss(batch_BT: Tensor, step: int) -> tuple[Tensor, dict[str, Any]]:
+        return draft_loss(model, config, batch_BT)
+
+    def after_step(facts: dict[str, Any], step: int) -> None:
+        balance(model, config, facts, step)
+
+    train_part(model, loss, config, windows, out, report, resume=resume, after_step=after_step)
+    export(model, folder / "tokenizer.json", out / "model", config.store)

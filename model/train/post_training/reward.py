@@ -1,0 +1,130 @@
+"""A reward model: a trained model's layers with a scalar head, which scores a response at its last token.
+
+It learns from pairs that the chosen response is to score higher: the loss is -log sigmoid(score of the chosen one -
+score of the rejected one). What it is good for is measured on prompts whose right result is known: several answers are
+drawn from the model at the start, and the share of prompts is compared at which the first of them is right, the one
+that scores highest, and any.
+
+Shape suffixes: P pairs, B rows (chosen responses first, then rejected ones), T positions, D model width.
+
+Source: Bradley and Terry (1952) as in InstructGPT (arXiv 2203.02155), equation 1, with one rejected response a prompt;
+DeepSeek-V3 report (arXiv 2412.19437), section 5.2.1.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from model.checkpoint.weights import load_model
+from model.checkpoint.writing import replacing
+from model.network.tape import Tape
+from model.network.transformer import Transformer
+from model.train.config import RewardConfig, TrainConfig
+from model.train.parts.part import Report, train_part
+from model.train.post_training.answers import Share, share
+from model.train.post_training.grpo import Asked, Group, draw
+from model.train.post_training.pairs import Batch, Framing, fill_up, read_pairs
+from model.train.post_training.preference import both_choices
+from model.train.post_training.tuning import load_start, row_facts, write_measured
+from model.train.pretraining.loop import export
+from model.train.tapes import RoutingTape
+
+HEAD = "reward_head.safetensors"  # beside the model's own files
+
+
+class RewardModel(nn.Module):
+    """Scores responses; the scale of a score means nothing, only differences between responses to one prompt do."""
+
+    def __init__(self, trunk: Transformer, seed: int = 0) -> None:
+        super().__init__()
+        self.trunk = trunk
+        self.head = nn.Parameter(torch.empty(trunk.config.hidden_size))
+        with torch.no_grad():
+            self.head.normal_(0.0, 0.02, generator=torch.Generator().manual_seed(seed))
+
+    def forward(self, batch: Batch, tape: Tape | None = None) -> Tensor:
+        """Score of each row's response, [B]."""
+        last_B = batch.real_BT.sum(1) - 1
+        x_BTD = self.trunk.hidden(batch.ids_BT, tape=tape)
+        return self.trunk.norm(x_BTD[torch.arange(len(x_BTD)), last_B]) @ self.head
+
+    def save(self, tokenizer: Path, folder: Path, store: str) -> None:
+        """Write the layers as a model folder, with the head beside them."""
+        export(self.trunk, tokenizer, folder, store)
+        with replacing(folder / HEAD) as temporary:
+            save_file({"head": self.head.detach()}, temporary)
+
+    @classmethod
+    def load(cls, folder: Path) -> "RewardModel":
+        """What `save` wrote."""
+        scorer = cls(load_model(folder, "cpu", torch.float32))
+        scorer.head = nn.Parameter(load_file(folder / HEAD)["head"])
+        return scorer
+
+
+def reward_loss(score_B: Tensor) -> tuple[Tensor, Tensor]:
+    """The mean loss, and for each pair whether the chosen response scores higher, [P] bool.
+
+    Args:
+        score_B: of the responses, chosen ones first.
+    """
+    chosen_P, rejected_P = score_B.chunk(2)
+    return -F.logsigmoid(chosen_P - rejected_P).mean(), chosen_P > rejected_P
+
+
+@torch.no_grad()
+def best_of(scorer: RewardModel, groups: list[Group]) -> dict[str, Share]:
+    """Prompts at which an answer is right: the `first` one, the one that scores `best`, and `any` of them."""
+    found: dict[str, list[bool]] = {"first": [], "best": [], "any": []}
+    for group in groups:
+        scores = scorer(fill_up([(group.given, answer.ids) for answer in group.answers]))
+        found["first"].append(group.rewards[0] > 0)
+        found["best"].append(group.rewards[int(scores.argmax())] > 0)
+        found["any"].append(any(reward > 0 for reward in group.rewards))
+    return {name: share(sum(right), len(right)) for name, right in found.items()}
+
+
+def train_reward(
+    reward: RewardConfig,
+    config: TrainConfig,
+    choices: Path,
+    out: Path,
+    report: Report = lambda line: None,
+    heldout: Path | None = None,
+    resume: bool = False,
+) -> None:
+    """Train a reward model on `choices/train.jsonl.gz`, and write it to `out/model`.
+
+    Measured are how often the chosen response of `choices/heldout.jsonl.gz` scores higher and, where `heldout` is
+    given, `best_of` for the prompts of its `heldout.jsonl.gz`.
+    """
+    folder, framing, model = load_start(reward.start, config)
+    data, compared = both_choices(choices, framing, config.sequence_length)
+    groups = _drawn(model, framing, reward, config, heldout) if heldout else []
+    scorer = RewardModel(model, config.seed)
+
+    def loss(batch: Batch, step: int) -> tuple[Tensor, dict[str, Any]]:
+        tape = RoutingTape()
+        value, higher_P = reward_loss(scorer(batch, tape))
+        facts = {"loss": float(value.detach()), "higher": float(higher_P.float().mean())}
+        return value, facts | row_facts(model, tape, batch)
+
+    def measure(scorer: RewardModel) -> dict[str, Any]:
+        return {"preferred": compared.preferred(scorer)} | ({"best_of": best_of(scorer, groups)} if groups else {})
+
+    before = train_part(scorer, loss, config, data, out, report, lambda: measure(scorer), resume)
+    scorer.save(folder / "tokenizer.json", out / "model", config.store)
+    write_measured(out, before, measure(RewardModel.load(out / "model")))
+
+
+def _drawn(
+    model: Transformer, framing: Framing, reward: RewardConfig, config: TrainConfig, heldout: Path
+) -> list[Group]:
+    """Answers of the model at the start to held-out prompts."""
+    pairs = read_pairs(heldout / "heldout.jsonl.gz", reward.kinds)
+    asked = Asked(pairs, framing, config.sequence_length, reward.new_tokens)
+    return draw(model, framing, asked.prompts, reward.answers, reward.new_tokens, config.seed)

@@ -1,0 +1,143 @@
+"""A run: its steps, looks at held-out text, what the watch says, its state on the way, and the model at the end."""
+
+import shutil
+import warnings
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from model.checkpoint.names import slots
+from model.checkpoint.tokenizer import Tokenizer
+from model.checkpoint.weights import save_model, stored_bytes
+from model.network.config import ModelConfig
+from model.network.transformer import Transformer
+from model.train.config import ContinueConfig, ExtendConfig, TrainConfig
+from model.train.data.windows import open_windows
+from model.train.evaluation.examine import Examiner
+from model.train.log import StepLog
+from model.train.memory import choose_device
+from model.train.pretraining.start import begin
+from model.train.pretraining.trainer import Trainer
+from model.train.state import STATE
+from model.train.stop import stop_on_signal
+from model.train.watch import Watch
+
+
+def is_due(config: TrainConfig, step: int) -> bool:
+    """Whether a step ends with a look at held-out text: the first, the last, and every `look_steps` between."""
+    return step in (1, config.total_steps) or step % config.look_steps == 0
+
+
+def train(
+    start: ModelConfig | ContinueConfig | ExtendConfig,
+    config: TrainConfig,
+    shards: Path,
+    out: Path,
+    resume: bool = False,
+    report: Callable[[dict[str, Any]], None] = lambda line: None,
+    heldout: Path | None = None,
+) -> Trainer:
+    """Run to `total_steps`, or until a signal; the state is saved on the way and at the end.
+
+    Args:
+        start: the shape of the model, or the model that the run goes on from.
+        config: everything else.
+        shards: folder made by the tokenize command.
+        out: folder of the run; made when missing.
+        resume: continue from the state in `out`. The configuration may differ in everything but the shape.
+        report: called with each step's log line.
+        heldout: folder of held-out streams, looked at every `look_steps`.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    model = begin(start, config.seed)
+    trainer = Trainer(model, config, open_windows(shards, config, model.config), choose_device(config.device))
+    if resume and (out / STATE).exists():
+        trainer.load(out)
+    elif config.roll_back_on_alarm:
+        trainer.save(out)  # what there is to go back to until the first regular save
+    window, examiner, event = config.sequence_length, None, {}
+    if heldout is not None:
+        examiner = Examiner(heldout, Tokenizer.load(shards), window, config.look_bytes, model.config)
+    with (
+        warnings.catch_warnings(),
+        ThreadPoolExecutor(config.workers) as executor,
+        StepLog(out, trainer.steps_done) as log,
+        stop_on_signal() as stopped,
+    ):
+        watch = Watch.after(model.config, log.cut(trainer.steps_done))
+        # The norms inside attention read bf16 and have fp32 weights under autocast; no fused form exists for that.
+        warnings.filterwarnings("ignore", message="Mismatch dtype between input and weight")
+        while trainer.steps_done < config.total_steps and not stopped():
+            line = trainer.step(executor) | event
+            if examiner is not None and is_due(config, trainer.steps_done):
+                line |= examiner.look(trainer.model) | {"bias": trainer.biases()}
+            line |= watch.see(line)
+            if "alarms" in line and trainer.roll_backs < config.roll_back_on_alarm:
+                event = roll_back(trainer, out, line)
+                watch = Watch.after(model.config, log.cut(trainer.steps_done))
+                continue
+            event = {}
+            log.write(line)
+            report(line)
+            if "alarms" in line and (config.stop_on_alarm or config.roll_back_on_alarm):
+                break
+            if trainer.steps_done % config.checkpoint_steps == 0:
+                trainer.save(out)
+    trainer.save(out)
+    if trainer.steps_done >= config.total_steps:
+        if config.start_share:
+            blend(trainer.model, begin(start, config.seed), config.start_share)
+        export(trainer.model, shards / "tokenizer.json", out / "model", config.store)
+    return trainer
+
+
+@torch.no_grad()
+def blend(model: Transformer, start: Transformer, share: float) -> None:
+    """Take a model's weights and biases a part of the way back to those that its run began with, in place.
+
+    A short run on other text gains on that and loses on the rest; part of the way there is less of the second than of
+    the first, because what many noisy steps did at random averages out.
+
+    Source: Robust fine-tuning (Wortsman et al., arXiv 2109.01903), section 3.
+    """
+    before = start.state_dict()
+    for name, tensor in model.state_dict().items():
+        tensor.lerp_(before[name].to(tensor.device), share)
+
+
+def roll_back(trainer: Trainer, out: Path, line: dict[str, Any]) -> dict[str, Any]:
+    """Go back to the state in `out`, leave out the batches that led to the alarms of a step, and say so for the log.
+
+    Nothing else is changed: the same weights see other text, which is what PaLM's authors found to be enough.
+
+    Source: PaLM (arXiv 2204.02311), section 5.1.
+    """
+    skipped, times = trainer.skipped, trainer.roll_backs
+    trainer.load(out)
+    trainer.skipped, trainer.roll_backs = skipped + line["step"] - trainer.steps_done, times + 1
+    return {"roll_back": {"from": line["step"], "to": trainer.steps_done, "said": line["alarms"]}}
+
+
+def export(model: Transformer, tokenizer: Path, folder: Path, store: str = "auto") -> None:
+    """Write the model folder that runs: config.json, weights, and a copy of tokenizer.json.
+
+    A multi-token-prediction module gets a file of its own beside the model's.
+
+    Args:
+        model: What is written.
+        tokenizer: The file to copy.
+        folder: Made if it does not exist; its parent must.
+        store: The weights' form: float32, bfloat16 or fp8 (in blocks). auto is that of the released models: fp8 with
+            sparse attention, else bfloat16.
+    """
+    if store == "auto":
+        store = "fp8" if model.config.is_sparse else "bfloat16"
+    dtype = torch.float32 if store == "float32" else torch.bfloat16
+    own_bytes = sum(stored_bytes(slot, dtype) for slot in slots(model.config))
+    shards = own_bytes if model.config.has_mtp else None
+    scales = torch.float32 if store == "fp8" else None
+    save_model(model, folder, dtype, shards, scales, fp8_embedding=store == "fp8")
+    shutil.copyfile(tokenizer, folder / "tokenizer.json")

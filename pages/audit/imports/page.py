@@ -1,0 +1,17 @@
+"""Imports: what another engine's router did, on the pages of this app."""
+
+import streamlit as st
+
+from pages.audit.imports import file, live
+from pages.common import session, view
+
+st.markdown("What did another engine's router do? Bring the file that it wrote: every page then shows that run.")
+status = st.container(key="status").empty()
+live.go_on(status)
+shown = session.shown()
+view.status(status, session.own_run(), shown)
+file.choose()
+live.ask()
+if shown is not None and shown.trace is not None:
+    file.contents(shown.trace)
+file.formats()

@@ -1,0 +1,154 @@
+import dataclasses
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from pages.common.menu import page_path
+from pages.observe.expert_load.tabs import BARS, DEVICES, GROUPS, LAYER, NUMBERS
+from tests.pages.conftest import charts, said
+from tests.pages.fakes import FakeEngine
+from tests.traces import random_trace
+
+OpenApp = Callable[..., AppTest]
+PAGE = page_path("expert_load")
+
+
+def note(figure: dict[str, Any]) -> str:
+    return figure["layout"]["annotations"][0]["text"]
+
+
+def test_first_screen_of_the_recorded_run(show_at: OpenApp, engine: FakeEngine) -> None:
+    app = show_at()
+    heatmap, bars = charts(app)
+    assert note(heatmap).startswith("n = 14 tokens; chance alone:")
+    assert note(bars).startswith("n = 14 tokens")
+    assert "n = 14 tokens" in said(app)
+    assert ":gray-badge[recorded]" in said(app)
+    assert "of 2 layers the busiest expert carries more than chance explains" in said(app)
+    assert "The least even layers:" in said(app)
+    assert engine.requests == []
+
+
+@pytest.mark.parametrize(
+    ("address", "number"),
+    [({"tokens": "prompt"}, 5), ({"tokens": "generated"}, 9), ({"special": "false"}, 13)],
+    ids=["prompt", "generated", "no special tokens"],
+)
+def test_switches_change_what_is_counted_everywhere(show_at: OpenApp, address: dict[str, str], number: int) -> None:
+    app = show_at(**address)
+    for figure in charts(app):
+        assert note(figure).startswith(f"n = {number} tokens")
+    assert f"n = {number} tokens" in said(app)
+    table = app.dataframe[0].value
+    assert table["tokens"].sum() == 2 * 2 * number
+
+
+def test_switches_can_be_used(show_at: OpenApp) -> None:
+    app = show_at()
+    app.toggle(key="special").set_value(False).run()
+    assert note(charts(app)[0]).startswith("n = 13 tokens")
+
+
+def test_no_token_of_the_kind_is_said_kindly(show_at: OpenApp) -> None:
+    app = show_at(random_trace(num_new=0), tokens="generated")
+    assert charts(app) == []
+    assert "No token of this run is of that kind" in app.info[0].value
+
+
+@pytest.mark.parametrize(("view", "number"), [(LAYER, 2), (BARS, 2), (GROUPS, 2), (DEVICES, 2), (NUMBERS, 1)])
+def test_every_tab_has_its_figure_and_its_numbers(show_at: OpenApp, view: str, number: int) -> None:
+    app = show_at(view=view)
+    assert len(charts(app)) == number
+    assert len(app.dataframe) == 2
+
+
+def test_link_restores_the_view(show_at: OpenApp) -> None:
+    app = show_at(layer="2", expert="6", view=LAYER)
+    assert (app.selectbox(key="layer").value, app.number_input(key="expert").value) == (2, 6)
+    assert "**L2E6** took" in said(app)
+    assert charts(app)[1]["layout"]["annotations"][-1]["text"] == "E6"
+
+
+def test_the_busiest_expert_is_described_until_one_is_chosen(show_at: OpenApp) -> None:
+    trace = random_trace()
+    ids = np.tile(np.array([3, 1], np.int16), (10, 2, 1))
+    app = show_at(dataclasses.replace(trace, data=trace.data.assign(expert_id=(("token", "moe_layer", "rank"), ids))))
+    assert "**L1E1** took 10 of 10 tokens" in said(app)
+
+
+@pytest.mark.parametrize("view", [LAYER, BARS, GROUPS, DEVICES])
+def test_every_figure_can_be_clicked(show_at: OpenApp, view: str) -> None:
+    app = show_at(view=view)
+    assert all(chart.proto.selection_mode for chart in app.get("plotly_chart"))
+
+
+def test_devices_carry_what_was_chosen(show_at: OpenApp) -> None:
+    app = show_at(view=DEVICES)
+    assert (app.selectbox(key="devices").value, app.selectbox(key="redundant").value) == (8, 8)
+    assert note(charts(app)[1]) == "as numbered"
+    assert "On 8 devices, experts as numbered" in said(app)
+    app.selectbox(key="devices").set_value(2).run()
+    app.selectbox(key="redundant").set_value(4).run()
+    assert "On 2 devices" in said(app)
+    assert "With 4 redundant experts" in said(app)
+    app.selectbox(key="devices").set_value(8).run()  # which leaves no place for 4
+    assert app.selectbox(key="redundant").value in (0, 8)
+
+
+def test_devices_are_restored_by_the_address(show_at: OpenApp) -> None:
+    app = show_at(view=DEVICES, devices="4", redundant="8")
+    assert "On 4 devices" in said(app)
+    assert "With 8 redundant experts" in said(app)
+
+
+def test_trace_without_the_chosen_experts(show_at: OpenApp) -> None:
+    trace = random_trace()
+    app = show_at(dataclasses.replace(trace, data=trace.data.drop_vars("expert_id")))
+    assert charts(app) == []
+    assert "--capture router" in app.info[0].value
+
+
+def test_trace_that_does_not_say_how_many_experts_there_are(show_at: OpenApp) -> None:
+    trace = random_trace()
+    data = trace.data[["token_id", "expert_id"]]
+    app = show_at(dataclasses.replace(trace, data=data, model={"name": "unknown", "config": {}}))
+    assert charts(app) == []
+    assert "does not say how many experts" in app.info[0].value
+
+
+def test_trace_whose_configuration_is_null_is_shown(show_at: OpenApp) -> None:
+    app = show_at(dataclasses.replace(random_trace(), model={"name": "x", "config": None}))
+    assert note(charts(app)[0]).startswith("n = 10 tokens; chance alone:")
+
+
+def test_trace_that_knows_no_experts_of_its_last_tokens(show_at: OpenApp) -> None:
+    trace = random_trace()
+    ids = trace.data["expert_id"].values.copy()
+    ids[-2:] = -1
+    data = trace.data[["token_id"]].assign(expert_id=(("token", "moe_layer", "rank"), ids))
+    data = data.assign_coords(moe_layer=[1, 2])
+    app = show_at(dataclasses.replace(trace, data=data, origin={"kind": "imported"}))
+    assert note(charts(app)[0]).startswith("n = 8 tokens")
+    assert "Not counted: 2 tokens" in said(app)
+
+
+def test_changed_run_says_what_was_changed(show_at: OpenApp) -> None:
+    request = {"interventions": [{"kind": "KnockOut", "layer": 1, "expert": 3}]}
+    app = show_at(dataclasses.replace(random_trace(), request=request))
+    assert "This run was changed" in app.info[0].value
+
+
+def test_model_of_58_layers_and_256_experts_is_shown_in_a_blink(show_at: OpenApp) -> None:
+    big = random_trace(
+        num_prompt=300, num_new=20, num_layers=59, num_experts=256, num_groups=8, num_kept=4, top_k=8, num_heads=1
+    )
+    kept = ["token_id", "logprob", "expert_id", "gate_weight"]
+    app = show_at(dataclasses.replace(big, data=big.data[kept], text=big.text))
+    assert charts(app)
+    began = time.process_time()
+    app.run()
+    assert time.process_time() - began < 2  # about 0.3
