@@ -1,11 +1,11 @@
-# make run    makes the environment, installs, opens the app
-# make test   installs what tests need, the browser too, and runs all of them
+# make run    makes the environment, installs, opens the app at the first free port from 8501, or at PORT
+# make test   installs what tests need, the browser too, and runs linters and all tests; ARGS="-k layout" chooses some
 # make bench  runs ten measurements: against transformers, what a visitor waits for, attention, drafts, training, disk
 # make recorded  remakes the run that the first screen shows
 PYTHON ?= python3
 VENV ?= .venv
-VENV_FLAGS ?=
-PORT ?= 8501
+PORT ?=
+ARGS ?=
 MODEL ?= mini-v3
 PY := $(VENV)/bin/python
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
@@ -13,12 +13,12 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 .PHONY: run test lint bench recorded browser
 
 run: $(VENV)/run.stamp
-	$(PY) -m streamlit run app.py --server.port $(PORT)
+	$(PY) -m streamlit run app.py $(if $(PORT),--server.port $(PORT))
 
-# The browser's tests come last and one by one: they measure what a visitor waits for.
-test: lint browser
-	OMP_NUM_THREADS=1 $(PY) -m pytest -n auto --dist worksteal --ignore tests/browser
-	$(PY) -m pytest tests/browser
+# Each part runs whatever became of those before it; the last line counts the tests.
+test: $(VENV)/dev.stamp
+	@status=0; for part in browser lint; do $(MAKE) --no-print-directory $$part || status=1; done; \
+	$(PY) -m tests.run $(ARGS) || status=1; exit $$status
 
 lint: $(VENV)/dev.stamp
 	$(PY) -m ruff check .
@@ -48,7 +48,7 @@ browser: $(VENV)/dev.stamp
 	  else $(PY) -m playwright install chromium; fi; }
 
 $(PY):
-	$(PYTHON) -m venv $(VENV_FLAGS) $(VENV)
+	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/run.stamp: requirements.txt | $(PY)
 	$(PY) -m pip install -q -r requirements.txt
