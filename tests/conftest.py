@@ -1,9 +1,14 @@
-"""Settings every test shares: one torch thread, repeatable Hypothesis runs, GPU tests only where there is a GPU."""
+"""Settings every test shares: one torch thread, no chance, GPU tests only where there is a GPU.
+
+OMP_NUM_THREADS=2 runs torch on two threads. HYPOTHESIS_PROFILE=thorough draws many examples, others each time.
+"""
 
 import importlib.util
 import os
+import random
 import sys
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -35,6 +40,9 @@ def _has_cuda() -> bool:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup() -> None:
-    """Keeps torch, where a test module has imported it, at one thread: what tests run is too small for more."""
+    """Seed what tests may draw from, and keep torch, where it is imported, at few threads: the models are tiny."""
+    random.seed(0)
+    np.random.seed(0)
     if (torch := sys.modules.get("torch")) is not None:
-        torch.set_num_threads(1)
+        torch.manual_seed(0)
+        torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))

@@ -5,8 +5,8 @@ fail where CI is set: there a browser is part of what is promised.
 """
 
 import os
+import re
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -106,25 +106,18 @@ def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., st
 
 
 def start_server(script: str, variables: dict[str, str], log: Path) -> tuple[subprocess.Popen[bytes], str]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    """Start a script at a free port that the system chooses; return the process and the address from its log."""
     environment = os.environ | SETTINGS | variables | {"PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "streamlit", "run", script, "--server.port", str(port)]
+    command = [sys.executable, "-m", "streamlit", "run", script, "--server.port", "0"]
     with log.open("wb") as output:
         process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT)
     end = time.monotonic() + START_SECONDS
-    while not listens(port):
+    while not (address := re.search(r"http://127\.0\.0\.1:\d+\b(?=\s)", log.read_text(errors="replace"))):
         if process.poll() is not None or time.monotonic() > end:
             process.kill()
             pytest.fail(f"{script} did not start:\n{log.read_text(errors='replace')[-2000:]}")
         time.sleep(0.1)
-    return process, f"http://127.0.0.1:{port}"
-
-
-def listens(port: int) -> bool:
-    with socket.socket() as client:
-        return client.connect_ex(("127.0.0.1", port)) == 0
+    return process, address.group()
 
 
 @pytest.fixture
