@@ -3,11 +3,11 @@
 import dataclasses
 import math
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from model.trace.compare import CHANGE, FOLLOWS, NEAR_TIE, UNDECIDED, UNKNOWN, VERDICTS, Comparison
+from model.trace.compare import CHANGE, FOLLOWS, NEAR_TIE, SAME, UNDECIDED, UNKNOWN, VERDICTS, Comparison
 from model.trace.consistency import Fault
 from model.trace.trace import Trace
 
@@ -217,6 +217,33 @@ def layer_rows(found: Comparison) -> list[dict[str, Any]]:
         counts = np.bincount(verdicts, minlength=len(VERDICTS)).tolist()
         rows.append({"layer": layer, **numbers, **dict(zip(VERDICTS, counts, strict=True))})
     return rows
+
+
+class FirstSplit(NamedTuple):
+    """Where the routing of one aligned token first splits."""
+
+    token: int  # of A
+    token_b: int
+    verdict: str  # of VERDICTS
+    layer: int | None  # model layer number; None without a split
+
+
+def first_splits(found: Comparison) -> list[FirstSplit]:
+    """Return the first split of every aligned token, in the order of the alignment.
+
+    A token without a split has the verdict "same", or "not recorded" where no layer of it was compared.
+    """
+    layers, verdicts = found.choices["moe_layer"].values.tolist(), found.choices["verdict"].values
+    splits = []
+    for (token, token_b), place, own in zip(
+        found.alignment.pairs.tolist(), found.first_split.tolist(), verdicts.tolist(), strict=True
+    ):
+        if place >= 0:
+            splits.append(FirstSplit(token, token_b, VERDICTS[own[place]], layers[place]))
+        else:
+            kind = UNKNOWN if all(verdict == UNKNOWN for verdict in own) else SAME
+            splits.append(FirstSplit(token, token_b, VERDICTS[kind], None))
+    return splits
 
 
 def token_rows(found: Comparison) -> list[dict[str, Any]]:

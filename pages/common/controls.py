@@ -1,7 +1,7 @@
 """Choices that follow the visitor from page to page (same key, mirrored in the address), and how a figure is shown."""
 
 import functools
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -112,12 +112,13 @@ def token_names(trace: Trace) -> list[str]:
     return [text.token(trace, index) for index in range(trace.num_tokens)]
 
 
-def open_tabs(names: Sequence[str], key: str) -> Iterator[tuple[str, DeltaGenerator]]:
+def open_tabs(names: Iterable[str], key: str) -> Iterator[tuple[str, DeltaGenerator]]:
     """Tabs, mirrored in the address; yields the name and place of the open one alone: the others are not computed.
 
     It is entered by the caller: a generator that is left by Streamlit's Stop could leave a place of another script.
     """
-    for name, tab in zip(names, st.tabs(names, key=key, bind="query-params"), strict=True):
+    labels = list(names)
+    for name, tab in zip(labels, st.tabs(labels, key=key, bind="query-params"), strict=True):
         if tab.open:
             yield name, tab
 

@@ -10,9 +10,8 @@ from model.doctor.findings import SEVERITIES, Finding, Report, overview
 from model.trace.trace import Trace
 from pages.audit.doctor import runs
 from pages.audit.doctor.runs import Audit
-from pages.common import controls, limits, session, tables, text
+from pages.common import controls, limits, session, tables, text, uploads
 from pages.common.menu import page_path, title
-from pages.intervene.compare import sides
 from viz import doctor as pictures
 
 SECONDS_BETWEEN_LOOKS = 0.7
@@ -73,7 +72,7 @@ def ask(folder: Path) -> Audit | None:
 def _reference() -> Trace | None:
     """A trace of the same model in health, from a file; its tokens are run, too."""
     try:
-        return sides.from_file("doctor", "A healthy run of this model, to compare with")
+        return uploads.choose_trace("doctor", "A healthy run of this model, to compare with")
     except ValueError as problem:
         st.error(text.sentence(problem))
         return None

@@ -3,18 +3,18 @@
 import streamlit as st
 
 from pages.common import controls
-from pages.intervene.compare import sides, tabs
+from pages.intervene.compare import choices, overview, tabs
 
-st.markdown("What changed between two runs, and is it rounding? Where their tokens part ways, and by how much.")
-a, b = sides.choose()
-found = tabs.compared(a, b)
-tabs.verdict(found)
+st.markdown("What changed between two runs, and is it rounding? See where their routing splits, and by how much.")
+a, b = choices.choose()
+comparison = overview.compared(a, b)
+overview.verdict(comparison)
 with st.container(horizontal=True, vertical_alignment="bottom"):
-    token = controls.token(found.a)
-    layer = controls.layer(found.a, options=found.choices["moe_layer"].values.tolist())
-tabs.strip(found, token)
-tabs.split_map(found, token, layer)
+    token = controls.token(comparison.a)
+    layer = controls.layer(comparison.a, options=comparison.choices["moe_layer"].values.tolist())
+overview.strip(comparison, token)
+overview.split_map(comparison, token, layer)
 
 for name, tab in controls.open_tabs(tabs.TABS, "part"):
     with tab:
-        tabs.about(name, found, token)
+        tabs.TABS[name](comparison, token)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from model.trace import compare as module
 from model.trace.compare import CHANGE, FOLLOWS, NEAR_TIE, SAME, UNDECIDED, UNKNOWN, CompareError, compare
-from model.trace.comparison_report import MEASURES, measures, to_json, token_rows, verdict
+from model.trace.comparison_report import MEASURES, first_splits, measures, to_json, token_rows, verdict
 from model.trace.near_ties import tolerance
 from model.trace.trace import Token, Trace
 from tests.traces import random_trace
@@ -100,6 +100,13 @@ def test_agreement_by_hand() -> None:
     assert row["layer"] == 1
     assert (row["equal"], row["jaccard"]) == pytest.approx((1 / 3, 4 / 9))
     assert found.chance == pytest.approx((1 / 6 + 4 / 6 / 3, 1 / 6))
+
+
+def test_first_split_of_each_token_by_hand() -> None:
+    # Token 0 is the same in both layers; token 1 splits in layer 2; token 2 in both, first in layer 1.
+    a = gate([[WIDE, WIDE], [WIDE, WIDE], [WIDE, WIDE]])
+    b = gate([[WIDE, WIDE], [WIDE, OTHER], [OTHER, OTHER]])
+    assert first_splits(compare(a, b)) == [(0, 0, "same", None), (1, 1, "change", 2), (2, 2, "change", 1)]
 
 
 def test_differences_of_shared_experts_by_hand() -> None:

@@ -1,0 +1,96 @@
+"""The tables of the Compare page: by layer, by token that splits, by log-probability, and for one token."""
+
+import pandas as pd
+import xarray as xr
+
+from model.trace import comparison_report as report
+from model.trace.compare import VERDICTS, Comparison
+from pages.common import text
+
+# Key of a layer's row in the report -> its column.
+_LAYER_COLUMNS = {
+    "layer": "layer",
+    "choices": "choices",
+    "equal": "equal sets",
+    "equal_low": "low (95 %)",
+    "equal_high": "high (95 %)",
+    "jaccard": "Jaccard",
+    "weight_mean": "Δ weight, mean",
+    "weight_difference": "Δ weight, most",
+    "bias_difference": "Δ bias, most",
+}
+
+
+def by_layer(comparison: Comparison) -> pd.DataFrame:
+    """Return a row per MoE layer; verdicts that no choice has get no column."""
+    rows = pd.DataFrame(report.layer_rows(comparison))
+    fractions = {column: float for column in list(_LAYER_COLUMNS.values())[2:]}
+    table = rows.rename(columns=_LAYER_COLUMNS).astype(fractions)
+    if comparison.chance is not None:
+        table.insert(table.columns.tolist().index("Jaccard") + 1, "Jaccard by chance", comparison.chance.jaccard)
+    return table.drop(columns=[verdict for verdict in VERDICTS if not rows[verdict].any()])
+
+
+def by_token(comparison: Comparison) -> pd.DataFrame:
+    """Return a row per token whose routing splits."""
+    rows = report.token_rows(comparison)
+    return pd.DataFrame(
+        {
+            "token": [row["token"] for row in rows],
+            "in B": [row["token_b"] for row in rows],
+            "text": [text.token(comparison.a, row["token"]) for row in rows],
+            "splits first in": [f"L{row['layer']}" for row in rows],
+            "which is": [row["verdict"] for row in rows],
+            "margin": pd.Series([row["margin"] for row in rows], dtype=float),
+            "only A": [_experts(row["only_a"]) for row in rows],
+            "only B": [_experts(row["only_b"]) for row in rows],
+            "layers split": [row["layers_split"] for row in rows],
+            "log-probability, B - A (nat)": pd.Series([row["logprob_difference"] for row in rows], dtype=float),
+        }
+    )
+
+
+def log_probabilities(comparison: Comparison) -> pd.DataFrame:
+    """Return a row per aligned token: its log-probability in both runs, and the difference."""
+    difference, pairs = with_tokens(comparison, "logprob_difference"), comparison.alignment.pairs
+    return pd.DataFrame(
+        {
+            "token": difference["token"].values,
+            "text": [text.token(comparison.a, token) for token in pairs[:, 0].tolist()],
+            "A (nat)": comparison.a.data["logprob"].values[pairs[:, 0]],
+            "B (nat)": comparison.b.data["logprob"].values[pairs[:, 1]],
+            "B - A (nat)": difference.values,
+        }
+    )
+
+
+def of_token(comparison: Comparison, token: int) -> pd.DataFrame | None:
+    """Return a row per MoE layer for one token of A: experts of both runs; None where B has no such token."""
+    tokens = comparison.alignment.pairs[:, 0].tolist()
+    if token not in tokens:
+        return None
+    pair, rows = tokens.index(token), []
+    for place, layer in enumerate(comparison.choices["moe_layer"].values.tolist()):
+        choice = comparison.choices.isel(pair=pair, moe_layer=place)
+        experts_a, experts_b = report.experts_at(comparison, pair, layer)
+        rows.append(
+            {
+                "layer": layer,
+                "both": _experts(experts_a & experts_b),
+                "only A": _experts(experts_a - experts_b),
+                "only B": _experts(experts_b - experts_a),
+                "which is": VERDICTS[choice["verdict"].item()],
+                "margin": choice["margin"].item(),
+                "Δ weight, most": choice["weight_difference"].item(),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def with_tokens(comparison: Comparison, variable: str) -> xr.DataArray:
+    """Return a variable of the choices, [pair, ...], labelled by the tokens of A."""
+    return comparison.choices[variable].assign_coords(token=("pair", comparison.alignment.pairs[:, 0]))
+
+
+def _experts(numbers: list[int] | set[int]) -> str:
+    return ", ".join(f"E{number}" for number in sorted(numbers))
