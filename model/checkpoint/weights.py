@@ -20,11 +20,11 @@ from model.checkpoint.fp8 import QUANTIZATION, grid, quantise, quantization_prob
 from model.checkpoint.header import SCALED_DTYPE, CheckpointError, StoredTensor
 from model.checkpoint.memory import free_bytes, memory_bytes
 from model.checkpoint.names import Slot, mtp_prefix, mtp_slots, scale_name, scaled_weight, slots, used_slots
-from model.checkpoint.writing import replacing
 from model.network.config import ConfigError, ModelConfig
 from model.network.layers import RotaryTable
 from model.network.moe import Router
 from model.network.transformer import Transformer
+from model.trace.writing import replacing
 
 # The released 671 B model has 61 and 256; far more means a damaged configuration, and would only take time to list.
 _LARGEST = {"num_hidden_layers": 1_000, "n_routed_experts": 10_000}

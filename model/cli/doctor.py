@@ -48,14 +48,14 @@ def doctor_command(
     if html is not None:
         check_destination(html)
     from model.doctor import report as written
+    from model.trace.writing import replacing
 
     report = _examine(find_folder(model), prompts, reference, weights_only, show=not as_json)
     if without_text:
         report = report.without_text()
     if html is not None:
-        temporary = html.with_name(f".{html.name}.tmp")
-        temporary.write_text(written.to_html(report), encoding="utf-8", errors="backslashreplace")
-        temporary.replace(html)
+        with replacing(html) as temporary:
+            temporary.write_text(written.to_html(report), encoding="utf-8", errors="backslashreplace")
     click.echo(written.to_json(report) if as_json else "\n".join(written.to_lines(report)))
     if report.reaches(fail_on):
         raise SystemExit(1)

@@ -184,6 +184,7 @@ def evaluate_command(
 
     import torch
 
+    from model.checkpoint.device import choose_device
     from model.checkpoint.embedded import find_model
     from model.checkpoint.tokenizer import Tokenizer
     from model.checkpoint.weights import load_model
@@ -191,14 +192,14 @@ def evaluate_command(
     from model.train.data.windows import mixture
     from model.train.evaluation.evaluate import evaluate, read_pieces
     from model.train.evaluation.heldout_report import as_markdown, summarise
-    from model.train.memory import choose_device, keep_freed_memory
+    from model.train.memory import keep_freed_memory
 
     if stage is not None and shards is None:
         raise click.UsageError("--stage says how the streams of --shards are weighed; name those too")
     keep_freed_memory()
     folder = find_model(model)
     weights = mixture(shards, load_config(stage)[1].mixture if stage else {}) if shards else None
-    loaded = load_model(folder, choose_device(device), torch.float32)
+    loaded = load_model(folder, choose_device(device, for_training=True), torch.float32)
     tokenizer = Tokenizer.load(folder)
     streams, pieces = read_pieces(heldout, tokenizer, window or loaded.config.max_positions, max_bytes)
     summary = summarise(evaluate(loaded, streams, pieces, getattr(torch, dtype)), weights)

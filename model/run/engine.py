@@ -19,6 +19,7 @@ import numpy as np
 import torch
 import xarray as xr
 
+from model.checkpoint.device import choose_device
 from model.checkpoint.embedded import find_model
 from model.checkpoint.files import ModelFolder
 from model.checkpoint.header import CheckpointError
@@ -31,7 +32,6 @@ from model.network.layout import lay_out_for_decoding
 from model.network.transformer import Transformer
 from model.run.capture import check_capture
 from model.run.decoding import Decoding
-from model.run.device import choose_device
 from model.run.from_disk import DiskModel, DiskRun, Stopped
 from model.run.interventions import routing_edit
 from model.run.partial import Partial
@@ -76,7 +76,8 @@ class Engine:
 
         Raises:
             CheckpointError, ConfigError: the folder cannot be read; the message says what is wrong with which file.
-            RequestError: no such device or dtype.
+            RequestError: no such dtype.
+            DeviceError: no such device.
         """
         if dtype not in DTYPES:
             raise RequestError(f"dtype {dtype!r} is not known; choose from {', '.join(DTYPES)}")
@@ -94,7 +95,7 @@ class Engine:
         """In memory in fp32 where the weights take at most two thirds of it, else from disk.
 
         Raises:
-            CheckpointError, ConfigError, RequestError: as for `load`.
+            CheckpointError, ConfigError, DeviceError, RequestError: as for `load`.
         """
         needed, memory = model_sizes(inspect(find_model(model)).config).loaded["float32"], memory_bytes()
         return cls.from_disk(model) if memory and needed > memory * 2 / 3 else cls.load(model)
@@ -106,7 +107,7 @@ class Engine:
         Such a run only reads its prompt, because every generated token would read all layers again.
 
         Raises:
-            CheckpointError, ConfigError, RequestError: as for `load`.
+            CheckpointError, ConfigError, DeviceError, RequestError: as for `load`.
         """
         if dtype not in DTYPES:
             raise RequestError(f"dtype {dtype!r} is not known; choose from {', '.join(DTYPES)}")

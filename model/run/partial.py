@@ -12,9 +12,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from model.checkpoint.writing import replacing
 from model.network.decision import Selection
 from model.run.request import RequestError
+from model.trace.writing import replacing
 
 _RUN = "run.json"
 

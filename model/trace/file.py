@@ -7,8 +7,6 @@ file before anything is allocated, and the result is validated like any trace.
 import base64
 import dataclasses
 import json
-import os
-import secrets
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +16,7 @@ import safetensors.numpy
 import xarray as xr
 
 from model.trace.trace import SCHEMA, Token, Trace, TraceError
+from model.trace.writing import replacing
 
 FORMAT, VERSION = "moe-loupe-trace", "1"
 # The metadata values that are JSON objects.
@@ -43,7 +42,7 @@ def dumps(trace: Trace) -> bytes:
 
 
 def save(trace: Trace, path: str | Path) -> None:
-    """Write a trace file, to a temporary name first, so that no reader ever meets half a file.
+    """Write a trace file whole or not at all, so that no reader sees half a file.
 
     Raises:
         TraceError: the folder does not exist.
@@ -52,14 +51,8 @@ def save(trace: Trace, path: str | Path) -> None:
     path = Path(path)
     if not path.parent.is_dir():
         raise TraceError(f"the folder {path.parent} does not exist; make it first")
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        with temporary.open("xb") as file:
-            file.write(dumps(trace))
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    with replacing(path) as temporary:
+        temporary.write_bytes(dumps(trace))
 
 
 def load(path: str | Path) -> Trace:

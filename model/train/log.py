@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
 
-from model.checkpoint.writing import replacing
+from model.trace.writing import replacing
 
 LOG = "log.jsonl"
 

@@ -20,14 +20,14 @@ import torch
 import torch.nn.functional as F
 from tqdm import tqdm
 
+from model.checkpoint.device import DeviceError, choose_device
 from model.checkpoint.embedded import find_model
 from model.checkpoint.tokenizer import Tokenizer
 from model.checkpoint.weights import load_model
 from model.network.config import ModelConfig
 from model.network.transformer import Transformer
-from model.train.config import TrainConfigError
 from model.train.data.corpus import CorpusError, corpus_files, read_stream
-from model.train.memory import choose_device, keep_freed_memory
+from model.train.memory import keep_freed_memory
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -137,8 +137,8 @@ def context_command(model: str, heldout: Path, window: int | None, per_stream: i
     """Bits per byte of MODEL on long held-out records, by position; a window beyond its context shows the cost."""
     keep_freed_memory()
     try:
-        where = choose_device(device)
-    except TrainConfigError as problem:
+        where = choose_device(device, for_training=True)
+    except DeviceError as problem:
         raise click.UsageError(str(problem)) from None
     folder = find_model(model)
     loaded = load_model(folder, where, torch.float32)

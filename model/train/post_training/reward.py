@@ -20,9 +20,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from model.checkpoint.weights import load_model
-from model.checkpoint.writing import replacing
 from model.network.tape import Tape
 from model.network.transformer import Transformer
+from model.trace.writing import replacing
 from model.train.config import RewardConfig, TrainConfig
 from model.train.parts.part import Report, train_part
 from model.train.post_training.answers import Share, share

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from model.checkpoint.device import choose_device
 from model.checkpoint.names import slots
 from model.checkpoint.tokenizer import Tokenizer
 from model.checkpoint.weights import save_model, stored_bytes
@@ -18,7 +19,6 @@ from model.train.config import ContinueConfig, ExtendConfig, TrainConfig
 from model.train.data.windows import open_windows
 from model.train.evaluation.examine import Examiner
 from model.train.log import StepLog
-from model.train.memory import choose_device
 from model.train.pretraining.start import begin
 from model.train.pretraining.trainer import Trainer
 from model.train.state import STATE
@@ -53,7 +53,8 @@ def train(
     """
     out.mkdir(parents=True, exist_ok=True)
     model = begin(start, config.seed)
-    trainer = Trainer(model, config, open_windows(shards, config, model.config), choose_device(config.device))
+    device = choose_device(config.device, for_training=True)
+    trainer = Trainer(model, config, open_windows(shards, config, model.config), device)
     if resume and (out / STATE).exists():
         trainer.load(out)
     elif config.roll_back_on_alarm:

@@ -11,10 +11,10 @@ import pytest
 import torch
 import xarray as xr
 
+from model.checkpoint.device import DeviceError, choose_device
 from model.network.cache import LatentCache
 from model.network.edit import EditError, RoutingEdit, unchanged
 from model.run.capture import capture_bytes
-from model.run.device import choose_device
 from model.run.engine import Engine
 from model.run.recorder import Recorder
 from model.run.request import (
@@ -258,7 +258,7 @@ def test_capture_that_does_not_fit_is_refused_with_its_size() -> None:
 
 
 def test_unknown_device_and_dtype_are_refused(engine: Engine) -> None:
-    with pytest.raises(RequestError, match="no device 'abacus'"):
+    with pytest.raises(DeviceError, match="no device 'abacus'"):
         choose_device("abacus")
     with pytest.raises(RequestError, match="dtype 'float8'"):
         Engine.load(engine.folder, dtype="float8")

@@ -12,9 +12,9 @@ import torch
 from safetensors import SafetensorError
 
 from model.checkpoint import memory
+from model.checkpoint.device import choose_device
 from model.checkpoint.weights import save_model, weight_bytes
 from model.network.config import ModelConfig
-from model.run.device import choose_device
 from model.run.engine import Engine
 from model.run.from_disk import Progress, Stopped
 from model.run.partial import Partial

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from model.checkpoint.writing import replacing
+from model.trace.writing import replacing
 
 
 @pytest.fixture

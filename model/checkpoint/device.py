@@ -1,0 +1,27 @@
+"""The device that a model's weights go to."""
+
+import torch
+
+from model.checkpoint.memory import fits_gpu
+
+
+class DeviceError(ValueError):
+    """A device that this machine lacks."""
+
+
+def choose_device(device: str, needed: int = 0, for_training: bool = False) -> torch.device:
+    """Return the named device, or for `auto` CUDA if it has `needed` bytes free, else MPS, else the CPU.
+
+    Training has not been tried on MPS, so with `for_training` `auto` skips it.
+
+    Raises:
+        DeviceError: there is no such device.
+    """
+    if device != "auto":
+        try:
+            return torch.empty(0, device=device).device
+        except (RuntimeError, AssertionError):
+            raise DeviceError(f"there is no device {device!r} here; use 'auto' or 'cpu'") from None
+    if torch.cuda.is_available() and (for_training or fits_gpu(needed, torch.device("cuda"))):
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() and not for_training else "cpu")
