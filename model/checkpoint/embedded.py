@@ -16,3 +16,8 @@ def find_model(model: str | Path) -> Path:
 def embedded_models() -> list[str]:
     """Names of the models that come with the project."""
     return sorted(path.parent.name for path in PRESETS.glob("*/config.json"))
+
+
+def released_configs() -> dict[str, Path]:
+    """Configurations of released models that come with the project, by name."""
+    return {path.stem: path for path in sorted((PRESETS / "configs").glob("*.json"), key=lambda path: path.stem)}

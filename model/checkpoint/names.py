@@ -11,17 +11,54 @@ import dataclasses
 import math
 import re
 from collections.abc import Iterator
-
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from model.network.config import ModelConfig
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _BIAS = "e_score_correction_bias"
 _SCALE_SUFFIX = "_scale_inv"
 _LAYER = re.compile(r"model\.layers\.(\d{1,9})\.(.+)")  # a longer number is none of a layer
+_ROUTED_IN_NAME = re.compile(r"\.experts\.\d+\.")
 _ROUTED = re.compile(r"mlp\.experts\.(\d{1,9})\.(.+)")
 ROUTER, ROUTER_BIAS = "mlp.gate.weight", f"mlp.gate.{_BIAS}"  # as `Place.part` says them
-EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
+EMBEDDING, FINAL_NORM, HEAD = "model.embed_tokens.weight", "model.norm.weight", "lm_head.weight"
+MTP_JOIN = "eh_proj.weight"
+FULL_QUERY = "self_attn.q_proj.weight"
+# Published configuration key -> the part of a layer (or whole name) whose shape states it, and the axis.
+STATED_BY: dict[str, tuple[str, int]] = {
+    "vocab_size": (EMBEDDING, 0),
+    "hidden_size": (EMBEDDING, 1),
+    "n_routed_experts": (ROUTER, 0),
+    "intermediate_size": ("mlp.gate_proj.weight", 0),
+    "q_lora_rank": ("self_attn.q_a_proj.weight", 0),
+    "kv_lora_rank": ("self_attn.kv_a_layernorm.weight", 0),
+    "moe_intermediate_size": ("gate_proj.weight", 0),
+    "n_shared_experts": ("mlp.shared_experts.gate_proj.weight", 0),
+    "num_attention_heads": ("self_attn.o_proj.weight", 1),
+    "index_n_heads": ("self_attn.indexer.weights_proj.weight", 0),
+    "index_head_dim": ("self_attn.indexer.k_norm.weight", 0),
+}
+# How a published name begins, after its layer if it has one -> the kind of part; the first that fits decides.
+_KINDS = {
+    "model.embed_tokens.": "embedding",
+    "input_layernorm.": "attention_norm",
+    "self_attn.indexer.": "indexer",
+    "self_attn.": "attention",
+    "post_attention_layernorm.": "ffn_norm",
+    "mlp.gate.": "gate",
+    "mlp.experts.": "experts",
+    "mlp.shared_experts.": "shared",
+    "mlp.": "ffn",
+    "enorm.": "mtp",
+    "hnorm.": "mtp",
+    "eh_proj.": "mtp",
+    "shared_head.": "mtp",
+    "model.norm.": "final_norm",
+    "lm_head.": "head",
+}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -40,11 +77,29 @@ class Slot:
         return math.prod(self.shape)
 
     @property
+    def layer(self) -> int | None:
+        """Layer number as published; the layer of multi-token prediction is numbered after the last."""
+        return place_of(self.published).layer
+
+    @property
+    def kind(self) -> str:
+        """The kind of part that the tensor belongs to, such as `attention` or `experts`."""
+        in_layer = _LAYER.fullmatch(self.published)
+        name = in_layer[2] if in_layer else self.published
+        return next(kind for beginning, kind in _KINDS.items() if name.startswith(beginning))
+
+    @property
+    def pattern(self) -> str:
+        """The published name with `{layer}` and `{expert}` in place of their numbers."""
+        name = _LAYER.sub(r"model.layers.{layer}.\2", self.published)
+        return name if self.expert is None else _ROUTED_IN_NAME.sub(".experts.{expert}.", name)
+
+    @property
     def is_expert_bias(self) -> bool:
         """Whether this is the router's selection bias, which stays fp32 in every file and model."""
         return self.published.endswith(_BIAS)
 
-    def part_of(self, parameter: Tensor) -> Tensor:
+    def part_of(self, parameter: "Tensor") -> "Tensor":
         """The view of our parameter that this tensor fills."""
         part = parameter if self.expert is None else parameter[self.expert]
         return part if self.rows is None else part[slice(*self.rows)]
@@ -53,12 +108,12 @@ class Slot:
 def slots(config: ModelConfig) -> Iterator[Slot]:
     """Every tensor that a checkpoint of this configuration must hold; multi-token prediction is not among them."""
     table = (config.vocab_size, config.hidden_size)
-    yield Slot("model.embed_tokens.weight", table, "embedding.weight")
+    yield Slot(EMBEDDING, table, "embedding.weight")
     for layer in range(config.num_layers):
         yield from _block_slots(config, layer, f"blocks.{layer}")
-    yield Slot("model.norm.weight", (config.hidden_size,), "norm.weight")
+    yield Slot(FINAL_NORM, (config.hidden_size,), "norm.weight")
     if not config.tie_embeddings:
-        yield Slot("lm_head.weight", table, "head.weight")
+        yield Slot(HEAD, table, "head.weight")
 
 
 def mtp_slots(config: ModelConfig) -> Iterator[Slot]:
@@ -159,6 +214,11 @@ def _swiglu_slots(theirs: str, ours: tuple[str, str], hidden: int, width: int, e
 def mtp_prefix(config: ModelConfig) -> str:
     """What the names of the multi-token-prediction layer begin with; it is numbered after the last ordinary layer."""
     return f"model.layers.{config.num_layers}."
+
+
+def router_bias_name(layer: int) -> str:
+    """The published name of the selection bias of a layer's router."""
+    return f"model.layers.{layer}.{ROUTER_BIAS}"
 
 
 def scaled_weight(name: str) -> str | None:

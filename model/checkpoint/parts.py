@@ -21,34 +21,12 @@ and appendix C; DeepSeek-V3.2-Exp report, section 2.
 
 import dataclasses
 import math
-import re
 from collections.abc import Iterable, Iterator, Mapping
 
 from model.checkpoint.names import Slot, mtp_slots, slots
 from model.checkpoint.sizes import FORMS
 from model.checkpoint.weights import stored_bytes
 from model.network.config import ModelConfig
-
-# How a published name goes on, after its layer if it has one, and the kind of part that it belongs to.
-_KINDS = {
-    "model.embed_tokens.": "embedding",
-    "input_layernorm.": "attention_norm",
-    "self_attn.indexer.": "indexer",
-    "self_attn.": "attention",
-    "post_attention_layernorm.": "ffn_norm",
-    "mlp.gate.": "gate",
-    "mlp.experts.": "experts",
-    "mlp.shared_experts.": "shared",
-    "mlp.": "ffn",
-    "enorm.": "mtp",
-    "hnorm.": "mtp",
-    "eh_proj.": "mtp",
-    "shared_head.": "mtp",
-    "model.norm.": "final_norm",
-    "lm_head.": "head",
-}
-_LAYER = re.compile(r"model\.layers\.(\d+)\.(.+)")
-_EXPERT = re.compile(r"\.experts\.\d+\.")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -175,20 +153,15 @@ def read_parts(config: ModelConfig) -> Parts:
     outside: dict[str, list[Slot]] = {}
     layers: dict[int, list[Slot]] = {}
     for slot in slots(config):
-        found = _LAYER.match(slot.published)
-        if found:
-            layers.setdefault(int(found[1]), []).append(slot)
+        if slot.layer is not None:
+            layers.setdefault(slot.layer, []).append(slot)
         else:
-            outside.setdefault(_kind(slot.published), []).append(slot)
+            outside.setdefault(slot.kind, []).append(slot)
     parts = {kind: Part(kind, "", (), tuple(_tensors(config, held))) for kind, held in outside.items()}
     parts.setdefault("head", _shared_head(parts["embedding"]))
     mtp = _mtp(config) if config.has_mtp else None
     after = (parts["final_norm"], parts["head"])
     return Parts(config, (parts["embedding"],), tuple(_blocks(config, layers)), after, mtp)
-
-
-def _kind(name: str) -> str:
-    return next(kind for beginning, kind in _KINDS.items() if name.startswith(beginning))
 
 
 def _shared_head(embedding: Part) -> Part:
@@ -200,7 +173,7 @@ def _blocks(config: ModelConfig, layers: Mapping[int, list[Slot]]) -> Iterator[B
     """Layers with the same names and shapes, as one block each, in the order of their first layer."""
     alike: dict[tuple, list[int]] = {}
     for layer, held in layers.items():
-        alike.setdefault(tuple((_pattern(slot), slot.shape) for slot in held), []).append(layer)
+        alike.setdefault(tuple((slot.pattern, slot.shape) for slot in held), []).append(layer)
     names: list[str] = []
     for numbers in alike.values():
         sort = "dense" if numbers[0] < config.num_dense_layers else "moe"
@@ -212,7 +185,7 @@ def _blocks(config: ModelConfig, layers: Mapping[int, list[Slot]]) -> Iterator[B
 def _block_parts(config: ModelConfig, block: str, layers: Iterable[int], held: Iterable[Slot]) -> Iterator[Part]:
     kinds: dict[str, list[Slot]] = {}
     for slot in held:
-        kinds.setdefault(_kind(slot.published.split(".", 3)[3]), []).append(slot)
+        kinds.setdefault(slot.kind, []).append(slot)
     for kind, own in kinds.items():
         yield Part(kind, block, tuple(layers), tuple(_tensors(config, own)), _reads(config, kind))
 
@@ -221,16 +194,11 @@ def _tensors(config: ModelConfig, held: Iterable[Slot]) -> Iterator[PartTensor]:
     """Slots with those of all experts as one."""
     patterns: dict[str, list[Slot]] = {}
     for slot in held:
-        patterns.setdefault(_pattern(slot), []).append(slot)
+        patterns.setdefault(slot.pattern, []).append(slot)
     for name, same in patterns.items():
         used = config.top_k if same[0].expert is not None else len(same)
         stored = {form: stored_bytes(same[0], *how) for form, how in FORMS.items()}
         yield PartTensor(name, same[0].shape, len(same), used, stored)
-
-
-def _pattern(slot: Slot) -> str:
-    name = _LAYER.sub(r"model.layers.{layer}.\2", slot.published)
-    return name if slot.expert is None else _EXPERT.sub(".experts.{expert}.", name)
 
 
 def _reads(config: ModelConfig, kind: str) -> tuple[Reads, ...]:

@@ -33,17 +33,16 @@ PARTS: tuple[str, ...] = (
     "norms",
     "head",
 )
-# A piece of our parameter names -> the part it belongs to; the first that fits decides.
-_PART_OF_PIECE: dict[str, str] = {
-    ".indexer.": "indexer",
-    "norm.": "norms",
-    ".attention.": "attention",
-    ".router.": "routers",
-    ".experts.": "routed experts",
-    ".shared.": "shared experts",
-    ".ffn.": "dense feed-forward",
-    "embedding.": "embedding",
-    "head.": "head",
+# Kind of a tensor's part (`names.py`) -> the part it is counted with; norms outside the indexer are counted apart.
+_PART_OF_KIND: dict[str, str] = {
+    "embedding": "embedding",
+    "attention": "attention",
+    "indexer": "indexer",
+    "ffn": "dense feed-forward",
+    "gate": "routers",
+    "experts": "routed experts",
+    "shared": "shared experts",
+    "head": "head",
 }
 
 
@@ -114,7 +113,8 @@ def _parts(config: ModelConfig, all_slots: list[Slot]) -> tuple[Part, ...]:
 
 
 def _part_of(slot: Slot) -> str:
-    return next(part for piece, part in _PART_OF_PIECE.items() if piece in slot.parameter)
+    is_norm = "norm." in slot.parameter and slot.kind != "indexer"
+    return "norms" if is_norm else _PART_OF_KIND[slot.kind]
 
 
 def _bytes(some: Iterable[Slot], dtype: torch.dtype, fp8_scales: torch.dtype | None = None) -> int:

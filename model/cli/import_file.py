@@ -1,7 +1,5 @@
-"""The command `import`, and what a file of an engine needs to know of the model that it belongs to."""
+"""The command `import`: the file of an engine becomes a trace."""
 
-import dataclasses
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,8 +9,6 @@ from model.cli.options import check_destination, find_folder
 from model.trace.imports import AUTO, FORMATS
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from model.trace.imports.building import Named
     from model.trace.trace import Trace
 
@@ -37,60 +33,6 @@ class _WithScript(click.Command):
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         formatter.write_paragraph()
         formatter.write(f"{SCRIPT_BEGINS}\n{CONVERT}")
-
-
-def named_model(model: str | Path) -> "Named":
-    """The model of an embedded name, a released configuration's name, or a folder.
-
-    Raises:
-        ValueError: its config.json or its vocabulary cannot be read; the message says what to do.
-    """
-    from model.checkpoint.embedded import find_model
-    from model.checkpoint.header import read_json
-    from model.trace.imports.building import Named
-
-    released = _released()
-    return Named(str(model), read_json(released[str(model)])) if model in released else _of_folder(find_model(model))
-
-
-def _released() -> dict[str, Path]:
-    """Configurations of released models, by name."""
-    from model.checkpoint.embedded import PRESETS
-
-    return {path.stem: path for path in sorted((PRESETS / "configs").glob("*.json"), key=lambda path: path.stem)}
-
-
-def _of_folder(folder: Path) -> "Named":
-    from model.checkpoint.files import CONFIG_NAME, find_file
-    from model.checkpoint.header import read_json
-    from model.checkpoint.tokenizer import Tokenizer
-    from model.trace.imports.building import Named
-
-    known = Named(folder.name, read_json(find_file(folder, CONFIG_NAME)), bias=_bias_of(folder))
-    if not (folder / "tokenizer.json").exists():
-        return known
-    words = Tokenizer.load(folder)
-    return dataclasses.replace(
-        known, encode=words.encode, bos_id=words.bos_id, label=words.tokens, tokenizer_sha256=words.sha256
-    )
-
-
-def _bias_of(folder: Path) -> "Callable[[int], np.ndarray] | None":
-    """Reads the selection bias of a layer when it is asked for; None where the folder holds none."""
-    import torch
-
-    from model.checkpoint.files import ModelFolder
-
-    name = "model.layers.{}.mlp.gate.e_score_correction_bias"
-    with ModelFolder(folder, needs_weights=False) as opened:
-        if not any(stored.endswith(name[-len("e_score_correction_bias") :]) for stored in opened.tensors):
-            return None
-
-    def bias(layer: int) -> "np.ndarray":
-        with ModelFolder(folder) as opened:
-            return opened.read_as(name.format(layer), torch.float32).numpy()
-
-    return bias
 
 
 def import_file(
@@ -143,10 +85,12 @@ def import_command(file: Path, form: str, model: str | None, request: Path | Non
     A dump of SGLang's expert-distribution recorder (mode per_token) is pickled, and not opened here. Save the script
     below where the dump was made, run `python convert.py DUMP.pt DUMP.json`, and import the JSON file.
     """
+    from model.checkpoint.embedded import released_configs
+    from model.checkpoint.named import named_model
     from model.trace.file import save
 
     check_destination(out)
-    if model is not None and model not in (released := _released()):
+    if model is not None and model not in (released := released_configs()):
         find_folder(model, f"a released configuration ({', '.join(released)})")
     trace = import_file(file, form, None if model is None else named_model(model), request, choice)
     save(trace, out)

@@ -10,7 +10,18 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from model.checkpoint.header import StoredTensor
-from model.checkpoint.names import EMBEDDING, HEAD, ROUTER, ROUTER_BIAS, Place, place_of, scaled_weight
+from model.checkpoint.names import (
+    EMBEDDING,
+    FULL_QUERY,
+    HEAD,
+    MTP_JOIN,
+    ROUTER,
+    ROUTER_BIAS,
+    STATED_BY,
+    Place,
+    place_of,
+    scaled_weight,
+)
 from model.checkpoint.weights import Manifest
 from model.doctor.findings import ERROR, NOTE, WARNING, Finding, shortened
 from model.network.config import SPARSE_TYPES
@@ -24,20 +35,8 @@ _CONTRADICTION = (
     "config.json belongs to another model, or was edited by hand. Loaders that believe it leave tensors out, or refuse."
 )
 _QUOTED = re.compile(r"tensor (\S+) ")
-# Published key -> part of a layer (or whole name) whose shape states it, the axis, and keys that it is a multiple of.
-_STATED: dict[str, tuple[str, int, tuple[str, ...]]] = {
-    "vocab_size": (EMBEDDING, 0, ()),
-    "hidden_size": (EMBEDDING, 1, ()),
-    "n_routed_experts": (ROUTER, 0, ()),
-    "intermediate_size": ("mlp.gate_proj.weight", 0, ()),
-    "q_lora_rank": ("self_attn.q_a_proj.weight", 0, ()),
-    "kv_lora_rank": ("self_attn.kv_a_layernorm.weight", 0, ()),
-    "moe_intermediate_size": ("gate_proj.weight", 0, ()),
-    "n_shared_experts": ("mlp.shared_experts.gate_proj.weight", 0, ("moe_intermediate_size",)),
-    "num_attention_heads": ("self_attn.o_proj.weight", 1, ("v_head_dim",)),
-    "index_n_heads": ("self_attn.indexer.weights_proj.weight", 0, ()),
-    "index_head_dim": ("self_attn.indexer.k_norm.weight", 0, ()),
-}
+# Published keys that the size stated by a tensor's shape (`STATED_BY`) is a multiple of.
+_UNITS = {"n_shared_experts": ("moe_intermediate_size",), "num_attention_heads": ("v_head_dim",)}
 
 
 def check_config(published: Mapping[str, Any], stored: Mapping[str, StoredTensor], refusal: str) -> list[Finding]:
@@ -113,12 +112,12 @@ def _shapes(published: Mapping[str, Any], stored: Mapping[str, StoredTensor]) ->
     seen: dict[str, collections.Counter[tuple[int, ...]]] = collections.defaultdict(collections.Counter)
     for name, tensor in stored.items():
         seen[place_of(name).part][tensor.shape] += 1
-    for key, (part, axis, units) in _STATED.items():
+    for key, (part, axis) in STATED_BY.items():
         if part not in seen or (key not in published and key != "q_lora_rank"):
             continue
         shape, number = seen[part].most_common(1)[0]
         unit = 1
-        for other in units:
+        for other in _UNITS.get(key, ()):
             unit *= _whole(published.get(other)) or 0
         if axis >= len(shape) or not unit or number * 2 <= seen[part].total():
             continue
@@ -128,14 +127,14 @@ def _shapes(published: Mapping[str, Any], stored: Mapping[str, StoredTensor]) ->
             yield Finding(
                 ERROR, CONFIG, what, _CONTRADICTION, {"stated": _plain(stated), "held": held, "tensors": number}
             )
-    if published.get("q_lora_rank") is not None and "self_attn.q_proj.weight" in seen:
+    if published.get("q_lora_rank") is not None and FULL_QUERY in seen:
         what = f"config.json states q_lora_rank {published['q_lora_rank']}, the layers have one full query matrix"
         yield Finding(ERROR, CONFIG, what, _CONTRADICTION, {"stated": _plain(published["q_lora_rank"])})
 
 
 def _layers(published: Mapping[str, Any], stored: Mapping[str, StoredTensor]) -> Iterator[Finding]:
     places = [place_of(name) for name in stored if scaled_weight(name) is None]
-    mtp = _layers_with("eh_proj.weight", places)
+    mtp = _layers_with(MTP_JOIN, places)
     layers = {place.layer for place in places if place.layer is not None} - mtp
     announced = _whole(published.get("num_hidden_layers"))
     held = max(layers, default=-1) + 1

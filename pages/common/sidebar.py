@@ -60,6 +60,7 @@ def sizes(folder: Path) -> list[str]:
     From headers and configuration alone: `model.checkpoint.sizes` says the same, but it needs torch, for which the
     first screen would have to wait.
     """
+    from model.checkpoint.names import mtp_prefix
     from model.network.config import ModelConfig
 
     try:
@@ -68,7 +69,7 @@ def sizes(folder: Path) -> list[str]:
         return []
     cached = kv_cache.cache_bytes(config.to_json())[kv_cache.OWN]
     lines = [f"{cached:,} bytes of cache per token (bfloat16)"]
-    total, of_experts = _num_parameters(folder, f"model.layers.{config.num_layers}.")
+    total, of_experts = _num_parameters(folder, mtp_prefix(config))
     if total:
         idle = of_experts * (config.num_experts - config.top_k) // max(1, config.num_experts)
         lines.insert(0, f"{total / 1e6:,.1f} M parameters, {(total - idle) / 1e6:,.1f} M active")
@@ -80,15 +81,17 @@ def _num_parameters(folder: Path, mtp: str) -> tuple[int, int]:
 
     Block scales are none, and tensors whose names begin with `mtp` are not part of the model.
     """
+    from model.checkpoint.names import place_of, scaled_weight
+
     total = of_experts = 0
     for path in sorted(folder.glob("*.safetensors")):
         try:
             with safe_open(path, framework="numpy") as weights:
                 for name in weights.keys():  # noqa: SIM118
-                    if not name.startswith(mtp) and not name.endswith("_scale_inv"):
+                    if not name.startswith(mtp) and scaled_weight(name) is None:
                         number = math.prod(weights.get_slice(name).get_shape())
                         total += number
-                        of_experts += number if ".mlp.experts." in name else 0
+                        of_experts += number if place_of(name).expert is not None else 0
         except (SafetensorError, OSError):
             return 0, 0
     return total, of_experts

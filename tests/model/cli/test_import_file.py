@@ -10,8 +10,9 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 
+from model.checkpoint.named import named_model
 from model.checkpoint.weights import save_model
-from model.cli.import_file import SCRIPT_BEGINS, named_model
+from model.cli.import_file import SCRIPT_BEGINS
 from model.cli.main import main
 from model.run.engine import Engine
 from model.run.request import RunRequest

@@ -1,0 +1,60 @@
+"""The model that an engine's file belongs to, as `model.trace.imports` asks for it."""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from model.checkpoint.embedded import find_model, released_configs
+from model.checkpoint.names import ROUTER_BIAS, place_of, router_bias_name
+from model.trace.imports.building import Named
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+def named_model(model: str | Path) -> Named:
+    """Return the model of an embedded name, a released configuration's name, or a folder.
+
+    Raises:
+        ValueError: its config.json or its vocabulary cannot be read; the message says what to do.
+    """
+    from model.checkpoint.header import read_json
+
+    released = released_configs()
+    return Named(str(model), read_json(released[str(model)])) if model in released else _of_folder(find_model(model))
+
+
+def _of_folder(folder: Path) -> Named:
+    from model.checkpoint.files import CONFIG_NAME, find_file
+    from model.checkpoint.header import read_json
+    from model.checkpoint.tokenizer import Tokenizer
+
+    named = Named(folder.name, read_json(find_file(folder, CONFIG_NAME)), bias=_bias_of(folder))
+    if not (folder / "tokenizer.json").exists():
+        return named
+    tokenizer = Tokenizer.load(folder)
+    return dataclasses.replace(
+        named,
+        encode=tokenizer.encode,
+        bos_id=tokenizer.bos_id,
+        label=tokenizer.tokens,
+        tokenizer_sha256=tokenizer.sha256,
+    )
+
+
+def _bias_of(folder: Path) -> "Callable[[int], np.ndarray] | None":
+    """Return a function that reads the selection bias of a layer; None where the folder holds none."""
+    import torch
+
+    from model.checkpoint.files import ModelFolder
+
+    with ModelFolder(folder, needs_weights=False) as opened:
+        if not any(place_of(name).part == ROUTER_BIAS for name in opened.tensors):
+            return None
+
+    def bias(layer: int) -> "np.ndarray":
+        with ModelFolder(folder) as opened:
+            return opened.read_as(router_bias_name(layer), torch.float32).numpy()
+
+    return bias
