@@ -52,6 +52,12 @@ def test_links_within_a_document_lead_to_headings(document: Path) -> None:
     assert [link for link in re.findall(r"\]\(#([^)]+)\)", text) if link not in headings] == []
 
 
+def test_index_lists_every_decision_once() -> None:
+    index, decisions = (ROOT / "DESIGN.md").read_text(encoding="utf-8").split("## Decisions\n")
+    listed = re.findall(r"^- \[(.*)\]\(#", index, re.M)
+    assert sorted(listed) == sorted(re.findall(r"^### [\d-]{10} (.*)$", decisions, re.M))
+
+
 @each_document
 def test_names_stand_in_the_files_that_a_document_says_hold_them(document: Path) -> None:
     text = " ".join(document.read_text(encoding="utf-8").split())
