@@ -111,9 +111,9 @@ def train_command(config: Path, corpus: Path, out: Path, start: str | None, resu
         load_config,
     )
     from model.train.memory import keep_freed_memory
-    from model.train.parts.indexer import train_indexers
-    from model.train.parts.mtp import train_module
-    from model.train.parts.part import Stopped
+    from model.train.minimise import Stopped
+    from model.train.parts.indexer_warm_up import train_indexers
+    from model.train.parts.prediction_module import train_module
     from model.train.post_training.grpo import reinforce
     from model.train.post_training.instruct import tune
     from model.train.post_training.preference import align
@@ -190,7 +190,7 @@ def evaluate_command(
     from model.checkpoint.weights import load_model
     from model.train.config import load_config
     from model.train.data.windows import mixture
-    from model.train.evaluation.evaluate import evaluate, read_pieces
+    from model.train.evaluation.heldout import evaluate, read_pieces
     from model.train.evaluation.heldout_report import as_markdown, summarise
     from model.train.memory import keep_freed_memory
 

@@ -20,7 +20,7 @@ from model.checkpoint.tokenizer import Tokenizer
 from model.run.engine import Engine, spare_cores
 from model.run.request import Capture, RunRequest
 from model.train.data.corpus import corpus_files, read_stream
-from model.train.evaluation.evaluate import evaluate, read_pieces
+from model.train.evaluation.heldout import evaluate, read_pieces
 
 PROMPTS = Path(__file__).with_name("sample_prompts.toml")
 NEW_TOKENS, TEMPERATURES, GRAM = 40, (0.0, 0.7), 4

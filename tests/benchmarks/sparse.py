@@ -15,7 +15,7 @@ from model.network.cache import LatentCache
 from model.network.layout import lay_out_for_decoding
 from model.network.transformer import Transformer
 from model.run.decode_cost import decode_cost, median_us
-from model.train.parts.indexer import with_top_k
+from model.train.parts.indexer_warm_up import with_top_k
 
 CONTEXTS = (512, 1024, 2048, 4096)
 REPEATS, LAYER = 200, 2

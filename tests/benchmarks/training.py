@@ -26,7 +26,7 @@ from model.network.config import ModelConfig
 from model.train.config import TrainConfig
 from model.train.data.windows import Batches, Windows
 from model.train.memory import keep_freed_memory
-from model.train.pretraining.start import begin
+from model.train.pretraining.initial_model import initial_model
 from model.train.pretraining.trainer import Trainer
 
 CONFIG = Path(__file__).parents[2] / "model" / "train" / "configs" / "mini-v3.toml"
@@ -92,7 +92,7 @@ def main(shards: Path | None, steps: int, threads: int) -> None:
     windows: Batches = RandomWindows(shape.vocab_size, config.sequence_length)
     if shards is not None:
         windows = Windows(shards, config.sequence_length, shape.bos_id or 0)
-    trainer = Trainer(begin(shape, config.seed), config, windows, torch.device("cpu"))
+    trainer = Trainer(initial_model(shape, config.seed), config, windows, torch.device("cpu"))
     models = reference(trainer)
     optimisers = {way: torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True) for way, model in models.items()}
     ours: list[float] = []

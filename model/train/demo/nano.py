@@ -17,7 +17,7 @@ import torch
 from model.network.config import ModelConfig
 from model.train.config import TrainConfig
 from model.train.demo.sample import BOS, VOCABULARY, ByteWindows
-from model.train.pretraining.start import begin
+from model.train.pretraining.initial_model import initial_model
 from model.train.pretraining.trainer import Trainer
 from model.train.watch import Watch
 
@@ -71,7 +71,7 @@ def train_nano(nano: Nano, cancel: threading.Event | None = None) -> Iterator[di
 
     Ends early when `cancel` is set.
     """
-    trainer = Trainer(begin(nano.shape, nano.seed), nano.training, ByteWindows(CONTEXT), torch.device("cpu"))
+    trainer = Trainer(initial_model(nano.shape, nano.seed), nano.training, ByteWindows(CONTEXT), torch.device("cpu"))
     watch = Watch(nano.shape)
     with ThreadPoolExecutor(1) as executor:
         for _ in range(nano.steps):

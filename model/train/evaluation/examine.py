@@ -15,7 +15,7 @@ from model.checkpoint.tokenizer import Tokenizer
 from model.network.config import ModelConfig
 from model.network.transformer import Transformer
 from model.train.evaluation.context import by_position, first_context, read_long
-from model.train.evaluation.evaluate import evaluate, read_pieces
+from model.train.evaluation.heldout import evaluate, read_pieces
 from model.train.tapes import RoutingTape
 
 PROBE_TOKENS = 8  # of each stream

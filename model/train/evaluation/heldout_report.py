@@ -16,7 +16,7 @@ import numpy as np
 import xarray as xr
 
 from model.trace import metrics
-from model.train.evaluation.evaluate import Scores
+from model.train.evaluation.heldout import Scores
 from model.train.evaluation.specialisation import counts_by_kind, information, strongest
 
 LABELS = {"domain": slice(0, 1), "language": slice(1, 2), "domain and language": slice(0, 2)}  # parts of domain.lang

@@ -32,7 +32,7 @@ from model.network.transformer import Transformer
 from model.train.data.corpus import CorpusError
 from model.train.evaluation.context import LongText, read_long, token_nats
 from model.train.memory import keep_freed_memory
-from model.train.parts.indexer import with_top_k
+from model.train.parts.indexer_warm_up import with_top_k
 
 
 @dataclasses.dataclass

@@ -1,7 +1,7 @@
 """Group relative policy optimisation: right answers become likelier, judged within groups of answers to one prompt.
 
 Several answers to each prompt are drawn from the model as it is. An answer's reward is 1 if it ends and its result is
-right (answers.py), else 0; its advantage is the reward less the group's mean, over the group's standard deviation. The
+right (correctness.py), else 0; its advantage is the reward less the group's mean, over the group's standard deviation. The
 loss takes the clipped ratio of the new to the old probability of each token, times the advantage, less the distance to
 the model at the start. A group whose answers are all right or all wrong teaches nothing and is left out, distance
 included.
@@ -28,8 +28,8 @@ from torch import Tensor
 from model.network.transformer import Transformer
 from model.train.config import GrpoConfig, TrainConfig, TrainConfigError
 from model.train.data.corpus import CorpusError
-from model.train.parts.part import Report
-from model.train.post_training.answers import judge
+from model.train.minimise import Report
+from model.train.post_training.correctness import judge
 from model.train.post_training.generate import Answer, generate
 from model.train.post_training.pairs import Batch, Framing, Pair, fill_up, read_pairs
 from model.train.post_training.tuning import answer_shares, load_start, response_logprobs, row_facts, run_stage

@@ -14,7 +14,7 @@ from torch import Tensor
 from model.network.transformer import Transformer
 from model.train.config import InstructConfig, TrainConfig
 from model.train.losses import cross_entropy
-from model.train.parts.part import Report
+from model.train.minimise import Report
 from model.train.post_training.pairs import Batch, Samples, read_pairs
 from model.train.post_training.tuning import answer_shares, load_start, row_facts, run_stage
 from model.train.tapes import RoutingTape

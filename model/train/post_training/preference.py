@@ -21,8 +21,8 @@ from torch import Tensor
 from model.network.transformer import Transformer
 from model.train.config import PreferenceConfig, TrainConfig
 from model.train.data.corpus import CorpusError
-from model.train.parts.part import Report
-from model.train.post_training.answers import Share, share
+from model.train.minimise import Report
+from model.train.post_training.correctness import Share, share
 from model.train.post_training.pairs import Batch, Framing, fill_up, read_fields, read_pairs
 from model.train.post_training.tuning import answer_shares, load_start, response_logprobs, row_facts, run_stage
 from model.train.tapes import RoutingTape

@@ -24,13 +24,13 @@ from model.network.tape import Tape
 from model.network.transformer import Transformer
 from model.trace.writing import replacing
 from model.train.config import RewardConfig, TrainConfig
-from model.train.parts.part import Report, train_part
-from model.train.post_training.answers import Share, share
+from model.train.export import export
+from model.train.minimise import Report, minimise
+from model.train.post_training.correctness import Share, share
 from model.train.post_training.grpo import Asked, Group, draw
 from model.train.post_training.pairs import Batch, Framing, fill_up, read_pairs
 from model.train.post_training.preference import both_choices
 from model.train.post_training.tuning import load_start, row_facts, write_measured
-from model.train.pretraining.loop import export
 from model.train.tapes import RoutingTape
 
 HEAD = "reward_head.safetensors"  # beside the model's own files
@@ -116,7 +116,7 @@ def train_reward(
     def measure(scorer: RewardModel) -> dict[str, Any]:
         return {"preferred": compared.preferred(scorer)} | ({"best_of": best_of(scorer, groups)} if groups else {})
 
-    before = train_part(scorer, loss, config, data, out, report, lambda: measure(scorer), resume)
+    before = minimise(scorer, loss, config, data, out, report, lambda: measure(scorer), resume)
     scorer.save(folder / "tokenizer.json", out / "model", config.store)
     write_measured(out, before, measure(RewardModel.load(out / "model")))
 

@@ -22,11 +22,12 @@ from model.checkpoint.weights import load_model
 from model.network.tape import Tape
 from model.network.transformer import Transformer
 from model.train.config import TrainConfig
-from model.train.parts.part import Data, PartLoss, Report, train_part
-from model.train.post_training.answers import Share, judge, shares
+from model.train.export import export
+from model.train.freezing import freeze_indexers
+from model.train.minimise import Data, PartLoss, Report, minimise
+from model.train.post_training.correctness import Share, judge, shares
 from model.train.post_training.generate import generate
 from model.train.post_training.pairs import Batch, Framing, Pair, write_template
-from model.train.pretraining.loop import export
 from model.train.tapes import RoutingTape
 
 MEASURED = "measured.json"
@@ -43,14 +44,7 @@ def load_start(start: str, config: TrainConfig) -> tuple[Path, Framing, Transfor
     folder = find_model(start)
     framing, model = Framing(Tokenizer.load(folder)), load_model(folder, "cpu", torch.float32)
     config.require_context(model.config.max_positions)
-    return folder, framing, all_but_indexers(model)
-
-
-def all_but_indexers(model: Transformer) -> Transformer:
-    """Let every parameter learn but the indexers'; return the model, in training mode."""
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad_(".indexer." not in name)
-    return model.train()
+    return folder, framing, freeze_indexers(model)
 
 
 def run_stage(
@@ -83,7 +77,7 @@ def run_stage(
         looks.append(measure(model))
         return looks[-1]
 
-    before = train_part(model, loss, config, data, out, report, look, resume)
+    before = minimise(model, loss, config, data, out, report, look, resume)
     export(model, folder / "tokenizer.json", out / "model", config.store)
     write_template(out / "model")
     if looks and config.store == "float32":  # what is stored is what was looked at last
@@ -100,7 +94,7 @@ def write_measured(out: Path, before: dict[str, Any], after: dict[str, Any]) -> 
 
 
 def answer_shares(model: Transformer, framing: Framing, pairs: Sequence[Pair]) -> dict[str, Share]:
-    """How many greedy answers are right, by kind; see answers.py."""
+    """How many greedy answers are right, by kind; see correctness.py."""
     room = [len(framing.wanted(pair.response)) + MORE for pair in pairs]
     found = generate(model, [framing.given(pair.prompt) for pair in pairs], room)
     said = (framing.said(answer.ids) for answer in found)

@@ -1,6 +1,5 @@
 """A run: its steps, looks at held-out text, what the watch says, its state on the way, and the model at the end."""
 
-import shutil
 import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -10,16 +9,15 @@ from typing import Any
 import torch
 
 from model.checkpoint.device import choose_device
-from model.checkpoint.names import slots
 from model.checkpoint.tokenizer import Tokenizer
-from model.checkpoint.weights import save_model, stored_bytes
 from model.network.config import ModelConfig
 from model.network.transformer import Transformer
 from model.train.config import ContinueConfig, ExtendConfig, TrainConfig
 from model.train.data.windows import open_windows
 from model.train.evaluation.examine import Examiner
+from model.train.export import export
 from model.train.log import StepLog
-from model.train.pretraining.start import begin
+from model.train.pretraining.initial_model import initial_model
 from model.train.pretraining.trainer import Trainer
 from model.train.state import STATE
 from model.train.stop import stop_on_signal
@@ -52,7 +50,7 @@ def train(
         heldout: folder of held-out streams, looked at every `look_steps`.
     """
     out.mkdir(parents=True, exist_ok=True)
-    model = begin(start, config.seed)
+    model = initial_model(start, config.seed)
     device = choose_device(config.device, for_training=True)
     trainer = Trainer(model, config, open_windows(shards, config, model.config), device)
     if resume and (out / STATE).exists():
@@ -90,7 +88,7 @@ def train(
     trainer.save(out)
     if trainer.steps_done >= config.total_steps:
         if config.start_share:
-            blend(trainer.model, begin(start, config.seed), config.start_share)
+            blend(trainer.model, initial_model(start, config.seed), config.start_share)
         export(trainer.model, shards / "tokenizer.json", out / "model", config.store)
     return trainer
 
@@ -120,25 +118,3 @@ def roll_back(trainer: Trainer, out: Path, line: dict[str, Any]) -> dict[str, An
     trainer.load(out)
     trainer.skipped, trainer.roll_backs = skipped + line["step"] - trainer.steps_done, times + 1
     return {"roll_back": {"from": line["step"], "to": trainer.steps_done, "said": line["alarms"]}}
-
-
-def export(model: Transformer, tokenizer: Path, folder: Path, store: str = "auto") -> None:
-    """Write the model folder that runs: config.json, weights, and a copy of tokenizer.json.
-
-    A multi-token-prediction module gets a file of its own beside the model's.
-
-    Args:
-        model: What is written.
-        tokenizer: The file to copy.
-        folder: Made if it does not exist; its parent must.
-        store: The weights' form: float32, bfloat16 or fp8 (in blocks). auto is that of the released models: fp8 with
-            sparse attention, else bfloat16.
-    """
-    if store == "auto":
-        store = "fp8" if model.config.is_sparse else "bfloat16"
-    dtype = torch.float32 if store == "float32" else torch.bfloat16
-    own_bytes = sum(stored_bytes(slot, dtype) for slot in slots(model.config))
-    shards = own_bytes if model.config.has_mtp else None
-    scales = torch.float32 if store == "fp8" else None
-    save_model(model, folder, dtype, shards, scales, fp8_embedding=store == "fp8")
-    shutil.copyfile(tokenizer, folder / "tokenizer.json")

@@ -22,9 +22,9 @@ from model.network.moe import Router
 from model.network.transformer import Transformer
 from model.train.config import TrainConfig
 from model.train.data.windows import Batches
+from model.train.freezing import freeze
 from model.train.losses import cross_entropy, sequence_balance_loss, switch_balance_loss, update_bias
 from model.train.optimiser import make_optimiser
-from model.train.pretraining.start import freeze
 from model.train.state import load_state, save_state
 from model.train.tapes import RoutingTape, TrainingTape
 

@@ -12,10 +12,11 @@ import torch
 
 from model.train.config import TrainConfig, TrainConfigError
 from model.train.data.windows import Windows
+from model.train.freezing import freeze
 from model.train.log import LOG, read_log
 from model.train.pretraining import loop
+from model.train.pretraining.initial_model import initial_model
 from model.train.pretraining.loop import train
-from model.train.pretraining.start import begin, freeze
 from model.train.pretraining.trainer import Trainer
 from model.train.state import STATE
 from model.train.watch import Watch
@@ -40,7 +41,7 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_frozen_parameters_stay_to_the_bit_and_all_others_learn(shards: Path, tmp_path: Path) -> None:
     pieces = ("blocks.0.", ".router.", "embedding.")
-    before = begin(SHAPE, 0).state_dict()
+    before = initial_model(SHAPE, 0).state_dict()
     trainer = train(SHAPE, config(frozen=list(pieces), total_steps=3), shards, tmp_path)
     for name, tensor in trainer.model.state_dict().items():
         assert tensor.equal(before[name]) == any(piece in name for piece in pieces), name
@@ -115,7 +116,7 @@ def test_alarm_before_the_first_save_sends_back_to_the_beginning(
     first = next(read_log(tmp_path / LOG))
     assert first["roll_back"]["to"] == 0
     assert trainer.skipped == 2
-    fresh = Trainer(begin(SHAPE, 0), config(total_steps=2), Windows(shards, 16, 0), torch.device("cpu"))
+    fresh = Trainer(initial_model(SHAPE, 0), config(total_steps=2), Windows(shards, 16, 0), torch.device("cpu"))
     fresh.skipped = 2
     with ThreadPoolExecutor(1) as executor:
         for _ in range(2):

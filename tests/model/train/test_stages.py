@@ -11,7 +11,7 @@ from model.train.config import load_config
 from model.train.log import LOG, read_log
 from model.train.stages import CONFIGS, STAGES
 from tests.model.train.corpora import write_tiny_shards
-from tests.model.train.pretraining.test_start import saved
+from tests.model.train.pretraining.test_initial_model import saved
 
 
 def test_table_names_every_shipped_file_once() -> None:

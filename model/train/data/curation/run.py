@@ -12,9 +12,9 @@ from typing import Any
 
 from model.train.data.corpus import CorpusError, Record, corpus_files, read_records, read_stream
 from model.train.data.curation.contamination import HeldOut
-from model.train.data.curation.report import Tally
 from model.train.data.curation.safety import labels
 from model.train.data.curation.steps import Dropped, Item, Step, pipeline
+from model.train.data.curation.tally import Tally
 
 REPORT = "report.json"
 

@@ -6,8 +6,8 @@ import pytest
 
 from model.checkpoint.weights import inspect
 from model.train.config import InstructConfig, RewardConfig, TrainConfig, TrainConfigError
-from model.train.post_training.tuning import all_but_indexers
-from model.train.pretraining.loop import export
+from model.train.export import export
+from model.train.freezing import freeze_indexers
 from tests.models import random_model, tiny_config
 
 SPARSE = {"model_type": "deepseek_v32", "index_heads": 4, "index_head_dim": 12, "index_topk": 5}
@@ -33,7 +33,7 @@ def test_weights_are_stored_as_asked(tmp_path: Path, store: str, changes: dict[s
 
 
 def test_all_learn_but_the_indexers() -> None:
-    model = all_but_indexers(random_model(tiny_config(num_layers=2, **SPARSE)))
+    model = freeze_indexers(random_model(tiny_config(num_layers=2, **SPARSE)))
     learning = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     frozen = {name for name, _ in model.named_parameters()} - learning
     assert frozen

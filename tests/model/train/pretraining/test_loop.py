@@ -15,12 +15,12 @@ from model.network.attention import attention_weights
 from model.network.transformer import Transformer
 from model.train.config import ContinueConfig, TrainConfig
 from model.train.data.windows import Windows
-from model.train.evaluation.evaluate import evaluate, read_pieces
 from model.train.evaluation.examine import PROBE_TOKENS
+from model.train.evaluation.heldout import evaluate, read_pieces
 from model.train.log import LOG, read_log
 from model.train.optimiser import make_optimiser
+from model.train.pretraining.initial_model import initial_model
 from model.train.pretraining.loop import train
-from model.train.pretraining.start import begin
 from model.train.pretraining.trainer import Trainer
 from model.train.state import STATE, StateError, load_state
 from model.train.tapes import TrainingTape
@@ -159,7 +159,7 @@ def test_prediction_module_rests_without_a_weight(shards: Path, tmp_path: Path) 
     lines = list(read_log(tmp_path / "with" / LOG))
     assert "mtp_loss" not in lines[0]
     assert list(lines[0]["load"]) == ["1", "2"]
-    before = begin(shape).state_dict()
+    before = initial_model(shape).state_dict()
     for name, tensor in trainer.model.state_dict().items():
         assert tensor.equal(before[name]) == name.startswith("mtp."), name
 
@@ -239,7 +239,7 @@ def test_sparse_model_learns_with_its_selection_on(shards: Path, tmp_path: Path)
 
 def test_indexers_learn_by_their_own_loss_and_by_nothing_else(shards: Path) -> None:
     shape = tiny_config(num_layers=3, tie_embeddings=True, **SPARSE)
-    trainer = Trainer(begin(shape), config(accumulation=1), Windows(shards, 16, 0), torch.device("cpu"))
+    trainer = Trainer(initial_model(shape), config(accumulation=1), Windows(shards, 16, 0), torch.device("cpu"))
     batch = trainer.windows.batch(0, 0, 4)
     tape = TrainingTape()
     loss = trainer.model.hidden(batch[:, :-1], tape=tape).square().mean()

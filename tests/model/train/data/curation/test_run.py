@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from model.cli.main import main
 from model.train.data.corpus import CorpusError, corpus_files, read_stream
-from model.train.data.curation.report import sampling_weights
 from model.train.data.curation.run import curate
+from model.train.data.curation.tally import sampling_weights
 from tests.model.train.data.curation.test_duplicates import prose
 from tests.model.train.data.curation.test_language import TEXTS
 from tests.model.train.data.curation.test_rules import DROPPED, PROSE

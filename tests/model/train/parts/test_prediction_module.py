@@ -15,8 +15,8 @@ from model.network.transformer import Transformer
 from model.train.config import MtpConfig, TrainConfig, load_config
 from model.train.data.windows import Windows
 from model.train.log import LOG, read_log
-from model.train.parts.mtp import balance, draft_loss, with_module
-from model.train.parts.part import train_part
+from model.train.minimise import minimise
+from model.train.parts.prediction_module import balance, draft_loss, with_module
 from tests.model.train.corpora import tokenised_corpus
 from tests.models import random_model, tiny_config
 
@@ -99,7 +99,7 @@ def test_a_module_that_the_model_has_goes_on_learning() -> None:
 def test_only_the_module_learns_and_its_bias_moves(tmp_path: Path, shards: Path) -> None:
     model, settings = with_module(random_model(tiny_config(max_positions=32)), True, 0), settings_of(tmp_path)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    train_part(
+    minimise(
         model,
         lambda batch, step: draft_loss(model, settings, batch),
         settings,

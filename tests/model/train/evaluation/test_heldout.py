@@ -16,7 +16,7 @@ from model.cli.main import main
 from model.cli.train import evaluate_command
 from model.network.transformer import Transformer
 from model.train.data.corpus import CorpusError
-from model.train.evaluation.evaluate import Scores, cut, evaluate, read_pieces, score_batch
+from model.train.evaluation.heldout import Scores, cut, evaluate, read_pieces, score_batch
 from model.train.evaluation.heldout_report import as_markdown, summarise
 from tests.model.train.corpora import SENTENCES, write_tiny_shards
 from tests.models import random_model, tiny_config

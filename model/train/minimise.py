@@ -12,11 +12,10 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from model.network.transformer import Transformer
 from model.train.config import TrainConfig, TrainConfigError
+from model.train.freezing import freeze
 from model.train.log import StepLog
 from model.train.optimiser import make_optimiser
-from model.train.pretraining.start import freeze
 from model.train.state import STATE, load_state, save_state
 from model.train.stop import stop_on_signal
 
@@ -33,18 +32,11 @@ class Data(Protocol):
     def batch(self, seed: int, step: int, num_sequences: int, /) -> Any: ...  # noqa: D102
 
 
-def only(model: Transformer, piece: str) -> Transformer:
-    """Let the parameters learn whose names contain a piece, and freeze all others; return the model."""
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad_(piece in name)
-    return model.eval()
-
-
 class Stopped(Exception):
     """A run was told to end before its last step; its state is saved."""
 
 
-def train_part(
+def minimise(
     model: nn.Module,
     loss: PartLoss,
     config: TrainConfig,

@@ -7,10 +7,8 @@ Source: YaRN (arXiv 2309.00071); DeepSeek-V3 report (arXiv 2412.19437), section 
 """
 
 import dataclasses
-from collections.abc import Sequence
 
 import torch
-from torch import nn
 
 from model.checkpoint.embedded import find_model
 from model.checkpoint.weights import load_model
@@ -21,7 +19,7 @@ from model.network.transformer import Transformer
 from model.train.config import ContinueConfig, ExtendConfig, TrainConfigError
 
 
-def begin(start: ModelConfig | ContinueConfig | ExtendConfig, seed: int = 0) -> Transformer:
+def initial_model(start: ModelConfig | ContinueConfig | ExtendConfig, seed: int = 0) -> Transformer:
     """The model of a run before its first step, in fp32 on the CPU.
 
     The selection biases of a trained model are centred, which changes no selection.
@@ -64,22 +62,3 @@ def extended(shape: ModelConfig, extend: ExtendConfig) -> ModelConfig:
         mscale_all_dim=float(extend.mscale_all_dim),
     )
     return dataclasses.replace(shape, yarn=yarn, max_positions=int(positions))
-
-
-def freeze(model: nn.Module, pieces: Sequence[str]) -> list[nn.Parameter]:
-    """Freeze the parameters whose names contain one of the pieces, and give those that learn, in order.
-
-    Raises:
-        TrainConfigError: a piece is in no name, or nothing is left to learn.
-    """
-    named = dict(model.named_parameters())
-    for piece in pieces:
-        found = [parameter for name, parameter in named.items() if piece in name]
-        if not found:
-            raise TrainConfigError(f"frozen: no parameter has {piece!r} in its name; one is {next(iter(named))}")
-        for parameter in found:
-            parameter.requires_grad_(False)
-    learning = [parameter for parameter in named.values() if parameter.requires_grad]
-    if not learning:
-        raise TrainConfigError("frozen leaves nothing to learn")
-    return learning

@@ -14,8 +14,8 @@ from model.network.config import ModelConfig
 from model.network.transformer import Transformer
 from model.train.config import ContinueConfig, ExtendConfig, TrainConfig, TrainConfigError
 from model.train.log import LOG, read_log
+from model.train.pretraining.initial_model import extended, initial_model
 from model.train.pretraining.loop import train
-from model.train.pretraining.start import begin, extended
 from tests.model.train.corpora import write_tiny_shards
 from tests.models import random_model, tiny_config
 
@@ -55,7 +55,7 @@ def test_extension_changes_frequencies_and_scale_as_transformers_does_and_no_wei
     tmp_path: Path, changes: dict[str, object]
 ) -> None:
     before = load_model(saved(tmp_path, **changes), "cpu", torch.float32)
-    model = begin(ExtendConfig(start=str(tmp_path), factor=4, mscale=0.7, mscale_all_dim=0.5))
+    model = initial_model(ExtendConfig(start=str(tmp_path), factor=4, mscale=0.7, mscale_all_dim=0.5))
     for name, tensor in before.state_dict().items():
         wanted = tensor - tensor.mean() if name.endswith("expert_bias") else tensor
         assert model.state_dict()[name].equal(wanted), name
@@ -127,7 +127,7 @@ def test_windows_beyond_the_context_are_refused(tmp_path: Path) -> None:
 
 def test_drawn_weights_depend_on_the_seed_alone() -> None:
     shape: ModelConfig = tiny_config(num_layers=2)
-    first, second = begin(shape, 1), begin(shape, 1)
+    first, second = initial_model(shape, 1), initial_model(shape, 1)
     assert isinstance(first, Transformer)
     assert all(tensor.equal(second.state_dict()[name]) for name, tensor in first.state_dict().items())
-    assert not begin(shape, 2).embedding.weight.equal(first.embedding.weight)
+    assert not initial_model(shape, 2).embedding.weight.equal(first.embedding.weight)

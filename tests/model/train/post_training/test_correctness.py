@@ -2,7 +2,7 @@
 
 import pytest
 
-from model.train.post_training.answers import judge, result_of, shares
+from model.train.post_training.correctness import judge, result_of, shares
 
 
 @pytest.mark.parametrize(

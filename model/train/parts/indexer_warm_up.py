@@ -21,8 +21,9 @@ from model.checkpoint.weights import load_model
 from model.network.transformer import Transformer
 from model.train.config import IndexerConfig, TrainConfig
 from model.train.data.windows import open_windows
-from model.train.parts.part import Report, only, train_part
-from model.train.pretraining.loop import export
+from model.train.export import export
+from model.train.freezing import freeze_all_but
+from model.train.minimise import Report, minimise
 from model.train.tapes import IndexerTape
 
 
@@ -42,7 +43,7 @@ def add_indexers(model: Transformer, heads: int, head_dim: int, seed: int) -> Tr
     grown = Transformer(shape)
     grown.initialise(torch.Generator().manual_seed(seed))
     grown.load_state_dict(model.state_dict(), strict=False)
-    return only(grown, ".indexer.")
+    return freeze_all_but(grown, ".indexer.")
 
 
 def with_top_k(model: Transformer, top_k: int) -> Transformer:
@@ -77,5 +78,5 @@ def train_indexers(
     def loss(batch_BT: Tensor, step: int) -> tuple[Tensor, dict[str, Any]]:
         return warm_up_loss(model, batch_BT)
 
-    train_part(model, loss, config, windows, out, report, resume=resume)
+    minimise(model, loss, config, windows, out, report, resume=resume)
     export(with_top_k(model, indexer.top_k), folder / "tokenizer.json", out / "model", config.store)

@@ -22,9 +22,10 @@ from model.network.moe import MixtureOfExperts
 from model.network.transformer import Transformer
 from model.train.config import MtpConfig, TrainConfig
 from model.train.data.windows import open_windows
+from model.train.export import export
+from model.train.freezing import freeze_all_but
 from model.train.losses import cross_entropy, sequence_balance_loss, update_bias
-from model.train.parts.part import Report, only, train_part
-from model.train.pretraining.loop import export
+from model.train.minimise import Report, minimise
 from model.train.tapes import RoutingTape
 
 
@@ -39,7 +40,7 @@ def with_module(model: Transformer, reads_normed: bool, seed: int) -> Transforme
         grown.mtp.norm.load_state_dict(model.norm.state_dict())
         with torch.no_grad():
             grown.mtp.join.weight.copy_(torch.eye(model.config.hidden_size).repeat(1, 2))
-    only(grown, "mtp.")
+    freeze_all_but(grown, "mtp.")
     grown.mtp.train()
     return grown
 
@@ -92,5 +93,5 @@ def train_module(
     def after_step(facts: dict[str, Any], step: int) -> None:
         balance(model, config, facts, step)
 
-    train_part(model, loss, config, windows, out, report, resume=resume, after_step=after_step)
+    minimise(model, loss, config, windows, out, report, resume=resume, after_step=after_step)
     export(model, folder / "tokenizer.json", out / "model", config.store)

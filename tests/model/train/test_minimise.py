@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from model.train.config import TrainConfig, TrainConfigError
 from model.train.log import LOG, read_log
-from model.train.parts.part import Stopped, together, train_part
+from model.train.minimise import Stopped, minimise, together
 from model.train.state import STATE
 
 
@@ -46,16 +46,16 @@ def squares(model: nn.Module) -> Any:
 
 def test_stopped_and_resumed_equals_uninterrupted(tmp_path: Path) -> None:
     whole, part = new_model(), new_model()
-    measured = train_part(whole, squares(whole), config(), Numbers(), tmp_path / "whole", look=lambda: {"seen": 1})
+    measured = minimise(whole, squares(whole), config(), Numbers(), tmp_path / "whole", look=lambda: {"seen": 1})
 
     def stop(line: dict[str, Any]) -> None:
         if line["step"] == 3:
             os.kill(os.getpid(), signal.SIGTERM)
 
     with pytest.raises(Stopped, match="3 of 6 steps done"):
-        train_part(part, squares(part), config(), Numbers(), tmp_path / "part", stop, lambda: {"seen": 1})
+        minimise(part, squares(part), config(), Numbers(), tmp_path / "part", stop, lambda: {"seen": 1})
     fresh = new_model()
-    again = train_part(
+    again = minimise(
         fresh, squares(fresh), config(), Numbers(), tmp_path / "part", look=lambda: {"seen": 2}, resume=True
     )
     assert measured == again == {"seen": 1}  # of the model at the start, not of the one that was resumed
@@ -67,17 +67,17 @@ def test_stopped_and_resumed_equals_uninterrupted(tmp_path: Path) -> None:
 
 def test_without_resume_a_run_begins_anew(tmp_path: Path) -> None:
     model = new_model()
-    train_part(model, squares(model), config(), Numbers(), tmp_path)
+    minimise(model, squares(model), config(), Numbers(), tmp_path)
     first = (tmp_path / STATE).read_bytes()
     other = new_model()
-    train_part(other, squares(other), config(), Numbers(), tmp_path)
+    minimise(other, squares(other), config(), Numbers(), tmp_path)
     assert (tmp_path / STATE).read_bytes() == first
     assert len(list(read_log(tmp_path / LOG))) == 6
 
 
 def test_passes_give_the_mean_gradient_and_what_they_say_together(tmp_path: Path) -> None:
     model, single = new_model(), new_model()
-    train_part(model, squares(model), config(total_steps=1, accumulation=2), Numbers(), tmp_path)
+    minimise(model, squares(model), config(total_steps=1, accumulation=2), Numbers(), tmp_path)
     (line,) = read_log(tmp_path / LOG)
     assert (line["tokens"], line["load"]) == (4, {"1": [4, 0]})
     both = torch.cat([Numbers().batch(0, place, 2) for place in (0, 1)])
@@ -93,7 +93,7 @@ def test_products_are_in_the_dtype_that_is_asked_for(tmp_path: Path) -> None:
     for dtype in ("float32", "bfloat16"):
         model = new_model()
         model[0].register_forward_hook(lambda *event: seen.append(event[2].dtype))  # type: ignore[index]
-        train_part(model, squares(model), config(total_steps=1, dtype=dtype), Numbers(), tmp_path / dtype)
+        minimise(model, squares(model), config(total_steps=1, dtype=dtype), Numbers(), tmp_path / dtype)
         assert all(parameter.dtype == torch.float32 for parameter in model.parameters())
     assert seen == [torch.float32, torch.bfloat16]
 
@@ -101,7 +101,7 @@ def test_products_are_in_the_dtype_that_is_asked_for(tmp_path: Path) -> None:
 def test_frozen_stays_and_what_else_changes_is_called_once_a_step(tmp_path: Path) -> None:
     model, called = new_model(), []
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    train_part(
+    minimise(
         model, squares(model), config(frozen=["0."], accumulation=2), Numbers(), tmp_path,
         after_step=lambda facts, step: called.append((step, facts["load"]["1"][0])),
     )  # fmt: skip
@@ -122,13 +122,13 @@ def test_counts_add_up_and_measures_are_averaged() -> None:
 def test_another_device_than_the_cpu_is_refused(tmp_path: Path, device: str) -> None:
     model = new_model()
     with pytest.raises(TrainConfigError, match=f"computed on the CPU; leave out device, which is '{device}'"):
-        train_part(model, squares(model), config(device=device), Numbers(), tmp_path / "run")
+        minimise(model, squares(model), config(device=device), Numbers(), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
 def test_a_full_disk_keeps_the_last_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = new_model()
-    train_part(model, squares(model), config(total_steps=2), Numbers(), tmp_path)
+    minimise(model, squares(model), config(total_steps=2), Numbers(), tmp_path)
     before = (tmp_path / STATE).read_bytes()
 
     def full_disk(*_: object) -> None:
@@ -136,5 +136,5 @@ def test_a_full_disk_keeps_the_last_state(tmp_path: Path, monkeypatch: pytest.Mo
 
     monkeypatch.setattr("model.train.state.save_file", full_disk)
     with pytest.raises(OSError, match="No space left on device"):
-        train_part(model, squares(model), config(), Numbers(), tmp_path, resume=True)
+        minimise(model, squares(model), config(), Numbers(), tmp_path, resume=True)
     assert (tmp_path / STATE).read_bytes() == before

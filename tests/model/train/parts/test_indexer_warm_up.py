@@ -12,8 +12,8 @@ from model.train.config import IndexerConfig, load_config
 from model.train.data.windows import Windows
 from model.train.log import LOG, read_log
 from model.train.losses import indexer_loss
-from model.train.parts.indexer import add_indexers, warm_up_loss, with_top_k
-from model.train.parts.part import train_part
+from model.train.minimise import minimise
+from model.train.parts.indexer_warm_up import add_indexers, warm_up_loss, with_top_k
 from model.train.tapes import IndexerTape
 from tests.model.train.corpora import tokenised_corpus
 from tests.models import random_model, tiny_config
@@ -83,7 +83,7 @@ def test_only_the_indexers_change(tmp_path: Path) -> None:
     (tmp_path / "config.toml").write_text(CONFIG.format(start="x"))
     indexer, settings = load_config(tmp_path / "config.toml")
     assert isinstance(indexer, IndexerConfig)
-    train_part(
+    minimise(
         model,
         lambda batch, step: warm_up_loss(model, batch),
         settings,

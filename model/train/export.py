@@ -1,0 +1,32 @@
+"""Write a trained model as a folder that runs."""
+
+import shutil
+from pathlib import Path
+
+import torch
+
+from model.checkpoint.names import slots
+from model.checkpoint.weights import save_model, stored_bytes
+from model.network.transformer import Transformer
+
+
+def export(model: Transformer, tokenizer: Path, folder: Path, store: str = "auto") -> None:
+    """Write the model folder that runs: config.json, weights, and a copy of tokenizer.json.
+
+    A multi-token-prediction module gets a file of its own beside the model's.
+
+    Args:
+        model: What is written.
+        tokenizer: The file to copy.
+        folder: Made if it does not exist; its parent must.
+        store: The weights' form: float32, bfloat16 or fp8 (in blocks). auto is that of the released models: fp8 with
+            sparse attention, else bfloat16.
+    """
+    if store == "auto":
+        store = "fp8" if model.config.is_sparse else "bfloat16"
+    dtype = torch.float32 if store == "float32" else torch.bfloat16
+    own_bytes = sum(stored_bytes(slot, dtype) for slot in slots(model.config))
+    shards = own_bytes if model.config.has_mtp else None
+    scales = torch.float32 if store == "fp8" else None
+    save_model(model, folder, dtype, shards, scales, fp8_embedding=store == "fp8")
+    shutil.copyfile(tokenizer, folder / "tokenizer.json")
