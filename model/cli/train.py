@@ -99,6 +99,7 @@ def train_command(config: Path, corpus: Path, out: Path, start: str | None, resu
     heldout.jsonl.gz. HELDOUT may hold other pairs, whose answers are compared.
     """
     from model.network.config import ModelConfig
+    from model.train.allocator import keep_freed_memory
     from model.train.config import (
         ContinueConfig,
         ExtendConfig,
@@ -110,7 +111,6 @@ def train_command(config: Path, corpus: Path, out: Path, start: str | None, resu
         RewardConfig,
         load_config,
     )
-    from model.train.memory import keep_freed_memory
     from model.train.minimise import Stopped
     from model.train.parts.indexer_warm_up import train_indexers
     from model.train.parts.prediction_module import train_module
@@ -188,11 +188,11 @@ def evaluate_command(
     from model.checkpoint.embedded import find_model
     from model.checkpoint.tokenizer import Tokenizer
     from model.checkpoint.weights import load_model
+    from model.train.allocator import keep_freed_memory
     from model.train.config import load_config
     from model.train.data.windows import mixture
     from model.train.evaluation.heldout import evaluate, read_pieces
     from model.train.evaluation.heldout_report import as_markdown, summarise
-    from model.train.memory import keep_freed_memory
 
     if stage is not None and shards is None:
         raise click.UsageError("--stage says how the streams of --shards are weighed; name those too")

@@ -6,7 +6,7 @@ Keys: `step` (done so far), `tokens` (of this step), `loss` (nats per token), `b
 look at held-out text adds `heldout` (bits per byte), `probe` (experts of a fixed text, examine.py) and `bias`, and for
 an extended context `positions` (context.py); what the watch has to say is in `alarms`. The first step after going back
 to a saved state has `roll_back`: the step `from` which and the one `to` which the run went back, and what the watch had
-`said`; the lines in between are dropped. Stages that train a part or tune (minimise.py) log what their losses tell instead,
+`said`; the lines in between are dropped. Stages that train a part or tune (minimise.py) log what their losses tell,
 what was measured `before` the first step with it, and what was measured at each look.
 """
 

@@ -23,9 +23,9 @@ from transformers import AutoModelForCausalLM
 
 from model.checkpoint.weights import save_model
 from model.network.config import ModelConfig
+from model.train.allocator import keep_freed_memory
 from model.train.config import TrainConfig
 from model.train.data.windows import Batches, Windows
-from model.train.memory import keep_freed_memory
 from model.train.pretraining.initial_model import initial_model
 from model.train.pretraining.trainer import Trainer
 

@@ -26,8 +26,8 @@ from model.checkpoint.tokenizer import Tokenizer
 from model.checkpoint.weights import load_model
 from model.network.config import ModelConfig
 from model.network.transformer import Transformer
+from model.train.allocator import keep_freed_memory
 from model.train.data.corpus import CorpusError, corpus_files, read_stream
-from model.train.memory import keep_freed_memory
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -29,9 +29,9 @@ from model.network.attention import attention_weights
 from model.network.decision import Selection
 from model.network.tape import Tape
 from model.network.transformer import Transformer
+from model.train.allocator import keep_freed_memory
 from model.train.data.corpus import CorpusError
 from model.train.evaluation.context import LongText, read_long, token_nats
-from model.train.memory import keep_freed_memory
 from model.train.parts.indexer_warm_up import with_top_k
 
 

@@ -1,7 +1,7 @@
 """Group relative policy optimisation: right answers become likelier, judged within groups of answers to one prompt.
 
 Several answers to each prompt are drawn from the model as it is. An answer's reward is 1 if it ends and its result is
-right (correctness.py), else 0; its advantage is the reward less the group's mean, over the group's standard deviation. The
+right (correctness.py), else 0; its advantage is the reward less the group's mean over its standard deviation. The
 loss takes the clipped ratio of the new to the old probability of each token, times the advantage, less the distance to
 the model at the start. A group whose answers are all right or all wrong teaches nothing and is left out, distance
 included.
