@@ -78,13 +78,28 @@ def mean_distance(attention: xr.DataArray) -> xr.DataArray:
     return _without_first_query((attention * distances).sum("key"))
 
 
+def mean_of_heads(values: xr.DataArray) -> xr.DataArray:
+    """Return the mean over heads of [..., head, ...], without that axis."""
+    return values.mean("head")
+
+
+def sinks(summary: xr.Dataset, share: float = 0.3) -> int:
+    """Count the heads whose mean share on the first token exceeds `share`.
+
+    Args:
+        summary: from `over_queries`, one layer's heads.
+        share: of a query's attention.
+    """
+    return int((summary["first_token_share"].sel(statistic="mean") > share).sum())
+
+
 def rollout(attention: xr.DataArray) -> xr.DataArray:
     """Attention rollout, [attention_layer, query, key]: heads averaged, half of each step kept as identity.
 
     Args:
         attention: [attention_layer, head, query, key], layers in ascending order, rows summing to one.
     """
-    mean = attention.mean("head")
+    mean = mean_of_heads(attention)
     reached = np.eye(mean.sizes["query"])
     steps = np.empty(mean.shape)
     for index, weights in enumerate(mean.values):

@@ -11,6 +11,8 @@ key], each row summing to one. All heads of a layer read the same selection.
 import numpy as np
 import xarray as xr
 
+from model.trace.attention import mean_of_heads
+
 
 def kept_at(scores: xr.DataArray, top_k: int) -> xr.DataArray:
     """The `top_k` best-scored keys of each query, all that it may see where there are no more; ties go to the first."""
@@ -23,7 +25,7 @@ def kept_at(scores: xr.DataArray, top_k: int) -> xr.DataArray:
 
 def best_at(dense: xr.DataArray, top_k: int) -> xr.DataArray:
     """The oracle: the keys that hold most of all heads' dense attention together, [query, key] bool."""
-    together = dense.mean("head")
+    together = mean_of_heads(dense)
     visible = np.tri(together.sizes["query"], dtype=bool)
     return kept_at(together.where(xr.DataArray(visible, dims=("query", "key")), -np.inf), top_k)
 
@@ -31,6 +33,42 @@ def best_at(dense: xr.DataArray, top_k: int) -> xr.DataArray:
 def recall(dense: xr.DataArray, kept: xr.DataArray) -> xr.DataArray:
     """Share of each head's dense attention that lies on kept keys, [head, query]."""
     return dense.where(kept, 0).sum("key")
+
+
+def num_kept(kept: xr.DataArray) -> int:
+    """Return the number of keys that the selection keeps of a query: the most that any query has."""
+    return int(kept.sum("key").max())
+
+
+def held_and_best(dense: xr.DataArray, kept: xr.DataArray, query: int) -> tuple[float, float]:
+    """Return a query's recall, and that of the best choice of as many keys; both are means over heads."""
+    best = best_at(dense, int(kept.isel(query=query).sum()))
+    held, most = (float(recall(dense, mask).isel(query=query).mean()) for mask in (kept, best))
+    return held, most
+
+
+def recall_over_text(dense: xr.DataArray, kept: xr.DataArray, head: int) -> xr.Dataset:
+    """Return one head's recall, `indexer`, and that of the best choice of as many keys, `best`, each [query].
+
+    NaN for queries that read every key.
+    """
+    masks = {"indexer": kept, "best": best_at(dense, num_kept(kept))}
+    chose = xr.DataArray(np.isin(np.arange(kept.sizes["query"]), choosing(kept)), dims="query")
+    return xr.Dataset({name: recall(dense, mask).isel(head=head, drop=True) for name, mask in masks.items()}).where(
+        chose
+    )
+
+
+def recall_by_head(dense: xr.DataArray, kept: xr.DataArray) -> xr.DataArray | None:
+    """Return each head's mean recall over the queries that left out a key, [head]; None if there are none."""
+    queries = choosing(kept)
+    return recall(dense, kept).isel(query=queries).mean("query") if len(queries) else None
+
+
+def mean_recall(dense: xr.DataArray, kept: xr.DataArray) -> float | None:
+    """Return the mean of `recall_by_head` over heads; None if no query left out a key."""
+    recalled = recall_by_head(dense, kept)
+    return None if recalled is None else float(recalled.mean())
 
 
 def choosing(kept: xr.DataArray) -> np.ndarray:
@@ -42,8 +80,13 @@ def choosing(kept: xr.DataArray) -> np.ndarray:
 def missed(dense: xr.DataArray, kept: xr.DataArray, query: int) -> xr.DataArray:
     """Mean attention of all heads on the keys that a query left out, [key], the largest first."""
     left_out = np.flatnonzero(~kept.isel(query=query).values[: query + 1])
-    keys = dense.mean("head").isel(query=query, key=left_out).assign_coords(key=left_out)
+    keys = mean_of_heads(dense).isel(query=query, key=left_out).assign_coords(key=left_out)
     return keys.isel(key=np.argsort(-keys.values, kind="stable"))
+
+
+def lost(missed_keys: xr.DataArray) -> float:
+    """Return the share of a query's attention that the keys of `missed` hold together, mean of heads."""
+    return float(missed_keys.sum())
 
 
 def core_products(context: int, top_k: int, config: dict[str, int]) -> dict[str, int]:

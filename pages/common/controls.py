@@ -113,9 +113,14 @@ def token_names(trace: Trace) -> list[str]:
 
 
 def open_tabs(names: Iterable[str], key: str) -> Iterator[tuple[str, DeltaGenerator]]:
-    """Tabs, mirrored in the address; yields the name and place of the open one alone: the others are not computed.
+    """Draw tabs, mirrored in the address, and yield the name and container of the open one: the others cost nothing.
 
-    It is entered by the caller: a generator that is left by Streamlit's Stop could leave a place of another script.
+    The caller enters the container: if Streamlit stopped the script inside a generator, the container would stay
+    entered in another script.
+
+    Args:
+        names: of the tabs, such as the keys of a page's `TABS`.
+        key: widget key and address parameter.
     """
     labels = list(names)
     for name, tab in zip(labels, st.tabs(labels, key=key, bind="query-params"), strict=True):

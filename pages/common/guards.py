@@ -1,12 +1,16 @@
 """What a page says when it cannot show what it is for."""
 
+import contextlib
+from collections.abc import Iterator
 from typing import NoReturn
 
 import streamlit as st
 
+from model.run.request import RequestError
 from model.trace import shape
 from model.trace.imports import origin
 from model.trace.trace import Trace
+from pages.common import text
 
 # Variable -> what it is called on screen, and how to get it.
 CAPTURED_BY = {
@@ -43,6 +47,15 @@ def require_num_experts(trace: Trace) -> None:
     """End the page when the trace does not say how many experts its model has: idle ones could not be counted."""
     if not shape.states_experts(trace):
         stop_with("This trace does not say how many experts its model has, so that idle ones cannot be counted.")
+
+
+@contextlib.contextmanager
+def refusal_shown() -> Iterator[None]:
+    """Show why a part of a page cannot be drawn in place of that part."""
+    try:
+        yield
+    except RequestError as error:
+        st.info(text.message(error), icon=":material/info:")
 
 
 def stop_with(message: str) -> NoReturn:

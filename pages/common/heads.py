@@ -2,9 +2,11 @@
 
 from typing import TYPE_CHECKING
 
+import streamlit as st
 import xarray as xr
 
 from model.run.request import RequestError
+from model.trace import sparse
 from model.trace.imports import origin as imported
 from model.trace.trace import Trace
 from pages.common import guards, limits, models, text
@@ -151,3 +153,43 @@ def labels(trace: Trace, dim: str) -> list[int]:
 def recorded_heads(trace: Trace) -> list[int]:
     """Heads that were recorded, in every recorded layer."""
     return head_numbers(trace.data["attention"]).tolist() if trace.has("attention") else []
+
+
+# --- heads of a sparse model as if it read every key -----------------------------------------------------------------
+
+
+def dense(run: Run, layer: int) -> xr.DataArray:
+    """Return a layer's attention without the indexer's selection, [head, query, key], from its recorded input.
+
+    Raises:
+        RequestError: it cannot be computed; the message says why.
+    """
+    trace = trace_of(run)
+    return _dense(run.number, layer, engine_for(trace), trace)
+
+
+@st.cache_resource(show_spinner="Computing attention without a selection", max_entries=8)
+def _dense(number: int, layer: int, _engine: "Engine", _trace: Trace) -> xr.DataArray:
+    from model.run.attention import head_attention
+
+    return head_attention(_engine, _trace, layer)
+
+
+def recall_by_head(run: Run, layer: int) -> xr.DataArray | None:
+    """Return `sparse.recall_by_head` of the recorded selection, [head]; None if no token left out a key."""
+    kept = trace_of(run).data["indexer_kept"].sel(indexer_layer=layer, drop=True)
+    return sparse.recall_by_head(dense(run, layer), kept) if len(sparse.choosing(kept)) else None
+
+
+def indexer_recall(run: Run | None, layer: int) -> float | None:
+    """Return `sparse.mean_recall` of the recorded selection; None without an indexer, such a token or the weights."""
+    trace = run.trace if run else None
+    if run is None or trace is None or not (trace.has("indexer_kept") and trace.has("layer_input")):
+        return None
+    if layer not in trace.data["indexer_layer"].values:
+        return None
+    kept = trace.data["indexer_kept"].sel(indexer_layer=layer, drop=True)
+    try:
+        return sparse.mean_recall(dense(run, layer), kept) if len(sparse.choosing(kept)) else None
+    except RequestError:
+        return None

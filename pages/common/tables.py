@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 import streamlit as st
+import xarray as xr
 
 from model.trace import metrics
 from model.trace.trace import Trace
@@ -36,6 +37,13 @@ def tokens(trace: Trace) -> pd.DataFrame:
             "surprisal (bit)": surprisal,
         }
     )
+
+
+def keys_of(trace: Trace, query: int, **values: xr.DataArray) -> pd.DataFrame:
+    """Return a row per key that a query can see, a column per array [key]."""
+    names = [text.token(trace, key) for key in range(query + 1)]
+    columns = {name: row.values[: query + 1] for name, row in values.items()}
+    return pd.DataFrame({"key": range(query + 1), "text": names} | columns)
 
 
 def next_tokens(trace: Trace, token: int, vocabulary: "Tokenizer | None") -> pd.DataFrame:

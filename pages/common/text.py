@@ -9,6 +9,7 @@ import string
 from typing import TYPE_CHECKING
 
 from model.trace.trace import Trace
+from viz import tokens
 from viz.tokens import short_name, visible
 
 if TYPE_CHECKING:
@@ -23,6 +24,11 @@ def token(trace: Trace, index: int) -> str:
     if entry.start < entry.end:
         return visible(trace.text[entry.start : entry.end])
     return entry.piece or (f"#{entry.id}" if entry.id >= 0 else "?")
+
+
+def token_labels(trace: Trace) -> list[str]:
+    """Return all tokens of a trace as the axes of a figure name them."""
+    return tokens.token_labels(trace.tokens, trace.text)
 
 
 def boxed(trace: Trace, index: int) -> str:

@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Any
 import streamlit as st
 
 from model.trace.trace import Trace
-from pages.common import controls, session, tables
+from pages.common import controls, heads, session, tables
 from pages.common.text import plain
 from pages.learn.architecture import drawing
 from pages.learn.architecture import tables as architecture_tables
 from pages.learn.architecture.described import Described, describe, is_of
 from pages.learn.architecture.drawing import count, layers
-from pages.observe.sparse_attention import tabs
 from viz.architecture import architecture
 from viz.architecture_cost import cost_by_context
 
@@ -91,7 +90,7 @@ def picture(described: Described, part: "Part", trace: Trace | None, layer: int 
     """The main figure, with a run of the same model painted on it."""
     model = drawing.drawing(described.parts)
     is_own = trace is not None and is_of(trace, described)
-    recall = tabs.mean_recall(session.shown(), layer) if is_own and layer is not None else None
+    recall = heads.indexer_recall(session.shown(), layer) if is_own and layer is not None else None
     paint = drawing.paint(trace, layer, recall) if trace is not None and is_own else None
     figure = architecture(model, session.theme(), part.key, paint, st.session_state.get("expert"))
     table = architecture_tables.everything(described.parts, 0, "bfloat16")

@@ -1,14 +1,19 @@
-"""Attention: what each head looks at."""
+"""Attention: which tokens each head looks at."""
 
 import streamlit as st
 
 from model.trace import attention
-from pages.common import controls, heads, session, view
-from pages.observe.attention import head_map, tabs, values
+from pages.common import controls, guards, heads, session, view
+from pages.observe.attention import choices, head_map, overview, values
+from pages.observe.attention.tabs import TABS
 from viz.attention import MAP_PIXELS
 from viz.thumbnails import thumbnail_columns
 
-st.markdown("What does it look at? Every head spreads a token's attention over that token and those before it.")
+st.markdown(
+    "What does each head look at?",
+    help="A head is one of several attentions that run side by side in a layer. It spreads a token's attention over "
+    "that token and the tokens before it.",
+)
 run = session.shown()
 trace = heads.require(run)
 assert run is not None
@@ -19,27 +24,24 @@ with st.container(horizontal=True, vertical_alignment="bottom"):
     token = controls.token(trace)
 left, right = st.columns(2, vertical_alignment="bottom")
 with left:
-    sort = st.segmented_control(
-        "Sort heads by", list(tabs.SORTS), default="index", required=True, key="sort", bind="query-params"
-    )
+    sort = choices.sort()
 with right:
     counted = controls.population(trace)
-figures = values.overview(run, layer).figures
-summary = attention.over_queries(figures, attention.choosing_queries(counted))
-ranked = tabs.order(summary, sort or "index")
+summary = attention.over_queries(values.overview(run, layer).figures, attention.choosing_queries(counted))
+ranked = overview.order(summary, sort)
 
 with st.container(horizontal=True, vertical_alignment="center"):
-    window = head_map.part(run)
-    of_cell = head_map.of_cell(window)
-shown = head_map.Shown(layer, head, token, window, of_cell)
+    window = choices.window(run)
+    statistic = choices.statistic(window)
+chosen = choices.Selection(layer, head, token, window, statistic)
 with st.container(horizontal=True):
     with st.container(width=MAP_PIXELS):
-        head_map.big(run, shown)
+        head_map.one_head(run, chosen)
     with st.container(width=250 if thumbnail_columns(len(ranked)) == 2 else "stretch"):
-        tabs.thumbnails(run, shown, ranked, summary, sort or "index")
+        overview.thumbnails(run, chosen, ranked, summary, sort)
     with st.container(width="stretch"):
-        tabs.looks_at(run, shown)
+        overview.token_keys(run, chosen)
 
-for name, tab in controls.open_tabs(tabs.TABS, "tab"):
-    with tab:
-        tabs.about(name, run, shown, ranked, counted)
+for name, tab in controls.open_tabs(TABS, "tab"):
+    with tab, guards.refusal_shown():
+        TABS[name](run, chosen, ranked, counted)

@@ -1,72 +1,80 @@
-"""What latent attention adds to the picture: the two parts of a head's score, and the small cache."""
+"""The two parts of a head's score, and the small cache, which latent attention makes possible."""
 
-import numpy as np
 import pandas as pd
 import streamlit as st
 
 from model.trace import kv_cache
+from model.trace.attention import mean_of_heads
 from model.trace.trace import Trace
-from pages.common import controls, heads, session
-from pages.common.head_tables import labels, row_table
+from pages.common import controls, heads, session, tables, text
 from pages.common.runs import Run
 from pages.observe.attention import head_map, values
-from pages.observe.attention.head_map import Shown
+from pages.observe.attention.choices import Selection
 from viz import attention as maps
-from viz import heads as numbers
+from viz import heads as figures
 
-FAR = 131_072  # tokens of a long context, as the released models have it
+FAR = 131_072  # context of the released models, in tokens
 UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")
 
 
-def parts(run: Run, shown: Shown) -> None:
-    """A head's score before the softmax, as its two terms: the maps, and both against the distance."""
-    trace, token, window = heads.trace_of(run), shown.token, shown.window
+def maps_of_parts(run: Run, chosen: Selection) -> None:
+    """Draw the two terms of a head's score before the softmax."""
+    trace, token, window = heads.trace_of(run), chosen.token, chosen.window
     st.caption(
-        f"Derived from layer {shown.layer}'s recorded input with the model's weights; n = {trace.num_tokens:,} tokens. "
-        "The two parts add up to the score, and the softmax of the scores is the attention."
+        "A head's score has two parts that add up; the softmax of the scores is the attention. The content part "
+        "compares the tokens, the position part also where they stand. "
+        f"Derived from layer {chosen.layer}'s recorded input with the model's weights; n = {trace.num_tokens:,} tokens."
     )
-    seen = [part[shown.of_cell] for part in values.part_cells(run, shown.layer, shown.head, window)]
-    content, position = values.part_rows(run, shown.layer, shown.head, token)
-    table = row_table(trace, token, content=content, position=position, score=content + position)
-    limit = maps.score_limit(*seen)
-    said = "Purple raises a score, green lowers it, both parts on one scale. The position part carries the distance, "
-    said += f"and depends on the words too. The numbers are those of token {token}."
-    for side, name, part in zip(st.columns(2), ("content", "position"), seen, strict=True):
+    cells = [part[chosen.statistic] for part in values.part_cells(run, chosen.layer, chosen.head, window)]
+    content, position = values.part_rows(run, chosen.layer, chosen.head, token)
+    table = tables.keys_of(trace, token, content=content, position=position, score=content + position)
+    limit = maps.score_limit(*cells)
+    how_to_read = (
+        "Purple raises a score, green lowers it; both maps have one scale. The position part carries the distance and "
+        f"depends on the words too. The table is of token {token}."
+    )
+    for side, name, part in zip(st.columns(2), ("content", "position"), cells, strict=True):
         figure = maps.score_map(
-            part, session.theme(), limit, labels(trace), token=token, title=f"{name} part", of_cell=shown.of_cell
-        )
+            part, session.theme(), limit, text.token_labels(trace), token=token, title=f"{name} part",
+            of_cell=chosen.statistic,
+        )  # fmt: skip
         with side:
-            head_map.show(figure, f"attention-{name}", window, table, said)
-    by_distance(run, shown)
+            head_map.show(figure, f"attention-{name}", window, table, how_to_read)
 
 
-def by_distance(run: Run, shown: Shown) -> None:
-    """Both parts of the score against how far back the key lies, of all heads."""
-    found = values.parts_by_distance(run, shown.layer)
-    table = found.to_series().unstack(["part", "head"])  # noqa: PD010
+def by_distance(run: Run, chosen: Selection) -> None:
+    """Draw both parts of all heads' scores against the distance between query and key."""
+    parts = values.parts_by_distance(run, chosen.layer)
+    table = parts.to_series().unstack(["part", "head"])  # noqa: PD010
     table.columns = [f"{part}, head {head}" for part, head in table.columns]
-    table = table.assign(**{f"{part}, mean": found.sel(part=part).mean("head").values for part in found["part"].values})
-    said = "The mean of each part over all pairs that lie equally far apart, all tokens of the text; far apart there "
-    said += "are few. A position part that falls with the distance makes a head look near, whatever the words."
-    figure = numbers.parts_by_distance(found, session.theme(), shown.head)
-    controls.chart(figure, "attention-distance", table.reset_index(names="tokens back"), said)
+    means = mean_of_heads(parts)
+    table = table.assign(**{f"{part}, mean": means.sel(part=part).values for part in parts["part"].values})
+    how_to_read = (
+        "The mean of each part over all pairs of tokens that stand equally far apart; few pairs stand far apart. A "
+        "position part that falls with the distance makes a head look at near tokens, whatever the words."
+    )
+    figure = figures.parts_by_distance(parts, session.theme(), chosen.head)
+    controls.chart(figure, "attention-distance", table.reset_index(names="tokens back"), how_to_read)
 
 
 def cache(trace: Trace) -> None:
-    """Bytes that are kept of earlier tokens, against other ways of attention with heads of the same size."""
+    """Draw the bytes that attention keeps of earlier tokens, beside other kinds of attention."""
     try:
         here, far = (kv_cache.cache_bytes(trace.config, num_tokens) for num_tokens in (trace.num_tokens, FAR))
     except KeyError:
-        st.caption("The trace does not say how large the model's heads are, so that its cache cannot be worked out.")
+        st.caption("The trace does not state the size of the model's heads, so the size of its cache is unknown.")
         return
-    figure = numbers.cache_bars(
-        far, {name: _written(size) for name, size in far.items()}, kv_cache.OWN, session.theme(),
+    figure = figures.cache_bars(
+        far, {name: _in_units(size) for name, size in far.items()}, kv_cache.OWN, session.theme(),
         f"cache of {trace.model.get('name', 'the model')} at {FAR:,} tokens: derived, bfloat16",
     )  # fmt: skip
-    said = "Latent attention (MLA) keeps one latent and one position key per token and layer, for all heads together. "
-    said += "Expanded, it would keep every head's whole key and value. The others, with as many layers and heads of "
-    said += "the same size, would keep a key without a position part and a value of every head (MHA), of eight groups "
-    said += "of heads (GQA-8; with up to eight heads it is MHA), or one for all (MQA)."
+    how_to_read = (
+        "The cache holds what attention needs of earlier tokens. Latent attention (MLA) keeps one latent vector and "
+        "one position key per token and layer, for all heads together; *MLA expanded* keeps every head's whole key and "
+        "value instead. The others have as many layers and heads of the same size, and keep a key without a position "
+        "part and a value: for every head (MHA), for each of eight groups of heads (GQA-8; with up to eight heads this "
+        "is MHA), or one for all heads (MQA)."
+    )
     table = pd.DataFrame(
         {
             "attention": list(far),
@@ -76,15 +84,16 @@ def cache(trace: Trace) -> None:
             "MLA is smaller by": [size / far[kv_cache.OWN] for size in far.values()],
         }
     )
-    st.caption(
-        f"This run's {trace.num_tokens:,} tokens: "
-        + ", ".join(f"{name} {_written(size)}" for name, size in here.items())
-        + ". Derived, bfloat16."
-    )
-    controls.chart(figure, "attention-cache", table, said)
+    sizes = ", ".join(f"{name} {_in_units(size)}" for name, size in here.items())
+    st.caption(f"Cache of this run's {trace.num_tokens:,} tokens: {sizes}. Derived, bfloat16.")
+    controls.chart(figure, "attention-cache", table, how_to_read)
 
 
-def _written(size: int) -> str:
-    """Bytes in the largest unit of which there is one, three digits."""
-    place = min(len(UNITS) - 1, int(np.log2(max(1, size)) // 10))
-    return f"{size / 1024**place:.3g} {UNITS[place]}"
+def _in_units(size: int) -> str:
+    """Write bytes in the largest unit of at least 1, with three digits.
+
+    >>> _in_units(0), _in_units(1023), _in_units(70272)
+    ('0 bytes', '1.02e+03 bytes', '68.6 KiB')
+    """
+    power = min(len(UNITS) - 1, (max(1, size).bit_length() - 1) // 10)
+    return f"{size / 1024**power:.3g} {UNITS[power]}"

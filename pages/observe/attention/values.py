@@ -142,7 +142,7 @@ def _rollout(number: int, _trace: Trace, _engine: "Engine | None") -> xr.DataArr
     means = []
     for layer in chosen:
         if all(heads.is_recorded(_trace, layer, head) for head in every):
-            means.append(heads.recorded(_trace, layer, every).mean("head"))
+            means.append(attention.mean_of_heads(heads.recorded(_trace, layer, every)))
         else:
             means.append(_layer(number, layer, _trace, _engine).mean_of_heads())
     stacked = xr.concat(means, "attention_layer").assign_coords(attention_layer=chosen)

@@ -4,26 +4,31 @@ import streamlit as st
 
 from model.trace import sparse
 from pages.common import controls, session, view
-from pages.observe.sparse_attention import tabs
+from pages.observe.sparse_attention import choices, overview
+from pages.observe.sparse_attention.tabs import TABS
 
-st.markdown("Which earlier tokens may it read? An indexer scores them all, and attention reads only the best.")
+st.markdown(
+    "Which earlier tokens may a token read?",
+    help="An indexer, a small network in each layer, scores every earlier token. Attention reads only the best-scored "
+    "ones. This is the sparse attention of DeepSeek-V3.2.",
+)
 run = session.shown()
-trace = tabs.require(run)
+trace = overview.require(run)
 assert run is not None
 view.status(st.container(key="status").empty(), session.own_run(), run)
 with st.container(horizontal=True, vertical_alignment="bottom"):
     layer = controls.layer(trace, options=trace.data["indexer_layer"].values.tolist())
     token = controls.token(trace)
     head = controls.head(trace)
-    top_k = tabs.top_k(trace)
-kept = sparse.kept_at(tabs.scores(trace, layer), top_k)
-tabs.verdict(run, layer, token, kept)
+    top_k = choices.top_k(trace)
+kept = sparse.kept_at(overview.scores(trace, layer), top_k)
+overview.verdict(run, layer, token, kept)
 left, right = st.columns([1, 1])
 with left:
-    tabs.overview(run, layer, token, kept)
+    overview.selection(run, layer, token, kept)
 with right:
-    tabs.one_query(run, layer, token, kept)
+    overview.keys(run, layer, token, kept)
 
-for name, tab in controls.open_tabs(tabs.TABS, "part"):
+for name, tab in controls.open_tabs(TABS, "part"):
     with tab:
-        tabs.about(name, run, layer, head, token, kept)
+        TABS[name](run, layer, head, token, kept)

@@ -20,6 +20,16 @@ def test_rollout_of_two_layers() -> None:
     assert attention.rollout(ATTENTION).values[1].tolist() == [[1, 0], [0.34375, 0.65625]]
 
 
+def test_mean_of_heads() -> None:
+    weights = xr.DataArray([[[1, 0], [0.25, 0.75]], [[1, 0], [0.5, 0.5]]], dims=("head", "query", "key"))
+    assert attention.mean_of_heads(weights).values.tolist() == [[1, 0], [0.375, 0.625]]
+
+
+def test_heads_that_rest_on_the_first_token_are_counted() -> None:
+    means = xr.DataArray([[0.1, 0.3, 0.31, 0.9]], dims=("statistic", "head"), coords={"statistic": ["mean"]})
+    assert attention.sinks(xr.Dataset({"first_token_share": means})) == 2
+
+
 def test_head_figures() -> None:
     weights = xr.DataArray([[[1, 0, 0], [0.5, 0.5, 0], [0.2, 0.3, 0.5]]], dims=("head", "query", "key"))
     assert attention.first_token_share(weights).values[0, 1:].tolist() == [0.5, 0.2]

@@ -6,7 +6,20 @@ import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.trace.sparse import best_at, choosing, core_products, kept_at, missed, recall
+from model.trace.sparse import (
+    best_at,
+    choosing,
+    core_products,
+    held_and_best,
+    kept_at,
+    lost,
+    mean_recall,
+    missed,
+    num_kept,
+    recall,
+    recall_by_head,
+    recall_over_text,
+)
 
 
 def labelled(values: np.ndarray) -> xr.DataArray:
@@ -48,9 +61,9 @@ def test_nothing_beats_the_best_choice_and_no_key_is_of_the_future(seed: int, nu
     assert (held <= at_best + 1e-9).all()
     assert (at_best <= 1 + 1e-9).all()
     query = num_tokens - 1
-    lost = missed(dense, kept, query)
-    assert float(lost.sum()) == pytest.approx(1 - held[query], abs=1e-9)
-    assert (np.diff(lost.values) <= 0).all()
+    left_out = missed(dense, kept, query)
+    assert float(left_out.sum()) == pytest.approx(1 - held[query], abs=1e-9)
+    assert (np.diff(left_out.values) <= 0).all()
 
 
 def test_keeping_all_loses_nothing() -> None:
@@ -71,3 +84,38 @@ def test_products_of_the_released_model() -> None:
     assert found["sparse attention"] == 2_048 * 128 * 1_088
     assert found["indexer"] == 131_072 * 64 * 129
     assert core_products(100, 2_048, config)["sparse attention"] == 100 * 128 * 1_088
+
+
+def two_heads() -> tuple[xr.DataArray, xr.DataArray]:
+    """Dense attention of two heads, and a selection of two keys: the last token leaves out key 1."""
+    dense = labelled(
+        np.array([[[1, 0, 0], [0.5, 0.5, 0], [0.5, 0.3, 0.2]], [[1, 0, 0], [0.5, 0.5, 0], [0.1, 0.1, 0.8]]])
+    )
+    kept = labelled(np.array([[True, False, False], [True, True, False], [True, True, False]]))
+    return dense, kept
+
+
+def test_query_beside_the_best_choice_of_as_many_keys() -> None:
+    """Kept keys 0 and 1 hold 0.8 and 0.2; keys 0 and 2, the best pair for both heads, hold 0.7 and 0.9."""
+    dense, kept = two_heads()
+    assert num_kept(kept) == 2
+    assert held_and_best(dense, kept, 2) == pytest.approx((0.5, 0.8))
+    assert held_and_best(dense, kept, 1) == pytest.approx((1, 1))
+    assert lost(missed(dense, kept, 2)) == pytest.approx(0.5)
+
+
+def test_recall_over_the_text_is_known_where_a_key_was_left_out() -> None:
+    recalled = recall_over_text(*two_heads(), head=1)
+    assert np.isnan(recalled["indexer"].values[:2]).all()
+    assert np.isnan(recalled["best"].values[:2]).all()
+    assert (recalled["indexer"].values[2], recalled["best"].values[2]) == pytest.approx((0.2, 0.9))
+
+
+def test_mean_recall_is_of_the_tokens_that_left_out_a_key() -> None:
+    dense, kept = two_heads()
+    by_head = recall_by_head(dense, kept)
+    assert by_head is not None
+    assert by_head.values.tolist() == pytest.approx([0.8, 0.2])
+    assert mean_recall(dense, kept) == pytest.approx(0.5)
+    every = kept.copy(data=np.tri(3, dtype=bool))
+    assert (recall_by_head(dense, every), mean_recall(dense, every)) == (None, None)

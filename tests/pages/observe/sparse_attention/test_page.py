@@ -2,45 +2,14 @@
 
 import re
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
-import torch
 from streamlit.testing.v1 import AppTest
 
-from model.checkpoint.weights import save_model
-from model.run.engine import Engine
-from model.run.request import Capture, RunRequest
-from model.trace.file import save
-from pages.common import models
 from pages.common.menu import page_path
-from tests.models import random_model, tiny_config
 from tests.pages.conftest import charts, said
 
 PAGE = page_path("sparse_attention")
-
-
-@pytest.fixture
-def sparse_app(
-    open_app: Callable[..., AppTest], recorded: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> Callable[..., AppTest]:
-    """Opens the page on the trace of a model that keeps 6 keys."""
-    folder = tmp_path / "sparse"
-    config = tiny_config(model_type="deepseek_v32", index_heads=4, index_head_dim=12, index_topk=6)
-    save_model(random_model(config), folder, torch.float32)
-    engine = Engine.load(folder, "cpu")
-    capture = Capture(frozenset({"router", "attention", "indexer", "inputs"}))
-    save(engine.run(RunRequest(token_ids=tuple(range(2, 18)), capture=capture)), recorded / "story.safetensors")
-    monkeypatch.setattr(models, "available", lambda: {"sparse": folder})
-    monkeypatch.setattr(models, "load", lambda folder: engine)
-
-    def opened(**chosen: object) -> AppTest:
-        app = open_app().switch_page(PAGE).run()
-        for name, value in chosen.items():
-            app.session_state[name] = value
-        return app.run() if chosen else app
-
-    return opened
 
 
 def test_says_what_the_newest_token_kept(sparse_app: Callable[..., AppTest]) -> None:
@@ -58,7 +27,7 @@ def test_another_number_of_keys_chooses_anew(sparse_app: Callable[..., AppTest])
     assert "Token 15 keeps **3 of 16** keys" in said(sparse_app(kept=3))
 
 
-@pytest.mark.parametrize(("part", "text"), [("Left out", "10 keys with"), ("Cost", "multiply-adds of the same token")])
+@pytest.mark.parametrize(("part", "text"), [("Left out", "10 keys with"), ("Cost", "Multiply-adds of the same token")])
 def test_tabs_in_words(sparse_app: Callable[..., AppTest], part: str, text: str) -> None:
     app = sparse_app(part=part)
     charts(app)
@@ -74,17 +43,6 @@ def test_a_model_without_indexer_is_told(open_app: Callable[..., AppTest]) -> No
     app = open_app().switch_page(PAGE).run()
     assert not app.exception
     assert "attends to every earlier token: it has no indexer" in said(app)
-
-
-def test_cost_is_measured_for_longer_contexts_too(sparse_app: Callable[..., AppTest]) -> None:
-    figure = charts(sparse_app(part="Cost"))[2]
-    assert [trace["name"] for trace in figure["data"]] == [
-        "attention, every key",
-        "attention, selected keys",
-        "indexer",
-    ]
-    assert figure["data"][0]["x"] == [16, 1_024, 4_096, 16_384]
-    assert all(value > 0 for trace in figure["data"] for value in trace["y"])
 
 
 def test_recall_is_painted_on_the_architecture(sparse_app: Callable[..., AppTest]) -> None:

@@ -1,0 +1,44 @@
+"""What stands above the tabs beside the large map: all heads of the layer, and the keys of the chosen token."""
+
+import numpy as np
+import xarray as xr
+
+from pages.common import controls, heads, session, tables, text
+from pages.common.runs import Run
+from pages.observe.attention import tables as head_tables
+from pages.observe.attention import values
+from pages.observe.attention.choices import SORTS, Selection
+from viz import heads as figures
+from viz.thumbnails import head_thumbnails
+
+
+def order(summary: xr.Dataset, sort: str) -> list[int]:
+    """Return head numbers by index, least entropy, largest share on the first token, or largest distance first."""
+    measure, numbers = SORTS[sort], summary["head"].values
+    if measure is None:
+        return numbers.tolist()
+    means = summary[measure].sel(statistic="mean").values
+    return numbers[np.argsort(means if measure == "entropy" else -means, kind="stable")].tolist()
+
+
+def thumbnails(run: Run, chosen: Selection, ranked: list[int], summary: xr.Dataset, sort: str) -> None:
+    """Draw all heads of the layer, small."""
+    measure, small = SORTS[sort], values.overview(run, chosen.layer).small
+    means = summary[measure].sel(statistic="mean", head=ranked).values.tolist() if measure else None
+    figure = head_thumbnails(small, session.theme(), ranked, chosen.head, means)
+    how_to_read = (
+        "Every head of the layer, each on a scale of its own: it shows where a head looks, not how strongly. Click one "
+        "to enlarge it."
+    )
+    controls.chart(figure, "attention-heads", head_tables.by_head(summary, ranked), how_to_read, chooses=("head",))
+
+
+def token_keys(run: Run, chosen: Selection) -> None:
+    """Draw the keys that the chosen token looks at most."""
+    trace, token = heads.trace_of(run), chosen.token
+    row = values.row(run, chosen.layer, chosen.head, token)
+    source = heads.origin(trace, chosen.layer, chosen.head)
+    title = f"token {token}: {source}, n = {token + 1:,} tokens"
+    figure = figures.largest_weights(row, text.token_labels(trace), session.theme(), source, title=title)
+    how_to_read = "The tokens that the chosen token looks at most in this head. All bars together are 1."
+    controls.chart(figure, "attention-row", tables.keys_of(trace, token, attention=row), how_to_read)

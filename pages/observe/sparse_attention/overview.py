@@ -1,0 +1,85 @@
+"""What stands above the tabs: the answer for one token, the map of the layer, and the keys of the token."""
+
+import streamlit as st
+import xarray as xr
+
+from model.run.request import RequestError
+from model.trace import sparse
+from model.trace.attention import mean_of_heads
+from model.trace.trace import Trace
+from pages.common import controls, guards, heads, session, tables, text
+from pages.common.runs import Run
+from viz import sparse as figures
+
+DENSE = "attention without selection"
+
+
+def require(run: Run | None) -> Trace:
+    """Return the trace of a sparse model whose dense attention can be computed here; otherwise end the page."""
+    trace = guards.require(run.trace if run else None)
+    if "index_topk" not in trace.config:
+        guards.stop_with(
+            f"{text.plain(trace.model.get('name', 'This model'), 80)} attends to every earlier token: it has no "
+            "indexer. Choose a V3.2 model in the sidebar, and generate."
+        )
+    guards.require(trace, "indexer_score", "layer_input")
+    try:
+        heads.engine_for(trace)
+    except RequestError as error:
+        guards.stop_with(text.plain(error))
+    return trace
+
+
+def scores(trace: Trace, layer: int) -> xr.DataArray:
+    """Return the indexer's scores of a layer, [query, key]."""
+    return trace.data["indexer_score"].sel(indexer_layer=layer, drop=True)
+
+
+def verdict(run: Run, layer: int, token: int, kept: xr.DataArray) -> None:
+    """Write how many keys the token keeps, and how much of its attention they hold."""
+    visible = token + 1
+    num_kept = sparse.num_kept(kept.isel(query=[token]))
+    if num_kept == visible:
+        st.markdown(f"Token {token} sees {visible} tokens, itself included, and keeps them all. {_first(kept)}")
+        return
+    dense = heads.dense(run, layer)
+    held, best = sparse.held_and_best(dense, kept, token)
+    st.markdown(
+        f"Token {token} keeps **{num_kept} of {visible}** keys. They hold **{held:.1%}** of its attention without a "
+        f"selection (mean of {dense.sizes['head']} heads); the best {num_kept} keys would hold {best:.1%}.",
+        help="A key is an earlier token that this token may read. Attention without a selection is computed from the "
+        "layer's recorded input, as if the token read every key.",
+    )
+
+
+def _first(kept: xr.DataArray) -> str:
+    queries = sparse.choosing(kept)
+    return f"Token {queries[0]} is the first that leaves a key out." if len(queries) else "So does every other token."
+
+
+def selection(run: Run, layer: int, token: int, kept: xr.DataArray) -> None:
+    """Draw all queries and keys of the layer."""
+    trace, weights = heads.trace_of(run), mean_of_heads(heads.dense(run, layer))
+    title = f"blue kept, orange left out, n = {trace.num_tokens} tokens"
+    figure = figures.selection_map(weights, kept, session.theme(), token, title)
+    how_to_read = (
+        "A row is a query (the token that reads), a column a key (the token that is read). Blue keys were kept, orange "
+        "ones left out; a stronger colour is more attention without a selection. Click a row to choose its token. "
+        "Derived, mean of the layer's heads."
+    )
+    table = tables.keys_of(trace, token, **{DENSE: weights.isel(query=token), "kept": kept.isel(query=token)})
+    controls.chart(figure, "sparse-map", table, how_to_read, chooses=("token",))
+
+
+def keys(run: Run, layer: int, token: int, kept: xr.DataArray) -> None:
+    """Draw one query's keys: the indexer's score and the attention without a selection."""
+    trace, visible = heads.trace_of(run), slice(0, token + 1)
+    weights = mean_of_heads(heads.dense(run, layer)).isel(query=token, key=visible)
+    row, mask = scores(trace, layer).isel(query=token, key=visible), kept.isel(query=token, key=visible)
+    figure = figures.query_panels(row, mask, weights, text.token_labels(trace), session.theme())
+    how_to_read = (
+        "Above, the indexer's score of each key. Below, the attention that the heads would give it without a "
+        "selection, mean of heads. A good indexer scores highest what the heads attend to most."
+    )
+    table = tables.keys_of(trace, token, score=row, **{DENSE: weights, "kept": mask})
+    controls.chart(figure, "sparse-query", table, how_to_read)
