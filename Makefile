@@ -1,7 +1,7 @@
-# make run    makes the environment, installs, opens the app at the first free port from 8501, or at PORT
-# make test   installs what tests need, the browser too, and runs linters and all tests; ARGS="-k layout" chooses some
-# make bench  runs ten measurements: against transformers, what a visitor waits for, attention, drafts, training, disk
-# make recorded  remakes the run that the first screen shows
+# make run       creates the environment, installs, opens the app at PORT, or at the first free port from 8501
+# make test      installs the test requirements and a browser, runs linters and all tests; ARGS="-k layout" selects tests
+# make bench     runs ten measurements (docs/measured.md)
+# make recorded  records the run of the first screen anew
 PYTHON ?= python3
 VENV ?= .venv
 PORT ?=
@@ -15,7 +15,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 run: $(VENV)/run.stamp
 	$(PY) -m streamlit run app.py $(if $(PORT),--server.port $(PORT))
 
-# Each part runs whatever became of those before it; the last line counts the tests.
+# Each part runs even if an earlier one failed; the last line counts the tests.
 test: $(VENV)/dev.stamp
 	@status=0; for part in browser lint; do $(MAKE) --no-print-directory $$part || status=1; done; \
 	$(PY) -m tests.run $(ARGS) || status=1; exit $$status
@@ -40,7 +40,7 @@ bench: browser
 recorded: $(VENV)/run.stamp
 	$(PY) -m model.run.recorded $(MODEL)
 
-# An installed Chromium or Chrome serves; otherwise Debian's for root, otherwise Playwright's own.
+# Use an installed Chromium or Chrome; else install Debian's (as root) or Playwright's.
 browser: $(VENV)/dev.stamp
 	@command -v chromium || command -v chromium-browser || command -v google-chrome || { \
 	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; \

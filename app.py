@@ -1,4 +1,4 @@
-"""The frame: page settings, menu and sidebar. Everything else lies in `pages/`."""
+"""The frame: page settings, menu and sidebar. Everything else is in `pages/`."""
 
 import streamlit as st
 
@@ -22,7 +22,7 @@ if page.url_path:
     prompt.restore_from_link()
     page.run()
     prompt.mirror()
-else:  # the first page has no path; it holds the prompt itself
+else:  # the first page has no path and handles its prompt itself
     page.run()
 if models.available():
     models.warm(models.available()[models.chosen()])
