@@ -1,5 +1,7 @@
 """Random traces for tests of figures, pages and files: right in shape and arithmetic, without a model behind them."""
 
+import dataclasses
+
 import numpy as np
 import xarray as xr
 
@@ -77,6 +79,16 @@ def random_trace(
             "time_utc": "",
         },
     )
+
+
+def spelling(*spelled: bytes, generated_from: int = 99) -> Trace:
+    """A trace of BOS and these tokens."""
+    trace = random_trace(num_prompt=1 + len(spelled), num_new=0)
+    tokens, text = [trace.tokens[0]], b""
+    for index, part in enumerate(spelled, 1):
+        tokens.append(Token(trace.tokens[index].id, "x", len(text), len(text + part), index >= generated_from))
+        text += part
+    return dataclasses.replace(trace, tokens=tuple(tokens), text=text)
 
 
 def _drafts(rng: np.random.Generator, variables: dict, num_prompt: int) -> dict:

@@ -3,17 +3,22 @@
 import streamlit as st
 
 from pages.common import controls, guards, session, view
-from pages.observe.tokens import tables, tabs
+from pages.observe.tokens import overview
+from pages.observe.tokens.tabs import TABS
 
-st.markdown("Where are the boundaries? The text as the model reads it, token by token, down to the bytes.")
+st.markdown(
+    "Where is the text cut into tokens?",
+    help="A token is the piece of text that the model reads at once: a word, a part of one, a sign or a single byte. A "
+    "special token, such as the one that begins a text, stands for no text.",
+)
 shown = session.shown()
 trace = guards.require(shown.trace if shown else None, "token_id")
 view.status(st.container(key="status").empty(), session.own_run(), shown)
-tabs.remarks(trace)
-token = tabs.text(trace)
+overview.verdict(trace)
+token = overview.strip(trace)
 if token is not None:
-    st.markdown(tables.about(trace, token))
+    st.markdown(overview.about(trace, token))
 
-for name, tab in controls.open_tabs(tabs.TABS, "of"):
+for name, tab in controls.open_tabs(TABS, "of"):
     with tab:
-        tabs.about(name, trace)
+        TABS[name](trace)

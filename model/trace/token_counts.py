@@ -1,0 +1,63 @@
+"""How many tokens, bytes and characters a text has, of the whole or of a part.
+
+>>> tokens_by_size(np.array([4, 1, 0, 1])).tolist()
+[2, 0, 0, 1]
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from model.trace.trace import Trace
+
+
+class TokenCounts(NamedTuple):
+    """Counts of some tokens of a text.
+
+    Attributes:
+        tokens: special ones included.
+        special: special tokens.
+        bytes: bytes of the tokens' text.
+        characters: characters that begin in these tokens, counted as grapheme clusters.
+        bytes_per_token: over the tokens that have text; NaN if there are none.
+        characters_per_token: likewise.
+    """
+
+    tokens: int
+    special: int
+    bytes: int
+    characters: int
+    bytes_per_token: float
+    characters_per_token: float
+
+
+def sizes(trace: Trace) -> np.ndarray:
+    """Return the bytes of every token, [token]; 0 for a token without text."""
+    return np.array([token.end - token.start for token in trace.tokens])
+
+
+def count(trace: Trace, mask: np.ndarray, inside_character: np.ndarray) -> TokenCounts:
+    """Count the tokens of a mask.
+
+    Args:
+        trace: holds tokens and text.
+        mask: [token] bool, the tokens to count.
+        inside_character: [byte + 1] bool, whether a cut before the byte would split a character; the last entry is the
+            end of the text.
+    """
+    lengths, special = sizes(trace)[mask], trace.special_mask.values[mask]
+    of_mask = np.repeat(mask, sizes(trace))  # bytes of the text that belong to counted tokens
+    with_text, characters = int((lengths > 0).sum()), int((~inside_character)[:-1][of_mask].sum())
+    return TokenCounts(
+        tokens=int(mask.sum()),
+        special=int(special.sum()),
+        bytes=int(lengths.sum()),
+        characters=characters,
+        bytes_per_token=lengths.sum() / with_text if with_text else np.nan,
+        characters_per_token=characters / with_text if with_text else np.nan,
+    )
+
+
+def tokens_by_size(lengths: np.ndarray) -> np.ndarray:
+    """Return how many tokens have 1, 2, ... bytes, from the bytes of each; tokens without text are left out."""
+    return np.bincount(lengths[lengths > 0])[1:]

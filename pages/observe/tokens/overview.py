@@ -1,0 +1,110 @@
+"""What stands above the tabs: the text in one sentence, what to watch for, the text itself, and the chosen token."""
+
+import numpy as np
+import streamlit as st
+
+from model.trace import token_counts
+from model.trace.trace import Trace
+from pages.common import controls, text
+from viz import boundaries
+from viz.boundaries import describe
+from viz.tokens import chips, inside_characters, special_lookalikes, visible
+
+MAX_CHIPS = 2_000  # shown together: more keep the browser busy
+
+
+def verdict(trace: Trace) -> None:
+    """Write the size of the text in one sentence, and below it what a reader could mistake."""
+    if trace.text:
+        st.markdown(summary(trace), help=f"Measured; n = {trace.num_tokens:,} tokens.")
+        for remark in remarks(trace):
+            st.caption(remark)
+    elif all(token.id < 0 for token in trace.tokens):
+        st.info("This trace holds the number of tokens, but neither their ids nor their text.")
+    else:
+        st.info("This trace was made from token ids, without a tokenizer: it holds ids, but no text.")
+
+
+def summary(trace: Trace) -> str:
+    """Return the size of the whole text in one sentence."""
+    counts = token_counts.count(trace, np.full(trace.num_tokens, True), inside_characters(trace.text))
+    special = f" ({counts.special} special)" if counts.special else ""
+    return (
+        f"**{counts.tokens:,} tokens**{special} spell {counts.bytes:,} bytes: {counts.bytes_per_token:.3g} bytes per "
+        "token with text."
+    )
+
+
+def remarks(trace: Trace) -> list[str]:
+    """Return what a reader could mistake: split characters, bytes of no character, text that looks special."""
+    shared = sum(first < last for first, last, _ in chips(trace.tokens, trace.text))
+    broken = sum("\udc80" <= character <= "\udcff" for character in trace.text.decode(errors="surrogateescape"))
+    sentences = []
+    if shared:
+        characters = _number(shared, "character is", "characters are")
+        sentences.append(f"{characters} made of several tokens and shown in one chip.")
+    if broken:
+        sentences.append(f"{_number(broken, 'byte is', 'bytes are')} not part of any character, and written `\\xNN`.")
+    return sentences + _lookalikes(trace)
+
+
+def _lookalikes(trace: Trace, most: int = 3) -> list[str]:
+    spans, sentences = special_lookalikes(trace.text), []
+    for start, end in spans[:most]:
+        tokens = [index for index, token in enumerate(trace.tokens) if max(start, token.start) < min(end, token.end)]
+        where = f"tokens {tokens[0]} to {tokens[-1]}" if len(tokens) > 1 else f"token {tokens[0]}"
+        spelled = text.as_code(visible(trace.text[start:end]))
+        sentences.append(f"{spelled} in {where} is text that looks like a special token, but is none.")
+    return sentences + ([f"{len(spans) - most} more texts look like special tokens."] if len(spans) > most else [])
+
+
+def _number(count: int, one: str, more: str) -> str:
+    return f"{count:,} {one if count == 1 else more}"
+
+
+def strip(trace: Trace) -> int | None:
+    """Draw the text with the boundaries of its tokens; return the chosen token."""
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        under = st.segmented_control(
+            "Below each token", boundaries.UNDER, default=boundaries.NOTHING, required=True, key="under",
+            bind="query-params", help="Id: the token's number in the vocabulary. Bytes: its bytes, two digits each.",
+        )  # fmt: skip
+        token = controls.locked_token(trace)
+        shown = _window(trace, token)
+    figure = boundaries.text_with_boundaries(trace.tokens, trace.text, under or boundaries.NOTHING, token, shown)
+    st.html(f"<style>{boundaries.CSS}</style>{figure}{boundaries.LEGEND}")
+    st.caption(
+        "Each shade is one token. Point at a token for its number, id and bytes. A character that several tokens spell "
+        "stays in one piece."
+    )
+    return token
+
+
+def _window(trace: Trace, token: int | None) -> range:
+    """Choose which tokens of a long text are shown, at first those around the chosen token; all of a short text."""
+    starts = list(range(0, trace.num_tokens, MAX_CHIPS))
+    if len(starts) == 1:
+        return range(trace.num_tokens)
+    ends = {start: min(start + MAX_CHIPS, trace.num_tokens) for start in starts}
+    index = (token or 0) // MAX_CHIPS
+    start = st.selectbox(
+        "Tokens shown",
+        starts,
+        index=index,
+        key=f"shown-{index}",
+        bind="query-params",
+        format_func=lambda start: f"{start:,} to {ends[start] - 1:,} of {trace.num_tokens:,}",
+    )
+    return range(start, ends[start])
+
+
+def about(trace: Trace, token: int) -> str:
+    """Describe one token in words, with the code points of its text."""
+    first, last, display = next(chip for chip in chips(trace.tokens, trace.text) if chip[0] <= token <= chip[1])
+    words = f"{text.as_code(text.token(trace, token))} {text.plain(describe(trace.tokens, trace.text, token, token))}"
+    if first < last:
+        part, parts = token - first + 1, last - first + 1
+        words += f"; part {part} of {parts} of {text.as_code(display)}, tokens {first} to {last}"
+    spelled = trace.text[trace.tokens[first].start : trace.tokens[last].end]
+    points = [f"U+{ord(c):04X}" for c in spelled.decode(errors="surrogateescape") if not "\udc80" <= c <= "\udcff"]
+    return f"{words}; code points {' '.join(points)}" if points else words
