@@ -92,9 +92,9 @@ def effect(original: Trace, changed: Trace) -> xr.Dataset:
     )
 
 
-def band(draws: xr.DataArray) -> tuple[xr.DataArray, xr.DataArray]:
-    """The lowest and the highest of the control's draws, over their axis `draw`."""
-    return draws.min("draw"), draws.max("draw")
+def band(draws: xr.DataArray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the lowest and the highest of the control's draws, [draw, ...], over their axis `draw`."""
+    return draws.min("draw").values, draws.max("draw").values
 
 
 def parting(original: Trace, changed: Trace) -> int | None:
@@ -105,3 +105,33 @@ def parting(original: Trace, changed: Trace) -> int | None:
     if len(differing):
         return int(differing[0])
     return common if len(ours) != len(theirs) else None
+
+
+def means(effect: xr.Dataset) -> xr.Dataset:
+    """Return the mean of each variable over tokens or layers, without NaN; an axis `draw` stays.
+
+    >>> means(xr.Dataset({"kl": ("token", [1.0, 3.0]), "jaccard": ("moe_layer", [0.5])}))["kl"].item()
+    2.0
+    """
+    return effect.mean([dim for dim in effect.dims if dim != "draw"])
+
+
+def text_parts(trace: Trace, num_prompt: int, first_own: int | None) -> tuple[str, str, str]:
+    """Return a text in three parts: the prompt, what two runs wrote alike, and what this one wrote alone.
+
+    A character that spans several tokens is never divided; bytes that are no character become replacement characters.
+
+    Args:
+        trace: the run whose text it is.
+        num_prompt: tokens of the prompt.
+        first_own: first token that differs, as `parting` gives it; None where none does.
+    """
+    ends, text = [token.end for token in trace.tokens], trace.text
+    split = trace.num_tokens if first_own is None else min(first_own, trace.num_tokens)
+    prompt, common = ends[num_prompt - 1], ends[split - 1]
+    while prompt < common < len(text) and text[common] & 0xC0 == 0x80:
+        common -= 1
+    prompt_text, common_text, own_text = (
+        piece.decode("utf-8", errors="replace") for piece in (text[:prompt], text[prompt:common], text[common:])
+    )
+    return prompt_text, common_text, own_text

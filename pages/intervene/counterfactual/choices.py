@@ -1,4 +1,4 @@
-"""Which experiment to make: its kind, what it is done to, and the question that it answers."""
+"""The widgets that choose an experiment: its kind, and the experts, layer or number that it changes."""
 
 import streamlit as st
 
@@ -23,23 +23,23 @@ KNOCK_OUT, GROUP, FORCE, TOP_K = "knock out experts", "knock out a group", "forc
 BIAS_OFF, GROUP_LIMIT_OFF = "bias off", "group limit off"
 TEMPERATURE, THRESHOLD, REPLAY = "gate temperature", "score threshold", "replay a routing"
 QUESTIONS = {
-    KNOCK_OUT: "What did these experts do for this text? They are never chosen; the next best take their places.",
-    GROUP: "What did a whole group do for this text? None of its experts is ever chosen.",
-    FORCE: "What would these experts do for every token? They take places from those chosen last.",
-    TOP_K: "How many experts does this text need? Every token takes another number of them, in every layer.",
-    BIAS_OFF: "What does balancing cost this text? Experts are chosen by affinity alone, without the bias.",
-    GROUP_LIMIT_OFF: "What does the group limit cost this text? Experts are chosen from all groups.",
+    KNOCK_OUT: "What did these experts do for this text? The router never chooses them; the next best replace them.",
+    GROUP: "What did a whole group do for this text? The router never chooses any of its experts.",
+    FORCE: "What would these experts do for every token? They replace the experts that were chosen last.",
+    TOP_K: "How many experts does this text need? Every token gets another number of experts, in every layer.",
+    BIAS_OFF: "What does balancing cost this text? The router chooses by affinity alone, without the bias.",
+    GROUP_LIMIT_OFF: "What does the group limit cost this text? The router chooses from all groups.",
     TEMPERATURE: (
-        "How much hangs on how sure the router is? Its logits are divided by this number: above 1 affinities are more "
-        "alike, below 1 further apart."
+        "How much depends on how sure the router is? Its logits are divided by this number: above 1, affinities are "
+        "more alike; below 1, further apart."
     ),
     THRESHOLD: (
-        "Do the weakly wanted experts matter? A chosen expert whose affinity is below this number keeps its place and "
-        "gets no weight; the others share it."
+        "Do experts of low affinity matter? A chosen expert whose affinity is below this number keeps its place and "
+        "gets no weight; the others share its weight."
     ),
     REPLAY: (
-        "How much of the text lies in the routing? The tokens take exactly the experts and weights of another run; "
-        "tokens after its end are routed by the model."
+        "How much of the text depends on the routing? The tokens get exactly the experts and weights of another run; "
+        "the model routes the tokens after its end."
     ),
 }
 OWN, UPLOADED = "this run's own", "a trace file"
@@ -47,42 +47,42 @@ NAMES_EXPERTS, IN_A_LAYER = (KNOCK_OUT, FORCE), (BIAS_OFF, GROUP_LIMIT_OFF, TEMP
 
 
 def kind() -> str:
-    """Choose the experiment."""
+    """Draw the list of experiments and return the chosen one."""
     return st.selectbox("Experiment", list(QUESTIONS), key="what", bind="query-params", width=210)
 
 
-def change(what: str, trace: Trace, token: int, layer: int) -> tuple[Intervention, ...]:
-    """Choose what the experiment is done to.
+def change(kind: str, trace: Trace, token: int, layer: int) -> tuple[Intervention, ...]:
+    """Draw the widgets of an experiment and return its interventions.
 
     Raises:
-        RequestError: what was typed is no experiment.
+        RequestError: the chosen values make no experiment.
     """
-    if what in NAMES_EXPERTS:
-        named = _experts(trace, token, layer)
-        return tuple((KnockOut if what == KNOCK_OUT else ForceExpert)(layer, expert) for expert in named)
-    if what == GROUP:
+    if kind in NAMES_EXPERTS:
+        experts = _experts(trace, token, layer)
+        return tuple((KnockOut if kind == KNOCK_OUT else ForceExpert)(layer, expert) for expert in experts)
+    if kind == GROUP:
         return tuple(KnockOut(layer, expert) for expert in _group(trace, token, layer))
-    if what == TOP_K:
+    if kind == TOP_K:
         return (TopK(_top_k(trace)),)
-    if what == REPLAY:
+    if kind == REPLAY:
         return (_replay(trace),)
     where = None if _everywhere() else layer
-    if what == TEMPERATURE:
-        said = "1 is as trained."
-        value = st.number_input("Temperature", 0.01, 100.0, 2.0, 0.1, key="gate", bind="query-params", help=said)
+    if kind == TEMPERATURE:
+        meaning = "Divides the router's logits; 1 is as trained."
+        value = st.number_input("Temperature", 0.01, 100.0, 2.0, 0.1, key="gate", bind="query-params", help=meaning)
         return (GateTemperature(value, where),)
-    if what == THRESHOLD:
-        said = "An affinity from 0 to 1; 0 changes nothing."
-        value = st.number_input("Threshold", 0.0, 1.0, 0.1, 0.01, key="floor", bind="query-params", help=said)
+    if kind == THRESHOLD:
+        meaning = "An affinity, the router's score before the bias, from 0 to 1; 0 changes nothing."
+        value = st.number_input("Threshold", 0.0, 1.0, 0.1, 0.01, key="floor", bind="query-params", help=meaning)
         return (ScoreThreshold(value, where),)
-    return (BiasOff(where) if what == BIAS_OFF else GroupLimitOff(where),)
+    return (BiasOff(where) if kind == BIAS_OFF else GroupLimitOff(where),)
 
 
 def _experts(trace: Trace, token: int, layer: int) -> tuple[int, ...]:
-    """The shared expert, by default the one that counts most for the token, and others."""
+    """Choose the expert shared by all pages, by default the one of the largest weight for the token, and others."""
     first = controls.expert(trace, routing_tables.strongest(trace, token, layer)) or 0
-    said = "More experts of the layer, with commas between them."
-    more = st.text_input("and also", key="also", bind="query-params", placeholder="none", help=said, width=110)
+    meaning = "More experts of the layer, by number, with commas between them."
+    more = st.text_input("and also", key="also", bind="query-params", placeholder="none", help=meaning, width=110)
     parts = [part.strip() for part in (more or "").split(",") if part.strip()]
     if not all(part.isascii() and part.isdigit() and len(part) < 6 for part in parts):
         raise RequestError(f"{more!r:.40} is not a list of experts such as 3, 21")
@@ -90,10 +90,11 @@ def _experts(trace: Trace, token: int, layer: int) -> tuple[int, ...]:
 
 
 def _group(trace: Trace, token: int, layer: int) -> tuple[int, ...]:
+    """Choose a group, by default that of the strongest expert, and return its experts."""
     groups, default = shape.num_groups(trace), routing_tables.strongest(trace, token, layer)
     chosen = st.number_input(
         "Group", 0, groups - 1, None, 1, key="group", bind="query-params",
-        placeholder=str(shape.group_of(trace, default)),
+        placeholder=str(shape.group_of(trace, default)), help="Experts of a layer form groups of equal size.",
     )  # fmt: skip
     number = shape.group_of(trace, default) if chosen is None else chosen
     return experts_of_group(number, shape.num_experts(trace), groups)
@@ -101,14 +102,15 @@ def _group(trace: Trace, token: int, layer: int) -> tuple[int, ...]:
 
 def _top_k(trace: Trace) -> int:
     trained = trace.config.get("num_experts_per_tok") or trace.data.sizes["rank"]
-    said = f"The model was trained with {trained}."
+    meaning = f"The model was trained with {trained}."
     return st.number_input(
         "Experts per token", 1, shape.num_experts(trace), max(1, trained // 2), 1, key="k", bind="query-params",
-        help=said, width=150,
+        help=meaning, width=150,
     )  # fmt: skip
 
 
 def _everywhere() -> bool:
+    """Choose whether the change applies to every MoE layer, or to the chosen one."""
     return st.toggle("all layers", key="everywhere", bind="query-params")
 
 
@@ -116,23 +118,23 @@ def _everywhere() -> bool:
 
 
 def _replay(trace: Trace) -> Replay:
-    said = "The routing of this run changes nothing, but for rounding: a test of the instrument itself."
-    source = st.selectbox("Routing of", [OWN, UPLOADED], key="source", bind="query-params", help=said, width=150)
+    meaning = "This run's own routing changes nothing but rounding: a test of the app itself."
+    source = st.selectbox("Routing of", [OWN, UPLOADED], key="source", bind="query-params", help=meaning, width=150)
     if source == OWN:
         return Replay.of(trace)
     st.file_uploader(
         "Trace file", ["safetensors"], key="replay-file", on_change=_read, max_upload_size=limits.UPLOAD_BYTES // 2**20
     )
-    found = st.session_state.get("replay")
-    if isinstance(found, Replay):
-        return found
-    raise RequestError(found or "choose the trace file whose routing is to be replayed; a link does not hold it")
+    replay = st.session_state.get("replay")
+    if isinstance(replay, Replay):
+        return replay
+    raise RequestError(replay or "choose the trace file whose routing to replay; a link does not hold it")
 
 
 def _read() -> None:
-    """Keep the routing of an uploaded trace, or why there is none. A callback."""
+    """Store the routing of an uploaded trace in the session, or the error. A callback."""
     uploaded = st.session_state.get("replay-file")
     try:
         st.session_state["replay"] = uploaded and Replay.of(file.loads(uploaded.getvalue()))
-    except (TraceError, RequestError) as problem:
-        st.session_state["replay"] = str(problem)
+    except (TraceError, RequestError) as error:
+        st.session_state["replay"] = str(error)

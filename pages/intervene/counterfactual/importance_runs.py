@@ -1,4 +1,4 @@
-"""Importance maps of a session: started, followed, stopped, and kept by model and tokens."""
+"""Importance maps of a session: started, followed, stopped, and cached by model and tokens."""
 
 import dataclasses
 from typing import TYPE_CHECKING
@@ -14,57 +14,59 @@ if TYPE_CHECKING:
     from model.run.engine import Engine
     from model.run.importance import Importance
 
-Key = tuple[str, tuple[int, ...]]  # of the weights, and the tokens
+Key = tuple[str, tuple[int, ...]]  # checksum of the weights, token ids
 
 
 @dataclasses.dataclass(eq=False)
-class Map(Job):
-    """One map; `seen` fills while it is made."""
+class ImportanceJob(Job):
+    """The computation of one map; `importance` fills while it runs."""
 
     trace: Trace
     token_ids: tuple[int, ...]
-    seen: "Importance | None" = None
+    importance: "Importance | None" = None
 
 
-def fed(trace: Trace) -> tuple[int, ...]:
-    """The tokens that a map of this trace is of: its first ones, as far as the cap allows."""
+def used_tokens(trace: Trace) -> tuple[int, ...]:
+    """Return the token ids that the map of a trace covers: its first ones, up to `limits.IMPORTANCE_TOKENS`."""
     return tuple(trace.data["token_id"].values[: limits.IMPORTANCE_TOKENS].tolist())
 
 
-def of(trace: Trace) -> Map | None:
-    """The map of this trace's model and tokens, going on or ended; None when nobody asked for it."""
-    return _kept().get(_key(trace))
+def of(trace: Trace) -> ImportanceJob | None:
+    """Return the map of this trace's model and tokens, running or ended; None where nobody asked for it."""
+    return _cache().get(_key(trace))
 
 
 def start(trace: Trace) -> None:
-    """Ask for it; the script executes it. What ran before in this session is stopped. A callback."""
+    """Ask for the map of a trace, and stop this session's other maps; the script executes it. A callback."""
     stop()
-    jobs.keep(_kept(), _key(trace), Map(trace, fed(trace)), limits.KEPT_EXPERIMENTS)
+    jobs.keep(_cache(), _key(trace), ImportanceJob(trace, used_tokens(trace)), limits.KEPT_EXPERIMENTS)
 
 
 def stop() -> None:
-    """Stop the session's maps before their next batch; what was done stays. A callback."""
-    for one in _kept().values():
-        one.stop()
+    """Stop the session's maps before their next batch and keep what was computed. A callback."""
+    for job in _cache().values():
+        job.stop()
 
 
-def execute(one: Map, place: DeltaGenerator) -> None:
-    """Drive it to its end."""
-    jobs.execute_on(one, place, lambda: heads.require_maker(one.trace), lambda engine: _follow(one, engine, place))
+def execute(job: ImportanceJob, placeholder: DeltaGenerator) -> None:
+    """Run a map to its end, with its progress in the placeholder."""
+    jobs.execute_on(
+        job, placeholder, lambda: heads.require_maker(job.trace), lambda engine: _follow(job, engine, placeholder)
+    )
 
 
-def _follow(one: Map, engine: "Engine", place: DeltaGenerator) -> None:
+def _follow(job: ImportanceJob, engine: "Engine", placeholder: DeltaGenerator) -> None:
     from model.run.importance import importance
 
-    show = jobs.paced(place)
-    for seen in importance(engine, one.token_ids, one.cancel):
-        one.seen = seen
-        show(seen.done / seen.total, f"{seen.done:,} of {seen.total:,} experts knocked out")
+    show = jobs.paced(placeholder)
+    for progress in importance(engine, job.token_ids, job.cancel):
+        job.importance = progress
+        show(progress.done / progress.total, f"{progress.done:,} of {progress.total:,} experts knocked out")
 
 
 def _key(trace: Trace) -> Key:
-    return str(trace.model.get("weights_sha256")), fed(trace)
+    return str(trace.model.get("weights_sha256")), used_tokens(trace)
 
 
-def _kept() -> dict[Key, Map]:
+def _cache() -> dict[Key, ImportanceJob]:
     return st.session_state.setdefault("importance-maps", {})

@@ -1,17 +1,21 @@
-"""Experiments of a session: started, followed, stopped, and kept by their question."""
+"""Experiments of a session: started, followed, stopped, and cached by trace and change."""
 
 import dataclasses
 from typing import TYPE_CHECKING
 
 import streamlit as st
+import xarray as xr
 from streamlit.delta_generator import DeltaGenerator
 
 from model.run.request import Intervention, RequestError
+from model.trace import effects
 from model.trace.trace import Trace
 from pages.common import heads, jobs, limits
 from pages.common.jobs import Job
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from model.run.counterfactual import Counterfactual
     from model.run.engine import Engine
 
@@ -21,73 +25,93 @@ Key = tuple[int, tuple[Intervention, ...]]
 
 @dataclasses.dataclass(eq=False)
 class Experiment(Job):
-    """One experiment; `found` fills while it runs."""
+    """One experiment; `result` fills while it runs."""
 
     trace: Trace
     interventions: tuple[Intervention, ...]
-    found: "Counterfactual | None" = None
+    result: "Counterfactual | None" = None
 
     @property
     def has_effect(self) -> bool:
-        """Whether there is something to show."""
-        return self.done.is_set() and self.found is not None and self.found.effect is not None
+        """Whether it ended with an effect to show."""
+        return self.done.is_set() and self.result is not None and self.result.effect is not None
+
+    @property
+    def outcome(self) -> "Counterfactual":
+        """The result, where `has_effect`."""
+        assert self.result is not None
+        return self.result
+
+    @property
+    def effect(self) -> xr.Dataset:
+        """The change's effect, where `has_effect`; see `model.trace.effects.effect`."""
+        assert self.outcome.effect is not None
+        return self.outcome.effect
+
+    def band(self, variable: str) -> "tuple[np.ndarray, np.ndarray] | None":
+        """Return the control's lowest and highest draw of a variable of the effect; None without a control."""
+        draws = self.outcome.draws
+        return None if draws is None else effects.band(draws[variable])
 
 
 def ask() -> None:
-    """Run what the widgets say, in this script run. A callback."""
+    """Run the chosen experiment in this script run. A callback."""
     st.session_state["experiment-wanted"] = True
 
 
 def stop() -> None:
-    """Stop the session's experiments; what was done stays. A callback."""
-    for one in _kept().values():
-        one.stop()
+    """Stop the session's experiments and keep their results so far. A callback."""
+    for experiment in _cache().values():
+        experiment.stop()
 
 
 def going() -> bool:
-    """Whether one of this session has not ended."""
-    return any(one.waiting for one in _kept().values())
+    """Return whether an experiment of this session is unfinished."""
+    return any(experiment.waiting for experiment in _cache().values())
 
 
 def current(trace: Trace, interventions: tuple[Intervention, ...]) -> Experiment | None:
-    """The experiment of this trace and change, made when it was asked for by button or link; else None.
+    """Return the experiment of this trace and change, made where the button or a link asked for it; else None.
 
-    The address is kept in step with it.
+    Updates the address to match.
     """
-    state, kept = st.session_state, _kept()
-    linked = not state.get("experiment-linked") and RAN in st.query_params
+    state, cache = st.session_state, _cache()
+    is_linked = not state.get("experiment-linked") and RAN in st.query_params
     state["experiment-linked"] = True
-    wanted = state.pop("experiment-wanted", False) or linked
+    is_wanted = state.pop("experiment-wanted", False) or is_linked
     key: Key = (id(trace), interventions)
-    if wanted and (key not in kept or not kept[key].complete):
+    if is_wanted and (key not in cache or not cache[key].complete):
         stop()
-        jobs.keep(kept, key, Experiment(trace, interventions), limits.KEPT_EXPERIMENTS)
-    _mirror(key in kept)
-    return kept.get(key)
+        jobs.keep(cache, key, Experiment(trace, interventions), limits.KEPT_EXPERIMENTS)
+    _mirror(key in cache)
+    return cache.get(key)
 
 
-def _kept() -> dict[Key, Experiment]:
-    """Those of this session; the trace that each holds keeps its `id` from being another's."""
+def _cache() -> dict[Key, Experiment]:
+    """Return this session's experiments; each holds its trace, so no other trace can get the same `id`."""
     return st.session_state.setdefault("experiments", {})
 
 
 def _mirror(ran: bool) -> None:
+    """Put into the address whether the experiment was run."""
     if ran and RAN not in st.query_params:
         st.query_params[RAN] = "yes"
     elif not ran and RAN in st.query_params:
         del st.query_params[RAN]
 
 
-def execute(experiment: Experiment, place: DeltaGenerator) -> None:
-    """Drive it to its end."""
-    jobs.execute_on(experiment, place, lambda: _engine(experiment), lambda engine: _follow(experiment, engine, place))
+def execute(experiment: Experiment, placeholder: DeltaGenerator) -> None:
+    """Run an experiment to its end, with its progress in the placeholder."""
+    jobs.execute_on(
+        experiment, placeholder, lambda: _engine(experiment), lambda engine: _follow(experiment, engine, placeholder)
+    )
 
 
 def _engine(experiment: Experiment) -> "Engine":
-    """The model that made the trace.
+    """Return the model that made the trace.
 
     Raises:
-        RequestError: it is not at hand, or the text is too long to compare distributions of.
+        RequestError: it is not installed here, or the text is too long to compare distributions.
     """
     trace = experiment.trace
     engine = heads.require_maker(trace)
@@ -97,11 +121,11 @@ def _engine(experiment: Experiment) -> "Engine":
     return engine
 
 
-def _follow(experiment: Experiment, engine: "Engine", place: DeltaGenerator) -> None:
+def _follow(experiment: Experiment, engine: "Engine", placeholder: DeltaGenerator) -> None:
     from model.run.counterfactual import Counterfactual, Question
 
-    new = limits.NEW_TOKENS if engine.disk is None else 0  # from the disk every new token would read all layers
+    new = limits.NEW_TOKENS if engine.disk is None else 0  # from the disk, each new token would read every layer again
     question = Question.about(experiment.trace, experiment.interventions, new)
-    experiment.found, show = Counterfactual(question), jobs.paced(place)
-    for stage in experiment.found.run(engine, experiment.cancel):
+    experiment.result, show = Counterfactual(question), jobs.paced(placeholder)
+    for stage in experiment.result.run(engine, experiment.cancel):
         show(stage.share, f"Running: {stage.doing}")

@@ -1,16 +1,18 @@
 """What a change did, against numbers worked out by hand, and invariants."""
 
 import dataclasses
+import doctest
 import math
 
 import hypothesis.strategies as st
 import numpy as np
 import pytest
+import xarray as xr
 from hypothesis import given
 from hypothesis.extra import numpy as arrays
 
 from model.trace import effects
-from model.trace.trace import Trace
+from model.trace.trace import Token, Trace
 from tests.traces import random_trace
 
 
@@ -88,3 +90,35 @@ def test_parting() -> None:
     ids = [trace.data["token_id"].values.tolist() for trace in (one, shorter)]
     expected = next((i for i, (a, b) in enumerate(zip(*ids, strict=False)) if a != b), 5)
     assert effects.parting(one, shorter) == expected
+
+
+def test_texts_part_where_they_differ_and_no_character_is_divided() -> None:
+    trace = random_trace()
+    tokens = [Token(0, "<s>", 0, 0, False), Token(1, "a", 0, 1, False)]
+    tokens += [Token(2, "é1", 1, 2, True), Token(3, "é2", 2, 3, True)]
+    one = dataclasses.replace(
+        trace, data=trace.data[["token_id"]].isel(token=slice(4)).assign(token_id=("token", np.arange(4, dtype="i4"))),
+        tokens=tuple(tokens), text="aé".encode(),
+    )  # fmt: skip
+    assert effects.text_parts(one, 2, 3) == ("a", "", "é")
+    assert effects.text_parts(one, 2, None) == ("a", "é", "")
+
+
+def test_means_leave_out_nan_and_keep_the_draws() -> None:
+    effect = xr.Dataset(
+        {
+            "kl": (("draw", "token"), [[1.0, 3.0], [2.0, 4.0]]),
+            "logprob_change": (("draw", "token"), [[math.nan, -1.0], [math.nan, 5.0]]),
+            "jaccard": (("draw", "moe_layer"), [[0.5, 1.0], [0.0, 0.5]]),
+        }
+    )
+    means = effects.means(effect)
+    assert {name: values.values.tolist() for name, values in means.items()} == {
+        "kl": [2.0, 3.0], "logprob_change": [-1.0, 5.0], "jaccard": [0.75, 0.25],
+    }  # fmt: skip
+    assert effects.means(effect.isel(draw=0))["kl"].item() == 2.0
+    assert [bound.item() for bound in effects.band(means["kl"])] == [2.0, 3.0]
+
+
+def test_examples() -> None:
+    assert doctest.testmod(effects).failed == 0

@@ -1,0 +1,64 @@
+"""What an importance map says: the expert that a text needs most, and the experts that change nothing.
+
+The map is `model/run/importance.py`'s, [moe_layer, expert]; a cell is NaN until its expert was knocked out.
+
+    >>> dims = ("moe_layer", "expert")
+    >>> effects = xr.Dataset(
+    ...     {
+    ...         "logprob_change": (dims, [[0.0, -0.5, np.nan]]),
+    ...         "kl": (dims, [[0.0, 0.25, np.nan]]),
+    ...         "chosen_by": (dims, [[0, 3, 1]]),
+    ...         "rerouted": (dims, [[0, 4, 0]]),
+    ...     },
+    ...     coords={"moe_layer": [2]},
+    ... )
+    >>> summarise(effects)
+    Summary(num_measured=2, num_idle=1, layer=2, expert=1, logprob_change=-0.5, chosen_by=3)
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import xarray as xr
+
+
+class Summary(NamedTuple):
+    """The most missed expert, and counts of experts.
+
+    Attributes:
+        num_measured: experts that were knocked out.
+        num_idle: those of them whose knock-out rerouted no token.
+        layer: model layer number of the most missed expert, whose knock-out lowers the text's log-probability most.
+        expert: its number.
+        logprob_change: its effect, nats a token, negative where it is missed.
+        chosen_by: tokens that chose it in the original run.
+    """
+
+    num_measured: int
+    num_idle: int
+    layer: int
+    expert: int
+    logprob_change: float
+    chosen_by: int
+
+
+def summarise(effects: xr.Dataset) -> Summary | None:
+    """Return the summary of a map; None until the first expert was knocked out.
+
+    Of two experts that are missed alike, the one with the larger KL counts, or else the one of the lower layer.
+    """
+    measured = np.isfinite(effects["kl"].values)
+    if not measured.any():
+        return None
+    layers, experts = np.nonzero(measured)
+    change, kl = (effects[name].values[measured] for name in ("logprob_change", "kl"))
+    first = np.lexsort((-kl, change))[0]
+    layer, expert = int(layers[first]), int(experts[first])
+    return Summary(
+        num_measured=int(measured.sum()),
+        num_idle=int((measured & (effects["rerouted"].values == 0)).sum()),
+        layer=int(effects["moe_layer"].values[layer]),
+        expert=expert,
+        logprob_change=float(change[first]),
+        chosen_by=int(effects["chosen_by"].values[layer, expert]),
+    )
