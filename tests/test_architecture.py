@@ -2,7 +2,7 @@
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import pytest
@@ -125,6 +125,28 @@ def test_pages_import_the_engine_only_where_it_is_made(path: Path) -> None:
 def _is_function_or_guard(node: ast.stmt) -> bool:
     guard = isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
     return guard or isinstance(node, ast.FunctionDef)
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_no_modules_import_each_other_in_a_circle(part: str) -> None:
+    """At module level or for type checkers; imports inside functions are left out."""
+    modules = {_module_name(path): path for path in (ROOT / part).rglob("*.py")}
+    needs = {name: _imported_at_top(path, modules.keys()) - {name} for name, path in modules.items()}
+    while free := {name for name, needed in needs.items() if not needed}:  # a circle is what never becomes free
+        needs = {name: needed - free for name, needed in needs.items() if name not in free}
+    assert needs == {}
+
+
+def _module_name(path: Path) -> str:
+    return name_of(path).removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+
+
+def _imported_at_top(path: Path, modules: Collection[str]) -> set[str]:
+    """Modules among those given that a file imports outside its functions."""
+    tree = parse(path)
+    inside = {inner for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) for inner in ast.walk(node)}
+    named = [module for node, module in imports(tree) if node not in inside]
+    return {name if name in modules else name.rpartition(".")[0] for name in named} & set(modules)
 
 
 def test_model_package_is_empty() -> None:
