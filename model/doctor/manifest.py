@@ -48,7 +48,7 @@ def check_config(published: Mapping[str, Any], stored: Mapping[str, StoredTensor
         refusal: why the configuration cannot be used; empty when it can.
     """
     found = [*_shapes(published, stored), *_layers(published, stored), *_head(published, stored)]
-    found += _groups(published, stored)
+    found += _groups(published)
     if refusal and not any(finding.severity == ERROR for finding in found):
         found.append(Finding(ERROR, CONFIG, f"config.json cannot be used: {refusal}", _CONTRADICTION, {}))
     return found
@@ -202,7 +202,7 @@ def check_tied(published: Mapping[str, Any], embedding: bytes | None, head: byte
     yield Finding(NOTE if same else ERROR, CONFIG, what, meaning, evidence, tensor=HEAD)
 
 
-def _groups(published: Mapping[str, Any], stored: Mapping[str, StoredTensor]) -> Iterator[Finding]:
+def _groups(published: Mapping[str, Any]) -> Iterator[Finding]:
     groups, kept = _whole(published.get("n_group")), _whole(published.get("topk_group"))
     experts, top_k = _whole(published.get("n_routed_experts")), _whole(published.get("num_experts_per_tok"))
     if not groups or not experts:

@@ -178,9 +178,8 @@ class ModelConfig:
                 raise ConfigError(f"{name} must be a number from 0 on, not {value!r:.40}")
             if field.type is bool and not isinstance(value, bool):
                 raise ConfigError(f"{name} must be true or false, not {value!r:.40}")
-        optional = ("num_shared_experts", "num_dense_layers")
         for name in ("vocab_size", "hidden_size", "num_layers", "num_heads", "kv_lora_rank", "rope_head_dim"):
-            if name not in optional and getattr(self, name) == 0:
+            if getattr(self, name) == 0:
                 raise ConfigError(f"{_PUBLISHED[name]} must be at least 1")
         if self.rope_head_dim % 2:
             raise ConfigError(f"qk_rope_head_dim must be even, not {self.rope_head_dim}")

@@ -16,11 +16,9 @@ import xarray as xr
 from torch import Tensor
 
 from model.run.engine import Engine
-from model.run.head_vectors import HeadVectors, has_weights_of, kept_keys
+from model.run.head_vectors import HeadVectors, kept_keys
 from model.trace.cells import MAX_CELLS, Window, cell_sides, dataset, whole
 from model.trace.trace import Trace
-
-__all__ = ["LayerAttention", "has_weights_of", "head_attention"]
 
 VALUES_AT_ONCE = 1 << 20  # scores of a block, 4 MB: what a core's cache holds costs half of what memory costs
 HIDDEN = torch.finfo(torch.float32).min  # finite, so that a weight of 0 times it is 0

@@ -55,7 +55,7 @@ def engine_for(trace: Trace) -> "Engine":
 
 def maker(trace: Trace) -> "Engine | None":
     """The loaded model whose weights made the trace: one of the same name, else the chosen one, else None."""
-    from model.run.attention import has_weights_of
+    from model.run.head_vectors import has_weights_of
 
     available = models.available()
     for candidate in dict.fromkeys((trace.model.get("name"), models.chosen() if available else None)):
