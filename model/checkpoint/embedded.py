@@ -1,23 +1,25 @@
-"""The models that come with the project, by name."""
+"""The models and configurations that come with the project, by name. Without torch, for pages."""
 
 import os
 from pathlib import Path
 
 PRESETS = Path(__file__).parent.parent / "presets"
+CONFIGS = PRESETS / "configs"
+RELEASED = {"deepseek-v3": "DeepSeek-V3", "deepseek-v3.2": "DeepSeek-V3.2"}  # configurations alone; name -> title
 
 
 def find_model(model: str | Path) -> Path:
-    """The folder of an embedded model's name, or the folder itself."""
+    """Return the folder of an embedded model's name, or the folder itself."""
     embedded = PRESETS / str(model)
     is_name = isinstance(model, str) and os.sep not in model and (embedded / "config.json").is_file()
     return embedded if is_name else Path(model)
 
 
 def embedded_models() -> list[str]:
-    """Names of the models that come with the project."""
+    """Return the names of the models that come with the project."""
     return sorted(path.parent.name for path in PRESETS.glob("*/config.json"))
 
 
-def released_configs() -> dict[str, Path]:
-    """Configurations of released models that come with the project, by name."""
-    return {path.stem: path for path in sorted((PRESETS / "configs").glob("*.json"), key=lambda path: path.stem)}
+def released_config(name: str) -> Path:
+    """Return the config.json of a released model, one of `RELEASED`."""
+    return CONFIGS / f"{name}.json"

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from model.checkpoint.embedded import find_model, released_configs
+from model.checkpoint.embedded import RELEASED, find_model, released_config
 from model.checkpoint.names import ROUTER_BIAS, place_of, router_bias_name
 from model.trace.imports.building import Named
 
@@ -21,8 +21,9 @@ def named_model(model: str | Path) -> Named:
     """
     from model.checkpoint.header import read_json
 
-    released = released_configs()
-    return Named(str(model), read_json(released[str(model)])) if model in released else _of_folder(find_model(model))
+    if isinstance(model, str) and model in RELEASED:
+        return Named(model, read_json(released_config(model)))
+    return _of_folder(find_model(model))
 
 
 def _of_folder(folder: Path) -> Named:

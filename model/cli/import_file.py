@@ -85,13 +85,13 @@ def import_command(file: Path, form: str, model: str | None, request: Path | Non
     A dump of SGLang's expert-distribution recorder (mode per_token) is pickled, and not opened here. Save the script
     below where the dump was made, run `python convert.py DUMP.pt DUMP.json`, and import the JSON file.
     """
-    from model.checkpoint.embedded import released_configs
+    from model.checkpoint.embedded import RELEASED
     from model.checkpoint.named import named_model
     from model.trace.file import save
 
     check_destination(out)
-    if model is not None and model not in (released := released_configs()):
-        find_folder(model, f"a released configuration ({', '.join(released)})")
+    if model is not None and model not in RELEASED:
+        find_folder(model, f"a released configuration ({', '.join(RELEASED)})")
     trace = import_file(file, form, None if model is None else named_model(model), request, choice)
     save(trace, out)
     click.echo("\n".join([*report(trace), f"written to {out}"]))

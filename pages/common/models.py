@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
-import model
+from model.checkpoint.embedded import PRESETS
 from model.run.request import Capture, RequestError, RunRequest
 from model.trace.trace import Trace
 from pages.common import limits
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from model.checkpoint.tokenizer import Tokenizer
     from model.run.engine import Engine
 
-PRESETS = Path(model.__file__).parent / "presets"
 VARIABLE = "MOE_LOUPE_MODELS"
 
 

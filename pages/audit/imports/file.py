@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 import streamlit as st
 
+from model.checkpoint.embedded import RELEASED
 from model.trace import file, metrics
 from model.trace.imports import AUTO, NAMES, origin
 from model.trace.imports.formats import read
@@ -15,7 +16,6 @@ from pages.common import limits, models, session, text
 if TYPE_CHECKING:
     from model.trace.imports.building import Named
 
-RELEASED = {"deepseek-v3": "DeepSeek-V3 (configuration)", "deepseek-v3.2": "DeepSeek-V3.2 (configuration)"}
 NOT_NAMED = "not named"
 _MEGABYTES = limits.UPLOAD_BYTES // 2**20
 # What a trace may hold -> the variables that say so.
@@ -49,7 +49,7 @@ def choices() -> list[str]:
 
 def label(name: str) -> str:
     """A model of `choices` as it is called on screen."""
-    return RELEASED.get(name, name)
+    return f"{RELEASED[name]} (configuration)" if name in RELEASED else name
 
 
 @st.cache_resource(show_spinner=False, max_entries=8)

@@ -10,15 +10,14 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
+from model.checkpoint.embedded import RELEASED, released_config
 from model.trace.trace import Trace
 from pages.common import controls, models
 
 if TYPE_CHECKING:
     from model.checkpoint.parts import Parts
 
-CONFIGS = models.PRESETS / "configs"
 IN_USE = "in use"
-RELEASED = {"deepseek-v3": "DeepSeek-V3", "deepseek-v3.2": "DeepSeek-V3.2"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +65,7 @@ def _released(name: str) -> Described:
     from model.checkpoint.parts import read_parts
     from model.network.config import ModelConfig
 
-    published = json.loads((CONFIGS / f"{name}.json").read_text(encoding="utf-8"))
+    published = json.loads(released_config(name).read_text(encoding="utf-8"))
     return Described(RELEASED[name], read_parts(ModelConfig.from_json(published)))
 
 

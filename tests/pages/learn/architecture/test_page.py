@@ -12,11 +12,11 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
+from model.checkpoint.embedded import CONFIGS
 from model.trace.file import save
 from model.trace.trace import Trace
 from pages.common import models
 from pages.common.menu import page_path
-from pages.learn.architecture.described import CONFIGS
 from pages.learn.architecture.drawing import SHORT, count, layers
 from pages.learn.architecture.tabs import BESIDE, TEXT
 from tests.models import tiny_config

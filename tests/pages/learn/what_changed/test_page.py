@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from model.checkpoint.embedded import CONFIGS
 from pages.common.menu import page_path
-from pages.learn.architecture.described import CONFIGS
 from pages.learn.architecture.tabs import TABS as ARCHITECTURE_TABS
 from pages.learn.what_changed import claims
 from pages.learn.what_changed.claims import ALL, Claim
