@@ -30,6 +30,7 @@ MUST_NOT_IMPORT = {
     "model": {"streamlit", "plotly", "networkx"},
     "model/trace": {"torch", "streamlit", "plotly"},
     "model/run/request.py": {"torch"},
+    "model/run/request_fields.py": {"torch", "click"},
     "model/run/step.py": {"torch"},
     "model/run/protocol.py": {"torch"},
     "model/cli/doctor.py": {"torch"},

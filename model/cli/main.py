@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from model.cli.changes import change_options, interventions
-from model.cli.options import Numbers, Unusable, check_destination, find_folder, read_prompt
+from model.cli.options import Numbers, Unusable, check_destination, find_folder, read_prompt, request_options
 
 if TYPE_CHECKING:
     from model.run.engine import Engine
@@ -74,13 +74,9 @@ def main() -> None:
 
 @main.command()
 @click.argument("model")
-@click.option("--prompt", help="The text to run.")
-@click.option("--prompt-file", type=click.Path(path_type=Path), help="A UTF-8 file that holds it.")
-@click.option("--chat", is_flag=True, help="Put the prompt as a question, to a model that was tuned to answer.")
+@request_options
+@click.option("--prompt-file", type=click.Path(path_type=Path), help="A UTF-8 file that holds the prompt.")
 @click.option("--ids", type=Numbers(), help="Token ids, fed exactly as they are.")
-@click.option("--new-tokens", type=click.IntRange(0), default=0, show_default=True, help="Tokens to generate.")
-@click.option("--temperature", type=float, default=0.0, show_default=True, help="0 takes the likeliest token.")
-@click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True)
 @click.option(
     "--capture", default="router", show_default=True, help="Of router,attention,indexer,inputs,logits,drafts."
 )
@@ -163,17 +159,15 @@ def _prompt(prompt: str | None, prompt_file: Path | None, ids: tuple[int, ...] |
 
 
 def _request(prompt: str | None, options: dict[str, Any], folder: Path) -> "RunRequest":
-    from model.run.request import RunRequest
+    from model.run.request import FIELDS, RunRequest
 
+    fields = {name: options[name] for name in FIELDS if name != "prompt"}
     return RunRequest(
         prompt=prompt,
         token_ids=options["ids"],
-        max_new_tokens=options["new_tokens"],
-        temperature=options["temperature"],
-        seed=options["seed"],
-        chat=options["chat"],
         capture=_capture(options),
         interventions=interventions(options, folder),
+        **fields,
     )
 
 

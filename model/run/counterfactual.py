@@ -18,12 +18,12 @@ from model.run.control import DRAWS, Control, control
 from model.run.engine import Engine
 from model.run.from_disk import Stopped
 from model.run.interventions import routing_edit
-from model.run.request import Capture, Intervention, RunRequest
+from model.run.request import FIELDS, Capture, Intervention, RunRequest
 from model.trace.effects import effect
 from model.trace.trace import Trace
 
 SEEN = Capture(frozenset({"router", "logits"}))
-_SAMPLING = ("temperature", "top_p", "top_k", "seed")
+_SAMPLING = tuple(field.name for field in FIELDS.values() if field.samples)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -9,11 +9,14 @@ import binascii
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from model.trace.trace import Trace
+from model.run.request_fields import described_fields, request_field
+
+if TYPE_CHECKING:
+    from model.trace.trace import Trace
 
 # Bytes of a replayed routing. A trace file keeps it in its header, which safetensors limits to 100 MB.
 REPLAY_BYTES = 48 * 2**20
@@ -145,7 +148,7 @@ class Replay:
             raise RequestError("a routing to replay must know every expert and its weight")
 
     @classmethod
-    def of(cls, trace: Trace, layers: tuple[int, ...] | None = None) -> "Replay":
+    def of(cls, trace: "Trace", layers: tuple[int, ...] | None = None) -> "Replay":
         """The routing of a trace, in all of its mixture layers or those given.
 
         Raises:
@@ -206,14 +209,38 @@ class RunRequest:
     `top_k` 0 and `top_p` 1 cut nothing off.
     """
 
-    prompt: str | None = None
+    prompt: str | None = request_field(
+        None, key="prompt", label="Prompt", option="--prompt", option_help="The text to run."
+    )
     token_ids: tuple[int, ...] | None = None
-    max_new_tokens: int = 0
-    temperature: float = 0.0
-    top_p: float = 1.0
-    top_k: int = 0
-    seed: int = 0
-    chat: bool = False
+    max_new_tokens: int = request_field(
+        0, key="new", label="New tokens", help="At most {high}.", first=48,
+        option="--new-tokens", option_help="Tokens to generate.",
+    )  # fmt: skip
+    temperature: float = request_field(
+        0.0, key="temp", label="Temperature", first=0.7, low=0.0, high=5.0, step=0.1, samples=True,
+        help="The logits are divided by it before a token is drawn. 0 always takes the likeliest token.",
+        option="--temperature",
+    )  # fmt: skip
+    top_p: float = request_field(
+        1.0, key="top_p", label="Top-p", low=0.01, high=1.0, step=0.05, more=True, samples=True,
+        help="A token is drawn from the likeliest ones that together reach this probability. 1 keeps all tokens.",
+        option="--top-p",
+    )  # fmt: skip
+    top_k: int = request_field(
+        0, key="top_k", label="Top-k", high=10_000, more=True, samples=True,
+        help="A token is drawn from this many of the likeliest ones. 0 keeps all tokens.",
+        option="--top-k",
+    )  # fmt: skip
+    seed: int = request_field(
+        0, key="seed", label="Seed", high=2**31, samples=True, help="The same seed gives the same run.",
+        option="--seed", option_range=(0, 2**63 - 1),
+    )  # fmt: skip
+    chat: bool = request_field(
+        False, key="chat", label="Put it as a question", more=True,
+        help="Between the tokens of a user's turn and an answer's, for a model that was tuned to answer.",
+        option="--chat", option_help="Put the prompt as a question, to a model that was tuned to answer.",
+    )  # fmt: skip
     capture: Capture = Capture()
     interventions: tuple[Intervention, ...] = ()
 
@@ -262,6 +289,10 @@ class RunRequest:
             return cls(**values)
         except (KeyError, TypeError, AttributeError, binascii.Error) as problem:
             raise RequestError(f"this is not a run request: {problem}") from None
+
+
+# The fields that a person sets, by name. A run made here or by a link has its own value for each of them.
+FIELDS = described_fields(RunRequest)
 
 
 def _tuple(values: Any) -> tuple[int, ...] | None:

@@ -11,12 +11,13 @@ import streamlit as st
 import xarray as xr
 from streamlit.delta_generator import DeltaGenerator
 
+from model.run.request import FIELDS
 from model.trace import shape
 from model.trace.trace import Trace
 from pages.common import session, text
 
 SHARED = ("layer", "token", "expert", "head")
-KEPT = (*SHARED, "prompt", "new", "temp", "seed", "top_p", "top_k", "tokens", "special")
+KEPT = (*SHARED, *(field.key for field in FIELDS.values()), "tokens", "special")
 POPULATIONS = ("all", "prompt", "generated")
 
 

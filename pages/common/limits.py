@@ -5,6 +5,8 @@ Whoever starts the app changes one by a variable of its name: `MOE_LOUPE_NEW_TOK
 
 import os
 
+from model.run.request_fields import RequestField
+
 REFUSED: list[str] = []  # what the app says in place of its pages
 
 
@@ -21,7 +23,6 @@ PROMPT_CHARACTERS = _cap("PROMPT_CHARACTERS", 20_000)
 PROMPT_TOKENS = _cap("PROMPT_TOKENS", 8_192)
 LINK_CHARACTERS = _cap("LINK_CHARACTERS", 2_000)  # a longer prompt stays out of the address: servers refuse longer ones
 NEW_TOKENS = _cap("NEW_TOKENS", 256)
-USUAL_NEW_TOKENS = min(48, NEW_TOKENS)  # on the first screen
 CONCURRENT_RUNS = _cap("CONCURRENT_RUNS", 4)  # further ones wait their turn: all would get slower together
 ATTENTION_WEIGHTS = _cap("ATTENTION_WEIGHTS", 6_000_000)  # recorded in all; beyond, heads are computed one at a time
 HEAD_TOKENS = _cap("HEAD_TOKENS", 8_192)  # up to which a head that was not recorded is computed
@@ -33,3 +34,8 @@ UPLOAD_BYTES = _cap("UPLOAD_BYTES", 64 * 2**20, 2**20)
 KEPT_TRACES = _cap("KEPT_TRACES", 32)
 KEPT_MODELS = _cap("KEPT_MODELS", 2)
 SPARED_CORES = _cap("SPARED_CORES", 1, 0)  # left to the server and to a browser on the same machine
+
+
+def highest(field: RequestField) -> float | None:
+    """Return the highest value of a request field's widget; None for a field that is not a number."""
+    return NEW_TOKENS if field.name == "max_new_tokens" else field.high

@@ -1,66 +1,66 @@
-"""The prompt with its settings, and what starts a run: a button, an example, a link."""
+"""The prompt with its settings, and the three ways to start a run: the button, an example and a link."""
 
 import streamlit as st
 
 from model.run.protocol import LocalEngineProtocol
-from model.run.request import RequestError, RunRequest
-from pages.common import examples, limits, models, runs, session, text
+from model.run.request import FIELDS, RequestError, RunRequest
+from model.run.request_fields import RequestField
+from pages.common import examples, limits, runs, session, text
 from pages.common.runs import Run
 
-# Parameters of the address that make a run another one than the recorded example.
-ASKING = {"prompt", "new", "temp", "seed", "top_p", "top_k", "chat", "model"}
+# Keys of an address that say which run to show. An address without any of them shows the recorded example.
+RUN_KEYS = {"model", *(field.key for field in FIELDS.values())}
 
 
 def generate(example: str | None = None) -> None:
-    """Take the widgets as they stand, or an example, and make that the session's run. A callback."""
+    """Start a run from the widgets, or from the example of this name. A callback."""
     state = st.session_state
     if example is not None:
         state["prompt"] = examples.offered(chat())[example]
     state["refused"], state["token"] = None, None
     try:
         session.start(session.request_from_widgets())
-    except RequestError as problem:
-        state["refused"] = str(problem)
+    except RequestError as error:
+        state["refused"] = str(error)
 
 
 def start_from_link() -> None:
-    """Run, once per session, what a copied link asks for when that is not the recorded example.
+    """Start the run of a copied link, once per session, on the page with the prompt.
 
-    To be called after the widgets, which take their values from the address.
+    Call it after the widgets, which take their values from the address.
     """
     state = st.session_state
     if not state.get("linked"):
         state["linked"] = True
-        if ASKING & set(st.query_params) and session.own_run() is None:
+        if RUN_KEYS & set(st.query_params) and session.own_run() is None:
             generate()
 
 
 def restore_from_link() -> None:
-    """On a page without the prompt: run, once per session, what a copied link asks for, before the page is drawn."""
-    state, asked = st.session_state, st.query_params.to_dict()
-    if not state.get("linked") and session.own_run() is None and ASKING & set(asked):
+    """Run what a copied link asks for, once per session, before a page without the prompt is drawn."""
+    state, address = st.session_state, st.query_params.to_dict()
+    if not state.get("linked") and session.own_run() is None and RUN_KEYS & set(address):
         state["linked"] = True
         try:
-            request = session.request_from({"prompt": examples.FIRST} | asked)
-        except ValueError as problem:
-            _refuse_link(str(problem))
+            request = session.request_from(address)
+        except ValueError as error:
+            _refuse_link(str(error))
             return
         state["link-run"] = session.start(request)
-        state["prompt"], state["new"], state["temp"] = request.prompt, request.max_new_tokens, request.temperature
-        state["seed"], state["top_p"], state["top_k"] = request.seed, request.top_p, request.top_k
-        state["chat"] = request.chat
+        for field in FIELDS.values():
+            state[field.key] = getattr(request, field.name)
     run = session.own_run()
     if run is not None and run is state.get("link-run"):
         _follow_link(run)
 
 
 def _follow_link(run: Run) -> None:
-    """Drive the run of a link with Stop beside it; one that came to nothing gives way to what was on show."""
+    """Execute the run of a link, with a Stop button. If it is refused, the previous trace is shown again."""
     if run.waiting:
         with st.container(horizontal=True, vertical_alignment="center"):
             st.button("Stop", key="link-stop", on_click=session.stop)
-            place = st.container(key="link-status").empty()
-        runs.execute_unseen(run, place, lambda: _fitted_engine(run))
+            placeholder = st.container(key="link-status").empty()
+        runs.execute_unseen(run, placeholder, lambda: _fitted_engine(run))
         st.rerun()
     if run.error:
         session.forget()
@@ -73,37 +73,38 @@ def _fitted_engine(run: Run) -> LocalEngineProtocol:
     return engine
 
 
-def _refuse_link(problem: str) -> None:
-    st.warning(f"The link cannot be followed: {text.plain(problem)}. The recorded example is shown instead.")
+def _refuse_link(error: str) -> None:
+    st.warning(f"The link cannot be followed: {text.plain(error)}. The recorded example is shown instead.")
 
 
 def mirror() -> None:
-    """On a page without the prompt: keep in the address which run is on show, so that a copied link leads here."""
+    """Write the run on show to the address, on a page without the prompt, so that a copied link leads here."""
     run, current = session.shown(), st.query_params.to_dict()
-    wanted = _address(run.request) if run is not None and run.kind == "run" and run.request is not None else {}
-    for name in ASKING - {"model"}:
-        if name in wanted and current.get(name) != wanted[name]:
-            st.query_params[name] = wanted[name]
-        elif name in current and name not in wanted:
-            del st.query_params[name]
+    wanted = address_of(run.request) if run is not None and run.kind == "run" and run.request is not None else {}
+    for key in RUN_KEYS - {"model"}:  # the sidebar's widget writes the model
+        if key in wanted and current.get(key) != wanted[key]:
+            st.query_params[key] = wanted[key]
+        elif key in current and key not in wanted:
+            del st.query_params[key]
 
 
-def _address(request: RunRequest) -> dict[str, str]:
+def address_of(request: RunRequest) -> dict[str, str]:
+    """Return the keys and values of a request in an address; none if its prompt is too long for one.
+
+    A switch is left out where it is as on the first screen.
+    """
     if request.prompt is None or len(request.prompt) > limits.LINK_CHARACTERS:
         return {}
-    numbers = {
-        "new": request.max_new_tokens,
-        "temp": request.temperature,
-        "seed": request.seed,
-        "top_p": request.top_p,
-        "top_k": request.top_k,
+    values = {field: getattr(request, field.name) for field in FIELDS.values()}
+    return {
+        field.key: field.write(value)
+        for field, value in values.items()
+        if field.kind is not bool or value != session.first_value(field)
     }
-    chat = {} if request.chat == models.answers() else {"chat": str(request.chat).lower()}
-    return {"prompt": request.prompt} | chat | {name: f"{number:.10g}" for name, number in numbers.items()}
 
 
 def examples_row() -> None:
-    """One button per example prompt; it runs at once."""
+    """Draw one button per example prompt; a click runs it."""
     with st.container(horizontal=True, gap="small", key="examples"):
         for name in examples.offered(chat()):
             st.button(
@@ -112,18 +113,18 @@ def examples_row() -> None:
 
 
 def chat() -> bool:
-    """Whether the prompt is put as a question: as chosen, or else as the model was made for."""
-    return bool(st.session_state.get("chat", models.answers()))
+    """Return whether the prompt is put as a question: as the visitor chose, else if the model has a chat template."""
+    return bool(st.session_state.get("chat", session.first_value(FIELDS["chat"])))
 
 
 def box() -> None:
-    """The prompt itself; it is mirrored in the address unless it is too long for one."""
-    long = len(st.session_state.get("prompt") or "") > limits.LINK_CHARACTERS
+    """Draw the prompt's text area; the address holds the prompt unless it is too long for a link."""
+    field, long = FIELDS["prompt"], len(st.session_state.get("prompt") or "") > limits.LINK_CHARACTERS
     st.text_area(
-        "Prompt",
-        examples.FIRST,
+        field.label,
+        session.first_value(field),
         height=76,
-        key="prompt",
+        key=field.key,
         label_visibility="collapsed",
         placeholder="Type anything",
         bind=None if long else "query-params",
@@ -134,21 +135,23 @@ def box() -> None:
 
 
 def settings() -> None:
-    """How the tokens are drawn; all of it is mirrored in the address."""
-    _number("New tokens", "new", 0, limits.NEW_TOKENS, limits.USUAL_NEW_TOKENS, 1, f"At most {limits.NEW_TOKENS}.")
-    _number("Temperature", "temp", 0.0, 5.0, 0.7, 0.1, "0 takes the likeliest token.")
-    _number("Seed", "seed", 0, 2**31, 0, 1, "The same seed gives the same run.")
+    """Draw a widget for every other field of a request; the address holds their values."""
+    fields = [field for field in FIELDS.values() if field.name != "prompt"]
+    for field in fields:
+        if not field.more:
+            _widget(field)
     with st.popover("More", icon=":material/tune:"):
-        st.toggle(
-            "Put it as a question",
-            models.answers(),
-            key="chat",
-            help="Between the tokens of a user's turn and an answer's, for a model that was tuned to answer.",
-            bind="query-params",
+        for field in sorted(fields, key=lambda field: field.kind is not bool):  # switches first
+            if field.more:
+                _widget(field)
+
+
+def _widget(field: RequestField) -> None:
+    first, high = session.first_value(field), limits.highest(field)
+    hint = field.help.format(high=high)
+    if field.kind is bool:
+        st.toggle(field.label, first, key=field.key, help=hint, bind="query-params")
+    else:
+        st.number_input(
+            field.label, field.low, high, first, field.step, key=field.key, help=hint, bind="query-params", width=120
         )
-        _number("Top-p", "top_p", 0.01, 1.0, 1.0, 0.05, "1 cuts nothing off.")
-        _number("Top-k", "top_k", 0, 10_000, 0, 1, "0 cuts nothing off.")
-
-
-def _number(label: str, key: str, low: float, high: float, value: float, step: float, said: str) -> None:
-    st.number_input(label, low, high, value, step, key=key, help=said, bind="query-params", width=120)

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
-from model.run.request import Capture, RequestError, RunRequest
+from model.run.request import FIELDS, Capture, RequestError, RunRequest
+from model.run.request_fields import RequestField
 from model.trace import file
 from model.trace.trace import Trace, TraceError
-from pages.common import limits, models
+from pages.common import examples, limits, models
 from pages.common.runs import Run
 from viz.theme import THEMES, Theme
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from model.run.engine import Engine
 
 RECORDED = models.PRESETS / "recorded"
+PAGE_CAPTURE = Capture(frozenset({"router", "attention", "inputs"}))
 
 
 # --- the model -------------------------------------------------------------------------------------------------------
@@ -133,35 +135,40 @@ def _next_number() -> int:
 
 
 def request_from_widgets() -> RunRequest:
-    """The run that the widgets describe, recording what the pages show.
+    """Return the request that the widgets describe; it records what the pages show.
 
     Raises:
         RequestError: the prompt is empty or too long.
     """
-    return request_from({str(name): value for name, value in st.session_state.items()})
+    return request_from({str(key): value for key, value in st.session_state.items()})
 
 
-def request_from(chosen: Mapping[str, Any]) -> RunRequest:
-    """The run that values under the widgets' keys describe; what is not given is as on the first screen.
+def request_from(values: Mapping[str, Any]) -> RunRequest:
+    """Return the request of values by widget key; a missing one is as on the first screen.
 
     Raises:
         ValueError: a value is not a number, or no run can have it; the prompt is empty or too long.
     """
-    prompt = chosen.get("prompt") or ""
+    prompt = values.get("prompt") or ""
     if len(prompt) > limits.PROMPT_CHARACTERS:
         raise RequestError(
             f"the prompt has {len(prompt):,} characters, at most {limits.PROMPT_CHARACTERS:,} are run here; shorten it"
         )
-    return RunRequest(
-        prompt=prompt,
-        max_new_tokens=min(int(chosen.get("new", limits.USUAL_NEW_TOKENS)), limits.NEW_TOKENS),
-        temperature=float(chosen.get("temp", 0.7)),
-        top_p=float(chosen.get("top_p", 1.0)),
-        top_k=int(chosen.get("top_k", 0)),
-        seed=int(chosen.get("seed", 0)),
-        chat=str(chosen.get("chat", models.answers())).lower() == "true",
-        capture=Capture(frozenset({"router", "attention", "inputs"})),
-    )
+    fields: dict[str, Any] = {
+        field.name: field.read(values.get(field.key, first_value(field))) for field in FIELDS.values()
+    }
+    fields["max_new_tokens"] = min(fields["max_new_tokens"], limits.NEW_TOKENS)
+    return RunRequest(**fields, capture=PAGE_CAPTURE)
+
+
+def first_value(field: RequestField) -> Any:
+    """Return the value of a request field on the first screen."""
+    if field.name == "prompt":
+        return examples.FIRST
+    if field.name == "chat":
+        return models.answers()
+    first, high = field.default if field.first is None else field.first, limits.highest(field)
+    return first if high is None else min(first, high)
 
 
 def theme() -> Theme:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from model.run.request import Capture
+from model.run.request import FIELDS, Capture
 from pages.audit.imports import file
 from pages.common import limits, live, runs, session, text, view
 from pages.common.runs import Run
@@ -65,7 +65,8 @@ def ask() -> None:
         st.text_area("Prompt for the engine", key="engine_prompt", height=76)
         with st.container(horizontal=True, vertical_alignment="bottom"):
             st.button("Send", key="engine_send", type="primary", on_click=_send)
-            st.number_input("New tokens", 1, limits.NEW_TOKENS, limits.USUAL_NEW_TOKENS, key="engine_new", width=120)
+            first = session.first_value(FIELDS["max_new_tokens"])
+            st.number_input("New tokens", 1, limits.NEW_TOKENS, first, key="engine_new", width=120)
             st.number_input("Temperature", 0.0, 5.0, 0.0, 0.1, key="engine_temp", width=120)
             st.number_input("Seed", 0, 2**31, 0, key="engine_seed", width=120)
 

@@ -76,7 +76,7 @@ def _why(token: int) -> None:
     chosen = {
         name: str(st.session_state[name]) for name in ("layer", "expert") if st.session_state.get(name) is not None
     }
-    asked = {name: value for name, value in st.query_params.to_dict().items() if name in prompt.ASKING}
+    asked = {name: value for name, value in st.query_params.to_dict().items() if name in prompt.RUN_KEYS}
     st.page_link(
         page_path("routing"),
         label="Why these experts?",

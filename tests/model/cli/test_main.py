@@ -13,10 +13,11 @@ from click.testing import CliRunner, Result
 from model.checkpoint.weights import save_model
 from model.cli.main import main
 from model.run.engine import Engine
-from model.run.request import RunRequest
+from model.run.request import FIELDS, RunRequest
 from model.trace.file import load
 from model.train.data.bpe import train_vocabulary
 from tests.models import random_model, tiny_config
+from tests.requests import other_value
 
 TEXT = "The wolf saw the moon.\n" * 20
 VOCABULARY = 320
@@ -77,6 +78,18 @@ def test_trace_prints_a_short_table(folder: Path, tmp_path: Path) -> None:
     assert float(row[1]) == pytest.approx(counts.max() / counts.mean() - 1, abs=0.005)
     assert row[2] == f"L2E{counts.argmax()}"
     assert row[-3:] == [str((counts == 0).sum()), "of", "16"]
+
+
+def test_every_field_of_a_request_has_an_option(folder: Path, tmp_path: Path) -> None:
+    options = [
+        part
+        for field in FIELDS.values()
+        for part in ((field.option,) if field.kind is bool else (field.option, other_value(field)))
+    ]
+    result = run("trace", folder, *options, "--out", tmp_path / "run.safetensors")
+    assert result.exit_code == 0, result.output
+    request = load(tmp_path / "run.safetensors").request
+    assert {name: request[name] for name in FIELDS} == {name: other_value(field) for name, field in FIELDS.items()}
 
 
 def test_question_is_framed(folder: Path, tmp_path: Path) -> None:

@@ -1,15 +1,18 @@
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import streamlit as st
+from hypothesis import given, strategies
 from streamlit.delta_generator import DeltaGenerator
 from streamlit.testing.v1 import AppTest
 from streamlit.util import calc_hash
 
-from model.run.request import RunRequest
-from pages.common import examples, jobs, models, text
+from model.run.request import FIELDS, RunRequest
+from pages.common import controls, examples, jobs, models, prompt, session, text
 from tests.pages.conftest import APP, said
 from tests.pages.fakes import FakeEngine
+from tests.requests import other_value, values
 
 
 @pytest.fixture
@@ -100,6 +103,54 @@ def test_model_that_answers_is_asked_unless_the_link_says_not_to(
     app = open_page(prompt="Add 2 + 3.", chat="false")
     assert app.session_state["address"]["chat"] == "false"
     assert [request.chat for request in asked] == [True, False]
+
+
+@given(strategies.fixed_dictionaries({name: values(field) for name, field in FIELDS.items()}))
+def test_address_of_a_request_gives_the_request_again(fields: dict[str, Any]) -> None:
+    request = RunRequest(**fields, capture=session.PAGE_CAPTURE)
+    for answers in (False, True):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(models, "answers", lambda answers=answers: answers)
+            assert session.request_from(prompt.address_of(request)) == request
+
+
+def test_link_sets_every_field_and_the_address_keeps_it(
+    open_page: Callable[..., AppTest], asked: list[RunRequest]
+) -> None:
+    others = {field: other_value(field) for field in FIELDS.values()}
+    address = {field.key: field.write(value) for field, value in others.items()}
+    app = open_page(**address)
+    (request,) = asked
+    assert {field: getattr(request, field.name) for field in others} == others
+    assert {field: app.session_state[field.key] for field in others} == others
+    assert app.session_state["address"] == address
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_link_with_one_field_alone_starts_a_run(
+    open_page: Callable[..., AppTest], asked: list[RunRequest], name: str
+) -> None:
+    open_page(**{FIELDS[name].key: FIELDS[name].write(other_value(FIELDS[name]))})
+    assert [getattr(request, name) for request in asked] == [other_value(FIELDS[name])]
+
+
+def test_choices_that_are_carried_to_other_pages_include_every_field() -> None:
+    assert {field.key for field in FIELDS.values()} <= set(controls.KEPT)
+
+
+def test_another_page_keeps_what_every_widget_says(open_app: Callable[..., AppTest]) -> None:
+    app, others = open_app(), {field: other_value(field) for field in FIELDS.values()}
+    for field, value in others.items():
+        widgets = {str: app.text_area, bool: app.toggle}.get(field.kind, app.number_input)
+        widgets(key=field.key).set_value(value)
+    app.run().switch_page("pages/observe/routing/page.py").run().run()
+    assert not app.exception
+    assert {field: app.session_state[field.key] for field in others} == others
+    app.switch_page("pages/observe/explore/page.py").run()
+    assert app.toggle(key="chat").value
+    app.button(key="generate").click().run()
+    request = app.session_state["run"].request
+    assert {field: getattr(request, field.name) for field in others} == others
 
 
 def test_link_whose_run_is_refused_says_so_once(open_page: Callable[..., AppTest], asked: list[RunRequest]) -> None:
