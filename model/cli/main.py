@@ -20,27 +20,27 @@ if TYPE_CHECKING:
     from model.run.step import Progress
     from model.trace.trace import Trace
 
-_ELSEWHERE = {
-    "compare": ("model.cli.compare", "compare_command"),
-    "curate": ("model.cli.train", "curate_command"),
-    "doctor": ("model.cli.doctor", "doctor_command"),
-    "import": ("model.cli.import_file", "import_command"),
-    "evaluate": ("model.cli.train", "evaluate_command"),
-    "tokenize": ("model.cli.train", "tokenize_command"),
-    "train": ("model.cli.train", "train_command"),
-}
+_MODULES = {
+    "compare": "model.cli.compare",
+    "curate": "model.cli.curate",
+    "doctor": "model.cli.doctor",
+    "evaluate": "model.cli.evaluate",
+    "import": "model.cli.import_file",
+    "info": "model.cli.info",
+    "tokenize": "model.cli.tokenize",
+    "train": "model.cli.train",
+}  # of each command; its function there is NAME_command
 
 
 class Commands(click.Group):
     """Finds commands that live in other modules, and turns our own errors into one line."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted([*super().list_commands(ctx), *_ELSEWHERE])
+        return sorted([*super().list_commands(ctx), *_MODULES])
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name in _ELSEWHERE:
-            module, name = _ELSEWHERE[cmd_name]
-            return getattr(importlib.import_module(module), name)
+        if cmd_name in _MODULES:
+            return getattr(importlib.import_module(_MODULES[cmd_name]), f"{cmd_name}_command")
         return super().get_command(ctx, cmd_name)
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -111,7 +111,7 @@ def trace(
     check_destination(out)
     text, folder = _prompt(prompt, prompt_file, options["ids"]), find_folder(model)
     request = _request(text, options, folder)
-    from model.cli.report import run_report
+    from model.cli.run_report import run_report
     from model.run.engine import Engine, spare_cores
     from model.trace.file import save
 
@@ -176,20 +176,3 @@ def _capture(options: dict[str, Any]) -> "Capture":
 
     names = frozenset(name.strip() for name in options["capture"].split(",") if name.strip())
     return Capture(names, options["layers"], options["heads"])
-
-
-@main.command()
-@click.argument("model")
-def info(model: str) -> None:
-    """Describe MODEL from its configuration and headers, without reading its weights.
-
-    A folder that holds only config.json is enough for the numbers.
-    """
-    from model.checkpoint.weights import inspect
-    from model.cli.report import folder_report
-
-    folder = find_folder(model)
-    manifest = inspect(folder)
-    click.echo("\n".join(folder_report(manifest, folder)))
-    if manifest.has_weights and manifest.problems:
-        raise Unusable(f"{folder} cannot be loaded: {manifest.summary}")

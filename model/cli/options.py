@@ -9,6 +9,10 @@ import click
 from model.run.request import FIELDS
 from model.run.request_fields import RequestField
 
+FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
+FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+NEW_FOLDER = click.Path(file_okay=False, path_type=Path)
+
 
 class Unusable(click.ClickException):
     """Input that no command can work with."""

@@ -314,6 +314,18 @@ def test_help_names_every_command_and_loads_no_torch() -> None:
         assert f"  {command} " in result.stdout
 
 
+def test_help_of_each_command_loads_no_torch() -> None:
+    script = (
+        "import sys, model.__main__ as m\n"
+        "for name in m.main.list_commands(None):\n"
+        "    m.main([name, '--help'], standalone_mode=False)\n"
+        "print('torch' in sys.modules)"
+    )
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert result.stdout.splitlines()[-1] == "False"
+    assert result.stdout.count("Usage:") == 9
+
+
 def test_a_process_ends_with_status_2_and_one_line(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "model", "info", str(tmp_path / "nowhere")]
     result = subprocess.run(command, capture_output=True, text=True, check=False)

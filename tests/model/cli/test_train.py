@@ -6,7 +6,8 @@ import pytest
 from click.testing import CliRunner
 
 from model.checkpoint.weights import inspect
-from model.cli.train import tokenize_command, train_command
+from model.cli.tokenize import tokenize_command
+from model.cli.train import train_command
 from model.train.config import TrainConfigError
 from tests.model.train.corpora import write_corpus
 

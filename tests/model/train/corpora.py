@@ -8,7 +8,7 @@ import torch
 from click.testing import CliRunner
 
 from model.checkpoint.weights import save_model
-from model.cli.train import tokenize_command
+from model.cli.tokenize import tokenize_command
 from model.train.data.bpe import train_vocabulary
 from model.train.data.corpus import corpus_files
 from model.train.data.shards import write_shards

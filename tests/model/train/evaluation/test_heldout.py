@@ -12,8 +12,8 @@ from click.testing import CliRunner
 
 from model.checkpoint.tokenizer import Tokenizer
 from model.checkpoint.weights import save_model
+from model.cli.evaluate import evaluate_command
 from model.cli.main import main
-from model.cli.train import evaluate_command
 from model.network.transformer import Transformer
 from model.train.data.corpus import CorpusError
 from model.train.evaluation.heldout import Scores, cut, evaluate, read_pieces, score_batch

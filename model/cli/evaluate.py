@@ -1,0 +1,57 @@
+"""The command `evaluate`: measure a model on held-out text."""
+
+from pathlib import Path
+
+import click
+
+from model.cli.options import FILE, FOLDER
+
+
+@click.command("evaluate")
+@click.argument("model")
+@click.option("--heldout", type=FOLDER, required=True)
+@click.option("--shards", type=FOLDER, help="Weigh as in training on these: by the square root of size.")
+@click.option("--stage", type=FILE, help="The stage of training whose mixture counts in that, too.")
+@click.option("--window", type=click.IntRange(2), help="Tokens in a piece, BOS included; default: the model's context.")
+@click.option("--max-bytes", type=click.IntRange(1), help="Only about the first so many bytes of each stream.")
+@click.option("--device", default="auto", show_default=True)
+@click.option("--dtype", type=click.Choice(["float32", "bfloat16"]), default="float32", help="Of products.")
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write all figures there as JSON.")
+def evaluate_command(
+    model: str,
+    heldout: Path,
+    shards: Path | None,
+    stage: Path | None,
+    window: int | None,
+    max_bytes: int | None,
+    device: str,
+    dtype: str,
+    out: Path | None,
+) -> None:
+    """Bits per byte, load balance and specialisation of MODEL on held-out text."""
+    import json
+
+    import torch
+
+    from model.checkpoint.device import choose_device
+    from model.checkpoint.embedded import find_model
+    from model.checkpoint.tokenizer import Tokenizer
+    from model.checkpoint.weights import load_model
+    from model.train.allocator import keep_freed_memory
+    from model.train.config import load_config
+    from model.train.data.windows import mixture
+    from model.train.evaluation.heldout import evaluate, read_pieces
+    from model.train.evaluation.heldout_report import as_markdown, summarise
+
+    if stage is not None and shards is None:
+        raise click.UsageError("--stage says how the streams of --shards are weighed; name those too")
+    keep_freed_memory()
+    folder = find_model(model)
+    weights = mixture(shards, load_config(stage)[1].mixture if stage else {}) if shards else None
+    loaded = load_model(folder, choose_device(device, for_training=True), torch.float32)
+    tokenizer = Tokenizer.load(folder)
+    streams, pieces = read_pieces(heldout, tokenizer, window or loaded.config.max_positions, max_bytes)
+    summary = summarise(evaluate(loaded, streams, pieces, getattr(torch, dtype)), weights)
+    if out is not None:
+        out.write_text(json.dumps(summary, indent=1))
+    click.echo(as_markdown(summary))

@@ -1,0 +1,22 @@
+"""The command `info`: describe a model folder from its headers."""
+
+import click
+
+from model.cli.options import Unusable, find_folder
+
+
+@click.command("info")
+@click.argument("model")
+def info_command(model: str) -> None:
+    """Describe MODEL from its configuration and headers, without reading its weights.
+
+    A folder that holds only config.json is enough for the numbers.
+    """
+    from model.checkpoint.weights import inspect
+    from model.cli.folder_report import folder_report
+
+    folder = find_folder(model)
+    manifest = inspect(folder)
+    click.echo("\n".join(folder_report(manifest, folder)))
+    if manifest.has_weights and manifest.problems:
+        raise Unusable(f"{folder} cannot be loaded: {manifest.summary}")

@@ -1,0 +1,38 @@
+"""What the command line prints of a run."""
+
+from typing import TYPE_CHECKING
+
+from model.trace.metrics import dead_experts, max_violation, relative_load, surprisal_bits, tokens_per_expert
+
+if TYPE_CHECKING:
+    from model.trace.trace import Trace
+
+
+def run_report(run: "Trace", seconds: float) -> list[str]:
+    """Tokens, time and surprisal of a run, and, where the router was captured, the load of each mixture layer."""
+    return [_run_line(run, seconds), *_layer_table(run)]
+
+
+def _run_line(run: "Trace", seconds: float) -> str:
+    num_prompt = int(run.prompt_mask.sum())
+    where = f"{run.model['name']} on {run.origin['device']}, {run.origin['dtype']}"
+    counts = f"{run.num_tokens} tokens ({num_prompt} of the prompt, {run.num_tokens - num_prompt} new)"
+    line = f"{where}: {counts} in {seconds:.3g} s"
+    bits = surprisal_bits(run.data["logprob"])
+    return line if run.num_tokens < 2 else f"{line}, mean surprisal {float(bits.mean()):.3g} bit"
+
+
+def _layer_table(run: "Trace") -> list[str]:
+    """Load of each mixture layer over all tokens of the run."""
+    if not run.has("expert_id"):
+        return []
+    counts = tokens_per_expert(run.data["expert_id"], run.data.sizes["expert"])
+    load, violation, dead = relative_load(counts), max_violation(counts), dead_experts(counts)
+    rows = [f"{'layer':>5}  {'MaxVio':>6}  {'busiest':>9}  {'ratio to uniform':>16}  {'without a token':>15}"]
+    for layer in counts["moe_layer"].values:
+        at = load.sel(moe_layer=layer)
+        busiest = f"L{layer}E{int(at.values.argmax())}"
+        idle = f"{int(dead.sel(moe_layer=layer).sum())} of {counts.sizes['expert']}"
+        worst = float(violation.sel(moe_layer=layer))
+        rows.append(f"{layer:>5}  {worst:>6.2f}  {busiest:>9}  {float(at.max()):>16.2f}  {idle:>15}")
+    return rows
