@@ -110,7 +110,7 @@ def _frames(
         color = theme.ink if key == chosen else theme.change[-1] if box.added else theme.muted
         yield _rectangle(frame, theme.background, color, 2.5 if key == chosen or box.added else 1)
     for frame in graph.graph["experts"].values():
-        for group, (x0, y0, x1, _) in enumerate(expert_cells(frame, model.num_experts, model.num_groups)[1]):
+        for group, (x0, y0, x1, _) in enumerate(expert_cells(frame, model.router)[1]):
             hue = {"type": "line", "x0": x0, "x1": x1, "y0": y0 - 3, "y1": y0 - 3}
             yield hue | {"line": {"color": group_hue(group), "width": 3}}
 

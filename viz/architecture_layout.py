@@ -10,6 +10,8 @@ from collections.abc import Iterator, Sequence
 
 import networkx as nx
 
+from viz.layout import Layout
+
 WIDTH = 416
 STREAM = 88.0  # where the stream runs
 LEFT, RIGHT = 108.0, 396.0  # parts of blocks lie between
@@ -56,8 +58,7 @@ class Model:
     final_norm: Box
     head: Box
     mtp: Box | None
-    num_experts: int
-    num_groups: int
+    router: Layout
 
 
 def lay_out(model: Model) -> nx.DiGraph:
@@ -203,14 +204,15 @@ def boxes(graph: nx.DiGraph) -> Iterator[tuple[str, Box, Frame]]:
             yield key, held["box"], held["frame"]
 
 
-def expert_cells(frame: Frame, num_experts: int, num_groups: int) -> tuple[list[Point], list[Frame], float]:
+def expert_cells(frame: Frame, layout: Layout) -> tuple[list[Point], list[Frame], float]:
     """Where the experts stand in their frame, group by group.
 
     Returns:
         The middle of every expert, the frame of every group, and the size of a cell.
     """
     x0, y0, x1, y1 = (frame[0] + 6, frame[1] + 21, frame[2] - 6, frame[3] - 24)
-    width, height, size = (x1 - x0) / num_groups, y1 - y0, num_experts // num_groups
+    num_groups, size = layout.num_groups, layout.num_experts // layout.num_groups
+    width, height = (x1 - x0) / num_groups, y1 - y0
     columns = max(1, min(size, round((size * (width - 5) / height) ** 0.5)))
     rows = -(-size // columns)
     pitch = min((width - 5) / columns, height / rows)

@@ -54,15 +54,16 @@ def experts(
     graph: nx.DiGraph, model: Model, stack: str, theme: Theme, paint: Paint | None, expert: int | None
 ) -> go.Scatter:
     """A square per expert: in its own hue, or by its load."""
-    middles, _, pitch = expert_cells(graph.graph["experts"][stack], model.num_experts, model.num_groups)
+    middles, _, pitch = expert_cells(graph.graph["experts"][stack], model.router)
     key = next(key for key, box, _ in boxes(graph) if box.kind == "experts" and key.startswith(f"{stack}-"))
-    numbers, load = range(model.num_experts), paint.load if paint else None
+    numbers, load = range(model.router.num_experts), paint.load if paint else None
     layer = paint.layer if paint and paint.layer is not None else -1
     outline = {"color": theme.ink, "width": [2 if paint and number == expert else 0 for number in numbers]}
     marker: dict[str, Any] = {"symbol": "square", "size": min(16, max(4, pitch - 1)), "line": outline}
     if load is None:
-        said = [f"E{number}, group {number * model.num_groups // model.num_experts}" for number in numbers]
-        marker["color"] = expert_colors(model.num_experts, model.num_groups, theme)
+        size = model.router.num_experts // model.router.num_groups
+        said = [f"E{number}, group {number // size}" for number in numbers]
+        marker["color"] = expert_colors(model.router, theme)
     else:
         ratios = load.values.tolist()
         said = [f"L{layer}E{number}<br>{ratio:.3g} × uniform (derived)" for number, ratio in enumerate(ratios)]
@@ -77,8 +78,8 @@ def experts(
 
 def groups(graph: nx.DiGraph, model: Model, stack: str, theme: Theme, paint: Paint | None) -> go.Scatter:
     """Each group's load as a number below its experts; nothing where no run is painted."""
-    frames = expert_cells(graph.graph["experts"][stack], model.num_experts, model.num_groups)[1]
-    load = None if paint is None or model.num_groups == 1 else paint.group_load
+    frames = expert_cells(graph.graph["experts"][stack], model.router)[1]
+    load = None if paint is None or model.router.num_groups == 1 else paint.group_load
     ratios = [] if load is None else load.values.tolist()
     shown = frames[: len(ratios)]
     return go.Scatter(

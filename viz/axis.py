@@ -6,35 +6,36 @@ import numpy as np
 import plotly.graph_objects as go
 import xarray as xr
 
+from viz.layout import Layout
 from viz.theme import Theme
 
 # Over so many cells a picture is hovered but not clicked: the points would cost more than the picture.
 MAX_CLICKABLE = 20_000
 
 
-def expert_positions(num_experts: int, num_groups: int) -> np.ndarray:
+def expert_positions(layout: Layout) -> np.ndarray:
     """Where experts stand on an axis, [expert] float32: one apart, and wider apart between routing groups."""
-    experts = np.arange(num_experts)
-    return (experts + group_gap(num_experts, num_groups) * (experts // (num_experts // num_groups))).astype(np.float32)
+    return positions_apart(layout.num_experts, layout.num_groups)
 
 
-def group_gap(num_experts: int, num_groups: int) -> int:
-    """Free places between two groups."""
-    return 0 if num_groups == 1 else max(1, num_experts // 64)
+def positions_apart(number: int, num_parts: int) -> np.ndarray:
+    """Where columns stand on an axis, [number] float32: one apart, and wider apart between equal parts."""
+    columns, gap = np.arange(number), 0 if num_parts == 1 else max(1, number // 64)
+    return (columns + gap * (columns // (number // num_parts))).astype(np.float32)
 
 
-def spread(values: np.ndarray, num_groups: int) -> np.ndarray:
-    """Put empty columns between the groups of a [row, expert] array, float32; column numbers are positions."""
-    positions = expert_positions(values.shape[1], num_groups).astype(int)
-    wide = np.full((values.shape[0], positions[-1] + 1), np.nan, dtype=np.float32)
-    wide[:, positions] = values
+def spread(values: np.ndarray, positions: np.ndarray) -> np.ndarray:
+    """Put a [row, column] array's columns at whole positions of a wider one, float32; the columns between are NaN."""
+    wide = np.full((values.shape[0], int(positions[-1]) + 1), np.nan, dtype=np.float32)
+    wide[:, positions.astype(int)] = values
     return wide
 
 
-def expert_axis(num_experts: int, num_groups: int, title: str = "expert") -> dict[str, Any]:
+def expert_axis(layout: Layout, title: str = "expert") -> dict[str, Any]:
     """Layout of an axis of experts: a tick at each group's first expert; about eight where there are no groups."""
-    step = num_experts // num_groups if num_groups > 1 else max(1, num_experts // 8)
-    positions, ticks = expert_positions(num_experts, num_groups), np.arange(0, num_experts, step)
+    number, num_groups = layout.num_experts, layout.num_groups
+    step = number // num_groups if num_groups > 1 else max(1, number // 8)
+    positions, ticks = expert_positions(layout), np.arange(0, number, step)
     return {
         "tickvals": positions[ticks],
         "ticktext": np.array([f"E{tick}" for tick in ticks]),
@@ -85,12 +86,12 @@ def grid_points(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return across.ravel(), upwards.ravel()
 
 
-def group_lines(figure: go.Figure, num_experts: int, num_groups: int, theme: Theme, both: bool = False) -> None:
+def group_lines(figure: go.Figure, layout: Layout, theme: Theme, both: bool = False) -> None:
     """Thin lines between groups, across and, for a square picture, along both axes."""
-    positions, size = expert_positions(num_experts, num_groups), num_experts // num_groups
+    positions, size = expert_positions(layout), layout.num_experts // layout.num_groups
     line = {"type": "line", "line": {"color": theme.grid, "width": 1}, "layer": "below"}
     lines = []
-    for first in range(size, num_experts, size):
+    for first in range(size, layout.num_experts, size):
         middle = float(positions[first - 1] + positions[first]) / 2
         lines.append(line | {"x0": middle, "x1": middle, "y0": 0, "y1": 1, "yref": "y domain"})
         if both:

@@ -13,6 +13,7 @@ import plotly.graph_objects as go
 import xarray as xr
 
 from viz.axis import expert_axis, expert_positions
+from viz.layout import Layout
 from viz.routing import LEGEND, SYMBOLS
 from viz.theme import Theme, expert_colors, group_hue, style, translucent
 
@@ -24,7 +25,7 @@ Panel = tuple[str, str, Callable[[], Iterator[go.Scatter | go.Bar]]]
 def steps(
     experts: xr.Dataset,
     groups: xr.Dataset,
-    num_groups: int,
+    layout: Layout,
     theme: Theme,
     losers: Mapping[str, xr.DataArray] | None = None,
     focus: int | None = None,
@@ -37,25 +38,25 @@ def steps(
         experts: arrays [expert] `logit`, `affinity`, `bias`, `biased`, `reachable` and `chosen` (bool), `weight` (NaN
             unless chosen). Scalar coordinate `moe_layer`.
         groups: arrays [group] `score`, `kept` (bool); without variables, or with one group, their panel is left out.
-        num_groups: routing groups.
+        layout: of the router.
         theme: colours.
         losers: name, as in `viz.routing.SYMBOLS`, -> mask [expert], *derived*.
         focus: expert that the words beside the picture are about; a line runs through all panels.
         logit: what the first panel shows.
         origin: tag of what was observed.
     """
-    drawing = _Drawing(experts, groups, num_groups, theme, losers or {}, origin)
+    drawing = _Drawing(experts, groups, layout, theme, losers or {}, origin)
     panels = list(drawing.panels(logit))
     height = _TOP + _BOTTOM + len(panels) * (_PANEL + _GAP)
     parts = [part.update(yaxis=_axis(row)) for row, (_, _, draw) in enumerate(panels, 1) for part in draw()]
-    axes: dict[str, Any] = {"xaxis": expert_axis(len(drawing.x), num_groups) | {"anchor": _axis(len(panels))}}
+    axes: dict[str, Any] = {"xaxis": expert_axis(layout) | {"anchor": _axis(len(panels))}}
     for row, (name, _, _) in enumerate(panels, 1):
         top = 1 - (row - 1) * (_PANEL + _GAP) / (height - _TOP - _BOTTOM)
         domain = {"domain": [max(0.0, top - _PANEL / (height - _TOP - _BOTTOM)), top], "nticks": 4}
         axes[_axis(row).replace("y", "yaxis")] = domain | ({"range": drawing.reach} if name == "groups" else {})
     place = {"xref": "paper", "x": 0, "y": 1, "xanchor": "left", "yanchor": "bottom", "showarrow": False}
     words = [place | {"text": said, "yref": f"{_axis(row)} domain"} for row, (_, said, _) in enumerate(panels, 1)]
-    layout = {
+    looks = {
         "annotations": words,
         "shapes": [*drawing.lines(panels), *_crosshair(drawing, focus)],
         "margin": {"l": 8, "r": 8, "t": _TOP, "b": _BOTTOM},
@@ -63,7 +64,7 @@ def steps(
         "showlegend": True,
     }  # fmt: skip
     # All at once: what is added to a figure piece by piece is checked again each time, a quarter of a second in all.
-    return style(go.Figure(parts, axes), theme, height, **layout)
+    return style(go.Figure(parts, axes), theme, height, **looks)
 
 
 class _Drawing:
@@ -73,18 +74,18 @@ class _Drawing:
         self,
         experts: xr.Dataset,
         groups: xr.Dataset,
-        num_groups: int,
+        layout: Layout,
         theme: Theme,
         losers: Mapping[str, xr.DataArray],
         origin: str,
     ) -> None:
-        self.theme, self.losers, self.num_groups, self.origin = theme, losers, num_groups, origin
-        self.groups = groups if num_groups > 1 else xr.Dataset()
+        self.theme, self.losers, self.origin = theme, losers, origin
+        self.groups = groups if layout.num_groups > 1 else xr.Dataset()
         self.data: dict[str, np.ndarray] = {str(name): array.values for name, array in experts.data_vars.items()}
         self.layer, self.chosen = int(experts.coords["moe_layer"]), self.data["chosen"]
-        self.x = expert_positions(len(self.chosen), num_groups)
+        self.x = expert_positions(layout)
         self.size = int(np.clip(420 / len(self.x), 6, 11))
-        self.colors = np.array(expert_colors(len(self.x), num_groups, theme))
+        self.colors = np.array(expert_colors(layout, theme))
         self.faint = np.array([translucent(color, _FAINT) for color in self.colors])
 
     def panels(self, logit: str) -> Iterator[Panel]:
@@ -169,7 +170,8 @@ class _Drawing:
 
     def _group_scores(self) -> Iterator[go.Bar]:
         """A level per group as wide as the group: thick where it was kept, thin where not."""
-        scores, kept, per = self.groups["score"].values, self.groups["kept"].values, len(self.x) // self.num_groups
+        scores, kept = self.groups["score"].values, self.groups["kept"].values
+        per = len(self.x) // len(kept)
         low, high = self.reach
         thickness, middle = np.where(kept, 0.09, 0.03) * (high - low), self.x.reshape(-1, per).mean(-1)
         hues = [group_hue(group) if stays else self.theme.muted for group, stays in enumerate(kept)]

@@ -7,7 +7,7 @@ import numpy as np
 import plotly.graph_objects as go
 import xarray as xr
 
-from viz.axis import click_layer, expert_positions, grid_points, layer_axis, layer_labels, rows_height, spread
+from viz.axis import click_layer, grid_points, layer_axis, layer_labels, positions_apart, rows_height, spread
 from viz.load import clipped_log, ratio_map
 from viz.theme import Theme, style
 
@@ -24,14 +24,14 @@ def device_load(before: xr.DataArray, after: xr.DataArray, theme: Theme) -> go.F
     """
     halves = [half.transpose("moe_layer", "device").values for half in (before, after)]
     ratio, layers, number = np.concatenate(halves, axis=1), layer_labels(before), halves[0].shape[1]
-    positions = expert_positions(2 * number, 2)
+    positions = positions_apart(2 * number, 2)
     x, y = grid_points(positions, np.arange(len(layers)))
     devices, half = np.tile(np.arange(number), 2), np.repeat(np.array(HALVES), number)
     cells = np.column_stack([np.repeat(layers, 2 * number), np.tile(devices, len(layers)), ratio.ravel()])
     said = "L%{customdata[0]} device %{customdata[1]}, %{text}"
     hover = f"{said}<br>%{{customdata[2]:.3~g}} × mean (simulated)<extra></extra>"
     points = click_layer(x, y, customdata=cells, text=np.tile(half, len(layers)), hovertemplate=hover)
-    figure = go.Figure([ratio_map(spread(clipped_log(ratio), 2), theme, "× mean"), points])
+    figure = go.Figure([ratio_map(spread(clipped_log(ratio), positions), theme, "× mean"), points])
     ticks = np.arange(0, 2 * number, -(-number // 8))
     xaxis = {
         "tickvals": positions[ticks],

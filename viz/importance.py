@@ -20,6 +20,7 @@ from viz.axis import (
     rows_height,
     spread,
 )
+from viz.layout import Layout
 from viz.theme import Theme, colorscale, group_hue, style
 
 SMALLEST_LIMIT = 1e-6  # nats; below it every change is grey
@@ -52,23 +53,23 @@ def said(effects: xr.Dataset) -> np.ndarray:
 
 
 def importance_map(
-    effects: xr.Dataset, num_groups: int, theme: Theme, num_tokens: int, chosen: tuple[int, int] | None = None
+    effects: xr.Dataset, layout: Layout, theme: Theme, num_tokens: int, chosen: tuple[int, int] | None = None
 ) -> go.Figure:
     """Layers x experts by the mean change of log-probability; a cross marks what changed nothing, blank is not done.
 
     Args:
         effects: `logprob_change`, `kl`, `chosen_by`, `rerouted`, each [moe_layer, expert].
-        num_groups: routing groups, drawn apart.
+        layout: of the router; groups are drawn apart.
         theme: colours.
         num_tokens: tokens of the text.
         chosen: a layer and an expert to frame.
     """
     change, layers = effects["logprob_change"].values, layer_labels(effects["kl"])
-    positions, limit = expert_positions(change.shape[1], num_groups), color_limit(change)
+    positions, limit = expert_positions(layout), color_limit(change)
     bar = color_bar("nats a token", tickvals=np.array([-limit, 0, limit]), ticktext=_ends(limit))
     gap = 1 if change.shape[1] <= 100 else 0
     picture = go.Heatmap(
-        z=spread(change, num_groups), zmin=-limit, zmax=limit, colorscale=colorscale(theme.change), colorbar=bar,
+        z=spread(change, positions), zmin=-limit, zmax=limit, colorscale=colorscale(theme.change), colorbar=bar,
         hoverinfo="skip", xgap=gap, ygap=1,
     )  # fmt: skip
     rows, experts = np.nonzero(untouched(effects))
@@ -77,7 +78,7 @@ def importance_map(
         x=positions[experts], y=rows, mode="markers", marker=marker, hoverinfo="skip", name="exactly 0"
     )
     figure = go.Figure([picture, crosses, _points(effects, layers, positions)])
-    axes = {"xaxis": expert_axis(change.shape[1], num_groups), "yaxis": layer_axis(layers)}
+    axes = {"xaxis": expert_axis(layout), "yaxis": layer_axis(layers)}
     style(figure, theme, rows_height(len(layers)), **axes)
     if chosen is not None and chosen[0] in layers and 0 <= chosen[1] < len(positions):
         x, y = float(positions[chosen[1]]), float(np.flatnonzero(layers == chosen[0])[0])
@@ -104,13 +105,13 @@ def _cells(effects: xr.Dataset, layers: np.ndarray) -> np.ndarray:
 
 
 def effect_against_load(
-    effects: xr.Dataset, num_groups: int, theme: Theme, num_tokens: int, layer: int | None = None
+    effects: xr.Dataset, layout: Layout, theme: Theme, num_tokens: int, layer: int | None = None
 ) -> go.Figure:
     """A point per expert: how many tokens chose it, and the change without it; hue is its group, filled the layer.
 
     Args:
         effects: as for `importance_map`.
-        num_groups: routing groups.
+        layout: of the router.
         theme: colours.
         num_tokens: tokens of the text.
         layer: its experts are filled, those of other layers hollow; None fills all.
@@ -118,7 +119,7 @@ def effect_against_load(
     layers = layer_labels(effects["kl"])
     cells, number = _cells(effects, layers), effects.sizes["expert"]
     done = np.isfinite(cells[:, 3])
-    hues = np.array([group_hue(expert // (number // num_groups)) for expert in range(number)])
+    hues = np.array([group_hue(expert // (number // layout.num_groups)) for expert in range(number)])
     colors = np.tile(hues, len(layers))[done]
     filled = np.ones(int(done.sum()), bool) if layer is None else cells[done, 0] == layer
     symbols = np.where(filled, "circle", "circle-open")

@@ -23,6 +23,7 @@ from viz.axis import (
     rows_height,
     spread,
 )
+from viz.layout import Layout
 from viz.theme import Theme, blend, colorscale, group_hue, readable_on, style, translucent
 
 LOG_LIMIT = 2.0  # colours and bars end at a ratio of 1/4 and of 4
@@ -60,21 +61,21 @@ def verdicts(ratio: np.ndarray, band: Band | None) -> np.ndarray:
     return np.where(ratio == 0, np.char.add("took no token; ", outside), outside).astype(object)
 
 
-def load_heatmap(relative_load: xr.DataArray, num_groups: int, theme: Theme, band: Band | None = None) -> go.Figure:
+def load_heatmap(relative_load: xr.DataArray, layout: Layout, theme: Theme, band: Band | None = None) -> go.Figure:
     """Layers x experts as ratio to uniform; a dot marks what chance alone does not explain.
 
     Args:
         relative_load: [moe_layer, expert]; NaN where nothing was counted.
-        num_groups: routing groups, drawn apart.
+        layout: of the router; groups are drawn apart.
         theme: colours.
         band: what chance alone gives for so many tokens.
     """
     ratio, layers = relative_load.transpose("moe_layer", "expert").values, layer_labels(relative_load)
-    positions = expert_positions(ratio.shape[1], num_groups)
-    picture = ratio_map(spread(clipped_log(ratio), num_groups), theme)
+    positions = expert_positions(layout)
+    picture = ratio_map(spread(clipped_log(ratio), positions), theme)
     points = _cell_points(ratio, layers, positions, band)
     figure = go.Figure([picture, _outside_dots(ratio, positions, band, theme), points])
-    axes = {"xaxis": expert_axis(ratio.shape[1], num_groups), "yaxis": layer_axis(layers)}
+    axes = {"xaxis": expert_axis(layout), "yaxis": layer_axis(layers)}
     style(figure, theme, rows_height(len(layers)), **axes)
     return figure if band is None else note(figure, _band_note(band), theme)
 
@@ -111,24 +112,24 @@ def _band_note(band: Band) -> str:
     return f"n = {band.num_tokens:,} tokens; {chance}; ● outside it"
 
 
-def load_strip(relative_load: xr.DataArray, num_groups: int, theme: Theme, band: Band | None = None) -> go.Figure:
+def load_strip(relative_load: xr.DataArray, layout: Layout, theme: Theme, band: Band | None = None) -> go.Figure:
     """A row of small bars per layer, each expert's ratio to uniform, ends at 4; the thin line in each row is 1.
 
     Args:
         relative_load: [moe_layer, expert].
-        num_groups: routing groups, drawn apart.
+        layout: of the router; groups are drawn apart.
         theme: colours.
         band: bars inside it are grey; without it, bars are blue under 1 and orange over it.
     """
     ratio, layers = relative_load.transpose("moe_layer", "expert").values, layer_labels(relative_load)
-    positions = expert_positions(ratio.shape[1], num_groups)
+    positions = expert_positions(layout)
     low, high = (1.0, 1.0) if band is None else (band.low, band.high)
     kinds = {theme.load[1]: ratio < low, theme.load[3]: (ratio >= low) & (ratio <= high), theme.load[-2]: ratio > high}
     width = float(np.clip(420 / len(positions), 1, 10))
     figure = go.Figure([_segments(ratio, mask, positions, color, width) for color, mask in kinds.items()])
     figure.add_trace(_cell_points(ratio, layers, positions, band))
     figure.add_trace(_fair_lines(len(layers), float(positions[-1]), theme))
-    axes = {"xaxis": expert_axis(ratio.shape[1], num_groups), "yaxis": layer_axis(layers)}
+    axes = {"xaxis": expert_axis(layout), "yaxis": layer_axis(layers)}
     style(figure, theme, rows_height(len(layers)), **axes)
     return figure if band is None else note(figure, _band_note(band).replace("● outside it", "grey inside it"), theme)
 
@@ -153,18 +154,18 @@ def _fair_lines(num_rows: int, right: float, theme: Theme) -> go.Scatter:
 
 
 def load_bars(
-    relative_load: xr.DataArray, num_groups: int, theme: Theme, band: Band | None = None, chosen: int | None = None
+    relative_load: xr.DataArray, layout: Layout, theme: Theme, band: Band | None = None, chosen: int | None = None
 ) -> go.Figure:
     """One layer's experts as bars of their ratio to uniform, with a dashed line at 1 and the band of chance.
 
     Args:
         relative_load: [expert].
-        num_groups: routing groups, drawn apart and named by their hue below the bars.
+        layout: of the router; groups are drawn apart, and named by their hue below the bars.
         theme: colours.
         band: what chance alone gives for so many tokens.
         chosen: expert to outline.
     """
-    ratio, positions = relative_load.values, expert_positions(relative_load.sizes["expert"], num_groups)
+    ratio, positions = relative_load.values, expert_positions(layout)
     colors = [
         blend(theme.load, (log + LOG_LIMIT) / (2 * LOG_LIMIT)) for log in np.nan_to_num(clipped_log(ratio)).tolist()
     ]
@@ -181,10 +182,10 @@ def load_bars(
     if chosen is not None:
         place = {"x": float(positions[chosen]), "y": float(np.nan_to_num(ratio[chosen])), "yanchor": "bottom"}
         figure.add_annotation(text=f"E{chosen}", showarrow=False, font={"size": 12}, **place)
-    shapes = [*_level_shapes(band, theme), *_group_strip(positions, num_groups)]
+    shapes = [*_level_shapes(band, theme), *_group_strip(positions, layout.num_groups)]
     top = max(2.0, 1.15 * float(np.nanmax(ratio, initial=0)))
     yaxis = {"title": {"text": "× uniform"}, "range": [-0.06 * top, top]}
-    return style(figure, theme, 320, xaxis=expert_axis(len(ratio), num_groups), yaxis=yaxis, shapes=shapes)
+    return style(figure, theme, 320, xaxis=expert_axis(layout), yaxis=yaxis, shapes=shapes)
 
 
 def _level_shapes(band: Band | None, theme: Theme) -> Iterator[dict[str, Any]]:

@@ -24,6 +24,7 @@ from viz.axis import (
     note,
     rows_height,
 )
+from viz.layout import Layout
 from viz.theme import Theme, colorscale, expert_colors, style, translucent
 
 # The colours lie above a square, on the left where it begins, so that a narrow page leaves it all its width.
@@ -31,7 +32,7 @@ _BAR = {"orientation": "h", "x": 0, "xanchor": "left", "y": 1, "yanchor": "botto
 _BAR |= {"tickformat": ".0%", "nticks": 5, "outlinewidth": 0, "ypad": 4}
 
 
-def coactivation(counts: xr.DataArray, num_tokens: int, num_groups: int, theme: Theme) -> go.Figure:
+def coactivation(counts: xr.DataArray, num_tokens: int, layout: Layout, theme: Theme) -> go.Figure:
     """Of the tokens of an expert (row), the share that also went to another (column).
 
     The diagonal, always 1, is left out; rows of experts without tokens are empty.
@@ -39,22 +40,22 @@ def coactivation(counts: xr.DataArray, num_tokens: int, num_groups: int, theme: 
     Args:
         counts: [expert, other_expert], tokens of both; on the diagonal those of the expert.
         num_tokens: tokens that were counted.
-        num_groups: routing groups.
+        layout: of the router.
         theme: colours.
     """
     values = counts.transpose("expert", "other_expert").values
     hover = "E%{customdata[0]} with E%{customdata[1]}<br>%{z:.3~p} of its tokens%{count} (derived)<extra></extra>"
     others = np.where(np.eye(len(values), dtype=bool), np.nan, values)
-    figure = _square(others, np.diagonal(values), num_groups, theme, hover)
+    figure = _square(others, np.diagonal(values), layout, theme, hover)
     note(figure, f"share of tokens, n = {num_tokens:,} tokens", theme).update_annotations(yshift=36)
     return figure.update_layout(xaxis_title_text="also went to", yaxis_title_text=_title("tokens of", counts))
 
 
-def transitions(counts: xr.DataArray, num_groups: int, theme: Theme) -> go.Figure:
+def transitions(counts: xr.DataArray, layout: Layout, theme: Theme) -> go.Figure:
     """Of an expert's (row) pairs with the next mixture layer, the share of each expert there, [expert, next_expert]."""
     values = counts.transpose("expert", "next_expert").values
     hover = "E%{customdata[0]} then E%{customdata[1]}<br>%{z:.3~p} of its pairs%{count} (derived)<extra></extra>"
-    figure = _square(values, values.sum(1), num_groups, theme, hover)
+    figure = _square(values, values.sum(1), layout, theme, hover)
     note(figure, f"share of pairs, n = {values.sum():,.0f} pairs", theme).update_annotations(yshift=36)
     following = f"expert, L{counts.coords['next_layer'].item()}" if "next_layer" in counts.coords else "next expert"
     return figure.update_layout(xaxis_title_text=following, yaxis_title_text=_title("expert", counts))
@@ -64,7 +65,7 @@ def _title(said: str, counts: xr.DataArray) -> str:
     return f"{said}, L{counts.coords['moe_layer'].item()}" if "moe_layer" in counts.coords else said
 
 
-def _square(counts: np.ndarray, totals: np.ndarray, num_groups: int, theme: Theme, hover: str) -> go.Figure:
+def _square(counts: np.ndarray, totals: np.ndarray, layout: Layout, theme: Theme, hover: str) -> go.Figure:
     """Counts over each row's total; cells are points that can be clicked as long as they are few enough.
 
     Points carry row, column, share, count and total, named `z` and `count` in `hover`; a picture with too many cells
@@ -72,7 +73,7 @@ def _square(counts: np.ndarray, totals: np.ndarray, num_groups: int, theme: Them
     """
     shares = np.full(counts.shape, np.nan, dtype=np.float32)
     np.divide(counts, totals[:, None], out=shares, where=totals[:, None] > 0)
-    num_experts, positions = len(counts), expert_positions(len(counts), num_groups)
+    positions = expert_positions(layout)
     places = positions.astype(int)
     wide = np.full((places[-1] + 1, places[-1] + 1), np.nan, dtype=np.float32)
     wide[np.ix_(places, places)] = shares
@@ -85,15 +86,15 @@ def _square(counts: np.ndarray, totals: np.ndarray, num_groups: int, theme: Them
         hoverongaps=False,
     )
     figure = go.Figure(picture)
-    if num_experts**2 <= MAX_CLICKABLE:
+    if layout.num_experts**2 <= MAX_CLICKABLE:
         points = _cell_points(counts, totals, shares, positions, hover)
         figure.update_traces(hoverinfo="skip").add_trace(points)
     else:
         cells = np.zeros((*wide.shape, 2), dtype=np.int16)
         cells[np.ix_(places, places)] = np.indices(counts.shape).transpose(1, 2, 0)
         figure.update_traces(customdata=cells, hovertemplate=hover.replace("%{count}", ""))
-    group_lines(figure, num_experts, num_groups, theme, both=True)
-    axis = expert_axis(num_experts, num_groups) | {"constrain": "domain"}
+    group_lines(figure, layout, theme, both=True)
+    axis = expert_axis(layout) | {"constrain": "domain"}
     across, upwards = axis | {"constraintoward": "left"}, axis | {"scaleanchor": "x", "constraintoward": "top"}
     return style(figure, theme, 500, xaxis=across, yaxis=upwards, margin={"l": 8, "r": 8, "t": 92, "b": 8})
 
@@ -111,7 +112,7 @@ def _cell_points(
 
 def transition_graph(
     counts: xr.DataArray,
-    num_groups: int,
+    layout: Layout,
     theme: Theme,
     num_edges: int = 24,
     focus: tuple[int, int | None] | None = None,
@@ -121,20 +122,20 @@ def transition_graph(
     Args:
         counts: [moe_layer, expert, next_expert], pairs; `moe_layer` is the earlier of the two layers, the coordinate
             `next_layer` labels the later one.
-        num_groups: routing groups.
+        layout: of the router.
         theme: colours.
         num_edges: so many edges per pair of layers on average, at most.
         focus: layer and expert whose own steps are drawn in ink.
     """
-    num_experts, layers = counts.sizes["expert"], layer_labels(counts)
+    layers = layer_labels(counts)
     last = counts.coords["next_layer"].values[-1] if "next_layer" in counts.coords else layers[-1] + 1
     layers = np.append(layers, last)
     graph, fewest = common_steps(counts, num_edges)
     centre = None if focus is None or focus[0] not in layers else (int(np.flatnonzero(layers == focus[0])[0]), focus[1])
-    positions, colors = expert_positions(num_experts, num_groups), expert_colors(num_experts, num_groups, theme)
+    positions, colors = expert_positions(layout), expert_colors(layout, theme)
     figure = go.Figure([*_edges(graph, positions, theme, centre), _nodes(graph, positions, colors, layers, theme)])
     height = rows_height(len(layers), tallest=70)
-    axes = {"xaxis": expert_axis(num_experts, num_groups), "yaxis": layer_axis(layers)}
+    axes = {"xaxis": expert_axis(layout), "yaxis": layer_axis(layers)}
     style(figure, theme, height, **axes)
     said = f"steps that at least {fewest} tokens took (derived)" if graph else "no step was taken by two tokens"
     return note(figure, said, theme)

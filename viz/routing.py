@@ -20,6 +20,7 @@ from viz.axis import (
     rows_height,
     spread,
 )
+from viz.layout import Layout
 from viz.theme import Theme, expert_colors, style, translucent
 
 LOST_TO_BIAS = "lost only to the bias"
@@ -31,8 +32,7 @@ LEGEND_MARGIN = {"l": 8, "r": 8, "t": 76, "b": 8}  # room for two rows of it bel
 
 def token_path(
     at: xr.Dataset,
-    num_experts: int,
-    num_groups: int,
+    layout: Layout,
     theme: Theme,
     losers: Mapping[str, xr.DataArray] | None = None,
     focus: tuple[int, int | None] | None = None,
@@ -46,26 +46,25 @@ def token_path(
     Args:
         at: of one token: `expert_id` [moe_layer, rank] (-1 is unknown and not drawn) and, as far as recorded,
             `gate_weight` likewise, `router_score` [moe_layer, expert], `group_kept` [moe_layer, group].
-        num_experts: routed experts of the model.
-        num_groups: routing groups.
+        layout: of the router; groups are drawn apart.
         theme: colours.
         losers: `LOST_TO_BIAS` or `LOST_TO_GROUP` -> mask [moe_layer, expert], *derived*.
         focus: layer, and perhaps expert, that other pictures are about; framed.
         origin: tag of the numbers on hover.
     """
-    layers, positions = layer_labels(at["expert_id"]), expert_positions(num_experts, num_groups)
-    size, figure = int(np.clip(420 / num_experts, 6, 14)), go.Figure()
+    layers, positions = layer_labels(at["expert_id"]), expert_positions(layout)
+    size, figure = int(np.clip(420 / layout.num_experts, 6, 14)), go.Figure()
     if "router_score" in at:
-        figure.add_trace(_score_map(at["router_score"], num_groups, theme))
-    if "group_kept" in at and num_groups > 1:
-        figure.add_trace(_kept_groups(at["group_kept"], num_experts, theme))
-    figure.add_trace(_chosen_marks(at, positions, num_groups, theme, size))
+        figure.add_trace(_score_map(at["router_score"], positions, theme))
+    if "group_kept" in at and layout.num_groups > 1:
+        figure.add_trace(_kept_groups(at["group_kept"], positions, theme))
+    figure.add_trace(_chosen_marks(at, positions, expert_colors(layout, theme), theme, size))
     for name, mask in (losers or {}).items():
         figure.add_trace(_loser_marks(name, mask.values, positions, theme, size))
     figure.add_trace(_path_hover(at, losers or {}, positions, origin))
     if focus is not None and focus[0] in layers:
         _frame(figure, int(np.flatnonzero(layers == focus[0])[0]), focus[1], positions, theme)
-    axes = {"xaxis": expert_axis(num_experts, num_groups), "yaxis": layer_axis(layers)}
+    axes = {"xaxis": expert_axis(layout), "yaxis": layer_axis(layers)}
     look = {"showlegend": True, "legend": LEGEND, "margin": LEGEND_MARGIN}
     return style(figure, theme, rows_height(len(layers), tallest=36) + 52, **look, **axes)
 
@@ -80,12 +79,12 @@ def _frame(figure: go.Figure, row: int, expert: int | None, positions: np.ndarra
         figure.add_shape(type="rect", line={"color": theme.ink, "width": 1.5}, **box)
 
 
-def _score_map(router_score: xr.DataArray, num_groups: int, theme: Theme) -> go.Heatmap:
+def _score_map(router_score: xr.DataArray, positions: np.ndarray, theme: Theme) -> go.Heatmap:
     # Translucent at the low end, so that the shade of a kept group is seen through a small affinity.
     ink = theme.sequential[-2]
     scale = [[0, translucent(ink, 0)], [1, translucent(ink, 0.55)]]
     return go.Heatmap(
-        z=spread(router_score.values, num_groups),
+        z=spread(router_score.values, positions),
         zmin=0,
         zmax=float(np.nanmax(router_score.values, initial=1e-6)),
         colorscale=scale,
@@ -96,12 +95,11 @@ def _score_map(router_score: xr.DataArray, num_groups: int, theme: Theme) -> go.
     )
 
 
-def _kept_groups(group_kept: xr.DataArray, num_experts: int, theme: Theme) -> go.Scatter:
+def _kept_groups(group_kept: xr.DataArray, positions: np.ndarray, theme: Theme) -> go.Scatter:
     """A closed band behind every kept group of every layer, all of them one line broken by gaps."""
-    num_groups = group_kept.sizes["group"]
-    edges, size = expert_positions(num_experts, num_groups), num_experts // num_groups
+    size = len(positions) // group_kept.sizes["group"]
     rows, groups = np.nonzero(group_kept.values)
-    left, right = edges[groups * size] - 0.6, edges[groups * size + size - 1] + 0.6
+    left, right = positions[groups * size] - 0.6, positions[groups * size + size - 1] + 0.6
     gap = np.full(len(rows), np.nan, dtype=np.float32)
     low, high = np.float32(rows) - 0.46, np.float32(rows) + 0.46
     return go.Scatter(
@@ -116,12 +114,11 @@ def _kept_groups(group_kept: xr.DataArray, num_experts: int, theme: Theme) -> go
     )
 
 
-def _chosen_marks(at: xr.Dataset, positions: np.ndarray, num_groups: int, theme: Theme, size: int) -> go.Scatter:
+def _chosen_marks(at: xr.Dataset, positions: np.ndarray, colors: list[str], theme: Theme, size: int) -> go.Scatter:
     rows, ranks = np.nonzero(at["expert_id"].values >= 0)
     experts, weights = at["expert_id"].values[rows, ranks], _weights(at)[rows, ranks]
     known = ~np.isnan(weights)
     strongest = max(float(weights[known].max(initial=0)), 1e-9)
-    colors = expert_colors(len(positions), num_groups, theme)
     opacity = np.where(known, 0.3 + 0.7 * np.nan_to_num(weights) / strongest, 1)
     marker = {
         "symbol": "square",

@@ -11,6 +11,8 @@ from typing import Any
 
 import plotly.graph_objects as go
 
+from viz.layout import Layout
+
 # Okabe and Ito's palette without black; the order keeps neighbours apart.
 GROUP_HUES = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#8A8D00", "#7F7F7F")
 FONT_SIZE = 13
@@ -69,9 +71,9 @@ def group_hue(group: int) -> str:
     return GROUP_HUES[group % len(GROUP_HUES)]
 
 
-def expert_color(expert: int, num_experts: int, num_groups: int, theme: Theme) -> str:
+def expert_color(expert: int, layout: Layout, theme: Theme) -> str:
     """An expert's colour: the group's hue, lighter with its place in the group."""
-    size = num_experts // num_groups
+    size = layout.num_experts // layout.num_groups
     group, place = divmod(expert, size)
     hue, _, saturation = _to_hls(group_hue(group))
     low, high = theme.lightness
@@ -79,9 +81,9 @@ def expert_color(expert: int, num_experts: int, num_groups: int, theme: Theme) -
     return _to_hex(colorsys.hls_to_rgb(hue, lightness, min(saturation, 0.75)))
 
 
-def expert_colors(num_experts: int, num_groups: int, theme: Theme) -> list[str]:
+def expert_colors(layout: Layout, theme: Theme) -> list[str]:
     """Colours of all experts."""
-    return [expert_color(expert, num_experts, num_groups, theme) for expert in range(num_experts)]
+    return [expert_color(expert, layout, theme) for expert in range(layout.num_experts)]
 
 
 def colorscale(stops: tuple[str, ...], companded: bool = False) -> list[list[float | str]]:
@@ -112,11 +114,11 @@ def readable_on(color: str) -> str:
     return "#ffffff" if luminance < 0.179 else "#000000"
 
 
-def palette(num_experts: int, num_groups: int, theme: Theme) -> dict[str, object]:
+def palette(layout: Layout, theme: Theme) -> dict[str, object]:
     """What the lens draws with, as plain values."""
     return {
-        "experts": expert_colors(num_experts, num_groups, theme),
-        "groups": [group_hue(group) for group in range(num_groups)],
+        "experts": expert_colors(layout, theme),
+        "groups": [group_hue(group) for group in range(layout.num_groups)],
         "sequential": list(theme.sequential),
         "load": list(theme.load),
         "surprisal": list(theme.surprisal),

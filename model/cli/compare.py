@@ -11,7 +11,7 @@ import click
 
 from model.cli.options import Numbers, Unusable, find_folder, read_prompt
 from model.trace import comparison_report as report
-from model.trace.compare import Comparison, compare
+from model.trace.comparison import Comparison, compare
 
 if TYPE_CHECKING:
     from model.run.request import RunRequest

@@ -13,7 +13,6 @@ stand within 0.001 of 0 or 1 (embedded models: at least 0.158, at most 2.5 %).
 Shape suffixes: T tokens, E experts, G groups.
 """
 
-import dataclasses
 import math
 from collections.abc import Iterator
 
@@ -22,8 +21,9 @@ import xarray as xr
 
 from model.doctor.findings import ERROR, NOTE, WARNING, Finding, Number, shortened
 from model.trace import metrics
-from model.trace.chance import LoadBand, load_band
+from model.trace.chance import band_of
 from model.trace.near_ties import near_ties
+from model.trace.router_rule import SCORINGS, RouterRule
 from model.trace.routing import one_hot, share_interval
 
 LOAD, GROUPS, TIES, SCORES, ROUNDING = "load", "groups", "near ties", "affinities", "bf16 against fp32"
@@ -33,32 +33,16 @@ SILENT, SHOUTING, AT_AN_END = 1e-3, 0.95, 1e-3
 MANY_FLIPS = 0.5
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Shape:
-    """What of a configuration decides how a fair router would do."""
-
-    num_experts: int
-    top_k: int
-    num_groups: int
-    kept_groups: int
-    sigmoid: bool = True
-
-    @property
-    def fair(self) -> float:
-        """Share of the tokens that an expert takes when all take alike."""
-        return self.top_k / self.num_experts
-
-
-def measure(data: xr.Dataset, shape: Shape, rounded: xr.Dataset | None) -> list[dict[str, Number]]:
+def measure(data: xr.Dataset, rule: RouterRule, rounded: xr.Dataset | None) -> list[dict[str, Number]]:
     """The figures of every layer, one row each.
 
     Args:
         data: `router_score`, `expert_bias`, `group_score`, `group_kept`, `expert_id` of all tokens that count.
-        shape: of the router.
+        rule: of the router.
         rounded: the same tokens run in bfloat16; None where they were not.
     """
-    counts = metrics.tokens_per_expert(data["expert_id"], shape.num_experts)
-    band, num_tokens = _band(shape, data.sizes["token"]), data.sizes["token"]
+    counts = metrics.tokens_per_expert(data["expert_id"], rule.num_experts)
+    band, num_tokens = band_of(rule, data.sizes["token"]), data.sizes["token"]
     columns = {
         "MaxVio": metrics.max_violation(counts),
         "entropy": metrics.normalised_entropy(counts),
@@ -87,15 +71,15 @@ def flips(data: xr.Dataset, rounded: xr.Dataset) -> xr.DataArray:
     return data["expert_id"].isel(rank=0, drop=True).copy(data=changed)
 
 
-def judge(data: xr.Dataset, shape: Shape, rounded: xr.Dataset | None) -> Iterator[Finding]:
+def judge(data: xr.Dataset, rule: RouterRule, rounded: xr.Dataset | None) -> Iterator[Finding]:
     """What is worth telling of the routing of some tokens; see `measure` for the arguments."""
-    counts = metrics.tokens_per_expert(data["expert_id"], shape.num_experts)
+    counts = metrics.tokens_per_expert(data["expert_id"], rule.num_experts)
     layers = counts["moe_layer"].values.tolist()
     for place, layer in enumerate(layers):
-        yield from _load(layer, counts.values[place], data.sizes["token"], shape)
-        yield from _groups(layer, data["group_kept"].values[:, place], shape)
-        yield from _scores(layer, data["router_score"].values[:, place], shape)
-    yield from _above_chance(counts, shape, data.sizes["token"])
+        yield from _load(layer, counts.values[place], data.sizes["token"], rule)
+        yield from _groups(layer, data["group_kept"].values[:, place], rule)
+        yield from _scores(layer, data["router_score"].values[:, place], rule)
+    yield from _above_chance(counts, rule, data.sizes["token"])
     yield _ties(data)
     if rounded is not None:
         yield _rounding(data, rounded)
@@ -104,39 +88,40 @@ def judge(data: xr.Dataset, shape: Shape, rounded: xr.Dataset | None) -> Iterato
 # --- load ------------------------------------------------------------------------------------------------------------
 
 
-def _load(layer: int, counts: np.ndarray, num_tokens: int, shape: Shape) -> Iterator[Finding]:
-    busiest = np.sort(counts)[::-1][: shape.top_k].sum() / max(1, counts.sum())
-    if busiest >= COLLAPSED and shape.top_k < shape.num_experts:
-        what = f"L{layer} has collapsed: {shape.top_k} of {shape.num_experts} experts take {busiest:.0%} of all places"
+def _load(layer: int, counts: np.ndarray, num_tokens: int, rule: RouterRule) -> Iterator[Finding]:
+    busiest = np.sort(counts)[::-1][: rule.top_k].sum() / max(1, counts.sum())
+    if busiest >= COLLAPSED and rule.top_k < rule.num_experts:
+        what = f"L{layer} has collapsed: {rule.top_k} of {rule.num_experts} experts take {busiest:.0%} of all places"
         meaning = (
             "The other experts are carried along for nothing. Balancing was off, or its bias was lost or is absurd."
         )
         yield Finding(ERROR, LOAD, what, meaning, {"share": float(busiest), "tokens": num_tokens}, layer)
         return
     dead, hot = [], []
-    spared = (1 - shape.fair) ** num_tokens * shape.num_experts
+    spared = (1 - rule.fair_share) ** num_tokens * rule.num_experts
     for expert, count in enumerate(counts.tolist()):
         low, high = share_interval(count, num_tokens)
-        evidence = {"tokens": count, "of": num_tokens, "from": low, "to": high, "fair share": shape.fair}
-        if high < STARVED * shape.fair and spared < SURE_TO_BE_DEAD:
+        evidence = {"tokens": count, "of": num_tokens, "from": low, "to": high, "fair share": rule.fair_share}
+        if high < STARVED * rule.fair_share and spared < SURE_TO_BE_DEAD:
             took = "took no token" if count == 0 else f"took {count:,} tokens"
             what = f"L{layer}E{expert} {took} of {num_tokens:,}; at most {high:.2%} of such tokens are its own"
             meaning = (
                 "A dead expert: its router row or its bias keeps it out. Or it serves texts of another kind than these."
             )
             dead.append(Finding(WARNING, LOAD, what, meaning, evidence, layer, expert))
-        elif low > HALF and low > HOT * shape.fair:
+        elif low > HALF and low > HOT * rule.fair_share:
             share = count / num_tokens
-            what = f"L{layer}E{expert} took {share:.0%} of {num_tokens:,} tokens, {share / shape.fair:.3g} fair shares"
+            ratio = share / rule.fair_share
+            what = f"L{layer}E{expert} took {share:.0%} of {num_tokens:,} tokens, {ratio:.3g} fair shares"
             meaning = "Every layer waits for it. Its bias is too high, its router row too long, or balancing was off."
             hot.append(Finding(WARNING, LOAD, what, meaning, evidence, layer, expert))
     yield from shortened(dead, f"experts of L{layer} without work")
     yield from shortened(hot, f"hot experts of L{layer}")
 
 
-def _above_chance(counts: xr.DataArray, shape: Shape, num_tokens: int) -> Iterator[Finding]:
+def _above_chance(counts: xr.DataArray, rule: RouterRule, num_tokens: int) -> Iterator[Finding]:
     """One note on all layers: how uneven the work is against what chance alone gives."""
-    violation, band = metrics.max_violation(counts), _band(shape, num_tokens)
+    violation, band = metrics.max_violation(counts), band_of(rule, num_tokens)
     if band is None or not (violation > band.max_violation).any():
         return
     above = violation > band.max_violation
@@ -155,10 +140,10 @@ def _above_chance(counts: xr.DataArray, shape: Shape, num_tokens: int) -> Iterat
     yield Finding(NOTE, LOAD, what, meaning, evidence, layer, expert)
 
 
-def _groups(layer: int, kept_TG: np.ndarray, shape: Shape) -> Iterator[Finding]:
-    if shape.num_groups == 1 or shape.kept_groups == shape.num_groups:
+def _groups(layer: int, kept_TG: np.ndarray, rule: RouterRule) -> Iterator[Finding]:
+    if rule.num_groups == 1 or rule.num_kept_groups == rule.num_groups:
         return
-    fair, num_tokens = shape.kept_groups / shape.num_groups, len(kept_TG)
+    fair, num_tokens = rule.num_kept_groups / rule.num_groups, len(kept_TG)
     for group, taken in enumerate(kept_TG.sum(0).tolist()):
         low, high = share_interval(taken, num_tokens)
         if high < STARVED * fair:
@@ -167,21 +152,19 @@ def _groups(layer: int, kept_TG: np.ndarray, shape: Shape) -> Iterator[Finding]:
                 "All experts of the group are starved at once: their biases are too low together, or rows are lost."
             )
             evidence = {"tokens": taken, "of": num_tokens, "from": low, "to": high, "fair share": fair}
-            yield Finding(
-                WARNING, GROUPS, what, meaning, evidence, layer, group * shape.num_experts // shape.num_groups
-            )
+            yield Finding(WARNING, GROUPS, what, meaning, evidence, layer, group * rule.num_experts // rule.num_groups)
 
 
 # --- scores ----------------------------------------------------------------------------------------------------------
 
 
-def _scores(layer: int, scores_TE: np.ndarray, shape: Shape) -> Iterator[Finding]:
+def _scores(layer: int, scores_TE: np.ndarray, rule: RouterRule) -> Iterator[Finding]:
     if not np.isfinite(scores_TE).all():
         number = int((~np.isfinite(scores_TE)).sum())
         what = f"L{layer}: {number:,} affinities are NaN or infinite"
         yield Finding(ERROR, SCORES, what, "What reaches the router is broken already.", {"affinities": number}, layer)
         return
-    if not shape.sigmoid:
+    if not SCORINGS[rule.scoring].saturates:
         return
     spread, ends = float(scores_TE.std()), float((np.minimum(scores_TE, 1 - scores_TE) < AT_AN_END).mean())
     evidence = {"standard deviation": spread, "share at an end": ends}
@@ -229,14 +212,6 @@ def _rounding(data: xr.Dataset, rounded: xr.Dataset) -> Finding:
 def _chosen_scores(data: xr.Dataset) -> xr.DataArray:
     chosen = np.take_along_axis(data["router_score"].values, data["expert_id"].values.astype(np.int64), -1)
     return data["expert_id"].copy(data=chosen)
-
-
-def _band(shape: Shape, num_tokens: int) -> LoadBand | None:
-    """What chance alone gives; None for a router that is too large to simulate."""
-    try:
-        return load_band(num_tokens, shape.num_experts, shape.top_k, shape.num_groups, shape.kept_groups)
-    except ValueError:
-        return None
 
 
 def _plain(value: np.generic) -> Number:

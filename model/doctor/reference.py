@@ -11,11 +11,13 @@ with a correlation of 0.8 and 0.3 more than in its own place.
 Shape suffixes: T tokens, E experts.
 """
 
+import dataclasses
 from collections.abc import Callable, Iterator
 
 import numpy as np
 
 from model.doctor.findings import ERROR, NOTE, WARNING, Finding
+from model.trace.observed_rule import rule_of
 from model.trace.routing import one_hot
 from model.trace.trace import Trace
 
@@ -99,10 +101,10 @@ def _fitted_scale(trace: Trace) -> float | None:
     first = trace.data.isel(moe_layer=0)
     weights = first["gate_weight"].values.astype(np.float64)
     scores = np.take_along_axis(first["router_score"].values, first["expert_id"].values.astype(np.int64), -1)
-    normalised = trace.config.get("norm_topk_prob", True)
-    shares = scores / scores.sum(-1, keepdims=True) if normalised else scores
+    rule = rule_of(trace)
+    rule = dataclasses.replace(rule, normalise_weights=rule.normalise_weights is not False)
     with np.errstate(all="ignore"):
-        factor = float(np.median(weights / shares))
+        factor = float(np.median(weights / rule.shares(scores)))
     return factor if np.isfinite(factor) and factor > 0 else None
 
 

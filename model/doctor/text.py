@@ -25,6 +25,7 @@ from model.run.engine import DTYPES, Engine
 from model.run.from_disk import Stopped
 from model.run.request import RunRequest
 from model.trace.consistency import faults
+from model.trace.router_rule import RouterRule
 from model.trace.trace import Trace
 
 STAGE, SOUND = "text", "own numbers"
@@ -86,9 +87,9 @@ def examine_text(
         data, other = joined(traces), joined(others)
         if not data.sizes["token"]:
             raise PromptsError("the prompts hold special tokens only; give some text")
-        shape = shape_of(engine.config)
-        measures["Routing layer by layer"] = load.measure(data, shape, other)
-        findings += [*load.judge(data, shape, other), *_contradictions(traces)]
+        rule = RouterRule.of(engine.config.to_json())
+        measures["Routing layer by layer"] = load.measure(data, rule, other)
+        findings += [*load.judge(data, rule, other), *_contradictions(traces)]
         checks += _checks(engine.config, data.sizes["token"], len(prompts))
     if healthy is not None:
         compared, more = _compare(engine, healthy, runs)
@@ -156,12 +157,6 @@ def joined(traces: Sequence[Trace]) -> xr.Dataset:
     parts = [trace.data.isel(token=places) for trace, places in zip(traces, of_text, strict=True)]
     whole = {name: xr.concat([part[name] for part in parts], "token") for name in ROUTED}
     return xr.Dataset(whole | {"expert_bias": traces[0].data["expert_bias"]})
-
-
-def shape_of(config: ModelConfig) -> load.Shape:
-    """What of a configuration decides how a fair router would do."""
-    groups = config.num_groups, config.num_kept_groups
-    return load.Shape(config.num_experts, config.top_k, *groups, sigmoid=config.scoring == "sigmoid")
 
 
 def _contradictions(traces: Sequence[Trace]) -> list[Finding]:

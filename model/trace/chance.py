@@ -15,8 +15,8 @@ import math
 import numpy as np
 import xarray as xr
 
-from model.trace import metrics, shape
-from model.trace.trace import Trace
+from model.trace import metrics
+from model.trace.router_rule import RouterRule
 
 MOST_DRAWN = 100_000_000  # binomial numbers of a band, a few seconds; the released V3's takes 4.6 million
 
@@ -103,11 +103,10 @@ def load_band(
     )
 
 
-def band_of(trace: Trace, num_tokens: int) -> LoadBand | None:
-    """The band of a trace's router for so many tokens; None where it does not say how its model routes, or for none."""
-    groups, kept = shape.num_groups(trace), shape.kept_groups(trace)
+def band_of(rule: RouterRule, num_tokens: int) -> LoadBand | None:
+    """The band of a router for so many tokens; None for no token, an unknown layout, or one too large to simulate."""
     try:
-        return load_band(num_tokens, shape.num_experts(trace), trace.data.sizes["rank"], groups, kept)
+        return load_band(num_tokens, rule.num_experts, rule.top_k, rule.num_groups, rule.num_kept_groups)
     except ValueError:
         return None
 

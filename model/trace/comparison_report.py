@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from model.trace.compare import CHANGE, FOLLOWS, NEAR_TIE, SAME, UNDECIDED, UNKNOWN, VERDICTS, Comparison
+from model.trace.comparison import CHANGE, FOLLOWS, NEAR_TIE, SAME, UNDECIDED, UNKNOWN, VERDICTS, Comparison
 from model.trace.consistency import Fault
 from model.trace.trace import Trace
 

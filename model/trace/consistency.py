@@ -11,12 +11,14 @@ The rule is that of the DeepSeek-V3 report (arXiv 2412.19437, equations 12 to 16
 """
 
 import dataclasses
-from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 
 from model.trace.near_ties import tolerance
+from model.trace.observed_rule import rule_of
+from model.trace.router_rule import RouterRule, biased_score, margin
 from model.trace.routing import by_expert, untouched_layers
 from model.trace.trace import Trace
 
@@ -68,7 +70,7 @@ def faults(trace: Trace) -> list[Fault]:
         return []
     arrays = {name: trace.data[name].values for name in _NEEDED if trace.has(name)}
     untouched = untouched_layers(trace.interventions, trace.data["moe_layer"]).values
-    measured, found = trace.origin.get("kind") == "measured", {}
+    measured, rule, found = trace.origin.get("kind") == "measured", rule_of(trace), {}
     for place, number in enumerate(trace.data["moe_layer"].values.tolist()):
         known = (arrays["expert_id"][:, place] >= 0).all(-1)
         if untouched[place] and known.any():
@@ -76,7 +78,7 @@ def faults(trace: Trace) -> list[Fault]:
                 name: values[place] if name == "expert_bias" else values[known, place]
                 for name, values in arrays.items()
             }
-            for finding in _look_at(layer, trace.config, measured):
+            for finding in _look_at(layer, rule, measured):
                 found.setdefault(finding.kind, []).append((number, int(known.sum()), finding))
     return [_sum_up(kind, places) for kind, places in found.items()]
 
@@ -87,10 +89,10 @@ def _sum_up(kind: str, places: list[tuple[int, int, _Finding]]) -> Fault:
     return Fault(kind, layers, decisions, sum(looked_at), f"L{layers[0]}: {findings[0].evidence}")
 
 
-def _look_at(layer: dict[str, np.ndarray], config: Mapping[str, Any], measured: bool) -> Iterator[_Finding]:
+def _look_at(layer: dict[str, np.ndarray], rule: RouterRule, measured: bool) -> Iterator[_Finding]:
     """Faults of one layer, whose arrays lack the axis `moe_layer`."""
     if "gate_weight" in layer:
-        yield from _weights(layer, config, _MEASURED if measured else _IMPORTED)
+        yield from _weights(layer, rule, _MEASURED if measured else _IMPORTED)
     if "group_kept" in layer:
         yield from _choice(layer, tolerance("float32" if measured else "bfloat16"))
 
@@ -98,22 +100,22 @@ def _look_at(layer: dict[str, np.ndarray], config: Mapping[str, Any], measured: 
 # --- weights ---------------------------------------------------------------------------------------------------------
 
 
-def _weights(layer: dict[str, np.ndarray], config: Mapping[str, Any], reach: float) -> Iterator[_Finding]:
+def _weights(layer: dict[str, np.ndarray], rule: RouterRule, reach: float) -> Iterator[_Finding]:
     """Which rule the weights follow, and in what it is not the stated one."""
     ids, weights_TK = layer["expert_id"].astype(int), layer["gate_weight"].astype(float)
     scores_TK = np.take_along_axis(layer["router_score"].astype(float), ids, -1)
     bases = {False: scores_TK, True: scores_TK + layer["expert_bias"].astype(float)[ids]}
-    stated, scale = config.get("norm_topk_prob"), config.get("routed_scaling_factor")
-    normal = True if stated is None else bool(stated)
+    stated, scale = rule.normalise_weights, rule.routed_scale
+    normal = stated is not False
     for biased, normalised in ((False, normal), (False, not normal), (True, normal), (True, not normal)):
-        fitted, misfit = _fit(weights_TK, bases[biased], normalised)
+        fitted, misfit = _fit(weights_TK, _shares(rule, bases[biased], normalised))
         if misfit <= reach:
             break
     else:
         yield _Finding(OTHER_WEIGHTS, len(ids), "neither affinities nor biased scores give the weights")
         return
     if biased:
-        _, right = _fit(weights_TK, bases[False], normalised)
+        _, right = _fit(weights_TK, _shares(rule, bases[False], normalised))
         said = f"weights are proportional to affinity + bias to {misfit:.1g}, to affinity only to {right:.1g}"
         yield _Finding(BIASED_WEIGHTS, len(ids), said)
     if stated is not None and normalised != normal:
@@ -124,12 +126,17 @@ def _weights(layer: dict[str, np.ndarray], config: Mapping[str, Any], reach: flo
         yield _Finding(OTHER_SCALE, len(ids), f"{fitted:.4g}; the configuration says {scale:.4g}")
 
 
-def _fit(weights_TK: np.ndarray, base_TK: np.ndarray, normalised: bool) -> tuple[float, float]:
+def _shares(rule: RouterRule, base_TK: np.ndarray, normalised: bool) -> np.ndarray:
+    """Weights before scaling, if the rule weighed by these numbers."""
+    with np.errstate(all="ignore"):
+        return dataclasses.replace(rule, normalise_weights=normalised).shares(base_TK)
+
+
+def _fit(weights_TK: np.ndarray, shares_TK: np.ndarray) -> tuple[float, float]:
     """The scaling factor under which a rule comes nearest, and its largest error in shares of the largest weight."""
     with np.errstate(all="ignore"):
-        shape_TK = base_TK / base_TK.sum(-1, keepdims=True) if normalised else base_TK
-        scale = (weights_TK * shape_TK).sum() / (shape_TK**2).sum()
-        error = np.abs(weights_TK - scale * shape_TK).max() / np.abs(weights_TK).max()
+        scale = (weights_TK * shares_TK).sum() / (shares_TK**2).sum()
+        error = np.abs(weights_TK - scale * shares_TK).max() / np.abs(weights_TK).max()
     return float(scale), float(error) if np.isfinite(error) else np.inf
 
 
@@ -139,27 +146,21 @@ def _fit(weights_TK: np.ndarray, base_TK: np.ndarray, normalised: bool) -> tuple
 def _choice(layer: dict[str, np.ndarray], reach: float) -> Iterator[_Finding]:
     """Whether the recorded scores give the recorded choice, and if not, which wrong rule does."""
     scores_TE, kept_TG = layer["router_score"], layer["group_kept"]
-    biased_TE = scores_TE + layer["expert_bias"]
+    biased_TE = biased_score(scores_TE, layer["expert_bias"])
     chosen_TE = by_expert(layer["expert_id"], np.array(True), scores_TE.shape[-1], False)
     kept_TE = np.repeat(kept_TG, scores_TE.shape[-1] // kept_TG.shape[-1], axis=-1)
     dropped_T = np.any(chosen_TE & ~kept_TE, axis=-1)
     if dropped_T.any():
         masked_TE = np.where(kept_TE, biased_TE, np.float32(0))
-        explained = (_lead(masked_TE, chosen_TE, np.ones_like(kept_TE)) >= -reach).all()
+        explained = (margin(masked_TE, chosen_TE) >= -reach).all()
         lowest = biased_TE[kept_TE & ~chosen_TE & dropped_T[:, None]].max(initial=-np.inf)
         said = f"{dropped_T.sum():,} of {len(dropped_T):,} tokens took experts of groups that were not kept"
         said += f", where the best kept expert left out has {lowest:.3g}" if np.isfinite(lowest) else ""
         yield _Finding(ZERO_MASK if explained else DROPPED_GROUP, int(dropped_T.sum()), said)
         return
-    lead_T = _lead(biased_TE, chosen_TE, kept_TE)
+    lead_T = margin(biased_TE, chosen_TE, kept_TE)
     against_T = lead_T < -reach
     if against_T.any():
-        without_bias = (_lead(scores_TE, chosen_TE, kept_TE) >= -reach).all()
+        without_bias = (margin(scores_TE, chosen_TE, kept_TE) >= -reach).all()
         said = f"the last chosen expert trails a better one by up to {-lead_T.min():.3g}"
         yield _Finding(NO_BIAS if without_bias else OTHER_CHOICE, int(against_T.sum()), said)
-
-
-def _lead(scores_TE: np.ndarray, chosen_TE: np.ndarray, within_TE: np.ndarray) -> np.ndarray:
-    """Score of the last chosen expert minus the best one left out, [token]."""
-    lowest_in = np.where(chosen_TE, scores_TE, np.inf).min(-1)
-    return lowest_in - np.where(within_TE & ~chosen_TE, scores_TE, -np.inf).max(-1)

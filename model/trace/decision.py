@@ -8,16 +8,16 @@ section 2.2.
 """
 
 import dataclasses
-from typing import Any
 
 import numpy as np
 import xarray as xr
 
 from model.trace import near_ties
-from model.trace.routing import biased_score, by_expert, entry_score, one_hot, untouched_layers
+from model.trace.observed_rule import rule_of
+from model.trace.router_rule import RouterRule, biased_score
+from model.trace.routing import by_expert, entry_score, one_hot, untouched_layers
 from model.trace.trace import Trace
 
-SIGMOID, SOFTMAX = "sigmoid", "softmax"
 NEEDED = ("router_score", "expert_bias", "expert_id")
 _MARGINS_NEED = ("group_score", "group_kept")
 
@@ -28,15 +28,12 @@ class Decision:
 
     Attributes:
         experts: arrays [expert]. Recorded: `affinity`, `bias`, `chosen` (bool), `weight` (NaN unless chosen and
-            recorded). Derived: `logit` (see `logit`), `biased`, `group`, `reachable` (in a kept group; true where
-            groups were not recorded), `share` (the weight before scaling, NaN where that is unknown), `expected`
-            (the weight by the rule from recorded affinities, likewise). Scalar coordinate `moe_layer`.
+            recorded). Derived: `logit` (see `RouterRule.logit`), `biased`, `group`, `reachable` (in a kept group; true
+            where groups were not recorded), `share` (the weight before scaling, NaN where that is unknown),
+            `expected` (the weight by the rule from recorded affinities, likewise). Scalar coordinate `moe_layer`.
         groups: arrays [group]. Recorded: `score`, `kept`. Derived: `expected`, the score from recorded affinities and
             bias. Without variables where groups were not recorded.
-        scoring: how affinities come from logits, `SIGMOID` or `SOFTMAX`.
-        judged_by: how many of its best biased scores make a group's score.
-        scale: factor of the weights; None where the configuration does not say.
-        normalises: whether the chosen affinities are divided by their sum; None likewise.
+        rule: the trace's router rule.
         entry: lowest biased score among the chosen.
         untouched: whether the run left this layer's selection as trained. Otherwise biased scores, expected values and
             the entry are what the trained rule makes of the recorded numbers, and no margin is said.
@@ -49,10 +46,7 @@ class Decision:
 
     experts: xr.Dataset
     groups: xr.Dataset
-    scoring: str
-    judged_by: int
-    scale: float | None
-    normalises: bool | None
+    rule: RouterRule
     entry: float
     untouched: bool
     place_margin: float
@@ -75,18 +69,14 @@ class Decision:
             raise ValueError(f"token {token} does not exist; the run has {trace.num_tokens}")
         one = trace.data.isel(token=[token]).sel(moe_layer=[layer])
         untouched = bool(untouched_layers(trace.interventions, one["moe_layer"]).item())
-        config, grouped = trace.config, all(name in one for name in _MARGINS_NEED)
-        judged_by = near_ties.scores_in_a_group_score(one) if grouped else 2
-        experts = _experts(one, config)
+        rule, grouped = rule_of(trace, one), all(name in one for name in _MARGINS_NEED)
+        experts = _experts(one, rule)
         dtype, measurable = str(trace.origin.get("dtype")), grouped and untouched
         known = dtype in near_ties.DTYPES
         return cls(
             experts=experts,
-            groups=_groups(one, experts, judged_by) if grouped else xr.Dataset(),
-            scoring=scoring_of(config, one["router_score"].values),
-            judged_by=judged_by,
-            scale=_scale(config),
-            normalises=_normalises(config),
+            groups=_groups(one, experts, rule) if grouped else xr.Dataset(),
+            rule=rule,
             entry=entry_score(experts["biased"].expand_dims(["token", "moe_layer"]), one["expert_id"]).item(),
             untouched=untouched,
             place_margin=near_ties.place_margin(one).item() if measurable else np.nan,
@@ -108,9 +98,9 @@ class Decision:
         return ids[np.argsort(-self.experts["biased"].values[ids], kind="stable")]
 
     def members(self, group: int) -> np.ndarray:
-        """The experts whose biased scores make a group's score, the best first, [`judged_by`]."""
+        """The experts whose biased scores make a group's score, the best first, [scores per group]."""
         within = np.flatnonzero(self.experts["group"].values == group)
-        return within[np.argsort(-self.experts["biased"].values[within], kind="stable")][: self.judged_by]
+        return within[np.argsort(-self.experts["biased"].values[within], kind="stable")][: self.rule.scores_per_group]
 
     @property
     def weight_gap(self) -> float:
@@ -125,76 +115,35 @@ class Decision:
         return float(np.abs(self.groups["score"] - self.groups["expected"]).max()) if self.groups else np.nan
 
 
-def logit(affinity: np.ndarray, scoring: str) -> np.ndarray:
-    """What the affinity was made of: for a sigmoid ln(s / (1 - s)); for a softmax ln s.
-
-    A softmax keeps no more than that: ln s is the logit less a constant that all experts of the token share. Infinite
-    where the affinity was rounded to 0 or 1.
-
-    >>> logit(np.array([0.5, 0.8]), SIGMOID).round(4).tolist()
-    [0.0, 1.3863]
-    """
-    precise = affinity.astype(np.float64)
-    with np.errstate(divide="ignore"):
-        return np.log(precise) - (np.log1p(-precise) if scoring == SIGMOID else 0.0)
-
-
-def scoring_of(config: Any, affinity: np.ndarray) -> str:  # noqa: ANN401 - JSON
-    """`SIGMOID` or `SOFTMAX`, as a published configuration says, else by whether [..., expert] affinities sum to 1."""
-    stated = config.get("scoring_func")
-    if stated in (SIGMOID, SOFTMAX):
-        return stated
-    return SOFTMAX if np.allclose(affinity.sum(-1), 1, atol=1e-3) else SIGMOID
-
-
-def _experts(one: xr.Dataset, config: Any) -> xr.Dataset:  # noqa: ANN401
-    affinity, num_experts = one["router_score"], one.sizes["expert"]
-    chosen = one_hot(one["expert_id"], num_experts)[0, 0]
+def _experts(one: xr.Dataset, rule: RouterRule) -> xr.Dataset:
+    scores, num_experts = one["router_score"], one.sizes["expert"]
+    affinity, chosen = scores.values[0, 0], one_hot(one["expert_id"], num_experts)[0, 0]
     size = num_experts // one.sizes.get("group", 1)
-    weight, scale = np.full(num_experts, np.nan), _scale(config)
+    weight, expected = np.full(num_experts, np.nan), np.full(num_experts, np.nan)
     if "gate_weight" in one:
         recorded = one["gate_weight"].values[0, 0].astype(np.float64)
         weight = by_expert(one["expert_id"].values[0, 0], recorded, num_experts, np.nan)
+    expected[chosen] = rule.weights(affinity[chosen].astype(np.float64))
     arrays = {
-        "logit": logit(affinity.values[0, 0], scoring_of(config, affinity.values)),
-        "affinity": affinity.values[0, 0],
+        "logit": rule.logit(affinity),
+        "affinity": affinity,
         "bias": one["expert_bias"].values[0],
-        "biased": biased_score(affinity, one["expert_bias"]).transpose("token", "moe_layer", "expert").values[0, 0],
+        "biased": biased_score(scores, one["expert_bias"]).transpose("token", "moe_layer", "expert").values[0, 0],
         "group": np.arange(num_experts) // size,
         "reachable": np.repeat(one["group_kept"].values[0, 0], size) if "group_kept" in one else chosen | True,
         "chosen": chosen,
-        "share": weight / scale if scale else np.full(num_experts, np.nan),
+        "share": weight / rule.routed_scale if rule.routed_scale else np.full(num_experts, np.nan),
         "weight": weight,
-        "expected": _expected_weights(affinity.values[0, 0], chosen, scale, _normalises(config)),
+        "expected": expected,
     }
     coords = {"moe_layer": int(one["moe_layer"][0])}
     return xr.Dataset({name: ("expert", values) for name, values in arrays.items()}, coords=coords)
 
 
-def _expected_weights(
-    affinity: np.ndarray, chosen: np.ndarray, scale: float | None, normalises: bool | None
-) -> np.ndarray:
-    if scale is None or normalises is None:
-        return np.full(len(affinity), np.nan)
-    taken = np.where(chosen, affinity.astype(np.float64), np.nan)
-    return scale * (taken / np.nansum(taken) if normalises else taken)
-
-
-def _groups(one: xr.Dataset, experts: xr.Dataset, judged_by: int) -> xr.Dataset:
-    ascending = np.sort(experts["biased"].values.reshape(one.sizes["group"], -1), axis=-1)
+def _groups(one: xr.Dataset, experts: xr.Dataset, rule: RouterRule) -> xr.Dataset:
     arrays = {
         "score": one["group_score"].values[0, 0],
         "kept": one["group_kept"].values[0, 0],
-        "expected": ascending[:, -judged_by:].sum(-1),
+        "expected": rule.group_scores(experts["biased"].values),
     }
     return xr.Dataset({name: ("group", values) for name, values in arrays.items()})
-
-
-def _scale(config: Any) -> float | None:  # noqa: ANN401
-    stated = config.get("routed_scaling_factor")
-    return float(stated) if isinstance(stated, int | float) else None
-
-
-def _normalises(config: Any) -> bool | None:  # noqa: ANN401
-    stated = config.get("norm_topk_prob")
-    return stated if isinstance(stated, bool) else None

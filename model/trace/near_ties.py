@@ -10,7 +10,8 @@ from collections.abc import Iterable
 import numpy as np
 import xarray as xr
 
-from model.trace.routing import biased_score, one_hot
+from model.trace.router_rule import RouterRule, biased_score, margin
+from model.trace.routing import one_hot
 
 # What was measured on what stands in the docstring of `tolerance`.
 _TOLERANCES = {"float32": 1e-4, "bfloat16": 5e-3, "float16": 7e-4}
@@ -60,10 +61,8 @@ def place_margin(data: xr.Dataset) -> xr.DataArray:
     biased = biased_score(data["router_score"], data["expert_bias"])
     selected = one_hot(data["expert_id"], biased.sizes["expert"])
     reachable = np.repeat(data["group_kept"].values, biased.sizes["expert"] // data.sizes["group"], axis=-1)
-    lowest_in = np.where(selected, biased.values, np.inf).min(-1)
-    best_out = np.where(reachable & ~selected, biased.values, -np.inf).max(-1)
-    margin = biased.isel(expert=0, drop=True).copy(data=lowest_in - best_out)
-    return margin.where((data["expert_id"] >= 0).all("rank"))
+    values = margin(biased.values, selected, reachable)
+    return biased.isel(expert=0, drop=True).copy(data=values).where((data["expert_id"] >= 0).all("rank"))
 
 
 def group_margin(data: xr.Dataset) -> xr.DataArray:
@@ -76,8 +75,8 @@ def group_margin(data: xr.Dataset) -> xr.DataArray:
         MissingScoresError: one of them was not recorded.
     """
     require(data, _GROUP_NEEDS)
-    lowest_in = data["group_score"].where(data["group_kept"], np.inf).min("group")
-    return lowest_in - data["group_score"].where(~data["group_kept"], -np.inf).max("group")
+    score, kept = (data[name].transpose("token", "moe_layer", "group") for name in _GROUP_NEEDS)
+    return score.isel(group=0, drop=True).copy(data=margin(score.values, kept.values))
 
 
 def near_ties(data: xr.Dataset, dtype: str) -> xr.DataArray:
@@ -129,10 +128,13 @@ def scores_in_a_group_score(data: xr.Dataset) -> int:
     """
     require(data, ("router_score", "expert_bias", "group_score"))
     biased = biased_score(data["router_score"], data["expert_bias"]).values
-    ascending = np.sort(biased.reshape(*biased.shape[:-1], data.sizes["group"], -1), axis=-1)
-    if ascending.shape[-1] == 1:
+    num_experts, num_groups = biased.shape[-1], data.sizes["group"]
+    if num_experts == num_groups:
         return 1
-    best, both = ascending[..., -1], ascending[..., -2:].sum(-1)
+    best, both = (
+        RouterRule(num_experts=num_experts, top_k=1, num_groups=num_groups, scores_per_group=count).group_scores(biased)
+        for count in (1, 2)
+    )
     from_best, from_both = (np.median(np.abs(data["group_score"].values - each)) for each in (best, both))
     return 1 if from_best < from_both else 2
 

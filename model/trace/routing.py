@@ -1,7 +1,7 @@
 """Which experts work together, what follows what, and why an expert was not chosen. Labelled arrays in and out.
 
 Everything is derived from recorded decisions; no selection is made again except in `lost_to_bias` and
-`lost_to_group_limit`, which apply the published rule (group-limited top-k, DeepSeek-V3 report) to recorded scores.
+`lost_to_group_limit`, which apply the router rule to recorded scores.
 Those two and the margins of `near_ties.py` describe a model as trained: in a run with interventions, a knock-out or a
 forced expert is a reason too, and with the bias off the recorded bias did not count. `untouched_layers` says where they
 hold.
@@ -17,6 +17,7 @@ import numpy as np
 import xarray as xr
 
 from model.trace.metrics import per_layer, require_experts
+from model.trace.router_rule import RouterRule, biased_score
 
 
 def one_hot(expert_id: xr.DataArray, num_experts: int) -> np.ndarray:
@@ -49,14 +50,14 @@ def shared_tokens(expert_id: xr.DataArray, num_experts: int) -> xr.DataArray:
     return per_layer(expert_id, (hot.swapaxes(1, 2) @ hot).astype(np.int32), "expert", "other_expert")
 
 
-def fair_coactivation(num_experts: int, top_k: int, num_groups: int, kept_groups: int) -> tuple[float, float]:
+def fair_coactivation(rule: RouterRule) -> tuple[float, float]:
     """Co-activation that fair routing gives, of two experts of the same group and of different groups.
 
     A fair router keeps groups at random, then takes experts of those at random.
     """
-    reachable = num_experts // num_groups * kept_groups
-    same = (top_k - 1) / max(reachable - 1, 1)
-    return same, same * (kept_groups - 1) / (num_groups - 1) if num_groups > 1 else same
+    reachable = rule.group_size * rule.num_kept_groups
+    same = (rule.top_k - 1) / max(reachable - 1, 1)
+    return same, same * (rule.num_kept_groups - 1) / (rule.num_groups - 1) if rule.num_groups > 1 else same
 
 
 def transitions(expert_id: xr.DataArray, num_experts: int) -> xr.DataArray:
@@ -118,48 +119,15 @@ def share_intervals(
     return np.where(none, 0, np.maximum(0, middle - reach)), np.where(none, 1, np.minimum(1, middle + reach))
 
 
-def biased_score(router_score: xr.DataArray, expert_bias: xr.DataArray) -> xr.DataArray:
-    """What the selection compares: affinity plus bias, [token, moe_layer, expert]."""
-    return router_score + expert_bias
+def lost_to_bias(router_score: xr.DataArray, expert_id: xr.DataArray, rule: RouterRule) -> xr.DataArray:
+    """Experts that were not selected and would have been with every bias at zero, [token, moe_layer, expert]."""
+    would = rule.select(router_score.values)
+    return router_score.copy(data=would & ~one_hot(expert_id, router_score.sizes["expert"]))
 
 
-def lost_to_bias(
-    router_score: xr.DataArray, expert_id: xr.DataArray, num_groups: int, kept_groups: int, judged_by: int = 2
+def lost_to_group_limit(
+    router_score: xr.DataArray, expert_bias: xr.DataArray, expert_id: xr.DataArray, rule: RouterRule
 ) -> xr.DataArray:
-    """Experts that were not selected and would have been with every bias at zero, [token, moe_layer, expert].
-
-    `judged_by` is as for `select`.
-    """
-    would = select(router_score.values, expert_id.sizes["rank"], num_groups, kept_groups, judged_by)
-    return router_score.copy(data=would & ~one_hot(expert_id, router_score.sizes["expert"]))
-
-
-def lost_to_group_limit(router_score: xr.DataArray, expert_bias: xr.DataArray, expert_id: xr.DataArray) -> xr.DataArray:
     """Experts that were not selected and would have been without the group limit, [token, moe_layer, expert]."""
-    biased = biased_score(router_score, expert_bias)
-    would = select(biased.values, expert_id.sizes["rank"], 1, 1)
+    would = rule.ungrouped.select(biased_score(router_score, expert_bias).values)
     return router_score.copy(data=would & ~one_hot(expert_id, router_score.sizes["expert"]))
-
-
-def select(scores: np.ndarray, top_k: int, num_groups: int, kept_groups: int, judged_by: int = 2) -> np.ndarray:
-    """The published selection rule on given scores, as a mask [token, moe_layer, expert].
-
-    A group's score is the sum of its best `judged_by` scores: 2 in V3, 1 in V2.
-
-    Raises:
-        ValueError: a group has fewer experts than its score is the sum of.
-    """
-    if kept_groups < num_groups:
-        grouped = scores.reshape(*scores.shape[:-1], num_groups, -1)
-        if grouped.shape[-1] < judged_by:
-            raise ValueError(f"a group of {grouped.shape[-1]} has no {judged_by} best experts to judge it by")
-        best = np.partition(grouped, -judged_by, axis=-1)[..., -judged_by:].sum(-1)
-        scores = np.where(_largest(best, kept_groups)[..., None], grouped, -np.inf).reshape(scores.shape)
-    return _largest(scores, top_k)
-
-
-def _largest(values: np.ndarray, count: int) -> np.ndarray:
-    """Mask of exactly `count` largest entries along the last axis, whatever the ties."""
-    mask = np.zeros(values.shape, dtype=bool)
-    np.put_along_axis(mask, np.argpartition(values, -count, axis=-1)[..., -count:], True, axis=-1)
-    return mask

@@ -12,7 +12,7 @@ import xarray as xr
 from streamlit.delta_generator import DeltaGenerator
 
 from model.run.request import FIELDS
-from model.trace import shape
+from model.trace.observed_rule import rule_of
 from model.trace.trace import Trace
 from pages.common import session, text
 
@@ -85,7 +85,7 @@ def head(trace: Trace, options: list[int] | None = None) -> int:
 
 def expert(trace: Trace, default: int | None = None) -> int | None:
     """Choose an expert of the layer by its number; `default`, or None, until one is chosen."""
-    number = shape.num_experts(trace)
+    number = rule_of(trace).num_experts
     keep_within("expert", range(number))
     chosen = st.number_input(
         "Expert", 0, number - 1, None, 1, key="expert", bind="query-params",

@@ -7,8 +7,8 @@ from typing import NoReturn
 import streamlit as st
 
 from model.run.request import RequestError
-from model.trace import shape
 from model.trace.imports import origin
+from model.trace.observed_rule import states_experts
 from model.trace.trace import Trace
 from pages.common import text
 
@@ -45,7 +45,7 @@ def require(trace: Trace | None, *variables: str) -> Trace:
 
 def require_num_experts(trace: Trace) -> None:
     """End the page when the trace does not say how many experts its model has: idle ones could not be counted."""
-    if not shape.states_experts(trace):
+    if not states_experts(trace):
         stop_with("This trace does not say how many experts its model has, so that idle ones cannot be counted.")
 
 

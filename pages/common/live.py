@@ -15,10 +15,11 @@ import streamlit.components.v2 as components
 from model.run.protocol import EngineProtocol
 from model.run.request import RunRequest
 from model.run.step import Step
-from model.trace import shape
+from model.trace.observed_rule import rule_of
 from model.trace.trace import Trace
 from viz import lens as source
 from viz import theme
+from viz.layout import Layout
 from viz.lens import wire
 
 TICKS_PER_SECOND = 10  # the lens shows the tokens of a tick one by one until the next arrives
@@ -50,9 +51,9 @@ def lens(
     _COMPONENT(key=key, data=data, default={"view": dict(view)}, on_view_change=on_view_change, height="content")
 
 
-def palettes(num_experts: int, num_groups: int) -> dict[str, Any]:
+def palettes(layout: Layout) -> dict[str, Any]:
     """The lens's colours in the light and the dark theme; it follows the browser's choice by itself."""
-    return {name: theme.palette(num_experts, num_groups, chosen) for name, chosen in theme.THEMES.items()}
+    return {name: theme.palette(layout, chosen) for name, chosen in theme.THEMES.items()}
 
 
 def snapshot_of(trace: Trace, run: int) -> bytes:
@@ -75,10 +76,7 @@ def header_for(engine: EngineProtocol, request: RunRequest, run: int) -> wire.He
     return wire.Header(
         run=run,
         moe_layers=tuple(config.moe_layers),
-        num_experts=config.num_experts,
-        num_groups=config.num_groups,
-        kept_groups=config.num_kept_groups,
-        top_k=config.top_k,
+        layout=config,
         attention_layers=tuple(layers) if attentive else (),
         heads=tuple(heads) if attentive else (),
         running=True,
@@ -91,10 +89,7 @@ def header_of(trace: Trace, run: int) -> wire.Header:
     return wire.Header(
         run=run,
         moe_layers=_labels(data, "moe_layer") if trace.has("expert_id") else (),
-        num_experts=shape.num_experts(trace),
-        num_groups=shape.num_groups(trace),
-        kept_groups=shape.kept_groups(trace),
-        top_k=data.sizes.get("rank", 0),
+        layout=rule_of(trace),
         attention_layers=_labels(data, "attention_layer") if trace.has("attention") else (),
         heads=_labels(data, "head") if trace.has("attention") else (),
         running=False,

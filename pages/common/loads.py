@@ -6,7 +6,9 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from model.trace import chance, metrics, routing, shape
+from model.trace import chance, metrics, routing
+from model.trace.observed_rule import rule_of
+from model.trace.router_rule import RouterRule
 from model.trace.trace import Trace
 from viz.load import verdicts
 
@@ -18,8 +20,7 @@ class Load:
     Attributes:
         counts: [moe_layer, expert].
         num_tokens: tokens counted, and `num_unknown` those that were to count but whose experts are not known.
-        top_k: experts that a token takes.
-        num_groups: routing groups.
+        rule: the router's.
         kept: tokens that kept a group, [moe_layer, group]; None where that was not recorded.
         band: what chance alone gives for so many tokens; None when the trace does not say how its model routes.
     """
@@ -27,8 +28,7 @@ class Load:
     counts: xr.DataArray
     num_tokens: int
     num_unknown: int
-    top_k: int
-    num_groups: int
+    rule: RouterRule
     kept: xr.DataArray | None
     band: chance.LoadBand | None
 
@@ -40,18 +40,13 @@ class Load:
     @property
     def group_ratio(self) -> xr.DataArray:
         """Load of groups over a fair share, [moe_layer, group]."""
-        groups = metrics.tokens_per_group(self.counts, self.num_groups)
+        groups = metrics.tokens_per_group(self.counts, self.rule.num_groups)
         return groups / groups.mean("group")
-
-    @property
-    def num_experts(self) -> int:
-        """Routed experts of a layer."""
-        return self.counts.sizes["expert"]
 
     @property
     def fewest(self) -> int:
         """Tokens from which on an expert without one is beyond chance."""
-        return chance.tokens_to_call_dead(self.num_experts, self.top_k)
+        return chance.tokens_to_call_dead(self.rule.num_experts, self.rule.top_k)
 
 
 def measure(trace: Trace, mask: xr.DataArray | None = None) -> Load:
@@ -60,7 +55,7 @@ def measure(trace: Trace, mask: xr.DataArray | None = None) -> Load:
     Raises:
         ValueError: the trace does not say how many experts its model has, or names others.
     """
-    expert_id, num_experts = trace.data["expert_id"], shape.num_experts(trace)
+    expert_id, rule = trace.data["expert_id"], rule_of(trace)
     known = metrics.has_experts(expert_id)
     counted = known if mask is None else mask & known
     num_tokens = int(counted.sum())
@@ -68,13 +63,12 @@ def measure(trace: Trace, mask: xr.DataArray | None = None) -> Load:
     if trace.has("group_kept") and num_tokens:
         kept = trace.data["group_kept"].isel(token=np.flatnonzero(counted)).sum("token")
     return Load(
-        counts=metrics.tokens_per_expert(expert_id, num_experts, counted),
+        counts=metrics.tokens_per_expert(expert_id, rule.num_experts, counted),
         num_tokens=num_tokens,
         num_unknown=int((~known if mask is None else mask & ~known).sum()),
-        top_k=expert_id.sizes["rank"],
-        num_groups=shape.num_groups(trace),
+        rule=rule,
         kept=kept,
-        band=chance.band_of(trace, num_tokens),
+        band=chance.band_of(rule, num_tokens),
     )
 
 
@@ -120,10 +114,10 @@ def by_expert(load: Load, layer: int) -> pd.DataFrame:
     """One row per expert of a layer, the share of tokens with its interval."""
     took, ratio = load.counts.sel(moe_layer=layer).values, load.ratio.sel(moe_layer=layer).values
     low, high = routing.share_intervals(took, load.num_tokens)
-    experts = np.arange(load.num_experts)
+    experts = np.arange(load.rule.num_experts)
     table = {
         "expert": [f"L{layer}E{expert}" for expert in experts],
-        "group": experts // (load.num_experts // load.num_groups),
+        "group": experts // load.rule.group_size,
         "tokens": took,
         "share of tokens": took / load.num_tokens,
         "low (95 %)": low,
@@ -137,7 +131,7 @@ def by_expert(load: Load, layer: int) -> pd.DataFrame:
 
 def everything(load: Load) -> pd.DataFrame:
     """One row per layer and expert."""
-    layers, experts = load.counts["moe_layer"].values, np.arange(load.num_experts)
+    layers, experts = load.counts["moe_layer"].values, np.arange(load.rule.num_experts)
     ratio = load.ratio.values.ravel()
     table = {
         "layer": np.repeat(layers, len(experts)),
@@ -153,8 +147,8 @@ def everything(load: Load) -> pd.DataFrame:
 def by_group(load: Load) -> pd.DataFrame:
     """One row per layer and group."""
     ratio = load.group_ratio
-    layers, groups = ratio["moe_layer"].values, np.arange(load.num_groups)
-    slots = metrics.tokens_per_group(load.counts, load.num_groups).values
+    layers, groups = ratio["moe_layer"].values, np.arange(load.rule.num_groups)
+    slots = metrics.tokens_per_group(load.counts, load.rule.num_groups).values
     table = {
         "layer": np.repeat(layers, len(groups)),
         "group": np.tile(groups, len(layers)),

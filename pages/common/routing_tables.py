@@ -10,8 +10,10 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from model.trace import chance, near_ties, routing, shape
+from model.trace import chance, routing
 from model.trace.imports import origin as imported
+from model.trace.observed_rule import rule_of
+from model.trace.router_rule import RouterRule
 from model.trace.trace import Trace
 from pages.common import text
 from viz.routing import LOST_TO_BIAS, LOST_TO_GROUP
@@ -24,9 +26,11 @@ LOST_TO_EITHER = "lost to the bias alone, or to the group limit alone"
 
 def by_chance(trace: Trace, mask: xr.DataArray) -> str:
     """How many experts fair routing alone would leave without a token, as a sentence; empty when that is not known."""
-    band, number = chance.band_of(trace, int(mask.sum())), shape.num_experts(trace)
+    rule = rule_of(trace)
+    band = chance.band_of(rule, int(mask.sum()))
     if band is None:
         return ""
+    number = rule.num_experts
     return f" Fair routing of so many would leave about {band.dead:.2g} of {number} experts without one (simulated)."
 
 
@@ -54,11 +58,10 @@ def losers(trace: Trace, token: int) -> dict[str, xr.DataArray]:
     if not (trace.has("router_score") and trace.has("expert_bias")):
         return {}
     one = trace.data.isel(token=[token])
-    groups, kept = shape.num_groups(trace), shape.kept_groups(trace)
-    judged_by = near_ties.scores_in_a_group_score(one) if trace.has("group_score") else 2
-    masks = {LOST_TO_BIAS: routing.lost_to_bias(one["router_score"], one["expert_id"], groups, kept, judged_by)}
-    if groups > kept:
-        limited = routing.lost_to_group_limit(one["router_score"], one["expert_bias"], one["expert_id"])
+    rule = rule_of(trace, one)
+    masks = {LOST_TO_BIAS: routing.lost_to_bias(one["router_score"], one["expert_id"], rule)}
+    if rule.num_groups > rule.num_kept_groups:
+        limited = routing.lost_to_group_limit(one["router_score"], one["expert_bias"], one["expert_id"], rule)
         masks[LOST_TO_GROUP] = limited
     untouched = routing.untouched_layers(trace.interventions, one["moe_layer"])
     return {name: mask.isel(token=0).astype(bool) & untouched for name, mask in masks.items()}
@@ -97,15 +100,14 @@ def verdicts(chosen: np.ndarray, lost: Mapping[str, xr.DataArray]) -> np.ndarray
 
 def path(trace: Trace, token: int, lost: dict[str, xr.DataArray]) -> pd.DataFrame:
     """The experts that a token took in every layer, and those that lost to one thing only."""
-    at, num_experts = at_token(trace, token), shape.num_experts(trace)
-    chosen = routing.one_hot(trace.data["expert_id"].isel(token=[token]), num_experts)[0]
+    at, rule = at_token(trace, token), rule_of(trace)
+    chosen = routing.one_hot(trace.data["expert_id"].isel(token=[token]), rule.num_experts)[0]
     became = verdicts(chosen, lost)
     row, expert = np.nonzero(became != "not chosen")
     weights = np.full(chosen.shape, np.nan)
     if "gate_weight" in at:
-        weights = routing.by_expert(at["expert_id"].values, at["gate_weight"].values, num_experts, np.nan)
-    size = num_experts // shape.num_groups(trace)
-    table = pd.DataFrame({"layer": at["moe_layer"].values[row], "expert": expert, "group": expert // size})
+        weights = routing.by_expert(at["expert_id"].values, at["gate_weight"].values, rule.num_experts, np.nan)
+    table = pd.DataFrame({"layer": at["moe_layer"].values[row], "expert": expert, "group": expert // rule.group_size})
     if "router_score" in at:
         table["affinity"] = at["router_score"].values[row, expert]
     table["weight"], table["verdict"] = weights[row, expert], became[row, expert]
@@ -115,13 +117,13 @@ def path(trace: Trace, token: int, lost: dict[str, xr.DataArray]) -> pd.DataFram
 # --- which experts work together -------------------------------------------------------------------------------------
 
 
-def pairs(counts: xr.DataArray, top_k: int, groups: int, kept: int) -> pd.DataFrame:
+def pairs(counts: xr.DataArray, rule: RouterRule) -> pd.DataFrame:
     """Pairs of experts that had tokens in common, the commonest first; a row per ordered pair."""
     values = counts.values
     expert, other = np.nonzero(values * ~np.eye(len(values), dtype=bool))
     together, own = values[expert, other], np.diagonal(values)[expert]
-    same, apart = routing.fair_coactivation(len(values), top_k, groups, kept)
-    size, (low, high) = len(values) // groups, routing.share_intervals(together, own)
+    same, apart = routing.fair_coactivation(rule)
+    size, (low, high) = rule.group_size, routing.share_intervals(together, own)
     table = pd.DataFrame(
         {
             "expert": expert,

@@ -8,6 +8,7 @@ from model.trace.imports import origin
 from model.trace.trace import Trace
 from pages.common import controls, live, text
 from pages.common.runs import Run
+from viz.layout import Layout
 
 # What the lens alone can show in several ways, the first of each unless another is chosen; both are in the address.
 LOOKS = {"colour": ("expert", "group", "surprisal", "none"), "map": ("experts", "layers")}
@@ -23,17 +24,16 @@ HOW_TO_READ = (
 )
 
 
-def lens(snapshot: bytes, num_experts: int, num_groups: int, band: LoadBand | None = None) -> None:
+def lens(snapshot: bytes, layout: Layout, band: LoadBand | None = None) -> None:
     """Mount the lens with the current choices; a choice made inside it becomes that of the widgets.
 
     Args:
         snapshot: the run, as `live.lens` takes it.
-        num_experts: routed experts of a layer.
-        num_groups: routing groups.
+        layout: of the router.
         band: what chance alone gives for the tokens of a finished run.
     """
     chosen = {name: st.session_state.get(name) for name in controls.SHARED} | _looks()
-    palette, bounds = live.palettes(num_experts, num_groups), None if band is None else (band.low, band.high)
+    palette, bounds = live.palettes(layout), None if band is None else (band.low, band.high)
     live.lens(snapshot, key="lens", palette=palette, view=chosen, band=bounds, on_view_change=_take)
     with st.expander("How to read this", icon=":material/help:"):
         st.markdown(HOW_TO_READ)

@@ -10,6 +10,7 @@ import streamlit as st
 
 from model.trace.trace import Token, Trace
 from pages.common import live
+from tests.layouts import layout
 from tests.traces import random_trace
 
 # One character of three tokens, a mark that combines with the letter before it, white space, markup.
@@ -53,7 +54,7 @@ header = dataclasses.replace(live.header_of(trace, state["number"]), running=Tru
 live.lens(
     live.wire.snapshot(header) if go else live.snapshot_of(state["shown"], state["number"]),
     key="lens",
-    palette=live.palettes(16, 4),
+    palette=live.palettes(layout(16, 4)),
     view=(state.get("lens") or {}).get("view") or {"layer": 2},
     band=(0.5, 1.5),
 )

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from tests.layouts import layout
 from viz.architecture import architecture
 from viz.architecture_cost import cost_by_context
 from viz.architecture_layout import WIDTH, Box, Model, Stack, expert_cells, lay_out
@@ -30,7 +31,7 @@ def model(indexer=True, shared=True, mtp=True, groups=4, experts=16, added=()):
     stacks = (stack("dense", range(3), dense, added), stack("moe", range(3, 10), kinds, added))
     return Model(
         embedding=outside["embedding"], stacks=stacks, final_norm=outside["final_norm"], head=outside["head"],
-        mtp=outside["mtp"] if mtp else None, num_experts=experts, num_groups=groups,
+        mtp=outside["mtp"] if mtp else None, router=layout(experts, groups),
     )  # fmt: skip
 
 
@@ -90,7 +91,7 @@ def test_lines_run_along_the_axes_and_pass_through_no_part(drawn):
 
 @pytest.mark.parametrize(("experts", "groups"), [(256, 8), (32, 4), (384, 1), (16, 4), (8, 8), (160, 8)])
 def test_experts_stand_apart_inside_their_groups(experts, groups):
-    middles, frames, pitch = expert_cells((108, 0, 326, 104), experts, groups)
+    middles, frames, pitch = expert_cells((108, 0, 326, 104), layout(experts, groups))
     assert len(middles) == experts
     assert len(frames) == groups
     assert pitch >= 4
@@ -115,7 +116,9 @@ def test_every_part_can_be_clicked(drawn):
 
 def test_experts_have_their_own_colours_until_a_run_is_painted():
     plain = architecture(model(), LIGHT)
-    assert expert_colors(16, 4, LIGHT) in [list(trace.marker.color or ()) for trace in plain.data if trace.marker]
+    assert expert_colors(layout(16, 4), LIGHT) in [
+        list(trace.marker.color or ()) for trace in plain.data if trace.marker
+    ]
     painted = architecture(model(), LIGHT, paint=paint())
     colors = [trace.marker.color for trace in painted.data if trace.marker.cmin is not None]
     assert len(colors) == 1

@@ -5,6 +5,7 @@ import plotly.graph_objects as go
 import pytest
 import xarray as xr
 
+from tests.layouts import layout
 from viz import decision
 from viz.axis import expert_positions
 from viz.routing import LOST_TO_BIAS, LOST_TO_GROUP
@@ -13,7 +14,7 @@ from viz.theme import DARK, LIGHT, THEMES, Theme
 # The fixture of the gate: 8 experts in 4 groups, groups 1 and 3 are kept, experts 2, 3 and 6 chosen.
 AFFINITY = np.array([0.9, 0.1, 0.6, 0.5, 0.8, 0.05, 0.3, 0.2])
 BIAS = np.array([0, 0, 0, 0, -0.3, 0, 0.4, 0.25])
-X = expert_positions(8, 4)
+X = expert_positions(layout(8, 4))
 
 
 def experts(**changed: np.ndarray) -> xr.Dataset:
@@ -33,7 +34,7 @@ def groups() -> xr.Dataset:
 
 
 def draw(theme: Theme = LIGHT, **options) -> go.Figure:
-    return decision.steps(experts(), groups(), 4, theme, **options)
+    return decision.steps(experts(), groups(), layout(8, 4), theme, **options)
 
 
 def of_panel(figure: go.Figure, row: int) -> list:
@@ -108,7 +109,7 @@ def test_focus_is_a_line_through_all_panels() -> None:
 
 def test_logarithms_of_shares_stand_on_the_lowest() -> None:
     shares = np.log(AFFINITY / AFFINITY.sum())
-    figure = decision.steps(experts(logit=shares), groups(), 4, DARK, logit="ln affinity")
+    figure = decision.steps(experts(logit=shares), groups(), layout(8, 4), DARK, logit="ln affinity")
     (bars,) = of_panel(figure, 1)
     assert bars.base == np.floor(shares.min())
     assert (bars.base + bars.y).tolist() == pytest.approx(shares)
@@ -119,17 +120,17 @@ def test_logarithms_of_shares_stand_on_the_lowest() -> None:
 def test_without_groups_and_weights(theme: Theme) -> None:
     plain = experts(reachable=np.full(8, True), weight=np.full(8, np.nan))
     for recorded in (xr.Dataset(), groups().isel(group=[0])):
-        assert [said[0] for said in words(decision.steps(plain, recorded, 1, theme))] == ["1", "2", "3", "6"]
+        assert [said[0] for said in words(decision.steps(plain, recorded, layout(8), theme))] == ["1", "2", "3", "6"]
 
 
 def test_infinite_logits_are_not_drawn_and_harm_nothing() -> None:
     logits = np.where(np.arange(8) == 0, np.inf, 1.0)
-    (bars,) = of_panel(decision.steps(experts(logit=logits), groups(), 4, LIGHT), 1)
+    (bars,) = of_panel(decision.steps(experts(logit=logits), groups(), layout(8, 4), LIGHT), 1)
     assert np.isnan(bars.y[0])
     assert bars.y[1:].tolist() == [1.0] * 7
 
 
 def test_nothing_was_chosen() -> None:
     none = experts(chosen=np.full(8, False), weight=np.full(8, np.nan))
-    figure = decision.steps(none, groups(), 4, LIGHT)
+    figure = decision.steps(none, groups(), layout(8, 4), LIGHT)
     assert [line.yref for line in figure.layout.shapes] == ["y4"]

@@ -3,7 +3,7 @@
 import numpy as np
 import xarray as xr
 
-from viz.axis import expert_positions
+from viz.axis import positions_apart
 from viz.devices import device_load
 from viz.load import clipped_log
 from viz.theme import DARK, LIGHT
@@ -21,7 +21,7 @@ def test_before_stands_left_and_after_right() -> None:
     ratio = np.array([[0.5, 1.5, 0.9, 1.1], [0, 2, 1, 1]])
     assert np.array_equal(picture.z[:, [0, 1, 3, 4]], clipped_log(ratio))
     assert np.isnan(picture.z[:, 2]).all()
-    assert points.x.tolist() == expert_positions(4, 2).tolist() * 2
+    assert points.x.tolist() == positions_apart(4, 2).tolist() * 2
     assert points.customdata[:5].tolist() == [[3, 0, 0.5], [3, 1, 1.5], [3, 0, 0.9], [3, 1, 1.1], [5, 0, 0]]
     assert points.text.tolist() == ["as numbered", "as numbered", "balanced", "balanced"] * 2
     assert "simulated" in points.hovertemplate

@@ -2,13 +2,14 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from tests.layouts import layout
 from viz import expert
 from viz.theme import LIGHT, expert_color
 
 
 def test_weights_are_all_counted_and_unknown_ones_left_out():
     weights = xr.DataArray(np.array([0.1, 0.2, 0.9, np.nan], np.float32), dims=("token",))
-    figure = expert.weight_distribution(weights, expert_color(1, 4, 2, LIGHT), LIGHT)
+    figure = expert.weight_distribution(weights, expert_color(1, layout(4, 2), LIGHT), LIGHT)
     assert sum(figure.data[0].y) == 3
     assert "n = 3 tokens, median 0.2" in figure.layout.annotations[0].text
     empty = expert.weight_distribution(weights[3:], "#000000", LIGHT)

@@ -6,6 +6,7 @@ import xarray as xr
 
 from model.trace.chance import load_band
 from model.trace.metrics import relative_load, tokens_per_expert, tokens_per_group
+from tests.layouts import layout
 from tests.traces import random_trace
 from viz.axis import expert_positions
 from viz.load import clipped_log, group_load, load_bars, load_heatmap, load_strip, verdicts
@@ -46,7 +47,7 @@ def test_verdict_names_dead_starved_hot_and_chance():
 
 
 def test_heatmap_keeps_exact_ratios_for_hover_and_dots_what_chance_does_not_explain():
-    picture, dots, points = load_heatmap(RATIOS, 2, LIGHT, Chance()).data
+    picture, dots, points = load_heatmap(RATIOS, layout(4, 2), LIGHT, Chance()).data
     assert picture.zmin == -picture.zmax
     assert points.customdata[:2].tolist() == [[3, 0, 0], [3, 1, 1]]
     assert points.customdata[4].tolist() == [4, 0, 8]
@@ -54,16 +55,16 @@ def test_heatmap_keeps_exact_ratios_for_hover_and_dots_what_chance_does_not_expl
 
 
 def test_heatmap_says_on_how_many_tokens():
-    text = load_heatmap(RATIOS, 1, DARK, Chance()).layout.annotations[0].text
+    text = load_heatmap(RATIOS, layout(4, 1), DARK, Chance()).layout.annotations[0].text
     assert text.startswith("n = 40 tokens; chance alone: 0.5 to 1.5")
 
 
 def test_heatmap_of_a_layer_without_counts_is_blank():
-    assert np.isnan(load_heatmap(load([[np.nan, np.nan]]), 1, LIGHT).data[0].z).all()
+    assert np.isnan(load_heatmap(load([[np.nan, np.nan]]), layout(2), LIGHT).data[0].z).all()
 
 
 def test_strip_draws_every_bar_once_and_grey_inside_the_band():
-    under, within, over, points, lines = load_strip(RATIOS, 2, LIGHT, Chance()).data
+    under, within, over, points, lines = load_strip(RATIOS, layout(4, 2), LIGHT, Chance()).data
     assert lines.y[[0, 3]].tolist() == pytest.approx([-0.225, 0.775])
     assert [len(part.x) // 3 for part in (under, within, over)] == [2, 4, 2]
     assert float(np.nanmax(over.y)) == pytest.approx(1.45)
@@ -71,9 +72,9 @@ def test_strip_draws_every_bar_once_and_grey_inside_the_band():
 
 
 def test_bars_have_a_dashed_line_at_one_and_the_band():
-    figure = load_bars(RATIOS.sel(moe_layer=3), 2, LIGHT, Chance())
+    figure = load_bars(RATIOS.sel(moe_layer=3), layout(4, 2), LIGHT, Chance())
     assert figure.data[0].y.tolist() == [0, 1, 2, 1]
-    assert figure.data[0].x.tolist() == expert_positions(4, 2).tolist()
+    assert figure.data[0].x.tolist() == expert_positions(layout(4, 2)).tolist()
     assert figure.data[0].marker.color[1] == LIGHT.load[3]
     assert figure.data[1].customdata.tolist() == [[0]]  # the dead expert
     assert figure.data[0].customdata.tolist() == [[0], [1], [2], [3]]
@@ -83,11 +84,11 @@ def test_bars_have_a_dashed_line_at_one_and_the_band():
 
 
 def test_bars_outline_the_chosen_expert_and_name_it():
-    figure = load_bars(RATIOS.sel(moe_layer=3), 2, LIGHT, Chance(), chosen=2)
+    figure = load_bars(RATIOS.sel(moe_layer=3), layout(4, 2), LIGHT, Chance(), chosen=2)
     assert figure.data[0].marker.line.width.tolist() == [0, 0, 2, 0]
     named = [note for note in figure.layout.annotations if note.text == "E2"]
-    assert [(note.x, note.y) for note in named] == [(float(expert_positions(4, 2)[2]), 2)]
-    assert load_bars(RATIOS.sel(moe_layer=3), 2, LIGHT).data[0].marker.line.width.tolist() == [0, 0, 0, 0]
+    assert [(note.x, note.y) for note in named] == [(float(expert_positions(layout(4, 2))[2]), 2)]
+    assert load_bars(RATIOS.sel(moe_layer=3), layout(4, 2), LIGHT).data[0].marker.line.width.tolist() == [0, 0, 0, 0]
 
 
 def test_group_load_shows_the_number_in_every_cell_and_what_is_beyond_chance():
@@ -107,8 +108,8 @@ def test_figures_take_what_the_metrics_give(num_new):
     counts = tokens_per_expert(trace.data["expert_id"], 8)
     band = load_band(trace.num_tokens, 8, 2, 4, 2, draws=20)
     ratio = relative_load(counts)
-    for figure in (load_heatmap(ratio, 4, LIGHT, band), load_strip(ratio, 4, DARK, band)):
+    for figure in (load_heatmap(ratio, layout(8, 4), LIGHT, band), load_strip(ratio, layout(8, 4), DARK, band)):
         assert figure.layout.height > 100
-    assert len(load_bars(ratio.isel(moe_layer=0), 4, LIGHT, band).data[0].y) == 8
+    assert len(load_bars(ratio.isel(moe_layer=0), layout(8, 4), LIGHT, band).data[0].y) == 8
     groups = tokens_per_group(counts, 4)
     assert group_load(groups / groups.mean("group"), LIGHT).data[0].z.shape == (2, 4)

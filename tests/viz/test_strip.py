@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 from tests.viz.parts import Part
-from viz import boundaries, compare, drafts, effects, strip
+from viz import boundaries, drafts, effects, splits, strip
 from viz.theme import LIGHT
 
 TOKENS = [Part(0, "<bos>", 0, 0, special=True), Part(1, "a", 0, 1), Part(2, "b", 1, 2, generated=True)]
 NONE = [False] * 3
 PAGES = {
     "boundaries": boundaries.text_with_boundaries(TOKENS, b"ab", chosen=1),
-    "splits": compare.strip(TOKENS, b"ab", [compare.SAME] * 3, [""] * 3, 1),
+    "splits": splits.strip(TOKENS, b"ab", [splits.SAME] * 3, [""] * 3, 1),
     "effects": effects.text_with_change(
         ["bos", "a", "b"], np.zeros(3), [""] * 3, [False, False, True], [True, False, False], LIGHT, 1
     ),
@@ -22,7 +22,7 @@ PAGES = {
     ),
 }
 LOOKS = {
-    "boundaries": boundaries.CSS, "splits": compare.css(LIGHT), "effects": effects.CSS, "drafts": drafts.CSS
+    "boundaries": boundaries.CSS, "splits": splits.css(LIGHT), "effects": effects.CSS, "drafts": drafts.CSS
 }  # fmt: skip
 
 

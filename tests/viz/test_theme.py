@@ -4,6 +4,7 @@ import numpy as np
 import plotly.graph_objects as go
 import pytest
 
+from tests.layouts import layout
 from viz.axis import click_layer, expert_positions, layer_axis, spread
 from viz.theme import (
     DARK,
@@ -30,7 +31,7 @@ def luminance(color: str) -> float:
 
 @pytest.mark.parametrize("theme", THEMES.values(), ids=THEMES.keys())
 def test_experts_of_a_group_share_its_hue_and_differ_in_lightness(theme):
-    colors = expert_colors(32, 4, theme)
+    colors = expert_colors(layout(32, 4), theme)
     assert len(set(colors)) == 32
     for expert, color in enumerate(colors):
         assert hue(color) == pytest.approx(hue(group_hue(expert // 8)), abs=0.02)
@@ -38,7 +39,7 @@ def test_experts_of_a_group_share_its_hue_and_differ_in_lightness(theme):
 
 
 def test_one_group_with_one_expert_has_a_colour():
-    assert expert_color(0, 1, 1, LIGHT).startswith("#")
+    assert expert_color(0, layout(1, 1), LIGHT).startswith("#")
 
 
 def test_hues_repeat_after_eight_groups():
@@ -75,7 +76,7 @@ def test_companded_scale_spaces_stops_by_squares():
 
 
 def test_palette_is_plain_values():
-    drawn = palette(8, 2, DARK)
+    drawn = palette(layout(8, 2), DARK)
     assert len(drawn["experts"]) == 8
     assert drawn["groups"] == [group_hue(0), group_hue(1)]
     assert drawn["sequential"][0] == drawn["background"]
@@ -92,9 +93,9 @@ def test_every_figure_has_a_height_and_readable_type():
 
 
 def test_groups_stand_apart():
-    assert expert_positions(8, 2).tolist() == [0, 1, 2, 3, 5, 6, 7, 8]
-    assert expert_positions(4, 1).tolist() == [0, 1, 2, 3]
-    wide = spread(np.arange(4)[None], 2)
+    assert expert_positions(layout(8, 2)).tolist() == [0, 1, 2, 3, 5, 6, 7, 8]
+    assert expert_positions(layout(4, 1)).tolist() == [0, 1, 2, 3]
+    wide = spread(np.arange(4)[None], expert_positions(layout(4, 2)))
     assert wide[0, [0, 1, 3, 4]].tolist() == [0, 1, 2, 3]
     assert np.isnan(wide[0, 2])
 

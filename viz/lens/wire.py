@@ -26,6 +26,7 @@ from typing import Any
 
 import numpy as np
 
+from viz.layout import Layout
 from viz.tokens import MarkedToken, short_name
 
 _BLOCK = struct.Struct("<6I")
@@ -54,6 +55,7 @@ class Header:
     Attributes:
         run: grows with every run of a session, so that what arrives late from an older one is dropped.
         moe_layers: model layer numbers of the router's axis.
+        layout: of the router; top-k is 0 where no routing was recorded.
         attention_layers: model layer numbers of the attention's axis.
         heads: captured head numbers.
         running: whether more tokens are to come; the lens then sends nothing back.
@@ -61,10 +63,7 @@ class Header:
 
     run: int
     moe_layers: tuple[int, ...]
-    num_experts: int
-    num_groups: int
-    kept_groups: int
-    top_k: int
+    layout: Layout
     attention_layers: tuple[int, ...] = ()
     heads: tuple[int, ...] = ()
     running: bool = False
@@ -77,7 +76,15 @@ def compand(values: np.ndarray) -> np.ndarray:
 
 def pack_header(header: Header) -> bytes:
     """The start of every message."""
-    return _with_length(dataclasses.asdict(header))
+    layout = header.layout
+    sizes = {
+        "num_experts": layout.num_experts,
+        "num_groups": layout.num_groups,
+        "kept_groups": layout.num_kept_groups,
+        "top_k": layout.top_k,
+    }
+    fields = {name: getattr(header, name) for name in ("run", "moe_layers", "attention_layers", "heads", "running")}
+    return _with_length(fields | sizes)
 
 
 def pack_block(start: int, tokens: Sequence[MarkedToken], text: bytes, arrays: Mapping[str, np.ndarray]) -> bytes:

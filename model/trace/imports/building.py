@@ -14,6 +14,7 @@ import xarray as xr
 
 from model.trace.imports.origin import origin
 from model.trace.imports.reading import MOST_TOKENS, plain_text
+from model.trace.router_rule import RouterRule, whole
 from model.trace.trace import Token, Trace, TraceError
 
 UNKNOWN = -1
@@ -25,57 +26,49 @@ Labelled = tuple[tuple[Token, ...], bytes]
 
 @dataclasses.dataclass(frozen=True)
 class Shape:
-    """The axes of a model's router, under this project's names, from the keys of its published config.json."""
+    """The layers and heads of a model and its router rule, from the keys of its published config.json."""
 
     num_layers: int
     num_dense: int
-    num_experts: int
-    top_k: int
-    num_groups: int
-    num_kept_groups: int
     num_heads: int
+    rule: RouterRule
 
     @property
     def moe_layers(self) -> tuple[int, ...]:
-        """Model layer numbers of the mixture layers."""
+        """Model layer numbers of the MoE layers."""
         return tuple(range(self.num_dense, self.num_layers))
+
+    @property
+    def num_experts(self) -> int:
+        """Routed experts of a layer."""
+        return self.rule.num_experts
+
+    @property
+    def top_k(self) -> int:
+        """Experts that are selected for a token."""
+        return self.rule.top_k
+
+    @property
+    def num_groups(self) -> int:
+        """Routing groups of a layer."""
+        return self.rule.num_groups
+
+    @property
+    def num_kept_groups(self) -> int:
+        """Groups that a token's experts may come from."""
+        return self.rule.num_kept_groups
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> "Shape":
         """Read a config.json.
 
         Raises:
-            TraceError: a key is missing or is no whole number, or there is no mixture layer.
+            TraceError: a key is missing or is no whole number, or there is no MoE layer.
         """
-        values = {field.name: _whole(config, *_KEYS[field.name]) for field in dataclasses.fields(cls)}
-        shape = cls(**values)
-        if not 0 <= shape.num_dense < shape.num_layers <= 1_000 or not 1 <= shape.num_experts <= 1 << 15:
+        num_layers, num_dense = whole(config, "num_hidden_layers"), whole(config, "first_k_dense_replace", 0)
+        if not 0 <= num_dense < num_layers <= 1_000 or not 1 <= whole(config, "n_routed_experts") <= 1 << 15:
             raise TraceError("the model named has no mixture-of-experts layers, so the file cannot belong to it")
-        if not 1 <= shape.top_k <= shape.num_experts or shape.num_groups < 1 or shape.num_experts % shape.num_groups:
-            raise TraceError(
-                "the configuration of the model named contradicts itself: experts, groups, experts per token"
-            )
-        return shape
-
-
-# Field -> published key, and what its absence means (None: it must be there).
-_KEYS: dict[str, tuple[str, int | None]] = {
-    "num_layers": ("num_hidden_layers", None),
-    "num_dense": ("first_k_dense_replace", 0),
-    "num_experts": ("n_routed_experts", None),
-    "top_k": ("num_experts_per_tok", None),
-    "num_groups": ("n_group", 1),
-    "num_kept_groups": ("topk_group", 1),
-    "num_heads": ("num_attention_heads", 1),
-}
-
-
-def _whole(config: Mapping[str, Any], key: str, absent: int | None) -> int:
-    value = config.get(key)
-    value = absent if value is None else value
-    if type(value) is not int or value < 0:
-        raise TraceError(f"the configuration of the model named lacks {key}, or it is no whole number")
-    return value
+        return cls(num_layers, num_dense, whole(config, "num_attention_heads", 1), RouterRule.of(config))
 
 
 @dataclasses.dataclass(frozen=True)

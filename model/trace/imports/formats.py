@@ -14,9 +14,9 @@ from model.trace.imports import (
     SGLANG,
     VLLM,
     llama_cpp,
-    recorder,
     router_logits,
     sglang,
+    sglang_dump,
     vllm,
 )
 from model.trace.imports.building import Named
@@ -75,7 +75,7 @@ def read(
         return vllm.read_npy(content, named)
     value, sent = _parts(parse_json(content), sent)
     if form == RECORDER:
-        return recorder.read(value, named, choice)
+        return sglang_dump.read(value, named, choice)
     return (sglang if form == SGLANG else vllm).read(value, named, sent, choice)
 
 
@@ -83,7 +83,7 @@ def _refuse_pickles(content: bytes) -> None:
     if not content:
         raise TraceError("the file is empty")
     if content.startswith(PICKLES):
-        raise TraceError(f"this is a pickled file, which could run code when read; {recorder.HINT}")
+        raise TraceError(f"this is a pickled file, which could run code when read; {sglang_dump.HINT}")
 
 
 def _is_ours(content: bytes) -> bool:
@@ -99,7 +99,7 @@ def _parts(value: Any, request: Any) -> tuple[Any, Any]:
 
 def _of_json(value: Any) -> str:
     response, _ = _parts(value, None)
-    checks = {RECORDER: recorder.is_dump, SGLANG: sglang.is_response, VLLM: vllm.is_response}
+    checks = {RECORDER: sglang_dump.is_dump, SGLANG: sglang.is_response, VLLM: vllm.is_response}
     return next((form for form, holds in checks.items() if holds(response)), "") or _give_up()
 
 

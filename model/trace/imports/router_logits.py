@@ -6,7 +6,6 @@ Tensors `router_logits.{layer}` [token, expert] under model layer numbers, as tr
 and its selection bias is at hand; all of it is tagged derived. Without the bias no choice is shown.
 """
 
-import dataclasses
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -14,10 +13,10 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from model.trace.imports.building import Named, Shape, Words, labelled
+from model.trace.imports.building import Named, Words, labelled
 from model.trace.imports.origin import origin
 from model.trace.imports.reading import floats, member, token_ids
-from model.trace.routing import select
+from model.trace.router_rule import SCORINGS, RouterRule, biased_score, selection_of
 from model.trace.trace import Trace, TraceError
 
 _LAYER = re.compile(r"router_logits\.(\d{1,6})")
@@ -34,29 +33,6 @@ def is_file(names: Any) -> bool:
     return any(_LAYER.fullmatch(str(name)) for name in names)
 
 
-@dataclasses.dataclass(frozen=True)
-class _Rule:
-    """What a configuration says of scoring and weighing."""
-
-    softmax: bool
-    selection: str
-    normalise: bool
-    scale: float
-
-    @classmethod
-    def of(cls, config: Mapping[str, Any]) -> "_Rule":
-        old = config.get("model_type") == "deepseek_v2"
-        scoring = config.get("scoring_func") or ("softmax" if old else "sigmoid")
-        scale = config.get("routed_scaling_factor", 1.0)
-        if scoring not in ("sigmoid", "softmax") or not isinstance(scale, int | float):
-            raise TraceError(f"the model named scores by {scoring!r:.40}; only sigmoid and softmax are known here")
-        selection = config.get("topk_method") or ("greedy" if old else "noaux_tc")
-        normalise = config.get("norm_topk_prob", not old)
-        if not isinstance(normalise, bool):
-            raise TraceError(f"norm_topk_prob of the model named must be true or false, not {normalise!r:.40}")
-        return cls(scoring == "softmax", str(selection), normalise, float(scale))
-
-
 def read(content: bytes, named: Named | None, request: Any = None) -> Trace:
     """The trace of such a file.
 
@@ -70,15 +46,15 @@ def read(content: bytes, named: Named | None, request: Any = None) -> Trace:
     """
     layers, logits = _stacked(floats(content))
     num_tokens, _, num_experts = logits.shape
-    rule = _Rule.of({} if named is None else named.config)
-    score = _softmax(logits) if rule.softmax else _sigmoid(logits)
+    rule = RouterRule(num_experts=num_experts, top_k=1) if named is None else _known_rule(named)
+    score = rule.affinity(logits)
     data = xr.Dataset({"router_score": (("token", "moe_layer", "expert"), score)}, {"moe_layer": layers})
     missing, made = dict(MISSING), ["router_score"]
     if named is None:
         missing["chosen experts and weights"] = NO_MODEL
         named = Named("a model that was not named", {"n_routed_experts": num_experts})
     else:
-        chosen = _chosen(data["router_score"], named, rule, missing)
+        chosen = _chosen(data["router_score"], named, missing)
         data, made = data.assign(chosen), [*made, *map(str, chosen)]
     words = _words(request, num_tokens).completed(named)
     tokens, text = labelled(words, named, num_tokens)
@@ -114,59 +90,58 @@ def _words(request: Any, num_tokens: int) -> Words:
     return Words(prompt=prompt, prompt_ids=ids, num_prompt=num_tokens, num_new=0)
 
 
-def _chosen(score: xr.DataArray, named: Named, rule: _Rule, missing: dict[str, str]) -> dict[str, xr.DataArray]:
+def _known_rule(named: Named) -> RouterRule:
+    """The rule of the model named, of which nothing may be unknown."""
+    rule = named.shape.rule
+    if rule.scoring not in SCORINGS or rule.routed_scale is None:
+        known = " and ".join(SCORINGS)
+        raise TraceError(f"the model named scores by {rule.scoring!r:.40}; only {known} are known here")
+    if rule.normalise_weights is None:
+        stated = named.config["norm_topk_prob"]
+        raise TraceError(f"norm_topk_prob of the model named must be true or false, not {stated!r:.40}")
+    return rule
+
+
+def _chosen(score: xr.DataArray, named: Named, missing: dict[str, str]) -> dict[str, xr.DataArray]:
     """What the model's rule chooses by these affinities, as variables of a trace; none where it cannot be told."""
     shape, layers = named.shape, score["moe_layer"].values.tolist()
-    if score.sizes["expert"] != shape.num_experts or not set(layers) <= set(shape.moe_layers):
+    rule = shape.rule
+    if score.sizes["expert"] != rule.num_experts or not set(layers) <= set(shape.moe_layers):
         raise TraceError(
             f"the file has {score.sizes['expert']} experts in layers {layers[0]} to {layers[-1]}; the model named has "
-            f"{shape.num_experts} in {shape.moe_layers[0]} to {shape.moe_layers[-1]}"
+            f"{rule.num_experts} in {shape.moe_layers[0]} to {shape.moe_layers[-1]}"
         )
-    if rule.selection == "greedy":
-        return _by_rule(score, None, dataclasses.replace(shape, num_groups=1, num_kept_groups=1), rule)
-    biases = None if named.bias is None or rule.selection != "noaux_tc" else [named.bias(layer) for layer in layers]
+    method = selection_of(named.config)
+    if method == "greedy":
+        return _by_rule(score, None, rule)
+    biases = None if named.bias is None or method != "noaux_tc" else [named.bias(layer) for layer in layers]
     if biases is None:
-        other = f"the model's way to choose, {rule.selection!r:.40}, is not followed here"
-        missing["chosen experts and weights"] = NO_BIAS if rule.selection == "noaux_tc" else other
+        other = f"the model's way to choose, {method!r:.40}, is not followed here"
+        missing["chosen experts and weights"] = NO_BIAS if method == "noaux_tc" else other
         return {}
-    if any(values.shape != (shape.num_experts,) for values in biases):
+    if any(values.shape != (rule.num_experts,) for values in biases):
         raise TraceError("the selection bias of the model named is not one number to an expert")
     bias = xr.DataArray(np.stack(biases).astype(np.float32), {"moe_layer": layers}, ("moe_layer", "expert"))
-    return _by_rule(score, bias, shape, rule)
+    return _by_rule(score, bias, rule)
 
 
-def _by_rule(score: xr.DataArray, bias: xr.DataArray | None, shape: Shape, rule: _Rule) -> dict[str, xr.DataArray]:
+def _by_rule(score: xr.DataArray, bias: xr.DataArray | None, rule: RouterRule) -> dict[str, xr.DataArray]:
     """Group-limited top-k by affinity and bias; the weights are of the affinity alone."""
-    biased = (score if bias is None else score + bias).values
-    mask = select(biased, shape.top_k, shape.num_groups, shape.num_kept_groups)
-    ids = np.nonzero(mask)[2].reshape(*mask.shape[:2], shape.top_k)
-    weight = np.take_along_axis(score.values, ids, -1)
-    order = np.argsort(-weight, axis=-1, kind="stable")
-    ids, weight = np.take_along_axis(ids, order, -1), np.take_along_axis(weight, order, -1)
-    if rule.normalise:
-        weight = weight / (weight.sum(-1, keepdims=True) + np.float32(1e-20))
+    biased = (score if bias is None else biased_score(score, bias)).values
+    ids = rule.expert_ids(biased)
+    affinity = np.take_along_axis(score.values, ids, -1)
+    order = np.argsort(-affinity, axis=-1, kind="stable")
+    ids, affinity = np.take_along_axis(ids, order, -1), np.take_along_axis(affinity, order, -1)
     slots, coords = ("token", "moe_layer", "rank"), {"moe_layer": score["moe_layer"].values}
-    found = {
+    variables = {
         "expert_id": xr.DataArray(ids.astype(np.int16), coords, slots),
-        "gate_weight": xr.DataArray((weight * np.float32(rule.scale)).astype(np.float32), coords, slots),
+        "gate_weight": xr.DataArray(rule.weights(affinity).astype(np.float32), coords, slots),
     }
-    return found if bias is None else found | {"expert_bias": bias} | _groups(biased, shape, coords)
-
-
-def _groups(biased: np.ndarray, shape: Shape, coords: Mapping[str, Any]) -> dict[str, xr.DataArray]:
-    """Each group's score, the sum of its best two, and whether it was kept."""
-    grouped = biased.reshape(*biased.shape[:2], shape.num_groups, -1)
-    score = np.partition(grouped, -2, axis=-1)[..., -2:].sum(-1)
-    kept = select(score, shape.num_kept_groups, 1, 1)
-    dims = ("token", "moe_layer", "group")
-    return {"group_score": xr.DataArray(score, coords, dims), "group_kept": xr.DataArray(kept, coords, dims)}
-
-
-def _sigmoid(logits: np.ndarray) -> np.ndarray:
-    with np.errstate(over="ignore"):
-        return np.float32(1) / (np.float32(1) + np.exp(-logits))
-
-
-def _softmax(logits: np.ndarray) -> np.ndarray:
-    powers = np.exp(logits - logits.max(-1, keepdims=True))
-    return powers / powers.sum(-1, keepdims=True)
+    if bias is None:
+        return variables
+    dims, group_scores = ("token", "moe_layer", "group"), rule.group_scores(biased)
+    return variables | {
+        "expert_bias": bias,
+        "group_score": xr.DataArray(group_scores, coords, dims),
+        "group_kept": xr.DataArray(rule.keep_groups(group_scores), coords, dims),
+    }

@@ -35,7 +35,7 @@ def go_on(place: DeltaGenerator) -> None:
         run.refuse(str(problem))
         st.rerun()
     st.button("Stop", key="engine_stop", on_click=session.stop)
-    view.lens(live.announce(engine, run.request, run.number), engine.config.num_experts, engine.config.num_groups)
+    view.lens(live.announce(engine, run.request, run.number), engine.config)
     runs.execute(run, engine, place)
     run.note = engine.said or None
     st.rerun()

@@ -3,11 +3,11 @@
 import streamlit as st
 
 from model.trace import comparison_report as report
-from model.trace.compare import VERDICTS, CompareError, Comparison, compare
+from model.trace.comparison import VERDICTS, CompareError, Comparison, compare
 from model.trace.trace import Trace
 from pages.common import controls, guards, session, text
 from pages.intervene.compare import tables
-from viz import compare as figures
+from viz import splits as figures
 
 
 def compared(a: Trace | None, b: Trace | None) -> Comparison:

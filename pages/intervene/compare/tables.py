@@ -4,7 +4,7 @@ import pandas as pd
 import xarray as xr
 
 from model.trace import comparison_report as report
-from model.trace.compare import VERDICTS, Comparison
+from model.trace.comparison import VERDICTS, Comparison
 from pages.common import text
 
 # Key of a layer's row in the report -> its column.

@@ -5,11 +5,11 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from model.trace.compare import Comparison
+from model.trace.comparison import Comparison
 from pages.common import controls, session
 from pages.common.tables import SHARE, THREE
 from pages.intervene.compare import tables
-from viz import compare as figures
+from viz import splits as figures
 
 
 def by_layer(comparison: Comparison, token: int) -> None:

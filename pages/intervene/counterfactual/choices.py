@@ -15,7 +15,8 @@ from model.run.request import (
     TopK,
     experts_of_group,
 )
-from model.trace import file, shape
+from model.trace import file
+from model.trace.observed_rule import rule_of
 from model.trace.trace import Trace, TraceError
 from pages.common import controls, limits, routing_tables
 
@@ -91,20 +92,20 @@ def _experts(trace: Trace, token: int, layer: int) -> tuple[int, ...]:
 
 def _group(trace: Trace, token: int, layer: int) -> tuple[int, ...]:
     """Choose a group, by default that of the strongest expert, and return its experts."""
-    groups, default = shape.num_groups(trace), routing_tables.strongest(trace, token, layer)
+    rule, default = rule_of(trace), routing_tables.strongest(trace, token, layer)
     chosen = st.number_input(
-        "Group", 0, groups - 1, None, 1, key="group", bind="query-params",
-        placeholder=str(shape.group_of(trace, default)), help="Experts of a layer form groups of equal size.",
+        "Group", 0, rule.num_groups - 1, None, 1, key="group", bind="query-params",
+        placeholder=str(rule.group_of(default)), help="Experts of a layer form groups of equal size.",
     )  # fmt: skip
-    number = shape.group_of(trace, default) if chosen is None else chosen
-    return experts_of_group(number, shape.num_experts(trace), groups)
+    number = rule.group_of(default) if chosen is None else chosen
+    return experts_of_group(number, rule.num_experts, rule.num_groups)
 
 
 def _top_k(trace: Trace) -> int:
     trained = trace.config.get("num_experts_per_tok") or trace.data.sizes["rank"]
     meaning = f"The model was trained with {trained}."
     return st.number_input(
-        "Experts per token", 1, shape.num_experts(trace), max(1, trained // 2), 1, key="k", bind="query-params",
+        "Experts per token", 1, rule_of(trace).num_experts, max(1, trained // 2), 1, key="k", bind="query-params",
         help=meaning, width=150,
     )  # fmt: skip
 

@@ -4,8 +4,9 @@ import pandas as pd
 import streamlit as st
 import xarray as xr
 
-from model.trace import shape
 from model.trace.importance import summarise
+from model.trace.observed_rule import rule_of
+from model.trace.router_rule import RouterRule
 from model.trace.trace import Trace
 from pages.common import controls, guards, limits, routing_tables, session, text
 from pages.common.tables import THREE
@@ -70,7 +71,7 @@ def _remarks(trace: Trace) -> None:
 
 def _map(trace: Trace, job: ImportanceJob) -> None:
     """Show the map so far, and what follows from it; nothing before the first batch."""
-    importance, groups = job.importance, shape.num_groups(trace)
+    importance, rule = job.importance, rule_of(trace)
     if importance is None:
         return
     if not job.complete:
@@ -84,7 +85,7 @@ def _map(trace: Trace, job: ImportanceJob) -> None:
     st.markdown(verdict(importance.effects, importance.num_tokens))
     state = st.session_state
     chosen = None if None in (state.get("layer"), state.get("expert")) else (state["layer"], state["expert"])
-    figure = figures.importance_map(importance.effects, groups, session.theme(), importance.num_tokens, chosen)
+    figure = figures.importance_map(importance.effects, rule, session.theme(), importance.num_tokens, chosen)
     how_to_read = (
         "A row is a MoE layer, the first at the bottom; a column is an expert, with gaps between groups. The colour is "
         "the mean change of the log-probability of the text's own tokens when this one expert is knocked out, in nats "
@@ -101,7 +102,7 @@ def _map(trace: Trace, job: ImportanceJob) -> None:
         "KL(original || changed) of the next token's distribution, in nats."
     )
     _ends(table)
-    _against_load(importance.effects, groups, importance.num_tokens, table)
+    _against_load(importance.effects, rule, importance.num_tokens, table)
 
 
 def verdict(effects: xr.Dataset, num_tokens: int) -> str:
@@ -144,9 +145,9 @@ def _ends(table: pd.DataFrame) -> None:
         column.dataframe(end, hide_index=True, column_config={CHANGE: THREE, KL: THREE}, height="content")
 
 
-def _against_load(effects: xr.Dataset, groups: int, num_tokens: int, table: pd.DataFrame) -> None:
+def _against_load(effects: xr.Dataset, rule: RouterRule, num_tokens: int, table: pd.DataFrame) -> None:
     layer = st.session_state.get("layer")
-    figure = figures.effect_against_load(effects, groups, session.theme(), num_tokens, layer)
+    figure = figures.effect_against_load(effects, rule, session.theme(), num_tokens, layer)
     how_to_read = (
         "A point is an expert. Further right, more tokens chose it; further down, it is missed more. The hue is its "
         "group; the experts of the chosen layer are filled. A point low on the left is rarely used and still matters. "

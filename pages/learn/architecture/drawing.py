@@ -3,7 +3,8 @@
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
-from model.trace import metrics, shape
+from model.trace import metrics
+from model.trace.observed_rule import rule_of
 from model.trace.trace import Trace
 from viz.architecture_layout import Box, Model, Stack
 from viz.architecture_paint import Paint
@@ -65,8 +66,7 @@ def drawing(parts: "Parts", added: Collection[str] = ()) -> Model:
         final_norm=boxes["final_norm"],
         head=boxes["head"],
         mtp=boxes.get("mtp"),
-        num_experts=parts.config.num_experts,
-        num_groups=parts.config.num_groups,
+        router=parts.config,
     )
 
 
@@ -106,9 +106,10 @@ def paint(trace: Trace, layer: int | None, recall: float | None = None) -> Paint
     """
     load = groups = None
     if layer is not None and trace.has("expert_id") and layer in trace.data["moe_layer"].values:
-        counts = metrics.tokens_per_expert(trace.data["expert_id"], shape.num_experts(trace))
+        rule = rule_of(trace)
+        counts = metrics.tokens_per_expert(trace.data["expert_id"], rule.num_experts)
         load = metrics.relative_load(counts).sel(moe_layer=layer)
-        groups = metrics.tokens_per_group(counts, shape.num_groups(trace)).sel(moe_layer=layer)
+        groups = metrics.tokens_per_group(counts, rule.num_groups).sel(moe_layer=layer)
         groups = groups / groups.mean()
     # The median: the first token's norm is often a hundred times that of the others and says nothing of them.
     norm = trace.data["residual_norm"].median("token") if trace.has("residual_norm") else None

@@ -18,8 +18,8 @@ def devices(load: Load) -> None:
     """Choosers, the answer in words, the figure, and the table."""
     place = st.container(horizontal=True, vertical_alignment="bottom")
     with place:
-        number = _choose("Devices", "devices", devices_of(load.num_experts), USUAL)
-        redundant = _choose("Redundant experts", "redundant", redundant_of(load.num_experts, number), number)
+        number = _choose("Devices", "devices", devices_of(load.rule.num_experts), USUAL)
+        redundant = _choose("Redundant experts", "redundant", redundant_of(load.rule.num_experts, number), number)
     before, after = placements(load, number, redundant)
     st.markdown(verdict(load, before, after))
     loads = [metrics.relative_load(placed.load(load.counts), "device") for placed in (before, after)]
@@ -55,7 +55,7 @@ def redundant_of(num_experts: int, num_devices: int) -> list[int]:
 def placements(load: Load, number: int, redundant: int) -> tuple[Placement, Placement]:
     """As numbered, and balanced; groups stay together on machines of `PER_NODE` devices where they divide so."""
     nodes = nodes_of(number)
-    return as_numbered(load.counts, number), balanced(load.counts, number, redundant, load.num_groups, nodes)
+    return as_numbered(load.counts, number), balanced(load.counts, number, redundant, load.rule.num_groups, nodes)
 
 
 def nodes_of(number: int) -> int:
@@ -69,11 +69,13 @@ def verdict(load: Load, before: Placement, after: Placement) -> str:
     busiest = metrics.relative_load(before.load(load.counts), "device").max("device")
     worst = int(busiest["moe_layer"][int(busiest.argmax("moe_layer"))])
     nodes, places = nodes_of(before.num_devices), after.expert.sizes["place"]
-    together = f"; routing groups stay on one of {nodes} machines" if nodes > 1 and load.num_groups % nodes == 0 else ""
+    together = (
+        f"; routing groups stay on one of {nodes} machines" if nodes > 1 and load.rule.num_groups % nodes == 0 else ""
+    )
     return (
         f"**On {before.num_devices} devices, experts as numbered, the busiest carries {float(busiest.max()):.3g} times "
         f"the mean in L{worst}; balancedness is {float(evenness[0].mean()):.3g} on average over layers. With "
-        f"{places - load.num_experts} redundant experts, placed anew, it is {float(evenness[1].mean()):.3g}.** "
+        f"{places - load.rule.num_experts} redundant experts, placed anew, it is {float(evenness[1].mean()):.3g}.** "
         f"{places // before.num_devices} places to a device{together}. n = {load.num_tokens:,} tokens; simulated."
     )
 

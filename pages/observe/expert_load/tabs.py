@@ -57,8 +57,8 @@ def verdict(load: Load) -> str:
 def _too_few(load: Load) -> str:
     """Why an expert without a token is not called dead."""
     return (
-        f"These tokens are too few to call an expert dead: with {load.num_experts} experts, {load.top_k} to a token, "
-        f"that takes at least {load.fewest}."
+        f"These tokens are too few to call an expert dead: with {load.rule.num_experts} experts, "
+        f"{load.rule.top_k} to a token, that takes at least {load.fewest}."
     )
 
 
@@ -83,7 +83,7 @@ def _about_layer(load: Load, layer: int) -> str:
     )
     return (
         f"**L{layer}**: E{counts.argmax()} took {counts.max():,} of {load.num_tokens:,} tokens, {ratio:.3g} times a "
-        f"fair share (MaxVio {ratio - 1:.3g}{reach}). {spared} of {load.num_experts} experts took none{left_out}."
+        f"fair share (MaxVio {ratio - 1:.3g}{reach}). {spared} of {load.rule.num_experts} experts took none{left_out}."
     )
 
 
@@ -93,7 +93,7 @@ def about_expert(load: Load, layer: int, expert: int) -> str:
     said = (
         f"**{row['expert']}** took {row['tokens']:,} of {load.num_tokens:,} tokens, {row['share of tokens']:.1%} "
         f"(95 % interval {row['low (95 %)']:.1%} to {row['high (95 %)']:.1%}). "
-        f"A fair share is {load.top_k / load.num_experts:.1%}"
+        f"A fair share is {load.rule.fair_share:.1%}"
     )
     return f"{said}." if load.band is None else f"{said}: {row['against chance'].replace('took no token; ', '')}."
 
@@ -103,7 +103,7 @@ def about_expert(load: Load, layer: int, expert: int) -> str:
 
 def overview(load: Load) -> None:
     """The main figure: every expert of every layer."""
-    figure = figures.load_heatmap(load.ratio, load.num_groups, session.theme(), load.band)
+    figure = figures.load_heatmap(load.ratio, load.rule, session.theme(), load.band)
     said = (
         "A row per mixture layer, the first at the bottom; a column per expert, groups apart. 1 is a fair share, "
         "orange more, blue less; a dot marks what chance alone does not explain. Chance is fair routing: every token "
@@ -131,7 +131,7 @@ def one_layer(load: Load, layer: int, expert: int | None) -> None:
     """One layer's bars, and the chosen expert or the busiest one in words."""
     ratio = load.ratio.sel(moe_layer=layer)
     st.markdown(about_expert(load, layer, int(ratio.values.argmax()) if expert is None else expert))
-    figure = figures.load_bars(ratio, load.num_groups, session.theme(), load.band, expert)
+    figure = figures.load_bars(ratio, load.rule, session.theme(), load.band, expert)
     said = (
         f"The experts of L{layer}; the dashed line is a fair share, the grey band what chance alone gives to 95 % of "
         "experts, the strip below the bars the groups; a cross took no token. The table has each share of the tokens "
@@ -143,7 +143,7 @@ def one_layer(load: Load, layer: int, expert: int | None) -> None:
 
 def strip(load: Load) -> None:
     """Small bars of all layers."""
-    figure = figures.load_strip(load.ratio, load.num_groups, session.theme(), load.band)
+    figure = figures.load_strip(load.ratio, load.rule, session.theme(), load.band)
     said = (
         "A row of bars per layer: each expert's load over a fair share, which is the dotted line; bars end at 4. Grey "
         "bars are within chance, orange ones above, blue ones below. Click a bar."
@@ -153,7 +153,7 @@ def strip(load: Load) -> None:
 
 def groups(load: Load) -> None:
     """How the groups share the work."""
-    if load.num_groups == 1:
+    if load.rule.num_groups == 1:
         st.info("This model has no routing groups.")
         return
     figure = figures.group_load(load.group_ratio, session.theme(), load.band)

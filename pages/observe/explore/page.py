@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from model.trace import shape
+from model.trace.observed_rule import rule_of
 from pages.common import controls, live, loads, prompt, runs, session, view
 from pages.observe.explore import tabs
 
@@ -27,7 +27,7 @@ if run is not None and run.kind == "run" and run.request is not None and run.wai
         run.refuse(str(problem))
         st.rerun()
     with place:
-        view.lens(live.announce(engine, run.request, run.number), engine.config.num_experts, engine.config.num_groups)
+        view.lens(live.announce(engine, run.request, run.number), engine.config)
     runs.execute(run, engine, status)
     st.rerun()
 
@@ -43,7 +43,7 @@ with st.container(horizontal=True, vertical_alignment="bottom"):
     expert = controls.expert(trace)
     head = controls.head(trace)
 with place:
-    view.lens(shown.snapshot(), shape.num_experts(trace), shape.num_groups(trace), loads.band(trace))
+    view.lens(shown.snapshot(), rule_of(trace), loads.band(trace))
 
 for name, tab in controls.open_tabs(tabs.TABS, "tab"):
     with tab:

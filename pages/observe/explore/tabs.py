@@ -103,7 +103,7 @@ def all_layers(trace: Trace) -> None:
         st.info("This trace does not hold the chosen experts.")
         return
     measured = loads.measure(trace)
-    figure = load.load_heatmap(measured.ratio, measured.num_groups, session.theme(), measured.band)
+    figure = load.load_heatmap(measured.ratio, measured.rule, session.theme(), measured.band)
     said = "A row per layer, a column per expert. 1 is a fair share; orange is more, blue less; a dot is beyond chance."
     controls.chart(figure, "explore-load", loads.by_layer(measured), said, chooses=("layer", "expert"))
 

@@ -2,8 +2,7 @@
 
 import streamlit as st
 
-from model.trace import shape
-from model.trace.decision import NEEDED, SIGMOID, Decision
+from model.trace.decision import NEEDED, Decision
 from model.trace.trace import Trace
 from pages.common import controls, routing_tables, session, tables
 from pages.observe.routing import steps
@@ -32,9 +31,9 @@ def show(trace: Trace, token: int, layer: int, expert: int) -> None:
     for said in microscope_tables.reservations(found, str(trace.origin.get("dtype"))):
         st.caption(said)
     table = microscope_tables.table(found, lost)
-    logit = "logit" if found.scoring == SIGMOID else "ln affinity (logit less a constant that all share)"
+    scoring = steps.SCORINGS[found.rule.scoring]
     figure = figures.steps(
-        found.experts, found.groups, shape.num_groups(trace), session.theme(), lost, expert, logit,
+        found.experts, found.groups, found.rule, session.theme(), lost, expert, scoring.logit + scoring.reservation,
         routing_tables.origin(trace),
     )  # fmt: skip
     said = (

@@ -2,11 +2,13 @@
 
 import dataclasses
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import numpy as np
 
-from model.trace.decision import SIGMOID, Decision
+from model.trace.decision import Decision
+from model.trace.router_rule import SIGMOID, SOFTMAX
 
 MEASURED, DERIVED = "measured", "derived"
 TERMS = 4  # of a sum on one line: eight do not fit beside the words on a projector
@@ -49,8 +51,9 @@ class _Numbers:
 
 
 def _steps(at: _Numbers, observed: str) -> Iterator[Step]:
-    yield _logit(at)
-    yield _affinity(at, observed)
+    scoring = SCORINGS[at.found.rule.scoring]
+    yield scoring.logit_step(at)
+    yield scoring.affinity_step(at, observed)
     yield _with_bias(at)
     if at.found.groups and at.found.groups.sizes["group"] > 1:
         yield _group_score(at, observed)
@@ -59,15 +62,8 @@ def _steps(at: _Numbers, observed: str) -> Iterator[Step]:
     yield _weight(at, observed)
 
 
-def _logit(at: _Numbers) -> Step:
+def _logit_of_sigmoid(at: _Numbers) -> Step:
     e, s = at.expert, number(at.affinity)
-    if at.found.scoring != SIGMOID:
-        says = (
-            "The router compares the token's state with each expert's vector. A softmax keeps the logits only up to a "
-            "constant that all experts of the token share: ln s is the logit less that constant."
-        )
-        equation = rf"\ln s_{{{e}}} = z_{{{e}}} - \ln \textstyle\sum_j e^{{z_j}} = \ln {s} = {at.logit:.3f}"
-        return Step("1  Logit", says, DERIVED, equation)
     says = "The router compares the token's state with this expert's vector. Not recorded, but the affinity tells it."
     if not math.isfinite(at.logit):
         return Step(
@@ -77,14 +73,49 @@ def _logit(at: _Numbers) -> Step:
     return Step("1  Logit", says, DERIVED, equation)
 
 
-def _affinity(at: _Numbers, observed: str) -> Step:
+def _sigmoid(at: _Numbers, observed: str) -> Step:
     e, s = at.expert, number(at.affinity)
-    if at.found.scoring != SIGMOID:
-        says = "A softmax makes shares of the logits: over all experts they sum to 1."
-        return Step("2  Affinity", says, observed, rf"s_{{{e}}} = \frac{{e^{{z_{{{e}}}}}}}{{\sum_j e^{{z_j}}}} = {s}")
     says = "A sigmoid makes a number from 0 to 1 of it, for each expert by itself."
     put_in = rf"\frac{{1}}{{1 + e^{{{-at.logit:.3f}}}}} = " if math.isfinite(at.logit) else ""
     return Step("2  Affinity", says, observed, rf"s_{{{e}}} = \sigma(z_{{{e}}}) = {put_in}{s}")
+
+
+def _logit_of_softmax(at: _Numbers) -> Step:
+    e, s = at.expert, number(at.affinity)
+    says = (
+        "The router compares the token's state with each expert's vector. A softmax keeps the logits only up to a "
+        "constant that all experts of the token share: ln s is the logit less that constant."
+    )
+    equation = rf"\ln s_{{{e}}} = z_{{{e}}} - \ln \textstyle\sum_j e^{{z_j}} = \ln {s} = {at.logit:.3f}"
+    return Step("1  Logit", says, DERIVED, equation)
+
+
+def _softmax(at: _Numbers, observed: str) -> Step:
+    e, s = at.expert, number(at.affinity)
+    says = "A softmax makes shares of the logits: over all experts they sum to 1."
+    return Step("2  Affinity", says, observed, rf"s_{{{e}}} = \frac{{e^{{z_{{{e}}}}}}}{{\sum_j e^{{z_j}}}} = {s}")
+
+
+class Scoring(NamedTuple):
+    """How a scoring function is explained.
+
+    Attributes:
+        logit: what is shown as the logit, in a word or two.
+        reservation: how that differs from the logit; may be empty.
+        logit_step, affinity_step: make the first two steps.
+    """
+
+    logit: str
+    reservation: str
+    logit_step: Callable[[_Numbers], Step]
+    affinity_step: Callable[[_Numbers, str], Step]
+
+
+# Key as in `router_rule.SCORINGS`.
+SCORINGS = {
+    SIGMOID: Scoring("logit", "", _logit_of_sigmoid, _sigmoid),
+    SOFTMAX: Scoring("ln affinity", " (logit less a constant that all share)", _logit_of_softmax, _softmax),
+}
 
 
 def _with_bias(at: _Numbers) -> Step:
@@ -107,7 +138,7 @@ def _group_score(at: _Numbers, observed: str) -> Step:
         says = f"E{at.expert} is in group {g}. The score of the group as it was in this changed run."
         return Step("4  Group score", says, observed, f"G_{{{g}}} = {score}")
     members = at.found.members(g).tolist()
-    if at.found.judged_by == 1:
+    if at.found.rule.scores_per_group == 1:
         says = f"E{at.expert} is in group {g}. A group is judged by its best expert, here E{members[0]}."
         return Step(
             "4  Group score", says, observed, rf"G_{{{g}}} = \max_{{j \in g}} c_j = c_{{{members[0]}}} = {score}"
@@ -158,12 +189,12 @@ def _weight(at: _Numbers, observed: str) -> Step:
         return Step("7  Weight", f"E{e} was not chosen: it computes nothing for this token.", observed, "")
     if not math.isfinite(at.weight):
         return Step("7  Weight", "The trace does not hold the weights.", observed, "")
-    result, scale = number(at.weight), found.scale
-    if scale is None or found.normalises is None or not found.untouched:
+    result, scale = number(at.weight), found.rule.routed_scale
+    if scale is None or found.rule.normalise_weights is None or not found.untouched:
         says = "As recorded. " + ("" if found.untouched else "In a changed run it need not follow from the affinities.")
         return Step("7  Weight", says, observed, rf"g_{{{e}}} = {result}")
     same, factor = _same(at.expected, at.weight), f"{scale:g}"
-    if not found.normalises:
+    if not found.rule.normalise_weights:
         says = "The weight is the affinity itself, without the bias, times a fixed factor."
         put_in = rf"{factor} \cdot s_{{{e}}} = {factor} \cdot {number(at.affinity)}"
         return Step("7  Weight", says, observed, rf"g_{{{e}}} = {put_in} {same} {result}")

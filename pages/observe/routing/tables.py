@@ -7,9 +7,10 @@ import pandas as pd
 import xarray as xr
 
 from model.trace import near_ties
-from model.trace.decision import SIGMOID, Decision
+from model.trace.decision import Decision
 from pages.common.routing_tables import verdicts
 from pages.common.text import plain
+from pages.observe.routing.steps import SCORINGS
 
 NEAR_TIE = ":orange-badge[near tie]"
 
@@ -26,7 +27,7 @@ def table(found: Decision, lost: Mapping[str, xr.DataArray]) -> pd.DataFrame:
         columns["group score"] = found.groups["score"].values[experts["group"].values]
         columns["group kept"] = experts["reachable"].values
     columns |= {
-        "logit" if found.scoring == SIGMOID else "ln affinity": experts["logit"].values,
+        SCORINGS[found.rule.scoring].logit: experts["logit"].values,
         "affinity": experts["affinity"].values,
         "bias": experts["bias"].values,
         "bias - mean": experts["bias"].values - experts["bias"].values.mean(),
@@ -34,7 +35,7 @@ def table(found: Decision, lost: Mapping[str, xr.DataArray]) -> pd.DataFrame:
         "normalised": experts["share"].values,
         "weight": experts["weight"].values,
     }
-    if not found.normalises:
+    if not found.rule.normalise_weights:
         del columns["normalised"]
     order = np.lexsort([-experts["biased"].values, ~experts["chosen"].values])
     return pd.DataFrame(columns).iloc[order].reset_index(drop=True)
@@ -82,7 +83,9 @@ def reservations(found: Decision, dtype: str) -> list[str]:
     elif found.tolerance is None:
         said.append(f"No tolerance was measured for {dtype}, so near ties are not marked.")
     elif found.place_near or found.group_near:
-        double = " (twice that for a group, the sum of two)" if found.judged_by == 2 and found.group_near else ""
+        double = (
+            " (twice that for a group, the sum of two)" if found.rule.scores_per_group == 2 and found.group_near else ""
+        )
         said.append(
             f"A near tie: rounding in {dtype} can move a score by so much that another implementation, device or "
             f"batch may choose otherwise. Margins up to {found.tolerance:g}{double} count as near."

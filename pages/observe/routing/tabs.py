@@ -5,7 +5,8 @@ import pandas as pd
 import streamlit as st
 import xarray as xr
 
-from model.trace import metrics, routing, shape
+from model.trace import metrics, routing
+from model.trace.observed_rule import rule_of
 from model.trace.trace import Trace
 from pages.common import controls, routing_tables, session, tables
 from pages.observe.routing import decision, expert_tokens
@@ -40,9 +41,8 @@ def remarks(trace: Trace) -> None:
 def path(trace: Trace, token: int, layer: int, expert: int | None) -> None:
     """The main figure: where the token went in every layer."""
     lost = routing_tables.losers(trace, token)
-    groups = shape.num_groups(trace)
     figure = figures.token_path(
-        routing_tables.at_token(trace, token), shape.num_experts(trace), groups, session.theme(),
+        routing_tables.at_token(trace, token), rule_of(trace), session.theme(),
         lost, (layer, expert), routing_tables.origin(trace),
     )  # fmt: skip
     said = (
@@ -79,22 +79,22 @@ def together(trace: Trace, layer: int, expert: int, mask: xr.DataArray) -> None:
     if counted.sizes["moe_layer"] < 2:
         right.info("The trace holds one mixture layer; there is no next one.")
         return
-    counts = routing.transitions(counted, shape.num_experts(trace))
+    counts = routing.transitions(counted, rule_of(trace).num_experts)
     with right:
         _transitions(trace, counts, layer)
     _graph(trace, counts, layer, expert)
 
 
 def _coactivation(trace: Trace, counted: xr.DataArray) -> None:
-    groups, kept = shape.num_groups(trace), shape.kept_groups(trace)
-    counts = routing.shared_tokens(counted, shape.num_experts(trace)).isel(moe_layer=0)
-    table = routing_tables.pairs(counts, counted.sizes["rank"], groups, kept)
+    rule = rule_of(trace)
+    counts = routing.shared_tokens(counted, rule.num_experts).isel(moe_layer=0)
+    table = routing_tables.pairs(counts, rule)
     said = (
         "Rows are experts of this layer: of the tokens that went to one, the share that also went to the expert of the "
         "column. Derived. The table has each share's 95 % interval (Wilson, as if tokens were independent) beside what "
         "fair routing gives. Click a cell to choose the row's expert."
     )
-    figure = pairs.coactivation(counts, counted.sizes["token"], groups, session.theme())
+    figure = pairs.coactivation(counts, counted.sizes["token"], rule, session.theme())
     controls.chart(figure, "routing-together", table, said, chooses=("expert",))
 
 
@@ -105,7 +105,7 @@ def _transitions(trace: Trace, counts: xr.DataArray, layer: int) -> None:
         "Rows are experts of one mixture layer, columns those of the next. Every token makes a pair of each expert it "
         "took here with each it took there; the row says where an expert's pairs lead. Derived."
     )
-    figure = pairs.transitions(onward, shape.num_groups(trace), session.theme())
+    figure = pairs.transitions(onward, rule_of(trace), session.theme())
     controls.chart(figure, "routing-onward", routing_tables.steps(onward), said, chooses=("expert",))
 
 
@@ -114,7 +114,7 @@ def _graph(trace: Trace, counts: xr.DataArray, layer: int, expert: int) -> None:
         "The commonest steps between all layers; a wider line is more tokens, and the steps of the chosen expert are "
         "dark. Many lines from or to one expert are a hub that the matrices hide. Derived. Click an expert."
     )
-    figure = pairs.transition_graph(counts, shape.num_groups(trace), session.theme(), focus=(layer, expert))
+    figure = pairs.transition_graph(counts, rule_of(trace), session.theme(), focus=(layer, expert))
     controls.chart(figure, "routing-graph", routing_tables.steps(counts, 2), said, chooses=("layer", "expert"))
 
 
@@ -128,7 +128,7 @@ def one_expert(trace: Trace, layer: int, expert: int, mask: xr.DataArray) -> Non
     if taken.empty:
         _untaken(trace, layer, expert, mask)
         return
-    color = expert_color(expert, shape.num_experts(trace), shape.num_groups(trace), session.theme())
+    color = expert_color(expert, rule_of(trace), session.theme())
     left, right = st.columns(2)
     with right:
         height = _kinds(trace, shares, color)
@@ -139,8 +139,8 @@ def one_expert(trace: Trace, layer: int, expert: int, mask: xr.DataArray) -> Non
 
 
 def _expert_in_numbers(trace: Trace, layer: int, expert: int, mask: xr.DataArray) -> None:
-    ids, num_experts = trace.data["expert_id"].sel(moe_layer=[layer]), shape.num_experts(trace)
-    counts = metrics.tokens_per_expert(ids, num_experts, mask).isel(moe_layer=0)
+    ids, rule = trace.data["expert_id"].sel(moe_layer=[layer]), rule_of(trace)
+    counts = metrics.tokens_per_expert(ids, rule.num_experts, mask).isel(moe_layer=0)
     ratio, total = float(metrics.relative_load(counts)[expert]), int(mask.sum())
     columns = st.columns(4)
     columns[0].metric(f"Tokens of L{layer}E{expert}", f"{int(counts[expert]):,} of {total:,}", help="Measured.")
@@ -149,7 +149,7 @@ def _expert_in_numbers(trace: Trace, layer: int, expert: int, mask: xr.DataArray
         bias = routing.relative_bias(trace.data["expert_bias"]).sel(moe_layer=layer)[expert]
         columns[2].metric("Bias - mean", f"{float(bias):+.2g}", help="Against the layer's mean bias. Derived.")
     if trace.has("group_kept"):
-        group = shape.group_of(trace, expert)
+        group = rule.group_of(expert)
         kept = int(trace.data["group_kept"].sel(moe_layer=layer).values[mask.values, group].sum())
         low, high = routing.share_interval(kept, total)
         said = f"Its group {group} was kept for {kept:,} of {total:,} tokens; in brackets the 95 % interval. Derived."
@@ -170,7 +170,7 @@ def _untaken(trace: Trace, layer: int, expert: int, mask: xr.DataArray) -> None:
 def _kinds(trace: Trace, shares: pd.DataFrame, color: str) -> int:
     """The expert's share of each kind of token; returns the height of the figure."""
     taken, totals = shares["taken"].values, shares["of"].values
-    fair = trace.data.sizes["rank"] / shape.num_experts(trace)
+    fair = rule_of(trace).fair_share
     bounds = shares[["low (95 %)", "high (95 %)"]].values
     names = shares["tokens that are"].tolist()
     figure = expert_figures.shares_by_kind(names, taken, totals, bounds, fair, color, session.theme())

@@ -20,7 +20,7 @@ from model.network.transformer import Transformer
 from model.run.engine import Engine
 from model.run.request import RunRequest
 from model.trace import consistency
-from model.trace.compare import CHANGE, FOLLOWS, NEAR_TIE, Comparison, compare
+from model.trace.comparison import CHANGE, FOLLOWS, NEAR_TIE, Comparison, compare
 from model.trace.comparison_report import MEASURES, measures, verdict
 from model.trace.file import save
 from model.trace.trace import Trace

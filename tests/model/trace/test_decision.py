@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model.trace import near_ties
-from model.trace.decision import SIGMOID, SOFTMAX, Decision, logit
+from model.trace.decision import Decision
+from model.trace.router_rule import SIGMOID, SOFTMAX
 from model.trace.trace import Token, Trace
 from tests.traces import random_trace
 
@@ -63,8 +64,8 @@ def values(found: Decision, name: str) -> list[float]:
 
 def test_every_step_of_the_fixture() -> None:
     found = Decision.of(gate(), 0, 3)
-    assert (found.layer, found.scoring, found.judged_by) == (3, SIGMOID, 2)
-    assert (found.scale, found.normalises) == (2.5, True)
+    assert (found.layer, found.rule.scoring, found.rule.scores_per_group) == (3, SIGMOID, 2)
+    assert (found.rule.routed_scale, found.rule.normalise_weights) == (2.5, True)
     logits = [2.1972246, -2.1972246, 0.4054651, 0.0, 1.3862944, -2.9444390, -0.8472979, -1.3862944]
     assert values(found, "logit") == pytest.approx(logits, abs=1e-5)
     assert values(found, "affinity") == pytest.approx(SCORES)
@@ -104,7 +105,7 @@ def test_negative_biased_scores_count_as_they_are() -> None:
 
 def test_softmax_gate_keeps_its_logits_up_to_a_constant() -> None:
     found = Decision.of(softmax_gate(), 0, 3)
-    assert (found.scoring, found.judged_by, found.normalises) == (SOFTMAX, 1, False)
+    assert (found.rule.scoring, found.rule.scores_per_group, found.rule.normalise_weights) == (SOFTMAX, 1, False)
     assert values(found, "logit") == pytest.approx(np.log(values(found, "affinity")))
     assert [found.members(group).tolist() for group in range(2)] == [[0], [2]]
     assert values(found, "share")[:3] == pytest.approx([0.3, 0.15, 0.28])  # not divided by their sum
@@ -114,25 +115,11 @@ def test_softmax_gate_keeps_its_logits_up_to_a_constant() -> None:
     assert found.group_margin == pytest.approx(0.28 - 0.05, abs=1e-6)
 
 
-@given(drawn=st.lists(st.floats(-12, 12), min_size=2, max_size=8), shift=st.floats(-5, 5))
-def test_logits_are_recovered(drawn: list[float], shift: float) -> None:
-    logits = np.array(drawn)
-    sigmoid = 1 / (1 + np.exp(-logits))
-    assert logit(sigmoid, SIGMOID) == pytest.approx(logits, abs=1e-6)
-    softmax = np.exp(logits + shift) / np.exp(logits + shift).sum()
-    apart = logit(softmax, SOFTMAX)
-    assert apart - apart[0] == pytest.approx(logits - logits[0], abs=1e-9)
-
-
-def test_affinity_that_was_rounded_to_one_has_no_finite_logit() -> None:
-    assert logit(np.array([0, 1], np.float32), SIGMOID).tolist() == [-np.inf, np.inf]
-
-
 @pytest.mark.parametrize(("stated", "scores", "scoring"), [
     ("softmax", SCORES, SOFTMAX), (None, SCORES, SIGMOID), (None, (0.3, 0.2, 0.1, 0.1, 0.1, 0.1, 0.05, 0.05), SOFTMAX)
 ])  # fmt: skip
 def test_scoring_is_as_stated_or_read_off(stated: str | None, scores: tuple[float, ...], scoring: str) -> None:
-    assert Decision.of(gate(scores, scoring_func=stated), 0, 3).scoring == scoring
+    assert Decision.of(gate(scores, scoring_func=stated), 0, 3).rule.scoring == scoring
 
 
 def test_weights_that_contradict_the_affinities_are_noticed() -> None:
@@ -146,13 +133,13 @@ def test_weights_that_contradict_the_affinities_are_noticed() -> None:
 def test_group_scores_that_contradict_the_biased_scores_are_noticed() -> None:
     """Judged by two, but of affinities alone."""
     found = Decision.of(gate(group_score=(1.0, 1.1, 0.85, 0.5), kept=(0, 1), chosen=(0, 2, 3)), 0, 3)
-    assert found.judged_by == 2
+    assert found.rule.scores_per_group == 2
     assert found.group_gap == pytest.approx(1.15 - 0.5, abs=1e-6)
 
 
 def test_what_the_configuration_does_not_say_stays_unknown() -> None:
     found = Decision.of(gate(norm_topk_prob=None, routed_scaling_factor=None), 0, 3)
-    assert (found.scale, found.normalises) == (None, None)
+    assert (found.rule.routed_scale, found.rule.normalise_weights) == (None, None)
     assert np.isnan(values(found, "share")).all()
     assert np.isnan(found.weight_gap)
 

@@ -1,5 +1,7 @@
 """Routing figures against hand-computed cases, and the identities they must keep on any trace."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import xarray as xr
@@ -7,12 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model.trace import metrics, routing
+from model.trace.router_rule import RouterRule, biased_score
 from tests.traces import random_trace
 
 
 def ids(rows: list) -> xr.DataArray:
     array = np.array(rows, dtype=np.int16)
     return xr.DataArray(array, dims=("token", "moe_layer", "rank"), coords={"moe_layer": range(1, 1 + array.shape[1])})
+
+
+def rule(num_experts: int, top_k: int, num_groups: int, num_kept_groups: int) -> RouterRule:
+    return RouterRule(num_experts=num_experts, top_k=top_k, num_groups=num_groups, num_kept_groups=num_kept_groups)
 
 
 def test_shared_tokens_count_all_pairs() -> None:
@@ -41,11 +48,11 @@ def test_shared_tokens_count_pairs_and_on_the_diagonal_tokens() -> None:
 
 def test_fair_coactivation() -> None:
     # 2 of 4 groups of 2 are kept and 2 of their 4 experts taken: the other one is each of the 3 left alike
-    same, apart = routing.fair_coactivation(8, 2, 4, 2)
+    same, apart = routing.fair_coactivation(rule(8, 2, 4, 2))
     assert same == pytest.approx(1 / 3)
     assert apart == pytest.approx(1 / 3 * 1 / 3)  # in one of three cases the other group is the second one kept
     assert same + 6 * apart == pytest.approx(1)  # a token has one other expert
-    assert routing.fair_coactivation(5, 3, 1, 1) == (0.5, 0.5)
+    assert routing.fair_coactivation(rule(5, 3, 1, 1)) == (0.5, 0.5)
 
 
 def test_relative_bias_has_no_offset() -> None:
@@ -97,21 +104,23 @@ def gate() -> dict[str, xr.DataArray]:
 def test_who_lost_to_what() -> None:
     g = gate()
     # without the bias: groups 0 (1.0) and 1 (1.1) are kept, experts 0, 2, 3 selected: only 0 is new
-    assert np.flatnonzero(routing.lost_to_bias(g["score"], g["ids"], 4, 2)).tolist() == [0]
+    assert np.flatnonzero(routing.lost_to_bias(g["score"], g["ids"], rule(8, 3, 4, 2))).tolist() == [0]
     # without the limit: biased 0.9, 0.7, 0.6 are experts 0, 6, 2: only 0 is new
-    assert np.flatnonzero(routing.lost_to_group_limit(g["score"], g["bias"], g["ids"])).tolist() == [0]
+    assert np.flatnonzero(routing.lost_to_group_limit(g["score"], g["bias"], g["ids"], rule(8, 3, 4, 2))).tolist() == [
+        0
+    ]
 
 
 def test_score_to_beat() -> None:
     g = gate()
-    biased = routing.biased_score(g["score"], g["bias"])
+    biased = biased_score(g["score"], g["bias"])
     assert routing.entry_score(biased, g["ids"]).item() == pytest.approx(0.5)
 
 
 def test_a_tie_between_groups_keeps_no_more_than_the_rule() -> None:
     """All scores equal: the zero-bias selection still takes top-k experts from two of four groups."""
     score = xr.DataArray(np.full((1, 1, 8), 0.5), dims=("token", "moe_layer", "expert"), coords={"moe_layer": [1]})
-    lost = routing.lost_to_bias(score, ids([[[-1, -1, -1]]]), 4, 2).values[0, 0]
+    lost = routing.lost_to_bias(score, ids([[[-1, -1, -1]]]), rule(8, 3, 4, 2)).values[0, 0]
     assert lost.sum() == 3
     assert lost.reshape(4, 2).any(-1).sum() == 2
 
@@ -119,20 +128,8 @@ def test_a_tie_between_groups_keeps_no_more_than_the_rule() -> None:
 def test_groups_are_judged_by_one_or_two_of_their_best() -> None:
     score = xr.DataArray([[[0.3, 0.05, 0.2, 0.2]]], dims=("token", "moe_layer", "expert"), coords={"moe_layer": [1]})
     chosen = ids([[[0, 1]]])
-    assert not routing.lost_to_bias(score, chosen, 2, 1, judged_by=1).any()
-    assert np.flatnonzero(routing.lost_to_bias(score, chosen, 2, 1)).tolist() == [2, 3]
-
-
-def test_group_of_one_has_no_second_best() -> None:
-    with pytest.raises(ValueError, match="a group of 1 has no 2 best experts"):
-        routing.select(np.array([[[0.3, 0.1, 0.2]]]), 1, 3, 2)
-
-
-def test_groups_are_masked_and_not_zeroed() -> None:
-    """With a bias of -1 almost everywhere, masking by zero would let experts outside the kept groups win."""
-    biased = xr.DataArray([[SCORES]], dims=("token", "moe_layer", "expert")) - [0.5, 0.5, 1, 1, 1, 1, 1, 1]
-    selected = routing.select(biased.values, 3, 4, 2)
-    assert np.flatnonzero(selected).tolist() == [0, 1, 2]
+    assert not routing.lost_to_bias(score, chosen, dataclasses.replace(rule(4, 2, 2, 1), scores_per_group=1)).any()
+    assert np.flatnonzero(routing.lost_to_bias(score, chosen, rule(4, 2, 2, 1))).tolist() == [2, 3]
 
 
 @given(seed=st.integers(0, 50), num_prompt=st.integers(1, 8), num_new=st.integers(0, 5))
@@ -147,13 +144,15 @@ def test_identities_on_any_trace(seed: int, num_prompt: int, num_new: int) -> No
     assert (pairs.sum(["expert", "next_expert"]) == trace.num_tokens * 2**2).all()
     assert (pairs.sum("next_expert").values == 2 * counts.values[:-1]).all()
     outside = ~np.repeat(kept.values, 2, -1)
-    limited = routing.lost_to_group_limit(trace.data["router_score"], trace.data["expert_bias"], expert_id)
+    limited = routing.lost_to_group_limit(
+        trace.data["router_score"], trace.data["expert_bias"], expert_id, rule(8, 2, 4, 2)
+    )
     assert (outside | ~limited.values).all()
 
 
 def test_recorded_selection_is_what_the_rule_gives() -> None:
-    """`select` agrees with the traces' own selection, so 'would have been selected' means what it says."""
+    """`RouterRule.select` agrees with the traces' own selection, so 'would have been selected' means what it says."""
     trace = random_trace(3, 40, 0)
-    biased = routing.biased_score(trace.data["router_score"], trace.data["expert_bias"])
-    again = routing.select(biased.values, 2, 4, 2)
+    biased = biased_score(trace.data["router_score"], trace.data["expert_bias"])
+    again = rule(8, 2, 4, 2).select(biased.values)
     assert np.array_equal(again, routing.one_hot(trace.data["expert_id"], 8))

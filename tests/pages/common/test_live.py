@@ -9,10 +9,11 @@ import pytest
 
 from model.run.request import Capture, RunRequest
 from pages.common import live
+from tests.layouts import layout
 from tests.traces import random_trace
 from viz.lens import wire
 
-HEADER = wire.Header(run=1, moe_layers=(), num_experts=8, num_groups=2, kept_groups=1, top_k=0, running=True)
+HEADER = wire.Header(run=1, moe_layers=(), layout=layout(8, 2), running=True)
 
 
 class Place:

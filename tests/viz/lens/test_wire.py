@@ -11,15 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from model.trace.router_rule import RouterRule
 from viz.lens import wire
 
 HEADER = wire.Header(
     run=7,
     moe_layers=(1, 2),
-    num_experts=8,
-    num_groups=4,
-    kept_groups=2,
-    top_k=2,
+    layout=RouterRule(num_experts=8, num_groups=4, num_kept_groups=2, top_k=2),
     attention_layers=(0, 1, 2),
     heads=(0, 3),
 )

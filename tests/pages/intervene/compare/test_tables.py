@@ -2,7 +2,7 @@
 
 import pytest
 
-from model.trace.compare import compare
+from model.trace.comparison import compare
 from pages.intervene.compare import tables
 from tests.pages.intervene.compare.conftest import nudged, shown
 

@@ -4,13 +4,15 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from model.trace.router_rule import RouterRule
 from pages.common.loads import Load
 from pages.observe.expert_load import devices
 
 
 def loaded(rows: list[list[int]], num_groups: int = 1) -> Load:
     counts = xr.DataArray(np.array(rows), dims=("moe_layer", "expert"), coords={"moe_layer": range(1, 1 + len(rows))})
-    return Load(counts, sum(rows[0]) // 2, 0, 2, num_groups, None, None)
+    rule = RouterRule(num_experts=len(rows[0]), num_groups=num_groups, top_k=2)
+    return Load(counts, sum(rows[0]) // 2, 0, rule, None, None)
 
 
 LOAD = loaded([[12, 4, 3, 1], [5, 5, 5, 5]])

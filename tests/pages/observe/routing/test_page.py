@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from model.trace.observed_rule import rule_of
 from model.trace.trace import Token, Trace
 from pages.common import routing_tables, text
 from pages.common.menu import page_path
@@ -183,7 +184,7 @@ def test_no_trace_at_all(open_app: OpenApp, recorded: Path) -> None:
 def test_pairs_stand_beside_what_fair_routing_gives() -> None:
     trace = random_trace(num_prompt=30)
     counts = routing_tables.routing.shared_tokens(trace.data["expert_id"].sel(moe_layer=[1]), 8).isel(moe_layer=0)
-    table = routing_tables.pairs(counts, 2, 4, 2)
+    table = routing_tables.pairs(counts, rule_of(trace))
     assert table["tokens"].sum() == 2 * trace.num_tokens
     assert (table["share"] == table["tokens"] / table["of"]).all()
     assert (table["low (95 %)"] < table["share"]).all()

@@ -15,10 +15,11 @@ from typing import NamedTuple
 import numpy as np
 import xarray as xr
 
-from model.trace import near_ties, shape
+from model.trace import near_ties
 from model.trace.agreement import FairAgreement, fair_agreement, jaccard
 from model.trace.align import Alignment, align
 from model.trace.consistency import Fault, faults
+from model.trace.observed_rule import rule_of, states_experts
 from model.trace.renumbering import Renumbering, find_renumbering
 from model.trace.routing import by_expert, share_intervals
 from model.trace.trace import Trace
@@ -139,9 +140,9 @@ def _num_experts(a: Trace, b: Trace) -> int:
     for name, trace in (("first", a), ("second", b)):
         if not trace.has("expert_id"):
             raise CompareError(f"the {name} trace does not hold the chosen experts; record it with --capture router")
-    stated = {shape.num_experts(trace) for trace in (a, b) if shape.states_experts(trace)}
+    stated = {rule_of(trace).num_experts for trace in (a, b) if states_experts(trace)}
     if len(stated) > 1:
-        numbers = " and ".join(str(shape.num_experts(trace)) for trace in (a, b))
+        numbers = " and ".join(str(rule_of(trace).num_experts) for trace in (a, b))
         raise CompareError(f"the models have {numbers} experts; these cannot be set side by side")
     return stated.pop() if stated else 1 + max(int(trace.data["expert_id"].max()) for trace in (a, b))
 
@@ -288,9 +289,9 @@ def _chance(a: Trace, b: Trace, num_experts: int) -> FairAgreement | None:
     """What fair routing gives, if both traces state the same groups."""
     if not all("n_routed_experts" in trace.config for trace in (a, b)):
         return None
-    layouts = {(shape.num_groups(trace), shape.kept_groups(trace)) for trace in (a, b)}
+    rules = [rule_of(trace) for trace in (a, b)]
     try:
-        ((groups, kept),) = layouts
-        return fair_agreement(num_experts, a.data.sizes["rank"], b.data.sizes["rank"], groups, kept)
+        ((groups, kept),) = {(rule.num_groups, rule.num_kept_groups) for rule in rules}
+        return fair_agreement(num_experts, *(rule.top_k for rule in rules), groups, kept)
     except ValueError:
         return None

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model.trace import compare as module
-from model.trace.compare import CHANGE, FOLLOWS, NEAR_TIE, SAME, UNDECIDED, UNKNOWN, CompareError, compare
+from model.trace import comparison as module
+from model.trace.comparison import CHANGE, FOLLOWS, NEAR_TIE, SAME, UNDECIDED, UNKNOWN, CompareError, compare
 from model.trace.comparison_report import MEASURES, first_splits, measures, to_json, token_rows, verdict
 from model.trace.near_ties import tolerance
 from model.trace.trace import Token, Trace

@@ -5,11 +5,11 @@ import pytest
 import xarray as xr
 
 from tests.viz.parts import Part
-from viz import compare
-from viz.compare import CHANGE, FOLLOWS, KINDS, NEAR_TIE, SAME, UNALIGNED, UNKNOWN
+from viz import splits
+from viz.splits import CHANGE, FOLLOWS, KINDS, NEAR_TIE, SAME, UNALIGNED, UNKNOWN
 from viz.theme import THEMES, Theme
 
-NAMES = (SAME, NEAR_TIE, FOLLOWS, CHANGE, compare.UNDECIDED, UNKNOWN)
+NAMES = (SAME, NEAR_TIE, FOLLOWS, CHANGE, splits.UNDECIDED, UNKNOWN)
 THEME = pytest.mark.parametrize("theme", THEMES.values(), ids=THEMES)
 
 
@@ -29,7 +29,7 @@ def verdicts() -> xr.DataArray:
 
 def test_strip_marks_each_token_and_escapes_the_text() -> None:
     tokens, text = parts(b"<b>", b" wolf")
-    body = compare.strip(tokens, text, [SAME, CHANGE, UNALIGNED], ["a", "b", 'c"'], chosen=2)
+    body = splits.strip(tokens, text, [SAME, CHANGE, UNALIGNED], ["a", "b", 'c"'], chosen=2)
     assert '<span class="chip special same" title="a"><bdi>BOS</bdi></span>' in body
     assert '<span class="chip change" title="b"><bdi>&lt;b&gt;</bdi></span>' in body
     assert '<span class="chip chosen not-aligned" title="c&quot;"><i>·</i><bdi>wolf</bdi></span>' in body
@@ -38,36 +38,36 @@ def test_strip_marks_each_token_and_escapes_the_text() -> None:
 
 def test_character_of_several_tokens_is_whole_and_shows_the_gravest() -> None:
     tokens, text = parts("é".encode()[:1], "é".encode()[1:])
-    body = compare.strip(tokens, text, [SAME, NEAR_TIE, CHANGE], ["", "first", "second"])
+    body = splits.strip(tokens, text, [SAME, NEAR_TIE, CHANGE], ["", "first", "second"])
     assert '<span class="chip change" title="first; second"><bdi>é</bdi></span>' in body
 
 
 def test_generated_tokens_are_marked() -> None:
     tokens, text = parts(b"a", b"b")
     tokens[2] = dataclasses.replace(tokens[2], generated=True)
-    body = compare.strip(tokens, text, [SAME] * 3, [""] * 3)
+    body = splits.strip(tokens, text, [SAME] * 3, [""] * 3)
     assert '<span class="chip same" title=""><bdi>a</bdi></span><span class="chip generated same" title="">' in body
 
 
 def test_legend_names_what_occurs() -> None:
-    legend = compare.legend([SAME, NEAR_TIE, SAME])
-    assert compare.WORDS[NEAR_TIE] in legend
-    assert compare.WORDS[CHANGE] not in legend
+    legend = splits.legend([SAME, NEAR_TIE, SAME])
+    assert splits.WORDS[NEAR_TIE] in legend
+    assert splits.WORDS[CHANGE] not in legend
 
 
 @THEME
 def test_every_kind_has_a_look_of_its_own(theme: Theme) -> None:
-    css = compare.css(theme)
-    for kind in (NEAR_TIE, FOLLOWS, CHANGE, compare.UNDECIDED, UNALIGNED, UNKNOWN):
+    css = splits.css(theme)
+    for kind in (NEAR_TIE, FOLLOWS, CHANGE, splits.UNDECIDED, UNALIGNED, UNKNOWN):
         assert f".splits .{kind.replace(' ', '-')}" in css
-    shown = [compare.colors(theme)[name] for name in NAMES]
+    shown = [splits.colors(theme)[name] for name in NAMES]
     assert len(set(shown)) == len(shown)
-    assert set(compare.WORDS) == set(KINDS)
+    assert set(splits.WORDS) == set(KINDS)
 
 
 @THEME
 def test_map_of_splits(theme: Theme) -> None:
-    figure = compare.split_map(verdicts(), NAMES, ["BOS", "wolf"], theme, (2, 4))
+    figure = splits.split_map(verdicts(), NAMES, ["BOS", "wolf"], theme, (2, 4))
     picture, points = figure.data
     assert picture.z.tolist() == [[0, 1], [0, 3]]
     assert (picture.zmin, picture.zmax) == (-0.5, 5.5)
@@ -86,13 +86,13 @@ def test_map_of_splits(theme: Theme) -> None:
 
 
 def test_choice_that_is_not_there_is_not_framed() -> None:
-    assert compare.split_map(verdicts(), NAMES, ["a", "b"], THEMES["light"], (1, 4)).layout.shapes == ()
+    assert splits.split_map(verdicts(), NAMES, ["a", "b"], THEMES["light"], (1, 4)).layout.shapes == ()
 
 
 @pytest.mark.parametrize("chance", [(0.076, 0.001), None])
 def test_agreement_by_layer(chance: tuple[float, float] | None) -> None:
     values = {"equal": ("moe_layer", [1.0, 0.5]), "jaccard": ("moe_layer", [1.0, 0.75])}
-    figure = compare.agreement(xr.Dataset(values, coords={"moe_layer": [3, 4]}), chance, 8, THEMES["light"])
+    figure = splits.agreement(xr.Dataset(values, coords={"moe_layer": [3, 4]}), chance, 8, THEMES["light"])
     equal, index = figure.data
     assert (list(equal.x), list(equal.y), list(index.y)) == ([3, 4], [1.0, 0.5], [1.0, 0.75])
     assert [shape.y0 for shape in figure.layout.shapes] == ([0.076] if chance else [])
@@ -102,7 +102,7 @@ def test_agreement_by_layer(chance: tuple[float, float] | None) -> None:
 @THEME
 def test_changes_of_log_probability(theme: Theme) -> None:
     values = xr.DataArray([np.nan, 0.5, -0.25], dims="pair", coords={"token": ("pair", [0, 1, 3])})
-    figure = compare.logprob_bars(values, ["a", "b", "c"], theme, 3)
+    figure = splits.logprob_bars(values, ["a", "b", "c"], theme, 3)
     (bars,) = figure.data
     np.testing.assert_array_equal(bars.y, values.values)
     assert bars.marker.color[1] == theme.change[-1]
@@ -113,5 +113,5 @@ def test_changes_of_log_probability(theme: Theme) -> None:
 
 def test_equal_runs_are_drawn_flat() -> None:
     values = xr.DataArray([0.0, 0.0], dims="pair", coords={"token": ("pair", [0, 1])})
-    figure = compare.logprob_bars(values, ["a", "b"], THEMES["light"], None)
+    figure = splits.logprob_bars(values, ["a", "b"], THEMES["light"], None)
     assert figure.layout.yaxis.range == (-1.1, 1.1)

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from model.trace import chance, shape
+from model.trace import chance
+from model.trace.observed_rule import rule_of, states_experts
 from model.trace.trace import Trace
 from tests.traces import random_trace
 
@@ -29,14 +30,15 @@ def recorded(config: Any = None, kept: Any = None, **request: Any) -> Trace:
 
 def test_recorded_axes_need_no_configuration() -> None:
     trace = recorded()
-    assert shape.states_experts(trace)
-    assert (shape.num_experts(trace), shape.num_groups(trace), shape.kept_groups(trace)) == (8, 4, 2)
-    assert [shape.group_of(trace, expert) for expert in (0, 1, 2, 7)] == [0, 0, 1, 3]
+    rule = rule_of(trace)
+    assert states_experts(trace)
+    assert (rule.num_experts, rule.num_groups, rule.num_kept_groups) == (8, 4, 2)
+    assert [rule.group_of(expert) for expert in (0, 1, 2, 7)] == [0, 0, 1, 3]
 
 
 def test_what_is_stated_counts_where_nothing_was_recorded() -> None:
-    trace = stated(n_routed_experts=16, n_group=8, topk_group=4)
-    assert (shape.num_experts(trace), shape.num_groups(trace), shape.kept_groups(trace)) == (16, 8, 4)
+    rule = rule_of(stated(n_routed_experts=16, n_group=8, topk_group=4))
+    assert (rule.num_experts, rule.num_groups, rule.num_kept_groups) == (16, 8, 4)
 
 
 @pytest.mark.parametrize(
@@ -51,25 +53,26 @@ def test_what_is_stated_counts_where_nothing_was_recorded() -> None:
     ],
 )
 def test_what_cannot_be_is_not_believed(config: dict[str, Any], groups: int, kept: int) -> None:
-    trace = stated(n_routed_experts=8, **config)
-    assert (shape.num_groups(trace), shape.kept_groups(trace)) == (groups, kept)
+    rule = rule_of(stated(n_routed_experts=8, **config))
+    assert (rule.num_groups, rule.num_kept_groups) == (groups, kept)
 
 
 def test_trace_that_does_not_say_how_many_experts_there_are() -> None:
     trace = stated()
-    assert not shape.states_experts(trace)
-    assert (shape.num_experts(trace), shape.num_groups(trace), shape.kept_groups(trace)) == (1, 1, 1)
-    assert chance.band_of(trace, 10) is None
+    rule = rule_of(trace)
+    assert not states_experts(trace)
+    assert (rule.num_experts, rule.num_groups, rule.num_kept_groups) == (1, 1, 1)
+    assert chance.band_of(rule, 10) is None
 
 
 def test_groups_are_counted_where_the_run_chose_as_trained() -> None:
     off = {"kind": "GroupLimitOff", "layer": 1}
-    assert shape.kept_groups(recorded(kept=1, interventions=[off])) == 2
+    assert rule_of(recorded(kept=1, interventions=[off])).num_kept_groups == 2
     everywhere = recorded({"topk_group": 2}, kept=[1, 2], interventions=[off | {"layer": None}])
-    assert shape.kept_groups(everywhere) == 2  # as stated
-    assert shape.kept_groups(recorded(kept=[1, 2])) == 4
+    assert rule_of(everywhere).num_kept_groups == 2  # as stated
+    assert rule_of(recorded(kept=[1, 2])).num_kept_groups == 4
 
 
 def test_chance_is_that_of_the_layout() -> None:
-    assert chance.band_of(recorded(), 50) == chance.load_band(50, 8, 2, 4, 2)
-    assert chance.band_of(recorded(), 0) is None
+    assert chance.band_of(rule_of(recorded()), 50) == chance.load_band(50, 8, 2, 4, 2)
+    assert chance.band_of(rule_of(recorded()), 0) is None

@@ -1,0 +1,75 @@
+"""The router rule of a trace: what was recorded goes before what the configuration states.
+
+A statement that contradicts the trace is dropped. What neither gives stays unknown: 1 expert, top-k 0, scale None.
+"""
+
+import numpy as np
+import xarray as xr
+
+from model.trace import near_ties
+from model.trace.router_rule import SCORINGS, SIGMOID, SOFTMAX, RouterRule, is_v2, usual_scoring
+from model.trace.routing import untouched_layers
+from model.trace.trace import Trace
+
+
+def states_experts(trace: Trace) -> bool:
+    """Whether the trace says how many experts its model has; otherwise idle ones cannot be counted."""
+    return "expert" in trace.data.sizes or "n_routed_experts" in trace.config
+
+
+def rule_of(trace: Trace, part: xr.Dataset | None = None) -> RouterRule:
+    """Return the router rule of a trace, whatever it lacks.
+
+    Args:
+        trace: top-k is as recorded, also where the run changed it; 0 where no selection was recorded.
+        part: tokens and layers of its data by whose scores the scoring function and the scores per group are told;
+            None: the scoring function by the first token, the scores per group by the model type.
+    """
+    sizes, config = trace.data.sizes, trace.config
+    num_experts = sizes.get("expert") or config.get("n_routed_experts", 1)
+    num_groups = _count(sizes.get("group") or config.get("n_group"))
+    num_groups = num_groups if num_experts % num_groups == 0 else 1
+    normalise, scale = config.get("norm_topk_prob"), config.get("routed_scaling_factor")
+    return RouterRule(
+        num_experts=num_experts,
+        top_k=sizes.get("rank", 0),
+        num_groups=num_groups,
+        num_kept_groups=min(_num_kept_groups(trace), num_groups),
+        scoring=_scoring(trace, trace.data if part is None else part),
+        has_selection_bias=trace.has("expert_bias") or not is_v2(config),
+        scores_per_group=_scores_per_group(trace, part),
+        normalise_weights=normalise if isinstance(normalise, bool) else None,
+        routed_scale=float(scale) if isinstance(scale, int | float) else None,
+    )
+
+
+def _num_kept_groups(trace: Trace) -> int:
+    """Groups that a token keeps in a layer that selected as the model was trained to."""
+    stated = _count(trace.config.get("topk_group"))
+    if not trace.has("group_kept"):
+        return stated
+    kept = trace.data["group_kept"]
+    as_trained = np.flatnonzero(untouched_layers(trace.interventions, kept["moe_layer"]).values)[:1]
+    return int(np.sum(kept.values[:, as_trained], axis=-1).max(initial=0)) or stated
+
+
+def _scoring(trace: Trace, part: xr.Dataset) -> str:
+    """As stated; else told by whether the affinities that were recorded of the first token sum to 1."""
+    stated = trace.config.get("scoring_func")
+    if stated in SCORINGS:
+        return stated
+    if "router_score" not in part:
+        return usual_scoring(trace.config)
+    affinity = part["router_score"].values[:1]
+    return SOFTMAX if np.allclose(affinity.sum(-1), 1, atol=1e-3) else SIGMOID
+
+
+def _scores_per_group(trace: Trace, part: xr.Dataset | None) -> int:
+    if part is not None and {"router_score", "expert_bias", "group_score"} <= set(part):
+        return near_ties.scores_in_a_group_score(part)
+    return 1 if is_v2(trace.config) else 2
+
+
+def _count(stated: object) -> int:
+    """A stated number of groups; 1 where it is none."""
+    return stated if isinstance(stated, int) and not isinstance(stated, bool) and stated > 0 else 1

@@ -1,0 +1,242 @@
+"""The rule by which a router selects experts and weighs them, in numpy: its layout, and each of its steps.
+
+The only place outside the network that knows the rule; `model/network/moe.py` has its own in torch, and a test holds
+both together. A new scoring function is one entry of `SCORINGS`.
+
+Arrays are [..., expert], [..., group] or [..., rank], with any axes before. Nothing is rounded up: the dtype of the
+result is that of the argument.
+
+Sources: DeepSeek-V3 report (arXiv 2412.19437), equations 12 to 16 and section 2.1.2; DeepSeek-V2 (arXiv 2405.04434),
+section 2.2: softmax, no bias, groups scored by their best expert.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+
+from model.trace.trace import TraceError
+
+SIGMOID, SOFTMAX = "sigmoid", "softmax"
+EPSILON = 1e-20  # added to the sum that weights are divided by, as in the released code
+_Scores = TypeVar("_Scores")  # numpy or xarray
+
+
+class Scoring(NamedTuple):
+    """How affinities follow from logits.
+
+    Attributes:
+        affinity: logits [..., expert] -> affinities.
+        logit: affinities -> logits in float64; infinite where an affinity was rounded to the end of its range.
+        is_exact: whether `logit` gives the logit itself; otherwise it is off by a constant that all experts share.
+        saturates: whether each affinity lies between 0 and 1 by itself, and can stick at either end.
+    """
+
+    affinity: Callable[[np.ndarray], np.ndarray]
+    logit: Callable[[np.ndarray], np.ndarray]
+    is_exact: bool
+    saturates: bool
+
+
+def _sigmoid(logits: np.ndarray) -> np.ndarray:
+    one = logits.dtype.type(1)
+    with np.errstate(over="ignore"):
+        return one / (one + np.exp(-logits))
+
+
+def _softmax(logits: np.ndarray) -> np.ndarray:
+    powers = np.exp(logits - logits.max(-1, keepdims=True))
+    return powers / powers.sum(-1, keepdims=True)
+
+
+SCORINGS: dict[str, Scoring] = {
+    SIGMOID: Scoring(_sigmoid, lambda s: np.log(s) - np.log1p(-s), is_exact=True, saturates=True),
+    SOFTMAX: Scoring(_softmax, np.log, is_exact=False, saturates=False),
+}
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class RouterRule:
+    """The layout and the rule of a router; every MoE layer of a model has the same.
+
+    Attributes:
+        num_experts: routed experts.
+        top_k: experts that are selected for a token.
+        num_groups, num_kept_groups: routing groups, and how many of them a token's experts may come from.
+        scoring: key of `SCORINGS`.
+        has_selection_bias: whether a bias is added to the affinities before groups and experts are selected. It never
+            enters the weights.
+        scores_per_group: a group's score is the sum of so many of its best biased scores: 2 in V3, 1 in V2.
+        normalise_weights: whether the affinities of the selected experts are divided by their sum; None: unknown.
+        routed_scale: factor of the weights, applied last; None: unknown.
+    """
+
+    num_experts: int
+    top_k: int
+    num_groups: int = 1
+    num_kept_groups: int = 1
+    scoring: str = SIGMOID
+    has_selection_bias: bool = True
+    scores_per_group: int = 2
+    normalise_weights: bool | None = True
+    routed_scale: float | None = 1.0
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any]) -> "RouterRule":
+        """Read a published config.json; what it leaves out follows from its model type.
+
+        A scoring function that is not in `SCORINGS` is kept as stated, so that the layout can still be used.
+
+        Raises:
+            TraceError: a count is missing or is no whole number, or the counts contradict each other.
+        """
+        selection = selection_of(config)
+        grouped = selection != "greedy"
+        normalise, scale = config.get("norm_topk_prob", not is_v2(config)), config.get("routed_scaling_factor", 1.0)
+        rule = cls(
+            num_experts=whole(config, "n_routed_experts"),
+            top_k=whole(config, "num_experts_per_tok"),
+            num_groups=whole(config, "n_group", 1) if grouped else 1,
+            num_kept_groups=whole(config, "topk_group", 1) if grouped else 1,
+            scoring=str(config.get("scoring_func") or usual_scoring(config)),
+            has_selection_bias=selection == "noaux_tc",
+            scores_per_group=2 if selection == "noaux_tc" else 1,
+            normalise_weights=normalise if isinstance(normalise, bool) else None,
+            routed_scale=float(scale) if isinstance(scale, int | float) else None,
+        )
+        if not 1 <= rule.top_k <= rule.num_experts or rule.num_groups < 1 or rule.num_experts % rule.num_groups:
+            raise TraceError(
+                "the configuration of the model named contradicts itself: experts, groups, experts per token"
+            )
+        return rule
+
+    @property
+    def ungrouped(self) -> "RouterRule":
+        """The rule without the group limit."""
+        return dataclasses.replace(self, num_groups=1, num_kept_groups=1)
+
+    @property
+    def group_size(self) -> int:
+        """Experts of a group."""
+        return self.num_experts // self.num_groups
+
+    @property
+    def fair_share(self) -> float:
+        """Share of the tokens that each expert gets under a uniform load."""
+        return self.top_k / self.num_experts
+
+    def group_of(self, expert: int) -> int:
+        """The group that an expert is in."""
+        return expert // self.group_size
+
+    def affinity(self, logits: np.ndarray) -> np.ndarray:
+        """Affinities [..., expert] of the router's logits."""
+        return SCORINGS[self.scoring].affinity(logits)
+
+    def logit(self, affinity: np.ndarray) -> np.ndarray:
+        """Logits in float64 that give these affinities; see `Scoring` for where they are infinite or off.
+
+        >>> RouterRule(num_experts=2, top_k=1).logit(np.array([0.5, 0.8])).round(4).tolist()
+        [0.0, 1.3863]
+        """
+        with np.errstate(divide="ignore"):
+            return SCORINGS[self.scoring].logit(affinity.astype(np.float64))
+
+    def group_scores(self, biased: np.ndarray) -> np.ndarray:
+        """Score of each group, [..., group], of biased scores [..., expert].
+
+        Raises:
+            ValueError: a group has fewer experts than its score is the sum of.
+        """
+        grouped, count = biased.reshape(*biased.shape[:-1], self.num_groups, -1), self.scores_per_group
+        if grouped.shape[-1] < count:
+            raise ValueError(f"a group of {grouped.shape[-1]} has no {count} best experts to judge it by")
+        return np.partition(grouped, -count, axis=-1)[..., -count:].sum(-1)
+
+    def keep_groups(self, group_scores: np.ndarray) -> np.ndarray:
+        """Mask of the kept groups, [..., group]."""
+        return largest(group_scores, self.num_kept_groups)
+
+    def select(self, biased: np.ndarray) -> np.ndarray:
+        """Mask of the selected experts, [..., expert], of biased scores.
+
+        Raises:
+            ValueError: a group has fewer experts than its score is the sum of.
+        """
+        if self.num_kept_groups < self.num_groups:
+            kept = np.repeat(self.keep_groups(self.group_scores(biased)), self.group_size, axis=-1)
+            biased = np.where(kept, biased, -np.inf)
+        return largest(biased, self.top_k)
+
+    def expert_ids(self, biased: np.ndarray) -> np.ndarray:
+        """Ids of the selected experts in ascending order, [..., rank]; errors as for `select`."""
+        selected = self.select(biased)
+        return np.nonzero(selected)[-1].reshape(*selected.shape[:-1], self.top_k)
+
+    def shares(self, affinity: np.ndarray) -> np.ndarray:
+        """Gate weights before they are scaled, [..., rank], of the selected experts' affinities; NaN where unknown."""
+        if self.normalise_weights is None:
+            return np.full_like(affinity, np.nan)
+        if not self.normalise_weights:
+            return affinity
+        return affinity / (affinity.sum(-1, keepdims=True) + affinity.dtype.type(EPSILON))
+
+    def weights(self, affinity: np.ndarray) -> np.ndarray:
+        """Gate weights, [..., rank], of the selected experts' affinities; NaN where the rule is not known."""
+        shares = self.shares(affinity)
+        return shares * affinity.dtype.type(np.nan if self.routed_scale is None else self.routed_scale)
+
+
+def biased_score(affinity: _Scores, bias: Any) -> _Scores:  # noqa: ANN401 - the same kind of array
+    """Return what the selection compares: affinity [..., expert] plus bias, which is 0 where a rule has none."""
+    return affinity + bias
+
+
+def largest(values: np.ndarray, count: int) -> np.ndarray:
+    """Mask of exactly `count` largest entries along the last axis, whatever the ties."""
+    mask = np.zeros(values.shape, dtype=bool)
+    np.put_along_axis(mask, np.argpartition(values, -count, axis=-1)[..., -count:], True, axis=-1)
+    return mask
+
+
+def margin(scores: np.ndarray, selected: np.ndarray, reachable: np.ndarray | bool = True) -> np.ndarray:
+    """Lowest selected score minus the highest one that was reachable and not selected, [...].
+
+    Infinite where nothing reachable was left out. Below zero, other scores or another rule made the selection.
+
+    Args:
+        scores: biased scores [..., expert], or scores of groups [..., group].
+        selected: bool, as the scores.
+        reachable: bool likewise; for experts, whether their group was kept.
+    """
+    lowest = np.where(selected, scores, np.inf).min(-1)
+    return lowest - np.where(reachable & ~selected, scores, -np.inf).max(-1)
+
+
+def is_v2(config: Mapping[str, Any]) -> bool:
+    """Whether a configuration is of DeepSeek-V2, whose keys mean other things when they are left out."""
+    return config.get("model_type") == "deepseek_v2"
+
+
+def selection_of(config: Mapping[str, Any]) -> str:
+    """`topk_method` of a configuration: "noaux_tc" (V3), "group_limited_greedy" or "greedy" (V2)."""
+    return str(config.get("topk_method") or ("greedy" if is_v2(config) else "noaux_tc"))
+
+
+def usual_scoring(config: Mapping[str, Any]) -> str:
+    """The scoring function of a model type whose configuration states none."""
+    return SOFTMAX if is_v2(config) else SIGMOID
+
+
+def whole(config: Mapping[str, Any], key: str, absent: int | None = None) -> int:
+    """A whole number from 0 on that a configuration states; `absent` where it does not.
+
+    Raises:
+        TraceError: it states something else, or nothing and there is no default.
+    """
+    value = config.get(key)
+    value = absent if value is None else value
+    if type(value) is not int or value < 0:
+        raise TraceError(f"the configuration of the model named lacks {key}, or it is no whole number")
+    return value
