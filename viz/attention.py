@@ -1,10 +1,10 @@
-"""Pictures of attention: rows are queries, columns keys, the first token at the top left.
+"""Attention maps as figures: rows are queries, columns keys, the first token at the top left.
 
-Maps come in cells (axes `query` and `key`), each of one pair or of a block of pairs, NaN where no pair is visible.
-Coordinates `query` and `query_end`, `key` and `key_end` say which tokens a cell covers; without them a cell is one pair
-and the map begins at the first token. Colours follow the square root of a weight, so that small ones stay visible;
-hovering says the weight itself. A click on a map reports `customdata` (query, key, value): of the cell's first pair, or
-among many cells of the strongest one nearby.
+A map consists of cells (axes `query` and `key`). A cell covers one pair or a block of pairs, and is NaN if it has no
+visible pair. Coordinates `query` and `query_end`, `key` and `key_end` give the tokens that a cell covers; without them
+a cell is one pair and the map starts at the first token. Colours follow the square root of a weight, so that small
+weights stay visible; the hover text has the weight itself. A click reports `customdata` (query, key, value) of the
+cell's first pair, or, on a map with many cells, of the strongest cell nearby.
 """
 
 import html
@@ -19,9 +19,9 @@ from viz.axis import click_layer, color_bar, note
 from viz.theme import MONO_FAMILY, Theme, colorscale, style
 
 MAP_PIXELS = 660  # side of a map, axes and colour bar included
-LABEL_PIXELS = 13  # one token's text along an axis
-AXIS_PIXELS = 170  # what stands around a map whose tokens are named
-MAX_POINT_ROWS = 100  # cells a side up to which each is a point; beyond, the strongest of each few is one
+LABEL_PIXELS = 13  # of one token's text along an axis
+AXIS_PIXELS = 170  # for axes and colour bar around a map with named tokens
+MAX_POINT_ROWS = 100  # per side; a larger map has one point per tile, at its strongest cell
 
 
 def attention_map(
@@ -34,22 +34,22 @@ def attention_map(
     title: str = "",
     of_cell: str = "largest",
 ) -> go.Figure:
-    """One head, large, or a part of it.
+    """Draw the attention map of one head, or a part of it.
 
     Args:
         weights: [query, key], in cells.
         theme: colours.
-        labels: the visible text of all tokens; drawn along both sides where they fit (37 at 660 pixels), else
-            positions.
-        origin: tag of the numbers on hover.
-        height: pixels; labels suppose that the figure is as wide.
-        token: its row (what it looks at) and its column (what looks at it) are framed.
-        title: one line above the picture.
-        of_cell: what a cell of many pairs says of them.
+        labels: the visible text of all tokens; drawn along both sides if they fit (37 at 660 pixels), else
+            positions are.
+        origin: origin of the numbers, for the hover text.
+        height: in pixels; labels assume that the figure is as wide.
+        token: frame its row (the keys that it attends to) and its column (the queries that attend to it).
+        title: one line above the map.
+        of_cell: which statistic a cell of many pairs shows.
     """
-    picture = _weight_map(weights, theme, "attention")
+    heatmap = _weight_map(weights, theme, "attention")
     return _square(
-        picture, weights, theme, labels, height, f"attention %{{customdata[2]:.3~g}} ({origin})", token, title, of_cell
+        heatmap, weights, theme, labels, height, f"attention %{{customdata[2]:.3~g}} ({origin})", token, title, of_cell
     )
 
 
@@ -62,10 +62,10 @@ def rollout_map(
     title: str = "",
     of_cell: str = "largest",
 ) -> go.Figure:
-    """How much of each key reaches each query through the layers so far, [query, key], *derived*."""
-    picture = _weight_map(reached, theme, "rollout")
+    """Draw attention rollout, the share of each key in each query over the layers so far, [query, key]; *derived*."""
+    heatmap = _weight_map(reached, theme, "rollout")
     return _square(
-        picture, reached, theme, labels, height, "rollout %{customdata[2]:.3~g} (derived)", token, title, of_cell
+        heatmap, reached, theme, labels, height, "rollout %{customdata[2]:.3~g} (derived)", token, title, of_cell
     )
 
 
@@ -79,39 +79,39 @@ def score_map(
     title: str = "",
     of_cell: str = "largest",
 ) -> go.Figure:
-    """One part of a head's score before the softmax, [query, key], on the signed scale, *derived*.
+    """Draw one part of a head's score before the softmax, [query, key], on the signed scale; *derived*.
 
     Args:
-        scores: [query, key], in cells; NaN is hidden by the causal mask.
+        scores: [query, key], in cells; NaN under the causal mask.
         theme: colours.
-        limit: both ends of the scale, in score units; the same for two parts that are compared; default: the largest.
+        limit: end of the scale in score units, common to maps that are compared; default: the largest absolute score.
         labels: the tokens' visible text.
-        height: pixels.
-        token: its row and its column are framed.
-        title: one line above the picture.
-        of_cell: what a cell of many pairs says of them.
+        height: in pixels.
+        token: frame its row and its column.
+        title: one line above the map.
+        of_cell: which statistic a cell of many pairs shows.
     """
     bound = limit or score_limit(scores)
-    picture = _heatmap(scores, "score", colorscale=colorscale(theme.change), zmin=-bound, zmax=bound)
+    heatmap = _heatmap(scores, "score", colorscale=colorscale(theme.change), zmin=-bound, zmax=bound)
     return _square(
-        picture, scores, theme, labels, height, "score %{customdata[2]:.3~g} (derived)", token, title, of_cell
+        heatmap, scores, theme, labels, height, "score %{customdata[2]:.3~g} (derived)", token, title, of_cell
     )
 
 
 def score_limit(*parts: xr.DataArray) -> float:
-    """Largest size of any score in the parts, as the common end of their scales; 1 where there is none."""
+    """Return the largest absolute score of all parts, as the common end of their scales; 1 if all are zero or NaN."""
     return max((float(np.nanmax(np.abs(part.values), initial=0)) for part in parts), default=0.0) or 1.0
 
 
 class _Span(NamedTuple):
-    """The tokens that the cells along one side cover."""
+    """The tokens that the cells along one axis cover."""
 
     starts: np.ndarray
     ends: np.ndarray
 
     @property
     def side(self) -> int:
-        """Tokens of a cell; the last one may have fewer."""
+        """Tokens per cell; the last cell may have fewer."""
         return int(self.ends[0] - self.starts[0])
 
     @property
@@ -149,7 +149,7 @@ def _heatmap(values: xr.DataArray, title: str, **colors: Any) -> go.Heatmap:
 
 
 def _square(
-    picture: Any,
+    heatmap: Any,
     values: xr.DataArray,
     theme: Theme,
     labels: Sequence[str] | None,
@@ -159,13 +159,13 @@ def _square(
     title: str,
     of_cell: str,
 ) -> go.Figure:
-    """The first query at the top, both axes alike where as long, and points to hover and click above the cells."""
+    """Lay out a map: first query at the top, equal scales if both axes are equally long, points above the cells."""
     down, across = _span(values, "query"), _span(values, "key")
-    # Plotly reads tags in its texts, and these are a user's.
+    # Plotly interprets tags in texts, and these texts are a user's.
     named = None if labels is None else [html.escape(_shortened(label), quote=False) for label in labels]
     single = down.side == across.side == 1
-    said = "" if single else f"{of_cell} "
-    figure = go.Figure([picture, _points(values, down, across, named, said + name)])
+    prefix = "" if single else f"{of_cell} "
+    figure = go.Figure([heatmap, _points(values, down, across, named, prefix + name)])
     if token is not None:
         figure.add_trace(_cross(token, down, across, theme))
     shared: dict[str, Any] = {"showgrid": False, "constrain": "domain", "ticks": "outside", "ticklen": 4}
@@ -185,7 +185,7 @@ def _ends(span: _Span, upwards: bool = False) -> dict[str, Any]:
 
 
 def _names(span: _Span, named: Sequence[str] | None, height: int) -> dict[str, Any]:
-    """The tokens' texts along an axis, where they fit."""
+    """Return the tick texts of an axis if all tokens fit, else nothing."""
     if named is None or LABEL_PIXELS * span.length > height - AXIS_PIXELS:
         return {}
     first, end = span.bounds
@@ -217,7 +217,7 @@ def _points(values: xr.DataArray, down: _Span, across: _Span, labels: Sequence[s
 
 
 def _strongest(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Row and column of every cell that is not blank; of many cells the largest-in-size one of each few."""
+    """Return row and column of every cell with a value; on a large map, of the largest absolute value per tile."""
     down, across = (-(-length // MAX_POINT_ROWS) for length in values.shape)
     if down == across == 1:
         rows, columns = np.nonzero(~np.isnan(values))
@@ -232,7 +232,7 @@ def _strongest(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _cross(token: int, down: _Span, across: _Span, theme: Theme) -> go.Scatter:
-    """Frames round a token's row and column, far enough apart in a long text that the cells stay visible."""
+    """Frame a token's row and column; in a long text the frames are wide enough that the cells stay visible."""
     (top, bottom), (left, right) = (np.array(span.bounds) - 0.5 for span in (down, across))
     x: list[float | None] = []
     y: list[float | None] = []

@@ -1,7 +1,7 @@
-"""The text as HTML with every token's boundaries: one chip per token, or per character that several tokens share.
+"""The text with token boundaries, as HTML: one chip per token, or per character that several tokens share.
 
-Everything that comes from a text or a vocabulary is escaped here. Colours are shares of the writing's own colour, so
-that both themes are served by one page.
+This module escapes everything that comes from a text or a vocabulary. Colours are mixed from the text colour, so one
+page serves both themes.
 """
 
 import html
@@ -41,23 +41,23 @@ def text_with_boundaries(
     chosen: int | None = None,
     shown: range | None = None,
 ) -> str:
-    """The text as chips.
+    """Return the text as chips.
 
     Args:
         tokens: their spans tile `text`.
         text: prompt and generated text; need not be valid UTF-8.
-        under: what stands below each chip, one of `UNDER`.
+        under: line below each chip, one of `UNDER`.
         chosen: token to outline.
-        shown: tokens to show; all when None. A character that begins among them is shown whole.
+        shown: tokens to show; None: all. A character that begins among them is shown whole.
     """
     lookalikes = inside_lookalikes(text)
     shown = range(len(tokens)) if shown is None else shown
-    written = [
+    shown_chips = [
         _chip(tokens, text, first, last, under, chosen, lookalikes)
         for first, last, _ in chips(tokens, text)
         if first in shown
     ]
-    return strip.framed("boundaries", "The text as tokens; each chip says its number, id and bytes", written)
+    return strip.framed("boundaries", "The text as tokens; each chip has its number, id and bytes", shown_chips)
 
 
 def _chip(
@@ -89,16 +89,16 @@ def _below(tokens: Sequence[TokenLike], text: bytes, under: str) -> str:
 
 
 def spelled_bytes(spelled: bytes) -> str:
-    """Bytes as they are read: `20 77`; a dash for none."""
+    """Spell bytes in hexadecimal, such as `20 77`; a dash for none."""
     return spelled.hex(" ").upper() or "–"
 
 
 def describe(tokens: Sequence[MarkedToken], text: bytes, first: int, last: int) -> str:
-    """A chip in words: which tokens, their ids, their bytes, where they come from."""
-    token, some = tokens[first], tokens[first : last + 1]
+    """Describe a chip: token numbers, ids, bytes, prompt or generated."""
+    token, members = tokens[first], tokens[first : last + 1]
     which = f"token {first}" if first == last else f"tokens {first} to {last}, one character"
     number = tokens[last].end - token.start
-    size = "no text" if number == 0 else f"{number} byte{'s'[: number > 1]} {_below(some, text, BYTES)}"
+    size = "no text" if number == 0 else f"{number} byte{'s'[: number > 1]} {_below(members, text, BYTES)}"
     part = "generated" if token.generated else "prompt"
     name = f", {token.piece}" if token.special else ""
-    return f"{which}, id {_below(some, text, ID)}, {size}, {part}{', special' if token.special else ''}{name}"
+    return f"{which}, id {_below(members, text, ID)}, {size}, {part}{', special' if token.special else ''}{name}"

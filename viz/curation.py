@@ -1,4 +1,4 @@
-"""What curation kept and dropped, step by step. A table in, a Plotly figure out."""
+"""Bytes that curation kept and dropped, rule by rule. A table in, a Plotly figure out."""
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -11,17 +11,17 @@ UNITS = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1, "B"))
 
 
 def size(num_bytes: float) -> str:
-    """Bytes in the largest unit that leaves a digit before the point, three digits at most."""
+    """Format bytes in the largest unit with a value of at least 1, with at most three digits."""
     scale, unit = next((pair for pair in UNITS if num_bytes >= pair[0]), UNITS[-1])
     value = num_bytes / scale
     return f"{value:.0f} {unit}" if value >= 100 or unit == "B" else f"{value:.3g} {unit}"
 
 
 def kept_and_dropped(rows: pd.DataFrame, theme: Theme) -> go.Figure:
-    """Bars of what went on after each rule, and of what it dropped, first rule on top.
+    """Draw bars of the bytes kept after each rule and of those that it dropped, first rule on top.
 
     Args:
-        rows: columns `rule`, `kept` and `dropped` in bytes, `records` dropped; in the order of the steps.
+        rows: columns `rule`, `kept` and `dropped` in bytes, `records` (dropped); in the order of the steps.
         theme: colours. Kept is grey, dropped the purple of a change.
     """
     figure = make_subplots(1, 2, shared_yaxes=True, column_widths=[0.32, 0.68], horizontal_spacing=0.02)
@@ -31,10 +31,10 @@ def kept_and_dropped(rows: pd.DataFrame, theme: Theme) -> go.Figure:
     figure.update_xaxes(showgrid=False, showticklabels=False, row=1, col=1)
     decades = range(2, len(str(max([10, *rows["dropped"].tolist()]))) + 1)
     ticks = {"tickvals": [10**decade for decade in decades], "ticktext": [size(10**decade) for decade in decades]}
-    end = decades[-1] + 0.3 * len(decades)  # room for a label behind the longest bar
+    end = decades[-1] + 0.3 * len(decades)  # space for a label after the longest bar
     figure.update_xaxes(type="log", range=[1.5, end], autorange=False, **ticks, row=1, col=2)
     figure.update_yaxes(autorange="reversed", showgrid=False)
-    for axis, title in (("x", "went on"), ("x2", "dropped, on a logarithmic scale")):
+    for axis, title in (("x", "kept"), ("x2", "dropped, logarithmic scale")):
         figure.add_annotation(
             text=title, x=0, y=1, xref=f"{axis} domain", yref="paper", xanchor="left", yanchor="bottom",
             showarrow=False, font={"color": theme.muted, "size": 12},
@@ -47,17 +47,17 @@ def _kept(rows: pd.DataFrame, theme: Theme) -> go.Bar:
         x=rows["kept"], y=rows["rule"], orientation="h", marker={"color": theme.load[3]},
         text=[size(value) for value in rows["kept"]], textposition="inside", insidetextanchor="start",
         textangle=0, constraintext="none", textfont={"color": theme.ink, "size": 12}, cliponaxis=False,
-        hovertemplate="%{y}<br>%{text} went on (measured)<extra></extra>",
+        hovertemplate="%{y}<br>%{text} kept (measured)<extra></extra>",
     )  # fmt: skip
 
 
 def _dropped(rows: pd.DataFrame, theme: Theme) -> go.Bar:
-    said = [
+    texts = [
         f"{size(dropped)}, {records:,} text{'s' if records != 1 else ''}"
         for dropped, records in zip(rows["dropped"], rows["records"], strict=True)
     ]
     return go.Bar(
         x=rows["dropped"].where(rows["records"] > 0), y=rows["rule"], orientation="h",
-        marker={"color": theme.change[-1]}, text=said, textposition="outside", cliponaxis=False,
+        marker={"color": theme.change[-1]}, text=texts, textposition="outside", cliponaxis=False,
         textfont={"size": 12}, hovertemplate="%{y}<br>%{text} dropped (measured)<extra></extra>",
     )  # fmt: skip

@@ -20,7 +20,7 @@ def test_cells_letters_and_words_say_the_same() -> None:
     assert cells.z.tolist() == [[1, 0], [4, 2]]
     assert cells.text.tolist() == [["·", ""], ["e", "n"]]
     assert points.text.tolist() == [
-        "L0, values: nothing found", "L0, bias: not looked at", "L4, values: an error", "L4, bias: a note",
+        "L0, values: nothing found", "L0, bias: not checked", "L4, values: an error", "L4, bias: a note",
     ]  # fmt: skip
     assert np.ravel(points.customdata).tolist() == [0, 0, 4, 4]
     assert figure.layout.xaxis.ticktext.tolist() == ["values", "bias"]

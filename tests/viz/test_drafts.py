@@ -1,4 +1,4 @@
-"""The text with drafts, and the picture of shared experts, by their data."""
+"""The text with drafts, and the figure of shared experts, by their data."""
 
 import re
 
@@ -16,8 +16,8 @@ def test_every_token_has_its_draft_below() -> None:
     chips = re.findall(r'<span class="([^"]*)" title="([^"]*)"><bdi>([^<]*)</bdi><small><bdi>([^<]*)</bdi>', page)
     assert chips == [
         ("chip special", "token 0: no draft", "a", ""),
-        ("chip generated right", "token 1: draft &#x27; b&#x27;, right", " b", "✓"),
-        ("chip generated chosen wrong untried", "token 2: draft &#x27;x&#x27;, wrong, not tried", "c", "x"),
+        ("chip generated matching", "token 1: draft &#x27; b&#x27;, accepted", " b", "✓"),
+        ("chip generated chosen differing unverified", "token 2: draft &#x27;x&#x27;, differs, not verified", "c", "x"),
     ]
 
 
