@@ -6,6 +6,7 @@ import torch
 from model.network.attention import attention_weights, causal_mask
 from model.network.cache import LatentCache
 from model.network.config import Yarn
+from tests.closeness import ROUNDING, relative_error
 from tests.models import random_model, tiny_config
 
 YARN = Yarn(factor=4, original_max_positions=64, mscale=1.0, mscale_all_dim=1.0)
@@ -22,7 +23,7 @@ def test_absorbed_form_equals_naive_form(changes: dict) -> None:
         content, position, latent = attention.project(x, model.rotary(0, 9))
         naive = attention.naive(content, position, latent, None)[:, -1:]
         absorbed = attention.absorbed(content[:, -1:], position[:, -1:], latent, None)
-    assert (naive - absorbed).abs().max() <= 1e-5
+    assert relative_error(absorbed, naive) <= ROUNDING
 
 
 @pytest.mark.parametrize("changes", [{}, {"q_lora_rank": None}, {"yarn": YARN}, {"attention_bias": True}])
@@ -35,7 +36,7 @@ def test_any_split_through_the_cache_equals_one_pass(changes: dict, chunks: list
     with torch.inference_mode():
         whole = model(ids)
         parts = [model(part, cache) for part in ids.split(chunks, dim=1)]
-    assert (torch.cat(parts, 1) - whole).abs().max() <= 1e-5
+    assert relative_error(torch.cat(parts, 1), whole) <= ROUNDING
     assert cache.length == 20
 
 
@@ -73,4 +74,4 @@ def test_sequences_that_share_a_cache_see_nothing_of_each_other(changes: dict, c
         cache = LatentCache(config, 20, CPU, torch.float32, num_sequences=3)
         together = torch.cat([model(part, cache) for part in ids.split(chunks, dim=1)], 1)
         alone = torch.cat([model(row[None]) for row in ids])
-    assert (together - alone).abs().max() <= 2e-5
+    assert relative_error(together, alone) <= ROUNDING

@@ -12,6 +12,7 @@ from model.network.cache import LatentCache
 from model.network.config import ModelConfig
 from model.network.indexer import Indexer, select
 from model.network.transformer import Transformer
+from tests.closeness import ROUNDING, relative_error
 from tests.models import random_model, tiny_config
 
 CPU = torch.device("cpu")
@@ -78,7 +79,7 @@ def test_the_cache_changes_neither_selection_nor_logits(sizes: tuple[int, ...]) 
             if start < 20:
                 logits.append(model(tokens[:, start : start + size], cache, pieces))
             start += size
-    torch.testing.assert_close(torch.cat(logits, 1), at_once, atol=2e-5, rtol=1e-4)
+    assert relative_error(torch.cat(logits, 1), at_once) <= ROUNDING
     layers = model.config.num_layers
     for layer in range(layers):
         rows = [row for part in pieces.kept[layer::layers] for row in part]
@@ -107,7 +108,7 @@ def test_scores_in_blocks_of_queries_are_the_same(monkeypatch: pytest.MonkeyPatc
         monkeypatch.setattr("model.network.indexer.VALUES_AT_ONCE", 16 * 20 * 3)
         model(ids(20), tape=blocked)
     for one, other in zip(whole.scores, blocked.scores, strict=True):
-        torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-6)
+        assert relative_error(other, one) <= ROUNDING
 
 
 def test_every_weight_of_the_indexer_gets_a_gradient() -> None:

@@ -11,6 +11,7 @@ from model.network.config import ConfigError
 from model.network.decision import Routing
 from model.network.edit import EditError, GivenRouting, LayerEdit, check_edit, unchanged
 from model.network.moe import Experts, Router, summed_in_order
+from tests.closeness import ROUNDING, relative_error
 from tests.models import tiny_config
 
 SCORES = [0.9, 0.1, 0.6, 0.5, 0.8, 0.05, 0.3, 0.2]
@@ -136,8 +137,8 @@ def test_experts_equal_a_loop_over_tokens(num_tokens: int) -> None:
         for k in range(3):
             gate, up = (experts.gate_up[ids[t, k]] @ x[t]).chunk(2)
             expected[t] += weights[t, k] * (experts.down[ids[t, k]] @ (torch.nn.functional.silu(gate) * up))
-    assert torch.allclose(experts.eval()(x, ids, weights), expected, atol=1e-4)
-    assert torch.allclose(experts.train()(x, ids, weights), expected, atol=1e-4)
+    assert relative_error(experts.eval()(x, ids, weights), expected) <= ROUNDING
+    assert relative_error(experts.train()(x, ids, weights), expected) <= ROUNDING
 
 
 def test_layer_edit_is_frozen() -> None:

@@ -12,6 +12,7 @@ from model.checkpoint.names import mtp_copies, mtp_slots
 from model.checkpoint.weights import inspect, load_model, save_model
 from model.network.cache import LatentCache
 from model.network.transformer import Transformer
+from tests.closeness import ROUNDING, relative_error
 from tests.models import random_model, tiny_config
 from tests.parity import example_ids, make_reference, randomise, save_reference
 
@@ -52,7 +53,7 @@ def test_agrees_with_transformers(variant: str, tmp_path: Path) -> None:
     assert ours.mtp is not None
     drafted = ours.draft_logits(ours.hidden(ids)[:, :-1], ids[:, 1:])
     assert float(expected.abs().max()) > 1
-    assert float((drafted - expected).abs().max()) <= 1e-4
+    assert relative_error(drafted, expected) <= 2 * ROUNDING
 
 
 @pytest.mark.parametrize("changes", [{}, SPARSE, {"tie_embeddings": True}])
@@ -65,7 +66,7 @@ def test_token_by_token_is_all_at_once(changes: dict[str, object]) -> None:
     pieces = [slice(0, 9), slice(9, 10), slice(10, 12), *(slice(i, i + 1) for i in range(12, 25))]
     stepped = [model.draft_logits(states[:, piece], following[:, piece], cache) for piece in pieces]
     assert cache.length == 25
-    torch.testing.assert_close(torch.cat(stepped, 1), at_once, atol=2e-5, rtol=0)
+    assert relative_error(torch.cat(stepped, 1), at_once) <= ROUNDING
 
 
 @torch.no_grad()
@@ -82,7 +83,7 @@ def test_hidden_state_before_and_after_the_final_norm_differ_unless_the_norm_is_
     assert not torch.allclose(drafts(normed), drafts(raw), atol=1e-2)
     for model in (normed, raw):
         model.norm.weight.fill_(1.3)
-    torch.testing.assert_close(drafts(normed), drafts(raw), atol=1e-4, rtol=0)
+    assert relative_error(drafts(normed), drafts(raw)) <= ROUNDING
 
 
 @torch.no_grad()

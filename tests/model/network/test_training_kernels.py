@@ -7,6 +7,7 @@ from hypothesis import given
 
 from model.network.moe import Experts
 from model.network.training_kernels import blocked_experts, lay_out
+from tests.closeness import ROUNDING, relative_error
 from tests.models import random_model, tiny_config
 
 
@@ -36,11 +37,11 @@ def test_blocked_experts_equal_one_product_per_expert() -> None:
     inputs = (x_TD, weights_TK, experts.gate_up, experts.down)
     wanted = experts.eval()(x_TD, ids_TK, weights_TK)
     got = blocked_experts(x_TD, experts.gate_up, experts.down, ids_TK, weights_TK)
-    torch.testing.assert_close(got, wanted, atol=1e-5, rtol=1e-5)
+    assert relative_error(got, wanted) <= ROUNDING
     for one, other in zip(
         torch.autograd.grad(got.square().sum(), inputs), torch.autograd.grad(wanted.square().sum(), inputs), strict=True
     ):
-        torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-4)
+        assert relative_error(one, other) <= ROUNDING
 
 
 @pytest.mark.parametrize("q_lora_rank", [24, None])
@@ -48,4 +49,4 @@ def test_model_in_training_mode_gives_the_same_logits(q_lora_rank: int | None) -
     model = random_model(tiny_config(q_lora_rank=q_lora_rank))
     ids = torch.randint(320, (2, 12), generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
-        torch.testing.assert_close(model.train()(ids), model.eval()(ids), atol=1e-4, rtol=1e-4)
+        assert relative_error(model.train()(ids), model.eval()(ids)) <= ROUNDING

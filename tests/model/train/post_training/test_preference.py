@@ -69,7 +69,7 @@ def test_log_probability_is_of_the_response_alone(folder: Path) -> None:
     for row in range(6):
         for at, goal in enumerate(rows.goals_BT[row].tolist()):
             wanted = 0.0 if goal == IGNORED else float(logits[row, at, goal])
-            assert float(found[row, at]) == pytest.approx(wanted, abs=1e-4)
+            assert float(found[row, at]) == pytest.approx(wanted, rel=1e-4)
 
 
 def texts_of(folder: Path, rows: Batch) -> list[str]:
