@@ -1,7 +1,7 @@
-"""What a change of the routing did: the text coloured by it, token by token, and layer by layer.
+"""Effects of an intervention: the text coloured by the effect, the effect by token, and by layer.
 
-Change is drawn on the scale that diverges round 0, never in the colours of load. The control, what as many random
-experts of equal load do, is a grey band beside each effect. Everything that comes from a text is escaped here.
+Effects use the change scale, which diverges around 0, never the colours of load. The control, the same number of random
+experts of equal load, is a grey band beside each effect. This module escapes everything that comes from a text.
 """
 
 import html
@@ -21,7 +21,7 @@ CSS = (
 .effects { max-height: 24rem; }
 .effects .chip { white-space: pre; padding: 0 3px; }
 .effects.text { white-space: pre-wrap; overflow-wrap: anywhere; min-height: 7rem; max-height: 14rem; }
-.effects.text .given { opacity: 0.6; }
+.effects.text .prompt { opacity: 0.6; }
 .effects .scale { display: inline-block; width: 9rem; height: 0.8em; border-radius: 3px; margin: 0 0.5em;
   vertical-align: -1px; border: 1px solid color-mix(in srgb, currentColor 18%, transparent); }
 """
@@ -29,7 +29,7 @@ CSS = (
 
 
 def limit_of(values: np.ndarray) -> float:
-    """Where the colours end: 95 of 100 values lie within, and never closer than 0.05, so that noise stays pale."""
+    """Return the end of the colour scale: the 95 % quantile of absolute values, at least 0.05 to keep noise pale."""
     known = np.abs(values[np.isfinite(values)])
     return max(0.05, float(np.quantile(known, 0.95))) if known.size else 0.05
 
@@ -37,42 +37,42 @@ def limit_of(values: np.ndarray) -> float:
 def text_with_change(
     tokens: Sequence[str],
     values: np.ndarray,
-    said: Sequence[str],
+    hover: Sequence[str],
     generated: Sequence[bool],
     special: Sequence[bool],
     theme: Theme,
     chosen: int | None = None,
     first: int = 0,
 ) -> str:
-    """The text as chips on the scale of change, with its legend.
+    """Return the text as chips on the change scale, with a legend.
 
     Args:
-        tokens: as they are named.
-        values: [token] in nats; grey where NaN.
-        said: what each chip says when pointed at.
-        generated: whether the token was.
-        special: whether it is a special one.
+        tokens: names of the tokens.
+        values: [token] in nats; NaN is drawn grey.
+        hover: hover text of each chip.
+        generated: whether the token was generated.
+        special: whether it is a special token.
         theme: colours.
         chosen: number of the token to outline.
         first: number of the first of these tokens.
     """
-    limit, written = limit_of(values), []
-    for place, (token, value) in enumerate(zip(tokens, values.tolist(), strict=True)):
+    limit, chips = limit_of(values), []
+    for index, (token, value) in enumerate(zip(tokens, values.tolist(), strict=True)):
         color = blend(theme.change, 0.5 + value / limit / 2) if np.isfinite(value) else theme.grid
-        marks = {"generated": generated[place], "special": special[place], "chosen": first + place == chosen}
+        marks = {"generated": generated[index], "special": special[index], "chosen": first + index == chosen}
         look = f"background:{color};color:{readable_on(color)}"
-        written.append(strip.chip(f"<bdi>{html.escape(token)}</bdi>", said[place], marks, look))
-    shown = strip.framed("effects", "The text, every token on the scale of change", written)
+        chips.append(strip.chip(f"<bdi>{html.escape(token)}</bdi>", hover[index], marks, look))
+    text = strip.framed("effects", "The text, every token on the change scale", chips)
     low = f"-{limit:.2g}" if (values < 0).any() else "0"
     stops = theme.change if (values < 0).any() else theme.change[len(theme.change) // 2 :]
     scale = f'<span class="scale" style="background:linear-gradient(90deg,{",".join(stops)})"></span>'
-    return shown + strip.legend("effects", f"{low}{scale}{limit:.2g} nats")
+    return text + strip.legend("effects", f"{low}{scale}{limit:.2g} nats")
 
 
-def plain_text(given: str, common: str, own: str, theme: Theme) -> str:
-    """A text: what was given grey, then what both wrote, then on colour what this one wrote alone."""
+def plain_text(prompt: str, common: str, own: str, theme: Theme) -> str:
+    """Return a text: the prompt in grey, the generated text that both runs share, and this run's own on colour."""
     color = theme.change[-2]
-    parts = [f'<span class="given">{html.escape(given)}</span>', html.escape(common)]
+    parts = [f'<span class="prompt">{html.escape(prompt)}</span>', html.escape(common)]
     if own:
         parts.append(
             f'<span style="background:{color};color:{readable_on(color)}"><bdi>{html.escape(own)}</bdi></span>'
@@ -88,25 +88,25 @@ def by_token(
     theme: Theme,
     chosen: int | None = None,
 ) -> go.Figure:
-    """An effect token by token, with the lowest and highest of the control's draws as a band.
+    """Draw an effect by token, with the lowest and highest of the control's draws as a band.
 
     Args:
         values: [token].
-        control: two arrays [token]; None where there is no control.
-        names: of the tokens.
-        unit: of the values.
+        control: lowest and highest of the draws, [token] each; None without a control.
+        names: names of the tokens.
+        unit: unit of the values.
         theme: colours.
         chosen: number of the token to mark.
     """
-    places, figure = np.arange(len(values)), go.Figure()
+    numbers, figure = np.arange(len(values)), go.Figure()
     if control is not None:
         edges = {"mode": "lines", "line": {"width": 0, "shape": "hvh"}, "hoverinfo": "skip"}
-        figure.add_scatter(x=places, y=control[0], showlegend=False, **edges)
+        figure.add_scatter(x=numbers, y=control[0], showlegend=False, **edges)
         fill = {"fill": "tonexty", "fillcolor": translucent(theme.muted, 0.3), "name": "control, lowest to highest"}
-        figure.add_scatter(x=places, y=control[1], **edges, **fill)
+        figure.add_scatter(x=numbers, y=control[1], **edges, **fill)
     colors = np.where(np.nan_to_num(values) < 0, theme.change[0], theme.change[-1])
     figure.add_bar(
-        x=places, y=values, name="this change", marker_color=colors, customdata=places[:, None],
+        x=numbers, y=values, name="this change", marker_color=colors, customdata=numbers[:, None],
         hovertext=[html.escape(name) for name in names],
         hovertemplate=f"#%{{x}} %{{hovertext}}<br>%{{y:.3g}} {unit} (derived)<extra></extra>",
     )  # fmt: skip
@@ -125,15 +125,15 @@ def by_layer(
     theme: Theme,
     touched: Sequence[int] = (),
 ) -> go.Figure:
-    """Agreement of the routing with the original by layer, 1 where nothing changed, and the control's range.
+    """Draw by layer how far the routing agrees with the original (1: nothing changed), with the control's range.
 
     Args:
         layers: model layer numbers.
         values: [layer], shares of 1.
-        control: lowest and highest of the draws, [layer] each; None where there is no control.
-        title: of the axis.
+        control: lowest and highest of the draws, [layer] each; None without a control.
+        title: title of the value axis.
         theme: colours.
-        touched: layers that the change itself touched.
+        touched: layers with an intervention.
     """
     names, figure = [f"L{layer}" for layer in layers], go.Figure()
     if control is not None:
@@ -148,12 +148,13 @@ def by_layer(
     )  # fmt: skip
     yaxis = {"title": {"text": title}, "tickformat": ".0%", "range": [-0.02, 1.04]}
     style(figure, theme, 300, yaxis=yaxis, showlegend=control is not None)
-    figure.update_layout(legend={"orientation": "h", "y": -0.12, "x": 0, "yanchor": "top"})  # above are the tools
-    return figure if touched else note(figure, "no layer was changed", theme)
+    # Above the chart, its tools would cover the legend.
+    figure.update_layout(legend={"orientation": "h", "y": -0.12, "x": 0, "yanchor": "top"})
+    return figure if touched else note(figure, "no layer has an intervention", theme)
 
 
 def against_control(value: float, draws: np.ndarray, unit: str, theme: Theme) -> go.Figure:
-    """One number of the change beside those of the control's draws, on one line."""
+    """Draw the effect of the change and those of the control's draws on one line."""
     figure = go.Figure()
     figure.add_vrect(
         float(draws.min()), float(draws.max()), fillcolor=translucent(theme.muted, 0.25), line_width=0, layer="below"

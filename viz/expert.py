@@ -1,4 +1,4 @@
-"""Pictures of one expert: how strongly it was weighted, and how large its share of each kind of token is."""
+"""Figures of one expert: its gate weights, and its share of each kind of token."""
 
 from collections.abc import Sequence
 
@@ -19,21 +19,21 @@ def shares_by_kind(
     color: str,
     theme: Theme,
 ) -> go.Figure:
-    """Of the tokens of each kind, the share that an expert took, with its interval; the dashed line is a fair share.
+    """Draw an expert's share of the tokens of each kind, with its interval; the dashed line is the uniform share.
 
-    A kind whose interval holds the fair share is grey: so few tokens say nothing about it.
+    A kind is grey if its interval contains the uniform share: there are too few tokens to tell.
 
     Args:
         names: kinds, from top to bottom.
-        taken: [kind] tokens that the expert took.
-        totals: [kind] tokens there were, at least 1.
+        taken: [kind] tokens routed to the expert.
+        totals: [kind] all tokens, at least 1.
         bounds: [kind, 2] interval of the share.
-        fair: share of a fair expert.
+        fair: uniform share, top-k over experts.
         color: the expert's colour.
         theme: colours.
     """
-    shares, telling = taken / totals, (bounds[:, 0] > fair) | (bounds[:, 1] < fair)
-    colors = np.where(telling, color, theme.muted)
+    shares, significant = taken / totals, (bounds[:, 0] > fair) | (bounds[:, 1] < fair)
+    colors = np.where(significant, color, theme.muted)
     labels = [f"{name} (n = {total:,})" for name, total in zip(names, totals.tolist(), strict=True)]
     error = {"type": "data", "symmetric": False, "array": bounds[:, 1] - shares, "arrayminus": shares - bounds[:, 0]}
     error |= {"color": theme.muted, "thickness": 1.5, "width": 4}
@@ -47,21 +47,21 @@ def shares_by_kind(
         )
     )  # fmt: skip
     figure.add_vline(fair, line={"color": theme.ink, "width": 1, "dash": "dash"})
-    xaxis = {"title": {"text": "share of these tokens that it took"}, "tickformat": ".0%", "range": [-0.02, 1.02]}
+    xaxis = {"title": {"text": "share of these tokens routed to it"}, "tickformat": ".0%", "range": [-0.02, 1.02]}
     return style(figure, theme, 90 + 34 * max(4, len(names)), xaxis=xaxis, yaxis={"autorange": "reversed"})
 
 
 def weight_distribution(
     weights: xr.DataArray, color: str, theme: Theme, num_bins: int = 24, height: int = 260
 ) -> go.Figure:
-    """How strongly an expert was weighted by the tokens that chose it.
+    """Draw the distribution of an expert's gate weights over the tokens that selected it.
 
     Args:
         weights: gate weights, any shape; NaN is unknown and left out.
         color: the expert's colour.
         theme: colours.
         num_bins: bars between 0 and the largest weight.
-        height: pixels.
+        height: in pixels.
     """
     known = weights.values[~np.isnan(weights.values)].ravel()
     counts, edges = np.histogram(known, bins=num_bins, range=(0, max(float(known.max(initial=0)), 1e-6)))
@@ -71,5 +71,5 @@ def weight_distribution(
     bars = go.Bar(x=middle, y=counts, width=width * 0.92, marker_color=color, customdata=bounds, hovertemplate=hover)
     figure = style(go.Figure(bars), theme, height, xaxis={"title": {"text": "gate weight"}, "showgrid": False})
     figure.update_yaxes(title_text="tokens", rangemode="tozero")
-    said = f"n = {len(known):,} tokens, median {np.median(known):.3g}" if len(known) else "no token went here"
-    return note(figure, said, theme)
+    summary = f"n = {len(known):,} tokens, median {np.median(known):.3g}" if len(known) else "no token was routed here"
+    return note(figure, summary, theme)

@@ -1,4 +1,4 @@
-"""Pictures of what heads do in numbers: a query's weights, figures per head and layer, scores by distance, the cache.
+"""Figures of attention heads: a query's weights, statistics per head and layer, scores by distance, cache sizes.
 
 Labelled numbers in (axes `head`, `key`, `part`, `distance`, `attention_layer`, `statistic`), Plotly figures out.
 """
@@ -14,30 +14,30 @@ from viz.axis import click_layer, grid_points, note, rows_height
 from viz.theme import MONO_FAMILY, Theme, colorscale, style, translucent
 from viz.thumbnails import head_numbers
 
-# A head's figure -> what stands above its panel, and the end of its axis (None: as far as the numbers go).
+# Statistic of a head -> title of its panel, and end of its axis (None: the largest value).
 PANELS = {
-    "entropy": ("entropy, share of the largest", 1),
+    "entropy": ("entropy, share of the maximum", 1),
     "first_token_share": ("share on the first token", 1),
     "mean_distance": ("mean distance, tokens", None),
 }
-GAP = 0.06  # between panels, share of the width
-MAX_WRITTEN = 4  # heads up to which a map's cells carry their number
+GAP = 0.06  # between panels, as a share of the width
+MAX_WRITTEN = 4  # heads; with more, a map's cells show no numbers
 
 
 def largest_weights(
     row: xr.DataArray, labels: Sequence[str], theme: Theme, origin: str = "measured", count: int = 12, title: str = ""
 ) -> go.Figure:
-    """The keys that one query looks at most, as bars, the largest first; the last bar is all the others together.
+    """Draw the largest attention weights of one query as bars, largest first; the last bar sums all other keys.
 
-    A click reports `customdata` (key), or -1 for the others.
+    A click reports `customdata` (key), or -1 for the other keys.
 
     Args:
         row: [key], the keys that the query can see.
         labels: one per key.
         theme: colours.
-        origin: tag of the numbers on hover.
-        count: bars.
-        title: one line above the picture.
+        origin: origin of the numbers, for the hover text.
+        count: number of bars.
+        title: one line above the chart.
     """
     weights = row.values
     keys = np.argsort(-weights, kind="stable")[:count]
@@ -63,40 +63,40 @@ def largest_weights(
 def head_panels(
     summary: xr.Dataset, theme: Theme, order: Sequence[int] | None = None, selected: int | None = None
 ) -> go.Figure:
-    """Each figure of a layer's heads: mean over the queries as a dot, the middle eight tenths as a line; *derived*.
+    """Draw each statistic of a layer's heads: a dot at the mean over queries, a line over the middle 80 %; *derived*.
 
     A click reports `customdata` (head).
 
     Args:
         summary: the variables of `PANELS`, each [statistic, head]; statistics `mean`, `low` and `high`.
         theme: colours.
-        order: head numbers from top to bottom; default as they stand.
+        order: head numbers from top to bottom; default: as in `summary`.
         selected: head to shade.
     """
     heads = [int(head) for head in (order if order is not None else head_numbers(summary["entropy"]))]
     rows, figure = np.arange(len(heads)), go.Figure()
     layout = {}
-    for place, (name, (title, end)) in enumerate(PANELS.items(), 1):
+    for number, (name, (title, end)) in enumerate(PANELS.items(), 1):
         low, mean, high = (summary[name].sel(statistic=which, head=heads).values for which in ("low", "mean", "high"))
-        axes = {"xaxis": f"x{place}", "yaxis": "y"}
+        axes = {"xaxis": f"x{number}", "yaxis": "y"}
         figure.add_trace(go.Scatter(**_strokes(low, high, rows), mode="lines", hoverinfo="skip", **axes))
         figure.data[-1].line = {"color": translucent(theme.sequential[-3], 0.45), "width": 5}
         hover = f"head %{{customdata[0]}}<br>{title}: %{{x:.3~g}}<br>"
-        hover += "middle eight tenths %{customdata[1]:.3~g} to %{customdata[2]:.3~g} (derived)<extra></extra>"
+        hover += "middle 80 % from %{customdata[1]:.3~g} to %{customdata[2]:.3~g} (derived)<extra></extra>"
         data, marker = np.column_stack([heads, low, high]), {"color": theme.sequential[-2], "size": 11}
         figure.add_scatter(x=mean, y=rows, mode="markers", marker=marker, customdata=data, hovertemplate=hover, **axes)
         most = end or max(float(np.nanmax(high, initial=0)), 1)
-        layout[f"xaxis{place}"] = _panel(place) | {"range": [-0.03 * most, 1.04 * most], "title": {"text": title}}
+        layout[f"xaxis{number}"] = _panel(number) | {"range": [-0.03 * most, 1.04 * most], "title": {"text": title}}
     if selected in heads:
         row = heads.index(selected)
         figure.add_hrect(row - 0.5, row + 0.5, fillcolor=theme.shade, line_width=0, layer="below")
-    named = np.array([f"head {head}" for head in heads])
-    down = {"tickvals": rows, "ticktext": named, "range": [len(heads) - 0.4, -0.6], "showgrid": False}
+    names = np.array([f"head {head}" for head in heads])
+    down = {"tickvals": rows, "ticktext": names, "range": [len(heads) - 0.4, -0.6], "showgrid": False}
     return style(figure, theme, rows_height(len(heads), 26, 2600), yaxis=down, **layout)
 
 
 def layer_maps(means: xr.Dataset, theme: Theme, selected: tuple[int, int] | None = None) -> go.Figure:
-    """Each figure of all heads of all layers, a map per figure, the first layer at the bottom; *derived*.
+    """Draw a map per statistic of all heads of all layers, the first layer at the bottom; *derived*.
 
     A click reports `customdata` (layer, head).
 
@@ -110,8 +110,8 @@ def layer_maps(means: xr.Dataset, theme: Theme, selected: tuple[int, int] | None
     figure, layout = go.Figure(), {}
     x, y = grid_points(columns, rows)
     pairs = np.column_stack([layers[y.astype(int)], heads[x.astype(int)]])
-    for place, (name, (title, end)) in enumerate(PANELS.items(), 1):
-        values, axes = means[name].transpose("attention_layer", "head").values, {"xaxis": f"x{place}", "yaxis": "y"}
+    for number, (name, (title, end)) in enumerate(PANELS.items(), 1):
+        values, axes = means[name].transpose("attention_layer", "head").values, {"xaxis": f"x{number}", "yaxis": "y"}
         written = {"texttemplate": "%{z:.2~f}", "textfont": {"size": 12}} if len(heads) <= MAX_WRITTEN else {}
         bounds = {"zmin": 0, "zmax": end or max(float(np.nanmax(values, initial=0)), 1e-6)}
         figure.add_heatmap(
@@ -122,7 +122,7 @@ def layer_maps(means: xr.Dataset, theme: Theme, selected: tuple[int, int] | None
         data = np.column_stack([pairs, values.ravel()])
         points = click_layer(x, y, customdata=data, hovertemplate=hover + "<extra></extra>", **axes)
         figure.add_trace(points.update(marker_size=20))
-        layout[f"xaxis{place}"] = _panel(place) | _head_axis(heads, title)
+        layout[f"xaxis{number}"] = _panel(number) | _head_axis(heads, title)
         if selected is not None and selected[0] in layers and selected[1] in heads:
             left, low = heads.tolist().index(selected[1]) - 0.5, layers.tolist().index(selected[0]) - 0.5
             figure.add_scatter(
@@ -135,9 +135,9 @@ def layer_maps(means: xr.Dataset, theme: Theme, selected: tuple[int, int] | None
 
 
 def parts_by_distance(parts: xr.DataArray, theme: Theme, selected: int | None = None) -> go.Figure:
-    """Mean score against how many tokens back the key lies, a panel per part, on one scale; *derived*.
+    """Draw the mean score by the distance to the key in tokens, a panel per part, on one scale; *derived*.
 
-    A thin line per head, a strong one for the mean over heads, and the chosen head in colour.
+    A thin line is a head, the strong line the mean over heads, and the coloured line the chosen head.
 
     Args:
         parts: [part, head, distance], labelled.
@@ -146,8 +146,8 @@ def parts_by_distance(parts: xr.DataArray, theme: Theme, selected: int | None = 
     """
     figure, layout = go.Figure(), {}
     distances, mean = parts["distance"].values, parts.mean("head")
-    for place, part in enumerate(parts["part"].values.tolist(), 1):
-        shared = {"mode": "lines", "showlegend": place == 1, "xaxis": f"x{place}", "yaxis": "y"}
+    for number, part in enumerate(parts["part"].values.tolist(), 1):
+        shared = {"mode": "lines", "showlegend": number == 1, "xaxis": f"x{number}", "yaxis": "y"}
         x, y = _one_broken_line(distances, parts.sel(part=part).values)
         thin = {"color": translucent(theme.muted, 0.45), "width": 1}
         figure.add_scatter(x=x, y=y, line=thin, name="each head", hoverinfo="skip", **shared)
@@ -158,28 +158,28 @@ def parts_by_distance(parts: xr.DataArray, theme: Theme, selected: int | None = 
             hover = f"{name}, {part}: %{{y:.3~g}}<br>%{{x}} tokens back (derived)<extra></extra>"
             line = {"color": color, "dash": dash, "width": 2}
             figure.add_scatter(x=distances, y=values, line=line, name=name, hovertemplate=hover, **shared)
-        layout[f"xaxis{place}"] = _panel(place, 2) | {"title": {"text": f"{part} part, tokens back"}}
+        layout[f"xaxis{number}"] = _panel(number, 2) | {"title": {"text": f"{part} part, tokens back"}}
     legend = {"orientation": "h", "x": 0, "y": 1, "yanchor": "bottom"}
     return style(figure, theme, 320, showlegend=True, legend=legend, yaxis={"title": {"text": "mean score"}}, **layout)
 
 
-def cache_bars(sizes: dict[str, int], said: dict[str, str], own: str, theme: Theme, title: str) -> go.Figure:
-    """What each way of attention keeps of earlier tokens, as bars on a linear scale; *derived*.
+def cache_bars(sizes: dict[str, int], texts: dict[str, str], own: str, theme: Theme, title: str) -> go.Figure:
+    """Draw the cache size of each kind of attention as bars on a linear scale; *derived*.
 
     Args:
-        sizes: bytes by way of attention, in the order to draw.
-        said: the same sizes as they are written beside the bars.
-        own: the way that the model has, which is coloured.
+        sizes: bytes by kind of attention, in the order to draw.
+        texts: the same sizes formatted, for the labels of the bars.
+        own: the model's own kind, which is coloured.
         theme: colours.
-        title: one line above the picture.
+        title: one line above the chart.
     """
     names, rows = list(sizes), np.arange(len(sizes))
     colors = [theme.sequential[-3] if name == own else theme.muted for name in names]
-    texts, most = np.array([said[name] for name in names]), max(sizes.values())
+    labels, most = np.array([texts[name] for name in names]), max(sizes.values())
     hover = "%{text} (derived)<extra></extra>"
     figure = go.Figure(
         go.Bar(x=np.array(list(sizes.values()), dtype=float) / most, y=rows, orientation="h", marker_color=colors,
-               text=texts, textposition="outside", cliponaxis=False, hovertemplate=hover, width=0.6)
+               text=labels, textposition="outside", cliponaxis=False, hovertemplate=hover, width=0.6)
     )  # fmt: skip
     down = {"tickvals": rows, "ticktext": np.array(names), "showgrid": False, "range": [len(names) - 0.4, -0.6]}
     across = {"range": [0, 1.35], "showticklabels": False, "showgrid": False, "ticks": ""}
@@ -187,15 +187,15 @@ def cache_bars(sizes: dict[str, int], said: dict[str, str], own: str, theme: The
 
 
 def _one_broken_line(x: np.ndarray, lines: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Lines [line, x] as one, which breaks between them."""
+    """Join lines [line, x] into one, with gaps between them."""
     gaps = np.full((len(lines), 1), np.nan)
     return np.tile(np.append(x, np.nan), len(lines)), np.hstack([lines, gaps]).ravel()
 
 
-def _panel(place: int, count: int = len(PANELS)) -> dict[str, object]:
-    """The part of the width that a panel takes."""
+def _panel(number: int, count: int = len(PANELS)) -> dict[str, object]:
+    """Return the domain of a panel, numbered from 1, as a share of the width."""
     width = (1 - GAP * (count - 1)) / count
-    left = (place - 1) * (width + GAP)
+    left = (number - 1) * (width + GAP)
     return {"domain": [left, left + width]}
 
 
@@ -206,6 +206,6 @@ def _head_axis(heads: np.ndarray, title: str) -> dict[str, object]:
 
 
 def _strokes(low: np.ndarray, high: np.ndarray, rows: np.ndarray) -> dict[str, np.ndarray]:
-    """One broken line of a stroke per row."""
+    """Return a line from `low` to `high` in each row, joined into one with gaps."""
     gap = np.full(len(rows), np.nan)
     return {"x": np.stack([low, high, gap], 1).ravel(), "y": np.stack([rows, rows, gap], 1).ravel()}

@@ -1,4 +1,4 @@
-"""Pictures of sparse attention: which keys a query may read, what it would have read, and what was kept of that.
+"""Figures of sparse attention: the keys that a query may read, dense attention on them, and recall.
 
 Labelled arrays in (axes `query, key` and `query`), Plotly figures out.
 """
@@ -15,24 +15,24 @@ from viz.theme import Theme, colorscale, style, translucent
 
 MAP_HEIGHT = 460
 QUERY_HEIGHT = 460
-# Room for the line above a picture below the chart's tools, which reach across it in half a page.
+# Space for the title line below the chart's tools, which cover the full width on half a page.
 _MARGIN = {"l": 8, "r": 8, "t": 48, "b": 8}
-MAX_CLICKABLE = 160  # tokens a side up to which every cell can be clicked
+MAX_CLICKABLE = 160  # tokens per side; larger maps are not clickable
 
 
 def selection_map(
     attention: xr.DataArray, kept: xr.DataArray, theme: Theme, query: int | None = None, title: str = ""
 ) -> go.Figure:
-    """Dense attention, in one colour on the keys that were kept and in another on those that were left out.
+    """Draw dense attention, in one colour on the kept keys and in another on those left out.
 
     A click reports `customdata` (query).
 
     Args:
-        attention: [query, key], mean of the heads or one of them.
+        attention: [query, key], of one head or the mean of all.
         kept: [query, key] bool.
         theme: colours.
-        query: its row is framed.
-        title: one line above the picture.
+        query: frame its row.
+        title: one line above the map.
     """
     values, mask = attention.values.astype(np.float32), kept.values
     visible = np.tri(len(values), dtype=bool)
@@ -58,13 +58,13 @@ def selection_map(
 
 
 def _clicks(values: np.ndarray, mask: np.ndarray) -> go.Scattergl:
-    """A point for every pair of a query and a key that it can see; points that say nothing could not be clicked."""
+    """Return a point for every visible pair; Plotly only reports clicks on points with a hover text."""
     query, key = np.nonzero(np.tri(len(values), dtype=bool))
-    names = np.where(mask[query, key], "kept", "left out")
+    states = np.where(mask[query, key], "kept", "left out")
     hover = "query %{customdata[0]}, key %{x}<br>attention %{customdata[1]:.3~g} (derived), %{text}<extra></extra>"
     cells = np.column_stack([query, values[query, key]])
     return click_layer(
-        key.astype(np.float32), query.astype(np.float32), customdata=cells, text=names, hovertemplate=hover
+        key.astype(np.float32), query.astype(np.float32), customdata=cells, text=states, hovertemplate=hover
     )
 
 
@@ -72,14 +72,14 @@ _HOVER = "query %{{y}}, key %{{x}}<br>attention %{{z:.3~g}} (derived), {name}<ex
 
 
 def _visible(stops: Sequence[str]) -> list[list[float | str]]:
-    """A scale that does not begin at the background, so that a cell without attention still shows what it is."""
+    """Return a scale that starts above the background, so that a cell with weight 0 stays visible."""
     return colorscale((stops[1], *stops[1:]), companded=True)
 
 
 def query_panels(
     scores: xr.DataArray, kept: xr.DataArray, attention: xr.DataArray, labels: Sequence[str], theme: Theme
 ) -> go.Figure:
-    """One query: the indexer's score of every key, and below it the attention it would pay; kept keys are filled.
+    """Draw one query: the indexer's score of every key, and below it its dense attention, coloured by selection.
 
     Args:
         scores: [key], the keys that the query can see.
@@ -92,15 +92,15 @@ def query_panels(
     figure = make_subplots(rows=2, cols=1, shared_xaxes=True, vertical_spacing=0.06)
     panels = ((scores, "index score", "measured"), (attention, "dense attention", "derived"))
     for row, (values, name, origin) in enumerate(panels, start=1):
-        for cells, said, color in (
+        for cells, state, color in (
             (mask, "kept", theme.sequential[-3]),
             (~mask, "left out", translucent(theme.surprisal[3], 0.9)),
         ):
             texts = np.array([f"{key}  {labels[key]}" for key in keys[cells].tolist()], dtype=object)
             figure.add_bar(
-                x=keys[cells], y=values.values[cells], marker_color=color, name=said, showlegend=row == 1, text=texts,
+                x=keys[cells], y=values.values[cells], marker_color=color, name=state, showlegend=row == 1, text=texts,
                 textposition="none", row=row, col=1,
-                hovertemplate=f"%{{text}}<br>{name} %{{y:.3~g}} ({origin}), {said}<extra></extra>",
+                hovertemplate=f"%{{text}}<br>{name} %{{y:.3~g}} ({origin}), {state}<extra></extra>",
             )  # fmt: skip
         figure.update_yaxes(title_text=name, row=row, col=1)
     figure.update_xaxes(title_text="key", row=2, col=1)
@@ -109,17 +109,17 @@ def query_panels(
 
 
 def recall_by_query(recalled: xr.DataArray, oracle: xr.DataArray, theme: Theme, title: str = "") -> go.Figure:
-    """Share of dense attention on kept keys, and what the best choice of as many keys would hold, per query.
+    """Draw the share of each query's dense attention on the kept keys, and on the best selection of as many keys.
 
     Args:
         recalled: [query], NaN where no key had to be left out.
-        oracle: the same.
+        oracle: [query], the same for the best selection.
         theme: colours.
-        title: one line above the picture.
+        title: one line above the chart.
     """
     figure = go.Figure()
     for values, name, color, dash in (
-        (oracle, "best choice", theme.muted, "dot"),
+        (oracle, "best selection", theme.muted, "dot"),
         (recalled, "indexer", theme.sequential[-3], "solid"),
     ):
         hover = f"query %{{x}}<br>{name} %{{y:.3~g}} (derived)<extra></extra>"
@@ -134,13 +134,13 @@ def recall_by_query(recalled: xr.DataArray, oracle: xr.DataArray, theme: Theme, 
 def cost_by_context(
     contexts: Sequence[int], dense: Sequence[float], sparse: Sequence[float], indexer: Sequence[float], theme: Theme
 ) -> go.Figure:
-    """Microseconds of one token in one layer by the length of its context, both axes logarithmic.
+    """Draw the time of one token in one layer by the length of its context, both axes logarithmic.
 
     Args:
-        contexts: tokens, ascending.
-        dense: of the core attention over every key.
-        sparse: of the core attention over the selected ones.
-        indexer: of the selection.
+        contexts: in tokens, ascending.
+        dense: microseconds of core attention over all keys.
+        sparse: microseconds of core attention over the selected keys.
+        indexer: microseconds of the selection.
         theme: colours.
     """
     figure = go.Figure()
@@ -162,12 +162,12 @@ def cost_by_context(
 
 
 def recall_map(recalled: xr.DataArray, theme: Theme, chosen: tuple[int, int]) -> go.Figure:
-    """Mean recall of every layer and head; a click reports `customdata` (layer, head).
+    """Draw the mean recall of every layer and head; a click reports `customdata` (layer, head).
 
     Args:
         recalled: [layer, head], labelled with model layer numbers.
         theme: colours.
-        chosen: layer and head whose cell is framed.
+        chosen: frame the cell of this layer and head.
     """
     layers, heads = recalled["layer"].values, recalled["head"].values
     figure = go.Figure(

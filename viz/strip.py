@@ -1,8 +1,8 @@
-"""A text as a strip of chips, in HTML: the frame, and the marks of a token, the same wherever text is shown.
+"""A text as a strip of chips, in HTML: the frame and the marks of a token, common to all views of a text.
 
-Prompt is plain, generated text underlined, a special token boxed in small caps, the chosen token outlined. What a strip
-shows besides has rules of its own, under the class of its kind, beside its maker. All text is escaped here, but for the
-inside of a chip, which its maker escapes.
+Prompt is plain, generated text underlined, a special token boxed in small caps, the chosen token outlined. Every kind
+of strip adds its own CSS, under its class, in its own module. This module escapes all text except the inside of a chip,
+which the caller escapes.
 """
 
 import html
@@ -28,11 +28,11 @@ CSS = """
 
 
 def framed(kind: str, label: str, chips: Iterable[str]) -> str:
-    """The strip: chips that can be scrolled from the keyboard.
+    """Return the strip of chips, which can be scrolled from the keyboard.
 
     Args:
-        kind: class of the strip's own rules.
-        label: what it is, for those who do not see it.
+        kind: CSS class of this kind of strip.
+        label: description for screen readers.
         chips: from `chip`.
     """
     name = html.escape(label, quote=True)
@@ -40,26 +40,26 @@ def framed(kind: str, label: str, chips: Iterable[str]) -> str:
 
 
 def legend(kind: str, inside: str) -> str:
-    """What the looks of a strip mean, as HTML."""
+    """Return the legend of a strip as HTML."""
     return f'<div class="strip {kind} legend" dir="ltr">{inside}</div>'
 
 
-def chip(inside: str, said: str, marks: Mapping[str, object], look: str = "") -> str:
-    """A token, or several that share a character.
+def chip(inside: str, hover: str, marks: Mapping[str, object], look: str = "") -> str:
+    """Return the chip of a token, or of several that share a character.
 
     Args:
         inside: HTML; the token's own text in `bdi`, as `writing` makes it.
-        said: when it is pointed at.
-        marks: class -> whether it holds: `generated`, `special`, `chosen`, and those of the kind.
-        look: style of this chip alone.
+        hover: hover text.
+        marks: CSS class -> whether to set it: `generated`, `special`, `chosen`, and those of the kind.
+        look: inline style of this chip.
     """
     classes = " ".join(["chip", *(name for name, holds in marks.items() if holds)])
     style = f' style="{look}"' if look else ""
-    return f'<span class="{classes}" title="{html.escape(said, quote=True)}"{style}>{inside}</span>'
+    return f'<span class="{classes}" title="{html.escape(hover, quote=True)}"{style}>{inside}</span>'
 
 
 def writing(spelled: bytes) -> str:
-    """Text as the inside of a chip, the signs for what cannot be seen in grey."""
+    """Return text as the inside of a chip, with grey signs for invisible characters."""
     tags = {True: "i", False: "bdi"}
     parts = ((tags[is_sign], html.escape(part)) for part, is_sign in visible_parts(spelled))
     return "".join(f"<{tag}>{part}</{tag}>" for tag, part in parts)

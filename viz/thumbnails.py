@@ -1,7 +1,7 @@
-"""All attention heads of a layer, small, in one picture.
+"""Thumbnails of all attention heads of a layer, in one figure.
 
-Small maps in (axes `head, query, key`), a Plotly figure out. Drawn from one array of pixels: a hundred pictures, or a
-hundred shapes around them, would take seconds to add.
+Small maps in (axes `head, query, key`), a Plotly figure out. All are drawn from one array of pixels: adding a hundred
+images, or a hundred shapes around them, would take seconds.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ import xarray as xr
 from viz.axis import click_layer
 from viz.theme import Theme, colorscale, style
 
-THUMBNAIL_CELLS = 48  # a side
+THUMBNAIL_CELLS = 48  # per side
 
 
 def head_thumbnails(
@@ -23,17 +23,17 @@ def head_thumbnails(
     selected: int | None = None,
     values: Sequence[float] | None = None,
 ) -> go.Figure:
-    """All heads of a layer, small, in one picture; a click reports `customdata` (head).
+    """Draw thumbnails of all heads of a layer; a click reports `customdata` (head).
 
-    Each is scaled to its own largest weight, so it shows where a head looks and not how strongly. Up to eight heads
-    stand in two columns, for a narrow place beside a map; more of them fill rows of eight or sixteen.
+    Each head is scaled to its own largest weight, so a thumbnail shows where a head attends and not how strongly. Up to
+    eight heads take two columns, to fit beside a map; more heads fill rows of eight or sixteen.
 
     Args:
-        weights: [head, query, key], in at most `THUMBNAIL_CELLS` cells a side.
+        weights: [head, query, key], at most `THUMBNAIL_CELLS` cells per side.
         theme: colours.
-        order: head numbers in the order to draw; default as they stand.
+        order: head numbers in the order to draw; default: as in `weights`.
         selected: head to frame.
-        values: a figure of each head, in the order drawn, said beside its number.
+        values: a statistic of each head, in the order drawn, shown beside its number.
     """
     heads = [int(head) for head in (order if order is not None else head_numbers(weights))]
     chosen = weights.assign_coords(head=head_numbers(weights)).sel(head=heads)
@@ -42,21 +42,25 @@ def head_thumbnails(
     rows, step = -(-len(heads) // columns), side + _gap(side)
     left, top = np.arange(len(heads)) % columns * step - 0.5, np.arange(len(heads)) // columns * step - 0.5
     scale = colorscale(theme.sequential)
-    picture = go.Heatmap(
+    mosaic = go.Heatmap(
         z=_mosaic(small, columns), zmin=0, zmax=255, colorscale=scale, showscale=False, hoverinfo="skip"
     )
-    figure = go.Figure([picture, _frames(left, top, side, theme.grid, 1)])
+    figure = go.Figure([mosaic, _frames(left, top, side, theme.grid, 1)])
     if selected in heads:
-        place = slice(heads.index(selected), heads.index(selected) + 1)
-        figure.add_trace(_frames(left[place], top[place], side, theme.ink, 2))
-    said = [f"head {head}" for head in heads]
+        index = slice(heads.index(selected), heads.index(selected) + 1)
+        figure.add_trace(_frames(left[index], top[index], side, theme.ink, 2))
+    labels = [f"head {head}" for head in heads]
     if values is not None:
-        said = [f"{name}  {value:.3g}" for name, value in zip(said, values, strict=True)]
-    names = np.array(said if columns <= 8 else [f"{head}" for head in heads])
+        labels = [f"{name}  {value:.3g}" for name, value in zip(labels, values, strict=True)]
+    names = np.array(labels if columns <= 8 else [f"{head}" for head in heads])
     middle = left + side / 2
     figure.add_scatter(x=middle, y=top, text=names, mode="text", textposition="top center", hoverinfo="skip")
     pixels = {2: 125, 8: 125, 16: 68}[columns]
-    points = {"customdata": np.array(heads)[:, None], "text": np.array(said), "hovertemplate": "%{text}<extra></extra>"}
+    points = {
+        "customdata": np.array(heads)[:, None],
+        "text": np.array(labels),
+        "hovertemplate": "%{text}<extra></extra>",
+    }
     figure.add_trace(click_layer(middle, top + side / 2, **points).update(marker_size=0.7 * pixels))
     hidden = {"visible": False, "range": [-1, columns * step - _gap(side)]}
     down = {"visible": False, "range": [rows * step - _gap(side) + 1, -0.35 * step], "scaleanchor": "x"}
@@ -64,12 +68,12 @@ def head_thumbnails(
 
 
 def thumbnail_columns(num_heads: int) -> int:
-    """In how many columns the thumbnails of so many heads stand."""
+    """Return the number of columns for the thumbnails of `num_heads` heads."""
     return 2 if num_heads <= 8 else 8 if num_heads <= 32 else 16
 
 
 def head_numbers(weights: xr.DataArray) -> np.ndarray:
-    """Labels of the `head` axis, or 0 to n - 1."""
+    """Return the labels of the `head` axis; without labels, 0 to n - 1."""
     return weights.coords["head"].values if "head" in weights.coords else np.arange(weights.sizes["head"])
 
 
@@ -78,20 +82,20 @@ def _gap(side: int) -> int:
 
 
 def _mosaic(small: np.ndarray, columns: int) -> np.ndarray:
-    """Heads [head, query, key] laid out in rows, uint8 by square root of the share of each head's largest weight."""
+    """Lay out heads [head, query, key] in rows, uint8: the square root of the share of each head's largest weight."""
     largest = np.nanmax(small, axis=(-2, -1), keepdims=True, initial=1e-9)
     pixels = np.round(255 * np.sqrt(np.nan_to_num(small) / largest)).astype(np.uint8)
     side, gap = small.shape[-1], _gap(small.shape[-1])
     rows = -(-len(small) // columns)
     mosaic = np.zeros((rows * (side + gap), columns * (side + gap)), dtype=np.uint8)
-    for place, pixel in enumerate(pixels):
-        row, column = place // columns * (side + gap), place % columns * (side + gap)
-        mosaic[row : row + side, column : column + side] = pixel
+    for index, head in enumerate(pixels):
+        row, column = index // columns * (side + gap), index % columns * (side + gap)
+        mosaic[row : row + side, column : column + side] = head
     return mosaic
 
 
 def _frames(left: np.ndarray, top: np.ndarray, side: int, color: str, width: int) -> go.Scatter:
-    """Squares as one broken line; a hundred shapes would take seconds to add."""
+    """Draw squares as one line with gaps; adding a hundred shapes would take seconds."""
     gap = np.full(len(left), np.nan)
     x = np.stack([left, left + side, left + side, left, left, gap], axis=1).ravel()
     y = np.stack([top, top, top + side, top + side, top, gap], axis=1).ravel()

@@ -1,6 +1,6 @@
-"""Text as tokens: white space made visible, characters kept whole, bytes per token.
+"""Text as tokens: visible white space, whole characters, bytes per token.
 
-Strings that come out of here are plain text: whoever puts them into HTML escapes them.
+This module returns plain text; a caller that puts it into HTML escapes it.
 """
 
 import re
@@ -14,9 +14,9 @@ import regex
 from viz.axis import note
 from viz.theme import Theme, style
 
-# What cannot be seen: white space, control characters, marks of direction, and bytes that are no character, which stand
-# as halves of surrogate pairs. A joiner is left inside a word, where it shapes its neighbours. The same pattern is in
-# viz/lens/text.js, for the browser.
+# Invisible characters: white space, control characters, direction marks, and broken bytes, which are represented as
+# halves of surrogate pairs. A joiner inside a word is left out of the pattern, because it shapes its neighbours. The
+# browser uses the same pattern, in viz/lens/text.js.
 INVISIBLE = (
     r"[\x00-\x20\x7f-\xa0\xad\u061c\u1680\u180e\u2000-\u200b\u200e\u200f\u2028-\u202f\u205f-\u206f\u3000\u3164"
     r"\ufeff\ufff9-\ufffb\udc80-\udcff]|^[\u200c\u200d]"
@@ -25,12 +25,12 @@ _INVISIBLE = re.compile(f"((?:{INVISIBLE})+)")
 _BROKEN_BYTE = re.compile("[\udc80-\udcff]")
 _GRAPHEME_CLUSTER = regex.compile(r"\X")
 _PICTURES = {" ": "·", "\t": "→", "\n": "⏎", "\x7f": "␡"}
-# Text in the form of DeepSeek's special tokens and of those of other families.
+# Text in the form of special tokens, of DeepSeek and of other families.
 _SPECIAL_FORM = re.compile("<[|｜][^<>|｜\n]{1,60}[|｜]>|</?s>|<(?:bos|eos|pad|unk)>")
 
 
 class TokenLike(Protocol):
-    """What is needed of a token: its byte span in the text, and its names where it spans nothing."""
+    """A token as this module needs it: its byte span in the text, and its id and piece as names for an empty span."""
 
     @property
     def id(self) -> int: ...
@@ -43,7 +43,7 @@ class TokenLike(Protocol):
 
 
 class MarkedToken(TokenLike, Protocol):
-    """A token that knows its part of the run, and whether it stands for no text."""
+    """A token that also says whether it was generated and whether it is special."""
 
     @property
     def generated(self) -> bool: ...
@@ -52,7 +52,7 @@ class MarkedToken(TokenLike, Protocol):
 
 
 def visible(text: bytes) -> str:
-    r"""Text with white space shown: `·` space, `→` tab, `⏎` line feed, `\uNNNN` others, `\xNN` bytes of no character.
+    r"""Return text with visible white space: `·` space, `→` tab, `⏎` line feed, `\uNNNN` others, `\xNN` broken bytes.
 
     >>> visible(b" a\n\xff")
     '·a⏎\\xff'
@@ -61,14 +61,14 @@ def visible(text: bytes) -> str:
 
 
 def visible_parts(text: bytes) -> Iterator[tuple[str, bool]]:
-    r"""The text in parts as they are written, and whether a part is signs for what cannot be seen.
+    r"""Yield the text in parts, each with whether it consists of signs for invisible characters.
 
     >>> list(visible_parts(b"a\t b"))
     [('a', False), ('→·', True), ('b', False)]
     """
-    for place, part in enumerate(_INVISIBLE.split(text.decode("utf-8", errors="surrogateescape"))):
+    for index, part in enumerate(_INVISIBLE.split(text.decode("utf-8", errors="surrogateescape"))):
         if part:
-            yield ("".join(map(_sign, part)), True) if place % 2 else (part, False)
+            yield ("".join(map(_sign, part)), True) if index % 2 else (part, False)
 
 
 def _sign(character: str) -> str:
@@ -82,11 +82,11 @@ def inside_characters(text: bytes) -> np.ndarray:
     """Mark the byte offsets inside a grapheme cluster (UAX 29), bool [len(text) + 1].
 
     A letter with its combining marks is one cluster, and so is a joined emoji. Two exceptions, as in `text.js`: a
-    broken byte is a cluster of its own, and an ASCII character always begins one (CR and LF are two signs).
+    broken byte is its own cluster, and an ASCII character always begins one (CR and LF are two signs).
     """
     if text.isascii():
         return np.zeros(len(text) + 1, dtype=bool)
-    # A control character never joins its neighbours; like a broken byte it has one byte.
+    # A control character has one byte, like a broken byte, and never joins its neighbours.
     whole = _BROKEN_BYTE.sub("\0", text.decode("utf-8", errors="surrogateescape"))
     sizes = (len(cluster.encode()) for cluster in _GRAPHEME_CLUSTER.findall(whole))
     inside = np.frombuffer(b"".join(b"\0" + b"\1" * (size - 1) for size in sizes) + b"\0", dtype=bool)
@@ -94,22 +94,22 @@ def inside_characters(text: bytes) -> np.ndarray:
 
 
 def special_lookalikes(text: bytes) -> list[tuple[int, int]]:
-    """Byte ranges of text that spells a special token, in the usual forms. It is text nonetheless.
+    """Return the byte ranges of text that spells a special token in one of the usual forms, but is plain text.
 
     >>> special_lookalikes("a<｜User｜>".encode())
     [(1, 13)]
     """
     decoded = text.decode("utf-8", errors="surrogateescape")
-    spans, reached, offset = [], 0, 0
+    spans, position, offset = [], 0, 0
     for match in _SPECIAL_FORM.finditer(decoded):
-        start = offset + len(decoded[reached : match.start()].encode("utf-8", errors="surrogateescape"))
-        reached, offset = match.end(), start + len(match.group().encode("utf-8", errors="surrogateescape"))
+        start = offset + len(decoded[position : match.start()].encode("utf-8", errors="surrogateescape"))
+        position, offset = match.end(), start + len(match.group().encode("utf-8", errors="surrogateescape"))
         spans.append((start, offset))
     return spans
 
 
 def inside_lookalikes(text: bytes) -> np.ndarray:
-    """Whether a byte belongs to text that spells a special token, bool [len(text)]."""
+    """Mark the bytes of text that spells a special token, bool [len(text)]."""
     inside = np.zeros(len(text), dtype=bool)
     for start, end in special_lookalikes(text):
         inside[start:end] = True
@@ -117,39 +117,39 @@ def inside_lookalikes(text: bytes) -> np.ndarray:
 
 
 def short_name(token: TokenLike) -> str:
-    """Name of a token that stands for no text, without the brackets that tell it from text; a box does that."""
+    """Return the name of a token without text, without its brackets; a box tells it from text instead."""
     name = visible(token.piece.encode("utf-8", errors="surrogatepass")) or f"#{token.id}"
     bare = name.strip("<>|｜").replace("▁", " ")
     return bare or name
 
 
 def chips(tokens: Sequence[TokenLike], text: bytes) -> list[tuple[int, int, str]]:
-    """How tokens are shown: (first token, last token, display), several tokens together where they share a character.
+    """Return chips (first token, last token, text to show); tokens that share a character share a chip.
 
-    A token that spans nothing stands alone under its name in the vocabulary, or `#id` where it has none.
+    A token with an empty span has its own chip with its name in the vocabulary, or `#id` without one.
 
     Args:
         tokens: their spans tile `text`.
         text: prompt and generated text; need not be valid UTF-8.
     """
-    inside, shown, first = inside_characters(text), [], 0
+    inside, spans, first = inside_characters(text), [], 0
     for index, token in enumerate(tokens):
         if token.start == token.end:
-            shown.append((index, index, token.piece or f"#{token.id}"))
+            spans.append((index, index, token.piece or f"#{token.id}"))
             first = index + 1
         elif not inside[token.end] or _ends_run(tokens, index):
-            shown.append((first, index, visible(text[tokens[first].start : token.end])))
+            spans.append((first, index, visible(text[tokens[first].start : token.end])))
             first = index + 1
-    return shown
+    return spans
 
 
 def _ends_run(tokens: Sequence[TokenLike], index: int) -> bool:
-    """Whether no token with text follows directly."""
+    """Return whether no token with text follows directly."""
     return index + 1 == len(tokens) or tokens[index + 1].start == tokens[index + 1].end
 
 
 def token_labels(tokens: Sequence[TokenLike], text: bytes) -> list[str]:
-    """One label per token for axes; the first token of a shared character carries it, the others show `…`."""
+    """Return one label per token for axes; of tokens that share a character the first has it, the others have `…`."""
     labels = ["…"] * len(tokens)
     for first, _, display in chips(tokens, text):
         labels[first] = display
@@ -157,7 +157,7 @@ def token_labels(tokens: Sequence[TokenLike], text: bytes) -> list[str]:
 
 
 def bytes_per_token(sizes: np.ndarray, theme: Theme) -> go.Figure:
-    """How many bytes of text the tokens span, as counts.
+    """Draw the number of tokens by their size in bytes.
 
     Args:
         sizes: [token], end - start; 0 for special tokens, which are left out.
@@ -167,7 +167,7 @@ def bytes_per_token(sizes: np.ndarray, theme: Theme) -> go.Figure:
     counts = np.bincount(spans)[1:]
     hover = "%{x} bytes<br>%{y} tokens (measured)<extra></extra>"
     bars = go.Bar(x=np.arange(1, len(counts) + 1), y=counts, marker_color=theme.sequential[-3], hovertemplate=hover)
-    xaxis = {"title": {"text": "bytes in a token"}, "showgrid": False, "tickformat": "d"}
+    xaxis = {"title": {"text": "bytes per token"}, "showgrid": False, "tickformat": "d"}
     figure = style(go.Figure(bars), theme, 240, xaxis=xaxis, yaxis={"title": {"text": "tokens"}, "rangemode": "tozero"})
     mean = f", mean {spans.mean():.3g} bytes" if len(spans) else ""
     return note(figure, f"n = {len(spans):,} tokens{mean}", theme)

@@ -1,7 +1,7 @@
-"""Pictures of training over its steps: losses, load and bias of every expert, balance, and saturation.
+"""Figures of training over its steps: losses, load and bias of every expert, balance, and saturation.
 
-Labelled arrays with a `step` axis in, Plotly figures out. Stages are thin lines across the picture, named above it,
-alarms and returns to a saved state marks at its foot.
+Labelled arrays with a `step` axis in, Plotly figures out. A stage is a thin vertical line with its name above the
+chart; alarms and rollbacks are marks at the bottom.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,9 +16,9 @@ from viz.theme import GROUP_HUES, Theme, colorscale, style
 
 HEIGHT = 380
 STAGE_ROW = 17  # pixels for the name of a stage
-LATE = 0.6  # of the steps; the name of a stage that begins later would run out of the picture to the right
+LATE = 0.6  # of the steps; the name of a stage that begins later would leave the chart on the right
 _ACROSS = {"title": {"text": "step"}, "showgrid": False, "tickformat": ","}
-# Below the axis, where a long one does not run under the chart's tools.
+# Below the axis, where a long legend does not collide with the chart's tools.
 _LEGEND = {"orientation": "h", "x": 0, "yref": "container", "y": 0, "yanchor": "bottom"}
 
 
@@ -31,31 +31,31 @@ def curves(
     roll_backs: Sequence[tuple[int, str]] = (),
     height: int = HEIGHT,
 ) -> go.Figure:
-    """Lines over steps, the first one the thickest; nothing that is drawn so is ever below zero.
+    """Draw lines over steps, the first one thickest; values are never negative.
 
     Args:
-        series: [step] by name; NaN is a gap, and not drawn before the first value.
-        title: of the upwards axis, with its unit.
+        series: [step] by name; NaN is a gap, and steps before the first value are left out.
+        title: title of the value axis, with its unit.
         theme: colours.
-        stages: first step of each and its name.
-        alarms: step and what was said.
-        roll_backs: first step after going back to a saved state, and what was said.
-        height: pixels.
+        stages: first step and name of each stage.
+        alarms: step and message of each alarm.
+        roll_backs: first step after each rollback to a saved state, and its message.
+        height: in pixels.
     """
     figure = go.Figure()
     series = {name: values[_begin(values) :] for name, values in series.items()}
     steps = [values["step"].values for values in series.values() if values.size]
     first_step, last_step = min((of[0] for of in steps), default=0), max((of[-1] for of in steps), default=0)
-    for place, (name, values) in enumerate(series.items()):
-        line = {"color": GROUP_HUES[place % len(GROUP_HUES)], "width": 2.5 if place == 0 else 1.5}
+    for index, (name, values) in enumerate(series.items()):
+        line = {"color": GROUP_HUES[index % len(GROUP_HUES)], "width": 2.5 if index == 0 else 1.5}
         figure.add_scatter(
             x=values["step"].values, y=values.values, name=name, mode="lines", line=line,
             hovertemplate=f"step %{{x:,}}<br>{name} %{{y:.3~g}}<extra></extra>",
         )  # fmt: skip
-    stages = _seen(stages, first_step)
-    _mark(figure, stages, first_step, last_step, theme)
-    _mark_foot(figure, "alarm", "triangle-up", alarms, theme)
-    _mark_foot(figure, "went back", "arrow-left", roll_backs, theme)
+    stages = _current(stages, first_step)
+    _mark_stages(figure, stages, first_step, last_step, theme)
+    _mark_events(figure, "alarm", "triangle-up", alarms, theme)
+    _mark_events(figure, "rollback", "arrow-left", roll_backs, theme)
     axes = {"xaxis": _ACROSS, "yaxis": {"title": {"text": title}, "rangemode": "nonnegative"}}
     names = STAGE_ROW * len(stages)
     axes["margin"] = {"l": 8, "r": 8, "t": 24 + names, "b": 8}
@@ -63,38 +63,40 @@ def curves(
 
 
 def _begin(values: xr.DataArray) -> int:
-    """Place of the first value; 0 where there is none."""
+    """Return the index of the first value; 0 if all are NaN."""
     return int(np.argmax(values.notnull().values)) if values.size else 0
 
 
-def _seen(stages: Sequence[tuple[int, str]], first_step: int) -> list[tuple[int, str]]:
-    """The stages that had not ended when the lines begin."""
+def _current(stages: Sequence[tuple[int, str]], first_step: int) -> list[tuple[int, str]]:
+    """Return the stages that had not ended at the first step drawn."""
     ends = [*(step for step, _ in stages[1:]), None]
     return [stage for stage, end in zip(stages, ends, strict=False) if end is None or end > first_step]
 
 
-def _mark(figure: go.Figure, stages: Sequence[tuple[int, str]], first_step: int, last_step: int, theme: Theme) -> None:
-    """A line for each stage, up to its name in a row of its own above the picture.
+def _mark_stages(
+    figure: go.Figure, stages: Sequence[tuple[int, str]], first_step: int, last_step: int, theme: Theme
+) -> None:
+    """Draw a line for each stage, up to its name in a separate row above the chart.
 
-    Names of late stages are left of their line. The rows are such that no name meets the line of a stage on its side.
+    The name of a late stage is left of its line. The order of the rows keeps names clear of other stages' lines.
     """
     late = [step - first_step > LATE * (last_step - first_step) for step, _ in stages]
     early = late.count(False)
-    for place, (step, name) in enumerate(stages):
-        row = len(stages) - place if not late[place] else place - early + 1  # from the picture upwards
+    for index, (step, name) in enumerate(stages):
+        row = len(stages) - index if not late[index] else index - early + 1  # from the chart upwards
         figure.add_vline(step, line={"color": theme.muted, "width": 1})
         figure.add_annotation(
             text=name, x=step, y=1, yref="y domain", ax=0, ay=8 - STAGE_ROW * row, borderpad=1,
-            xanchor="right" if late[place] else "left", font={"size": 12, "color": theme.muted},
+            xanchor="right" if late[index] else "left", font={"size": 12, "color": theme.muted},
             arrowhead=0, arrowwidth=1, arrowcolor=theme.muted,
         )  # fmt: skip
 
 
-def _mark_foot(figure: go.Figure, name: str, symbol: str, events: Sequence[tuple[int, str]], theme: Theme) -> None:
+def _mark_events(figure: go.Figure, name: str, symbol: str, events: Sequence[tuple[int, str]], theme: Theme) -> None:
     if events:
-        steps, said = zip(*events, strict=True)
+        steps, messages = zip(*events, strict=True)
         figure.add_scatter(
-            x=steps, y=[0.02] * len(steps), yaxis="y2", mode="markers", name=name, text=said,
+            x=steps, y=[0.02] * len(steps), yaxis="y2", mode="markers", name=name, text=messages,
             marker={"symbol": symbol, "size": 11, "color": theme.surprisal[-2]},
             hovertemplate="step %{x:,}<br>%{text}<extra></extra>",
         )  # fmt: skip
@@ -102,12 +104,12 @@ def _mark_foot(figure: go.Figure, name: str, symbol: str, events: Sequence[tuple
 
 
 def load_over_steps(load: xr.DataArray, theme: Theme, height: int = HEIGHT) -> go.Figure:
-    """Every expert of a layer over the steps, as ratio to uniform.
+    """Draw the load of every expert of a layer over the steps, as a ratio to uniform.
 
     Args:
         load: [step, expert]; NaN before the layer was added.
         theme: colours.
-        height: pixels.
+        height: in pixels.
     """
     bar = color_bar("load, × uniform", tickvals=np.log2(TICKS), ticktext=["≤ ¼", "½", "1", "2", "≥ 4"])
     figure = go.Figure(
@@ -121,12 +123,12 @@ def load_over_steps(load: xr.DataArray, theme: Theme, height: int = HEIGHT) -> g
 
 
 def load_that_plays(load: xr.DataArray, theme: Theme, height: int = HEIGHT) -> go.Figure:
-    """All layers and experts at one step; a button plays the steps, a slider chooses one.
+    """Draw the load of all layers and experts at one step; a button plays the steps, a slider selects one.
 
     Args:
         load: [step, moe_layer, expert].
         theme: colours.
-        height: pixels.
+        height: in pixels.
     """
     steps, names = load["step"].values.tolist(), [f"L{layer}" for layer in load["moe_layer"].values.tolist()]
     logs = clipped_log(load.transpose("step", "moe_layer", "expert").values)
@@ -135,9 +137,7 @@ def load_that_plays(load: xr.DataArray, theme: Theme, height: int = HEIGHT) -> g
     hover = "%{y}E%{x}  2^%{z:.2f} × uniform<extra></extra>"
     figure = go.Figure(
         data=[go.Heatmap(z=logs[-1], hovertemplate=hover, xgap=1, ygap=1, **look)],
-        frames=[
-            go.Frame(data=[go.Heatmap(z=picture)], name=str(step)) for picture, step in zip(logs, steps, strict=True)
-        ],
+        frames=[go.Frame(data=[go.Heatmap(z=log)], name=str(step)) for log, step in zip(logs, steps, strict=True)],
     )
     now = {"frame": {"duration": 60, "redraw": True}, "mode": "immediate", "transition": {"duration": 0}}
     still = now | {"frame": {"duration": 0, "redraw": True}}
@@ -150,21 +150,21 @@ def load_that_plays(load: xr.DataArray, theme: Theme, height: int = HEIGHT) -> g
         "steps": [{"label": f"{step:,}", "method": "animate", "args": [[str(step)], still]} for step in steps],
         "ticklen": 0, "minorticklen": 0, "font": {"color": theme.muted, "size": 12},
     }  # fmt: skip
-    place = {"x": 0, "y": -0.24, "xanchor": "left", "yanchor": "top"}
+    corner = {"x": 0, "y": -0.24, "xanchor": "left", "yanchor": "top"}
     look = {"bgcolor": theme.shade, "font": {"color": theme.ink, "size": 12}, "showactive": False}
-    menu = {"type": "buttons", "direction": "left", "buttons": buttons} | place | look
+    menu = {"type": "buttons", "direction": "left", "buttons": buttons} | corner | look
     across = {"title": {"text": "expert"}, "showgrid": False}
     style(figure, theme, height, xaxis=across, yaxis={"showgrid": False})
     return figure.update_layout(updatemenus=[menu], sliders=[slider], margin={"l": 8, "r": 8, "t": 24, "b": 110})
 
 
 def bias_over_steps(bias: xr.DataArray, theme: Theme, height: int = HEIGHT) -> go.Figure:
-    """The selection bias of every expert of a layer over the steps, less the layer's mean.
+    """Draw the selection bias of every expert of a layer over the steps, minus the layer's mean.
 
     Args:
         bias: [step, expert].
         theme: colours.
-        height: pixels.
+        height: in pixels.
     """
     values = (bias - bias.mean("expert")).values
     limit = max(float(np.abs(values).max(initial=0)), 1e-6)

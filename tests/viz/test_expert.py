@@ -13,7 +13,7 @@ def test_weights_are_all_counted_and_unknown_ones_left_out():
     assert sum(figure.data[0].y) == 3
     assert "n = 3 tokens, median 0.2" in figure.layout.annotations[0].text
     empty = expert.weight_distribution(weights[3:], "#000000", LIGHT)
-    assert empty.layout.annotations[0].text == "no token went here"
+    assert empty.layout.annotations[0].text == "no token was routed here"
 
 
 def test_kinds_whose_interval_holds_the_fair_share_are_grey():

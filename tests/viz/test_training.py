@@ -27,7 +27,7 @@ def test_curves_with_stages_and_alarms() -> None:
         [(30, "collapse")],
         [(20, "went back 5 steps")],
     )
-    assert [trace.name for trace in figure.data] == ["one", "two", "alarm", "went back"]
+    assert [trace.name for trace in figure.data] == ["one", "two", "alarm", "rollback"]
     assert figure.data[0].y.tolist() == [3, 2, 1]
     assert figure.data[0].line.width > figure.data[1].line.width
     assert [shape.x0 for shape in figure.layout.shapes] == [1, 20]
