@@ -1,19 +1,24 @@
-"""Options of the command line that change the routing of a run, and what they ask for.
-
-What an option needs is imported when it was given, so that `--help` needs no torch.
-"""
+"""Options of `trace` that change the routing of a run, and the interventions that they stand for."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from model.cli.options import LayerNumber, Numbers
-
-if TYPE_CHECKING:
-    from model.run.request import Intervention, Replay
-
+from model.run.request import (
+    BiasOff,
+    ForceExpert,
+    GateTemperature,
+    GroupLimitOff,
+    Intervention,
+    KnockOut,
+    Replay,
+    ScoreThreshold,
+    TopK,
+    experts_of_group,
+)
 
 EXPERT, GROUP = LayerNumber("expert"), LayerNumber("group")
 
@@ -38,14 +43,12 @@ def change_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-def interventions(options: Mapping[str, Any], folder: Path) -> "tuple[Intervention, ...]":
+def interventions(options: Mapping[str, Any], folder: Path) -> tuple[Intervention, ...]:
     """What the options of `change_options` ask for, of a model's folder.
 
     Raises:
         RequestError, TraceError: a value that no run can have, or a trace that cannot be read or replayed.
     """
-    from model.run.request import BiasOff, ForceExpert, GateTemperature, GroupLimitOff, KnockOut, ScoreThreshold, TopK
-
     found: list[Intervention] = [KnockOut(*one) for one in options["knock_out"]]
     found += [KnockOut(layer, expert) for layer, group in options["knock_out_group"] for expert in _of(group, folder)]
     found += [ForceExpert(*one) for one in options["force"]]
@@ -61,14 +64,12 @@ def interventions(options: Mapping[str, Any], folder: Path) -> "tuple[Interventi
 
 def _of(group: int, folder: Path) -> tuple[int, ...]:
     from model.checkpoint.weights import inspect
-    from model.run.request import experts_of_group
 
     config = inspect(folder).config
     return experts_of_group(group, config.num_experts, config.num_groups)
 
 
-def _replay(path: Path, layers: tuple[int, ...] | None) -> "Replay":
-    from model.run.request import Replay
+def _replay(path: Path, layers: tuple[int, ...] | None) -> Replay:
     from model.trace.file import load
 
     return Replay.of(load(path), layers)

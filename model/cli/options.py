@@ -1,13 +1,9 @@
 """What commands have in common: unusable input, numbers, a prompt from a file, a model's folder, where to write."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
-
-from model.run.request import FIELDS
-from model.run.request_fields import RequestField
 
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -49,25 +45,6 @@ class LayerNumber(click.ParamType):
 
 def _are_whole(parts: list[str]) -> bool:
     return all(part.isascii() and part.isdigit() and len(part) < 10 for part in parts)
-
-
-def request_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add an option for every field of a request. A decorator; the command gets the values by field name."""
-    for field in reversed(FIELDS.values()):
-        command = _option(field)(command)
-    return command
-
-
-def _option(field: RequestField) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    return click.option(
-        field.option,
-        field.name,
-        type=click.IntRange(*field.option_range) if field.kind is int else field.kind,
-        is_flag=field.kind is bool,
-        default=field.default,
-        show_default=field.kind in (int, float),
-        help=field.option_help or field.help,
-    )
 
 
 def read_prompt(path: Path) -> str:

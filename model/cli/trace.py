@@ -1,0 +1,139 @@
+"""The command `trace`: run a model once and write a trace file."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from model.cli.changes import change_options, interventions
+from model.cli.options import Numbers, check_destination, find_folder, read_prompt
+from model.run.request import FIELDS, Capture, RunRequest
+from model.run.request_fields import RequestField
+
+if TYPE_CHECKING:
+    from model.run.engine import Engine
+    from model.run.step import Progress
+    from model.trace.trace import Trace
+
+
+def request_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add an option for every field of a request. A decorator; the command gets the values by field name."""
+    for field in reversed(FIELDS.values()):
+        command = _option(field)(command)
+    return command
+
+
+def _option(field: RequestField) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    return click.option(
+        field.option,
+        field.name,
+        type=click.IntRange(*field.option_range) if field.kind is int else field.kind,
+        is_flag=field.kind is bool,
+        default=field.default,
+        show_default=field.kind in (int, float),
+        help=field.option_help or field.help,
+    )
+
+
+@click.command("trace")
+@click.argument("model")
+@request_options
+@click.option("--prompt-file", type=click.Path(path_type=Path), help="A UTF-8 file that holds the prompt.")
+@click.option("--ids", type=Numbers(), help="Token ids, fed exactly as they are.")
+@click.option(
+    "--capture", default="router", show_default=True, help="Of router,attention,indexer,inputs,logits,drafts."
+)
+@click.option("--layers", type=Numbers(), help="Record attention and indexer of these layers only.")
+@click.option("--heads", type=Numbers(), help="Record attention of these heads only.")
+@click.option("--device", default="auto", show_default=True)
+@click.option("--dtype", default="float32", show_default=True, help="float32, bfloat16 or float16.")
+@change_options
+@click.option(
+    "--stream", is_flag=True, help="Read the weights from the disk layer by layer; can be stopped and resumed."
+)
+@click.option("--shard", is_flag=True, help="Spread the layers over the GPUs of this machine; needs accelerate.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="The trace file to write.")
+def trace_command(
+    model: str,
+    out: Path,
+    device: str,
+    dtype: str,
+    prompt_file: Path | None,
+    prompt: str | None,
+    stream: bool,
+    shard: bool,
+    **options: Any,
+) -> None:
+    """Run MODEL once, write what was seen to a trace file, and print a short table.
+
+    With --stream a model that does not fit in memory is run, a prompt without new tokens. Ctrl-C stops such a run after
+    the layer that is being computed; the same command goes on from there.
+    """
+    if stream and shard:
+        raise click.UsageError("Give one of --stream and --shard.")
+    check_destination(out)
+    text, folder = _prompt(prompt, prompt_file, options["ids"]), find_folder(model)
+    request = _request(text, options, folder)
+    from model.cli.run_report import run_report
+    from model.run.engine import Engine, spare_cores
+    from model.trace.file import save
+
+    started = time.perf_counter()
+    if stream:
+        spare_cores(1)  # for the thread that reads ahead
+        finished = _streamed(Engine.from_disk(folder, device=device, dtype=dtype), request, out)
+    else:
+        engine = Engine.load(folder, device=device, dtype=dtype, shard=shard)
+        started = time.perf_counter()
+        finished = engine.run(request)
+    seconds = time.perf_counter() - started
+    save(finished, out)
+    click.echo("\n".join([*run_report(finished, seconds), f"written to {out}"]))
+
+
+def _streamed(engine: "Engine", request: RunRequest, out: Path) -> "Trace":
+    """Run from disk with a progress bar; what was done is kept beside `out` until the run is over."""
+    import signal
+    import threading
+
+    from tqdm import tqdm
+
+    cancel = threading.Event()
+    previous = signal.signal(signal.SIGINT, lambda number, frame: cancel.set())
+    partial = engine.open_partial(out.with_name(f"{out.name}.partial"), request)
+    try:
+        with tqdm(total=engine.config.num_layers, initial=partial.layers_done, desc="layers", unit="layer") as bar:
+
+            def show(progress: "Progress") -> None:
+                bar.set_postfix_str(f"{progress.bytes_read / 1e9:.2f} GB, {progress.bytes_per_second / 1e9:.2f} GB/s")
+                bar.update()
+
+            finished = engine.run(request, cancel, show, partial)
+    finally:
+        signal.signal(signal.SIGINT, previous)
+    partial.remove()
+    return finished
+
+
+def _prompt(prompt: str | None, prompt_file: Path | None, ids: tuple[int, ...] | None) -> str | None:
+    if sum(given is not None for given in (prompt, prompt_file, ids)) != 1:
+        raise click.UsageError("Give one of --prompt, --prompt-file and --ids.")
+    return prompt if prompt_file is None else read_prompt(prompt_file)
+
+
+def _request(prompt: str | None, options: dict[str, Any], folder: Path) -> RunRequest:
+    fields = {name: options[name] for name in FIELDS if name != "prompt"}
+    return RunRequest(
+        prompt=prompt,
+        token_ids=options["ids"],
+        capture=_capture(options),
+        interventions=interventions(options, folder),
+        **fields,
+    )
+
+
+def _capture(options: dict[str, Any]) -> Capture:
+    names = frozenset(name.strip() for name in options["capture"].split(",") if name.strip())
+    return Capture(names, options["layers"], options["heads"])
