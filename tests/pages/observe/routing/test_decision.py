@@ -9,6 +9,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from model.trace.decision import Decision
+from model.trace.router_rule import SCORINGS
 from model.trace.trace import Trace
 from pages.common import routing_tables
 from pages.common.menu import page_path
@@ -55,6 +56,10 @@ def softmax_trace() -> Trace:
     softmax = {"scoring_func": "softmax", "norm_topk_prob": False, "routed_scaling_factor": 16.0}
     config = dict(trace.model["config"]) | softmax | {"model_type": "deepseek_v2"}
     return dataclasses.replace(trace, data=data, model=dict(trace.model) | {"config": config})
+
+
+def test_every_scoring_function_is_explained() -> None:
+    assert set(microscope_steps.SCORINGS) == set(SCORINGS)
 
 
 # --- the steps -------------------------------------------------------------------------------------------------------
