@@ -2,24 +2,22 @@
 
 import streamlit as st
 
-from pages.audit.doctor import report as answers
+from pages.audit.doctor import choices, overview
 from pages.common import guards, models
 
-st.markdown(
-    "Is this checkpoint healthy? Every weight is looked at; some text, if you like, is run and its routing judged."
-)
+st.markdown("Is this checkpoint healthy? The doctor reads every weight and, at a button, judges how it routes texts.")
 if not models.available():
     guards.stop_with(f"No model is installed. Name a model folder in {models.VARIABLE} and start again.")
 folder = models.available()[models.chosen()]
-weights = answers.begin(folder)
-text = answers.ask(folder)
-answers.watch(folder, weights, text)
-report = answers.together(weights, text)
+weights = choices.weights_audit(folder)
+text = choices.text_audit(folder)
+overview.progress(weights, text)
+report = overview.joined(weights, text)
 if report is None:
     st.stop()
-st.markdown(answers.verdict(report))
-answers.layers(report)
-answers.findings(report)
-with st.expander("What was looked at", icon=":material/checklist:", expanded=True):
-    answers.looked_at(report)
-answers.download(report)
+st.markdown(overview.verdict(report))
+overview.layers(report)
+overview.findings(report)
+with st.expander("Checks", icon=":material/checklist:", expanded=True):
+    overview.checks(report)
+overview.download(report)

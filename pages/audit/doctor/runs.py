@@ -1,4 +1,4 @@
-"""Audits that go on while a visitor looks on: each in a thread of its own, of the weights once for all visitors."""
+"""Audits in threads of their own: one of each model's weights for all visitors, one of texts for each session."""
 
 import dataclasses
 from pathlib import Path
@@ -25,51 +25,57 @@ class Audit(Job):
     doing: str = "waiting for its turn"
     report: Report | None = None
 
-    def tell(self, progress: Any) -> None:
-        """How far it is."""
+    def update(self, progress: Any) -> None:
+        """Take over the progress that the audit reports."""
         self.share, self.doing = progress.share, f"{progress.done:,} of {progress.count:,}"
 
 
 @st.cache_resource(show_spinner=False, max_entries=16)
 def _of_weights(folder: Path, changed: tuple[tuple[str, int, int], ...]) -> dict[str, Audit]:
-    """A place for the audit of one state of a folder, shared by all visitors."""
+    """Return the dictionary that holds the audit of one state of a folder, shared by all visitors."""
     return {}
 
 
 def _state(folder: Path) -> tuple[tuple[str, int, int], ...]:
-    """What a folder's files look like from outside: an audit holds as long as it stays."""
+    """Return name, size and time of a folder's files; an audit is valid until they change."""
     files = [*folder.glob("*.safetensors"), *folder.glob("*.json")]
     stats = [(path.name, path.stat()) for path in sorted(files)]
     return tuple((name, stat.st_size, stat.st_mtime_ns) for name, stat in stats)
 
 
 def weights(folder: Path) -> Audit | None:
-    """The audit of the folder's weights, going on or done; None when nobody has asked for it."""
+    """Return the audit of the folder's weights, running or ended; None where nobody started one."""
     return _of_weights(folder, _state(folder)).get(WEIGHTS)
 
 
 def start_weights(folder: Path) -> None:
-    """Begin it, unless it goes on or is done; again after it was stopped or failed. A callback."""
-    held = _of_weights(folder, _state(folder))
-    if WEIGHTS in held and (held[WEIGHTS].waiting or held[WEIGHTS].report):
+    """Start the audit of a folder's weights, unless one is running or has a report. A callback."""
+    cache = _of_weights(folder, _state(folder))
+    if WEIGHTS in cache and (cache[WEIGHTS].waiting or cache[WEIGHTS].report):
         return
-    audit = held[WEIGHTS] = _own()[WEIGHTS, folder, _state(folder)] = Audit()
+    audit = cache[WEIGHTS] = _own()[WEIGHTS, folder, _state(folder)] = Audit()
 
     def work() -> None:
         from model.doctor.weights import examine_weights
 
-        audit.report = examine_weights(folder, audit.tell, audit.cancel)
+        audit.report = examine_weights(folder, audit.update, audit.cancel)
 
     jobs.begin(audit, work)
 
 
 def text(folder: Path) -> Audit | None:
-    """This session's audit of how the folder's model routes text; None when it has not asked."""
+    """Return this session's audit of how the folder's model routes text; None where it started none."""
     return _own().get((TEXT, folder, _state(folder)))
 
 
-def start_text(folder: Path, written: str, healthy: Trace | None) -> None:
-    """Begin it on the visitor's own lines and reference; without either, on the doctor's sample. A callback."""
+def start_text(folder: Path, lines: str, reference: Trace | None) -> None:
+    """Start the audit of texts, in place of this session's last one. A callback.
+
+    Args:
+        folder: of the model.
+        lines: the visitor's texts, one to a line; the doctor's sample where they and the reference are missing.
+        reference: a run of the same model in health, whose tokens are run too.
+    """
     stop(TEXT)
     audit = _own()[TEXT, folder, _state(folder)] = Audit()
     engines = models.engines()
@@ -78,34 +84,35 @@ def start_text(folder: Path, written: str, healthy: Trace | None) -> None:
         from model.doctor.text import examine_text
         from model.run.engine import Engine
 
-        # A reference may have experts exchanged for the time of a run, which no other session must see.
-        engine = engines.get(folder) if healthy is None else Engine.fitting(folder)
-        prompts = _prompts(written, healthy is None)
-        audit.report = examine_text(engine, prompts, healthy, audit.tell, audit.cancel)
+        # A comparison with a reference may exchange experts during a run, which no other session must see.
+        engine = engines.get(folder) if reference is None else Engine.fitting(folder)
+        prompts = _prompts(lines, reference is None)
+        audit.report = examine_text(engine, prompts, reference, audit.update, audit.cancel)
 
     jobs.stop_with_tab(audit)
     jobs.begin(audit, work)
 
 
 def going() -> bool:
-    """Whether an audit that this session started has not ended."""
+    """Return whether an audit that this session started is running."""
     return any(audit.waiting for audit in _own().values())
 
 
 def stop(*stages: str) -> None:
-    """End this session's audits of these stages after what they are at; again is harmless. A callback."""
+    """Stop this session's audits of these stages after their current step. A callback."""
     for (stage, *_), audit in _own().items():
         if stage in stages:
             audit.stop()
 
 
 def _own() -> dict[Any, Audit]:
-    """Those that this session started; an audit of weights is shown to all, and stopped by whoever started it."""
+    """Return the audits that this session started, the only ones that it may stop."""
     return st.session_state.setdefault("audits", {})
 
 
-def _prompts(written: str, needed: bool) -> "tuple[Prompt, ...]":
+def _prompts(lines: str, needed: bool) -> "tuple[Prompt, ...]":
+    """Return the visitor's texts, or the doctor's sample where there are none and some are needed."""
     from model.doctor.prompts import Prompt, own_prompts
 
-    lines = [line for line in written.splitlines() if line.strip()]
-    return tuple(Prompt(line) for line in lines) or (own_prompts() if needed else ())
+    texts = [line for line in lines.splitlines() if line.strip()]
+    return tuple(Prompt(text) for text in texts) or (own_prompts() if needed else ())

@@ -2,16 +2,16 @@
 
 import streamlit as st
 
-from pages.audit.imports import file, live
+from pages.audit.imports import choices, engine, overview
 from pages.common import session, view
 
-st.markdown("What did another engine's router do? Bring the file that it wrote: every page then shows that run.")
+st.markdown("What did another engine's router do? Upload the file that it wrote: every page then shows that run.")
 status = st.container(key="status").empty()
-live.go_on(status)
+engine.go_on(status)
 shown = session.shown()
 view.status(status, session.own_run(), shown)
-file.choose()
-live.ask()
+choices.choose()
+engine.ask()
 if shown is not None and shown.trace is not None:
-    file.contents(shown.trace)
-file.formats()
+    overview.contents(shown.trace)
+overview.formats()

@@ -1,0 +1,144 @@
+"""What the Doctor page shows of an audit: its progress, verdict, map of checks, findings, and files."""
+
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from model.doctor.findings import SEVERITIES, Finding, Report, overview
+from pages.audit.doctor import runs, tables
+from pages.audit.doctor.runs import Audit
+from pages.common import controls, session, text
+from pages.common.menu import page_path, title
+from pages.common.tables import THREE
+from viz import doctor as figures
+
+SECONDS_BETWEEN_UPDATES = 0.7
+SHOWN_FINDINGS = 40
+_BADGE = {"error": ":red-badge[error]", "warning": ":orange-badge[warning]", "note": ":blue-badge[note]"}
+# Name of a check -> the page that shows its findings.
+_PAGES = {
+    "bias": "routing",
+    "gate rows": "routing",
+    "near ties": "routing",
+    "affinities": "routing",
+    "bf16 against fp32": "routing",
+    "experts": "expert_load",
+    "load": "expert_load",
+    "groups": "expert_load",
+}
+
+
+def progress(*audits: Audit | None) -> None:
+    """Show the progress of running audits, and the errors of those that failed; reruns the page when one ends."""
+    running = [audit for audit in audits if audit is not None and audit.waiting]
+    with st.container(key="status"):  # as high without a bar as with one
+        if running:
+            st.fragment(_bars, run_every=SECONDS_BETWEEN_UPDATES)(running)
+        else:
+            st.caption(
+                "The audit of the weights is shared by all visitors and repeated when the files change; texts run "
+                "whenever you ask."
+            )
+    for audit, stage in zip(audits, runs.STAGES, strict=True):
+        if audit is not None and audit.error:
+            st.error(f"The audit of the {stage} ended: {text.plain(audit.error)}.")
+
+
+def _bars(audits: list[Audit]) -> None:
+    if any(not audit.waiting for audit in audits):
+        st.rerun()
+    for audit in audits:
+        st.progress(audit.share, f"Auditing: {text.plain(audit.doing)}")
+
+
+def joined(*audits: Audit | None) -> Report | None:
+    """Return the reports of both stages as one; None before the first."""
+    reports = [audit.report for audit in audits if audit is not None and audit.report is not None]
+    if not reports:
+        return None
+    return reports[0] if len(reports) == 1 else reports[0].joined(reports[1])
+
+
+# --- findings --------------------------------------------------------------------------------------------------------
+
+
+def verdict(report: Report) -> str:
+    """Return the result of the audit in two sentences."""
+    counts = [_counted(report.count(name), name) for name in reversed(SEVERITIES) if report.count(name)]
+    with_findings = {finding.check for finding in report.findings}
+    healthy = [check.name for check in report.made if check.name not in with_findings]
+    state = {"error": "Something is broken", "warning": "Something is unusual"}.get(report.worst, "Looks healthy")
+    rest = f" Nothing was found by {', '.join(healthy)}." if healthy else ""
+    return f"**{state}: {', '.join(counts) or 'no finding'} in {len(report.made)} checks.**{rest}"
+
+
+def _counted(number: int, name: str) -> str:
+    return f"{number} {name}{'' if number == 1 else 's'}"
+
+
+def findings(report: Report) -> None:
+    """Show every finding, the gravest first: its numbers, its usual meaning, and a link to the page that shows it."""
+    for number, finding in enumerate(report.findings[:SHOWN_FINDINGS]):
+        with st.container(border=True):
+            _finding(finding, number)
+    if len(report.findings) > SHOWN_FINDINGS:
+        st.caption(f"{len(report.findings) - SHOWN_FINDINGS:,} more are in the table and in the report.")
+
+
+def _finding(finding: Finding, number: int) -> None:
+    from model.doctor.report import evidence_line
+
+    left, right = st.columns([5, 1], vertical_alignment="center")
+    with left:
+        badge = _BADGE[finding.severity]
+        st.markdown(f"{badge} {text.plain(finding.what)}  \n:gray[{text.plain(finding.meaning)}]")
+        st.caption(text.plain(evidence_line(finding)))
+    page = _PAGES.get(finding.check)
+    if page and finding.layer is not None:
+        chosen = {"layer": str(finding.layer)} | ({} if finding.expert is None else {"expert": str(finding.expert)})
+        with right.container(key=f"doctor-link-{number}"):
+            label = f"{title(page)} {finding.place}"
+            st.page_link(page_path(page), label=label, icon=":material/arrow_forward:", query_params=chosen)
+
+
+def layers(report: Report) -> None:
+    """Show the main figure: which checks looked at which layers, and their gravest finding."""
+    marks = overview(report)
+    if not marks.size:
+        return
+    how_to_read = (
+        "A row is a layer, a column is a check. A dot: checked, nothing found. n: a note, w: a warning, e: an error. "
+        "An empty cell was not checked. A finding about several layers is marked where it is largest. Click a cell to "
+        "choose its layer. Derived from the weights as stored and, where texts were run, from what was measured."
+    )
+    table = tables.findings(report)
+    controls.chart(figures.overview(marks, session.theme()), "doctor", table, how_to_read, chooses=("layer",))
+
+
+def checks(report: Report) -> None:
+    """Show all checks, those without findings too, and the numbers of the text stage."""
+    st.dataframe(tables.checks(report), hide_index=True, height="content")
+    for subject, measures in report.measures.items():
+        st.markdown(f"**{text.plain(subject)}**")
+        table = pd.DataFrame(measures)
+        formats: dict[str, Any] = {name: THREE for name in table.columns if table[name].dtype == float}
+        st.dataframe(table, hide_index=True, height="content" if len(table) < 16 else 560, column_config=formats)
+
+
+def download(report: Report) -> None:
+    """Offer the report as files, with or without the texts."""
+    from model.doctor.report import to_html, to_json
+
+    without = st.toggle("Without texts", key="doctor-bare", help="Leave every word of a prompt out of the files.")
+    written = report.without_text() if without else report
+    with st.container(horizontal=True):
+        st.download_button(
+            "JSON", data=lambda: to_json(written).encode(), file_name=f"{report.model}-audit.json",
+            mime="application/json", key="doctor-json", on_click="ignore", icon=":material/download:",
+        )  # fmt: skip
+        st.download_button(
+            "HTML", data=lambda: to_html(written).encode(errors="backslashreplace"),
+            file_name=f"{report.model}-audit.html", mime="text/html", key="doctor-html", on_click="ignore",
+            icon=":material/download:",
+        )  # fmt: skip

@@ -1,0 +1,97 @@
+"""The widgets of the Imports page: a file that another engine wrote, its format, and the model it belongs to."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from model.checkpoint.embedded import RELEASED
+from model.trace.imports import AUTO, NAMES
+from model.trace.imports.formats import read
+from model.trace.trace import TraceError
+from pages.common import limits, models, session, text
+
+if TYPE_CHECKING:
+    from model.trace.imports.building import Named
+
+NOT_NAMED = "not named"
+_MEGABYTES = limits.UPLOAD_BYTES // 2**20
+
+
+def model_names() -> list[str]:
+    """Return the models that a file may belong to: the installed ones, and the released ones by configuration."""
+    return [NOT_NAMED, *models.available(), *RELEASED]
+
+
+def label(name: str) -> str:
+    """Return the name of a model on the page."""
+    return f"{RELEASED[name]} (configuration)" if name in RELEASED else name
+
+
+@st.cache_resource(show_spinner=False, max_entries=8)
+def _named(model: Path | str) -> "Named":
+    from model.cli.import_file import named_model
+
+    return named_model(model)
+
+
+def named(name: str) -> "Named":
+    """Return one of `model_names` with its configuration and vocabulary.
+
+    Raises:
+        ValueError: it is not one of them, or its configuration or vocabulary cannot be read.
+    """
+    folders = models.available()
+    if name not in folders and name not in RELEASED:  # a browser can send any text, such as a folder's path
+        raise TraceError("the model named is not offered here; choose one from the list")
+    return _named(folders.get(name, name))
+
+
+def choose() -> None:
+    """Draw the file, its format and its model; the button makes it the trace on show."""
+    left, right = st.columns([3, 2])
+    left.file_uploader("File", key="import_file", max_upload_size=_MEGABYTES)
+    with right:
+        st.selectbox(
+            "Format", list(NAMES), key="import_format", format_func=NAMES.__getitem__, bind="query-params",
+            help="The engine that wrote the file. The list below says how each engine makes one.",
+        )  # fmt: skip
+        st.selectbox(
+            "Model", model_names(), key="import_model", format_func=label, bind="query-params",
+            help="The model that the engine ran. Its configuration says which layers have experts, and how many.",
+        )  # fmt: skip
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        has_file = bool(st.session_state.get("import_file"))
+        st.button("Show it", key="import_show", type="primary", on_click=_show, disabled=not has_file)
+        with st.popover("More", icon=":material/tune:"):
+            st.file_uploader("The request to the engine, as JSON", key="import_request", max_upload_size=_MEGABYTES)
+            st.number_input(
+                "Number of the answer or run", 0, 10_000, 0, key="import_choice",
+                help="Where the file holds several, which one to show; the first is 0.",
+            )  # fmt: skip
+    error = st.session_state.get("import_error")
+    if error:
+        st.error(f"The file was not imported: {text.message(error)}. The page still shows the run before it.")
+
+
+def _show() -> None:
+    """Import the chosen file, or store the error in the session. A callback."""
+    state = st.session_state
+    state["import_error"] = None
+    uploaded, sent, model = state.get("import_file"), state.get("import_request"), state.get("import_model")
+    if uploaded is None:
+        return
+    try:
+        if uploaded.size > limits.UPLOAD_BYTES:
+            raise TraceError(f"the file is larger than {_MEGABYTES} MB; import it with `python -m model import`")
+        trace = read(
+            uploaded.getvalue(),
+            state.get("import_format") or AUTO,
+            None if model in (None, NOT_NAMED) else named(model),
+            None if sent is None else sent.getvalue(),
+            int(state.get("import_choice", 0)),
+        )
+    except ValueError as error:
+        state["import_error"] = str(error)
+        return
+    session.show_trace(trace)

@@ -1,0 +1,46 @@
+"""What the Imports page shows: the parts of the run on show, and how each engine makes a file."""
+
+import streamlit as st
+
+from model.trace import file
+from model.trace.imports import origin
+from model.trace.trace import Trace
+from pages.audit.imports import tables
+from pages.common import text
+
+# Engine -> how it writes such a file.
+MADE_BY = {
+    "vLLM": "Start it with `--enable-return-routed-experts` and save an answer of `/v1/completions` as JSON; ask for "
+    "`return_token_ids`.",
+    "SGLang": "Start it with `--enable-return-routed-experts`, ask for `return_routed_experts`, save the answer of "
+    "`/generate` or `/v1/completions` as JSON.",
+    "SGLang's recorder": "Use the mode `per_token`; convert the `.pt` file to JSON by the script that "
+    "`python -m model import --help` prints.",
+    "transformers": "Save `output_router_logits` as safetensors: `router_logits.N` [token, expert], N the layer.",
+    "llama.cpp": "Save the CSV of `moe-trace` (pull request 28544).",
+    "MoE Loupe": "Save a trace here, or by `python -m model trace` or `import`.",
+}
+
+
+def contents(trace: Trace) -> None:
+    """Show which parts the trace on show holds, why others are missing, and its download."""
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.markdown(f"**Parts of the run on show** (n = {trace.num_tokens:,} tokens)")
+        st.download_button(
+            "Save as a trace file", data=lambda: file.dumps(trace), key="import_save", on_click="ignore",
+            file_name=f"{trace.model.get('name', 'trace')}.safetensors", icon=":material/download:",
+        )  # fmt: skip
+    narrow, wide = (st.column_config.TextColumn(width=width) for width in ("small", "large"))
+    tag = st.column_config.TextColumn(
+        width="small", help="Measured by this app, imported from the file, derived from what was imported, or missing."
+    )
+    widths = {"part": narrow, "known": narrow, "tag": tag, "why not": wide}
+    st.dataframe(tables.held(trace), hide_index=True, height="content", key="import_held", column_config=widths)
+    for note in origin.notes(trace):
+        st.caption(text.plain(note))
+
+
+def formats() -> None:
+    """List how each engine writes a file that can be imported."""
+    with st.expander("How to make such a file", icon=":material/help:"):
+        st.markdown("\n".join(f"- **{engine}**: {how}" for engine, how in MADE_BY.items()))

@@ -1,0 +1,53 @@
+"""The table of an imported trace: which parts it holds, for how many tokens, and why others are missing."""
+
+import pandas as pd
+
+from model.trace import metrics
+from model.trace.imports import origin
+from model.trace.trace import Trace
+
+# A part of a trace -> the variables that hold it.
+PARTS = {
+    "chosen experts": ("expert_id",),
+    "weights": ("gate_weight",),
+    "affinities": ("router_score",),
+    "selection bias": ("expert_bias",),
+    "kept groups": ("group_kept",),
+    "probabilities of tokens": ("logprob", "candidate_logprob"),
+    "attention": ("attention",),
+}
+# A part -> its name in the reasons that the reader of a format gives.
+_NAMES_IN_REASONS = {"affinities": "scores", "selection bias": "bias", "kept groups": "groups"}
+
+
+def held(trace: Trace) -> pd.DataFrame:
+    """Return a row per part of a trace: tokens that have it, how it was obtained, or why it is missing."""
+    known, total, kind = sum(token.id >= 0 for token in trace.tokens), trace.num_tokens, origin.kind(trace)
+    no_ids, no_text = "the file holds no token ids", "no tokenizer gave the text of these ids"
+    text = f"{len(trace.text):,} bytes" if trace.text else "no"
+    rows = [
+        ("token ids", _of(known, total), kind if known else "missing", "" if known else no_ids),
+        ("text", text, kind if trace.text else "missing", "" if trace.text else no_text),
+    ]
+    reasons, derived = origin.missing(trace), origin.derived(trace)
+    for part, variables in PARTS.items():
+        if any(trace.has(variable) for variable in variables):
+            number = int(metrics.has_experts(trace.data["expert_id"]).sum()) if part == "chosen experts" else total
+            tag = "derived" if set(variables) & set(derived) else kind
+            rows.append((part, _of(number, total), tag, _why_partial(number, total)))
+        else:
+            rows.append((part, "no", "missing", _why_missing(part, reasons)))
+    return pd.DataFrame(rows, columns=["part", "known", "tag", "why not"])
+
+
+def _of(number: int, total: int) -> str:
+    return "all" if number == total else f"{number:,} of {total:,} tokens" if number else "no"
+
+
+def _why_partial(number: int, total: int) -> str:
+    return "" if number == total else "the recording has no row for the others; the last sampled token was never run"
+
+
+def _why_missing(part: str, reasons: dict[str, str]) -> str:
+    name = _NAMES_IN_REASONS.get(part, part)
+    return next((reason for subject, reason in reasons.items() if name in subject), "it was not recorded")
