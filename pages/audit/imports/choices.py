@@ -30,7 +30,7 @@ def label(name: str) -> str:
 
 @st.cache_resource(show_spinner=False, max_entries=8)
 def _named(model: Path | str) -> "Named":
-    from model.cli.import_file import named_model
+    from model.checkpoint.named import named_model
 
     return named_model(model)
 
