@@ -103,6 +103,16 @@ class Decision:
         return within[np.argsort(-self.experts["biased"].values[within], kind="stable")][: self.rule.scores_per_group]
 
     @property
+    def mean_bias(self) -> float:
+        """Mean of the layer's biases: an offset that all experts share moves no selection."""
+        return float(self.experts["bias"].values.mean())
+
+    @property
+    def affinity_sum(self) -> float:
+        """Sum of the chosen experts' affinities, by which a normalising router divides them."""
+        return float(self.experts["affinity"].values[self.chosen].astype(np.float64).sum())
+
+    @property
     def weight_gap(self) -> float:
         """Largest difference between a recorded weight and the one by the rule, in shares of the largest; or NaN."""
         weight, expected = self.experts["weight"].values, self.experts["expected"].values

@@ -57,6 +57,16 @@ def shared_experts(trace: Trace) -> xr.DataArray:
     return trace.data["expert_id"].isel(rank=0, drop=True).copy(data=np.where(known, same, np.nan))
 
 
+def shared_by_token(trace: Trace) -> xr.DataArray:
+    """Return the mean of `shared_experts` over layers, [token]; NaN where no draft was tried."""
+    return shared_experts(trace).mean("moe_layer")
+
+
+def num_rejected(trace: Trace) -> int:
+    """Count the drafts that were tried and were wrong."""
+    return int((trace.data["draft_tried"] & ~right(trace)).sum())
+
+
 def shared_by_layer(trace: Trace) -> xr.DataArray:
     """The mean of `shared_experts` over wrong drafts, [moe_layer]; right ones are the token itself and share all."""
     return shared_experts(trace).where(trace.data["draft_tried"] & ~right(trace)).mean("token")

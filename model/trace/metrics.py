@@ -102,6 +102,16 @@ def surprisal_bits(logprob: xr.DataArray) -> xr.DataArray:
     return -logprob / np.log(2)
 
 
+def mean_surprisal_bits(logprob: xr.DataArray) -> float:
+    """Return the mean of `surprisal_bits` over the tokens that have one; NaN if none has."""
+    return float(surprisal_bits(logprob).mean())
+
+
+def probability(logprob: xr.DataArray) -> xr.DataArray:
+    """Return probabilities from log-probabilities in nats."""
+    return np.exp(logprob)
+
+
 def require_experts(expert_id: xr.DataArray, num_experts: int) -> None:
     """Refuse ids that would be counted for another expert or layer; -1 stands for an unknown slot."""
     ids = expert_id.values

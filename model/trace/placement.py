@@ -24,7 +24,7 @@ import dataclasses
 import numpy as np
 import xarray as xr
 
-from model.trace.metrics import per_layer
+from model.trace.metrics import balancedness, per_layer, relative_load
 
 
 class PlacementError(ValueError):
@@ -55,6 +55,31 @@ class Placement:
         share_LE = counts.transpose("moe_layer", "expert").values / self.copies.values
         share_LS = np.take_along_axis(share_LE, self.expert.values, axis=1)
         return per_layer(counts, share_LS.reshape(len(share_LS), self.num_devices, -1).sum(-1), "device")
+
+
+def device_figures(placement: Placement, counts: xr.DataArray) -> xr.Dataset:
+    """Return how evenly a placement loads the devices.
+
+    Args:
+        placement: of the experts.
+        counts: [moe_layer, expert].
+
+    Returns:
+        `ratio` [moe_layer, device] to the layer's mean; `balancedness` [moe_layer]; `busiest` [moe_layer], the largest
+        ratio; scalars `mean_balancedness` over layers and `largest` over everything.
+    """
+    load = placement.load(counts)
+    ratio, even = relative_load(load, "device"), balancedness(load, "device")
+    busiest = ratio.max("device")
+    return xr.Dataset(
+        {
+            "ratio": ratio,
+            "balancedness": even,
+            "busiest": busiest,
+            "mean_balancedness": even.mean(),
+            "largest": busiest.max(),
+        }
+    )
 
 
 def as_numbered(counts: xr.DataArray, num_devices: int) -> Placement:

@@ -60,6 +60,28 @@ def fair_coactivation(rule: RouterRule) -> tuple[float, float]:
     return same, same * (rule.num_kept_groups - 1) / (rule.num_groups - 1) if rule.num_groups > 1 else same
 
 
+def pair_shares(counts: xr.DataArray, rule: RouterRule) -> xr.Dataset:
+    """Return the pairs of one layer's experts that have tokens in common.
+
+    Args:
+        counts: [expert, other_expert], from `shared_tokens`.
+        rule: the router's.
+
+    Returns:
+        Variables [pair], each ordered pair once: `expert`, `other`, `tokens` of both, `total` tokens of the expert,
+        `share` of them with its interval `low` to `high`, and `fair`, the share that fair routing gives.
+    """
+    values, own = counts.values, np.diagonal(counts.values)
+    expert, other = np.nonzero(values * ~np.eye(len(values), dtype=bool))
+    tokens, total = values[expert, other], own[expert]
+    low, high = share_intervals(tokens, total)
+    same, apart = fair_coactivation(rule)
+    fair = np.where(expert // rule.group_size == other // rule.group_size, same, apart)
+    columns = {"expert": expert, "other": other, "tokens": tokens, "total": total, "share": tokens / total}
+    columns |= {"low": low, "high": high, "fair": fair}
+    return xr.Dataset({name: ("pair", column) for name, column in columns.items()})
+
+
 def transitions(expert_id: xr.DataArray, num_experts: int) -> xr.DataArray:
     """Slot pairs from a layer to the next mixture layer, [moe_layer (the earlier), expert, next_expert].
 

@@ -7,7 +7,9 @@ import pandas as pd
 import streamlit as st
 import xarray as xr
 
+from model.trace import load as loads
 from model.trace import metrics
+from model.trace.load import Load
 from model.trace.trace import Trace
 from pages.common import text
 
@@ -49,15 +51,15 @@ def keys_of(trace: Trace, query: int, **values: xr.DataArray) -> pd.DataFrame:
 def next_tokens(trace: Trace, token: int, vocabulary: "Tokenizer | None") -> pd.DataFrame:
     """The likeliest tokens after a token: the model's own distribution, temperature 1."""
     at = trace.data.isel(token=token)
-    logprob = at["candidate_logprob"].values
+    logprob, probability = at["candidate_logprob"].values, metrics.probability(at["candidate_logprob"]).values
     return pd.DataFrame(
         {
             "rank": range(1, len(logprob) + 1),
             "token": [text.entry(entry, vocabulary) for entry in at["candidate_id"].values.tolist()],
             "id": at["candidate_id"].values,
-            "probability": np.exp(logprob),
+            "probability": probability,
             "log-probability (nat)": logprob,
-            " ": np.exp(logprob),
+            " ": probability,
         }
     )
 
@@ -88,3 +90,18 @@ def routing(trace: Trace) -> pd.DataFrame:
     slots = trace.data[recorded].to_dataframe().reset_index()
     names = {"token": "token", "layer": "moe_layer", "rank": "rank", "expert": "expert_id", "weight": "gate_weight"}
     return pd.DataFrame({said: slots[name] for said, name in names.items() if name in slots})
+
+
+def load_by_layer(load: Load) -> pd.DataFrame:
+    """Return a row per layer: how evenly its experts share the tokens."""
+    measures = loads.by_layer(load)
+    layers = measures["moe_layer"].values
+    names = {"max_violation": "MaxVio", "variation": "CV", "entropy": "entropy", "gini": "Gini", "dead": "dead"}
+    names |= {"hot": "hot"}
+    table: dict[str, object] = {"layer": [f"L{layer}" for layer in layers], "tokens": load.num_tokens}
+    table |= {label: measures[name].values for name, label in names.items()}
+    busiest = measures["busiest"].values
+    table["busiest"] = [f"L{layer}E{expert}" for layer, expert in zip(layers, busiest, strict=True)]
+    if load.band is not None:
+        table["beyond chance"] = measures["outside"].values
+    return pd.DataFrame(table)

@@ -6,7 +6,8 @@ passes `plain`, `sentence` or `as_code` on its way to `st.markdown`, a caption, 
 
 import re
 import string
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from model.trace.trace import Trace
 from viz import tokens
@@ -82,3 +83,23 @@ def as_code(said: str) -> str:
     """Text as a code span of Markdown, which says only itself."""
     fence = "`" * (1 + max(map(len, re.findall("`+", said)), default=0))
     return f"{fence} {said} {fence}" if len(fence) > 1 else f"`{said}`"
+
+
+def edits(trace: Trace) -> list[str]:
+    """Return a run's interventions in words, as Markdown: a trace file may name anything."""
+    return [plain(_edit(change), 120) for change in trace.interventions]
+
+
+def _edit(change: Mapping[str, Any]) -> str:
+    layer, where = change.get("layer"), "" if change.get("layer") is None else f" in L{change['layer']}"
+    words = {
+        "KnockOut": f"L{layer}E{change.get('expert')} knocked out",
+        "ForceExpert": f"L{layer}E{change.get('expert')} forced",
+        "TopK": f"{change.get('k')} experts per token",
+        "BiasOff": f"bias off{where}",
+        "GroupLimitOff": f"group limit off{where}",
+        "GateTemperature": f"gate temperature {change.get('temperature')}{where}",
+        "ScoreThreshold": f"no weight below affinity {change.get('threshold')}{where}",
+        "Replay": f"routing of the first {change.get('num_tokens')} tokens replayed",
+    }
+    return words.get(str(change.get("kind")), "an unknown change")

@@ -62,6 +62,11 @@ def derived(trace: Trace) -> list[str]:
     return _texts(trace, "derived")
 
 
+def routing_kind(trace: Trace) -> str:
+    """Return how the routing came about: measured, imported, or derived from what an imported file holds."""
+    return "derived" if "expert_id" in derived(trace) else kind(trace)
+
+
 def _texts(trace: Trace, name: str) -> list[str]:
     found = trace.origin.get(name)
     return [entry for entry in found if isinstance(entry, str)] if isinstance(found, list) else []

@@ -1,27 +1,33 @@
-"""Expert load: whether the experts of a layer share the work."""
+"""Expert load: whether the experts of a layer share the tokens evenly."""
 
 import streamlit as st
 
-from pages.common import controls, guards, loads, session, view
-from pages.observe.expert_load import tabs
+from model.trace import load as loads
+from pages.common import controls, guards, session, view
+from pages.observe.expert_load import overview
+from pages.observe.expert_load.tabs import TABS
 
-st.markdown("Is the work shared? How many tokens each expert took, against a fair share and against chance.")
+st.markdown(
+    "Do the experts share the load?",
+    help="Load: how many tokens an expert took. It is shown as a ratio to a fair share, the load of every expert if "
+    "all took equally many, and against what chance alone gives.",
+)
 shown = session.shown()
 trace = guards.require(shown.trace if shown else None, "expert_id")
 guards.require_num_experts(trace)
 view.status(st.container(key="status").empty(), session.own_run(), shown)
 load = loads.measure(trace, controls.population(trace))
-tabs.remarks(trace, load)
+overview.remarks(trace, load)
 if load.num_tokens == 0:
-    tabs.nothing_counted(load)
+    overview.nothing_counted(load)
     st.stop()
-st.markdown(tabs.verdict(load))
-tabs.overview(load)
-st.markdown(tabs.worst(load))
+st.markdown(overview.verdict(load))
+overview.heat_map(load)
+st.markdown(overview.worst(load))
 
 with st.container(horizontal=True, vertical_alignment="bottom"):
     layer = controls.layer(trace)
     expert = controls.expert(trace)
-for name, tab in controls.open_tabs(tabs.TABS, "view"):
+for name, tab in controls.open_tabs(TABS, "view"):
     with tab:
-        tabs.about(name, load, layer, expert)
+        TABS[name](load, layer, expert)

@@ -1,63 +1,132 @@
-"""One layer's decision on the Routing page: as a picture, step by step with an expert's numbers, and as a table."""
+"""The tab of one layer's decision: in words, as a chart, step by step with an expert's numbers, and as a table."""
 
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
 import streamlit as st
+import xarray as xr
 
+from model.trace import near_ties
 from model.trace.decision import NEEDED, Decision
+from model.trace.imports import origin
 from model.trace.trace import Trace
-from pages.common import controls, routing_tables, session, tables
-from pages.observe.routing import steps
-from pages.observe.routing import tables as microscope_tables
+from pages.common import controls, session
+from pages.common.tables import THREE
+from pages.common.text import plain
+from pages.observe.routing import path, steps, tables
 from viz import decision as figures
 
+NEAR_TIE = ":orange-badge[near tie]"
 _COLUMNS = {
-    name: tables.THREE
-    for name in ("group score", "logit", "ln affinity", "affinity", "bias - mean", "normalised", "weight")
+    name: THREE for name in ("group score", "logit", "ln affinity", "affinity", "bias - mean", "normalised", "weight")
 } | {name: st.column_config.NumberColumn(format="%.4f") for name in ("group score", "bias", "with bias")}
 
 
 def show(trace: Trace, token: int, layer: int, expert: int) -> None:
-    """Why this layer chose as it did, and what became of one expert."""
+    """Fill the tab."""
     if not all(map(trace.has, NEEDED)):
         st.info("This trace holds which experts were chosen, but not the scores that decided it.")
-        st.dataframe(routing_tables.path(trace, token, {}), hide_index=True, height=300)
+        st.dataframe(path.table(trace, token, {}), hide_index=True, height=300)
         return
     found = Decision.of(trace, token, layer)
-    lost = {name: mask.sel(moe_layer=layer) for name, mask in routing_tables.losers(trace, token).items()}
+    lost = {name: mask.sel(moe_layer=layer) for name, mask in path.losers(trace, token).items()}
     st.markdown(
-        microscope_tables.because(found, lost),
-        help="Margins are derived from recorded scores. Who lost only to the bias or only to the group limit is "
-        "derived too: who would have been chosen by the same rule without it.",
+        because(found, lost),
+        help="Margins are derived from recorded scores. An expert lost only to the bias, or only to the group limit, "
+        "if the same rule without it would have chosen the expert.",
     )
-    for said in microscope_tables.reservations(found, str(trace.origin.get("dtype"))):
-        st.caption(said)
-    table = microscope_tables.table(found, lost)
+    for reservation in reservations(found, str(trace.origin.get("dtype"))):
+        st.caption(reservation)
+    rows = tables.decision(found, lost)
+    _chart(trace, found, lost, expert, rows)
+    _steps(trace, found, expert)
+    st.caption(f"L{layer}: the experts near the cut, and E{expert}. The steps say what is measured and what derived.")
+    st.dataframe(
+        tables.nearest(rows, expert), hide_index=True, column_config=_COLUMNS, height="content", placeholder=""
+    )
+
+
+def _chart(trace: Trace, found: Decision, lost: Mapping[str, xr.DataArray], expert: int, rows: pd.DataFrame) -> None:
     scoring = steps.SCORINGS[found.rule.scoring]
     figure = figures.steps(
         found.experts, found.groups, found.rule, session.theme(), lost, expert, scoring.logit + scoring.reservation,
-        routing_tables.origin(trace),
+        origin.routing_kind(trace),
     )  # fmt: skip
-    said = (
-        "A column per expert, a panel per step, from the top down. In 3 the ring is where the layer's mean bias would "
-        "put an expert, the mark at the end of the line where its own does. In 4 a thick level is a kept group. In 6 "
-        "only experts of kept groups are left, and those on or above the dashed line were chosen. The dotted line "
-        "runs through the expert that the steps below are about. Click an expert."
+    how_to_read = (
+        "A column per expert, a panel per step, from the top down. In 3, the ring is where the layer's mean bias would "
+        "put an expert; the mark at the end of the line is where its own bias puts it. In 4, a thick level is a kept "
+        "group. In 6, only experts of kept groups are left; those on or above the dashed line were chosen. The dotted "
+        "line runs through the expert of the steps below. Click an expert."
     )
-    controls.chart(figure, "routing-decision", table, said, chooses=("layer", "expert"))
-    _steps(trace, found, expert)
-    st.caption(f"L{layer}, the experts near the cut, and E{expert}. What is measured and what derived: in the steps.")
-    st.dataframe(
-        microscope_tables.nearest(table, expert), hide_index=True, column_config=_COLUMNS, height="content",
-        placeholder="",
-    )  # fmt: skip
+    controls.chart(figure, "routing-decision", rows, how_to_read, chooses=("layer", "expert"))
 
 
 def _steps(trace: Trace, found: Decision, expert: int) -> None:
-    """The equations, one under the other, with the numbers of one expert."""
+    """Write the equations, one under the other, with the numbers of one expert."""
     verdict = "chosen" if found.experts["chosen"].values[expert] else "not chosen"
     st.markdown(f"##### L{found.layer}E{expert} step by step: {verdict}")
-    for step in steps.steps(found, expert, routing_tables.origin(trace)):
+    for step in steps.steps(found, expert, origin.routing_kind(trace)):
         left, right = st.columns([2, 3], vertical_alignment="center", gap="medium")
-        left.markdown(f"**{step.name}** :gray-badge[{step.tag}]  \n{step.says}")
+        left.markdown(f"**{step.name}** :gray-badge[{step.tag}]  \n{step.text}")
         if step.equation:
             right.latex(step.equation)
-    st.caption("Numbers are rounded to four decimals, the arithmetic is not.")
+    st.caption("The equations show numbers rounded to four decimals, but are computed with all digits.")
+
+
+def because(found: Decision, lost: Mapping[str, xr.DataArray]) -> str:
+    """Return the decision in a few sentences."""
+    chosen = found.chosen
+    if not len(chosen):
+        return "The trace does not say which experts were chosen."
+    first = chosen[np.argmax(found.experts["affinity"].values[chosen])]
+    strongest = f"E{first} counts most, with an affinity of {found.experts['affinity'].values[first]:.3g}."
+    sentences = [strongest]
+    if np.isfinite(found.group_margin):
+        kept = _listed("", np.flatnonzero(found.groups["kept"].values))
+        margin = f"{found.group_margin:.2g}{_near(found.group_near)}"
+        sentences.insert(0, f"Groups {kept} were kept, the last of them by {margin}.")
+    if np.isfinite(found.place_margin):
+        sentences.append(f"E{chosen[-1]} was the last to get in, by {found.place_margin:.2g}{_near(found.place_near)}.")
+    for name, mask in lost.items():
+        sentences += [f"{_listed('E', np.flatnonzero(mask.values))} {name}."] if mask.any() else []
+    return " ".join(sentences)
+
+
+def _near(near: bool) -> str:
+    return f" {NEAR_TIE}" if near else ""
+
+
+def _listed(prefix: str, numbers: np.ndarray) -> str:
+    return ", ".join(f"{prefix}{number}" for number in numbers.tolist())
+
+
+def reservations(found: Decision, dtype: str) -> list[str]:
+    """Return what a reader must know of these numbers: what does not hold, contradicts itself, or was close."""
+    sentences, dtype = [], plain(dtype, 40)
+    if not found.untouched:
+        sentences.append(
+            f"This run was changed in L{found.layer}. Affinities, bias, group scores, kept groups, experts and weights "
+            "are as recorded. Logit and affinity + bias follow from them, but the choice need not follow from those, "
+            "so the page shows no comparison, margin or loser."
+        )
+    elif found.tolerance is None:
+        sentences.append(f"No tolerance was measured for {dtype}, so near ties are not marked.")
+    elif found.place_near or found.group_near:
+        is_sum = found.rule.scores_per_group == 2 and found.group_near
+        double = " (twice that for a group, the sum of two)" if is_sum else ""
+        sentences.append(
+            f"A near tie: with scores rounded to {dtype}, another implementation, device or batch may choose "
+            f"otherwise. Margins up to {found.tolerance:g}{double} count as near."
+        )
+    rough = near_ties.tolerance("bfloat16")  # what was recorded may have been rounded to fewer digits on the way
+    if found.untouched and min(found.place_margin, found.group_margin) < -rough:
+        sentences.append("The recorded choice is not the one that the recorded scores give: the last to get in trails.")
+    if found.untouched and found.group_gap > rough:
+        sentences.append(f"The recorded group scores differ from those of the rule by up to {found.group_gap:.2g}.")
+    if found.untouched and found.weight_gap > rough:
+        sentences.append(
+            f"The recorded weights differ from those that the affinities give by up to {found.weight_gap:.0%} of the "
+            "largest: another rule than that of the trace's configuration made this trace."
+        )
+    return sentences

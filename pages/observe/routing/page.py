@@ -1,22 +1,27 @@
-"""Routing: why a token went to the experts it went to."""
+"""Routing: why a token went to its experts."""
 
 import streamlit as st
 
-from pages.common import controls, guards, routing_tables, session, token_row, view
-from pages.observe.routing import tabs
+from pages.common import controls, guards, session, token_row, view
+from pages.observe.routing import overview
+from pages.observe.routing.tabs import TABS
 
-st.markdown("Why did this token go there? The experts it took in every layer, and what decided it.")
+st.markdown(
+    "Why did this token go to these experts?",
+    help="In every MoE layer a router scores the experts for a token (affinity), and the token goes to the best few. A "
+    "bias and a limit on groups of experts can change which are the best.",
+)
 shown = session.shown()
 trace = guards.require(shown.trace if shown else None, "expert_id")
 view.status(st.container(key="status").empty(), session.own_run(), shown)
 with st.container(horizontal=True, vertical_alignment="bottom"):
     token = controls.token(trace)
     layer = controls.layer(trace)
-    chosen = controls.expert(trace, routing_tables.strongest(trace, token, layer))
+    expert = controls.expert_of(trace, token, layer)
 token_row.show(trace, token)
-tabs.remarks(trace)
-tabs.path(trace, token, layer, chosen)
+overview.remarks(trace)
+overview.token_path(trace, token, layer, expert)
 
-for name, tab in controls.open_tabs(tabs.TABS, "part"):
+for name, tab in controls.open_tabs(TABS, "part"):
     with tab:
-        tabs.about(name, trace, token, layer, chosen)
+        TABS[name](trace, token, layer, expert)

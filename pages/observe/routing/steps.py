@@ -16,10 +16,17 @@ TERMS = 4  # of a sum on one line: eight do not fit beside the words on a projec
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Step:
-    """One step: its number and name, what is said of it, the tag of its result, and its equation (may be empty)."""
+    """One step of a decision.
+
+    Attributes:
+        name: its number and name.
+        text: what happens in it.
+        tag: how its result is known, such as `MEASURED`.
+        equation: in LaTeX; may be empty.
+    """
 
     name: str
-    says: str
+    text: str
     tag: str
     equation: str
 
@@ -64,36 +71,36 @@ def _steps(at: _Numbers, observed: str) -> Iterator[Step]:
 
 def _logit_of_sigmoid(at: _Numbers) -> Step:
     e, s = at.expert, number(at.affinity)
-    says = "The router compares the token's state with this expert's vector. Not recorded, but the affinity tells it."
+    text = "The router compares the token's state with this expert's vector. Not recorded, but the affinity tells it."
     if not math.isfinite(at.logit):
         return Step(
-            "1  Logit", f"{says} Here it was rounded to {at.affinity:g}, so that only the sign is left.", DERIVED, ""
+            "1  Logit", f"{text} Here it was rounded to {at.affinity:g}, so that only the sign is left.", DERIVED, ""
         )
     equation = rf"z_{{{e}}} = \ln \frac{{s_{{{e}}}}}{{1 - s_{{{e}}}}} = \ln \frac{{{s}}}{{1 - {s}}} = {at.logit:.3f}"
-    return Step("1  Logit", says, DERIVED, equation)
+    return Step("1  Logit", text, DERIVED, equation)
 
 
 def _sigmoid(at: _Numbers, observed: str) -> Step:
     e, s = at.expert, number(at.affinity)
-    says = "A sigmoid makes a number from 0 to 1 of it, for each expert by itself."
+    text = "A sigmoid makes a number from 0 to 1 of it, for each expert by itself."
     put_in = rf"\frac{{1}}{{1 + e^{{{-at.logit:.3f}}}}} = " if math.isfinite(at.logit) else ""
-    return Step("2  Affinity", says, observed, rf"s_{{{e}}} = \sigma(z_{{{e}}}) = {put_in}{s}")
+    return Step("2  Affinity", text, observed, rf"s_{{{e}}} = \sigma(z_{{{e}}}) = {put_in}{s}")
 
 
 def _logit_of_softmax(at: _Numbers) -> Step:
     e, s = at.expert, number(at.affinity)
-    says = (
+    text = (
         "The router compares the token's state with each expert's vector. A softmax keeps the logits only up to a "
         "constant that all experts of the token share: ln s is the logit less that constant."
     )
     equation = rf"\ln s_{{{e}}} = z_{{{e}}} - \ln \textstyle\sum_j e^{{z_j}} = \ln {s} = {at.logit:.3f}"
-    return Step("1  Logit", says, DERIVED, equation)
+    return Step("1  Logit", text, DERIVED, equation)
 
 
 def _softmax(at: _Numbers, observed: str) -> Step:
     e, s = at.expert, number(at.affinity)
-    says = "A softmax makes shares of the logits: over all experts they sum to 1."
-    return Step("2  Affinity", says, observed, rf"s_{{{e}}} = \frac{{e^{{z_{{{e}}}}}}}{{\sum_j e^{{z_j}}}} = {s}")
+    text = "A softmax makes shares of the logits: over all experts they sum to 1."
+    return Step("2  Affinity", text, observed, rf"s_{{{e}}} = \frac{{e^{{z_{{{e}}}}}}}{{\sum_j e^{{z_j}}}} = {s}")
 
 
 class Scoring(NamedTuple):
@@ -121,66 +128,66 @@ SCORINGS = {
 def _with_bias(at: _Numbers) -> Step:
     biases, e = at.found.experts["bias"].values, at.expert
     if not biases.any():
-        says = "This router has no bias: what is compared is the affinity itself."
-        return Step("3  Bias", says, DERIVED, rf"c_{{{e}}} = s_{{{e}}} = {number(at.biased)}")
-    mean = float(biases.mean())
-    says = (
+        text = "This router has no bias: what is compared is the affinity itself."
+        return Step("3  Bias", text, DERIVED, rf"c_{{{e}}} = s_{{{e}}} = {number(at.biased)}")
+    mean = at.found.mean_bias
+    text = (
         "The bias is there to balance the load, and takes part in the choice only. The layer's mean bias is "
         f"{mean:.4f}, which moves nobody; against it, E{e} is pushed by {at.bias - mean:+.2g}."
     )
     put_in = f"{number(at.affinity)} {_signed(at.bias)} = {number(at.biased)}"
-    return Step("3  Bias", says, DERIVED, rf"c_{{{e}}} = s_{{{e}}} + b_{{{e}}} = {put_in}")
+    return Step("3  Bias", text, DERIVED, rf"c_{{{e}}} = s_{{{e}}} + b_{{{e}}} = {put_in}")
 
 
 def _group_score(at: _Numbers, observed: str) -> Step:
     g, score = at.group, number(float(at.found.groups["score"][at.group]))
     if not at.found.untouched:
-        says = f"E{at.expert} is in group {g}. The score of the group as it was in this changed run."
-        return Step("4  Group score", says, observed, f"G_{{{g}}} = {score}")
+        text = f"E{at.expert} is in group {g}. The score of the group as it was in this changed run."
+        return Step("4  Group score", text, observed, f"G_{{{g}}} = {score}")
     members = at.found.members(g).tolist()
     if at.found.rule.scores_per_group == 1:
-        says = f"E{at.expert} is in group {g}. A group is judged by its best expert, here E{members[0]}."
+        text = f"E{at.expert} is in group {g}. A group is judged by its best expert, here E{members[0]}."
         return Step(
-            "4  Group score", says, observed, rf"G_{{{g}}} = \max_{{j \in g}} c_j = c_{{{members[0]}}} = {score}"
+            "4  Group score", text, observed, rf"G_{{{g}}} = \max_{{j \in g}} c_j = c_{{{members[0]}}} = {score}"
         )
     names = " + ".join(f"c_{{{j}}}" for j in members)
     values = " + ".join(number(at.biased_of(j)) for j in members)
     best = " and ".join(f"E{member}" for member in members)
-    says = f"E{at.expert} is in group {g}. A group is judged by the sum of its two best, here {best}."
+    text = f"E{at.expert} is in group {g}. A group is judged by the sum of its two best, here {best}."
     same = _same(float(at.found.groups["expected"][g]), float(at.found.groups["score"][g]))
-    return Step("4  Group score", says, observed, rf"G_{{{g}}} = {names} = {values} {same} {score}")
+    return Step("4  Group score", text, observed, rf"G_{{{g}}} = {names} = {values} {same} {score}")
 
 
 def _kept(at: _Numbers, observed: str) -> Step:
     g, scores, kept = at.group, at.found.groups["score"].values, at.found.groups["kept"].values
-    count, total = int(kept.sum()), len(kept)
+    count, total = np.count_nonzero(kept), len(kept)
     listed = ", ".join(str(group) for group in np.flatnonzero(kept))
-    says = f"The best {count} of {total} groups stay: {listed}. Group {g} {'is one of them' if kept[g] else 'is not'}."
+    text = f"The best {count} of {total} groups stay: {listed}. Group {g} {'is one of them' if kept[g] else 'is not'}."
     if not at.found.untouched or count == total:
-        return Step("5  Kept groups", says if count < total else "All groups stay.", observed, "")
+        return Step("5  Kept groups", text if count < total else "All groups stay.", observed, "")
     out = np.flatnonzero(~kept)
     rival = int(out[scores[out].argmax()]) if kept[g] else int(np.flatnonzero(kept)[scores[kept].argmin()])
-    return Step("5  Kept groups", says, observed, _against(f"G_{{{g}}}", scores[g], f"G_{{{rival}}}", scores[rival]))
+    return Step("5  Kept groups", text, observed, _against(f"G_{{{g}}}", scores[g], f"G_{{{rival}}}", scores[rival]))
 
 
 def _place(at: _Numbers, observed: str) -> Step:
     e, chosen = at.expert, at.found.chosen
     within = "within the kept groups " if at.found.groups and not at.found.groups["kept"].all() else ""
-    says = f"The best {len(chosen)} {within}get in. "
+    text = f"The best {len(chosen)} {within}get in. "
     if not at.found.untouched:
         return Step("6  Top-k", f"E{e} {'was chosen' if at.chosen else 'was not chosen'}.", observed, "")
     if at.chosen:
-        says += f"E{e} is number {chosen.tolist().index(e) + 1} of {len(chosen)}."
+        text += f"E{e} is number {chosen.tolist().index(e) + 1} of {len(chosen)}."
         out = np.flatnonzero(at.found.experts["reachable"].values & ~at.found.experts["chosen"].values)
         rival = int(out[at.found.experts["biased"].values[out].argmax()]) if len(out) else None
     elif not at.reachable:
-        return Step("6  Top-k", f"{says}E{e} is not in the contest.", observed, "")
+        return Step("6  Top-k", f"{text}E{e} is not in the contest.", observed, "")
     else:
-        says += f"E{e} did not; the last to get in was E{chosen[-1]}." if len(chosen) else f"E{e} did not."
+        text += f"E{e} did not; the last to get in was E{chosen[-1]}." if len(chosen) else f"E{e} did not."
         rival = int(chosen[-1]) if len(chosen) else None
     if rival is None:
-        return Step("6  Top-k", says, observed, f"c_{{{e}}} = {number(at.biased)}")
-    return Step("6  Top-k", says, observed, _against(f"c_{{{e}}}", at.biased, f"c_{{{rival}}}", at.biased_of(rival)))
+        return Step("6  Top-k", text, observed, f"c_{{{e}}} = {number(at.biased)}")
+    return Step("6  Top-k", text, observed, _against(f"c_{{{e}}}", at.biased, f"c_{{{rival}}}", at.biased_of(rival)))
 
 
 def _weight(at: _Numbers, observed: str) -> Step:
@@ -191,25 +198,25 @@ def _weight(at: _Numbers, observed: str) -> Step:
         return Step("7  Weight", "The trace does not hold the weights.", observed, "")
     result, scale = number(at.weight), found.rule.routed_scale
     if scale is None or found.rule.normalise_weights is None or not found.untouched:
-        says = "As recorded. " + ("" if found.untouched else "In a changed run it need not follow from the affinities.")
-        return Step("7  Weight", says, observed, rf"g_{{{e}}} = {result}")
+        text = "As recorded. " + ("" if found.untouched else "In a changed run it need not follow from the affinities.")
+        return Step("7  Weight", text, observed, rf"g_{{{e}}} = {result}")
     same, factor = _same(at.expected, at.weight), f"{scale:g}"
     if not found.rule.normalise_weights:
-        says = "The weight is the affinity itself, without the bias, times a fixed factor."
+        text = "The weight is the affinity itself, without the bias, times a fixed factor."
         put_in = rf"{factor} \cdot s_{{{e}}} = {factor} \cdot {number(at.affinity)}"
-        return Step("7  Weight", says, observed, rf"g_{{{e}}} = {put_in} {same} {result}")
-    says = (
+        return Step("7  Weight", text, observed, rf"g_{{{e}}} = {put_in} {same} {result}")
+    text = (
         f"The affinities of the chosen, without the bias, are divided by their sum ({at.share:.4g}, derived), and "
         f"scaled by {factor}."
     )
-    return Step("7  Weight", says, observed, _normalised(at, factor, f"{same} {result}"))
+    return Step("7  Weight", text, observed, _normalised(at, factor, f"{same} {result}"))
 
 
 def _normalised(at: _Numbers, factor: str, result: str) -> str:
     """The weight with the sum it is divided by, which is written out, four terms to a line."""
     e, taken = at.expert, at.found.experts["affinity"].values[at.found.chosen].astype(float)
     lines = [" + ".join(map(number, taken[first : first + TERMS])) for first in range(0, len(taken), TERMS)]
-    written_out, total = r" \\ &\quad + ".join(lines), number(float(taken.sum()))
+    written_out, total = r" \\ &\quad + ".join(lines), number(at.found.affinity_sum)
     rule = rf"{factor} \cdot \frac{{s_{{{e}}}}}{{\sum s_j}}"
     put_in = rf"{factor} \cdot \frac{{{number(at.affinity)}}}{{{total}}}"
     return (

@@ -36,6 +36,8 @@ def test_worked_example() -> None:
     assert drafts.passes_saved(trace) == (1, 4)
     shared = drafts.shared_experts(trace)[:, 0].values
     assert np.array_equal(shared, [np.nan, np.nan, np.nan, 1, np.nan, 0.5], equal_nan=True)
+    assert np.array_equal(drafts.shared_by_token(trace), shared, equal_nan=True)  # there is one layer
+    assert drafts.num_rejected(trace) == 1
     assert drafts.shared_by_layer(trace).values.tolist() == [0.5]
     # New tokens take 0 1, 0 2, 1 2, 0 3: the six pairs share 1, 1, 1, 1, 1 and 0 of two experts.
     assert drafts.shared_by_chance(trace).values.tolist() == [pytest.approx(5 / 12)]

@@ -84,6 +84,16 @@ def test_surprisal_is_in_bits() -> None:
     assert metrics.surprisal_bits(logprob).values[1] == pytest.approx(3)
 
 
+def test_mean_surprisal_leaves_out_the_first_token() -> None:
+    logprob = xr.DataArray([np.nan, -np.log(8), -np.log(2)], dims=("token",))
+    assert metrics.mean_surprisal_bits(logprob) == pytest.approx(2)
+    assert np.isnan(metrics.mean_surprisal_bits(logprob[:1]))
+
+
+def test_probability_of_a_log_probability() -> None:
+    assert metrics.probability(xr.DataArray([0, -np.log(4)])).values.tolist() == pytest.approx([1, 0.25])
+
+
 @given(seed=st.integers(0, 50), num_prompt=st.integers(1, 8), num_new=st.integers(0, 5))
 def test_identities_on_any_trace(seed: int, num_prompt: int, num_new: int) -> None:
     trace = random_trace(seed, num_prompt, num_new)

@@ -1,0 +1,72 @@
+"""Which tokens an expert took: its share of each part of the text and of each kind of token."""
+
+import unicodedata
+from typing import NamedTuple
+
+import numpy as np
+import xarray as xr
+
+from model.trace import routing
+from model.trace.trace import Trace
+
+PARTS = ("prompt", "generated")
+KINDS = ("begins a word", "goes on a word", "number", "punctuation", "white space", "special", "other")
+
+
+class TakenShare(NamedTuple):
+    """Of the tokens of a part or kind, the share that an expert took, with Wilson's 95 % interval."""
+
+    name: str  # "all", one of `PARTS`, or one of `KINDS`
+    taken: int
+    total: int
+    share: float
+    low: float
+    high: float
+
+
+def part(trace: Trace, index: int) -> str:
+    """Return the part of the text that a token is in, one of `PARTS`."""
+    return "generated" if trace.tokens[index].generated else "prompt"
+
+
+def kind(trace: Trace, index: int) -> str:
+    """Return the kind of a token, one of `KINDS`, judged by its own text."""
+    entry = trace.tokens[index]
+    if entry.special:
+        return "special"
+    spelled = trace.text[entry.start : entry.end].decode("utf-8", errors="replace")
+    letters = spelled.strip()
+    if not letters:
+        return "white space" if spelled else "other"
+    if letters[0].isalpha():
+        begins = spelled != letters or entry.start == 0 or not _ends_in_letter(trace.text[: entry.start][-4:])
+        return "begins a word" if begins else "goes on a word"
+    if letters[0].isdecimal():
+        return "number"
+    return "punctuation" if unicodedata.category(letters[0])[0] in "PS" else "other"
+
+
+def _ends_in_letter(before: bytes) -> bool:
+    return before.decode("utf-8", errors="ignore")[-1:].isalpha()
+
+
+def shares(trace: Trace, layer: int, expert: int, mask: xr.DataArray) -> list[TakenShare]:
+    """Return the expert's share of all tokens, of each part and of each kind; those without a token are left out.
+
+    Args:
+        trace: holds `expert_id`.
+        layer: model layer number.
+        expert: its number.
+        mask: [token] bool, the tokens that count.
+    """
+    taken = (trace.data["expert_id"].sel(moe_layer=layer).values == expert).any(-1)
+    names = np.array([[part(trace, index), kind(trace, index)] for index in range(trace.num_tokens)])
+    members = {"all": mask.values}
+    for column, options in enumerate((PARTS, KINDS)):
+        members |= {name: mask.values & (names[:, column] == name) for name in options}
+    counts = [(name, int((tokens & taken).sum()), int(tokens.sum())) for name, tokens in members.items()]
+    return [
+        TakenShare(name, took, total, took / total, *routing.share_interval(took, total))
+        for name, took, total in counts
+        if total
+    ]

@@ -1,0 +1,165 @@
+"""How the experts of a run share the tokens that count.
+
+Shares have Wilson's 95 % interval, as if the tokens were independent of each other; chance is `chance.py`'s.
+"""
+
+import dataclasses
+
+import numpy as np
+import xarray as xr
+
+from model.trace import chance, metrics, routing
+from model.trace.observed_rule import rule_of
+from model.trace.router_rule import RouterRule
+from model.trace.trace import Trace
+
+
+@dataclasses.dataclass(frozen=True)
+class Load:
+    """Tokens per expert.
+
+    Attributes:
+        counts: [moe_layer, expert].
+        num_tokens: tokens counted.
+        num_unknown: tokens that were to count, but whose experts are unknown.
+        rule: the router's.
+        kept: tokens that kept a group, [moe_layer, group]; None if that was not recorded.
+        band: what chance alone gives for as many tokens; None if the trace does not say how its model routes.
+    """
+
+    counts: xr.DataArray
+    num_tokens: int
+    num_unknown: int
+    rule: RouterRule
+    kept: xr.DataArray | None
+    band: chance.LoadBand | None
+
+    @property
+    def ratio(self) -> xr.DataArray:
+        """Load over a fair share, [moe_layer, expert]."""
+        return metrics.relative_load(self.counts)
+
+    @property
+    def group_ratio(self) -> xr.DataArray:
+        """Load of groups over a fair share, [moe_layer, group]."""
+        groups = metrics.tokens_per_group(self.counts, self.rule.num_groups)
+        return groups / groups.mean("group")
+
+    @property
+    def violation(self) -> xr.DataArray:
+        """MaxVio, [moe_layer]."""
+        return metrics.max_violation(self.counts)
+
+    @property
+    def least_even(self) -> list[int]:
+        """Layer numbers, the largest MaxVio first."""
+        order = np.argsort(-self.violation.values, kind="stable")
+        return self.violation["moe_layer"].values[order].tolist()
+
+    @property
+    def outside(self) -> xr.DataArray:
+        """Experts whose load chance alone does not explain, bool [moe_layer, expert]; none without a band."""
+        ratio = self.ratio
+        return xr.zeros_like(ratio, bool) if self.band is None else (ratio < self.band.low) | (ratio > self.band.high)
+
+    @property
+    def num_outside(self) -> int:
+        """Experts of all layers whose load chance alone does not explain."""
+        return int(self.outside.sum())
+
+    @property
+    def num_uneven(self) -> int:
+        """Layers whose MaxVio chance alone does not explain; 0 without a band."""
+        return 0 if self.band is None else int((self.violation > self.band.max_violation).sum())
+
+    @property
+    def fewest(self) -> int:
+        """Tokens from which on an expert without one is beyond chance."""
+        return chance.tokens_to_call_dead(self.rule.num_experts, self.rule.top_k)
+
+
+def measure(trace: Trace, mask: xr.DataArray | None = None) -> Load:
+    """Count the tokens of a [token] mask; all of them without one.
+
+    Raises:
+        ValueError: the trace does not say how many experts its model has, or names others.
+    """
+    expert_id, rule = trace.data["expert_id"], rule_of(trace)
+    known = metrics.has_experts(expert_id)
+    counted = known if mask is None else mask & known
+    num_tokens = int(counted.sum())
+    kept = None
+    if trace.has("group_kept") and num_tokens:
+        kept = trace.data["group_kept"].isel(token=np.flatnonzero(counted)).sum("token")
+    return Load(
+        counts=metrics.tokens_per_expert(expert_id, rule.num_experts, counted),
+        num_tokens=num_tokens,
+        num_unknown=int((~known if mask is None else mask & ~known).sum()),
+        rule=rule,
+        kept=kept,
+        band=chance.band_of(rule, num_tokens),
+    )
+
+
+def band(trace: Trace) -> chance.LoadBand | None:
+    """Return what chance alone gives for all tokens of a run; None if its routing is unknown."""
+    return measure(trace).band if trace.has("expert_id") else None
+
+
+def by_layer(load: Load) -> xr.Dataset:
+    """Return the measures of every layer.
+
+    Returns:
+        Variables [moe_layer]: `max_violation`, `variation`, `entropy` and `gini` as in `metrics`; `dead`, `hot` and
+        `outside` count experts; `busiest` is an expert, `most` its tokens and `largest_ratio` its load ratio.
+    """
+    counts = load.counts
+    return xr.Dataset(
+        {
+            "max_violation": load.violation,
+            "variation": metrics.coefficient_of_variation(counts),
+            "entropy": metrics.normalised_entropy(counts),
+            "gini": metrics.gini(counts),
+            "dead": metrics.dead_experts(counts).sum("expert"),
+            "hot": metrics.hot_experts(counts).sum("expert"),
+            "outside": load.outside.sum("expert"),
+            "busiest": counts.argmax("expert"),
+            "most": counts.max("expert"),
+            "largest_ratio": load.ratio.max("expert"),
+        }
+    )
+
+
+def by_expert(load: Load, layer: int) -> xr.Dataset:
+    """Return one layer's experts.
+
+    Returns:
+        Variables [expert]: `tokens`, `share` of the tokens with its interval `low` to `high`, `ratio` to a fair share.
+    """
+    taken = load.counts.sel(moe_layer=layer, drop=True)
+    low, high = routing.share_intervals(taken.values, load.num_tokens)
+    return xr.Dataset(
+        {
+            "tokens": taken,
+            "share": taken / load.num_tokens,
+            "low": ("expert", low),
+            "high": ("expert", high),
+            "ratio": load.ratio.sel(moe_layer=layer, drop=True),
+        }
+    )
+
+
+def by_group(load: Load) -> xr.Dataset:
+    """Return the groups of every layer.
+
+    Returns:
+        Variables [moe_layer, group]: `slots` that a group's experts took, `ratio` to a fair share; where recorded,
+        `kept` (tokens that kept the group) and its `share` of the tokens with the interval `low` to `high`.
+    """
+    groups = xr.Dataset(
+        {"slots": metrics.tokens_per_group(load.counts, load.rule.num_groups), "ratio": load.group_ratio}
+    )
+    if load.kept is None:
+        return groups
+    low, high = (load.kept.copy(data=bound) for bound in routing.share_intervals(load.kept.values, load.num_tokens))
+    return groups.assign(kept=load.kept, share=load.kept / load.num_tokens, low=low, high=high)

@@ -1,0 +1,89 @@
+"""What stands above the tabs: whether the load is even, in words and as a map."""
+
+import streamlit as st
+import xarray as xr
+
+from model.trace import load as loads
+from model.trace.load import Load
+from model.trace.trace import Trace
+from pages.common import controls, session, text
+from pages.observe.expert_load import tables
+from viz import load as figures
+
+
+def remarks(trace: Trace, load: Load) -> None:
+    """Show what a reader must know of this run before looking at the figures."""
+    edits = text.edits(trace)
+    if edits:
+        st.info(
+            f"This run was changed: {', '.join(edits)}. The bounds of chance are those of a router without this change."
+        )
+    if load.num_unknown:
+        st.caption(f"Not counted: {load.num_unknown:,} tokens whose experts the trace does not know.")
+
+
+def nothing_counted(load: Load) -> None:
+    """Show that no token is of the chosen kind."""
+    if load.num_unknown:
+        st.info(f"The trace does not know the experts of these {load.num_unknown:,} tokens. Choose other tokens above.")
+    else:
+        st.info("No token of this run is of that kind, so there is no load to show. Choose other tokens above.")
+
+
+def verdict(load: Load) -> str:
+    """Return in a few sentences whether the load is even."""
+    if load.band is None:
+        return "The trace does not say how its model routes, so the bounds of chance are unknown."
+    layers = load.counts.sizes["moe_layer"]
+    words = (
+        f"**In {load.num_uneven} of {layers} layers the busiest expert carries more than chance explains.** "
+        f"{load.num_outside:,} of {load.counts.size:,} experts lie outside the band that fair routing of "
+        f"{load.num_tokens:,} tokens keeps 95 % of them in; about {layers * load.band.outside:.0f} would by chance."
+    )
+    return words if load.num_tokens >= load.fewest else f"{words} {_too_few(load)}"
+
+
+def _too_few(load: Load) -> str:
+    return (
+        f"These tokens are too few to call an expert dead: with {load.rule.num_experts} experts, {load.rule.top_k} to "
+        f"a token, that takes at least {load.fewest}."
+    )
+
+
+def heat_map(load: Load) -> None:
+    """Draw every expert of every layer."""
+    figure = figures.load_heatmap(load.ratio, load.rule, session.theme(), load.band)
+    how_to_read = (
+        "A row per MoE layer, the first at the bottom; a column per expert, groups apart. 1 is a fair share of the "
+        "tokens, orange more, blue less. A dot marks a load that chance alone does not explain. Chance is fair "
+        "routing: every token takes its experts at random. A load beyond chance need not be a fault: a text of one "
+        "kind wants some experts more than others. Click a cell. Counts are measured, ratios derived, the bounds of "
+        "chance simulated."
+    )
+    controls.chart(figure, "load", tables.by_layer_and_expert(load), how_to_read, chooses=("layer", "expert"))
+
+
+def worst(load: Load, number: int = 3) -> str:
+    """List the least even layers, and say what that costs."""
+    layers, measures = load.least_even[:number], loads.by_layer(load)
+    ratio = 1 + float(load.violation.sel(moe_layer=layers[0]))
+    cost = (
+        f"A layer waits for its busiest expert. With one expert to a device, L{layers[0]} would take {ratio:.3g} times "
+        "as long on these tokens as with an even load. Training evens the load over much text, not over one."
+    )
+    rows = [_about_layer(load, layer, measures) for layer in layers]
+    return "\n".join(["The least even layers:", *(f"- {row}" for row in rows), "", cost])
+
+
+def _about_layer(load: Load, layer: int, measures: xr.Dataset) -> str:
+    at, band = measures.sel(moe_layer=layer), load.band
+    busiest, most, dead = (int(at[name]) for name in ("busiest", "most", "dead"))
+    ratio = float(at["largest_ratio"])
+    reach = "" if band is None else f"; chance alone gives up to {band.max_violation:.3g}"
+    left_out = (
+        "" if band is None else f" (chance alone leaves out {f'up to {band.num_dead}' if band.num_dead else 'none'})"
+    )
+    return (
+        f"**L{layer}**: E{busiest} took {most:,} of {load.num_tokens:,} tokens, {ratio:.3g} times a fair share "
+        f"(MaxVio {ratio - 1:.3g}{reach}). {dead} of {load.rule.num_experts} experts took none{left_out}."
+    )

@@ -1,0 +1,45 @@
+"""The run in four numbers, above the tabs."""
+
+import math
+
+import streamlit as st
+
+from model.trace import load, metrics
+from model.trace.trace import Trace
+from pages.common.runs import Run
+
+
+def numbers(run: Run) -> None:
+    """Show tokens, speed, mean surprisal and the worst MaxVio."""
+    trace = run.trace
+    assert trace is not None
+    columns = st.columns(4)
+    new = sum(token.generated for token in trace.tokens)
+    columns[0].metric("Tokens", f"{trace.num_tokens:,}", help=f"{trace.num_tokens - new} of the prompt, {new} new")
+    speed = f"{trace.num_tokens / run.seconds:.0f}" if run.seconds else "not timed"
+    columns[1].metric("Tokens/s", speed, help="Measured, the prompt's tokens and drawing included.")
+    bits = metrics.mean_surprisal_bits(trace.data["logprob"]) if trace.has("logprob") else math.nan
+    columns[2].metric(
+        "Mean surprisal",
+        "not recorded" if math.isnan(bits) else f"{bits:.3g} bit",
+        help=f"How unexpected the tokens were to the model: 0 bit is certain, each bit halves the probability. "
+        f"Derived; n = {trace.num_tokens - 1} tokens after the first.",
+    )
+    value, meaning = worst_layer(trace)
+    columns[3].metric("Worst MaxVio", value, help=meaning)
+
+
+def worst_layer(trace: Trace) -> tuple[str, str]:
+    """Return the largest MaxVio of the layers, and its meaning with the bound of chance."""
+    if not trace.has("expert_id"):
+        return "not recorded", "Needs the chosen experts."
+    measured = load.measure(trace)
+    if measured.num_tokens == 0:
+        return "not recorded", "The trace knows no token's experts."
+    layer, violation, band = measured.least_even[0], measured.violation, measured.band
+    chance = f" Fair routing alone stays under {band.max_violation:.3g} in 95 % of cases." if band else ""
+    return (
+        f"{float(violation.sel(moe_layer=layer)):.3g} (L{layer})",
+        f"How far a layer's busiest expert exceeds a fair share, in fair shares, in the layer where it does so most. "
+        f"Derived; n = {measured.num_tokens} tokens.{chance}",
+    )

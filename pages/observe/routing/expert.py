@@ -1,0 +1,120 @@
+"""The tab of one expert: its load, its tokens in context, and its share of each kind of token."""
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+import xarray as xr
+
+from model.trace import chance, metrics, routing
+from model.trace.observed_rule import rule_of
+from model.trace.trace import Trace
+from pages.common import controls, session
+from pages.common.tables import THREE
+from pages.observe.routing import expert_tokens
+from viz import expert as figures
+from viz.theme import expert_color
+
+
+def show(trace: Trace, layer: int, expert: int, mask: xr.DataArray) -> None:
+    """Fill the tab with the tokens of a mask [token]."""
+    taken = expert_tokens.taken_by(trace, layer, expert, mask)
+    _numbers(trace, layer, expert, mask)
+    if taken.empty:
+        _without_tokens(trace, layer, expert, mask)
+        return
+    color = expert_color(expert, rule_of(trace), session.theme())
+    left, right = st.columns(2)
+    with right:
+        height = _kinds(trace, expert_tokens.shares(trace, layer, expert, mask), color)
+    with left:
+        _weights(taken, color, height)
+    st.caption(f"The {len(taken):,} tokens that went to L{layer}E{expert}, in context. Click a row to choose its token.")
+    _contexts(taken, f"routing-tokens-L{layer}E{expert}")
+
+
+def _numbers(trace: Trace, layer: int, expert: int, mask: xr.DataArray) -> None:
+    ids, rule = trace.data["expert_id"].sel(moe_layer=[layer]), rule_of(trace)
+    counts = metrics.tokens_per_expert(ids, rule.num_experts, mask).isel(moe_layer=0)
+    ratio, total = float(metrics.relative_load(counts)[expert]), np.count_nonzero(mask)
+    columns = st.columns(4)
+    columns[0].metric(f"Tokens of L{layer}E{expert}", f"{int(counts[expert]):,} of {total:,}", help="Measured.")
+    meaning = f"The expert's tokens over a fair share; 1 is fair. Derived; n = {total:,} tokens."
+    columns[1].metric("Load", f"{ratio:.3g} × uniform", help=meaning)
+    if trace.has("expert_bias"):
+        bias = routing.relative_bias(trace.data["expert_bias"]).sel(moe_layer=layer)[expert]
+        meaning = "The expert's bias less the layer's mean bias: positive pushes tokens to it. Derived."
+        columns[2].metric("Bias - mean", f"{float(bias):+.2g}", help=meaning)
+    if trace.has("group_kept"):
+        group = rule.group_of(expert)
+        kept = np.count_nonzero(trace.data["group_kept"].sel(moe_layer=layer).values[mask.values, group])
+        low, high = routing.share_interval(kept, total)
+        meaning = f"{kept:,} of {total:,} tokens kept its group {group}; in brackets the 95 % interval. Derived."
+        columns[3].metric("Group kept", f"{kept / total:.0%} ({low:.0%} to {high:.0%})", help=meaning)
+
+
+def _without_tokens(trace: Trace, layer: int, expert: int, mask: xr.DataArray) -> None:
+    """Show what chance says of an expert without a token, and which tokens came closest."""
+    total = np.count_nonzero(mask)
+    st.info(f"None of these {total:,} tokens went to L{layer}E{expert}.{_by_chance(trace, total)}")
+    if trace.has("router_score"):
+        closest = expert_tokens.closest_to(trace, layer, expert, mask)
+        st.caption("The tokens with the highest affinity to it, which went elsewhere (measured).")
+        _contexts(closest, f"routing-closest-L{layer}E{expert}")
+
+
+def _by_chance(trace: Trace, num_tokens: int) -> str:
+    """Return how many experts fair routing would leave without a token, as a sentence; empty if that is unknown."""
+    rule = rule_of(trace)
+    band = chance.band_of(rule, num_tokens)
+    if band is None:
+        return ""
+    return (
+        f" Fair routing of so many would leave about {band.dead:.2g} of {rule.num_experts} experts without one "
+        "(simulated)."
+    )
+
+
+def _kinds(trace: Trace, shares: pd.DataFrame, color: str) -> int:
+    """Draw the expert's share of each kind of token; return the height of the figure."""
+    taken, totals = shares["taken"].values, shares["of"].values
+    bounds = shares[["low (95 %)", "high (95 %)"]].values
+    names = shares["tokens that are"].tolist()
+    figure = figures.shares_by_kind(names, taken, totals, bounds, rule_of(trace).fair_share, color, session.theme())
+    how_to_read = (
+        "Of the tokens of each kind, the share that went to this expert, with its 95 % interval. The dashed line is "
+        "the share of a fair expert. Grey: too few tokens to tell. A trace does not state the domain of its text, so "
+        "the kinds are judged by the tokens' own text. One row in twenty strays by chance. Derived."
+    )
+    controls.chart(figure, "routing-kinds", shares, how_to_read)
+    return int(figure.layout.height)
+
+
+def _weights(taken: pd.DataFrame, color: str, height: int) -> None:
+    if "weight" not in taken or not np.isfinite(taken["weight"].values).any():
+        st.info("This trace holds which experts were chosen, but not their weights.")
+        return
+    weights = xr.DataArray(taken["weight"].values)
+    figure = figures.weight_distribution(weights, color, session.theme(), height=height)
+    how_to_read = "How strongly the expert's output counted for its tokens: a bar per range of gate weight. Measured."
+    controls.chart(figure, "routing-weights", taken[["token", "text", "rank", "weight"]], how_to_read)
+
+
+def _contexts(rows: pd.DataFrame, key: str) -> None:
+    """List tokens in context; a click on a row chooses its token."""
+    columns = {
+        "before": st.column_config.TextColumn(alignment="right"),
+        "text": st.column_config.TextColumn(width="small"),
+        "affinity": THREE,
+        "weight": THREE,
+    }
+
+    def choose() -> None:
+        selected = st.session_state[key]["selection"]["rows"]
+        if selected:
+            controls.choose(token=int(rows["token"].iloc[selected[0]]))
+
+    st.dataframe(
+        rows, hide_index=True, column_config=columns, height="content" if len(rows) < 12 else 420, key=key,
+        on_select=choose, selection_mode="single-row",
+    )  # fmt: skip
+    controls.download_table(rows, key)

@@ -1,0 +1,46 @@
+"""What stands above the tabs: what this run lacks, and where the token went in every layer."""
+
+import streamlit as st
+
+from model.trace.imports import origin
+from model.trace.observed_rule import rule_of
+from model.trace.trace import Trace
+from pages.common import controls, session, text
+from pages.observe.routing import path
+from viz import routing as figures
+
+_SCORES = {
+    "router_score": "affinities",
+    "expert_bias": "the bias",
+    "group_kept": "the kept groups",
+    "gate_weight": "weights",
+}
+
+
+def remarks(trace: Trace) -> None:
+    """Show what a reader must know of this run before looking at the figures."""
+    edits = text.edits(trace)
+    if edits:
+        st.info(
+            f"This run was changed: {', '.join(edits)}. In the changed layers the page marks no loser and gives no "
+            "margin: both describe how the model chooses as trained."
+        )
+    missing = [words for name, words in _SCORES.items() if not trace.has(name)]
+    if missing:
+        st.info(f"This trace does not hold {', '.join(missing)}. The page leaves out what needs them.")
+
+
+def token_path(trace: Trace, token: int, layer: int, expert: int | None) -> None:
+    """Draw where the token went in every layer."""
+    lost = path.losers(trace, token)
+    figure = figures.token_path(
+        path.at_token(trace, token), rule_of(trace), session.theme(), lost, (layer, expert),
+        origin.routing_kind(trace),
+    )  # fmt: skip
+    how_to_read = (
+        "A row per MoE layer, the first at the bottom; a column per expert, coloured by group. A square is a chosen "
+        "expert, the stronger the larger its weight. Grey bands are the kept groups; blue is affinity. A triangle "
+        "would have been chosen without the bias, a hatched cell without the group limit. Click a cell."
+    )
+    table = path.table(trace, token, lost)
+    controls.chart(figure, "routing-path", table, how_to_read, chooses=("layer", "expert"))

@@ -1,0 +1,62 @@
+"""Where a token went in every layer: arrays for the figure, and a table."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from model.trace import routing
+from model.trace.observed_rule import rule_of
+from model.trace.trace import Trace
+from viz.routing import LOST_TO_BIAS, LOST_TO_GROUP
+
+LOST_TO_EITHER = "lost to the bias alone, or to the group limit alone"
+
+
+def at_token(trace: Trace, token: int) -> xr.Dataset:
+    """Return the routing variables of one token, as far as recorded."""
+    names = ["expert_id", "gate_weight", "router_score", "group_score", "group_kept", "expert_bias"]
+    return trace.data[[name for name in names if trace.has(name)]].isel(token=token)
+
+
+def losers(trace: Trace, token: int) -> dict[str, xr.DataArray]:
+    """Return the experts that lost only to the bias or only to the group limit, as masks [moe_layer, expert].
+
+    Only what the recorded variables allow, and only in layers where the run selected as the model was trained to.
+    """
+    if not (trace.has("router_score") and trace.has("expert_bias")):
+        return {}
+    one = trace.data.isel(token=[token])
+    rule = rule_of(trace, one)
+    masks = {LOST_TO_BIAS: routing.lost_to_bias(one["router_score"], one["expert_id"], rule)}
+    if rule.num_groups > rule.num_kept_groups:
+        limited = routing.lost_to_group_limit(one["router_score"], one["expert_bias"], one["expert_id"], rule)
+        masks[LOST_TO_GROUP] = limited
+    untouched = routing.untouched_layers(trace.interventions, one["moe_layer"])
+    return {name: mask.isel(token=0).astype(bool) & untouched for name, mask in masks.items()}
+
+
+def verdicts(chosen: np.ndarray, lost: Mapping[str, xr.DataArray]) -> np.ndarray:
+    """Return in words what became of every entry of [..., expert]."""
+    words = np.where(chosen, "chosen", "not chosen").astype(object)
+    for name, mask in lost.items():
+        words[mask.values] = np.where(words[mask.values] == "not chosen", name, LOST_TO_EITHER)
+    return words
+
+
+def table(trace: Trace, token: int, lost: dict[str, xr.DataArray]) -> pd.DataFrame:
+    """Return a row per layer and expert that the token took, or that lost to one thing only."""
+    at, rule = at_token(trace, token), rule_of(trace)
+    chosen = routing.one_hot(trace.data["expert_id"].isel(token=[token]), rule.num_experts)[0]
+    became = verdicts(chosen, lost)
+    row, expert = np.nonzero(became != "not chosen")
+    weights = np.full(chosen.shape, np.nan)
+    if "gate_weight" in at:
+        weights = routing.by_expert(at["expert_id"].values, at["gate_weight"].values, rule.num_experts, np.nan)
+    groups = [rule.group_of(number) for number in expert.tolist()]
+    rows = pd.DataFrame({"layer": at["moe_layer"].values[row], "expert": expert, "group": groups})
+    if "router_score" in at:
+        rows["affinity"] = at["router_score"].values[row, expert]
+    rows["weight"], rows["verdict"] = weights[row, expert], became[row, expert]
+    return rows.sort_values(["layer", "weight"], ascending=[True, False], kind="stable")
