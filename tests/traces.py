@@ -91,6 +91,15 @@ def spelling(*spelled: bytes, generated_from: int = 99) -> Trace:
     return dataclasses.replace(trace, tokens=tuple(tokens), text=text)
 
 
+def routed(*slots: list[int], num_experts: int = 8, unknown: int = 0) -> Trace:
+    """A trace whose tokens took these experts in both layers, the last ones unknown."""
+    rows = [*slots, *[[-1, -1]] * unknown]
+    trace = random_trace(num_prompt=len(rows), num_new=0, num_experts=num_experts)
+    ids = np.repeat(np.array(rows, np.int16)[:, None], 2, axis=1)
+    data = trace.data.assign(expert_id=(("token", "moe_layer", "rank"), ids))
+    return dataclasses.replace(trace, data=data, origin={"kind": "imported" if unknown else "measured"})
+
+
 def _drafts(rng: np.random.Generator, variables: dict, num_prompt: int) -> dict:
     """Half of them right; of the new tokens after the first, one after a right draft is not tried."""
     ids, experts = variables["token_id"][1], variables["expert_id"][1]

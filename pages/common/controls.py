@@ -83,11 +83,9 @@ def head(trace: Trace, options: list[int] | None = None) -> int:
     return st.selectbox("Head", options, key="head", bind="query-params", format_func=str)
 
 
-def expert_of(trace: Trace, token: int, layer: int) -> int:
-    """Choose an expert of the layer by its number; the token's heaviest, or 0 if unknown, until one is chosen."""
-    heaviest = max(0, int(trace.data["expert_id"].sel(moe_layer=layer).values[token, 0]))
-    chosen = expert(trace, heaviest)
-    return heaviest if chosen is None else chosen
+def heaviest_expert(trace: Trace, token: int, layer: int) -> int:
+    """Return the expert with the largest gate weight for a token in a layer; 0 if the trace does not know it."""
+    return max(0, int(trace.data["expert_id"].sel(moe_layer=layer).values[token, 0]))
 
 
 def expert(trace: Trace, default: int | None = None) -> int | None:

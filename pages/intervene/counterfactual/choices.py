@@ -18,7 +18,7 @@ from model.run.request import (
 from model.trace import file
 from model.trace.observed_rule import rule_of
 from model.trace.trace import Trace, TraceError
-from pages.common import controls, limits, routing_tables
+from pages.common import controls, limits
 
 KNOCK_OUT, GROUP, FORCE, TOP_K = "knock out experts", "knock out a group", "force experts", "other k"
 BIAS_OFF, GROUP_LIMIT_OFF = "bias off", "group limit off"
@@ -81,7 +81,7 @@ def change(kind: str, trace: Trace, token: int, layer: int) -> tuple[Interventio
 
 def _experts(trace: Trace, token: int, layer: int) -> tuple[int, ...]:
     """Choose the expert shared by all pages, by default the one of the largest weight for the token, and others."""
-    first = controls.expert(trace, routing_tables.strongest(trace, token, layer)) or 0
+    first = controls.expert(trace, controls.heaviest_expert(trace, token, layer)) or 0
     meaning = "More experts of the layer, by number, with commas between them."
     more = st.text_input("and also", key="also", bind="query-params", placeholder="none", help=meaning, width=110)
     parts = [part.strip() for part in (more or "").split(",") if part.strip()]
@@ -92,7 +92,7 @@ def _experts(trace: Trace, token: int, layer: int) -> tuple[int, ...]:
 
 def _group(trace: Trace, token: int, layer: int) -> tuple[int, ...]:
     """Choose a group, by default that of the strongest expert, and return its experts."""
-    rule, default = rule_of(trace), routing_tables.strongest(trace, token, layer)
+    rule, default = rule_of(trace), controls.heaviest_expert(trace, token, layer)
     chosen = st.number_input(
         "Group", 0, rule.num_groups - 1, None, 1, key="group", bind="query-params",
         placeholder=str(rule.group_of(default)), help="Experts of a layer form groups of equal size.",

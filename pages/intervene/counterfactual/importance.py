@@ -8,7 +8,7 @@ from model.trace.importance import summarise
 from model.trace.observed_rule import rule_of
 from model.trace.router_rule import RouterRule
 from model.trace.trace import Trace
-from pages.common import controls, guards, limits, routing_tables, session, text
+from pages.common import controls, guards, limits, session, text
 from pages.common.tables import THREE
 from pages.intervene.counterfactual import importance_runs
 from pages.intervene.counterfactual.choices import NAMES_EXPERTS
@@ -64,7 +64,7 @@ def _remarks(trace: Trace) -> None:
             f"Only the first {used:,} of {trace.num_tokens:,} tokens are used; the map takes at most "
             f"{limits.IMPORTANCE_TOKENS:,}."
         )
-    edits = routing_tables.edits(trace)
+    edits = text.edits(trace)
     if edits:
         st.info(f"This run was changed ({', '.join(edits)}). The map shows its text on the model without that change.")
 

@@ -28,7 +28,9 @@ def show(trace: Trace, layer: int, expert: int, mask: xr.DataArray) -> None:
         height = _kinds(trace, expert_tokens.shares(trace, layer, expert, mask), color)
     with left:
         _weights(taken, color, height)
-    st.caption(f"The {len(taken):,} tokens that went to L{layer}E{expert}, in context. Click a row to choose its token.")
+    st.caption(
+        f"The {len(taken):,} tokens that went to L{layer}E{expert}, in context. Click a row to choose its token."
+    )
     _contexts(taken, f"routing-tokens-L{layer}E{expert}")
 
 

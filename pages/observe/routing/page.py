@@ -17,7 +17,7 @@ view.status(st.container(key="status").empty(), session.own_run(), shown)
 with st.container(horizontal=True, vertical_alignment="bottom"):
     token = controls.token(trace)
     layer = controls.layer(trace)
-    expert = controls.expert_of(trace, token, layer)
+    expert = controls.expert(trace, controls.heaviest_expert(trace, token, layer)) or 0
 token_row.show(trace, token)
 overview.remarks(trace)
 overview.token_path(trace, token, layer, expert)

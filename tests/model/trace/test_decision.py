@@ -198,3 +198,10 @@ def test_what_holds_on_any_trace(seed: int, token: int, layer: int) -> None:
         near_ties.place_margin(trace.data).values[token, layer - 1],
         near_ties.group_margin(trace.data).values[token, layer - 1],
     )
+
+
+def test_numbers_that_all_experts_share() -> None:
+    """The biases sum to 0.35; the chosen experts' affinities are 0.3, 0.6 and 0.5."""
+    found = Decision.of(gate(), 0, 3)
+    assert found.mean_bias == pytest.approx(0.35 / 8)
+    assert found.affinity_sum == pytest.approx(1.4)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model.trace import metrics, placement
-from model.trace.placement import Placement, PlacementError, as_numbered, balanced
+from model.trace.placement import Placement, PlacementError, as_numbered, balanced, device_figures
 
 # The example of EPLB's README: 12 experts, 16 places, 4 groups, 2 nodes, 8 devices.
 EXAMPLE = [[90, 132, 40, 61, 104, 165, 39, 4, 73, 56, 183, 86], [20, 107, 104, 64, 19, 197, 187, 157, 172, 86, 16, 27]]
@@ -139,3 +139,14 @@ def test_copies_go_where_they_help_most(case: tuple[xr.DataArray, Placement, int
 
 def test_worked_example() -> None:
     assert doctest.testmod(placement) == (0, 3)
+
+
+def test_how_evenly_devices_are_loaded() -> None:
+    """Layer 3: 16 and 4, mean 10; layer 4: 10 and 10."""
+    counts = counted([[12, 4, 3, 1], [5, 5, 5, 5]])
+    figures = device_figures(as_numbered(counts, 2), counts)
+    assert figures["ratio"].values.tolist() == [[1.6, 0.4], [1, 1]]
+    assert figures["balancedness"].values.tolist() == pytest.approx([10 / 16, 1], abs=1e-5)
+    assert figures["busiest"].values.tolist() == [1.6, 1]
+    assert float(figures["mean_balancedness"]) == pytest.approx(26 / 32, abs=1e-5)
+    assert float(figures["largest"]) == 1.6

@@ -156,3 +156,16 @@ def test_recorded_selection_is_what_the_rule_gives() -> None:
     biased = biased_score(trace.data["router_score"], trace.data["expert_bias"])
     again = rule(8, 2, 4, 2).select(biased.values)
     assert np.array_equal(again, routing.one_hot(trace.data["expert_id"], 8))
+
+
+def test_pairs_that_have_tokens_in_common() -> None:
+    """Four experts in two groups, two to a token: expert 0 took two tokens, one with expert 1, one with expert 2."""
+    counts = routing.shared_tokens(ids([[[0, 1]], [[0, 2]]]), 4).isel(moe_layer=0)
+    pairs = routing.pair_shares(counts, rule(4, 2, 2, 2))
+    columns = zip(
+        *(pairs[name].values.tolist() for name in ("expert", "other", "tokens", "total", "share")), strict=True
+    )
+    assert list(columns) == [(0, 1, 1, 2, 0.5), (0, 2, 1, 2, 0.5), (1, 0, 1, 1, 1), (2, 0, 1, 1, 1)]
+    same, apart = routing.fair_coactivation(rule(4, 2, 2, 2))
+    assert pairs["fair"].values.tolist() == [same, apart, same, apart]
+    assert (pairs["low"].values[0], pairs["high"].values[0]) == routing.share_interval(1, 2)

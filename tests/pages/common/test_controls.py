@@ -119,3 +119,24 @@ def test_routing_table_has_every_slot() -> None:
     assert len(table) == 10 * 2 * 2
     slot = table[(table["token"] == 4) & (table["layer"] == 2) & (table["rank"] == 1)].iloc[0]
     assert slot["expert"] == trace.data["expert_id"].sel(token=4, moe_layer=2, rank=1)
+
+
+def clicked_page() -> None:
+    import streamlit as st
+
+    from pages.common import controls
+
+    for key in ("array", "list", "beside"):
+        controls._take_click(key, ("layer", "expert"))  # pyright: ignore[reportPrivateUsage]
+        st.write(f"{key}: {st.session_state.get('layer')} {st.session_state.get('expert')}")
+
+
+def test_a_clicked_cell_chooses_layer_and_expert() -> None:
+    """AppTest cannot click a figure; this is what the browser sends."""
+    app = AppTest.from_function(clicked_page)
+    cells = {"array": {"0": 2, "1": 5, "2": 0.5}, "list": [1, 4]}
+    for key, cell in cells.items():
+        app.session_state[key] = {"selection": {"points": [{"customdata": cell}]}}
+    app.session_state["beside"] = {"selection": {"points": []}}
+    app.run()
+    assert [element.value for element in app.markdown] == ["array: 2 5", "list: 1 4", "beside: 1 4"]

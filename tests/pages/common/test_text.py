@@ -131,3 +131,13 @@ def test_experiment_lets_the_address_write_no_markdown(open_app: Callable[..., A
     written = as_markdown(app.run())
     assert any(text.plain("![x](y)") in value for value in written)
     assert not [value for value in written if "![x](y)" in value]
+
+
+@pytest.mark.parametrize("piece", ["<b>", "a`b", "``", "*x*", ":smile:", "$1$", "->"])
+def test_token_on_a_button_is_only_text(piece: str) -> None:
+    code = text.as_code(piece)
+    fence = code[: len(code) - len(code.lstrip("`"))]
+    assert code.startswith(fence)
+    assert code.endswith(fence)
+    assert fence not in code[len(fence) : -len(fence)]
+    assert code.strip("`").strip(" ") == piece.strip("`") or piece == "``"

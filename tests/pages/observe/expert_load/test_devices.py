@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from model.trace.load import Load
 from model.trace.router_rule import RouterRule
-from pages.common.loads import Load
 from pages.observe.expert_load import devices
 
 

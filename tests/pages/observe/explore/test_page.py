@@ -12,8 +12,9 @@ from streamlit.testing.v1 import AppTest
 
 from model.run.request import RequestError
 from model.trace import file
+from model.trace import load as loads
 from model.trace.file import save
-from pages.common import examples, limits, loads, models
+from pages.common import examples, limits, models
 from tests.pages.conftest import charts, said
 from tests.pages.fakes import FakeEngine
 from tests.traces import random_trace
