@@ -1,7 +1,7 @@
-"""What a run depends on, and nothing else: prompt, sampling, what to record, what to change.
+"""The request of a run: prompt, sampling, which variables to record and which interventions to apply.
 
-Plain frozen values without torch, so that a page can make, hash, save and compare them before any model is loaded.
-Interventions are said in the user's words here; `model/run/interventions.py` turns them into tensors once per run.
+Requests are frozen values without torch, so that a page can make, hash, save and compare them before it loads a model.
+`model/run/interventions.py` turns interventions into tensors once per run.
 """
 
 import base64
@@ -18,23 +18,23 @@ from model.run.request_fields import described_fields, request_field
 if TYPE_CHECKING:
     from model.trace.trace import Trace
 
-# Bytes of a replayed routing. A trace file keeps it in its header, which safetensors limits to 100 MB.
+# Most bytes of a replayed routing. A trace file keeps it in its header, which safetensors limits to 100 MB.
 REPLAY_BYTES = 48 * 2**20
 
-LEAST_TEMPERATURE = 1e-4  # below, dividing the logits by it could overflow
+LEAST_TEMPERATURE = 1e-4  # a smaller divisor of the logits could overflow
 CAPTURE_NAMES = ("router", "attention", "indexer", "inputs", "logits", "drafts")
 
 
 class RequestError(ValueError):
-    """A request that no run can satisfy; the message says what to change."""
+    """No run can satisfy the request; the message says what to change."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Capture:
-    """What to record besides what is always recorded.
+    """The variables to record in addition to those of every run.
 
-    `layers` limits attention and indexer, `heads` attention only; None means all of them. Where drafts are wanted, they
-    are also tried: generated tokens then come two at a time whenever a draft was right.
+    `layers` limits attention and indexer, `heads` attention only; None: no limit. With "drafts" the run also uses the
+    draft tokens: each accepted one adds a second generated token to a forward pass.
     """
 
     variables: frozenset[str] = frozenset({"router"})
@@ -49,7 +49,7 @@ class Capture:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class KnockOut:
-    """The expert is never selected and its weight is zero."""
+    """Never select the expert."""
 
     layer: int
     expert: int
@@ -57,7 +57,7 @@ class KnockOut:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ForceExpert:
-    """The expert takes a place for every token; the last-ranked selected expert leaves."""
+    """Select the expert for every token, in place of the selected expert with the lowest rank."""
 
     layer: int
     expert: int
@@ -65,30 +65,30 @@ class ForceExpert:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class TopK:
-    """Another number of experts per token, in every mixture layer."""
+    """Select another number of experts per token, in every MoE layer."""
 
     k: int
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class BiasOff:
-    """Experts are selected by affinity alone, in one layer or (None) in all."""
+    """Select experts by affinity without the bias, in one layer or (None) in all."""
 
     layer: int | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class GroupLimitOff:
-    """Experts are selected from all groups, in one layer or (None) in all."""
+    """Select experts from all groups, in one layer or (None) in all."""
 
     layer: int | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class GateTemperature:
-    """The router's logits are divided by it before the sigmoid or softmax, in one layer or (None) in all.
+    """Divide the router's logits by a temperature before the sigmoid or softmax, in one layer or (None) in all.
 
-    1 is as trained; above, affinities are more alike and the bias decides more.
+    1 changes nothing. Above 1, affinities differ less and the bias decides more.
     """
 
     temperature: float
@@ -101,10 +101,10 @@ class GateTemperature:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ScoreThreshold:
-    """A selected expert whose affinity is below it gets no weight, in one layer or (None) in all.
+    """Set the weight of a selected expert with a lower affinity to zero, in one layer or (None) in all.
 
-    It keeps its place, so that every token has as many ids as before; the weights of the others are normalised over
-    these. A token of which no expert reaches the threshold gets nothing but the shared experts. 0 changes nothing.
+    The expert's id stays in the trace, so that every token keeps top-k ids; the other weights are normalised without
+    it. If no expert of a token reaches the threshold, only the shared experts contribute. 0 changes nothing.
     """
 
     threshold: float
@@ -117,14 +117,14 @@ class ScoreThreshold:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Replay:
-    """The first tokens take exactly these experts with exactly these weights; later ones are routed by the model.
+    """Route the first `num_tokens` tokens to given experts with given gate weights; the model routes later tokens.
 
     Attributes:
         layers: model layer numbers, ascending.
-        num_tokens: tokens from the first one on that are covered.
-        top_k: experts of a token.
+        num_tokens: number of replayed tokens, from the first one on.
+        top_k: experts per token.
         expert_ids: int16, little-endian, [token, layer, rank].
-        weights: float32, likewise, as applied.
+        weights: float32, little-endian, [token, layer, rank]; gate weights as applied.
     """
 
     layers: tuple[int, ...]
@@ -149,7 +149,7 @@ class Replay:
 
     @classmethod
     def of(cls, trace: "Trace", layers: tuple[int, ...] | None = None) -> "Replay":
-        """The routing of a trace, in all of its mixture layers or those given.
+        """Return the routing of a trace, in the given MoE layers or (None) in all that it recorded.
 
         Raises:
             RequestError: the trace does not know every token's experts and weights, or lacks a layer.
@@ -171,12 +171,12 @@ class Replay:
 
     @property
     def id_array(self) -> np.ndarray:
-        """The experts, int16 [token, layer, rank]."""
+        """The expert ids, int16 [token, layer, rank]."""
         return np.frombuffer(self.expert_ids, "<i2").reshape(self.num_tokens, len(self.layers), self.top_k)
 
     @property
     def weight_array(self) -> np.ndarray:
-        """Their weights, float32 [token, layer, rank]."""
+        """The gate weights, float32 [token, layer, rank]."""
         return np.frombuffer(self.weights, "<f4").reshape(self.num_tokens, len(self.layers), self.top_k)
 
 
@@ -186,7 +186,7 @@ _INTERVENTIONS = {kind.__name__: kind for kind in _KINDS}
 
 
 def experts_of_group(group: int, num_experts: int, num_groups: int) -> tuple[int, ...]:
-    """The experts of a routing group: what is done to a group is done to each of them.
+    """Return the experts of a routing group. A change of a group is the same change of each of its experts.
 
     >>> experts_of_group(1, 8, 4)
     (2, 3)
@@ -202,11 +202,11 @@ def experts_of_group(group: int, num_experts: int, num_groups: int) -> tuple[int
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class RunRequest:
-    """One run. The same request on the same model, device and dtype gives the same trace.
+    """A run's request. The same request on the same model, device and dtype gives the same trace.
 
-    Either `prompt` (text, a beginning-of-sequence token is added) or `token_ids` (fed exactly as they are). With `chat`
-    the prompt is put as a user's turn, between the tokens that begin it and the answer. Temperature 0 is greedy;
-    `top_k` 0 and `top_p` 1 cut nothing off.
+    Give either `prompt` (text; the run adds a beginning-of-sequence token) or `token_ids` (fed unchanged). With `chat`
+    the prompt becomes a user's turn: the run adds the tokens that begin the turn and the answer. Temperature 0 always
+    selects the likeliest token; `top_k` 0 and `top_p` 1 keep all tokens.
     """
 
     prompt: str | None = request_field(
@@ -265,7 +265,7 @@ class RunRequest:
             raise RequestError(f"top-k must be 0 (off) or more, it is {self.top_k}")
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON values, as a trace file keeps them."""
+        """Return the request as JSON values, as a trace file keeps it."""
         plain = dataclasses.asdict(self)
         plain["capture"]["variables"] = sorted(self.capture.variables)
         plain["interventions"] = [_plain_intervention(change) for change in self.interventions]
@@ -273,7 +273,7 @@ class RunRequest:
 
     @classmethod
     def from_json(cls, plain: Mapping[str, Any]) -> "RunRequest":
-        """The inverse of `to_json`.
+        """Read what `to_json` returned. A field of `FIELDS` that is missing, as in an older file, gets its default.
 
         Raises:
             RequestError: the values are not those of a request.
@@ -287,11 +287,11 @@ class RunRequest:
             values["token_ids"] = _tuple(values["token_ids"])
             values["interventions"] = tuple(_read_intervention(change) for change in values["interventions"])
             return cls(**values)
-        except (KeyError, TypeError, AttributeError, binascii.Error) as problem:
-            raise RequestError(f"this is not a run request: {problem}") from None
+        except (KeyError, TypeError, AttributeError, binascii.Error) as error:
+            raise RequestError(f"this is not a run request: {error}") from None
 
 
-# The fields that a person sets, by name. A run made here or by a link has its own value for each of them.
+# By name, the fields that a widget, an address and a command-line option set.
 FIELDS = described_fields(RunRequest)
 
 
@@ -300,7 +300,7 @@ def _tuple(values: Any) -> tuple[int, ...] | None:
 
 
 def _plain_intervention(change: Intervention) -> dict[str, Any]:
-    """As JSON values, bytes in base64."""
+    """Return an intervention as JSON values, with bytes in base64."""
     values = {
         name: base64.b64encode(value).decode() if isinstance(value, bytes) else value
         for name, value in dataclasses.asdict(change).items()

@@ -1,21 +1,21 @@
-"""The caps of the app, in one place. Each says so when it is hit, and nothing that was typed or run is lost.
+"""The caps of the app. A page that reaches one says so, and keeps what the visitor typed or ran.
 
-Whoever starts the app changes one by a variable of its name: `MOE_LOUPE_NEW_TOKENS=1024`.
+An environment variable changes a cap: `MOE_LOUPE_NEW_TOKENS=1024` sets `NEW_TOKENS`.
 """
 
 import os
 
 from model.run.request_fields import RequestField
 
-REFUSED: list[str] = []  # what the app says in place of its pages
+REFUSED: list[str] = []  # one error per variable that is not a valid cap; the app shows them instead of its pages
 
 
 def _cap(name: str, usual: int, least: int = 1) -> int:
-    """A cap as the environment sets it, else its usual value; what is no number from `least` on is refused."""
-    said = os.environ.get(f"MOE_LOUPE_{name}", "") or str(usual)
-    if said.isdecimal() and int(said) >= least:
-        return int(said)
-    REFUSED.append(f"MOE_LOUPE_{name} is {said!r:.40}; give a whole number from {least:,} on, or leave it out")
+    """Return the cap that the environment sets, else the usual one; refuse a value below `least` or not a number."""
+    value = os.environ.get(f"MOE_LOUPE_{name}", "") or str(usual)
+    if value.isdecimal() and int(value) >= least:
+        return int(value)
+    REFUSED.append(f"MOE_LOUPE_{name} is {value!r:.40}; give a whole number from {least:,} on, or leave it out")
     return usual
 
 

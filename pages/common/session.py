@@ -1,4 +1,4 @@
-"""What a visitor's session stands on: the models, the engine, the trace on show, the request from the widgets."""
+"""The state of a visitor's session: the engine, the run on show, and the request that the widgets describe."""
 
 import itertools
 from collections.abc import Mapping
@@ -26,10 +26,10 @@ PAGE_CAPTURE = Capture(frozenset({"router", "attention", "inputs"}))
 
 
 def engine() -> "Engine":
-    """The chosen model, loaded once for all sessions.
+    """Return the engine of the chosen model, which all sessions share.
 
     Raises:
-        ValueError: there is no model, or its folder cannot be read; the message says what is wrong.
+        ValueError: no model is installed, or its folder cannot be read; the message says why.
     """
     folder, loaded = models.available()[models.chosen()], models.engines()
     if loaded.has(folder):
@@ -39,7 +39,7 @@ def engine() -> "Engine":
 
 
 def vocabulary(trace: Trace) -> "Tokenizer | None":
-    """The vocabulary a trace was made with, if one of the models at hand has it."""
+    """Return the tokenizer that made a trace; None if no installed model has it."""
     return models.vocabulary(trace)
 
 
@@ -47,26 +47,26 @@ def vocabulary(trace: Trace) -> "Tokenizer | None":
 
 
 def own_run() -> Run | None:
-    """The run or opened file that the session asked for last."""
+    """Return the session's last run or opened file."""
     return st.session_state.get("run")
 
 
 def shown() -> Run | None:
-    """What is on show: the session's last run or file that has a trace, else the recorded example, else None."""
+    """Return the run on show: the session's last one with a trace, else the recorded example, else None."""
     run = own_run()
     if run is None or run.trace is None:
-        run = st.session_state.get("previous")  # one that is going on, or was refused, leaves on show what was there
+        run = st.session_state.get("previous")  # until the new run has a trace, and if it is refused
     return run or recorded()
 
 
 def current_trace() -> Trace | None:
-    """The trace on show; None when nothing was run and no example is installed."""
+    """Return the trace on show; None if nothing was run and no example is installed."""
     run = shown()
     return run.trace if run else None
 
 
 def recorded() -> Run | None:
-    """The example of the first screen, as one run per session."""
+    """Return the recorded example of the first screen, as one run per session."""
     trace = _recorded()
     if trace is None:
         return None
@@ -81,12 +81,12 @@ def _recorded() -> Trace | None:
 
 
 def start(request: RunRequest, kind: str = "run") -> Run:
-    """Make a run the session's own; a page that knows its kind executes it. Whatever ran before is stopped."""
+    """Stop the session's run and replace it by a new one, which a page for its kind executes."""
     return _show(Run(_next_number(), kind, request))
 
 
 def forget() -> None:
-    """Drop the session's run, as if it had not been asked for."""
+    """Drop the session's run; the previous one is shown again."""
     st.session_state.pop("run", None)
 
 
@@ -102,12 +102,12 @@ def open_file(content: bytes) -> Run:
 
 
 def show_trace(trace: Trace) -> Run:
-    """Show a trace that was not made here just now: from a file, or imported."""
+    """Show a trace from a file or an import."""
     return _show(Run(_next_number(), "opened", trace=trace))
 
 
 def stop() -> None:
-    """Stop the session's run, if one is going on."""
+    """Stop the session's run, if it has not ended."""
     run = own_run()
     if run is not None:
         run.stop()
@@ -172,5 +172,5 @@ def first_value(field: RequestField) -> Any:
 
 
 def theme() -> Theme:
-    """Colours of the theme that the visitor sees."""
+    """Return the colours of the visitor's theme."""
     return THEMES["dark" if st.context.theme.type == "dark" else "light"]
