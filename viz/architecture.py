@@ -1,8 +1,8 @@
-"""A model as a picture: layers upwards, alike ones folded, every part clickable, and a run painted on it.
+"""A model as a graph: layers upwards, equal ones folded, every part clickable, and optionally a run painted on it.
 
-Labelled plain values in, a Plotly figure out; where everything stands is in `viz/architecture_layout.py`. A point that
-can be clicked carries `customdata` (key of the part, layer or -1, expert or -1). The frame is grey; colour is data: the
-experts' own hues, or their load where a run is painted. What is marked as added is outlined in the colour of a change.
+Labelled plain values in, a Plotly figure out; `viz/architecture_layout.py` has the positions. A clickable point has
+`customdata` (key of the part, layer or -1, expert or -1). The frame is grey; only data has colour: the experts' own
+hues, or their load if a run is painted. Added parts are outlined in the colour of a change.
 """
 
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ from viz.architecture_layout import WIDTH, Frame, Model, boxes, expert_cells, la
 from viz.architecture_paint import PROFILE, Paint, experts, groups, profile, recall
 from viz.theme import Theme, group_hue, style
 
-STEP = 14.0  # distance of the points that make a part clickable
+STEP = 14.0  # pixels between the points that make a part clickable
 MARGIN = {"l": 0, "r": 0, "t": 26, "b": 44}
 
 
@@ -27,14 +27,14 @@ def architecture(
     paint: Paint | None = None,
     expert: int | None = None,
 ) -> go.Figure:
-    """The picture of a model.
+    """Draw the graph of a model.
 
     Args:
-        model: what to draw.
+        model: the model to draw.
         theme: colours.
         chosen: key of the part to outline.
-        paint: a run of this model.
-        expert: expert to outline, of the layer that is painted.
+        paint: data of a run of this model.
+        expert: expert to outline, in the painted layer.
     """
     graph, figure = lay_out(model), go.Figure()
     figure.add_trace(_wires(graph, theme))
@@ -50,10 +50,10 @@ def architecture(
                 figure.add_trace(recall(graph, stack.name, theme, painted))
     if paint is not None and paint.residual_norm is not None:
         figure.add_trace(profile(graph, model, paint.residual_norm, paint.layer, theme))
-    tall = graph.graph["height"]
+    height = graph.graph["height"]
     hidden = {"visible": False, "fixedrange": True}
-    axes = {"xaxis": hidden | {"range": [0, WIDTH]}, "yaxis": hidden | {"range": [0, tall]}}
-    style(figure, theme, int(tall + MARGIN["t"] + MARGIN["b"]), margin=MARGIN, dragmode=False, **axes)
+    axes = {"xaxis": hidden | {"range": [0, WIDTH]}, "yaxis": hidden | {"range": [0, height]}}
+    style(figure, theme, int(height + MARGIN["t"] + MARGIN["b"]), margin=MARGIN, dragmode=False, **axes)
     has_profile = paint is not None and paint.residual_norm is not None
     notes = [*_stack_labels(graph, model, theme), *_ends(graph, theme), *_profile_label(graph, model, paint, theme)]
     return figure.update_layout(shapes=[*_frames(graph, model, theme, chosen, has_profile)], annotations=notes)
@@ -63,7 +63,7 @@ def architecture(
 
 
 def _wires(graph: nx.DiGraph, theme: Theme) -> go.Scatter:
-    """Every flow as one broken line."""
+    """Draw all edges as one line with gaps."""
     x, y = [], []
     for *_, path in graph.edges(data="path"):
         x += [*(point[0] for point in path), None]
@@ -72,7 +72,7 @@ def _wires(graph: nx.DiGraph, theme: Theme) -> go.Scatter:
 
 
 def _heads(graph: nx.DiGraph, theme: Theme) -> go.Scatter:
-    """An arrow's head at the end of every flow, and a plus where it is added to the stream."""
+    """Draw an arrowhead at the end of every edge, and a plus where an edge is added to the stream."""
     x, y, symbols, sizes = [], [], [], []
     for _, target, path in graph.edges(data="path"):
         (before_x, before_y), (end_x, end_y) = path[-2:]
@@ -83,12 +83,12 @@ def _heads(graph: nx.DiGraph, theme: Theme) -> go.Scatter:
             y.append(end_y - (0 if across else 3))
             symbols.append(f"triangle-{turn}")
             sizes.append(7)
-    places = [held["at"] for _, held in graph.nodes(data=True) if "adds" in held]
-    x += [place[0] for place in places]
-    y += [place[1] for place in places]
+    sums = [node["at"] for _, node in graph.nodes(data=True) if "adds" in node]
+    x += [point[0] for point in sums]
+    y += [point[1] for point in sums]
     marker = {
-        "symbol": [*symbols, *["circle-cross-open"] * len(places)],
-        "size": [*sizes, *[11] * len(places)],
+        "symbol": [*symbols, *["circle-cross-open"] * len(sums)],
+        "size": [*sizes, *[11] * len(sums)],
         "color": theme.muted,
         "line": {"width": 1.2},
     }
@@ -98,7 +98,7 @@ def _heads(graph: nx.DiGraph, theme: Theme) -> go.Scatter:
 def _frames(
     graph: nx.DiGraph, model: Model, theme: Theme, chosen: str | None, has_profile: bool
 ) -> Iterator[dict[str, Any]]:
-    """Blocks as shaded areas, parts as boxes, groups as a line in their hue below their experts, the profile's zero."""
+    """Yield blocks as shaded areas, parts as boxes, groups as lines in their hue, and the profile's zero line."""
     frames = graph.graph["frames"].values()
     for frame in frames:
         yield _rectangle(frame, theme.shade, theme.grid, 1)
@@ -117,14 +117,14 @@ def _frames(
 
 def _rectangle(frame: Frame, fill: str, line: str, width: float) -> dict[str, Any]:
     x0, y0, x1, y1 = frame
-    place = {"type": "rect", "x0": x0, "y0": y0, "x1": x1, "y1": y1, "layer": "below"}
-    return place | {"fillcolor": fill, "line": {"color": line, "width": width}}
+    corners = {"type": "rect", "x0": x0, "y0": y0, "x1": x1, "y1": y1, "layer": "below"}
+    return corners | {"fillcolor": fill, "line": {"color": line, "width": width}}
 
 
 def _labels(graph: nx.DiGraph, theme: Theme) -> go.Scatter:
     x, y, text = [], [], []
     for _, box, (x0, y0, x1, y1) in boxes(graph):
-        is_flat = box.kind == "experts"  # their name stands above them, in one line
+        is_flat = box.kind == "experts"  # its name goes above the experts, on one line
         between = "  " if is_flat else "<br>"
         x.append((x0 + x1) / 2)
         y.append(y1 - 12 if is_flat else (y0 + y1) / 2)
@@ -133,24 +133,24 @@ def _labels(graph: nx.DiGraph, theme: Theme) -> go.Scatter:
 
 
 def _click_points(graph: nx.DiGraph) -> go.Scatter:
-    """Unseen points all over the parts, close enough that a click anywhere on a part meets one."""
+    """Draw invisible points all over the parts, so close that a click anywhere on a part hits one."""
     x, y, cells, text = [], [], [], []
     for key, box, (x0, y0, x1, y1) in boxes(graph):
-        low = y1 - 24 if box.kind == "experts" else y0  # the experts below can be clicked themselves
+        low = y1 - 24 if box.kind == "experts" else y0  # the experts below have their own points
         for at_x in np.arange(x0 + STEP / 2, x1, STEP).tolist():
             for at_y in np.arange(low + STEP / 2, y1, STEP).tolist():
                 x.append(at_x)
                 y.append(at_y)
                 cells.append([key, -1, -1])
                 text.append(f"<b>{box.label}</b><br>{box.hover}")
-    unseen = {"marker": {"opacity": 0}}
+    invisible = {"marker": {"opacity": 0}}
     return go.Scatter(
         x=x, y=y, mode="markers", marker={"opacity": 0, "size": STEP, "symbol": "square"}, customdata=cells, text=text,
-        hovertemplate="%{text}<extra></extra>", selected=unseen, unselected=unseen,
+        hovertemplate="%{text}<extra></extra>", selected=invisible, unselected=invisible,
     )  # fmt: skip
 
 
-# --- words -----------------------------------------------------------------------------------------------------------
+# --- texts -----------------------------------------------------------------------------------------------------------
 
 
 def _note(x: float, y: float, text: str, theme: Theme, **options: Any) -> dict[str, Any]:
@@ -165,7 +165,7 @@ def _stack_labels(graph: nx.DiGraph, model: Model, theme: Theme) -> Iterator[dic
 
 
 def _ends(graph: nx.DiGraph, theme: Theme) -> Iterator[dict[str, Any]]:
-    """What goes in and what comes out."""
+    """Yield the labels of inputs and outputs."""
     for name in ("tokens", "next token", "token after it"):
         if name in graph:
             x, y = graph.nodes[name]["at"]

@@ -1,4 +1,4 @@
-"""What attention costs as the context grows, of models side by side. Labelled arrays in, a Plotly figure out."""
+"""The cost of attention by context length, for several models. Labelled arrays in, a Plotly figure out."""
 
 import numpy as np
 import plotly.graph_objects as go
@@ -11,12 +11,12 @@ DASHES = ("dot", "solid", "dash")
 
 
 def cost_by_context(work: xr.DataArray, theme: Theme, context: int | None = None) -> go.Figure:
-    """Multiply-adds for one token against the tokens that it has to look at, both on a log scale.
+    """Draw multiply-adds per token by the length of the context, both on a log scale.
 
     Args:
-        work: [model, context], labelled; at most three models, of which the second is drawn in ink.
+        work: multiply-adds, [model, context], labelled; at most three models, the second drawn in ink.
         theme: colours.
-        context: one to mark.
+        context: context length to mark.
     """
     figure = go.Figure()
     contexts = work["context"].values
@@ -29,13 +29,13 @@ def cost_by_context(work: xr.DataArray, theme: Theme, context: int | None = None
         figure.add_trace(
             go.Scatter(x=contexts, y=values, mode="lines+markers", line=line, text=text, hovertemplate=hover)
         )
-        place = {"x": np.log10(contexts[-1]), "y": np.log10(values[-1]), "xanchor": "left", "xshift": 8}
-        figure.add_annotation(text=name, showarrow=False, font={"size": 12, "color": color}, **place)
+        end = {"x": np.log10(contexts[-1]), "y": np.log10(values[-1]), "xanchor": "left", "xshift": 8}
+        figure.add_annotation(text=name, showarrow=False, font={"size": 12, "color": color}, **end)
     if context is not None:
         figure.add_vline(context, line={"color": theme.grid, "width": 2})
-    label = ["128", "512", "2,048", "8,192", "32,768", "131,072"]
-    places = [2**power for power in (7, 9, 11, 13, 15, 17)]
-    xaxis = {"type": "log", "title": {"text": "context, tokens"}, "tickvals": places, "ticktext": label}
+    labels = ["128", "512", "2,048", "8,192", "32,768", "131,072"]
+    ticks = [2**power for power in (7, 9, 11, 13, 15, 17)]
+    xaxis = {"type": "log", "title": {"text": "context, tokens"}, "tickvals": ticks, "ticktext": labels}
     yaxis = {"type": "log", "dtick": 1, "exponentformat": "B"}
     style(figure, theme, 340, xaxis=xaxis, yaxis=yaxis)
-    return note(figure, "multiply-adds for one token, all layers", theme)
+    return note(figure, "multiply-adds per token, all layers", theme)

@@ -1,8 +1,8 @@
-"""Where the parts of a model stand, as a graph: the residual stream upwards on the left, blocks branching off it.
+"""Positions of the parts of a model, as a graph: the residual stream upwards on the left, with blocks branching off.
 
-A node is a part or a place on the stream where something is added to it; an edge is what flows, with the corners of
-its line. Plain labelled values in, a `networkx` graph out; drawing is in `viz/architecture.py`. Units are pixels of a
-figure that is `WIDTH` wide; a wider one stretches to the right.
+A node is a part, or a point on the stream where an output is added; an edge is a data flow with the corners of its
+line. Plain labelled values in, a `networkx` graph out; `viz/architecture.py` draws it. Units are pixels of a figure
+that is `WIDTH` wide; a wider figure stretches to the right.
 """
 
 import dataclasses
@@ -13,9 +13,9 @@ import networkx as nx
 from viz.layout import Layout
 
 WIDTH = 416
-STREAM = 88.0  # where the stream runs
-LEFT, RIGHT = 108.0, 396.0  # parts of blocks lie between
-BOX, ROW, PAD = 40.0, 66.0, 14.0  # height of a part, of a part with its way back to the stream, and a block's rim
+STREAM = 88.0  # x of the stream
+LEFT, RIGHT = 108.0, 396.0  # x range of the parts of blocks
+BOX, ROW, PAD = 40.0, 66.0, 14.0  # height of a part, height with the line back to the stream, margin of a block
 EXPERTS = 104.0  # height of the experts
 NORM = 56.0  # width of a norm
 
@@ -25,7 +25,7 @@ Frame = tuple[float, float, float, float]  # x0, y0, x1, y1
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Box:
-    """A part: what it is, what stands on it, and whether to mark it as added."""
+    """A part: key, kind, texts, and whether to mark it as added."""
 
     key: str
     kind: str
@@ -37,7 +37,7 @@ class Box:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Stack:
-    """Layers that are alike, drawn once."""
+    """Equal layers, drawn once."""
 
     name: str
     label: str
@@ -45,13 +45,13 @@ class Stack:
     boxes: tuple[Box, ...]
 
     def box(self, kind: str) -> Box | None:
-        """The part of a kind, if the block has one."""
+        """Return the part of a kind; None if the block has none."""
         return next((box for box in self.boxes if box.kind == kind), None)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Model:
-    """All that is drawn of a model."""
+    """Everything that is drawn of a model."""
 
     embedding: Box
     stacks: tuple[Stack, ...]
@@ -62,13 +62,13 @@ class Model:
 
 
 def lay_out(model: Model) -> nx.DiGraph:
-    """Every part and every flow of a model.
+    """Lay out all parts and data flows of a model.
 
     Returns:
-        A graph. Nodes are keys of parts, with `box` and `frame` (x0, y0, x1, y1), and names of places on the stream,
-        with `at` (x, y) and, where something is added, `adds`. Edges carry `path`, the corners of their line.
-        `graph["frames"]` holds the blocks' frames by name, `graph["experts"]` those of their experts,
-        `graph["height"]` the height of all.
+        A graph. Its nodes are parts, with `box` and `frame` (x0, y0, x1, y1), and points on the stream, with `at`
+        (x, y) and, where an output is added, `adds`. An edge has `path`, the corners of its line. `graph["frames"]`
+        holds the blocks' frames by name, `graph["experts"]` the frames of their experts, `graph["height"]` the total
+        height.
     """
     graph = nx.DiGraph(frames={}, experts={})
     _place(graph, model.embedding, (12, 24, 190, 24 + BOX))
@@ -95,23 +95,23 @@ def _place(graph: nx.DiGraph, box: Box, frame: Frame) -> None:
 
 
 def _flow(graph: nx.DiGraph, source: str, target: str, *corners: Point) -> None:
-    """An edge between two nodes: along the stream, or from side to side, unless corners say otherwise."""
+    """Add an edge between two nodes: by default from the top of the source to the bottom of the target."""
     path = corners or (_top(graph, source), _bottom(graph, target))
     graph.add_edge(source, target, path=list(path))
 
 
 def _bottom(graph: nx.DiGraph, node: str) -> Point:
-    held = graph.nodes[node]
-    return held["at"] if "at" in held else (STREAM, held["frame"][1])
+    data = graph.nodes[node]
+    return data["at"] if "at" in data else (STREAM, data["frame"][1])
 
 
 def _top(graph: nx.DiGraph, node: str) -> Point:
-    held = graph.nodes[node]
-    return held["at"] if "at" in held else (STREAM, held["frame"][3])
+    data = graph.nodes[node]
+    return data["at"] if "at" in data else (STREAM, data["frame"][3])
 
 
 def _beside(graph: nx.DiGraph, model: Model, mtp: Box, y: float) -> None:
-    """Multi-token prediction, fed by the embedding of the next token and by what the head is fed with."""
+    """Add multi-token prediction, which reads the next token's embedding and the input of the head."""
     _place(graph, mtp, (226, y, 384, y + BOX))
     low, edge = graph.nodes[model.embedding.key]["frame"], WIDTH - 8.0
     norm, middle = graph.nodes[model.final_norm.key]["frame"], low[1] + BOX / 2
@@ -125,14 +125,14 @@ def _beside(graph: nx.DiGraph, model: Model, mtp: Box, y: float) -> None:
 
 
 def _stack(graph: nx.DiGraph, stack: Stack, last: str, y: float) -> tuple[str, float]:
-    """A block from `y` upwards; returns the place on the stream where it ends, and the height above it."""
+    """Add a block from `y` upwards; return the point on the stream where it ends, and the height above it."""
     bottom, y = y, y + PAD
     indexer = stack.box("indexer")
     last, y = _branch(
         graph, stack, last, y, "attention_norm", [box for box in (indexer, stack.box("attention")) if box]
     )
     if stack.box("experts"):
-        last, y = _mixture(graph, stack, last, y)
+        last, y = _moe_branch(graph, stack, last, y)
     else:
         last, y = _branch(graph, stack, last, y, "ffn_norm", [box for box in (stack.box("ffn"),) if box])
     graph.graph["frames"][stack.name] = (STREAM - 18, bottom, RIGHT + 6, y + 14)
@@ -142,7 +142,7 @@ def _stack(graph: nx.DiGraph, stack: Stack, last: str, y: float) -> tuple[str, f
 def _branch(
     graph: nx.DiGraph, stack: Stack, last: str, y: float, norm_kind: str, boxes: Sequence[Box]
 ) -> tuple[str, float]:
-    """Norm, then parts side by side, then back to the stream."""
+    """Add a norm, parts side by side, and the line back to the stream."""
     norm, middle = stack.box(norm_kind), y + BOX / 2
     assert norm is not None
     _place(graph, norm, (LEFT, y, LEFT + NORM, y + BOX))
@@ -154,25 +154,25 @@ def _branch(
         _place(graph, box, (at, y, at + width, y + BOX))
         _flow(graph, before.key, box.key, (at - gap, middle), (at, middle))
         before, at = box, at + width + gap
-    if len(boxes) > 1:  # what the last one reads comes from the norm as well, past the others
+    if len(boxes) > 1:  # the last part also reads the norm, on a line past the others
         x = RIGHT - width / 2
         _flow(graph, norm.key, before.key, (start - gap / 2, middle), (start - gap / 2, y - 8), (x, y - 8), (x, y))
     return _back(graph, stack, last, before, y + BOX, RIGHT - width / 2), y + ROW
 
 
 def _back(graph: nx.DiGraph, stack: Stack, last: str, box: Box, top: float, x: float) -> str:
-    """From the top of a part to the stream, where it is added."""
-    place, level = f"{stack.name} after {box.kind}", top + 13
-    graph.add_node(place, at=(STREAM, level), adds=True)
-    _flow(graph, last, place)
-    _flow(graph, box.key, place, (x, top), (x, level), (STREAM, level))
-    return place
+    """Add the line from the top of a part to the stream, where its output is added; return that point."""
+    point, level = f"{stack.name} after {box.kind}", top + 13
+    graph.add_node(point, at=(STREAM, level), adds=True)
+    _flow(graph, last, point)
+    _flow(graph, box.key, point, (x, top), (x, level), (STREAM, level))
+    return point
 
 
-def _mixture(graph: nx.DiGraph, stack: Stack, last: str, y: float) -> tuple[str, float]:
-    """Norm and gate, above them the experts by groups, beside these the shared expert."""
-    shared, gate, experts, norm = (stack.box(kind) for kind in ("shared", "gate", "experts", "ffn_norm"))
-    assert gate is not None
+def _moe_branch(graph: nx.DiGraph, stack: Stack, last: str, y: float) -> tuple[str, float]:
+    """Add norm and router, above them the experts by groups, and beside these the shared expert."""
+    shared, router, experts, norm = (stack.box(kind) for kind in ("shared", "gate", "experts", "ffn_norm"))
+    assert router is not None
     assert experts is not None
     assert norm is not None
     right = RIGHT - 70 if shared else RIGHT
@@ -180,35 +180,35 @@ def _mixture(graph: nx.DiGraph, stack: Stack, last: str, y: float) -> tuple[str,
     top = low + EXPERTS
     _place(graph, norm, (LEFT, y, LEFT + NORM, y + BOX))
     _flow(graph, last, norm.key, (STREAM, middle), (LEFT, middle))
-    _place(graph, gate, (LEFT + NORM + 22, y, right, y + BOX))
-    _flow(graph, norm.key, gate.key, (LEFT + NORM, middle), (LEFT + NORM + 22, middle))
+    _place(graph, router, (LEFT + NORM + 22, y, right, y + BOX))
+    _flow(graph, norm.key, router.key, (LEFT + NORM, middle), (LEFT + NORM + 22, middle))
     _place(graph, experts, (LEFT, low, right, top))
     across = (LEFT + NORM + 22 + right) / 2
-    _flow(graph, gate.key, experts.key, (across, y + BOX), (across, low))
+    _flow(graph, router.key, experts.key, (across, y + BOX), (across, low))
     _flow(graph, norm.key, experts.key, (LEFT + NORM / 2, y + BOX), (LEFT + NORM / 2, low))
     graph.graph["experts"][stack.name] = (LEFT, low, right, top)
-    place = _back(graph, stack, last, experts, top, (LEFT + right) / 2)
+    point = _back(graph, stack, last, experts, top, (LEFT + right) / 2)
     if shared:
         x = (right + 14 + RIGHT) / 2
         _place(graph, shared, (right + 14, low, RIGHT, top))
         side, under = LEFT + NORM + 11, y - 8
         _flow(graph, norm.key, shared.key, (side, middle), (side, under), (x, under), (x, low))
-        _flow(graph, shared.key, place, (x, top), (x, top + 13), (STREAM, top + 13))
-    return place, top + ROW - BOX
+        _flow(graph, shared.key, point, (x, top), (x, top + 13), (STREAM, top + 13))
+    return point, top + ROW - BOX
 
 
 def boxes(graph: nx.DiGraph) -> Iterator[tuple[str, Box, Frame]]:
-    """Every part of a graph with its key and its frame."""
-    for key, held in graph.nodes(data=True):
-        if "box" in held:
-            yield key, held["box"], held["frame"]
+    """Yield every part of a graph with its key and its frame."""
+    for key, data in graph.nodes(data=True):
+        if "box" in data:
+            yield key, data["box"], data["frame"]
 
 
 def expert_cells(frame: Frame, layout: Layout) -> tuple[list[Point], list[Frame], float]:
-    """Where the experts stand in their frame, group by group.
+    """Lay out the experts in their frame, group by group.
 
     Returns:
-        The middle of every expert, the frame of every group, and the size of a cell.
+        The centre of every expert, the frame of every group, and the size of a cell.
     """
     x0, y0, x1, y1 = (frame[0] + 6, frame[1] + 21, frame[2] - 6, frame[3] - 24)
     num_groups, size = layout.num_groups, layout.num_experts // layout.num_groups
@@ -220,7 +220,7 @@ def expert_cells(frame: Frame, layout: Layout) -> tuple[list[Point], list[Frame]
     middles = []
     for left, _, right, _ in groups:
         start, lift = (left + right - pitch * columns) / 2, (height - pitch * rows) / 2
-        for place in range(size):
-            row, column = divmod(place, columns)
+        for index in range(size):
+            row, column = divmod(index, columns)
             middles.append((start + pitch * (column + 0.5), y1 - lift - pitch * (row + 0.5)))
     return middles, groups, pitch

@@ -1,6 +1,6 @@
-"""What is painted on a model's picture: its experts, in their own hues or by the load of a run, and the residual norm.
+"""Data painted on a model's graph: its experts, in their own hues or by the load of a run, and the residual norm.
 
-Labelled arrays in, Plotly traces out. Points carry `customdata` (key of the part, layer or -1, expert or -1).
+Labelled arrays in, Plotly traces out. Points have `customdata` (key of the part, layer or -1, expert or -1).
 """
 
 import dataclasses
@@ -15,19 +15,19 @@ from viz.architecture_layout import Model, boxes, expert_cells
 from viz.load import LOG_LIMIT, TICKS, clipped_log
 from viz.theme import Theme, colorscale, expert_colors
 
-PROFILE = (10.0, 58.0)  # the residual norm is drawn between: zero, and the largest
+PROFILE = (10.0, 58.0)  # x of residual norm zero, and of the largest
 
 
 @dataclasses.dataclass(frozen=True)
 class Paint:
-    """What of a run is painted.
+    """The data of a run to paint.
 
     Attributes:
-        layer: model layer whose load is shown, where one is; its block carries the colours.
-        load: ratio to uniform of the layer's experts, [expert], *derived*; None leaves them unpainted.
-        group_load: the same of its groups, [group], *derived*.
-        residual_norm: where each layer ends, [layer], *derived* from those of the tokens; None draws no profile.
-        recall: share of the layer's dense attention on the keys that its indexer kept, *derived*; None draws no bar.
+        layer: model layer whose load is painted on its block; None: no layer.
+        load: ratio to uniform of the layer's experts, [expert], *derived*; None: experts keep their hues.
+        group_load: the same for its groups, [group], *derived*.
+        residual_norm: norm at the end of each layer, [layer], *derived* over the tokens; None: no profile.
+        recall: share of the layer's dense attention on the keys that its indexer kept, *derived*; None: no bar.
     """
 
     layer: int | None = None
@@ -38,14 +38,15 @@ class Paint:
 
 
 def recall(graph: nx.DiGraph, stack: str, theme: Theme, paint: Paint) -> go.Scatter:
-    """A bar along the foot of the stack's indexer, as long as the recall; nothing where it has none."""
-    found = [(key, frame) for key, box, frame in boxes(graph) if box.kind == "indexer" and key.startswith(f"{stack}-")]
-    if paint.recall is None or not found:
+    """Draw a bar along the bottom of the stack's indexer, as long as the recall; nothing without a recall."""
+    indexers = [(key, at) for key, box, at in boxes(graph) if box.kind == "indexer" and key.startswith(f"{stack}-")]
+    if paint.recall is None or not indexers:
         return go.Scatter(x=[], y=[], mode="lines", hoverinfo="skip")
-    (key, (x0, y0, x1, _)), said = found[0], f"L{paint.layer}<br>kept keys hold {paint.recall:.1%} of dense attention"
+    (key, (x0, y0, x1, _)), share = indexers[0], f"{paint.recall:.1%} of dense attention"
     return go.Scatter(
         x=[x0 + 2, x0 + 2 + (x1 - x0 - 4) * paint.recall], y=[y0 + 3, y0 + 3], mode="lines",
-        line={"color": theme.sequential[-3], "width": 4}, text=[f"{said} (derived)"] * 2,
+        line={"color": theme.sequential[-3], "width": 4},
+        text=[f"L{paint.layer}<br>kept keys hold {share} (derived)"] * 2,
         hovertemplate="%{text}<extra></extra>", customdata=[[key, paint.layer, -1]] * 2,
     )  # fmt: skip
 
@@ -53,7 +54,7 @@ def recall(graph: nx.DiGraph, stack: str, theme: Theme, paint: Paint) -> go.Scat
 def experts(
     graph: nx.DiGraph, model: Model, stack: str, theme: Theme, paint: Paint | None, expert: int | None
 ) -> go.Scatter:
-    """A square per expert: in its own hue, or by its load."""
+    """Draw a square per expert, in its own hue or coloured by its load."""
     middles, _, pitch = expert_cells(graph.graph["experts"][stack], model.router)
     key = next(key for key, box, _ in boxes(graph) if box.kind == "experts" and key.startswith(f"{stack}-"))
     numbers, load = range(model.router.num_experts), paint.load if paint else None
@@ -62,22 +63,22 @@ def experts(
     marker: dict[str, Any] = {"symbol": "square", "size": min(16, max(4, pitch - 1)), "line": outline}
     if load is None:
         size = model.router.num_experts // model.router.num_groups
-        said = [f"E{number}, group {number // size}" for number in numbers]
+        texts = [f"E{number}, group {number // size}" for number in numbers]
         marker["color"] = expert_colors(model.router, theme)
     else:
         ratios = load.values.tolist()
-        said = [f"L{layer}E{number}<br>{ratio:.3g} × uniform (derived)" for number, ratio in enumerate(ratios)]
+        texts = [f"L{layer}E{number}<br>{ratio:.3g} × uniform (derived)" for number, ratio in enumerate(ratios)]
         marker |= {"color": clipped_log(load.values), "cmin": -LOG_LIMIT, "cmax": LOG_LIMIT}
         marker |= {"colorscale": colorscale(theme.load), "colorbar": _bar(f"load of L{layer}, × uniform", theme)}
     return go.Scatter(
         x=[x for x, _ in middles], y=[y for _, y in middles], mode="markers", marker=marker,
-        customdata=[[key, layer, number if paint else -1] for number in numbers], text=said,
+        customdata=[[key, layer, number if paint else -1] for number in numbers], text=texts,
         hovertemplate="%{text}<extra></extra>",
     )  # fmt: skip
 
 
 def groups(graph: nx.DiGraph, model: Model, stack: str, theme: Theme, paint: Paint | None) -> go.Scatter:
-    """Each group's load as a number below its experts; nothing where no run is painted."""
+    """Write each group's load below its experts; nothing if no run is painted."""
     frames = expert_cells(graph.graph["experts"][stack], model.router)[1]
     load = None if paint is None or model.router.num_groups == 1 else paint.group_load
     ratios = [] if load is None else load.values.tolist()
@@ -91,36 +92,36 @@ def groups(graph: nx.DiGraph, model: Model, stack: str, theme: Theme, paint: Pai
 
 
 def _bar(title: str, theme: Theme) -> dict[str, Any]:
-    """The load's colours below the picture, in the space that is kept for them."""
-    place = {"orientation": "h", "x": 0.99, "xanchor": "right", "y": 0, "yanchor": "top", "len": 0.52, "thickness": 8}
+    """Return the colour bar of the load, for the margin below the graph."""
+    anchor = {"orientation": "h", "x": 0.99, "xanchor": "right", "y": 0, "yanchor": "top", "len": 0.52, "thickness": 8}
     look = {"title": {"text": title, "side": "top", "font": {"size": 12, "color": theme.muted}}, "outlinewidth": 0}
     ticks = {"tickvals": np.log2(TICKS), "ticktext": ["≤ ¼", "½", "1", "2", "≥ 4"], "tickfont": {"size": 12}}
-    return place | look | ticks | {"ypad": 0}
+    return anchor | look | ticks | {"ypad": 0}
 
 
 def profile(graph: nx.DiGraph, model: Model, norm: xr.DataArray, chosen: int | None, theme: Theme) -> go.Scatter:
-    """The residual norm beside the stream: a point per layer, at its height within its block."""
-    places = _layer_places(graph, model)
+    """Draw the residual norm beside the stream: a point per layer, at the layer's height within its block."""
+    points = _layer_points(graph, model)
     known = {int(layer): float(value) for layer, value in zip(norm["layer"].values, norm.values, strict=True)}
-    layers = [layer for layer in sorted(places) if np.isfinite(known.get(layer, np.nan))]
+    layers = [layer for layer in sorted(points) if np.isfinite(known.get(layer, np.nan))]
     values, (left, right) = [known[layer] for layer in layers], PROFILE
     largest, small = max(values, default=1.0), 5 if len(layers) < 20 else 3
     return go.Scatter(
-        x=[left + (right - left) * value / largest for value in values], y=[places[layer][1] for layer in layers],
+        x=[left + (right - left) * value / largest for value in values], y=[points[layer][1] for layer in layers],
         mode="lines+markers", line={"color": theme.muted, "width": 1},
         marker={"size": [9 if layer == chosen else small for layer in layers], "color": theme.ink},
-        customdata=[[places[layer][0], layer, -1] for layer in layers],
+        customdata=[[points[layer][0], layer, -1] for layer in layers],
         text=[f"L{layer}<br>residual norm {known[layer]:.3g} (derived)" for layer in layers],
         hovertemplate="%{text}<extra></extra>",
     )  # fmt: skip
 
 
-def _layer_places(graph: nx.DiGraph, model: Model) -> dict[int, tuple[str, float]]:
-    """For every layer the part that ends it, and its height: evenly within the block that it is folded to."""
-    places = {}
+def _layer_points(graph: nx.DiGraph, model: Model) -> dict[int, tuple[str, float]]:
+    """Return for every layer its last part and its height; the layers of a folded block are spread evenly."""
+    points = {}
     for stack in model.stacks:
         _, low, _, high = graph.graph["frames"][stack.name]
         last = next(box.key for box in stack.boxes if box.kind in ("experts", "ffn"))
         heights = np.linspace(low, high, len(stack.layers) + 2)[1:-1].tolist()
-        places |= {layer: (last, height) for layer, height in zip(stack.layers, heights, strict=True)}
-    return places
+        points |= {layer: (last, height) for layer, height in zip(stack.layers, heights, strict=True)}
+    return points

@@ -1,4 +1,4 @@
-"""What figures share besides colour: the axis of experts with its groups apart, the axis of layers, clickable cells."""
+"""Parts that figures share: the expert axis with gaps between groups, the layer axis, clickable cells."""
 
 from typing import Any
 
@@ -9,30 +9,30 @@ import xarray as xr
 from viz.layout import Layout
 from viz.theme import Theme
 
-# Over so many cells a picture is hovered but not clicked: the points would cost more than the picture.
+# Cells; a larger map has hover texts but no clickable points, which would cost more than the map.
 MAX_CLICKABLE = 20_000
 
 
 def expert_positions(layout: Layout) -> np.ndarray:
-    """Where experts stand on an axis, [expert] float32: one apart, and wider apart between routing groups."""
+    """Return the positions of experts on an axis, [expert] float32: spacing 1, wider between routing groups."""
     return positions_apart(layout.num_experts, layout.num_groups)
 
 
 def positions_apart(number: int, num_parts: int) -> np.ndarray:
-    """Where columns stand on an axis, [number] float32: one apart, and wider apart between equal parts."""
+    """Return the positions of columns on an axis, [number] float32: spacing 1, wider between equal parts."""
     columns, gap = np.arange(number), 0 if num_parts == 1 else max(1, number // 64)
     return (columns + gap * (columns // (number // num_parts))).astype(np.float32)
 
 
 def spread(values: np.ndarray, positions: np.ndarray) -> np.ndarray:
-    """Put a [row, column] array's columns at whole positions of a wider one, float32; the columns between are NaN."""
+    """Put the columns of a [row, column] array at integer positions of a wider float32 array, with NaN between them."""
     wide = np.full((values.shape[0], int(positions[-1]) + 1), np.nan, dtype=np.float32)
     wide[:, positions.astype(int)] = values
     return wide
 
 
 def expert_axis(layout: Layout, title: str = "expert") -> dict[str, Any]:
-    """Layout of an axis of experts: a tick at each group's first expert; about eight where there are no groups."""
+    """Return the expert axis: a tick at each group's first expert, or about eight ticks without groups."""
     number, num_groups = layout.num_experts, layout.num_groups
     step = number // num_groups if num_groups > 1 else max(1, number // 8)
     positions, ticks = expert_positions(layout), np.arange(0, number, step)
@@ -46,13 +46,13 @@ def expert_axis(layout: Layout, title: str = "expert") -> dict[str, Any]:
 
 
 def layer_labels(values: xr.DataArray) -> np.ndarray:
-    """Model layer numbers of an array with a `moe_layer` axis; counted from 0 where it carries no labels."""
+    """Return the model layer numbers of an array with a `moe_layer` axis; without labels, 0 to n - 1."""
     labelled = "moe_layer" in values.coords
     return values.coords["moe_layer"].values if labelled else np.arange(values.sizes["moe_layer"])
 
 
 def layer_axis(layers: np.ndarray, title: str = "layer") -> dict[str, Any]:
-    """Layout of an axis of layers, the first at the bottom, at most about twenty of them named."""
+    """Return the layer axis, first layer at the bottom, with at most about twenty ticks."""
     shown = np.arange(0, len(layers), -(-len(layers) // 20))
     return {
         "tickvals": shown,
@@ -64,30 +64,30 @@ def layer_axis(layers: np.ndarray, title: str = "layer") -> dict[str, Any]:
 
 
 def rows_height(num_rows: int, tallest: int = 28, limit: int = 720) -> int:
-    """Height in pixels of a figure with so many rows, axis included."""
+    """Return the height in pixels of a figure with `num_rows` rows, axis included."""
     return 110 + min(limit, max(3, num_rows) * tallest)
 
 
 def color_bar(title: str, **options: Any) -> dict[str, Any]:
-    """A narrow colour bar with its unit above it."""
+    """Return a narrow colour bar with its unit above it."""
     return {"title": {"text": title, "side": "top"}, "thickness": 10, "outlinewidth": 0} | options
 
 
 def click_layer(x: np.ndarray, y: np.ndarray, **points: Any) -> go.Scattergl:
-    """Invisible points above a picture: Streamlit reports clicks on points only. They carry the hover text too."""
-    unseen = {"marker": {"opacity": 0}}
+    """Return invisible points above a map, with its hover text; Streamlit only reports clicks on points."""
+    invisible = {"marker": {"opacity": 0}}
     marker = {"opacity": 0, "size": 10, "symbol": "square"}
-    return go.Scattergl(x=x, y=y, mode="markers", marker=marker, selected=unseen, unselected=unseen, **points)
+    return go.Scattergl(x=x, y=y, mode="markers", marker=marker, selected=invisible, unselected=invisible, **points)
 
 
 def grid_points(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Coordinates of all cells of a [y, x] picture, row after row."""
+    """Return the coordinates of all cells of a [y, x] map, row by row."""
     across, upwards = np.meshgrid(np.float32(x), np.float32(y))
     return across.ravel(), upwards.ravel()
 
 
 def group_lines(figure: go.Figure, layout: Layout, theme: Theme, both: bool = False) -> None:
-    """Thin lines between groups, across and, for a square picture, along both axes."""
+    """Add thin lines between groups along the x axis, and with `both` also along the y axis."""
     positions, size = expert_positions(layout), layout.num_experts // layout.num_groups
     line = {"type": "line", "line": {"color": theme.grid, "width": 1}, "layer": "below"}
     lines = []
@@ -97,10 +97,10 @@ def group_lines(figure: go.Figure, layout: Layout, theme: Theme, both: bool = Fa
         if both:
             lines.append(line | {"y0": middle, "y1": middle, "x0": 0, "x1": 1, "xref": "x domain"})
     shapes = [*figure.layout["shapes"], *lines]
-    figure.update_layout(shapes=shapes)  # one by one they would take 5 ms each
+    figure.update_layout(shapes=shapes)  # all at once: each separate call takes 5 ms
 
 
 def note(figure: go.Figure, text: str, theme: Theme) -> go.Figure:
-    """One grey line at the top left, such as what the picture was computed on."""
-    place = {"xref": "paper", "yref": "paper", "x": 0, "y": 1, "xanchor": "left", "yanchor": "bottom"}
-    return figure.add_annotation(text=text, showarrow=False, font={"color": theme.muted, "size": 12}, **place)
+    """Add one grey line at the top left, such as the number of tokens."""
+    corner = {"xref": "paper", "yref": "paper", "x": 0, "y": 1, "xanchor": "left", "yanchor": "bottom"}
+    return figure.add_annotation(text=text, showarrow=False, font={"color": theme.muted, "size": 12}, **corner)

@@ -1,8 +1,8 @@
-"""One layer's decision for one token as a picture: a panel for each step, from logit to weight, experts side by side.
+"""One layer's routing decision for one token: a panel per step, from logit to weight, experts side by side.
 
-Labelled arrays in (axes `expert`, `group`), a Plotly figure out. What is left of a step goes on to the next: experts of
-groups that were not kept are missing from the contest, and those that lost it have no weight. A mark that can be
-clicked carries `customdata` (layer, expert).
+Labelled arrays in (axes `expert`, `group`), a Plotly figure out. Each step shows only the candidates of the step
+before: experts of groups that were not kept are missing from the top-k panel, and experts not selected there have no
+weight. A clickable mark has `customdata` (layer, expert).
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -17,8 +17,8 @@ from viz.layout import Layout
 from viz.routing import LEGEND, SYMBOLS
 from viz.theme import Theme, expert_colors, group_hue, style, translucent
 
-_PANEL, _GAP, _TOP, _BOTTOM = 80, 32, 72, 44  # pixels: a panel, the line of words above each, legend, axis
-_FAINT = 0.35  # opacity of what was not chosen
+_PANEL, _GAP, _TOP, _BOTTOM = 80, 32, 72, 44  # pixels: panel, heading between panels, legend, axis
+_FAINT = 0.35  # opacity of experts that were not selected
 Panel = tuple[str, str, Callable[[], Iterator[go.Scatter | go.Bar]]]
 
 
@@ -32,18 +32,18 @@ def steps(
     logit: str = "logit",
     origin: str = "measured",
 ) -> go.Figure:
-    """How one layer chose for one token, one panel a step.
+    """Draw one layer's decision for one token, a panel per step.
 
     Args:
         experts: arrays [expert] `logit`, `affinity`, `bias`, `biased`, `reachable` and `chosen` (bool), `weight` (NaN
             unless chosen). Scalar coordinate `moe_layer`.
         groups: arrays [group] `score`, `kept` (bool); without variables, or with one group, their panel is left out.
-        layout: of the router.
+        layout: layout of the router.
         theme: colours.
         losers: name, as in `viz.routing.SYMBOLS`, -> mask [expert], *derived*.
-        focus: expert that the words beside the picture are about; a line runs through all panels.
-        logit: what the first panel shows.
-        origin: tag of what was observed.
+        focus: expert that the text beside the figure explains; a line marks it in all panels.
+        logit: name of the quantity in the first panel.
+        origin: origin of observed numbers, for the hover text.
     """
     drawing = _Drawing(experts, groups, layout, theme, losers or {}, origin)
     panels = list(drawing.panels(logit))
@@ -53,22 +53,22 @@ def steps(
     for row, (name, _, _) in enumerate(panels, 1):
         top = 1 - (row - 1) * (_PANEL + _GAP) / (height - _TOP - _BOTTOM)
         domain = {"domain": [max(0.0, top - _PANEL / (height - _TOP - _BOTTOM)), top], "nticks": 4}
-        axes[_axis(row).replace("y", "yaxis")] = domain | ({"range": drawing.reach} if name == "groups" else {})
-    place = {"xref": "paper", "x": 0, "y": 1, "xanchor": "left", "yanchor": "bottom", "showarrow": False}
-    words = [place | {"text": said, "yref": f"{_axis(row)} domain"} for row, (_, said, _) in enumerate(panels, 1)]
+        axes[_axis(row).replace("y", "yaxis")] = domain | ({"range": drawing.group_range} if name == "groups" else {})
+    corner = {"xref": "paper", "x": 0, "y": 1, "xanchor": "left", "yanchor": "bottom", "showarrow": False}
+    headings = [corner | {"text": text, "yref": f"{_axis(row)} domain"} for row, (_, text, _) in enumerate(panels, 1)]
     looks = {
-        "annotations": words,
+        "annotations": headings,
         "shapes": [*drawing.lines(panels), *_crosshair(drawing, focus)],
         "margin": {"l": 8, "r": 8, "t": _TOP, "b": _BOTTOM},
         "legend": LEGEND | {"y": 1 + 26 / height},
         "showlegend": True,
     }  # fmt: skip
-    # All at once: what is added to a figure piece by piece is checked again each time, a quarter of a second in all.
+    # All at once: Plotly validates every addition to a figure, a quarter of a second in all.
     return style(go.Figure(parts, axes), theme, height, **looks)
 
 
 class _Drawing:
-    """What the panels are drawn from."""
+    """The data and colours of the panels."""
 
     def __init__(
         self,
@@ -89,43 +89,43 @@ class _Drawing:
         self.faint = np.array([translucent(color, _FAINT) for color in self.colors])
 
     def panels(self, logit: str) -> Iterator[Panel]:
-        """Name, words, and what draws it, from the first step to the last."""
+        """Yield name, heading and drawing function of each panel, from the first step to the last."""
         yield "logit", f"1  {logit}", lambda: self._bars("logit", f"{logit} %{{y:.3~g}} (derived)")
         yield "affinity", "2  affinity", lambda: self._bars("affinity", f"affinity %{{y:.3~g}} ({self.origin})")
-        yield "biased", "3  affinity + bias, which the choice compares", self._biased
+        yield "biased", "3  biased score: affinity + bias", self._biased
         if self.groups:
-            yield "groups", "4, 5  groups: score, and which were kept", self._group_scores
-        contest = "6  the best in the kept groups" if self.groups else "6  the best"
+            yield "groups", "4, 5  groups: score, kept or not", self._group_scores
+        contest = "6  top-k in the kept groups" if self.groups else "6  top-k"
         yield "contest", contest, self._contest
         if np.isfinite(self.data["weight"]).any():
             yield (
                 "weight",
-                "7  weight of the chosen",
+                "7  gate weight of the chosen experts",
                 lambda: self._bars("weight", f"weight %{{y:.3~g}} ({self.origin})"),
             )
 
     def lines(self, panels: list[Panel]) -> Iterator[dict[str, Any]]:
-        """What had to be reached: a dashed line in the panels of groups and of the contest."""
+        """Yield dashed lines at the lowest selected score, in the panels of groups and of the top-k."""
         names = [name for name, _, _ in panels]
         cuts = {"contest": self.data["biased"][self.chosen]}
         if self.groups and not self.groups["kept"].values.all():
             cuts["groups"] = self.groups["score"].values[self.groups["kept"].values]
         dash = {"type": "line", "line": {"color": self.theme.ink, "width": 1, "dash": "dash"}, "x0": 0, "x1": 1}
-        for name, among in cuts.items():
-            if len(among):
-                axis, level = _axis(names.index(name) + 1), float(among.min())
+        for name, scores in cuts.items():
+            if len(scores):
+                axis, level = _axis(names.index(name) + 1), float(scores.min())
                 yield dash | {"xref": "x domain", "yref": axis, "y0": level, "y1": level}
 
     @property
-    def reach(self) -> list[float]:
-        """Range of the groups' scores, with room for the levels at its ends."""
+    def group_range(self) -> list[float]:
+        """Range of the groups' scores, with a margin at both ends."""
         low, high = float(self.groups["score"].min()), float(self.groups["score"].max())
-        room = 0.15 * (high - low) or 1.0
-        return [low - room, high + room]
+        margin = 0.15 * (high - low) or 1.0
+        return [low - margin, high + margin]
 
     def _bars(self, name: str, hover: str) -> Iterator[go.Bar]:
         values = np.where(np.isfinite(self.data[name]), self.data[name], np.nan)
-        # Where zero is no natural floor, as with logarithms of shares, bars stand on the lowest one.
+        # Zero is no natural floor for negative values, such as logarithms of shares; their bars start below the lowest.
         base = float(np.floor(np.nanmin(values))) if name == "logit" and np.nanmax(values) <= 0 else 0.0
         yield go.Bar(
             x=self.x, y=values - base, base=base, width=0.85, showlegend=False,
@@ -134,54 +134,55 @@ class _Drawing:
         )  # fmt: skip
 
     def _biased(self) -> Iterator[go.Scatter]:
-        even, biased = self.data["affinity"] + self.data["bias"].mean(), self.data["biased"]
+        unbiased, biased = self.data["affinity"] + self.data["bias"].mean(), self.data["biased"]
         gap = np.full(len(self.x), np.nan)
-        push = {"color": translucent(self.theme.muted, 0.7), "width": 1.5}
+        shift = {"color": translucent(self.theme.muted, 0.7), "width": 1.5}
         yield go.Scatter(
-            x=np.stack([self.x, self.x, gap], axis=1).ravel(), y=np.stack([even, biased, gap], axis=1).ravel(),
-            mode="lines", line=push, hoverinfo="skip", showlegend=False,
+            x=np.stack([self.x, self.x, gap], axis=1).ravel(), y=np.stack([unbiased, biased, gap], axis=1).ravel(),
+            mode="lines", line=shift, hoverinfo="skip", showlegend=False,
         )  # fmt: skip
         ring = {"symbol": "circle-open", "size": 6, "color": self.theme.muted}
-        yield go.Scatter(x=self.x, y=even, mode="markers", marker=ring, name="with the mean bias", hoverinfo="skip")
-        yield from self._contestants(np.full(len(self.x), True), legend=True)
+        yield go.Scatter(x=self.x, y=unbiased, mode="markers", marker=ring, name="with the mean bias", hoverinfo="skip")
+        yield from self._candidates(np.full(len(self.x), True), legend=True)
         for name, mask in self.losers.items():
             lost = {"symbol": SYMBOLS[name], "size": self.size + 4, "color": self.theme.ink, "line": {"width": 1.5}}
             at = mask.values
             yield go.Scatter(x=self.x[at], y=biased[at], mode="markers", marker=lost, name=name, hoverinfo="skip")
 
     def _contest(self) -> Iterator[go.Scatter]:
-        yield from self._contestants(self.data["reachable"], legend=False)
+        yield from self._candidates(self.data["reachable"], legend=False)
 
-    def _contestants(self, among: np.ndarray, legend: bool) -> Iterator[go.Scatter]:
-        """Biased scores: squares for the chosen, dots for the others."""
+    def _candidates(self, candidates: np.ndarray, legend: bool) -> Iterator[go.Scatter]:
+        """Yield biased scores: squares for selected experts, dots for the others."""
+        colors = self.colors[candidates & self.chosen]
         looks = {
-            "chosen": (self.chosen, {"symbol": "square", "size": self.size, "color": self.colors[among & self.chosen]}),
+            "chosen": (self.chosen, {"symbol": "square", "size": self.size, "color": colors}),
             "not chosen": (~self.chosen, {"symbol": "circle", "size": 6, "color": self.theme.muted}),
         }
         cells = self._cells(self.data["affinity"], self.data["bias"], self.data["biased"])
-        seen = f"affinity %{{customdata[2]:.4~g}}, bias %{{customdata[3]:.4~g}} ({self.origin})"
-        hover = self._hover(f"{seen}<br>together %{{customdata[4]:.4~g}} (derived)<br>%{{text}}")
-        for name, (those, marker) in looks.items():
-            at = among & those
+        observed = f"affinity %{{customdata[2]:.4~g}}, bias %{{customdata[3]:.4~g}} ({self.origin})"
+        hover = self._hover(f"{observed}<br>biased score %{{customdata[4]:.4~g}} (derived)<br>%{{text}}")
+        for name, (mask, marker) in looks.items():
+            at = candidates & mask
             yield go.Scatter(
                 x=self.x[at], y=self.data["biased"][at], mode="markers", marker=marker, name=name, showlegend=legend,
                 customdata=cells[at], hovertemplate=hover, text=self._text[at],
             )  # fmt: skip
 
     def _group_scores(self) -> Iterator[go.Bar]:
-        """A level per group as wide as the group: thick where it was kept, thin where not."""
+        """Yield a level per group, as wide as the group: thick if the group was kept, else thin."""
         scores, kept = self.groups["score"].values, self.groups["kept"].values
         per = len(self.x) // len(kept)
-        low, high = self.reach
+        low, high = self.group_range
         thickness, middle = np.where(kept, 0.09, 0.03) * (high - low), self.x.reshape(-1, per).mean(-1)
-        hues = [group_hue(group) if stays else self.theme.muted for group, stays in enumerate(kept)]
-        words = [
-            f"group {group}<br>score {score:.4g} ({self.origin})<br>{'kept' if stays else 'not kept'}"
-            for group, (score, stays) in enumerate(zip(scores.tolist(), kept.tolist(), strict=True))
+        hues = [group_hue(group) if is_kept else self.theme.muted for group, is_kept in enumerate(kept)]
+        texts = [
+            f"group {group}<br>score {score:.4g} ({self.origin})<br>{'kept' if is_kept else 'not kept'}"
+            for group, (score, is_kept) in enumerate(zip(scores.tolist(), kept.tolist(), strict=True))
         ]
         yield go.Bar(
             x=middle, y=thickness, base=scores - thickness / 2, width=per - 0.15, showlegend=False,
-            marker={"color": hues, "line": {"width": 0}}, hovertext=words, hovertemplate="%{hovertext}<extra></extra>",
+            marker={"color": hues, "line": {"width": 0}}, hovertext=texts, hovertemplate="%{hovertext}<extra></extra>",
         )  # fmt: skip
 
     @property
@@ -191,12 +192,12 @@ class _Drawing:
     def _cells(self, *values: np.ndarray) -> np.ndarray:
         return np.column_stack([np.full(len(self.x), self.layer), np.arange(len(self.x)), *values]).astype(np.float32)
 
-    def _hover(self, said: str) -> str:
-        return f"L%{{customdata[0]}}E%{{customdata[1]}}<br>{said}<extra></extra>"
+    def _hover(self, text: str) -> str:
+        return f"L%{{customdata[0]}}E%{{customdata[1]}}<br>{text}<extra></extra>"
 
 
 def _crosshair(drawing: _Drawing, focus: int | None) -> list[dict[str, Any]]:
-    """A thin line through all panels at the expert in focus."""
+    """Return a thin line through all panels at the expert in focus."""
     if focus is None:
         return []
     x, line = float(drawing.x[focus]), {"color": drawing.theme.muted, "width": 1, "dash": "dot"}
@@ -204,5 +205,5 @@ def _crosshair(drawing: _Drawing, focus: int | None) -> list[dict[str, Any]]:
 
 
 def _axis(row: int) -> str:
-    """Plotly's name for the vertical axis of a panel, counted from 1."""
+    """Return Plotly's name for the y axis of a panel, counted from 1."""
     return "y" if row == 1 else f"y{row}"

@@ -1,4 +1,4 @@
-"""Pictures of what devices carry in expert parallelism, before and after experts were placed anew.
+"""Figures of the load of devices in expert parallelism, before and after experts are placed anew.
 
 Labelled ratios in (axes `moe_layer, device`), Plotly figures out; *simulated*.
 """
@@ -15,11 +15,11 @@ HALVES = ("as numbered", "balanced")
 
 
 def device_load(before: xr.DataArray, after: xr.DataArray, theme: Theme) -> go.Figure:
-    """Layers x devices, twice side by side: each device's load over the mean of its layer.
+    """Draw layers x devices, before and after side by side: each device's load over the mean of its layer.
 
     Args:
         before: [moe_layer, device], experts in the order of their numbers; NaN where nothing was counted.
-        after: likewise, experts placed anew.
+        after: the same with experts placed anew.
         theme: colours.
     """
     halves = [half.transpose("moe_layer", "device").values for half in (before, after)]
@@ -28,8 +28,8 @@ def device_load(before: xr.DataArray, after: xr.DataArray, theme: Theme) -> go.F
     x, y = grid_points(positions, np.arange(len(layers)))
     devices, half = np.tile(np.arange(number), 2), np.repeat(np.array(HALVES), number)
     cells = np.column_stack([np.repeat(layers, 2 * number), np.tile(devices, len(layers)), ratio.ravel()])
-    said = "L%{customdata[0]} device %{customdata[1]}, %{text}"
-    hover = f"{said}<br>%{{customdata[2]:.3~g}} × mean (simulated)<extra></extra>"
+    cell = "L%{customdata[0]} device %{customdata[1]}, %{text}"
+    hover = f"{cell}<br>%{{customdata[2]:.3~g}} × mean (simulated)<extra></extra>"
     points = click_layer(x, y, customdata=cells, text=np.tile(half, len(layers)), hovertemplate=hover)
     figure = go.Figure([ratio_map(spread(clipped_log(ratio), positions), theme, "× mean"), points])
     ticks = np.arange(0, 2 * number, -(-number // 8))

@@ -1,7 +1,7 @@
-"""Pictures of what each expert is worth to a text: the change when it is knocked out.
+"""Figures of the importance of each expert for a text: the change when it is knocked out.
 
-Labelled arrays in (axes `moe_layer, expert`), Plotly figures out. `logprob_change` is in nats and negative where the
-expert is missed; beyond the scale's ends it is clipped in colour only, and hovering says the number.
+Labelled arrays in (axes `moe_layer, expert`), Plotly figures out. `logprob_change` is in nats, and negative if the text
+needs the expert; values beyond the scale are clipped in colour only, and the hover text has the number.
 """
 
 import numpy as np
@@ -23,52 +23,52 @@ from viz.axis import (
 from viz.layout import Layout
 from viz.theme import Theme, colorscale, group_hue, style
 
-SMALLEST_LIMIT = 1e-6  # nats; below it every change is grey
-OUTLIERS = 0.95  # the scale ends where this share of the changes is within it
+SMALLEST_LIMIT = 1e-6  # nats; the scale never ends closer to 0
+OUTLIERS = 0.95  # share of the changes within the scale
 HOVER = (
-    "L%{customdata[0]}E%{customdata[1]}<br>knocked out: %{customdata[2]:+.3~g} nats a token, KL %{customdata[3]:.3~g} "
-    "(measured)<br>chosen by %{customdata[4]} tokens<br>%{text}<extra></extra>"
+    "L%{customdata[0]}E%{customdata[1]}<br>knocked out: %{customdata[2]:+.3~g} nats per token, "
+    "KL %{customdata[3]:.3~g} (measured)<br>chosen by %{customdata[4]} tokens<br>%{text}<extra></extra>"
 )
 
 
 def color_limit(change: np.ndarray) -> float:
-    """Where the scale ends, in nats: what nearly all changes but zeros are within."""
+    """Return the end of the colour scale in nats: the 95 % quantile of the absolute changes other than 0."""
     sizes = np.abs(change[np.isfinite(change) & (change != 0)])
     return max(SMALLEST_LIMIT, float(np.quantile(sizes, OUTLIERS))) if sizes.size else SMALLEST_LIMIT
 
 
 def untouched(effects: xr.Dataset) -> np.ndarray:
-    """Experts whose knock-out changed no routing, so that the effect is exactly 0, bool [moe_layer, expert]."""
+    """Mark experts whose knock-out changed no routing, so that the effect is exactly 0, bool [moe_layer, expert]."""
     return np.isfinite(effects["kl"].values) & (effects["rerouted"].values == 0)
 
 
-def said(effects: xr.Dataset) -> np.ndarray:
-    """What a knock-out changed in its own layer, in words, [moe_layer, expert]."""
+def hover_texts(effects: xr.Dataset) -> np.ndarray:
+    """Describe what each knock-out changed in its own layer, [moe_layer, expert]."""
     rerouted, chosen_by = effects["rerouted"].values, effects["chosen_by"].values
-    words = np.char.add(rerouted.astype(str), " tokens rerouted")
-    further = np.char.add(np.char.add(words, ", by the groups' scores "), (rerouted - chosen_by).astype(str))
-    words = np.where(rerouted > chosen_by, further, words)
-    words = np.where(untouched(effects), "nothing changed: exactly 0", words)
-    return np.where(np.isfinite(effects["kl"].values), words, "not done").astype(object)
+    texts = np.char.add(rerouted.astype(str), " tokens rerouted")
+    further = np.char.add(np.char.add(texts, ", by the groups' scores "), (rerouted - chosen_by).astype(str))
+    texts = np.where(rerouted > chosen_by, further, texts)
+    texts = np.where(untouched(effects), "nothing changed: exactly 0", texts)
+    return np.where(np.isfinite(effects["kl"].values), texts, "not computed").astype(object)
 
 
 def importance_map(
     effects: xr.Dataset, layout: Layout, theme: Theme, num_tokens: int, chosen: tuple[int, int] | None = None
 ) -> go.Figure:
-    """Layers x experts by the mean change of log-probability; a cross marks what changed nothing, blank is not done.
+    """Draw layers x experts by the mean change of log-probability; a cross: exactly 0; blank: not computed.
 
     Args:
         effects: `logprob_change`, `kl`, `chosen_by`, `rerouted`, each [moe_layer, expert].
-        layout: of the router; groups are drawn apart.
+        layout: layout of the router; groups are drawn apart.
         theme: colours.
         num_tokens: tokens of the text.
-        chosen: a layer and an expert to frame.
+        chosen: layer and expert to frame.
     """
     change, layers = effects["logprob_change"].values, layer_labels(effects["kl"])
     positions, limit = expert_positions(layout), color_limit(change)
-    bar = color_bar("nats a token", tickvals=np.array([-limit, 0, limit]), ticktext=_ends(limit))
+    bar = color_bar("nats per token", tickvals=np.array([-limit, 0, limit]), ticktext=_ends(limit))
     gap = 1 if change.shape[1] <= 100 else 0
-    picture = go.Heatmap(
+    heatmap = go.Heatmap(
         z=spread(change, positions), zmin=-limit, zmax=limit, colorscale=colorscale(theme.change), colorbar=bar,
         hoverinfo="skip", xgap=gap, ygap=1,
     )  # fmt: skip
@@ -77,7 +77,7 @@ def importance_map(
     crosses = go.Scatter(
         x=positions[experts], y=rows, mode="markers", marker=marker, hoverinfo="skip", name="exactly 0"
     )
-    figure = go.Figure([picture, crosses, _points(effects, layers, positions)])
+    figure = go.Figure([heatmap, crosses, _points(effects, layers, positions)])
     axes = {"xaxis": expert_axis(layout), "yaxis": layer_axis(layers)}
     style(figure, theme, rows_height(len(layers)), **axes)
     if chosen is not None and chosen[0] in layers and 0 <= chosen[1] < len(positions):
@@ -93,28 +93,28 @@ def _ends(limit: float) -> np.ndarray:
 
 def _points(effects: xr.Dataset, layers: np.ndarray, positions: np.ndarray) -> go.Scattergl:
     x, y = grid_points(positions, np.arange(len(layers)))
-    return click_layer(x, y, customdata=_cells(effects, layers), text=said(effects).ravel(), hovertemplate=HOVER)
+    return click_layer(x, y, customdata=_cells(effects, layers), text=hover_texts(effects).ravel(), hovertemplate=HOVER)
 
 
 def _cells(effects: xr.Dataset, layers: np.ndarray) -> np.ndarray:
-    """What a point carries: layer, expert, change, KL, tokens that chose it, [layer x expert, 5]."""
+    """Return the `customdata` of points: layer, expert, change, KL, tokens that chose it, [layer x expert, 5]."""
     number = effects.sizes["expert"]
-    named = [np.repeat(layers, number), np.tile(np.arange(number), len(layers))]
+    cells = [np.repeat(layers, number), np.tile(np.arange(number), len(layers))]
     values = [effects[name].values.ravel() for name in ("logprob_change", "kl", "chosen_by")]
-    return np.column_stack([*named, *values]).astype(np.float32)
+    return np.column_stack([*cells, *values]).astype(np.float32)
 
 
 def effect_against_load(
     effects: xr.Dataset, layout: Layout, theme: Theme, num_tokens: int, layer: int | None = None
 ) -> go.Figure:
-    """A point per expert: how many tokens chose it, and the change without it; hue is its group, filled the layer.
+    """Draw a point per expert: the change without it by the number of tokens that chose it; hue is its group.
 
     Args:
         effects: as for `importance_map`.
-        layout: of the router.
+        layout: layout of the router.
         theme: colours.
         num_tokens: tokens of the text.
-        layer: its experts are filled, those of other layers hollow; None fills all.
+        layer: fill the experts of this layer only; None: fill all.
     """
     layers = layer_labels(effects["kl"])
     cells, number = _cells(effects, layers), effects.sizes["expert"]
@@ -124,7 +124,8 @@ def effect_against_load(
     filled = np.ones(int(done.sum()), bool) if layer is None else cells[done, 0] == layer
     symbols = np.where(filled, "circle", "circle-open")
     points = go.Scatter(
-        x=cells[done, 4], y=cells[done, 2], mode="markers", customdata=cells[done], text=said(effects).ravel()[done],
+        x=cells[done, 4], y=cells[done, 2], mode="markers",
+        customdata=cells[done], text=hover_texts(effects).ravel()[done],
         marker={"color": colors, "symbol": symbols, "size": 8}, hovertemplate=HOVER,
     )  # fmt: skip
     figure = go.Figure([points])
@@ -139,7 +140,7 @@ def effect_against_load(
     }
     axes = {
         "xaxis": {"title": {"text": "tokens that chose it"}, "rangemode": "tozero"},
-        "yaxis": {"title": {"text": "change, nats a token"}},
+        "yaxis": {"title": {"text": "change, nats per token"}},
     }
     style(figure, theme, 340, shapes=[zero], **axes)
     return note(figure, f"n = {num_tokens:,} tokens", theme)

@@ -1,10 +1,10 @@
-"""The router's layout that figures need; a router rule or a model's configuration has these attributes."""
+"""The router layout that figures need; a router rule and a model's configuration have these attributes."""
 
 from typing import Protocol
 
 
 class Layout(Protocol):
-    """Experts of an MoE layer: how many there are, in which groups, and how many a token selects."""
+    """Experts and groups of an MoE layer, and how many of them a token selects."""
 
     @property
     def num_experts(self) -> int: ...

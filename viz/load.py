@@ -1,7 +1,7 @@
-"""Pictures of expert load: ratio to uniform, where 1 is fair, on a log2 scale that diverges round 1.
+"""Figures of expert load as a ratio to uniform, on a log2 scale that diverges around 1.
 
-Labelled ratios in (axes `moe_layer, expert, group`), Plotly figures out. A ratio beyond a quarter or four is clipped in
-colour only: hovering says the number, and that of a dead expert is 0.
+Labelled ratios in (axes `moe_layer, expert, group`), Plotly figures out. A ratio below a quarter or above four is
+clipped in colour only; the hover text has the number, which is 0 for a dead expert.
 """
 
 from collections.abc import Iterator
@@ -26,12 +26,12 @@ from viz.axis import (
 from viz.layout import Layout
 from viz.theme import Theme, blend, colorscale, group_hue, readable_on, style, translucent
 
-LOG_LIMIT = 2.0  # colours and bars end at a ratio of 1/4 and of 4
+LOG_LIMIT = 2.0  # colours and bars end at ratios of 1/4 and 4
 TICKS = np.array([0.25, 0.5, 1, 2, 4])
 
 
 class Band(Protocol):
-    """What chance alone gives: with `confidence`, the ratio of one expert or one group lies between its bounds."""
+    """The range by chance alone: with `confidence`, the ratio of one expert or one group is between its bounds."""
 
     @property
     def num_tokens(self) -> int: ...
@@ -48,12 +48,12 @@ class Band(Protocol):
 
 
 def clipped_log(ratio: np.ndarray) -> np.ndarray:
-    """log2 of ratios, clipped to what the scale shows, float32; a dead expert (0) is at the low end, NaN stays NaN."""
+    """Return log2 of ratios, clipped to the scale, float32; a dead expert (0) is at the low end, NaN stays NaN."""
     return np.log2(np.clip(ratio, 2**-LOG_LIMIT, 2**LOG_LIMIT)).astype(np.float32)
 
 
 def verdicts(ratio: np.ndarray, band: Band | None) -> np.ndarray:
-    """What the band says of every ratio, in words, for hovering."""
+    """Describe every ratio relative to the band of chance, for hover texts."""
     if band is None:
         return np.where(ratio == 0, "took no token", "").astype(object)
     outside = np.where(ratio > band.high, "more than chance explains", "within chance")
@@ -62,19 +62,19 @@ def verdicts(ratio: np.ndarray, band: Band | None) -> np.ndarray:
 
 
 def load_heatmap(relative_load: xr.DataArray, layout: Layout, theme: Theme, band: Band | None = None) -> go.Figure:
-    """Layers x experts as ratio to uniform; a dot marks what chance alone does not explain.
+    """Draw layers x experts as a ratio to uniform; a dot marks a ratio that chance alone does not explain.
 
     Args:
         relative_load: [moe_layer, expert]; NaN where nothing was counted.
-        layout: of the router; groups are drawn apart.
+        layout: layout of the router; groups are drawn apart.
         theme: colours.
-        band: what chance alone gives for so many tokens.
+        band: range by chance alone for this many tokens.
     """
     ratio, layers = relative_load.transpose("moe_layer", "expert").values, layer_labels(relative_load)
     positions = expert_positions(layout)
-    picture = ratio_map(spread(clipped_log(ratio), positions), theme)
+    heatmap = ratio_map(spread(clipped_log(ratio), positions), theme)
     points = _cell_points(ratio, layers, positions, band)
-    figure = go.Figure([picture, _outside_dots(ratio, positions, band, theme), points])
+    figure = go.Figure([heatmap, _outside_dots(ratio, positions, band, theme), points])
     axes = {"xaxis": expert_axis(layout), "yaxis": layer_axis(layers)}
     style(figure, theme, rows_height(len(layers)), **axes)
     return figure if band is None else note(figure, _band_note(band), theme)
@@ -89,7 +89,7 @@ def _cell_points(ratio: np.ndarray, layers: np.ndarray, positions: np.ndarray, b
 
 
 def ratio_map(logs: np.ndarray, theme: Theme, unit: str = "× uniform") -> go.Heatmap:
-    """The picture of `clipped_log` ratios."""
+    """Draw the heatmap of `clipped_log` ratios."""
     bar = color_bar(unit, tickvals=np.log2(TICKS), ticktext=np.array(["≤ ¼", "½", "1", "2", "≥ 4"]))
     scale = colorscale(theme.load)
     gap = 1 if logs.shape[1] <= 100 else 0
@@ -113,13 +113,13 @@ def _band_note(band: Band) -> str:
 
 
 def load_strip(relative_load: xr.DataArray, layout: Layout, theme: Theme, band: Band | None = None) -> go.Figure:
-    """A row of small bars per layer, each expert's ratio to uniform, ends at 4; the thin line in each row is 1.
+    """Draw a row of small bars per layer, each expert's ratio to uniform up to 4; the thin line in a row is at 1.
 
     Args:
         relative_load: [moe_layer, expert].
-        layout: of the router; groups are drawn apart.
+        layout: layout of the router; groups are drawn apart.
         theme: colours.
-        band: bars inside it are grey; without it, bars are blue under 1 and orange over it.
+        band: bars inside it are grey; without it, bars are blue below 1 and orange above.
     """
     ratio, layers = relative_load.transpose("moe_layer", "expert").values, layer_labels(relative_load)
     positions = expert_positions(layout)
@@ -135,7 +135,7 @@ def load_strip(relative_load: xr.DataArray, layout: Layout, theme: Theme, band: 
 
 
 def _segments(ratio: np.ndarray, mask: np.ndarray, positions: np.ndarray, color: str, width: float) -> go.Scattergl:
-    """Bars as vertical line pieces of one trace: thousands of them are drawn at once."""
+    """Draw bars as vertical lines of one trace, which draws thousands at once."""
     rows, experts = np.nonzero(mask)
     feet = rows - 0.45
     tops = feet + 0.9 * np.minimum(ratio[rows, experts], 2**LOG_LIMIT) / 2**LOG_LIMIT
@@ -146,7 +146,7 @@ def _segments(ratio: np.ndarray, mask: np.ndarray, positions: np.ndarray, color:
 
 
 def _fair_lines(num_rows: int, right: float, theme: Theme) -> go.Scatter:
-    """A dotted line at ratio 1 in every row, all of them one trace."""
+    """Draw a dotted line at ratio 1 in every row, as one trace."""
     heights = np.arange(num_rows) - 0.45 + 0.9 / 2**LOG_LIMIT
     y = np.stack([heights, heights, np.full(num_rows, np.nan)], axis=1).ravel()
     line = {"color": theme.muted, "width": 1, "dash": "dot"}
@@ -156,13 +156,13 @@ def _fair_lines(num_rows: int, right: float, theme: Theme) -> go.Scatter:
 def load_bars(
     relative_load: xr.DataArray, layout: Layout, theme: Theme, band: Band | None = None, chosen: int | None = None
 ) -> go.Figure:
-    """One layer's experts as bars of their ratio to uniform, with a dashed line at 1 and the band of chance.
+    """Draw one layer's experts as bars of their ratio to uniform, with a dashed line at 1 and the band of chance.
 
     Args:
         relative_load: [expert].
-        layout: of the router; groups are drawn apart, and named by their hue below the bars.
+        layout: layout of the router; groups are drawn apart, with their hue below the bars.
         theme: colours.
-        band: what chance alone gives for so many tokens.
+        band: range by chance alone for this many tokens.
         chosen: expert to outline.
     """
     ratio, positions = relative_load.values, expert_positions(layout)
@@ -180,8 +180,8 @@ def load_bars(
     if band is not None:
         note(figure, _band_note(band).rsplit(";", 1)[0], theme)
     if chosen is not None:
-        place = {"x": float(positions[chosen]), "y": float(np.nan_to_num(ratio[chosen])), "yanchor": "bottom"}
-        figure.add_annotation(text=f"E{chosen}", showarrow=False, font={"size": 12}, **place)
+        top_of_bar = {"x": float(positions[chosen]), "y": float(np.nan_to_num(ratio[chosen])), "yanchor": "bottom"}
+        figure.add_annotation(text=f"E{chosen}", showarrow=False, font={"size": 12}, **top_of_bar)
     shapes = [*_level_shapes(band, theme), *_group_strip(positions, layout.num_groups)]
     top = max(2.0, 1.15 * float(np.nanmax(ratio, initial=0)))
     yaxis = {"title": {"text": "× uniform"}, "range": [-0.06 * top, top]}
@@ -189,7 +189,7 @@ def load_bars(
 
 
 def _level_shapes(band: Band | None, theme: Theme) -> Iterator[dict[str, Any]]:
-    """The band of chance, and a dashed line at 1."""
+    """Yield the band of chance, and a dashed line at 1."""
     across = {"xref": "x domain", "x0": 0, "x1": 1}
     if band is not None:
         fill = {"fillcolor": translucent(theme.muted, 0.18), "line": {"width": 0}, "layer": "below"}
@@ -198,7 +198,7 @@ def _level_shapes(band: Band | None, theme: Theme) -> Iterator[dict[str, Any]]:
 
 
 def _dead_marks(ratio: np.ndarray, positions: np.ndarray, theme: Theme) -> go.Scatter:
-    """A cross where a bar of height 0 could not be seen or hovered."""
+    """Draw a cross in place of each bar of height 0, which would be invisible and have no hover text."""
     dead = np.flatnonzero(ratio == 0)
     marker = {"symbol": "x-thin", "size": 7, "line": {"color": theme.muted, "width": 1.5}}
     hover = "E%{customdata[0]}<br>took no token<extra></extra>"
@@ -207,7 +207,7 @@ def _dead_marks(ratio: np.ndarray, positions: np.ndarray, theme: Theme) -> go.Sc
 
 
 def _group_strip(positions: np.ndarray, num_groups: int) -> Iterator[dict[str, Any]]:
-    """Each group's hue below its experts; all shapes of a figure are set at once, which is much faster."""
+    """Yield each group's hue as a strip below its experts; setting all shapes at once is much faster."""
     size = len(positions) // num_groups
     for group in range(num_groups):
         first, last = float(positions[group * size]), float(positions[group * size + size - 1])
@@ -216,16 +216,16 @@ def _group_strip(positions: np.ndarray, num_groups: int) -> Iterator[dict[str, A
 
 
 def group_load(relative_load: xr.DataArray, theme: Theme, band: Band | None = None) -> go.Figure:
-    """Layers x groups as ratio to uniform, [moe_layer, group], in every cell the number, with a dot beyond chance."""
+    """Draw layers x groups, [moe_layer, group], with the ratio to uniform in every cell and a dot beyond chance."""
     ratio, layers = relative_load.transpose("moe_layer", "group").values, layer_labels(relative_load)
     low, high = (-np.inf, np.inf) if band is None else (band.group_low, band.group_high)
     outside = (ratio < low) | (ratio > high)
     x, y = grid_points(np.arange(ratio.shape[1]), np.arange(len(layers)))
     cells = np.column_stack([np.repeat(layers, ratio.shape[1]), np.tile(np.arange(ratio.shape[1]), len(layers))])
-    words = np.char.add(np.char.mod("%.3g", ratio.ravel()), np.where(outside.ravel(), " ●", ""))
+    texts = np.char.add(np.char.mod("%.3g", ratio.ravel()), np.where(outside.ravel(), " ●", ""))
     hover = "L%{customdata[0]} group %{customdata[1]}<br>%{text} × uniform (derived)<extra></extra>"
     font = {"color": _readable_on(ratio.ravel(), theme), "size": 12}
-    numbers = go.Scatter(x=x, y=y, mode="text", text=words, textfont=font, customdata=cells, hovertemplate=hover)
+    numbers = go.Scatter(x=x, y=y, mode="text", text=texts, textfont=font, customdata=cells, hovertemplate=hover)
     figure = go.Figure([ratio_map(clipped_log(ratio), theme), numbers])
     xaxis = {"title": {"text": "group"}, "dtick": 1, "showgrid": False, "range": [-0.5, ratio.shape[1] - 0.5]}
     style(figure, theme, rows_height(len(layers), limit=1400), xaxis=xaxis, yaxis=layer_axis(layers))
@@ -236,7 +236,7 @@ def group_load(relative_load: xr.DataArray, theme: Theme, band: Band | None = No
 
 
 def _readable_on(ratio: np.ndarray, theme: Theme) -> list[str]:
-    """For each cell of the map black or white, whichever reads better on its colour."""
-    places = np.round(16 * np.nan_to_num(clipped_log(ratio))).astype(int)  # as finely as an eye could tell
-    found = {place: readable_on(blend(theme.load, (place / 16 + LOG_LIMIT) / (2 * LOG_LIMIT))) for place in set(places)}
-    return [found[place] for place in places]
+    """Return black or white for each cell of the map, whichever has more contrast with its colour."""
+    shades = np.round(16 * np.nan_to_num(clipped_log(ratio))).astype(int)  # finer than an eye can tell
+    inks = {shade: readable_on(blend(theme.load, (shade / 16 + LOG_LIMIT) / (2 * LOG_LIMIT))) for shade in set(shades)}
+    return [inks[shade] for shade in shades]

@@ -1,7 +1,7 @@
-"""Pictures of pairs of experts: which work together in a layer, and what follows what from layer to layer.
+"""Figures of pairs of experts: co-activation within a layer, and transitions from layer to layer.
 
-Labelled counts in (axes `moe_layer, expert`, and `other_expert` or `next_expert`), Plotly figures out. A cell that can
-be clicked carries `customdata` (row, column), an expert of the graph (layer, expert).
+Labelled counts in (axes `moe_layer, expert`, and `other_expert` or `next_expert`), Plotly figures out. A clickable cell
+has `customdata` (row, column), an expert of the graph (layer, expert).
 """
 
 from collections.abc import Sequence
@@ -27,20 +27,20 @@ from viz.axis import (
 from viz.layout import Layout
 from viz.theme import Theme, colorscale, expert_colors, style, translucent
 
-# The colours lie above a square, on the left where it begins, so that a narrow page leaves it all its width.
+# The colour bar is above the square map at its left edge, which leaves the map the full width of a narrow page.
 _BAR = {"orientation": "h", "x": 0, "xanchor": "left", "y": 1, "yanchor": "bottom", "len": 0.6, "thickness": 8}
 _BAR |= {"tickformat": ".0%", "nticks": 5, "outlinewidth": 0, "ypad": 4}
 
 
 def coactivation(counts: xr.DataArray, num_tokens: int, layout: Layout, theme: Theme) -> go.Figure:
-    """Of the tokens of an expert (row), the share that also went to another (column).
+    """Draw the share of an expert's tokens (row) that were also routed to another expert (column).
 
     The diagonal, always 1, is left out; rows of experts without tokens are empty.
 
     Args:
-        counts: [expert, other_expert], tokens of both; on the diagonal those of the expert.
-        num_tokens: tokens that were counted.
-        layout: of the router.
+        counts: [expert, other_expert], tokens of both experts; on the diagonal the tokens of the expert.
+        num_tokens: tokens counted.
+        layout: layout of the router.
         theme: colours.
     """
     values = counts.transpose("expert", "other_expert").values
@@ -61,23 +61,23 @@ def transitions(counts: xr.DataArray, layout: Layout, theme: Theme) -> go.Figure
     return figure.update_layout(xaxis_title_text=following, yaxis_title_text=_title("expert", counts))
 
 
-def _title(said: str, counts: xr.DataArray) -> str:
-    return f"{said}, L{counts.coords['moe_layer'].item()}" if "moe_layer" in counts.coords else said
+def _title(text: str, counts: xr.DataArray) -> str:
+    return f"{text}, L{counts.coords['moe_layer'].item()}" if "moe_layer" in counts.coords else text
 
 
 def _square(counts: np.ndarray, totals: np.ndarray, layout: Layout, theme: Theme, hover: str) -> go.Figure:
-    """Counts over each row's total; cells are points that can be clicked as long as they are few enough.
+    """Draw counts over each row's total; a map with few enough cells is clickable.
 
-    Points carry row, column, share, count and total, named `z` and `count` in `hover`; a picture with too many cells
-    says the shares only.
+    Points have row, column, share, count and total, named `z` and `count` in `hover`; the hover texts of a map with too
+    many cells have the shares only.
     """
     shares = np.full(counts.shape, np.nan, dtype=np.float32)
     np.divide(counts, totals[:, None], out=shares, where=totals[:, None] > 0)
     positions = expert_positions(layout)
-    places = positions.astype(int)
-    wide = np.full((places[-1] + 1, places[-1] + 1), np.nan, dtype=np.float32)
-    wide[np.ix_(places, places)] = shares
-    picture = go.Heatmap(
+    columns = positions.astype(int)
+    wide = np.full((columns[-1] + 1, columns[-1] + 1), np.nan, dtype=np.float32)
+    wide[np.ix_(columns, columns)] = shares
+    heatmap = go.Heatmap(
         z=wide,
         zmin=0,
         zmax=float(np.nanmax(shares, initial=1e-3)),
@@ -85,13 +85,13 @@ def _square(counts: np.ndarray, totals: np.ndarray, layout: Layout, theme: Theme
         colorbar=_BAR,
         hoverongaps=False,
     )
-    figure = go.Figure(picture)
+    figure = go.Figure(heatmap)
     if layout.num_experts**2 <= MAX_CLICKABLE:
         points = _cell_points(counts, totals, shares, positions, hover)
         figure.update_traces(hoverinfo="skip").add_trace(points)
     else:
         cells = np.zeros((*wide.shape, 2), dtype=np.int16)
-        cells[np.ix_(places, places)] = np.indices(counts.shape).transpose(1, 2, 0)
+        cells[np.ix_(columns, columns)] = np.indices(counts.shape).transpose(1, 2, 0)
         figure.update_traces(customdata=cells, hovertemplate=hover.replace("%{count}", ""))
     group_lines(figure, layout, theme, both=True)
     axis = expert_axis(layout) | {"constrain": "domain"}
@@ -104,8 +104,8 @@ def _cell_points(
 ) -> go.Scattergl:
     x, y = grid_points(positions, positions)
     pairs, known = np.indices(counts.shape).reshape(2, -1).T, ~np.isnan(shares.ravel())
-    of = np.broadcast_to(totals[:, None], counts.shape)
-    cells = np.column_stack([pairs, shares.ravel(), counts.ravel(), of.ravel()]).astype(np.float32)
+    row_totals = np.broadcast_to(totals[:, None], counts.shape)
+    cells = np.column_stack([pairs, shares.ravel(), counts.ravel(), row_totals.ravel()]).astype(np.float32)
     hover = hover.replace("%{z", "%{customdata[2]").replace("%{count}", ", %{customdata[3]} of %{customdata[4]}")
     return click_layer(x[known], y[known], customdata=cells[known], hovertemplate=hover)
 
@@ -117,15 +117,15 @@ def transition_graph(
     num_edges: int = 24,
     focus: tuple[int, int | None] | None = None,
 ) -> go.Figure:
-    """The commonest steps from layer to layer as a graph, layers upwards, experts across.
+    """Draw the most common transitions between layers as a graph, layers upwards, experts across.
 
     Args:
-        counts: [moe_layer, expert, next_expert], pairs; `moe_layer` is the earlier of the two layers, the coordinate
+        counts: pairs, [moe_layer, expert, next_expert]; `moe_layer` is the earlier of the two layers, the coordinate
             `next_layer` labels the later one.
-        layout: of the router.
+        layout: layout of the router.
         theme: colours.
-        num_edges: so many edges per pair of layers on average, at most.
-        focus: layer and expert whose own steps are drawn in ink.
+        num_edges: average number of edges per pair of layers, at most.
+        focus: layer and expert whose transitions are drawn in ink.
     """
     layers = layer_labels(counts)
     last = counts.coords["next_layer"].values[-1] if "next_layer" in counts.coords else layers[-1] + 1
@@ -137,21 +137,21 @@ def transition_graph(
     height = rows_height(len(layers), tallest=70)
     axes = {"xaxis": expert_axis(layout), "yaxis": layer_axis(layers)}
     style(figure, theme, height, **axes)
-    said = f"steps that at least {fewest} tokens took (derived)" if graph else "no step was taken by two tokens"
-    return note(figure, said, theme)
+    shown = f"transitions of at least {fewest} tokens (derived)" if graph else "no transition has two tokens"
+    return note(figure, shown, theme)
 
 
 def common_steps(counts: xr.DataArray, num_edges: int) -> tuple[nx.DiGraph, int]:
-    """Steps taken by so many tokens that at most `num_edges` per pair of layers remain on average.
+    """Return the most common transitions, at most `num_edges` per pair of layers on average.
 
     Returns:
-        A graph of (row, expert) nodes with `count` on edges, and the fewest tokens that an edge stands for, 2 or more:
-        ties are never cut by the number of the expert.
+        A graph of (row, expert) nodes with `count` on edges, and the smallest count, 2 or more. Transitions with equal
+        counts are kept or dropped together.
     """
     values = counts.transpose("moe_layer", "expert", "next_expert").values
     several = np.argwhere(values >= 2)
     sizes = np.bincount(values[tuple(several.T)].astype(np.int64), minlength=3)
-    at_least = np.append(np.cumsum(sizes[::-1])[::-1], 0)  # [count], steps that so many tokens or more took
+    at_least = np.append(np.cumsum(sizes[::-1])[::-1], 0)  # [count], transitions with at least this count
     fewest = max(2, int(np.argmax(at_least <= num_edges * len(values))))
     graph = nx.DiGraph()
     for row, expert, following in several[values[tuple(several.T)] >= fewest].tolist():
@@ -162,14 +162,14 @@ def common_steps(counts: xr.DataArray, num_edges: int) -> tuple[nx.DiGraph, int]
 def _edges(
     graph: nx.DiGraph, positions: np.ndarray, theme: Theme, centre: tuple[int, int | None] | None, num_widths: int = 4
 ) -> list[go.Scatter]:
-    """One line trace per width, because a Plotly line has a single width, and as many for the steps of the centre."""
+    """Return two traces per line width, since a Plotly line has one width: other edges, and those of the centre."""
     edges = list(graph.edges(data="count"))
     strongest = max((count for *_, count in edges), default=1)
     traces = []
     for width in range(1, num_widths + 1):
-        chosen = [(a, b) for a, b, count in edges if int(np.ceil(num_widths * count / strongest)) == width]
-        own = [edge for edge in chosen if centre in edge]
-        rest = [edge for edge in chosen if centre not in edge]
+        group = [(a, b) for a, b, count in edges if int(np.ceil(num_widths * count / strongest)) == width]
+        own = [edge for edge in group if centre in edge]
+        rest = [edge for edge in group if centre not in edge]
         traces.append(_lines(rest, positions, width, translucent(theme.muted, 0.15 + 0.17 * width)))
         traces.append(_lines(own, positions, width + 0.5, theme.ink))
     return traces
@@ -198,6 +198,6 @@ def _nodes(graph: nx.DiGraph, positions: np.ndarray, colors: list[str], layers: 
 
 
 def _steps(graph: nx.DiGraph, node: tuple[int, int], layers: np.ndarray) -> str:
-    """The three strongest steps that leave a node, for its hover."""
+    """Describe the three most common transitions from a node, for its hover text."""
     leaving = sorted(graph.out_edges(node, data="count"), key=lambda edge: -edge[2])[:3]
     return "".join(f"<br>to L{layers[row]}E{expert}: {count} tokens" for _, (row, expert), count in leaving)

@@ -1,7 +1,7 @@
-"""The picture of routing: one token's path through the layers; one layer's decision is in `decision.py`.
+"""Figure of one token's path through the layers; `viz/decision.py` draws one layer's decision.
 
-Labelled arrays in (axes `moe_layer, expert, group, rank`), Plotly figures out; nothing is computed that a reader could
-take for a measurement. A cell that can be clicked carries `customdata` (layer, expert).
+Labelled arrays in (axes `moe_layer, expert, group, rank`), Plotly figures out; this module computes no statistic. A
+clickable cell has `customdata` (layer, expert).
 """
 
 from collections.abc import Mapping
@@ -27,7 +27,7 @@ LOST_TO_BIAS = "lost only to the bias"
 LOST_TO_GROUP = "lost only to the group limit"
 SYMBOLS = {LOST_TO_BIAS: "triangle-up-open", LOST_TO_GROUP: "hash-open"}
 LEGEND = {"orientation": "h", "x": 0, "y": 1, "yanchor": "bottom", "itemclick": False, "itemsizing": "constant"}
-LEGEND_MARGIN = {"l": 8, "r": 8, "t": 76, "b": 8}  # room for two rows of it below the tool bar
+LEGEND_MARGIN = {"l": 8, "r": 8, "t": 76, "b": 8}  # space for two rows of the legend below the chart's tools
 
 
 def token_path(
@@ -38,19 +38,19 @@ def token_path(
     focus: tuple[int, int | None] | None = None,
     origin: str = "measured",
 ) -> go.Figure:
-    """Why one token went where it went: layers upwards, experts across, groups apart.
+    """Draw one token's path: layers upwards, experts across, groups apart.
 
-    Kept groups are shaded, chosen experts filled with their weight as opacity and rank 0 outlined; an expert that
-    lost only to the bias is a hollow triangle, one that lost only to the group limit a hatch.
+    Kept groups are shaded. Selected experts are filled, with their weight as opacity, and rank 0 is outlined. A hollow
+    triangle is an expert that lost only to the bias, a hatch one that lost only to the group limit.
 
     Args:
-        at: of one token: `expert_id` [moe_layer, rank] (-1 is unknown and not drawn) and, as far as recorded,
-            `gate_weight` likewise, `router_score` [moe_layer, expert], `group_kept` [moe_layer, group].
-        layout: of the router; groups are drawn apart.
+        at: data of one token: `expert_id` [moe_layer, rank] (-1 is unknown and not drawn) and, if recorded,
+            `gate_weight` [moe_layer, rank], `router_score` [moe_layer, expert], `group_kept` [moe_layer, group].
+        layout: layout of the router; groups are drawn apart.
         theme: colours.
         losers: `LOST_TO_BIAS` or `LOST_TO_GROUP` -> mask [moe_layer, expert], *derived*.
-        focus: layer, and perhaps expert, that other pictures are about; framed.
-        origin: tag of the numbers on hover.
+        focus: layer, and optionally expert, to frame.
+        origin: origin of the numbers, for the hover text.
     """
     layers, positions = layer_labels(at["expert_id"]), expert_positions(layout)
     size, figure = int(np.clip(420 / layout.num_experts, 6, 14)), go.Figure()
@@ -70,7 +70,7 @@ def token_path(
 
 
 def _frame(figure: go.Figure, row: int, expert: int | None, positions: np.ndarray, theme: Theme) -> None:
-    """Two thin lines round the row of the layer that is in focus, and a box round its expert."""
+    """Add two thin lines around the row of the layer in focus, and a box around its expert."""
     for edge in (row - 0.5, row + 0.5):
         figure.add_hline(edge, line={"color": theme.ink, "width": 1, "dash": "dot"})
     if expert is not None:
@@ -80,7 +80,7 @@ def _frame(figure: go.Figure, row: int, expert: int | None, positions: np.ndarra
 
 
 def _score_map(router_score: xr.DataArray, positions: np.ndarray, theme: Theme) -> go.Heatmap:
-    # Translucent at the low end, so that the shade of a kept group is seen through a small affinity.
+    # Translucent at the low end, so that the shade of a kept group is visible below a small affinity.
     ink = theme.sequential[-2]
     scale = [[0, translucent(ink, 0)], [1, translucent(ink, 0.55)]]
     return go.Heatmap(
@@ -96,7 +96,7 @@ def _score_map(router_score: xr.DataArray, positions: np.ndarray, theme: Theme) 
 
 
 def _kept_groups(group_kept: xr.DataArray, positions: np.ndarray, theme: Theme) -> go.Scatter:
-    """A closed band behind every kept group of every layer, all of them one line broken by gaps."""
+    """Draw a band behind every kept group of every layer, all as one line with gaps."""
     size = len(positions) // group_kept.sizes["group"]
     rows, groups = np.nonzero(group_kept.values)
     left, right = positions[groups * size] - 0.6, positions[groups * size + size - 1] + 0.6
@@ -131,7 +131,7 @@ def _chosen_marks(at: xr.Dataset, positions: np.ndarray, colors: list[str], them
 
 
 def _weights(at: xr.Dataset) -> np.ndarray:
-    """Weights of a token's slots, [moe_layer, rank]; NaN where not recorded."""
+    """Return a token's gate weights, [moe_layer, rank]; NaN if not recorded."""
     return at["gate_weight"].values if "gate_weight" in at else np.full(at["expert_id"].shape, np.nan, np.float32)
 
 
@@ -143,13 +143,13 @@ def _loser_marks(name: str, mask: np.ndarray, positions: np.ndarray, theme: Them
 
 def _path_hover(at: xr.Dataset, losers: Mapping[str, xr.DataArray], positions: np.ndarray, origin: str) -> go.Scattergl:
     layers, num_experts = layer_labels(at["expert_id"]), len(positions)
-    said = np.full((len(layers), num_experts), "", dtype=object)
+    texts = np.full((len(layers), num_experts), "", dtype=object)
     for name, mask in losers.items():
-        said[mask.values] += f"<br>{name} (derived)"
+        texts[mask.values] += f"<br>{name} (derived)"
     ids, weights = at["expert_id"].values, _weights(at)
     for row, rank in zip(*np.nonzero(ids >= 0), strict=True):
         weight = weights[row, rank]
-        said[row, ids[row, rank]] += (
+        texts[row, ids[row, rank]] += (
             "<br>chosen" if np.isnan(weight) else f"<br>chosen, rank {rank}, weight {weight:.3g}"
         )
     x, y = grid_points(positions, np.arange(len(layers)))
@@ -159,6 +159,6 @@ def _path_hover(at: xr.Dataset, losers: Mapping[str, xr.DataArray], positions: n
         cells.append(at["router_score"].values.ravel())
         hover += f"<br>affinity %{{customdata[2]:.3~g}} ({origin})"
     return click_layer(
-        x, y, customdata=np.column_stack(cells).astype(np.float32), text=said.ravel(),
+        x, y, customdata=np.column_stack(cells).astype(np.float32), text=texts.ravel(),
         hovertemplate=hover + "%{text}<extra></extra>", showlegend=False,
     )  # fmt: skip

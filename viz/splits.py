@@ -1,7 +1,7 @@
-"""Pictures of two traces side by side: where routing splits, how far layers agree, how log-probabilities moved.
+"""Figures of two traces side by side: where routing splits, how far layers agree, how log-probabilities change.
 
-Change diverges round 0 (green, purple), as everywhere: purple is a real change, light purple what follows from one,
-green a near tie. Text that comes out of here as HTML is escaped.
+The change scale diverges around 0 (green, purple) as everywhere: purple is a real change, light purple a consequence of
+one, green a near tie. This module escapes the text that it puts into HTML.
 """
 
 import html
@@ -17,7 +17,7 @@ from viz.axis import MAX_CLICKABLE, click_layer, grid_points, layer_axis, layer_
 from viz.theme import Theme, blend, style, translucent
 from viz.tokens import MarkedToken, chips, short_name
 
-# In the order of severity: several tokens of one character show the last that holds of any.
+# In the order of severity: tokens that share a character show the most severe kind of any of them.
 SAME, UNKNOWN, UNALIGNED, FOLLOWS, NEAR_TIE, UNDECIDED, CHANGE = KINDS = (
     "same", "not recorded", "not aligned", "follows", "near tie", "undecided", "change",
 )  # fmt: skip
@@ -25,15 +25,15 @@ WORDS = {
     SAME: "the same experts everywhere",
     NEAR_TIE: "first split is a near tie",
     CHANGE: "first split is a real change",
-    FOLLOWS: "splits after something before it did",
-    UNDECIDED: "splits; without scores it cannot be told why",
+    FOLLOWS: "split follows from an earlier one",
+    UNDECIDED: "split without recorded scores: the cause is unknown",
     UNKNOWN: "experts not recorded",
-    UNALIGNED: "the other side has no such token",
+    UNALIGNED: "the other side has no matching token",
 }
 
 
 def css(theme: Theme) -> str:
-    """The look of the strip in a theme."""
+    """Return the CSS of the strip in a theme."""
     near, follows, changed = theme.change[0], translucent(theme.change[-1], 0.22), translucent(theme.change[-1], 0.42)
     rules = (
         ".splits { max-height: 15rem; } .splits .special { background: none; }"
@@ -51,30 +51,30 @@ def css(theme: Theme) -> str:
 def strip(
     tokens: Sequence[MarkedToken], text: bytes, kinds: Sequence[str], hover: Sequence[str], chosen: int | None = None
 ) -> str:
-    """The text as chips, each with the look of its kind.
+    """Return the text as chips, each styled by its kind.
 
     Args:
         tokens: their spans tile `text`.
         text: need not be valid UTF-8.
         kinds: one of `KINDS` for each token.
-        hover: what is said of each token.
+        hover: hover text of each token.
         chosen: token to outline.
     """
-    written = []
+    parts = []
     for first, last, _ in chips(tokens, text):
-        some = range(first, last + 1)
-        kind = max((kinds[index] for index in some), key=KINDS.index)
+        members = range(first, last + 1)
+        kind = max((kinds[index] for index in members), key=KINDS.index)
         spelled = text[tokens[first].start : tokens[last].end]
         inner = strips.writing(spelled) or f"<bdi>{html.escape(short_name(tokens[first]))}</bdi>"
-        marks = {"generated": tokens[first].generated, "special": tokens[first].special, "chosen": chosen in some}
-        said = "; ".join(hover[index] for index in some)
-        written.append(strips.chip(inner, said, marks | {kind.replace(" ", "-"): True}))
-        written.append("<br>" if spelled.endswith(b"\n") else "")
-    return strips.framed("splits", "The text as tokens, marked where routing splits", written)
+        marks = {"generated": tokens[first].generated, "special": tokens[first].special, "chosen": chosen in members}
+        title = "; ".join(hover[index] for index in members)
+        parts.append(strips.chip(inner, title, marks | {kind.replace(" ", "-"): True}))
+        parts.append("<br>" if spelled.endswith(b"\n") else "")
+    return strips.framed("splits", "The text as tokens, marked where routing splits", parts)
 
 
 def legend(kinds: Sequence[str]) -> str:
-    """What the looks mean, of the kinds that occur."""
+    """Return the legend of the kinds that occur."""
     shown = [
         f'<span class="chip {kind.replace(" ", "-")}">{WORDS[kind]}</span>' for kind in KINDS if kind in set(kinds)
     ]
@@ -82,7 +82,7 @@ def legend(kinds: Sequence[str]) -> str:
 
 
 def colors(theme: Theme) -> dict[str, str]:
-    """What a kind of choice is coloured by in figures."""
+    """Return the colour of each kind of split in figures."""
     return {
         SAME: theme.shade,
         NEAR_TIE: theme.change[0],
@@ -96,18 +96,18 @@ def colors(theme: Theme) -> dict[str, str]:
 def split_map(
     verdict: xr.DataArray, names: Sequence[str], labels: Sequence[str], theme: Theme, chosen: tuple[int, int] | None
 ) -> go.Figure:
-    """Layers x tokens, every choice coloured by what became of it.
+    """Draw layers x tokens, each cell coloured by its kind of split.
 
     Args:
-        verdict: [pair, moe_layer], places in `names`; the coordinate `token` says which token a pair is.
+        verdict: [pair, moe_layer], indices into `names`; the coordinate `token` has the token of each pair.
         names: kinds, of `KINDS`.
-        labels: [pair] tokens in words.
+        labels: [pair], descriptions of the tokens.
         theme: colours.
         chosen: token and layer to mark.
     """
     values, layers, tokens = verdict.values.T, layer_labels(verdict), verdict["token"].values
     palette = [colors(theme)[name] for name in names]
-    stops = [[edge / len(names), color] for place, color in enumerate(palette) for edge in (place, place + 1)]
+    stops = [[edge / len(names), color] for index, color in enumerate(palette) for edge in (index, index + 1)]
     bar = {
         "tickvals": np.arange(len(names)),
         "ticktext": np.array(names),
@@ -115,17 +115,17 @@ def split_map(
         "outlinewidth": 0,
         "title": "",
     }
-    picture = go.Heatmap(
+    heatmap = go.Heatmap(
         z=values, x=np.arange(len(tokens)), colorscale=stops, zmin=-0.5, zmax=len(names) - 0.5, colorbar=bar,
         hoverinfo="skip", xgap=1 if len(tokens) <= 200 else 0, ygap=1,
     )  # fmt: skip
-    figure = go.Figure(picture)
+    figure = go.Figure(heatmap)
     if values.size <= MAX_CLICKABLE:
         x, y = grid_points(np.arange(len(tokens)), np.arange(len(layers)))
         cells = np.column_stack([np.tile(tokens, len(layers)), np.repeat(layers, len(tokens))])
-        said = [f"{labels[int(pair)]}: {names[kind]}" for pair, kind in zip(x, values.ravel(), strict=True)]
+        texts = [f"{labels[int(pair)]}: {names[kind]}" for pair, kind in zip(x, values.ravel(), strict=True)]
         hover = "token %{customdata[0]}, L%{customdata[1]}<br>%{text} (derived)<extra></extra>"
-        figure.add_trace(click_layer(x, y, customdata=cells, text=said, hovertemplate=hover))
+        figure.add_trace(click_layer(x, y, customdata=cells, text=texts, hovertemplate=hover))
     shapes = _frame(chosen, tokens, layers, theme)
     step = -(-len(tokens) // 16)
     ticks = np.arange(0, len(tokens), step)
@@ -137,7 +137,7 @@ def split_map(
 def _frame(
     chosen: tuple[int, int] | None, tokens: np.ndarray, layers: np.ndarray, theme: Theme
 ) -> list[dict[str, Any]]:
-    """A frame round the chosen cell, if it is there."""
+    """Return a frame around the chosen cell, if the map has it."""
     if chosen is None or chosen[0] not in tokens or chosen[1] not in layers:
         return []
     x, y = int(np.flatnonzero(tokens == chosen[0])[0]), int(np.flatnonzero(layers == chosen[1])[0])
@@ -146,12 +146,12 @@ def _frame(
 
 
 def agreement(layers: xr.Dataset, chance: tuple[float, float] | None, num_choices: int, theme: Theme) -> go.Figure:
-    """Per layer the share of equal sets and the mean Jaccard index, with what chance alone gives.
+    """Draw by layer the share of equal sets of experts and the mean Jaccard index, with its value by chance.
 
     Args:
         layers: `equal` and `jaccard`, [moe_layer].
-        chance: mean Jaccard index and share of equal sets of two fair routers; None where not known.
-        num_choices: that were compared.
+        chance: mean Jaccard index and share of equal sets of two fair routers; None if unknown.
+        num_choices: number of compared choices.
         theme: colours.
     """
     numbers = layer_labels(layers["equal"])
@@ -160,11 +160,11 @@ def agreement(layers: xr.Dataset, chance: tuple[float, float] | None, num_choice
         "jaccard": ("mean Jaccard index", theme.sequential[-3], "circle", "dot"),
     }
     figure = go.Figure()
-    for name, (said, color, symbol, dash) in looks.items():
-        hover = f"L%{{x}}<br>{said} %{{y:.3f}} (derived)<extra></extra>"
+    for name, (label, color, symbol, dash) in looks.items():
+        hover = f"L%{{x}}<br>{label} %{{y:.3f}} (derived)<extra></extra>"
         figure.add_trace(
             go.Scatter(
-                x=numbers, y=layers[name].values, mode="lines+markers", name=said, hovertemplate=hover,
+                x=numbers, y=layers[name].values, mode="lines+markers", name=label, hovertemplate=hover,
                 marker={"size": 8, "symbol": symbol, "color": color}, line={"color": color, "width": 2, "dash": dash},
             )
         )  # fmt: skip
@@ -180,22 +180,22 @@ def agreement(layers: xr.Dataset, chance: tuple[float, float] | None, num_choice
     style(figure, theme, 320, xaxis=xaxis, yaxis=yaxis, shapes=shapes)
     legend = {"orientation": "h", "y": -0.2, "yanchor": "top", "x": 1, "xanchor": "right"}
     figure.update_layout(showlegend=True, legend=legend)
-    said = "" if chance is None else f"; dashed: mean Jaccard index by chance, {chance[0]:.3g}"
-    return note(figure, f"n = {num_choices:,} choices{said}", theme)
+    by_chance = "" if chance is None else f"; dashed: mean Jaccard index by chance, {chance[0]:.3g}"
+    return note(figure, f"n = {num_choices:,} choices{by_chance}", theme)
 
 
 def logprob_bars(difference: xr.DataArray, labels: Sequence[str], theme: Theme, chosen: int | None) -> go.Figure:
-    """Change of each token's log-probability, right minus left, in nats.
+    """Draw the change of each token's log-probability, right minus left, in nats.
 
     Args:
-        difference: [pair]; the coordinate `token` says which token a pair is. NaN where not known.
-        labels: [pair] tokens in words.
+        difference: [pair]; the coordinate `token` has the token of each pair. NaN if unknown.
+        labels: [pair], descriptions of the tokens.
         theme: colours.
         chosen: token to outline.
     """
     values, tokens = difference.values, difference["token"].values
-    reach = float(np.nanmax(np.abs(values), initial=0)) or 1.0
-    shades = [blend(theme.change, 0.5 + 0.5 * value / reach) for value in np.nan_to_num(values).tolist()]
+    limit = float(np.nanmax(np.abs(values), initial=0)) or 1.0
+    shades = [blend(theme.change, 0.5 + 0.5 * value / limit) for value in np.nan_to_num(values).tolist()]
     outline = {"color": theme.ink, "width": np.where(tokens == chosen, 2, 0)}
     hover = "token %{customdata[0]} %{text}<br>%{y:+.3~g} nats (derived)<extra></extra>"
     bars = go.Bar(
@@ -205,7 +205,7 @@ def logprob_bars(difference: xr.DataArray, labels: Sequence[str], theme: Theme, 
     step = -(-len(tokens) // 16)
     ticks = np.arange(0, len(tokens), step)
     xaxis = {"tickvals": ticks, "ticktext": tokens[ticks], "title": {"text": "token"}, "showgrid": False}
-    yaxis = {"title": {"text": "change of log-probability (nats)"}, "range": [-1.1 * reach, 1.1 * reach]}
+    yaxis = {"title": {"text": "change of log-probability (nats)"}, "range": [-1.1 * limit, 1.1 * limit]}
     figure = style(go.Figure(bars), theme, 300, xaxis=xaxis, yaxis=yaxis)
     known = values[np.isfinite(values)]
     mean = f", mean {known.mean():+.2g} nats" if known.size else ""

@@ -1,8 +1,8 @@
-"""One visual language for every picture: which colour means what, in a light and a dark theme.
+"""One visual language for all figures: the meaning of every colour, in a light and a dark theme.
 
-An expert's hue is its group and its lightness its place in the group, so that it is recognised in every picture. Hues
-are those of Okabe and Ito, told apart by colour-blind eyes. Load diverges round 1 (blue under, orange over), change
-round 0 (green and purple), so that the two are never mistaken for each other.
+An expert's hue is its group and its lightness its index in the group, so that it looks the same in every figure. The
+hues are Okabe and Ito's, which colour-blind readers can tell apart. Load diverges around 1 (blue below, orange above),
+change around 0 (green and purple), so that nobody mistakes one for the other.
 """
 
 import colorsys
@@ -13,7 +13,7 @@ import plotly.graph_objects as go
 
 from viz.layout import Layout
 
-# Okabe and Ito's palette without black; the order keeps neighbours apart.
+# Okabe and Ito's palette without black, in an order that keeps similar hues apart.
 GROUP_HUES = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#8A8D00", "#7F7F7F")
 FONT_SIZE = 13
 FONT_FAMILY = '"Source Sans", "Source Sans Pro", sans-serif'
@@ -67,39 +67,39 @@ THEMES = {theme.name: theme for theme in (LIGHT, DARK)}
 
 
 def group_hue(group: int) -> str:
-    """Hue of a routing group; repeats after eight."""
+    """Return the hue of a routing group; hues repeat after eight."""
     return GROUP_HUES[group % len(GROUP_HUES)]
 
 
 def expert_color(expert: int, layout: Layout, theme: Theme) -> str:
-    """An expert's colour: the group's hue, lighter with its place in the group."""
+    """Return an expert's colour: the group's hue, lighter with the expert's index in the group."""
     size = layout.num_experts // layout.num_groups
-    group, place = divmod(expert, size)
+    group, index = divmod(expert, size)
     hue, _, saturation = _to_hls(group_hue(group))
     low, high = theme.lightness
-    lightness = low + (high - low) * (place / max(1, size - 1))
+    lightness = low + (high - low) * (index / max(1, size - 1))
     return _to_hex(colorsys.hls_to_rgb(hue, lightness, min(saturation, 0.75)))
 
 
 def expert_colors(layout: Layout, theme: Theme) -> list[str]:
-    """Colours of all experts."""
+    """Return the colours of all experts."""
     return [expert_color(expert, layout, theme) for expert in range(layout.num_experts)]
 
 
 def colorscale(stops: tuple[str, ...], companded: bool = False) -> list[list[float | str]]:
-    """The stops as a Plotly colour scale; `companded` spaces them by squares, so that small weights stay visible."""
-    places = (index / (len(stops) - 1) for index in range(len(stops)))
-    return [[place**2 if companded else place, stop] for place, stop in zip(places, stops, strict=True)]
+    """Return the stops as a Plotly colour scale; `companded` spaces them by squares to keep small weights visible."""
+    shares = (index / (len(stops) - 1) for index in range(len(stops)))
+    return [[share**2 if companded else share, stop] for share, stop in zip(shares, stops, strict=True)]
 
 
 def translucent(color: str, opacity: float) -> str:
-    """A hex colour with an opacity, as CSS."""
+    """Return a hex colour with an opacity, as CSS."""
     red, green, blue = (round(255 * part) for part in _to_rgb(color))
     return f"rgba({red},{green},{blue},{opacity:.3g})"
 
 
 def blend(stops: tuple[str, ...], share: float) -> str:
-    """The colour at a share between 0 and 1 of a scale."""
+    """Return the colour of a scale at a share between 0 and 1."""
     position = min(max(share, 0.0), 1.0) * (len(stops) - 1)
     left = min(int(position), len(stops) - 2)
     ends = zip(_to_rgb(stops[left]), _to_rgb(stops[left + 1]), strict=True)
@@ -108,14 +108,14 @@ def blend(stops: tuple[str, ...], share: float) -> str:
 
 
 def readable_on(color: str) -> str:
-    """Black or white, whichever stands out more on a hex colour (contrast as WCAG 2 defines it)."""
+    """Return black or white, whichever has more contrast with a hex colour (as WCAG 2 defines contrast)."""
     parts = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in _to_rgb(color)]
     luminance = 0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2]
     return "#ffffff" if luminance < 0.179 else "#000000"
 
 
 def palette(layout: Layout, theme: Theme) -> dict[str, object]:
-    """What the lens draws with, as plain values."""
+    """Return the colours of the lens as plain values."""
     return {
         "experts": expert_colors(layout, theme),
         "groups": [group_hue(group) for group in range(layout.num_groups)],
@@ -130,9 +130,10 @@ def palette(layout: Layout, theme: Theme) -> dict[str, object]:
 
 
 def style(figure: go.Figure, theme: Theme, height: int, **layout: Any) -> go.Figure:
-    """Common look of every Plotly figure: fixed height, transparent paper, no title, readable type.
+    """Give a Plotly figure the common look: fixed height, transparent paper, no title, readable type.
 
-    `layout` goes to Plotly's layout as it is and wins over the common look. A click selects without fading the rest.
+    `layout` is passed to Plotly's layout and overrides the common look. A click selects without fading the other
+    points.
     """
     axis = {"gridcolor": theme.grid, "zeroline": False, "linecolor": theme.grid, "automargin": True}
     figure.update_layout(
@@ -148,7 +149,7 @@ def style(figure: go.Figure, theme: Theme, height: int, **layout: Any) -> go.Fig
     )
     figure.update_xaxes(**axis)
     figure.update_yaxes(**axis)
-    trace: Any  # one of Plotly's many kinds
+    trace: Any  # of any Plotly type
     for trace in figure.data:
         if trace.type in ("scatter", "scattergl", "bar") and trace.unselected.marker.opacity is None:
             trace.unselected.marker.opacity = 1

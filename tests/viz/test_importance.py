@@ -4,7 +4,7 @@ import xarray as xr
 
 from tests.layouts import layout
 from viz.axis import expert_positions
-from viz.importance import color_limit, effect_against_load, importance_map, said, untouched
+from viz.importance import color_limit, effect_against_load, hover_texts, importance_map, untouched
 from viz.theme import DARK, LIGHT, THEMES, colorscale, group_hue
 
 NAN = np.nan
@@ -48,14 +48,14 @@ def test_only_what_changed_nothing_is_crossed_out():
 
 
 def test_words_tell_rerouted_from_untouched_and_not_done():
-    words = said(effects()).tolist()
+    words = hover_texts(effects()).tolist()
     assert words[0] == [
         "9 tokens rerouted",
         "nothing changed: exactly 0",
         "7 tokens rerouted, by the groups' scores 2",
         "2 tokens rerouted, by the groups' scores 2",
     ]
-    assert words[1][0] == "not done"
+    assert words[1][0] == "not computed"
 
 
 def test_scale_ends_where_nearly_all_changes_lie():

@@ -60,7 +60,7 @@ def test_graph_draws_every_edge_once():
     edges = sum(int(np.isnan(part.x).sum()) for part in figure.data[:-1])
     assert 0 < edges == graph.number_of_edges() <= 40
     assert figure.data[-1].customdata[:, 0].max() == 3
-    assert figure.layout.annotations[-1].text == f"steps that at least {fewest} tokens took (derived)"
+    assert figure.layout.annotations[-1].text == f"transitions of at least {fewest} tokens (derived)"
 
 
 def test_graph_draws_the_steps_of_the_focus_in_ink():

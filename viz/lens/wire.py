@@ -1,18 +1,18 @@
-"""What the lens reads: one binary message, sent whole as a snapshot or in pieces while a run goes.
+"""The binary messages that the lens reads: a whole run as a snapshot, or parts of it while the run goes.
 
 A message is a header (length, then JSON) and blocks of consecutive tokens, each packed column by column without a
 Python loop over experts or keys. All numbers are little-endian, and every column starts at a multiple of four bytes.
-What is read off as a number (ids, weights, surprisal) travels exactly; what is only ever a pixel travels as eight bits.
+Values shown as numbers (ids, weights, surprisal) are exact; values shown only as pixels have eight bits.
 
-A block: byte length, first token, number of tokens, columns present (bits of `Column`), bytes of text, bytes of names,
-all uint32; then
+A block starts with byte length, first token, number of tokens, columns present (bits of `Column`), bytes of text and
+bytes of names, all uint32; then
     id int32[n], start uint32[n], end uint32[n], surprisal float32[n] in bits (NaN: unknown),
     weight float32[n, layer, rank] (NaN: unknown), expert int16[n, layer, rank] (-1: unknown)    if EXPERTS
     kept uint8[n, layer, groups / 8], the lowest bit first                if GROUPS
     score uint8[n, layer, expert]                                         if SCORES
-    attention uint8, per token [layer, head, keys up to and with itself]  if ATTENTION
+    attention uint8, per token [layer, head, keys up to itself, included] if ATTENTION
     flags uint8[n] (bits of `Flag`), the text that the tokens span,
-    and the names of the special tokens among them in order, a JSON list.
+    and the names of the special tokens in order, as a JSON list.
 """
 
 import base64
@@ -33,7 +33,7 @@ _BLOCK = struct.Struct("<6I")
 
 
 class Column(enum.IntFlag):
-    """The parts of a block that a run may lack."""
+    """The optional columns of a block."""
 
     EXPERTS = 1
     GROUPS = 2
@@ -42,7 +42,7 @@ class Column(enum.IntFlag):
 
 
 class Flag(enum.IntFlag):
-    """What kind of token it is."""
+    """Kind of a token."""
 
     SPECIAL = 1
     GENERATED = 2
@@ -53,12 +53,12 @@ class Header:
     """The axes of a run, which every message repeats.
 
     Attributes:
-        run: grows with every run of a session, so that what arrives late from an older one is dropped.
+        run: number that grows with every run of a session; the lens drops late messages of older runs.
         moe_layers: model layer numbers of the router's axis.
-        layout: of the router; top-k is 0 where no routing was recorded.
+        layout: layout of the router; top-k is 0 if no routing was recorded.
         attention_layers: model layer numbers of the attention's axis.
         heads: captured head numbers.
-        running: whether more tokens are to come; the lens then sends nothing back.
+        running: whether more tokens will follow; the lens then sends nothing back.
     """
 
     run: int
@@ -70,12 +70,15 @@ class Header:
 
 
 def compand(values: np.ndarray) -> np.ndarray:
-    """Numbers from 0 to 1 as uint8 of their square root: small ones stay apart; off by at most 0.004. NaN is 0."""
+    """Return numbers from 0 to 1 as uint8 of their square root, off by at most 0.004; small numbers stay distinct.
+
+    NaN becomes 0.
+    """
     return np.rint(255 * np.sqrt(np.nan_to_num(values).clip(0, 1))).astype(np.uint8)
 
 
 def pack_header(header: Header) -> bytes:
-    """The start of every message."""
+    """Pack the header of a message."""
     layout = header.layout
     sizes = {
         "num_experts": layout.num_experts,
@@ -91,20 +94,20 @@ def pack_block(start: int, tokens: Sequence[MarkedToken], text: bytes, arrays: M
     """Pack consecutive tokens.
 
     Args:
-        start: index of the first of them in the run.
+        start: index of the first token in the run.
         tokens: the tokens of the block.
-        text: the run's text, at least as far as these tokens reach.
-        arrays: variables of a trace for these tokens, axes as there; `attention` is [layer, head, query, key], with
-            the block's tokens as queries and all keys up to the last of them. Those that are absent are left out.
+        text: the run's text, at least up to the end of these tokens.
+        arrays: variables of a trace for these tokens, with the axes of the trace; `attention` is [layer, head, query,
+            key], with the block's tokens as queries and all keys up to the last of them. Absent variables are left out.
     """
     spans = np.array([(token.id, token.start, token.end) for token in tokens], np.int64).reshape(-1, 3).T
     flags = [Flag.SPECIAL * token.special | Flag.GENERATED * token.generated for token in tokens]
-    said = text[tokens[0].start : tokens[-1].end] if tokens else b""
+    spanned = text[tokens[0].start : tokens[-1].end] if tokens else b""
     names = json.dumps([short_name(token) for token in tokens if token.special]).encode()
     columns, present = _columns(start, len(tokens), arrays)
     parts = [spans.astype("<i4"), _surprisal(arrays, len(tokens)), *columns, np.array(flags, np.uint8)]
-    body = b"".join(map(_padded, [*parts, np.frombuffer(said, np.uint8), np.frombuffer(names, np.uint8)]))
-    return _BLOCK.pack(_BLOCK.size + len(body), start, len(tokens), present, len(said), len(names)) + body
+    body = b"".join(map(_padded, [*parts, np.frombuffer(spanned, np.uint8), np.frombuffer(names, np.uint8)]))
+    return _BLOCK.pack(_BLOCK.size + len(body), start, len(tokens), present, len(spanned), len(names)) + body
 
 
 def snapshot(
@@ -113,17 +116,17 @@ def snapshot(
     text: bytes = b"",
     arrays: Mapping[str, np.ndarray] | None = None,
 ) -> bytes:
-    """A whole run as one message; without tokens, the announcement of a run that is about to start."""
+    """Pack a whole run into one message; without tokens, announce a run that is about to start."""
     return pack_header(header) + (pack_block(0, tokens, text, arrays or {}) if tokens else b"")
 
 
 def tick(header: Header, blocks: Sequence[bytes], position: int) -> str:
-    """The next tokens of a going run as one hidden element, whose data the lens picks up.
+    """Return the next tokens of an active run as one hidden element, from which the lens reads the data.
 
     Args:
         header: the run's axes.
-        blocks: the packed blocks that no earlier tick carried.
-        position: grows from tick to tick of a run, so that the lens takes each once.
+        blocks: packed blocks that no earlier tick contained.
+        position: number that grows with every tick of a run, so that the lens reads each tick once.
     """
     message = base64.b64encode(pack_header(header) + b"".join(blocks)).decode()
     name = html.escape(f"{header.run}.{position}")
@@ -131,7 +134,7 @@ def tick(header: Header, blocks: Sequence[bytes], position: int) -> str:
 
 
 def with_settings(message: bytes, **settings: Any) -> bytes:
-    """A message preceded by JSON settings: a component is handed either JSON or bytes, so both travel as bytes."""
+    """Prepend JSON settings to a message: a component takes either JSON or bytes, so both are sent as bytes."""
     return _with_length(settings) + message
 
 
@@ -154,15 +157,15 @@ def _columns(start: int, count: int, arrays: Mapping[str, np.ndarray]) -> tuple[
 
 
 def _unknown(ids: np.ndarray) -> np.ndarray:
-    """Weights of a run of which only the experts' ids are known."""
+    """Return unknown weights for a run that has expert ids only."""
     return np.full(ids.shape, np.nan, "<f4")
 
 
 def _causal(attention: np.ndarray, start: int, count: int) -> np.ndarray:
-    """[layer, head, query, key] -> one row after the other, [query][layer, head, key <= query]."""
+    """Flatten [layer, head, query, key] query by query: [query][layer, head, key <= query]."""
     by_query = attention.transpose(2, 0, 1, 3)
-    reached = np.tri(count, start + count, start, dtype=bool)[:, None, None, :]
-    return by_query[np.broadcast_to(reached, by_query.shape)]
+    visible = np.tri(count, start + count, start, dtype=bool)[:, None, None, :]
+    return by_query[np.broadcast_to(visible, by_query.shape)]
 
 
 def _surprisal(arrays: Mapping[str, np.ndarray], count: int) -> np.ndarray:

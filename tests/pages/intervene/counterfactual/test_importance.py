@@ -87,9 +87,9 @@ def test_map_table_and_points_say_the_same(open_tab: Open) -> None:
     top = table.iloc[0]
     assert f"{top['expert']} is missed most" in said(app)
     assert f"n = {NUM_TOKENS} tokens" in said(app)
-    assert "nats a token" in heat["data"][0]["colorbar"]["title"]["text"]
+    assert "nats per token" in heat["data"][0]["colorbar"]["title"]["text"]
     assert heat["data"][0]["type"] == "heatmap"
-    assert points["layout"]["yaxis"]["title"]["text"] == "change, nats a token"
+    assert points["layout"]["yaxis"]["title"]["text"] == "change, nats per token"
     untouched = table[table["tokens rerouted"] == 0]
     assert len(untouched)
     assert (untouched["effect"] == "exactly 0: nothing changed").all()
