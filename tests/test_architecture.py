@@ -58,7 +58,7 @@ HEAVY = (
     *("model.run.engine", "model.run.attention", "model.run.head_vectors"),
     *("model.network", "model.checkpoint", "model.train"),
 )
-LIGHT = ("model.checkpoint.embedded",)  # within them, but without torch
+LIGHT = ("model.checkpoint.embedded", "model.checkpoint.costs")  # within them, but without torch
 
 
 def name_of(path: Path) -> str:

@@ -112,6 +112,14 @@ def probability(logprob: xr.DataArray) -> xr.DataArray:
     return np.exp(logprob)
 
 
+def typical_norm(residual_norm: xr.DataArray) -> xr.DataArray:
+    """Return the median of the residual norm over tokens, [layer].
+
+    The first token's norm is often a hundred times that of the others, so a mean would show that token alone.
+    """
+    return residual_norm.median("token")
+
+
 def require_experts(expert_id: xr.DataArray, num_experts: int) -> None:
     """Refuse ids that would be counted for another expert or layer; -1 stands for an unknown slot."""
     ids = expert_id.values

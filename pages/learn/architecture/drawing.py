@@ -1,4 +1,4 @@
-"""A model's parts as what `viz` draws, and what of a run is painted on them."""
+"""A model's parts in the form that `viz` draws, and the numbers of a run that are painted on them."""
 
 from collections.abc import Collection
 from typing import TYPE_CHECKING
@@ -30,7 +30,7 @@ SORTS = {"dense": "dense", "moe": "mixture of experts"}
 
 
 def count(number: float) -> str:
-    """A number with three significant digits; k, M, B and T stand for thousand, million, billion and trillion.
+    """Return a number with three significant digits; k, M, B and T are thousand, million, billion and trillion.
 
     >>> count(671_026_419_200), count(7168), count(512), count(0)
     ('671 B', '7.17 k', '512', '0')
@@ -43,7 +43,7 @@ def count(number: float) -> str:
 
 
 def layers(numbers: Collection[int]) -> str:
-    """Model layer numbers in words.
+    """Return model layer numbers in words.
 
     >>> layers((3, 4, 5)), layers((0,)), layers((2, 4, 6))
     ('layers 3 to 5', 'layer 0', 'layers 2, 4, 6')
@@ -53,12 +53,12 @@ def layers(numbers: Collection[int]) -> str:
         return f"layer {ordered[0]}"
     if ordered == list(range(ordered[0], ordered[-1] + 1)):
         return f"layers {ordered[0]} to {ordered[-1]}"
-    said = [str(number) for number in ordered]
-    return f"layers {', '.join(said if len(said) < 7 else [*said[:4], '…', said[-1]])}"
+    names = [str(number) for number in ordered]
+    return f"layers {', '.join(names if len(names) < 7 else [*names[:4], '…', names[-1]])}"
 
 
 def drawing(parts: "Parts", added: Collection[str] = ()) -> Model:
-    """What is drawn of a model; parts whose keys are among `added` are marked."""
+    """Return the drawing of a model; parts whose keys are among `added` are marked."""
     boxes = {part.key: _box(part, parts, part.key in added) for part in parts.all}
     return Model(
         embedding=boxes["embedding"],
@@ -71,7 +71,7 @@ def drawing(parts: "Parts", added: Collection[str] = ()) -> Model:
 
 
 def _stack(block: "Block", boxes: dict[str, Box]) -> Stack:
-    sort = next(said for name, said in SORTS.items() if block.name.startswith(name))
+    sort = next(label for name, label in SORTS.items() if block.name.startswith(name))
     label = f"<b>{len(block.layers)} ×</b> {sort}, {layers(block.layers)}"
     return Stack(block.name, label, block.layers, tuple(boxes[part.key] for part in block.parts))
 
@@ -100,17 +100,19 @@ def _hover(part: "Part") -> str:
 
 
 def paint(trace: Trace, layer: int | None, recall: float | None = None) -> Paint:
-    """What of a run is painted: the load of a mixture layer, and every layer's residual norm, as far as recorded.
+    """Return what is painted of a run: the load of one MoE layer and every layer's residual norm, where recorded.
 
-    The recall of the layer's indexer is painted as it is given.
+    Args:
+        trace: of the run.
+        layer: model layer number; None paints no load.
+        recall: of the layer's indexer, painted as given.
     """
     load = groups = None
     if layer is not None and trace.has("expert_id") and layer in trace.data["moe_layer"].values:
         rule = rule_of(trace)
         counts = metrics.tokens_per_expert(trace.data["expert_id"], rule.num_experts)
         load = metrics.relative_load(counts).sel(moe_layer=layer)
-        groups = metrics.tokens_per_group(counts, rule.num_groups).sel(moe_layer=layer)
-        groups = groups / groups.mean()
-    # The median: the first token's norm is often a hundred times that of the others and says nothing of them.
-    norm = trace.data["residual_norm"].median("token") if trace.has("residual_norm") else None
+        by_group = metrics.tokens_per_group(counts, rule.num_groups)
+        groups = metrics.relative_load(by_group, "group").sel(moe_layer=layer)
+    norm = metrics.typical_norm(trace.data["residual_norm"]) if trace.has("residual_norm") else None
     return Paint(layer, load, groups, norm, recall)

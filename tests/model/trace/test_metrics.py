@@ -105,3 +105,8 @@ def test_identities_on_any_trace(seed: int, num_prompt: int, num_new: int) -> No
     assert metrics.relative_load(counts).mean("expert").values == pytest.approx(1)
     assert 0 <= float(metrics.gini(counts).min()) <= float(metrics.gini(counts).max()) < 1
     assert ((metrics.tokens_per_group(counts, 4).sum("group")) == counts.sum("expert")).all()
+
+
+def test_typical_norm_is_the_median_over_tokens() -> None:
+    norm = xr.DataArray([[900.0, 9.0], [1.0, 2.0], [3.0, 4.0]], dims=("token", "layer"), coords={"layer": [0, 1]})
+    assert metrics.typical_norm(norm).to_series().to_dict() == {0: 3.0, 1: 4.0}

@@ -1,0 +1,76 @@
+"""The models whose architecture can be shown: the one in use, and the released ones.
+
+The released models are known by their published configurations in `model/presets/configs`; they cannot be run here.
+"""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from model.checkpoint.embedded import RELEASED, released_config
+from model.trace.trace import Trace
+from pages.common import models
+
+if TYPE_CHECKING:
+    from model.checkpoint.parts import Parts
+
+IN_USE = "in use"
+
+
+@dataclasses.dataclass(frozen=True)
+class ShownModel:
+    """A model by its parts.
+
+    Attributes:
+        name: its name on the page.
+        parts: `model.checkpoint.parts.Parts`.
+        folder: its checkpoint; None where only the configuration is known.
+    """
+
+    name: str
+    parts: "Parts"
+    folder: Path | None = None
+
+
+def load(option: str) -> ShownModel:
+    """Return the model in use, or a released one by its name.
+
+    Raises:
+        ValueError: its configuration cannot be read.
+    """
+    if option in RELEASED:
+        return _released(option)
+    return _of_folder(models.available()[models.chosen()])
+
+
+@st.cache_resource(show_spinner=False)
+def _released(name: str) -> ShownModel:
+    from model.checkpoint.parts import read_parts
+    from model.network.config import ModelConfig
+
+    published = json.loads(released_config(name).read_text(encoding="utf-8"))
+    return ShownModel(RELEASED[name], read_parts(ModelConfig.from_json(published)))
+
+
+@st.cache_resource(show_spinner="Reading the model's headers", max_entries=8)
+def _of_folder(folder: Path) -> ShownModel:
+    from model.checkpoint.parts import read_parts
+    from model.checkpoint.weights import inspect
+
+    return ShownModel(folder.name, read_parts(inspect(folder).config), folder)
+
+
+def made(model: ShownModel, trace: Trace | None) -> bool:
+    """Return whether a model made a trace: by its configuration and, where the model has a folder, its name."""
+    from model.network.config import ModelConfig
+
+    if trace is None or (model.folder is not None and trace.model.get("name") != model.folder.name):
+        return False
+    try:
+        config = ModelConfig.from_json(trace.config)
+    except (ValueError, TypeError):
+        return False
+    return config == model.parts.config

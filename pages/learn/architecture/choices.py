@@ -1,0 +1,73 @@
+"""The widgets of the Architecture page: model, part, context, dtype, and the layer of the run that is painted."""
+
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from model.checkpoint.embedded import RELEASED
+from model.trace.trace import Trace
+from pages.common import controls, models
+from pages.learn.architecture.catalogue import IN_USE, ShownModel, made
+
+if TYPE_CHECKING:
+    from model.checkpoint.parts import Part, Parts
+
+CONTEXTS = [2**power for power in range(7, 18)]
+
+
+def model() -> str:
+    """Choose a model: the one in use or a released one; the option that `catalogue.load` takes."""
+    options = [*([IN_USE] if models.available() else []), *RELEASED]
+    controls.keep_within("of", options)
+    chosen = st.segmented_control(
+        "Model", options, default=options[0], required=True, key="of", bind="query-params", format_func=_label
+    )
+    return chosen or options[0]
+
+
+def _label(option: str) -> str:
+    return RELEASED.get(option) or f"{models.chosen()} (in use)"
+
+
+def part(parts: "Parts") -> "Part":
+    """Choose a part; a click on the figure does the same."""
+    by_key = {part.key: part for part in parts.all}
+    controls.keep_within("part", by_key)
+    first = next((number for number, part in enumerate(by_key.values()) if part.kind == "experts"), 0)
+    chosen = st.selectbox(
+        "Part", list(by_key), first, key="part", bind="query-params", format_func=_spelled,
+        help="A module of the model with its tensors. `dense` and `moe` are the two kinds of layer.",
+    )  # fmt: skip
+    return by_key[chosen]
+
+
+def _spelled(key: str) -> str:
+    """Return a part's key as the list and the address spell it."""
+    return key.replace("-", " ").replace("_", " ")
+
+
+def context(parts: "Parts") -> int:
+    """Choose the number of earlier tokens that a new token sees."""
+    options = [number for number in CONTEXTS if number <= parts.config.max_positions] or CONTEXTS[:1]
+    controls.keep_within("context", options)
+    meaning = "Earlier tokens that a new token sees; attention costs more with each."
+    longest = len(options) - 1
+    chosen = st.selectbox(
+        "Context", options, index=longest, key="context", bind="query-params", format_func=str, help=meaning
+    )
+    return chosen or options[-1]
+
+
+def dtype() -> str:
+    """Choose how the weights are stored, for the numbers of bytes."""
+    from model.checkpoint.parts import dtypes
+
+    meaning = "Number format of the weights. The cache takes 2 bytes per number, or 4 with float32."
+    return st.selectbox("Weights stored as", list(dtypes()), index=1, key="bytes", bind="query-params", help=meaning)
+
+
+def painted_layer(trace: Trace | None, model: ShownModel) -> int | None:
+    """Choose the layer whose load is painted; None where the run on show is not of this model."""
+    if trace is None or not made(model, trace) or not trace.has("expert_id"):
+        return None
+    return controls.layer(trace)

@@ -1,0 +1,117 @@
+"""What stands above the tabs of the Architecture page: the model in one line, its figure, and one part in detail."""
+
+import functools
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import streamlit as st
+
+from model.checkpoint import costs
+from model.trace.trace import Trace
+from pages.common import controls, heads, session
+from pages.common.tables import WHOLE
+from pages.common.text import plain
+from pages.learn.architecture import drawing, tables
+from pages.learn.architecture.catalogue import ShownModel, made
+from pages.learn.architecture.drawing import count, layers
+from viz.architecture import architecture
+
+if TYPE_CHECKING:
+    from model.checkpoint.parts import Part, Parts
+
+TEXT = Path(__file__).parent / "parts.toml"
+SUMMARY_HELP = (
+    "A parameter is one trained number. A token passes through the active ones only: of the experts, those that its "
+    "router chose. The cache holds what attention needs of earlier tokens. Derived from the configuration."
+)
+_RIGHT = st.column_config.TextColumn(alignment="right")
+
+
+@functools.cache
+def _texts() -> dict[str, Any]:
+    return tomllib.loads(TEXT.read_text(encoding="utf-8"))
+
+
+def text_of(part: "Part", parts: "Parts") -> dict[str, Any]:
+    """Return title, explanation, formulas and source of a part."""
+    is_v2 = part.kind == "gate" and parts.config.scoring == "softmax"
+    return _texts()["gate-v2" if is_v2 else part.kind]
+
+
+def summary(model: ShownModel) -> str:
+    """Return the model in one line: parameters, active parameters, and cache."""
+    cost = costs.model_cost(model.parts, 0, "bfloat16")
+    line = (
+        f"**{plain(model.name)}**: {count(cost.parameters)} parameters ({cost.parameters:,}), of which "
+        f"{count(cost.active)} serve one token ({cost.active / cost.parameters:.1%}); {cost.cache_bytes_kept:,} bytes "
+        "of cache per token in bfloat16."
+    )
+    return line if model.folder else f"{line} Known by its published configuration; it is not run here."
+
+
+# --- the figure ------------------------------------------------------------------------------------------------------
+
+
+def figure(model: ShownModel, part: "Part", trace: Trace | None, layer: int | None) -> None:
+    """Show the main figure, with the run on show painted on it where the same model made it."""
+    own = trace if made(model, trace) else None
+    recall = heads.indexer_recall(session.shown(), layer) if own is not None and layer is not None else None
+    paint = None if own is None else drawing.paint(own, layer, recall)
+    drawn = drawing.drawing(model.parts)
+    chart = architecture(drawn, session.theme(), part.key, paint, st.session_state.get("expert"))
+    table = tables.everything(model.parts, 0, "bfloat16")
+    controls.chart(chart, "architecture", table, _how_to_read(own, layer, recall), take_click)
+
+
+def _how_to_read(trace: Trace | None, layer: int | None, recall: float | None) -> str:
+    basics = (
+        "The line on the left is the residual stream, from the bottom up: every part reads a copy of it and adds its "
+        "output. Layers with the same tensors are drawn once. A number on a part counts its parameters in one layer; a "
+        "square is an expert, and the lines below the squares are the groups. Click a part to read about it."
+    )
+    if trace is None:
+        return f"{basics} Nothing is painted: the run on show is of another model, or there is none."
+    painted = (
+        "" if layer is None
+        else f" A square's colour is its load in L{layer} over a fair share: orange is more, blue is less. The numbers "
+        "below are the same for groups."
+    )  # fmt: skip
+    if recall is not None:
+        painted += f" The bar in the indexer: the keys that it kept hold {recall:.1%} of the attention paid without it."
+    return (
+        f"{basics}{painted} The curve on the left is the residual norm after each layer, the median over tokens. Click "
+        f"a point of it to choose a layer. n = {trace.num_tokens:,} tokens, derived."
+    )
+
+
+def take_click() -> None:
+    """Choose the clicked part, and the layer and expert that the point carries. A callback."""
+    points = (st.session_state.get("architecture") or {}).get("selection", {}).get("points", [])
+    clicked = points[0].get("customdata") if points else None
+    if clicked:
+        key, layer, expert = clicked.values() if isinstance(clicked, Mapping) else clicked
+        st.session_state["part"] = key
+        numbers = {"layer": int(layer), "expert": int(expert)}
+        controls.choose(**{name: number for name, number in numbers.items() if number >= 0})
+
+
+# --- one part --------------------------------------------------------------------------------------------------------
+
+
+def details(part: "Part", parts: "Parts", context: int, dtype: str) -> None:
+    """Show one part: its explanation, formulas, sizes, cost, tensors and source."""
+    text = text_of(part, parts)
+    where = f" :gray[{layers(part.layers)}]" if part.layers else ""
+    is_sparse = part.kind == "attention" and parts.config.is_sparse
+    selected = " Here the sums run over the tokens that the indexer selected." if is_sparse else ""
+    st.markdown(f"**{text['title']}**{where}  \n{text['says']}{selected}")
+    for formula in text["formulas"]:
+        st.latex(rf"\small {formula}")
+    table = tables.sizes(part, context, dtype)
+    st.dataframe(table, hide_index=True, height="content", column_config={name: _RIGHT for name in table.columns[1:]})
+    prefix, tensors = tables.tensors(part)
+    st.caption(f"Tensors `{prefix}…`" if part.parameters else "Has no tensor of its own; it uses the embedding's.")
+    st.dataframe(tensors, hide_index=True, height="content", column_config={"parameters": WHOLE})
+    st.caption(f"{text['source']}. Parameters and shapes from the configuration, the rest derived.")

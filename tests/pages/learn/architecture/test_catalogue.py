@@ -1,0 +1,67 @@
+"""Models that can be shown, and whether a run is theirs."""
+
+import dataclasses
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import streamlit as st
+from streamlit.testing.v1 import AppTest
+
+from model.checkpoint.embedded import CONFIGS
+from pages.common.menu import page_path
+from tests.pages.conftest import charts, said
+from tests.pages.learn.architecture.conftest import notes
+from tests.traces import random_trace
+
+OpenApp = Callable[..., AppTest]
+
+PAGE = page_path("architecture")
+
+
+@pytest.mark.parametrize(
+    ("of", "parameters"), [("DeepSeek-V3", "671,026,419,200"), ("DeepSeek-V3.2", "671,877,944,064")]
+)
+def test_released_models_are_described_by_their_configurations(show: OpenApp, of: str, parameters: str) -> None:
+    app = show(of=of, part="embedding")
+    (figure,) = charts(app)
+    assert parameters in said(app)
+    assert "it is not run here" in said(app)
+    assert "residual norm" not in notes(figure)
+    assert [box.key for box in app.selectbox if box.key == "layer"] == []
+    labels = [text for text in notes(figure) if "×" in text]
+    assert labels == ["<b>3 ×</b> dense, layers 0 to 2", "<b>58 ×</b> mixture of experts, layers 3 to 60"]
+
+
+def test_run_of_another_model_is_not_painted(show: OpenApp) -> None:
+    app = show(trace=random_trace())
+    (figure,) = charts(app)
+    assert "residual norm" not in notes(figure)
+    assert "Nothing is painted" in said(app)
+
+
+def test_run_of_a_released_model_is_painted_on_it(show: OpenApp) -> None:
+    published = json.loads((CONFIGS / "deepseek-v3.json").read_text())
+    trace = random_trace(num_layers=61, num_experts=256, num_groups=8, num_kept=4, top_k=8, num_heads=1)
+    data = trace.data[["token_id", "logprob", "residual_norm", "expert_id"]].sel(moe_layer=slice(3, None))
+    model = {"name": "as the engine called it", "config": published}
+    app = show(dataclasses.replace(trace, data=data, model=model), of="DeepSeek-V3", layer="40")
+    (figure,) = charts(app)
+    assert "residual norm" in notes(figure)
+    assert "load of L40, × uniform" in json.dumps(figure, ensure_ascii=False)
+    assert app.selectbox(key="layer").options == [str(layer) for layer in range(3, 61)]
+    began = time.process_time()
+    app.run()
+    assert time.process_time() - began < 2  # about 0.2
+
+
+def test_folder_that_cannot_be_described(show: OpenApp, tmp_path: Path) -> None:
+    app = show(changes={"num_groups": 4})
+    (tmp_path / "tiny" / "config.json").write_text('{"model_type": "llama"}')
+    st.cache_resource.clear()
+    app.run()
+    assert not app.exception
+    assert "cannot be described" in said(app)
+    assert "llama" in said(app)
