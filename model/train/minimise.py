@@ -4,15 +4,16 @@ What is frozen needs neither gradient nor optimiser state, so a few hundred step
 """
 
 import time
-import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from model.train.autocast import norm_warning_ignored
 from model.train.config import TrainConfig, TrainConfigError
+from model.train.data.batches import Batches
 from model.train.freezing import freeze
 from model.train.log import StepLog
 from model.train.optimiser import make_optimiser
@@ -26,12 +27,6 @@ Look = Callable[[], dict[str, Any]]
 AfterStep = Callable[[dict[str, Any], int], None]
 
 
-class Data(Protocol):
-    """Gives each step its batch, which depends on the seed and the step's number alone."""
-
-    def batch(self, seed: int, step: int, num_sequences: int, /) -> Any: ...  # noqa: D102
-
-
 class Stopped(Exception):
     """A run was told to end before its last step; its state is saved."""
 
@@ -40,7 +35,7 @@ def minimise(
     model: nn.Module,
     loss: PartLoss,
     config: TrainConfig,
-    data: Data,
+    data: Batches[Any],
     out: Path,
     report: Report = lambda line: None,
     look: Look = dict,
@@ -68,25 +63,18 @@ def minimise(
         StateError: the state cannot be resumed.
         TrainConfigError: another device is asked for than the CPU.
     """
-    if config.device not in ("auto", "cpu"):
-        raise TrainConfigError(f"this stage is computed on the CPU; leave out device, which is {config.device!r}")
+    _require_cpu(config)
     out.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(config.threads)
     learning = freeze(model, config.frozen)
     optimiser = make_optimiser(model, config)
-    done, before = 0, {}
-    if resume and (out / STATE).exists():
-        meta = load_state(out, model, optimiser)
-        done, before = meta["step"], meta["before"]
-    else:
-        before = look()
+    resumed = load_state(out, model, optimiser) if resume and (out / STATE).exists() else {"step": 0, "before": look()}
+    done, before = resumed["step"], resumed["before"]
 
     def save(step: int) -> None:
         save_state(out, model, optimiser, {"step": step, "before": before})
 
-    with warnings.catch_warnings(), StepLog(out, done) as log, stop_on_signal() as stopped:
-        # As in loop.py: norms read bf16 and have fp32 weights under autocast.
-        warnings.filterwarnings("ignore", message="Mismatch dtype between input and weight")
+    with norm_warning_ignored(), StepLog(out, done) as log, stop_on_signal() as stopped:
         for step in range(done, config.total_steps):
             if stopped():
                 save(step)
@@ -104,13 +92,18 @@ def minimise(
     return before
 
 
+def _require_cpu(config: TrainConfig) -> None:
+    if config.device not in ("auto", "cpu"):
+        raise TrainConfigError(f"this stage is computed on the CPU; leave out device, which is {config.device!r}")
+
+
 def _step(
     step: int,
     learning: Sequence[nn.Parameter],
     optimiser: torch.optim.Optimizer,
     loss: PartLoss,
     config: TrainConfig,
-    data: Data,
+    data: Batches[Any],
     after_step: AfterStep,
 ) -> dict[str, Any]:
     """Do one step and return its log line."""
@@ -128,7 +121,7 @@ def _step(
     return line | {"tokens_per_s": round(line["tokens"] / seconds, 1)}
 
 
-def _pass(loss: PartLoss, config: TrainConfig, data: Data, step: int, place: int) -> dict[str, Any]:
+def _pass(loss: PartLoss, config: TrainConfig, data: Batches[Any], step: int, place: int) -> dict[str, Any]:
     """Add the gradient of one of a step's passes, and give what is said of it."""
     passes = config.passes_at(step)
     batch = data.batch(config.seed, step * config.accumulation + place, config.batch_size)

@@ -25,7 +25,8 @@ from model.checkpoint.weights import save_model
 from model.network.config import ModelConfig
 from model.train.allocator import keep_freed_memory
 from model.train.config import TrainConfig
-from model.train.data.windows import Batches, Windows
+from model.train.data.batches import Batches
+from model.train.data.windows import Windows
 from model.train.pretraining.initial_model import initial_model
 from model.train.pretraining.trainer import Trainer
 
@@ -89,7 +90,7 @@ def main(shards: Path | None, steps: int, threads: int) -> None:
     config = TrainConfig(
         **tables["train"] | {"device": "cpu", "workers": threads, "accumulation": threads, "threads": 1}
     )
-    windows: Batches = RandomWindows(shape.vocab_size, config.sequence_length)
+    windows: Batches[torch.Tensor] = RandomWindows(shape.vocab_size, config.sequence_length)
     if shards is not None:
         windows = Windows(shards, config.sequence_length, shape.bos_id or 0)
     trainer = Trainer(initial_model(shape, config.seed), config, windows, torch.device("cpu"))

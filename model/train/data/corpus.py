@@ -9,7 +9,7 @@ import gzip
 import json
 import random
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 SUFFIX = ".jsonl.gz"
@@ -78,6 +78,20 @@ def read_stream(paths: tuple[Path, ...]) -> Iterator[Record]:
     """Records of all files of a stream."""
     for path in paths:
         yield from read_records(path)
+
+
+def sampling_shares(sizes: Mapping[str, int], factors: Mapping[str, float] = {}) -> dict[str, float]:
+    """Return the share of the training windows that each stream gets: the square root of its bytes, times its factor.
+
+    The shares add up to 1, or are all 0 if every stream is empty or has the factor 0.
+
+    Args:
+        sizes: bytes of each stream.
+        factors: of the streams to draw more or less often than by their size alone.
+    """
+    weights = {name: size**0.5 * factors.get(name, 1.0) for name, size in sizes.items()}
+    total = sum(weights.values())
+    return {name: weight / total if total else 0.0 for name, weight in weights.items()}
 
 
 def balanced_sample(streams: dict[str, tuple[Path, ...]], num_bytes: int, seed: int = 0) -> Iterator[str]:

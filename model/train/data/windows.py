@@ -13,7 +13,7 @@ Source: DeepSeek-V3 report (arXiv 2412.19437), section 4.1 (packing; more mathem
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,14 +21,8 @@ from torch import Tensor
 
 from model.network.config import ModelConfig
 from model.train.config import TrainConfig
-from model.train.data.corpus import CorpusError
+from model.train.data.corpus import CorpusError, sampling_shares
 from model.train.data.shards import INDEX
-
-
-class Batches(Protocol):
-    """What a run is fed: its windows of one step, which depend on the seed and the step's number alone."""
-
-    def batch(self, seed: int, step: int, num_sequences: int) -> Tensor: ...  # noqa: D102
 
 
 def open_windows(shards: Path, config: TrainConfig, shape: ModelConfig) -> "Windows":
@@ -104,7 +98,7 @@ def mixture(folder: Path, factors: Mapping[str, float] = {}) -> dict[str, float]
     streams = read_index(folder)["streams"]
     if unknown := factors.keys() - streams.keys():
         raise CorpusError(f"mixture names {', '.join(sorted(unknown))}, but the shards hold {', '.join(streams)}")
-    weights = {name: stream["bytes"] ** 0.5 * factors.get(name, 1.0) for name, stream in streams.items()}
-    if not (total := sum(weights.values())):
+    shares = sampling_shares({name: stream["bytes"] for name, stream in streams.items()}, factors)
+    if not any(shares.values()):
         raise CorpusError("mixture leaves no stream to draw from; give at least one a factor above 0")
-    return {name: weight / total for name, weight in weights.items()}
+    return shares

@@ -35,7 +35,7 @@ BYTES_PER_STREAM = 190_000
 
 
 class ByteWindows:
-    """Windows of bytes, all streams alike; see `model.train.data.windows.Batches`."""
+    """Windows of bytes, all streams alike; see `model.train.data.batches.Batches`."""
 
     def __init__(self, sequence_length: int) -> None:
         self.sequence_length = sequence_length

@@ -19,7 +19,7 @@ DeepSeek-V3.2 report (2025), section 3.1.
 
 import copy
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,46 +27,11 @@ from torch import Tensor
 
 from model.network.transformer import Transformer
 from model.train.config import GrpoConfig, TrainConfig, TrainConfigError
-from model.train.data.corpus import CorpusError
 from model.train.minimise import Report
-from model.train.post_training.correctness import judge
-from model.train.post_training.generate import Answer, generate
+from model.train.post_training.draws import Group, Prompts, draw
 from model.train.post_training.pairs import Batch, Framing, Pair, fill_up, read_pairs
 from model.train.post_training.tuning import answer_shares, load_start, response_logprobs, row_facts, run_stage
 from model.train.tapes import RoutingTape
-
-
-class Group(NamedTuple):
-    """Answers to one prompt."""
-
-    given: list[int]
-    answers: list[Answer]
-    rewards: list[float]
-
-    @property
-    def has_signal(self) -> bool:
-        """Whether some answer is better than another."""
-        return len(set(self.rewards)) > 1
-
-
-class Asked:
-    """Pairs whose prompts are asked; which ones a step asks depends on the seed and the step's number alone."""
-
-    def __init__(self, pairs: list[Pair], framing: Framing, length: int, new_tokens: int) -> None:
-        """Keep the pairs whose prompts leave room for an answer.
-
-        Raises:
-            CorpusError: none does.
-        """
-        framed = [(framing.given(pair.prompt), pair) for pair in pairs]
-        self.prompts = [(given, pair) for given, pair in framed if len(given) + new_tokens <= length]
-        if not self.prompts:
-            raise CorpusError(f"no prompt leaves room for {new_tokens} tokens of {length}")
-
-    def batch(self, seed: int, step: int, num_prompts: int) -> list[tuple[list[int], Pair]]:
-        """Tokens and pairs of a step's prompts."""
-        picks = np.random.default_rng([seed, step]).integers(len(self.prompts), size=num_prompts)
-        return [self.prompts[pick] for pick in picks.tolist()]
 
 
 def advantages(rewards: list[float]) -> list[float]:
@@ -119,23 +84,6 @@ def reference_distance(logprob_BT: Tensor, old_BT: Tensor, reference_BT: Tensor)
     return (logprob_BT - old_BT).exp() * (difference_BT.exp() - difference_BT - 1)
 
 
-def draw(
-    model: Transformer, framing: Framing, asked: list[tuple[list[int], Pair]], size: int, new_tokens: int, seed: int
-) -> list[Group]:
-    """Answer each prompt `size` times at temperature 1 in at most so many tokens, and reward the answers."""
-    prompts = [given for given, _ in asked for _ in range(size)]
-    generator = torch.Generator().manual_seed(seed)
-    answers = generate(model, prompts, [new_tokens] * len(prompts), 1.0, generator)
-    ends = model.config.eos_id
-    groups = []
-    for place, (given, pair) in enumerate(asked):
-        own = answers[place * size : (place + 1) * size]
-        right = [judge(pair.kind, framing.said(answer.ids), pair.response).right for answer in own]
-        rewards = [float(good and answer.ids[-1] == ends) for good, answer in zip(right, own, strict=True)]
-        groups.append(Group(given, own, rewards))
-    return groups
-
-
 def rows_of(groups: list[Group]) -> tuple[Batch, Tensor, Tensor]:
     """Rows of all answers, the log-probabilities with which they were drawn [B, T], and their advantages [B]."""
     batch = fill_up([(group.given, answer.ids) for group in groups for answer in group.answers])
@@ -171,24 +119,36 @@ def reinforce(
     train, held = (
         read_pairs(path, grpo.kinds) for path in (pairs / "train.jsonl.gz", (heldout or pairs) / "heldout.jsonl.gz")
     )
-    asked = Asked(train, framing, config.sequence_length, grpo.new_tokens)
-    reference = copy.deepcopy(model).eval()
-    drawn: list[Group] = []
+    prompts = Prompts(train, framing, config.sequence_length, grpo.new_tokens)
+    loss = GrpoLoss(model, framing, prompts, grpo, config)
 
-    def loss(batch: Any, step: int) -> tuple[Tensor, dict[str, Any]]:
-        if step % grpo.updates == 0:
-            later = range(step + 1, step + grpo.updates)
-            prompts = sum((asked.batch(config.seed, number, config.batch_size) for number in later), batch)
-            drawn[:] = draw(model, framing, prompts, grpo.group_size, grpo.new_tokens, config.seed * 1_000_003 + step)
-        first = step % grpo.updates * config.batch_size
-        groups = drawn[first : first + config.batch_size]
+    def measure(model: Transformer) -> dict[str, Any]:
+        return {"answers": answer_shares(model, framing, held)}
+
+    run_stage(model, folder, loss, config, prompts, out, measure, report)
+
+
+class GrpoLoss:
+    """Loss of a step; draws new answers every `updates` steps and keeps the model at the start as reference."""
+
+    def __init__(
+        self, model: Transformer, framing: Framing, prompts: Prompts, grpo: GrpoConfig, config: TrainConfig
+    ) -> None:
+        self._model, self._framing, self._prompts = model, framing, prompts
+        self._grpo, self._config = grpo, config
+        self._reference = copy.deepcopy(model).eval()
+        self._drawn: list[Group] = []
+
+    def __call__(self, batch: list[tuple[list[int], Pair]], step: int) -> tuple[Tensor, dict[str, Any]]:
+        """The loss of a step's prompts, and what the log keeps of it."""
+        groups = self._groups(batch, step)
         with_signal = [group for group in groups if group.has_signal]
         rows, old_BT, advantage_B = rows_of(with_signal or groups[:1])  # one at least, so that there is a graph
         tape = RoutingTape()
-        logprob_BT = response_logprobs(model, rows, tape)
+        logprob_BT = response_logprobs(self._model, rows, tape)
         with torch.no_grad():
-            reference_BT = response_logprobs(reference, rows)
-        value, facts = policy_loss(logprob_BT, old_BT, reference_BT, advantage_B, rows.counted_BT, grpo)
+            reference_BT = response_logprobs(self._reference, rows)
+        value, facts = policy_loss(logprob_BT, old_BT, reference_BT, advantage_B, rows.counted_BT, self._grpo)
         if not with_signal:
             value = value * 0.0  # Adam would make full steps of what rounding leaves of the distance
         facts |= {
@@ -196,9 +156,15 @@ def reinforce(
             "signal": len(with_signal) / len(groups),
             "length": float(np.mean([len(answer.ids) for group in groups for answer in group.answers])),
         }
-        return value, facts | row_facts(model, tape, rows)
+        return value, facts | row_facts(self._model, tape, rows)
 
-    def measure(model: Transformer) -> dict[str, Any]:
-        return {"answers": answer_shares(model, framing, held)}
-
-    run_stage(model, folder, loss, config, asked, out, measure, report)
+    def _groups(self, batch: list[tuple[list[int], Pair]], step: int) -> list[Group]:
+        """Answers to a step's prompts, drawn with those of the next `updates` - 1 steps."""
+        grpo, config = self._grpo, self._config
+        if step % grpo.updates == 0:
+            later = range(step + 1, step + grpo.updates)
+            prompts = sum((self._prompts.batch(config.seed, number, config.batch_size) for number in later), batch)
+            seed = config.seed * 1_000_003 + step
+            self._drawn = draw(self._model, self._framing, prompts, grpo.group_size, grpo.new_tokens, seed)
+        first = step % grpo.updates * config.batch_size
+        return self._drawn[first : first + config.batch_size]

@@ -27,7 +27,7 @@ from model.train.config import RewardConfig, TrainConfig
 from model.train.export import export
 from model.train.minimise import Report, minimise
 from model.train.post_training.correctness import Share, share
-from model.train.post_training.grpo import Asked, Group, draw
+from model.train.post_training.draws import Group, Prompts, draw
 from model.train.post_training.pairs import Batch, Framing, fill_up, read_pairs
 from model.train.post_training.preference import both_choices
 from model.train.post_training.tuning import load_start, row_facts, write_measured
@@ -126,5 +126,5 @@ def _drawn(
 ) -> list[Group]:
     """Answers of the model at the start to held-out prompts."""
     pairs = read_pairs(heldout / "heldout.jsonl.gz", reward.kinds)
-    asked = Asked(pairs, framing, config.sequence_length, reward.new_tokens)
+    asked = Prompts(pairs, framing, config.sequence_length, reward.new_tokens)
     return draw(model, framing, asked.prompts, reward.answers, reward.new_tokens, config.seed)

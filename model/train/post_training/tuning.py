@@ -22,9 +22,10 @@ from model.checkpoint.weights import load_model
 from model.network.tape import Tape
 from model.network.transformer import Transformer
 from model.train.config import TrainConfig
+from model.train.data.batches import Batches
 from model.train.export import export
 from model.train.freezing import freeze_indexers
-from model.train.minimise import Data, PartLoss, Report, minimise
+from model.train.minimise import PartLoss, Report, minimise
 from model.train.post_training.correctness import Share, judge, shares
 from model.train.post_training.generate import generate
 from model.train.post_training.pairs import Batch, Framing, Pair, write_template
@@ -52,7 +53,7 @@ def run_stage(
     folder: Path,
     loss: PartLoss,
     config: TrainConfig,
-    data: Data,
+    data: Batches[Any],
     out: Path,
     measure: Measure,
     report: Report,

@@ -1,6 +1,5 @@
 """A run: its steps, looks at held-out text, what the watch says, its state on the way, and the model at the end."""
 
-import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,6 +11,7 @@ from model.checkpoint.device import choose_device
 from model.checkpoint.tokenizer import Tokenizer
 from model.network.config import ModelConfig
 from model.network.transformer import Transformer
+from model.train.autocast import norm_warning_ignored
 from model.train.config import ContinueConfig, ExtendConfig, TrainConfig
 from model.train.data.windows import open_windows
 from model.train.evaluation.examine import Examiner
@@ -50,6 +50,24 @@ def train(
         heldout: folder of held-out streams, looked at every `look_steps`.
     """
     out.mkdir(parents=True, exist_ok=True)
+    trainer = _open_trainer(start, config, shards, out, resume)
+    shape, examiner = trainer.model.config, None
+    if heldout is not None:
+        examiner = Examiner(heldout, Tokenizer.load(shards), config.sequence_length, config.look_bytes, shape)
+    with norm_warning_ignored(), StepLog(out, trainer.steps_done) as log, stop_on_signal() as stopped:
+        _run(trainer, examiner, log, stopped, out, report)
+    trainer.save(out)
+    if trainer.steps_done >= config.total_steps:
+        if config.start_share:
+            blend(trainer.model, initial_model(start, config.seed), config.start_share)
+        export(trainer.model, shards / "tokenizer.json", out / "model", config.store)
+    return trainer
+
+
+def _open_trainer(
+    start: ModelConfig | ContinueConfig | ExtendConfig, config: TrainConfig, shards: Path, out: Path, resume: bool
+) -> Trainer:
+    """The trainer of a run, before its first step or with the state in `out`."""
     model = initial_model(start, config.seed)
     device = choose_device(config.device, for_training=True)
     trainer = Trainer(model, config, open_windows(shards, config, model.config), device)
@@ -57,18 +75,21 @@ def train(
         trainer.load(out)
     elif config.roll_back_on_alarm:
         trainer.save(out)  # what there is to go back to until the first regular save
-    window, examiner, event = config.sequence_length, None, {}
-    if heldout is not None:
-        examiner = Examiner(heldout, Tokenizer.load(shards), window, config.look_bytes, model.config)
-    with (
-        warnings.catch_warnings(),
-        ThreadPoolExecutor(config.workers) as executor,
-        StepLog(out, trainer.steps_done) as log,
-        stop_on_signal() as stopped,
-    ):
-        watch = Watch.after(model.config, log.cut(trainer.steps_done))
-        # The norms inside attention read bf16 and have fp32 weights under autocast; no fused form exists for that.
-        warnings.filterwarnings("ignore", message="Mismatch dtype between input and weight")
+    return trainer
+
+
+def _run(
+    trainer: Trainer,
+    examiner: Examiner | None,
+    log: StepLog,
+    stopped: Callable[[], bool],
+    out: Path,
+    report: Callable[[dict[str, Any]], None],
+) -> None:
+    """Step until the last step, a signal, or an alarm that ends the run."""
+    config, shape, event = trainer.config, trainer.model.config, {}
+    watch = Watch.after(shape, log.cut(trainer.steps_done))
+    with ThreadPoolExecutor(config.workers) as executor:
         while trainer.steps_done < config.total_steps and not stopped():
             line = trainer.step(executor) | event
             if examiner is not None and is_due(config, trainer.steps_done):
@@ -76,7 +97,7 @@ def train(
             line |= watch.see(line)
             if "alarms" in line and trainer.roll_backs < config.roll_back_on_alarm:
                 event = roll_back(trainer, out, line)
-                watch = Watch.after(model.config, log.cut(trainer.steps_done))
+                watch = Watch.after(shape, log.cut(trainer.steps_done))
                 continue
             event = {}
             log.write(line)
@@ -85,12 +106,6 @@ def train(
                 break
             if trainer.steps_done % config.checkpoint_steps == 0:
                 trainer.save(out)
-    trainer.save(out)
-    if trainer.steps_done >= config.total_steps:
-        if config.start_share:
-            blend(trainer.model, initial_model(start, config.seed), config.start_share)
-        export(trainer.model, shards / "tokenizer.json", out / "model", config.store)
-    return trainer
 
 
 @torch.no_grad()

@@ -21,7 +21,7 @@ from model.network.decision import Routing
 from model.network.moe import Router
 from model.network.transformer import Transformer
 from model.train.config import TrainConfig
-from model.train.data.windows import Batches
+from model.train.data.batches import Batches
 from model.train.freezing import freeze
 from model.train.losses import cross_entropy, sequence_balance_loss, switch_balance_loss, update_bias
 from model.train.optimiser import make_optimiser
@@ -43,7 +43,7 @@ class PassResult(NamedTuple):
 class Trainer:
     """One run: model, optimiser, data and the number of steps done."""
 
-    def __init__(self, model: Transformer, config: TrainConfig, windows: Batches, device: torch.device) -> None:
+    def __init__(self, model: Transformer, config: TrainConfig, windows: Batches[Tensor], device: torch.device) -> None:
         self.config, self.device, self.steps_done = config, device, 0
         self.skipped = self.roll_backs = 0  # batches that were left out, and how often
         self.model, shape = model.to(device).train(), model.config

@@ -4,7 +4,7 @@ import collections
 import dataclasses
 from typing import Any
 
-from model.train.data.corpus import Record
+from model.train.data.corpus import Record, sampling_shares
 from model.train.data.curation.steps import Dropped, Item, Step
 
 EXAMPLES = 3  # of each rule, from as many sources as there are
@@ -116,25 +116,16 @@ class Tally:
         }
 
     def _stream_rows(self) -> dict[str, Any]:
-        weights = sampling_weights({name: stream["out"].bytes for name, stream in self._streams.items()})
+        shares = sampling_shares({name: stream["out"].bytes for name, stream in self._streams.items()})
         return {
             name: {
                 "in": dataclasses.asdict(stream["in"]),
                 "out": dataclasses.asdict(stream["out"]),
                 "dropped": dict(stream["dropped"].most_common()),
-                "weight": round(weights[name], 6),
+                "weight": round(shares[name], 6),
             }
             for name, stream in self._streams.items()
         }
-
-
-def sampling_weights(sizes: dict[str, int]) -> dict[str, float]:
-    """The probability with which each stream is drawn: the square root of its bytes over the sum of all roots.
-
-    Nothing but zeros gives zeros.
-    """
-    total = sum(size**0.5 for size in sizes.values())
-    return {name: size**0.5 / total if total else 0.0 for name, size in sizes.items()}
 
 
 def _example(record: Record, stream: str, value: float) -> dict[str, Any]:

@@ -15,8 +15,8 @@ from model.train.data.corpus import CorpusError
 from model.train.log import LOG, read_log
 from model.train.post_training.generate import Answer
 from model.train.post_training.grpo import (
-    Asked,
     Group,
+    Prompts,
     advantages,
     draw,
     policy_loss,
@@ -112,7 +112,7 @@ def test_distance_is_unbiased_and_so_is_its_gradient() -> None:
 
 def test_rows_hold_what_was_drawn(folder: Path) -> None:
     model, framing = load_model(folder / "start", "cpu", torch.float32), Framing(Tokenizer.load(folder / "start"))
-    asked = Asked(PAIRS, framing, 24, 4).batch(0, 3, 3)
+    asked = Prompts(PAIRS, framing, 24, 4).batch(0, 3, 3)
     groups = draw(model, framing, asked, 4, 4, seed=7)
     assert groups == draw(model, framing, asked, 4, 4, seed=7)
     assert groups != draw(model, framing, asked, 4, 4, seed=8)
@@ -129,7 +129,7 @@ def test_only_an_answer_that_ends_and_is_right_is_rewarded(folder: Path, monkeyp
     three, four, end = token.encode("3"), token.encode("4"), [token.eos_id]
     said = [three + end, three, four + end, three + four + end]
     answers = [Answer(ids, [0.0] * len(ids)) for ids in said]  # type: ignore[arg-type]
-    monkeypatch.setattr("model.train.post_training.grpo.generate", lambda *_: answers)
+    monkeypatch.setattr("model.train.post_training.draws.generate", lambda *_: answers)
     (group,) = draw(model, Framing(token), [([0], Pair("1 plus 2?", "3", "arithmetic"))], 4, 4, seed=0)
     assert group.rewards == [1.0, 0.0, 0.0, 0.0]
     assert group.has_signal
@@ -137,10 +137,10 @@ def test_only_an_answer_that_ends_and_is_right_is_rewarded(folder: Path, monkeyp
 
 def test_prompts_are_those_that_leave_room(folder: Path) -> None:
     framing = Framing(Tokenizer.load(folder / "start"))
-    asked = Asked([*PAIRS, Pair("word " * 60, "no", "arithmetic")], framing, 24, 4)
+    asked = Prompts([*PAIRS, Pair("word " * 60, "no", "arithmetic")], framing, 24, 4)
     assert len(asked.prompts) == len(PAIRS)
     with pytest.raises(CorpusError, match="no prompt leaves room for 24 tokens of 24"):
-        Asked(PAIRS, framing, 24, 24)
+        Prompts(PAIRS, framing, 24, 24)
 
 
 @pytest.mark.parametrize("changes", [{"group_size": 1}, {"updates": 0}, {"new_tokens": 0}])

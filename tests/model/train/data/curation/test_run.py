@@ -12,9 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from model.cli.main import main
-from model.train.data.corpus import CorpusError, corpus_files, read_stream
+from model.train.data.corpus import CorpusError, corpus_files, read_stream, sampling_shares
 from model.train.data.curation.run import curate
-from model.train.data.curation.tally import sampling_weights
 from tests.model.train.data.curation.test_duplicates import prose
 from tests.model.train.data.curation.test_language import TEXTS
 from tests.model.train.data.curation.test_rules import DROPPED, PROSE
@@ -134,8 +133,8 @@ def test_output_must_not_be_input(corpus: Path) -> None:
 
 
 def test_weights_are_roots_of_sizes() -> None:
-    assert sampling_weights({"a": 100, "b": 400, "c": 0}) == {"a": 1 / 3, "b": 2 / 3, "c": 0}
-    assert sampling_weights({"a": 0}) == {"a": 0}
+    assert sampling_shares({"a": 100, "b": 400, "c": 0}) == {"a": 1 / 3, "b": 2 / 3, "c": 0}
+    assert sampling_shares({"a": 0}) == {"a": 0}
 
 
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -1,0 +1,16 @@
+"""Mixed precision: products under autocast, weights in fp32."""
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def norm_warning_ignored() -> Iterator[None]:
+    """Silence the warning about the norms inside attention.
+
+    Under autocast they read bf16 and have fp32 weights; no fused kernel exists for that.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Mismatch dtype between input and weight")
+        yield
