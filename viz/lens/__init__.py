@@ -1,6 +1,6 @@
-"""The lens: text, routing, attention and load of one run, linked under the pointer without asking the server.
+"""The lens: text, routing, attention and load of one run, linked under the pointer without a request to the server.
 
-Its page, style and script are plain strings here; whoever mounts it hands it what `viz.lens.wire` packs.
+Its HTML, CSS and script are plain strings; the component that mounts it passes messages packed by `viz.lens.wire`.
 """
 
 from pathlib import Path
@@ -8,6 +8,6 @@ from pathlib import Path
 _FOLDER = Path(__file__).parent
 HTML = (_FOLDER / "lens.html").read_text(encoding="utf-8")
 CSS = (_FOLDER / "lens.css").read_text(encoding="utf-8")
-# One module in parts: a component takes a single script, and later parts use what earlier ones define.
+# One module in parts: a component takes a single script, and later parts use definitions of earlier ones.
 _PARTS = ("decode.js", "text.js", "draw.js", "strip.js", "panels.js", "words.js", "talk.js", "keys.js", "lens.js")
 JS = "\n".join((_FOLDER / name).read_text(encoding="utf-8") for name in _PARTS)

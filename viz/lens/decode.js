@@ -1,4 +1,4 @@
-// Reads the messages of wire.py. The arrays are views into the message; nothing is copied per expert or key.
+// Reads the messages of wire.py. The arrays are views into the message; no value is copied per expert or key.
 const SPECIAL = 1, GENERATED = 2;
 const EXPERTS = 1, GROUPS = 2, SCORES = 4, ATTENTION = 8;
 
@@ -8,7 +8,7 @@ function fromBase64(text) {
   return bytes;
 }
 
-// JSON with its length before it; the rest of the bytes, aligned to their own buffer, after it.
+// Splits a message into its JSON, which its length precedes, and the bytes after it.
 function splitJson(bytes) {
   const length = new DataView(bytes.buffer, bytes.byteOffset, 4).getUint32(0, true);
   const json = JSON.parse(new TextDecoder().decode(bytes.subarray(4, 4 + length)));
@@ -41,7 +41,7 @@ function readBlock(bytes, at, header) {
   return [block, at + size];
 }
 
-// A run as far as it has arrived. `rows[i]` says which block holds token i, and where.
+// The part of a run that has arrived. `rows[i]` has the block of token i and its index there.
 class Run {
   constructor(header) {
     this.header = header;
@@ -50,7 +50,7 @@ class Run {
 
   get length() { return this.rows.length; }
 
-  // Takes the blocks that continue what is there, or replace it; one behind a gap is left out.
+  // Adds blocks that continue or replace known tokens; drops a block after a gap.
   add(bytes) {
     let at = 0, block;
     while (at < bytes.length) {
@@ -73,7 +73,7 @@ class Run {
     return block.text.subarray(block.from[j] - first, block.to[j] - first);
   }
 
-  // Position of a model layer on the router's or the attention's axis; -1 for a layer without it.
+  // Index of a model layer on the axis of routers or of attention; -1 for a layer without one.
   moe(layer) { return this.header.moe_layers.indexOf(layer); }
   attentive(layer) { return this.header.attention_layers.indexOf(layer); }
 
@@ -119,7 +119,7 @@ function meanOf(rows, length) {
   return mean;
 }
 
-// Experts' load in a layer as a ratio to an equal share, from the exact ids of the first `count` tokens.
+// Load of a layer's experts as a ratio to uniform, from the exact ids of the first `count` tokens.
 function relativeLoad(run, moe, count) {
   const counts = new Float64Array(run.header.num_experts);
   let routed = 0;

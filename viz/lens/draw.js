@@ -1,10 +1,10 @@
-// Colours and sharp canvases.
+// Colours, sharp canvases and axes.
 const rgb = (hex) => [1, 3, 5].map((at) => parseInt(hex.slice(at, at + 2), 16));
 const pack = ([r, g, b]) => ((255 << 24) | (b << 16) | (g << 8) | r) >>> 0;
 const mixed = (a, b, share) => a.map((v, i) => Math.round(v + (b[i] - v) * share));
 const css = (color, alpha = 1) => `rgb(${color.join(' ')} / ${alpha})`;
 
-// A computed colour (hex or rgb()) as hex.
+// Converts a computed colour (hex or rgb()) to hex.
 function toHex(color) {
   if (/^#[0-9a-f]{6}/i.test(color)) return color.slice(0, 7);
   const context = document.createElement('canvas').getContext('2d', { willReadFrequently: true });
@@ -21,7 +21,7 @@ function scale(stops) {
   };
 }
 
-// A palette made ready: scales as functions, the sequential one also as packed pixels for companded bytes.
+// A palette ready to use: scales as functions, and pixel tables for companded bytes.
 class Colors {
   constructor(palette, background, ink) {
     this.background = rgb(background);
@@ -30,23 +30,23 @@ class Colors {
     this.grid = rgb(palette.grid ?? '#d0d3d6');
     this.experts = palette.experts.map(rgb);
     this.groups = palette.groups.map(rgb);
-    // Zero is the page itself, whatever its exact colour.
+    // Zero has the colour of the page, whatever it is.
     [this.sequential, this.surprisal] = [palette.sequential, palette.surprisal].map((stops) => scale([background, ...stops.slice(1)]));
     this.load = scale(palette.load);
     const table = (color) => Uint32Array.from({ length: 256 }, (_, v) => pack(color(v / 255)));
     this.attention = table(this.sequential);
-    // Affinity is grey, so that the experts' own colours stand out on it; paler where the group was not kept.
+    // Affinity is grey, so that the experts' own colours stand out; paler if the group was not kept.
     this.affinity = table((share) => mixed(this.background, this.ink, 0.5 * share));
     this.unkept = table((share) => mixed(this.background, this.ink, 0.14 * share));
     this.shade = this.sequential(0.62);
   }
   expert(e) { return this.experts[e % this.experts.length]; }
   group(g) { return this.groups[g % this.groups.length]; }
-  // A ratio to uniform: a quarter and below to four times and above.
+  // Colour of a ratio to uniform; the scale ends at 1/4 and 4.
   ratio(value) { return this.load(value > 0 ? (Math.log2(value) + 2) / 4 : 0); }
 }
 
-// Two canvases on top of each other: what the data says, and what is pointed at. Both in device pixels.
+// Two canvases on top of each other: the data, and above it the marks of the pointer. Both in device pixels.
 class Plot {
   constructor(figure) {
     this.figure = figure;
@@ -55,7 +55,7 @@ class Plot {
     this.fit();
   }
 
-  // True when the size changed, so that both must be painted again.
+  // Fits the canvases to the box; returns whether their size changed, so that both must be painted again.
   fit() {
     const dpr = window.devicePixelRatio || 1, width = Math.round(this.box.clientWidth * dpr), height = Math.round(this.box.clientHeight * dpr);
     if (this.base.width === width && this.base.height === height && this.dpr === dpr) return false;
@@ -78,7 +78,7 @@ class Plot {
     return [(event.clientX - box.left) * this.dpr, (event.clientY - box.top) * this.dpr];
   }
 
-  // Both canvases under their title, on the page's background.
+  // Saves both canvases as PNG, with their title above, on the page's background.
   save(name, { background, ink }) {
     const sheet = document.createElement('canvas'), title = 26 * this.dpr;
     [sheet.width, sheet.height] = [this.width, this.height + title];
@@ -95,7 +95,7 @@ class Plot {
   }
 }
 
-// Places along an axis: whole pixels where that wastes little, an even spread where not; gaps between groups.
+// Positions along an axis: whole pixels if that wastes little space, else an even spread; gaps between groups.
 class Axis {
   constructor(from, length, count, { most = Infinity, groups = 1, gap = 0 } = {}) {
     const room = length - gap * (groups - 1), even = count ? room / count : 0;
@@ -112,7 +112,7 @@ class Axis {
     const i = group * this.size + within;
     return position >= this.from && position < this.end && i < this.count ? i : -1;
   }
-  // Indices worth a label, at least `apart` pixels from each other.
+  // Indices to label, at least `apart` pixels from each other.
   marks(apart) {
     const steps = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000];
     const every = steps.find((step) => step * this.step >= apart) ?? 10000;
@@ -120,7 +120,7 @@ class Axis {
   }
 }
 
-// Paints a picture of count x count-like bytes as sharp blocks into a rectangle.
+// Paints columns x rows packed pixels as sharp blocks into a rectangle.
 function paintPixels(context, pixels, columns, rows, x, y, width, height) {
   if (!columns || !rows) return;
   const sheet = document.createElement('canvas');

@@ -1,4 +1,4 @@
-// What the keys do. Arrows move along the axes of the picture that has the focus, elsewhere from token to token.
+// Actions of the keys. Arrows move along the axes of the focused map, elsewhere from token to token.
 function keys(lens, plot) {
   const token = (by) => () => lens.move(by), expert = (by) => () => lens.moveExpert(by);
   const [across, along] = { router: [expert, token], load: [expert, expert] }[plot] ?? [token, token];

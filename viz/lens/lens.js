@@ -1,9 +1,9 @@
-// The lens: keeps the run, the view and the pointer, and repaints what changed once per frame.
+// The lens: keeps the run, the view and the pointer, and repaints changes once per frame.
 const INSTANCES = new WeakMap();
-const KEPT = {}; // what outlives an instance when the page puts the lens in another place
+const SAVED = {}; // state that outlives an instance when the page mounts the lens elsewhere
 const NOTHING = { token: -1, key: -1, expert: -1 };
 const REPLAY_MS = 120;
-const LAG_MS = 200; // tokens of a going run arrive in bursts and are shown one after the other, about this late
+const LAG_MS = 200; // tokens of an active run arrive in bursts; the lens shows them one by one, about this late
 
 class Lens {
   constructor(root) {
@@ -15,7 +15,7 @@ class Lens {
     this.stats = window.__lens = { frames: 0, tokens: 0, hoverMs: [], lens: this };
     this.strip = new Strip(this.find('.strip'));
     this.plots = { router: new RouterMap(this.find('.router')), attention: new AttentionMap(this.find('.attention')), load: new LoadBars(this.find('.load')) };
-    Object.assign(this, KEPT.state);
+    Object.assign(this, SAVED.state);
     if (this.run) this.fill();
     this.listen();
   }
@@ -47,25 +47,25 @@ class Lens {
   }
 
   listenPlot(on, name, plot) {
-    const hit = (event) => { const found = this.run && plot.rows && plot.hit(event); return found ? { ...NOTHING, ...found } : null; };
+    const hit = (event) => { const cell = this.run && plot.rows && plot.hit(event); return cell ? { ...NOTHING, ...cell } : null; };
     on(plot.box, 'pointermove', (event) => this.hoverOn(hit(event) ?? NOTHING));
     on(plot.box, 'pointerleave', () => this.hoverOn(NOTHING));
     on(plot.box, 'click', (event) => {
-      const found = hit(event);
-      if (found) this.toggle({ ...(found.token >= 0 && { token: found.token }), ...(found.expert >= 0 && { expert: found.expert }), ...('moe' in found && { layer: this.run.header.moe_layers[found.moe] }) });
+      const cell = hit(event);
+      if (cell) this.toggle({ ...(cell.token >= 0 && { token: cell.token }), ...(cell.expert >= 0 && { expert: cell.expert }), ...('moe' in cell && { layer: this.run.header.moe_layers[cell.moe] }) });
     });
     on(plot.box, 'dblclick', (event) => this.isolate(name, hit(event)));
   }
 
-  // What the page hands over: settings, then a whole run.
+  // Takes a message of the page: settings, then a whole run.
   receive(data, setStateValue) {
     this.talk.report = setStateValue;
     const [settings, message] = splitJson(new Uint8Array(data));
     this.palette = settings.palette;
     this.band = settings.band;
-    const wish = this.talk.hear(settings.view ?? {});
-    Object.assign(this.view, wish);
-    if (this.run && Object.keys(wish).length) this.fill();
+    const request = this.talk.requests(settings.view ?? {});
+    Object.assign(this.view, request);
+    if (this.run && Object.keys(request).length) this.fill();
     this.readSnapshot(message);
     this.pull();
     this.repaint();
@@ -73,7 +73,7 @@ class Lens {
 
   readSnapshot(message) {
     const [header, blocks] = splitJson(message), known = this.run;
-    if (known?.header.run === header.run && !known.header.running && header.running) return; // announced late: it is over
+    if (known?.header.run === header.run && !known.header.running && header.running) return; // a late announcement of a finished run
     if (header.running && !blocks.length && known) { this.awaited = header.run; this.running = true; return; }
     if (!header.running || !known || known.header.run !== header.run) this.start(header, blocks);
   }
@@ -94,7 +94,7 @@ class Lens {
     this.fill();
   }
 
-  // Ticks arrive as hidden elements in the page, each with the number of its run and its own; each is taken once.
+  // Reads ticks, hidden elements of the page with the number of their run and their own number; each only once.
   pull() {
     const elements = [...document.querySelectorAll('[data-lens-tick]')];
     if (elements.filter((element) => this.take(element)).length) this.repaint();
@@ -111,11 +111,11 @@ class Lens {
       this.start(header, blocks);
     } else this.run.add(blocks);
     this.stats.tokens = this.run.length;
-    this.shown ||= this.run.length; // the prompt is there at once
+    this.shown ||= this.run.length; // the prompt appears at once
     return true;
   }
 
-  // Shows more of what has arrived of a going run: the more tokens wait, the more at a time.
+  // Shows more of an active run; the more tokens wait, the more appear at a time.
   catchUp(now) {
     const waiting = this.run.length - this.shown, elapsed = Math.min(LAG_MS, now - this.caughtUp);
     this.caughtUp = now;
@@ -125,7 +125,7 @@ class Lens {
     if (this.shown < this.run.length) this.frame();
   }
 
-  // Menus and choices that follow from the run's axes.
+  // Fills the menus, and fits the view to the run's axes.
   fill() {
     const { moe_layers: moe, attention_layers: attentive, heads } = this.run.header, { view } = this;
     this.layers = [...new Set([...moe, ...attentive])].sort((a, b) => a - b);
@@ -156,7 +156,7 @@ class Lens {
     this.frame();
   }
 
-  // Locks what was clicked; the same once more releases it.
+  // Locks the clicked items; a second click releases them.
   toggle(chosen) {
     const same = Object.entries(chosen).every(([name, value]) => this.view[name] === value);
     this.set(same ? Object.fromEntries(Object.keys(chosen).filter((name) => name !== 'layer').map((name) => [name, null])) : chosen);
@@ -166,22 +166,22 @@ class Lens {
     Object.assign(this.view, change);
     if (change.layer !== undefined || change.head !== undefined || change.map || change.colour) this.repaint();
     else this.frame();
-    this.talk.say(this.view, () => this.running || this.shown !== null);
+    this.talk.send(this.view, () => this.running || this.shown !== null);
   }
 
-  isolate(name, found) {
+  isolate(name, cell) {
     if (name === 'attention' && this.heads.length > 1) {
       const one = this.view.head >= 0;
       if (one) this.alone = this.view.head;
       return this.set({ head: one ? -1 : (this.alone ?? this.heads[0]) });
     }
-    if (!(found?.expert >= 0)) return;
-    this.isolated = this.isolated === found.expert ? -1 : found.expert;
-    this.set({ token: null, expert: this.isolated < 0 ? null : found.expert });
+    if (!(cell?.expert >= 0)) return;
+    this.isolated = this.isolated === cell.expert ? -1 : cell.expert;
+    this.set({ token: null, expert: this.isolated < 0 ? null : cell.expert });
     this.repaint();
   }
 
-  // Enter: locks what is pointed at or was walked to, or releases it.
+  // Enter: locks or releases the expert or token in focus.
   lock(plot) {
     const { focus, expert } = this;
     if (plot === 'load' && expert >= 0) this.toggle({ expert });
@@ -244,7 +244,7 @@ class Lens {
     act();
   }
 
-  // Replay of a finished run: from the end of its prompt to its last token.
+  // Replays a finished run from the end of its prompt to its last token.
   play() {
     if (this.running || !this.run?.length) return;
     if (this.timer) { clearInterval(this.timer); this.timer = null; return this.repaint(); }
@@ -276,7 +276,7 @@ class Lens {
     for (const plot of Object.values(this.plots)) plot.font = read('--st-font', 'sans-serif');
   }
 
-  // The pictures come first: a text on a canvas makes the browser style the page anew if anything in it has changed.
+  // Maps are painted before the text changes: after a change, text on a canvas makes the browser restyle the page.
   draw(now) {
     if (!this.run || !this.palette) return;
     if (this.running && this.shown !== null) this.catchUp(now);
@@ -284,7 +284,7 @@ class Lens {
     this.stats.frames++;
     if (full) this.paint();
     this.point();
-    if (full) this.write();
+    if (full) this.showText();
     this.mark(full);
     if (!full) this.stats.hoverMs = [...this.stats.hoverMs.slice(-199), performance.now() - began];
     else this.stats.paintMs = performance.now() - began;
@@ -292,7 +292,7 @@ class Lens {
 
   scene() {
     const { run, count, colors, view, moe, isolated } = this;
-    const band = this.running || count < run.length ? null : this.band; // it is that of all tokens of a finished run
+    const band = this.running || count < run.length ? null : this.band; // it holds for all tokens of a finished run only
     return { run, count, band, colors, moe, isolated, layer: view.layer, head: view.head, map: view.map, promptEnd: this.promptEnd };
   }
 
@@ -308,7 +308,7 @@ class Lens {
     for (const plot of Object.values(this.plots)) plot.point(scene);
   }
 
-  write() {
+  showText() {
     const before = this.strip.length, { view } = this, coloured = [view.colour, view.layer, this.run.header.run, css(this.colors.background)].join();
     this.strip.show(this.run, this.count);
     this.strip.paint(coloured === this.coloured && before <= this.count ? before : 0, (i) => this.tokenColor(i));
@@ -325,21 +325,21 @@ class Lens {
   }
 
   caption() {
-    const { view, run, count } = this, title = (name, text) => this.say(`.${name} .title`, text);
+    const { view, run, count } = this, title = (name, text) => this.write(`.${name} .title`, text);
     for (const name of ['layer', 'head', 'colour', 'map']) {
       const select = this.find(`select.${name}`);
       if (select.value !== String(view[name])) select.value = String(view[name]);
     }
     title('router', view.map === 'layers' ? 'Top expert in every layer' : `Router, layer ${view.layer}`);
     title('attention', `Attention, layer ${view.layer}, ${view.head < 0 ? `mean of ${run.header.heads.length} heads` : `head ${view.head ?? '–'}`}`);
-    title('load', `Load, layer ${view.layer}; 1 is fair`);
-    this.say('.count', `n = ${count} tokens`);
-    this.say('.play', this.timer ? '❚❚' : '▷');
+    title('load', `Load, layer ${view.layer}; 1 is uniform`);
+    this.write('.count', `n = ${count} tokens`);
+    this.write('.play', this.timer ? '❚❚' : '▷');
     this.find('.play').disabled = this.running;
   }
 
-  // The same text written again would be laid out again.
-  say(selector, text) {
+  // Writes a text only if it changed, because every write causes a layout.
+  write(selector, text) {
     const element = this.find(selector);
     if (element.textContent !== text) element.textContent = text;
   }
@@ -350,14 +350,14 @@ class Lens {
     const took = expert >= 0 ? Array.from({ length: count }, (_, i) => i).filter((i) => run.experts(i, moe).includes(expert)) : null;
     this.strip.mark({ focus, locked, attention: expert >= 0 && hover.token < 0 ? null : attention, colors, took: hover.token >= 0 && hover.expert < 0 ? null : took });
     this.strip.box.setAttribute('aria-activedescendant', focus >= 0 ? this.strip.chipOf[focus].element.id : '');
-    this.say('.info', sentence(this, focus, expert, took));
+    this.write('.info', sentence(this, focus, expert, took));
     if (full && locked < 0 && hover === NOTHING && (this.running || this.shown !== null)) this.strip.reveal(count - 1);
   }
 
   destroy() {
     const { view, run, running, awaited, ticked, talk } = this;
-    KEPT.state = { view, run, running, awaited, ticked, talk };
-    clearTimeout(talk.saying);
+    SAVED.state = { view, run, running, awaited, ticked, talk };
+    clearTimeout(talk.timer);
     this.halt();
     cancelAnimationFrame(this.asked);
     this.stop.abort();

@@ -1,4 +1,4 @@
-// The three pictures of a layer. Each paints its data once, and what is pointed at on a canvas above.
+// The router map, attention map and load bars of a layer. Each paints its data once, and marks of the pointer above.
 const LEFT = 34, TOP = 20;
 
 function frame(context, x, y, width, height, color, line) {
@@ -14,7 +14,7 @@ function note(context, plot, colors, text) {
   context.fillText(text, plot.width / 2, plot.height / 2);
 }
 
-// Numbers of the tokens down the left side, and a dashed line where the prompt ends.
+// Paints token numbers along the left side, and a dashed line at the end of the prompt.
 function tokenMarks(context, plot, rows, colors, end, right) {
   context.fillStyle = css(colors.muted);
   context.textAlign = 'right';
@@ -76,25 +76,25 @@ class RouterMap extends Plot {
     });
   }
 
-  // One picture per group: the affinity to every expert, paler where the group was not kept, and on it the chosen
-  // experts in their own colours, opaque with their share of the weight.
+  // Paints one image per group: the affinity to every expert, paler if the group was not kept, and on it the selected
+  // experts in their own colours, more opaque with a larger weight.
   paintExperts(context, { run, count, colors, moe, isolated }) {
     const { rows, columns, dpr } = this, { num_experts: experts, num_groups: groups } = run.header, size = experts / groups;
-    const pictures = Array.from({ length: groups }, () => new Uint32Array(size * count));
+    const images = Array.from({ length: groups }, () => new Uint32Array(size * count));
     const shown = (e) => e >= 0 && (isolated < 0 || isolated === e);
     for (let i = 0; i < count; i++) {
       const scores = run.scores(i, moe), chosen = run.experts(i, moe), weights = run.weights(i, moe), heaviest = Math.max(...weights) || 1;
-      pictures.forEach((pixels, g) => {
+      images.forEach((pixels, g) => {
         const table = run.kept(i, moe, g) ? colors.affinity : colors.unkept;
         if (scores) for (let e = 0; e < size; e++) if (shown(g * size + e)) pixels[i * size + e] = table[scores[g * size + e]];
       });
       chosen.forEach((e, rank) => {
         const share = Number.isFinite(weights[rank]) ? weights[rank] / heaviest : 1;
-        if (shown(e)) pictures[Math.floor(e / size)][i * size + (e % size)] = pack(mixed(colors.background, colors.expert(e), 0.45 + 0.55 * share));
+        if (shown(e)) images[Math.floor(e / size)][i * size + (e % size)] = pack(mixed(colors.background, colors.expert(e), 0.45 + 0.55 * share));
       });
     }
     context.textAlign = 'left';
-    pictures.forEach((pixels, g) => {
+    images.forEach((pixels, g) => {
       const first = g * size, x = columns.place(first), width = columns.place(first + size - 1) + columns.extent(first + size - 1) - x;
       context.fillStyle = css(colors.muted);
       if (width > 30 * dpr) context.fillText(`E${first}–${first + size - 1}`.slice(0, width > 52 * dpr ? 12 : `E${first}`.length), x, (TOP * dpr) / 2 - 2 * dpr);
@@ -104,7 +104,7 @@ class RouterMap extends Plot {
     });
   }
 
-  // An outline around each token's heaviest expert, where that is known and there is room for one.
+  // Outlines each token's expert of the largest weight, if it is known and cells are large enough.
   paintFirst(context, { run, count, colors, moe, isolated }) {
     const { rows, columns, dpr } = this;
     if (rows.step < 4 * dpr || columns.step < 5 * dpr) return;
@@ -177,7 +177,7 @@ class LoadBars extends Plot {
     this.paintScale(context, colors, most);
   }
 
-  // What chance alone gives for so many tokens, faint behind the bars.
+  // Paints the range by chance alone for this many tokens, faint behind the bars.
   paintBand(context, { band, colors }, most) {
     if (!band) return;
     const [low, high] = band.map((ratio) => this.x(Math.min(ratio, most))), top = TOP * this.dpr;

@@ -1,4 +1,4 @@
-// The text as chips. A chip is one token, or the tokens that share a character; a band below it shows each token.
+// The text as chips. A chip is one token, or the tokens that share a character; bands at its bottom show each token.
 class Strip {
   constructor(box) {
     this.box = box;
@@ -9,12 +9,12 @@ class Strip {
     this.box.replaceChildren();
     this.chips = [];   // { element, bands, first, parts }
     this.chipOf = [];  // token -> chip
-    this.marked = [];  // elements that carry a mark of the pointer
+    this.marked = [];  // elements with a mark of the pointer
   }
 
   get length() { return this.chipOf.length; }
 
-  // Shows the first `count` tokens of the run; going back rebuilds.
+  // Shows the first `count` tokens of the run; fewer than before rebuild the strip.
   show(run, count) {
     if (count < this.length) this.reset();
     for (let i = this.length; i < count; i++) this.add(run, i);
@@ -33,7 +33,7 @@ class Strip {
     return chip;
   }
 
-  // Writes the chip's text. A mark that turns out to combine with the character before it joins that chip.
+  // Writes the chip's text. A chip that turns out to combine with the character before it joins that chip.
   label(run, i) {
     const before = this.chips.at(-2), bytes = run.bytes(i);
     if (before && this.chips.at(-1).parts.length > 1 && continues(joined(before.parts), joined(this.chips.at(-1).parts))) {
@@ -63,7 +63,7 @@ class Strip {
 
   band(i) { const chip = this.chipOf[i]; return chip.bands.children[i - chip.first]; }
 
-  // The token under the pointer: within a chip of several, the one whose part of its width it is.
+  // Token under the pointer; a chip of several tokens is divided evenly by its width.
   tokenAt(event) {
     const element = event.target.closest?.('.chip');
     const chip = element && this.chips.find((c) => c.element === element);
@@ -80,7 +80,7 @@ class Strip {
     }
   }
 
-  // Marks focus, the keys it attends to (companded bytes), and the tokens that an expert took.
+  // Marks the focus, the keys that it attends to (companded bytes), and the tokens routed to an expert.
   mark({ focus, locked, attention, colors, took }) {
     for (const element of this.marked) { element.classList.remove('focus', 'locked', 'took'); element.style.removeProperty('--shade'); }
     this.marked = [];

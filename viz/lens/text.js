@@ -1,7 +1,7 @@
-// Tokens as characters to be seen: white space made visible, a character of several tokens never split.
+// Text of tokens: visible white space, and characters of several tokens kept whole.
 const GRAPHEMES = new Intl.Segmenter(undefined, { granularity: 'grapheme' });
 
-// Whether the bytes end inside a UTF-8 character.
+// Returns whether the bytes end inside a UTF-8 character.
 function endsInside(bytes) {
   for (let back = 1; back <= Math.min(3, bytes.length); back++) {
     const byte = bytes[bytes.length - back];
@@ -11,7 +11,7 @@ function endsInside(bytes) {
   return false;
 }
 
-// Whether a token's bytes go on with the last character of the bytes before it.
+// Returns whether a token's bytes continue the last character of the bytes before it.
 function continues(before, bytes) {
   if (!before.length || !bytes.length || bytes[0] < 0x80) return false;
   if ((bytes[0] & 0xc0) === 0x80) return endsInside(before);
@@ -29,7 +29,7 @@ function joined(parts) {
   return all;
 }
 
-// What cannot be seen, as in viz/tokens.py: half a surrogate pair stands for a byte that is no character.
+// Invisible characters, as in viz/tokens.py: half a surrogate pair represents a broken byte.
 const INVISIBLE = /((?:[\x00-\x20\x7f-\xa0\xad\u061c\u1680\u180e\u2000-\u200b\u200e\u200f\u2028-\u202f\u205f-\u206f\u3000\u3164\ufeff\ufff9-\ufffb\udc80-\udcff]|^[\u200c\u200d])+)/u;
 const PICTURES = { ' ': '·', '\t': '→', '\n': '⏎', '\x7f': '␡' };
 
@@ -44,7 +44,7 @@ function decodeStrictly(bytes) {
   try { return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes); } catch { return null; }
 }
 
-// Text of bytes, character by character where not all of them are UTF-8.
+// Decodes bytes; if they are not all UTF-8, character by character.
 function decoded(bytes) {
   const whole = decodeStrictly(bytes);
   if (whole !== null) return whole;
@@ -57,13 +57,13 @@ function decoded(bytes) {
   return text;
 }
 
-// Puts text into a chip; what cannot be seen is shown by grey signs.
+// Writes text into a chip, with grey signs for invisible characters.
 function writeVisible(element, text) {
   element.replaceChildren();
-  text.split(INVISIBLE).forEach((part, place) => {
+  text.split(INVISIBLE).forEach((part, index) => {
     if (!part) return;
-    const span = document.createElement(place % 2 ? 'i' : 'bdi');
-    span.textContent = place % 2 ? [...part].map(sign).join('') : part;
+    const span = document.createElement(index % 2 ? 'i' : 'bdi');
+    span.textContent = index % 2 ? [...part].map(sign).join('') : part;
     element.append(span);
   });
 }

@@ -1,4 +1,4 @@
-// The line below the pictures: what is pointed at, in numbers.
+// The line below the maps: numbers for the token, expert or cell under the pointer.
 function tokenName(lens, i) {
   const { run, strip } = lens, decode = (bytes) => JSON.stringify(new TextDecoder().decode(bytes));
   const chip = strip.chipOf[i], parts = chip?.parts.length ?? 1;
@@ -7,14 +7,14 @@ function tokenName(lens, i) {
   return run.bytes(i).length ? `#${i} ${decode(run.bytes(i))}` : `#${i} id ${run.id(i)}`;
 }
 
-// A token's experts with their exact weights, the largest first.
+// A token's experts with their exact weights, largest first.
 function routing(run, i, moe) {
   const weights = run.weights(i, moe);
   const parts = [...run.experts(i, moe)].map((e, rank) => (e < 0 ? '' : `E${e} ${Number.isFinite(weights[rank]) ? weights[rank].toFixed(2) : ''}`));
   return parts.length ? parts.join('  ') : 'dense';
 }
 
-// Affinity and attention are read off eight-bit pixels, so they are said to be about right.
+// Affinity and attention come from eight-bit pixels, so they are approximate.
 const about = (pixel) => `≈ ${((pixel / 255) ** 2).toFixed(2)}`;
 
 function affinity({ run, moe }, i, expert) {
@@ -30,7 +30,7 @@ function attended({ run, view, hover }, i, lens) {
 function sentence(lens, focus, expert, took) {
   const { run, view, moe, hover, count, running } = lens, layer = `L${view.layer}`;
   if (focus < 0 && expert < 0) return running ? 'running' : 'Point at a token, an expert or a cell; click to lock it.';
-  if (focus < 0) return `${layer}E${expert}: took ${took.length} of ${count} tokens, ${number(lens.plots.load.load?.[expert] ?? NaN)}× an equal share`;
+  if (focus < 0) return `${layer}E${expert}: took ${took.length} of ${count} tokens, ${number(lens.plots.load.load?.[expert] ?? NaN)}× uniform`;
   return [
     `${tokenName(lens, focus)}  ${layer}: ${routing(run, focus, moe)}`,
     Number.isFinite(run.bits(focus)) && `${run.bits(focus).toFixed(1)} bit`,
