@@ -109,7 +109,7 @@ def population(trace: Trace) -> xr.DataArray:
     prompt = trace.prompt_mask
     mask = {"prompt": prompt, "generated": ~prompt}.get(part or "all", xr.ones_like(prompt))
     mask = mask if special else mask & ~trace.special_mask
-    right.caption(f"n = {int(mask.sum()):,} tokens")
+    right.caption(f"n = {np.count_nonzero(mask):,} tokens")
     return mask
 
 

@@ -6,7 +6,6 @@ What is computed is kept by the run's number, which differs between all that is 
 import dataclasses
 from typing import TYPE_CHECKING
 
-import numpy as np
 import streamlit as st
 import xarray as xr
 
@@ -146,7 +145,7 @@ def _rollout(number: int, _trace: Trace, _engine: "Engine | None") -> xr.DataArr
         else:
             means.append(_layer(number, layer, _trace, _engine).mean_of_heads())
     stacked = xr.concat(means, "attention_layer").assign_coords(attention_layer=chosen)
-    return attention.rollout(stacked.expand_dims("head", 1)).astype(np.float32)
+    return attention.rollout(stacked.expand_dims("head", 1)).astype("float32")
 
 
 @st.cache_resource(show_spinner="Computing the parts", max_entries=8)

@@ -1,8 +1,6 @@
-import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from pages.common import guards, tables
 from tests.traces import random_trace
 
 
@@ -10,7 +8,6 @@ def population_page() -> None:
     import streamlit as st
 
     from pages.common import controls
-    from tests.traces import random_trace
 
     st.session_state["mask"] = controls.population(random_trace()).values.tolist()
 
@@ -69,56 +66,6 @@ def test_choice_that_is_not_offered_is_forgotten(chosen: str | None, kept: str |
     app.session_state["rule"] = chosen
     app.run()
     assert (app.session_state["before"], app.session_state["after"]) == (chosen, kept)
-
-
-def guarded_page() -> None:
-    import dataclasses
-
-    import streamlit as st
-
-    from pages.common import guards
-    from tests.traces import random_trace
-
-    trace = random_trace()
-    guards.require(dataclasses.replace(trace, data=trace.data.drop_vars("attention")), "expert_id", "attention")
-    st.write("reached")
-
-
-def test_guard_says_what_to_capture_and_ends_the_page() -> None:
-    app = AppTest.from_function(guarded_page).run()
-    assert "--capture attention" in app.info[0].value
-    assert not app.markdown
-
-
-def test_guard_lets_a_complete_trace_pass() -> None:
-    trace = random_trace()
-    assert guards.require(trace, "expert_id", "attention") is trace
-
-
-def test_next_tokens_are_probabilities_with_their_logarithms() -> None:
-    trace = random_trace()
-    table = tables.next_tokens(trace, 3, None)
-    assert table["rank"].tolist() == list(range(1, 21))
-    assert table["log-probability (nat)"].tolist() == trace.data["candidate_logprob"][3].values.tolist()
-    assert np.allclose(np.log(table["probability"]), table["log-probability (nat)"], atol=1e-6)
-    assert table["token"][0] == f"#{trace.data['candidate_id'].values[3, 0]}"
-
-
-def test_experts_of_a_token() -> None:
-    trace = random_trace()
-    table = tables.experts(trace, 2)
-    assert table["layer"].tolist() == [1, 2]
-    expert, weight = trace.data["expert_id"].values[2, 1, 0], trace.data["gate_weight"].values[2, 1, 0]
-    assert table["rank 0"][1] == f"E{expert}  {weight:.2f}"
-
-
-def test_routing_table_has_every_slot() -> None:
-    trace = random_trace()
-    table = tables.routing(trace)
-    assert table.columns.tolist() == ["token", "layer", "rank", "expert", "weight"]
-    assert len(table) == 10 * 2 * 2
-    slot = table[(table["token"] == 4) & (table["layer"] == 2) & (table["rank"] == 1)].iloc[0]
-    assert slot["expert"] == trace.data["expert_id"].sel(token=4, moe_layer=2, rank=1)
 
 
 def clicked_page() -> None:

@@ -1,6 +1,4 @@
-import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import streamlit as st
@@ -62,69 +60,6 @@ def test_sessions_do_not_see_each_other(open_app: OpenApp, engine: FakeEngine) -
     assert shown_tokens(other) == "14"
     assert other.text_area(key="prompt").value == examples.FIRST
     assert "run" not in other.session_state
-
-
-def test_allowed_folders_are_offered_after_the_embedded_ones(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
-    (tmp_path / "presets" / "mini").mkdir(parents=True)
-    (tmp_path / "presets" / "mini" / "config.json").write_text("{}")
-    monkeypatch.setattr(models, "PRESETS", tmp_path / "presets")
-    monkeypatch.setenv(models.VARIABLE, f"{tmp_path / 'mine'}:{tmp_path / 'other' / 'mini'}:")
-    assert list(models.available()) == ["mini", "mine", str(tmp_path / "other" / "mini")]
-    monkeypatch.delenv(models.VARIABLE)
-    assert list(models.available()) == ["mini"]
-
-
-def test_engines_are_loaded_once_and_the_oldest_goes(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
-    loaded = []
-    monkeypatch.setattr(models, "load", lambda folder: loaded.append(folder) or FakeEngine())
-    monkeypatch.setattr(limits, "KEPT_MODELS", 2)
-    engines = models.Engines()
-    a, b, c = (tmp_path / name for name in "abc")
-    assert engines.get(a) is engines.get(a)
-    for folder in (b, a, c):
-        engines.get(folder)
-    assert loaded == [a, b, c]
-    assert engines.has(a)
-    assert not engines.has(b)
-
-
-def test_a_model_that_loads_slowly_keeps_nobody_from_a_loaded_one(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
-    begun, finish, loads = threading.Event(), threading.Event(), []
-
-    def load(folder):
-        loads.append(folder)
-        if folder.name == "slow":
-            begun.set()
-            assert finish.wait(30)
-        return FakeEngine()
-
-    monkeypatch.setattr(models, "load", load)
-    engines, slow, loaded = models.Engines(), tmp_path / "slow", tmp_path / "loaded"
-    ready = engines.get(loaded)
-    with ThreadPoolExecutor(3) as pool:
-        waiting = [pool.submit(engines.get, slow) for _ in range(2)]
-        assert begun.wait(30)
-        assert pool.submit(engines.get, loaded).result(30) is ready
-        assert not any(one.done() for one in waiting)
-        finish.set()
-    assert waiting[0].result() is waiting[1].result()
-    assert loads == [loaded, slow]
-
-
-def test_a_model_that_could_not_be_loaded_is_tried_again(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
-    outcomes = iter([ValueError("damaged"), FakeEngine()])
-
-    def load(folder):
-        outcome = next(outcomes)
-        if isinstance(outcome, ValueError):
-            raise outcome
-        return outcome
-
-    monkeypatch.setattr(models, "load", load)
-    engines = models.Engines()
-    with pytest.raises(ValueError, match="damaged"):
-        engines.get(tmp_path)
-    assert isinstance(engines.get(tmp_path), FakeEngine)
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{", '{"hidden_size": 4}'])

@@ -1,29 +1,17 @@
-import json
-import struct
 import threading
-import types
-import urllib.parse
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from streamlit.testing.v1 import AppTest
 
 from model.run.request import RequestError
-from model.trace import file
-from model.trace import load as loads
-from model.trace.file import save
 from pages.common import examples, limits, models
-from tests.pages.conftest import charts, said
+from tests.pages.conftest import said
 from tests.pages.fakes import FakeEngine
-from tests.traces import random_trace
+from tests.pages.observe.explore.test_drafts import figures
 
 OpenApp = Callable[..., AppTest]
-
-
-def figures(app: AppTest) -> dict[str, str]:
-    return {metric.label: metric.value for metric in app.metric}
 
 
 def test_first_screen_shows_the_recorded_example_and_runs_nothing(open_app: OpenApp, engine: FakeEngine) -> None:
@@ -167,88 +155,3 @@ def test_attention_beyond_the_cap_is_left_out_and_said(
     app.button(key="generate").click().run()
     assert engine.requests[0].capture.variables == {"router", "inputs"}
     assert "too many to record all heads" in said(app)
-
-
-def test_drafts_stand_beside_their_tokens(open_app: OpenApp, recorded: Path) -> None:
-    trace = random_trace(seed=9, num_prompt=5, num_new=30, drafts=True)
-    save(trace, recorded / "story.safetensors")
-    app = open_app(tab="Drafts")
-    assert not app.exception
-    found, data = figures(app), trace.data
-    tried = data["draft_tried"].values
-    right = (data["draft_id"] == data["token_id"]).values
-    assert found["Accepted"] == f"{right[tried].mean():.0%}"
-    assert found["Passes saved"] == f"{right[tried].sum()} of 30"
-    (table,) = [frame.value for frame in app.dataframe if "draft" in frame.value]
-    assert table["right"].tolist() == right.tolist()
-    assert table["tried"].tolist() == tried.tolist()
-    assert table["draft"].isna().tolist() == [True, True] + [False] * 33
-    page = next(element.proto.body for element in app.get("html") if 'class="strip drafts"' in element.proto.body)
-    assert page.count("✓") == right.sum() + 2  # two in the legend
-    bars, marks = charts(app)[0]["data"]
-    assert len(bars["x"]) == len(marks["x"]) == 2
-
-
-def lens(app: AppTest) -> dict[str, Any]:
-    """The settings that the lens is handed."""
-    (message,) = [element.proto.bytes for element in app.get("bidi_component") if element.proto.bytes]
-    (length,) = struct.unpack_from("<I", message)
-    return json.loads(message[4 : 4 + length])
-
-
-def test_link_restores_how_the_lens_looks(open_app: OpenApp) -> None:
-    app = open_app(colour="surprisal", map="layers", layer="2")
-    assert {"colour": "surprisal", "map": "layers", "layer": 2}.items() <= lens(app)["view"].items()
-    assert {"colour", "map"} <= set(app.query_params)
-
-
-def test_address_says_how_the_lens_looks(open_app: OpenApp) -> None:
-    app = open_app(colour="![x](y)")
-    assert lens(app)["view"]["colour"] == "expert"
-    assert "colour" not in app.query_params
-    app.session_state["colour"] = "group"
-    app.run()
-    assert (lens(app)["view"]["colour"], app.query_params["colour"]) == ("group", "group")
-    app.session_state["colour"] = "expert"
-    app.run()
-    assert "colour" not in app.query_params
-
-
-def test_lens_is_handed_what_chance_alone_gives_the_finished_run(open_app: OpenApp, recorded: Path) -> None:
-    band = loads.measure(file.load(recorded / "story.safetensors")).band
-    assert band is not None
-    assert lens(open_app())["band"] == [band.low, band.high]
-
-
-def test_lens_says_how_to_read_it(open_app: OpenApp) -> None:
-    (said_of_it,) = [each for each in open_app().expander if each.label == "How to read this"]
-    assert not said_of_it.proto.expanded
-    words = " ".join(each.value for each in said_of_it.markdown)
-    assert all(part in words for part in ("Strip", "Map", "Attention", "Load", "Keys", "chance alone"))
-
-
-def test_trace_without_drafts_says_why_there_are_none(open_app: OpenApp) -> None:
-    assert "This trace holds no drafts" in said(open_app(tab="Drafts"))
-
-
-def test_drafts_are_recorded_where_the_model_makes_them(open_app: OpenApp, engine: FakeEngine) -> None:
-    engine.config = types.SimpleNamespace(**vars(engine.config) | {"has_mtp": True})
-    app = open_app()
-    app.button(key="generate").click().run()
-    assert engine.requests[0].capture.variables == {"router", "attention", "inputs", "drafts"}
-
-
-def why(app: AppTest) -> dict[str, str]:
-    """What the link to a token's decision asks for."""
-    (link,) = [link.proto for link in app.get("page_link") if link.proto.label == "Why these experts?"]
-    assert link.page == "routing"
-    return dict(urllib.parse.parse_qsl(link.query_string))
-
-
-def test_link_asks_why_a_locked_token_took_its_experts(open_app: OpenApp) -> None:
-    assert why(open_app(token="4", layer="2", expert="6")) == {"token": "4", "layer": "2", "expert": "6"}
-
-
-def test_link_asks_for_the_newest_token_of_the_same_run(open_app: OpenApp) -> None:
-    asked = why(open_app(prompt="A wolf", new="2"))
-    assert asked == {"prompt": "A wolf", "new": "2", "token": "7", "layer": "1"}

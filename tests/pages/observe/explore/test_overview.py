@@ -1,0 +1,36 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from model.trace.file import save
+from model.trace.trace import Trace
+from pages.observe.explore import overview
+from tests.pages.observe.explore.test_drafts import figures
+from tests.traces import random_trace, routed
+
+
+def test_worst_layer_is_named_with_its_bound_of_chance() -> None:
+    """Of eight experts two took all four tokens: each has four fair shares, three more than fair."""
+    value, meaning = overview.worst_layer(routed(*[[5, 6]] * 4))
+    assert value == "3 (L1)"
+    assert "n = 4 tokens. Fair routing alone stays under" in meaning
+
+
+@pytest.mark.parametrize("trace", [routed(unknown=3)], ids=["no known experts"])
+def test_layers_of_unknown_experts_have_no_worst(trace: Trace) -> None:
+    assert overview.worst_layer(trace)[0] == "not recorded"
+
+
+def test_run_in_four_numbers(open_app: Callable[..., AppTest], recorded: Path) -> None:
+    trace = random_trace(seed=9, num_prompt=5, num_new=9)
+    save(trace, recorded / "story.safetensors")
+    app = open_app()
+    numbers = figures(app)
+    assert (numbers["Tokens"], numbers["Tokens/s"]) == ("14", "not timed")
+    bits = -np.nanmean(trace.data["logprob"].values) / np.log(2)
+    assert numbers["Mean surprisal"] == f"{bits:.3g} bit"
+    (count,) = [metric.help for metric in app.metric if metric.label == "Tokens"]
+    assert count == "5 of the prompt, 9 new"
