@@ -60,6 +60,65 @@ HEAVY = (
 )
 LIGHT = ("model.checkpoint.embedded", "model.checkpoint.costs")  # within them, but without torch
 
+# What `pages` may take from numpy: types, layout, selection and order. Statistics come from `model/trace`, with a test.
+NUMPY_IN_PAGES = {
+    *("ndarray", "nan"),
+    *("arange", "array", "full", "repeat", "tile", "where"),
+    *("flatnonzero", "nonzero", "count_nonzero", "isfinite", "isnan", "argmax", "argsort", "lexsort", "atleast_1d"),
+}
+ARITHMETIC = {
+    *("sum", "mean", "median", "quantile", "percentile", "std", "var", "prod", "cumsum", "cumprod", "dot"),
+    *("min", "max", "ptp", "diff", "clip", "abs", "agg", "aggregate", "groupby", "rolling", "corr"),
+}
+MASKING = (ast.BitAnd, ast.BitOr, ast.BitXor)
+
+# A source file of more than 40 lines has a test file of its name at the same path under tests/. The others are parts
+# that only their entry point uses: the test file of the entry point tests them. Test file -> such parts.
+MIRRORED_FROM = 40
+TESTED_IN = {
+    "model/checkpoint/test_files.py": ("model/checkpoint/header.py",),
+    "model/checkpoint/test_weights.py": ("model/checkpoint/names.py",),
+    "model/cli/test_import_file.py": ("model/checkpoint/named.py",),
+    "model/cli/test_main.py": ("model/cli/options.py",),
+    "model/cli/test_compare.py": ("model/cli/changes.py",),
+    "model/doctor/test_report.py": ("model/cli/doctor.py", "model/doctor/findings.py", "model/doctor/manifest.py"),
+    "model/doctor/test_weights.py": (
+        *("model/doctor/bias.py", "model/doctor/blocks.py", "model/doctor/experts.py", "model/doctor/gate.py"),
+        *("model/doctor/tensors.py", "model/doctor/values.py", "model/checkpoint/disk.py"),
+    ),
+    "model/doctor/test_text.py": ("model/doctor/load.py", "model/doctor/prompts.py", "model/doctor/reference.py"),
+    "model/network/test_parity.py": (
+        *("model/network/block.py", "model/network/transformer.py", "model/network/rope.py", "model/network/cache.py"),
+    ),
+    "model/run/test_interventions.py": ("model/network/edit.py",),
+    "model/run/test_engine.py": ("model/run/capture.py", "model/run/decoding.py", "model/run/recorder.py"),
+    "model/run/test_attention.py": ("model/run/head_vectors.py",),
+    "model/run/test_from_disk.py": ("model/run/on_demand.py", "model/run/partial.py"),
+    "model/run/test_served.py": ("model/run/remote.py", "model/run/step.py"),
+    "model/trace/test_comparison.py": ("model/trace/comparison_report.py",),
+    "model/trace/test_trace.py": ("model/trace/file.py",),
+    "model/trace/imports/test_formats.py": ("model/trace/imports/building.py", "model/trace/imports/reading.py"),
+    "model/trace/imports/test_sglang.py": ("model/trace/imports/sglang_dump.py",),
+    "model/train/data/curation/test_run.py": (
+        *("model/train/data/curation/features.py", "model/train/data/curation/measures.py"),
+        *("model/train/data/curation/steps.py", "model/train/data/curation/tally.py"),
+    ),
+    "model/train/demo/test_nano.py": ("model/train/demo/sample.py",),
+    "model/train/evaluation/test_heldout.py": (
+        *("model/train/evaluation/heldout_report.py", "model/train/evaluation/examine.py", "model/cli/evaluate.py"),
+    ),
+    "model/train/post_training/test_tuning.py": ("model/train/freezing.py",),
+    "model/train/post_training/test_preference.py": (
+        *("model/train/post_training/pairs.py", "model/train/post_training/draws.py"),
+    ),
+    "model/train/pretraining/test_loop.py": ("model/train/state.py", "model/train/tapes.py"),
+    "viz/test_architecture.py": (
+        *("viz/architecture_cost.py", "viz/architecture_layout.py", "viz/architecture_paint.py"),
+    ),
+    "viz/test_attention.py": ("viz/heads.py", "viz/thumbnails.py"),
+    "viz/test_load.py": ("viz/axis.py",),
+}
+
 
 def name_of(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
@@ -168,6 +227,61 @@ def test_pages_and_frame_are_short() -> None:
     lengths = {name_of(path): len(path.read_text().splitlines()) for path in (ROOT / "pages").rglob("*.py")}
     assert {name: lines for name, lines in lengths.items() if name.endswith("/page.py") and lines > 100} == {}
     assert len((ROOT / "app.py").read_text().splitlines()) <= 60
+
+
+@each_file("pages")
+def test_no_page_imports_another_pages_folder(path: Path) -> None:
+    parts = path.relative_to(ROOT).parts
+    own = "pages.common" if parts[1] == "common" else ".".join(parts[:3])
+    ours = [module for _, module in imports(parse(path)) if is_within(module, {"pages"})]
+    assert [module for module in ours if not is_within(module, {"pages.common", own})] == []
+
+
+UNFINISHED = (
+    "pages/learn",
+    "pages/audit/imports",
+    "pages/intervene/counterfactual/importance_runs",
+)  # by these two rules
+
+
+@each_file("pages")
+def test_pages_do_no_arithmetic_on_arrays(path: Path) -> None:
+    """Pages format, select and order what `model/trace` computed: the numbers on a page have a test without it.
+
+    Scalars may be added and divided; of arrays that shows where an operand is written as `.values`.
+    """
+    if name_of(path).startswith(UNFINISHED):
+        return
+    nodes = list(ast.walk(parse(path)))
+    methods = [node for node in nodes if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)]
+    called = [node for node in methods if ast.unparse(node.func.value) != "math" and node.func.attr in ARITHMETIC]
+    assert [ast.unparse(node) for node in called] == []
+    numpy = {ast.unparse(node) for node in nodes if isinstance(node, ast.Attribute)}
+    assert {name for name in numpy if re.fullmatch(r"np\.\w+", name)} <= {f"np.{name}" for name in NUMPY_IN_PAGES}
+    combined = [node for node in nodes if isinstance(node, ast.BinOp) and not isinstance(node.op, MASKING)]
+    assert [ast.unparse(node) for node in combined if _is_array(node.left) or _is_array(node.right)] == []
+    assert [node for node in nodes if isinstance(node, ast.MatMult)] == []
+
+
+def _is_array(node: ast.expr) -> bool:
+    while isinstance(node, ast.Subscript):
+        node = node.value
+    return isinstance(node, ast.Attribute) and node.attr == "values"
+
+
+def test_pages_common_holds_little() -> None:
+    lengths = [len(path.read_text().splitlines()) for path in (ROOT / "pages" / "common").glob("*.py")]
+    assert len(lengths) <= 22
+    assert sum(lengths) <= 2600
+
+
+def test_tests_mirror_the_source() -> None:
+    long = {name_of(path) for path in FILES if len(path.read_text().splitlines()) > MIRRORED_FROM}
+    untested = {name for name in long if not (ROOT / "tests" / name).with_name(f"test_{Path(name).name}").exists()}
+    listed = [name for names in TESTED_IN.values() for name in names]
+    assert {name for name in untested - set(listed) if not name.startswith(UNFINISHED)} == set()
+    assert set(listed) - untested == set()  # the list holds no file that needs no place in it
+    assert [name for name in TESTED_IN if not (ROOT / "tests" / name).exists()] == []
 
 
 def test_no_source_file_is_a_god_file() -> None:

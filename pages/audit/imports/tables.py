@@ -1,5 +1,6 @@
 """The table of an imported trace: which parts it holds, for how many tokens, and why others are missing."""
 
+import numpy as np
 import pandas as pd
 
 from model.trace import metrics
@@ -32,7 +33,9 @@ def held(trace: Trace) -> pd.DataFrame:
     reasons, derived = origin.missing(trace), origin.derived(trace)
     for part, variables in PARTS.items():
         if any(trace.has(variable) for variable in variables):
-            number = np.count_nonzero(metrics.has_experts(trace.data["expert_id"])) if part == "chosen experts" else total
+            number = (
+                np.count_nonzero(metrics.has_experts(trace.data["expert_id"])) if part == "chosen experts" else total
+            )
             tag = "derived" if set(variables) & set(derived) else kind
             rows.append((part, _of(number, total), tag, _why_partial(number, total)))
         else:
