@@ -2,12 +2,11 @@
 
 import streamlit as st
 
-from pages.learn.collapse import sides
+from pages.learn.collapse import choices, overview
+from pages.learn.collapse.runs import SIDES
 
-st.markdown(
-    "What keeps experts from collapsing? Train a model of 16 experts here and now, balanced and not, and watch."
-)
-for column, name in zip(st.columns(2, gap="large"), sides.SIDES, strict=True):
+st.markdown("What keeps experts from collapsing? Train a model of 16 experts here, balanced and not, and watch.")
+for column, side in zip(st.columns(2, gap="large"), SIDES, strict=True):
     with column:
-        sides.side(name)
-sides.watch()
+        choices.side(side)
+overview.watch()

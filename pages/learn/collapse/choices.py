@@ -1,0 +1,55 @@
+"""The widgets of the Collapse page: the settings of two runs, and their buttons."""
+
+from typing import Any
+
+import streamlit as st
+
+from pages.learn.collapse import runs
+from pages.learn.collapse.runs import STRENGTHS
+
+FIRST = {"A": "nothing", "B": "bias"}
+_MEANINGS = {
+    "nothing": "Nothing balances the experts.",
+    "bias": "After each step the selection bias of a busy expert falls by the strength, that of an idle one rises. V3 "
+    "does this.",
+    "loss": "A loss punishes uneven load, weighted by the strength; the method before V3.",
+}
+
+
+def settings(side: str) -> dict[str, Any]:
+    """Draw the settings of a side and return them, fields of `model.train.demo.nano.Nano`."""
+    first = FIRST[side]
+    method = st.segmented_control(
+        "Balanced by", list(STRENGTHS), default=first, required=True, key=f"method-{side}", bind="query-params"
+    )
+    strengths, strength = STRENGTHS[method or first]
+    with st.container(key=f"how-{side}"):  # as high without a strength as with one, so that both sides stay level
+        st.caption(_MEANINGS[method or first])
+        if len(strengths) > 1:
+            strength = st.select_slider(
+                "Strength", strengths, strength, key=f"strength-{side}-{method}", format_func="{:g}".format,
+                bind="query-params",
+            )  # fmt: skip
+    with st.container(horizontal=True):
+        softmax = st.toggle(
+            "Softmax", key=f"softmax-{side}", bind="query-params",
+            help="Affinities of all experts compete and sum to 1; without it each has a sigmoid of its own.",
+        )  # fmt: skip
+        limited = st.toggle(
+            "Group limit", True, key=f"groups-{side}", bind="query-params",
+            help="A token's experts come from two of the four groups only.",
+        )  # fmt: skip
+    return {"method": method or first, "strength": strength, "softmax": softmax, "limit_groups": limited}
+
+
+def side(name: str) -> None:
+    """Draw the settings and the buttons of a side."""
+    st.markdown(f"**Run {name}**")
+    chosen, run = settings(name), runs.runs().get(name)
+    going = run is not None and run.waiting
+    with st.container(horizontal=True):
+        st.button(
+            f"Train {name}", key=f"train-{name}", type="primary", on_click=runs.start, args=(name, chosen),
+            disabled=going,
+        )  # fmt: skip
+        st.button(f"Stop {name}", key=f"stop-{name}", on_click=runs.stop, args=(name,), disabled=not going)

@@ -1,0 +1,23 @@
+"""The widgets of the Training page: a run, others beside it, and a layer."""
+
+from collections.abc import Mapping
+
+import streamlit as st
+
+from model.trace.training_log import TrainingLog
+from pages.common import controls
+
+
+def logs(by_name: Mapping[str, TrainingLog]) -> tuple[TrainingLog, list[TrainingLog]]:
+    """Choose a run, and others whose loss is drawn beside it."""
+    left, right = st.columns([2, 3], vertical_alignment="bottom")
+    name = left.selectbox("Run", list(by_name), key="log", bind="query-params")
+    others = [other for other in by_name if other != name]
+    related = [other for other in others if other.split()[0] == str(name).split()[0]]
+    beside = right.multiselect("Beside it", others, related[:3], key=f"beside-{name}", bind="query-params")
+    return by_name[name], [by_name[other] for other in beside]
+
+
+def layer(log: TrainingLog) -> int:
+    """Choose a layer with a router."""
+    return controls.layer(None, options=log.layers)

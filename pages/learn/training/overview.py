@@ -1,0 +1,35 @@
+"""What stands above the tabs of the Training page: the alarms, and the loss of a run beside others."""
+
+import streamlit as st
+
+from model.trace.training_log import TrainingLog
+from pages.common import controls, session
+from pages.learn.training import tables
+from viz import training as figures
+
+SHOWN_ALARMS = 4
+# A loss of its own in the log -> its name in the figure.
+_FURTHER_LOSSES = {"mtp_loss": "token after the next one", "indexer_loss": "indexers, sum over layers"}
+
+
+def alarms(log: TrainingLog) -> None:
+    """Show the alarms of the watch, or that there were none."""
+    if not log.alarms:
+        st.caption("The watch raised no alarm in this run, as far as its log shows.")
+        return
+    first = "; ".join(f"step {step:,}, {message}" for step, message in log.alarms[:SHOWN_ALARMS])
+    number = len(log.alarms) - SHOWN_ALARMS
+    st.markdown(f":material/warning: Alarms: {first}{f'; and {number} more' if number > 0 else ''}.")
+
+
+def loss(log: TrainingLog, beside: list[TrainingLog]) -> None:
+    """Show the main figure."""
+    curves = {each.name: each.curve("loss") for each in (log, *beside)}
+    curves |= {name: log.curve(kind) for kind, name in _FURTHER_LOSSES.items() if kind in log.values}
+    figure = figures.curves(curves, "loss, nats per token", session.theme(), log.stages, log.alarms, log.roll_backs)
+    how_to_read = (
+        "Measured while training: the mean loss over spans of steps. Of the first run, upright lines mark where stages "
+        "begin, triangles at the bottom its alarms, and arrows its returns to a saved state; point at one to read it. "
+        "The losses of runs on bytes and on tokens do not compare, nor do those of examples, preferences and rewards."
+    )
+    controls.chart(figure, "training-loss", tables.by_step(curves), how_to_read)

@@ -1,0 +1,64 @@
+"""Summaries of training runs and log lines as labelled arrays, by hand."""
+
+import doctest
+
+import numpy as np
+import pytest
+
+from model.trace import training_log
+from model.trace.training_log import TrainingLog
+
+ANSWERED = {"right": 2, "exact": 1, "of": 8, "low": 0.07, "high": 0.59}
+
+
+def log(name: str, **changes: object) -> dict:
+    """Three spans of steps, two layers of four experts, the second of which was added late."""
+    load = [[1.0, 1.0, 1.0, 1.0], [2.0, 1.0, 1.0, 0.0], [4.0, 0.0, 0.0, 0.0]]
+    return {
+        "name": name, "says": "said of it", "stages": [[1, "first"], [21, "second"]], "step": [10, 20, 30],
+        "tokens": [100, 200, 300], "loss": [5.0, 4.0, 3.0], "mtp_loss": [None, 5.0, 4.0],
+        "load": {"1": load, "2": [None, *load[1:]]}, "alarms": [[30, "collapse in L1: E0 takes 4 times a fair share"]],
+        "look_step": [1, 30], "heldout": {"stories.en": [3.0, 2.0], "math.en": [3.5, 2.5]},
+        "answer_step": [0, 30], "answers": {"arithmetic": [ANSWERED, ANSWERED | {"right": 6}]},
+        "reward": [0.1, 0.2, 0.3],
+        "saturation": {"1": [0.5, 1.0]}, "bias_step": [1, 30], "bias": {"1": [[0.0] * 4, [0.3, -0.1, -0.1, -0.1]]},
+    } | changes  # fmt: skip
+
+
+def test_share_of_right_answers_begins_before_the_first_step() -> None:
+    found = TrainingLog("x", "y", log("x")).answers("arithmetic")
+    assert found["step"].values.tolist() == [0, 30]
+    assert found["share"].values.tolist() == [0.25, 0.75]
+    assert found["low"].values.tolist() == [0.07, 0.07]
+
+
+def test_figures_of_the_load_are_those_of_the_log() -> None:
+    one = TrainingLog("x", "y", log("x"))
+    assert one.layers == [1, 2]
+    assert np.isnan(one.load().sel(moe_layer=2, step=10)).all()
+    balance = one.balance()
+    assert balance["MaxVio"].sel(moe_layer=1).values.tolist() == [0.0, 1.0, 3.0]
+    assert balance["share of dead experts"].sel(moe_layer=1).values.tolist() == [0.0, 0.25, 0.75]
+    assert np.isnan(one.curve("mtp_loss").values[0])
+    assert one.bias(2) is None
+
+
+def test_examples() -> None:
+    assert doctest.testmod(training_log).failed == 0
+
+
+def test_log_lines_by_hand() -> None:
+    lines = [{"step": step + 1, "loss": 4.0 - step, "load": {"1": [3, 1]}} for step in range(2)]
+    assert training_log.running_loss(lines, 25).values.tolist() == [4.0, 3.5]
+    assert training_log.relative_loads(lines, 25).values.tolist() == [[[1.5, 0.5]]]
+    many = [{"step": step + 1, "loss": float(step), "load": {"1": [1, 1]}} for step in range(60)]
+    assert training_log.running_loss(many, 25).values[-1] == pytest.approx(np.mean(range(35, 60)))
+    assert training_log.relative_loads(many, 25)["step"].values.tolist() == [25, 50, 60]
+
+
+def test_balance_of_the_last_span() -> None:
+    lines = [{"step": 1, "load": {"1": [2, 2], "2": [4, 0]}}, {"step": 2, "load": {"1": [3, 1], "2": [4, 0]}}]
+    loads = training_log.relative_loads(lines, 1)
+    # Layer 1 carries 3 of 4 tokens on one of two experts, 1.5 times a fair share; layer 2 all, twice a fair share.
+    assert training_log.last_balance(loads) == (1.0, 1)
+    assert training_log.last_balance(loads.sel(moe_layer=[1])) == (0.5, 0)

@@ -1,0 +1,33 @@
+"""The logs that come with the app."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pages.learn.training import logs
+
+SHIPPED = logs.FOLDER
+
+
+@pytest.mark.parametrize("path", sorted(SHIPPED.glob("*.json")), ids=lambda path: path.stem)
+def test_shipped_logs_can_be_read(path: Path) -> None:
+    assert path.stat().st_size < 400_000
+    (one,) = [each for each in logs.read(SHIPPED).values() if each.name.replace(" ", "-") == path.stem]
+    assert one.load().sizes["step"] == len(one.values["step"])
+    assert np.isfinite(one.curve("loss")).all()
+
+
+def test_run_without_balancing_says_that_it_collapsed() -> None:
+    shipped = logs.read(SHIPPED)
+    assert any(said.startswith("collapse") for _, said in shipped["nano nothing"].alarms)
+    assert not shipped["nano bias"].alarms
+    worst = {
+        name: float(shipped[name].balance()["MaxVio"].isel(step=-1).max()) for name in ("nano nothing", "nano bias")
+    }
+    assert worst["nano nothing"] > 3
+    assert worst["nano bias"] < 1.5
+
+
+def test_log_of_the_embedded_model_comes_first() -> None:
+    assert next(iter(logs.read(SHIPPED))) == "mini-v3"
