@@ -332,7 +332,7 @@ class Lens {
     }
     title('router', view.map === 'layers' ? 'Top expert in every layer' : `Router, layer ${view.layer}`);
     title('attention', `Attention, layer ${view.layer}, ${view.head < 0 ? `mean of ${run.header.heads.length} heads` : `head ${view.head ?? '–'}`}`);
-    title('load', `Load, layer ${view.layer}; 1 is uniform`);
+    title('load', `Load, layer ${view.layer}; 1 is a fair share`);
     this.write('.count', `n = ${count} tokens`);
     this.write('.play', this.timer ? '❚❚' : '▷');
     this.find('.play').disabled = this.running;

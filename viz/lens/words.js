@@ -30,7 +30,7 @@ function attended({ run, view, hover }, i, lens) {
 function sentence(lens, focus, expert, took) {
   const { run, view, moe, hover, count, running } = lens, layer = `L${view.layer}`;
   if (focus < 0 && expert < 0) return running ? 'running' : 'Point at a token, an expert or a cell; click to lock it.';
-  if (focus < 0) return `${layer}E${expert}: took ${took.length} of ${count} tokens, ${number(lens.plots.load.load?.[expert] ?? NaN)}× uniform`;
+  if (focus < 0) return `${layer}E${expert}: took ${took.length} of ${count} tokens, ${number(lens.plots.load.load?.[expert] ?? NaN)}× a fair share`;
   return [
     `${tokenName(lens, focus)}  ${layer}: ${routing(run, focus, moe)}`,
     Number.isFinite(run.bits(focus)) && `${run.bits(focus).toFixed(1)} bit`,

@@ -118,7 +118,8 @@ def verdict(effects: xr.Dataset, num_tokens: int) -> str:
         return f"No expert's knock-out makes this text of {num_tokens:,} tokens less probable. {idle}"
     return (
         f"**L{summary.layer}E{summary.expert} is missed most**: without it the text loses "
-        f"{-summary.logprob_change:.3g} nats a token ({summary.chosen_by:,} of {num_tokens:,} tokens chose it). {idle}"
+        f"{-summary.logprob_change:.3g} nats per token ({summary.chosen_by:,} of {num_tokens:,} tokens chose it). "
+        f"{idle}"
     )
 
 

@@ -34,7 +34,7 @@ def verdict(experiment: Experiment) -> None:
     draws = experiment.outcome.draws
     if draws is not None:
         means, control = effects.means(experiment.effect), effects.means(draws)
-        title = "mean KL divergence, nats a token"
+        title = "mean KL divergence, nats per token"
         figure = figures.against_control(means["kl"].item(), control["kl"].values, title, session.theme())
         how_to_read = (
             "The diamond is this change. Each circle is one draw of the control, the same change made to as many "
@@ -50,7 +50,7 @@ def sentences(experiment: Experiment) -> str:
     kl, change = means["kl"].item(), means["logprob_change"].item()
     answer = f"The next token's distribution moved by **{kl:.3g} nats** a token (mean KL, n = {number:,} tokens)"
     if math.isfinite(change):
-        answer += f"; the text became {'more' if change > 0 else 'less'} probable by {abs(change):.3g} nats a token"
+        answer += f"; the text became {'more' if change > 0 else 'less'} probable by {abs(change):.3g} nats per token"
     if experiment.outcome.draws is None:
         return f"{answer}."
     draws = effects.means(experiment.outcome.draws)["kl"]

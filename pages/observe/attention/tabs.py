@@ -29,7 +29,7 @@ def in_numbers(run: Run, chosen: Selection, ranked: list[int], counted: xr.DataA
     )
     figure = figures.head_panels(summary, session.theme(), ranked, chosen.head)
     how_to_read = (
-        "A dot is a head's mean over the tokens that look; its line holds the middle eight tenths of them. Entropy 0: "
+        "A dot is a head's mean over the tokens that look; its line covers the middle 80 % of them. Entropy 0: "
         "the head looks at one token; 1: at all alike. A head that finds nothing to look for often rests on the first "
         "token."
     )

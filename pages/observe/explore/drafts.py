@@ -31,19 +31,19 @@ def show(trace: Trace, token: int) -> None:
 
 
 def _rates(trace: Trace) -> None:
-    tried, columns = drafts.acceptance(trace), st.columns(4)
+    verified, columns = drafts.acceptance(trace), st.columns(4)
     saved, new = drafts.passes_saved(trace)
-    columns[0].metric("Accepted", _share(tried), help=_counts(tried, "drafts that were tried"))
+    columns[0].metric("Accepted", _share(verified), help=_counts(verified, "verified drafts"))
     prompt = drafts.agreement(trace, trace.prompt_mask)
-    columns[1].metric("Right in the prompt", _share(prompt), help=_counts(prompt, "drafts for tokens of the prompt"))
+    columns[1].metric("Matching in the prompt", _share(prompt), help=_counts(prompt, "drafts for tokens of the prompt"))
     generated = drafts.agreement(trace, ~trace.prompt_mask)
-    columns[2].metric("Right in new text", _share(generated), help=_counts(generated, "drafts for new tokens"))
+    columns[2].metric("Matching in new text", _share(generated), help=_counts(generated, "drafts for new tokens"))
     columns[3].metric("Passes saved", f"{saved} of {new}", help="New tokens that needed no forward pass of their own.")
     st.caption(
-        "The prediction module reads the model's state and the next token, and drafts the token after that. A *tried* "
-        "draft is fed to the model before its token is chosen. If that token turns out to be the draft, the draft is "
-        "accepted and its pass is done; otherwise it is rejected and counts in no statistic. The text is the same as "
-        "without drafts. Measured; the shares are derived."
+        "The prediction module reads the model's state and the next token, and drafts the token after that. To "
+        "*verify* a draft, the model runs it before its token is chosen. If that token turns out to be the "
+        "draft, the draft is accepted and its pass is done; otherwise it is rejected and counts in no statistic. The "
+        "text is the same as without drafts. Measured; the shares are derived."
     )
 
 
@@ -69,8 +69,8 @@ def by_token(trace: Trace) -> pd.DataFrame:
             "token": range(trace.num_tokens),
             "text": controls.token_names(trace),
             "draft": [text.entry(int(i), vocabulary) if i >= 0 else None for i in ids],
-            "right": drafts.right(trace).values,
-            "tried": data["draft_tried"].values,
+            "matches": drafts.right(trace).values,
+            "verified": data["draft_tried"].values,
             "draft's probability": metrics.probability(data["draft_logprob"]).values,
             "part": ["generated" if entry.generated else "prompt" for entry in trace.tokens],
         }
@@ -85,7 +85,7 @@ def _strip(trace: Trace, table: pd.DataFrame, token: int) -> None:
     part = table.iloc[first : first + MAX_CHIPS]
     figure = figures.text_with_drafts(
         part["text"].tolist(), [draft if isinstance(draft, str) else None for draft in part["draft"]],
-        part["right"].tolist(), part["tried"].tolist(), (part["part"] == "generated").tolist(),
+        part["matches"].tolist(), part["verified"].tolist(), (part["part"] == "generated").tolist(),
         trace.special_mask.values[first : first + MAX_CHIPS].tolist(), token, first,
     )  # fmt: skip
     st.html(f"<style>{figures.CSS}</style>{figure}{figures.LEGEND}")
@@ -102,7 +102,7 @@ def _routing(trace: Trace) -> None:
         return
     layers = shared["moe_layer"].values.tolist()
     figure = figures.shared_by_layer(layers, shared.values, by_chance.values, session.theme())
-    columns = {"layer": layers, "wrong draft and token": shared, "two tokens of the text": by_chance}
+    columns = {"layer": layers, "rejected draft and token": shared, "two tokens of the text": by_chance}
     how_to_read = (
         "The model routes a draft to experts before it rejects it. A bar: the share of those experts that the token "
         f"which came took too (n = {number} rejected drafts). A mark: the share that two new tokens of this text have "

@@ -29,7 +29,7 @@ def left_out(run: Run, layer: int, head: int, token: int, kept: xr.DataArray) ->
 
 
 def over_text(run: Run, layer: int, head: int, token: int, kept: xr.DataArray) -> None:
-    """Draw the recall of every query beside that of the best choice of as many keys."""
+    """Draw the recall of every query beside that of the best selection of as many keys."""
     queries = sparse.choosing(kept)
     if not len(queries):
         st.caption("No token of this text left out a key. Generate a longer text, or keep fewer keys.")
@@ -38,10 +38,10 @@ def over_text(run: Run, layer: int, head: int, token: int, kept: xr.DataArray) -
     title = f"layer {layer}, head {head}, n = {len(queries)} tokens that left out a key"
     figure = figures.recall_by_query(recalled["indexer"], recalled["best"], session.theme(), title)
     how_to_read = (
-        "Share of the head's attention that lies on kept keys. The dotted line is the best choice of as many keys for "
-        "all heads together; for one head, another choice can be better."
+        "Share of the head's attention that lies on kept keys. The dotted line is the best selection of as many keys "
+        "for all heads together; for one head, another selection can be better."
     )
-    shares = {"indexer": recalled["indexer"].values[queries], "best choice": recalled["best"].values[queries]}
+    shares = {"indexer": recalled["indexer"].values[queries], "best selection": recalled["best"].values[queries]}
     controls.chart(figure, "sparse-recall", pd.DataFrame({"query": queries} | shares), how_to_read)
 
 

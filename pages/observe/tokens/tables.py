@@ -45,4 +45,4 @@ def by_part(trace: Trace) -> pd.DataFrame:
 def by_size(lengths: np.ndarray) -> pd.DataFrame:
     """Return how many tokens have 1, 2, ... bytes, from the bytes of each, [token]."""
     counts = token_counts.tokens_by_size(lengths)
-    return pd.DataFrame({"bytes in a token": range(1, 1 + len(counts)), "tokens": counts})
+    return pd.DataFrame({"bytes per token": range(1, 1 + len(counts)), "tokens": counts})

@@ -27,8 +27,8 @@ def test_drafts_stand_beside_their_tokens(open_app: OpenApp, recorded: Path) -> 
     assert found["Accepted"] == f"{right[tried].mean():.0%}"
     assert found["Passes saved"] == f"{right[tried].sum()} of 30"
     (table,) = [frame.value for frame in app.dataframe if "draft" in frame.value]
-    assert table["right"].tolist() == right.tolist()
-    assert table["tried"].tolist() == tried.tolist()
+    assert table["matches"].tolist() == right.tolist()
+    assert table["verified"].tolist() == tried.tolist()
     assert table["draft"].isna().tolist() == [True, True] + [False] * 33
     page = next(element.proto.body for element in app.get("html") if 'class="strip drafts"' in element.proto.body)
     assert page.count("✓") == right.sum() + 2  # two in the legend
