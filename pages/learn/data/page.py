@@ -3,21 +3,19 @@
 import streamlit as st
 
 from pages.common import controls, text
-from pages.learn.data import tabs
+from pages.learn.data import choices, overview, tabs
+from pages.learn.data.reports import reports
 
-st.markdown(
-    "What was the model trained on, and what was left out? Every text passes the same steps, each with a reason."
-)
+st.markdown("What was the model trained on, and what was left out? Each text passes the same steps, each for a reason.")
 try:
-    reports = tabs.reports()
-except (ValueError, OSError) as problem:
-    st.error(f"The report cannot be read: {text.plain(problem)}. Make one with `python -m model curate`.")
+    by_name = reports()
+except (ValueError, OSError) as error:
+    st.error(f"The report cannot be read: {text.plain(error)}. Make one with `python -m model curate`.")
     st.stop()
-name = tabs.choose()
-report = reports[name]
-st.markdown(tabs.summary(name, report))
-tabs.picture(report)
+name = choices.report()
+st.markdown(overview.summary(name, by_name[name]))
+overview.figure(by_name[name])
 
-for name_of_tab, tab in controls.open_tabs(tabs.TABS, "table"):
+for tab_name, tab in controls.open_tabs(tabs.TABS, "table"):
     with tab:
-        tabs.about(name_of_tab, name, report)
+        tabs.TABS[tab_name](name, by_name[name])

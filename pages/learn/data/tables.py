@@ -1,4 +1,4 @@
-"""The tables of the page on the data."""
+"""The tables of a curation report, and of one text against the rules."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -8,51 +8,24 @@ if TYPE_CHECKING:
     from model.train.data.curation.rules import Verdict
 
 
-STEPS = {  # the rule of a step that has only one
-    "other language": "language",
-    "exact duplicate": "exact duplicates",
-    "near duplicate": "near duplicates",
-    "held-out text": "held-out text",
-}
-
-
-def share_dropped(report: dict[str, Any]) -> float:
-    """Share of the records that were dropped."""
-    came = report["in"]["records"]
-    return (came - report["out"]["records"]) / came if came else 0.0
-
-
 def by_rule(report: dict[str, Any]) -> pd.DataFrame:
-    """A row for each rule, in the order in which a text meets them: bytes that went on, and what was dropped."""
-    rows = []
-    for step in report["steps"]:
-        left = step["out"]["bytes"] + sum(rule["bytes"] for rule in step["dropped"])
-        dropped = {rule["rule"]: rule for rule in step["dropped"]}
-        for name in _rules_of(step["name"], list(dropped)):
-            count = dropped.get(name, {"bytes": 0, "records": 0})
-            left -= count["bytes"]
-            row = {"step": step["name"], "rule": name, "kept": left, "dropped": count["bytes"]}
-            rows.append(row | {"records": count["records"]})
-    return pd.DataFrame(rows)
+    """Return a row per rule, in the order in which a text meets them: bytes that went on, and what was dropped."""
+    from model.train.data.curation.funnel import passages
 
-
-def _rules_of(step: str, found: list[str]) -> list[str]:
-    """Rules of a step in order, also those that dropped nothing; a step without any goes by its own name."""
-    from model.train.data.curation.rules import RULES
-
-    own = [rule for rule, where in STEPS.items() if where == step]
-    return [rule.name for rule in RULES] if step == "quality" else found or own or [step]
+    return pd.DataFrame(passages(report))
 
 
 def by_stream(report: dict[str, Any]) -> pd.DataFrame:
-    """Streams with their sizes, the share of records dropped, the rules that did it, and the sampling weight."""
+    """Return a row per stream: its size, the share dropped, the rules that did it, and its sampling weight."""
+    from model.train.data.curation.funnel import share_dropped
+
     rows = [
         {
             "stream": name.removeprefix("noisy."),
             "records": stream["in"]["records"],
             "records kept": stream["out"]["records"],
             "bytes kept": stream["out"]["bytes"],
-            "dropped": 1 - stream["out"]["records"] / max(1, stream["in"]["records"]),
+            "dropped": share_dropped(stream),
             "sampling weight": stream["weight"],
             "dropped by": ", ".join(f"{rule} {number}" for rule, number in stream["dropped"].items()),
         }
@@ -62,7 +35,7 @@ def by_stream(report: dict[str, Any]) -> pd.DataFrame:
 
 
 def labelled(report: dict[str, Any]) -> pd.DataFrame:
-    """Safety labels: in how many kept records, how often in all, and what they mean."""
+    """Return a row per safety label: kept records that have it, its matches in all, and its meaning."""
     from model.train.data.curation.safety import LABELS
 
     reasons = {label.name: label.reason for label in LABELS}
@@ -75,20 +48,12 @@ def labelled(report: dict[str, Any]) -> pd.DataFrame:
 
 
 def rules_with_examples(report: dict[str, Any]) -> dict[str, Any]:
-    """Rules that dropped something, by name."""
+    """Return the rules that dropped something, by name."""
     return {rule["rule"]: rule for step in report["steps"] for rule in step["dropped"]}
 
 
-def reason_of(report: dict[str, Any], rule: str) -> str:
-    """Why a rule drops, in one line; that of its step where it is the only one."""
-    from model.train.data.curation.rules import RULES
-
-    reasons = {step["name"]: step["reason"] for step in report["steps"]} | {each.name: each.reason for each in RULES}
-    return reasons.get(STEPS.get(rule, rule), "")
-
-
 def sources(report: dict[str, Any]) -> pd.DataFrame:
-    """Sources with their licence and sizes, largest first."""
+    """Return a row per source with its licence and size, the largest first."""
     rows = [
         {
             "source": row["source"],
@@ -104,33 +69,37 @@ def sources(report: dict[str, Any]) -> pd.DataFrame:
 
 
 def verdicts(text: str, is_code: bool, lang: str) -> tuple[pd.DataFrame, str, str]:
-    """What every rule says of a text, the outcome in words, and its safety labels in words."""
-    from model.train.data.curation import language
+    """Return the verdict of every rule on a text, the outcome in words, and its safety labels in words."""
     from model.train.data.curation.features import Text
     from model.train.data.curation.normalise import normalise
     from model.train.data.curation.rules import verdicts
     from model.train.data.curation.safety import labels
 
-    looked_at = Text(normalise(text), is_code)
-    rows = [_row(verdict, bool(text.strip())) for verdict in verdicts(looked_at)]
-    against = language.foreign(looked_at, lang)
-    if lang in language.known():
-        does = "keeps" if against <= language.LIMIT else "drops"
-        row = {
-            "rule": "other language",
-            "says": does,
-            "measured": f"{against:.3g}",
-            "limit": f"at most {language.LIMIT}",
-        }
-        rows.insert(0, row | {"of": "share of evidence", "reason": "It is plainly not in that language."})
+    judged = Text(normalise(text), is_code)
+    rows = [*_language(judged, lang), *(_row(verdict, bool(text.strip())) for verdict in verdicts(judged))]
     dropping = [row["rule"] for row in rows if row["says"] == "drops"]
     outcome = f"**Dropped**, by {', '.join(dropping)}." if dropping else "**Kept** by every rule."
-    found = ", ".join(f"{name} ({count})" for name, count in labels(looked_at.text).items())
-    return pd.DataFrame(rows), outcome, f"Safety labels, which drop nothing: {found or 'none'}."
+    matches = ", ".join(f"{name} ({count})" for name, count in labels(judged.text).items())
+    return pd.DataFrame(rows), outcome, f"Safety labels, which drop nothing: {matches or 'none'}."
 
 
-def _spelled(value: float) -> str:
-    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
+def _language(judged: Any, lang: str) -> list[dict[str, str]]:
+    """Return the verdict on a text's language; none where the rule does not know the language."""
+    from model.train.data.curation import language
+
+    if lang not in language.known():
+        return []
+    against = language.foreign(judged, lang)
+    return [
+        {
+            "rule": "other language",
+            "says": "keeps" if against <= language.LIMIT else "drops",
+            "measured": f"{against:.3g}",
+            "limit": f"at most {language.LIMIT}",
+            "of": "share of evidence",
+            "reason": "It is plainly not in that language.",
+        }
+    ]
 
 
 def _row(verdict: "Verdict", is_measured: bool) -> dict[str, str]:
@@ -150,3 +119,7 @@ def _row(verdict: "Verdict", is_measured: bool) -> dict[str, str]:
         "of": rule.unit,
         "reason": rule.reason,
     }
+
+
+def _spelled(value: float) -> str:
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"

@@ -2,13 +2,14 @@
 
 import streamlit as st
 
-from pages.learn.what_changed import claims
+from pages.learn.what_changed import choices, overview
+from pages.learn.what_changed.claims import matching, texts
 
-st.markdown(claims.texts()["answer"])
-claims.counts()
+st.markdown(texts()["answer"])
+overview.counts()
 with st.container(horizontal=True, vertical_alignment="bottom"):
-    verdict = claims.choose_verdict()
-    subject = claims.choose_subject()
-chosen = claims.matching(verdict, subject)
-claims.show(chosen)
-claims.numbers(chosen)
+    verdict = choices.verdict()
+    subject = choices.subject()
+chosen = matching(verdict, subject)
+overview.claims(chosen)
+overview.table(chosen)

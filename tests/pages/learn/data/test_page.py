@@ -1,53 +1,22 @@
 """The page on the data: the reports that come along, and a text tried against the rules."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from pages.common.menu import page_path
+from pages.learn.data import reports
 from pages.learn.data import tables as data_tables
-from pages.learn.data import tabs
-from pages.learn.data.tabs import BY_STREAM, DAMAGED, EXAMPLES, REPORTS, SOURCES, TRAINING, TRY
+from pages.learn.data.reports import DAMAGED, TRAINING
 from tests.pages.conftest import charts, said
+from tests.pages.learn.data.conftest import report
 
 OpenApp = Callable[..., AppTest]
 PAGE = page_path("data")
 NAMES = {TRAINING: "report.json", DAMAGED: "noisy.json"}
-LIMIT = 200_000
-
-
-def report(name: str) -> dict[str, Any]:
-    return json.loads((REPORTS / NAMES[name]).read_text(encoding="utf-8"))
-
-
-def tables(app: AppTest) -> list[Any]:
-    assert not app.exception
-    return [frame.value for frame in app.dataframe]
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_reports_that_come_along_add_up_and_are_small(name: str) -> None:
-    path = REPORTS / NAMES[name]
-    assert path.stat().st_size < LIMIT
-    shipped = report(name)
-    rows = data_tables.by_rule(shipped)
-    assert rows["dropped"].sum() == rows["kept"].iloc[0] - shipped["out"]["bytes"]
-    assert rows["records"].sum() == shipped["in"]["records"] - shipped["out"]["records"]
-    assert rows["kept"].iloc[-1] == shipped["out"]["bytes"]
-    assert all(rule in set(rows["rule"]) for rule in data_tables.rules_with_examples(shipped))
-    assert all(data_tables.reason_of(shipped, rule) for rule in rows["rule"])
-    assert all(len(file["sha256"]) == 64 and "/" not in file["name"] for file in shipped["files"])
-
-
-def test_link_says_what_a_tried_text_is(show_at: OpenApp) -> None:
-    app = show_at(table=TRY, **{"rules-lang": "de", "rules-code": "true"})
-    assert not app.exception
-    assert (app.selectbox(key="rules-lang").value, app.toggle(key="rules-code").value) == ("de", True)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -60,86 +29,11 @@ def test_figure_is_the_report(show_at: OpenApp, name: str) -> None:
     assert app.markdown[0].value.startswith("What was the model trained on, and what was left out?")
 
 
-def test_streams_with_their_weights(show_at: OpenApp) -> None:
-    app = show_at(report=TRAINING, table=BY_STREAM)
-    table = next(table for table in tables(app) if "sampling weight" in table)
-    assert table["sampling weight"].sum() == pytest.approx(1, abs=1e-4)
-    assert table["records"].sum() == report(TRAINING)["in"]["records"]
-
-
-def test_damage_by_kind(show_at: OpenApp) -> None:
-    table = next(table for table in tables(show_at(report=DAMAGED)) if "kind of damage" in table)
-    found = dict(zip(table["kind of damage"], table["dropped"], strict=True))
-    assert found["shuffled words"] == 0
-    assert found["html markup"] == 1
-
-
-def test_examples_of_a_rule(show_at: OpenApp) -> None:
-    app = show_at(report=DAMAGED, table=EXAMPLES)
-    assert "scanning errors" in app.selectbox(key="rule").options
-    app.selectbox(key="rule").set_value("scanning errors").run()
-    assert not app.exception
-    assert 1 <= len(app.code) <= 3
-    assert "Digits stand in the place of letters." in said(app)
-
-
-def test_rule_of_another_report_is_forgotten(show_at: OpenApp) -> None:
-    app = show_at(report=TRAINING, table=EXAMPLES, rule="lock file")
-    assert not app.exception
-    assert app.selectbox(key="rule").value == app.selectbox(key="rule").options[0]
-
-
-def test_sources_with_licences_and_files(show_at: OpenApp) -> None:
-    found = tables(show_at(report=TRAINING, table=SOURCES))
-    assert any({"source", "licence"} <= set(table) and table["licence"].str.len().min() > 0 for table in found)
-    assert any("sha256" in table for table in found)
-
-
-def verdicts(app: AppTest) -> dict[str, str]:
-    table = next(table for table in tables(app) if "says" in table)
-    return dict(zip(table["rule"], table["says"], strict=True))
-
-
-def test_nothing_is_said_of_no_text(show_at: OpenApp) -> None:
-    app = show_at(table=TRY)
-    assert set(verdicts(app).values()) == {""}
-    assert "Safety labels" not in said(app)
-
-
-def test_a_text_is_tried(show_at: OpenApp) -> None:
-    app = show_at(table=TRY)
-    app.text_area(key="rules-text").set_value("<p>One <b>bold</b> word</p> for bob@example.com, and no more.").run()
-    assert verdicts(app)["markup"] == "drops"
-    assert verdicts(app)["too short"] == "keeps"
-    assert "**Dropped**, by markup." in said(app)
-    assert "e-mail address (1)" in said(app)
-    app.toggle(key="rules-code").set_value(True).run()
-    assert verdicts(app)["markup"] == "not for code"
-    assert "**Kept** by every rule." in said(app)
-
-
-def test_a_language_is_tried(show_at: OpenApp) -> None:
-    app = show_at(table=TRY)
-    app.text_area(key="rules-text").set_value("Паромщик посмотрел на небо и отнёс вёсла под крышу.").run()
-    assert "other language" not in verdicts(app)
-    app.selectbox(key="rules-lang").set_value("en").run()
-    assert verdicts(app)["other language"] == "drops"
-    app.selectbox(key="rules-lang").set_value("ru").run()
-    assert verdicts(app)["other language"] == "keeps"
-
-
-def test_a_text_is_cut_at_the_limit(show_at: OpenApp) -> None:
-    app = show_at(table=TRY)
-    app.text_area(key="rules-text").set_value("x" * 30_000).run()
-    table = next(table for table in tables(app) if "says" in table)
-    assert table.set_index("rule").loc["too short", "measured"] == "20,000"
-
-
 @pytest.mark.parametrize("content", [None, "not json"])
 def test_report_that_cannot_be_read(
     show_at: OpenApp, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: str | None
 ) -> None:
-    monkeypatch.setattr(tabs, "REPORTS", tmp_path)
+    monkeypatch.setattr(reports, "REPORTS", tmp_path)
     st.cache_data.clear()
     if content is not None:
         (tmp_path / "report.json").write_text(content)

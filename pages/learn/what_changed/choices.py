@@ -1,0 +1,20 @@
+"""The widgets of the What changed page: a verdict and a subject."""
+
+import streamlit as st
+
+from pages.learn.what_changed.claims import ALL, claims, texts
+
+
+def verdict() -> str:
+    """Choose the verdict of the claims that are shown; `ALL` for any."""
+    return _choose("Verdict", "verdict", list(texts()["verdicts"]))
+
+
+def subject() -> str:
+    """Choose the subject of the claims that are shown; `ALL` for any."""
+    return _choose("Subject", "subject", list(dict.fromkeys(claim.subject for claim in claims())))
+
+
+def _choose(label: str, key: str, options: list[str]) -> str:
+    chosen = st.segmented_control(label, [ALL, *options], default=ALL, required=True, key=key, bind="query-params")
+    return chosen or ALL
