@@ -24,18 +24,24 @@ EXPERT, GROUP = LayerNumber("expert"), LayerNumber("group")
 
 
 def change_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The options, as a decorator."""
+    """Add the options to a command."""
     options = [
         click.option("--knock-out", type=EXPERT, multiple=True, help="Run without this expert; can be repeated."),
-        click.option("--knock-out-group", type=GROUP, multiple=True, help="Run without a group; can be repeated."),
-        click.option("--force", type=EXPERT, multiple=True, help="Every token takes this expert; can be repeated."),
-        click.option("--top-k-experts", type=int, help="Another number of experts per token."),
-        click.option("--bias-off", is_flag=True, help="Choose experts by affinity alone."),
-        click.option("--group-limit-off", is_flag=True, help="Choose experts from all groups."),
-        click.option("--gate-temperature", type=float, help="Divide the router's logits by it."),
-        click.option("--score-threshold", type=float, help="No weight for chosen experts of a lower affinity."),
-        click.option("--replay", type=click.Path(path_type=Path), help="Take the routing of this trace, exactly."),
-        click.option("--change-layers", type=Numbers(), help="Limit the last five to these layers."),
+        click.option(
+            "--knock-out-group", type=GROUP, multiple=True, help="Run without this group of experts; can be repeated."
+        ),
+        click.option(
+            "--force", type=EXPERT, multiple=True, help="Route every token to this expert too; can be repeated."
+        ),
+        click.option("--top-k-experts", type=int, help="Number of selected experts per token."),
+        click.option("--bias-off", is_flag=True, help="Select experts by affinity alone, without the bias."),
+        click.option("--group-limit-off", is_flag=True, help="Select experts from all groups."),
+        click.option("--gate-temperature", type=float, help="Divide the router's logits by this."),
+        click.option(
+            "--score-threshold", type=float, help="Set the weight of selected experts below this affinity to zero."
+        ),
+        click.option("--replay", type=click.Path(path_type=Path), help="Replay the routing of this trace file."),
+        click.option("--change-layers", type=Numbers(), help="Apply the last five options to these layers only."),
     ]
 
     for option in reversed(options):
@@ -44,25 +50,37 @@ def change_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def interventions(options: Mapping[str, Any], folder: Path) -> tuple[Intervention, ...]:
-    """What the options of `change_options` ask for, of a model's folder.
+    """Return the interventions that the options of `change_options` stand for.
+
+    Args:
+        options: values by option name.
+        folder: of the model; read for the experts of a group.
+
 
     Raises:
-        RequestError, TraceError: a value that no run can have, or a trace that cannot be read or replayed.
+        RequestError: a value is out of range.
+        TraceError: the trace cannot be read or replayed.
     """
-    found: list[Intervention] = [KnockOut(*one) for one in options["knock_out"]]
-    found += [KnockOut(layer, expert) for layer, group in options["knock_out_group"] for expert in _of(group, folder)]
-    found += [ForceExpert(*one) for one in options["force"]]
-    found += [] if options["top_k_experts"] is None else [TopK(options["top_k_experts"])]
+    changes: list[Intervention] = [KnockOut(*one) for one in options["knock_out"]]
+    changes += [
+        KnockOut(layer, expert) for layer, group in options["knock_out_group"] for expert in _experts(group, folder)
+    ]
+    changes += [ForceExpert(*one) for one in options["force"]]
+    changes += [] if options["top_k_experts"] is None else [TopK(options["top_k_experts"])]
     for layer in options["change_layers"] or (None,):
-        found += [BiasOff(layer)] if options["bias_off"] else []
-        found += [GroupLimitOff(layer)] if options["group_limit_off"] else []
+        changes += [BiasOff(layer)] if options["bias_off"] else []
+        changes += [GroupLimitOff(layer)] if options["group_limit_off"] else []
         temperature, threshold = options["gate_temperature"], options["score_threshold"]
-        found += [] if temperature is None else [GateTemperature(temperature, layer)]
-        found += [] if threshold is None else [ScoreThreshold(threshold, layer)]
-    return tuple(found) if options["replay"] is None else (*found, _replay(options["replay"], options["change_layers"]))
+        changes += [] if temperature is None else [GateTemperature(temperature, layer)]
+        changes += [] if threshold is None else [ScoreThreshold(threshold, layer)]
+    return (
+        tuple(changes)
+        if options["replay"] is None
+        else (*changes, _replay(options["replay"], options["change_layers"]))
+    )
 
 
-def _of(group: int, folder: Path) -> tuple[int, ...]:
+def _experts(group: int, folder: Path) -> tuple[int, ...]:
     from model.checkpoint.weights import inspect
 
     config = inspect(folder).config

@@ -1,6 +1,6 @@
-"""The command `compare`: two traces, or two models on the same text, and a gate for continuous integration.
+"""The command `compare`: compare two traces, or two models on the same text.
 
-Exit status as everywhere: 0 done, 1 a threshold was exceeded, 2 unusable input.
+Exit status: 0: done; 1: a threshold of --fail-above was exceeded; 2: unusable input.
 """
 
 import json
@@ -21,7 +21,7 @@ _LISTED_TOKENS = 12
 
 
 class Threshold(click.ParamType):
-    """A measure and the most that it may be, such as changed-share=0.01."""
+    """A measure and its highest allowed value, such as changed-share=0.01."""
 
     name = "NAME=VALUE"
 
@@ -36,25 +36,27 @@ class Threshold(click.ParamType):
         except ValueError:
             number = float("nan")
         if not number >= 0:
-            self.fail(f"{value!r} is not a measure and a number from 0 on, such as changed-share=0.01", param, ctx)
+            self.fail(f"{value!r} is not a measure with a limit of at least 0, such as changed-share=0.01", param, ctx)
         return name, number
 
 
-@click.command("compare", epilog="Measures: " + "; ".join(f"{name}: {said}" for name, said in report.MEASURES.items()))
+@click.command(
+    "compare", epilog="Measures: " + "; ".join(f"{name}: {meaning}" for name, meaning in report.MEASURES.items())
+)
 @click.argument("a")
 @click.argument("b")
-@click.option("--prompt", help="The text that models run.")
-@click.option("--prompt-file", type=click.Path(path_type=Path), help="A UTF-8 file that holds it.")
-@click.option("--ids", type=Numbers(), help="Token ids that models run, fed exactly as they are.")
-@click.option("--dtype-a", default="float32", show_default=True, help="Of A, where it is a model.")
-@click.option("--dtype-b", default="float32", show_default=True, help="Of B, where it is a model.")
+@click.option("--prompt", help="Text for the models to run.")
+@click.option("--prompt-file", type=click.Path(path_type=Path), help="UTF-8 file with the prompt.")
+@click.option("--ids", type=Numbers(), help="Token ids for the models to run as they are; no BOS is added.")
+@click.option("--dtype-a", default="float32", show_default=True, help="dtype of A, if it is a model.")
+@click.option("--dtype-b", default="float32", show_default=True, help="dtype of B, if it is a model.")
 @click.option("--device", default="auto", show_default=True)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON in place of words.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 @click.option(
     "--fail-above",
     type=Threshold(),
     multiple=True,
-    help="End with status 1 if a measure exceeds this; can be repeated.",
+    help="Exit with status 1 if a measure exceeds its limit; can be repeated.",
 )
 def compare_command(
     a: str,
@@ -68,18 +70,18 @@ def compare_command(
     as_json: bool,
     fail_above: tuple[tuple[str, float], ...],
 ) -> None:
-    """Say where the routing of A and B parts, and whether rounding explains it.
+    """Show where the routing of A and B differs, and whether rounding explains it.
 
-    A and B are trace files, or models: embedded names or folders in the Hugging Face layout. Models run the prompt
-    that is given; a model beside a trace file runs the ids of that trace, if no prompt is given.
+    A and B are trace files or models; a model is an embedded name or a folder in the Hugging Face layout. Models run
+    the given prompt. Without one, a model that is compared with a trace file runs the token ids of that trace.
     """
     files = [Path(name).is_file() for name in (a, b)]  # an embedded model's name, or a folder, is a model
-    given = [value for value in (prompt, prompt_file, ids) if value is not None]
-    if len(given) > 1:
+    prompts = [value for value in (prompt, prompt_file, ids) if value is not None]
+    if len(prompts) > 1:
         raise click.UsageError("Give at most one of --prompt, --prompt-file and --ids.")
-    if all(files) and given:
-        raise click.UsageError("Two trace files are compared as they are; a prompt is for models.")
-    if not any(files) and not given:
+    if all(files) and prompts:
+        raise click.UsageError("Two trace files need no prompt; leave out --prompt, --prompt-file and --ids.")
+    if not any(files) and not prompts:
         raise click.UsageError("Two models need one of --prompt, --prompt-file and --ids, or give two trace files.")
     loaded = [_load(name) if is_file else None for name, is_file in zip((a, b), files, strict=True)]
     request = None if all(files) else _request(prompt, prompt_file, ids, loaded[0] or loaded[1])
@@ -87,9 +89,11 @@ def compare_command(
         trace or _run(name, dtype, device, request)
         for trace, name, dtype in zip(loaded, (a, b), (dtype_a, dtype_b), strict=True)
     ]
-    found = compare(*sides)
-    exceeded = _exceeded(found, fail_above)
-    click.echo(json.dumps(report.to_json(found), indent=1, allow_nan=False) if as_json else "\n".join(_lines(found)))
+    comparison = compare(*sides)
+    exceeded = _exceeded(comparison, fail_above)
+    click.echo(
+        json.dumps(report.to_json(comparison), indent=1, allow_nan=False) if as_json else "\n".join(_lines(comparison))
+    )
     for line in exceeded:
         click.echo(line, err=True)
     if exceeded:
@@ -103,17 +107,17 @@ def _load(name: str) -> "Trace":
 
 
 def _request(
-    prompt: str | None, prompt_file: Path | None, ids: tuple[int, ...] | None, other: "Trace | None"
+    prompt: str | None, prompt_file: Path | None, ids: tuple[int, ...] | None, trace: "Trace | None"
 ) -> "RunRequest":
-    """What a model runs: what was given, else the ids of the trace that it is compared with."""
+    """Return what the models run: the given prompt, else the token ids of the trace that a model is compared with."""
     from model.run.request import RunRequest
 
     if prompt_file is not None:
         prompt = read_prompt(prompt_file)
-    if prompt is None and ids is None and other is not None:
-        ids = tuple(token.id for token in other.tokens)
+    if prompt is None and ids is None and trace is not None:
+        ids = tuple(token.id for token in trace.tokens)
         if -1 in ids:
-            raise Unusable("the trace does not know all its token ids; give the prompt that the model is to run")
+            raise Unusable("the trace lacks some token ids; give the prompt for the model to run")
     return RunRequest(prompt=prompt, token_ids=ids)
 
 
@@ -125,55 +129,62 @@ def _run(name: str, dtype: str, device: str, request: "RunRequest | None") -> "T
     return Engine.load(folder, device=device, dtype=dtype).run(request)
 
 
-def _exceeded(found: Comparison, thresholds: tuple[tuple[str, float], ...]) -> list[str]:
-    """What is above its threshold, a line each.
+def _exceeded(comparison: Comparison, thresholds: tuple[tuple[str, float], ...]) -> list[str]:
+    """Return a line for each measure above its threshold.
 
     Raises:
-        Unusable: a measure that was asked for is not known, which must not pass for a good one.
+        Unusable: a measure is unknown; an unknown value must not pass as a low one.
     """
-    values, lines = report.measures(found), []
+    values, lines = report.measures(comparison), []
     for name, limit in thresholds:
         if values[name] != values[name]:
-            raise Unusable(f"{name} cannot be checked: a trace does not hold what it is made of")
+            raise Unusable(f"{name} cannot be checked: a trace lacks the variables that it needs")
         if values[name] > limit:
             lines.append(f"{name} is {values[name]:.3g}, above {limit:g}")
     return lines
 
 
-# --- words -----------------------------------------------------------------------------------------------------------
+# --- text ------------------------------------------------------------------------------------------------------------
 
 
-def _lines(found: Comparison) -> list[str]:
-    """The comparison as text."""
-    return [*_header(found), "", *report.verdict(found), "", *_layer_table(found), *_token_table(found)]
+def _lines(comparison: Comparison) -> list[str]:
+    """Return the comparison as text."""
+    return [
+        *_header(comparison),
+        "",
+        *report.verdict(comparison),
+        "",
+        *_layer_table(comparison),
+        *_token_table(comparison),
+    ]
 
 
-def _header(found: Comparison) -> list[str]:
+def _header(comparison: Comparison) -> list[str]:
     lines = []
-    for side, trace in (("A", found.a), ("B", found.b)):
+    for side, trace in (("A", comparison.a), ("B", comparison.b)):
         where = f"{trace.origin.get('kind')} by {trace.origin.get('engine')}, {trace.origin.get('dtype')}"
         lines.append(f"{side}  {_printable(trace.model.get('name'))}, {_printable(where)}, {trace.num_tokens:,} tokens")
-    stated = sorted(report.differing(found))
-    return [*lines, f"differing: {', '.join(stated) or 'nothing that they state'}"]
+    settings = sorted(report.differing(comparison))
+    return [*lines, f"differing: {', '.join(settings) or 'none of the stated settings'}"]
 
 
 def _printable(value: object) -> str:
-    """Text of a file for a terminal: nothing that moves the cursor or ends the line."""
+    """Escape what would move the cursor or end the line."""
     return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in str(value))
 
 
-def _layer_table(found: Comparison) -> list[str]:
+def _layer_table(comparison: Comparison) -> list[str]:
     kinds = ("near tie", "follows", "change", "undecided")
     lines = [
         f"{'layer':>5}  {'equal':>6}  {'Jaccard':>7}  " + "  ".join(f"{kind:>9}" for kind in kinds) + "    weights"
     ]
-    for row in report.layer_rows(found):
+    for row in report.layer_rows(comparison):
         numbers = [_cell(row["equal"], ".3f", 6), _cell(row["jaccard"], ".3f", 7)]
         numbers += [f"{row[kind]:>9,}" for kind in kinds]
         lines.append("  ".join([f"{row['layer']:>5}", *numbers, _cell(row["weight_difference"], ".2g", 9)]))
-    if found.chance is not None:
-        share, index = found.chance.equal, found.chance.jaccard
-        lines.append(f"{'fair':>5}  {share:>6.3f}  {index:>7.3f}  what two independent fair routers give (derived)")
+    if comparison.chance is not None:
+        share, index = comparison.chance.equal, comparison.chance.jaccard
+        lines.append(f"{'fair':>5}  {share:>6.3f}  {index:>7.3f}  expected of two independent fair routers (derived)")
     return lines
 
 
@@ -181,8 +192,8 @@ def _cell(value: float | None, form: str, width: int) -> str:
     return f"{'-' if value is None else format(value, form):>{width}}"
 
 
-def _token_table(found: Comparison) -> list[str]:
-    rows = report.token_rows(found)
+def _token_table(comparison: Comparison) -> list[str]:
+    rows = report.token_rows(comparison)
     if not rows:
         return []
     lines = ["", f"{'token':>6}  {'split at':>8}  {'verdict':<9}  {'margin':>8}  {'only A':<12} {'only B':<12} text"]

@@ -11,21 +11,20 @@ from model.cli.options import FOLDER, NEW_FOLDER
 @click.command("curate")
 @click.option("--corpus", type=FOLDER, required=True, help="Folder of DOMAIN.LANG.jsonl.gz files.")
 @click.option(
-    "--out", type=NEW_FOLDER, required=True, help="Folder for what is kept, in the same layout, and report.json."
+    "--out", type=NEW_FOLDER, required=True, help="Folder for the cleaned corpus, in the same layout, and report.json."
 )
-@click.option("--heldout", type=FOLDER, help="Held-out streams; what overlaps with them is dropped.")
+@click.option("--heldout", type=FOLDER, help="Folder of held-out streams; texts that overlap with them are dropped.")
 def curate_command(corpus: Path, out: Path, heldout: Path | None) -> None:
-    """Clean a corpus: rules of quality, duplicates, held-out text; a report says what was dropped and why."""
+    """Drop low-quality, duplicate and held-out texts from a corpus; report.json says what was dropped and why."""
     from model.train.data.corpus import corpus_files
     from model.train.data.curation.run import curate
 
     num_bytes = sum(path.stat().st_size for paths in corpus_files(corpus).values() for path in paths)
     with tqdm(total=num_bytes, desc="curating", unit="B", unit_scale=True) as bar:
         report = curate(corpus, out, heldout, bar.update)
-    came, went = report["in"], report["out"]
+    before, after = report["in"], report["out"]
     for step in report["steps"]:
         for rule in step["dropped"]:
             click.echo(f"{step['name']}: {rule['rule']}: {rule['records']:,} records, {rule['bytes']:,} bytes dropped")
-    click.echo(
-        f"{went['records']:,} of {came['records']:,} records, {went['bytes']:,} of {came['bytes']:,} bytes; {out}"
-    )
+    num_records = f"{after['records']:,} of {before['records']:,} records"
+    click.echo(f"kept {num_records}, {after['bytes']:,} of {before['bytes']:,} bytes; {out}")

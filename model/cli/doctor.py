@@ -1,4 +1,4 @@
-"""The command `doctor`: an audit of a checkpoint."""
+"""The command `doctor`: audit a checkpoint."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,17 +16,21 @@ if TYPE_CHECKING:
 @click.command(name="doctor")
 @click.argument("model")
 @click.option(
-    "--prompts", type=click.Path(path_type=Path), help="Texts to run: one to a line, or JSON lines with text or ids."
+    "--prompts", type=click.Path(path_type=Path), help="Texts to run: one per line, or JSON lines with text or ids."
 )
 @click.option(
-    "--reference", type=click.Path(path_type=Path), help="A trace file of a healthy run, which MODEL is compared with."
+    "--reference", type=click.Path(path_type=Path), help="Trace file of a baseline run to compare MODEL with."
 )
 @click.option("--weights-only", is_flag=True, help="Read the weights and run nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 @click.option("--html", type=click.Path(path_type=Path), help="Write the report as one HTML file.")
-@click.option("--without-text", is_flag=True, help="Leave every word of a prompt out of the reports.")
+@click.option("--without-text", is_flag=True, help="Leave the text of the prompts out of the reports.")
 @click.option(
-    "--fail-on", type=click.Choice(SEVERITIES), default=ERROR, show_default=True, help="Exit with 1 from here on."
+    "--fail-on",
+    type=click.Choice(SEVERITIES),
+    default=ERROR,
+    show_default=True,
+    help="Lowest severity that exits with status 1.",
 )
 def doctor_command(
     model: str,
@@ -38,16 +42,16 @@ def doctor_command(
     without_text: bool,
     fail_on: str,
 ) -> None:
-    """Audit MODEL: its weights, and how it routes some text.
+    """Audit MODEL: its weights, and how it routes text.
 
-    Without --prompts its own sample of a dozen languages is run; a model that does not fit in memory is run only when
-    prompts or a reference are given. Exit status 1 when a finding reaches --fail-on, 2 for unusable input.
+    Without --prompts, the audit runs a built-in sample in a dozen languages. A model that does not fit in memory runs
+    only with --prompts or --reference. Exit status: 1 if a finding reaches --fail-on, 2 for unusable input.
     """
     if weights_only and (prompts or reference):
         raise click.UsageError("--weights-only runs nothing; leave out --prompts and --reference.")
     if html is not None:
         check_destination(html)
-    from model.doctor import report as written
+    from model.doctor import report as formats
     from model.trace.writing import replacing
 
     report = _examine(find_folder(model), prompts, reference, weights_only, show=not as_json)
@@ -55,8 +59,8 @@ def doctor_command(
         report = report.without_text()
     if html is not None:
         with replacing(html) as temporary:
-            temporary.write_text(written.to_html(report), encoding="utf-8", errors="backslashreplace")
-    click.echo(written.to_json(report) if as_json else "\n".join(written.to_lines(report)))
+            temporary.write_text(formats.to_html(report), encoding="utf-8", errors="backslashreplace")
+    click.echo(formats.to_json(report) if as_json else "\n".join(formats.to_lines(report)))
     if report.reaches(fail_on):
         raise SystemExit(1)
 
@@ -66,24 +70,24 @@ def _examine(folder: Path, prompts: Path | None, reference: Path | None, weights
     from model.trace.file import load
 
     texts = read_prompts(prompts) if prompts else () if reference else own_prompts()
-    healthy = load(reference) if reference else None
+    baseline = load(reference) if reference else None
     report = _weights(folder, show)
     if weights_only:
         return report
-    asked = bool(prompts or reference)
-    if reason := _cannot_run(folder, asked):
+    forced = bool(prompts or reference)
+    if reason := _cannot_run(folder, forced):
         return report.joined(_left_out(report.model, reason))
     from model.doctor.text import examine_text
     from model.run.engine import Engine
 
     with _bar("runs", "run", show) as bar:
 
-        def tell(progress: "text.Progress") -> None:
+        def show_progress(progress: "text.Progress") -> None:
             bar.total = progress.count
             bar.set_postfix_str(progress.doing, refresh=False)
             bar.update(progress.done - bar.n)
 
-        return report.joined(examine_text(Engine.fitting(folder), texts, healthy, tell))
+        return report.joined(examine_text(Engine.fitting(folder), texts, baseline, show_progress))
 
 
 def _weights(folder: Path, show: bool) -> "Report":
@@ -91,12 +95,12 @@ def _weights(folder: Path, show: bool) -> "Report":
 
     with _bar("weights", "tensor", show) as bar:
 
-        def tell(progress: "weights.Progress") -> None:
+        def show_progress(progress: "weights.Progress") -> None:
             bar.total = progress.count
             bar.set_postfix_str(f"{progress.bytes_read / 1e9:.2f} GB", refresh=False)
             bar.update()
 
-        return examine_weights(folder, tell)
+        return examine_weights(folder, show_progress)
 
 
 def _bar(what: str, unit: str, show: bool) -> Any:
@@ -105,8 +109,8 @@ def _bar(what: str, unit: str, show: bool) -> Any:
     return tqdm(desc=what, unit=unit, disable=None if show else True)
 
 
-def _cannot_run(folder: Path, asked: bool) -> str:
-    """Why no text is run, in one line; empty when it can be."""
+def _cannot_run(folder: Path, forced: bool) -> str:
+    """Return in one line why no text can be run, or an empty string."""
     from model.checkpoint.header import CheckpointError
     from model.checkpoint.memory import memory_bytes
     from model.checkpoint.sizes import model_sizes
@@ -118,13 +122,13 @@ def _cannot_run(folder: Path, asked: bool) -> str:
         return "the model cannot be loaded"
     if manifest.problems:
         return "the model cannot be loaded"
-    if asked:
+    if forced:
         return ""
     if not (folder / "tokenizer.json").is_file():
         return 'the folder has no tokenizer.json; give --prompts with "ids"'
     needed, memory = model_sizes(manifest.config).loaded["float32"], memory_bytes()
     if memory and needed > memory / 2:
-        return f"it would take {needed / 1e9:,.0f} GB of memory; ask with --prompts to run it from the disk"
+        return f"it needs {needed / 1e9:,.0f} GB of memory; give --prompts to run it from disk"
     return ""
 
 

@@ -10,13 +10,17 @@ from model.cli.options import FILE, FOLDER
 @click.command("evaluate")
 @click.argument("model")
 @click.option("--heldout", type=FOLDER, required=True)
-@click.option("--shards", type=FOLDER, help="Weigh as in training on these: by the square root of size.")
-@click.option("--stage", type=FILE, help="The stage of training whose mixture counts in that, too.")
-@click.option("--window", type=click.IntRange(2), help="Tokens in a piece, BOS included; default: the model's context.")
-@click.option("--max-bytes", type=click.IntRange(1), help="Only about the first so many bytes of each stream.")
+@click.option(
+    "--shards", type=FOLDER, help="Shards of the training; also report balance weighted by their sampling shares."
+)
+@click.option("--stage", type=FILE, help="TOML file of the training stage; its mixture changes these shares.")
+@click.option("--window", type=click.IntRange(2), help="Tokens per piece, including BOS; default: the model's context.")
+@click.option("--max-bytes", type=click.IntRange(1), help="Read about this many bytes from the start of each stream.")
 @click.option("--device", default="auto", show_default=True)
-@click.option("--dtype", type=click.Choice(["float32", "bfloat16"]), default="float32", help="Of products.")
-@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write all figures there as JSON.")
+@click.option(
+    "--dtype", type=click.Choice(["float32", "bfloat16"]), default="float32", help="dtype of the matrix products."
+)
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="JSON file for all numbers.")
 def evaluate_command(
     model: str,
     heldout: Path,
@@ -28,7 +32,7 @@ def evaluate_command(
     dtype: str,
     out: Path | None,
 ) -> None:
-    """Bits per byte, load balance and specialisation of MODEL on held-out text."""
+    """Measure bits per byte, load balance and specialisation of MODEL on held-out text."""
     import json
 
     import torch
@@ -44,7 +48,7 @@ def evaluate_command(
     from model.train.evaluation.heldout_report import as_markdown, summarise
 
     if stage is not None and shards is None:
-        raise click.UsageError("--stage says how the streams of --shards are weighed; name those too")
+        raise click.UsageError("--stage changes the sampling shares of --shards; give --shards too")
     keep_freed_memory()
     folder = find_model(model)
     weights = mixture(shards, load_config(stage)[1].mixture if stage else {}) if shards else None

@@ -1,4 +1,4 @@
-"""What the command line prints of a model folder, from its headers alone."""
+"""Lines that describe a model folder, from its configuration and headers."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +15,7 @@ _INDENT = " " * 13
 
 
 def folder_report(manifest: "Manifest", folder: Path) -> list[str]:
-    """Shape, sizes, what is there and what is not, what is supported, and what is skipped; from headers alone."""
+    """Return the lines: shape, sizes, present and missing tensors, what is supported and what is skipped."""
     sizes = model_sizes(manifest.config)
     return [
         *_describe_shape(manifest),
@@ -60,7 +60,7 @@ def _describe_parameters(manifest: "Manifest", sizes: ModelSizes) -> list[str]:
 
 
 def _mtp_parameters(manifest: "Manifest", sizes: ModelSizes) -> int:
-    """Those in the folder; where it has no weights, those that the configuration announces."""
+    """Return the number in the folder, or the number that the configuration announces if there are no weights."""
     if manifest.has_weights:
         return manifest.num_mtp_parameters
     return sizes.mtp_parameters if manifest.config.has_mtp else 0
@@ -83,7 +83,7 @@ def _describe_cache(sizes: ModelSizes) -> list[str]:
     others = ", ".join(f"{name} {size:,}" for name, size in half.items() if name != "MLA")
     return [
         f"cache        {half['MLA']:,} bytes per token in bfloat16, {full['MLA']:,} in float32",
-        f"{_INDENT}other ways with these heads, in bfloat16: {others}",
+        f"{_INDENT}other forms of attention with these heads, in bfloat16: {others}",
     ]
 
 
@@ -101,7 +101,7 @@ def _describe_memory(manifest: "Manifest", sizes: ModelSizes) -> list[str]:
 
 
 def _describe_manifest(manifest: "Manifest") -> list[str]:
-    """Whether all that the configuration asks for is there and of the right shape; the first names if not."""
+    """Return whether every tensor of the configuration is there with its shape, and the first names if not."""
     if not manifest.has_weights:
         return [f"manifest     {len(manifest.missing):,} tensors are needed, none are here"]
     num_needed = len(manifest.present) + len(manifest.missing)
@@ -109,8 +109,8 @@ def _describe_manifest(manifest: "Manifest") -> list[str]:
     counts |= {"unreadable": len(manifest.unsupported), "surplus": len(manifest.surplus)}
     if not manifest.problems:
         return [f"manifest     complete: {num_needed:,} tensors, {counts['surplus']:,} surplus"]
-    found = ", ".join(f"{count:,} {kind}" for kind, count in counts.items())
-    lines = [f"manifest     incomplete: of {num_needed:,} tensors {found}"]
+    text = ", ".join(f"{count:,} {kind}" for kind, count in counts.items())
+    lines = [f"manifest     incomplete: of {num_needed:,} tensors {text}"]
     missing = tuple(f"tensor {name} is missing" for name in manifest.missing)
     for problems in (missing, manifest.misshapen, manifest.unsupported):
         lines += _first_ones(problems, _LISTED_PROBLEMS)
@@ -125,11 +125,11 @@ def _describe_support(manifest: "Manifest") -> list[str]:
     elif manifest.problems:
         verdict = "no"
     lines = [f"supported    {verdict}"]
-    of_mtp = f"{len(manifest.mtp):,} tensors of layer {manifest.config.num_layers}, multi-token prediction"
+    mtp_tensors = f"{len(manifest.mtp):,} tensors of layer {manifest.config.num_layers}, multi-token prediction"
     if manifest.mtp_problem:
-        lines += [f"skipped      {of_mtp}:", _INDENT + printable(manifest.mtp_problem)]
+        lines += [f"skipped      {mtp_tensors}:", _INDENT + printable(manifest.mtp_problem)]
     elif manifest.mtp:
-        lines.append(f"drafts       yes; by {of_mtp}")
+        lines.append(f"drafts       yes; by {mtp_tensors}")
     if manifest.surplus:
         lines.append(f"skipped      {len(manifest.surplus):,} tensors that the configuration does not account for:")
         lines += _first_ones(manifest.surplus, _LISTED_NAMES)
@@ -142,7 +142,7 @@ def _first_ones(names: tuple[str, ...], number: int) -> list[str]:
 
 
 def _size(num_bytes: int) -> str:
-    """Bytes with three digits, in the decimal units of disks.
+    """Format bytes with three digits in decimal units.
 
     >>> _size(1_342_052_868_096)
     '1.34 TB'

@@ -1,4 +1,4 @@
-"""The command `import`: the file of an engine becomes a trace."""
+"""The command `import`: turn the file of a serving engine into a trace file."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,7 +28,7 @@ json.dump({"format": "sglang-expert-distribution", "records": records,
 
 
 class _WithScript(click.Command):
-    """Prints the script at the end of its help, at the margin, so that it can be copied as it stands."""
+    """Print the script at the end of the help without indentation, so that it can be copied."""
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         formatter.write_paragraph()
@@ -38,17 +38,17 @@ class _WithScript(click.Command):
 def import_file(
     path: Path, form: str = AUTO, named: "Named | None" = None, request: Path | None = None, choice: int = 0
 ) -> "Trace":
-    """The trace of a file; see `model.trace.imports.formats.read`.
+    """Read a trace from a file; see `model.trace.imports.formats.read`.
 
     Raises:
-        TraceError: it is missing, too large, or cannot be read; the message names the file.
+        TraceError: the file is missing, too large or unreadable; the message names it.
     """
     from model.trace.imports.formats import read
     from model.trace.trace import TraceError
 
-    content, sent = _bytes(path), None if request is None else _bytes(request)
+    content, request_content = _bytes(path), None if request is None else _bytes(request)
     try:
-        return read(content, form, named, sent, choice)
+        return read(content, form, named, request_content, choice)
     except TraceError as error:
         raise TraceError(f"{path}: {error}") from None
 
@@ -67,23 +67,29 @@ def _bytes(path: Path) -> bytes:
 @click.command("import", cls=_WithScript)
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--format", "form", type=click.Choice(FORMATS), default=AUTO, show_default=True)
-@click.option("--model", metavar="MODEL", help="The model that the file belongs to.")
-@click.option("--request", type=click.Path(path_type=Path), help="The JSON that was sent to the engine.")
+@click.option("--model", metavar="MODEL", help="Model that the engine ran.")
 @click.option(
-    "--choice", type=click.IntRange(0), default=0, show_default=True, help="Which of several answers or runs."
+    "--request", type=click.Path(path_type=Path), help="JSON file with the request that was sent to the engine."
+)
+@click.option(
+    "--choice",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="Number of the answer or run, if there are several.",
 )
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="The trace file to write.")
 def import_command(file: Path, form: str, model: str | None, request: Path | None, choice: int, out: Path) -> None:
-    """Turn FILE, which an engine recorded, into a trace file.
+    """Turn FILE, recorded by a serving engine, into a trace file.
 
-    Without --format it is found out. --model names an embedded model, a folder that holds at least config.json, or a
-    released configuration (deepseek-v3, deepseek-v3.2); only MoE Loupe's own traces and router logits do without. With
-    a tokenizer.json in the folder there is text; with weights the choice is derived from router logits.
+    Without --format, the format is detected. --model is an embedded model, a folder with at least config.json, or a
+    released configuration (deepseek-v3, deepseek-v3.2); only MoE Loupe's own traces and router logits need none. With
+    tokenizer.json in the folder, the trace has text; with weights, the selected experts are derived from router logits.
 
-    Router logits are a safetensors file of tensors router_logits.N [token, expert], N the model layer.
+    Router logits are a safetensors file of tensors router_logits.N [token, expert], where N is the model layer.
 
-    A dump of SGLang's expert-distribution recorder (mode per_token) is pickled, and not opened here. Save the script
-    below where the dump was made, run `python convert.py DUMP.pt DUMP.json`, and import the JSON file.
+    A dump of SGLang's expert-distribution recorder (mode per_token) is a pickle, which is never opened here. Save the
+    script below where the dump was made, run `python convert.py DUMP.pt DUMP.json`, and import the JSON file.
     """
     from model.checkpoint.embedded import RELEASED
     from model.checkpoint.named import named_model
@@ -98,15 +104,17 @@ def import_command(file: Path, form: str, model: str | None, request: Path | Non
 
 
 def report(trace: "Trace") -> list[str]:
-    """What was imported, and what is missing and why, one line each."""
+    """Return lines that say what was imported, what is missing and why."""
     from model.trace.imports import origin
 
     data = trace.data
     form = trace.origin.get("format") if origin.is_imported(trace) else "MoE Loupe trace"
     lines = [f"{trace.num_tokens} tokens of {trace.model.get('name')}, {form}"]
     if trace.has("expert_id"):
-        known, layers = int((data["expert_id"] >= 0).all(["moe_layer", "rank"]).sum()), data["moe_layer"].values
-        lines.append(f"experts of {known} tokens, layers {layers[0]} to {layers[-1]}, {data.sizes['rank']} to a token")
+        num_known, layers = int((data["expert_id"] >= 0).all(["moe_layer", "rank"]).sum()), data["moe_layer"].values
+        lines.append(
+            f"experts of {num_known} tokens, layers {layers[0]} to {layers[-1]}, {data.sizes['rank']} per token"
+        )
     lines += [f"missing: {what} ({why})" for what, why in origin.missing(trace).items()]
     derived = origin.derived(trace)
     lines += [f"derived: {', '.join(derived)}"] if derived else []

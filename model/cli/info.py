@@ -10,7 +10,7 @@ from model.cli.options import Unusable, find_folder
 def info_command(model: str) -> None:
     """Describe MODEL from its configuration and headers, without reading its weights.
 
-    A folder that holds only config.json is enough for the numbers.
+    For a folder with only config.json, the sizes are computed from the configuration.
     """
     from model.checkpoint.weights import inspect
     from model.cli.folder_report import folder_report

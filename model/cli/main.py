@@ -1,7 +1,7 @@
 """The command line: `python -m model COMMAND`.
 
-Exit status: 0 done; 1 a check that was asked for did not hold; 2 unusable input, said in one line on stderr, without a
-traceback and without an output file. What a command needs is imported when it runs, so that `--help` needs no torch.
+Exit status: 0: done; 1: a requested check failed; 2: unusable input, with one line on stderr, no traceback and no
+output file. A command imports what it needs when it runs, so that `--help` loads no torch.
 """
 
 import importlib
@@ -11,6 +11,7 @@ import click
 
 from model.cli.options import Unusable
 
+# Module of each command; the command there is NAME_command.
 _MODULES = {
     "compare": "model.cli.compare",
     "curate": "model.cli.curate",
@@ -21,11 +22,11 @@ _MODULES = {
     "tokenize": "model.cli.tokenize",
     "trace": "model.cli.trace",
     "train": "model.cli.train",
-}  # of each command; its function there is NAME_command
+}
 
 
 class Commands(click.Group):
-    """Finds commands that live in other modules, and turns our own errors into one line."""
+    """Import a command when it is needed, and print our own errors as one line."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_MODULES)
@@ -46,7 +47,7 @@ class Commands(click.Group):
 
 
 def _explain(error: Exception) -> str | None:
-    """One line for an error that the user can do something about; None for one that is a mistake of ours."""
+    """Return one line for an error that the user can fix, or None for a bug of ours."""
     if isinstance(error, ValueError) and type(error).__module__.startswith("model."):
         return " ".join(str(error).split())
     if isinstance(error, OSError) and error.strerror:
@@ -58,7 +59,7 @@ def _explain(error: Exception) -> str | None:
 
 @click.group(cls=Commands)
 def main() -> None:
-    """MoE Loupe: see where a mixture of experts sends every token.
+    """MoE Loupe: see to which experts a mixture-of-experts model routes every token.
 
-    MODEL is the name of an embedded model, or a folder in the Hugging Face layout.
+    MODEL is the name of an embedded model or a folder in the Hugging Face layout.
     """

@@ -1,4 +1,4 @@
-"""What commands have in common: unusable input, numbers, a prompt from a file, a model's folder, where to write."""
+"""What several commands share: option types, the error for unusable input, and checks of files and folders."""
 
 from pathlib import Path
 from typing import Any
@@ -11,13 +11,13 @@ NEW_FOLDER = click.Path(file_okay=False, path_type=Path)
 
 
 class Unusable(click.ClickException):
-    """Input that no command can work with."""
+    """Unusable input; the command ends with status 2."""
 
     exit_code = 2
 
 
 class Numbers(click.ParamType):
-    """Whole numbers from 0 on, with commas between them."""
+    """Comma-separated whole numbers of at least 0."""
 
     name = "N,N,..."
 
@@ -31,10 +31,10 @@ class Numbers(click.ParamType):
 
 
 class LayerNumber(click.ParamType):
-    """A layer and the number of something in it, such as 3:17."""
+    """A layer and the number of an expert or a group in it, such as 3:17."""
 
-    def __init__(self, what: str) -> None:
-        self.what, self.name = what, f"LAYER:{what.upper()}"
+    def __init__(self, item: str) -> None:
+        self.what, self.name = item, f"LAYER:{item.upper()}"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
         parts = value.split(":")
@@ -48,11 +48,11 @@ def _are_whole(parts: list[str]) -> bool:
 
 
 def read_prompt(path: Path) -> str:
-    """The text of a prompt file.
+    """Return the text of a prompt file.
 
     Raises:
-        Unusable: it is not UTF-8.
-        OSError: it cannot be read.
+        Unusable: the file is not UTF-8.
+        OSError: the file cannot be read.
     """
     try:
         return path.read_bytes().decode("utf-8")
@@ -61,26 +61,26 @@ def read_prompt(path: Path) -> str:
 
 
 def find_folder(model: str, *others: str) -> Path:
-    """The folder of MODEL, which is the name of an embedded model or a folder.
+    """Return the folder of a model.
 
     Args:
-        model: as it was given.
-        others: what else the command would have taken, in words.
+        model: name of an embedded model, or a folder.
+        others: item else the command accepts, for the message.
 
     Raises:
-        Unusable: it is neither.
+        Unusable: it is none of these.
     """
     from model.checkpoint.embedded import embedded_models, find_model
 
     folder = find_model(model)
     if not folder.is_dir():
-        known = (*others, "a folder", f"an embedded model ({', '.join(embedded_models()) or 'none'})")
-        raise Unusable(f"{model} is neither {' nor '.join(known)}")
+        choices = (*others, "a folder", f"an embedded model ({', '.join(embedded_models()) or 'none'})")
+        raise Unusable(f"{model} is neither {' nor '.join(choices)}")
     return folder
 
 
 def check_destination(out: Path) -> None:
-    """Refuse a file that could not be written, before any work is done for it.
+    """Refuse an output file that cannot be written, before any work is done.
 
     Raises:
         Unusable: its folder does not exist, or it is a folder itself.

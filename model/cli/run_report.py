@@ -1,4 +1,4 @@
-"""What the command line prints of a run."""
+"""Lines that describe a run."""
 
 from typing import TYPE_CHECKING
 
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def run_report(run: "Trace", seconds: float) -> list[str]:
-    """Tokens, time and surprisal of a run, and, where the router was captured, the load of each mixture layer."""
+    """Return tokens, time and surprisal of a run, and the load of each MoE layer if the router was captured."""
     return [_run_line(run, seconds), *_layer_table(run)]
 
 
@@ -23,7 +23,7 @@ def _run_line(run: "Trace", seconds: float) -> str:
 
 
 def _layer_table(run: "Trace") -> list[str]:
-    """Load of each mixture layer over all tokens of the run."""
+    """Return the load of each MoE layer over all tokens of the run."""
     if not run.has("expert_id"):
         return []
     counts = tokens_per_expert(run.data["expert_id"], run.data.sizes["expert"])

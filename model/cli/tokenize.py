@@ -11,10 +11,12 @@ from model.cli.options import FILE, FOLDER, NEW_FOLDER
 @click.command("tokenize")
 @click.option("--corpus", type=FOLDER, required=True, help="Folder of DOMAIN.LANG.jsonl.gz files.")
 @click.option("--out", type=NEW_FOLDER, required=True, help="Folder for the shards, their index and tokenizer.json.")
-@click.option("--tokenizer", type=FILE, help="A tokenizer.json to use; without it one is trained on the corpus.")
-@click.option("--vocab-size", default=8192, show_default=True, help="Entries of a tokenizer trained here.")
-@click.option("--sample-mb", default=24, show_default=True, help="Megabytes of text to train it on.")
-@click.option("--split-share", default=0.0, help="Share of tokens of punctuation and line breaks to split in two.")
+@click.option("--tokenizer", type=FILE, help="tokenizer.json to use; without it, one is trained on the corpus.")
+@click.option("--vocab-size", default=8192, show_default=True, help="Entries of the trained tokenizer.")
+@click.option("--sample-mb", default=24, show_default=True, help="Megabytes of text to train the tokenizer on.")
+@click.option(
+    "--split-share", default=0.0, help="Share of the tokens that join punctuation and line breaks to split in two."
+)
 def tokenize_command(
     corpus: Path, out: Path, tokenizer: Path | None, vocab_size: int, sample_mb: int, split_share: float
 ) -> None:

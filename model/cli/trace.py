@@ -40,19 +40,20 @@ def _option(field: RequestField) -> Callable[[Callable[..., Any]], Callable[...,
 @click.command("trace")
 @click.argument("model")
 @request_options
-@click.option("--prompt-file", type=click.Path(path_type=Path), help="A UTF-8 file that holds the prompt.")
-@click.option("--ids", type=Numbers(), help="Token ids, fed exactly as they are.")
+@click.option("--prompt-file", type=click.Path(path_type=Path), help="UTF-8 file with the prompt.")
+@click.option("--ids", type=Numbers(), help="Token ids to run as they are; no BOS is added.")
 @click.option(
-    "--capture", default="router", show_default=True, help="Of router,attention,indexer,inputs,logits,drafts."
+    "--capture",
+    default="router",
+    show_default=True,
+    help="Variables to record: router,attention,indexer,inputs,logits,drafts.",
 )
-@click.option("--layers", type=Numbers(), help="Record attention and indexer of these layers only.")
+@click.option("--layers", type=Numbers(), help="Record attention and indexer in these layers only.")
 @click.option("--heads", type=Numbers(), help="Record attention of these heads only.")
 @click.option("--device", default="auto", show_default=True)
 @click.option("--dtype", default="float32", show_default=True, help="float32, bfloat16 or float16.")
 @change_options
-@click.option(
-    "--stream", is_flag=True, help="Read the weights from the disk layer by layer; can be stopped and resumed."
-)
+@click.option("--stream", is_flag=True, help="Read the weights from disk layer by layer; can be stopped and resumed.")
 @click.option("--shard", is_flag=True, help="Spread the layers over the GPUs of this machine; needs accelerate.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="The trace file to write.")
 def trace_command(
@@ -66,10 +67,10 @@ def trace_command(
     shard: bool,
     **options: Any,
 ) -> None:
-    """Run MODEL once, write what was seen to a trace file, and print a short table.
+    """Run MODEL once, write a trace file, and print the load of each MoE layer.
 
-    With --stream a model that does not fit in memory is run, a prompt without new tokens. Ctrl-C stops such a run after
-    the layer that is being computed; the same command goes on from there.
+    --stream runs a prompt through a model that does not fit in memory; it generates no tokens. Ctrl-C stops the run
+    after the current layer, and the same command resumes it.
     """
     if stream and shard:
         raise click.UsageError("Give one of --stream and --shard.")
@@ -83,18 +84,18 @@ def trace_command(
     started = time.perf_counter()
     if stream:
         spare_cores(1)  # for the thread that reads ahead
-        finished = _streamed(Engine.from_disk(folder, device=device, dtype=dtype), request, out)
+        run = _streamed(Engine.from_disk(folder, device=device, dtype=dtype), request, out)
     else:
         engine = Engine.load(folder, device=device, dtype=dtype, shard=shard)
         started = time.perf_counter()
-        finished = engine.run(request)
+        run = engine.run(request)
     seconds = time.perf_counter() - started
-    save(finished, out)
-    click.echo("\n".join([*run_report(finished, seconds), f"written to {out}"]))
+    save(run, out)
+    click.echo("\n".join([*run_report(run, seconds), f"written to {out}"]))
 
 
 def _streamed(engine: "Engine", request: RunRequest, out: Path) -> "Trace":
-    """Run from disk with a progress bar; what was done is kept beside `out` until the run is over."""
+    """Run from disk with a progress bar; run layers are kept beside `out` until the run ends."""
     import signal
     import threading
 
@@ -110,15 +111,15 @@ def _streamed(engine: "Engine", request: RunRequest, out: Path) -> "Trace":
                 bar.set_postfix_str(f"{progress.bytes_read / 1e9:.2f} GB, {progress.bytes_per_second / 1e9:.2f} GB/s")
                 bar.update()
 
-            finished = engine.run(request, cancel, show, partial)
+            run = engine.run(request, cancel, show, partial)
     finally:
         signal.signal(signal.SIGINT, previous)
     partial.remove()
-    return finished
+    return run
 
 
 def _prompt(prompt: str | None, prompt_file: Path | None, ids: tuple[int, ...] | None) -> str | None:
-    if sum(given is not None for given in (prompt, prompt_file, ids)) != 1:
+    if sum(value is not None for value in (prompt, prompt_file, ids)) != 1:
         raise click.UsageError("Give one of --prompt, --prompt-file and --ids.")
     return prompt if prompt_file is None else read_prompt(prompt_file)
 

@@ -26,29 +26,27 @@ def _list_stages(context: click.Context, parameter: click.Parameter, wanted: boo
 
 @click.command("train")
 @click.argument("config", type=FILE)
-@click.option("--corpus", type=FOLDER, required=True, help="Folder made by the tokenize command.")
-@click.option("--out", type=NEW_FOLDER, required=True, help="Folder of the run: state, log, and at the end the model.")
-@click.option("--start", help="Embedded name or folder of the model to begin with, in place of the one in CONFIG.")
-@click.option("--resume", is_flag=True, help="Continue from the state in the folder of the run.")
-@click.option(
-    "--heldout", type=FOLDER, help="Held-out text or pairs, looked at now and then; the log keeps what was seen."
-)
+@click.option("--corpus", type=FOLDER, required=True, help="Folder made by the tokenize command, or a folder of pairs.")
+@click.option("--out", type=NEW_FOLDER, required=True, help="Folder of the run: state, log, and the finished model.")
+@click.option("--start", help="Embedded name or folder of the base model, instead of the one in CONFIG.")
+@click.option("--resume", is_flag=True, help="Resume from the state in the folder of the run.")
+@click.option("--heldout", type=FOLDER, help="Folder of held-out text or pairs, evaluated at intervals and logged.")
 @click.option(
     "--list",
     is_flag=True,
     is_eager=True,
     expose_value=False,
     callback=_list_stages,
-    help="Print the stages of the embedded models in order, and the command of each.",
+    help="Print the training stages of the embedded models in order, with their commands.",
 )
 def train_command(config: Path, corpus: Path, out: Path, start: str | None, resume: bool, heldout: Path | None) -> None:
-    """Train a model as a TOML file says; SIGTERM or Ctrl-C saves and ends it.
+    """Train a model as the TOML file CONFIG says; SIGTERM or Ctrl-C saves the state and ends the run.
 
-    [model] begins with drawn weights, [continue] with a trained model's, [extend] with those and a longer context.
+    [model] starts from random weights, [continue] from a base model, and [extend] also lengthens its context.
 
-    A file with [indexer] or [mtp] adds to a trained model and trains what it added.
-    One with [instruct], [preference], [reward] or [grpo] tunes a trained model; CORPUS then holds pairs, train and
-    heldout.jsonl.gz. HELDOUT may hold other pairs, whose answers are compared.
+    [indexer] and [mtp] add a part to a base model and train only that part. [instruct], [preference], [reward] and
+    [grpo] tune a base model on pairs: CORPUS then holds train.jsonl.gz and heldout.jsonl.gz, and HELDOUT may hold other
+    held-out pairs.
     """
     from model.train.allocator import keep_freed_memory
     from model.train.config import GrpoConfig, load_config
@@ -57,7 +55,9 @@ def train_command(config: Path, corpus: Path, out: Path, start: str | None, resu
     if start is not None:
         stage = _with_base_model(stage, start, config)
     if resume and isinstance(stage, GrpoConfig):
-        raise click.UsageError("a run with [grpo] cannot be resumed: its last answers are in no state")
+        raise click.UsageError(
+            "a run with [grpo] cannot be resumed, because its state lacks the drawn answers; leave out --resume"
+        )
     keep_freed_memory()
     with tqdm(total=settings.total_steps, desc="training", unit="step") as bar:
 
@@ -70,11 +70,11 @@ def train_command(config: Path, corpus: Path, out: Path, start: str | None, resu
 
 
 def _with_base_model(stage: "Start", start: str, config: Path) -> "Start":
-    """Replace the model that a stage starts from by the one that --start names."""
+    """Replace the base model of a stage by that of --start."""
     from model.network.config import ModelConfig
 
     if isinstance(stage, ModelConfig):
-        raise click.UsageError(f"{config} begins with drawn weights; --start needs another table than [model]")
+        raise click.UsageError(f"{config} starts from random weights; --start needs a table other than [model]")
     return dataclasses.replace(stage, start=start)
 
 
@@ -107,7 +107,7 @@ def _run(
 
 
 def _later_stages() -> "dict[type, tuple[Callable[..., None], str]]":
-    """Return what runs each stage after pre-training, and what to print when it is done."""
+    """Return the function of each later stage, and what to print when it is done."""
     from model.train import config
     from model.train.parts.indexer_warm_up import train_indexers
     from model.train.parts.prediction_module import train_module

@@ -289,7 +289,7 @@ def test_model_beside_a_trace_runs_the_ids_of_the_trace(files: dict[str, Path]) 
     [
         (["float32", "absent"], "absent is neither a trace file nor a folder nor an embedded model"),
         (["model", "model"], "Two models need one of --prompt"),
-        (["float32", "bfloat16", "--prompt", "a"], "Two trace files are compared as they are"),
+        (["float32", "bfloat16", "--prompt", "a"], "Two trace files need no prompt"),
         (["model", "model", "--prompt", "a", "--ids", "1"], "Give at most one of"),
         (["model", "model", "--prompt-file", "absent.txt"], "absent.txt: No such file"),
         (["model", "model", "--ids", "1,x"], "not a list of whole numbers"),
@@ -297,12 +297,12 @@ def test_model_beside_a_trace_runs_the_ids_of_the_trace(files: dict[str, Path]) 
         (["model", "model", "--prompt", "a", "--dtype-b", "int8"], "dtype 'int8' is not known"),
         (["float32", "notes"], "this is not a MoE Loupe trace file"),
         (["float32", "float32", "--fail-above", "speed=1"], "'speed' is not a measure; choose from changed-share"),
-        (["float32", "float32", "--fail-above", "faults"], "not a measure and a number"),
-        (["float32", "float32", "--fail-above", "faults=-1"], "not a measure and a number"),
-        (["float32", "float32", "--fail-above", "faults=nan"], "not a measure and a number"),
+        (["float32", "float32", "--fail-above", "faults"], "not a measure with a limit of at least 0"),
+        (["float32", "float32", "--fail-above", "faults=-1"], "not a measure with a limit of at least 0"),
+        (["float32", "float32", "--fail-above", "faults=nan"], "not a measure with a limit of at least 0"),
         (["float32", "routerless"], "does not hold the chosen experts"),
         (["lone", "lone", "--fail-above", "logprob-difference=1"], "logprob-difference cannot be checked"),
-        (["unknown", "model"], "does not know all its token ids"),
+        (["unknown", "model"], "lacks some token ids"),
     ],
 )
 def test_unusable_input_ends_with_status_2_and_one_line(

@@ -59,7 +59,7 @@ def test_released_v3_is_described_from_its_configuration_alone(tmp_path: Path) -
     )
     assert "cache 70,272 bytes per token in bfloat16, 140,544 in float32" in lines
     others = "MLA expanded 4,997,120, MHA 3,997,696, GQA-8 249,856, MQA 31,232"
-    assert f"other ways with these heads, in bfloat16: {others}" in lines
+    assert f"other forms of attention with these heads, in bfloat16: {others}" in lines
     assert "memory all weights loaded: 2.73 TB in float32, 1.37 TB in bfloat16" in lines
     layer = "largest layer 1.17 GB, with 8 experts 1.17 GB, with all 256 23 GB; head 1.85 GB"
     assert f"from disk in bfloat16: {layer}" in lines

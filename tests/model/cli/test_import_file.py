@@ -62,7 +62,7 @@ def test_an_answer_becomes_a_trace_file(answer: Path, folder: Path, tmp_path: Pa
     words = named_model(folder)
     assert words.label is not None
     assert (trace.tokens, trace.text) == words.label([*engines.PROMPT_IDS, *engines.NEW_IDS], 4)
-    for said in ("7 tokens of tiny", "experts of 6 tokens, layers 1 to 4, 4 to a token", "missing: weights (vLLM"):
+    for said in ("7 tokens of tiny", "experts of 6 tokens, layers 1 to 4, 4 per token", "missing: weights (vLLM"):
         assert said in result.output
 
 

@@ -143,7 +143,7 @@ def test_a_stage_says_how_streams_are_weighed(model: Transformer, folder: Path, 
     stage.write_text(f'[continue]\nstart = "mini-v3"\n[train]\n{steps}{only_python}')
     arguments = [str(tmp_path / "model"), "--heldout", str(folder / "corpus"), "--max-bytes", "300", "--device", "cpu"]
     alone = CliRunner().invoke(evaluate_command, [*arguments, "--stage", str(stage)])
-    assert (alone.exit_code, "name those too" in alone.output) == (2, True)
+    assert (alone.exit_code, "give --shards too" in alone.output) == (2, True)
     out = tmp_path / "figures.json"
     arguments += ["--shards", str(folder / "shards"), "--stage", str(stage), "--out", str(out)]
     assert CliRunner().invoke(evaluate_command, arguments).exit_code == 0
