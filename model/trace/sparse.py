@@ -8,6 +8,8 @@ key], each row summing to one. All heads of a layer read the same selection.
     [[True, False], [True, False]]
 """
 
+from collections.abc import Mapping
+
 import numpy as np
 import xarray as xr
 
@@ -89,7 +91,7 @@ def lost(missed_keys: xr.DataArray) -> float:
     return float(missed_keys.sum())
 
 
-def core_products(context: int, top_k: int, config: dict[str, int]) -> dict[str, int]:
+def core_products(context: int, top_k: int, config: Mapping[str, int]) -> dict[str, int]:
     """Multiply-adds of one decoded token in one layer that grow with what is read: dense, sparse, and the indexer.
 
     Args:

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import pandas as pd
@@ -76,11 +76,9 @@ def _newest(trace: Trace) -> int:
 
 def head(trace: Trace, options: list[int] | None = None) -> int:
     """Choose an attention head by its number: of the options, else of those recorded, else of all that there are."""
-    if options is None:
-        number = trace.config.get("num_attention_heads", 1)
-        options = trace.data["head"].values.tolist() if "head" in trace.data.coords else list(range(number))
-    keep_within("head", options)
-    return st.selectbox("Head", options, key="head", bind="query-params", format_func=str)
+    choices = _recorded_heads(trace) if options is None else options
+    keep_within("head", choices)
+    return st.selectbox("Head", choices, key="head", bind="query-params", format_func=str)
 
 
 def heaviest_expert(trace: Trace, token: int, layer: int) -> int:
@@ -88,6 +86,16 @@ def heaviest_expert(trace: Trace, token: int, layer: int) -> int:
     return max(0, int(trace.data["expert_id"].sel(moe_layer=layer).values[token, 0]))
 
 
+def _recorded_heads(trace: Trace) -> list[int]:
+    if "head" in trace.data.coords:
+        return [int(number) for number in trace.data["head"].values]
+    return list(range(trace.config.get("num_attention_heads", 1)))
+
+
+@overload
+def expert(trace: Trace, default: int) -> int: ...
+@overload
+def expert(trace: Trace, default: None = None) -> int | None: ...
 def expert(trace: Trace, default: int | None = None) -> int | None:
     """Choose an expert of the layer by its number; `default`, or None, until one is chosen."""
     number = rule_of(trace).num_experts

@@ -87,7 +87,12 @@ def stop_with_tab(job: Job) -> None:
     _of_session().add(job)
 
 
-@st.cache_resource(scope="session", show_spinner=False, on_release=lambda held: [job.stop() for job in held])
+def _stop_all(jobs: "weakref.WeakSet[Job]") -> None:
+    for job in jobs:
+        job.stop()
+
+
+@st.cache_resource(scope="session", show_spinner=False, on_release=_stop_all)
 def _of_session() -> "weakref.WeakSet[Job]":
     """Those that end with this session; Streamlit releases it when the tab is closed."""
     return weakref.WeakSet()

@@ -168,7 +168,8 @@ def first_value(field: RequestField) -> Any:
     if field.name == "chat":
         return models.answers()
     first, high = field.default if field.first is None else field.first, limits.highest(field)
-    return first if high is None else min(first, high)
+    # A field with a limit holds a number.
+    return first if high is None else min(first, high)  # pyright: ignore[reportArgumentType]
 
 
 def theme() -> Theme:

@@ -41,6 +41,13 @@ def tokens(trace: Trace) -> pd.DataFrame:
     )
 
 
+def matrix(values: xr.DataArray) -> pd.DataFrame:
+    """Return an array of two axes as a table: the first axis as its index, the second as its columns, named as text."""
+    rows, columns = map(str, values.dims)
+    table = pd.DataFrame(values.values, values.get_index(rows), values.get_index(columns))
+    return table.rename(columns=str).reset_index()
+
+
 def keys_of(trace: Trace, query: int, **values: xr.DataArray) -> pd.DataFrame:
     """Return a row per key that a query can see, a column per array [key]."""
     names = [text.token(trace, key) for key in range(query + 1)]

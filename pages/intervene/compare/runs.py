@@ -28,7 +28,7 @@ def run(folder: Path, dtype: str, request: RunRequest) -> Trace | None:
     with st.container(horizontal=True, vertical_alignment="center"):
         st.button("Stop", key="stop-b", on_click=stop, disabled=not b.waiting)
         if not b.waiting and not b.complete:
-            st.button("Run B again", key="run-b", on_click=cache.pop, args=(key, None))
+            st.button("Run B again", key="run-b", on_click=_forget, args=(key,))
         placeholder = st.container(key="b-status").empty()
     if b.waiting:
         execute_unseen(b, placeholder, lambda: _fitting_engine(folder, dtype, request))
@@ -38,6 +38,10 @@ def run(folder: Path, dtype: str, request: RunRequest) -> Trace | None:
     if b.stopped:
         placeholder.markdown(":orange-badge[stopped] The comparison uses the tokens that ran before the stop.")
     return b.trace
+
+
+def _forget(key: tuple[Path, str, RunRequest]) -> None:
+    _cache().pop(key, None)
 
 
 def stop() -> None:

@@ -28,7 +28,7 @@ def by_layer(comparison: Comparison) -> pd.DataFrame:
     table = rows.rename(columns=_LAYER_COLUMNS).astype(fractions)
     if comparison.chance is not None:
         table.insert(table.columns.tolist().index("Jaccard") + 1, "Jaccard by chance", comparison.chance.jaccard)
-    return table.drop(columns=[verdict for verdict in VERDICTS if not rows[verdict].any()])
+    return table.drop(columns=[verdict for verdict in VERDICTS if not rows[verdict].to_numpy().any()])
 
 
 def by_token(comparison: Comparison) -> pd.DataFrame:

@@ -127,11 +127,12 @@ def by_effect(effects: xr.Dataset) -> pd.DataFrame:
     """Return a row per expert that was knocked out, the most missed first."""
     cells = effects[list(COLUMNS.values())].to_dataframe().reset_index()
     table = cells.rename(columns={variable: name for name, variable in COLUMNS.items()})
-    table = table.rename(columns={"moe_layer": "layer", "expert": "number"})[["layer", "number", *COLUMNS]]
+    table = table.rename(columns={"moe_layer": "layer", "expert": "number"})
+    table = pd.DataFrame(table, columns=["layer", "number", *COLUMNS])
     names = [f"L{layer}E{number}" for layer, number in zip(table["layer"], table["number"], strict=True)]
     table.insert(0, "expert", names)
     table["effect"] = ["exactly 0: nothing changed" if count == 0 else "measured" for count in table["tokens rerouted"]]
-    return table[table[KL].notna()].sort_values([CHANGE, KL], ascending=[True, False], kind="stable")
+    return table.dropna(subset=[KL]).sort_values([CHANGE, KL], ascending=[True, False], kind="stable")
 
 
 def _ends(table: pd.DataFrame) -> None:
@@ -155,4 +156,6 @@ def _against_load(effects: xr.Dataset, rule: RouterRule, num_tokens: int, table:
         "Measured. Click a point to choose its layer and expert."
     )
     columns = ["expert", "tokens that chose it", CHANGE, KL]
-    controls.chart(figure, "importance-load", table[columns], how_to_read, chooses=("layer", "expert"))
+    controls.chart(
+        figure, "importance-load", pd.DataFrame(table, columns=columns), how_to_read, chooses=("layer", "expert")
+    )

@@ -33,7 +33,7 @@ def by_token(experiment: Experiment) -> pd.DataFrame:
 
 def by_layer(experiment: Experiment) -> pd.DataFrame:
     """Return a row per MoE layer."""
-    columns = {"layer": experiment.effect["moe_layer"].values}
+    columns: dict[str, object] = {"layer": experiment.effect["moe_layer"].values}
     return _with_control(experiment, columns, {"equal_sets": "same experts", "jaccard": "Jaccard"})
 
 

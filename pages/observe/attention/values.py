@@ -124,15 +124,16 @@ def _cells(number: int, layer: int, head: int, window: Window, _trace: Trace, _e
 def _overview(number: int, layer: int, chosen: tuple[int, ...], _trace: Trace, _engine: "Engine | None") -> Overview:
     known = [head for head in chosen if heads.is_recorded(_trace, layer, head)]
     rest = [head for head in chosen if head not in known]
-    parts, together = [], max(1, AT_ONCE // _trace.num_tokens**2)
+    parts: list[tuple[xr.DataArray, xr.Dataset]] = []
+    together = max(1, AT_ONCE // _trace.num_tokens**2)
     for first in range(0, len(known), together):
         part = heads.recorded(_trace, layer, known[first : first + together])
         small = cells_of(part, whole(_trace.num_tokens), THUMBNAIL_CELLS)["largest"]
         parts.append((small, attention.head_figures(part, _trace.config.get("index_topk"))))
     if rest:
         parts.append(_layer(number, layer, _trace, _engine).overview(rest, THUMBNAIL_CELLS))
-    small, figures = (xr.concat(kind, "head").sel(head=list(chosen)) for kind in zip(*parts, strict=True))
-    return Overview(small, figures)
+    small, figures = xr.concat([part[0] for part in parts], "head"), xr.concat([part[1] for part in parts], "head")
+    return Overview(small.sel(head=list(chosen)), figures.sel(head=list(chosen)))
 
 
 @st.cache_resource(show_spinner="Rolling out", max_entries=4)

@@ -50,10 +50,18 @@ def decision(found: Decision, lost: Mapping[str, xr.DataArray]) -> pd.DataFrame:
     return pd.DataFrame(columns).iloc[order].reset_index(drop=True)
 
 
+<<<<<<< HEAD
 def nearest(rows: pd.DataFrame, expert: int, others: int = 4) -> pd.DataFrame:
     """Return the rows near the cut: the chosen, who lost to one thing only, the best others, and one expert's."""
     plain = rows["verdict"] == "not chosen"
     return rows.loc[~plain | rows.index.isin(rows.index[plain][:others]) | (rows["expert"] == f"E{expert}")]
+=======
+def nearest(every: pd.DataFrame, focus: int, others: int = 4) -> pd.DataFrame:
+    """The rows that decide: the chosen, who lost to one thing only, the best of the rest, and the expert in focus."""
+    plain = np.asarray(every["verdict"] == "not chosen")
+    best = every.index[plain][:others]
+    return every.loc[~plain | every.index.isin(best) | np.asarray(every["expert"] == f"E{focus}")]
+>>>>>>> c830063 (Check arguments, attributes and calls of the pages by pyright)
 
 
 def pairs(counts: xr.DataArray, rule: RouterRule) -> pd.DataFrame:
