@@ -1,15 +1,14 @@
-"""Multi-head latent attention: keys and values of all heads are read from one small latent vector per token.
+"""Multi-head latent attention: one small latent vector per token holds the keys and values of all heads.
 
-Two forms of the same function. *Naive*: the latents are expanded to keys and values (fewer operations per query-key
-pair, for many queries at once). *Absorbed*: the expansion is moved into the query and the output, and the latents
-themselves are keys and values (nothing is expanded, for one query at a time or a few). With sparse attention
-(indexer.py) only selected keys are read: the naive form masks the others, the absorbed form gathers the selected
-latents for one query, so that its cost grows with their number and not with the context.
+Two forms compute the same function. The *naive* form expands the latents to keys and values: fewer operations per
+query-key pair, for many queries at once. The *absorbed* form moves the expansion into the query and the output, and
+uses the latents themselves as keys and values: nothing is expanded, for one query or a few. Sparse attention
+(indexer.py) reads only selected keys: the naive form masks the others; the absorbed form, for one query, gathers the
+selected latents, so that its cost grows with their number and not with the context.
 
 Shape suffixes: B batch, T new positions, S positions so far, D model width, H heads, N content (nope) head width,
 R position (rope) head width, Q = N + R, V value head width, C key-value latent width, X query latent width,
-K selected keys.
-X also stands for rows of a product that are two axes side by side.
+K selected keys. X also stands for the rows of a product that joins two axes.
 
 Source: DeepSeek-V2 report (arXiv 2405.04434), section 2.1; DeepSeek-V3 report, section 2.1.1.
 """
@@ -25,14 +24,14 @@ from model.network.indexer import Indexer, causal_mask
 from model.network.layers import rotate
 from model.network.tape import Tape
 
-# The released code builds these two norms without the configured epsilon.
+# The released code does not pass the configured epsilon to these two norms.
 BOTTLENECK_NORM_EPS = 1e-6
-# New positions for which expanding all latents costs more than reading them as they are: a token, and drafts after it.
+# Up to this many new positions (a token and drafts after it), expanding all latents costs more than reading them as is.
 FEW_QUERIES = 4
 
 
 class Attention(nn.Module):
-    """One layer's attention; position enters through the R rotated channels only."""
+    """Attention of one layer; positions enter through the R rotated channels only."""
 
     def __init__(self, config: ModelConfig, layer: int) -> None:
         super().__init__()
@@ -59,22 +58,22 @@ class Attention(nn.Module):
         tape: Tape | None = None,
         selection: Selection | None = None,
     ) -> tuple[Tensor, Selection | None]:
-        """Attend from the new positions to all positions so far, or to the selected ones of them.
+        """Attend from the new positions to all positions so far, or to the selected ones among them.
 
         Args:
             x_BTD: the normalised residual stream.
-            rotations_TR: of the new positions.
-            cache: holds what earlier positions left, and takes the new ones.
-            tape: where the probe points write.
-            selection: of the last layer that has an indexer; used by a layer that has none of its own.
+            rotations_TR: rotations of the new positions.
+            cache: holds the latents of earlier positions, and stores those of the new ones.
+            tape: receives what the probe points write.
+            selection: selection of the last layer with an indexer; a layer without one uses it.
 
         Returns:
-            The output [B, T, D], and the selection that was used (None: the model has no indexers).
+            The output [B, T, D], and the selection that was used (None in a model without indexers).
         """
         query_latent_BTX = self.query_latent(x_BTD)
         content_BTHN, position_BTHR, latent_BTC = self.project(x_BTD, rotations_TR, query_latent_BTX)
         if self.indexer is not None:
-            # Detached: the indexer learns by a loss of its own, which is not to change what it looks at.
+            # Detached: the indexer has a loss of its own, which must not change its inputs.
             own: Selection = self.indexer(x_BTD.detach(), query_latent_BTX.detach(), rotations_TR, cache)
             if tape is not None:
                 tape.selection(self.layer, own)
@@ -82,18 +81,18 @@ class Attention(nn.Module):
         latent_BSC = latent_BTC if cache is None else cache.extend(self.layer, latent_BTC)
         few_at_a_time = cache is not None and x_BTD.shape[1] <= min(FEW_QUERIES, max(1, cache.length))
         attend = self.absorbed if few_at_a_time else self.naive
-        # Where every key is kept, attention is the dense one, to the bit.
+        # With every key kept, dense attention gives the same result to the bit.
         partial = selection if selection is not None and selection.is_partial else None
         return self.output(attend(content_BTHN, position_BTHR, latent_BSC, partial, tape)), selection
 
     def query_latent(self, x_BTD: Tensor) -> Tensor:
-        """What the queries are made from, [B, T, X]: the normalised bottleneck, or the input itself without one."""
+        """Return the input of the query projection, [B, T, X]: the normalised bottleneck, or `x_BTD` without one."""
         return x_BTD if self.config.q_lora_rank is None else self.query_norm(self.query_down(x_BTD))
 
     def project(
         self, x_BTD: Tensor, rotations_TR: Tensor, query_latent_BTX: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Content and rotated position part of the queries, and the latents to remember, [B, T, C + R]."""
+        """Return the content and rotated position part of the queries, and the latents to cache, [B, T, C + R]."""
         config = self.config
         source_BTX = self.query_latent(x_BTD) if query_latent_BTX is None else query_latent_BTX
         query_BTX = self.query(source_BTX) if config.q_lora_rank is None else self.query_up(source_BTX)
@@ -105,7 +104,7 @@ class Attention(nn.Module):
         return content_BTHN, rotated[:, :, :-1], latent_BTC
 
     def expand(self, latent_BSC: Tensor) -> tuple[Tensor, Tensor]:
-        """Keys [B, H, S, Q] and values [B, H, S, V] of all heads; the position key is the same in every head."""
+        """Expand latents to keys [B, H, S, Q] and values [B, H, S, V]; all heads share the position part of a key."""
         config = self.config
         compressed_BSC, position_BSR = latent_BSC.split_with_sizes([config.kv_lora_rank, config.rope_head_dim], -1)
         expanded_BHSX = self.kv_up(compressed_BSC).unflatten(-1, (config.num_heads, -1)).transpose(1, 2)
@@ -121,13 +120,13 @@ class Attention(nn.Module):
         selection: Selection | None,
         tape: Tape | None = None,
     ) -> Tensor:
-        """Mixed values of all heads side by side, [B, T, H * V], with keys and values made of all latents."""
+        """Attend with expanded keys and values; return the mixed values of all heads, [B, T, H * V]."""
         query_BHTQ = torch.cat([content_BTHN, position_BTHR], dim=-1).transpose(1, 2)
         key_BHSQ, value_BHSV = self.expand(latent_BSC)
         if tape is not None:
             tape.attention(self.layer, query_BHTQ, key_BHSQ, self.scale, selection)
         fresh = query_BHTQ.shape[2] == key_BHSQ.shape[2]
-        # Only equally wide keys and values reach the fused kernel on the CPU: the values are filled up with zeros.
+        # The fused CPU kernel needs keys and values of one width, so the values are padded with zeros.
         width = self.config.value_head_dim
         padded_BHSQ = F.pad(value_BHSV, (0, max(0, self.config.query_head_dim - width)))
         mask = None if fresh else causal_mask(query_BHTQ.shape[2], key_BHSQ.shape[2], query_BHTQ.device)
@@ -146,11 +145,11 @@ class Attention(nn.Module):
         selection: Selection | None,
         tape: Tape | None = None,
     ) -> Tensor:
-        """The same with the latents as keys and values; see `project` for what it is given."""
+        """Compute `naive` with the latents as keys and values; the arguments are those that `project` returns."""
         config, shape_BT = self.config, content_BTHN.shape[:2]
         up_HXC = self.kv_up.weight.view(config.num_heads, -1, config.kv_lora_rank)
         key_up_HNC, value_up_HVC = up_HXC.split_with_sizes([config.nope_head_dim, config.value_head_dim], 1)
-        # All sequences' queries of a head are rows of one product, which reads the head's matrix once.
+        # One product per head for the queries of all sequences reads the head's matrix once.
         content_HXC = torch.bmm(content_BTHN.flatten(0, 1).transpose(0, 1), key_up_HNC)
         content_BHTC = content_HXC.unflatten(1, shape_BT).transpose(0, 1)
         query_BHTC = torch.cat([content_BHTC, position_BTHR.transpose(1, 2)], dim=-1)
@@ -161,7 +160,7 @@ class Attention(nn.Module):
         return mixed_HXV.transpose(0, 1).unflatten(0, shape_BT).flatten(2)
 
     def _read_latents(self, query_BHTC: Tensor, latent_BSC: Tensor, selection: Selection | None) -> Tensor:
-        """Each query's mean of the latents it may read, weighted by its attention, [B, H, T, C]."""
+        """Return the mean of the latents that each query may read, weighted by its attention, [B, H, T, C]."""
         num_queries, num_keys = query_BHTC.shape[2], latent_BSC.shape[1]
         hidden = None  # broadcasts to [B, H, T, S]
         if selection is not None and num_queries == 1:
@@ -171,7 +170,7 @@ class Attention(nn.Module):
             hidden = ~selection.kept_BTS.unsqueeze(1)
         elif num_queries > 1:
             hidden = ~causal_mask(num_queries, num_keys, latent_BSC.device)
-        # Heads and queries are rows of one product: the latents are the same for all heads.
+        # All heads share the latents, so heads and queries are the rows of one product.
         scores_BXS = torch.bmm(query_BHTC.flatten(1, 2), latent_BSC.mT).float() * self.scale
         if hidden is not None:
             scores_BHTS = scores_BXS.unflatten(1, query_BHTC.shape[1:3]).masked_fill(hidden, -torch.inf)
@@ -182,7 +181,7 @@ class Attention(nn.Module):
 
 
 def attention_weights(query_BHTQ: Tensor, key_BHSQ: Tensor, scale: float, selection: Selection | None = None) -> Tensor:
-    """Softmax weights [B, H, T, S] in fp32 over the keys up to each query's position, or the selected ones of them."""
+    """Return softmax weights [B, H, T, S], fp32, over the keys up to each query, or the selected ones among them."""
     scores_BHTS = (query_BHTQ @ key_BHSQ.mT).float() * scale
     if selection is not None:
         scores_BHTS = scores_BHTS.masked_fill(~selection.kept_BTS.unsqueeze(1), -torch.inf)

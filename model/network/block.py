@@ -1,4 +1,4 @@
-"""One layer: attention, then a feed-forward block or a mixture of experts, on a residual stream.
+"""One layer: attention, then a feed-forward block or a mixture of experts, both on the residual stream.
 
 Shape suffixes: B batch, T new positions, D model width, R rope head width.
 
@@ -38,6 +38,7 @@ class Block(nn.Module):
         edit: RoutingEdit | None,
         selection: Selection | None,
     ) -> tuple[Tensor, Selection | None]:
+        """Return the residual stream after the layer, [B, T, D], and the selection its attention used."""
         if tape is not None:
             tape.layer_input(self.layer, x_BTD)
         mixed_BTD, selection = self.attention(self.attention_norm(x_BTD), rotations_TR, cache, tape, selection)

@@ -1,9 +1,7 @@
-"""What a run remembers of the tokens it has seen: one latent vector per token and layer (multi-head latent attention).
+"""The cache of multi-head latent attention: one latent vector per token and layer.
 
-A cache belongs to one run and is passed to `forward`; the model itself never changes. Sequences that share a cache are
-equally long at all times.
-
-Models with sparse attention also keep one index key per token and layer that has an indexer.
+A cache belongs to one run and is passed to `forward`; the model itself never changes. All sequences in a cache have the
+same length. Models with sparse attention also cache one index key per token and layer with an indexer.
 
 Shape suffixes: B batch, T new positions, S cached positions, C key-value latent width, R rope head width, I index head
 width.
@@ -23,8 +21,8 @@ class LatentCache:
     """Normalised latent and rotated position key of every token, side by side: C + R values per token and layer.
 
     Attributes:
-        length: tokens that it remembers.
-        capacity: tokens that fit.
+        length: tokens of a sequence that are cached.
+        capacity: tokens of a sequence that fit.
     """
 
     def __init__(
@@ -36,11 +34,11 @@ class LatentCache:
         layers: Iterable[int] | None = None,
         num_sequences: int = 1,
     ) -> None:
-        """Room for `capacity` tokens of each sequence, in the model's ordinary layers or those given."""
+        """Allocate `capacity` tokens per sequence for the model's ordinary layers, or for `layers`."""
         width = config.kv_lora_rank + config.rope_head_dim
         self.length = 0
         self._row = {layer: row for row, layer in enumerate(range(config.num_layers) if layers is None else layers)}
-        # One tensor a layer: they may lie on different devices.
+        # One tensor per layer, because layers may be on different devices.
         self.latents = [torch.empty(num_sequences, capacity, width, device=device, dtype=dtype) for _ in self._row]
         with_indexer = [layer for layer in self._row if config.has_indexer(layer)]
         self._index_row = {layer: row for row, layer in enumerate(with_indexer)}
@@ -49,15 +47,15 @@ class LatentCache:
         self.capacity = capacity
 
     def extend(self, layer: int, latent_BTC: Tensor) -> Tensor:
-        """Store the new tokens' latents [B, T, C + R] of a layer and return all of them, [B, S, C + R]."""
+        """Store the latents of a layer's new tokens, [B, T, C + R], and return all of the layer's, [B, S, C + R]."""
         return self._append(self.latents, self._row[layer], latent_BTC)
 
     def extend_index(self, layer: int, key_BTI: Tensor) -> Tensor:
-        """Store the new tokens' index keys [B, T, I] of a layer and return all of them, [B, S, I]."""
+        """Store the index keys of a layer's new tokens, [B, T, I], and return all of the layer's, [B, S, I]."""
         return self._append(self.index_keys, self._index_row[layer], key_BTI)
 
     def _append(self, rows: list[Tensor], row: int, new: Tensor) -> Tensor:
-        rows[row] = stored = rows[row].to(new.device)  # moved once, to where its layer is
+        rows[row] = stored = rows[row].to(new.device)  # moved once, to the device of its layer
         end = self.length + new.shape[1]
         if end > self.capacity:
             raise ValueError(f"the cache holds {self.capacity} tokens, not {end}")
@@ -65,14 +63,14 @@ class LatentCache:
         return stored[:, :end]
 
     def advance(self, num_tokens: int) -> None:
-        """Count the tokens of a finished forward pass, after every layer has stored its latents."""
+        """Count the tokens of a forward pass once all layers have stored their latents."""
         self.length += num_tokens
 
     def take_back(self, num_tokens: int) -> None:
-        """Forget the last tokens, which turned out not to be in the sequence."""
+        """Drop the last tokens, such as a rejected draft token."""
         self.length -= num_tokens
 
     @property
     def bytes_per_token(self) -> int:
-        """Bytes that one more token of a sequence costs, over all layers."""
+        """Bytes of one token, over all layers."""
         return sum(part.shape[2] * part.element_size() for part in (*self.latents, *self.index_keys))

@@ -1,8 +1,8 @@
 """The shape of a model of the DeepSeek-V3 family, read from and written to a published `config.json`.
 
 Field names are this project's; `_PUBLISHED` maps them to the published keys. Both spellings of the rotary settings are
-read (`rope_theta` + `rope_scaling`, and transformers 5's `rope_parameters`); the published one is written. What this
-version cannot run is refused by name here, because running it as something else would be silently wrong.
+read (`rope_theta` + `rope_scaling`, and transformers 5's `rope_parameters`); the published one is written. Values that
+the network does not implement raise an error that names them; ignoring them would give wrong numbers without a warning.
 
 Source: DeepSeek-V3 report (arXiv 2412.19437), section 4.2 and appendix; the released `config.json`.
 """
@@ -13,7 +13,7 @@ from typing import Any
 
 from model.network.rope import ConfigError, Yarn, is_number, read_rope, write_rope
 
-# What sets each family apart is read off its type where the published configuration does not say it.
+# Where a published configuration does not state how its family differs, `model_type` decides.
 SPARSE_TYPES = ("deepseek_v32", "glm_moe_dsa")
 MODEL_TYPES = ("deepseek_v2", "deepseek_v3", "kimi_k2", *SPARSE_TYPES)
 _ARCHITECTURES = {
@@ -59,11 +59,11 @@ _PUBLISHED_INDEXER = {
 }
 
 _NAMES = _PUBLISHED | _PUBLISHED_INDEXER  # field -> published key
-_MTP_READS_NORMED = "mtp_reads_normed"  # our own key: no published configuration says it
+_MTP_READS_NORMED = "mtp_reads_normed"  # our own key: no published configuration states it
 
-_OPTIONAL = ("q_lora_rank", "bos_id", "eos_id")  # null says that there is none; elsewhere it says nothing
+_OPTIONAL = ("q_lora_rank", "bos_id", "eos_id")  # null means "none" for these fields, and "not stated" for all others
 
-# Keys whose value changes what the model computes: only these values are implemented, others are refused.
+# Keys that change what the model computes; only these values are implemented.
 _ONLY: dict[str, tuple[Any, ...]] = {
     "hidden_act": ("silu",),
     "moe_layer_freq": (1,),
@@ -71,7 +71,7 @@ _ONLY: dict[str, tuple[Any, ...]] = {
     "mlp_bias": (False,),
 }
 _ROUTERS: dict[str, tuple[Any, ...]] = {"scoring_func": ("sigmoid",), "topk_method": ("noaux_tc",)}
-# Implementations of V2 differ in what they make of norm_topk_prob; the released models do not set it.
+# Implementations of V2 interpret norm_topk_prob differently; the released models do not set it.
 _ROUTERS_V2: dict[str, tuple[Any, ...]] = {
     "scoring_func": ("softmax",),
     "topk_method": ("greedy", "group_limited_greedy"),
@@ -81,14 +81,14 @@ _ROUTERS_V2: dict[str, tuple[Any, ...]] = {
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class ModelConfig:
-    """Everything that fixes the tensors' shapes and the arithmetic between them."""
+    """All sizes and settings that fix the shapes of the tensors and the arithmetic between them."""
 
     vocab_size: int
     hidden_size: int
     num_layers: int
-    num_dense_layers: int  # the first layers have an ordinary feed-forward block
+    num_dense_layers: int  # the first layers, whose feed-forward block is not an MoE
     num_heads: int
-    q_lora_rank: int | None  # None: queries come from one full matrix
+    q_lora_rank: int | None  # None: one full query matrix
     kv_lora_rank: int
     nope_head_dim: int  # width of a head's content part
     rope_head_dim: int  # width of its position part
@@ -112,13 +112,13 @@ class ModelConfig:
     bos_id: int | None = 0
     eos_id: int | None = 1
     scoring: str = "sigmoid"  # or "softmax" over all experts (V2)
-    selection: str = "noaux_tc"  # by bias, groups by their best two; V2: "greedy", or "group_limited_greedy"
-    index_heads: int = 0  # sparse attention: heads of the indexer, their width, and the keys that a query keeps
+    selection: str = "noaux_tc"  # with a bias; V2: "greedy" or "group_limited_greedy"
+    index_heads: int = 0  # sparse attention: heads of the indexer, their width, and keys kept per query
     index_head_dim: int = 0
     index_topk: int = 0
     indexer_types: tuple[str, ...] | None = None  # per layer: "full", or "shared" with the last full one (GLM)
     has_mtp: bool = False  # a multi-token-prediction module beside the model, of depth 1
-    mtp_reads_normed: bool = True  # its hidden state comes from after the final norm, not from before (mtp.py)
+    mtp_reads_normed: bool = True  # it reads the hidden state after the final norm, not before (mtp.py)
 
     def __post_init__(self) -> None:
         self._check_sizes()
@@ -127,12 +127,12 @@ class ModelConfig:
 
     @property
     def moe_layers(self) -> tuple[int, ...]:
-        """Model layer numbers of the mixture-of-experts layers (3 to 60 in the released V3)."""
+        """Model layer numbers of the MoE layers (3 to 60 in the released V3)."""
         return tuple(range(self.num_dense_layers, self.num_layers))
 
     @property
     def is_sparse(self) -> bool:
-        """Whether attention reads only the keys that an indexer selects."""
+        """Whether an indexer selects the keys that attention reads."""
         return self.model_type in SPARSE_TYPES
 
     @property
@@ -144,17 +144,17 @@ class ModelConfig:
         return tuple(layer for layer, kind in enumerate(types) if kind == "full")
 
     def has_indexer(self, layer: int) -> bool:
-        """Whether a layer has an indexer of its own; the one for multi-token prediction counts after the last."""
+        """Whether a layer has an indexer of its own; the multi-token-prediction layer is numbered after the last."""
         return self.is_sparse and (layer == self.num_layers or layer in self.indexer_layers)
 
     @property
     def index_interleaved(self) -> bool:
-        """Whether the indexer rotates neighbouring channels (GLM), not channels half the width apart (V3.2)."""
+        """Whether the indexer rotates adjacent channels (GLM) or channels half the width apart (V3.2)."""
         return self.model_type == "glm_moe_dsa"
 
     @property
     def has_selection_bias(self) -> bool:
-        """Whether the router has a bias that enters the selection only."""
+        """Whether the router has a bias that affects the selection only."""
         return self.selection == "noaux_tc"
 
     @property
@@ -164,7 +164,7 @@ class ModelConfig:
 
     @property
     def query_head_dim(self) -> int:
-        """Width of a query or key head: content part, then position part."""
+        """Width of a query or key head: content part plus position part."""
         return self.nope_head_dim + self.rope_head_dim
 
     def _check_sizes(self) -> None:
@@ -246,7 +246,7 @@ class ModelConfig:
         return cls(**values, rope_theta=theta, yarn=yarn)
 
     def to_json(self) -> dict[str, Any]:
-        """The published keys, in the spelling of the released config.json."""
+        """Return the published keys, in the spelling of the released config.json."""
         published: dict[str, Any] = {theirs: getattr(self, ours) for ours, theirs in _PUBLISHED.items()}
         published |= {key: only for key, (only,) in _ONLY.items()} | {
             "num_key_value_heads": self.num_heads,
@@ -265,7 +265,7 @@ class ModelConfig:
 
 
 def is_whole(value: object) -> bool:
-    """Whether a JSON value is a whole number from 0 on."""
+    """Whether a JSON value is a whole number of at least 0."""
     return type(value) is int and value >= 0
 
 
@@ -294,7 +294,7 @@ def _refuse_unsupported(published: Mapping[str, Any]) -> None:
 
 
 def _read_v2(published: Mapping[str, Any]) -> dict[str, Any]:
-    """V2: softmax scores as they are; without groups where the selection is greedy."""
+    """Read V2's router: softmax scores, not normalised; one group where the selection is greedy."""
     selection = published.get("topk_method") or "greedy"
     grouped = selection == "group_limited_greedy"
     return {
@@ -307,14 +307,14 @@ def _read_v2(published: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _read_sparse(published: Mapping[str, Any]) -> dict[str, Any]:
-    """The indexer's sizes, and which layers have one: a list, a pattern such as "FSS", or every how many layers."""
+    """Read the indexer's sizes and its layers, which are given as a list, a pattern such as "FSS", or a period."""
     values = {ours: published[theirs] for ours, theirs in _PUBLISHED_INDEXER.items() if theirs in published}
     types, pattern = published.get("indexer_types"), published.get("index_topk_pattern")
     every = published.get("index_topk_freq")
     if types is None and isinstance(pattern, str):
         types = [{"F": "full", "S": "shared"}.get(letter, letter) for letter in pattern]
     if types is None and every is not None:
-        types = _every_so_many(published.get("num_hidden_layers"), every, published.get("index_skip_topk_offset", 2))
+        types = _periodic(published.get("num_hidden_layers"), every, published.get("index_skip_topk_offset", 2))
     if types is not None:
         if not isinstance(types, list) or not all(isinstance(kind, str) for kind in types):
             raise ConfigError("indexer_types must say 'full' or 'shared' for each layer")
@@ -322,8 +322,8 @@ def _read_sparse(published: Mapping[str, Any]) -> dict[str, Any]:
     return values
 
 
-def _every_so_many(layers: Any, every: Any, offset: Any) -> list[str] | None:
-    """Which layers have an indexer when it is one in so many, from an offset on; None where all have."""
+def _periodic(layers: Any, every: Any, offset: Any) -> list[str] | None:
+    """Return the indexer type per layer for one indexer in `every` layers after an offset; None if all have one."""
     if not all(map(is_whole, (layers, every, offset))):
         raise ConfigError("index_topk_freq, index_skip_topk_offset and num_hidden_layers must be whole numbers")
     if every <= 1:

@@ -1,4 +1,4 @@
-"""Decisions of a layer, as tensors: which experts the router selects and which keys the indexer selects.
+"""The decisions of a layer as tensors: the experts that its router selects, the keys that its indexer selects.
 
 Shape suffixes: T tokens (in `Routing`: batch and positions in one axis; in `Selection`: new positions), E experts,
 G groups, K selected experts or keys, B batch, S positions so far.
@@ -10,23 +10,23 @@ from torch import Tensor
 
 
 class Routing(NamedTuple):
-    """One layer's routing decision, everything in fp32 but ids and masks."""
+    """The router's decision in one layer; fp32 except ids and masks."""
 
     scores_TE: Tensor  # affinity: sigmoid of the logit (V2: softmax of the logits), before the bias
-    group_scores_TG: Tensor  # sum of a group's two best biased scores (V2: its best score)
+    group_scores_TG: Tensor  # sum of a group's two best biased scores (V2: its best affinity)
     kept_groups_TG: Tensor  # bool
-    expert_ids_TK: Tensor  # int64, best biased score first; rows that an edit gives come as given
-    weights_TK: Tensor  # as applied: normalised and scaled
+    expert_ids_TK: Tensor  # int64, best biased score first; rows of a given routing keep its order
+    weights_TK: Tensor  # gate weights as applied: normalised and scaled
 
 
 class Selection(NamedTuple):
-    """Which keys each query may read, the same for all heads."""
+    """The keys that each query may read, the same for all heads."""
 
     scores_BTS: Tensor  # fp32, minus infinity for keys after the query
-    key_ids_BTK: Tensor  # best score first; a query with fewer keys before it than K is filled up with later ones
+    key_ids_BTK: Tensor  # best score first; a query with fewer than K keys before it also lists later ones
     kept_BTS: Tensor  # bool, never a key after the query
 
     @property
     def is_partial(self) -> bool:
-        """Whether some query may have to leave out a key; if not, attention is dense."""
+        """Whether some query may have to drop a key; if not, attention is dense."""
         return self.key_ids_BTK.shape[-1] < self.scores_BTS.shape[-1]

@@ -1,14 +1,14 @@
-"""DeepSeek Sparse Attention: a small scorer (the lightning indexer) chooses the keys that a layer's attention may read.
+"""DeepSeek Sparse Attention: the lightning indexer, a small scorer, selects the keys that a layer's attention reads.
 
-All attention heads of a layer read the same selection. Every step is differentiable but the choice itself, so that the
-indexer can be trained on its scores.
+All attention heads of a layer share the selection. The scores are differentiable, the selection is not, so the indexer
+is trained on its scores.
 
 Shape suffixes: B batch, T new positions, S positions so far, D model width, X query latent width, J index heads,
 I index head width, K selected keys, R rotated channels.
 
-Source: DeepSeek-V3.2-Exp report (2025), equations 1 and 2. The equations leave out the two constant factors of the
-released code, which scale all scores alike. The Hadamard rotation and FP8 of that code serve its kernels and change no
-exact product, so they are left out here.
+Source: DeepSeek-V3.2-Exp report (2025), equations 1 and 2. The equations omit two constant factors of the released
+code, which scale all scores alike. The Hadamard rotation and FP8 of that code serve its kernels and do not change exact
+products, so they are omitted here.
 """
 
 import torch
@@ -20,12 +20,12 @@ from model.network.decision import Selection
 from model.network.layers import rotate, rotate_halves, without_autocast
 
 KEY_NORM_EPS = 1e-6
-# Values of the products of all index heads held at once: 64 heads x 2,048 keys x 256 queries are 134 MB.
+# Values of the products of all index heads in memory at once: 64 heads x 2,048 keys x 256 queries are 134 MB.
 VALUES_AT_ONCE = 1 << 25
 
 
 class Indexer(nn.Module):
-    """Scores all keys for a query by a few narrow heads, and keeps the best `index_topk`."""
+    """Scores every key for a query with a few narrow heads, and selects the best `index_topk`."""
 
     def __init__(self, config: ModelConfig, layer: int) -> None:
         super().__init__()
@@ -43,10 +43,10 @@ class Indexer(nn.Module):
         """Select keys for the new positions.
 
         Args:
-            x_BTD: the attention's input.
-            query_latent_BTX: the normalised query latent that the attention's own queries are made from.
-            rotations_TR: as for the attention.
-            cache: where the index keys of earlier positions are, and the new ones go.
+            x_BTD: the input of the layer's attention.
+            query_latent_BTX: the normalised query latent of the layer's attention.
+            rotations_TR: rotations of the new positions.
+            cache: holds the index keys of earlier positions, and stores those of the new ones.
         """
         key_BTI = self._rotate(self.key_norm(self.key(x_BTD)).unsqueeze(2), rotations_TR)[:, :, 0]
         key_BSI = key_BTI if cache is None else cache.extend_index(self.layer, key_BTI)
@@ -62,7 +62,7 @@ class Indexer(nn.Module):
         return torch.cat([turn(position_BTJR, rotations_TR), content], dim=-1)
 
     def score(self, query_BTJI: Tensor, key_BSI: Tensor, weights_BTJ: Tensor) -> Tensor:
-        """Sum over index heads of weight * relu(query . key / sqrt(I)), fp32, minus infinity for keys to come."""
+        """Return sum over index heads of weight * relu(query . key / sqrt(I)), fp32; minus infinity for later keys."""
         keys_BIS = key_BSI.float().mT * self.config.index_head_dim**-0.5
         num_queries, num_keys = query_BTJI.shape[1], key_BSI.shape[1]
         rows = max(1, VALUES_AT_ONCE // (query_BTJI.shape[0] * query_BTJI.shape[2] * num_keys))
@@ -76,13 +76,13 @@ class Indexer(nn.Module):
 
 
 def select(scores_BTS: Tensor, top_k: int) -> Selection:
-    """Keep the `top_k` best-scored keys of each query, all of them where there are no more."""
+    """Select the `top_k` best-scored keys of each query, or all keys if there are fewer."""
     ids_BTK = scores_BTS.topk(min(top_k, scores_BTS.shape[-1]), dim=-1).indices
     kept_BTS = torch.zeros_like(scores_BTS, dtype=torch.bool).scatter_(-1, ids_BTK, True)
     return Selection(scores_BTS, ids_BTK, kept_BTS & (scores_BTS > -torch.inf))
 
 
 def causal_mask(num_queries: int, num_keys: int, device: torch.device) -> Tensor:
-    """True where a query may look, [T, S]: the last query sees every key, the one before it all but one."""
+    """Return True where a query may read a key, [T, S]: the last query reads all keys, the one before all but one."""
     ones_TS = torch.ones(num_queries, num_keys, dtype=torch.bool, device=device)
     return ones_TS.tril(num_keys - num_queries)

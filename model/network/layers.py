@@ -1,4 +1,4 @@
-"""The plain parts of a block: rotary position embedding with YaRN, and the SwiGLU feed-forward.
+"""The plain layers: rotary position embedding with YaRN, and the SwiGLU feed-forward block.
 
 Shape suffixes: B batch, T position, H heads, R rope head width, D model width, F feed-forward width.
 
@@ -17,7 +17,7 @@ from model.network.rope import Yarn
 
 
 class RotaryTable(nn.Module):
-    """Rotation angles of the position part of queries and keys."""
+    """Rotations of the position part of queries and keys."""
 
     frequencies: Tensor
 
@@ -28,17 +28,17 @@ class RotaryTable(nn.Module):
         self.register_buffer("frequencies", frequencies, persistent=False)
 
     def forward(self, start: int, end: int) -> Tensor:
-        """Unit rotations, as complex numbers [end - start, R / 2], for the positions from start to end."""
+        """Return the rotations of positions `start` to before `end` as complex numbers, [end - start, R / 2]."""
         positions_T = torch.arange(start, end, device=self.frequencies.device, dtype=torch.float32)
         angles_TR = torch.outer(positions_T, self.frequencies)
         return torch.polar(torch.full_like(angles_TR, self.scale), angles_TR)
 
 
 def rotary_frequencies(rope_head_dim: int, theta: float, yarn: Yarn | None) -> Tensor:
-    """Radians per position of each pair of channels, [R / 2], fp32.
+    """Return the radians per position of each pair of channels, [R / 2], fp32.
 
-    With YaRN, pairs that turn more than `beta_fast` times over the original context keep their speed, those that turn
-    less than `beta_slow` times are slowed by `factor`, and a linear ramp joins the two.
+    With YaRN, pairs that turn more than `beta_fast` times over the original context keep their frequency, pairs that
+    turn less than `beta_slow` times are slowed by `factor`, and a linear ramp joins the two.
     """
     exponents = torch.arange(0, rope_head_dim, 2, dtype=torch.float64) / rope_head_dim
     frequencies = theta**-exponents
@@ -56,27 +56,27 @@ def rotary_frequencies(rope_head_dim: int, theta: float, yarn: Yarn | None) -> T
 
 
 def without_autocast(x: Tensor) -> contextlib.AbstractContextManager[object]:
-    """Within it, products have the dtype of their factors on the device of `x`, also where a caller casts them."""
+    """Return a context in which products on the device of `x` keep their factors' dtype, also under autocast."""
     device = x.device.type
     return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else contextlib.nullcontext()
 
 
 def rotate(x_BTHR: Tensor, rotations_TR: Tensor) -> Tensor:
-    """Turn adjacent channel pairs (0, 1), (2, 3), ... by their angle, in fp32; the layout stays interleaved."""
+    """Rotate the adjacent channel pairs (0, 1), (2, 3), ... in fp32; the layout stays interleaved."""
     pairs = torch.view_as_complex(x_BTHR.float().unflatten(-1, (-1, 2)))
     turned = pairs * rotations_TR[:, None]
     return torch.view_as_real(turned).flatten(-2).to(x_BTHR.dtype)
 
 
 def rotate_halves(x_BTHR: Tensor, rotations_TR: Tensor) -> Tensor:
-    """Turn the channel pairs (0, R/2), (1, R/2 + 1), ... by their angle, in fp32; the halves stay halves."""
+    """Rotate the channel pairs (0, R/2), (1, R/2 + 1), ... in fp32; the halves stay halves."""
     pairs = torch.complex(*x_BTHR.float().chunk(2, dim=-1))
     turned = pairs * rotations_TR[:, None]
     return torch.cat([turned.real, turned.imag], dim=-1).to(x_BTHR.dtype)
 
 
 class FeedForward(nn.Module):
-    """SwiGLU: down(silu(gate x) * up x). Gate and up are one matrix, gate rows first: one product serves both."""
+    """SwiGLU: down(silu(gate x) * up x). Gate and up are one matrix, gate rows first, for a single product."""
 
     def __init__(self, hidden_size: int, width: int) -> None:
         super().__init__()
@@ -88,6 +88,6 @@ class FeedForward(nn.Module):
 
 
 def swiglu(gate_up: Tensor) -> Tensor:
-    """silu(first half) * second half along the last axis."""
+    """Return silu(first half) * second half along the last axis."""
     gate, up = gate_up.chunk(2, dim=-1)
     return F.silu(gate) * up

@@ -1,9 +1,9 @@
-"""Where the weights lie in memory, for products with few rows.
+"""The memory layout of the weights, for products with few rows.
 
 A product of one row with a matrix reads the whole matrix once and does little else. On a CPU with AVX-512, in fp32, the
-library reads a matrix stored input-major two to four times as fast as one stored output-major, as checkpoints have it
-(measured: a 256 x 8,192 head 0.27 ms against 1.07 ms; with AVX2 there is no difference). Shapes and values stay as they
-are; only strides change.
+library reads an input-major matrix two to four times as fast as an output-major one, the layout of checkpoints
+(measured: a 256 x 8,192 head 0.27 ms against 1.07 ms; with AVX2 there is no difference). Only strides change, not
+shapes or values.
 """
 
 import torch
@@ -14,21 +14,21 @@ from model.network.transformer import Transformer
 
 
 def wants_input_major(device: torch.device, dtype: torch.dtype) -> bool:
-    """Whether matrices of this kind are read faster so."""
+    """Whether a CPU reads matrices of this dtype faster in the input-major layout."""
     has_avx512 = torch.backends.cpu.get_cpu_capability().startswith("AVX512")
     return device.type == "cpu" and dtype == torch.float32 and has_avx512
 
 
 def input_major(matrix: Tensor) -> Tensor:
-    """The same matrix (or stack of matrices) with other strides."""
+    """Return the matrix (or stack of matrices) with input-major strides."""
     return matrix.mT.contiguous().mT
 
 
 @torch.no_grad()
 def lay_out_for_decoding(model: Transformer) -> Transformer:
-    """Store every matrix of a product input-major, in place, where that is faster; return the model.
+    """Store the matrices of all products input-major, in place, where that is faster; return the model.
 
-    A tied head becomes a matrix of its own, because the embedding is read by rows.
+    A tied head becomes a separate matrix, because the embedding is read by rows.
     """
     weight = model.embedding.weight
     if not wants_input_major(weight.device, weight.dtype):

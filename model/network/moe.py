@@ -1,13 +1,13 @@
-"""The mixture of experts: a router that decides, experts that compute, a shared expert for every token.
+"""The mixture of experts: a router, routed experts, and a shared expert that every token passes.
 
-The router returns its whole decision, so that what is shown is what was computed and nothing is computed twice.
+The router returns its complete decision, so that the app shows what was computed and computes nothing twice.
 
 Shape suffixes: T tokens (batch and positions flattened), D model width, E experts, G groups, K selected experts,
-I expert width, N rows (a row is one token at one of its experts).
+I expert width, N rows (one per token and selected expert).
 
 Source: DeepSeek-V3 report (arXiv 2412.19437), equations 12 to 16 and section 2.1.2; the released model adds the factor
-`routed_scale`, which the equations lack. For V2, arXiv 2405.04434, section 2.2: softmax scores, no bias, and groups
-judged by their best expert.
+`routed_scale`, which the equations lack. For V2, arXiv 2405.04434, section 2.2: softmax scores, no bias, and each
+group scored by its best expert.
 """
 
 import math
@@ -28,7 +28,7 @@ ALWAYS = math.inf
 
 
 class Router(nn.Module):
-    """Sigmoid or softmax gate, with a bias that enters the selection only (V2: zero), and group-limited top-k."""
+    """Sigmoid or softmax router with group-limited top-k and a bias that affects the selection only (V2: zero)."""
 
     expert_bias: Tensor
 
@@ -39,7 +39,7 @@ class Router(nn.Module):
         self.register_buffer("expert_bias", torch.zeros(config.num_experts, dtype=torch.float32))
 
     def forward(self, x_TD: Tensor, edit: LayerEdit | None = None) -> Routing:
-        """Choose top-k experts per token and weigh them."""
+        """Select top-k experts per token and compute their gate weights."""
         edit = edit and edit.on(x_TD.device)
         scores_TE = self._score(x_TD, edit.temperature if edit else 1.0)
         biased_TE = scores_TE.detach()
@@ -64,7 +64,7 @@ class Router(nn.Module):
         return Routing(scores_TE, group_scores_TG, kept_TG, expert_ids_TK, weights_TK)
 
     def _score(self, x_TD: Tensor, temperature: float) -> Tensor:
-        """Affinities in fp32 whatever the dtype of the model, also under autocast: a rounded score flips choices."""
+        """Return affinities in fp32 for any dtype, also under autocast: a rounded score flips selections."""
         with without_autocast(x_TD):
             logits_TE = F.linear(x_TD.float(), self.weight.float())
             if temperature != 1:
@@ -72,7 +72,7 @@ class Router(nn.Module):
             return logits_TE.softmax(-1) if self.config.scoring == "softmax" else logits_TE.sigmoid()
 
     def _choose_groups(self, biased_TE: Tensor, edit: LayerEdit | None) -> tuple[Tensor, Tensor]:
-        """Score each group and keep the best groups."""
+        """Return the group scores, and which groups are kept."""
         config = self.config
         scores_TG = self._score_groups(biased_TE.view(-1, config.num_groups, config.group_size), bool(edit))
         if config.num_kept_groups == config.num_groups or (edit and not edit.limit_groups):
@@ -84,11 +84,11 @@ class Router(nn.Module):
         return scores_TG, torch.zeros_like(scores_TG, dtype=torch.bool).scatter_(-1, kept_ids, True)
 
     def _score_groups(self, biased_TGE: Tensor, edited: bool) -> Tensor:
-        """The sum of a group's best two, or its best where groups are judged so."""
+        """Score each group by the sum of its two best experts (V3) or by its best (V2)."""
         if not self.config.has_selection_bias:
             return biased_TGE.amax(-1)
         best_TG, second_TG = biased_TGE.topk(2, dim=-1).values.unbind(-1)
-        if edited:  # the second best of a group with one survivor is minus infinity and must not hide the first
+        if edited:  # with one expert left, minus infinity must not hide its score
             second_TG = second_TG.masked_fill(second_TG == NEVER, 0.0)
         return best_TG + second_TG
 
@@ -99,7 +99,7 @@ class Router(nn.Module):
 
 
 class Experts(nn.Module):
-    """The routed experts' weights, stacked; a token pays for the experts it was sent to and no others."""
+    """The routed experts with stacked weights; a token is computed by its selected experts only."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -108,24 +108,24 @@ class Experts(nn.Module):
         self.down = nn.Parameter(torch.empty(experts, hidden, width))
 
     def forward(self, x_TD: Tensor, expert_ids_TK: Tensor, weights_TK: Tensor) -> Tensor:
-        """Weighted sum of each token's experts, [T, D]."""
+        """Return the weighted sum of each token's experts, [T, D]."""
         if len(x_TD) == 1:
-            # In the order of ids, as below: the sum then depends on who was chosen and not on how they were ranked.
+            # In the order of ids, as below: the sum then depends on which experts are selected, not on their ranks.
             ids_K, order_K = expert_ids_TK[0].sort()
             return self._one_token(x_TD, ids_K.tolist(), weights_TK[0, order_K])
         if self.training:
             return blocked_experts(x_TD, self.gate_up, self.down, expert_ids_TK, weights_TK)
-        order_N = expert_ids_TK.flatten().argsort(stable=True)  # rows of one expert side by side
+        order_N = expert_ids_TK.flatten().argsort(stable=True)  # groups the rows by expert
         token_N = order_N // expert_ids_TK.shape[1]
         counts_E = torch.bincount(expert_ids_TK.flatten(), minlength=len(self.gate_up))
         weights_N1 = weights_TK.flatten().index_select(0, order_N).to(x_TD.dtype).unsqueeze(-1)
         y_ND = (self._grouped(x_TD.index_select(0, token_N), counts_E) * weights_N1).to(x_TD.dtype)
-        if x_TD.is_cuda:  # where index_add takes the rows as they come, and every run would round otherwise
+        if x_TD.is_cuda:  # on CUDA, index_add adds in no fixed order, so runs would round differently
             return summed_in_order(y_ND, order_N, expert_ids_TK.shape[1])
         return torch.zeros_like(x_TD).index_add(0, token_N, y_ND)
 
     def _one_token(self, x_1D: Tensor, expert_ids: list[int], weights_K: Tensor) -> Tensor:
-        """The grouped form for a single row: nothing to sort or to scatter."""
+        """Compute a single token without sorting and scattering."""
         inner_KI = swiglu(torch.cat([F.linear(x_1D, self.gate_up[expert]) for expert in expert_ids]))
         inner_KI = inner_KI * weights_K.to(x_1D.dtype).unsqueeze(-1)
         parts = [
@@ -135,7 +135,7 @@ class Experts(nn.Module):
         return torch.cat(parts).sum(0, keepdim=True)
 
     def _grouped(self, x_ND: Tensor, counts_E: Tensor) -> Tensor:
-        """One pair of products for each expert that was hit."""
+        """Apply each selected expert to its rows, one pair of products per expert."""
         counts = counts_E.tolist()
         hit = [expert for expert, count in enumerate(counts) if count]
         sizes = [counts[expert] for expert in hit]
@@ -146,11 +146,11 @@ class Experts(nn.Module):
 
 
 def summed_in_order(y_ND: Tensor, order_N: Tensor, num_selected: int) -> Tensor:
-    """Each token's rows added up one after the other in fp32, [T, D], as `index_add` does on a CPU.
+    """Return the sum of each token's rows, added in order in fp32, [T, D], as `index_add` does on a CPU.
 
     Args:
-        y_ND: one row for each token and expert, in the order of experts.
-        order_N: the place of each row among all tokens' selected experts, [T, K] flattened.
+        y_ND: one row per token and selected expert, grouped by expert.
+        order_N: index of each row in [T, K] flattened.
         num_selected: K.
     """
     rows_TK = order_N.argsort().view(-1, num_selected).sort(-1).values
@@ -162,7 +162,7 @@ def summed_in_order(y_ND: Tensor, order_N: Tensor, num_selected: int) -> Tensor:
 
 
 class MixtureOfExperts(nn.Module):
-    """Shared experts, applied to every token, plus the routed experts that the router chose."""
+    """Shared experts, applied to every token, plus the routed experts that the router selects."""
 
     def __init__(self, config: ModelConfig, layer: int) -> None:
         super().__init__()

@@ -1,8 +1,8 @@
-"""Multi-token prediction: one more layer that drafts the token after the next one.
+"""Multi-token prediction: an extra layer that drafts the token after the next one.
 
-At position i it joins what the model knows so far (its hidden state) with the token that follows (its embedding), runs
-one ordinary layer over the result, and shares the model's embedding and output head. The layer is numbered after the
-last ordinary one and has a cache of its own; positions keep their numbers.
+At each position it joins the model's hidden state with the embedding of the next token, runs one ordinary layer on the
+result, and shares the model's embedding and output head. The layer is numbered after the last ordinary one and has a
+cache of its own; positions keep their numbers.
 
 Shape suffixes: B batch, T new positions, D model width, R rope head width.
 
@@ -21,14 +21,13 @@ from model.network.tape import Tape
 class MultiTokenPredictor(nn.Module):
     """The module of depth 1.
 
-    Two things the report leaves open or says otherwise than the released weights:
+    On two points the report differs from the released weights or is silent:
 
     - The joining matrix reads the *embedding first*. Equation 21 writes the hidden state first; the released weights
-      work the other way round, as serving engines and Megatron found independently.
-    - Whether the hidden state is taken before or after the model's final norm is contested. transformers, vLLM and
-      SGLang take it after (and vLLM accepts more drafts so), torchtitan and llama.cpp before. A norm after a norm would
-      change nothing but for the final norm's weights per channel, so the two are not the same. It is an explicit choice
-      (`ModelConfig.mtp_reads_normed`), after the norm unless a configuration says otherwise.
+      need the embedding first, as serving engines and Megatron found independently.
+    - The report does not say whether the hidden state is taken before or after the model's final norm. transformers,
+      vLLM and SGLang take it after (vLLM then accepts more drafts), torchtitan and llama.cpp before. The two differ by
+      the final norm's weights per channel. `ModelConfig.mtp_reads_normed` decides; its default is after the norm.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -48,14 +47,14 @@ class MultiTokenPredictor(nn.Module):
         cache: LatentCache | None = None,
         tape: Tape | None = None,
     ) -> Tensor:
-        """The state [B, T, D] that the output head turns into logits of the token after the next.
+        """Return the state [B, T, D] from which the output head computes logits of the token after the next.
 
         Args:
             hidden_BTD: the model's state, before or after its final norm as the configuration says.
             embedded_BTD: the embedding of the token after each position.
-            rotations_TR: of the positions.
-            cache: of this layer alone.
-            tape: where the layer's probe points write, under its own number.
+            rotations_TR: rotations of the positions.
+            cache: the cache of this layer alone.
+            tape: receives what the layer's probe points write, under the layer's number.
         """
         both_BTD = torch.cat([self.embedding_norm(embedded_BTD), self.hidden_norm(hidden_BTD)], dim=-1)
         x_BTD, _ = self.block(self.join(both_BTD), rotations_TR, cache, tape, None, None)

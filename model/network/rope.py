@@ -11,7 +11,7 @@ from typing import Any, TypeGuard
 
 
 class ConfigError(ValueError):
-    """A configuration that is incomplete, contradicts itself, or asks for what is not implemented."""
+    """A configuration that is incomplete, contradicts itself, or needs something that is not implemented."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,10 +56,10 @@ def _positive(value: Any, key: str) -> float:
 
 
 def read_rope(published: Mapping[str, Any]) -> tuple[float, Yarn | None]:
-    """Rotary base and YaRN settings from either spelling.
+    """Return the rotary base and YaRN settings from either spelling.
 
     Raises:
-        ConfigError: a setting is missing, cannot be, or is not implemented.
+        ConfigError: a setting is missing, impossible, or not implemented.
     """
     rope = published.get("rope_parameters") or published.get("rope_scaling") or {}
     if not isinstance(rope, Mapping):
@@ -82,13 +82,13 @@ def read_rope(published: Mapping[str, Any]) -> tuple[float, Yarn | None]:
         mscale=_positive(rope["mscale"], "mscale") if rope.get("mscale") else 0.0,
         mscale_all_dim=_positive(rope["mscale_all_dim"], "mscale_all_dim") if rope.get("mscale_all_dim") else 0.0,
     )
-    if theta <= 1 or yarn.original_max_positions < 1:  # whose logarithms are divided by, or do not exist
+    if theta <= 1 or yarn.original_max_positions < 1:  # YaRN takes their logarithms, and divides by one
         raise ConfigError(f"yarn needs a rope_theta above 1 and {original} of at least 1")
     return theta, yarn
 
 
 def write_rope(yarn: Yarn | None) -> dict[str, Any] | None:
-    """`rope_scaling` in the spelling of the released config.json."""
+    """Return `rope_scaling` in the spelling of the released config.json."""
     return yarn and {
         "type": "yarn",
         "factor": yarn.factor,

@@ -1,9 +1,9 @@
-"""Where the network's probe points write.
+"""The tape: what the network's probe points write to.
 
-A tape is made for one run and passed to `forward`. Each probe point is one line that hands over a local which exists
-anyway; the network computes nothing for it, and what it computes never depends on whether a tape is there. A tape keeps
-tensors on their device: moving them to the host is the recorder's work, once per step. A tape that wants only some of
-the points inherits from `Tape`, whose methods keep nothing.
+A tape is made for one run and passed to `forward`. A probe point is one line that passes a local variable to the tape;
+the network computes nothing extra for it, and gives the same results with and without a tape. Tensors stay on their
+device; the recorder moves them to the host once per step. A tape for only some probe points inherits from `Tape`, whose
+methods do nothing.
 
 Shape suffixes: B batch, T new positions, S positions so far, H heads, Q query head width, D model width, V vocabulary.
 """
@@ -16,24 +16,24 @@ from model.network.decision import Routing, Selection
 
 
 class Tape(Protocol):
-    """What a run or a training step may want to see of a forward pass."""
+    """The probe points of a forward pass."""
 
     def layer_input(self, layer: int, residual_BTD: Tensor) -> None:
-        """The residual stream as it enters a layer."""
+        """Receive the residual stream that enters a layer."""
 
     def layer_output(self, layer: int, residual_BTD: Tensor) -> None:
-        """The residual stream as it leaves a layer."""
+        """Receive the residual stream that leaves a layer."""
 
     def attention(
         self, layer: int, query_BHTQ: Tensor, key_BHSQ: Tensor, scale: float, selection: Selection | None
     ) -> None:
-        """Queries and all keys of a layer; the keys may have one head that all queries share (absorbed form).
+        """Receive a layer's queries and keys; in the absorbed form the keys have one head that all queries share.
 
-        With a selection, attention read the selected keys only.
+        With a selection, attention reads the selected keys only.
         """
 
     def selection(self, layer: int, selection: Selection) -> None:
-        """The indexer's scores and choice of a layer that has an indexer."""
+        """Receive the scores and selection of a layer's indexer."""
 
     def routing(self, layer: int, routing: Routing) -> None:
-        """The router's whole decision in a layer, batch and positions flattened into one axis."""
+        """Receive the decision of a layer's router, with batch and positions flattened into one axis."""

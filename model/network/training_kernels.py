@@ -1,12 +1,12 @@
-"""The experts of a layer in the form that trains fastest on a CPU; the function computed is the same.
+"""The experts of a layer in the form that trains fastest on a CPU; it computes the same function as moe.py.
 
-The rows of each expert stand side by side, filled up to a multiple of `BLOCK`, and each expert is one product forwards
-and two backwards, written in place. Filling up keeps the row counts to few distinct ones, because CPU libraries compile
-a kernel for each new shape. Rows move by gathering only, forwards and backwards, because every token knows its rows and
-every row its token.
+The rows of each expert are contiguous and padded to a multiple of `BLOCK`; each expert is one product in the forward
+pass and two in the backward pass, written in place. Padding keeps the number of distinct shapes small, because CPU
+libraries compile a kernel for each new shape. Rows are moved by gathering only, in both passes, because the index of
+each token's rows and of each row's token are both kept.
 
 Shape suffixes: T tokens (batch and positions flattened), D model width, E experts, K selected experts, I expert
-width, N rows (T * K), M slots (rows filled up), X and Y input and output width of a product.
+width, N rows (T * K), M slots (rows with padding), X and Y input and output width of a product.
 """
 
 from typing import Any, NamedTuple
@@ -21,15 +21,15 @@ BLOCK = 32
 
 
 class Layout(NamedTuple):
-    """Where every row is computed."""
+    """The slot in which each row is computed."""
 
-    sizes: list[int]  # slots of each expert, side by side
+    sizes: list[int]  # slots of each expert, in the order of experts
     token_M: Tensor  # the token in a slot; T where the slot is empty
     slot_TK: Tensor  # the slot of each token's k-th expert
 
 
 def lay_out(expert_ids_TK: Tensor, num_experts: int, block: int = BLOCK) -> Layout:
-    """Give every expert as many whole blocks of slots as its rows need."""
+    """Assign each expert the whole blocks of slots that its rows need."""
     num_tokens, top_k = expert_ids_TK.shape
     ids_N = expert_ids_TK.flatten()
     counts_E = torch.bincount(ids_N, minlength=num_experts)
@@ -43,7 +43,7 @@ def lay_out(expert_ids_TK: Tensor, num_experts: int, block: int = BLOCK) -> Layo
 
 
 class _Scatter(torch.autograd.Function):
-    """Tokens to slots; a token's gradient is the sum over its slots."""
+    """Copies tokens to their slots; a token's gradient is the sum over its slots."""
 
     @staticmethod
     def forward(ctx: Any, x_TD: Tensor, token_M: Tensor, slot_TK: Tensor) -> Tensor:
@@ -57,7 +57,7 @@ class _Scatter(torch.autograd.Function):
 
 
 class _Combine(torch.autograd.Function):
-    """Slots to tokens: the weighted sum over a token's slots."""
+    """Computes each token's weighted sum over its slots."""
 
     @staticmethod
     def forward(ctx: Any, y_MD: Tensor, weights_TK: Tensor, token_M: Tensor, slot_TK: Tensor) -> Tensor:
@@ -76,7 +76,7 @@ class _Combine(torch.autograd.Function):
 
 
 class _Products(torch.autograd.Function):
-    """Each expert's rows times its matrix, in the dtype of the rows."""
+    """Multiplies each expert's rows by its matrix, in the dtype of the rows."""
 
     @staticmethod
     def forward(ctx: Any, x_MX: Tensor, weight_EYX: Tensor, sizes: list[int]) -> Tensor:
@@ -101,14 +101,14 @@ class _Products(torch.autograd.Function):
 
 
 def blocked_experts(x_TD: Tensor, gate_up: Tensor, down: Tensor, expert_ids_TK: Tensor, weights_TK: Tensor) -> Tensor:
-    """Weighted sum of each token's experts, [T, D], in the dtype of autocast where that is on.
+    """Return the weighted sum of each token's experts, [T, D], in autocast's dtype if autocast is on.
 
     Args:
         x_TD: the layer's input.
         gate_up: [E, 2I, D], gate rows first.
         down: [E, D, I].
-        expert_ids_TK: each token's experts.
-        weights_TK: what they count.
+        expert_ids_TK: each token's selected experts.
+        weights_TK: their gate weights.
     """
     device = x_TD.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x_TD.dtype

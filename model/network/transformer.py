@@ -1,8 +1,8 @@
 """The whole network: embedding, blocks, final norm, output head.
 
-Departures from a plain transformer: attention reads a latent (attention.py), all but the first layers are mixtures of
-experts (moe.py). Everything that changes during a run (cache, tape, edit) is an argument; the model itself is only
-read. The module that drafts the token after the next one is in mtp.py.
+It differs from a plain transformer in its attention, which reads latents (attention.py), and in its MoE layers, which
+are all but the first few (moe.py). Everything that changes during a run (cache, tape, edit) is an argument; the model
+itself is only read. mtp.py has the module that drafts the token after the next one.
 
 Shape suffixes: B batch, T new positions, D model width, V vocabulary, R rope head width.
 
@@ -26,7 +26,7 @@ from model.network.tape import Tape
 
 
 class Transformer(nn.Module):
-    """DeepSeek-V3, V3.2 and their family. Weights are undefined until they are loaded or `initialise` is called."""
+    """A model of the DeepSeek-V3 family. Its weights are undefined until they are loaded or `initialise` is called."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -47,15 +47,15 @@ class Transformer(nn.Module):
         last_only: bool = False,
         blocks: Iterable[Block] | None = None,
     ) -> Tensor:
-        """Logits [B, T, V] of the token after each position ([B, 1, V] when only the last one is wanted).
+        """Return the logits [B, T, V] of the token after each position ([B, 1, V] with `last_only`).
 
         Args:
             token_ids_BT: the new tokens.
-            cache: what earlier ones left.
-            tape: where the probe points write.
+            cache: holds the latents of earlier tokens, and stores those of the new ones.
+            tape: receives what the probe points write.
             edit: a change to the routing.
-            last_only: whether only the last position's logits are wanted.
-            blocks: what to run in place of the model's own blocks, each used once and in order.
+            last_only: compute only the logits of the last position.
+            blocks: blocks to run in place of the model's own, each once and in order.
         """
         x_BTD = self.hidden(token_ids_BT, cache, tape, edit, blocks)
         return self.logits(x_BTD[:, -1:] if last_only else x_BTD)
@@ -68,7 +68,7 @@ class Transformer(nn.Module):
         edit: RoutingEdit | None = None,
         blocks: Iterable[Block] | None = None,
     ) -> Tensor:
-        """The residual stream after the last layer, before the final norm, [B, T, D]."""
+        """Return the residual stream after the last layer, before the final norm, [B, T, D]."""
         start = cache.length if cache is not None else 0
         num_new = token_ids_BT.shape[1]
         rotations_TR = self.rotary(start, start + num_new)
@@ -80,21 +80,21 @@ class Transformer(nn.Module):
         return x_BTD
 
     def logits(self, x_BTD: Tensor) -> Tensor:
-        """Final norm and output head."""
+        """Apply the final norm and the output head."""
         return self._project(self.norm(x_BTD))
 
     def draft_states(
         self, x_BTD: Tensor, next_ids_BT: Tensor, cache: LatentCache | None = None, tape: Tape | None = None
     ) -> Tensor:
-        """What the output head turns into logits of the token after the next one, [B, T, D].
+        """Return the state from which the output head computes logits of the token after the next, [B, T, D].
 
-        Only for a model with a multi-token-prediction module.
+        The model must have a multi-token-prediction module.
 
         Args:
-            x_BTD: the residual stream from `hidden`, of positions whose next tokens are known.
+            x_BTD: the residual stream from `hidden`, at positions whose next tokens are known.
             next_ids_BT: those next tokens.
-            cache: of the module's own layer, with what earlier positions left.
-            tape: where the probe points of that layer write.
+            cache: the cache of the module's own layer.
+            tape: receives what the probe points of that layer write.
         """
         assert self.mtp is not None
         start, num_new = cache.length if cache is not None else 0, x_BTD.shape[1]
@@ -106,7 +106,7 @@ class Transformer(nn.Module):
         return state_BTD
 
     def draft_logits(self, x_BTD: Tensor, next_ids_BT: Tensor, cache: LatentCache | None = None) -> Tensor:
-        """Logits [B, T, V] of the token after the next one; see `draft_states`."""
+        """Return the logits [B, T, V] of the token after the next one; see `draft_states`."""
         return self._project(self.draft_states(x_BTD, next_ids_BT, cache))
 
     def _project(self, state_BTD: Tensor) -> Tensor:
@@ -114,15 +114,15 @@ class Transformer(nn.Module):
 
     @property
     def head_weight(self) -> Tensor:
-        """The output head's matrix [V, D], which may be the embedding's."""
+        """The output head's matrix [V, D]; the embedding's if they are tied."""
         return self.embedding.weight if self.head is None else self.head.weight
 
     @torch.no_grad()
     def initialise(self, generator: torch.Generator, std: float = 0.02) -> None:
-        """Draw every matrix from a normal distribution; norms are one and biases zero.
+        """Draw every matrix from a normal distribution; set norms to one and biases to zero.
 
-        Matrices that write to the residual stream are drawn narrower by the square root of twice the number of layers,
-        so that its variance does not grow with depth.
+        Matrices that write to the residual stream have a standard deviation smaller by the square root of twice the
+        number of layers, so that the stream's variance does not grow with depth.
         """
         narrow = std / (2 * self.config.num_layers) ** 0.5
         for name, tensor in self.named_parameters():
@@ -138,18 +138,18 @@ class Transformer(nn.Module):
                 module.expert_bias.zero_()
 
     def block(self, layer: int) -> Block:
-        """The block of a layer."""
+        """Return the block of a layer."""
         block = self.blocks[layer]
         assert isinstance(block, Block)
         return block
 
     def routers(self) -> list[Router]:
-        """The routers of the mixture layers, in the order of `config.moe_layers`."""
-        return [mixture.router for mixture in self._mixtures()]
+        """Return the routers of the MoE layers, in the order of `config.moe_layers`."""
+        return [moe.router for moe in self._moe_layers()]
 
     def experts(self) -> list[Experts]:
-        """The routed experts of the mixture layers, in the order of `config.moe_layers`."""
-        return [mixture.experts for mixture in self._mixtures()]
+        """Return the routed experts of the MoE layers, in the order of `config.moe_layers`."""
+        return [moe.experts for moe in self._moe_layers()]
 
-    def _mixtures(self) -> list[MixtureOfExperts]:
+    def _moe_layers(self) -> list[MixtureOfExperts]:
         return [block.ffn for block in self.blocks if isinstance(block.ffn, MixtureOfExperts)]
