@@ -109,7 +109,7 @@ def mean_surprisal_bits(logprob: xr.DataArray) -> float:
 
 def probability(logprob: xr.DataArray) -> xr.DataArray:
     """Return probabilities from log-probabilities in nats."""
-    return np.exp(logprob)
+    return xr.DataArray(np.exp(logprob))
 
 
 def typical_norm(residual_norm: xr.DataArray) -> xr.DataArray:

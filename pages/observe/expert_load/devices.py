@@ -20,8 +20,7 @@ def show(load: Load) -> None:
         redundant = _choose("Redundant experts", "redundant", redundant_of(load.rule.num_experts, number), number)
     before, after = placements(load, number, redundant)
     st.markdown(verdict(load, before, after))
-<<<<<<< HEAD
-    ratios = [device_figures(placement, load.counts)["ratio"] for placement in (before, after)]
+    in_order, balanced = (device_figures(placement, load.counts)["ratio"] for placement in (before, after))
     how_to_read = (
         "A row per MoE layer, a column per device, twice: experts in the order of their numbers, then as DeepSeek's "
         "load balancer (EPLB) places them. 1 is the mean of the layer's devices, orange more, blue less. EPLB gives "
@@ -30,21 +29,8 @@ def show(load: Load) -> None:
         "the time that devices work if all wait for the busiest. Simulated, and at its best: experts are placed by the "
         f"same {load.num_tokens:,} tokens that are counted. Click a cell to choose its layer."
     )
-    figure = figures.device_load(*ratios, session.theme())
-    controls.chart(figure, "load-devices", by_layer(load, before, after), how_to_read, chooses=("layer",))
-=======
-    in_order, balanced = (metrics.relative_load(placed.load(load.counts), "device") for placed in (before, after))
-    said = (
-        "A row per mixture layer, a column per device, twice: experts in the order of their numbers, then as "
-        "DeepSeek's load balancer (EPLB) places them. 1 is the mean of the layer's devices, orange more, blue less. "
-        "The heaviest experts get the redundant places, and a copied expert's tokens are shared evenly by its copies; "
-        "then places are packed so that devices carry about the same. Balancedness is the mean over the largest: the "
-        "share of the time that the devices would work if each waited for the busiest. Simulated, and at its best: "
-        f"experts are placed by the same {load.num_tokens:,} tokens that are counted. Click a cell to choose its layer."
-    )
     figure = figures.device_load(in_order, balanced, session.theme())
-    controls.chart(figure, "load-devices", by_layer(load, before, after), said, chooses=("layer",))
->>>>>>> c830063 (Check arguments, attributes and calls of the pages by pyright)
+    controls.chart(figure, "load-devices", by_layer(load, before, after), how_to_read, chooses=("layer",))
 
 
 def _choose(label: str, key: str, options: list[int], usual: int) -> int:

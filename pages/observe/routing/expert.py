@@ -37,7 +37,7 @@ def show(trace: Trace, layer: int, expert: int, mask: xr.DataArray) -> None:
 def _numbers(trace: Trace, layer: int, expert: int, mask: xr.DataArray) -> None:
     ids, rule = trace.data["expert_id"].sel(moe_layer=[layer]), rule_of(trace)
     counts = metrics.tokens_per_expert(ids, rule.num_experts, mask).isel(moe_layer=0)
-    ratio, total = float(metrics.relative_load(counts)[expert]), np.count_nonzero(mask)
+    ratio, total = float(metrics.relative_load(counts)[expert]), int(np.count_nonzero(mask))
     columns = st.columns(4)
     columns[0].metric(f"Tokens of L{layer}E{expert}", f"{int(counts[expert]):,} of {total:,}", help="Measured.")
     meaning = f"The expert's tokens over a fair share; 1 is fair. Derived; n = {total:,} tokens."
@@ -48,7 +48,7 @@ def _numbers(trace: Trace, layer: int, expert: int, mask: xr.DataArray) -> None:
         columns[2].metric("Bias - mean", f"{float(bias):+.2g}", help=meaning)
     if trace.has("group_kept"):
         group = rule.group_of(expert)
-        kept = np.count_nonzero(trace.data["group_kept"].sel(moe_layer=layer).values[mask.values, group])
+        kept = int(np.count_nonzero(trace.data["group_kept"].sel(moe_layer=layer).values[mask.values, group]))
         low, high = routing.share_interval(kept, total)
         meaning = f"{kept:,} of {total:,} tokens kept its group {group}; in brackets the 95 % interval. Derived."
         columns[3].metric("Group kept", f"{kept / total:.0%} ({low:.0%} to {high:.0%})", help=meaning)
@@ -56,7 +56,7 @@ def _numbers(trace: Trace, layer: int, expert: int, mask: xr.DataArray) -> None:
 
 def _without_tokens(trace: Trace, layer: int, expert: int, mask: xr.DataArray) -> None:
     """Show what chance says of an expert without a token, and which tokens came closest."""
-    total = np.count_nonzero(mask)
+    total = int(np.count_nonzero(mask))
     st.info(f"None of these {total:,} tokens went to L{layer}E{expert}.{_by_chance(trace, total)}")
     if trace.has("router_score"):
         closest = expert_tokens.closest_to(trace, layer, expert, mask)
@@ -78,8 +78,8 @@ def _by_chance(trace: Trace, num_tokens: int) -> str:
 
 def _kinds(trace: Trace, shares: pd.DataFrame, color: str) -> int:
     """Draw the expert's share of each kind of token; return the height of the figure."""
-    taken, totals = shares["taken"].values, shares["of"].values
-    bounds = shares[["low (95 %)", "high (95 %)"]].values
+    taken, totals = np.asarray(shares["taken"]), np.asarray(shares["of"])
+    bounds = np.asarray(shares[["low (95 %)", "high (95 %)"]])
     names = shares["tokens that are"].tolist()
     figure = figures.shares_by_kind(names, taken, totals, bounds, rule_of(trace).fair_share, color, session.theme())
     how_to_read = (
@@ -88,7 +88,7 @@ def _kinds(trace: Trace, shares: pd.DataFrame, color: str) -> int:
         "the kinds are judged by the tokens' own text. One row in twenty strays by chance. Derived."
     )
     controls.chart(figure, "routing-kinds", shares, how_to_read)
-    return int(figure.layout.height)
+    return int(figure.layout.height)  # pyright: ignore[reportAttributeAccessIssue] - Plotly adds it at run time
 
 
 def _weights(taken: pd.DataFrame, color: str, height: int) -> None:
@@ -98,7 +98,8 @@ def _weights(taken: pd.DataFrame, color: str, height: int) -> None:
     weights = xr.DataArray(taken["weight"].values)
     figure = figures.weight_distribution(weights, color, session.theme(), height=height)
     how_to_read = "How strongly the expert's output counted for its tokens: a bar per range of gate weight. Measured."
-    controls.chart(figure, "routing-weights", taken[["token", "text", "rank", "weight"]], how_to_read)
+    twin = pd.DataFrame(taken, columns=["token", "text", "rank", "weight"])
+    controls.chart(figure, "routing-weights", twin, how_to_read)
 
 
 def _contexts(rows: pd.DataFrame, key: str) -> None:

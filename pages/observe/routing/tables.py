@@ -50,18 +50,11 @@ def decision(found: Decision, lost: Mapping[str, xr.DataArray]) -> pd.DataFrame:
     return pd.DataFrame(columns).iloc[order].reset_index(drop=True)
 
 
-<<<<<<< HEAD
 def nearest(rows: pd.DataFrame, expert: int, others: int = 4) -> pd.DataFrame:
     """Return the rows near the cut: the chosen, who lost to one thing only, the best others, and one expert's."""
-    plain = rows["verdict"] == "not chosen"
-    return rows.loc[~plain | rows.index.isin(rows.index[plain][:others]) | (rows["expert"] == f"E{expert}")]
-=======
-def nearest(every: pd.DataFrame, focus: int, others: int = 4) -> pd.DataFrame:
-    """The rows that decide: the chosen, who lost to one thing only, the best of the rest, and the expert in focus."""
-    plain = np.asarray(every["verdict"] == "not chosen")
-    best = every.index[plain][:others]
-    return every.loc[~plain | every.index.isin(best) | np.asarray(every["expert"] == f"E{focus}")]
->>>>>>> c830063 (Check arguments, attributes and calls of the pages by pyright)
+    plain = np.asarray(rows["verdict"] == "not chosen")
+    best = rows.index[plain][:others]
+    return rows.loc[~plain | rows.index.isin(best) | np.asarray(rows["expert"] == f"E{expert}")]
 
 
 def pairs(counts: xr.DataArray, rule: RouterRule) -> pd.DataFrame:
@@ -71,7 +64,8 @@ def pairs(counts: xr.DataArray, rule: RouterRule) -> pd.DataFrame:
         counts: [expert, other_expert], tokens that went to both.
         rule: the router's.
     """
-    table = routing.pair_shares(counts, rule).to_dataframe()[list(PAIR_COLUMNS)].rename(columns=PAIR_COLUMNS)
+    shares = routing.pair_shares(counts, rule).to_dataframe()
+    table = pd.DataFrame(shares, columns=list(PAIR_COLUMNS)).rename(columns=PAIR_COLUMNS)
     return table.sort_values(["tokens", "share"], ascending=False, kind="stable")
 
 
