@@ -33,9 +33,9 @@ def held(trace: Trace) -> pd.DataFrame:
     reasons, derived = origin.missing(trace), origin.derived(trace)
     for part, variables in PARTS.items():
         if any(trace.has(variable) for variable in variables):
-            number = (
-                np.count_nonzero(metrics.has_experts(trace.data["expert_id"])) if part == "chosen experts" else total
-            )
+            number = total
+            if part == "chosen experts":
+                number = int(np.count_nonzero(metrics.has_experts(trace.data["expert_id"])))
             tag = "derived" if set(variables) & set(derived) else kind
             rows.append((part, _of(number, total), tag, _why_partial(number, total)))
         else:

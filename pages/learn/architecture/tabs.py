@@ -6,7 +6,7 @@ import streamlit as st
 
 from model.checkpoint import costs
 from pages.common import controls, session
-from pages.common.tables import WHOLE
+from pages.common.tables import WHOLE, matrix
 from pages.learn.architecture import drawing, tables
 from pages.learn.architecture.catalogue import ShownModel, load
 from pages.learn.architecture.choices import CONTEXTS
@@ -59,7 +59,7 @@ def _cost(before: "Parts", after: "Parts", context: int) -> None:
         "indexers choose, so its cost stays level from there on; the indexers look at all tokens and come to be most "
         "of the work. Absorbed form of attention, one new token. Derived. The line marks the chosen context."
     )
-    table = work.to_pandas().T.reset_index()
+    table = matrix(work.T)
     controls.chart(cost_by_context(work, session.theme(), context), "architecture-cost", table, how_to_read)
 
 

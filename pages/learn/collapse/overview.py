@@ -6,7 +6,7 @@ import streamlit as st
 import xarray as xr
 
 from model.trace.training_log import last_balance
-from pages.common import controls, session, text
+from pages.common import controls, session, tables, text
 from pages.learn.collapse import runs
 from pages.learn.collapse.runs import SIDES, NanoRun
 from viz import training as figures
@@ -74,7 +74,7 @@ def _run(name: str, run: NanoRun, going: bool) -> None:
         figure = figures.load_over_steps(of_layer, session.theme(), height=250)
         figure.update_xaxes(range=[0, runs.STEPS + runs.WINDOW / 2])
         how_to_read = f"Layer {layer}: a row is an expert; orange is more than a fair share, blue less. Measured."
-        table = of_layer.to_pandas().rename(columns=str).reset_index()
+        table = tables.matrix(of_layer)
         _show(figure, f"collapse-load-{name}-{layer}", table, how_to_read, going)
     alarms = [f"step {step}, {message}" for step, message in run.alarms()]
     more = f"; and {len(alarms) - SHOWN_ALARMS} more" if len(alarms) > SHOWN_ALARMS else ""

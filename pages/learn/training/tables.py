@@ -5,6 +5,8 @@ from collections.abc import Mapping
 import pandas as pd
 import xarray as xr
 
+from pages.common.tables import matrix
+
 
 def by_step(curves: Mapping[str, xr.DataArray]) -> pd.DataFrame:
     """Return curves, each [step], as columns, a row per step; empty cells where a curve lacks a step."""
@@ -14,4 +16,4 @@ def by_step(curves: Mapping[str, xr.DataArray]) -> pd.DataFrame:
 
 def by_expert(values: xr.DataArray) -> pd.DataFrame:
     """Return values, [step, expert], with a row per step and a column per expert."""
-    return values.to_pandas().rename(columns=str).reset_index()
+    return matrix(values)
