@@ -78,8 +78,8 @@ def _by_chance(trace: Trace, num_tokens: int) -> str:
 
 def _kinds(trace: Trace, shares: pd.DataFrame, color: str) -> int:
     """Draw the expert's share of each kind of token; return the height of the figure."""
-    taken, totals = np.asarray(shares["taken"]), np.asarray(shares["of"])
-    bounds = np.asarray(shares[["low (95 %)", "high (95 %)"]])
+    taken, totals = shares["taken"].to_numpy(), shares["of"].to_numpy()
+    bounds = shares[["low (95 %)", "high (95 %)"]].to_numpy()
     names = shares["tokens that are"].tolist()
     figure = figures.shares_by_kind(names, taken, totals, bounds, rule_of(trace).fair_share, color, session.theme())
     how_to_read = (

@@ -52,9 +52,9 @@ def decision(found: Decision, lost: Mapping[str, xr.DataArray]) -> pd.DataFrame:
 
 def nearest(rows: pd.DataFrame, expert: int, others: int = 4) -> pd.DataFrame:
     """Return the rows near the cut: the chosen, who lost to one thing only, the best others, and one expert's."""
-    plain = np.asarray(rows["verdict"] == "not chosen")
+    plain = rows["verdict"].eq("not chosen").to_numpy()
     best = rows.index[plain][:others]
-    return rows.loc[~plain | rows.index.isin(best) | np.asarray(rows["expert"] == f"E{expert}")]
+    return rows.loc[~plain | rows.index.isin(best) | rows["expert"].eq(f"E{expert}").to_numpy()]
 
 
 def pairs(counts: xr.DataArray, rule: RouterRule) -> pd.DataFrame:
