@@ -1,4 +1,4 @@
-"""Choices that follow the visitor from page to page (same key, mirrored in the address), and how a figure is shown."""
+"""Choices that follow the visitor from page to page (one key each, mirrored in the address), and charts."""
 
 import functools
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
@@ -32,42 +32,44 @@ def keep() -> None:
 
 
 def choose(**chosen: int | str | None) -> None:
-    """Set choices, such as the shared ones (`SHARED`), from a callback, as when a cell of a picture was clicked."""
+    """Set choices, such as the shared ones (`SHARED`). A callback, as of a click on a cell of a chart."""
     st.session_state.update(chosen)
 
 
 def layer(trace: Trace | None, dim: str = "moe_layer", options: list[int] | None = None) -> int:
-    """Choose a layer of the dim, `moe_layer` or `layer`, or of the options, by its model layer number."""
+    """Choose a layer by its model layer number, of `options`, or else of a dim: `moe_layer` or `layer`."""
     options = options or (layers(trace, dim) if trace else [])
     keep_within("layer", options)
     return st.selectbox("Layer", options, key="layer", bind="query-params", format_func=str)
 
 
 def layers(trace: Trace, dim: str = "moe_layer") -> list[int]:
-    """Model layer numbers of a dim; all layers of the model when the dim was not recorded."""
+    """Return the model layer numbers of a dim; all layers of the model if the dim was not recorded."""
     if dim in trace.data.coords:
         return trace.data[dim].values.tolist()
     return list(range(trace.config.get("num_hidden_layers", 1)))
 
 
 def token(trace: Trace) -> int:
-    """Choose a token by its place; the newest one until one is chosen, of those whose experts are known."""
+    """Choose a token by its number; until one is chosen, the newest token whose experts are known."""
     chosen = locked_token(trace)
     return _newest(trace) if chosen is None else chosen
 
 
 def locked_token(trace: Trace) -> int | None:
-    """Choose a token by its place; None while none is."""
+    """Choose a token by its number; None until one is chosen."""
     last, newest = trace.num_tokens - 1, _newest(trace)
     keep_within("token", range(trace.num_tokens))
-    said = "Place in the run, from 0. Empty: the newest token" + (" of those routed." if newest < last else ".")
+    meaning = "The token's number in the run, from 0. Empty: the newest" + (
+        " routed token." if newest < last else " token."
+    )
     return st.number_input(
-        "Token", 0, last, None, 1, key="token", bind="query-params", help=said, placeholder=str(newest)
+        "Token", 0, last, None, 1, key="token", bind="query-params", help=meaning, placeholder=str(newest)
     )
 
 
 def _newest(trace: Trace) -> int:
-    """The last token; in a recording without its experts, as engines make them, the last one that has some."""
+    """Return the last token whose experts are known: serving engines leave out those of the last tokens."""
     if not trace.has("expert_id"):
         return trace.num_tokens - 1
     known = np.flatnonzero((trace.data["expert_id"].values >= 0).any((1, 2)))
@@ -75,7 +77,7 @@ def _newest(trace: Trace) -> int:
 
 
 def head(trace: Trace, options: list[int] | None = None) -> int:
-    """Choose an attention head by its number: of the options, else of those recorded, else of all that there are."""
+    """Choose an attention head by its number, of `options`, or else of the recorded heads, or else of all."""
     choices = _recorded_heads(trace) if options is None else options
     keep_within("head", choices)
     return st.selectbox("Head", choices, key="head", bind="query-params", format_func=str)
@@ -108,7 +110,7 @@ def expert(trace: Trace, default: int | None = None) -> int | None:
 
 
 def population(trace: Trace) -> xr.DataArray:
-    """Choose which tokens count, [token] bool: prompt, generated or both; special tokens in or out."""
+    """Choose the tokens that count, [token] bool: prompt, generated or both, with or without special tokens."""
     left, right = st.columns([3, 2], vertical_alignment="bottom")
     part = left.segmented_control(
         "Tokens that count", POPULATIONS, default="all", required=True, key="tokens", bind="query-params"
@@ -122,7 +124,7 @@ def population(trace: Trace) -> xr.DataArray:
 
 
 def token_names(trace: Trace) -> list[str]:
-    """All tokens of a trace as they are named in tables."""
+    """Return the names of all tokens in tables."""
     return [text.token(trace, index) for index in range(trace.num_tokens)]
 
 
@@ -154,13 +156,13 @@ def chart(
     """Show a figure with how to read it, its table twin and the downloads of both; returns Plotly's selection event.
 
     Args:
-        figure: the picture; its own toolbar saves it as SVG or PNG, as chosen in the sidebar.
+        figure: its toolbar saves it as SVG or PNG, as chosen in the sidebar.
         key: widget key, and the name of the files.
-        table: the numbers behind the picture.
+        table: the numbers of the figure.
         how_to_read: one line.
         on_select: as `st.plotly_chart` takes it; points are selected.
         chooses: shared choices (`SHARED`) that a click on a point sets, in the order of the point's customdata.
-        boxes: whether a rectangle can be drawn too, which the selection event then holds.
+        boxes: whether a rectangle can be drawn too; the selection event then holds it.
     """
     on_select = functools.partial(_take_click, key, chooses) if chooses else on_select
     image = {"format": st.session_state.get("picture") or "svg", "filename": key, "scale": 2}
@@ -179,11 +181,11 @@ def chart(
 
 
 def clicked(key: str) -> list[float]:
-    """What the clicked point of a figure carries; empty beside all points, or when a click released one."""
+    """Return the `customdata` of the clicked point of a chart; empty for a click beside all points."""
     points = (st.session_state.get(key) or {}).get("selection", {}).get("points") or []
-    found = points[0].get("customdata") if points else None
+    data = points[0].get("customdata") if points else None
     # A row of an array reaches the server as {"0": ..., "1": ...}, one of a list as a list.
-    return list(found.values() if isinstance(found, Mapping) else found or [])
+    return list(data.values() if isinstance(data, Mapping) else data or [])
 
 
 def _take_click(key: str, names: Sequence[str]) -> None:
@@ -193,7 +195,7 @@ def _take_click(key: str, names: Sequence[str]) -> None:
 
 
 def download_table(table: pd.DataFrame, name: str) -> None:
-    """A button that saves a table as CSV; the file is made when it is pressed."""
+    """Show a button that saves a table as CSV; pressing it makes the file."""
     st.download_button(
         "CSV", data=lambda: table.to_csv(index=False).encode(), file_name=f"{name}.csv", mime="text/csv",
         key=f"{name}-csv", on_click="ignore", icon=":material/download:",
@@ -201,6 +203,6 @@ def download_table(table: pd.DataFrame, name: str) -> None:
 
 
 def keep_within(key: str, options: Container[object]) -> None:
-    """Forget a choice that this trace, model or page does not have, before its widget would refuse it."""
+    """Forget a choice that is not among the options, before its widget would refuse it."""
     if st.session_state.get(key) is not None and st.session_state[key] not in options:
         del st.session_state[key]

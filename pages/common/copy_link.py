@@ -18,7 +18,7 @@ export default function ({ parentElement }) {
       await navigator.clipboard.writeText(location.href);
       output.textContent = 'Copied.';
     } catch {
-      output.textContent = location.href;  // no clipboard without a secure address: it can be selected by hand
+      output.textContent = location.href;  // no clipboard without a secure address: the visitor can select the text
     }
   };
 }
@@ -27,5 +27,5 @@ _COMPONENT = component("moe_loupe_copy_link", html=HTML, css=CSS, js=JS)
 
 
 def button() -> None:
-    """Mount it."""
+    """Mount the button."""
     _COMPONENT(key="copy-link", height="content")

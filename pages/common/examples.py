@@ -11,5 +11,5 @@ FIRST: str = next(iter(PROMPTS.values()))
 
 
 def offered(chat: bool) -> dict[str, str]:
-    """Texts to go on with, or questions to a model that answers."""
+    """Return the texts to continue, or the questions to a model that answers."""
     return QUESTIONS if chat else PROMPTS

@@ -1,4 +1,4 @@
-"""What a page says when it cannot show what it is for."""
+"""End a page, or a part of one, with the reason why it cannot be shown."""
 
 import contextlib
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from model.trace.observed_rule import states_experts
 from model.trace.trace import Trace
 from pages.common import text
 
-# Variable -> what it is called on screen, and how to get it.
+# Variable -> its name on screen, and the capture that records it.
 CAPTURED_BY = {
     "router_score": ("the router's scores", "router"),
     "group_kept": ("the kept groups", "router"),
@@ -26,27 +26,27 @@ CAPTURED_BY = {
 
 
 def require(trace: Trace | None, *variables: str) -> Trace:
-    """The trace, when it holds all the variables; otherwise say what to record, and end the page here."""
+    """Return the trace if it holds all the variables; otherwise show what to record, and end the page."""
     if trace is None:
         stop_with("Nothing was run yet. Type a prompt on the Explore page and press Generate.")
     missing = [name for name in variables if not trace.has(name)]
     if missing:
-        said, capture = CAPTURED_BY.get(missing[0], (missing[0], missing[0]))
+        name, capture = CAPTURED_BY.get(missing[0], (missing[0], missing[0]))
         if origin.is_imported(trace):
             stop_with(
-                f"This trace was imported and does not hold {said}, which this page shows. The Imports page says why."
+                f"This trace was imported and does not hold {name}, which this page shows. The Imports page says why."
             )
         stop_with(
-            f"This trace does not hold {said}, which this page shows. Generate it anew on the Explore page, or record "
+            f"This trace does not hold {name}, which this page shows. Generate it anew on the Explore page, or record "
             f"it with `--capture {capture}` on the command line."
         )
     return trace
 
 
 def require_num_experts(trace: Trace) -> None:
-    """End the page when the trace does not say how many experts its model has: idle ones could not be counted."""
+    """End the page if the trace does not say how many experts its model has: idle ones could not be counted."""
     if not states_experts(trace):
-        stop_with("This trace does not say how many experts its model has, so that idle ones cannot be counted.")
+        stop_with("This trace does not say how many experts its model has, so idle ones cannot be counted.")
 
 
 @contextlib.contextmanager
@@ -59,10 +59,10 @@ def refusal_shown() -> Iterator[None]:
 
 
 def stop_with(message: str) -> NoReturn:
-    """Say why there is nothing to show, and end the page here.
+    """Show why there is nothing to show, and end the page.
 
     Args:
-        message: Markdown; what it quotes of a trace or a file is made plain before.
+        message: Markdown; the caller escapes text of a trace or a file.
     """
     st.info(message, icon=":material/info:")
     st.stop()

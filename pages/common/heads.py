@@ -1,4 +1,4 @@
-"""Which heads of the trace on show there are: recorded ones, and others where the same weights are at hand."""
+"""The attention heads that a page can show: recorded ones, and others if a loaded model has the same weights."""
 
 from typing import TYPE_CHECKING
 
@@ -18,26 +18,25 @@ if TYPE_CHECKING:
 
 
 def require(run: Run | None) -> Trace:
-    """The trace, when it holds heads or they can be computed here; otherwise say why not, and end the page."""
+    """Return the trace if it holds heads or they can be computed here; otherwise end the page with the reason."""
     trace = guards.require(run.trace if run else None)
     if not trace.has("attention"):
         if not trace.has("layer_input"):
             guards.require(trace, "attention")
         try:
             engine_for(trace)
-        except ValueError as problem:
+        except ValueError as error:
             guards.stop_with(
-                f"This trace holds no attention, only what it can be computed from. {text.message(problem)}"
+                f"This trace holds no attention, only the layers' inputs to compute it from. {text.message(error)}"
             )
     return trace
 
 
 def engine_for(trace: Trace) -> "Engine":
-    """The loaded model whose weights made the trace: one of the same name, else the chosen one.
+    """Return the model whose weights made the trace, as `maker`, for computing heads.
 
     Raises:
-        RequestError: neither has these weights, or the trace lacks what heads are computed from; the message is a
-            sentence for the visitor.
+        RequestError: no model has these weights, or the trace lacks the inputs; the message is a sentence.
     """
     if not trace.has("layer_input"):
         raise RequestError("The layers' inputs were not recorded; record them with `--capture inputs`.")
@@ -48,13 +47,13 @@ def engine_for(trace: Trace) -> "Engine":
     if engine is None:
         raise RequestError(
             f"The model it was made with ({trace.model.get('name') or 'not named'}) is not at hand here with the same "
-            "weights, and other weights would give another picture."
+            "weights, and other weights would give another attention."
         )
     return engine
 
 
 def maker(trace: Trace) -> "Engine | None":
-    """The loaded model whose weights made the trace: one of the same name, else the chosen one, else None."""
+    """Return the model whose weights made the trace: one of its name, else the chosen one; None if neither has them."""
     from model.run.head_vectors import has_weights_of
 
     available = models.available()
@@ -65,10 +64,10 @@ def maker(trace: Trace) -> "Engine | None":
 
 
 def require_maker(trace: Trace) -> "Engine":
-    """The same, refused where there is none.
+    """Return the model whose weights made the trace.
 
     Raises:
-        RequestError: the message says what to do.
+        RequestError: there is none; the message says what to do.
     """
     engine = maker(trace)
     if engine is None:
@@ -81,53 +80,53 @@ def require_maker(trace: Trace) -> "Engine":
 
 
 def _require_selection(trace: Trace) -> None:
-    kept = trace.config.get("index_topk")
-    if kept and trace.num_tokens > kept and not trace.has("indexer_kept"):
+    top_k = trace.config.get("index_topk")
+    if top_k and trace.num_tokens > top_k and not trace.has("indexer_kept"):
         raise RequestError("It reads only some keys; record which with `--capture indexer`.")
 
 
 def is_recorded(trace: Trace, layer: int, head: int) -> bool:
-    """Whether the head was recorded with the run."""
+    """Return whether the head was recorded with the run."""
     return layer in labels(trace, "attention_layer") and head in recorded_heads(trace)
 
 
 def layers(trace: Trace) -> list[int]:
-    """Layers that have a head to show."""
+    """Return the layers that have a head to show."""
     return all_of(trace, "layer") if _completable(trace) else labels(trace, "attention_layer")
 
 
 def numbers(trace: Trace, layer: int) -> list[int]:
-    """Heads of the layer that can be shown."""
+    """Return the heads of the layer that can be shown."""
     if layer in labels(trace, "attention_layer") and not _completable(trace):
         return recorded_heads(trace)
     return all_of(trace, "head")
 
 
 def is_complete(trace: Trace) -> bool:
-    """Whether every head of every layer was recorded."""
+    """Return whether every head of every layer was recorded."""
     recorded = labels(trace, "attention_layer"), recorded_heads(trace)
     return recorded == (all_of(trace, "layer"), all_of(trace, "head"))
 
 
 def origin(trace: Trace, layer: int, head: int) -> str:
-    """What the head's weights are: measured, or imported, when they were recorded; derived when recomputed."""
+    """Return how the head's weights are known: measured or imported if recorded, else derived."""
     return imported.kind(trace) if is_recorded(trace, layer, head) else "derived"
 
 
 def trace_of(run: Run) -> Trace:
-    """The trace of a run on show."""
+    """Return the trace of a run that has one."""
     assert run.trace is not None
     return run.trace
 
 
 def recorded(trace: Trace, layer: int, heads: list[int]) -> xr.DataArray:
-    """Recorded heads of a layer, [head, query, key]."""
+    """Return recorded heads of a layer, [head, query, key]."""
     known = trace.data["attention"]
     return known.assign_coords(head=head_numbers(known)).sel(attention_layer=layer, head=heads, drop=True)
 
 
 def _completable(trace: Trace) -> bool:
-    """Whether heads that are missing can be computed."""
+    """Return whether missing heads can be computed."""
     if is_complete(trace):
         return False
     try:
@@ -138,7 +137,7 @@ def _completable(trace: Trace) -> bool:
 
 
 def all_of(trace: Trace, dim: str) -> list[int]:
-    """All layers or heads of the model; those recorded where it does not say how many it has."""
+    """Return all layers or heads of the model; the recorded ones if the trace does not state their number."""
     stated = trace.config.get({"layer": "num_hidden_layers", "head": "num_attention_heads"}[dim])
     if isinstance(stated, int):
         return list(range(stated))
@@ -146,12 +145,12 @@ def all_of(trace: Trace, dim: str) -> list[int]:
 
 
 def labels(trace: Trace, dim: str) -> list[int]:
-    """Layers, or heads, that attention was recorded of."""
+    """Return the labels of an axis of the recorded attention; none if it was not recorded."""
     return trace.data[dim].values.tolist() if dim in trace.data.coords else []
 
 
 def recorded_heads(trace: Trace) -> list[int]:
-    """Heads that were recorded, in every recorded layer."""
+    """Return the heads that were recorded, in every recorded layer."""
     return head_numbers(trace.data["attention"]).tolist() if trace.has("attention") else []
 
 

@@ -1,7 +1,7 @@
-"""Work that a session asked for: done once, when its turn comes, stopped from outside, and kept with what was done.
+"""Jobs of a session: each runs once, when its turn comes, can be stopped from outside, and keeps its partial result.
 
-It is done in the script's own thread, where Streamlit may end it at any `st.` call, or in a thread of its own, which
-`Job.stop` ends, and the closing of the tab where `stop_with_tab` was asked for.
+A job runs in the script's own thread, where Streamlit may end it at any `st.` call, or in a thread of its own, which
+`Job.stop` ends; `stop_with_tab` also ends it when the visitor closes the tab.
 """
 
 import dataclasses
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 SECONDS_BETWEEN_PROGRESS = 0.2
 TURNS = threading.Semaphore(limits.CONCURRENT_RUNS)  # one queue for all visitors, whatever they run
 Key = TypeVar("Key")
-Kept = TypeVar("Kept")
+Value = TypeVar("Value")
 
 
 @dataclasses.dataclass(eq=False, kw_only=True)
 class Job:
-    """The state of one; whoever does it fills in the rest."""
+    """The state of a job; a subclass adds its request and result."""
 
-    error: str | None = None  # why there is nothing to show
+    error: str | None = None  # why there is no result
     complete: bool = False
     cancel: threading.Event = dataclasses.field(default_factory=threading.Event)
     done: threading.Event = dataclasses.field(default_factory=threading.Event)
@@ -37,53 +37,55 @@ class Job:
 
     @property
     def waiting(self) -> bool:
-        """Whether it has not ended."""
+        """Whether the job has not ended."""
         return not self.done.is_set()
 
     def claim(self) -> bool:
-        """Whether the caller is the one to do it; True once."""
+        """Return True to the first caller, who then runs the job, and False to all later ones."""
         return self._claimed.acquire(blocking=False)
 
     def stop(self) -> None:
-        """Ask it to end before its next step; again is harmless."""
+        """Ask the job to end before its next step; asking again is harmless."""
         self.cancel.set()
 
 
-def execute(job: Job, place: DeltaGenerator, work: Callable[[], None]) -> None:
-    """Drive a job to its end in the script's own thread.
+def execute(job: Job, placeholder: DeltaGenerator, work: Callable[[], None]) -> None:
+    """Run a job to its end in the script's own thread.
 
-    A script that finds it going on in an older thread, which Streamlit is about to end, only waits for that.
+    If the job runs in an older thread, which Streamlit is about to end, wait for that end.
 
     Args:
-        job: what `work` fills in.
-        place: where a visitor is told to wait for a turn; one who leaves meanwhile gives it up.
-        work: does it, until it is done or `job.cancel` is set.
+        job: `work` fills it in.
+        placeholder: shows a visitor that other jobs run first; leaving the page meanwhile gives up the turn.
+        work: runs the job until it is done or `job.cancel` is set.
     """
     if not job.claim():
         job.stop()
         job.done.wait(timeout=30)
         return
-    said = f"{limits.CONCURRENT_RUNS} runs are going on; yours starts when one of them ends"
-    _do(job, work, lambda: place.progress(0.0, said))
+    message = f"{limits.CONCURRENT_RUNS} other runs are going on; yours starts when one of them ends"
+    _run(job, work, lambda: placeholder.progress(0.0, message))
 
 
-def execute_on(job: Job, place: DeltaGenerator, find: Callable[[], "Engine"], work: Callable[["Engine"], None]) -> None:
-    """The same for work on a model that `find` gives, and may have to load first."""
+def execute_on(
+    job: Job, placeholder: DeltaGenerator, find: Callable[[], "Engine"], work: Callable[["Engine"], None]
+) -> None:
+    """Run a job on the model that `find` returns, which it may have to load first."""
 
     def load_and_work() -> None:
-        place.progress(0.0, "Loading the model")
+        placeholder.progress(0.0, "Loading the model")
         work(find())
 
-    execute(job, place, load_and_work)
+    execute(job, placeholder, load_and_work)
 
 
 def begin(job: Job, work: Callable[[], None]) -> None:
-    """Do a job in a thread of its own, which goes on whatever becomes of the script."""
-    threading.Thread(target=_do, args=(job, work, lambda: None), daemon=True).start()
+    """Run a job in a thread of its own, which outlives the script."""
+    threading.Thread(target=_run, args=(job, work, lambda: None), daemon=True).start()
 
 
 def stop_with_tab(job: Job) -> None:
-    """Stop the job when this session ends, as what the script itself does would be: nobody sees it any more."""
+    """Stop the job when this session ends: nobody can see its result any more."""
     _of_session().add(job)
 
 
@@ -94,12 +96,12 @@ def _stop_all(jobs: "weakref.WeakSet[Job]") -> None:
 
 @st.cache_resource(scope="session", show_spinner=False, on_release=_stop_all)
 def _of_session() -> "weakref.WeakSet[Job]":
-    """Those that end with this session; Streamlit releases it when the tab is closed."""
+    """Jobs that end with this session; Streamlit releases them when the visitor closes the tab."""
     return weakref.WeakSet()
 
 
-def _do(job: Job, work: Callable[[], None], on_wait: Callable[[], object]) -> None:
-    """Do it when its turn comes; what goes wrong becomes its error."""
+def _run(job: Job, work: Callable[[], None], on_wait: Callable[[], object]) -> None:
+    """Run a job when its turn comes; an exception becomes the job's error."""
     turns, has_turn = TURNS, False
     try:
         while not job.cancel.is_set() and not (has_turn := turns.acquire(timeout=0.2)):
@@ -107,10 +109,10 @@ def _do(job: Job, work: Callable[[], None], on_wait: Callable[[], object]) -> No
         if has_turn:
             work()
             job.complete = not job.cancel.is_set()
-    except (ValueError, OSError) as problem:
-        job.error = str(problem)
-    except (MemoryError, RuntimeError) as problem:  # torch says both of memory and of much else by a RuntimeError
-        job.error = failure(problem)
+    except (ValueError, OSError) as error:
+        job.error = str(error)
+    except (MemoryError, RuntimeError) as error:  # torch raises RuntimeError for lack of memory and for much else
+        job.error = failure(error)
     finally:
         if has_turn:
             turns.release()
@@ -120,30 +122,30 @@ def _do(job: Job, work: Callable[[], None], on_wait: Callable[[], object]) -> No
         job.done.set()
 
 
-def failure(problem: Exception) -> str:
-    """What a visitor is told of a computation that ended so, on one line."""
-    said = str(problem).strip()
-    if isinstance(problem, MemoryError) or "memory" in said:
+def failure(error: Exception) -> str:
+    """Return one line on an exception that ended a computation."""
+    message = str(error).strip()
+    if isinstance(error, MemoryError) or "memory" in message:
         return "the machine ran out of memory; use a shorter text or a smaller model"
-    return f"the computation failed: {said.splitlines()[0] if said else type(problem).__name__}"
+    return f"the computation failed: {message.splitlines()[0] if message else type(error).__name__}"
 
 
-def paced(place: DeltaGenerator) -> Callable[[float, str], None]:
-    """Shows progress in a place a few times a second; this is where Streamlit may end the script."""
+def paced(placeholder: DeltaGenerator) -> Callable[[float, str], None]:
+    """Return a function that shows progress at most five times a second; at that call Streamlit may end the script."""
     due = 0.0
 
-    def show(share: float, said: str) -> None:
+    def show(share: float, message: str) -> None:
         nonlocal due
         if time.monotonic() >= due:
             due = time.monotonic() + SECONDS_BETWEEN_PROGRESS
-            place.progress(share, said)
+            placeholder.progress(share, message)
 
     return show
 
 
-def keep(kept: dict[Key, Kept], key: Key, value: Kept, most: int) -> None:
-    """Put a value in place of one of the same key; the oldest go when there are more than `most`."""
-    kept.pop(key, None)
-    kept[key] = value
-    for old in list(kept)[:-most]:
-        kept.pop(old, None)
+def keep(cache: dict[Key, Value], key: Key, value: Value, most: int) -> None:
+    """Put a value into a cache as its newest, and drop the oldest values beyond `most`."""
+    cache.pop(key, None)
+    cache[key] = value
+    for old in list(cache)[:-most]:
+        cache.pop(old, None)

@@ -1,8 +1,8 @@
-"""Mounts the lens, and feeds it while a run goes.
+"""Mount the lens, and feed it during a run.
 
-The component takes its data once per script run, so the tokens of a going run travel as hidden elements, one after the
-other: one that replaced the one before could be lost, since the server sends only the latest of what stands in one
-place. When the run is over the page calls `st.rerun()`; the lens then gets the whole run as a snapshot.
+The component takes its data once per script run, so the tokens of a run in progress travel as hidden elements, each
+appended after the last. A single element that is replaced could lose ticks: the server sends only the latest content of
+a placeholder. At the end the page calls `st.rerun()`, and the lens gets the whole run as a snapshot.
 """
 
 import time
@@ -40,35 +40,35 @@ def lens(
 
     Args:
         snapshot: the run to show, from `snapshot_of`, or from `announce` when one is about to start.
-        key: widget key; `st.session_state[key]["view"]` is what the visitor chose last.
+        key: widget key; `st.session_state[key]["view"]` holds the visitor's last choices.
         palette: from `palettes`, colours for both themes.
         view: layer, head, token, expert (numbers or None), colour (expert, group, surprisal, none), map (experts,
-            layers); what is left out stays as it is in the browser.
-        band: between which ratios to uniform chance alone keeps an expert of the finished run; None: not known.
-        on_view_change: called before the rerun that a choice of the visitor causes; never while a run goes.
+            layers); a choice that is left out stays as it is in the browser.
+        band: bounds of chance on the load ratio of an expert of the finished run; None: unknown.
+        on_view_change: called before the rerun that a choice of the visitor causes; never during a run.
     """
     data = wire.with_settings(snapshot, palette=dict(palette), view=dict(view), band=band)
     _COMPONENT(key=key, data=data, default={"view": dict(view)}, on_view_change=on_view_change, height="content")
 
 
 def palettes(layout: Layout) -> dict[str, Any]:
-    """The lens's colours in the light and the dark theme; it follows the browser's choice by itself."""
+    """Return the lens's colours for both themes; the lens follows the browser's theme by itself."""
     return {name: theme.palette(layout, chosen) for name, chosen in theme.THEMES.items()}
 
 
 def snapshot_of(trace: Trace, run: int) -> bytes:
-    """A finished run as the lens reads it; `run` must differ between the traces that a session shows."""
+    """Return a finished run as the lens reads it; `run` must differ between the traces that a session shows."""
     arrays = {str(name): values.values for name, values in trace.data.data_vars.items()}
     return wire.snapshot(header_of(trace, run), trace.tokens, trace.text, arrays)
 
 
 def announce(engine: EngineProtocol, request: RunRequest, run: int) -> bytes:
-    """A run that is about to start: the lens keeps what it shows until the first tokens arrive."""
+    """Return the start of a run; the lens keeps its content until the first tokens arrive."""
     return wire.snapshot(header_for(engine, request, run))
 
 
 def header_for(engine: EngineProtocol, request: RunRequest, run: int) -> wire.Header:
-    """The axes of a run of the engine."""
+    """Return the axes of a run of the engine."""
     config, capture = engine.config, request.capture
     attentive = "attention" in capture.variables
     layers = range(config.num_layers) if capture.layers is None else sorted(capture.layers)
@@ -84,7 +84,7 @@ def header_for(engine: EngineProtocol, request: RunRequest, run: int) -> wire.He
 
 
 def header_of(trace: Trace, run: int) -> wire.Header:
-    """The axes of a trace."""
+    """Return the axes of a trace."""
     data = trace.data
     return wire.Header(
         run=run,
@@ -97,15 +97,15 @@ def header_of(trace: Trace, run: int) -> wire.Header:
 
 
 class Feed:
-    """The channel by which a going run reaches the lens: one hidden element after the other."""
+    """Send a run in progress to the lens, one hidden element after the other."""
 
     def __init__(self, header: wire.Header) -> None:
-        self._header, self._place = header, st.container(key="ticks")
+        self._header, self._placeholder = header, st.container(key="ticks")
         self._waiting: list[bytes] = []
         self._position, self._due = 0, 0.0
 
     def follow(self, steps: "Generator[Step, None, _Result]") -> "Generator[Step, None, _Result]":
-        """Pass the steps on, sending what is new to the lens 10 times a second; returns what the run returns."""
+        """Yield the steps, send new ones to the lens ten times a second, and return what the run returns."""
         while True:
             try:
                 step = next(steps)
@@ -118,10 +118,10 @@ class Feed:
             yield step
 
     def _send(self) -> None:
-        """Write the tick; this is where Streamlit may end the script when the visitor presses Stop."""
+        """Write the tick; at that call Streamlit may end the script after the visitor pressed Stop."""
         if self._waiting:
             self._position += 1
-            self._place.html(wire.tick(self._header, self._waiting, self._position))
+            self._placeholder.html(wire.tick(self._header, self._waiting, self._position))
             self._waiting, self._due = [], time.monotonic() + 1 / TICKS_PER_SECOND
 
 

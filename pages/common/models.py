@@ -24,7 +24,7 @@ VARIABLE = "MOE_LOUPE_MODELS"
 
 
 def available() -> dict[str, Path]:
-    """Name -> folder: the embedded models, then those that the operator allows."""
+    """Return name -> folder: the embedded models, then those that the operator allows."""
     allowed = [Path(part) for part in os.environ.get(VARIABLE, "").split(os.pathsep) if part]
     named: dict[str, Path] = {}
     for folder in [path.parent for path in sorted(PRESETS.glob("*/config.json"))] + allowed:
@@ -33,15 +33,15 @@ def available() -> dict[str, Path]:
 
 
 def chosen() -> str:
-    """The model of the sidebar's choice.
+    """Return the name of the model that the sidebar shows.
 
     Raises:
-        RequestError: there is none to choose.
+        RequestError: no model is installed.
     """
-    names, wanted = list(available()), st.session_state.get("model")
+    names, name = list(available()), st.session_state.get("model")
     if not names:
         raise RequestError(f"no model is installed; name a model folder in {VARIABLE} and start again")
-    return wanted if wanted in names else names[0]
+    return name if name in names else names[0]
 
 
 @st.cache_data(show_spinner=False)
@@ -54,13 +54,13 @@ def _has_template(folder: Path) -> bool:
 
 
 def answers() -> bool:
-    """Whether the chosen model was tuned to answer: its published tokenizer settings then say how a chat is framed."""
+    """Return whether the chosen model was tuned to answer: its tokenizer settings then hold a chat template."""
     named = available()
     return bool(named) and _has_template(named[chosen()])
 
 
 class Engines:
-    """Loads each model once, and drops the least recently used one when there are too many."""
+    """Load each model once, and drop the least recently used one beyond the cap."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()  # of both dictionaries; never held while a model is loaded
@@ -68,14 +68,14 @@ class Engines:
         self._loading: collections.defaultdict[Path, threading.Lock] = collections.defaultdict(threading.Lock)
 
     def has(self, folder: Path) -> bool:
-        """Whether the model of a folder is loaded."""
+        """Return whether the model of a folder is loaded."""
         return folder in self._loaded
 
     def get(self, folder: Path) -> "Engine":
         """Return the model of a folder, loading it first where needed; several who ask at once share one loading.
 
         Raises:
-            ValueError: it cannot be read; the message says what is wrong with which file.
+            ValueError: the folder cannot be read; the message names the file and the error.
         """
         if (engine := self._look_up(folder)) is not None:
             return engine
@@ -98,7 +98,7 @@ class Engines:
         return engine
 
     def warm(self, folder: Path) -> None:
-        """Load it; the error of a folder that cannot be read is shown to the visitor who asks for a run."""
+        """Load a model; if its folder cannot be read, the visitor who starts a run sees the error."""
         try:
             self.get(folder)
         except (ValueError, OSError):
@@ -106,7 +106,7 @@ class Engines:
 
 
 def load(folder: Path) -> "Engine":
-    """Load a model and run it once, so that the libraries have chosen their kernels; a large one stays on the disk."""
+    """Load a model and run it once, so that the libraries choose their kernels; a large one stays on the disk."""
     from model.run.engine import Engine, spare_cores
 
     spare_cores(limits.SPARED_CORES)
@@ -114,23 +114,23 @@ def load(folder: Path) -> "Engine":
     if engine.disk is not None:
         return engine
     capture = Capture(frozenset({"router", "attention", "inputs"}))
-    with contextlib.suppress(RequestError):  # of damaged weights no token can be chosen; whoever asks for one is told
+    with contextlib.suppress(RequestError):  # damaged weights give no logits; a visitor's run shows that error
         engine.run(RunRequest(token_ids=(0,) * 8, max_new_tokens=1, capture=capture))
-    assert engine.description  # its checksum is taken once, too
+    assert engine.description  # computes the checksum of the weights, once
     gc.collect()
-    gc.freeze()  # what was just loaded stays; later collections need not walk it
+    gc.freeze()  # later collections need not walk the loaded model
     return engine
 
 
 @st.cache_resource(show_spinner=False)
 def engines() -> Engines:
-    """The loaded models of this server."""
+    """Return the loaded models of this server."""
     return Engines()
 
 
 @st.cache_resource(show_spinner=False)
 def warm(folder: Path) -> threading.Timer:
-    """Load a model shortly after the first page was shown, so that the first run need not wait for it."""
+    """Load a model one second after the first page is shown, so that the first run need not wait for it."""
     timer = threading.Timer(1.0, engines().warm, (folder,))
     timer.daemon = True
     timer.start()
@@ -139,7 +139,7 @@ def warm(folder: Path) -> threading.Timer:
 
 @st.cache_data(show_spinner=False)
 def config(folder: Path) -> dict[str, Any]:
-    """A model's published configuration, for its card; empty when it cannot be read."""
+    """Return a model's published configuration, for its card; empty if it cannot be read."""
     try:
         content = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -158,7 +158,7 @@ def _tokenizer(folder: Path) -> "Tokenizer | None":
 
 
 def vocabulary(trace: Trace) -> "Tokenizer | None":
-    """The vocabulary a trace was made with, if one of the models at hand has it."""
-    wanted = trace.model.get("tokenizer_sha256")
-    known = (_tokenizer(folder) for folder in available().values()) if wanted else ()
-    return next((found for found in known if found is not None and found.sha256 == wanted), None)
+    """Return the vocabulary that made a trace, if one of the models at hand has it."""
+    sha256 = trace.model.get("tokenizer_sha256")
+    tokenizers = (_tokenizer(folder) for folder in available().values()) if sha256 else ()
+    return next((tokenizer for tokenizer in tokenizers if tokenizer is not None and tokenizer.sha256 == sha256), None)

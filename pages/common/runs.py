@@ -1,8 +1,8 @@
 """One run of a session, from the click to its trace.
 
 Streamlit may end the script at any `st.` call: when Stop is pressed, when another widget changes, when the tab closes.
-The run therefore is an object that the session holds before the first step; whatever ends the script, the steps done so
-far become its trace.
+The session therefore holds the run as an object before its first step. Whatever ends the script, the steps done by then
+become the run's trace.
 """
 
 import contextlib
@@ -26,33 +26,33 @@ Steps = Generator[Step, None, Trace]
 
 @dataclasses.dataclass(eq=False)
 class Run(Job):
-    """What a session shows: a run of its own, or a trace from a file (then without a request)."""
+    """A run of the session, or a trace from a file, which has no request."""
 
-    number: int  # differs between all that a session has shown
+    number: int  # differs between all runs of the server
     kind: str  # "run", "engine" (one elsewhere), "compared" (side B), "recorded" or "opened"
     request: RunRequest | None = None
     trace: Trace | None = None
     seconds: float | None = None  # of the steps, without waiting for a turn
-    note: str | None = None  # what was left out of it
+    note: str | None = None  # what the run left out, and why
     _snapshot: bytes | None = None
 
     @property
     def waiting(self) -> bool:
-        """Whether it was asked for and has not ended."""
+        """Whether the run has a request and has not ended."""
         return self.request is not None and not self.done.is_set()
 
     @property
     def stopped(self) -> bool:
-        """Whether it ended before it was complete."""
+        """Whether the run ended before it was complete."""
         return self.request is not None and self.trace is not None and not self.complete
 
     def refuse(self, message: str) -> None:
-        """End it before it began."""
+        """End the run before its first step, with an error."""
         self.error = message
         self.done.set()
 
     def snapshot(self) -> bytes:
-        """The whole run for the lens; packed once."""
+        """Return the whole run as the lens reads it; packed once."""
         assert self.trace is not None
         if self._snapshot is None:
             self._snapshot = live.snapshot_of(self.trace, self.number)
@@ -60,10 +60,10 @@ class Run(Job):
 
 
 def check_prompt(request: RunRequest, engine: LocalEngineProtocol) -> int:
-    """How many tokens its prompt has.
+    """Return the number of tokens of a request's prompt.
 
     Raises:
-        ValueError: it cannot be encoded, does not fit the model's context, or is longer than is run here.
+        ValueError: the prompt cannot be encoded, does not fit the model's context, or exceeds the cap.
     """
     number = len(engine.encode(request))
     if number > limits.PROMPT_TOKENS:
@@ -74,9 +74,9 @@ def check_prompt(request: RunRequest, engine: LocalEngineProtocol) -> int:
 
 
 def fit(run: Run, engine: LocalEngineProtocol) -> None:
-    """Record what the model has: indexer and drafts where it has them, attention of all heads when it fits the cap.
+    """Let the run record indexer and drafts where the model has them, and attention where it stays within the cap.
 
-    When it does not, the page says that it was left out.
+    The run's note says what it leaves out.
 
     Raises:
         ValueError: as `check_prompt`.
@@ -97,52 +97,52 @@ def fit(run: Run, engine: LocalEngineProtocol) -> None:
     run.request = dataclasses.replace(run.request, capture=Capture(variables))
 
 
-def execute(run: Run, engine: EngineProtocol, place: DeltaGenerator) -> None:
-    """Drive the run to its end in the script's own thread: every step to the lens, how far it is to `place`."""
+def execute(run: Run, engine: EngineProtocol, placeholder: DeltaGenerator) -> None:
+    """Run to the end in the script's own thread: send each step to the lens and the progress to `placeholder`."""
 
     def work() -> None:
         assert run.request is not None
-        with _told(run):
-            _run(run, engine, place, live.Feed(live.header_for(engine, run.request, run.number)).follow)
+        with _default_error(run):
+            _run(run, engine, placeholder, live.Feed(live.header_for(engine, run.request, run.number)).follow)
 
-    jobs.execute(run, place, work)
+    jobs.execute(run, placeholder, work)
 
 
-def execute_unseen(run: Run, place: DeltaGenerator, find: Callable[[], LocalEngineProtocol]) -> None:
-    """The same for a run that no lens shows; what was run to its end for one visitor is not run again for another.
+def execute_unseen(run: Run, placeholder: DeltaGenerator, find: Callable[[], LocalEngineProtocol]) -> None:
+    """Run to the end without a lens; a request that another visitor ran to its end takes that trace.
 
     Args:
-        run: what is filled in.
-        place: where its progress is shown.
-        find: gives the model; what it raises is told.
+        run: receives the trace or the error.
+        placeholder: shows the progress.
+        find: returns the model; an exception of it becomes the run's error.
     """
 
     def work() -> None:
-        with _told(run):
-            place.progress(0.0, "Loading the model")
-            _recall_or_run(run, find(), place)
+        with _default_error(run):
+            placeholder.progress(0.0, "Loading the model")
+            _recall_or_run(run, find(), placeholder)
 
-    jobs.execute(run, place, work)
+    jobs.execute(run, placeholder, work)
 
 
-def _recall_or_run(run: Run, engine: LocalEngineProtocol, place: DeltaGenerator) -> None:
+def _recall_or_run(run: Run, engine: LocalEngineProtocol, placeholder: DeltaGenerator) -> None:
     key = (engine.folder, str(engine.dtype), run.request)
     run.trace = _finished().get(key)
     if run.trace is None:
-        _run(run, engine, place, lambda steps: steps)
+        _run(run, engine, placeholder, lambda steps: steps)
     if run.trace is not None and not run.cancel.is_set():
         jobs.keep(_finished(), key, run.trace, limits.KEPT_TRACES)
 
 
 @st.cache_resource(show_spinner=False)
 def _finished() -> dict[Hashable, Trace]:
-    """Traces of complete runs by what they depend on: folder, dtype and request."""
+    """Complete traces by model folder, dtype and request."""
     return {}
 
 
 @contextlib.contextmanager
-def _told(run: Run) -> Iterator[None]:
-    """A run that is ended from outside before it has a trace says so; one that is refused gets better words."""
+def _default_error(run: Run) -> Iterator[None]:
+    """Set the error of a run that ends without a trace; the reason of a refusal overwrites it."""
     try:
         yield
     finally:
@@ -150,13 +150,13 @@ def _told(run: Run) -> Iterator[None]:
             run.error = "it was stopped before there was anything to show"
 
 
-def _run(run: Run, engine: EngineProtocol, place: DeltaGenerator, watch: Callable[[Steps], Steps]) -> None:
-    """Run it step by step; when the script is ended from outside, the steps so far become its trace."""
+def _run(run: Run, engine: EngineProtocol, placeholder: DeltaGenerator, watch: Callable[[Steps], Steps]) -> None:
+    """Run step by step; if the script is ended from outside, the steps so far become the trace."""
     assert run.request is not None
-    steps = engine.stream(run.request, run.cancel, functools.partial(_show_layer, place))
+    steps = engine.stream(run.request, run.cancel, functools.partial(_show_layer, placeholder))
     began = time.monotonic()
     try:
-        run.trace = _follow(watch(steps), run.request.max_new_tokens, place)
+        run.trace = _follow(watch(steps), run.request.max_new_tokens, placeholder)
     finally:
         if run.trace is None:
             run.stop()
@@ -164,8 +164,8 @@ def _run(run: Run, engine: EngineProtocol, place: DeltaGenerator, watch: Callabl
         run.seconds = time.monotonic() - began
 
 
-def _follow(steps: Steps, total: int, place: DeltaGenerator) -> Trace:
-    show, began, num_prompt = jobs.paced(place), time.monotonic(), 0
+def _follow(steps: Steps, total: int, placeholder: DeltaGenerator) -> Trace:
+    show, began, num_prompt = jobs.paced(placeholder), time.monotonic(), 0
     while True:
         try:
             step = next(steps)
@@ -177,18 +177,18 @@ def _follow(steps: Steps, total: int, place: DeltaGenerator) -> Trace:
         show(new / total if total else 1.0, f"{new} of {total} new tokens, {speed:.0f} tokens/s")
 
 
-def _show_layer(place: DeltaGenerator, progress: Progress) -> None:
-    """How far a run from disk is; this too is where Streamlit may end the script."""
+def _show_layer(placeholder: DeltaGenerator, progress: Progress) -> None:
+    """Show the progress of a run from disk; at that call, too, Streamlit may end the script."""
     done, count = progress.layers_done, progress.num_layers
     if not done:
-        place.progress(0.0, "Another run of this model reads it from the disk; yours starts when that one ends")
+        placeholder.progress(0.0, "Another run of this model reads it from the disk; yours starts when that one ends")
         return
-    said = f"layer {done} of {count}, {progress.bytes_read / 1e9:.2f} GB at {progress.bytes_per_second / 1e9:.2f} GB/s"
-    place.progress(done / count, f"{said}, {progress.seconds_left:.0f} s left")
+    read = f"{progress.bytes_read / 1e9:.2f} GB at {progress.bytes_per_second / 1e9:.2f} GB/s"
+    placeholder.progress(done / count, f"layer {done} of {count}, {read}, {progress.seconds_left:.0f} s left")
 
 
 def _rest(steps: Steps) -> Trace | None:
-    """The trace of a run whose script was ended from outside; its cancel event is set."""
+    """Return the trace of a run whose cancel event is set because its script was ended from outside."""
     while True:
         try:
             next(steps)

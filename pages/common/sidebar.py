@@ -13,7 +13,7 @@ from pages.common import copy_link, limits, models, session, text, view
 
 
 def show() -> None:
-    """Draw it; an upload becomes the session's trace."""
+    """Draw the sidebar; an upload becomes the session's trace."""
     with st.sidebar:
         _model()
         copy_link.button()
@@ -33,11 +33,11 @@ def _model() -> None:
     st.caption(_card(models.config(folder), folder))
     trace = session.current_trace()
     if trace is not None:
-        st.caption(f"On show: {view.made(trace)}")
+        st.caption(f"Shown: {view.made(trace)}")
 
 
 def _ask() -> None:
-    """A model that was tuned to answer is asked, another one goes on with the text. A callback."""
+    """Put the prompt as a question to a model that was tuned to answer, and as a text to others. A callback."""
     st.session_state["chat"] = models.answers()
 
 
@@ -55,7 +55,7 @@ def _card(config: dict[str, Any], folder: Path) -> str:
 
 @st.cache_data(show_spinner=False)
 def sizes(folder: Path) -> list[str]:
-    """Parameters and cache of a model, a line each; what cannot be told is left out.
+    """Return parameters and cache of a model, a line each; unknown ones are left out.
 
     From headers and configuration alone: `model.checkpoint.sizes` says the same, but it needs torch, for which the
     first screen would have to wait.
@@ -112,9 +112,9 @@ def _trace_file() -> None:
         on_change=_open,
         max_upload_size=limits.UPLOAD_BYTES // 2**20,
     )
-    problem = st.session_state.get("upload_error")
-    if problem:
-        st.error(f"The file was not opened: {text.plain(problem)}. What was on show stays.")
+    error = st.session_state.get("upload_error")
+    if error:
+        st.error(f"The file was not opened: {text.plain(error)}. The page still shows the trace from before.")
 
 
 def _open() -> None:
@@ -124,5 +124,5 @@ def _open() -> None:
         return
     try:
         session.open_file(uploaded.getvalue())
-    except TraceError as problem:
-        st.session_state["upload_error"] = str(problem)
+    except TraceError as error:
+        st.session_state["upload_error"] = str(error)

@@ -24,7 +24,7 @@ CSS = """
 </style>
 """
 # The folder `pages` makes Streamlit look for pages of its older kind, until the first visitor's script has named ours:
-# a first visit by a deep link is told that its page does not exist, over the right page. This closes that one message.
+# a first visit by a deep link shows "Page not found" over the right page. This script closes that one notice.
 CLOSE_FIRST_NOTICE = """
 <script>
 const end = Date.now() + 5000;
@@ -47,14 +47,14 @@ LOGO = f"""<svg xmlns="http://www.w3.org/2000/svg" width="150" height="28" viewB
 
 @st.cache_resource(show_spinner=False)
 def _first_visit() -> list[bool]:
-    """Holds True until it is taken out, once in a server's life."""
+    """Return a list that holds True until the first session of the server takes it out."""
     return [True]
 
 
 def apply() -> None:
-    """Put them on the page."""
+    """Put style, logo and, for the first session, the script on the page."""
     st.html(CSS)
-    # Sent in every script of that first session: the run of a link ends its first script before the browser may see it.
+    # Sent in every script of that session: a link's run ends the first script before the browser may have seen it.
     if st.session_state.setdefault("first-visit", bool(_first_visit() and _first_visit().pop())):
         st.html(CLOSE_FIRST_NOTICE, unsafe_allow_javascript=True)
     st.logo(LOGO)

@@ -1,4 +1,4 @@
-"""Tables of a trace, as a visitor reads them and downloads them."""
+"""Tables of a trace that several pages show and offer as downloads."""
 
 from typing import TYPE_CHECKING
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from model.checkpoint.tokenizer import Tokenizer
 
 # How a column of numbers is written: three digits, a share in per cent, a whole number with separators.
-THREE, SHARE, WHOLE = (st.column_config.NumberColumn(format=said) for said in ("%.3g", "percent", "localized"))
+THREE, SHARE, WHOLE = (st.column_config.NumberColumn(format=pattern) for pattern in ("%.3g", "percent", "localized"))
 NEXT_TOKENS = {
     "probability": THREE,
     "log-probability (nat)": THREE,
@@ -26,7 +26,7 @@ NEXT_TOKENS = {
 
 
 def tokens(trace: Trace) -> pd.DataFrame:
-    """One row per token."""
+    """Return a row per token."""
     surprisal = metrics.surprisal_bits(trace.data["logprob"]).values if trace.has("logprob") else np.nan
     return pd.DataFrame(
         {
@@ -56,7 +56,7 @@ def keys_of(trace: Trace, query: int, **values: xr.DataArray) -> pd.DataFrame:
 
 
 def next_tokens(trace: Trace, token: int, vocabulary: "Tokenizer | None") -> pd.DataFrame:
-    """The likeliest tokens after a token: the model's own distribution, temperature 1."""
+    """Return the likeliest tokens after a token, from the model's own distribution (temperature 1)."""
     at = trace.data.isel(token=token)
     logprob, probability = at["candidate_logprob"].values, metrics.probability(at["candidate_logprob"]).values
     return pd.DataFrame(
@@ -72,9 +72,9 @@ def next_tokens(trace: Trace, token: int, vocabulary: "Tokenizer | None") -> pd.
 
 
 def experts(trace: Trace, token: int) -> pd.DataFrame:
-    """The experts that a token took, a row per mixture layer, a column per rank, the largest weight first.
+    """Return the experts that a token took: a row per MoE layer, a column per rank, the largest weight first.
 
-    Without weights, in the order of the recording.
+    Without recorded weights, in the order of the recording.
     """
     at = trace.data.isel(token=token)
     ids = at["expert_id"].values
@@ -92,11 +92,11 @@ def _slot(expert: int, weight: float) -> str:
 
 
 def routing(trace: Trace) -> pd.DataFrame:
-    """Every slot of the run: token, layer, rank, expert and weight as applied."""
+    """Return a row per token, layer and rank: the expert and its weight as applied."""
     recorded = [name for name in ("expert_id", "gate_weight") if trace.has(name)]
     slots = trace.data[recorded].to_dataframe().reset_index()
     names = {"token": "token", "layer": "moe_layer", "rank": "rank", "expert": "expert_id", "weight": "gate_weight"}
-    return pd.DataFrame({said: slots[name] for said, name in names.items() if name in slots})
+    return pd.DataFrame({label: slots[name] for label, name in names.items() if name in slots})
 
 
 def load_by_layer(load: Load) -> pd.DataFrame:

@@ -1,7 +1,7 @@
-"""Words on a page: tokens, named the same way in every table and choice, and text that must not be read as Markdown.
+"""Words on a page: names of tokens, the same in every table and choice, and foreign text that is no Markdown.
 
-An image in Markdown makes the browser fetch it. What comes from a file, a trace, a checkpoint or the address therefore
-passes `plain`, `sentence` or `as_code` on its way to `st.markdown`, a caption, a message or a label.
+An image in Markdown makes the browser fetch it. Text of a file, a trace, a checkpoint or the address therefore passes
+`plain`, `message`, `sentence` or `as_code` before `st.markdown`, a caption, a message or a label shows it.
 """
 
 import re
@@ -20,7 +20,7 @@ _ESCAPES = str.maketrans({mark: f"\\{mark}" for mark in string.punctuation if ma
 
 
 def token(trace: Trace, index: int) -> str:
-    """A token of a trace as it is named in tables; `?` where a recording does not say which it is."""
+    """Return the name of a token in tables: its text, else its vocabulary entry or number; `?` if it is unknown."""
     entry = trace.tokens[index]
     if entry.start < entry.end:
         return visible(trace.text[entry.start : entry.end])
@@ -33,56 +33,56 @@ def token_labels(trace: Trace) -> list[str]:
 
 
 def boxed(trace: Trace, index: int) -> str:
-    """The same where a box tells special tokens from text: those go by their short name."""
-    found = trace.tokens[index]
-    return short_name(found) if found.special else token(trace, index)
+    """Return the name of a token where a box marks special tokens: these by their short name."""
+    entry = trace.tokens[index]
+    return short_name(entry) if entry.special else token(trace, index)
 
 
 def entry(token_id: int, vocabulary: "Tokenizer | None") -> str:
-    """An entry of the vocabulary as it is named in tables; its number when the vocabulary is not at hand."""
+    """Return the name of a vocabulary entry in tables; its number if the vocabulary is not at hand."""
     if vocabulary is None:
         return f"#{token_id}"
     return visible(vocabulary.token_bytes(token_id)) or vocabulary.piece(token_id) or f"#{token_id}"
 
 
-def plain(said: object, most: int | None = None) -> str:
-    r"""Foreign text as one line of Markdown that says only itself; what cannot be seen is spelled out.
+def plain(value: object, max_characters: int | None = None) -> str:
+    r"""Return foreign text as one line of Markdown without any markup; invisible characters are spelled out.
 
     Args:
-        said: the text, or what is to be written as one.
-        most: characters that are shown; the rest is left out.
+        value: converted by `str`.
+        max_characters: the rest is left out; None: no limit.
 
     >>> plain("![x](y)\n<b>")
     '\\!\\[x\\]\\(y\\) \\<b\\>'
     """
-    return _visible(str(said)[:most]).translate(_ESCAPES)
+    return _visible(str(value)[:max_characters]).translate(_ESCAPES)
 
 
-def message(said: object) -> str:
-    r"""What was refused, and why: as `plain`, but what stands between backticks stays a code span, which is as inert.
+def message(value: object) -> str:
+    r"""Return an error as one line of Markdown: as `plain`, but text between backticks stays a code span.
 
     >>> message("record it with `--capture inputs`, ![x](y)")
     'record it with `--capture inputs`, \\!\\[x\\]\\(y\\)'
     """
-    parts = re.split("((?<!`)`[^`]+`(?!`))", _visible(str(said)))
-    return "".join(part if place % 2 else part.translate(_ESCAPES) for place, part in enumerate(parts))
+    parts = re.split("((?<!`)`[^`]+`(?!`))", _visible(str(value)))
+    return "".join(part if index % 2 else part.translate(_ESCAPES) for index, part in enumerate(parts))
 
 
-def _visible(said: str) -> str:
-    """On one line, with what cannot be seen spelled out."""
-    return " ".join(visible(word.encode("utf-8", "surrogatepass")) for word in said.split())
+def _visible(words: str) -> str:
+    """Return text on one line, with invisible characters spelled out."""
+    return " ".join(visible(word.encode("utf-8", "surrogatepass")) for word in words.split())
 
 
-def sentence(said: object) -> str:
-    """A message that begins with a capital and ends with a full stop."""
-    spelled = message(said)
+def sentence(value: object) -> str:
+    """Return an error as a sentence, with a capital and a full stop."""
+    spelled = message(value)
     return f"{spelled[:1].upper()}{spelled[1:].rstrip('.')}."
 
 
-def as_code(said: str) -> str:
-    """Text as a code span of Markdown, which says only itself."""
-    fence = "`" * (1 + max(map(len, re.findall("`+", said)), default=0))
-    return f"{fence} {said} {fence}" if len(fence) > 1 else f"`{said}`"
+def as_code(words: str) -> str:
+    """Return text as a code span of Markdown, in which no markup counts."""
+    fence = "`" * (1 + max(map(len, re.findall("`+", words)), default=0))
+    return f"{fence} {words} {fence}" if len(fence) > 1 else f"`{words}`"
 
 
 def edits(trace: Trace) -> list[str]:

@@ -1,4 +1,4 @@
-"""The lens on a page, kept in step with the choices of the widgets, and the line that says what is on show."""
+"""The lens on a page, kept in step with the widgets, and the status line of the trace on show."""
 
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
@@ -10,27 +10,27 @@ from pages.common import controls, live, text
 from pages.common.runs import Run
 from viz.layout import Layout
 
-# What the lens alone can show in several ways, the first of each unless another is chosen; both are in the address.
+# Choices that only the lens offers, the default first; the address holds those that differ from the default.
 LOOKS = {"colour": ("expert", "group", "surprisal", "none"), "map": ("experts", "layers")}
 HOW_TO_READ = (
     "**Strip**: the text as tokens, generated ones underlined, special ones boxed; coloured by the token's heaviest "
     "expert in the layer, by that expert's group, or by surprisal. **Map**: a row per token, a column per expert, the "
-    "groups apart; grey is affinity, a colour is an expert that was chosen, the stronger the larger its weight. "
+    "groups apart; grey is affinity, a colour is a chosen expert, the stronger the larger its weight. "
     "**Attention**: rows are the tokens that look, columns those looked at. **Load**: each expert's tokens over a fair "
-    "share, which is the dashed line; once a run is over, the faint band is what chance alone gives to 95 % of experts "
-    "for so many tokens. Point at anything to see it everywhere, click to lock it, double-click for one expert alone. "
+    "share, which is the dashed line; after a run, the faint band is what chance alone gives to 95 % of experts for as "
+    "many tokens. Point at anything to see it everywhere, click to lock it, double-click for one expert alone. "
     "**Keys**: arrows or J and K go from token to token, [ and ] from layer to layer, space replays, Esc releases, ? "
     "lists them all."
 )
 
 
 def lens(snapshot: bytes, layout: Layout, band: LoadBand | None = None) -> None:
-    """Mount the lens with the current choices; a choice made inside it becomes that of the widgets.
+    """Mount the lens with the current choices; a choice made inside it is passed to the widgets.
 
     Args:
         snapshot: the run, as `live.lens` takes it.
         layout: of the router.
-        band: what chance alone gives for the tokens of a finished run.
+        band: bounds of chance for the tokens of a finished run.
     """
     chosen = {name: st.session_state.get(name) for name in controls.SHARED} | _looks()
     palette, bounds = live.palettes(layout), None if band is None else (band.low, band.high)
@@ -40,16 +40,15 @@ def lens(snapshot: bytes, layout: Layout, band: LoadBand | None = None) -> None:
 
 
 def _looks() -> dict[str, str]:
-    """How the lens looks: as was chosen, else as the address says, which from then on says what was chosen."""
+    """Return the lens's own choices, at first those of the address, and keep the address in step with them."""
     state, address = st.session_state, st.query_params
     for name, options in LOOKS.items():
-        wanted = state.get(name, address.get(name))
-        state[name] = wanted if wanted in options else options[0]
-        said = None if state[name] == options[0] else state[name]
-        if said is not None and address.get(name) != said:
-            address[name] = said
-        elif said is None and name in address:
-            del address[name]
+        choice = state.get(name, address.get(name))
+        state[name] = choice if choice in options else options[0]
+        if state[name] == options[0]:
+            address.pop(name, None)
+        elif address.get(name) != state[name]:
+            address[name] = state[name]
     return {name: state[name] for name in LOOKS}
 
 
@@ -58,15 +57,15 @@ def _take() -> None:
     controls.choose(**{name: chosen[name] for name in (*controls.SHARED, *LOOKS) if name in chosen})
 
 
-def status(place: DeltaGenerator, run: Run | None, shown: Run | None) -> None:
-    """One line: what went wrong, or what is on show and where it comes from."""
+def status(placeholder: DeltaGenerator, run: Run | None, shown: Run | None) -> None:
+    """Show one line: the last error, or else the model and the origin of the trace on show."""
     refused = st.session_state.get("refused") or (run.error if run is not None else None)
     if refused:
-        place.error(f"{text.sentence(refused)} The prompt and what was on show are kept.")
+        placeholder.error(f"{text.sentence(refused)} Your prompt and the run shown before are kept.")
     elif shown is None or shown.trace is None:
-        place.info("No example is installed. Press Generate to run the prompt.")
+        placeholder.info("No example is installed. Press Generate to run the prompt.")
     else:
-        place.markdown(_origin(shown), help=_lacks(shown.trace))
+        placeholder.markdown(_origin(shown), help=_lacks(shown.trace))
 
 
 def _origin(shown: Run) -> str:
@@ -75,16 +74,16 @@ def _origin(shown: Run) -> str:
     badge = {"recorded": ":gray-badge[recorded]", "opened": ":gray-badge[from a file]"}.get(shown.kind, "")
     if shown.stopped:
         badge = ":orange-badge[stopped]"
-    kept = ""
+    missing = ""
     if origin.is_imported(trace):
         badge = f"{badge} :violet-badge[imported]"
-        kept = f"; not in it: {text.plain(', '.join(origin.missing(trace)), 200)}" if origin.missing(trace) else ""
-    said = f"{badge} {text.plain(trace.model.get('name', 'a model'), 80)}, {made(trace)}{kept}"
-    return f"{said}. {text.sentence(shown.note)}" if shown.note else said
+        missing = f"; not in it: {text.plain(', '.join(origin.missing(trace)), 200)}" if origin.missing(trace) else ""
+    line = f"{badge} {text.plain(trace.model.get('name', 'a model'), 80)}, {made(trace)}{missing}"
+    return f"{line}. {text.sentence(shown.note)}" if shown.note else line
 
 
 def made(trace: Trace) -> str:
-    """Whether the run was measured or imported, and where it was made, as far as the trace says."""
+    """Return whether the run was measured or imported, and where, as far as the trace says."""
     stated = trace.origin
     if origin.is_imported(trace):
         where = f"from {stated.get('format') or stated.get('engine') or 'another engine'}"
@@ -94,7 +93,7 @@ def made(trace: Trace) -> str:
 
 
 def _lacks(trace: Trace) -> str | None:
-    """Why an imported trace lacks what it lacks, and what else to know of it."""
+    """Return why an imported trace lacks its missing parts, and its notes, as a list; None if it has neither."""
     reasons = [f"- {text.plain(what, 60)}: {text.plain(why, 200)}" for what, why in origin.missing(trace).items()]
     reasons += [f"- {text.plain(note, 300)}" for note in origin.notes(trace)]
     return "\n".join(reasons) if origin.is_imported(trace) and reasons else None

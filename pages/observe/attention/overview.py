@@ -21,6 +21,16 @@ def order(summary: xr.Dataset, sort: str) -> list[int]:
     return numbers[np.argsort(means if measure == "entropy" else -means, kind="stable")].tolist()
 
 
+def verdict(run: Run, layer: int, head: int, token: int) -> str:
+    """Return the token that the chosen one looks at most in this head, with its share of the attention."""
+    trace, row = heads.trace_of(run), values.row(run, layer, head, token).values
+    key = int(row.argmax())
+    name, other = (text.as_code(text.token(trace, index)) for index in (token, key))
+    most = f"token {key} {other}" if key != token else "itself"
+    source = heads.origin(trace, layer, head)
+    return f"In head {head} of L{layer}, token {token} {name} looks most at **{most}: {row[key]:.1%}** ({source})."
+
+
 def thumbnails(run: Run, chosen: Selection, ranked: list[int], summary: xr.Dataset, sort: str) -> None:
     """Draw all heads of the layer, small."""
     measure, small = SORTS[sort], values.overview(run, chosen.layer).small

@@ -22,6 +22,7 @@ with st.container(horizontal=True, vertical_alignment="bottom"):
     layer = controls.layer(trace, options=heads.layers(trace))
     head = controls.head(trace, heads.numbers(trace, layer))
     token = controls.token(trace)
+st.markdown(overview.verdict(run, layer, head, token))
 left, right = st.columns(2, vertical_alignment="bottom")
 with left:
     sort = choices.sort()

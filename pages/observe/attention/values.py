@@ -1,6 +1,6 @@
-"""What the heads of the trace on show look like: recorded ones as they are, others computed as far as is shown.
+"""Attention of the heads of a run: recorded heads as they are, others computed as far as the page shows them.
 
-What is computed is kept by the run's number, which differs between all that is ever shown.
+Computed values are cached by the run's number, which differs between all runs of the server.
 """
 
 import dataclasses
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from model.run.attention import LayerAttention
     from model.run.engine import Engine
 
-AT_ONCE = 4_000_000  # weights of a layer that are worked on together
+AT_ONCE = 4_000_000  # weights of a layer that are reduced together
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,14 +34,14 @@ class Overview:
 
 
 def cells(run: Run, layer: int, head: int, window: Window) -> xr.Dataset:
-    """A part of one head's map, as `model/trace/cells.py` describes it."""
+    """Return a part of one head's map in cells, as `model/trace/cells.py` describes them."""
     trace = heads.trace_of(run)
     engine = None if heads.is_recorded(trace, layer, head) else heads.engine_for(trace)
     return _cells(run.number, layer, head, window, trace, engine)
 
 
 def row(run: Run, layer: int, head: int, token: int) -> xr.DataArray:
-    """What a token looks at in one head, [key], up to itself."""
+    """Return a token's attention in one head, [key], up to the token itself."""
     trace = heads.trace_of(run)
     if heads.is_recorded(trace, layer, head):
         return heads.recorded(trace, layer, [head]).isel(head=0, query=token, key=slice(token + 1))
@@ -49,7 +49,7 @@ def row(run: Run, layer: int, head: int, token: int) -> xr.DataArray:
 
 
 def overview(run: Run, layer: int) -> Overview:
-    """A layer's heads at a glance."""
+    """Return small maps and figures of a layer's heads."""
     trace = heads.trace_of(run)
     chosen = heads.numbers(trace, layer)
     whole = all(heads.is_recorded(trace, layer, head) for head in chosen)
@@ -57,7 +57,7 @@ def overview(run: Run, layer: int) -> Overview:
 
 
 def all_figures(run: Run) -> xr.Dataset:
-    """Figures of all heads of the recorded layers, [attention_layer, head, query]."""
+    """Return figures of all heads of the recorded layers, [attention_layer, head, query]."""
     trace = heads.trace_of(run)
     recorded = heads.labels(trace, "attention_layer")
     known = heads.recorded_heads(trace)
@@ -66,7 +66,7 @@ def all_figures(run: Run) -> xr.Dataset:
 
 
 def rollout(run: Run, layer: int) -> xr.DataArray:
-    """Rollout through the layers up to this one, [query, key].
+    """Return the rollout through the layers up to this one, [query, key].
 
     Raises:
         RequestError: not all heads of all layers are recorded, and they cannot be computed; or the text is too long.
@@ -79,7 +79,7 @@ def rollout(run: Run, layer: int) -> xr.DataArray:
 
 
 def part_cells(run: Run, layer: int, head: int, window: Window) -> tuple[xr.Dataset, xr.Dataset]:
-    """Content and position part of a head's score, a part of their maps.
+    """Return a part of the maps of a head's two score parts, content and position.
 
     Raises:
         RequestError: they cannot be computed; the message says why.
@@ -89,14 +89,14 @@ def part_cells(run: Run, layer: int, head: int, window: Window) -> tuple[xr.Data
 
 
 def part_rows(run: Run, layer: int, head: int, token: int) -> tuple[xr.DataArray, xr.DataArray]:
-    """Content and position part of one token's scores, each [key], up to itself."""
+    """Return content and position part of one token's scores, each [key], up to the token itself."""
     trace = heads.trace_of(run)
     content, position = _layer(run.number, layer, trace, heads.engine_for(trace)).part_rows(head, token)
     return content, position
 
 
 def parts_by_distance(run: Run, layer: int) -> xr.DataArray:
-    """Mean of both parts over pairs that lie equally far apart, [part, head, distance].
+    """Return the mean of both parts over pairs at equal distance, [part, head, distance].
 
     Raises:
         RequestError: they cannot be computed; the message says why.

@@ -29,28 +29,29 @@ def show(trace: Trace, token: int, layer: int, expert: int) -> None:
         st.info("This trace holds which experts were chosen, but not the scores that decided it.")
         st.dataframe(path.table(trace, token, {}), hide_index=True, height=300)
         return
-    found = Decision.of(trace, token, layer)
+    decision = Decision.of(trace, token, layer)
     lost = {name: mask.sel(moe_layer=layer) for name, mask in path.losers(trace, token).items()}
     st.markdown(
-        because(found, lost),
+        because(decision, lost),
         help="Margins are derived from recorded scores. An expert lost only to the bias, or only to the group limit, "
         "if the same rule without it would have chosen the expert.",
     )
-    for reservation in reservations(found, str(trace.origin.get("dtype"))):
+    for reservation in reservations(decision, str(trace.origin.get("dtype"))):
         st.caption(reservation)
-    rows = tables.decision(found, lost)
-    _chart(trace, found, lost, expert, rows)
-    _steps(trace, found, expert)
+    rows = tables.by_expert(decision, lost)
+    _chart(trace, decision, lost, expert, rows)
+    _steps(trace, decision, expert)
     st.caption(f"L{layer}: the experts near the cut, and E{expert}. The steps say what is measured and what derived.")
     st.dataframe(
         tables.nearest(rows, expert), hide_index=True, column_config=_COLUMNS, height="content", placeholder=""
     )
 
 
-def _chart(trace: Trace, found: Decision, lost: Mapping[str, xr.DataArray], expert: int, rows: pd.DataFrame) -> None:
-    scoring = steps.SCORINGS[found.rule.scoring]
+def _chart(trace: Trace, decision: Decision, lost: Mapping[str, xr.DataArray], expert: int, rows: pd.DataFrame) -> None:
+    scoring = steps.SCORINGS[decision.rule.scoring]
+    logit = scoring.logit + scoring.reservation
     figure = figures.steps(
-        found.experts, found.groups, found.rule, session.theme(), lost, expert, scoring.logit + scoring.reservation,
+        decision.experts, decision.groups, decision.rule, session.theme(), lost, expert, logit,
         origin.routing_kind(trace),
     )  # fmt: skip
     how_to_read = (
@@ -62,11 +63,11 @@ def _chart(trace: Trace, found: Decision, lost: Mapping[str, xr.DataArray], expe
     controls.chart(figure, "routing-decision", rows, how_to_read, chooses=("layer", "expert"))
 
 
-def _steps(trace: Trace, found: Decision, expert: int) -> None:
+def _steps(trace: Trace, decision: Decision, expert: int) -> None:
     """Write the equations, one under the other, with the numbers of one expert."""
-    verdict = "chosen" if found.experts["chosen"].values[expert] else "not chosen"
-    st.markdown(f"##### L{found.layer}E{expert} step by step: {verdict}")
-    for step in steps.steps(found, expert, origin.routing_kind(trace)):
+    verdict = "chosen" if decision.experts["chosen"].values[expert] else "not chosen"
+    st.markdown(f"##### L{decision.layer}E{expert} step by step: {verdict}")
+    for step in steps.steps(decision, expert, origin.routing_kind(trace)):
         left, right = st.columns([2, 3], vertical_alignment="center", gap="medium")
         left.markdown(f"**{step.name}** :gray-badge[{step.tag}]  \n{step.text}")
         if step.equation:
@@ -74,20 +75,22 @@ def _steps(trace: Trace, found: Decision, expert: int) -> None:
     st.caption("The equations show numbers rounded to four decimals, but are computed with all digits.")
 
 
-def because(found: Decision, lost: Mapping[str, xr.DataArray]) -> str:
+def because(decision: Decision, lost: Mapping[str, xr.DataArray]) -> str:
     """Return the decision in a few sentences."""
-    chosen = found.chosen
+    chosen = decision.chosen
     if not len(chosen):
         return "The trace does not say which experts were chosen."
-    first = chosen[np.argmax(found.experts["affinity"].values[chosen])]
-    strongest = f"E{first} counts most, with an affinity of {found.experts['affinity'].values[first]:.3g}."
+    first = chosen[np.argmax(decision.experts["affinity"].values[chosen])]
+    strongest = f"E{first} counts most, with an affinity of {decision.experts['affinity'].values[first]:.3g}."
     sentences = [strongest]
-    if np.isfinite(found.group_margin):
-        kept = _listed("", np.flatnonzero(found.groups["kept"].values))
-        margin = f"{found.group_margin:.2g}{_near(found.group_near)}"
+    if np.isfinite(decision.group_margin):
+        kept = _listed("", np.flatnonzero(decision.groups["kept"].values))
+        margin = f"{decision.group_margin:.2g}{_near(decision.group_near)}"
         sentences.insert(0, f"Groups {kept} were kept, the last of them by {margin}.")
-    if np.isfinite(found.place_margin):
-        sentences.append(f"E{chosen[-1]} was the last to get in, by {found.place_margin:.2g}{_near(found.place_near)}.")
+    if np.isfinite(decision.place_margin):
+        sentences.append(
+            f"E{chosen[-1]} was the last to get in, by {decision.place_margin:.2g}{_near(decision.place_near)}."
+        )
     for name, mask in lost.items():
         sentences += [f"{_listed('E', np.flatnonzero(mask.values))} {name}."] if mask.any() else []
     return " ".join(sentences)
@@ -101,32 +104,32 @@ def _listed(prefix: str, numbers: np.ndarray) -> str:
     return ", ".join(f"{prefix}{number}" for number in numbers.tolist())
 
 
-def reservations(found: Decision, dtype: str) -> list[str]:
+def reservations(decision: Decision, dtype: str) -> list[str]:
     """Return what a reader must know of these numbers: what does not hold, contradicts itself, or was close."""
     sentences, dtype = [], plain(dtype, 40)
-    if not found.untouched:
+    if not decision.untouched:
         sentences.append(
-            f"This run was changed in L{found.layer}. Affinities, bias, group scores, kept groups, experts and weights "
-            "are as recorded. Logit and affinity + bias follow from them, but the choice need not follow from those, "
-            "so the page shows no comparison, margin or loser."
+            f"This run was changed in L{decision.layer}. Affinities, bias, group scores, kept groups, experts and "
+            "weights are as recorded. Logit and affinity + bias follow from them, but the choice need not follow from "
+            "those, so the page shows no comparison, margin or loser."
         )
-    elif found.tolerance is None:
+    elif decision.tolerance is None:
         sentences.append(f"No tolerance was measured for {dtype}, so near ties are not marked.")
-    elif found.place_near or found.group_near:
-        is_sum = found.rule.scores_per_group == 2 and found.group_near
+    elif decision.place_near or decision.group_near:
+        is_sum = decision.rule.scores_per_group == 2 and decision.group_near
         double = " (twice that for a group, the sum of two)" if is_sum else ""
         sentences.append(
             f"A near tie: with scores rounded to {dtype}, another implementation, device or batch may choose "
-            f"otherwise. Margins up to {found.tolerance:g}{double} count as near."
+            f"otherwise. Margins up to {decision.tolerance:g}{double} count as near."
         )
     rough = near_ties.tolerance("bfloat16")  # what was recorded may have been rounded to fewer digits on the way
-    if found.untouched and min(found.place_margin, found.group_margin) < -rough:
+    if decision.untouched and min(decision.place_margin, decision.group_margin) < -rough:
         sentences.append("The recorded choice is not the one that the recorded scores give: the last to get in trails.")
-    if found.untouched and found.group_gap > rough:
-        sentences.append(f"The recorded group scores differ from those of the rule by up to {found.group_gap:.2g}.")
-    if found.untouched and found.weight_gap > rough:
+    if decision.untouched and decision.group_gap > rough:
+        sentences.append(f"The recorded group scores differ from those of the rule by up to {decision.group_gap:.2g}.")
+    if decision.untouched and decision.weight_gap > rough:
         sentences.append(
-            f"The recorded weights differ from those that the affinities give by up to {found.weight_gap:.0%} of the "
-            "largest: another rule than that of the trace's configuration made this trace."
+            f"The recorded weights differ from those that the affinities give by up to {decision.weight_gap:.0%} of "
+            "the largest: another rule than that of the trace's configuration made this trace."
         )
     return sentences

@@ -30,6 +30,19 @@ def remarks(trace: Trace) -> None:
         st.info(f"This trace does not hold {', '.join(missing)}. The page leaves out what needs them.")
 
 
+def verdict(trace: Trace, token: int, layer: int) -> str:
+    """Return the experts that the token took in the layer, the largest weight first, with their weights."""
+    at = path.at_token(trace, token).sel(moe_layer=layer)
+    experts = [f"E{expert}" for expert in at["expert_id"].values.tolist() if expert >= 0]
+    if not experts:
+        return f"The trace does not know which experts token {token} took in L{layer}."
+    if "gate_weight" in at:
+        weights = at["gate_weight"].values.tolist()
+        experts = [f"{name} (weight {weight:.3g})" for name, weight in zip(experts, weights, strict=False)]
+    name = text.as_code(text.token(trace, token))
+    return f"In L{layer}, token {token} {name} went to **{', '.join(experts)}**."
+
+
 def token_path(trace: Trace, token: int, layer: int, expert: int | None) -> None:
     """Draw where the token went in every layer."""
     lost = path.losers(trace, token)

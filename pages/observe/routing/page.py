@@ -19,6 +19,7 @@ with st.container(horizontal=True, vertical_alignment="bottom"):
     layer = controls.layer(trace)
     expert = controls.expert(trace, controls.heaviest_expert(trace, token, layer)) or 0
 token_row.show(trace, token)
+st.markdown(overview.verdict(trace, token, layer))
 overview.remarks(trace)
 overview.token_path(trace, token, layer, expert)
 

@@ -31,38 +31,38 @@ class Step:
     equation: str
 
 
-def steps(found: Decision, expert: int, observed: str = MEASURED) -> list[Step]:
-    """All steps of a decision for one expert; those of groups are left out where there is one group, or none recorded.
+def steps(decision: Decision, expert: int, observed: str = MEASURED) -> list[Step]:
+    """Return all steps of a decision for one expert, without those of groups if there is one group or none recorded.
 
     Args:
-        found: the decision.
-        expert: whose numbers are put in.
-        observed: tag of what was observed.
+        decision: of one layer and token.
+        expert: its numbers are put into the equations.
+        observed: tag of recorded numbers.
     """
-    return list(_steps(_Numbers(found, expert), observed))
+    return list(_steps(_Numbers(decision, expert), observed))
 
 
 class _Numbers:
     """A decision's numbers for one expert."""
 
-    def __init__(self, found: Decision, expert: int) -> None:
-        self.found, self.expert = found, expert
-        at = found.experts.isel(expert=expert)
+    def __init__(self, decision: Decision, expert: int) -> None:
+        self.decision, self.expert = decision, expert
+        at = decision.experts.isel(expert=expert)
         self.logit, self.affinity, self.bias = (float(at[name]) for name in ("logit", "affinity", "bias"))
         self.biased, self.share, self.weight = (float(at[name]) for name in ("biased", "share", "weight"))
         self.expected, self.group = float(at["expected"]), int(at["group"])
         self.chosen, self.reachable = bool(at["chosen"]), bool(at["reachable"])
 
     def biased_of(self, expert: int) -> float:
-        return float(self.found.experts["biased"].values[expert])
+        return float(self.decision.experts["biased"].values[expert])
 
 
 def _steps(at: _Numbers, observed: str) -> Iterator[Step]:
-    scoring = SCORINGS[at.found.rule.scoring]
+    scoring = SCORINGS[at.decision.rule.scoring]
     yield scoring.logit_step(at)
     yield scoring.affinity_step(at, observed)
     yield _with_bias(at)
-    if at.found.groups and at.found.groups.sizes["group"] > 1:
+    if at.decision.groups and at.decision.groups.sizes["group"] > 1:
         yield _group_score(at, observed)
         yield _kept(at, observed)
     yield _place(at, observed)
@@ -71,10 +71,10 @@ def _steps(at: _Numbers, observed: str) -> Iterator[Step]:
 
 def _logit_of_sigmoid(at: _Numbers) -> Step:
     e, s = at.expert, number(at.affinity)
-    text = "The router compares the token's state with this expert's vector. Not recorded, but the affinity tells it."
+    text = "The router compares the token's state with this expert's vector. The logit follows from the affinity."
     if not math.isfinite(at.logit):
         return Step(
-            "1  Logit", f"{text} Here it was rounded to {at.affinity:g}, so that only the sign is left.", DERIVED, ""
+            "1  Logit", f"{text} Here it was rounded to {at.affinity:g}, so only the sign is known.", DERIVED, ""
         )
     equation = rf"z_{{{e}}} = \ln \frac{{s_{{{e}}}}}{{1 - s_{{{e}}}}} = \ln \frac{{{s}}}{{1 - {s}}} = {at.logit:.3f}"
     return Step("1  Logit", text, DERIVED, equation)
@@ -82,7 +82,7 @@ def _logit_of_sigmoid(at: _Numbers) -> Step:
 
 def _sigmoid(at: _Numbers, observed: str) -> Step:
     e, s = at.expert, number(at.affinity)
-    text = "A sigmoid makes a number from 0 to 1 of it, for each expert by itself."
+    text = "A sigmoid turns each expert's logit into a number from 0 to 1."
     put_in = rf"\frac{{1}}{{1 + e^{{{-at.logit:.3f}}}}} = " if math.isfinite(at.logit) else ""
     return Step("2  Affinity", text, observed, rf"s_{{{e}}} = \sigma(z_{{{e}}}) = {put_in}{s}")
 
@@ -99,7 +99,7 @@ def _logit_of_softmax(at: _Numbers) -> Step:
 
 def _softmax(at: _Numbers, observed: str) -> Step:
     e, s = at.expert, number(at.affinity)
-    text = "A softmax makes shares of the logits: over all experts they sum to 1."
+    text = "A softmax turns the logits into shares that sum to 1 over all experts."
     return Step("2  Affinity", text, observed, rf"s_{{{e}}} = \frac{{e^{{z_{{{e}}}}}}}{{\sum_j e^{{z_j}}}} = {s}")
 
 
@@ -107,7 +107,7 @@ class Scoring(NamedTuple):
     """How a scoring function is explained.
 
     Attributes:
-        logit: what is shown as the logit, in a word or two.
+        logit: name of the shown logit, in a word or two.
         reservation: how that differs from the logit; may be empty.
         logit_step, affinity_step: make the first two steps.
     """
@@ -126,26 +126,26 @@ SCORINGS = {
 
 
 def _with_bias(at: _Numbers) -> Step:
-    biases, e = at.found.experts["bias"].values, at.expert
+    biases, e = at.decision.experts["bias"].values, at.expert
     if not biases.any():
-        text = "This router has no bias: what is compared is the affinity itself."
+        text = "This router has no bias: it compares the affinities themselves."
         return Step("3  Bias", text, DERIVED, rf"c_{{{e}}} = s_{{{e}}} = {number(at.biased)}")
-    mean = at.found.mean_bias
+    mean = at.decision.mean_bias
     text = (
-        "The bias is there to balance the load, and takes part in the choice only. The layer's mean bias is "
-        f"{mean:.4f}, which moves nobody; against it, E{e} is pushed by {at.bias - mean:+.2g}."
+        "The bias balances the load. It takes part in the choice, but not in the weight. The layer's mean bias is "
+        f"{mean:.4f}, which moves no expert; against it, E{e} is pushed by {at.bias - mean:+.2g}."
     )
     put_in = f"{number(at.affinity)} {_signed(at.bias)} = {number(at.biased)}"
     return Step("3  Bias", text, DERIVED, rf"c_{{{e}}} = s_{{{e}}} + b_{{{e}}} = {put_in}")
 
 
 def _group_score(at: _Numbers, observed: str) -> Step:
-    g, score = at.group, number(float(at.found.groups["score"][at.group]))
-    if not at.found.untouched:
+    g, score = at.group, number(float(at.decision.groups["score"][at.group]))
+    if not at.decision.untouched:
         text = f"E{at.expert} is in group {g}. The score of the group as it was in this changed run."
         return Step("4  Group score", text, observed, f"G_{{{g}}} = {score}")
-    members = at.found.members(g).tolist()
-    if at.found.rule.scores_per_group == 1:
+    members = at.decision.members(g).tolist()
+    if at.decision.rule.scores_per_group == 1:
         text = f"E{at.expert} is in group {g}. A group is judged by its best expert, here E{members[0]}."
         return Step(
             "4  Group score", text, observed, rf"G_{{{g}}} = \max_{{j \in g}} c_j = c_{{{members[0]}}} = {score}"
@@ -154,16 +154,16 @@ def _group_score(at: _Numbers, observed: str) -> Step:
     values = " + ".join(number(at.biased_of(j)) for j in members)
     best = " and ".join(f"E{member}" for member in members)
     text = f"E{at.expert} is in group {g}. A group is judged by the sum of its two best, here {best}."
-    same = _same(float(at.found.groups["expected"][g]), float(at.found.groups["score"][g]))
+    same = _same(float(at.decision.groups["expected"][g]), float(at.decision.groups["score"][g]))
     return Step("4  Group score", text, observed, rf"G_{{{g}}} = {names} = {values} {same} {score}")
 
 
 def _kept(at: _Numbers, observed: str) -> Step:
-    g, scores, kept = at.group, at.found.groups["score"].values, at.found.groups["kept"].values
+    g, scores, kept = at.group, at.decision.groups["score"].values, at.decision.groups["kept"].values
     count, total = np.count_nonzero(kept), len(kept)
     listed = ", ".join(str(group) for group in np.flatnonzero(kept))
     text = f"The best {count} of {total} groups stay: {listed}. Group {g} {'is one of them' if kept[g] else 'is not'}."
-    if not at.found.untouched or count == total:
+    if not at.decision.untouched or count == total:
         return Step("5  Kept groups", text if count < total else "All groups stay.", observed, "")
     out = np.flatnonzero(~kept)
     rival = int(out[scores[out].argmax()]) if kept[g] else int(np.flatnonzero(kept)[scores[kept].argmin()])
@@ -171,15 +171,15 @@ def _kept(at: _Numbers, observed: str) -> Step:
 
 
 def _place(at: _Numbers, observed: str) -> Step:
-    e, chosen = at.expert, at.found.chosen
-    within = "within the kept groups " if at.found.groups and not at.found.groups["kept"].all() else ""
+    e, chosen = at.expert, at.decision.chosen
+    within = "within the kept groups " if at.decision.groups and not at.decision.groups["kept"].all() else ""
     text = f"The best {len(chosen)} {within}get in. "
-    if not at.found.untouched:
+    if not at.decision.untouched:
         return Step("6  Top-k", f"E{e} {'was chosen' if at.chosen else 'was not chosen'}.", observed, "")
     if at.chosen:
         text += f"E{e} is number {chosen.tolist().index(e) + 1} of {len(chosen)}."
-        out = np.flatnonzero(at.found.experts["reachable"].values & ~at.found.experts["chosen"].values)
-        rival = int(out[at.found.experts["biased"].values[out].argmax()]) if len(out) else None
+        out = np.flatnonzero(at.decision.experts["reachable"].values & ~at.decision.experts["chosen"].values)
+        rival = int(out[at.decision.experts["biased"].values[out].argmax()]) if len(out) else None
     elif not at.reachable:
         return Step("6  Top-k", f"{text}E{e} is not in the contest.", observed, "")
     else:
@@ -191,17 +191,19 @@ def _place(at: _Numbers, observed: str) -> Step:
 
 
 def _weight(at: _Numbers, observed: str) -> Step:
-    e, found = at.expert, at.found
+    e, decision = at.expert, at.decision
     if not at.chosen:
         return Step("7  Weight", f"E{e} was not chosen: it computes nothing for this token.", observed, "")
     if not math.isfinite(at.weight):
         return Step("7  Weight", "The trace does not hold the weights.", observed, "")
-    result, scale = number(at.weight), found.rule.routed_scale
-    if scale is None or found.rule.normalise_weights is None or not found.untouched:
-        text = "As recorded. " + ("" if found.untouched else "In a changed run it need not follow from the affinities.")
+    result, scale = number(at.weight), decision.rule.routed_scale
+    if scale is None or decision.rule.normalise_weights is None or not decision.untouched:
+        text = "As recorded. " + (
+            "" if decision.untouched else "In a changed run it need not follow from the affinities."
+        )
         return Step("7  Weight", text, observed, rf"g_{{{e}}} = {result}")
     same, factor = _same(at.expected, at.weight), f"{scale:g}"
-    if not found.rule.normalise_weights:
+    if not decision.rule.normalise_weights:
         text = "The weight is the affinity itself, without the bias, times a fixed factor."
         put_in = rf"{factor} \cdot s_{{{e}}} = {factor} \cdot {number(at.affinity)}"
         return Step("7  Weight", text, observed, rf"g_{{{e}}} = {put_in} {same} {result}")
@@ -213,10 +215,10 @@ def _weight(at: _Numbers, observed: str) -> Step:
 
 
 def _normalised(at: _Numbers, factor: str, result: str) -> str:
-    """The weight with the sum it is divided by, which is written out, four terms to a line."""
-    e, taken = at.expert, at.found.experts["affinity"].values[at.found.chosen].astype(float)
+    """Return the weight with the sum that divides it, written out with four terms to a line."""
+    e, taken = at.expert, at.decision.experts["affinity"].values[at.decision.chosen].astype(float)
     lines = [" + ".join(map(number, taken[first : first + TERMS])) for first in range(0, len(taken), TERMS)]
-    written_out, total = r" \\ &\quad + ".join(lines), number(at.found.affinity_sum)
+    written_out, total = r" \\ &\quad + ".join(lines), number(at.decision.affinity_sum)
     rule = rf"{factor} \cdot \frac{{s_{{{e}}}}}{{\sum s_j}}"
     put_in = rf"{factor} \cdot \frac{{{number(at.affinity)}}}{{{total}}}"
     return (
@@ -226,7 +228,7 @@ def _normalised(at: _Numbers, factor: str, result: str) -> str:
 
 
 def number(value: float) -> str:
-    r"""A number in LaTeX: four decimals, so that sums add up to the eye; three digits where it is small.
+    r"""Return a number in LaTeX: four decimals, so that sums add up to the eye; three digits if it is small.
 
     >>> number(0.73421), number(-2.5), number(0.007531), number(0.000123), number(0.0)
     ('0.7342', '-2.5000', '0.00753', '1.23 \\cdot 10^{-4}', '0')
@@ -244,12 +246,12 @@ def _signed(value: float) -> str:
 
 
 def _same(rule: float, recorded: float) -> str:
-    """Equal as far as a reader can see, or not."""
+    """Return the sign between two numbers: equal as far as a reader can see, or not."""
     return "=" if abs(rule - recorded) <= 1e-3 * max(1.0, abs(recorded)) else r"\ne"
 
 
 def _against(name: str, value: float, rival_name: str, rival: float) -> str:
-    """One score against the one that it had to beat, or was beaten by, with the distance."""
+    """Return one score against the score that it beat, or that beat it, with the difference."""
     sign = ">" if value > rival else "<" if value < rival else "="
     return rf"{name} = {number(value)} \;{sign}\; {number(rival)} = {rival_name} \quad ({_difference(value - rival)})"
 

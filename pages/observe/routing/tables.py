@@ -24,19 +24,19 @@ PAIR_COLUMNS = {
 }
 
 
-def decision(found: Decision, lost: Mapping[str, xr.DataArray]) -> pd.DataFrame:
+def by_expert(decision: Decision, lost: Mapping[str, xr.DataArray]) -> pd.DataFrame:
     """Return a row per expert with the numbers of every step: the chosen first, each part by biased score."""
-    experts = found.experts
+    experts = decision.experts
     columns = {
         "expert": [f"E{expert}" for expert in range(experts.sizes["expert"])],
         "verdict": verdicts(experts["chosen"].values, lost),
         "group": experts["group"].values,
     }
-    if found.groups:
-        columns["group score"] = found.groups["score"].values[experts["group"].values]
+    if decision.groups:
+        columns["group score"] = decision.groups["score"].values[experts["group"].values]
         columns["group kept"] = experts["reachable"].values
     columns |= {
-        SCORINGS[found.rule.scoring].logit: experts["logit"].values,
+        SCORINGS[decision.rule.scoring].logit: experts["logit"].values,
         "affinity": experts["affinity"].values,
         "bias": experts["bias"].values,
         "bias - mean": routing.relative_bias(experts["bias"]).values,
@@ -44,7 +44,7 @@ def decision(found: Decision, lost: Mapping[str, xr.DataArray]) -> pd.DataFrame:
         "normalised": experts["share"].values,
         "weight": experts["weight"].values,
     }
-    if not found.rule.normalise_weights:
+    if not decision.rule.normalise_weights:
         del columns["normalised"]
     order = np.lexsort([-experts["biased"].values, ~experts["chosen"].values])
     return pd.DataFrame(columns).iloc[order].reset_index(drop=True)

@@ -1,13 +1,12 @@
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from tests.traces import random_trace
-
 
 def population_page() -> None:
     import streamlit as st
 
     from pages.common import controls
+    from tests.traces import random_trace
 
     st.session_state["mask"] = controls.population(random_trace()).values.tolist()
 

@@ -80,7 +80,7 @@ def test_run_that_gives_up_in_the_queue_takes_no_turn(monkeypatch: pytest.Monkey
     run, engine, place = new_run(), FakeEngine(), Place(last=1)
     with pytest.raises(Ended):
         runs.execute(run, engine, place)
-    assert f"{limits.CONCURRENT_RUNS} runs are going on" in place.said[0][1]
+    assert f"{limits.CONCURRENT_RUNS} other runs are going on" in place.said[0][1]
     assert (run.trace, engine.requests) == (None, [])
     assert run.error == "it was stopped before its turn came"
 

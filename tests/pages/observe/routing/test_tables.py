@@ -11,7 +11,7 @@ from tests.traces import random_trace
 
 
 def test_table_has_every_step() -> None:
-    table = tables.decision(Decision.of(gate(), 0, 3), losers(gate())).set_index("expert")
+    table = tables.by_expert(Decision.of(gate(), 0, 3), losers(gate())).set_index("expert")
     assert table.index[:3].tolist() == ["E6", "E2", "E3"]
     assert table["weight"].loc["E6"] == pytest.approx(0.5357143)
     assert table["normalised"].loc["E6"] == pytest.approx(0.3 / 1.4)
@@ -22,7 +22,7 @@ def test_table_has_every_step() -> None:
 
 
 def test_near_the_cut_are_the_chosen_the_losers_and_the_expert_in_focus() -> None:
-    table = tables.decision(Decision.of(gate(), 0, 3), losers(gate()))
+    table = tables.by_expert(Decision.of(gate(), 0, 3), losers(gate()))
     assert tables.nearest(table, 5, others=1)["expert"].tolist() == ["E6", "E2", "E3", "E0", "E4", "E5"]
 
 
