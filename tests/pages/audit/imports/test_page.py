@@ -4,42 +4,19 @@ import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from model.trace.file import dumps, loads, save
-from pages.audit.imports import choices
+from model.trace.file import save
 from pages.common.menu import page_path
-from tests.pages.audit.imports.conftest import ANSWER, FILES, bring
+from tests.pages.audit.imports.conftest import FILES
 from tests.pages.conftest import said
+
+OpenApp = Callable[..., AppTest]
 
 PAGE = page_path("imports")
 OBSERVE = [page_path(name) for name in ("explore", "routing", "expert_load", "tokens")]
 OTHERS = [page_path("attention"), page_path("sparse_attention")]
-OpenApp = Callable[..., AppTest]
-
-
-def test_a_file_becomes_the_trace_on_show_everywhere(page: AppTest) -> None:
-    app = bring(page, ANSWER)
-    assert not app.exception
-    assert ":violet-badge[imported]" in said(app)
-    held = app.dataframe[0].value.set_index("part")
-    assert held.loc["chosen experts", ["known", "tag"]].tolist() == ["6 of 7 tokens", "imported"]
-    assert held.loc["weights", "tag"] == "missing"
-    assert "vLLM sends the ids" in held.loc["weights", "why not"]
-    for name in OBSERVE:
-        app.switch_page(name).run()
-        assert not app.exception, name
-        assert ":violet-badge[imported]" in said(app)
-
-
-def test_an_imported_trace_can_be_saved_and_opened(page: AppTest) -> None:
-    app = bring(page, ANSWER)
-    shown = app.session_state["run"].trace
-    app = bring(app, dumps(shown), "own.safetensors", choices.NOT_NAMED)
-    assert ":violet-badge[imported]" in said(app)
-    assert np.array_equal(loads(dumps(shown)).data["expert_id"], shown.data["expert_id"])
 
 
 @pytest.mark.parametrize("name", FILES)
