@@ -1,8 +1,8 @@
-"""How far two choices of experts agree, and how far they would by chance. Arrays in and out.
+"""Agreement of two sets of experts, and the agreement that chance gives. Arrays in and out.
 
-Jaccard's index of two sets is the number of their common elements over the number of all their elements. Chance is what
-two independent fair routers give: each keeps groups at random and takes experts of those at random. It is computed
-exactly, not simulated.
+The Jaccard index of two sets is the size of their intersection over the size of their union. By chance means: for two
+independent fair routers, each of which keeps random groups and selects random experts within them. The expectation is
+exact, not simulated.
 
     >>> jaccard(np.array([3]), 4, 4).round(2).tolist()
     [0.6]
@@ -18,14 +18,14 @@ import numpy as np
 
 
 class FairAgreement(NamedTuple):
-    """What two independent fair routers give: mean Jaccard index, and the share of equal sets."""
+    """Agreement of two independent fair routers: mean Jaccard index, and the share of equal sets."""
 
     jaccard: float
     equal: float
 
 
 def jaccard(shared: np.ndarray, size_a: int, size_b: int) -> np.ndarray:
-    """Jaccard index of sets of these sizes with so many common elements."""
+    """Return the Jaccard index of two sets of the given sizes with `shared` common elements."""
     return shared / (size_a + size_b - shared)
 
 
@@ -33,19 +33,19 @@ def jaccard(shared: np.ndarray, size_a: int, size_b: int) -> np.ndarray:
 def fair_agreement(
     num_experts: int, top_k: int, other_top_k: int, num_groups: int = 1, kept_groups: int = 1
 ) -> FairAgreement:
-    """Agreement of two independent fair routers over the same experts, exactly.
+    """Return the exact agreement of two independent fair routers over the same experts.
 
     Raises:
-        ValueError: no router can choose so many experts in so few groups.
+        ValueError: the kept groups hold fewer experts than a token selects.
     """
     size = num_experts // max(1, num_groups)
     reach = kept_groups * size
     if num_experts % max(1, num_groups) or not 0 < max(top_k, other_top_k) <= reach <= num_experts:
         raise ValueError(f"{top_k} of {num_experts} experts in {kept_groups} of {num_groups} groups cannot be drawn")
-    shared = np.zeros(top_k + 1)  # probability of so many common experts
+    shared = np.zeros(top_k + 1)  # probability of each number of common experts
     for groups in range(kept_groups + 1):  # kept by both
         kept = _hypergeometric(num_groups, kept_groups, kept_groups, groups)
-        for mine in range(top_k + 1):  # experts taken in groups that both keep
+        for mine in range(top_k + 1):  # experts selected in groups that both keep
             first = kept * _hypergeometric(reach, groups * size, top_k, mine)
             for theirs in range(other_top_k + 1):
                 both = first * _hypergeometric(reach, groups * size, other_top_k, theirs)
@@ -56,7 +56,7 @@ def fair_agreement(
 
 
 def _hypergeometric(population: int, marked: int, drawn: int, hit: int) -> float:
-    """Probability that of `drawn` out of a population exactly `hit` are among the marked ones."""
+    """Return the probability that exactly `hit` of `drawn` items are among the `marked` ones of a population."""
     if not 0 <= drawn <= population:
         return 0.0
     missed = drawn - hit

@@ -1,8 +1,9 @@
-"""Which token of one trace stands for which token of another.
+"""Align the tokens of two traces.
 
-Where both traces have the same ids, by position. Where tokenisers or texts differ, by the bytes that a token spans: in
-the part that both texts begin with, counted from the front; in the part that both end with, from the back. A token
-whose span the other trace does not have is aligned with none. Where a trace has no text, ids take the place of bytes.
+Traces with equal ids are aligned by position. Otherwise, as with another tokenizer or text, tokens are aligned by the
+bytes that they span: within the common beginning of both texts, counted from the front, and within the common end,
+counted from the back. A token whose span does not occur in the other trace stays unaligned. If a trace has no text,
+token ids replace the bytes.
 
     >>> first = [Token(7, "a", 0, 1, False), Token(8, "bc", 1, 3, False)]
     >>> second = [Token(1, "ab", 0, 2, False), Token(2, "c", 2, 3, False)]
@@ -23,14 +24,14 @@ BY_POSITION, BY_SPAN, BY_ID = "position", "byte span", "token id"
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Alignment:
-    """Pairs of tokens, in the order of the text.
+    """Pairs of aligned tokens, in the order of the text.
 
     Attributes:
         how: `position`, `byte span` or `token id`.
         pairs: [pair, 2] int64, a token of the first trace and one of the second.
-        same_before: [pair] bool, whether the text up to and with the token is the same in both.
-        only_a, only_b: tokens of either trace that are aligned with none.
-        unknown_ids: positions at which a trace does not know its id, so that only the place speaks for the pair.
+        same_before: [pair] bool, whether both texts are equal up to the end of the token.
+        only_a, only_b: unaligned tokens of either trace.
+        unknown_ids: pairs that only their position supports, because a trace does not know the token's id.
     """
 
     how: str
@@ -68,7 +69,7 @@ def align_tokens(a: Sequence[Token], text_a: bytes, b: Sequence[Token], text_b: 
 
 
 def _common(a: Sequence[int], b: Sequence[int]) -> int:
-    """Length of what both begin with."""
+    """Return the length of the common beginning."""
     reach = min(len(a), len(b))
     first, second = (np.asarray(memoryview(s) if isinstance(s, bytes) else s, np.int64)[:reach] for s in (a, b))
     differing = np.flatnonzero(first != second)
@@ -76,9 +77,9 @@ def _common(a: Sequence[int], b: Sequence[int]) -> int:
 
 
 def _spans(tokens: Sequence[Token], origin: int, start: int, end: int) -> Iterator[tuple[Hashable, int]]:
-    """Tokens within the bytes from `start` to `end`, and their spans counted from `origin`.
+    """Yield the tokens within bytes `start` to `end`, each with its span counted from `origin`.
 
-    A token that spans nothing is known by its place in the text and its name.
+    A token without text is identified by its position in the text and its name.
     """
     for index, token in enumerate(tokens):
         if start <= token.start and token.end <= end:
@@ -87,17 +88,17 @@ def _spans(tokens: Sequence[Token], origin: int, start: int, end: int) -> Iterat
 
 
 def _by_key(entries: Iterator[tuple[Hashable, int]]) -> dict[Hashable, int]:
-    """Key -> token; a key that comes again is told apart by how often it came."""
-    seen: Counter[Hashable] = Counter()
-    found: dict[Hashable, int] = {}
+    """Map (key, occurrence) to token; repeated keys are numbered from 0."""
+    occurrences: Counter[Hashable] = Counter()
+    token_at: dict[Hashable, int] = {}
     for key, index in entries:
-        found[key, seen[key]] = index
-        seen[key] += 1
-    return found
+        token_at[key, occurrences[key]] = index
+        occurrences[key] += 1
+    return token_at
 
 
 def _joined(how: str, num_a: int, num_b: int, ahead: tuple[dict, dict], behind: tuple[dict, dict]) -> Alignment:
-    """Pairs of tokens with equal keys, those in front before those behind."""
+    """Pair tokens with equal keys; a pair counted from the front precedes one counted from the back."""
     pairs = [(ahead[0][key], ahead[1][key], True) for key in ahead[0].keys() & ahead[1].keys()]
     used_a, used_b = {pair[0] for pair in pairs}, {pair[1] for pair in pairs}
     for key in behind[0].keys() & behind[1].keys():

@@ -1,7 +1,7 @@
-"""What a head looks at, in numbers. Attention weights in, labelled arrays out.
+"""Statistics of attention heads. Attention weights in, labelled arrays out.
 
-Weights are [..., head, query, key]: a row is a query, its entries sum to one, keys after the query are zero. The first
-query sees only itself; where that says nothing about the head, it is NaN.
+Weights are [..., head, query, key]: a row belongs to a query and sums to one; keys after the query are zero. The first
+query sees only itself, so its statistics are NaN.
 
 Sources: rollout from Abnar and Zuidema (arXiv 2005.00928), which ignores the values and the feed-forward layers.
 
@@ -15,7 +15,7 @@ import xarray as xr
 
 
 def head_figures(attention: xr.DataArray, top_k: int | None = None) -> xr.Dataset:
-    """`entropy`, `first_token_share` and `mean_distance` of every head and query, each [..., head, query].
+    """Return `entropy`, `first_token_share` and `mean_distance` of every head and query, each [..., head, query].
 
     `top_k` is as for `attention_entropy`.
     """
@@ -29,33 +29,33 @@ def head_figures(attention: xr.DataArray, top_k: int | None = None) -> xr.Datase
 
 
 def over_queries(figures: xr.Dataset, queries: np.ndarray) -> xr.Dataset:
-    """A head's figures over some queries: their mean, tenth and ninetieth percentile, each [statistic, ..., head].
+    """Summarise a head's statistics over queries: mean, 10th and 90th percentile, each [statistic, ..., head].
 
     Args:
         figures: from `head_figures`.
-        queries: places of the queries that count, from `choosing_queries`; NaN comes out where there are none.
+        queries: positions of the queries that count, from `choosing_queries`; without any, the summary is NaN.
     """
-    kept = figures.isel(query=queries)
+    counted = figures.isel(query=queries)
     if len(queries):
-        low, high = (kept.quantile(share, "query").drop_vars("quantile") for share in (0.1, 0.9))
-        parts = [kept.mean("query"), low, high]
+        low, high = (counted.quantile(share, "query").drop_vars("quantile") for share in (0.1, 0.9))
+        parts = [counted.mean("query"), low, high]
     else:
-        parts = [kept.sum("query") * np.nan] * 3
+        parts = [counted.sum("query") * np.nan] * 3
     return xr.concat(parts, "statistic").assign_coords(statistic=["mean", "low", "high"])
 
 
 def choosing_queries(counted: xr.DataArray) -> np.ndarray:
-    """Places of the queries that count, [token] bool, without the first, which can look at nothing but itself."""
-    places = np.flatnonzero(counted.values)
-    return places[places > 0]
+    """Return the positions in a [token] mask, without the first query, which sees only itself."""
+    positions = np.flatnonzero(counted.values)
+    return positions[positions > 0]
 
 
 def attention_entropy(attention: xr.DataArray, top_k: int | None = None) -> xr.DataArray:
-    """Entropy of each row over its maximum ln(keys that are read), [..., head, query]; NaN for the first query.
+    """Return each row's entropy over its maximum ln(number of keys read), [..., head, query]; NaN for the first query.
 
     Args:
         attention: the weights.
-        top_k: keys that an indexer keeps of each query at most; None where every visible key is read.
+        top_k: most keys that an indexer keeps for a query; None if every visible key is read.
     """
     weights = attention.values
     num_queries = weights.shape[-2]
@@ -67,12 +67,12 @@ def attention_entropy(attention: xr.DataArray, top_k: int | None = None) -> xr.D
 
 
 def first_token_share(attention: xr.DataArray) -> xr.DataArray:
-    """Weight on the first token, [..., head, query]; the first query has no choice and is NaN."""
+    """Return the weight on the first token, [..., head, query]; NaN for the first query."""
     return _without_first_query(attention.isel(key=0, drop=True))
 
 
 def mean_distance(attention: xr.DataArray) -> xr.DataArray:
-    """Weighted mean of how many tokens back a query looks, [..., head, query]; NaN for the first query."""
+    """Return the attention-weighted mean distance in tokens, [..., head, query]; NaN for the first query."""
     positions = np.arange(attention.sizes["key"])
     distances = xr.DataArray(positions[:, None] - positions[None, :], dims=("query", "key")).clip(min=0)
     return _without_first_query((attention * distances).sum("key"))
@@ -94,7 +94,7 @@ def sinks(summary: xr.Dataset, share: float = 0.3) -> int:
 
 
 def rollout(attention: xr.DataArray) -> xr.DataArray:
-    """Attention rollout, [attention_layer, query, key]: heads averaged, half of each step kept as identity.
+    """Return the attention rollout, [attention_layer, query, key]: mean of the heads, half of each step the identity.
 
     Args:
         attention: [attention_layer, head, query, key], layers in ascending order, rows summing to one.

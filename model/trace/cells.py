@@ -1,8 +1,8 @@
-"""Maps of query against key in no more cells than a screen shows.
+"""Reduce maps of query against key to no more cells than a screen shows.
 
-A cell is a rectangle of pairs. Of those that are visible (a key is never after its query) it says the largest value,
-the mean and the number; the mean times the number, over all cells, adds up to the sum over the window. Coordinates
-`query` and `query_end`, `key` and `key_end` say which tokens a cell covers, the end not included.
+A cell covers a rectangle of (query, key) pairs and holds the largest value, the mean and the number of its visible
+pairs; a key is visible if it is not after its query. Mean times number, summed over all cells, is the sum over the
+window. Coordinates `query` to `query_end` and `key` to `key_end` give the tokens of a cell, the end excluded.
 
     >>> ones = xr.DataArray(np.ones((3, 3)), dims=("query", "key"))
     >>> cells(ones, whole(3), max_cells=2)["pairs"].values.tolist()
@@ -14,11 +14,11 @@ from typing import NamedTuple
 import numpy as np
 import xarray as xr
 
-MAX_CELLS = 512  # a side of a map: no more fit a screen's pixels
+MAX_CELLS = 512  # per side of a map; a screen has no pixels for more
 
 
 class Window(NamedTuple):
-    """A part of a map: queries and keys from the first to before the end."""
+    """A part of a map: queries and keys, the ends excluded."""
 
     query: int
     query_end: int
@@ -27,25 +27,25 @@ class Window(NamedTuple):
 
     @property
     def lengths(self) -> tuple[int, int]:
-        """Queries and keys."""
+        """Return the number of queries and of keys."""
         return self.query_end - self.query, self.key_end - self.key
 
 
 def whole(num_tokens: int) -> Window:
-    """All queries and keys."""
+    """Return the window of all queries and keys."""
     return Window(0, num_tokens, 0, num_tokens)
 
 
 def cell_sides(window: Window, max_cells: int = MAX_CELLS) -> tuple[int, int]:
-    """Queries and keys that a cell spans, so that there are at most so many cells a side."""
+    """Return the smallest cell size, in queries and keys, that keeps the map within `max_cells` per side."""
     down, across = (-(-length // max_cells) for length in window.lengths)
     return down, across
 
 
 def cells(values: xr.DataArray, window: Window, max_cells: int = MAX_CELLS) -> xr.Dataset:
-    """A part of arrays [..., query, key] in cells: `largest` in size, `mean`, and `pairs` [query, key].
+    """Reduce a part of [..., query, key] arrays to cells: `largest` by magnitude, `mean`, and `pairs` [query, key].
 
-    Values after the query do not count. Where they fit, a cell is one pair and holds its value.
+    Keys after the query do not count. In a small window each cell is one pair and holds its value.
     """
     sides, (first, end, key, key_end) = cell_sides(window, max_cells), window
     part = values.isel(query=slice(first, end), key=slice(key, key_end)).transpose(..., "query", "key")
@@ -60,7 +60,7 @@ def cells(values: xr.DataArray, window: Window, max_cells: int = MAX_CELLS) -> x
 def dataset(
     largest: np.ndarray, total: np.ndarray, window: Window, sides: tuple[int, int], leading: tuple = ()
 ) -> xr.Dataset:
-    """Cells from their largest values and their sums, each [..., query, key]; NaN where a cell has no visible pair."""
+    """Return cells from their largest values and sums, each [..., query, key]; NaN in a cell without visible pairs."""
     pairs = visible_pairs(window, sides)
     shown, dims = np.where(pairs > 0, 1, np.nan).astype(np.float32), (*leading, "query", "key")
     queries, keys = _starts(window.query, window.query_end, sides[0]), _starts(window.key, window.key_end, sides[1])
@@ -80,19 +80,19 @@ def dataset(
 
 
 def visible_pairs(window: Window, sides: tuple[int, int]) -> np.ndarray:
-    """How many pairs of each cell are visible, [query, key]."""
+    """Count the visible pairs of each cell, [query, key]."""
     first, key = _starts(window.query, window.query_end, sides[0]), _starts(window.key, window.key_end, sides[1])
     end, key_end = np.minimum(first + sides[0], window.query_end), np.minimum(key + sides[1], window.key_end)
 
     def from_key_on(keys: np.ndarray) -> np.ndarray:
-        """Pairs of each row of cells that look at one of the keys from some key on."""
+        """Count, for each row of cells, the visible pairs whose key is at or after a given key."""
         return _triangle(end[:, None] - keys) - _triangle(first[:, None] - keys)
 
     return from_key_on(key) - from_key_on(key_end)
 
 
 def _triangle(number: np.ndarray) -> np.ndarray:
-    """1 + 2 + ... + number; 0 for a negative one."""
+    """Return 1 + 2 + ... + number; 0 for a negative number."""
     positive = np.maximum(number, 0)
     return positive * (positive + 1) // 2
 
@@ -102,7 +102,7 @@ def _starts(first: int, end: int, side: int) -> np.ndarray:
 
 
 def _tiles(values: np.ndarray, sides: tuple[int, int]) -> np.ndarray:
-    """The last two axes cut into [rows, side, columns, side], filled up with NaN."""
+    """Cut the last two axes into [rows, side, columns, side], padded with NaN."""
     padding = [(0, -length % side) for length, side in zip(values.shape[-2:], sides, strict=True)]
     padded = np.pad(values, [(0, 0)] * (values.ndim - 2) + padding, constant_values=np.nan)
     rows, columns = (length // side for length, side in zip(padded.shape[-2:], sides, strict=True))

@@ -1,8 +1,8 @@
-"""How uneven the load of a fair router is by chance alone, for so many tokens. Simulated, with a fixed seed.
+"""How uneven the load of a fair router is by chance alone, simulated with a fixed seed.
 
-Fair is a router that for every token keeps groups at random and takes experts of those at random, each token by itself
-(a parametric bootstrap). The tokens of a text are not independent of each other, so what lies outside these bounds is
-beyond chance, but not by that alone a fault of the router: a text of one kind wants experts of one kind.
+A fair router keeps random groups for every token and selects random experts within them, independently for each token
+(a parametric bootstrap). The tokens of a text are not independent. A load outside these bounds is therefore beyond
+chance, but no proof of a fault: a text on one subject selects the same experts again and again.
 
     >>> fair_counts(np.random.default_rng(0), draws=2, num_tokens=5, num_experts=4, top_k=2).sum(axis=1).tolist()
     [10, 10]
@@ -18,19 +18,19 @@ import xarray as xr
 from model.trace import metrics
 from model.trace.router_rule import RouterRule
 
-MOST_DRAWN = 100_000_000  # binomial numbers of a band, a few seconds; the released V3's takes 4.6 million
+MOST_DRAWN = 100_000_000  # binomial draws per band, a few seconds; the released V3 needs 4.6 million
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class LoadBand:
-    """What fair routing alone gives for so many tokens; loads are ratios to uniform.
+    """Bounds on the load that a fair router gives `num_tokens` tokens; loads are ratios to uniform.
 
     Attributes:
-        low, high: bounds between which the load of one given expert falls with the stated confidence.
-        group_low, group_high: the same of one given group.
-        max_violation, variation, gini, num_dead, num_outside: what a layer's MaxVio, coefficient of variation, Gini
-            coefficient, experts without a token and experts outside `low` to `high` stay within with that confidence.
-        entropy: what a layer's normalised entropy stays above with that confidence.
+        low, high: the load of one given expert lies between them with probability `confidence`.
+        group_low, group_high: the same for one given group.
+        max_violation, variation, gini, num_dead, num_outside: upper bounds, at that confidence, on a layer's MaxVio,
+            coefficient of variation, Gini coefficient, experts without a token, and experts outside `low` to `high`.
+        entropy: lower bound, at that confidence, on a layer's normalised entropy.
         dead, outside: expected number of experts without a token, and outside `low` to `high`.
     """
 
@@ -61,11 +61,11 @@ def load_band(
     draws: int = 400,
     seed: int = 0,
 ) -> LoadBand:
-    """Simulate `draws` layers of a fair router.
+    """Simulate `draws` layers of a fair router, and return the bounds on their load.
 
     Raises:
-        ValueError: no tokens to simulate, fewer experts in the kept groups than a token takes, or a router so large
-            that it would take minutes.
+        ValueError: there is no token, the kept groups hold fewer than `top_k` experts, or the router is so large that
+            the simulation would take minutes.
     """
     if num_tokens < 1:
         raise ValueError("a load band needs at least one token")
@@ -104,7 +104,7 @@ def load_band(
 
 
 def band_of(rule: RouterRule, num_tokens: int) -> LoadBand | None:
-    """The band of a router for so many tokens; None for no token, an unknown layout, or one too large to simulate."""
+    """Return the band of a router; None without tokens, for an unknown layout, or for one too large to simulate."""
     try:
         return load_band(num_tokens, rule.num_experts, rule.top_k, rule.num_groups, rule.num_kept_groups)
     except ValueError:
@@ -120,15 +120,15 @@ def fair_counts(
     num_groups: int = 1,
     kept_groups: int = 1,
 ) -> np.ndarray:
-    """Tokens per expert of layers with fair routing, [draw, expert] int64.
+    """Return the tokens of each expert in fair layers, [draw, expert] int64.
 
-    Not token by token: from expert to expert, of the tokens with s experts still to take and r still within reach, each
-    takes the next one with probability s / r. Groups are kept the same way. The cost does not grow with the tokens.
+    The simulation walks along the experts, not the tokens: a token that still selects s of the r remaining experts
+    takes the next one with probability s / r. Groups are kept in the same way. The cost does not grow with the tokens.
     """
     size = num_experts // num_groups
     groups, slots = np.arange(kept_groups + 1)[:, None], np.arange(top_k + 1)
     counts = np.zeros((draws, num_experts), np.int64)
-    waiting = np.zeros((draws, kept_groups + 1, top_k + 1), np.int64)  # tokens, by the groups and experts they yet need
+    waiting = np.zeros((draws, kept_groups + 1, top_k + 1), np.int64)  # tokens, by the groups and experts still to draw
     waiting[:, kept_groups, top_k] = num_tokens
     for group in range(num_groups):
         keeping = rng.binomial(waiting, _share(groups, num_groups - group))
@@ -143,15 +143,15 @@ def fair_counts(
 
 
 def _share(needed: np.ndarray, left: np.ndarray | int) -> np.ndarray:
-    """Probability to take the next of `left` when `needed` of them are to be taken; no token needs more than all."""
+    """Return the probability of drawing the next of `left` items when `needed` of them are drawn in all."""
     return np.minimum(needed / np.maximum(left, 1), 1)
 
 
 def tokens_to_call_dead(num_experts: int, top_k: int, confidence: float = 0.95) -> int:
-    """From how many tokens on an expert without one is beyond chance: fair routing spares it too rarely.
+    """Return the fewest tokens from which an expert without a token is beyond chance.
 
     >>> tokens_to_call_dead(256, 8)
     117
     """
-    spared = 1 - top_k / num_experts
-    return math.ceil(math.log((1 - confidence) / 2) / math.log(spared)) if spared > 0 else 1
+    idle_share = 1 - top_k / num_experts  # of the tokens, for one expert
+    return math.ceil(math.log((1 - confidence) / 2) / math.log(idle_share)) if idle_share > 0 else 1

@@ -1,12 +1,14 @@
-"""Two traces side by side: where their routing splits, and whether rounding explains it. Labelled arrays out.
+"""Compare the routing of two traces: where it splits, and whether rounding explains the split. Labelled arrays out.
 
-Tokens are aligned first (`align.py`), experts that merely have other numbers are renumbered (`renumbering.py`), and
-what is left is a *split*: a token that took another set of experts in a layer. A split is a *near tie* where either
-trace's margin is within what rounding can turn (`near_ties.py`, the rougher of the two dtypes); it *follows* where
-something that it was computed from had already split, which is any earlier layer of this token or of one before it, or
-where the text before it differs; otherwise it is a *change*. Without scores in either trace it is *undecided*.
+The comparison first aligns tokens (`align.py`) and renumbers experts that only have other numbers (`renumbering.py`).
+A *split* is a token with another set of experts in a layer. A split is
 
-Everything here is derived from what the traces recorded; no selection is made again.
+- a *near tie* if either trace's margin is within the tolerance of the rougher dtype (`near_ties.py`);
+- *following* if an earlier layer of this token or of a token before it split, or if the text before it differs;
+- a *change* otherwise;
+- *undecided* if neither trace holds the scores.
+
+No selection is made again.
 """
 
 import dataclasses
@@ -26,32 +28,34 @@ from model.trace.trace import Trace
 
 SAME, NEAR_TIE, FOLLOWS, CHANGE, UNDECIDED, UNKNOWN = range(6)
 VERDICTS = ("same", "near tie", "follows", "change", "undecided", "not recorded")
-# The rounding of an unknown dtype is taken to be that of the roughest known one.
+# Stands for an unknown dtype.
 _ROUGHEST = "bfloat16"
 
 
 class CompareError(ValueError):
-    """Two traces that cannot be set side by side; the message says why."""
+    """The two traces cannot be compared; the message says why."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Comparison:
-    """What two traces have in common and where they part. Experts carry the numbers of `a`.
+    """The differences between two traces. Experts have the numbers of `a`.
+
+    A choice is the set of experts that one token selects in one layer.
 
     Attributes:
         a, b: the traces.
-        alignment: which tokens are set side by side.
-        choices: [pair, moe_layer]: `shared` experts of both (int), their `jaccard` index, `verdict` (index into
-            `VERDICTS`), `margin` (the narrowest of both traces, in units of biased score) and `weight_difference` (the
-            largest of a shared expert); [pair]: `logprob_difference`, b minus a, nats. NaN where not recorded.
-        layers: [moe_layer]: `choices` that were compared, `equal` share with its 95 % interval `equal_low` to
-            `equal_high` (as if choices were independent), mean `jaccard`, the mean and largest `weight_difference` of
-            shared experts, and `bias_difference`, the largest.
-        renumbered: layers whose experts merely have other numbers in `b`.
-        only_a, only_b: mixture layers that the other trace lacks.
-        chance: what two independent fair routers give; None where the traces do not say how they route.
-        dtype: the rougher of the two, whose rounding a near tie is judged by.
-        faults_a, faults_b: what either trace contradicts itself in.
+        alignment: pairs of tokens.
+        choices: [pair, moe_layer]: number of `shared` experts, their `jaccard` index, `verdict` (index into
+            `VERDICTS`), `margin` (the narrower of both traces, in units of biased score) and `weight_difference` (the
+            largest of a shared expert); [pair]: `logprob_difference`, b minus a, nats. NaN if not recorded.
+        layers: [moe_layer]: number of compared `choices`, share of `equal` ones with its 95 % interval `equal_low` to
+            `equal_high` (as if choices were independent), mean `jaccard`, mean and largest weight difference of shared
+            experts (`weight_mean`, `weight_difference`), and the largest `bias_difference`.
+        renumbered: layers whose experts only have other numbers in `b`.
+        only_a, only_b: MoE layers that the other trace lacks.
+        chance: agreement of two independent fair routers; None if the traces do not state their groups.
+        dtype: the rougher of both, whose tolerance decides near ties.
+        faults_a, faults_b: contradictions within either trace.
     """
 
     a: Trace
@@ -69,31 +73,32 @@ class Comparison:
 
     @property
     def first_split(self) -> np.ndarray:
-        """Place in `moe_layer` of each pair's first split, [pair]; -1 where there is none."""
+        """Return the index in `moe_layer` of each pair's first split, [pair]; -1 without one."""
         split = self.is_split
         return np.where(split.any(1), split.argmax(1), -1)
 
     @property
     def is_split(self) -> np.ndarray:
-        """Whether another set of experts was taken, [pair, moe_layer] bool."""
+        """Return a mask of choices that differ, [pair, moe_layer] bool."""
         verdicts = self.choices["verdict"].values
         return (verdicts != SAME) & (verdicts != UNKNOWN)
 
     def count(self, verdict: int) -> int:
-        """How many choices have this verdict."""
+        """Count the choices with this verdict."""
         return int((self.choices["verdict"] == verdict).sum())
 
     @property
     def num_compared(self) -> int:
-        """Choices that both traces know."""
+        """Return the number of choices that both traces recorded."""
         return self.choices["verdict"].size - self.count(UNKNOWN)
 
 
 def compare(a: Trace, b: Trace) -> Comparison:
-    """Set two traces side by side.
+    """Compare two traces.
 
     Raises:
-        CompareError: a trace holds no routing, the models differ in their number of experts, or nothing is in common.
+        CompareError: a trace holds no routing, the models differ in their number of experts, or the traces share no
+            token or no layer.
     """
     num_experts, layers = _num_experts(a, b), _common_layers(a, b)
     alignment = align(a, b)
@@ -132,11 +137,11 @@ def compare(a: Trace, b: Trace) -> Comparison:
     )
 
 
-# --- what is in common -----------------------------------------------------------------------------------------------
+# --- common tokens, layers and experts -------------------------------------------------------------------------------
 
 
 def _num_experts(a: Trace, b: Trace) -> int:
-    """Routed experts of both models."""
+    """Return the number of routed experts, which both models must share."""
     for name, trace in (("first", a), ("second", b)):
         if not trace.has("expert_id"):
             raise CompareError(f"the {name} trace does not hold the chosen experts; record it with --capture router")
@@ -159,20 +164,20 @@ def _common_layers(a: Trace, b: Trace) -> list[int]:
 
 
 def _at(trace: Trace, tokens: np.ndarray, layers: list[int]) -> xr.Dataset:
-    """The variables that are compared, at the aligned tokens and in the common layers."""
+    """Select the compared variables, at the aligned tokens and in the common layers."""
     names = ["expert_id", "gate_weight", "router_score", "expert_bias", "group_score", "group_kept", "logprob"]
     data = trace.data[[name for name in names if trace.has(name)]]
     return data.sel(moe_layer=layers).isel(token=tokens)
 
 
 def rougher_dtype(a: Trace, b: Trace) -> str:
-    """The dtype of the two whose rounding moves scores further; of an unknown one, as bfloat16."""
+    """Return the dtype with the larger tolerance; an unknown dtype counts as bfloat16."""
     stated = [str(trace.origin.get("dtype")) for trace in (a, b)]
-    return max((one if one in near_ties.DTYPES else _ROUGHEST for one in stated), key=near_ties.tolerance)
+    return max((dtype if dtype in near_ties.DTYPES else _ROUGHEST for dtype in stated), key=near_ties.tolerance)
 
 
 def _clean_before(alignment: Alignment) -> np.ndarray:
-    """Whether everything before a pair, and the pair itself, is the same text in the same tokens, [pair] bool."""
+    """Return a mask of pairs up to which both traces have the same text in the same tokens, [pair] bool."""
     first = [min(only, default=np.inf) for only in (alignment.only_a, alignment.only_b)]
     return alignment.same_before & (alignment.pairs < np.array(first)).all(1)
 
@@ -181,18 +186,18 @@ def _clean_before(alignment: Alignment) -> np.ndarray:
 
 
 class _Layer(NamedTuple):
-    """What one layer's choices have in common, [pair] unless stated otherwise."""
+    """Agreement of one layer's choices, [pair] unless stated otherwise."""
 
-    shared: np.ndarray  # experts of both
-    jaccard: np.ndarray  # NaN where not all are known
-    weight_difference: np.ndarray  # the largest of a shared expert; NaN without one, and where not recorded
+    shared: np.ndarray  # number of common experts
+    jaccard: np.ndarray  # NaN if an expert is unknown
+    weight_difference: np.ndarray  # the largest of a shared expert; NaN without one, or if not recorded
     weight_mean: float  # over all shared experts of the layer
     bias_difference: float
     renumbering: Renumbering | None
 
 
 def _layer(at: xr.Dataset, place: int) -> dict[str, np.ndarray]:
-    """Plain arrays of one layer, of what was recorded: hundreds of layers are walked through one by one."""
+    """Return one layer's recorded variables as plain arrays; xarray is too slow for hundreds of layers one by one."""
     return {
         str(name): values.values[place] if values.dims[0] == "moe_layer" else values.values[:, place]
         for name, values in at.data_vars.items()
@@ -201,14 +206,14 @@ def _layer(at: xr.Dataset, place: int) -> dict[str, np.ndarray]:
 
 
 def _compare_layer(one: dict[str, np.ndarray], other: dict[str, np.ndarray], num_experts: int) -> _Layer:
-    """Shared experts, agreement and weights of one layer, and how its experts had to be renumbered."""
+    """Compare one layer, after renumbering its experts where needed."""
     ids_a, ids_b = one["expert_id"], other["expert_id"]
-    chosen_a, chosen_b = (by_expert(ids, np.array(True), num_experts, False) for ids in (ids_a, ids_b))
+    selected_a, selected_b = (by_expert(ids, np.array(True), num_experts, False) for ids in (ids_a, ids_b))
     known = (ids_a >= 0).all(-1) & (ids_b >= 0).all(-1)
     scores = [at["router_score"][known] if "router_score" in at else None for at in (one, other)]
-    found = find_renumbering(chosen_a[known], chosen_b[known], *scores)
-    order = np.arange(num_experts) if found is None else found.order
-    both = chosen_a & chosen_b[:, order]
+    renumbering = find_renumbering(selected_a[known], selected_b[known], *scores)
+    order = np.arange(num_experts) if renumbering is None else renumbering.order
+    both = selected_a & selected_b[:, order]
     shared = both.sum(-1)
     gap = np.full(both.shape, np.nan, np.float32)
     if "gate_weight" in one and "gate_weight" in other:
@@ -224,7 +229,7 @@ def _compare_layer(one: dict[str, np.ndarray], other: dict[str, np.ndarray], num
         bias_difference=np.nan
         if biases[0] is None or biases[1] is None
         else np.abs(biases[0] - biases[1][order]).max(),
-        renumbering=found,
+        renumbering=renumbering,
     )
 
 
@@ -232,9 +237,9 @@ def _compare_layer(one: dict[str, np.ndarray], other: dict[str, np.ndarray], num
 
 
 def _margins(one: xr.Dataset, other: xr.Dataset) -> np.ndarray | None:
-    """The narrowest margin of both traces, in units of biased score, [pair, moe_layer]; None where neither says.
+    """Return the narrower margin of both traces, in units of biased score, [pair, moe_layer]; None if neither has one.
 
-    A group is judged by the sum of two biased scores, so that its margin counts half (as in `near_ties.near_ties`).
+    The margin of a group whose score is the sum of two scores counts half, as in `near_ties.near_ties`.
     """
     margins = []
     for at in (one, other):
@@ -247,9 +252,9 @@ def _margins(one: xr.Dataset, other: xr.Dataset) -> np.ndarray | None:
 
 
 def _verdicts(index: np.ndarray, near: np.ndarray | None, clean: np.ndarray) -> np.ndarray:
-    """What each choice is, [pair, moe_layer] uint8."""
+    """Return the verdict on each choice, [pair, moe_layer] uint8."""
     split = index < 1
-    reached = np.maximum.accumulate(split, axis=0)  # by this token or one before it
+    reached = np.maximum.accumulate(split, axis=0)  # a split in this token or in one before it
     earlier = np.zeros_like(split)
     earlier[:, 1:] = np.maximum.accumulate(reached, axis=1)[:, :-1]
     verdicts = np.where(split, CHANGE if near is not None else UNDECIDED, SAME).astype(np.uint8)
@@ -267,7 +272,7 @@ def _logprob_differences(one: xr.Dataset, other: xr.Dataset) -> np.ndarray:
 
 
 def _by_layer(choices: dict[str, np.ndarray], parts: list[_Layer]) -> dict[str, np.ndarray]:
-    """Means over pairs, [moe_layer]."""
+    """Return the statistics of each layer over pairs, [moe_layer]."""
     index, known = choices["jaccard"], np.isfinite(choices["jaccard"])
     number, largest = known.sum(0), choices["weight_difference"]
     equal = (index == 1).sum(0)
@@ -286,7 +291,7 @@ def _by_layer(choices: dict[str, np.ndarray], parts: list[_Layer]) -> dict[str, 
 
 
 def _chance(a: Trace, b: Trace, num_experts: int) -> FairAgreement | None:
-    """What fair routing gives, if both traces state the same groups."""
+    """Return the agreement of fair routers; None unless both traces state the same groups."""
     if not all("n_routed_experts" in trace.config for trace in (a, b)):
         return None
     rules = [rule_of(trace) for trace in (a, b)]

@@ -1,4 +1,4 @@
-"""What a comparison says: measures to hold a build to, sentences, and plain values for JSON."""
+"""Report a comparison: measures that a build can be tested against, sentences, and plain values for JSON."""
 
 import dataclasses
 import math
@@ -11,7 +11,7 @@ from model.trace.comparison import CHANGE, FOLLOWS, NEAR_TIE, SAME, UNDECIDED, U
 from model.trace.consistency import Fault
 from model.trace.trace import Trace
 
-# Name -> what it says. NaN where the traces do not hold what it is made of.
+# Name -> meaning. NaN if the traces lack the variables.
 MEASURES = {
     "changed-share": "choices that differ, not by a near tie or after an earlier difference, of those compared",
     "split-share": "choices that differ, of those compared",
@@ -28,29 +28,30 @@ _PARTS = (("text", "text"), ("model", "name"), ("model", "weights_sha256"), ("mo
           ("request", "interventions"))  # fmt: skip
 
 
-def measures(found: Comparison) -> dict[str, float]:
-    """Every measure of `MEASURES`."""
-    compared, choices = found.num_compared, found.choices
-    aligned, total = 2 * len(found.alignment.pairs), found.a.num_tokens + found.b.num_tokens
-    changed = found.count(CHANGE) + found.count(UNDECIDED)
+def measures(comparison: Comparison) -> dict[str, float]:
+    """Return the value of every measure of `MEASURES`."""
+    compared, choices = comparison.num_compared, comparison.choices
+    aligned, total = 2 * len(comparison.alignment.pairs), comparison.a.num_tokens + comparison.b.num_tokens
+    changed = comparison.count(CHANGE) + comparison.count(UNDECIDED)
     return {
         "changed-share": changed / compared if compared else math.nan,
-        "split-share": int(found.is_split.sum()) / compared if compared else math.nan,
+        "split-share": int(comparison.is_split.sum()) / compared if compared else math.nan,
         "jaccard-loss": 1 - float(choices["jaccard"].mean()),
         "weight-difference": float(choices["weight_difference"].max()),
         "logprob-difference": float(abs(choices["logprob_difference"]).max()),
-        "bias-difference": float(found.layers["bias_difference"].max()),
+        "bias-difference": float(comparison.layers["bias_difference"].max()),
         "unaligned-share": 1 - aligned / total,
-        "renumbered-layers": float(len(found.renumbered)),
-        "faults": float(len(found.faults_a) + len(found.faults_b)),
+        "renumbered-layers": float(len(comparison.renumbered)),
+        "faults": float(len(comparison.faults_a) + len(comparison.faults_b)),
     }
 
 
-def differing(found: Comparison) -> dict[str, tuple[Any, Any]]:
-    """What the traces state differently about where they come from, as values of a and b."""
+def differing(comparison: Comparison) -> dict[str, tuple[Any, Any]]:
+    """Return the differing statements of both traces about their text, model, origin and request, as (a, b)."""
     stated = {}
     for part, name in _PARTS:
-        values = tuple(trace.text if part == "text" else getattr(trace, part).get(name) for trace in (found.a, found.b))
+        traces = comparison.a, comparison.b
+        values = tuple(trace.text if part == "text" else getattr(trace, part).get(name) for trace in traces)
         if (values[0] or None) != (values[1] or None):
             stated[name] = values
     return stated
@@ -59,35 +60,35 @@ def differing(found: Comparison) -> dict[str, tuple[Any, Any]]:
 # --- words -----------------------------------------------------------------------------------------------------------
 
 
-def verdict(found: Comparison) -> list[str]:
-    """The comparison in sentences, the answer first."""
-    return [_answer(found), *_about_tokens(found), *_about_numbers(found), *_about_faults(found)]
+def verdict(comparison: Comparison) -> list[str]:
+    """Return the comparison in sentences, the answer first."""
+    return [_answer(comparison), *_about_tokens(comparison), *_about_numbers(comparison), *_about_faults(comparison)]
 
 
-def _answer(found: Comparison) -> str:
-    """Whether both route alike, and what explains where they do not."""
-    split, compared = int(found.is_split.sum()), found.num_compared
+def _answer(comparison: Comparison) -> str:
+    """Return the sentence that says whether both route alike, and what explains the splits."""
+    split, compared = int(comparison.is_split.sum()), comparison.num_compared
     if not compared:
         return "The traces do not know the experts of the tokens that they have in common."
     if not split:
-        same = "the same experts" if not found.renumbered else "the same experts under other numbers"
+        same = "the same experts" if not comparison.renumbered else "the same experts under other numbers"
         return f"All {compared:,} choices took {same}."
-    said = f"{split:,} of {compared:,} choices ({_percent(split / compared)}) took other experts"
+    answer = f"{split:,} of {compared:,} choices ({_percent(split / compared)}) took other experts"
     kinds = {
-        NEAR_TIE: f"by a near tie, which {found.dtype} rounding can turn",
+        NEAR_TIE: f"by a near tie, which {comparison.dtype} rounding can turn",
         CHANGE: "by a real change, with a wide margin and nothing different before it",
         FOLLOWS: "after something else had differed before it",
         UNDECIDED: "undecided, because neither trace holds the scores",
     }
-    counted = [f"{found.count(kind):,} {words}" for kind, words in kinds.items() if found.count(kind)]
-    return f"{said}: {'; '.join(counted)}."
+    counted = [f"{comparison.count(kind):,} {words}" for kind, words in kinds.items() if comparison.count(kind)]
+    return f"{answer}: {'; '.join(counted)}."
 
 
-def _about_tokens(found: Comparison) -> Iterator[str]:
-    alignment, first = found.alignment, found.first_split
+def _about_tokens(comparison: Comparison) -> Iterator[str]:
+    alignment, first = comparison.alignment, comparison.first_split
     split = first[first >= 0]
     if split.size:
-        layers = found.choices["moe_layer"].values[split]
+        layers = comparison.choices["moe_layer"].values[split]
         values, counts = np.unique(layers, return_counts=True)
         at, number = int(values[counts.argmax()]), int(counts.max())
         yield (
@@ -96,51 +97,51 @@ def _about_tokens(found: Comparison) -> Iterator[str]:
         )
     if alignment.only_a or alignment.only_b:
         yield (
-            f"Not aligned: {len(alignment.only_a):,} of {found.a.num_tokens:,} tokens of A and "
-            f"{len(alignment.only_b):,} of {found.b.num_tokens:,} of B (by {alignment.how})."
+            f"Not aligned: {len(alignment.only_a):,} of {comparison.a.num_tokens:,} tokens of A and "
+            f"{len(alignment.only_b):,} of {comparison.b.num_tokens:,} of B (by {alignment.how})."
         )
     if alignment.unknown_ids:
         yield f"Aligned by place alone, because a trace does not know the token: {alignment.unknown_ids:,}."
-    if found.count(UNKNOWN):
-        yield f"Choices not compared, because a trace does not know all their experts: {found.count(UNKNOWN):,}."
-    for side, layers in (("A", found.only_a), ("B", found.only_b)):
+    if comparison.count(UNKNOWN):
+        yield f"Choices not compared, because a trace does not know all their experts: {comparison.count(UNKNOWN):,}."
+    for side, layers in (("A", comparison.only_a), ("B", comparison.only_b)):
         if layers:
-            yield f"Only {side} has the mixture layers {span(layers)}."
+            yield f"Only {side} has the MoE layers {span(layers)}."
 
 
-def _about_numbers(found: Comparison) -> Iterator[str]:
-    for_all = measures(found)
-    if found.renumbered:
-        yield _about_order(found)
+def _about_numbers(comparison: Comparison) -> Iterator[str]:
+    for_all = measures(comparison)
+    if comparison.renumbered:
+        yield _about_order(comparison)
     weight, logprob, bias = (for_all[name] for name in ("weight-difference", "logprob-difference", "bias-difference"))
-    if weight == 0 and not logprob > 0 and not found.is_split.any():
+    if weight == 0 and not logprob > 0 and not comparison.is_split.any():
         yield "What both traces hold of weights and log-probabilities is equal to the bit."
     if math.isnan(weight):
         yield "Weights cannot be compared: a trace does not hold them, or no expert is shared."
     elif weight > 0:
-        mean = float(found.layers["weight_mean"].mean())
+        mean = float(comparison.layers["weight_mean"].mean())
         yield f"Weights of shared experts differ by up to {weight:.2g}, {mean:.2g} on average."
     if logprob > 0:
-        mean = float(abs(found.choices["logprob_difference"]).mean())
+        mean = float(abs(comparison.choices["logprob_difference"]).mean())
         yield f"Log-probabilities of the tokens differ by up to {logprob:.2g} nats, {mean:.2g} on average."
     if bias > 0:
-        layers = found.layers["moe_layer"].values[found.layers["bias_difference"].values > 0]
+        layers = comparison.layers["moe_layer"].values[comparison.layers["bias_difference"].values > 0]
         yield f"The experts' biases differ in {span(layers)}, by up to {bias:.2g}: these are not the same weights."
 
 
-def _about_order(found: Comparison) -> str:
-    """Layers with other numbers, and how sure that is."""
-    least = min(found.renumbered.values(), key=lambda one: one.explained)
-    chance = max(one.by_chance for one in found.renumbered.values())
+def _about_order(comparison: Comparison) -> str:
+    """Return the sentence on renumbered layers, with its evidence."""
+    least = min(comparison.renumbered.values(), key=lambda renumbering: renumbering.explained)
+    chance = max(renumbering.by_chance for renumbering in comparison.renumbered.values())
     return (
-        f"Expert order differs in {span(found.renumbered)}: under a permutation {least.basis} agree to "
+        f"Expert order differs in {span(comparison.renumbered)}: under a permutation {least.basis} agree to "
         f"{_percent(least.explained)} or more ({_percent(least.as_numbered)} as numbered; at most {_percent(chance)} "
         "by chance). Everything here is after renumbering B."
     )
 
 
-def _about_faults(found: Comparison) -> Iterator[str]:
-    for side, faults in (("A", found.faults_a), ("B", found.faults_b)):
+def _about_faults(comparison: Comparison) -> Iterator[str]:
+    for side, faults in (("A", comparison.faults_a), ("B", comparison.faults_b)):
         for fault in faults:
             yield (
                 f"{side} contradicts itself in {span(fault.layers)}: {fault.kind} ({fault.decisions:,} of {fault.of:,} "
@@ -149,7 +150,7 @@ def _about_faults(found: Comparison) -> Iterator[str]:
 
 
 def span(layers: Any) -> str:
-    """Layers in words: `L3`, `L3 to L9`, `L3, L5`.
+    """Return layers in words: `L3`, `L3 to L9`, `L3, L5`.
 
     >>> span([3, 4, 5, 9])
     'L3 to L5, L9'
@@ -164,7 +165,7 @@ def span(layers: Any) -> str:
 
 
 def _percent(share: float) -> str:
-    """A share of 1 in percent, never rounded to all or none of it.
+    """Return a share in percent, never rounded to 0 % or 100 %.
 
     >>> _percent(0.9999), _percent(0.0), _percent(0.00001), _percent(0.125)
     ('> 99.9 %', '0 %', '< 0.1 %', '12.5 %')
@@ -177,18 +178,18 @@ def _percent(share: float) -> str:
 # --- plain values ----------------------------------------------------------------------------------------------------
 
 
-def to_json(found: Comparison) -> dict[str, Any]:
-    """The comparison as plain JSON values; what is not known is null."""
-    alignment, stated = found.alignment, differing(found)
+def to_json(comparison: Comparison) -> dict[str, Any]:
+    """Return the comparison as plain JSON values; unknown values are null."""
+    alignment, stated = comparison.alignment, differing(comparison)
     return {
         "format": "moe-loupe-comparison",
         "version": 1,
-        "a": _described(found.a),
-        "b": _described(found.b),
+        "a": _described(comparison.a),
+        "b": _described(comparison.b),
         "differs": sorted(stated),
-        "dtype": found.dtype,
-        "verdict": verdict(found),
-        "measures": {name: _number(value) for name, value in measures(found).items()},
+        "dtype": comparison.dtype,
+        "verdict": verdict(comparison),
+        "measures": {name: _number(value) for name, value in measures(comparison).items()},
         "alignment": {
             "how": alignment.how,
             "pairs": len(alignment.pairs),
@@ -196,23 +197,23 @@ def to_json(found: Comparison) -> dict[str, Any]:
             "only_b": list(alignment.only_b),
             "unknown_ids": alignment.unknown_ids,
         },
-        "choices": {name: found.count(kind) for kind, name in enumerate(VERDICTS)},
-        "chance": None if found.chance is None else {"equal": found.chance.equal, "jaccard": found.chance.jaccard},
-        "layers": layer_rows(found),
-        "tokens": token_rows(found),
+        "choices": {name: comparison.count(kind) for kind, name in enumerate(VERDICTS)},
+        "chance": comparison.chance and {"equal": comparison.chance.equal, "jaccard": comparison.chance.jaccard},
+        "layers": layer_rows(comparison),
+        "tokens": token_rows(comparison),
         "renumbered": {
-            str(layer): dataclasses.asdict(one) | {"order": one.order.tolist()}
-            for layer, one in found.renumbered.items()
+            str(layer): dataclasses.asdict(renumbering) | {"order": renumbering.order.tolist()}
+            for layer, renumbering in comparison.renumbered.items()
         },
-        "faults": {"a": [_fault(one) for one in found.faults_a], "b": [_fault(one) for one in found.faults_b]},
+        "faults": {"a": list(map(_fault, comparison.faults_a)), "b": list(map(_fault, comparison.faults_b))},
     }
 
 
-def layer_rows(found: Comparison) -> list[dict[str, Any]]:
-    """A row per mixture layer: means, and how many choices have which verdict."""
+def layer_rows(comparison: Comparison) -> list[dict[str, Any]]:
+    """Return a row per MoE layer: its statistics, and the number of choices with each verdict."""
     rows = []
-    for place, layer in enumerate(found.layers["moe_layer"].values.tolist()):
-        at, verdicts = found.layers.isel(moe_layer=place), found.choices["verdict"].values[:, place]
+    for place, layer in enumerate(comparison.layers["moe_layer"].values.tolist()):
+        at, verdicts = comparison.layers.isel(moe_layer=place), comparison.choices["verdict"].values[:, place]
         numbers = {str(name): _number(at[name].item()) for name in at.data_vars}
         counts = np.bincount(verdicts, minlength=len(VERDICTS)).tolist()
         rows.append({"layer": layer, **numbers, **dict(zip(VERDICTS, counts, strict=True))})
@@ -228,15 +229,15 @@ class FirstSplit(NamedTuple):
     layer: int | None  # model layer number; None without a split
 
 
-def first_splits(found: Comparison) -> list[FirstSplit]:
+def first_splits(comparison: Comparison) -> list[FirstSplit]:
     """Return the first split of every aligned token, in the order of the alignment.
 
     A token without a split has the verdict "same", or "not recorded" where no layer of it was compared.
     """
-    layers, verdicts = found.choices["moe_layer"].values.tolist(), found.choices["verdict"].values
+    layers, verdicts = comparison.choices["moe_layer"].values.tolist(), comparison.choices["verdict"].values
     splits = []
     for (token, token_b), place, own in zip(
-        found.alignment.pairs.tolist(), found.first_split.tolist(), verdicts.tolist(), strict=True
+        comparison.alignment.pairs.tolist(), comparison.first_split.tolist(), verdicts.tolist(), strict=True
     ):
         if place >= 0:
             splits.append(FirstSplit(token, token_b, VERDICTS[own[place]], layers[place]))
@@ -246,47 +247,50 @@ def first_splits(found: Comparison) -> list[FirstSplit]:
     return splits
 
 
-def token_rows(found: Comparison) -> list[dict[str, Any]]:
-    """A row per token that splits: where first, how, and which experts only one side took there (numbers of A)."""
-    rows, first = [], found.first_split
+def token_rows(comparison: Comparison) -> list[dict[str, Any]]:
+    """Return a row per token that splits: its first split, and the experts that only one side selected there.
+
+    Experts have the numbers of A.
+    """
+    rows, first = [], comparison.first_split
     for pair in np.flatnonzero(first >= 0).tolist():
         place = int(first[pair])
-        layer = int(found.choices["moe_layer"][place])
-        at = found.choices.isel(pair=pair, moe_layer=place)
-        token_a, token_b = found.alignment.pairs[pair].tolist()
-        taken_a, taken_b = experts_at(found, pair, layer)
+        layer = int(comparison.choices["moe_layer"][place])
+        at = comparison.choices.isel(pair=pair, moe_layer=place)
+        token_a, token_b = comparison.alignment.pairs[pair].tolist()
+        selected_a, selected_b = experts_at(comparison, pair, layer)
         rows.append(
             {
                 "token": token_a,
                 "token_b": token_b,
-                "text": token_text(found.a, token_a),
+                "text": token_text(comparison.a, token_a),
                 "layer": layer,
                 "verdict": VERDICTS[int(at["verdict"])],
                 "margin": _number(float(at["margin"])),
-                "only_a": sorted(taken_a - taken_b),
-                "only_b": sorted(taken_b - taken_a),
-                "layers_split": int(found.is_split[pair].sum()),
+                "only_a": sorted(selected_a - selected_b),
+                "only_b": sorted(selected_b - selected_a),
+                "layers_split": int(comparison.is_split[pair].sum()),
                 "logprob_difference": _number(float(at["logprob_difference"])),
             }
         )
     return rows
 
 
-def experts_at(found: Comparison, pair: int, layer: int) -> tuple[set[int], set[int]]:
-    """Experts that both sides took, under the numbers of A."""
-    token_a, token_b = found.alignment.pairs[pair].tolist()
+def experts_at(comparison: Comparison, pair: int, layer: int) -> tuple[set[int], set[int]]:
+    """Return the experts that each side selected, under the numbers of A."""
+    token_a, token_b = comparison.alignment.pairs[pair].tolist()
     ids_a, ids_b = (
         trace.data["expert_id"].sel(moe_layer=layer).values[token].tolist()
-        for trace, token in ((found.a, token_a), (found.b, token_b))
+        for trace, token in ((comparison.a, token_a), (comparison.b, token_b))
     )
-    if layer in found.renumbered:
-        number_in_a = np.argsort(found.renumbered[layer].order)
+    if layer in comparison.renumbered:
+        number_in_a = np.argsort(comparison.renumbered[layer].order)
         ids_b = [int(number_in_a[expert]) if expert >= 0 else -1 for expert in ids_b]
     return set(ids_a) - {-1}, set(ids_b) - {-1}
 
 
 def token_text(trace: Trace, index: int) -> str:
-    """A token as text; bytes of no character as escapes."""
+    """Return a token's text; bytes that form no character become escapes."""
     token = trace.tokens[index]
     return trace.text[token.start : token.end].decode("utf-8", "backslashreplace") or token.piece or f"#{token.id}"
 

@@ -1,13 +1,13 @@
-"""Whether a trace's own numbers fit together: its weights with its affinities, its choices with its scores.
+"""Contradictions within one trace: weights against affinities, selections against scores.
 
-A wrong router gives itself away within one trace: weights made of biased scores, not normalised or scaled otherwise;
-groups masked with zero, so that their experts win over negative scores; a bias that is left out. All of these
-contradict what was recorded beside them by far more than rounding does, so that none is mistaken for a near tie.
-`faults` needs nothing but a trace and its configuration; it serves the comparison of traces and the doctor alike.
+A wrong router shows within one trace: weights from biased scores, not normalised, or scaled by another factor; dropped
+groups masked with zero, so that their experts beat negative scores; a missing bias. Each of these contradicts the
+other recorded numbers by far more than rounding does, so none is mistaken for a near tie. `faults` needs only a trace;
+the comparison of traces and the doctor both use it.
 
-Shape suffixes: T tokens, E experts, G groups, K chosen experts of a token.
+Shape suffixes: T tokens, E experts, G groups, K selected experts of a token.
 
-The rule is that of the DeepSeek-V3 report (arXiv 2412.19437, equations 12 to 16): the bias enters the selection only.
+Source: DeepSeek-V3 report (arXiv 2412.19437), equations 12 to 16: the bias enters the selection only.
 """
 
 import dataclasses
@@ -31,21 +31,21 @@ ZERO_MASK = "groups masked with zero"
 DROPPED_GROUP = "experts of dropped groups chosen"
 NO_BIAS = "chosen without the bias"
 OTHER_CHOICE = "chosen against the recorded scores"
-# How far weights may be off, in shares of the largest. Routers work in fp32; an engine may record in less.
+# Tolerance of weights, relative to the largest. Routers compute in fp32; an engine may record fewer bits.
 _MEASURED, _IMPORTED = 1e-4, 2.0**-6
 _NEEDED = ("router_score", "expert_bias", "expert_id", "gate_weight", "group_kept")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Fault:
-    """Something that a trace's own numbers contradict.
+    """A contradiction between a trace's own numbers.
 
     Attributes:
         kind: one of this module's constants.
-        layers: where, by model layer number.
+        layers: model layer numbers that show it.
         decisions: (token, layer) pairs that show it, in these layers.
-        of: pairs that were looked at, in these layers.
-        evidence: the numbers of the first such layer, in words.
+        of: (token, layer) pairs that were checked, in these layers.
+        evidence: the numbers of the first layer, in words.
     """
 
     kind: str
@@ -62,35 +62,35 @@ class _Finding(NamedTuple):
 
 
 def faults(trace: Trace) -> list[Fault]:
-    """What a trace contradicts itself in; empty when it is sound, or holds too little to tell.
+    """Return the contradictions of a trace; empty if it is sound, or lacks the variables to tell.
 
-    Tokens whose experts are not all known, and layers that the run's interventions touched, are left out.
+    Tokens with unknown experts and layers with interventions are not checked.
     """
     if not all(map(trace.has, ("router_score", "expert_bias", "expert_id"))):
         return []
     arrays = {name: trace.data[name].values for name in _NEEDED if trace.has(name)}
     untouched = untouched_layers(trace.interventions, trace.data["moe_layer"]).values
-    measured, rule, found = trace.origin.get("kind") == "measured", rule_of(trace), {}
-    for place, number in enumerate(trace.data["moe_layer"].values.tolist()):
-        known = (arrays["expert_id"][:, place] >= 0).all(-1)
-        if untouched[place] and known.any():
+    measured, rule, by_kind = trace.origin.get("kind") == "measured", rule_of(trace), {}
+    for index, number in enumerate(trace.data["moe_layer"].values.tolist()):
+        known = (arrays["expert_id"][:, index] >= 0).all(-1)
+        if untouched[index] and known.any():
             layer = {
-                name: values[place] if name == "expert_bias" else values[known, place]
+                name: values[index] if name == "expert_bias" else values[known, index]
                 for name, values in arrays.items()
             }
-            for finding in _look_at(layer, rule, measured):
-                found.setdefault(finding.kind, []).append((number, int(known.sum()), finding))
-    return [_sum_up(kind, places) for kind, places in found.items()]
+            for finding in _check(layer, rule, measured):
+                by_kind.setdefault(finding.kind, []).append((number, int(known.sum()), finding))
+    return [_sum_up(kind, findings) for kind, findings in by_kind.items()]
 
 
-def _sum_up(kind: str, places: list[tuple[int, int, _Finding]]) -> Fault:
-    layers, looked_at, findings = zip(*places, strict=True)
+def _sum_up(kind: str, of_layers: list[tuple[int, int, _Finding]]) -> Fault:
+    layers, checked, findings = zip(*of_layers, strict=True)
     decisions = sum(finding.decisions for finding in findings)
-    return Fault(kind, layers, decisions, sum(looked_at), f"L{layers[0]}: {findings[0].evidence}")
+    return Fault(kind, layers, decisions, sum(checked), f"L{layers[0]}: {findings[0].evidence}")
 
 
-def _look_at(layer: dict[str, np.ndarray], rule: RouterRule, measured: bool) -> Iterator[_Finding]:
-    """Faults of one layer, whose arrays lack the axis `moe_layer`."""
+def _check(layer: dict[str, np.ndarray], rule: RouterRule, measured: bool) -> Iterator[_Finding]:
+    """Yield the faults of one layer, whose arrays lack the axis `moe_layer`."""
     if "gate_weight" in layer:
         yield from _weights(layer, rule, _MEASURED if measured else _IMPORTED)
     if "group_kept" in layer:
@@ -101,7 +101,7 @@ def _look_at(layer: dict[str, np.ndarray], rule: RouterRule, measured: bool) -> 
 
 
 def _weights(layer: dict[str, np.ndarray], rule: RouterRule, reach: float) -> Iterator[_Finding]:
-    """Which rule the weights follow, and in what it is not the stated one."""
+    """Find the rule that the weights follow, and yield each difference from the stated one."""
     ids, weights_TK = layer["expert_id"].astype(int), layer["gate_weight"].astype(float)
     scores_TK = np.take_along_axis(layer["router_score"].astype(float), ids, -1)
     bases = {False: scores_TK, True: scores_TK + layer["expert_bias"].astype(float)[ids]}
@@ -116,24 +116,24 @@ def _weights(layer: dict[str, np.ndarray], rule: RouterRule, reach: float) -> It
         return
     if biased:
         _, right = _fit(weights_TK, _shares(rule, bases[False], normalised))
-        said = f"weights are proportional to affinity + bias to {misfit:.1g}, to affinity only to {right:.1g}"
-        yield _Finding(BIASED_WEIGHTS, len(ids), said)
+        evidence = f"weights are proportional to affinity + bias to {misfit:.1g}, to affinity only to {right:.1g}"
+        yield _Finding(BIASED_WEIGHTS, len(ids), evidence)
     if stated is not None and normalised != normal:
         sums = weights_TK.sum(-1)
-        said = f"a token's weights sum to {sums.min():.3g} to {sums.max():.3g}"
-        yield _Finding(NORMALISED if normalised else NOT_NORMALISED, len(ids), said)
+        evidence = f"a token's weights sum to {sums.min():.3g} to {sums.max():.3g}"
+        yield _Finding(NORMALISED if normalised else NOT_NORMALISED, len(ids), evidence)
     if scale is not None and abs(fitted - scale) > reach * abs(scale):
         yield _Finding(OTHER_SCALE, len(ids), f"{fitted:.4g}; the configuration says {scale:.4g}")
 
 
 def _shares(rule: RouterRule, base_TK: np.ndarray, normalised: bool) -> np.ndarray:
-    """Weights before scaling, if the rule weighed by these numbers."""
+    """Return the weights before scaling that the rule would give these numbers."""
     with np.errstate(all="ignore"):
         return dataclasses.replace(rule, normalise_weights=normalised).shares(base_TK)
 
 
 def _fit(weights_TK: np.ndarray, shares_TK: np.ndarray) -> tuple[float, float]:
-    """The scaling factor under which a rule comes nearest, and its largest error in shares of the largest weight."""
+    """Return the scaling factor that fits best, and its largest error relative to the largest weight."""
     with np.errstate(all="ignore"):
         scale = (weights_TK * shares_TK).sum() / (shares_TK**2).sum()
         error = np.abs(weights_TK - scale * shares_TK).max() / np.abs(weights_TK).max()
@@ -144,23 +144,23 @@ def _fit(weights_TK: np.ndarray, shares_TK: np.ndarray) -> tuple[float, float]:
 
 
 def _choice(layer: dict[str, np.ndarray], reach: float) -> Iterator[_Finding]:
-    """Whether the recorded scores give the recorded choice, and if not, which wrong rule does."""
+    """Check that the recorded scores give the recorded selection; otherwise yield the wrong rule that explains it."""
     scores_TE, kept_TG = layer["router_score"], layer["group_kept"]
     biased_TE = biased_score(scores_TE, layer["expert_bias"])
-    chosen_TE = by_expert(layer["expert_id"], np.array(True), scores_TE.shape[-1], False)
+    selected_TE = by_expert(layer["expert_id"], np.array(True), scores_TE.shape[-1], False)
     kept_TE = np.repeat(kept_TG, scores_TE.shape[-1] // kept_TG.shape[-1], axis=-1)
-    dropped_T = np.any(chosen_TE & ~kept_TE, axis=-1)
+    dropped_T = np.any(selected_TE & ~kept_TE, axis=-1)
     if dropped_T.any():
         masked_TE = np.where(kept_TE, biased_TE, np.float32(0))
-        explained = (margin(masked_TE, chosen_TE) >= -reach).all()
-        lowest = biased_TE[kept_TE & ~chosen_TE & dropped_T[:, None]].max(initial=-np.inf)
-        said = f"{dropped_T.sum():,} of {len(dropped_T):,} tokens took experts of groups that were not kept"
-        said += f", where the best kept expert left out has {lowest:.3g}" if np.isfinite(lowest) else ""
-        yield _Finding(ZERO_MASK if explained else DROPPED_GROUP, int(dropped_T.sum()), said)
+        explained = (margin(masked_TE, selected_TE) >= -reach).all()
+        lowest = biased_TE[kept_TE & ~selected_TE & dropped_T[:, None]].max(initial=-np.inf)
+        evidence = f"{dropped_T.sum():,} of {len(dropped_T):,} tokens took experts of groups that were not kept"
+        evidence += f", where the best kept expert left out has {lowest:.3g}" if np.isfinite(lowest) else ""
+        yield _Finding(ZERO_MASK if explained else DROPPED_GROUP, int(dropped_T.sum()), evidence)
         return
-    lead_T = margin(biased_TE, chosen_TE, kept_TE)
+    lead_T = margin(biased_TE, selected_TE, kept_TE)
     against_T = lead_T < -reach
     if against_T.any():
-        without_bias = (margin(scores_TE, chosen_TE, kept_TE) >= -reach).all()
-        said = f"the last chosen expert trails a better one by up to {-lead_T.min():.3g}"
-        yield _Finding(NO_BIAS if without_bias else OTHER_CHOICE, int(against_T.sum()), said)
+        without_bias = (margin(scores_TE, selected_TE, kept_TE) >= -reach).all()
+        evidence = f"the last chosen expert trails a better one by up to {-lead_T.min():.3g}"
+        yield _Finding(NO_BIAS if without_bias else OTHER_CHOICE, int(against_T.sum()), evidence)

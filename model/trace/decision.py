@@ -1,7 +1,7 @@
-"""One routing decision as it was computed, from logit to weight: recorded numbers, and what follows from them.
+"""One routing decision as it was computed, from logit to weight: recorded numbers, and numbers derived from them.
 
-The selection is never made again. Affinities, bias, group scores, kept groups, chosen experts and weights are as
-recorded; the logit, the biased score, the share before scaling, the margins and the gaps follow by arithmetic.
+Affinities, bias, group scores, kept groups, selected experts and weights are as recorded; the selection is not made
+again. Logit, biased score, share before scaling, margins and gaps are derived.
 
 Source: DeepSeek-V3 report (arXiv 2412.19437), equations 12 to 16; for softmax gates DeepSeek-V2 (arXiv 2405.04434),
 section 2.2.
@@ -24,24 +24,24 @@ _MARGINS_NEED = ("group_score", "group_kept")
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Decision:
-    """How one layer chose for one token.
+    """The decision of one layer for one token.
 
     Attributes:
         experts: arrays [expert]. Recorded: `affinity`, `bias`, `chosen` (bool), `weight` (NaN unless chosen and
             recorded). Derived: `logit` (see `RouterRule.logit`), `biased`, `group`, `reachable` (in a kept group; true
-            where groups were not recorded), `share` (the weight before scaling, NaN where that is unknown),
-            `expected` (the weight by the rule from recorded affinities, likewise). Scalar coordinate `moe_layer`.
+            if groups were not recorded), `share` (the weight before scaling) and `expected` (the weight that the rule
+            gives the recorded affinities); these two are NaN if the rule is unknown. Scalar coordinate `moe_layer`.
         groups: arrays [group]. Recorded: `score`, `kept`. Derived: `expected`, the score from recorded affinities and
-            bias. Without variables where groups were not recorded.
+            bias. No variables if groups were not recorded.
         rule: the trace's router rule.
-        entry: lowest biased score among the chosen.
+        entry: lowest biased score among the selected experts.
         untouched: whether the run left this layer's selection as trained. Otherwise biased scores, expected values and
-            the entry are what the trained rule makes of the recorded numbers, and no margin is said.
-        place_margin: see `near_ties.place_margin`; NaN where it does not hold or is not known.
-        group_margin: see `near_ties.group_margin`; likewise.
-        place_near: whether the rounding of the run's dtype could have given the last place to another.
-        group_near: the same for the last kept group.
-        tolerance: margin below which a place is a near tie; None where no tolerance is known for the run's dtype.
+            entry are those of the trained rule, and the margins are NaN.
+        place_margin: see `near_ties.place_margin`; NaN if unknown.
+        group_margin: see `near_ties.group_margin`; NaN if unknown.
+        place_near: whether rounding in the run's dtype could replace the last selected expert.
+        group_near: whether it could replace the last kept group.
+        tolerance: largest margin that counts as a near tie; None if the run's dtype has no measured tolerance.
     """
 
     experts: xr.Dataset
@@ -57,12 +57,12 @@ class Decision:
 
     @classmethod
     def of(cls, trace: Trace, token: int, layer: int) -> "Decision":
-        """The decision of a layer, by model layer number, for a token.
+        """Return the decision of a layer, by model layer number, for a token.
 
         Raises:
-            MissingScoresError: affinities, bias or chosen experts were not recorded.
-            ValueError: no such token.
-            KeyError: no such mixture layer.
+            MissingScoresError: affinities, bias or selected experts were not recorded.
+            ValueError: the run has no such token.
+            KeyError: the model has no such MoE layer.
         """
         near_ties.require(trace.data, NEEDED)
         if not 0 <= token < trace.num_tokens:
@@ -88,17 +88,17 @@ class Decision:
 
     @property
     def layer(self) -> int:
-        """Model layer number."""
+        """Return the model layer number."""
         return int(self.experts.coords["moe_layer"])
 
     @property
     def chosen(self) -> np.ndarray:
-        """The chosen experts, the last to get in last, [rank]."""
+        """Return the selected experts by descending biased score, [rank]."""
         ids = np.flatnonzero(self.experts["chosen"].values)
         return ids[np.argsort(-self.experts["biased"].values[ids], kind="stable")]
 
     def members(self, group: int) -> np.ndarray:
-        """The experts whose biased scores make a group's score, the best first, [scores per group]."""
+        """Return the experts whose biased scores add up to a group's score, the best first, [scores per group]."""
         within = np.flatnonzero(self.experts["group"].values == group)
         return within[np.argsort(-self.experts["biased"].values[within], kind="stable")][: self.rule.scores_per_group]
 
@@ -114,14 +114,14 @@ class Decision:
 
     @property
     def weight_gap(self) -> float:
-        """Largest difference between a recorded weight and the one by the rule, in shares of the largest; or NaN."""
+        """Return the largest difference of a weight from the rule's, relative to the largest weight; NaN if unknown."""
         weight, expected = self.experts["weight"].values, self.experts["expected"].values
         known = np.isfinite(weight) & np.isfinite(expected)
         return float((np.abs(weight - expected)[known] / np.abs(weight[known]).max()).max()) if known.any() else np.nan
 
     @property
     def group_gap(self) -> float:
-        """Largest difference between a recorded group score and the one by the rule; NaN where that is not known."""
+        """Return the largest difference of a group score from the rule's; NaN if unknown."""
         return float(np.abs(self.groups["score"] - self.groups["expected"]).max()) if self.groups else np.nan
 
 

@@ -1,8 +1,7 @@
-"""What a change of the routing did to a run: next-token distributions, the text's own tokens, routing by layer.
+"""Effect of an intervention on a run: next-token distributions, the text's own tokens, routing by layer.
 
-Labelled arrays in and out. Two runs are set side by side that were fed the same tokens, so that every difference is the
-change's doing and not that of another text. An expert counts as taken where it received weight: one that kept its place
-without any (a score threshold) did nothing.
+Labelled arrays in and out. Both runs were fed the same tokens, so the intervention causes every difference. An expert
+counts as active if it received weight: a score threshold can leave an expert selected with weight 0.
 
     >>> original = np.log(np.array([[0.5, 0.25, 0.25]]))
     >>> kl_divergence(original, np.log(np.array([[0.25, 0.5, 0.25]]))).round(6).tolist()
@@ -17,18 +16,18 @@ import xarray as xr
 from model.trace.routing import one_hot
 from model.trace.trace import Trace
 
-ROWS = 64  # of a distribution held at once in double precision: those of a vocabulary of 129,280 are 66 MB
+ROWS = 64  # distributions held at once in double precision: 66 MB with a vocabulary of 129,280
 
 
 class EffectError(ValueError):
-    """Two runs that cannot be set side by side; the message says why."""
+    """The two runs cannot be compared; the message says why."""
 
 
 def kl_divergence(original_logits: np.ndarray, changed_logits: np.ndarray) -> np.ndarray:
-    """KL(original || changed) of the next-token distributions, in nats, [token].
+    """Return KL(original || changed) of the next-token distributions, in nats, [token].
 
-    Over the whole vocabulary, from the logits [token, vocab]: the twenty candidates that a trace always holds leave out
-    a tail of which nothing is known. Never below 0; what rounding makes negative (about -1e-16) is 0.
+    From the logits [token, vocab] over the whole vocabulary; the twenty candidates that every trace holds would leave
+    out an unknown tail. Values that rounding makes negative (about -1e-16) become 0.
     """
     parts = []
     for first in range(0, len(original_logits), ROWS):
@@ -44,15 +43,15 @@ def _log_softmax(logits: np.ndarray) -> np.ndarray:
 
 
 def taken(trace: Trace, num_experts: int) -> np.ndarray:
-    """Whether an expert received weight of a token, bool [token, moe_layer, expert]."""
+    """Return a mask of experts that received weight, bool [token, moe_layer, expert]."""
     ids, weights = trace.data["expert_id"], trace.data["gate_weight"]
     return one_hot(ids.where(weights.values != 0, -1), num_experts)
 
 
 def agreement(original: np.ndarray, changed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Share of tokens with the same set of experts, and mean Jaccard index of the two sets, [moe_layer].
+    """Return the share of tokens with equal sets of experts, and the mean Jaccard index of the sets, each [moe_layer].
 
-    Two empty sets are the same. Both are given as masks [token, moe_layer, expert].
+    Sets are masks [token, moe_layer, expert]. Two empty sets are equal.
 
     >>> a = np.array([[[1, 1, 0, 0]], [[1, 1, 0, 0]]], dtype=bool)
     >>> b = np.array([[[1, 1, 0, 0]], [[1, 0, 1, 0]]], dtype=bool)
@@ -64,15 +63,15 @@ def agreement(original: np.ndarray, changed: np.ndarray) -> tuple[np.ndarray, np
 
 
 def effect(original: Trace, changed: Trace) -> xr.Dataset:
-    """What the change did, from two runs fed the same tokens with router and logits captured.
+    """Return the effect of an intervention, from two runs fed the same tokens with router and logits captured.
 
     Returns:
         `kl` [token], nats: of the distribution after each token.
-        `logprob_change` [token], nats: of each token given those before it; NaN for the first.
-        `equal_sets`, `jaccard` [moe_layer], shares of 1.
+        `logprob_change` [token], nats: of each token given the tokens before it; NaN for the first.
+        `equal_sets`, `jaccard` [moe_layer], from 0 to 1.
 
     Raises:
-        EffectError: other tokens were fed, or something was not recorded.
+        EffectError: the runs were fed different tokens, or lack a variable.
     """
     if original.data["token_id"].values.tolist() != changed.data["token_id"].values.tolist():
         raise EffectError("the two runs were not fed the same tokens")
@@ -98,7 +97,7 @@ def band(draws: xr.DataArray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def parting(original: Trace, changed: Trace) -> int | None:
-    """The first token at which two texts differ; None where one is the beginning of the other and both are as long."""
+    """Return the first position at which two runs' tokens differ; None if all are equal."""
     ours, theirs = (trace.data["token_id"].values for trace in (original, changed))
     common = min(len(ours), len(theirs))
     differing = np.flatnonzero(ours[:common] != theirs[:common])

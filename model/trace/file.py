@@ -1,7 +1,7 @@
 """Trace files: safetensors with the variables under their own names and everything else as JSON in the metadata.
 
-What is read may come from anyone: the format is checked first, sizes are checked by the safetensors library against the
-file before anything is allocated, and the result is validated like any trace.
+A trace file may come from anyone. The reader checks the format first, the safetensors library checks sizes against the
+file before it allocates memory, and `Trace` validates the result.
 """
 
 import base64
@@ -19,12 +19,12 @@ from model.trace.trace import SCHEMA, Token, Trace, TraceError
 from model.trace.writing import replacing
 
 FORMAT, VERSION = "moe-loupe-trace", "1"
-# The metadata values that are JSON objects.
+# Metadata values that are JSON objects.
 PARTS = ("dims", "coords", "tokens", "request", "model", "origin")
 
 
 def dumps(trace: Trace) -> bytes:
-    """The bytes of a trace file."""
+    """Return the bytes of a trace file."""
     arrays = {str(name): np.ascontiguousarray(values.values) for name, values in trace.data.data_vars.items()}
     parts = {
         "dims": {name: list(SCHEMA[name][0]) for name in arrays},
@@ -42,11 +42,11 @@ def dumps(trace: Trace) -> bytes:
 
 
 def save(trace: Trace, path: str | Path) -> None:
-    """Write a trace file whole or not at all, so that no reader sees half a file.
+    """Write a trace file whole or not at all.
 
     Raises:
         TraceError: the folder does not exist.
-        OSError: the file cannot be written; nothing is left behind.
+        OSError: the file cannot be written; an existing file stays as it was.
     """
     path = Path(path)
     if not path.parent.is_dir():
@@ -59,7 +59,7 @@ def load(path: str | Path) -> Trace:
     """Read a trace file.
 
     Raises:
-        TraceError: it is missing or not a trace; the message names the file.
+        TraceError: the file is missing or no trace; the message names it.
     """
     try:
         return loads(Path(path).read_bytes())
@@ -73,7 +73,7 @@ def loads(content: bytes) -> Trace:
     """Read the bytes of a trace file.
 
     Raises:
-        TraceError: they are not a trace, or not of this version.
+        TraceError: the bytes are no trace, or one of another version.
     """
     metadata = _read_metadata(content)
     if metadata.get("format") != FORMAT:
@@ -103,7 +103,7 @@ def _read_trace(arrays: dict[str, np.ndarray], metadata: dict[str, str]) -> Trac
 
 
 def _read_metadata(content: bytes) -> dict[str, Any]:
-    """The header's metadata, read without touching the tensors."""
+    """Read the header's metadata without touching the tensors."""
     try:
         length = int.from_bytes(content[:8], "little")
         if len(content) < 8 or length > len(content) - 8:
@@ -115,7 +115,7 @@ def _read_metadata(content: bytes) -> dict[str, Any]:
 
 
 def _read_object(value: str, name: str) -> dict[str, Any]:
-    """A JSON object whose strings are all encodable: half a surrogate pair would fail much later, on a page."""
+    """Parse a JSON object, and check that its strings can be encoded; half a surrogate pair would fail on a page."""
     parsed = json.loads(value)
     if not isinstance(parsed, dict):
         raise TraceError(f"{name} must be a JSON object")

@@ -1,6 +1,6 @@
-"""How many bytes attention keeps of earlier tokens, as the model is and as other ways of attention would have it.
+"""Bytes of the key-value cache: of the model's own attention, and of other kinds of attention.
 
-Worked out from the published keys of a configuration. The other ways have as many layers and heads of the same size.
+Computed from the published keys of a configuration. The other kinds have the same layers, heads and head sizes.
 
     >>> v3 = {"num_hidden_layers": 61, "num_attention_heads": 128, "kv_lora_rank": 512, "qk_rope_head_dim": 64,
     ...       "qk_nope_head_dim": 128, "v_head_dim": 128}
@@ -21,11 +21,11 @@ BYTES_PER_VALUE = 2  # bfloat16
 def cache_bytes(
     config: Mapping[str, Any], num_tokens: int = 1, bytes_per_value: int = BYTES_PER_VALUE
 ) -> dict[str, int]:
-    """Bytes of the cache over all layers, by way of attention.
+    """Return the bytes of the cache over all layers, by kind of attention.
 
-    Latent attention (MLA) keeps one latent and one position key per layer, and an index key where it is sparse.
-    Expanded, it keeps every head's whole key and value. The others keep keys as wide as a head's content part, and
-    values, of all heads (MHA), of 8 of them (GQA-8) or of one (MQA).
+    Latent attention (MLA) keeps one latent and one position key per layer, and an index key if it is sparse.
+    "MLA expanded" keeps every head's whole key and value. The others keep keys as wide as a head's content part, and
+    values: of all heads (MHA), of 8 heads (GQA-8) or of one head (MQA).
 
     Raises:
         KeyError: the configuration lacks a size.
@@ -44,6 +44,6 @@ def cache_bytes(
 
 
 def _index_values(config: Mapping[str, Any]) -> int:
-    """Values of all layers' index keys; 0 without an indexer."""
+    """Return the number of values in all layers' index keys; 0 without an indexer."""
     kinds = config.get("indexer_types") or ["full"] * config["num_hidden_layers"]
     return sum(kind == "full" for kind in kinds) * config.get("index_head_dim", 0)

@@ -1,10 +1,10 @@
-"""How the experts of each layer share the work. Labelled arrays in and out; what chance alone gives: `chance.py`.
+"""The load of the experts of each layer, and how even it is. Labelled arrays in and out.
 
-The unit is (layer, expert): nothing is summed over layers. Load is counted in *slots*: a token takes top-k slots in
-each mixture layer. Routing figures are in `routing.py`, those of attention in `attention.py`.
+The unit is (layer, expert): nothing is summed over layers. Load is counted in *slots*: a token fills top-k slots in
+each MoE layer. `chance.py` gives the load of a fair router, `routing.py` and `attention.py` other statistics.
 
 Sources: MaxVio from auxiliary-loss-free balancing (arXiv 2408.15664); relative load from the DeepSeek-V3 report, figure
-9; the entropy is in shares of its maximum, the standard deviation of the population.
+9. The entropy is divided by its maximum; the standard deviation is that of the population.
 
     >>> counts = xr.DataArray([[6, 2, 0, 0]], dims=("moe_layer", "expert"), coords={"moe_layer": [3]})
     >>> relative_load(counts).sel(moe_layer=3).values.tolist()
@@ -20,12 +20,12 @@ import xarray as xr
 def tokens_per_expert(
     expert_id: xr.DataArray, num_experts: int, token_mask: xr.DataArray | None = None
 ) -> xr.DataArray:
-    """Slots each expert took, [moe_layer, expert] int64.
+    """Return the slots of each expert, [moe_layer, expert] int64.
 
     Args:
-        expert_id: [token, moe_layer, rank]; -1 marks an unknown slot and is not counted.
-        num_experts: routed experts of the model, so that idle ones are counted as 0.
-        token_mask: [token], True for the tokens to count; None counts all.
+        expert_id: [token, moe_layer, rank]; -1 marks an unknown slot, which is not counted.
+        num_experts: routed experts of the model; an expert without a slot counts as 0.
+        token_mask: [token] bool, the tokens to count; None counts all.
 
     Raises:
         ValueError: an id is not one of the model's experts.
@@ -40,27 +40,27 @@ def tokens_per_expert(
 
 
 def has_experts(expert_id: xr.DataArray) -> xr.DataArray:
-    """True for tokens whose experts are known in every layer, [token]; engines leave some out of a recording."""
+    """Return a mask of tokens whose experts are known in every layer, [token]; engines do not record every token."""
     return (expert_id >= 0).all(["moe_layer", "rank"])
 
 
 def relative_load(counts: xr.DataArray, dim: str = "expert") -> xr.DataArray:
-    """What each expert, or device, took over the layer's mean: 1 is fair, 0 idle. NaN where nothing was counted."""
+    """Return each expert's or device's load over the layer's mean: 1 is fair, 0 idle, NaN if nothing was counted."""
     return _over_mean(counts, counts, dim)
 
 
 def max_violation(counts: xr.DataArray) -> xr.DataArray:
-    """MaxVio, [moe_layer]: by how much the busiest expert exceeds the mean, in units of the mean."""
+    """Return MaxVio, [moe_layer]: the excess of the busiest expert over the mean, in units of the mean."""
     return _over_mean(counts.max("expert"), counts) - 1
 
 
 def coefficient_of_variation(counts: xr.DataArray, ddof: int = 0) -> xr.DataArray:
-    """Standard deviation over the mean, [moe_layer]: of the population, or with `ddof=1` of a sample."""
+    """Return the standard deviation over the mean, [moe_layer]: of the population, or of a sample with `ddof=1`."""
     return _over_mean(counts.std("expert", ddof=ddof), counts)
 
 
 def normalised_entropy(counts: xr.DataArray) -> xr.DataArray:
-    """Entropy of the shares over its maximum, [moe_layer]: 1 is uniform, 0 one expert for everything."""
+    """Return the entropy of the load over its maximum, [moe_layer]: 1 is uniform, 0 puts all load on one expert."""
     shares = (counts / counts.sum("expert")).values
     terms = np.where(shares > 0, -shares * np.log(np.where(shares > 0, shares, 1)), 0).sum(-1)
     empty = counts.sum("expert").values == 0
@@ -68,7 +68,7 @@ def normalised_entropy(counts: xr.DataArray) -> xr.DataArray:
 
 
 def gini(counts: xr.DataArray) -> xr.DataArray:
-    """Gini coefficient of the slots, [moe_layer]: 0 is uniform."""
+    """Return the Gini coefficient of the load, [moe_layer]: 0 is uniform."""
     ascending = np.sort(counts.values, axis=-1).astype(float)
     num_experts, total = ascending.shape[-1], ascending.sum(-1)
     weighted = ((2 * np.arange(1, num_experts + 1) - num_experts - 1) * ascending).sum(-1)
@@ -77,28 +77,28 @@ def gini(counts: xr.DataArray) -> xr.DataArray:
 
 
 def dead_experts(counts: xr.DataArray) -> xr.DataArray:
-    """True for experts without a single slot, [moe_layer, expert]. With few tokens that may be chance."""
+    """Return a mask of experts without a slot, [moe_layer, expert]. With few tokens that may be chance."""
     return counts == 0
 
 
 def hot_experts(counts: xr.DataArray, ratio: float = 2.0) -> xr.DataArray:
-    """True for experts with at least `ratio` times the mean, [moe_layer, expert]."""
+    """Return a mask of experts with at least `ratio` times the mean load, [moe_layer, expert]."""
     return relative_load(counts) >= ratio
 
 
 def tokens_per_group(counts: xr.DataArray, num_groups: int) -> xr.DataArray:
-    """Slots each group took, [moe_layer, group]."""
+    """Return the slots of each group, [moe_layer, group]."""
     grouped = counts.values.reshape(len(counts), num_groups, -1).sum(-1)
     return per_layer(counts, grouped, "group")
 
 
 def balancedness(load: xr.DataArray, dim: str) -> xr.DataArray:
-    """Mean over maximum of what the groups or devices along `dim` carry: 1 is even, 1 / n one does everything."""
+    """Return the mean over the maximum load along `dim`: 1 is even, 1 / n puts all load on one of n."""
     return (load.mean(dim) + 1e-5) / (load.max(dim) + 1e-5)
 
 
 def surprisal_bits(logprob: xr.DataArray) -> xr.DataArray:
-    """How unexpected each token was, in bits; NaN where unknown (the first token)."""
+    """Return the surprisal of each token in bits; NaN where unknown (the first token)."""
     return -logprob / np.log(2)
 
 
@@ -121,7 +121,11 @@ def typical_norm(residual_norm: xr.DataArray) -> xr.DataArray:
 
 
 def require_experts(expert_id: xr.DataArray, num_experts: int) -> None:
-    """Refuse ids that would be counted for another expert or layer; -1 stands for an unknown slot."""
+    """Check that every id names an expert of the model, or is -1 for an unknown slot.
+
+    Raises:
+        ValueError: an id does not.
+    """
     ids = expert_id.values
     if ids.size and (ids.min() < -1 or ids.max() >= num_experts):
         raise ValueError(f"expert ids run from {ids.min()} to {ids.max()}; the model has {num_experts} experts")
@@ -132,7 +136,7 @@ def _layer_coords(array: xr.DataArray) -> dict[str, xr.DataArray]:
 
 
 def per_layer(source: xr.DataArray, values: np.ndarray, *dims: str) -> xr.DataArray:
-    """A [moe_layer, *dims] array that carries the layer labels of `source`."""
+    """Return `values` as a [moe_layer, *dims] array with the layer labels of `source`."""
     return xr.DataArray(values, dims=("moe_layer", *dims), coords=_layer_coords(source))
 
 

@@ -1,8 +1,8 @@
-"""How narrowly a routing decision fell, and which decisions the rounding of a dtype could turn. Arrays in and out.
+"""Margins of routing decisions, and the near ties that the rounding of a dtype could turn. Arrays in and out.
 
-A margin is the distance between the last that got in and the first that stayed out. It is in units of biased score, as
-the selection compares it. Below zero it says that the recorded choice is not the one that the recorded scores give:
-the run was changed there (`routing.untouched_layers`), or the trace is of another rule.
+A margin is the lowest selected score minus the highest one that was left out, in units of biased score. A margin below
+zero means that the recorded scores do not give the recorded selection: an intervention changed it
+(`routing.untouched_layers`), or the trace follows another rule.
 """
 
 from collections.abc import Iterable
@@ -13,7 +13,7 @@ import xarray as xr
 from model.trace.router_rule import RouterRule, biased_score, margin
 from model.trace.routing import one_hot
 
-# What was measured on what stands in the docstring of `tolerance`.
+# The docstring of `tolerance` says how these were measured.
 _TOLERANCES = {"float32": 1e-4, "bfloat16": 5e-3, "float16": 7e-4}
 DTYPES = tuple(_TOLERANCES)
 _PLACE_NEEDS = ("router_score", "expert_bias", "expert_id", "group_kept")
@@ -21,21 +21,21 @@ _GROUP_NEEDS = ("group_score", "group_kept")
 
 
 class MissingScoresError(ValueError):
-    """A trace without what a margin is made of; the message says what is missing."""
+    """The trace lacks variables that a margin needs; the message names them."""
 
 
 def tolerance(dtype: str) -> float:
-    """The margin below which a model computed in this dtype might choose otherwise, in units of biased score.
+    """Return the largest margin that rounding in this dtype may turn, in units of biased score.
 
-    float32: two implementations of the same model agree on every choice whose margin is above 1e-4, although their
+    float32: two implementations of the same model agree on every selection whose margin is above 1e-4, although their
     scores differ by up to 8e-6 (measured with random checkpoints that reach logits of 6; `tests/parity.py`).
 
-    bfloat16 and float16: 99 % of router scores differ from those in fp32 by about so much. Measured on a CPU with
-    mini-v3 (five mixture layers, router in fp32 in every dtype) on 9,975 tokens, 38 kB in English, German, French,
-    Spanish, Russian, Japanese, of a README and of Python code: 4.9e-3 and 6.8e-4 before its context was extended,
-    5.0e-3 and 5.8e-4 after. Half of the scores differ by less than 2e-4 and 3e-5. 1.4 % and 0.2 % of the sets of
-    experts changed. Of each token's first change, 96 % and about 87 % were near ties by these tolerances; later ones
-    also follow from earlier ones. A deeper model or a wider one may drift further.
+    bfloat16 and float16: 99 % of router scores differ from those in fp32 by less than the tolerance. Measured on a CPU
+    with mini-v3 (five MoE layers, router in fp32 in every dtype) on 9,975 tokens, 38 kB of English, German, French,
+    Spanish, Russian, Japanese, a README and Python code: the 99th percentile is 4.9e-3 (bfloat16) and 6.8e-4 (float16)
+    before the context extension, 5.0e-3 and 5.8e-4 after it; the median is 2e-4 and 3e-5. 1.4 % and 0.2 % of the sets
+    of experts changed. Of each token's first change, 96 % and about 87 % were near ties by these tolerances; later
+    changes also follow from earlier ones. A deeper or wider model may drift further.
 
     Raises:
         ValueError: no tolerance was measured for the dtype.
@@ -46,9 +46,9 @@ def tolerance(dtype: str) -> float:
 
 
 def place_margin(data: xr.Dataset) -> xr.DataArray:
-    """Biased score of the last selected expert minus the best unselected one in the kept groups, [token, moe_layer].
+    """Return the margin of the last selected expert over the best other expert of the kept groups, [token, moe_layer].
 
-    Infinite where the kept groups hold no other expert, NaN where not every selected expert is known.
+    Infinite if the kept groups hold no other expert, NaN if a selected expert is unknown.
 
     Args:
         data: `router_score` [token, moe_layer, expert], `expert_bias` [moe_layer, expert], `expert_id`
@@ -66,7 +66,7 @@ def place_margin(data: xr.Dataset) -> xr.DataArray:
 
 
 def group_margin(data: xr.Dataset) -> xr.DataArray:
-    """Score of the last kept group minus the best dropped one, [token, moe_layer]; infinite where all are kept.
+    """Return the margin of the last kept group over the best dropped one, [token, moe_layer]; infinite if all are kept.
 
     Args:
         data: `group_score` and `group_kept` [token, moe_layer, group], as in a trace.
@@ -80,23 +80,23 @@ def group_margin(data: xr.Dataset) -> xr.DataArray:
 
 
 def near_ties(data: xr.Dataset, dtype: str) -> xr.DataArray:
-    """Whether the rounding of a dtype could turn a decision, [token, moe_layer] bool: either margin is within reach.
+    """Return a mask of decisions that rounding could turn: either margin is within tolerance, [token, moe_layer] bool.
 
-    What is not known is not near, and neither is a margin far below zero.
+    An unknown margin is not near, nor is a margin far below zero.
 
     Args:
         data: as for `place_margin` and `group_margin`.
-        dtype: of the run (`origin`'s), or one that the run is to be compared with.
+        dtype: of the run (`origin`'s), or of a run to compare it with.
 
     Raises:
-        MissingScoresError: scores, bias, kept groups or chosen experts were not recorded.
+        MissingScoresError: scores, bias, kept groups or selected experts were not recorded.
         ValueError: no tolerance was measured for the dtype.
     """
     return near_places(data, dtype) | near_groups(data, dtype)
 
 
 def near_places(data: xr.Dataset, dtype: str) -> xr.DataArray:
-    """Whether the rounding of a dtype could give the last place to another expert, [token, moe_layer] bool.
+    """Return a mask of decisions whose last selected expert rounding could replace, [token, moe_layer] bool.
 
     Raises:
         MissingScoresError, ValueError: as for `near_ties`.
@@ -105,9 +105,9 @@ def near_places(data: xr.Dataset, dtype: str) -> xr.DataArray:
 
 
 def near_groups(data: xr.Dataset, dtype: str) -> xr.DataArray:
-    """Whether the rounding of a dtype could keep another group, [token, moe_layer] bool.
+    """Return a mask of decisions whose last kept group rounding could replace, [token, moe_layer] bool.
 
-    Where a group is judged by the sum of two scores, its margin counts as near up to twice the tolerance.
+    A group score that is the sum of two scores has twice the tolerance.
 
     Raises:
         MissingScoresError, ValueError: as for `near_ties`.
@@ -116,9 +116,9 @@ def near_groups(data: xr.Dataset, dtype: str) -> xr.DataArray:
 
 
 def scores_in_a_group_score(data: xr.Dataset) -> int:
-    """How many biased scores a recorded group score is made of: 2 (their sum, as in V3), or 1 (the best, as in V2).
+    """Return how many biased scores a recorded group score adds up: 2 as in V3, or 1 as in V2.
 
-    Told by which of the two the recorded numbers are nearer to, at the median over tokens, layers and groups.
+    The answer is the rule with the smaller median error over tokens, layers and groups.
 
     Args:
         data: `router_score`, `expert_bias` and `group_score`, as in a trace.
@@ -140,10 +140,10 @@ def scores_in_a_group_score(data: xr.Dataset) -> int:
 
 
 def require(data: xr.Dataset, names: Iterable[str]) -> None:
-    """Refuse a trace that lacks one of the variables.
+    """Check that the trace holds all the variables.
 
     Raises:
-        MissingScoresError: it does; the message names them.
+        MissingScoresError: some are missing; the message names them.
     """
     missing = [name for name in names if name not in data]
     if missing:

@@ -1,11 +1,11 @@
-"""Experts on devices: what each device of an expert-parallel deployment would carry, and how copies even it out.
+"""Placement of experts on devices: the load of each device under expert parallelism, without and with copies.
 
-In expert parallelism every device has as many places, and each place holds one expert. A place's load is that of its
-expert, shared evenly by all places that hold it. `balanced` places as DeepSeek's load balancer (EPLB) does: the
-heaviest experts get copies, and places are packed so that devices carry about the same. Where the routing groups divide
-among the nodes, whole groups go to nodes first, so that a token, which keeps few groups, reaches few nodes.
+Every device has the same number of places, and each place holds one expert. The places that hold an expert share its
+load evenly. `balanced` follows DeepSeek's load balancer (EPLB): the heaviest experts get copies, and places are packed
+so that devices carry about the same load. If the routing groups divide evenly among the nodes, whole groups are placed
+on nodes first: a token keeps few groups and therefore reaches few nodes.
 
-Nothing here was measured on devices: it is what recorded routing would have given them.
+Nothing here was measured on devices. The loads follow from recorded routing.
 
     >>> counts = xr.DataArray([[6, 1, 1, 0]], dims=("moe_layer", "expert"), coords={"moe_layer": [3]})
     >>> as_numbered(counts, 2).load(counts).values.tolist()
@@ -13,7 +13,7 @@ Nothing here was measured on devices: it is what recorded routing would have giv
     >>> balanced(counts, 2, num_redundant=2).load(counts).values.tolist()
     [[4.0, 4.0]]
 
-Shape suffixes: L mixture layers, E experts, S places, G groups, R rows that are packed apart, N items of a row (in
+Shape suffixes: L MoE layers, E experts, S places, G groups, R rows that are packed separately, N items of a row (in
 `held_LNS` nodes), P packs.
 
 Source: DeepSeek-V3 report (arXiv 2412.19437), section 3.4; the algorithm, github.com/deepseek-ai/EPLB.
@@ -28,17 +28,17 @@ from model.trace.metrics import balancedness, per_layer, relative_load
 
 
 class PlacementError(ValueError):
-    """Experts that cannot be placed so; the message says why."""
+    """The experts cannot be placed; the message says why."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Placement:
-    """Which expert every place holds.
+    """The expert in every place.
 
     Attributes:
-        expert: [moe_layer, place]; the places of a device lie side by side, those of device 0 first.
-        num_experts: routed experts of a layer, each of which has a place.
-        num_devices: devices, with equally many places.
+        expert: [moe_layer, place]; the places of a device are consecutive, device 0 first.
+        num_experts: routed experts of a layer; each has at least one place.
+        num_devices: devices, each with the same number of places.
     """
 
     expert: xr.DataArray
@@ -47,11 +47,11 @@ class Placement:
 
     @property
     def copies(self) -> xr.DataArray:
-        """Places that hold each expert, [moe_layer, expert]."""
+        """Return the number of places that hold each expert, [moe_layer, expert]."""
         return per_layer(self.expert, _copies(self.expert.values, self.num_experts), "expert")
 
     def load(self, counts: xr.DataArray) -> xr.DataArray:
-        """What each device carries, [moe_layer, device], in units of `counts` [moe_layer, expert]."""
+        """Return the load of each device, [moe_layer, device], in units of `counts` [moe_layer, expert]."""
         share_LE = counts.transpose("moe_layer", "expert").values / self.copies.values
         share_LS = np.take_along_axis(share_LE, self.expert.values, axis=1)
         return per_layer(counts, share_LS.reshape(len(share_LS), self.num_devices, -1).sum(-1), "device")
@@ -83,7 +83,7 @@ def device_figures(placement: Placement, counts: xr.DataArray) -> xr.Dataset:
 
 
 def as_numbered(counts: xr.DataArray, num_devices: int) -> Placement:
-    """Every expert once, in the order of their numbers, for [moe_layer, expert] counts.
+    """Place every expert once, in the order of their numbers, for [moe_layer, expert] counts.
 
     Raises:
         PlacementError: the experts do not divide among the devices.
@@ -97,14 +97,14 @@ def as_numbered(counts: xr.DataArray, num_devices: int) -> Placement:
 def balanced(
     counts: xr.DataArray, num_devices: int, num_redundant: int = 0, num_groups: int = 1, num_nodes: int = 1
 ) -> Placement:
-    """Copies and places by EPLB, from how often each expert was chosen.
+    """Copy and place experts by EPLB.
 
     Args:
-        counts: [moe_layer, expert].
+        counts: load, [moe_layer, expert].
         num_devices: devices in all.
         num_redundant: places beyond one for each expert.
         num_groups: routing groups of the experts.
-        num_nodes: machines that the devices stand in; groups are kept together on them where they divide evenly.
+        num_nodes: machines that hold the devices; a group stays on one machine if the groups divide evenly.
 
     Raises:
         PlacementError: places do not divide among the devices, or devices among the nodes.
@@ -119,11 +119,11 @@ def balanced(
         num_groups = num_nodes = 1
     _require_even(num_devices, num_nodes, "node")
     _require_even(num_experts, num_groups, "group")
-    # Groups to nodes: then the experts of a node lie side by side.
+    # Assign groups to nodes; the experts of a node are then consecutive.
     group_at_LG = _packed(weight_LE.reshape(num_layers, num_groups, -1).sum(-1), num_nodes)
     members = np.arange(num_experts // num_groups)
     expert_at_LE = (group_at_LG[..., None] * len(members) + members).reshape(num_layers, num_experts)
-    # Copies within each node, then these to its devices.
+    # Copy experts within each node, and assign the copies to its devices.
     weight_RE = np.take_along_axis(weight_LE, expert_at_LE, axis=1).reshape(num_layers * num_nodes, -1)
     held_RS = _with_copies(weight_RE, num_places // num_nodes)
     share_RE = weight_RE / _copies(held_RS, weight_RE.shape[1])
@@ -140,13 +140,13 @@ def _require_even(number: int, among: int, what: str) -> None:
 
 
 def _copies(held_RS: np.ndarray, num_experts: int) -> np.ndarray:
-    """Places that hold each expert, [R, E]."""
+    """Count the places that hold each expert, [R, E]."""
     rows = np.arange(len(held_RS))[:, None] * num_experts
     return np.bincount((held_RS + rows).ravel(), minlength=len(held_RS) * num_experts).reshape(-1, num_experts)
 
 
 def _with_copies(weight_RE: np.ndarray, num_places: int) -> np.ndarray:
-    """Every expert once, then, place by place, the one whose copies carry most each, [R, S]."""
+    """Return every expert once, then, for each further place, the expert whose copies carry most each, [R, S]."""
     num_rows, num_experts = weight_RE.shape
     copies_RE, rows = np.ones(weight_RE.shape), np.arange(num_rows)
     held_RS = np.empty((num_rows, num_places), np.int64)
@@ -158,18 +158,18 @@ def _with_copies(weight_RE: np.ndarray, num_places: int) -> np.ndarray:
 
 
 def _packed(weight_RN: np.ndarray, num_packs: int) -> np.ndarray:
-    """Equally many items to a pack, the heaviest first, each to the lightest pack that has room.
+    """Pack items, the heaviest first, each into the lightest pack that is not full; packs have equal sizes.
 
     Returns:
-        The item at each place, [R, N]; a pack's places lie side by side.
+        The item at each place, [R, N]; a pack's places are consecutive.
     """
     num_rows, num_items = weight_RN.shape
-    room, rows = num_items // num_packs, np.arange(num_rows)
+    size, rows = num_items // num_packs, np.arange(num_rows)
     load_RP, filled_RP = np.zeros((num_rows, num_packs)), np.zeros((num_rows, num_packs), np.int64)
     item_at_RN = np.empty((num_rows, num_items), np.int64)
     for item_R in np.argsort(-weight_RN, axis=1, kind="stable").T:
-        pack_R = np.where(filled_RP < room, load_RP, np.inf).argmin(1)
-        item_at_RN[rows, pack_R * room + filled_RP[rows, pack_R]] = item_R
+        pack_R = np.where(filled_RP < size, load_RP, np.inf).argmin(1)
+        item_at_RN[rows, pack_R * size + filled_RP[rows, pack_R]] = item_R
         load_RP[rows, pack_R] += weight_RN[rows, item_R]
         filled_RP[rows, pack_R] += 1
     return item_at_RN

@@ -1,9 +1,9 @@
-"""Whether two layers choose alike under other numbers: a permutation of the experts that explains the difference.
+"""Find a permutation of a layer's experts that explains why two traces select differently.
 
-Some loaders, converters and placements order a layer's experts anew. The permutation is the one under which most
-choices agree (a linear assignment on counts of common tokens), or, where they were recorded, affinities (on
-correlations). Few tokens can always be made to agree, so it counts as found only when it explains more than any
-permutation would if the tokens of one side were shuffled.
+Some loaders, converters and placements reorder a layer's experts. The search takes the permutation under which most
+selections agree (a linear assignment on counts of common tokens) or, if recorded, affinities agree best (on
+correlations). A permutation always fits few tokens, so it is accepted only if it explains more than the best
+permutation of shuffled tokens.
 
     >>> counts = np.array([[0, 5, 1], [4, 0, 0], [1, 0, 3]])
     >>> best_assignment(counts).tolist()
@@ -15,22 +15,22 @@ import dataclasses
 import numpy as np
 
 BY_SCORES, BY_CHOICES = "affinities", "choices"
-NEEDED = 0.9  # how much a renumbering must explain; rounding takes some
-GAINED = 0.2  # and by how much it must beat the numbers as they are
+NEEDED = 0.9  # share that a renumbering must explain; rounding explains part of the rest
+GAINED = 0.2  # least gain over the numbers as they are
 SHUFFLES = 20
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Renumbering:
-    """A permutation of a layer's experts. Shares are of what agrees: choices, or (a mean correlation) affinities.
+    """A permutation of a layer's experts. Agreement is the share of equal choices, or a mean correlation of affinities.
 
     Attributes:
         order: [expert], the number in the second trace of each expert of the first.
-        basis: `affinities` or `choices`, what tells it.
-        explained: how much agrees under it.
-        as_numbered: how much does without it.
-        by_chance: the most that any permutation explained of shuffled tokens (a bound; simulated with a fixed seed).
-        unsettled: experts whose place nothing tells: they took no token.
+        basis: `affinities` or `choices`.
+        explained: agreement under the permutation.
+        as_numbered: agreement without it.
+        by_chance: upper bound on the agreement of any permutation with shuffled tokens, simulated with a fixed seed.
+        unsettled: experts whose number is arbitrary, because they have no token.
     """
 
     order: np.ndarray
@@ -47,31 +47,31 @@ def find_renumbering(
     scores_a: np.ndarray | None = None,
     scores_b: np.ndarray | None = None,
 ) -> Renumbering | None:
-    """The permutation that explains why two layers chose differently; None where none does, or none is needed.
+    """Return the permutation that explains the differing selections; None if none does, or none is needed.
 
     Args:
-        chosen_a: [token, expert] bool.
-        chosen_b: the same of the tokens that are aligned with these.
-        scores_a: [token, expert] affinities, if recorded. They tell more than choices: an order that crosses groups
-            changes choices, too, and not every expert takes a token.
-        scores_b: the same of the other trace.
+        chosen_a: selected experts, [token, expert] bool.
+        chosen_b: the same for the aligned tokens of the other trace.
+        scores_a: [token, expert] affinities, if recorded. They identify experts better than selections do: an order
+            that crosses groups also changes selections, and some experts have no token.
+        scores_b: the same for the other trace.
     """
     if scores_a is not None and scores_b is not None:
-        found = _search(BY_SCORES, _standardised(scores_a), _standardised(scores_b), scores_a.size)
-        if found is not None:
-            return found
+        by_scores = _search(BY_SCORES, _standardised(scores_a), _standardised(scores_b), scores_a.size)
+        if by_scores is not None:
+            return by_scores
     return _search(BY_CHOICES, chosen_a.astype(np.float32), chosen_b.astype(np.float32), int(chosen_a.sum()))
 
 
 def _standardised(scores: np.ndarray) -> np.ndarray:
-    """Columns of mean 0 and standard deviation 1; constant ones are 0."""
+    """Scale columns to mean 0 and standard deviation 1; constant columns become 0."""
     centred = scores - scores.mean(0)
     spread = centred.std(0)
     return centred / np.where(spread > 0, spread, np.inf)
 
 
 def _search(basis: str, first: np.ndarray, second: np.ndarray, total: int) -> Renumbering | None:
-    """The permutation under which the summed products of columns are largest, if it stands the test."""
+    """Return the permutation with the largest sum of column products, if it passes the tests; else None."""
     if total == 0:
         return None
     profit = first.T @ second / total
@@ -90,9 +90,9 @@ def _search(basis: str, first: np.ndarray, second: np.ndarray, total: int) -> Re
 
 
 def best_assignment(profit: np.ndarray) -> np.ndarray:
-    """The permutation with the largest summed profit: for each row of a square matrix its column.
+    """Return the permutation with the largest total profit: the column of each row of a square matrix.
 
-    Shortest augmenting paths with dual prices (Jonker and Volgenant 1987), one row after the other.
+    Shortest augmenting paths with dual prices (Jonker and Volgenant 1987), row by row.
     """
     cost, size = np.asarray(-profit, np.float64), len(profit)
     row_price, column_price = cost.min(1), np.zeros(size)
@@ -103,7 +103,7 @@ def best_assignment(profit: np.ndarray) -> np.ndarray:
 
 
 def _augment(cost: np.ndarray, row: int, row_price: np.ndarray, column_price: np.ndarray, row_of: np.ndarray) -> None:
-    """Give `row` a column by the cheapest chain of exchanges, and move the prices so that they stay fair."""
+    """Assign `row` a column along the shortest augmenting path, and update the dual prices in place."""
     size = len(cost)
     distance, came_from, done = np.full(size, np.inf), np.full(size, -1), np.zeros(size, bool)
     reached, at, column = 0.0, row, -1

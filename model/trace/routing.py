@@ -1,12 +1,11 @@
-"""Which experts work together, what follows what, and why an expert was not chosen. Labelled arrays in and out.
+"""Co-activation, transitions between layers, and experts that lost their place. Labelled arrays in and out.
 
-Everything is derived from recorded decisions; no selection is made again except in `lost_to_bias` and
-`lost_to_group_limit`, which apply the router rule to recorded scores.
-Those two and the margins of `near_ties.py` describe a model as trained: in a run with interventions, a knock-out or a
-forced expert is a reason too, and with the bias off the recorded bias did not count. `untouched_layers` says where they
-hold.
+Only `lost_to_bias` and `lost_to_group_limit` select again, by the router rule on recorded scores; everything else
+counts recorded selections. These two and the margins of `near_ties.py` describe the model as trained. An intervention
+breaks them: a knock-out removes an expert for another reason, and with the bias off the recorded bias had no effect.
+They hold in the layers of `untouched_layers`.
 
-Sources: co-activation from OLMoE (arXiv 2409.02060), over all pairs where its script takes neighbouring ranks only.
+Sources: co-activation from OLMoE (arXiv 2409.02060), here over all pairs; its script counts neighbouring ranks only.
 """
 
 import statistics
@@ -21,20 +20,20 @@ from model.trace.router_rule import RouterRule, biased_score
 
 
 def one_hot(expert_id: xr.DataArray, num_experts: int) -> np.ndarray:
-    """Whether a token went to an expert, bool [token, moe_layer, expert]; unknown slots (-1) count for none."""
+    """Return a mask of selected experts, bool [token, moe_layer, expert]; unknown slots (-1) count for none."""
     require_experts(expert_id, num_experts)
     ids = expert_id.transpose("token", "moe_layer", "rank").values
     return by_expert(ids, np.array(True), num_experts, False)
 
 
 def by_expert(ids: np.ndarray, values: np.ndarray, num_experts: int, filler: float) -> np.ndarray:
-    """What stands in ranks, laid out by expert, [..., expert]; unknown slots (-1) count for none.
+    """Spread values from ranks to experts, [..., expert]; unknown slots (-1) count for none.
 
     Args:
-        ids: experts chosen, [..., rank].
-        values: of the chosen, [..., rank], or one for all.
+        ids: selected experts, [..., rank].
+        values: of the selected experts, [..., rank], or one for all.
         num_experts: routed experts of the model.
-        filler: of the experts that were not chosen.
+        filler: value of the other experts.
     """
     spread = np.full((*ids.shape[:-1], num_experts + 1), filler, values.dtype)
     np.put_along_axis(spread, ids.astype(np.int64), values, axis=-1)  # -1 lands in the spare last column
@@ -42,18 +41,18 @@ def by_expert(ids: np.ndarray, values: np.ndarray, num_experts: int, filler: flo
 
 
 def shared_tokens(expert_id: xr.DataArray, num_experts: int) -> xr.DataArray:
-    """Tokens that went to both experts, [moe_layer, expert, other_expert]; on the diagonal those of the expert.
+    """Count the tokens that selected both experts, [moe_layer, expert, other_expert].
 
-    Over all pairs of a token's experts.
+    The diagonal holds each expert's own tokens. All pairs of a token's experts count.
     """
     hot = np.moveaxis(one_hot(expert_id, num_experts), 1, 0).astype(np.float32)  # exact up to 2^24 tokens
     return per_layer(expert_id, (hot.swapaxes(1, 2) @ hot).astype(np.int32), "expert", "other_expert")
 
 
 def fair_coactivation(rule: RouterRule) -> tuple[float, float]:
-    """Co-activation that fair routing gives, of two experts of the same group and of different groups.
+    """Return the co-activation of a fair router, for two experts of one group and of different groups.
 
-    A fair router keeps groups at random, then takes experts of those at random.
+    A fair router keeps random groups, then selects random experts within them.
     """
     reachable = rule.group_size * rule.num_kept_groups
     same = (rule.top_k - 1) / max(reachable - 1, 1)
@@ -83,10 +82,10 @@ def pair_shares(counts: xr.DataArray, rule: RouterRule) -> xr.Dataset:
 
 
 def transitions(expert_id: xr.DataArray, num_experts: int) -> xr.DataArray:
-    """Slot pairs from a layer to the next mixture layer, [moe_layer (the earlier), expert, next_expert].
+    """Count slot pairs from a layer to the next MoE layer, [moe_layer (the earlier), expert, next_expert].
 
-    Over all k x k pairs of a token, so that each layer's matrix sums to tokens x k x k. The label of the later layer is
-    the coordinate `next_layer`.
+    All k x k pairs of a token count, so each layer's matrix sums to tokens x k x k. The coordinate `next_layer` labels
+    the later layer.
     """
     hot = np.moveaxis(one_hot(expert_id, num_experts), 1, 0).astype(np.float32)
     pairs = (hot[:-1].swapaxes(1, 2) @ hot[1:]).astype(np.int32)
@@ -97,30 +96,30 @@ def transitions(expert_id: xr.DataArray, num_experts: int) -> xr.DataArray:
 
 
 def relative_bias(expert_bias: xr.DataArray) -> xr.DataArray:
-    """Bias minus its mean over the layer's experts: an offset that all share moves no selection."""
+    """Return the bias minus the layer's mean; an offset common to all experts changes no selection."""
     return expert_bias - expert_bias.mean("expert")
 
 
 def entry_score(biased: xr.DataArray, expert_id: xr.DataArray) -> xr.DataArray:
-    """The lowest biased score among the selected experts, [token, moe_layer]."""
+    """Return the lowest biased score among the selected experts, [token, moe_layer]."""
     selected = one_hot(expert_id, biased.sizes["expert"])
     return biased.isel(expert=0, drop=True).copy(data=np.where(selected, biased.values, np.inf).min(-1))
 
 
 def untouched_layers(interventions: Iterable[Mapping[str, Any]], moe_layers: xr.DataArray) -> xr.DataArray:
-    """True where a run's interventions left the selection as trained, [moe_layer].
+    """Return a mask of layers whose selection the interventions left as trained, [moe_layer].
 
     Args:
-        interventions: of a trace's request, as JSON values; one that names no layer holds in all of them.
+        interventions: of a trace's request, as JSON values; one without a layer applies to all layers.
         moe_layers: layer labels.
     """
     touched = {layer for change in interventions for layer in change.get("layers") or [change.get("layer")]}
-    kept = [None not in touched and layer not in touched for layer in moe_layers.values.tolist()]
-    return xr.DataArray(kept, dims=("moe_layer",), coords={"moe_layer": moe_layers})
+    mask = [None not in touched and layer not in touched for layer in moe_layers.values.tolist()]
+    return xr.DataArray(mask, dims=("moe_layer",), coords={"moe_layer": moe_layers})
 
 
 def share_interval(taken: int, total: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Wilson's interval of a share of independent tokens; 0 to 1 where there are none.
+    """Return Wilson's interval of a share of independent tokens; 0 to 1 without tokens.
 
     >>> tuple(round(bound, 3) for bound in share_interval(3, 10))
     (0.108, 0.603)
@@ -132,7 +131,7 @@ def share_interval(taken: int, total: int, confidence: float = 0.95) -> tuple[fl
 def share_intervals(
     taken: np.ndarray, total: np.ndarray | int, confidence: float = 0.95
 ) -> tuple[np.ndarray, np.ndarray]:
-    """`share_interval` of many shares: lows and highs."""
+    """Return `share_interval` of many shares: lower and upper bounds."""
     z, number = statistics.NormalDist().inv_cdf((1 + confidence) / 2), np.maximum(total, 1)
     share = taken / number
     middle = (share + z**2 / (2 * number)) / (1 + z**2 / number)
@@ -142,7 +141,7 @@ def share_intervals(
 
 
 def lost_to_bias(router_score: xr.DataArray, expert_id: xr.DataArray, rule: RouterRule) -> xr.DataArray:
-    """Experts that were not selected and would have been with every bias at zero, [token, moe_layer, expert]."""
+    """Return a mask of experts that only the bias kept from being selected, [token, moe_layer, expert]."""
     would = rule.select(router_score.values)
     return router_score.copy(data=would & ~one_hot(expert_id, router_score.sizes["expert"]))
 
@@ -150,6 +149,6 @@ def lost_to_bias(router_score: xr.DataArray, expert_id: xr.DataArray, rule: Rout
 def lost_to_group_limit(
     router_score: xr.DataArray, expert_bias: xr.DataArray, expert_id: xr.DataArray, rule: RouterRule
 ) -> xr.DataArray:
-    """Experts that were not selected and would have been without the group limit, [token, moe_layer, expert]."""
+    """Return a mask of experts that only the group limit kept from being selected, [token, moe_layer, expert]."""
     would = rule.ungrouped.select(biased_score(router_score, expert_bias).values)
     return router_score.copy(data=would & ~one_hot(expert_id, router_score.sizes["expert"]))

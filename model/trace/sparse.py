@@ -1,7 +1,7 @@
-"""What an indexer's selection keeps of the attention that a layer would pay without it.
+"""Recall of an indexer's selection: the share of dense attention that lies on the kept keys.
 
-Scores are [query, key], minus infinity for keys after the query; masks [query, key] bool; dense attention [head, query,
-key], each row summing to one. All heads of a layer read the same selection.
+Scores are [query, key], minus infinity for keys after the query; masks are [query, key] bool; dense attention is
+[head, query, key], and each row sums to one. All heads of a layer share one selection.
 
     >>> scores = xr.DataArray([[1.0, -np.inf], [2.0, 1.0]], dims=("query", "key"))
     >>> kept_at(scores, 1).values.tolist()
@@ -17,7 +17,7 @@ from model.trace.attention import mean_of_heads
 
 
 def kept_at(scores: xr.DataArray, top_k: int) -> xr.DataArray:
-    """The `top_k` best-scored keys of each query, all that it may see where there are no more; ties go to the first."""
+    """Return a mask of each query's `top_k` best keys, or all visible keys if there are fewer; the first wins a tie."""
     values = scores.values
     order = np.argsort(-values, axis=-1, kind="stable")[..., :top_k]
     kept = np.zeros(values.shape, dtype=bool)
@@ -26,14 +26,14 @@ def kept_at(scores: xr.DataArray, top_k: int) -> xr.DataArray:
 
 
 def best_at(dense: xr.DataArray, top_k: int) -> xr.DataArray:
-    """The oracle: the keys that hold most of all heads' dense attention together, [query, key] bool."""
+    """Return the oracle selection: the keys with the largest mean dense attention over heads, [query, key] bool."""
     together = mean_of_heads(dense)
     visible = np.tri(together.sizes["query"], dtype=bool)
     return kept_at(together.where(xr.DataArray(visible, dims=("query", "key")), -np.inf), top_k)
 
 
 def recall(dense: xr.DataArray, kept: xr.DataArray) -> xr.DataArray:
-    """Share of each head's dense attention that lies on kept keys, [head, query]."""
+    """Return the share of each head's dense attention that lies on kept keys, [head, query]."""
     return dense.where(kept, 0).sum("key")
 
 
@@ -74,13 +74,13 @@ def mean_recall(dense: xr.DataArray, kept: xr.DataArray) -> float | None:
 
 
 def choosing(kept: xr.DataArray) -> np.ndarray:
-    """Places of the queries that had to leave out a key, int; nothing is said about the others."""
+    """Return the positions of the queries that left out a key; recall says nothing about the others."""
     visible = np.arange(1, kept.sizes["query"] + 1)
     return np.flatnonzero(kept.sum("key").values < visible)
 
 
 def missed(dense: xr.DataArray, kept: xr.DataArray, query: int) -> xr.DataArray:
-    """Mean attention of all heads on the keys that a query left out, [key], the largest first."""
+    """Return the mean attention over heads on the keys that a query left out, [key], the largest first."""
     left_out = np.flatnonzero(~kept.isel(query=query).values[: query + 1])
     keys = mean_of_heads(dense).isel(query=query, key=left_out).assign_coords(key=left_out)
     return keys.isel(key=np.argsort(-keys.values, kind="stable"))
@@ -92,11 +92,11 @@ def lost(missed_keys: xr.DataArray) -> float:
 
 
 def core_products(context: int, top_k: int, config: Mapping[str, int]) -> dict[str, int]:
-    """Multiply-adds of one decoded token in one layer that grow with what is read: dense, sparse, and the indexer.
+    """Return one decoded token's multiply-adds in one layer that grow with the keys read: dense, sparse and indexer.
 
     Args:
-        context: keys that the token can see.
-        top_k: keys that it keeps.
+        context: keys that are visible to the token.
+        top_k: keys that the indexer keeps.
         config: published keys of a V3.2 configuration.
     """
     width = 2 * config["kv_lora_rank"] + config["qk_rope_head_dim"]  # scores: latent and position; values: latent

@@ -1,4 +1,4 @@
-"""What the log lines of a training run come to over several steps; arrays with a `step` axis in and out.
+"""Smooth and sum a training run's log over steps. Arrays with a `step` axis in and out.
 
 Losses of three steps:
 
@@ -14,12 +14,12 @@ import xarray as xr
 
 
 def running_mean(values: xr.DataArray, window: int) -> xr.DataArray:
-    """Mean over the last `window` steps up to each, [step, ...]; at the start over as many as there are."""
+    """Return the mean over the last `window` steps, [step, ...]; the first steps average over fewer."""
     return values.rolling(step=window, min_periods=1).mean()
 
 
 def sums(values: xr.DataArray, window: int) -> xr.DataArray:
-    """Sums over spans of `window` steps, the last as long as what is left, [step, ...]; each carries its last step."""
+    """Return sums over spans of `window` steps, [step, ...], labelled by their last step; the last may be shorter."""
     first = np.arange(0, values.sizes["step"], window)
     last = np.minimum(first + window, values.sizes["step"]) - 1
     added = np.add.reduceat(values.values, first, axis=values.get_axis_num("step"))

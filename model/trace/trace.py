@@ -1,7 +1,7 @@
-"""A trace: everything that was seen of one finished run, frozen.
+"""A trace: everything that was recorded of one finished run, frozen.
 
-The variables live in an `xarray.Dataset` with named, labelled axes, so that layer 3 is asked for as layer 3 although
-it is the first mixture layer. Only what was observed is here; what follows from it is computed in `metrics.py`. There
+The variables form an `xarray.Dataset` with named, labelled axes: layer 3 is selected as layer 3, although it is the
+first MoE layer. A trace holds observations only; `metrics.py` and its neighbours compute what follows from them. There
 is no batch axis. `SCHEMA` is the only place that lists the variables.
 """
 
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-# Variable -> (axes in order, dtypes allowed). layer_input of a bfloat16 run is its bits in uint16.
+# Variable -> (axes in order, allowed dtypes). layer_input of a bfloat16 run holds its bits as uint16.
 SCHEMA: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "token_id": (("token",), ("int32",)),
     "logprob": (("token",), ("float32",)),
@@ -39,9 +39,9 @@ DIMS = {name: dims for name, (dims, _) in SCHEMA.items()}
 
 # Axes that are as long as the trace has tokens.
 TOKEN_DIMS = ("token", "query", "key")
-# Axes that carry model layer numbers and therefore must be labelled.
+# Axes that count layers; their labels must be the model's layer numbers.
 LAYER_DIMS = ("layer", "moe_layer", "attention_layer", "indexer_layer")
-# Axes whose length the model's configuration states, under its published keys.
+# Axis -> published configuration key that states its length.
 CONFIG_KEYS = {
     "layer": "num_hidden_layers",
     "expert": "n_routed_experts",
@@ -49,7 +49,7 @@ CONFIG_KEYS = {
     "width": "hidden_size",
     "vocab": "vocab_size",
 }
-# Published keys that are read as counts, and the most that each may be: lists of layers and heads are made of them.
+# Published key of a count -> largest accepted value; the pages build lists of layers and heads of this length.
 COUNTS = {"num_hidden_layers": 1_000, "num_attention_heads": 10_000, "num_experts_per_tok": 1 << 15} | dict.fromkeys(
     ("kv_lora_rank", "qk_rope_head_dim", "qk_nope_head_dim", "v_head_dim", "index_topk", "index_n_heads",
      "index_head_dim"),
@@ -58,7 +58,7 @@ COUNTS = {"num_hidden_layers": 1_000, "num_attention_heads": 10_000, "num_expert
 
 
 class TraceError(ValueError):
-    """Something that is not a trace, or contradicts itself; the message says what."""
+    """The data is no trace, or contradicts itself; the message says where."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ class Token:
 
     @property
     def special(self) -> bool:
-        """Whether the token stands for no text."""
+        """Return whether the token stands for no text."""
         return self.start == self.end and self.piece != ""
 
 
@@ -117,34 +117,34 @@ class Trace:
             _check_experts(data["draft_expert_id"].values, num_experts, -1)
 
     def has(self, variable: str) -> bool:
-        """Whether the variable was recorded."""
+        """Return whether the variable was recorded."""
         return variable in self.data
 
     @property
     def config(self) -> Mapping[str, Any]:
-        """The model's configuration under its published keys; empty where the trace holds none."""
+        """Return the model's configuration under its published keys; empty if the trace has none."""
         stated = self.model.get("config")
         return stated if isinstance(stated, Mapping) else {}
 
     @property
     def interventions(self) -> Sequence[Mapping[str, Any]]:
-        """What the run changed in the routing, as JSON values; empty where the request states nothing."""
+        """Return the run's interventions as JSON values; empty if the request states none."""
         stated = self.request.get("interventions")
         return stated if isinstance(stated, list | tuple) else ()
 
     @property
     def num_tokens(self) -> int:
-        """Length of every token axis."""
+        """Return the length of every token axis."""
         return len(self.tokens)
 
     @property
     def prompt_mask(self) -> xr.DataArray:
-        """True for the tokens that were given, [token]."""
+        """Return a mask of the prompt tokens, [token]."""
         return xr.DataArray([not token.generated for token in self.tokens], dims=("token",))
 
     @property
     def special_mask(self) -> xr.DataArray:
-        """True for tokens that stand for no text, [token]."""
+        """Return a mask of the tokens that stand for no text, [token]."""
         return xr.DataArray([token.special for token in self.tokens], dims=("token",))
 
 
@@ -183,7 +183,7 @@ def _check_labels(data: xr.Dataset) -> None:
 
 
 def _check_config(data: xr.Dataset, stated: Mapping[str, Any]) -> int:
-    """The number of routed experts that ids may name, after comparing the axes with what the configuration states."""
+    """Compare the axes with the configuration, and return the number of routed experts that an id may name."""
     for dim, key in CONFIG_KEYS.items():
         if key in stated and dim in data.sizes and stated[key] != data.sizes[dim]:
             raise TraceError(f"the {dim} axis has {data.sizes[dim]} entries, the model's {key} is {stated[key]!r:.40}")

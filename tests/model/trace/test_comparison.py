@@ -261,7 +261,7 @@ def test_other_biases_are_said() -> None:
 def test_layers_of_one_side_only_are_said() -> None:
     found = compare(gate([[WIDE, WIDE, WIDE]]), gate([[WIDE, WIDE]]))
     assert (found.only_a, found.only_b) == ((3,), ())
-    assert "Only A has the mixture layers L3." in verdict(found)
+    assert "Only A has the MoE layers L3." in verdict(found)
 
 
 def test_shuffled_expert_order_is_found_and_undone() -> None:
