@@ -13,7 +13,7 @@ from model.trace.trace import Trace
 
 
 def states_experts(trace: Trace) -> bool:
-    """Whether the trace says how many experts its model has; otherwise idle ones cannot be counted."""
+    """Return whether the trace states the number of experts; otherwise idle experts cannot be counted."""
     return "expert" in trace.data.sizes or "n_routed_experts" in trace.config
 
 
@@ -21,9 +21,9 @@ def rule_of(trace: Trace, part: xr.Dataset | None = None) -> RouterRule:
     """Return the router rule of a trace, whatever it lacks.
 
     Args:
-        trace: top-k is as recorded, also where the run changed it; 0 where no selection was recorded.
-        part: tokens and layers of its data by whose scores the scoring function and the scores per group are told;
-            None: the scoring function by the first token, the scores per group by the model type.
+        trace: its recorded top-k counts, even if an intervention set it; 0 if no selection was recorded.
+        part: tokens and layers of its data whose scores tell the scoring function and the scores per group; None:
+            the first token tells the scoring function, and the model type the scores per group.
     """
     sizes, config = trace.data.sizes, trace.config
     num_experts = sizes.get("expert") or config.get("n_routed_experts", 1)
@@ -44,7 +44,7 @@ def rule_of(trace: Trace, part: xr.Dataset | None = None) -> RouterRule:
 
 
 def _num_kept_groups(trace: Trace) -> int:
-    """Groups that a token keeps in a layer that selected as the model was trained to."""
+    """Return the number of groups that a token keeps in a layer without interventions."""
     stated = _count(trace.config.get("topk_group"))
     if not trace.has("group_kept"):
         return stated
@@ -54,7 +54,7 @@ def _num_kept_groups(trace: Trace) -> int:
 
 
 def _scoring(trace: Trace, part: xr.Dataset) -> str:
-    """As stated; else told by whether the affinities that were recorded of the first token sum to 1."""
+    """Return the stated scoring function; else softmax if the first token's affinities sum to 1, or sigmoid."""
     stated = trace.config.get("scoring_func")
     if stated in SCORINGS:
         return stated
@@ -71,5 +71,5 @@ def _scores_per_group(trace: Trace, part: xr.Dataset | None) -> int:
 
 
 def _count(stated: object) -> int:
-    """A stated number of groups; 1 where it is none."""
+    """Return a stated number of groups; 1 if it is not a positive whole number."""
     return stated if isinstance(stated, int) and not isinstance(stated, bool) and stated > 0 else 1

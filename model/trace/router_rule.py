@@ -1,10 +1,9 @@
 """The rule by which a router selects experts and weighs them, in numpy: its layout, and each of its steps.
 
-The only place outside the network that knows the rule; `model/network/moe.py` has its own in torch, and a test holds
-both together. A new scoring function is one entry of `SCORINGS`.
+Outside the network this is the only implementation of the rule; `model/network/moe.py` has its own in torch, and a
+test holds both together. A new scoring function is one entry of `SCORINGS`.
 
-Arrays are [..., expert], [..., group] or [..., rank], with any axes before. Nothing is rounded up: the dtype of the
-result is that of the argument.
+Arrays are [..., expert], [..., group] or [..., rank], with any leading axes. A result has the dtype of its argument.
 
 Sources: DeepSeek-V3 report (arXiv 2412.19437), equations 12 to 16 and section 2.1.2; DeepSeek-V2 (arXiv 2405.04434),
 section 2.2: softmax, no bias, groups scored by their best expert.
@@ -19,18 +18,18 @@ import numpy as np
 from model.trace.trace import TraceError
 
 SIGMOID, SOFTMAX = "sigmoid", "softmax"
-EPSILON = 1e-20  # added to the sum that weights are divided by, as in the released code
+EPSILON = 1e-20  # added to the divisor of normalised weights, as in the released code
 _Scores = TypeVar("_Scores")  # numpy or xarray
 
 
 class Scoring(NamedTuple):
-    """How affinities follow from logits.
+    """A scoring function: affinities from logits, and back.
 
     Attributes:
         affinity: logits [..., expert] -> affinities.
-        logit: affinities -> logits in float64; infinite where an affinity was rounded to the end of its range.
-        is_exact: whether `logit` gives the logit itself; otherwise it is off by a constant that all experts share.
-        saturates: whether each affinity lies between 0 and 1 by itself, and can stick at either end.
+        logit: affinities -> logits in float64; infinite if rounding moved an affinity to the end of its range.
+        is_exact: whether `logit` returns the logit itself, not the logit minus a constant that all experts share.
+        saturates: whether each expert has its own affinity between 0 and 1, which can stick at either end.
     """
 
     affinity: Callable[[np.ndarray], np.ndarray]
@@ -58,16 +57,16 @@ SCORINGS: dict[str, Scoring] = {
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class RouterRule:
-    """The layout and the rule of a router; every MoE layer of a model has the same.
+    """The layout and the rule of a router, which all MoE layers of a model share.
 
     Attributes:
         num_experts: routed experts.
-        top_k: experts that are selected for a token.
-        num_groups, num_kept_groups: routing groups, and how many of them a token's experts may come from.
+        top_k: experts that a token selects.
+        num_groups, num_kept_groups: routing groups, and the number of them that a token keeps.
         scoring: key of `SCORINGS`.
-        has_selection_bias: whether a bias is added to the affinities before groups and experts are selected. It never
-            enters the weights.
-        scores_per_group: a group's score is the sum of so many of its best biased scores: 2 in V3, 1 in V2.
+        has_selection_bias: whether a bias is added to the affinities before groups and experts are selected. The bias
+            never enters the weights.
+        scores_per_group: number of best biased scores that add up to a group's score: 2 in V3, 1 in V2.
         normalise_weights: whether the affinities of the selected experts are divided by their sum; None: unknown.
         routed_scale: factor of the weights, applied last; None: unknown.
     """
@@ -84,9 +83,9 @@ class RouterRule:
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> "RouterRule":
-        """Read a published config.json; what it leaves out follows from its model type.
+        """Read a published config.json; the model type supplies defaults.
 
-        A scoring function that is not in `SCORINGS` is kept as stated, so that the layout can still be used.
+        An unknown scoring function is kept as stated, because the layout is usable without it.
 
         Raises:
             TraceError: a count is missing or is no whole number, or the counts contradict each other.
@@ -113,29 +112,29 @@ class RouterRule:
 
     @property
     def ungrouped(self) -> "RouterRule":
-        """The rule without the group limit."""
+        """Return the rule without the group limit."""
         return dataclasses.replace(self, num_groups=1, num_kept_groups=1)
 
     @property
     def group_size(self) -> int:
-        """Experts of a group."""
+        """Return the number of experts per group."""
         return self.num_experts // self.num_groups
 
     @property
     def fair_share(self) -> float:
-        """Share of the tokens that each expert gets under a uniform load."""
+        """Return the share of tokens that each expert gets under a uniform load."""
         return self.top_k / self.num_experts
 
     def group_of(self, expert: int) -> int:
-        """The group that an expert is in."""
+        """Return the group of an expert."""
         return expert // self.group_size
 
     def affinity(self, logits: np.ndarray) -> np.ndarray:
-        """Affinities [..., expert] of the router's logits."""
+        """Return the affinities [..., expert] of the router's logits."""
         return SCORINGS[self.scoring].affinity(logits)
 
     def logit(self, affinity: np.ndarray) -> np.ndarray:
-        """Logits in float64 that give these affinities; see `Scoring` for where they are infinite or off.
+        """Return the logits, in float64, that give the affinities; `Scoring` says where they are infinite or inexact.
 
         >>> RouterRule(num_experts=2, top_k=1).logit(np.array([0.5, 0.8])).round(4).tolist()
         [0.0, 1.3863]
@@ -144,10 +143,10 @@ class RouterRule:
             return SCORINGS[self.scoring].logit(affinity.astype(np.float64))
 
     def group_scores(self, biased: np.ndarray) -> np.ndarray:
-        """Score of each group, [..., group], of biased scores [..., expert].
+        """Return the score of each group, [..., group], from biased scores [..., expert].
 
         Raises:
-            ValueError: a group has fewer experts than its score is the sum of.
+            ValueError: a group has fewer experts than its score adds up.
         """
         grouped, count = biased.reshape(*biased.shape[:-1], self.num_groups, -1), self.scores_per_group
         if grouped.shape[-1] < count:
@@ -155,14 +154,14 @@ class RouterRule:
         return np.partition(grouped, -count, axis=-1)[..., -count:].sum(-1)
 
     def keep_groups(self, group_scores: np.ndarray) -> np.ndarray:
-        """Mask of the kept groups, [..., group]."""
+        """Return a mask of the kept groups, [..., group]."""
         return largest(group_scores, self.num_kept_groups)
 
     def select(self, biased: np.ndarray) -> np.ndarray:
-        """Mask of the selected experts, [..., expert], of biased scores.
+        """Return a mask of the selected experts, [..., expert], from biased scores.
 
         Raises:
-            ValueError: a group has fewer experts than its score is the sum of.
+            ValueError: a group has fewer experts than its score adds up.
         """
         if self.num_kept_groups < self.num_groups:
             kept = np.repeat(self.keep_groups(self.group_scores(biased)), self.group_size, axis=-1)
@@ -170,12 +169,12 @@ class RouterRule:
         return largest(biased, self.top_k)
 
     def expert_ids(self, biased: np.ndarray) -> np.ndarray:
-        """Ids of the selected experts in ascending order, [..., rank]; errors as for `select`."""
+        """Return the ids of the selected experts in ascending order, [..., rank]; errors as for `select`."""
         selected = self.select(biased)
         return np.nonzero(selected)[-1].reshape(*selected.shape[:-1], self.top_k)
 
     def shares(self, affinity: np.ndarray) -> np.ndarray:
-        """Gate weights before they are scaled, [..., rank], of the selected experts' affinities; NaN where unknown."""
+        """Return the gate weights before scaling, [..., rank], of the selected experts' affinities; NaN if unknown."""
         if self.normalise_weights is None:
             return np.full_like(affinity, np.nan)
         if not self.normalise_weights:
@@ -183,57 +182,57 @@ class RouterRule:
         return affinity / (affinity.sum(-1, keepdims=True) + affinity.dtype.type(EPSILON))
 
     def weights(self, affinity: np.ndarray) -> np.ndarray:
-        """Gate weights, [..., rank], of the selected experts' affinities; NaN where the rule is not known."""
+        """Return the gate weights, [..., rank], from the selected experts' affinities; NaN if the rule is unknown."""
         shares = self.shares(affinity)
         return shares * affinity.dtype.type(np.nan if self.routed_scale is None else self.routed_scale)
 
 
 def biased_score(affinity: _Scores, bias: Any) -> _Scores:  # noqa: ANN401 - the same kind of array
-    """Return what the selection compares: affinity [..., expert] plus bias, which is 0 where a rule has none."""
+    """Return the scores that the selection compares: affinity [..., expert] plus bias; a rule without bias has 0."""
     return affinity + bias
 
 
 def largest(values: np.ndarray, count: int) -> np.ndarray:
-    """Mask of exactly `count` largest entries along the last axis, whatever the ties."""
+    """Return a mask of exactly `count` largest entries along the last axis; ties are broken arbitrarily."""
     mask = np.zeros(values.shape, dtype=bool)
     np.put_along_axis(mask, np.argpartition(values, -count, axis=-1)[..., -count:], True, axis=-1)
     return mask
 
 
 def margin(scores: np.ndarray, selected: np.ndarray, reachable: np.ndarray | bool = True) -> np.ndarray:
-    """Lowest selected score minus the highest one that was reachable and not selected, [...].
+    """Return the lowest selected score minus the highest reachable one that was left out, [...].
 
-    Infinite where nothing reachable was left out. Below zero, other scores or another rule made the selection.
+    Infinite if no reachable score was left out. Below zero if other scores or another rule made the selection.
 
     Args:
         scores: biased scores [..., expert], or scores of groups [..., group].
-        selected: bool, as the scores.
-        reachable: bool likewise; for experts, whether their group was kept.
+        selected: bool mask of the same shape.
+        reachable: bool mask of the same shape; for experts, whether their group was kept.
     """
     lowest = np.where(selected, scores, np.inf).min(-1)
     return lowest - np.where(reachable & ~selected, scores, -np.inf).max(-1)
 
 
 def is_v2(config: Mapping[str, Any]) -> bool:
-    """Whether a configuration is of DeepSeek-V2, whose keys mean other things when they are left out."""
+    """Return whether a configuration is of DeepSeek-V2, whose absent keys have other defaults."""
     return config.get("model_type") == "deepseek_v2"
 
 
 def selection_of(config: Mapping[str, Any]) -> str:
-    """`topk_method` of a configuration: "noaux_tc" (V3), "group_limited_greedy" or "greedy" (V2)."""
+    """Return `topk_method` of a configuration: "noaux_tc" (V3), "group_limited_greedy" or "greedy" (V2)."""
     return str(config.get("topk_method") or ("greedy" if is_v2(config) else "noaux_tc"))
 
 
 def usual_scoring(config: Mapping[str, Any]) -> str:
-    """The scoring function of a model type whose configuration states none."""
+    """Return the scoring function of a configuration that states none."""
     return SOFTMAX if is_v2(config) else SIGMOID
 
 
 def whole(config: Mapping[str, Any], key: str, absent: int | None = None) -> int:
-    """A whole number from 0 on that a configuration states; `absent` where it does not.
+    """Return a whole number from 0 on that a configuration states, or the default `absent`.
 
     Raises:
-        TraceError: it states something else, or nothing and there is no default.
+        TraceError: the value is no such number, or is missing without a default.
     """
     value = config.get(key)
     value = absent if value is None else value

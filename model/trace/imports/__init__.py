@@ -1,9 +1,9 @@
-"""Traces that other engines recorded, turned into ours. Start at `formats.py`; the names of the formats are here."""
+"""Read traces that other engines recorded. This file names the formats; `formats.py` is the entry."""
 
 AUTO, OURS, VLLM, SGLANG, RECORDER, LOGITS, LLAMA_CPP = FORMATS = (
     "auto", "moe-loupe", "vllm", "sglang", "recorder", "router-logits", "llama-cpp",
 )  # fmt: skip
-# Format -> what it is called on screen.
+# Format -> name on screen.
 NAMES = {
     AUTO: "find out",
     OURS: "MoE Loupe trace",

@@ -1,7 +1,7 @@
-"""From what an engine sent to a trace: which row belongs to which token and layer, and what the tokens are.
+"""Build a trace from an engine's recording: assign rows to tokens and layers, and name the tokens.
 
-Row r of an engine's recording is the routing of input token r, whose hidden state predicts token r + 1; the last
-sampled token was never run and has no row. What is unknown stays unknown: id -1, an absent variable, an empty piece.
+Row r of a recording is the routing of input token r, whose hidden state predicts token r + 1. The last sampled token
+was never fed to the model and has no row. Unknown data stay unknown: id -1, an absent variable, an empty piece.
 """
 
 import dataclasses
@@ -18,15 +18,15 @@ from model.trace.router_rule import RouterRule, whole
 from model.trace.trace import Token, Trace, TraceError
 
 UNKNOWN = -1
-MOST_CHOICES = 1 << 27  # experts of all tokens and layers, 268 MB: those of 289,000 tokens of the released V3
-NO_IDS = "the file does not hold token ids, and no tokenizer gives as many as it speaks of"
-RANKS = "a token's experts stand in the engine's order; without weights none is known to count most"
+MOST_CHOICES = 1 << 27  # ids over all tokens and layers, 268 MB: 289,000 tokens of the released V3
+NO_IDS = "the file does not hold all token ids, and no tokenizer gives as many as the file counts"
+RANKS = "a token's experts are in the engine's order; without weights, the strongest is unknown"
 Labelled = tuple[tuple[Token, ...], bytes]
 
 
 @dataclasses.dataclass(frozen=True)
 class Shape:
-    """The layers and heads of a model and its router rule, from the keys of its published config.json."""
+    """Layers, heads and router rule of a model, from the keys of its published config.json."""
 
     num_layers: int
     num_dense: int
@@ -35,27 +35,27 @@ class Shape:
 
     @property
     def moe_layers(self) -> tuple[int, ...]:
-        """Model layer numbers of the MoE layers."""
+        """Return the model layer numbers of the MoE layers."""
         return tuple(range(self.num_dense, self.num_layers))
 
     @property
     def num_experts(self) -> int:
-        """Routed experts of a layer."""
+        """Return the number of routed experts of a layer."""
         return self.rule.num_experts
 
     @property
     def top_k(self) -> int:
-        """Experts that are selected for a token."""
+        """Return the number of experts that a token selects."""
         return self.rule.top_k
 
     @property
     def num_groups(self) -> int:
-        """Routing groups of a layer."""
+        """Return the number of routing groups."""
         return self.rule.num_groups
 
     @property
     def num_kept_groups(self) -> int:
-        """Groups that a token's experts may come from."""
+        """Return the number of groups that a token keeps."""
         return self.rule.num_kept_groups
 
     @classmethod
@@ -73,16 +73,16 @@ class Shape:
 
 @dataclasses.dataclass(frozen=True)
 class Named:
-    """The model that a file belongs to, and what can be asked of it. This room has no torch, so others answer.
+    """The model that a file belongs to. Callbacks stand for tokenizer and weights, because this package has no torch.
 
     Attributes:
-        name: as it is called on screen.
+        name: name on screen.
         config: its published config.json.
-        encode: ids of a text, without BOS; None without a tokenizer.
-        bos_id: the token that begins every run, where there is one.
-        label: tokens and text of (ids, number of the prompt); None without a tokenizer.
-        bias: selection bias of a model layer, [expert]; None when its weights are not at hand.
-        tokenizer_sha256: of its tokenizer.json.
+        encode: text -> ids without BOS; None without a tokenizer.
+        bos_id: token that begins every run; None without one.
+        label: (ids, number of prompt tokens) -> tokens and text; None without a tokenizer.
+        bias: model layer number -> selection bias, [expert]; None without weights.
+        tokenizer_sha256: hash of its tokenizer.json.
     """
 
     name: str
@@ -95,11 +95,11 @@ class Named:
 
     @property
     def shape(self) -> Shape:
-        """Its router's axes."""
+        """Return the model's layers, heads and router rule."""
         return Shape.of(self.config)
 
     def description(self) -> dict[str, Any]:
-        """As a trace keeps it."""
+        """Return the `model` part of a trace."""
         return {
             "name": self.name,
             "config": dict(self.config),
@@ -110,13 +110,13 @@ class Named:
 
 @dataclasses.dataclass(frozen=True)
 class Words:
-    """What a file, and the request that led to it, say of the tokens; None is what they do not say.
+    """The tokens, as far as a file and its request state them; None if they do not.
 
     Attributes:
-        prompt, text: of the prompt, and of what was generated.
-        prompt_ids, new_ids: their token ids.
-        num_prompt, num_new: their number of tokens.
-        pieces: text of every token where the engine gave it, prompt first.
+        prompt, text: the prompt and the generated text.
+        prompt_ids, new_ids: token ids of both.
+        num_prompt, num_new: number of tokens of both.
+        pieces: text of every token, prompt first.
     """
 
     prompt: str | None = None
@@ -128,10 +128,10 @@ class Words:
     pieces: Sequence[str | None] | None = None
 
     def completed(self, named: Named) -> "Words":
-        """With the numbers that the ids give, and the ids that the model's tokenizer gives.
+        """Return a copy with the missing ids, from the model's tokenizer, and the missing numbers, from the ids.
 
         Raises:
-            TraceError: as many ids as there are tokens are not there.
+            TraceError: the number of ids is not the number of tokens.
         """
         prompt_ids, new_ids = self.prompt_ids, self.new_ids
         if prompt_ids is None:
@@ -148,7 +148,7 @@ class Words:
 
 
 def _encoded(named: Named, text: str | None, number: int | None, begins: bool) -> list[int] | None:
-    """Ids of a text by the model's own tokenizer, when they are as many as the engine counted."""
+    """Encode a text with the model's own tokenizer; None unless the ids are as many as the engine counted."""
     if text is None or number is None or named.encode is None:
         return None
     ids = named.encode(text)
@@ -163,17 +163,17 @@ def _agreed(number: int | None, ids: list[int] | None, what: str) -> int | None:
 
 
 def labelled(words: Words, named: Named, num_tokens: int) -> Labelled:
-    """Tokens and text; where ids are unknown they are -1, where the text is unknown pieces are empty."""
+    """Return tokens and text; an unknown id is -1, an unknown piece is empty."""
     num_prompt = num_tokens if words.num_prompt is None else words.num_prompt
     ids = [*_or_unknown(words.prompt_ids, num_prompt), *_or_unknown(words.new_ids, num_tokens - num_prompt)]
     if named.label is not None and UNKNOWN not in ids:
         return named.label(ids, num_prompt)
     pieces = words.pieces if words.pieces is not None and len(words.pieces) == num_tokens else [None] * num_tokens
     tokens, text = [], b""
-    for place, (token_id, piece) in enumerate(zip(ids, pieces, strict=True)):
-        spelled = plain_text(piece or "", "a token's text").encode()
-        tokens.append(Token(token_id, piece or "", len(text), len(text) + len(spelled), place >= num_prompt))
-        text += spelled
+    for index, (token_id, piece) in enumerate(zip(ids, pieces, strict=True)):
+        piece_bytes = plain_text(piece or "", "a token's text").encode()
+        tokens.append(Token(token_id, piece or "", len(text), len(text) + len(piece_bytes), index >= num_prompt))
+        text += piece_bytes
     return tuple(tokens), text
 
 
@@ -181,13 +181,13 @@ def _or_unknown(ids: list[int] | None, number: int) -> list[int]:
     return [UNKNOWN] * number if ids is None else ids
 
 
-def of_mixture_layers(ids: np.ndarray, shape: Shape, name: str) -> np.ndarray:
-    """The rows of the mixture layers, [rows, moe_layer, slot], of an axis of these or of all layers.
+def of_moe_layers(ids: np.ndarray, shape: Shape, name: str) -> np.ndarray:
+    """Return the rows of the MoE layers, [rows, moe_layer, slot], from an axis of MoE layers or of all layers.
 
-    Which it is, is told by the length; dense layers, which come first, are dropped by their place.
+    The length tells the two apart. Dense layers come first.
 
     Raises:
-        TraceError: the axis is as long as neither.
+        TraceError: the axis has another length.
     """
     if ids.shape[1] == len(shape.moe_layers):
         return ids
@@ -200,10 +200,10 @@ def of_mixture_layers(ids: np.ndarray, shape: Shape, name: str) -> np.ndarray:
 
 
 def routed_slots(ids: np.ndarray, shape: Shape, name: str) -> np.ndarray:
-    """The slots of routed experts; the one more that a fused shared expert takes is dropped, and everything checked.
+    """Check the ids, and return the slots of routed experts, without the extra slot of a fused shared expert.
 
     Raises:
-        TraceError: there are other slots than the model has, or ids that it has not, or one twice for a token.
+        TraceError: the number of slots is wrong, an id is no expert of the model, or a token has an expert twice.
     """
     extra = ids.shape[2] - shape.top_k
     if extra == 1 and (ids[:, :, -1] >= shape.num_experts).all():
@@ -215,7 +215,7 @@ def routed_slots(ids: np.ndarray, shape: Shape, name: str) -> np.ndarray:
     ordered = np.sort(ids, axis=-1)
     twice = (ordered[..., 1:] == ordered[..., :-1]) & (ordered[..., 1:] >= 0)
     if twice.any():
-        row, layer, slot = (int(found[0]) for found in np.nonzero(twice))
+        row, layer, slot = (int(axis[0]) for axis in np.nonzero(twice))
         raise TraceError(
             f"{name} names expert {ordered[row, layer, slot]} twice in row {row}, L{shape.moe_layers[layer]}; "
             "the file belongs to another model, or the engine recorded nothing"
@@ -224,19 +224,19 @@ def routed_slots(ids: np.ndarray, shape: Shape, name: str) -> np.ndarray:
 
 
 def placed(ids: np.ndarray, start: int, num_tokens: int, name: str) -> np.ndarray:
-    """The rows at their tokens, from token `start` on; -1 where there is no row. int16 [token, moe_layer, rank].
+    """Place the rows at their tokens, from token `start` on: int16 [token, moe_layer, rank], -1 without a row.
 
     Raises:
-        TraceError: the rows are not within the run, or it is longer than any.
+        TraceError: a row lies outside the run, or the run is too long.
     """
     end = start + len(ids)
     if num_tokens > MOST_TOKENS or num_tokens * math.prod(ids.shape[1:]) > MOST_CHOICES:
         raise TraceError(f"a run of {num_tokens:,} tokens is too long to show; record a shorter one")
     if start < 0 or end > num_tokens:
         raise TraceError(f"{name} has {len(ids)} rows from token {start} on, the run has {num_tokens} tokens")
-    whole = np.full((num_tokens, *ids.shape[1:]), UNKNOWN, np.int16)
-    whole[start:end] = ids
-    return whole
+    expert_id = np.full((num_tokens, *ids.shape[1:]), UNKNOWN, np.int16)
+    expert_id[start:end] = ids
+    return expert_id
 
 
 def traced(
@@ -248,16 +248,16 @@ def traced(
     missing: Mapping[str, str],
     notes: Sequence[str] = (),
 ) -> Trace:
-    """The trace of an engine's recording of ids.
+    """Build the trace of recorded expert ids.
 
     Args:
         named: the model.
-        words: completed.
+        words: the tokens, completed.
         expert_id: [token, moe_layer, rank].
-        engine: what recorded it.
-        form: the format it was read from.
-        missing: what the trace does not hold -> why.
-        notes: what a reader must know besides.
+        engine: name of the engine.
+        form: format of the file.
+        missing: data that the trace lacks -> reason.
+        notes: reservations that a reader must know.
     """
     tokens, text = labelled(words, named, len(expert_id))
     ids = np.array([token.id for token in tokens], np.int32)
@@ -265,12 +265,12 @@ def traced(
         {"token_id": (("token",), ids), "expert_id": (("token", "moe_layer", "rank"), expert_id.astype(np.int16))},
         coords={"moe_layer": list(named.shape.moe_layers)},
     )
-    said = [*notes, *(note for note, holds in ((NO_IDS, (ids == UNKNOWN).any()), (RANKS, True)) if holds)]
+    no_ids = [NO_IDS] if (ids == UNKNOWN).any() else []
     return Trace(
         data=data,
         tokens=tokens,
         text=text,
         request={"prompt": words.prompt, "max_new_tokens": sum(token.generated for token in tokens)},
         model=named.description(),
-        origin=origin(engine, form, missing, said),
+        origin=origin(engine, form, missing, [*notes, *no_ids, RANKS]),
     )

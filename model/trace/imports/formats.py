@@ -1,4 +1,4 @@
-"""Which format a file has, and its reader."""
+"""Detect the format of a file, and read it."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -23,14 +23,14 @@ from model.trace.imports.building import Named
 from model.trace.imports.reading import NPY, PICKLES, parse_json
 from model.trace.trace import Trace, TraceError
 
-_UNKNOWN = f"the file is of no format that is read here ({', '.join(FORMATS[1:])})"
+_UNKNOWN = f"the file has an unknown format; known are {', '.join(FORMATS[1:])}"
 
 
 def detect(content: bytes) -> str:
-    """The format of a file, by its content.
+    """Return the format of a file, detected from its content.
 
     Raises:
-        TraceError: it is pickled, or of no format that is read here.
+        TraceError: the file is pickled, or its format is unknown.
     """
     _refuse_pickles(content)
     if content.startswith(NPY):
@@ -45,18 +45,18 @@ def detect(content: bytes) -> str:
 def read(
     content: bytes, form: str = AUTO, named: Named | None = None, request: bytes | None = None, choice: int = 0
 ) -> Trace:
-    """The trace of a file.
+    """Read a file as a trace.
 
     Args:
         content: the file.
         form: one of `FORMATS`.
-        named: the model that it belongs to; only our own traces and router logits do without.
-        request: the JSON that was sent to the engine, for the prompt; None when it is not at hand. A file may also
-            hold an object of `request` and `response`.
-        choice: which of several answers or runs.
+        named: the model that the file belongs to; our own traces and router logits need none.
+        request: the JSON that was sent to the engine, which holds the prompt; None if unknown. The file itself may
+            also be an object of `request` and `response`.
+        choice: index of the answer or run, if the file holds several.
 
     Raises:
-        TraceError: the file cannot be read, or does not fit the model; one line that says what to do.
+        TraceError: the file cannot be read, or does not fit the model; the message says what to do.
     """
     form = detect(content) if form == AUTO else form
     _refuse_pickles(content)
@@ -91,7 +91,7 @@ def _is_ours(content: bytes) -> bool:
 
 
 def _parts(value: Any, request: Any) -> tuple[Any, Any]:
-    """Response and request; a file may hold both."""
+    """Split a file that holds both into response and request."""
     if isinstance(value, Mapping) and "response" in value:
         return value["response"], value.get("request") if request is None else request
     return value, request

@@ -1,13 +1,13 @@
 """The CSV of llama.cpp's `moe-trace`, as proposed: llama.cpp PR #28544 (open), at commit 879f4d6 of its head.
 
-One row `layer,expert` for each routed activation, without a header, in the order in which the graph computed them: per
-evaluated batch, layer by layer, and within a layer token by token. The batch itself is not written, nor are tokens:
-a batch ends where the layer number falls, and its tokens are as many as its rows over the experts to a token. The
-last layer computes the last token of a batch only, because no other is sampled from.
+One row `layer,expert` for each routed activation, without a header, in the order of computation: batch by batch, then
+layer by layer, then token by token. The file names neither batches nor tokens: a batch ends where the layer number
+falls, and its number of tokens is its rows per layer over the experts per token. The last layer computes only the last
+token of a batch, because only that one is sampled from.
 
-That version copies the first n x k numbers of `ffn_moe_topk`, which is a view of whole rows sorted by score; in a batch
-of several tokens these are not the tokens' experts but a ranking of all experts for the first tokens. Such batches
-are recognised (no expert occurs twice where many tokens would make it) and their tokens left unknown.
+This version copies the first n x k numbers of `ffn_moe_topk`, a view of whole rows sorted by score. In a batch of
+several tokens these are not the tokens' experts but a ranking of all experts for the first tokens. The reader
+recognises such a batch, because no expert occurs twice although chance would repeat some, and marks its tokens unknown.
 """
 
 import numpy as np
@@ -16,7 +16,7 @@ from model.trace.imports.building import UNKNOWN, Named, Shape, Words, routed_sl
 from model.trace.imports.reading import in_range
 from model.trace.trace import Trace, TraceError
 
-_IDS_ONLY = "moe-trace writes the ids of the chosen experts only"
+_IDS_ONLY = "moe-trace writes only the ids of the chosen experts"
 MISSING = {
     "weights": _IDS_ONLY,
     "scores, bias and groups": _IDS_ONLY,
@@ -31,17 +31,17 @@ COPIED = (
 
 
 def is_csv(content: bytes) -> bool:
-    """Whether bytes look like rows of two whole numbers."""
+    """Return whether the bytes look like rows of two whole numbers."""
     first = content[:200].lstrip(b"\xef\xbb\xbf").split(b"\n")[0].strip()
     return first == b"layer,expert" or first.replace(b",", b"", 1).isdigit() and first.count(b",") == 1
 
 
 def read(content: bytes, named: Named) -> Trace:
-    """The trace of such a file.
+    """Read the file as a trace.
 
     Args:
         content: the file.
-        named: the model that was run; its experts per token and layers say where a token ends.
+        named: the model that was run; its layers and experts per token delimit the tokens.
 
     Raises:
         TraceError: a row is not two whole numbers, or the rows do not fit the model.
@@ -54,7 +54,7 @@ def read(content: bytes, named: Named) -> Trace:
     for batch in copied:
         batch[...] = UNKNOWN
     expert_id = routed_slots(np.concatenate(batches), shape, "the file")
-    prompt = max((place + 1 for place, batch in enumerate(batches) if len(batch) > 1), default=1)
+    prompt = max((index + 1 for index, batch in enumerate(batches) if len(batch) > 1), default=1)
     num_prompt = sum(len(batch) for batch in batches[:prompt])
     words = Words(num_prompt=num_prompt, num_new=len(expert_id) - num_prompt)
     notes = ["tokens up to the last batch of several count as prompt; the file does not say"]
@@ -73,9 +73,9 @@ def _rows(content: bytes) -> tuple[np.ndarray, np.ndarray]:
     if not lines:
         raise TraceError("the file holds no row")
     numbers = [line.strip().partition(",") for line in lines]
-    for place, (layer, _, expert) in enumerate(numbers):
+    for index, (layer, _, expert) in enumerate(numbers):
         if not (_is_number(layer) and _is_number(expert)):
-            raise TraceError(f"row {place + 1} is {lines[place]!r:.60}, not a layer and an expert")
+            raise TraceError(f"row {index + 1} is {lines[index]!r:.60}, not a layer and an expert")
     table = in_range(np.array([(int(layer), int(expert)) for layer, _, expert in numbers]), "the file")
     return table[:, 0], table[:, 1]
 
@@ -85,44 +85,44 @@ def _is_number(text: str) -> bool:
 
 
 def _split(layers: np.ndarray) -> list[slice]:
-    """The batches: each begins where the layer number falls."""
+    """Split the rows into batches; each begins where the layer number falls."""
     edges = [0, *(np.flatnonzero(np.diff(layers) < 0) + 1).tolist(), len(layers)]
     return [slice(first, last) for first, last in zip(edges[:-1], edges[1:], strict=True)]
 
 
 def _batch(layers: np.ndarray, experts: np.ndarray, shape: Shape) -> np.ndarray:
-    """Ids of one batch, [token, moe_layer, rank]; -1 where the last layer left a token out."""
-    found = {int(layer): experts[layers == layer] for layer in np.unique(layers)}
-    if tuple(found) != shape.moe_layers:
-        said = f"{min(found)} to {max(found)}, {len(found)} in all" if found else "none"
+    """Return the ids of one batch, [token, moe_layer, rank]; -1 where the last layer left a token out."""
+    by_layer = {int(layer): experts[layers == layer] for layer in np.unique(layers)}
+    if tuple(by_layer) != shape.moe_layers:
+        numbers = f"{min(by_layer)} to {max(by_layer)}, {len(by_layer)} in all" if by_layer else "none"
         raise TraceError(
-            f"a batch has the layers {said}; the model named has experts in {shape.moe_layers[0]} to "
+            f"a batch has the layers {numbers}; the model named has experts in {shape.moe_layers[0]} to "
             f"{shape.moe_layers[-1]} (is the file cut off?)"
         )
     last = shape.moe_layers[-1]
-    counts = {layer: len(ids) for layer, ids in found.items() if layer != last} or {last: len(found[last])}
+    counts = {layer: len(ids) for layer, ids in by_layer.items() if layer != last} or {last: len(by_layer[last])}
     (number, *others), k = set(counts.values()), shape.top_k
-    if others or number % k or len(found[last]) not in (number, k):
+    if others or number % k or len(by_layer[last]) not in (number, k):
         raise TraceError(f"the layers of a batch have unequal rows, or no multiple of {k}; is the file cut off?")
-    ids = np.full((number // k, len(found), k), UNKNOWN, np.int64)
-    for place, layer in enumerate(shape.moe_layers):
-        rows = found[layer].reshape(-1, k)
-        ids[len(ids) - len(rows) :, place] = rows
+    ids = np.full((number // k, len(by_layer), k), UNKNOWN, np.int64)
+    for index, layer in enumerate(shape.moe_layers):
+        rows = by_layer[layer].reshape(-1, k)
+        ids[len(ids) - len(rows) :, index] = rows
     return ids
 
 
 def _is_ranking(batch: np.ndarray, num_experts: int) -> bool:
-    """Whether every layer names different experts only, as far as there are so many, which chance all but rules out."""
+    """Return whether no layer repeats an expert, although chance would make repetitions all but certain."""
     flat = [ids[ids >= 0][:num_experts] for ids in batch[:, :-1].transpose(1, 0, 2)]
     distinct = all(len(np.unique(ids)) == len(ids) for ids in flat)
     return distinct and _chance_of_distinct(batch, num_experts) < 1e-3
 
 
 def _chance_of_distinct(batch: np.ndarray, num_experts: int) -> float:
-    """Chance that fair routing gives no expert to two of the first tokens in any layer but the last."""
+    """Return the probability that fair routing repeats no expert among the first tokens, in all layers but the last."""
     tokens, layers, k = batch.shape
     chance = 1.0
-    for place in range(1, min(tokens, num_experts // k)):
-        free = num_experts - place * k
+    for token in range(1, min(tokens, num_experts // k)):
+        free = num_experts - token * k
         chance *= float(np.prod((free - np.arange(k)) / (num_experts - np.arange(k))))
     return chance ** max(1, layers - 1)

@@ -1,6 +1,6 @@
-"""Where an imported trace comes from, what it lacks and why; written when it is read, and read back with care.
+"""Origin of an imported trace: its engine and format, and the data that it lacks, with reasons.
 
-A trace file may come from anyone: what is not as `origin` writes it says nothing.
+A trace file may come from anyone, so the readers here ignore every entry that `origin` would not have written.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,14 +12,14 @@ from model.trace.trace import Trace
 def origin(
     engine: str, form: str, missing: Mapping[str, str], notes: Sequence[str] = (), **more: Any
 ) -> dict[str, Any]:
-    """The `origin` of an imported trace.
+    """Return the `origin` part of an imported trace.
 
     Args:
-        engine: what recorded it.
-        form: the format it was read from.
-        missing: what the trace does not hold -> why.
-        notes: what a reader must know besides.
-        **more: `derived`, the variables that were worked out from the file.
+        engine: name of the engine.
+        form: format of the file.
+        missing: data that the trace lacks -> reason.
+        notes: reservations that a reader must know.
+        **more: `derived`, the variables that were computed from the file.
     """
     return {
         "kind": "imported",
@@ -36,29 +36,29 @@ def origin(
 
 
 def kind(trace: Trace) -> str:
-    """How the trace came about: measured or imported; unknown where it says something else."""
+    """Return "measured" or "imported"; "unknown" if the trace states anything else."""
     stated = trace.origin.get("kind")
     return stated if stated in ("measured", "imported") else "unknown"
 
 
 def is_imported(trace: Trace) -> bool:
-    """Whether another engine recorded it."""
+    """Return whether another engine recorded the trace."""
     return trace.origin.get("kind") == "imported"
 
 
 def missing(trace: Trace) -> dict[str, str]:
-    """What an imported trace does not hold -> why."""
-    found = trace.origin.get("missing")
-    return {str(what): str(why) for what, why in found.items()} if isinstance(found, Mapping) else {}
+    """Return the data that an imported trace lacks, mapped to the reason."""
+    stated = trace.origin.get("missing")
+    return {str(name): str(reason) for name, reason in stated.items()} if isinstance(stated, Mapping) else {}
 
 
 def notes(trace: Trace) -> list[str]:
-    """What a reader of an imported trace must know besides."""
+    """Return the reservations that a reader of an imported trace must know."""
     return _texts(trace, "notes")
 
 
 def derived(trace: Trace) -> list[str]:
-    """Variables of an imported trace that were worked out, not read."""
+    """Return the variables of an imported trace that were computed, not read."""
     return _texts(trace, "derived")
 
 
@@ -68,5 +68,5 @@ def routing_kind(trace: Trace) -> str:
 
 
 def _texts(trace: Trace, name: str) -> list[str]:
-    found = trace.origin.get(name)
-    return [entry for entry in found if isinstance(entry, str)] if isinstance(found, list) else []
+    entries = trace.origin.get(name)
+    return [entry for entry in entries if isinstance(entry, str)] if isinstance(entries, list) else []

@@ -1,6 +1,6 @@
-"""What others wrote, read without trusting it: JSON, base64, .npy and safetensors; never a pickle.
+"""Read untrusted JSON, base64, .npy and safetensors; never a pickle.
 
-Every size is checked against the bytes at hand before anything is allocated, and whatever is wrong becomes a
+The readers check every size against the number of bytes before they allocate memory. Every fault becomes a
 `TraceError` of one line.
 """
 
@@ -20,14 +20,14 @@ PICKLES = (b"PK\x03\x04", b"PK\x05\x06", b"\x80\x02", b"\x80\x03", b"\x80\x04", 
 NPY = b"\x93NUMPY"
 _FLOATS = {"F64": np.dtype("<f8"), "F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": np.dtype("<u2")}
 _LARGEST_ID = np.iinfo(np.int16).max
-MOST_TOKENS = 1 << 20  # of a run: more than any context; a few bytes that speak of more would fill the memory
+MOST_TOKENS = 1 << 20  # per run, more than any context; without a limit a few bytes could claim all memory
 
 
 def parse_json(content: bytes) -> Any:  # noqa: ANN401 - whatever JSON holds
-    """A JSON document.
+    """Parse a JSON document.
 
     Raises:
-        TraceError: it is none, is cut off, or is nested too deeply.
+        TraceError: it is no JSON, is cut off, or is nested too deeply.
     """
     try:
         return json.loads(content.decode("utf-8-sig"))
@@ -40,20 +40,20 @@ def parse_json(content: bytes) -> Any:  # noqa: ANN401 - whatever JSON holds
 
 
 def member(value: Any, name: str, kind: type, what: str) -> Any:  # noqa: ANN401 - a value of `kind`, or None
-    """An entry of a JSON object, None where it is absent or null; `what` names the object in the error."""
-    found = value.get(name) if isinstance(value, dict) else None
-    if found is None:
+    """Return an entry of a JSON object; None if it is absent or null. `what` names the object in the error."""
+    entry = value.get(name) if isinstance(value, dict) else None
+    if entry is None:
         return None
-    if not isinstance(found, kind) or (kind is int and isinstance(found, bool)):
-        raise TraceError(f"{name} of {what} must be a {_KINDS[kind]}, not {type(found).__name__}")
-    return plain_text(found, name) if kind is str else found
+    if not isinstance(entry, kind) or (kind is int and isinstance(entry, bool)):
+        raise TraceError(f"{name} of {what} must be a {_KINDS[kind]}, not {type(entry).__name__}")
+    return plain_text(entry, name) if kind is str else entry
 
 
 _KINDS = {str: "text", int: "whole number", list: "list", dict: "JSON object"}
 
 
 def plain_text(value: str, name: str) -> str:
-    """The text itself; half a surrogate pair, which JSON can spell, would fail much later, on a page."""
+    """Return the text; refuse half a surrogate pair, which JSON allows and which would fail later, on a page."""
     try:
         value.encode()
     except UnicodeEncodeError:
@@ -62,15 +62,15 @@ def plain_text(value: str, name: str) -> str:
 
 
 def number_of(value: Any, name: str, what: str) -> int | None:
-    """A count of a JSON object: a whole number from 0 on, or None where it is not said."""
-    found = member(value, name, int, what)
-    if found is not None and not 0 <= found <= MOST_TOKENS:
-        raise TraceError(f"{name} of {what} is {found:.20g}; a number of tokens is from 0 to {MOST_TOKENS:,}")
-    return found
+    """Return a token count from a JSON object; None if it is absent."""
+    number = member(value, name, int, what)
+    if number is not None and not 0 <= number <= MOST_TOKENS:
+        raise TraceError(f"{name} of {what} is {number:.20g}; a number of tokens is from 0 to {MOST_TOKENS:,}")
+    return number
 
 
 def token_ids(value: Any, name: str) -> list[int] | None:
-    """A list of token ids; None where there is none."""
+    """Check a list of token ids, and return it; None stays None."""
     if value is None:
         return None
     if not isinstance(value, list) or not all(type(entry) is int and 0 <= entry < 1 << 31 for entry in value):
@@ -79,10 +79,10 @@ def token_ids(value: Any, name: str) -> list[int] | None:
 
 
 def from_lists(value: Any, name: str) -> np.ndarray:
-    """Expert ids of nested lists, int64 [rows, layer, slot].
+    """Read expert ids from nested lists, int64 [rows, layer, slot].
 
     Raises:
-        TraceError: they are ragged, not three deep, or hold something else than whole numbers.
+        TraceError: the lists are ragged, not three deep, or hold other values than whole numbers.
     """
     if value == []:
         return np.zeros((0, 0, 0), np.int64)
@@ -94,10 +94,10 @@ def from_lists(value: Any, name: str) -> np.ndarray:
 
 
 def from_npy(content: bytes, name: str) -> np.ndarray:
-    """Expert ids of a .npy file, int64 [rows, layer, slot]; the header is checked before the data are read.
+    """Read expert ids from a .npy file, int64 [rows, layer, slot]; the header is checked before the data are read.
 
     Raises:
-        TraceError: it is no such file, holds Python objects, or its size is not what the header says.
+        TraceError: it is no .npy file, holds Python objects, or has another size than its header states.
     """
     stream = io.BytesIO(content)
     try:
@@ -118,7 +118,7 @@ def from_npy(content: bytes, name: str) -> np.ndarray:
 
 
 def from_base64(value: Any, name: str) -> bytes:
-    """The bytes that a base64 text stands for."""
+    """Decode a base64 text."""
     try:
         return base64.b64decode(value.encode("ascii"), validate=True)
     except (AttributeError, UnicodeEncodeError, binascii.Error):
@@ -127,13 +127,13 @@ def from_base64(value: Any, name: str) -> bytes:
 
 def _checked(ids: np.ndarray, name: str) -> np.ndarray:
     if ids.ndim != 3 or ids.dtype.kind not in "iu":
-        said = f"{ids.ndim} axes of {ids.dtype}"
-        raise TraceError(f"{name} must be whole numbers [token, layer, expert], not {said:.60}")
+        axes = f"{ids.ndim} axes of {ids.dtype}"
+        raise TraceError(f"{name} must be whole numbers [token, layer, expert], not {axes:.60}")
     return in_range(ids, name)
 
 
 def in_range(ids: np.ndarray, name: str) -> np.ndarray:
-    """The ids as int64, when all could be expert ids; -1 says that one is not known."""
+    """Check that all values can be expert ids, with -1 for an unknown one, and return them as int64."""
     low, high = (int(ids.min()), int(ids.max())) if ids.size else (0, 0)
     if low < -1 or high > _LARGEST_ID:
         raise TraceError(f"{name} runs from {low} to {high}, which are no expert ids")
@@ -141,10 +141,10 @@ def in_range(ids: np.ndarray, name: str) -> np.ndarray:
 
 
 def floats(content: bytes) -> dict[str, np.ndarray]:
-    """The tensors of a safetensors file as float32, by name; the library checks every size against the file.
+    """Read the tensors of a safetensors file as float32, by name; the library checks every size against the file.
 
     Raises:
-        TraceError: the file is damaged, or holds a tensor that is not of floating-point numbers.
+        TraceError: the file is damaged, or a tensor does not hold floating-point numbers.
     """
     try:
         stored = safetensors.deserialize(content)

@@ -1,9 +1,8 @@
-"""Hugging Face `router_logits`, written to a safetensors file: the router's own numbers, before sigmoid and bias.
+"""Hugging Face `router_logits` in a safetensors file: the router's logits, before scoring function and bias.
 
-Tensors `router_logits.{layer}` [token, expert] under model layer numbers, as transformers' models return them with
-`output_router_logits`. Affinities follow from the logits. Which experts were chosen follows too, by the published rule
-(DeepSeek-V3 report, arXiv 2412.19437, section 2.1.2; V2's greedy softmax, arXiv 2405.04434), when the model is named
-and its selection bias is at hand; all of it is tagged derived. Without the bias no choice is shown.
+Tensors `router_logits.{layer}` [token, expert], named by model layer number, as transformers' models return them with
+`output_router_logits`. Affinities follow from the logits. The selected experts follow by the router rule if the model
+is named and its selection bias is available. All derived variables are tagged as derived.
 """
 
 import re
@@ -24,38 +23,38 @@ MISSING = {
     "probabilities of tokens": "the file holds the router's numbers only",
     "attention": "the file holds the router's numbers only",
 }
-NO_MODEL = "name the model: the rule of choice needs its groups, its experts per token and its bias"
-NO_BIAS = "name a model folder with weights: the rule of choice needs the selection bias"
+NO_MODEL = "name the model: the selection depends on its groups, its experts per token and its bias"
+NO_BIAS = "name a model folder with weights: the selection depends on the bias"
 
 
 def is_file(names: Any) -> bool:
-    """Whether the tensors of a safetensors file are such logits."""
+    """Return whether the tensors of a safetensors file are router logits."""
     return any(_LAYER.fullmatch(str(name)) for name in names)
 
 
 def read(content: bytes, named: Named | None, request: Any = None) -> Trace:
-    """The trace of such a file.
+    """Read the file as a trace.
 
     Args:
         content: the file.
-        named: the model; without it, affinities are the sigmoid of the logits, and no choice is derived.
-        request: what was run, for its `prompt` or `token_ids`; None when it is not at hand.
+        named: the model; without it, affinities are the sigmoid of the logits, and no selection is derived.
+        request: holds the `prompt` or `token_ids` of the run; None if unknown.
 
     Raises:
-        TraceError: the file is damaged, or does not fit the model named.
+        TraceError: the file is damaged, or does not fit the model.
     """
     layers, logits = _stacked(floats(content))
     num_tokens, _, num_experts = logits.shape
     rule = RouterRule(num_experts=num_experts, top_k=1) if named is None else _known_rule(named)
     score = rule.affinity(logits)
     data = xr.Dataset({"router_score": (("token", "moe_layer", "expert"), score)}, {"moe_layer": layers})
-    missing, made = dict(MISSING), ["router_score"]
+    missing, derived = dict(MISSING), ["router_score"]
     if named is None:
         missing["chosen experts and weights"] = NO_MODEL
         named = Named("a model that was not named", {"n_routed_experts": num_experts})
     else:
-        chosen = _chosen(data["router_score"], named, missing)
-        data, made = data.assign(chosen), [*made, *map(str, chosen)]
+        selection = _selection(data["router_score"], named, missing)
+        data, derived = data.assign(selection), [*derived, *map(str, selection)]
     words = _words(request, num_tokens).completed(named)
     tokens, text = labelled(words, named, num_tokens)
     ids = np.array([token.id for token in tokens], np.int32)
@@ -65,15 +64,15 @@ def read(content: bytes, named: Named | None, request: Any = None) -> Trace:
         text=text,
         request={"prompt": words.prompt, "max_new_tokens": 0},
         model=named.description(),
-        origin=origin("transformers", "Hugging Face router_logits", missing, derived=made),
+        origin=origin("transformers", "Hugging Face router_logits", missing, derived=derived),
     )
 
 
 def _stacked(tensors: Mapping[str, np.ndarray]) -> tuple[list[int], np.ndarray]:
-    """Model layer numbers in order, and the logits of these [token, layer, expert]."""
-    strange = [name for name in tensors if not _LAYER.fullmatch(name)]
-    if strange:
-        raise TraceError(f"the file holds {strange[0]!r:.80}, and not only router_logits.N [token, expert]")
+    """Return the model layer numbers in order, and their logits [token, layer, expert]."""
+    unknown = [name for name in tensors if not _LAYER.fullmatch(name)]
+    if unknown:
+        raise TraceError(f"the file holds {unknown[0]!r:.80}, and not only router_logits.N [token, expert]")
     layers = {int(name.split(".")[1]): values for name, values in tensors.items()}
     first = next(iter(layers.values()), np.zeros(0))
     if len(layers) < len(tensors) or first.ndim != 2 or any(values.shape != first.shape for values in layers.values()):
@@ -91,7 +90,7 @@ def _words(request: Any, num_tokens: int) -> Words:
 
 
 def _known_rule(named: Named) -> RouterRule:
-    """The rule of the model named, of which nothing may be unknown."""
+    """Return the model's router rule; refuse one that is only partly known."""
     rule = named.shape.rule
     if rule.scoring not in SCORINGS or rule.routed_scale is None:
         known = " and ".join(SCORINGS)
@@ -102,8 +101,8 @@ def _known_rule(named: Named) -> RouterRule:
     return rule
 
 
-def _chosen(score: xr.DataArray, named: Named, missing: dict[str, str]) -> dict[str, xr.DataArray]:
-    """What the model's rule chooses by these affinities, as variables of a trace; none where it cannot be told."""
+def _selection(score: xr.DataArray, named: Named, missing: dict[str, str]) -> dict[str, xr.DataArray]:
+    """Return the selection that the rule makes of the affinities, as variables of a trace; empty if it is unknown."""
     shape, layers = named.shape, score["moe_layer"].values.tolist()
     rule = shape.rule
     if score.sizes["expert"] != rule.num_experts or not set(layers) <= set(shape.moe_layers):
@@ -116,7 +115,7 @@ def _chosen(score: xr.DataArray, named: Named, missing: dict[str, str]) -> dict[
         return _by_rule(score, None, rule)
     biases = None if named.bias is None or method != "noaux_tc" else [named.bias(layer) for layer in layers]
     if biases is None:
-        other = f"the model's way to choose, {method!r:.40}, is not followed here"
+        other = f"the model's topk_method {method!r:.40} is not followed here"
         missing["chosen experts and weights"] = NO_BIAS if method == "noaux_tc" else other
         return {}
     if any(values.shape != (rule.num_experts,) for values in biases):
@@ -126,7 +125,7 @@ def _chosen(score: xr.DataArray, named: Named, missing: dict[str, str]) -> dict[
 
 
 def _by_rule(score: xr.DataArray, bias: xr.DataArray | None, rule: RouterRule) -> dict[str, xr.DataArray]:
-    """Group-limited top-k by affinity and bias; the weights are of the affinity alone."""
+    """Return the selection by group-limited top-k on biased scores, with the weights of the affinities."""
     biased = (score if bias is None else biased_score(score, bias)).values
     ids = rule.expert_ids(biased)
     affinity = np.take_along_axis(score.values, ids, -1)

@@ -1,34 +1,34 @@
-"""SGLang's `routed_experts`; only ids, neither weights nor scores.
+"""SGLang's `routed_experts`: ids only, neither weights nor scores.
 
-Base64 of whole numbers in a row, [token, layer, expert] without its shape: rows from `routed_experts_start_len` to one
-before the last token, an entry for each layer of the model (dense ones hold 0 and are dropped by their place), int32
-unless `routed_experts_dtype` says otherwise (python/sglang/srt/state_capturer/routed_experts.py at commit 024911f and
-routed_experts_wire.py at a6463a1; PRs #12162, #24851 and #31219). /generate puts it into `meta_info`, OpenAI's routes
-into `sgl_ext` of each choice (PR #17434). A kernel that fuses a shared expert may add a slot, with an id past the last
-routed expert, which is dropped.
+Base64 of flat whole numbers, [token, layer, expert] without the shape. Rows run from `routed_experts_start_len` to the
+token before the last. Every layer of the model has an entry; those of dense layers hold 0 and are dropped. The type is
+int32 unless `routed_experts_dtype` states another (python/sglang/srt/state_capturer/routed_experts.py at commit
+024911f and routed_experts_wire.py at a6463a1; PRs #12162, #24851 and #31219). /generate returns it in `meta_info`,
+OpenAI's routes in `sgl_ext` of each choice (PR #17434). A kernel that fuses a shared expert may add a slot with an id
+beyond the routed experts; that slot is dropped.
 """
 
 from typing import Any
 
 import numpy as np
 
-from model.trace.imports.building import Named, Words, of_mixture_layers, placed, routed_slots, traced
+from model.trace.imports.building import Named, Words, of_moe_layers, placed, routed_slots, traced
 from model.trace.imports.reading import from_base64, in_range, member, number_of, plain_text, token_ids
 from model.trace.imports.vllm import FIELD, choice_of, words_of
 from model.trace.trace import Trace, TraceError
 
 _DTYPES = {"int32": "<i4", "uint16": "<u2", "uint8": "u1"}
-_IDS_ONLY = "SGLang sends the ids of the chosen experts only"
+_IDS_ONLY = "SGLang sends only the ids of the chosen experts"
 MISSING = {
     "weights": _IDS_ONLY,
     "scores, bias and groups": _IDS_ONLY,
-    "probabilities of tokens": "they are not read: engines differ in whether temperature is in them",
+    "probabilities of tokens": "they are not read: engines differ in whether they apply the temperature",
     "attention": "engines do not send it",
 }
 
 
 def is_response(value: Any) -> bool:
-    """Whether a JSON value looks like an answer of SGLang with routed experts."""
+    """Return whether a JSON value looks like an answer of SGLang with routed experts."""
     first = value[0] if isinstance(value, list) and value else value
     if not isinstance(first, dict):
         return False
@@ -38,13 +38,13 @@ def is_response(value: Any) -> bool:
 
 
 def read(response: Any, named: Named, request: Any = None, choice: int = 0) -> Trace:
-    """The trace of one answer, parsed from JSON.
+    """Read one answer, parsed from JSON, as a trace.
 
     Args:
         response: of /generate (an object, or a list for a batch), /v1/completions or /v1/chat/completions.
         named: the model that answered.
-        request: what was sent; None when it is not at hand.
-        choice: which of several answers.
+        request: the JSON that was sent; None if unknown.
+        choice: index of the answer, if there are several.
 
     Raises:
         TraceError: there are no routed experts, or they do not fit the model or the tokens.
@@ -77,18 +77,18 @@ def _answer(response: Any, choice: int) -> Any:
 
 
 def _native_words(one: Any, meta: Any, request: Any) -> Words:
-    """What an answer of /generate, and its request, say of the tokens."""
+    """Read the tokens from an answer of /generate and its request."""
     before, after = (_logged(meta, name) for name in ("input_token_logprobs", "output_token_logprobs"))
     num_prompt = number_of(meta, "prompt_tokens", "meta_info")
-    if before is not None and len(before) != num_prompt:  # logged from a later token on
+    if before is not None and len(before) != num_prompt:  # logged only from a later token on
         before = None
-    asked = request if isinstance(request, dict) else {}
-    prompt_ids = token_ids(asked.get("input_ids"), "input_ids")
+    request = request if isinstance(request, dict) else {}
+    prompt_ids = token_ids(request.get("input_ids"), "input_ids")
     new_ids = token_ids(one.get("output_ids"), "output_ids")
     if num_prompt is not None and prompt_ids is None and before is not None:
         prompt_ids = [token_id for token_id, _ in before]
     return Words(
-        prompt=member(asked, "text", str, "the request") if isinstance(asked.get("text"), str) else None,
+        prompt=member(request, "text", str, "the request") if isinstance(request.get("text"), str) else None,
         text=member(one, "text", str, "the answer"),
         prompt_ids=prompt_ids,
         new_ids=[token_id for token_id, _ in after] if new_ids is None and after is not None else new_ids,
@@ -99,7 +99,7 @@ def _native_words(one: Any, meta: Any, request: Any) -> Words:
 
 
 def _logged(meta: Any, name: str) -> list[tuple[int, str | None]] | None:
-    """Ids and texts of a list [[log-probability, id, text], ...]; None where it is absent or empty."""
+    """Return ids and texts of a list [[log-probability, id, text], ...]; None if it is absent or empty."""
     entries = member(meta, name, list, "meta_info")
     if not entries:
         return None
@@ -127,22 +127,22 @@ def _whole(content: bytes, dtype: np.dtype) -> bytes:
 
 
 def _trace(ids: np.ndarray, words: Words, named: Named, start: int | None) -> Trace:
-    """Shape the flat ids by the model's layers and slots, and place the rows, which end before the last token."""
+    """Shape the flat ids by the model's layers and slots, and place the rows; the last token has none."""
     shape = named.shape
     if words.num_prompt is None or words.num_new is None:
         raise TraceError("the answer does not say how many tokens prompt and text have, so the rows cannot be placed")
     num_tokens = words.num_prompt + words.num_new
     rows = _shaped(ids, shape.num_layers, shape.top_k, num_tokens - 1 - (start or 0), exact=start is not None)
-    rows = routed_slots(of_mixture_layers(rows, shape, FIELD), shape, FIELD)
+    rows = routed_slots(of_moe_layers(rows, shape, FIELD), shape, FIELD)
     expert_id = placed(rows, num_tokens - 1 - len(rows), num_tokens, FIELD)
     return traced(named, words, expert_id, "SGLang", "SGLang routed_experts", MISSING)
 
 
 def _shaped(ids: np.ndarray, num_layers: int, top_k: int, most: int, exact: bool) -> np.ndarray:
-    """Ids as [rows, layer, slot], with one slot more where a shared expert has one.
+    """Return the ids as [rows, layer, slot], with an extra slot if a shared expert has one.
 
     Raises:
-        TraceError: they are not a whole number of rows, or more or, where it is known, fewer than asked for.
+        TraceError: the ids are no whole number of rows, more rows than requested, or, if `exact`, fewer.
     """
     fitting = [
         ids.reshape(-1, num_layers, slots)

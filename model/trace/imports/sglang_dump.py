@@ -1,12 +1,12 @@
-"""SGLang's expert-distribution recorder, mode per_token, after a conversion to JSON where the dump was made.
+"""A dump of SGLang's expert-distribution recorder, mode per_token, converted to JSON.
 
-A dump is a .pt file, which is pickled and therefore not opened here; `CONVERT` in `model/cli/import_file.py` makes
-JSON of it.
+The dump itself is a pickled .pt file, which is never opened here; `CONVERT` in `model/cli/import_file.py` is a script
+that converts it where it was made.
 
-It lists forward passes: `input_ids`, `positions`, `extend_seq_lens` and `topk_ids_of_layer` [layer, token, 8], -1
-where nothing was recorded, ids of *physical* experts, which `last_physical_to_logical_map` [layer, physical] turns into
-the model's (python/sglang/srt/eplb/expert_distribution.py at commit 02295fe; PR #4957). Passes do not say whose tokens
-they hold: runs are put together again by their positions, and runs that cannot be told apart are refused.
+A dump lists forward passes: `input_ids`, `positions`, `extend_seq_lens` and `topk_ids_of_layer` [layer, token, 8] with
+-1 for an unrecorded slot. The ids name *physical* experts; `last_physical_to_logical_map` [layer, physical] maps them
+to the model's (python/sglang/srt/eplb/expert_distribution.py at commit 02295fe; PR #4957). A pass does not name
+the runs of its tokens: the reader joins runs by their positions, and refuses runs that it cannot tell apart.
 """
 
 from typing import Any
@@ -18,7 +18,7 @@ from model.trace.imports.reading import in_range, member, token_ids
 from model.trace.trace import Trace, TraceError
 
 HINT = "convert it to JSON where it was made, with the script that `python -m model import --help` prints"
-_IDS_ONLY = "the recorder keeps the ids of the chosen experts only"
+_IDS_ONLY = "the recorder keeps only the ids of the chosen experts"
 MISSING = {
     "weights": _IDS_ONLY,
     "scores, bias and groups": _IDS_ONLY,
@@ -29,17 +29,17 @@ _NAME = "topk_ids_of_layer"
 
 
 def is_dump(value: Any) -> bool:
-    """Whether a JSON value looks like a converted dump."""
+    """Return whether a JSON value looks like a converted dump."""
     return isinstance(value, dict) and ("records" in value or "logical_count" in value)
 
 
 def read(dump: Any, named: Named, choice: int = 0) -> Trace:
-    """The trace of one run of a converted dump.
+    """Read one run of a converted dump as a trace.
 
     Args:
         dump: parsed from JSON.
         named: the model that was served.
-        choice: which of the runs, in the order in which they began.
+        choice: index of the run, in the order in which the runs began.
 
     Raises:
         TraceError: the dump holds no tokens, its ids cannot be mapped, or its runs cannot be told apart.
@@ -55,7 +55,7 @@ def read(dump: Any, named: Named, choice: int = 0) -> Trace:
         raise TraceError(f"the dump holds {len(runs)} runs, none of number {choice}")
     run = runs[choice]
     expert_id = placed(routed_slots(np.stack(run.rows), shape, _NAME), run.start, run.reached, _NAME)
-    unknown = [-1] * run.start  # what came out of the prefix cache was not recorded
+    unknown = [-1] * run.start  # tokens from the prefix cache were not recorded
     words = Words(
         prompt_ids=[*unknown, *run.ids[: run.num_prompt]],
         new_ids=run.ids[run.num_prompt :],
@@ -63,12 +63,12 @@ def read(dump: Any, named: Named, choice: int = 0) -> Trace:
         num_new=len(run.ids) - run.num_prompt,
     )
     notes = [] if len(runs) == 1 else [f"run {choice} of the {len(runs)} that the dump holds"]
-    notes.append("the last sampled token was never run, and is not in the dump")
+    notes.append("the last sampled token was never fed to the model, and is not in the dump")
     return traced(named, words, expert_id, "SGLang", "SGLang expert-distribution recorder", MISSING, notes)
 
 
 class _Run:
-    """The tokens of one request, as far as they were recorded."""
+    """The recorded tokens of one request."""
 
     def __init__(self, start: int) -> None:
         self.start = start  # position of its first recorded token
@@ -78,12 +78,12 @@ class _Run:
 
     @property
     def reached(self) -> int:
-        """Position of the token that would come next."""
+        """Return the position of the next token."""
         return self.start + len(self.ids)
 
 
 def _table(dump: Any, shape: Shape) -> np.ndarray:
-    """Physical to logical expert, [layer, physical]."""
+    """Read the map from physical to logical experts, [layer, physical]."""
     table = member(dump, "last_physical_to_logical_map", list, "the dump")
     if table is None:
         raise TraceError(
@@ -100,16 +100,16 @@ def _table(dump: Any, shape: Shape) -> np.ndarray:
 
 def _numbers(value: Any, name: str, axes: int) -> np.ndarray:
     try:
-        found = np.array(value)
+        numbers = np.array(value)
     except (ValueError, OverflowError):
-        found = np.zeros((), object)
-    if found.ndim != axes or found.dtype.kind not in "iu":
+        numbers = np.zeros((), object)
+    if numbers.ndim != axes or numbers.dtype.kind not in "iu":
         raise TraceError(f"{name} must be whole numbers in {axes} axes of equal length")
-    return in_range(found, name)
+    return in_range(numbers, name)
 
 
 def _add(record: Any, runs: list[_Run], table: np.ndarray, shape: Shape) -> None:
-    """Give the tokens of a forward pass to the runs that they continue or begin."""
+    """Add the tokens of a forward pass to the runs that they continue or begin."""
     ids = token_ids(member(record, "input_ids", list, "a record"), "input_ids") or []
     positions = token_ids(member(record, "positions", list, "a record"), "positions") or []
     if not ids:  # an idle pass
@@ -122,11 +122,11 @@ def _add(record: Any, runs: list[_Run], table: np.ndarray, shape: Shape) -> None
     parts = [1] * len(ids) if lengths is None else lengths
     if sum(parts) != len(ids):
         raise TraceError(f"extend_seq_lens of a record sum to {sum(parts)}, it has {len(ids)} tokens")
-    taken: set[int] = set()
+    extended: set[int] = set()  # runs that this pass continues or begins
     start = 0
     for length in filter(None, parts):
         of_part = slice(start, start + length)
-        run = _continued(runs, positions[start], decodes, taken)
+        run = _continued(runs, positions[start], decodes, extended)
         if positions[of_part] != list(range(run.reached, run.reached + length)):
             raise TraceError("the positions of a record do not ascend by one; the dump is damaged")
         run.ids += ids[of_part]
@@ -135,27 +135,27 @@ def _add(record: Any, runs: list[_Run], table: np.ndarray, shape: Shape) -> None
         start += length
 
 
-def _continued(runs: list[_Run], position: int, decodes: bool, taken: set[int]) -> _Run:
-    """The run that goes on at this position, or a new one."""
-    found = [place for place, run in enumerate(runs) if run.reached == position and place not in taken]
-    if len(found) > 1:
+def _continued(runs: list[_Run], position: int, decodes: bool, extended: set[int]) -> _Run:
+    """Return the run that continues at this position, or a new one."""
+    matches = [index for index, run in enumerate(runs) if run.reached == position and index not in extended]
+    if len(matches) > 1:
         raise TraceError("several runs of the dump cannot be told apart; record while one request at a time is served")
-    if found and (decodes or position > 0):
-        taken.add(found[0])
-        return runs[found[0]]
+    if matches and (decodes or position > 0):
+        extended.add(matches[0])
+        return runs[matches[0]]
     if decodes:
         raise TraceError("the dump begins in the middle of a run; start to record before the request is sent")
-    taken.add(len(runs))
+    extended.add(len(runs))
     runs.append(_Run(position))
     return runs[-1]
 
 
 def _logical(physical: np.ndarray, table: np.ndarray, shape: Shape) -> np.ndarray:
-    """Ids of the model's experts, [token, moe_layer, slot], of physical ones [layer, token, slot]."""
+    """Map physical ids [layer, token, slot] to the model's experts, [token, moe_layer, slot]."""
     if physical.shape[0] != shape.num_layers:
         raise TraceError(f"{_NAME} has {physical.shape[0]} layers, the model named {shape.num_layers}")
     if physical.shape[2] > shape.top_k and (physical[:, :, shape.top_k :] == -1).all():
-        physical = physical[:, :, : shape.top_k]  # the recorder keeps 8 slots whatever the model takes
+        physical = physical[:, :, : shape.top_k]  # the recorder always keeps 8 slots
     if physical.size and physical.max() >= table.shape[1]:
         raise TraceError(f"{_NAME} names physical expert {physical.max()} of {table.shape[1]}")
     layers = np.arange(shape.num_layers)[:, None, None]

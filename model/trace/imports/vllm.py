@@ -1,47 +1,47 @@
-"""vLLM's `routed_experts`, in the forms that it has had; only ids, neither weights nor scores.
+"""vLLM's `routed_experts` in all its published forms: ids only, neither weights nor scores.
 
 - Lists [token, layer, expert]: `prompt_routed_experts` of the response for the prompt, `routed_experts` of each choice
-  for what was generated; -1 where the prefix came out of the cache (docs/training/routed_experts_replay.md at commit
+  for the generated tokens; -1 for a prefix from the cache (docs/training/routed_experts_replay.md at commit
   0087e00, v0.21; first in PR #28284).
-- Base64 of a .npy file over prompt and generated tokens, one row less than there are tokens, as `routed_experts` of
-  each choice; of type uint8, uint16 or int32 (vllm/entrypoints/serve/disagg/protocol.py; PRs #38939 and #39568).
+- Base64 of a .npy file over prompt and generated tokens, one row fewer than tokens, as `routed_experts` of each
+  choice; of type uint8, uint16 or int32 (vllm/entrypoints/serve/disagg/protocol.py; PRs #38939 and #39568).
 - The same without the first `routed_experts_prompt_start` prompt tokens (PR #51906).
 
-Layers are those with experts, or all of them; which, the length tells.
+The layer axis holds either the MoE layers or all layers; its length tells which.
 """
 
 from typing import Any
 
 import numpy as np
 
-from model.trace.imports.building import Named, Words, of_mixture_layers, placed, routed_slots, traced
+from model.trace.imports.building import Named, Words, of_moe_layers, placed, routed_slots, traced
 from model.trace.imports.reading import from_base64, from_lists, from_npy, member, number_of, token_ids
 from model.trace.trace import Trace, TraceError
 
 FIELD = "routed_experts"
-_IDS_ONLY = "vLLM sends the ids of the chosen experts only"
+_IDS_ONLY = "vLLM sends only the ids of the chosen experts"
 MISSING = {
     "weights": _IDS_ONLY,
     "scores, bias and groups": _IDS_ONLY,
-    "probabilities of tokens": "they are not read: engines differ in whether temperature is in them",
+    "probabilities of tokens": "they are not read: engines differ in whether they apply the temperature",
     "attention": "engines do not send it",
 }
 
 
 def is_response(value: Any) -> bool:
-    """Whether a JSON value looks like an answer of vLLM with routed experts."""
+    """Return whether a JSON value looks like an answer of vLLM with routed experts."""
     choices = value.get("choices") if isinstance(value, dict) else None
     return isinstance(choices, list) and any(isinstance(entry, dict) and FIELD in entry for entry in choices)
 
 
 def read(response: Any, named: Named, request: Any = None, choice: int = 0) -> Trace:
-    """The trace of one choice of a response, parsed from JSON.
+    """Read one choice of a response, parsed from JSON, as a trace.
 
     Args:
         response: of /v1/completions, /v1/chat/completions or /inference/v1/generate.
         named: the model that answered.
-        request: what was sent, for the prompt and where its rows begin; None when it is not at hand.
-        choice: which of several answers.
+        request: the JSON that was sent, with the prompt and the first recorded row; None if unknown.
+        choice: index of the answer, if there are several.
 
     Raises:
         TraceError: there are no routed experts, or they do not fit the model or the tokens.
@@ -58,16 +58,16 @@ def read(response: Any, named: Named, request: Any = None, choice: int = 0) -> T
 
 
 def read_npy(content: bytes, named: Named) -> Trace:
-    """The trace of a bare .npy file of one run's rows; the file knows nothing of the tokens.
+    """Read a bare .npy file of one run's rows as a trace; the file holds no tokens.
 
     Raises:
-        TraceError: it is no such file, or does not fit the model.
+        TraceError: it is no .npy file, or does not fit the model.
     """
     return _whole_run(fitting(from_npy(content, "the file"), named), Words(), named, start=0)
 
 
 def choice_of(response: Any, choice: int) -> dict[str, Any]:
-    """One choice of a response in OpenAI's form."""
+    """Return one choice of a response in OpenAI's form."""
     choices = member(response, "choices", list, "the answer") or []
     if not 0 <= choice < len(choices) or not isinstance(choices[choice], dict):
         raise TraceError(f"the answer has {len(choices)} choices, none of number {choice}")
@@ -75,9 +75,9 @@ def choice_of(response: Any, choice: int) -> dict[str, Any]:
 
 
 def words_of(response: Any, one: Any, request: Any) -> Words:
-    """What an answer in OpenAI's form, and its request, say of the tokens.
+    """Read the tokens from an answer in OpenAI's form and its request.
 
-    Ids are there where they were asked for: `return_token_ids`, or `return_tokens_as_token_ids` with logprobs.
+    The answer holds ids only if the request set `return_token_ids`, or `return_tokens_as_token_ids` with logprobs.
     """
     usage, message = member(response, "usage", dict, "the answer"), member(one, "message", dict, "the choice")
     text = member(one, "text", str, "the choice")
@@ -95,7 +95,7 @@ def words_of(response: Any, one: Any, request: Any) -> Words:
 
 
 def _logged_ids(logprobs: Any) -> list[int] | None:
-    """Ids spelled `token_id:5` beside log-probabilities."""
+    """Return the ids that log-probabilities spell as `token_id:5`; None if there are none."""
     content = member(logprobs, "content", list, "logprobs")
     spelled = member(logprobs, "tokens", list, "logprobs") if content is None else [_token(entry) for entry in content]
     parts = [str(entry).partition("token_id:") for entry in spelled or []]
@@ -111,7 +111,7 @@ def _token(entry: Any) -> Any:
 
 
 def _start(request: Any) -> int | None:
-    """The first prompt token whose row was asked for; None when that is not known."""
+    """Return the first prompt token whose row was requested; None if unknown."""
     if not isinstance(request, dict):
         return None
     sampling = request.get("sampling_params") or request
@@ -119,21 +119,21 @@ def _start(request: Any) -> int | None:
 
 
 def fitting(rows: np.ndarray, named: Named, name: str = FIELD) -> np.ndarray:
-    """The rows of the model's mixture layers and routed experts, checked.
+    """Check the rows, and return those of the MoE layers and routed experts.
 
     Raises:
-        TraceError: they do not fit the model.
+        TraceError: the rows do not fit the model.
     """
     if not len(rows):
         return np.zeros((0, len(named.shape.moe_layers), named.shape.top_k), np.int64)
-    return routed_slots(of_mixture_layers(rows, named.shape, name), named.shape, name)
+    return routed_slots(of_moe_layers(rows, named.shape, name), named.shape, name)
 
 
 def _whole_run(rows: np.ndarray, words: Words, named: Named, start: int | None) -> Trace:
-    """Rows of prompt and generated tokens in one; they end one token before the run does."""
+    """Build the trace of rows over prompt and generated tokens; the last token has no row."""
     if words.num_prompt is None or words.num_new is None:
         num_tokens, start = (start or 0) + len(rows) + 1, start or 0
-        note = ["the file does not say how many tokens the prompt has; all count as prompt"]
+        note = ["the file does not state the length of the prompt; all tokens count as prompt"]
         words = Words(prompt=words.prompt, text=words.text)
     else:
         num_tokens, note = words.num_prompt + words.num_new, []
@@ -149,7 +149,7 @@ def _whole_run(rows: np.ndarray, words: Words, named: Named, start: int | None) 
 
 
 def _in_two_parts(response: Any, sent: Any, words: Words, named: Named) -> Trace:
-    """Rows of the prompt beside the choices, and those of each choice; either may be left out."""
+    """Build the trace of rows of the prompt and rows of one choice; either may be absent."""
     name = "prompt_routed_experts"
     before = response.get(name)
     prompt_rows = None if before is None else fitting(from_lists(before, name), named, name)
@@ -165,5 +165,5 @@ def _in_two_parts(response: Any, sent: Any, words: Words, named: Named) -> Trace
     expert_id = placed(rows, num_prompt, num_prompt + num_new, FIELD)
     if prompt_rows is not None:
         expert_id[:num_prompt] = prompt_rows
-    found = Words(words.prompt, words.text, words.prompt_ids, words.new_ids, num_prompt, num_new)
-    return traced(named, found, expert_id, "vLLM", "vLLM routed_experts (lists)", MISSING)
+    words = Words(words.prompt, words.text, words.prompt_ids, words.new_ids, num_prompt, num_new)
+    return traced(named, words, expert_id, "vLLM", "vLLM routed_experts (lists)", MISSING)
