@@ -1,12 +1,12 @@
-"""The router's selection bias: is it there, is it of the size of an affinity, and was it kept in fp32?
+"""Check the router's selection bias: present, no larger than an affinity, and kept in fp32.
 
-It enters the selection only, beside affinities between 0 and 1 (sigmoid), and the training moves it by a fixed small
-step (DeepSeek-V3 report, section 2.1.2). Only differences between experts matter, so an offset that all share is told
-apart from the differences.
+The bias enters the selection only, where it is added to affinities between 0 and 1 (sigmoid). Training moves it in
+fixed small steps (DeepSeek-V3 report, section 2.1.2). Only differences between experts matter, so the checks separate
+a common offset from the differences.
 
-Thresholds: a bias 1 away from the median outweighs every affinity. Biases are taken for rounded when all of them fit
-bfloat16, unless they are small multiples of one power of two, as steps of such a size leave them. Two layers' spreads
-are of other units when they lie a factor of 10 and 8 robust deviations apart.
+Thresholds: a bias 1 away from the median outweighs every affinity. Biases count as rounded if all of them are bfloat16
+numbers, unless they are small multiples of one power of two, which steps of that size produce. Two layers have biases
+in different units if their spreads differ by a factor of 10 and by 8 robust deviations.
 """
 
 from collections.abc import Iterator, Mapping
@@ -18,11 +18,11 @@ from model.doctor.robust import outlying
 
 NAME = "bias"
 LARGEST_AFFINITY = 1.0
-DRIFT = 1.0  # from here on the shared offset is worth a note
+DRIFT = 1.0  # smallest common offset that gets a note
 NEVER_MOVED = 0.5  # share of experts at exactly 0
 OTHER_UNITS, DEVIATION, FEWEST_LAYERS = 10.0, 8.0, 4
 _LARGEST_STEP = 2.0**-7
-_FEWEST_STEPS = 128  # biases of one layer lie at least so many fp32 steps apart
+_FEWEST_STEPS = 128  # smallest spread of a layer's biases, in fp32 steps
 
 _LOST = (
     "A conversion that dropped the bias, or filled it with its initial value; the selection is then the bare affinity."
@@ -38,12 +38,12 @@ _ABSURD = (
 
 
 def check_bias(layer: int, bias: np.ndarray, dtype: str) -> Iterator[Finding]:
-    """What one layer's bias shows.
+    """Yield the findings on one layer's bias.
 
     Args:
         layer: model layer number.
         bias: [expert] fp32, finite.
-        dtype: as it is stored, safetensors' name.
+        dtype: stored type, as safetensors names it.
     """
     numbers = _numbers(bias)
     if np.ptp(bias) == 0:
@@ -63,7 +63,7 @@ def check_bias(layer: int, bias: np.ndarray, dtype: str) -> Iterator[Finding]:
 
 
 def compare_layers(biases: Mapping[int, np.ndarray]) -> Iterator[Finding]:
-    """What all layers' biases show beside each other: an offset that drifted, other units in one of them.
+    """Yield the findings on all layers' biases together: a drifted offset, one layer in other units.
 
     Args:
         biases: model layer number -> [expert], finite.
@@ -85,7 +85,7 @@ def compare_layers(biases: Mapping[int, np.ndarray]) -> Iterator[Finding]:
 
 
 def _drift(biases: Mapping[int, np.ndarray]) -> Iterator[Finding]:
-    """One note on all layers whose biases share an offset."""
+    """Yield one note on all layers whose biases have a common offset."""
     offsets = {layer: float(np.median(bias)) for layer, bias in biases.items() if np.ptp(bias) > 0}
     far = {layer: offset for layer, offset in offsets.items() if abs(offset) > DRIFT}
     if far:
@@ -101,7 +101,7 @@ def _drift(biases: Mapping[int, np.ndarray]) -> Iterator[Finding]:
 
 
 def is_rounded(bias: np.ndarray) -> bool:
-    """Whether biases in fp32 show that they were in bfloat16 before.
+    """Return whether fp32 biases were in bfloat16 before.
 
     >>> is_rounded(np.float32([0.1, 0.2, 0.3])), is_rounded(np.float32([6.875, 7.0]))
     (False, True)
@@ -118,19 +118,19 @@ def is_rounded(bias: np.ndarray) -> bool:
 
 
 def _spread(bias: np.ndarray) -> float:
-    """How far biases lie apart, whatever a few of them do; never 0 where they differ."""
+    """Return the spread of the biases, robust to outliers; never 0 if they differ."""
     return float(np.median(np.abs(bias - np.median(bias)))) or float(bias.std())
 
 
 def _common_step(values: np.ndarray) -> float:
-    """The largest power of two that all values are multiples of."""
+    """Return the largest power of two that divides all values."""
     mantissa, exponent = np.frexp(values)
     whole = (mantissa * 2**24).astype(np.int64)
     return float(np.ldexp((whole & -whole).astype(np.float64), exponent - 24).min())
 
 
 def _step(bias: np.ndarray) -> float:
-    """Distance of neighbouring bfloat16 numbers at the biases' size."""
+    """Return the distance of neighbouring bfloat16 numbers at the size of the biases."""
     return float(np.ldexp(1.0, int(np.frexp(np.abs(bias).max())[1]) - 8))
 
 

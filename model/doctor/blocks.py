@@ -1,13 +1,13 @@
-"""The blocks of FP8 matrices: saturated ones, and ones whose scale does not fit what lies around them.
+"""Check the blocks of FP8 matrices: saturated ones, and ones whose scale does not fit their neighbours.
 
-A scale is right when the block it belongs to is about as large as its neighbours once multiplied out. A block is
-compared with the others of its matrix, after what its row and its column of blocks have in common was taken away, and,
-where there are experts, with the same block of the others.
+A scale is right if its block, multiplied out, is about as large as its neighbours. The check compares a block with the
+others of its matrix, after removing the medians of its row and column of blocks, and with the same block of the other
+experts.
 
-Thresholds: 2.5 times as large, up or down, and 8 robust deviations away; the embedded mini-v32 reaches 1.4 times (its
-embedding, 2.2 before rows and columns were taken away). Saturated: 4 % of a block's codes at the ends of the range,
-where even evenly spread weights reach 3.6 % (bell-shaped ones 0.1 %). Of little range: the largest code is a 16th of
-what other blocks reach.
+Thresholds: a block is mis-scaled if its size differs by a factor of 2.5 and by 8 robust deviations; the embedded
+mini-v32 reaches a factor of 1.4 (its embedding 2.2 before rows and columns are removed). It is saturated if 4 % of its
+codes are at the ends of the range; uniform weights reach 3.6 %, Gaussian ones 0.1 %. It has little range if its
+largest code is a 16th of the usual one.
 
 Shape suffixes: S matrices of the same place (one, or those of a layer's experts), P rows and Q columns of blocks.
 
@@ -26,7 +26,7 @@ from model.doctor.values import described
 NAME = "fp8 blocks"
 RATIO, DEVIATION, FLOOR = 2.5, 8.0, 0.05
 SATURATED, LITTLE_RANGE = 0.04, 16.0
-FEWEST = 3  # blocks along an axis, or experts, that have a meaningful median
+FEWEST = 3  # fewest blocks along an axis, or experts, with a meaningful median
 
 _MISSCALED = (
     "A scale that was multiplied twice, left out, rounded to another power of two, or read with rows for columns: all "
@@ -35,10 +35,10 @@ _MISSCALED = (
 
 
 def check_blocks(tensors: Sequence[Scanned]) -> Iterator[Finding]:
-    """What the blocks of some FP8 matrices show.
+    """Yield the findings on the blocks of FP8 matrices.
 
     Args:
-        tensors: one matrix, or the same projection of all experts of a layer; all of one shape.
+        tensors: one matrix, or the same projection of all experts of a layer; all have one shape.
     """
     measured = [tensor for tensor in tensors if tensor.blocks is not None]
     if not measured:
@@ -46,17 +46,17 @@ def check_blocks(tensors: Sequence[Scanned]) -> Iterator[Finding]:
     rms_SPQ = np.stack([tensor.blocks.rms for tensor in measured if tensor.blocks is not None])
     apart_SPQ, spread_SPQ = _residuals(rms_SPQ)
     far = (np.abs(apart_SPQ) >= np.log(RATIO)) & (np.abs(spread_SPQ) >= DEVIATION)
-    found = [
+    misscaled = [
         _misscaled(measured[s], p, q, float(np.exp(apart_SPQ[s, p, q])), float(spread_SPQ[s, p, q]))
         for s, p, q in np.argwhere(far).tolist()
     ]
-    yield from shortened(found, f"mis-scaled blocks in {_family(measured)}")
+    yield from shortened(misscaled, f"mis-scaled blocks in {_family(measured)}")
     yield from shortened([f for tensor in measured for f in _saturated(tensor)], "saturated blocks")
     yield from shortened([f for tensor in measured for f in _little_range(tensor)], "blocks of little range")
 
 
 def _residuals(rms_SPQ: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Log of each block's size over what it should be, and the same in robust deviations; 0 for blocks of zeros."""
+    """Return the log of each block's size over its expected size, also in robust deviations; 0 for zero blocks."""
     known = rms_SPQ > 0
     logs = np.log(np.where(known, rms_SPQ, 1.0))
     logs = np.where(known, logs, np.nan)

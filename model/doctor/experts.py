@@ -1,8 +1,8 @@
-"""The routed experts of a layer beside each other: copies, one that is zero, one of another size.
+"""Compare the routed experts of a layer: copies, experts of zeros, outlying norms.
 
-Thresholds: a cosine of 0.98 of samples of 4,096 values (off by 0.016 or so) makes a near copy; the embedded models
-reach 0.12 between experts. A norm counts when it is 3 times the median, up or down, and 8 robust deviations away; the
-embedded models reach 1.17 times. An expert is dead below a millionth of the median.
+Thresholds: two experts are near copies if samples of 4,096 values have a cosine of 0.98 (its error is about 0.016); the
+embedded models reach 0.12. A norm is outlying if it differs from the median by a factor of 3 and by 8 robust
+deviations; the embedded models reach a factor of 1.17. An expert is dead below a millionth of the median.
 """
 
 import itertools
@@ -21,7 +21,7 @@ Projections = Mapping[str, Mapping[int, Scanned]]  # such as `up_proj.weight` ->
 
 
 def check_experts(layer: int, projections: Projections) -> Iterator[Finding]:
-    """What the experts of one layer show."""
+    """Yield the findings on the experts of one layer."""
     yield from _dead(layer, projections)
     yield from _copies(layer, projections)
     for projection, tensors in projections.items():
@@ -39,8 +39,8 @@ def _dead(layer: int, projections: Projections) -> Iterator[Finding]:
     for expert, names in zero.items():
         whole = "is zero" if len(names) == len(projections) else f"has nothing but zeros in {', '.join(names)}"
         meaning = (
-            "The expert adds nothing to the tokens that are sent to it, and takes a place from one that would. Usually "
-            "a shard that was not written or a part that was left at its initial value."
+            "The expert adds nothing to its tokens, and takes the place of one that would. Usually a shard that was "
+            "not written, or a part that was left at its initial value."
         )
         evidence = {"zero projections": len(names), "of": len(projections)}
         found.append(Finding(ERROR, NAME, f"L{layer}E{expert} {whole}", meaning, evidence, layer, expert))
@@ -48,7 +48,7 @@ def _dead(layer: int, projections: Projections) -> Iterator[Finding]:
 
 
 def _copies(layer: int, projections: Projections) -> Iterator[Finding]:
-    """Pairs of experts whose projections are equal to the byte or, by their samples, nearly."""
+    """Yield pairs of experts with equal projections, byte by byte, or with nearly equal samples."""
     equal: dict[tuple[int, int], list[str]] = {}
     near: dict[tuple[int, int], list[float]] = {}
     for projection, tensors in projections.items():
@@ -63,7 +63,7 @@ def _copies(layer: int, projections: Projections) -> Iterator[Finding]:
             if projection.removesuffix(".weight") not in equal.get(pair, ()):
                 near.setdefault(pair, []).append(cosine)
     meaning = (
-        "Two places of the router lead to one expert. Usually a conversion that wrote a tensor under two names; in an "
+        "Two router rows lead to the same expert. Usually a conversion that wrote a tensor under two names; in an "
         "upcycled model, experts that have not been trained apart yet."
     )
     found: dict[str, list[Finding]] = {ERROR: [], WARNING: []}
@@ -102,14 +102,14 @@ def _outlying(layer: int, projection: str, tensors: Mapping[int, Scanned]) -> It
     with np.errstate(over="ignore"):
         logs, median = np.log(sizes), float(np.median(sizes))
     far, apart, found = outlying(logs, RATIO, DEVIATION, FLOOR), deviations(logs, FLOOR), []
-    for place in np.flatnonzero(far & (sizes > DEAD * median)).tolist():
-        expert, size = experts[place], float(sizes[place])
+    for index in np.flatnonzero(far & (sizes > DEAD * median)).tolist():
+        expert, size = experts[index], float(sizes[index])
         what = f"L{layer}E{expert}: its {projection} is {size / median:.3g} times as large as the layer's median"
         meaning = (
-            "The expert shouts or whispers whatever the router says. Usually scales of another tensor or in the wrong "
-            "units (multiplied where they divide); in training, an expert that runs away."
+            "The expert's output is too large or too small. Usually scales of another tensor or in the wrong units "
+            "(multiplied where they divide); in training, an expert that diverges."
         )
-        evidence = {"rms": size, "median": median, "robust deviations": float(apart[place])}
+        evidence = {"rms": size, "median": median, "robust deviations": float(apart[index])}
         name = tensors[expert].stored.name
         found.append(Finding(WARNING, NAME, what, meaning, evidence, layer, expert, name))
     yield from shortened(found, f"{projection} of outlying size in L{layer}")

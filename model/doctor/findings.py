@@ -1,7 +1,7 @@
-"""What an audit says: findings with their numbers, the checks that were made, and both together as a report.
+"""The result of an audit: findings with their numbers, the checks that were made, and a report of both.
 
-A finding says what was seen and where, gives the numbers, and what that usually means. A check says what was looked at,
-also when nothing was found, so that silence can be told from not having looked.
+A finding states an observation, its place, its numbers and its usual meaning. A check states what was examined, also
+if nothing was found, so that a report without findings is not mistaken for a check that did not run.
 """
 
 import dataclasses
@@ -14,25 +14,25 @@ import xarray as xr
 
 NOTE, WARNING, ERROR = SEVERITIES = ("note", "warning", "error")
 Number = int | float | str
-MOST_ALIKE = 20  # findings of one kind that are listed one by one; the rest become one line
+MOST_ALIKE = 20  # findings of one kind that are listed; the rest become one line
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was seen. Its words are the project's own, or names from a header; never those of a prompt."""
+    """One observation. Its text holds our own words and names from a header, never words of a prompt."""
 
     severity: str  # of SEVERITIES
     check: str  # name of the `Check` that found it
     what: str  # one line, with the layer and expert spelled out
     meaning: str  # what it usually means
-    evidence: Mapping[str, Number]  # what was measured -> the number
+    evidence: Mapping[str, Number]  # name of a measurement -> its value
     layer: int | None = None
     expert: int | None = None
     tensor: str = ""
 
     @property
     def place(self) -> str:
-        """Where, in short: `L3E17`, `L3`, the tensor, or nothing."""
+        """Return the place in short: `L3E17`, `L3`, the tensor, or an empty string."""
         if self.layer is None:
             return self.tensor
         return f"L{self.layer}" if self.expert is None else f"L{self.layer}E{self.expert}"
@@ -40,13 +40,13 @@ class Finding:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Check:
-    """One thing that was looked at."""
+    """One check of an audit."""
 
     name: str
     stage: str  # "weights", "text" or "reference"
-    looked_at: str  # what and how much of it, in a few words
+    looked_at: str  # what was examined, and how much of it, in a few words
     layers: tuple[int, ...] = ()  # model layer numbers; empty for the model as a whole
-    skipped: str = ""  # why it was not looked at; empty when it was
+    skipped: str = ""  # why the check did not run; empty if it ran
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -57,33 +57,33 @@ class Report:
     checks: tuple[Check, ...]
     findings: tuple[Finding, ...]
     measures: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # tables of the text stage, by name
-    prompts: tuple[str, ...] = ()  # what was run; left out of a report without text
+    prompts: tuple[str, ...] = ()  # texts that were run; empty in a report without text
     time_utc: str = ""
 
     @property
     def worst(self) -> str:
-        """The gravest severity; empty when nothing was found."""
+        """Return the highest severity; empty without findings."""
         return worst(self.findings)
 
     def reaches(self, severity: str) -> bool:
-        """Whether a finding is at least as grave."""
-        return any(rank(found.severity) >= rank(severity) for found in self.findings)
+        """Return whether a finding has at least this severity."""
+        return any(rank(finding.severity) >= rank(severity) for finding in self.findings)
 
     def count(self, severity: str) -> int:
-        """Number of findings of a severity."""
-        return sum(found.severity == severity for found in self.findings)
+        """Count the findings of a severity."""
+        return sum(finding.severity == severity for finding in self.findings)
 
     @property
     def made(self) -> tuple[Check, ...]:
-        """The checks that were not skipped."""
+        """Return the checks that ran."""
         return tuple(check for check in self.checks if not check.skipped)
 
     def without_text(self) -> "Report":
-        """The same report without a word of any prompt."""
+        """Return the report without the prompts."""
         return dataclasses.replace(self, prompts=())
 
     def joined(self, other: "Report") -> "Report":
-        """This report followed by another one of the same model."""
+        """Return this report and another one of the same model as one."""
         return make_report(
             self.model,
             [*self.checks, *other.checks],
@@ -100,28 +100,28 @@ def make_report(
     measures: Mapping[str, Any] | None = None,
     prompts: tuple[str, ...] = (),
 ) -> Report:
-    """A report of this moment, findings in order: gravest first, then by layer and expert."""
+    """Return a report with the current time; findings are sorted by severity, then by layer and expert."""
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     ordered = tuple(sorted(findings, key=_order))
     return Report(model, tuple(checks), ordered, measures or {}, prompts, now)
 
 
 def rank(severity: str) -> int:
-    """0 for a note, 2 for an error."""
+    """Return 0 for a note, 1 for a warning, 2 for an error."""
     return SEVERITIES.index(severity)
 
 
 def worst(findings: Iterable[Finding]) -> str:
-    """The gravest severity of some findings; empty where there are none."""
-    return max((found.severity for found in findings), key=rank, default="")
+    """Return the highest severity of the findings; empty without findings."""
+    return max((finding.severity for finding in findings), key=rank, default="")
 
 
 def shortened(findings: list[Finding], alike: str) -> list[Finding]:
-    """At most `MOST_ALIKE` of findings of one kind; how many more there are is said by one more, of the same severity.
+    """Return at most `MOST_ALIKE` findings of one kind, and one more that counts the rest.
 
     Args:
         findings: of one check and severity.
-        alike: what they are, in the plural.
+        alike: name of the kind, in the plural.
     """
     if len(findings) <= MOST_ALIKE:
         return findings
@@ -132,19 +132,19 @@ def shortened(findings: list[Finding], alike: str) -> list[Finding]:
     return [*findings[:MOST_ALIKE], rest]
 
 
-def _order(found: Finding) -> tuple[int, int, int, int, str]:
-    layer, expert = found.layer, found.expert
+def _order(finding: Finding) -> tuple[int, int, int, int, str]:
+    layer, expert = finding.layer, finding.expert
     where = (1 << 30 if layer is None else layer, -1 if expert is None else expert)
-    return (-rank(found.severity), layer is not None, *where, found.what)
+    return (-rank(finding.severity), layer is not None, *where, finding.what)
 
 
-UNSEEN, CLEAR = -1, 0  # in an overview, beside 1 to 3 for the severities
+UNSEEN, CLEAR = -1, 0  # marks of an overview; 1 to 3 are the severities
 
 
 def overview(report: Report) -> xr.DataArray:
-    """Which checks looked at which layers, and the gravest finding of each, [layer, check] int8.
+    """Return the highest severity that each check found in each layer, [layer, check] int8.
 
-    `UNSEEN` where a check did not look, `CLEAR` where it found nothing, else 1 for a note to 3 for an error.
+    `UNSEEN` if the check did not cover the layer, `CLEAR` if it found nothing, else 1 for a note to 3 for an error.
     """
     checks = [check for check in report.made if check.layers]
     layers = sorted({layer for check in checks for layer in check.layers})
@@ -152,8 +152,8 @@ def overview(report: Report) -> xr.DataArray:
     for column, check in enumerate(checks):
         marks[[layers.index(layer) for layer in check.layers], column] = CLEAR
     names = [check.name for check in checks]
-    for found in report.findings:
-        if found.check in names and found.layer in layers:
-            place = layers.index(found.layer), names.index(found.check)
-            marks[place] = max(marks[place], rank(found.severity) + 1)
+    for finding in report.findings:
+        if finding.check in names and finding.layer in layers:
+            cell = layers.index(finding.layer), names.index(finding.check)
+            marks[cell] = max(marks[cell], rank(finding.severity) + 1)
     return xr.DataArray(marks, dims=("layer", "check"), coords={"layer": layers, "check": names})

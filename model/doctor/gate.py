@@ -1,8 +1,8 @@
-"""The router's rows, one per expert: is one of another size than the rest, or nearly the same as another?
+"""Check the router's rows, one per expert: zero rows, outlying norms, nearly parallel rows.
 
-Thresholds: a row's norm counts when it is 1.6 times the median, up or down, and 8 robust deviations away; the embedded
-models reach 1.35 times, random rows of 48 values 1.3. Rows are parallel from a cosine of 0.98 on; the embedded models
-reach 0.79, since trained rows share a direction.
+Thresholds: a norm is outlying if it differs from the median by a factor of 1.6 and by 8 robust deviations; the embedded
+models reach a factor of 1.35, random rows of 48 values 1.3. Rows are parallel from a cosine of 0.98 on; the embedded
+models reach 0.79, because trained rows share a direction.
 """
 
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ PARALLEL, SAME = 0.98, 0.99999
 
 
 def check_gate(layer: int, rows: np.ndarray) -> Iterator[Finding]:
-    """What one layer's router shows.
+    """Yield the findings on one layer's router.
 
     Args:
         layer: model layer number.
@@ -44,15 +44,15 @@ def _dead(layer: int, norms: np.ndarray) -> Iterator[Finding]:
 def _outlying(layer: int, norms: np.ndarray, alive: np.ndarray) -> Iterator[Finding]:
     logs, median = np.log(norms[alive]), float(np.median(norms[alive]))
     far, apart, found = outlying(logs, RATIO, DEVIATION, FLOOR), deviations(logs, FLOOR), []
-    for place in np.flatnonzero(far).tolist():
-        expert = int(alive[place])
+    for index in np.flatnonzero(far).tolist():
+        expert = int(alive[index])
         ratio = float(norms[expert] / median)
         what = f"L{layer}E{expert}: its router row is {ratio:.3g} times as long as the layer's median"
         meaning = (
             "Its affinity is nearly always at an end of the sigmoid (a long row) or at its middle (a short one). A row "
             "that was scaled or read with the wrong units; in training, an expert that runs away."
         )
-        evidence = {"norm": float(norms[expert]), "median": median, "robust deviations": float(apart[place])}
+        evidence = {"norm": float(norms[expert]), "median": median, "robust deviations": float(apart[index])}
         found.append(Finding(WARNING, NAME, what, meaning, evidence, layer, expert))
     yield from shortened(found, f"router rows of L{layer} of outlying length")
 
@@ -68,8 +68,8 @@ def _parallel(layer: int, rows: np.ndarray, alive: np.ndarray) -> Iterator[Findi
         severity, how = (ERROR, "the same as") if is_same else (WARNING, "nearly parallel to")
         what = f"L{layer}E{other}: its router row is {how} that of E{one}"
         meaning = (
-            "Both experts want the same tokens. Usually a copied row; in training, experts that were cloned and have "
-            "not drifted apart."
+            "Both experts get the same affinities. Usually a copied row; in training, experts that were cloned and "
+            "have not diverged yet."
         )
         found[severity].append(
             Finding(severity, NAME, what, meaning, {"cosine": cosine, "other expert": one}, layer, other)

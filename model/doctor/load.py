@@ -1,14 +1,14 @@
-"""What the routing of some text shows: dead and hot experts, starved groups, collapse, near ties, how sure a router is.
+"""Judge the routing of a text: dead and hot experts, starved groups, collapse, near ties, spread of the affinities.
 
-Numbers are those of `model/trace`; here they are judged. A share has an interval (Wilson, 95 %), and an expert counts
-as dead only where chance would hardly spare one of so many. Texts of one kind want experts of one kind, so that only
+`model/trace` computes the numbers. A share has a 95 % Wilson interval. An expert counts as dead only if a fair router
+would hardly leave any of its experts idle. A text on one subject selects the same experts again and again, so only
 extremes are more than a note.
 
-Thresholds: starved or dead when the interval ends below a tenth of a fair share; hot when it begins above half of the
-tokens and three times a fair share; collapsed when as many experts as a token takes have 90 % of all places. The
-embedded models, on the doctor's own sample: no expert under 0.28 fair shares, none over 2.7, at most 27 % of the places
-on the busiest four. A router says nothing when its affinities spread by less than 0.001, and shouts when 95 % of them
-stand within 0.001 of 0 or 1 (embedded models: at least 0.158, at most 2.5 %).
+Thresholds: an expert or group is starved if the interval ends below a tenth of its fair share; an expert is hot if the
+interval begins above half of the tokens and above three fair shares; a layer has collapsed if its top-k busiest experts
+fill 90 % of the slots. The embedded models on the doctor's own sample: experts have 0.28 to 2.7 fair shares, and the
+busiest four at most 27 % of the slots. Affinities are nearly constant if their standard deviation is below 0.001
+(embedded models: at least 0.158), and saturated if 95 % of them lie within 0.001 of 0 or 1 (at most 2.5 %).
 
 Shape suffixes: T tokens, E experts, G groups.
 """
@@ -28,18 +28,18 @@ from model.trace.routing import one_hot, share_interval
 
 LOAD, GROUPS, TIES, SCORES, ROUNDING = "load", "groups", "near ties", "affinities", "bf16 against fp32"
 STARVED, HALF, HOT, COLLAPSED = 0.1, 0.5, 3.0, 0.9
-SURE_TO_BE_DEAD = 0.01  # chance that fair routing leaves out any of all experts
-SILENT, SHOUTING, AT_AN_END = 1e-3, 0.95, 1e-3
+IDLE_BY_CHANCE = 0.01  # largest probability that fair routing leaves any expert idle
+NEARLY_CONSTANT, MOSTLY_SATURATED, AT_AN_END = 1e-3, 0.95, 1e-3
 MANY_FLIPS = 0.5
 
 
 def measure(data: xr.Dataset, rule: RouterRule, rounded: xr.Dataset | None) -> list[dict[str, Number]]:
-    """The figures of every layer, one row each.
+    """Return the statistics of every layer, one row each.
 
     Args:
         data: `router_score`, `expert_bias`, `group_score`, `group_kept`, `expert_id` of all tokens that count.
-        rule: of the router.
-        rounded: the same tokens run in bfloat16; None where they were not.
+        rule: the router rule.
+        rounded: the same tokens run in bfloat16; None without such a run.
     """
     counts = metrics.tokens_per_expert(data["expert_id"], rule.num_experts)
     band, num_tokens = band_of(rule, data.sizes["token"]), data.sizes["token"]
@@ -57,28 +57,28 @@ def measure(data: xr.Dataset, rule: RouterRule, rounded: xr.Dataset | None) -> l
     if rounded is not None:
         columns["other experts in bf16"] = flips(data, rounded).mean("token")
     rows: list[dict[str, Number]] = []
-    for place, layer in enumerate(counts["moe_layer"].values.tolist()):
+    for index, layer in enumerate(counts["moe_layer"].values.tolist()):
         row: dict[str, Number] = {"layer": layer, "tokens": num_tokens}
-        row |= {name: _plain(values.values[place]) for name, values in columns.items()}
+        row |= {name: _plain(values.values[index]) for name, values in columns.items()}
         rows.append(row | {"MaxVio by chance": math.nan if band is None else band.max_violation})
     return rows
 
 
 def flips(data: xr.Dataset, rounded: xr.Dataset) -> xr.DataArray:
-    """Whether a token took another set of experts in the other run, [token, moe_layer] bool."""
+    """Return a mask of choices with another set of experts in the other run, [token, moe_layer] bool."""
     num_experts = data.sizes["expert"]
     changed = (one_hot(data["expert_id"], num_experts) != one_hot(rounded["expert_id"], num_experts)).any(-1)
     return data["expert_id"].isel(rank=0, drop=True).copy(data=changed)
 
 
 def judge(data: xr.Dataset, rule: RouterRule, rounded: xr.Dataset | None) -> Iterator[Finding]:
-    """What is worth telling of the routing of some tokens; see `measure` for the arguments."""
+    """Yield the findings on the routing; see `measure` for the arguments."""
     counts = metrics.tokens_per_expert(data["expert_id"], rule.num_experts)
     layers = counts["moe_layer"].values.tolist()
-    for place, layer in enumerate(layers):
-        yield from _load(layer, counts.values[place], data.sizes["token"], rule)
-        yield from _groups(layer, data["group_kept"].values[:, place], rule)
-        yield from _scores(layer, data["router_score"].values[:, place], rule)
+    for index, layer in enumerate(layers):
+        yield from _load(layer, counts.values[index], data.sizes["token"], rule)
+        yield from _groups(layer, data["group_kept"].values[:, index], rule)
+        yield from _scores(layer, data["router_score"].values[:, index], rule)
     yield from _above_chance(counts, rule, data.sizes["token"])
     yield _ties(data)
     if rounded is not None:
@@ -92,17 +92,15 @@ def _load(layer: int, counts: np.ndarray, num_tokens: int, rule: RouterRule) -> 
     busiest = np.sort(counts)[::-1][: rule.top_k].sum() / max(1, counts.sum())
     if busiest >= COLLAPSED and rule.top_k < rule.num_experts:
         what = f"L{layer} has collapsed: {rule.top_k} of {rule.num_experts} experts take {busiest:.0%} of all places"
-        meaning = (
-            "The other experts are carried along for nothing. Balancing was off, or its bias was lost or is absurd."
-        )
+        meaning = "The other experts do nothing. Balancing was off, or its bias was lost or has an absurd size."
         yield Finding(ERROR, LOAD, what, meaning, {"share": float(busiest), "tokens": num_tokens}, layer)
         return
     dead, hot = [], []
-    spared = (1 - rule.fair_share) ** num_tokens * rule.num_experts
+    chance_of_idle = (1 - rule.fair_share) ** num_tokens * rule.num_experts
     for expert, count in enumerate(counts.tolist()):
         low, high = share_interval(count, num_tokens)
         evidence = {"tokens": count, "of": num_tokens, "from": low, "to": high, "fair share": rule.fair_share}
-        if high < STARVED * rule.fair_share and spared < SURE_TO_BE_DEAD:
+        if high < STARVED * rule.fair_share and chance_of_idle < IDLE_BY_CHANCE:
             took = "took no token" if count == 0 else f"took {count:,} tokens"
             what = f"L{layer}E{expert} {took} of {num_tokens:,}; at most {high:.2%} of such tokens are its own"
             meaning = (
@@ -113,14 +111,14 @@ def _load(layer: int, counts: np.ndarray, num_tokens: int, rule: RouterRule) -> 
             share = count / num_tokens
             ratio = share / rule.fair_share
             what = f"L{layer}E{expert} took {share:.0%} of {num_tokens:,} tokens, {ratio:.3g} fair shares"
-            meaning = "Every layer waits for it. Its bias is too high, its router row too long, or balancing was off."
+            meaning = "The layer waits for it. Its bias is too high, its router row too long, or balancing was off."
             hot.append(Finding(WARNING, LOAD, what, meaning, evidence, layer, expert))
-    yield from shortened(dead, f"experts of L{layer} without work")
+    yield from shortened(dead, f"dead experts of L{layer}")
     yield from shortened(hot, f"hot experts of L{layer}")
 
 
 def _above_chance(counts: xr.DataArray, rule: RouterRule, num_tokens: int) -> Iterator[Finding]:
-    """One note on all layers: how uneven the work is against what chance alone gives."""
+    """Yield one note on all layers if their load is less even than chance explains."""
     violation, band = metrics.max_violation(counts), band_of(rule, num_tokens)
     if band is None or not (violation > band.max_violation).any():
         return
@@ -128,9 +126,7 @@ def _above_chance(counts: xr.DataArray, rule: RouterRule, num_tokens: int) -> It
     worst = int(violation.values.argmax())
     layer, expert = int(violation["moe_layer"][worst]), int(counts.values[worst].argmax())
     what = f"in {int(above.sum())} of {above.size} layers the busiest expert carries more than chance explains"
-    meaning = (
-        "Expected of a text: its tokens want some experts more than others. Over much text a balanced model is even."
-    )
+    meaning = "Expected of a text: its tokens select some experts more often. A balanced model is even over much text."
     evidence = {
         "largest MaxVio": float(violation[worst]),
         "by chance": band.max_violation,
@@ -149,7 +145,7 @@ def _groups(layer: int, kept_TG: np.ndarray, rule: RouterRule) -> Iterator[Findi
         if high < STARVED * fair:
             what = f"L{layer}: group {group} was kept by {taken:,} of {num_tokens:,} tokens, fair are {fair:.0%}"
             meaning = (
-                "All experts of the group are starved at once: their biases are too low together, or rows are lost."
+                "All experts of the group are starved at once: all their biases are too low, or router rows are lost."
             )
             evidence = {"tokens": taken, "of": num_tokens, "from": low, "to": high, "fair share": fair}
             yield Finding(WARNING, GROUPS, what, meaning, evidence, layer, group * rule.num_experts // rule.num_groups)
@@ -162,18 +158,18 @@ def _scores(layer: int, scores_TE: np.ndarray, rule: RouterRule) -> Iterator[Fin
     if not np.isfinite(scores_TE).all():
         number = int((~np.isfinite(scores_TE)).sum())
         what = f"L{layer}: {number:,} affinities are NaN or infinite"
-        yield Finding(ERROR, SCORES, what, "What reaches the router is broken already.", {"affinities": number}, layer)
+        yield Finding(ERROR, SCORES, what, "The input of the router is already broken.", {"affinities": number}, layer)
         return
     if not SCORINGS[rule.scoring].saturates:
         return
     spread, ends = float(scores_TE.std()), float((np.minimum(scores_TE, 1 - scores_TE) < AT_AN_END).mean())
     evidence = {"standard deviation": spread, "share at an end": ends}
-    if spread < SILENT:
+    if spread < NEARLY_CONSTANT:
         what = f"L{layer}: all affinities are alike ({np.median(scores_TE):.3g})"
-        yield Finding(WARNING, SCORES, what, "The router says nothing; the bias alone decides.", evidence, layer)
-    elif ends > SHOUTING:
+        yield Finding(WARNING, SCORES, what, "All experts score alike; the bias alone decides.", evidence, layer)
+    elif ends > MOSTLY_SATURATED:
         what = f"L{layer}: {ends:.0%} of the affinities stand at 0 or 1"
-        meaning = "The router's rows or its input are far too large: what it chooses no longer depends on shades."
+        meaning = "The router's rows or its input are far too large: saturated affinities no longer rank experts."
         yield Finding(WARNING, SCORES, what, meaning, evidence, layer)
 
 
@@ -181,7 +177,7 @@ def _ties(data: xr.Dataset) -> Finding:
     share, exact = near_ties(data, "bfloat16").mean("token"), near_ties(data, "float32").mean("token")
     worst = int(share.values.argmax())
     what = f"{float(share.mean()):.1%} of the decisions are so close that rounding to bfloat16 could turn them"
-    meaning = "Engines that compute in another precision will differ there, and rightly so; see the margins on Routing."
+    meaning = "Engines that compute in another precision will differ there without a fault; see the margins on Routing."
     evidence = {
         "mean share": float(share.mean()),
         "largest share": float(share[worst]),
@@ -198,7 +194,7 @@ def _rounding(data: xr.Dataset, rounded: xr.Dataset) -> Finding:
     explained = float((near & changed.values).sum() / max(1, int(changed.sum())))
     worst, mean = int(share.values.argmax()), float(share.mean())
     what = f"run in bfloat16, {mean:.1%} of the decisions took another set of experts"
-    meaning = "Measured by a second run of the same tokens. Those that were no near ties follow from earlier layers."
+    meaning = "Measured by a second run of the same tokens. Changes without a near tie follow from earlier layers."
     evidence = {
         "mean share": mean,
         "largest share": float(share[worst]),

@@ -1,7 +1,7 @@
-"""What a folder holds against what its configuration says: holes, shapes, and numbers that contradict the tensors.
+"""Check a folder's tensors against its configuration: missing tensors, wrong shapes, contradicting numbers.
 
-The tensors are believed: where the layers agree among themselves on a number and `config.json` states another one, the
-configuration is what is wrong, and the tensors that it makes look missing are told in the same finding.
+The tensors count as right: if most layers agree on a number and `config.json` states another, the configuration is
+wrong. One finding then covers the tensors that seem missing because of it.
 """
 
 import collections
@@ -29,10 +29,10 @@ from model.network.config import SPARSE_TYPES
 NAME, CONFIG = "manifest", "config"
 _HOLE = (
     "The model cannot be loaded. Usually a shard that was not copied, an index of another upload, or a conversion that "
-    "did not know the tensor."
+    "does not know the tensor."
 )
 _CONTRADICTION = (
-    "config.json belongs to another model, or was edited by hand. Loaders that believe it leave tensors out, or refuse."
+    "config.json belongs to another model, or was edited by hand. Loaders that trust it skip tensors, or refuse."
 )
 _QUOTED = re.compile(r"tensor (\S+) ")
 # Published keys that the size stated by a tensor's shape (`STATED_BY`) is a multiple of.
@@ -40,12 +40,12 @@ _UNITS = {"n_shared_experts": ("moe_intermediate_size",), "num_attention_heads":
 
 
 def check_config(published: Mapping[str, Any], stored: Mapping[str, StoredTensor], refusal: str) -> list[Finding]:
-    """Where the configuration contradicts the tensors, or itself.
+    """Return the findings on a configuration that contradicts the tensors, or itself.
 
     Args:
-        published: config.json as it stands.
-        stored: every tensor by its name.
-        refusal: why the configuration cannot be used; empty when it can.
+        published: config.json as it is.
+        stored: name -> tensor.
+        refusal: why the configuration is unusable; empty if it is usable.
     """
     found = [*_shapes(published, stored), *_layers(published, stored), *_head(published, stored)]
     found += _groups(published)
@@ -55,18 +55,18 @@ def check_config(published: Mapping[str, Any], stored: Mapping[str, StoredTensor
 
 
 def check_manifest(manifest: Manifest, contradictions: int) -> Iterator[Finding]:
-    """Tensors that are missing, mis-shaped or not readable, and those that nobody asked for.
+    """Yield the findings on tensors that are missing, mis-shaped, unreadable or unexpected.
 
     Args:
-        manifest: the folder against its configuration.
-        contradictions: how many were found in the configuration, which then explains what is missing.
+        manifest: comparison of the folder with its configuration.
+        contradictions: number of findings on the configuration, which then explain missing tensors.
     """
     missing = [_hole(name, f"{_spelled(name)} is missing") for name in manifest.missing]
     misshapen = [_hole(_name_in(line), f"{line[0].upper()}{line[1:]}") for line in manifest.misshapen]
     if contradictions and (missing or misshapen):
         numbers = {"missing": len(missing), "mis-shaped": len(misshapen)}
         what = f"as config.json stands, {len(missing):,} tensors are missing and {len(misshapen):,} are mis-shaped"
-        yield Finding(ERROR, NAME, what, "It follows from what config.json contradicts.", numbers)
+        yield Finding(ERROR, NAME, what, "This follows from the contradictions in config.json.", numbers)
     else:
         yield from shortened(missing, "missing tensors")
         yield from shortened(misshapen, "mis-shaped tensors")
@@ -74,7 +74,7 @@ def check_manifest(manifest: Manifest, contradictions: int) -> Iterator[Finding]
     yield from shortened(unreadable, "unreadable tensors")
     if manifest.mtp_problem:
         what = f"the multi-token-prediction layer is not used: {manifest.mtp_problem}"
-        meaning = "Drafts cannot be made; the model's own text is not concerned."
+        meaning = "The model cannot draft tokens; its own text is not affected."
         yield Finding(WARNING, NAME, what, meaning, {"tensors": len(manifest.mtp)}, manifest.config.num_layers)
     if manifest.surplus:
         first, number = manifest.surplus[0], len(manifest.surplus)
@@ -85,7 +85,7 @@ def check_manifest(manifest: Manifest, contradictions: int) -> Iterator[Finding]
     announced = manifest.published.get("num_nextn_predict_layers")
     if announced and not manifest.mtp:
         what = f"config.json announces {announced} multi-token-prediction layer, the files hold none"
-        meaning = "Some tools write so for every model; drafts cannot be made."
+        meaning = "Some tools write this key for every model. The model cannot draft tokens."
         yield Finding(NOTE, NAME, what, meaning, {"announced": announced, "held": 0})
 
 
@@ -103,9 +103,9 @@ def _spelled(name: str) -> str:
 
 
 def _name_in(line: str) -> str:
-    """The name of the tensor that a line of the manifest is about."""
-    quoted = _QUOTED.search(line)
-    return quoted[1] if quoted else ""
+    """Return the name of the tensor in a line of the manifest; empty if there is none."""
+    match = _QUOTED.search(line)
+    return match[1] if match else ""
 
 
 def _shapes(published: Mapping[str, Any], stored: Mapping[str, StoredTensor]) -> Iterator[Finding]:
@@ -152,7 +152,7 @@ def _layers(published: Mapping[str, Any], stored: Mapping[str, StoredTensor]) ->
     indexed = sum(".indexer." in place.part for place in places)
     if indexed and published.get("model_type") not in SPARSE_TYPES:
         what = f"config.json says {published.get('model_type')}, the files hold {indexed:,} tensors of indexers"
-        meaning = "The model was trained with sparse attention; run without it, long prompts come out otherwise."
+        meaning = "The model was trained with sparse attention; without it, long prompts give other results."
         yield Finding(WARNING, CONFIG, what, meaning, {"tensors": indexed})
 
 
@@ -161,7 +161,7 @@ def _layers_with(part: str, places: list[Place]) -> set[int]:
 
 
 def _experts(published: Mapping[str, Any], places: list[Place]) -> Iterator[Finding]:
-    """Experts by their numbers, which a router of the right shape does not give away."""
+    """Yield findings on expert numbers, which can be wrong although the router's shape is right."""
     stated = _whole(published.get("n_routed_experts"))
     by_layer: dict[int, set[int]] = collections.defaultdict(set)
     for place in places:
@@ -188,15 +188,13 @@ def _head(published: Mapping[str, Any], stored: Mapping[str, StoredTensor]) -> I
 
 
 def check_tied(published: Mapping[str, Any], embedding: bytes | None, head: bytes | None) -> Iterator[Finding]:
-    """A head of its own beside a configuration that ties it to the embedding; by their checksums."""
+    """Yield a finding on a separate head although the configuration ties it to the embedding; compares checksums."""
     if not published.get("tie_word_embeddings") or embedding is None or head is None:
         return
     same = embedding == head
     what = f"config.json ties the head to the embedding, the files hold {'a copy' if same else 'another head'}"
     meaning = (
-        "The copy is not used."
-        if same
-        else "Loaders that believe the key predict with the embedding, not with the head."
+        "The copy is not used." if same else "Loaders that trust the key predict with the embedding, not with the head."
     )
     evidence = {"equal to the byte": "yes" if same else "no"}
     yield Finding(NOTE if same else ERROR, CONFIG, what, meaning, evidence, tensor=HEAD)

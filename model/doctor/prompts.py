@@ -1,4 +1,4 @@
-"""What the second stage runs: the doctor's own sample, or a user's file of prompts."""
+"""Prompts of the second stage: the doctor's own sample, or a user's file."""
 
 import dataclasses
 import json
@@ -10,30 +10,30 @@ _MOST_PROMPTS, _MOST_BYTES = 10_000, 50_000_000
 
 
 class PromptsError(ValueError):
-    """A file of prompts that cannot be used; the message says which line and what to do."""
+    """The file of prompts is unusable; the message names the line and says what to do."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Prompt:
-    """A text, or token ids that are fed as they are."""
+    """A text, or token ids that are fed unchanged."""
 
     text: str | None = None
     ids: tuple[int, ...] | None = None
 
 
 def own_prompts() -> tuple[Prompt, ...]:
-    """Twenty short texts in fifteen languages, three of code, one of mathematics, one dialogue; written for this."""
+    """Return the sample: twenty short texts in fifteen languages, three of code, one of mathematics, one dialogue."""
     return read_prompts(_SAMPLE)
 
 
 def read_prompts(path: Path) -> tuple[Prompt, ...]:
-    """A file with one prompt to a line, or JSON lines: objects with `text` (or `prompt`), or with `ids`.
+    """Read a file with one prompt per line, or JSON lines: objects with `text` (or `prompt`), or with `ids`.
 
-    A file is taken for JSON lines when its first line that is not empty begins with a brace.
+    A file counts as JSON lines if its first non-empty line begins with a brace.
 
     Raises:
-        PromptsError: it is too large, no UTF-8, empty, or a line is not a prompt.
-        OSError: it cannot be read.
+        PromptsError: the file is too large, not UTF-8, or empty, or a line is no prompt.
+        OSError: the file cannot be read.
     """
     if path.stat().st_size > _MOST_BYTES:
         raise PromptsError(f"{path} is larger than {_MOST_BYTES // 1_000_000} MB; give fewer prompts")

@@ -1,12 +1,11 @@
-"""A model against a healthy trace of the same tokens: what was changed, told by the first layer that differs.
+"""Compare a model with a healthy trace of the same tokens, and locate the change by the first layer that differs.
 
-Until the first change both runs are the same but for rounding, so there every recorded number can be compared: the bias
-with that of every layer, the affinities' columns with each other, the weights' scaling factor, and what came out of the
-layer token by token. Behind it the layers' inputs differ; there only biases and columns that fit another place far
-better than their own are told.
+Before the first change both runs are equal up to rounding, so the comparison uses every recorded number: biases,
+columns of affinities, the scaling factor of the weights, and the residual norm of each token. After the first change
+the layers' inputs differ; there the comparison reports only biases, and columns that fit another expert far better.
 
-Thresholds: numbers are the same up to 1e-3, as fp32 on two machines is; a column belongs elsewhere when it agrees there
-with a correlation of 0.8 and 0.3 more than in its own place.
+Thresholds: numbers are equal up to 1e-3, as in fp32 on two machines; a column belongs to another expert if its
+correlation there is at least 0.8, and 0.3 more than with its own.
 
 Shape suffixes: T tokens, E experts.
 """
@@ -24,25 +23,25 @@ from model.trace.trace import Trace
 NAME = "reference"
 SAME, FITS, BETTER = 1e-3, 0.8, 0.3
 NEEDED = ("router_score", "expert_bias", "expert_id", "gate_weight", "residual_norm")
-_NAMED = 6  # pairs of experts that are written out
+_NAMED = 6  # experts that a finding lists
 
-# Run the reference's tokens again with two experts of a layer exchanged, and give the residual norms, [token, layer].
+# (layer, expert, other expert) -> residual norms, [token, layer], of the reference's tokens with the two exchanged.
 Exchange = Callable[[int, int, int], np.ndarray]
 
 
 class UnusableReferenceError(ValueError):
-    """A reference that the model cannot be compared with; the message says why."""
+    """The model cannot be compared with the reference; the message says why."""
 
 
 def check_reference(reference: Trace, config: dict) -> None:
-    """Refuse a trace of another model, or one that holds too little.
+    """Check that a trace is of the same model, and holds the variables that the comparison needs.
 
     Args:
-        reference: a run on the healthy model.
-        config: published keys of the model that is audited.
+        reference: a run of the healthy model.
+        config: published keys of the audited model.
 
     Raises:
-        UnusableReferenceError: the message says what does not fit.
+        UnusableReferenceError: it does not; the message says why.
     """
     if missing := [name for name in NEEDED if not reference.has(name)]:
         raise UnusableReferenceError(
@@ -59,12 +58,12 @@ def check_reference(reference: Trace, config: dict) -> None:
 
 
 def compare_with(reference: Trace, ours: Trace, exchange: Exchange | None) -> Iterator[Finding]:
-    """What was changed between two runs of the same tokens.
+    """Yield the findings on what differs between two runs of the same tokens.
 
     Args:
-        reference: of the healthy model.
-        ours: of the model that is audited.
-        exchange: tries an exchange of two experts; None where the weights are not in memory.
+        reference: run of the healthy model.
+        ours: run of the audited model.
+        exchange: runs the tokens with two experts exchanged; None if the weights are not in memory.
     """
     before = [*_scale(reference, ours), *_biases(reference, ours)]
     permuted = list(_columns(reference, ours))
@@ -77,7 +76,7 @@ def compare_with(reference: Trace, ours: Trace, exchange: Exchange | None) -> It
             what = "the model routes these tokens as the reference does"
             gap = float(np.abs(ours.data["router_score"].values - reference.data["router_score"].values).max())
             evidence = {"largest difference of affinities": gap, "tokens": ours.num_tokens}
-            yield Finding(NOTE, NAME, what, "Nothing that these tokens touch was changed.", evidence)
+            yield Finding(NOTE, NAME, what, "No part that these tokens use was changed.", evidence)
         return
     if None not in explained and all(layer > first for layer in explained if layer is not None):
         yield from _experts(reference, ours, first, exchange)
@@ -91,13 +90,13 @@ def _scale(reference: Trace, ours: Trace) -> Iterator[Finding]:
     if was and now and abs(now / was - 1) > SAME:
         what = f"the weights are {now / was:.4g} times the reference's: scaling factor {now:.4g} in place of {was:.4g}"
         meaning = (
-            "routed_scaling_factor was changed or left out; every routed expert speaks louder or softer by that factor."
+            "routed_scaling_factor was changed or left out; the output of every routed expert is off by that factor."
         )
         yield Finding(ERROR, NAME, what, meaning, {"factor": now, "reference": was, "ratio": now / was})
 
 
 def _fitted_scale(trace: Trace) -> float | None:
-    """The factor that turns affinities into weights, the median over tokens of the first mixture layer."""
+    """Return the scaling factor of the first MoE layer's weights, the median over tokens; None if no factor fits."""
     first = trace.data.isel(moe_layer=0)
     weights = first["gate_weight"].values.astype(np.float64)
     scores = np.take_along_axis(first["router_score"].values, first["expert_id"].values.astype(np.int64), -1)
@@ -128,19 +127,19 @@ def _biases(reference: Trace, ours: Trace) -> Iterator[Finding]:
         elif other != place and fits[other] < 1e-5:
             what = f"L{layer} carries the bias of L{layers[other]}"
             meaning = (
-                "Layers were numbered otherwise when the biases were written; each expert is pushed for another's load."
+                "Layers had other numbers when the biases were written; each bias balances the load of another expert."
             )
             yield Finding(ERROR, NAME, what, meaning, evidence | {"bias of layer": layers[other]}, layer)
         elif np.allclose(np.sort(now[place]), np.sort(was[place]), atol=1e-6):
             moved = int((np.abs(apart) > 1e-6).sum())
             what = f"L{layer}: the biases are the reference's in another order, {moved} experts have another's"
-            meaning = "Experts were renumbered; right only if router rows and weights were, too."
+            meaning = "Experts were renumbered; correct only if router rows and weights were renumbered, too."
             yield Finding(WARNING, NAME, what, meaning, evidence, layer)
         else:
             expert = int(np.abs(apart).argmax())
             number = evidence["experts"]
             what = f"L{layer}: {number} biases differ from the reference's, that of E{expert} by {apart[expert]:+.3g}"
-            meaning = "The bias was changed, rounded, or is of another step of the training."
+            meaning = "The bias was changed or rounded, or belongs to another training step."
             yield Finding(ERROR, NAME, what, meaning, evidence, layer, expert)
 
 
@@ -148,7 +147,7 @@ def _biases(reference: Trace, ours: Trace) -> Iterator[Finding]:
 
 
 def _columns(reference: Trace, ours: Trace) -> Iterator[Finding]:
-    """Layers whose experts' affinities agree with those of other experts far better than with their own."""
+    """Yield the layers whose experts' affinities fit other experts of the reference far better than their own."""
     groups = ours.data.sizes.get("group", 1)
     for place, layer in enumerate(ours.data["moe_layer"].values.tolist()):
         was, now = (_standardised(t.data["router_score"].values[:, place]) for t in (reference, ours))
@@ -178,28 +177,28 @@ def _standardised(scores_TE: np.ndarray) -> np.ndarray:
     return centred / np.where(spread > 1e-9, spread, np.inf)
 
 
-# --- what comes out --------------------------------------------------------------------------------------------------
+# --- the experts -----------------------------------------------------------------------------------------------------
 
 
 def _gaps(reference: Trace, norms: np.ndarray) -> np.ndarray:
-    """Relative difference of the residual norms, [token, layer]; infinite where one of them is NaN."""
+    """Return the relative difference of the residual norms, [token, layer]; infinite if one of them is NaN."""
     was = reference.data["residual_norm"].values.astype(np.float64)
     return np.nan_to_num(np.abs(norms - was) / np.maximum(np.abs(was), 1e-9), nan=np.inf, posinf=np.inf)
 
 
 def _first_difference(reference: Trace, ours: Trace) -> int | None:
-    """The first layer after which the residual stream is another one; None where none is."""
+    """Return the first layer after which the residual norms differ; None if they never do."""
     gaps = _gaps(reference, ours.data["residual_norm"].values)
     different = np.flatnonzero((gaps > SAME).any(0))
     return int(ours.data["layer"].values[different[0]]) if len(different) else None
 
 
 def _experts(reference: Trace, ours: Trace, layer: int, exchange: Exchange | None) -> Iterator[Finding]:
-    """Which experts answer otherwise, told by which tokens' residual streams changed in the first such layer."""
+    """Find the changed experts of the first differing layer, from the tokens whose residual stream changed there."""
     place = ours.data["layer"].values.tolist().index(layer)
     changed_T = _gaps(reference, ours.data["residual_norm"].values)[:, place] > SAME / 10
     evidence = {"tokens that differ": int(changed_T.sum()), "of": len(changed_T)}
-    meaning = "Its weights are others than the reference's: another step, another model, or damage."
+    meaning = "Its weights differ from the reference's: another step, another model, or damage."
     if layer not in ours.data["moe_layer"].values:
         what = f"L{layer} computes something else than in the reference, the layers before it do not"
         yield Finding(ERROR, NAME, what, meaning, evidence, layer)
@@ -221,11 +220,11 @@ def _experts(reference: Trace, ours: Trace, layer: int, exchange: Exchange | Non
             yield Finding(ERROR, NAME, what, swapped, evidence | {"other expert": other}, layer, one)
             return
     named = ", ".join(f"E{expert}" for expert in suspects[:_NAMED])
-    what = f"L{layer}: experts {named} answer otherwise than in the reference; the router chooses alike"
+    what = f"L{layer}: experts {named} give other outputs than in the reference; the router selects alike"
     yield Finding(ERROR, NAME, what, meaning, evidence | {"experts": len(suspects)}, layer, suspects[0])
 
 
 def _pairs(suspects: list[int]) -> Iterator[tuple[int, int]]:
-    """All pairs of a few suspects."""
+    """Yield all pairs of the first few suspects."""
     few = suspects[:_NAMED]
     yield from ((one, other) for place, one in enumerate(few) for other in few[place + 1 :])

@@ -1,7 +1,7 @@
-"""A report as JSON, as one HTML file that needs nothing else, and as lines for a terminal.
+"""Write a report as JSON, as one self-contained HTML file, and as lines for a terminal.
 
-Whatever comes from a file (names of tensors, models, texts of prompts) is escaped. The HTML has no script and loads
-nothing: a policy inside it forbids both.
+Names of tensors and models and texts of prompts come from files and are escaped. The HTML has no script and loads
+nothing; a content policy in the file forbids both.
 """
 
 import dataclasses
@@ -33,14 +33,14 @@ pre{white-space:pre-wrap;overflow-wrap:anywhere;background:var(--shade);padding:
 
 
 def to_json(report: Report) -> str:
-    """The report as JSON text; NaN and infinity, which JSON has not, are written as words."""
+    """Return the report as JSON text; NaN and infinity, which JSON lacks, become words."""
     content = {
         "format": "moe-loupe-audit",
         "version": "1",
         "model": report.model,
         "time_utc": report.time_utc,
         "worst": report.worst or None,
-        "findings": [dataclasses.asdict(found) | {"place": found.place} for found in report.findings],
+        "findings": [dataclasses.asdict(finding) | {"place": finding.place} for finding in report.findings],
         "checks": [dataclasses.asdict(check) for check in report.checks],
         "measures": dict(report.measures),
         "prompts": list(report.prompts),
@@ -59,12 +59,12 @@ def _plain(value: Any) -> Any:
 
 
 def to_lines(report: Report) -> list[str]:
-    """The report for a terminal: findings, gravest first, then what was looked at."""
+    """Return the report as lines for a terminal: findings by severity, then the checks."""
     lines = [headline(report)]
-    for found in report.findings:
-        lines += [f"{found.severity.upper():<8} {printable(found.what)}", f"         {printable(found.meaning)}"]
-        if found.evidence:
-            lines.append(f"         {printable(evidence_line(found))}")
+    for finding in report.findings:
+        lines += [f"{finding.severity.upper():<8} {printable(finding.what)}", f"         {printable(finding.meaning)}"]
+        if finding.evidence:
+            lines.append(f"         {printable(evidence_line(finding))}")
     lines.append("looked at:")
     for check in report.checks:
         lines.append(f"  {check.name:<16} {printable(check.skipped and f'not: {check.skipped}' or check.looked_at)}")
@@ -72,18 +72,18 @@ def to_lines(report: Report) -> list[str]:
 
 
 def headline(report: Report) -> str:
-    """What was found, in one line."""
+    """Return the number of findings and checks in one line."""
     counts = [f"{report.count(name)} {name}{'s' if report.count(name) != 1 else ''}" for name in reversed(SEVERITIES)]
     return f"{printable(report.model)}: {', '.join(counts)}; {len(report.made)} checks were made"
 
 
-def evidence_line(found: Finding) -> str:
-    """The numbers of a finding, in one line."""
-    return ", ".join(f"{name} {number(value)}" for name, value in found.evidence.items())
+def evidence_line(finding: Finding) -> str:
+    """Return the numbers of a finding in one line."""
+    return ", ".join(f"{name} {number(value)}" for name, value in finding.evidence.items())
 
 
 def number(value: Number) -> str:
-    """A number to three digits, or a word as it is."""
+    """Return a number to three digits, or a word unchanged."""
     if isinstance(value, str):
         return value
     return f"{value:,}" if isinstance(value, int) else f"{value:.3g}"
@@ -93,7 +93,7 @@ def number(value: Number) -> str:
 
 
 def to_html(report: Report) -> str:
-    """The report as one HTML file."""
+    """Return the report as one HTML file."""
     name = html.escape(report.model)
     body = [
         f"<h1>Audit of {name}</h1>",
@@ -114,7 +114,7 @@ def _section(title: str, parts: Sequence[str]) -> list[str]:
 
 
 def _table(head: Iterable[str], rows: Iterable[Iterable[str]], kind: str = "") -> str:
-    """A table of cells that are HTML already."""
+    """Return a table whose cells are already HTML."""
     top = "".join(f"<th>{html.escape(name)}</th>" for name in head)
     content = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>\n" for row in rows)
     return f"<table{f' class={kind}' if kind else ''}><tr>{top}</tr>\n{content}</table>"
@@ -125,13 +125,13 @@ def _findings(findings: Sequence[Finding]) -> list[str]:
         return ["<p class=clear>Nothing was found.</p>"]
     rows = [
         (
-            f"<span class={found.severity}>{found.severity}</span>",
-            html.escape(found.place),
-            html.escape(found.what),
-            html.escape(evidence_line(found)),
-            html.escape(found.meaning),
+            f"<span class={finding.severity}>{finding.severity}</span>",
+            html.escape(finding.place),
+            html.escape(finding.what),
+            html.escape(evidence_line(finding)),
+            html.escape(finding.meaning),
         )
-        for found in findings
+        for finding in findings
     ]
     return [_table(("severity", "where", "what", "evidence", "what it usually means"), rows)]
 
@@ -156,7 +156,7 @@ def _checks(checks: Sequence[Check]) -> list[str]:
 
 
 def _measures(table: Sequence[dict[str, Number]]) -> list[str]:
-    """A table of numbers, one dictionary per row."""
+    """Return a table of numbers from one dictionary per row."""
     if not table:
         return []
     return [_table(table[0], ([html.escape(number(value)) for value in row.values()] for row in table))]

@@ -1,4 +1,4 @@
-"""Outliers told by median and median absolute deviation, which a few broken values cannot move.
+"""Find outliers by median and median absolute deviation, which a few broken values cannot move.
 
 >>> deviations(np.array([1.0, 1.1, 0.9, 1.0, 5.0]), floor=0.1).round(1).tolist()
 [0.0, 0.7, -0.7, 0.0, 27.0]
@@ -10,11 +10,11 @@ _OF_A_GAUSSIAN = 1.4826  # standard deviation over median absolute deviation
 
 
 def deviations(values: np.ndarray, floor: float) -> np.ndarray:
-    """How far each value lies from the median, in robust standard deviations, of the same shape.
+    """Return the distance of each value from the median, in robust standard deviations, in the same shape.
 
     Args:
-        values: along the last axis.
-        floor: the smallest standard deviation to believe in: values that are all but equal have no outliers.
+        values: compared along the last axis.
+        floor: lower bound on the standard deviation, so that nearly equal values have no outliers.
     """
     apart = values - np.median(values, axis=-1, keepdims=True)
     spread = _OF_A_GAUSSIAN * np.median(np.abs(apart), axis=-1, keepdims=True)
@@ -22,12 +22,12 @@ def deviations(values: np.ndarray, floor: float) -> np.ndarray:
 
 
 def outlying(logs: np.ndarray, ratio: float, deviation: float, floor: float) -> np.ndarray:
-    """True for logarithms that are far from their median both as a ratio and against the others' spread.
+    """Return a mask of logarithms that are far from their median, both as a ratio and relative to the spread.
 
     Args:
-        logs: natural logarithms, along the last axis.
-        ratio: the smallest factor, up or down, that counts.
-        deviation: the fewest robust standard deviations that count.
+        logs: natural logarithms, compared along the last axis.
+        ratio: smallest factor, up or down, that counts.
+        deviation: smallest distance in robust standard deviations that counts.
         floor: see `deviations`; in units of the logarithm.
     """
     apart = logs - np.median(logs, axis=-1, keepdims=True)

@@ -1,9 +1,10 @@
-"""Everything that is measured of one tensor while it is in memory; afterwards it is let go.
+"""Measure one tensor while it is in memory, so that the tensor itself can be freed.
 
-A tensor is read once, in rows that stay in the processor's cache, and leaves its norm, its broken values, a checksum of
-its bytes, a sample of its values, and, when it is FP8, the same per block. What they mean is for others to say.
+The tensor is read once, in chunks that stay in the processor's cache. The result holds raw statistics: norm, broken
+values, a checksum of the bytes, a sample of the values, and statistics per block of FP8 matrices. `values`, `gate`,
+`bias`, `blocks` and `experts` interpret them.
 
-Shape suffixes: R rows, C columns (padded to whole blocks where it says so), P blocks of rows, Q blocks of columns.
+Shape suffixes: R rows, C columns (some padded to whole blocks), P blocks of rows, Q blocks of columns.
 """
 
 import dataclasses
@@ -19,49 +20,49 @@ from model.checkpoint.fp8 import BLOCK, dequantise, grid
 from model.checkpoint.header import StoredTensor
 from model.checkpoint.names import ROUTER, ROUTER_BIAS, Place, place_of
 
-SAMPLE = 4096  # values of a tensor that are kept: a cosine of two samples is off by 1/64 or so
-_CHUNK = 1 << 22  # values that are looked at together
+SAMPLE = 4096  # sampled values per tensor; a cosine of two samples has an error of about 1/64
+_CHUNK = 1 << 22  # values per chunk
 _MAGNITUDE, _SATURATED, _NAN = 0x7F, 0x7E, 0x7F  # of a byte in E4M3
 _CODES = torch.arange(_NAN, dtype=torch.uint8).view(torch.float8_e4m3fn).float().numpy()
-_SQUARABLE = 1e15  # the sum of so many squares still fits fp32
+_SQUARABLE = 1e15  # sums of squares of values up to this fit fp32
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Blocks:
-    """Of an FP8 matrix, per block of 128 x 128, [P, Q] each."""
+    """Statistics of an FP8 matrix per block of 128 x 128, each [P, Q]."""
 
-    rms: np.ndarray  # of the weights, scale included; NaN where the scale is unusable
-    largest: np.ndarray  # magnitude of the codes, at most 448
+    rms: np.ndarray  # of the weights, scale included; NaN if the scale is unusable
+    largest: np.ndarray  # largest magnitude of the codes, at most 448
     saturated: np.ndarray  # share of codes at +-448
     scale: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Scanned:
-    """What one tensor left behind."""
+    """The statistics of one tensor."""
 
     stored: StoredTensor
     place: Place
     num_nan: int
     num_infinite: int
     num_zero: int
-    first_broken: tuple[int, ...]  # index of the first NaN or infinite value; empty where there is none
+    first_broken: tuple[int, ...]  # index of the first NaN or infinite value; empty without one
     bad_scales: int  # scales that are NaN, infinite, zero or negative
-    rms: float  # of the finite values; NaN where the scales are unusable
-    largest: float  # magnitude of the finite values
-    digest: bytes  # of the bytes as stored, scales included
-    sample: np.ndarray  # the same places of every tensor of that shape, fp32
+    rms: float  # of the finite values; NaN if the scales are unusable
+    largest: float  # largest magnitude of the finite values
+    digest: bytes  # checksum of the stored bytes, scales included
+    sample: np.ndarray  # values at the same positions for every tensor of this shape, fp32
     blocks: Blocks | None
-    values: np.ndarray | None  # of a router's weight or bias: all of it, fp32
+    values: np.ndarray | None  # all values of a router's weight or bias, fp32; None for other tensors
 
     @property
     def size(self) -> int:
-        """Number of values."""
+        """Return the number of values."""
         return math.prod(self.stored.shape)
 
     @property
     def typical(self) -> float:
-        """Its size where one block cannot speak for all: the median block's root mean square, or that of the whole."""
+        """Return a root mean square that no single block distorts: the median block's, or else the whole tensor's."""
         return self.rms if self.blocks is None else float(np.median(self.blocks.rms))
 
 
@@ -70,8 +71,8 @@ def scan(stored: StoredTensor, raw: Tensor, scale: Tensor | None) -> Scanned:
 
     Args:
         stored: its entry in the header.
-        raw: as it is stored.
-        scale: the block scales of an FP8 matrix, of the right shape; None where it has none.
+        raw: the stored values.
+        scale: block scales of an FP8 matrix, of the right shape; None without scales.
     """
     place, counts = place_of(stored.name), _Counts()
     blocks = None
@@ -105,7 +106,7 @@ def _scan_plain(raw: Tensor, counts: _Counts) -> None:
     for start in range(0, len(flat), _CHUNK):
         part = flat[start : start + _CHUNK].float()
         extremes = torch.stack(part.aminmax())
-        if not extremes.isfinite().all():  # NaN is passed on, too
+        if not extremes.isfinite().all():  # aminmax propagates NaN, too
             broken = ~part.isfinite()
             nan = int(part.isnan().sum())
             counts.nan, counts.infinite = counts.nan + nan, counts.infinite + int(broken.sum()) - nan
@@ -125,7 +126,7 @@ def _scan_fp8(raw_RC: Tensor, scale: Tensor | None, counts: _Counts) -> Blocks |
     p_q = grid((num_rows, num_columns))
     squares, largest, saturated = (np.zeros(p_q) for _ in range(3))
     decoded_RC, ones = torch.zeros(BLOCK, p_q[1] * BLOCK), torch.ones(1, p_q[1])
-    magnitudes_RC = np.zeros((BLOCK, p_q[1] * BLOCK), np.uint8)  # columns padded to whole blocks, with 0
+    magnitudes_RC = np.zeros((BLOCK, p_q[1] * BLOCK), np.uint8)  # columns are padded to whole blocks with 0
     for row, part_RC in enumerate(raw_RC.split(BLOCK)):
         bytes_RC, magnitudes = part_RC.view(torch.uint8).numpy(), magnitudes_RC[: len(part_RC)]
         np.bitwise_and(bytes_RC, _MAGNITUDE, out=magnitudes[:, :num_columns])
@@ -141,7 +142,7 @@ def _scan_fp8(raw_RC: Tensor, scale: Tensor | None, counts: _Counts) -> Blocks |
         counts.zero += part_RC.numel() - int(np.count_nonzero(magnitudes))
         squares[row] = np.einsum("rc,rc->c", decoded.numpy(), decoded.numpy()).reshape(-1, BLOCK).sum(1)
         largest[row] = _CODES[magnitudes.max(0).reshape(-1, BLOCK).max(1)]
-        full = np.add.reduce(magnitudes == _SATURATED, axis=0, dtype=np.uint8)  # of at most 128 rows
+        full = np.add.reduce(magnitudes == _SATURATED, axis=0, dtype=np.uint8)  # at most 128 rows
         saturated[row] = full.reshape(-1, BLOCK).sum(1, dtype=np.int64)
     if scale is None:
         counts.squares, counts.largest = math.nan, math.nan
@@ -155,7 +156,7 @@ def _scan_fp8(raw_RC: Tensor, scale: Tensor | None, counts: _Counts) -> Blocks |
 
 @functools.lru_cache(maxsize=64)
 def _block_sizes(num_rows: int, num_columns: int) -> np.ndarray:
-    """Weights in each block, [P, Q]: the last ones may be smaller."""
+    """Return the number of weights in each block, [P, Q]; the last blocks may be smaller."""
     heights, widths = (np.minimum(BLOCK, n - np.arange(0, n, BLOCK)) for n in (num_rows, num_columns))
     return heights[:, None] * widths
 
@@ -169,8 +170,8 @@ def _digest(raw: Tensor, scale: Tensor | None) -> bytes:
 
 
 @functools.lru_cache(maxsize=64)
-def _places(shape: tuple[int, ...]) -> Tensor:
-    """Flat indices of the sample, the same for every tensor of a shape; all of a small one."""
+def _positions(shape: tuple[int, ...]) -> Tensor:
+    """Return the flat indices of the sample, which depend on the shape only; all indices of a small tensor."""
     size = math.prod(shape)
     if size <= SAMPLE:
         return torch.arange(size)
@@ -178,11 +179,11 @@ def _places(shape: tuple[int, ...]) -> Tensor:
 
 
 def _sample(raw: Tensor, scale: Tensor | None) -> np.ndarray:
-    places = _places(tuple(raw.shape))
+    positions = _positions(tuple(raw.shape))
     flat = raw.reshape(-1)
-    fp8 = raw.dtype == torch.float8_e4m3fn  # which cannot be indexed
-    values = (flat.view(torch.uint8)[places].view(raw.dtype) if fp8 else flat[places]).float()
+    fp8 = raw.dtype == torch.float8_e4m3fn  # torch cannot index it
+    values = (flat.view(torch.uint8)[positions].view(raw.dtype) if fp8 else flat[positions]).float()
     if scale is not None and raw.dim() == 2:
-        rows, columns = places // raw.shape[1] // BLOCK, places % raw.shape[1] // BLOCK
+        rows, columns = positions // raw.shape[1] // BLOCK, positions % raw.shape[1] // BLOCK
         values = values * scale.float()[rows, columns]
     return values.numpy()

@@ -1,7 +1,7 @@
-"""The second stage of an audit: some text is run, once in fp32 and once in bfloat16, and its routing judged.
+"""The second stage of an audit: run a text in fp32 and in bfloat16, and judge its routing.
 
-With a reference, its tokens are run too and compared with it. A model that does not fit in memory is read from the
-disk, and all prompts are then run as one, so that each layer is read once.
+If there is a reference, its tokens are run too and compared with it. A model that does not fit in memory is read from
+disk; all prompts then form one run, so that each layer is read once.
 """
 
 import dataclasses
@@ -30,12 +30,12 @@ from model.trace.trace import Trace
 
 STAGE, SOUND = "text", "own numbers"
 ROUTED = ("router_score", "group_score", "group_kept", "expert_id")
-FEWEST_TOKENS = 200  # below, shares say little; it is told
+FEWEST_TOKENS = 200  # below this the report warns that shares say little
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Progress:
-    """After a run."""
+    """Progress after a run."""
 
     done: int  # runs
     count: int
@@ -43,7 +43,7 @@ class Progress:
 
     @property
     def share(self) -> float:
-        """Of the runs."""
+        """Return the share of runs that are done."""
         return self.done / max(1, self.count)
 
 
@@ -54,25 +54,25 @@ def examine_text(
     on_progress: Callable[[Progress], None] = lambda progress: None,
     cancel: threading.Event | None = None,
 ) -> Report:
-    """Run the prompts and, where there is one, the reference's tokens.
+    """Run the prompts and, if there is one, the reference's tokens, and return the findings.
 
     Args:
-        engine: the model. With a reference two of its experts may be exchanged for the time of a run, so that nobody
-            else must use it then.
+        engine: the model. With a reference, two of its experts may be exchanged during a run, so nobody else may use
+            it then.
         prompts: at least one, unless there is a reference.
-        healthy: a trace of the same model in health.
+        healthy: the reference, a trace of the healthy model.
         on_progress: called before the first run and after each.
-        cancel: looked at between runs.
+        cancel: read between runs.
 
     Raises:
         PromptsError, RequestError: a prompt cannot be run; the message says which.
-        UnusableReferenceError: the reference is of another model, or holds too little.
+        UnusableReferenceError: the reference is of another model, or lacks variables.
         Stopped: `cancel` was set.
     """
     if healthy is not None:
         reference.check_reference(healthy, engine.config.to_json())
     if not engine.config.moe_layers:
-        skipped = Check(load.LOAD, STAGE, "", skipped="the model has no mixture layers, so that nothing is routed")
+        skipped = Check(load.LOAD, STAGE, "", skipped="the model has no MoE layers, so nothing is routed")
         return make_report(engine.name, [skipped], [])
     requests = _requests(engine, prompts)
     runs = _Runs(2 * len(requests) + (healthy is not None), on_progress, cancel)
@@ -100,7 +100,7 @@ def examine_text(
 
 
 class _Runs:
-    """Runs requests one after the other, and says how far it is."""
+    """Runs requests one after the other, and reports progress."""
 
     def __init__(self, count: int, on_progress: Callable[[Progress], None], cancel: threading.Event | None) -> None:
         self.count, self.on_progress, self.cancel, self.done = count, on_progress, cancel, 0
@@ -116,7 +116,7 @@ class _Runs:
 
 
 def _requests(engine: Engine, prompts: Sequence[Prompt]) -> list[RunRequest]:
-    """One request per prompt; of a model on the disk one for all. Each is cut to the context."""
+    """Return one request per prompt, or one for all prompts of a model on disk, cut to the context length."""
     made: list[list[int]] = []
     for number, prompt in enumerate(prompts, 1):
         ids = list(prompt.ids) if prompt.ids is not None else _encode(engine, prompt, number)
@@ -141,7 +141,7 @@ def _encode(engine: Engine, prompt: Prompt, number: int) -> list[int]:
 
 
 def _again(engine: Engine, dtype: str) -> Engine:
-    """The same model in another dtype, from the disk unless there is room for both."""
+    """Return the same model in another dtype, from disk unless memory holds both."""
     memory, sizes = memory_bytes(), model_sizes(engine.config).loaded
     if engine.device.type == "cuda":
         fits = fits_gpu(weight_bytes(engine.config, DTYPES[dtype]), engine.device)
@@ -152,7 +152,7 @@ def _again(engine: Engine, dtype: str) -> Engine:
 
 
 def joined(traces: Sequence[Trace]) -> xr.Dataset:
-    """The routing of all tokens of some runs that stand for text, and the biases."""
+    """Join the routing of all tokens with text, and the biases."""
     of_text = [np.flatnonzero(~trace.special_mask.values) for trace in traces]
     parts = [trace.data.isel(token=places) for trace, places in zip(traces, of_text, strict=True)]
     whole = {name: xr.concat([part[name] for part in parts], "token") for name in ROUTED}
@@ -160,7 +160,7 @@ def joined(traces: Sequence[Trace]) -> xr.Dataset:
 
 
 def _contradictions(traces: Sequence[Trace]) -> list[Finding]:
-    """What the recorded numbers contradict each other in: a router that does not follow its own rule."""
+    """Return the findings on recorded numbers that contradict each other: a router that breaks its own rule."""
     found = [fault for trace in traces for fault in faults(trace)]
     return [
         Finding(
@@ -203,7 +203,7 @@ def _compare(engine: Engine, healthy: Trace, runs: _Runs) -> tuple[Check, list[F
 
 
 def _exchanged(engine: Engine, request: RunRequest, layer: int, one: int, other: int) -> np.ndarray:
-    """Residual norms of the request with two experts of a layer exchanged; the engine is left as it was."""
+    """Return the residual norms of the request with two experts of a layer exchanged; the engine is restored."""
     _swap(engine.model.block(layer).ffn, one, other)
     try:
         norms: Any = engine.run(request).data["residual_norm"].values
@@ -216,6 +216,6 @@ def _exchanged(engine: Engine, request: RunRequest, layer: int, one: int, other:
 def _swap(mixture: Any, one: int, other: int) -> None:
     assert isinstance(mixture, MixtureOfExperts)
     for matrices in (mixture.experts.gate_up, mixture.experts.down):
-        kept = matrices[one].clone()
+        copy = matrices[one].clone()
         matrices[one].copy_(matrices[other])
-        matrices[other].copy_(kept)
+        matrices[other].copy_(copy)

@@ -1,8 +1,7 @@
-"""What is wrong with a tensor by itself or beside the same tensor of other layers: NaN, infinity, zeros, sizes.
+"""Check each tensor for NaN, infinity and zeros, and its size against the same tensor of other layers.
 
-Thresholds: a matrix is mostly zeros from one half on. A tensor counts as outlying when it is 8 times as large as the
-median of the same tensor in the other layers, up or down, and 8 robust deviations away; with fewer than 5 layers
-nothing is said.
+Thresholds: a matrix is mostly zeros from one half on. A tensor is outlying if its size differs from the median of the
+other layers by a factor of 8 and by 8 robust deviations; with fewer than 5 layers there is no such check.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -19,22 +18,22 @@ RATIO, DEVIATION, FLOOR, FEWEST_LAYERS = 8.0, 8.0, 0.1, 5
 
 
 def check_values(tensor: Scanned) -> Iterator[Finding]:
-    """What one tensor shows by itself; that a routed expert is zero is told beside the other experts."""
+    """Yield the findings on one tensor; `experts` reports a routed expert of zeros."""
     place, name = tensor.place, tensor.stored.name
     if tensor.num_nan or tensor.num_infinite:
         kinds = [(tensor.num_nan, "NaN"), (tensor.num_infinite, "infinite")]
-        said = " and ".join(f"{number:,} {kind}" for number, kind in kinds if number)
+        counts = " and ".join(f"{number:,} {kind}" for number, kind in kinds if number)
         at = ",".join(map(str, tensor.first_broken))
-        what = f"{described(tensor)}: {said} of {tensor.size:,} values, the first at [{at}]"
+        what = f"{described(tensor)}: {counts} of {tensor.size:,} values, the first at [{at}]"
         meaning = (
-            "Every token that meets it becomes NaN. A file damaged on its way, or a training step that diverged and "
-            "was saved."
+            "Every token that passes through it becomes NaN. A file damaged in transfer, or a training step that "
+            "diverged and was saved."
         )
         evidence = {"NaN": tensor.num_nan, "infinite": tensor.num_infinite, "of": tensor.size}
         yield Finding(ERROR, NAME, what, meaning, evidence, place.layer, place.expert, name)
     if tensor.bad_scales:
         what = f"{described(tensor)}: {tensor.bad_scales:,} of its block scales are NaN, infinite, zero or negative"
-        meaning = "The weights of those blocks cannot be told."
+        meaning = "The weights of those blocks are unknown."
         evidence = {"bad scales": tensor.bad_scales}
         yield Finding(ERROR, NAME, what, meaning, evidence, place.layer, place.expert, name)
     if place.expert is None and tensor.values is None:
@@ -42,7 +41,7 @@ def check_values(tensor: Scanned) -> Iterator[Finding]:
 
 
 def _zeros(tensor: Scanned) -> Iterator[Finding]:
-    """Norms' and routers' offsets may be 0; everything else that is multiplied with should not."""
+    """Yield a finding on a tensor of zeros; only offsets (`.bias`) may be 0."""
     share, place = tensor.num_zero / max(1, tensor.size), tensor.place
     if share <= MOSTLY_ZEROS or place.part.endswith(".bias"):
         return
@@ -57,7 +56,7 @@ def _zeros(tensor: Scanned) -> Iterator[Finding]:
 
 
 def compare_sizes(sizes: Mapping[str, Mapping[int, float]]) -> Iterator[Finding]:
-    """Tensors that are of another size than their like in other layers.
+    """Yield the findings on tensors whose size differs from the same tensor of other layers.
 
     Args:
         sizes: part of a layer -> model layer number -> root mean square.
@@ -80,7 +79,7 @@ def compare_sizes(sizes: Mapping[str, Mapping[int, float]]) -> Iterator[Finding]
 
 
 def described(tensor: Scanned) -> str:
-    """A tensor's name as findings say it."""
+    """Return the name of a tensor in findings."""
     place = tensor.place
     part = place.part.removesuffix(".weight")
     if place.layer is None:
@@ -89,6 +88,6 @@ def described(tensor: Scanned) -> str:
 
 
 def typical_size(tensors: Iterable[Scanned]) -> float:
-    """Median root mean square of some tensors; NaN where none is known."""
+    """Return the median root mean square of tensors; NaN if none is known."""
     sizes = [tensor.typical for tensor in tensors if np.isfinite(tensor.typical)]
     return float(np.median(sizes)) if sizes else float("nan")

@@ -1,8 +1,7 @@
-"""The first stage of an audit: every weight of a folder, read once, a layer at a time.
+"""The first stage of an audit: read every weight of a folder once, layer by layer.
 
-Nothing but one layer's measurements is held: of each tensor its norm, its checksum and a sample. Reading goes on in a
-thread of its own, two others measure. The tensors are taken as they come, whatever the configuration says of them, so
-that a configuration that contradicts them is no hindrance.
+Memory holds the statistics of one layer at a time. One thread reads, two measure. The audit reads the tensors that the
+files hold, whatever the configuration states, so a contradicting configuration does not stop it.
 """
 
 import collections
@@ -26,16 +25,16 @@ from model.doctor.tensors import Scanned, scan
 from model.network.config import MODEL_TYPES
 
 STAGE = "weights"
-_AT_ONCE = 2  # tensors that are measured at the same time
+_AT_ONCE = 2  # tensors that are measured in parallel
 
 
 class Stopped(CheckpointError):
-    """The audit was stopped; the message says how far it came."""
+    """The audit was stopped; the message says after how many tensors."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Progress:
-    """After a tensor."""
+    """Progress after a tensor."""
 
     done: int  # tensors
     count: int
@@ -43,13 +42,13 @@ class Progress:
 
     @property
     def share(self) -> float:
-        """Of the tensors."""
+        """Return the share of tensors that are done."""
         return self.done / max(1, self.count)
 
 
 @dataclasses.dataclass
 class _Seen:
-    """What is kept of all layers, for comparing them at the end."""
+    """Statistics of all layers, for the comparison of layers at the end."""
 
     biases: dict[int, np.ndarray] = dataclasses.field(default_factory=dict)
     sizes: dict[str, dict[int, float]] = dataclasses.field(default_factory=lambda: collections.defaultdict(dict))
@@ -68,9 +67,9 @@ def examine_weights(
     """Audit a folder's configuration, headers and weights.
 
     Raises:
-        CheckpointError: there is nothing to audit: no folder, no usable JSON in config.json, a model of another type,
-            no weights, or pickled ones. What is wrong with weights that are there is a finding.
-        Stopped: `cancel` was set; looked at after each tensor.
+        CheckpointError: there is nothing to audit: no folder, no usable JSON in config.json, another model type, no
+            weights, or pickled ones. Faults of existing weights are findings.
+        Stopped: `cancel` was set; it is read after each tensor.
     """
     folder = Path(folder)
     published = _published(folder)
@@ -79,7 +78,7 @@ def examine_weights(
     except CheckpointError as problem:
         if "pickled" in str(problem):
             raise
-        what, meaning = str(problem), "No weight can be read before this is mended; nothing else was looked at."
+        what, meaning = str(problem), "No weight can be read until this is fixed; nothing else was checked."
         found = Finding(ERROR, manifest.NAME, what, meaning, {})
         return make_report(folder.name, [Check(manifest.NAME, STAGE, "headers of the weight files")], [found])
     with opened:
@@ -175,12 +174,12 @@ def _router(layer: int, tensor: Scanned, seen: _Seen) -> Iterator[Finding]:
 def _layers(
     folder: ModelFolder, on_progress: Callable[[Progress], None], cancel: threading.Event | None
 ) -> Iterator[tuple[int | None, list[Scanned]]]:
-    """Every readable tensor measured, layer by layer; what is outside of all layers comes first and last."""
+    """Measure every readable tensor, and yield them layer by layer; tensors outside of layers come first and last."""
     names = sorted((name for name in folder.tensors if _is_weight(folder, name)), key=_order)
     disk = DiskTensors(folder)
     measured: list[Scanned] = []
     try:
-        with contextlib.closing(_scans(folder, disk, names)) as scans:  # no thread reads on when the disk is closed
+        with contextlib.closing(_scans(folder, disk, names)) as scans:  # ends all threads before the disk closes
             for done, tensor in enumerate(scans, 1):
                 if measured and measured[-1].place.layer != tensor.place.layer:
                     yield measured[-1].place.layer, measured
@@ -221,20 +220,20 @@ def _scan(folder: ModelFolder, disk: DiskTensors, name: str) -> Scanned:
 
 
 def _is_weight(folder: ModelFolder, name: str) -> bool:
-    """Whether it holds numbers that can be measured; scales go with their weights."""
+    """Return whether a tensor can be measured; block scales are read with their weights."""
     dtype = folder.tensors[name].dtype
     return (dtype in READABLE_DTYPES or dtype == SCALED_DTYPE) and scaled_weight(name) not in folder.tensors
 
 
 def _order(name: str) -> tuple[int, int, str, int]:
-    """Embedding, layers with their experts in order, then what comes after them: neighbours in a file, mostly."""
+    """Return the sort key: embedding, layers with their experts, then the rest; this is mostly the order in files."""
     place = place_of(name)
     if place.layer is None:
         return (0 if name == EMBEDDING else 2, 0, name, 0)
     return (1, place.layer, "" if place.expert is None else "experts", place.expert or 0)
 
 
-# --- what was looked at ----------------------------------------------------------------------------------------------
+# --- checks ----------------------------------------------------------------------------------------------------------
 
 
 def _checks(folder: ModelFolder, seen: _Seen) -> list[Check]:

@@ -93,7 +93,7 @@ def test_a_model_without_mixture_layers_has_no_routing_to_look_at(tmp_path: Path
     folder = written(random_model(tiny_config(num_layers=2, num_dense_layers=2)), tmp_path / "model")
     report = examine_text(Engine.load(folder, device="cpu"), random_prompts(1))
     assert report.findings == ()
-    assert [check.skipped for check in report.checks] == ["the model has no mixture layers, so that nothing is routed"]
+    assert [check.skipped for check in report.checks] == ["the model has no MoE layers, so nothing is routed"]
 
 
 # --- load ------------------------------------------------------------------------------------------------------------

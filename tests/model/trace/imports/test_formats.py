@@ -125,8 +125,8 @@ def test_files_of_no_format_are_refused() -> None:
     assert "import --help" in refused(archive.getvalue())
     assert "import --help" in refused(b"\x80\x04K\x01.")
     assert "import --help" in refused(b"\x80\x04K\x01.", RECORDER)
-    assert "no format" in refused(b"hello there")
-    assert "no format" in refused(as_json({"hello": 1}))
+    assert "unknown format" in refused(b"hello there")
+    assert "unknown format" in refused(as_json({"hello": 1}))
     assert "empty" in refused(b"")
     assert "nested too deeply" in refused(b"[" * 100_000)
     for form in (VLLM, SGLANG, RECORDER, LLAMA_CPP, LOGITS, OURS):
