@@ -80,7 +80,7 @@ def test_a_bare_npy_file_knows_no_tokens() -> None:
     assert trace.num_tokens == 7
     assert {token.id for token in trace.tokens} == {-1}
     assert trace.text == b""
-    assert any("does not say how many tokens" in note for note in trace.origin["notes"])
+    assert any("does not state the length of the prompt" in note for note in trace.origin["notes"])
 
 
 def test_ids_beside_log_probabilities() -> None:

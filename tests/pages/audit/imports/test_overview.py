@@ -15,7 +15,7 @@ def test_a_file_becomes_the_trace_on_show_everywhere(page: AppTest) -> None:
     held = app.dataframe[0].value.set_index("part")
     assert held.loc["chosen experts", ["known", "tag"]].tolist() == ["6 of 7 tokens", "imported"]
     assert held.loc["weights", "tag"] == "missing"
-    assert "vLLM sends the ids" in held.loc["weights", "why not"]
+    assert "vLLM sends only the ids" in held.loc["weights", "why not"]
     for name in OBSERVE:
         app.switch_page(name).run()
         assert not app.exception, name
