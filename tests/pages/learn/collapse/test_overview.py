@@ -1,4 +1,4 @@
-"""The page on collapse: two small runs on the spot, side by side, that can be stopped."""
+"""Two runs side by side, while they train and after."""
 
 from collections.abc import Callable
 
