@@ -118,7 +118,6 @@ TESTED_IN = {
     ),
     "viz/test_attention.py": ("viz/heads.py", "viz/thumbnails.py"),
     "viz/test_load.py": ("viz/axis.py",),
-    "pages/intervene/counterfactual/test_importance.py": ("pages/intervene/counterfactual/importance_runs.py",),
 }
 
 

@@ -19,7 +19,7 @@ SHORT = {
     "indexer": "Indexer",
     "ffn_norm": "Norm",
     "ffn": "Feed-forward",
-    "gate": "Gate",
+    "gate": "Router",
     "experts": "Experts",
     "shared": "Shared",
     "final_norm": "Norm",
