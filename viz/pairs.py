@@ -52,7 +52,7 @@ def coactivation(counts: xr.DataArray, num_tokens: int, layout: Layout, theme: T
 
 
 def transitions(counts: xr.DataArray, layout: Layout, theme: Theme) -> go.Figure:
-    """Of an expert's (row) pairs with the next mixture layer, the share of each expert there, [expert, next_expert]."""
+    """Draw the share of each expert of the next MoE layer in an expert's pairs (row), [expert, next_expert]."""
     values = counts.transpose("expert", "next_expert").values
     hover = "E%{customdata[0]} then E%{customdata[1]}<br>%{z:.3~p} of its pairs%{count} (derived)<extra></extra>"
     figure = _square(values, values.sum(1), layout, theme, hover)

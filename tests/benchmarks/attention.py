@@ -1,7 +1,7 @@
-"""A long prompt's attention on demand: time from the request to the array, and memory in all.
+"""Measure a long prompt's attention on demand: time from the request to the array, and total memory.
 
-The prompt is longer than the embedded model was trained for, so its weights mean little; the work is that of real ones.
-Every figure is the best of some tries, because other programs can only make it worse:
+The prompt is longer than the embedded model was trained for, so its attention weights mean little; their cost is the
+same. Every time is the best of several tries, because other programs can only make it worse:
 
     python -m tests.benchmarks.attention [MODEL] [--tokens 8192]
 """
@@ -27,7 +27,7 @@ MEMORY = 2 * 2**30  # bytes resident
 
 
 def best(ask: Callable[[], object], tries: int = 7) -> float:
-    """Seconds of the fastest try."""
+    """Return the seconds of the fastest try."""
     seconds = []
     for _ in range(tries):
         start = time.perf_counter()
@@ -37,13 +37,13 @@ def best(ask: Callable[[], object], tries: int = 7) -> float:
 
 
 def peak_bytes() -> int:
-    """Most memory that this process ever held."""
+    """Return the peak memory of this process."""
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def report(name: str, seconds: float, limit: float | None = None) -> bool:
-    """One line; whether the limit holds."""
+    """Print one line; return whether the limit holds."""
     click.echo(f"{name:48s} {1e3 * seconds:8.0f} ms" + (f"   (limit {1e3 * limit:.0f} ms)" if limit else ""))
     return limit is None or seconds <= limit
 

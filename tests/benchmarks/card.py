@@ -1,8 +1,8 @@
-"""What a model card prints of a model's own text, and its held-out text against a general compressor.
+"""Print two sections of a model card: generated text, and held-out text against a general compressor.
 
-Generated text as it comes, nothing chosen: twenty fixed beginnings of each of six kinds, at temperature 0 and 0.7.
-Beside each kind: how much of it repeats (share of 4-grams of tokens that occurred before in the same text) and how much
-of it was seen (share of 4-grams that occur in the training shards).
+Generated text is unedited: twenty fixed beginnings of each of six kinds, at temperature 0 and 0.7. For each kind the
+card has the share of 4-grams of tokens that occurred before in the same text, and of those that occur in the training
+shards.
 
     python -m tests.benchmarks.card MODEL --shards SHARDS --heldout FOLDER --window 1024 --out SAMPLES.md
 """
@@ -24,23 +24,23 @@ from model.train.evaluation.heldout import evaluate, read_pieces
 
 PROMPTS = Path(__file__).with_name("sample_prompts.toml")
 NEW_TOKENS, TEMPERATURES, GRAM = 40, (0.0, 0.7), 4
-PART_BYTES = 100_000  # of each held-out file that has as many
+PART_BYTES = 100_000  # of each held-out file; shorter files are skipped
 
 
 def grams(ids: np.ndarray) -> np.ndarray:
-    """Every run of four tokens as one number, in order; ids are below 2^16."""
+    """Return every 4-gram of tokens as one number, in order; ids are below 2^16."""
     windows = np.lib.stride_tricks.sliding_window_view(ids.astype(np.uint64), GRAM)
     return (windows << (16 * np.arange(GRAM, dtype=np.uint64))).sum(1, dtype=np.uint64)
 
 
 def repeated(ids: np.ndarray) -> tuple[int, int]:
-    """4-grams of a text that occurred before in it, and all of them."""
+    """Return the number of 4-grams that occurred before in the same text, and of all 4-grams."""
     found = grams(ids)
     return len(found) - len(np.unique(found)), len(found)
 
 
 def seen_in(shards: Path, wanted: np.ndarray) -> np.ndarray:
-    """Which of some 4-grams occur in the shards, bool."""
+    """Mark the 4-grams that occur in the shards, bool."""
     ordered, hit = np.sort(np.unique(wanted)), set[int]()
     for path in sorted(shards.glob("*.bin")):
         ids = np.memmap(path, np.uint16, mode="r")
@@ -52,7 +52,7 @@ def seen_in(shards: Path, wanted: np.ndarray) -> np.ndarray:
 
 
 def samples(engine: Engine, shards: Path) -> Iterable[str]:
-    """Markdown: a table of the figures, then every text."""
+    """Return Markdown: a table of the shares, then every text."""
     prompts: dict[str, list[str]] = tomllib.loads(PROMPTS.read_text(encoding="utf-8"))
     texts = {}
     for kind, beginnings in prompts.items():
@@ -88,7 +88,7 @@ def _escaped(text: str) -> str:
 
 
 def compression(engine: Engine, heldout: Path, window: int) -> Iterable[str]:
-    """Markdown: bits per byte of the first records of each large held-out file, of the model and of `xz -9e`."""
+    """Return Markdown: bits per byte of the first records of each large held-out file, of model and `xz -9e`."""
     texts = {name: _beginning(paths) for name, paths in corpus_files(heldout).items()}
     large = {name: text for name, text in texts.items() if len(text) >= PART_BYTES}
     names, pieces = read_pieces(heldout, Tokenizer.load(engine.folder), window, PART_BYTES)
@@ -108,7 +108,7 @@ def compression(engine: Engine, heldout: Path, window: int) -> Iterable[str]:
 
 
 def _beginning(paths: tuple[Path, ...]) -> bytes:
-    """Whole records joined by blank lines, until there are `PART_BYTES` of text."""
+    """Return whole records joined by blank lines, at least `PART_BYTES` of text."""
     texts, used = [], 0
     for record in read_stream(paths):
         if used >= PART_BYTES:

@@ -1,7 +1,7 @@
-"""A run from disk on a made-up checkpoint of full width: memory, bytes read, and time against plain reading.
+"""Measure a run from disk on a made-up checkpoint of full width: memory, bytes read, time against plain reading.
 
-7,168 wide, 256 experts, FP8 in blocks, one dense layer and one mixture, a vocabulary of 8,192: about 12 GB, written
-once into a folder and removed at the end. The page cache is emptied of its files before each measurement.
+The checkpoint is 7,168 wide with 256 experts, block FP8, one dense layer, one MoE layer and a vocabulary of 8,192:
+about 12 GB, written once into a folder and removed at the end. Its files leave the page cache before each measurement.
 
     python -m tests.benchmarks.disk [FOLDER]
 """
@@ -39,7 +39,7 @@ CONFIG = ModelConfig(
 
 
 def tensors_of(slot: Slot, generator: torch.Generator) -> Iterator[tuple[str, Tensor]]:
-    """A random tensor for a slot; matrices in FP8 with scales, but embedding, head and router."""
+    """Yield random tensors of a slot; matrices are FP8 with scales, except embedding, head and router."""
     plain = ("embed_tokens", "lm_head", "mlp.gate.", "norm")
     if len(slot.shape) < 2 or any(part in slot.published for part in plain):
         dtype = torch.float32 if slot.is_expert_bias else torch.bfloat16
@@ -51,7 +51,7 @@ def tensors_of(slot: Slot, generator: torch.Generator) -> Iterator[tuple[str, Te
 
 
 def write_checkpoint(folder: Path) -> None:
-    """Config, index and shards: one for all but the experts, and one for every 32 experts."""
+    """Write config, index and shards: one shard per 32 experts, and one for everything else."""
     generator, weight_map = torch.Generator().manual_seed(0), {}
     shards: dict[int, list[Slot]] = {}
     for slot in slots(CONFIG):
@@ -66,7 +66,7 @@ def write_checkpoint(folder: Path) -> None:
 
 
 def forget(folder: Path) -> None:
-    """Take the folder's files out of the page cache."""
+    """Remove the folder's files from the page cache."""
     for path in folder.glob("*.safetensors"):
         with path.open("rb") as file:
             os.fsync(file.fileno())
@@ -74,12 +74,12 @@ def forget(folder: Path) -> None:
 
 
 def kernel_bytes() -> int:
-    """Bytes that this process caused to be read from storage, as the kernel counts them."""
+    """Return the bytes that this process read from storage, as the kernel counts them."""
     return int(Path("/proc/self/io").read_text().split("read_bytes:")[1].split()[0])
 
 
 def measure(folder: Path, dtype: str) -> None:
-    """Run, then read the same tensors plainly; in a process of its own, so that the peak of memory is the run's."""
+    """Run, then read the same tensors plainly; in a separate process, so that its peak memory is the run's."""
     from model.run.engine import Engine, spare_cores
     from model.run.request import RunRequest
 
@@ -106,7 +106,7 @@ def measure(folder: Path, dtype: str) -> None:
 
 
 def plain_reading(folder: Path, size: int) -> float:
-    """Seconds to read so many bytes of the folder's files, one after the other in large pieces."""
+    """Return the seconds to read `size` bytes of the folder's files, one after the other in large pieces."""
     buffer, left, began = memoryview(bytearray(1 << 25)), size, time.perf_counter()
     for path in sorted(folder.glob("*.safetensors")):
         with path.open("rb", buffering=0) as file:

@@ -1,4 +1,4 @@
-"""The audit of the weights of a made-up checkpoint of full width: memory, bytes read, and time.
+"""Measure the audit of the weights of a made-up checkpoint of full width: memory, bytes read, and time.
 
 The checkpoint is that of `tests.benchmarks.disk`: about 12 GB, written once into a folder and removed at the end.
 
@@ -19,7 +19,7 @@ from tests.benchmarks.disk import FREE_BYTES, forget, kernel_bytes, plain_readin
 
 
 def measure(folder: Path) -> None:
-    """Audit, then read the same bytes plainly; in a process of its own, so that the peak of memory is the audit's."""
+    """Audit, then read the same bytes plainly; in a separate process, so that its peak memory is the audit's."""
     from model.checkpoint.files import ModelFolder
     from model.doctor.weights import examine_weights
 

@@ -1,8 +1,8 @@
-"""Speculative decoding with the model's own drafts against plain decoding: the same text, how often right, how fast.
+"""Compare speculative decoding with the model's own drafts to plain decoding: text, acceptance rate, speed.
 
-The prompts are pieces of this project's own texts and sources. Where a text differs, it is listed with the distance
-between the two best logits at the first place; only a near tie may be the reason. Acceptance is also measured with the
-other choice of the module's input (before the final norm, or after it), to tell which one a checkpoint was trained for.
+The prompts are pieces of this project's own texts and sources. A text that differs is listed with the distance between
+the two best log-probabilities at its first difference, which only a near tie may cause. The acceptance rate is also
+measured with the module's other input (before or after the final norm), to tell which one a checkpoint was trained for.
 
     python -m tests.benchmarks.drafts [MODEL] [--prompts 200] [--new 64]
 """
@@ -26,7 +26,7 @@ PLAIN, DRAFTED = Capture(frozenset()), Capture(frozenset({"drafts"}))
 
 
 def prompts(count: int) -> list[str]:
-    """Pieces of 40 to 200 characters, the same at every call."""
+    """Return pieces of 40 to 200 characters, the same in every call."""
     texts = [path.read_text(encoding="utf-8") for pattern in SOURCES for path in sorted(ROOT.glob(pattern))]
     rng, pieces = np.random.default_rng(0), []
     while len(pieces) < count:
@@ -44,14 +44,14 @@ def timed(engine: Engine, request: RunRequest) -> tuple[Trace, float]:
 
 
 def gap(trace: Trace, other: Trace) -> tuple[int, float]:
-    """First place at which two runs differ, and how far the two best log-probabilities before it are apart."""
+    """Return the first position where two runs differ, and the gap of the two best log-probabilities before it."""
     place = int(np.flatnonzero(trace.data["token_id"].values != other.data["token_id"].values)[0])
     best = trace.data["candidate_logprob"].values[place - 1]
     return place, float(best[0] - best[1])
 
 
 def acceptance(engine: Engine, requests: list[RunRequest]) -> tuple[int, int]:
-    """Drafts that were right, of those that were tried."""
+    """Return the number of accepted drafts, and of all verified ones."""
     found = [drafts.acceptance(engine.run(request)) for request in requests]
     return sum(one.right for one in found), sum(one.total for one in found)
 
@@ -61,7 +61,7 @@ def acceptance(engine: Engine, requests: list[RunRequest]) -> tuple[int, int]:
 @click.option("--prompts", "count", default=200, show_default=True)
 @click.option("--new", "new_tokens", default=64, show_default=True)
 def main(model: str, count: int, new_tokens: int) -> None:
-    """Print what differs, the acceptance and the speed."""
+    """Print the differences, the acceptance rate and the speed."""
     spare_cores(1)
     engine = Engine.load(find_model(model), device="cpu")
     pieces, ratios, found, differing = prompts(count), [], [], 0

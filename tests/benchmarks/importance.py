@@ -1,8 +1,8 @@
-"""The importance map against one plain forward pass per knock-out: the ratio of the times, and the largest difference.
+"""Compare the importance map to one plain forward pass per knock-out: ratio of times, largest difference.
 
-The plain passes build no trace and compare nothing: they end at the logits, and those of experts that no token chose
-are made too. Both sides run in this process on the same threads, in turn; a machine that does other things disturbs a
-pair of neighbours alike, so the figure is the median of the pairs' ratios. Processor time is given beside the clock's.
+The plain passes build no trace and compare nothing: they end at the logits. They include experts that no token
+selected. Both sides run in turn in this process on the same threads. Other programs disturb both runs of a pair alike,
+so the result is the median of the pairs' ratios, for wall-clock and processor time.
 
     python -m tests.benchmarks.importance [MODEL] [--tokens 64] [--threads 1]
 """
@@ -30,7 +30,7 @@ TEXT = (
 
 
 def edits(engine: Engine) -> list[RoutingEdit]:
-    """Each expert of each mixture layer knocked out."""
+    """Return a knock-out of each expert of each MoE layer."""
     config = engine.config
     places = ((layer, expert) for layer in config.moe_layers for expert in range(config.num_experts))
     found = (routing_edit((KnockOut(*place),), config, engine.device) for place in places)
@@ -38,18 +38,18 @@ def edits(engine: Engine) -> list[RoutingEdit]:
 
 
 def last(engine: Engine, ids: list[int]) -> xr.Dataset:
-    """The whole map."""
+    """Return the complete map."""
     return list(importance(engine, ids))[-1].effects
 
 
 def plain(engine: Engine, ids: list[int], changes: list[RoutingEdit]) -> list[torch.Tensor]:
-    """Logits of each."""
+    """Compute the logits of each knock-out."""
     fed = torch.tensor([ids], device=engine.device)
     return [engine.model(fed, edit=edit)[0] for edit in changes]
 
 
 def difference(engine: Engine, ids: list[int], changes: list[RoutingEdit]) -> float:
-    """The largest difference of a mean change of log-probability or a mean KL, nats."""
+    """Return the largest difference of a mean change of log-probability or a mean KL, in nats."""
     fed = torch.tensor([ids], device=engine.device)
     before = engine.model(fed)[0].double().log_softmax(-1)
     next_tokens = torch.arange(len(ids) - 1), fed[0, 1:]
@@ -64,7 +64,7 @@ def difference(engine: Engine, ids: list[int], changes: list[RoutingEdit]) -> fl
 
 
 def seconds(work: Callable[[], object]) -> np.ndarray:
-    """By the clock, and of the processor."""
+    """Return wall-clock and processor seconds."""
     began = np.array([time.perf_counter(), time.process_time()])
     work()
     return np.array([time.perf_counter(), time.process_time()]) - began
@@ -77,7 +77,7 @@ def seconds(work: Callable[[], object]) -> np.ndarray:
 @click.option("--pairs", default=7, show_default=True)
 @torch.inference_mode()
 def main(model: str, count: int, threads: int, pairs: int) -> None:
-    """Print the ratio; 0.2 is the bar."""
+    """Print the ratio; it should be 0.2 at most."""
     torch.set_num_threads(threads)
     engine = Engine.load(find_model(model), device="cpu")
     text = TEXT * (1 + count // 40)

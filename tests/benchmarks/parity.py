@@ -1,4 +1,4 @@
-"""Print how far our network is from transformers, beside how far transformers' own settings are from each other.
+"""Print our differences from transformers, beside the differences between transformers' own settings.
 
 Run: python -m tests.benchmarks.parity
 """
@@ -26,7 +26,7 @@ _WAYS: dict[str, tuple[int, ...] | None] = {"prefill": None, "token by token": (
 
 
 def main() -> None:
-    """One row per checkpoint variant and way of running, largest absolute differences in fp32."""
+    """Print a row per checkpoint variant and way of running: largest absolute differences in fp32."""
     torch.set_num_threads(2)
     logging.disable_progress_bar()
     click.echo("| checkpoint | run | pair | logits | scores | weights | attention | other ids | near ties |")

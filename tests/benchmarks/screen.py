@@ -1,7 +1,7 @@
-"""What a visitor waits for, measured in Chromium on a server of its own.
+"""Measure a visitor's waiting times in Chromium on a separate server.
 
-Start to a usable first screen; click to a painted router map; tokens and changed frames per second while a run streams;
-pointer to highlight. Run it on an otherwise idle machine:
+They are: start to a usable first screen, click to a painted router map, tokens and changed frames per second while a
+run streams, pointer to highlight. Run it on an otherwise idle machine:
 
     python -m tests.benchmarks.screen [MODEL_FOLDER]
 """
@@ -34,9 +34,8 @@ CLICK = """() => new Promise(done => {
   document.querySelector('.st-key-generate button').click();
   requestAnimationFrame(look);
 })"""
-# Of a whole run: tokens shown a second, animation frames a second, and those in which the maps' pixels changed. Reading
-# whole pictures back would take longer than painting them: two columns of each map are compared, which every row of
-# tokens crosses.
+# Of a whole run: tokens, animation frames, and frames with changed map pixels per second. Reading whole maps back would
+# take longer than painting them, so two columns of each map are compared; every row of tokens crosses them.
 STREAM = """() => new Promise(done => {
   const lens = __lens.lens, before = lens.run.header.run;
   const maps = ['router', 'attention'].map(name => lens.plots[name].base);
@@ -68,7 +67,7 @@ STREAM = """() => new Promise(done => {
 
 @contextlib.contextmanager
 def server(model: str | None) -> Iterator[tuple[str, float]]:
-    """The app on a port of its own: its address, and when it was started."""
+    """Yield the address of the app on a free port, and the time of its start."""
     port = free_port()
     environment = os.environ | ({"MOE_LOUPE_MODELS": model} if model else {})
     command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port)]
@@ -83,7 +82,7 @@ def server(model: str | None) -> Iterator[tuple[str, float]]:
 
 
 def hover(page: Page) -> list[float]:
-    """Milliseconds from the pointer's event to the end of the frame that highlights what it points at, for 60 chips."""
+    """Return milliseconds from the pointer's event to the end of the frame with the highlight, for 60 chips."""
     page.evaluate("__lens.hoverMs = []")
     chips = page.locator(".chip").all()[:60]
     for chip in chips:
@@ -92,7 +91,7 @@ def hover(page: Page) -> list[float]:
 
 
 def open_link(page: Page, address: str, **asked: object) -> None:
-    """Open a link and wait until its run is over."""
+    """Open a link and wait until its run has ended."""
     page.goto(f"{address}/?{urllib.parse.urlencode(asked)}")
     page.wait_for_function(AT_REST, timeout=120_000)
 

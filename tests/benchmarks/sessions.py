@@ -1,7 +1,7 @@
-"""Many visitors at once on one server: do all runs finish, does anyone see another's text, does the page still answer?
+"""Run many visitors on one server: whether all runs finish, texts stay separate, and the page still responds.
 
-Each visitor is a WebSocket client that speaks Streamlit's own protocol and opens a link, which starts a run; one more
-visitor stays on the first screen and runs the page again and again. A browser each would measure the browsers.
+Each visitor is a WebSocket client of Streamlit's protocol and opens a link, which starts a run; one more visitor stays
+on the first screen and reruns the page repeatedly. With a browser per visitor, the browsers would dominate the times.
 
     python -m tests.benchmarks.sessions [MODEL_FOLDER] [--visitors 20] [--new-tokens 64]
 """
@@ -31,7 +31,7 @@ PATIENCE = 300
 
 
 class Visitor:
-    """One session; keeps every byte of text that the server sent it."""
+    """One session; keeps all text that the server sent to it."""
 
     def __init__(self, port: int, address: dict[str, object]) -> None:
         self.url = f"ws://127.0.0.1:{port}/_stcore/stream"
@@ -67,7 +67,7 @@ class Visitor:
             yield answer
 
     def text(self) -> bytes:
-        """Everything that was received, with the ticks' contents spelled out."""
+        """Return all received text, with the ticks decoded."""
         ticks = (base64.b64decode(tick) for tick in TICK.findall(bytes(self.received)))
         return bytes(self.received) + b"".join(ticks)
 
@@ -80,7 +80,7 @@ async def visit(port: int, number: int, new_tokens: int) -> tuple[float, bytes]:
 
 
 def secret(number: int) -> str:
-    """A word that only one visitor's text holds."""
+    """Return a word that only one visitor's text contains."""
     return f"qz{number:03d}vx"
 
 
@@ -117,14 +117,14 @@ async def measure(port: int, visitors: int, new_tokens: int) -> None:
 
 
 def free_port() -> int:
-    """A port nobody listens on."""
+    """Return a free port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
 
 
 def wait_for(port: int, limit: float = 60) -> float:
-    """Seconds until the server answers."""
+    """Return the seconds until the server responds."""
     start = time.perf_counter()
     while time.perf_counter() - start < limit:
         try:

@@ -1,7 +1,7 @@
-"""What sparse attention costs and saves for one decoded token, by the length of the context, on the embedded weights.
+"""Measure the cost of sparse attention for one decoded token, by the length of the context, on the embedded weights.
 
-The cache is filled with random latents: times do not depend on what they hold. The core attention reads the selected
-latents, so its time should stay while the context grows; the indexer looks at every key.
+The cache is filled with random latents, since times do not depend on their values. The core attention reads the
+selected latents only, so its time should not grow with the context; the indexer scores every key.
 
     python -m tests.benchmarks.sparse [MODEL]
 """
@@ -22,7 +22,7 @@ REPEATS, LAYER = 200, 2
 
 
 def filled_cache(model: Transformer, context: int) -> LatentCache:
-    """A cache that remembers all tokens of the context but the one that is decoded."""
+    """Return a cache of all tokens of the context except the decoded one."""
     cache = LatentCache(model.config, context, torch.device("cpu"), torch.float32)
     for stored in (*cache.latents, *cache.index_keys):
         stored.normal_()
@@ -31,7 +31,7 @@ def filled_cache(model: Transformer, context: int) -> LatentCache:
 
 
 def step_us(model: Transformer, context: int) -> float:
-    """Microseconds of decoding one token through the whole model."""
+    """Return the microseconds of decoding one token through the whole model."""
     cache, token_ids = filled_cache(model, context), torch.tensor([[5]])
 
     def step() -> None:

@@ -1,9 +1,9 @@
-"""How fast a recorded run is, as ratios against transformers on the same weights in the same process.
+"""Measure the speed of a recorded run as ratios to transformers, on the same weights in the same process.
 
-Two threads, fp32, batch 1, greedy, nothing compiled on either side. Ours includes what is always recorded (log-
-probabilities, 20 candidates, residual norms). Theirs is the fastest of its {eager, batched_mm, grouped_mm} experts with
-{eager, sdpa} attention, cache on, logits for the same positions. Each figure is the median of interleaved pairs:
-machines are noisy, and a ratio of neighbours is less so. Run it on an otherwise idle machine:
+Both use two threads, fp32, batch 1, greedy decoding, and no compilation. Ours includes the usual recording (log-
+probabilities, 20 candidates, residual norms). Theirs is the fastest of {eager, batched_mm, grouped_mm} experts with
+{eager, sdpa} attention, cache on, logits for the same positions. Each result is the median of interleaved pairs,
+because the ratio of two adjacent runs is less noisy than their times. Run it on an otherwise idle machine:
 
     python -m tests.benchmarks.speed [MODEL]
 """
@@ -28,7 +28,7 @@ Timer = Callable[[], tuple[float, float]]
 
 
 def ours(engine: Engine, capture: Capture) -> Timer:
-    """Seconds for the prefill of one prompt and for decoding after another, through the engine."""
+    """Return the seconds for the prefill of one prompt and for decoding after another, through the engine."""
     long, short = prompts(engine.config.vocab_size)
 
     def run() -> tuple[float, float]:
@@ -46,7 +46,7 @@ def ours(engine: Engine, capture: Capture) -> Timer:
 
 
 def theirs(model: DeepseekV3ForCausalLM, vocab_size: int) -> Timer:
-    """The same through transformers."""
+    """Return the same times through transformers."""
     long, short = (torch.tensor([ids], device=model.device) for ids in prompts(vocab_size))
 
     @torch.inference_mode()
@@ -65,13 +65,13 @@ def theirs(model: DeepseekV3ForCausalLM, vocab_size: int) -> Timer:
 
 
 def prompts(vocab_size: int) -> tuple[list[int], list[int]]:
-    """A prompt for the prefill and one to decode after, ordinary ids only."""
+    """Return a prompt for the prefill and one to decode after, of ordinary ids only."""
     rng = np.random.default_rng(0)
     return tuple(rng.integers(16, vocab_size, length).tolist() for length in (PREFILL, DECODE_AFTER))  # type: ignore[return-value]
 
 
 def variants(engine: Engine) -> dict[str, Timer]:
-    """All six ways transformers can run the model."""
+    """Return all six settings of transformers."""
     timers = {}
     for experts, attention in itertools.product(("eager", "batched_mm", "grouped_mm"), ("eager", "sdpa")):
         model = DeepseekV3ForCausalLM.from_pretrained(
@@ -82,13 +82,13 @@ def variants(engine: Engine) -> dict[str, Timer]:
 
 
 def interleave(one: Timer, other: Timer, pairs: int) -> np.ndarray:
-    """Seconds [pair, one or other, prefill or decode] of alternating runs."""
+    """Return the seconds of alternating runs, [pair, side, prefill or decode]."""
     one(), other()
     return np.array([(one(), other()) for _ in range(pairs)])
 
 
 def report(label: str, ratios: np.ndarray) -> None:
-    """One line: median and quartiles of the paired ratios."""
+    """Print one line: median and quartiles of the paired ratios."""
     low, middle, high = np.quantile(ratios, [0.25, 0.5, 0.75])
     click.echo(f"{label:46s} {middle:6.2f}x   (quartiles {low:.2f} to {high:.2f})")
 

@@ -1,7 +1,7 @@
-"""Training speed against a plain loop over transformers' DeepSeek-V3 of the same shape, in the same process.
+"""Measure training speed against a plain loop over transformers' DeepSeek-V3 of the same shape, in the same process.
 
-The other side gets the same windows, optimiser and clipping, and whichever of its ways to compute experts trains
-fastest. Both run in fp32 on the same threads; steps alternate, so that both meet the same machine.
+Both sides use the same windows, optimiser and clipping; transformers uses its fastest way to compute experts. Both run
+in fp32 on the same threads, and their steps alternate, so that other programs disturb both alike.
 
     python -m tests.benchmarks.training [--shards SHARDS] [--steps 12]
 """
@@ -35,7 +35,7 @@ EXPERTS = ("eager", "batched_mm", "grouped_mm")
 
 
 class RandomWindows:
-    """Random tokens, where no shards are at hand: the work is the same."""
+    """Random tokens for a machine without shards; their cost is the same."""
 
     def __init__(self, vocab_size: int, length: int) -> None:
         self._vocab_size, self._length = vocab_size, length
@@ -60,7 +60,7 @@ def seconds(step: Callable[[], object]) -> float:
 
 
 def reference(trainer: Trainer) -> dict[str, Any]:
-    """transformers' model with the same weights, once for each way that trains."""
+    """Return transformers' model with the same weights, once for each way to compute experts that can train."""
     found = {}
     with tempfile.TemporaryDirectory() as folder:
         save_model(trainer.model, folder, torch.float32)
@@ -81,12 +81,12 @@ def reference(trainer: Trainer) -> dict[str, Any]:
 @click.option("--steps", default=12, show_default=True)
 @click.option("--threads", default=2, show_default=True)
 def main(shards: Path | None, steps: int, threads: int) -> None:
-    """Print tokens a second of both, and the ratio."""
+    """Print tokens per second of both, and the ratio."""
     warnings.simplefilter("ignore")
     keep_freed_memory()
     tables = tomllib.loads(CONFIG.read_text(encoding="utf-8"))
     shape = ModelConfig(**tables["model"])
-    # As the embedded model was trained: one pass a core, side by side.
+    # As the embedded model was trained: one pass per core, in parallel.
     config = TrainConfig(
         **tables["train"] | {"device": "cpu", "workers": threads, "accumulation": threads, "threads": 1}
     )

@@ -1,7 +1,7 @@
-"""A Streamlit server and a Chromium for tests that look at the app as a visitor does.
+"""A Streamlit server and a Chromium for tests that use the app as a visitor does.
 
-Chromium is the one that CHROMIUM names, an installed one, or Playwright's own. Without any the tests are skipped, but
-fail where CI is set: there a browser is part of what is promised.
+Chromium is the one that CHROMIUM names, an installed one, or Playwright's own. Without a browser the tests are skipped,
+or fail if CI is set, where a browser is required.
 """
 
 import os
@@ -37,7 +37,7 @@ SETTINGS = {
 START_SECONDS = 60
 
 Visit = Callable[..., Page]
-expect.set_options(timeout=30_000)  # a busy machine may take longer than the default of five seconds
+expect.set_options(timeout=30_000)  # on a busy machine the default of five seconds is too short
 
 
 def installed_chromium() -> str | None:
@@ -59,24 +59,24 @@ def chromium() -> Iterator[Browser]:
 
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder named `tiny` with a random model and a small vocabulary, which the app offers beside its own."""
+    """Return a folder named `tiny` with a random model and a small vocabulary, which the app offers too."""
     return write_model(tmp_path_factory.mktemp("models") / "tiny")
 
 
 @pytest.fixture(scope="session")
 def deep_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same with many layers: a long run takes seconds, so that it can be stopped."""
+    """Return the same with many layers: a run takes seconds, long enough to stop it."""
     return write_model(tmp_path_factory.mktemp("models") / "deep", num_layers=100)
 
 
 @pytest.fixture
 def app(serve: Callable[..., str], tiny_model: Path, deep_model: Path) -> str:
-    """The address of the app with both models."""
+    """Return the address of the app with both models."""
     return serve("app.py", MOE_LOUPE_MODELS=os.pathsep.join(map(str, (tiny_model, deep_model))))
 
 
 def write_model(folder: Path, **changes: int) -> Path:
-    """A random model and a vocabulary of 320 entries."""
+    """Write a random model and a vocabulary of 320 entries."""
     import torch
 
     from model.checkpoint.weights import save_model
@@ -91,7 +91,7 @@ def write_model(folder: Path, **changes: int) -> Path:
 
 @pytest.fixture(scope="session")
 def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., str]]:
-    """Starts a script of the project once, with variables of its own, and gives its address."""
+    """Start a script of the project once, with its own environment variables, and return its address."""
     servers: dict[str, tuple[subprocess.Popen[bytes], str]] = {}
 
     def start(script: str, **variables: str) -> str:
@@ -122,7 +122,7 @@ def start_server(script: str, variables: dict[str, str], log: Path) -> tuple[sub
 
 @pytest.fixture
 def visit(chromium: Browser) -> Iterator[Visit]:
-    """Opens an address in a fresh window; the test fails when a script of the page does, or when it calls elsewhere."""
+    """Open an address in a new window; fail on an error of a script or a request to another host."""
     contexts, problems = [], []
 
     def open_page(address: str, width: int = 1280, height: int = 900, theme: str = "light") -> Page:
@@ -141,7 +141,7 @@ def visit(chromium: Browser) -> Iterator[Visit]:
     assert problems == []
 
 
-# Where a figure draws the first point whose customdata begins so (null fits all); nothing until it is laid out.
+# Position of the first point whose customdata starts like this (null matches all); nothing before layout.
 PLACE = """([selector, wanted]) => {
   const plot = document.querySelector(selector);
   const axes = plot?._fullLayout;
@@ -158,7 +158,7 @@ PLACE = """([selector, wanted]) => {
 
 
 def click_point(page: Page, selector: str, *customdata: str | float | None) -> None:
-    """Click the point of a figure that carries this; None stands for anything."""
+    """Click the point of a figure with this `customdata`; None matches anything."""
     page.mouse.click(*page.wait_for_function(PLACE, arg=[selector, list(customdata)]).json_value())
 
 

@@ -1,4 +1,4 @@
-"""A page with nothing but the lens, on a made-up trace and without a model: for the tests beside it."""
+"""A page with only the lens, on a made-up trace and without a model, for the lens tests."""
 
 import dataclasses
 import time
@@ -18,7 +18,7 @@ PIECES = (b"", b"Once", b" a", b" wolf", b"\xe7", b"\x8b", b"\xbc", b" n", b"\xc
 
 
 def make_trace(num_new: int) -> Trace:
-    """Twelve prompt tokens, then words."""
+    """Return a trace of twelve prompt tokens, then words."""
     spelled = [*PIECES, *([b" word"] * num_new)]
     random = random_trace(num_prompt=len(PIECES), num_new=num_new, num_layers=4, num_experts=16)
     ends = np.cumsum([len(piece) for piece in spelled]).tolist()
@@ -30,7 +30,7 @@ def make_trace(num_new: int) -> Trace:
 
 
 def steps_of(trace: Trace, seconds: float) -> Iterator[SimpleNamespace]:
-    """The steps an engine would have made."""
+    """Yield the steps of an engine for this trace."""
     cuts = [0, *range(len(PIECES), trace.num_tokens + 1)]
     for start, end in zip(cuts, cuts[1:], strict=False):
         arrays = {name: values.values[start:end] for name, values in trace.data.items() if "token" in values.dims}

@@ -1,6 +1,6 @@
-"""Pictures of every page, to look at and for the README: `python -m tests.browser.screenshots FOLDER`.
+"""Take screenshots of every page, for inspection and the README: `python -m tests.browser.screenshots FOLDER`.
 
-Shows the recorded example, one picture per page, theme and width.
+They show the recorded example, one screenshot per page, theme and width.
 """
 
 from pathlib import Path
@@ -33,7 +33,7 @@ AT_REST = """() => document.querySelector('[data-testid=stApp]')?.dataset.testSc
 
 
 def take(browser: Browser, address: str, page_name: str, theme: str, width: int, whole: bool, out: Path) -> None:
-    """One picture, after the page has come to rest."""
+    """Take one screenshot, after the page has settled."""
     context = browser.new_context(viewport={"width": width, "height": width * 10 // 16}, color_scheme=theme)
     page = context.new_page()
     page.goto(f"{address}/{PAGES[page_name]}?{VIEW}")
@@ -57,7 +57,7 @@ def take(browser: Browser, address: str, page_name: str, theme: str, width: int,
 @click.option("--whole", is_flag=True, help="All of the page, not only its first screen.")
 @click.option("--model", help="A model folder to offer beside the embedded ones.")
 def main(folder: Path, pages: str, themes: str, widths: str, whole: bool, model: str | None) -> None:
-    """Save the pictures in FOLDER."""
+    """Save the screenshots in FOLDER."""
     folder.mkdir(parents=True, exist_ok=True)
     with sync_playwright() as playwright, server(model) as (address, _):
         browser = playwright.chromium.launch(executable_path=installed_chromium(), args=SWITCHES)

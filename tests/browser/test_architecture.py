@@ -1,4 +1,4 @@
-"""The page on the architecture, as a visitor uses it: by the mouse and by the keyboard."""
+"""The Architecture page as a visitor uses it, by mouse and by keyboard."""
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -10,7 +10,7 @@ pytestmark = pytest.mark.browser
 
 @pytest.fixture
 def page(visit: Visit, app: str) -> Page:
-    visit(app).wait_for_selector(".st-key-generate")  # a server knows its pages once it has shown the first
+    visit(app).wait_for_selector(".st-key-generate")  # a server knows its pages only after it has shown the first
     opened = visit(f"{app}/architecture?of=DeepSeek-V3.2")
     expect(opened.get_by_text("671,877,944,064")).to_be_visible()
     opened.locator(".nsewdrag").first.wait_for()

@@ -1,4 +1,4 @@
-"""The browser and Python see the same characters, so that chips and labels of one text agree."""
+"""Browser and Python split text into the same characters, so that chips and labels of a text agree."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""From an example to a question and its answer, and the link that takes somebody else there."""
+"""An example leads to an experiment and its result, and a link leads another visitor to the same."""
 
 import re
 
@@ -17,7 +17,7 @@ def go_to(page: Page, name: str) -> None:
 
 
 def answered(page: Page) -> str:
-    """The verdict of an experiment, once it is there."""
+    """Return the verdict of an experiment, as soon as the page shows it."""
     verdict = page.get_by_text("The next token's distribution moved by")
     expect(verdict).to_be_visible(timeout=120_000)
     expect(page.get_by_role("button", name="Stop")).to_be_disabled()

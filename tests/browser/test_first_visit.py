@@ -1,4 +1,4 @@
-"""The very first visit of a server, by a deep link: the right page, and no word of a page that is not found."""
+"""The first visit of a server, by a deep link: the right page, without a notice that it was not found."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The lens as a visitor uses it: pointing, locking, keys, and tokens that arrive while it is watched."""
+"""The lens as a visitor uses it: pointing, locking, keys, and tokens that arrive during a run."""
 
 import re
 from collections.abc import Callable
@@ -38,7 +38,7 @@ def view(page: Page) -> dict:
 
 
 def in_plot(page: Page, name: str, column: int, row: int) -> tuple[float, float]:
-    """Where a cell of the router or attention map, or a bar of the load, lies on the page."""
+    """Return the position on the page of a cell of the router or attention map, or of a load bar."""
     script = """([name, column, row]) => {
         const { box, rows, columns, dpr } = window.__lens.lens.plots[name];
         const { left, top, width } = box.getBoundingClientRect();

@@ -1,4 +1,4 @@
-"""What a visitor does with the whole app, from the first screen to a link that someone else opens."""
+"""Journeys of a visitor through the whole app, from the first screen to a link that another visitor opens."""
 
 import re
 from pathlib import Path
@@ -24,7 +24,7 @@ def wait_for(page: Page, condition: str) -> None:
 
 
 def finished(page: Page) -> None:
-    """The run is over, and the page is at rest."""
+    """Wait until the run has ended and the page has settled."""
     wait_for(page, "lens.tokens > 1 && !lens.lens.running")
     expect(page.get_by_role("button", name="Stop")).to_be_disabled()
     page.wait_for_timeout(500)
@@ -43,7 +43,7 @@ def query(page: Page) -> dict[str, str]:
 
 
 def open_tiny(visit: Visit, app: str, model: str = "tiny", new: int = 12, **window: object) -> Page:
-    """The app on the tiny model, which starts what the link asks for."""
+    """Open the app on the tiny model with a link that starts a run."""
     return visit(f"{app}/?model={model}&prompt={PROMPT.replace(' ', '+')}&new={new}", **window)
 
 

@@ -1,4 +1,4 @@
-"""The pages on expert load and on tokens, as a visitor uses them."""
+"""The Expert load and Tokens pages as a visitor uses them."""
 
 from urllib.parse import quote
 
@@ -10,7 +10,7 @@ from tests.browser.conftest import Visit
 pytestmark = pytest.mark.browser
 HOSTILE = "<script>alert(1)</script>\n<｜begin▁of▁sentence｜> n\u0303 שלום \u202e abc"
 
-# Where the last cell of a map lies on the page; not a number until the map is laid out.
+# Position of the last cell of a map on the page; NaN before layout.
 LAST_CELL = """plot => {
   const { xaxis, yaxis } = plot._fullLayout, { left, top } = plot.getBoundingClientRect();
   const cells = plot._fullData.at(-1), last = cells.x.length - 1;
@@ -19,7 +19,7 @@ LAST_CELL = """plot => {
 
 
 def open_page(visit: Visit, app: str, name: str, prompt: str, **window: object) -> Page:
-    visit(app).wait_for_selector(".st-key-generate")  # a server knows its pages once it has shown the first
+    visit(app).wait_for_selector(".st-key-generate")  # a server knows its pages only after it has shown the first
     page = visit(f"{app}/{name}?model=tiny&new=8&prompt={quote(prompt)}", **window)
     expect(page.get_by_text("measured on cpu").first).to_be_visible()
     return page

@@ -1,7 +1,7 @@
-"""Texts as lists of what is seen as one character (UAX 29): Python and the browser must both split them this way.
+"""Texts as lists of grapheme clusters (UAX 29): Python and the browser must both split them in this way.
 
-One case is missing, because libraries differ on it: a virama that follows no consonant joins the next consonant in the
-`regex` package and stands alone in a browser. Half of a surrogate pair stands for a byte that is no character.
+One case is missing, because libraries differ on it: a virama without a consonant before it joins the next consonant in
+the `regex` package and is a separate cluster in a browser. Half of a surrogate pair represents a broken byte.
 """
 
 CHARACTERS = [

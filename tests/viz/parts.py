@@ -1,11 +1,11 @@
-"""A token as pictures of text take it."""
+"""A token for tests of text as HTML."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Part:
-    """Any object with these attributes is one."""
+    """A token: any object with these attributes."""
 
     id: int
     piece: str

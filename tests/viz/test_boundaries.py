@@ -12,7 +12,7 @@ from viz.tokens import short_name
 
 
 class Reader(HTMLParser):
-    """What a browser would see: the classes, title and words of every chip, and no element besides."""
+    """Reads HTML as a browser does: classes, title and texts of every chip, and no other element."""
 
     def __init__(self) -> None:
         super().__init__()

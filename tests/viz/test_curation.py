@@ -1,4 +1,4 @@
-"""The figure of what was kept and dropped."""
+"""The figure of kept and dropped bytes."""
 
 import pandas as pd
 import pytest

@@ -1,4 +1,4 @@
-"""The stepped picture of a decision, by its data."""
+"""The figure of a decision, by its data."""
 
 import numpy as np
 import plotly.graph_objects as go
@@ -11,7 +11,7 @@ from viz.axis import expert_positions
 from viz.routing import LOST_TO_BIAS, LOST_TO_GROUP
 from viz.theme import DARK, LIGHT, THEMES, Theme
 
-# The fixture of the gate: 8 experts in 4 groups, groups 1 and 3 are kept, experts 2, 3 and 6 chosen.
+# Fixture of the router: 8 experts in 4 groups; groups 1 and 3 are kept, experts 2, 3 and 6 selected.
 AFFINITY = np.array([0.9, 0.1, 0.6, 0.5, 0.8, 0.05, 0.3, 0.2])
 BIAS = np.array([0, 0, 0, 0, -0.3, 0, 0.4, 0.25])
 X = expert_positions(layout(8, 4))

@@ -1,4 +1,4 @@
-"""The picture of devices, by its data."""
+"""The figure of devices, by its data."""
 
 import numpy as np
 import xarray as xr

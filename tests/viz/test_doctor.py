@@ -1,4 +1,4 @@
-"""The picture of an audit: a cell per layer and check, told by letter and colour."""
+"""The overview of an audit: a cell per layer and check, with letter and colour."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""What is drawn of a change: colours of the text, bands of the control, escaped text."""
+"""Figures of effects: colours of the text, bands of the control, escaped text."""
 
 import numpy as np
 import plotly.graph_objects as go
@@ -74,7 +74,7 @@ def test_by_layer_outlines_what_was_touched() -> None:
     figure = effects.by_layer([3, 4], np.array([0.2, 1.0]), control, "same", LIGHT, [4])
     bars, points = figure.data
     assert bars.base.tolist() == [0.5, 0.6]
-    assert bars.y.tolist() == pytest.approx([0.004, 0.3])  # a range of nothing is still seen
+    assert bars.y.tolist() == pytest.approx([0.004, 0.3])  # an empty range stays visible
     assert list(points.x) == ["L3", "L4"]
     assert points.y.tolist() == [0.2, 1.0]
     assert list(points.marker.line.width) == [0, 2]

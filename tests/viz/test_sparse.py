@@ -22,7 +22,7 @@ def test_map_tells_kept_keys_from_those_left_out_and_shows_no_future() -> None:
     points = figure.data[2]
     assert points.customdata[:, 0].tolist() == [0, 1, 1, 2, 2, 2, 3, 3, 3, 3]
     assert points.text.tolist()[:3] == ["kept", "kept", "left out"]
-    assert points.hoverinfo != "skip"  # or no click would reach the page
+    assert points.hoverinfo != "skip"  # otherwise no click reaches the page
     assert figure.layout.shapes[0].x1 == 2.5
 
 

@@ -22,7 +22,7 @@ def parts(*spelled: bytes) -> tuple[list[Part], bytes]:
 
 
 def verdicts() -> xr.DataArray:
-    """Three tokens, of which the middle one has no partner; two layers."""
+    """Return verdicts of three tokens, the middle one without a partner, in two layers."""
     values = np.array([[0, 0], [1, 3]], np.uint8)
     return xr.DataArray(values, dims=("pair", "moe_layer"), coords={"moe_layer": [3, 4], "token": ("pair", [0, 2])})
 

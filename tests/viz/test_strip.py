@@ -1,4 +1,4 @@
-"""What all strips of text share: the marks of tokens, and that text stays text."""
+"""All strips of text: the marks of tokens, and text never becomes markup."""
 
 import re
 
@@ -34,7 +34,7 @@ def test_tokens_are_marked_alike_in_every_strip(kind: str) -> None:
         set(found.split()) & {"generated", "special", "chosen"} for found in re.findall('class="(chip[^"]*)"', page)
     ]
     assert marks[:3] == [{"special"}, {"chosen"}, {"generated"}]
-    assert page.count("<bdi>") >= 3  # what is underlined and in small caps
+    assert page.count("<bdi>") >= 3  # CSS underlines them and sets them in small caps
 
 
 @pytest.mark.parametrize("kind", LOOKS)

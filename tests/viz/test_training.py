@@ -1,4 +1,4 @@
-"""Pictures of training by their data."""
+"""Figures of training by their data."""
 
 import numpy as np
 import xarray as xr
@@ -40,11 +40,11 @@ def test_names_of_stages_do_not_lie_on_each_other() -> None:
     stages = [(1, "a"), (12, "b"), (25, "c"), (29, "d")]
     plain, figure = (training.curves({"one": curve(3, 2, 1)}, "loss", DARK, these) for these in ((), stages))
     notes = figure.layout.annotations
-    assert [note.xanchor for note in notes] == ["left", "left", "right", "right"]  # the late ones have no room there
+    assert [note.xanchor for note in notes] == ["left", "left", "right", "right"]  # late ones go left
     heights = [-note.ay for note in notes]
     assert len(set(heights)) == len(notes)
-    assert heights[0] > heights[1]  # what is written to the right of a line passes above the lines that follow
-    assert heights[3] > heights[2]  # and to the left, above those before
+    assert heights[0] > heights[1]  # a name to the right of its line is above the later lines
+    assert heights[3] > heights[2]  # and a name to the left above the earlier ones
     assert min(heights[:2]) > max(heights[2:])
     room = figure.layout.height - plain.layout.height
     assert room == figure.layout.margin.t - plain.layout.margin.t >= max(heights)
@@ -64,7 +64,7 @@ def test_lines_begin_with_their_first_value() -> None:
 def test_load_of_a_layer_is_drawn_as_logarithm_and_told_as_ratio() -> None:
     (heat,) = training.load_over_steps(load().sel(moe_layer=3, drop=True), LIGHT).data
     assert heat.customdata.tolist() == [[1, 1.5, 2], [1, 0.5, 0]]
-    assert heat.z[:, 2].tolist() == [1.0, -2.0]  # twice a fair share; nothing is at the low end
+    assert heat.z[:, 2].tolist() == [1.0, -2.0]  # twice a fair share; 0 is at the low end
     assert list(heat.x) == STEPS
 
 
@@ -74,7 +74,7 @@ def test_load_plays_from_the_first_step_to_the_last() -> None:
     assert np.array_equal(figure.data[0].z, figure.frames[-1].data[0].z)
     assert [step.args[0][0] for step in figure.layout.sliders[0].steps] == ["10", "20", "30"]
     assert [button.label for button in figure.layout.updatemenus[0].buttons] == ["Play", "Pause"]
-    assert not figure.layout.updatemenus[0].showactive  # the colour of a pressed button is white in both themes
+    assert not figure.layout.updatemenus[0].showactive  # a pressed button is white in both themes
 
 
 def test_bias_is_shown_without_the_mean_of_the_layer() -> None:

@@ -1,4 +1,4 @@
-"""The wire format, read back by a reader that follows the description and not the writer."""
+"""The wire format, read back by a reader that follows its description and not the code of the writer."""
 
 import base64
 import json
@@ -34,7 +34,7 @@ class Word:
 
 
 def make_run(num_tokens: int, seed: int = 0) -> tuple[list[Word], bytes, dict[str, np.ndarray]]:
-    """A special token, then words of one to three bytes, and arrays as a trace holds them."""
+    """Return a special token, then words of one to three bytes, and arrays of a trace."""
     rng = np.random.default_rng(seed)
     lengths = [0, *rng.integers(1, 4, num_tokens - 1).tolist()]
     ends = np.cumsum(lengths).tolist()
@@ -54,7 +54,7 @@ def make_run(num_tokens: int, seed: int = 0) -> tuple[list[Word], bytes, dict[st
 
 
 def cut(arrays: dict[str, np.ndarray], start: int, end: int) -> dict[str, np.ndarray]:
-    """What one step of a run would hold."""
+    """Return the part of one step of a run."""
     part = {name: values[start:end] for name, values in arrays.items() if name != "attention"}
     return part | {"attention": arrays["attention"][:, :, start:end, :end]}
 
