@@ -19,6 +19,11 @@ from pages.common import session, text
 SHARED = ("layer", "token", "expert", "head")
 KEPT = (*SHARED, *(field.key for field in FIELDS.values()), "tokens", "special")
 POPULATIONS = ("all", "prompt", "generated")
+# One-line meanings of the words on the widgets.
+LAYER = "The layers of a model work on the text one after the other; the number is the layer's place, from 0."
+EXPERT = "An expert is one of many small networks in an MoE layer; the router sends each token to a few of them."
+HEAD = "A head is one of several attentions that run side by side in a layer."
+SPECIAL = "A special token, such as the one that begins a text, stands for no text."
 
 
 def keep() -> None:
@@ -40,7 +45,7 @@ def layer(trace: Trace | None, dim: str = "moe_layer", options: list[int] | None
     """Choose a layer by its model layer number, of `options`, or else of a dim: `moe_layer` or `layer`."""
     options = options or (layers(trace, dim) if trace else [])
     keep_within("layer", options)
-    return st.selectbox("Layer", options, key="layer", bind="query-params", format_func=str)
+    return st.selectbox("Layer", options, key="layer", bind="query-params", format_func=str, help=LAYER)
 
 
 def layers(trace: Trace, dim: str = "moe_layer") -> list[int]:
@@ -80,7 +85,7 @@ def head(trace: Trace, options: list[int] | None = None) -> int:
     """Choose an attention head by its number, of `options`, or else of the recorded heads, or else of all."""
     choices = _recorded_heads(trace) if options is None else options
     keep_within("head", choices)
-    return st.selectbox("Head", choices, key="head", bind="query-params", format_func=str)
+    return st.selectbox("Head", choices, key="head", bind="query-params", format_func=str, help=HEAD)
 
 
 def heaviest_expert(trace: Trace, token: int, layer: int) -> int:
@@ -103,7 +108,7 @@ def expert(trace: Trace, default: int | None = None) -> int | None:
     number = rule_of(trace).num_experts
     keep_within("expert", range(number))
     chosen = st.number_input(
-        "Expert", 0, number - 1, None, 1, key="expert", bind="query-params",
+        "Expert", 0, number - 1, None, 1, key="expert", bind="query-params", help=EXPERT,
         placeholder="none" if default is None else str(default),
     )  # fmt: skip
     return default if chosen is None else chosen
@@ -113,9 +118,15 @@ def population(trace: Trace) -> xr.DataArray:
     """Choose the tokens that count, [token] bool: prompt, generated or both, with or without special tokens."""
     left, right = st.columns([3, 2], vertical_alignment="bottom")
     part = left.segmented_control(
-        "Tokens that count", POPULATIONS, default="all", required=True, key="tokens", bind="query-params"
+        "Tokens that count",
+        POPULATIONS,
+        default="all",
+        required=True,
+        key="tokens",
+        bind="query-params",
+        help="Prompt: the tokens of the text that was given. Generated: those that the model added.",
     )
-    special = right.toggle("Special tokens", value=True, key="special", bind="query-params")
+    special = right.toggle("Special tokens", value=True, key="special", bind="query-params", help=SPECIAL)
     prompt = trace.prompt_mask
     mask = {"prompt": prompt, "generated": ~prompt}.get(part or "all", xr.ones_like(prompt))
     mask = mask if special else mask & ~trace.special_mask

@@ -20,7 +20,7 @@ def show() -> None:
         with st.expander("Trace file", icon=":material/description:"):
             _trace_file()
         st.segmented_control(
-            "Save pictures as", ["svg", "png"], default="svg", required=True, key="picture", persist_state="session"
+            "Save charts as", ["svg", "png"], default="svg", required=True, key="picture", persist_state="session"
         )
 
 

@@ -8,7 +8,11 @@ from pages.common import controls, live, prompt, runs, session, view
 from pages.observe.explore import overview
 from pages.observe.explore.tabs import TABS
 
-st.markdown("Which experts does each token take? Type a text and press Generate.")
+st.markdown(
+    "Which experts does each token take? Type a text and press Generate.",
+    help="A token is the piece of text that the model reads at once. An expert is one of many small networks in a "
+    "layer; a router sends each token to a few of them.",
+)
 prompt.box()
 prompt.examples_row()
 with st.container(horizontal=True, vertical_alignment="bottom"):
