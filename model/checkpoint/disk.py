@@ -1,8 +1,8 @@
-"""Reads single tensors of a model folder by position, ahead of their use, and nothing else of its files.
+"""Reads single tensors of a model folder from their byte positions, ahead of their use.
 
-A mapped file would count every touched page as this process's memory; here only what was asked for is held, and the
-bytes that were read are counted. Reading goes on in a thread of its own while the caller computes. Several threads may
-take tensors at the same time.
+Files are not mapped, because every touched page of a mapped file counts as memory of this process; only requested
+tensors are held, and the bytes read are counted. A separate thread reads ahead while the caller computes. Several
+threads may take tensors at the same time.
 """
 
 import collections
@@ -27,12 +27,12 @@ _DTYPES = {**READABLE_DTYPES, **_SCALE_DTYPES, SCALED_DTYPE: torch.float8_e4m3fn
 
 
 class DiskTensors:
-    """The tensors of an opened folder, read when they are used or announced.
+    """The tensors of an opened folder, read when they are announced or used.
 
-    Its files stay open until `close`, or until nobody holds it: a file that is replaced meanwhile has other offsets.
+    Files stay open until `close` or garbage collection, because a file that replaces one has other offsets.
 
     Attributes:
-        bytes_read: so far, of all tensors.
+        bytes_read: bytes of all tensors read so far.
     """
 
     def __init__(self, folder: ModelFolder) -> None:
@@ -44,15 +44,15 @@ class DiskTensors:
         self._announced: collections.deque[str] = collections.deque()
         self._coming: dict[str, Future[Tensor]] = {}
         self._coming_bytes = 0
-        self._lock = threading.Lock()  # of what is announced and coming, and of the count
+        self._lock = threading.Lock()  # guards the announced and coming tensors, and the count
 
     def close(self) -> None:
-        """End the reading thread and close the files."""
+        """Stop the reading thread and close the files."""
         self._reader.shutdown(cancel_futures=True)
         self._close_files()
 
     def forget(self) -> None:
-        """Read no more of what was announced: the run that wanted it was stopped."""
+        """Drop all announced tensors, such as those of a stopped run."""
         with self._lock:
             self._announced.clear()
             for coming in self._coming.values():
@@ -61,7 +61,7 @@ class DiskTensors:
             self._coming_bytes = 0
 
     def announce(self, names: Iterable[str]) -> None:
-        """Read these next, in this order, as far ahead as memory is allowed for it; scales go with their weights."""
+        """Read these tensors next, in this order, up to `READ_AHEAD_BYTES` ahead; scales follow their weights."""
         with self._lock:
             for name in names:
                 self._announced.append(name)
@@ -70,7 +70,7 @@ class DiskTensors:
             self._fill()
 
     def take(self, name: str, dtype: torch.dtype) -> Tensor:
-        """One tensor's numbers in a dtype, announced or not.
+        """Return one tensor in a dtype, announced or not.
 
         Raises:
             CheckpointError: it cannot be read.
@@ -82,7 +82,7 @@ class DiskTensors:
         return target
 
     def take_into(self, name: str, target: Tensor) -> None:
-        """Fill `target`, of the tensor's shape, with its numbers; FP8 is multiplied out with its scales.
+        """Fill `target`, of the tensor's shape, with the tensor; FP8 is multiplied by its scales.
 
         Raises:
             CheckpointError: it cannot be read.
@@ -97,7 +97,7 @@ class DiskTensors:
             raise CheckpointError(f"{self.tensors[name].file}: tensor {name} cannot be read ({error})") from None
 
     def rows(self, name: str, indices: Iterable[int], dtype: torch.dtype) -> Tensor:
-        """Some rows of a matrix, in a dtype; read alone unless the matrix has scales."""
+        """Return some rows of a matrix in a dtype; a matrix with scales is read whole."""
         if scale_name(name) in self.tensors:
             return self.take(name, dtype)[list(indices)]
         if name not in self.tensors:
@@ -106,7 +106,7 @@ class DiskTensors:
         return torch.cat([self._read(stored, row, 1) for row in indices]).to(dtype)
 
     def raw(self, name: str) -> Tensor:
-        """One tensor as it is stored, announced or not; of block FP8 the bytes without their scales.
+        """Return one tensor as stored, announced or not; block FP8 without its scales.
 
         Raises:
             CheckpointError: it cannot be read.
@@ -126,7 +126,7 @@ class DiskTensors:
         return tensor
 
     def _fill(self) -> None:
-        """Start reading what was announced while there is room, one tensor at least; with the lock held."""
+        """Start reading announced tensors up to the limit, at least one; the caller holds the lock."""
         while self._announced:
             size = self.tensors[self._announced[0]].num_bytes
             if self._coming and self._coming_bytes + size > READ_AHEAD_BYTES:
@@ -161,7 +161,7 @@ class DiskTensors:
     def _open(self, path: Path) -> int:
         if path not in self._files:
             file = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
-            if hasattr(os, "posix_fadvise"):  # what lies beside a tensor need not be read with it
+            if hasattr(os, "posix_fadvise"):  # do not read ahead beyond a tensor
                 os.posix_fadvise(file, 0, 0, os.POSIX_FADV_RANDOM)
             self._files[path] = file
         return self._files[path]

@@ -1,12 +1,10 @@
 """A model folder in the Hugging Face layout, read without trusting it.
 
 Only JSON and safetensors are read; a pickled weight file is refused, because reading one can run code. Shard names come
-from the index and must be plain file names, and a link may not lead out of the folder (except inside a hub cache, from
-a snapshot to its own repository's blobs). Whatever is wrong becomes one `CheckpointError` line that names the file or
-tensor.
+from the index and must be plain file names. A link must not lead out of the folder, except in a hub cache, from a
+snapshot to the blobs of its repository. Every problem becomes a one-line `CheckpointError` naming the file or tensor.
 
-This file knows nothing of the model: which tensors there must be is in `weights.py`. How FP8 weights become numbers is
-in `fp8.py`.
+This file knows nothing of the model; `weights.py` has the list of required tensors, `fp8.py` the decoding of FP8.
 """
 
 import hashlib
@@ -43,13 +41,13 @@ _HASH_BLOCK_BYTES = 1 << 22
 
 
 class ModelFolder:
-    """An opened model folder: its `config.json`, the list of its tensors, and each tensor on request.
+    """An opened model folder: its `config.json`, the list of its tensors, and each tensor when it is read.
 
-    Opening reads the configuration, the index and the headers only. Files stay open until `close`, or the end of a
+    Opening reads only the configuration, the index and the headers. Files stay open until `close`, or to the end of a
     `with` block.
 
     Attributes:
-        path: The folder as it was given.
+        path: The folder as given.
         config: The object in `config.json`.
         tensors: Every stored tensor by its published name.
     """
@@ -59,7 +57,7 @@ class ModelFolder:
 
         Args:
             path: The folder.
-            needs_weights: Whether a folder that holds only `config.json` is refused; if not, it has no tensors.
+            needs_weights: Refuse a folder that holds only `config.json`; otherwise such a folder has no tensors.
 
         Raises:
             CheckpointError: the folder, its configuration, its index or a header cannot be used.
@@ -79,16 +77,16 @@ class ModelFolder:
         self.close()
 
     def close(self) -> None:
-        """Let go of the opened weight files."""
+        """Close the opened weight files."""
         self._handles.clear()
 
     @property
     def has_weights(self) -> bool:
-        """Whether there is any weight file."""
+        """Whether the folder has a weight file."""
         return bool(self._file_names)
 
     def sha256(self) -> str:
-        """SHA-256 of the weight files' bytes, in the order of their names (of several: of their concatenation)."""
+        """Return the SHA-256 of the weight files, concatenated in the order of their names."""
         digest = hashlib.sha256()
         for name in sorted(self._file_names):
             with self._find(name).open("rb") as file:
@@ -97,7 +95,7 @@ class ModelFolder:
         return digest.hexdigest()
 
     def problem(self, name: str) -> str:
-        """Why a stored tensor cannot be read as numbers, in one line from the headers alone; empty when it can."""
+        """Return why a stored tensor cannot be decoded, in one line, from the headers alone; empty if it can."""
         stored = self.tensors[name]
         if stored.dtype == SCALED_DTYPE:
             return self._scaling_problem(stored)
@@ -120,12 +118,12 @@ class ModelFolder:
         return ""
 
     def read_into(self, name: str, target: torch.Tensor) -> None:
-        """Fill `target`, of the stored shape and any floating dtype, with a tensor's numbers.
+        """Fill `target`, of the stored shape and any floating dtype, with a tensor.
 
-        FP8 is multiplied out with its scales, wherever they are stored; anything else is converted.
+        FP8 is multiplied by its scales, in whatever file they are; other dtypes are converted.
 
         Raises:
-            CheckpointError: the folder has no such tensor, or `problem` says why it cannot be read.
+            CheckpointError: the folder has no such tensor, or it cannot be decoded (see `problem`).
         """
         self._check(name)
         if self.tensors[name].dtype != SCALED_DTYPE:
@@ -137,9 +135,9 @@ class ModelFolder:
             raise CheckpointError(f"{self.tensors[name].file}: tensor {name} cannot be read ({error})") from None
 
     def read_as(self, name: str, dtype: torch.dtype) -> torch.Tensor:
-        """A tensor's numbers, on the CPU, in `dtype`, of the stored shape; see `read_into`.
+        """Return a tensor on the CPU in `dtype`, of the stored shape; see `read_into`.
 
-        Mapped from the file and not copied when it is stored in that dtype.
+        A tensor stored in that dtype is mapped from the file, not copied.
         """
         self._check(name)
         stored = self.tensors[name]
@@ -156,7 +154,7 @@ class ModelFolder:
             raise CheckpointError(f"{self.path}: {problem}")
 
     def _read(self, name: str) -> torch.Tensor:
-        """One tensor as it is stored, mapped from the file."""
+        """Return one tensor as stored, mapped from the file."""
         stored = self.tensors[name]
         try:
             return self._open(stored.file).get_tensor(name)
@@ -194,10 +192,10 @@ class ModelFolder:
 
 
 def find_file(folder: Path, name: str) -> Path:
-    """The path of the ordinary file `name` directly in `folder`.
+    """Return the path of the regular file `name` directly in `folder`.
 
     Raises:
-        CheckpointError: the name is not a plain file name, there is no such ordinary file, or a link leads elsewhere.
+        CheckpointError: the name is not a plain file name, there is no such regular file, or a link leads elsewhere.
     """
     if name in ("", ".", "..") or any(character in name for character in "/\\\0"):
         raise CheckpointError(f"{folder}: {name!r} is not a plain file name, so it is not opened")

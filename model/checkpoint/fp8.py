@@ -1,11 +1,12 @@
 """Block FP8, as DeepSeek's checkpoints are published: one byte per weight, one scale per block of 128 x 128 weights.
 
-Weights [R, C] are E4M3, scales [ceil(R / 128), ceil(C / 128)], and `weight[r, c] * scale[r // 128, c // 128]` is meant.
-Blocks count from the top left, so that the last ones may be smaller (576 rows have 5 rows of scales). In spite of their
-published name, `_scale_inv`, scales multiply. They are fp32, or powers of two in one byte (UE8M0).
+Weights [R, C] are E4M3, scales [ceil(R / 128), ceil(C / 128)]; a weight's value is
+`weight[r, c] * scale[r // 128, c // 128]`. Blocks start at the top left, so the last ones may be smaller (576 rows have
+5 rows of scales). Scales multiply, although their published name is `_scale_inv`. They are fp32, or powers of two in
+one byte (UE8M0).
 
-Decoding is done by integer shifts: a byte's exponent and fraction, moved to those of an fp32 number, give the weight
-times 2^-120. Measured on an AMD EPYC with AVX2, 2,048 x 7,168 weights, one of two cores busy otherwise: 1.1 billion
+Decoding shifts integers: a byte's exponent and fraction, moved to those of an fp32 number, give the weight * 2^-120.
+Measured on an AMD EPYC with AVX2, 2,048 x 7,168 weights, one of two cores busy otherwise: 1.1 billion
 weights a second to bfloat16 and 1.2 to float32 on one thread, 0.9 on two; the library's own conversion, 0.2. A third of
 the time to bfloat16 is the rounding from fp32; products in bfloat16 would save it (1.5), but they are exact only where
 every scale is a power of two.
@@ -41,7 +42,7 @@ _FOLDABLE = 2.0**7  # larger scales would overflow fp32 when multiplied by the g
 
 
 def grid(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Shape of the scales of a matrix.
+    """Return the shape of a matrix's scales.
 
     >>> grid((576, 256))
     (5, 2)
@@ -50,7 +51,7 @@ def grid(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def quantization_problem(published: Mapping[str, Any]) -> str:
-    """Why the weights cannot be read as a config.json's `quantization_config` says; empty when they can."""
+    """Return why the `quantization_config` of a config.json is not supported; empty if it is, or there is none."""
     stated = published.get("quantization_config")
     if stated is None:
         return ""
@@ -64,20 +65,20 @@ def quantization_problem(published: Mapping[str, Any]) -> str:
 
 
 def dequantise(weight_RC: Tensor, scale_PQ: Tensor, out_RC: Tensor) -> None:
-    """Fill `out_RC` with the weights as numbers: fp32 products, converted to its dtype.
+    """Fill `out_RC` with weights times scales, computed in fp32 and converted to its dtype.
 
     Args:
         weight_RC: float8_e4m3fn.
         scale_PQ: float32 or float8_e8m0fnu.
-        out_RC: float32, bfloat16 or float16, where a product beyond its range becomes infinite.
+        out_RC: float32, bfloat16 or float16; products beyond its range become infinite.
 
     Raises:
-        CheckpointError: the scales are of another shape than `grid` says, or a weight or scale is NaN or infinite.
+        CheckpointError: the scales do not have the shape `grid`, or a weight or scale is NaN or infinite.
     """
     wanted = grid(tuple(weight_RC.shape))
     if tuple(scale_PQ.shape) != wanted:
         raise CheckpointError(f"the scales have shape {list(scale_PQ.shape)}, not {list(wanted)}")
-    if out_RC.stride(0) == 1 < out_RC.stride(1):  # stored by columns: turning the bytes moves a quarter of the memory
+    if out_RC.stride(0) == 1 < out_RC.stride(1):  # column-major: transposing the bytes moves a quarter of the memory
         turned_CR = weight_RC.view(torch.uint8).T.contiguous().view(weight_RC.dtype)
         return dequantise(turned_CR, scale_PQ.T.contiguous(), out_RC.T)
     scale_PQ = scale_PQ.float()
@@ -87,7 +88,7 @@ def dequantise(weight_RC: Tensor, scale_PQ: Tensor, out_RC: Tensor) -> None:
     if is_foldable:
         scale_PQ = scale_PQ * _EXPONENT_GAP
     rows = zip(weight_RC.view(torch.int8).split(BLOCK), scale_PQ, out_RC.split(BLOCK), strict=True)
-    for bytes_RC, scale_Q, part_RC in rows:  # 128 rows at once stay in the processor's cache from step to step
+    for bytes_RC, scale_Q, part_RC in rows:  # 128 rows at a time stay in the CPU's cache
         decoded_RC = _decode(bytes_RC)
         if not is_foldable:
             decoded_RC *= _EXPONENT_GAP
@@ -97,7 +98,7 @@ def dequantise(weight_RC: Tensor, scale_PQ: Tensor, out_RC: Tensor) -> None:
 
 
 def _decode(bytes_RC: Tensor) -> Tensor:
-    """fp32 numbers that are 2^-120 times those that the bytes stand for; exact, subnormal ones too."""
+    """Return the decoded bytes times 2^-120 in fp32; exact, also for subnormal numbers."""
     if (bytes_RC & _NAN).amax() == _NAN:
         raise CheckpointError("a weight is NaN")
     bits_RC = bytes_RC.to(torch.int32)  # copies the sign to all higher bits; the mask leaves one
@@ -107,14 +108,14 @@ def _decode(bytes_RC: Tensor) -> Tensor:
 
 
 def quantise(weight_RC: Tensor, scale_dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
-    """Weights [R, C] in E4M3, and their scales [P, Q]: the largest of each block becomes 448, or less than that.
+    """Return weights [R, C] in E4M3 and their scales [P, Q]; the largest weight of a block becomes at most 448.
 
     Args:
         weight_RC: finite numbers.
         scale_dtype: float32, or float8_e8m0fnu, which rounds every scale up to a power of two.
 
     Raises:
-        ValueError: a weight is not finite, or no such dtype of scales.
+        ValueError: a weight is not finite, or scales cannot have that dtype.
     """
     if scale_dtype not in SCALE_DTYPES:
         raise ValueError(f"scales cannot be {scale_dtype}")

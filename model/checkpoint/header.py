@@ -1,8 +1,8 @@
-"""The header of a safetensors file, and JSON, read without trusting either.
+"""The header of a safetensors file, and JSON files, read without trusting them.
 
 A safetensors file is 8 bytes (the header's length, little-endian), the header (JSON: tensor -> dtype, shape, first and
-end byte), then the data. Every size the header claims is checked against the size of the file before anything is
-allocated. Whatever is wrong becomes a `CheckpointError`.
+end byte), then the data. Every size in the header is checked against the size of the file before anything is allocated.
+Every problem becomes a `CheckpointError`.
 """
 
 import dataclasses
@@ -17,7 +17,7 @@ import torch
 
 PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
 READABLE_DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
-SCALED_DTYPE = "F8_E4M3"  # block FP8: numbers only together with their scales
+SCALED_DTYPE = "F8_E4M3"  # block FP8; decoded with its scales
 SCALE_DTYPES = ("F32", "F8_E8M0")
 
 _BITS = {
@@ -26,7 +26,7 @@ _BITS = {
     **{"F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8, "F8_E4M3FNUZ": 8, "F8_E5M2FNUZ": 8},
     **{"F6_E2M3": 6, "F6_E3M2": 6, "F4": 4},
 }
-# Far above what the released 671 B checkpoint needs (config 2 kB, index 9 MB, headers under 1 MB).
+# Far more than the released 671 B checkpoint needs (config 2 kB, index 9 MB, headers under 1 MB).
 _MAX_JSON_BYTES = 100_000_000
 _MAX_AXES = 16
 _MAX_SIZE = 1 << 48
@@ -34,21 +34,21 @@ _MAX_MESSAGE = 500
 
 
 class CheckpointError(ValueError):
-    """A model folder that cannot be used; the message is one line that says what is wrong and what to do."""
+    """A model folder that cannot be used; the message is one line with the problem and what to do."""
 
     def __init__(self, message: str) -> None:
         super().__init__(printable(message))
 
 
 def printable(text: str) -> str:
-    """The text on one line of bounded length; what would break the line, or the terminal, is shown as an escape."""
+    """Return the text on one line of bounded length, with control characters as escapes."""
     line = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text[:_MAX_MESSAGE])
     return line if len(text) <= _MAX_MESSAGE else line + "..."
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class StoredTensor:
-    """One tensor as the header of its file describes it; nothing of its data has been read."""
+    """One tensor as the header of its file describes it; its data is not read."""
 
     name: str
     dtype: str  # safetensors' name, such as BF16
@@ -59,10 +59,10 @@ class StoredTensor:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file.
+    """Return the object in a JSON file.
 
     Raises:
-        CheckpointError: the file is too large, not JSON, or holds something else than an object.
+        CheckpointError: the file is too large, not JSON, or not a JSON object.
     """
     if path.stat().st_size > _MAX_JSON_BYTES:
         raise CheckpointError(f"{path} is larger than {_MAX_JSON_BYTES // 1_000_000} MB, which no such file needs")
@@ -87,7 +87,7 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def read_header(path: Path) -> dict[str, StoredTensor]:
-    """The tensors of one safetensors file from its header, every claim checked against the size of the file.
+    """Return the tensors of one safetensors file, from its header, checked against the size of the file.
 
     Raises:
         CheckpointError: the file is no safetensors file, is truncated, or its header contradicts itself.
@@ -115,7 +115,7 @@ def _bad_length(path: Path, start: bytes, length: int, file_size: int) -> str:
 
 
 def _check_entry(path: Path, name: str, entry: object, data_size: int) -> tuple[str, int, int]:
-    """Name, first byte and end byte of one tensor, after all checks that need no other tensor."""
+    """Return name, first byte and end byte of one tensor, after all checks that need no other tensor."""
     if not isinstance(entry, dict) or not {"dtype", "shape", "data_offsets"} <= entry.keys():
         raise CheckpointError(f"{path}: the header's entry for {name} is incomplete")
     shape, offsets = entry["shape"], entry["data_offsets"]
@@ -138,7 +138,7 @@ def _are_sizes(values: object) -> bool:
 
 
 def _check_tiling(path: Path, spans: list[tuple[str, int, int]], data_size: int) -> None:
-    """Tensors must cover the data without gap or overlap, as the format demands."""
+    """Refuse tensors that leave a gap or overlap, which the format forbids."""
     position = 0
     for name, start, end in spans:
         if start != position:
@@ -154,16 +154,16 @@ def _stored(path: Path, name: str, entry: Mapping[str, Any], data_start: int) ->
 
 
 def unsupported_dtype(stored: StoredTensor) -> str:
-    """One line that says why a tensor's dtype cannot be read, and what to do."""
+    """Return the error for a dtype that cannot be read, in one line."""
     supported = f"only {', '.join(READABLE_DTYPES)} and, in blocks with scales, {SCALED_DTYPE} are read"
     return f"{stored.file.name}: tensor {stored.name} is stored as {stored.dtype}; {supported}"
 
 
 def first_line(error: BaseException) -> str:
-    """What a library's exception says, cut to one line."""
+    """Return the first line of an exception's message, or the name of its class."""
     return str(error).partition("\n")[0] or type(error).__name__
 
 
 def pickle_refusal(file_name: str) -> str:
-    """The part of a message that says why a pickled file is not opened, and what to do."""
+    """Return the part of an error that says why a pickled file is not opened, and what to do."""
     return f"{file_name}, a pickled file, which could run code when read; convert the weights to safetensors"

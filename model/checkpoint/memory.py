@@ -1,4 +1,4 @@
-"""How much memory there is for weights: in this machine, and on its GPU."""
+"""Memory of this machine and its GPU, for weights."""
 
 import os
 
@@ -6,7 +6,7 @@ import torch
 
 
 def memory_bytes() -> int | None:
-    """Main memory of this machine; None where the system does not say."""
+    """Return the main memory of this machine in bytes; None if the system does not report it."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, OSError, ValueError):  # not on Windows
@@ -14,11 +14,11 @@ def memory_bytes() -> int | None:
 
 
 def free_bytes(gpu: torch.device) -> int:
-    """Memory of a CUDA device that no program uses; what torch keeps for later counts, since it gives it to us."""
+    """Return the free bytes of a CUDA device, including those that torch has reserved but does not use."""
     free, _ = torch.cuda.mem_get_info(gpu)
     return free + torch.cuda.memory_reserved(gpu) - torch.cuda.memory_allocated(gpu)
 
 
 def fits_gpu(needed: int, gpu: torch.device) -> bool:
-    """Whether weights of so many bytes leave a tenth of what is free for the cache and what is computed."""
+    """Whether weights of `needed` bytes leave a tenth of the free memory for the cache and activations."""
     return needed <= 0.9 * free_bytes(gpu)

@@ -1,8 +1,8 @@
-"""The published names of a checkpoint of the DeepSeek-V3 family and where each tensor goes; no other file knows them.
+"""The published tensor names of a checkpoint of the DeepSeek-V3 family, and the parameter that each tensor fills.
 
-Published checkpoints keep one tensor per expert and projection; we keep the experts of a layer stacked and the gate and
-up projections joined, gate rows first. A `Slot` says where one published tensor goes, and everything else (loading,
-saving, what is missing, how many parameters there are) is read off the list of slots of a configuration.
+No other file has these names. Published checkpoints have one tensor per expert and projection; this project stacks the
+experts of a layer and joins the gate and up projections, gate rows first. A `Slot` maps one published tensor to (a part
+of) a parameter; loading, saving, missing tensors and parameter counts all follow from a configuration's list of slots.
 
 Source: the released checkpoint's tensor names; DeepSeek-V3 report (arXiv 2412.19437), section 2.
 """
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _BIAS = "e_score_correction_bias"
 _SCALE_SUFFIX = "_scale_inv"
-_LAYER = re.compile(r"model\.layers\.(\d{1,9})\.(.+)")  # a longer number is none of a layer
+_LAYER = re.compile(r"model\.layers\.(\d{1,9})\.(.+)")  # a longer number is not a layer
 _ROUTED_IN_NAME = re.compile(r"\.experts\.\d+\.")
 _ROUTED = re.compile(r"mlp\.experts\.(\d{1,9})\.(.+)")
 ROUTER, ROUTER_BIAS = "mlp.gate.weight", f"mlp.gate.{_BIAS}"  # as `Place.part` says them
@@ -63,13 +63,13 @@ _KINDS = {
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Slot:
-    """Where one published tensor goes: one of our parameters, or the named part of one."""
+    """The place of one published tensor: one of our parameters, or a part of one."""
 
     published: str
     shape: tuple[int, ...]
     parameter: str
     expert: int | None = None  # index on the first axis
-    rows: tuple[int, int] | None = None  # half-open range on the first axis that is left
+    rows: tuple[int, int] | None = None  # half-open range on the next axis
 
     @property
     def num_elements(self) -> int:
@@ -96,17 +96,17 @@ class Slot:
 
     @property
     def is_expert_bias(self) -> bool:
-        """Whether this is the router's selection bias, which stays fp32 in every file and model."""
+        """Whether this is the router's selection bias, which is fp32 in every file and model."""
         return self.published.endswith(_BIAS)
 
     def part_of(self, parameter: "Tensor") -> "Tensor":
-        """The view of our parameter that this tensor fills."""
+        """Return the view of our parameter that this tensor fills."""
         part = parameter if self.expert is None else parameter[self.expert]
         return part if self.rows is None else part[slice(*self.rows)]
 
 
 def slots(config: ModelConfig) -> Iterator[Slot]:
-    """Every tensor that a checkpoint of this configuration must hold; multi-token prediction is not among them."""
+    """Yield every tensor that a checkpoint of this configuration must hold, without multi-token prediction."""
     table = (config.vocab_size, config.hidden_size)
     yield Slot(EMBEDDING, table, "embedding.weight")
     for layer in range(config.num_layers):
@@ -117,9 +117,9 @@ def slots(config: ModelConfig) -> Iterator[Slot]:
 
 
 def mtp_slots(config: ModelConfig) -> Iterator[Slot]:
-    """Every tensor of a multi-token-prediction layer of this configuration, whether it has one or not.
+    """Yield every tensor of this configuration's multi-token-prediction layer, even if the model has none.
 
-    Checkpoints also hold copies of embedding and head in it (`mtp_copies`), which the model shares by design.
+    Checkpoints also hold copies of embedding and head in it (`mtp_copies`), which the model shares.
     """
     theirs, hidden = mtp_prefix(config).removesuffix("."), config.hidden_size
     yield Slot(f"{theirs}.enorm.weight", (hidden,), "mtp.embedding_norm.weight")
@@ -130,12 +130,12 @@ def mtp_slots(config: ModelConfig) -> Iterator[Slot]:
 
 
 def mtp_copies(config: ModelConfig) -> tuple[str, str]:
-    """Names of the copies of embedding and head that checkpoints hold in a multi-token-prediction layer."""
+    """Return the names of the copies of embedding and head in a checkpoint's multi-token-prediction layer."""
     return f"{mtp_prefix(config)}embed_tokens.weight", f"{mtp_prefix(config)}shared_head.head.weight"
 
 
 def used_slots(config: ModelConfig) -> Iterator[Slot]:
-    """Every tensor that a model of this configuration is made from, multi-token prediction last."""
+    """Yield every tensor that a model of this configuration is made from, multi-token prediction last."""
     yield from slots(config)
     if config.has_mtp:
         yield from mtp_slots(config)
@@ -212,36 +212,36 @@ def _swiglu_slots(theirs: str, ours: tuple[str, str], hidden: int, width: int, e
 
 
 def mtp_prefix(config: ModelConfig) -> str:
-    """What the names of the multi-token-prediction layer begin with; it is numbered after the last ordinary layer."""
+    """Return the prefix of names in the multi-token-prediction layer, which is numbered after the last ordinary one."""
     return f"model.layers.{config.num_layers}."
 
 
 def router_bias_name(layer: int) -> str:
-    """The published name of the selection bias of a layer's router."""
+    """Return the published name of the selection bias of a layer's router."""
     return f"model.layers.{layer}.{ROUTER_BIAS}"
 
 
 def scaled_weight(name: str) -> str | None:
-    """The name of the FP8 weight whose block scales this tensor holds, or None when it is something else."""
+    """Return the name of the FP8 weight whose block scales this tensor holds; None if it holds no scales."""
     return name.removesuffix(_SCALE_SUFFIX) if name.endswith(_SCALE_SUFFIX) else None
 
 
 def scale_name(weight: str) -> str:
-    """The name of the tensor that holds the block scales of an FP8 weight."""
+    """Return the name of the tensor with the block scales of an FP8 weight."""
     return weight + _SCALE_SUFFIX
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Place:
-    """What a published name says by itself, whatever the configuration; nothing is checked against one."""
+    """The parts of a published name, without a configuration to check them against."""
 
     layer: int | None
-    expert: int | None  # of a routed one
+    expert: int | None  # number of a routed expert
     part: str  # the rest of the name, such as `self_attn.o_proj.weight`; of an expert `gate_proj.weight`
 
 
 def place_of(name: str) -> Place:
-    """Where a tensor belongs.
+    """Split a published name.
 
     >>> place_of("model.layers.3.mlp.experts.17.up_proj.weight")
     Place(layer=3, expert=17, part='up_proj.weight')

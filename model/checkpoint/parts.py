@@ -1,11 +1,11 @@
-"""A model as its reports describe it: embedding, blocks, attention, gate, experts, and what each of them costs.
+"""The parts of a model: embedding, blocks, attention, router, experts, and the cost of each.
 
-Everything is read off the slots of a configuration (`names.py`), so that nothing is listed a second time: a part is the
-tensors whose published names begin alike, and layers whose tensors are alike are folded into one block. Nothing is read
-from a disk and nothing allocated. Sizes over the whole model, files and memory are in `sizes.py`.
+Parts follow from the slots of a configuration (`names.py`): a part is the tensors of one kind, and layers with the same
+tensors form one block. Nothing is read from the disk and nothing allocated. `sizes.py` has sizes of the whole model,
+files and memory.
 
-Operations are the multiply-adds of matrix products for one token that is generated after others, so with the absorbed
-form of attention; norms, activations and other element-wise work are not counted.
+Operations are multiply-adds of matrix products for one token that is generated after others, with the absorbed form of
+attention; norms, activations and other element-wise operations are not counted.
 
 Source: DeepSeek-V3 report (arXiv 2412.19437), sections 2.1 and 2.2; DeepSeek-V2 report (arXiv 2405.04434), section 2.1
 and appendix C; DeepSeek-V3.2-Exp report, section 2.
@@ -31,51 +31,51 @@ from model.network.config import ModelConfig
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class PartTensor:
-    """A published tensor; `{layer}` and `{expert}` in its name stand for all those that there are."""
+    """A published tensor; `{layer}` and `{expert}` in its name stand for every layer and expert."""
 
     name: str
     shape: tuple[int, ...]
-    count: int  # so many of them in one layer: as many as experts, or one; none of a tensor that another part holds
-    used: int  # so many of them are multiplied with for one token
-    stored: Mapping[str, int]  # bytes of one of them: name of a dtype -> bytes, block scales included
+    count: int  # tensors of this name in one layer: one, or one per expert; 0 if another part holds it
+    used: int  # tensors of this name that one token is multiplied with
+    stored: Mapping[str, int]  # name of a dtype -> bytes of one tensor with its block scales
 
     @property
     def num_elements(self) -> int:
-        """Values in one of them."""
+        """Values in one tensor."""
         return math.prod(self.shape)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Reads:
-    """What a part does with every earlier token that it looks at."""
+    """The cost of a part per earlier token that it reads."""
 
     multiply_adds: int  # per earlier token
-    values: int  # numbers kept of it in the cache
-    most: int | None = None  # it looks at so many earlier tokens at most; None: at all
+    values: int  # values of it in the cache
+    most: int | None = None  # most earlier tokens that it reads; None: no limit
 
     def keys(self, context: int) -> int:
-        """Earlier tokens that are looked at when there are `context` of them."""
+        """Return how many of `context` earlier tokens are read."""
         return context if self.most is None else min(context, self.most)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Part:
-    """A part of the model. Numbers are of one of its layers, unless they say otherwise."""
+    """A part of the model. Numbers are per layer unless stated otherwise."""
 
     kind: str
-    block: str  # name of its block; empty outside of all
-    layers: tuple[int, ...]  # model layer numbers that it stands for; empty outside of all blocks
+    block: str  # name of its block; empty outside the blocks
+    layers: tuple[int, ...]  # model layer numbers that it stands for; empty outside the blocks
     tensors: tuple[PartTensor, ...]
     reads: tuple[Reads, ...] = ()
 
     @property
     def key(self) -> str:
-        """Its name in an address; no two parts of a model have the same."""
+        """The name of the part in an address, unique in a model."""
         return f"{self.block}-{self.kind}" if self.block else self.kind
 
     @property
     def times(self) -> int:
-        """How often the model has it."""
+        """How often the part occurs in the model."""
         return max(1, len(self.layers))
 
     @property
@@ -85,7 +85,7 @@ class Part:
 
     @property
     def active(self) -> int:
-        """Parameters in one layer that belong to what a token passes through; an embedding counts whole."""
+        """Parameters in one layer that a token passes through; an embedding counts whole."""
         return sum(min(tensor.used, tensor.count) * tensor.num_elements for tensor in self.tensors)
 
     @property
@@ -95,29 +95,29 @@ class Part:
 
     @property
     def cache_values(self) -> int:
-        """Numbers that one layer keeps of every token."""
+        """Values that one layer caches per token."""
         return sum(read.values for read in self.reads)
 
     def multiply_adds(self, context: int = 0) -> int:
-        """Multiply-adds of one layer for one token that has `context` tokens to look at."""
+        """Return the multiply-adds of one layer for one token after `context` earlier tokens."""
         matrices = sum(tensor.used * tensor.num_elements for tensor in self.tensors if len(tensor.shape) > 1)
         return (0 if self.is_lookup else matrices) + sum(read.keys(context) * read.multiply_adds for read in self.reads)
 
     def cache_reads(self, context: int) -> int:
-        """Numbers of the cache that one layer reads for one token with `context` tokens to look at."""
+        """Return the cached values that one layer reads for one token after `context` earlier tokens."""
         return sum(read.keys(context) * read.values for read in self.reads)
 
     def weight_bytes(self, dtype: str) -> int:
-        """Bytes of weights that one layer reads for one token, under a name of `dtypes()`; of an embedding one row."""
+        """Return the weight bytes that a layer reads per token, for one of `dtypes()`; of an embedding one row."""
         read = sum(tensor.used * tensor.stored[dtype] for tensor in self.tensors)
         return read // self.tensors[0].shape[0] if self.is_lookup else read
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Block:
-    """Layers whose tensors are alike."""
+    """Layers with the same tensors."""
 
-    name: str  # "dense" or "moe"; numbered from the second of its sort on
+    name: str  # "dense" or "moe"; numbered from the second of its kind on
     layers: tuple[int, ...]
     parts: tuple[Part, ...]
 
@@ -144,12 +144,12 @@ class Parts:
 
 
 def dtypes() -> tuple[str, ...]:
-    """Names of the forms in which `Part.weight_bytes` counts."""
+    """Return the names of dtypes that `Part.weight_bytes` knows."""
     return tuple(FORMS)
 
 
 def read_parts(config: ModelConfig) -> Parts:
-    """The parts of a configuration."""
+    """Return the parts of a configuration."""
     outside: dict[str, list[Slot]] = {}
     layers: dict[int, list[Slot]] = {}
     for slot in slots(config):
@@ -165,12 +165,12 @@ def read_parts(config: ModelConfig) -> Parts:
 
 
 def _shared_head(embedding: Part) -> Part:
-    """A head that multiplies with the embedding's tensor: it holds none, and the token's way leads through it twice."""
+    """Return a head that uses the embedding's tensor and holds none of its own."""
     return Part("head", "", (), tuple(dataclasses.replace(tensor, count=0) for tensor in embedding.tensors))
 
 
 def _blocks(config: ModelConfig, layers: Mapping[int, list[Slot]]) -> Iterator[Block]:
-    """Layers with the same names and shapes, as one block each, in the order of their first layer."""
+    """Yield one block per set of layers with the same names and shapes, in the order of their first layer."""
     alike: dict[tuple, list[int]] = {}
     for layer, held in layers.items():
         alike.setdefault(tuple((slot.pattern, slot.shape) for slot in held), []).append(layer)
@@ -191,7 +191,7 @@ def _block_parts(config: ModelConfig, block: str, layers: Iterable[int], held: I
 
 
 def _tensors(config: ModelConfig, held: Iterable[Slot]) -> Iterator[PartTensor]:
-    """Slots with those of all experts as one."""
+    """Yield one tensor per name, with all experts together."""
     patterns: dict[str, list[Slot]] = {}
     for slot in held:
         patterns.setdefault(slot.pattern, []).append(slot)
@@ -202,7 +202,7 @@ def _tensors(config: ModelConfig, held: Iterable[Slot]) -> Iterator[PartTensor]:
 
 
 def _reads(config: ModelConfig, kind: str) -> tuple[Reads, ...]:
-    """What attention and indexer do per earlier token: products with its latent and its index key."""
+    """Return the cost per earlier token of attention (its latent) or indexer (its index key)."""
     if kind == "attention":
         latent = config.kv_lora_rank + config.rope_head_dim  # scores use all of it, the mixed values the latent only
         each = config.num_heads * (latent + config.kv_lora_rank)
@@ -213,7 +213,7 @@ def _reads(config: ModelConfig, kind: str) -> tuple[Reads, ...]:
 
 
 def _mtp(config: ModelConfig) -> Part:
-    """The multi-token-prediction layer whole; the copies of embedding and head that checkpoints hold do not count."""
+    """Return the multi-token-prediction layer as one part, without the copies of embedding and head in checkpoints."""
     held = list(mtp_slots(config))
     reads = [read for part in _block_parts(config, "", (), held) for read in part.reads]
     return Part("mtp", "", (config.num_layers,), tuple(_tensors(config, held)), tuple(reads))

@@ -1,7 +1,7 @@
-"""How large a model is, in parameters and bytes, worked out from its configuration alone.
+"""Sizes of a model in parameters and bytes, computed from its configuration alone.
 
 Parameters by part, files, cache, and the memory that each way of running needs. Nothing is read and nothing allocated;
-what a folder really holds is in `weights.py`. Memory is that of the weights: activations and cache come on top.
+`weights.py` inspects the contents of a folder. Memory is that of the weights, without activations and cache.
 
 Source: DeepSeek-V3 report (arXiv 2412.19437), sections 2.1 and 2.2; DeepSeek-V2 report (arXiv 2405.04434), table 1.
 """
@@ -19,7 +19,7 @@ from model.trace.kv_cache import cache_bytes
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 FP8 = "block FP8"
-# How weights are stored: the dtype of a tensor, and of the block scales beside it where there are some.
+# Name -> dtype of a stored tensor, and dtype of its block scales if it has any.
 FORMS = {name: (dtype, None) for name, dtype in DTYPES.items()} | {FP8: (torch.bfloat16, torch.float32)}
 
 PARTS: tuple[str, ...] = (
@@ -48,48 +48,48 @@ _PART_OF_KIND: dict[str, str] = {
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Part:
-    """A part of the model, over all its layers."""
+    """A part of the model, summed over its layers."""
 
     name: str
     parameters: int
-    active: int  # those that one token passes through
+    active: int  # parameters that one token passes through
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Streamed:
-    """Bytes in memory when the weights stay on disk and one layer at a time is read."""
+    """Bytes in memory when the weights stay on the disk and are read layer by layer."""
 
     layer: int  # the largest layer without its routed experts
-    one_token: int  # the same layer with the experts that one token is sent to
-    all_experts: int  # with all of its experts, which a long prompt reaches
-    head: int  # final norm and output head, read when the layers are done
+    one_token: int  # the same layer with the experts of one token
+    all_experts: int  # the same layer with all its experts, which a long prompt selects
+    head: int  # final norm and output head, read after the layers
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ModelSizes:
     """Sizes of a configuration. Keys of the mappings are names of dtypes; `files` also has `FP8`."""
 
-    parts: tuple[Part, ...]  # those that the model has, in the order of a forward pass
-    mtp_parameters: int  # of one multi-token-prediction layer, which is published beside the model; not in `parts`
+    parts: tuple[Part, ...]  # in the order of a forward pass
+    mtp_parameters: int  # of a multi-token-prediction layer, which is not in `parts`
     files: Mapping[str, int]  # bytes of all weights, without such a layer
     mtp_files: Mapping[str, int]  # bytes of such a layer
-    cache: Mapping[str, Mapping[str, int]]  # bytes per token: dtype -> way of attention
+    cache: Mapping[str, Mapping[str, int]]  # bytes per token: dtype -> form of attention
     loaded: Mapping[str, int]  # bytes of all weights in memory
     streamed: Mapping[str, Streamed]
 
     @property
     def total(self) -> int:
-        """Parameters of the model; embedding and head are counted, a shared one once, and so is the selection bias."""
+        """Parameters of the model, with embedding, head and selection bias; a tied head counts once."""
         return sum(part.parameters for part in self.parts)
 
     @property
     def active(self) -> int:
-        """Parameters that one token passes through: all but the routed experts it is not sent to."""
+        """Parameters that one token passes through: all but the routed experts that are not selected."""
         return sum(part.active for part in self.parts)
 
 
 def model_sizes(config: ModelConfig) -> ModelSizes:
-    """Every size of a configuration."""
+    """Return all sizes of a configuration."""
     all_slots, used = list(slots(config)), list(used_slots(config))
     mtp = list(mtp_slots(config))
     copies, published = 2 * config.vocab_size * config.hidden_size, config.to_json()
@@ -122,7 +122,7 @@ def _bytes(some: Iterable[Slot], dtype: torch.dtype, fp8_scales: torch.dtype | N
 
 
 def _copied_head(config: ModelConfig, dtype: torch.dtype) -> int:
-    """A shared head becomes a matrix of its own where the layout asks for it (`model/network/layout.py`)."""
+    """Return the bytes of a tied head where the memory layout copies it (`model/network/layout.py`)."""
     is_copied = config.tie_embeddings and wants_input_major(torch.device("cpu"), dtype)
     return config.vocab_size * config.hidden_size * dtype.itemsize if is_copied else 0
 

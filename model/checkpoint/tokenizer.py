@@ -1,8 +1,8 @@
-"""Text to token ids and back, through a byte-level BPE read from tokenizer.json.
+"""Converts text to token ids and back with the byte-level BPE of a tokenizer.json.
 
-The `tokenizers` library splits and merges; this file adds what a viewer needs: text that spells a special token stays
-text, BOS is never added here (the engine adds it once), and every token knows its bytes, so that the spans of a run
-tile its text whatever it holds. A token may be part of a character; the bytes of a whole run need not be valid UTF-8.
+The `tokenizers` library splits and merges. This file differs from it in three ways: text that spells a special token
+stays text, BOS is never added here (the engine adds it once), and every token has its bytes, so that the spans of a run
+tile any text. A token may be part of a character; the bytes of a whole run need not be valid UTF-8.
 
 Source: the published tokenizer.json of DeepSeek-V3; byte alphabet of GPT-2's byte-level BPE.
 """
@@ -23,11 +23,11 @@ USER, ASSISTANT = "<｜User｜>", "<｜Assistant｜>"
 
 
 class TokenizerError(ValueError):
-    """A tokenizer.json that cannot be used, or a text that has no UTF-8 form."""
+    """A tokenizer.json that cannot be used, or a text that UTF-8 cannot encode."""
 
 
 def byte_alphabet() -> dict[str, int]:
-    """The printable character that stands for each byte in a byte-level vocabulary, and the byte.
+    """Return the printable character of each byte in a byte-level vocabulary, with the byte.
 
     Printable Latin-1 characters stand for themselves; the other bytes, in order, for the characters from U+0100 on.
     """
@@ -40,12 +40,12 @@ class Tokenizer:
     """A byte-level vocabulary with its merges and special tokens."""
 
     def __init__(self, published: dict[str, Any], sha256: str) -> None:
-        """Take the parsed tokenizer.json; see `load`."""
+        """Make a tokenizer from a parsed tokenizer.json; see `load`."""
         self.sha256 = sha256
         added = published.get("added_tokens") or []
         self._special = {entry["id"]: entry["content"] for entry in added if entry.get("special")}
         self._plain = {entry["id"]: entry["content"] for entry in added if not entry.get("special")}
-        # Without added tokens and post-processor nothing in a prompt is matched whole and nothing is put around it.
+        # Without added tokens and post-processor, no part of a prompt becomes a special token and none is added.
         bare = published | {"added_tokens": [], "post_processor": None}
         self._encoder = tokenizers.Tokenizer.from_str(json.dumps(bare, ensure_ascii=False))
         self._pieces = {entry_id: piece for piece, entry_id in self._encoder.get_vocab().items()}
@@ -73,37 +73,37 @@ class Tokenizer:
             raise TokenizerError(f"{path} cannot be read: {error.strerror}") from error
         except TokenizerError as error:
             raise TokenizerError(f"{path} is not usable: {error}") from None
-        except Exception as error:  # the library raises plain Exception for whatever it does not like
+        except Exception as error:  # the library raises plain Exception
             raise TokenizerError(f"{path} is not a tokenizer.json: {error}") from error
 
     @property
     def size(self) -> int:
-        """One more than the largest id."""
+        """The largest id plus one."""
         return max(self._pieces) + 1
 
     @cached_property
     def bos_id(self) -> int | None:
-        """Id of the token that begins every run; None when the vocabulary has none."""
+        """Id of the beginning-of-sequence token; None if the vocabulary has none."""
         return self.special_id(BOS, "<s>", "<|begin_of_text|>", "<bos>")
 
     @cached_property
     def eos_id(self) -> int | None:
-        """Id of the token that ends a text; None when the vocabulary has none."""
+        """Id of the end-of-sequence token; None if the vocabulary has none."""
         return self.special_id(EOS, "</s>", "<|endoftext|>", "<|end_of_text|>", "<eos>")
 
     def special_id(self, *spellings: str) -> int | None:
-        """The id of the first of these added tokens that the vocabulary has; None where it has none of them.
+        """Return the id of the first of these added tokens in the vocabulary; None if it has none of them.
 
-        Published vocabularies do not mark all of them as special: those that begin a turn are not.
+        Published vocabularies do not mark the tokens that begin a turn as special.
         """
         ids = {content: entry_id for entry_id, content in (self._plain | self._special).items()}
         return next((ids[spelling] for spelling in spellings if spelling in ids), None)
 
     def encode(self, text: str) -> list[int]:
-        """Ids of a text, without BOS; what looks like a special token is encoded as ordinary text.
+        """Encode a text without BOS; the spelling of a special token is encoded as ordinary text.
 
         Raises:
-            TokenizerError: the text holds a lone surrogate, which no UTF-8 text does; its place is named.
+            TokenizerError: the text holds a lone surrogate; the message gives its position.
         """
         try:
             text.encode()
@@ -116,12 +116,12 @@ class Tokenizer:
 
     @cached_property
     def turn_ids(self) -> tuple[int, int] | None:
-        """Ids of the tokens that begin a user's turn and the answer; None when the vocabulary lacks one."""
+        """Ids of the tokens that begin a user's turn and the answer; None if the vocabulary lacks one."""
         user, assistant = self.special_id(USER), self.special_id(ASSISTANT)
         return None if user is None or assistant is None else (user, assistant)
 
     def encode_turn(self, text: str) -> list[int]:
-        """Ids of a text as a user's turn, up to where the answer begins, without BOS.
+        """Encode a text as a user's turn and the token that begins the answer, without BOS.
 
         Raises:
             TokenizerError: the vocabulary has no tokens for turns, or as for `encode`.
@@ -132,11 +132,11 @@ class Tokenizer:
         return [user, *self.encode(text), assistant]
 
     def piece(self, token_id: int) -> str:
-        """The vocabulary's entry as it stands there, a label; empty for an id that has none."""
+        """Return the vocabulary's entry of an id, as a label; empty if it has none."""
         return self._pieces.get(token_id, "")
 
     def token_bytes(self, token_id: int) -> bytes:
-        """The text of a token; empty for special tokens and for ids without an entry."""
+        """Return the bytes of a token; empty for special tokens and ids without an entry."""
         if token_id in self._special:
             return b""
         if token_id in self._plain:
@@ -144,18 +144,18 @@ class Tokenizer:
         return bytes(_ALPHABET[character] for character in self._pieces.get(token_id, ""))
 
     def decode(self, token_ids: list[int]) -> bytes:
-        """Text of a sequence of tokens, not necessarily valid UTF-8 (`invalid_spans` says where)."""
+        """Return the text of a sequence of tokens, which may be invalid UTF-8 (see `invalid_spans`)."""
         return b"".join(self.token_bytes(token_id) for token_id in token_ids)
 
     def tokens(self, token_ids: list[int], num_prompt: int) -> tuple[tuple[Token, ...], bytes]:
         """Label every token of a run with its byte span.
 
         Args:
-            token_ids: of the prompt, BOS included, then of the generated text.
-            num_prompt: how many belong to the prompt.
+            token_ids: prompt tokens, with BOS, then generated tokens.
+            num_prompt: number of prompt tokens.
 
         Returns:
-            the tokens, whose spans tile the text, and the text.
+            The tokens, whose spans tile the text, and the text.
         """
         labelled, start = [], 0
         for place, token_id in enumerate(token_ids):
@@ -166,7 +166,7 @@ class Tokenizer:
 
 
 def invalid_spans(text: bytes) -> tuple[tuple[int, int], ...]:
-    """Byte ranges that are not valid UTF-8, such as the cut-off character at the end of generated text.
+    """Return the byte ranges that are not valid UTF-8, such as an incomplete character at the end of a text.
 
     >>> invalid_spans("é".encode()[:1] + b"a")
     ((0, 1),)
@@ -187,7 +187,7 @@ _ALPHABET = byte_alphabet()
 
 
 def _check_byte_level(published: Any) -> None:
-    """Refuse a vocabulary whose entries are not spelled in the byte alphabet: their bytes would be guesses."""
+    """Refuse a vocabulary whose entries are not spelled in the byte alphabet, since their bytes are unknown."""
     if not isinstance(published, dict) or not isinstance(published.get("model"), dict):
         raise TokenizerError("it holds no model")
     if published["model"].get("type", "BPE") != "BPE":

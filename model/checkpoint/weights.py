@@ -1,7 +1,7 @@
-"""Published checkpoints to our parameters and back, and what a folder holds against what its configuration asks for.
+"""Loads and saves checkpoints, and compares the tensors of a folder with its configuration.
 
-A multi-token-prediction layer is used where the folder holds all of it, whatever the configuration announces; its
-copies of embedding and head are not read. The published names are in `names.py`.
+A multi-token-prediction layer is used if the folder holds all of it, whatever the configuration announces; its copies
+of embedding and head are not read. `names.py` has the published names.
 """
 
 import dataclasses
@@ -26,44 +26,44 @@ from model.network.moe import Router
 from model.network.transformer import Transformer
 from model.trace.writing import replacing
 
-# The released 671 B model has 61 and 256; far more means a damaged configuration, and would only take time to list.
+# The released 671 B model has 61 and 256; far more means a damaged configuration, whose list of tensors takes long.
 _LARGEST = {"num_hidden_layers": 1_000, "n_routed_experts": 10_000}
-_MOST_EXPERTS = 200_000  # of all layers together
-# Matrices that stay as they are in FP8 checkpoints, by the ends of our names for them.
+_MOST_EXPERTS = 200_000  # in all layers together
+# Matrices that FP8 checkpoints do not quantise, by the ends of our names.
 _NOT_FP8 = ("embedding.weight", "head.weight", "router.weight", "indexer.head_weights.weight", "mtp.join.weight")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Manifest:
-    """What a model folder holds against what its configuration asks for; from the headers alone."""
+    """The tensors of a model folder compared with its configuration, from the headers alone."""
 
     config: ModelConfig
-    published: Mapping[str, Any]  # config.json as it stands
+    published: Mapping[str, Any]  # config.json as written
     stored: Mapping[str, StoredTensor]  # every tensor in the folder by its published name
-    present: tuple[StoredTensor, ...]  # asked for and there, in the order of `used_slots`, without their scales
+    present: tuple[StoredTensor, ...]  # required and present, in the order of `used_slots`, without scales
     missing: tuple[str, ...]
     misshapen: tuple[str, ...]  # one line each
     unsupported: tuple[str, ...]  # one line each: a dtype that is not read, or FP8 without usable scales
-    surplus: tuple[str, ...]  # not accounted for, skipped
-    mtp: tuple[str, ...]  # of the multi-token-prediction layer, copies of embedding and head among them
-    mtp_problem: str  # why that layer is skipped, in one line; empty when it is used, or there is none
-    has_weights: bool  # or only a configuration
+    surplus: tuple[str, ...]  # not in the configuration; skipped
+    mtp: tuple[str, ...]  # tensors of the multi-token-prediction layer, with its copies of embedding and head
+    mtp_problem: str  # why that layer is skipped, in one line; empty if it is used or absent
+    has_weights: bool  # False: the folder holds only a configuration
 
     @property
     def num_mtp_parameters(self) -> int:
-        """Parameters of the multi-token-prediction layer as stored: copies of embedding and head counted, no scales."""
+        """Stored parameters of the multi-token-prediction layer, with copies of embedding and head, without scales."""
         weights = (self.stored[name].shape for name in self.mtp if scaled_weight(name) not in self.stored)
         return sum(math.prod(shape) for shape in weights)
 
     @property
     def problems(self) -> tuple[str, ...]:
-        """What stands against loading, one line each; empty when the folder can be loaded."""
+        """Why the folder cannot be loaded, one line each; empty if it can."""
         missing = tuple(f"tensor {name} is missing" for name in self.missing)
         return self.misshapen + self.unsupported + missing
 
     @property
     def summary(self) -> str:
-        """The first problem and how many others there are; empty when the folder can be loaded."""
+        """The first problem and the number of others; empty if the folder can be loaded."""
         if not self.problems:
             return ""
         first, *others = self.problems
@@ -73,7 +73,7 @@ class Manifest:
 def inspect(folder: str | Path) -> Manifest:
     """Compare a folder's tensors with its configuration without reading any weight.
 
-    A folder that holds only `config.json` is described as one whose tensors are all missing.
+    In a folder that holds only `config.json`, all tensors are missing.
 
     Raises:
         CheckpointError: the folder, its configuration or a header cannot be used at all.
@@ -83,7 +83,7 @@ def inspect(folder: str | Path) -> Manifest:
 
 
 def weights_sha256(folder: str | Path) -> str:
-    """SHA-256 of a folder's weights: of the weight file, or of the shards one after the other in order of name.
+    """Return the SHA-256 of a folder's weight files, concatenated in the order of their names.
 
     Raises:
         CheckpointError: the folder cannot be used.
@@ -98,20 +98,20 @@ def _compare(folder: ModelFolder) -> Manifest:
     if folder.has_weights:
         mtp_problem = _mtp_problem(folder, config) if mtp else ""
         config = dataclasses.replace(config, has_mtp=bool(mtp and not mtp_problem))
-    needed = used_slots(config) if folder.has_weights else slots(config)  # what is announced need not be there
+    needed = used_slots(config) if folder.has_weights else slots(config)  # an announced layer may be absent
     expected = {slot.published: slot for slot in needed}
-    found = [(slot, folder.tensors[name]) for name, slot in expected.items() if name in folder.tensors]
-    used = {stored.name for _, stored in found}
-    used |= {scale_name(stored.name) for _, stored in found if stored.dtype == SCALED_DTYPE}
+    matches = [(slot, folder.tensors[name]) for name, slot in expected.items() if name in folder.tensors]
+    used = {stored.name for _, stored in matches}
+    used |= {scale_name(stored.name) for _, stored in matches if stored.dtype == SCALED_DTYPE}
     used |= set(mtp)
     return Manifest(
         config=config,
         published=folder.config,
         stored=folder.tensors,
-        present=tuple(stored for _, stored in found),
+        present=tuple(stored for _, stored in matches),
         missing=tuple(name for name in expected if name not in folder.tensors),
-        misshapen=tuple(_shape_problem(slot, stored) for slot, stored in found if slot.shape != stored.shape),
-        unsupported=_unreadable(folder, [stored.name for _, stored in found]),
+        misshapen=tuple(_shape_problem(slot, stored) for slot, stored in matches if slot.shape != stored.shape),
+        unsupported=_unreadable(folder, [stored.name for _, stored in matches]),
         surplus=tuple(sorted(name for name in folder.tensors if name not in used)),
         mtp=mtp,
         mtp_problem=mtp_problem,
@@ -120,7 +120,7 @@ def _compare(folder: ModelFolder) -> Manifest:
 
 
 def _mtp_problem(folder: ModelFolder, config: ModelConfig) -> str:
-    """What stands against using the multi-token-prediction layer that a folder holds something of."""
+    """Return why a folder's multi-token-prediction layer cannot be used, in one line; empty if it can."""
     expected = list(mtp_slots(config))
     for slot in expected:
         if slot.published not in folder.tensors:
@@ -131,7 +131,7 @@ def _mtp_problem(folder: ModelFolder, config: ModelConfig) -> str:
 
 
 def _unreadable(folder: ModelFolder, names: list[str]) -> tuple[str, ...]:
-    """What stands against reading these tensors, each line once: a wrong block size concerns all alike."""
+    """Return why these tensors cannot be read, without repeated lines: a wrong block size concerns all of them."""
     general = quantization_problem(folder.config)
     lines = [f"{CONFIG_NAME}: {general}" if general else "", *(folder.problem(name) for name in names)]
     return tuple(dict.fromkeys(line for line in lines if line))
@@ -147,8 +147,8 @@ def _read_config(folder: ModelFolder) -> ModelConfig:
             raise CheckpointError(f"{folder.path / CONFIG_NAME}: {key} {value} is beyond any such model")
     counts = [count for key in _LARGEST if isinstance(count := folder.config.get(key), int)]
     if len(counts) == len(_LARGEST) and math.prod(counts) > _MOST_EXPERTS:
-        said = f"{' layers of '.join(map(str, counts))} experts are beyond any such model"
-        raise CheckpointError(f"{folder.path / CONFIG_NAME}: {said}")
+        size = f"{' layers of '.join(map(str, counts))} experts"
+        raise CheckpointError(f"{folder.path / CONFIG_NAME}: {size} are beyond any such model")
     try:
         return ModelConfig.from_json(folder.config)
     except ConfigError as error:
@@ -158,15 +158,15 @@ def _read_config(folder: ModelFolder) -> ModelConfig:
 
 
 def load_model(folder: str | Path, device: str | torch.device | Mapping[str, Any], dtype: torch.dtype) -> Transformer:
-    """Read a model folder into a frozen model in evaluation mode.
+    """Load a model folder into a frozen model in evaluation mode.
 
-    Each tensor goes from the mapped file straight to its place, so that the weights are in memory once; FP8 is
-    multiplied out on the way. All parameters get `dtype`, but the router's selection bias, which is always fp32.
+    Each tensor is copied from the mapped file directly into its parameter, so that the weights are in memory once; FP8
+    is decoded on the way. All parameters have `dtype`, except the router's selection bias, which is fp32.
 
     Args:
         folder: the model folder.
-        device: of the whole model, or of each of its parts: name of a module -> device.
-        dtype: of the parameters.
+        device: device of the whole model, or name of a module -> device.
+        dtype: dtype of the parameters.
 
     Raises:
         CheckpointError: the folder cannot be used, a tensor is missing, mis-shaped or of an unsupported dtype, the
@@ -178,8 +178,8 @@ def load_model(folder: str | Path, device: str | torch.device | Mapping[str, Any
         if manifest.problems:
             raise CheckpointError(f"{opened.path}: {manifest.summary}")
         placement = device if isinstance(device, Mapping) else {"": device}
-        devices = {torch.device(place) for place in placement.values()}
-        if len(devices) == 1:  # who spreads a model over several has seen to it that each part fits
+        devices = {torch.device(name) for name in placement.values()}
+        if len(devices) == 1:  # sharding callers check the memory of each device themselves
             _check_memory(manifest.config, dtype, *devices)
         model = _allocate(manifest.config, placement, dtype)
         state = model.state_dict()
@@ -190,40 +190,40 @@ def load_model(folder: str | Path, device: str | torch.device | Mapping[str, Any
 
 
 def _check_memory(config: ModelConfig, dtype: torch.dtype, device: torch.device) -> None:
-    """Refuse what cannot fit before any of it is allocated; a system that promises too much would end the process."""
-    there_is, has, instead = memory_bytes(), "this machine has {:,.1f} GB of memory", ""
+    """Refuse weights that do not fit before allocating them; a system that overcommits would kill the process."""
+    available, memory, instead = memory_bytes(), "this machine has {:,.1f} GB of memory", ""
     if device.type == "cuda":
-        there_is, has, instead = free_bytes(device), "the GPU has {:,.1f} GB free", " the CPU,"
+        available, memory, instead = free_bytes(device), "the GPU has {:,.1f} GB free", " the CPU,"
     needed = weight_bytes(config, dtype)
-    if there_is is not None and needed > there_is:
+    if available is not None and needed > available:
         name = str(dtype).removeprefix("torch.")
         raise CheckpointError(
-            f"the weights need {needed / 1e9:,.1f} GB in {name}, {has.format(there_is / 1e9)}; "
+            f"the weights need {needed / 1e9:,.1f} GB in {name}, {memory.format(available / 1e9)}; "
             f"use a narrower dtype,{instead} or leave them on the disk"
         )
 
 
 def weight_bytes(config: ModelConfig, dtype: torch.dtype) -> int:
-    """Bytes of all weights that a run uses, once they are loaded."""
+    """Return the bytes of all loaded weights."""
     return sum(stored_bytes(slot, dtype) for slot in used_slots(config))
 
 
 def skeleton(config: ModelConfig, dtype: torch.dtype) -> Transformer:
-    """A model without memory for its parameters."""
+    """Return a model without memory for its parameters."""
     with torch.device("meta"):
         return Transformer(config).to(dtype)
 
 
 def _allocate(config: ModelConfig, placement: Mapping[str, Any], dtype: torch.dtype) -> Transformer:
-    """A model whose parameters are allocated once, on their devices, in the dtype, with undefined values."""
+    """Return a model with parameters allocated on their devices in a dtype, values undefined."""
     model = skeleton(config, dtype)
     for name, device in placement.items():
         model.get_submodule(name).to_empty(device=torch.device(device))
     model.rotary = RotaryTable(config).to(model.embedding.weight.device)  # computed, not stored
     for module in model.modules():
         if isinstance(module, Router):
-            place = module.weight.device
-            module.expert_bias = torch.zeros(config.num_experts, dtype=torch.float32, device=place)
+            zeros = torch.zeros(config.num_experts, dtype=torch.float32, device=module.weight.device)
+            module.expert_bias = zeros
     return model
 
 
@@ -235,19 +235,19 @@ def save_model(
     fp8_scales: torch.dtype | None = None,
     fp8_embedding: bool = False,
 ) -> None:
-    """Write a model folder in the Hugging Face layout, which transformers can read as well.
+    """Write a model folder in the Hugging Face layout, which transformers also reads.
 
-    FP8 it reads only where each width is a multiple of 128 or less than that: it takes the block size for the ratio of
-    the shapes.
+    transformers reads FP8 only if each width is below 128 or a multiple of it, because it computes the block size from
+    the ratio of the shapes.
 
     Args:
         model: The model.
-        folder: Made if it does not exist; its parent must. An earlier model in it is replaced.
-        dtype: The weights' dtype in the file; the router's selection bias is always fp32.
-        max_shard_bytes: Split the weights into files of at most this size (one tensor at least), with an index.
+        folder: Created if it does not exist; its parent must exist. A model in it is replaced.
+        dtype: Dtype of the weights in the file; the router's selection bias is always fp32.
+        max_shard_bytes: Split the weights into files of at most this size (at least one tensor), with an index.
         fp8_scales: Store the projections of attention, feed-forward blocks and experts in block FP8, with scales of
             this dtype: float32, or float8_e8m0fnu for powers of two. None stores everything in `dtype`.
-        fp8_embedding: Store the embedding so, too, which published checkpoints do not: in a small model it is a third.
+        fp8_embedding: Store the embedding in FP8, too, unlike published checkpoints: it is a third of a small model.
     """
     folder = Path(folder)
     folder.mkdir(exist_ok=True)
@@ -291,14 +291,14 @@ def _split(
 
 
 def takes_fp8(slot: Slot, embedding: bool = False) -> bool:
-    """Whether FP8 checkpoints hold this tensor in blocks: projections do, but not embedding, head and router."""
+    """Whether an FP8 checkpoint quantises this tensor: projections, but not embedding, head and router."""
     if slot.parameter == "embedding.weight":
         return embedding
     return len(slot.shape) == 2 and not slot.parameter.endswith(_NOT_FP8)
 
 
 def stored_bytes(slot: Slot, dtype: torch.dtype, fp8_scales: torch.dtype | None = None) -> int:
-    """Bytes that a tensor takes in a file as `save_model` writes it, an FP8 weight's scales included."""
+    """Return the bytes of a tensor in a file of `save_model`, with an FP8 weight's scales."""
     if fp8_scales is not None and takes_fp8(slot):
         return slot.num_elements + math.prod(grid(slot.shape)) * fp8_scales.itemsize
     return slot.num_elements * (torch.float32 if slot.is_expert_bias else dtype).itemsize
