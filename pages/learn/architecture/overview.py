@@ -36,8 +36,7 @@ def _texts() -> dict[str, Any]:
 
 def text_of(part: "Part", parts: "Parts") -> dict[str, Any]:
     """Return title, explanation, formulas and source of a part."""
-    is_v2 = part.kind == "gate" and parts.config.scoring == "softmax"
-    return _texts()["gate-v2" if is_v2 else part.kind]
+    return _texts()[f"gate-{parts.config.scoring}" if part.kind == "gate" else part.kind]
 
 
 def summary(model: ShownModel) -> str:
