@@ -18,6 +18,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from model.checkpoint.weights import load_model
 from model.network.cache import LatentCache
 from model.network.decision import Routing, Selection
+from model.network.tape import Tape
 from model.network.transformer import Transformer
 
 Reference: TypeAlias = Any  # a causal language model, whose submodules a type checker cannot see
@@ -164,12 +165,8 @@ def _square(rows: list[Tensor]) -> Tensor:
     return torch.stack(padded, dim=1)
 
 
-class _Tape(_Collector):
+class _Tape(_Collector, Tape):
     """Our probe points; attention is the softmax of the very queries and keys that the network used."""
-
-    def layer_input(self, layer: int, residual_BTD: Tensor) -> None: ...
-
-    def layer_output(self, layer: int, residual_BTD: Tensor) -> None: ...
 
     def attention(
         self, layer: int, query_BHTQ: Tensor, key_BHSQ: Tensor, scale: float, selection: Selection | None

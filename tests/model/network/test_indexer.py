@@ -11,6 +11,7 @@ from model.network.attention import attention_weights
 from model.network.cache import LatentCache
 from model.network.config import ModelConfig
 from model.network.indexer import Indexer, select
+from model.network.tape import Tape
 from model.network.transformer import Transformer
 from tests.closeness import ROUNDING, relative_error
 from tests.models import random_model, tiny_config
@@ -27,17 +28,9 @@ def ids(count: int) -> torch.Tensor:
     return torch.randint(0, 320, (1, count), generator=torch.Generator().manual_seed(3))
 
 
-class SelectionTape:
+class SelectionTape(Tape):
     def __init__(self) -> None:
         self.kept, self.scores = [], []
-
-    def layer_input(self, *_: object) -> None: ...
-
-    def layer_output(self, *_: object) -> None: ...
-
-    def attention(self, *_: object) -> None: ...
-
-    def routing(self, *_: object) -> None: ...
 
     def selection(self, _layer: int, selection) -> None:
         self.kept.append(selection.kept_BTS[0])
