@@ -42,8 +42,8 @@ def in_plot(page: Page, name: str, column: int, row: int) -> tuple[float, float]
     script = """([name, column, row]) => {
         const { box, rows, columns, dpr } = window.__lens.lens.plots[name];
         const { left, top, width } = box.getBoundingClientRect();
-        const x = columns ? (columns.place(column) + columns.extent(column) / 2) / dpr : width / 2;
-        return [left + x, top + (rows.place(row) + rows.extent(row) / 2) / dpr];
+        const x = columns ? (columns.position(column) + columns.extent(column) / 2) / dpr : width / 2;
+        return [left + x, top + (rows.position(row) + rows.extent(row) / 2) / dpr];
     }"""
     left, top = page.evaluate(script, [name, column, row])
     return left, top
@@ -76,7 +76,7 @@ def test_pointing_shows_the_exact_numbers_without_the_server(lens: Page) -> None
 BESIDE_A_SHORT_BAR = """() => {
     const { load: plot } = window.__lens.lens.plots, { rows } = plot;
     const expert = plot.load.findIndex((ratio) => ratio < 1.1);
-    const y = rows.place(expert) + Math.floor(rows.extent(expert) / 2);
+    const y = rows.position(expert) + Math.floor(rows.extent(expert) / 2);
     const alpha = (ratio) => plot.base.getContext('2d').getImageData(Math.round(plot.x(ratio)), y, 1, 1).data[3];
     return [1.3, 1.7].map(alpha);
 }"""

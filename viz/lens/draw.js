@@ -102,9 +102,9 @@ class Axis {
     this.step = Math.min(most, Math.floor(even) > 0.85 * even ? Math.floor(even) : even);
     Object.assign(this, { from, count, gap, size: Math.max(1, count / groups) });
   }
-  place(i) { return Math.round(this.from + i * this.step + this.gap * Math.floor(i / this.size)); }
-  extent(i) { return Math.max(1, Math.round(this.from + (i + 1) * this.step + this.gap * Math.floor(i / this.size)) - this.place(i)); }
-  get end() { return this.count ? this.place(this.count - 1) + this.extent(this.count - 1) : this.from; }
+  position(i) { return Math.round(this.from + i * this.step + this.gap * Math.floor(i / this.size)); }
+  extent(i) { return Math.max(1, Math.round(this.from + (i + 1) * this.step + this.gap * Math.floor(i / this.size)) - this.position(i)); }
+  get end() { return this.count ? this.position(this.count - 1) + this.extent(this.count - 1) : this.from; }
   // Index at a position; -1 outside. A gap belongs to the group before it.
   index(position) {
     const group = Math.floor((position - this.from) / (this.size * this.step + this.gap));

@@ -19,15 +19,15 @@ function tokenMarks(context, plot, rows, colors, end, right) {
   context.fillStyle = css(colors.muted);
   context.textAlign = 'right';
   for (const i of rows.marks(22 * plot.dpr)) {
-    context.fillText(i, rows.left - 6 * plot.dpr, Math.min(rows.place(i) + rows.extent(i) / 2, plot.height - 6 * plot.dpr));
+    context.fillText(i, rows.left - 6 * plot.dpr, Math.min(rows.position(i) + rows.extent(i) / 2, plot.height - 6 * plot.dpr));
   }
   if (end <= 0 || end >= rows.count) return;
   context.strokeStyle = css(colors.muted);
   context.lineWidth = plot.dpr;
   context.setLineDash([3 * plot.dpr, 3 * plot.dpr]);
   context.beginPath();
-  context.moveTo(rows.left, rows.place(end) - 0.5);
-  context.lineTo(right, rows.place(end) - 0.5);
+  context.moveTo(rows.left, rows.position(end) - 0.5);
+  context.lineTo(right, rows.position(end) - 0.5);
   context.stroke();
   context.setLineDash([]);
 }
@@ -66,12 +66,12 @@ class RouterMap extends Plot {
     context.textAlign = 'center';
     layers.forEach((number, m) => {
       context.fillStyle = css(number === layer ? colors.ink : colors.muted);
-      context.fillText(`L${number}`, columns.place(m) + columns.extent(m) / 2, (TOP * dpr) / 2);
+      context.fillText(`L${number}`, columns.position(m) + columns.extent(m) / 2, (TOP * dpr) / 2);
       const gap = columns.step > 6 * dpr ? dpr : 0;
       for (let i = 0; i < count; i++) {
         const top = run.experts(i, m)[0];
         if (top >= 0) context.fillStyle = css(colors.expert(top));
-        if (top >= 0) context.fillRect(columns.place(m), rows.place(i), columns.extent(m) - gap, Math.max(1, rows.extent(i) - (rows.step > 4 * dpr ? dpr : 0)));
+        if (top >= 0) context.fillRect(columns.position(m), rows.position(i), columns.extent(m) - gap, Math.max(1, rows.extent(i) - (rows.step > 4 * dpr ? dpr : 0)));
       }
     });
   }
@@ -95,7 +95,7 @@ class RouterMap extends Plot {
     }
     context.textAlign = 'left';
     images.forEach((pixels, g) => {
-      const first = g * size, x = columns.place(first), width = columns.place(first + size - 1) + columns.extent(first + size - 1) - x;
+      const first = g * size, x = columns.position(first), width = columns.position(first + size - 1) + columns.extent(first + size - 1) - x;
       context.fillStyle = css(colors.muted);
       if (width > 30 * dpr) context.fillText(`E${first}–${first + size - 1}`.slice(0, width > 52 * dpr ? 12 : `E${first}`.length), x, (TOP * dpr) / 2 - 2 * dpr);
       context.fillStyle = css(colors.group(g));
@@ -111,7 +111,7 @@ class RouterMap extends Plot {
     for (let i = 0; i < count; i++) {
       const e = run.experts(i, moe)[0], unweighed = !Number.isFinite(run.weights(i, moe)[0]);
       if (!(e >= 0) || unweighed || (isolated >= 0 && isolated !== e)) continue;
-      frame(context, columns.place(e) + dpr, rows.place(i) + dpr, columns.extent(e) - 2 * dpr, rows.extent(i) - 2 * dpr, colors.ink, dpr);
+      frame(context, columns.position(e) + dpr, rows.position(i) + dpr, columns.extent(e) - 2 * dpr, rows.extent(i) - 2 * dpr, colors.ink, dpr);
     }
   }
 
@@ -119,8 +119,8 @@ class RouterMap extends Plot {
     const context = this.clear(this.over), { rows, columns, dpr } = this, from = columns.from;
     if (!run.header.top_k) return;
     const column = this.byLayer ? run.moe(layer) : expert;
-    if (column >= 0 && column < columns.count && rows.count) frame(context, columns.place(column), rows.from, columns.extent(column), rows.end - rows.from, colors.ink, dpr);
-    if (focus >= 0 && focus < rows.count) frame(context, from, rows.place(focus), columns.end - from, rows.extent(focus), colors.ink, Math.round(1.5 * dpr));
+    if (column >= 0 && column < columns.count && rows.count) frame(context, columns.position(column), rows.from, columns.extent(column), rows.end - rows.from, colors.ink, dpr);
+    if (focus >= 0 && focus < rows.count) frame(context, from, rows.position(focus), columns.end - from, rows.extent(focus), colors.ink, Math.round(1.5 * dpr));
   }
 
   hit(event) {
@@ -147,14 +147,14 @@ class AttentionMap extends Plot {
     tokenMarks(context, this, this.rows, colors, view.promptEnd, this.columns.end);
     context.textAlign = 'left';
     context.fillStyle = css(colors.muted);
-    for (const i of this.columns.marks(34 * d)) context.fillText(i, Math.min(this.columns.place(i), this.width - 24 * d), (TOP * d) / 2);
+    for (const i of this.columns.marks(34 * d)) context.fillText(i, Math.min(this.columns.position(i), this.width - 24 * d), (TOP * d) / 2);
   }
 
   point({ focus, key, colors, run, layer }) {
     const context = this.clear(this.over), { rows, columns, dpr } = this;
     if (run.attentive(layer) < 0 || !run.header.heads.length) return;
-    if (key >= 0 && key < columns.count) frame(context, columns.place(key), rows.place(key), columns.extent(key), rows.end - rows.place(key), colors.muted, dpr);
-    if (focus >= 0 && focus < rows.count) frame(context, columns.from, rows.place(focus), columns.place(focus) + columns.extent(focus) - columns.from, rows.extent(focus), colors.ink, Math.round(1.5 * dpr));
+    if (key >= 0 && key < columns.count) frame(context, columns.position(key), rows.position(key), columns.extent(key), rows.end - rows.position(key), colors.muted, dpr);
+    if (focus >= 0 && focus < rows.count) frame(context, columns.from, rows.position(focus), columns.position(focus) + columns.extent(focus) - columns.from, rows.extent(focus), colors.ink, Math.round(1.5 * dpr));
   }
 
   hit(event) {
@@ -189,13 +189,13 @@ class LoadBars extends Plot {
     const { rows, dpr: d } = this, height = rows.extent(e) - (rows.step > 5 * d ? d : 0), size = run.header.num_experts / run.header.num_groups;
     context.globalAlpha = isolated < 0 || isolated === e ? 1 : 0.2;
     context.fillStyle = css(colors.ratio(ratio));
-    context.fillRect(this.x(0), rows.place(e), this.x(ratio) - this.x(0), height);
+    context.fillRect(this.x(0), rows.position(e), this.x(ratio) - this.x(0), height);
     context.fillStyle = css(colors.expert(e));
-    context.fillRect(this.x(0) - 4 * d, rows.place(e), 3 * d, height);
+    context.fillRect(this.x(0) - 4 * d, rows.position(e), 3 * d, height);
     context.globalAlpha = 1;
     context.textAlign = 'right';
     context.fillStyle = css(colors.muted);
-    if (e % size === 0 && size * rows.step > 12 * d) context.fillText(`E${e}`, this.x(0) - 6 * d, Math.max(rows.place(e) + 6 * d, rows.place(e) + height / 2));
+    if (e % size === 0 && size * rows.step > 12 * d) context.fillText(`E${e}`, this.x(0) - 6 * d, Math.max(rows.position(e) + 6 * d, rows.position(e) + height / 2));
   }
 
   paintScale(context, colors, most) {
@@ -220,7 +220,7 @@ class LoadBars extends Plot {
     const marked = expert >= 0 ? [expert] : focus >= 0 ? [...run.experts(focus, moe)] : [];
     let free = 0;
     for (const e of marked.filter((e) => e >= 0 && e < rows.count).sort((a, b) => a - b)) {
-      const top = rows.place(e), height = rows.extent(e) - (rows.step > 5 * d ? d : 0);
+      const top = rows.position(e), height = rows.extent(e) - (rows.step > 5 * d ? d : 0);
       frame(context, this.x(0) - 4 * d, top, Math.max(this.x(this.load[e]) - this.x(0), 2 * d) + 4 * d, height, colors.ink, d);
       if (top < free) continue;
       this.label(context, colors, e);
@@ -230,7 +230,7 @@ class LoadBars extends Plot {
 
   label(context, colors, e) {
     const { dpr: d, rows } = this, text = `E${e} ${number(this.load[e])}×`, width = context.measureText(text).width + 6 * d;
-    const x = Math.min(this.x(this.load[e]) + 5 * d, this.width - width), y = rows.place(e) + rows.extent(e) / 2;
+    const x = Math.min(this.x(this.load[e]) + 5 * d, this.width - width), y = rows.position(e) + rows.extent(e) / 2;
     context.fillStyle = css(colors.background, 0.85);
     context.fillRect(x, y - 7 * d, width, 14 * d);
     context.fillStyle = css(colors.ink);
