@@ -105,7 +105,7 @@ TESTED_IN = {
     ),
     "model/train/demo/test_nano.py": ("model/train/demo/sample.py",),
     "model/train/evaluation/test_heldout.py": (
-        *("model/train/evaluation/heldout_report.py", "model/train/evaluation/examine.py", "model/cli/evaluate.py"),
+        *("model/train/evaluation/heldout_report.py", "model/train/evaluation/progress.py", "model/cli/evaluate.py"),
     ),
     "model/train/post_training/test_tuning.py": ("model/train/freezing.py",),
     "model/train/post_training/test_preference.py": (

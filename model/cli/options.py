@@ -34,12 +34,12 @@ class LayerNumber(click.ParamType):
     """A layer and the number of an expert or a group in it, such as 3:17."""
 
     def __init__(self, item: str) -> None:
-        self.what, self.name = item, f"LAYER:{item.upper()}"
+        self._item, self.name = item, f"LAYER:{item.upper()}"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
         parts = value.split(":")
         if len(parts) != 2 or not _are_whole(parts):
-            self.fail(f"{value!r} is not a layer and its {self.what} such as 3:17", param, ctx)
+            self.fail(f"{value!r} is not a layer and its {self._item} such as 3:17", param, ctx)
         return int(parts[0]), int(parts[1])
 
 

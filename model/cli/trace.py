@@ -95,7 +95,7 @@ def trace_command(
 
 
 def _streamed(engine: "Engine", request: RunRequest, out: Path) -> "Trace":
-    """Run from disk with a progress bar; run layers are kept beside `out` until the run ends."""
+    """Run from disk with a progress bar; finished layers are kept beside `out` until the run ends."""
     import signal
     import threading
 

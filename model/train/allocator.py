@@ -1,14 +1,14 @@
-"""How a training run keeps its memory."""
+"""The memory allocator of a training run."""
 
 import ctypes
 import sys
 
 
 def keep_freed_memory() -> None:
-    """Tell glibc's allocator to keep large freed blocks for the next step.
+    """Make glibc's allocator keep large freed blocks for the next step; does nothing on other systems.
 
-    By default it returns them to the system, which fills them with zeros again at the next step: half of a step's time
-    where page faults are slow. Elsewhere than on Linux nothing is changed.
+    By default it returns them to the system, which zeroes them again at the next step. That takes half of a step's time
+    where page faults are slow.
     """
     if sys.platform != "linux" or not hasattr(libc := ctypes.CDLL(None), "mallopt"):
         return

@@ -1,12 +1,14 @@
-"""What a training run depends on, read from one TOML file: `[model]` is the shape, `[train]` everything else.
+"""The configuration of a training run, read from one TOML file with two tables.
 
-A run that adds to a trained model and trains what it added has `[indexer]` or `[mtp]` in place of `[model]`: the model
-it starts from, and what is added. One that tunes a model on pairs has `[instruct]`, `[preference]`, `[reward]` or
-`[grpo]`. One that trains all of a trained model on more text has `[continue]`, or `[extend]` if its context is to grow;
-the shape is the model's.
+`[train]` holds data, optimiser and schedule. The other table names the stage:
 
-The rate is a pure function of the step (linear warm-up, constant, linear decay over the last steps), so a run can be
-resumed with another `total_steps` or `decay_steps`: that is how a run with a time limit gets its decay.
+- `[model]`: pre-train from random weights; the table is the shape of the model.
+- `[continue]`, `[extend]`: train a base model on more text; `[extend]` also lengthens its context.
+- `[indexer]`, `[mtp]`: add a part to a base model and train only that part.
+- `[instruct]`, `[preference]`, `[reward]`, `[grpo]`: tune a base model on pairs.
+
+The learning rate is a pure function of the step: linear warm-up, constant, linear decay over the last steps. A run can
+therefore be resumed with another `total_steps` or `decay_steps`; a run with a time limit gets its decay this way.
 """
 
 import dataclasses
@@ -19,50 +21,52 @@ from model.network.config import ModelConfig
 
 
 class TrainConfigError(ValueError):
-    """A training configuration that cannot be used."""
+    """An unusable training configuration."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class TrainConfig:
-    """Data order, optimiser, schedule, balance and where it runs."""
+    """Data order, optimiser, schedule, load balancing and device."""
 
     seed: int = 0
     total_steps: int
     warmup_steps: int
-    decay_steps: int  # the last steps, over which the rate falls to zero
+    decay_steps: int  # last steps, over which the rate falls to zero
     learning_rate: float
-    optimiser: str = "adamw"  # or muon
+    optimiser: str = "adamw"  # adamw or muon
     beta1: float = 0.9
     beta2: float = 0.95
-    weight_decay: float = 0.1  # of matrices only
-    clip: float = 1.0  # largest norm of the gradient of all parameters together
+    weight_decay: float = 0.1  # only of matrices
+    clip: float = 1.0  # largest norm of the gradient over all parameters
     sequence_length: int
-    mixture: dict[str, float] = dataclasses.field(default_factory=dict)  # factors of streams' shares of the windows
-    batch_size: int  # sequences of one forward pass
-    accumulation: int = 1  # forward passes of one step
-    ramp_steps: int = 0  # the first steps, over which the batch grows, by whole passes
-    ramp_batch: int = 0  # sequences of the first step, where there is a ramp
-    frozen: tuple[str, ...] = ()  # pieces of the names of parameters that do not learn, such as "blocks.0."
-    bias_speed: float  # step of the selection bias
-    bias_centred: bool = False  # whether the mean of a layer's biases stays where it is
-    bias_off_steps: int = 0  # the last steps, over which the bias stays
-    balance_weight: float = 1e-4  # of the sequence-wise loss, which is a mean over layers
-    switch_weight: float = 0.0  # of the older auxiliary loss over the batch, which the report does not use
-    mtp_weight: float = 0.3  # of the multi-token-prediction loss, where the model has such a module; at 0 it rests
-    mtp_late_weight: float = 0.1  # over the last `mtp_late_steps`
+    mixture: dict[str, float] = dataclasses.field(
+        default_factory=dict
+    )  # factor of each named stream's share of the windows
+    batch_size: int  # sequences per forward pass
+    accumulation: int = 1  # forward passes per step
+    ramp_steps: int = 0  # first steps, over which the batch grows by whole passes
+    ramp_batch: int = 0  # sequences in the first step, if ramp_steps > 0
+    frozen: tuple[str, ...] = ()  # freeze parameters whose names contain one of these, such as "blocks.0."
+    bias_speed: float  # size of an update of the selection bias
+    bias_centred: bool = False  # keep the mean of a layer's biases constant
+    bias_off_steps: int = 0  # last steps, in which the bias is not updated
+    balance_weight: float = 1e-4  # weight of the sequence-wise balance loss, a mean over layers
+    switch_weight: float = 0.0  # weight of the Switch loss over the batch, which the report does not use
+    mtp_weight: float = 0.3  # weight of the multi-token-prediction loss; 0 disables the loss and freezes the module
+    mtp_late_weight: float = 0.1  # the same over the last `mtp_late_steps`
     mtp_late_steps: int = 0
     checkpoint_steps: int = 500
-    stop_on_alarm: bool = False  # end the run, with its state saved, when the watch raises one (watch.py)
-    roll_back_on_alarm: int = 0  # how often to go back to the last state and other text; at the next alarm the run ends
-    look_steps: int = 500  # between two looks at held-out text, when there is some
-    look_bytes: int = 2_000  # of each held-out stream
-    workers: int = 1  # forward passes that run side by side, each on `threads` threads
+    stop_on_alarm: bool = False  # save the state and end the run at an alarm (watch.py)
+    roll_back_on_alarm: int = 0  # roll back to the last state at so many alarms; the next alarm ends the run
+    look_steps: int = 500  # evaluation interval on held-out text
+    look_bytes: int = 2_000  # of each held-out stream, per evaluation
+    workers: int = 1  # forward passes that run in parallel, each on `threads` threads
     threads: int = 2
-    start_share: float = 0.0  # of the finished model's weights that are those it began with; see loop.blend
+    start_share: float = 0.0  # share of the initial weights in the finished model; see `loop.blend`
     compile: bool = False
-    device: str = "auto"  # stages that add a part, or tune, are computed on the CPU
-    dtype: str = "bfloat16"  # of products; weights and optimiser are fp32
-    store: str = "auto"  # of the weights in the finished model: float32, bfloat16 or fp8; auto is as the released ones
+    device: str = "auto"  # stages that add a part or tune run on the CPU only
+    dtype: str = "bfloat16"  # of matrix products; weights and optimiser state are fp32
+    store: str = "auto"  # dtype of the saved weights: float32, bfloat16, fp8, or auto for that of the released model
 
     def __post_init__(self) -> None:
         if isinstance(self.frozen, list):
@@ -76,7 +80,7 @@ class TrainConfig:
             if getattr(self, name) < 1:
                 raise TrainConfigError(f"{name} must be at least 1")
         if not all(isinstance(piece, str) and piece for piece in self.frozen):
-            raise TrainConfigError(f"frozen must hold pieces of names, not {list(self.frozen)!r}")
+            raise TrainConfigError(f"frozen must hold parts of parameter names, not {list(self.frozen)!r}")
         largest = self.batch_size * self.accumulation
         if self.ramp_steps and not (0 < self.ramp_batch <= largest and self.ramp_batch % self.batch_size == 0):
             raise TrainConfigError(f"ramp_batch must be a multiple of batch_size and at most {largest}")
@@ -94,10 +98,10 @@ class TrainConfig:
             raise TrainConfigError(f"store must be auto, float32, bfloat16 or fp8, not {self.store!r}")
 
     def require_context(self, num_positions: int) -> None:
-        """Refuse windows that are longer than a model's context.
+        """Check that a window fits a model's context.
 
         Raises:
-            TrainConfigError: they are.
+            TrainConfigError: it does not.
         """
         if self.sequence_length > num_positions:
             raise TrainConfigError(
@@ -105,44 +109,44 @@ class TrainConfig:
             )
 
     def passes_at(self, step: int) -> int:
-        """Forward passes of a step: as many as `accumulation` says, fewer while the batch still grows."""
+        """Return the forward passes of a step: `accumulation`, or fewer while the batch grows."""
         if step >= self.ramp_steps:
             return self.accumulation
         first = self.ramp_batch // self.batch_size
         return first + (self.accumulation - first) * step // self.ramp_steps
 
     def tokens_at(self, step: int) -> int:
-        """Positions that contribute to a step's loss."""
+        """Return the number of positions in a step's loss."""
         return self.sequence_length * self.batch_size * self.passes_at(step)
 
     def rate(self, step: int) -> float:
-        """Learning rate of a step; steps count from 0."""
+        """Return the learning rate of a step; steps count from 0."""
         warm = min(1.0, (step + 1) / self.warmup_steps) if self.warmup_steps else 1.0
         cool = min(1.0, (self.total_steps - step) / (self.decay_steps + 1)) if self.decay_steps else 1.0
         return self.learning_rate * min(warm, cool)
 
     def bias_speed_at(self, step: int) -> float:
-        """Speed of the selection bias at a step; zero over the last `bias_off_steps`."""
+        """Return the update size of the selection bias at a step; zero over the last `bias_off_steps`."""
         return self.bias_speed if step < self.total_steps - self.bias_off_steps else 0.0
 
     def mtp_weight_at(self, step: int) -> float:
-        """Weight of the multi-token-prediction loss at a step."""
+        """Return the weight of the multi-token-prediction loss at a step."""
         return self.mtp_weight if step < self.total_steps - self.mtp_late_steps else self.mtp_late_weight
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class ContinueConfig:
-    """More text for a trained model, with a fresh optimiser."""
+    """Training of a base model on more text, with a new optimiser."""
 
-    start: str  # name of an embedded model, or a folder
+    start: str  # base model: name of an embedded model, or a folder
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class ExtendConfig:
-    """A longer context for a trained model by YaRN; defaults as in the report, section 4.3, and its config.json."""
+    """A longer context by YaRN for a base model; defaults from the report, section 4.3, and its config.json."""
 
-    start: str  # name of an embedded model, or a folder
-    factor: float  # of the new context to the one before any extension
+    start: str  # base model: name of an embedded model, or a folder
+    factor: float  # ratio of the new context to the context before any extension
     beta_fast: float = 32.0
     beta_slow: float = 1.0
     mscale: float = 1.0
@@ -157,29 +161,31 @@ class ExtendConfig:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class IndexerConfig:
-    """New indexers for a trained model."""
+    """New indexers for a base model."""
 
-    start: str  # name of an embedded model, or a folder
+    start: str  # base model: name of an embedded model, or a folder
     heads: int
     head_dim: int
-    top_k: int  # keys that a query keeps in the finished model
+    top_k: int  # keys per query in the finished model
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class MtpConfig:
-    """A multi-token-prediction module for a trained model; one that the model has goes on learning."""
+    """A multi-token-prediction module for a base model; an existing module is trained further."""
 
-    start: str  # name of an embedded model, or a folder
-    reads_normed: bool = True  # the hidden state after the final norm, or before it (model/network/mtp.py)
+    start: str  # base model: name of an embedded model, or a folder
+    reads_normed: bool = True  # read the hidden state after the final norm, not before it (model/network/mtp.py)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class InstructConfig:
-    """Tuning of a trained model on pairs of prompt and response."""
+    """Tuning of a base model on pairs of prompt and response."""
 
-    start: str  # name of an embedded model, or a folder
-    kinds: tuple[str, ...] = ("arithmetic",)  # of held-out pairs whose answers are compared before and after
-    shares: dict[str, float] = dataclasses.field(default_factory=dict)  # of the samples, by kind; the rest as they come
+    start: str  # base model: name of an embedded model, or a folder
+    kinds: tuple[str, ...] = ("arithmetic",)  # kinds of the held-out pairs, answered before and after
+    shares: dict[str, float] = dataclasses.field(
+        default_factory=dict
+    )  # share of the samples by kind; the other kinds share the rest
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "kinds", tuple(self.kinds))
@@ -189,11 +195,11 @@ class InstructConfig:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class PreferenceConfig:
-    """Alignment of a trained model on pairs of a chosen and a rejected response."""
+    """Alignment of a base model on pairs of a chosen and a rejected response."""
 
-    start: str  # name of an embedded model, or a folder
-    beta: float = 0.1  # how far the model may move from where it started; small is far
-    kinds: tuple[str, ...] = ("arithmetic",)  # of held-out pairs whose answers are compared before and after
+    start: str  # base model: name of an embedded model, or a folder
+    beta: float = 0.1  # small values let the model move far from the base model
+    kinds: tuple[str, ...] = ("arithmetic",)  # kinds of the held-out pairs, answered before and after
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "kinds", tuple(self.kinds))
@@ -201,12 +207,12 @@ class PreferenceConfig:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class RewardConfig:
-    """A model that scores responses, trained on pairs of a chosen and a rejected one."""
+    """A model that scores responses, trained on pairs of a chosen and a rejected response."""
 
-    start: str  # name of an embedded model, or a folder
-    kinds: tuple[str, ...] = ("arithmetic",)  # of held-out pairs of which several answers are drawn and the best chosen
-    answers: int = 4  # to each of their prompts
-    new_tokens: int = 80  # of an answer at most
+    start: str  # base model: name of an embedded model, or a folder
+    kinds: tuple[str, ...] = ("arithmetic",)  # kinds of the held-out prompts for best-of-n
+    answers: int = 4  # answers drawn per prompt
+    new_tokens: int = 80  # limit per answer
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "kinds", tuple(self.kinds))
@@ -216,16 +222,16 @@ class RewardConfig:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class GrpoConfig:
-    """Reinforcement of right answers to prompts whose right answer is known."""
+    """Reinforcement of right answers to prompts with a known result."""
 
-    start: str  # name of an embedded model, or a folder
-    kinds: tuple[str, ...] = ("arithmetic",)  # of the pairs whose prompts are asked, in training and held out
-    group_size: int = 8  # answers to one prompt
-    updates: int = 2  # steps on the answers of one draw, each on its own prompts
-    new_tokens: int = 80  # of an answer at most
-    ratio_clip: float = 0.2  # how far from 1 a token's ratio still counts
-    kl_weight: float = 0.02  # of the distance to the model at the start
-    stale_limit: float = 0.1  # mean log(old / new) from which on a sequence that is to become rarer is left out, nats
+    start: str  # base model: name of an embedded model, or a folder
+    kinds: tuple[str, ...] = ("arithmetic",)  # kinds of the pairs whose prompts are answered
+    group_size: int = 8  # answers per prompt
+    updates: int = 2  # steps per draw, each on its own prompts
+    new_tokens: int = 80  # limit per answer
+    ratio_clip: float = 0.2  # a token's probability ratio is clipped to 1 +- this
+    kl_weight: float = 0.02  # weight of the KL divergence from the base model
+    stale_limit: float = 0.1  # mask answers with negative advantage and a mean log(old / new) above this, nats
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "kinds", tuple(self.kinds))
@@ -258,16 +264,16 @@ _STARTS = {
 
 
 def load_config(path: Path) -> tuple[Start, TrainConfig]:
-    """Read `[train]` and the one other table, which says what the run starts from.
+    """Read `[train]` and the table of the stage.
 
     Raises:
-        TrainConfigError: the file is missing, is no TOML, or has a missing, unknown or unusable table or entry.
+        TrainConfigError: the file is missing or not TOML, or a table or entry is missing, unknown or unusable.
     """
     try:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
         name = next((name for name in _STARTS if name in tables), "model")
         if surplus := tables.keys() - {name, "train"}:
-            raise TrainConfigError(f"[{min(surplus)}] has no place beside [{name}] and [train]")
+            raise TrainConfigError(f"[{min(surplus)}] is not allowed beside [{name}] and [train]")
         return _STARTS[name](**tables[name]), TrainConfig(**tables["train"])
     except OSError as error:
         raise TrainConfigError(f"{path}: {error.strerror}") from error

@@ -1,4 +1,4 @@
-"""Write a trained model as a folder that runs."""
+"""Writing a trained model as a model folder."""
 
 import shutil
 from pathlib import Path
@@ -11,15 +11,15 @@ from model.network.transformer import Transformer
 
 
 def export(model: Transformer, tokenizer: Path, folder: Path, store: str = "auto") -> None:
-    """Write the model folder that runs: config.json, weights, and a copy of tokenizer.json.
+    """Write a model folder: config.json, weights, and a copy of tokenizer.json.
 
-    A multi-token-prediction module gets a file of its own beside the model's.
+    A multi-token-prediction module gets its own weight file.
 
     Args:
-        model: What is written.
-        tokenizer: The file to copy.
-        folder: Made if it does not exist; its parent must.
-        store: The weights' form: float32, bfloat16 or fp8 (in blocks). auto is that of the released models: fp8 with
+        model: the model.
+        tokenizer: tokenizer.json to copy.
+        folder: created if missing; its parent must exist.
+        store: dtype of the weights: float32, bfloat16 or fp8 (in blocks). auto is that of the released models: fp8 with
             sparse attention, else bfloat16.
     """
     if store == "auto":

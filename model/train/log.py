@@ -1,13 +1,22 @@
-"""The log of a run: one JSON object a line, one line a step.
+"""The log of a run: one JSON object per line, one line per step.
 
-Keys: `step` (done so far), `tokens` (of this step), `loss` (nats per token), `balance_loss` (before its weight),
-`mtp_loss` and `indexer_loss` (sum over layers) where the model has those parts, `rate`, `grad_norm` (before clipping),
-`seconds`, `tokens_per_s`, and `load`: for each mixture layer's number, the tokens that each expert took in the step. A
-look at held-out text adds `heldout` (bits per byte), `probe` (experts of a fixed text, examine.py) and `bias`, and for
-an extended context `positions` (context.py); what the watch has to say is in `alarms`. The first step after going back
-to a saved state has `roll_back`: the step `from` which and the one `to` which the run went back, and what the watch had
-`said`; the lines in between are dropped. Stages that train a part or tune (minimise.py) log what their losses tell,
-what was measured `before` the first step with it, and what was measured at each look.
+| key | value |
+|---|---|
+| `step` | steps done |
+| `tokens` | tokens of this step |
+| `loss` | nats per token |
+| `balance_loss` | before its weight |
+| `mtp_loss`, `indexer_loss` | if the model has these parts; `indexer_loss` is a sum over layers |
+| `rate`, `grad_norm` | learning rate; norm of the gradient before clipping |
+| `seconds`, `tokens_per_s` | time of the step |
+| `load` | by layer number: tokens of each expert in this step |
+| `heldout`, `probe`, `bias` | at an evaluation: bits per byte, experts of a fixed text, biases (progress.py) |
+| `positions` | at an evaluation of an extended context: bits per byte by position (context.py) |
+| `alarms` | what the watch found (watch.py) |
+| `roll_back` | first step after a roll-back: steps `from` and `to`, and the alarms (`said`) |
+
+A roll-back drops the lines between its two steps. Stages that train one part or tune (minimise.py) log the values that
+their loss returns, the results of each evaluation, and with the first step the results `before` it.
 """
 
 import json
@@ -21,7 +30,7 @@ LOG = "log.jsonl"
 
 
 class StepLog:
-    """Appends steps; on resuming, lines of steps that the saved state does not contain are dropped first."""
+    """Appends steps to a log, after dropping the lines of steps that a resumed run repeats."""
 
     def __init__(self, folder: Path, steps_done: int = 0) -> None:
         self._path = folder / LOG
@@ -29,13 +38,13 @@ class StepLog:
         self.cut(steps_done)
 
     def cut(self, steps_done: int) -> list[dict[str, Any]]:
-        """Drop the lines after a step, and give those that stay."""
-        kept = [line for line in read_log(self._path) if line["step"] <= steps_done]
+        """Drop the lines after a step and return the others."""
+        lines = [line for line in read_log(self._path) if line["step"] <= steps_done]
         self._file.close()
         with replacing(self._path) as temporary:
-            temporary.write_text("".join(map(_as_text, kept)), encoding="utf-8")
+            temporary.write_text("".join(map(_as_text, lines)), encoding="utf-8")
         self._file = self._path.open("a", encoding="utf-8")
-        return kept
+        return lines
 
     def write(self, line: dict[str, Any]) -> None:
         """Append one step."""
@@ -54,7 +63,7 @@ def _as_text(line: dict[str, Any]) -> str:
 
 
 def read_log(path: Path) -> Iterator[dict[str, Any]]:
-    """Steps of a log; a last line that was cut off is left out."""
+    """Yield the steps of a log, without an incomplete last line."""
     for line in path.read_text(encoding="utf-8").splitlines():
         try:
             yield json.loads(line)

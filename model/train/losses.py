@@ -1,8 +1,7 @@
-"""What is minimised, and what balances the experts beside it.
+"""Losses, and the update of the selection bias.
 
-Next-token cross-entropy; DeepSeek-V3's sequence-wise balance loss, which only prevents extremes within one sequence;
-and the update of the router's selection bias, which does the balancing and is no loss at all: after each step an
-overloaded expert's bias is lowered by a fixed amount and an underloaded one's raised.
+The bias update balances the experts without a loss: after each step it lowers the bias of overloaded experts by a fixed
+amount and raises that of the others. The sequence-wise balance loss only prevents extremes within one sequence.
 
 Shape suffixes: B sequences, T positions, E experts, D model width, V vocabulary, N rows of a chunk.
 
@@ -19,10 +18,10 @@ CHUNK = 1024
 
 
 class _ChunkedCrossEntropy(torch.autograd.Function):
-    """Mean cross-entropy of a linear head whose logits are never held for more than `CHUNK` rows.
+    """Mean cross-entropy of a linear head, with the logits of at most `CHUNK` rows in memory.
 
-    The gradients are computed with the loss, chunk by chunk, and only scaled in the backward pass: the logits of all
-    rows, their fp32 copy, their log-softmax and its gradient would otherwise be most of a step's memory.
+    The forward pass computes the gradients chunk by chunk; the backward pass only scales them. The logits of all rows,
+    their fp32 copy, their log-softmax and its gradient would otherwise take most of a step's memory.
     """
 
     @staticmethod
@@ -52,13 +51,13 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
 
 
 def cross_entropy(hidden_BTD: Tensor, weight_VD: Tensor, target_BT: Tensor, dtype: torch.dtype) -> Tensor:
-    """Mean next-token loss in nats, fp32 scalar.
+    """Return the mean next-token loss in nats, an fp32 scalar.
 
     Args:
         hidden_BTD: states after the final norm, fp32.
         weight_VD: the output head, fp32.
         target_BT: int64 ids.
-        dtype: in which the products with the head are computed; the softmax is always fp32.
+        dtype: of the products with the head; the softmax is always fp32.
     """
     assert hidden_BTD.dtype == weight_VD.dtype == torch.float32, "the loss is added up in the states' dtype"
     with torch.autocast(hidden_BTD.device.type, enabled=False):
@@ -67,46 +66,48 @@ def cross_entropy(hidden_BTD: Tensor, weight_VD: Tensor, target_BT: Tensor, dtyp
 
 
 def sequence_balance_loss(scores_BTE: Tensor, top_k: int) -> Tensor:
-    """Sum over experts of (share of the sequence's top-k places) x (mean normalised affinity), mean over sequences.
+    """Return the sequence-wise balance loss, a mean over sequences.
 
-    1 when both are uniform. The places are counted on the affinities as they are, without bias and group limit, and
-    carry no gradient.
+    For each sequence: sum over experts of (share of the top-k selections) x (mean normalised affinity).
+
+    The loss is 1 when both factors are uniform. Selections are counted from the affinities alone, without bias and
+    group limit, and carry no gradient.
 
     Args:
         scores_BTE: sigmoid affinities, fp32.
-        top_k: places per token.
+        top_k: selected experts per token.
     """
     num_positions, num_experts = scores_BTE.shape[1:]
-    chosen_BTK = scores_BTE.detach().topk(top_k, dim=-1, sorted=False).indices
-    counts_BE = F.one_hot(chosen_BTK, num_experts).sum((1, 2))
+    expert_ids_BTK = scores_BTE.detach().topk(top_k, dim=-1, sorted=False).indices
+    counts_BE = F.one_hot(expert_ids_BTK, num_experts).sum((1, 2))
     share_BE = counts_BE * (num_experts / (top_k * num_positions))
     mean_BE = (scores_BTE / scores_BTE.sum(-1, keepdim=True)).mean(1)
     return (share_BE * mean_BE).sum(-1).mean()
 
 
 def switch_balance_loss(probabilities_TE: Tensor, top_k: int = 1) -> Tensor:
-    """The older auxiliary loss: experts x sum over them of (share of all places) x (mean probability); 1 at balance.
+    """Return the Switch loss: experts x sum over experts of (share of all selections) x (mean probability).
 
-    Over all tokens of a batch together, on softmax probabilities. The places carry no gradient.
+    It is taken over all tokens of a batch and is 1 at perfect balance. Selections carry no gradient.
 
     Args:
         probabilities_TE: softmax over the experts, fp32.
-        top_k: places per token.
+        top_k: selected experts per token.
 
     Source: Switch Transformer (arXiv 2101.03961), equations 4 to 6.
     """
     num_tokens, num_experts = probabilities_TE.shape
-    chosen_TK = probabilities_TE.detach().topk(top_k, dim=-1, sorted=False).indices
-    share_E = torch.bincount(chosen_TK.flatten(), minlength=num_experts) / (top_k * num_tokens)
+    expert_ids_TK = probabilities_TE.detach().topk(top_k, dim=-1, sorted=False).indices
+    share_E = torch.bincount(expert_ids_TK.flatten(), minlength=num_experts) / (top_k * num_tokens)
     return num_experts * (share_E * probabilities_TE.mean(0)).sum()
 
 
 def indexer_loss(scores_BTS: Tensor, target_BTS: Tensor) -> Tensor:
-    """Mean over queries of KL(target || softmax(scores)), in nats.
+    """Return the mean over queries of KL(target || softmax(scores)), in nats.
 
     Args:
-        scores_BTS: the indexer's, minus infinity for keys that a query cannot or may not see.
-        target_BTS: attention summed over heads and normalised; zero where the scores are minus infinity.
+        scores_BTS: of the indexer; minus infinity for masked keys.
+        target_BTS: attention, summed over heads and normalised; zero for masked keys.
     """
     logs_BTS = scores_BTS.log_softmax(-1).masked_fill(scores_BTS == -torch.inf, 0.0)
     return (torch.special.xlogy(target_BTS, target_BTS) - target_BTS * logs_BTS).sum(-1).mean()
@@ -114,14 +115,14 @@ def indexer_loss(scores_BTS: Tensor, target_BTS: Tensor) -> Tensor:
 
 @torch.no_grad()
 def update_bias(expert_bias_E: Tensor, counts_E: Tensor, speed: float, centred: bool = False) -> None:
-    """Lower the bias of experts above the mean load by `speed`, raise that of those below; in place, no gradient.
+    """Lower the bias of experts above the mean load by `speed` and raise it for experts below; in place.
 
     Args:
         expert_bias_E: the router's selection bias, fp32.
-        counts_E: tokens each expert took in the whole batch.
-        speed: the step; at the mean itself the bias stays.
-        centred: leave the mean of the biases where it is, which the report does not do: only their differences matter
-            to the selection, and without it they all drift together where more experts are below the mean than above.
+        counts_E: tokens of each expert in the whole batch.
+        speed: size of the change; an expert at the mean keeps its bias.
+        centred: keep the mean of the biases constant, unlike the report. Only differences of biases affect the
+            selection; without centring, all biases drift when more experts are below the mean than above it.
     """
     change_E = (counts_E.float().mean() - counts_E.float()).sign() * speed
     expert_bias_E.add_(change_E - change_E.mean() if centred else change_E)

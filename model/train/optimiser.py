@@ -1,9 +1,9 @@
-"""What moves the weights: AdamW, or Muon for matrices and AdamW for the rest.
+"""Optimisers: AdamW, or Muon for matrices and AdamW for all other parameters.
 
-*Muon*: a matrix moves by its momentum with all singular values made nearly equal. A gradient's few large directions
-otherwise drown the many small ones, so a model learns more from the same tokens. PyTorch's own takes single matrices
-and computes in bf16, which many a CPU cannot; here the iteration runs in fp32 and on stacks of matrices: all experts of
-all layers in a few batched products.
+Muon updates a matrix by its momentum, with all singular values made nearly equal. Otherwise a few large directions of
+the gradient dominate the many small ones, and the model learns less from the same tokens. PyTorch's Muon takes single
+matrices and computes in bf16, which many CPUs lack. This one runs in fp32 on stacks of matrices, so that all experts of
+all layers take a few batched products.
 
 Shape suffixes: N matrices, X rows, Y columns, X <= Y.
 
@@ -22,21 +22,21 @@ from model.train.config import TrainConfig
 
 MOMENTUM = 0.95
 ITERATIONS = 5
-# The quintic 3.4445 x - 4.7750 x^3 + 2.0315 x^5, five times, takes singular values from 0.0015 to 1 to 0.68 to 1.2.
+# 3.4445 x - 4.7750 x^3 + 2.0315 x^5, applied five times, maps singular values in [0.0015, 1] to [0.68, 1.2].
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
-UPDATE_SIZE = 0.2  # root mean square of an update at rate 1, which is about AdamW's: both take the same rates
+UPDATE_SIZE = 0.2  # root mean square of an update at rate 1, about that of AdamW, so both take the same rates
 
 
 class Muon(torch.optim.AdamW):
-    """AdamW, but for parameter groups with `pieces`: how many matrices lie one above the other in their tensors."""
+    """AdamW, with Muon for parameter groups that have `pieces`: the number of matrices stacked in each tensor."""
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
-        """Update all parameters that have a gradient; the gradients of matrices are used up."""
+        """Update all parameters that have a gradient; clears the gradients of matrices."""
         for group in self.param_groups:
             if "pieces" in group:
                 self._move(group)
-        super().step(closure)  # passes over parameters without a gradient
+        super().step(closure)  # skips parameters without a gradient
 
     def _move(self, group: dict[str, Any]) -> None:
         by_shape: dict[torch.Size, list[tuple[Tensor, Tensor]]] = defaultdict(list)
@@ -64,7 +64,7 @@ class Muon(torch.optim.AdamW):
 
 
 def matrices(tensor: Tensor, pieces: int) -> list[Tensor]:
-    """The matrices in a tensor [..., pieces * X, Y], as views.
+    """Return views of the matrices in a tensor [..., pieces * X, Y].
 
     >>> [tuple(each.shape) for each in matrices(torch.zeros(2, 6, 5), 2)]
     [(3, 5), (3, 5), (3, 5), (3, 5)]
@@ -73,10 +73,10 @@ def matrices(tensor: Tensor, pieces: int) -> list[Tensor]:
 
 
 def orthogonalise(matrices_NXY: Tensor) -> Tensor:
-    """The nearest matrices whose singular values are about one, by a Newton-Schulz iteration; zeros stay zeros."""
+    """Return the nearest matrices with singular values near 1, by a Newton-Schulz iteration; zeros stay zeros."""
     wide = matrices_NXY.shape[-2] <= matrices_NXY.shape[-1]
     x_NXY = matrices_NXY if wide else matrices_NXY.mT
-    x_NXY = x_NXY / x_NXY.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-12)  # no singular value is above one now
+    x_NXY = x_NXY / x_NXY.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-12)  # all singular values are now at most 1
     first, third, fifth = COEFFICIENTS
     for _ in range(ITERATIONS):
         gram_NXX = x_NXY @ x_NXY.mT
@@ -87,7 +87,7 @@ def orthogonalise(matrices_NXY: Tensor) -> Tensor:
 
 
 def make_optimiser(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
-    """The optimiser that a run asks for, over the parameters that learn; matrices decay, norms and biases do not."""
+    """Return the optimiser of a run over its trainable parameters; weight decay applies to matrices only."""
     learning = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     vectors = {"params": [p for p in learning.values() if p.ndim < 2], "weight_decay": 0.0}
     adam: dict[str, Any] = {"lr": config.learning_rate, "betas": (config.beta1, config.beta2), "fused": True}
@@ -99,9 +99,9 @@ def make_optimiser(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
 
 
 def _muon_groups(learning: dict[str, nn.Parameter], weight_decay: float) -> list[dict[str, Any]]:
-    """Matrices between hidden states by Muon, tables (embedding, head, routers) by AdamW.
+    """Return the groups: Muon for matrices between hidden states, AdamW for embedding, head and routers.
 
-    Gate and up projection are one tensor and two matrices.
+    Gate and up projection are two matrices in one tensor.
     """
     outer = ("embedding.weight", "head.weight", "router.weight")
     tables = [p for name, p in learning.items() if p.ndim >= 2 and name.endswith(outer)]

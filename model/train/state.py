@@ -1,7 +1,7 @@
-"""A training run on disk: weights, optimiser moments and step in one safetensors file, written whole or not at all.
+"""The saved state of a run: weights, optimiser moments and step in one safetensors file, written atomically.
 
-Everything that the next step depends on is in it, so a run that was stopped and resumed equals one that was not, bit
-for bit. The order of the data needs no state (data.py).
+It holds everything that the next step depends on, so a resumed run equals an uninterrupted run bit for bit. The data
+needs no state, because each batch depends on the seed and the step alone (data/batches.py).
 """
 
 import json
@@ -20,20 +20,20 @@ _MOMENTS = ("step", "exp_avg", "exp_avg_sq", "momentum")
 
 
 class StateError(ValueError):
-    """A saved training state that is missing, damaged or of another model."""
+    """A training state that is missing, damaged or of another model."""
 
 
 def save_state(folder: Path, model: nn.Module, optimiser: torch.optim.Optimizer, meta: dict[str, Any]) -> Path:
-    """Write the state under a temporary name, then rename it over the last one.
+    """Write the state and replace the previous one.
 
     Args:
         folder: of the run.
-        model: all parameters and persistent buffers are saved as they are.
+        model: all parameters and persistent buffers are saved.
         optimiser: AdamW or Muon over the model's parameters.
         meta: JSON values; `step` is the number of steps done.
 
     Raises:
-        OSError: it cannot be written, as on a full disk; the last state stays.
+        OSError: the file cannot be written, as on a full disk; the previous state stays.
     """
     tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
     for name, parameter in model.named_parameters():
@@ -46,10 +46,10 @@ def save_state(folder: Path, model: nn.Module, optimiser: torch.optim.Optimizer,
 
 
 def load_state(folder: Path, model: nn.Module, optimiser: torch.optim.Optimizer) -> dict[str, Any]:
-    """Fill model and optimiser from `folder` and return the meta values.
+    """Load model and optimiser in place and return the meta values.
 
     Raises:
-        StateError: there is no state, it cannot be read, or it is of a model of another shape.
+        StateError: the state is missing, unreadable or of a model of another shape.
     """
     try:
         with safe_open(folder / STATE, "pt") as file:
@@ -60,7 +60,7 @@ def load_state(folder: Path, model: nn.Module, optimiser: torch.optim.Optimizer)
         raise StateError(f"{folder / STATE} cannot be resumed: {error}") from error
     for name, parameter in model.named_parameters():
         moments = {kind: tensors[f"{kind}.{name}"] for kind in _MOMENTS if f"{kind}.{name}" in tensors}
-        optimiser.state.pop(parameter, None)  # of a state before the first step there are none
+        optimiser.state.pop(parameter, None)  # a state from before the first step has no moments
         if moments:
             optimiser.state[parameter] = {kind: tensor.to(parameter.device) for kind, tensor in moments.items()}
     return meta

@@ -1,4 +1,4 @@
-"""Ends a run between two steps, so that its state can be saved."""
+"""Stopping a run between two steps, so that its state can be saved."""
 
 import signal
 from collections.abc import Callable, Iterator
@@ -7,10 +7,10 @@ from contextlib import contextmanager
 
 @contextmanager
 def stop_on_signal() -> Iterator[Callable[[], bool]]:
-    """Turns SIGTERM and SIGINT into a question that the loop asks after each step."""
+    """Yield a function that returns whether SIGTERM or SIGINT has arrived."""
     received: list[int] = []
     numbers = (signal.SIGTERM, signal.SIGINT)
-    previous = [signal.signal(number, lambda got, frame: received.append(got)) for number in numbers]
+    previous = [signal.signal(number, lambda number, frame: received.append(number)) for number in numbers]
     try:
         yield lambda: bool(received)
     finally:

@@ -1,8 +1,8 @@
-"""A run's log in small: what a page draws of it, a few hundred kilobytes in place of many megabytes.
+"""Summary of a run's log for the Training page: a few hundred kilobytes instead of many megabytes.
 
-Steps are put together into at most `POINTS` spans: losses are means, loads are sums. Looks at held-out text, answers,
-biases and alarms stay at the steps at which they were made. *Saturation* is the share of a fixed text's tokens x places
-that a layer's router sent, at a look, to experts that it sent them to at the last look.
+Steps are merged into at most `POINTS` spans; losses are averaged and loads are added. Evaluations, biases and alarms
+keep their steps. The saturation of a layer's router at an evaluation is the share of a fixed text's tokens x top-k
+selections that agree with the last evaluation.
 
 Source of saturation: OLMoE (arXiv 2409.02060), section 5.
 """
@@ -22,13 +22,13 @@ FOLDER = PRESETS / "logs"
 POINTS = 120
 _MEANS = (
     "loss", "mtp_loss", "indexer_loss", "balance_loss", "rate", "grad_norm",
-    "gained", "higher",  # share of pairs, of preferences and of a reward model
-    "reward", "signal", "kl", "length",  # of reinforcement
+    "gained", "higher",  # shares of pairs in preference alignment and reward training
+    "reward", "signal", "kl", "length",  # of GRPO
 )  # fmt: skip
 
 
 def joined(logs: Sequence[Sequence[dict[str, Any]]]) -> list[dict[str, Any]]:
-    """Logs of runs that went on from each other's weights, with steps counted through."""
+    """Join the logs of consecutive runs and number their steps consecutively."""
     lines: list[dict[str, Any]] = []
     for log in logs:
         before = lines[-1]["step"] if lines else 0
@@ -39,16 +39,16 @@ def joined(logs: Sequence[Sequence[dict[str, Any]]]) -> list[dict[str, Any]]:
 def summarise(
     lines: Sequence[dict[str, Any]], name: str, says: str, stages: Sequence[tuple[int, str]] = ()
 ) -> dict[str, Any]:
-    """The summary of a log as JSON values.
+    """Return the summary of a log as JSON values.
 
     Args:
         lines: of the log, one per step.
         name: of the run.
-        says: what is special about it, one sentence.
-        stages: first step of each and its name.
+        says: what is special about the run, in one sentence.
+        stages: first step and name of each stage.
     """
     if not lines:
-        raise ValueError("the log holds no step")
+        raise ValueError("the log holds no step; train first")
     spans = [part for part in np.array_split(np.arange(len(lines)), min(POINTS, len(lines))) if len(part)]
     tokens = np.cumsum([line["tokens"] for line in lines])
     summary: dict[str, Any] = {
@@ -59,17 +59,17 @@ def summarise(
         "tokens": [int(tokens[span[-1]]) for span in spans],
         "load": {layer: _loads(lines, spans, layer) for layer in lines[-1]["load"]},
         "alarms": [[line["step"], alarm] for line in lines for alarm in line.get("alarms", [])],
-        "roll_backs": [[line["step"], _went_back(line["roll_back"])] for line in lines if "roll_back" in line],
+        "roll_backs": [[line["step"], _roll_back(line["roll_back"])] for line in lines if "roll_back" in line],
     }
     for kind in _MEANS:
         if kind in lines[-1]:
             summary[kind] = [_mean([lines[i][kind] for i in span if kind in lines[i]]) for span in spans]
-    return summary | _looks(lines) | _answers(lines)
+    return summary | _evaluations(lines) | _answers(lines)
 
 
-def _went_back(event: dict[str, Any]) -> str:
+def _roll_back(event: dict[str, Any]) -> str:
     steps = event["from"] - event["to"]
-    return f"went back {steps:,} steps to a saved state, past the text in between: {'; '.join(event['said'])}"
+    return f"rolled back {steps:,} steps to a saved state and skipped their text: {'; '.join(event['said'])}"
 
 
 def _mean(values: list[float]) -> float | None:
@@ -77,62 +77,68 @@ def _mean(values: list[float]) -> float | None:
 
 
 def _loads(lines: Sequence[dict[str, Any]], spans: Iterable[np.ndarray], layer: str) -> list[list[float] | None]:
-    """[span][expert] ratio to uniform; None for spans before the layer was added."""
-    found: list[list[float] | None] = []
+    """Return load ratios, [span][expert]; None for spans before the layer was added."""
+    ratios: list[list[float] | None] = []
     for span in spans:
         counts = np.array([lines[i]["load"][layer] for i in span if layer in lines[i]["load"]]).sum(axis=0)
-        found.append([_rounded(value, 3) for value in (counts / counts.mean()).tolist()] if counts.size > 1 else None)
-    return found
+        ratios.append([_rounded(value, 3) for value in (counts / counts.mean()).tolist()] if counts.size > 1 else None)
+    return ratios
 
 
-def _looks(lines: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """What was seen at the looks, and the biases, thinned to at most `POINTS`."""
-    found: dict[str, Any] = {}
+def _evaluations(lines: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return the evaluations, and the biases at no more than `POINTS` steps."""
+    summary: dict[str, Any] = {}
     biased = [line for line in lines if "bias" in line]
     biased = [biased[i] for i in sorted(set(np.linspace(0, len(biased) - 1, min(POINTS, len(biased))).astype(int)))]
     if biased:
         layers = biased[0]["bias"]
-        found["bias_step"] = [line["step"] for line in biased]
-        found["bias"] = {layer: [[_rounded(b, 4) for b in line["bias"][layer]] for line in biased] for layer in layers}
-    looks = [line for line in lines if "heldout" in line]
-    if looks:
-        streams = looks[0]["heldout"]
-        found["look_step"] = [line["step"] for line in looks]
-        found["heldout"] = {stream: [line["heldout"][stream] for line in looks] for stream in streams}
-        found["saturation"] = {layer: [saturation(line["probe"][layer], looks[-1]["probe"][layer]) for line in looks]
-                               for layer in looks[-1]["probe"]}  # fmt: skip
-    return found | _positions(looks)
+        summary["bias_step"] = [line["step"] for line in biased]
+        summary["bias"] = {
+            layer: [[_rounded(b, 4) for b in line["bias"][layer]] for line in biased] for layer in layers
+        }
+    evaluations = [line for line in lines if "heldout" in line]
+    if evaluations:
+        streams = evaluations[0]["heldout"]
+        summary["look_step"] = [line["step"] for line in evaluations]
+        summary["heldout"] = {stream: [line["heldout"][stream] for line in evaluations] for stream in streams}
+        summary["saturation"] = {
+            layer: [saturation(line["probe"][layer], last) for line in evaluations]
+            for layer, last in evaluations[-1]["probe"].items()
+        }
+    return summary | _positions(evaluations)
 
 
-def _positions(looks: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Bits per byte of long texts by position at the looks that read them, whole and in pieces of the first context."""
-    looks = [line for line in looks if "positions" in line]
-    if not looks:
+def _positions(evaluations: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return bits per byte of long texts by position, read whole and in pieces of the first context."""
+    evaluations = [line for line in evaluations if "positions" in line]
+    if not evaluations:
         return {}
-    found: dict[str, list[float]] = {}
-    for place, span in enumerate(looks[0]["positions"]):
+    bits: dict[str, list[float]] = {}
+    for number, span in enumerate(evaluations[0]["positions"]):
         name = f"{span['start']:,} to {span['end'] - 1:,}"
-        for kind, said in (("bits_per_byte", name), ("in_pieces", f"{name}, in pieces")):
-            found[said] = [_rounded(line["positions"][place][kind]) for line in looks]
-    return {"position_step": [line["step"] for line in looks], "positions": found}
+        for kind, label in (("bits_per_byte", name), ("in_pieces", f"{name}, in pieces")):
+            bits[label] = [_rounded(line["positions"][number][kind]) for line in evaluations]
+    return {"position_step": [line["step"] for line in evaluations], "positions": bits}
 
 
 def _answers(lines: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """What was measured of answers before each stage's first step, at its looks, and after its last one."""
-    found = [(line["step"] - 1, line["before"]["answers"]) for line in lines if "answers" in line.get("before", {})]
-    found += [(line["step"], line["answers"]) for line in lines if "answers" in line]
-    found.sort(key=lambda pair: pair[0])
-    if not found:
+    """Return the evaluations of answers before each stage, during it, and after it."""
+    evaluations = [
+        (line["step"] - 1, line["before"]["answers"]) for line in lines if "answers" in line.get("before", {})
+    ]
+    evaluations += [(line["step"], line["answers"]) for line in lines if "answers" in line]
+    evaluations.sort(key=lambda pair: pair[0])
+    if not evaluations:
         return {}
-    kinds = found[0][1]
+    kinds = evaluations[0][1]
     return {
-        "answer_step": [step for step, _ in found],
-        "answers": {kind: [answers[kind] for _, answers in found] for kind in kinds},
+        "answer_step": [step for step, _ in evaluations],
+        "answers": {kind: [answers[kind] for _, answers in evaluations] for kind in kinds},
     }
 
 
 def saturation(experts: Sequence[Sequence[int]], last: Sequence[Sequence[int]]) -> float:
-    """Share of places, over tokens, whose expert is among those of the last look.
+    """Return the share of top-k selections, over tokens, that agree with the last evaluation.
 
     >>> saturation([[0, 1], [2, 3]], [[1, 5], [2, 3]])
     0.75
@@ -146,7 +152,7 @@ def _rounded(value: float, digits: int = 5) -> float:
 
 
 def write(summary: dict[str, Any], folder: Path = FOLDER) -> Path:
-    """Put a summary among those that the Training page shows."""
+    """Write a summary to the folder of the Training page."""
     folder.mkdir(exist_ok=True)
     path = folder / f"{summary['name'].replace(' ', '-')}.json"
     path.write_text(json.dumps(summary, separators=(",", ":"), ensure_ascii=False) + "\n", encoding="utf-8")
@@ -155,11 +161,13 @@ def write(summary: dict[str, Any], folder: Path = FOLDER) -> Path:
 
 @click.command()
 @click.argument("runs", nargs=-1, required=True, type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.option("--name", required=True, help="Name of the whole, and of the file.")
-@click.option("--says", required=True, help="What is special about it, one sentence.")
-@click.option("--stage", "stages", multiple=True, type=(int, str), help="First step of a stage, and its name.")
+@click.option("--name", required=True, help="Name of the run and of the file.")
+@click.option("--says", required=True, help="What is special about the run, in one sentence.")
+@click.option(
+    "--stage", "stages", multiple=True, type=(int, str), help="First step and name of a stage; can be repeated."
+)
 def main(runs: tuple[Path, ...], name: str, says: str, stages: tuple[tuple[int, str], ...]) -> None:
-    """Put the logs of RUNS, each of which went on from the one before, among those that the Training page shows."""
+    """Summarise the logs of RUNS, each of which continued the one before, for the Training page."""
     path = write(summarise(joined([list(read_log(run / LOG)) for run in runs]), name, says, stages))
     click.echo(f"{path.name}  {path.stat().st_size / 1000:.0f} kB")
 

@@ -1,4 +1,4 @@
-"""What training wants to see of a forward pass.
+"""Tapes that record what a training loss needs of a forward pass.
 
 Shape suffixes: B sequences, T positions, S keys (as many as positions), H heads, Q query head width.
 """
@@ -13,34 +13,34 @@ from model.train.losses import indexer_loss
 
 
 class RoutingTape(Tape):
-    """Keeps each mixture layer's routing of one forward pass, with its graph; ignores every other probe point."""
+    """Keeps the routing of each MoE layer in one forward pass, with its graph."""
 
     def __init__(self) -> None:
         self.routings: list[Routing] = []
 
     def routing(self, layer: int, routing: Routing) -> None:
-        """Layers come in order."""
+        """Append a layer's routing; layers come in order."""
         self.routings.append(routing)
 
 
 class IndexerTape(Tape):
-    """Collects each layer's loss of its indexer; ignores every other probe point."""
+    """Collects the loss of each layer's indexer."""
 
     def __init__(self) -> None:
         self.losses: list[Tensor] = []
         self._scores_BTS: Tensor | None = None
 
     def selection(self, layer: int, selection: Selection) -> None:
-        """A layer selects before it attends."""
+        """Keep the indexer scores until the layer attends."""
         self._scores_BTS = selection.scores_BTS
 
     def attention(
         self, layer: int, query_BHTQ: Tensor, key_BHSQ: Tensor, scale: float, selection: Selection | None
     ) -> None:
-        """What the scores should have been."""
+        """Append the loss of the scores against the attention of the layer."""
         assert self._scores_BTS is not None
         scores_BTS = self._scores_BTS
-        if selection is not None:  # of the keys that were kept only, with what is paid to them
+        if selection is not None:  # only selected keys count
             scores_BTS = scores_BTS.masked_fill(~selection.kept_BTS, -torch.inf)
         with torch.no_grad():
             target_BTS = attention_weights(query_BHTQ, key_BHSQ, scale, selection).mean(1)
@@ -48,7 +48,7 @@ class IndexerTape(Tape):
 
 
 class TrainingTape(RoutingTape, IndexerTape):
-    """Both, for a model with sparse attention."""
+    """Records routing and indexer losses of a model with sparse attention."""
 
     def __init__(self) -> None:
         RoutingTape.__init__(self)

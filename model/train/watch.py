@@ -1,7 +1,7 @@
-"""Looks at every step of a run and raises an alarm where training goes wrong.
+"""Alarms of a run, raised from the log lines of its steps.
 
-Each alarm is raised once when it begins to hold, and again only after it has ceased to; what only some steps show holds
-until the next step that shows it. What is looked at is what the log line of a step holds; nothing is computed anew.
+An alarm is raised when its condition begins to hold, and again only after the condition has ceased. A condition that
+only evaluations can check holds until the next evaluation.
 
 Source: DeepSeek-V3 report (arXiv 2412.19437), abstract (no loss spikes, no roll-backs); MaxVio: arXiv 2408.15664.
 """
@@ -24,42 +24,42 @@ SPIKE, DEAD, COLLAPSE, RUNAWAY, OVERFITTING, NOT_FINITE = KINDS = (
     "overfitting",
     "not finite",
 )
-REMEMBERED = 50  # steps that are compared with, and over which load is added up
+REMEMBERED = 50  # earlier steps for the mean loss, and steps over which load is added up
 SPIKE_NATS, SPIKE_DEVIATIONS = 0.5, 6.0
-COLLAPSED_SHARE = 0.5  # half of the work that one expert could at most take on
-RUNAWAY_BIAS = 2.0  # twice what an affinity can be: the gate's own word hardly counts any more
-WORSE_LOOKS = 3
+COLLAPSED_SHARE = 0.5  # of the highest possible load of one expert
+RUNAWAY_BIAS = 2.0  # twice the largest affinity: the bias outweighs the affinities
+WORSE_EVALUATIONS = 3  # in a row
 
 
 @dataclasses.dataclass
 class Watch:
-    """Remembers the last steps of one run."""
+    """Keeps the last steps of one run and checks each new one."""
 
     shape: ModelConfig
     _losses: collections.deque[float] = dataclasses.field(default_factory=lambda: collections.deque(maxlen=REMEMBERED))
     _loads: collections.deque[Mapping[str, list[int]]] = dataclasses.field(
         default_factory=lambda: collections.deque(maxlen=REMEMBERED)
     )
-    _looks: list[tuple[float, float]] = dataclasses.field(default_factory=list)  # held-out bits, training loss
+    _evaluations: list[tuple[float, float]] = dataclasses.field(default_factory=list)  # held-out bits, training loss
     _holding: set[str] = dataclasses.field(default_factory=set)
 
     @classmethod
     def after(cls, shape: ModelConfig, lines: Iterable[Mapping[str, Any]]) -> "Watch":
-        """A watch that has seen the lines of a log."""
+        """Return a watch that has checked the lines of a log."""
         watch = cls(shape)
         for line in lines:
-            watch.see(line)
+            watch.check(line)
         return watch
 
-    def see(self, line: Mapping[str, Any]) -> dict[str, list[str]]:
-        """What begins to go wrong with this step: `alarms`, lines that begin with their kind; empty if nothing does."""
-        found = dict(alarm for alarm in (self._not_finite(line), self._spike(line), self._overfitting(line)) if alarm)
+    def check(self, line: Mapping[str, Any]) -> dict[str, list[str]]:
+        """Return the new `alarms` of a step, each a line that begins with its kind; empty if there are none."""
+        alarms = dict(alarm for alarm in (self._not_finite(line), self._spike(line), self._overfitting(line)) if alarm)
         self._loads.append(line["load"])
         if len(self._loads) == REMEMBERED:
-            found |= self._load_alarms()
-        found |= self._runaway(line)
-        new = [f"{kind}: {said}" for kind, said in found.items() if kind not in self._holding]
-        self._holding = set(found) | {kind for kind in self._holding if _unseen(kind, line)}
+            alarms |= self._load_alarms()
+        alarms |= self._runaway(line)
+        new = [f"{kind}: {message}" for kind, message in alarms.items() if kind not in self._holding]
+        self._holding = set(alarms) | {kind for kind in self._holding if _is_unchecked(kind, line)}
         return {"alarms": new} if new else {}
 
     def _not_finite(self, line: Mapping[str, Any]) -> tuple[str, str] | None:
@@ -67,14 +67,14 @@ class Watch:
         return (NOT_FINITE, ", ".join(f"{name} is {value}" for name, value in values.items())) if values else None
 
     def _spike(self, line: Mapping[str, Any]) -> tuple[str, str] | None:
-        loss, known = line["loss"], np.array(self._losses)
+        loss, earlier = line["loss"], np.array(self._losses)
         if math.isfinite(loss):
             self._losses.append(loss)
-        if len(known) < REMEMBERED:
+        if len(earlier) < REMEMBERED:
             return None
-        limit = known.mean() + max(SPIKE_NATS, SPIKE_DEVIATIONS * known.std())
+        limit = earlier.mean() + max(SPIKE_NATS, SPIKE_DEVIATIONS * earlier.std())
         return (
-            (SPIKE, f"loss {loss:.3g} where the last {REMEMBERED} steps had {known.mean():.3g}")
+            (SPIKE, f"loss {loss:.3g}, but {earlier.mean():.3g} on average over the last {REMEMBERED} steps")
             if loss > limit
             else None
         )
@@ -82,36 +82,40 @@ class Watch:
     def _overfitting(self, line: Mapping[str, Any]) -> tuple[str, str] | None:
         if "heldout" not in line:
             return None
-        self._looks.append((float(np.mean(list(line["heldout"].values()))), float(np.mean(self._losses or [math.nan]))))
-        last = self._looks[-WORSE_LOOKS - 1 :]
-        heldout, training = np.diff([look[0] for look in last]), np.diff([look[1] for look in last])
-        if len(heldout) < WORSE_LOOKS or not ((heldout > 0).all() and (training < 0).all()):
+        bits = float(np.mean(list(line["heldout"].values())))
+        self._evaluations.append((bits, float(np.mean(self._losses or [math.nan]))))
+        last = self._evaluations[-WORSE_EVALUATIONS - 1 :]
+        heldout, training = np.diff([pair[0] for pair in last]), np.diff([pair[1] for pair in last])
+        if len(heldout) < WORSE_EVALUATIONS or not ((heldout > 0).all() and (training < 0).all()):
             return None
-        return OVERFITTING, f"held-out text grew worse at {WORSE_LOOKS} looks in a row while the loss fell"
+        return (
+            OVERFITTING,
+            f"held-out bits per byte rose at {WORSE_EVALUATIONS} evaluations in a row while the loss fell",
+        )
 
     def _load_alarms(self) -> dict[str, str]:
-        found = {}
+        alarms = {}
         for layer in self._loads[-1]:
             counts = np.sum([load[layer] for load in self._loads], axis=0)
             ratios = counts / counts.mean()
-            most = self.shape.num_experts / self.shape.top_k  # ratio of an expert that every token takes
+            most = self.shape.num_experts / self.shape.top_k  # load ratio of an expert that every token selects
             dead = np.flatnonzero(counts == 0)
             if len(dead):
-                found[f"{DEAD} in L{layer}"] = f"{len(dead)} of {len(counts)} took no token in {REMEMBERED} steps"
+                alarms[f"{DEAD} in L{layer}"] = f"{len(dead)} of {len(counts)} got no token in {REMEMBERED} steps"
             if ratios.max() > COLLAPSED_SHARE * most:
-                found[f"{COLLAPSE} in L{layer}"] = f"E{ratios.argmax()} takes {ratios.max():.3g} times a fair share"
-        return found
+                alarms[f"{COLLAPSE} in L{layer}"] = f"E{ratios.argmax()} has a load ratio of {ratios.max():.3g}"
+        return alarms
 
     def _runaway(self, line: Mapping[str, Any]) -> dict[str, str]:
-        found = {}
+        alarms = {}
         for layer, biases in line.get("bias", {}).items():
             spread = np.ptp(biases)
             if spread > RUNAWAY_BIAS:
-                found[f"{RUNAWAY} in L{layer}"] = f"biases lie {spread:.3g} apart, an affinity is at most 1"
-        return found
+                alarms[f"{RUNAWAY} in L{layer}"] = f"biases span {spread:.3g}, but an affinity is at most 1"
+        return alarms
 
 
-def _unseen(kind: str, line: Mapping[str, Any]) -> bool:
-    """Whether a step's line says nothing of what an alarm is about."""
-    about = {RUNAWAY: "bias", OVERFITTING: "heldout"}
-    return any(kind.startswith(name) and field not in line for name, field in about.items())
+def _is_unchecked(kind: str, line: Mapping[str, Any]) -> bool:
+    """Return whether a step's line lacks the field that an alarm is raised from."""
+    fields = {RUNAWAY: "bias", OVERFITTING: "heldout"}
+    return any(kind.startswith(name) and field not in line for name, field in fields.items())

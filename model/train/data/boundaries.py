@@ -1,7 +1,7 @@
-"""Splitting tokens that join punctuation and line breaks, for a random share of their occurrences.
+"""Random splitting of tokens that join punctuation and line breaks.
 
-A model whose vocabulary has `.⏎` as one token hardly ever sees `.` and then `⏎`, which is what it meets after a prompt
-that ends without a line break. DeepSeek-V3 splits "a certain proportion" of such tokens in training.
+If a vocabulary has `.⏎` as one token, `.` and then `⏎` as two tokens are rare in training, but occur after a prompt
+that ends with `.`. DeepSeek-V3 therefore splits "a certain proportion" of these tokens in training.
 
 Source: DeepSeek-V3 report (arXiv 2412.19437), section 4.1.
 """
@@ -18,10 +18,10 @@ _JOINED = re.compile("([^Ċč]+)([Ċč]+)")  # line feed and carriage return, as
 
 
 class JoinedTokens:
-    """The tokens of a vocabulary that join punctuation and line breaks, with the two tokens that each falls into."""
+    """The tokens of a vocabulary that join punctuation and line breaks, with their two parts."""
 
     def __init__(self, tokenizer: tokenizers.Tokenizer) -> None:
-        """Look through the vocabulary; a token counts if both its parts are tokens."""
+        """Find the tokens; a token counts if both its parts are tokens."""
         self.parts: dict[int, tuple[int, int]] = {}
         for token, index in tokenizer.get_vocab(with_added_tokens=False).items():
             if joined := _JOINED.fullmatch(token):
@@ -31,29 +31,29 @@ class JoinedTokens:
         self._joined = np.array(sorted(self.parts), np.int64)
 
     def split(self, ids: np.ndarray, share: float, generator: np.random.Generator) -> np.ndarray:
-        """Ids of the same text, with a random share of the joined tokens split into two.
+        """Split a random share of the joined tokens into two.
 
         Args:
-            ids: token ids of any integer type, which the result has too.
-            share: the probability, from 0 to 1, with which each joined token is split.
-            generator: decides which.
+            ids: token ids of any integer type; the result has the same type.
+            share: probability of splitting each joined token, from 0 to 1.
+            generator: chooses the tokens.
 
         Raises:
             CorpusError: the share is not from 0 to 1.
         """
         if not 0 <= share <= 1:
-            raise CorpusError(f"a share is from 0 to 1, not {share}")
-        places = np.flatnonzero(np.isin(ids, self._joined))
-        places = places[generator.random(len(places)) < share]
-        if not len(places):
+            raise CorpusError(f"the share of tokens to split must be from 0 to 1, not {share}")
+        positions = np.flatnonzero(np.isin(ids, self._joined))
+        positions = positions[generator.random(len(positions)) < share]
+        if not len(positions):
             return ids
-        lefts, rights = zip(*(self.parts[int(ids[place])] for place in places), strict=True)
-        result = np.insert(ids, places + 1, np.array(rights, ids.dtype))
-        result[places + np.arange(len(places))] = lefts
+        lefts, rights = zip(*(self.parts[int(ids[position])] for position in positions), strict=True)
+        result = np.insert(ids, positions + 1, np.array(rights, ids.dtype))
+        result[positions + np.arange(len(positions))] = lefts
         return result
 
 
 def _is_punctuation(text: str) -> bool:
-    """Whether it is nothing but punctuation and symbols, after a space perhaps; part of a character is neither."""
+    """Return whether a text is punctuation and symbols only, apart from spaces; part of a character is not."""
     marks = text.strip(" ")
     return bool(marks) and "\ufffd" not in marks and all(unicodedata.category(mark)[0] in "PS" for mark in marks)

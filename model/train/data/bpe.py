@@ -1,8 +1,8 @@
-"""Learning a vocabulary: byte-level BPE behind DeepSeek-V3's pre-tokenizer, on a balanced sample of a corpus.
+"""Training of a vocabulary: byte-level BPE with DeepSeek-V3's pre-tokenizer.
 
-The three splits are those of DeepSeek-V3's published tokenizer.json: up to three digits, runs of Han and Kana, then
-words, punctuation with its line breaks, and white space. Special tokens are spelled with a fullwidth bar and take the
-first ids. This only makes a tokenizer.json; `model/checkpoint/tokenizer.py` is what reads one.
+The three splits are those of DeepSeek-V3's published tokenizer.json: up to three digits; runs of Han and Kana; words,
+punctuation with its line breaks, and white space. Special tokens are spelled with a fullwidth bar and have the first
+ids. This module writes a tokenizer.json; `model/checkpoint/tokenizer.py` reads it.
 
 Source: DeepSeek-V3 report (arXiv 2412.19437), section 4.1.
 """
@@ -29,18 +29,18 @@ SPLITS = (
 
 
 def pre_tokenizer() -> pre_tokenizers.PreTokenizer:
-    """The three splits in order, then bytes spelled in the byte-level alphabet."""
+    """Return the pre-tokenizer: the three splits in order, then the byte-level alphabet."""
     splits = [pre_tokenizers.Split(Regex(pattern), behavior="isolated") for pattern in SPLITS]
     return pre_tokenizers.Sequence([*splits, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
 
 
 def train_vocabulary(texts: Iterable[str], vocab_size: int, show_progress: bool = True) -> tokenizers.Tokenizer:
-    """Learn byte-level BPE from texts.
+    """Train byte-level BPE on texts.
 
     Args:
-        texts: the sample; its mixture is what the merges are fitted to.
-        vocab_size: entries in all, the five special tokens and 256 bytes among them.
-        show_progress: whether the library draws its progress bar.
+        texts: the sample; its mixture decides the merges.
+        vocab_size: number of entries, including the five special tokens and 256 bytes.
+        show_progress: show the library's progress bar.
 
     Returns:
         a tokenizer whose `save` writes tokenizer.json.

@@ -1,7 +1,7 @@
-"""Reading a corpus folder: gzipped JSON lines, one file or several for each `domain.lang`.
+"""Reading a corpus folder: gzipped JSON lines, one or several files for each `domain.lang`.
 
 A record holds `text`, `domain`, `lang`, `source` and `license`. Files named `stories.en.00` and `stories.en.01` are one
-stream, `stories.en`. Nothing here knows tokens; `shards.py` does.
+stream, `stories.en`.
 """
 
 import dataclasses
@@ -16,12 +16,12 @@ SUFFIX = ".jsonl.gz"
 
 
 class CorpusError(ValueError):
-    """A corpus folder, file or record that cannot be used."""
+    """An unusable corpus folder, file or record."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Record:
-    """One text of the corpus and where it is from."""
+    """One text of the corpus with its origin."""
 
     text: str
     domain: str
@@ -31,15 +31,15 @@ class Record:
 
     @property
     def stream(self) -> str:
-        """The name under which texts of one kind are counted and sampled, such as `code.python`."""
+        """Name of the stream, such as `code.python`."""
         return f"{self.domain}.{self.lang}"
 
 
 def corpus_files(folder: Path) -> dict[str, tuple[Path, ...]]:
-    """Files of each stream, streams and files in alphabetical order.
+    """Return the files of each stream, streams and files in alphabetical order.
 
     Raises:
-        CorpusError: the folder does not exist or holds no corpus file.
+        CorpusError: the folder is missing or holds no corpus file.
     """
     if not folder.is_dir():
         raise CorpusError(f"{folder} is not a folder")
@@ -53,7 +53,7 @@ def corpus_files(folder: Path) -> dict[str, tuple[Path, ...]]:
 
 
 def read_records(path: Path) -> Iterator[Record]:
-    """Records of one file, in order.
+    """Yield the records of one file, in order.
 
     Raises:
         CorpusError: the file is damaged, or a line is not a record; the message names the line.
@@ -66,16 +66,16 @@ def read_records(path: Path) -> Iterator[Record]:
         raise CorpusError(f"{path.name} is damaged: {error}") from error
 
 
-def _record(line: str, place: str) -> Record:
+def _record(line: str, location: str) -> Record:
     try:
         fields = json.loads(line)
         return Record(*(fields[field.name] for field in dataclasses.fields(Record)))
     except (ValueError, KeyError, TypeError) as error:
-        raise CorpusError(f"{place} is not a record of a corpus ({error!r})") from error
+        raise CorpusError(f"{location} is not a record of a corpus ({error!r})") from error
 
 
 def read_stream(paths: tuple[Path, ...]) -> Iterator[Record]:
-    """Records of all files of a stream."""
+    """Yield the records of all files of a stream."""
     for path in paths:
         yield from read_records(path)
 
@@ -95,7 +95,7 @@ def sampling_shares(sizes: Mapping[str, int], factors: Mapping[str, float] = {})
 
 
 def balanced_sample(streams: dict[str, tuple[Path, ...]], num_bytes: int, seed: int = 0) -> Iterator[str]:
-    """Texts of every stream, as many bytes of each as the square root of its size entitles it to.
+    """Yield texts of every stream, with bytes in proportion to the square root of the stream's size.
 
     A stream that is smaller than its share is taken whole, once. The choice depends on `seed` alone.
     """
@@ -103,10 +103,10 @@ def balanced_sample(streams: dict[str, tuple[Path, ...]], num_bytes: int, seed: 
     sizes = {stream: sum(len(text.encode()) for text in group) for stream, group in texts.items()}
     total = sum(size**0.5 for size in sizes.values())
     for stream, group in texts.items():
-        left = num_bytes * sizes[stream] ** 0.5 / total
+        remaining = num_bytes * sizes[stream] ** 0.5 / total
         random.Random(f"{seed} {stream}").shuffle(group)
         for text in group:
-            if left <= 0:
+            if remaining <= 0:
                 break
-            left -= len(text.encode())
+            remaining -= len(text.encode())
             yield text

@@ -1,8 +1,7 @@
-"""Tokenised corpus on disk: one memory-mapped file of uint16 ids for each stream, and an index.
+"""The tokenised corpus on disk: one memory-mapped file of uint16 ids for each stream, and an index.
 
-Every record is written as BOS, its tokens, EOS; records follow each other without a gap. `index.json` counts tokens,
-bytes and records of each stream, names its sources with their licences, and holds the tokenizer's sha256, so that a
-training run can say exactly what it read.
+A record is stored as BOS, its tokens, EOS; records follow each other without a gap. `index.json` holds the number of
+tokens, bytes and records of each stream, its sources with their licences, and the tokenizer's sha256.
 """
 
 import collections
@@ -33,15 +32,15 @@ def write_shards(
     split_share: float = 0.0,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Tokenise every stream into `folder` and write the index last, so that an interrupted run leaves none.
+    """Tokenise every stream into `folder`; the index is written last, so an interrupted run leaves none.
 
     Args:
         streams: corpus files by stream name.
         tokenizer_path: tokenizer.json; copied beside the shards.
-        folder: made when missing.
-        progress: called with the compressed size of each file that is done.
-        split_share: share of the tokens that join punctuation and line breaks to split, as `boundaries.py` says.
-        seed: decides which of them, for each stream anew.
+        folder: created if missing.
+        progress: called with the compressed size of each finished stream.
+        split_share: share of the joined tokens to split; see boundaries.py.
+        seed: for the choice of these tokens, separately for each stream.
 
     Returns:
         the index.
@@ -51,10 +50,10 @@ def write_shards(
     """
     tokenizer = tokenizers.Tokenizer.from_file(str(tokenizer_path))
     if tokenizer.get_vocab_size() > np.iinfo(np.uint16).max + 1:
-        raise CorpusError(f"{tokenizer_path} has more entries than two bytes can number")
-    tokenizer.encode_special_tokens = True  # a text that spells a special token is still only text
+        raise CorpusError(f"{tokenizer_path} has more than 65,536 entries; ids are stored in two bytes")
+    tokenizer.encode_special_tokens = True  # encode a special token that is spelled in a text as plain text
     if not 0 <= split_share <= 1:
-        raise CorpusError(f"a share to split is from 0 to 1, not {split_share}")
+        raise CorpusError(f"the share of tokens to split must be from 0 to 1, not {split_share}")
     joined = JoinedTokens(tokenizer)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / INDEX).unlink(missing_ok=True)

@@ -1,9 +1,8 @@
-"""Drawing training windows from shards: streams by the square root of their size and a factor, positions uniform.
+"""Random training windows from shards: streams by the square root of their size and a factor, positions uniform.
 
-What a step sees depends on the seed and the step's number alone, so a resumed run continues with the same data. A
-window may begin anywhere in a stream, also within a record; its first token is replaced by BOS, because every run of
-the model begins with BOS. Records in one window see each other (no masking between them), as in DeepSeek-V3's
-pre-training.
+The windows of a step depend on the seed and the step's number alone, so a resumed run continues with the same data. A
+window may start anywhere in a stream, also within a record; its first token is replaced by BOS, because every run of
+the model starts with BOS. Records in one window attend to each other, as in DeepSeek-V3's pre-training.
 
 Shape suffixes: B sequences, T positions.
 
@@ -26,10 +25,10 @@ from model.train.data.shards import INDEX
 
 
 def open_windows(shards: Path, config: TrainConfig, shape: ModelConfig) -> "Windows":
-    """The windows of a run.
+    """Open the windows of a run.
 
     Raises:
-        CorpusError: the shards cannot be used, or lack a stream that the mixture names.
+        CorpusError: the shards are unusable, or lack a stream of the mixture.
         TrainConfigError: a window is longer than the model's context.
     """
     config.require_context(shape.max_positions)
@@ -37,13 +36,13 @@ def open_windows(shards: Path, config: TrainConfig, shape: ModelConfig) -> "Wind
 
 
 class Windows:
-    """Memory-mapped streams and the probability with which each is drawn."""
+    """Memory-mapped streams with their sampling shares."""
 
     def __init__(self, folder: Path, sequence_length: int, bos_id: int, factors: Mapping[str, float] = {}) -> None:
         """Open the shards of a folder; see `mixture` for the factors.
 
         Raises:
-            CorpusError: there is no index, a shard does not have the length that the index says, or `mixture` says so.
+            CorpusError: the index is missing, a shard does not match it, or the factors are unusable.
         """
         self.index = read_index(folder)
         self.sequence_length, self.bos_id = sequence_length, bos_id
@@ -54,13 +53,13 @@ class Windows:
         path = folder / f"{name}.bin"
         ids = np.memmap(path, np.uint16, mode="r")
         if len(ids) != self.index["streams"][name]["tokens"]:
-            raise CorpusError(f"{path} holds {len(ids)} tokens, not as many as {INDEX} says; tokenise again")
+            raise CorpusError(f"{path} holds {len(ids)} tokens, not the number in {INDEX}; tokenise again")
         if len(ids) <= self.sequence_length:
             raise CorpusError(f"{path} is shorter than one window of {self.sequence_length + 1} tokens")
         return ids
 
     def batch(self, seed: int, step: int, num_sequences: int) -> Tensor:
-        """Windows of one step, int64 [B, T + 1]: inputs are all but the last column, targets all but the first."""
+        """Return the windows of one step, int64 [B, T + 1]; targets are the inputs shifted by one."""
         generator = np.random.default_rng([seed, step])
         names = list(self.streams)
         picks = generator.choice(len(names), size=num_sequences, p=self.probabilities)
@@ -74,10 +73,10 @@ class Windows:
 
 
 def read_index(folder: Path) -> dict[str, Any]:
-    """What a folder of shards holds.
+    """Read the index of a folder of shards.
 
     Raises:
-        CorpusError: there is no index.
+        CorpusError: the index is missing or unreadable.
     """
     try:
         return json.loads((folder / INDEX).read_text(encoding="utf-8"))
@@ -86,14 +85,14 @@ def read_index(folder: Path) -> dict[str, Any]:
 
 
 def mixture(folder: Path, factors: Mapping[str, float] = {}) -> dict[str, float]:
-    """Share of the windows that each stream of a folder of shards gets: as the square root of its bytes, and a factor.
+    """Return the share of the windows of each stream in a folder of shards; see `sampling_shares`.
 
     Args:
         folder: the shards.
-        factors: of streams that are drawn more or less often than by their size alone.
+        factors: of the streams to draw more or less often than by their size alone.
 
     Raises:
-        CorpusError: there is no index, a factor's stream is not among the shards, or all factors are zero.
+        CorpusError: the index is missing, the shards lack a factor's stream, or all shares are zero.
     """
     streams = read_index(folder)["streams"]
     if unknown := factors.keys() - streams.keys():

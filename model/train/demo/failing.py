@@ -1,8 +1,8 @@
-"""Trains the nano model with its balancing changed, and puts the logs among those that the Training page shows.
+"""Trains the nano model with several kinds of balancing, and writes the logs for the Training page.
 
     python -m model.train.demo.failing
 
-One run goes well; the others fail, each in its own instructive way. Only their logs are kept.
+One run succeeds; each of the others fails in its own instructive way. Only the logs are kept.
 """
 
 import click
@@ -28,7 +28,7 @@ RUNS = {
 
 @click.command()
 def main() -> None:
-    """Train each run, a minute or less each on two cores."""
+    """Train each run; each takes a minute or less on two cores."""
     for name, (nano, says) in RUNS.items():
         lines = list(tqdm(train_nano(nano), desc=name, total=nano.steps, unit="step"))
         path = write(summarise(lines, name, says))

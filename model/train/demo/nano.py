@@ -1,7 +1,7 @@
-"""A model small enough to be trained while one looks on: what balances its experts, and what happens when nothing does.
+"""A model small enough to train during a page visit, with or without balancing of its experts.
 
-Sixteen experts in four groups, in two layers, on bytes of the sample that comes along. Every way of balancing begins
-with the same weights and sees the same windows, so that two runs differ by the balancing alone.
+It has 16 experts in four groups in each of two layers, and reads bytes of the bundled sample. All runs start from the
+same weights and see the same windows, so that two runs differ by the balancing alone.
 
 Source: DeepSeek-V3 report (arXiv 2412.19437), section 2.1.2; auxiliary-loss-free balancing (arXiv 2408.15664).
 """
@@ -28,24 +28,24 @@ CONTEXT = 96
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Nano:
-    """One run."""
+    """Settings of one run."""
 
     method: str = BIAS  # one of `METHODS`
-    strength: float = 0.02  # the bias's step, or the weight of the older auxiliary loss
-    softmax: bool = False  # affinities compete, in place of the sigmoid's, which do not
-    limit_groups: bool = True  # a token's experts come from two of the four groups
+    strength: float = 0.02  # size of a bias update, or weight of the Switch loss
+    softmax: bool = False  # affinities by softmax instead of sigmoid
+    limit_groups: bool = True  # select experts from two of the four groups only
     steps: int = STEPS
     seed: int = 0
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
-            raise ValueError(f"balancing by {self.method!r} is not known; choose from {', '.join(METHODS)}")
+            raise ValueError(f"unknown balancing method {self.method!r}; choose from {', '.join(METHODS)}")
         if self.strength < 0 or self.steps < 1:
-            raise ValueError("strength must not be negative, and a run has at least one step")
+            raise ValueError("strength must be at least 0 and steps at least 1")
 
     @property
     def shape(self) -> ModelConfig:
-        """Of the model."""
+        """Shape of the model."""
         return ModelConfig(
             vocab_size=VOCABULARY, hidden_size=64, num_layers=3, num_dense_layers=1, num_heads=4, q_lora_rank=None,
             kv_lora_rank=24, nope_head_dim=16, rope_head_dim=8, value_head_dim=16, dense_width=128, expert_width=32,
@@ -56,7 +56,7 @@ class Nano:
 
     @property
     def training(self) -> TrainConfig:
-        """Everything else; one pass on as many threads as torch has now."""
+        """Training settings; one pass per step, on the current number of torch threads."""
         return TrainConfig(
             seed=self.seed, total_steps=self.steps, warmup_steps=20, decay_steps=0, learning_rate=6e-3,
             sequence_length=CONTEXT, batch_size=12, balance_weight=0.0,
@@ -67,10 +67,7 @@ class Nano:
 
 
 def train_nano(nano: Nano, cancel: threading.Event | None = None) -> Iterator[dict[str, Any]]:
-    """Train, and give each step's log line, with the biases and the alarms of the watch.
-
-    Ends early when `cancel` is set.
-    """
+    """Train and yield each step's log line, with biases and alarms; ends early if `cancel` is set."""
     trainer = Trainer(initial_model(nano.shape, nano.seed), nano.training, ByteWindows(CONTEXT), torch.device("cpu"))
     watch = Watch(nano.shape)
     with ThreadPoolExecutor(1) as executor:
@@ -78,4 +75,4 @@ def train_nano(nano: Nano, cancel: threading.Event | None = None) -> Iterator[di
             if cancel is not None and cancel.is_set():
                 return
             line = trainer.step(executor) | {"bias": trainer.biases()}
-            yield line | watch.see(line)
+            yield line | watch.check(line)

@@ -1,7 +1,7 @@
-"""The small text that comes along for training on the spot: eight kinds, read as bytes, so no tokenizer is needed.
+"""The bundled sample text for the nano model: eight streams, read as bytes, so no tokenizer is needed.
 
-A token is a byte; one number more stands for the beginning of a window. Made from a corpus by
-`python -m model.train.demo.sample CORPUS`, of sources in the public domain.
+A token is a byte; id 256 is BOS. `python -m model.train.demo.sample CORPUS` makes the sample from the records of a
+corpus that are in the public domain.
 """
 
 import functools
@@ -20,7 +20,7 @@ from model.train.data.corpus import SUFFIX, corpus_files, read_stream
 FOLDER = PRESETS / "sample"
 BOS = 256
 VOCABULARY = 257
-# Streams, and the licences of the records that may be taken.
+# Streams, with the licences of the records to take.
 STREAMS = {
     "stories.en": ("Public domain", "CC0-1.0"),
     "drama.en": ("Public domain",),
@@ -35,14 +35,14 @@ BYTES_PER_STREAM = 190_000
 
 
 class ByteWindows:
-    """Windows of bytes, all streams alike; see `model.train.data.batches.Batches`."""
+    """Windows of bytes; every stream is equally likely. See `model.train.data.batches.Batches`."""
 
     def __init__(self, sequence_length: int) -> None:
         self.sequence_length = sequence_length
         self.streams = sample()
 
     def batch(self, seed: int, step: int, num_sequences: int) -> Tensor:
-        """Windows of one step, int64 [B, T + 1]; each begins with BOS."""
+        """Return the windows of one step, int64 [B, T + 1]; each begins with BOS."""
         generator, names = np.random.default_rng([seed, step]), list(self.streams)
         rows = []
         for pick in generator.integers(len(names), size=num_sequences):
@@ -54,7 +54,7 @@ class ByteWindows:
 
 @functools.cache
 def sample() -> dict[str, np.ndarray]:
-    """The bytes of every stream, int64."""
+    """Return the bytes of every stream, int64."""
     streams = {}
     for name, paths in corpus_files(FOLDER).items():
         text = "\n\n".join(record.text for record in read_stream(paths))
@@ -63,12 +63,12 @@ def sample() -> dict[str, np.ndarray]:
 
 
 def write(corpus: Path, folder: Path) -> None:
-    """Take the first records of the allowed licences of each stream, up to `BYTES_PER_STREAM` of text."""
+    """Write the first records with an allowed licence of each stream, up to about `BYTES_PER_STREAM` of text."""
     folder.mkdir(parents=True, exist_ok=True)
-    found = corpus_files(corpus)
+    files = corpus_files(corpus)
     for name, licences in STREAMS.items():
         lines, used = [], 0
-        for record in read_stream(found[name]):
+        for record in read_stream(files[name]):
             if record.license in licences and used < BYTES_PER_STREAM:
                 used += len(record.text.encode())
                 fields = {"text": record.text, "domain": record.domain, "lang": record.lang}
@@ -82,7 +82,7 @@ def write(corpus: Path, folder: Path) -> None:
 @click.command()
 @click.argument("corpus", type=click.Path(exists=True, file_okay=False, path_type=Path))
 def main(corpus: Path) -> None:
-    """Make the sample again from CORPUS."""
+    """Write the sample from CORPUS."""
     write(corpus, FOLDER)
     sizes = {path.name: path.stat().st_size for path in sorted(FOLDER.glob(f"*{SUFFIX}"))}
     click.echo(f"{sum(sizes.values()):,} bytes in {len(sizes)} files")

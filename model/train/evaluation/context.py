@@ -1,10 +1,10 @@
-"""Measure whether a model uses a context longer than the one it was first trained with.
+"""Measures whether a model uses a context longer than the one before any extension.
 
 `python -m model.train.evaluation.context MODEL --heldout FOLDER`
 
-*Bits per byte by position*: held-out records of more than half a window are read whole, from a BOS on, and what each
-token costs is added up by its position. Beside it stand the same tokens read in pieces of the model's first context,
-each after a BOS: where a whole window does worse than that, the longer context only confuses the model.
+Held-out records of more than half a window are read whole, and the bits per byte are reported by position. The baseline
+reads the same tokens in pieces of the context before any extension, each after a BOS. Where the whole window is worse
+than the baseline, the longer context harms the model.
 
 Shape suffixes: P pieces, T positions, V vocabulary, N tokens of a record.
 """
@@ -32,31 +32,31 @@ from model.train.data.corpus import CorpusError, corpus_files, read_stream
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class LongText:
-    """The beginning of a record, without BOS: at most a window less one."""
+    """The beginning of a record without BOS, at most a window minus one token."""
 
     token_ids: list[int]
     bytes_N: np.ndarray  # of each token
 
 
 def read_long(heldout: Path, tokenizer: Tokenizer, window: int, per_stream: int) -> list[LongText]:
-    """The first so many records of each stream that fill more than half a window."""
-    found: list[LongText] = []
+    """Return the first `per_stream` records of each stream that fill more than half a window."""
+    texts: list[LongText] = []
     for paths in corpus_files(heldout).values():
-        left = per_stream
+        remaining = per_stream
         for record in read_stream(paths):
-            if left == 0:
+            if remaining == 0:
                 break
             token_ids = tokenizer.encode(record.text)[: window - 1]
             if len(token_ids) >= window // 2 + 1:
                 sizes = [len(tokenizer.decode([token_id])) for token_id in token_ids]
-                found.append(LongText(token_ids, np.array(sizes)))
-                left -= 1
-    return found
+                texts.append(LongText(token_ids, np.array(sizes)))
+                remaining -= 1
+    return texts
 
 
 @torch.inference_mode()
 def token_nats(model: Transformer, token_ids: list[int], window: int) -> np.ndarray:
-    """What each token of a text costs, [N], read in pieces of `window` tokens, the BOS before each included."""
+    """Return the nats of each token of a text, [N], read in pieces of `window` tokens including BOS."""
     device, bos_id = model.embedding.weight.device, model.config.bos_id or 0
     pieces = [[bos_id, *token_ids[start : start + window - 1]] for start in range(0, len(token_ids), window - 1)]
     ids_PT = torch.zeros(len(pieces), max(map(len, pieces)), dtype=torch.long)
@@ -68,7 +68,7 @@ def token_nats(model: Transformer, token_ids: list[int], window: int) -> np.ndar
 
 
 def spans(shape: ModelConfig, window: int) -> list[tuple[int, int]]:
-    """Positions from the first context's to the window's end, each span as long as all before it."""
+    """Return spans of positions up to the window's end: the first context, then each as long as all before it."""
     end = first_context(shape)
     edges = [1]
     while end < window:
@@ -78,22 +78,24 @@ def spans(shape: ModelConfig, window: int) -> list[tuple[int, int]]:
 
 
 def first_context(shape: ModelConfig) -> int:
-    """Positions that the model read before any extension."""
+    """Return the positions of the context before any extension."""
     return shape.yarn.original_max_positions if shape.yarn else shape.max_positions
 
 
 def by_position(
     model: Transformer, texts: list[LongText], window: int, progress: bool = False
 ) -> list[dict[str, float]]:
-    """`bits_per_byte` and `in_pieces` of the tokens at positions `start` to `end`, and how many `tokens` they are.
-
-    Where no text reaches, there are none, and both are NaN.
+    """Return a row for each span of positions.
 
     Args:
-        model: put into training mode, whose kernels are made for whole windows; nothing in it is random.
+        model: set to training mode, whose kernels are made for whole windows; nothing in it is random.
         texts: see `read_long`.
-        window: tokens that are read at once, BOS included.
-        progress: whether to show a bar.
+        window: tokens read at once, including BOS.
+        progress: show a progress bar.
+
+    Returns:
+        `start`, `end`, number of `tokens`, their `bits_per_byte`, and the same `in_pieces` (the baseline). Both are NaN
+        if no text reaches the span.
     """
     model.train()
     ranges = spans(model.config, window)
@@ -117,7 +119,7 @@ def by_position(
 
 
 def as_markdown(rows: list[dict[str, Any]]) -> str:
-    """A table for a model card."""
+    """Return the table of a model card."""
     lines = ["| positions | bits per byte | the same text in pieces | tokens |", "|---|---:|---:|---:|"]
     lines += [
         f"| {row['start']:,} to {row['end'] - 1:,} | {row['bits_per_byte']:.3f} | {row['in_pieces']:.3f} |"
@@ -134,7 +136,7 @@ def as_markdown(rows: list[dict[str, Any]]) -> str:
 @click.option("--per-stream", type=click.IntRange(1), default=4, show_default=True, help="Records of each stream.")
 @click.option("--device", default="auto", show_default=True)
 def context_command(model: str, heldout: Path, window: int | None, per_stream: int, device: str) -> None:
-    """Bits per byte of MODEL on long held-out records, by position; a window beyond its context shows the cost."""
+    """Measure bits per byte of MODEL on long held-out records by position; --window may exceed its context."""
     keep_freed_memory()
     try:
         where = choose_device(device, for_training=True)
@@ -145,7 +147,7 @@ def context_command(model: str, heldout: Path, window: int | None, per_stream: i
     window = window or loaded.config.max_positions
     texts = read_long(heldout, Tokenizer.load(folder), window, per_stream)
     if not texts:
-        raise CorpusError(f"{heldout} holds no record of more than {window // 2} tokens")
+        raise CorpusError(f"{heldout} holds no record of more than {window // 2} tokens; use a smaller --window")
     click.echo(f"{len(texts)} records")
     click.echo(as_markdown(by_position(loaded, texts, window, progress=True)))
 

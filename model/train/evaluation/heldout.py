@@ -1,9 +1,9 @@
-"""Measure a trained model on held-out text.
+"""Scores of a model on held-out text.
 
-*Bits per byte* of each `domain.lang`: every record is scored on its own, cut into pieces that fit the window, each
-after a BOS that is not counted itself. What is made of the scores for a model card is in `heldout_report.py`.
+Each record is scored on its own, in pieces that fit the window. Each piece starts with a BOS, which is not counted.
+heldout_report.py turns the scores into the tables of a model card.
 
-Shape suffixes: B pieces, T positions, L mixture layers, E experts, P pieces of the whole evaluation, S streams.
+Shape suffixes: B pieces of a batch, T positions, L MoE layers, E experts, P pieces of the whole evaluation, S streams.
 
 Source: DeepSeek-V3 report (arXiv 2412.19437), section 4.5.3 (load by domain).
 """
@@ -29,7 +29,7 @@ BATCH = 8
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Piece:
-    """Part of a record, after BOS."""
+    """Part of a record; the token ids start with BOS."""
 
     stream: int
     token_ids: list[int]
@@ -38,24 +38,24 @@ class Piece:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Scores:
-    """What was measured, piece by piece."""
+    """Scores by piece."""
 
     streams: tuple[str, ...]
     stream_P: np.ndarray
     bytes_P: np.ndarray
     tokens_P: np.ndarray
     nats_P: np.ndarray
-    counts_PLE: np.ndarray  # tokens each expert took, BOS not among them
+    counts_PLE: np.ndarray  # tokens of each expert, without BOS
     moe_layers: tuple[int, ...]
 
     def bits_per_byte(self) -> dict[str, float]:
-        """Of every stream."""
+        """Return the bits per byte of every stream."""
         nats_S, bytes_S = (np.bincount(self.stream_P, weights) for weights in (self.nats_P, self.bytes_P))
         return {name: float(bits) for name, bits in zip(self.streams, nats_S / bytes_S / math.log(2), strict=True)}
 
 
 def cut(text: str, stream: int, tokenizer: Tokenizer, window: int) -> Iterator[Piece]:
-    """A record's tokens in pieces of at most `window` tokens, the BOS before each included."""
+    """Yield a record in pieces of at most `window` tokens, including their BOS."""
     token_ids = tokenizer.encode(text)
     for start in range(0, len(token_ids), window - 1):
         part = token_ids[start : start + window - 1]
@@ -65,7 +65,7 @@ def cut(text: str, stream: int, tokenizer: Tokenizer, window: int) -> Iterator[P
 def read_pieces(
     heldout: Path, tokenizer: Tokenizer, window: int, max_bytes: int | None
 ) -> tuple[list[str], list[Piece]]:
-    """Streams of a held-out folder and their pieces; of each stream the first `max_bytes`, to whole records.
+    """Return the streams of a held-out folder and their pieces, with whole records of each up to about `max_bytes`.
 
     Raises:
         CorpusError: a stream holds no text.
@@ -80,7 +80,7 @@ def read_pieces(
             used += len(record.text.encode())
             pieces.extend(cut(record.text, number, tokenizer, window))
         if not used:
-            raise CorpusError(f"{name} of {heldout} holds no text; leave it out")
+            raise CorpusError(f"{name} of {heldout} holds no text; remove its file")
     return list(streams), pieces
 
 
@@ -88,7 +88,7 @@ def read_pieces(
 def score_batch(
     model: Transformer, pieces: list[Piece], dtype: torch.dtype = torch.float32
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Nats of each piece, [B], and tokens that each layer's experts took of it, [B, L, E]; padding is not counted."""
+    """Return nats of each piece, [B], and its tokens at each layer's experts, [B, L, E], both without padding."""
     device = model.embedding.weight.device
     length = max(len(piece.token_ids) for piece in pieces)
     ids_BT = torch.tensor([piece.token_ids + [0] * (length - len(piece.token_ids)) for piece in pieces], device=device)
@@ -102,9 +102,11 @@ def score_batch(
     nats_B = (nats_N.view(len(pieces), -1) * counted_BT[:, 1:]).sum(1)
     counts = []
     for routing in tape.routings:
-        places_BTE = F.one_hot(routing.expert_ids_TK, model.config.num_experts).sum(1).unflatten(0, ids_BT.shape)
-        counts.append((places_BTE * counted_BT[..., None]).sum(1))
-    none_BLE = torch.zeros(len(pieces), 0, max(1, model.config.num_experts), dtype=torch.long)  # all layers are dense
+        selected_BTE = F.one_hot(routing.expert_ids_TK, model.config.num_experts).sum(1).unflatten(0, ids_BT.shape)
+        counts.append((selected_BTE * counted_BT[..., None]).sum(1))
+    none_BLE = torch.zeros(
+        len(pieces), 0, max(1, model.config.num_experts), dtype=torch.long
+    )  # if all layers are dense
     counts_BLE = torch.stack(counts, 1).cpu() if counts else none_BLE
     return nats_B.double().cpu().numpy(), counts_BLE.numpy()
 
@@ -116,14 +118,14 @@ def evaluate(
     dtype: torch.dtype = torch.float32,
     progress: bool = True,
 ) -> Scores:
-    """Score all pieces, pieces of similar length together.
+    """Score all pieces, in batches of similar length.
 
     Args:
-        model: put into training mode, whose kernels are made for batches; nothing in it is random.
+        model: set to training mode, whose kernels are made for batches; nothing in it is random.
         streams: names, in the order of the pieces' numbers.
         pieces: of all streams.
-        dtype: of products; the router and the softmax are fp32.
-        progress: whether to show a bar.
+        dtype: of matrix products; the router and the softmax are fp32.
+        progress: show a progress bar.
     """
     model.train()
     pieces = sorted(pieces, key=lambda piece: len(piece.token_ids))

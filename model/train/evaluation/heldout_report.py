@@ -1,10 +1,10 @@
-"""A model card's figures of a model's scores on held-out text: quality, balance, specialisation.
+"""Tables of a model card from scores on held-out text: bits per byte, load balance, specialisation.
 
-*Balance* is given three times: of the held-out text as it is, of the same with every stream weighted as training
-weighted it, and of each stream alone. *Specialisation* is the mutual information of expert and domain, language, and
-both; its control has the pieces' labels shuffled.
+Balance is reported for the held-out text as it is, with each stream weighted by its training share, and for each stream
+alone. Specialisation is the mutual information of expert and domain, language, and both; its control shuffles the
+labels of the pieces.
 
-Shape suffixes: P pieces, S streams, L mixture layers, E experts.
+Shape suffixes: P pieces, S streams, L MoE layers, E experts.
 
 Source: DeepSeek-V3 report (arXiv 2412.19437), section 4.5.3 (load by domain).
 """
@@ -23,11 +23,11 @@ LABELS = {"domain": slice(0, 1), "language": slice(1, 2), "domain and language":
 
 
 def summarise(scores: Scores, weights: Mapping[str, float] | None = None) -> dict[str, Any]:
-    """All figures as JSON values.
+    """Return all numbers as JSON values.
 
     Args:
         scores: of all pieces.
-        weights: share of each stream in training; without it nothing is weighted by it.
+        weights: training share of each stream; None leaves out the weighted balance.
     """
     tokens_S = np.bincount(scores.stream_P, scores.tokens_P)
     bytes_S = np.bincount(scores.stream_P, scores.bytes_P)
@@ -36,22 +36,22 @@ def summarise(scores: Scores, weights: Mapping[str, float] | None = None) -> dic
     streams = {
         name: {
             "bits_per_byte": bits[name],
-            "bytes": int(bytes_S[place]),
-            "tokens": int(tokens_S[place]),
-            "max_violation": _balance(counts_SLE[place], scores)["max_violation"],
+            "bytes": int(bytes_S[number]),
+            "tokens": int(tokens_S[number]),
+            "max_violation": _balance(counts_SLE[number], scores)["max_violation"],
         }
-        for place, name in enumerate(scores.streams)
+        for number, name in enumerate(scores.streams)
     }
     balance = {"as it is": _balance(counts_SLE.sum(0), scores)}
     if weights is not None:
         shares_S = np.array([weights.get(name, 0.0) for name in scores.streams])
         balance["weighted as in training"] = _balance(np.einsum("s,sle->le", shares_S / tokens_S, counts_SLE), scores)
-    told, named = _specialisation(scores)
+    information_by_label, strongest_rows = _specialisation(scores)
     return {
         "streams": streams,
         "balance": balance,
-        "information": told,
-        "strongest": named,
+        "information": information_by_label,
+        "strongest": strongest_rows,
         "layers": list(scores.moe_layers),
         "tokens": int(scores.tokens_P.sum()),
     }
@@ -67,21 +67,21 @@ def _balance(counts_LE: np.ndarray, scores: Scores) -> dict[str, list[float]]:
 
 
 def _specialisation(scores: Scores) -> tuple[dict[str, list[dict[str, float]]], list[dict[str, Any]]]:
-    """Mutual information by label and layer, and the strongest expert of each domain and language."""
-    told, named = {}, []
+    """Return mutual information by label and layer, and the strongest expert of each domain and language."""
+    information_by_label, strongest_rows = {}, []
     for label, part in LABELS.items():
-        of_stream = [".".join(name.split(".")[part]) for name in scores.streams]
-        kinds = sorted(set(of_stream))
-        kind_P = np.array([kinds.index(kind) for kind in of_stream])[scores.stream_P]
-        told[label] = [row._asdict() for row in information(scores.counts_PLE, kind_P)]
+        kind_of_stream = [".".join(name.split(".")[part]) for name in scores.streams]
+        kinds = sorted(set(kind_of_stream))
+        kind_P = np.array([kinds.index(kind) for kind in kind_of_stream])[scores.stream_P]
+        information_by_label[label] = [row._asdict() for row in information(scores.counts_PLE, kind_P)]
         if label != "domain and language" and scores.moe_layers:
             rows = strongest(scores.counts_PLE, scores.tokens_P, kind_P, kinds, scores.moe_layers)
-            named.extend({"label": label, **row._asdict()} for row in rows)
-    return told, named
+            strongest_rows.extend({"label": label, **row._asdict()} for row in rows)
+    return information_by_label, strongest_rows
 
 
 def as_markdown(summary: Mapping[str, Any]) -> str:
-    """The tables of a model card."""
+    """Return the tables in Markdown."""
     return "\n\n".join([_streams(summary), _balances(summary), _information(summary), _strongest(summary)])
 
 

@@ -1,11 +1,11 @@
-"""Measure what a selection of keys costs.
+"""Measures what the selection of keys costs.
 
 `python -m model.train.evaluation.sparsity MODEL --heldout FOLDER [--dense V3-MODEL]`
 
-*Recall*: the share of the attention that a layer would pay to all keys, mean of its heads, that lies on the keys its
-indexer kept. Beside it what the best choice of as many keys would hold (the oracle), and what the last ones hold. Only
-queries that had to leave out a key are counted. *Bits per byte* of the same texts: as the model reads them, with every
-key kept, and of another model, such as the one that it was trained from.
+Recall is the share of a layer's dense attention, averaged over its heads, that lies on the keys selected by the
+indexer. Its two baselines select as many keys: the best ones (the oracle), or the last ones. Only queries that must
+leave out a key count. Bits per byte of the same texts are measured with the selection, with every key selected, and for
+another model, such as the base model.
 
 Shape suffixes: B sequences, T positions, S keys, H heads, Q query head width.
 
@@ -37,33 +37,39 @@ from model.train.parts.indexer_warm_up import with_top_k
 
 @dataclasses.dataclass
 class Recall(Tape):
-    """Adds up, layer by layer, what the kept keys hold; ignores every other probe point."""
+    """Sums by layer the attention on the selected keys."""
 
-    layers: dict[int, np.ndarray] = dataclasses.field(default_factory=dict)  # indexer, oracle, last keys, queries
+    layers: dict[int, np.ndarray] = dataclasses.field(
+        default_factory=dict
+    )  # sums for indexer, oracle and last keys; number of queries
     _selection: Selection | None = None
 
     def selection(self, layer: int, selection: Selection) -> None:
-        """A layer selects before it attends."""
+        """Keep the selection until the layer attends."""
         self._selection = selection
 
     def attention(
         self, layer: int, query_BHTQ: Tensor, key_BHSQ: Tensor, scale: float, selection: Selection | None
     ) -> None:
-        """What would be paid to all keys, against what was kept."""
+        """Add the dense attention on the selected, best and last keys."""
         assert self._selection is not None
-        kept_TS = self._selection.kept_BTS[0]
+        selected_TS = self._selection.kept_BTS[0]
         top_k = self._selection.key_ids_BTK.shape[-1]
-        choosing = slice(top_k, len(kept_TS))  # queries before that see no more than `top_k` keys
-        paid_TS = attention_weights(query_BHTQ, key_BHSQ, scale).mean(1)[0, choosing]
-        last_TS = torch.ones_like(kept_TS).tril().triu(1 - top_k)[choosing]
-        held = (paid_TS * kept_TS[choosing], paid_TS.topk(top_k, dim=-1).values, paid_TS * last_TS)
-        sums = [float(each.sum(dtype=torch.float64)) for each in held]
-        self.layers[layer] = self.layers.get(layer, np.zeros(4)) + [*sums, len(paid_TS)]
+        queries = slice(top_k, len(selected_TS))  # earlier queries see at most `top_k` keys
+        attention_TS = attention_weights(query_BHTQ, key_BHSQ, scale).mean(1)[0, queries]
+        last_TS = torch.ones_like(selected_TS).tril().triu(1 - top_k)[queries]
+        recalled = (
+            attention_TS * selected_TS[queries],
+            attention_TS.topk(top_k, dim=-1).values,
+            attention_TS * last_TS,
+        )
+        sums = [float(each.sum(dtype=torch.float64)) for each in recalled]
+        self.layers[layer] = self.layers.get(layer, np.zeros(4)) + [*sums, len(attention_TS)]
 
 
 @torch.inference_mode()
 def measure_recall(model: Transformer, texts: list[LongText], progress: bool = False) -> dict[int, list[float]]:
-    """By layer: recall of the indexer, of the oracle, and of the last keys; NaN where no query had to choose."""
+    """Return by layer the recall of indexer, oracle and last keys; NaN if no query leaves out a key."""
     tape = Recall()
     for text in tqdm(texts, desc="recall", unit="text", disable=not progress):
         model.hidden(torch.tensor([[model.config.bos_id or 0, *text.token_ids]]), tape=tape)
@@ -73,8 +79,8 @@ def measure_recall(model: Transformer, texts: list[LongText], progress: bool = F
 
 
 def bits_per_byte(model: Transformer, texts: list[LongText], progress: bool = False) -> float:
-    """Of the texts, each read whole."""
-    model.train()  # its kernels are made for whole windows; nothing in it is random
+    """Return the bits per byte of the texts, each read whole."""
+    model.train()  # for the kernels made for whole windows; nothing in it is random
     window = max(len(text.token_ids) for text in texts) + 1
     shown = tqdm(texts, desc="reading", unit="text", disable=not progress)
     nats = sum(token_nats(model, text.token_ids, window).sum() for text in shown)
@@ -84,29 +90,29 @@ def bits_per_byte(model: Transformer, texts: list[LongText], progress: bool = Fa
 @click.command("sparsity")
 @click.argument("model")
 @click.option("--heldout", type=click.Path(exists=True, file_okay=False, path_type=Path), required=True)
-@click.option("--dense", help="A model to compare with; it must have the same vocabulary.")
+@click.option("--dense", help="Baseline model with the same vocabulary.")
 @click.option("--window", type=click.IntRange(4), help="Tokens read at once; default: the model's context.")
 @click.option("--per-stream", type=click.IntRange(1), default=2, show_default=True, help="Records of each stream.")
 def sparsity_command(model: str, heldout: Path, dense: str | None, window: int | None, per_stream: int) -> None:
-    """What MODEL's selection keeps of attention, and what it costs in bits per byte of long held-out records."""
+    """Measure the attention on MODEL's selected keys, and what the selection costs in bits per byte."""
     keep_freed_memory()
     sparse = load_model(find_model(model), "cpu", torch.float32)
     if not sparse.config.is_sparse:
-        raise click.UsageError(f"{model} has no indexers")
+        raise click.UsageError(f"{model} has no indexers; name a model with sparse attention")
     window = window or sparse.config.max_positions
     texts = read_long(heldout, Tokenizer.load(find_model(model)), window, per_stream)
     if not texts:
-        raise CorpusError(f"{heldout} holds no record of more than {window // 2} tokens")
-    click.echo(f"{len(texts)} records, {sparse.config.index_topk} keys kept of at most {window}")
-    click.echo("| layer | recall of the indexer | of the best choice | of the last keys |\n|---:|---:|---:|---:|")
+        raise CorpusError(f"{heldout} holds no record of more than {window // 2} tokens; use a smaller --window")
+    click.echo(f"{len(texts)} records, {sparse.config.index_topk} keys selected of at most {window}")
+    click.echo("| layer | recall of the indexer | of the best keys | of the last keys |\n|---:|---:|---:|---:|")
     for layer, shares in measure_recall(sparse, texts, progress=True).items():
         click.echo(f"| {layer} | " + " | ".join(f"{share:.1%}" for share in shares) + " |")
     own = bits_per_byte(sparse, texts, progress=True)
-    others = {"every key kept": bits_per_byte(with_top_k(sparse, window), texts, progress=True)}
+    baselines = {"every key selected": bits_per_byte(with_top_k(sparse, window), texts, progress=True)}
     if dense is not None:
-        others[dense] = bits_per_byte(load_model(find_model(dense), "cpu", torch.float32), texts, progress=True)
-    click.echo(f"\n| read by | bits per byte | {model} beside it |\n|---|---:|---:|\n| {model} | {own:.4f} | |")
-    for name, bits in others.items():
+        baselines[dense] = bits_per_byte(load_model(find_model(dense), "cpu", torch.float32), texts, progress=True)
+    click.echo(f"\n| model | bits per byte | {model} relative to it |\n|---|---:|---:|\n| {model} | {own:.4f} | |")
+    for name, bits in baselines.items():
         click.echo(f"| {name} | {bits:.4f} | {own / bits - 1:+.2%} |")
 
 

@@ -1,8 +1,7 @@
-"""The first stage from V3 to V3.2: attention stays dense, all is frozen, and only new indexers learn.
+"""The first stage from V3 to V3.2: new indexers learn while attention stays dense and all sparse weights are frozen.
 
-Each layer's indexer learns the attention that its layer really pays: the weights of all heads together, as one
-distribution over the keys of a query. What is frozen needs no gradient, and a layer's selection does not reach the
-next layer here, so each indexer learns by its own loss alone.
+Each indexer learns the attention of its layer, summed over the heads, as one distribution over the keys of a query. No
+layer selects keys yet, so each indexer affects only its own loss.
 
 Shape suffixes: B sequences, T positions, S keys (as many as positions), H heads, Q query head width, L layers.
 
@@ -28,9 +27,9 @@ from model.train.tapes import IndexerTape
 
 
 def add_indexers(model: Transformer, heads: int, head_dim: int, seed: int) -> Transformer:
-    """A V3.2 model with a V3 model's weights and new indexers, which keep every key; all but them is frozen.
+    """Return a V3.2 model with a V3 model's weights and new indexers that select every key; all else is frozen.
 
-    A multi-token-prediction module is left behind: its layer would need an indexer of its own.
+    The new model has no multi-token-prediction module, because its layer would need its own indexer.
     """
     shape = dataclasses.replace(
         model.config,
@@ -47,14 +46,14 @@ def add_indexers(model: Transformer, heads: int, head_dim: int, seed: int) -> Tr
 
 
 def with_top_k(model: Transformer, top_k: int) -> Transformer:
-    """The same weights in a model that keeps `top_k` keys of each query."""
-    other = Transformer(dataclasses.replace(model.config, index_topk=top_k))
-    other.load_state_dict(model.state_dict())
-    return other.eval()
+    """Return a model with the same weights that selects `top_k` keys per query."""
+    sparse = Transformer(dataclasses.replace(model.config, index_topk=top_k))
+    sparse.load_state_dict(model.state_dict())
+    return sparse.eval()
 
 
 def warm_up_loss(model: Transformer, batch_BT: Tensor) -> tuple[Tensor, dict[str, Any]]:
-    """Sum over layers of the indexers' losses on windows, [B, T + 1], and what the log keeps of it."""
+    """Return the sum over layers of the indexers' losses on windows [B, T + 1], and the log values."""
     tape = IndexerTape()
     model.hidden(batch_BT[:, :-1], tape=tape)
     losses_L = torch.stack(tape.losses)
@@ -70,7 +69,7 @@ def train_indexers(
     report: Report = lambda line: None,
     resume: bool = False,
 ) -> None:
-    """Add indexers to the model that the run starts from, train them, and write the V3.2 model to `out/model`."""
+    """Add indexers to the base model, train them, and write the V3.2 model to `out/model`."""
     folder = find_model(indexer.start)
     model = add_indexers(load_model(folder, "cpu", torch.float32), indexer.heads, indexer.head_dim, config.seed)
     windows = open_windows(shards, config, model.config)

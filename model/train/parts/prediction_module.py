@@ -1,8 +1,7 @@
-"""Trains a multi-token-prediction module alone; the model itself stays as it is.
+"""Training of a multi-token-prediction module; the model itself is frozen.
 
-A module that the model has goes on learning. A new one begins as what is known already: its layer and norm are copies
-of the model's last ones, and its matrix adds embedding and hidden state. Its router's selection bias goes on being
-balanced.
+An existing module is trained further. A new module starts with copies of the model's last layer and final norm, and
+with a matrix that adds embedding and hidden state. Its selection bias is updated after every step.
 
 Shape suffixes: B sequences, T positions, D model width, E experts.
 
@@ -30,7 +29,7 @@ from model.train.tapes import RoutingTape
 
 
 def with_module(model: Transformer, reads_normed: bool, seed: int) -> Transformer:
-    """The same model with its module, or with a new one; all but the module is frozen."""
+    """Return the model with its module, or with a new one; all else is frozen."""
     grown = Transformer(dataclasses.replace(model.config, has_mtp=True, mtp_reads_normed=reads_normed))
     grown.initialise(torch.Generator().manual_seed(seed))
     grown.load_state_dict(model.state_dict(), strict=False)
@@ -46,9 +45,9 @@ def with_module(model: Transformer, reads_normed: bool, seed: int) -> Transforme
 
 
 def draft_loss(model: Transformer, config: TrainConfig, batch_BT: Tensor) -> tuple[Tensor, dict[str, Any]]:
-    """Cross-entropy of the tokens after the next ones, with the balance loss, and what the log keeps of it.
+    """Return the cross-entropy of the tokens after the next ones plus the balance loss, and the log values.
 
-    The last two positions of a window have nothing to predict.
+    The last two positions of a window have no target.
     """
     assert model.mtp is not None
     with torch.no_grad():
@@ -66,12 +65,12 @@ def draft_loss(model: Transformer, config: TrainConfig, batch_BT: Tensor) -> tup
 
 
 def balance(model: Transformer, config: TrainConfig, facts: dict[str, Any], step: int) -> None:
-    """Move the module's selection bias after a step, of which `draft_loss` told the load."""
+    """Update the module's selection bias from the load in a step's log values."""
     assert model.mtp is not None
-    mixture = model.mtp.block.ffn
-    assert isinstance(mixture, MixtureOfExperts)
+    moe = model.mtp.block.ffn
+    assert isinstance(moe, MixtureOfExperts)
     counts_E = torch.tensor(facts["load"][str(model.config.num_layers)])
-    update_bias(mixture.router.expert_bias, counts_E, config.bias_speed_at(step), config.bias_centred)
+    update_bias(moe.router.expert_bias, counts_E, config.bias_speed_at(step), config.bias_centred)
 
 
 def train_module(
@@ -82,7 +81,7 @@ def train_module(
     report: Report = lambda line: None,
     resume: bool = False,
 ) -> None:
-    """Train the module of the model that the run starts from, or a new one, and write the whole to `out/model`."""
+    """Train the module of the base model, or a new one, and write model and module to `out/model`."""
     folder = find_model(mtp.start)
     model = with_module(load_model(folder, "cpu", torch.float32), mtp.reads_normed, config.seed)
     windows = open_windows(shards, config, model.config)

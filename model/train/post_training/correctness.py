@@ -1,8 +1,8 @@
 """Whether answers are right.
 
-An answer is *right* when the result that it ends with is the wanted one to the letter: what follows the last "Answer:"
-or "The answer is" on its line. Where the wanted response names no result so, the whole of it has to be the same. It is
-*exact* when all of it is the wanted response to the letter, working included.
+The result of a response is the text after its last "Answer:" or "The answer is", up to the end of the line. An answer
+is *right* if its result equals that of the reference response; if the reference has no result, the whole text must be
+equal. An answer is *exact* if the whole text equals the reference, including the working.
 """
 
 import re
@@ -16,7 +16,7 @@ Share = dict[str, float]
 
 
 class Verdict(NamedTuple):
-    """On one answer."""
+    """Verdict on one answer."""
 
     kind: str
     right: bool
@@ -24,25 +24,25 @@ class Verdict(NamedTuple):
 
 
 def result_of(text: str) -> str | None:
-    r"""The result that a response ends with; None where it names none.
+    r"""Return the last result in a response, or None.
 
     >>> result_of("12 × 3 = 36\nAnswer: 36 cm")
     '36 cm'
     """
-    found = _RESULT.findall(text)
-    return found[-1].strip().rstrip(".") if found else None
+    results = _RESULT.findall(text)
+    return results[-1].strip().rstrip(".") if results else None
 
 
-def judge(kind: str, said: str, wanted: str) -> Verdict:
-    """Compare an answer with the wanted response; white space around them does not count."""
-    result, exact = result_of(wanted), said.strip() == wanted.strip()
-    return Verdict(kind, exact if result is None else result_of(said) == result, exact)
+def judge(kind: str, answer: str, reference: str) -> Verdict:
+    """Compare an answer with the reference response; ignores white space at both ends."""
+    result, exact = result_of(reference), answer.strip() == reference.strip()
+    return Verdict(kind, exact if result is None else result_of(answer) == result, exact)
 
 
 def shares(verdicts: Iterable[Verdict]) -> dict[str, Share]:
-    """Of each kind: how many are `right` and how many `exact`, `of` how many, and `low` and `high` of the right share.
+    """Return by kind the `right` and `exact` answers `of` all, and the bounds `low` and `high` of the right share.
 
-    The bounds are Wilson's, of 95 %.
+    The bounds are Wilson's 95 % interval.
     """
     by_kind: dict[str, list[Verdict]] = {}
     for verdict in verdicts:
@@ -54,6 +54,6 @@ def shares(verdicts: Iterable[Verdict]) -> dict[str, Share]:
 
 
 def share(right: int, total: int) -> Share:
-    """So many of so many, with Wilson's interval of 95 %."""
+    """Return `right` of `total` with Wilson's 95 % interval of their ratio."""
     low, high = share_interval(right, total)
     return {"right": right, "of": total, "low": round(low, 4), "high": round(high, 4)}

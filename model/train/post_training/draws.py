@@ -1,4 +1,4 @@
-"""Several answers to each prompt, drawn from a model and rewarded where they are right."""
+"""Several sampled answers to each prompt, with a reward for each."""
 
 from typing import NamedTuple
 
@@ -13,50 +13,53 @@ from model.train.post_training.pairs import Framing, Pair
 
 
 class Group(NamedTuple):
-    """Answers to one prompt."""
+    """Sampled answers to one prompt."""
 
-    given: list[int]
+    prompt_ids: list[int]
     answers: list[Answer]
     rewards: list[float]
 
     @property
     def has_signal(self) -> bool:
-        """Whether some answer is better than another."""
+        """Whether the rewards differ."""
         return len(set(self.rewards)) > 1
 
 
 class Prompts:
-    """Pairs whose prompts are asked; which ones a step asks depends on the seed and the step's number alone."""
+    """Prompts to answer; those of a step depend on the seed and the step's number alone."""
 
     def __init__(self, pairs: list[Pair], framing: Framing, length: int, new_tokens: int) -> None:
-        """Keep the pairs whose prompts leave room for an answer.
+        """Keep the pairs whose prompts leave `new_tokens` positions for an answer.
 
         Raises:
-            CorpusError: none does.
+            CorpusError: no prompt does.
         """
-        framed = [(framing.given(pair.prompt), pair) for pair in pairs]
-        self.prompts = [(given, pair) for given, pair in framed if len(given) + new_tokens <= length]
+        framed = [(framing.prompt_ids(pair.prompt), pair) for pair in pairs]
+        self.prompts = [(prompt_ids, pair) for prompt_ids, pair in framed if len(prompt_ids) + new_tokens <= length]
         if not self.prompts:
             raise CorpusError(f"no prompt leaves room for {new_tokens} tokens of {length}")
 
     def batch(self, seed: int, step: int, num_prompts: int) -> list[tuple[list[int], Pair]]:
-        """Tokens and pairs of a step's prompts."""
+        """Return token ids and pairs of a step's prompts."""
         picks = np.random.default_rng([seed, step]).integers(len(self.prompts), size=num_prompts)
         return [self.prompts[pick] for pick in picks.tolist()]
 
 
 def draw(
-    model: Transformer, framing: Framing, asked: list[tuple[list[int], Pair]], size: int, new_tokens: int, seed: int
+    model: Transformer, framing: Framing, prompts: list[tuple[list[int], Pair]], size: int, new_tokens: int, seed: int
 ) -> list[Group]:
-    """Answer each prompt `size` times at temperature 1 in at most so many tokens, and reward the answers."""
-    prompts = [given for given, _ in asked for _ in range(size)]
+    """Sample `size` answers to each prompt at temperature 1, each of at most `new_tokens`.
+
+    The reward of an answer is 1 if it ends and is right, else 0.
+    """
+    repeated = [prompt_ids for prompt_ids, _ in prompts for _ in range(size)]
     generator = torch.Generator().manual_seed(seed)
-    answers = generate(model, prompts, [new_tokens] * len(prompts), 1.0, generator)
+    answers = generate(model, repeated, [new_tokens] * len(repeated), 1.0, generator)
     ends = model.config.eos_id
     groups = []
-    for place, (given, pair) in enumerate(asked):
-        own = answers[place * size : (place + 1) * size]
-        right = [judge(pair.kind, framing.said(answer.ids), pair.response).right for answer in own]
+    for number, (prompt_ids, pair) in enumerate(prompts):
+        own = answers[number * size : (number + 1) * size]
+        right = [judge(pair.kind, framing.text(answer.ids), pair.response).right for answer in own]
         rewards = [float(good and answer.ids[-1] == ends) for good, answer in zip(right, own, strict=True)]
-        groups.append(Group(given, own, rewards))
+        groups.append(Group(prompt_ids, own, rewards))
     return groups

@@ -1,10 +1,10 @@
-"""Answers to many prompts at once.
+"""Generation of answers to many prompts at once.
 
-All rows stand at the same place at all times, so they share a cache and nothing has to be filled up or masked: they are
-fed together as far as the shortest prompt goes, and from there a token at a time, where a row takes its own prompt's
-next token while there is one, and a chosen one after that. What a row gets does not depend on its neighbours.
+All rows are always at the same position, so they share a cache and need no padding or mask. They run together up to the
+end of the shortest prompt, then token by token: a row takes the next token of its prompt, or a generated token after
+the prompt's end. A row's answer does not depend on the other rows.
 
-Shape suffixes: B rows, T places, V vocabulary.
+Shape suffixes: B rows, T positions, V vocabulary.
 """
 
 from collections.abc import Sequence
@@ -16,82 +16,84 @@ from torch import Tensor
 from model.network.cache import LatentCache
 from model.network.transformer import Transformer
 
-ROWS = 64  # that are answered together
+ROWS = 64  # prompts per batch
 
 
 class Answer(NamedTuple):
-    """What a model said to one prompt."""
+    """A model's answer to one prompt."""
 
-    ids: list[int]  # the mark of the end is the last one where it was reached
-    logprobs: list[float]  # of each, at temperature 1, nats
+    ids: list[int]  # the last is EOS if the answer ended
+    logprobs: list[float]  # of each token at temperature 1, nats
 
 
 def generate(
     model: Transformer,
     prompts: Sequence[Sequence[int]],
-    most: Sequence[int],
+    limits: Sequence[int],
     temperature: float = 0.0,
     generator: torch.Generator | None = None,
 ) -> list[Answer]:
-    """Answer every prompt, up to the mark of the end or as far as there is room.
+    """Answer every prompt up to EOS, the limit, or the end of the context.
 
     Args:
-        model: its mode, training or not, is the same afterwards.
+        model: its training mode is restored afterwards.
         prompts: token ids.
-        most: tokens that each answer may have.
-        temperature: 0 takes the likeliest token; above it, tokens are drawn from all of the vocabulary.
-        generator: of the draws.
+        limits: highest number of tokens of each answer.
+        temperature: 0 takes the likeliest token; above 0, tokens are sampled from the whole vocabulary.
+        generator: for sampling.
     """
     was_training = model.training
     model.eval()
-    found: list[Answer | None] = [None] * len(prompts)
-    by_length = sorted(range(len(prompts)), key=lambda row: len(prompts[row]))  # few places where only some rows answer
+    answers: list[Answer | None] = [None] * len(prompts)
+    by_length = sorted(range(len(prompts)), key=lambda row: len(prompts[row]))  # rows of similar length end together
     for first in range(0, len(by_length), ROWS):
         rows = by_length[first : first + ROWS]
-        said = _together(model, [prompts[row] for row in rows], [most[row] for row in rows], temperature, generator)
-        for row, answer in zip(rows, said, strict=True):
-            found[row] = answer
+        batch = _generate_rows(
+            model, [prompts[row] for row in rows], [limits[row] for row in rows], temperature, generator
+        )
+        for row, answer in zip(rows, batch, strict=True):
+            answers[row] = answer
     model.train(was_training)
-    return [answer for answer in found if answer is not None]
+    return [answer for answer in answers if answer is not None]
 
 
 @torch.inference_mode()
-def _together(
+def _generate_rows(
     model: Transformer,
     prompts: Sequence[Sequence[int]],
-    most: Sequence[int],
+    limits: Sequence[int],
     temperature: float,
     generator: torch.Generator | None,
 ) -> list[Answer]:
     weight, num_rows = model.embedding.weight, len(prompts)
-    ends = [min(len(prompt) + room, model.config.max_positions) for prompt, room in zip(prompts, most, strict=True)]
-    begin_B = torch.tensor([len(prompt) for prompt in prompts], device=weight.device)
+    ends = [min(len(prompt) + limit, model.config.max_positions) for prompt, limit in zip(prompts, limits, strict=True)]
+    start_B = torch.tensor([len(prompt) for prompt in prompts], device=weight.device)
     end_B = torch.tensor(ends, device=weight.device)
     ids_BT = torch.zeros(num_rows, max(ends), dtype=torch.int64, device=weight.device)
     for row, prompt in enumerate(prompts):
         ids_BT[row, : len(prompt)] = torch.tensor(prompt[: max(ends)])
     logprob_BT = torch.zeros(ids_BT.shape, device=weight.device)
     cache = LatentCache(model.config, max(ends), weight.device, weight.dtype, num_sequences=num_rows)
-    place, done_B = min(map(len, prompts)), begin_B >= end_B
-    length_B = begin_B.clone()  # of prompt and answer so far
+    position, done_B = min(map(len, prompts)), start_B >= end_B
+    length_B = start_B.clone()  # of prompt and answer so far
     while not done_B.all():
-        logits_BV = model(ids_BT[:, cache.length : place], cache, last_only=True)[:, 0]
+        logits_BV = model(ids_BT[:, cache.length : position], cache, last_only=True)[:, 0]
         logprob_BV = logits_BV.float().log_softmax(-1)
-        id_B = _choose(logprob_BV, temperature, generator)
-        answers_B = (begin_B <= place) & ~done_B
-        ids_BT[answers_B, place] = id_B[answers_B]
-        logprob_BT[answers_B, place] = logprob_BV.gather(-1, id_B[:, None])[answers_B, 0]
-        place += 1
-        length_B[answers_B] = place
-        done_B |= answers_B & ((id_B == model.config.eos_id) | (place >= end_B))
-    spans = list(zip(begin_B.tolist(), length_B.tolist(), strict=True))
+        id_B = _sample(logprob_BV, temperature, generator)
+        is_answer_B = (start_B <= position) & ~done_B
+        ids_BT[is_answer_B, position] = id_B[is_answer_B]
+        logprob_BT[is_answer_B, position] = logprob_BV.gather(-1, id_B[:, None])[is_answer_B, 0]
+        position += 1
+        length_B[is_answer_B] = position
+        done_B |= is_answer_B & ((id_B == model.config.eos_id) | (position >= end_B))
+    spans = list(zip(start_B.tolist(), length_B.tolist(), strict=True))
     return [
-        Answer(ids_BT[row, begin:end].tolist(), logprob_BT[row, begin:end].tolist())
-        for row, (begin, end) in enumerate(spans)
+        Answer(ids_BT[row, start:end].tolist(), logprob_BT[row, start:end].tolist())
+        for row, (start, end) in enumerate(spans)
     ]
 
 
-def _choose(logprob_BV: Tensor, temperature: float, generator: torch.Generator | None) -> Tensor:
+def _sample(logprob_BV: Tensor, temperature: float, generator: torch.Generator | None) -> Tensor:
     if temperature == 0:
         return logprob_BV.argmax(-1)
     return torch.multinomial((logprob_BV / temperature).softmax(-1), 1, generator=generator)[:, 0]

@@ -1,6 +1,6 @@
-"""Instruction tuning: a model learns to answer, on pairs of a prompt and a response (pairs.py).
+"""Instruction tuning on pairs of a prompt and a response (pairs.py).
 
-Shape suffixes: D model width, N positions that count.
+Shape suffixes: D model width, N positions in responses.
 
 Source: DeepSeek-V3 report (arXiv 2412.19437), section 5.1.
 """
@@ -16,15 +16,15 @@ from model.train.config import InstructConfig, TrainConfig
 from model.train.losses import cross_entropy
 from model.train.minimise import Report
 from model.train.post_training.pairs import Batch, Samples, read_pairs
-from model.train.post_training.tuning import answer_shares, load_start, row_facts, run_stage
+from model.train.post_training.tuning import answer_shares, load_base_model, row_facts, run_stage
 from model.train.tapes import RoutingTape
 
 
 def response_loss(model: Transformer, batch: Batch) -> tuple[Tensor, dict[str, Any]]:
-    """Mean cross-entropy of the responses' tokens, and what the log keeps of it."""
+    """Return the mean cross-entropy of the responses' tokens, and the log values."""
     tape, counted_BT = RoutingTape(), batch.counted_BT
     normed_ND = model.norm(model.hidden(batch.ids_BT, tape=tape))[counted_BT]
-    loss = cross_entropy(normed_ND[None].float(), model.head_weight, batch.goals_BT[counted_BT], torch.float32)
+    loss = cross_entropy(normed_ND[None].float(), model.head_weight, batch.targets_BT[counted_BT], torch.float32)
     facts = {"loss": float(loss.detach())} | row_facts(model, tape, batch)
     return loss, facts
 
@@ -38,18 +38,18 @@ def tune(
     heldout: Path | None = None,
     resume: bool = False,
 ) -> None:
-    """Tune the model that the run starts from on `pairs/train.jsonl.gz`, and write it to `out/model`.
+    """Tune the base model on `pairs/train.jsonl.gz`, and write it to `out/model`.
 
     Args:
-        instruct: the model, and what is drawn and compared.
+        instruct: base model, shares of the samples, and kinds of the evaluated pairs.
         config: everything else.
         pairs: folder of `train.jsonl.gz` and `heldout.jsonl.gz`.
         out: folder of the run.
         report: called with each step's log line.
-        heldout: another folder whose `heldout.jsonl.gz` has the prompts that answers are compared on.
+        heldout: folder of another `heldout.jsonl.gz`, whose prompts are answered at evaluations.
         resume: continue from the state in `out`.
     """
-    folder, framing, model = load_start(instruct.start, config)
+    folder, framing, model = load_base_model(instruct.start, config)
     samples = Samples(read_pairs(pairs / "train.jsonl.gz"), framing, config.sequence_length, instruct.shares)
     compared = read_pairs((heldout or pairs) / "heldout.jsonl.gz", instruct.kinds)
 

@@ -1,10 +1,10 @@
 """Pairs of a prompt and a response, as the rows of a step.
 
-A sample is [BOS, User, prompt, Assistant, response, EOS]. Each has a row of its own, filled up behind its end, so that
-no sample sees another; the response and the end count only. Samples that do not fit a row are left out.
+A sample is [BOS, User, prompt, Assistant, response, EOS]. Each sample has its own row, padded at the end, so that no
+sample sees another. Only the response and EOS count in the loss. Samples that do not fit a row are left out.
 
-Rows of one step are about equally long, so that little is filled up: the samples of `POOL` steps are drawn together,
-ordered by length, cut into steps, and the steps shuffled.
+Rows of one step have similar lengths, which keeps the padding small: the samples of `POOL` steps are drawn together,
+sorted by length, cut into steps, and the steps are shuffled.
 
 Shape suffixes: B samples, T positions.
 
@@ -31,7 +31,7 @@ POOL = 8  # steps whose samples are drawn together
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Pair:
-    """A prompt and the response that is wanted."""
+    """A prompt and its reference response."""
 
     prompt: str
     response: str
@@ -42,24 +42,24 @@ class Batch(NamedTuple):
     """Rows of one step."""
 
     ids_BT: Tensor
-    goals_BT: Tensor  # the token after each position, `IGNORED` where it does not count
+    targets_BT: Tensor  # the next token at each position, or `IGNORED`
 
     @property
     def counted_BT(self) -> Tensor:
         """True where the next token belongs to the response."""
-        return self.goals_BT != IGNORED
+        return self.targets_BT != IGNORED
 
     @property
     def real_BT(self) -> Tensor:
-        """True up to the last token of the response, false where a row is filled up."""
+        """True up to the last token of the response, false at padding."""
         return self.counted_BT.flip(1).cumsum(1).flip(1) > 0
 
 
 def read_pairs(path: Path, kinds: Collection[str] | None = None) -> list[Pair]:
-    """Pairs of a gzipped JSON-lines file, all of them or those of some kinds.
+    """Read the pairs of a gzipped JSON-lines file, all of them or those of some kinds.
 
     Raises:
-        CorpusError: it is missing or damaged, or a line is no pair.
+        CorpusError: the file is missing or damaged, or a line is not a pair.
     """
     rows = read_fields(path, ("prompt", "response", "kind"), "pairs of prompt and response")
     pairs = [Pair(*fields) for fields in rows]
@@ -67,10 +67,10 @@ def read_pairs(path: Path, kinds: Collection[str] | None = None) -> list[Pair]:
 
 
 def read_fields(path: Path, names: tuple[str, ...], what: str) -> list[tuple[str, ...]]:
-    """The named fields of every line of a gzipped JSON-lines file.
+    """Read the named fields of every line of a gzipped JSON-lines file.
 
     Raises:
-        CorpusError: it is missing or damaged, or a line lacks a field; the message says that it holds no `what`.
+        CorpusError: the file is missing or damaged, or a line lacks a field; the message calls it no `what`.
     """
     try:
         with gzip.open(path, "rt", encoding="utf-8") as lines:
@@ -81,35 +81,35 @@ def read_fields(path: Path, names: tuple[str, ...], what: str) -> list[tuple[str
 
 
 class Framing:
-    """Turns a prompt and a response into tokens."""
+    """Converts prompts and responses between text and token ids."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
-        """Look up the marks.
+        """Look up the special tokens.
 
         Raises:
-            CorpusError: the vocabulary lacks the tokens that frame a turn.
+            CorpusError: the vocabulary lacks one of them.
         """
         if tokenizer.turn_ids is None or tokenizer.bos_id is None or tokenizer.eos_id is None:
-            raise CorpusError(f"the vocabulary lacks {USER}, {ASSISTANT}, or the marks of beginning and end")
+            raise CorpusError(f"the vocabulary lacks {USER}, {ASSISTANT}, {BOS} or {EOS}; use another tokenizer")
         self.tokenizer, self._bos, self._eos = tokenizer, tokenizer.bos_id, tokenizer.eos_id
 
-    def given(self, prompt: str) -> list[int]:
-        """What a model is given."""
+    def prompt_ids(self, prompt: str) -> list[int]:
+        """Return the token ids of a prompt, from BOS to the mark of the assistant."""
         return [self._bos, *self.tokenizer.encode_turn(prompt)]
 
-    def wanted(self, response: str) -> list[int]:
-        """What it is to say."""
+    def response_ids(self, response: str) -> list[int]:
+        """Return the token ids of a response, with EOS."""
         return [*self.tokenizer.encode(response), self._eos]
 
-    def said(self, ids: list[int]) -> str:
-        """The text of an answer, without the mark of its end."""
+    def text(self, ids: list[int]) -> str:
+        """Return the text of an answer, without EOS."""
         return self.tokenizer.decode(ids).decode(errors="replace")
 
 
 def write_template(folder: Path) -> None:
-    """Say in a model folder's tokenizer_config.json how a chat is framed, as other programs read it.
+    """Write the chat template to a model folder's tokenizer_config.json.
 
-    It also tells the app that the model was tuned to answer.
+    Other programs read it there; the app takes it as the sign that the model was tuned to answer.
     """
     template = (
         "{{ bos_token }}{% for message in messages %}"
@@ -123,7 +123,7 @@ def write_template(folder: Path) -> None:
 
 
 class Samples:
-    """Pairs as tokens; what a step gets depends on the seed and the step's number alone."""
+    """Pairs as token ids; the batch of a step depends on the seed and the step's number alone."""
 
     def __init__(
         self, pairs: Sequence[Pair], framing: Framing, length: int, kind_shares: Mapping[str, float] | None = None
@@ -131,54 +131,54 @@ class Samples:
         """Encode the pairs and keep those that fit.
 
         Args:
-            pairs: to learn from.
+            pairs: training pairs.
             framing: of the model's vocabulary.
-            length: positions of a row.
-            kind_shares: share of the samples that is to be of a kind, on average; what is left goes to the other kinds,
-                all their samples alike.
+            length: positions per row.
+            kind_shares: mean share of the samples by kind; the samples of the other kinds have equal chances of the
+                rest.
 
         Raises:
-            CorpusError: none fits, or none of a kind that is to have a share.
+            CorpusError: no pair fits, or none of a kind in `kind_shares`.
         """
-        rows = [(framing.given(pair.prompt), framing.wanted(pair.response)) for pair in pairs]
-        fits = [len(given) + len(wanted) <= length + 1 for given, wanted in rows]
+        rows = [(framing.prompt_ids(pair.prompt), framing.response_ids(pair.response)) for pair in pairs]
+        fits = [len(prompt) + len(response) <= length + 1 for prompt, response in rows]
         self.rows = [row for row, fit in zip(rows, fits, strict=True) if fit]
         if not self.rows:
-            raise CorpusError(f"no sample fits {length} tokens")
+            raise CorpusError(f"no sample fits {length} tokens; raise sequence_length")
         kinds = np.array([pair.kind for pair, fit in zip(pairs, fits, strict=True) if fit])
         self.probabilities = _probabilities(kinds, kind_shares or {})
-        self._lengths = np.array([len(given) + len(wanted) for given, wanted in self.rows])
+        self._lengths = np.array([len(prompt) + len(response) for prompt, response in self.rows])
 
     def batch(self, seed: int, step: int, num_samples: int) -> Batch:
-        """Samples of one step."""
-        pool, place = divmod(step, POOL)
+        """Return the rows of one step."""
+        pool, index = divmod(step, POOL)
         generator = np.random.default_rng([seed, pool])
         picks = generator.choice(len(self.rows), num_samples * POOL, p=self.probabilities)
         ordered = picks[self._lengths[picks].argsort(kind="stable")].reshape(POOL, num_samples)
-        return fill_up([self.rows[pick] for pick in ordered[generator.permutation(POOL)[place]]])
+        return fill_up([self.rows[pick] for pick in ordered[generator.permutation(POOL)[index]]])
 
 
 def _probabilities(kinds: np.ndarray, kind_shares: Mapping[str, float]) -> np.ndarray:
-    """Of each sample to be drawn, [sample]."""
-    found = np.zeros(len(kinds))
+    """Return the probability of each sample, [sample]."""
+    probabilities = np.zeros(len(kinds))
     for kind, share in kind_shares.items():
         of_kind = kinds == kind
         if not of_kind.any():
             raise CorpusError(f"no sample that fits is of the kind {kind!r}; there are {', '.join(sorted(set(kinds)))}")
-        found[of_kind] = share / of_kind.sum()
+        probabilities[of_kind] = share / of_kind.sum()
     others = ~np.isin(kinds, list(kind_shares))
     if others.any():
-        found[others] = max(0.0, 1 - sum(kind_shares.values())) / others.sum()
-    return found / found.sum()
+        probabilities[others] = max(0.0, 1 - sum(kind_shares.values())) / others.sum()
+    return probabilities / probabilities.sum()
 
 
 def fill_up(rows: Sequence[tuple[list[int], list[int]]]) -> Batch:
-    """Some samples, each what is given and what is wanted, filled up to the longest of them."""
-    width = max(len(given) + len(wanted) for given, wanted in rows) - 1
+    """Return samples, each a prompt and a response in token ids, as rows padded to the longest."""
+    width = max(len(prompt) + len(response) for prompt, response in rows) - 1
     ids_BT = torch.zeros(len(rows), width, dtype=torch.int64)
-    goals_BT = torch.full((len(rows), width), IGNORED)
-    for row, (given, wanted) in enumerate(rows):
-        whole = [*given, *wanted]
+    targets_BT = torch.full((len(rows), width), IGNORED)
+    for row, (prompt, response) in enumerate(rows):
+        whole = [*prompt, *response]
         ids_BT[row, : len(whole) - 1] = torch.tensor(whole[:-1])
-        goals_BT[row, len(given) - 1 : len(whole) - 1] = torch.tensor(wanted)
-    return Batch(ids_BT, goals_BT)
+        targets_BT[row, len(prompt) - 1 : len(whole) - 1] = torch.tensor(response)
+    return Batch(ids_BT, targets_BT)

@@ -1,7 +1,7 @@
-"""Preference alignment without a reward model (DPO): a model learns to prefer one of two responses to a prompt.
+"""Direct preference optimisation (DPO): a model learns to prefer one of two responses to a prompt.
 
-The loss is -log sigmoid(beta * (gain of the chosen response - gain of the rejected one)), where a response's gain is
-its log-probability under the model less that under the model as it was at the start, summed over its tokens.
+The loss is -log sigmoid(beta * (gain of the chosen response - gain of the rejected response)). A response's gain is its
+log-probability under the model minus that under the base model, summed over its tokens.
 
 Shape suffixes: P pairs, B rows (chosen responses first, then rejected ones), T positions.
 
@@ -24,70 +24,70 @@ from model.train.data.corpus import CorpusError
 from model.train.minimise import Report
 from model.train.post_training.correctness import Share, share
 from model.train.post_training.pairs import Batch, Framing, fill_up, read_fields, read_pairs
-from model.train.post_training.tuning import answer_shares, load_start, response_logprobs, row_facts, run_stage
+from model.train.post_training.tuning import answer_shares, load_base_model, response_logprobs, row_facts, run_stage
 from model.train.tapes import RoutingTape
 
-AT_ONCE = 16  # pairs that are scored together
+PAIRS_PER_BATCH = 16  # in evaluations
 
 
 class Choice(NamedTuple):
-    """A prompt with the response that is preferred and the one that is not."""
+    """A prompt with a chosen and a rejected response."""
 
     prompt: str
     chosen: str
     rejected: str
-    kind: str  # what is wrong with the rejected one
+    kind: str  # error of the rejected response
 
 
 def read_choices(path: Path) -> list[Choice]:
-    """Choices of a gzipped JSON-lines file.
+    """Read the choices of a gzipped JSON-lines file.
 
     Raises:
-        CorpusError: it is missing or damaged, or a line is no choice.
+        CorpusError: the file is missing or damaged, or a line is not a choice.
     """
     rows = read_fields(path, Choice._fields, "prompts with a chosen and a rejected response")
     return [Choice(*fields) for fields in rows]
 
 
 class Choices:
-    """Choices as tokens; what a step gets depends on the seed and the step's number alone."""
+    """Choices as token ids; the batch of a step depends on the seed and the step's number alone."""
 
     def __init__(self, choices: list[Choice], framing: Framing, length: int) -> None:
-        """Encode the choices and keep those of which both responses fit.
+        """Encode the choices and keep those whose responses both fit.
 
         Raises:
-            CorpusError: none fits.
+            CorpusError: no choice fits.
         """
         self.kinds: list[str] = []
         self._pairs: list[tuple[tuple[list[int], list[int]], tuple[list[int], list[int]]]] = []
         for choice in choices:
-            given = framing.given(choice.prompt)
-            chosen, rejected = framing.wanted(choice.chosen), framing.wanted(choice.rejected)
-            if len(given) + max(len(chosen), len(rejected)) <= length + 1:
-                self._pairs.append(((given, chosen), (given, rejected)))
+            prompt_ids = framing.prompt_ids(choice.prompt)
+            chosen, rejected = framing.response_ids(choice.chosen), framing.response_ids(choice.rejected)
+            if len(prompt_ids) + max(len(chosen), len(rejected)) <= length + 1:
+                self._pairs.append(((prompt_ids, chosen), (prompt_ids, rejected)))
                 self.kinds.append(choice.kind)
         if not self._pairs:
-            raise CorpusError(f"no pair of responses fits {length} tokens")
+            raise CorpusError(f"no pair of responses fits {length} tokens; raise sequence_length")
 
     def rows(self, picks: np.ndarray) -> Batch:
-        """Chosen responses of some pairs, then their rejected ones."""
+        """Return the chosen responses of some pairs, then their rejected ones."""
         pairs = [self._pairs[pick] for pick in picks.tolist()]
         return fill_up([chosen for chosen, _ in pairs] + [rejected for _, rejected in pairs])
 
     def batch(self, seed: int, step: int, num_pairs: int) -> Batch:
-        """Rows of a step's pairs."""
+        """Return the rows of a step's pairs."""
         return self.rows(np.random.default_rng([seed, step]).integers(len(self._pairs), size=num_pairs))
 
     @torch.no_grad()
     def preferred(self, score: Callable[[Batch], Tensor]) -> dict[str, Share]:
-        """How often the chosen response scores higher than the rejected one, by kind and in `all`.
+        """Return how often the chosen response scores higher than the rejected one, by kind and over `all`.
 
         Args:
-            score: of each row, [B].
+            score: returns the score of each row, [B].
         """
         by_length = np.argsort([sum(map(len, chosen)) for chosen, _ in self._pairs], kind="stable")
         higher: dict[str, list[bool]] = {"all": []}
-        for picks in np.array_split(by_length, -(-len(by_length) // AT_ONCE)):
+        for picks in np.array_split(by_length, -(-len(by_length) // PAIRS_PER_BATCH)):
             chosen_P, rejected_P = score(self.rows(picks)).chunk(2)
             for pick, verdict in zip(picks.tolist(), (chosen_P > rejected_P).tolist(), strict=True):
                 higher["all"].append(verdict)
@@ -96,7 +96,7 @@ class Choices:
 
 
 def both_choices(folder: Path, framing: Framing, length: int) -> tuple[Choices, Choices]:
-    """Those to learn from and those that are held out, of a folder.
+    """Read the training and the held-out choices of a folder.
 
     Raises:
         CorpusError: a file is missing or damaged, or none of its choices fits.
@@ -107,12 +107,12 @@ def both_choices(folder: Path, framing: Framing, length: int) -> tuple[Choices, 
 
 
 def preference_loss(logprob_B: Tensor, before_B: Tensor, beta: float) -> tuple[Tensor, Tensor]:
-    """The mean loss, and for each pair whether the chosen response gained more, [P] bool.
+    """Return the mean loss, and for each pair whether the chosen response gained more, [P] bool.
 
     Args:
         logprob_B: of the responses, chosen ones first.
-        before_B: the same under the starting model.
-        beta: how far the model may move from where it started; small is far.
+        before_B: the same under the base model.
+        beta: small values let the model move far from the base model.
     """
     chosen_P, rejected_P = (logprob_B - before_B).chunk(2)
     margin_P = beta * (chosen_P - rejected_P)
@@ -128,14 +128,14 @@ def align(
     heldout: Path | None = None,
     resume: bool = False,
 ) -> None:
-    """Align the model that the run starts from on `choices/train.jsonl.gz`, and write it to `out/model`.
+    """Align the base model on `choices/train.jsonl.gz`, and write it to `out/model`.
 
-    Measured are how often the chosen response of `choices/heldout.jsonl.gz` is the likelier one and, where `heldout` is
-    given, answers to the prompts of its `heldout.jsonl.gz`.
+    Evaluations measure how often the chosen response of `choices/heldout.jsonl.gz` is likelier and, with `heldout`, the
+    answers to the prompts of its `heldout.jsonl.gz`.
     """
-    folder, framing, model = load_start(preference.start, config)
+    folder, framing, model = load_base_model(preference.start, config)
     data, compared = both_choices(choices, framing, config.sequence_length)
-    asked = read_pairs(heldout / "heldout.jsonl.gz", preference.kinds) if heldout else []
+    answered = read_pairs(heldout / "heldout.jsonl.gz", preference.kinds) if heldout else []
     reference = copy.deepcopy(model).eval()
 
     def loss(batch: Batch, step: int) -> tuple[Tensor, dict[str, Any]]:
@@ -148,6 +148,6 @@ def align(
 
     def measure(model: Transformer) -> dict[str, Any]:
         preferred = compared.preferred(lambda batch: response_logprobs(model, batch).sum(1))
-        return {"preferred": preferred} | ({"answers": answer_shares(model, framing, asked)} if asked else {})
+        return {"preferred": preferred} | ({"answers": answer_shares(model, framing, answered)} if answered else {})
 
     run_stage(model, folder, loss, config, data, out, measure, report, resume)

@@ -1,9 +1,8 @@
-"""A reward model: a trained model's layers with a scalar head, which scores a response at its last token.
+"""A reward model: the layers of a base model with a scalar head, which scores a response at its last token.
 
-It learns from pairs that the chosen response is to score higher: the loss is -log sigmoid(score of the chosen one -
-score of the rejected one). What it is good for is measured on prompts whose right result is known: several answers are
-drawn from the model at the start, and the share of prompts is compared at which the first of them is right, the one
-that scores highest, and any.
+The loss on a pair is -log sigmoid(score of the chosen response - score of the rejected response). Evaluations measure
+best-of-n on prompts with a known result: the base model samples several answers per prompt, and the shares of prompts
+are compared at which the first answer, the best-scored answer, or any answer is right.
 
 Shape suffixes: P pairs, B rows (chosen responses first, then rejected ones), T positions, D model width.
 
@@ -30,14 +29,14 @@ from model.train.post_training.correctness import Share, share
 from model.train.post_training.draws import Group, Prompts, draw
 from model.train.post_training.pairs import Batch, Framing, fill_up, read_pairs
 from model.train.post_training.preference import both_choices
-from model.train.post_training.tuning import load_start, row_facts, write_measured
+from model.train.post_training.tuning import load_base_model, row_facts, write_measured
 from model.train.tapes import RoutingTape
 
 HEAD = "reward_head.safetensors"  # beside the model's own files
 
 
 class RewardModel(nn.Module):
-    """Scores responses; the scale of a score means nothing, only differences between responses to one prompt do."""
+    """Scores responses; only differences between responses to the same prompt have a meaning."""
 
     def __init__(self, trunk: Transformer, seed: int = 0) -> None:
         super().__init__()
@@ -47,27 +46,27 @@ class RewardModel(nn.Module):
             self.head.normal_(0.0, 0.02, generator=torch.Generator().manual_seed(seed))
 
     def forward(self, batch: Batch, tape: Tape | None = None) -> Tensor:
-        """Score of each row's response, [B]."""
+        """Return the score of each row's response, [B]."""
         last_B = batch.real_BT.sum(1) - 1
         x_BTD = self.trunk.hidden(batch.ids_BT, tape=tape)
         return self.trunk.norm(x_BTD[torch.arange(len(x_BTD)), last_B]) @ self.head
 
     def save(self, tokenizer: Path, folder: Path, store: str) -> None:
-        """Write the layers as a model folder, with the head beside them."""
+        """Write the layers as a model folder, and the head beside them."""
         export(self.trunk, tokenizer, folder, store)
         with replacing(folder / HEAD) as temporary:
             save_file({"head": self.head.detach()}, temporary)
 
     @classmethod
     def load(cls, folder: Path) -> "RewardModel":
-        """What `save` wrote."""
+        """Load a reward model from the files of `save`."""
         scorer = cls(load_model(folder, "cpu", torch.float32))
         scorer.head = nn.Parameter(load_file(folder / HEAD)["head"])
         return scorer
 
 
 def reward_loss(score_B: Tensor) -> tuple[Tensor, Tensor]:
-    """The mean loss, and for each pair whether the chosen response scores higher, [P] bool.
+    """Return the mean loss, and for each pair whether the chosen response scores higher, [P] bool.
 
     Args:
         score_B: of the responses, chosen ones first.
@@ -78,14 +77,14 @@ def reward_loss(score_B: Tensor) -> tuple[Tensor, Tensor]:
 
 @torch.no_grad()
 def best_of(scorer: RewardModel, groups: list[Group]) -> dict[str, Share]:
-    """Prompts at which an answer is right: the `first` one, the one that scores `best`, and `any` of them."""
-    found: dict[str, list[bool]] = {"first": [], "best": [], "any": []}
+    """Return the shares of prompts whose `first`, `best`-scored or `any` answer is right."""
+    right_by_choice: dict[str, list[bool]] = {"first": [], "best": [], "any": []}
     for group in groups:
-        scores = scorer(fill_up([(group.given, answer.ids) for answer in group.answers]))
-        found["first"].append(group.rewards[0] > 0)
-        found["best"].append(group.rewards[int(scores.argmax())] > 0)
-        found["any"].append(any(reward > 0 for reward in group.rewards))
-    return {name: share(sum(right), len(right)) for name, right in found.items()}
+        scores = scorer(fill_up([(group.prompt_ids, answer.ids) for answer in group.answers]))
+        right_by_choice["first"].append(group.rewards[0] > 0)
+        right_by_choice["best"].append(group.rewards[int(scores.argmax())] > 0)
+        right_by_choice["any"].append(any(reward > 0 for reward in group.rewards))
+    return {name: share(sum(right), len(right)) for name, right in right_by_choice.items()}
 
 
 def train_reward(
@@ -99,12 +98,12 @@ def train_reward(
 ) -> None:
     """Train a reward model on `choices/train.jsonl.gz`, and write it to `out/model`.
 
-    Measured are how often the chosen response of `choices/heldout.jsonl.gz` scores higher and, where `heldout` is
-    given, `best_of` for the prompts of its `heldout.jsonl.gz`.
+    Evaluations measure how often the chosen response of `choices/heldout.jsonl.gz` scores higher and, with `heldout`,
+    `best_of` on the prompts of its `heldout.jsonl.gz`.
     """
-    folder, framing, model = load_start(reward.start, config)
+    folder, framing, model = load_base_model(reward.start, config)
     data, compared = both_choices(choices, framing, config.sequence_length)
-    groups = _drawn(model, framing, reward, config, heldout) if heldout else []
+    groups = _draw_heldout(model, framing, reward, config, heldout) if heldout else []
     scorer = RewardModel(model, config.seed)
 
     def loss(batch: Batch, step: int) -> tuple[Tensor, dict[str, Any]]:
@@ -121,10 +120,10 @@ def train_reward(
     write_measured(out, before, measure(RewardModel.load(out / "model")))
 
 
-def _drawn(
+def _draw_heldout(
     model: Transformer, framing: Framing, reward: RewardConfig, config: TrainConfig, heldout: Path
 ) -> list[Group]:
-    """Answers of the model at the start to held-out prompts."""
+    """Sample the base model's answers to held-out prompts."""
     pairs = read_pairs(heldout / "heldout.jsonl.gz", reward.kinds)
-    asked = Prompts(pairs, framing, config.sequence_length, reward.new_tokens)
-    return draw(model, framing, asked.prompts, reward.answers, reward.new_tokens, config.seed)
+    prompts = Prompts(pairs, framing, config.sequence_length, reward.new_tokens)
+    return draw(model, framing, prompts.prompts, reward.answers, reward.new_tokens, config.seed)

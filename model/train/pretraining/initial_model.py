@@ -1,7 +1,7 @@
-"""What a run begins with: weights that are drawn, or those of a trained model, whose context may be extended.
+"""The model before the first step: random weights, or a base model, whose context may be extended.
 
-*Extension*: the position part of queries and keys turns at the frequencies of YaRN, which keep the fast pairs and slow
-the others down, and attention's scale grows with them. No weight changes; training on long windows makes them fit.
+An extension rotates the position part of queries and keys at the frequencies of YaRN, which keep the fast pairs and
+slow the others down, and raises the scale of attention. It changes no weight; training on long windows adapts them.
 
 Source: YaRN (arXiv 2309.00071); DeepSeek-V3 report (arXiv 2412.19437), section 4.3.
 """
@@ -20,21 +20,21 @@ from model.train.config import ContinueConfig, ExtendConfig, TrainConfigError
 
 
 def initial_model(start: ModelConfig | ContinueConfig | ExtendConfig, seed: int = 0) -> Transformer:
-    """The model of a run before its first step, in fp32 on the CPU.
+    """Return the model of a run before its first step, in fp32 on the CPU.
 
-    The selection biases of a trained model are centred, which changes no selection.
+    The selection biases of a base model are centred, which changes no selection.
 
     Raises:
-        CheckpointError: the model that the run starts from cannot be loaded.
-        TrainConfigError: its context cannot be extended so.
+        CheckpointError: the base model cannot be loaded.
+        TrainConfigError: its context cannot be extended by this factor.
     """
     if isinstance(start, ModelConfig):
         model = Transformer(start)
         model.initialise(torch.Generator().manual_seed(seed))
         return model
-    held = load_model(find_model(start.start), "cpu", torch.float32)
-    model = Transformer(extended(held.config, start) if isinstance(start, ExtendConfig) else held.config)
-    model.load_state_dict(held.state_dict())
+    base = load_model(find_model(start.start), "cpu", torch.float32)
+    model = Transformer(extended(base.config, start) if isinstance(start, ExtendConfig) else base.config)
+    model.load_state_dict(base.state_dict())
     for module in model.modules():
         if isinstance(module, Router):
             module.expert_bias -= module.expert_bias.mean()
@@ -42,17 +42,19 @@ def initial_model(start: ModelConfig | ContinueConfig | ExtendConfig, seed: int 
 
 
 def extended(shape: ModelConfig, extend: ExtendConfig) -> ModelConfig:
-    """The same shape with a longer context; a model that was extended before is extended from its first context.
+    """Return the shape with a longer context; `factor` counts from the context before any extension.
 
     Raises:
-        TrainConfigError: the new context is no whole number of positions, or no longer than the model's.
+        TrainConfigError: the new context is no whole number of positions, or not longer than the model's.
     """
     original = shape.yarn.original_max_positions if shape.yarn else shape.max_positions
     positions = original * extend.factor
     if positions != int(positions):
-        raise TrainConfigError(f"factor {extend.factor} makes no whole number of positions of {original}")
+        raise TrainConfigError(f"factor {extend.factor} times {original} positions is no whole number")
     if positions <= shape.max_positions:
-        raise TrainConfigError(f"factor {extend.factor} is too small: the model reads {shape.max_positions} positions")
+        raise TrainConfigError(
+            f"factor {extend.factor} is too small: the model already reads {shape.max_positions} positions"
+        )
     yarn = Yarn(
         factor=float(extend.factor),
         original_max_positions=original,

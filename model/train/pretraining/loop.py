@@ -1,4 +1,4 @@
-"""A run: its steps, looks at held-out text, what the watch says, its state on the way, and the model at the end."""
+"""The loop of pre-training and of training on more text: steps, evaluations, alarms, states, and the finished model."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +14,7 @@ from model.network.transformer import Transformer
 from model.train.autocast import norm_warning_ignored
 from model.train.config import ContinueConfig, ExtendConfig, TrainConfig
 from model.train.data.windows import open_windows
-from model.train.evaluation.examine import Examiner
+from model.train.evaluation.progress import Evaluator
 from model.train.export import export
 from model.train.log import StepLog
 from model.train.pretraining.initial_model import initial_model
@@ -24,8 +24,8 @@ from model.train.stop import stop_on_signal
 from model.train.watch import Watch
 
 
-def is_due(config: TrainConfig, step: int) -> bool:
-    """Whether a step ends with a look at held-out text: the first, the last, and every `look_steps` between."""
+def is_evaluated(config: TrainConfig, step: int) -> bool:
+    """Return whether a step ends with an evaluation: the first, the last, and every `look_steps` steps."""
     return step in (1, config.total_steps) or step % config.look_steps == 0
 
 
@@ -38,24 +38,27 @@ def train(
     report: Callable[[dict[str, Any]], None] = lambda line: None,
     heldout: Path | None = None,
 ) -> Trainer:
-    """Run to `total_steps`, or until a signal; the state is saved on the way and at the end.
+    """Train to `total_steps` or until a signal, saving the state every `checkpoint_steps` and at the end.
 
     Args:
-        start: the shape of the model, or the model that the run goes on from.
+        start: shape of a new model, or the base model.
         config: everything else.
         shards: folder made by the tokenize command.
-        out: folder of the run; made when missing.
+        out: folder of the run; created if missing.
         resume: continue from the state in `out`. The configuration may differ in everything but the shape.
         report: called with each step's log line.
-        heldout: folder of held-out streams, looked at every `look_steps`.
+        heldout: folder of held-out streams, evaluated every `look_steps` steps.
+
+    Returns:
+        the trainer after its last step.
     """
     out.mkdir(parents=True, exist_ok=True)
     trainer = _open_trainer(start, config, shards, out, resume)
-    shape, examiner = trainer.model.config, None
+    shape, evaluator = trainer.model.config, None
     if heldout is not None:
-        examiner = Examiner(heldout, Tokenizer.load(shards), config.sequence_length, config.look_bytes, shape)
+        evaluator = Evaluator(heldout, Tokenizer.load(shards), config.sequence_length, config.look_bytes, shape)
     with norm_warning_ignored(), StepLog(out, trainer.steps_done) as log, stop_on_signal() as stopped:
-        _run(trainer, examiner, log, stopped, out, report)
+        _run(trainer, evaluator, log, stopped, out, report)
     trainer.save(out)
     if trainer.steps_done >= config.total_steps:
         if config.start_share:
@@ -67,34 +70,34 @@ def train(
 def _open_trainer(
     start: ModelConfig | ContinueConfig | ExtendConfig, config: TrainConfig, shards: Path, out: Path, resume: bool
 ) -> Trainer:
-    """The trainer of a run, before its first step or with the state in `out`."""
+    """Return the trainer of a run, before its first step or with the state in `out`."""
     model = initial_model(start, config.seed)
     device = choose_device(config.device, for_training=True)
     trainer = Trainer(model, config, open_windows(shards, config, model.config), device)
     if resume and (out / STATE).exists():
         trainer.load(out)
     elif config.roll_back_on_alarm:
-        trainer.save(out)  # what there is to go back to until the first regular save
+        trainer.save(out)  # for a roll-back before the first regular save
     return trainer
 
 
 def _run(
     trainer: Trainer,
-    examiner: Examiner | None,
+    evaluator: Evaluator | None,
     log: StepLog,
     stopped: Callable[[], bool],
     out: Path,
     report: Callable[[dict[str, Any]], None],
 ) -> None:
-    """Step until the last step, a signal, or an alarm that ends the run."""
+    """Train until the last step, a signal, or an alarm that ends the run."""
     config, shape, event = trainer.config, trainer.model.config, {}
     watch = Watch.after(shape, log.cut(trainer.steps_done))
     with ThreadPoolExecutor(config.workers) as executor:
         while trainer.steps_done < config.total_steps and not stopped():
             line = trainer.step(executor) | event
-            if examiner is not None and is_due(config, trainer.steps_done):
-                line |= examiner.look(trainer.model) | {"bias": trainer.biases()}
-            line |= watch.see(line)
+            if evaluator is not None and is_evaluated(config, trainer.steps_done):
+                line |= evaluator.evaluate(trainer.model) | {"bias": trainer.biases()}
+            line |= watch.check(line)
             if "alarms" in line and trainer.roll_backs < config.roll_back_on_alarm:
                 event = roll_back(trainer, out, line)
                 watch = Watch.after(shape, log.cut(trainer.steps_done))
@@ -110,10 +113,10 @@ def _run(
 
 @torch.no_grad()
 def blend(model: Transformer, start: Transformer, share: float) -> None:
-    """Take a model's weights and biases a part of the way back to those that its run began with, in place.
+    """Move a model's weights and biases part of the way back to the initial model, in place.
 
-    A short run on other text gains on that and loses on the rest; part of the way there is less of the second than of
-    the first, because what many noisy steps did at random averages out.
+    A short run on other text gains on that text and loses on the rest. Averaging loses less of the gain than of the
+    damage, because the random part of many noisy steps averages out.
 
     Source: Robust fine-tuning (Wortsman et al., arXiv 2109.01903), section 3.
     """
@@ -123,13 +126,13 @@ def blend(model: Transformer, start: Transformer, share: float) -> None:
 
 
 def roll_back(trainer: Trainer, out: Path, line: dict[str, Any]) -> dict[str, Any]:
-    """Go back to the state in `out`, leave out the batches that led to the alarms of a step, and say so for the log.
+    """Load the state in `out`, skip the batches since then, and return the log entry.
 
-    Nothing else is changed: the same weights see other text, which is what PaLM's authors found to be enough.
+    Nothing else changes: training on other text from the same weights was enough for PaLM.
 
     Source: PaLM (arXiv 2204.02311), section 5.1.
     """
-    skipped, times = trainer.skipped, trainer.roll_backs
+    skipped, roll_backs = trainer.skipped, trainer.roll_backs
     trainer.load(out)
-    trainer.skipped, trainer.roll_backs = skipped + line["step"] - trainer.steps_done, times + 1
+    trainer.skipped, trainer.roll_backs = skipped + line["step"] - trainer.steps_done, roll_backs + 1
     return {"roll_back": {"from": line["step"], "to": trainer.steps_done, "said": line["alarms"]}}

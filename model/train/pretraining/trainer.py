@@ -1,11 +1,10 @@
-"""One step of training: draw, run, clip, step, move the bias, and what the log says of it.
+"""One training step: draw a batch, compute gradients, clip, update weights and biases, and return the log line.
 
-Weights and moments are fp32, products run under autocast, the router always in fp32. On the CPU several forward and
-backward passes can run side by side, each on its own thread: small tensors gain little from many threads per product,
-and a busy core holds up one pass instead of every product. Their gradients are added in a fixed order, so the result
-does not depend on timing.
+Weights and moments are fp32, products run under autocast, and the router always runs in fp32. On the CPU several passes
+can run in parallel, each on its own threads: small tensors gain little from many threads per product, and a busy core
+then delays one pass instead of every product. Gradients are added in a fixed order, so timing does not affect them.
 
-Shape suffixes: B sequences, T positions, D model width, E experts, L mixture layers.
+Shape suffixes: B sequences, T positions, D model width, E experts, L MoE layers.
 """
 
 import time
@@ -30,28 +29,28 @@ from model.train.tapes import RoutingTape, TrainingTape
 
 
 class PassResult(NamedTuple):
-    """Of one forward and backward pass."""
+    """Gradients, losses and load of one forward and backward pass."""
 
     gradients: tuple[Tensor, ...]
     loss: Tensor
-    mtp_loss: Tensor  # zero without such a module
+    mtp_loss: Tensor  # zero without a multi-token-prediction module
     balance_loss: Tensor
     indexer_loss: Tensor  # sum over layers; zero without indexers
     counts_LE: Tensor
 
 
 class Trainer:
-    """One run: model, optimiser, data and the number of steps done."""
+    """Model, optimiser, data and number of steps done of one run."""
 
     def __init__(self, model: Transformer, config: TrainConfig, windows: Batches[Tensor], device: torch.device) -> None:
         self.config, self.device, self.steps_done = config, device, 0
-        self.skipped = self.roll_backs = 0  # batches that were left out, and how often
+        self.skipped = self.roll_backs = 0  # batches left out by roll-backs, and number of roll-backs
         self.model, shape = model.to(device).train(), model.config
         self.drafts = shape.has_mtp and config.mtp_weight > 0
-        self.layers = (*shape.moe_layers, *((shape.num_layers,) if self.drafts else ()))  # those with a router
+        self.layers = (*shape.moe_layers, *((shape.num_layers,) if self.drafts else ()))  # layers with a router
         self.routers = routers(self.model, self.drafts)
-        resting = ("mtp.",) if shape.has_mtp and not self.drafts else ()
-        self.parameters = freeze(self.model, (*config.frozen, *resting))
+        unused = ("mtp.",) if shape.has_mtp and not self.drafts else ()
+        self.parameters = freeze(self.model, (*config.frozen, *unused))
         self.optimiser = make_optimiser(self.model, config)
         self.windows = windows
         self.hidden: Callable[..., Tensor] = self.model.hidden
@@ -60,7 +59,7 @@ class Trainer:
 
     def step(self, executor: Executor) -> dict[str, Any]:
         """Do one step and return its log line."""
-        began = time.perf_counter()
+        started = time.perf_counter()
         config, step = self.config, self.steps_done
         num_sequences = config.batch_size * config.passes_at(step)
         batch_BT = self.windows.batch(config.seed, step + self.skipped, num_sequences).to(self.device)
@@ -76,7 +75,7 @@ class Trainer:
             if router.weight.requires_grad:
                 update_bias(router.expert_bias, counts_E, config.bias_speed_at(step), config.bias_centred)
         self.steps_done += 1
-        seconds = time.perf_counter() - began
+        seconds = time.perf_counter() - started
         return {
             "step": self.steps_done,
             "tokens": config.tokens_at(step),
@@ -91,27 +90,27 @@ class Trainer:
         }
 
     def save(self, folder: Path) -> None:
-        """Save all that the next step depends on."""
+        """Save everything that the next step depends on."""
         done = {"step": self.steps_done, "skipped": self.skipped, "roll_backs": self.roll_backs}
         save_state(folder, self.model, self.optimiser, done)
 
     def load(self, folder: Path) -> None:
-        """Go on from what was saved.
+        """Load a saved state.
 
         Raises:
-            StateError: it cannot be used.
+            StateError: the state is missing, unreadable or of another model.
         """
         done = load_state(folder, self.model, self.optimiser)
         self.steps_done = done["step"]
         self.skipped, self.roll_backs = done.get("skipped", 0), done.get("roll_backs", 0)
 
     def biases(self) -> dict[str, list[float]]:
-        """The selection bias of every expert, by the number of its layer."""
-        found = [[round(value, 4) for value in router.expert_bias.tolist()] for router in self.routers]
-        return dict(zip(map(str, self.layers), found, strict=True))
+        """Return the selection bias of every expert, by layer number."""
+        biases = [[round(value, 4) for value in router.expert_bias.tolist()] for router in self.routers]
+        return dict(zip(map(str, self.layers), biases, strict=True))
 
     def _part_facts(self, results: list[PassResult]) -> dict[str, float]:
-        """Losses of the parts that the model has: prediction module, indexers."""
+        """Return the losses of the multi-token-prediction module and of the indexers, if the model has them."""
         shape, facts = self.model.config, {}
         if self.drafts:
             facts["mtp_loss"] = float(torch.stack([result.mtp_loss for result in results]).mean())
@@ -120,7 +119,7 @@ class Trainer:
         return facts
 
     def _pass(self, batch_BT: Tensor) -> PassResult:
-        """Loss and gradients of some of a step's sequences."""
+        """Return losses and gradients of some of a step's sequences."""
         if torch.get_num_threads() != self.config.threads:
             torch.set_num_threads(self.config.threads)
         dtype = getattr(torch, self.config.dtype)
@@ -135,7 +134,7 @@ class Trainer:
         if self.config.switch_weight:
             total = total + self.config.switch_weight * self._switch_loss(tape.routings)
         indexer_loss = torch.zeros((), device=self.device)
-        if isinstance(tape, TrainingTape):  # the sum: each layer's indexer learns by its own loss alone
+        if isinstance(tape, TrainingTape):  # a sum, because each layer's indexer learns only from its own loss
             indexer_loss = torch.stack(tape.losses).sum()
             total = total + indexer_loss
         total = total + self.config.mtp_weight_at(self.steps_done) * mtp_loss
@@ -144,7 +143,7 @@ class Trainer:
         return PassResult(gradients, *losses, counts_LE)
 
     def _mtp_loss(self, x_BTD: Tensor, batch_BT: Tensor, tape: RoutingTape, dtype: torch.dtype) -> Tensor:
-        """Of the tokens after the next ones; zero without a multi-token-prediction module, or while it rests."""
+        """Return the loss on the tokens after the next ones, or zero if no module is trained."""
         if not self.drafts:
             return torch.zeros((), device=self.device)
         with torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32):
@@ -152,13 +151,13 @@ class Trainer:
         return cross_entropy(states_BTD.float(), self.model.head_weight, batch_BT[:, 2:], dtype)
 
     def _switch_loss(self, routings: list[Routing]) -> Tensor:
-        """Mean over layers of the older auxiliary loss over all tokens of the pass."""
+        """Return the mean over layers of the Switch loss over all tokens of the pass."""
         top_k = self.model.config.top_k
         probabilities = [r.scores_TE / r.scores_TE.sum(-1, keepdim=True) for r in routings]
         return torch.stack([switch_balance_loss(each_TE, top_k) for each_TE in probabilities]).mean()
 
     def _balance(self, routings: list[Routing], num_sequences: int) -> tuple[Tensor, Tensor]:
-        """Mean sequence-wise loss over layers, and tokens per expert of each layer."""
+        """Return the mean over layers of the sequence-wise balance loss, and the tokens per expert of each layer."""
         shape = self.model.config
         if not routings:
             return torch.zeros((), device=self.device), torch.zeros(0, shape.num_experts, device=self.device)
@@ -171,6 +170,6 @@ class Trainer:
 
 
 def routers(model: Transformer, with_module: bool) -> list[Router]:
-    """Those of the mixture layers, and last that of multi-token prediction."""
+    """Return the routers of the MoE layers, then that of the multi-token-prediction module."""
     module = model.mtp if with_module and model.mtp is not None else nn.Module()
     return model.routers() + [part for part in module.modules() if isinstance(part, Router)]

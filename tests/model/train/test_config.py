@@ -77,8 +77,8 @@ def test_shipped_configurations_load(path: Path) -> None:
         ("[train]\n", r"lacks the table \[model\]"),
         ("[model]\n[train]\nspeed = 1", "missing"),
         ("=", "TOML|Invalid"),
-        ("[continue]\n[mtp]\n[train]\n", r"\[mtp\] has no place beside \[continue\] and \[train\]"),
-        ("[modle]\n[train]\n", r"\[modle\] has no place"),
+        ("[continue]\n[mtp]\n[train]\n", r"\[mtp\] is not allowed beside \[continue\] and \[train\]"),
+        ("[modle]\n[train]\n", r"\[modle\] is not allowed"),
     ],
 )
 def test_unusable_file_is_refused(tmp_path: Path, content: str, message: str) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from model.train.config import TrainConfig, TrainConfigError
 from model.train.log import LOG, read_log
-from model.train.minimise import Stopped, minimise, together
+from model.train.minimise import Stopped, merge_facts, minimise
 from model.train.state import STATE
 
 
@@ -46,7 +46,7 @@ def squares(model: nn.Module) -> Any:
 
 def test_stopped_and_resumed_equals_uninterrupted(tmp_path: Path) -> None:
     whole, part = new_model(), new_model()
-    measured = minimise(whole, squares(whole), config(), Numbers(), tmp_path / "whole", look=lambda: {"seen": 1})
+    measured = minimise(whole, squares(whole), config(), Numbers(), tmp_path / "whole", evaluate=lambda: {"seen": 1})
 
     def stop(line: dict[str, Any]) -> None:
         if line["step"] == 3:
@@ -56,7 +56,7 @@ def test_stopped_and_resumed_equals_uninterrupted(tmp_path: Path) -> None:
         minimise(part, squares(part), config(), Numbers(), tmp_path / "part", stop, lambda: {"seen": 1})
     fresh = new_model()
     again = minimise(
-        fresh, squares(fresh), config(), Numbers(), tmp_path / "part", look=lambda: {"seen": 2}, resume=True
+        fresh, squares(fresh), config(), Numbers(), tmp_path / "part", evaluate=lambda: {"seen": 2}, resume=True
     )
     assert measured == again == {"seen": 1}  # of the model at the start, not of the one that was resumed
     assert (tmp_path / "whole" / STATE).read_bytes() == (tmp_path / "part" / STATE).read_bytes()
@@ -115,13 +115,13 @@ def test_counts_add_up_and_measures_are_averaged() -> None:
         {"loss": 1.0, "load": {"2": [1, 2]}, "each": [0.5, 1.5]},
         {"loss": 3.0, "load": {"2": [0, 5]}, "each": [1.5, 0.5]},
     ]
-    assert together(said) == {"loss": 2.0, "load": {"2": [1, 7]}, "each": [1.0, 1.0]}
+    assert merge_facts(said) == {"loss": 2.0, "load": {"2": [1, 7]}, "each": [1.0, 1.0]}
 
 
 @pytest.mark.parametrize("device", ["cuda", "gpu"])
 def test_another_device_than_the_cpu_is_refused(tmp_path: Path, device: str) -> None:
     model = new_model()
-    with pytest.raises(TrainConfigError, match=f"computed on the CPU; leave out device, which is '{device}'"):
+    with pytest.raises(TrainConfigError, match=f"runs on the CPU only; remove device, which is '{device}'"):
         minimise(model, squares(model), config(device=device), Numbers(), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 

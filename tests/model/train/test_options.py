@@ -53,9 +53,9 @@ def test_unusable_frozen_is_named() -> None:
     model = random_model(SHAPE)
     with pytest.raises(TrainConfigError, match="no parameter has 'layers.0.' in its name"):
         freeze(model, ["layers.0."])
-    with pytest.raises(TrainConfigError, match="nothing to learn"):
+    with pytest.raises(TrainConfigError, match="no parameter to train"):
         freeze(model, ["e", "o"])
-    with pytest.raises(TrainConfigError, match="pieces of names"):
+    with pytest.raises(TrainConfigError, match="parts of parameter names"):
         config(frozen=[0])
 
 
@@ -76,7 +76,7 @@ def test_ramp_that_is_no_number_of_passes_is_refused(ramp_batch: int) -> None:
 
 def alarm_at(monkeypatch: pytest.MonkeyPatch, is_bad: Any) -> None:
     class Alarmed(Watch):
-        def see(self, line: Mapping[str, Any]) -> dict[str, list[str]]:
+        def check(self, line: Mapping[str, Any]) -> dict[str, list[str]]:
             return {"alarms": ["loss spike: told to"]} if is_bad(line) else {}
 
     monkeypatch.setattr(loop, "Watch", Alarmed)
@@ -148,5 +148,5 @@ def test_run_that_went_back_is_resumed_to_the_same_bytes(
 def test_watch_of_a_resumed_run_remembers_the_steps_before() -> None:
     steady = [{"loss": 1.0, "grad_norm": 1.0, "load": {"1": [1] * 16}} for _ in range(50)]
     spike = steady[0] | {"loss": 3.0}
-    assert "alarms" not in Watch(SHAPE).see(spike)
-    assert "loss spike" in Watch.after(SHAPE, steady).see(spike)["alarms"][0]
+    assert "alarms" not in Watch(SHAPE).check(spike)
+    assert "loss spike" in Watch.after(SHAPE, steady).check(spike)["alarms"][0]

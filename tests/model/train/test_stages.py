@@ -80,4 +80,4 @@ def test_start_is_refused_where_weights_are_drawn(tmp_path: Path) -> None:
     arguments = [str(CONFIGS / "mini-v3.toml"), "--corpus", str(tmp_path), "--out", str(tmp_path / "run")]
     result = CliRunner().invoke(train_command, [*arguments, "--start", "mini-v3"])
     assert result.exit_code == 2
-    assert "begins with drawn weights" in result.output
+    assert "starts from random weights" in result.output

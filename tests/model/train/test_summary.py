@@ -77,7 +77,7 @@ def test_return_to_a_saved_state_is_told_at_the_step_after_it() -> None:
     found = summarise(joined([[line(1), line(2)], [line(1), line(2, roll_back=event)]]), "a", "b")
     ((step, said),) = found["roll_backs"]
     assert step == 4
-    assert said == "went back 6 steps to a saved state, past the text in between: loss spike: 9"
+    assert said == "rolled back 6 steps to a saved state and skipped their text: loss spike: 9"
 
 
 def test_log_without_steps_is_refused() -> None:

@@ -18,7 +18,7 @@ def line(**changes: Any) -> dict[str, Any]:
 
 
 def alarms(watch: Watch, *lines: dict[str, Any]) -> list[str]:
-    return [alarm for each in lines for alarm in watch.see(each).get("alarms", [])]
+    return [alarm for each in lines for alarm in watch.check(each).get("alarms", [])]
 
 
 def test_a_run_that_goes_well_raises_none() -> None:
@@ -31,8 +31,12 @@ def test_a_run_that_goes_well_raises_none() -> None:
 def test_spike_is_told_once_while_it_holds_and_again_when_it_comes_back() -> None:
     watch = Watch(SHAPE)
     assert alarms(watch, *[line()] * REMEMBERED) == []
-    assert alarms(watch, line(loss=9.0), line(loss=9.0)) == [f"{SPIKE}: loss 9 where the last 50 steps had 3"]
-    assert alarms(watch, *[line()] * REMEMBERED, line(loss=9.0)) == [f"{SPIKE}: loss 9 where the last 50 steps had 3"]
+    assert alarms(watch, line(loss=9.0), line(loss=9.0)) == [
+        f"{SPIKE}: loss 9, but 3 on average over the last 50 steps"
+    ]
+    assert alarms(watch, *[line()] * REMEMBERED, line(loss=9.0)) == [
+        f"{SPIKE}: loss 9, but 3 on average over the last 50 steps"
+    ]
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
@@ -43,13 +47,13 @@ def test_loss_that_is_no_number(value: float) -> None:
 def test_loss_that_is_no_number_does_not_blind_to_a_spike() -> None:
     broken = line(loss=math.nan, heldout={"a": 2.0})
     said = alarms(Watch(SHAPE), broken, *[line()] * REMEMBERED, broken, line(loss=9.0))
-    assert said == [*[f"{NOT_FINITE}: loss is nan"] * 2, f"{SPIKE}: loss 9 where the last 50 steps had 3"]
+    assert said == [*[f"{NOT_FINITE}: loss is nan"] * 2, f"{SPIKE}: loss 9, but 3 on average over the last 50 steps"]
 
 
 def test_dead_expert_needs_all_remembered_steps() -> None:
     watch, load = Watch(SHAPE), {"1": [0, *EVEN[1:]]}
     assert alarms(watch, *[line(load=load)] * (REMEMBERED - 1)) == []
-    assert alarms(watch, line(load=load)) == [f"{DEAD} in L1: 1 of 16 took no token in 50 steps"]
+    assert alarms(watch, line(load=load)) == [f"{DEAD} in L1: 1 of 16 got no token in 50 steps"]
 
 
 def test_collapse_is_half_of_what_an_expert_could_take() -> None:
@@ -57,12 +61,12 @@ def test_collapse_is_half_of_what_an_expert_could_take() -> None:
     under, over = [10 + 8, *[10 - 8 / 15] * 15], [10 + 12, *[10 - 12 / 15] * 15]
     assert alarms(Watch(SHAPE), *[line(load={"1": under})] * REMEMBERED) == []
     assert alarms(Watch(SHAPE), *[line(load={"1": over})] * REMEMBERED) == [
-        f"{COLLAPSE} in L1: E0 takes 2.2 times a fair share"
+        f"{COLLAPSE} in L1: E0 has a load ratio of 2.2"
     ]
 
 
 def test_runaway_bias() -> None:
-    said = f"{RUNAWAY} in L1: biases lie 2.5 apart, an affinity is at most 1"
+    said = f"{RUNAWAY} in L1: biases span 2.5, but an affinity is at most 1"
     assert alarms(Watch(SHAPE), line(bias={"1": [-1.0, 1.5, *[0.0] * 14]})) == [said]
 
 
@@ -78,6 +82,8 @@ def test_what_only_looks_show_holds_between_them() -> None:
 def test_overfitting_needs_three_worse_looks_while_the_loss_falls() -> None:
     watch = Watch(SHAPE)
     looks = [line(loss=3 - step / 10, heldout={"a": 2 + step / 100}) for step in range(4)]
-    assert alarms(watch, *looks) == [f"{OVERFITTING}: held-out text grew worse at 3 looks in a row while the loss fell"]
+    assert alarms(watch, *looks) == [
+        f"{OVERFITTING}: held-out bits per byte rose at 3 evaluations in a row while the loss fell"
+    ]
     rising = [line(loss=3 + step / 10, heldout={"a": 2 + step / 100}) for step in range(4)]
     assert alarms(Watch(SHAPE), *rising) == []

@@ -1,6 +1,6 @@
-"""Texts that came before: exactly, but for case and white space, or nearly, by MinHash over runs of five units.
+"""Duplicates of earlier texts: exact up to case and white space, or near by MinHash over runs of five units.
 
-Only hashes and signatures are held, about 700 bytes for a text.
+Only hashes and signatures are kept, about 700 bytes per text.
 
 Source: Broder, "On the resemblance and containment of documents" (1997).
 """
@@ -15,28 +15,28 @@ from model.train.data.curation.features import Text
 
 RUN = 5
 HASHES = 64
-NEAR = 0.8  # resemblance from which two texts count as one
+NEAR = 0.8  # lowest resemblance of a near duplicate
 
 
 class ExactDuplicates:
-    """Remembers texts and says of each whether it came before."""
+    """Finds texts that equal an earlier text."""
 
     def __init__(self) -> None:
-        self._seen: set[bytes] = set()
+        self._digests: set[bytes] = set()
 
     def came_before(self, text: str) -> bool:
-        """Whether a text of the same words came before; remembers it."""
+        """Return whether an earlier text has the same words, and remember the text."""
         digest = hashlib.blake2b(" ".join(text.casefold().split()).encode(), digest_size=16).digest()
-        seen = digest in self._seen
-        self._seen.add(digest)
-        return seen
+        is_known = digest in self._digests
+        self._digests.add(digest)
+        return is_known
 
 
 class NearDuplicates:
-    """Remembers signatures and says of each text how much one that came before resembles it."""
+    """Finds texts that resemble an earlier text."""
 
     def __init__(self) -> None:
-        """Make an empty memory.
+        """Start without texts.
 
         Raises:
             CorpusError: datasketch is not installed.
@@ -50,9 +50,9 @@ class NearDuplicates:
         self._signatures: list[np.ndarray] = []
 
     def resemblance(self, text: Text) -> float:
-        """Estimated share of runs in common with the most similar earlier text, if that is at least `NEAR`, else 0.
+        """Return the estimated share of runs in common with the most similar earlier text, or 0 if it is below `NEAR`.
 
-        The text is remembered unless it is such a near duplicate. A text of fewer than five units resembles none.
+        The text is remembered unless it is a near duplicate. A text of fewer than five units resembles none.
         """
         runs = text.runs(RUN)
         if not len(runs):
@@ -60,8 +60,8 @@ class NearDuplicates:
         signature = self._empty.copy()
         signature.update_batch((runs >> np.uint64(32)).tolist())
         values = signature.hashvalues
-        found: Any = self._index.query(signature)  # the numbers under which texts were remembered
-        best = max((float(np.mean(self._signatures[key] == values)) for key in found), default=0)
+        candidates: Any = self._index.query(signature)  # numbers of earlier texts
+        best = max((float(np.mean(self._signatures[key] == values)) for key in candidates), default=0)
         if best >= NEAR:
             return best
         self._index.insert(len(self._signatures), signature)

@@ -1,6 +1,6 @@
-"""What the steps look at in a text, each computed once: its lines, its units, and numbers for runs of units.
+"""Features of a text for the curation steps, each computed once: lines, letters, units, and hashes of runs of units.
 
-A unit is a word, or one character of Chinese, Japanese, Korean or Thai, which are written without spaces between words.
+A unit is a word, or one character of a script written without spaces between words (Chinese, Japanese, Korean, Thai).
 """
 
 import functools
@@ -19,50 +19,50 @@ _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 
 
 class Text:
-    """A text and what was found in it so far."""
+    """A text with its features."""
 
     def __init__(self, text: str, is_code: bool = False) -> None:
         self.text, self.is_code = text, is_code
 
     @classmethod
     def of(cls, record: Record) -> "Text":
-        """The text of a record; the domain `code` is code."""
+        """Return the text of a record; the domain `code` is code."""
         return cls(record.text, record.domain == "code")
 
     @functools.cached_property
     def lines(self) -> list[str]:
-        """Lines that are not blank, without the white space round them."""
+        """Lines that are not blank, without white space at their ends."""
         return [stripped for line in self.text.split("\n") if (stripped := line.strip())]
 
     @functools.cached_property
     def solid(self) -> int:
-        """Characters that are not white space."""
+        """Number of characters that are not white space."""
         return sum(map(len, self.text.split()))
 
     @functools.cached_property
     def letters(self) -> int:
-        """Letters, without combining marks."""
+        """Number of letters, without combining marks."""
         return len(self.text) - sum(map(len, _OTHERS.findall(self.text)))
 
     @functools.cached_property
     def units(self) -> list[str]:
-        """Words and characters in order, in lower case."""
+        """Units in order, in lower case."""
         return _UNIT.findall(self.text.lower())
 
     @functools.cached_property
     def unit_numbers(self) -> np.ndarray:
-        """A 32-bit checksum of each unit, the same on every machine, uint64."""
+        """Checksum of each unit, the same on every machine; 32 bits in uint64."""
         return np.array([_checksum(unit) for unit in self.units], np.uint64)
 
     def runs(self, length: int) -> np.ndarray:
-        """A 64-bit number for each run of so many units, uint64; empty where the text has fewer."""
+        """Return a 64-bit hash of each run of `length` units, uint64; empty if the text has fewer."""
         units = self.unit_numbers
         number = len(units) - length + 1
         if number <= 0:
             return np.empty(0, np.uint64)
         total = np.zeros(number, np.uint64)
-        for place in range(length):
-            total = (total ^ units[place : place + number]) * _MULTIPLIER
+        for offset in range(length):
+            total = (total ^ units[offset : offset + number]) * _MULTIPLIER
             total ^= total >> np.uint64(29)
         return total
 

@@ -1,7 +1,7 @@
-"""Does a text contradict its language label? By scripts, and between languages of one script by their small words.
+"""Whether a text contradicts its language label, by its script, or by its small words within the Latin script.
 
-Knows English, German, French, Spanish, Italian and Portuguese by words, and Russian, Arabic, Hindi, Chinese, Japanese
-and Korean by script. Another label, such as `und`, cannot be contradicted.
+Languages by words: English, German, French, Spanish, Italian and Portuguese. By script: Russian, Arabic, Hindi,
+Chinese, Japanese and Korean. Other labels, such as `und`, are not checked.
 """
 
 import re
@@ -34,27 +34,27 @@ _OWN = {lang: re.compile(pattern) for lang, pattern in SCRIPTS.items()}
 _BEYOND_LATIN = re.compile(r"[^\W\d_\u0000-\u036f]")
 _KANA = re.compile(r"[\u3040-\u30ff]")
 _PROFILES = {lang: frozenset(words.split()) for lang, words in WORDS.items()}
-_OWNER = {  # words that one language has and the others lack
+_OWNER = {  # words of one language only
     word: lang
     for lang, words in _PROFILES.items()
     for word in words
     if sum(word in other for other in _PROFILES.values()) == 1
 }
-LIMIT = 0.9  # above it the label is contradicted
-_SMALLEST = 20  # letters or small words, below which nothing is said
+LIMIT = 0.9  # drop a text above this share of contradicting evidence
+_SMALLEST = 20  # lowest number of letters or small words for a verdict
 
 
 def known() -> list[str]:
-    """Languages that can be checked, in alphabetical order."""
+    """Return the languages that can be checked, in alphabetical order."""
     return sorted([*_PROFILES, *_OWN])
 
 
 def foreign(text: Text, lang: str) -> float:
-    """Share of the evidence that speaks against the label, from 0 to 1; 0 where there is too little of it.
+    """Return the share of the evidence that contradicts the label, from 0 to 1; 0 if there is too little evidence.
 
-    Evidence is letters by script; among languages of the Latin script, small words that the label's language does not
-    have against those that only it has. A little text in the label's own script or words is enough to stay low: a page
-    on software is full of English.
+    Evidence is letters by script; within the Latin script, it is the small words that only another language has against
+    those that only the label's language has. The limit is high, because a page on software in any language is full of
+    English.
     """
     if text.is_code:
         return 0.0
@@ -87,7 +87,7 @@ def _by_words(text: Text, lang: str) -> float:
 
 
 def _small_words(text: Text) -> dict[str, int]:
-    """How many units of the text are words of one language alone."""
+    """Return the number of units that are words of one language only, by language."""
     counts = dict.fromkeys(_PROFILES, 0)
     for unit in text.units:
         if owner := _OWNER.get(unit):

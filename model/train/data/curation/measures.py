@@ -1,6 +1,6 @@
-"""Numbers that tell text from what only looks like it. Each takes a `Text` and returns a share from 0 to 1, or a count.
+"""Measures of text quality. Each takes a `Text` and returns a share from 0 to 1, or a count.
 
-Shares of characters leave white space at the ends of lines out. A text without lines measures 0.
+Shares of characters ignore white space at the ends of lines. A text without lines measures 0.
 """
 
 import re
@@ -43,7 +43,7 @@ _CHANGE = re.compile(
     r"|allow|use |change|refactor|chore\b|feat\b|docs\b|prevent|skip|throw|enable|revert|drop |[\w.-]+@))",
     re.I,
 )
-# UTF-8 read as Windows-1252: the first byte of a character, then one that cannot begin one.
+# UTF-8 read as Windows-1252: a lead byte, then a continuation byte.
 _TAIL = "\x80-\xbf€‚ƒ„…†‡ˆ‰Š‹ŒŽ‘’“”•–—˜™š›œžŸ"
 _MOJIBAKE = re.compile(f"[ÂÃÄÅÎÏÐÑØÙ][{_TAIL}]|[âãäåæçà][{_TAIL}][{_TAIL}]|ï¿½|\ufffd")
 _SCANNED = re.compile(r"(?<![\w|<>=/.-])[A-Za-z]?[a-z]*[015|]+[a-z][a-z015|]+(?<!\|)(?![\w|<>=/.(-]\w?)")
@@ -52,49 +52,49 @@ _LONG_LINE = 240
 
 
 def characters(text: Text) -> float:
-    """Characters that are not white space."""
+    """Return the number of characters that are not white space."""
     return text.solid
 
 
 def letters(text: Text) -> float:
-    """Share of letters and their marks among characters that are not white space."""
+    """Return the share of letters and their marks among characters that are not white space."""
     marks = 0 if text.text.isascii() else len(_COMBINING.findall(text.text))
     return min(1.0, _share(text.letters + marks, text.solid))
 
 
 def repeated_lines(text: Text) -> float:
-    """Share of characters in lines that stood in the text before."""
-    seen: set[str] = set()
-    again = 0
+    """Return the share of characters in lines that repeat an earlier line."""
+    earlier: set[str] = set()
+    repeated = 0
     for line in text.lines:
-        again += len(line) if line in seen else 0
-        seen.add(line)
-    return _share(again, sum(map(len, text.lines)))
+        repeated += len(line) if line in earlier else 0
+        earlier.add(line)
+    return _share(repeated, sum(map(len, text.lines)))
 
 
 def repeated_runs(text: Text) -> float:
-    """Share of runs of ten units that stood in the text before."""
+    """Return the share of runs of ten units that repeat an earlier run."""
     runs = text.runs(10)
     return _share(len(runs) - len(np.unique(runs)), len(runs))
 
 
 def markup(text: Text) -> float:
-    """Share of characters in tags and entities of HTML or XML."""
+    """Return the share of characters in tags and entities of HTML or XML."""
     return _share(_length(_TAG, text.text), text.solid)
 
 
 def markdown(text: Text) -> float:
-    """Share of lines with links, placeholders, emphasis, quotes, tables or front matter of Markdown."""
+    """Return the share of lines with links, placeholders, emphasis, quotes, tables or front matter of Markdown."""
     return _share(sum(bool(_MARKDOWN.search(line)) for line in text.lines), len(text.lines))
 
 
 def mojibake(text: Text) -> float:
-    """Characters in a wrong encoding for every thousand."""
+    """Return the characters in a wrong encoding per 1,000 characters."""
     return 1000 * _share(len(_MOJIBAKE.findall(text.text)), len(text.text))
 
 
 def minified(text: Text) -> float:
-    """Share of punctuation in lines of more than 240 characters; counts only where they are most of the text."""
+    """Return the share of punctuation in lines of more than 240 characters; 0 unless they are most of the text."""
     long = [line for line in text.lines if len(line) > _LONG_LINE]
     size = sum(map(len, long))
     if 2 * size < sum(map(len, text.lines)):
@@ -103,13 +103,13 @@ def minified(text: Text) -> float:
 
 
 def number_lines(text: Text) -> float:
-    """Share of characters in lines that hold nothing but numbers and separators."""
+    """Return the share of characters in lines of only numbers and separators."""
     size = sum(len(line) for line in text.lines if line[0] in "+-0123456789" and _NUMBERS.fullmatch(line))
     return _share(size, sum(map(len, text.lines)))
 
 
 def encoded(text: Text) -> float:
-    """Share of characters in long runs without spaces that mix letters and digits, or in many hexadecimal numbers."""
+    """Return the share of characters in long mixed runs of letters and digits, or in many hexadecimal numbers."""
     words = text.text.split()
     runs = [run for word in words if len(word) >= 48 for run in _RUN.findall(word) if _MIXED.match(run)]
     numbers = [word for word in words if word[0] in "0123456789abcdefABCDEF" and _HEX.fullmatch(word)]
@@ -118,30 +118,30 @@ def encoded(text: Text) -> float:
 
 
 def locked(text: Text) -> float:
-    """Share of lines with a version, address or checksum of a package."""
+    """Return the share of lines with a version, address or checksum of a package."""
     return _share(sum(bool(_LOCKED.search(line)) for line in text.lines), len(text.lines))
 
 
 def links(text: Text) -> float:
-    """Share of characters in addresses of the web."""
+    """Return the share of characters in web addresses."""
     return _share(_length(_LINK, text.text), text.solid)
 
 
 def boilerplate(text: Text) -> float:
-    """Share of lines of at most 120 characters with what web pages say round their text; one such line is none."""
-    found = sum(len(line) <= 120 and bool(_BOILERPLATE.search(line)) for line in text.lines)
-    return _share(found, len(text.lines)) if found > 1 else 0.0
+    """Return the share of lines of at most 120 characters with phrases of web pages; 0 if there is only one."""
+    count = sum(len(line) <= 120 and bool(_BOILERPLATE.search(line)) for line in text.lines)
+    return _share(count, len(text.lines)) if count > 1 else 0.0
 
 
 def changes(text: Text) -> float:
-    """Share of lines that begin like an entry of a change log."""
+    """Return the share of lines that begin like an entry of a change log."""
     return _share(sum(bool(_CHANGE.match(line)) for line in text.lines), len(text.lines))
 
 
 def scanned(text: Text) -> float:
-    """Words for every thousand, each counted once, in which a digit or bar stands for a letter, such as `h0use`."""
-    found = set(_SCANNED.findall(text.text))
-    return 1000 * _share(len(found), len(set(text.units))) if len(found) >= _FEW_SCANNED else 0.0
+    """Return the distinct words with a digit or bar in place of a letter, such as `h0use`, per 1,000 words."""
+    words = set(_SCANNED.findall(text.text))
+    return 1000 * _share(len(words), len(set(text.units))) if len(words) >= _FEW_SCANNED else 0.0
 
 
 def _length(pattern: re.Pattern[str], text: str) -> int:

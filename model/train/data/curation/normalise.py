@@ -1,6 +1,6 @@
-"""One spelling for what looks the same: composed characters, plain line ends, no invisible characters.
+"""Normalisation of texts: composed characters, line feeds, no invisible characters.
 
-The joiners U+200C and U+200D stay: Hindi, Persian and emoji are spelled with them.
+The joiners U+200C and U+200D stay, because Hindi, Persian and emoji need them.
 """
 
 import re
@@ -14,9 +14,9 @@ _TRAILING = re.compile(r"(?<![ \t])[ \t]+(?=\n)")
 
 
 def normalise(text: str) -> str:
-    """The text in NFC, with line feeds for line ends and without control and zero-width characters.
+    """Return the text in NFC, with line feeds as line ends and without control and zero-width characters.
 
-    White space at the ends of lines and at both ends of the text goes too.
+    White space at the ends of lines and of the text is removed too.
     """
     text = _INVISIBLE.sub("", _LINE_END.sub("\n", text))
     text = _TRAILING.sub("", text).strip("\n\t ") if not text.isspace() else ""

@@ -1,7 +1,7 @@
-"""Rules of quality: what is measured, where the limit is, and why. A text is dropped by the first rule that it breaks.
+"""Quality rules, each with a measure, a limit and a reason. The first rule that a text breaks drops it.
 
-The limits were set by looking at texts: they keep nearly all of a clean corpus and find most damaged texts. None finds
-a text whose words stand in a wrong order.
+The limits were set by reading texts: they keep nearly all of a clean corpus and find most damaged texts. No rule finds
+a text whose words are in the wrong order.
 """
 
 import dataclasses
@@ -13,7 +13,7 @@ from model.train.data.curation.features import Text
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Rule:
-    """One rule: a text must measure at most, or at least, the limit."""
+    """A rule: the measure of a text must be at most, or at least, the limit."""
 
     name: str
     reason: str
@@ -24,43 +24,49 @@ class Rule:
     for_code: bool = True
 
     def keeps(self, value: float) -> bool:
-        """Whether a text that measures so is kept."""
+        """Return whether a text with this measure is kept."""
         return value >= self.limit if self.at_least else value <= self.limit
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a rule says of a text; `value` is None where the rule is not for such texts."""
+    """Verdict of a rule on a text; `value` is None if the rule does not apply to it."""
 
     rule: Rule
     value: float | None
 
     @property
     def keeps(self) -> bool:
-        """Whether the text may stay."""
+        """Whether the rule keeps the text."""
         return self.value is None or self.rule.keeps(self.value)
 
 
 RULES = (
-    Rule("too short", "There is too little of it to learn from.", measures.characters, 20, "characters", at_least=True),
+    Rule("too short", "The text is too short to learn from.", measures.characters, 20, "characters", at_least=True),
     Rule(
-        "wrong encoding", "Its letters were read in the wrong encoding.", measures.mojibake, 1, "per 1,000 characters"
+        "wrong encoding",
+        "Characters were decoded with the wrong encoding.",
+        measures.mojibake,
+        1,
+        "per 1,000 characters",
     ),
-    Rule("number table", "Most of it is rows of numbers.", measures.number_lines, 0.5),
-    Rule("encoded binary", "It is bytes written as letters and digits.", measures.encoded, 0.5),
-    Rule("lock file", "It lists versions and checksums of packages.", measures.locked, 0.25),
-    Rule("minified code", "It is code without the line breaks that people read by.", measures.minified, 0.18),
-    Rule("markup", "Too much of it is tags of HTML or XML.", measures.markup, 0.04, for_code=False),
-    Rule("Markdown", "Its links, emphasis and placeholders were left in.", measures.markdown, 0.3, for_code=False),
-    Rule("link list", "Most of it is addresses.", measures.links, 0.4, for_code=False),
-    Rule("few letters", "It is mostly signs and digits.", measures.letters, 0.4, at_least=True, for_code=False),
-    Rule("repeated lines", "It says the same lines again.", measures.repeated_lines, 0.3, for_code=False),
-    Rule("repetition", "It says the same ten words again.", measures.repeated_runs, 0.3, for_code=False),
-    Rule("page boilerplate", "It is what stands round a text on a page.", measures.boilerplate, 0.12, for_code=False),
-    Rule("change log", "It lists what changed between versions.", measures.changes, 0.25, for_code=False),
+    Rule("number table", "Most of the text is rows of numbers.", measures.number_lines, 0.5),
+    Rule("encoded binary", "The text is binary data in letters and digits.", measures.encoded, 0.5),
+    Rule("lock file", "The text lists versions and checksums of packages.", measures.locked, 0.25),
+    Rule("minified code", "The code has hardly any line breaks.", measures.minified, 0.18),
+    Rule("markup", "Too much of the text is HTML or XML tags.", measures.markup, 0.04, for_code=False),
+    Rule(
+        "Markdown", "Links, emphasis and placeholders of Markdown were left in.", measures.markdown, 0.3, for_code=False
+    ),
+    Rule("link list", "Most of the text is web addresses.", measures.links, 0.4, for_code=False),
+    Rule("few letters", "The text is mostly signs and digits.", measures.letters, 0.4, at_least=True, for_code=False),
+    Rule("repeated lines", "Many lines repeat earlier lines.", measures.repeated_lines, 0.3, for_code=False),
+    Rule("repetition", "Many runs of ten words repeat earlier runs.", measures.repeated_runs, 0.3, for_code=False),
+    Rule("page boilerplate", "The text is menus and notices of web pages.", measures.boilerplate, 0.12, for_code=False),
+    Rule("change log", "The text lists changes between versions.", measures.changes, 0.25, for_code=False),
     Rule(
         "scanning errors",
-        "Digits stand in the place of letters.",
+        "Digits replace letters, as after bad scanning.",
         measures.scanned,
         25,
         "per 1,000 words",
@@ -70,12 +76,12 @@ RULES = (
 
 
 def verdicts(text: Text) -> list[Verdict]:
-    """What every rule says, in their order."""
+    """Return the verdict of every rule, in order."""
     return [Verdict(rule, rule.measure(text) if rule.for_code or not text.is_code else None) for rule in RULES]
 
 
 def first_broken(text: Text) -> Verdict | None:
-    """The first rule that drops the text, or None; rules behind it are not measured."""
+    """Return the verdict of the first rule that drops the text, or None; later rules are not measured."""
     for rule in RULES:
         if rule.for_code or not text.is_code:
             value = rule.measure(text)

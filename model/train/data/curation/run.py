@@ -1,4 +1,4 @@
-"""Curating a corpus folder: records stream through the steps, what passes is written in the same layout."""
+"""Curation of a corpus folder: records stream through the steps, and kept records are written in the same layout."""
 
 import dataclasses
 import gzip
@@ -25,24 +25,24 @@ def curate(
     heldout: Path | None = None,
     progress: Callable[[int], object] = lambda num_bytes: None,
 ) -> dict[str, Any]:
-    """Pass every record of a corpus through the steps.
+    """Curate a corpus and return the report.
 
     Args:
         corpus: folder of DOMAIN.LANG.jsonl.gz files.
-        out: folder for what is kept, a file for each file of the corpus that has something left, and for the report;
-            files of the same names are replaced.
-        heldout: folder of held-out streams, in the same layout; what overlaps with them is dropped.
-        progress: called with the compressed size of each file that is done.
+        out: folder for the report and the kept records, in a file for each file of the corpus with records left; files
+            of the same names are replaced.
+        heldout: folder of held-out streams, in the same layout; texts that overlap with them are dropped.
+        progress: called with the compressed size of each finished file.
 
     Returns:
         the report, as `Tally.report` describes it.
 
     Raises:
-        CorpusError: a folder or record cannot be used, `out` is one of the inputs, or datasketch is missing; nothing
-            is written then.
+        CorpusError: a folder or record is unusable, `out` is one of the inputs, or datasketch is missing. Nothing is
+            written then.
     """
     if out.resolve() in {folder.resolve() for folder in (corpus, heldout) if folder}:
-        raise CorpusError(f"{out} is read from; write to another folder")
+        raise CorpusError(f"{out} is an input; give another folder for the output")
     streams = corpus_files(corpus)
     steps = pipeline(None if heldout is None else HeldOut(_all_records(heldout)))
     tally = Tally(steps)
@@ -67,13 +67,13 @@ def _all_records(folder: Path) -> Iterator[Record]:
 
 
 def _kept(records: Iterator[Record], stream: str, steps: list[Step], tally: Tally) -> Iterator[Record]:
-    """Records that pass every step, as the steps left them."""
+    """Yield the records that pass every step, as the steps changed them."""
     for record in records:
         item = Item(record)
         tally.arrived(item, stream)
-        if (left := _pass(item, stream, steps, tally)) is not None:
-            tally.left(left, stream, labels(left.record.text))
-            yield left.record
+        if (kept := _pass(item, stream, steps, tally)) is not None:
+            tally.left(kept, stream, labels(kept.record.text))
+            yield kept.record
 
 
 def _pass(item: Item, stream: str, steps: list[Step], tally: Tally) -> Item | None:
@@ -87,7 +87,7 @@ def _pass(item: Item, stream: str, steps: list[Step], tally: Tally) -> Item | No
 
 
 def _write(path: Path, records: Iterator[Record]) -> None:
-    """Write records as gzipped JSON lines, the same bytes each time; no file where there is none."""
+    """Write records as gzipped JSON lines, with the same bytes each time; no file if there are no records."""
     is_empty = True
     with path.open("wb") as raw, gzip.GzipFile("", "wb", 6, raw, mtime=0) as file:
         for record in records:

@@ -1,6 +1,6 @@
-"""What a text holds that one may want to know of before training on it. Labels drop nothing.
+"""Safety labels: content that a reader may want to know of before training on a text. Labels drop nothing.
 
-They are rules, not judgements: a made-up address is labelled as a real one is, and what no pattern matches is missed.
+They match patterns only: a made-up address gets the same label as a real one, and other spellings are missed.
 """
 
 import dataclasses
@@ -9,13 +9,13 @@ import re
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Label:
-    """A kind of content, and how often a text must match to have it."""
+    """A kind of content, with its pattern and the number of matches that it needs."""
 
     name: str
     reason: str
     pattern: re.Pattern[str]
     needed: int = 1
-    hints: tuple[str, ...] = ("",)  # every text that matches has one of them, which is quicker to look for
+    hints: tuple[str, ...] = ("",)  # a text without any of these cannot match; quicker to check
 
 
 _OCTET = r"(?:25[0-5]|2[0-4]\d|1?\d?\d)"
@@ -62,11 +62,11 @@ LABELS = (
 
 
 def labels(text: str) -> dict[str, int]:
-    """How often each label's pattern matches, for the labels that the text has."""
-    found: dict[str, int] = {}
+    """Return the number of matches of each label that the text has."""
+    counts: dict[str, int] = {}
     for label in LABELS:
         if any(hint in text for hint in label.hints):
             count = sum(1 for _ in label.pattern.finditer(text))
             if count >= label.needed:
-                found[label.name] = count
-    return found
+                counts[label.name] = count
+    return counts

@@ -1,4 +1,4 @@
-"""The steps of curation in order. A step takes a record and gives back what goes on, or says which rule dropped it."""
+"""The curation steps in order. A step returns the record, changed or not, or the rule that dropped it."""
 
 import dataclasses
 import functools
@@ -15,13 +15,13 @@ from model.train.data.curation.rules import first_broken
 
 @dataclasses.dataclass(frozen=True)
 class Item:
-    """A record on its way through the steps; what was found in its text goes along."""
+    """A record with the features of its text."""
 
     record: Record
 
     @functools.cached_property
     def text(self) -> Text:
-        """The text, as rules look at it."""
+        """The text with its features."""
         return Text.of(self.record)
 
     @functools.cached_property
@@ -32,7 +32,7 @@ class Item:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Dropped:
-    """Why a record goes no further."""
+    """The rule that dropped a record, and its measure."""
 
     rule: str
     value: float
@@ -40,7 +40,7 @@ class Dropped:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Step:
-    """A named step, why it is taken, and what it does."""
+    """A named step with its reason and its function."""
 
     name: str
     reason: str
@@ -48,10 +48,10 @@ class Step:
 
 
 def pipeline(heldout: HeldOut | None) -> list[Step]:
-    """All steps with empty memories.
+    """Return all steps, before the first record.
 
     Args:
-        heldout: runs of held-out text; None leaves that step out.
+        heldout: runs of held-out text; None leaves out that step.
 
     Raises:
         CorpusError: datasketch is not installed.
@@ -59,15 +59,15 @@ def pipeline(heldout: HeldOut | None) -> list[Step]:
     near = NearDuplicates()
     exact = ExactDuplicates()
     steps = [
-        Step("normalisation", "One spelling for what looks the same; nothing is dropped.", _normalised),
-        Step("language", "The text is plainly not in the language of its label.", _in_its_language),
-        Step("quality", "The text breaks a rule.", _of_quality),
-        Step("exact duplicates", "The same words came before.", functools.partial(_first_time, exact)),
-        Step("near duplicates", "Most of it came before.", functools.partial(_mostly_new, near)),
+        Step("normalisation", "Texts that look the same get the same spelling; nothing is dropped.", _normalised),
+        Step("language", "The text is clearly not in the language of its label.", _in_its_language),
+        Step("quality", "The text breaks a quality rule.", _of_quality),
+        Step("exact duplicates", "An earlier text has the same words.", functools.partial(_first_time, exact)),
+        Step("near duplicates", "An earlier text has mostly the same words.", functools.partial(_mostly_new, near)),
     ]
     if heldout is not None:
         take = functools.partial(_not_held_out, heldout)
-        steps.append(Step("held-out text", "Part of it is in the text that models are measured on.", take))
+        steps.append(Step("held-out text", "The text overlaps with the held-out text.", take))
     return steps
 
 

@@ -1,4 +1,4 @@
-"""What came in, what went out, and what was dropped by which rule: counted while records pass, written as JSON."""
+"""The curation report: records and bytes in, out, and dropped by each rule, counted while records pass."""
 
 import collections
 import dataclasses
@@ -7,7 +7,7 @@ from typing import Any
 from model.train.data.corpus import Record, sampling_shares
 from model.train.data.curation.steps import Dropped, Item, Step
 
-EXAMPLES = 3  # of each rule, from as many sources as there are
+EXAMPLES = 3  # of each rule, each from another source
 EXAMPLE_CHARACTERS = 200
 
 
@@ -31,16 +31,16 @@ class _OfRule:
 
     def add(self, item: Item, stream: str, value: float) -> None:
         self.count.add(item)
-        seen = {example["source"] for example in self.examples}
-        if len(self.examples) < EXAMPLES and item.record.source not in seen:
+        sources = {example["source"] for example in self.examples}
+        if len(self.examples) < EXAMPLES and item.record.source not in sources:
             self.examples.append(_example(item.record, stream, value))
 
 
 class Tally:
-    """Counts of a run, by step, rule, stream, source and label."""
+    """Counts by step, rule, stream, source and label."""
 
     def __init__(self, steps: list[Step]) -> None:
-        """Start from nothing."""
+        """Start with zero counts."""
         self._steps = {step.name: step for step in steps}
         self._in, self._out = ({name: Count() for name in self._steps} for _ in range(2))
         self._changed = collections.Counter[str]()
@@ -50,44 +50,44 @@ class Tally:
         self._labels: dict[str, dict[str, int]] = {}
 
     def arrived(self, item: Item, stream: str) -> None:
-        """A record was read."""
+        """Count a record that was read."""
         streams = self._streams.setdefault(stream, {"in": Count(), "out": Count(), "dropped": collections.Counter()})
         streams["in"].add(item)
         self._source(item)[0].add(item)
 
     def passed(self, step: Step, before: Item, after: Item) -> None:
-        """A step let a record go on."""
+        """Count a record that passed a step."""
         self._in[step.name].add(before)
         self._out[step.name].add(after)
         self._changed[step.name] += before.record is not after.record
 
     def dropped(self, step: Step, item: Item, stream: str, why: Dropped) -> None:
-        """A step dropped a record."""
+        """Count a record that a step dropped."""
         self._in[step.name].add(item)
         self._rules[step.name].setdefault(why.rule, _OfRule()).add(item, stream, why.value)
         self._streams[stream]["dropped"][why.rule] += 1
 
     def left(self, item: Item, stream: str, labels: dict[str, int]) -> None:
-        """A record passed every step."""
+        """Count a record that passed every step, and its safety labels."""
         self._streams[stream]["out"].add(item)
         self._source(item)[1].add(item)
-        for name, found in labels.items():
+        for name, count in labels.items():
             counts = self._labels.setdefault(name, {"records": 0, "found": 0})
             counts["records"] += 1
-            counts["found"] += found
+            counts["found"] += count
 
     def _source(self, item: Item) -> tuple[Count, Count]:
         return self._sources.setdefault((item.record.source, item.record.license), (Count(), Count()))
 
     def report(self, files: list[dict[str, Any]]) -> dict[str, Any]:
-        """Everything as plain values.
+        """Return all counts as JSON values.
 
         Args:
-            files: name, bytes and sha256 of each file that was read.
+            files: name, bytes and sha256 of each file of the corpus.
 
         Returns:
             `steps` with records and bytes in and out, `changed`, and `dropped` by rule with examples; `streams` with
-            the weight at which `model/train/data/windows.py` draws each; `safety`, `sources` and `files`.
+            their sampling shares (`weight`); `safety`, `sources` and `files`.
         """
         return {
             "in": _sum([stream["in"] for stream in self._streams.values()]),
@@ -96,8 +96,13 @@ class Tally:
             "streams": self._stream_rows(),
             "safety": dict(sorted(self._labels.items())),
             "sources": [
-                {"source": source, "license": license_, "in": dataclasses.asdict(came), "out": dataclasses.asdict(went)}
-                for (source, license_), (came, went) in sorted(self._sources.items())
+                {
+                    "source": source,
+                    "license": license_,
+                    "in": dataclasses.asdict(before),
+                    "out": dataclasses.asdict(after),
+                }
+                for (source, license_), (before, after) in sorted(self._sources.items())
             ],
             "files": files,
         }

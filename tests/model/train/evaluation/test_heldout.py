@@ -119,7 +119,7 @@ def test_summary_names_streams_and_layers(model: Transformer, folder: Path, toke
 def test_a_stream_without_text_is_named(tmp_path: Path, tokenizer: Tokenizer) -> None:
     with gzip.open(tmp_path / "code.go.jsonl.gz", "wt", encoding="utf-8"):
         pass
-    with pytest.raises(CorpusError, match="code.go of .* holds no text; leave it out"):
+    with pytest.raises(CorpusError, match="code.go of .* holds no text; remove its file"):
         read_pieces(tmp_path, tokenizer, 64, max_bytes=None)
 
 

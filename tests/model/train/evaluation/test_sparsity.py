@@ -75,8 +75,8 @@ def test_command_compares_with_another_model(tmp_path: Path) -> None:
     names = [str(tmp_path / name) for name in ("sparse", "dense")]
     result = CliRunner().invoke(sparsity_command, [names[0], *arguments, "--dense", names[1]], catch_exceptions=False)
     assert result.exit_code == 0
-    assert "6 keys kept of at most 32" in result.output
-    assert "| every key kept |" in result.output
+    assert "6 keys selected of at most 32" in result.output
+    assert "| every key selected |" in result.output
     assert f"| {names[1]} |" in result.output
     refused = CliRunner().invoke(sparsity_command, [names[1], *arguments])
     assert refused.exit_code == 2

@@ -151,7 +151,7 @@ def test_unusable_group_is_refused(changes: dict[str, int]) -> None:
 
 @pytest.mark.parametrize("changes", [{"dtype": "bfloat16"}, {"accumulation": 2}])
 def test_learning_otherwise_than_drawing_is_refused(folder: Path, changes: dict[str, object]) -> None:
-    with pytest.raises(TrainConfigError, match="answers are drawn so"):
+    with pytest.raises(TrainConfigError, match="answers are sampled this way"):
         reinforce(GRPO, settings(**changes), folder, folder / "run")
 
 

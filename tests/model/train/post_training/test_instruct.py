@@ -72,7 +72,7 @@ def samples(folder: Path, pairs: list[Pair] = PAIRS, length: int = 24, **shares:
 def test_sample_is_framed_and_only_its_response_counts(folder: Path) -> None:
     token = Tokenizer.load(folder / "start")
     batch = samples(folder, [PAIRS[0]]).batch(0, 0, 2)
-    row, goals = batch.ids_BT[0].tolist(), batch.goals_BT[0].tolist()
+    row, goals = batch.ids_BT[0].tolist(), batch.targets_BT[0].tolist()
     prompt, response = token.encode(PAIRS[0].prompt), token.encode(PAIRS[0].response)
     assert row == [token.bos_id, token.special_id(USER), *prompt, token.special_id(ASSISTANT), *response]
     assert goals == [IGNORED] * (len(prompt) + 2) + [*response, token.eos_id]
@@ -84,7 +84,7 @@ def test_published_template_frames_a_question_as_training_did(folder: Path, tmp_
     published = PreTrainedTokenizerFast(tokenizer_file=str(folder / "start" / "tokenizer.json"), **settings)
     asked = [{"role": "user", "content": PAIRS[0].prompt}]
     text = published.apply_chat_template(asked, add_generation_prompt=True, tokenize=False)
-    assert published(text, add_special_tokens=False).input_ids == framing(folder).given(PAIRS[0].prompt)
+    assert published(text, add_special_tokens=False).input_ids == framing(folder).prompt_ids(PAIRS[0].prompt)
 
 
 def test_shorter_samples_are_filled_up_and_see_nothing_of_others(folder: Path) -> None:
@@ -94,7 +94,7 @@ def test_shorter_samples_are_filled_up_and_see_nothing_of_others(folder: Path) -
     together, facts = response_loss(model, batch)
     counts = batch.counted_BT.sum(1)
     assert counts[0] != counts[1]
-    alone = [response_loss(model, Batch(batch.ids_BT[i : i + 1], batch.goals_BT[i : i + 1])) for i in (0, 1)]
+    alone = [response_loss(model, Batch(batch.ids_BT[i : i + 1], batch.targets_BT[i : i + 1])) for i in (0, 1)]
     expected = (alone[0][0] * counts[0] + alone[1][0] * counts[1]) / counts.sum()
     torch.testing.assert_close(together, expected, atol=1e-5, rtol=1e-5)
     lengths = [len(given) + len(wanted) - 1 for given, wanted in samples(folder, pairs, 60).rows]
@@ -128,7 +128,7 @@ def test_a_kind_gets_its_share_and_the_others_what_is_left(folder: Path) -> None
 def test_loss_is_the_mean_over_counted_positions(folder: Path) -> None:
     model, batch = load_model(folder / "start", "cpu", torch.float32), samples(folder).batch(0, 0, 4)
     logits = model(batch.ids_BT)
-    expected = torch.nn.functional.cross_entropy(logits.flatten(0, 1), batch.goals_BT.flatten(), ignore_index=IGNORED)
+    expected = torch.nn.functional.cross_entropy(logits.flatten(0, 1), batch.targets_BT.flatten(), ignore_index=IGNORED)
     assert float(response_loss(model, batch)[0]) == pytest.approx(float(expected), abs=1e-4)
 
 

@@ -67,7 +67,7 @@ def test_log_probability_is_of_the_response_alone(folder: Path) -> None:
     logits = model(rows.ids_BT).log_softmax(-1)
     found = response_logprobs(model, rows)
     for row in range(6):
-        for at, goal in enumerate(rows.goals_BT[row].tolist()):
+        for at, goal in enumerate(rows.targets_BT[row].tolist()):
             wanted = 0.0 if goal == IGNORED else float(logits[row, at, goal])
             assert float(found[row, at]) == pytest.approx(wanted, rel=1e-4)
 

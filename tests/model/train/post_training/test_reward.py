@@ -70,7 +70,7 @@ def test_best_of_takes_the_answer_that_scores_highest() -> None:
     groups = [Group([0], answers, rewards) for rewards in ([0.0, 1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 0.0])]
 
     def scorer(batch: Batch) -> torch.Tensor:
-        return batch.goals_BT[:, 0].float()  # the answer with token 9
+        return batch.targets_BT[:, 0].float()  # the answer with token 9
 
     found = best_of(scorer, groups)  # type: ignore[arg-type]
     assert {name: one["right"] for name, one in found.items()} == {"first": 1, "best": 1, "any": 2}

@@ -106,7 +106,7 @@ def test_second_extension_counts_from_the_first_context() -> None:
     assert twice.max_positions == 128
     assert twice.yarn is not None
     assert twice.yarn.original_max_positions == 16
-    with pytest.raises(TrainConfigError, match="too small: the model reads 64 positions"):
+    with pytest.raises(TrainConfigError, match="too small: the model already reads 64 positions"):
         extended(once, ExtendConfig(start="", factor=4))
 
 
@@ -115,7 +115,7 @@ def test_unusable_extensions_are_refused() -> None:
         ExtendConfig(start="", factor=1)
     with pytest.raises(TrainConfigError, match="beta_fast"):
         ExtendConfig(start="", factor=2, beta_fast=1)
-    with pytest.raises(TrainConfigError, match="no whole number of positions of 16"):
+    with pytest.raises(TrainConfigError, match="times 16 positions is no whole number"):
         extended(tiny_config(max_positions=16), ExtendConfig(start="", factor=1.7))
 
 

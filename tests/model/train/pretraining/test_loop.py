@@ -15,8 +15,8 @@ from model.network.attention import attention_weights
 from model.network.transformer import Transformer
 from model.train.config import ContinueConfig, TrainConfig
 from model.train.data.windows import Windows
-from model.train.evaluation.examine import PROBE_TOKENS
 from model.train.evaluation.heldout import evaluate, read_pieces
+from model.train.evaluation.progress import PROBE_TOKENS
 from model.train.log import LOG, read_log
 from model.train.optimiser import make_optimiser
 from model.train.pretraining.initial_model import initial_model

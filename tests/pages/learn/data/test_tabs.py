@@ -42,7 +42,7 @@ def test_examples_of_a_rule(show_at: OpenApp) -> None:
     app.selectbox(key="rule").set_value("scanning errors").run()
     assert not app.exception
     assert 1 <= len(app.code) <= 3
-    assert "Digits stand in the place of letters." in said(app)
+    assert "Digits replace letters, as after bad scanning." in said(app)
 
 
 def test_rule_of_another_report_is_forgotten(show_at: OpenApp) -> None:

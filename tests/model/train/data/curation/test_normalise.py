@@ -1,4 +1,4 @@
-"""One spelling for what looks the same."""
+"""Texts that look the same get the same spelling."""
 
 import unicodedata
 

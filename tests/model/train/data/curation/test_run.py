@@ -128,7 +128,7 @@ def test_stream_with_nothing_left_has_no_file(tmp_path: Path) -> None:
 
 
 def test_output_must_not_be_input(corpus: Path) -> None:
-    with pytest.raises(CorpusError, match="is read from"):
+    with pytest.raises(CorpusError, match="is an input"):
         curate(corpus, corpus)
 
 

@@ -1,7 +1,7 @@
-"""Looks at a model while it trains: bits per byte of held-out text by domain, and where its routers send a fixed text.
+"""Evaluations during training: bits per byte of held-out text by stream, and the routing of a fixed text.
 
-The fixed text is the beginning of each held-out stream. Its routing at every look is kept, so that afterwards each look
-can be compared with the last: how early a router sent tokens where it still sends them in the end (its saturation).
+The fixed text is the beginning of each held-out stream. Comparing its routing at each evaluation with that at the last
+one shows how early a router settled (its saturation).
 
 Source: OLMoE (arXiv 2409.02060), section 5, on router saturation.
 """
@@ -18,12 +18,12 @@ from model.train.evaluation.context import by_position, first_context, read_long
 from model.train.evaluation.heldout import evaluate, read_pieces
 from model.train.tapes import RoutingTape
 
-PROBE_TOKENS = 8  # of each stream
+PROBE_TOKENS = 8  # of each stream, in the fixed text
 LONG_TEXTS = 6
 
 
-class Examiner:
-    """The held-out text of a run, read once."""
+class Evaluator:
+    """Evaluates a model on held-out text that is read once."""
 
     def __init__(
         self, heldout: Path, tokenizer: Tokenizer, window: int, bytes_per_stream: int, shape: ModelConfig
@@ -31,7 +31,7 @@ class Examiner:
         """Read the streams of a held-out folder.
 
         Raises:
-            CorpusError: the folder holds none.
+            CorpusError: the folder holds no stream, or an empty one.
         """
         self.streams, self.pieces = read_pieces(heldout, tokenizer, window, bytes_per_stream)
         first = {piece.stream: piece for piece in reversed(self.pieces)}
@@ -39,15 +39,17 @@ class Examiner:
         self._window, self._long = window, read_long(heldout, tokenizer, window, 1)[:LONG_TEXTS] if extended else []
         self._probe = [first[stream].token_ids[: 1 + PROBE_TOKENS] for stream in sorted(first)]
 
-    def look(self, model: Transformer) -> dict[str, Any]:
-        """`heldout`: bits per byte by stream. `probe`: experts of each mixture layer, probe token and place.
+    def evaluate(self, model: Transformer) -> dict[str, Any]:
+        """Return the log values of an evaluation.
 
-        `positions`, where windows are longer than the model's first context: of a few long texts; see context.py.
+        `heldout`: bits per byte by stream. `probe`: experts by MoE layer, token of the fixed text, and rank. If windows
+        are longer than the context before any extension, `positions`: bits per byte by position of a few long texts;
+        see context.py.
         """
         bits = evaluate(model, self.streams, self.pieces, progress=False).bits_per_byte()
         rounded = {name: round(value, 4) for name, value in bits.items()}
-        seen = {"heldout": rounded, "probe": self._routing(model)}
-        return seen | ({"positions": by_position(model, self._long, self._window)} if self._long else {})
+        results = {"heldout": rounded, "probe": self._routing(model)}
+        return results | ({"positions": by_position(model, self._long, self._window)} if self._long else {})
 
     @torch.inference_mode()
     def _routing(self, model: Transformer) -> dict[str, list[list[int]]]:
@@ -55,6 +57,6 @@ class Examiner:
         for token_ids in self._probe:
             tape = RoutingTape()
             model.hidden(torch.tensor([token_ids], device=device), tape=tape)
-            for kept, routing in zip(by_layer.values(), tape.routings, strict=True):
-                kept.extend(sorted(ids) for ids in routing.expert_ids_TK[1:].tolist())  # BOS says nothing
+            for experts, routing in zip(by_layer.values(), tape.routings, strict=True):
+                experts.extend(sorted(ids) for ids in routing.expert_ids_TK[1:].tolist())  # without BOS
         return by_layer
