@@ -35,7 +35,7 @@ def _dead(layer: int, projections: Projections) -> Iterator[Finding]:
         for expert, tensor in tensors.items():
             if tensor.rms <= DEAD * usual:
                 zero.setdefault(expert, []).append(projection.removesuffix(".weight"))
-    found = []
+    findings = []
     for expert, names in zero.items():
         whole = "is zero" if len(names) == len(projections) else f"has nothing but zeros in {', '.join(names)}"
         meaning = (
@@ -43,8 +43,8 @@ def _dead(layer: int, projections: Projections) -> Iterator[Finding]:
             "not written, or a part that was left at its initial value."
         )
         evidence = {"zero projections": len(names), "of": len(projections)}
-        found.append(Finding(ERROR, NAME, f"L{layer}E{expert} {whole}", meaning, evidence, layer, expert))
-    yield from shortened(found, f"experts of L{layer} with zeros only")
+        findings.append(Finding(ERROR, NAME, f"L{layer}E{expert} {whole}", meaning, evidence, layer, expert))
+    yield from shortened(findings, f"experts of L{layer} with zeros only")
 
 
 def _copies(layer: int, projections: Projections) -> Iterator[Finding]:
@@ -66,18 +66,18 @@ def _copies(layer: int, projections: Projections) -> Iterator[Finding]:
         "Two router rows lead to the same expert. Usually a conversion that wrote a tensor under two names; in an "
         "upcycled model, experts that have not been trained apart yet."
     )
-    found: dict[str, list[Finding]] = {ERROR: [], WARNING: []}
+    findings: dict[str, list[Finding]] = {ERROR: [], WARNING: []}
     for (one, other), names in equal.items():
         is_whole = len(names) == len(projections)
         what = f"L{layer}E{other} is a copy of E{one}" + ("" if is_whole else f" in {', '.join(names)}")
         evidence = {"equal projections": len(names), "of": len(projections), "other expert": one}
         severity = ERROR if is_whole else WARNING
-        found[severity].append(Finding(severity, NAME, what, meaning, evidence, layer, other))
+        findings[severity].append(Finding(severity, NAME, what, meaning, evidence, layer, other))
     for (one, other), cosines in near.items():
         what = f"L{layer}E{other} is nearly a copy of E{one} in {len(cosines)} of {len(projections)} projections"
         evidence = {"lowest cosine": min(cosines), "other expert": one}
-        found[WARNING].append(Finding(WARNING, NAME, what, meaning, evidence, layer, other))
-    for pairs in found.values():
+        findings[WARNING].append(Finding(WARNING, NAME, what, meaning, evidence, layer, other))
+    for pairs in findings.values():
         yield from shortened(pairs, f"pairs of copied experts in L{layer}")
 
 
@@ -101,7 +101,7 @@ def _outlying(layer: int, projection: str, tensors: Mapping[int, Scanned]) -> It
     sizes = np.array([tensors[expert].typical for expert in experts])
     with np.errstate(over="ignore"):
         logs, median = np.log(sizes), float(np.median(sizes))
-    far, apart, found = outlying(logs, RATIO, DEVIATION, FLOOR), deviations(logs, FLOOR), []
+    far, apart, findings = outlying(logs, RATIO, DEVIATION, FLOOR), deviations(logs, FLOOR), []
     for index in np.flatnonzero(far & (sizes > DEAD * median)).tolist():
         expert, size = experts[index], float(sizes[index])
         what = f"L{layer}E{expert}: its {projection} is {size / median:.3g} times as large as the layer's median"
@@ -111,5 +111,5 @@ def _outlying(layer: int, projection: str, tensors: Mapping[int, Scanned]) -> It
         )
         evidence = {"rms": size, "median": median, "robust deviations": float(apart[index])}
         name = tensors[expert].stored.name
-        found.append(Finding(WARNING, NAME, what, meaning, evidence, layer, expert, name))
-    yield from shortened(found, f"{projection} of outlying size in L{layer}")
+        findings.append(Finding(WARNING, NAME, what, meaning, evidence, layer, expert, name))
+    yield from shortened(findings, f"{projection} of outlying size in L{layer}")

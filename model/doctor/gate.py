@@ -33,17 +33,17 @@ def check_gate(layer: int, rows: np.ndarray) -> Iterator[Finding]:
 
 
 def _dead(layer: int, norms: np.ndarray) -> Iterator[Finding]:
-    found = []
+    findings = []
     for expert in np.flatnonzero(norms == 0).tolist():
         what = f"L{layer}E{expert}: its router row is all 0"
         meaning = "The expert has the same affinity, one half, for every token: a row that was dropped or never loaded."
-        found.append(Finding(ERROR, NAME, what, meaning, {"norm": 0.0}, layer, expert))
-    yield from shortened(found, f"router rows of L{layer} that are all 0")
+        findings.append(Finding(ERROR, NAME, what, meaning, {"norm": 0.0}, layer, expert))
+    yield from shortened(findings, f"router rows of L{layer} that are all 0")
 
 
 def _outlying(layer: int, norms: np.ndarray, alive: np.ndarray) -> Iterator[Finding]:
     logs, median = np.log(norms[alive]), float(np.median(norms[alive]))
-    far, apart, found = outlying(logs, RATIO, DEVIATION, FLOOR), deviations(logs, FLOOR), []
+    far, apart, findings = outlying(logs, RATIO, DEVIATION, FLOOR), deviations(logs, FLOOR), []
     for index in np.flatnonzero(far).tolist():
         expert = int(alive[index])
         ratio = float(norms[expert] / median)
@@ -53,15 +53,15 @@ def _outlying(layer: int, norms: np.ndarray, alive: np.ndarray) -> Iterator[Find
             "that was scaled or read with the wrong units; in training, an expert that runs away."
         )
         evidence = {"norm": float(norms[expert]), "median": median, "robust deviations": float(apart[index])}
-        found.append(Finding(WARNING, NAME, what, meaning, evidence, layer, expert))
-    yield from shortened(found, f"router rows of L{layer} of outlying length")
+        findings.append(Finding(WARNING, NAME, what, meaning, evidence, layer, expert))
+    yield from shortened(findings, f"router rows of L{layer} of outlying length")
 
 
 def _parallel(layer: int, rows: np.ndarray, alive: np.ndarray) -> Iterator[Finding]:
     unit = rows.astype(np.float64)
     unit /= np.linalg.norm(unit, axis=1, keepdims=True)
     cosines = np.triu(unit @ unit.T, 1)
-    found: dict[str, list[Finding]] = {ERROR: [], WARNING: []}
+    findings: dict[str, list[Finding]] = {ERROR: [], WARNING: []}
     for first, second in np.argwhere(cosines >= PARALLEL).tolist():
         one, other, cosine = int(alive[first]), int(alive[second]), float(cosines[first, second])
         is_same = np.array_equal(rows[first], rows[second]) or cosine >= SAME
@@ -71,8 +71,8 @@ def _parallel(layer: int, rows: np.ndarray, alive: np.ndarray) -> Iterator[Findi
             "Both experts get the same affinities. Usually a copied row; in training, experts that were cloned and "
             "have not diverged yet."
         )
-        found[severity].append(
+        findings[severity].append(
             Finding(severity, NAME, what, meaning, {"cosine": cosine, "other expert": one}, layer, other)
         )
-    for pairs in found.values():
+    for pairs in findings.values():
         yield from shortened(pairs, f"pairs of parallel router rows in L{layer}")

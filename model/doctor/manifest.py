@@ -47,11 +47,11 @@ def check_config(published: Mapping[str, Any], stored: Mapping[str, StoredTensor
         stored: name -> tensor.
         refusal: why the configuration is unusable; empty if it is usable.
     """
-    found = [*_shapes(published, stored), *_layers(published, stored), *_head(published, stored)]
-    found += _groups(published)
-    if refusal and not any(finding.severity == ERROR for finding in found):
-        found.append(Finding(ERROR, CONFIG, f"config.json cannot be used: {refusal}", _CONTRADICTION, {}))
-    return found
+    findings = [*_shapes(published, stored), *_layers(published, stored), *_head(published, stored)]
+    findings += _groups(published)
+    if refusal and not any(finding.severity == ERROR for finding in findings):
+        findings.append(Finding(ERROR, CONFIG, f"config.json cannot be used: {refusal}", _CONTRADICTION, {}))
+    return findings
 
 
 def check_manifest(manifest: Manifest, contradictions: int) -> Iterator[Finding]:
@@ -109,17 +109,17 @@ def _name_in(line: str) -> str:
 
 
 def _shapes(published: Mapping[str, Any], stored: Mapping[str, StoredTensor]) -> Iterator[Finding]:
-    seen: dict[str, collections.Counter[tuple[int, ...]]] = collections.defaultdict(collections.Counter)
+    shapes: dict[str, collections.Counter[tuple[int, ...]]] = collections.defaultdict(collections.Counter)
     for name, tensor in stored.items():
-        seen[place_of(name).part][tensor.shape] += 1
+        shapes[place_of(name).part][tensor.shape] += 1
     for key, (part, axis) in STATED_BY.items():
-        if part not in seen or (key not in published and key != "q_lora_rank"):
+        if part not in shapes or (key not in published and key != "q_lora_rank"):
             continue
-        shape, number = seen[part].most_common(1)[0]
+        shape, number = shapes[part].most_common(1)[0]
         unit = 1
         for other in _UNITS.get(key, ()):
             unit *= _whole(published.get(other)) or 0
-        if axis >= len(shape) or not unit or number * 2 <= seen[part].total():
+        if axis >= len(shape) or not unit or number * 2 <= shapes[part].total():
             continue
         held, stated = shape[axis] / unit, published.get(key)
         if held != stated:
@@ -127,7 +127,7 @@ def _shapes(published: Mapping[str, Any], stored: Mapping[str, StoredTensor]) ->
             yield Finding(
                 ERROR, CONFIG, what, _CONTRADICTION, {"stated": _plain(stated), "held": held, "tensors": number}
             )
-    if published.get("q_lora_rank") is not None and FULL_QUERY in seen:
+    if published.get("q_lora_rank") is not None and FULL_QUERY in shapes:
         what = f"config.json states q_lora_rank {published['q_lora_rank']}, the layers have one full query matrix"
         yield Finding(ERROR, CONFIG, what, _CONTRADICTION, {"stated": _plain(published["q_lora_rank"])})
 

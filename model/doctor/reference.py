@@ -69,7 +69,7 @@ def compare_with(reference: Trace, ours: Trace, exchange: Exchange | None) -> It
     permuted = list(_columns(reference, ours))
     yield from before
     yield from permuted
-    explained = [found.layer for found in (*before, *permuted) if found.severity != NOTE]
+    explained = [finding.layer for finding in (*before, *permuted) if finding.severity != NOTE]
     first = _first_difference(reference, ours)
     if first is None:
         if not explained:

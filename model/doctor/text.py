@@ -161,30 +161,30 @@ def joined(traces: Sequence[Trace]) -> xr.Dataset:
 
 def _contradictions(traces: Sequence[Trace]) -> list[Finding]:
     """Return the findings on recorded numbers that contradict each other: a router that breaks its own rule."""
-    found = [fault for trace in traces for fault in faults(trace)]
+    contradictions = [fault for trace in traces for fault in faults(trace)]
     return [
         Finding(
             ERROR, SOUND, f"L{fault.layers[0]}: {fault.kind}; {fault.evidence}",
             "The router does not follow the published rule. A fault of the engine, not of the checkpoint.",
             {"decisions": fault.decisions, "of": fault.of}, fault.layers[0],
         )
-        for fault in {fault.kind: fault for fault in reversed(found)}.values()
+        for fault in {fault.kind: fault for fault in reversed(contradictions)}.values()
     ]  # fmt: skip
 
 
 def _checks(config: ModelConfig, num_tokens: int, num_prompts: int) -> list[Check]:
-    layers, said = config.moe_layers, f"{num_tokens:,} tokens of {num_prompts:,} prompts"
+    layers, text = config.moe_layers, f"{num_tokens:,} tokens of {num_prompts:,} prompts"
     few = f" (few: shares say little under {FEWEST_TOKENS})" if num_tokens < FEWEST_TOKENS else ""
     grouped = config.num_kept_groups < config.num_groups
     return [
-        Check(load.LOAD, STAGE, f"share of every expert over {said}{few}", layers),
+        Check(load.LOAD, STAGE, f"share of every expert over {text}{few}", layers),
         Check(
-            load.GROUPS, STAGE, f"groups kept over {said}", layers if grouped else (), "" if grouped else "no groups"
+            load.GROUPS, STAGE, f"groups kept over {text}", layers if grouped else (), "" if grouped else "no groups"
         ),
-        Check(load.SCORES, STAGE, f"affinities of {said}", layers),
-        Check(load.TIES, STAGE, f"margins to the last place and the last group of {said}", layers),
-        Check(load.ROUNDING, STAGE, f"{said}, run twice", layers),
-        Check(SOUND, STAGE, f"weights and choices against the recorded affinities of {said}", layers),
+        Check(load.SCORES, STAGE, f"affinities of {text}", layers),
+        Check(load.TIES, STAGE, f"margins to the last place and the last group of {text}", layers),
+        Check(load.ROUNDING, STAGE, f"{text}, run twice", layers),
+        Check(SOUND, STAGE, f"weights and choices against the recorded affinities of {text}", layers),
     ]
 
 
@@ -197,9 +197,9 @@ def _compare(engine: Engine, healthy: Trace, runs: _Runs) -> tuple[Check, list[F
     request = RunRequest(token_ids=tuple(token.id for token in healthy.tokens))
     ours = runs.run(like, request, "reference")
     exchange = None if like.disk is not None else lambda *place: _exchanged(like, request, *place)
-    found = list(reference.compare_with(healthy, ours, exchange))
-    said = f"bias, affinities, weights and residual norms of {healthy.num_tokens:,} tokens against the reference"
-    return Check(reference.NAME, "reference", said, engine.config.moe_layers), found
+    findings = list(reference.compare_with(healthy, ours, exchange))
+    compared = f"bias, affinities, weights and residual norms of {healthy.num_tokens:,} tokens against the reference"
+    return Check(reference.NAME, "reference", compared, engine.config.moe_layers), findings
 
 
 def _exchanged(engine: Engine, request: RunRequest, layer: int, one: int, other: int) -> np.ndarray:

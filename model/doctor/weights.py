@@ -47,7 +47,7 @@ class Progress:
 
 
 @dataclasses.dataclass
-class _Seen:
+class _Totals:
     """Statistics of all layers, for the comparison of layers at the end."""
 
     biases: dict[int, np.ndarray] = dataclasses.field(default_factory=dict)
@@ -79,8 +79,8 @@ def examine_weights(
         if "pickled" in str(problem):
             raise
         what, meaning = str(problem), "No weight can be read until this is fixed; nothing else was checked."
-        found = Finding(ERROR, manifest.NAME, what, meaning, {})
-        return make_report(folder.name, [Check(manifest.NAME, STAGE, "headers of the weight files")], [found])
+        finding = Finding(ERROR, manifest.NAME, what, meaning, {})
+        return make_report(folder.name, [Check(manifest.NAME, STAGE, "headers of the weight files")], [finding])
     with opened:
         if not opened.has_weights:
             raise CheckpointError(f"{folder} holds no weights; give a folder with model.safetensors")
@@ -108,48 +108,48 @@ def _examine(
         held = inspect(folder.path)
     except CheckpointError as problem:
         refusal = str(problem).removeprefix(f"{folder.path / CONFIG_NAME}: ")
-    found = manifest.check_config(published, folder.tensors, refusal)
+    findings = manifest.check_config(published, folder.tensors, refusal)
     if held is not None:
-        found += manifest.check_manifest(held, len(found))
-    seen = _Seen()
+        findings += manifest.check_manifest(held, len(findings))
+    totals = _Totals()
     layers = _layers(folder, on_progress, cancel)
     for layer, tensors in layers:
-        found += _one_layer(layer, tensors, seen)
-    found += bias.compare_layers(seen.biases)
-    found += values.compare_sizes(seen.sizes)
-    found += manifest.check_tied(published, seen.digests.get(EMBEDDING), seen.digests.get(HEAD))
-    return make_report(folder.path.name, _checks(folder, seen), found)
+        findings += _one_layer(layer, tensors, totals)
+    findings += bias.compare_layers(totals.biases)
+    findings += values.compare_sizes(totals.sizes)
+    findings += manifest.check_tied(published, totals.digests.get(EMBEDDING), totals.digests.get(HEAD))
+    return make_report(folder.path.name, _checks(folder, totals), findings)
 
 
-def _one_layer(layer: int | None, tensors: list[Scanned], seen: _Seen) -> Iterator[Finding]:
-    seen.num_tensors += len(tensors)
+def _one_layer(layer: int | None, tensors: list[Scanned], totals: _Totals) -> Iterator[Finding]:
+    totals.num_tensors += len(tensors)
     projections: dict[str, dict[int, Scanned]] = collections.defaultdict(dict)
     for tensor in tensors:
         yield from values.check_values(tensor)
         place = tensor.place
         if layer is None:
-            seen.digests[tensor.stored.name] = tensor.digest
+            totals.digests[tensor.stored.name] = tensor.digest
         elif place.expert is None:
             if place.part != ROUTER_BIAS:  # which has a check of its own
-                seen.sizes[place.part][layer] = tensor.typical
+                totals.sizes[place.part][layer] = tensor.typical
         else:
             projections[place.part][place.expert] = tensor
         if place.expert is None:
             yield from blocks.check_blocks([tensor])
-        seen.num_blocks += 0 if tensor.blocks is None else tensor.blocks.scale.size
+        totals.num_blocks += 0 if tensor.blocks is None else tensor.blocks.scale.size
         if layer is not None:
-            seen.layers[values.NAME].add(layer)
+            totals.layers[values.NAME].add(layer)
             if tensor.blocks is not None:
-                seen.layers[blocks.NAME].add(layer)
+                totals.layers[blocks.NAME].add(layer)
         if layer is not None and tensor.values is not None and not (tensor.num_nan or tensor.num_infinite):
-            yield from _router(layer, tensor, seen)
+            yield from _router(layer, tensor, totals)
     if layer is None or not projections:
         return
-    seen.layers[experts.NAME].add(layer)
-    seen.num_experts += max(map(len, projections.values()))
+    totals.layers[experts.NAME].add(layer)
+    totals.num_experts += max(map(len, projections.values()))
     yield from experts.check_experts(layer, projections)
     for part, by_expert in projections.items():
-        seen.sizes[f"experts.{part}"][layer] = values.typical_size(by_expert.values())
+        totals.sizes[f"experts.{part}"][layer] = values.typical_size(by_expert.values())
         by_shape: dict[tuple[int, ...], list[Scanned]] = collections.defaultdict(list)
         for tensor in by_expert.values():
             by_shape[tensor.stored.shape].append(tensor)
@@ -157,14 +157,14 @@ def _one_layer(layer: int | None, tensors: list[Scanned], seen: _Seen) -> Iterat
             yield from blocks.check_blocks(alike)
 
 
-def _router(layer: int, tensor: Scanned, seen: _Seen) -> Iterator[Finding]:
+def _router(layer: int, tensor: Scanned, totals: _Totals) -> Iterator[Finding]:
     assert tensor.values is not None
     if tensor.place.part == ROUTER and tensor.values.ndim == 2:
-        seen.layers[gate.NAME].add(layer)
+        totals.layers[gate.NAME].add(layer)
         yield from gate.check_gate(layer, tensor.values)
     elif tensor.place.part == ROUTER_BIAS and tensor.values.ndim == 1 and tensor.values.size:
-        seen.layers[bias.NAME].add(layer)
-        seen.biases[layer] = tensor.values
+        totals.layers[bias.NAME].add(layer)
+        totals.biases[layer] = tensor.values
         yield from bias.check_bias(layer, tensor.values, tensor.stored.dtype)
 
 
@@ -236,28 +236,28 @@ def _order(name: str) -> tuple[int, int, str, int]:
 # --- checks ----------------------------------------------------------------------------------------------------------
 
 
-def _checks(folder: ModelFolder, seen: _Seen) -> list[Check]:
+def _checks(folder: ModelFolder, totals: _Totals) -> list[Check]:
     def layers(name: str) -> tuple[int, ...]:
-        return tuple(sorted(seen.layers[name]))
+        return tuple(sorted(totals.layers[name]))
 
     def check(name: str, looked_at: str, what: str) -> Check:
         numbers = layers(name)
         return Check(name, STAGE, looked_at if numbers else "", numbers, "" if numbers else f"the folder has no {what}")
 
     num_bytes = sum(stored.num_bytes for stored in folder.tensors.values())
-    num_biases = sum(map(len, seen.biases.values()))
+    num_biases = sum(map(len, totals.biases.values()))
     return [
         Check(manifest.CONFIG, STAGE, f"config.json against the shapes of {len(folder.tensors):,} tensors"),
         Check(manifest.NAME, STAGE, f"names, shapes and dtypes of {len(folder.tensors):,} tensors"),
         Check(
             values.NAME,
             STAGE,
-            f"every value of {seen.num_tensors:,} tensors, {num_bytes / 1e9:.3g} GB",
+            f"every value of {totals.num_tensors:,} tensors, {num_bytes / 1e9:.3g} GB",
             layers(values.NAME),
         ),
-        Check(values.SIZES, STAGE, f"{len(seen.sizes):,} kinds of tensors from layer to layer", layers(values.NAME)),
-        check(bias.NAME, f"{num_biases:,} biases in {len(seen.biases):,} layers", "selection bias"),
-        check(gate.NAME, f"length and angles of the router rows of {len(seen.layers[gate.NAME]):,} layers", "router"),
-        check(experts.NAME, f"{seen.num_experts:,} experts, each against the others of its layer", "routed experts"),
-        check(blocks.NAME, f"{seen.num_blocks:,} blocks of 128 x 128 with their scales", "FP8 matrices"),
+        Check(values.SIZES, STAGE, f"{len(totals.sizes):,} kinds of tensors from layer to layer", layers(values.NAME)),
+        check(bias.NAME, f"{num_biases:,} biases in {len(totals.biases):,} layers", "selection bias"),
+        check(gate.NAME, f"length and angles of the router rows of {len(totals.layers[gate.NAME]):,} layers", "router"),
+        check(experts.NAME, f"{totals.num_experts:,} experts, each against the others of its layer", "routed experts"),
+        check(blocks.NAME, f"{totals.num_blocks:,} blocks of 128 x 128 with their scales", "FP8 matrices"),
     ]

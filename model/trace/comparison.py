@@ -159,7 +159,7 @@ def _layers(trace: Trace) -> list[int]:
 def _common_layers(a: Trace, b: Trace) -> list[int]:
     common = [layer for layer in _layers(a) if layer in set(_layers(b))]
     if not common:
-        raise CompareError("the traces have no mixture layer in common")
+        raise CompareError("the traces have no MoE layer in common")
     return common
 
 

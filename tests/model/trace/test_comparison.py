@@ -304,7 +304,7 @@ def test_experts_of_a_split_carry_the_numbers_of_a() -> None:
         (lambda trace: without(trace, "expert_id"), "does not hold the chosen experts"),
         (lambda trace: random_trace(num_experts=16), "have 8 and 16 experts"),
         (lambda trace: _renamed(trace), "no token of the one trace"),
-        (lambda trace: _layers(trace, [7, 8]), "no mixture layer in common"),
+        (lambda trace: _layers(trace, [7, 8]), "no MoE layer in common"),
     ],
 )
 def test_what_cannot_be_compared_is_refused_in_one_line(change: Any, complaint: str) -> None:
