@@ -96,7 +96,6 @@ TESTED_IN = {
     "model/run/test_from_disk.py": ("model/run/on_demand.py", "model/run/partial.py"),
     "model/run/test_served.py": ("model/run/remote.py", "model/run/step.py"),
     "model/trace/test_comparison.py": ("model/trace/comparison_report.py",),
-    "model/trace/test_trace.py": ("model/trace/file.py",),
     "model/trace/imports/test_formats.py": ("model/trace/imports/building.py", "model/trace/imports/reading.py"),
     "model/trace/imports/test_sglang.py": ("model/trace/imports/sglang_dump.py",),
     "model/train/data/curation/test_run.py": (
@@ -108,15 +107,13 @@ TESTED_IN = {
         *("model/train/evaluation/heldout_report.py", "model/train/evaluation/progress.py", "model/cli/evaluate.py"),
     ),
     "model/train/post_training/test_tuning.py": ("model/train/freezing.py",),
-    "model/train/post_training/test_preference.py": (
-        *("model/train/post_training/pairs.py", "model/train/post_training/draws.py"),
-    ),
+    "model/train/post_training/test_grpo.py": ("model/train/post_training/draws.py",),
+    "model/train/post_training/test_preference.py": ("model/train/post_training/pairs.py",),
     "model/train/pretraining/test_loop.py": ("model/train/state.py", "model/train/tapes.py"),
     "pages/intervene/counterfactual/test_importance.py": ("pages/intervene/counterfactual/importance_runs.py",),
     "viz/test_architecture.py": (
         *("viz/architecture_cost.py", "viz/architecture_layout.py", "viz/architecture_paint.py"),
     ),
-    "viz/test_attention.py": ("viz/heads.py", "viz/thumbnails.py"),
     "viz/test_load.py": ("viz/axis.py",),
 }
 
