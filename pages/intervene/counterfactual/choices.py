@@ -49,7 +49,8 @@ NAMES_EXPERTS, IN_A_LAYER = (KNOCK_OUT, FORCE), (BIAS_OFF, GROUP_LIMIT_OFF, TEMP
 
 def kind() -> str:
     """Draw the list of experiments and return the chosen one."""
-    return st.selectbox("Experiment", list(QUESTIONS), key="what", bind="query-params", width=210)
+    meaning = "What to change in the routing. The line below says which question it answers."
+    return st.selectbox("Experiment", list(QUESTIONS), key="what", bind="query-params", width=210, help=meaning)
 
 
 def change(kind: str, trace: Trace, token: int, layer: int) -> tuple[Intervention, ...]:
@@ -112,7 +113,8 @@ def _top_k(trace: Trace) -> int:
 
 def _everywhere() -> bool:
     """Choose whether the change applies to every MoE layer, or to the chosen one."""
-    return st.toggle("all layers", key="everywhere", bind="query-params")
+    meaning = "Off: the change applies to the chosen layer only."
+    return st.toggle("all layers", key="everywhere", bind="query-params", help=meaning)
 
 
 # --- a routing to replay ---------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from viz import importance as figures
 
 ENDS = 8  # experts named at either end of the sorted table
 COLUMNS = {
-    "change of log-probability (nat a token)": "logprob_change",
+    "change of log-probability (nat per token)": "logprob_change",
     "KL (nat)": "kl",
     "tokens that chose it": "chosen_by",
     "tokens rerouted": "rerouted",
@@ -89,7 +89,7 @@ def _map(trace: Trace, job: ImportanceJob) -> None:
     how_to_read = (
         "A row is a MoE layer, the first at the bottom; a column is an expert, with gaps between groups. The colour is "
         "the mean change of the log-probability of the text's own tokens when this one expert is knocked out, in nats "
-        "a token: below 0 the model predicts the text worse without it. Grey is no change; a cross is exactly none, "
+        "per token: below 0 the model predicts the text worse without it. Grey is no change; a cross is exactly none, "
         "because no token's routing changed. The colour scale covers 95 % of the changes; hover for the number. "
         "Measured: one run of the model without each expert. The table lists the most missed expert first. Click a "
         "cell to choose its layer and expert."

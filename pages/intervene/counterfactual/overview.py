@@ -48,7 +48,7 @@ def sentences(experiment: Experiment) -> str:
     """Return the effect in a sentence or two, beside the control."""
     means, number = effects.means(experiment.effect), experiment.effect.sizes["token"]
     kl, change = means["kl"].item(), means["logprob_change"].item()
-    answer = f"The next token's distribution moved by **{kl:.3g} nats** a token (mean KL, n = {number:,} tokens)"
+    answer = f"The next token's distribution moved by **{kl:.3g} nats** per token (mean KL, n = {number:,} tokens)"
     if math.isfinite(change):
         answer += f"; the text became {'more' if change > 0 else 'less'} probable by {abs(change):.3g} nats per token"
     if experiment.outcome.draws is None:

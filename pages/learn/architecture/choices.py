@@ -20,8 +20,9 @@ def model() -> str:
     options = [*([IN_USE] if models.available() else []), *RELEASED]
     controls.keep_within("of", options)
     chosen = st.segmented_control(
-        "Model", options, default=options[0], required=True, key="of", bind="query-params", format_func=_label
-    )
+        "Model", options, default=options[0], required=True, key="of", bind="query-params", format_func=_label,
+        help="The model of the sidebar, or a released one by its published configuration.",
+    )  # fmt: skip
     return chosen or options[0]
 
 

@@ -1,6 +1,6 @@
 """The tabs of the Architecture page."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
@@ -19,11 +19,26 @@ if TYPE_CHECKING:
 
 _PART = st.column_config.TextColumn(width=230, pinned=True)  # stays in place while the numbers scroll
 
+# A column of `tables.everything` -> what it counts.
+_MEANINGS = {
+    "times": "Layers that have this part.",
+    "parameters": "Trained numbers.",
+    "active": "Parameters that one token passes through.",
+    "multiply-adds": "Multiplications with an addition, for one token.",
+    "weight bytes read": "Bytes of weights that one token reads.",
+    "cache bytes kept": "Bytes that the cache keeps of one token.",
+    "cache bytes read": "Bytes of the cache that one token reads, of all tokens before it.",
+}
+
+
+def _column(name: str) -> Any:
+    return st.column_config.NumberColumn(format="localized", help=_MEANINGS.get(name))
+
 
 def all_parts(model: ShownModel, context: int, dtype: str) -> None:
     """Show every part, over all its layers."""
     table = tables.everything(model.parts, context, dtype)
-    columns = {"part": _PART} | {name: WHOLE for name in table.columns[1:]}
+    columns = {"part": _PART} | {name: _column(name) for name in table.columns[1:]}
     st.dataframe(table, hide_index=True, height="content", column_config=columns)
     st.caption(
         f"Over all layers, for one new token with {context:,} earlier tokens, weights in {dtype}. Multiply-adds are "

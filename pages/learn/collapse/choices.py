@@ -20,15 +20,16 @@ def settings(side: str) -> dict[str, Any]:
     """Draw the settings of a side and return them, fields of `model.train.demo.nano.Nano`."""
     first = FIRST[side]
     method = st.segmented_control(
-        "Balanced by", list(STRENGTHS), default=first, required=True, key=f"method-{side}", bind="query-params"
-    )
+        "Balanced by", list(STRENGTHS), default=first, required=True, key=f"method-{side}", bind="query-params",
+        help="The method that evens out the load, the share of tokens that each expert gets.",
+    )  # fmt: skip
     strengths, strength = STRENGTHS[method or first]
     with st.container(key=f"how-{side}"):  # as high without a strength as with one, so that both sides stay level
         st.caption(_MEANINGS[method or first])
         if len(strengths) > 1:
             strength = st.select_slider(
                 "Strength", strengths, strength, key=f"strength-{side}-{method}", format_func="{:g}".format,
-                bind="query-params",
+                bind="query-params", help="The step of the bias, or the weight of the loss.",
             )  # fmt: skip
     with st.container(horizontal=True):
         softmax = st.toggle(

@@ -20,9 +20,12 @@ def by_stream(name: str, report: dict[str, Any]) -> None:
     table = tables.by_stream(report)
     if name == DAMAGED:
         table = table.drop(columns="sampling weight").rename(columns={"stream": "kind of damage"})
-    shares = {column: SHARE for column in ("dropped", "sampling weight")}
+    shares = {column: SHARE for column in ("dropped",)}
     words = {
         table.columns[0]: st.column_config.TextColumn(width=130, pinned=True),
+        "sampling weight": st.column_config.NumberColumn(
+            format="percent", help="Chance that training draws the stream."
+        ),
         "dropped by": st.column_config.TextColumn(width=330, help="Rules, and how many records each dropped."),
     }
     st.dataframe(table, hide_index=True, height=420, column_config=_whole(table) | shares | words)

@@ -11,10 +11,14 @@ from pages.common import controls
 def logs(by_name: Mapping[str, TrainingLog]) -> tuple[TrainingLog, list[TrainingLog]]:
     """Choose a run, and others whose loss is drawn beside it."""
     left, right = st.columns([2, 3], vertical_alignment="bottom")
-    name = left.selectbox("Run", list(by_name), key="log", bind="query-params")
+    meaning = "A training run with its log: those of the embedded models, and small ones that fail in instructive ways."
+    name = left.selectbox("Run", list(by_name), key="log", bind="query-params", help=meaning)
     others = [other for other in by_name if other != name]
     related = [other for other in others if other.split()[0] == str(name).split()[0]]
-    beside = right.multiselect("Beside it", others, related[:3], key=f"beside-{name}", bind="query-params")
+    beside = right.multiselect(
+        "Beside it", others, related[:3], key=f"beside-{name}", bind="query-params",
+        help="Further runs whose loss the first figure shows.",
+    )  # fmt: skip
     return by_name[name], [by_name[other] for other in beside]
 
 

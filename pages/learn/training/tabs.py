@@ -22,7 +22,10 @@ def heldout(log: TrainingLog, layer: int) -> None:
     if not curves:
         st.info("Held-out text was not evaluated in this run.")
         return
-    names = st.multiselect("Texts", list(curves), one_of_each(curves), key="heldout-texts", bind="query-params")
+    meaning = "Texts that the model never trained on, named by kind and language."
+    names = st.multiselect(
+        "Texts", list(curves), one_of_each(curves), key="heldout-texts", bind="query-params", help=meaning
+    )
     chosen = {name: curves[name] for name in names or list(curves)[:1]}
     figure = figures.curves(chosen, "bits per byte", session.theme(), log.stages)
     how_to_read = (

@@ -7,14 +7,17 @@ from pages.learn.what_changed.claims import ALL, claims, texts
 
 def verdict() -> str:
     """Choose the verdict of the claims that are shown; `ALL` for any."""
-    return _choose("Verdict", "verdict", list(texts()["verdicts"]))
+    return _choose("Verdict", "verdict", list(texts()["verdicts"]), "Judged by the reports, configurations and code.")
 
 
 def subject() -> str:
     """Choose the subject of the claims that are shown; `ALL` for any."""
-    return _choose("Subject", "subject", list(dict.fromkeys(claim.subject for claim in claims())))
+    subjects = list(dict.fromkeys(claim.subject for claim in claims()))
+    return _choose("Subject", "subject", subjects, "The part of the model or its training.")
 
 
-def _choose(label: str, key: str, options: list[str]) -> str:
-    chosen = st.segmented_control(label, [ALL, *options], default=ALL, required=True, key=key, bind="query-params")
+def _choose(label: str, key: str, options: list[str], meaning: str) -> str:
+    chosen = st.segmented_control(
+        label, [ALL, *options], default=ALL, required=True, key=key, bind="query-params", help=meaning
+    )
     return chosen or ALL
