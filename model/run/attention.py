@@ -1,8 +1,7 @@
-"""Attention of any layer and head after the run, computed in blocks of queries from the captured input of the layer.
+"""Attention of any layer and head after the run, computed in blocks of queries from the layer's captured input.
 
-No array of tokens x tokens is made, however long the prompt: each block of queries is reduced at once to what is asked
-for. The softmax is always over all keys up to the query, also where only a part of the map is shown. What a map's cells
-are is said in `model/trace/cells.py`.
+No array of tokens x tokens is made: each block of queries is reduced at once to the requested values. The softmax is
+always over all keys up to the query, also for a part of the map. `model/trace/cells.py` defines the cells of a map.
 
 Shape suffixes: T tokens, H heads, B queries of a block, S keys up to the last of them, I cells down, J cells across,
 P the two parts of a score, W the width of one, G bins of distances.
@@ -20,13 +19,13 @@ from model.run.head_vectors import HeadVectors, kept_keys
 from model.trace.cells import MAX_CELLS, Window, cell_sides, dataset, whole
 from model.trace.trace import Trace
 
-VALUES_AT_ONCE = 1 << 20  # scores of a block, 4 MB: what a core's cache holds costs half of what memory costs
+VALUES_AT_ONCE = 1 << 20  # scores of a block, 4 MB; in a core's cache it takes half the time
 HIDDEN = torch.finfo(torch.float32).min  # finite, so that a weight of 0 times it is 0
 PARTS = ("content", "position")
 
 
 class LayerAttention:
-    """Attention of one layer of a run, head by head; *derived* from its recorded input with the model's weights."""
+    """Attention of one layer of a run, head by head; *derived* from the recorded input with the model's weights."""
 
     def __init__(self, engine: Engine, trace: Trace, layer: int, dense: bool = False) -> None:
         """Project the layer's input once for all heads.
@@ -35,10 +34,10 @@ class LayerAttention:
             engine: holds the weights.
             trace: holds the layers' inputs.
             layer: model layer number.
-            dense: attend to all keys, also where the model's indexer selects some.
+            dense: attend to all keys, even if the model's indexer selects some.
 
         Raises:
-            RequestError: the trace lacks what is needed, or was made with other weights.
+            RequestError: the trace lacks the layer inputs or the selection, or was made with other weights.
         """
         self._vectors = HeadVectors(engine, trace, layer)
         self._kept_TT = None if dense else kept_keys(engine, trace, layer)
@@ -47,9 +46,9 @@ class LayerAttention:
 
     @torch.inference_mode()
     def cells(self, head: int, window: Window | None = None, max_cells: int = MAX_CELLS) -> xr.Dataset:
-        """A part of a head's map, in at most so many cells a side: `largest`, `mean` and `pairs`, [query, key].
+        """Return a part of a head's map in at most `max_cells` per side: `largest`, `mean`, `pairs`, [query, key].
 
-        A cell is one pair where the part fits.
+        If the part fits, a cell is one pair.
         """
         window = window or whole(self.num_tokens)
         sides = cell_sides(window, max_cells)
@@ -60,16 +59,16 @@ class LayerAttention:
 
     @torch.inference_mode()
     def row(self, head: int, query: int) -> xr.DataArray:
-        """What one query looks at, [key], up to itself."""
+        """Return the weights of one query, [key], up to itself."""
         _, _, weights_BS = next(self._blocks(head, query, query + 1))
         return xr.DataArray(_host(weights_BS[0]), dims=("key",))
 
     @torch.inference_mode()
     def overview(self, heads: Sequence[int], max_cells: int) -> tuple[xr.DataArray, xr.Dataset]:
-        """Whole maps of some heads, small, and their figures.
+        """Return small maps of some heads, and their statistics.
 
         Returns:
-            the largest weight of each cell, [head, query, key], and `entropy`, `first_token_share` and `mean_distance`
+            The largest weight of each cell, [head, query, key], and `entropy`, `first_token_share` and `mean_distance`
             as `model/trace/attention.py` defines them, each [head, query].
         """
         window = whole(self.num_tokens)
@@ -102,9 +101,9 @@ class LayerAttention:
     def part_cells(
         self, head: int, window: Window | None = None, max_cells: int = MAX_CELLS
     ) -> tuple[xr.Dataset, xr.Dataset]:
-        """The two terms of a head's score before the softmax, content and position, scaled; cells as in `cells`.
+        """Return both scaled terms of a head's score before the softmax, content and position; cells as in `cells`.
 
-        The sum of the two is the score (DeepSeek-V2 report, equation 10). `largest` is the largest in size.
+        Their sum is the score (DeepSeek-V2 report, equation 10). `largest` is the value with the largest magnitude.
         """
         window = window or whole(self.num_tokens)
         grids = [_Grid(window, cell_sides(window, max_cells), signed=True) for _ in PARTS]
@@ -119,17 +118,17 @@ class LayerAttention:
         return content, position
 
     def part_rows(self, head: int, query: int) -> tuple[xr.DataArray, xr.DataArray]:
-        """Content and position part of one query's scores, each [key], up to itself."""
+        """Return the content and position part of one query's scores, each [key], up to itself."""
         window = Window(query, query + 1, 0, query + 1)
         content, position = self.part_cells(head, window, max_cells=query + 1)
         return content["mean"][0].reset_coords(drop=True), position["mean"][0].reset_coords(drop=True)
 
     @torch.inference_mode()
     def parts_by_distance(self, heads: Sequence[int], max_bins: int = 512) -> xr.DataArray:
-        """Mean of both parts of the score over the pairs that lie equally far apart, [part, head, distance].
+        """Return the mean of both parts of the score over all pairs at a distance, [part, head, distance].
 
-        Sums over all pairs at a distance are a correlation of queries with keys, which the Fourier transform gives for
-        all distances at once. Long texts are told in bins of equal width, labelled by their nearest distance.
+        The sum over all pairs at a distance is a correlation of queries with keys, which a Fourier transform gives for
+        all distances at once. Long texts use bins of equal width, labelled by their smallest distance.
         """
         width = -(-self.num_tokens // max_bins)
         distances = np.arange(0, self.num_tokens, width)
@@ -144,7 +143,7 @@ class LayerAttention:
         return xr.DataArray(sums_PHG / pairs_G, dims=("part", "head", "distance"), coords=labels)
 
     def _blocks(self, head: int, first: int, end: int, multiple: int = 1) -> Iterator[tuple[int, Tensor, Tensor]]:
-        """First query, scores and weights, [B, S], of each block of queries; of `multiple` queries or a multiple."""
+        """Yield first query, scores and weights, [B, S], of blocks whose length is a multiple of `multiple`."""
         key_TQ = torch.cat(self._vectors.keys(head, end), 1)
         query_BQ = torch.cat(self._vectors.queries(head, first, end), 1) * self._vectors.scale
         rows = _rows(end, multiple)
@@ -158,7 +157,7 @@ class LayerAttention:
 
 
 class _Grid:
-    """A map in cells, filled block by block; each block starts at a cell's first row."""
+    """A map in cells, filled block by block; each block starts at the first row of a cell."""
 
     def __init__(self, window: Window, sides: tuple[int, int], signed: bool = False) -> None:
         self.window, self.sides, self._signed = window, sides, signed
@@ -166,7 +165,7 @@ class _Grid:
         self._largest_IJ, self._sum_IJ = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
 
     def add(self, first: int, values_BS: Tensor) -> None:
-        """Take a block's rows: weights, 0 where hidden, or signed scores, minus infinity where hidden."""
+        """Add a block's rows: weights, 0 where hidden, or signed scores, minus infinity where hidden."""
         seen_BS = values_BS[:, self.window.key : self.window.key_end]
         if not seen_BS.shape[1]:
             return
@@ -180,31 +179,31 @@ class _Grid:
         self._largest_IJ[row : row + rows, :columns] = _host(largest_IJ)
 
     def dataset(self) -> xr.Dataset:
-        """The cells so far; those that no block reached hold no visible pair."""
+        """Return the cells; those that no block reached hold no visible pair."""
         return dataset(self._largest_IJ, self._sum_IJ, self.window, self.sides)
 
 
 @torch.inference_mode()
 def head_attention(engine: Engine, trace: Trace, layer: int, heads: list[int] | None = None) -> xr.DataArray:
-    """Dense attention weights of a layer, [head, query, key]: heads x tokens x tokens, so for short texts only.
+    """Return dense attention weights of a layer, [head, query, key]; for short texts only, because of its size.
 
     Raises:
         RequestError: the trace holds no layer inputs, or was made with other weights.
     """
     attention = LayerAttention(engine, trace, layer, dense=True)
     chosen = list(range(attention.num_heads)) if heads is None else heads
-    found = [attention.cells(head, max_cells=attention.num_tokens)["mean"] for head in chosen]
-    weights = np.nan_to_num(np.stack([one.values for one in found]))
+    maps = [attention.cells(head, max_cells=attention.num_tokens)["mean"] for head in chosen]
+    weights = np.nan_to_num(np.stack([one.values for one in maps]))
     return xr.DataArray(weights, dims=("head", "query", "key"), coords={"head": chosen})
 
 
 def _rows(num_keys: int, multiple: int) -> int:
-    """Queries of a block: as many as its values allow, a multiple of what is told."""
+    """Return the number of queries in a block, a multiple of `multiple`."""
     return multiple * max(1, VALUES_AT_ONCE // (num_keys * multiple))
 
 
 def _causal(scores_BS: Tensor, hidden: float = HIDDEN) -> Tensor:
-    """The last query of the block sees every key, the one before it all but one; changed in place."""
+    """Hide later keys in place: the block's last query reads every key, the one before all but one."""
     num_queries = len(scores_BS)
     future_BB = torch.ones(num_queries, num_queries, dtype=torch.bool, device=scores_BS.device).triu(1)
     scores_BS[:, -num_queries:].masked_fill_(future_BB, hidden)
@@ -212,7 +211,7 @@ def _causal(scores_BS: Tensor, hidden: float = HIDDEN) -> Tensor:
 
 
 def _reduced(values_BS: Tensor, sides: tuple[int, int], reduce: Callable[..., Tensor]) -> Tensor:
-    """Each cell of a block reduced to one value, [I, J]; rows first, which is the faster half of the way."""
+    """Reduce each cell of a block to one value, [I, J]; rows first, which is faster."""
     for dim, side in enumerate(sides):
         full = values_BS.shape[dim] // side * side
         head, rest = values_BS.narrow(dim, 0, full), values_BS.narrow(dim, full, values_BS.shape[dim] - full)
@@ -223,7 +222,7 @@ def _reduced(values_BS: Tensor, sides: tuple[int, int], reduce: Callable[..., Te
 
 
 def _figures(first: int, scores_BS: Tensor, weights_BS: Tensor, most_read: int) -> Tensor:
-    """Entropy as a share of its maximum, weight on the first token, and mean distance, of each query, [3, B].
+    """Return entropy as a share of its maximum, weight on the first token, and mean distance per query, [3, B].
 
     A query reads the keys up to itself, at most `most_read` of them.
     """
@@ -232,21 +231,21 @@ def _figures(first: int, scores_BS: Tensor, weights_BS: Tensor, most_read: int) 
     # The largest weight gives the softmax's denominator without another exponential of every score.
     denominator_B = scores_BS.amax(-1) - weights_BS.amax(-1).log()
     entropy_B = denominator_B - torch.linalg.vecdot(weights_BS, scores_BS)
-    # Counted from the block's first query: small numbers where the weight mostly is, so that little is rounded.
+    # Counted from the block's first query: numbers are small where most weight is, so little is rounded.
     back_S = torch.arange(first, first - num_keys, -1, device=weights_BS.device, dtype=torch.float32)
     distance_B = weights_BS @ back_S + (visible_B - 1 - first)
     return torch.stack([entropy_B.clamp(min=0) / visible_B.clamp(max=most_read).log(), weights_BS[:, 0], distance_B])
 
 
 def _sums_by_distance(query_TW: Tensor, key_TW: Tensor) -> Tensor:
-    """Sum over all queries of the product with the key so many tokens back, [T], fp64."""
-    length = 2 * len(query_TW)  # twice as long, so that the end does not meet the beginning
+    """Return the sum over all queries of the product with the key at each distance, [T], fp64."""
+    length = 2 * len(query_TW)  # padded to twice the length, because the transform is cyclic
     query_FW, key_FW = (torch.fft.rfft(_in_fp64(part), length, dim=0) for part in (query_TW, key_TW))
     return torch.fft.irfft((query_FW * key_FW.conj()).sum(1), length)[: len(query_TW)]
 
 
 def _in_fp64(values: Tensor) -> Tensor:
-    """In double precision, on the CPU where the device has none."""
+    """Convert to fp64, on the CPU if the device has none."""
     return (values.cpu() if values.device.type == "mps" else values).double()
 
 

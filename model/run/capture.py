@@ -1,4 +1,4 @@
-"""Whether a model has what a run is to record, and whether there is room for it."""
+"""Checks that a model has what a run records, and that the recording fits in memory."""
 
 from model.checkpoint.memory import memory_bytes
 from model.network.config import ModelConfig
@@ -6,7 +6,7 @@ from model.run.request import Capture, Replay, RequestError, RunRequest
 
 
 def capture_bytes(config: ModelConfig, capture: Capture, num_tokens: int) -> int:
-    """Bytes that a trace of so many tokens takes for the captured variables whose size can surprise."""
+    """Return the bytes of the large captured variables in a trace of `num_tokens`."""
     layers = config.num_layers if capture.layers is None else len(capture.layers)
     heads = config.num_heads if capture.heads is None else len(capture.heads)
     sizes = {
@@ -20,14 +20,14 @@ def capture_bytes(config: ModelConfig, capture: Capture, num_tokens: int) -> int
 
 
 def check_capture(config: ModelConfig, request: RunRequest, num_prompt: int) -> None:
-    """Refuse what does not exist or would not fit in memory, before anything is computed."""
+    """Refuse a capture that the model lacks or that does not fit in memory, before anything is computed."""
     capture = request.capture
     if "indexer" in capture.variables and not config.is_sparse:
         raise RequestError(f"{config.model_type} has no indexer to capture")
     if "drafts" in capture.variables and not config.has_mtp:
         raise RequestError("this model has no multi-token-prediction module to make drafts")
     if "drafts" in capture.variables and any(isinstance(change, Replay) for change in request.interventions):
-        # A draft that is taken back was routed too, and no trace holds with which weights.
+        # A rejected draft token is routed too, and no trace holds its gate weights.
         raise RequestError("a run whose routing is replayed cannot try drafts; do not capture them")
     for kind, numbers, count in (
         ("layer", capture.layers, config.num_layers),
@@ -38,7 +38,7 @@ def check_capture(config: ModelConfig, request: RunRequest, num_prompt: int) -> 
             raise RequestError(f"{kind} {outside[0]} does not exist; the model has {kind}s 0 to {count - 1}")
     needed = capture_bytes(config, capture, num_prompt + request.max_new_tokens)
     memory = memory_bytes()
-    if memory is not None and needed > memory // 4:  # parts and their joined copy are held at the same time
+    if memory is not None and needed > memory // 4:  # steps and their joined copy are in memory together
         raise RequestError(
             f"recording {', '.join(sorted(capture.variables))} would take {needed / 1e9:.1f} GB, more than fits here; "
             "choose fewer layers and heads, or a shorter prompt"

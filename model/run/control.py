@@ -1,16 +1,16 @@
-"""What a change is measured against: the same number of random experts of equal load.
+"""The control of a change: the same change with random experts of equal load.
 
-Nearly any disturbance of the routing changes the text a little. Whether *these* experts mattered is told by doing the
-same to others that had as much to do: experts of the same layer whose load over the original run is within 20 % of
-those in question. Two kinds of change, two kinds of draws:
+Almost any change of the routing changes the text a little. To show whether *these* experts mattered, the control
+changes others of equal load: experts of the same layer whose load in the original run is within 20 % of theirs. Two
+kinds of change have two kinds of draws:
 
-- an intervention that names experts (`KnockOut`, `ForceExpert`) is made of others instead (`equal_experts`);
-- any other changes who is taken token by token. As many of a token's experts then leave at random, and as many random
-  experts of equal load come in their place, with the weights of the changed run (`equal_rerouting`). Where no expert
-  came or went, only weights changed, and there is no such draw.
+- An intervention that names experts (`KnockOut`, `ForceExpert`) is repeated with other experts (`equal_experts`).
+- Any other intervention may reroute every token, so the control is matched per token: as many of a token's experts are
+  replaced at random by experts of equal load, with the gate weights of the changed run (`equal_rerouting`). If only
+  gate weights changed, there is no draw.
 
-Draws are seeded, so that the same question has the same control. Where too few experts are of equal load, experts of
-less equal load are taken, and `Control` says how far that had to go.
+Draws are seeded, so that the same question has the same control. If too few experts have equal load, the nearest are
+drawn, and `Control` states how far their load is.
 """
 
 import dataclasses
@@ -27,18 +27,18 @@ from model.trace.trace import Trace
 
 DRAWS = 8
 TOLERANCE = 0.2
-SPREADS = (0.0, 0.05, 0.1, 0.2, 0.5, 1e9)  # by which a set may be less equal than the nearest, until there are enough
-SLACK = 1e-6  # of comparing shares that were rounded
-TRIES = 60  # for each draw that is wanted: a random set may have been drawn before, or be one that no run can have
+SPREADS = (0.0, 0.05, 0.1, 0.2, 0.5, 1e9)  # extra distance from the nearest load, widened until enough sets are found
+SLACK = 1e-6  # tolerance for rounded shares
+TRIES = 60  # per draw: a random set may be a duplicate, or impossible to run
 Named = KnockOut | ForceExpert
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Control:
-    """Draws to run beside a change.
+    """The draws of a control.
 
     Attributes:
-        draws: the interventions of each.
+        draws: the interventions of each draw.
         farthest: the largest distance of a drawn expert's load from that of the expert it stands for, as a share of it.
         share_beyond: share of drawn experts whose distance is more than `TOLERANCE`, because too few were nearer.
     """
@@ -56,15 +56,15 @@ def control(
     draws: int = DRAWS,
     seed: int = 0,
 ) -> Control:
-    """The draws for a change; fewer than `draws`, or none, where there are no more.
+    """Return the draws for a change; fewer than `draws` if no more exist.
 
     Args:
         original: the run without the change, router captured.
         changed: the run with it, fed the same tokens.
         interventions: the change.
         allowed: whether a run can have these interventions.
-        draws: how many are wanted.
-        seed: of the random numbers.
+        draws: number of draws.
+        seed: seed of the random numbers.
     """
     rng = np.random.default_rng(seed)
     named = [change for change in interventions if isinstance(change, Named)]
@@ -76,7 +76,7 @@ def control(
 
 
 def _layers_of(interventions: Sequence[Intervention], trace: Trace) -> tuple[int, ...]:
-    """The layers that the interventions touch themselves."""
+    """Return the layers that the interventions name."""
     every, found = trace.data["moe_layer"].values.tolist(), set[int]()
     for change in interventions:
         if isinstance(change, Replay):
@@ -98,7 +98,7 @@ def equal_experts(
     rng: np.random.Generator,
     others: tuple[Intervention, ...] = (),
 ) -> Control:
-    """The same interventions on random experts of equal load, no set twice; `others` come along unchanged."""
+    """Return the interventions on random experts of equal load, no set twice; `others` are kept unchanged."""
     counts = tokens_per_expert(original.data["expert_id"], original.data.sizes["expert"])
     found = _draw_singles(counts, named[0], allowed, draws, rng) if len(named) == 1 else []
     for spread in SPREADS if len(named) > 1 else ():
@@ -111,7 +111,7 @@ def equal_experts(
 
 
 def _control(draws: Sequence[tuple[Intervention, ...]], apart: np.ndarray) -> Control:
-    """The draws, and how far the loads of their experts lie from those in question, [expert]."""
+    """Make a control of draws and the distances of their experts' loads, [expert]."""
     beyond = float((apart > TOLERANCE + SLACK).mean()) if len(apart) else 0.0
     return Control(tuple(draws), float(apart.max(initial=0.0)), beyond)
 
@@ -123,7 +123,7 @@ def _draw_singles(
     draws: int,
     rng: np.random.Generator,
 ) -> list[tuple[Named, ...]]:
-    """Other experts of the layer: of equal load at random, then, where these are too few, the nearest."""
+    """Return other experts of the layer: those of equal load at random, then the nearest."""
     loads = counts.sel(moe_layer=change.layer).values
     cost = np.maximum(_apart(loads, loads[change.expert]) - TOLERANCE, 0) + rng.random(len(loads)) * SLACK
     singles = [(dataclasses.replace(change, expert=int(e)),) for e in cost.argsort() if e != change.expert]
@@ -138,10 +138,10 @@ def _draw_sets(
     draws: int,
     rng: np.random.Generator,
 ) -> list[tuple[Named, ...]]:
-    """Up to so many different sets.
+    """Return up to `draws` different sets.
 
-    One after the other, in random order, the experts in question are replaced by one of equal load that is left, or
-    where none is by the nearest, or one farther than it by at most `spread`.
+    In random order, each named expert is replaced by an unused expert of equal load, or else by the nearest or one
+    farther by at most `spread`.
     """
     layers = {change.layer: counts.sel(moe_layer=change.layer).values for change in named}
     apart = [_apart(layers[one.layer], layers[one.layer][one.expert]) for one in named]
@@ -169,7 +169,7 @@ def _draw_sets(
 
 
 def _distances(counts: xr.DataArray, named: Sequence[Named], drawn: Sequence[Named]) -> np.ndarray:
-    """How far the load of each expert of a set lies from that of the expert in question, both in order by load."""
+    """Return the distance of each drawn expert's load from its named expert's, both sorted by load."""
     found = []
     for layer in sorted({change.layer for change in named}):
         loads = counts.sel(moe_layer=layer).values
@@ -179,7 +179,7 @@ def _distances(counts: xr.DataArray, named: Sequence[Named], drawn: Sequence[Nam
 
 
 def _apart(loads: np.ndarray, wanted: np.ndarray | float) -> np.ndarray:
-    """Distance from a load, as a share of it; of an idle expert, as if it had one token."""
+    """Return the distance from a load as a share of it; an idle expert counts as one token."""
     return np.abs(loads - wanted) / np.maximum(wanted, 1)
 
 
@@ -189,7 +189,7 @@ def _apart(loads: np.ndarray, wanted: np.ndarray | float) -> np.ndarray:
 def equal_rerouting(
     original: Trace, changed: Trace, layers: tuple[int, ...], draws: int, rng: np.random.Generator
 ) -> Control:
-    """As many experts of every token exchanged as the change exchanged, at random."""
+    """Return routings in which every token exchanges as many experts as in the changed run, at random."""
     num_experts, moe_layers = original.data.sizes["expert"], original.data["moe_layer"].values.tolist()
     rows = [moe_layers.index(layer) for layer in layers]
     after = taken(changed, num_experts)[:, rows]

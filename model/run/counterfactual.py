@@ -1,8 +1,8 @@
-"""What if the routing were another: the same text once more with a change, beside the original and a control.
+"""A counterfactual: the same text with a change of the routing, compared with the original and a control.
 
-Original and changed run are fed the same tokens (the original's, prompt and generated), so that token by token the two
-differ by the change alone; so are the control's draws (`control.py`). Beside that the changed model writes on from the
-prompt itself, with the settings and the seed of the original.
+The original, the changed run and the control's draws (`control.py`) are all fed the original's tokens, prompt and
+generated, so that they differ by the change alone. In addition the changed model generates from the prompt, with the
+settings and the seed of the original.
 """
 
 import dataclasses
@@ -31,8 +31,8 @@ class Question:
     """A text and a change; hashable.
 
     Attributes:
-        fed: what both runs are fed: all tokens of the original, nothing generated.
-        written: what the changed model is to write itself; None where the original has no generated text.
+        fed: the request that feeds all tokens of the original and generates nothing.
+        written: the request in which the changed model generates; None if the original has no generated text.
     """
 
     fed: RunRequest
@@ -42,9 +42,9 @@ class Question:
     def about(
         cls, trace: Trace, interventions: tuple[Intervention, ...], max_new_tokens: int | None = None
     ) -> "Question":
-        """What becomes of the text of a trace under these interventions.
+        """Return the question for the text of a trace and these interventions.
 
-        The changed model writes as many tokens as the original did, at most `max_new_tokens`.
+        The changed model generates as many tokens as the original, at most `max_new_tokens`.
         """
         ids = tuple(trace.data["token_id"].values.tolist())
         fed = RunRequest(token_ids=ids, capture=SEEN, interventions=interventions)
@@ -69,22 +69,22 @@ class Question:
 
 
 class Stage(NamedTuple):
-    """How far it is."""
+    """Progress of the work."""
 
     share: float  # of the work, from 0 to 1
     doing: str
 
 
 class Counterfactual:
-    """The answer to a question; its parts are there as soon as they were run, and stay when it is stopped.
+    """The answer to a question; each part is set once it has run, and stays if the work is stopped.
 
     Attributes:
-        original: fed the original's tokens without the change, logits left out.
-        changed: the same with it.
-        effect: what the change did, as `model.trace.effects.effect` says it.
-        written: the text that the changed model wrote itself.
-        control: the draws that there are.
-        draws: their effects as far as they were run, with an axis `draw` before the others.
+        original: the run without the change, without logits.
+        changed: the run with the change, without logits.
+        effect: the effect of the change; see `model.trace.effects.effect`.
+        written: the text that the changed model generated.
+        control: the draws of the control.
+        draws: effects of the draws that have run, with a first axis `draw`.
     """
 
     def __init__(self, question: Question) -> None:
@@ -97,7 +97,7 @@ class Counterfactual:
         self.draws: xr.Dataset | None = None
 
     def run(self, engine: Engine, cancel: threading.Event) -> Iterator[Stage]:
-        """Do the work, saying before each part what it is; ends early when `cancel` is set.
+        """Do the work, and yield a stage before each part; end early when `cancel` is set.
 
         Raises:
             RequestError, EditError: the change, or the run, is impossible; raised before the first stage.
@@ -130,8 +130,8 @@ class Counterfactual:
         self.control = control(self.original, self.changed, self.question.interventions, allowed)
         effects: list[xr.Dataset] = []
         for number, draw in enumerate(self.control.draws, start=1):
-            said = f"control {number} of {len(self.control.draws)}: random experts of equal load"
-            yield Stage((2 + number) / parts, said)
+            doing = f"control {number} of {len(self.control.draws)}: random experts of equal load"
+            yield Stage((2 + number) / parts, doing)
             if cancel.is_set():
                 return
             effects.append(effect(original, engine.run(dataclasses.replace(fed, interventions=draw), cancel)))
@@ -141,8 +141,8 @@ class Counterfactual:
         self, engine: Engine, request: RunRequest, cancel: threading.Event, begin: float, length: float
     ) -> Iterator[Stage]:
         steps, total = engine.stream(request, cancel), request.max_new_tokens
-        said = "the changed model writes on from the prompt"
-        yield Stage(begin, said)
+        doing = "the changed model writes on from the prompt"
+        yield Stage(begin, doing)
         if cancel.is_set():
             return
         while True:
@@ -152,7 +152,7 @@ class Counterfactual:
                 self.written = finished.value
                 return
             new = step.start + len(step.tokens) - len(request.token_ids or ())
-            yield Stage(begin + length * new / total, f"{said}: {new} of {total} tokens")
+            yield Stage(begin + length * new / total, f"{doing}: {new} of {total} tokens")
 
 
 def _is_allowed(changes: tuple[Intervention, ...], engine: Engine) -> bool:

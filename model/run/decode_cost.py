@@ -1,7 +1,7 @@
-"""What the attention of one layer costs for a token that is decoded, with every key and with the selected ones.
+"""Measures the time of one layer's attention for one decoded token, with all keys and with the selected ones.
 
-Measured here and now, on the model's own weights. The cache is filled with random latents, because times do not depend
-on what they hold; so the context may be longer than any text at hand, or than the model was trained for.
+The times are measured with the model's own weights. The cache holds random latents, because times do not depend on
+their values; the context may therefore be longer than any text, or than the model was trained for.
 
 Shape suffixes: B batch (1), T new positions (1), S positions so far, D model width, H heads, N content head width,
 R position head width, C key-value latent width, X query latent width.
@@ -27,16 +27,16 @@ class DecodeCost:
     """Median microseconds of one token in one layer."""
 
     context: int
-    dense: float  # core attention over every key
-    sparse: float  # core attention over those that were selected
-    indexer: float  # scoring every key and selecting
+    dense: float  # core attention over all keys
+    sparse: float  # core attention over the selected keys
+    indexer: float  # scoring all keys and selecting
 
 
 def median_us(run: Callable[[], object], repeats: int, device: torch.device) -> float:
-    """Median microseconds of a call, after a tenth of the calls."""
+    """Return the median microseconds of a call; a tenth of the calls is warm-up."""
 
     def now() -> float:
-        if device.type == "cuda":  # where a call returns before its work is done
+        if device.type == "cuda":  # CUDA calls return before their work is done
             torch.cuda.synchronize(device)
         return time.perf_counter()
 
@@ -57,9 +57,9 @@ def decode_cost(
     Args:
         model: a V3.2 model with its weights.
         layer: model layer number.
-        context: tokens that the decoded one sees, itself included.
-        top_k: keys that it keeps; those of the configuration when None.
-        repeats: calls of which the median is taken.
+        context: tokens that the decoded token reads, with itself.
+        top_k: keys that it selects; None takes the configuration's number.
+        repeats: number of timed calls.
     """
     attention, weight = model.block(layer).attention, model.embedding.weight
     assert attention.indexer is not None

@@ -1,10 +1,11 @@
-"""The forward passes of one run, one after the other.
+"""The forward passes of one run.
 
-With drafts, a pass over a new token also feeds the draft of the one after it. The token is chosen as ever, by the same
-draw; when it is the draft, its own pass is done already, and when not, the draft is taken back. So the text is that of
-plain decoding, at any temperature, and only what entered the sequence is recorded.
+With drafts, a pass over a new token also feeds the draft of the next token. That token is sampled as without drafts, by
+the same draw. If it equals the draft, the draft is accepted and its pass is already done; otherwise the draft is
+rejected and dropped. The text is therefore that of plain decoding at any temperature, and only tokens of the sequence
+are recorded.
 
-Shape suffixes: B batch (1), T new positions, D model width, V vocabulary, L mixture layers, K selected experts.
+Shape suffixes: B batch (1), T new positions, D model width, V vocabulary, L MoE layers, K selected experts.
 """
 
 import itertools
@@ -24,10 +25,10 @@ from model.run.sampling import choose
 
 
 class Decoding:
-    """Everything that changes during a run.
+    """The state of a run.
 
     Attributes:
-        length: tokens that have been fed and are in the sequence.
+        length: tokens fed so far that are in the sequence.
         next_id: the token to feed next, after the first pass.
     """
 
@@ -55,14 +56,14 @@ class Decoding:
     def advance(
         self, new_ids: list[int], blocks: Iterable[Block] | None = None
     ) -> tuple[list[int], dict[str, np.ndarray]]:
-        """Feed tokens that follow the sequence; return them and what was recorded.
+        """Feed the next tokens of the sequence; return them and their trace variables.
 
-        One more token is returned when its draft was tried and it was chosen.
+        If a draft is accepted, the returned tokens include it.
         """
         drafted = self._draft_to_try(new_ids)
         fed = torch.tensor([new_ids + drafted], device=self._device)
         x_BTD = self._model.hidden(fed, self._cache, self.recorder, self._edit, blocks)
-        # Those of a long prompt would not fit: the last block's are made now, for the choice, the others when recorded.
+        # The logits of a long prompt do not fit in memory: the last block's are computed now, the others when recorded.
         *earlier, last_BTD = x_BTD.split(rows_at_once(self._model.config.vocab_size), dim=1)
         logits_TV, before = self._model.logits(last_BTD)[0], x_BTD.shape[1] - last_BTD.shape[1]
         self.next_id = self._choose(logits_TV[len(new_ids) - 1 - before])
@@ -82,7 +83,7 @@ class Decoding:
         return new_ids, arrays
 
     def _draft_to_try(self, new_ids: list[int]) -> list[int]:
-        """The draft to feed after a token; none after the prompt, an end of sequence, or where no room is left."""
+        """Return the draft to feed after a token; none after the prompt or an end of sequence, or in a full cache."""
         has_room = self.length + 2 <= self._cache.capacity
         if self._drafter is None or not self.length or not has_room or new_ids[-1] == self._model.config.eos_id:
             return []

@@ -1,10 +1,9 @@
-"""Drafts of a run: what the multi-token-prediction module says each token will be, two tokens ahead.
+"""Draft tokens of a run: the predictions of the multi-token-prediction module, two tokens ahead.
 
-The module runs over tokens that are in the sequence for good, once it is known which token comes after each; its draft
-for the token after that one waits here until that token is there to be compared. Whoever decodes may try the last draft
-(feed it before it is chosen) and says so.
+The module runs over tokens of the sequence once the token after each is known. Its drafts wait here until the tokens
+that they predict are sampled. `Decoding` may try the last draft, feeding it before its token is sampled, and notes so.
 
-Shape suffixes: B batch (always 1), T new positions, D model width, V vocabulary, L mixture layers, K rank.
+Shape suffixes: B batch (always 1), T new positions, D model width, V vocabulary, L MoE layers, K rank.
 """
 
 import collections
@@ -23,16 +22,16 @@ NONE = -1
 
 @dataclasses.dataclass(slots=True)
 class Draft:
-    """Of one token."""
+    """The draft of one token."""
 
-    token_id: int = NONE  # none for the first two tokens, which nothing comes two places before
-    logprob: float = float("nan")  # that the module gives its draft
-    tried: bool = False  # the draft was fed before the token was chosen
-    expert_ids_LK: np.ndarray | None = None  # where the model itself sent the draft when it was tried
+    token_id: int = NONE  # none for the first two tokens, which have no token two places before
+    logprob: float = float("nan")  # the module's, of its draft
+    tried: bool = False  # the draft was fed before its token was sampled
+    expert_ids_LK: np.ndarray | None = None  # experts that the model selected for the tried draft
 
 
 class Drafter:
-    """The module, its cache, and the drafts of the tokens that are still to come."""
+    """The module, its cache, and the drafts of the tokens to come."""
 
     def __init__(self, model: Transformer, capacity: int, device: torch.device, dtype: torch.dtype) -> None:
         self._model = model
@@ -42,16 +41,16 @@ class Drafter:
 
     @property
     def ahead(self) -> Draft:
-        """Of the token after the one that is fed next."""
+        """The draft of the token after the next one to feed."""
         return self._waiting[-1]
 
     def extend(self, x_BTD: Tensor, next_ids: list[int], with_experts: bool) -> dict[str, np.ndarray]:
-        """Draft for the new positions, and return the Trace variables of the tokens at them.
+        """Draft at the new positions, and return the trace variables of their tokens.
 
         Args:
             x_BTD: the residual stream after the last layer at the new positions.
-            next_ids: the token that follows each.
-            with_experts: whether to return where tried drafts were sent, too.
+            next_ids: the token after each.
+            with_experts: also return the experts of tried drafts.
         """
         next_ids_BT = torch.tensor([next_ids], device=x_BTD.device)
         rows = rows_at_once(self._model.config.vocab_size)

@@ -1,8 +1,8 @@
-"""Runs a model for a request and returns what was seen.
+"""Runs requests on a model and returns their traces.
 
 One engine serves many sessions at once: its weights are only read, and everything that changes (cache, recorder, random
-generator, edit) is made per run. The lock is held for one forward step, never across a `yield`, so that a run can be
-abandoned at any token and another one goes on.
+generator, edit) belongs to one run. The lock is held for one forward pass, never across a `yield`, so that a run can be
+abandoned at any token without blocking others.
 """
 
 import contextlib
@@ -42,7 +42,7 @@ from model.run.step import Progress, Step
 from model.trace.trace import DIMS, Token, Trace
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-SECONDS_BETWEEN_LOOKS = 0.2  # of a run that waits for one from the disk
+SECONDS_BETWEEN_LOOKS = 0.2  # between checks of a run that waits for a run from the disk
 
 
 class Engine:
@@ -57,7 +57,7 @@ class Engine:
         self.config: ModelConfig = model.config
         weight = model.embedding.weight
         self.device, self.dtype = (disk.device, disk.dtype) if disk else (weight.device, weight.dtype)
-        self.context = self.config.max_positions  # tokens that a run may hold
+        self.context = self.config.max_positions  # most tokens of a run
         self.lock = threading.Lock()
 
     @classmethod
@@ -71,11 +71,11 @@ class Engine:
     ) -> "Engine":
         """Load an embedded model by name, or a folder in the Hugging Face layout.
 
-        `context` lets runs be longer than the model was trained for, which is for measuring time and memory only;
-        `shard` spreads the layers over all GPUs of this machine.
+        `context` allows runs longer than the model was trained for, to measure time and memory; `shard` spreads the
+        layers over all GPUs of this machine.
 
         Raises:
-            CheckpointError, ConfigError: the folder cannot be read; the message says what is wrong with which file.
+            CheckpointError, ConfigError: the folder cannot be read; the message names the file and the problem.
             RequestError: no such dtype.
             DeviceError: no such device.
         """
@@ -92,7 +92,7 @@ class Engine:
 
     @classmethod
     def fitting(cls, model: str | Path) -> "Engine":
-        """In memory in fp32 where the weights take at most two thirds of it, else from disk.
+        """Load a model in fp32 if its weights take at most two thirds of the memory; otherwise run it from disk.
 
         Raises:
             CheckpointError, ConfigError, DeviceError, RequestError: as for `load`.
@@ -102,9 +102,9 @@ class Engine:
 
     @classmethod
     def from_disk(cls, model: str | Path, device: str = "auto", dtype: str = "float32") -> "Engine":
-        """An engine whose weights stay on the disk; a run reads each layer when it comes to it.
+        """Make an engine whose weights stay on the disk; a run reads each layer when it computes it.
 
-        Such a run only reads its prompt, because every generated token would read all layers again.
+        Such a run generates nothing, because every generated token would read all layers again.
 
         Raises:
             CheckpointError, ConfigError, DeviceError, RequestError: as for `load`.
@@ -131,7 +131,7 @@ class Engine:
         return Partial(folder, run | {"weights": str(self.folder.resolve())})
 
     def encode(self, request: RunRequest) -> list[int]:
-        """Token ids of the request: those given, or the prompt's with one beginning-of-sequence token before them.
+        """Return the token ids of the request: those given, or a beginning-of-sequence token and the prompt's.
 
         Raises:
             RequestError: the ids do not exist, the text cannot be encoded, or the run would not fit the context.
@@ -184,11 +184,11 @@ class Engine:
     ) -> Generator[Step, None, Trace]:
         """Run step by step; the generator's return value is the trace of all steps.
 
-        Every token is fed, the last generated one too. Generation ends at `max_new_tokens`, after an end-of-sequence
-        token, or when `cancel` is set, which is looked at before each step; the trace then holds what was done. A run
-        from disk is one step; it calls `on_layer` after each layer and looks at `cancel` before each, and while it
-        waits for another run of the model it does both now and then, with no layer done. With `partial` (see
-        `open_partial`) it starts after the layers that are there, and adds each finished one.
+        Every token is fed, also the last generated one. Generation ends at `max_new_tokens`, after an end-of-sequence
+        token, or when `cancel` is set, which is checked before each step; the trace then holds the finished steps. A
+        run from disk is one step: it calls `on_layer` after each layer and checks `cancel` before each. While it waits
+        for another run of the model, it does both at intervals, with no layer done. With `partial` (see
+        `open_partial`) it starts after the stored layers, and stores each finished one.
 
         Raises:
             Stopped: a run from disk was cancelled; there is no trace.
@@ -219,7 +219,7 @@ class Engine:
 
     @contextlib.contextmanager
     def _turn(self, cancel: threading.Event | None, on_layer: Callable[[Progress], None]) -> Iterator[None]:
-        """Hold the lock for a step; one from disk takes minutes, so that nobody must wait for it blindly."""
+        """Hold the lock for a step; while waiting for a run from disk, check `cancel` and report progress."""
         while not self.lock.acquire(timeout=SECONDS_BETWEEN_LOOKS if self.disk else -1):
             if cancel is not None and cancel.is_set():
                 raise Stopped("stopped before its turn came")
@@ -243,7 +243,7 @@ class Engine:
     def _trace(self, request: RunRequest, model: Transformer, recorder: Recorder, steps: list[Step]) -> Trace:
         arrays = join_steps([step.arrays for step in steps])
         if "router_score" in arrays:
-            biases = [router.expert_bias.float().cpu() for router in model.routers()]  # of several GPUs, perhaps
+            biases = [router.expert_bias.float().cpu() for router in model.routers()]  # layers may be on several GPUs
             arrays["expert_bias"] = torch.stack(biases).numpy()
         return Trace(
             data=xr.Dataset(
@@ -273,7 +273,7 @@ class Engine:
         return {
             "name": self.name,
             "config": self.config.to_json(),
-            # Of weights that stay on the disk no sum is taken: it would read every byte.
+            # No checksum of weights on the disk, because it would read every byte.
             "weights_sha256": None if self.disk else weights_sha256(self.folder),
             "tokenizer_sha256": self.tokenizer.sha256 if self.tokenizer else None,
         }
@@ -291,12 +291,12 @@ class Engine:
 
 
 def _load(folder: Path, device: str, dtype: torch.dtype) -> Transformer:
-    """The network of a folder, on one device."""
+    """Load the network of a folder onto one device."""
     return load_model(folder, choose_device(device, weight_bytes(inspect(folder).config, dtype)), dtype)
 
 
 def spare_cores(count: int) -> None:
-    """Leave so many cores to other programs, unless OMP_NUM_THREADS says how many threads to use.
+    """Leave `count` cores to other programs, unless OMP_NUM_THREADS sets the number of threads.
 
     The threads of a product wait for each other; when another program holds one of their cores, each of the hundred
     products of a step waits for the scheduler (measured on two cores with a browser on the same machine: 7 tokens a

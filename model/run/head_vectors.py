@@ -1,7 +1,7 @@
-"""Queries and keys of single heads of a finished run, made from the captured input of their layer.
+"""Queries and keys of single heads after the run, computed from the captured input of their layer.
 
-Kept per layer is only what all heads are made from: a few hundred values per token. A head's own vectors are made when
-it is asked for; those of all heads of a long prompt together would take gigabytes.
+Only the latents that all heads share are kept, a few hundred values per token. A head's own vectors are computed on
+request; those of all heads of a long prompt would take gigabytes.
 
 Shape suffixes: T tokens, S tokens up to some query, B queries of a block, X query latent width, C key-value latent
 width, H heads, N content head width, R position head width, Q = N + R.
@@ -19,7 +19,7 @@ from model.trace.trace import Trace
 
 
 class HeadVectors:
-    """What the heads of one layer are made from. Not changed after it is made, so that sessions may share it."""
+    """The latents of one layer, from which all its heads are computed. Immutable, so that sessions may share it."""
 
     @torch.inference_mode()
     def __init__(self, engine: Engine, trace: Trace, layer: int) -> None:
@@ -41,7 +41,7 @@ class HeadVectors:
         self._position_TR = rotate(position_TR[None, :, None], self._rotations_TR)[0, :, 0]
 
     def queries(self, head: int, first: int, end: int) -> tuple[Tensor, Tensor]:
-        """Content [B, N] and rotated position part [B, R] of the queries from `first` to before `end`, fp32."""
+        """Return content [B, N] and rotated position part [B, R] of the queries from `first` to before `end`, fp32."""
         up = self._attention.query if self._config.q_lora_rank is None else self._attention.query_up
         up_QX = up.weight.view(self.num_heads, self._config.query_head_dim, -1)[head]
         query_BQ = F.linear(self._query_TX[first:end], up_QX)
@@ -50,23 +50,23 @@ class HeadVectors:
         return content_BN.float(), rotated_BR.float()
 
     def keys(self, head: int, end: int) -> tuple[Tensor, Tensor]:
-        """Content [S, N] and rotated position part [S, R] of the keys before `end`, fp32."""
+        """Return content [S, N] and rotated position part [S, R] of the keys before `end`, fp32."""
         up_NC = self._attention.kv_up.weight.view(self.num_heads, -1, self._config.kv_lora_rank)[head]
         content_SN = F.linear(self._latent_TC[:end], up_NC[: self._config.nope_head_dim])
         return content_SN.float(), self._position_TR[:end].float()
 
 
 def has_weights_of(engine: Engine, trace: Trace) -> bool:
-    """Whether the trace was made with this engine's weights; only then may more of it be computed."""
+    """Whether the trace was made with this engine's weights, which computing more of it requires."""
     made_with = trace.model.get("weights_sha256")
     return made_with is not None and made_with == engine.description["weights_sha256"]
 
 
 def kept_keys(engine: Engine, trace: Trace, layer: int) -> np.ndarray | None:
-    """Which keys the layer's queries read, bool [T, T], as recorded; None where attention is dense.
+    """Return the recorded keys that the layer's queries read, bool [T, T]; None if attention is dense.
 
     Raises:
-        RequestError: the model is sparse, and its choice was not recorded.
+        RequestError: the model is sparse and its selection was not recorded.
     """
     choosing = [number for number in engine.config.indexer_layers if number <= layer]
     if not choosing or trace.num_tokens <= engine.config.index_topk:
@@ -78,7 +78,7 @@ def kept_keys(engine: Engine, trace: Trace, layer: int) -> np.ndarray | None:
 
 
 def _layer_input(engine: Engine, trace: Trace, layer: int) -> Tensor:
-    """The recorded residual stream before the layer, [T, D], in the engine's dtype."""
+    """Return the recorded residual stream before the layer, [T, D], in the engine's dtype."""
     if not trace.has("layer_input"):
         raise RequestError("this trace holds no layer inputs; record it with the capture 'inputs'")
     if not has_weights_of(engine, trace):

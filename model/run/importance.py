@@ -1,13 +1,13 @@
-"""What each routed expert is worth to a text: every (layer, expert) is knocked out once, and the predictions compared.
+"""The importance of each routed expert for a text: knocks out every (layer, expert) once and compares the predictions.
 
-Each number is what a plain forward pass with that one `KnockOut` gives, but no pass is made whole:
+Each number equals that of a plain forward pass with one `KnockOut`, but no pass is computed whole:
 
-- what comes before the changed layer is the unchanged run's;
-- the router alone says which tokens a knock-out sends elsewhere, also by another choice of groups; where it sends none,
-  nothing changes and the effect is exactly zero;
-- in the changed layer only these tokens are computed anew, those of all experts together;
-- in later layers, of every knock-out only the positions from its first change on are computed, several knock-outs as
-  one batch: attention looks backwards, so earlier ones keep what they had, and leave it in the cache.
+- Layers before the changed one are those of the original run.
+- The router alone, run with the edit, finds the tokens that a knock-out reroutes, also by another choice of groups. If
+  it reroutes none, the effect is exactly zero.
+- In the changed layer only rerouted tokens are computed anew, those of all experts together.
+- In later layers only the positions from a knock-out's first change on are computed, several knock-outs as one batch:
+  attention is causal, so earlier positions do not change, and stay in the cache.
 
 Shape suffixes: T tokens, D model width, E experts, K selected experts, V vocabulary, B knock-outs of a batch, S its
 positions, N changed decisions (a knock-out and a token), R rows (a knock-out and a position).
@@ -65,9 +65,9 @@ class Importance:
 def importance(
     engine: Engine, token_ids: Sequence[int], cancel: threading.Event | None = None
 ) -> Generator[Importance, None, None]:
-    """Knock out each expert of each mixture layer, one at a time; yields the map as far as it is, batch after batch.
+    """Knock out each expert of each MoE layer, one at a time; yield the map so far after each batch.
 
-    Ends early when `cancel` is set, which is looked at before each batch. The engine's lock is held for one batch.
+    End early if `cancel` is set, which is checked before each batch. The engine's lock is held for one batch.
 
     Raises:
         RequestError: the weights stay on the disk, there are no experts, fewer than two tokens, or they do not fit the

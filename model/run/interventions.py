@@ -1,4 +1,4 @@
-"""Turns the interventions of a request into the tensors that the router consumes.
+"""Turns the interventions of a request into the tensors of a `RoutingEdit`.
 
 Shape suffixes: T tokens, E experts, K selected experts.
 """
@@ -28,7 +28,7 @@ from model.run.request import (
 def routing_edit(
     interventions: Iterable[Intervention], config: ModelConfig, device: torch.device
 ) -> RoutingEdit | None:
-    """The edit that a run applies, None when nothing is changed.
+    """Return the edit that a run applies; None without interventions.
 
     Raises:
         RequestError: an intervention names a layer or expert that the model lacks.
@@ -82,7 +82,7 @@ def _apply(edit: LayerEdit, change: Intervention, layer: int, config: ModelConfi
 
 
 def _given(change: Replay, layer: int, like: torch.Tensor) -> GivenRouting:
-    """One layer of a replayed routing, on the device of `like` [E]."""
+    """Return one layer of a replayed routing, on the device of `like` [E]."""
     row, num_experts = change.layers.index(layer), len(like)
     ids_TK = torch.from_numpy(change.id_array[:, row].astype(np.int64))
     if int(ids_TK.max()) >= num_experts:

@@ -1,4 +1,4 @@
-"""What a run from disk has done so far, one file per finished layer, so that it can go on where it was stopped."""
+"""The finished layers of a run from disk, one file each, so that a stopped run can continue."""
 
 import hashlib
 import json
@@ -23,18 +23,18 @@ class Partial:
     """A folder of finished layers of one run.
 
     Attributes:
-        layers_done: how many layers are there, from the first one on without a gap.
+        layers_done: number of finished layers, from the first one without a gap.
     """
 
     def __init__(self, folder: Path, run: Mapping[str, Any]) -> None:
-        """Open the folder, or make it.
+        """Open the folder, or create it.
 
         Args:
-            folder: its parent must exist.
-            run: all that the run depends on, as JSON values.
+            folder: the folder; its parent must exist.
+            run: everything that the run depends on, as JSON values.
 
         Raises:
-            RequestError: the folder holds another run, or something else.
+            RequestError: the folder holds another run, or other files.
         """
         self.folder = folder
         key = hashlib.sha256(json.dumps(run, sort_keys=True).encode()).hexdigest()
@@ -61,15 +61,15 @@ class Partial:
         return self.folder / f"layer-{layer:05d}.safetensors"
 
     def write(self, layer: int, residual: Tensor, selection: Selection | None, recorded: Mapping[str, Tensor]) -> None:
-        """Keep a finished layer: what the next one starts from, and what was recorded of it.
+        """Store a finished layer: the residual stream and selection after it, and its recorded tensors.
 
         Raises:
-            OSError: it cannot be written; the layers before it stay.
+            OSError: it cannot be written; earlier layers stay.
         """
         tensors = {"residual": residual, **recorded}
         if selection is not None:
             tensors |= {f"selection.{name}": part for name, part in selection._asdict().items()}
-        # Copies, because a file may not hold the same memory under two names.
+        # Copies, because safetensors refuses two names for the same memory.
         copies = {
             name: part.detach().cpu().clone(memory_format=torch.contiguous_format) for name, part in tensors.items()
         }
@@ -78,7 +78,7 @@ class Partial:
         self.layers_done = layer + 1
 
     def read(self, layer: int, device: torch.device) -> dict[str, Tensor]:
-        """A finished layer.
+        """Read a finished layer.
 
         Raises:
             RequestError: its file is damaged.
@@ -89,5 +89,5 @@ class Partial:
             raise RequestError(f"{self._path(layer)} is damaged; remove {self.folder} and start again") from None
 
     def remove(self) -> None:
-        """The run is over."""
+        """Delete the folder when the run is over."""
         shutil.rmtree(self.folder)

@@ -1,4 +1,4 @@
-"""Remakes the trace of the first screen: `python -m model.run.recorded [MODEL]` (`make recorded`)."""
+"""Records the trace of the first screen anew: `python -m model.run.recorded [MODEL]` (`make recorded`)."""
 
 import json
 from pathlib import Path

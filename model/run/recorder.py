@@ -1,4 +1,4 @@
-"""The tape of a run: collects what the probe points hand over, and moves it to the host once per step.
+"""The tape of a run: collects the tensors of the probe points, and moves them to the host once per step.
 
 Shape suffixes: B batch (always 1), T new positions, S positions so far, H heads, Q query head width, D model width,
 E experts, K rank, V vocabulary, L layers.
@@ -17,14 +17,14 @@ from model.network.decision import Routing, Selection
 from model.run.request import Capture
 
 NUM_CANDIDATES = 20
-# Rows of the log-softmax held at once: 64 rows of a 129,280-entry vocabulary are 33 MB.
+# Rows of the log-softmax in memory at once: 64 rows of a 129,280-entry vocabulary are 33 MB.
 LOGPROB_ROWS = 64
-# Logits made at once, 537 MB in fp32: a whole prompt of the embedded models, 1,024 tokens of the released one.
+# Logits in memory at once, 537 MB in fp32: a whole prompt of an embedded model, 1,024 tokens of the released one.
 LOGITS_AT_ONCE = 1 << 27
 
 
 def rows_at_once(vocab_size: int) -> int:
-    """Positions whose logits are made at once, a multiple of `LOGPROB_ROWS`."""
+    """Return the number of positions whose logits are computed at once, a multiple of `LOGPROB_ROWS`."""
     return max(1, LOGITS_AT_ONCE // vocab_size // LOGPROB_ROWS) * LOGPROB_ROWS
 
 
@@ -36,7 +36,7 @@ class Recorder:
         self.attention_layers = _chosen(capture.layers, config.num_layers)
         self.heads = _chosen(capture.heads, config.num_heads)
         self.indexer_layers = tuple(sorted(set(config.indexer_layers) & set(self.attention_layers)))
-        self._next_logprobs_V: Tensor | None = None  # of the token that has not been fed yet
+        self._next_logprobs_V: Tensor | None = None  # of the next token to feed
         self._clear()
 
     def _clear(self) -> None:
@@ -75,32 +75,32 @@ class Recorder:
         return {"input": self._inputs, "output": self._outputs, "attention": self._attention}
 
     def of_layer(self, layer: int) -> dict[str, Tensor]:
-        """What was recorded of a layer in this forward pass, by name; `restore` takes it back."""
-        found = {name: by_layer[layer] for name, by_layer in self._tensors.items() if layer in by_layer}
+        """Return the tensors recorded of a layer in this forward pass, by name; see `restore`."""
+        recorded = {name: by_layer[layer] for name, by_layer in self._tensors.items() if layer in by_layer}
         for name, by_layer in (("routing", self._routing), ("indexer", self._selections)):
             if layer in by_layer:
-                found |= {f"{name}.{field}": part for field, part in by_layer[layer]._asdict().items()}
-        return found
+                recorded |= {f"{name}.{field}": part for field, part in by_layer[layer]._asdict().items()}
+        return recorded
 
-    def restore(self, layer: int, found: Mapping[str, Tensor]) -> None:
-        """Take what `of_layer` gave for a layer of an earlier pass over the same tokens."""
+    def restore(self, layer: int, recorded: Mapping[str, Tensor]) -> None:
+        """Record the tensors that `of_layer` returned in an earlier pass over the same tokens."""
         for name, by_layer in self._tensors.items():
-            if name in found:
-                by_layer[layer] = found[name]
-        if f"routing.{Routing._fields[0]}" in found:
-            self._routing[layer] = Routing(*(found[f"routing.{field}"] for field in Routing._fields))
-        if f"indexer.{Selection._fields[0]}" in found:
-            self._selections[layer] = Selection(*(found[f"indexer.{field}"] for field in Selection._fields))
+            if name in recorded:
+                by_layer[layer] = recorded[name]
+        if f"routing.{Routing._fields[0]}" in recorded:
+            self._routing[layer] = Routing(*(recorded[f"routing.{field}"] for field in Routing._fields))
+        if f"indexer.{Selection._fields[0]}" in recorded:
+            self._selections[layer] = Selection(*(recorded[f"indexer.{field}"] for field in Selection._fields))
 
     def last_experts(self) -> np.ndarray | None:
-        """Experts of the last token of this forward pass by layer and rank, [L, K]; None when routing is not wanted."""
+        """Return the experts of this forward pass's last token, [L, K]; None if routing is not captured."""
         if not self._routing:
             return None
         last = [Routing(*(part[-1:] for part in routing)) for routing in self._routing.values()]
         return _routing_arrays(last)["expert_id"][0]
 
     def drop_last(self) -> None:
-        """Forget the last token of this forward pass, which turned out not to be in the sequence."""
+        """Drop the rejected draft token of the last forward pass."""
         for by_layer in (self._inputs, self._outputs):
             by_layer.update({layer: rows[:-1] for layer, rows in by_layer.items()})
         self._attention = {layer: weights[:, :-1, :-1] for layer, weights in self._attention.items()}
@@ -111,11 +111,11 @@ class Recorder:
         }
 
     def take(self, token_ids: list[int], logits: Iterable[Tensor]) -> dict[str, np.ndarray]:
-        """The Trace variables of the tokens just fed, by name, axes in the Trace's order.
+        """Return the trace variables of the tokens just fed, by name, axes in the trace's order.
 
         Args:
             token_ids: the tokens.
-            logits: of each, [T, V], in blocks of `rows_at_once`; each is let go before the next is asked for.
+            logits: their logits, [T, V], block by block; each block is freed before the next is computed.
         """
         arrays = {"token_id": np.array(token_ids, dtype=np.int32)}
         arrays["residual_norm"] = _host(_stacked(self._outputs, 1).float().norm(dim=-1))
@@ -134,9 +134,9 @@ class Recorder:
         return arrays
 
     def _take_predictions(self, token_ids: list[int], logits: Iterable[Tensor]) -> dict[str, np.ndarray]:
-        """Log-probability of each token given those before it, the likeliest next tokens after it, and wanted logits.
+        """Return the log-probability of each token, the likeliest next tokens after it, and captured logits.
 
-        The last row of log-probabilities is kept for the token that comes next, also across steps.
+        The last row of log-probabilities is kept for the next token, also across steps.
         """
         num_candidates, before_V = min(NUM_CANDIDATES, self.config.vocab_size), self._next_logprobs_V
         of_token = [] if before_V is None else [before_V[token_ids[:1]]]
@@ -160,7 +160,7 @@ class Recorder:
 
 
 def _routing_arrays(routings: list[Routing]) -> dict[str, np.ndarray]:
-    """Stack the layers' decisions, [T, L, ...]; ranks are sorted by weight, equal weights by expert id."""
+    """Stack the layers' decisions, [T, L, ...]; ranks are sorted by gate weight, ties by expert id."""
     scores, groups, kept, ids, weights = (_host(_together(part, 1)) for part in zip(*routings, strict=True))
     by_weight = np.lexsort((ids, -weights), axis=-1)
     return {
@@ -172,12 +172,12 @@ def _routing_arrays(routings: list[Routing]) -> dict[str, np.ndarray]:
     }
 
 
-# Variables that hold one row of keys per token, and what stands for the keys that come after it.
+# Variables with one row of keys per token -> the value for later keys.
 _BY_KEY = {"attention": 0.0, "indexer_score": -np.inf, "indexer_kept": False}
 
 
 def join_steps(steps: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """The arrays of a whole run from those of its steps; rows of keys are filled up to a square."""
+    """Join the arrays of a run's steps; rows of keys are padded to a square."""
     names = [name for name in steps[0] if name not in _BY_KEY]
     joined = {name: np.concatenate([step[name] for step in steps]) for name in names}
     for name in _BY_KEY.keys() & steps[0].keys():
@@ -206,7 +206,7 @@ def _stacked(by_layer: dict[int, Tensor], dim: int) -> Tensor:
 
 
 def _together(parts: Sequence[Tensor], dim: int) -> Tensor:
-    """Stacked on the device of the first: layers may lie on several."""
+    """Stack on the device of the first, because layers may be on several devices."""
     return torch.stack([part.to(parts[0].device) for part in parts], dim)
 
 
@@ -215,7 +215,7 @@ def _host(tensor: Tensor) -> np.ndarray:
 
 
 def _bits(tensor: Tensor) -> np.ndarray:
-    """float32 as it is; bfloat16, which numpy lacks, as its bits in uint16; float16 widened."""
+    """Return float32 as is, bfloat16, which numpy lacks, as its bits in uint16, and float16 as float32."""
     if tensor.dtype == torch.bfloat16:
         return _host(tensor.view(torch.uint16))
     return _host(tensor.float())

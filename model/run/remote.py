@@ -1,7 +1,7 @@
-"""A connection to an engine that the operator named: JSON over HTTP, and nothing that a server could do with it.
+"""A connection to the engine at the operator's address: JSON over HTTP.
 
-Only http and https; no proxies, no redirects to another host; every wait and every answer is limited. Whatever goes
-wrong becomes a `RemoteError` of one line.
+Only http and https; no proxies, no redirects to another host; every wait and every response is limited. Every problem
+becomes a one-line `RemoteError`.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ _BLOCK = 1 << 16
 
 
 class RemoteError(ValueError):
-    """An engine that cannot be asked, or did not answer as it should; the message says what to do."""
+    """An engine that cannot be reached, or whose response is not usable; the message says what to do."""
 
 
 class NotThereError(RemoteError):
@@ -31,7 +31,7 @@ class NotThereError(RemoteError):
 
 
 class _SameHost(urllib.request.HTTPRedirectHandler):
-    """Follows a redirect only to where the operator's address points."""
+    """Follows a redirect only to the host of the operator's address."""
 
     def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
         if urllib.parse.urlsplit(newurl)[:2] != urllib.parse.urlsplit(req.full_url)[:2]:
@@ -41,24 +41,24 @@ class _SameHost(urllib.request.HTTPRedirectHandler):
 
 
 class Connection:
-    """Asks one server; each call is a request of its own."""
+    """Sends requests to one server, each over a connection of its own."""
 
     def __init__(self, address: str, seconds: float = SECONDS_TO_ANSWER, silence: float = SECONDS_OF_SILENCE) -> None:
-        """Take the operator's address.
+        """Check the operator's address.
 
         Args:
-            address: such as http://localhost:8000; a path before the routes is kept, /v1 at its end is not.
-            seconds: how long a whole answer may take.
-            silence: how long the server may send nothing.
+            address: such as http://localhost:8000; a path is kept, except for /v1 at its end.
+            seconds: most seconds for a whole response.
+            silence: most seconds in which the server sends nothing.
 
         Raises:
-            RemoteError: it is no address of an HTTP server.
+            RemoteError: it is not the address of an HTTP server.
         """
         self.address, self._seconds, self._silence = _checked(address), seconds, silence
         self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _SameHost())
 
-    def get(self, path: str) -> Any:  # noqa: ANN401 - whatever JSON holds
-        """The JSON of a route, which is expected at once.
+    def get(self, path: str) -> Any:  # noqa: ANN401 - any JSON value
+        """Return the JSON of a route, within seconds.
 
         Raises:
             RemoteError: there is none.
@@ -68,7 +68,7 @@ class Connection:
             return _parsed(_whole(response, time.monotonic() + seconds))
 
     def post(self, path: str, body: dict[str, Any]) -> Any:  # noqa: ANN401
-        """The JSON that a route answers with.
+        """Post a body, and return the JSON of the response.
 
         Raises:
             RemoteError: there is none.
@@ -77,10 +77,10 @@ class Connection:
             return _parsed(_whole(response, time.monotonic() + self._seconds))
 
     def events(self, path: str, body: dict[str, Any], cancel: threading.Event | None = None) -> Iterator[Any]:
-        """The JSON of each server-sent event, as it comes, up to `[DONE]` or until `cancel` is set.
+        """Yield the JSON of each server-sent event until `[DONE]`, or until `cancel` is set.
 
         Raises:
-            RemoteError: the stream breaks off or holds something else.
+            RemoteError: the stream breaks off or is not JSON.
         """
         deadline, taken = time.monotonic() + self._seconds, 0
         with self._opened(path, body, self._silence) as response:
@@ -92,10 +92,10 @@ class Connection:
                 _check(taken, deadline)
                 if not line.startswith(b"data:"):
                     continue
-                said = line[5:].strip()
-                if said == b"[DONE]":
+                event = line[5:].strip()
+                if event == b"[DONE]":
                     return
-                yield _parsed(said)
+                yield _parsed(event)
 
     @contextlib.contextmanager
     def _opened(self, path: str, body: dict[str, Any] | None, seconds: float) -> Iterator[Any]:
@@ -136,13 +136,13 @@ def _checked(address: str) -> str:
 
 
 def _refusal(error: urllib.error.HTTPError, path: str) -> RemoteError:
-    """What the server says against a request, on one line."""
+    """Return the server's refusal of a request, on one line."""
     if error.code in (404, 405, 501):
         return NotThereError(f"the engine has no {path}")
     with contextlib.suppress(OSError, http.client.HTTPException, ValueError):
-        said = json.loads(error.read(_BLOCK))
-        said = said.get("error", said) if isinstance(said, dict) else said
-        return RemoteError(f"the engine refused ({error.code}): {_line(said.get('message', said))}")
+        answer = json.loads(error.read(_BLOCK))
+        answer = answer.get("error", answer) if isinstance(answer, dict) else answer
+        return RemoteError(f"the engine refused ({error.code}): {_line(answer.get('message', answer))}")
     return RemoteError(f"the engine refused with status {error.code}")
 
 

@@ -1,4 +1,4 @@
-"""A model that vLLM or SGLang serves elsewhere: a prompt goes there, its text and its routing come back as a trace.
+"""Runs requests on a model that vLLM or SGLang serves, and returns text and routing as a trace.
 
 vLLM from 0.22 on: /inference/v1/generate as a stream of events, tokens by chunk, `routed_experts` with the chunk where
 the engine has them (PR #44638); earlier, or where that route is missing: /v1/completions, after the answer. SGLang:
@@ -27,17 +27,17 @@ _STREAMS_FROM = (0, 22)
 
 
 class Served:
-    """An engine elsewhere, to be run like one of ours.
+    """An engine elsewhere; it satisfies `EngineProtocol`.
 
     Attributes:
         config: axes of its router.
         kind: one of `KINDS`.
         model: as the server calls it.
-        said: when the routing came, of the last run; one of the sentences above.
+        said: when the routing of the last run arrived; one of the sentences above.
     """
 
     def __init__(self, connection: Connection, named: Named, kind: str | None = None) -> None:
-        """Ask the server what it is.
+        """Detect the server's kind, version and model.
 
         Args:
             connection: to the operator's address.
@@ -117,7 +117,7 @@ class Served:
     # --- after the answer --------------------------------------------------------------------------------------------
 
     def _ask(self, request: RunRequest) -> tuple[Any, dict[str, Any]]:
-        """The answer to a request, and what was sent, the prompt as text beside its ids."""
+        """Return the answer to a request, and the request as sent."""
         ids, prompt = self._local_ids(request), request.prompt
         given, cut = prompt if ids is None else ids, {"top_k": request.top_k} if request.top_k else {}
         completion = {
@@ -139,7 +139,7 @@ class Served:
             return self._connection.post("/v1/completions", asking), asking
 
     def _local_ids(self, request: RunRequest) -> list[int] | None:
-        """Ids of the prompt by the tokenizer at hand; None without one."""
+        """Return the prompt's ids by the local tokenizer; None without one."""
         if request.token_ids is not None:
             return list(request.token_ids)
         if self.named.encode is None or request.prompt is None:
@@ -150,7 +150,7 @@ class Served:
     # --- by chunk ----------------------------------------------------------------------------------------------------
 
     def _by_chunk(self, request: RunRequest, cancel: threading.Event | None) -> Generator[Step, None, Trace]:
-        """VLLM's stream. A token is passed on with its row where rows come by chunk, and without where they do not."""
+        """Follow vLLM's stream; a token is yielded with its row of experts if rows arrive by chunk."""
         ids = self._local_ids(request) or self._remote_ids(request)
         sampling = {
             "max_tokens": request.max_new_tokens, "temperature": request.temperature, "top_p": request.top_p,
@@ -183,7 +183,7 @@ class Served:
         return traced(self.named, words, expert_id, "vLLM", "vLLM routed_experts (stream)", vllm.MISSING)
 
     def _remote_ids(self, request: RunRequest) -> list[int]:
-        """Ids of the prompt by the server's own tokenizer."""
+        """Return the prompt's ids by the server's own tokenizer."""
         said = self._connection.post("/tokenize", {"model": self.model, "prompt": request.prompt})
         ids = reading.token_ids(reading.member(said, "tokens", list, "/tokenize"), "tokens")
         if not ids:
@@ -197,7 +197,7 @@ class Served:
             raise RemoteError(f"the engine sent {len(rows)} rows of routed_experts for {expected} tokens with one")
 
     def _step(self, ids: list[int], new: list[int], rows: np.ndarray, first: int, last: int) -> Step:
-        """Tokens `first` to `last` of the run."""
+        """Make the step of tokens `first` to before `last`."""
         known = [*ids, *new][:last]
         words = Words(prompt_ids=known[: len(ids)], new_ids=known[len(ids) :], num_prompt=min(last, len(ids)))
         tokens, text = labelled(words, self.named, last)
@@ -208,7 +208,7 @@ class Served:
 
 
 def _chunk(event: Any) -> tuple[str | None, list[int]]:
-    """Rows as they were sent, if any, and the new ids of one event."""
+    """Return the encoded rows of an event, if any, and its new ids."""
     if isinstance(event, dict) and "error" in event:
         said = event["error"].get("message") if isinstance(event["error"], dict) else event["error"]
         raise RemoteError(f"the engine stopped: {' '.join(str(said).split()):.200}")

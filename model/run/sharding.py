@@ -1,7 +1,7 @@
 """Spreads a model's layers over the GPUs of one machine, with accelerate's placement and hooks.
 
-Each layer stays whole on one GPU, and what passes from layer to layer is moved by hooks; the network itself knows
-nothing of it. accelerate is an optional package (`requirements-shard.txt`).
+Each layer is whole on one GPU; accelerate's hooks move tensors between layers, without changes to the network.
+accelerate is an optional package (`requirements-shard.txt`).
 """
 
 import warnings
@@ -15,12 +15,12 @@ from model.checkpoint.weights import inspect, load_model, skeleton
 from model.network.transformer import Transformer
 from model.run.request import RequestError
 
-WHOLE = ["Block", "MultiTokenPredictor"]  # classes of modules that are never divided
+WHOLE = ["Block", "MultiTokenPredictor"]  # classes of modules that are never split
 Placement = Mapping[str, Any]  # name of a module -> its device
 
 
 def load_sharded(folder: Path, dtype: torch.dtype) -> Transformer:
-    """Read a model folder onto all GPUs of this machine.
+    """Load a model folder onto all GPUs of this machine.
 
     Raises:
         RequestError: there is no GPU, accelerate is not installed, or the weights do not fit.
@@ -32,7 +32,7 @@ def load_sharded(folder: Path, dtype: torch.dtype) -> Transformer:
 
 
 def load_placed(folder: Path, placement: Placement, dtype: torch.dtype) -> Transformer:
-    """Read a model folder onto the devices of a placement, and let its hooks move what passes between them."""
+    """Load a model folder onto the devices of a placement, with hooks that move tensors between them."""
     accelerate = _accelerate()
     model = load_model(folder, placement, dtype)
     return accelerate.dispatch_model(model, device_map=dict(placement), force_hooks=True)
@@ -46,7 +46,7 @@ def _balanced(folder: Path, dtype: torch.dtype) -> Placement:
     room = get_balanced_memory(model, no_split_module_classes=WHOLE, dtype=dtype) or {}
     room = {device: size for device, size in room.items() if device != "cpu"}
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of what does not fit, which is refused below
+        warnings.simplefilter("ignore")  # about modules that do not fit, which are refused below
         placement = accelerate.infer_auto_device_map(model, max_memory=room, no_split_module_classes=WHOLE, dtype=dtype)
     if {"cpu", "disk"} & set(map(str, placement.values())):
         raise RequestError("the weights do not fit on the GPUs of this machine; use --stream, or a narrower --dtype")
