@@ -18,9 +18,7 @@ if TYPE_CHECKING:
 @click.option(
     "--prompts", type=click.Path(path_type=Path), help="Texts to run: one per line, or JSON lines with text or ids."
 )
-@click.option(
-    "--reference", type=click.Path(path_type=Path), help="Trace file of a baseline run to compare MODEL with."
-)
+@click.option("--reference", type=click.Path(path_type=Path), help="Trace file of a healthy run to compare MODEL with.")
 @click.option("--weights-only", is_flag=True, help="Read the weights and run nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 @click.option("--html", type=click.Path(path_type=Path), help="Write the report as one HTML file.")

@@ -65,7 +65,7 @@ def find_folder(model: str, *others: str) -> Path:
 
     Args:
         model: name of an embedded model, or a folder.
-        others: item else the command accepts, for the message.
+        others: what else the command accepts, for the message.
 
     Raises:
         Unusable: it is none of these.

@@ -42,7 +42,7 @@ def minimise(
     resume: bool = False,
     after_step: AfterStep = lambda facts, step: None,
 ) -> dict[str, Any]:
-    """Minimise a loss for `total_steps` over the parameters that require a gradient, in number.
+    """Minimise a loss for `total_steps` over the parameters that require a gradient, in place.
 
     Args:
         model: see freezing.py for the frozen parameters.

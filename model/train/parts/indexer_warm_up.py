@@ -1,4 +1,4 @@
-"""The first stage from V3 to V3.2: new indexers learn while attention stays dense and all sparse weights are frozen.
+"""The first stage from V3 to V3.2: new indexers learn while attention stays dense and all other weights are frozen.
 
 Each indexer learns the attention of its layer, summed over the heads, as one distribution over the keys of a query. No
 layer selects keys yet, so each indexer affects only its own loss.
