@@ -9,7 +9,7 @@ import click
 
 from model.cli.changes import change_options, interventions
 from model.cli.options import Numbers, check_destination, find_folder, read_prompt
-from model.run.request import FIELDS, Capture, RunRequest
+from model.run.request import CAPTURE_NAMES, FIELDS, Capture, RunRequest
 from model.run.request_fields import RequestField
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def _option(field: RequestField) -> Callable[[Callable[..., Any]], Callable[...,
     "--capture",
     default="router",
     show_default=True,
-    help="Variables to record: router,attention,indexer,inputs,logits,drafts.",
+    help=f"Variables to record: {','.join(CAPTURE_NAMES)}.",
 )
 @click.option("--layers", type=Numbers(), help="Record attention and indexer in these layers only.")
 @click.option("--heads", type=Numbers(), help="Record attention of these heads only.")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from model.trace import file
-from model.trace.imports import AUTO, LLAMA_CPP, LOGITS, OURS, RECORDER, SGLANG, VLLM
+from model.trace.imports import AUTO, FORMATS, OURS, RECORDER, SGLANG, VLLM
 from model.trace.imports.formats import detect, read
 from model.trace.trace import Trace, TraceError
 from tests import engines
@@ -129,7 +129,7 @@ def test_files_of_no_format_are_refused() -> None:
     assert "unknown format" in refused(as_json({"hello": 1}))
     assert "empty" in refused(b"")
     assert "nested too deeply" in refused(b"[" * 100_000)
-    for form in (VLLM, SGLANG, RECORDER, LLAMA_CPP, LOGITS, OURS):
+    for form in FORMATS[1:]:
         for content in (b"\xff\xfe\x00", b"null", b"[]", b'"a"', b"{}", b"[[]]", b'{"choices": [null]}', b"1,2\n"):
             refused(content, form)
 
