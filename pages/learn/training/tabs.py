@@ -32,7 +32,7 @@ def heldout(log: TrainingLog, layer: int) -> None:
         "Measured: bits per byte of the first 2 kB of each held-out text, which was never trained on. Lower is better. "
         "A text is named by its kind and its language; cli is short help pages of commands, techdocs manuals."
     )
-    controls.chart(figure, "training-heldout", tables.by_step(chosen), how_to_read)
+    controls.chart(figure, "training-heldout", tables.by_step(curves), how_to_read)
     _positions(log)
 
 

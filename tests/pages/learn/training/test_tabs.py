@@ -57,3 +57,10 @@ def test_bits_by_position_are_drawn_where_long_texts_were_read(
     monkeypatch.setattr(logs, "logs", lambda: logs.read(tmp_path))
     (*_, figure) = charts(page(view="Held-out text"))
     assert {trace["name"]: numbers(trace["y"]).tolist() for trace in figure["data"]} == read
+
+
+def test_table_of_held_out_texts_has_those_that_are_not_drawn(
+    page: Callable[..., AppTest], show_at: Callable[..., AppTest]
+) -> None:
+    app = show_at(view="Held-out text", **{"heldout-texts": "math.en"})
+    assert app.dataframe[1].value.columns.tolist() == ["step", "stories.en", "math.en"]
