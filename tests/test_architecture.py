@@ -31,6 +31,7 @@ MUST_NOT_IMPORT = {
     "model/trace": {"torch", "streamlit", "plotly"},
     "model/run/request.py": {"torch"},
     "model/run/request_fields.py": {"torch", "click"},
+    "model/run/interventions.py": {"torch"},
     "model/run/step.py": {"torch"},
     "model/run/protocol.py": {"torch"},
     "model/cli/doctor.py": {"torch"},
@@ -90,7 +91,7 @@ TESTED_IN = {
     "model/network/test_parity.py": (
         *("model/network/block.py", "model/network/transformer.py", "model/network/rope.py", "model/network/cache.py"),
     ),
-    "model/run/test_interventions.py": ("model/network/edit.py",),
+    "model/run/test_routing_edit.py": ("model/network/edit.py",),
     "model/run/test_engine.py": ("model/run/capture.py", "model/run/decoding.py", "model/run/recorder.py"),
     "model/run/test_attention.py": ("model/run/head_vectors.py",),
     "model/run/test_from_disk.py": ("model/run/on_demand.py", "model/run/partial.py"),

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from model.cli.options import LayerNumber, Numbers
-from model.run.request import (
+from model.run.interventions import (
     BiasOff,
     ForceExpert,
     GateTemperature,

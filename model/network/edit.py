@@ -1,4 +1,4 @@
-"""Changes to the routing as tensors: the router applies them, `model/run/interventions.py` builds them.
+"""Changes to the routing as tensors: the router applies them, `model/run/routing_edit.py` builds them.
 
 Shape suffixes: E experts, R rows (positions of one sequence) with a given routing, K selected experts.
 

@@ -2,7 +2,8 @@
 
 from model.checkpoint.memory import memory_bytes
 from model.network.config import ModelConfig
-from model.run.request import Capture, Replay, RequestError, RunRequest
+from model.run.interventions import Replay
+from model.run.request import Capture, RequestError, RunRequest
 
 
 def capture_bytes(config: ModelConfig, capture: Capture, num_tokens: int) -> int:

@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import xarray as xr
 
-from model.run.request import ForceExpert, Intervention, KnockOut, Replay, TopK
+from model.run.interventions import ForceExpert, Intervention, KnockOut, Replay, TopK
 from model.trace.effects import taken
 from model.trace.metrics import tokens_per_expert
 from model.trace.routing import by_expert

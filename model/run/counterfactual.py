@@ -17,8 +17,9 @@ from model.network.edit import EditError
 from model.run.control import DRAWS, Control, control
 from model.run.engine import Engine
 from model.run.from_disk import Stopped
-from model.run.interventions import routing_edit
-from model.run.request import FIELDS, Capture, Intervention, RunRequest
+from model.run.interventions import Intervention
+from model.run.request import FIELDS, Capture, RunRequest
+from model.run.routing_edit import routing_edit
 from model.trace.effects import effect
 from model.trace.trace import Trace
 

@@ -33,10 +33,10 @@ from model.network.transformer import Transformer
 from model.run.capture import check_capture
 from model.run.decoding import Decoding
 from model.run.from_disk import DiskModel, DiskRun, Stopped
-from model.run.interventions import routing_edit
 from model.run.partial import Partial
 from model.run.recorder import Recorder, join_steps
 from model.run.request import RequestError, RunRequest
+from model.run.routing_edit import routing_edit
 from model.run.sharding import load_sharded
 from model.run.step import Progress, Step
 from model.trace.trace import DIMS, Token, Trace

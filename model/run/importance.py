@@ -29,8 +29,9 @@ from model.network.moe import MixtureOfExperts
 from model.network.tape import Tape
 from model.network.transformer import Transformer
 from model.run.engine import Engine
-from model.run.interventions import routing_edit
-from model.run.request import KnockOut, RequestError, RunRequest
+from model.run.interventions import KnockOut
+from model.run.request import RequestError, RunRequest
+from model.run.routing_edit import routing_edit
 
 ROWS_AT_ONCE = 1024  # positions of a batch; more would not be faster, and the machine is given back less often
 # A KL in nats up to which its second order is enough. By the law of total variance the covariance that it is worked out

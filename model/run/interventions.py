@@ -1,99 +1,198 @@
-"""Turns the interventions of a request into the tensors of a `RoutingEdit`.
+"""The interventions of a request: changes of the routing, as frozen values without torch.
 
-Shape suffixes: T tokens, E experts, K selected experts.
+`model/run/routing_edit.py` turns them into tensors once per run.
 """
 
+import base64
 import dataclasses
-from collections.abc import Iterable
+import math
+import typing
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
-from model.network.config import ModelConfig
-from model.network.edit import GivenRouting, LayerEdit, RoutingEdit, check_edit, unchanged
-from model.run.request import (
-    BiasOff,
-    ForceExpert,
-    GateTemperature,
-    GroupLimitOff,
-    Intervention,
-    KnockOut,
-    Replay,
-    RequestError,
-    ScoreThreshold,
-    TopK,
-)
+from model.run.request_fields import RequestError
+
+if TYPE_CHECKING:
+    from model.trace.trace import Trace
+
+# Most bytes of a replayed routing. A trace file keeps it in its header, which safetensors limits to 100 MB.
+REPLAY_BYTES = 48 * 2**20
 
 
-def routing_edit(
-    interventions: Iterable[Intervention], config: ModelConfig, device: torch.device
-) -> RoutingEdit | None:
-    """Return the edit that a run applies; None without interventions.
+@dataclasses.dataclass(frozen=True, slots=True)
+class KnockOut:
+    """Never select the expert."""
+
+    layer: int
+    expert: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ForceExpert:
+    """Select the expert for every token, in place of the selected expert with the lowest rank."""
+
+    layer: int
+    expert: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class TopK:
+    """Select another number of experts per token, in every MoE layer."""
+
+    k: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class BiasOff:
+    """Select experts by affinity without the bias, in one layer or (None) in all."""
+
+    layer: int | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class GroupLimitOff:
+    """Select experts from all groups, in one layer or (None) in all."""
+
+    layer: int | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class GateTemperature:
+    """Divide the router's logits by a temperature before the sigmoid or softmax, in one layer or (None) in all.
+
+    1 changes nothing. Above 1, affinities differ less and the bias decides more.
+    """
+
+    temperature: float
+    layer: int | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 < self.temperature < math.inf:
+            raise RequestError(f"the gate's temperature must be above 0, it is {self.temperature:g}")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ScoreThreshold:
+    """Set the weight of a selected expert with a lower affinity to zero, in one layer or (None) in all.
+
+    The expert's id stays in the trace, so that every token keeps top-k ids; the other weights are normalised without
+    it. If no expert of a token reaches the threshold, only the shared experts contribute. 0 changes nothing.
+    """
+
+    threshold: float
+    layer: int | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.threshold <= 1:
+            raise RequestError(f"a score threshold is an affinity from 0 to 1, not {self.threshold:g}")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Replay:
+    """Route the first `num_tokens` tokens to given experts with given gate weights; the model routes later tokens.
+
+    Attributes:
+        layers: model layer numbers, ascending.
+        num_tokens: number of replayed tokens, from the first one on.
+        top_k: experts per token.
+        expert_ids: int16, little-endian, [token, layer, rank].
+        weights: float32, little-endian, [token, layer, rank]; gate weights as applied.
+    """
+
+    layers: tuple[int, ...]
+    num_tokens: int
+    top_k: int
+    expert_ids: bytes
+    weights: bytes
+
+    def __post_init__(self) -> None:
+        count = self.num_tokens * len(self.layers) * self.top_k
+        if not count or min(self.num_tokens, self.top_k) < 0 or list(self.layers) != sorted(set(self.layers)):
+            raise RequestError("a routing to replay needs layers in ascending order, tokens and experts")
+        if (len(self.expert_ids), len(self.weights)) != (2 * count, 4 * count):
+            raise RequestError(f"a routing of {count} choices does not have {len(self.expert_ids)} bytes of ids")
+        if 6 * count > REPLAY_BYTES:
+            raise RequestError(
+                f"the routing of {self.num_tokens:,} tokens takes {6 * count / 2**20:.0f} MB, more than the "
+                f"{REPLAY_BYTES >> 20} that a trace file can keep; replay fewer layers, or a shorter trace"
+            )
+        if not (np.isfinite(self.weight_array).all() and (self.id_array >= 0).all()):
+            raise RequestError("a routing to replay must know every expert and its weight")
+
+    @classmethod
+    def of(cls, trace: "Trace", layers: tuple[int, ...] | None = None) -> "Replay":
+        """Return the routing of a trace, in the given MoE layers or (None) in all that it recorded.
+
+        Raises:
+            RequestError: the trace does not know every token's experts and weights, or lacks a layer.
+        """
+        if not (trace.has("expert_id") and trace.has("gate_weight")):
+            raise RequestError("the trace does not hold experts and their weights; record it with the capture 'router'")
+        recorded = tuple(trace.data["moe_layer"].values.tolist())
+        layers = recorded if layers is None else tuple(sorted(set(layers)))
+        if missing := sorted(set(layers) - set(recorded)):
+            raise RequestError(f"the trace holds no routing of layer {missing[0]}")
+        chosen = trace.data[["expert_id", "gate_weight"]].sel(moe_layer=list(layers))
+        return cls(
+            layers,
+            trace.num_tokens,
+            chosen.sizes["rank"],
+            chosen["expert_id"].values.astype("<i2").tobytes(),
+            chosen["gate_weight"].values.astype("<f4").tobytes(),
+        )
+
+    @property
+    def id_array(self) -> np.ndarray:
+        """The expert ids, int16 [token, layer, rank]."""
+        return np.frombuffer(self.expert_ids, "<i2").reshape(self.num_tokens, len(self.layers), self.top_k)
+
+    @property
+    def weight_array(self) -> np.ndarray:
+        """The gate weights, float32 [token, layer, rank]."""
+        return np.frombuffer(self.weights, "<f4").reshape(self.num_tokens, len(self.layers), self.top_k)
+
+
+Intervention = KnockOut | ForceExpert | TopK | BiasOff | GroupLimitOff | GateTemperature | ScoreThreshold | Replay
+_KINDS = {kind.__name__: kind for kind in typing.get_args(Intervention)}
+
+
+def experts_of_group(group: int, num_experts: int, num_groups: int) -> tuple[int, ...]:
+    """Return the experts of a routing group. A change of a group is the same change of each of its experts.
+
+    >>> experts_of_group(1, 8, 4)
+    (2, 3)
 
     Raises:
-        RequestError: an intervention names a layer or expert that the model lacks.
-        EditError: the interventions together leave the router too few experts, or contradict each other.
+        RequestError: there is no such group.
     """
-    layers: dict[int, LayerEdit] = {}
-    for change in interventions:
-        for layer in _affected(change, config):
-            edit = layers.get(layer) or unchanged(config, device)
-            layers[layer] = _apply(edit, change, layer, config)
-    for layer, edit in layers.items():
-        check_edit(config, layer, edit)
-    return RoutingEdit(layers) if layers else None
+    if not 0 <= group < num_groups:
+        raise RequestError(f"group {group} does not exist; groups are 0 to {num_groups - 1}")
+    size = num_experts // num_groups
+    return tuple(range(group * size, (group + 1) * size))
 
 
-def _affected(change: Intervention, config: ModelConfig) -> tuple[int, ...]:
-    if isinstance(change, TopK):
-        return config.moe_layers
-    if isinstance(change, Replay):
-        named = change.layers
-    elif change.layer is None:
-        return config.moe_layers
-    else:
-        named = (change.layer,)
-    if without := [layer for layer in named if layer not in config.moe_layers]:
-        first, last = config.moe_layers[0], config.moe_layers[-1]
-        raise RequestError(f"layer {without[0]} has no router; mixture layers are {first} to {last}")
-    return named
+def plain_intervention(change: Intervention) -> dict[str, Any]:
+    """Return an intervention as JSON values, with bytes in base64."""
+    values = {
+        name: base64.b64encode(value).decode() if isinstance(value, bytes) else value
+        for name, value in dataclasses.asdict(change).items()
+    }
+    return {"kind": type(change).__name__} | values
 
 
-def _apply(edit: LayerEdit, change: Intervention, layer: int, config: ModelConfig) -> LayerEdit:
-    match change:
-        case KnockOut():
-            return dataclasses.replace(edit, knocked_out_E=_mark(edit.knocked_out_E, change.expert))
-        case ForceExpert():
-            return dataclasses.replace(edit, forced_E=_mark(edit.forced_E, change.expert))
-        case TopK():
-            if not 1 <= change.k <= config.num_experts:
-                raise RequestError(f"top-k {change.k} is not between 1 and {config.num_experts}")
-            return dataclasses.replace(edit, top_k=change.k)
-        case BiasOff():
-            return dataclasses.replace(edit, use_bias=False)
-        case GroupLimitOff():
-            return dataclasses.replace(edit, limit_groups=False)
-        case GateTemperature():
-            return dataclasses.replace(edit, temperature=change.temperature)
-        case ScoreThreshold():
-            return dataclasses.replace(edit, threshold=change.threshold)
-        case Replay():
-            return dataclasses.replace(edit, given=_given(change, layer, edit.knocked_out_E))
+def read_intervention(plain: Mapping[str, Any]) -> Intervention:
+    """Read what `plain_intervention` returned.
 
-
-def _given(change: Replay, layer: int, like: torch.Tensor) -> GivenRouting:
-    """Return one layer of a replayed routing, on the device of `like` [E]."""
-    row, num_experts = change.layers.index(layer), len(like)
-    ids_TK = torch.from_numpy(change.id_array[:, row].astype(np.int64))
-    if int(ids_TK.max()) >= num_experts:
-        raise RequestError(f"the replayed routing names expert {int(ids_TK.max())}; experts are 0 to {num_experts - 1}")
-    weights_TK = torch.from_numpy(change.weight_array[:, row].astype(np.float32))
-    return GivenRouting(ids_TK.to(like.device), weights_TK.to(like.device))
-
-
-def _mark(mask_E: torch.Tensor, expert: int) -> torch.Tensor:
-    if not 0 <= expert < len(mask_E):
-        raise RequestError(f"expert {expert} does not exist; experts are 0 to {len(mask_E) - 1}")
-    marked_E = mask_E.clone()
-    marked_E[expert] = True
-    return marked_E
+    Raises:
+        KeyError, TypeError, AttributeError, binascii.Error: the values are not those of an intervention.
+        RequestError: they are out of range.
+    """
+    values = dict(plain)
+    kind = _KINDS[values.pop("kind")]
+    if kind is Replay:
+        values["layers"] = tuple(values["layers"])
+        for name in ("expert_ids", "weights"):
+            values[name] = base64.b64decode(values[name], validate=True)
+    return kind(**values)

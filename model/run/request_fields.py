@@ -10,6 +10,10 @@ from typing import Any
 Value = str | bool | int | float
 
 
+class RequestError(ValueError):
+    """No run can satisfy the request; the message says what to change."""
+
+
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class RequestField:
     """A field of a request that a visitor sets by a widget or a link, and a user of the command line by an option.

@@ -19,8 +19,9 @@ from model.checkpoint.embedded import find_model
 from model.network.edit import RoutingEdit
 from model.run.engine import Engine
 from model.run.importance import importance
-from model.run.interventions import routing_edit
-from model.run.request import KnockOut, RunRequest
+from model.run.interventions import KnockOut
+from model.run.request import RunRequest
+from model.run.routing_edit import routing_edit
 
 TEXT = (
     "Once upon a time there was a wolf who lived in the forest. One day he met a little girl who was going to her "

@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from model.run.request import (
+from model.run.interventions import (
     BiasOff,
     ForceExpert,
     GateTemperature,
@@ -10,11 +10,11 @@ from model.run.request import (
     Intervention,
     KnockOut,
     Replay,
-    RequestError,
     ScoreThreshold,
     TopK,
     experts_of_group,
 )
+from model.run.request import RequestError
 from model.trace import file
 from model.trace.observed_rule import rule_of
 from model.trace.trace import Trace, TraceError

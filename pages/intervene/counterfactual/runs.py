@@ -7,7 +7,8 @@ import streamlit as st
 import xarray as xr
 from streamlit.delta_generator import DeltaGenerator
 
-from model.run.request import Intervention, RequestError
+from model.run.interventions import Intervention
+from model.run.request import RequestError
 from model.trace import effects
 from model.trace.trace import Trace
 from pages.common import heads, jobs, limits

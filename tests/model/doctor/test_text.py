@@ -18,7 +18,8 @@ from model.doctor.reference import UnusableReferenceError
 from model.doctor.text import examine_text
 from model.run.engine import Engine
 from model.run.from_disk import Stopped
-from model.run.request import Capture, KnockOut, RunRequest
+from model.run.interventions import KnockOut
+from model.run.request import Capture, RunRequest
 from model.trace import chance
 from model.trace.trace import Trace
 from tests.model.doctor.checkpoints import (

@@ -8,21 +8,21 @@ import numpy as np
 from hypothesis import given, settings
 
 from model.run.control import TOLERANCE, Control, control
-from model.run.request import (
+from model.run.interventions import (
     BiasOff,
     ForceExpert,
     GateTemperature,
     KnockOut,
     Replay,
-    RunRequest,
     ScoreThreshold,
     TopK,
     experts_of_group,
 )
+from model.run.request import RunRequest
 from model.trace.effects import taken
 from model.trace.metrics import tokens_per_expert
 from model.trace.trace import Trace
-from tests.model.run.test_interventions import SEEN, engine_of, run
+from tests.model.run.test_routing_edit import SEEN, engine_of, run
 from tests.traces import random_trace
 
 

@@ -7,9 +7,10 @@ import pytest
 
 from model.network.edit import EditError
 from model.run.counterfactual import Counterfactual, Question, Stage
-from model.run.request import BiasOff, Capture, KnockOut, Replay, RequestError, RunRequest
+from model.run.interventions import BiasOff, KnockOut, Replay
+from model.run.request import Capture, RequestError, RunRequest
 from model.trace.trace import Trace
-from tests.model.run.test_interventions import engine_of, run
+from tests.model.run.test_routing_edit import engine_of, run
 
 SEEN = Capture(frozenset({"router"}))
 

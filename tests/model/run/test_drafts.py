@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from model.checkpoint.weights import save_model
 from model.network.transformer import Transformer
 from model.run.engine import Engine
-from model.run.request import Capture, KnockOut, RequestError, RunRequest
+from model.run.interventions import KnockOut
+from model.run.request import Capture, RequestError, RunRequest
 from model.trace.trace import Trace
 from tests.closeness import ROUNDING, relative_error
 from tests.models import random_model, tiny_config

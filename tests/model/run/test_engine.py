@@ -15,17 +15,9 @@ from model.network.cache import LatentCache
 from model.network.edit import EditError, RoutingEdit, unchanged
 from model.run.capture import capture_bytes
 from model.run.engine import Engine
+from model.run.interventions import BiasOff, ForceExpert, GroupLimitOff, KnockOut, TopK
 from model.run.recorder import Recorder
-from model.run.request import (
-    BiasOff,
-    Capture,
-    ForceExpert,
-    GroupLimitOff,
-    KnockOut,
-    RequestError,
-    RunRequest,
-    TopK,
-)
+from model.run.request import Capture, RequestError, RunRequest
 from model.trace.trace import Trace
 from tests.closeness import ROUNDING, relative_error
 from tests.models import random_model, tiny_config

@@ -17,8 +17,9 @@ from model.checkpoint.weights import save_model, weight_bytes
 from model.network.config import ModelConfig
 from model.run.engine import Engine
 from model.run.from_disk import Progress, Stopped
+from model.run.interventions import GateTemperature, KnockOut, Replay, ScoreThreshold
 from model.run.partial import Partial
-from model.run.request import Capture, GateTemperature, KnockOut, Replay, RequestError, RunRequest, ScoreThreshold
+from model.run.request import Capture, RequestError, RunRequest
 from model.trace.trace import Trace
 from tests.models import random_model, tiny_config
 

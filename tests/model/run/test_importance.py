@@ -15,8 +15,9 @@ from model.network.edit import EditError
 from model.run import importance as module
 from model.run.engine import Engine
 from model.run.importance import Importance, importance
-from model.run.interventions import routing_edit
-from model.run.request import KnockOut, RequestError
+from model.run.interventions import KnockOut
+from model.run.request import RequestError
+from model.run.routing_edit import routing_edit
 from tests.models import random_model, tiny_config
 
 INDEXER = {"model_type": "deepseek_v32", "index_heads": 3, "index_head_dim": 12, "index_topk": 5}

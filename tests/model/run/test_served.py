@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from model.run import remote, served
+from model.run.interventions import KnockOut
 from model.run.remote import Connection, RemoteError
-from model.run.request import KnockOut, RequestError, RunRequest
+from model.run.request import RequestError, RunRequest
 from model.run.served import Served
 from model.run.step import Step
 from model.trace.trace import Trace, TraceError

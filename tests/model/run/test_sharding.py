@@ -9,7 +9,8 @@ import torch
 
 from model.checkpoint.weights import save_model
 from model.run.engine import Engine
-from model.run.request import Capture, KnockOut, RequestError, RunRequest
+from model.run.interventions import KnockOut
+from model.run.request import Capture, RequestError, RunRequest
 from model.run.sharding import load_placed
 from model.trace.trace import Trace
 from tests.models import random_model, tiny_config

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from model.run.request import Capture, KnockOut, RunRequest
+from model.run.interventions import KnockOut
+from model.run.request import Capture, RunRequest
 from model.trace.file import save
 from model.trace.trace import Trace
 from pages.common import limits, models

@@ -7,7 +7,8 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from model.run.engine import Engine
-from model.run.request import KnockOut, RunRequest
+from model.run.interventions import KnockOut
+from model.run.request import RunRequest
 from model.trace.trace import Trace
 from pages.common.menu import page_path
 from pages.intervene.counterfactual import choices
