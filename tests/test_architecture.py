@@ -279,6 +279,19 @@ def test_no_source_file_is_a_god_file() -> None:
     assert {name: lines for name, lines in lengths.items() if lines > 350} == {}
 
 
+@each_file("app.py", "pages", "viz", "model")
+def test_functions_are_short(path: Path) -> None:
+    """At most 40 lines without the docstring."""
+    functions = [node for node in ast.walk(parse(path)) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    assert {node.name: lines for node in functions if (lines := _code_lines(node)) > 40} == {}
+
+
+def _code_lines(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    lines = function.end_lineno - function.lineno + 1
+    first = function.body[0]
+    return lines if ast.get_docstring(function) is None else lines - (first.end_lineno - first.lineno + 1)
+
+
 @pytest.mark.parametrize("suffix", [".js", ".css", ".html"])
 def test_browser_parts_load_nothing_and_invent_nothing(suffix: str) -> None:
     for path in (path for part in ("viz", "pages") for path in (ROOT / part).rglob(f"*{suffix}")):

@@ -75,6 +75,11 @@ def load_band(
         raise ValueError(f"{top_k} of {num_experts} experts take too long to simulate")
     rng = np.random.default_rng(seed)
     values = fair_counts(rng, draws, num_tokens, num_experts, top_k, num_groups, kept_groups)
+    return _band(values, num_tokens, num_groups, confidence)
+
+
+def _band(values: np.ndarray, num_tokens: int, num_groups: int, confidence: float) -> LoadBand:
+    """Return the bounds of simulated counts [draw, expert]."""
     counts = xr.DataArray(values, dims=("moe_layer", "expert"))
     loads, groups = metrics.relative_load(counts).values, metrics.tokens_per_group(counts, num_groups)
     tails = [(1 - confidence) / 2, (1 + confidence) / 2]
