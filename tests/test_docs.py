@@ -79,3 +79,14 @@ def test_commands_and_options_exist(document: Path) -> None:
             used = set(re.findall(r"(?<!\S)--[a-z-]+", code.split("#")[0])) - {"--help"}
             wrong += [code] if found is None or used - options else []
     assert wrong == []
+
+
+@each_document
+def test_files_and_targets_in_commands_exist(document: Path) -> None:
+    commands = [code for code in quoted(document) if re.search(r"python -m |pytest |\bmake ", code)]
+    words = [word.split("::")[0] for code in commands for word in code.split("#")[0].split() if "/" in word]
+    ours = [word for word in words if word.split("/")[0] in {"app.py", "model", "pages", "tests", "viz"}]
+    assert [word for word in ours if not (ROOT / word).exists()] == []
+    targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M)
+    named = [target for code in commands for target in re.findall(r"\bmake ([a-z]+)", code.split("#")[0])]
+    assert [target for target in named if target not in targets] == []
