@@ -36,6 +36,7 @@ from model.checkpoint.names import scale_name
 CONFIG_NAME = "config.json"
 SINGLE_NAME = "model.safetensors"
 INDEX_NAME = "model.safetensors.index.json"
+GENERATION_NAME = "generation_config.json"
 
 _HASH_BLOCK_BYTES = 1 << 22
 
@@ -84,6 +85,27 @@ class ModelFolder:
     def has_weights(self) -> bool:
         """Whether the folder has a weight file."""
         return bool(self._file_names)
+
+    def generation_tokens(self) -> dict[str, Any]:
+        """Return the ids of the first and last token that `generation_config.json` states; empty without one.
+
+        A list there may hold more ids than `config.json`, as in published models.
+
+        Raises:
+            CheckpointError: it is unusable, or none of its ids is one of those in `config.json`.
+        """
+        if not os.path.lexists(self.path / GENERATION_NAME):
+            return {}
+        stated = read_json(self._find(GENERATION_NAME))
+        found = {key: stated[key] for key in ("bos_token_id", "eos_token_id") if stated.get(key) is not None}
+        for key, value in found.items():
+            here = self.config.get(key)
+            if here is not None and not any(token_id in _listed(here) for token_id in _listed(value)):
+                raise CheckpointError(
+                    f"{self.path}: {key} {here!r:.80} in {CONFIG_NAME} and {value!r:.80} in {GENERATION_NAME} "
+                    "contradict each other; keep the one that is meant"
+                )
+        return found
 
     def sha256(self) -> str:
         """Return the SHA-256 of the weight files, concatenated in the order of their names."""
@@ -189,6 +211,10 @@ class ModelFolder:
             if name not in headers[file_name]:
                 raise CheckpointError(f"{self.path / INDEX_NAME} places {name} in {file_name}, which does not hold it")
         return {name: headers[file_name][name] for name, file_name in weight_map.items()}
+
+
+def _listed(ids: Any) -> list[Any]:
+    return ids if isinstance(ids, list) else [ids]
 
 
 def find_file(folder: Path, name: str) -> Path:

@@ -150,7 +150,7 @@ def _read_config(folder: ModelFolder) -> ModelConfig:
         size = f"{' layers of '.join(map(str, counts))} experts"
         raise CheckpointError(f"{folder.path / CONFIG_NAME}: {size} are beyond any such model")
     try:
-        return ModelConfig.from_json(folder.config)
+        return ModelConfig.from_json(folder.generation_tokens() | folder.config)
     except ConfigError as error:
         raise CheckpointError(f"{folder.path / CONFIG_NAME}: {error}") from None
     except (TypeError, ValueError, OverflowError) as error:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from model.checkpoint.header import printable
 from model.checkpoint.sizes import FP8, ModelSizes, model_sizes
+from model.network.config import unknown_keys, unused_keys
 
 if TYPE_CHECKING:
     from model.checkpoint.weights import Manifest
@@ -26,6 +27,7 @@ def folder_report(manifest: "Manifest", folder: Path) -> list[str]:
         f"tokenizer    {'tokenizer.json' if (folder / 'tokenizer.json').is_file() else 'none: token ids only'}",
         *_describe_manifest(manifest),
         *_describe_support(manifest),
+        *_describe_keys(manifest),
     ]
 
 
@@ -133,6 +135,14 @@ def _describe_support(manifest: "Manifest") -> list[str]:
     if manifest.surplus:
         lines.append(f"skipped      {len(manifest.surplus):,} tensors that the configuration does not account for:")
         lines += _first_ones(manifest.surplus, _LISTED_NAMES)
+    return lines
+
+
+def _describe_keys(manifest: "Manifest") -> list[str]:
+    lines = [f"note         config.json: {printable(line)}" for line in unused_keys(manifest.published)]
+    if unknown := unknown_keys(manifest.published):
+        lines.append("note         keys in config.json that are not known here, and have no effect:")
+        lines += _first_ones(unknown, _LISTED_NAMES)
     return lines
 
 

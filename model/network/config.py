@@ -3,6 +3,7 @@
 Field names are this project's; `_PUBLISHED` maps them to the published keys. Both spellings of the rotary settings are
 read (`rope_theta` + `rope_scaling`, and transformers 5's `rope_parameters`); the published one is written. Values that
 the network does not implement raise an error that names them; ignoring them would give wrong numbers without a warning.
+`config_keys.py` has what becomes of every other key.
 
 Source: DeepSeek-V3 report (arXiv 2412.19437), section 4.2 and appendix; the released `config.json`.
 """
@@ -11,7 +12,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from model.network.rope import ConfigError, Yarn, is_number, read_rope, write_rope
+from model.network.config_keys import BESIDE_FIELDS, ONLY, merged, refuse_unsupported
+from model.network.rope import ConfigError, Yarn, is_number, read_rope, unknown_rope_keys, write_rope
 
 # Where a published configuration does not state how its family differs, `model_type` decides.
 SPARSE_TYPES = ("deepseek_v32", "glm_moe_dsa")
@@ -62,21 +64,6 @@ _NAMES = _PUBLISHED | _PUBLISHED_INDEXER  # field -> published key
 _MTP_READS_NORMED = "mtp_reads_normed"  # our own key: no published configuration states it
 
 _OPTIONAL = ("q_lora_rank", "bos_id", "eos_id")  # null means "none" for these fields, and "not stated" for all others
-
-# Keys that change what the model computes; only these values are implemented.
-_ONLY: dict[str, tuple[Any, ...]] = {
-    "hidden_act": ("silu",),
-    "moe_layer_freq": (1,),
-    "rope_interleave": (True,),
-    "mlp_bias": (False,),
-}
-_ROUTERS: dict[str, tuple[Any, ...]] = {"scoring_func": ("sigmoid",), "topk_method": ("noaux_tc",)}
-# Implementations of V2 interpret norm_topk_prob differently; the released models do not set it.
-_ROUTERS_V2: dict[str, tuple[Any, ...]] = {
-    "scoring_func": ("softmax",),
-    "topk_method": ("greedy", "group_limited_greedy"),
-    "norm_topk_prob": (False,),
-}
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -230,7 +217,8 @@ class ModelConfig:
         """
         if not isinstance(published, Mapping):
             raise ConfigError("config.json must hold an object")
-        _refuse_unsupported(published)
+        published = merged(published)
+        refuse_unsupported(published, MODEL_TYPES)
         values: dict[str, Any] = {ours: published[theirs] for ours, theirs in _PUBLISHED.items() if theirs in published}
         values = {name: value for name, value in values.items() if value is not None or name in _OPTIONAL}
         values |= _READERS.get(str(published["model_type"]), lambda _: {})(published)
@@ -248,7 +236,7 @@ class ModelConfig:
     def to_json(self) -> dict[str, Any]:
         """Return the published keys, in the spelling of the released config.json."""
         published: dict[str, Any] = {theirs: getattr(self, ours) for ours, theirs in _PUBLISHED.items()}
-        published |= {key: only for key, (only,) in _ONLY.items()} | {
+        published |= {key: only for key, (only,) in ONLY.items()} | {
             "num_key_value_heads": self.num_heads,
             "rope_theta": self.rope_theta,
         }
@@ -273,24 +261,26 @@ def _is_required(field: dataclasses.Field) -> bool:
     return field.default is dataclasses.MISSING
 
 
-def _refuse_unsupported(published: Mapping[str, Any]) -> None:
-    model_type = published.get("model_type")
-    if model_type not in MODEL_TYPES:
-        raise ConfigError(f"model_type {model_type!r} is not supported; supported: {', '.join(MODEL_TYPES)}")
-    routers = _ROUTERS_V2 if model_type == "deepseek_v2" else _ROUTERS
-    for key, values in (_ONLY | routers).items():
-        if published.get(key) not in (None, *values):
-            known = " or ".join(map(repr, values))
-            raise ConfigError(f"{key} {published[key]!r} is not supported for {model_type}; only {known} is")
-    dense = published.get("mlp_layer_types")
-    known = isinstance(dense, list) and dense == ["dense"] * dense.count("dense") + ["sparse"] * dense.count("sparse")
-    if dense is not None and not known:
-        raise ConfigError("mlp_layer_types with a dense layer after a sparse one is not supported")
-    heads, kv_heads = published.get("num_attention_heads"), published.get("num_key_value_heads")
-    if kv_heads not in (None, heads):
-        raise ConfigError(
-            f"num_key_value_heads {kv_heads} differs from num_attention_heads {heads}; MLA has one latent"
-        )
+def unknown_keys(published: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the keys of a config.json that this project knows nothing of, those of the rotary settings included."""
+    names = {*_NAMES.values(), *BESIDE_FIELDS}
+    return tuple(sorted(key for key in published if key not in names)) + unknown_rope_keys(published)
+
+
+def unused_keys(published: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return why some keys of a config.json have no effect although other programs follow them, one line each."""
+    lines, model_type = [], published.get("model_type")
+    if model_type not in SPARSE_TYPES and published.get("index_topk") is not None:
+        lines.append(f"index_topk {published['index_topk']!r} has no effect: {model_type} has no indexer")
+    named = published.get("architectures")
+    others = {architecture: kind for kind, architecture in _ARCHITECTURES.items()}
+    for architecture in named if isinstance(named, list) else ():
+        if others.get(str(architecture), model_type) != model_type:
+            lines.append(f"architectures says {architecture}, model_type {model_type}; model_type decides here")
+    ends = published.get("eos_token_id")
+    if isinstance(ends, list) and len(ends) > 1:
+        lines.append(f"only the first of eos_token_id {ends} ends a text here")
+    return tuple(lines)
 
 
 def _read_v2(published: Mapping[str, Any]) -> dict[str, Any]:

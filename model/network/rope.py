@@ -9,6 +9,24 @@ import sys
 from collections.abc import Mapping
 from typing import Any, TypeGuard
 
+_SPELLINGS = ("rope_parameters", "rope_scaling")
+# Keys that change the rotation; only this value is implemented, and null.
+_ROPE_ONLY = {
+    "attention_factor": None,
+    "truncate": True,
+    "partial_rotary_factor": 1,
+    "attn_factor": 1,
+    "extrapolation_factor": 1,
+    "mrope_section": None,
+    "apply_yarn_scaling": True,
+}
+_ROPE_KEYS = {
+    *_ROPE_ONLY,
+    *("rope_theta", "rope_type", "type", "factor", "original_max_position_embeddings"),
+    *("beta_fast", "beta_slow", "mscale", "mscale_all_dim"),
+    "finetuned",  # changes nothing: some remote code chose a table by it
+}
+
 
 class ConfigError(ValueError):
     """A configuration that is incomplete, contradicts itself, or needs something that is not implemented."""
@@ -55,28 +73,53 @@ def _positive(value: Any, key: str) -> float:
     return float(value)
 
 
+def brief(value: Any) -> str:
+    """Return a JSON value for a message, cut after 160 characters; a phrase of ours stays as it is."""
+    text = value if isinstance(value, str) and " " in value else repr(value)
+    return text if len(text) <= 160 else f"{text[:160]}..."
+
+
+def unknown_rope_keys(published: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the keys in the rotary settings that are neither read nor known to change nothing."""
+    found = [(key, published.get(key)) for key in _SPELLINGS]
+    return tuple(
+        f"{key}.{name}" for key, rope in found if isinstance(rope, Mapping) for name in rope if name not in _ROPE_KEYS
+    )
+
+
 def read_rope(published: Mapping[str, Any]) -> tuple[float, Yarn | None]:
     """Return the rotary base and YaRN settings from either spelling.
 
     Raises:
-        ConfigError: a setting is missing, impossible, or not implemented.
+        ConfigError: a setting is missing, impossible, not implemented, or stated twice and differently.
     """
-    rope = published.get("rope_parameters") or published.get("rope_scaling") or {}
-    if not isinstance(rope, Mapping):
+    stated = {key: published[key] for key in _SPELLINGS if published.get(key)}
+    if not all(isinstance(rope, Mapping) for rope in stated.values()):
         raise ConfigError("rope_scaling must be an object or null")
+    read = [_read(rope, key, published) for key, rope in stated.items()] or [_read({}, "", published)]
+    if read[0] != read[-1]:
+        pairs = " and ".join(f"{key} {brief(rope)}" for key, rope in stated.items())
+        raise ConfigError(f"{pairs} contradict each other; keep the one that is meant")
+    return read[0]
+
+
+def _read(rope: Mapping[str, Any], spelling: str, published: Mapping[str, Any]) -> tuple[float, Yarn | None]:
+    original = "original_max_position_embeddings"
+    _check_twice(rope, spelling, published, ("rope_theta", original))
     theta = _positive(rope.get("rope_theta", published.get("rope_theta", 10000.0)), "rope_theta")
     kind = rope.get("rope_type", rope.get("type", "default"))
+    if rope.get("type", kind) != kind:
+        raise ConfigError(f"{spelling} has rope_type {kind!r} and type {rope['type']!r}; keep the one that is meant")
+    for key, only in _ROPE_ONLY.items():
+        if rope.get(key) not in (None, only):
+            raise ConfigError(f"rope scaling with {key} {rope[key]!r} is not supported")
     if kind == "default":
         return theta, None
     if kind != "yarn":
         raise ConfigError(f"rope scaling {kind!r} is not supported; only 'yarn' is")
-    for key, only in (("attention_factor", None), ("truncate", True)):
-        if rope.get(key, only) != only:
-            raise ConfigError(f"rope scaling with {key} {rope[key]!r} is not supported")
-    original = "original_max_position_embeddings"
     yarn = Yarn(
         factor=_positive(rope.get("factor"), "factor"),
-        original_max_positions=int(_positive(rope.get(original), original)),
+        original_max_positions=int(_positive(rope.get(original, published.get(original)), original)),
         beta_fast=_positive(rope.get("beta_fast") or 32, "beta_fast"),
         beta_slow=_positive(rope.get("beta_slow") or 1, "beta_slow"),
         mscale=_positive(rope["mscale"], "mscale") if rope.get("mscale") else 0.0,
@@ -85,6 +128,15 @@ def read_rope(published: Mapping[str, Any]) -> tuple[float, Yarn | None]:
     if theta <= 1 or yarn.original_max_positions < 1:  # YaRN takes their logarithms, and divides by one
         raise ConfigError(f"yarn needs a rope_theta above 1 and {original} of at least 1")
     return theta, yarn
+
+
+def _check_twice(rope: Mapping[str, Any], spelling: str, published: Mapping[str, Any], keys: tuple[str, ...]) -> None:
+    for key in keys:
+        inner, outer = rope.get(key), published.get(key)
+        if inner is not None and outer is not None and inner != outer:
+            raise ConfigError(
+                f"{key} {brief(outer)} and {spelling}.{key} {brief(inner)} contradict each other; keep the one meant"
+            )
 
 
 def write_rope(yarn: Yarn | None) -> dict[str, Any] | None:

@@ -226,6 +226,33 @@ def test_no_value_in_the_configuration_escapes_as_another_exception(
     assert complaint.isprintable()
 
 
+@pytest.mark.parametrize(
+    ("stated", "complaint"),
+    [
+        ({"eos_token_id": 7}, "eos_token_id 1 in config.json and 7 in generation_config.json contradict"),
+        ({"bos_token_id": 3}, "bos_token_id 0 in config.json and 3 in generation_config.json contradict"),
+        ({"eos_token_id": [1, 7], "bos_token_id": 0, "pad_token_id": 9}, ""),
+        ({"eos_token_id": None, "temperature": 0.6}, ""),
+    ],
+)
+def test_generation_config_must_not_name_other_special_tokens(
+    folder: Path, stated: dict[str, Any], complaint: str
+) -> None:
+    (folder / "generation_config.json").write_text(json.dumps(stated))
+    if not complaint:
+        assert (inspect(folder).config.bos_id, inspect(folder).config.eos_id) == (0, 1)
+        return
+    with pytest.raises(CheckpointError, match=complaint):
+        inspect(folder)
+
+
+def test_generation_config_states_the_end_where_the_configuration_does_not(folder: Path) -> None:
+    path = folder / "config.json"
+    path.write_text(json.dumps({k: v for k, v in json.loads(path.read_text()).items() if k != "eos_token_id"}))
+    (folder / "generation_config.json").write_text('{"eos_token_id": 7}')
+    assert inspect(folder).config.eos_id == 7
+
+
 def test_truncated_weights_are_named(folder: Path) -> None:
     path = folder / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-3])

@@ -43,3 +43,16 @@ def test_info_of_a_model_that_cannot_be_loaded_says_why(folder: Path, tmp_path: 
     result = run("info", model)
     refused(result, "cannot be loaded: tensor model.embed_tokens.weight has shape [320, 48]")
     assert "supported    no" in result.stdout
+
+
+def test_info_names_the_keys_that_are_not_known(tmp_path: Path) -> None:
+    model = tmp_path / "new"
+    save_model(random_model(tiny_config()), model, torch.float32)
+    config = json.loads((model / "config.json").read_text()) | {"spin\x1b": 1, "index_topk": 8, "seq_aux": True}
+    (model / "config.json").write_text(json.dumps(config))
+    lines = run("info", model).stdout.splitlines()
+    assert lines[-3:] == [
+        "note         config.json: index_topk 8 has no effect: deepseek_v3 has no indexer",
+        "note         keys in config.json that are not known here, and have no effect:",
+        "             spin\\x1b",
+    ]
