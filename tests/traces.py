@@ -101,23 +101,24 @@ def routed(*slots: list[int], num_experts: int = 8, unknown: int = 0) -> Trace:
 
 
 def _drafts(rng: np.random.Generator, variables: dict, num_prompt: int) -> dict:
-    """Half of them right; of the new tokens after the first, one after a right draft is not tried."""
+    """Half of them match; of the new tokens after the first, one after an accepted draft is not verified."""
     ids, experts = variables["token_id"][1], variables["expert_id"][1]
-    right = rng.random(len(ids)) < 0.5
+    matches = rng.random(len(ids)) < 0.5
     wrong = 1 + ids % len(PIECES)
-    tried = np.zeros(len(ids), bool)
-    for place in range(num_prompt + 1, len(ids)):
-        tried[place] = not (tried[place - 1] and right[place - 1])
-    draft_id = np.where(np.arange(len(ids)) < 2, -1, np.where(right, ids, wrong)).astype(np.int32)
+    verified = np.zeros(len(ids), bool)
+    for index in range(num_prompt + 1, len(ids)):
+        verified[index] = not (verified[index - 1] and matches[index - 1])
+    draft_id = np.where(np.arange(len(ids)) < 2, -1, np.where(matches, ids, wrong)).astype(np.int32)
     others = np.roll(experts, 1, axis=0)
     sent = np.where((draft_id == ids)[:, None, None], experts, others)
+    sent = np.where(verified[:, None, None], sent, -1).astype(np.int16)
     logprob = rng.normal(-2, 1, len(ids)).clip(None, 0).astype(np.float32)
     logprob[:2] = np.nan
     return {
         "draft_id": (("token",), draft_id),
         "draft_logprob": (("token",), logprob),
-        "draft_tried": (("token",), tried),
-        "draft_expert_id": (("token", "moe_layer", "rank"), np.where(tried[:, None, None], sent, -1).astype(np.int16)),
+        "draft_tried": (("token",), verified),
+        "draft_expert_id": (("token", "moe_layer", "rank"), sent),
     }
 
 

@@ -27,7 +27,7 @@ from model.trace.trace import Trace
 
 DRAWS = 8
 TOLERANCE = 0.2
-SPREADS = (0.0, 0.05, 0.1, 0.2, 0.5, 1e9)  # extra distance from the nearest load, widened until enough sets are found
+SPREADS = (0.0, 0.05, 0.1, 0.2, 0.5, 1e9)  # extra distance from the nearest load, widened until enough sets are drawn
 SLACK = 1e-6  # tolerance for rounded shares
 TRIES = 60  # per draw: a random set may be a duplicate, or impossible to run
 Named = KnockOut | ForceExpert
@@ -77,14 +77,14 @@ def control(
 
 def _layers_of(interventions: Sequence[Intervention], trace: Trace) -> tuple[int, ...]:
     """Return the layers that the interventions name."""
-    every, found = trace.data["moe_layer"].values.tolist(), set[int]()
+    every, layers = trace.data["moe_layer"].values.tolist(), set[int]()
     for change in interventions:
         if isinstance(change, Replay):
-            found |= set(change.layers)
+            layers |= set(change.layers)
         else:
             layer = None if isinstance(change, TopK) else change.layer
-            found |= set(every if layer is None else [layer])
-    return tuple(sorted(found))
+            layers |= set(every if layer is None else [layer])
+    return tuple(sorted(layers))
 
 
 # --- other experts ---------------------------------------------------------------------------------------------------
@@ -100,14 +100,14 @@ def equal_experts(
 ) -> Control:
     """Return the interventions on random experts of equal load, no set twice; `others` are kept unchanged."""
     counts = tokens_per_expert(original.data["expert_id"], original.data.sizes["expert"])
-    found = _draw_singles(counts, named[0], allowed, draws, rng) if len(named) == 1 else []
+    sets = _draw_singles(counts, named[0], allowed, draws, rng) if len(named) == 1 else []
     for spread in SPREADS if len(named) > 1 else ():
         wider = _draw_sets(counts, named, spread, allowed, draws, rng)
-        found = max(found, wider, key=len)
-        if len(found) >= draws:
+        sets = max(sets, wider, key=len)
+        if len(sets) >= draws:
             break
-    apart = np.concatenate([np.zeros(0), *(_distances(counts, named, one) for one in found)])
-    return _control([(*others, *one) for one in found], apart)
+    apart = np.concatenate([np.zeros(0), *(_distances(counts, named, one) for one in sets)])
+    return _control([(*others, *one) for one in sets], apart)
 
 
 def _control(draws: Sequence[tuple[Intervention, ...]], apart: np.ndarray) -> Control:
@@ -146,41 +146,41 @@ def _draw_sets(
     layers = {change.layer: counts.sel(moe_layer=change.layer).values for change in named}
     apart = [_apart(layers[one.layer], layers[one.layer][one.expert]) for one in named]
     costs = [np.maximum(distances - TOLERANCE, 0) for distances in apart]
-    found: dict[frozenset[Named], tuple[Named, ...]] = {}
+    sets: dict[frozenset[Named], tuple[Named, ...]] = {}
     for _ in range(draws * TRIES):
-        gone = {layer: np.zeros(len(loads)) for layer, loads in layers.items()}
+        excluded = {layer: np.zeros(len(loads)) for layer, loads in layers.items()}
         for change in named:
-            gone[change.layer][change.expert] = np.inf
+            excluded[change.layer][change.expert] = np.inf
         drawn: list[Named] = []
         for index in rng.permutation(len(named)):
             layer = named[index].layer
-            cost = costs[index] + gone[layer]
+            cost = costs[index] + excluded[layer]
             if np.isinf(cost.min()):
-                return list(found.values())  # the layer has no other experts left
+                return list(sets.values())  # the layer has no other experts left
             expert = int(rng.choice(np.flatnonzero(cost <= cost.min() + spread + SLACK)))
-            gone[layer][expert] = np.inf
+            excluded[layer][expert] = np.inf
             drawn.append(dataclasses.replace(named[index], expert=expert))
         one = tuple(sorted(drawn, key=lambda change: (change.layer, change.expert)))
-        if frozenset(one) not in found and allowed(one):
-            found[frozenset(one)] = one
-            if len(found) == draws:
+        if frozenset(one) not in sets and allowed(one):
+            sets[frozenset(one)] = one
+            if len(sets) == draws:
                 break
-    return list(found.values())
+    return list(sets.values())
 
 
 def _distances(counts: xr.DataArray, named: Sequence[Named], drawn: Sequence[Named]) -> np.ndarray:
     """Return the distance of each drawn expert's load from its named expert's, both sorted by load."""
-    found = []
+    distances = []
     for layer in sorted({change.layer for change in named}):
         loads = counts.sel(moe_layer=layer).values
-        wanted, got = (np.sort([loads[one.expert] for one in some if one.layer == layer]) for some in (named, drawn))
-        found.append(_apart(got, wanted))
-    return np.concatenate(found)
+        target, actual = (np.sort([loads[one.expert] for one in some if one.layer == layer]) for some in (named, drawn))
+        distances.append(_apart(actual, target))
+    return np.concatenate(distances)
 
 
-def _apart(loads: np.ndarray, wanted: np.ndarray | float) -> np.ndarray:
+def _apart(loads: np.ndarray, target: np.ndarray | float) -> np.ndarray:
     """Return the distance from a load as a share of it; an idle expert counts as one token."""
-    return np.abs(loads - wanted) / np.maximum(wanted, 1)
+    return np.abs(loads - target) / np.maximum(target, 1)
 
 
 # --- other experts token by token ------------------------------------------------------------------------------------
@@ -199,13 +199,13 @@ def equal_rerouting(
     if not ((own > 0) != after).any():
         return _control([], np.zeros(0))
     top_k = () if ids.shape[-1] == original.data.sizes["rank"] else (TopK(ids.shape[-1]),)
-    made, apart = [], np.zeros(0)
+    reroutings, apart = [], np.zeros(0)
     for _ in range(draws):
         drawn, distances = _reroute(own, ids.astype(np.int64), weights, loads, rng)
         apart = np.append(apart, distances)
-        kept = (drawn.astype("<i2").tobytes(), weights.astype("<f4").tobytes())
-        made.append((*top_k, Replay(layers, len(drawn), drawn.shape[-1], *kept)))
-    return _control(made, apart)
+        replayed = (drawn.astype("<i2").tobytes(), weights.astype("<f4").tobytes())
+        reroutings.append((*top_k, Replay(layers, len(drawn), drawn.shape[-1], *replayed)))
+    return _control(reroutings, apart)
 
 
 def _reroute(
@@ -224,8 +224,8 @@ def _reroute(
     stays = np.take_along_axis(mine, ids, -1) & acting
     comes = acting & ~stays
     # Of the token's own experts as many stay as did, at random; their ranks stay in order.
-    place = np.where(mine, rng.random(own.shape), 2.0).argsort(-1).argsort(-1)
-    by_weight = np.where(mine & (place < stays.sum(-1, keepdims=True)), own, -1).argsort(-1)[..., ::-1]
+    order = np.where(mine, rng.random(own.shape), 2.0).argsort(-1).argsort(-1)
+    by_weight = np.where(mine & (order < stays.sum(-1, keepdims=True)), own, -1).argsort(-1)[..., ::-1]
     drawn = np.where(stays, np.take_along_axis(by_weight, np.maximum(stays.cumsum(-1) - 1, 0), -1), -1)
     taboo, apart = mine.copy(), []
     for rank in range(ids.shape[-1]):

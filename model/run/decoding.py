@@ -60,7 +60,7 @@ class Decoding:
 
         If a draft is accepted, the returned tokens include it.
         """
-        drafted = self._draft_to_try(new_ids)
+        drafted = self._draft_to_verify(new_ids)
         fed = torch.tensor([new_ids + drafted], device=self._device)
         x_BTD = self._model.hidden(fed, self._cache, self.recorder, self._edit, blocks)
         # The logits of a long prompt do not fit in memory: the last block's are computed now, the others when recorded.
@@ -68,7 +68,7 @@ class Decoding:
         logits_TV, before = self._model.logits(last_BTD)[0], x_BTD.shape[1] - last_BTD.shape[1]
         self.next_id = self._choose(logits_TV[len(new_ids) - 1 - before])
         if drafted:
-            self._note_trial()
+            self._mark_verified()
         if drafted == [self.next_id]:
             new_ids = new_ids + drafted
             self.next_id = self._choose(logits_TV[-1])
@@ -82,16 +82,16 @@ class Decoding:
             arrays |= self._drafter.extend(x_BTD[:, : len(new_ids)], next_ids, "expert_id" in arrays)
         return new_ids, arrays
 
-    def _draft_to_try(self, new_ids: list[int]) -> list[int]:
+    def _draft_to_verify(self, new_ids: list[int]) -> list[int]:
         """Return the draft to feed after a token; none after the prompt or an end of sequence, or in a full cache."""
         has_room = self.length + 2 <= self._cache.capacity
         if self._drafter is None or not self.length or not has_room or new_ids[-1] == self._model.config.eos_id:
             return []
         return [self._drafter.ahead.token_id]
 
-    def _note_trial(self) -> None:
+    def _mark_verified(self) -> None:
         assert self._drafter is not None
-        self._drafter.ahead.tried = True
+        self._drafter.ahead.verified = True
         self._drafter.ahead.expert_ids_LK = self.recorder.last_experts()
 
     def _choose(self, logits_V: torch.Tensor) -> int:

@@ -26,8 +26,8 @@ class Draft:
 
     token_id: int = NONE  # none for the first two tokens, which have no token two places before
     logprob: float = float("nan")  # the module's, of its draft
-    tried: bool = False  # the draft was fed before its token was sampled
-    expert_ids_LK: np.ndarray | None = None  # experts that the model selected for the tried draft
+    verified: bool = False  # the draft was fed before its token was sampled
+    expert_ids_LK: np.ndarray | None = None  # experts that the model selected for the verified draft
 
 
 class Drafter:
@@ -50,7 +50,7 @@ class Drafter:
         Args:
             x_BTD: the residual stream after the last layer at the new positions.
             next_ids: the token after each.
-            with_experts: also return the experts of tried drafts.
+            with_experts: also return the experts of verified drafts.
         """
         next_ids_BT = torch.tensor([next_ids], device=x_BTD.device)
         rows = rows_at_once(self._model.config.vocab_size)
@@ -63,7 +63,7 @@ class Drafter:
         arrays = {
             "draft_id": np.array([draft.token_id for draft in own], np.int32),
             "draft_logprob": np.array([draft.logprob for draft in own], np.float32),
-            "draft_tried": np.array([draft.tried for draft in own]),
+            "draft_tried": np.array([draft.verified for draft in own]),
         }
         if with_experts:
             nowhere_LK = np.full(self._shape, NONE, np.int16)

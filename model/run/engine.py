@@ -42,7 +42,7 @@ from model.run.step import Progress, Step
 from model.trace.trace import DIMS, Token, Trace
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-SECONDS_BETWEEN_LOOKS = 0.2  # between checks of a run that waits for a run from the disk
+SECONDS_BETWEEN_CHECKS = 0.2  # between checks of a run that waits for a run from the disk
 
 
 class Engine:
@@ -220,7 +220,7 @@ class Engine:
     @contextlib.contextmanager
     def _turn(self, cancel: threading.Event | None, on_layer: Callable[[Progress], None]) -> Iterator[None]:
         """Hold the lock for a step; while waiting for a run from disk, check `cancel` and report progress."""
-        while not self.lock.acquire(timeout=SECONDS_BETWEEN_LOOKS if self.disk else -1):
+        while not self.lock.acquire(timeout=SECONDS_BETWEEN_CHECKS if self.disk else -1):
             if cancel is not None and cancel.is_set():
                 raise Stopped("stopped before its turn came")
             on_layer(Progress(0, self.config.num_layers, 0, 0.0))

@@ -78,7 +78,7 @@ def importance(
     if engine.disk:
         raise RequestError(f"{engine.name} is read from the disk layer by layer; each knock-out would read it again")
     if not engine.config.moe_layers:
-        raise RequestError(f"{engine.name} has no mixture layers, and so no experts to knock out")
+        raise RequestError(f"{engine.name} has no MoE layers, so it has no experts to knock out")
     if len(token_ids) < 2:
         raise RequestError("a prediction to compare needs at least 2 tokens")
     ids, config = engine.encode(RunRequest(token_ids=tuple(token_ids))), engine.config
@@ -87,18 +87,18 @@ def importance(
     }
     with engine.lock:
         original = _Original(engine.model, torch.tensor([ids], device=engine.device))
-    found = _Found(original)
+    effects = _Effects(original)
     for row, layer in enumerate(config.moe_layers):
         with engine.lock:
             changes = _Changes(original, layer, edits[layer])
-        found.untouched(row, changes.counts_E)
-        yield found.so_far()
+        effects.untouched(row, changes.counts_E)
+        yield effects.so_far()
         for experts in changes.batches():
             if cancel is not None and cancel.is_set():
                 return
             with engine.lock:
-                found.add(row, experts, *original.compare(*changes.outcome(experts)))
-            yield found.so_far()
+                effects.add(row, experts, *original.compare(*changes.outcome(experts)))
+            yield effects.so_far()
 
 
 def _edit(engine: Engine, layer: int, expert: int) -> LayerEdit:
@@ -153,8 +153,8 @@ class _Original(Tape):
             self.model.config, self.num_tokens, self._cache.latents[0].device, self._cache.latents[0].dtype,
             num_sequences=num_sequences,
         )  # fmt: skip
-        for mine, stored in ((cache.latents, self._cache.latents), (cache.index_keys, self._cache.index_keys)):
-            for part, whole in zip(mine, stored, strict=True):
+        for copies, stored in ((cache.latents, self._cache.latents), (cache.index_keys, self._cache.index_keys)):
+            for part, whole in zip(copies, stored, strict=True):
                 part[:, :length] = whole[:, :length]
         cache.length = length
         return cache
@@ -278,7 +278,7 @@ class _Changes:
         return x_BSD
 
 
-class _Found:
+class _Effects:
     """The map while it is made."""
 
     def __init__(self, original: _Original) -> None:

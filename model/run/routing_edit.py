@@ -55,7 +55,7 @@ def _affected(change: Intervention, config: ModelConfig) -> tuple[int, ...]:
         named = (change.layer,)
     if without := [layer for layer in named if layer not in config.moe_layers]:
         first, last = config.moe_layers[0], config.moe_layers[-1]
-        raise RequestError(f"layer {without[0]} has no router; mixture layers are {first} to {last}")
+        raise RequestError(f"layer {without[0]} has no router; MoE layers are {first} to {last}")
     return named
 
 

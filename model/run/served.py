@@ -1,8 +1,11 @@
 """Runs requests on a model that vLLM or SGLang serves, and returns text and routing as a trace.
 
-vLLM from 0.22 on: /inference/v1/generate as a stream of events, tokens by chunk, `routed_experts` with the chunk where
-the engine has them (PR #44638); earlier, or where that route is missing: /v1/completions, after the answer. SGLang:
-/generate, or behind a gateway /v1/completions, after the answer. The formats are those of `model.trace.imports`.
+- vLLM from 0.22 on: /inference/v1/generate streams tokens in chunks, with their `routed_experts` as soon as the engine
+  has them (PR #44638).
+- Earlier versions of vLLM, and servers without that route: /v1/completions sends text and routing after the last token.
+- SGLang: /generate, or behind a gateway /v1/completions, sends both after the last token.
+
+`model.trace.imports` reads these formats.
 """
 
 import re
@@ -27,13 +30,13 @@ _STREAMS_FROM = (0, 22)
 
 
 class Served:
-    """An engine elsewhere; it satisfies `EngineProtocol`.
+    """An engine on another server; it satisfies `EngineProtocol`.
 
     Attributes:
         config: axes of its router.
         kind: one of `KINDS`.
-        model: as the server calls it.
-        said: when the routing of the last run arrived; one of the sentences above.
+        model: its name on the server.
+        arrival: when the routing of the last run arrived; one of the sentences above.
     """
 
     def __init__(self, connection: Connection, named: Named, kind: str | None = None) -> None:
@@ -42,14 +45,14 @@ class Served:
         Args:
             connection: to the operator's address.
             named: the model that it serves.
-            kind: `vllm` or `sglang`; None finds out.
+            kind: `vllm` or `sglang`; None detects it.
 
         Raises:
             RemoteError: it does not answer, or is neither.
         """
         if kind is not None and kind not in KINDS:
             raise RemoteError(f"the kind of engine must be {' or '.join(KINDS)}, not {kind!r:.40}")
-        self._connection, self.named, self.config, self.said = connection, named, named.shape, ""
+        self._connection, self.named, self.config, self.arrival = connection, named, named.shape, ""
         self._version: tuple[int, ...] | None = None
         self.kind = kind or self._detect()
         if self.kind == "vllm":
@@ -67,11 +70,11 @@ class Served:
 
     def _read_version(self) -> tuple[int, ...] | None:
         try:
-            said = self._connection.get("/version")
+            response = self._connection.get("/version")
         except NotThereError:
             return None
-        found = re.match(r"(\d{1,4})\.(\d{1,4})", str(said.get("version") if isinstance(said, dict) else ""))
-        return tuple(map(int, found.groups())) if found else None
+        numbers = re.match(r"(\d{1,4})\.(\d{1,4})", str(response.get("version") if isinstance(response, dict) else ""))
+        return tuple(map(int, numbers.groups())) if numbers else None
 
     def _served_name(self) -> str:
         try:
@@ -89,11 +92,11 @@ class Served:
     ) -> Generator[Step, None, Trace]:
         """Run a request, step by step where the engine sends tokens by chunk; returns the trace.
 
-        Temperature, top-p, top-k and seed are sent along; an intervention cannot be, nor can a chat's turn. `on_layer`
-        is never called: an engine elsewhere does not report its layers.
+        The engine gets temperature, top-p, top-k and seed. It accepts neither interventions nor a chat's turn, and does
+        not report its layers, so `on_layer` is never called.
 
         Raises:
-            RequestError: the request asks for what no engine elsewhere does.
+            RequestError: the request has an intervention, a chat's turn, or generates no token.
             RemoteError, TraceError: the engine did not answer as documented.
         """
         if request.interventions:
@@ -109,7 +112,7 @@ class Served:
                 pass
         answer, sent = self._ask(request)
         trace = (vllm if self.kind == "vllm" else sglang).read(answer, self.named, sent)
-        self.said = AFTER_THE_ANSWER
+        self.arrival = AFTER_THE_ANSWER
         arrays = {name: trace.data[name].values for name in ("token_id", "expert_id")}
         yield Step(0, trace.tokens, trace.text, arrays)
         return trace
@@ -164,9 +167,9 @@ class Served:
             sent, more = _chunk(event)
             new += more
             if sent is not None:
-                found = vllm.fitting(reading.from_npy(reading.from_base64(sent, vllm.FIELD), vllm.FIELD), self.named)
-                whole = len(found) >= len(ids) + len(new) - 1
-                rows, chunks = found if whole else np.concatenate([rows, found]), chunks + 1
+                new_rows = vllm.fitting(reading.from_npy(reading.from_base64(sent, vllm.FIELD), vllm.FIELD), self.named)
+                whole = len(new_rows) >= len(ids) + len(new) - 1
+                rows, chunks = new_rows if whole else np.concatenate([rows, new_rows]), chunks + 1
             if not more:
                 continue
             reached = min(len(rows), len(ids) + len(new)) if chunks else len(ids) + len(new)
@@ -175,7 +178,7 @@ class Served:
                 shown = reached
         if cancel is None or not cancel.is_set():
             self._check(rows, len(ids) + len(new) - 1)
-        self.said = BY_CHUNK if chunks > 1 else AT_THE_END
+        self.arrival = BY_CHUNK if chunks > 1 else AT_THE_END
         if shown < len(ids) + len(new):
             yield self._step(ids, new, rows, shown, len(ids) + len(new))
         words = Words(prompt=request.prompt, prompt_ids=ids, new_ids=new, num_prompt=len(ids), num_new=len(new))
@@ -184,8 +187,8 @@ class Served:
 
     def _remote_ids(self, request: RunRequest) -> list[int]:
         """Return the prompt's ids by the server's own tokenizer."""
-        said = self._connection.post("/tokenize", {"model": self.model, "prompt": request.prompt})
-        ids = reading.token_ids(reading.member(said, "tokens", list, "/tokenize"), "tokens")
+        response = self._connection.post("/tokenize", {"model": self.model, "prompt": request.prompt})
+        ids = reading.token_ids(reading.member(response, "tokens", list, "/tokenize"), "tokens")
         if not ids:
             raise RemoteError("the engine's /tokenize gave no ids for the prompt")
         return ids
@@ -210,8 +213,8 @@ class Served:
 def _chunk(event: Any) -> tuple[str | None, list[int]]:
     """Return the encoded rows of an event, if any, and its new ids."""
     if isinstance(event, dict) and "error" in event:
-        said = event["error"].get("message") if isinstance(event["error"], dict) else event["error"]
-        raise RemoteError(f"the engine stopped: {' '.join(str(said).split()):.200}")
+        message = event["error"].get("message") if isinstance(event["error"], dict) else event["error"]
+        raise RemoteError(f"the engine stopped: {' '.join(str(message).split()):.200}")
     choices = reading.member(event, "choices", list, "the event") or []
     if not choices:  # counts at the end
         return None, []

@@ -53,7 +53,7 @@ def gap(trace: Trace, other: Trace) -> tuple[int, float]:
 def acceptance(engine: Engine, requests: list[RunRequest]) -> tuple[int, int]:
     """Return the number of accepted drafts, and of all verified ones."""
     found = [drafts.acceptance(engine.run(request)) for request in requests]
-    return sum(one.right for one in found), sum(one.total for one in found)
+    return sum(one.matching for one in found), sum(one.total for one in found)
 
 
 @click.command()
@@ -74,18 +74,18 @@ def main(model: str, count: int, new_tokens: int) -> None:
             differing += 1
             place, distance = gap(plain, drafted)
             click.echo(f"differs at token {place}, two best {distance:.2g} nats apart: {piece[:40]!r}")
-    right, total = sum(one.right for one in found), sum(one.total for one in found)
-    low, high = drafts.Acceptance(right, total).interval
+    accepted, total = sum(one.matching for one in found), sum(one.total for one in found)
+    low, high = drafts.Acceptance(accepted, total).interval
     click.echo(f"{model}: {count} prompts x {new_tokens} tokens, temperature 0, {differing} differ")
-    click.echo(f"accepted {right:,} of {total:,} tried drafts, {right / total:.1%} ({low:.1%} to {high:.1%})")
+    click.echo(f"accepted {accepted:,} of {total:,} verified drafts, {accepted / total:.1%} ({low:.1%} to {high:.1%})")
     quartiles = np.quantile(ratios, [0.25, 0.5, 0.75])
     click.echo(f"speed against plain decoding, median {quartiles[1]:.2f} ({quartiles[0]:.2f} to {quartiles[2]:.2f})")
     other = not engine.config.mtp_reads_normed
     engine.model.config = dataclasses.replace(engine.config, mtp_reads_normed=other)
     requests = [RunRequest(prompt=piece, max_new_tokens=new_tokens, capture=DRAFTED) for piece in pieces[:40]]
-    right, total = acceptance(engine, requests)
+    accepted, total = acceptance(engine, requests)
     said = "after" if other else "before"
-    click.echo(f"with the hidden state from {said} the final norm: {right:,} of {total:,}, {right / total:.1%}")
+    click.echo(f"with the hidden state from {said} the final norm: {accepted:,} of {total:,}, {accepted / total:.1%}")
 
 
 if __name__ == "__main__":

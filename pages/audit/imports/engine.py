@@ -36,7 +36,7 @@ def go_on(placeholder: DeltaGenerator) -> None:
     st.button("Stop", key="engine_stop", on_click=session.stop)
     view.lens(live.announce(engine, run.request, run.number), engine.config)
     runs.execute(run, engine, placeholder)
-    run.note = engine.said or None
+    run.note = engine.arrival or None
     st.rerun()
 
 

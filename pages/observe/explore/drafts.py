@@ -55,9 +55,8 @@ def _counts(rate: Acceptance, drafted: str) -> str:
     if not rate.total:
         return f"There are no {drafted}."
     low, high = rate.interval
-    return (
-        f"{rate.right} of {rate.total} {drafted}; 95 % interval {low:.0%} to {high:.0%}, as if tokens were independent."
-    )
+    counts = f"{rate.matching} of {rate.total} {drafted}"
+    return f"{counts}; 95 % interval {low:.0%} to {high:.0%}, as if tokens were independent."
 
 
 def by_token(trace: Trace) -> pd.DataFrame:
@@ -69,7 +68,7 @@ def by_token(trace: Trace) -> pd.DataFrame:
             "token": range(trace.num_tokens),
             "text": controls.token_names(trace),
             "draft": [text.entry(int(i), vocabulary) if i >= 0 else None for i in ids],
-            "matches": drafts.right(trace).values,
+            "matches": drafts.matches(trace).values,
             "verified": data["draft_tried"].values,
             "draft's probability": metrics.probability(data["draft_logprob"]).values,
             "part": ["generated" if entry.generated else "prompt" for entry in trace.tokens],

@@ -60,7 +60,7 @@ def test_released_model_has_the_published_names_and_shapes() -> None:
     assert shapes["model.layers.3.mlp.experts.255.up_proj.weight"] == (2048, 7168)
     assert shapes["model.layers.3.mlp.shared_experts.down_proj.weight"] == (7168, 2048)
     assert shapes["model.layers.3.mlp.gate.e_score_correction_bias"] == (256,)
-    # 12 tensors in a dense layer, 9 + 2 + 256 * 3 + 3 in a mixture layer, embedding, norm and head beside them.
+    # 12 tensors in a dense layer, 9 + 2 + 256 * 3 + 3 in a MoE layer, embedding, norm and head beside them.
     assert len(shapes) == 3 * 12 + 58 * (9 + 2 + 256 * 3 + 3) + 3
 
 

@@ -63,7 +63,7 @@ def test_released_v3_is_described_from_its_configuration_alone(tmp_path: Path) -
     assert "memory all weights loaded: 2.73 TB in float32, 1.37 TB in bfloat16" in lines
     layer = "largest layer 1.17 GB, with 8 experts 1.17 GB, with all 256 23 GB; head 1.85 GB"
     assert f"from disk in bfloat16: {layer}" in lines
-    # 12 tensors in each of 3 dense layers, 782 in each of 58 mixture layers, and three more.
+    # 12 tensors in each of 3 dense layers, 782 in each of 58 MoE layers, and three more.
     assert "manifest 45,395 tensors are needed, none are here" in lines
     assert "supported this configuration, yes; there are no weights to run" in lines
     assert not any(line.startswith("indexer") for line in lines)

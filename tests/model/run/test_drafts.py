@@ -23,7 +23,7 @@ EVERYTHING = frozenset({"router", "attention", "inputs", "logits"})
 
 
 def repeating(model: Transformer) -> Transformer:
-    """A model whose next token is mostly the one before, and whose drafts often say so: some right, some wrong."""
+    """A model whose next token is mostly the one before, and whose drafts are now accepted, now rejected."""
     assert model.mtp is not None
     with torch.no_grad():
         for block in model.blocks:
@@ -51,11 +51,11 @@ def run(engine: Engine, drafts: bool, variables: frozenset[str] = frozenset({"ro
     return engine.run(RunRequest(capture=captured, **(values | changes)))
 
 
-def test_engine_has_some_right_and_some_wrong_drafts(engine: Engine) -> None:
+def test_engine_has_some_accepted_and_some_rejected_drafts(engine: Engine) -> None:
     data = run(engine, drafts=True).data
-    tried = data["draft_tried"].values
-    right = (data["draft_id"] == data["token_id"]).values[tried]
-    assert 0 < right.sum() < len(right)
+    verified = data["draft_tried"].values
+    matches = (data["draft_id"] == data["token_id"]).values[verified]
+    assert 0 < matches.sum() < len(matches)
 
 
 @settings(max_examples=25, deadline=None)
@@ -103,17 +103,17 @@ def test_draft_is_the_modules_best_two_tokens_later(engine: Engine) -> None:
     assert relative_error(trace.data["draft_logprob"].values[2:], logprobs[:-1].amax(-1), size) <= ROUNDING
 
 
-def test_tried_drafts_and_their_routing(engine: Engine) -> None:
+def test_verified_drafts_and_their_routing(engine: Engine) -> None:
     trace = run(engine, drafts=True)
     data, num_prompt = trace.data, len(IDS)
-    tried, right = data["draft_tried"].values, (data["draft_id"] == data["token_id"]).values
-    assert not tried[: num_prompt + 1].any()  # the first new token is chosen with the prompt's own pass
+    verified, matches = data["draft_tried"].values, (data["draft_id"] == data["token_id"]).values
+    assert not verified[: num_prompt + 1].any()  # the first new token is chosen with the prompt's own pass
     sent, experts = data["draft_expert_id"].values, data["expert_id"].values
-    assert ((sent >= 0).all((1, 2)) == tried).all()
-    assert np.array_equal(sent[tried & right], experts[tried & right])
-    # After a draft that was right, the next token has been chosen already: no draft of it is tried.
-    after_right = np.flatnonzero(tried & right)[:-1] + 1
-    assert not tried[after_right[after_right < len(tried)]].any()
+    assert ((sent >= 0).all((1, 2)) == verified).all()
+    assert np.array_equal(sent[verified & matches], experts[verified & matches])
+    # After an accepted draft, the next token has been chosen already: no draft of it is verified.
+    after_accepted = np.flatnonzero(verified & matches)[:-1] + 1
+    assert not verified[after_accepted[after_accepted < len(verified)]].any()
 
 
 def test_a_rejected_draft_was_sent_where_the_model_sends_it(engine: Engine) -> None:
@@ -126,7 +126,7 @@ def test_a_rejected_draft_was_sent_where_the_model_sends_it(engine: Engine) -> N
         assert np.array_equal(fed.data["expert_id"].values[-1], data["draft_expert_id"].values[place])
 
 
-def test_nothing_is_tried_after_the_end_of_the_sequence(tmp_path: Path) -> None:
+def test_nothing_is_verified_after_the_end_of_the_sequence(tmp_path: Path) -> None:
     torch.manual_seed(0)
     plain_model = repeating(random_model(tiny_config(eos_id=None, has_mtp=True)))
     save_model(plain_model, tmp_path / "endless", torch.float32)

@@ -226,7 +226,7 @@ def test_other_interventions_act(engine: Engine) -> None:
             "8 prompt tokens and 249 new ones do not fit the model's context of 256",
         ),
         ({"token_ids": None, "prompt": "hello"}, RequestError, "has no tokenizer.json; give token ids"),
-        ({"interventions": (KnockOut(0, 1),)}, RequestError, "layer 0 has no router; mixture layers are 1 to 4"),
+        ({"interventions": (KnockOut(0, 1),)}, RequestError, "layer 0 has no router; MoE layers are 1 to 4"),
         ({"interventions": (KnockOut(1, 16),)}, RequestError, "expert 16 does not exist"),
         ({"interventions": (TopK(17),)}, RequestError, "top-k 17"),
         ({"interventions": tuple(KnockOut(1, e) for e in range(7))}, EditError, "layer 1: 1 experts may be all"),

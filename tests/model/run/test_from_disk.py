@@ -185,7 +185,7 @@ def test_engine_that_was_stopped_runs_again(tmp_path: Path) -> None:
 
 
 def test_one_that_waits_for_another_is_told_and_can_be_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("model.run.engine.SECONDS_BETWEEN_LOOKS", 0.01)
+    monkeypatch.setattr("model.run.engine.SECONDS_BETWEEN_CHECKS", 0.01)
     engine = Engine.from_disk(written(tiny_config(), tmp_path / "model"), device="cpu")
     began, go_on, cancel, seen = threading.Event(), threading.Event(), threading.Event(), []
 

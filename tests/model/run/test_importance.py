@@ -186,5 +186,5 @@ def test_sums_in_double_precision_are_made_on_the_cpu() -> None:
 
 def test_a_model_without_experts_is_refused() -> None:
     dense = Engine(random_model(tiny_config(num_layers=2, num_dense_layers=2)), None, "dense", Path())
-    with pytest.raises(RequestError, match="dense has no mixture layers"):
+    with pytest.raises(RequestError, match="dense has no MoE layers"):
         last(dense, [1, 2, 3])

@@ -47,7 +47,7 @@ def test_vllm_by_chunk() -> None:
         engine = Served(Connection(f"{address}/v1/"), TINY)
         steps, trace = finish(engine.stream(REQUEST))
     assert engine.kind == "vllm"
-    assert engine.said == served.BY_CHUNK
+    assert engine.arrival == served.BY_CHUNK
     assert np.array_equal(trace.data["expert_id"].values[:6], IDS)
     assert (trace.data["expert_id"].values[6] == -1).all()
     assert [token.id for token in trace.tokens] == ALL_IDS
@@ -66,7 +66,7 @@ def test_vllm_with_rows_on_the_last_chunk() -> None:
     with serving(new_vllm(IDS, by_chunk=False)) as (address, _):
         engine = Served(Connection(address), TINY)
         steps, trace = finish(engine.stream(REQUEST))
-    assert engine.said == served.AT_THE_END
+    assert engine.arrival == served.AT_THE_END
     assert [(step.start, len(step.tokens)) for step in steps] == [(0, 5), (5, 1), (6, 1)]
     assert (steps[0].arrays["expert_id"] == -1).all()
     assert np.array_equal(trace.data["expert_id"].values[:6], IDS)
@@ -76,7 +76,7 @@ def test_old_vllm_after_the_answer() -> None:
     with serving(old_vllm(IDS)) as (address, asked):
         engine = Served(Connection(address), TINY)
         (step,), trace = finish(engine.stream(REQUEST))
-    assert engine.said == served.AFTER_THE_ANSWER
+    assert engine.arrival == served.AFTER_THE_ANSWER
     assert np.array_equal(trace.data["expert_id"].values[:6], IDS)
     assert step.tokens == trace.tokens
     assert dict(asked)["/v1/completions"]["prompt"] == "The wolf"
@@ -89,7 +89,7 @@ def test_vllm_without_the_route_of_tokens_falls_back() -> None:
     with serving(routes) as (address, _):
         engine = Served(Connection(address), TINY)
         _, trace = finish(engine.stream(REQUEST))
-    assert engine.said == served.AFTER_THE_ANSWER
+    assert engine.arrival == served.AFTER_THE_ANSWER
     assert np.array_equal(trace.data["expert_id"].values[:6], IDS)
 
 
@@ -99,7 +99,7 @@ def test_sglang_by_both_routes(native: bool) -> None:
         engine = Served(Connection(address), TINY)
         _, trace = finish(engine.stream(REQUEST))
     assert engine.kind == "sglang"
-    assert engine.said == served.AFTER_THE_ANSWER
+    assert engine.arrival == served.AFTER_THE_ANSWER
     assert np.array_equal(trace.data["expert_id"].values[:6], IDS)
     path, sent = asked[-1]
     assert path == ("/generate" if native else "/v1/completions")

@@ -13,7 +13,7 @@ from tests.traces import random_trace
 
 
 def worked() -> Trace:
-    """Two prompt tokens, four new ones; drafts of tokens 3 and 5 were tried, and only that of 3 was right."""
+    """Two prompt tokens, four new ones; drafts of tokens 3 and 5 were verified, and only that of 3 was accepted."""
     trace = random_trace(num_prompt=2, num_new=4, num_layers=2, drafts=True)
     data = trace.data.copy()
     ids = data["token_id"].values
@@ -28,8 +28,8 @@ def worked() -> Trace:
 
 def test_worked_example() -> None:
     trace = worked()
-    tried = drafts.acceptance(trace)
-    assert (tried.right, tried.total, tried.share) == (1, 2, 0.5)
+    verified = drafts.acceptance(trace)
+    assert (verified.matching, verified.total, verified.share) == (1, 2, 0.5)
     assert drafts.agreement(trace, ~trace.prompt_mask) == drafts.Acceptance(2, 4)
     assert drafts.agreement(trace, trace.prompt_mask) == drafts.Acceptance(0, 0)
     assert np.isnan(drafts.agreement(trace, trace.prompt_mask).share)
@@ -44,12 +44,12 @@ def test_worked_example() -> None:
 
 
 @given(seed=st.integers(0, 10_000), new=st.integers(2, 12))
-def test_shares_are_shares_and_right_drafts_share_everything(seed: int, new: int) -> None:
+def test_shares_are_shares_and_accepted_drafts_share_everything(seed: int, new: int) -> None:
     trace = random_trace(seed=seed, num_new=new, drafts=True)
     shared = drafts.shared_experts(trace)
-    tried, right = trace.data["draft_tried"], drafts.right(trace)
-    assert np.array_equal(shared.notnull().all("moe_layer"), tried)
-    assert bool((shared.where(tried & right, 1) == 1).all())
+    verified, matches = trace.data["draft_tried"], drafts.matches(trace)
+    assert np.array_equal(shared.notnull().all("moe_layer"), verified)
+    assert bool((shared.where(verified & matches, 1) == 1).all())
     chance = drafts.shared_by_chance(trace).values
     assert ((chance >= 0) & (chance <= 1)).all()
     assert drafts.acceptance(trace).total <= drafts.agreement(trace, ~trace.prompt_mask).total
