@@ -11,6 +11,7 @@ from model.doctor.findings import ERROR, SEVERITIES
 if TYPE_CHECKING:
     from model.doctor import text, weights
     from model.doctor.findings import Report
+    from model.run.engine import Engine
 
 
 @click.command(name="doctor")
@@ -43,10 +44,14 @@ def doctor_command(
     """Audit MODEL: its weights, and how it routes text.
 
     Without --prompts, the audit runs a built-in sample in a dozen languages. A model that does not fit in memory runs
-    only with --prompts or --reference. Exit status: 1 if a finding reaches --fail-on, 2 for unusable input.
+    only with --prompts or --reference. A stage that cannot be made leaves the others reported. Exit status: 1 if a
+    finding reaches --fail-on or a stage that you asked for was not made, 2 if nothing could be audited.
     """
     if weights_only and (prompts or reference):
         raise click.UsageError("--weights-only runs nothing; leave out --prompts and --reference.")
+    for given in (prompts, reference):
+        if given is not None and not given.is_file():
+            raise click.UsageError(f"{given} is no file.")
     if html is not None:
         check_destination(html)
     from model.doctor import report as formats
@@ -55,29 +60,41 @@ def doctor_command(
     report = _examine(find_folder(model), prompts, reference, weights_only, show=not as_json)
     if without_text:
         report = report.without_text()
+    click.echo(formats.to_json(report) if as_json else "\n".join(formats.to_lines(report)))
     if html is not None:
         with replacing(html) as temporary:
             temporary.write_text(formats.to_html(report), encoding="utf-8", errors="backslashreplace")
-    click.echo(formats.to_json(report) if as_json else "\n".join(formats.to_lines(report)))
     if report.reaches(fail_on):
         raise SystemExit(1)
 
 
 def _examine(folder: Path, prompts: Path | None, reference: Path | None, weights_only: bool, show: bool) -> "Report":
-    from model.doctor.prompts import own_prompts, read_prompts
-    from model.trace.file import load
-
-    texts = read_prompts(prompts) if prompts else () if reference else own_prompts()
-    baseline = load(reference) if reference else None
+    """Audit the weights, then texts and the reference; a stage that fails leaves the reports of the others."""
     report = _weights(folder, show)
     if weights_only:
         return report
-    forced = bool(prompts or reference)
-    if reason := _cannot_run(folder, forced):
-        return report.joined(_left_out(report.model, reason))
+    if reason := _cannot_run(folder, forced=bool(prompts or reference)):
+        return report.joined(_not_made(report.model, "text", reason, asked=bool(prompts or reference)))
+    engines: list[Engine] = []  # loaded by the first stage that runs; the other uses it, too
+    for stage, given in (("text", prompts), ("reference", reference)):
+        if given is None and (stage == "reference" or reference is not None):
+            continue
+        try:
+            report = report.joined(_run(stage, given, folder, engines, show))
+        except Exception as error:
+            report = report.joined(_not_made(report.model, stage, _reason(error, folder), asked=given is not None))
+    return report
+
+
+def _run(stage: str, given: Path | None, folder: Path, engines: "list[Engine]", show: bool) -> "Report":
+    """Run the texts of a file, the doctor's own if there is none, or the tokens of a reference."""
+    from model.doctor.prompts import own_prompts, read_prompts
     from model.doctor.text import examine_text
     from model.run.engine import Engine
+    from model.trace.file import load
 
+    healthy = load(given) if given and stage == "reference" else None
+    texts = () if stage == "reference" else read_prompts(given) if given else own_prompts()
     with _bar("runs", "run", show) as bar:
 
         def show_progress(progress: "text.Progress") -> None:
@@ -85,7 +102,9 @@ def _examine(folder: Path, prompts: Path | None, reference: Path | None, weights
             bar.set_postfix_str(progress.doing, refresh=False)
             bar.update(progress.done - bar.n)
 
-        return report.joined(examine_text(Engine.fitting(folder), texts, baseline, show_progress))
+        if not engines:
+            engines.append(Engine.fitting(folder))
+        return examine_text(engines[0], texts, healthy, show_progress)
 
 
 def _weights(folder: Path, show: bool) -> "Report":
@@ -123,14 +142,34 @@ def _cannot_run(folder: Path, forced: bool) -> str:
     if forced:
         return ""
     if not (folder / "tokenizer.json").is_file():
-        return 'the folder has no tokenizer.json; give --prompts with "ids"'
+        from model.doctor.tokenizer import missing
+
+        return missing(folder)
     needed, memory = model_sizes(manifest.config).loaded["float32"], memory_bytes()
     if memory and needed > memory / 2:
         return f"it needs {needed / 1e9:,.0f} GB of memory; give --prompts to run it from disk"
     return ""
 
 
-def _left_out(model: str, reason: str) -> "Report":
-    from model.doctor.findings import Check, make_report
+def _reason(error: Exception, folder: Path) -> str:
+    """Return in one line why a stage ended, files by name; a fault of ours is named as one."""
+    from model.checkpoint.header import first_line
+    from model.cli.main import explain
 
-    return make_report(model, [Check("routing of text", "text", "", skipped=reason)], [])
+    line = explain(error)
+    if line is not None:
+        return line.replace(f"{folder}/", "")
+    return f"a fault of this program ({type(error).__name__}: {first_line(error)})"
+
+
+def _not_made(model: str, stage: str, reason: str, asked: bool) -> "Report":
+    """Return the report of a stage that was not made; an error if the user asked for it, as a gate relies on it."""
+    from model.doctor.findings import Check, Finding, left_out, make_report
+
+    name = {"text": "routing of text", "reference": "reference"}[stage]
+    if not asked:
+        return left_out(model, name, stage, reason)
+    what = {"text": "the texts were not run", "reference": "the reference was not compared"}[stage]
+    meaning = "The checks that you asked for were not made; what else was checked is reported."
+    finding = Finding(ERROR, name, f"{what}: {reason}", meaning, {})
+    return make_report(model, [Check(name, stage, "", skipped=reason)], [finding])

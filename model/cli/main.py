@@ -40,13 +40,13 @@ class Commands(click.Group):
         try:
             return super().invoke(ctx)
         except (ValueError, OSError, MemoryError, RuntimeError) as error:
-            line = _explain(error)
+            line = explain(error)
             if line is None:
                 raise
             raise Unusable(line) from None
 
 
-def _explain(error: Exception) -> str | None:
+def explain(error: Exception) -> str | None:
     """Return one line for an error that the user can fix, or None for a bug of ours."""
     if isinstance(error, ValueError) and type(error).__module__.startswith("model."):
         return " ".join(str(error).split())

@@ -106,6 +106,11 @@ def make_report(
     return Report(model, tuple(checks), ordered, measures or {}, prompts, now)
 
 
+def left_out(model: str, name: str, stage: str, reason: str) -> Report:
+    """Return a report of one stage that was not made, with the reason in one line."""
+    return make_report(model, [Check(name, stage, "", skipped=reason)], [])
+
+
 def rank(severity: str) -> int:
     """Return 0 for a note, 1 for a warning, 2 for an error."""
     return SEVERITIES.index(severity)

@@ -19,7 +19,7 @@ from model.checkpoint.files import CONFIG_NAME, ModelFolder, find_file
 from model.checkpoint.header import READABLE_DTYPES, SCALED_DTYPE, CheckpointError, read_json
 from model.checkpoint.names import EMBEDDING, HEAD, ROUTER, ROUTER_BIAS, place_of, scale_name, scaled_weight
 from model.checkpoint.weights import inspect
-from model.doctor import bias, blocks, experts, gate, manifest, values
+from model.doctor import bias, blocks, experts, gate, manifest, tokenizer, values
 from model.doctor.findings import ERROR, Check, Finding, Report, make_report
 from model.doctor.tensors import Scanned, scan
 from model.network.config import MODEL_TYPES
@@ -111,14 +111,21 @@ def _examine(
     findings = manifest.check_config(published, folder.tensors, refusal)
     if held is not None:
         findings += manifest.check_manifest(held, len(findings))
+    vocabulary, about_ids = tokenizer.check_tokenizer(folder.path, published.get("vocab_size"))
+    findings += about_ids
     totals = _Totals()
-    layers = _layers(folder, on_progress, cancel)
-    for layer, tensors in layers:
-        findings += _one_layer(layer, tensors, totals)
+    try:
+        for layer, tensors in _layers(folder, on_progress, cancel):
+            findings += _one_layer(layer, tensors, totals)
+    except Stopped:
+        raise
+    except CheckpointError as problem:  # a file that was cut off or taken away while it was read
+        meaning = "The files changed while they were read, or the disk is damaged; later tensors were not looked at."
+        findings.append(Finding(ERROR, values.NAME, f"reading ended: {problem}", meaning, {}))
     findings += bias.compare_layers(totals.biases)
     findings += values.compare_sizes(totals.sizes)
     findings += manifest.check_tied(published, totals.digests.get(EMBEDDING), totals.digests.get(HEAD))
-    return make_report(folder.path.name, _checks(folder, totals), findings)
+    return make_report(folder.path.name, [*_checks(folder, totals), vocabulary], findings)
 
 
 def _one_layer(layer: int | None, tensors: list[Scanned], totals: _Totals) -> Iterator[Finding]:

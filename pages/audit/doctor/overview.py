@@ -1,11 +1,12 @@
 """What the Doctor page shows of an audit: its progress, verdict, map of checks, findings, and files."""
 
+import functools
 from typing import Any
 
 import pandas as pd
 import streamlit as st
 
-from model.doctor.findings import SEVERITIES, Finding, Report, overview
+from model.doctor.findings import SEVERITIES, Finding, Report, left_out, overview
 from pages.audit.doctor import runs, tables
 from pages.audit.doctor.runs import Audit
 from pages.common import controls, session, text
@@ -53,11 +54,14 @@ def _bars(audits: list[Audit]) -> None:
 
 
 def joined(*audits: Audit | None) -> Report | None:
-    """Return the reports of both stages as one; None before the first."""
+    """Return the reports of both stages as one, with a line for a stage that failed; None before the first."""
     reports = [audit.report for audit in audits if audit is not None and audit.report is not None]
     if not reports:
         return None
-    return reports[0] if len(reports) == 1 else reports[0].joined(reports[1])
+    for audit, stage in zip(audits, runs.STAGES, strict=True):
+        if audit is not None and audit.error:
+            reports.append(left_out(reports[0].model, f"audit of the {stage}", stage, audit.error))
+    return functools.reduce(Report.joined, reports)
 
 
 # --- findings --------------------------------------------------------------------------------------------------------

@@ -2,11 +2,14 @@
 
 import json
 import re
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
+from model.checkpoint.embedded import find_model
 from model.cli.main import main
 from model.doctor.findings import CLEAR, ERROR, NOTE, UNSEEN, WARNING, Check, Finding, Report, make_report, overview
 from model.doctor.report import to_html, to_json, to_lines
@@ -140,3 +143,89 @@ def test_unusable_input_exits_with_2_in_one_line(folder: Path, tmp_path: Path) -
         result = doctor(*arguments)
         assert result.exit_code == 2, arguments
         assert "Traceback" not in result.output
+
+
+# --- stages that fail leave the others -------------------------------------------------------------------------------
+
+
+def broken_tokenizer(folder: Path) -> None:
+    (folder / "tokenizer.json").write_text('{"version": "1.0", ')
+
+
+def lfs_pointer(folder: Path) -> None:
+    (folder / "tokenizer.json").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 7847652\n")
+
+
+@pytest.mark.parametrize("damage", [broken_tokenizer, lfs_pointer])
+def test_an_unusable_tokenizer_leaves_the_weights_audit(
+    folder: Path, tmp_path: Path, damage: Callable[[Path], None]
+) -> None:
+    damage(folder)
+    plant(folder, lambda tensors: tensors[BIAS].zero_())
+    page = tmp_path / "report.html"
+    result = doctor(folder, "--json", "--html", page)
+    assert result.exit_code == 0
+    content = json.loads(result.stdout)
+    assert [(found["check"], found["severity"]) for found in content["findings"]] == [
+        ("tokenizer", WARNING), ("bias", WARNING),
+    ]  # fmt: skip
+    assert "tokenizer.json" in content["checks"][-1]["skipped"]
+    assert "every bias is 0" in page.read_text()
+    assert doctor(folder, "--fail-on", "warning").exit_code == 1
+
+
+def test_a_vocabulary_of_another_kind_is_named(folder: Path) -> None:
+    (folder / "tiktoken.model").write_bytes(b"AA== 0\n")
+    result = doctor(folder)
+    assert result.exit_code == 0
+    assert "no tokenizer.json, only tiktoken.model" in result.output
+
+
+def test_a_tokenizer_larger_than_the_model_is_found(folder: Path) -> None:
+    shutil.copy(find_model("mini-v3") / "tokenizer.json", folder)
+    content = json.loads(doctor(folder, "--json", "--weights-only").stdout)
+    (found,) = content["findings"]
+    assert (found["severity"], found["check"], found["evidence"]) == (
+        ERROR,
+        "tokenizer",
+        {"ids": 8192, "vocab_size": 320},
+    )
+
+
+@pytest.mark.parametrize(
+    ("line", "words"), [('{"ids": [1, -2]}', "line 1 must be"), ('{"ids": [5, 320]}', "token id 320")]
+)
+def test_a_bad_prompt_leaves_the_weights_and_the_reference(folder: Path, tmp_path: Path, line: str, words: str) -> None:
+    save(Engine.load(folder, device="cpu").run(RunRequest(token_ids=(2, 3, 4))), tmp_path / "healthy.safetensors")
+    (tmp_path / "prompts.jsonl").write_text(line)
+    result = doctor(
+        folder, "--prompts", tmp_path / "prompts.jsonl", "--reference", tmp_path / "healthy.safetensors", "--json"
+    )
+    assert result.exit_code == 1  # what was asked for was not done
+    content = json.loads(result.stdout)
+    (error,) = [found for found in content["findings"] if found["severity"] == ERROR]
+    assert words in error["what"]
+    made = [check["name"] for check in content["checks"] if not check["skipped"]]
+    assert {"values", "experts", "reference"} <= set(made)
+
+
+def test_an_unusable_reference_leaves_the_text(folder: Path, tmp_path: Path) -> None:
+    other = written(random_model(tiny_config(num_experts=8)), tmp_path / "other")
+    save(Engine.load(other, device="cpu").run(RunRequest(token_ids=(2, 3, 4))), tmp_path / "other.safetensors")
+    (tmp_path / "prompts.jsonl").write_text('{"ids": [5, 6, 7]}')
+    result = doctor(folder, "--prompts", tmp_path / "prompts.jsonl", "--reference", tmp_path / "other.safetensors")
+    assert result.exit_code == 1
+    assert "the reference was not compared: the reference is of a model with n_routed_experts 8" in result.output
+    assert "near ties" in result.output
+
+
+def test_a_failing_run_leaves_the_weights_audit(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("boom\nat length")
+
+    monkeypatch.setattr(Engine, "run", fail)
+    (tmp_path / "prompts.jsonl").write_text('{"ids": [5, 6, 7]}')
+    result = doctor(folder, "--prompts", tmp_path / "prompts.jsonl")
+    assert result.exit_code == 1
+    assert "the texts were not run: a fault of this program (RuntimeError: boom)" in result.output
+    assert "1 error, 0 warnings" in result.output

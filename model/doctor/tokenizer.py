@@ -1,0 +1,55 @@
+"""Check a folder's tokenizer: whether it can be read, and whether the model has a row for each of its ids."""
+
+from pathlib import Path
+from typing import Any
+
+from model.checkpoint.header import CheckpointError, printable
+from model.checkpoint.tokenizer import Tokenizer, TokenizerError
+from model.doctor.findings import ERROR, WARNING, Check, Finding
+
+NAME, STAGE, FILE = "tokenizer", "weights", "tokenizer.json"
+_OTHERS = ("tiktoken.model", "tokenizer.model", "vocab.json")  # other spellings of a vocabulary, which are not read
+
+
+def check_tokenizer(folder: Path, vocab_size: Any) -> tuple[Check, list[Finding]]:
+    """Return the check of a folder's tokenizer and its findings.
+
+    Args:
+        folder: the model folder.
+        vocab_size: as config.json states it, of any kind.
+    """
+    if not (folder / FILE).is_file():
+        return Check(NAME, STAGE, "", skipped=missing(folder)), []
+    try:
+        tokenizer = Tokenizer.load(folder)
+    except (TokenizerError, CheckpointError) as problem:
+        return Check(NAME, STAGE, f"whether {FILE} can be read"), [_unusable(folder, problem)]
+    looked_at = f"{tokenizer.size:,} ids of {FILE} against vocab_size"
+    return Check(NAME, STAGE, looked_at), _beyond(tokenizer, vocab_size)
+
+
+def missing(folder: Path) -> str:
+    """Return in one line that a folder has no tokenizer.json, with the file that it has in its place."""
+    other = next((name for name in _OTHERS if (folder / name).is_file()), "")
+    instead = f", only {other}, which is not read" if other else ""
+    return f'the folder has no {FILE}{instead}; give --prompts with "ids"'
+
+
+def _unusable(folder: Path, problem: Exception) -> Finding:
+    reason = printable(str(problem).removeprefix(f"{folder / FILE} ").removeprefix("is ").strip())
+    meaning = (
+        "No text can be run. A file that was cut off or not downloaded, such as a Git-LFS pointer; or a tokenizer of a "
+        "kind that is not read here."
+    )
+    return Finding(WARNING, NAME, f"{FILE} is {reason}", meaning, {}, tensor="")
+
+
+def _beyond(tokenizer: Tokenizer, vocab_size: Any) -> list[Finding]:
+    if isinstance(vocab_size, bool) or not isinstance(vocab_size, int) or tokenizer.size <= vocab_size:
+        return []
+    what = f"{FILE} has {tokenizer.size:,} ids, the model has rows for {vocab_size:,}"
+    meaning = (
+        "Text whose tokens lie beyond the last row cannot be run. A tokenizer of another model, or tokens that were "
+        "added without a row in the embedding."
+    )
+    return [Finding(ERROR, NAME, what, meaning, {"ids": tokenizer.size, "vocab_size": vocab_size})]
