@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from model.cli.options import check_destination, find_folder
+from model.cli.options import check_destination, explain, find_folder
 from model.doctor.findings import ERROR, SEVERITIES
 
 if TYPE_CHECKING:
@@ -154,7 +154,6 @@ def _cannot_run(folder: Path, forced: bool) -> str:
 def _reason(error: Exception, folder: Path) -> str:
     """Return in one line why a stage ended, files by name; a fault of ours is named as one."""
     from model.checkpoint.header import first_line
-    from model.cli.main import explain
 
     line = explain(error)
     if line is not None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from model.cli.options import Unusable
+from model.cli.options import Unusable, explain
 
 # Module of each command; the command there is NAME_command.
 _MODULES = {
@@ -44,17 +44,6 @@ class Commands(click.Group):
             if line is None:
                 raise
             raise Unusable(line) from None
-
-
-def explain(error: Exception) -> str | None:
-    """Return one line for an error that the user can fix, or None for a bug of ours."""
-    if isinstance(error, ValueError) and type(error).__module__.startswith("model."):
-        return " ".join(str(error).split())
-    if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return "not enough memory; use a smaller dtype, a shorter prompt, or capture less"
-    return None
 
 
 @click.group(cls=Commands)

@@ -16,6 +16,17 @@ class Unusable(click.ClickException):
     exit_code = 2
 
 
+def explain(error: Exception) -> str | None:
+    """Return one line for an error that the user can fix, or None for a bug of ours."""
+    if isinstance(error, ValueError) and type(error).__module__.startswith("model."):
+        return " ".join(str(error).split())
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return "not enough memory; use a smaller dtype, a shorter prompt, or capture less"
+    return None
+
+
 class Numbers(click.ParamType):
     """Comma-separated whole numbers of at least 0."""
 
