@@ -12,11 +12,13 @@ from typing import Any
 
 import numpy as np
 
+from model.trace.imports import placement
 from model.trace.imports.building import Named, Words, of_moe_layers, placed, routed_slots, traced
 from model.trace.imports.reading import from_base64, in_range, member, number_of, plain_text, token_ids
 from model.trace.imports.vllm import FIELD, choice_of, words_of
 from model.trace.trace import Trace, TraceError
 
+START = "routed_experts_start_len"
 _DTYPES = {"int32": "<i4", "uint16": "<u2", "uint8": "u1"}
 _IDS_ONLY = "SGLang sends only the ids of the chosen experts"
 MISSING = {
@@ -59,14 +61,14 @@ def read(response: Any, named: Named, request: Any = None, choice: int = 0) -> T
     sent = member(holder, FIELD, str, "the answer")
     if sent is None:
         raise TraceError(
-            f"the answer holds no {FIELD}; start SGLang with --enable-return-routed-experts and ask for it with "
+            f"the answer has no {FIELD}; start SGLang with --enable-return-routed-experts and ask for it with "
             "return_routed_experts"
         )
     dtype = member(holder, f"{FIELD}_dtype", str, "the answer") or "int32"
     if dtype not in _DTYPES:
         raise TraceError(f"{FIELD}_dtype is {dtype!r:.40}, not {', '.join(_DTYPES)}")
     ids = np.frombuffer(_whole(from_base64(sent, FIELD), np.dtype(_DTYPES[dtype])), _DTYPES[dtype])
-    return _trace(in_range(ids, FIELD), words.completed(named), named, _start(request))
+    return _trace(in_range(ids, FIELD), words.completed(named), named, _starts(request, holder))
 
 
 def _answer(response: Any, choice: int) -> Any:
@@ -116,8 +118,13 @@ def _pieces(before: list | None, after: list | None, num_prompt: int | None) -> 
     return [*([None] * num_prompt if before is None else [text for _, text in before]), *(text for _, text in after)]
 
 
-def _start(request: Any) -> int | None:
-    return None if not isinstance(request, dict) else number_of(request, "routed_experts_start_len", "the request") or 0
+def _starts(request: Any, holder: Any) -> list[placement.Start]:
+    """Return the first token with a row that request and answer state."""
+    starts = [
+        (number_of(request, START, "the request"), f"{START} of the request"),
+        (number_of(holder, START, "the answer"), f"{START} of the answer"),
+    ]
+    return [placement.Start(token, by) for token, by in starts if token is not None]
 
 
 def _whole(content: bytes, dtype: np.dtype) -> bytes:
@@ -126,33 +133,37 @@ def _whole(content: bytes, dtype: np.dtype) -> bytes:
     return content
 
 
-def _trace(ids: np.ndarray, words: Words, named: Named, start: int | None) -> Trace:
+def _trace(ids: np.ndarray, words: Words, named: Named, starts: list[placement.Start]) -> Trace:
     """Shape the flat ids by the model's layers and slots, and place the rows; the last token has none."""
     shape = named.shape
     if words.num_prompt is None or words.num_new is None:
         raise TraceError("the answer does not say how many tokens prompt and text have, so the rows cannot be placed")
-    num_tokens = words.num_prompt + words.num_new
-    rows = _shaped(ids, shape.num_layers, shape.top_k, num_tokens - 1 - (start or 0), exact=start is not None)
+    counts = words.num_prompt, words.num_new
+    num_tokens = sum(counts)
+    expected = num_tokens - 1 - next((start.token for start in starts), 0)
+    rows = _shaped(ids, shape.num_layers, shape.top_k, expected)
+    placement.check_filler(rows, FIELD, expected)
+    start = placement.first_token(len(rows), counts, starts, START, FIELD)
     rows = routed_slots(of_moe_layers(rows, shape, FIELD), shape, FIELD)
-    expert_id = placed(rows, num_tokens - 1 - len(rows), num_tokens, FIELD)
-    return traced(named, words, expert_id, "SGLang", "SGLang routed_experts", MISSING)
+    expert_id = placed(rows, start.token, num_tokens, FIELD)
+    notes = [placement.note(start.token, len(rows), start.field or placement.WHOLE_RUN), *placement.repeated(rows)]
+    return traced(named, words, expert_id, "SGLang", "SGLang routed_experts", MISSING, notes)
 
 
-def _shaped(ids: np.ndarray, num_layers: int, top_k: int, most: int, exact: bool) -> np.ndarray:
-    """Return the ids as [rows, layer, slot], with an extra slot if a shared expert has one.
+def _shaped(ids: np.ndarray, num_layers: int, top_k: int, expected: int) -> np.ndarray:
+    """Return the ids as [rows, layer, slot], with an extra slot if a shared expert has one and the rows then fit.
 
     Raises:
-        TraceError: the ids are no whole number of rows, more rows than requested, or, if `exact`, fewer.
+        TraceError: the ids are no whole number of rows.
     """
     fitting = [
         ids.reshape(-1, num_layers, slots)
         for slots in (top_k, top_k + 1)
-        if ids.size % (num_layers * slots) == 0 and ids.size // (num_layers * slots) <= most
-    ]
-    fitting = [rows for rows in fitting if len(rows) == most] or ([] if exact else fitting)
+        if ids.size % (num_layers * slots) == 0
+    ]  # fmt: skip
     if not fitting:
         raise TraceError(
-            f"{FIELD} has {ids.size:,} ids; {most} rows of {num_layers} layers with {top_k} experts have "
-            f"{most * num_layers * top_k:,}"
+            f"{FIELD} has {ids.size:,} ids; {expected} rows of {num_layers} layers with {top_k} experts have "
+            f"{expected * num_layers * top_k:,}"
         )
-    return fitting[0]
+    return next((rows for rows in fitting if len(rows) == expected), fitting[0])

@@ -5,7 +5,8 @@
   0087e00, v0.21; first in PR #28284).
 - Base64 of a .npy file over prompt and generated tokens, one row fewer than tokens, as `routed_experts` of each
   choice; of type uint8, uint16 or int32 (vllm/entrypoints/serve/disagg/protocol.py; PRs #38939 and #39568).
-- The same without the first `routed_experts_prompt_start` prompt tokens (PR #51906).
+- The same without the first `routed_experts_prompt_start` prompt tokens (PR #51906), or, as proposed, without the
+  cached ones, which `prompt_tokens_details.cached_tokens` of the usage counts (PR #57966).
 
 The layer axis holds either the MoE layers or all layers; its length tells which.
 """
@@ -14,11 +15,16 @@ from typing import Any
 
 import numpy as np
 
+from model.trace.imports import placement
 from model.trace.imports.building import Named, Words, of_moe_layers, placed, routed_slots, traced
 from model.trace.imports.reading import from_base64, from_lists, from_npy, member, number_of, token_ids
 from model.trace.trace import Trace, TraceError
 
-FIELD = "routed_experts"
+FIELD, PROMPT_FIELD, START = "routed_experts", "prompt_routed_experts", "routed_experts_prompt_start"
+NOT_SENT = (
+    f"the answer has no {FIELD}; start vLLM with --enable-return-routed-experts (SGLang: the same flag, and ask with "
+    "return_routed_experts)"
+)
 _IDS_ONLY = "vLLM sends only the ids of the chosen experts"
 MISSING = {
     "weights": _IDS_ONLY,
@@ -47,14 +53,14 @@ def read(response: Any, named: Named, request: Any = None, choice: int = 0) -> T
         TraceError: there are no routed experts, or they do not fit the model or the tokens.
     """
     one = choice_of(response, choice)
-    words = words_of(response, one, request).completed(named)
     sent = member(one, FIELD, object, "the choice")
-    if isinstance(sent, str):
-        rows = from_npy(from_base64(sent, FIELD), FIELD)
-        return _whole_run(fitting(rows, named), words, named, start=_start(request))
-    if sent is None and response.get("prompt_routed_experts") is None:
-        raise TraceError(f"the answer holds no {FIELD}; start vLLM with --enable-return-routed-experts")
-    return _in_two_parts(response, sent, words, named)
+    if sent is None and response.get(PROMPT_FIELD) is None:
+        raise TraceError(NOT_SENT)
+    words = words_of(response, one, request).completed(named)
+    if not isinstance(sent, str):
+        return _in_two_parts(response, one, words, named, _starts(response, one, request))
+    rows = from_npy(from_base64(sent, FIELD), FIELD)
+    return _whole_run(rows, words, named, _starts(response, one, request))
 
 
 def read_npy(content: bytes, named: Named) -> Trace:
@@ -63,7 +69,7 @@ def read_npy(content: bytes, named: Named) -> Trace:
     Raises:
         TraceError: it is no .npy file, or does not fit the model.
     """
-    return _whole_run(fitting(from_npy(content, "the file"), named), Words(), named, start=0)
+    return _whole_run(from_npy(content, "the file"), Words(), named, [])
 
 
 def choice_of(response: Any, choice: int) -> dict[str, Any]:
@@ -110,12 +116,17 @@ def _token(entry: Any) -> Any:
     return entry.get("token") if isinstance(entry, dict) else None
 
 
-def _start(request: Any) -> int | None:
-    """Return the first prompt token whose row was requested; None if unknown."""
-    if not isinstance(request, dict):
-        return None
-    sampling = request.get("sampling_params") or request
-    return number_of(sampling, "routed_experts_prompt_start", "the request") or 0
+def _starts(response: Any, one: Any, request: Any) -> list[placement.Start]:
+    """Return the first tokens with a row that request and answer state."""
+    sampling = member(request, "sampling_params", dict, "the request") or {}
+    details = member(member(response, "usage", dict, "the answer"), "prompt_tokens_details", dict, "usage")
+    starts = [
+        (number_of(sampling, START, "the request"), f"{START} of the request"),
+        (number_of(request, START, "the request"), f"{START} of the request"),
+        (number_of(one, START, "the choice"), f"{START} of the answer"),
+        (number_of(details, "cached_tokens", "the usage"), "cached_tokens of the answer"),
+    ]
+    return [placement.Start(token, by) for token, by in starts if token is not None]
 
 
 def fitting(rows: np.ndarray, named: Named, name: str = FIELD) -> np.ndarray:
@@ -129,41 +140,69 @@ def fitting(rows: np.ndarray, named: Named, name: str = FIELD) -> np.ndarray:
     return routed_slots(of_moe_layers(rows, named.shape, name), named.shape, name)
 
 
-def _whole_run(rows: np.ndarray, words: Words, named: Named, start: int | None) -> Trace:
+def _whole_run(rows: np.ndarray, words: Words, named: Named, starts: list[placement.Start]) -> Trace:
     """Build the trace of rows over prompt and generated tokens; the last token has no row."""
     if words.num_prompt is None or words.num_new is None:
-        num_tokens, start = (start or 0) + len(rows) + 1, start or 0
-        note = ["the file does not state the length of the prompt; all tokens count as prompt"]
+        placement.check_filler(rows, FIELD)
+        start = next(iter(starts), placement.Start(0, ""))
+        num_tokens = start.token + len(rows) + 1
+        notes = ["the file does not state the length of the prompt; all tokens count as prompt"]
+        why = start.field or "assumed, because the file does not state the tokens of the run"
         words = Words(prompt=words.prompt, text=words.text)
     else:
-        num_tokens, note = words.num_prompt + words.num_new, []
-        inferred = num_tokens - 1 - len(rows)
-        if (start is not None and start != inferred) or not 0 <= inferred <= words.num_prompt:
-            raise TraceError(
-                f"{FIELD} has {len(rows)} rows; a run of {words.num_prompt} + {words.num_new} tokens has "
-                f"{num_tokens - 1 - (start or 0)}"
-            )
-        start = inferred
-    expert_id = placed(rows, start, num_tokens, FIELD)
-    return traced(named, words, expert_id, "vLLM", "vLLM routed_experts (.npy)", MISSING, note)
+        counts, notes = (words.num_prompt, words.num_new), []
+        num_tokens = sum(counts)
+        placement.check_filler(rows, FIELD, num_tokens - 1)
+        start = placement.first_token(len(rows), counts, starts, START, FIELD)
+        why = start.field or placement.WHOLE_RUN
+    rows = fitting(rows, named)
+    notes += [placement.note(start.token, len(rows), why), *placement.repeated(rows)]
+    expert_id = placed(rows, start.token, num_tokens, FIELD)
+    return traced(named, words, expert_id, "vLLM", "vLLM routed_experts (.npy)", MISSING, notes)
 
 
-def _in_two_parts(response: Any, sent: Any, words: Words, named: Named) -> Trace:
-    """Build the trace of rows of the prompt and rows of one choice; either may be absent."""
-    name = "prompt_routed_experts"
-    before = response.get(name)
-    prompt_rows = None if before is None else fitting(from_lists(before, name), named, name)
-    rows = fitting(from_lists([] if sent is None else sent, FIELD), named)
+def _in_two_parts(response: Any, one: Any, words: Words, named: Named, starts: list[placement.Start]) -> Trace:
+    """Build the trace of lists: rows of the prompt and rows of one choice; either may be absent.
+
+    Raises:
+        TraceError: the rows do not fit, or nothing states where they begin.
+    """
+    before, sent = response.get(PROMPT_FIELD), one.get(FIELD)
+    rows = from_lists([] if sent is None else sent, FIELD)
+    if before is None and words.num_new is not None and words.num_prompt is not None:
+        of_answer = len(rows) in (words.num_new, words.num_new - 1)
+        if not of_answer and (PROMPT_FIELD not in response or len(rows) > words.num_new):
+            return _whole_run(rows, words, named, starts)
+    placement.check_filler(rows, FIELD)
+    rows = fitting(rows, named)
+    prompt_rows = None if before is None else from_lists(before, PROMPT_FIELD)
+    if prompt_rows is not None:
+        placement.check_filler(prompt_rows, PROMPT_FIELD)
+        prompt_rows = fitting(prompt_rows, named, PROMPT_FIELD)
     num_prompt = words.num_prompt if prompt_rows is None else len(prompt_rows)
     if num_prompt is None:
-        raise TraceError("the answer has neither prompt_routed_experts nor usage; the rows cannot be placed")
+        raise TraceError(f"the answer has neither {PROMPT_FIELD} nor usage; the rows cannot be placed")
     if words.num_prompt not in (None, num_prompt):
-        raise TraceError(f"{name} has {num_prompt} rows, the prompt {words.num_prompt} tokens")
+        raise TraceError(f"{PROMPT_FIELD} has {num_prompt} rows, the prompt {words.num_prompt} tokens")
     num_new = len(rows) if words.num_new is None else words.num_new
-    if prompt_rows is None and num_new < len(rows) == num_prompt + num_new - 1:
-        return _whole_run(rows, words, named, start=0)
     expert_id = placed(rows, num_prompt, num_prompt + num_new, FIELD)
+    notes = _about_lists(num_prompt, len(rows), num_new)
     if prompt_rows is not None:
         expert_id[:num_prompt] = prompt_rows
+        notes.append(f"{PROMPT_FIELD}: " + placement.note(0, num_prompt, "it begins at the first prompt token"))
     words = Words(words.prompt, words.text, words.prompt_ids, words.new_ids, num_prompt, num_new)
-    return traced(named, words, expert_id, "vLLM", "vLLM routed_experts (lists)", MISSING)
+    return traced(named, words, expert_id, "vLLM", "vLLM routed_experts (lists)", MISSING, notes)
+
+
+def _about_lists(num_prompt: int, num_rows: int, num_new: int) -> list[str]:
+    """Return notes on where the rows of a choice begin, and on rows that it lacks at its end."""
+    if not num_rows:
+        return [f"{FIELD} is absent or empty: no generated token has a row"] if num_new > 1 else []
+    why = f"in lists, {FIELD} begins at the first generated token"
+    short = num_new - 1 - num_rows
+    lacks = (
+        [f"{FIELD} is short at its end: of the generated tokens that were fed, the last {short} lack a row"]
+        if short > 0
+        else []
+    )
+    return [f"{FIELD}: " + placement.note(num_prompt, num_rows, why), *lacks]

@@ -223,7 +223,7 @@ def test_broken_answers_are_refused() -> None:
     assert "twice" in refused(routes | {generate: lambda handler, body: handler.send_events(wrong)})
     assert "no ids for the prompt" in refused(routes | {"/tokenize": says({"tokens": []})})
     assert "list of token ids" in refused(routes | {"/tokenize": says({"tokens": ["a"]})})
-    assert "holds no routed_experts" in refused(sglang(IDS) | {"/generate": says({"text": "", "meta_info": {}})})
+    assert "has no routed_experts" in refused(sglang(IDS) | {"/generate": says({"text": "", "meta_info": {}})})
 
 
 def test_too_much_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:

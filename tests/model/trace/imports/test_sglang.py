@@ -47,7 +47,7 @@ def test_rows_from_a_later_token_on() -> None:
     trace = read(as_json(answer), "auto", TINY, as_json({"text": "a", "routed_experts_start_len": 2}))
     assert np.array_equal(trace.data["expert_id"].values[2:6], IDS[2:])
     assert (trace.data["expert_id"].values[:2] == -1).all()
-    with pytest.raises(TraceError, match="6 rows of 5 layers with 4 experts have 120"):
+    with pytest.raises(TraceError, match="has 4 rows; a run of 4 \\+ 3 tokens has 6, and nothing states"):
         read(as_json(answer), "auto", TINY, as_json({"text": "a"}))
 
 

@@ -46,9 +46,7 @@ def test_prompt_rows_may_be_left_out() -> None:
     trace = read(as_json(engines.vllm_lists(IDS, prompt=False)), "auto", TINY)
     assert (trace.data["expert_id"].values[: len(PROMPT_IDS)] == -1).all()
     assert np.array_equal(trace.data["expert_id"].values[4:6], IDS[4:])
-    later = read(as_json(engines.vllm_npy(IDS[3:])), "auto", TINY)
-    assert np.array_equal(later.data["expert_id"].values[3:6], IDS[3:])
-    assert (later.data["expert_id"].values[:3] == -1).all()
+    assert "routed_experts: rows belong to tokens 4 to 5: in lists" in trace.origin["notes"][0]
 
 
 def test_the_request_says_where_rows_begin() -> None:
@@ -100,7 +98,9 @@ def test_broken_payloads_are_refused() -> None:
     assert "2 axes" in refused(with_rows(npy(IDS[0])))
     assert "names expert 16" in refused(with_rows(npy(np.where(IDS == 3, 16, IDS))))
     assert "runs from -2" in refused(with_rows(npy(IDS - 2)))
-    assert "twice" in refused(with_rows(npy(np.zeros_like(IDS))))
+    assert "one expert in every slot of 6 rows (0 to 5)" in refused(with_rows(npy(np.zeros_like(IDS))))
+    one_layer = np.where(np.arange(4)[:, None] == 1, 0, IDS)
+    assert "twice" in refused(with_rows(npy(one_layer)))
     assert "experts to a token" in refused(with_rows(npy(IDS[:, :, :3])))
     answer = with_rows(whole)
     answer["choices"][0]["routed_experts"] = "not base64!"
@@ -147,7 +147,8 @@ def test_any_shape_comes_back(
     }
     if start == rows:
         return
-    trace = read(as_json(answer), "auto", Named("any", config))
+    request = as_json({"routed_experts_prompt_start": start})
+    trace = read(as_json(answer), "auto", Named("any", config), request if start else None)
     assert np.array_equal(trace.data["expert_id"].values[start:rows], ids[start:])
     assert (trace.data["expert_id"].values[:start] == -1).all()
     assert (trace.data["expert_id"].values[rows:] == -1).all()
