@@ -1,29 +1,24 @@
 """Reads single tensors of a model folder from their byte positions, ahead of their use.
 
-Files are not mapped, because every touched page of a mapped file counts as memory of this process; only requested
-tensors are held, and the bytes read are counted. A separate thread reads ahead while the caller computes. Several
-threads may take tensors at the same time.
+Only requested tensors are held, and the bytes read are counted. A separate thread reads ahead while the caller
+computes. Several threads may take tensors at the same time.
 """
 
 import collections
-import os
 import threading
-import weakref
 from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from model.checkpoint.files import ModelFolder
 from model.checkpoint.fp8 import dequantise
-from model.checkpoint.header import READABLE_DTYPES, SCALED_DTYPE, CheckpointError, StoredTensor
+from model.checkpoint.header import TORCH_DTYPES, CheckpointError, StoredTensor
 from model.checkpoint.names import scale_name
+from model.checkpoint.positions import OpenFiles
 
 READ_AHEAD_BYTES = 384 << 20
-_SCALE_DTYPES = {"F32": torch.float32, "F8_E8M0": torch.float8_e8m0fnu}
-_DTYPES = {**READABLE_DTYPES, **_SCALE_DTYPES, SCALED_DTYPE: torch.float8_e4m3fn}
 
 
 class DiskTensors:
@@ -38,8 +33,7 @@ class DiskTensors:
     def __init__(self, folder: ModelFolder) -> None:
         self.tensors = folder.tensors
         self.bytes_read = 0
-        self._files: dict[Path, int] = {}
-        self._close_files = weakref.finalize(self, _close, self._files)
+        self._files = OpenFiles()
         self._reader = ThreadPoolExecutor(1, "read-ahead")
         self._announced: collections.deque[str] = collections.deque()
         self._coming: dict[str, Future[Tensor]] = {}
@@ -49,7 +43,7 @@ class DiskTensors:
     def close(self) -> None:
         """Stop the reading thread and close the files."""
         self._reader.shutdown(cancel_futures=True)
-        self._close_files()
+        self._files.close()
 
     def forget(self) -> None:
         """Drop all announced tensors, such as those of a stopped run."""
@@ -136,37 +130,13 @@ class DiskTensors:
             self._coming_bytes += size
 
     def _read(self, stored: StoredTensor, first_row: int = 0, num_rows: int | None = None) -> Tensor:
-        if stored.dtype not in _DTYPES:
+        if stored.dtype not in TORCH_DTYPES:
             raise CheckpointError(f"{stored.file}: tensor {stored.name} is stored as {stored.dtype}, which is not read")
         shape = stored.shape if num_rows is None else (num_rows, *stored.shape[1:])
         row_bytes = stored.num_bytes // max(1, stored.shape[0]) if stored.shape else stored.num_bytes
         size = stored.num_bytes if num_rows is None else num_rows * row_bytes
         content = torch.empty(size, dtype=torch.uint8)
-        self._read_into(content, stored, stored.offset + first_row * row_bytes)
+        self._files.read_into(content, stored, stored.offset + first_row * row_bytes)
         with self._lock:
             self.bytes_read += size
-        return content.view(_DTYPES[stored.dtype]).view(shape)
-
-    def _read_into(self, content: Tensor, stored: StoredTensor, position: int) -> None:
-        left = memoryview(content.numpy().data)
-        try:
-            while left:
-                got = os.preadv(self._open(stored.file), [left], position)
-                if not got:
-                    raise CheckpointError(f"{stored.file} ended before tensor {stored.name} did")
-                left, position = left[got:], position + got
-        except OSError as error:
-            raise CheckpointError(f"{stored.file} cannot be read ({error.strerror})") from None
-
-    def _open(self, path: Path) -> int:
-        if path not in self._files:
-            file = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
-            if hasattr(os, "posix_fadvise"):  # do not read ahead beyond a tensor
-                os.posix_fadvise(file, 0, 0, os.POSIX_FADV_RANDOM)
-            self._files[path] = file
-        return self._files[path]
-
-
-def _close(files: dict[Path, int]) -> None:
-    while files:
-        os.close(files.popitem()[1])
+        return content.view(TORCH_DTYPES[stored.dtype]).view(shape)

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 
 from model.checkpoint.fp8 import dequantise, grid, quantization_problem
 from model.checkpoint.header import (
@@ -23,15 +22,16 @@ from model.checkpoint.header import (
     READABLE_DTYPES,
     SCALE_DTYPES,
     SCALED_DTYPE,
+    TORCH_DTYPES,
     CheckpointError,
     StoredTensor,
-    first_line,
     pickle_refusal,
     read_header,
     read_json,
     unsupported_dtype,
 )
 from model.checkpoint.names import scale_name
+from model.checkpoint.positions import OpenFiles, read_whole
 
 CONFIG_NAME = "config.json"
 SINGLE_NAME = "model.safetensors"
@@ -67,7 +67,7 @@ class ModelFolder:
         if not self.path.is_dir():
             raise CheckpointError(f"{self.path} is not a folder; give one that holds {CONFIG_NAME} and {SINGLE_NAME}")
         self.config = read_json(self._find(CONFIG_NAME))
-        self._handles: dict[Path, Any] = {}
+        self._files = OpenFiles()
         self._file_names: tuple[str, ...] = ()
         self.tensors: Mapping[str, StoredTensor] = self._list_tensors(needs_weights)
 
@@ -79,7 +79,7 @@ class ModelFolder:
 
     def close(self) -> None:
         """Close the opened weight files."""
-        self._handles.clear()
+        self._files.close()
 
     @property
     def has_weights(self) -> bool:
@@ -157,10 +157,7 @@ class ModelFolder:
             raise CheckpointError(f"{self.tensors[name].file}: tensor {name} cannot be read ({error})") from None
 
     def read_as(self, name: str, dtype: torch.dtype) -> torch.Tensor:
-        """Return a tensor on the CPU in `dtype`, of the stored shape; see `read_into`.
-
-        A tensor stored in that dtype is mapped from the file, not copied.
-        """
+        """Return a tensor on the CPU in `dtype`, of the stored shape; see `read_into`."""
         self._check(name)
         stored = self.tensors[name]
         if READABLE_DTYPES.get(stored.dtype) == dtype:
@@ -176,17 +173,9 @@ class ModelFolder:
             raise CheckpointError(f"{self.path}: {problem}")
 
     def _read(self, name: str) -> torch.Tensor:
-        """Return one tensor as stored, mapped from the file."""
+        """Return one tensor as stored."""
         stored = self.tensors[name]
-        try:
-            return self._open(stored.file).get_tensor(name)
-        except (SafetensorError, OSError, ValueError, RuntimeError) as error:
-            raise CheckpointError(f"{stored.file}: tensor {name} cannot be read ({first_line(error)})") from None
-
-    def _open(self, file: Path) -> Any:  # noqa: ANN401 - the library's class has no public type
-        if file not in self._handles:
-            self._handles[file] = safe_open(file, framework="pt", device="cpu")
-        return self._handles[file]
+        return read_whole(self._files, stored, TORCH_DTYPES[stored.dtype])
 
     def _find(self, name: str) -> Path:
         return find_file(self.path, name)

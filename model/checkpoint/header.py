@@ -19,6 +19,8 @@ PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
 READABLE_DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 SCALED_DTYPE = "F8_E4M3"  # block FP8; decoded with its scales
 SCALE_DTYPES = ("F32", "F8_E8M0")
+# Every dtype that is read, block FP8 and its scales included.
+TORCH_DTYPES = READABLE_DTYPES | {SCALED_DTYPE: torch.float8_e4m3fn, "F8_E8M0": torch.float8_e8m0fnu}
 
 _BITS = {
     **{"BOOL": 8, "U8": 8, "I8": 8, "I16": 16, "U16": 16, "I32": 32, "U32": 32, "I64": 64, "U64": 64},

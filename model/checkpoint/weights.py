@@ -160,7 +160,7 @@ def _read_config(folder: ModelFolder) -> ModelConfig:
 def load_model(folder: str | Path, device: str | torch.device | Mapping[str, Any], dtype: torch.dtype) -> Transformer:
     """Load a model folder into a frozen model in evaluation mode.
 
-    Each tensor is copied from the mapped file directly into its parameter, so that the weights are in memory once; FP8
+    Each tensor is read and copied into its parameter before the next one, so that the weights are in memory once; FP8
     is decoded on the way. All parameters have `dtype`, except the router's selection bias, which is fp32.
 
     Args:

@@ -197,7 +197,7 @@ def check_refused(
         raise AssertionError("memory was allocated")
 
     monkeypatch.setattr(weights, "_allocate", unwanted)
-    monkeypatch.setattr("model.checkpoint.files.safe_open", unwanted)
+    monkeypatch.setattr("model.checkpoint.files.read_whole", unwanted)
     opened.clear()
     with pytest.raises(CheckpointError, match=complaint) as caught:
         use()

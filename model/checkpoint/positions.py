@@ -1,0 +1,84 @@
+"""Reads tensors of safetensors files from their byte positions.
+
+Files are not mapped: a file that is truncated while it is mapped ends the whole process with a bus error, and every
+touched page counts as memory of this process. A file stays open under its descriptor, because a file that replaces one
+has other offsets.
+"""
+
+import os
+import threading
+import weakref
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from model.checkpoint.header import CheckpointError, StoredTensor
+
+_POSITIONED = hasattr(os, "preadv")  # not on Windows
+_MOST_AT_ONCE = 1 << 30  # Linux reads at most 2 GiB in one call
+
+
+class OpenFiles:
+    """Files that are read from any position, by several threads at the same time."""
+
+    def __init__(self) -> None:
+        self._files: dict[Path, int] = {}
+        self._lock = threading.Lock()  # guards the open files, and the position where a read must seek
+        self._close_files = weakref.finalize(self, _close, self._files)
+
+    def close(self) -> None:
+        """Close all files; a later read opens its file again."""
+        with self._lock:
+            _close(self._files)
+
+    def read_into(self, content: Tensor, stored: StoredTensor, position: int) -> None:
+        """Fill `content`, a one-dimensional tensor of bytes on the CPU, from a position in the file of a tensor.
+
+        Raises:
+            CheckpointError: the file cannot be read, or ends before `content` is full.
+        """
+        left = memoryview(content.numpy().data)
+        try:
+            file = self._open(stored.file)
+            while left:
+                got = self._read_at(file, left[:_MOST_AT_ONCE], position)
+                if not got:
+                    raise CheckpointError(f"{stored.file} ended before tensor {stored.name} did; it was truncated")
+                left, position = left[got:], position + got
+        except OSError as error:
+            raise CheckpointError(f"{stored.file} cannot be read ({error.strerror})") from None
+
+    def _read_at(self, file: int, content: memoryview, position: int) -> int:
+        if _POSITIONED:
+            return os.preadv(file, [content], position)
+        with self._lock:
+            os.lseek(file, position, os.SEEK_SET)
+            got = os.read(file, len(content))
+        content[: len(got)] = got
+        return len(got)
+
+    def _open(self, path: Path) -> int:
+        with self._lock:
+            if path not in self._files:
+                file = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0))
+                if hasattr(os, "posix_fadvise"):  # do not read ahead beyond a tensor
+                    os.posix_fadvise(file, 0, 0, os.POSIX_FADV_RANDOM)
+                self._files[path] = file
+            return self._files[path]
+
+
+def read_whole(files: OpenFiles, stored: StoredTensor, dtype: torch.dtype) -> Tensor:
+    """Return a tensor as stored, in the dtype that its name in the header stands for.
+
+    Raises:
+        CheckpointError: as for `OpenFiles.read_into`.
+    """
+    content = torch.empty(stored.num_bytes, dtype=torch.uint8)
+    files.read_into(content, stored, stored.offset)
+    return content.view(dtype).view(stored.shape)
+
+
+def _close(files: dict[Path, int]) -> None:
+    while files:
+        os.close(files.popitem()[1])
