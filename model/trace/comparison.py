@@ -24,6 +24,7 @@ from model.trace.consistency import Fault, faults
 from model.trace.observed_rule import rule_of, states_experts
 from model.trace.renumbering import Renumbering, find_renumbering
 from model.trace.routing import by_expert, share_intervals
+from model.trace.shift import Shift, find_shift
 from model.trace.trace import Trace
 
 SAME, NEAR_TIE, FOLLOWS, CHANGE, UNDECIDED, UNKNOWN = range(6)
@@ -56,6 +57,7 @@ class Comparison:
         chance: agreement of two independent fair routers; None if the traces do not state their groups.
         dtype: the rougher of both, whose tolerance decides near ties.
         faults_a, faults_b: contradictions within either trace.
+        shift: displacement of one recording against the other; None if none explains the splits.
     """
 
     a: Trace
@@ -70,6 +72,7 @@ class Comparison:
     dtype: str
     faults_a: tuple[Fault, ...]
     faults_b: tuple[Fault, ...]
+    shift: Shift | None
 
     @property
     def first_split(self) -> np.ndarray:
@@ -134,6 +137,7 @@ def compare(a: Trace, b: Trace) -> Comparison:
         dtype=dtype,
         faults_a=tuple(faults(a)),
         faults_b=tuple(faults(b)),
+        shift=find_shift(_ids(a, layers), _ids(b, layers), alignment.pairs),
     )
 
 
@@ -168,6 +172,11 @@ def _at(trace: Trace, tokens: np.ndarray, layers: list[int]) -> xr.Dataset:
     names = ["expert_id", "gate_weight", "router_score", "expert_bias", "group_score", "group_kept", "logprob"]
     data = trace.data[[name for name in names if trace.has(name)]]
     return data.sel(moe_layer=layers).isel(token=tokens)
+
+
+def _ids(trace: Trace, layers: list[int]) -> np.ndarray:
+    """Return the selected experts of all tokens in the common layers, [token, moe_layer, rank]."""
+    return trace.data["expert_id"].sel(moe_layer=layers).values
 
 
 def rougher_dtype(a: Trace, b: Trace) -> str:

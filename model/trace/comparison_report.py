@@ -62,7 +62,13 @@ def differing(comparison: Comparison) -> dict[str, tuple[Any, Any]]:
 
 def verdict(comparison: Comparison) -> list[str]:
     """Return the comparison in sentences, the answer first."""
-    return [_answer(comparison), *_about_tokens(comparison), *_about_numbers(comparison), *_about_faults(comparison)]
+    return [
+        *_about_shift(comparison),
+        _answer(comparison),
+        *_about_tokens(comparison),
+        *_about_numbers(comparison),
+        *_about_faults(comparison),
+    ]
 
 
 def _answer(comparison: Comparison) -> str:
@@ -82,6 +88,18 @@ def _answer(comparison: Comparison) -> str:
     }
     counted = [f"{comparison.count(kind):,} {words}" for kind, words in kinds.items() if comparison.count(kind)]
     return f"{answer}: {'; '.join(counted)}."
+
+
+def _about_shift(comparison: Comparison) -> Iterator[str]:
+    """Yield the sentence on a misplaced recording; it explains the splits, so it precedes their number."""
+    shift = comparison.shift
+    if shift is not None:
+        by = f"{abs(shift.tokens)} token{'' if abs(shift.tokens) == 1 else 's'}"
+        yield (
+            f"The recording looks shifted by {by}: {_percent(shift.agreement)} of the experts agree with those of B "
+            f"{by} {'later' if shift.tokens > 0 else 'earlier'}, {_percent(shift.as_placed)} as placed "
+            f"(n = {shift.compared:,} tokens)."
+        )
 
 
 def _about_tokens(comparison: Comparison) -> Iterator[str]:
@@ -197,6 +215,7 @@ def to_json(comparison: Comparison) -> dict[str, Any]:
             "only_b": list(alignment.only_b),
             "unknown_ids": alignment.unknown_ids,
         },
+        "shift": comparison.shift and dataclasses.asdict(comparison.shift),
         "choices": {name: comparison.count(kind) for kind, name in enumerate(VERDICTS)},
         "chance": comparison.chance and {"equal": comparison.chance.equal, "jaccard": comparison.chance.jaccard},
         "layers": layer_rows(comparison),
