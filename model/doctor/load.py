@@ -80,7 +80,7 @@ def judge(data: xr.Dataset, rule: RouterRule, rounded: xr.Dataset | None) -> Ite
         yield from _groups(layer, data["group_kept"].values[:, index], rule)
         yield from _scores(layer, data["router_score"].values[:, index], rule)
     yield from _above_chance(counts, rule, data.sizes["token"])
-    yield _ties(data)
+    yield _ties(data, rounded)
     if rounded is not None:
         yield _rounding(data, rounded)
 
@@ -173,7 +173,7 @@ def _scores(layer: int, scores_TE: np.ndarray, rule: RouterRule) -> Iterator[Fin
         yield Finding(WARNING, SCORES, what, meaning, evidence, layer)
 
 
-def _ties(data: xr.Dataset) -> Finding:
+def _ties(data: xr.Dataset, rounded: xr.Dataset | None) -> Finding:
     share, exact = near_ties(data, "bfloat16").mean("token"), near_ties(data, "float32").mean("token")
     worst = int(share.values.argmax())
     what = f"{float(share.mean()):.1%} of the decisions are so close that rounding to bfloat16 could turn them"
@@ -184,6 +184,9 @@ def _ties(data: xr.Dataset) -> Finding:
         "mean share in fp32": float(exact.mean()),
         "decisions": share.size * data.sizes["token"],
     }
+    if rounded is not None:
+        turned = float(flips(data, rounded).mean())
+        what, evidence["did turn"] = f"{what}; in a run in bfloat16 {turned:.1%} did turn", turned
     return Finding(NOTE, TIES, what, meaning, evidence, int(share["moe_layer"][worst]))
 
 

@@ -3,12 +3,11 @@
 The comparison first aligns tokens (`align.py`) and renumbers experts that only have other numbers (`renumbering.py`).
 A *split* is a token with another set of experts in a layer. A split is
 
-- a *near tie* if either trace's margin is within the tolerance of the rougher dtype (`near_ties.py`);
+- a *near tie* if rounding to the rougher dtype explains all of it: in both traces, every expert and group that only
+  one side selected is within reach of the cut (`rounding.py`). If one trace lacks the scores, the other decides;
 - *following* if an earlier layer of this token or of a token before it split, or if the text before it differs;
 - a *change* otherwise;
 - *undecided* if neither trace holds the scores.
-
-No selection is made again.
 """
 
 import dataclasses
@@ -23,6 +22,7 @@ from model.trace.align import Alignment, align
 from model.trace.consistency import Fault, faults
 from model.trace.observed_rule import rule_of, states_experts
 from model.trace.renumbering import Renumbering, find_renumbering
+from model.trace.rounding import Rounding, scores_per_group
 from model.trace.routing import by_expert, share_intervals
 from model.trace.shift import Shift, find_shift
 from model.trace.trace import Trace
@@ -47,8 +47,9 @@ class Comparison:
         a, b: the traces.
         alignment: pairs of tokens.
         choices: [pair, moe_layer]: number of `shared` experts, their `jaccard` index, `verdict` (index into
-            `VERDICTS`), `margin` (the narrower of both traces, in units of biased score) and `weight_difference` (the
-            largest of a shared expert); [pair]: `logprob_difference`, b minus a, nats. NaN if not recorded.
+            `VERDICTS`), `margin` (the narrower of both traces, in units of biased score; a narrow one alone makes no
+            near tie) and `weight_difference` (the largest of a shared expert); [pair]: `logprob_difference`, b minus
+            a, nats. NaN if not recorded.
         layers: [moe_layer]: number of compared `choices`, share of `equal` ones with its 95 % interval `equal_low` to
             `equal_high` (as if choices were independent), mean `jaccard`, mean and largest weight difference of shared
             experts (`weight_mean`, `weight_difference`), and the largest `bias_difference`.
@@ -109,11 +110,14 @@ def compare(a: Trace, b: Trace) -> Comparison:
         raise CompareError("no token of the one trace stands for a token of the other; compare runs of one text")
     one, other = (_at(trace, alignment.pairs[:, side], layers) for side, trace in enumerate((a, b)))
     dtype = rougher_dtype(a, b)
-    parts = [_compare_layer(_layer(one, place), _layer(other, place), num_experts) for place in range(len(layers))]
+    rounding = Rounding(dtype, scores_per_group(one), scores_per_group(other))
+    parts = [
+        _compare_layer(_layer(one, place), _layer(other, place), num_experts, rounding) for place in range(len(layers))
+    ]
     renumbered = {layer: part.renumbering for layer, part in zip(layers, parts, strict=True) if part.renumbering}
     margin = _margins(one, other)
     choices = {name: np.stack([getattr(part, name) for part in parts], 1) for name in _Layer._fields[:3]}
-    near = None if margin is None else margin <= near_ties.tolerance(dtype)
+    near = None if margin is None else np.stack([part.near for part in parts], 1)
     choices["verdict"] = _verdicts(choices["jaccard"], near, _clean_before(alignment))
     choices["margin"] = np.full(choices["jaccard"].shape, np.nan, np.float32) if margin is None else margin
     only_a, only_b = (tuple(sorted(set(_layers(trace)) - set(layers))) for trace in (a, b))
@@ -200,6 +204,7 @@ class _Layer(NamedTuple):
     shared: np.ndarray  # number of common experts
     jaccard: np.ndarray  # NaN if an expert is unknown
     weight_difference: np.ndarray  # the largest of a shared expert; NaN without one, or if not recorded
+    near: np.ndarray  # whether rounding explains the difference; False without scores
     weight_mean: float  # over all shared experts of the layer
     bias_difference: float
     renumbering: Renumbering | None
@@ -214,7 +219,9 @@ def _layer(at: xr.Dataset, place: int) -> dict[str, np.ndarray]:
     }
 
 
-def _compare_layer(one: dict[str, np.ndarray], other: dict[str, np.ndarray], num_experts: int) -> _Layer:
+def _compare_layer(
+    one: dict[str, np.ndarray], other: dict[str, np.ndarray], num_experts: int, rounding: Rounding
+) -> _Layer:
     """Compare one layer, after renumbering its experts where needed."""
     ids_a, ids_b = one["expert_id"], other["expert_id"]
     selected_a, selected_b = (by_expert(ids, np.array(True), num_experts, False) for ids in (ids_a, ids_b))
@@ -234,6 +241,7 @@ def _compare_layer(one: dict[str, np.ndarray], other: dict[str, np.ndarray], num
         shared=shared,
         jaccard=np.where(known, jaccard(shared, ids_a.shape[-1], ids_b.shape[-1]), np.nan).astype(np.float32),
         weight_difference=np.where(measured.any(-1), np.where(measured, gap, 0).max(-1), np.nan).astype(np.float32),
+        near=rounding.explains(one, other, order),
         weight_mean=float(gap[measured].mean()) if measured.any() else np.nan,
         bias_difference=np.nan
         if biases[0] is None or biases[1] is None
@@ -248,7 +256,7 @@ def _compare_layer(one: dict[str, np.ndarray], other: dict[str, np.ndarray], num
 def _margins(one: xr.Dataset, other: xr.Dataset) -> np.ndarray | None:
     """Return the narrower margin of both traces, in units of biased score, [pair, moe_layer]; None if neither has one.
 
-    The margin of a group whose score is the sum of two scores counts half, as in `near_ties.near_ties`.
+    The margin of a group whose score is the sum of two scores counts half.
     """
     margins = []
     for at in (one, other):

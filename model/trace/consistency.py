@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from model.trace.near_ties import tolerance
+from model.trace.near_ties import reach
 from model.trace.observed_rule import rule_of
 from model.trace.router_rule import RouterRule, biased_score, margin
 from model.trace.routing import by_expert, untouched_layers
@@ -94,7 +94,7 @@ def _check(layer: dict[str, np.ndarray], rule: RouterRule, measured: bool) -> It
     if "gate_weight" in layer:
         yield from _weights(layer, rule, _MEASURED if measured else _IMPORTED)
     if "group_kept" in layer:
-        yield from _choice(layer, tolerance("float32" if measured else "bfloat16"))
+        yield from _choice(layer, "float32" if measured else "bfloat16")
 
 
 # --- weights ---------------------------------------------------------------------------------------------------------
@@ -143,24 +143,25 @@ def _fit(weights_TK: np.ndarray, shares_TK: np.ndarray) -> tuple[float, float]:
 # --- choices ---------------------------------------------------------------------------------------------------------
 
 
-def _choice(layer: dict[str, np.ndarray], reach: float) -> Iterator[_Finding]:
+def _choice(layer: dict[str, np.ndarray], dtype: str) -> Iterator[_Finding]:
     """Check that the recorded scores give the recorded selection; otherwise yield the wrong rule that explains it."""
     scores_TE, kept_TG = layer["router_score"], layer["group_kept"]
+    reach_TE = reach(scores_TE, dtype)
     biased_TE = biased_score(scores_TE, layer["expert_bias"])
     selected_TE = by_expert(layer["expert_id"], np.array(True), scores_TE.shape[-1], False)
     kept_TE = np.repeat(kept_TG, scores_TE.shape[-1] // kept_TG.shape[-1], axis=-1)
     dropped_T = np.any(selected_TE & ~kept_TE, axis=-1)
     if dropped_T.any():
         masked_TE = np.where(kept_TE, biased_TE, np.float32(0))
-        explained = (margin(masked_TE, selected_TE) >= -reach).all()
+        explained = (margin(masked_TE + np.where(selected_TE, reach_TE, -reach_TE), selected_TE) >= 0).all()
         lowest = biased_TE[kept_TE & ~selected_TE & dropped_T[:, None]].max(initial=-np.inf)
         evidence = f"{dropped_T.sum():,} of {len(dropped_T):,} tokens took experts of groups that were not kept"
         evidence += f", where the best kept expert left out has {lowest:.3g}" if np.isfinite(lowest) else ""
         yield _Finding(ZERO_MASK if explained else DROPPED_GROUP, int(dropped_T.sum()), evidence)
         return
-    lead_T = margin(biased_TE, selected_TE, kept_TE)
-    against_T = lead_T < -reach
+    lead_T, moved_TE = margin(biased_TE, selected_TE, kept_TE), np.where(selected_TE, reach_TE, -reach_TE)
+    against_T = margin(biased_TE + moved_TE, selected_TE, kept_TE) < 0
     if against_T.any():
-        without_bias = (margin(scores_TE, selected_TE, kept_TE) >= -reach).all()
+        without_bias = (margin(scores_TE + moved_TE, selected_TE, kept_TE) >= 0).all()
         evidence = f"the last chosen expert trails a better one by up to {-lead_T.min():.3g}"
         yield _Finding(NO_BIAS if without_bias else OTHER_CHOICE, int(against_T.sum()), evidence)

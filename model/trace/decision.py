@@ -41,7 +41,10 @@ class Decision:
         group_margin: see `near_ties.group_margin`; NaN if unknown.
         place_near: whether rounding in the run's dtype could replace the last selected expert.
         group_near: whether it could replace the last kept group.
-        tolerance: largest margin that counts as a near tie; None if the run's dtype has no measured tolerance.
+        follows_scores: whether the recorded scores, rounded to bfloat16 at worst, give the recorded experts and
+            groups; true if unknown.
+        tolerance: share of the logits' spread that rounding may move a logit by; None if none was measured for the
+            run's dtype.
     """
 
     experts: xr.Dataset
@@ -53,6 +56,7 @@ class Decision:
     group_margin: float
     place_near: bool
     group_near: bool
+    follows_scores: bool
     tolerance: float | None
 
     @classmethod
@@ -72,7 +76,7 @@ class Decision:
         rule, grouped = rule_of(trace, one), all(name in one for name in _MARGINS_NEED)
         experts = _experts(one, rule)
         dtype, measurable = str(trace.origin.get("dtype")), grouped and untouched
-        known = dtype in near_ties.DTYPES
+        known, known_experts = dtype in near_ties.DTYPES, bool((one["expert_id"] >= 0).all())
         return cls(
             experts=experts,
             groups=_groups(one, experts, rule) if grouped else xr.Dataset(),
@@ -83,6 +87,7 @@ class Decision:
             group_margin=near_ties.group_margin(one).item() if measurable else np.nan,
             place_near=bool(measurable and known and near_ties.near_places(one, dtype).item()),
             group_near=bool(measurable and known and near_ties.near_groups(one, dtype).item()),
+            follows_scores=not measurable or not known_experts or near_ties.follow(one, "bfloat16").item(),
             tolerance=near_ties.tolerance(dtype) if known else None,
         )
 

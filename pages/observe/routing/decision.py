@@ -7,7 +7,6 @@ import pandas as pd
 import streamlit as st
 import xarray as xr
 
-from model.trace import near_ties
 from model.trace.decision import NEEDED, Decision
 from model.trace.imports import origin
 from model.trace.trace import Trace
@@ -18,6 +17,7 @@ from pages.observe.routing import path, steps, tables
 from viz import decision as figures
 
 NEAR_TIE = ":orange-badge[near tie]"
+_ROUGH = 5e-3  # an engine may have rounded what it recorded to bfloat16
 _COLUMNS = {
     name: THREE for name in ("group score", "logit", "ln affinity", "affinity", "bias - mean", "normalised", "weight")
 } | {name: st.column_config.NumberColumn(format="%.4f") for name in ("group score", "bias", "with bias")}
@@ -116,18 +116,16 @@ def reservations(decision: Decision, dtype: str) -> list[str]:
     elif decision.tolerance is None:
         sentences.append(f"No tolerance was measured for {dtype}, so near ties are not marked.")
     elif decision.place_near or decision.group_near:
-        is_sum = decision.rule.scores_per_group == 2 and decision.group_near
-        double = " (twice that for a group, the sum of two)" if is_sum else ""
         sentences.append(
             f"A near tie: with scores rounded to {dtype}, another implementation, device or batch may choose "
-            f"otherwise. Margins up to {decision.tolerance:g}{double} count as near."
+            f"otherwise. A margin is near if it closes when every logit moves by {100 * decision.tolerance:g} % of the "
+            "standard deviation of this token's logits."
         )
-    rough = near_ties.tolerance("bfloat16")  # what was recorded may have been rounded to fewer digits on the way
-    if decision.untouched and min(decision.place_margin, decision.group_margin) < -rough:
+    if not decision.follows_scores:
         sentences.append("The recorded choice is not the one that the recorded scores give: the last to get in trails.")
-    if decision.untouched and decision.group_gap > rough:
+    if decision.untouched and decision.group_gap > _ROUGH:
         sentences.append(f"The recorded group scores differ from those of the rule by up to {decision.group_gap:.2g}.")
-    if decision.untouched and decision.weight_gap > rough:
+    if decision.untouched and decision.weight_gap > _ROUGH:
         sentences.append(
             f"The recorded weights differ from those that the affinities give by up to {decision.weight_gap:.0%} of "
             "the largest: another rule than that of the trace's configuration made this trace."

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from model.trace import comparison as module
 from model.trace.comparison import CHANGE, FOLLOWS, NEAR_TIE, SAME, UNDECIDED, UNKNOWN, CompareError, compare
 from model.trace.comparison_report import MEASURES, first_splits, measures, to_json, token_rows, verdict
-from model.trace.near_ties import tolerance
+from model.trace.near_ties import reach
 from model.trace.trace import Token, Trace
 from tests.traces import random_trace
 
@@ -132,28 +132,51 @@ def test_wide_margin_with_nothing_before_it_is_a_change() -> None:
     assert verdicts(gate([[WIDE, WIDE]]), gate([[WIDE, OTHER]])) == [[SAME, CHANGE]]
 
 
+def reach_of(scores: list[float], dtype: str, *experts: int) -> float:
+    """How far rounding may bring these experts together."""
+    return float(reach(np.array(scores, np.float32), dtype)[list(experts)].sum())
+
+
 @pytest.mark.parametrize(("dtype", "gap", "kind"), [
     ("float32", 0.9, NEAR_TIE), ("float32", 1.1, CHANGE), ("bfloat16", 0.9, NEAR_TIE), ("bfloat16", 1.1, CHANGE),
 ])  # fmt: skip
 def test_near_tie_is_judged_by_the_rougher_dtype(dtype: str, gap: float, kind: int) -> None:
-    tight = [A, 0.5 + gap * tolerance(dtype), 0.5, D]
-    a, b = gate([[tight]]), of_dtype(gate([[OTHER]]), dtype)
+    lead = gap * reach_of([A, 0.5, 0.5, D], dtype, 1, 2)
+    a, b = gate([[[A, 0.5 + lead, 0.5, D]]]), of_dtype(gate([[[A, 0.5, 0.5 + lead, D]]]), dtype)
     assert verdicts(a, b) == verdicts(b, a) == [[kind]]
-    assert compare(a, b).choices["margin"].item() == pytest.approx(gap * tolerance(dtype), rel=1e-2)
+    assert compare(a, b).choices["margin"].item() == pytest.approx(lead, rel=1e-2)
 
 
-@pytest.mark.parametrize(("gap", "kind"), [(1.9, NEAR_TIE), (2.1, CHANGE)])
-def test_near_tie_of_groups_is_judged_by_what_each_of_two_scores_may_move(gap: float, kind: int) -> None:
+def test_split_that_is_narrow_in_one_trace_alone_is_a_change() -> None:
+    a, b = gate([[[A, 0.5 + 1e-5, 0.5, D]]]), gate([[OTHER]])
+    assert verdicts(a, b) == verdicts(b, a) == [[CHANGE]]
+
+
+def test_every_swapped_expert_must_be_near_the_cut() -> None:
+    """Experts 1 and 2 tie in both traces; but 0 and 3, which lie far apart, changed places as well."""
+    a, b = gate([[[0.9, 0.5, 0.5 - 1e-5, 0.1]]]), gate([[[0.1, 0.5 - 1e-5, 0.5, 0.9]]])
+    assert verdicts(a, b) == verdicts(b, a) == [[CHANGE]]
+
+
+def test_another_number_of_experts_is_no_near_tie() -> None:
+    a, b = gate([[WIDE]]), gate([[WIDE]], top_k=1)
+    assert verdicts(a, b) == verdicts(b, a) == [[CHANGE]]
+
+
+@pytest.mark.parametrize(("gap", "kind"), [(0.9, NEAR_TIE), (1.1, CHANGE)])
+def test_near_tie_of_groups_is_judged_by_what_each_of_their_scores_may_move(gap: float, kind: int) -> None:
     """Groups of 1.2 and a little less; both experts of the kept one are taken, so that no place is near."""
-    tight, other = [A, C, B, 0.5 - gap * tolerance("float32")], [C, D, A, B]
-    found = compare(gate([[tight]], num_groups=2), gate([[other]], num_groups=2))
+    lead = gap * reach_of([A, C, B, 0.5], "float32", 0, 1, 2, 3)
+    found = compare(
+        gate([[[A, C, B, 0.5 - lead]]], num_groups=2), gate([[[A, C - 2 * lead, B, 0.5 - lead]]], num_groups=2)
+    )
     assert found.choices["verdict"].item() == kind
-    assert found.choices["margin"].item() == pytest.approx(gap / 2 * tolerance("float32"), rel=1e-2)
+    assert found.choices["margin"].item() == pytest.approx(lead / 2, rel=1e-2)
 
 
 def test_dtype_that_is_not_known_is_taken_for_the_roughest() -> None:
-    tight = [A, 0.5 + 0.9 * tolerance("bfloat16"), 0.5, D]
-    found = compare(gate([[tight]]), of_dtype(gate([[OTHER]]), "fp8"))
+    lead = 0.9 * reach_of([A, 0.5, 0.5, D], "bfloat16", 1, 2)
+    found = compare(gate([[[A, 0.5 + lead, 0.5, D]]]), of_dtype(gate([[[A, 0.5, 0.5 + lead, D]]]), "fp8"))
     assert (found.dtype, found.count(NEAR_TIE)) == ("bfloat16", 1)
 
 

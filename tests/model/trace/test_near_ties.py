@@ -66,25 +66,52 @@ def test_margin_of_unknown_experts_is_unknown() -> None:
     assert not near_ties.near_ties(data, "bfloat16").item()
 
 
+def reach_of(data: xr.Dataset, dtype: str, *experts: int) -> float:
+    """How far rounding may bring these experts together: the sum of their reaches."""
+    return float(near_ties.reach(data["router_score"].values[0, 0], dtype)[list(experts)].sum())
+
+
+def test_reach_by_hand() -> None:
+    """Logits -1, 0 and 1 have a standard deviation of 0.8165; the slope of the sigmoid at 0 is a quarter."""
+    scores = 1 / (1 + np.exp(-np.array([-1.0, 0.0, 1.0])))
+    expected = 0.03 * np.sqrt(2 / 3) * scores * (1 - scores) + 2.0**-9 * scores
+    assert near_ties.reach(scores.astype("f4"), "bfloat16") == pytest.approx(expected, rel=1e-5)
+    assert expected[1] == pytest.approx(0.0071, abs=1e-4)
+
+
+def test_reach_scales_with_the_scores() -> None:
+    """The same logits, over few and over many experts: softmax scores and their reach shrink together."""
+    few = np.exp(np.linspace(-1, 1, 8))
+    many = np.exp(np.tile(np.linspace(-1, 1, 8), 20))
+    one, other = (near_ties.reach((powers / powers.sum()).astype("f4"), "bfloat16") for powers in (few, many))
+    assert one[:8].mean() / other[:8].mean() == pytest.approx(20, rel=0.2)
+
+
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 @pytest.mark.parametrize(("units", "near"), [(0.9, True), (1.1, False), (-0.9, True), (-1.1, False)])
-def test_a_place_is_a_near_tie_within_the_tolerance(dtype: str, units: float, near: bool) -> None:
-    scores = [*SCORES[:3], 0.45 + units * near_ties.tolerance(dtype), *SCORES[4:]]  # expert 3 against 7
-    assert near_ties.near_ties(gate(scores), dtype).item() is near
-
-
-@pytest.mark.parametrize(("units", "near"), [(0.9, True), (1.9, True), (2.1, False)])
-def test_a_group_judged_by_two_is_a_near_tie_within_twice_the_tolerance(units: float, near: bool) -> None:
-    kept = 1.0 + units * near_ties.tolerance("bfloat16")
-    data = gate([*SCORES[:3], kept - 0.6, *SCORES[4:]], group_score=(1.0, kept, 0.55, 1.15), chosen=(2, 6, 7))
-    assert near_ties.near_ties(data, "bfloat16").item() is near
+def test_a_place_is_a_near_tie_within_reach(dtype: str, units: float, near: bool) -> None:
+    together = reach_of(gate([*SCORES[:3], 0.45, *SCORES[4:]]), dtype, 3, 7)  # expert 3 against 7
+    scores = [*SCORES[:3], 0.45 + units * together, *SCORES[4:]]
+    assert near_ties.near_places(gate(scores), dtype).item() is near
+    assert near_ties.follow(gate(scores), dtype).item() is (units > -1)
 
 
 @pytest.mark.parametrize(("units", "near"), [(0.9, True), (1.1, False)])
-def test_a_group_judged_by_its_best_is_a_near_tie_within_the_tolerance(units: float, near: bool) -> None:
+def test_a_group_judged_by_two_is_a_near_tie_within_the_reach_of_all_four(units: float, near: bool) -> None:
+    """Group 1 holds experts 2 and 3, group 0 experts 0 and 1 with 1.0."""
+    together = reach_of(gate([*SCORES[:3], 0.4, *SCORES[4:]]), "bfloat16", 0, 1, 2, 3)
+    kept = 1.0 + units * together
+    data = gate([*SCORES[:3], kept - 0.6, *SCORES[4:]], group_score=(1.0, kept, 0.55, 1.15), chosen=(2, 6, 7))
+    assert near_ties.near_groups(data, "bfloat16").item() is near
+
+
+@pytest.mark.parametrize(("units", "near"), [(0.9, True), (1.1, False)])
+def test_a_group_judged_by_its_best_is_a_near_tie_within_the_reach_of_both(units: float, near: bool) -> None:
     data = softmax_gate()
-    data["group_score"][0, 0, 3] = data["router_score"][0, 0, 6] = 0.28 - units * near_ties.tolerance("bfloat16")
-    assert near_ties.near_ties(data, "bfloat16").item() is near
+    data["router_score"][0, 0, 6] = 0.28
+    together = reach_of(data, "bfloat16", 2, 6)
+    data["group_score"][0, 0, 3] = data["router_score"][0, 0, 6] = 0.28 - units * together
+    assert near_ties.near_groups(data, "bfloat16").item() is near
 
 
 def test_what_a_group_score_is_made_of_is_read_off_the_numbers() -> None:

@@ -34,7 +34,7 @@ def test_near_tie_is_marked_and_explained() -> None:
     found = Decision.of(close, 0, 3)
     assert "E3 was the last to get in, by 0.002 :orange-badge[near tie]." in decision.because(found, {})
     (why,) = decision.reservations(found, "bfloat16")
-    assert "Margins up to 0.005 count as near" in why
+    assert "near if it closes when every logit moves by 3 % of the standard deviation" in why
     assert decision.reservations(Decision.of(gate(), 0, 3), "float32") == []
     (unknown,) = decision.reservations(Decision.of(gate(dtype="int4"), 0, 3), "int4")
     assert "near ties are not marked" in unknown

@@ -1,0 +1,69 @@
+"""Whether rounding explains that two traces of one text selected different experts.
+
+It does if each trace's scores, moved within their reach (`near_ties.Scores`), give the groups and experts of the other:
+every expert and group that only one side selected is then within reach of the cut in both traces.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import xarray as xr
+
+from model.trace import near_ties
+from model.trace.router_rule import largest
+from model.trace.routing import by_expert
+
+
+class Rounding(NamedTuple):
+    """How scores round: in the rougher dtype, with the number of scores in a group score; 0 if a trace lacks them."""
+
+    dtype: str
+    per_group: int
+    per_group_other: int
+
+    def explains(self, one: dict[str, np.ndarray], other: dict[str, np.ndarray], order: np.ndarray) -> np.ndarray:
+        """Return whether each side's scores, moved within reach, give the other side's selection, [pair] bool.
+
+        `one` and `other` are arrays of one layer; `order` is the number in `other` of each expert of `one`.
+        """
+        if one["expert_id"].shape[-1] != other["expert_id"].shape[-1]:
+            return np.zeros(len(one["expert_id"]), bool)
+        checks = []
+        if self.per_group:
+            checks.append(self._gives(one, other, self.per_group, order))
+        if self.per_group_other:
+            checks.append(self._gives(other, one, self.per_group_other, np.argsort(order)))
+        return np.logical_and.reduce(checks) if checks else np.zeros(len(one["expert_id"]), bool)
+
+    def _gives(
+        self, own: dict[str, np.ndarray], others: dict[str, np.ndarray], per_group: int, order: np.ndarray
+    ) -> np.ndarray:
+        """Return whether own scores give the other selection, within the groups that the other side kept, [pair]."""
+        num_experts, num_groups = len(order), own["group_kept"].shape[-1]
+        scores = near_ties.scores_of(own, self.dtype, per_group)
+        selected = by_expert(others["expert_id"], np.array(True), num_experts, False)[:, order]
+        if "group_kept" in others:
+            kept = np.repeat(others["group_kept"], num_experts // others["group_kept"].shape[-1], -1)[:, order]
+        else:
+            kept = np.repeat(_groups_of(selected, own), num_experts // num_groups, -1)
+        by_group = kept.reshape(len(kept), num_groups, -1)
+        whole = (by_group.all(-1) == by_group.any(-1)).all(-1)  # false where the other side has other groups
+        kept_groups = np.any(by_group, axis=-1)
+        same_number = kept_groups.sum(-1) == own["group_kept"].sum(-1)
+        return whole & same_number & scores.give_groups(kept_groups) & scores.give_experts(selected, kept)
+
+
+def _groups_of(selected: np.ndarray, own: dict[str, np.ndarray]) -> np.ndarray:
+    """Return the kept groups that a selection without recorded groups stands for, [pair, group] bool.
+
+    The groups of selected experts were kept; the best of the others fill the number up.
+    """
+    hit = selected.reshape(*own["group_kept"].shape, -1).any(-1)
+    return largest(np.where(hit, np.inf, own["group_score"]), int(own["group_kept"].sum(-1).max(initial=1)))
+
+
+def scores_per_group(at: xr.Dataset) -> int:
+    """Return how many scores add up to a group's score; 0 if the trace lacks what a near tie is judged by."""
+    if not {"router_score", "expert_bias", "group_score", "group_kept"} <= set(at):
+        return 0
+    return near_ties.scores_in_a_group_score(at)
