@@ -7,6 +7,7 @@ snapshot to the blobs of its repository. Every problem becomes a one-line `Check
 This file knows nothing of the model; `weights.py` has the list of required tensors, `fp8.py` the decoding of FP8.
 """
 
+import collections
 import hashlib
 import os
 import stat
@@ -51,6 +52,7 @@ class ModelFolder:
         path: The folder as given.
         config: The object in `config.json`.
         tensors: Every stored tensor by its published name.
+        repeated: Names that several files hold; the index says which is read.
     """
 
     def __init__(self, path: str | Path, needs_weights: bool = True) -> None:
@@ -69,6 +71,7 @@ class ModelFolder:
         self.config = read_json(self._find(CONFIG_NAME))
         self._files = OpenFiles()
         self._file_names: tuple[str, ...] = ()
+        self.repeated: tuple[str, ...] = ()
         self.tensors: Mapping[str, StoredTensor] = self._list_tensors(needs_weights)
 
     def __enter__(self) -> "ModelFolder":
@@ -196,6 +199,8 @@ class ModelFolder:
     def _list_shards(self, weight_map: Mapping[str, str]) -> dict[str, StoredTensor]:
         self._file_names = tuple(sorted(set(weight_map.values())))
         headers = {file_name: read_header(self._find(file_name)) for file_name in self._file_names}
+        counts = collections.Counter(name for header in headers.values() for name in header)
+        self.repeated = tuple(sorted(name for name, count in counts.items() if count > 1))
         for name, file_name in weight_map.items():
             if name not in headers[file_name]:
                 raise CheckpointError(f"{self.path / INDEX_NAME} places {name} in {file_name}, which does not hold it")

@@ -73,7 +73,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def _parse_object(path: Path, content: bytes) -> dict[str, Any]:
     try:
-        value = json.loads(content.decode("utf-8"), object_pairs_hook=_without_duplicates)
+        value = json.loads(content.decode("utf-8-sig"), object_pairs_hook=_without_duplicates)
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} is not usable JSON ({first_line(error)})") from None
     if not isinstance(value, dict):

@@ -48,6 +48,7 @@ class Manifest:
     mtp: tuple[str, ...]  # tensors of the multi-token-prediction layer, with its copies of embedding and head
     mtp_problem: str  # why that layer is skipped, in one line; empty if it is used or absent
     has_weights: bool  # False: the folder holds only a configuration
+    repeated: tuple[str, ...] = ()  # in several files; the index says which is read
 
     @property
     def num_mtp_parameters(self) -> int:
@@ -116,6 +117,7 @@ def _compare(folder: ModelFolder) -> Manifest:
         mtp=mtp,
         mtp_problem=mtp_problem,
         has_weights=folder.has_weights,
+        repeated=folder.repeated,
     )
 
 

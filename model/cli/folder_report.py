@@ -3,15 +3,17 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from model.checkpoint.beside import notes
+from model.checkpoint.chat_template import template_file
 from model.checkpoint.header import printable
 from model.checkpoint.sizes import FP8, ModelSizes, model_sizes
-from model.network.config import unknown_keys, unused_keys
 
 if TYPE_CHECKING:
     from model.checkpoint.weights import Manifest
 
 _LISTED_NAMES = 50
 _LISTED_PROBLEMS = 5
+_OTHER_VOCABULARIES = ("tiktoken.model", "tokenizer.model", "vocab.json")
 _INDENT = " " * 13
 
 
@@ -24,10 +26,10 @@ def folder_report(manifest: "Manifest", folder: Path) -> list[str]:
         *_describe_files(manifest, sizes),
         *_describe_cache(sizes),
         *_describe_memory(manifest, sizes),
-        f"tokenizer    {'tokenizer.json' if (folder / 'tokenizer.json').is_file() else 'none: token ids only'}",
+        f"tokenizer    {_vocabulary(folder)}",
         *_describe_manifest(manifest),
         *_describe_support(manifest),
-        *_describe_keys(manifest),
+        *(f"note         {line}" for line in notes(manifest, folder)),
     ]
 
 
@@ -102,6 +104,15 @@ def _describe_memory(manifest: "Manifest", sizes: ModelSizes) -> list[str]:
     return lines
 
 
+def _vocabulary(folder: Path) -> str:
+    if (folder / "tokenizer.json").is_file():
+        template = template_file(folder)
+        return f"tokenizer.json, with a chat template in {template}" if template else "tokenizer.json"
+    others = [name for name in _OTHER_VOCABULARIES if (folder / name).is_file()]
+    unread = f"; {' and '.join(others)} is not read, convert it to tokenizer.json" if others else ""
+    return f"none: token ids only{unread}"
+
+
 def _describe_manifest(manifest: "Manifest") -> list[str]:
     """Return whether every tensor of the configuration is there with its shape, and the first names if not."""
     if not manifest.has_weights:
@@ -135,14 +146,6 @@ def _describe_support(manifest: "Manifest") -> list[str]:
     if manifest.surplus:
         lines.append(f"skipped      {len(manifest.surplus):,} tensors that the configuration does not account for:")
         lines += _first_ones(manifest.surplus, _LISTED_NAMES)
-    return lines
-
-
-def _describe_keys(manifest: "Manifest") -> list[str]:
-    lines = [f"note         config.json: {printable(line)}" for line in unused_keys(manifest.published)]
-    if unknown := unknown_keys(manifest.published):
-        lines.append("note         keys in config.json that are not known here, and have no effect:")
-        lines += _first_ones(unknown, _LISTED_NAMES)
     return lines
 
 

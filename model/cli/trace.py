@@ -77,6 +77,8 @@ def trace_command(
     check_destination(out)
     text, folder = _prompt(prompt, prompt_file, options["ids"]), find_folder(model)
     request = _request(text, options, folder)
+    from model.checkpoint.beside import notes
+    from model.checkpoint.weights import inspect
     from model.cli.run_report import run_report
     from model.run.engine import Engine, spare_cores
     from model.trace.file import save
@@ -91,7 +93,8 @@ def trace_command(
         run = engine.run(request)
     seconds = time.perf_counter() - started
     save(run, out)
-    click.echo("\n".join([*run_report(run, seconds), f"written to {out}"]))
+    beside = [f"note: {line}" for line in notes(inspect(folder), folder)]
+    click.echo("\n".join([*run_report(run, seconds), *beside, f"written to {out}"]))
 
 
 def _streamed(engine: "Engine", request: RunRequest, out: Path) -> "Trace":

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
+from model.checkpoint.chat_template import template_file
 from model.checkpoint.embedded import PRESETS
 from model.run.request import Capture, RequestError, RunRequest
 from model.trace.trace import Trace
@@ -44,19 +45,13 @@ def chosen() -> str:
     return name if name in names else names[0]
 
 
-@st.cache_data(show_spinner=False)
-def _has_template(folder: Path) -> bool:
-    try:
-        settings = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return isinstance(settings, dict) and bool(settings.get("chat_template"))
+_template_file = st.cache_data(show_spinner=False)(template_file)
 
 
 def answers() -> bool:
-    """Return whether the chosen model was tuned to answer: its tokenizer settings then hold a chat template."""
+    """Return whether the chosen model was tuned to answer: its folder then holds a chat template."""
     named = available()
-    return bool(named) and _has_template(named[chosen()])
+    return bool(named) and bool(_template_file(named[chosen()]))
 
 
 class Engines:

@@ -118,7 +118,7 @@ def test_weights_are_not_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> 
     def unwanted(*_: object, **__: object) -> None:
         raise AssertionError("a weight was read")
 
-    monkeypatch.setattr("model.checkpoint.files.safe_open", unwanted)
+    monkeypatch.setattr("model.checkpoint.files.read_whole", unwanted)
     described(folder)
 
 

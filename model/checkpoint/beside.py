@@ -1,0 +1,98 @@
+"""What lies in a model folder beside the weights that are read, and is not part of what a run shows.
+
+An adapter, a second set of weights, a vocabulary of another size: none of them stops a run, and each makes its result
+another one than the reader of the folder expects. Keys of `config.json` that are not followed belong to them.
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from model.checkpoint.files import CONFIG_NAME, INDEX_NAME, SINGLE_NAME
+from model.checkpoint.header import CheckpointError, printable, read_json
+from model.checkpoint.weights import Manifest
+from model.network.config import unknown_keys, unused_keys
+
+BOM = b"\xef\xbb\xbf"
+ADAPTER_CONFIG = "adapter_config.json"
+_ADAPTER_WEIGHTS = "adapter_model.safetensors"
+_OTHER_FORMS = (".gguf", ".bin", ".pt", ".pth", ".ckpt", ".onnx", ".h5", ".msgpack")
+_MOST_NAMED = 8
+_MOST_TOKENIZER_BYTES = 200_000_000
+
+
+def notes(manifest: Manifest, folder: Path) -> tuple[str, ...]:
+    """Return what a reader of this folder should know beside its tensors, one line each; usually empty."""
+    lines = [*_adapters(manifest, folder), *_other_weights(manifest, folder), *_vocabulary(manifest, folder)]
+    lines += [f"{CONFIG_NAME}: {line}" for line in unused_keys(manifest.published)]
+    if unknown := unknown_keys(manifest.published):
+        lines.append(f"{CONFIG_NAME} has keys that are not known here, and have no effect: {_named(unknown)}")
+    with (folder / CONFIG_NAME).open("rb") as file:
+        if file.read(3) == BOM:
+            lines.append(f"{CONFIG_NAME} begins with a byte order mark, which is left out")
+    return tuple(map(printable, lines))
+
+
+def _adapters(manifest: Manifest, folder: Path) -> Iterator[str]:
+    what_to_do = "is not applied: what is shown is the base model alone; merge it (merge_and_unload of peft) to see it"
+    files = [name for name in (ADAPTER_CONFIG, _ADAPTER_WEIGHTS) if (folder / name).exists()]
+    if files:
+        yield f"the adapter beside the weights ({adapter_line(folder) or files[0]}) {what_to_do}"
+    inside = [name for name in manifest.surplus if ".lora_" in name]
+    if inside:
+        yield f"the LoRA adapter among the weights ({len(inside):,} tensors, the first is {inside[0]}) {what_to_do}"
+
+
+def adapter_line(folder: Path) -> str:
+    """Return kind, rank, targets and base of the adapter that a folder holds; empty if it cannot be read."""
+    try:
+        settings = read_json(folder / ADAPTER_CONFIG)
+    except (CheckpointError, OSError):
+        return ""
+    targets = settings.get("target_modules")
+    on = f" on {_named(tuple(map(str, targets)))}" if isinstance(targets, list) and targets else ""
+    return f"{settings.get('peft_type', 'adapter')!s:.20}, rank {settings.get('r', '?')!s:.10}{on}"
+
+
+def _other_weights(manifest: Manifest, folder: Path) -> Iterator[str]:
+    read = {stored.file.name for stored in manifest.stored.values()}
+    if not read:
+        return
+    if SINGLE_NAME in read and (folder / INDEX_NAME).exists():
+        yield f"{SINGLE_NAME} is read; {INDEX_NAME} and the files that it names are not"
+    names = sorted(path.name for path in folder.iterdir())
+    others = [name for name in names if name.endswith(".safetensors") and name not in {*read, _ADAPTER_WEIGHTS}]
+    if others:
+        yield f"other weights lie beside those that are read ({_named(tuple(sorted(read)))}): {_named(tuple(others))}"
+    foreign = [name for name in names if name.endswith(_OTHER_FORMS)]
+    if foreign:
+        yield f"weights in other forms are not read: {_named(tuple(foreign))}"
+    if manifest.repeated:
+        first = manifest.repeated[0]
+        yield f"{len(manifest.repeated):,} tensors are in several files; that of {INDEX_NAME} is read, as for {first}"
+
+
+def _vocabulary(manifest: Manifest, folder: Path) -> Iterator[str]:
+    largest, rows = largest_id(folder), manifest.config.vocab_size
+    if largest is not None and largest >= rows:
+        ids = f"tokenizer.json has ids up to {largest:,}, the model rows up to {rows - 1:,}"
+        yield f"{ids}: it belongs to another model"
+
+
+def largest_id(folder: Path) -> int | None:
+    """Return the largest token id in `tokenizer.json`; None if it cannot be read."""
+    path = folder / "tokenizer.json"
+    try:
+        if path.stat().st_size > _MOST_TOKENIZER_BYTES:
+            return None
+        published: Any = json.loads(path.read_bytes())
+        ids = [*published["model"]["vocab"].values(), *(entry["id"] for entry in published.get("added_tokens") or [])]
+    except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError):
+        return None
+    return max((token_id for token_id in ids if type(token_id) is int), default=None)
+
+
+def _named(names: tuple[str, ...]) -> str:
+    more = f" and {len(names) - _MOST_NAMED:,} more" if len(names) > _MOST_NAMED else ""
+    return ", ".join(names[:_MOST_NAMED]) + more
