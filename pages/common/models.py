@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
-from model.checkpoint.chat_template import template_file
 from model.checkpoint.embedded import PRESETS
 from model.run.request import Capture, RequestError, RunRequest
 from model.trace.trace import Trace
@@ -45,13 +44,17 @@ def chosen() -> str:
     return name if name in names else names[0]
 
 
-_template_file = st.cache_data(show_spinner=False)(template_file)
+@st.cache_data(show_spinner=False)
+def _has_template(folder: Path) -> bool:
+    from model.checkpoint.chat_template import template_file
+
+    return bool(template_file(folder))
 
 
 def answers() -> bool:
     """Return whether the chosen model was tuned to answer: its folder then holds a chat template."""
     named = available()
-    return bool(named) and bool(_template_file(named[chosen()]))
+    return bool(named) and _has_template(named[chosen()])
 
 
 class Engines:
