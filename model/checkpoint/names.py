@@ -25,7 +25,9 @@ _ROUTED_IN_NAME = re.compile(r"\.experts\.\d+\.")
 _ROUTED = re.compile(r"mlp\.experts\.(\d{1,9})\.(.+)")
 ROUTER, ROUTER_BIAS = "mlp.gate.weight", f"mlp.gate.{_BIAS}"  # as `Place.part` says them
 EMBEDDING, FINAL_NORM, HEAD = "model.embed_tokens.weight", "model.norm.weight", "lm_head.weight"
-MTP_JOIN = "eh_proj.weight"
+EXPERT_PROJECTIONS = ("gate_proj.weight", "up_proj.weight", "down_proj.weight")  # as `Place.part` says them
+# Parts that only a multi-token-prediction layer has.
+MTP_PARTS = ("eh_proj.weight", "enorm.weight", "hnorm.weight", "shared_head.norm.weight", "shared_head.head.weight")
 FULL_QUERY = "self_attn.q_proj.weight"
 # Published configuration key -> the part of a layer (or whole name) whose shape states it, and the axis.
 STATED_BY: dict[str, tuple[str, int]] = {
@@ -41,6 +43,11 @@ STATED_BY: dict[str, tuple[str, int]] = {
     "index_n_heads": ("self_attn.indexer.weights_proj.weight", 0),
     "index_head_dim": ("self_attn.indexer.k_norm.weight", 0),
 }
+# What quantised checkpoints store beside weights or in their place: scales, zero points, packed integers, shapes.
+_QUANTISED = re.compile(
+    r".*(?:_scale(?:_inv|_\d+)?|\.scales?|_zero_points?|_packed|_shape|_global_scale|\.qweight|\.qzeros|\.g_idx"
+    r"|absmax|\.(?:nested_)?quant_map|\.quant_state\..+|\.SCB)"
+)
 # How a published name begins, after its layer if it has one -> the kind of part; the first that fits decides.
 _KINDS = {
     "model.embed_tokens.": "embedding",
@@ -224,6 +231,24 @@ def router_bias_name(layer: int) -> str:
 def scaled_weight(name: str) -> str | None:
     """Return the name of the FP8 weight whose block scales this tensor holds; None if it holds no scales."""
     return name.removesuffix(_SCALE_SUFFIX) if name.endswith(_SCALE_SUFFIX) else None
+
+
+def is_quantisation(name: str) -> bool:
+    """Return whether a tensor holds scales, zero points or packed integers of a quantised checkpoint, not weights.
+
+    >>> [is_quantisation(f"mlp.up_proj.{end}") for end in ("weight", "weight_scale", "weight_packed", "qzeros")]
+    [False, True, True, True]
+    """
+    return _QUANTISED.fullmatch(name) is not None
+
+
+def weight_of_scale(name: str) -> str | None:
+    """Return the name of the weight that a tensor of scales belongs to, in any published spelling; None if it is none.
+
+    >>> [weight_of_scale(f"lm_head.weight{end}") for end in ("_scale_inv", "_scale", "")]
+    ['lm_head.weight', 'lm_head.weight', None]
+    """
+    return name.rpartition("_scale")[0] if re.fullmatch(r".*weight_scale(?:_inv|_\d+)?", name) else None
 
 
 def scale_name(weight: str) -> str:

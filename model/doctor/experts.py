@@ -31,7 +31,8 @@ def check_experts(layer: int, projections: Projections) -> Iterator[Finding]:
 def _dead(layer: int, projections: Projections) -> Iterator[Finding]:
     zero: dict[int, list[str]] = {}
     for projection, tensors in projections.items():
-        usual = float(np.nanmedian([tensor.rms for tensor in tensors.values()]))
+        sizes = [tensor.rms for tensor in tensors.values() if not np.isnan(tensor.rms)]
+        usual = float(np.median(sizes)) if sizes else 0.0
         for expert, tensor in tensors.items():
             if tensor.rms <= DEAD * usual:
                 zero.setdefault(expert, []).append(projection.removesuffix(".weight"))

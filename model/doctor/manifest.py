@@ -5,22 +5,24 @@ wrong. One finding then covers the tensors that seem missing because of it.
 """
 
 import collections
+import dataclasses
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from model.checkpoint.header import StoredTensor
+from model.checkpoint.fp8 import quantization_problem
+from model.checkpoint.header import READABLE_DTYPES, SCALED_DTYPE, StoredTensor
 from model.checkpoint.names import (
     EMBEDDING,
     FULL_QUERY,
     HEAD,
-    MTP_JOIN,
+    MTP_PARTS,
     ROUTER,
     ROUTER_BIAS,
     STATED_BY,
     Place,
+    is_quantisation,
     place_of,
-    scaled_weight,
 )
 from model.checkpoint.weights import Manifest
 from model.doctor.findings import ERROR, NOTE, WARNING, Finding, shortened
@@ -34,6 +36,8 @@ _HOLE = (
 _CONTRADICTION = (
     "config.json belongs to another model, or was edited by hand. Loaders that trust it skip tensors, or refuse."
 )
+_PUBLISHED = re.compile(r"\b(?:model|lm_head)\.\S+")
+_FEW = 3  # tensors that cannot be read for the same reason and are listed one by one
 _QUOTED = re.compile(r"tensor (\S+) ")
 # Published keys that the size stated by a tensor's shape (`STATED_BY`) is a multiple of.
 _UNITS = {"n_shared_experts": ("moe_intermediate_size",), "num_attention_heads": ("v_head_dim",)}
@@ -62,7 +66,10 @@ def check_manifest(manifest: Manifest, contradictions: int) -> Iterator[Finding]
         contradictions: number of findings on the configuration, which then explain missing tensors.
     """
     missing = [_hole(name, f"{_spelled(name)} is missing") for name in manifest.missing]
-    misshapen = [_hole(_name_in(line), f"{line[0].upper()}{line[1:]}") for line in manifest.misshapen]
+    misshapen = [_hole(_name_in(line), line) for line in manifest.misshapen]
+    if problem := quantization_problem(manifest.published):
+        yield _other_form(manifest, problem)
+        return
     if contradictions and (missing or misshapen):
         numbers = {"missing": len(missing), "mis-shaped": len(misshapen)}
         what = f"as config.json stands, {len(missing):,} tensors are missing and {len(misshapen):,} are mis-shaped"
@@ -70,8 +77,7 @@ def check_manifest(manifest: Manifest, contradictions: int) -> Iterator[Finding]
     else:
         yield from shortened(missing, "missing tensors")
         yield from shortened(misshapen, "mis-shaped tensors")
-    unreadable = [_hole(_name_in(line), f"{line[0].upper()}{line[1:]}") for line in manifest.unsupported]
-    yield from shortened(unreadable, "unreadable tensors")
+    yield from _unreadable(manifest)
     if manifest.mtp_problem:
         what = f"the multi-token-prediction layer is not used: {manifest.mtp_problem}"
         meaning = "The model cannot draft tokens; its own text is not affected."
@@ -86,7 +92,35 @@ def check_manifest(manifest: Manifest, contradictions: int) -> Iterator[Finding]
     if announced and not manifest.mtp:
         what = f"config.json announces {announced} multi-token-prediction layer, the files hold none"
         meaning = "Some tools write this key for every model. The model cannot draft tokens."
-        yield Finding(NOTE, NAME, what, meaning, {"announced": announced, "held": 0})
+        yield Finding(NOTE, NAME, what, meaning, {"announced": _plain(announced), "held": 0})
+
+
+def _other_form(manifest: Manifest, problem: str) -> Finding:
+    """Return the one finding on a checkpoint that is quantised in a way that is not read."""
+    evidence = {
+        "missing": len(manifest.missing),
+        "mis-shaped": len(manifest.misshapen),
+        "scales and packed tensors": sum(map(is_quantisation, manifest.stored)),
+    }
+    meaning = (
+        "The weights are stored in a form that is not read here, so the model cannot be loaded; convert them to "
+        "bfloat16 or to block FP8. If they are in bfloat16 already, take the key out of config.json."
+    )
+    return Finding(ERROR, NAME, f"config.json: {problem}", meaning, evidence)
+
+
+def _unreadable(manifest: Manifest) -> Iterator[Finding]:
+    """Yield a finding per tensor that cannot be read, or one for many that cannot for the same reason."""
+    alike: dict[str, list[str]] = collections.defaultdict(list)
+    for line in manifest.unsupported:
+        alike[_PUBLISHED.sub("", line)].append(line)
+    for lines in alike.values():
+        first = lines[0]
+        if len(lines) <= _FEW:
+            yield from (_hole(_name_in(line), line) for line in lines)
+        else:
+            hole = _hole(_name_in(first), f"{len(lines):,} tensors cannot be read, the first because {first}")
+            yield dataclasses.replace(hole, evidence={"tensors": len(lines)})
 
 
 def _hole(name: str, what: str) -> Finding:
@@ -111,6 +145,8 @@ def _name_in(line: str) -> str:
 def _shapes(published: Mapping[str, Any], stored: Mapping[str, StoredTensor]) -> Iterator[Finding]:
     shapes: dict[str, collections.Counter[tuple[int, ...]]] = collections.defaultdict(collections.Counter)
     for name, tensor in stored.items():
+        if tensor.dtype not in (*READABLE_DTYPES, SCALED_DTYPE):
+            continue  # packed integers have another shape than the weights that they stand for
         shapes[place_of(name).part][tensor.shape] += 1
     for key, (part, axis) in STATED_BY.items():
         if part not in shapes or (key not in published and key != "q_lora_rank"):
@@ -133,10 +169,12 @@ def _shapes(published: Mapping[str, Any], stored: Mapping[str, StoredTensor]) ->
 
 
 def _layers(published: Mapping[str, Any], stored: Mapping[str, StoredTensor]) -> Iterator[Finding]:
-    places = [place_of(name) for name in stored if scaled_weight(name) is None]
-    mtp = _layers_with(MTP_JOIN, places)
-    layers = {place.layer for place in places if place.layer is not None} - mtp
+    places = [place_of(name) for name in stored if not is_quantisation(name)]
     announced = _whole(published.get("num_hidden_layers"))
+    mtp = {place.layer for place in places if place.part in MTP_PARTS and place.layer is not None}
+    if announced is not None and _whole(published.get("num_nextn_predict_layers")) == 1:
+        mtp.add(announced)  # though the files may hold only a part of it
+    layers = {place.layer for place in places if place.layer is not None} - mtp
     held = max(layers, default=-1) + 1
     if layers and announced is not None and held != announced:
         beyond = sorted(layer for layer in layers if layer >= announced)

@@ -66,6 +66,7 @@ class Scanned:
         return self.rms if self.blocks is None else float(np.median(self.blocks.rms))
 
 
+@np.errstate(all="ignore")
 def scan(stored: StoredTensor, raw: Tensor, scale: Tensor | None) -> Scanned:
     """Measure one tensor.
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 
+from model.checkpoint.names import is_quantisation
 from model.doctor.findings import ERROR, WARNING, Finding
 from model.doctor.robust import deviations, outlying
 from model.doctor.tensors import Scanned
@@ -41,9 +42,9 @@ def check_values(tensor: Scanned) -> Iterator[Finding]:
 
 
 def _zeros(tensor: Scanned) -> Iterator[Finding]:
-    """Yield a finding on a tensor of zeros; only offsets (`.bias`) may be 0."""
+    """Yield a finding on a tensor of zeros; only offsets (`.bias`) and zero points may be 0."""
     share, place = tensor.num_zero / max(1, tensor.size), tensor.place
-    if share <= MOSTLY_ZEROS or place.part.endswith(".bias"):
+    if share <= MOSTLY_ZEROS or place.part.endswith(".bias") or is_quantisation(tensor.stored.name):
         return
     evidence = {"share of zeros": share, "of": tensor.size}
     if share == 1:

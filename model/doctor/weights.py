@@ -17,9 +17,19 @@ import numpy as np
 from model.checkpoint.disk import DiskTensors
 from model.checkpoint.files import CONFIG_NAME, ModelFolder, find_file
 from model.checkpoint.header import READABLE_DTYPES, SCALED_DTYPE, CheckpointError, read_json
-from model.checkpoint.names import EMBEDDING, HEAD, ROUTER, ROUTER_BIAS, place_of, scale_name, scaled_weight
+from model.checkpoint.names import (
+    EMBEDDING,
+    EXPERT_PROJECTIONS,
+    HEAD,
+    ROUTER,
+    ROUTER_BIAS,
+    is_quantisation,
+    place_of,
+    scale_name,
+    scaled_weight,
+)
 from model.checkpoint.weights import inspect
-from model.doctor import bias, blocks, experts, gate, manifest, tokenizer, values
+from model.doctor import bias, blocks, experts, gate, manifest, tokenizer, unscaled, values
 from model.doctor.findings import ERROR, Check, Finding, Report, make_report
 from model.doctor.tensors import Scanned, scan
 from model.network.config import MODEL_TYPES
@@ -57,6 +67,7 @@ class _Totals:
     num_blocks: int = 0
     layers: dict[str, set[int]] = dataclasses.field(default_factory=lambda: collections.defaultdict(set))
     num_experts: int = 0
+    unscaled: list[Scanned] = dataclasses.field(default_factory=list)  # values of FP8 in another dtype
 
 
 def examine_weights(
@@ -71,7 +82,11 @@ def examine_weights(
             weights, or pickled ones. Faults of existing weights are findings.
         Stopped: `cancel` was set; it is read after each tensor.
     """
-    folder = Path(folder)
+    with np.errstate(all="ignore"):  # NaN and infinity are findings, and what follows from them is NaN
+        return _examine_folder(Path(folder), on_progress, cancel)
+
+
+def _examine_folder(folder: Path, on_progress: Callable[[Progress], None], cancel: threading.Event | None) -> Report:
     published = _published(folder)
     try:
         opened = ModelFolder(folder, needs_weights=False)
@@ -122,6 +137,7 @@ def _examine(
     except CheckpointError as problem:  # a file that was cut off or taken away while it was read
         meaning = "The files changed while they were read, or the disk is damaged; later tensors were not looked at."
         findings.append(Finding(ERROR, values.NAME, f"reading ended: {problem}", meaning, {}))
+    findings += unscaled.check_unscaled(totals.unscaled, folder.tensors)
     findings += bias.compare_layers(totals.biases)
     findings += values.compare_sizes(totals.sizes)
     findings += manifest.check_tied(published, totals.digests.get(EMBEDDING), totals.digests.get(HEAD))
@@ -134,12 +150,16 @@ def _one_layer(layer: int | None, tensors: list[Scanned], totals: _Totals) -> It
     for tensor in tensors:
         yield from values.check_values(tensor)
         place = tensor.place
+        if is_quantisation(tensor.stored.name):
+            continue
+        if unscaled.is_unscaled(tensor):
+            totals.unscaled.append(tensor)
         if layer is None:
             totals.digests[tensor.stored.name] = tensor.digest
         elif place.expert is None:
             if place.part != ROUTER_BIAS:  # which has a check of its own
                 totals.sizes[place.part][layer] = tensor.typical
-        else:
+        elif place.part in EXPERT_PROJECTIONS:
             projections[place.part][place.expert] = tensor
         if place.expert is None:
             yield from blocks.check_blocks([tensor])
@@ -263,6 +283,9 @@ def _checks(folder: ModelFolder, totals: _Totals) -> list[Check]:
             layers(values.NAME),
         ),
         Check(values.SIZES, STAGE, f"{len(totals.sizes):,} kinds of tensors from layer to layer", layers(values.NAME)),
+        Check(
+            unscaled.NAME, STAGE, f"values of {totals.num_tensors:,} tensors against FP8's, scales without FP8 weights"
+        ),
         check(bias.NAME, f"{num_biases:,} biases in {len(totals.biases):,} layers", "selection bias"),
         check(gate.NAME, f"length and angles of the router rows of {len(totals.layers[gate.NAME]):,} layers", "router"),
         check(experts.NAME, f"{totals.num_experts:,} experts, each against the others of its layer", "routed experts"),

@@ -1,7 +1,10 @@
 """The first stage: every planted fault is found and named, and healthy models raise nothing above a note."""
 
+import json
+import math
 import threading
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +18,7 @@ from model.checkpoint.header import CheckpointError
 from model.doctor import weights
 from model.doctor.bias import is_rounded
 from model.doctor.findings import ERROR, NOTE, WARNING, Finding, Report
+from model.doctor.report import to_json, to_lines
 from model.doctor.weights import Stopped, examine_weights
 from tests.model.doctor.checkpoints import (
     BIAS,
@@ -330,6 +334,88 @@ def test_a_configuration_that_contradicts_the_tensors_is_found(
     report = examine_weights(configure(folder, **changes))
     errors = [found for found in report.findings if found.severity == ERROR and found.check == "config"]
     assert any(words in found.what for found in errors), [found.what for found in report.findings]
+
+
+@pytest.mark.parametrize("method", ["awq", "bitsandbytes", "compressed-tensors"])
+def test_another_quantisation_is_one_finding(folder: Path, method: str) -> None:
+    def pack(tensors: Tensors) -> None:
+        for name in [name for name in tensors if ".experts." in name]:
+            shape = tensors.pop(name).shape
+            tensors[name.replace("weight", "qweight")] = torch.zeros(shape[1], shape[0] // 8, dtype=torch.int32)
+
+    found = only(examine_weights(plant(configure(folder, quantization_config={"quant_method": method}), pack)))
+    assert (found.severity, found.check) == (ERROR, "manifest")
+    assert found.what.startswith(f"config.json: quantization_config: quant_method '{method}' is not supported")
+
+
+def test_fp8_without_any_scales_is_one_finding(fp8: Path) -> None:
+    plant(fp8, lambda tensors: [tensors.pop(name) for name in list(tensors) if name.endswith("_scale_inv")])
+    found = only(examine_weights(fp8))
+    assert (found.check, found.evidence["tensors"]) == ("manifest", 120)
+    assert "_scale_inv is missing" in found.what
+
+
+@pytest.mark.parametrize("announced", [0, 1])
+@pytest.mark.parametrize("lost", ["eh_proj.weight", "enorm.weight", "mlp.gate.weight"])
+def test_a_part_of_a_draft_layer_is_no_contradiction(tmp_path: Path, lost: str, announced: int) -> None:
+    folder = written(random_model(tiny_config(has_mtp=True)), tmp_path / "model")
+    plant(configure(folder, num_nextn_predict_layers=announced), lambda tensors: tensors.pop(f"model.layers.5.{lost}"))
+    found = only(examine_weights(folder))
+    assert (found.severity, found.check, found.layer) == (WARNING, "manifest", 5)
+    assert f"model.layers.5.{lost} is missing" in found.what
+
+
+def test_a_file_that_ends_while_it_is_read_leaves_what_was_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    raw = DiskTensors.raw
+
+    def end(disk: DiskTensors, name: str) -> torch.Tensor:
+        if name == expert(4, 0, "gate_proj"):
+            raise CheckpointError("model.safetensors ended before the tensor did")
+        return raw(disk, name)
+
+    plant(folder, lambda tensors: tensors[BIAS].zero_())
+    monkeypatch.setattr(DiskTensors, "raw", end)
+    found = grave(examine_weights(folder))
+    assert [(f.severity, f.check) for f in found] == [(ERROR, "values"), (WARNING, "bias")]
+    assert "reading ended: model.safetensors ended" in found[0].what
+
+
+# --- robustness ------------------------------------------------------------------------------------------------------
+
+
+def break_everything(tensors: Tensors) -> None:
+    for value, name in zip((math.nan, math.inf, -math.inf, 3e38, 0.0, 1e-40), tensors, strict=False):
+        tensors[name].fill_(value)
+    tensors[GATE].fill_(math.nan)
+    tensors[BIAS].fill_(math.inf)
+    for number in range(16):
+        tensors[expert(2, number)].fill_(math.nan)
+        tensors[expert(4, number)].fill_(3e38)
+
+
+@pytest.mark.parametrize("quantised", [False, True])
+def test_broken_values_raise_no_warning_and_no_nan_in_json(tmp_path: Path, quantised: bool) -> None:
+    sizes = FP8 if quantised else {}
+    folder = written(random_model(tiny_config(**(sizes | {"num_layers": 5}))), tmp_path / "m", quantised)
+    if quantised:
+        plant(folder, lambda t: [t[name].fill_(math.nan) for name in t if name.endswith("_scale_inv")])
+    else:
+        plant(folder, break_everything)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        report = examine_weights(folder)
+    assert report.worst == ERROR
+    json.loads(to_json(report), parse_constant=lambda word: pytest.fail(word))
+
+
+@pytest.mark.parametrize("value", [None, True, "8", [1], {"a": 1}, math.nan, math.inf, -1, 0, 1.5, 10**30], ids=str)
+def test_values_of_any_kind_in_the_configuration_are_findings(folder: Path, value: object) -> None:
+    for key in ("n_group", "vocab_size", "rope_scaling", "num_nextn_predict_layers", "quantization_config"):
+        original = (folder / "config.json").read_text()
+        report = examine_weights(configure(folder, **{key: value}))
+        json.loads(to_json(report), parse_constant=lambda word: pytest.fail(word))
+        assert to_lines(report)
+        (folder / "config.json").write_text(original)
 
 
 def test_an_untied_head_that_is_missing_is_found(folder: Path) -> None:
