@@ -56,7 +56,7 @@ def steps(
         axes[_axis(row).replace("y", "yaxis")] = domain | ({"range": drawing.group_range} if name == "groups" else {})
     corner = {"xref": "paper", "x": 0, "y": 1, "xanchor": "left", "yanchor": "bottom", "showarrow": False}
     headings = [corner | {"text": text, "yref": f"{_axis(row)} domain"} for row, (_, text, _) in enumerate(panels, 1)]
-    looks = {
+    plot_layout = {
         "annotations": headings,
         "shapes": [*drawing.lines(panels), *_crosshair(drawing, focus)],
         "margin": {"l": 8, "r": 8, "t": _TOP, "b": _BOTTOM},
@@ -64,7 +64,7 @@ def steps(
         "showlegend": True,
     }  # fmt: skip
     # All at once: Plotly validates every addition to a figure, a quarter of a second in all.
-    return style(go.Figure(parts, axes), theme, height, **looks)
+    return style(go.Figure(parts, axes), theme, height, **plot_layout)
 
 
 class _Drawing:
@@ -155,14 +155,14 @@ class _Drawing:
     def _candidates(self, candidates: np.ndarray, legend: bool) -> Iterator[go.Scatter]:
         """Yield biased scores: squares for selected experts, dots for the others."""
         colors = self.colors[candidates & self.chosen]
-        looks = {
+        by_choice = {
             "chosen": (self.chosen, {"symbol": "square", "size": self.size, "color": colors}),
             "not chosen": (~self.chosen, {"symbol": "circle", "size": 6, "color": self.theme.muted}),
         }
         cells = self._cells(self.data["affinity"], self.data["bias"], self.data["biased"])
         observed = f"affinity %{{customdata[2]:.4~g}}, bias %{{customdata[3]:.4~g}} ({self.origin})"
         hover = self._hover(f"{observed}<br>biased score %{{customdata[4]:.4~g}} (derived)<br>%{{text}}")
-        for name, (mask, marker) in looks.items():
+        for name, (mask, marker) in by_choice.items():
             at = candidates & mask
             yield go.Scatter(
                 x=self.x[at], y=self.data["biased"][at], mode="markers", marker=marker, name=name, showlegend=legend,

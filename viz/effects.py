@@ -60,8 +60,8 @@ def text_with_change(
     for index, (token, value) in enumerate(zip(tokens, values.tolist(), strict=True)):
         color = blend(theme.change, 0.5 + value / limit / 2) if np.isfinite(value) else theme.grid
         marks = {"generated": generated[index], "special": special[index], "chosen": first + index == chosen}
-        look = f"background:{color};color:{readable_on(color)}"
-        chips.append(strip.chip(f"<bdi>{html.escape(token)}</bdi>", hover[index], marks, look))
+        css = f"background:{color};color:{readable_on(color)}"
+        chips.append(strip.chip(f"<bdi>{html.escape(token)}</bdi>", hover[index], marks, css))
     text = strip.framed("effects", "The text, every token on the change scale", chips)
     low = f"-{limit:.2g}" if (values < 0).any() else "0"
     stops = theme.change if (values < 0).any() else theme.change[len(theme.change) // 2 :]
@@ -70,7 +70,7 @@ def text_with_change(
 
 
 def plain_text(prompt: str, common: str, own: str, theme: Theme) -> str:
-    """Return a text: the prompt in grey, the generated text that both runs share, and this run's own on colour."""
+    """Return a text: the prompt in grey, the generated text that both runs share, and this run's own on a colour."""
     color = theme.change[-2]
     parts = [f'<span class="prompt">{html.escape(prompt)}</span>', html.escape(common)]
     if own:

@@ -155,12 +155,12 @@ def agreement(layers: xr.Dataset, chance: tuple[float, float] | None, num_choice
         theme: colours.
     """
     numbers = layer_labels(layers["equal"])
-    looks = {
+    line_styles = {
         "equal": ("share of equal sets", theme.sequential[-2], "square", "solid"),
         "jaccard": ("mean Jaccard index", theme.sequential[-3], "circle", "dot"),
     }
     figure = go.Figure()
-    for name, (label, color, symbol, dash) in looks.items():
+    for name, (label, color, symbol, dash) in line_styles.items():
         hover = f"L%{{x}}<br>{label} %{{y:.3f}} (derived)<extra></extra>"
         figure.add_trace(
             go.Scatter(

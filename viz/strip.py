@@ -44,17 +44,17 @@ def legend(kind: str, inside: str) -> str:
     return f'<div class="strip {kind} legend" dir="ltr">{inside}</div>'
 
 
-def chip(inside: str, hover: str, marks: Mapping[str, object], look: str = "") -> str:
+def chip(inside: str, hover: str, marks: Mapping[str, object], css: str = "") -> str:
     """Return the chip of a token, or of several that share a character.
 
     Args:
         inside: HTML; the token's own text in `bdi`, as `writing` makes it.
         hover: hover text.
-        marks: CSS class -> whether to set it: `generated`, `special`, `chosen`, and those of the kind.
-        look: inline style of this chip.
+        marks: CSS class -> whether to set it: `generated`, `special`, `chosen`, and the classes of this kind of strip.
+        css: inline style of this chip.
     """
     classes = " ".join(["chip", *(name for name, holds in marks.items() if holds)])
-    style = f' style="{look}"' if look else ""
+    style = f' style="{css}"' if css else ""
     return f'<span class="{classes}" title="{html.escape(hover, quote=True)}"{style}>{inside}</span>'
 
 

@@ -117,7 +117,7 @@ def inside_lookalikes(text: bytes) -> np.ndarray:
 
 
 def short_name(token: TokenLike) -> str:
-    """Return the name of a token without text, without its brackets; a box tells it from text instead."""
+    """Return the name of a token without text, without its brackets; the page draws a box around it instead."""
     name = visible(token.piece.encode("utf-8", errors="surrogatepass")) or f"#{token.id}"
     bare = name.strip("<>|｜").replace("▁", " ")
     return bare or name
@@ -149,7 +149,7 @@ def _ends_run(tokens: Sequence[TokenLike], index: int) -> bool:
 
 
 def token_labels(tokens: Sequence[TokenLike], text: bytes) -> list[str]:
-    """Return one label per token for axes; of tokens that share a character the first has it, the others have `…`."""
+    """Return one axis label per token; if tokens share a character, the first gets it as label, the others get `…`."""
     labels = ["…"] * len(tokens)
     for first, _, display in chips(tokens, text):
         labels[first] = display

@@ -1,4 +1,4 @@
-"""What the parts of a model hold and do for one token, added up over layers. Sums of `parts.py`, without torch.
+"""Sizes of a model's parts and their cost for one token, summed over layers from `parts.py`. Without torch.
 
 Operations are multiply-adds of matrix products for one token that is generated after others, with the absorbed form of
 attention; see `parts.py` for what they count.
@@ -20,7 +20,7 @@ CACHE_BYTES = {"float32": 4}  # bytes of a number in the cache; 2 where the weig
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Cost:
-    """Sizes, and work for one token. All are counts, of multiply-adds, parameters or bytes."""
+    """Size, and cost for one token: numbers of parameters, multiply-adds or bytes."""
 
     parameters: int
     active: int  # parameters that the token passes through

@@ -1,4 +1,4 @@
-"""The model that an engine's file belongs to, as `model.trace.imports` asks for it."""
+"""Describe the model that an engine's file belongs to, for the readers in `model.trace.imports`."""
 
 import dataclasses
 from collections.abc import Callable

@@ -134,7 +134,7 @@ class Parts:
 
     @property
     def main(self) -> tuple[Part, ...]:
-        """Every part of the model itself."""
+        """Every part except multi-token prediction."""
         return (*self.before, *(part for block in self.blocks for part in block.parts), *self.after)
 
     @property

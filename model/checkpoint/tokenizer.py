@@ -33,7 +33,7 @@ def byte_alphabet() -> dict[str, int]:
     """
     printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
     others = [byte for byte in range(256) if byte not in set(printable)]
-    return {chr(byte): byte for byte in printable} | {chr(256 + place): byte for place, byte in enumerate(others)}
+    return {chr(byte): byte for byte in printable} | {chr(256 + index): byte for index, byte in enumerate(others)}
 
 
 class Tokenizer:
@@ -158,9 +158,9 @@ class Tokenizer:
             The tokens, whose spans tile the text, and the text.
         """
         labelled, start = [], 0
-        for place, token_id in enumerate(token_ids):
+        for index, token_id in enumerate(token_ids):
             end = start + len(self.token_bytes(token_id))
-            labelled.append(Token(token_id, self.piece(token_id), start, end, place >= num_prompt))
+            labelled.append(Token(token_id, self.piece(token_id), start, end, index >= num_prompt))
             start = end
         return tuple(labelled), self.decode(token_ids)
 

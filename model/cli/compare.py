@@ -109,7 +109,7 @@ def _load(name: str) -> "Trace":
 def _request(
     prompt: str | None, prompt_file: Path | None, ids: tuple[int, ...] | None, trace: "Trace | None"
 ) -> "RunRequest":
-    """Return what the models run: the given prompt, else the token ids of the trace that a model is compared with."""
+    """Return the models' request: the given prompt, else the token ids of the trace that a model is compared with."""
     from model.run.request import RunRequest
 
     if prompt_file is not None:
@@ -169,7 +169,7 @@ def _header(comparison: Comparison) -> list[str]:
 
 
 def _printable(value: object) -> str:
-    """Escape what would move the cursor or end the line."""
+    """Escape characters that would move the cursor or end the line."""
     return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in str(value))
 
 

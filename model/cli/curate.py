@@ -15,7 +15,7 @@ from model.cli.options import FOLDER, NEW_FOLDER
 )
 @click.option("--heldout", type=FOLDER, help="Folder of held-out streams; texts that overlap with them are dropped.")
 def curate_command(corpus: Path, out: Path, heldout: Path | None) -> None:
-    """Drop low-quality, duplicate and held-out texts from a corpus; report.json says what was dropped and why."""
+    """Drop low-quality, duplicate and held-out texts from a corpus; report.json counts the dropped texts by reason."""
     from model.train.data.corpus import corpus_files
     from model.train.data.curation.run import curate
 

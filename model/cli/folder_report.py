@@ -18,7 +18,7 @@ _INDENT = " " * 13
 
 
 def folder_report(manifest: "Manifest", folder: Path) -> list[str]:
-    """Return the lines: shape, sizes, present and missing tensors, what is supported and what is skipped."""
+    """Return the lines: shape, sizes, present and missing tensors, and which parts are supported or skipped."""
     sizes = model_sizes(manifest.config)
     return [
         *_describe_shape(manifest),

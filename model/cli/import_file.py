@@ -104,7 +104,7 @@ def import_command(file: Path, form: str, model: str | None, request: Path | Non
 
 
 def report(trace: "Trace") -> list[str]:
-    """Return lines that say what was imported, what is missing and why."""
+    """Return lines on the imported data and the missing data, with reasons."""
     from model.trace.imports import origin
 
     data = trace.data

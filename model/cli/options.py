@@ -1,4 +1,4 @@
-"""What several commands share: option types, the error for unusable input, and checks of files and folders."""
+"""Option types, the error for unusable input, and checks of files and folders, for several commands."""
 
 from pathlib import Path
 from typing import Any
@@ -76,7 +76,7 @@ def find_folder(model: str, *others: str) -> Path:
 
     Args:
         model: name of an embedded model, or a folder.
-        others: what else the command accepts, for the message.
+        others: other accepted inputs, for the message.
 
     Raises:
         Unusable: it is none of these.

@@ -107,7 +107,7 @@ def _run(
 
 
 def _later_stages() -> "dict[type, tuple[Callable[..., None], str]]":
-    """Return the function of each later stage, and what to print when it is done."""
+    """Return the function of each later stage, and the line to print when it is done."""
     from model.train import config
     from model.train.parts.indexer_warm_up import train_indexers
     from model.train.parts.prediction_module import train_module

@@ -28,8 +28,8 @@ _LOST = (
     "A conversion that dropped the bias, or filled it with its initial value; the selection is then the bare affinity."
 )
 _ROUNDED = (
-    "The bias went through a bfloat16 copy of the model. Near ties are decided otherwise than in training, and experts "
-    "whose biases fell together are no longer told apart; keep it in fp32."
+    "The bias went through a bfloat16 copy of the model. Near ties are decided differently than in training, and "
+    "experts whose biases became equal are no longer told apart; keep it in fp32."
 )
 _ABSURD = (
     "No affinity outweighs it: the expert is chosen by every token of its group or by none. Usually other units (a "
@@ -93,8 +93,8 @@ def _drift(biases: Mapping[int, np.ndarray]) -> Iterator[Finding]:
         step = _step(biases[layer])
         what = f"in {len(far)} of {len(biases)} layers all biases share an offset, {far[layer]:.3g} in L{layer}"
         meaning = (
-            "Updates that are not centred drift together where more experts are under the mean load than over it. It "
-            f"moves no selection in fp32; in bfloat16 it would, whose steps are {step:.2g} at that size."
+            "Without centring, all biases drift if more experts are below the mean load than above it. In fp32 the "
+            f"offset changes no selection; in bfloat16, with steps of {step:.2g} at that size, it would."
         )
         evidence = {"largest offset": far[layer], "smallest offset": min(far.values(), key=abs), "bfloat16 step": step}
         yield Finding(NOTE, NAME, what, meaning, evidence | {"spread": float(biases[layer].std())}, layer)

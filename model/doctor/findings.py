@@ -32,7 +32,7 @@ class Finding:
 
     @property
     def place(self) -> str:
-        """Return the place in short: `L3E17`, `L3`, the tensor, or an empty string."""
+        """Return where it is, in short form: `L3E17`, `L3`, the tensor's name, or an empty string."""
         if self.layer is None:
             return self.tensor
         return f"L{self.layer}" if self.expert is None else f"L{self.layer}E{self.expert}"

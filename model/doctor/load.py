@@ -65,7 +65,7 @@ def measure(data: xr.Dataset, rule: RouterRule, rounded: xr.Dataset | None) -> l
 
 
 def flips(data: xr.Dataset, rounded: xr.Dataset) -> xr.DataArray:
-    """Return a mask of choices with another set of experts in the other run, [token, moe_layer] bool."""
+    """Return a mask of decisions that select another set of experts in the bfloat16 run, [token, moe_layer] bool."""
     num_experts = data.sizes["expert"]
     changed = (one_hot(data["expert_id"], num_experts) != one_hot(rounded["expert_id"], num_experts)).any(-1)
     return data["expert_id"].isel(rank=0, drop=True).copy(data=changed)
@@ -102,7 +102,7 @@ def _load(layer: int, counts: np.ndarray, num_tokens: int, rule: RouterRule) -> 
         evidence = {"tokens": count, "of": num_tokens, "from": low, "to": high, "fair share": rule.fair_share}
         if high < STARVED * rule.fair_share and chance_of_idle < IDLE_BY_CHANCE:
             took = "took no token" if count == 0 else f"took {count:,} tokens"
-            what = f"L{layer}E{expert} {took} of {num_tokens:,}; at most {high:.2%} of such tokens are its own"
+            what = f"L{layer}E{expert} {took} of {num_tokens:,}; at most {high:.2%} of such tokens select it"
             meaning = (
                 "A dead expert: its router row or its bias keeps it out. Or it serves texts of another kind than these."
             )
@@ -143,7 +143,7 @@ def _groups(layer: int, kept_TG: np.ndarray, rule: RouterRule) -> Iterator[Findi
     for group, taken in enumerate(kept_TG.sum(0).tolist()):
         low, high = share_interval(taken, num_tokens)
         if high < STARVED * fair:
-            what = f"L{layer}: group {group} was kept by {taken:,} of {num_tokens:,} tokens, fair are {fair:.0%}"
+            what = f"L{layer}: group {group} was kept by {taken:,} of {num_tokens:,} tokens, a fair share is {fair:.0%}"
             meaning = (
                 "All experts of the group are starved at once: all their biases are too low, or router rows are lost."
             )

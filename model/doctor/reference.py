@@ -41,7 +41,7 @@ def check_reference(reference: Trace, config: dict) -> None:
         config: published keys of the audited model.
 
     Raises:
-        UnusableReferenceError: it does not; the message says why.
+        UnusableReferenceError: it is of another model, or lacks a variable; the message says which.
     """
     if missing := [name for name in NEEDED if not reference.has(name)]:
         raise UnusableReferenceError(
@@ -113,24 +113,24 @@ def _fitted_scale(trace: Trace) -> float | None:
 def _biases(reference: Trace, ours: Trace) -> Iterator[Finding]:
     was, now = (trace.data["expert_bias"].values.astype(np.float64) for trace in (reference, ours))
     layers = ours.data["moe_layer"].values.tolist()
-    for place, layer in enumerate(layers):
-        apart = now[place] - was[place]
+    for index, layer in enumerate(layers):
+        apart = now[index] - was[index]
         if np.abs(apart).max() < 1e-6:
             continue
         evidence = {"largest difference": float(np.abs(apart).max()), "experts": int((np.abs(apart) > 1e-6).sum())}
-        relative = now[place] - now[place].mean()
+        relative = now[index] - now[index].mean()
         fits = [float(np.abs(relative - (other - other.mean())).max()) for other in was]
         other = int(np.argmin(fits))
         if np.ptp(apart) < 1e-6:
             what = f"L{layer}: every bias lies {apart.mean():+.3g} from the reference's"
             yield Finding(NOTE, NAME, what, "An offset that all share moves no selection.", evidence, layer)
-        elif other != place and fits[other] < 1e-5:
+        elif other != index and fits[other] < 1e-5:
             what = f"L{layer} carries the bias of L{layers[other]}"
             meaning = (
                 "Layers had other numbers when the biases were written; each bias balances the load of another expert."
             )
             yield Finding(ERROR, NAME, what, meaning, evidence | {"bias of layer": layers[other]}, layer)
-        elif np.allclose(np.sort(now[place]), np.sort(was[place]), atol=1e-6):
+        elif np.allclose(np.sort(now[index]), np.sort(was[index]), atol=1e-6):
             moved = int((np.abs(apart) > 1e-6).sum())
             what = f"L{layer}: the biases are the reference's in another order, {moved} experts have another's"
             meaning = "Experts were renumbered; correct only if router rows and weights were renumbered, too."
@@ -149,8 +149,8 @@ def _biases(reference: Trace, ours: Trace) -> Iterator[Finding]:
 def _columns(reference: Trace, ours: Trace) -> Iterator[Finding]:
     """Yield the layers whose experts' affinities fit other experts of the reference far better than their own."""
     groups = ours.data.sizes.get("group", 1)
-    for place, layer in enumerate(ours.data["moe_layer"].values.tolist()):
-        was, now = (_standardised(t.data["router_score"].values[:, place]) for t in (reference, ours))
+    for index, layer in enumerate(ours.data["moe_layer"].values.tolist()):
+        was, now = (_standardised(t.data["router_score"].values[:, index]) for t in (reference, ours))
         agreement = now.T @ was / len(now)
         best, own = agreement.argmax(1), agreement.diagonal()
         fit = agreement[np.arange(len(best)), best]
@@ -195,8 +195,8 @@ def _first_difference(reference: Trace, ours: Trace) -> int | None:
 
 def _experts(reference: Trace, ours: Trace, layer: int, exchange: Exchange | None) -> Iterator[Finding]:
     """Find the changed experts of the first differing layer, from the tokens whose residual stream changed there."""
-    place = ours.data["layer"].values.tolist().index(layer)
-    changed_T = _gaps(reference, ours.data["residual_norm"].values)[:, place] > SAME / 10
+    index = ours.data["layer"].values.tolist().index(layer)
+    changed_T = _gaps(reference, ours.data["residual_norm"].values)[:, index] > SAME / 10
     evidence = {"tokens that differ": int(changed_T.sum()), "of": len(changed_T)}
     meaning = "Its weights differ from the reference's: another step, another model, or damage."
     if layer not in ours.data["moe_layer"].values:
@@ -209,10 +209,10 @@ def _experts(reference: Trace, ours: Trace, layer: int, exchange: Exchange | Non
         what = (
             f"L{layer} routes as in the reference and computes something else, for {changed_T.mean():.0%} of the tokens"
         )
-        yield Finding(ERROR, NAME, what, f"No few experts explain it. {meaning}", evidence, layer)
+        yield Finding(ERROR, NAME, what, f"No small set of experts explains it. {meaning}", evidence, layer)
         return
     for one, other in _pairs(suspects):
-        if exchange is not None and (_gaps(reference, exchange(layer, one, other))[:, place] <= SAME / 10).all():
+        if exchange is not None and (_gaps(reference, exchange(layer, one, other))[:, index] <= SAME / 10).all():
             what = (
                 f"L{layer}: experts E{one} and E{other} are swapped; exchanged back, the reference's numbers come out"
             )
@@ -227,4 +227,4 @@ def _experts(reference: Trace, ours: Trace, layer: int, exchange: Exchange | Non
 def _pairs(suspects: list[int]) -> Iterator[tuple[int, int]]:
     """Yield all pairs of the first few suspects."""
     few = suspects[:_NAMED]
-    yield from ((one, other) for place, one in enumerate(few) for other in few[place + 1 :])
+    yield from ((one, other) for index, one in enumerate(few) for other in few[index + 1 :])

@@ -62,7 +62,7 @@ class Scanned:
 
     @property
     def typical(self) -> float:
-        """Return a root mean square that no single block distorts: the median block's, or else the whole tensor's."""
+        """Return a root mean square that no single block distorts: the median block's; without blocks, the tensor's."""
         return self.rms if self.blocks is None else float(np.median(self.blocks.rms))
 
 

@@ -154,7 +154,7 @@ def _again(engine: Engine, dtype: str) -> Engine:
 def joined(traces: Sequence[Trace]) -> xr.Dataset:
     """Join the routing of all tokens with text, and the biases."""
     of_text = [np.flatnonzero(~trace.special_mask.values) for trace in traces]
-    parts = [trace.data.isel(token=places) for trace, places in zip(traces, of_text, strict=True)]
+    parts = [trace.data.isel(token=text_tokens) for trace, text_tokens in zip(traces, of_text, strict=True)]
     whole = {name: xr.concat([part[name] for part in parts], "token") for name in ROUTED}
     return xr.Dataset(whole | {"expert_bias": traces[0].data["expert_bias"]})
 
@@ -196,7 +196,7 @@ def _compare(engine: Engine, healthy: Trace, runs: _Runs) -> tuple[Check, list[F
     like = engine if dtype not in DTYPES or DTYPES[dtype] == engine.dtype else _again(engine, str(dtype))
     request = RunRequest(token_ids=tuple(token.id for token in healthy.tokens))
     ours = runs.run(like, request, "reference")
-    exchange = None if like.disk is not None else lambda *place: _exchanged(like, request, *place)
+    exchange = None if like.disk is not None else lambda *experts: _exchanged(like, request, *experts)
     findings = list(reference.compare_with(healthy, ours, exchange))
     compared = f"bias, affinities, weights and residual norms of {healthy.num_tokens:,} tokens against the reference"
     return Check(reference.NAME, "reference", compared, engine.config.moe_layers), findings

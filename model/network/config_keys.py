@@ -1,8 +1,8 @@
-"""What becomes of every key of a published `config.json`: read, without effect here, or refused.
+"""The treatment of every key of a published `config.json`: read, without effect here, or refused.
 
-`config.py` reads the keys of its fields. This file has all others that published configurations and transformers'
-configuration classes of this family hold, and finds two keys that state one thing differently: which of them an
-implementation follows is its own choice, and the wrong one gives wrong numbers without a warning.
+`config.py` reads the keys of its fields. This file lists all other keys in published configurations and in
+transformers' configuration classes of this family. It refuses two keys that give one setting different values:
+implementations differ in the key that they follow, and the wrong one gives wrong numbers without a warning.
 
 Source: transformers 5.23, configuration classes of deepseek_v2, deepseek_v3, deepseek_v32, glm_moe_dsa and kimi_k25;
 released configurations of DeepSeek, Kimi and GLM.
@@ -13,7 +13,7 @@ from typing import Any
 
 from model.network.rope import ConfigError, brief
 
-# Another spelling -> the key that is read.
+# Alternative key -> the key that is read.
 ALIASES = {
     "num_local_experts": "n_routed_experts",
     "num_experts": "n_routed_experts",
@@ -94,15 +94,15 @@ _ROUTERS_V2: dict[str, tuple[Any, ...]] = {
     "topk_method": ("greedy", "group_limited_greedy"),
     "norm_topk_prob": (False,),
 }
-# transformers names the kind of cache by them; every layer attends to all earlier tokens, or to those that it selects.
+# transformers uses them to name the kind of cache; here every layer attends to all earlier tokens, or to selected ones.
 _LAYER_TYPES = {"full_attention", "indexed_attention", "deepseek_sparse_attention"}
 
 
 def merged(published: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the configuration with its other spellings under the keys that are read.
+    """Return the configuration with alternative keys renamed to the keys that are read.
 
     Raises:
-        ConfigError: two keys state one thing differently.
+        ConfigError: two keys give one setting different values.
     """
     values = dict(published)
     for other, key in ALIASES.items():
@@ -122,7 +122,7 @@ def merged(published: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def contradiction(stated: Mapping[str, Any]) -> ConfigError:
-    """Return the error for keys that state one thing differently."""
+    """Return the error for keys that give one setting different values."""
     pairs = " and ".join(f"{key} {brief(value)}" for key, value in stated.items())
     return ConfigError(f"{pairs} contradict each other; keep the one that is meant")
 
@@ -153,7 +153,7 @@ def _check_text_config(values: Mapping[str, Any]) -> None:
 
 
 def refuse_unsupported(values: Mapping[str, Any], model_types: tuple[str, ...]) -> None:
-    """Refuse what would change the arithmetic and is not implemented.
+    """Refuse values that would change the arithmetic and are not implemented.
 
     Raises:
         ConfigError: a value is not implemented, or a nested `text_config` differs; the message names the key.

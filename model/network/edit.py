@@ -100,7 +100,7 @@ def check_edit(config: ModelConfig, layer: int, edit: LayerEdit) -> None:
 
 
 def _check_given(layer: int, edit: LayerEdit, given: GivenRouting) -> None:
-    """Refuse other changes beside a given routing, and a given routing with another number of experts per token."""
+    """Refuse a given routing in combination with other changes, or with another number of experts per token."""
     has_changes = bool((edit.knocked_out_E | edit.forced_E).any()) or not (edit.use_bias and edit.limit_groups)
     if has_changes or edit.temperature != 1 or edit.threshold:
         raise EditError(f"layer {layer}: its routing is replayed; nothing else can be changed there but the top-k")

@@ -1,4 +1,4 @@
-"""The tape: what the network's probe points write to.
+"""The tape, to which the network's probe points write.
 
 A tape is made for one run and passed to `forward`. A probe point is one line that passes a local variable to the tape;
 the network computes nothing extra for it, and gives the same results with and without a tape. Tensors stay on their

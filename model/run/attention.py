@@ -83,7 +83,7 @@ class LayerAttention:
         names = ("entropy", "first_token_share", "mean_distance")
         values = np.stack(figures, 1)
         values[:, :, 0] = np.nan  # the first query has no choice
-        by_name = {name: (("head", "query"), values[place]) for place, name in enumerate(names)}
+        by_name = {name: (("head", "query"), values[index]) for index, name in enumerate(names)}
         labels = {"head": list(heads)}
         return xr.concat(small, "head").assign_coords(labels), xr.Dataset(by_name, coords=labels)
 
@@ -134,11 +134,11 @@ class LayerAttention:
         distances = np.arange(0, self.num_tokens, width)
         pairs_G = np.add.reduceat(self.num_tokens - np.arange(self.num_tokens), distances)
         sums_PHG = np.empty((len(PARTS), len(heads), len(distances)))
-        for place, head in enumerate(heads):
+        for index, head in enumerate(heads):
             parts = self._vectors.queries(head, 0, self.num_tokens), self._vectors.keys(head, self.num_tokens)
             for part, (query, key) in enumerate(zip(*parts, strict=True)):
                 sums_T = _host(_sums_by_distance(query, key)) * self._vectors.scale
-                sums_PHG[part, place] = np.add.reduceat(sums_T, distances)
+                sums_PHG[part, index] = np.add.reduceat(sums_T, distances)
         labels = {"part": list(PARTS), "head": list(heads), "distance": distances}
         return xr.DataArray(sums_PHG / pairs_G, dims=("part", "head", "distance"), coords=labels)
 

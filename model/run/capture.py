@@ -1,4 +1,4 @@
-"""Checks that a model has what a run records, and that the recording fits in memory."""
+"""Checks that a model has the parts that a run records, and that the recording fits in memory."""
 
 from model.checkpoint.memory import memory_bytes
 from model.network.config import ModelConfig
@@ -29,7 +29,7 @@ def check_capture(config: ModelConfig, request: RunRequest, num_prompt: int) -> 
         raise RequestError("this model has no multi-token-prediction module to make drafts")
     if "drafts" in capture.variables and any(isinstance(change, Replay) for change in request.interventions):
         # A rejected draft token is routed too, and no trace holds its gate weights.
-        raise RequestError("a run whose routing is replayed cannot try drafts; do not capture them")
+        raise RequestError("a run whose routing is replayed cannot verify drafts; do not capture them")
     for kind, numbers, count in (
         ("layer", capture.layers, config.num_layers),
         ("head", capture.heads, config.num_heads),

@@ -5,12 +5,12 @@ changes others of equal load: experts of the same layer whose load in the origin
 kinds of change have two kinds of draws:
 
 - An intervention that names experts (`KnockOut`, `ForceExpert`) is repeated with other experts (`equal_experts`).
-- Any other intervention may reroute every token, so the control is matched per token: as many of a token's experts are
-  replaced at random by experts of equal load, with the gate weights of the changed run (`equal_rerouting`). If only
-  gate weights changed, there is no draw.
+- Any other intervention may reroute every token, so the control is matched per token: it replaces as
+  many of a token's experts as the change did, at random, by experts of equal load, with the gate weights of the changed
+  run (`equal_rerouting`). If only gate weights changed, there is no draw.
 
-Draws are seeded, so that the same question has the same control. If too few experts have equal load, the nearest are
-drawn, and `Control` states how far their load is.
+Draws are seeded, so that the same change has the same control. If too few experts have equal load, those with the
+nearest loads are drawn, and `Control` states how far their loads are.
 """
 
 import dataclasses
@@ -39,8 +39,8 @@ class Control:
 
     Attributes:
         draws: the interventions of each draw.
-        farthest: the largest distance of a drawn expert's load from that of the expert it stands for, as a share of it.
-        share_beyond: share of drawn experts whose distance is more than `TOLERANCE`, because too few were nearer.
+        farthest: the largest relative difference between the load of a drawn expert and of the expert it replaces.
+        share_beyond: share of drawn experts whose difference exceeds `TOLERANCE`, because too few were nearer.
     """
 
     draws: tuple[tuple[Intervention, ...], ...]
@@ -140,8 +140,8 @@ def _draw_sets(
 ) -> list[tuple[Named, ...]]:
     """Return up to `draws` different sets.
 
-    In random order, each named expert is replaced by an unused expert of equal load, or else by the nearest or one
-    farther by at most `spread`.
+    In random order, each named expert is replaced by an unused expert of equal load. If there is none, it is replaced
+    by the expert with the nearest load, or one farther by at most `spread`.
     """
     layers = {change.layer: counts.sel(moe_layer=change.layer).values for change in named}
     apart = [_apart(layers[one.layer], layers[one.layer][one.expert]) for one in named]
@@ -179,7 +179,7 @@ def _distances(counts: xr.DataArray, named: Sequence[Named], drawn: Sequence[Nam
 
 
 def _apart(loads: np.ndarray, target: np.ndarray | float) -> np.ndarray:
-    """Return the distance from a load as a share of it; an idle expert counts as one token."""
+    """Return the relative difference from a target load; an idle target counts as one token."""
     return np.abs(loads - target) / np.maximum(target, 1)
 
 
@@ -189,7 +189,7 @@ def _apart(loads: np.ndarray, target: np.ndarray | float) -> np.ndarray:
 def equal_rerouting(
     original: Trace, changed: Trace, layers: tuple[int, ...], draws: int, rng: np.random.Generator
 ) -> Control:
-    """Return routings in which every token exchanges as many experts as in the changed run, at random."""
+    """Return random routings in which every token exchanges as many experts as in the changed run."""
     num_experts, moe_layers = original.data.sizes["expert"], original.data["moe_layer"].values.tolist()
     rows = [moe_layers.index(layer) for layer in layers]
     after = taken(changed, num_experts)[:, rows]
@@ -211,7 +211,7 @@ def equal_rerouting(
 def _reroute(
     own: np.ndarray, ids: np.ndarray, weights: np.ndarray, loads: np.ndarray, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """One draw: experts [token, layer, rank] for the weights of the changed run, and how unequal newcomers' loads are.
+    """Draw experts [token, layer, rank] for the weights of the changed run; also return the new ones' load distances.
 
     Args:
         own: weights in the original run, [token, layer, expert].
@@ -223,7 +223,7 @@ def _reroute(
     mine, acting = own > 0, weights > 0
     stays = np.take_along_axis(mine, ids, -1) & acting
     comes = acting & ~stays
-    # Of the token's own experts as many stay as did, at random; their ranks stay in order.
+    # As many of a token's own experts stay as in the changed run, drawn at random; they keep their order.
     order = np.where(mine, rng.random(own.shape), 2.0).argsort(-1).argsort(-1)
     by_weight = np.where(mine & (order < stays.sum(-1, keepdims=True)), own, -1).argsort(-1)[..., ::-1]
     drawn = np.where(stays, np.take_along_axis(by_weight, np.maximum(stays.cumsum(-1) - 1, 0), -1), -1)
@@ -234,7 +234,7 @@ def _reroute(
         _take(drawn, taboo, rank, comes[..., rank], cost)
         newcomers = np.take_along_axis(distance, drawn[..., rank, None].clip(0), -1)[..., 0]
         apart.append(newcomers[comes[..., rank]])
-    # What has no weight needs a place too: any expert that the token does not have yet, its own first.
+    # Ranks without weight need an expert as well: one that the token does not have yet, its own first.
     taboo = by_expert(drawn, np.array(True), own.shape[-1], False)
     for rank in range(ids.shape[-1]):
         cost = np.where(mine, 0.0, 1.0) + rng.random(own.shape) * SLACK + np.where(taboo, np.inf, 0)

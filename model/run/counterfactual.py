@@ -142,7 +142,7 @@ class Counterfactual:
         self, engine: Engine, request: RunRequest, cancel: threading.Event, begin: float, length: float
     ) -> Iterator[Stage]:
         steps, total = engine.stream(request, cancel), request.max_new_tokens
-        doing = "the changed model writes on from the prompt"
+        doing = "the changed model continues the prompt"
         yield Stage(begin, doing)
         if cancel.is_set():
             return

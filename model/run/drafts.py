@@ -1,7 +1,8 @@
 """Draft tokens of a run: the predictions of the multi-token-prediction module, two tokens ahead.
 
 The module runs over tokens of the sequence once the token after each is known. Its drafts wait here until the tokens
-that they predict are sampled. `Decoding` may try the last draft, feeding it before its token is sampled, and notes so.
+that they predict are sampled. `Decoding` can verify the last draft: it feeds the draft before the token is sampled, and
+marks it.
 
 Shape suffixes: B batch (always 1), T new positions, D model width, V vocabulary, L MoE layers, K rank.
 """
@@ -24,8 +25,8 @@ NONE = -1
 class Draft:
     """The draft of one token."""
 
-    token_id: int = NONE  # none for the first two tokens, which have no token two places before
-    logprob: float = float("nan")  # the module's, of its draft
+    token_id: int = NONE  # the first two tokens have none, because a draft is made two tokens before
+    logprob: float = float("nan")  # of the draft, by the module
     verified: bool = False  # the draft was fed before its token was sampled
     expert_ids_LK: np.ndarray | None = None  # experts that the model selected for the verified draft
 

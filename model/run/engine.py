@@ -42,7 +42,7 @@ from model.run.step import Progress, Step
 from model.trace.trace import DIMS, Token, Trace
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-SECONDS_BETWEEN_CHECKS = 0.2  # between checks of a run that waits for a run from the disk
+SECONDS_BETWEEN_CHECKS = 0.2  # of a run that waits for a run from disk
 
 
 class Engine:

@@ -1,10 +1,10 @@
 """Runs a prompt through a checkpoint that does not fit in memory: layer by layer, reading only the selected experts.
 
-The network is that of `model.network`, block by block, with the same products on the same weights; only where a weight
-comes from differs. A block's own tensors are read ahead while the block before it computes. The experts of a layer are
+The network is that of `model.network`, block by block, with the same products on the same weights; only the source of
+the weights differs. A block's own tensors are read ahead while the block before it computes. The experts of a layer are
 known once its router has decided, through the same probe point that the recorder uses; they are read in the order of
-their use, and decoded on other threads while the one before is multiplied. With a folder for it, every finished layer
-is stored, so that a stopped run continues where it stopped.
+their use, and decoded on other threads while the one before is multiplied. If the run has a folder (`partial.py`),
+every finished layer is stored there, so that a stopped run can continue.
 
 Shape suffixes: B batch (1), T positions, D model width, R position head width, K selected experts.
 """
@@ -92,7 +92,7 @@ class DiskModel:
         return module.eval().requires_grad_(False)
 
     def _fill_module(self, module: nn.Module, own: list[Slot], prefix: str) -> None:
-        """Allocate and read the parameters of a module that these slots fill; `prefix` precedes its names in them."""
+        """Allocate and read the module's parameters in these slots, whose parameter names begin with `prefix`."""
         for name in dict.fromkeys(slot.parameter.removeprefix(prefix) for slot in own):
             self._allocate(module, name, module.get_parameter(name))
         state = {prefix + name: tensor for name, tensor in module.state_dict().items()}

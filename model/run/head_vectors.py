@@ -73,7 +73,7 @@ def kept_keys(engine: Engine, trace: Trace, layer: int) -> np.ndarray | None:
         return None
     recorded = trace.data["indexer_layer"].values if trace.has("indexer_kept") else ()
     if choosing[-1] not in recorded:
-        raise RequestError(f"layer {layer} reads only some keys; record which with the capture 'indexer'")
+        raise RequestError(f"layer {layer} reads only selected keys; record the selection with the capture 'indexer'")
     return trace.data["indexer_kept"].sel(indexer_layer=choosing[-1]).values
 
 

@@ -33,25 +33,25 @@ from model.run.interventions import KnockOut
 from model.run.request import RequestError, RunRequest
 from model.run.routing_edit import routing_edit
 
-ROWS_AT_ONCE = 1024  # positions of a batch; more would not be faster, and the machine is given back less often
-# A KL in nats up to which its second order is enough. By the law of total variance the covariance that it is worked out
-# with is at least the mean of the positions' own; against the whole vocabulary it was at most 3e-5 off in any position
-# of two texts, and 1e-6 in the mean over those concerned (mini-v3).
+ROWS_AT_ONCE = 1024  # positions of a batch; larger batches are not faster, and hold the lock longer
+# Largest KL, in nats, for which the second-order term is used. The covariance in that term is at least the mean of the
+# positions' own (law of total variance). Compared with KL over the whole vocabulary, the error was at most 3e-5 at any
+# position of two texts, and 1e-6 in the mean over the positions with a small KL (mini-v3).
 SMALL = 2e-5
 VALUES_AT_ONCE = 1 << 21  # log-probabilities held at once, 8 MB: what a processor's cache holds
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Importance:
-    """The effects of the knock-outs that were done so far; *measured* with the expert knocked out.
+    """The effects of the knock-outs done so far; *measured* with the expert knocked out.
 
     Attributes:
-        effects: [moe_layer, expert], NaN where not done: `logprob_change`, mean over the tokens after the first of log
-            p(token) with the expert knocked out minus without, nats, negative where it is missed; and `kl`, mean over
-            all positions of KL(original || changed) of the next token's distribution, nats. Then counts of tokens:
-            `chosen_by`, those that chose the expert in the original run, and `rerouted`, those whose routing in the
-            layer the knock-out changed (0 until done): it may be more where groups are limited, and where it is none
-            the effects are exactly 0.
+        effects: [moe_layer, expert]. `logprob_change`: log p(token) with the knock-out minus without, nats, mean over
+            the tokens after the first; negative if the text needs the expert. `kl`: KL(original || changed) of the next
+            token's distribution, nats, mean over all positions. Both are NaN until done. `chosen_by`: number of tokens
+            that selected the expert in the original run. `rerouted`: number of tokens whose routing in the layer the
+            knock-out changed, 0 until done. It can exceed `chosen_by` if groups are limited; if it is 0, both effects
+            are exactly 0.
         done: knock-outs done, of `total`.
         num_tokens: tokens of the text.
     """
@@ -108,11 +108,11 @@ def _edit(engine: Engine, layer: int, expert: int) -> LayerEdit:
 
 
 class _Original(Tape):
-    """The unchanged run, as far as changed ones start from it or are compared with it."""
+    """The tensors of the original run that the knock-outs start from or are compared with."""
 
     def __init__(self, model: Transformer, token_ids_1T: Tensor) -> None:
         self.model, self.num_tokens = model, token_ids_1T.shape[1]
-        self.streams_TD: list[Tensor] = []  # what enters each layer, then what leaves the last
+        self.streams_TD: list[Tensor] = []  # the input of each layer, then the output of the last
         self.routings: dict[int, Routing] = {}
         self._selections: dict[int, Selection] = {}
         weight = model.embedding.weight
@@ -125,7 +125,7 @@ class _Original(Tape):
         self._state_TD = model.norm(x_BTD[0]).float()
         self._logprobs_TV = model.logits(x_BTD)[0].float().log_softmax(-1)
         rows = max(1, VALUES_AT_ONCE // len(self._head_VD))
-        self._room_RV = self._head_VD.new_empty(rows, len(self._head_VD))  # fresh memory each time would take longer
+        self._room_RV = self._head_VD.new_empty(rows, len(self._head_VD))  # reused, because new memory costs more
         # Mean of the head's rows by the probability of their tokens, and their covariance by the mean probability.
         probabilities_TV = self._logprobs_TV.exp()
         self._mean_TD = probabilities_TV @ self._head_VD
@@ -143,12 +143,12 @@ class _Original(Tape):
         self.routings[layer] = routing
 
     def selection_at(self, layer: int, start: int = 0) -> Selection | None:
-        """What the layer's attention read, for the queries from `start` on; layers without an indexer share it."""
+        """Return the keys that the layer's attention reads, for queries from `start` on; None if attention is dense."""
         choosing = [number for number in self._selections if number <= layer]
         return Selection(*(part[:, start:] for part in self._selections[max(choosing)])) if choosing else None
 
     def cache_up_to(self, length: int, num_sequences: int) -> LatentCache:
-        """A cache of so many sequences that all begin like the original."""
+        """Return a cache of `num_sequences` copies of the original's first `length` tokens."""
         cache = LatentCache(
             self.model.config, self.num_tokens, self._cache.latents[0].device, self._cache.latents[0].dtype,
             num_sequences=num_sequences,
@@ -160,17 +160,17 @@ class _Original(Tape):
         return cache
 
     def compare(self, x_RD: Tensor, positions_R: Tensor, owners_R: Tensor, count: int) -> tuple[Tensor, Tensor]:
-        """Mean change of log-probability and mean KL of each of `count` knock-outs, [B] fp64 on the CPU.
+        """Return the mean change of log-probability and the mean KL of each of `count` knock-outs, [B] fp64 on the CPU.
 
         With d the change of the logits and p the original distribution, KL is log E_p[exp d] - E_p[d], and the change
-        of log p(token) is d(token) - E_p[d] - KL: differences are computed, not differences of large numbers. Where the
-        state moved so little that half the variance of d is below `SMALL`, KL is that, and no logits are computed.
+        of log p(token) is d(token) - E_p[d] - KL: differences are computed, not differences of large numbers. If half
+        the variance of d is below `SMALL`, KL is taken to be that, and no logits are computed.
 
         Args:
             x_RD: changed residual streams after the last layer.
-            positions_R: the position of each.
-            owners_R: which knock-out it is of.
-            count: how many knock-outs there are.
+            positions_R: the position of each row.
+            owners_R: index of the knock-out of each row.
+            count: number of knock-outs.
         """
         moved_RD = self.model.norm(x_RD).float() - self._state_TD[positions_R]
         mean_R = (moved_RD * self._mean_TD[positions_R]).sum(-1)
@@ -188,7 +188,7 @@ class _Original(Tape):
         return change_B / (self.num_tokens - 1), kl_B / self.num_tokens
 
     def _log_mean(self, moved_RD: Tensor, positions_R: Tensor) -> Tensor:
-        """The logarithm of E_p[exp d], [R], over the whole vocabulary."""
+        """Return the logarithm of E_p[exp d], [R], over the whole vocabulary."""
         room_RV = self._room_RV[: len(positions_R)]
 
         def moved_logprobs() -> Tensor:
@@ -198,11 +198,11 @@ class _Original(Tape):
         log_mean_R = moved_logprobs().exp_().sum(-1).log()
         if bool(log_mean_R.isfinite().all()):
             return log_mean_R
-        return moved_logprobs().logsumexp(-1)  # slower, and bears changes of any size
+        return moved_logprobs().logsumexp(-1)  # slower, but does not overflow
 
 
 class _Changes:
-    """What the knock-outs of one layer change in it."""
+    """The rerouted tokens of each knock-out in one layer, and their states after the layer."""
 
     def __init__(self, original: _Original, layer: int, edits: Sequence[LayerEdit]) -> None:
         self._original, self._layer = original, layer
@@ -233,7 +233,7 @@ class _Changes:
         return self._layer == self._original.model.config.num_layers - 1
 
     def batches(self) -> Iterator[list[int]]:
-        """Experts whose knock-out changes something, those together whose first changes are near each other."""
+        """Yield experts whose knock-out reroutes a token, in batches whose first rerouted tokens are close together."""
         firsts = self._firsts()
         batch: list[int] = []
         for expert in sorted(firsts, key=lambda expert: firsts[expert]):
@@ -245,18 +245,18 @@ class _Changes:
             yield batch
 
     def _firsts(self) -> dict[int, int]:
-        """The first token that each knock-out sends elsewhere."""
+        """Return the first token that each knock-out reroutes."""
         pairs = zip(self._expert_N.tolist(), self._token_N.tolist(), strict=True)
         return dict(reversed(list(pairs)))
 
     def outcome(self, experts: Sequence[int]) -> tuple[Tensor, Tensor, Tensor, int]:
-        """Run on to the last layer; what `_Original.compare` takes."""
+        """Run the later layers for these knock-outs; return the arguments of `_Original.compare`."""
         owner_E = self._expert_N.new_full((self._original.model.config.num_experts,), -1)
         owner_E[list(experts)] = torch.arange(len(experts), device=owner_E.device)
         owner_N = owner_E[self._expert_N]
         mine_N = owner_N >= 0
         x_ND, token_N, owner_N = self._x_ND[mine_N], self._token_N[mine_N], owner_N[mine_N]
-        if self._is_last:  # nothing is left that could carry the change to other tokens
+        if self._is_last:  # no later layer carries the change to other tokens
             return x_ND, token_N, owner_N, len(experts)
         first_B = torch.tensor([self._firsts()[expert] for expert in experts], device=token_N.device)
         start = int(first_B.min())
@@ -279,7 +279,7 @@ class _Changes:
 
 
 class _Effects:
-    """The map while it is made."""
+    """The effects so far, filled batch by batch."""
 
     def __init__(self, original: _Original) -> None:
         config = original.model.config
@@ -292,7 +292,7 @@ class _Effects:
         self._chosen_by = torch.stack(counts).cpu().numpy().astype(np.int32)
 
     def untouched(self, row: int, counts: list[int]) -> None:
-        """Note how many tokens each knock-out of a layer reroutes; without any it changes nothing."""
+        """Store how many tokens each knock-out of a layer reroutes; if none, its effects are 0."""
         self._rerouted[row] = counts
         for values in (self._change, self._kl):
             values[row, self._rerouted[row] == 0] = 0.0
@@ -316,6 +316,6 @@ class _Effects:
 
 
 def _differs(before: Routing, after: Routing) -> Tensor:
-    """Tokens that are sent elsewhere, or with other weights, bool [T]."""
+    """Return a mask of tokens with other experts or other gate weights, bool [T]."""
     other_ids_T = (before.expert_ids_TK != after.expert_ids_TK).any(-1)
     return other_ids_T | (before.weights_TK != after.weights_TK).any(-1)

@@ -159,7 +159,7 @@ _KINDS = {kind.__name__: kind for kind in typing.get_args(Intervention)}
 
 
 def experts_of_group(group: int, num_experts: int, num_groups: int) -> tuple[int, ...]:
-    """Return the experts of a routing group. A change of a group is the same change of each of its experts.
+    """Return the experts of a routing group. An intervention on a group is one on each of its experts.
 
     >>> experts_of_group(1, 8, 4)
     (2, 3)

@@ -1,4 +1,4 @@
-"""What the pages need of an engine, written down for type checkers; without torch.
+"""The protocol that the pages require of an engine, for type checkers; without torch.
 
 `model.run.engine.Engine` and `model.run.served.Served` satisfy it without inheriting from it.
 """
@@ -36,7 +36,7 @@ class RouterLayout(Protocol):
 
 
 class ModelLayout(RouterLayout, Protocol):
-    """The same, and which parts a model has besides."""
+    """The axes of a run, and the optional parts of a model."""
 
     @property
     def is_sparse(self) -> bool:
@@ -80,12 +80,12 @@ class LocalEngineProtocol(EngineProtocol, Protocol):
     def folder(self) -> Path: ...
     @property
     def dtype(self) -> object:
-        """Of the weights; `str` gives its name."""
+        """The dtype of the weights; `str` gives its name."""
         ...
 
     @property
     def disk(self) -> object | None:
-        """None where the weights are in memory; otherwise a run reads them and generates nothing."""
+        """The model on the disk, whose runs read it and generate no tokens; None if the weights are in memory."""
         ...
 
     def encode(self, request: RunRequest) -> list[int]:

@@ -58,7 +58,7 @@ class Connection:
         self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _SameHost())
 
     def get(self, path: str) -> Any:  # noqa: ANN401 - any JSON value
-        """Return the JSON of a route, within seconds.
+        """Return the JSON of a route.
 
         Raises:
             RemoteError: there is none.

@@ -73,7 +73,7 @@ class RunRequest:
     )  # fmt: skip
     chat: bool = request_field(
         False, key="chat", label="Put it as a question", more=True,
-        help="Between the tokens of a user's turn and an answer's, for a model that was tuned to answer.",
+        help="Send the prompt as a user's turn, to a model that was tuned to answer.",
         option="--chat", option_help="Put the prompt as a question, to a model that was tuned to answer.",
     )  # fmt: skip
     capture: Capture = Capture()

@@ -25,7 +25,7 @@ from model.trace.trace import Trace
 KINDS = ("vllm", "sglang")
 BY_CHUNK = "The engine sent the routing with the tokens, chunk by chunk"
 AT_THE_END = "The engine sent the tokens as they came, and their routing at the end"
-AFTER_THE_ANSWER = "The engine sent text and routing in one, after the answer"
+AFTER_THE_ANSWER = "The engine sent text and routing in one response, after the last token"
 _STREAMS_FROM = (0, 22)
 
 
@@ -197,7 +197,7 @@ class Served:
         if not len(rows):
             raise RemoteError("the engine sent no routed_experts; start vLLM with --enable-return-routed-experts")
         if len(rows) != expected:
-            raise RemoteError(f"the engine sent {len(rows)} rows of routed_experts for {expected} tokens with one")
+            raise RemoteError(f"the engine sent {len(rows)} rows of routed_experts, but {expected} tokens need one")
 
     def _step(self, ids: list[int], new: list[int], rows: np.ndarray, first: int, last: int) -> Step:
         """Make the step of tokens `first` to before `last`."""

@@ -1,4 +1,4 @@
-"""What a run reports on its way: the tokens of each forward pass, or the layers done. Without torch."""
+"""The progress that a run reports: the tokens of each forward pass, or the layers done. Without torch."""
 
 import dataclasses
 
@@ -9,14 +9,14 @@ from model.trace.trace import Token
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Step:
-    """The whole prompt first, then one generated token, or two where a draft was accepted.
+    """The tokens of one forward pass: first the whole prompt, then one generated token, or two if a draft was accepted.
 
     Attributes:
         start: index of the first new token.
         tokens: the new tokens.
         text: all text so far.
-        arrays: trace variables of the new tokens; attention is [layer, head, new query, key so far]. Experts that an
-            engine elsewhere has not named yet are -1.
+        arrays: trace variables of the new tokens; attention is [layer, head, new query, key so far]. -1
+            marks experts that another server has not sent yet.
     """
 
     start: int

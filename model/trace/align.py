@@ -63,8 +63,8 @@ def align_tokens(a: Sequence[Token], text_a: bytes, b: Sequence[Token], text_b: 
         return _joined(BY_SPAN, len(a), len(b), ahead, behind)
     front = _common(ids_a, ids_b)
     back = min(_common(ids_a[::-1], ids_b[::-1]), len(a) - front, len(b) - front)
-    ahead = {place: place for place in range(front)}
-    behind = [{-place: len(ids) - place for place in range(1, back + 1)} for ids in (ids_a, ids_b)]
+    ahead = {index: index for index in range(front)}
+    behind = [{-index: len(ids) - index for index in range(1, back + 1)} for ids in (ids_a, ids_b)]
     return _joined(BY_ID, len(a), len(b), (ahead, ahead), (behind[0], behind[1]))
 
 

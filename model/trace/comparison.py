@@ -107,12 +107,12 @@ def compare(a: Trace, b: Trace) -> Comparison:
     num_experts, layers = _num_experts(a, b), _common_layers(a, b)
     alignment = align(a, b)
     if not len(alignment.pairs):
-        raise CompareError("no token of the one trace stands for a token of the other; compare runs of one text")
+        raise CompareError("no token of one trace is aligned with a token of the other; compare runs of the same text")
     one, other = (_at(trace, alignment.pairs[:, side], layers) for side, trace in enumerate((a, b)))
     dtype = rougher_dtype(a, b)
     rounding = Rounding(dtype, scores_per_group(one), scores_per_group(other))
     parts = [
-        _compare_layer(_layer(one, place), _layer(other, place), num_experts, rounding) for place in range(len(layers))
+        _compare_layer(_layer(one, index), _layer(other, index), num_experts, rounding) for index in range(len(layers))
     ]
     renumbered = {layer: part.renumbering for layer, part in zip(layers, parts, strict=True) if part.renumbering}
     margin = _margins(one, other)
@@ -156,7 +156,7 @@ def _num_experts(a: Trace, b: Trace) -> int:
     stated = {rule_of(trace).num_experts for trace in (a, b) if states_experts(trace)}
     if len(stated) > 1:
         numbers = " and ".join(str(rule_of(trace).num_experts) for trace in (a, b))
-        raise CompareError(f"the models have {numbers} experts; these cannot be set side by side")
+        raise CompareError(f"the models have {numbers} experts; they cannot be compared")
     return stated.pop() if stated else 1 + max(int(trace.data["expert_id"].max()) for trace in (a, b))
 
 
@@ -210,10 +210,10 @@ class _Layer(NamedTuple):
     renumbering: Renumbering | None
 
 
-def _layer(at: xr.Dataset, place: int) -> dict[str, np.ndarray]:
+def _layer(at: xr.Dataset, index: int) -> dict[str, np.ndarray]:
     """Return one layer's recorded variables as plain arrays; xarray is too slow for hundreds of layers one by one."""
     return {
-        str(name): values.values[place] if values.dims[0] == "moe_layer" else values.values[:, place]
+        str(name): values.values[index] if values.dims[0] == "moe_layer" else values.values[:, index]
         for name, values in at.data_vars.items()
         if "moe_layer" in values.dims
     }

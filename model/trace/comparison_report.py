@@ -13,8 +13,8 @@ from model.trace.trace import Trace
 
 # Name -> meaning. NaN if the traces lack the variables.
 MEASURES = {
-    "changed-share": "choices that differ, not by a near tie or after an earlier difference, of those compared",
-    "split-share": "choices that differ, of those compared",
+    "changed-share": "share of compared choices that differ, except near ties and those after an earlier split",
+    "split-share": "share of compared choices that differ",
     "jaccard-loss": "1 minus the mean Jaccard index of the chosen experts",
     "weight-difference": "largest difference of a shared expert's weight",
     "logprob-difference": "largest difference of a token's log-probability, nats",
@@ -72,7 +72,7 @@ def verdict(comparison: Comparison) -> list[str]:
 
 
 def _answer(comparison: Comparison) -> str:
-    """Return the sentence that says whether both route alike, and what explains the splits."""
+    """Return the sentence on whether both route alike, and on the causes of the splits."""
     split, compared = int(comparison.is_split.sum()), comparison.num_compared
     if not compared:
         return "The traces do not know the experts of the tokens that they have in common."
@@ -119,7 +119,7 @@ def _about_tokens(comparison: Comparison) -> Iterator[str]:
             f"{len(alignment.only_b):,} of {comparison.b.num_tokens:,} of B (by {alignment.how})."
         )
     if alignment.unknown_ids:
-        yield f"Aligned by place alone, because a trace does not know the token: {alignment.unknown_ids:,}."
+        yield f"Aligned by position alone, because a trace lacks the token's id: {alignment.unknown_ids:,}."
     if comparison.count(UNKNOWN):
         yield f"Choices not compared, because a trace does not know all their experts: {comparison.count(UNKNOWN):,}."
     for side, layers in (("A", comparison.only_a), ("B", comparison.only_b)):
@@ -133,7 +133,7 @@ def _about_numbers(comparison: Comparison) -> Iterator[str]:
         yield _about_order(comparison)
     weight, logprob, bias = (for_all[name] for name in ("weight-difference", "logprob-difference", "bias-difference"))
     if weight == 0 and not logprob > 0 and not comparison.is_split.any():
-        yield "What both traces hold of weights and log-probabilities is equal to the bit."
+        yield "All weights and log-probabilities that both traces hold are equal to the bit."
     if math.isnan(weight):
         yield "Weights cannot be compared: a trace does not hold them, or no expert is shared."
     elif weight > 0:
@@ -231,8 +231,8 @@ def to_json(comparison: Comparison) -> dict[str, Any]:
 def layer_rows(comparison: Comparison) -> list[dict[str, Any]]:
     """Return a row per MoE layer: its statistics, and the number of choices with each verdict."""
     rows = []
-    for place, layer in enumerate(comparison.layers["moe_layer"].values.tolist()):
-        at, verdicts = comparison.layers.isel(moe_layer=place), comparison.choices["verdict"].values[:, place]
+    for index, layer in enumerate(comparison.layers["moe_layer"].values.tolist()):
+        at, verdicts = comparison.layers.isel(moe_layer=index), comparison.choices["verdict"].values[:, index]
         numbers = {str(name): _number(at[name].item()) for name in at.data_vars}
         counts = np.bincount(verdicts, minlength=len(VERDICTS)).tolist()
         rows.append({"layer": layer, **numbers, **dict(zip(VERDICTS, counts, strict=True))})
@@ -255,11 +255,11 @@ def first_splits(comparison: Comparison) -> list[FirstSplit]:
     """
     layers, verdicts = comparison.choices["moe_layer"].values.tolist(), comparison.choices["verdict"].values
     splits = []
-    for (token, token_b), place, own in zip(
+    for (token, token_b), index, own in zip(
         comparison.alignment.pairs.tolist(), comparison.first_split.tolist(), verdicts.tolist(), strict=True
     ):
-        if place >= 0:
-            splits.append(FirstSplit(token, token_b, VERDICTS[own[place]], layers[place]))
+        if index >= 0:
+            splits.append(FirstSplit(token, token_b, VERDICTS[own[index]], layers[index]))
         else:
             kind = UNKNOWN if all(verdict == UNKNOWN for verdict in own) else SAME
             splits.append(FirstSplit(token, token_b, VERDICTS[kind], None))
@@ -273,9 +273,9 @@ def token_rows(comparison: Comparison) -> list[dict[str, Any]]:
     """
     rows, first = [], comparison.first_split
     for pair in np.flatnonzero(first >= 0).tolist():
-        place = int(first[pair])
-        layer = int(comparison.choices["moe_layer"][place])
-        at = comparison.choices.isel(pair=pair, moe_layer=place)
+        index = int(first[pair])
+        layer = int(comparison.choices["moe_layer"][index])
+        at = comparison.choices.isel(pair=pair, moe_layer=index)
         token_a, token_b = comparison.alignment.pairs[pair].tolist()
         selected_a, selected_b = experts_at(comparison, pair, layer)
         rows.append(

@@ -116,7 +116,9 @@ def _weights(layer: dict[str, np.ndarray], rule: RouterRule, reach: float) -> It
         return
     if biased:
         _, right = _fit(weights_TK, _shares(rule, bases[False], normalised))
-        evidence = f"weights are proportional to affinity + bias to {misfit:.1g}, to affinity only to {right:.1g}"
+        evidence = (
+            f"the error of weights in proportion to affinity + bias is {misfit:.1g}, to affinity alone {right:.1g}"
+        )
         yield _Finding(BIASED_WEIGHTS, len(ids), evidence)
     if stated is not None and normalised != normal:
         sums = weights_TK.sum(-1)

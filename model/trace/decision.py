@@ -3,7 +3,7 @@
 Affinities, bias, group scores, kept groups, selected experts and weights are as recorded; the selection is not made
 again. Logit, biased score, share before scaling, margins and gaps are derived.
 
-Source: DeepSeek-V3 report (arXiv 2412.19437), equations 12 to 16; for softmax gates DeepSeek-V2 (arXiv 2405.04434),
+Source: DeepSeek-V3 report (arXiv 2412.19437), equations 12 to 16; for softmax routers DeepSeek-V2 (arXiv 2405.04434),
 section 2.2.
 """
 

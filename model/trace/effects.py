@@ -116,7 +116,7 @@ def means(effect: xr.Dataset) -> xr.Dataset:
 
 
 def text_parts(trace: Trace, num_prompt: int, first_own: int | None) -> tuple[str, str, str]:
-    """Return a text in three parts: the prompt, what two runs wrote alike, and what this one wrote alone.
+    """Return a text in three parts: the prompt, the generated text that two runs share, and the rest of this run's.
 
     A character that spans several tokens is never divided; bytes that are no character become replacement characters.
 

@@ -1,6 +1,6 @@
-"""What an importance map says: the expert that a text needs most, and the experts that change nothing.
+"""Summary of an importance map: the expert that a text needs most, and the experts that change nothing.
 
-The map is `model/run/importance.py`'s, [moe_layer, expert]; a cell is NaN until its expert was knocked out.
+`model/run/importance.py` computes the map, [moe_layer, expert]; a cell is NaN until its expert was knocked out.
 
     >>> dims = ("moe_layer", "expert")
     >>> effects = xr.Dataset(
@@ -27,11 +27,11 @@ class Summary(NamedTuple):
 
     Attributes:
         num_measured: experts that were knocked out.
-        num_idle: those of them whose knock-out rerouted no token.
+        num_idle: knocked-out experts without which no token's routing changes.
         layer: model layer number of the most missed expert, whose knock-out lowers the text's log-probability most.
         expert: its number.
-        logprob_change: its effect, nats a token, negative where it is missed.
-        chosen_by: tokens that chose it in the original run.
+        logprob_change: its effect, nats per token, negative if the text needs it.
+        chosen_by: tokens that selected it in the original run.
     """
 
     num_measured: int
@@ -45,7 +45,7 @@ class Summary(NamedTuple):
 def summarise(effects: xr.Dataset) -> Summary | None:
     """Return the summary of a map; None until the first expert was knocked out.
 
-    Of two experts that are missed alike, the one with the larger KL counts, or else the one of the lower layer.
+    Between experts with the same change, the one with the larger KL is returned, then the one in the lower layer.
     """
     measured = np.isfinite(effects["kl"].values)
     if not measured.any():

@@ -1,6 +1,7 @@
 """How the experts of a run share the tokens that count.
 
-Shares have Wilson's 95 % interval, as if the tokens were independent of each other; chance is `chance.py`'s.
+Shares have Wilson's 95 % interval, as if the tokens were independent of each other. `chance.py` gives the bounds of
+chance.
 """
 
 import dataclasses
@@ -21,10 +22,10 @@ class Load:
     Attributes:
         counts: [moe_layer, expert].
         num_tokens: tokens counted.
-        num_unknown: tokens that were to count, but whose experts are unknown.
+        num_unknown: tokens of the mask whose experts are unknown; they are not counted.
         rule: the router's.
         kept: tokens that kept a group, [moe_layer, group]; None if that was not recorded.
-        band: what chance alone gives for as many tokens; None if the trace does not say how its model routes.
+        band: bounds of chance for this number of tokens; None if the trace does not state how its model routes.
     """
 
     counts: xr.DataArray
@@ -74,7 +75,7 @@ class Load:
 
     @property
     def fewest(self) -> int:
-        """Tokens from which on an expert without one is beyond chance."""
+        """Fewest tokens with which an expert without a token is beyond chance."""
         return chance.tokens_to_call_dead(self.rule.num_experts, self.rule.top_k)
 
 
@@ -102,7 +103,7 @@ def measure(trace: Trace, mask: xr.DataArray | None = None) -> Load:
 
 
 def band(trace: Trace) -> chance.LoadBand | None:
-    """Return what chance alone gives for all tokens of a run; None if its routing is unknown."""
+    """Return the bounds of chance for all tokens of a run; None if its router's layout is unknown."""
     return measure(trace).band if trace.has("expert_id") else None
 
 

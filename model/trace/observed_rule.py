@@ -1,6 +1,7 @@
-"""The router rule of a trace: what was recorded goes before what the configuration states.
+"""The router rule of a trace: recorded values take precedence over those of the configuration.
 
-A statement that contradicts the trace is dropped. What neither gives stays unknown: 1 expert, top-k 0, scale None.
+A stated value that contradicts the trace is dropped. A value that neither gives is unknown: 1 expert, top-k 0, scale
+None.
 """
 
 import numpy as np

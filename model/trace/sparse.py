@@ -38,19 +38,19 @@ def recall(dense: xr.DataArray, kept: xr.DataArray) -> xr.DataArray:
 
 
 def num_kept(kept: xr.DataArray) -> int:
-    """Return the number of keys that the selection keeps of a query: the most that any query has."""
+    """Return the largest number of keys that any query keeps, which is the selection's top-k."""
     return int(kept.sum("key").max())
 
 
 def held_and_best(dense: xr.DataArray, kept: xr.DataArray, query: int) -> tuple[float, float]:
-    """Return a query's recall, and that of the best choice of as many keys; both are means over heads."""
+    """Return a query's recall, and that of the best selection of as many keys; both are means over heads."""
     best = best_at(dense, int(kept.isel(query=query).sum()))
     held, most = (float(recall(dense, mask).isel(query=query).mean()) for mask in (kept, best))
     return held, most
 
 
 def recall_over_text(dense: xr.DataArray, kept: xr.DataArray, head: int) -> xr.Dataset:
-    """Return one head's recall, `indexer`, and that of the best choice of as many keys, `best`, each [query].
+    """Return one head's recall, `indexer`, and that of the best selection of as many keys, `best`, each [query].
 
     NaN for queries that read every key.
     """

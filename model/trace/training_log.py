@@ -25,7 +25,7 @@ class TrainingLog:
 
     Attributes:
         name: of the run.
-        says: what is special about it, one sentence.
+        says: its special feature, in one sentence.
         values: the summary; `model/train/summary.py` says what it holds.
     """
 
@@ -69,7 +69,7 @@ class TrainingLog:
     def balance(self) -> dict[str, xr.DataArray]:
         """Return MaxVio, normalised entropy and the share of dead experts by name, each [step, moe_layer]."""
         load = self.load()
-        entropy = [metrics.normalised_entropy(load.isel(step=place)) for place in range(load.sizes["step"])]
+        entropy = [metrics.normalised_entropy(load.isel(step=index)) for index in range(load.sizes["step"])]
         return {
             "MaxVio": metrics.max_violation(load),
             "normalised entropy": xr.concat(entropy, load["step"]),

@@ -51,7 +51,8 @@ def minimise(
         data: batches for the loss, such as `Windows`.
         out: folder of the log and the state; created if missing.
         report: called with each step's log line.
-        evaluate: results for the log: before the first step (`before` in its line), every `look_steps`, and at the end.
+        evaluate: returns results for the log. Called before the first step (logged as `before`), every `look_steps`
+            steps, and at the end.
         resume: continue from the state in `out`.
         after_step: called after a step with its log values and its number.
 

@@ -44,7 +44,7 @@ def summarise(
     Args:
         lines: of the log, one per step.
         name: of the run.
-        says: what is special about the run, in one sentence.
+        says: the special feature of the run, in one sentence.
         stages: first step and name of each stage.
     """
     if not lines:

@@ -1,4 +1,4 @@
-"""Tapes that record what a training loss needs of a forward pass.
+"""Tapes that record the inputs of a training loss in a forward pass.
 
 Shape suffixes: B sequences, T positions, S keys (as many as positions), H heads, Q query head width.
 """

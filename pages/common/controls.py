@@ -1,4 +1,4 @@
-"""Choices that follow the visitor from page to page (one key each, mirrored in the address), and charts."""
+"""Choices that are kept from page to page (one key each, mirrored in the address), and charts."""
 
 import functools
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
@@ -20,14 +20,14 @@ SHARED = ("layer", "token", "expert", "head")
 KEPT = (*SHARED, *(field.key for field in FIELDS.values()), "tokens", "special")
 POPULATIONS = ("all", "prompt", "generated")
 # One-line meanings of the words on the widgets.
-LAYER = "The layers of a model work on the text one after the other; the number is the layer's place, from 0."
+LAYER = "The layers of a model work on the text one after the other; the number is the layer's position, from 0."
 EXPERT = "An expert is one of many small networks in an MoE layer; the router sends each token to a few of them."
 HEAD = "A head is one of several attentions that run side by side in a layer."
 SPECIAL = "A special token, such as the one that begins a text, stands for no text."
 
 
 def keep() -> None:
-    """Carry every choice to a page that shows other widgets; to be called before any of them, on each run.
+    """Keep every choice, also on a page without its widget; call it on each script run, before any widget.
 
     Streamlit forgets the value of a widget that is not drawn, unless it was assigned in the same run.
     """
@@ -37,12 +37,12 @@ def keep() -> None:
 
 
 def choose(**chosen: int | str | None) -> None:
-    """Set choices, such as the shared ones (`SHARED`). A callback, as of a click on a cell of a chart."""
+    """Set choices by widget key, such as the shared ones (`SHARED`). A callback, for example of a click on a chart."""
     st.session_state.update(chosen)
 
 
 def layer(trace: Trace | None, dim: str = "moe_layer", options: list[int] | None = None) -> int:
-    """Choose a layer by its model layer number, of `options`, or else of a dim: `moe_layer` or `layer`."""
+    """Choose a layer by its model layer number: one of `options`, by default of the dim `moe_layer` or `layer`."""
     options = options or (layers(trace, dim) if trace else [])
     keep_within("layer", options)
     return st.selectbox("Layer", options, key="layer", bind="query-params", format_func=str, help=LAYER)
@@ -82,7 +82,7 @@ def _newest(trace: Trace) -> int:
 
 
 def head(trace: Trace, options: list[int] | None = None) -> int:
-    """Choose an attention head by its number, of `options`, or else of the recorded heads, or else of all."""
+    """Choose an attention head by its number: one of `options`, by default of the recorded heads, else of all."""
     choices = _recorded_heads(trace) if options is None else options
     keep_within("head", choices)
     return st.selectbox("Head", choices, key="head", bind="query-params", format_func=str, help=HEAD)
@@ -140,7 +140,7 @@ def token_names(trace: Trace) -> list[str]:
 
 
 def open_tabs(names: Iterable[str], key: str) -> Iterator[tuple[str, DeltaGenerator]]:
-    """Draw tabs, mirrored in the address, and yield the name and container of the open one: the others cost nothing.
+    """Draw tabs, mirrored in the address, and yield the name and container of the open one; the others cost nothing.
 
     The caller enters the container: if Streamlit stopped the script inside a generator, the container would stay
     entered in another script.
@@ -214,6 +214,6 @@ def download_table(table: pd.DataFrame, name: str) -> None:
 
 
 def keep_within(key: str, options: Container[object]) -> None:
-    """Forget a choice that is not among the options, before its widget would refuse it."""
+    """Drop a stored choice that is not among the options; its widget would raise an error."""
     if st.session_state.get(key) is not None and st.session_state[key] not in options:
         del st.session_state[key]

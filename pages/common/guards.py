@@ -51,7 +51,7 @@ def require_num_experts(trace: Trace) -> None:
 
 @contextlib.contextmanager
 def refusal_shown() -> Iterator[None]:
-    """Show why a part of a page cannot be drawn in place of that part."""
+    """Where a part of a page cannot be drawn, show the reason in its place."""
     try:
         yield
     except RequestError as error:

@@ -33,7 +33,7 @@ def require(run: Run | None) -> Trace:
 
 
 def engine_for(trace: Trace) -> "Engine":
-    """Return the model whose weights made the trace, as `maker`, for computing heads.
+    """Return the model whose weights made the trace (see `maker`), to compute heads with.
 
     Raises:
         RequestError: no model has these weights, or the trace lacks the inputs; the message is a sentence.
@@ -46,8 +46,8 @@ def engine_for(trace: Trace) -> "Engine":
     engine = maker(trace)
     if engine is None:
         raise RequestError(
-            f"The model it was made with ({trace.model.get('name') or 'not named'}) is not at hand here with the same "
-            "weights, and other weights would give another attention."
+            f"The model it was made with ({trace.model.get('name') or 'not named'}) is not available here with the "
+            "same weights; other weights give other attention."
         )
     return engine
 
@@ -73,7 +73,7 @@ def require_maker(trace: Trace) -> "Engine":
     if engine is None:
         name = trace.model.get("name") or "a model without a name"
         raise RequestError(
-            f"the trace was made by {name}, which is not at hand here with the same weights; choose its model, or "
+            f"the trace was made by {name}, which is not available here with the same weights; choose its model, or "
             "generate the text anew on the Explore page"
         )
     return engine
@@ -82,7 +82,7 @@ def require_maker(trace: Trace) -> "Engine":
 def _require_selection(trace: Trace) -> None:
     top_k = trace.config.get("index_topk")
     if top_k and trace.num_tokens > top_k and not trace.has("indexer_kept"):
-        raise RequestError("It reads only some keys; record which with `--capture indexer`.")
+        raise RequestError("The model reads only selected keys; record the selection with `--capture indexer`.")
 
 
 def is_recorded(trace: Trace, layer: int, head: int) -> bool:
@@ -181,7 +181,7 @@ def recall_by_head(run: Run, layer: int) -> xr.DataArray | None:
 
 
 def indexer_recall(run: Run | None, layer: int) -> float | None:
-    """Return `sparse.mean_recall` of the recorded selection; None without an indexer, such a token or the weights."""
+    """Return `sparse.mean_recall` of the recorded selection; None if it cannot be computed."""
     trace = run.trace if run else None
     if run is None or trace is None or not (trace.has("indexer_kept") and trace.has("layer_input")):
         return None

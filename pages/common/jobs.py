@@ -56,7 +56,7 @@ def execute(job: Job, placeholder: DeltaGenerator, work: Callable[[], None]) -> 
 
     Args:
         job: `work` fills it in.
-        placeholder: shows a visitor that other jobs run first; leaving the page meanwhile gives up the turn.
+        placeholder: shows a visitor that other jobs run first; a visitor who leaves the page loses the turn.
         work: runs the job until it is done or `job.cancel` is set.
     """
     if not job.claim():

@@ -1,8 +1,8 @@
 """Mount the lens, and feed it during a run.
 
 The component takes its data once per script run, so the tokens of a run in progress travel as hidden elements, each
-appended after the last. A single element that is replaced could lose ticks: the server sends only the latest content of
-a placeholder. At the end the page calls `st.rerun()`, and the lens gets the whole run as a snapshot.
+appended after the last. One element that is replaced each time could lose tokens: the server sends only the latest
+content of a placeholder. At the end the page calls `st.rerun()`, and the lens gets the whole run as a snapshot.
 """
 
 import time
@@ -118,7 +118,7 @@ class Feed:
             yield step
 
     def _send(self) -> None:
-        """Write the tick; at that call Streamlit may end the script after the visitor pressed Stop."""
+        """Write the new tokens; at that call Streamlit may end the script after the visitor pressed Stop."""
         if self._waiting:
             self._position += 1
             self._placeholder.html(wire.tick(self._header, self._waiting, self._position))

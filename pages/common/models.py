@@ -70,7 +70,7 @@ class Engines:
         return folder in self._loaded
 
     def get(self, folder: Path) -> "Engine":
-        """Return the model of a folder, loading it first where needed; several who ask at once share one loading.
+        """Return the model of a folder, loading it if needed; concurrent callers share one load.
 
         Raises:
             ValueError: the folder cannot be read; the message names the file and the error.

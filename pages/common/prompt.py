@@ -37,7 +37,7 @@ def start_from_link() -> None:
 
 
 def restore_from_link() -> None:
-    """Run what a copied link asks for, once per session, before a page without the prompt is drawn."""
+    """Run the request in a copied link, once per session, before a page without the prompt is drawn."""
     state, address = st.session_state, st.query_params.to_dict()
     if not state.get("linked") and session.own_run() is None and RUN_KEYS & set(address):
         state["linked"] = True
@@ -113,7 +113,7 @@ def examples_row() -> None:
 
 
 def chat() -> bool:
-    """Return whether the prompt is put as a question: as the visitor chose, else if the model has a chat template."""
+    """Return the chat switch as the visitor set it, or as on the first screen."""
     return bool(st.session_state.get("chat", session.first_value(FIELDS["chat"])))
 
 

@@ -84,7 +84,7 @@ def fit(run: Run, engine: LocalEngineProtocol) -> None:
     assert run.request is not None
     if engine.disk is not None:
         run.request = dataclasses.replace(run.request, max_new_tokens=0, capture=Capture(frozenset({"router"})))
-        run.note = "This model does not fit in memory: its layers are read from the disk, for the prompt only"
+        run.note = "This model does not fit in memory: its layers are read from the disk, and it generates no tokens"
         check_prompt(run.request, engine)
         return
     num_tokens = check_prompt(run.request, engine) + run.request.max_new_tokens

@@ -97,7 +97,9 @@ def open_file(content: bytes) -> Run:
         TraceError: it is too large, or not a trace; the message says which.
     """
     if len(content) > limits.UPLOAD_BYTES:
-        raise TraceError(f"the file has {len(content) / 2**20:.0f} MB; {limits.UPLOAD_BYTES / 2**20:.0f} are read here")
+        raise TraceError(
+            f"the file has {len(content) / 2**20:.0f} MB; at most {limits.UPLOAD_BYTES / 2**20:.0f} are read here"
+        )
     return show_trace(file.loads(content))
 
 
@@ -144,7 +146,7 @@ def request_from_widgets() -> RunRequest:
 
 
 def request_from(values: Mapping[str, Any]) -> RunRequest:
-    """Return the request of values by widget key; a missing one is as on the first screen.
+    """Return the request of values by widget key; a missing value is that of the first screen.
 
     Raises:
         ValueError: a value is not a number, or no run can have it; the prompt is empty or too long.

@@ -37,7 +37,7 @@ def _model() -> None:
 
 
 def _ask() -> None:
-    """Put the prompt as a question to a model that was tuned to answer, and as a text to others. A callback."""
+    """Set the chat switch for the chosen model: on if it was tuned to answer, else off. A callback."""
     st.session_state["chat"] = models.answers()
 
 
@@ -77,9 +77,9 @@ def sizes(folder: Path) -> list[str]:
 
 
 def _num_parameters(folder: Path, mtp: str) -> tuple[int, int]:
-    """Parameters in the weight files, and those of them that belong to routed experts; 0 when a header is unreadable.
+    """Return the number of parameters in the weight files, and of those in routed experts; 0 if a header is unreadable.
 
-    Block scales are none, and tensors whose names begin with `mtp` are not part of the model.
+    Block scales do not count as parameters. Tensors whose names begin with `mtp` are not part of the model.
     """
     from model.checkpoint.names import place_of, scaled_weight
 
@@ -114,7 +114,7 @@ def _trace_file() -> None:
     )
     error = st.session_state.get("upload_error")
     if error:
-        st.error(f"The file was not opened: {text.plain(error)}. The page still shows the trace from before.")
+        st.error(f"The file was not opened: {text.plain(error)}. The page still shows the previous trace.")
 
 
 def _open() -> None:

@@ -33,7 +33,7 @@ def token_labels(trace: Trace) -> list[str]:
 
 
 def boxed(trace: Trace, index: int) -> str:
-    """Return the name of a token where a box marks special tokens: these by their short name."""
+    """Return the name of a token for places that box special tokens, which therefore get their short name."""
     entry = trace.tokens[index]
     return short_name(entry) if entry.special else token(trace, index)
 

@@ -12,7 +12,7 @@ def choose_trace(key: str, label: str = "Trace file") -> Trace | None:
 
     Args:
         key: name of the widget, to which `-file` is added.
-        label: what the widget is called on the page.
+        label: label of the widget.
 
     Raises:
         TraceError: the file is too large, or not a trace.

@@ -17,8 +17,8 @@ HOW_TO_READ = (
     "expert in the layer, by that expert's group, or by surprisal. **Map**: a row per token, a column per expert, the "
     "groups apart; grey is affinity, a colour is a chosen expert, the stronger the larger its weight. "
     "**Attention**: rows are the tokens that look, columns those looked at. **Load**: each expert's tokens over a fair "
-    "share, which is the dashed line; after a run, the faint band is what chance alone gives to 95 % of experts for as "
-    "many tokens. Point at anything to see it everywhere, click to lock it, double-click for one expert alone. "
+    "share, which is the dashed line; after a run, the faint band holds 95 % of experts if chance alone distributes "
+    "as many tokens. Point at anything to see it everywhere, click to lock it, double-click for one expert alone. "
     "**Keys**: arrows or J and K go from token to token, [ and ] from layer to layer, space replays, Esc releases, ? "
     "lists them all."
 )
@@ -32,15 +32,15 @@ def lens(snapshot: bytes, layout: Layout, band: LoadBand | None = None) -> None:
         layout: of the router.
         band: bounds of chance for the tokens of a finished run.
     """
-    chosen = {name: st.session_state.get(name) for name in controls.SHARED} | _looks()
+    chosen = {name: st.session_state.get(name) for name in controls.SHARED} | _lens_choices()
     palette, bounds = live.palettes(layout), None if band is None else (band.low, band.high)
     live.lens(snapshot, key="lens", palette=palette, view=chosen, band=bounds, on_view_change=_take)
     with st.expander("How to read this", icon=":material/help:"):
         st.markdown(HOW_TO_READ)
 
 
-def _looks() -> dict[str, str]:
-    """Return the lens's own choices, at first those of the address, and keep the address in step with them."""
+def _lens_choices() -> dict[str, str]:
+    """Return the choices that only the lens offers, at first from the address, and mirror them there."""
     state, address = st.session_state, st.query_params
     for name, options in LOOKS.items():
         choice = state.get(name, address.get(name))
@@ -58,7 +58,7 @@ def _take() -> None:
 
 
 def status(placeholder: DeltaGenerator, run: Run | None, shown: Run | None) -> None:
-    """Show one line: the last error, or else the model and the origin of the trace on show."""
+    """Show one line: the last error; without one, the model and the origin of the trace on show."""
     refused = st.session_state.get("refused") or (run.error if run is not None else None)
     if refused:
         placeholder.error(f"{text.sentence(refused)} Your prompt and the run shown before are kept.")
@@ -77,13 +77,13 @@ def _origin(shown: Run) -> str:
     missing = ""
     if origin.is_imported(trace):
         badge = f"{badge} :violet-badge[imported]"
-        missing = f"; not in it: {text.plain(', '.join(origin.missing(trace)), 200)}" if origin.missing(trace) else ""
+        missing = f"; missing: {text.plain(', '.join(origin.missing(trace)), 200)}" if origin.missing(trace) else ""
     line = f"{badge} {text.plain(trace.model.get('name', 'a model'), 80)}, {made(trace)}{missing}"
     return f"{line}. {text.sentence(shown.note)}" if shown.note else line
 
 
 def made(trace: Trace) -> str:
-    """Return whether the run was measured or imported, and where, as far as the trace says."""
+    """Return whether the run was measured or imported, with its device and dtype or its engine, in a few words."""
     stated = trace.origin
     if origin.is_imported(trace):
         where = f"from {stated.get('format') or stated.get('engine') or 'another engine'}"

@@ -91,7 +91,7 @@ def _is_ours(content: bytes) -> bool:
 
 
 def _parts(value: Any, request: Any) -> tuple[Any, Any]:
-    """Split a file that holds both into response and request."""
+    """Return the response and the request; a file can hold both."""
     if isinstance(value, Mapping) and "response" in value:
         return value["response"], value.get("request") if request is None else request
     return value, request

@@ -1,4 +1,4 @@
-"""What a training loop needs of its data."""
+"""The protocol of a training loop's data."""
 
 from typing import Protocol, TypeVar
 

@@ -1,4 +1,4 @@
-"""Measures what the selection of keys costs.
+"""Measures the cost of selecting keys: recall of the attention, and bits per byte.
 
 `python -m model.train.evaluation.sparsity MODEL --heldout FOLDER [--dense V3-MODEL]`
 

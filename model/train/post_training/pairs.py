@@ -70,7 +70,7 @@ def read_fields(path: Path, names: tuple[str, ...], what: str) -> list[tuple[str
     """Read the named fields of every line of a gzipped JSON-lines file.
 
     Raises:
-        CorpusError: the file is missing or damaged, or a line lacks a field; the message calls it no `what`.
+        CorpusError: the file is missing or damaged, or a line lacks a field; `what` names a line in the message.
     """
     try:
         with gzip.open(path, "rt", encoding="utf-8") as lines:

@@ -1,8 +1,8 @@
 """A reward model: the layers of a base model with a scalar head, which scores a response at its last token.
 
 The loss on a pair is -log sigmoid(score of the chosen response - score of the rejected response). Evaluations measure
-best-of-n on prompts with a known result: the base model samples several answers per prompt, and the shares of prompts
-are compared at which the first answer, the best-scored answer, or any answer is right.
+best-of-n on prompts with a known result: the base model samples several answers per prompt. The result is the share of
+prompts whose first answer is right, whose best-scored answer is right, and with any right answer.
 
 Shape suffixes: P pairs, B rows (chosen responses first, then rejected ones), T positions, D model width.
 

@@ -1,4 +1,4 @@
-"""What the post-training stages share: loading the base model, running a stage, and evaluating answers.
+"""Shared by the post-training stages: loading the base model, running a stage, and evaluating answers.
 
 All weights learn except the indexers, and the selection biases stay constant. Each stage starts from the model of the
 stage before, so only the last needs to store block FP8 (`store` in `[train]`). `measured.json` holds the evaluations

@@ -115,8 +115,8 @@ def _run(
 def blend(model: Transformer, start: Transformer, share: float) -> None:
     """Move a model's weights and biases part of the way back to the initial model, in place.
 
-    A short run on other text gains on that text and loses on the rest. Averaging loses less of the gain than of the
-    damage, because the random part of many noisy steps averages out.
+    A short run on other text gains on that text and loses on the rest. Averaging undoes more of the loss than of the
+    gain, because the random part of many noisy steps averages out.
 
     Source: Robust fine-tuning (Wortsman et al., arXiv 2109.01903), section 3.
     """

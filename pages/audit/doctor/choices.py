@@ -13,7 +13,7 @@ AT_ONCE_BYTES = 2_000_000_000  # of weights that are read without a click
 
 
 def weights_audit(folder: Path) -> Audit | None:
-    """Return the audit of the weights; starts it where that takes seconds, else draws a button that does."""
+    """Return the audit of the weights; start it if it takes only seconds, else draw a button that starts it."""
     audit = runs.weights(folder)
     size = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
     if audit is None and size <= AT_ONCE_BYTES:
@@ -33,7 +33,7 @@ def text_audit(folder: Path) -> Audit | None:
     with st.expander("Texts to run", icon=":material/edit_note:"):
         lines = st.text_area(
             "One text to a line", key="doctor-prompts", max_chars=limits.PROMPT_CHARACTERS, height=120,
-            placeholder="Empty: the doctor's own sample, twenty short texts in fifteen languages, code, mathematics.",
+            placeholder="If empty, the doctor runs its own sample: twenty short texts, in fifteen languages and code.",
         )  # fmt: skip
         reference = _reference()
     with st.container(horizontal=True):
@@ -50,7 +50,7 @@ def text_audit(folder: Path) -> Audit | None:
 
 
 def _reference() -> Trace | None:
-    """Return an uploaded trace of the same model in health, whose tokens are run too."""
+    """Return an uploaded trace of the healthy model, whose tokens the audit also runs."""
     try:
         return uploads.choose_trace("doctor", "A healthy run of this model, to compare with")
     except ValueError as error:

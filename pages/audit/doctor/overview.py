@@ -1,4 +1,4 @@
-"""What the Doctor page shows of an audit: its progress, verdict, map of checks, findings, and files."""
+"""An audit on the Doctor page: its progress, verdict, map of checks, findings, and files."""
 
 import functools
 from typing import Any
@@ -82,7 +82,7 @@ def _counted(number: int, name: str) -> str:
 
 
 def findings(report: Report) -> None:
-    """Show every finding, the gravest first: its numbers, its usual meaning, and a link to the page that shows it."""
+    """Show every finding, the most severe first: its numbers, its usual meaning, and a link to its page."""
     for number, finding in enumerate(report.findings[:SHOWN_FINDINGS]):
         with st.container(border=True):
             _finding(finding, number)
@@ -107,7 +107,7 @@ def _finding(finding: Finding, number: int) -> None:
 
 
 def layers(report: Report) -> None:
-    """Show the main figure: which checks looked at which layers, and their gravest finding."""
+    """Show the main figure: which checks covered which layers, and their most severe finding."""
     marks = overview(report)
     if not marks.size:
         return
@@ -121,7 +121,7 @@ def layers(report: Report) -> None:
 
 
 def checks(report: Report) -> None:
-    """Show all checks, those without findings too, and the numbers of the text stage."""
+    """Show all checks, also those without findings, and the numbers of the text stage."""
     st.dataframe(tables.checks(report), hide_index=True, height="content")
     for subject, measures in report.measures.items():
         st.markdown(f"**{text.plain(subject)}**")

@@ -44,7 +44,7 @@ def _state(folder: Path) -> tuple[tuple[str, int, int], ...]:
 
 
 def weights(folder: Path) -> Audit | None:
-    """Return the audit of the folder's weights, running or ended; None where nobody started one."""
+    """Return the audit of the folder's weights, running or ended; None if it was not started."""
     return _of_weights(folder, _state(folder)).get(WEIGHTS)
 
 
@@ -73,8 +73,8 @@ def start_text(folder: Path, lines: str, reference: Trace | None) -> None:
 
     Args:
         folder: of the model.
-        lines: the visitor's texts, one to a line; the doctor's sample where they and the reference are missing.
-        reference: a run of the same model in health, whose tokens are run too.
+        lines: the visitor's texts, one to a line; if empty and without a reference, the doctor's sample is run.
+        reference: a trace of the healthy model, whose tokens are also run; None without one.
     """
     stop(TEXT)
     audit = _own()[TEXT, folder, _state(folder)] = Audit()
@@ -111,7 +111,7 @@ def _own() -> dict[Any, Audit]:
 
 
 def _prompts(lines: str, needed: bool) -> "tuple[Prompt, ...]":
-    """Return the visitor's texts, or the doctor's sample where there are none and some are needed."""
+    """Return the visitor's texts as prompts; without texts, the doctor's sample if `needed`, else nothing."""
     from model.doctor.prompts import Prompt, own_prompts
 
     texts = [line for line in lines.splitlines() if line.strip()]

@@ -20,7 +20,7 @@ def findings(report: Report) -> pd.DataFrame:
 
 
 def checks(report: Report) -> pd.DataFrame:
-    """Return a row per check: what it looked at or why it was left out, and how many findings it made."""
+    """Return a row per check: what it examined or why it did not run, and its number of findings."""
     rows: list[dict[str, Any]] = [
         {
             "check": check.name,

@@ -48,7 +48,7 @@ def named(name: str) -> "Named":
 
 
 def choose() -> None:
-    """Draw the file, its format and its model; the button makes it the trace on show."""
+    """Draw the widgets of the file, its format and its model, and the button that shows it."""
     left, right = st.columns([3, 2])
     left.file_uploader("File", key="import_file", max_upload_size=_MEGABYTES)
     with right:
@@ -67,11 +67,11 @@ def choose() -> None:
             st.file_uploader("The request to the engine, as JSON", key="import_request", max_upload_size=_MEGABYTES)
             st.number_input(
                 "Number of the answer or run", 0, 10_000, 0, key="import_choice",
-                help="Where the file holds several, which one to show; the first is 0.",
+                help="Which one to show if the file holds several, counted from 0.",
             )  # fmt: skip
     error = st.session_state.get("import_error")
     if error:
-        st.error(f"The file was not imported: {text.message(error)}. The page still shows the run before it.")
+        st.error(f"The file was not imported: {text.message(error)}. The page still shows the previous run.")
 
 
 def _show() -> None:

@@ -1,4 +1,4 @@
-"""Prompts for a running engine that the operator named: its widgets, and its routing as it comes back."""
+"""Widgets to send a prompt to a running engine that the operator named, and the run that follows."""
 
 import dataclasses
 import os
@@ -24,7 +24,7 @@ def address() -> str:
 
 
 def go_on(placeholder: DeltaGenerator) -> None:
-    """Execute the session's run on the engine, if one waits, with its tokens in the lens as they arrive."""
+    """Execute the session's waiting run on the engine, if there is one; the lens shows its tokens as they arrive."""
     run = session.own_run()
     if run is None or run.kind != ENGINE or run.request is None or not run.waiting:
         return
@@ -54,7 +54,8 @@ def ask() -> None:
     """Draw the prompt and its settings; where the operator named no engine, say how to name one."""
     if not address():
         st.caption(
-            f"This page can also ask a running vLLM or SGLang: whoever starts the app puts its address in `{ADDRESS}`."
+            "This page can also send prompts to a running vLLM or SGLang. Whoever starts the app sets its address in "
+            f"`{ADDRESS}`."
         )
         return
     with st.expander("Ask the engine", icon=":material/dns:", expanded=True):
@@ -72,7 +73,7 @@ def ask() -> None:
 
 
 def _send() -> None:
-    """Make the prompt the session's run, which the page executes. A callback."""
+    """Start a run of the prompt in this session; the page executes it. A callback."""
     state = st.session_state
     state["refused"] = None
     try:

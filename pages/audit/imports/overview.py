@@ -1,4 +1,4 @@
-"""What the Imports page shows: the parts of the run on show, and how each engine makes a file."""
+"""The overview of the Imports page: the parts of the run on show, and how each engine makes a file."""
 
 import streamlit as st
 
@@ -10,13 +10,13 @@ from pages.common import text
 
 # Engine -> how it writes such a file.
 MADE_BY = {
-    "vLLM": "Start it with `--enable-return-routed-experts` and save an answer of `/v1/completions` as JSON; ask for "
-    "`return_token_ids`.",
-    "SGLang": "Start it with `--enable-return-routed-experts`, ask for `return_routed_experts`, save the answer of "
-    "`/generate` or `/v1/completions` as JSON.",
+    "vLLM": "Start it with `--enable-return-routed-experts`, set `return_token_ids` in the request, and save the "
+    "answer of `/v1/completions` as JSON.",
+    "SGLang": "Start it with `--enable-return-routed-experts`, set `return_routed_experts` in the request, and save "
+    "the answer of `/generate` or `/v1/completions` as JSON.",
     "SGLang's recorder": "Use the mode `per_token`; convert the `.pt` file to JSON by the script that "
     "`python -m model import --help` prints.",
-    "transformers": "Save `output_router_logits` as safetensors: `router_logits.N` [token, expert], N the layer.",
+    "transformers": "Save `output_router_logits` as safetensors: `router_logits.N` [token, expert], N is the layer.",
     "llama.cpp": "Save the CSV of `moe-trace` (pull request 28544).",
     "MoE Loupe": "Save a trace here, or by `python -m model trace` or `import`.",
 }

@@ -1,4 +1,4 @@
-"""Imports: what another engine's router did, on the pages of this app."""
+"""Imports: show on the pages of this app how another engine routed its tokens."""
 
 import streamlit as st
 

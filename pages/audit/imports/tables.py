@@ -24,7 +24,7 @@ _NAMES_IN_REASONS = {"affinities": "scores", "selection bias": "bias", "kept gro
 def held(trace: Trace) -> pd.DataFrame:
     """Return a row per part of a trace: tokens that have it, how it was obtained, or why it is missing."""
     known, total, kind = sum(token.id >= 0 for token in trace.tokens), trace.num_tokens, origin.kind(trace)
-    no_ids, no_text = "the file holds no token ids", "no tokenizer gave the text of these ids"
+    no_ids, no_text = "the file holds no token ids", "there is no tokenizer to turn these ids into text"
     text = f"{len(trace.text):,} bytes" if trace.text else "no"
     rows = [
         ("token ids", _of(known, total), kind if known else "missing", "" if known else no_ids),

@@ -12,7 +12,7 @@ from pages.intervene.compare import runs
 # These words also stand in the address.
 SHOWN, RECORDED, FILE, AGAIN, PROMPT = "on show", "recorded example", "trace file", "same text", "another prompt"
 _HELP = {
-    "left": "The run on show on the other pages, the recorded example, or a trace file of yours.",
+    "left": "The run that the other pages show, the recorded example, or a trace file of yours.",
     "right": "`same text` and `another prompt` start a run now, with the model and the number format that you choose.",
 }
 _DTYPES = ("bfloat16", "float32", "float16")
@@ -89,7 +89,7 @@ def _same_text(trace: Trace, folder: Path) -> RunRequest:
     tokenizer = models.engines().get(folder).tokenizer
     if tokenizer is None or tokenizer.sha256 == trace.model.get("tokenizer_sha256"):
         if -1 in token_ids:
-            raise RequestError("A does not know all its token ids; choose another prompt instead")
+            raise RequestError("A lacks some of its token ids; choose another prompt instead")
         return RunRequest(token_ids=token_ids, capture=_ROUTER)
     try:
         return RunRequest(prompt=trace.text.decode("utf-8"), capture=_ROUTER)

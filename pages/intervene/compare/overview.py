@@ -1,4 +1,4 @@
-"""What stands above the tabs of the Compare page: the verdict in sentences, the marked text, and the map of splits."""
+"""The overview above the tabs of the Compare page: the verdict, the marked text, and the map of splits."""
 
 import streamlit as st
 

@@ -70,8 +70,8 @@ def of_token(comparison: Comparison, token: int) -> pd.DataFrame | None:
     if token not in tokens:
         return None
     pair, rows = tokens.index(token), []
-    for place, layer in enumerate(comparison.choices["moe_layer"].values.tolist()):
-        choice = comparison.choices.isel(pair=pair, moe_layer=place)
+    for index, layer in enumerate(comparison.choices["moe_layer"].values.tolist()):
+        choice = comparison.choices.isel(pair=pair, moe_layer=index)
         experts_a, experts_b = report.experts_at(comparison, pair, layer)
         rows.append(
             {

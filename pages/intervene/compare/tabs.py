@@ -53,7 +53,7 @@ def tokens_that_split(comparison: Comparison, token: int) -> None:
     )  # fmt: skip
     st.caption(
         "Where each token first chose other experts. Margin: the narrower of the two runs' margins between the last "
-        "chosen expert and the first that was not, in units of affinity; rounding turns small ones. Experts carry the "
+        "chosen expert and the first that was not, in units of affinity; rounding turns small ones. Experts have the "
         "numbers of A. Click a row to choose its token."
     )
     controls.download_table(table, "compare-tokens")
@@ -77,10 +77,10 @@ def one_token(comparison: Comparison, token: int) -> None:
     """Show the experts of both runs for one token, layer by layer."""
     table = tables.of_token(comparison, token)
     if table is None:
-        st.info(f"B has no token that stands for token {token} of A.")
+        st.info(f"No token of B is aligned with token {token} of A.")
         return
     st.dataframe(table, hide_index=True, height="content", placeholder="", column_config=_formats(table))
-    st.caption("Experts carry the numbers of A. Margin: the narrower of the two runs' margins. All derived.")
+    st.caption("Experts have the numbers of A. Margin: the narrower of the two runs' margins. All derived.")
     controls.download_table(table, "compare-token")
 
 

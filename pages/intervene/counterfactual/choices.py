@@ -81,7 +81,7 @@ def change(kind: str, trace: Trace, token: int, layer: int) -> tuple[Interventio
 
 
 def _experts(trace: Trace, token: int, layer: int) -> tuple[int, ...]:
-    """Choose the expert shared by all pages, by default the one of the largest weight for the token, and others."""
+    """Choose experts: the one shared by all pages (by default the token's heaviest), and others."""
     first = controls.expert(trace, controls.heaviest_expert(trace, token, layer)) or 0
     meaning = "More experts of the layer, by number, with commas between them."
     more = st.text_input("and also", key="also", bind="query-params", placeholder="none", help=meaning, width=110)
@@ -121,7 +121,7 @@ def _everywhere() -> bool:
 
 
 def _replay(trace: Trace) -> Replay:
-    meaning = "This run's own routing changes nothing but rounding: a test of the app itself."
+    meaning = "Replaying this run's own routing changes only rounding; it tests the app itself."
     source = st.selectbox("Routing of", [OWN, UPLOADED], key="source", bind="query-params", help=meaning, width=150)
     if source == OWN:
         return Replay.of(trace)

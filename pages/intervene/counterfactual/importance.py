@@ -57,7 +57,7 @@ def show() -> None:
 
 
 def _remarks(trace: Trace) -> None:
-    """Show what a reader must know about the text before the numbers."""
+    """Show the reservations on the text, before the numbers."""
     used = len(importance_runs.used_tokens(trace))
     if used < trace.num_tokens:
         st.caption(
@@ -70,7 +70,7 @@ def _remarks(trace: Trace) -> None:
 
 
 def _map(trace: Trace, job: ImportanceJob) -> None:
-    """Show the map so far, and what follows from it; nothing before the first batch."""
+    """Show the map so far, its verdict and its table; nothing before the first batch."""
     importance, rule = job.importance, rule_of(trace)
     if importance is None:
         return

@@ -32,12 +32,12 @@ def used_tokens(trace: Trace) -> tuple[int, ...]:
 
 
 def of(trace: Trace) -> ImportanceJob | None:
-    """Return the map of this trace's model and tokens, running or ended; None where nobody asked for it."""
+    """Return the map of this trace's model and tokens, running or ended; None if it was not requested."""
     return _cache().get(_key(trace))
 
 
 def start(trace: Trace) -> None:
-    """Ask for the map of a trace, and stop this session's other maps; the script executes it. A callback."""
+    """Request the map of a trace, which the script then executes, and stop this session's other maps. A callback."""
     stop()
     jobs.keep(_cache(), _key(trace), ImportanceJob(trace, used_tokens(trace)), limits.KEPT_EXPERIMENTS)
 

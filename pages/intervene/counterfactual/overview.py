@@ -1,4 +1,4 @@
-"""What stands above the tabs of an experiment: the effect beside its control, both texts, and the coloured text."""
+"""The overview above the tabs of an experiment: its effect and its control, both texts, and the coloured text."""
 
 import math
 
@@ -68,12 +68,12 @@ def _draws_run(experiment: Experiment) -> str:
 
 
 def _remarks(experiment: Experiment) -> list[str]:
-    """Return sentences on what weakens the control."""
+    """Return sentences on the weaknesses of the control."""
     control = experiment.outcome.control
     if control is None:
         return []
     if not control.draws:
-        return ["There is no control: the change moved no expert, only weights, or no other expert can take the place."]
+        return ["There is no control: the change rerouted no token, or no other expert can replace the changed ones."]
     remarks = []
     if len(control.draws) < DRAWS:
         remarks.append(f"Only {len(control.draws)} draws exist; fewer than {DRAWS} say little.")
@@ -98,7 +98,7 @@ def both_texts(experiment: Experiment) -> None:
             st.caption(name)
             html = figures.plain_text(*effects.text_parts(trace, num_prompt, parting), session.theme())
             st.html(f"<style>{figures.CSS}</style>{html}")
-    difference = "Both texts are the same." if parting is None else f"The texts part at token {parting}."
+    difference = "Both texts are the same." if parting is None else f"The texts differ from token {parting} on."
     st.caption(
         f"{difference} Grey is the prompt; both were drawn with the same settings and the same seed. Every number "
         "below comes from runs over the tokens of the original, so only the change differs."

@@ -72,7 +72,7 @@ def going() -> bool:
 
 
 def current(trace: Trace, interventions: tuple[Intervention, ...]) -> Experiment | None:
-    """Return the experiment of this trace and change, made where the button or a link asked for it; else None.
+    """Return the experiment of this trace and change, created if the button or a link requested it; else None.
 
     Updates the address to match.
     """

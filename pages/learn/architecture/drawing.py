@@ -100,7 +100,7 @@ def _hover(part: "Part") -> str:
 
 
 def paint(trace: Trace, layer: int | None, recall: float | None = None) -> Paint:
-    """Return what is painted of a run: the load of one MoE layer and every layer's residual norm, where recorded.
+    """Return the data of a run to paint: the load of one MoE layer and every layer's residual norm, where recorded.
 
     Args:
         trace: of the run.

@@ -1,4 +1,4 @@
-"""What stands above the tabs of the Architecture page: the model in one line, its figure, and one part in detail."""
+"""The overview above the tabs of the Architecture page: the model in one line, its figure, and one part in detail."""
 
 import functools
 import tomllib
@@ -78,7 +78,7 @@ def _how_to_read(trace: Trace | None, layer: int | None, recall: float | None) -
         "below are the same for groups."
     )  # fmt: skip
     if recall is not None:
-        painted += f" The bar in the indexer: the keys that it kept hold {recall:.1%} of the attention paid without it."
+        painted += f" The bar in the indexer: the keys that it kept hold {recall:.1%} of dense attention."
     return (
         f"{basics}{painted} The curve on the left is the residual norm after each layer, the median over tokens. Click "
         f"a point of it to choose a layer. n = {trace.num_tokens:,} tokens, derived."

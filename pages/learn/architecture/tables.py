@@ -1,4 +1,4 @@
-"""The tables of a model's parts: what they hold, and what they cost for one token."""
+"""The tables of a model's parts: their tensors and sizes, and their cost for one token."""
 
 import dataclasses
 import os.path

@@ -71,15 +71,15 @@ def _cost(before: "Parts", after: "Parts", context: int) -> None:
     work = costs.work_by_context(before, after, CONTEXTS)
     how_to_read = (
         "Both axes are logarithmic. V3's attention reads every token. V3.2's attention reads at most those that its "
-        "indexers choose, so its cost stays level from there on; the indexers look at all tokens and come to be most "
-        "of the work. Absorbed form of attention, one new token. Derived. The line marks the chosen context."
+        "indexers choose, so its cost stops growing at that number. The indexers score all tokens and become most of "
+        "the cost. Absorbed form of attention, one new token. Derived. The line marks the chosen context."
     )
     table = matrix(work.T)
     controls.chart(cost_by_context(work, session.theme(), context), "architecture-cost", table, how_to_read)
 
 
 def _difference(before: "Parts", after: "Parts", context: int) -> str:
-    """Return what V3.2 adds, and the cost of attention in both models, in a few sentences."""
+    """Return the parts that V3.2 adds, and the cost of attention in both models, in a few sentences."""
     added = [part for part in costs.added_parts(before, after) if part in after.main]
     number = sum(part.times for part in added)
     total = sum(costs.part_cost(part, context, "bfloat16").parameters for part in added)

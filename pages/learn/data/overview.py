@@ -1,4 +1,4 @@
-"""What stands above the tabs of the Data page: the report in a few sentences, and kept and dropped bytes by rule."""
+"""The overview above the tabs of the Data page: the report in a few sentences, and kept and dropped bytes by rule."""
 
 from typing import Any
 

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def by_rule(report: dict[str, Any]) -> pd.DataFrame:
-    """Return a row per rule, in the order in which a text meets them: bytes that went on, and what was dropped."""
+    """Return a row per rule, in the order in which a text meets them: kept bytes, dropped bytes and dropped records."""
     from model.train.data.curation.funnel import passages
 
     return pd.DataFrame(passages(report))

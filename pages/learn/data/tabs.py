@@ -31,8 +31,8 @@ def by_stream(name: str, report: dict[str, Any]) -> None:
     st.dataframe(table, hide_index=True, height=420, column_config=_whole(table) | shares | words)
     if name == TRAINING:
         st.caption(
-            "A stream is one kind of text in one language. It is drawn with the square root of its size, so small "
-            "streams are seen more often than their share."
+            "A stream is one kind of text in one language. Training draws it in proportion to the square root of its "
+            "size, so it sees small streams more often than their size suggests."
         )
     else:
         st.caption("A row is a label that the texts came with; dropped is the share that the rules found.")

@@ -1,4 +1,4 @@
-"""What stands above the tabs of the Training page: the alarms, and the loss of a run beside others."""
+"""The overview above the tabs of the Training page: the alarms, and the loss of a run beside others."""
 
 import streamlit as st
 

@@ -49,8 +49,8 @@ def _positions(log: TrainingLog) -> None:
     if curves:
         figure = figures.curves(curves, "bits per byte by position", session.theme(), log.stages)
         how_to_read = (
-            "Measured on the beginnings of six long held-out texts, by position. In pieces: the same tokens, read "
-            "without the text before the model's first context. The longer context helps where the whole text gives "
+            "Measured on the beginnings of six long held-out texts, by position. In pieces: the same tokens, read in "
+            "pieces as long as the model's first context. The longer context helps where the whole text gives "
             "the lower number."
         )
         controls.chart(figure, "training-positions", tables.by_step(curves), how_to_read)
@@ -132,7 +132,7 @@ def bias(log: TrainingLog, layer: int) -> None:
 
 
 def saturation(log: TrainingLog, layer: int) -> None:
-    """Show how early routers sent a fixed text to the experts that the last router chooses for it."""
+    """Show when the routing of a fixed text settled: its agreement with the routing at the last evaluation."""
     values = log.at_evaluations("saturation")
     if not values:
         st.info("The routing of a fixed text was not logged in this run.")

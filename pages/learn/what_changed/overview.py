@@ -1,4 +1,4 @@
-"""What the What changed page shows: counts by verdict, the claims with their sources and links, and their table."""
+"""The page What changed: counts by verdict, the claims with their sources and links, and their table."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from pages.learn.what_changed.claims import claims as all_claims
 
 
 def counts() -> None:
-    """Show how many claims of each origin have which verdict, whatever is chosen."""
+    """Show the number of claims by origin and verdict, over all claims."""
     for origin, names in texts()["origins"].items():
         verdicts = Counter(claim.verdict for claim in all_claims() if claim.origin == origin)
         badges = " ".join(_badge(verdict, f"{verdicts[verdict]} {verdict}") for verdict in texts()["verdicts"])

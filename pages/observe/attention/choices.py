@@ -1,4 +1,4 @@
-"""The order of the heads, the part of the map that is shown, and what a cell of it holds."""
+"""The widgets of the Attention page: the order of the heads, the part of the map, and the statistic of its cells."""
 
 from typing import NamedTuple
 
@@ -14,7 +14,7 @@ RANGES = {"queries": "Queries", "keys": "Keys"}  # widget key -> label
 
 
 class Selection(NamedTuple):
-    """What the page shows of a run."""
+    """The layer, head, token and part of the map that the page shows."""
 
     layer: int
     head: int
@@ -58,7 +58,7 @@ def window(run: Run) -> Window:
 
 
 def statistic(shown: Window) -> str:
-    """Choose what each cell of a map shows; where the map fits, a cell is one pair and there is no choice."""
+    """Choose the statistic of a map's cells; if the map fits, each cell is one pair and there is no choice."""
     down, across = cell_sides(shown)
     if down == across == 1:
         return STATISTICS[0]
@@ -71,12 +71,12 @@ def statistic(shown: Window) -> str:
 
 
 def _show_all(num_tokens: int) -> None:
-    """Set the whole ranges: deleted ones would come back from the address."""
+    """Set the ranges to all tokens; if they were deleted, the address would restore them."""
     st.session_state.update(dict.fromkeys(RANGES, (0, num_tokens - 1)))
 
 
 def _forget_ranges_of_another(run: Run, num_tokens: int) -> None:
-    """Show all of a run that the ranges were not chosen for."""
+    """Reset the ranges to all tokens if they were chosen for another run."""
     if st.session_state.get("ranges-of", run.number) != run.number:
         _show_all(num_tokens)
     st.session_state["ranges-of"] = run.number

@@ -1,4 +1,4 @@
-"""What stands above the tabs beside the large map: all heads of the layer, and the keys of the chosen token."""
+"""The overview above the tabs, beside the large map: all heads of the layer, and the keys of the chosen token."""
 
 import numpy as np
 import xarray as xr

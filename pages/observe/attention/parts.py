@@ -31,7 +31,7 @@ def maps_of_parts(run: Run, chosen: Selection) -> None:
     limit = maps.score_limit(*cells)
     how_to_read = (
         "Purple raises a score, green lowers it; both maps have one scale. The position part carries the distance and "
-        f"depends on the words too. The table is of token {token}."
+        f"depends on the words too. The table shows token {token}."
     )
     for side, name, part in zip(st.columns(2), ("content", "position"), cells, strict=True):
         figure = maps.score_map(

@@ -20,7 +20,7 @@ def in_numbers(run: Run, chosen: Selection, ranked: list[int], counted: xr.DataA
     """Draw entropy, share on the first token and distance of the layer's heads."""
     queries = attention.choosing_queries(counted)
     if not len(queries):
-        st.info("No token that counts could choose where to look: the first token sees only itself.")
+        st.info("None of the tokens that count has a choice: the first token sees only itself.")
         return
     summary = attention.over_queries(values.overview(run, chosen.layer).figures, queries)
     st.caption(
@@ -29,8 +29,9 @@ def in_numbers(run: Run, chosen: Selection, ranked: list[int], counted: xr.DataA
     )
     figure = figures.head_panels(summary, session.theme(), ranked, chosen.head)
     how_to_read = (
-        "A dot is a head's mean over the tokens that look; its line covers the middle 80 % of them. Entropy 0: "
-        "the head looks at one token; 1: at all alike. A head that finds nothing to look for often rests on the first "
+        "A dot is a head's mean over the tokens that look; its line covers the middle 80 % of them. Entropy 0: the "
+        "head looks at one token; 1: at all tokens equally. A head that finds nothing to look for often rests on the "
+        "first "
         "token."
     )
     controls.chart(figure, "attention-numbers", head_tables.by_head(summary, ranked), how_to_read, chooses=("head",))
@@ -63,12 +64,12 @@ def rollout(run: Run, chosen: Selection, ranked: list[int], counted: xr.DataArra
     shown, labels = cells.cells(reached, chosen.window)[chosen.statistic], text.token_labels(trace)
     figure = maps.rollout_map(shown, session.theme(), labels, token=chosen.token, title=title, of_cell=chosen.statistic)
     st.caption(
-        "Rollout multiplies the layers' attention, mean of heads, and keeps half of each token in place at every "
-        "layer. It ignores the values and the feed-forward layers."
+        "Rollout averages each layer's attention (the mean of its heads) with the identity, and multiplies the layers. "
+        "It ignores the values and the feed-forward layers."
     )
     how_to_read = (
         "How much of a column's token reaches a row's token when attention is followed through the layers. The table "
-        f"is of token {chosen.token}."
+        f"shows token {chosen.token}."
     )
     table = tables.keys_of(trace, chosen.token, rollout=reached.isel(query=chosen.token))
     head_map.show(figure, "attention-rollout", chosen.window, table, how_to_read)

@@ -27,7 +27,7 @@ AT_ONCE = 4_000_000  # weights of a layer that are reduced together
 
 @dataclasses.dataclass(frozen=True)
 class Overview:
-    """A layer's heads at a glance."""
+    """Small maps and statistics of a layer's heads."""
 
     small: xr.DataArray  # [head, query, key], the largest weight of each cell
     figures: xr.Dataset  # of `attention.head_figures`, [head, query]

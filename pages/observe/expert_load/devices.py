@@ -1,4 +1,4 @@
-"""The Devices tab: what each device would carry of this text, as experts are numbered and as EPLB places them."""
+"""The Devices tab: the load of each device, with experts placed by number and by EPLB."""
 
 import numpy as np
 import pandas as pd
@@ -26,8 +26,8 @@ def show(load: Load) -> None:
         "load balancer (EPLB) places them. 1 is the mean of the layer's devices, orange more, blue less. EPLB gives "
         "the redundant places to copies of the heaviest experts, whose copies share their tokens evenly; then it packs "
         "the places so that devices carry about the same. Balancedness is the mean load over the largest: the share of "
-        "the time that devices work if all wait for the busiest. Simulated, and at its best: experts are placed by the "
-        f"same {load.num_tokens:,} tokens that are counted. Click a cell to choose its layer."
+        "the time that devices work if all wait for the busiest. Simulated, and optimistic: the placement is "
+        f"computed from the same {load.num_tokens:,} tokens that are counted. Click a cell to choose its layer."
     )
     figure = figures.device_load(in_order, balanced, session.theme())
     controls.chart(figure, "load-devices", by_layer(load, before, after), how_to_read, chooses=("layer",))

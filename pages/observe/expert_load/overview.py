@@ -1,4 +1,4 @@
-"""What stands above the tabs: whether the load is even, in words and as a map."""
+"""The overview above the tabs: whether the load is even, in words and as a map."""
 
 import streamlit as st
 import xarray as xr
@@ -12,7 +12,7 @@ from viz import load as figures
 
 
 def remarks(trace: Trace, load: Load) -> None:
-    """Show what a reader must know of this run before looking at the figures."""
+    """Show the reservations on this run, before its figures."""
     edits = text.edits(trace)
     if edits:
         st.info(
@@ -37,8 +37,8 @@ def verdict(load: Load) -> str:
     layers = load.counts.sizes["moe_layer"]
     words = (
         f"**In {load.num_uneven} of {layers} layers the busiest expert carries more than chance explains.** "
-        f"{load.num_outside:,} of {load.counts.size:,} experts lie outside the band that fair routing of "
-        f"{load.num_tokens:,} tokens keeps 95 % of them in; about {layers * load.band.outside:.0f} would by chance."
+        f"{load.num_outside:,} of {load.counts.size:,} experts lie outside the band that holds 95 % of experts "
+        f"under fair routing of {load.num_tokens:,} tokens; by chance, about {layers * load.band.outside:.0f} would."
     )
     return words if load.num_tokens >= load.fewest else f"{words} {_too_few(load)}"
 
@@ -64,7 +64,7 @@ def heat_map(load: Load) -> None:
 
 
 def worst(load: Load, number: int = 3) -> str:
-    """List the least even layers, and say what that costs."""
+    """List the least even layers, and the time that they cost."""
     layers, measures = load.least_even[:number], loads.by_layer(load)
     ratio = 1 + float(load.violation.sel(moe_layer=layers[0]))
     cost = (

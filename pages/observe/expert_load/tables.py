@@ -10,7 +10,7 @@ from viz.load import verdicts
 
 
 def by_layer(load: Load) -> pd.DataFrame:
-    """Return a row per layer, below a row of what fair routing of as many tokens keeps to in 95 % of cases."""
+    """Return a row per layer, below a row with the bounds of fair routing of as many tokens, valid in 95 % of cases."""
     table, band = tables.load_by_layer(load), load.band
     if band is None:
         return table

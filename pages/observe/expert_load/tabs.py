@@ -12,13 +12,13 @@ from viz import load as figures
 
 
 def one_layer(load: Load, layer: int, expert: int | None) -> None:
-    """Draw one layer's bars, and describe the chosen expert, or else the busiest one."""
+    """Draw one layer's bars, and describe the chosen expert; without a choice, the busiest one."""
     ratio = load.ratio.sel(moe_layer=layer)
     st.markdown(about_expert(load, layer, int(ratio.values.argmax()) if expert is None else expert))
     figure = figures.load_bars(ratio, load.rule, session.theme(), load.band, expert)
     how_to_read = (
-        f"The experts of L{layer}. The dashed line is a fair share; the grey band is what chance alone gives to 95 % "
-        "of experts; the strip below the bars marks the groups; a cross is an expert without a token. The table has "
+        f"The experts of L{layer}. The dashed line is a fair share; the grey band holds 95 % of experts under chance "
+        "alone; the strip below the bars marks the groups; a cross is an expert without a token. The table has "
         "each expert's share of the tokens with its 95 % interval (Wilson, as if tokens were independent). Click a bar."
     )
     table = tables.by_expert(load, layer)
@@ -67,7 +67,7 @@ def on_devices(load: Load, layer: int, expert: int | None) -> None:
 
 
 def numbers(load: Load, layer: int, expert: int | None) -> None:
-    """List the measures of every layer below what chance alone gives."""
+    """List the measures of every layer, below a row with the bounds of chance."""
     table = tables.by_layer(load)
     formats = {name: THREE for name in ("MaxVio", "CV", "entropy", "Gini")}
     st.dataframe(

@@ -42,7 +42,8 @@ def _rates(trace: Trace) -> None:
     st.caption(
         "The prediction module reads the model's state and the next token, and drafts the token after that. To "
         "*verify* a draft, the model runs it before its token is chosen. If that token turns out to be the "
-        "draft, the draft is accepted and its pass is done; otherwise it is rejected and counts in no statistic. The "
+        "draft, the draft is accepted and its forward pass is already done; otherwise it is rejected and counts in "
+        "no statistic. The "
         "text is the same as without drafts. Measured; the shares are derived."
     )
 
@@ -104,7 +105,8 @@ def _routing(trace: Trace) -> None:
     columns = {"layer": layers, "rejected draft and token": shared, "two tokens of the text": by_chance}
     how_to_read = (
         "The model routes a draft to experts before it rejects it. A bar: the share of those experts that the token "
-        f"which came took too (n = {number} rejected drafts). A mark: the share that two new tokens of this text have "
+        f"in its place took as well (n = {number} rejected drafts). A mark: the share that two new tokens of this "
+        "text have "
         "in common by chance. An accepted draft is the token itself and shares all. Derived."
     )
     controls.chart(figure, "draft-experts", pd.DataFrame(columns), how_to_read)

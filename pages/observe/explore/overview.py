@@ -17,7 +17,9 @@ def numbers(run: Run) -> None:
     new = sum(token.generated for token in trace.tokens)
     columns[0].metric("Tokens", f"{trace.num_tokens:,}", help=f"{trace.num_tokens - new} of the prompt, {new} new")
     speed = f"{trace.num_tokens / run.seconds:.0f}" if run.seconds else "not timed"
-    columns[1].metric("Tokens/s", speed, help="Measured, the prompt's tokens and drawing included.")
+    columns[1].metric(
+        "Tokens/s", speed, help="Measured over all tokens, the prompt's too; the time includes drawing the page."
+    )
     bits = metrics.mean_surprisal_bits(trace.data["logprob"]) if trace.has("logprob") else math.nan
     columns[2].metric(
         "Mean surprisal",
@@ -40,6 +42,6 @@ def worst_layer(trace: Trace) -> tuple[str, str]:
     chance = f" Fair routing alone stays under {band.max_violation:.3g} in 95 % of cases." if band else ""
     return (
         f"{float(violation.sel(moe_layer=layer)):.3g} (L{layer})",
-        f"How far a layer's busiest expert exceeds a fair share, in fair shares, in the layer where it does so most. "
+        f"By how much the busiest expert of any layer exceeds a fair share, in units of that share. "
         f"Derived; n = {measured.num_tokens} tokens.{chance}",
     )

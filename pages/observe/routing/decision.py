@@ -41,7 +41,7 @@ def show(trace: Trace, token: int, layer: int, expert: int) -> None:
     rows = tables.by_expert(decision, lost)
     _chart(trace, decision, lost, expert, rows)
     _steps(trace, decision, expert)
-    st.caption(f"L{layer}: the experts near the cut, and E{expert}. The steps say what is measured and what derived.")
+    st.caption(f"L{layer}: the experts near the cut, and E{expert}. Each step says what is measured and what derived.")
     st.dataframe(
         tables.nearest(rows, expert), hide_index=True, column_config=_COLUMNS, height="content", placeholder=""
     )
@@ -105,13 +105,13 @@ def _listed(prefix: str, numbers: np.ndarray) -> str:
 
 
 def reservations(decision: Decision, dtype: str) -> list[str]:
-    """Return what a reader must know of these numbers: what does not hold, contradicts itself, or was close."""
+    """Return the reservations on these numbers: an intervention, a contradiction between them, or a near tie."""
     sentences, dtype = [], plain(dtype, 40)
     if not decision.untouched:
         sentences.append(
             f"This run was changed in L{decision.layer}. Affinities, bias, group scores, kept groups, experts and "
-            "weights are as recorded. Logit and affinity + bias follow from them, but the choice need not follow from "
-            "those, so the page shows no comparison, margin or loser."
+            "weights are as recorded. Logit and biased score are derived from them. The choice need not follow from "
+            "these, so the page shows no comparison, margin or loser."
         )
     elif decision.tolerance is None:
         sentences.append(f"No tolerance was measured for {dtype}, so near ties are not marked.")
@@ -122,7 +122,9 @@ def reservations(decision: Decision, dtype: str) -> list[str]:
             "standard deviation of this token's logits."
         )
     if not decision.follows_scores:
-        sentences.append("The recorded choice is not the one that the recorded scores give: the last to get in trails.")
+        sentences.append(
+            "The recorded scores do not give the recorded choice: an expert that was left out has a higher score."
+        )
     if decision.untouched and decision.group_gap > _ROUGH:
         sentences.append(f"The recorded group scores differ from those of the rule by up to {decision.group_gap:.2g}.")
     if decision.untouched and decision.weight_gap > _ROUGH:

@@ -55,7 +55,7 @@ def _numbers(trace: Trace, layer: int, expert: int, mask: xr.DataArray) -> None:
 
 
 def _without_tokens(trace: Trace, layer: int, expert: int, mask: xr.DataArray) -> None:
-    """Show what chance says of an expert without a token, and which tokens came closest."""
+    """Show whether chance explains an expert without a token, and the tokens with the highest affinity to it."""
     total = int(np.count_nonzero(mask))
     st.info(f"None of these {total:,} tokens went to L{layer}E{expert}.{_by_chance(trace, total)}")
     if trace.has("router_score"):
@@ -71,8 +71,8 @@ def _by_chance(trace: Trace, num_tokens: int) -> str:
     if band is None:
         return ""
     return (
-        f" Fair routing of so many would leave about {band.dead:.2g} of {rule.num_experts} experts without one "
-        "(simulated)."
+        f" Fair routing of as many tokens would leave about {band.dead:.2g} of {rule.num_experts} experts without a "
+        "token (simulated)."
     )
 
 
@@ -85,7 +85,7 @@ def _kinds(trace: Trace, shares: pd.DataFrame, color: str) -> int:
     how_to_read = (
         "Of the tokens of each kind, the share that went to this expert, with its 95 % interval. The dashed line is "
         "the share of a fair expert. Grey: too few tokens to tell. A trace does not state the domain of its text, so "
-        "the kinds are judged by the tokens' own text. One row in twenty strays by chance. Derived."
+        "the kinds are judged by the tokens' own text. One row in twenty lies outside by chance. Derived."
     )
     controls.chart(figure, "routing-kinds", shares, how_to_read)
     return int(figure.layout.height)  # pyright: ignore[reportAttributeAccessIssue] - Plotly adds it at run time

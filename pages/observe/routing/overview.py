@@ -1,4 +1,4 @@
-"""What stands above the tabs: what this run lacks, and where the token went in every layer."""
+"""The overview above the tabs: the data that this run lacks, and the token's path through the layers."""
 
 import streamlit as st
 
@@ -18,7 +18,7 @@ _SCORES = {
 
 
 def remarks(trace: Trace) -> None:
-    """Show what a reader must know of this run before looking at the figures."""
+    """Show the reservations on this run, before its figures."""
     edits = text.edits(trace)
     if edits:
         st.info(

@@ -23,7 +23,7 @@ def at_token(trace: Trace, token: int) -> xr.Dataset:
 def losers(trace: Trace, token: int) -> dict[str, xr.DataArray]:
     """Return the experts that lost only to the bias or only to the group limit, as masks [moe_layer, expert].
 
-    Only what the recorded variables allow, and only in layers where the run selected as the model was trained to.
+    A mask is left out if its variables were not recorded. Layers with an intervention have no losers.
     """
     if not (trace.has("router_score") and trace.has("expert_bias")):
         return {}
@@ -38,7 +38,7 @@ def losers(trace: Trace, token: int) -> dict[str, xr.DataArray]:
 
 
 def verdicts(chosen: np.ndarray, lost: Mapping[str, xr.DataArray]) -> np.ndarray:
-    """Return in words what became of every entry of [..., expert]."""
+    """Return the verdict on every entry of [..., expert]: chosen, lost to bias or group limit, or not chosen."""
     words = np.where(chosen, "chosen", "not chosen").astype(object)
     for name, mask in lost.items():
         words[mask.values] = np.where(words[mask.values] == "not chosen", name, LOST_TO_EITHER)
@@ -46,7 +46,7 @@ def verdicts(chosen: np.ndarray, lost: Mapping[str, xr.DataArray]) -> np.ndarray
 
 
 def table(trace: Trace, token: int, lost: dict[str, xr.DataArray]) -> pd.DataFrame:
-    """Return a row per layer and expert that the token took, or that lost to one thing only."""
+    """Return a row per layer and expert that the token took, or that lost only to the bias or the group limit."""
     at, rule = at_token(trace, token), rule_of(trace)
     chosen = routing.one_hot(trace.data["expert_id"].isel(token=[token]), rule.num_experts)[0]
     became = verdicts(chosen, lost)

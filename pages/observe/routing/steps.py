@@ -228,7 +228,7 @@ def _normalised(at: _Numbers, factor: str, result: str) -> str:
 
 
 def number(value: float) -> str:
-    r"""Return a number in LaTeX: four decimals, so that sums add up to the eye; three digits if it is small.
+    r"""Return a number in LaTeX: four decimals, so that the sums on the page add up; three digits if it is small.
 
     >>> number(0.73421), number(-2.5), number(0.007531), number(0.000123), number(0.0)
     ('0.7342', '-2.5000', '0.00753', '1.23 \\cdot 10^{-4}', '0')
@@ -246,7 +246,7 @@ def _signed(value: float) -> str:
 
 
 def _same(rule: float, recorded: float) -> str:
-    """Return the sign between two numbers: equal as far as a reader can see, or not."""
+    """Return the sign between two numbers: equal, if they differ by less than a thousandth, or unequal."""
     return "=" if abs(rule - recorded) <= 1e-3 * max(1.0, abs(recorded)) else r"\ne"
 
 

@@ -51,7 +51,7 @@ def by_expert(decision: Decision, lost: Mapping[str, xr.DataArray]) -> pd.DataFr
 
 
 def nearest(rows: pd.DataFrame, expert: int, others: int = 4) -> pd.DataFrame:
-    """Return the rows near the cut: the chosen, who lost to one thing only, the best others, and one expert's."""
+    """Return the rows near the cut: the chosen, those that lost only to bias or groups, the next best, `expert`."""
     plain = rows["verdict"].eq("not chosen").to_numpy()
     best = rows.index[plain][:others]
     return rows.loc[~plain | rows.index.isin(best) | rows["expert"].eq(f"E{expert}").to_numpy()]
@@ -70,11 +70,11 @@ def pairs(counts: xr.DataArray, rule: RouterRule) -> pd.DataFrame:
 
 
 def transitions(counts: xr.DataArray, fewest: int = 1) -> pd.DataFrame:
-    """Return a row per step to the next layer that at least so many tokens took, the most tokens first.
+    """Return a row per step to the next layer with at least `fewest` tokens, the most tokens first.
 
     Args:
         counts: [expert, next_expert], or with an axis `moe_layer` before them.
-        fewest: tokens of a step that is listed.
+        fewest: lowest number of tokens of a listed step.
     """
     wide = counts if "moe_layer" in counts.dims else counts.expand_dims("moe_layer")
     row, expert, following = np.nonzero(wide.values >= fewest)

@@ -1,4 +1,4 @@
-"""What a decoded token costs with and without a selection: time on this machine, and multiply-adds."""
+"""The cost of a decoded token with and without a selection: time on this machine, and multiply-adds."""
 
 from typing import TYPE_CHECKING
 

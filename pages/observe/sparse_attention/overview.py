@@ -1,4 +1,4 @@
-"""What stands above the tabs: the answer for one token, the map of the layer, and the keys of the token."""
+"""The overview above the tabs: the answer for one token, the map of the layer, and the keys of the token."""
 
 import streamlit as st
 import xarray as xr

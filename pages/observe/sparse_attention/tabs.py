@@ -29,7 +29,7 @@ def left_out(run: Run, layer: int, head: int, token: int, kept: xr.DataArray) ->
 
 
 def over_text(run: Run, layer: int, head: int, token: int, kept: xr.DataArray) -> None:
-    """Draw the recall of every query beside that of the best selection of as many keys."""
+    """Draw the recall of every query, and that of the best selection with the same number of keys."""
     queries = sparse.choosing(kept)
     if not len(queries):
         st.caption("No token of this text left out a key. Generate a longer text, or keep fewer keys.")
@@ -65,7 +65,7 @@ def all_layers(run: Run, layer: int, head: int, token: int, kept: xr.DataArray) 
 
 
 def costs(run: Run, layer: int, head: int, token: int, kept: xr.DataArray) -> None:
-    """Show the cost of a decoded token that keeps as many keys."""
+    """Show the cost of a decoded token that keeps as many keys as chosen."""
     cost.show(heads.trace_of(run), layer, sparse.num_kept(kept))
 
 

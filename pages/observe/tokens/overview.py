@@ -1,4 +1,4 @@
-"""What stands above the tabs: the text in one sentence, what to watch for, the text itself, and the chosen token."""
+"""The overview above the tabs: the text in one sentence, remarks, the text itself, and the chosen token."""
 
 import numpy as np
 import streamlit as st
@@ -14,7 +14,7 @@ MAX_CHIPS = 2_000  # shown together: more keep the browser busy
 
 
 def verdict(trace: Trace) -> None:
-    """Write the size of the text in one sentence, and below it what a reader could mistake."""
+    """Write the size of the text in one sentence, and below it the remarks."""
     if trace.text:
         st.markdown(summary(trace), help=f"Measured; n = {trace.num_tokens:,} tokens.")
         for remark in remarks(trace):
@@ -36,7 +36,7 @@ def summary(trace: Trace) -> str:
 
 
 def remarks(trace: Trace) -> list[str]:
-    """Return what a reader could mistake: split characters, bytes of no character, text that looks special."""
+    """Return remarks on split characters, bytes of no character, and text that looks like a special token."""
     shared = sum(first < last for first, last, _ in chips(trace.tokens, trace.text))
     broken = sum("\udc80" <= character <= "\udcff" for character in trace.text.decode(errors="surrogateescape"))
     sentences = []

@@ -201,6 +201,6 @@ def test_a_replay_and_drafts_exclude_each_other() -> None:
     engine.__dict__["description"] = {"name": "mtp", "config": engine.config.to_json()}
     request = RunRequest(token_ids=(1, 2, 3), max_new_tokens=3, capture=Capture(frozenset({"router", "drafts"})))
     replay = Replay.of(run(engine, request))
-    with pytest.raises(RequestError, match="cannot try drafts"):
+    with pytest.raises(RequestError, match="cannot verify drafts"):
         run(engine, request, replay)
     torch.testing.assert_close(replay.weight_array.sum(-1), np.full((6, 2), 2.5, np.float32))

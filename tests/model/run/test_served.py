@@ -216,7 +216,7 @@ def test_broken_answers_are_refused() -> None:
     )
     fewer = chunks(IDS, True)
     fewer[1]["choices"][0]["routed_experts"] = None
-    assert "5 rows of routed_experts for 6" in refused(
+    assert "5 rows of routed_experts, but 6" in refused(
         routes | {generate: lambda handler, body: handler.send_events(fewer)}
     )
     wrong = chunks(np.zeros_like(IDS), True)

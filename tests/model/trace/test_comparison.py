@@ -83,7 +83,7 @@ def test_a_trace_with_itself_is_identical() -> None:
     assert (found.choices["verdict"].values == SAME).all()
     assert verdict(found) == [
         "All 20 choices took the same experts.",
-        "What both traces hold of weights and log-probabilities is equal to the bit.",
+        "All weights and log-probabilities that both traces hold are equal to the bit.",
     ]
     expected = dict.fromkeys(MEASURES, 0.0)
     assert measures(found) == expected
@@ -326,7 +326,7 @@ def test_experts_of_a_split_carry_the_numbers_of_a() -> None:
     [
         (lambda trace: without(trace, "expert_id"), "does not hold the chosen experts"),
         (lambda trace: random_trace(num_experts=16), "have 8 and 16 experts"),
-        (lambda trace: _renamed(trace), "no token of the one trace"),
+        (lambda trace: _renamed(trace), "no token of one trace is aligned"),
         (lambda trace: _layers(trace, [7, 8]), "no MoE layer in common"),
     ],
 )

@@ -47,7 +47,7 @@ def test_weights_from_biased_scores() -> None:
     found = only(changed(trace, gate_weight=(2.5 * biased / biased.sum(-1, keepdims=True)).astype("f4")))
     assert (found.kind, found.layers) == (consistency.BIASED_WEIGHTS, (1, 2))
     assert (found.decisions, found.of) == (80, 80)
-    assert found.evidence.startswith("L1: weights are proportional to affinity + bias")
+    assert found.evidence.startswith("L1: the error of weights in proportion to affinity + bias")
 
 
 def test_biased_scores_that_are_not_normalised_are_two_faults() -> None:

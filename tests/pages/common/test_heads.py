@@ -43,9 +43,9 @@ def test_heads_are_not_computed_without_the_inputs_or_the_weights() -> None:
         heads.engine_for(random_trace())
     trace = random_trace()
     data = trace.data.assign(layer_input=(("token", "layer", "width"), np.zeros((10, 3, 1), np.float32)))
-    with pytest.raises(RequestError, match="not at hand here with the same weights"):
+    with pytest.raises(RequestError, match="not available here with the same weights"):
         heads.engine_for(dataclasses.replace(trace, data=data))
-    with pytest.raises(RequestError, match="not at hand here"):
+    with pytest.raises(RequestError, match="not available here"):
         heads.require_maker(trace)
 
 

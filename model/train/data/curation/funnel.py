@@ -1,4 +1,4 @@
-"""What a curation report adds up to: the share that was dropped, and the bytes left after each rule.
+"""Sums of a curation report: the share that was dropped, and the bytes left after each rule.
 
 A report is what `report.Tally.report` returns, or the JSON file of the command `curate`.
 """
@@ -18,7 +18,7 @@ STEPS = {
 
 
 class Passage(NamedTuple):
-    """What one rule let pass and what it dropped."""
+    """The bytes that one rule let pass, and the bytes and records that it dropped."""
 
     step: str
     rule: str

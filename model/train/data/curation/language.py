@@ -52,9 +52,9 @@ def known() -> list[str]:
 def foreign(text: Text, lang: str) -> float:
     """Return the share of the evidence that contradicts the label, from 0 to 1; 0 if there is too little evidence.
 
-    Evidence is letters by script; within the Latin script, it is the small words that only another language has against
-    those that only the label's language has. The limit is high, because a page on software in any language is full of
-    English.
+    By script, evidence is the letters. Within the Latin script, it is the small words of one language only: those of
+    other languages contradict the label, those of its own support it. `LIMIT` is high, because pages on software in any
+    language are full of English.
     """
     if text.is_code:
         return 0.0

@@ -150,7 +150,7 @@ def test_changed_runs_are_mapped_without_their_change(open_tab: Open) -> None:
 
 def test_other_weights_are_refused_in_one_line(open_tab: Open) -> None:
     app = start(open_tab(random_trace()))
-    assert "not at hand here with the same weights" in app.error[0].value
+    assert "not available here with the same weights" in app.error[0].value
     assert charts(app) == []
     assert app.button(key="importance-start").label == "Start again"
 

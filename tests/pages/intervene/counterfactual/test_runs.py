@@ -47,7 +47,7 @@ def test_a_text_too_long_to_compare_is_refused(at: Open, monkeypatch: pytest.Mon
 
 def test_a_trace_of_other_weights_is_refused(at: Open, show_at: Open, trace: Trace) -> None:
     other = dataclasses.replace(trace, model=dict(trace.model) | {"weights_sha256": "0" * 64})
-    assert "is not at hand here with the same weights" in press(show_at(other)).error[0].value
+    assert "is not available here with the same weights" in press(show_at(other)).error[0].value
 
 
 def test_stop_keeps_what_was_done(at: Open, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,7 @@ def test_other_weights_are_never_computed_with(show: Callable[..., AppTest], eng
     engine.description = {"weights_sha256": "1" * 64}  # type: ignore[attr-defined]
     app = show(dataclasses.replace(trace, data=data))
     assert charts(app) == []
-    assert "not at hand here with the same weights" in said(app)
+    assert "not available here with the same weights" in said(app)
 
 
 def test_long_runs_are_shown_in_cells(computed: Callable[..., AppTest]) -> None:

@@ -42,7 +42,7 @@ def test_near_tie_is_marked_and_explained() -> None:
 
 def test_choice_against_the_scores_is_said() -> None:
     found = Decision.of(gate(chosen=(2, 3, 7)), 0, 3)
-    assert any("not the one that the recorded scores give" in said for said in decision.reservations(found, ""))
+    assert any("do not give the recorded choice" in said for said in decision.reservations(found, ""))
 
 
 def latex(app: AppTest) -> str:
