@@ -15,14 +15,19 @@ sections = {
 }
 page = st.navigation(sections, position="sidebar", expanded=True)
 
+st.set_page_config(page_title=f"{page.title} \N{MIDDLE DOT} MoE Loupe")
+
 style.apply()
+controls.take_from_address(page.url_path)
 controls.keep()
 sidebar.show()
-if page.url_path:
-    prompt.restore_from_link()
+try:
+    if page.url_path:  # the first page has no path and handles its prompt itself
+        prompt.restore_from_link()
     page.run()
-    prompt.mirror()
-else:  # the first page has no path and handles its prompt itself
-    page.run()
+finally:  # a page that ends early, because it has nothing to show, leads back to the same view too
+    if page.url_path:
+        prompt.mirror()
+    controls.mirror()
 if models.available():
     models.warm(models.available()[models.chosen()])

@@ -1,6 +1,8 @@
 """Choices that are kept from page to page (one key each, mirrored in the address), and charts."""
 
+import contextlib
 import functools
+import re
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from typing import Any, overload
 
@@ -10,6 +12,7 @@ import plotly.graph_objects as go
 import streamlit as st
 import xarray as xr
 from streamlit.delta_generator import DeltaGenerator
+from streamlit.errors import StreamlitAPIException
 
 from model.run.request import FIELDS
 from model.trace.observed_rule import rule_of
@@ -18,6 +21,7 @@ from pages.common import session, text
 
 SHARED = ("layer", "token", "expert", "head")
 KEPT = (*SHARED, *(field.key for field in FIELDS.values()), "tokens", "special")
+ALL_HEADS, ALL_HEADS_NAME = -1, "all"  # as a head: the mean of all, in the lens
 POPULATIONS = ("all", "prompt", "generated")
 # One-line meanings of the words on the widgets.
 LAYER = "The layers of a model work on the text one after the other; the number is the layer's position, from 0."
@@ -36,6 +40,44 @@ def keep() -> None:
             st.session_state[name] = st.session_state[name]
 
 
+def take_from_address(page: str) -> None:
+    """Take the shared choices of the address when a page is opened, by a link, the menu or the way back.
+
+    Call it before any widget. A choice that the address leaves out stays as it is.
+
+    Args:
+        page: that is opened or shown again; it differs between pages.
+    """
+    if st.session_state.get("address-taken") != page:
+        st.session_state["address-taken"] = page
+        for name in SHARED:
+            written = st.query_params.get(name, "")
+            if (name, written) == ("head", ALL_HEADS_NAME):
+                st.session_state[name] = ALL_HEADS
+            elif re.fullmatch("[0-9]{1,9}", written):
+                st.session_state[name] = int(written)
+
+
+def mirror() -> None:
+    """Write the shared choices to the address, on every page.
+
+    Their widgets are not bound to it: Streamlit drops a bound value from the address when another page is opened, and
+    resets it when the visitor goes back.
+    """
+    for name in SHARED:
+        value = st.session_state.get(name)
+        write_address(name, None if value is None else ALL_HEADS_NAME if value == ALL_HEADS else str(value))
+
+
+def write_address(name: str, value: str | None) -> None:
+    """Set a value of the address, or remove it; one that a widget writes itself stays as it is."""
+    with contextlib.suppress(StreamlitAPIException):  # Streamlit has no public way to ask whether a widget writes it
+        if value is None and name in st.query_params:
+            del st.query_params[name]
+        elif value is not None and st.query_params.get(name) != value:
+            st.query_params[name] = value
+
+
 def choose(**chosen: int | str | None) -> None:
     """Set choices by widget key, such as the shared ones (`SHARED`). A callback, for example of a click on a chart."""
     st.session_state.update(chosen)
@@ -45,7 +87,7 @@ def layer(trace: Trace | None, dim: str = "moe_layer", options: list[int] | None
     """Choose a layer by its model layer number: one of `options`, by default of the dim `moe_layer` or `layer`."""
     options = options or (layers(trace, dim) if trace else [])
     keep_within("layer", options)
-    return st.selectbox("Layer", options, key="layer", bind="query-params", format_func=str, help=LAYER)
+    return st.selectbox("Layer", options, key="layer", format_func=str, help=LAYER)
 
 
 def layers(trace: Trace, dim: str = "moe_layer") -> list[int]:
@@ -68,9 +110,7 @@ def locked_token(trace: Trace) -> int | None:
     meaning = "The token's number in the run, from 0. Empty: the newest" + (
         " routed token." if newest < last else " token."
     )
-    return st.number_input(
-        "Token", 0, last, None, 1, key="token", bind="query-params", help=meaning, placeholder=str(newest)
-    )
+    return st.number_input("Token", 0, last, None, 1, key="token", help=meaning, placeholder=str(newest))
 
 
 def _newest(trace: Trace) -> int:
@@ -85,7 +125,17 @@ def head(trace: Trace, options: list[int] | None = None) -> int:
     """Choose an attention head by its number: one of `options`, by default of the recorded heads, else of all."""
     choices = _recorded_heads(trace) if options is None else options
     keep_within("head", choices)
-    return st.selectbox("Head", choices, key="head", bind="query-params", format_func=str, help=HEAD)
+    return st.selectbox("Head", choices, key="head", format_func=_head_name, help=HEAD)
+
+
+def head_or_all(trace: Trace) -> int:
+    """Choose a recorded attention head, or the mean of all (`ALL_HEADS`)."""
+    recorded = _recorded_heads(trace)
+    return head(trace, [*recorded, ALL_HEADS] if len(recorded) > 1 else recorded)
+
+
+def _head_name(number: int) -> str:
+    return ALL_HEADS_NAME if number == ALL_HEADS else str(number)
 
 
 def heaviest_expert(trace: Trace, token: int, layer: int) -> int:
@@ -108,7 +158,7 @@ def expert(trace: Trace, default: int | None = None) -> int | None:
     number = rule_of(trace).num_experts
     keep_within("expert", range(number))
     chosen = st.number_input(
-        "Expert", 0, number - 1, None, 1, key="expert", bind="query-params", help=EXPERT,
+        "Expert", 0, number - 1, None, 1, key="expert", help=EXPERT,
         placeholder="none" if default is None else str(default),
     )  # fmt: skip
     return default if chosen is None else chosen

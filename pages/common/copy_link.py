@@ -1,8 +1,8 @@
-"""A button that copies the address, which always mirrors the view."""
+"""A button that copies the address, which always mirrors the view; and one history entry per page."""
 
 from streamlit.components.v2 import component
 
-HTML = '<button type="button">Copy link to this view</button><output aria-live="polite"></output>'
+HTML = '<button type="button"></button><output aria-live="polite"></output>'
 CSS = """
 button { font: inherit; color: inherit; background: none; border: 1px solid var(--st-border-color); width: 100%;
   border-radius: var(--st-base-radius); padding: .35em .8em; cursor: pointer; min-height: 2.4em; }
@@ -11,8 +11,24 @@ button:focus-visible { outline: 2px solid var(--st-primary-color); outline-offse
 output { display: block; font-size: 12px; min-height: 1.4em; overflow-wrap: anywhere; user-select: all; }
 """
 JS = """
-export default function ({ parentElement }) {
+// Streamlit adds a history entry for every change of the address; Back would step through all of them.
+// Before it opens another page it also drops the values of the page's widgets from the address: Back needs them.
+const push = history.pushState, LEAVING_MS = 300;
+let before = null, changed = -LEAVING_MS;
+history.pushState = function (state, title, address) {
+  const now = performance.now(), leaving = now - changed < LEAVING_MS;
+  if (new URL(address, location.href).pathname === location.pathname) {
+    if (!leaving) before = location.href;
+    changed = now;
+    return history.replaceState.call(this, state, title, address);
+  }
+  if (leaving) history.replaceState.call(this, state, title, before);
+  return push.call(this, state, title, address);
+};
+
+export default function ({ data, parentElement }) {
   const button = parentElement.querySelector('button'), output = parentElement.querySelector('output');
+  button.textContent = data.label;
   button.onclick = async () => {
     try {
       await navigator.clipboard.writeText(location.href);
@@ -26,6 +42,7 @@ export default function ({ parentElement }) {
 _COMPONENT = component("moe_loupe_copy_link", html=HTML, css=CSS, js=JS)
 
 
-def button() -> None:
-    """Mount the button."""
-    _COMPONENT(key="copy-link", height="content")
+def button(whole: bool) -> None:
+    """Mount the button; its label says whether the link leads to the `whole` view or leaves out the run."""
+    label = "Copy link to this view" if whole else "Copy link without this run"
+    _COMPONENT(key="copy-link", data={"label": label}, height="content")

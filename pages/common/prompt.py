@@ -5,7 +5,7 @@ import streamlit as st
 from model.run.protocol import LocalEngineProtocol
 from model.run.request import FIELDS, RequestError, RunRequest
 from model.run.request_fields import RequestField
-from pages.common import examples, limits, runs, session, text
+from pages.common import controls, examples, limits, runs, session, text
 from pages.common.runs import Run
 
 # Keys of an address that say which run to show. An address without any of them shows the recorded example.
@@ -17,7 +17,13 @@ def generate(example: str | None = None) -> None:
     state = st.session_state
     if example is not None:
         state["prompt"] = examples.offered(chat())[example]
-    state["refused"], state["token"] = None, None
+    state["token"] = None
+    _start()
+
+
+def _start() -> None:
+    state = st.session_state
+    state["refused"] = None
     try:
         session.start(session.request_from_widgets())
     except RequestError as error:
@@ -33,7 +39,7 @@ def start_from_link() -> None:
     if not state.get("linked"):
         state["linked"] = True
         if RUN_KEYS & set(st.query_params) and session.own_run() is None:
-            generate()
+            _start()
 
 
 def restore_from_link() -> None:
@@ -79,13 +85,10 @@ def _refuse_link(error: str) -> None:
 
 def mirror() -> None:
     """Write the run on show to the address, on a page without the prompt, so that a copied link leads here."""
-    run, current = session.shown(), st.query_params.to_dict()
+    run = session.shown()
     wanted = address_of(run.request) if run is not None and run.kind == "run" and run.request is not None else {}
     for key in RUN_KEYS - {"model"}:  # the sidebar's widget writes the model
-        if key in wanted and current.get(key) != wanted[key]:
-            st.query_params[key] = wanted[key]
-        elif key in current and key not in wanted:
-            del st.query_params[key]
+        controls.write_address(key, wanted.get(key))
 
 
 def address_of(request: RunRequest) -> dict[str, str]:
@@ -101,6 +104,49 @@ def address_of(request: RunRequest) -> dict[str, str]:
         for field, value in values.items()
         if field.kind is not bool or value != session.first_value(field)
     }
+
+
+def left_out(run: Run | None) -> str | None:
+    """Return a sentence on what a link to the run on show cannot hold; None if the link shows the same run."""
+    if run is None or run.trace is None or run.kind == "recorded":
+        return None
+    if run.kind != "run" or run.request is None:
+        return "A link does not hold a trace from a file."
+    if not address_of(run.request):
+        number = len(run.request.prompt or "")
+        return f"The prompt has {number:,} characters and a link holds {limits.LINK_CHARACTERS:,}."
+    return None
+
+
+def not_run(run: Run | None) -> str | None:
+    """Return a sentence if the prompt or a setting differs from the run on show; None if all describe it."""
+    state = st.session_state
+    if run is None or run.trace is None:
+        return None
+    typed = state.get("prompt", examples.FIRST)
+    if typed != _prompt_of(run):
+        what = "The trace on show comes from a file" if run.kind == "opened" else "Another text is on show"
+        return f"{what}; Generate runs the text in the box."
+    if run.kind != "run" or run.request is None:
+        return None
+    changed = [
+        field.label
+        for field in FIELDS.values()
+        if state.get(field.key) not in (None, getattr(run.request, field.name))
+        and not (run.note and field.name == "max_new_tokens")  # a run from disk adds no tokens, whatever was chosen
+    ]
+    return f"Changed since the run on show: {', '.join(changed)}." if changed else None
+
+
+def _prompt_of(run: Run) -> str | None:
+    """Return the prompt of a run; of a trace from a file the text of its prompt tokens."""
+    if run.kind == "recorded":
+        return examples.FIRST
+    if run.request is not None:
+        return run.request.prompt
+    assert run.trace is not None
+    end = max((token.end for token in run.trace.tokens if not token.generated), default=0)
+    return run.trace.text[:end].decode("utf-8", "replace")
 
 
 def examples_row() -> None:

@@ -9,19 +9,36 @@ from safetensors import SafetensorError, safe_open
 
 from model.trace import file, kv_cache
 from model.trace.trace import TraceError
-from pages.common import copy_link, limits, models, session, text, view
+from pages.common import copy_link, limits, models, prompt, session, text, view
 
 
 def show() -> None:
     """Draw the sidebar; an upload becomes the session's trace."""
     with st.sidebar:
+        _on_show()
         _model()
-        copy_link.button()
+        _link()
         with st.expander("Trace file", icon=":material/description:"):
             _trace_file()
         st.segmented_control(
             "Save charts as", ["svg", "png"], default="svg", required=True, key="picture", persist_state="session"
         )
+
+
+def _on_show() -> None:
+    """Say whose run the pages show, which the chosen model need not be."""
+    run = session.shown()
+    if run is not None and run.trace is not None:
+        st.caption(f"On show: {view.named(run)}  \n{view.made(run.trace)}")
+
+
+def _link() -> None:
+    """Draw the button that copies the address; where that leaves out the run, say so first and offer its file."""
+    lost = prompt.left_out(session.shown())
+    if lost:
+        st.caption(f"{lost} Save the trace instead; it opens under Trace file.")
+        _save("save-for-link")
+    copy_link.button(whole=lost is None)
 
 
 def _model() -> None:
@@ -32,8 +49,8 @@ def _model() -> None:
     folder = available[st.selectbox("Model", list(available), key="model", bind="query-params", on_change=_ask)]
     st.caption(_card(models.config(folder), folder))
     trace = session.current_trace()
-    if trace is not None:
-        st.caption(f"Shown: {view.made(trace)}")
+    if trace is not None and trace.model.get("name") != folder.name:
+        st.caption("The next run uses this model. What is on show comes from another one.")
 
 
 def _ask() -> None:
@@ -97,14 +114,18 @@ def _num_parameters(folder: Path, mtp: str) -> tuple[int, int]:
     return total, of_experts
 
 
-def _trace_file() -> None:
+def _save(key: str) -> None:
     trace = session.current_trace()
     if trace is not None:
         name = f"{trace.model.get('name', 'trace')}.safetensors"
         st.download_button(
             "Save this trace", data=lambda: file.dumps(trace), file_name=name,
-            key="save-trace", on_click="ignore", icon=":material/download:", width="stretch",
+            key=key, on_click="ignore", icon=":material/download:", width="stretch",
         )  # fmt: skip
+
+
+def _trace_file() -> None:
+    _save("save-trace")
     st.file_uploader(
         "Open a trace file",
         ["safetensors"],

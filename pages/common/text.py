@@ -27,6 +27,13 @@ def token(trace: Trace, index: int) -> str:
     return entry.piece or (f"#{entry.id}" if entry.id >= 0 else "?")
 
 
+def first_words(trace: Trace, max_characters: int = 40) -> str:
+    """Return the beginning of a trace's text in quotation marks, as Markdown; its tokens' number if it has no text."""
+    words = " ".join(trace.text[: 4 * max_characters].decode("utf-8", "ignore").split())
+    more = len(words) > max_characters or len(trace.text) > 4 * max_characters
+    return f"“{plain(words, max_characters)}{'…' if more else ''}”" if words else f"{trace.num_tokens} tokens"
+
+
 def token_labels(trace: Trace) -> list[str]:
     """Return all tokens of a trace as the axes of a figure name them."""
     return tokens.token_labels(trace.tokens, trace.text)

@@ -11,7 +11,7 @@ from pages.common.runs import Run
 from viz.layout import Layout
 
 # Choices that only the lens offers, the default first; the address holds those that differ from the default.
-LOOKS = {"colour": ("expert", "group", "surprisal", "none"), "map": ("experts", "layers")}
+LOOKS = {"colour": ("expert", "group", "surprisal", "none"), "map": ("experts", "layers"), "alone": ("no", "yes")}
 HOW_TO_READ = (
     "**Strip**: the text as tokens, generated ones underlined, special ones boxed; coloured by the token's heaviest "
     "expert in the layer, by that expert's group, or by surprisal. **Map**: a row per token, a column per expert, the "
@@ -57,15 +57,31 @@ def _take() -> None:
     controls.choose(**{name: chosen[name] for name in (*controls.SHARED, *LOOKS) if name in chosen})
 
 
-def status(placeholder: DeltaGenerator, run: Run | None, shown: Run | None) -> None:
-    """Show one line: the last error; without one, the model and the origin of the trace on show."""
+def status(placeholder: DeltaGenerator, run: Run | None, shown: Run | None, pending: str | None = None) -> None:
+    """Show one line: the last error; without one, the model and the origin of the trace on show.
+
+    Args:
+        placeholder: of the line.
+        run: the session's last run, which may have failed.
+        shown: the run on show.
+        pending: why the controls do not describe the run on show; None if they do.
+    """
     refused = st.session_state.get("refused") or (run.error if run is not None else None)
     if refused:
-        placeholder.error(f"{text.sentence(refused)} Your prompt and the run shown before are kept.")
+        kept = "" if shown is None or shown.trace is None else f" On show: {named(shown)}."
+        placeholder.error(f"{text.sentence(refused)} Your prompt and the run shown before are kept.{kept}")
     elif shown is None or shown.trace is None:
         placeholder.info("No example is installed. Press Generate to run the prompt.")
     else:
-        placeholder.markdown(_origin(shown), help=_lacks(shown.trace))
+        mark = f"  \n:orange-badge[not run yet] {pending}" if pending else ""
+        placeholder.markdown(_origin(shown) + mark, help=_lacks(shown.trace))
+
+
+def named(run: Run) -> str:
+    """Return the model and the first words of a run's text, as Markdown."""
+    trace = run.trace
+    assert trace is not None
+    return f"{text.plain(trace.model.get('name', 'a model'), 80)}, {text.first_words(trace)}"
 
 
 def _origin(shown: Run) -> str:
@@ -78,7 +94,7 @@ def _origin(shown: Run) -> str:
     if origin.is_imported(trace):
         badge = f"{badge} :violet-badge[imported]"
         missing = f"; missing: {text.plain(', '.join(origin.missing(trace)), 200)}" if origin.missing(trace) else ""
-    line = f"{badge} {text.plain(trace.model.get('name', 'a model'), 80)}, {made(trace)}{missing}"
+    line = f"{badge} {named(shown)}, {made(trace)}{missing}"
     return f"{line}. {text.sentence(shown.note)}" if shown.note else line
 
 

@@ -11,7 +11,7 @@ class Lens {
     this.find = (selector) => root.querySelector(selector);
     this.view = { ...FRESH };
     this.hover = NOTHING;
-    [this.isolated, this.shown, this.caughtUp, this.talk] = [-1, null, 0, new Talk()];
+    [this.shown, this.caughtUp, this.talk] = [null, 0, new Talk()];
     this.stats = window.__lens = { frames: 0, tokens: 0, hoverMs: [], lens: this };
     this.strip = new Strip(this.find('.strip'));
     this.plots = { router: new RouterMap(this.find('.router')), attention: new AttentionMap(this.find('.attention')), load: new LoadBars(this.find('.load')) };
@@ -52,6 +52,7 @@ class Lens {
     on(plot.box, 'pointerleave', () => this.hoverOn(NOTHING));
     on(plot.box, 'click', (event) => {
       const cell = hit(event);
+      if (event.detail === 1) this.before = this.isolated; // what a double click finds: its own clicks release the expert
       if (cell) this.toggle({ ...(cell.token >= 0 && { token: cell.token }), ...(cell.expert >= 0 && { expert: cell.expert }), ...('moe' in cell && { layer: this.run.header.moe_layers[cell.moe] }) });
     });
     on(plot.box, 'dblclick', (event) => this.isolate(name, hit(event)));
@@ -87,7 +88,7 @@ class Lens {
     if (!again) {
       this.strip.reset();
       this.halt();
-      [this.hover, this.isolated] = [NOTHING, -1];
+      this.hover = NOTHING;
       if (this.view.token >= this.run.length && !header.running) this.view.token = null;
     }
     this.stats.tokens = this.run.length;
@@ -147,6 +148,7 @@ class Lens {
     if (this.locked >= 0) return this.locked;
     return (this.running || this.shown !== null) && this.hover.expert < 0 ? this.count - 1 : -1;
   }
+  get isolated() { return this.view.alone === 'yes' ? (this.view.expert ?? -1) : -1; }
   get expert() { return this.hover.expert >= 0 ? this.hover.expert : this.hover.token >= 0 && this.view.expert === null ? -1 : (this.view.expert ?? -1); }
 
   hoverOn(hover) {
@@ -164,7 +166,8 @@ class Lens {
 
   set(change) {
     Object.assign(this.view, change);
-    if (change.layer !== undefined || change.head !== undefined || change.map || change.colour) this.repaint();
+    if (this.view.expert === null) this.view.alone = 'no';
+    if (this.isolated >= 0 || ['layer', 'head', 'map', 'colour', 'alone'].some((name) => change[name] !== undefined)) this.repaint();
     else this.frame();
     this.talk.send(this.view, () => this.running || this.shown !== null);
   }
@@ -176,9 +179,8 @@ class Lens {
       return this.set({ head: one ? -1 : (this.alone ?? this.heads[0]) });
     }
     if (!(cell?.expert >= 0)) return;
-    this.isolated = this.isolated === cell.expert ? -1 : cell.expert;
-    this.set({ token: null, expert: this.isolated < 0 ? null : cell.expert });
-    this.repaint();
+    const release = this.before === cell.expert;
+    this.set({ token: null, expert: release ? null : cell.expert, alone: release ? 'no' : 'yes' });
   }
 
   // Enter: locks or releases the expert or token in focus.
@@ -195,11 +197,9 @@ class Lens {
   }
 
   release() {
-    this.isolated = -1;
     if (!this.find('.help').hidden) this.help();
     this.hover = NOTHING;
-    this.set({ token: null, expert: null });
-    this.repaint();
+    this.set({ token: null, expert: null, alone: 'no' });
   }
 
   step(name, by) {

@@ -1,5 +1,5 @@
 // Keeps the view of lens and page in agreement: the page may request a view, the lens reports the visitor's choice.
-const FRESH = { layer: null, head: null, token: null, expert: null, colour: 'expert', map: 'experts' };
+const FRESH = { layer: null, head: null, token: null, expert: null, colour: 'expert', map: 'experts', alone: 'no' };
 const REPORT_MS = 200, ANSWER_MS = 3000;
 const alike = (a, b) => (a ?? null) === (b ?? null);
 

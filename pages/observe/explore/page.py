@@ -38,7 +38,7 @@ if run is not None and run.kind == "run" and run.request is not None and run.wai
     st.rerun()
 
 shown = session.shown()
-view.status(status, run, shown)
+view.status(status, run, shown, prompt.not_run(shown))
 if shown is None or shown.trace is None:
     st.stop()
 trace = shown.trace
@@ -47,7 +47,7 @@ with st.container(horizontal=True, vertical_alignment="bottom"):
     layer = controls.layer(trace)
     token = controls.token(trace)
     expert = controls.expert(trace)
-    head = controls.head(trace)
+    head = controls.head_or_all(trace)
 with lens:
     view.lens(shown.snapshot(), rule_of(trace), load.band(trace))
 

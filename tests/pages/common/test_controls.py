@@ -1,5 +1,9 @@
+from collections.abc import Callable
+
 import pytest
 from streamlit.testing.v1 import AppTest
+
+from pages.common import controls
 
 
 def population_page() -> None:
@@ -86,3 +90,36 @@ def test_a_clicked_cell_chooses_layer_and_expert() -> None:
     app.session_state["beside"] = {"selection": {"points": []}}
     app.run()
     assert [element.value for element in app.markdown] == ["array: 2 5", "list: 1 4", "beside: 1 4"]
+
+
+def test_every_page_keeps_the_shared_choices_in_the_address(open_app: Callable[..., AppTest]) -> None:
+    chosen = {"token": "3", "layer": "2", "expert": "5", "head": "1"}
+    app = open_app(**chosen)
+    for page in ("observe/tokens", "learn/architecture", "observe/routing", "observe/explore"):
+        app.switch_page(f"pages/{page}/page.py").run()
+        assert not app.exception
+        assert {name: app.query_params[name] for name in chosen} == chosen
+
+
+def test_link_can_ask_for_the_mean_of_all_heads_and_for_one_expert_alone(open_app: Callable[..., AppTest]) -> None:
+    app = open_app(head="all", expert="5", alone="yes")
+    assert (app.session_state["head"], app.session_state["alone"]) == (controls.ALL_HEADS, "yes")
+    assert app.selectbox(key="head").value == controls.ALL_HEADS
+    assert (app.query_params["head"], app.query_params["alone"]) == ("all", "yes")
+
+
+def test_link_within_the_app_makes_its_choices(open_app: Callable[..., AppTest]) -> None:
+    app = open_app(layer="2", token="3")
+    app.query_params["layer"] = "1"
+    app.switch_page("pages/observe/routing/page.py").run()
+    assert (app.session_state["layer"], app.session_state["token"]) == (1, 3)
+    app.selectbox(key="layer").set_value(2).run()
+    assert (app.session_state["layer"], app.query_params["layer"]) == (2, "2")
+
+
+@pytest.mark.parametrize("value", ["-2", "many", "999", "![x](y)"])
+def test_link_with_a_choice_that_does_not_exist_makes_none(open_app: Callable[..., AppTest], value: str) -> None:
+    app = open_app(token=value, head=value)
+    assert not app.exception
+    assert "token" not in app.query_params
+    assert app.query_params["head"] == "0"

@@ -220,3 +220,10 @@ def test_first_link_after_the_start_closes_the_notice_after_its_run_too(open_rou
     first, second = (open_routing(prompt="The sun", new="2") for _ in range(2))
     sent = [["Page not found" in element.proto.body for element in app.get("html")] for app in (first, second)]
     assert [any(of_session) for of_session in sent] == [True, False]
+
+
+def test_page_after_the_run_of_a_link_keeps_the_address(open_app: Callable[..., AppTest]) -> None:
+    """Right after the switch the address still belongs to the widgets of Explore, which the mirror must not touch."""
+    app = open_app(prompt="The sun", new="24", temp="0").switch_page("pages/observe/routing/page.py").run().run()
+    assert not app.exception
+    assert {"prompt": "The sun", "new": "24", "temp": "0"}.items() <= app.query_params.items()

@@ -1,0 +1,64 @@
+"""The address: what Back does, and what a link from any page restores."""
+
+import pytest
+from playwright.sync_api import Page
+
+from tests.browser.conftest import Visit
+from tests.browser.test_lens_journeys import finished, open_tiny, query, wait_for
+
+pytestmark = pytest.mark.browser
+CHOSEN = {"token": "3", "layer": "2", "expert": "5", "head": "1"}
+
+
+def at_rest(page: Page) -> None:
+    """Wait until the script has ended and the browser has taken its last change of the address."""
+    page.wait_for_timeout(500)
+    page.wait_for_function("document.querySelector('[data-testid=stApp]')?.dataset.testScriptState === 'notRunning'")
+    page.wait_for_timeout(500)
+
+
+def follow(page: Page, name: str) -> None:
+    page.get_by_role("link", name=name, exact=True).click()
+    page.wait_for_function("path => location.pathname === path", arg="/" if name == "Explore" else f"/{name.lower()}")
+    at_rest(page)
+
+
+def entries(page: Page) -> int:
+    return page.evaluate("history.length")
+
+
+def test_back_goes_from_page_to_page_and_keeps_the_view(visit: Visit, app: str) -> None:
+    page = open_tiny(visit, app)
+    finished(page)
+    wait_for(page, "lens.lens.view.layer !== null")
+    page.evaluate("([chosen]) => window.__lens.lens.set(chosen)", [{name: int(CHOSEN[name]) for name in CHOSEN}])
+    page.wait_for_function("location.search.includes('token=3') && location.search.includes('expert=5')")
+    at_rest(page)
+    first = entries(page)
+    for number, name in enumerate(("Routing", "Tokens", "Architecture"), 1):
+        follow(page, name)
+        assert entries(page) == first + number
+        assert CHOSEN.items() <= query(page).items()
+        assert page.title().startswith(name)
+    for path in ("/tokens", "/routing", "/"):
+        page.go_back()
+        page.wait_for_function("path => location.pathname === path", arg=path)
+        at_rest(page)
+        assert CHOSEN.items() <= query(page).items()
+    assert page.get_by_role("textbox", name="Prompt").input_value() == query(page)["prompt"]
+    page.locator(".strip").focus()
+    for key in "jjj":
+        page.keyboard.press(key)
+        page.wait_for_timeout(400)
+    page.wait_for_function("location.search.includes('token=6')")
+    assert entries(page) == first + 3
+
+
+def test_link_from_a_page_without_the_choices_restores_them(visit: Visit, app: str) -> None:
+    address = "&".join(f"{name}={value}" for name, value in CHOSEN.items())
+    page = visit(f"{app}/tokens?model=tiny&prompt=Once+upon+a+time&new=4&{address}")
+    page.get_by_role("link", name="Routing", exact=True).wait_for()
+    at_rest(page)
+    follow(page, "Routing")
+    assert CHOSEN.items() <= query(page).items()
+    assert page.get_by_role("spinbutton", name="Token").input_value() == CHOSEN["token"]

@@ -1,0 +1,54 @@
+from collections.abc import Callable
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from pages.common import limits
+from tests.pages.conftest import said
+from tests.pages.fakes import FakeEngine
+
+
+def labels(app: AppTest) -> list[str]:
+    """The labels of the button that copies the address."""
+    return [str(element.proto.json) for element in app.get("bidi_component") if "Copy link" in str(element.proto.json)]
+
+
+def test_link_to_the_example_is_whole(open_app: Callable[..., AppTest]) -> None:
+    app = open_app()
+    assert "to this view" in labels(app)[0]
+    assert [button.proto.label for button in app.get("download_button")].count("Save this trace") == 1
+
+
+def test_button_says_beforehand_that_a_long_prompt_is_left_out(
+    open_app: Callable[..., AppTest], engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "LINK_CHARACTERS", 20)
+    app = open_app()
+    app.text_area(key="prompt").set_value("The sun is a star of the middle kind")
+    app.button(key="generate").click().run()
+    app.run()
+    assert not app.exception
+    assert "without this run" in labels(app)[0]
+    assert "The prompt has 36 characters and a link holds 20." in said(app)
+    assert [button.proto.label for button in app.get("download_button")].count("Save this trace") == 2
+
+
+def test_sidebar_says_what_is_on_show_beside_an_error(open_app: Callable[..., AppTest]) -> None:
+    app = open_app()
+    (before,) = [caption.value for caption in app.sidebar.caption if caption.value.startswith("On show: ")]
+    assert "“" in before
+    app.text_area(key="prompt").set_value("")
+    app.button(key="generate").click().run()
+    assert "On show: " in app.error[0].value
+    assert before in [caption.value for caption in app.sidebar.caption]
+
+
+def test_text_that_was_not_run_is_marked(open_app: Callable[..., AppTest]) -> None:
+    app = open_app()
+    assert "not run yet" not in said(app)
+    app.text_area(key="prompt").set_value("The sun").run()
+    assert "Generate runs the text in the box" in said(app)
+    app.button(key="generate").click().run()
+    assert "not run yet" not in said(app.run())
+    app.number_input(key="seed").set_value(5).run()
+    assert "Changed since the run on show: Seed" in said(app)
