@@ -9,6 +9,8 @@ import numpy as np
 
 from model.trace.comparison import CHANGE, FOLLOWS, NEAR_TIE, SAME, UNDECIDED, UNKNOWN, VERDICTS, Comparison
 from model.trace.consistency import Fault
+from model.trace.earlier import differs_before
+from model.trace.settings import about_settings, differing_settings
 from model.trace.trace import Trace
 
 # Name -> meaning. NaN if the traces lack the variables.
@@ -47,14 +49,14 @@ def measures(comparison: Comparison) -> dict[str, float]:
 
 
 def differing(comparison: Comparison) -> dict[str, tuple[Any, Any]]:
-    """Return the differing statements of both traces about their text, model, origin and request, as (a, b)."""
+    """Return the differing statements of both traces about text, model, origin, request and settings, as (a, b)."""
     stated = {}
     for part, name in _PARTS:
         traces = comparison.a, comparison.b
         values = tuple(trace.text if part == "text" else getattr(trace, part).get(name) for trace in traces)
         if (values[0] or None) != (values[1] or None):
             stated[name] = values
-    return stated
+    return stated | differing_settings(comparison.a, comparison.b)
 
 
 # --- words -----------------------------------------------------------------------------------------------------------
@@ -63,6 +65,7 @@ def differing(comparison: Comparison) -> dict[str, tuple[Any, Any]]:
 def verdict(comparison: Comparison) -> list[str]:
     """Return the comparison in sentences, the answer first."""
     return [
+        *about_settings(comparison.a, comparison.b),
         *_about_shift(comparison),
         _answer(comparison),
         *_about_tokens(comparison),
@@ -82,12 +85,23 @@ def _answer(comparison: Comparison) -> str:
     answer = f"{split:,} of {compared:,} choices ({_percent(split / compared)}) took other experts"
     kinds = {
         NEAR_TIE: f"by a near tie, which {comparison.dtype} rounding can turn",
-        CHANGE: "by a real change, with a wide margin and nothing different before it",
+        CHANGE: _about_changes(comparison),
         FOLLOWS: "after something else had differed before it",
         UNDECIDED: "undecided, because neither trace holds the scores",
     }
     counted = [f"{comparison.count(kind):,} {words}" for kind, words in kinds.items() if comparison.count(kind)]
     return f"{answer}: {'; '.join(counted)}."
+
+
+def _about_changes(comparison: Comparison) -> str:
+    """Return the words on real changes: how many of them come after other recorded differences."""
+    changes = comparison.choices["verdict"].values == CHANGE
+    later = int((differs_before(comparison) & changes).sum())
+    if not later:
+        return "by a real change, with a wide margin and nothing different before it"
+    before = "weights, residual norms or log-probabilities"
+    how_many = "all" if later == changes.sum() else f"{later:,} of them"
+    return f"by a real change, with a wide margin, {how_many} after {before} had differed"
 
 
 def _about_shift(comparison: Comparison) -> Iterator[str]:
@@ -205,6 +219,7 @@ def to_json(comparison: Comparison) -> dict[str, Any]:
         "a": _described(comparison.a),
         "b": _described(comparison.b),
         "differs": sorted(stated),
+        "settings": {key: list(values) for key, values in differing_settings(comparison.a, comparison.b).items()},
         "dtype": comparison.dtype,
         "verdict": verdict(comparison),
         "measures": {name: _number(value) for name, value in measures(comparison).items()},

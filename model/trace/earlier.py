@@ -1,0 +1,53 @@
+"""Find out whether anything that two traces recorded differed before a choice of experts, beyond rounding.
+
+Recorded before the choice of token t in layer l: gate weights and residual norms of the layers below l, and
+log-probabilities, of the tokens up to t. Differences below the tolerance of the rougher dtype are rounding.
+"""
+
+import numpy as np
+
+from model.trace import near_ties
+from model.trace.comparison import Comparison
+
+_LOCAL = 10  # tolerances that one value may differ by; the median of a layer may differ by one
+_NATS = 5  # of a log-probability, per tolerance
+
+
+def differs_before(comparison: Comparison) -> np.ndarray:
+    """Return a mask of choices before which weights, residual norms or log-probabilities differ, [pair, moe_layer]."""
+    layers = comparison.choices["moe_layer"].values
+    differs = np.zeros((len(comparison.alignment.pairs), len(layers)), bool)
+    for below, values in (_weights(comparison), _norms(comparison)):
+        for place, layer in enumerate(layers.tolist()):
+            differs[:, place] |= _beyond(comparison.dtype, values[:, np.asarray(below) < layer]).any(1)
+    logprob = abs(comparison.choices["logprob_difference"].values)[:, None] / _NATS
+    return np.maximum.accumulate(differs | _beyond(comparison.dtype, logprob), axis=0)
+
+
+def _beyond(dtype: str, values: np.ndarray) -> np.ndarray:
+    """Return a mask of values beyond rounding, [pair, column]: of a column that differs as a whole, or by far."""
+    limit, known = near_ties.tolerance(dtype), np.isfinite(values)
+    large = known & (values > limit)
+    as_a_whole = 2 * large.sum(0) > known.sum(0)
+    return (large & as_a_whole) | (known & (values > _LOCAL * limit))
+
+
+def _weights(comparison: Comparison) -> tuple[list[int], np.ndarray]:
+    """Return layers, and the largest difference of a shared expert's weight over the largest weight, [pair, layer]."""
+    layers = comparison.choices["moe_layer"].values.tolist()
+    if not comparison.a.has("gate_weight"):
+        return [], np.zeros((len(comparison.alignment.pairs), 0))
+    weights = comparison.a.data["gate_weight"].sel(moe_layer=layers).values[comparison.alignment.pairs[:, 0]]
+    with np.errstate(all="ignore"):
+        return layers, comparison.choices["weight_difference"].values / np.abs(weights).max(-1)
+
+
+def _norms(comparison: Comparison) -> tuple[list[int], np.ndarray]:
+    """Return layers, and the relative difference of the residual norms behind them, [pair, layer]."""
+    name, (a, b), pairs = "residual_norm", (comparison.a, comparison.b), comparison.alignment.pairs
+    if not (a.has(name) and b.has(name)):
+        return [], np.zeros((len(pairs), 0))
+    layers = sorted(set(a.data["layer"].values.tolist()) & set(b.data["layer"].values.tolist()))
+    norms = [trace.data[name].sel(layer=layers).values[pairs[:, side]] for side, trace in enumerate((a, b))]
+    with np.errstate(all="ignore"):
+        return layers, np.abs(norms[0] - norms[1]) / np.abs(norms[0])
