@@ -1,7 +1,8 @@
 """Contradictions within one trace: weights against affinities, selections against scores.
 
-A wrong router shows within one trace: weights from biased scores, not normalised, or scaled by another factor; dropped
-groups masked with zero, so that their experts beat negative scores; a missing bias. Each of these contradicts the
+A wrong router shows within one trace: weights from biased scores, not normalised, or scaled by another factor; groups
+scored by their best expert instead of the best two, or kept in another number; dropped groups masked with zero, so that
+their experts beat negative scores; a missing bias. Each of these contradicts the
 other recorded numbers by far more than rounding does, so none is mistaken for a near tie. `faults` needs only a trace;
 the comparison of traces and the doctor both use it.
 
@@ -11,16 +12,16 @@ Source: DeepSeek-V3 report (arXiv 2412.19437), equations 12 to 16: the bias ente
 """
 
 import dataclasses
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from model.trace.near_ties import reach
 from model.trace.observed_rule import rule_of
-from model.trace.router_rule import RouterRule, biased_score, margin
+from model.trace.router_rule import RouterRule, biased_score, margin, selection_of
 from model.trace.routing import by_expert, untouched_layers
-from model.trace.trace import Trace
+from model.trace.trace import Trace, TraceError
 
 BIASED_WEIGHTS = "weights from biased scores"
 NOT_NORMALISED = "weights not normalised"
@@ -29,11 +30,14 @@ OTHER_SCALE = "another scaling factor"
 OTHER_WEIGHTS = "weights follow no known rule"
 ZERO_MASK = "groups masked with zero"
 DROPPED_GROUP = "experts of dropped groups chosen"
+GROUP_RULE = "groups scored by another rule"
+GROUP_NUMBER = "another number of groups kept"
+GROUP_CHOICE = "groups kept against the recorded scores"
 NO_BIAS = "chosen without the bias"
 OTHER_CHOICE = "chosen against the recorded scores"
 # Tolerance of weights, relative to the largest. Routers compute in fp32; an engine may record fewer bits.
 _MEASURED, _IMPORTED = 1e-4, 2.0**-6
-_NEEDED = ("router_score", "expert_bias", "expert_id", "gate_weight", "group_kept")
+_NEEDED = ("router_score", "expert_bias", "expert_id", "gate_weight", "group_kept", "group_score")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -78,7 +82,7 @@ def faults(trace: Trace) -> list[Fault]:
                 name: values[index] if name == "expert_bias" else values[known, index]
                 for name, values in arrays.items()
             }
-            for finding in _check(layer, rule, measured):
+            for finding in (*_check(layer, rule, measured), *_groups(layer, trace.config, measured)):
                 by_kind.setdefault(finding.kind, []).append((number, int(known.sum()), finding))
     return [_sum_up(kind, findings) for kind, findings in by_kind.items()]
 
@@ -167,3 +171,55 @@ def _choice(layer: dict[str, np.ndarray], dtype: str) -> Iterator[_Finding]:
         without_bias = (margin(scores_TE + moved_TE, selected_TE, kept_TE) >= 0).all()
         evidence = f"the last chosen expert trails a better one by up to {-lead_T.min():.3g}"
         yield _Finding(NO_BIAS if without_bias else OTHER_CHOICE, int(against_T.sum()), evidence)
+
+
+# --- groups ----------------------------------------------------------------------------------------------------------
+
+
+def _groups(layer: dict[str, np.ndarray], config: Mapping[str, Any], measured: bool) -> Iterator[_Finding]:
+    """Check how groups are scored and kept against the configuration and the recorded scores."""
+    stated, kept_TG = _stated(config, layer), layer.get("group_kept")
+    if stated is None or kept_TG is None or stated.num_groups != kept_TG.shape[-1] or stated.num_groups == 1:
+        return
+    number_T = kept_TG.sum(-1)
+    other_T = number_T != stated.num_kept_groups
+    if other_T.any():
+        numbers = " or ".join(map(str, np.unique(number_T[other_T])))
+        evidence = f"{numbers} of {stated.num_groups} groups are kept; the configuration says {stated.num_kept_groups}"
+        yield _Finding(GROUP_NUMBER, int(other_T.sum()), evidence)
+    biased_TE = biased_score(layer["router_score"], layer["expert_bias"])
+    dtype = "float32" if measured else "bfloat16"
+    expected_TG = stated.group_scores(biased_TE)
+    reach_TG = stated.scores_per_group * reach(layer["router_score"], dtype).reshape(*kept_TG.shape, -1).max(-1)
+    if "group_score" in layer:
+        off_T = (np.abs(layer["group_score"] - expected_TG) > reach_TG).any(-1)
+        if off_T.any():
+            gap = float(np.abs(layer["group_score"] - expected_TG).max())
+            yield _Finding(GROUP_RULE, int(off_T.sum()), _group_rule(layer["group_score"], biased_TE, stated, gap))
+            return
+    against_T = margin(expected_TG + np.where(kept_TG, reach_TG, -reach_TG), kept_TG) < 0
+    if against_T.any():
+        trail = -margin(expected_TG, kept_TG).min()
+        yield _Finding(GROUP_CHOICE, int(against_T.sum()), f"a kept group trails a dropped one by up to {trail:.3g}")
+
+
+def _stated(config: Mapping[str, Any], layer: dict[str, np.ndarray]) -> RouterRule | None:
+    """Return the rule that the configuration states; None if it states none, or no groups of two experts."""
+    try:
+        rule = RouterRule.of(config)
+    except TraceError:
+        return None
+    fits = rule.num_experts == layer["router_score"].shape[-1] and rule.group_size >= rule.scores_per_group
+    return rule if fits and selection_of(config) != "greedy" else None
+
+
+def _group_rule(recorded_TG: np.ndarray, biased_TE: np.ndarray, stated: RouterRule, gap: float) -> str:
+    """Return the evidence on group scores that differ from the stated rule by up to `gap`."""
+    count = 3 - stated.scores_per_group  # 1 instead of 2, or 2 instead of 1
+    words = {1: "the best biased score", 2: "the sum of the two best biased scores"}
+    right = f"they differ from {words[stated.scores_per_group]} by up to {gap:.3g}"
+    if stated.group_size < count:
+        return right
+    other_TG = dataclasses.replace(stated, scores_per_group=count).group_scores(biased_TE)
+    fits = np.abs(recorded_TG - other_TG).max() < gap / 10
+    return f"{right}; they are {words[count]}" if fits else right

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from model.trace import consistency
 from model.trace.consistency import Fault, faults
+from model.trace.router_rule import RouterRule
 from model.trace.trace import Trace
 from tests.traces import random_trace
 
@@ -120,6 +121,55 @@ def test_groups_masked_with_zero() -> None:
 
 def test_group_limit_left_out_is_no_zero_mask() -> None:
     assert only(negative(None)).kind == consistency.DROPPED_GROUP
+
+
+def regrouped(per_group: int, num_kept: int, recorded: bool = True) -> Trace:
+    """A trace whose router scores groups by this many experts and keeps this many; `recorded`: in its group scores."""
+    trace = sound(seed=3, top_k=4)
+    rule = RouterRule(num_experts=16, top_k=4, num_groups=4, num_kept_groups=num_kept, scores_per_group=per_group)
+    biased = trace.data["router_score"].values + trace.data["expert_bias"].values
+    kept, ids = rule.keep_groups(rule.group_scores(biased)), rule.expert_ids(biased)
+    weights = np.take_along_axis(trace.data["router_score"].values, ids, -1)
+    arrays = {
+        "expert_id": ids.astype("i2"),
+        "gate_weight": (2.5 * weights / weights.sum(-1, keepdims=True)).astype("f4"),
+        "group_kept": kept,
+    }
+    if recorded:
+        arrays["group_score"] = rule.group_scores(biased).astype("f4")
+    return changed(trace, **arrays)
+
+
+def test_groups_by_the_rule_are_sound() -> None:
+    assert faults(regrouped(2, 2)) == []
+    assert faults(changed(regrouped(2, 2), kind="imported")) == []
+
+
+def test_groups_scored_by_their_best_expert() -> None:
+    found = only(regrouped(1, 2))
+    assert (found.kind, found.layers, found.decisions) == (consistency.GROUP_RULE, (1, 2), 80)
+    assert found.evidence.endswith("; they are the best biased score")
+
+
+def test_groups_scored_by_two_where_the_model_says_one() -> None:
+    config = {"model_type": "deepseek_v2", "topk_method": "group_limited_greedy", "scoring_func": "sigmoid"}
+    found = only(changed(regrouped(2, 2), config))
+    assert found.kind == consistency.GROUP_RULE
+    assert found.evidence.endswith("; they are the sum of the two best biased scores")
+
+
+def test_groups_kept_by_their_best_expert_against_the_recorded_sums() -> None:
+    found = only(regrouped(1, 2, recorded=False))
+    assert found.kind == consistency.GROUP_CHOICE
+    assert 0 < found.decisions < 80
+
+
+@pytest.mark.parametrize("num_kept", [1, 3, 4])
+def test_another_number_of_groups(num_kept: int) -> None:
+    """One too few, one too many, and no limit."""
+    found = only(regrouped(2, num_kept))
+    assert (found.kind, found.decisions, found.of) == (consistency.GROUP_NUMBER, 80, 80)
+    assert found.evidence == f"L1: {num_kept} of 4 groups are kept; the configuration says 2"
 
 
 def test_bias_left_out() -> None:
