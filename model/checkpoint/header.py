@@ -22,6 +22,8 @@ SCALE_DTYPES = ("F32", "F8_E8M0")
 # Every dtype that is read, block FP8 and its scales included.
 TORCH_DTYPES = READABLE_DTYPES | {SCALED_DTYPE: torch.float8_e4m3fn, "F8_E8M0": torch.float8_e8m0fnu}
 
+LFS_POINTER = b"version https://git-lfs"  # begins the text that Git leaves in place of a large file
+
 _BITS = {
     **{"BOOL": 8, "U8": 8, "I8": 8, "I16": 16, "U16": 16, "I32": 32, "U32": 32, "I64": 64, "U64": 64},
     **{"F16": 16, "BF16": 16, "F32": 32, "F64": 64, "C64": 64},
@@ -72,6 +74,8 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def _parse_object(path: Path, content: bytes) -> dict[str, Any]:
+    if content.startswith(LFS_POINTER):
+        raise CheckpointError(f"{path} is {lfs_refusal()}")
     try:
         value = json.loads(content.decode("utf-8-sig"), object_pairs_hook=_without_duplicates)
     except (ValueError, RecursionError) as error:
@@ -113,6 +117,8 @@ def read_header(path: Path) -> dict[str, StoredTensor]:
 def _bad_length(path: Path, start: bytes, length: int, file_size: int) -> str:
     if start[:1] == b"\x80" or start[:2] == b"PK":
         return f"{path} is {pickle_refusal('in spite of its name')}"
+    if LFS_POINTER.startswith(start):
+        return f"{path} is {lfs_refusal()}"
     return f"{path} is truncated or no safetensors file: its header claims {length} bytes, the file has {file_size}"
 
 
@@ -164,6 +170,11 @@ def unsupported_dtype(stored: StoredTensor) -> str:
 def first_line(error: BaseException) -> str:
     """Return the first line of an exception's message, or the name of its class."""
     return str(error).partition("\n")[0] or type(error).__name__
+
+
+def lfs_refusal() -> str:
+    """Return the part of an error that says that a file is a pointer of Git LFS, and what to do."""
+    return "a pointer of Git LFS, not the file itself; run `git lfs pull` in the folder"
 
 
 def pickle_refusal(file_name: str) -> str:

@@ -1,8 +1,9 @@
 """Converts text to token ids and back with the byte-level BPE of a tokenizer.json.
 
-The `tokenizers` library splits and merges. This file differs from it in three ways: text that spells a special token
-stays text, BOS is never added here (the engine adds it once), and every token has its bytes, so that the spans of a run
-tile any text. A token may be part of a character; the bytes of a whole run need not be valid UTF-8.
+The `tokenizers` library splits and merges, and matches added tokens that the file does not mark as special. This file
+differs from it in three ways: text that spells a token marked as special stays text unless asked, BOS is never added
+here (the engine adds it once), and every token has its bytes, so that the spans of a run tile any text. A token may be
+part of a character; the bytes of a whole run need not be valid UTF-8.
 
 Source: the published tokenizer.json of DeepSeek-V3; byte alphabet of GPT-2's byte-level BPE.
 """
@@ -16,6 +17,7 @@ from typing import Any
 import tokenizers
 
 from model.checkpoint.files import find_file
+from model.checkpoint.header import LFS_POINTER, first_line, lfs_refusal
 from model.trace.trace import Token
 
 BOS, EOS = "<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>"
@@ -42,12 +44,13 @@ class Tokenizer:
     def __init__(self, published: dict[str, Any], sha256: str) -> None:
         """Make a tokenizer from a parsed tokenizer.json; see `load`."""
         self.sha256 = sha256
-        added = published.get("added_tokens") or []
+        added = _added_tokens(published)
         self._special = {entry["id"]: entry["content"] for entry in added if entry.get("special")}
         self._plain = {entry["id"]: entry["content"] for entry in added if not entry.get("special")}
-        # Without added tokens and post-processor, no part of a prompt becomes a special token and none is added.
-        bare = published | {"added_tokens": [], "post_processor": None}
-        self._encoder = tokenizers.Tokenizer.from_str(json.dumps(bare, ensure_ascii=False))
+        # Without post-processor no token is added.
+        self._content = json.dumps(published | {"post_processor": None}, ensure_ascii=False)
+        self._encoder = tokenizers.Tokenizer.from_str(self._content)
+        self._encoder.encode_special_tokens = True  # as text
         self._pieces = {entry_id: piece for piece, entry_id in self._encoder.get_vocab().items()}
         self._pieces |= self._special | self._plain
 
@@ -66,15 +69,19 @@ class Tokenizer:
         path = find_file(path, "tokenizer.json") if path.is_dir() else path
         try:
             content = path.read_bytes()
-            published = json.loads(content)
+            published = json.loads(content.decode("utf-8-sig"))
             _check_byte_level(published)
             return cls(published, hashlib.sha256(content).hexdigest())
         except OSError as error:
             raise TokenizerError(f"{path} cannot be read: {error.strerror}") from error
         except TokenizerError as error:
             raise TokenizerError(f"{path} is not usable: {error}") from None
-        except Exception as error:  # the library raises plain Exception
-            raise TokenizerError(f"{path} is not a tokenizer.json: {error}") from error
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # the library raises plain Exception, and panics are not even that
+            if content.startswith(LFS_POINTER):
+                raise TokenizerError(f"{path} is {lfs_refusal()}") from None
+            raise TokenizerError(f"{path} is not a tokenizer.json: {_culprit(content)}{first_line(error)}") from error
 
     @property
     def size(self) -> int:
@@ -99,11 +106,15 @@ class Tokenizer:
         ids = {content: entry_id for entry_id, content in (self._plain | self._special).items()}
         return next((ids[spelling] for spelling in spellings if spelling in ids), None)
 
-    def encode(self, text: str) -> list[int]:
-        """Encode a text without BOS; the spelling of a special token is encoded as ordinary text.
+    def encode(self, text: str, parse_special: bool = False) -> list[int]:
+        """Encode a text without BOS.
+
+        Args:
+            text: the text; an added token that is not marked as special is matched in it.
+            parse_special: also match special tokens, whose spelling otherwise is ordinary text.
 
         Raises:
-            TokenizerError: the text holds a lone surrogate; the message gives its position.
+            TokenizerError: the text holds a lone surrogate, and the message gives its position; or the library fails.
         """
         try:
             text.encode()
@@ -112,7 +123,21 @@ class Tokenizer:
                 f"character {error.start + 1} of the text is half of a surrogate pair (U+{ord(text[error.start]):04X}),"
                 " which is not valid Unicode; remove it"
             ) from None
-        return self._encoder.encode(text, add_special_tokens=False).ids
+        encoder = self._special_encoder if parse_special else self._encoder
+        try:
+            return encoder.encode(text, add_special_tokens=False).ids
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # a panic of the library is no Exception
+            raise TokenizerError(f"tokenizer.json cannot encode this text ({first_line(error)})") from None
+
+    @cached_property
+    def _special_encoder(self) -> tokenizers.Tokenizer:
+        return tokenizers.Tokenizer.from_str(self._content)
+
+    def special_in(self, text: str) -> dict[str, int]:
+        """Return the special tokens whose spelling occurs in a text, with their ids; they stay text unless asked."""
+        return {content: entry_id for entry_id, content in self._special.items() if content and content in text}
 
     @cached_property
     def turn_ids(self) -> tuple[int, int] | None:
@@ -120,8 +145,8 @@ class Tokenizer:
         user, assistant = self.special_id(USER), self.special_id(ASSISTANT)
         return None if user is None or assistant is None else (user, assistant)
 
-    def encode_turn(self, text: str) -> list[int]:
-        """Encode a text as a user's turn and the token that begins the answer, without BOS.
+    def encode_turn(self, text: str, parse_special: bool = False) -> list[int]:
+        """Encode a text as a user's turn and the token that begins the answer, without BOS; see `encode`.
 
         Raises:
             TokenizerError: the vocabulary has no tokens for turns, or as for `encode`.
@@ -129,7 +154,7 @@ class Tokenizer:
         if self.turn_ids is None:
             raise TokenizerError(f"the vocabulary lacks {USER} or {ASSISTANT}, so no question can be put to this model")
         user, assistant = self.turn_ids
-        return [user, *self.encode(text), assistant]
+        return [user, *self.encode(text, parse_special), assistant]
 
     def piece(self, token_id: int) -> str:
         """Return the vocabulary's entry of an id, as a label; empty if it has none."""
@@ -186,13 +211,42 @@ def invalid_spans(text: bytes) -> tuple[tuple[int, int], ...]:
 _ALPHABET = byte_alphabet()
 
 
+def _added_tokens(published: dict[str, Any]) -> list[dict[str, Any]]:
+    added = published.get("added_tokens") or []
+    for entry in added if isinstance(added, list) else [added]:
+        is_entry = isinstance(entry, dict) and type(entry.get("id")) is int and isinstance(entry.get("content"), str)
+        if not is_entry:
+            raise TokenizerError(f"added_tokens holds {entry!r:.80}, which has no id and content")
+    return added
+
+
+def _culprit(content: bytes) -> str:
+    """Return which part of a tokenizer.json the library cannot read, for a message; empty if it is not one part."""
+    try:
+        published = json.loads(content)
+    except ValueError:
+        return ""
+    for part in ("normalizer", "pre_tokenizer", "decoder", "added_tokens"):
+        try:
+            tokenizers.Tokenizer.from_str(json.dumps(published | {part: None, "post_processor": None}))
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException:  # noqa: S112 - another part is damaged, or a panic
+            continue
+        return f"its {part} cannot be read: "
+    return ""
+
+
 def _check_byte_level(published: Any) -> None:
     """Refuse a vocabulary whose entries are not spelled in the byte alphabet, since their bytes are unknown."""
     if not isinstance(published, dict) or not isinstance(published.get("model"), dict):
         raise TokenizerError("it holds no model")
     if published["model"].get("type", "BPE") != "BPE":
         raise TokenizerError(f"its model is {published['model']['type']}, only byte-level BPE is supported")
-    added = {entry["content"] for entry in published.get("added_tokens") or []}
-    for piece in published["model"].get("vocab", {}):
-        if piece not in added and any(character not in _ALPHABET for character in piece):
+    vocabulary = published["model"].get("vocab", {})
+    if not isinstance(vocabulary, dict):
+        raise TokenizerError("its vocabulary is no object")
+    added = {(entry["content"], entry["id"]) for entry in _added_tokens(published)}
+    for piece, entry_id in vocabulary.items():
+        if (piece, entry_id) not in added and any(character not in _ALPHABET for character in piece):
             raise TokenizerError(f"entry {piece!r} is not spelled in bytes; only byte-level BPE is supported")

@@ -1,5 +1,6 @@
 """Option types, the error for unusable input, and checks of files and folders, for several commands."""
 
+import codecs
 from pathlib import Path
 from typing import Any
 
@@ -59,14 +60,17 @@ def _are_whole(parts: list[str]) -> bool:
 
 
 def read_prompt(path: Path) -> str:
-    """Return the text of a prompt file.
+    """Return the text of a prompt file, without a byte order mark, which is said on stderr.
 
     Raises:
         Unusable: the file is not UTF-8.
         OSError: the file cannot be read.
     """
+    content = path.read_bytes()
+    if content.startswith(codecs.BOM_UTF8):
+        click.echo(f"note: {path} begins with a byte order mark, which is left out", err=True)
     try:
-        return path.read_bytes().decode("utf-8")
+        return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise Unusable(f"{path} is not UTF-8 text (byte {error.start})") from None
 

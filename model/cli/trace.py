@@ -41,6 +41,7 @@ def _option(field: RequestField) -> Callable[[Callable[..., Any]], Callable[...,
 @click.argument("model")
 @request_options
 @click.option("--prompt-file", type=click.Path(path_type=Path), help="UTF-8 file with the prompt.")
+@click.option("--parse-special", is_flag=True, help="Read special tokens that the prompt spells; without it, as text.")
 @click.option("--ids", type=Numbers(), help="Token ids to run as they are; no BOS is added.")
 @click.option(
     "--capture",
@@ -63,6 +64,7 @@ def trace_command(
     dtype: str,
     prompt_file: Path | None,
     prompt: str | None,
+    parse_special: bool,
     stream: bool,
     shard: bool,
     **options: Any,
@@ -76,6 +78,9 @@ def trace_command(
         raise click.UsageError("Give one of --stream and --shard.")
     check_destination(out)
     text, folder = _prompt(prompt, prompt_file, options["ids"]), find_folder(model)
+    said = _spelled(text, folder, parse_special)
+    if parse_special:
+        text, options = None, _parsed(text, options, folder)
     request = _request(text, options, folder)
     from model.checkpoint.beside import notes
     from model.checkpoint.weights import inspect
@@ -93,7 +98,7 @@ def trace_command(
         run = engine.run(request)
     seconds = time.perf_counter() - started
     save(run, out)
-    beside = [f"note: {line}" for line in notes(inspect(folder), folder)]
+    beside = [f"note: {line}" for line in (*said, *notes(inspect(folder), folder))]
     click.echo("\n".join([*run_report(run, seconds), *beside, f"written to {out}"]))
 
 
@@ -125,6 +130,34 @@ def _prompt(prompt: str | None, prompt_file: Path | None, ids: tuple[int, ...] |
     if sum(value is not None for value in (prompt, prompt_file, ids)) != 1:
         raise click.UsageError("Give one of --prompt, --prompt-file and --ids.")
     return prompt if prompt_file is None else read_prompt(prompt_file)
+
+
+def _spelled(text: str | None, folder: Path, parse_special: bool) -> list[str]:
+    """Return a line for each special token that the prompt spells and that stays text."""
+    if text is None or parse_special or not (folder / "tokenizer.json").is_file():
+        return []
+    from model.checkpoint.header import printable
+    from model.checkpoint.tokenizer import Tokenizer
+
+    tokenizer = Tokenizer.load(folder)
+    return [
+        f"{printable(spelled)} in the prompt is read as text, {len(tokenizer.encode(spelled))} tokens, not as token "
+        f"{token_id}; --parse-special reads it as that token"
+        for spelled, token_id in tokenizer.special_in(text).items()
+    ]
+
+
+def _parsed(text: str | None, options: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Return the options with the ids of a prompt whose special tokens are read; its own BOS is not doubled."""
+    from model.checkpoint.tokenizer import Tokenizer
+
+    if text is None:
+        raise click.UsageError("--parse-special reads a prompt; leave it out with --ids.")
+    tokenizer = Tokenizer.load(folder)
+    ids = (tokenizer.encode_turn if options["chat"] else tokenizer.encode)(text, parse_special=True)
+    if tokenizer.bos_id is not None and ids[:1] != [tokenizer.bos_id]:
+        ids = [tokenizer.bos_id, *ids]
+    return options | {"ids": tuple(ids), "chat": False}
 
 
 def _request(prompt: str | None, options: dict[str, Any], folder: Path) -> RunRequest:

@@ -49,7 +49,8 @@ def remarks(trace: Trace) -> list[str]:
 
 
 def _lookalikes(trace: Trace, most: int = 3) -> list[str]:
-    spans, sentences = special_lookalikes(trace.text), []
+    whole = {(token.start, token.end) for token in trace.tokens}  # an added token that the file does not call special
+    spans, sentences = [span for span in special_lookalikes(trace.text) if span not in whole], []
     for start, end in spans[:most]:
         tokens = [index for index, token in enumerate(trace.tokens) if max(start, token.start) < min(end, token.end)]
         where = f"tokens {tokens[0]} to {tokens[-1]}" if len(tokens) > 1 else f"token {tokens[0]}"

@@ -4,12 +4,12 @@ import numpy as np
 import pandas as pd
 
 from model.trace import token_counts
-from model.trace.trace import Trace
+from model.trace.trace import Token, Trace
 from pages.common import tables
 from viz.boundaries import spelled_bytes
-from viz.tokens import inside_characters, inside_lookalikes
+from viz.tokens import inside_characters, inside_lookalikes, special_lookalikes
 
-SPECIAL, LOOKALIKE, TEXT = "special", "looks special", "text"
+SPECIAL, ADDED, LOOKALIKE, TEXT = "special", "added", "looks special", "text"
 
 
 def by_token(trace: Trace) -> pd.DataFrame:
@@ -23,12 +23,15 @@ def by_token(trace: Trace) -> pd.DataFrame:
 
 
 def kinds(trace: Trace) -> list[str]:
-    """Return the kind of every token: special, text that looks like a special token, or other text."""
-    lookalike = inside_lookalikes(trace.text)
-    return [
-        SPECIAL if token.special else LOOKALIKE if lookalike[token.start : token.end].any() else TEXT
-        for token in trace.tokens
-    ]
+    """Return the kind of every token: special, added to the vocabulary, text that looks special, or other text."""
+    lookalike, added = inside_lookalikes(trace.text), set(special_lookalikes(trace.text))
+
+    def kind(token: Token) -> str:
+        if token.special or (token.start, token.end) in added:
+            return SPECIAL if token.special else ADDED
+        return LOOKALIKE if lookalike[token.start : token.end].any() else TEXT
+
+    return [kind(token) for token in trace.tokens]
 
 
 def by_part(trace: Trace) -> pd.DataFrame:

@@ -98,7 +98,92 @@ def test_added_token_that_is_not_special_has_text(folder: Path, tmp_path: Path) 
     (tmp_path / "tokenizer.json").write_text(json.dumps(published))
     tokenizer = Tokenizer.load(tmp_path)
     assert tokenizer.token_bytes(SIZE) == b"<think>"
-    assert SIZE not in tokenizer.encode("<think>")
+    reference = tokenizers.Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    assert tokenizer.encode("a<think>b") == reference.encode("a<think>b").ids
+    assert SIZE in tokenizer.encode("<think>")
+
+
+def with_letters(folder: Path, path: Path, **flags: bool) -> tokenizers.Tokenizer:
+    """Write a vocabulary with umlauts as added tokens, as published for V2, and return the library's own."""
+    library = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
+    library.add_tokens([tokenizers.AddedToken(letter, **flags) for letter in ("ü", "ö", "ø", "<think>")])
+    library.save(str(path / "tokenizer.json"))
+    return library
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [{}, {"normalized": True}, {"normalized": False}, {"lstrip": True}, {"rstrip": True}, {"single_word": True}],
+    ids=str,
+)
+def test_added_tokens_that_are_not_special_are_matched_as_the_library_does(
+    folder: Path, tmp_path: Path, flags: dict[str, bool]
+) -> None:
+    library, ours = with_letters(folder, tmp_path, **flags), Tokenizer.load(tmp_path)
+    for text in ("Tür", "über höchstens", "ö", "a ö b", "the <think> cat</think>", "üöü\n\nø", "the cat"):
+        assert ours.encode(text) == library.encode(text, add_special_tokens=False).ids, text
+
+
+def test_special_tokens_are_read_where_asked(folder: Path, tmp_path: Path) -> None:
+    library, ours = with_letters(folder, tmp_path), Tokenizer.load(tmp_path)
+    text = "<｜begin▁of▁sentence｜><｜User｜>über<｜Assistant｜>"
+    assert ours.encode(text, parse_special=True) == library.encode(text, add_special_tokens=False).ids
+    assert ours.special_in(text) == {"<｜begin▁of▁sentence｜>": 0, "<｜User｜>": 3, "<｜Assistant｜>": 4}
+    assert not set(ours.encode(text)) & {0, 3, 4}
+    assert ours.special_in("über") == {}
+
+
+def test_ids_of_added_tokens_do_not_depend_on_which_are_special(folder: Path, tmp_path: Path) -> None:
+    published = json.loads((folder / "tokenizer.json").read_text())
+    new = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
+    published["added_tokens"] += [
+        new | {"id": SIZE, "content": "<one>", "special": True},
+        new | {"id": SIZE + 1, "content": "<two>", "special": False},
+    ]
+    (tmp_path / "tokenizer.json").write_text(json.dumps(published))
+    assert Tokenizer.load(tmp_path).encode("<two>") == [SIZE + 1]
+
+
+@pytest.mark.parametrize(
+    ("part", "value", "message"),
+    [
+        ("normalizer", {"type": "Strange"}, "its normalizer cannot be read"),
+        ("pre_tokenizer", {"type": "Split", "pattern": {"Regex": "("}}, "its pre_tokenizer cannot be read"),
+        ("decoder", 7, "its decoder cannot be read"),
+        ("added_tokens", [{"id": "a"}], "added_tokens holds {'id': 'a'}, which has no id and content"),
+        ("added_tokens", [{"id": 1, "content": {}}], "added_tokens holds"),
+        ("added_tokens", [7], "added_tokens holds 7"),
+    ],
+)
+def test_the_damaged_part_is_named(folder: Path, tmp_path: Path, part: str, value: object, message: str) -> None:
+    published = json.loads((folder / "tokenizer.json").read_text()) | {part: value}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(published))
+    with pytest.raises(TokenizerError, match=message):
+        Tokenizer.load(tmp_path)
+
+
+def test_an_entry_that_is_added_under_another_id_must_be_spelled_in_bytes(folder: Path, tmp_path: Path) -> None:
+    published = json.loads((folder / "tokenizer.json").read_text())
+    published["model"]["vocab"]["｜"] = SIZE
+    published["added_tokens"].append(published["added_tokens"][0] | {"id": SIZE + 1, "content": "｜"})
+    (tmp_path / "tokenizer.json").write_text(json.dumps(published))
+    with pytest.raises(TokenizerError, match="entry '｜' is not spelled in bytes"):
+        Tokenizer.load(tmp_path)
+
+
+def test_a_pattern_that_gives_up_is_an_error_of_ours(folder: Path, tmp_path: Path) -> None:
+    """The library panics, which is no Exception."""
+    published = json.loads((folder / "tokenizer.json").read_text())
+    slow = {"type": "Split", "pattern": {"Regex": "(x+x+)+y"}, "behavior": "Isolated", "invert": False}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(published | {"pre_tokenizer": slow}))
+    with pytest.raises(TokenizerError, match="cannot encode this text"):
+        Tokenizer.load(tmp_path).encode("x" * 40)
+
+
+def test_a_pointer_of_git_lfs_is_named(tmp_path: Path) -> None:
+    (tmp_path / "tokenizer.json").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 7\n")
+    with pytest.raises(TokenizerError, match="a pointer of Git LFS, not the file itself"):
+        Tokenizer.load(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -135,6 +135,43 @@ def test_prompt_file_is_taken_byte_for_byte(folder: Path, tmp_path: Path) -> Non
     assert load(out).text == text.encode()
 
 
+def test_special_tokens_in_a_prompt_are_said_to_be_text_and_read_where_asked(folder: Path, tmp_path: Path) -> None:
+    out, prompt = tmp_path / "run.safetensors", "<｜begin▁of▁sentence｜><｜User｜>The moon"
+    result = run("trace", folder, "--prompt", prompt, "--out", out)
+    notes = [line for line in result.stdout.splitlines() if line.startswith("note: ")]
+    assert [note.split(",")[0] for note in notes] == [
+        "note: <｜begin▁of▁sentence｜> in the prompt is read as text",
+        "note: <｜User｜> in the prompt is read as text",
+    ]
+    assert notes[1].endswith("not as token 3; --parse-special reads it as that token")
+    assert 3 not in [token.id for token in load(out).tokens]
+    result = run("trace", folder, "--prompt", prompt, "--parse-special", "--out", out)
+    assert "note: " not in result.stdout
+    assert [token.id for token in load(out).tokens][:3] == [0, 3, *Engine.load(folder).tokenizer.encode("The moon")][:3]
+    result = run("trace", folder, "--prompt", "The moon", "--chat", "--parse-special", "--out", out)
+    ids = [token.id for token in load(out).tokens]
+    assert (ids[:2], ids[-1]) == ([0, 3], 4)
+    refused(run("trace", folder, "--ids", "5", "--parse-special", "--out", out), "--parse-special reads a prompt")
+
+
+def test_byte_order_mark_of_a_prompt_file_is_left_out_and_said(folder: Path, tmp_path: Path) -> None:
+    path, out = tmp_path / "prompt.txt", tmp_path / "run.safetensors"
+    path.write_bytes(b"\xef\xbb\xbfThe moon")
+    result = run("trace", folder, "--prompt-file", path, "--out", out)
+    assert result.stderr.strip() == f"note: {path} begins with a byte order mark, which is left out"
+    assert load(out).text == b"The moon"
+
+
+def test_trace_says_what_lies_beside_the_weights(tmp_path: Path) -> None:
+    model = tmp_path / "m"
+    save_model(random_model(tiny_config()), model, torch.float32)
+    (model / "adapter_config.json").write_text('{"peft_type": "LORA", "r": 4}')
+    result = run("trace", model, "--ids", "5,6", "--out", tmp_path / "run.safetensors")
+    assert result.stdout.splitlines()[-2].startswith(
+        "note: the adapter beside the weights (LORA, rank 4) is not applied"
+    )
+
+
 def test_same_command_gives_the_same_numbers(folder: Path, tmp_path: Path) -> None:
     for name in ("a", "b"):
         options = ["--prompt", "wolf", "--new-tokens", 5, "--temperature", 0.9, "--seed", 4]
