@@ -1,7 +1,7 @@
-"""What lies in a model folder beside the weights that are read, and is not part of what a run shows.
+"""Notes on the parts of a model folder that a run ignores.
 
-An adapter, a second set of weights, a vocabulary of another size: none of them stops a run, and each makes its result
-another one than the reader of the folder expects. Keys of `config.json` that are not followed belong to them.
+Examples are an adapter, a second set of weights, a vocabulary of another size, and keys of `config.json` that are not
+followed. None of them stops a run, but with each the result differs from what a user of the folder may expect.
 """
 
 import json
@@ -23,7 +23,7 @@ _MOST_TOKENIZER_BYTES = 200_000_000
 
 
 def notes(manifest: Manifest, folder: Path) -> tuple[str, ...]:
-    """Return what a reader of this folder should know beside its tensors, one line each; usually empty."""
+    """Return the notes on a folder, one line each; usually empty."""
     lines = [*_adapters(manifest, folder), *_other_weights(manifest, folder), *_vocabulary(manifest, folder)]
     lines += [f"{CONFIG_NAME}: {line}" for line in unused_keys(manifest.published)]
     if unknown := unknown_keys(manifest.published):
@@ -35,7 +35,9 @@ def notes(manifest: Manifest, folder: Path) -> tuple[str, ...]:
 
 
 def _adapters(manifest: Manifest, folder: Path) -> Iterator[str]:
-    what_to_do = "is not applied: what is shown is the base model alone; merge it (merge_and_unload of peft) to see it"
+    what_to_do = (
+        "is not applied: a run shows the base model alone; merge it (merge_and_unload of peft) to see its effect"
+    )
     files = [name for name in (ADAPTER_CONFIG, _ADAPTER_WEIGHTS) if (folder / name).exists()]
     if files:
         yield f"the adapter beside the weights ({adapter_line(folder) or files[0]}) {what_to_do}"

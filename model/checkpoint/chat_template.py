@@ -1,4 +1,4 @@
-"""Where a model folder keeps its chat template, which says that the model was tuned to answer. Without torch."""
+"""Find the chat template of a model folder, the sign that the model was tuned to answer. Without torch."""
 
 import json
 from pathlib import Path

@@ -106,7 +106,7 @@ class ModelFolder:
             if here is not None and not any(token_id in _listed(here) for token_id in _listed(value)):
                 raise CheckpointError(
                     f"{self.path}: {key} {here!r:.80} in {CONFIG_NAME} and {value!r:.80} in {GENERATION_NAME} "
-                    "contradict each other; keep the one that is meant"
+                    "contradict each other; keep the right one"
                 )
         return found
 

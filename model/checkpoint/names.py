@@ -43,7 +43,7 @@ STATED_BY: dict[str, tuple[str, int]] = {
     "index_n_heads": ("self_attn.indexer.weights_proj.weight", 0),
     "index_head_dim": ("self_attn.indexer.k_norm.weight", 0),
 }
-# What quantised checkpoints store beside weights or in their place: scales, zero points, packed integers, shapes.
+# Tensors of quantised checkpoints beside weights or in their place: scales, zero points, packed integers, shapes.
 _QUANTISED = re.compile(
     r".*(?:_scale(?:_inv|_\d+)?|\.scales?|_zero_points?|_packed|_shape|_global_scale|\.qweight|\.qzeros|\.g_idx"
     r"|absmax|\.(?:nested_)?quant_map|\.quant_state\..+|\.SCB)"

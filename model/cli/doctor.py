@@ -44,8 +44,8 @@ def doctor_command(
     """Audit MODEL: its weights, and how it routes text.
 
     Without --prompts, the audit runs a built-in sample in a dozen languages. A model that does not fit in memory runs
-    only with --prompts or --reference. A stage that cannot be made leaves the others reported. Exit status: 1 if a
-    finding reaches --fail-on or a stage that you asked for was not made, 2 if nothing could be audited.
+    only with --prompts or --reference. If a stage cannot run, the others are still reported. Exit status: 1 if a
+    finding reaches --fail-on or a requested stage did not run, 2 if nothing could be audited.
     """
     if weights_only and (prompts or reference):
         raise click.UsageError("--weights-only runs nothing; leave out --prompts and --reference.")
@@ -69,7 +69,7 @@ def doctor_command(
 
 
 def _examine(folder: Path, prompts: Path | None, reference: Path | None, weights_only: bool, show: bool) -> "Report":
-    """Audit the weights, then texts and the reference; a stage that fails leaves the reports of the others."""
+    """Audit the weights, then texts and the reference; if a stage fails, the others are still reported."""
     report = _weights(folder, show)
     if weights_only:
         return report
@@ -87,7 +87,7 @@ def _examine(folder: Path, prompts: Path | None, reference: Path | None, weights
 
 
 def _run(stage: str, given: Path | None, folder: Path, engines: "list[Engine]", show: bool) -> "Report":
-    """Run the texts of a file, the doctor's own if there is none, or the tokens of a reference."""
+    """Run the texts of a file, the doctor's own texts without a file, or the tokens of a reference."""
     from model.doctor.prompts import own_prompts, read_prompts
     from model.doctor.text import examine_text
     from model.run.engine import Engine
@@ -152,7 +152,7 @@ def _cannot_run(folder: Path, forced: bool) -> str:
 
 
 def _reason(error: Exception, folder: Path) -> str:
-    """Return in one line why a stage ended, files by name; a fault of ours is named as one."""
+    """Return in one line why a stage failed, without the folder's path; a bug of this program is named as one."""
     from model.checkpoint.header import first_line
 
     line = explain(error)
@@ -162,7 +162,7 @@ def _reason(error: Exception, folder: Path) -> str:
 
 
 def _not_made(model: str, stage: str, reason: str, asked: bool) -> "Report":
-    """Return the report of a stage that was not made; an error if the user asked for it, as a gate relies on it."""
+    """Return the report of a stage that did not run; an error if the user requested it, so that --fail-on sees it."""
     from model.doctor.findings import Check, Finding, left_out, make_report
 
     name = {"text": "routing of text", "reference": "reference"}[stage]

@@ -107,7 +107,7 @@ def make_report(
 
 
 def left_out(model: str, name: str, stage: str, reason: str) -> Report:
-    """Return a report of one stage that was not made, with the reason in one line."""
+    """Return the report of a stage that did not run, with the reason in one line."""
     return make_report(model, [Check(name, stage, "", skipped=reason)], [])
 
 

@@ -96,7 +96,7 @@ def check_manifest(manifest: Manifest, contradictions: int) -> Iterator[Finding]
 
 
 def _other_form(manifest: Manifest, problem: str) -> Finding:
-    """Return the one finding on a checkpoint that is quantised in a way that is not read."""
+    """Return the finding on a checkpoint in an unsupported quantisation."""
     evidence = {
         "missing": len(manifest.missing),
         "mis-shaped": len(manifest.misshapen),
@@ -110,7 +110,7 @@ def _other_form(manifest: Manifest, problem: str) -> Finding:
 
 
 def _unreadable(manifest: Manifest) -> Iterator[Finding]:
-    """Yield a finding per tensor that cannot be read, or one for many that cannot for the same reason."""
+    """Yield a finding per unreadable tensor, or one for many tensors with the same reason."""
     alike: dict[str, list[str]] = collections.defaultdict(list)
     for line in manifest.unsupported:
         alike[_PUBLISHED.sub("", line)].append(line)

@@ -1,10 +1,10 @@
 """Find FP8 values that were stored in a wider dtype without their scales, and scales that no FP8 weight uses.
 
-A conversion that casts FP8 to bfloat16 and forgets the scales leaves matrices whose values are all FP8 numbers, and
-as large as codes, up to 448. A weight that was multiplied by its scale is about 0.02 large.
+A conversion that casts FP8 to bfloat16 and forgets the scales leaves matrices whose values are all FP8 numbers with
+magnitudes up to 448. Weights multiplied by their scales have magnitudes of about 0.02.
 
 Thresholds: every sampled value is an E4M3 number, with at least 16 different magnitudes, and the root mean square is at
-least 8. Codes of random weights have 90 to 150; matrices of the embedded models reach 0.11.
+least 8. FP8 codes of random weights have one of 90 to 150; matrices of the embedded models reach 0.11.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -70,7 +70,7 @@ def check_unscaled(tensors: Sequence[Scanned], stored: Mapping[str, StoredTensor
 
 
 def _is_unused(name: str, stored: Mapping[str, StoredTensor]) -> bool:
-    """Return whether a tensor holds scales of a weight that is stored as a plain number, or is absent."""
+    """Return whether a tensor holds the scales of a weight that is not FP8, or is absent."""
     weight = weight_of_scale(name)
     if weight is None:
         return False

@@ -135,7 +135,7 @@ def _examine(
     except Stopped:
         raise
     except CheckpointError as problem:  # a file that was cut off or taken away while it was read
-        meaning = "The files changed while they were read, or the disk is damaged; later tensors were not looked at."
+        meaning = "The files changed while they were read, or the disk is damaged; later tensors were not read."
         findings.append(Finding(ERROR, values.NAME, f"reading ended: {problem}", meaning, {}))
     findings += unscaled.check_unscaled(totals.unscaled, folder.tensors)
     findings += bias.compare_layers(totals.biases)

@@ -124,7 +124,7 @@ def merged(published: Mapping[str, Any]) -> dict[str, Any]:
 def contradiction(stated: Mapping[str, Any]) -> ConfigError:
     """Return the error for keys that give one setting different values."""
     pairs = " and ".join(f"{key} {brief(value)}" for key, value in stated.items())
-    return ConfigError(f"{pairs} contradict each other; keep the one that is meant")
+    return ConfigError(f"{pairs} contradict each other; keep the right one")
 
 
 def _plain(value: Any) -> Any:

@@ -99,7 +99,7 @@ def read_rope(published: Mapping[str, Any]) -> tuple[float, Yarn | None]:
     read = [_read(rope, key, published) for key, rope in stated.items()] or [_read({}, "", published)]
     if read[0] != read[-1]:
         pairs = " and ".join(f"{key} {brief(rope)}" for key, rope in stated.items())
-        raise ConfigError(f"{pairs} contradict each other; keep the one that is meant")
+        raise ConfigError(f"{pairs} contradict each other; keep the right one")
     return read[0]
 
 
@@ -109,7 +109,7 @@ def _read(rope: Mapping[str, Any], spelling: str, published: Mapping[str, Any]) 
     theta = _positive(rope.get("rope_theta", published.get("rope_theta", 10000.0)), "rope_theta")
     kind = rope.get("rope_type", rope.get("type", "default"))
     if rope.get("type", kind) != kind:
-        raise ConfigError(f"{spelling} has rope_type {kind!r} and type {rope['type']!r}; keep the one that is meant")
+        raise ConfigError(f"{spelling} has rope_type {kind!r} and type {rope['type']!r}; keep the right one")
     for key, only in _ROPE_ONLY.items():
         if rope.get(key) not in (None, only):
             raise ConfigError(f"rope scaling with {key} {rope[key]!r} is not supported")

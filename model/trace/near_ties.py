@@ -202,7 +202,7 @@ def _near(
     force: Callable[..., np.ndarray],
     masks: Callable[[_Layer], tuple[np.ndarray, ...]],
 ) -> xr.DataArray:
-    """Return where scores within reach may give the recorded masks, but not all of them do."""
+    """Return a mask of decisions where some scores within reach give the recorded selection and others do not."""
     return _of_layers(data, dtype, lambda scores, at: give(scores, *masks(at)) & ~force(scores, *masks(at)))
 
 

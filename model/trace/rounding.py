@@ -15,7 +15,7 @@ from model.trace.routing import by_expert
 
 
 class Rounding(NamedTuple):
-    """How scores round: in the rougher dtype, with the number of scores in a group score; 0 if a trace lacks them."""
+    """The rougher dtype, and for each trace the number of scores in a group score; 0 if the trace lacks the scores."""
 
     dtype: str
     per_group: int
@@ -54,16 +54,16 @@ class Rounding(NamedTuple):
 
 
 def _groups_of(selected: np.ndarray, own: dict[str, np.ndarray]) -> np.ndarray:
-    """Return the kept groups that a selection without recorded groups stands for, [pair, group] bool.
+    """Return the kept groups that a selection without recorded groups implies, [pair, group] bool.
 
-    The groups of selected experts were kept; the best of the others fill the number up.
+    The groups of selected experts were kept; the best of the other groups fill the rest.
     """
     hit = selected.reshape(*own["group_kept"].shape, -1).any(-1)
     return largest(np.where(hit, np.inf, own["group_score"]), int(own["group_kept"].sum(-1).max(initial=1)))
 
 
 def scores_per_group(at: xr.Dataset) -> int:
-    """Return how many scores add up to a group's score; 0 if the trace lacks what a near tie is judged by."""
+    """Return how many scores add up to a group's score; 0 if the trace lacks the variables that a near tie needs."""
     if not {"router_score", "expert_bias", "group_score", "group_kept"} <= set(at):
         return 0
     return near_ties.scores_in_a_group_score(at)

@@ -1,7 +1,7 @@
-"""Find out whether one trace's routing fits the other's some tokens further on, as if a recording were misplaced.
+"""Find a shift by some tokens under which one trace's routing equals the other's, as if a recording were misplaced.
 
-A shift is reported only where it explains the routing and no shift does not: guards are the constants below. Equal
-traces agree without a shift and can gain nothing.
+A shift is reported only if it explains the routing and the unshifted rows do not; the constants below are the
+thresholds. Equal traces agree without a shift, so no shift is reported.
 """
 
 import dataclasses
@@ -21,7 +21,7 @@ class Shift:
     """A displacement that explains the routing.
 
     Attributes:
-        tokens: the row of A's token t is B's row of the token that is this many later; negative: earlier.
+        tokens: A's row of token t equals B's row of token t + `tokens`.
         agreement: share of selected experts that both traces share at this shift.
         as_placed: the same share without a shift.
         compared: number of tokens that were compared at the shift.

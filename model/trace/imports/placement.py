@@ -1,6 +1,6 @@
 """Find the token of a recording's first row, from fields that state it; never from the number of rows alone.
 
-Rows that are short may lack a prefix or be short at their end; their number does not tell which. A start therefore
+Too few rows may lack a prefix or an end; their number does not tell which. A start therefore
 comes from the request or the answer, and is accepted only if the rows then end with the last token that was fed.
 """
 
@@ -15,7 +15,7 @@ WHOLE_RUN = "one for each token that was fed to the model"
 
 
 class Start(NamedTuple):
-    """A token that may have the first row, and the field that states it."""
+    """A candidate for the token of the first row, and the field that states it."""
 
     token: int
     field: str
@@ -27,7 +27,7 @@ def first_token(num_rows: int, counts: tuple[int, int], starts: Sequence[Start],
     Args:
         num_rows: number of rows.
         counts: number of prompt tokens and of generated tokens. The last token of both has no row.
-        starts: what the request and the answer state.
+        starts: candidates that the request and the answer state.
         field: the request's field that states the start, for the error.
         name: name of the rows in the error.
 
@@ -59,7 +59,7 @@ def _rows(number: int) -> str:
 
 
 def note(first: int, num_rows: int, why: str) -> str:
-    """Return the note that says to which tokens the rows belong, and why.
+    """Return the note on the tokens of the rows, with the reason.
 
     >>> note(8, 9, "routed_experts_prompt_start of the request")
     'rows belong to tokens 8 to 16: routed_experts_prompt_start of the request'
@@ -68,7 +68,7 @@ def note(first: int, num_rows: int, why: str) -> str:
 
 
 def repeated(ids: np.ndarray) -> list[str]:
-    """Return a note if three or more rows on end are equal in all layers, which routing hardly ever makes.
+    """Return a note if three or more consecutive rows are equal in all layers, which real routing hardly ever gives.
 
     Args:
         ids: [rows, moe_layer, slot].
@@ -94,7 +94,7 @@ def check_filler(ids: np.ndarray, name: str, num_fed: int | None = None) -> None
         num_fed: number of rows that the run has; None if unknown.
 
     Raises:
-        TraceError: there is such a row; the message says whether it is padding.
+        TraceError: there is a filled row; the message says whether it is padding.
     """
     if not ids.size or ids.shape[2] < 2:
         return

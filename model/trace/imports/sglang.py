@@ -119,7 +119,7 @@ def _pieces(before: list | None, after: list | None, num_prompt: int | None) -> 
 
 
 def _starts(request: Any, holder: Any) -> list[placement.Start]:
-    """Return the first token with a row that request and answer state."""
+    """Return the candidates for the token of the first row, from the request and the answer."""
     starts = [
         (number_of(request, START, "the request"), f"{START} of the request"),
         (number_of(holder, START, "the answer"), f"{START} of the answer"),
@@ -151,7 +151,7 @@ def _trace(ids: np.ndarray, words: Words, named: Named, starts: list[placement.S
 
 
 def _shaped(ids: np.ndarray, num_layers: int, top_k: int, expected: int) -> np.ndarray:
-    """Return the ids as [rows, layer, slot], with an extra slot if a shared expert has one and the rows then fit.
+    """Return the ids as [rows, layer, slot], with an extra slot for a shared expert if the rows then fit.
 
     Raises:
         TraceError: the ids are no whole number of rows.

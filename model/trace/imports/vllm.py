@@ -117,7 +117,7 @@ def _token(entry: Any) -> Any:
 
 
 def _starts(response: Any, one: Any, request: Any) -> list[placement.Start]:
-    """Return the first tokens with a row that request and answer state."""
+    """Return the candidates for the token of the first row, from the request and the answer."""
     sampling = member(request, "sampling_params", dict, "the request") or {}
     details = member(member(response, "usage", dict, "the answer"), "prompt_tokens_details", dict, "usage")
     starts = [
@@ -195,7 +195,7 @@ def _in_two_parts(response: Any, one: Any, words: Words, named: Named, starts: l
 
 
 def _about_lists(num_prompt: int, num_rows: int, num_new: int) -> list[str]:
-    """Return notes on where the rows of a choice begin, and on rows that it lacks at its end."""
+    """Return notes on the first row of a choice, and on missing rows at its end."""
     if not num_rows:
         return [f"{FIELD} is absent or empty: no generated token has a row"] if num_new > 1 else []
     why = f"in lists, {FIELD} begins at the first generated token"

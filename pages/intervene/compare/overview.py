@@ -66,8 +66,8 @@ def split_map(comparison: Comparison, token: int, layer: int) -> None:
     figure = figures.split_map(verdicts, VERDICTS, labels, session.theme(), (token, layer))
     how_to_read = (
         "A row is a MoE layer, the first at the bottom; a column is a token of A that B has too. Grey: both runs chose "
-        "the same experts. Green: a near tie. Other experts, but in both runs every swapped one is as close to the cut "
-        "as rounding moves scores. Purple: other experts by a wide margin, with no difference before it. Light purple: "
+        "the same experts. Green, a near tie: other experts, but in both runs rounding can move every swapped one "
+        "across the cut. Purple: other experts by a wide margin, with no difference before it. Light purple: "
         "other experts after an earlier split, which may be the reason. Click a cell to choose its token and layer."
     )
     table = tables.by_token(comparison)

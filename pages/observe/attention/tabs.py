@@ -31,8 +31,7 @@ def in_numbers(run: Run, chosen: Selection, ranked: list[int], counted: xr.DataA
     how_to_read = (
         "A dot is a head's mean over the tokens that look; its line covers the middle 80 % of them. Entropy 0: the "
         "head looks at one token; 1: at all tokens equally. A head that finds nothing to look for often rests on the "
-        "first "
-        "token."
+        "first token."
     )
     controls.chart(figure, "attention-numbers", head_tables.by_head(summary, ranked), how_to_read, chooses=("head",))
 

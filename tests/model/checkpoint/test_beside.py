@@ -37,7 +37,7 @@ def test_an_adapter_beside_the_weights_is_said_not_to_be_applied(folder: Path) -
     save_file({"base_model.model.x.lora_A.weight": torch.zeros(1)}, folder / "adapter_model.safetensors")
     (line,) = said(folder)
     assert line.startswith("the adapter beside the weights (LORA, rank 4 on q_a_proj, kv_b_proj) is not applied: ")
-    assert "what is shown is the base model alone" in line
+    assert "a run shows the base model alone" in line
 
 
 def test_an_adapter_among_the_weights_is_said_not_to_be_applied(folder: Path) -> None:
