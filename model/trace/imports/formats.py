@@ -64,7 +64,7 @@ def read(
     if form == OURS:
         return file.loads(content)
     if form == LOGITS:
-        return router_logits.read(content, named, sent)
+        return router_logits.read(content, named, sent, choice)
     if named is None:
         raise TraceError(
             f"name the model that a file of the format {form} belongs to: it does not say which layers it has"

@@ -1,8 +1,9 @@
 """Hugging Face `router_logits` in a safetensors file: the router's logits, before scoring function and bias.
 
-Tensors `router_logits.{layer}` [token, expert], named by model layer number, as transformers' models return them with
-`output_router_logits`. Affinities follow from the logits. The selected experts follow by the router rule if the model
-is named and its selection bias is available. All derived variables are tagged as derived.
+Tensors `router_logits.{layer}` [token, expert] or [sequence, token, expert], named by model layer number, as
+transformers' models return them with `output_router_logits`; `sequences.py` tells flattened batches apart. Affinities
+follow from the logits. The selected experts follow by the router rule if the model is named and its selection bias is
+available. All derived variables are tagged as derived.
 """
 
 import re
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from model.trace.imports import sequences
 from model.trace.imports.building import Named, Words, labelled
 from model.trace.imports.origin import origin
 from model.trace.imports.reading import floats, member, token_ids
@@ -32,18 +34,21 @@ def is_file(names: Any) -> bool:
     return any(_LAYER.fullmatch(str(name)) for name in names)
 
 
-def read(content: bytes, named: Named | None, request: Any = None) -> Trace:
-    """Read the file as a trace.
+def read(content: bytes, named: Named | None, request: Any = None, choice: int = 0) -> Trace:
+    """Read one sequence of the file as a trace.
 
     Args:
         content: the file.
         named: the model; without it, affinities are the sigmoid of the logits, and no selection is derived.
-        request: holds the `prompt` or `token_ids` of the run; None if unknown.
+        request: holds the `prompt` or `token_ids` of the run, for a batch as one list to a sequence, beside its
+            `attention_mask`; None if unknown.
+        choice: number of the sequence in a batch.
 
     Raises:
-        TraceError: the file is damaged, or does not fit the model.
+        TraceError: the file is damaged, does not fit the model, or holds sequences that cannot be told apart.
     """
     layers, logits = _stacked(floats(content))
+    logits, ids, notes = _one_sequence(logits, request, choice)
     num_tokens, _, num_experts = logits.shape
     rule = RouterRule(num_experts=num_experts, top_k=1) if named is None else _known_rule(named)
     score = rule.affinity(logits)
@@ -55,7 +60,8 @@ def read(content: bytes, named: Named | None, request: Any = None) -> Trace:
     else:
         selection = _selection(data["router_score"], named, missing)
         data, derived = data.assign(selection), [*derived, *map(str, selection)]
-    words = _words(request, num_tokens).completed(named)
+    prompt = member(request, "prompt", str, "the request")
+    words = Words(prompt=prompt, prompt_ids=ids, num_prompt=num_tokens, num_new=0).completed(named)
     tokens, text = labelled(words, named, num_tokens)
     ids = np.array([token.id for token in tokens], np.int32)
     return Trace(
@@ -64,7 +70,7 @@ def read(content: bytes, named: Named | None, request: Any = None) -> Trace:
         text=text,
         request={"prompt": words.prompt, "max_new_tokens": 0},
         model=named.description(),
-        origin=origin("transformers", "Hugging Face router_logits", missing, derived=derived),
+        origin=origin("transformers", "Hugging Face router_logits", missing, notes, derived=derived),
     )
 
 
@@ -75,18 +81,32 @@ def _stacked(tensors: Mapping[str, np.ndarray]) -> tuple[list[int], np.ndarray]:
         raise TraceError(f"the file holds {unknown[0]!r:.80}, and not only router_logits.N [token, expert]")
     layers = {int(name.split(".")[1]): values for name, values in tensors.items()}
     first = next(iter(layers.values()), np.zeros(0))
-    if len(layers) < len(tensors) or first.ndim != 2 or any(values.shape != first.shape for values in layers.values()):
+    same = len(layers) == len(tensors) and all(values.shape == first.shape for values in layers.values())
+    if not same or first.ndim not in (2, 3):
         raise TraceError("router_logits must have the same shape [token, expert] in every layer, each named once")
-    logits = np.stack([layers[layer] for layer in sorted(layers)], axis=1)
+    logits = np.stack([layers[layer] for layer in sorted(layers)], axis=-2)
     if not logits.size or not np.isfinite(logits).all():
         raise TraceError("router_logits must be finite numbers, of at least one token and one expert")
     return sorted(layers), logits
 
 
-def _words(request: Any, num_tokens: int) -> Words:
-    ids = token_ids(request.get("token_ids"), "token_ids") if isinstance(request, dict) else None
-    prompt = member(request, "prompt", str, "the request")
-    return Words(prompt=prompt, prompt_ids=ids, num_prompt=num_tokens, num_new=0)
+def _one_sequence(logits: np.ndarray, request: Any, choice: int) -> tuple[np.ndarray, list[int] | None, list[str]]:
+    """Return the rows of one sequence, [token, layer, expert], its ids where the request states them, and notes."""
+    batch = sequences.batch_of(request)
+    if batch is not None:
+        rows, ids = sequences.sequence(logits.reshape(-1, *logits.shape[-2:]), batch, choice)
+        return rows, ids, [f"sequence {choice} of the {len(batch.ids)} that the file holds; padding is left out"]
+    ids = token_ids(request.get("token_ids"), "token_ids") if isinstance(request, Mapping) else None
+    notes = []
+    if logits.ndim == 4:
+        if not 0 <= choice < len(logits):
+            raise TraceError(f"the file holds {len(logits)} sequences, none of number {choice}")
+        if len(logits) > 1:
+            notes.append(f"sequence {choice} of the {len(logits)} that the file holds, with its padding, if it has any")
+        logits = logits[choice]
+    if ((logits >= 0) & (logits <= 1)).all():
+        notes.append("all numbers lie between 0 and 1: are these scores, after the sigmoid or softmax, and no logits?")
+    return logits, ids, [*notes, *sequences.check_one(logits, ids)]
 
 
 def _known_rule(named: Named) -> RouterRule:
@@ -108,7 +128,8 @@ def _selection(score: xr.DataArray, named: Named, missing: dict[str, str]) -> di
     if score.sizes["expert"] != rule.num_experts or not set(layers) <= set(shape.moe_layers):
         raise TraceError(
             f"the file has {score.sizes['expert']} experts in layers {layers[0]} to {layers[-1]}; the model named has "
-            f"{rule.num_experts} in {shape.moe_layers[0]} to {shape.moe_layers[-1]}"
+            f"{rule.num_experts} in {shape.moe_layers[0]} to {shape.moe_layers[-1]} (N of router_logits.N is the model "
+            "layer's number, dense layers counted)"
         )
     method = selection_of(named.config)
     if method == "greedy":
