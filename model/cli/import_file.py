@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from model.trace.imports.building import Named
     from model.trace.trace import Trace
 
-MOST_BYTES = 1 << 30
 SCRIPT_BEGINS = "# convert.py"
 CONVERT = """\
 import json, sys, torch
@@ -54,6 +53,7 @@ def import_file(
 
 
 def _bytes(path: Path) -> bytes:
+    from model.trace.imports.limits import MOST_BYTES
     from model.trace.trace import TraceError
 
     try:

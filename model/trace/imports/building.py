@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from model.trace.imports import limits
 from model.trace.imports.origin import origin
-from model.trace.imports.reading import MOST_TOKENS, plain_text
+from model.trace.imports.reading import plain_text
 from model.trace.router_rule import RouterRule, whole
 from model.trace.trace import Token, Trace, TraceError
 
 UNKNOWN = -1
-MOST_CHOICES = 1 << 27  # ids over all tokens and layers, 268 MB: 289,000 tokens of the released V3
 NO_IDS = "the file does not hold all token ids, and no tokenizer gives as many as the file counts"
 RANKS = "a token's experts are in the engine's order; without weights, the strongest is unknown"
 Labelled = tuple[tuple[Token, ...], bytes]
@@ -164,6 +164,7 @@ def _agreed(number: int | None, ids: list[int] | None, what: str) -> int | None:
 
 def labelled(words: Words, named: Named, num_tokens: int) -> Labelled:
     """Return tokens and text; an unknown id is -1, an unknown piece is empty."""
+    limits.check_tokens(num_tokens)
     num_prompt = num_tokens if words.num_prompt is None else words.num_prompt
     ids = [*_or_unknown(words.prompt_ids, num_prompt), *_or_unknown(words.new_ids, num_tokens - num_prompt)]
     if named.label is not None and UNKNOWN not in ids:
@@ -211,7 +212,10 @@ def routed_slots(ids: np.ndarray, shape: Shape, name: str) -> np.ndarray:
     elif extra:
         raise TraceError(f"{name} has {ids.shape[2]} experts to a token; the model named takes {shape.top_k}")
     if ids.size and ids.max() >= shape.num_experts:
-        raise TraceError(f"{name} names expert {ids.max()} of a model with {shape.num_experts}")
+        raise TraceError(
+            f"{name} names expert {ids.max()} of a model with {shape.num_experts} (another model, or physical "
+            "ids of redundant experts?)"
+        )
     ordered = np.sort(ids, axis=-1)
     twice = (ordered[..., 1:] == ordered[..., :-1]) & (ordered[..., 1:] >= 0)
     if twice.any():
@@ -230,7 +234,7 @@ def placed(ids: np.ndarray, start: int, num_tokens: int, name: str) -> np.ndarra
         TraceError: a row lies outside the run, or the run is too long.
     """
     end = start + len(ids)
-    if num_tokens > MOST_TOKENS or num_tokens * math.prod(ids.shape[1:]) > MOST_CHOICES:
+    if num_tokens > limits.MOST_TOKENS or num_tokens * math.prod(ids.shape[1:]) > limits.MOST_CHOICES:
         raise TraceError(f"a run of {num_tokens:,} tokens is too long to show; record a shorter one")
     if start < 0 or end > num_tokens:
         raise TraceError(f"{name} has {len(ids)} rows from token {start} on, the run has {num_tokens} tokens")

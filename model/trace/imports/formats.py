@@ -20,7 +20,8 @@ from model.trace.imports import (
     vllm,
 )
 from model.trace.imports.building import Named
-from model.trace.imports.reading import NPY, PICKLES, parse_json
+from model.trace.imports.reading import NPY, parse_json
+from model.trace.imports.wrong_files import refuse_wrong_files
 from model.trace.trace import Trace, TraceError
 
 _UNKNOWN = f"the file has an unknown format; known are {', '.join(FORMATS[1:])}"
@@ -30,16 +31,24 @@ def detect(content: bytes) -> str:
     """Return the format of a file, detected from its content.
 
     Raises:
-        TraceError: the file is pickled, or its format is unknown.
+        TraceError: the file is of a kind that cannot be read, or its format is unknown.
     """
-    _refuse_pickles(content)
+    return _detect(content)[0]
+
+
+def _detect(content: bytes) -> tuple[str, Any]:
+    """Return the format, and the parsed JSON where it is JSON."""
+    refuse_wrong_files(content)
     if content.startswith(NPY):
-        return VLLM
+        return VLLM, None
     if len(content) > 8 and content[8:9] == b"{":
-        return OURS if _is_ours(content) else LOGITS
+        return (OURS if _is_ours(content) else LOGITS), None
     if llama_cpp.is_csv(content):
-        return LLAMA_CPP
-    return _of_json(parse_json(content)) if content.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in (b"{", b"[") else _give_up()
+        return LLAMA_CPP, None
+    if content.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] not in (b"{", b"["):
+        raise TraceError(_UNKNOWN)
+    value = parse_json(content)
+    return _of_json(value), value
 
 
 def read(
@@ -58,9 +67,9 @@ def read(
     Raises:
         TraceError: the file cannot be read, or does not fit the model; the message says what to do.
     """
-    form = detect(content) if form == AUTO else form
-    _refuse_pickles(content)
-    sent = None if request is None else parse_json(request)
+    refuse_wrong_files(content)
+    form, value = _detect(content) if form == AUTO else (form, None)
+    sent = None if request is None else parse_json(request, "the request")
     if form == OURS:
         return file.loads(content)
     if form == LOGITS:
@@ -73,17 +82,10 @@ def read(
         return llama_cpp.read(content, named)
     if form == VLLM and content.startswith(NPY):
         return vllm.read_npy(content, named)
-    value, sent = _parts(parse_json(content), sent)
+    value, sent = _parts(parse_json(content) if value is None else value, sent)
     if form == RECORDER:
         return sglang_dump.read(value, named, choice)
     return (sglang if form == SGLANG else vllm).read(value, named, sent, choice)
-
-
-def _refuse_pickles(content: bytes) -> None:
-    if not content:
-        raise TraceError("the file is empty")
-    if content.startswith(PICKLES):
-        raise TraceError(f"this is a pickled file, which could run code when read; {sglang_dump.HINT}")
 
 
 def _is_ours(content: bytes) -> bool:
@@ -100,8 +102,13 @@ def _parts(value: Any, request: Any) -> tuple[Any, Any]:
 def _of_json(value: Any) -> str:
     response, _ = _parts(value, None)
     checks = {RECORDER: sglang_dump.is_dump, SGLANG: sglang.is_response, VLLM: vllm.is_response}
-    return next((form for form, holds in checks.items() if holds(response)), "") or _give_up()
-
-
-def _give_up() -> str:
+    form = next((form for form, holds in checks.items() if holds(response)), "")
+    if form:
+        return form
+    if isinstance(response, list) and any(vllm.is_answer(entry) for entry in response):
+        raise TraceError(f"the file is a list of {len(response)} answers; save one of them to a file by itself")
+    if isinstance(response, Mapping) and "error" in response and "choices" not in response:
+        raise TraceError("the answer is an error of the engine, and holds no routing")
+    if vllm.is_answer(response):
+        raise TraceError(vllm.NOT_SENT)
     raise TraceError(_UNKNOWN)

@@ -7,36 +7,42 @@ The readers check every size against the number of bytes before they allocate me
 import base64
 import binascii
 import io
+import itertools
 import json
 import math
+import warnings
 from typing import Any, cast
 
 import numpy as np
 import safetensors
 
+from model.trace.imports import limits
 from model.trace.trace import TraceError
 
-PICKLES = (b"PK\x03\x04", b"PK\x05\x06", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")  # torch.save, pickle
 NPY = b"\x93NUMPY"
 _FLOATS = {"F64": np.dtype("<f8"), "F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": np.dtype("<u2")}
 _LARGEST_ID = np.iinfo(np.int16).max
-MOST_TOKENS = 1 << 20  # per run, more than any context; without a limit a few bytes could claim all memory
 
 
-def parse_json(content: bytes) -> Any:  # noqa: ANN401 - whatever JSON holds
-    """Parse a JSON document.
+def parse_json(content: bytes, what: str = "the file") -> Any:  # noqa: ANN401 - whatever JSON holds
+    """Parse a JSON document; `what` names it in the error.
 
     Raises:
-        TraceError: it is no JSON, is cut off, or is nested too deeply.
+        TraceError: it is no JSON, is too large, is cut off, holds several documents, or is nested too deeply.
     """
+    limits.check_json(content, what)
     try:
         return json.loads(content.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
-        raise TraceError(f"the file is not UTF-8 text (byte {error.start})") from None
+        raise TraceError(f"{what} is not UTF-8 text (byte {error.start})") from None
     except json.JSONDecodeError as error:
-        raise TraceError(f"the file is not whole JSON (line {error.lineno}, column {error.colno})") from None
-    except (ValueError, RecursionError):
-        raise TraceError("the file is JSON that is nested too deeply, or holds an absurd number") from None
+        if error.msg == "Extra data":
+            raise TraceError(
+                f"{what} is not whole JSON: another value begins in line {error.lineno}; save one answer to a file"
+            ) from None
+        raise TraceError(f"{what} is not whole JSON (line {error.lineno}, column {error.colno})") from None
+    except (ValueError, RecursionError, MemoryError):
+        raise TraceError(f"{what} is JSON that is nested too deeply, or holds an absurd number") from None
 
 
 def member(value: Any, name: str, kind: type, what: str) -> Any:  # noqa: ANN401 - a value of `kind`, or None
@@ -64,8 +70,8 @@ def plain_text(value: str, name: str) -> str:
 def number_of(value: Any, name: str, what: str) -> int | None:
     """Return a token count from a JSON object; None if it is absent."""
     number = member(value, name, int, what)
-    if number is not None and not 0 <= number <= MOST_TOKENS:
-        raise TraceError(f"{name} of {what} is {number:.20g}; a number of tokens is from 0 to {MOST_TOKENS:,}")
+    if number is not None and not 0 <= number <= limits.MOST_TOKENS:
+        raise TraceError(f"{name} of {what} is {number:.20g}; a number of tokens is from 0 to {limits.MOST_TOKENS:,}")
     return number
 
 
@@ -79,42 +85,77 @@ def token_ids(value: Any, name: str) -> list[int] | None:
 
 
 def from_lists(value: Any, name: str) -> np.ndarray:
-    """Read expert ids from nested lists, int64 [rows, layer, slot].
+    """Read expert ids from nested lists, int16 [rows, layer, slot].
 
     Raises:
         TraceError: the lists are ragged, not three deep, or hold other values than whole numbers.
     """
     if value == []:
-        return np.zeros((0, 0, 0), np.int64)
+        return np.zeros((0, 0, 0), np.int16)
+    ids = whole_numbers(value, 3)
+    if ids is None:
+        raise TraceError(
+            f"{name} must be whole numbers in lists [token][layer][expert] of equal length; these are ragged"
+        )
+    return in_range(ids, name)
+
+
+def whole_numbers(value: Any, axes: int) -> np.ndarray | None:
+    """Return nested lists of whole numbers as int64; None if they are ragged, of another depth, or hold other values.
+
+    NumPy alone would make text or objects of some, and could take far more memory than the lists.
+    """
+    entries, shape = [value], []
+    for _ in range(axes):
+        lengths = {len(entry) if type(entry) is list else -1 for entry in entries}
+        if len(lengths) > 1 or -1 in lengths:
+            return None
+        shape.append(lengths.pop() if lengths else 0)
+        entries = list(itertools.chain.from_iterable(entries))
+    if set(map(type, entries)) - {int}:
+        return None
     try:
-        ids = np.array(value)
-    except (ValueError, OverflowError, RecursionError):
-        raise TraceError(f"{name} must be lists [token][layer][expert] of equal length; these are ragged") from None
-    return _checked(ids, name)
+        return np.fromiter(entries, np.int64, len(entries)).reshape(shape)
+    except OverflowError:
+        return None
 
 
 def from_npy(content: bytes, name: str) -> np.ndarray:
-    """Read expert ids from a .npy file, int64 [rows, layer, slot]; the header is checked before the data are read.
+    """Read expert ids from a .npy file, int16 [rows, layer, slot]; the header is checked before the data are read.
 
     Raises:
         TraceError: it is no .npy file, holds Python objects, or has another size than its header states.
     """
-    stream = io.BytesIO(content)
-    try:
-        version = np.lib.format.read_magic(stream)
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, _, dtype = read(stream)
-    except (ValueError, TypeError, SyntaxError, EOFError, RecursionError, MemoryError, OverflowError):
-        raise TraceError(f"{name} is not a .npy file, or is damaged") from None
+    shape, fortran_order, dtype, start = _npy_header(content, name)
     if dtype.hasobject:
         raise TraceError(
             f"{name} is a .npy file of pickled objects, which could run code when read; save whole numbers"
         )
-    left = len(content) - stream.tell()
-    if math.prod(shape) * dtype.itemsize != left:
-        raise TraceError(f"{name} has {left:,} bytes of data, its header says {math.prod(shape) * dtype.itemsize:,}")
-    stream.seek(0)
-    return _checked(np.load(stream, allow_pickle=False), name)
+    left, size = len(content) - start, math.prod(shape) * dtype.itemsize
+    if size != left:
+        stated = f"{size:,}" if size < 1 << 63 else "more than any file holds"
+        raise TraceError(f"{name} has {left:,} bytes of data, its header says {stated}")
+    if len(shape) != 3 or dtype.kind not in "iu":
+        axes = f"{len(shape)} axes of {dtype}"
+        raise TraceError(f"{name} must be whole numbers [token, layer, expert], not {axes:.60}")
+    ids = np.frombuffer(content, dtype, offset=start)
+    return in_range(ids.reshape(shape, order="F" if fortran_order else "C"), name)
+
+
+def _npy_header(content: bytes, name: str) -> tuple[tuple[int, ...], bool, np.dtype, int]:
+    """Return shape, memory order, dtype and the data's first byte."""
+    stream = io.BytesIO(content)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of headers that Python 2 wrote
+            version = np.lib.format.read_magic(stream)
+            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+            shape, fortran_order, dtype = read(stream)
+    except Exception:  # noqa: BLE001 - NumPy evaluates the header as Python, and fails in ways that it does not list
+        raise TraceError(f"{name} is not a .npy file, or is damaged") from None
+    if any(size < 0 for size in shape) or dtype.itemsize == 0:
+        raise TraceError(f"{name} is a .npy file whose header claims an impossible size")
+    return tuple(map(int, shape)), bool(fortran_order), dtype, stream.tell()
 
 
 def from_base64(value: Any, name: str) -> bytes:
@@ -125,19 +166,13 @@ def from_base64(value: Any, name: str) -> bytes:
         raise TraceError(f"{name} is not base64, or is cut off") from None
 
 
-def _checked(ids: np.ndarray, name: str) -> np.ndarray:
-    if ids.ndim != 3 or ids.dtype.kind not in "iu":
-        axes = f"{ids.ndim} axes of {ids.dtype}"
-        raise TraceError(f"{name} must be whole numbers [token, layer, expert], not {axes:.60}")
-    return in_range(ids, name)
-
-
 def in_range(ids: np.ndarray, name: str) -> np.ndarray:
-    """Check that all values can be expert ids, with -1 for an unknown one, and return them as int64."""
+    """Check that all values can be expert ids, with -1 for an unknown one, and return them as int16."""
+    limits.check_ids(ids.size, name)
     low, high = (int(ids.min()), int(ids.max())) if ids.size else (0, 0)
     if low < -1 or high > _LARGEST_ID:
         raise TraceError(f"{name} runs from {low} to {high}, which are no expert ids")
-    return ids.astype(np.int64)
+    return ids.astype(np.int16)
 
 
 def floats(content: bytes) -> dict[str, np.ndarray]:
@@ -146,6 +181,7 @@ def floats(content: bytes) -> dict[str, np.ndarray]:
     Raises:
         TraceError: the file is damaged, or a tensor does not hold floating-point numbers.
     """
+    limits.check_header(content)
     try:
         stored = safetensors.deserialize(content)
     except (safetensors.SafetensorError, ValueError, MemoryError) as error:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from model.trace.imports import sequences
+from model.trace.imports import limits, sequences
 from model.trace.imports.building import Named, Words, labelled
 from model.trace.imports.origin import origin
 from model.trace.imports.reading import floats, member, token_ids
@@ -50,6 +50,7 @@ def read(content: bytes, named: Named | None, request: Any = None, choice: int =
     layers, logits = _stacked(floats(content))
     logits, ids, notes = _one_sequence(logits, request, choice)
     num_tokens, _, num_experts = logits.shape
+    limits.check_tokens(num_tokens)
     rule = RouterRule(num_experts=num_experts, top_k=1) if named is None else _known_rule(named)
     score = rule.affinity(logits)
     data = xr.Dataset({"router_score": (("token", "moe_layer", "expert"), score)}, {"moe_layer": layers})

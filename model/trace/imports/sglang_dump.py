@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from model.trace.imports import limits
 from model.trace.imports.building import Named, Shape, Words, placed, routed_slots, traced
-from model.trace.imports.reading import in_range, member, token_ids
+from model.trace.imports.reading import in_range, member, token_ids, whole_numbers
 from model.trace.trace import Trace, TraceError
 
 HINT = "convert it to JSON where it was made, with the script that `python -m model import --help` prints"
@@ -99,11 +100,8 @@ def _table(dump: Any, shape: Shape) -> np.ndarray:
 
 
 def _numbers(value: Any, name: str, axes: int) -> np.ndarray:
-    try:
-        numbers = np.array(value)
-    except (ValueError, OverflowError):
-        numbers = np.zeros((), object)
-    if numbers.ndim != axes or numbers.dtype.kind not in "iu":
+    numbers = whole_numbers(value, axes)
+    if numbers is None:
         raise TraceError(f"{name} must be whole numbers in {axes} axes of equal length")
     return in_range(numbers, name)
 
@@ -147,6 +145,7 @@ def _continued(runs: list[_Run], position: int, decodes: bool, extended: set[int
         raise TraceError("the dump begins in the middle of a run; start to record before the request is sent")
     extended.add(len(runs))
     runs.append(_Run(position))
+    limits.check_runs(len(runs))
     return runs[-1]
 
 

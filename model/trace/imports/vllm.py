@@ -34,6 +34,11 @@ MISSING = {
 }
 
 
+def is_answer(value: Any) -> bool:
+    """Return whether a JSON value looks like an answer in OpenAI's form, with routed experts or without."""
+    return isinstance(value, dict) and isinstance(value.get("choices"), list)
+
+
 def is_response(value: Any) -> bool:
     """Return whether a JSON value looks like an answer of vLLM with routed experts."""
     choices = value.get("choices") if isinstance(value, dict) else None
