@@ -6,13 +6,15 @@ from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
 from model.checkpoint import memory
+from model.checkpoint.embedded import embedded_models
 from model.checkpoint.weights import weight_bytes
-from model.doctor import text
-from model.doctor.findings import ERROR, NOTE, Finding, Report
+from model.doctor import load, text
+from model.doctor.findings import ERROR, NOTE, WARNING, Finding, Report
 from model.doctor.prompts import Prompt, PromptsError, own_prompts, read_prompts
 from model.doctor.reference import UnusableReferenceError
 from model.doctor.text import examine_text
@@ -20,7 +22,8 @@ from model.run.engine import Engine
 from model.run.from_disk import Stopped
 from model.run.interventions import KnockOut
 from model.run.request import Capture, RunRequest
-from model.trace import chance
+from model.trace import chance, metrics
+from model.trace.router_rule import RouterRule
 from model.trace.trace import Trace
 from tests.model.doctor.checkpoints import (
     BIAS,
@@ -50,7 +53,7 @@ def grave(report: Report) -> list[Finding]:
 # --- healthy ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["mini-v3", "mini-v32"])
+@pytest.mark.parametrize("name", embedded_models())
 def test_embedded_models_are_healthy_on_the_own_sample(name: str) -> None:
     report = examine_text(Engine.load(name, device="cpu"), own_prompts())
     assert grave(report) == []
@@ -58,6 +61,37 @@ def test_embedded_models_are_healthy_on_the_own_sample(name: str) -> None:
     rows = report.measures["Routing layer by layer"]
     assert [row["layer"] for row in rows] == [1, 2, 3, 4, 5]
     assert all(row["tokens"] > 1000 for row in rows)
+
+
+def test_the_calibration_of_the_thresholds_is_measured() -> None:
+    """The figures in the docstring of `load`, on the embedded models and the doctor's own sample."""
+    lowest, busiest, spread, ends = [], 0.0, math.inf, 0.0
+    for name in embedded_models():
+        engine = Engine.load(name, device="cpu")
+        requests = text._requests(engine, own_prompts())
+        data = text.joined([engine.run(request, None) for request in requests])
+        counts = metrics.tokens_per_expert(data["expert_id"], 32).values
+        scores = data["router_score"].values
+        lowest.append(np.sort((counts / data.sizes["token"] * 8).ravel()))  # 4 of 32 experts: fair is an eighth
+        busiest = max(busiest, float((np.sort(counts)[:, -4:].sum(1) / counts.sum(1)).max()))
+        spread = min(spread, float(scores.std((0, 2)).min()))
+        ends = max(ends, float((np.minimum(scores, 1 - scores) < load.AT_AN_END).mean((0, 2)).max()))
+    shares = np.sort(np.concatenate(lowest))
+    said = " ".join((load.__doc__ or "").split())
+    assert f"experts have {shares[0]:.2g} to {shares[-1]:.2g} fair shares" in said
+    assert f"All others have at least {shares[1]:.2g}." in said
+    assert f"the busiest four at most {busiest:.0%}".replace("%", " %") in said
+    assert f"a standard deviation of at least {spread:.2f}" in said
+    assert f"at most {ends:.1%}".replace("%", " %") in said
+
+
+def test_an_expert_that_a_few_tokens_select_is_rare_and_not_dead() -> None:
+    rule = RouterRule(num_experts=32, top_k=4)
+    fair = np.full(32, 250)
+    for count, severity in ((0, WARNING), (2, WARNING), (3, NOTE), (8, NOTE)):
+        counts = np.concatenate([[count], fair[1:]])
+        (found,) = load._load(5, counts, 2000, rule)
+        assert (found.severity, found.place, found.evidence["tokens"]) == (severity, "L5E0", count)
 
 
 @pytest.mark.parametrize("make", [tiny_config, sparse_config])
