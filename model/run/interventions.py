@@ -70,7 +70,7 @@ class GateTemperature:
 
     def __post_init__(self) -> None:
         if not 0 < self.temperature < math.inf:
-            raise RequestError(f"the gate's temperature must be above 0, it is {self.temperature:g}")
+            raise RequestError(f"the gate temperature must be above 0, it is {self.temperature:g}")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

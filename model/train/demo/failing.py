@@ -15,7 +15,7 @@ RUNS = {
     "nano bias": (Nano(BIAS, 0.02), "Balanced by the selection bias alone, as DeepSeek-V3 is: it goes well."),
     "nano nothing": (Nano(NOTHING, 0.0), "Nothing balances the experts: a few take nearly all tokens from the start."),
     "nano weak bias": (Nano(BIAS, 0.0005), "The bias moves too slowly: a few experts win before it catches up."),
-    "nano fast bias": (Nano(BIAS, 0.2), "The bias moves too fast: loads swing, and the gate's own word counts little."),
+    "nano fast bias": (Nano(BIAS, 0.2), "The bias moves too fast: loads swing, and the affinities count little."),
     "nano loss": (
         Nano(LOSS, 0.01),
         "Balanced by an auxiliary loss, as before V3: weaker, and part of the gradient.",

@@ -22,18 +22,18 @@ _OCTET = r"(?:25[0-5]|2[0-4]\d|1?\d?\d)"
 LABELS = (
     Label(
         "e-mail address",
-        "Somebody can be written to.",
+        "It may be somebody's address.",
         re.compile(r"\b[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{2,63})+\b"),
         hints=("@",),
     ),
     Label(
         "phone-like number",
-        "Somebody may be called.",
+        "It may be somebody's number.",
         re.compile(r"\d{3}(?<![\w.,/]\d{3})[) -]{1,2}\d{3}[ -]\d{3,4}(?![\w/-]|[.,]\d)"),
     ),
     Label(
         "IP address",
-        "A machine can be reached.",
+        "It may be the address of a machine.",
         re.compile(rf"[1-9](?<![\w.].)(?!27\.)\d{{0,2}}(?:\.{_OCTET}){{3}}(?![\w.]*\d)"),
     ),
     Label(
@@ -44,7 +44,7 @@ LABELS = (
     ),
     Label(
         "access token",
-        "Whoever reads it may get in.",
+        "Whoever reads it may get access.",
         re.compile(
             r"(?<!\w)(?:ghp_[A-Za-z0-9]{30,}|github_pat_\w{30,}|AKIA[0-9A-Z]{16}|sk-[A-Za-z0-9]{20,}|xox[abprs]-[\w-]{10,}"
             r"|hf_[A-Za-z0-9]{30,}|eyJ[\w-]{10,999}\.eyJ[\w-]{10,999}\.[\w-]{10,})"
