@@ -11,7 +11,7 @@ from pages.common.runs import Run
 from viz.layout import Layout
 
 # Choices that only the lens offers, the default first; the address holds those that differ from the default.
-LENS_CHOICES = {"colour": ("expert", "group", "surprisal", "none"), "map": ("experts", "layers"), "alone": ("no", "yes")}
+LENS_ONLY = {"colour": ("expert", "group", "surprisal", "none"), "map": ("experts", "layers"), "alone": ("no", "yes")}
 HOW_TO_READ = (
     "**Strip**: the text as tokens, generated ones underlined, special ones boxed; coloured by the token's heaviest "
     "expert in the layer, by that expert's group, or by surprisal. **Map**: a row per token, a column per expert, the "
@@ -42,19 +42,19 @@ def lens(snapshot: bytes, layout: Layout, band: LoadBand | None = None) -> None:
 def _lens_choices() -> dict[str, str]:
     """Return the choices that only the lens offers, at first from the address, and mirror them there."""
     state, address = st.session_state, st.query_params
-    for name, options in LENS_CHOICES.items():
+    for name, options in LENS_ONLY.items():
         choice = state.get(name, address.get(name))
         state[name] = choice if choice in options else options[0]
         if state[name] == options[0]:
             address.pop(name, None)
         elif address.get(name) != state[name]:
             address[name] = state[name]
-    return {name: state[name] for name in LENS_CHOICES}
+    return {name: state[name] for name in LENS_ONLY}
 
 
 def _take() -> None:
     chosen = (st.session_state.get("lens") or {}).get("view") or {}
-    controls.choose(**{name: chosen[name] for name in (*controls.SHARED, *LENS_CHOICES) if name in chosen})
+    controls.choose(**{name: chosen[name] for name in (*controls.SHARED, *LENS_ONLY) if name in chosen})
 
 
 def status(placeholder: DeltaGenerator, run: Run | None, shown: Run | None, pending: str | None = None) -> None:

@@ -39,5 +39,5 @@ def test_share_dropped() -> None:
 
 def test_reason_of_a_rule_and_of_a_step_with_one_rule() -> None:
     assert funnel.reason_of(REPORT, "exact duplicate") == "It is there already."
-    assert funnel.reason_of(REPORT, "lock file") == "It lists versions and checksums of packages."
+    assert funnel.reason_of(REPORT, "lock file") == "The text lists versions and checksums of packages."
     assert funnel.reason_of(REPORT, "no such rule") == ""
