@@ -18,6 +18,7 @@ import xarray as xr
 from model.trace import metrics
 from model.trace.router_rule import RouterRule
 
+_OWN_ERROR = 0.6  # share of the tail that a simulated bound may leave; 400 draws then keep to the whole tail
 MOST_DRAWN = 100_000_000  # binomial draws per band, a few seconds; the released V3 needs 4.6 million
 
 
@@ -28,8 +29,10 @@ class LoadBand:
     Attributes:
         low, high: the load of one given expert lies between them with probability `confidence`.
         group_low, group_high: the same for one given group.
-        max_violation, variation, gini, num_dead, num_outside: upper bounds, at that confidence, on a layer's MaxVio,
-            coefficient of variation, Gini coefficient, experts without a token, and experts outside `low` to `high`.
+        max_violation: upper bound, at that confidence, on a layer's MaxVio, which the busiest of all experts sets; it
+            is exact (`most_tokens`).
+        variation, gini, num_dead, num_outside: upper bounds, at that confidence, on a layer's coefficient of variation,
+            Gini coefficient, experts without a token, and experts outside `low` to `high`.
         entropy: lower bound, at that confidence, on a layer's normalised entropy.
         dead, outside: expected number of experts without a token, and outside `low` to `high`.
     """
@@ -88,8 +91,10 @@ def _band(values: np.ndarray, num_tokens: int, num_groups: int, confidence: floa
     num_dead, num_outside = (values == 0).sum(-1), ((loads < low) | (loads > high)).sum(-1)
 
     def most(of_layers: np.ndarray) -> float:
-        return float(np.quantile(of_layers, confidence))
+        return float(np.quantile(of_layers, 1 - _OWN_ERROR * (1 - confidence), method="higher"))
 
+    num_experts, slots = values.shape[1], int(values[0].sum())
+    busiest = most_tokens(num_tokens, num_experts, slots // num_tokens, confidence)
     return LoadBand(
         num_tokens=num_tokens,
         confidence=confidence,
@@ -97,7 +102,7 @@ def _band(values: np.ndarray, num_tokens: int, num_groups: int, confidence: floa
         high=high,
         group_low=group_low,
         group_high=group_high,
-        max_violation=most(metrics.max_violation(counts).values),
+        max_violation=busiest / (slots / num_experts) - 1,
         variation=most(metrics.coefficient_of_variation(counts).values),
         entropy=-most(-metrics.normalised_entropy(counts).values),
         gini=most(metrics.gini(counts).values),
@@ -152,11 +157,32 @@ def _share(needed: np.ndarray, left: np.ndarray | int) -> np.ndarray:
     return np.minimum(needed / np.maximum(left, 1), 1)
 
 
+def most_tokens(num_tokens: int, num_experts: int, top_k: int, confidence: float = 0.95) -> int:
+    """Return a bound on the tokens of the busiest expert of a fair layer, which it keeps with this confidence.
+
+    Each expert's count is binomial, however groups are kept. Over all experts the probabilities of a larger count add
+    up to at most 1 - `confidence` (Bonferroni's bound, which needs no independence).
+
+    >>> most_tokens(1, 8, 2), most_tokens(28, 32, 4)
+    (1, 9)
+    """
+    share = top_k / num_experts
+    if share == 1:
+        return num_tokens
+    counts = np.arange(num_tokens)
+    steps = np.log((num_tokens - counts) / (counts + 1)) + math.log(share / (1 - share))
+    logs = num_tokens * math.log1p(-share) + np.concatenate([[0.0], np.cumsum(steps)])
+    above = np.cumsum(np.exp(logs)[::-1])[::-1]  # [count]: probability of at least so many tokens
+    return int(np.count_nonzero(above > (1 - confidence) / num_experts)) - 1
+
+
 def tokens_to_call_dead(num_experts: int, top_k: int, confidence: float = 0.95) -> int:
-    """Return the fewest tokens from which an expert without a token is beyond chance.
+    """Return the fewest tokens from which any expert of a layer without a token is beyond chance.
+
+    From there on a fair layer is expected to leave at most 1 - `confidence` experts without one.
 
     >>> tokens_to_call_dead(256, 8)
-    117
+    270
     """
     idle_share = 1 - top_k / num_experts  # of the tokens, for one expert
-    return math.ceil(math.log((1 - confidence) / 2) / math.log(idle_share)) if idle_share > 0 else 1
+    return math.ceil(math.log((1 - confidence) / num_experts) / math.log(idle_share)) if idle_share > 0 else 1

@@ -75,7 +75,7 @@ class Load:
 
     @property
     def fewest(self) -> int:
-        """Fewest tokens with which an expert without a token is beyond chance."""
+        """Fewest tokens with which any expert of a layer without a token is beyond chance."""
         return chance.tokens_to_call_dead(self.rule.num_experts, self.rule.top_k)
 
 

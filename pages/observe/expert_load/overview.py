@@ -44,9 +44,10 @@ def verdict(load: Load) -> str:
 
 
 def _too_few(load: Load) -> str:
+    idle = "" if load.band is None else f"; by chance about {load.band.dead:.2g} in a layer take none of these tokens"
     return (
         f"These tokens are too few to call an expert dead: with {load.rule.num_experts} experts, {load.rule.top_k} to "
-        f"a token, that takes at least {load.fewest}."
+        f"a token, that takes at least {load.fewest}{idle}."
     )
 
 
@@ -79,7 +80,7 @@ def _about_layer(load: Load, layer: int, measures: xr.Dataset) -> str:
     at, band = measures.sel(moe_layer=layer), load.band
     busiest, most, dead = (int(at[name]) for name in ("busiest", "most", "dead"))
     ratio = float(at["largest_ratio"])
-    reach = "" if band is None else f"; chance alone gives up to {band.max_violation:.3g}"
+    reach = "" if band is None else f"; chance alone gives up to {band.max_violation:.3g} in 95 % of layers"
     left_out = (
         "" if band is None else f" (chance alone leaves out {f'up to {band.num_dead}' if band.num_dead else 'none'})"
     )

@@ -7,14 +7,14 @@ import streamlit as st
 from model.trace.load import Load
 from pages.common import controls, session
 from pages.common.tables import THREE
-from pages.observe.expert_load import devices, tables
+from pages.observe.expert_load import devices, sentences, tables
 from viz import load as figures
 
 
 def one_layer(load: Load, layer: int, expert: int | None) -> None:
     """Draw one layer's bars, and describe the chosen expert; without a choice, the busiest one."""
     ratio = load.ratio.sel(moe_layer=layer)
-    st.markdown(about_expert(load, layer, int(ratio.values.argmax()) if expert is None else expert))
+    st.markdown(sentences.about_busiest(load, layer) if expert is None else sentences.about_expert(load, layer, expert))
     figure = figures.load_bars(ratio, load.rule, session.theme(), load.band, expert)
     how_to_read = (
         f"The experts of L{layer}. The dashed line is a fair share; the grey band holds 95 % of experts under chance "
@@ -23,17 +23,6 @@ def one_layer(load: Load, layer: int, expert: int | None) -> None:
     )
     table = tables.by_expert(load, layer)
     controls.chart(figure, "load-layer", table, how_to_read, chooses=("expert",))
-
-
-def about_expert(load: Load, layer: int, expert: int) -> str:
-    """Describe one expert's share with its interval, against a fair share."""
-    row = tables.by_expert(load, layer).iloc[expert]
-    words = (
-        f"**{row['expert']}** took {row['tokens']:,} of {load.num_tokens:,} tokens, {row['share of tokens']:.1%} "
-        f"(95 % interval {row['low (95 %)']:.1%} to {row['high (95 %)']:.1%}). "
-        f"A fair share is {load.rule.fair_share:.1%}"
-    )
-    return f"{words}." if load.band is None else f"{words}: {row['against chance'].replace('took no token; ', '')}."
 
 
 def all_layers(load: Load, layer: int, expert: int | None) -> None:

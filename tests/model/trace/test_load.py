@@ -45,7 +45,7 @@ def test_layers_of_a_load_worked_out_by_hand() -> None:
     assert float(layer["largest_ratio"]) == 3
     assert float(layer["variation"]) == pytest.approx(np.sqrt(12 / 8))
     assert load.num_outside == int(layer["outside"]) * 2
-    assert load.fewest == 13
+    assert load.fewest == 18
 
 
 def test_experts_of_a_load_have_a_share_with_its_interval() -> None:

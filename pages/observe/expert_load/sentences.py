@@ -1,0 +1,35 @@
+"""One expert's load in words."""
+
+from model.trace.load import Load
+from pages.observe.expert_load import tables
+
+
+def about_busiest(load: Load, layer: int) -> str:
+    """Describe the busiest expert of a layer, against the busiest expert of a fair layer."""
+    share = _share(load, layer, int(load.ratio.sel(moe_layer=layer).values.argmax()))
+    if load.band is None:
+        return f"{share}."
+    beyond = float(load.violation.sel(moe_layer=layer)) > load.band.max_violation
+    verdict = "more than chance explains" if beyond else "within chance"
+    return (
+        f"{share}. As the busiest of {load.rule.num_experts} it is {verdict}: in 95 % of fair layers the busiest "
+        f"expert takes up to {1 + load.band.max_violation:.3g} fair shares."
+    )
+
+
+def about_expert(load: Load, layer: int, expert: int) -> str:
+    """Describe one given expert's share with its interval, against what chance gives one given expert."""
+    share = _share(load, layer, expert)
+    if load.band is None:
+        return f"{share}."
+    against = tables.by_expert(load, layer)["against chance"].iloc[expert].replace("took no token; ", "")
+    return f"{share}: {against}, for an expert chosen beforehand."
+
+
+def _share(load: Load, layer: int, expert: int) -> str:
+    row = tables.by_expert(load, layer).iloc[expert]
+    return (
+        f"**{row['expert']}** took {row['tokens']:,} of {load.num_tokens:,} tokens, {row['share of tokens']:.1%} "
+        f"(95 % interval {row['low (95 %)']:.1%} to {row['high (95 %)']:.1%}). "
+        f"A fair share is {load.rule.fair_share:.1%}"
+    )
