@@ -22,7 +22,9 @@ MAY_IMPORT = {
     "model/run": ("model.run", "model.checkpoint", "model.network", "model.trace"),
     "model/train": ("model.train", "model.checkpoint", "model.network", "model.trace"),
     "model/doctor": ("model.doctor", "model.run", "model.checkpoint", "model.network", "model.trace"),
-    "model/cli/doctor.py": ("model.doctor", "model.run", "model.checkpoint", "model.trace", "model.cli.options"),
+    "model/cli/doctor.py": (
+        *("model.doctor", "model.run", "model.checkpoint", "model.trace", "model.cli.options", "model.cli.terminal"),
+    ),
     "model": ("model",),
 }
 # A place -> packages of others that it must not know.

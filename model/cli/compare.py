@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from model.cli.options import Numbers, Unusable, find_folder, read_prompt
+from model.cli.terminal import echo
 from model.trace import comparison_report as report
 from model.trace.comparison import Comparison, compare
 
@@ -91,11 +92,11 @@ def compare_command(
     ]
     comparison = compare(*sides)
     exceeded = _exceeded(comparison, fail_above)
-    click.echo(
+    echo(
         json.dumps(report.to_json(comparison), indent=1, allow_nan=False) if as_json else "\n".join(_lines(comparison))
     )
     for line in exceeded:
-        click.echo(line, err=True)
+        echo(line, err=True)
     if exceeded:
         click.get_current_context().exit(1)
 

@@ -6,6 +6,7 @@ import click
 from tqdm import tqdm
 
 from model.cli.options import FOLDER, NEW_FOLDER
+from model.cli.terminal import echo
 
 
 @click.command("curate")
@@ -25,6 +26,6 @@ def curate_command(corpus: Path, out: Path, heldout: Path | None) -> None:
     before, after = report["in"], report["out"]
     for step in report["steps"]:
         for rule in step["dropped"]:
-            click.echo(f"{step['name']}: {rule['rule']}: {rule['records']:,} records, {rule['bytes']:,} bytes dropped")
+            echo(f"{step['name']}: {rule['rule']}: {rule['records']:,} records, {rule['bytes']:,} bytes dropped")
     num_records = f"{after['records']:,} of {before['records']:,} records"
-    click.echo(f"kept {num_records}, {after['bytes']:,} of {before['bytes']:,} bytes; {out}")
+    echo(f"kept {num_records}, {after['bytes']:,} of {before['bytes']:,} bytes; {out}")

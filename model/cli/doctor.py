@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from model.cli.options import check_destination, explain, find_folder
+from model.cli.terminal import echo
 from model.doctor.findings import ERROR, SEVERITIES
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def doctor_command(
     report = _examine(find_folder(model), prompts, reference, weights_only, show=not as_json)
     if without_text:
         report = report.without_text()
-    click.echo(formats.to_json(report) if as_json else "\n".join(formats.to_lines(report)))
+    echo(formats.to_json(report) if as_json else "\n".join(formats.to_lines(report)))
     if html is not None:
         with replacing(html) as temporary:
             temporary.write_text(formats.to_html(report), encoding="utf-8", errors="backslashreplace")

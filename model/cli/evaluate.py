@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from model.cli.options import FILE, FOLDER
+from model.cli.terminal import echo
 
 
 @click.command("evaluate")
@@ -58,4 +59,4 @@ def evaluate_command(
     summary = summarise(evaluate(loaded, streams, pieces, getattr(torch, dtype)), weights)
     if out is not None:
         out.write_text(json.dumps(summary, indent=1))
-    click.echo(as_markdown(summary))
+    echo(as_markdown(summary))

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from model.cli.options import check_destination, find_folder
+from model.cli.terminal import echo
 from model.trace.imports import AUTO, FORMATS
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ def import_command(file: Path, form: str, model: str | None, request: Path | Non
         find_folder(model, f"a released configuration ({', '.join(RELEASED)})")
     trace = import_file(file, form, None if model is None else named_model(model), request, choice)
     save(trace, out)
-    click.echo("\n".join([*report(trace), f"written to {out}"]))
+    echo("\n".join([*report(trace), f"written to {out}"]))
 
 
 def report(trace: "Trace") -> list[str]:

@@ -3,6 +3,7 @@
 import click
 
 from model.cli.options import Unusable, find_folder
+from model.cli.terminal import echo
 
 
 @click.command("info")
@@ -17,6 +18,6 @@ def info_command(model: str) -> None:
 
     folder = find_folder(model)
     manifest = inspect(folder)
-    click.echo("\n".join(folder_report(manifest, folder)))
+    echo("\n".join(folder_report(manifest, folder)))
     if manifest.has_weights and manifest.problems:
         raise Unusable(f"{folder} cannot be loaded: {manifest.summary}")

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from model.cli.options import Unusable, explain
+from model.cli.terminal import escaped
 
 # Module of each command; the command there is NAME_command.
 _MODULES = {
@@ -39,11 +40,14 @@ class Commands(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
+        except click.ClickException as error:
+            vars(error)["message"] = escaped(error.message)  # which click declares final
+            raise
         except (ValueError, OSError, MemoryError, RuntimeError) as error:
             line = explain(error)
             if line is None:
                 raise
-            raise Unusable(line) from None
+            raise Unusable(escaped(line)) from None
 
 
 @click.group(cls=Commands)

@@ -6,6 +6,8 @@ from typing import Any
 
 import click
 
+from model.cli.terminal import echo
+
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 NEW_FOLDER = click.Path(file_okay=False, path_type=Path)
@@ -68,7 +70,7 @@ def read_prompt(path: Path) -> str:
     """
     content = path.read_bytes()
     if content.startswith(codecs.BOM_UTF8):
-        click.echo(f"note: {path} begins with a byte order mark, which is left out", err=True)
+        echo(f"note: {path} begins with a byte order mark, which is left out", err=True)
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -6,6 +6,7 @@ import click
 from tqdm import tqdm
 
 from model.cli.options import FILE, FOLDER, NEW_FOLDER
+from model.cli.terminal import echo
 
 
 @click.command("tokenize")
@@ -34,4 +35,4 @@ def tokenize_command(
     with tqdm(total=num_bytes, desc="tokenising", unit="B", unit_scale=True) as bar:
         index = write_shards(streams, tokenizer, out, bar.update, split_share)
     total = sum(stream["tokens"] for stream in index["streams"].values())
-    click.echo(f"{total:,} tokens of {len(index['streams'])} streams in {out}")
+    echo(f"{total:,} tokens of {len(index['streams'])} streams in {out}")

@@ -9,6 +9,7 @@ import click
 
 from model.cli.changes import change_options, interventions
 from model.cli.options import Numbers, check_destination, find_folder, read_prompt
+from model.cli.terminal import echo
 from model.run.request import CAPTURE_NAMES, FIELDS, Capture, RunRequest
 from model.run.request_fields import RequestField
 
@@ -99,7 +100,7 @@ def trace_command(
     seconds = time.perf_counter() - started
     save(run, out)
     beside = [f"note: {line}" for line in (*said, *notes(inspect(folder), folder))]
-    click.echo("\n".join([*run_report(run, seconds), *beside, f"written to {out}"]))
+    echo("\n".join([*run_report(run, seconds), *beside, f"written to {out}"]))
 
 
 def _streamed(engine: "Engine", request: RunRequest, out: Path) -> "Trace":

@@ -9,6 +9,7 @@ import click
 from tqdm import tqdm
 
 from model.cli.options import FILE, FOLDER, NEW_FOLDER
+from model.cli.terminal import echo
 
 if TYPE_CHECKING:
     from model.train.config import Start, TrainConfig
@@ -20,7 +21,7 @@ def _list_stages(context: click.Context, parameter: click.Parameter, wanted: boo
         return
     from model.train.stages import listed
 
-    click.echo("\n".join(listed()))
+    echo("\n".join(listed()))
     context.exit()
 
 
@@ -66,7 +67,7 @@ def train_command(config: Path, corpus: Path, out: Path, start: str | None, resu
             bar.set_postfix_str(f"loss {line['loss']:.3f}, {line['tokens_per_s']:.0f} tokens/s", refresh=False)
 
         message = _run(stage, settings, corpus, out, report, heldout, resume)
-    click.echo(message)
+    echo(message)
 
 
 def _with_base_model(stage: "Start", start: str, config: Path) -> "Start":

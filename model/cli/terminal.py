@@ -1,0 +1,22 @@
+"""Print to the terminal. Names inside files may hold escape sequences, so all text of the command line passes here."""
+
+import re
+
+import click
+
+# Control characters but tab and line feed, line separators, marks that reorder text, halves of surrogate pairs.
+_UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def escaped(text: str) -> str:
+    r"""Return text with control characters spelled out, as JSON spells them.
+
+    >>> escaped("\x1b[31mred\n")
+    '\\u001b[31mred\n'
+    """
+    return _UNSAFE.sub(lambda match: f"\\u{ord(match.group()):04x}", text)
+
+
+def echo(text: str, err: bool = False) -> None:
+    """Print text, escaped, to stdout or stderr."""
+    click.echo(escaped(text), err=err)
