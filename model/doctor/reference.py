@@ -15,17 +15,19 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
+from model.doctor import chain
 from model.doctor.findings import ERROR, NOTE, WARNING, Finding
 from model.trace.observed_rule import rule_of
 from model.trace.routing import one_hot
 from model.trace.trace import Trace
 
-NAME = "reference"
-SAME, FITS, BETTER = 1e-3, 0.8, 0.3
+NAME = chain.NAME
+SAME, FITS, BETTER = chain.SAME, 0.8, 0.3
 NEEDED = ("router_score", "expert_bias", "expert_id", "gate_weight", "residual_norm")
 _NAMED = 6  # experts that a finding lists
 
-# (layer, expert, other expert) -> residual norms, [token, layer], of the reference's tokens with the two exchanged.
+# (layer, expert, other expert) -> residual norms, [token, layer], of the reference's tokens with the two exchanged, or
+# with gate and up projection exchanged if both are the same expert.
 Exchange = Callable[[int, int, int], np.ndarray]
 
 
@@ -65,21 +67,38 @@ def compare_with(reference: Trace, ours: Trace, exchange: Exchange | None) -> It
         ours: run of the audited model.
         exchange: runs the tokens with two experts exchanged; None if the weights are not in memory.
     """
-    before = [*_scale(reference, ours), *_biases(reference, ours)]
+    scale = list(_scale(reference, ours))
+    stated = [] if scale else list(chain.configuration(reference, ours))
+    before = [*chain.tokens(reference, ours), *stated, *scale, *_biases(reference, ours)]
     permuted = list(_columns(reference, ours))
-    yield from before
-    yield from permuted
-    explained = [finding.layer for finding in (*before, *permuted) if finding.severity != NOTE]
-    first = _first_difference(reference, ours)
+    first = chain.first_difference(reference, ours)
+    settled = [_harmless(f) if _without_effect(f, first) else f for f in (*before, *permuted)]
+    yield from settled
+    explained = [finding.layer for finding in settled if finding.severity != NOTE]
     if first is None:
         if not explained:
-            what = "the model routes these tokens as the reference does"
-            gap = float(np.abs(ours.data["router_score"].values - reference.data["router_score"].values).max())
-            evidence = {"largest difference of affinities": gap, "tokens": ours.num_tokens}
-            yield Finding(NOTE, NAME, what, "No part that these tokens use was changed.", evidence)
+            yield from chain.head(reference, ours) or [_same(reference, ours)]
         return
     if None not in explained and all(layer > first for layer in explained if layer is not None):
-        yield from _experts(reference, ours, first, exchange)
+        yield from chain.blame(reference, ours, first) or _experts(reference, ours, first, exchange)
+
+
+def _same(reference: Trace, ours: Trace) -> Finding:
+    what = "the model routes these tokens as the reference does, and predicts the same"
+    gap = float(np.abs(ours.data["router_score"].values - reference.data["router_score"].values).max())
+    evidence = {"largest difference of affinities": gap, "tokens": ours.num_tokens}
+    return Finding(NOTE, NAME, what, "No part that these tokens use was changed.", evidence)
+
+
+def _without_effect(finding: Finding, first: int | None) -> bool:
+    """Return whether a finding is on another order of the experts of a layer whose results are the reference's."""
+    moved = "in another order" in finding.what or "are permuted" in finding.what
+    return moved and finding.layer is not None and (first is None or finding.layer < first)
+
+
+def _harmless(finding: Finding) -> Finding:
+    meaning = "Experts were renumbered, and router rows, biases and weights moved along: the results are the same."
+    return dataclasses.replace(finding, severity=NOTE, meaning=meaning)
 
 
 # --- scaling factor --------------------------------------------------------------------------------------------------
@@ -180,23 +199,11 @@ def _standardised(scores_TE: np.ndarray) -> np.ndarray:
 # --- the experts -----------------------------------------------------------------------------------------------------
 
 
-def _gaps(reference: Trace, norms: np.ndarray) -> np.ndarray:
-    """Return the relative difference of the residual norms, [token, layer]; infinite if one of them is NaN."""
-    was = reference.data["residual_norm"].values.astype(np.float64)
-    return np.nan_to_num(np.abs(norms - was) / np.maximum(np.abs(was), 1e-9), nan=np.inf, posinf=np.inf)
-
-
-def _first_difference(reference: Trace, ours: Trace) -> int | None:
-    """Return the first layer after which the residual norms differ; None if they never do."""
-    gaps = _gaps(reference, ours.data["residual_norm"].values)
-    different = np.flatnonzero((gaps > SAME).any(0))
-    return int(ours.data["layer"].values[different[0]]) if len(different) else None
-
-
 def _experts(reference: Trace, ours: Trace, layer: int, exchange: Exchange | None) -> Iterator[Finding]:
     """Find the changed experts of the first differing layer, from the tokens whose residual stream changed there."""
     index = ours.data["layer"].values.tolist().index(layer)
-    changed_T = _gaps(reference, ours.data["residual_norm"].values)[:, index] > SAME / 10
+    limit = chain.floor(reference, ours, index)
+    changed_T = chain.gaps(reference, ours.data["residual_norm"].values)[:, index] > limit
     evidence = {"tokens that differ": int(changed_T.sum()), "of": len(changed_T)}
     meaning = "Its weights differ from the reference's: another step, another model, or damage."
     if layer not in ours.data["moe_layer"].values:
@@ -211,8 +218,15 @@ def _experts(reference: Trace, ours: Trace, layer: int, exchange: Exchange | Non
         )
         yield Finding(ERROR, NAME, what, f"No small set of experts explains it. {meaning}", evidence, layer)
         return
+    for one in suspects[:_NAMED] if exchange is not None else ():
+        if _restores(reference, exchange(layer, one, one), index):
+            what = (
+                f"L{layer}E{one}: gate_proj and up_proj are swapped; exchanged back, the reference's numbers come out"
+            )
+            yield Finding(ERROR, NAME, what, "A fused matrix was split in the other order.", evidence, layer, one)
+            return
     for one, other in _pairs(suspects):
-        if exchange is not None and (_gaps(reference, exchange(layer, one, other))[:, index] <= SAME / 10).all():
+        if exchange is not None and _restores(reference, exchange(layer, one, other), index):
             what = (
                 f"L{layer}: experts E{one} and E{other} are swapped; exchanged back, the reference's numbers come out"
             )
@@ -222,6 +236,10 @@ def _experts(reference: Trace, ours: Trace, layer: int, exchange: Exchange | Non
     named = ", ".join(f"E{expert}" for expert in suspects[:_NAMED])
     what = f"L{layer}: experts {named} give other outputs than in the reference; the router selects alike"
     yield Finding(ERROR, NAME, what, meaning, evidence | {"experts": len(suspects)}, layer, suspects[0])
+
+
+def _restores(reference: Trace, norms: np.ndarray, place: int) -> bool:
+    return bool((chain.gaps(reference, norms)[:, place] <= SAME / 10).all())
 
 
 def _pairs(suspects: list[int]) -> Iterator[tuple[int, int]]:

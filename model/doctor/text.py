@@ -215,6 +215,12 @@ def _exchanged(engine: Engine, request: RunRequest, layer: int, one: int, other:
 @torch.no_grad()
 def _swap(mixture: Any, one: int, other: int) -> None:
     assert isinstance(mixture, MixtureOfExperts)
+    if one == other:  # gate and up projection of one expert
+        gate, up = mixture.experts.gate_up[one].chunk(2)
+        copy = gate.clone()
+        gate.copy_(up)
+        up.copy_(copy)
+        return
     for matrices in (mixture.experts.gate_up, mixture.experts.down):
         copy = matrices[one].clone()
         matrices[one].copy_(matrices[other])
