@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from model.trace.metrics import dead_experts, max_violation, relative_load, surprisal_bits, tokens_per_expert
+from model.trace.metrics import dead_experts, max_violation, relative_load, surprisal_in_words, tokens_per_expert
 
 if TYPE_CHECKING:
     from model.trace.trace import Trace
@@ -18,8 +18,8 @@ def _run_line(run: "Trace", seconds: float) -> str:
     where = f"{run.model['name']} on {run.origin['device']}, {run.origin['dtype']}"
     counts = f"{run.num_tokens} tokens ({num_prompt} of the prompt, {run.num_tokens - num_prompt} new)"
     line = f"{where}: {counts} in {seconds:.3g} s"
-    bits = surprisal_bits(run.data["logprob"])
-    return line if run.num_tokens < 2 else f"{line}, mean surprisal {float(bits.mean()):.3g} bit"
+    means = surprisal_in_words(run.data["logprob"], run.prompt_mask)
+    return f"{line}, mean surprisal {' and '.join(means)}" if means else line
 
 
 def _layer_table(run: "Trace") -> list[str]:

@@ -107,6 +107,24 @@ def mean_surprisal_bits(logprob: xr.DataArray) -> float:
     return float(surprisal_bits(logprob).mean())
 
 
+def surprisal_in_words(logprob: xr.DataArray, is_prompt: xr.DataArray) -> list[str]:
+    """Return the mean surprisal of the prompt and of the generated tokens, each with its number of tokens.
+
+    The two are apart because a model finds its own text far less surprising. A part without such a token is left out.
+
+    >>> logprob = xr.DataArray(np.log([np.nan, 1 / 8, 1 / 2, 1 / 2]), dims=("token",))
+    >>> surprisal_in_words(logprob, xr.DataArray([True, True, False, False], dims=("token",)))
+    ['3 bit of the prompt (n = 1)', '1 bit of the new tokens (n = 2)']
+    """
+    words = []
+    for name, mask in (("the prompt", is_prompt), ("the new tokens", ~is_prompt)):
+        part = logprob.where(mask)
+        number = int(np.isfinite(part).sum())
+        if number:
+            words.append(f"{mean_surprisal_bits(part):.3g} bit of {name} (n = {number:,})")
+    return words
+
+
 def probability(logprob: xr.DataArray) -> xr.DataArray:
     """Return probabilities from log-probabilities in nats."""
     return xr.DataArray(np.exp(logprob))

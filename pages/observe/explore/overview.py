@@ -20,15 +20,24 @@ def numbers(run: Run) -> None:
     columns[1].metric(
         "Tokens/s", speed, help="Measured over all tokens, the prompt's too; the time includes drawing the page."
     )
-    bits = metrics.mean_surprisal_bits(trace.data["logprob"]) if trace.has("logprob") else math.nan
-    columns[2].metric(
-        "Mean surprisal",
-        "not recorded" if math.isnan(bits) else f"{bits:.3g} bit",
-        help=f"How unexpected the tokens were to the model: 0 bit is certain, each bit halves the probability. "
-        f"Derived; n = {trace.num_tokens - 1} tokens after the first.",
-    )
+    value, meaning = mean_surprisal(trace)
+    columns[2].metric("Mean surprisal", value, help=meaning)
     value, meaning = worst_layer(trace)
     columns[3].metric("Worst MaxVio", value, help=meaning)
+
+
+def mean_surprisal(trace: Trace) -> tuple[str, str]:
+    """Return the mean surprisal of the prompt, of the generated tokens behind a stroke, and what both mean."""
+    if not trace.has("logprob"):
+        return "not recorded", "Needs the tokens' log-probabilities."
+    logprob, is_prompt = trace.data["logprob"], trace.prompt_mask
+    means = [metrics.mean_surprisal_bits(logprob.where(mask)) for mask in (is_prompt, ~is_prompt)]
+    values = [f"{bits:.3g}" for bits in means if not math.isnan(bits)]
+    return (
+        f"{' / '.join(values)} bit" if values else "not recorded",
+        "How unexpected the tokens were to the model: 0 bit is certain, each bit halves the probability. "
+        f"Derived: {' / '.join(metrics.surprisal_in_words(logprob, is_prompt))}. The first token has none.",
+    )
 
 
 def worst_layer(trace: Trace) -> tuple[str, str]:

@@ -20,7 +20,7 @@ def ids(rows: list) -> xr.DataArray:
 
 
 def test_worked_example() -> None:
-    assert doctest.testmod(metrics) == (0, 3)
+    assert doctest.testmod(metrics) == (0, 5)
 
 
 def test_load_figures_of_a_known_layer() -> None:
@@ -110,3 +110,14 @@ def test_identities_on_any_trace(seed: int, num_prompt: int, num_new: int) -> No
 def test_typical_norm_is_the_median_over_tokens() -> None:
     norm = xr.DataArray([[900.0, 9.0], [1.0, 2.0], [3.0, 4.0]], dims=("token", "layer"), coords={"layer": [0, 1]})
     assert metrics.typical_norm(norm).to_series().to_dict() == {0: 3.0, 1: 4.0}
+
+
+def test_surprisal_of_prompt_and_generated_tokens_is_apart() -> None:
+    logprob = xr.DataArray(np.log([np.nan, 1 / 256, 1 / 2, 1 / 2]), dims=("token",))
+    is_prompt = xr.DataArray([True, True, False, False], dims=("token",))
+    assert metrics.surprisal_in_words(logprob, is_prompt) == [
+        "8 bit of the prompt (n = 1)",
+        "1 bit of the new tokens (n = 2)",
+    ]
+    assert metrics.surprisal_in_words(logprob[:2], is_prompt[:2]) == ["8 bit of the prompt (n = 1)"]
+    assert metrics.surprisal_in_words(logprob[:1], is_prompt[:1]) == []

@@ -16,7 +16,7 @@ def test_worst_layer_is_named_with_its_bound_of_chance() -> None:
     """Of eight experts two took all four tokens: each has four fair shares, three more than fair."""
     value, meaning = overview.worst_layer(routed(*[[5, 6]] * 4))
     assert value == "3 (L1)"
-    assert "n = 4 tokens. Fair routing alone stays under" in meaning
+    assert "n = 4 tokens. Fair routing alone gives up to 2 in 95 % of layers." in meaning
 
 
 @pytest.mark.parametrize("trace", [routed(unknown=3)], ids=["no known experts"])
@@ -30,7 +30,10 @@ def test_run_in_four_numbers(open_app: Callable[..., AppTest], recorded: Path) -
     app = open_app()
     numbers = figures(app)
     assert (numbers["Tokens"], numbers["Tokens/s"]) == ("14", "not timed")
-    bits = -np.nanmean(trace.data["logprob"].values) / np.log(2)
-    assert numbers["Mean surprisal"] == f"{bits:.3g} bit"
+    bits = -trace.data["logprob"].values / np.log(2)
+    assert numbers["Mean surprisal"] == f"{np.nanmean(bits[:5]):.3g} / {bits[5:].mean():.3g} bit"
+    (meaning,) = [metric.help for metric in app.metric if metric.label == "Mean surprisal"]
+    assert "bit of the prompt (n = 4) / " in meaning
+    assert "bit of the new tokens (n = 9)" in meaning
     (count,) = [metric.help for metric in app.metric if metric.label == "Tokens"]
     assert count == "5 of the prompt, 9 new"
