@@ -5,18 +5,17 @@ followed. None of them stops a run, but with each the result differs from what a
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sized
 from pathlib import Path
 from typing import Any
 
 from model.checkpoint.files import CONFIG_NAME, INDEX_NAME, SINGLE_NAME
 from model.checkpoint.header import CheckpointError, printable, read_json
+from model.checkpoint.layouts import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from model.checkpoint.weights import Manifest
 from model.network.config import unknown_keys, unused_keys
 
 BOM = b"\xef\xbb\xbf"
-ADAPTER_CONFIG = "adapter_config.json"
-_ADAPTER_WEIGHTS = "adapter_model.safetensors"
 _OTHER_FORMS = (".gguf", ".bin", ".pt", ".pth", ".ckpt", ".onnx", ".h5", ".msgpack")
 _MOST_NAMED = 8
 _MOST_TOKENIZER_BYTES = 200_000_000
@@ -38,12 +37,13 @@ def _adapters(manifest: Manifest, folder: Path) -> Iterator[str]:
     what_to_do = (
         "is not applied: a run shows the base model alone; merge it (merge_and_unload of peft) to see its effect"
     )
-    files = [name for name in (ADAPTER_CONFIG, _ADAPTER_WEIGHTS) if (folder / name).exists()]
+    files = [name for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS) if (folder / name).exists()]
     if files:
         yield f"the adapter beside the weights ({adapter_line(folder) or files[0]}) {what_to_do}"
     inside = [name for name in manifest.surplus if ".lora_" in name]
     if inside:
-        yield f"the LoRA adapter among the weights ({len(inside):,} tensors, the first is {inside[0]}) {what_to_do}"
+        which = f"{len(inside):,} tensor{_s(inside)}, the first is {inside[0]}"
+        yield f"the LoRA adapter among the weights ({which}) {what_to_do}"
 
 
 def adapter_line(folder: Path) -> str:
@@ -64,7 +64,7 @@ def _other_weights(manifest: Manifest, folder: Path) -> Iterator[str]:
     if SINGLE_NAME in read and (folder / INDEX_NAME).exists():
         yield f"{SINGLE_NAME} is read; {INDEX_NAME} and the files that it names are not"
     names = sorted(path.name for path in folder.iterdir())
-    others = [name for name in names if name.endswith(".safetensors") and name not in {*read, _ADAPTER_WEIGHTS}]
+    others = [name for name in names if name.endswith(".safetensors") and name not in {*read, ADAPTER_WEIGHTS}]
     if others:
         yield f"other weights lie beside those that are read ({_named(tuple(sorted(read)))}): {_named(tuple(others))}"
     foreign = [name for name in names if name.endswith(_OTHER_FORMS)]
@@ -72,7 +72,8 @@ def _other_weights(manifest: Manifest, folder: Path) -> Iterator[str]:
         yield f"weights in other forms are not read: {_named(tuple(foreign))}"
     if manifest.repeated:
         first = manifest.repeated[0]
-        yield f"{len(manifest.repeated):,} tensors are in several files; that of {INDEX_NAME} is read, as for {first}"
+        count = f"{len(manifest.repeated):,} tensor{_s(manifest.repeated)}"
+        yield f"{count} in several files, such as {first}; {INDEX_NAME} says which is read"
 
 
 def _vocabulary(manifest: Manifest, folder: Path) -> Iterator[str]:
@@ -93,6 +94,10 @@ def largest_id(folder: Path) -> int | None:
     except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError):
         return None
     return max((token_id for token_id in ids if type(token_id) is int), default=None)
+
+
+def _s(names: Sized) -> str:
+    return "" if len(names) == 1 else "s"
 
 
 def _named(names: tuple[str, ...]) -> str:

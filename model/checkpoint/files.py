@@ -31,6 +31,7 @@ from model.checkpoint.header import (
     read_json,
     unsupported_dtype,
 )
+from model.checkpoint.layouts import lost_shards, no_config, no_weights
 from model.checkpoint.names import scale_name
 from model.checkpoint.positions import OpenFiles, read_whole
 
@@ -68,6 +69,8 @@ class ModelFolder:
         self.path = Path(path)
         if not self.path.is_dir():
             raise CheckpointError(f"{self.path} is not a folder; give one that holds {CONFIG_NAME} and {SINGLE_NAME}")
+        if not os.path.lexists(self.path / CONFIG_NAME) and (cause := no_config(self.path)):
+            raise CheckpointError(f"{self.path} lacks {CONFIG_NAME}: {cause}")
         self.config = read_json(self._find(CONFIG_NAME))
         self._files = OpenFiles()
         self._file_names: tuple[str, ...] = ()
@@ -192,12 +195,16 @@ class ModelFolder:
         pickled = sorted(file.name for file in self.path.iterdir() if file.suffix in PICKLE_SUFFIXES)
         if pickled:
             raise CheckpointError(f"{self.path} holds {pickle_refusal(pickled[0])}")
+        if cause := no_weights(self.path):
+            raise CheckpointError(f"{self.path} holds neither {SINGLE_NAME} nor {INDEX_NAME}: {cause}")
         if needs_weights:
             raise CheckpointError(f"{self.path} holds neither {SINGLE_NAME} nor {INDEX_NAME}")
         return {}
 
     def _list_shards(self, weight_map: Mapping[str, str]) -> dict[str, StoredTensor]:
         self._file_names = tuple(sorted(set(weight_map.values())))
+        if lost := lost_shards(self.path, INDEX_NAME, self._file_names):
+            raise CheckpointError(f"{self.path} {lost}")
         headers = {file_name: read_header(self._find(file_name)) for file_name in self._file_names}
         counts = collections.Counter(name for header in headers.values() for name in header)
         self.repeated = tuple(sorted(name for name, count in counts.items() if count > 1))

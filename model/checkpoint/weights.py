@@ -18,6 +18,7 @@ from torch import Tensor
 from model.checkpoint.files import CONFIG_NAME, INDEX_NAME, SINGLE_NAME, ModelFolder
 from model.checkpoint.fp8 import QUANTIZATION, grid, quantise, quantization_problem
 from model.checkpoint.header import SCALED_DTYPE, CheckpointError, StoredTensor
+from model.checkpoint.layouts import likely_cause
 from model.checkpoint.memory import free_bytes, memory_bytes
 from model.checkpoint.names import Slot, mtp_prefix, mtp_slots, scale_name, scaled_weight, slots, used_slots
 from model.network.config import ConfigError, ModelConfig
@@ -63,12 +64,20 @@ class Manifest:
         return self.misshapen + self.unsupported + missing
 
     @property
+    def cause(self) -> str:
+        """Why tensors are missing, and what to do, in one line; empty if none is, or the cause is not known."""
+        return likely_cause(self.stored, self.missing) if self.has_weights else ""
+
+    @property
     def summary(self) -> str:
-        """The first problem and the number of others; empty if the folder can be loaded."""
+        """The likely cause, or the first problem and the number of others; empty if the folder can be loaded."""
         if not self.problems:
             return ""
+        if cause := self.cause:
+            return f"{cause} ({len(self.missing):,} tensor{'s' if len(self.missing) > 1 else ''} missing)"
         first, *others = self.problems
-        return f"{first} (and {len(others):,} more problems)" if others else first
+        more = f"{len(others):,} more problem{'s' if len(others) > 1 else ''}"
+        return f"{first} (and {more})" if others else first
 
 
 def inspect(folder: str | Path) -> Manifest:

@@ -124,6 +124,8 @@ def _describe_manifest(manifest: "Manifest") -> list[str]:
         return [f"manifest     complete: {num_needed:,} tensors, {counts['surplus']:,} surplus"]
     text = ", ".join(f"{count:,} {kind}" for kind, count in counts.items())
     lines = [f"manifest     incomplete: of {num_needed:,} tensors {text}"]
+    if cause := manifest.cause:
+        lines.append(f"{_INDENT}{printable(cause)}")
     missing = tuple(f"tensor {name} is missing" for name in manifest.missing)
     for problems in (missing, manifest.misshapen, manifest.unsupported):
         lines += _first_ones(problems, _LISTED_PROBLEMS)

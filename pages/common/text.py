@@ -81,8 +81,14 @@ def _visible(words: str) -> str:
 
 
 def sentence(value: object) -> str:
-    """Return an error as a sentence, with a capital and a full stop."""
+    r"""Return an error as a sentence, with a capital and a full stop; a name at its beginning keeps its case.
+
+    >>> sentence("config.json: a_b is empty")
+    'config.json\\: a\\_b is empty.'
+    """
     spelled = message(value)
+    if not re.match(r"[a-z]+[ ,;:']", spelled):
+        return f"{spelled.rstrip('.')}."
     return f"{spelled[:1].upper()}{spelled[1:].rstrip('.')}."
 
 

@@ -44,7 +44,7 @@ def test_an_adapter_among_the_weights_is_said_not_to_be_applied(folder: Path) ->
     path = folder / "model.safetensors"
     save_file(load_file(path) | {"model.layers.0.self_attn.q_a_proj.lora_A.weight": torch.zeros(1)}, path)
     (line,) = said(folder)
-    assert line.startswith("the LoRA adapter among the weights (1 tensors, the first is model.layers.0.self_attn.q_a")
+    assert line.startswith("the LoRA adapter among the weights (1 tensor, the first is model.layers.0.self_attn.q_a")
 
 
 def test_a_second_set_of_weights_is_named(folder: Path) -> None:
@@ -64,7 +64,7 @@ def test_a_tensor_in_two_shards_is_named(tmp_path: Path) -> None:
     last = sorted(folder.glob("*.safetensors"))[-1]
     save_file(load_file(last) | {"model.embed_tokens.weight": torch.zeros(1)}, last)
     (line,) = said(folder)
-    assert line == f"1 tensors are in several files; that of {INDEX_NAME} is read, as for model.embed_tokens.weight"
+    assert line == f"1 tensor in several files, such as model.embed_tokens.weight; {INDEX_NAME} says which is read"
 
 
 @pytest.mark.parametrize("where", ["vocab", "added_tokens"])

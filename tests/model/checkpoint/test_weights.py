@@ -150,7 +150,7 @@ def test_missing_tensor_is_named_as_published(folder: Path) -> None:
 
 def test_missing_tensors_are_counted_on_one_line(folder: Path) -> None:
     change_tensors(folder, model__norm__weight=None, lm_head__weight=None)
-    with pytest.raises(CheckpointError, match=r"model\.norm\.weight is missing \(and 1 more problems\)"):
+    with pytest.raises(CheckpointError, match=r"model\.norm\.weight is missing \(and 1 more problem\)"):
         load_model(folder, "cpu", torch.float32)
 
 
