@@ -5,7 +5,7 @@ import streamlit as st
 from pages.common import controls, limits, models, prompt, sidebar, style
 from pages.common.menu import FIRST, MENU, page_path, title
 
-st.set_page_config(page_title="MoE Loupe", page_icon=style.ICON, layout="wide", initial_sidebar_state="expanded")
+st.set_page_config(page_title="MoE Loupe", page_icon=style.ICON, layout="wide", initial_sidebar_state="auto")
 if limits.REFUSED:
     st.error("  \n".join(limits.REFUSED))
     st.stop()

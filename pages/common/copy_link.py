@@ -1,4 +1,7 @@
-"""A button that copies the address, which always mirrors the view; and one history entry per page."""
+"""A button that copies the address, which always mirrors the view; and the frame's own script.
+
+Every page mounts it, so its script also keeps one history entry per page, and closes the menu of a narrow screen.
+"""
 
 from streamlit.components.v2 import component
 
@@ -25,6 +28,12 @@ history.pushState = function (state, title, address) {
   if (leaving) history.replaceState.call(this, state, title, before);
   return push.call(this, state, title, address);
 };
+
+// On a narrow screen the menu lies over the page: a choice closes it.
+document.addEventListener('click', (event) => {
+  if (innerWidth > 768 || !event.target.closest?.('[data-testid="stSidebarNavLink"]')) return;
+  setTimeout(() => document.querySelector('[data-testid="stSidebarCollapseButton"] button')?.click(), 50);
+});
 
 export default function ({ data, parentElement }) {
   const button = parentElement.querySelector('button'), output = parentElement.querySelector('output');

@@ -5,6 +5,7 @@ import streamlit as st
 CSS = """
 <style>
 [data-testid="stMainBlockContainer"] { padding: 2.6rem 2rem 3rem; }
+body:has([data-testid="stExpandSidebarButton"]) [data-testid="stMainBlockContainer"] { padding-top: 4.2rem; }
 [data-testid="stMetricValue"] { font-size: 1.5rem; }
 [data-testid="stMain"] [data-testid="stVerticalBlock"] { gap: 0.7rem; }
 [data-testid="stSidebarNavLink"] { padding-top: 0.05rem; padding-bottom: 0.05rem; line-height: 1.5; }

@@ -6,6 +6,7 @@ An image in Markdown makes the browser fetch it. Text of a file, a trace, a chec
 
 import re
 import string
+import textwrap
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -29,9 +30,11 @@ def token(trace: Trace, index: int) -> str:
 
 def first_words(trace: Trace, max_characters: int = 40) -> str:
     """Return the beginning of a trace's text in quotation marks, as Markdown; its tokens' number if it has no text."""
-    words = " ".join(trace.text[: 4 * max_characters].decode("utf-8", "ignore").split())
-    more = len(words) > max_characters or len(trace.text) > 4 * max_characters
-    return f"“{plain(words, max_characters)}{'…' if more else ''}”" if words else f"{trace.num_tokens} tokens"
+    words = " ".join(trace.text[: 8 * max_characters].decode("utf-8", "ignore").split())
+    if not words:
+        return f"{trace.num_tokens} tokens"
+    short = textwrap.shorten(words, max_characters, placeholder="…") if len(words) > max_characters else words
+    return f"“{plain(short if len(short) > 1 else words[:max_characters] + '…')}”"
 
 
 def token_labels(trace: Trace) -> list[str]:

@@ -188,16 +188,20 @@ def test_replay_shows_the_run_again(lens: Page) -> None:
 
 
 def test_tokens_join_while_it_runs_and_pointing_does_not_interrupt(lens: Page) -> None:
-    height = lens.evaluate("window.__lens.lens.find('.lens').offsetHeight")
+    measure = "window.__lens.lens.find('.lens').offsetHeight"
     lens.get_by_role("button", name="Generate").click()
-    wait_for(lens, "lens.lens.running && lens.tokens > 20")
+    wait_for(lens, "lens.lens.running && lens.tokens > 20 && lens.lens.strip.length > 13")
+    height = lens.evaluate(measure)
     chip(lens, 2).click()
     lens.keyboard.press("]")
+    wait_for(lens, "lens.lens.running && lens.lens.strip.length > 40")
+    assert lens.evaluate(measure) == height
     wait_for(lens, "!lens.lens.running")
     assert lens.evaluate("window.__lens.tokens") == 52
     assert (view(lens)["token"], view(lens)["layer"]) == (2, 3)
     expect(lens.get_by_text("reruns 3")).to_be_visible()
-    assert lens.evaluate("window.__lens.lens.find('.lens').offsetHeight") == height
+    wait_for(lens, "!lens.lens.find('.strip').classList.contains('growing')")
+    assert height - 4 * 30 <= lens.evaluate(measure) <= height  # the strip shrinks to its text, two rows at least
 
 
 def test_ticks_and_the_final_snapshot_say_the_same(lens: Page) -> None:

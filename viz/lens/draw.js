@@ -120,12 +120,25 @@ class Axis {
   }
 }
 
-// Paints columns x rows packed pixels as sharp blocks into a rectangle.
-function paintPixels(context, pixels, columns, rows, x, y, width, height) {
+// Reduces rows x columns values to at most height x width, each the largest of those in its place: no value is averaged.
+function reduced(values, columns, rows, width, height) {
+  const [w, h] = [Math.min(columns, Math.max(1, Math.floor(width))), Math.min(rows, Math.max(1, Math.floor(height)))];
+  if (w === columns && h === rows) return { values, columns, rows };
+  const largest = new values.constructor(w * h), column = Array.from({ length: columns }, (_, c) => Math.floor((c * w) / columns));
+  for (let r = 0; r < rows; r++) {
+    const from = Math.floor((r * h) / rows) * w;
+    for (let c = 0; c < columns; c++) largest[from + column[c]] = Math.max(largest[from + column[c]], values[r * columns + c]);
+  }
+  return { values: largest, columns: w, rows: h };
+}
+
+// Paints columns x rows values as sharp cells into a rectangle, in the packed colours of `color`; the largest wins a pixel.
+function paintCells(context, values, columns, rows, color, x, y, width, height) {
   if (!columns || !rows) return;
-  const sheet = document.createElement('canvas');
-  [sheet.width, sheet.height] = [columns, rows];
-  sheet.getContext('2d').putImageData(new ImageData(new Uint8ClampedArray(pixels.buffer), columns, rows), 0, 0);
-  context.imageSmoothingEnabled = width < columns || height < rows;
+  const cells = reduced(values, columns, rows, width, height), sheet = document.createElement('canvas');
+  [sheet.width, sheet.height] = [cells.columns, cells.rows];
+  const pixels = Uint32Array.from(cells.values, color);
+  sheet.getContext('2d').putImageData(new ImageData(new Uint8ClampedArray(pixels.buffer), cells.columns, cells.rows), 0, 0);
+  context.imageSmoothingEnabled = false;
   context.drawImage(sheet, x, y, width, height);
 }

@@ -310,6 +310,7 @@ class Lens {
 
   showText() {
     const before = this.strip.length, { view } = this, coloured = [view.colour, view.layer, this.run.header.run, css(this.colors.background)].join();
+    this.strip.box.classList.toggle('growing', this.running || this.shown !== null);
     this.strip.show(this.run, this.count);
     this.strip.paint(coloured === this.coloured && before <= this.count ? before : 0, (i) => this.tokenColor(i));
     this.coloured = coloured;

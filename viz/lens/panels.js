@@ -80,17 +80,24 @@ class RouterMap extends Plot {
   // experts in their own colours, more opaque with a larger weight.
   paintExperts(context, { run, count, colors, moe, isolated }) {
     const { rows, columns, dpr } = this, { num_experts: experts, num_groups: groups } = run.header, size = experts / groups;
-    const images = Array.from({ length: groups }, () => new Uint32Array(size * count));
+    // A cell holds what is drawn, and what wins where several share a pixel: nothing (0), affinity of a group that was not
+    // kept (1 to 256), of a kept one (257 to 512), the weight of a selected expert (513 to 768); each times SPAN plus expert.
+    const images = Array.from({ length: groups }, () => new Int32Array(size * count)), SPAN = 4096;
+    const color = (cell) => {
+      const kind = Math.floor(cell / SPAN), e = cell % SPAN;
+      if (kind > 512) return pack(mixed(colors.background, colors.expert(e), 0.45 + 0.55 * ((kind - 513) / 255)));
+      return kind > 256 ? colors.affinity[kind - 257] : kind ? colors.unkept[kind - 1] : 0;
+    };
     const shown = (e) => e >= 0 && (isolated < 0 || isolated === e);
     for (let i = 0; i < count; i++) {
       const scores = run.scores(i, moe), chosen = run.experts(i, moe), weights = run.weights(i, moe), heaviest = Math.max(...weights) || 1;
       images.forEach((pixels, g) => {
-        const table = run.kept(i, moe, g) ? colors.affinity : colors.unkept;
-        if (scores) for (let e = 0; e < size; e++) if (shown(g * size + e)) pixels[i * size + e] = table[scores[g * size + e]];
+        const kind = run.kept(i, moe, g) ? 257 : 1;
+        if (scores) for (let e = 0; e < size; e++) if (shown(g * size + e)) pixels[i * size + e] = (kind + scores[g * size + e]) * SPAN + g * size + e;
       });
       chosen.forEach((e, rank) => {
         const share = Number.isFinite(weights[rank]) ? weights[rank] / heaviest : 1;
-        if (shown(e)) images[Math.floor(e / size)][i * size + (e % size)] = pack(mixed(colors.background, colors.expert(e), 0.45 + 0.55 * share));
+        if (shown(e)) images[Math.floor(e / size)][i * size + (e % size)] = (513 + Math.round(255 * share)) * SPAN + e;
       });
     }
     context.textAlign = 'left';
@@ -100,7 +107,7 @@ class RouterMap extends Plot {
       if (width > 30 * dpr) context.fillText(`E${first}–${first + size - 1}`.slice(0, width > 52 * dpr ? 12 : `E${first}`.length), x, (TOP * dpr) / 2 - 2 * dpr);
       context.fillStyle = css(colors.group(g));
       context.fillRect(x, TOP * dpr - 4 * dpr, width, 2 * dpr);
-      paintPixels(context, pixels, size, count, x, rows.from, width, rows.end - rows.from);
+      paintCells(context, pixels, size, count, color, x, rows.from, width, rows.end - rows.from);
     });
   }
 
@@ -137,13 +144,13 @@ class AttentionMap extends Plot {
     this.columns = new Axis(from, this.width - from - 2 * d, count, { most: 10 * d });
     if (!view.run.header.heads.length) return note(context, this, colors, 'attention was not recorded');
     if (view.run.attentive(view.layer) < 0) return note(context, this, colors, `attention of layer ${view.layer} was not recorded`);
-    const pixels = new Uint32Array(count * count), future = pack(mixed(colors.background, colors.grid, 0.3));
+    const cells = new Uint16Array(count * count), future = pack(mixed(colors.background, colors.grid, 0.3)); // 0: the future
     for (let i = 0; i < count; i++) {
       const row = view.run.attention(i, view.layer, view.head);
-      for (let k = 0; row && k <= i; k++) pixels[i * count + k] = colors.attention[row[k]];
-      pixels.fill(future, i * count + i + 1, (i + 1) * count);
+      for (let k = 0; k <= i; k++) cells[i * count + k] = row ? 2 + row[k] : 1;
     }
-    paintPixels(context, pixels, count, count, from, this.rows.from, this.columns.end - from, this.rows.end - this.rows.from);
+    const color = (cell) => (cell > 1 ? colors.attention[cell - 2] : cell ? 0 : future);
+    paintCells(context, cells, count, count, color, from, this.rows.from, this.columns.end - from, this.rows.end - this.rows.from);
     tokenMarks(context, this, this.rows, colors, view.promptEnd, this.columns.end);
     context.textAlign = 'left';
     context.fillStyle = css(colors.muted);

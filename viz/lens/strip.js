@@ -1,4 +1,8 @@
 // The text as chips. A chip is one token, or the tokens that share a character; bands at its bottom show each token.
+// A line runs as its first letter does; in it, chips of one direction form a run, which the browser orders.
+const RIGHT_TO_LEFT = /^[\p{Script=Arabic}\p{Script=Hebrew}\p{Script=Syriac}\p{Script=Thaana}\p{Script=Nko}\p{Script=Adlam}]/u;
+const directionOf = (text) => { const letter = text.match(/\p{L}/u); return letter && (RIGHT_TO_LEFT.test(letter[0]) ? 'rtl' : 'ltr'); };
+
 class Strip {
   constructor(box) {
     this.box = box;
@@ -10,6 +14,7 @@ class Strip {
     this.chips = [];   // { element, bands, first, parts }
     this.chipOf = [];  // token -> chip
     this.marked = [];  // elements with a mark of the pointer
+    this.line = this.runOfChips = null;
   }
 
   get length() { return this.chipOf.length; }
@@ -45,7 +50,24 @@ class Strip {
     const text = decoded(joined(chip.parts));
     if (bytes.length) writeVisible(chip.label, text);
     chip.element.setAttribute('aria-label', `token ${chip.first}: ${text || chip.label.textContent}`);
-    if (text.endsWith('\n')) this.box.append(Object.assign(document.createElement('span'), { className: 'break' }));
+    this.place(chip, run.special(i) ? null : directionOf(text));
+    if (text.endsWith('\n')) this.line = null;
+  }
+
+  // Puts a chip at the end of the text: in the last run, or in a new one if its letters run the other way. A chip whose
+  // letter became complete may have to leave the run that it is in.
+  place(chip, direction) {
+    const turns = direction && this.runOfChips?.dir && this.runOfChips.dir !== direction;
+    if (!chip.element.parentElement && !this.line) {
+      this.line = this.box.appendChild(Object.assign(document.createElement('div'), { className: 'line' }));
+      this.runOfChips = null;
+    }
+    if (!this.line) return;
+    if (!this.runOfChips || turns) this.runOfChips = this.line.appendChild(document.createElement('span'));
+    if (chip.element.parentElement !== this.runOfChips) this.runOfChips.append(chip.element);
+    if (!direction) return;
+    this.runOfChips.dir = direction;
+    this.line.dir ||= direction;
   }
 
   addChip(run, i) {
@@ -55,7 +77,6 @@ class Strip {
     element.setAttribute('role', 'option');
     if (!run.bytes(i).length) label.textContent = i === 0 && run.special(i) ? 'bos' : run.special(i) ? run.name(i) : `#${run.id(i)}`;
     element.append(label, bands);
-    this.box.append(element);
     const chip = { element, label, bands, first: i, parts: [] };
     this.chips.push(chip);
     return chip;
@@ -69,7 +90,8 @@ class Strip {
     const chip = element && this.chips.find((c) => c.element === element);
     if (!chip) return -1;
     const box = element.getBoundingClientRect(), count = chip.parts.length;
-    return chip.first + Math.min(count - 1, Math.max(0, Math.floor(((event.clientX - box.left) / box.width) * count)));
+    const from = getComputedStyle(element).direction === 'rtl' ? box.right - event.clientX : event.clientX - box.left;
+    return chip.first + Math.min(count - 1, Math.max(0, Math.floor((from / box.width) * count)));
   }
 
   paint(from, colorOf) {

@@ -1,6 +1,9 @@
-// The line below the maps: numbers for the token, expert or cell under the pointer.
+// The line below the text: numbers for the token, expert or cell under the pointer.
+// Keeps right-to-left text from turning the numbers beside it.
+const isolated = (text) => (directionOf(text) === 'rtl' ? `\u2068${text}\u2069` : text);
+
 function tokenName(lens, i) {
-  const { run, strip } = lens, decode = (bytes) => JSON.stringify(new TextDecoder().decode(bytes));
+  const { run, strip } = lens, decode = (bytes) => isolated(JSON.stringify(new TextDecoder().decode(bytes)));
   const chip = strip.chipOf[i], parts = chip?.parts.length ?? 1;
   if (parts > 1) return `#${i} part ${i - chip.first + 1} of ${parts} of ${decode(joined(chip.parts))}`;
   if (run.special(i)) return `#${i} ${run.name(i)} (special)`;

@@ -3,6 +3,7 @@ import re
 import string
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -143,3 +144,18 @@ def test_token_on_a_button_is_only_text(piece: str) -> None:
     assert code.endswith(fence)
     assert fence not in code[len(fence) : -len(fence)]
     assert code.strip("`").strip(" ") == piece.strip("`") or piece == "``"
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("A wolf", "“A wolf”"),
+        ("Once upon a time there was a wolf who ran", "“Once upon a time there was a wolf who…”"),
+        ("![x](y)\n\nand", r"“\!\[x\]\(y\) and”"),
+        ("森" * 50, f"“{'森' * 40}…”"),
+        ("", "10 tokens"),
+    ],
+)
+def test_first_words_name_a_trace(words: str, expected: str) -> None:
+    trace = SimpleNamespace(text=words.encode(), num_tokens=10)
+    assert text.first_words(trace) == expected  # pyright: ignore[reportArgumentType]

@@ -1,0 +1,39 @@
+"""A phone, and a window without the menu: neither menu nor header covers the page."""
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.browser.conftest import Visit
+
+pytestmark = pytest.mark.browser
+EDGES = """() => [document.querySelector('[data-testid=stHeader]').getBoundingClientRect().bottom,
+  document.querySelector('[data-testid=stMain] [data-testid=stMarkdown]:has(p)').getBoundingClientRect().top]"""
+
+
+def header_covers_the_question(page: Page) -> bool:
+    page.wait_for_function("document.querySelector('[data-testid=stMain] [data-testid=stMarkdown]:has(p)')")
+    header, question = page.evaluate(EDGES)
+    return question < header
+
+
+def test_menu_of_a_phone_is_closed_at_first_and_after_a_choice(visit: Visit, app: str) -> None:
+    page = visit(f"{app}/tokens", width=390, height=844)
+    opener = page.get_by_test_id("stExpandSidebarButton")
+    expect(opener).to_be_visible()
+    assert not header_covers_the_question(page)
+    opener.click()
+    page.get_by_role("link", name="Routing", exact=True).click()
+    expect(page.get_by_text("Why did this token go to these experts?")).to_be_visible()
+    expect(opener).to_be_visible()
+    assert not header_covers_the_question(page)
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+
+
+@pytest.mark.parametrize("width", [1024, 1440])
+def test_header_does_not_cover_the_question_without_the_menu(visit: Visit, app: str, width: int) -> None:
+    page = visit(f"{app}/tokens", width=width)
+    page.get_by_test_id("stSidebar").hover()
+    page.get_by_test_id("stSidebarCollapseButton").get_by_role("button").click()
+    expect(page.get_by_test_id("stExpandSidebarButton")).to_be_visible()
+    page.wait_for_timeout(500)
+    assert not header_covers_the_question(page)
