@@ -14,6 +14,7 @@ import numpy as np
 import xarray as xr
 
 from model.trace.attention import mean_of_heads
+from model.trace.trace import Trace
 
 
 def kept_at(scores: xr.DataArray, top_k: int) -> xr.DataArray:
@@ -23,6 +24,16 @@ def kept_at(scores: xr.DataArray, top_k: int) -> xr.DataArray:
     kept = np.zeros(values.shape, dtype=bool)
     np.put_along_axis(kept, order, True, axis=-1)
     return scores.copy(data=kept & (values > -np.inf))
+
+
+def selected_at(trace: Trace, layer: int, top_k: int) -> xr.DataArray:
+    """Return a layer's mask of selected keys: as the run recorded it if `top_k` is the model's own, else `kept_at`.
+
+    Where scores tie, the run may have read another key than the first.
+    """
+    if top_k == trace.config.get("index_topk") and trace.has("indexer_kept"):
+        return trace.data["indexer_kept"].sel(indexer_layer=layer, drop=True)
+    return kept_at(trace.data["indexer_score"].sel(indexer_layer=layer, drop=True), top_k)
 
 
 def best_at(dense: xr.DataArray, top_k: int) -> xr.DataArray:

@@ -21,7 +21,7 @@ with st.container(horizontal=True, vertical_alignment="bottom"):
     token = controls.token(trace)
     head = controls.head(trace)
     top_k = choices.top_k(trace)
-kept = sparse.kept_at(overview.scores(trace, layer), top_k)
+kept = sparse.selected_at(trace, layer, top_k)
 overview.verdict(run, layer, token, kept)
 left, right = st.columns([1, 1])
 with left:

@@ -1,5 +1,7 @@
 """What a selection keeps of dense attention: the worked example, and what holds for any scores."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import xarray as xr
@@ -19,7 +21,9 @@ from model.trace.sparse import (
     recall,
     recall_by_head,
     recall_over_text,
+    selected_at,
 )
+from tests.traces import random_trace
 
 
 def labelled(values: np.ndarray) -> xr.DataArray:
@@ -119,3 +123,18 @@ def test_mean_recall_is_of_the_tokens_that_left_out_a_key() -> None:
     assert mean_recall(dense, kept) == pytest.approx(0.5)
     every = kept.copy(data=np.tri(3, dtype=bool))
     assert (recall_by_head(dense, every), mean_recall(dense, every)) == (None, None)
+
+
+def test_selection_at_the_models_own_k_is_the_recorded_one() -> None:
+    """Keys 0 and 1 tie for the last query; the run read key 1."""
+    trace = random_trace(num_prompt=3, num_new=0)
+    scores = np.array([[1, -np.inf, -np.inf], [1, 1, -np.inf], [1, 1, 0]], np.float32)
+    kept = np.array([[1, 0, 0], [0, 1, 0], [0, 1, 0]], bool)
+    dims = ("indexer_layer", "query", "key")
+    data = trace.data.assign_coords(indexer_layer=[2]).assign(
+        indexer_score=(dims, scores[None]), indexer_kept=(dims, kept[None])
+    )
+    model = {**trace.model, "config": {**trace.config, "index_topk": 1}}
+    trace = dataclasses.replace(trace, data=data, model=model)
+    assert selected_at(trace, 2, 1).values.tolist() == kept.tolist()
+    assert selected_at(trace, 2, 2).values.tolist() == [[1, 0, 0], [1, 1, 0], [1, 1, 0]]
