@@ -170,6 +170,6 @@ def _not_made(model: str, stage: str, reason: str, asked: bool) -> "Report":
     if not asked:
         return left_out(model, name, stage, reason)
     what = {"text": "the texts were not run", "reference": "the reference was not compared"}[stage]
-    meaning = "The checks that you asked for were not made; what else was checked is reported."
+    meaning = "The requested checks did not run; the other checks are reported."
     finding = Finding(ERROR, name, f"{what}: {reason}", meaning, {})
     return make_report(model, [Check(name, stage, "", skipped=reason)], [finding])

@@ -24,6 +24,6 @@ def test_expert_that_no_token_took(show: Callable[..., AppTest]) -> None:
     trace, idle = with_idle_expert()
     app = show(trace, part=EXPERT, layer=1, expert=idle)
     assert f"None of these 2 tokens went to L1E{idle}." in said(app)
-    assert "Fair routing of so many would leave about" in said(app)
+    assert "Fair routing of as many tokens would leave about" in said(app)
     assert "highest affinity" in said(app)
     assert len(charts(app)) == 1
