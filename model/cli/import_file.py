@@ -70,14 +70,16 @@ def _bytes(path: Path) -> bytes:
 @click.option("--format", "form", type=click.Choice(FORMATS), default=AUTO, show_default=True)
 @click.option("--model", metavar="MODEL", help="Model that the engine ran.")
 @click.option(
-    "--request", type=click.Path(path_type=Path), help="JSON file with the request that was sent to the engine."
+    "--request",
+    type=click.Path(path_type=Path),
+    help="JSON file with the request that was sent to the engine: the prompt, where rows begin, the tokens of a batch.",
 )
 @click.option(
     "--choice",
     type=click.IntRange(0),
     default=0,
     show_default=True,
-    help="Number of the answer or run, if there are several.",
+    help="Number of the answer, run or sequence, if there are several.",
 )
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="The trace file to write.")
 def import_command(file: Path, form: str, model: str | None, request: Path | None, choice: int, out: Path) -> None:

@@ -55,6 +55,8 @@ def read(dump: Any, named: Named, choice: int = 0) -> Trace:
     if not 0 <= choice < len(runs):
         raise TraceError(f"the dump holds {len(runs)} runs, none of number {choice}")
     run = runs[choice]
+    if len({row.shape for row in run.rows}) > 1:
+        raise TraceError(f"{_NAME} has other numbers of experts to a token in one record than in another")
     expert_id = placed(routed_slots(np.stack(run.rows), shape, _NAME), run.start, run.reached, _NAME)
     unknown = [-1] * run.start  # tokens from the prefix cache were not recorded
     words = Words(

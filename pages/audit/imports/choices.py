@@ -64,9 +64,12 @@ def choose() -> None:
         has_file = bool(st.session_state.get("import_file"))
         st.button("Show it", key="import_show", type="primary", on_click=_show, disabled=not has_file)
         with st.popover("More", icon=":material/tune:"):
-            st.file_uploader("The request to the engine, as JSON", key="import_request", max_upload_size=_MEGABYTES)
+            st.file_uploader(
+                "The request to the engine, as JSON", key="import_request", max_upload_size=_MEGABYTES,
+                help="It holds the prompt, and states where rows begin; for router logits, the tokens of a batch.",
+            )  # fmt: skip
             st.number_input(
-                "Number of the answer or run", 0, 10_000, 0, key="import_choice",
+                "Number of the answer, run or sequence", 0, 10_000, 0, key="import_choice",
                 help="Which one to show if the file holds several, counted from 0.",
             )  # fmt: skip
     error = st.session_state.get("import_error")

@@ -189,6 +189,10 @@ def test_other_modes_and_broken_dumps_are_refused() -> None:
         dump = engines.recorder_dump(IDS)
         dump["records"][0] |= change
         assert said in refused(dump, "recorder")
+    dump = engines.recorder_dump(IDS)
+    record = dump["records"][1]
+    record["topk_ids_of_layer"] = [[slots[:3] for slots in layer] for layer in record["topk_ids_of_layer"]]
+    assert "other numbers of experts to a token" in refused(dump, "recorder")
     assert "layers and experts" in refused(
         engines.recorder_dump(IDS) | {"last_physical_to_logical_map": [[0]]}, "recorder"
     )

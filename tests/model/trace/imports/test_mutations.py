@@ -1,0 +1,122 @@
+"""Damaged and hostile files of every format: read, or refused by our own error, within seconds.
+
+`IMPORT_MUTATIONS=20000 pytest tests/model/trace/imports/test_mutations.py` tries more than the usual few hundred.
+"""
+
+import json
+import os
+import random
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from model.trace import file
+from model.trace.imports import AUTO, FORMATS
+from model.trace.imports.building import Named
+from model.trace.imports.formats import read
+from model.trace.trace import TraceError
+from tests import engines
+from tests.engines import CONFIG, as_json, npy
+from tests.traces import random_trace
+
+NUMBER = int(os.environ.get("IMPORT_MUTATIONS", "600"))
+MOST_SECONDS = 5
+IDS = engines.random_ids()
+NAMED = Named("tiny", CONFIG, bias=lambda layer: np.zeros(16, np.float32))
+CACHED = {"usage": engines.usage() | {"prompt_tokens_details": {"cached_tokens": 3}}}
+SEEDS: dict[str, Callable[[], bytes]] = {
+    "moe-loupe": lambda: file.dumps(random_trace()),
+    "vllm lists": lambda: as_json(engines.vllm_lists(IDS)),
+    "vllm npy": lambda: as_json(engines.vllm_npy(IDS[3:]) | CACHED),
+    "bare npy": lambda: npy(IDS.astype("uint8")),
+    "sglang native": lambda: as_json(
+        {"request": {"text": "a", "routed_experts_start_len": 0}, "response": engines.sglang_generate(IDS)}
+    ),
+    "sglang openai": lambda: as_json(engines.sglang_openai(IDS)),
+    "recorder": lambda: as_json(engines.recorder_dump(IDS)),
+    "router logits": lambda: engines.router_logits(np.random.default_rng(0).normal(size=(6, 4, 16)).astype("f4")),
+    "llama.cpp": lambda: engines.moe_trace(IDS),
+}
+HOSTILE: tuple[Any, ...] = (
+    None, True, -1, 0, 1, 2**31, 2**63, 10**40, 1.5, float("nan"), float("inf"), "", "x", "\ud800", "\x1b[31m", [], {},
+    [[]], [[[]]], [None], [1, "2"], {"a": 1}, [[1], [2, 3]], "k05VTVBZAQA=", "AAAA", 1 << 20, 16, [float("nan")],
+)  # fmt: skip
+HEADERS = (
+    b"{'descr': '<i8', 'fortran_order': False, 'shape': (99999999999, 4, 4), }", b"{'descr': 'O', 'shape': (1,)}",
+    b"(" * 90, b"'\\x'", b"{'descr': '<i8', 'fortran_order': False, 'shape': (-6, -4, 4), }", b"\xff\xfe",
+)  # fmt: skip
+
+
+def of_bytes(content: bytes, rng: random.Random) -> bytes:
+    """Flip, cut, repeat, drop or overwrite bytes."""
+    at, length = rng.randrange(len(content)), rng.randint(1, 40)
+    kind = rng.randrange(6)
+    if kind == 0:
+        return content[:at]
+    if kind == 1:
+        return content[:at] + content[at + length :]
+    if kind == 2:
+        return content[: at + length] + content[at:]
+    if kind == 3:
+        return content[:at] + rng.randbytes(length) + content[at + length :]
+    if kind == 4:
+        return content[:at] + rng.choice(HEADERS) + content[at + len(HEADERS[0]) :]
+    return content[:at] + bytes([content[at] ^ (1 << rng.randrange(8))]) + content[at + 1 :]
+
+
+def of_tree(value: Any, rng: random.Random) -> Any:
+    """Replace, drop, repeat or rename one value, at any depth."""
+    if isinstance(value, dict) and value and rng.random() < 0.8:
+        name = rng.choice(list(value))
+        if rng.random() < 0.15:
+            return {key: entry for key, entry in value.items() if key != name}
+        return value | {name: of_tree(value[name], rng)}
+    if isinstance(value, list) and value and rng.random() < 0.7:
+        at = rng.randrange(len(value))
+        if rng.random() < 0.2:
+            return value[:at] if rng.random() < 0.5 else [*value, value[at]]
+        return [*value[:at], of_tree(value[at], rng), *value[at + 1 :]]
+    return rng.choice(HOSTILE)
+
+
+def of_header(content: bytes, rng: random.Random) -> bytes:
+    """Replace values in the JSON header of a safetensors file; the data stay."""
+    size = int.from_bytes(content[:8], "little")
+    header = json.dumps(of_tree(json.loads(content[8 : 8 + size]), rng)).encode()
+    return len(header).to_bytes(8, "little") + header + content[8 + size :]
+
+
+def mutated(content: bytes, rng: random.Random) -> bytes:
+    if rng.random() < 0.4:
+        return of_bytes(content, rng)
+    if content[:1] == b"{":
+        return as_json(of_tree(json.loads(content), rng))
+    return of_header(content, rng) if content[8:9] == b"{" else of_bytes(content, rng)
+
+
+@pytest.mark.parametrize("name", SEEDS)
+def test_every_mutation_is_read_or_refused_in_one_line(name: str, recwarn: pytest.WarningsRecorder) -> None:
+    """The whole loop draws from one seed; a failure names the mutation."""
+    original = SEEDS[name]()
+    read(original, AUTO, NAMED)
+    faults: list[str] = []
+    for number in range(NUMBER // len(SEEDS) + 1):
+        rng = random.Random(f"{name} {number}")
+        content, start = mutated(original, rng), time.process_time()
+        form = AUTO if rng.random() < 0.6 else rng.choice(FORMATS)
+        request = rng.choice((None, None, as_json(of_tree({"prompt": "a", "token_ids": [[1], [2]]}, rng))))
+        try:
+            trace = read(content, form, NAMED if rng.random() < 0.9 else None, request, rng.choice((0, 0, 1, 7)))
+            file.dumps(trace)
+        except TraceError as error:
+            if "\n" in str(error) or len(str(error)) > 500:
+                faults.append(f"{number}: no short line: {str(error)[:200]!r}")
+        except Exception as error:  # noqa: BLE001 - this is what the test looks for
+            faults.append(f"{number} as {form}: {type(error).__name__}: {str(error)[:200]}")
+        if time.process_time() - start > MOST_SECONDS:
+            faults.append(f"{number} took {time.process_time() - start:.0f} s")
+    assert faults == []
+    assert [str(warning.message) for warning in recwarn.list] == []
