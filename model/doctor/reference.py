@@ -218,8 +218,8 @@ def _experts(reference: Trace, ours: Trace, layer: int, exchange: Exchange | Non
         )
         yield Finding(ERROR, NAME, what, f"No small set of experts explains it. {meaning}", evidence, layer)
         return
-    for one in suspects[:_NAMED] if exchange is not None else ():
-        if _restores(reference, exchange(layer, one, one), index):
+    for one in suspects[:_NAMED]:
+        if exchange is not None and _restores(reference, exchange(layer, one, one), index):
             what = (
                 f"L{layer}E{one}: gate_proj and up_proj are swapped; exchanged back, the reference's numbers come out"
             )

@@ -29,7 +29,7 @@ from model.checkpoint.names import (
     scaled_weight,
 )
 from model.checkpoint.weights import inspect
-from model.doctor import bias, blocks, experts, gate, manifest, tokenizer, unscaled, values
+from model.doctor import bias, blocks, experts, gate, layer_copies, manifest, tokenizer, unscaled, values
 from model.doctor.findings import ERROR, Check, Finding, Report, make_report
 from model.doctor.tensors import Scanned, scan
 from model.network.config import MODEL_TYPES
@@ -67,6 +67,8 @@ class _Totals:
     num_blocks: int = 0
     layers: dict[str, set[int]] = dataclasses.field(default_factory=lambda: collections.defaultdict(set))
     num_experts: int = 0
+    # (part, expert) -> layer -> digest, of every matrix that is not zero
+    matrices: layer_copies.Digests = dataclasses.field(default_factory=lambda: collections.defaultdict(dict))
     unscaled: list[Scanned] = dataclasses.field(default_factory=list)  # values of FP8 in another dtype
 
 
@@ -138,6 +140,7 @@ def _examine(
         meaning = "The files changed while they were read, or the disk is damaged; later tensors were not read."
         findings.append(Finding(ERROR, values.NAME, f"reading ended: {problem}", meaning, {}))
     findings += unscaled.check_unscaled(totals.unscaled, folder.tensors)
+    findings += layer_copies.check_layers(totals.matrices)
     findings += bias.compare_layers(totals.biases)
     findings += values.compare_sizes(totals.sizes)
     findings += manifest.check_tied(published, totals.digests.get(EMBEDDING), totals.digests.get(HEAD))
@@ -152,6 +155,8 @@ def _one_layer(layer: int | None, tensors: list[Scanned], totals: _Totals) -> It
         place = tensor.place
         if is_quantisation(tensor.stored.name):
             continue
+        if layer is not None and len(tensor.stored.shape) == 2 and tensor.num_zero < tensor.size:
+            totals.matrices[place.part, place.expert][layer] = tensor.digest
         if unscaled.is_unscaled(tensor):
             totals.unscaled.append(tensor)
         if layer is None:
@@ -283,6 +288,7 @@ def _checks(folder: ModelFolder, totals: _Totals) -> list[Check]:
             layers(values.NAME),
         ),
         Check(values.SIZES, STAGE, f"{len(totals.sizes):,} kinds of tensors from layer to layer", layers(values.NAME)),
+        Check(layer_copies.NAME, STAGE, "every matrix against the same one of other layers", layers(values.NAME)),
         Check(
             unscaled.NAME, STAGE, f"values of {totals.num_tensors:,} tensors against FP8's, scales without FP8 weights"
         ),

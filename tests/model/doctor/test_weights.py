@@ -291,6 +291,27 @@ def test_a_layer_in_other_units_is_found(folder: Path) -> None:
     assert (found.severity, found.check, found.place) == (WARNING, "sizes", "L2")
 
 
+def copy_layer(tensors: Tensors, source: int, target: int, within: str = "") -> None:
+    for name in [name for name in tensors if f"model.layers.{source}.{within}" in name]:
+        tensors[name.replace(f"layers.{source}.", f"layers.{target}.")] = tensors[name].clone()
+
+
+def test_a_copied_layer_is_found(folder: Path) -> None:
+    found = only(examine_weights(plant(folder, lambda tensors: copy_layer(tensors, 2, 4))))
+    assert (found.severity, found.check, found.place, found.evidence["other layer"]) == (
+        ERROR,
+        "copied layers",
+        "L4",
+        2,
+    )
+
+
+def test_matrices_of_another_layer_are_found(folder: Path) -> None:
+    found = only(examine_weights(plant(folder, lambda tensors: copy_layer(tensors, 2, 4, "self_attn."))))
+    assert (found.severity, found.check, found.place) == (WARNING, "copied layers", "L4")
+    assert 0 < int(found.evidence["equal matrices"]) < int(found.evidence["of"])
+
+
 # --- manifest and configuration --------------------------------------------------------------------------------------
 
 
