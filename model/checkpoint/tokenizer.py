@@ -69,11 +69,12 @@ class Tokenizer:
         path = find_file(path, "tokenizer.json") if path.is_dir() else path
         try:
             content = path.read_bytes()
+        except OSError as error:
+            raise TokenizerError(f"{path} cannot be read: {error.strerror}") from error
+        try:
             published = json.loads(content.decode("utf-8-sig"))
             _check_byte_level(published)
             return cls(published, hashlib.sha256(content).hexdigest())
-        except OSError as error:
-            raise TokenizerError(f"{path} cannot be read: {error.strerror}") from error
         except TokenizerError as error:
             raise TokenizerError(f"{path} is not usable: {error}") from None
         except (KeyboardInterrupt, SystemExit):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from model.checkpoint.tokenizer import Tokenizer
 from model.checkpoint.weights import save_model
 from model.run.engine import Engine
 from model.run.request import FIELDS, RunRequest
@@ -147,7 +148,7 @@ def test_special_tokens_in_a_prompt_are_said_to_be_text_and_read_where_asked(fol
     assert 3 not in [token.id for token in load(out).tokens]
     result = run("trace", folder, "--prompt", prompt, "--parse-special", "--out", out)
     assert "note: " not in result.stdout
-    assert [token.id for token in load(out).tokens][:3] == [0, 3, *Engine.load(folder).tokenizer.encode("The moon")][:3]
+    assert [token.id for token in load(out).tokens] == [0, 3, *Tokenizer.load(folder).encode("The moon")]
     result = run("trace", folder, "--prompt", "The moon", "--chat", "--parse-special", "--out", out)
     ids = [token.id for token in load(out).tokens]
     assert (ids[:2], ids[-1]) == ([0, 3], 4)

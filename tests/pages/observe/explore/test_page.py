@@ -133,7 +133,7 @@ def test_model_that_cannot_be_read(open_app: OpenApp, monkeypatch: pytest.Monkey
     monkeypatch.setattr(models, "load", refuse)
     app = open_app()
     app.button(key="generate").click().run()
-    assert app.error[0].value.startswith("Config.json is missing.")
+    assert app.error[0].value.startswith("config.json is missing.")
     assert figures(app)["Tokens"] == "14"
 
 
