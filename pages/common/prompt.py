@@ -5,7 +5,7 @@ import streamlit as st
 from model.run.protocol import LocalEngineProtocol
 from model.run.request import FIELDS, RequestError, RunRequest
 from model.run.request_fields import RequestField
-from pages.common import controls, examples, limits, runs, session, text
+from pages.common import controls, examples, limits, models, runs, session, text
 from pages.common.runs import Run
 
 # Keys of an address that say which run to show. An address without any of them shows the recorded example.
@@ -126,7 +126,7 @@ def not_run(run: Run | None) -> str | None:
     typed = state.get("prompt", examples.FIRST)
     if typed != _prompt_of(run):
         what = "The trace on show comes from a file" if run.kind == "opened" else "Another text is on show"
-        return f"{what}; Generate runs the text in the box."
+        return f"{what}; Generate runs the text in the box.{_size()}"
     if run.kind != "run" or run.request is None:
         return None
     changed = [
@@ -136,6 +136,19 @@ def not_run(run: Run | None) -> str | None:
         and not (run.note and field.name == "max_new_tokens")  # a run from disk adds no tokens, whatever was chosen
     ]
     return f"Changed since the run on show: {', '.join(changed)}." if changed else None
+
+
+def _size() -> str:
+    """Return a sentence on the tokens of the text in the box, or on why it cannot run; empty without its model."""
+    named, loaded = models.available(), models.engines()
+    if not named or not loaded.has(named[models.chosen()]):
+        return ""
+    engine = loaded.get(named[models.chosen()])
+    try:
+        number = len(engine.encode(session.request_from_widgets()))
+    except ValueError as error:
+        return f" {text.sentence(error)}"
+    return f" It has {number:,} tokens; the context holds {engine.config.max_positions:,}."
 
 
 def _prompt_of(run: Run) -> str | None:

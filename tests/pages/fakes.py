@@ -25,6 +25,7 @@ class FakeConfig:
     top_k: int = 2
     is_sparse: bool = False
     has_mtp: bool = False
+    max_positions: int = 64
 
 
 class FakeEngine:
