@@ -143,7 +143,7 @@ def test_a_saved_trace_opens_in_another_session(visit: Visit, app: str, tmp_path
     other.get_by_text("Trace file", exact=True).click()
     other.locator("input[type=file]").set_input_files(saved)
     wait_for(other, f"lens.tokens === {trace.num_tokens} && lens.lens.run.id(1) === {trace.tokens[1].id}")
-    expect(other.get_by_text("from a file")).to_be_visible()
+    expect(other.get_by_text("from a file", exact=True)).to_be_visible()
 
 
 def test_choices_in_the_lens_reach_the_page_and_back(visit: Visit, app: str) -> None:
