@@ -48,7 +48,7 @@ def test_trace_name_from_a_file_is_only_text(open_app: OpenApp) -> None:
 
 def test_too_large_a_file_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "UPLOAD_BYTES", 2**20)
-    with pytest.raises(TraceError, match="2 MB; 1 are read"):
+    with pytest.raises(TraceError, match="2 MB; at most 1 are read"):
         session.open_file(bytes(2 * 2**20))
 
 
