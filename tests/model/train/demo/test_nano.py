@@ -76,5 +76,5 @@ def test_switches() -> None:
     assert Nano(softmax=True).shape.scoring == "softmax"
     assert Nano(limit_groups=False).shape.num_kept_groups == 4
     for wrong in ({"method": "prayer"}, {"strength": -1.0}, {"steps": 0}):
-        with pytest.raises(ValueError, match="unknown balancing method|must not be negative"):
+        with pytest.raises(ValueError, match="unknown balancing method|must be at least 0"):
             Nano(**wrong)
