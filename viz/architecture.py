@@ -1,6 +1,6 @@
 """A model as a graph: layers upwards, equal ones folded, every part clickable, and optionally a run painted on it.
 
-Labelled plain values in, a Plotly figure out; `viz/architecture_layout.py` has the positions. A clickable point has
+Takes plain values and returns a Plotly figure; `viz/architecture_layout.py` has the positions. A clickable point has
 `customdata` (key of the part, layer or -1, expert or -1). The frame is grey; only data has colour: the experts' own
 hues, or their load if a run is painted. Added parts are outlined in the colour of a change.
 """

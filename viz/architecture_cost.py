@@ -1,4 +1,4 @@
-"""The cost of attention by context length, for several models. Labelled arrays in, a Plotly figure out."""
+"""The cost of attention by context length, for several models. Takes labelled arrays and returns a Plotly figure."""
 
 import numpy as np
 import plotly.graph_objects as go

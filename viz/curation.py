@@ -1,4 +1,4 @@
-"""Bytes that curation kept and dropped, rule by rule. A table in, a Plotly figure out."""
+"""Bytes that curation kept and dropped, rule by rule. Takes a table and returns a Plotly figure."""
 
 import pandas as pd
 import plotly.graph_objects as go

@@ -1,8 +1,8 @@
 """One layer's routing decision for one token: a panel per step, from logit to weight, experts side by side.
 
-Labelled arrays in (axes `expert`, `group`), a Plotly figure out. Each step shows only the candidates of the step
-before: experts of groups that were not kept are missing from the top-k panel, and experts not selected there have no
-weight. A clickable mark has `customdata` (layer, expert).
+Takes labelled arrays (axes `expert`, `group`) and returns a Plotly figure. Each step shows only the candidates of the
+step before: experts of groups that were not kept are missing from the top-k panel, and experts not selected there have
+no weight. A clickable mark has `customdata` (layer, expert).
 """
 
 from collections.abc import Callable, Iterator, Mapping

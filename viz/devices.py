@@ -1,6 +1,6 @@
 """Figures of the load of devices in expert parallelism, before and after experts are placed anew.
 
-Labelled ratios in (axes `moe_layer, device`), Plotly figures out; *simulated*.
+Takes labelled, simulated ratios (axes `moe_layer, device`) and returns Plotly figures.
 """
 
 import numpy as np

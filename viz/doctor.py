@@ -1,6 +1,6 @@
 """The overview of an audit: layers by checks, with the most severe finding of each.
 
-Labelled marks in, a Plotly figure out. A mark has a letter as well as a colour.
+Takes labelled marks and returns a Plotly figure. A mark has a letter as well as a colour.
 """
 
 import numpy as np

@@ -1,6 +1,6 @@
 """Figures of attention heads: a query's weights, statistics per head and layer, scores by distance, cache sizes.
 
-Labelled numbers in (axes `head`, `key`, `part`, `distance`, `attention_layer`, `statistic`), Plotly figures out.
+Takes labelled numbers (axes `head`, `key`, `part`, `distance`, `attention_layer`, `statistic`); returns Plotly figures.
 """
 
 import html

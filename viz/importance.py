@@ -1,7 +1,7 @@
 """Figures of the importance of each expert for a text: the change when it is knocked out.
 
-Labelled arrays in (axes `moe_layer, expert`), Plotly figures out. `logprob_change` is in nats, and negative if the text
-needs the expert; values beyond the scale are clipped in colour only, and the hover text has the number.
+Takes labelled arrays (axes `moe_layer, expert`) and returns Plotly figures. `logprob_change` is in nats, and negative
+if the text needs the expert; values beyond the scale are clipped in colour only, and the hover text has the number.
 """
 
 import numpy as np

@@ -1,7 +1,7 @@
 """Figures of expert load as a ratio to uniform, on a log2 scale that diverges around 1.
 
-Labelled ratios in (axes `moe_layer, expert, group`), Plotly figures out. A ratio below a quarter or above four is
-clipped in colour only; the hover text has the number, which is 0 for a dead expert.
+Takes labelled ratios (axes `moe_layer, expert, group`) and returns Plotly figures. A ratio below a quarter or above
+four is clipped in colour only; the hover text has the number, which is 0 for a dead expert.
 """
 
 from collections.abc import Iterator

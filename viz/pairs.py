@@ -1,7 +1,7 @@
 """Figures of pairs of experts: co-activation within a layer, and transitions from layer to layer.
 
-Labelled counts in (axes `moe_layer, expert`, and `other_expert` or `next_expert`), Plotly figures out. A clickable cell
-has `customdata` (row, column), an expert of the graph (layer, expert).
+Takes labelled counts (axes `moe_layer, expert`, and `other_expert` or `next_expert`) and returns Plotly figures. A
+clickable cell has `customdata` (row, column), an expert of the graph (layer, expert).
 """
 
 from collections.abc import Sequence

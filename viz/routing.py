@@ -1,6 +1,6 @@
 """Figure of one token's path through the layers; `viz/decision.py` draws one layer's decision.
 
-Labelled arrays in (axes `moe_layer, expert, group, rank`), Plotly figures out; this module computes no statistic. A
+Takes labelled arrays (axes `moe_layer, expert, group, rank`) and returns Plotly figures; computes no statistic. A
 clickable cell has `customdata` (layer, expert).
 """
 

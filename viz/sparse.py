@@ -1,6 +1,6 @@
 """Figures of sparse attention: the keys that a query may read, dense attention on them, and recall.
 
-Labelled arrays in (axes `query, key` and `query`), Plotly figures out.
+Takes labelled arrays (axes `query`, `key`) and returns Plotly figures.
 """
 
 from collections.abc import Sequence

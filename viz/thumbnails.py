@@ -1,7 +1,7 @@
 """Thumbnails of all attention heads of a layer, in one figure.
 
-Small maps in (axes `head, query, key`), a Plotly figure out. All are drawn from one array of pixels: adding a hundred
-images, or a hundred shapes around them, would take seconds.
+Takes small maps (axes `head, query, key`) and returns a Plotly figure. All are drawn from one array of pixels: adding a
+hundred images, or a hundred shapes around them, would take seconds.
 """
 
 from collections.abc import Sequence

@@ -1,7 +1,7 @@
 """Figures of training over its steps: losses, load and bias of every expert, balance, and saturation.
 
-Labelled arrays with a `step` axis in, Plotly figures out. A stage is a thin vertical line with its name above the
-chart; alarms and rollbacks are marks at the bottom.
+Takes labelled arrays with a `step` axis and returns Plotly figures. A stage is a thin vertical line with its name above
+the chart; alarms and rollbacks are marks at the bottom.
 """
 
 from collections.abc import Mapping, Sequence

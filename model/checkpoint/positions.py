@@ -69,7 +69,7 @@ class OpenFiles:
 
 
 def read_whole(files: OpenFiles, stored: StoredTensor, dtype: torch.dtype) -> Tensor:
-    """Return a tensor as stored, in the dtype that its name in the header stands for.
+    """Return a tensor as stored. `dtype` is the torch dtype of `stored.dtype`, the name in the header.
 
     Raises:
         CheckpointError: as for `OpenFiles.read_into`.

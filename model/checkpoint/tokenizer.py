@@ -1,9 +1,9 @@
 """Converts text to token ids and back with the byte-level BPE of a tokenizer.json.
 
 The `tokenizers` library splits and merges, and matches added tokens that the file does not mark as special. This file
-differs from it in three ways: text that spells a token marked as special stays text unless asked, BOS is never added
-here (the engine adds it once), and every token has its bytes, so that the spans of a run tile any text. A token may be
-part of a character; the bytes of a whole run need not be valid UTF-8.
+differs from it in three ways. Text that spells a special token stays text, unless the caller asks for the token. BOS is
+never added here; the engine adds it once. Every token is decoded to its own bytes: joined, they give the text without
+gaps or overlaps. A token may be part of a character, and the bytes of a run need not be valid UTF-8.
 
 Source: the published tokenizer.json of DeepSeek-V3; byte alphabet of GPT-2's byte-level BPE.
 """

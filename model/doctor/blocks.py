@@ -1,13 +1,13 @@
 """Check the blocks of FP8 matrices: saturated ones, and ones whose scale does not fit their neighbours.
 
-A scale is right if its block, multiplied out, is about as large as its neighbours. The check compares a block with the
-others of its matrix, after removing the medians of its row and column of blocks, and with the same block of the other
-experts.
+With the right scale, the dequantised weights of a block are about as large as those of its neighbours. The check
+compares a block with the others of its matrix, after removing the medians of its row and column of blocks, and with the
+same block of the other experts.
 
 Thresholds: a block is mis-scaled if its size differs by a factor of 2.5 and by 8 robust deviations; the embedded
 mini-v32 reaches a factor of 1.4 (its embedding 2.2 before rows and columns are removed). It is saturated if 4 % of its
 codes are at the ends of the range; uniform weights reach 3.6 %, Gaussian ones 0.1 %. It has little range if its
-largest code is a 16th of the usual one.
+largest code is at most a 16th of the matrix's median.
 
 Shape suffixes: S matrices of the same place (one, or those of a layer's experts), P rows and Q columns of blocks.
 

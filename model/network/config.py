@@ -3,7 +3,7 @@
 Field names are this project's; `_PUBLISHED` maps them to the published keys. Both spellings of the rotary settings are
 read (`rope_theta` + `rope_scaling`, and transformers 5's `rope_parameters`); the published one is written. Values that
 the network does not implement raise an error that names them; ignoring them would give wrong numbers without a warning.
-`config_keys.py` has what becomes of every other key.
+`config_keys.py` lists every other key, and whether it is refused or has no effect.
 
 Source: DeepSeek-V3 report (arXiv 2412.19437), section 4.2 and appendix; the released `config.json`.
 """

@@ -80,7 +80,7 @@ def brief(value: Any) -> str:
 
 
 def unknown_rope_keys(published: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the unknown keys of the rotary settings: not read here, and perhaps with an effect."""
+    """Return the keys of the rotary settings that this project does not know; they may change the model."""
     found = [(key, published.get(key)) for key in _SPELLINGS]
     return tuple(
         f"{key}.{name}" for key, rope in found if isinstance(rope, Mapping) for name in rope if name not in _ROPE_KEYS

@@ -185,10 +185,11 @@ class Engine:
         """Run step by step; the generator's return value is the trace of all steps.
 
         Every token is fed, also the last generated one. Generation ends at `max_new_tokens`, after an end-of-sequence
-        token, or when `cancel` is set, which is checked before each step; the trace then holds the finished steps. A
-        run from disk is one step: it calls `on_layer` after each layer and checks `cancel` before each. While it waits
-        for another run of the model, it does both at intervals, with no layer done. With `partial` (see
-        `open_partial`) it starts after the stored layers, and stores each finished one.
+        token, or when `cancel` is set, which is checked before each step; the trace then holds the finished steps.
+
+        A run from disk is one step: it calls `on_layer` after each layer and checks `cancel` before each. While it
+        waits for another run of the model, it checks `cancel` and reports 0 finished layers at intervals. With
+        `partial` (see `open_partial`) it starts after the stored layers, and stores each finished one.
 
         Raises:
             Stopped: a run from disk was cancelled; there is no trace.

@@ -72,7 +72,7 @@ class DiskModel:
         return [slot for slot in self._of_layer[layer] if slot.expert is None and not slot.is_expert_bias]
 
     def build(self, layer: int, expert_bias: Tensor | None = None) -> Block:
-        """Build a block whose routed experts are read when they are used; the bias is read where none is given."""
+        """Build a block that reads a routed expert when it is used. A bias that is not given is read from disk."""
         with torch.device("meta"):
             block = Block(self.config, layer)
         if isinstance(block.ffn, MixtureOfExperts):
@@ -215,7 +215,10 @@ class _ReadingTape:
 
 
 class _Remembered:
-    """A layer that an earlier run finished: returns what was recorded, and after the last the residual stream."""
+    """Replaces a layer that an earlier run finished: restores its recorded variables instead of computing it.
+
+    Only the last finished layer returns the stored residual stream and selection; the others pass their input on.
+    """
 
     def __init__(self, partial: Partial | None, layer: int, last: bool) -> None:
         assert partial is not None

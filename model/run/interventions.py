@@ -31,7 +31,10 @@ class KnockOut:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ForceExpert:
-    """Select the expert for every token, in place of the selected expert with the lowest rank."""
+    """Select the expert for every token, in place of the selected expert with the lowest biased score.
+
+    With a group limit its group is always kept, so another group may drop out.
+    """
 
     layer: int
     expert: int

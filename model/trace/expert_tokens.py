@@ -14,7 +14,7 @@ KINDS = ("begins a word", "goes on a word", "number", "punctuation", "white spac
 
 
 class TakenShare(NamedTuple):
-    """Of the tokens of a part or kind, the share that an expert took, with Wilson's 95 % interval."""
+    """The share of the tokens of one part or kind that went to an expert, with Wilson's 95 % interval."""
 
     name: str  # "all", one of `PARTS`, or one of `KINDS`
     taken: int

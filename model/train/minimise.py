@@ -45,8 +45,8 @@ def minimise(
     """Minimise a loss for `total_steps` over the parameters that require a gradient, in place.
 
     Args:
-        model: see freezing.py for the frozen parameters.
-        loss: of the batch of one pass; `merge_facts` merges the log values of several passes.
+        model: trained in place; parameters named by `config.frozen` stay fixed.
+        loss: called with the batch of each pass and the step number; `merge_facts` merges the log values of the passes.
         config: schedule, clipping, frozen parameters, accumulation, dtype of products, and threads.
         data: batches for the loss, such as `Windows`.
         out: folder of the log and the state; created if missing.

@@ -118,7 +118,7 @@ class Feed:
             yield step
 
     def _send(self) -> None:
-        """Write the new tokens; at that call Streamlit may end the script after the visitor pressed Stop."""
+        """Write the new tokens. If the visitor has pressed Stop, Streamlit ends the script in this call."""
         if self._waiting:
             self._position += 1
             self._placeholder.html(wire.tick(self._header, self._waiting, self._position))

@@ -1,4 +1,6 @@
-"""The lens: text, routing, attention and load of one run, linked under the pointer without a request to the server.
+"""The lens: linked views of one run. Pointing at a token or expert marks it in the text, routing, attention and load.
+
+The browser does this without a request to the server.
 
 Its HTML, CSS and script are plain strings; the component that mounts it passes messages packed by `viz.lens.wire`.
 """

@@ -41,7 +41,7 @@ def read(content: bytes, named: Named) -> Trace:
 
     Args:
         content: the file.
-        named: the model that was run; its layers and experts per token delimit the tokens.
+        named: the model that was run. The file does not mark tokens; the model's layers and experts per token do.
 
     Raises:
         TraceError: a row is not two whole numbers, or the rows do not fit the model.

@@ -1,4 +1,4 @@
-"""The two parts of a head's score, and the small cache, which latent attention makes possible."""
+"""The content and position part of a head's score, and the size of the cache with latent attention."""
 
 import pandas as pd
 import streamlit as st
