@@ -134,7 +134,7 @@ def download(report: Report) -> None:
     """Offer the report as files, with or without the texts."""
     from model.doctor.report import to_html, to_json
 
-    without = st.toggle("Without texts", key="doctor-bare", help="Leave every word of a prompt out of the files.")
+    without = st.toggle("Without texts", key="doctor-bare", help="The files then contain no word of a prompt.")
     written = report.without_text() if without else report
     with st.container(horizontal=True):
         st.download_button(

@@ -5,7 +5,7 @@ import streamlit as st
 from pages.audit.doctor import choices, overview
 from pages.common import guards, models
 
-st.markdown("Is this checkpoint healthy? The doctor reads every weight and, at a button, judges how it routes texts.")
+st.markdown("Is this checkpoint healthy? The doctor reads every weight. Press Run to check how it routes texts, too.")
 if not models.available():
     guards.stop_with(f"No model is installed. Name a model folder in {models.VARIABLE} and start again.")
 folder = models.available()[models.chosen()]

@@ -66,10 +66,10 @@ def choose() -> None:
         with st.popover("More", icon=":material/tune:"):
             st.file_uploader(
                 "The request to the engine, as JSON", key="import_request", max_upload_size=_MEGABYTES,
-                help="It holds the prompt, and states where rows begin; for router logits, the tokens of a batch.",
+                help="It gives the prompt and the position of the first row; for router logits, the batch's token ids.",
             )  # fmt: skip
             st.number_input(
-                "Number of the answer, run or sequence", 0, 10_000, 0, key="import_choice",
+                "Answer, run or sequence", 0, 10_000, 0, key="import_choice",
                 help="Which one to show if the file holds several, counted from 0.",
             )  # fmt: skip
     error = st.session_state.get("import_error")

@@ -24,8 +24,8 @@ def by_layer(comparison: Comparison, token: int) -> None:
     controls.chart(figure, "compare-layers", table, how_to_read)
     st.dataframe(table, hide_index=True, height="content", placeholder="", column_config=_formats(table))
     st.caption(
-        "Δ is the difference between A and B, in the weight of an expert that both chose, or in an expert's bias. All "
-        "derived from what both traces recorded; a cell is empty where one of them lacks the numbers."
+        "Δ weight is the difference between A's and B's weight of an expert that both chose; Δ bias that of its bias. "
+        "All are derived from what both traces recorded. A cell is empty where one of them lacks the numbers."
     )
 
 

@@ -76,11 +76,11 @@ def _remarks(experiment: Experiment) -> list[str]:
         return ["There is no control: the change rerouted no token, or no other expert can replace the changed ones."]
     remarks = []
     if len(control.draws) < DRAWS:
-        remarks.append(f"Only {len(control.draws)} draws exist; fewer than {DRAWS} say little.")
+        remarks.append(f"Only {len(control.draws)} control draws are possible; a reliable comparison needs {DRAWS}.")
     if control.share_beyond:
         remarks.append(
-            f"Few experts have an equal load: {control.share_beyond:.1%} of those drawn differ by more than 20%, at "
-            f"most by {control.farthest:.0%}."
+            f"Few experts have an equal load: {control.share_beyond:.1%} of the control's experts differ in load by "
+            f"more than 20%, the farthest by {control.farthest:.0%}."
         )
     return remarks
 

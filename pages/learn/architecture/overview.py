@@ -71,7 +71,7 @@ def _how_to_read(trace: Trace | None, layer: int | None, recall: float | None) -
         "square is an expert, and the lines below the squares are the groups. Click a part to read about it."
     )
     if trace is None:
-        return f"{basics} Nothing is painted: the run on show is of another model, or there is none."
+        return f"{basics} No run is drawn in: the run on show is of another model, or there is none."
     painted = (
         "" if layer is None
         else f" A square's colour is its load in L{layer} over a fair share: orange is more, blue is less. The numbers "

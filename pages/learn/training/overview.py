@@ -28,8 +28,8 @@ def loss(log: TrainingLog, beside: list[TrainingLog]) -> None:
     curves |= {name: log.curve(kind) for kind, name in _FURTHER_LOSSES.items() if kind in log.values}
     figure = figures.curves(curves, "loss, nats per token", session.theme(), log.stages, log.alarms, log.roll_backs)
     how_to_read = (
-        "Measured while training: the mean loss over spans of steps. Of the first run, upright lines mark where stages "
-        "begin, triangles at the bottom its alarms, and arrows its returns to a saved state; point at one to read it. "
-        "The losses of runs on bytes and on tokens do not compare, nor do those of examples, preferences and rewards."
+        "Measured while training: the mean loss over spans of steps. For the first run, vertical lines mark where "
+        "stages begin, triangles at the bottom alarms, and arrows returns to a saved state; point at one to read it. "
+        "Losses are comparable only between runs on the same units (bytes or tokens) and with the same objective."
     )
     controls.chart(figure, "training-loss", tables.by_step(curves), how_to_read)

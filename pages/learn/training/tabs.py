@@ -11,7 +11,7 @@ from viz import training as figures
 
 _REINFORCEMENT = {
     "reward": "mean reward",
-    "signal": "share of groups that teach something",
+    "signal": "share of groups whose rewards differ",
     "kl": "distance to the model it began with, nats per token",
 }
 

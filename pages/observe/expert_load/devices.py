@@ -69,9 +69,10 @@ def verdict(load: Load, before: Placement, after: Placement) -> str:
     groups = load.rule.num_groups
     together = f"; routing groups stay on one of {nodes} machines" if nodes > 1 and groups % nodes == 0 else ""
     return (
-        f"**On {before.num_devices} devices, experts as numbered, the busiest carries {float(numbered['largest']):.3g} "
-        f"times the mean in L{worst}; balancedness is {float(numbered['mean_balancedness']):.3g} on average over "
-        f"layers. With {places - load.rule.num_experts} redundant experts, placed by EPLB, it is "
+        f"**With experts placed by number on {before.num_devices} devices, the busiest device carries "
+        f"{float(numbered['largest']):.3g} times the mean load in L{worst}; balancedness is "
+        f"{float(numbered['mean_balancedness']):.3g} on average over layers. "
+        f"With {places - load.rule.num_experts} redundant experts, placed by EPLB, it is "
         f"{float(placed['mean_balancedness']):.3g}.** "
         f"{places // before.num_devices} places to a device{together}. n = {load.num_tokens:,} tokens; simulated."
     )

@@ -41,7 +41,7 @@ def _rates(trace: Trace) -> None:
     columns[3].metric("Passes saved", f"{saved} of {new}", help="New tokens that needed no forward pass of their own.")
     st.caption(
         "The prediction module reads the model's state and the next token, and drafts the token after that. To "
-        "*verify* a draft, the model runs it before its token is chosen. If that token turns out to be the draft, the "
+        "*verify* a draft, the model runs it before the next token is chosen. If the same token is then chosen, the "
         "draft is accepted and its forward pass is already done; otherwise it is rejected and counts in no statistic. "
         "The text is the same as without drafts. Measured; the shares are derived."
     )
@@ -103,8 +103,8 @@ def _routing(trace: Trace) -> None:
     figure = figures.shared_by_layer(layers, shared.values, by_chance.values, session.theme())
     columns = {"layer": layers, "rejected draft and token": shared, "two tokens of the text": by_chance}
     how_to_read = (
-        "The model routes a draft to experts before it rejects it. A bar: the share of those experts that the token "
-        f"in its place took as well (n = {number} rejected drafts). A mark: the share that two new tokens of this "
+        "The model routes a draft to experts before it rejects it. A bar: the share of the draft's experts that the "
+        f"actual token chose too (n = {number} rejected drafts). A mark: the share that two new tokens of this "
         "text have in common by chance. An accepted draft is the token itself and shares all. Derived."
     )
     controls.chart(figure, "draft-experts", pd.DataFrame(columns), how_to_read)

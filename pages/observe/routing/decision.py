@@ -33,8 +33,8 @@ def show(trace: Trace, token: int, layer: int, expert: int) -> None:
     lost = {name: mask.sel(moe_layer=layer) for name, mask in path.losers(trace, token).items()}
     st.markdown(
         because(decision, lost),
-        help="Margins are derived from recorded scores. An expert lost only to the bias, or only to the group limit, "
-        "if the same rule without it would have chosen the expert.",
+        help="Margins are derived from recorded scores. Lost only to the bias: without the bias, the router would have "
+        "chosen this expert. Likewise for the group limit.",
     )
     for reservation in reservations(decision, str(trace.origin.get("dtype"))):
         st.caption(reservation)

@@ -133,7 +133,7 @@ def _with_bias(at: _Numbers) -> Step:
     mean = at.decision.mean_bias
     text = (
         "The bias balances the load. It takes part in the choice, but not in the weight. The layer's mean bias is "
-        f"{mean:.4f}, which moves no expert; against it, E{e} is pushed by {at.bias - mean:+.2g}."
+        f"{mean:.4f}, which changes no choice; relative to it, E{e} gets {at.bias - mean:+.2g}."
     )
     put_in = f"{number(at.affinity)} {_signed(at.bias)} = {number(at.biased)}"
     return Step("3  Bias", text, DERIVED, rf"c_{{{e}}} = s_{{{e}}} + b_{{{e}}} = {put_in}")
@@ -142,7 +142,7 @@ def _with_bias(at: _Numbers) -> Step:
 def _group_score(at: _Numbers, observed: str) -> Step:
     g, score = at.group, number(float(at.decision.groups["score"][at.group]))
     if not at.decision.untouched:
-        text = f"E{at.expert} is in group {g}. The score of the group as it was in this changed run."
+        text = f"E{at.expert} is in group {g}. This is its score as recorded in the changed run."
         return Step("4  Group score", text, observed, f"G_{{{g}}} = {score}")
     members = at.decision.members(g).tolist()
     if at.decision.rule.scores_per_group == 1:

@@ -43,8 +43,8 @@ def _transitions(trace: Trace, counts: xr.DataArray, layer: int) -> None:
     earlier = layer if layer in counts["moe_layer"] else int(counts["moe_layer"][-1])
     onward = counts.sel(moe_layer=earlier)
     how_to_read = (
-        "A row is an expert of one MoE layer, a column an expert of the next. Every token makes a pair of each expert "
-        "it took here with each it took there; a row shows where an expert's pairs lead. Derived."
+        "A row is an expert of one MoE layer, a column an expert of the next. Each token pairs every expert it "
+        "chose in this layer with every one in the next; a row shows where an expert's tokens go. Derived."
     )
     figure = figures.transitions(onward, rule_of(trace), session.theme())
     controls.chart(figure, "routing-onward", tables.transitions(onward), how_to_read, chooses=("expert",))

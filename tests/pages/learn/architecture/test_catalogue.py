@@ -39,7 +39,7 @@ def test_run_of_another_model_is_not_painted(show: OpenApp) -> None:
     app = show(trace=random_trace())
     (figure,) = charts(app)
     assert "residual norm" not in notes(figure)
-    assert "Nothing is painted" in said(app)
+    assert "No run is drawn in" in said(app)
 
 
 def test_run_of_a_released_model_is_painted_on_it(show: OpenApp) -> None:

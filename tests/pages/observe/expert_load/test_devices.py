@@ -41,7 +41,8 @@ def test_table_has_both_placements() -> None:
 
 def test_words_name_the_worst_layer() -> None:
     said = devices.verdict(LOAD, *devices.placements(LOAD, 2, 0))
-    assert "On 2 devices, experts as numbered, the busiest carries 1.6 times the mean in L1" in said
+    assert "With experts placed by number on 2 devices, the busiest device carries 1.6 times the mean load" in said
+    assert "in L1" in said
     assert "With 0 redundant experts" in said
     assert "2 places to a device. n = 10 tokens; simulated." in said
     wide = loaded([[1] * 32], num_groups=4)

@@ -43,10 +43,10 @@ def test_devices_carry_what_was_chosen(show_at: OpenApp) -> None:
     app = show_at(view=DEVICES)
     assert (app.selectbox(key="devices").value, app.selectbox(key="redundant").value) == (8, 8)
     assert note(charts(app)[1]) == "as numbered"
-    assert "On 8 devices, experts as numbered" in said(app)
+    assert "With experts placed by number on 8 devices" in said(app)
     app.selectbox(key="devices").set_value(2).run()
     app.selectbox(key="redundant").set_value(4).run()
-    assert "On 2 devices" in said(app)
+    assert "on 2 devices" in said(app)
     assert "With 4 redundant experts" in said(app)
     app.selectbox(key="devices").set_value(8).run()  # which leaves no place for 4
     assert app.selectbox(key="redundant").value in (0, 8)
@@ -54,5 +54,5 @@ def test_devices_carry_what_was_chosen(show_at: OpenApp) -> None:
 
 def test_devices_are_restored_by_the_address(show_at: OpenApp) -> None:
     app = show_at(view=DEVICES, devices="4", redundant="8")
-    assert "On 4 devices" in said(app)
+    assert "on 4 devices" in said(app)
     assert "With 8 redundant experts" in said(app)
