@@ -1,14 +1,15 @@
 """Multi-head latent attention: one small latent vector per token holds the keys and values of all heads.
 
-Two forms compute the same function. The *naive* form expands the latents to keys and values: fewer operations per
-query-key pair, for many queries at once. The *absorbed* form moves the expansion into the query and the output, and
-uses the latents themselves as keys and values: nothing is expanded, for one query or a few. Sparse attention
-(indexer.py) reads only selected keys: the naive form masks the others; the absorbed form, for one query, gathers the
-selected latents, so that its cost grows with their number and not with the context.
+Two forms compute the same function. The *naive* form expands the latents to keys and values. It needs fewer operations
+per query-key pair, so it is used for many queries at once. The *absorbed* form applies the expansion matrices to the
+query and to the output, and uses the latents themselves as keys and values. It expands no key, so it is used for one
+query or a few. In sparse attention (indexer.py) a query reads only selected keys. The naive form masks all other keys.
+The absorbed form, for a single query, gathers the selected latents: its cost grows with the number of selected keys,
+not with the length of the context.
 
 Shape suffixes: B batch, T new positions, S positions so far, D model width, H heads, N content (nope) head width,
 R position (rope) head width, Q = N + R, V value head width, C key-value latent width, X query latent width,
-K selected keys. X also stands for the rows of a product that joins two axes.
+K selected keys. X also stands for an axis that joins two others.
 
 Source: DeepSeek-V2 report (arXiv 2405.04434), section 2.1; DeepSeek-V3 report, section 2.1.1.
 """
@@ -26,7 +27,7 @@ from model.network.tape import Tape
 
 # The released code does not pass the configured epsilon to these two norms.
 BOTTLENECK_NORM_EPS = 1e-6
-# Up to this many new positions (a token and drafts after it), expanding all latents costs more than reading them as is.
+# Up to this many new positions (a token and its drafts), the absorbed form is faster than the naive form.
 FEW_QUERIES = 4
 
 
@@ -63,12 +64,12 @@ class Attention(nn.Module):
         Args:
             x_BTD: the normalised residual stream.
             rotations_TR: rotations of the new positions.
-            cache: holds the latents of earlier positions, and stores those of the new ones.
-            tape: receives what the probe points write.
-            selection: selection of the last layer with an indexer; a layer without one uses it.
+            cache: holds the latents of earlier positions; the latents of the new positions are appended.
+            tape: receives the tensors at the probe points.
+            selection: selection of the nearest earlier layer with an indexer, for a layer without an indexer.
 
         Returns:
-            The output [B, T, D], and the selection that was used (None in a model without indexers).
+            The output [B, T, D], and the selection of this layer's keys (None in a model without indexers).
         """
         query_latent_BTX = self.query_latent(x_BTD)
         content_BTHN, position_BTHR, latent_BTC = self.project(x_BTD, rotations_TR, query_latent_BTX)
@@ -86,13 +87,17 @@ class Attention(nn.Module):
         return self.output(attend(content_BTHN, position_BTHR, latent_BSC, partial, tape)), selection
 
     def query_latent(self, x_BTD: Tensor) -> Tensor:
-        """Return the input of the query projection, [B, T, X]: the normalised bottleneck, or `x_BTD` without one."""
+        """Return the input of the query projection, [B, T, X]: the query latent, or `x_BTD` in a model without one."""
         return x_BTD if self.config.q_lora_rank is None else self.query_norm(self.query_down(x_BTD))
 
     def project(
         self, x_BTD: Tensor, rotations_TR: Tensor, query_latent_BTX: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the content and rotated position part of the queries, and the latents to cache, [B, T, C + R]."""
+        """Return the queries in two parts, and the latents to cache.
+
+        Returns:
+            The content part [B, T, H, N], the rotated position part [B, T, H, R], and the latents [B, T, C + R].
+        """
         config = self.config
         source_BTX = self.query_latent(x_BTD) if query_latent_BTX is None else query_latent_BTX
         query_BTX = self.query(source_BTX) if config.q_lora_rank is None else self.query_up(source_BTX)
@@ -120,7 +125,7 @@ class Attention(nn.Module):
         selection: Selection | None,
         tape: Tape | None = None,
     ) -> Tensor:
-        """Attend with expanded keys and values; return the mixed values of all heads, [B, T, H * V]."""
+        """Return the mixed values of all heads, [B, T, H * V], computed from expanded keys and values."""
         query_BHTQ = torch.cat([content_BTHN, position_BTHR], dim=-1).transpose(1, 2)
         key_BHSQ, value_BHSV = self.expand(latent_BSC)
         if tape is not None:
@@ -145,7 +150,7 @@ class Attention(nn.Module):
         selection: Selection | None,
         tape: Tape | None = None,
     ) -> Tensor:
-        """Compute `naive` with the latents as keys and values; the arguments are those that `project` returns."""
+        """Return the same values as `naive`, computed with the latents as keys and values."""
         config, shape_BT = self.config, content_BTHN.shape[:2]
         up_HXC = self.kv_up.weight.view(config.num_heads, -1, config.kv_lora_rank)
         key_up_HNC, value_up_HVC = up_HXC.split_with_sizes([config.nope_head_dim, config.value_head_dim], 1)
@@ -160,7 +165,7 @@ class Attention(nn.Module):
         return mixed_HXV.transpose(0, 1).unflatten(0, shape_BT).flatten(2)
 
     def _read_latents(self, query_BHTC: Tensor, latent_BSC: Tensor, selection: Selection | None) -> Tensor:
-        """Return the mean of the latents that each query may read, weighted by its attention, [B, H, T, C]."""
+        """Return for each query the attention-weighted mean of the latents that it may read, [B, H, T, C]."""
         num_queries, num_keys = query_BHTC.shape[2], latent_BSC.shape[1]
         hidden = None  # broadcasts to [B, H, T, S]
         if selection is not None and num_queries == 1:
@@ -181,7 +186,7 @@ class Attention(nn.Module):
 
 
 def attention_weights(query_BHTQ: Tensor, key_BHSQ: Tensor, scale: float, selection: Selection | None = None) -> Tensor:
-    """Return softmax weights [B, H, T, S], fp32, over the keys up to each query, or the selected ones among them."""
+    """Return softmax weights [B, H, T, S], fp32, over the keys up to each query, or over the selected keys only."""
     scores_BHTS = (query_BHTQ @ key_BHSQ.mT).float() * scale
     if selection is not None:
         scores_BHTS = scores_BHTS.masked_fill(~selection.kept_BTS.unsqueeze(1), -torch.inf)

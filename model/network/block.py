@@ -1,4 +1,4 @@
-"""One layer: attention, then a feed-forward block or a mixture of experts, both on the residual stream.
+"""One layer: attention, then a dense feed-forward block or an MoE; both add to the residual stream.
 
 Shape suffixes: B batch, T new positions, D model width, R rope head width.
 
@@ -18,7 +18,7 @@ from model.network.tape import Tape
 
 
 class Block(nn.Module):
-    """Attention, then a feed-forward block or a mixture of experts, each added to the residual stream."""
+    """Attention, then a dense feed-forward block or an MoE; each adds its output to the residual stream."""
 
     def __init__(self, config: ModelConfig, layer: int) -> None:
         super().__init__()
@@ -38,7 +38,7 @@ class Block(nn.Module):
         edit: RoutingEdit | None,
         selection: Selection | None,
     ) -> tuple[Tensor, Selection | None]:
-        """Return the residual stream after the layer, [B, T, D], and the selection its attention used."""
+        """Return the residual stream after the layer, [B, T, D], and the selection that its attention used."""
         if tape is not None:
             tape.layer_input(self.layer, x_BTD)
         mixed_BTD, selection = self.attention(self.attention_norm(x_BTD), rotations_TR, cache, tape, selection)

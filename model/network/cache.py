@@ -21,8 +21,8 @@ class LatentCache:
     """Normalised latent and rotated position key of every token, side by side: C + R values per token and layer.
 
     Attributes:
-        length: tokens of a sequence that are cached.
-        capacity: tokens of a sequence that fit.
+        length: number of cached tokens per sequence.
+        capacity: largest number of tokens per sequence.
     """
 
     def __init__(
@@ -34,7 +34,7 @@ class LatentCache:
         layers: Iterable[int] | None = None,
         num_sequences: int = 1,
     ) -> None:
-        """Allocate `capacity` tokens per sequence for the model's ordinary layers, or for `layers`."""
+        """Allocate memory for `capacity` tokens per sequence in `layers`; None: all layers but the MTP layer."""
         width = config.kv_lora_rank + config.rope_head_dim
         self.length = 0
         self._row = {layer: row for row, layer in enumerate(range(config.num_layers) if layers is None else layers)}
@@ -47,11 +47,11 @@ class LatentCache:
         self.capacity = capacity
 
     def extend(self, layer: int, latent_BTC: Tensor) -> Tensor:
-        """Store the latents of a layer's new tokens, [B, T, C + R], and return all of the layer's, [B, S, C + R]."""
+        """Store the latents of new tokens, [B, T, C + R], and return all latents of the layer, [B, S, C + R]."""
         return self._append(self.latents, self._row[layer], latent_BTC)
 
     def extend_index(self, layer: int, key_BTI: Tensor) -> Tensor:
-        """Store the index keys of a layer's new tokens, [B, T, I], and return all of the layer's, [B, S, I]."""
+        """Store the index keys of new tokens, [B, T, I], and return all index keys of the layer, [B, S, I]."""
         return self._append(self.index_keys, self._index_row[layer], key_BTI)
 
     def _append(self, rows: list[Tensor], row: int, new: Tensor) -> Tensor:
@@ -63,14 +63,14 @@ class LatentCache:
         return stored[:, :end]
 
     def advance(self, num_tokens: int) -> None:
-        """Count the tokens of a forward pass once all layers have stored their latents."""
+        """Add the tokens of a forward pass to `length`; call it after all layers have stored their latents."""
         self.length += num_tokens
 
     def take_back(self, num_tokens: int) -> None:
-        """Drop the last tokens, such as a rejected draft token."""
+        """Remove the last `num_tokens` tokens of every sequence, for example a rejected draft token."""
         self.length -= num_tokens
 
     @property
     def bytes_per_token(self) -> int:
-        """Bytes of one token, over all layers."""
+        """Cached bytes of one token, summed over all layers."""
         return sum(part.shape[2] * part.element_size() for part in (*self.latents, *self.index_keys))

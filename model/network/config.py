@@ -1,9 +1,9 @@
 """The shape of a model of the DeepSeek-V3 family, read from and written to a published `config.json`.
 
-Field names are this project's; `_PUBLISHED` maps them to the published keys. Both spellings of the rotary settings are
-read (`rope_theta` + `rope_scaling`, and transformers 5's `rope_parameters`); the published one is written. Values that
-the network does not implement raise an error that names them; ignoring them would give wrong numbers without a warning.
-`config_keys.py` lists every other key, and whether it is refused or has no effect.
+`_PUBLISHED` maps this project's field names to the published keys. Rotary settings are read in both spellings
+(`rope_theta` with `rope_scaling`, and transformers 5's `rope_parameters`) and written in the first. A value that the
+network does not implement raises an error that names it, because ignoring it would give wrong numbers without a
+warning. `config_keys.py` lists every other key, and whether it is refused or has no effect.
 
 Source: DeepSeek-V3 report (arXiv 2412.19437), section 4.2 and appendix; the released `config.json`.
 """
@@ -15,7 +15,7 @@ from typing import Any
 from model.network.config_keys import BESIDE_FIELDS, ONLY, merged, refuse_unsupported
 from model.network.rope import ConfigError, Yarn, is_number, read_rope, unknown_rope_keys, write_rope
 
-# Where a published configuration does not state how its family differs, `model_type` decides.
+# A published configuration does not state every difference between families; `model_type` decides the rest.
 SPARSE_TYPES = ("deepseek_v32", "glm_moe_dsa")
 MODEL_TYPES = ("deepseek_v2", "deepseek_v3", "kimi_k2", *SPARSE_TYPES)
 _ARCHITECTURES = {
@@ -78,7 +78,7 @@ class ModelConfig:
     q_lora_rank: int | None  # None: one full query matrix
     kv_lora_rank: int
     nope_head_dim: int  # width of a head's content part
-    rope_head_dim: int  # width of its position part
+    rope_head_dim: int  # width of a head's position part
     value_head_dim: int
     dense_width: int
     expert_width: int
@@ -100,12 +100,12 @@ class ModelConfig:
     eos_id: int | None = 1
     scoring: str = "sigmoid"  # or "softmax" over all experts (V2)
     selection: str = "noaux_tc"  # with a bias; V2: "greedy" or "group_limited_greedy"
-    index_heads: int = 0  # sparse attention: heads of the indexer, their width, and keys kept per query
-    index_head_dim: int = 0
-    index_topk: int = 0
+    index_heads: int = 0  # heads of the indexer (sparse attention only)
+    index_head_dim: int = 0  # width of an index head
+    index_topk: int = 0  # keys that the indexer selects per query
     indexer_types: tuple[str, ...] | None = None  # per layer: "full", or "shared" with the last full one (GLM)
-    has_mtp: bool = False  # a multi-token-prediction module beside the model, of depth 1
-    mtp_reads_normed: bool = True  # it reads the hidden state after the final norm, not before (mtp.py)
+    has_mtp: bool = False  # a multi-token-prediction (MTP) module of depth 1
+    mtp_reads_normed: bool = True  # the MTP module reads the hidden state after the final norm, not before (mtp.py)
 
     def __post_init__(self) -> None:
         self._check_sizes()
@@ -131,7 +131,7 @@ class ModelConfig:
         return tuple(layer for layer, kind in enumerate(types) if kind == "full")
 
     def has_indexer(self, layer: int) -> bool:
-        """Whether a layer has an indexer of its own; the multi-token-prediction layer is numbered after the last."""
+        """Whether a layer has an indexer of its own; layer `num_layers` is the multi-token-prediction layer."""
         return self.is_sparse and (layer == self.num_layers or layer in self.indexer_layers)
 
     @property
@@ -210,7 +210,7 @@ class ModelConfig:
 
     @classmethod
     def from_json(cls, published: Mapping[str, Any]) -> "ModelConfig":
-        """Read the keys of a published config.json.
+        """Return the configuration that a published config.json states.
 
         Raises:
             ConfigError: a key is missing, contradicts another, or has a value that is not implemented.
@@ -262,13 +262,13 @@ def _is_required(field: dataclasses.Field) -> bool:
 
 
 def unknown_keys(published: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the keys of a config.json that this project knows nothing of, those of the rotary settings included."""
+    """Return the keys of a config.json, and of its rotary settings, that this project does not know."""
     names = {*_NAMES.values(), *BESIDE_FIELDS}
     return tuple(sorted(key for key in published if key not in names)) + unknown_rope_keys(published)
 
 
 def unused_keys(published: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return why some keys of a config.json have no effect although other programs follow them, one line each."""
+    """Return one message for each key of a config.json that other programs use and that has no effect here."""
     lines, model_type = [], published.get("model_type")
     if model_type not in SPARSE_TYPES and published.get("index_topk") is not None:
         lines.append(f"index_topk {published['index_topk']!r} has no effect: {model_type} has no indexer")
@@ -284,7 +284,7 @@ def unused_keys(published: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _read_v2(published: Mapping[str, Any]) -> dict[str, Any]:
-    """Read V2's router: softmax scores, not normalised; one group where the selection is greedy."""
+    """Return the router fields of a V2 model: softmax, weights not normalised, one group if the selection is greedy."""
     selection = published.get("topk_method") or "greedy"
     grouped = selection == "group_limited_greedy"
     return {
@@ -297,7 +297,7 @@ def _read_v2(published: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _read_sparse(published: Mapping[str, Any]) -> dict[str, Any]:
-    """Read the indexer's sizes and its layers, which are given as a list, a pattern such as "FSS", or a period."""
+    """Return the indexer fields; the file gives the layers as a list, a pattern such as "FSS", or a period."""
     values = {ours: published[theirs] for ours, theirs in _PUBLISHED_INDEXER.items() if theirs in published}
     types, pattern = published.get("indexer_types"), published.get("index_topk_pattern")
     every = published.get("index_topk_freq")
@@ -313,7 +313,7 @@ def _read_sparse(published: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _periodic(layers: Any, every: Any, offset: Any) -> list[str] | None:
-    """Return the indexer type per layer for one indexer in `every` layers after an offset; None if all have one."""
+    """Return the type of each layer if every `every`-th layer after an offset has an indexer; None if all have one."""
     if not all(map(is_whole, (layers, every, offset))):
         raise ConfigError("index_topk_freq, index_skip_topk_offset and num_hidden_layers must be whole numbers")
     if every <= 1:

@@ -1,8 +1,8 @@
 """The treatment of every key of a published `config.json`: read, without effect here, or refused.
 
 `config.py` reads the keys of its fields. This file lists all other keys in published configurations and in
-transformers' configuration classes of this family. It refuses two keys that give one setting different values:
-implementations differ in the key that they follow, and the wrong one gives wrong numbers without a warning.
+transformers' configuration classes of this family. It refuses two keys that give one setting different values, because
+implementations disagree about which key they read, and the wrong key gives wrong numbers without a warning.
 
 Source: transformers 5.23, configuration classes of deepseek_v2, deepseek_v3, deepseek_v32, glm_moe_dsa and kimi_k25;
 released configurations of DeepSeek, Kimi and GLM.
@@ -21,14 +21,14 @@ ALIASES = {
     "dtype": "torch_dtype",
 }
 
-# Keys that change what the model computes; only these values are implemented, and null.
+# Keys that change the model's function. Only these values and null are implemented.
 ONLY: dict[str, tuple[Any, ...]] = {
     "hidden_act": ("silu",),
     "moe_layer_freq": (1,),
     "rope_interleave": (True,),
     "mlp_bias": (False,),
 }
-# The same for keys of other families and of remote code. They are not written.
+# Further keys of that kind, from other families and from remote code; `ModelConfig.to_json` does not write them.
 ONLY_NEUTRAL: dict[str, tuple[Any, ...]] = {
     "partial_rotary_factor": (1,),
     **dict.fromkeys(("sliding_window", "attention_chunk_size", "swiglu_limit", "compress_ratios"), ()),
@@ -44,7 +44,7 @@ ONLY_NEUTRAL: dict[str, tuple[Any, ...]] = {
     "pruned_heads": ({},),
 }
 
-# Read by the parts named here, not as a field of the configuration.
+# Key -> the file that reads it; these keys are not fields of the configuration.
 READ_ELSEWHERE = {
     **dict.fromkeys(("rope_theta", "rope_scaling", "rope_parameters"), "rope.py"),
     "original_max_position_embeddings": "rope.py",
@@ -94,12 +94,12 @@ _ROUTERS_V2: dict[str, tuple[Any, ...]] = {
     "topk_method": ("greedy", "group_limited_greedy"),
     "norm_topk_prob": (False,),
 }
-# transformers uses them to name the kind of cache; here every layer attends to all earlier tokens, or to selected ones.
+# In transformers these values name a kind of cache. All describe our attention: to all earlier tokens, or to selected.
 _LAYER_TYPES = {"full_attention", "indexed_attention", "deepseek_sparse_attention"}
 
 
 def merged(published: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the configuration with alternative keys renamed to the keys that are read.
+    """Return the configuration with alternative keys renamed to the keys that `config.py` reads.
 
     Raises:
         ConfigError: two keys give one setting different values.
@@ -122,7 +122,7 @@ def merged(published: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def contradiction(stated: Mapping[str, Any]) -> ConfigError:
-    """Return the error for keys that give one setting different values."""
+    """Return the error about keys that give one setting different values."""
     pairs = " and ".join(f"{key} {brief(value)}" for key, value in stated.items())
     return ConfigError(f"{pairs} contradict each other; keep the right one")
 

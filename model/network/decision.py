@@ -1,4 +1,4 @@
-"""The decisions of a layer as tensors: the experts that its router selects, the keys that its indexer selects.
+"""The decisions of a layer as tensors: the experts that its router selects, and the keys that its indexer selects.
 
 Shape suffixes: T tokens (in `Routing`: batch and positions in one axis; in `Selection`: new positions), E experts,
 G groups, K selected experts or keys, B batch, S positions so far.
@@ -15,7 +15,7 @@ class Routing(NamedTuple):
     scores_TE: Tensor  # affinity: sigmoid of the logit (V2: softmax of the logits), before the bias
     group_scores_TG: Tensor  # sum of a group's two best biased scores (V2: its best affinity)
     kept_groups_TG: Tensor  # bool
-    expert_ids_TK: Tensor  # int64, best biased score first; rows of a given routing keep its order
+    expert_ids_TK: Tensor  # int64, best biased score first; rows of a `GivenRouting` keep their given order
     weights_TK: Tensor  # gate weights as applied: normalised and scaled
 
 
@@ -28,5 +28,5 @@ class Selection(NamedTuple):
 
     @property
     def is_partial(self) -> bool:
-        """Whether some query may have to drop a key; if not, attention is dense."""
+        """Whether there are more keys than a query may read; if not, attention is dense."""
         return self.key_ids_BTK.shape[-1] < self.scores_BTS.shape[-1]

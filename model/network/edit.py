@@ -2,9 +2,9 @@
 
 Shape suffixes: E experts, R rows (positions of one sequence) with a given routing, K selected experts.
 
-Masking an expert's score with minus infinity does not suffice to knock it out: if the kept groups have too few experts
-left, top-k selects masked ones. `check_edit` refuses an edit that allows this, and the router also sets the gate weight
-of a knocked-out expert to zero.
+A score of minus infinity does not suffice to knock an expert out: if the kept groups have fewer than K other experts,
+top-k selects knocked-out experts too. `check_edit` refuses an edit that allows this, and the router also sets the gate
+weight of a knocked-out expert to zero.
 """
 
 import dataclasses
@@ -22,13 +22,13 @@ class EditError(ValueError):
 
 
 class GivenRouting(NamedTuple):
-    """Experts and gate weights of the first rows; the router routes the rows after them."""
+    """Experts and gate weights of the first R rows; the router decides the rows after them."""
 
     expert_ids_RK: Tensor  # int64, no expert twice in a row
     weights_RK: Tensor  # fp32, as applied
 
     def over(self, expert_ids_TK: Tensor, weights_TK: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the router's experts and gate weights with the first rows replaced."""
+        """Return the router's experts and gate weights with the first R rows replaced by the given ones."""
         ids_RK, weights_RK = self.expert_ids_RK[: len(expert_ids_TK)], self.weights_RK[: len(expert_ids_TK)]
         rest = slice(len(ids_RK), None)
         return torch.cat([ids_RK, expert_ids_TK[rest]]), torch.cat([weights_RK, weights_TK[rest]])
@@ -69,7 +69,7 @@ class RoutingEdit:
     layers: Mapping[int, LayerEdit]
 
     def of(self, layer: int) -> LayerEdit | None:
-        """Return the edit of a layer, None if it routes as trained."""
+        """Return the edit of a layer, or None if the layer routes as trained."""
         return self.layers.get(layer)
 
     def after(self, num_rows: int) -> "RoutingEdit":
@@ -80,10 +80,10 @@ class RoutingEdit:
 
 
 def check_edit(config: ModelConfig, layer: int, edit: LayerEdit) -> None:
-    """Refuse an edit that contradicts itself, or that could leave fewer experts in the kept groups than top-k.
+    """Raise an error if an edit contradicts itself, or if its kept groups may hold fewer experts than top-k.
 
     Raises:
-        EditError: names the layer and the problem, such as how many experts are left.
+        EditError: the message names the layer and the contradiction, or the number of experts left.
     """
     survivors_G = (~edit.knocked_out_E).view(config.num_groups, -1).sum(-1).sort().values
     kept = config.num_kept_groups if edit.limit_groups else config.num_groups
@@ -100,7 +100,7 @@ def check_edit(config: ModelConfig, layer: int, edit: LayerEdit) -> None:
 
 
 def _check_given(layer: int, edit: LayerEdit, given: GivenRouting) -> None:
-    """Refuse a given routing in combination with other changes, or with another number of experts per token."""
+    """Raise an error if a given routing comes with other changes, repeats an expert in a row, or has a wrong top-k."""
     has_changes = bool((edit.knocked_out_E | edit.forced_E).any()) or not (edit.use_bias and edit.limit_groups)
     if has_changes or edit.temperature != 1 or edit.threshold:
         raise EditError(f"layer {layer}: its routing is replayed; nothing else can be changed there but the top-k")
@@ -113,6 +113,6 @@ def _check_given(layer: int, edit: LayerEdit, given: GivenRouting) -> None:
 
 
 def unchanged(config: ModelConfig, device: torch.device) -> LayerEdit:
-    """Return an edit that changes nothing, to build others from."""
+    """Return an edit that changes nothing; `dataclasses.replace` makes other edits from it."""
     none_E = torch.zeros(config.num_experts, dtype=torch.bool, device=device)
     return LayerEdit(knocked_out_E=none_E, forced_E=none_E.clone(), top_k=config.top_k)

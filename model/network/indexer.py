@@ -1,4 +1,4 @@
-"""DeepSeek Sparse Attention: the lightning indexer, a small scorer, selects the keys that a layer's attention reads.
+"""DeepSeek Sparse Attention: the lightning indexer scores all keys and selects those that a layer's attention reads.
 
 All attention heads of a layer share the selection. The scores are differentiable, the selection is not, so the indexer
 is trained on its scores.
@@ -6,9 +6,9 @@ is trained on its scores.
 Shape suffixes: B batch, T new positions, S positions so far, D model width, X query latent width, J index heads,
 I index head width, K selected keys, R rotated channels.
 
-Source: DeepSeek-V3.2-Exp report (2025), equations 1 and 2. The equations omit two constant factors of the released
-code, which scale all scores alike. The Hadamard rotation and FP8 of that code serve its kernels and do not change exact
-products, so they are omitted here.
+Source: DeepSeek-V3.2-Exp report (2025), equations 1 and 2. This file includes two constant factors of the released
+code that the equations omit; they scale all scores alike. It omits the Hadamard rotation and FP8 of the released code,
+which speed up its kernels and do not change exact products.
 """
 
 import torch
@@ -20,7 +20,7 @@ from model.network.decision import Selection
 from model.network.layers import rotate, rotate_halves, without_autocast
 
 KEY_NORM_EPS = 1e-6
-# Values of the products of all index heads in memory at once: 64 heads x 2,048 keys x 256 queries are 134 MB.
+# Largest number of products of queries and keys in memory at once: 64 heads x 2,048 keys x 256 queries, 134 MB.
 VALUES_AT_ONCE = 1 << 25
 
 
@@ -40,13 +40,13 @@ class Indexer(nn.Module):
     def forward(
         self, x_BTD: Tensor, query_latent_BTX: Tensor, rotations_TR: Tensor, cache: LatentCache | None = None
     ) -> Selection:
-        """Select keys for the new positions.
+        """Return the keys selected for the new positions.
 
         Args:
             x_BTD: the input of the layer's attention.
             query_latent_BTX: the normalised query latent of the layer's attention.
             rotations_TR: rotations of the new positions.
-            cache: holds the index keys of earlier positions, and stores those of the new ones.
+            cache: holds the index keys of earlier positions; the index keys of the new positions are appended.
         """
         key_BTI = self._rotate(self.key_norm(self.key(x_BTD)).unsqueeze(2), rotations_TR)[:, :, 0]
         key_BSI = key_BTI if cache is None else cache.extend_index(self.layer, key_BTI)
@@ -56,7 +56,7 @@ class Indexer(nn.Module):
         return select(scores_BTS, self.config.index_topk)
 
     def _rotate(self, x_BTJI: Tensor, rotations_TR: Tensor) -> Tensor:
-        """Turn the first R channels; the released models pair channel i with i + R/2, GLM's with its neighbour."""
+        """Rotate the first R channels: pairs (i, i + R/2) in DeepSeek's models, adjacent channels in GLM's."""
         position_BTJR, content = x_BTJI.tensor_split([self.config.rope_head_dim], dim=-1)
         turn = rotate if self.config.index_interleaved else rotate_halves
         return torch.cat([turn(position_BTJR, rotations_TR), content], dim=-1)
@@ -67,7 +67,7 @@ class Indexer(nn.Module):
         num_queries, num_keys = query_BTJI.shape[1], key_BSI.shape[1]
         rows = max(1, VALUES_AT_ONCE // (query_BTJI.shape[0] * query_BTJI.shape[2] * num_keys))
         parts = []
-        with without_autocast(query_BTJI):  # a rounded score flips choices
+        with without_autocast(query_BTJI):  # rounding a score may change the selection
             for query, weights in zip(query_BTJI.float().split(rows, 1), weights_BTJ.split(rows, 1), strict=True):
                 products = torch.matmul(query, keys_BIS.unsqueeze(1)).relu()
                 parts.append(torch.matmul(weights.unsqueeze(-2), products).squeeze(-2))
@@ -76,13 +76,13 @@ class Indexer(nn.Module):
 
 
 def select(scores_BTS: Tensor, top_k: int) -> Selection:
-    """Select the `top_k` best-scored keys of each query, or all keys if there are fewer."""
+    """Return the `top_k` best-scored keys of each query, or all keys if there are fewer."""
     ids_BTK = scores_BTS.topk(min(top_k, scores_BTS.shape[-1]), dim=-1).indices
     kept_BTS = torch.zeros_like(scores_BTS, dtype=torch.bool).scatter_(-1, ids_BTK, True)
     return Selection(scores_BTS, ids_BTK, kept_BTS & (scores_BTS > -torch.inf))
 
 
 def causal_mask(num_queries: int, num_keys: int, device: torch.device) -> Tensor:
-    """Return True where a query may read a key, [T, S]: the last query reads all keys, the one before all but one."""
+    """Return a mask [T, S], True where a query may read a key; query t reads the first S - T + t + 1 keys."""
     ones_TS = torch.ones(num_queries, num_keys, dtype=torch.bool, device=device)
     return ones_TS.tril(num_keys - num_queries)

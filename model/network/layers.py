@@ -28,7 +28,7 @@ class RotaryTable(nn.Module):
         self.register_buffer("frequencies", frequencies, persistent=False)
 
     def forward(self, start: int, end: int) -> Tensor:
-        """Return the rotations of positions `start` to before `end` as complex numbers, [end - start, R / 2]."""
+        """Return the rotations of the positions from `start` up to but not including `end`, complex, [T, R / 2]."""
         positions_T = torch.arange(start, end, device=self.frequencies.device, dtype=torch.float32)
         angles_TR = torch.outer(positions_T, self.frequencies)
         return torch.polar(torch.full_like(angles_TR, self.scale), angles_TR)
@@ -37,8 +37,8 @@ class RotaryTable(nn.Module):
 def rotary_frequencies(rope_head_dim: int, theta: float, yarn: Yarn | None) -> Tensor:
     """Return the radians per position of each pair of channels, [R / 2], fp32.
 
-    With YaRN, pairs that turn more than `beta_fast` times over the original context keep their frequency, pairs that
-    turn less than `beta_slow` times are slowed by `factor`, and a linear ramp joins the two.
+    With YaRN, pairs that turn more than `beta_fast` times over the original context keep their frequency. Pairs that
+    turn less than `beta_slow` times have their frequency divided by `factor`. A linear ramp joins the two ranges.
     """
     exponents = torch.arange(0, rope_head_dim, 2, dtype=torch.float64) / rope_head_dim
     frequencies = theta**-exponents
@@ -56,27 +56,27 @@ def rotary_frequencies(rope_head_dim: int, theta: float, yarn: Yarn | None) -> T
 
 
 def without_autocast(x: Tensor) -> contextlib.AbstractContextManager[object]:
-    """Return a context in which products on the device of `x` keep their factors' dtype, also under autocast."""
+    """Return a context manager that turns autocast off on the device of `x`, so that products keep their dtype."""
     device = x.device.type
     return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else contextlib.nullcontext()
 
 
 def rotate(x_BTHR: Tensor, rotations_TR: Tensor) -> Tensor:
-    """Rotate the adjacent channel pairs (0, 1), (2, 3), ... in fp32; the layout stays interleaved."""
+    """Return `x_BTHR` with the adjacent channel pairs (0, 1), (2, 3), ... rotated in fp32."""
     pairs = torch.view_as_complex(x_BTHR.float().unflatten(-1, (-1, 2)))
     turned = pairs * rotations_TR[:, None]
     return torch.view_as_real(turned).flatten(-2).to(x_BTHR.dtype)
 
 
 def rotate_halves(x_BTHR: Tensor, rotations_TR: Tensor) -> Tensor:
-    """Rotate the channel pairs (0, R/2), (1, R/2 + 1), ... in fp32; the halves stay halves."""
+    """Return `x_BTHR` with the channel pairs (0, R/2), (1, R/2 + 1), ... rotated in fp32."""
     pairs = torch.complex(*x_BTHR.float().chunk(2, dim=-1))
     turned = pairs * rotations_TR[:, None]
     return torch.cat([turned.real, turned.imag], dim=-1).to(x_BTHR.dtype)
 
 
 class FeedForward(nn.Module):
-    """SwiGLU: down(silu(gate x) * up x). Gate and up are one matrix, gate rows first, for a single product."""
+    """SwiGLU: down(silu(gate x) * up x). One matrix holds gate and up, gate rows first, to need one product less."""
 
     def __init__(self, hidden_size: int, width: int) -> None:
         super().__init__()

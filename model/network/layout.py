@@ -1,9 +1,9 @@
 """The memory layout of the weights, for products with few rows.
 
-A product of one row with a matrix reads the whole matrix once and does little else. On a CPU with AVX-512, in fp32, the
-library reads an input-major matrix two to four times as fast as an output-major one, the layout of checkpoints
-(measured: a 256 x 8,192 head 0.27 ms against 1.07 ms; with AVX2 there is no difference). Only strides change, not
-shapes or values.
+The product of one row with a matrix takes about as long as reading the matrix. On a CPU with AVX-512, in fp32, PyTorch
+reads an input-major matrix two to four times as fast as an output-major one (measured: a 256 x 8,192 head in 0.27 ms
+against 1.07 ms; with AVX2 there is no difference). Checkpoints are output-major. Only strides change, not shapes or
+values.
 """
 
 import torch
@@ -20,15 +20,15 @@ def wants_input_major(device: torch.device, dtype: torch.dtype) -> bool:
 
 
 def input_major(matrix: Tensor) -> Tensor:
-    """Return the matrix (or stack of matrices) with input-major strides."""
+    """Return a matrix, or a stack of matrices, with input-major strides."""
     return matrix.mT.contiguous().mT
 
 
 @torch.no_grad()
 def lay_out_for_decoding(model: Transformer) -> Transformer:
-    """Store the matrices of all products input-major, in place, where that is faster; return the model.
+    """Change the model's weight matrices to input-major in place if that is faster, and return the model.
 
-    A tied head becomes a separate matrix, because the embedding is read by rows.
+    A tied head becomes a separate input-major matrix; the embedding stays output-major, because it is read by rows.
     """
     weight = model.embedding.weight
     if not wants_input_major(weight.device, weight.dtype):

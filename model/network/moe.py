@@ -1,13 +1,13 @@
-"""The mixture of experts: a router, routed experts, and a shared expert that every token passes.
+"""The mixture of experts (MoE): a router, routed experts, and shared experts that are applied to every token.
 
-The router returns its complete decision, so that the app shows what was computed and computes nothing twice.
+The router returns its complete decision (`Routing`). The app shows that decision and recomputes nothing.
 
 Shape suffixes: T tokens (batch and positions flattened), D model width, E experts, G groups, K selected experts,
 I expert width, N rows (one per token and selected expert).
 
 Source: DeepSeek-V3 report (arXiv 2412.19437), equations 12 to 16 and section 2.1.2; the released model adds the factor
-`routed_scale`, which the equations lack. For V2, arXiv 2405.04434, section 2.2: softmax scores, no bias, and each
-group scored by its best expert.
+`routed_scale`, which the equations lack. V2: arXiv 2405.04434, section 2.2; its affinities are a softmax, it has no
+bias, and the score of a group is the affinity of its best expert.
 """
 
 import math
@@ -39,7 +39,7 @@ class Router(nn.Module):
         self.register_buffer("expert_bias", torch.zeros(config.num_experts, dtype=torch.float32))
 
     def forward(self, x_TD: Tensor, edit: LayerEdit | None = None) -> Routing:
-        """Select top-k experts per token and compute their gate weights."""
+        """Return the decision for each token: the selected experts, their gate weights, and the scores behind them."""
         edit = edit and edit.on(x_TD.device)
         scores_TE = self._score(x_TD, edit.temperature if edit else 1.0)
         biased_TE = scores_TE.detach()
@@ -64,7 +64,7 @@ class Router(nn.Module):
         return Routing(scores_TE, group_scores_TG, kept_TG, expert_ids_TK, weights_TK)
 
     def _score(self, x_TD: Tensor, temperature: float) -> Tensor:
-        """Return affinities in fp32 for any dtype, also under autocast: a rounded score flips selections."""
+        """Return affinities [T, E], always in fp32, because rounding an affinity may change the selection."""
         with without_autocast(x_TD):
             logits_TE = F.linear(x_TD.float(), self.weight.float())
             if temperature != 1:
@@ -72,7 +72,7 @@ class Router(nn.Module):
             return logits_TE.softmax(-1) if self.config.scoring == "softmax" else logits_TE.sigmoid()
 
     def _choose_groups(self, biased_TE: Tensor, edit: LayerEdit | None) -> tuple[Tensor, Tensor]:
-        """Return the group scores, and which groups are kept."""
+        """Return the group scores [T, G], and a mask [T, G] of the groups that are kept."""
         config = self.config
         scores_TG = self._score_groups(biased_TE.view(-1, config.num_groups, config.group_size), bool(edit))
         if config.num_kept_groups == config.num_groups or (edit and not edit.limit_groups):
@@ -84,11 +84,11 @@ class Router(nn.Module):
         return scores_TG, torch.zeros_like(scores_TG, dtype=torch.bool).scatter_(-1, kept_ids, True)
 
     def _score_groups(self, biased_TGE: Tensor, edited: bool) -> Tensor:
-        """Score each group by the sum of its two best experts (V3) or by its best (V2)."""
+        """Return the group scores [T, G]: the sum of the two best biased scores (V3), or the best affinity (V2)."""
         if not self.config.has_selection_bias:
             return biased_TGE.amax(-1)
         best_TG, second_TG = biased_TGE.topk(2, dim=-1).values.unbind(-1)
-        if edited:  # with one expert left, minus infinity must not hide its score
+        if edited:  # in a group with one expert left, the score is that expert's, not minus infinity
             second_TG = second_TG.masked_fill(second_TG == NEVER, 0.0)
         return best_TG + second_TG
 
@@ -99,7 +99,7 @@ class Router(nn.Module):
 
 
 class Experts(nn.Module):
-    """The routed experts with stacked weights; a token is computed by its selected experts only."""
+    """The routed experts of a layer, their weights stacked; each expert computes only the tokens that selected it."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -108,9 +108,9 @@ class Experts(nn.Module):
         self.down = nn.Parameter(torch.empty(experts, hidden, width))
 
     def forward(self, x_TD: Tensor, expert_ids_TK: Tensor, weights_TK: Tensor) -> Tensor:
-        """Return the weighted sum of each token's experts, [T, D]."""
+        """Return for each token the weighted sum of its experts' outputs, [T, D]."""
         if len(x_TD) == 1:
-            # In the order of ids, as below: the sum then depends on which experts are selected, not on their ranks.
+            # Sum in the order of expert ids, as below: the rounding must not depend on the ranks of the experts.
             ids_K, order_K = expert_ids_TK[0].sort()
             return self._one_token(x_TD, ids_K.tolist(), weights_TK[0, order_K])
         if self.training:
@@ -120,12 +120,12 @@ class Experts(nn.Module):
         counts_E = torch.bincount(expert_ids_TK.flatten(), minlength=len(self.gate_up))
         weights_N1 = weights_TK.flatten().index_select(0, order_N).to(x_TD.dtype).unsqueeze(-1)
         y_ND = (self._grouped(x_TD.index_select(0, token_N), counts_E) * weights_N1).to(x_TD.dtype)
-        if x_TD.is_cuda:  # on CUDA, index_add adds in no fixed order, so runs would round differently
+        if x_TD.is_cuda:  # on CUDA, index_add adds in no fixed order, so two runs would round differently
             return summed_in_order(y_ND, order_N, expert_ids_TK.shape[1])
         return torch.zeros_like(x_TD).index_add(0, token_N, y_ND)
 
     def _one_token(self, x_1D: Tensor, expert_ids: list[int], weights_K: Tensor) -> Tensor:
-        """Compute a single token without sorting and scattering."""
+        """Return the weighted sum of one token's experts, [1, D], without sorting and scattering."""
         inner_KI = swiglu(torch.cat([F.linear(x_1D, self.gate_up[expert]) for expert in expert_ids]))
         inner_KI = inner_KI * weights_K.to(x_1D.dtype).unsqueeze(-1)
         parts = [
@@ -135,7 +135,7 @@ class Experts(nn.Module):
         return torch.cat(parts).sum(0, keepdim=True)
 
     def _grouped(self, x_ND: Tensor, counts_E: Tensor) -> Tensor:
-        """Apply each selected expert to its rows, one pair of products per expert."""
+        """Return the output of each row's expert, [N, D]; the rows are grouped by expert."""
         counts = counts_E.tolist()
         hit = [expert for expert, count in enumerate(counts) if count]
         sizes = [counts[expert] for expert in hit]
@@ -146,12 +146,12 @@ class Experts(nn.Module):
 
 
 def summed_in_order(y_ND: Tensor, order_N: Tensor, num_selected: int) -> Tensor:
-    """Return the sum of each token's rows, added in order in fp32, [T, D], as `index_add` does on a CPU.
+    """Return the sum of each token's rows, [T, D], added in fp32 in the order of expert ids.
 
     Args:
         y_ND: one row per token and selected expert, grouped by expert.
-        order_N: index of each row in [T, K] flattened.
-        num_selected: K.
+        order_N: index of each row in the flattened axes [T, K].
+        num_selected: the number K of selected experts per token.
     """
     rows_TK = order_N.argsort().view(-1, num_selected).sort(-1).values
     first_T, *others = rows_TK.unbind(-1)

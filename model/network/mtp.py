@@ -1,8 +1,8 @@
 """Multi-token prediction: an extra layer that drafts the token after the next one.
 
-At each position it joins the model's hidden state with the embedding of the next token, runs one ordinary layer on the
-result, and shares the model's embedding and output head. The layer is numbered after the last ordinary one and has a
-cache of its own; positions keep their numbers.
+At each position, the module joins the model's hidden state with the embedding of the next token, and runs one ordinary
+layer on the result. It shares the embedding and the output head of the model. Its layer is numbered after the model's
+last layer and has a cache of its own. Its rotations use the model's position numbers.
 
 Shape suffixes: B batch, T new positions, D model width, R rope head width.
 
@@ -19,15 +19,16 @@ from model.network.tape import Tape
 
 
 class MultiTokenPredictor(nn.Module):
-    """The module of depth 1.
+    """The multi-token-prediction module of depth 1.
 
-    On two points the report differs from the released weights or is silent:
+    The report differs from the released weights on one point, and is silent on another:
 
     - The joining matrix reads the *embedding first*. Equation 21 writes the hidden state first; the released weights
       need the embedding first, as serving engines and Megatron found independently.
     - The report does not say whether the hidden state is taken before or after the model's final norm. transformers,
-      vLLM and SGLang take it after (vLLM then accepts more drafts), torchtitan and llama.cpp before. The two differ by
-      the final norm's weights per channel. `ModelConfig.mtp_reads_normed` decides; its default is after the norm.
+      vLLM and SGLang take it after the norm (vLLM then accepts more drafts), torchtitan and llama.cpp before the norm.
+      The two states differ by the channel weights of the final norm only, because `hidden_norm` normalises either.
+      `ModelConfig.mtp_reads_normed` decides; the default is after the norm.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -50,11 +51,11 @@ class MultiTokenPredictor(nn.Module):
         """Return the state [B, T, D] from which the output head computes logits of the token after the next.
 
         Args:
-            hidden_BTD: the model's state, before or after its final norm as the configuration says.
+            hidden_BTD: the model's hidden state, after its final norm if `config.mtp_reads_normed`, else before it.
             embedded_BTD: the embedding of the token after each position.
             rotations_TR: rotations of the positions.
             cache: the cache of this layer alone.
-            tape: receives what the layer's probe points write, under the layer's number.
+            tape: receives the tensors at the layer's probe points, under the layer's number.
         """
         both_BTD = torch.cat([self.embedding_norm(embedded_BTD), self.hidden_norm(hidden_BTD)], dim=-1)
         x_BTD, _ = self.block(self.join(both_BTD), rotations_TR, cache, tape, None, None)

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any, TypeGuard
 
 _SPELLINGS = ("rope_parameters", "rope_scaling")
-# Keys that change the rotation; only this value is implemented, and null.
+# Keys that change the rotation. Only this value and null are implemented.
 _ROPE_ONLY = {
     "attention_factor": None,
     "truncate": True,
@@ -24,7 +24,7 @@ _ROPE_KEYS = {
     *_ROPE_ONLY,
     *("rope_theta", "rope_type", "type", "factor", "original_max_position_embeddings"),
     *("beta_fast", "beta_slow", "mscale", "mscale_all_dim"),
-    "finetuned",  # changes nothing: some remote code chose a table by it
+    "finetuned",  # no effect here; some remote code selects its rotary table by this key
 }
 
 
@@ -34,7 +34,7 @@ class ConfigError(ValueError):
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Yarn:
-    """Context extension by YaRN (arXiv 2309.00071): slow rotations are interpolated by `factor`, fast ones kept."""
+    """Settings of YaRN (arXiv 2309.00071): it divides slow rotary frequencies by `factor` and keeps fast ones."""
 
     factor: float
     original_max_positions: int
@@ -49,14 +49,14 @@ class Yarn:
 
     @property
     def rotation_scale(self) -> float:
-        """Factor on cos and sin; 1 in the released model, whose two mscales are equal."""
+        """Factor on cosine and sine; 1 in the released model, because its `mscale` equals its `mscale_all_dim`."""
         if self.mscale and self.mscale_all_dim:
             return self._magnitude(self.factor, self.mscale) / self._magnitude(self.factor, self.mscale_all_dim)
         return self._magnitude(self.factor, 1.0)
 
     @property
     def softmax_scale(self) -> float:
-        """Factor on the attention score (the square of the report's temperature term), 1 without mscale_all_dim."""
+        """Factor on the attention score: the square of YaRN's temperature term, or 1 without `mscale_all_dim`."""
         return self._magnitude(self.factor, self.mscale_all_dim) ** 2 if self.mscale_all_dim else 1.0
 
 
@@ -74,13 +74,13 @@ def _positive(value: Any, key: str) -> float:
 
 
 def brief(value: Any) -> str:
-    """Return a JSON value for a message, cut after 160 characters; a phrase of ours stays as it is."""
+    """Return a JSON value as text for a message, cut after 160 characters; a string with a space is not quoted."""
     text = value if isinstance(value, str) and " " in value else repr(value)
     return text if len(text) <= 160 else f"{text[:160]}..."
 
 
 def unknown_rope_keys(published: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the keys of the rotary settings that this project does not know; they may change the model."""
+    """Return the keys of the rotary settings that this project does not know; such a key may change the rotation."""
     found = [(key, published.get(key)) for key in _SPELLINGS]
     return tuple(
         f"{key}.{name}" for key, rope in found if isinstance(rope, Mapping) for name in rope if name not in _ROPE_KEYS
@@ -125,7 +125,7 @@ def _read(rope: Mapping[str, Any], spelling: str, published: Mapping[str, Any]) 
         mscale=_positive(rope["mscale"], "mscale") if rope.get("mscale") else 0.0,
         mscale_all_dim=_positive(rope["mscale_all_dim"], "mscale_all_dim") if rope.get("mscale_all_dim") else 0.0,
     )
-    if theta <= 1 or yarn.original_max_positions < 1:  # YaRN takes their logarithms, and divides by one
+    if theta <= 1 or yarn.original_max_positions < 1:  # YaRN takes both logarithms and divides by that of theta
         raise ConfigError(f"yarn needs a rope_theta above 1 and {original} of at least 1")
     return theta, yarn
 

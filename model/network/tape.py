@@ -1,9 +1,9 @@
 """The tape, to which the network's probe points write.
 
-A tape is made for one run and passed to `forward`. A probe point is one line that passes a local variable to the tape;
-the network computes nothing extra for it, and gives the same results with and without a tape. Tensors stay on their
-device; the recorder moves them to the host once per step. A tape for only some probe points inherits from `Tape`, whose
-methods do nothing.
+A run makes its own tape and passes it to `forward`. A probe point is one line that passes a local variable to the tape.
+The network computes nothing for a probe point, and gives the same results with and without a tape. Tensors stay on
+their device; the recorder moves them to the host once per step. The methods of `Tape` do nothing: a tape that records
+only some probe points inherits from it and overrides their methods.
 
 Shape suffixes: B batch, T new positions, S positions so far, H heads, Q query head width, D model width, V vocabulary.
 """
@@ -27,9 +27,9 @@ class Tape(Protocol):
     def attention(
         self, layer: int, query_BHTQ: Tensor, key_BHSQ: Tensor, scale: float, selection: Selection | None
     ) -> None:
-        """Receive a layer's queries and keys; in the absorbed form the keys have one head that all queries share.
+        """Receive a layer's queries and keys; in the absorbed form, all query heads share one key head.
 
-        With a selection, attention reads the selected keys only.
+        If `selection` is not None, attention reads the selected keys only.
         """
 
     def selection(self, layer: int, selection: Selection) -> None:

@@ -1,9 +1,9 @@
 """The experts of a layer in the form that trains fastest on a CPU; it computes the same function as moe.py.
 
-The rows of each expert are contiguous and padded to a multiple of `BLOCK`; each expert is one product in the forward
-pass and two in the backward pass, written in place. Padding keeps the number of distinct shapes small, because CPU
-libraries compile a kernel for each new shape. Rows are moved by gathering only, in both passes, because the index of
-each token's rows and of each row's token are both kept.
+The rows of each expert are contiguous and padded to a multiple of `BLOCK`. Padding keeps the number of distinct shapes
+small, because CPU libraries compile a kernel for each new shape. Each weight matrix of an expert takes one product in
+the forward pass and two in the backward pass, and each product is written to its place in the result. Both passes move
+rows by gathering only, because the layout keeps both indices: the slots of each token, and the token in each slot.
 
 Shape suffixes: T tokens (batch and positions flattened), D model width, E experts, K selected experts, I expert
 width, N rows (T * K), M slots (rows with padding), X and Y input and output width of a product.
@@ -21,7 +21,7 @@ BLOCK = 32
 
 
 class Layout(NamedTuple):
-    """The slot in which each row is computed."""
+    """The assignment of rows to slots; each expert computes a contiguous range of slots."""
 
     sizes: list[int]  # slots of each expert, in the order of experts
     token_M: Tensor  # the token in a slot; T where the slot is empty
@@ -29,7 +29,7 @@ class Layout(NamedTuple):
 
 
 def lay_out(expert_ids_TK: Tensor, num_experts: int, block: int = BLOCK) -> Layout:
-    """Assign each expert the whole blocks of slots that its rows need."""
+    """Return a layout in which each expert has the smallest number of whole blocks of slots that holds its rows."""
     num_tokens, top_k = expert_ids_TK.shape
     ids_N = expert_ids_TK.flatten()
     counts_E = torch.bincount(ids_N, minlength=num_experts)
@@ -101,14 +101,14 @@ class _Products(torch.autograd.Function):
 
 
 def blocked_experts(x_TD: Tensor, gate_up: Tensor, down: Tensor, expert_ids_TK: Tensor, weights_TK: Tensor) -> Tensor:
-    """Return the weighted sum of each token's experts, [T, D], in autocast's dtype if autocast is on.
+    """Return for each token the weighted sum of its experts' outputs, [T, D], in autocast's dtype if autocast is on.
 
     Args:
-        x_TD: the layer's input.
-        gate_up: [E, 2I, D], gate rows first.
-        down: [E, D, I].
-        expert_ids_TK: each token's selected experts.
-        weights_TK: their gate weights.
+        x_TD: the input of the MoE layer.
+        gate_up: gate and up matrices of all experts, [E, 2I, D], gate rows first.
+        down: down matrices of all experts, [E, D, I].
+        expert_ids_TK: the selected experts of each token.
+        weights_TK: the gate weights of the selected experts.
     """
     device = x_TD.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x_TD.dtype

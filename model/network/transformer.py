@@ -1,8 +1,8 @@
 """The whole network: embedding, blocks, final norm, output head.
 
-It differs from a plain transformer in its attention, which reads latents (attention.py), and in its MoE layers, which
-are all but the first few (moe.py). Everything that changes during a run (cache, tape, edit) is an argument; the model
-itself is only read. mtp.py has the module that drafts the token after the next one.
+It differs from a plain transformer in two parts: its attention reads latents (attention.py), and all layers but the
+first few are MoE layers (moe.py). Everything that changes during a run (cache, tape, edit) is an argument; a run does
+not change the model. mtp.py has the module that drafts the token after the next one.
 
 Shape suffixes: B batch, T new positions, D model width, V vocabulary, R rope head width.
 
@@ -47,13 +47,13 @@ class Transformer(nn.Module):
         last_only: bool = False,
         blocks: Iterable[Block] | None = None,
     ) -> Tensor:
-        """Return the logits [B, T, V] of the token after each position ([B, 1, V] with `last_only`).
+        """Return the logits [B, T, V] of the token after each position, or [B, 1, V] with `last_only`.
 
         Args:
             token_ids_BT: the new tokens.
-            cache: holds the latents of earlier tokens, and stores those of the new ones.
-            tape: receives what the probe points write.
-            edit: a change to the routing.
+            cache: holds the latents of earlier tokens; the latents of the new tokens are appended.
+            tape: receives the tensors at the probe points.
+            edit: the changes to the routing; None: as trained.
             last_only: compute only the logits of the last position.
             blocks: blocks to run in place of the model's own, each once and in order.
         """
@@ -80,7 +80,7 @@ class Transformer(nn.Module):
         return x_BTD
 
     def logits(self, x_BTD: Tensor) -> Tensor:
-        """Apply the final norm and the output head."""
+        """Return the logits [B, T, V]: the final norm and the output head, applied to the residual stream."""
         return self._project(self.norm(x_BTD))
 
     def draft_states(
@@ -92,9 +92,9 @@ class Transformer(nn.Module):
 
         Args:
             x_BTD: the residual stream from `hidden`, at positions whose next tokens are known.
-            next_ids_BT: those next tokens.
+            next_ids_BT: the token after each position.
             cache: the cache of the module's own layer.
-            tape: receives what the probe points of that layer write.
+            tape: receives the tensors at the probe points of that layer.
         """
         assert self.mtp is not None
         start, num_new = cache.length if cache is not None else 0, x_BTD.shape[1]
@@ -114,7 +114,7 @@ class Transformer(nn.Module):
 
     @property
     def head_weight(self) -> Tensor:
-        """The output head's matrix [V, D]; the embedding's if they are tied."""
+        """The matrix of the output head, [V, D]; in a model with tied embeddings, the embedding matrix."""
         return self.embedding.weight if self.head is None else self.head.weight
 
     @torch.no_grad()
@@ -138,7 +138,7 @@ class Transformer(nn.Module):
                 module.expert_bias.zero_()
 
     def block(self, layer: int) -> Block:
-        """Return the block of a layer."""
+        """Return the block of a layer, by model layer number."""
         block = self.blocks[layer]
         assert isinstance(block, Block)
         return block
