@@ -1,7 +1,8 @@
 """The command line: `python -m model COMMAND`.
 
 Exit status: 0: done; 1: a requested check failed; 2: unusable input, with one line on stderr, no traceback and no
-output file. A command imports what it needs when it runs, so that `--help` loads no torch.
+output file; 3: a fault of this program, in one line, with a traceback after `--debug`; 130: stopped by Ctrl-C; 141: the
+reader of the output is gone. A command imports what it needs when it runs, so that `--help` loads no torch.
 """
 
 import importlib
@@ -10,7 +11,7 @@ from typing import Any
 import click
 
 from model.cli.options import Unusable, explain
-from model.cli.terminal import escaped
+from model.cli.terminal import drop_broken_streams, escaped
 
 # Module of each command; the command there is NAME_command.
 _MODULES = {
@@ -26,8 +27,20 @@ _MODULES = {
 }
 
 
+class Fault(click.ClickException):
+    """A fault of this program; the command ends with status 3."""
+
+    exit_code = 3
+
+
+class Interrupted(click.ClickException):
+    """Ctrl-C; the command ends with status 130, as shells expect."""
+
+    exit_code = 130
+
+
 class Commands(click.Group):
-    """Import a command when it is needed, and print our own errors as one line."""
+    """Import a command when it is needed, and print every error as one line."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_MODULES)
@@ -43,15 +56,36 @@ class Commands(click.Group):
         except click.ClickException as error:
             vars(error)["message"] = escaped(error.message)  # which click declares final
             raise
-        except (ValueError, OSError, MemoryError, RuntimeError) as error:
-            line = explain(error)
-            if line is None:
+        except (SystemExit, GeneratorExit, click.Abort, click.exceptions.Exit):
+            raise
+        except BaseException as error:  # the panics of Rust libraries are no Exception
+            drop_broken_streams()
+            if ctx.params["debug"]:
                 raise
-            raise Unusable(escaped(line)) from None
+            raise _in_one_line(error) from None
+
+
+def _in_one_line(error: BaseException) -> BaseException:
+    """Return the exception that prints an error in one line, and ends the process with its status."""
+    if isinstance(error, KeyboardInterrupt):
+        return Interrupted("stopped by Ctrl-C; a file that was not finished was not written")
+    if isinstance(error, BrokenPipeError):
+        return SystemExit(141)  # as a shell reports the signal
+    line = explain(error)
+    if line is not None:
+        return Unusable(escaped(line))
+    what = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+    return Fault(
+        escaped(
+            f"a fault of this program ({what}); no output file was written; please report it with the traceback, "
+            "which `python -m model --debug COMMAND ...` prints"
+        )
+    )
 
 
 @click.group(cls=Commands)
-def main() -> None:
+@click.option("--debug", is_flag=True, help="Print the traceback of an error instead of one line.")
+def main(debug: bool) -> None:
     """MoE Loupe: see to which experts a mixture-of-experts model routes every token.
 
     MODEL is the name of an embedded model or a folder in the Hugging Face layout.

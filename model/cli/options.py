@@ -19,7 +19,7 @@ class Unusable(click.ClickException):
     exit_code = 2
 
 
-def explain(error: Exception) -> str | None:
+def explain(error: BaseException) -> str | None:
     """Return one line for an error that the user can fix, or None for a bug of ours."""
     if isinstance(error, ValueError) and type(error).__module__.startswith("model."):
         return " ".join(str(error).split())

@@ -1,6 +1,8 @@
 """Print to the terminal. Names inside files may hold escape sequences, so all text of the command line passes here."""
 
+import contextlib
 import re
+import sys
 
 import click
 
@@ -20,3 +22,13 @@ def escaped(text: str) -> str:
 def echo(text: str, err: bool = False) -> None:
     """Print text, escaped, to stdout or stderr."""
     click.echo(escaped(text), err=err)
+
+
+def drop_broken_streams() -> None:
+    """Close stdout and stderr if they cannot be written, as on a full disk: else Python tries again when it exits."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            with contextlib.suppress(OSError):
+                stream.close()

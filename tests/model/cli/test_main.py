@@ -6,9 +6,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from click.testing import CliRunner
 
+from model.cli.main import main
 from model.run.engine import Engine
 from tests.model.cli.command_line import refused, run
+
+
+class Panic(BaseException):
+    """Stands for pyo3_runtime.PanicException, which is no Exception either."""
 
 
 def test_unknown_model_and_damaged_checkpoint_are_one_line(folder: Path, tmp_path: Path) -> None:
@@ -57,10 +63,59 @@ def test_a_process_ends_with_status_2_and_one_line(tmp_path: Path) -> None:
     assert result.stdout == ""
 
 
-def test_a_mistake_of_ours_is_not_hidden(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("problem", [KeyError("bias"), RuntimeError("a\nb"), RecursionError("deep"), Panic("Rust")])
+def test_an_unforeseen_fault_is_one_line_that_asks_for_a_report(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, problem: BaseException
+) -> None:
     def broken(*_: object) -> None:
-        raise ValueError("a bug")
+        raise problem
 
     monkeypatch.setattr(Engine, "run", broken)
+    arguments = ("trace", folder, "--ids", "1", "--out", tmp_path / "run")
+    result = run(*arguments)
+    assert result.exit_code == 3
+    (line,) = result.stderr.strip().splitlines()
+    assert line.startswith(f"Error: a fault of this program ({type(problem).__name__}: ")
+    assert "please report it" in line
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(type(problem)):
+        CliRunner().invoke(main, ["--debug", *map(str, arguments)], catch_exceptions=False)
+
+
+def test_ctrl_c_is_one_line(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopped(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Engine, "run", stopped)
     result = run("trace", folder, "--ids", "1", "--out", tmp_path / "run")
-    assert isinstance(result.exception, ValueError)
+    assert result.exit_code == 130
+    assert result.stderr == "Error: stopped by Ctrl-C; a file that was not finished was not written\n"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
+    info = [sys.executable, "-m", "model", "info", "mini-v3"]
+    with Path("/dev/full").open("w") as full:
+        result = subprocess.run(info, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (result.returncode, result.stderr) == (2, "Error: No space left on device\n")
+    out = tmp_path / "run"
+    script = (
+        "import resource, model.__main__ as m\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (5_000, 5_000))\n"
+        f"m.main(['trace', 'mini-v3', '--ids', '1,2,3', '--out', {str(out)!r}])"
+    )
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stderr) == (2, f"Error: {out}: File too large\n")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_reader_that_goes_away_is_no_error() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-m", "model", "info", "mini-v3"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        error = process.stderr.read()
+    assert error == b""
+    assert process.returncode == 141
