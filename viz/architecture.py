@@ -1,8 +1,8 @@
-"""A model as a graph: layers upwards, equal ones folded, every part clickable, and optionally a run painted on it.
+"""Draw a model as a graph: layers go upwards, equal layers share one block, and every part can be clicked.
 
 Takes plain values and returns a Plotly figure; `viz/architecture_layout.py` has the positions. A clickable point has
-`customdata` (key of the part, layer or -1, expert or -1). The frame is grey; only data has colour: the experts' own
-hues, or their load if a run is painted. Added parts are outlined in the colour of a change.
+`customdata` (key of the part, layer or -1, expert or -1). Boxes and lines are grey. Experts are coloured by group, or
+by their load if a run is painted. Parts that one model has and the compared one lacks are outlined in purple.
 """
 
 from collections.abc import Iterator
@@ -33,7 +33,7 @@ def architecture(
         model: the model to draw.
         theme: colours.
         chosen: key of the part to outline.
-        paint: data of a run of this model.
+        paint: data of a run of this model, drawn on the graph; None: the model alone.
         expert: expert to outline, in the painted layer.
     """
     graph, figure = lay_out(model), go.Figure()
@@ -72,7 +72,7 @@ def _wires(graph: nx.DiGraph, theme: Theme) -> go.Scatter:
 
 
 def _heads(graph: nx.DiGraph, theme: Theme) -> go.Scatter:
-    """Draw an arrowhead at the end of every edge, and a plus where an edge is added to the stream."""
+    """Draw an arrowhead at the end of every edge, and a plus where an output is added to the residual stream."""
     x, y, symbols, sizes = [], [], [], []
     for _, target, path in graph.edges(data="path"):
         (before_x, before_y), (end_x, end_y) = path[-2:]
@@ -98,7 +98,7 @@ def _heads(graph: nx.DiGraph, theme: Theme) -> go.Scatter:
 def _frames(
     graph: nx.DiGraph, model: Model, theme: Theme, chosen: str | None, has_profile: bool
 ) -> Iterator[dict[str, Any]]:
-    """Yield blocks as shaded areas, parts as boxes, groups as lines in their hue, and the profile's zero line."""
+    """Yield Plotly shapes: an area per block, a box per part, a line per expert group, the zero line of the profile."""
     frames = graph.graph["frames"].values()
     for frame in frames:
         yield _rectangle(frame, theme.shade, theme.grid, 1)
@@ -124,7 +124,7 @@ def _rectangle(frame: Frame, fill: str, line: str, width: float) -> dict[str, An
 def _labels(graph: nx.DiGraph, theme: Theme) -> go.Scatter:
     x, y, text = [], [], []
     for _, box, (x0, y0, x1, y1) in boxes(graph):
-        is_flat = box.kind == "experts"  # its name goes above the experts, on one line
+        is_flat = box.kind == "experts"  # the label is above the experts, on one line
         between = "  " if is_flat else "<br>"
         x.append((x0 + x1) / 2)
         y.append(y1 - 12 if is_flat else (y0 + y1) / 2)
@@ -133,7 +133,7 @@ def _labels(graph: nx.DiGraph, theme: Theme) -> go.Scatter:
 
 
 def _click_points(graph: nx.DiGraph) -> go.Scatter:
-    """Draw invisible points all over the parts, so close that a click anywhere on a part hits one."""
+    """Draw invisible points over every part, so close together that a click anywhere on the part hits one."""
     x, y, cells, text = [], [], [], []
     for key, box, (x0, y0, x1, y1) in boxes(graph):
         low = y1 - 24 if box.kind == "experts" else y0  # the experts below have their own points
@@ -165,7 +165,7 @@ def _stack_labels(graph: nx.DiGraph, model: Model, theme: Theme) -> Iterator[dic
 
 
 def _ends(graph: nx.DiGraph, theme: Theme) -> Iterator[dict[str, Any]]:
-    """Yield the labels of inputs and outputs."""
+    """Yield the labels of the model's inputs and outputs as Plotly annotations."""
     for name in ("tokens", "next token", "token after it"):
         if name in graph:
             x, y = graph.nodes[name]["at"]

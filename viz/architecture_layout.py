@@ -1,8 +1,8 @@
-"""Positions of the parts of a model, as a graph: the residual stream upwards on the left, with blocks branching off.
+"""Compute the positions of a model's parts: the residual stream goes upwards on the left, and blocks branch off it.
 
-A node is a part, or a point on the stream where an output is added; an edge is a data flow with the corners of its
-line. Plain labelled values in, a `networkx` graph out; `viz/architecture.py` draws it. Units are pixels of a figure
-that is `WIDTH` wide; a wider figure stretches to the right.
+The result is a `networkx` graph, which `viz/architecture.py` draws. A node is a part, or a point on the stream where an
+output is added. An edge is a data flow; it holds the corners of its line. Units are pixels of a figure that is `WIDTH`
+wide; a wider figure stretches to the right.
 """
 
 import dataclasses
@@ -25,7 +25,7 @@ Frame = tuple[float, float, float, float]  # x0, y0, x1, y1
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Box:
-    """A part: key, kind, texts, and whether to mark it as added."""
+    """A part of a model: its key, kind and texts. `added` marks a part that the compared model lacks."""
 
     key: str
     kind: str
@@ -37,7 +37,7 @@ class Box:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Stack:
-    """Equal layers, drawn once."""
+    """Consecutive layers of equal structure, drawn as one block."""
 
     name: str
     label: str
@@ -45,13 +45,13 @@ class Stack:
     boxes: tuple[Box, ...]
 
     def box(self, kind: str) -> Box | None:
-        """Return the part of a kind; None if the block has none."""
+        """Return the block's part of this kind; None if it has none."""
         return next((box for box in self.boxes if box.kind == kind), None)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Model:
-    """Everything that is drawn of a model."""
+    """The parts of a model to draw. `router` has the layout of its MoE layers."""
 
     embedding: Box
     stacks: tuple[Stack, ...]
@@ -65,9 +65,9 @@ def lay_out(model: Model) -> nx.DiGraph:
     """Lay out all parts and data flows of a model.
 
     Returns:
-        A graph. Its nodes are parts, with `box` and `frame` (x0, y0, x1, y1), and points on the stream, with `at`
-        (x, y) and, where an output is added, `adds`. An edge has `path`, the corners of its line. `graph["frames"]`
-        holds the blocks' frames by name, `graph["experts"]` the frames of their experts, `graph["height"]` the total
+        A graph with two kinds of node. A part has `box` and `frame` (x0, y0, x1, y1). A point on the stream has `at`
+        (x, y), and `adds` if an output is added there. An edge has `path`, the corners of its line. `graph["frames"]`
+        has the frame of each block by name, `graph["experts"]` the frame of its experts, `graph["height"]` the total
         height.
     """
     graph = nx.DiGraph(frames={}, experts={})
@@ -95,7 +95,7 @@ def _place(graph: nx.DiGraph, box: Box, frame: Frame) -> None:
 
 
 def _flow(graph: nx.DiGraph, source: str, target: str, *corners: Point) -> None:
-    """Add an edge between two nodes: by default from the top of the source to the bottom of the target."""
+    """Add an edge between two nodes. Without `corners`, it goes from the top of `source` to the bottom of `target`."""
     path = corners or (_top(graph, source), _bottom(graph, target))
     graph.add_edge(source, target, path=list(path))
 
@@ -111,7 +111,7 @@ def _top(graph: nx.DiGraph, node: str) -> Point:
 
 
 def _beside(graph: nx.DiGraph, model: Model, mtp: Box, y: float) -> None:
-    """Add multi-token prediction, which reads the next token's embedding and the input of the head."""
+    """Add the multi-token prediction module, which reads the next token's embedding and the output head's input."""
     _place(graph, mtp, (226, y, 384, y + BOX))
     low, edge = graph.nodes[model.embedding.key]["frame"], WIDTH - 8.0
     norm, middle = graph.nodes[model.final_norm.key]["frame"], low[1] + BOX / 2
@@ -142,7 +142,7 @@ def _stack(graph: nx.DiGraph, stack: Stack, last: str, y: float) -> tuple[str, f
 def _branch(
     graph: nx.DiGraph, stack: Stack, last: str, y: float, norm_kind: str, boxes: Sequence[Box]
 ) -> tuple[str, float]:
-    """Add a norm, parts side by side, and the line back to the stream."""
+    """Add a norm, the parts side by side, and the line back to the stream; return its end and the height above it."""
     norm, middle = stack.box(norm_kind), y + BOX / 2
     assert norm is not None
     _place(graph, norm, (LEFT, y, LEFT + NORM, y + BOX))
@@ -161,7 +161,7 @@ def _branch(
 
 
 def _back(graph: nx.DiGraph, stack: Stack, last: str, box: Box, top: float, x: float) -> str:
-    """Add the line from the top of a part to the stream, where its output is added; return that point."""
+    """Add the line from the top of a part to the stream; return the point where the part's output is added."""
     point, level = f"{stack.name} after {box.kind}", top + 13
     graph.add_node(point, at=(STREAM, level), adds=True)
     _flow(graph, last, point)
@@ -170,7 +170,7 @@ def _back(graph: nx.DiGraph, stack: Stack, last: str, box: Box, top: float, x: f
 
 
 def _moe_branch(graph: nx.DiGraph, stack: Stack, last: str, y: float) -> tuple[str, float]:
-    """Add norm and router, above them the experts by groups, and beside these the shared expert."""
+    """Add a norm, the router, the experts and the shared expert; return the branch's end and the height above it."""
     shared, router, experts, norm = (stack.box(kind) for kind in ("shared", "gate", "experts", "ffn_norm"))
     assert router is not None
     assert experts is not None

@@ -1,6 +1,6 @@
-"""Data painted on a model's graph: its experts, in their own hues or by the load of a run, and the residual norm.
+"""Draw data of a run on a model's graph: the load of its experts, the residual norm and the indexer's recall.
 
-Labelled arrays in, Plotly traces out. Points have `customdata` (key of the part, layer or -1, expert or -1).
+Takes labelled arrays and returns Plotly traces. Points have `customdata` (key of the part, layer or -1, expert or -1).
 """
 
 import dataclasses
@@ -15,7 +15,7 @@ from viz.architecture_layout import Model, boxes, expert_cells
 from viz.load import LOG_LIMIT, TICKS, clipped_log
 from viz.theme import Theme, colorscale, expert_colors
 
-PROFILE = (10.0, 58.0)  # x of residual norm zero, and of the largest
+PROFILE = (10.0, 58.0)  # x of a residual norm of 0, and of the largest norm
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,11 +23,11 @@ class Paint:
     """The data of a run to paint.
 
     Attributes:
-        layer: model layer whose load is painted on its block; None: no layer.
-        load: ratio to uniform of the layer's experts, [expert], *derived*; None: experts keep their hues.
-        group_load: the same for its groups, [group], *derived*.
-        residual_norm: norm at the end of each layer, [layer], *derived* over the tokens; None: no profile.
-        recall: share of the layer's dense attention on the keys that its indexer kept, *derived*; None: no bar.
+        layer: model layer whose data is painted on its block; None: no layer.
+        load: load ratio of the layer's experts, [expert], *derived*; None: experts are coloured by group.
+        group_load: load ratio of the layer's expert groups, [group], *derived*.
+        residual_norm: norm of the residual stream after each layer, [layer], *derived* from all tokens; None: no curve.
+        recall: share of the layer's dense attention that is on the keys its indexer kept, *derived*; None: no bar.
     """
 
     layer: int | None = None
@@ -38,7 +38,7 @@ class Paint:
 
 
 def recall(graph: nx.DiGraph, stack: str, theme: Theme, paint: Paint) -> go.Scatter:
-    """Draw a bar along the bottom of the stack's indexer, as long as the recall; nothing without a recall."""
+    """Draw the recall as a bar along the bottom of the stack's indexer; an empty trace without a recall."""
     indexers = [(key, at) for key, box, at in boxes(graph) if box.kind == "indexer" and key.startswith(f"{stack}-")]
     if paint.recall is None or not indexers:
         return go.Scatter(x=[], y=[], mode="lines", hoverinfo="skip")
@@ -54,7 +54,7 @@ def recall(graph: nx.DiGraph, stack: str, theme: Theme, paint: Paint) -> go.Scat
 def experts(
     graph: nx.DiGraph, model: Model, stack: str, theme: Theme, paint: Paint | None, expert: int | None
 ) -> go.Scatter:
-    """Draw a square per expert, in its own hue or coloured by its load."""
+    """Draw a square per expert, coloured by its group or, in a painted layer, by its load."""
     middles, _, pitch = expert_cells(graph.graph["experts"][stack], model.router)
     key = next(key for key, box, _ in boxes(graph) if box.kind == "experts" and key.startswith(f"{stack}-"))
     numbers, load = range(model.router.num_experts), paint.load if paint else None
@@ -78,7 +78,7 @@ def experts(
 
 
 def groups(graph: nx.DiGraph, model: Model, stack: str, theme: Theme, paint: Paint | None) -> go.Scatter:
-    """Write each group's load below its experts; nothing if no run is painted."""
+    """Write each group's load below its experts; an empty trace if no run is painted."""
     frames = expert_cells(graph.graph["experts"][stack], model.router)[1]
     load = None if paint is None or model.router.num_groups == 1 else paint.group_load
     ratios = [] if load is None else load.values.tolist()
@@ -100,7 +100,7 @@ def _bar(title: str, theme: Theme) -> dict[str, Any]:
 
 
 def profile(graph: nx.DiGraph, model: Model, norm: xr.DataArray, chosen: int | None, theme: Theme) -> go.Scatter:
-    """Draw the residual norm beside the stream: a point per layer, at the layer's height within its block."""
+    """Draw the residual norm beside the stream: a point per layer, at the height of that layer in its block."""
     points = _layer_points(graph, model)
     known = {int(layer): float(value) for layer, value in zip(norm["layer"].values, norm.values, strict=True)}
     layers = [layer for layer in sorted(points) if np.isfinite(known.get(layer, np.nan))]
@@ -117,7 +117,7 @@ def profile(graph: nx.DiGraph, model: Model, norm: xr.DataArray, chosen: int | N
 
 
 def _layer_points(graph: nx.DiGraph, model: Model) -> dict[int, tuple[str, float]]:
-    """Return for every layer its last part and its height; the layers of a folded block are spread evenly."""
+    """Return the key of the last part and the height of every layer; layers that share a block are spread evenly."""
     points = {}
     for stack in model.stacks:
         _, low, _, high = graph.graph["frames"][stack.name]

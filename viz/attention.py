@@ -1,10 +1,10 @@
 """Attention maps as figures: rows are queries, columns keys, the first token at the top left.
 
-A map consists of cells (axes `query` and `key`). A cell covers one pair or a block of pairs, and is NaN if it has no
-visible pair. Coordinates `query` and `query_end`, `key` and `key_end` give the tokens that a cell covers; without them
-a cell is one pair and the map starts at the first token. Colours follow the square root of a weight, so that small
-weights stay visible; the hover text has the weight itself. A click reports `customdata` (query, key, value) of the
-cell's first pair, or, on a map with many cells, of the strongest cell nearby.
+A map consists of cells (axes `query` and `key`). A cell covers one pair or a block of pairs of tokens; it is NaN if the
+causal mask hides all of them. The coordinates `query` and `query_end`, `key` and `key_end` give the tokens that a cell
+covers. Without them a cell is one pair, and the map starts at the first token. Colours follow the square root of a
+weight, to keep small weights visible; the hover text has the weight itself. A click reports `customdata` (query, key,
+value) of the cell's first pair. On a map with many cells it reports the strongest cell nearby.
 """
 
 import html
@@ -18,10 +18,10 @@ import xarray as xr
 from viz.axis import click_layer, color_bar, note
 from viz.theme import MONO_FAMILY, Theme, colorscale, style
 
-MAP_PIXELS = 660  # side of a map, axes and colour bar included
-LABEL_PIXELS = 13  # of one token's text along an axis
-AXIS_PIXELS = 170  # for axes and colour bar around a map with named tokens
-MAX_POINT_ROWS = 100  # per side; a larger map has one point per tile, at its strongest cell
+MAP_PIXELS = 660  # height of a map, with axes and colour bar
+LABEL_PIXELS = 13  # pixels of one token's text along an axis
+AXIS_PIXELS = 170  # pixels of axes and colour bar around a map with token names
+MAX_POINT_ROWS = 100  # cells per side; a larger map has one point per tile of cells, at the strongest
 
 
 def attention_map(
@@ -34,18 +34,18 @@ def attention_map(
     title: str = "",
     of_cell: str = "largest",
 ) -> go.Figure:
-    """Draw the attention map of one head, or a part of it.
+    """Draw the attention map of one head, of all tokens or some.
 
     Args:
-        weights: [query, key], in cells.
+        weights: attention weights, [query, key], in cells.
         theme: colours.
-        labels: the visible text of all tokens; drawn along both sides if they fit (37 at 660 pixels), else
-            positions are.
+        labels: the visible text of all tokens, drawn along both axes if all fit (37 at 660 pixels). Otherwise, or if
+            None, the axes have token positions.
         origin: origin of the numbers, for the hover text.
-        height: in pixels; labels assume that the figure is as wide.
-        token: frame its row (the keys that it attends to) and its column (the queries that attend to it).
+        height: height in pixels; labels are drawn as if the figure had this width too.
+        token: token whose row (the keys it attends to) and column (the queries that attend to it) are framed.
         title: one line above the map.
-        of_cell: which statistic a cell of many pairs shows.
+        of_cell: name of the statistic over the pairs of a cell, for the texts.
     """
     heatmap = _weight_map(weights, theme, "attention")
     return _square(
@@ -62,7 +62,7 @@ def rollout_map(
     title: str = "",
     of_cell: str = "largest",
 ) -> go.Figure:
-    """Draw attention rollout, the share of each key in each query over the layers so far, [query, key]; *derived*."""
+    """Draw attention rollout: `reached` [query, key] is the share of each key in each query's output; *derived*."""
     heatmap = _weight_map(reached, theme, "rollout")
     return _square(
         heatmap, reached, theme, labels, height, "rollout %{customdata[2]:.3~g} (derived)", token, title, of_cell
@@ -84,12 +84,12 @@ def score_map(
     Args:
         scores: [query, key], in cells; NaN under the causal mask.
         theme: colours.
-        limit: end of the scale in score units, common to maps that are compared; default: the largest absolute score.
-        labels: the tokens' visible text.
-        height: in pixels.
-        token: frame its row and its column.
+        limit: largest absolute score of the colour scale, shared by compared maps; default: the largest in `scores`.
+        labels: the visible text of all tokens.
+        height: height in pixels.
+        token: token whose row and column are framed.
         title: one line above the map.
-        of_cell: which statistic a cell of many pairs shows.
+        of_cell: name of the statistic over the pairs of a cell, for the texts.
     """
     bound = limit or score_limit(scores)
     heatmap = _heatmap(scores, "score", colorscale=colorscale(theme.change), zmin=-bound, zmax=bound)
@@ -99,19 +99,19 @@ def score_map(
 
 
 def score_limit(*parts: xr.DataArray) -> float:
-    """Return the largest absolute score of all parts, as the common end of their scales; 1 if all are zero or NaN."""
+    """Return the largest absolute score of all `parts`, the common end of their scales; 1 if all are zero or NaN."""
     return max((float(np.nanmax(np.abs(part.values), initial=0)) for part in parts), default=0.0) or 1.0
 
 
 class _Span(NamedTuple):
-    """The tokens that the cells along one axis cover."""
+    """The tokens that the cells along one axis cover: the first of each cell, and the first after each cell."""
 
     starts: np.ndarray
     ends: np.ndarray
 
     @property
     def side(self) -> int:
-        """Tokens per cell; the last cell may have fewer."""
+        """The number of tokens per cell; the last cell may have fewer."""
         return int(self.ends[0] - self.starts[0])
 
     @property
@@ -159,7 +159,7 @@ def _square(
     title: str,
     of_cell: str,
 ) -> go.Figure:
-    """Lay out a map: first query at the top, equal scales if both axes are equally long, points above the cells."""
+    """Return the figure of a map: first query at the top, square if both axes have equally many tokens, clickable."""
     down, across = _span(values, "query"), _span(values, "key")
     # Plotly interprets tags in texts, and these texts are a user's.
     named = None if labels is None else [html.escape(_shortened(label), quote=False) for label in labels]
@@ -185,7 +185,7 @@ def _ends(span: _Span, upwards: bool = False) -> dict[str, Any]:
 
 
 def _names(span: _Span, named: Sequence[str] | None, height: int) -> dict[str, Any]:
-    """Return the tick texts of an axis if all tokens fit, else nothing."""
+    """Return the names of tokens as tick texts of an axis; an empty dict if they do not all fit."""
     if named is None or LABEL_PIXELS * span.length > height - AXIS_PIXELS:
         return {}
     first, end = span.bounds
@@ -217,7 +217,7 @@ def _points(values: xr.DataArray, down: _Span, across: _Span, labels: Sequence[s
 
 
 def _strongest(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return row and column of every cell with a value; on a large map, of the largest absolute value per tile."""
+    """Return row and column of every cell with a value; on a large map, only of the largest absolute value per tile."""
     down, across = (-(-length // MAX_POINT_ROWS) for length in values.shape)
     if down == across == 1:
         rows, columns = np.nonzero(~np.isnan(values))
@@ -232,7 +232,7 @@ def _strongest(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _cross(token: int, down: _Span, across: _Span, theme: Theme) -> go.Scatter:
-    """Frame a token's row and column; in a long text the frames are wide enough that the cells stay visible."""
+    """Draw frames around a token's row and column, in a long text wide enough to leave the cells visible."""
     (top, bottom), (left, right) = (np.array(span.bounds) - 0.5 for span in (down, across))
     x: list[float | None] = []
     y: list[float | None] = []

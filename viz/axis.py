@@ -1,4 +1,4 @@
-"""Parts that figures share: the expert axis with gaps between groups, the layer axis, clickable cells."""
+"""Parts of several figures: the expert axis with gaps between groups, the layer axis, clickable cells."""
 
 from typing import Any
 
@@ -9,30 +9,30 @@ import xarray as xr
 from viz.layout import Layout
 from viz.theme import Theme
 
-# Cells; a larger map has hover texts but no clickable points, which would cost more than the map.
+# In cells. A larger map has hover texts but no clickable points: drawing the points would take longer than the map.
 MAX_CLICKABLE = 20_000
 
 
 def expert_positions(layout: Layout) -> np.ndarray:
-    """Return the positions of experts on an axis, [expert] float32: spacing 1, wider between routing groups."""
+    """Return the positions of experts on an axis, [expert] float32: 1 apart, more between routing groups."""
     return positions_apart(layout.num_experts, layout.num_groups)
 
 
 def positions_apart(number: int, num_parts: int) -> np.ndarray:
-    """Return the positions of columns on an axis, [number] float32: spacing 1, wider between equal parts."""
+    """Return positions of `number` columns in `num_parts` equal parts, float32: 1 apart, more between parts."""
     columns, gap = np.arange(number), 0 if num_parts == 1 else max(1, number // 64)
     return (columns + gap * (columns // (number // num_parts))).astype(np.float32)
 
 
 def spread(values: np.ndarray, positions: np.ndarray) -> np.ndarray:
-    """Put the columns of a [row, column] array at integer positions of a wider float32 array, with NaN between them."""
+    """Return a wider float32 array with the columns of `values` [row, column] at `positions`, and NaN elsewhere."""
     wide = np.full((values.shape[0], int(positions[-1]) + 1), np.nan, dtype=np.float32)
     wide[:, positions.astype(int)] = values
     return wide
 
 
 def expert_axis(layout: Layout, title: str = "expert") -> dict[str, Any]:
-    """Return the expert axis: a tick at each group's first expert, or about eight ticks without groups."""
+    """Return the axis of experts: a tick at the first expert of each group; about eight ticks without groups."""
     number, num_groups = layout.num_experts, layout.num_groups
     step = number // num_groups if num_groups > 1 else max(1, number // 8)
     positions, ticks = expert_positions(layout), np.arange(0, number, step)
@@ -52,7 +52,7 @@ def layer_labels(values: xr.DataArray) -> np.ndarray:
 
 
 def layer_axis(layers: np.ndarray, title: str = "layer") -> dict[str, Any]:
-    """Return the layer axis, first layer at the bottom, with at most about twenty ticks."""
+    """Return the axis of layers, the first at the bottom, with at most 20 ticks."""
     shown = np.arange(0, len(layers), -(-len(layers) // 20))
     return {
         "tickvals": shown,
@@ -64,7 +64,7 @@ def layer_axis(layers: np.ndarray, title: str = "layer") -> dict[str, Any]:
 
 
 def rows_height(num_rows: int, tallest: int = 28, limit: int = 720) -> int:
-    """Return the height in pixels of a figure with `num_rows` rows, axis included."""
+    """Return the height in pixels of a figure with `num_rows` rows and an axis: at most `limit` + 110."""
     return 110 + min(limit, max(3, num_rows) * tallest)
 
 
@@ -74,7 +74,7 @@ def color_bar(title: str, **options: Any) -> dict[str, Any]:
 
 
 def click_layer(x: np.ndarray, y: np.ndarray, **points: Any) -> go.Scattergl:
-    """Return invisible points above a map, with its hover text; Streamlit only reports clicks on points."""
+    """Return invisible points over a map for its hover text and clicks; Streamlit only reports clicks on points."""
     invisible = {"marker": {"opacity": 0}}
     marker = {"opacity": 0, "size": 10, "symbol": "square"}
     return go.Scattergl(x=x, y=y, mode="markers", marker=marker, selected=invisible, unselected=invisible, **points)
@@ -97,10 +97,10 @@ def group_lines(figure: go.Figure, layout: Layout, theme: Theme, both: bool = Fa
         if both:
             lines.append(line | {"y0": middle, "y1": middle, "x0": 0, "x1": 1, "xref": "x domain"})
     shapes = [*figure.layout["shapes"], *lines]
-    figure.update_layout(shapes=shapes)  # all at once: each separate call takes 5 ms
+    figure.update_layout(shapes=shapes)  # one update for all shapes: a call per shape takes 5 ms each
 
 
 def note(figure: go.Figure, text: str, theme: Theme) -> go.Figure:
-    """Add one grey line at the top left, such as the number of tokens."""
+    """Add one line of grey text at the top left, such as the number of tokens."""
     corner = {"xref": "paper", "yref": "paper", "x": 0, "y": 1, "xanchor": "left", "yanchor": "bottom"}
     return figure.add_annotation(text=text, showarrow=False, font={"color": theme.muted, "size": 12}, **corner)

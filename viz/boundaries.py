@@ -1,7 +1,7 @@
 """The text with token boundaries, as HTML: one chip per token, or per character that several tokens share.
 
-This module escapes everything that comes from a text or a vocabulary. Colours are mixed from the text colour, so one
-page serves both themes.
+This module escapes everything that comes from a text or a vocabulary. Colours are mixed from the text colour, so the
+HTML fits both themes.
 """
 
 import html
@@ -41,14 +41,14 @@ def text_with_boundaries(
     chosen: int | None = None,
     shown: range | None = None,
 ) -> str:
-    """Return the text as chips.
+    """Return the text as HTML, a chip per token.
 
     Args:
-        tokens: their spans tile `text`.
+        tokens: the tokens, with byte spans that cover `text` without gap or overlap.
         text: prompt and generated text; need not be valid UTF-8.
         under: line below each chip, one of `UNDER`.
         chosen: token to outline.
-        shown: tokens to show; None: all. A character that begins among them is shown whole.
+        shown: range of tokens to show; None: all. A character that begins in the range is shown whole.
     """
     lookalikes = inside_lookalikes(text)
     shown = range(len(tokens)) if shown is None else shown
@@ -89,12 +89,12 @@ def _below(tokens: Sequence[TokenLike], text: bytes, under: str) -> str:
 
 
 def spelled_bytes(spelled: bytes) -> str:
-    """Spell bytes in hexadecimal, such as `20 77`; a dash for none."""
+    """Return bytes in hexadecimal, such as `20 77`; a dash if there are none."""
     return spelled.hex(" ").upper() or "–"
 
 
 def describe(tokens: Sequence[MarkedToken], text: bytes, first: int, last: int) -> str:
-    """Describe a chip: token numbers, ids, bytes, prompt or generated."""
+    """Return the hover text of the chip of tokens `first` to `last`: numbers, ids, bytes, prompt or generated."""
     token, members = tokens[first], tokens[first : last + 1]
     which = f"token {first}" if first == last else f"tokens {first} to {last}, one character"
     number = tokens[last].end - token.start

@@ -18,10 +18,11 @@ def size(num_bytes: float) -> str:
 
 
 def kept_and_dropped(rows: pd.DataFrame, theme: Theme) -> go.Figure:
-    """Draw bars of the bytes kept after each rule and of those that it dropped, first rule on top.
+    """Draw a bar per rule, the first on top: the bytes that remain after the rule, and the bytes that it dropped.
 
     Args:
-        rows: columns `rule`, `kept` and `dropped` in bytes, `records` (dropped); in the order of the steps.
+        rows: a row per rule, in the order they ran: columns `rule`, `kept` and `dropped` (bytes), `records` (number of
+            dropped records).
         theme: colours. Kept is grey, dropped the purple of a change.
     """
     figure = make_subplots(1, 2, shared_yaxes=True, column_widths=[0.32, 0.68], horizontal_spacing=0.02)

@@ -35,15 +35,17 @@ def steps(
     """Draw one layer's decision for one token, a panel per step.
 
     Args:
-        experts: arrays [expert] `logit`, `affinity`, `bias`, `biased`, `reachable` and `chosen` (bool), `weight` (NaN
-            unless chosen). Scalar coordinate `moe_layer`.
-        groups: arrays [group] `score`, `kept` (bool); without variables, or with one group, their panel is left out.
+        experts: variables [expert] `logit`, `affinity`, `bias`, `biased` (affinity + bias), `reachable` (bool: its
+            group was kept), `chosen` (bool: selected) and `weight` (NaN unless selected); scalar coordinate
+            `moe_layer`.
+        groups: variables [group] `score` and `kept` (bool). Without them, or with one group, the panel of groups is
+            left out.
         layout: layout of the router.
         theme: colours.
-        losers: name, as in `viz.routing.SYMBOLS`, -> mask [expert], *derived*.
-        focus: expert that the text beside the figure explains; a line marks it in all panels.
+        losers: masks [expert] of experts that were not selected, *derived*, by the reason as in `viz.routing.SYMBOLS`.
+        focus: expert to mark by a line through all panels.
         logit: name of the quantity in the first panel.
-        origin: origin of observed numbers, for the hover text.
+        origin: origin of the numbers that the run recorded, for the hover text.
     """
     drawing = _Drawing(experts, groups, layout, theme, losers or {}, origin)
     panels = list(drawing.panels(logit))
@@ -63,7 +65,7 @@ def steps(
         "legend": LEGEND | {"y": 1 + 26 / height},
         "showlegend": True,
     }  # fmt: skip
-    # All at once: Plotly validates every addition to a figure, a quarter of a second in all.
+    # Passed at once: Plotly validates every later addition to a figure, which took a quarter of a second here.
     return style(go.Figure(parts, axes), theme, height, **plot_layout)
 
 
@@ -125,7 +127,7 @@ class _Drawing:
 
     def _bars(self, name: str, hover: str) -> Iterator[go.Bar]:
         values = np.where(np.isfinite(self.data[name]), self.data[name], np.nan)
-        # Zero is no natural floor for negative values, such as logarithms of shares; their bars start below the lowest.
+        # Bars from 0 would hang down if all values are negative, such as logarithms; they start below the lowest value.
         base = float(np.floor(np.nanmin(values))) if name == "logit" and np.nanmax(values) <= 0 else 0.0
         yield go.Bar(
             x=self.x, y=values - base, base=base, width=0.85, showlegend=False,
@@ -153,7 +155,7 @@ class _Drawing:
         yield from self._candidates(self.data["reachable"], legend=False)
 
     def _candidates(self, candidates: np.ndarray, legend: bool) -> Iterator[go.Scatter]:
-        """Yield biased scores: squares for selected experts, dots for the others."""
+        """Yield the biased scores of the candidates: squares for selected experts, dots for the rest."""
         colors = self.colors[candidates & self.chosen]
         by_choice = {
             "chosen": (self.chosen, {"symbol": "square", "size": self.size, "color": colors}),
@@ -170,7 +172,7 @@ class _Drawing:
             )  # fmt: skip
 
     def _group_scores(self) -> Iterator[go.Bar]:
-        """Yield a level per group, as wide as the group: thick if the group was kept, else thin."""
+        """Yield a horizontal line per group at the group's score: thick if the group was kept, else thin."""
         scores, kept = self.groups["score"].values, self.groups["kept"].values
         per = len(self.x) // len(kept)
         low, high = self.group_range
@@ -197,7 +199,7 @@ class _Drawing:
 
 
 def _crosshair(drawing: _Drawing, focus: int | None) -> list[dict[str, Any]]:
-    """Return a thin line through all panels at the expert in focus."""
+    """Return a thin line through all panels at the expert in focus, as a Plotly shape; an empty list without focus."""
     if focus is None:
         return []
     x, line = float(drawing.x[focus]), {"color": drawing.theme.muted, "width": 1, "dash": "dot"}
@@ -205,5 +207,5 @@ def _crosshair(drawing: _Drawing, focus: int | None) -> list[dict[str, Any]]:
 
 
 def _axis(row: int) -> str:
-    """Return Plotly's name for the y axis of a panel, counted from 1."""
+    """Return Plotly's name of the y axis of panel `row`, counted from 1."""
     return "y" if row == 1 else f"y{row}"

@@ -1,4 +1,4 @@
-"""Figures of the load of devices in expert parallelism, before and after experts are placed anew.
+"""Figures of the load of devices in expert parallelism, before and after a balancer moves experts between devices.
 
 Takes labelled, simulated ratios (axes `moe_layer, device`) and returns Plotly figures.
 """
@@ -15,11 +15,12 @@ HALVES = ("as numbered", "balanced")
 
 
 def device_load(before: xr.DataArray, after: xr.DataArray, theme: Theme) -> go.Figure:
-    """Draw layers x devices, before and after side by side: each device's load over the mean of its layer.
+    """Draw two maps of layers x devices side by side, before and after: each device's load over the mean of its layer.
 
     Args:
-        before: [moe_layer, device], experts in the order of their numbers; NaN where nothing was counted.
-        after: the same with experts placed anew.
+        before: load ratios [moe_layer, device] with experts placed in the order of their numbers; NaN where no token
+            was counted.
+        after: load ratios [moe_layer, device] with the balancer's placement.
         theme: colours.
     """
     halves = [half.transpose("moe_layer", "device").values for half in (before, after)]

@@ -10,14 +10,14 @@ import xarray as xr
 from viz.axis import click_layer, grid_points, layer_axis, rows_height
 from viz.theme import Theme, style
 
-# Marks from -1 (not checked) to 3 (an error): hover text, and the letter in the cell.
+# For each mark, from -1 (not checked) to 3 (an error): its hover text, and its letter in the cell.
 WORDS = ("not checked", "nothing found", "a note", "a warning", "an error")
-MOST_UPRIGHT = 6  # checks; more names do not fit beside each other
+MOST_UPRIGHT = 6  # number of checks whose names fit side by side
 _LETTERS = ("", "·", "n", "w", "e")
 
 
 def colors(theme: Theme) -> tuple[str, ...]:
-    """Return the colours of the five marks: background, shade, and the blue and two oranges of the load scale."""
+    """Return the colours of the five marks: the background, the shade, and a blue and two oranges of the load scale."""
     return (theme.background, theme.shade, theme.load[2], theme.load[4], theme.load[5])
 
 

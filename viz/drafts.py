@@ -1,7 +1,7 @@
-"""The text with a draft below every token, as HTML, and the experts that rejected drafts share with their tokens.
+"""Draft tokens: the text with a draft below every token, as HTML, and how many experts rejected drafts share.
 
-This module escapes everything that comes from a text or a vocabulary. A draft that matches its token has a sign as well
-as a colour.
+This module escapes everything that comes from a text or a vocabulary. A draft equal to its token has a sign as well as
+a colour.
 """
 
 import html
@@ -34,7 +34,7 @@ LEGEND = strip.legend(
     '<span class="chip matching unverified"><bdi>token</bdi><small>✓</small></span>matches, not verified'
     '<span class="chip differing unverified"><bdi>token</bdi><small>draft</small></span>differs, not verified',
 )
-# Whether a draft was verified, and whether it equals its token -> verdict.
+# (the draft was verified, it equals its token) -> verdict
 _VERDICTS = {
     (True, True): "accepted",
     (True, False): "rejected",
@@ -56,14 +56,14 @@ def text_with_drafts(
     """Return the text as chips with drafts below them.
 
     Args:
-        tokens: names of the tokens.
-        drafts: names of the drafted tokens; None for a token without a draft.
-        matches: whether the draft equals its token.
-        verified: whether the model ran the draft before the token was sampled: it was accepted or rejected.
-        generated: whether the token was generated.
-        special: whether it is a special token.
-        chosen: number of the token to outline.
-        first: number of the first of these tokens.
+        tokens: name of each token.
+        drafts: name of the draft of each token; None for a token without a draft.
+        matches: for each token, whether its draft equals it.
+        verified: for each token, whether the model verified its draft, which was then accepted or rejected.
+        generated: for each token, whether it was generated.
+        special: for each token, whether it is a special token.
+        chosen: index in the text of the token to outline.
+        first: index in the text of the first of `tokens`.
     """
     chips = []
     for index, (token, draft) in enumerate(zip(tokens, drafts, strict=True)):
@@ -79,12 +79,12 @@ def text_with_drafts(
 
 
 def shared_by_layer(layers: Sequence[int], shared: np.ndarray, by_chance: np.ndarray, theme: Theme) -> go.Figure:
-    """Draw, by layer, the mean share of experts that rejected drafts have in common with the tokens in their place.
+    """Draw, by layer, the mean share of experts that a rejected draft has in common with the token sampled instead.
 
     Args:
         layers: model layer numbers.
-        shared: [layer] from 0 to 1.
-        by_chance: [layer] the same for two unrelated tokens of the text.
+        shared: mean share of common experts, [layer], from 0 to 1.
+        by_chance: mean share for two unrelated tokens of the text, [layer].
         theme: colours.
     """
     names = [f"L{layer}" for layer in layers]

@@ -1,7 +1,7 @@
-"""Effects of an intervention: the text coloured by the effect, the effect by token, and by layer.
+"""Draw the effects of an intervention: on the text, by token, and by layer.
 
-Effects use the change scale, which diverges around 0, never the colours of load. The control, the same number of random
-experts of equal load, is a grey band beside each effect. This module escapes everything that comes from a text.
+Effects use the change scale, which diverges around 0, never the colours of load. A grey band beside an effect is the
+control: runs that change as many random experts of similar load. This module escapes everything that comes from a text.
 """
 
 import html
@@ -29,7 +29,7 @@ CSS = (
 
 
 def limit_of(values: np.ndarray) -> float:
-    """Return the end of the colour scale: the 95 % quantile of absolute values, at least 0.05 to keep noise pale."""
+    """Return the end of the colour scale: the 95 % quantile of the absolute `values`, at least 0.05."""
     known = np.abs(values[np.isfinite(values)])
     return max(0.05, float(np.quantile(known, 0.95))) if known.size else 0.05
 
@@ -44,17 +44,17 @@ def text_with_change(
     chosen: int | None = None,
     first: int = 0,
 ) -> str:
-    """Return the text as chips on the change scale, with a legend.
+    """Return the text as HTML, a chip per token coloured by its effect on the change scale, with a legend.
 
     Args:
-        tokens: names of the tokens.
-        values: [token] in nats; NaN is drawn grey.
-        hover: hover text of each chip.
-        generated: whether the token was generated.
-        special: whether it is a special token.
+        tokens: name of each token.
+        values: effect on each token, [token], in nats; NaN is drawn grey.
+        hover: hover text of each token.
+        generated: for each token, whether it was generated.
+        special: for each token, whether it is a special token.
         theme: colours.
-        chosen: number of the token to outline.
-        first: number of the first of these tokens.
+        chosen: index in the text of the token to outline.
+        first: index in the text of the first of `tokens`.
     """
     limit, chips = limit_of(values), []
     for index, (token, value) in enumerate(zip(tokens, values.tolist(), strict=True)):
@@ -70,7 +70,7 @@ def text_with_change(
 
 
 def plain_text(prompt: str, common: str, own: str, theme: Theme) -> str:
-    """Return a text: the prompt in grey, the generated text that both runs share, and this run's own on a colour."""
+    """Return a run's text as HTML: the prompt in grey, the text that both runs generated, then `own` on a colour."""
     color = theme.change[-2]
     parts = [f'<span class="prompt">{html.escape(prompt)}</span>', html.escape(common)]
     if own:
@@ -88,15 +88,15 @@ def by_token(
     theme: Theme,
     chosen: int | None = None,
 ) -> go.Figure:
-    """Draw an effect by token, with the lowest and highest of the control's draws as a band.
+    """Draw an effect by token, with a band from the lowest to the highest of the control's draws.
 
     Args:
-        values: [token].
-        control: lowest and highest of the draws, [token] each; None without a control.
-        names: names of the tokens.
+        values: effect on each token, [token].
+        control: lowest and highest effect among the control's draws, [token] each; None without a control.
+        names: name of each token.
         unit: unit of the values.
         theme: colours.
-        chosen: number of the token to mark.
+        chosen: index of the token to mark.
     """
     numbers, figure = np.arange(len(values)), go.Figure()
     if control is not None:
@@ -125,15 +125,15 @@ def by_layer(
     theme: Theme,
     touched: Sequence[int] = (),
 ) -> go.Figure:
-    """Draw by layer how far the routing agrees with the original (1: nothing changed), with the control's range.
+    """Draw by layer how far the routing agrees with the original run (1: nothing changed), with the control's range.
 
     Args:
         layers: model layer numbers.
-        values: [layer], shares of 1.
-        control: lowest and highest of the draws, [layer] each; None without a control.
+        values: agreement of each layer, [layer], from 0 to 1.
+        control: lowest and highest agreement among the control's draws, [layer] each; None without a control.
         title: title of the value axis.
         theme: colours.
-        touched: layers with an intervention.
+        touched: model layers with an intervention.
     """
     names, figure = [f"L{layer}" for layer in layers], go.Figure()
     if control is not None:
@@ -148,13 +148,13 @@ def by_layer(
     )  # fmt: skip
     yaxis = {"title": {"text": title}, "tickformat": ".0%", "range": [-0.02, 1.04]}
     style(figure, theme, 300, yaxis=yaxis, showlegend=control is not None)
-    # Above the chart, its tools would cover the legend.
+    # The legend is not above the chart, where Plotly's tools would cover it.
     figure.update_layout(legend={"orientation": "h", "y": -0.12, "x": 0, "yanchor": "top"})
     return figure if touched else note(figure, "no layer has an intervention", theme)
 
 
 def against_control(value: float, draws: np.ndarray, unit: str, theme: Theme) -> go.Figure:
-    """Draw the effect of the change and those of the control's draws on one line."""
+    """Draw the effect of the intervention and the effect of each of the control's draws on one number line."""
     figure = go.Figure()
     figure.add_vrect(
         float(draws.min()), float(draws.max()), fillcolor=translucent(theme.muted, 0.25), line_width=0, layer="below"

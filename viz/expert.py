@@ -19,15 +19,15 @@ def shares_by_kind(
     color: str,
     theme: Theme,
 ) -> go.Figure:
-    """Draw an expert's share of the tokens of each kind, with its interval; the dashed line is the uniform share.
+    """Draw an expert's share of the tokens of each kind, with an interval; the dashed line is the uniform share.
 
     A kind is grey if its interval contains the uniform share: there are too few tokens to tell.
 
     Args:
-        names: kinds, from top to bottom.
-        taken: [kind] tokens routed to the expert.
-        totals: [kind] all tokens, at least 1.
-        bounds: [kind, 2] interval of the share.
+        names: names of the kinds, from top to bottom.
+        taken: number of tokens routed to the expert, [kind].
+        totals: number of all tokens, [kind], at least 1 each.
+        bounds: lower and upper bound of the share, [kind, 2].
         fair: uniform share, top-k over experts.
         color: the expert's colour.
         theme: colours.
@@ -57,11 +57,11 @@ def weight_distribution(
     """Draw the distribution of an expert's gate weights over the tokens that selected it.
 
     Args:
-        weights: gate weights, any shape; NaN is unknown and left out.
+        weights: gate weights, any shape; NaN (unknown) is left out.
         color: the expert's colour.
         theme: colours.
-        num_bins: bars between 0 and the largest weight.
-        height: in pixels.
+        num_bins: number of bars between 0 and the largest weight.
+        height: height in pixels.
     """
     known = weights.values[~np.isnan(weights.values)].ravel()
     counts, edges = np.histogram(known, bins=num_bins, range=(0, max(float(known.max(initial=0)), 1e-6)))

@@ -1,4 +1,4 @@
-"""Figures of attention heads: a query's weights, statistics per head and layer, scores by distance, cache sizes.
+"""Figures of attention heads: a query's weights, statistics per head, scores by distance, size of the KV cache.
 
 Takes labelled numbers (axes `head`, `key`, `part`, `distance`, `attention_layer`, `statistic`); returns Plotly figures.
 """
@@ -20,8 +20,8 @@ PANELS = {
     "first_token_share": ("share on the first token", 1),
     "mean_distance": ("mean distance, tokens", None),
 }
-GAP = 0.06  # between panels, as a share of the width
-MAX_WRITTEN = 4  # heads; with more, a map's cells show no numbers
+GAP = 0.06  # gap between panels, as a share of the width
+MAX_WRITTEN = 4  # number of heads above which a map's cells show no numbers
 
 
 def largest_weights(
@@ -32,8 +32,8 @@ def largest_weights(
     A click reports `customdata` (key), or -1 for the other keys.
 
     Args:
-        row: [key], the keys that the query can see.
-        labels: one per key.
+        row: attention weights of the query, [key], of the keys that it can see.
+        labels: label of each key.
         theme: colours.
         origin: origin of the numbers, for the hover text.
         count: number of bars.
@@ -63,14 +63,15 @@ def largest_weights(
 def head_panels(
     summary: xr.Dataset, theme: Theme, order: Sequence[int] | None = None, selected: int | None = None
 ) -> go.Figure:
-    """Draw each statistic of a layer's heads: a dot at the mean over queries, a line over the middle 80 %; *derived*.
+    """Draw a panel per statistic of a layer's heads: a dot at the mean over queries, a line over the middle 80 %.
 
     A click reports `customdata` (head).
 
     Args:
-        summary: the variables of `PANELS`, each [statistic, head]; statistics `mean`, `low` and `high`.
+        summary: the variables of `PANELS`, each [statistic, head], *derived*; the axis `statistic` has `mean`, `low`
+            and `high`.
         theme: colours.
-        order: head numbers from top to bottom; default: as in `summary`.
+        order: head numbers from top to bottom; default: in the order of `summary`.
         selected: head to shade.
     """
     heads = [int(head) for head in (order if order is not None else head_numbers(summary["entropy"]))]
@@ -96,12 +97,12 @@ def head_panels(
 
 
 def layer_maps(means: xr.Dataset, theme: Theme, selected: tuple[int, int] | None = None) -> go.Figure:
-    """Draw a map per statistic of all heads of all layers, the first layer at the bottom; *derived*.
+    """Draw a map of layers x heads per statistic, the first layer at the bottom.
 
     A click reports `customdata` (layer, head).
 
     Args:
-        means: the variables of `PANELS`, each [attention_layer, head].
+        means: the variables of `PANELS`, each [attention_layer, head], *derived*.
         theme: colours.
         selected: layer and head to frame.
     """
@@ -135,12 +136,12 @@ def layer_maps(means: xr.Dataset, theme: Theme, selected: tuple[int, int] | None
 
 
 def parts_by_distance(parts: xr.DataArray, theme: Theme, selected: int | None = None) -> go.Figure:
-    """Draw the mean score by the distance to the key in tokens, a panel per part, on one scale; *derived*.
+    """Draw the mean attention score by distance from query to key, a panel per part of the score, on one scale.
 
-    A thin line is a head, the strong line the mean over heads, and the coloured line the chosen head.
+    A thin line is a head, the strong line the mean over heads, and the coloured line the selected head.
 
     Args:
-        parts: [part, head, distance], labelled.
+        parts: mean score before the softmax, [part, head, distance], *derived*; distances in tokens.
         theme: colours.
         selected: head to draw in colour.
     """
@@ -164,12 +165,12 @@ def parts_by_distance(parts: xr.DataArray, theme: Theme, selected: int | None = 
 
 
 def cache_bars(sizes: dict[str, int], texts: dict[str, str], own: str, theme: Theme, title: str) -> go.Figure:
-    """Draw the cache size of each kind of attention as bars on a linear scale; *derived*.
+    """Draw the size of the KV cache with each kind of attention as bars on a linear scale.
 
     Args:
-        sizes: bytes by kind of attention, in the order to draw.
-        texts: the same sizes formatted, for the labels of the bars.
-        own: the model's own kind, which is coloured.
+        sizes: bytes by kind of attention, *derived*, in the order to draw.
+        texts: labels of the bars by kind of attention: the formatted sizes.
+        own: kind of attention that the model uses; its bar is coloured.
         theme: colours.
         title: one line above the chart.
     """
@@ -187,13 +188,13 @@ def cache_bars(sizes: dict[str, int], texts: dict[str, str], own: str, theme: Th
 
 
 def _one_broken_line(x: np.ndarray, lines: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Join lines [line, x] into one, with gaps between them."""
+    """Return x and y of all `lines` [line, x] as one line with gaps."""
     gaps = np.full((len(lines), 1), np.nan)
     return np.tile(np.append(x, np.nan), len(lines)), np.hstack([lines, gaps]).ravel()
 
 
 def _panel(number: int, count: int = len(PANELS)) -> dict[str, object]:
-    """Return the domain of a panel, numbered from 1, as a share of the width."""
+    """Return the x axis settings of panel `number` of `count`, counted from 1: its share of the figure's width."""
     width = (1 - GAP * (count - 1)) / count
     left = (number - 1) * (width + GAP)
     return {"domain": [left, left + width]}
@@ -206,6 +207,6 @@ def _head_axis(heads: np.ndarray, title: str) -> dict[str, object]:
 
 
 def _strokes(low: np.ndarray, high: np.ndarray, rows: np.ndarray) -> dict[str, np.ndarray]:
-    """Return a line from `low` to `high` in each row, joined into one with gaps."""
+    """Return x and y of a horizontal line from `low` to `high` in each row, all as one line with gaps."""
     gap = np.full(len(rows), np.nan)
     return {"x": np.stack([low, high, gap], 1).ravel(), "y": np.stack([rows, rows, gap], 1).ravel()}

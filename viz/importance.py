@@ -1,7 +1,7 @@
-"""Figures of the importance of each expert for a text: the change when it is knocked out.
+"""Figures of the importance of each expert for a text: the change of log-probability when the expert is knocked out.
 
 Takes labelled arrays (axes `moe_layer, expert`) and returns Plotly figures. `logprob_change` is in nats, and negative
-if the text needs the expert; values beyond the scale are clipped in colour only, and the hover text has the number.
+if the text needs the expert. Values beyond the colour scale have its end colour; the hover text has the number.
 """
 
 import numpy as np
@@ -23,8 +23,8 @@ from viz.axis import (
 from viz.layout import Layout
 from viz.theme import Theme, colorscale, group_hue, style
 
-SMALLEST_LIMIT = 1e-6  # nats; the scale never ends closer to 0
-OUTLIERS = 0.95  # share of the changes within the scale
+SMALLEST_LIMIT = 1e-6  # nats; smallest end of the colour scale
+OUTLIERS = 0.95  # share of the changes that the colour scale covers
 HOVER = (
     "L%{customdata[0]}E%{customdata[1]}<br>knocked out: %{customdata[2]:+.3~g} nats per token, "
     "KL %{customdata[3]:.3~g} (measured)<br>chosen by %{customdata[4]} tokens<br>%{text}<extra></extra>"
@@ -38,12 +38,12 @@ def color_limit(change: np.ndarray) -> float:
 
 
 def untouched(effects: xr.Dataset) -> np.ndarray:
-    """Mark experts whose knock-out changed no routing, so that the effect is exactly 0, bool [moe_layer, expert]."""
+    """Return which knock-outs changed no routing and so have an effect of exactly 0, bool [moe_layer, expert]."""
     return np.isfinite(effects["kl"].values) & (effects["rerouted"].values == 0)
 
 
 def hover_texts(effects: xr.Dataset) -> np.ndarray:
-    """Describe what each knock-out changed in its own layer, [moe_layer, expert]."""
+    """Return a hover text per knock-out, [moe_layer, expert]: how many tokens it rerouted in the expert's layer."""
     rerouted, chosen_by = effects["rerouted"].values, effects["chosen_by"].values
     texts = np.char.add(rerouted.astype(str), " tokens rerouted")
     further = np.char.add(np.char.add(texts, ", by the groups' scores "), (rerouted - chosen_by).astype(str))
@@ -55,7 +55,7 @@ def hover_texts(effects: xr.Dataset) -> np.ndarray:
 def importance_map(
     effects: xr.Dataset, layout: Layout, theme: Theme, num_tokens: int, chosen: tuple[int, int] | None = None
 ) -> go.Figure:
-    """Draw layers x experts by the mean change of log-probability; a cross: exactly 0; blank: not computed.
+    """Draw layers x experts by mean change of log-probability; a cross is exactly 0, a blank cell was not computed.
 
     Args:
         effects: `logprob_change`, `kl`, `chosen_by`, `rerouted`, each [moe_layer, expert].
@@ -97,7 +97,7 @@ def _points(effects: xr.Dataset, layers: np.ndarray, positions: np.ndarray) -> g
 
 
 def _cells(effects: xr.Dataset, layers: np.ndarray) -> np.ndarray:
-    """Return the `customdata` of points: layer, expert, change, KL, tokens that chose it, [layer x expert, 5]."""
+    """Return the `customdata` of the points, [layer x expert, 5]: layer, expert, change, KL, tokens of the expert."""
     number = effects.sizes["expert"]
     cells = [np.repeat(layers, number), np.tile(np.arange(number), len(layers))]
     values = [effects[name].values.ravel() for name in ("logprob_change", "kl", "chosen_by")]
@@ -107,7 +107,7 @@ def _cells(effects: xr.Dataset, layers: np.ndarray) -> np.ndarray:
 def effect_against_load(
     effects: xr.Dataset, layout: Layout, theme: Theme, num_tokens: int, layer: int | None = None
 ) -> go.Figure:
-    """Draw a point per expert: the change without it by the number of tokens that chose it; hue is its group.
+    """Draw a point per expert, in its group's hue: the change without the expert over its number of tokens.
 
     Args:
         effects: as for `importance_map`.

@@ -1,10 +1,10 @@
-"""The router layout that figures need; a router rule and a model's configuration have these attributes."""
+"""The router layout that figures need. Router rules and model configurations both provide it."""
 
 from typing import Protocol
 
 
 class Layout(Protocol):
-    """Experts and groups of an MoE layer, and how many of them a token selects."""
+    """The number of experts and groups of an MoE layer, of groups kept per token, and of experts selected per token."""
 
     @property
     def num_experts(self) -> int: ...

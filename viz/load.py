@@ -1,7 +1,7 @@
 """Figures of expert load as a ratio to uniform, on a log2 scale that diverges around 1.
 
-Takes labelled ratios (axes `moe_layer, expert, group`) and returns Plotly figures. A ratio below a quarter or above
-four is clipped in colour only; the hover text has the number, which is 0 for a dead expert.
+Takes labelled ratios (axes `moe_layer, expert, group`) and returns Plotly figures. A ratio below 1/4 or above 4 has the
+end colour of the scale; the hover text has the number, 0 for a dead expert.
 """
 
 from collections.abc import Iterator
@@ -31,7 +31,10 @@ TICKS = np.array([0.25, 0.5, 1, 2, 4])
 
 
 class Band(Protocol):
-    """The range by chance alone: with `confidence`, the ratio of one expert or one group is between its bounds."""
+    """The range of a load ratio by chance alone.
+
+    The load ratio of one given expert or group of a fair router is in the range with the probability `confidence`.
+    """
 
     @property
     def num_tokens(self) -> int: ...
@@ -48,12 +51,12 @@ class Band(Protocol):
 
 
 def clipped_log(ratio: np.ndarray) -> np.ndarray:
-    """Return log2 of ratios, clipped to the scale, float32; a dead expert (0) is at the low end, NaN stays NaN."""
+    """Return log2 of ratios, float32, clipped to the ends of the scale; 0 is at the low end, NaN stays NaN."""
     return np.log2(np.clip(ratio, 2**-LOG_LIMIT, 2**LOG_LIMIT)).astype(np.float32)
 
 
 def verdicts(ratio: np.ndarray, band: Band | None) -> np.ndarray:
-    """Describe every ratio relative to the band of chance, for hover texts."""
+    """Return for every ratio, as a hover text, whether it is below, inside or above the range of chance."""
     if band is None:
         return np.where(ratio == 0, "took no token", "").astype(object)
     outside = np.where(ratio > band.high, "more than chance explains", "within chance")
@@ -65,7 +68,7 @@ def load_heatmap(relative_load: xr.DataArray, layout: Layout, theme: Theme, band
     """Draw layers x experts as a ratio to uniform; a dot marks a ratio that chance alone does not explain.
 
     Args:
-        relative_load: [moe_layer, expert]; NaN where nothing was counted.
+        relative_load: load ratios [moe_layer, expert]; NaN where no token was counted.
         layout: layout of the router; groups are drawn apart.
         theme: colours.
         band: range by chance alone for this many tokens.
@@ -89,7 +92,7 @@ def _cell_points(ratio: np.ndarray, layers: np.ndarray, positions: np.ndarray, b
 
 
 def ratio_map(logs: np.ndarray, theme: Theme, unit: str = "× uniform") -> go.Heatmap:
-    """Draw the heatmap of `clipped_log` ratios."""
+    """Return the heatmap trace of ratios that `clipped_log` returned."""
     bar = color_bar(unit, tickvals=np.log2(TICKS), ticktext=np.array(["≤ ¼", "½", "1", "2", "≥ 4"]))
     scale = colorscale(theme.load)
     gap = 1 if logs.shape[1] <= 100 else 0
@@ -113,10 +116,10 @@ def _band_note(band: Band) -> str:
 
 
 def load_strip(relative_load: xr.DataArray, layout: Layout, theme: Theme, band: Band | None = None) -> go.Figure:
-    """Draw a row of small bars per layer, each expert's ratio to uniform up to 4; the thin line in a row is at 1.
+    """Draw a row of small bars per layer: each expert's ratio to uniform, up to 4. The thin line in a row is at 1.
 
     Args:
-        relative_load: [moe_layer, expert].
+        relative_load: load ratios [moe_layer, expert].
         layout: layout of the router; groups are drawn apart.
         theme: colours.
         band: bars inside it are grey; without it, bars are blue below 1 and orange above.
@@ -135,7 +138,7 @@ def load_strip(relative_load: xr.DataArray, layout: Layout, theme: Theme, band: 
 
 
 def _segments(ratio: np.ndarray, mask: np.ndarray, positions: np.ndarray, color: str, width: float) -> go.Scattergl:
-    """Draw bars as vertical lines of one trace, which draws thousands at once."""
+    """Return vertical bars as the lines of one trace; a trace per bar would be slow for thousands."""
     rows, experts = np.nonzero(mask)
     feet = rows - 0.45
     tops = feet + 0.9 * np.minimum(ratio[rows, experts], 2**LOG_LIMIT) / 2**LOG_LIMIT
@@ -146,7 +149,7 @@ def _segments(ratio: np.ndarray, mask: np.ndarray, positions: np.ndarray, color:
 
 
 def _fair_lines(num_rows: int, right: float, theme: Theme) -> go.Scatter:
-    """Draw a dotted line at ratio 1 in every row, as one trace."""
+    """Return a dotted line at ratio 1 in every row, as one trace."""
     heights = np.arange(num_rows) - 0.45 + 0.9 / 2**LOG_LIMIT
     y = np.stack([heights, heights, np.full(num_rows, np.nan)], axis=1).ravel()
     line = {"color": theme.muted, "width": 1, "dash": "dot"}
@@ -156,10 +159,10 @@ def _fair_lines(num_rows: int, right: float, theme: Theme) -> go.Scatter:
 def load_bars(
     relative_load: xr.DataArray, layout: Layout, theme: Theme, band: Band | None = None, chosen: int | None = None
 ) -> go.Figure:
-    """Draw one layer's experts as bars of their ratio to uniform, with a dashed line at 1 and the band of chance.
+    """Draw a bar per expert of one layer: its ratio to uniform, with a dashed line at 1 and the range of chance.
 
     Args:
-        relative_load: [expert].
+        relative_load: load ratios [expert].
         layout: layout of the router; groups are drawn apart, with their hue below the bars.
         theme: colours.
         band: range by chance alone for this many tokens.
@@ -189,7 +192,7 @@ def load_bars(
 
 
 def _level_shapes(band: Band | None, theme: Theme) -> Iterator[dict[str, Any]]:
-    """Yield the band of chance, and a dashed line at 1."""
+    """Yield Plotly shapes: the range of chance, and a dashed line at 1."""
     across = {"xref": "x domain", "x0": 0, "x1": 1}
     if band is not None:
         fill = {"fillcolor": translucent(theme.muted, 0.18), "line": {"width": 0}, "layer": "below"}
@@ -198,7 +201,7 @@ def _level_shapes(band: Band | None, theme: Theme) -> Iterator[dict[str, Any]]:
 
 
 def _dead_marks(ratio: np.ndarray, positions: np.ndarray, theme: Theme) -> go.Scatter:
-    """Draw a cross in place of each bar of height 0, which would be invisible and have no hover text."""
+    """Return a cross with a hover text for each expert of ratio 0, whose bar is invisible."""
     dead = np.flatnonzero(ratio == 0)
     marker = {"symbol": "x-thin", "size": 7, "line": {"color": theme.muted, "width": 1.5}}
     hover = "E%{customdata[0]}<br>took no token<extra></extra>"
@@ -207,7 +210,7 @@ def _dead_marks(ratio: np.ndarray, positions: np.ndarray, theme: Theme) -> go.Sc
 
 
 def _group_strip(positions: np.ndarray, num_groups: int) -> Iterator[dict[str, Any]]:
-    """Yield each group's hue as a strip below its experts; setting all shapes at once is much faster."""
+    """Yield a Plotly shape per group: a strip in its hue below its experts."""
     size = len(positions) // num_groups
     for group in range(num_groups):
         first, last = float(positions[group * size]), float(positions[group * size + size - 1])
@@ -216,7 +219,7 @@ def _group_strip(positions: np.ndarray, num_groups: int) -> Iterator[dict[str, A
 
 
 def group_load(relative_load: xr.DataArray, theme: Theme, band: Band | None = None) -> go.Figure:
-    """Draw layers x groups, [moe_layer, group], with the ratio to uniform in every cell and a dot beyond chance."""
+    """Draw layers x groups, each cell with its ratio to uniform; a dot marks a ratio that chance does not explain."""
     ratio, layers = relative_load.transpose("moe_layer", "group").values, layer_labels(relative_load)
     low, high = (-np.inf, np.inf) if band is None else (band.group_low, band.group_high)
     outside = (ratio < low) | (ratio > high)
@@ -236,7 +239,7 @@ def group_load(relative_load: xr.DataArray, theme: Theme, band: Band | None = No
 
 
 def _readable_on(ratio: np.ndarray, theme: Theme) -> list[str]:
-    """Return black or white for each cell of the map, whichever has more contrast with its colour."""
-    shades = np.round(16 * np.nan_to_num(clipped_log(ratio))).astype(int)  # finer than an eye can tell
+    """Return black or white for each cell of a load map, whichever has more contrast with the cell's colour."""
+    shades = np.round(16 * np.nan_to_num(clipped_log(ratio))).astype(int)  # more colours than an eye can tell apart
     inks = {shade: readable_on(blend(theme.load, (shade / 16 + LOG_LIMIT) / (2 * LOG_LIMIT))) for shade in set(shades)}
     return [inks[shade] for shade in shades]

@@ -1,7 +1,7 @@
 """Figures of pairs of experts: co-activation within a layer, and transitions from layer to layer.
 
 Takes labelled counts (axes `moe_layer, expert`, and `other_expert` or `next_expert`) and returns Plotly figures. A
-clickable cell has `customdata` (row, column), an expert of the graph (layer, expert).
+clickable cell of a map has `customdata` (row, column); an expert of the graph has (layer, expert).
 """
 
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ from viz.axis import (
 from viz.layout import Layout
 from viz.theme import Theme, colorscale, expert_colors, style, translucent
 
-# The colour bar is above the square map at its left edge, which leaves the map the full width of a narrow page.
+# The colour bar is above the square map, so that the map keeps the full width of a narrow page.
 _BAR = {"orientation": "h", "x": 0, "xanchor": "left", "y": 1, "yanchor": "bottom", "len": 0.6, "thickness": 8}
 _BAR |= {"tickformat": ".0%", "nticks": 5, "outlinewidth": 0, "ypad": 4}
 
@@ -38,8 +38,8 @@ def coactivation(counts: xr.DataArray, num_tokens: int, layout: Layout, theme: T
     The diagonal, always 1, is left out; rows of experts without tokens are empty.
 
     Args:
-        counts: [expert, other_expert], tokens of both experts; on the diagonal the tokens of the expert.
-        num_tokens: tokens counted.
+        counts: number of tokens routed to both experts, [expert, other_expert]; the diagonal has each expert's tokens.
+        num_tokens: number of all tokens.
         layout: layout of the router.
         theme: colours.
     """
@@ -52,7 +52,10 @@ def coactivation(counts: xr.DataArray, num_tokens: int, layout: Layout, theme: T
 
 
 def transitions(counts: xr.DataArray, layout: Layout, theme: Theme) -> go.Figure:
-    """Draw the share of each expert of the next MoE layer in an expert's pairs (row), [expert, next_expert]."""
+    """Draw, in a row per expert, the shares of the next MoE layer's experts in its transitions.
+
+    `counts` [expert, next_expert] has the tokens routed to both; a token counts once for each pair of its experts.
+    """
     values = counts.transpose("expert", "next_expert").values
     hover = "E%{customdata[0]} then E%{customdata[1]}<br>%{z:.3~p} of its pairs%{count} (derived)<extra></extra>"
     figure = _square(values, values.sum(1), layout, theme, hover)
@@ -66,10 +69,9 @@ def _title(text: str, counts: xr.DataArray) -> str:
 
 
 def _square(counts: np.ndarray, totals: np.ndarray, layout: Layout, theme: Theme, hover: str) -> go.Figure:
-    """Draw counts over each row's total; a map with few enough cells is clickable.
+    """Draw `counts` divided by the total of their row; a map with up to `MAX_CLICKABLE` cells is clickable.
 
-    Points have row, column, share, count and total, named `z` and `count` in `hover`; the hover texts of a map with too
-    many cells have the shares only.
+    The template `hover` names the share `z` and the count `count`. The hover texts of a larger map have only the share.
     """
     shares = np.full(counts.shape, np.nan, dtype=np.float32)
     np.divide(counts, totals[:, None], out=shares, where=totals[:, None] > 0)
@@ -117,15 +119,15 @@ def transition_graph(
     num_edges: int = 24,
     focus: tuple[int, int | None] | None = None,
 ) -> go.Figure:
-    """Draw the most common transitions between layers as a graph, layers upwards, experts across.
+    """Draw the most common transitions between consecutive MoE layers as a graph: layers upwards, experts across.
 
     Args:
-        counts: pairs, [moe_layer, expert, next_expert]; `moe_layer` is the earlier of the two layers, the coordinate
-            `next_layer` labels the later one.
+        counts: number of transitions, [moe_layer, expert, next_expert]. `moe_layer` is the earlier layer; the
+            coordinate `next_layer` has the number of the later one.
         layout: layout of the router.
         theme: colours.
-        num_edges: average number of edges per pair of layers, at most.
-        focus: layer and expert whose transitions are drawn in ink.
+        num_edges: largest number of edges per pair of layers, on average.
+        focus: layer and expert whose transitions are drawn in the colour of text.
     """
     layers = layer_labels(counts)
     last = counts.coords["next_layer"].values[-1] if "next_layer" in counts.coords else layers[-1] + 1
@@ -145,13 +147,13 @@ def common_steps(counts: xr.DataArray, num_edges: int) -> tuple[nx.DiGraph, int]
     """Return the most common transitions, at most `num_edges` per pair of layers on average.
 
     Returns:
-        A graph of (row, expert) nodes with `count` on edges, and the smallest count, 2 or more. Transitions with equal
-        counts are kept or dropped together.
+        A graph with nodes (layer index, expert) and `count` on its edges; and the smallest count of an edge, 2 or more.
+        Transitions with equal counts are kept or dropped together.
     """
     values = counts.transpose("moe_layer", "expert", "next_expert").values
     several = np.argwhere(values >= 2)
     sizes = np.bincount(values[tuple(several.T)].astype(np.int64), minlength=3)
-    at_least = np.append(np.cumsum(sizes[::-1])[::-1], 0)  # [count], transitions with at least this count
+    at_least = np.append(np.cumsum(sizes[::-1])[::-1], 0)  # at n: number of transitions with a count of n or more
     fewest = max(2, int(np.argmax(at_least <= num_edges * len(values))))
     graph = nx.DiGraph()
     for row, expert, following in several[values[tuple(several.T)] >= fewest].tolist():
@@ -162,7 +164,7 @@ def common_steps(counts: xr.DataArray, num_edges: int) -> tuple[nx.DiGraph, int]
 def _edges(
     graph: nx.DiGraph, positions: np.ndarray, theme: Theme, centre: tuple[int, int | None] | None, num_widths: int = 4
 ) -> list[go.Scatter]:
-    """Return two traces per line width, since a Plotly line has one width: other edges, and those of the centre."""
+    """Return two traces per line width: edges of the node `centre`, and all others. A Plotly line has one width."""
     edges = list(graph.edges(data="count"))
     strongest = max((count for *_, count in edges), default=1)
     traces = []
@@ -198,6 +200,6 @@ def _nodes(graph: nx.DiGraph, positions: np.ndarray, colors: list[str], layers: 
 
 
 def _steps(graph: nx.DiGraph, node: tuple[int, int], layers: np.ndarray) -> str:
-    """Describe the three most common transitions from a node, for its hover text."""
+    """Return the three most common transitions from a node as a hover text."""
     leaving = sorted(graph.out_edges(node, data="count"), key=lambda edge: -edge[2])[:3]
     return "".join(f"<br>to L{layers[row]}E{expert}: {count} tokens" for _, (row, expert), count in leaving)

@@ -1,7 +1,7 @@
-"""Figure of one token's path through the layers; `viz/decision.py` draws one layer's decision.
+"""The figure of one token's path through the layers; `viz/decision.py` draws the decision of one layer.
 
-Takes labelled arrays (axes `moe_layer, expert, group, rank`) and returns Plotly figures; computes no statistic. A
-clickable cell has `customdata` (layer, expert).
+Takes labelled arrays (axes `moe_layer, expert, group, rank`) and returns a Plotly figure. A clickable cell has
+`customdata` (layer, expert).
 """
 
 from collections.abc import Mapping
@@ -27,7 +27,7 @@ LOST_TO_BIAS = "lost only to the bias"
 LOST_TO_GROUP = "lost only to the group limit"
 SYMBOLS = {LOST_TO_BIAS: "triangle-up-open", LOST_TO_GROUP: "hash-open"}
 LEGEND = {"orientation": "h", "x": 0, "y": 1, "yanchor": "bottom", "itemclick": False, "itemsizing": "constant"}
-LEGEND_MARGIN = {"l": 8, "r": 8, "t": 76, "b": 8}  # space for two rows of the legend below the chart's tools
+LEGEND_MARGIN = {"l": 8, "r": 8, "t": 76, "b": 8}  # pixels: two rows of the legend below Plotly's tools
 
 
 def token_path(
@@ -38,17 +38,19 @@ def token_path(
     focus: tuple[int, int | None] | None = None,
     origin: str = "measured",
 ) -> go.Figure:
-    """Draw one token's path: layers upwards, experts across, groups apart.
+    """Draw one token's path: layers upwards, experts across, with gaps between groups.
 
-    Kept groups are shaded. Selected experts are filled, with their weight as opacity, and rank 0 is outlined. A hollow
-    triangle is an expert that lost only to the bias, a hatch one that lost only to the group limit.
+    Kept groups are shaded. Selected experts are filled, more opaque with a larger gate weight, and rank 0 is outlined.
+    A hollow triangle is an expert that would have been selected without the bias. A hatched cell is an expert that
+    would have been selected without the group limit.
 
     Args:
         at: data of one token: `expert_id` [moe_layer, rank] (-1 is unknown and not drawn) and, if recorded,
             `gate_weight` [moe_layer, rank], `router_score` [moe_layer, expert], `group_kept` [moe_layer, group].
         layout: layout of the router; groups are drawn apart.
         theme: colours.
-        losers: `LOST_TO_BIAS` or `LOST_TO_GROUP` -> mask [moe_layer, expert], *derived*.
+        losers: masks [moe_layer, expert] of those two kinds of expert, *derived*, by `LOST_TO_BIAS` and
+            `LOST_TO_GROUP`.
         focus: layer, and optionally expert, to frame.
         origin: origin of the numbers, for the hover text.
     """
@@ -70,7 +72,7 @@ def token_path(
 
 
 def _frame(figure: go.Figure, row: int, expert: int | None, positions: np.ndarray, theme: Theme) -> None:
-    """Add two thin lines around the row of the layer in focus, and a box around its expert."""
+    """Add two thin lines around the row of the layer in focus, and a box around the expert in focus."""
     for edge in (row - 0.5, row + 0.5):
         figure.add_hline(edge, line={"color": theme.ink, "width": 1, "dash": "dot"})
     if expert is not None:
@@ -80,7 +82,7 @@ def _frame(figure: go.Figure, row: int, expert: int | None, positions: np.ndarra
 
 
 def _score_map(router_score: xr.DataArray, positions: np.ndarray, theme: Theme) -> go.Heatmap:
-    # Translucent at the low end, so that the shade of a kept group is visible below a small affinity.
+    # Small affinities are translucent, so that the shade of a kept group stays visible.
     ink = theme.sequential[-2]
     scale = [[0, translucent(ink, 0)], [1, translucent(ink, 0.55)]]
     return go.Heatmap(
@@ -96,7 +98,7 @@ def _score_map(router_score: xr.DataArray, positions: np.ndarray, theme: Theme) 
 
 
 def _kept_groups(group_kept: xr.DataArray, positions: np.ndarray, theme: Theme) -> go.Scatter:
-    """Draw a band behind every kept group of every layer, all as one line with gaps."""
+    """Return a band behind every kept group of every layer, all as one thick line with gaps."""
     size = len(positions) // group_kept.sizes["group"]
     rows, groups = np.nonzero(group_kept.values)
     left, right = positions[groups * size] - 0.6, positions[groups * size + size - 1] + 0.6

@@ -1,4 +1,4 @@
-"""Figures of sparse attention: the keys that a query may read, dense attention on them, and recall.
+"""Figures of sparse attention: the keys that the indexer keeps, dense attention on them, and recall.
 
 Takes labelled arrays (axes `query`, `key`) and returns Plotly figures.
 """
@@ -15,9 +15,9 @@ from viz.theme import Theme, colorscale, style, translucent
 
 MAP_HEIGHT = 460
 QUERY_HEIGHT = 460
-# Space for the title line below the chart's tools, which cover the full width on half a page.
+# In pixels: on half a page, Plotly's tools take the full width, so the title line is below them.
 _MARGIN = {"l": 8, "r": 8, "t": 48, "b": 8}
-MAX_CLICKABLE = 160  # tokens per side; larger maps are not clickable
+MAX_CLICKABLE = 160  # tokens per side; a larger map is not clickable
 
 
 def selection_map(
@@ -28,10 +28,10 @@ def selection_map(
     A click reports `customdata` (query).
 
     Args:
-        attention: [query, key], of one head or the mean of all.
-        kept: [query, key] bool.
+        attention: dense attention weights, [query, key], of one head or the mean of all.
+        kept: whether the indexer kept the key for the query, [query, key] bool.
         theme: colours.
-        query: frame its row.
+        query: query whose row is framed.
         title: one line above the map.
     """
     values, mask = attention.values.astype(np.float32), kept.values
@@ -58,7 +58,7 @@ def selection_map(
 
 
 def _clicks(values: np.ndarray, mask: np.ndarray) -> go.Scattergl:
-    """Return a point for every visible pair; Plotly only reports clicks on points with a hover text."""
+    """Return a point per pair that the causal mask allows; Plotly reports clicks only on points with hover text."""
     query, key = np.nonzero(np.tri(len(values), dtype=bool))
     states = np.where(mask[query, key], "kept", "left out")
     hover = "query %{customdata[0]}, key %{x}<br>attention %{customdata[1]:.3~g} (derived), %{text}<extra></extra>"
@@ -72,20 +72,20 @@ _HOVER = "query %{{y}}, key %{{x}}<br>attention %{{z:.3~g}} (derived), {name}<ex
 
 
 def _visible(stops: Sequence[str]) -> list[list[float | str]]:
-    """Return a scale that starts above the background, so that a cell with weight 0 stays visible."""
+    """Return a colour scale that starts above the background, so that a cell with weight 0 stays visible."""
     return colorscale((stops[1], *stops[1:]), companded=True)
 
 
 def query_panels(
     scores: xr.DataArray, kept: xr.DataArray, attention: xr.DataArray, labels: Sequence[str], theme: Theme
 ) -> go.Figure:
-    """Draw one query: the indexer's score of every key, and below it its dense attention, coloured by selection.
+    """Draw two panels of one query: the indexer's score of every key, and dense attention; kept keys are coloured.
 
     Args:
-        scores: [key], the keys that the query can see.
-        kept: [key] bool.
-        attention: [key], dense.
-        labels: one per key.
+        scores: scores of the indexer, [key], of the keys that the query can see.
+        kept: whether the indexer kept the key, [key] bool.
+        attention: dense attention weights, [key].
+        labels: label of each key.
         theme: colours.
     """
     keys, mask = np.arange(len(scores)), kept.values
@@ -109,11 +109,11 @@ def query_panels(
 
 
 def recall_by_query(recalled: xr.DataArray, oracle: xr.DataArray, theme: Theme, title: str = "") -> go.Figure:
-    """Draw the share of each query's dense attention on the kept keys, and on the best selection of as many keys.
+    """Draw the share of each query's dense attention on the kept keys, and on the best choice of as many keys.
 
     Args:
-        recalled: [query], NaN where no key had to be left out.
-        oracle: [query], the same for the best selection.
+        recalled: share on the kept keys, [query]; NaN where all keys were kept.
+        oracle: share on the keys with the largest weights, [query]; NaN where all keys were kept.
         theme: colours.
         title: one line above the chart.
     """
@@ -137,10 +137,10 @@ def cost_by_context(
     """Draw the time of one token in one layer by the length of its context, both axes logarithmic.
 
     Args:
-        contexts: in tokens, ascending.
+        contexts: context lengths in tokens, ascending.
         dense: microseconds of core attention over all keys.
         sparse: microseconds of core attention over the selected keys.
-        indexer: microseconds of the selection.
+        indexer: microseconds of the indexer, which selects the keys.
         theme: colours.
     """
     figure = go.Figure()
@@ -165,9 +165,9 @@ def recall_map(recalled: xr.DataArray, theme: Theme, chosen: tuple[int, int]) ->
     """Draw the mean recall of every layer and head; a click reports `customdata` (layer, head).
 
     Args:
-        recalled: [layer, head], labelled with model layer numbers.
+        recalled: mean recall, [layer, head], labelled with model layer numbers.
         theme: colours.
-        chosen: frame the cell of this layer and head.
+        chosen: layer and head to frame.
     """
     layers, heads = recalled["layer"].values, recalled["head"].values
     figure = go.Figure(

@@ -1,7 +1,7 @@
 """Figures of two traces side by side: where routing splits, how far layers agree, how log-probabilities change.
 
-The change scale diverges around 0 (green, purple) as everywhere: purple is a real change, light purple a consequence of
-one, green a near tie. This module escapes the text that it puts into HTML.
+Colours are those of the change scale: purple is a real change, light purple follows from an earlier change, green is a
+near tie (rounding could turn the choice). This module escapes the text that it puts into HTML.
 """
 
 import html
@@ -17,7 +17,7 @@ from viz.axis import MAX_CLICKABLE, click_layer, grid_points, layer_axis, layer_
 from viz.theme import Theme, blend, style, translucent
 from viz.tokens import MarkedToken, chips, short_name
 
-# In the order of severity: tokens that share a character show the most severe kind of any of them.
+# From least to most severe. Tokens that share a character share a chip, which shows the most severe kind.
 SAME, UNKNOWN, UNALIGNED, FOLLOWS, NEAR_TIE, UNDECIDED, CHANGE = KINDS = (
     "same", "not recorded", "not aligned", "follows", "near tie", "undecided", "change",
 )  # fmt: skip
@@ -33,7 +33,7 @@ WORDS = {
 
 
 def css(theme: Theme) -> str:
-    """Return the CSS of the strip in a theme."""
+    """Return the CSS of the strip, with the colours of a theme."""
     near, follows, changed = theme.change[0], translucent(theme.change[-1], 0.22), translucent(theme.change[-1], 0.42)
     rules = (
         ".splits { max-height: 15rem; } .splits .special { background: none; }"
@@ -51,12 +51,12 @@ def css(theme: Theme) -> str:
 def strip(
     tokens: Sequence[MarkedToken], text: bytes, kinds: Sequence[str], hover: Sequence[str], chosen: int | None = None
 ) -> str:
-    """Return the text as chips, each styled by its kind.
+    """Return the text as HTML, a chip per token styled by its kind of split.
 
     Args:
-        tokens: their spans tile `text`.
-        text: need not be valid UTF-8.
-        kinds: one of `KINDS` for each token.
+        tokens: the tokens, with byte spans that cover `text` without gap or overlap.
+        text: prompt and generated text; need not be valid UTF-8.
+        kinds: kind of split of each token, from `KINDS`.
         hover: hover text of each token.
         chosen: token to outline.
     """
@@ -74,7 +74,7 @@ def strip(
 
 
 def legend(kinds: Sequence[str]) -> str:
-    """Return the legend of the kinds that occur."""
+    """Return the legend of the kinds of split in `kinds`, as HTML."""
     shown = [
         f'<span class="chip {kind.replace(" ", "-")}">{WORDS[kind]}</span>' for kind in KINDS if kind in set(kinds)
     ]
@@ -99,9 +99,10 @@ def split_map(
     """Draw layers x tokens, each cell coloured by its kind of split.
 
     Args:
-        verdict: [pair, moe_layer], indices into `names`; the coordinate `token` has the token of each pair.
-        names: kinds, of `KINDS`.
-        labels: [pair], descriptions of the tokens.
+        verdict: kind of split as an index into `names`, [pair, moe_layer]; the coordinate `token` has the token index
+            of each pair.
+        names: kinds of split, from `KINDS`.
+        labels: description of the token of each pair.
         theme: colours.
         chosen: token and layer to mark.
     """
@@ -146,12 +147,13 @@ def _frame(
 
 
 def agreement(layers: xr.Dataset, chance: tuple[float, float] | None, num_choices: int, theme: Theme) -> go.Figure:
-    """Draw by layer the share of equal sets of experts and the mean Jaccard index, with its value by chance.
+    """Draw by layer the share of tokens with equal sets of experts, and the mean Jaccard index of the two sets.
 
     Args:
-        layers: `equal` and `jaccard`, [moe_layer].
-        chance: mean Jaccard index and share of equal sets of two fair routers; None if unknown.
-        num_choices: number of compared choices.
+        layers: variables `equal` and `jaccard`, [moe_layer].
+        chance: mean Jaccard index and share of equal sets of two unrelated fair routers, drawn as lines; None if
+            unknown.
+        num_choices: number of compared sets of experts.
         theme: colours.
     """
     numbers = layer_labels(layers["equal"])
@@ -188,10 +190,10 @@ def logprob_bars(difference: xr.DataArray, labels: Sequence[str], theme: Theme, 
     """Draw the change of each token's log-probability, right minus left, in nats.
 
     Args:
-        difference: [pair]; the coordinate `token` has the token of each pair. NaN if unknown.
-        labels: [pair], descriptions of the tokens.
+        difference: change in nats, [pair], NaN if unknown; the coordinate `token` has the token index of each pair.
+        labels: description of the token of each pair.
         theme: colours.
-        chosen: token to outline.
+        chosen: index of the token to outline.
     """
     values, tokens = difference.values, difference["token"].values
     limit = float(np.nanmax(np.abs(values), initial=0)) or 1.0

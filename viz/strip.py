@@ -1,8 +1,8 @@
-"""A text as a strip of chips, in HTML: the frame and the marks of a token, common to all views of a text.
+"""A text as a strip of chips, in HTML: the parts that all views of a text use.
 
-Prompt is plain, generated text underlined, a special token boxed in small caps, the chosen token outlined. Every kind
-of strip adds its own CSS, under its class, in its own module. This module escapes all text except the inside of a chip,
-which the caller escapes.
+Prompt is plain, generated text underlined, a special token boxed in small caps, the chosen token outlined. The module
+of each view adds CSS under a class of its own. This module escapes all text except the inside of a chip, which the
+caller escapes.
 """
 
 import html
@@ -28,29 +28,29 @@ CSS = """
 
 
 def framed(kind: str, label: str, chips: Iterable[str]) -> str:
-    """Return the strip of chips, which can be scrolled from the keyboard.
+    """Return the strip of chips as HTML; it can be scrolled from the keyboard.
 
     Args:
-        kind: CSS class of this kind of strip.
+        kind: CSS class of the view.
         label: description for screen readers.
-        chips: from `chip`.
+        chips: chips as `chip` returns them.
     """
     name = html.escape(label, quote=True)
     return f'<div class="strip {kind}" dir="ltr" role="group" tabindex="0" aria-label="{name}">{"".join(chips)}</div>'
 
 
 def legend(kind: str, inside: str) -> str:
-    """Return the legend of a strip as HTML."""
+    """Return the legend of a strip as HTML. `kind` is the CSS class of the view, `inside` is HTML."""
     return f'<div class="strip {kind} legend" dir="ltr">{inside}</div>'
 
 
 def chip(inside: str, hover: str, marks: Mapping[str, object], css: str = "") -> str:
-    """Return the chip of a token, or of several that share a character.
+    """Return, as HTML, the chip of a token, or of several tokens that share a character.
 
     Args:
-        inside: HTML; the token's own text in `bdi`, as `writing` makes it.
+        inside: HTML; the token's text in a `bdi` element, as `writing` returns it.
         hover: hover text.
-        marks: CSS class -> whether to set it: `generated`, `special`, `chosen`, and the classes of this kind of strip.
+        marks: by CSS class, whether the chip has it: `generated`, `special`, `chosen`, and classes of the view.
         css: inline style of this chip.
     """
     classes = " ".join(["chip", *(name for name, holds in marks.items() if holds)])
@@ -59,7 +59,7 @@ def chip(inside: str, hover: str, marks: Mapping[str, object], css: str = "") ->
 
 
 def writing(spelled: bytes) -> str:
-    """Return text as the inside of a chip, with grey signs for invisible characters."""
+    """Return text as HTML for the inside of a chip, with grey signs for invisible characters."""
     tags = {True: "i", False: "bdi"}
     parts = ((tags[is_sign], html.escape(part)) for part, is_sign in visible_parts(spelled))
     return "".join(f"<{tag}>{part}</{tag}>" for tag, part in parts)

@@ -1,8 +1,8 @@
-"""One visual language for all figures: the meaning of every colour, in a light and a dark theme.
+"""The meaning of every colour in all figures, in a light and a dark theme.
 
-An expert's hue is its group and its lightness its index in the group, so that it looks the same in every figure. The
-hues are Okabe and Ito's, which colour-blind readers can tell apart. Load diverges around 1 (blue below, orange above),
-change around 0 (green and purple), so that nobody mistakes one for the other.
+An expert's hue shows its group, its lightness its index in the group; both are the same in every figure. The hues are
+Okabe and Ito's, which colour-blind readers can tell apart. Load diverges around 1 (blue below, orange above). Change
+diverges around 0 (green below, purple above) and so has other colours than load.
 """
 
 import colorsys
@@ -34,7 +34,7 @@ class Theme:
     load: tuple[str, ...]  # log2 of the ratio from -2 to 2
     change: tuple[str, ...]
     surprisal: tuple[str, ...]
-    lightness: tuple[float, float]  # of a group's first and last expert
+    lightness: tuple[float, float]  # lightness of a group's first and last expert
 
 
 LIGHT = Theme(
@@ -67,12 +67,12 @@ THEMES = {theme.name: theme for theme in (LIGHT, DARK)}
 
 
 def group_hue(group: int) -> str:
-    """Return the hue of a routing group; hues repeat after eight."""
+    """Return the colour of a routing group; colours repeat after eight groups."""
     return GROUP_HUES[group % len(GROUP_HUES)]
 
 
 def expert_color(expert: int, layout: Layout, theme: Theme) -> str:
-    """Return an expert's colour: the group's hue, lighter with the expert's index in the group."""
+    """Return an expert's colour: the hue of its group, lighter for a higher index in the group."""
     size = layout.num_experts // layout.num_groups
     group, index = divmod(expert, size)
     hue, _, saturation = _to_hls(group_hue(group))
@@ -87,19 +87,19 @@ def expert_colors(layout: Layout, theme: Theme) -> list[str]:
 
 
 def colorscale(stops: tuple[str, ...], companded: bool = False) -> list[list[float | str]]:
-    """Return the stops as a Plotly colour scale; `companded` spaces them by squares to keep small weights visible."""
+    """Return the stops as a Plotly colour scale; `companded` puts a stop at x to x², to keep small weights visible."""
     shares = (index / (len(stops) - 1) for index in range(len(stops)))
     return [[share**2 if companded else share, stop] for share, stop in zip(shares, stops, strict=True)]
 
 
 def translucent(color: str, opacity: float) -> str:
-    """Return a hex colour with an opacity, as CSS."""
+    """Return a hex colour with an opacity from 0 to 1, as CSS."""
     red, green, blue = (round(255 * part) for part in _to_rgb(color))
     return f"rgba({red},{green},{blue},{opacity:.3g})"
 
 
 def blend(stops: tuple[str, ...], share: float) -> str:
-    """Return the colour of a scale at a share between 0 and 1."""
+    """Return the colour of a scale at `share` of its length, from 0 to 1."""
     position = min(max(share, 0.0), 1.0) * (len(stops) - 1)
     left = min(int(position), len(stops) - 2)
     ends = zip(_to_rgb(stops[left]), _to_rgb(stops[left + 1]), strict=True)
@@ -130,10 +130,10 @@ def palette(layout: Layout, theme: Theme) -> dict[str, object]:
 
 
 def style(figure: go.Figure, theme: Theme, height: int, **layout: Any) -> go.Figure:
-    """Give a Plotly figure the common look: fixed height, transparent paper, no title, readable type.
+    """Return the figure with the common look: fixed height in pixels, transparent paper, no title, readable type.
 
-    `layout` is passed to Plotly's layout and overrides the common look. A click selects without fading the other
-    points.
+    `layout` is passed to Plotly's layout and overrides the common look. Points that a click does not select keep their
+    opacity.
     """
     axis = {"gridcolor": theme.grid, "zeroline": False, "linecolor": theme.grid, "automargin": True}
     figure.update_layout(
@@ -149,7 +149,7 @@ def style(figure: go.Figure, theme: Theme, height: int, **layout: Any) -> go.Fig
     )
     figure.update_xaxes(**axis)
     figure.update_yaxes(**axis)
-    trace: Any  # of any Plotly type
+    trace: Any  # values of any Plotly type
     for trace in figure.data:
         if trace.type in ("scatter", "scattergl", "bar") and trace.unselected.marker.opacity is None:
             trace.unselected.marker.opacity = 1

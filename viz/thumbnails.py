@@ -29,11 +29,11 @@ def head_thumbnails(
     eight heads take two columns, to fit beside a map; more heads fill rows of eight or sixteen.
 
     Args:
-        weights: [head, query, key], at most `THUMBNAIL_CELLS` cells per side.
+        weights: attention weights, [head, query, key], at most `THUMBNAIL_CELLS` cells per side.
         theme: colours.
-        order: head numbers in the order to draw; default: as in `weights`.
+        order: head numbers in the order to draw; default: in the order of `weights`.
         selected: head to frame.
-        values: a statistic of each head, in the order drawn, shown beside its number.
+        values: a statistic of each head, in drawing order, shown beside the head's number.
     """
     heads = [int(head) for head in (order if order is not None else head_numbers(weights))]
     chosen = weights.assign_coords(head=head_numbers(weights)).sel(head=heads)
@@ -73,7 +73,7 @@ def thumbnail_columns(num_heads: int) -> int:
 
 
 def head_numbers(weights: xr.DataArray) -> np.ndarray:
-    """Return the labels of the `head` axis; without labels, 0 to n - 1."""
+    """Return the head numbers, the labels of the `head` axis; without labels, 0 to n - 1."""
     return weights.coords["head"].values if "head" in weights.coords else np.arange(weights.sizes["head"])
 
 
@@ -82,7 +82,12 @@ def _gap(side: int) -> int:
 
 
 def _mosaic(small: np.ndarray, columns: int) -> np.ndarray:
-    """Lay out heads [head, query, key] in rows, uint8: the square root of the share of each head's largest weight."""
+    """Return all heads as one image, uint8: the square root of each weight over the head's largest.
+
+    Args:
+        small: attention weights, [head, query, key].
+        columns: number of heads per row of the image.
+    """
     largest = np.nanmax(small, axis=(-2, -1), keepdims=True, initial=1e-9)
     pixels = np.round(255 * np.sqrt(np.nan_to_num(small) / largest)).astype(np.uint8)
     side, gap = small.shape[-1], _gap(small.shape[-1])
@@ -95,7 +100,7 @@ def _mosaic(small: np.ndarray, columns: int) -> np.ndarray:
 
 
 def _frames(left: np.ndarray, top: np.ndarray, side: int, color: str, width: int) -> go.Scatter:
-    """Draw squares as one line with gaps; adding a hundred shapes would take seconds."""
+    """Return squares as one line with gaps; adding a hundred shapes would take seconds."""
     gap = np.full(len(left), np.nan)
     x = np.stack([left, left + side, left + side, left, left, gap], axis=1).ravel()
     y = np.stack([top, top, top + side, top + side, top, gap], axis=1).ravel()

@@ -1,6 +1,6 @@
-"""Text as tokens: visible white space, whole characters, bytes per token.
+"""Text as tokens: signs for white space, chips of whole characters, bytes per token.
 
-This module returns plain text; a caller that puts it into HTML escapes it.
+Functions return plain text; a caller that puts it into HTML escapes it.
 """
 
 import re
@@ -25,12 +25,12 @@ _INVISIBLE = re.compile(f"((?:{INVISIBLE})+)")
 _BROKEN_BYTE = re.compile("[\udc80-\udcff]")
 _GRAPHEME_CLUSTER = regex.compile(r"\X")
 _PICTURES = {" ": "·", "\t": "→", "\n": "⏎", "\x7f": "␡"}
-# Text in the form of special tokens, of DeepSeek and of other families.
+# Text that looks like a special token of DeepSeek or of another model family.
 _SPECIAL_FORM = re.compile("<[|｜][^<>|｜\n]{1,60}[|｜]>|</?s>|<(?:bos|eos|pad|unk)>")
 
 
 class TokenLike(Protocol):
-    """A token as this module needs it: its byte span in the text, and its id and piece as names for an empty span."""
+    """A token as this module needs it: its byte span in the text, its id, and `piece`, its name in the vocabulary."""
 
     @property
     def id(self) -> int: ...
@@ -61,7 +61,7 @@ def visible(text: bytes) -> str:
 
 
 def visible_parts(text: bytes) -> Iterator[tuple[str, bool]]:
-    r"""Yield the text in parts, each with whether it consists of signs for invisible characters.
+    r"""Yield (part, is_sign): the text in parts; a part with `is_sign` consists of signs for invisible characters.
 
     >>> list(visible_parts(b"a\t b"))
     [('a', False), ('→·', True), ('b', False)]
@@ -79,14 +79,14 @@ def _sign(character: str) -> str:
 
 
 def inside_characters(text: bytes) -> np.ndarray:
-    """Mark the byte offsets inside a grapheme cluster (UAX 29), bool [len(text) + 1].
+    """Return which byte offsets are inside a grapheme cluster (UAX 29), bool [len(text) + 1].
 
     A letter with its combining marks is one cluster, and so is a joined emoji. Two exceptions, as in `text.js`: a
     broken byte is its own cluster, and an ASCII character always begins one (CR and LF are two signs).
     """
     if text.isascii():
         return np.zeros(len(text) + 1, dtype=bool)
-    # A control character has one byte, like a broken byte, and never joins its neighbours.
+    # A control character stands in for a broken byte: it too has one byte and never joins its neighbours.
     whole = _BROKEN_BYTE.sub("\0", text.decode("utf-8", errors="surrogateescape"))
     sizes = (len(cluster.encode()) for cluster in _GRAPHEME_CLUSTER.findall(whole))
     inside = np.frombuffer(b"".join(b"\0" + b"\1" * (size - 1) for size in sizes) + b"\0", dtype=bool)
@@ -94,7 +94,7 @@ def inside_characters(text: bytes) -> np.ndarray:
 
 
 def special_lookalikes(text: bytes) -> list[tuple[int, int]]:
-    """Return the byte ranges of text that spells a special token in one of the usual forms, but is plain text.
+    """Return the byte ranges of plain text that looks like a special token of a known model family.
 
     >>> special_lookalikes("a<｜User｜>".encode())
     [(1, 13)]
@@ -109,7 +109,7 @@ def special_lookalikes(text: bytes) -> list[tuple[int, int]]:
 
 
 def inside_lookalikes(text: bytes) -> np.ndarray:
-    """Mark the bytes of text that spells a special token, bool [len(text)]."""
+    """Return which bytes belong to text that looks like a special token, bool [len(text)]."""
     inside = np.zeros(len(text), dtype=bool)
     for start, end in special_lookalikes(text):
         inside[start:end] = True
@@ -117,7 +117,7 @@ def inside_lookalikes(text: bytes) -> np.ndarray:
 
 
 def short_name(token: TokenLike) -> str:
-    """Return the name of a token without text, without its brackets; the page draws a box around it instead."""
+    """Return the vocabulary name of a token, without its brackets: pages draw a box around it instead."""
     name = visible(token.piece.encode("utf-8", errors="surrogatepass")) or f"#{token.id}"
     bare = name.strip("<>|｜").replace("▁", " ")
     return bare or name
@@ -129,7 +129,7 @@ def chips(tokens: Sequence[TokenLike], text: bytes) -> list[tuple[int, int, str]
     A token with an empty span has its own chip with its name in the vocabulary, or `#id` without one.
 
     Args:
-        tokens: their spans tile `text`.
+        tokens: the tokens, with byte spans that cover `text` without gap or overlap.
         text: prompt and generated text; need not be valid UTF-8.
     """
     inside, spans, first = inside_characters(text), [], 0
@@ -144,12 +144,12 @@ def chips(tokens: Sequence[TokenLike], text: bytes) -> list[tuple[int, int, str]
 
 
 def _ends_run(tokens: Sequence[TokenLike], index: int) -> bool:
-    """Return whether no token with text follows directly."""
+    """Return whether the token at `index` is the last of a run of tokens: the next has no text, or none follows."""
     return index + 1 == len(tokens) or tokens[index + 1].start == tokens[index + 1].end
 
 
 def token_labels(tokens: Sequence[TokenLike], text: bytes) -> list[str]:
-    """Return one axis label per token; if tokens share a character, the first gets it as label, the others get `…`."""
+    """Return an axis label per token. If tokens share a character, it labels the first; the rest have `…`."""
     labels = ["…"] * len(tokens)
     for first, _, display in chips(tokens, text):
         labels[first] = display
@@ -157,10 +157,10 @@ def token_labels(tokens: Sequence[TokenLike], text: bytes) -> list[str]:
 
 
 def bytes_per_token(sizes: np.ndarray, theme: Theme) -> go.Figure:
-    """Draw the number of tokens by their size in bytes.
+    """Draw how many tokens there are of each size in bytes.
 
     Args:
-        sizes: [token], end - start; 0 for special tokens, which are left out.
+        sizes: bytes of each token, [token]; 0 for special tokens, which are left out.
         theme: colours.
     """
     spans = np.asarray(sizes)[np.asarray(sizes) > 0]

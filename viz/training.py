@@ -1,4 +1,4 @@
-"""Figures of training over its steps: losses, load and bias of every expert, balance, and saturation.
+"""Figures of a training by step: losses, load and bias of every expert, balance, and saturation.
 
 Takes labelled arrays with a `step` axis and returns Plotly figures. A stage is a thin vertical line with its name above
 the chart; alarms and rollbacks are marks at the bottom.
@@ -16,9 +16,9 @@ from viz.theme import GROUP_HUES, Theme, colorscale, style
 
 HEIGHT = 380
 STAGE_ROW = 17  # pixels for the name of a stage
-LATE = 0.6  # of the steps; the name of a stage that begins later would leave the chart on the right
+LATE = 0.6  # share of the steps; the name of a stage that begins later is left of its line, to stay inside the chart
 _ACROSS = {"title": {"text": "step"}, "showgrid": False, "tickformat": ","}
-# Below the axis, where a long legend does not collide with the chart's tools.
+# The legend is below the axis, where it does not collide with Plotly's tools.
 _LEGEND = {"orientation": "h", "x": 0, "yref": "container", "y": 0, "yanchor": "bottom"}
 
 
@@ -31,16 +31,16 @@ def curves(
     roll_backs: Sequence[tuple[int, str]] = (),
     height: int = HEIGHT,
 ) -> go.Figure:
-    """Draw lines over steps, the first one thickest; values are never negative.
+    """Draw lines over steps, the first line thickest; the value axis starts at 0.
 
     Args:
-        series: [step] by name; NaN is a gap, and steps before the first value are left out.
+        series: values [step] by name. NaN is a gap; steps before the first value are left out.
         title: title of the value axis, with its unit.
         theme: colours.
         stages: first step and name of each stage.
         alarms: step and message of each alarm.
-        roll_backs: first step after each rollback to a saved state, and its message.
-        height: in pixels.
+        roll_backs: first step after each rollback to a saved state, and the message of the rollback.
+        height: height in pixels.
     """
     figure = go.Figure()
     series = {name: values[_begin(values) :] for name, values in series.items()}
@@ -63,12 +63,12 @@ def curves(
 
 
 def _begin(values: xr.DataArray) -> int:
-    """Return the index of the first value; 0 if all are NaN."""
+    """Return the index of the first value that is not NaN; 0 if all are NaN."""
     return int(np.argmax(values.notnull().values)) if values.size else 0
 
 
 def _current(stages: Sequence[tuple[int, str]], first_step: int) -> list[tuple[int, str]]:
-    """Return the stages that had not ended at the first step drawn."""
+    """Return the stages that had not ended at `first_step`, the first step of the chart."""
     ends = [*(step for step, _ in stages[1:]), None]
     return [stage for stage, end in zip(stages, ends, strict=False) if end is None or end > first_step]
 
@@ -76,14 +76,14 @@ def _current(stages: Sequence[tuple[int, str]], first_step: int) -> list[tuple[i
 def _mark_stages(
     figure: go.Figure, stages: Sequence[tuple[int, str]], first_step: int, last_step: int, theme: Theme
 ) -> None:
-    """Draw a line for each stage, up to its name in a separate row above the chart.
+    """Draw a vertical line for each stage, and its name in a row of its own above the chart.
 
-    The name of a late stage is left of its line. The order of the rows keeps names clear of other stages' lines.
+    The name of a late stage is left of its line. Rows are ordered so that no name crosses the line of another stage.
     """
     late = [step - first_step > LATE * (last_step - first_step) for step, _ in stages]
     early = late.count(False)
     for index, (step, name) in enumerate(stages):
-        row = len(stages) - index if not late[index] else index - early + 1  # from the chart upwards
+        row = len(stages) - index if not late[index] else index - early + 1  # counted upwards from the chart
         figure.add_vline(step, line={"color": theme.muted, "width": 1})
         figure.add_annotation(
             text=name, x=step, y=1, yref="y domain", ax=0, ay=8 - STAGE_ROW * row, borderpad=1,
@@ -107,9 +107,9 @@ def load_over_steps(load: xr.DataArray, theme: Theme, height: int = HEIGHT) -> g
     """Draw the load of every expert of a layer over the steps, as a ratio to uniform.
 
     Args:
-        load: [step, expert]; NaN before the layer was added.
+        load: load ratios, [step, expert]; NaN before the layer was added to the model.
         theme: colours.
-        height: in pixels.
+        height: height in pixels.
     """
     bar = color_bar("load, × uniform", tickvals=np.log2(TICKS), ticktext=["≤ ¼", "½", "1", "2", "≥ 4"])
     figure = go.Figure(
@@ -123,12 +123,12 @@ def load_over_steps(load: xr.DataArray, theme: Theme, height: int = HEIGHT) -> g
 
 
 def load_that_plays(load: xr.DataArray, theme: Theme, height: int = HEIGHT) -> go.Figure:
-    """Draw the load of all layers and experts at one step; a button plays the steps, a slider selects one.
+    """Draw a map of the load of all layers and experts at one step; a button plays the steps, a slider selects one.
 
     Args:
-        load: [step, moe_layer, expert].
+        load: load ratios, [step, moe_layer, expert].
         theme: colours.
-        height: in pixels.
+        height: height in pixels.
     """
     steps, names = load["step"].values.tolist(), [f"L{layer}" for layer in load["moe_layer"].values.tolist()]
     logs = clipped_log(load.transpose("step", "moe_layer", "expert").values)
@@ -159,12 +159,12 @@ def load_that_plays(load: xr.DataArray, theme: Theme, height: int = HEIGHT) -> g
 
 
 def bias_over_steps(bias: xr.DataArray, theme: Theme, height: int = HEIGHT) -> go.Figure:
-    """Draw the selection bias of every expert of a layer over the steps, minus the layer's mean.
+    """Draw the selection bias of every expert of a layer over the steps, minus the layer's mean bias.
 
     Args:
-        bias: [step, expert].
+        bias: selection bias, [step, expert].
         theme: colours.
-        height: in pixels.
+        height: height in pixels.
     """
     values = (bias - bias.mean("expert")).values
     limit = max(float(np.abs(values).max(initial=0)), 1e-6)

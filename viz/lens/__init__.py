@@ -2,7 +2,8 @@
 
 The browser does this without a request to the server.
 
-Its HTML, CSS and script are plain strings; the component that mounts it passes messages packed by `viz.lens.wire`.
+HTML, CSS and script are plain strings. The Streamlit component that mounts them passes messages packed by
+`viz.lens.wire`.
 """
 
 from pathlib import Path
@@ -10,6 +11,6 @@ from pathlib import Path
 _FOLDER = Path(__file__).parent
 HTML = (_FOLDER / "lens.html").read_text(encoding="utf-8")
 CSS = (_FOLDER / "lens.css").read_text(encoding="utf-8")
-# One module in parts: a component takes a single script, and later parts use definitions of earlier ones.
+# The files are joined, because a component takes one script; later files use definitions of earlier ones.
 _PARTS = ("decode.js", "text.js", "draw.js", "strip.js", "panels.js", "words.js", "talk.js", "keys.js", "lens.js")
 JS = "\n".join((_FOLDER / name).read_text(encoding="utf-8") for name in _PARTS)

@@ -1,4 +1,4 @@
-"""The binary messages that the lens reads: a whole run as a snapshot, or parts of it while the run goes.
+"""The binary messages that the lens reads: a whole run as a snapshot, or its next tokens while it is active.
 
 A message is a header (length, then JSON) and blocks of consecutive tokens, each packed column by column without a
 Python loop over experts or keys. All numbers are little-endian, and every column starts at a multiple of four bytes.
@@ -53,12 +53,12 @@ class Header:
     """The axes of a run, which every message repeats.
 
     Attributes:
-        run: number that grows with every run of a session; the lens drops late messages of older runs.
-        moe_layers: model layer numbers of the router's axis.
+        run: number of the run, which grows within a session; the lens drops late messages of older runs.
+        moe_layers: model layer numbers of the MoE layers.
         layout: layout of the router; top-k is 0 if no routing was recorded.
-        attention_layers: model layer numbers of the attention's axis.
-        heads: captured head numbers.
-        running: whether more tokens will follow; the lens then sends nothing back.
+        attention_layers: model layer numbers of the layers with recorded attention.
+        heads: numbers of the heads with recorded attention.
+        running: whether more tokens will follow; meanwhile the lens sends nothing back.
     """
 
     run: int
@@ -70,15 +70,15 @@ class Header:
 
 
 def compand(values: np.ndarray) -> np.ndarray:
-    """Return numbers from 0 to 1 as uint8 of their square root, off by at most 0.004; small numbers stay distinct.
+    """Return the square roots of numbers from 0 to 1 as uint8, off by at most 0.004; NaN becomes 0.
 
-    NaN becomes 0.
+    The square root keeps small numbers apart.
     """
     return np.rint(255 * np.sqrt(np.nan_to_num(values).clip(0, 1))).astype(np.uint8)
 
 
 def pack_header(header: Header) -> bytes:
-    """Pack the header of a message."""
+    """Return the packed header of a message."""
     layout = header.layout
     sizes = {
         "num_experts": layout.num_experts,
@@ -91,14 +91,15 @@ def pack_header(header: Header) -> bytes:
 
 
 def pack_block(start: int, tokens: Sequence[MarkedToken], text: bytes, arrays: Mapping[str, np.ndarray]) -> bytes:
-    """Pack consecutive tokens.
+    """Return the packed block of consecutive tokens.
 
     Args:
         start: index of the first token in the run.
         tokens: the tokens of the block.
         text: the run's text, at least up to the end of these tokens.
-        arrays: variables of a trace for these tokens, with the axes of the trace; `attention` is [layer, head, query,
-            key], with the block's tokens as queries and all keys up to the last of them. Absent variables are left out.
+        arrays: variables of a trace for these tokens, with the axes of the trace. `attention` is [layer, head, query,
+            key]: the queries are the block's tokens, the keys all tokens up to its last. Missing variables are left
+            out.
     """
     spans = np.array([(token.id, token.start, token.end) for token in tokens], np.int64).reshape(-1, 3).T
     flags = [Flag.SPECIAL * token.special | Flag.GENERATED * token.generated for token in tokens]
@@ -116,17 +117,17 @@ def snapshot(
     text: bytes = b"",
     arrays: Mapping[str, np.ndarray] | None = None,
 ) -> bytes:
-    """Pack a whole run into one message; without tokens, announce a run that is about to start."""
+    """Return a whole run as one message; without tokens, the message announces a run that is about to start."""
     return pack_header(header) + (pack_block(0, tokens, text, arrays or {}) if tokens else b"")
 
 
 def tick(header: Header, blocks: Sequence[bytes], position: int) -> str:
-    """Return the next tokens of an active run as one hidden element, from which the lens reads the data.
+    """Return the next tokens of an active run as one hidden HTML element, which the lens reads.
 
     Args:
         header: the run's axes.
-        blocks: packed blocks that no earlier tick contained.
-        position: number that grows with every tick of a run, so that the lens reads each tick once.
+        blocks: packed blocks that no earlier element contained.
+        position: number of the element in its run; it grows, so that the lens reads each element once.
     """
     message = base64.b64encode(pack_header(header) + b"".join(blocks)).decode()
     name = html.escape(f"{header.run}.{position}")
@@ -134,7 +135,7 @@ def tick(header: Header, blocks: Sequence[bytes], position: int) -> str:
 
 
 def with_settings(message: bytes, **settings: Any) -> bytes:
-    """Prepend JSON settings to a message: a component takes either JSON or bytes, so both are sent as bytes."""
+    """Return a message with JSON settings before it, as bytes: a component takes JSON or bytes, not both."""
     return _with_length(settings) + message
 
 
@@ -157,7 +158,7 @@ def _columns(start: int, count: int, arrays: Mapping[str, np.ndarray]) -> tuple[
 
 
 def _unknown(ids: np.ndarray) -> np.ndarray:
-    """Return unknown weights for a run that has expert ids only."""
+    """Return NaN weights, in the shape of `ids`, for a run that recorded expert ids only."""
     return np.full(ids.shape, np.nan, "<f4")
 
 
