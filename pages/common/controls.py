@@ -1,4 +1,4 @@
-"""Choices that are kept from page to page (one key each, mirrored in the address), and charts."""
+"""Widgets whose choices all pages share (the address holds each under its widget key), and charts."""
 
 import contextlib
 import functools
@@ -21,7 +21,7 @@ from pages.common import session, text
 
 SHARED = ("layer", "token", "expert", "head")
 KEPT = (*SHARED, *(field.key for field in FIELDS.values()), "tokens", "special")
-ALL_HEADS, ALL_HEADS_NAME = -1, "all"  # as a head: the mean of all, in the lens
+ALL_HEADS, ALL_HEADS_NAME = -1, "all"  # the lens's number for the mean of all heads
 POPULATIONS = ("all", "prompt", "generated")
 # One-line meanings of the words on the widgets.
 LAYER = "The layers of a model work on the text one after the other; the number is the layer's position, from 0."
@@ -31,7 +31,9 @@ SPECIAL = "A special token, such as the one that begins a text, stands for no te
 
 
 def keep() -> None:
-    """Keep every choice, also on a page without its widget; call it on each script run, before any widget.
+    """Keep every choice in the session, also on a page without its widget.
+
+    Call it on each script run, before any widget.
 
     Streamlit forgets the value of a widget that is not drawn, unless it was assigned in the same run.
     """
@@ -41,12 +43,12 @@ def keep() -> None:
 
 
 def take_from_address(page: str) -> None:
-    """Take the shared choices of the address when a page is opened, by a link, the menu or the way back.
+    """Set the shared choices from the address when the visitor opens a page, by a link, the menu or Back.
 
-    Call it before any widget. A choice that the address leaves out stays as it is.
+    Call it before any widget. A choice that the address does not have stays as it is.
 
     Args:
-        page: that is opened or shown again; it differs between pages.
+        page: name of the page that this script run draws; nothing is set while it stays the same.
     """
     if st.session_state.get("address-taken") != page:
         st.session_state["address-taken"] = page
@@ -61,8 +63,8 @@ def take_from_address(page: str) -> None:
 def mirror() -> None:
     """Write the shared choices to the address, on every page.
 
-    Their widgets are not bound to it: Streamlit drops a bound value from the address when another page is opened, and
-    resets it when the visitor goes back.
+    Streamlit's own binding of a widget to the address is not used: it drops the value from the address when another
+    page is opened, and resets the value when the visitor goes back.
     """
     for name in SHARED:
         value = st.session_state.get(name)
@@ -70,8 +72,9 @@ def mirror() -> None:
 
 
 def write_address(name: str, value: str | None) -> None:
-    """Set a value of the address, or remove it; one that a widget writes itself stays as it is."""
-    with contextlib.suppress(StreamlitAPIException):  # Streamlit has no public way to ask whether a widget writes it
+    """Set a value of the address; None removes it. A value that is bound to a widget stays as it is."""
+    # Streamlit raises for a key that is bound to a widget, and has no public test for it.
+    with contextlib.suppress(StreamlitAPIException):
         if value is None and name in st.query_params:
             del st.query_params[name]
         elif value is not None and st.query_params.get(name) != value:
@@ -79,32 +82,38 @@ def write_address(name: str, value: str | None) -> None:
 
 
 def choose(**chosen: int | str | None) -> None:
-    """Set choices by widget key, such as the shared ones (`SHARED`). A callback, for example of a click on a chart."""
+    """Set choices by widget key, such as those in `SHARED`. A callback, for example of a click on a chart."""
     st.session_state.update(chosen)
 
 
 def layer(trace: Trace | None, dim: str = "moe_layer", options: list[int] | None = None) -> int:
-    """Choose a layer by its model layer number: one of `options`, by default of the dim `moe_layer` or `layer`."""
+    """Draw a list of layers and return the chosen model layer number.
+
+    Args:
+        trace: trace of the run; None: `options` are given.
+        dim: dimension of the trace, such as `moe_layer` or `layer`, whose layers are listed by default.
+        options: model layer numbers to list; None: those of `dim`.
+    """
     options = options or (layers(trace, dim) if trace else [])
     keep_within("layer", options)
     return st.selectbox("Layer", options, key="layer", format_func=str, help=LAYER)
 
 
 def layers(trace: Trace, dim: str = "moe_layer") -> list[int]:
-    """Return the model layer numbers of a dim; all layers of the model if the dim was not recorded."""
+    """Return the model layer numbers of a dimension; all layers of the model if the trace lacks the dimension."""
     if dim in trace.data.coords:
         return trace.data[dim].values.tolist()
     return list(range(trace.config.get("num_hidden_layers", 1)))
 
 
 def token(trace: Trace) -> int:
-    """Choose a token by its number; until one is chosen, the newest token whose experts are known."""
+    """Draw a field for a token's number and return it; if it is empty, the newest token whose experts are known."""
     chosen = locked_token(trace)
     return _newest(trace) if chosen is None else chosen
 
 
 def locked_token(trace: Trace) -> int | None:
-    """Choose a token by its number; None until one is chosen."""
+    """Draw a field for a token's number and return it; None if it is empty."""
     last, newest = trace.num_tokens - 1, _newest(trace)
     keep_within("token", range(trace.num_tokens))
     meaning = "The token's number in the run, from 0. Empty: the newest" + (
@@ -114,7 +123,7 @@ def locked_token(trace: Trace) -> int | None:
 
 
 def _newest(trace: Trace) -> int:
-    """Return the last token whose experts are known: serving engines leave out those of the last tokens."""
+    """Return the last token whose experts are known. Serving engines do not report the experts of the last tokens."""
     if not trace.has("expert_id"):
         return trace.num_tokens - 1
     known = np.flatnonzero((trace.data["expert_id"].values >= 0).any((1, 2)))
@@ -122,14 +131,17 @@ def _newest(trace: Trace) -> int:
 
 
 def head(trace: Trace, options: list[int] | None = None) -> int:
-    """Choose an attention head by its number: one of `options`, by default of the recorded heads, else of all."""
+    """Draw a list of attention heads and return the chosen number.
+
+    `options` are the numbers to list; None lists the recorded heads, or all heads if none was recorded.
+    """
     choices = _recorded_heads(trace) if options is None else options
     keep_within("head", choices)
     return st.selectbox("Head", choices, key="head", format_func=_head_name, help=HEAD)
 
 
 def head_or_all(trace: Trace) -> int:
-    """Choose a recorded attention head, or the mean of all (`ALL_HEADS`)."""
+    """Draw a list of the recorded attention heads and their mean (`ALL_HEADS`); return the chosen number."""
     recorded = _recorded_heads(trace)
     return head(trace, [*recorded, ALL_HEADS] if len(recorded) > 1 else recorded)
 
@@ -139,7 +151,7 @@ def _head_name(number: int) -> str:
 
 
 def heaviest_expert(trace: Trace, token: int, layer: int) -> int:
-    """Return the expert with the largest gate weight for a token in a layer; 0 if the trace does not know it."""
+    """Return the expert with the largest gate weight for a token in a layer; 0 if the trace does not hold it."""
     return max(0, int(trace.data["expert_id"].sel(moe_layer=layer).values[token, 0]))
 
 
@@ -154,7 +166,7 @@ def expert(trace: Trace, default: int) -> int: ...
 @overload
 def expert(trace: Trace, default: None = None) -> int | None: ...
 def expert(trace: Trace, default: int | None = None) -> int | None:
-    """Choose an expert of the layer by its number; `default`, or None, until one is chosen."""
+    """Draw a field for an expert's number and return it; if it is empty, `default`."""
     number = rule_of(trace).num_experts
     keep_within("expert", range(number))
     chosen = st.number_input(
@@ -165,7 +177,10 @@ def expert(trace: Trace, default: int | None = None) -> int | None:
 
 
 def population(trace: Trace) -> xr.DataArray:
-    """Choose the tokens that count, [token] bool: prompt, generated or both, with or without special tokens."""
+    """Draw the choice of the tokens that count and return them as a mask, [token] bool.
+
+    The choice is prompt, generated or all tokens, with or without special tokens.
+    """
     left, right = st.columns([3, 2], vertical_alignment="bottom")
     part = left.segmented_control(
         "Tokens that count",
@@ -185,18 +200,18 @@ def population(trace: Trace) -> xr.DataArray:
 
 
 def token_names(trace: Trace) -> list[str]:
-    """Return the names of all tokens in tables."""
+    """Return the names of all tokens, as tables show them."""
     return [text.token(trace, index) for index in range(trace.num_tokens)]
 
 
 def open_tabs(names: Iterable[str], key: str) -> Iterator[tuple[str, DeltaGenerator]]:
-    """Draw tabs, mirrored in the address, and yield the name and container of the open one; the others cost nothing.
+    """Draw tabs and yield the name and container of the open one; the address holds which tab is open.
 
-    The caller enters the container: if Streamlit stopped the script inside a generator, the container would stay
-    entered in another script.
+    The caller enters the container. If a generator entered it and Streamlit ended the script there, the container would
+    stay entered in the next script.
 
     Args:
-        names: of the tabs, such as the keys of a page's `TABS`.
+        names: names of the tabs, such as the keys of a page's `TABS`.
         key: widget key and address parameter.
     """
     labels = list(names)
@@ -214,16 +229,16 @@ def chart(
     chooses: Sequence[str] = (),
     boxes: bool = False,
 ) -> Any:
-    """Show a figure with how to read it, its table twin and the downloads of both; returns Plotly's selection event.
+    """Show a figure with its numbers as a table, and downloads of both; return Plotly's selection event.
 
     Args:
         figure: its toolbar saves it as SVG or PNG, as chosen in the sidebar.
         key: widget key, and the name of the files.
         table: the numbers of the figure.
-        how_to_read: one line.
-        on_select: as `st.plotly_chart` takes it; points are selected.
+        how_to_read: one line of help.
+        on_select: `on_select` of `st.plotly_chart`, for the selection of points.
         chooses: shared choices (`SHARED`) that a click on a point sets, in the order of the point's customdata.
-        boxes: whether a rectangle can be drawn too; the selection event then holds it.
+        boxes: whether the visitor can draw a rectangle too; the selection event then holds it.
     """
     on_select = functools.partial(_take_click, key, chooses) if chooses else on_select
     image = {"format": st.session_state.get("picture") or "svg", "filename": key, "scale": 2}
@@ -242,21 +257,21 @@ def chart(
 
 
 def clicked(key: str) -> list[float]:
-    """Return the `customdata` of the clicked point of a chart; empty for a click beside all points."""
+    """Return the `customdata` of the clicked point of a chart; an empty list if the click hit no point."""
     points = (st.session_state.get(key) or {}).get("selection", {}).get("points") or []
     data = points[0].get("customdata") if points else None
-    # A row of an array reaches the server as {"0": ..., "1": ...}, one of a list as a list.
+    # Streamlit sends a row of an array as {"0": ..., "1": ...}, and a row of a list as a list.
     return list(data.values() if isinstance(data, Mapping) else data or [])
 
 
 def _take_click(key: str, names: Sequence[str]) -> None:
-    """Set shared choices from the point that was clicked; a click beside all points sets none."""
+    """Set the shared choices `names` from the clicked point; a click that hit no point sets none."""
     if values := clicked(key):
         choose(**{name: int(value) for name, value in zip(names, values, strict=False)})
 
 
 def download_table(table: pd.DataFrame, name: str) -> None:
-    """Show a button that saves a table as CSV; pressing it makes the file."""
+    """Show a button that saves a table as CSV. The file is made when the button is pressed."""
     st.download_button(
         "CSV", data=lambda: table.to_csv(index=False).encode(), file_name=f"{name}.csv", mime="text/csv",
         key=f"{name}-csv", on_click="ignore", icon=":material/download:",
@@ -264,6 +279,6 @@ def download_table(table: pd.DataFrame, name: str) -> None:
 
 
 def keep_within(key: str, options: Container[object]) -> None:
-    """Drop a stored choice that is not among the options; its widget would raise an error."""
+    """Drop the stored choice of a widget if it is not among `options`; the widget would raise an error."""
     if st.session_state.get(key) is not None and st.session_state[key] not in options:
         del st.session_state[key]

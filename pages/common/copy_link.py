@@ -1,6 +1,7 @@
-"""A button that copies the address, which always mirrors the view; and the frame's own script.
+"""A button that copies the address, and the script that all pages need.
 
-Every page mounts it, so its script also keeps one history entry per page, and closes the menu of a narrow screen.
+Every page mounts this component. Its script also keeps one entry per page in the browser's history, and closes the menu
+on a narrow screen after a choice.
 """
 
 from streamlit.components.v2 import component
@@ -52,6 +53,6 @@ _COMPONENT = component("moe_loupe_copy_link", html=HTML, css=CSS, js=JS)
 
 
 def button(whole: bool) -> None:
-    """Mount the button; its label says whether the link leads to the `whole` view or leaves out the run."""
+    """Mount the button. `whole`: the link restores the run too; otherwise the label says that it does not."""
     label = "Copy link to this view" if whole else "Copy link without this run"
     _COMPONENT(key="copy-link", data={"label": label}, height="content")

@@ -1,4 +1,4 @@
-"""The example prompts, by domain and language, and the example questions; the recorded example is the first prompt."""
+"""Example prompts by domain and language, and example questions. The first prompt is that of the recorded example."""
 
 import json
 
@@ -11,5 +11,5 @@ FIRST: str = next(iter(PROMPTS.values()))
 
 
 def offered(chat: bool) -> dict[str, str]:
-    """Return the texts to continue, or the questions to a model that answers."""
+    """Return example prompts by name: with `chat` questions, otherwise texts that the model continues."""
     return QUESTIONS if chat else PROMPTS

@@ -12,7 +12,7 @@ from model.trace.observed_rule import states_experts
 from model.trace.trace import Trace
 from pages.common import text
 
-# Variable -> its name on screen, and the capture that records it.
+# Trace variable -> its name on pages, and the value of `--capture` that records it.
 CAPTURED_BY = {
     "router_score": ("the router's scores", "router"),
     "group_kept": ("the kept groups", "router"),
@@ -26,7 +26,7 @@ CAPTURED_BY = {
 
 
 def require(trace: Trace | None, *variables: str) -> Trace:
-    """Return the trace if it holds all the variables; otherwise show what to record, and end the page."""
+    """Return the trace if it holds all `variables`; otherwise show how to record them, and end the page."""
     if trace is None:
         stop_with("Nothing was run yet. Type a prompt on the Explore page and press Generate.")
     missing = [name for name in variables if not trace.has(name)]
@@ -44,14 +44,14 @@ def require(trace: Trace | None, *variables: str) -> Trace:
 
 
 def require_num_experts(trace: Trace) -> None:
-    """End the page if the trace does not say how many experts its model has: idle ones could not be counted."""
+    """End the page if the trace does not state the number of experts: idle experts could not be counted."""
     if not states_experts(trace):
         stop_with("This trace does not say how many experts its model has, so idle ones cannot be counted.")
 
 
 @contextlib.contextmanager
 def refusal_shown() -> Iterator[None]:
-    """Where a part of a page cannot be drawn, show the reason in its place."""
+    """Show the message of a `RequestError` in place of the part of the page inside this context."""
     try:
         yield
     except RequestError as error:
@@ -59,10 +59,10 @@ def refusal_shown() -> Iterator[None]:
 
 
 def stop_with(message: str) -> NoReturn:
-    """Show why there is nothing to show, and end the page.
+    """Show a message in place of the page's content, and end the page.
 
     Args:
-        message: Markdown; the caller escapes text of a trace or a file.
+        message: Markdown; the caller escapes text that comes from a trace or a file.
     """
     st.info(message, icon=":material/info:")
     st.stop()

@@ -1,4 +1,4 @@
-"""The attention heads that a page can show: recorded ones, and others if a loaded model has the same weights."""
+"""The attention heads that a page can show: recorded ones, and all if an installed model has the trace's weights."""
 
 from typing import TYPE_CHECKING
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def require(run: Run | None) -> Trace:
-    """Return the trace if it holds heads or they can be computed here; otherwise end the page with the reason."""
+    """Return the run's trace if heads were recorded or can be computed; otherwise show why not and end the page."""
     trace = guards.require(run.trace if run else None)
     if not trace.has("attention"):
         if not trace.has("layer_input"):
@@ -33,10 +33,10 @@ def require(run: Run | None) -> Trace:
 
 
 def engine_for(trace: Trace) -> "Engine":
-    """Return the model whose weights made the trace (see `maker`), to compute heads with.
+    """Return the model whose weights made the trace, to compute heads with; `maker` finds it.
 
     Raises:
-        RequestError: no model has these weights, or the trace lacks the inputs; the message is a sentence.
+        RequestError: no installed model has these weights, or the trace lacks the attention inputs.
     """
     if not trace.has("layer_input"):
         raise RequestError("The layers' inputs were not recorded; record them with `--capture inputs`.")
@@ -53,7 +53,7 @@ def engine_for(trace: Trace) -> "Engine":
 
 
 def maker(trace: Trace) -> "Engine | None":
-    """Return the model whose weights made the trace: one of its name, else the chosen one; None if neither has them."""
+    """Return the model whose weights made the trace: the one of its name, or the chosen one; None if neither did."""
     from model.run.head_vectors import has_weights_of
 
     available = models.available()
@@ -67,7 +67,7 @@ def require_maker(trace: Trace) -> "Engine":
     """Return the model whose weights made the trace.
 
     Raises:
-        RequestError: there is none; the message says what to do.
+        RequestError: no installed model has these weights; the message says what to do.
     """
     engine = maker(trace)
     if engine is None:
@@ -91,12 +91,12 @@ def is_recorded(trace: Trace, layer: int, head: int) -> bool:
 
 
 def layers(trace: Trace) -> list[int]:
-    """Return the layers that have a head to show."""
+    """Return the model layer numbers of the layers with a head that can be shown."""
     return all_of(trace, "layer") if _completable(trace) else labels(trace, "attention_layer")
 
 
 def numbers(trace: Trace, layer: int) -> list[int]:
-    """Return the heads of the layer that can be shown."""
+    """Return the numbers of the heads of a layer that can be shown."""
     if layer in labels(trace, "attention_layer") and not _completable(trace):
         return recorded_heads(trace)
     return all_of(trace, "head")
@@ -109,18 +109,18 @@ def is_complete(trace: Trace) -> bool:
 
 
 def origin(trace: Trace, layer: int, head: int) -> str:
-    """Return how the head's weights are known: measured or imported if recorded, else derived."""
+    """Return the origin of a head's weights: measured or imported if they were recorded, else derived."""
     return imported.kind(trace) if is_recorded(trace, layer, head) else "derived"
 
 
 def trace_of(run: Run) -> Trace:
-    """Return the trace of a run that has one."""
+    """Return the trace of a run, which must have one."""
     assert run.trace is not None
     return run.trace
 
 
 def recorded(trace: Trace, layer: int, heads: list[int]) -> xr.DataArray:
-    """Return recorded heads of a layer, [head, query, key]."""
+    """Return the attention weights of recorded heads of a layer, [head, query, key]."""
     known = trace.data["attention"]
     return known.assign_coords(head=head_numbers(known)).sel(attention_layer=layer, head=heads, drop=True)
 
@@ -137,7 +137,7 @@ def _completable(trace: Trace) -> bool:
 
 
 def all_of(trace: Trace, dim: str) -> list[int]:
-    """Return all layers or heads of the model; the recorded ones if the trace does not state their number."""
+    """Return the numbers of all layers or heads; the recorded ones if the trace does not state how many there are."""
     stated = trace.config.get({"layer": "num_hidden_layers", "head": "num_attention_heads"}[dim])
     if isinstance(stated, int):
         return list(range(stated))
@@ -145,16 +145,16 @@ def all_of(trace: Trace, dim: str) -> list[int]:
 
 
 def labels(trace: Trace, dim: str) -> list[int]:
-    """Return the labels of an axis of the recorded attention; none if it was not recorded."""
+    """Return the labels of an axis of the recorded attention; an empty list if no attention was recorded."""
     return trace.data[dim].values.tolist() if dim in trace.data.coords else []
 
 
 def recorded_heads(trace: Trace) -> list[int]:
-    """Return the heads that were recorded, in every recorded layer."""
+    """Return the numbers of the recorded heads, which are the same in every recorded layer."""
     return head_numbers(trace.data["attention"]).tolist() if trace.has("attention") else []
 
 
-# --- heads of a sparse model as if it read every key -----------------------------------------------------------------
+# --- dense attention of a sparse model -------------------------------------------------------------------------------
 
 
 def dense(run: Run, layer: int) -> xr.DataArray:
@@ -175,13 +175,13 @@ def _dense(number: int, layer: int, _engine: "Engine", _trace: Trace) -> xr.Data
 
 
 def recall_by_head(run: Run, layer: int) -> xr.DataArray | None:
-    """Return `sparse.recall_by_head` of the recorded selection, [head]; None if no token left out a key."""
+    """Return the recall of the recorded selection, [head], by `sparse.recall_by_head`; None if every key was kept."""
     kept = trace_of(run).data["indexer_kept"].sel(indexer_layer=layer, drop=True)
     return sparse.recall_by_head(dense(run, layer), kept) if len(sparse.choosing(kept)) else None
 
 
 def indexer_recall(run: Run | None, layer: int) -> float | None:
-    """Return `sparse.mean_recall` of the recorded selection; None if it cannot be computed."""
+    """Return the mean recall of the recorded selection, by `sparse.mean_recall`; None if it cannot be computed."""
     trace = run.trace if run else None
     if run is None or trace is None or not (trace.has("indexer_kept") and trace.has("layer_input")):
         return None

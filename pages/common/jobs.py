@@ -1,7 +1,7 @@
-"""Jobs of a session: each runs once, when its turn comes, can be stopped from outside, and keeps its partial result.
+"""Jobs of a session. Each waits for its turn and runs once; it can be stopped, and keeps its partial result.
 
-A job runs in the script's own thread, where Streamlit may end it at any `st.` call, or in a thread of its own, which
-`Job.stop` ends; `stop_with_tab` also ends it when the visitor closes the tab.
+A job runs in the thread of the page's script, where Streamlit may end it at any `st.` call, or in its own thread, which
+`Job.stop` ends. After `stop_with_tab`, the job also ends when the visitor closes the tab.
 """
 
 import dataclasses
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from model.run.engine import Engine
 
 SECONDS_BETWEEN_PROGRESS = 0.2
-TURNS = threading.Semaphore(limits.CONCURRENT_RUNS)  # one queue for all visitors, whatever they run
+TURNS = threading.Semaphore(limits.CONCURRENT_RUNS)  # all visitors wait in one queue for all kinds of job
 Key = TypeVar("Key")
 Value = TypeVar("Value")
 
@@ -29,7 +29,7 @@ Value = TypeVar("Value")
 class Job:
     """The state of a job; a subclass adds its request and result."""
 
-    error: str | None = None  # why there is no result
+    error: str | None = None  # why there is no result; None while there is no error
     complete: bool = False
     cancel: threading.Event = dataclasses.field(default_factory=threading.Event)
     done: threading.Event = dataclasses.field(default_factory=threading.Event)
@@ -37,11 +37,11 @@ class Job:
 
     @property
     def waiting(self) -> bool:
-        """Whether the job has not ended."""
+        """Whether the job has not ended yet: it waits for its turn, or runs."""
         return not self.done.is_set()
 
     def claim(self) -> bool:
-        """Return True to the first caller, who then runs the job, and False to all later ones."""
+        """Return True to the first caller, who must run the job, and False to every later caller."""
         return self._claimed.acquire(blocking=False)
 
     def stop(self) -> None:
@@ -50,13 +50,13 @@ class Job:
 
 
 def execute(job: Job, placeholder: DeltaGenerator, work: Callable[[], None]) -> None:
-    """Run a job to its end in the script's own thread.
+    """Run a job to its end in the thread of the page's script.
 
-    If the job runs in an older thread, which Streamlit is about to end, wait for that end.
+    If an older script, which Streamlit is about to end, runs the job already, stop it there and wait for its end.
 
     Args:
-        job: `work` fills it in.
-        placeholder: shows a visitor that other jobs run first; a visitor who leaves the page loses the turn.
+        job: the job, which `work` fills in.
+        placeholder: shows that other jobs run first; a visitor who leaves the page meanwhile loses the turn.
         work: runs the job until it is done or `job.cancel` is set.
     """
     if not job.claim():
@@ -70,7 +70,7 @@ def execute(job: Job, placeholder: DeltaGenerator, work: Callable[[], None]) -> 
 def execute_on(
     job: Job, placeholder: DeltaGenerator, find: Callable[[], "Engine"], work: Callable[["Engine"], None]
 ) -> None:
-    """Run a job on the model that `find` returns, which it may have to load first."""
+    """Run a job in the thread of the page's script on the model that `find` returns; `find` may load it first."""
 
     def load_and_work() -> None:
         placeholder.progress(0.0, "Loading the model")
@@ -80,12 +80,12 @@ def execute_on(
 
 
 def begin(job: Job, work: Callable[[], None]) -> None:
-    """Run a job in a thread of its own, which outlives the script."""
+    """Start a job in its own thread, which goes on after the script has ended."""
     threading.Thread(target=_run, args=(job, work, lambda: None), daemon=True).start()
 
 
 def stop_with_tab(job: Job) -> None:
-    """Stop the job when this session ends: nobody can see its result any more."""
+    """Stop the job when this session ends, because nobody can see its result any more."""
     _of_session().add(job)
 
 
@@ -96,7 +96,7 @@ def _stop_all(jobs: "weakref.WeakSet[Job]") -> None:
 
 @st.cache_resource(scope="session", show_spinner=False, on_release=_stop_all)
 def _of_session() -> "weakref.WeakSet[Job]":
-    """Jobs that end with this session; Streamlit releases them when the visitor closes the tab."""
+    """Return the jobs that end with this session; Streamlit releases them when the visitor closes the tab."""
     return weakref.WeakSet()
 
 
@@ -123,7 +123,7 @@ def _run(job: Job, work: Callable[[], None], on_wait: Callable[[], object]) -> N
 
 
 def failure(error: Exception) -> str:
-    """Return one line on an exception that ended a computation."""
+    """Return one line for the visitor about an exception that ended a computation."""
     message = str(error).strip()
     if isinstance(error, MemoryError) or "memory" in message:
         return "the machine ran out of memory; use a shorter text or a smaller model"
@@ -131,7 +131,10 @@ def failure(error: Exception) -> str:
 
 
 def paced(placeholder: DeltaGenerator) -> Callable[[float, str], None]:
-    """Return a function that shows progress at most five times a second; at that call Streamlit may end the script."""
+    """Return a function that shows a share and a message as progress, at most five times a second.
+
+    Streamlit may end the script inside a call of the returned function.
+    """
     due = 0.0
 
     def show(share: float, message: str) -> None:
@@ -144,7 +147,7 @@ def paced(placeholder: DeltaGenerator) -> Callable[[float, str], None]:
 
 
 def keep(cache: dict[Key, Value], key: Key, value: Value, most: int) -> None:
-    """Put a value into a cache as its newest, and drop the oldest values beyond `most`."""
+    """Put a value into a cache as its newest entry, and drop the oldest entries beyond `most`."""
     cache.pop(key, None)
     cache[key] = value
     for old in list(cache)[:-most]:

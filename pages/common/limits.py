@@ -1,17 +1,17 @@
-"""The caps of the app. A page that reaches one says so, and keeps what the visitor typed or ran.
+"""The limits of the app. A page that reaches a limit says so, and keeps what the visitor typed or ran.
 
-An environment variable changes a cap: `MOE_LOUPE_NEW_TOKENS=1024` sets `NEW_TOKENS`.
+An environment variable changes a limit: `MOE_LOUPE_NEW_TOKENS=1024` sets `NEW_TOKENS`.
 """
 
 import os
 
 from model.run.request_fields import RequestField
 
-REFUSED: list[str] = []  # one error per variable that is not a valid cap; the app shows them instead of its pages
+REFUSED: list[str] = []  # one error per variable that is not a valid limit; the app shows them instead of its pages
 
 
 def _cap(name: str, usual: int, least: int = 1) -> int:
-    """Return the cap that the environment sets, else the usual one; refuse a value below `least` or not a number."""
+    """Return the limit that the environment sets, else the usual one; refuse a value below `least` or not a number."""
     value = os.environ.get(f"MOE_LOUPE_{name}", "") or str(usual)
     if value.isdecimal() and int(value) >= least:
         return int(value)
@@ -21,19 +21,19 @@ def _cap(name: str, usual: int, least: int = 1) -> int:
 
 PROMPT_CHARACTERS = _cap("PROMPT_CHARACTERS", 20_000)
 PROMPT_TOKENS = _cap("PROMPT_TOKENS", 8_192)
-LINK_CHARACTERS = _cap("LINK_CHARACTERS", 2_000)  # a longer prompt stays out of the address: servers refuse longer ones
+LINK_CHARACTERS = _cap("LINK_CHARACTERS", 2_000)  # a longer prompt is left out: servers refuse longer addresses
 NEW_TOKENS = _cap("NEW_TOKENS", 256)
-CONCURRENT_RUNS = _cap("CONCURRENT_RUNS", 4)  # further runs wait, because all would get slower together
-ATTENTION_WEIGHTS = _cap("ATTENTION_WEIGHTS", 6_000_000)  # recorded per run; beyond it, heads are computed singly
+CONCURRENT_RUNS = _cap("CONCURRENT_RUNS", 4)  # further runs wait: running at once, all would be slower
+ATTENTION_WEIGHTS = _cap("ATTENTION_WEIGHTS", 6_000_000)  # per run; above it, pages compute one head at a time
 HEAD_TOKENS = _cap("HEAD_TOKENS", 8_192)  # longest text whose heads are computed after the run
 ROLLOUT_TOKENS = _cap("ROLLOUT_TOKENS", 1_024)
-EXPERIMENT_LOGITS = _cap("EXPERIMENT_LOGITS", 2**25)  # tokens x vocabulary that are compared: 134 MB a run
+EXPERIMENT_LOGITS = _cap("EXPERIMENT_LOGITS", 2**25)  # tokens x vocabulary entries that are compared: 134 MB per run
 IMPORTANCE_TOKENS = _cap("IMPORTANCE_TOKENS", 256)  # longest text of an importance map
-KEPT_EXPERIMENTS = _cap("KEPT_EXPERIMENTS", 6)  # of a session
+KEPT_EXPERIMENTS = _cap("KEPT_EXPERIMENTS", 6)  # per session
 UPLOAD_BYTES = _cap("UPLOAD_BYTES", 64 * 2**20, 2**20)
 KEPT_TRACES = _cap("KEPT_TRACES", 32)
 KEPT_MODELS = _cap("KEPT_MODELS", 2)
-SPARED_CORES = _cap("SPARED_CORES", 1, 0)  # left to the server and to a browser on the same machine
+SPARED_CORES = _cap("SPARED_CORES", 1, 0)  # left free for the server and for a browser on the same machine
 
 
 def highest(field: RequestField) -> float | None:

@@ -1,8 +1,8 @@
-"""Mount the lens, and feed it during a run.
+"""Mount the lens, and send it the tokens of a run in progress.
 
-The component takes its data once per script run, so the tokens of a run in progress travel as hidden elements, each
-appended after the last. One element that is replaced each time could lose tokens: the server sends only the latest
-content of a placeholder. At the end the page calls `st.rerun()`, and the lens gets the whole run as a snapshot.
+The component takes its data once per script run. During a run, each group of new tokens is therefore appended to the
+page as one more hidden element. Replacing one element could lose tokens: the server sends only the latest content of a
+placeholder. After the run the page calls `st.rerun()`, and the lens gets the whole run as a snapshot.
 """
 
 import time
@@ -22,7 +22,7 @@ from viz import theme
 from viz.layout import Layout
 from viz.lens import wire
 
-TICKS_PER_SECOND = 10  # the lens shows the tokens of a tick one by one until the next arrives
+TICKS_PER_SECOND = 10  # the lens shows the tokens of an element one by one until the next element arrives
 _COMPONENT = components.component("moe_loupe_lens", html=source.HTML, css=source.CSS, js=source.JS)
 _Result = TypeVar("_Result")
 
@@ -39,36 +39,36 @@ def lens(
     """Mount the lens; call it exactly once per script run.
 
     Args:
-        snapshot: the run to show, from `snapshot_of`, or from `announce` when one is about to start.
-        key: widget key; `st.session_state[key]["view"]` holds the visitor's last choices.
-        palette: from `palettes`, colours for both themes.
-        view: layer, head, token, expert (numbers or None), colour (expert, group, surprisal, none), map (experts,
-            layers); a choice that is left out stays as it is in the browser.
-        band: bounds of chance on the load ratio of an expert of the finished run; None: unknown.
-        on_view_change: called before the rerun that a choice of the visitor causes; never during a run.
+        snapshot: the run to show, from `snapshot_of`, or the run that is about to start, from `announce`.
+        key: widget key; `st.session_state[key]["view"]` holds the visitor's last choices in the lens.
+        palette: colours for both themes, from `palettes`.
+        view: choices to set: layer, head, token, expert (numbers or None), colour (expert, group, surprisal, none), map
+            (experts, layers). A choice that `view` lacks stays as it is in the browser.
+        band: range by chance of an expert's load ratio in the finished run; None: unknown.
+        on_view_change: called before the rerun that a choice in the lens causes; never called during a run.
     """
     data = wire.with_settings(snapshot, palette=dict(palette), view=dict(view), band=band)
     _COMPONENT(key=key, data=data, default={"view": dict(view)}, on_view_change=on_view_change, height="content")
 
 
 def palettes(layout: Layout) -> dict[str, Any]:
-    """Return the lens's colours for both themes; the lens follows the browser's theme by itself."""
+    """Return the lens's colours for both themes; the lens picks one by the browser's theme."""
     return {name: theme.palette(layout, chosen) for name, chosen in theme.THEMES.items()}
 
 
 def snapshot_of(trace: Trace, run: int) -> bytes:
-    """Return a finished run as the lens reads it; `run` must differ between the traces that a session shows."""
+    """Return a finished run as a message for the lens; `run` must differ between the traces that a session shows."""
     arrays = {str(name): values.values for name, values in trace.data.data_vars.items()}
     return wire.snapshot(header_of(trace, run), trace.tokens, trace.text, arrays)
 
 
 def announce(engine: EngineProtocol, request: RunRequest, run: int) -> bytes:
-    """Return the start of a run; the lens keeps its content until the first tokens arrive."""
+    """Return the message that announces a run; the lens keeps its content until the first tokens arrive."""
     return wire.snapshot(header_for(engine, request, run))
 
 
 def header_for(engine: EngineProtocol, request: RunRequest, run: int) -> wire.Header:
-    """Return the axes of a run of the engine."""
+    """Return the axes of the run that the engine will do for the request."""
     config, capture = engine.config, request.capture
     attentive = "attention" in capture.variables
     layers = range(config.num_layers) if capture.layers is None else sorted(capture.layers)
@@ -105,7 +105,7 @@ class Feed:
         self._position, self._due = 0, 0.0
 
     def follow(self, steps: "Generator[Step, None, _Result]") -> "Generator[Step, None, _Result]":
-        """Yield the steps, send new ones to the lens ten times a second, and return what the run returns."""
+        """Yield the steps, send new tokens to the lens ten times a second, and return the result of the run."""
         while True:
             try:
                 step = next(steps)

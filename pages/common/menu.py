@@ -1,4 +1,4 @@
-"""The menu: its sections, their pages, and where each page's script lies."""
+"""The menu: its sections, their pages, and the path of each page's script."""
 
 from pathlib import Path
 
@@ -9,11 +9,11 @@ MENU = {
     "Audit": ("doctor", "imports"),
     "Learn": ("architecture", "data", "training", "collapse", "what_changed"),
 }
-FIRST = "explore"  # opens without a path in the address
+FIRST = "explore"  # page that opens if the address has no path
 
 
 def page_path(name: str) -> Path:
-    """Return the script of a page.
+    """Return the path of a page's script.
 
     Raises:
         KeyError: the menu has no page of this name.

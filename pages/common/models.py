@@ -1,4 +1,4 @@
-"""The models that may be chosen, and the loaded ones, which all sessions share."""
+"""The models that a visitor can choose, and the loaded models, which all sessions share."""
 
 import collections
 import contextlib
@@ -24,7 +24,7 @@ VARIABLE = "MOE_LOUPE_MODELS"
 
 
 def available() -> dict[str, Path]:
-    """Return name -> folder: the embedded models, then those that the operator allows."""
+    """Return folders by model name: the embedded models, then the folders that the operator allows."""
     allowed = [Path(part) for part in os.environ.get(VARIABLE, "").split(os.pathsep) if part]
     named: dict[str, Path] = {}
     for folder in [path.parent for path in sorted(PRESETS.glob("*/config.json"))] + allowed:
@@ -52,25 +52,25 @@ def _has_template(folder: Path) -> bool:
 
 
 def answers() -> bool:
-    """Return whether the chosen model was tuned to answer: its folder then holds a chat template."""
+    """Return whether the chosen model was trained to answer questions: its folder holds a chat template."""
     named = available()
     return bool(named) and _has_template(named[chosen()])
 
 
 class Engines:
-    """Load each model once, and drop the least recently used one beyond the cap."""
+    """Load each model once, and drop the least recently used model beyond the limit."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()  # of both dictionaries; never held while a model is loaded
+        self._lock = threading.Lock()  # guards both dictionaries; never held while a model is loaded
         self._loaded: collections.OrderedDict[Path, Engine] = collections.OrderedDict()
         self._loading: collections.defaultdict[Path, threading.Lock] = collections.defaultdict(threading.Lock)
 
     def has(self, folder: Path) -> bool:
-        """Return whether the model of a folder is loaded."""
+        """Return whether the model in a folder is loaded."""
         return folder in self._loaded
 
     def get(self, folder: Path) -> "Engine":
-        """Return the model of a folder, loading it if needed; concurrent callers share one load.
+        """Return the model in a folder, loading it if needed; concurrent callers wait for the same load.
 
         Raises:
             ValueError: the folder cannot be read; the message names the file and the error.
@@ -96,7 +96,7 @@ class Engines:
         return engine
 
     def warm(self, folder: Path) -> None:
-        """Load a model; if its folder cannot be read, the visitor who starts a run sees the error."""
+        """Load a model ahead of its first run. An unreadable folder is ignored: a visitor's run will show the error."""
         try:
             self.get(folder)
         except (ValueError, OSError):
@@ -104,7 +104,10 @@ class Engines:
 
 
 def load(folder: Path) -> "Engine":
-    """Load a model and run it once, so that the libraries choose their kernels; a large one stays on the disk."""
+    """Return a loaded model after a first run, in which the libraries choose their kernels.
+
+    A model that does not fit into memory stays on disk.
+    """
     from model.run.engine import Engine, spare_cores
 
     spare_cores(limits.SPARED_CORES)
@@ -112,11 +115,11 @@ def load(folder: Path) -> "Engine":
     if engine.disk is not None:
         return engine
     capture = Capture(frozenset({"router", "attention", "inputs"}))
-    with contextlib.suppress(RequestError):  # damaged weights give no logits; a visitor's run shows that error
+    with contextlib.suppress(RequestError):  # damaged weights give no logits; the visitor's run will show this error
         engine.run(RunRequest(token_ids=(0,) * 8, max_new_tokens=1, capture=capture))
     assert engine.description  # computes the checksum of the weights, once
     gc.collect()
-    gc.freeze()  # later collections need not walk the loaded model
+    gc.freeze()  # so that later garbage collections skip the loaded model
     return engine
 
 
@@ -128,7 +131,7 @@ def engines() -> Engines:
 
 @st.cache_resource(show_spinner=False)
 def warm(folder: Path) -> threading.Timer:
-    """Load a model one second after the first page is shown, so that the first run need not wait for it."""
+    """Start loading a model in one second, after the first page is shown, so that the first run need not wait."""
     timer = threading.Timer(1.0, engines().warm, (folder,))
     timer.daemon = True
     timer.start()
@@ -156,7 +159,7 @@ def _tokenizer(folder: Path) -> "Tokenizer | None":
 
 
 def vocabulary(trace: Trace) -> "Tokenizer | None":
-    """Return the vocabulary that made a trace, if one of the models at hand has it."""
+    """Return the tokenizer that made a trace; None if no installed model has it."""
     sha256 = trace.model.get("tokenizer_sha256")
     tokenizers = (_tokenizer(folder) for folder in available().values()) if sha256 else ()
     return next((tokenizer for tokenizer in tokenizers if tokenizer is not None and tokenizer.sha256 == sha256), None)

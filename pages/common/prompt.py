@@ -1,4 +1,4 @@
-"""The prompt with its settings, and the three ways to start a run: the button, an example and a link."""
+"""The prompt and its settings, and the three ways to start a run: the button, an example and a link."""
 
 import streamlit as st
 
@@ -13,7 +13,7 @@ RUN_KEYS = {"model", *(field.key for field in FIELDS.values())}
 
 
 def generate(example: str | None = None) -> None:
-    """Start a run from the widgets, or from the example of this name. A callback."""
+    """Start a run of the prompt in the widgets, or of the example with this name. A callback."""
     state = st.session_state
     if example is not None:
         state["prompt"] = examples.offered(chat())[example]
@@ -31,7 +31,7 @@ def _start() -> None:
 
 
 def start_from_link() -> None:
-    """Start the run of a copied link, once per session, on the page with the prompt.
+    """Start the run that the address describes, once per session, on the page with the prompt.
 
     Call it after the widgets, which take their values from the address.
     """
@@ -43,7 +43,7 @@ def start_from_link() -> None:
 
 
 def restore_from_link() -> None:
-    """Run the request in a copied link, once per session, before a page without the prompt is drawn."""
+    """Run the request that the address describes, once per session, before a page without the prompt is drawn."""
     state, address = st.session_state, st.query_params.to_dict()
     if not state.get("linked") and session.own_run() is None and RUN_KEYS & set(address):
         state["linked"] = True
@@ -84,7 +84,7 @@ def _refuse_link(error: str) -> None:
 
 
 def mirror() -> None:
-    """Write the run on show to the address, on a page without the prompt, so that a copied link leads here."""
+    """Write the request of the run on show to the address, on a page without the prompt."""
     run = session.shown()
     wanted = address_of(run.request) if run is not None and run.kind == "run" and run.request is not None else {}
     for key in RUN_KEYS - {"model"}:  # the sidebar's widget writes the model
@@ -92,9 +92,9 @@ def mirror() -> None:
 
 
 def address_of(request: RunRequest) -> dict[str, str]:
-    """Return the keys and values of a request in an address; none if its prompt is too long for one.
+    """Return the keys and values of a request in an address; an empty dict if its prompt is too long.
 
-    A switch is left out where it is as on the first screen.
+    A switch that has its default is left out.
     """
     if request.prompt is None or len(request.prompt) > limits.LINK_CHARACTERS:
         return {}
@@ -107,7 +107,7 @@ def address_of(request: RunRequest) -> dict[str, str]:
 
 
 def left_out(run: Run | None) -> str | None:
-    """Return a sentence on what a link to the run on show cannot hold; None if the link shows the same run."""
+    """Return a sentence on what a link to the run on show cannot hold; None if the link restores the run."""
     if run is None or run.trace is None or run.kind == "recorded":
         return None
     if run.kind != "run" or run.request is None:
@@ -119,7 +119,7 @@ def left_out(run: Run | None) -> str | None:
 
 
 def not_run(run: Run | None) -> str | None:
-    """Return a sentence if the prompt or a setting differs from the run on show; None if all describe it."""
+    """Return a sentence if the prompt or a setting differs from the run on show; None if nothing differs."""
     state = st.session_state
     if run is None or run.trace is None:
         return None
@@ -133,13 +133,16 @@ def not_run(run: Run | None) -> str | None:
         field.label
         for field in FIELDS.values()
         if state.get(field.key) not in (None, getattr(run.request, field.name))
-        and not (run.note and field.name == "max_new_tokens")  # a run from disk adds no tokens, whatever was chosen
+        and not (run.note and field.name == "max_new_tokens")  # a run from disk generates no tokens in any case
     ]
     return f"Changed since the run on show: {', '.join(changed)}." if changed else None
 
 
 def _size() -> str:
-    """Return a sentence on the tokens of the text in the box, or on why it cannot run; empty without its model."""
+    """Return a sentence on how many tokens the text in the box has, or on why it cannot run.
+
+    Empty if the chosen model is not loaded.
+    """
     named, loaded = models.available(), models.engines()
     if not named or not loaded.has(named[models.chosen()]):
         return ""
@@ -152,7 +155,7 @@ def _size() -> str:
 
 
 def _prompt_of(run: Run) -> str | None:
-    """Return the prompt of a run; of a trace from a file the text of its prompt tokens."""
+    """Return the prompt of a run. For a trace from a file, it is the text of the prompt tokens."""
     if run.kind == "recorded":
         return examples.FIRST
     if run.request is not None:
@@ -163,7 +166,7 @@ def _prompt_of(run: Run) -> str | None:
 
 
 def examples_row() -> None:
-    """Draw one button per example prompt; a click runs it."""
+    """Draw a button per example prompt; a click runs the prompt."""
     with st.container(horizontal=True, gap="small", key="examples"):
         for name in examples.offered(chat()):
             st.button(
@@ -172,12 +175,12 @@ def examples_row() -> None:
 
 
 def chat() -> bool:
-    """Return the chat switch as the visitor set it, or as on the first screen."""
+    """Return the value of the chat switch: as the visitor set it, else its default."""
     return bool(st.session_state.get("chat", session.first_value(FIELDS["chat"])))
 
 
 def box() -> None:
-    """Draw the prompt's text area; the address holds the prompt unless it is too long for a link."""
+    """Draw the text area of the prompt; the address holds the prompt unless it is too long."""
     field, long = FIELDS["prompt"], len(st.session_state.get("prompt") or "") > limits.LINK_CHARACTERS
     st.text_area(
         field.label,
@@ -194,7 +197,7 @@ def box() -> None:
 
 
 def settings() -> None:
-    """Draw a widget for every other field of a request; the address holds their values."""
+    """Draw a widget for every field of a request but the prompt; the address holds their values."""
     fields = [field for field in FIELDS.values() if field.name != "prompt"]
     for field in fields:
         if not field.more:

@@ -1,7 +1,7 @@
 """One run of a session, from the click to its trace.
 
-Streamlit may end the script at any `st.` call: when Stop is pressed, when another widget changes, when the tab closes.
-The session therefore holds the run as an object before its first step. Whatever ends the script, the steps done by then
+Streamlit may end the script at any `st.` call: when the visitor presses Stop, changes another widget or closes the tab.
+The session therefore holds the run as an object before its first step. Whatever ends the script, the steps done so far
 become the run's trace.
 """
 
@@ -26,14 +26,14 @@ Steps = Generator[Step, None, Trace]
 
 @dataclasses.dataclass(eq=False)
 class Run(Job):
-    """A run of the session, or a trace from a file, which has no request."""
+    """A run of the session, or a trace from a file; a trace from a file has no request."""
 
-    number: int  # differs between all runs of the server
-    kind: str  # "run", "engine" (one elsewhere), "compared" (side B), "recorded" or "opened"
+    number: int  # unique among the runs of the server
+    kind: str  # "run", "engine" (on a serving engine), "compared" (side B), "recorded" or "opened"
     request: RunRequest | None = None
     trace: Trace | None = None
-    seconds: float | None = None  # of the steps, without waiting for a turn
-    note: str | None = None  # what the run left out, and why
+    seconds: float | None = None  # time of the steps, without the wait for a turn
+    note: str | None = None  # what the run does not record, and why
     _snapshot: bytes | None = None
 
     @property
@@ -43,16 +43,16 @@ class Run(Job):
 
     @property
     def stopped(self) -> bool:
-        """Whether the run ended before it was complete."""
+        """Whether the run ended before it was complete, with a trace of its finished steps."""
         return self.request is not None and self.trace is not None and not self.complete
 
     def refuse(self, message: str) -> None:
-        """End the run before its first step, with an error."""
+        """End the run before its first step, with `message` as its error."""
         self.error = message
         self.done.set()
 
     def snapshot(self) -> bytes:
-        """Return the whole run as the lens reads it; packed once."""
+        """Return the whole run as a message for the lens, which is packed once."""
         assert self.trace is not None
         if self._snapshot is None:
             self._snapshot = live.snapshot_of(self.trace, self.number)
@@ -63,7 +63,7 @@ def check_prompt(request: RunRequest, engine: LocalEngineProtocol) -> int:
     """Return the number of tokens of a request's prompt.
 
     Raises:
-        ValueError: the prompt cannot be encoded, does not fit the model's context, or exceeds the cap.
+        ValueError: the prompt cannot be encoded, does not fit the model's context, or exceeds the limit.
     """
     number = len(engine.encode(request))
     if number > limits.PROMPT_TOKENS:
@@ -74,12 +74,12 @@ def check_prompt(request: RunRequest, engine: LocalEngineProtocol) -> int:
 
 
 def fit(run: Run, engine: LocalEngineProtocol) -> None:
-    """Let the run record indexer and drafts where the model has them, and attention where it stays within the cap.
+    """Let the run record the indexer and drafts if the model has them, and attention if its size is within the limit.
 
-    The run's note says what it leaves out.
+    `run.note` says what is not recorded.
 
     Raises:
-        ValueError: as `check_prompt`.
+        ValueError: the prompt cannot be run; see `check_prompt`.
     """
     assert run.request is not None
     if engine.disk is not None:
@@ -98,7 +98,7 @@ def fit(run: Run, engine: LocalEngineProtocol) -> None:
 
 
 def execute(run: Run, engine: EngineProtocol, placeholder: DeltaGenerator) -> None:
-    """Run to the end in the script's own thread: send each step to the lens and the progress to `placeholder`."""
+    """Execute a run in the thread of the page's script; the lens shows its steps, `placeholder` its progress."""
 
     def work() -> None:
         assert run.request is not None
@@ -109,12 +109,12 @@ def execute(run: Run, engine: EngineProtocol, placeholder: DeltaGenerator) -> No
 
 
 def execute_unseen(run: Run, placeholder: DeltaGenerator, find: Callable[[], LocalEngineProtocol]) -> None:
-    """Run to the end without a lens; a request that another visitor ran to its end takes that trace.
+    """Execute a run without a lens; if another visitor has completed the same request, take the trace of that run.
 
     Args:
         run: receives the trace or the error.
         placeholder: shows the progress.
-        find: returns the model; an exception of it becomes the run's error.
+        find: returns the model; an exception that it raises becomes the run's error.
     """
 
     def work() -> None:
@@ -136,13 +136,13 @@ def _recall_or_run(run: Run, engine: LocalEngineProtocol, placeholder: DeltaGene
 
 @st.cache_resource(show_spinner=False)
 def _finished() -> dict[Hashable, Trace]:
-    """Complete traces by model folder, dtype and request."""
+    """Return the complete traces by (model folder, dtype, request)."""
     return {}
 
 
 @contextlib.contextmanager
 def _default_error(run: Run) -> Iterator[None]:
-    """Set the error of a run that ends without a trace; the reason of a refusal overwrites it."""
+    """Set a default error if the run ends without a trace; the message of an exception overwrites it later."""
     try:
         yield
     finally:
@@ -151,7 +151,10 @@ def _default_error(run: Run) -> Iterator[None]:
 
 
 def _run(run: Run, engine: EngineProtocol, placeholder: DeltaGenerator, watch: Callable[[Steps], Steps]) -> None:
-    """Run step by step; if the script is ended from outside, the steps so far become the trace."""
+    """Run step by step. If Streamlit ends the script, the steps so far become the trace.
+
+    `watch` wraps the steps, for example to send them to the lens.
+    """
     assert run.request is not None
     steps = engine.stream(run.request, run.cancel, functools.partial(_show_layer, placeholder))
     began = time.monotonic()
@@ -178,7 +181,7 @@ def _follow(steps: Steps, total: int, placeholder: DeltaGenerator) -> Trace:
 
 
 def _show_layer(placeholder: DeltaGenerator, progress: Progress) -> None:
-    """Show the progress of a run from disk; at that call, too, Streamlit may end the script."""
+    """Show the progress of a run from disk. Streamlit may end the script in this call too."""
     done, count = progress.layers_done, progress.num_layers
     if not done:
         placeholder.progress(0.0, "Another run of this model reads it from the disk; yours starts when that one ends")
@@ -188,7 +191,7 @@ def _show_layer(placeholder: DeltaGenerator, progress: Progress) -> None:
 
 
 def _rest(steps: Steps) -> Trace | None:
-    """Return the trace of a run whose cancel event is set because its script was ended from outside."""
+    """Return the trace of a cancelled run: the steps until it ends; None if it raises ValueError."""
     while True:
         try:
             next(steps)

@@ -1,4 +1,4 @@
-"""The state of a visitor's session: the engine, the run on show, and the request that the widgets describe."""
+"""The state of a visitor's session: the model, the run on show, and the request that the widgets describe."""
 
 import itertools
 from collections.abc import Mapping
@@ -26,7 +26,7 @@ PAGE_CAPTURE = Capture(frozenset({"router", "attention", "inputs"}))
 
 
 def engine() -> "Engine":
-    """Return the engine of the chosen model, which all sessions share.
+    """Return the chosen model, loaded; all sessions share it.
 
     Raises:
         ValueError: no model is installed, or its folder cannot be read; the message says why.
@@ -52,21 +52,21 @@ def own_run() -> Run | None:
 
 
 def shown() -> Run | None:
-    """Return the run on show: the session's last one with a trace, else the recorded example, else None."""
+    """Return the run on show: the session's last run with a trace, else the recorded example, else None."""
     run = own_run()
     if run is None or run.trace is None:
-        run = st.session_state.get("previous")  # until the new run has a trace, and if it is refused
+        run = st.session_state.get("previous")  # shown until the new run has a trace, and if the new run is refused
     return run or recorded()
 
 
 def current_trace() -> Trace | None:
-    """Return the trace on show; None if nothing was run and no example is installed."""
+    """Return the trace on show; None if the session has no run and no example is installed."""
     run = shown()
     return run.trace if run else None
 
 
 def recorded() -> Run | None:
-    """Return the recorded example of the first screen, as one run per session."""
+    """Return the recorded example of the first screen, the same object throughout a session."""
     trace = _recorded()
     if trace is None:
         return None
@@ -81,12 +81,12 @@ def _recorded() -> Trace | None:
 
 
 def start(request: RunRequest, kind: str = "run") -> Run:
-    """Stop the session's run and replace it by a new one, which a page for its kind executes."""
+    """Stop the session's run and return a new one in its place; the page for runs of this kind executes it."""
     return _show(Run(_next_number(), kind, request))
 
 
 def forget() -> None:
-    """Drop the session's run; the previous one is shown again."""
+    """Drop the session's run; pages show the previous run again."""
     st.session_state.pop("run", None)
 
 
@@ -94,7 +94,7 @@ def open_file(content: bytes) -> Run:
     """Show an uploaded trace.
 
     Raises:
-        TraceError: it is too large, or not a trace; the message says which.
+        TraceError: the file is too large, or not a trace.
     """
     if len(content) > limits.UPLOAD_BYTES:
         raise TraceError(
@@ -137,7 +137,7 @@ def _next_number() -> int:
 
 
 def request_from_widgets() -> RunRequest:
-    """Return the request that the widgets describe; it records what the pages show.
+    """Return the request that the widgets describe, which records all variables that the pages show.
 
     Raises:
         RequestError: the prompt is empty or too long.
@@ -146,10 +146,10 @@ def request_from_widgets() -> RunRequest:
 
 
 def request_from(values: Mapping[str, Any]) -> RunRequest:
-    """Return the request of values by widget key; a missing value is that of the first screen.
+    """Return the request with these values by widget key; a missing key has its default.
 
     Raises:
-        ValueError: a value is not a number, or no run can have it; the prompt is empty or too long.
+        ValueError: a value is not a number, or not a valid one; the prompt is empty or too long.
     """
     prompt = values.get("prompt") or ""
     if len(prompt) > limits.PROMPT_CHARACTERS:
@@ -164,7 +164,7 @@ def request_from(values: Mapping[str, Any]) -> RunRequest:
 
 
 def first_value(field: RequestField) -> Any:
-    """Return the value of a request field on the first screen."""
+    """Return the default of a request field's widget."""
     if field.name == "prompt":
         return examples.FIRST
     if field.name == "chat":

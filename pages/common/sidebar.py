@@ -1,4 +1,4 @@
-"""The sidebar: which model, its card, this view's link, and traces in and out."""
+"""The sidebar: the choice of the model, its size, the link to this view, and trace files to save and open."""
 
 import math
 from pathlib import Path
@@ -13,7 +13,7 @@ from pages.common import copy_link, limits, models, prompt, session, text, view
 
 
 def show() -> None:
-    """Draw the sidebar; an upload becomes the session's trace."""
+    """Draw the sidebar. An uploaded trace becomes the run on show."""
     with st.sidebar:
         _on_show()
         _model()
@@ -26,14 +26,14 @@ def show() -> None:
 
 
 def _on_show() -> None:
-    """Say whose run the pages show, which the chosen model need not be."""
+    """Show which model's run is on show; it may differ from the chosen model."""
     run = session.shown()
     if run is not None and run.trace is not None:
         st.caption(f"On show: {view.named(run)}  \n{view.made(run.trace)}")
 
 
 def _link() -> None:
-    """Draw the button that copies the address; where that leaves out the run, say so first and offer its file."""
+    """Draw the button that copies the address. If the address cannot hold the run, say so and offer the trace file."""
     lost = prompt.left_out(session.shown())
     if lost:
         st.caption(f"{lost} Save the trace instead; it opens under Trace file.")
@@ -54,7 +54,7 @@ def _model() -> None:
 
 
 def _ask() -> None:
-    """Set the chat switch for the chosen model: on if it was tuned to answer, else off. A callback."""
+    """Set the chat switch for the chosen model: on if it was trained to answer questions, else off. A callback."""
     st.session_state["chat"] = models.answers()
 
 
@@ -72,10 +72,10 @@ def _card(config: dict[str, Any], folder: Path) -> str:
 
 @st.cache_data(show_spinner=False)
 def sizes(folder: Path) -> list[str]:
-    """Return parameters and cache of a model, a line each; unknown ones are left out.
+    """Return lines on the parameters and the KV cache of a model; a number that is unknown has no line.
 
-    From headers and configuration alone: `model.checkpoint.sizes` says the same, but it needs torch, for which the
-    first screen would have to wait.
+    The numbers come from file headers and the configuration. `model.checkpoint.sizes` computes the same, but imports
+    torch, and the first screen would wait for the import.
     """
     from model.checkpoint.names import mtp_prefix
     from model.network.config import ModelConfig
@@ -94,9 +94,9 @@ def sizes(folder: Path) -> list[str]:
 
 
 def _num_parameters(folder: Path, mtp: str) -> tuple[int, int]:
-    """Return the number of parameters in the weight files, and of those in routed experts; 0 if a header is unreadable.
+    """Return the number of parameters in all, and in routed experts; (0, 0) if a header is unreadable.
 
-    Block scales do not count as parameters. Tensors whose names begin with `mtp` are not part of the model.
+    Block scales are not counted, nor tensors whose names begin with `mtp`, the prefix of multi-token prediction.
     """
     from model.checkpoint.names import place_of, scaled_weight
 

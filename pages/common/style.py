@@ -1,4 +1,4 @@
-"""The few rules that Streamlit's theme has no setting for: less empty frame, quieter figures."""
+"""Styles that Streamlit's theme has no setting for: narrower margins, less prominent tools on figures."""
 
 import streamlit as st
 
@@ -24,8 +24,9 @@ body:has([data-testid="stExpandSidebarButton"]) [data-testid="stMainBlockContain
 @media (max-width: 1100px) { [data-testid="stMainBlockContainer"] { padding: 2.6rem 1rem 3rem; } }
 </style>
 """
-# The folder `pages` makes Streamlit look for pages of its older kind, until the first visitor's script has named ours:
-# a first visit by a deep link shows "Page not found" over the right page. This script closes that one notice.
+# Streamlit treats the folder `pages` as its older kind of pages until the first visitor's script has named ours.
+# A first visit by a link to a page therefore shows "Page not found" over the right page. This script closes that
+# notice.
 CLOSE_FIRST_NOTICE = """
 <script>
 const end = Date.now() + 5000;
@@ -41,21 +42,21 @@ _MARK = """<g fill="none" stroke="#7f8893" stroke-width="2.4"><circle cx="12" cy
 <rect x="7" y="9" width="2.6" height="7" fill="#0072B2"/><rect x="10.7" y="7" width="2.6" height="9" fill="#E69F00"/>
 <rect x="14.4" y="11" width="2.6" height="5" fill="#009E73"/>"""
 ICON = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="2 2 25 25">{_MARK}</svg>'
-# A word mark in a grey that reads on both backgrounds.
+# The name in a grey that is legible on both backgrounds.
 LOGO = f"""<svg xmlns="http://www.w3.org/2000/svg" width="150" height="28" viewBox="0 0 150 28">{_MARK}
 <text x="34" y="20" font-family="sans-serif" font-weight="600" font-size="18" fill="#7f8893">MoE Loupe</text></svg>"""
 
 
 @st.cache_resource(show_spinner=False)
 def _first_visit() -> list[bool]:
-    """Return a list that holds True until the first session of the server takes it out."""
+    """Return a list that holds True until the server's first session removes it."""
     return [True]
 
 
 def apply() -> None:
-    """Put style, logo and, for the first session, the script on the page."""
+    """Add the styles to the page and, for the server's first session, the script that closes the notice."""
     st.html(CSS)
-    # Sent in every script of that session: a link's run ends the first script before the browser may have seen it.
+    # Sent in every script run of that session: the run of a link may end the first one before the browser has it.
     if st.session_state.setdefault("first-visit", bool(_first_visit() and _first_visit().pop())):
         st.html(CLOSE_FIRST_NOTICE, unsafe_allow_javascript=True)
     st.logo(LOGO)

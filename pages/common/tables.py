@@ -16,7 +16,7 @@ from pages.common import text
 if TYPE_CHECKING:
     from model.checkpoint.tokenizer import Tokenizer
 
-# How a column of numbers is written: three digits, a share in per cent, a whole number with separators.
+# Number formats of table columns: three digits, a share in per cent, a whole number with separators.
 THREE, SHARE, WHOLE = (st.column_config.NumberColumn(format=pattern) for pattern in ("%.3g", "percent", "localized"))
 NEXT_TOKENS = {
     "probability": THREE,
@@ -26,7 +26,7 @@ NEXT_TOKENS = {
 
 
 def tokens(trace: Trace) -> pd.DataFrame:
-    """Return a row per token."""
+    """Return a table with a row per token."""
     surprisal = metrics.surprisal_bits(trace.data["logprob"]).values if trace.has("logprob") else np.nan
     return pd.DataFrame(
         {
@@ -42,21 +42,21 @@ def tokens(trace: Trace) -> pd.DataFrame:
 
 
 def matrix(values: xr.DataArray) -> pd.DataFrame:
-    """Return an array of two axes as a table: the first axis as its index, the second as its columns, named as text."""
+    """Return an array with two axes as a table: the first axis is the index, the second the columns, as text."""
     rows, columns = map(str, values.dims)
     table = pd.DataFrame(values.values, values.get_index(rows), values.get_index(columns))
     return table.rename(columns=str).reset_index()
 
 
 def keys_of(trace: Trace, query: int, **values: xr.DataArray) -> pd.DataFrame:
-    """Return a row per key that a query can see, a column per array [key]."""
+    """Return a table with a row per key that a query can see, and a column per array [key] in `values`."""
     names = [text.token(trace, key) for key in range(query + 1)]
     columns = {name: row.values[: query + 1] for name, row in values.items()}
     return pd.DataFrame({"key": range(query + 1), "text": names} | columns)
 
 
 def next_tokens(trace: Trace, token: int, vocabulary: "Tokenizer | None") -> pd.DataFrame:
-    """Return the likeliest tokens after a token, from the model's own distribution (temperature 1)."""
+    """Return a table of the most probable tokens after a token, with the model's probabilities at temperature 1."""
     at = trace.data.isel(token=token)
     logprob, probability = at["candidate_logprob"].values, metrics.probability(at["candidate_logprob"]).values
     return pd.DataFrame(
@@ -72,9 +72,9 @@ def next_tokens(trace: Trace, token: int, vocabulary: "Tokenizer | None") -> pd.
 
 
 def experts(trace: Trace, token: int) -> pd.DataFrame:
-    """Return the experts that a token took: a row per MoE layer, a column per rank, the largest weight first.
+    """Return a table of a token's experts: a row per MoE layer, a column per rank.
 
-    Without recorded weights, in the order of the recording.
+    Rank 0 has the largest gate weight; without recorded weights, ranks are in the order of the recording.
     """
     at = trace.data.isel(token=token)
     ids = at["expert_id"].values
@@ -92,7 +92,7 @@ def _slot(expert: int, weight: float) -> str:
 
 
 def routing(trace: Trace) -> pd.DataFrame:
-    """Return a row per token, layer and rank: the expert and its weight as applied."""
+    """Return a table with a row per token, layer and rank: the expert and its gate weight."""
     recorded = [name for name in ("expert_id", "gate_weight") if trace.has(name)]
     slots = trace.data[recorded].to_dataframe().reset_index()
     names = {"token": "token", "layer": "moe_layer", "rank": "rank", "expert": "expert_id", "weight": "gate_weight"}
@@ -100,7 +100,7 @@ def routing(trace: Trace) -> pd.DataFrame:
 
 
 def load_by_layer(load: Load) -> pd.DataFrame:
-    """Return a row per layer: how evenly its experts share the tokens."""
+    """Return a table with a row per layer: how evenly the layer's experts share the tokens."""
     measures = loads.by_layer(load)
     layers = measures["moe_layer"].values
     names = {"max_violation": "MaxVio", "variation": "CV", "entropy": "entropy", "gini": "Gini", "dead": "dead"}

@@ -1,7 +1,7 @@
-"""Words on a page: names of tokens, the same in every table and choice, and foreign text that is no Markdown.
+"""Names of tokens, the same in every table and list, and the escaping of foreign text for Markdown.
 
-An image in Markdown makes the browser fetch it. Text of a file, a trace, a checkpoint or the address therefore passes
-`plain`, `message`, `sentence` or `as_code` before `st.markdown`, a caption, a message or a label shows it.
+An image in Markdown makes the browser fetch a file. Text from a file, a trace, a checkpoint or the address is therefore
+escaped by `plain`, `message`, `sentence` or `as_code` before `st.markdown`, a caption, a message or a label shows it.
 """
 
 import re
@@ -21,7 +21,7 @@ _ESCAPES = str.maketrans({mark: f"\\{mark}" for mark in string.punctuation if ma
 
 
 def token(trace: Trace, index: int) -> str:
-    """Return the name of a token in tables: its text, else its vocabulary entry or number; `?` if it is unknown."""
+    """Return the name of a token in tables: its text, else its vocabulary entry, else its id; `?` if unknown."""
     entry = trace.tokens[index]
     if entry.start < entry.end:
         return visible(trace.text[entry.start : entry.end])
@@ -29,7 +29,7 @@ def token(trace: Trace, index: int) -> str:
 
 
 def first_words(trace: Trace, max_characters: int = 40) -> str:
-    """Return the beginning of a trace's text in quotation marks, as Markdown; its tokens' number if it has no text."""
+    """Return the beginning of a trace's text in quotation marks, as Markdown; without text, the number of tokens."""
     words = " ".join(trace.text[: 8 * max_characters].decode("utf-8", "ignore").split())
     if not words:
         return f"{trace.num_tokens} tokens"
@@ -38,29 +38,29 @@ def first_words(trace: Trace, max_characters: int = 40) -> str:
 
 
 def token_labels(trace: Trace) -> list[str]:
-    """Return all tokens of a trace as the axes of a figure name them."""
+    """Return the axis labels of all tokens of a trace."""
     return tokens.token_labels(trace.tokens, trace.text)
 
 
 def boxed(trace: Trace, index: int) -> str:
-    """Return the name of a token for places that box special tokens, which therefore get their short name."""
+    """Return the name of a token for widgets that draw a box around special tokens: those get their short name."""
     entry = trace.tokens[index]
     return short_name(entry) if entry.special else token(trace, index)
 
 
 def entry(token_id: int, vocabulary: "Tokenizer | None") -> str:
-    """Return the name of a vocabulary entry in tables; its number if the vocabulary is not at hand."""
+    """Return the name of a vocabulary entry in tables; its id if `vocabulary` is None."""
     if vocabulary is None:
         return f"#{token_id}"
     return visible(vocabulary.token_bytes(token_id)) or vocabulary.piece(token_id) or f"#{token_id}"
 
 
 def plain(value: object, max_characters: int | None = None) -> str:
-    r"""Return foreign text as one line of Markdown without any markup; invisible characters are spelled out.
+    r"""Return foreign text as one line of Markdown without markup; invisible characters become visible signs.
 
     Args:
-        value: converted by `str`.
-        max_characters: the rest is left out; None: no limit.
+        value: the text, or an object that `str` converts.
+        max_characters: longer text is cut off here; None: no limit.
 
     >>> plain("![x](y)\n<b>")
     '\\!\\[x\\]\\(y\\) \\<b\\>'
@@ -69,7 +69,7 @@ def plain(value: object, max_characters: int | None = None) -> str:
 
 
 def message(value: object) -> str:
-    r"""Return an error as one line of Markdown: as `plain`, but text between backticks stays a code span.
+    r"""Return an error as one line of Markdown, escaped like `plain`, but with text between backticks as a code span.
 
     >>> message("record it with `--capture inputs`, ![x](y)")
     'record it with `--capture inputs`, \\!\\[x\\]\\(y\\)'
@@ -79,12 +79,12 @@ def message(value: object) -> str:
 
 
 def _visible(words: str) -> str:
-    """Return text on one line, with invisible characters spelled out."""
+    """Return text on one line, with signs for invisible characters."""
     return " ".join(visible(word.encode("utf-8", "surrogatepass")) for word in words.split())
 
 
 def sentence(value: object) -> str:
-    r"""Return an error as a sentence, with a capital and a full stop; a name at its beginning keeps its case.
+    r"""Return an error as a sentence, with a capital letter and a full stop; a name at the beginning keeps its case.
 
     >>> sentence("config.json: a_b is empty")
     'config.json\\: a\\_b is empty.'
@@ -96,13 +96,13 @@ def sentence(value: object) -> str:
 
 
 def as_code(words: str) -> str:
-    """Return text as a code span of Markdown, in which no markup counts."""
+    """Return text as a code span of Markdown, in which markup has no effect."""
     fence = "`" * (1 + max(map(len, re.findall("`+", words)), default=0))
     return f"{fence} {words} {fence}" if len(fence) > 1 else f"`{words}`"
 
 
 def edits(trace: Trace) -> list[str]:
-    """Return a run's interventions in words, as Markdown: a trace file may name anything."""
+    """Return a run's interventions in words, as escaped Markdown: a trace file may hold any name."""
     return [plain(_edit(change), 120) for change in trace.interventions]
 
 

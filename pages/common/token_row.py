@@ -1,4 +1,4 @@
-"""The text around the chosen token: every token is a button that chooses it."""
+"""The text around the chosen token, as a row of buttons; a click chooses the token."""
 
 import streamlit as st
 
@@ -7,7 +7,7 @@ from pages.common import controls, text
 
 
 def show(trace: Trace, token: int, reach: int = 6) -> None:
-    """Draw the token and its neighbours in a row, which keeps its length at the ends of the text."""
+    """Draw the token and its neighbours in a row, which has the same length at the ends of the text."""
     first = max(0, min(token - reach, trace.num_tokens - 2 * reach - 1))
     with st.container(horizontal=True, key="token-row", gap=None):
         for index in range(first, min(first + 2 * reach + 1, trace.num_tokens)):
@@ -23,5 +23,5 @@ def show(trace: Trace, token: int, reach: int = 6) -> None:
 
 
 def _marks(entry: Token) -> str:
-    """Return the end of a button's key, from which the style sheet knows the kind of token."""
+    """Return the end of a button's key, by which the CSS marks generated and special tokens."""
     return "-special" * entry.special + "-generated" * entry.generated

@@ -1,4 +1,4 @@
-"""Uploaded trace files, read from memory; nothing of an upload is opened by path."""
+"""Uploaded trace files. They are read from memory; no path from an upload is opened."""
 
 import streamlit as st
 
@@ -8,10 +8,10 @@ from pages.common import limits
 
 
 def choose_trace(key: str, label: str = "Trace file") -> Trace | None:
-    """Return the trace of an upload widget, parsed once per file; None until a file is chosen.
+    """Draw an upload widget and return its trace, which is parsed once per file; None until a file is chosen.
 
     Args:
-        key: name of the widget, to which `-file` is added.
+        key: prefix of the widget key, to which `-file` is added.
         label: label of the widget.
 
     Raises:

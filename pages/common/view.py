@@ -1,4 +1,4 @@
-"""The lens on a page, kept in step with the widgets, and the status line of the trace on show."""
+"""The lens on a page, with the same choices as the widgets, and the status line of the trace on show."""
 
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
@@ -10,7 +10,7 @@ from pages.common import controls, live, text
 from pages.common.runs import Run
 from viz.layout import Layout
 
-# Choices that only the lens offers, the default first; the address holds those that differ from the default.
+# Choices that only the lens offers, the default first. The address holds a choice that differs from the default.
 LENS_ONLY = {"colour": ("expert", "group", "surprisal", "none"), "map": ("experts", "layers"), "alone": ("no", "yes")}
 HOW_TO_READ = (
     "**Strip**: the text as tokens, generated ones underlined, special ones boxed; coloured by the token's heaviest "
@@ -25,12 +25,12 @@ HOW_TO_READ = (
 
 
 def lens(snapshot: bytes, layout: Layout, band: LoadBand | None = None) -> None:
-    """Mount the lens with the current choices; a choice made inside it is passed to the widgets.
+    """Mount the lens with the current choices; the widgets take over a choice that the visitor makes in the lens.
 
     Args:
-        snapshot: the run, as `live.lens` takes it.
-        layout: of the router.
-        band: bounds of chance for the tokens of a finished run.
+        snapshot: message for the lens, from `live.snapshot_of` or `live.announce`.
+        layout: layout of the router.
+        band: range by chance of an expert's load ratio in a finished run; None: unknown.
     """
     chosen = {name: st.session_state.get(name) for name in controls.SHARED} | _lens_choices()
     palette, bounds = live.palettes(layout), None if band is None else (band.low, band.high)
@@ -40,7 +40,7 @@ def lens(snapshot: bytes, layout: Layout, band: LoadBand | None = None) -> None:
 
 
 def _lens_choices() -> dict[str, str]:
-    """Return the choices that only the lens offers, at first from the address, and mirror them there."""
+    """Return the choices that only the lens offers and write them to the address; the first script run reads it."""
     state, address = st.session_state, st.query_params
     for name, options in LENS_ONLY.items():
         choice = state.get(name, address.get(name))
@@ -58,13 +58,13 @@ def _take() -> None:
 
 
 def status(placeholder: DeltaGenerator, run: Run | None, shown: Run | None, pending: str | None = None) -> None:
-    """Show one line: the last error; without one, the model and the origin of the trace on show.
+    """Show one line: the last error, else the model and the origin of the trace on show.
 
     Args:
-        placeholder: of the line.
+        placeholder: placeholder that receives the line.
         run: the session's last run, which may have failed.
         shown: the run on show.
-        pending: why the controls do not describe the run on show; None if they do.
+        pending: sentence on how the widgets differ from the run on show; None if they do not.
     """
     refused = st.session_state.get("refused") or (run.error if run is not None else None)
     if refused:
@@ -99,7 +99,7 @@ def _origin(shown: Run) -> str:
 
 
 def made(trace: Trace) -> str:
-    """Return whether the run was measured or imported, with its device and dtype or its engine, in a few words."""
+    """Return in a few words whether the run was measured, with device and dtype, or imported, with the engine."""
     stated = trace.origin
     if origin.is_imported(trace):
         where = f"from {stated.get('format') or stated.get('engine') or 'another engine'}"
@@ -109,7 +109,7 @@ def made(trace: Trace) -> str:
 
 
 def _lacks(trace: Trace) -> str | None:
-    """Return why an imported trace lacks its missing parts, and its notes, as a list; None if it has neither."""
+    """Return the reasons for an imported trace's missing parts, and its notes, as a list; None if it has neither."""
     reasons = [f"- {text.plain(what, 60)}: {text.plain(why, 200)}" for what, why in origin.missing(trace).items()]
     reasons += [f"- {text.plain(note, 300)}" for note in origin.notes(trace)]
     return "\n".join(reasons) if origin.is_imported(trace) and reasons else None
