@@ -1,7 +1,7 @@
 """Notes on the parts of a model folder that a run ignores.
 
-Examples are an adapter, a second set of weights, a vocabulary of another size, and keys of `config.json` that are not
-followed. None of them stops a run, but with each the result differs from what a user of the folder may expect.
+Examples are an adapter, a second set of weights, a vocabulary of another size, and keys of `config.json` that have no
+effect. They stop no run, but they may make its result differ from what a user of the folder expects.
 """
 
 import json
@@ -47,7 +47,7 @@ def _adapters(manifest: Manifest, folder: Path) -> Iterator[str]:
 
 
 def adapter_line(folder: Path) -> str:
-    """Return kind, rank, targets and base of the adapter that a folder holds; empty if it cannot be read."""
+    """Return kind, rank and target modules of the adapter in a folder; empty if its settings cannot be read."""
     try:
         settings = read_json(folder / ADAPTER_CONFIG)
     except (CheckpointError, OSError):
@@ -84,7 +84,7 @@ def _vocabulary(manifest: Manifest, folder: Path) -> Iterator[str]:
 
 
 def largest_id(folder: Path) -> int | None:
-    """Return the largest token id in `tokenizer.json`; None if it cannot be read."""
+    """Return the largest token id in a folder's `tokenizer.json`; None if the file cannot be read."""
     path = folder / "tokenizer.json"
     try:
         if path.stat().st_size > _MOST_TOKENIZER_BYTES:

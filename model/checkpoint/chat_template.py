@@ -1,4 +1,4 @@
-"""Find the chat template of a model folder, the sign that the model was tuned to answer. Without torch."""
+"""Finds the chat template of a model folder: a model with a template was tuned to answer. No import of torch."""
 
 import json
 from pathlib import Path
@@ -10,7 +10,7 @@ _MOST_BYTES = 100_000_000
 def template_file(folder: Path) -> str:
     """Return the name of the file that holds the chat template of a model folder; empty if there is none.
 
-    transformers 5 writes a file of its own, earlier versions a key of the settings.
+    transformers 5 writes the template to its own file, earlier versions to a key of `tokenizer_config.json`.
     """
     if (folder / _FILE).is_file():
         return _FILE

@@ -1,7 +1,7 @@
-"""Sizes of a model's parts and their cost for one token, summed over layers from `parts.py`. Without torch.
+"""Sizes of a model's parts and their cost for one token, summed over layers from `parts.py`. No import of torch.
 
-Operations are multiply-adds of matrix products for one token that is generated after others, with the absorbed form of
-attention; see `parts.py` for what they count.
+Operations are multiply-adds of matrix products for one generated token, with the absorbed form of attention; `parts.py`
+says which operations are counted.
 """
 
 import dataclasses
@@ -14,13 +14,13 @@ import xarray as xr
 if TYPE_CHECKING:
     from model.checkpoint.parts import Part, Parts
 
-CONTEXT_KINDS = ("attention", "indexer")  # the parts whose work grows with the context
-CACHE_BYTES = {"float32": 4}  # bytes of a number in the cache; 2 where the weights are narrower
+CONTEXT_KINDS = ("attention", "indexer")  # the parts whose cost grows with the context
+CACHE_BYTES = {"float32": 4}  # dtype of the weights -> bytes of a cached value; 2 for every narrower dtype
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Cost:
-    """Size, and cost for one token: numbers of parameters, multiply-adds or bytes."""
+    """Size, and cost for one token. Each field is a number of parameters, multiply-adds or bytes."""
 
     parameters: int
     active: int  # parameters that the token passes through
@@ -34,9 +34,9 @@ def layer_cost(part: "Part", context: int, dtype: str) -> Cost:
     """Return the cost of a part in one of its layers, for a token with `context` earlier tokens.
 
     Args:
-        part: of the model.
-        context: earlier tokens that the token can see.
-        dtype: how weights are stored, a name of `parts.dtypes()`.
+        part: a part of the model.
+        context: number of tokens before the token.
+        dtype: stored dtype of the weights, one of `parts.dtypes()`.
     """
     width = CACHE_BYTES.get(dtype, 2)
     return Cost(
@@ -46,29 +46,29 @@ def layer_cost(part: "Part", context: int, dtype: str) -> Cost:
 
 
 def part_cost(part: "Part", context: int, dtype: str) -> Cost:
-    """Return the cost of a part over all its layers."""
+    """Return the cost of a part, summed over all its layers; see `layer_cost`."""
     return Cost(*(part.times * number for number in dataclasses.astuple(layer_cost(part, context, dtype))))
 
 
 def model_cost(parts: "Parts", context: int, dtype: str) -> Cost:
-    """Return the cost of a model, without its multi-token prediction."""
+    """Return the cost of a model without its multi-token-prediction layer; see `layer_cost`."""
     costs = [dataclasses.astuple(part_cost(part, context, dtype)) for part in parts.main]
     return Cost(*(sum(numbers) for numbers in zip(*costs, strict=True)))
 
 
 def added_parts(before: "Parts", after: "Parts") -> list["Part"]:
-    """Return the parts that only the later model has."""
+    """Return the parts of the model `after` that the model `before` lacks."""
     known = {part.key for part in before.all}
     return [part for part in after.all if part.key not in known]
 
 
 def attention_work(parts: "Parts", context: int, kinds: Collection[str] = CONTEXT_KINDS) -> int:
-    """Return the multiply-adds of attention and indexer in all layers, for a token with `context` earlier tokens."""
+    """Return the multiply-adds of attention and indexer, over all layers, for a token after `context` others."""
     return sum(part.times * part.multiply_adds(context) for part in parts.main if part.kind in kinds)
 
 
 def work_by_context(before: "Parts", after: "Parts", contexts: Sequence[int]) -> xr.DataArray:
-    """Return `attention_work` of V3 and V3.2 at every context, and of V3.2's indexers alone, [model, context]."""
+    """Return `attention_work` of V3, of V3.2 and of V3.2's indexers alone, at each context, [model, context]."""
     rows = {
         "V3": [attention_work(before, context) for context in contexts],
         "V3.2": [attention_work(after, context) for context in contexts],

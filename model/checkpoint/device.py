@@ -1,4 +1,4 @@
-"""The device that a model's weights go to."""
+"""The choice of the device that holds a model's weights."""
 
 import torch
 
@@ -10,12 +10,13 @@ class DeviceError(ValueError):
 
 
 def choose_device(device: str, needed: int = 0, for_training: bool = False) -> torch.device:
-    """Return the named device, or for `auto` CUDA if it has `needed` bytes free, else MPS, else the CPU.
+    """Return the named device; for "auto" CUDA if it has `needed` bytes free, else MPS, else the CPU.
 
-    Training has not been tried on MPS, so with `for_training` `auto` skips it.
+    If `for_training` is set, "auto" never returns MPS, because training has not been tried on MPS, and it returns CUDA
+    without checking its memory.
 
     Raises:
-        DeviceError: there is no such device.
+        DeviceError: this machine lacks the named device.
     """
     if device != "auto":
         try:

@@ -1,7 +1,7 @@
-"""Reads single tensors of a model folder from their byte positions, ahead of their use.
+"""Reads single tensors of a model folder from their byte positions, before they are used.
 
-Only requested tensors are held, and the bytes read are counted. A separate thread reads ahead while the caller
-computes. Several threads may take tensors at the same time.
+A separate thread reads the announced tensors while the caller computes. Only announced tensors are kept in memory, and
+only until they are taken. Several threads may take tensors at the same time.
 """
 
 import collections
@@ -22,12 +22,12 @@ READ_AHEAD_BYTES = 384 << 20
 
 
 class DiskTensors:
-    """The tensors of an opened folder, read when they are announced or used.
+    """The tensors of an opened folder; each is read when it is announced or when it is used.
 
-    Files stay open until `close` or garbage collection, because a file that replaces one has other offsets.
+    Files stay open until `close` or garbage collection, because a new file of the same name has other offsets.
 
     Attributes:
-        bytes_read: bytes of all tensors read so far.
+        bytes_read: number of bytes read so far.
     """
 
     def __init__(self, folder: ModelFolder) -> None:
@@ -46,7 +46,7 @@ class DiskTensors:
         self._files.close()
 
     def forget(self) -> None:
-        """Drop all announced tensors, such as those of a stopped run."""
+        """Forget all announced tensors, for example after a stopped run."""
         with self._lock:
             self._announced.clear()
             for coming in self._coming.values():
@@ -55,7 +55,10 @@ class DiskTensors:
             self._coming_bytes = 0
 
     def announce(self, names: Iterable[str]) -> None:
-        """Read these tensors next, in this order, up to `READ_AHEAD_BYTES` ahead; scales follow their weights."""
+        """Queue tensors to be read next, in this order; at most `READ_AHEAD_BYTES` of them are in memory at once.
+
+        The scales of an FP8 weight are queued after it.
+        """
         with self._lock:
             for name in names:
                 self._announced.append(name)
@@ -64,10 +67,10 @@ class DiskTensors:
             self._fill()
 
     def take(self, name: str, dtype: torch.dtype) -> Tensor:
-        """Return one tensor in a dtype, announced or not.
+        """Return one tensor in a dtype, whether or not it was announced.
 
         Raises:
-            CheckpointError: it cannot be read.
+            CheckpointError: the tensor cannot be read.
         """
         if name not in self.tensors:
             raise CheckpointError(f"the folder has no tensor {name}")
@@ -76,10 +79,10 @@ class DiskTensors:
         return target
 
     def take_into(self, name: str, target: Tensor) -> None:
-        """Fill `target`, of the tensor's shape, with the tensor; FP8 is multiplied by its scales.
+        """Fill `target`, which has the tensor's shape, with the tensor; an FP8 weight is multiplied by its scales.
 
         Raises:
-            CheckpointError: it cannot be read.
+            CheckpointError: the tensor cannot be read.
         """
         raw = self.raw(name)
         if raw.dtype != torch.float8_e4m3fn:
@@ -91,7 +94,7 @@ class DiskTensors:
             raise CheckpointError(f"{self.tensors[name].file}: tensor {name} cannot be read ({error})") from None
 
     def rows(self, name: str, indices: Iterable[int], dtype: torch.dtype) -> Tensor:
-        """Return some rows of a matrix in a dtype; a matrix with scales is read whole."""
+        """Return the rows of a matrix at `indices`, in a dtype; a matrix with scales is read whole."""
         if scale_name(name) in self.tensors:
             return self.take(name, dtype)[list(indices)]
         if name not in self.tensors:
@@ -100,10 +103,10 @@ class DiskTensors:
         return torch.cat([self._read(stored, row, 1) for row in indices]).to(dtype)
 
     def raw(self, name: str) -> Tensor:
-        """Return one tensor as stored, announced or not; block FP8 without its scales.
+        """Return one tensor as stored, whether or not it was announced; FP8 is not multiplied by its scales.
 
         Raises:
-            CheckpointError: it cannot be read.
+            CheckpointError: the tensor cannot be read.
         """
         if name not in self.tensors:
             raise CheckpointError(f"the folder has no tensor {name}")
@@ -120,7 +123,7 @@ class DiskTensors:
         return tensor
 
     def _fill(self) -> None:
-        """Start reading announced tensors up to the limit, at least one; the caller holds the lock."""
+        """Start to read announced tensors up to the limit, but at least one; the caller must hold the lock."""
         while self._announced:
             size = self.tensors[self._announced[0]].num_bytes
             if self._coming and self._coming_bytes + size > READ_AHEAD_BYTES:

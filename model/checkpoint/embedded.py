@@ -1,15 +1,15 @@
-"""The models and configurations that come with the project, by name. Without torch, for pages."""
+"""The models and configurations that come with the project, by name. No import of torch, for pages."""
 
 import os
 from pathlib import Path
 
 PRESETS = Path(__file__).parent.parent / "presets"
 CONFIGS = PRESETS / "configs"
-RELEASED = {"deepseek-v3": "DeepSeek-V3", "deepseek-v3.2": "DeepSeek-V3.2"}  # configurations alone; name -> title
+RELEASED = {"deepseek-v3": "DeepSeek-V3", "deepseek-v3.2": "DeepSeek-V3.2"}  # name -> title; without weights
 
 
 def find_model(model: str | Path) -> Path:
-    """Return the folder of an embedded model's name, or the folder itself."""
+    """Return the folder of an embedded model, if `model` is its name; else `model` as a path."""
     embedded = PRESETS / str(model)
     is_name = isinstance(model, str) and os.sep not in model and (embedded / "config.json").is_file()
     return embedded if is_name else Path(model)

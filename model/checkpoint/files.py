@@ -1,10 +1,9 @@
 """A model folder in the Hugging Face layout, read without trusting it.
 
-Only JSON and safetensors are read; a pickled weight file is refused, because reading one can run code. Shard names come
-from the index and must be plain file names. A link must not lead out of the folder, except in a hub cache, from a
-snapshot to the blobs of its repository. Every problem becomes a one-line `CheckpointError` naming the file or tensor.
-
-This file knows nothing of the model; `weights.py` has the list of required tensors, `fp8.py` the decoding of FP8.
+Only JSON and safetensors are read. A pickled weight file is refused, because reading it could run code. Shard names
+come from the index and must be plain file names. A link must not lead out of the folder; the only exception is a link
+from a snapshot in a hub cache to the blobs of its repository. Every problem raises a `CheckpointError` of one line that
+names the file or tensor. `weights.py` has the list of required tensors, and `fp8.py` decodes FP8.
 """
 
 import collections
@@ -44,24 +43,24 @@ _HASH_BLOCK_BYTES = 1 << 22
 
 
 class ModelFolder:
-    """An opened model folder: its `config.json`, the list of its tensors, and each tensor when it is read.
+    """An opened model folder: its `config.json`, the list of its tensors, and methods that read a tensor.
 
-    Opening reads only the configuration, the index and the headers. Files stay open until `close`, or to the end of a
-    `with` block.
+    Opening reads only the configuration, the index and the headers. Files stay open until `close`, or until the end of
+    a `with` block.
 
     Attributes:
-        path: The folder as given.
-        config: The object in `config.json`.
-        tensors: Every stored tensor by its published name.
-        repeated: Names that several files hold; the index says which is read.
+        path: the folder as given.
+        config: the object in `config.json`.
+        tensors: every stored tensor by its published name.
+        repeated: names of tensors in several files; the index says which file is read.
     """
 
     def __init__(self, path: str | Path, needs_weights: bool = True) -> None:
         """Open the folder.
 
         Args:
-            path: The folder.
-            needs_weights: Refuse a folder that holds only `config.json`; otherwise such a folder has no tensors.
+            path: the folder.
+            needs_weights: if True, a folder that holds only `config.json` is an error; if False, it has no tensors.
 
         Raises:
             CheckpointError: the folder, its configuration, its index or a header cannot be used.
@@ -93,12 +92,12 @@ class ModelFolder:
         return bool(self._file_names)
 
     def generation_tokens(self) -> dict[str, Any]:
-        """Return the ids of the first and last token that `generation_config.json` states; empty without one.
+        """Return `bos_token_id` and `eos_token_id` as `generation_config.json` states them; empty without the file.
 
-        A list there may hold more ids than `config.json`, as in published models.
+        A published `generation_config.json` may list more ids than `config.json`.
 
         Raises:
-            CheckpointError: it is unusable, or none of its ids is one of those in `config.json`.
+            CheckpointError: the file is unusable, or shares no id with `config.json` for one of the two keys.
         """
         if not os.path.lexists(self.path / GENERATION_NAME):
             return {}
@@ -123,7 +122,7 @@ class ModelFolder:
         return digest.hexdigest()
 
     def problem(self, name: str) -> str:
-        """Return why a stored tensor cannot be decoded, in one line, from the headers alone; empty if it can."""
+        """Return why a stored tensor cannot be decoded, in one line; empty if it can. Only headers are used."""
         stored = self.tensors[name]
         if stored.dtype == SCALED_DTYPE:
             return self._scaling_problem(stored)
@@ -146,12 +145,12 @@ class ModelFolder:
         return ""
 
     def read_into(self, name: str, target: torch.Tensor) -> None:
-        """Fill `target`, of the stored shape and any floating dtype, with a tensor.
+        """Fill `target` with a tensor; `target` has the stored shape and any floating dtype.
 
-        FP8 is multiplied by its scales, in whatever file they are; other dtypes are converted.
+        An FP8 weight is multiplied by its scales, which may be in another file; other dtypes are converted.
 
         Raises:
-            CheckpointError: the folder has no such tensor, or it cannot be decoded (see `problem`).
+            CheckpointError: the folder lacks the tensor, or the tensor cannot be decoded (see `problem`).
         """
         self._check(name)
         if self.tensors[name].dtype != SCALED_DTYPE:

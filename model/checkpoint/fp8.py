@@ -1,15 +1,15 @@
-"""Block FP8, as DeepSeek's checkpoints are published: one byte per weight, one scale per block of 128 x 128 weights.
+"""Block FP8, as DeepSeek publishes its checkpoints: one byte per weight, one scale per block of 128 x 128 weights.
 
 Weights [R, C] are E4M3, scales [ceil(R / 128), ceil(C / 128)]; a weight's value is
-`weight[r, c] * scale[r // 128, c // 128]`. Blocks start at the top left, so the last ones may be smaller (576 rows have
-5 rows of scales). Scales multiply, although their published name is `_scale_inv`. They are fp32, or powers of two in
-one byte (UE8M0).
+`weight[r, c] * scale[r // 128, c // 128]`. Blocks start at the top left, so the last blocks may be smaller (576 rows
+have 5 rows of scales). Weights are multiplied by scales, although the name of a scale ends in `_scale_inv`. Scales are
+fp32, or powers of two in one byte (UE8M0).
 
-Decoding shifts integers: a byte's exponent and fraction, moved to those of an fp32 number, give the weight * 2^-120.
-Measured on an AMD EPYC with AVX2, 2,048 x 7,168 weights, one of two cores busy otherwise: 1.1 billion
-weights a second to bfloat16 and 1.2 to float32 on one thread, 0.9 on two; the library's own conversion, 0.2. A third of
-the time to bfloat16 is the rounding from fp32; products in bfloat16 would save it (1.5), but they are exact only where
-every scale is a power of two.
+Decoding shifts integers: the exponent and fraction bits of a byte, moved to those of an fp32 number, give the weight
+times 2^-120. Measured on an AMD EPYC with AVX2, 2,048 x 7,168 weights, another program on one of the two cores: one
+thread decodes 1.1 billion weights a second to bfloat16 and 1.2 billion to float32, two threads 0.9 billion; PyTorch's
+own conversion decodes 0.2 billion. A third of the time to bfloat16 is the rounding from fp32. Products in bfloat16
+would avoid the rounding (1.5 billion), but they are exact only if every scale is a power of two.
 
 Shape suffixes: R rows, C columns, P blocks of rows, Q blocks of columns.
 
@@ -33,8 +33,8 @@ QUANTIZATION: dict[str, Any] = {
 }
 SCALE_DTYPES = (torch.float32, torch.float8_e8m0fnu)
 
-_LARGEST = 448.0  # of E4M3
-_NAN = 0x7F  # the byte without its sign
+_LARGEST = 448.0  # largest finite E4M3 number
+_NAN = 0x7F  # bits of NaN without the sign
 _EXPONENT_GAP = 2.0**120  # fp32's exponent counts from -127, E4M3's from -7
 _SHIFT = 20  # bits between the end of fp32's fraction and the end of E4M3's
 _SIGN_EXPONENT_FRACTION = (0x7F << _SHIFT) - 0x8000_0000  # bit 31 and bits 20 to 26, as a signed number
@@ -42,7 +42,7 @@ _FOLDABLE = 2.0**7  # larger scales would overflow fp32 when multiplied by the g
 
 
 def grid(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Return the shape of a matrix's scales.
+    """Return the shape of the scales of a matrix.
 
     >>> grid((576, 256))
     (5, 2)
@@ -51,7 +51,7 @@ def grid(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def quantization_problem(published: Mapping[str, Any]) -> str:
-    """Return why the `quantization_config` of a config.json is not supported; empty if it is, or there is none."""
+    """Return why the `quantization_config` of a config.json is not supported; empty if it is supported or absent."""
     stated = published.get("quantization_config")
     if stated is None:
         return ""
@@ -65,15 +65,15 @@ def quantization_problem(published: Mapping[str, Any]) -> str:
 
 
 def dequantise(weight_RC: Tensor, scale_PQ: Tensor, out_RC: Tensor) -> None:
-    """Fill `out_RC` with weights times scales, computed in fp32 and converted to its dtype.
+    """Fill `out_RC` with weights times scales, computed in fp32 and converted to the dtype of `out_RC`.
 
     Args:
-        weight_RC: float8_e4m3fn.
-        scale_PQ: float32 or float8_e8m0fnu.
-        out_RC: float32, bfloat16 or float16; products beyond its range become infinite.
+        weight_RC: weights in float8_e4m3fn.
+        scale_PQ: scales in float32 or float8_e8m0fnu.
+        out_RC: the result, in float32, bfloat16 or float16; products beyond the range of its dtype become infinite.
 
     Raises:
-        CheckpointError: the scales do not have the shape `grid`, or a weight or scale is NaN or infinite.
+        CheckpointError: the scales do not have the shape that `grid` returns, a weight is NaN, or a scale not finite.
     """
     wanted = grid(tuple(weight_RC.shape))
     if tuple(scale_PQ.shape) != wanted:
@@ -98,10 +98,10 @@ def dequantise(weight_RC: Tensor, scale_PQ: Tensor, out_RC: Tensor) -> None:
 
 
 def _decode(bytes_RC: Tensor) -> Tensor:
-    """Return the decoded bytes times 2^-120 in fp32; exact, also for subnormal numbers."""
+    """Return the decoded weights times 2^-120, in fp32; the result is exact, also for subnormal numbers."""
     if (bytes_RC & _NAN).amax() == _NAN:
         raise CheckpointError("a weight is NaN")
-    bits_RC = bytes_RC.to(torch.int32)  # copies the sign to all higher bits; the mask leaves one
+    bits_RC = bytes_RC.to(torch.int32)  # copies the sign to all higher bits; the mask keeps only bit 31
     bits_RC <<= _SHIFT
     bits_RC &= _SIGN_EXPONENT_FRACTION
     return bits_RC.view(torch.float32)
@@ -111,7 +111,7 @@ def quantise(weight_RC: Tensor, scale_dtype: torch.dtype = torch.float32) -> tup
     """Return weights [R, C] in E4M3 and their scales [P, Q]; the largest weight of a block becomes at most 448.
 
     Args:
-        weight_RC: finite numbers.
+        weight_RC: finite weights.
         scale_dtype: float32, or float8_e8m0fnu, which rounds every scale up to a power of two.
 
     Raises:

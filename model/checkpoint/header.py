@@ -2,7 +2,7 @@
 
 A safetensors file is 8 bytes (the header's length, little-endian), the header (JSON: tensor -> dtype, shape, first and
 end byte), then the data. Every size in the header is checked against the size of the file before anything is allocated.
-Every problem becomes a `CheckpointError`.
+Every problem raises a `CheckpointError`.
 """
 
 import dataclasses
@@ -19,7 +19,7 @@ PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
 READABLE_DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 SCALED_DTYPE = "F8_E4M3"  # block FP8; decoded with its scales
 SCALE_DTYPES = ("F32", "F8_E8M0")
-# Every dtype that is read, block FP8 and its scales included.
+# Every dtype that is read, including block FP8 and its scales.
 TORCH_DTYPES = READABLE_DTYPES | {SCALED_DTYPE: torch.float8_e4m3fn, "F8_E8M0": torch.float8_e8m0fnu}
 
 LFS_POINTER = b"version https://git-lfs"  # begins the text that Git leaves in place of a large file
@@ -30,7 +30,7 @@ _BITS = {
     **{"F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8, "F8_E4M3FNUZ": 8, "F8_E5M2FNUZ": 8},
     **{"F6_E2M3": 6, "F6_E3M2": 6, "F4": 4},
 }
-# Far more than the released 671 B checkpoint needs (config 2 kB, index 9 MB, headers under 1 MB).
+# These limits are far above the needs of the released 671 B checkpoint (config 2 kB, index 9 MB, headers under 1 MB).
 _MAX_JSON_BYTES = 100_000_000
 _MAX_AXES = 16
 _MAX_SIZE = 1 << 48
@@ -38,7 +38,7 @@ _MAX_MESSAGE = 500
 
 
 class CheckpointError(ValueError):
-    """A model folder that cannot be used; the message is one line with the problem and what to do."""
+    """A model folder cannot be used; the message names the problem and what to do, in one line."""
 
     def __init__(self, message: str) -> None:
         super().__init__(printable(message))
@@ -59,7 +59,7 @@ class StoredTensor:
     shape: tuple[int, ...]
     file: Path
     num_bytes: int
-    offset: int  # of its first byte in the file
+    offset: int  # position of its first byte in the file
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -93,7 +93,7 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def read_header(path: Path) -> dict[str, StoredTensor]:
-    """Return the tensors of one safetensors file, from its header, checked against the size of the file.
+    """Return the tensors of one safetensors file by name, from its header, after checking it against the file's size.
 
     Raises:
         CheckpointError: the file is no safetensors file, is truncated, or its header contradicts itself.
@@ -123,7 +123,7 @@ def _bad_length(path: Path, start: bytes, length: int, file_size: int) -> str:
 
 
 def _check_entry(path: Path, name: str, entry: object, data_size: int) -> tuple[str, int, int]:
-    """Return name, first byte and end byte of one tensor, after all checks that need no other tensor."""
+    """Return name, first byte and end byte of one tensor, after the checks that concern this tensor alone."""
     if not isinstance(entry, dict) or not {"dtype", "shape", "data_offsets"} <= entry.keys():
         raise CheckpointError(f"{path}: the header's entry for {name} is incomplete")
     shape, offsets = entry["shape"], entry["data_offsets"]
@@ -146,7 +146,7 @@ def _are_sizes(values: object) -> bool:
 
 
 def _check_tiling(path: Path, spans: list[tuple[str, int, int]], data_size: int) -> None:
-    """Refuse tensors that leave a gap or overlap, which the format forbids."""
+    """Raise an error if tensors overlap or leave a gap, because the format forbids both."""
     position = 0
     for name, start, end in spans:
         if start != position:

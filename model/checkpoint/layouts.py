@@ -1,7 +1,7 @@
-"""The likely cause where a folder does not hold what is needed: other layouts, prefixes, absent files.
+"""The likely cause why a folder lacks tensors or files: another layout, a prefix of the names, files not copied.
 
-A list of missing tensors says little, since every layout that this project does not read lacks the same ones. Each
-function returns one line with the cause and what to do, or an empty string.
+A list of missing tensors does not show the cause, because it is the same for every layout that this project does not
+read. Each public function returns one line with the cause and what to do, or an empty string.
 """
 
 import json
@@ -13,10 +13,10 @@ from model.checkpoint.header import CheckpointError, StoredTensor, read_json
 
 _SHARD = re.compile(r".+-(\d{5})-of-(\d{5})\.safetensors")
 ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
-_FEWEST = 5  # missing tensors that a wrong prefix explains
+_FEWEST = 5  # fewest missing tensors for which a prefix is looked for
 _CONVERT = "convert the checkpoint to the names that transformers writes"
 
-# Part of a name -> whose layout it is, and what to do.
+# Pattern in a tensor's name -> the layout that has it, and what to do.
 _OTHERS: dict[str, tuple[str, str]] = {
     r"\.base_layer\.": (
         "the weights were saved with an adapter of peft that is not merged",
@@ -40,7 +40,7 @@ _OTHERS: dict[str, tuple[str, str]] = {
 
 
 def likely_cause(stored: Mapping[str, StoredTensor], missing: Iterable[str]) -> str:
-    """Return why tensors are missing, judged by the names that are there; empty if it is not one known cause."""
+    """Return why tensors are missing, judged by the names of the stored tensors; empty if no known cause fits."""
     missing = list(missing)
     if not missing:
         return ""
@@ -56,7 +56,7 @@ def likely_cause(stored: Mapping[str, StoredTensor], missing: Iterable[str]) -> 
 
 
 def _prefix(stored: Mapping[str, StoredTensor], missing: list[str]) -> str:
-    """Return the line for names that are right but for their beginning."""
+    """Return the message for names that are right except for a prefix; empty if that is not the cause."""
     inner = [name.removeprefix("model.") for name in missing if name.startswith("model.")]
     for candidate in (name for name in stored if inner and name.endswith(inner[0])):
         begin = candidate.removesuffix(inner[0])
@@ -70,7 +70,7 @@ def _prefix(stored: Mapping[str, StoredTensor], missing: list[str]) -> str:
 
 
 def _layers(stored: Mapping[str, StoredTensor], missing: list[str]) -> str:
-    """Return the line for layers of which nothing is there, or for a folder with no name of the family."""
+    """Return the message for layers without any tensor, or for a folder without any name of this family."""
     there, absent = ({_layer(name) for name in names} - {None} for names in (stored, missing))
     whole = sorted(layer for layer in absent - there if layer is not None)
     if not stored:
@@ -89,7 +89,7 @@ def _layer(name: str) -> int | None:
 
 
 def no_config(folder: Path) -> str:
-    """Return what a folder without `config.json` holds instead."""
+    """Return what a folder without `config.json` holds instead, and what to do; empty if it is not known."""
     if (folder / ADAPTER_CONFIG).is_file():
         base = _base(folder)
         return f"it holds an adapter alone{base}; merge it into its base model and give the folder of the result"
@@ -109,7 +109,7 @@ def _base(folder: Path) -> str:
 
 
 def no_weights(folder: Path) -> str:
-    """Return which weights a folder with neither weight file nor index holds instead."""
+    """Return which weights a folder without weight file and index holds instead, and what to do; empty if unknown."""
     names = sorted(path.name for path in folder.iterdir())
     shards = [found for found in map(_SHARD.fullmatch, names) if found]
     if shards:
@@ -130,7 +130,7 @@ def _named(folder: Path, suffix: str) -> str:
 
 
 def lost_shards(folder: Path, index: str, file_names: Iterable[str]) -> str:
-    """Return which files of an index are not there."""
+    """Return which of the files that an index names are missing, and what to do; empty if none is missing."""
     wanted = [name for name in file_names if not set(name) & set("/\\\0")]
     lost = [name for name in wanted if not (folder / name).is_symlink() and not (folder / name).exists()]
     if not lost:

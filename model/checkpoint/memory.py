@@ -1,4 +1,4 @@
-"""Memory of this machine and its GPU, for weights."""
+"""The memory of this machine and of its GPU, to decide where weights fit."""
 
 import os
 
@@ -14,7 +14,7 @@ def memory_bytes() -> int | None:
 
 
 def free_bytes(gpu: torch.device) -> int:
-    """Return the free bytes of a CUDA device, including those that torch has reserved but does not use."""
+    """Return the free bytes of a CUDA device, including bytes that PyTorch has reserved and does not use."""
     free, _ = torch.cuda.mem_get_info(gpu)
     return free + torch.cuda.memory_reserved(gpu) - torch.cuda.memory_allocated(gpu)
 

@@ -1,4 +1,4 @@
-"""Describe the model that an engine's file belongs to, for the readers in `model.trace.imports`."""
+"""The description of the model that an engine's file belongs to, for the readers in `model.trace.imports`."""
 
 import dataclasses
 from collections.abc import Callable
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 
 def named_model(model: str | Path) -> Named:
-    """Return the model of an embedded name, a released configuration's name, or a folder.
+    """Return the description of an embedded model or a released configuration, by name, or of a model folder.
 
     Raises:
-        ValueError: its config.json or its vocabulary cannot be read; the message says what to do.
+        ValueError: the config.json or the vocabulary cannot be read; the message says what to do.
     """
     from model.checkpoint.header import read_json
 
@@ -45,7 +45,7 @@ def _of_folder(folder: Path) -> Named:
 
 
 def _bias_of(folder: Path) -> "Callable[[int], np.ndarray] | None":
-    """Return a function that reads the selection bias of a layer; None where the folder holds none."""
+    """Return a function that reads the selection bias of a layer, [E]; None if the folder holds no selection bias."""
     import torch
 
     from model.checkpoint.files import ModelFolder

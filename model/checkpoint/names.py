@@ -1,8 +1,9 @@
 """The published tensor names of a checkpoint of the DeepSeek-V3 family, and the parameter that each tensor fills.
 
-No other file has these names. Published checkpoints have one tensor per expert and projection; this project stacks the
-experts of a layer and joins the gate and up projections, gate rows first. A `Slot` maps one published tensor to (a part
-of) a parameter; loading, saving, missing tensors and parameter counts all follow from a configuration's list of slots.
+No other file has these names. Published checkpoints have one tensor per expert and projection. This project stacks the
+experts of a layer, and joins the gate and up projections, gate rows first. A `Slot` maps one published tensor to a
+parameter or to a part of a parameter. Loading, saving, the check for missing tensors and parameter counts all use the
+list of slots of a configuration.
 
 Source: the released checkpoint's tensor names; DeepSeek-V3 report (arXiv 2412.19437), section 2.
 """
@@ -23,9 +24,9 @@ _SCALE_SUFFIX = "_scale_inv"
 _LAYER = re.compile(r"model\.layers\.(\d{1,9})\.(.+)")  # a longer number is not a layer
 _ROUTED_IN_NAME = re.compile(r"\.experts\.\d+\.")
 _ROUTED = re.compile(r"mlp\.experts\.(\d{1,9})\.(.+)")
-ROUTER, ROUTER_BIAS = "mlp.gate.weight", f"mlp.gate.{_BIAS}"  # as `Place.part` says them
+ROUTER, ROUTER_BIAS = "mlp.gate.weight", f"mlp.gate.{_BIAS}"  # values of `Place.part`
 EMBEDDING, FINAL_NORM, HEAD = "model.embed_tokens.weight", "model.norm.weight", "lm_head.weight"
-EXPERT_PROJECTIONS = ("gate_proj.weight", "up_proj.weight", "down_proj.weight")  # as `Place.part` says them
+EXPERT_PROJECTIONS = ("gate_proj.weight", "up_proj.weight", "down_proj.weight")  # values of `Place.part`
 # Parts that only a multi-token-prediction layer has.
 MTP_PARTS = ("eh_proj.weight", "enorm.weight", "hnorm.weight", "shared_head.norm.weight", "shared_head.head.weight")
 FULL_QUERY = "self_attn.q_proj.weight"
@@ -43,12 +44,12 @@ STATED_BY: dict[str, tuple[str, int]] = {
     "index_n_heads": ("self_attn.indexer.weights_proj.weight", 0),
     "index_head_dim": ("self_attn.indexer.k_norm.weight", 0),
 }
-# Tensors of quantised checkpoints beside weights or in their place: scales, zero points, packed integers, shapes.
+# Tensors of quantised checkpoints that are no weights: scales, zero points, packed integers, shapes.
 _QUANTISED = re.compile(
     r".*(?:_scale(?:_inv|_\d+)?|\.scales?|_zero_points?|_packed|_shape|_global_scale|\.qweight|\.qzeros|\.g_idx"
     r"|absmax|\.(?:nested_)?quant_map|\.quant_state\..+|\.SCB)"
 )
-# How a published name begins, after its layer if it has one -> the kind of part; the first that fits decides.
+# Beginning of a published name, without the prefix of its layer -> the kind of part; the first match decides.
 _KINDS = {
     "model.embed_tokens.": "embedding",
     "input_layernorm.": "attention_norm",
@@ -70,13 +71,13 @@ _KINDS = {
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Slot:
-    """The place of one published tensor: one of our parameters, or a part of one."""
+    """The parameter of our model, or the part of a parameter, that one published tensor fills."""
 
     published: str
     shape: tuple[int, ...]
     parameter: str
-    expert: int | None = None  # index on the first axis
-    rows: tuple[int, int] | None = None  # half-open range on the next axis
+    expert: int | None = None  # index on the parameter's first axis; None: no axis of experts
+    rows: tuple[int, int] | None = None  # half-open range on the next axis; None: all rows
 
     @property
     def num_elements(self) -> int:
@@ -85,7 +86,7 @@ class Slot:
 
     @property
     def layer(self) -> int | None:
-        """Layer number as published; the layer of multi-token prediction is numbered after the last."""
+        """Published layer number, None outside the layers; the multi-token-prediction layer has the highest number."""
         return place_of(self.published).layer
 
     @property
@@ -113,7 +114,7 @@ class Slot:
 
 
 def slots(config: ModelConfig) -> Iterator[Slot]:
-    """Yield every tensor that a checkpoint of this configuration must hold, without multi-token prediction."""
+    """Yield the slot of every tensor of a checkpoint of this configuration, except the multi-token-prediction layer."""
     table = (config.vocab_size, config.hidden_size)
     yield Slot(EMBEDDING, table, "embedding.weight")
     for layer in range(config.num_layers):
@@ -124,9 +125,9 @@ def slots(config: ModelConfig) -> Iterator[Slot]:
 
 
 def mtp_slots(config: ModelConfig) -> Iterator[Slot]:
-    """Yield every tensor of this configuration's multi-token-prediction layer, even if the model has none.
+    """Yield the slot of every tensor of a multi-token-prediction layer, even if the configuration has no such layer.
 
-    Checkpoints also hold copies of embedding and head in it (`mtp_copies`), which the model shares.
+    Checkpoints also hold copies of embedding and head in this layer (`mtp_copies`); our model uses its own tensors.
     """
     theirs, hidden = mtp_prefix(config).removesuffix("."), config.hidden_size
     yield Slot(f"{theirs}.enorm.weight", (hidden,), "mtp.embedding_norm.weight")
@@ -142,7 +143,7 @@ def mtp_copies(config: ModelConfig) -> tuple[str, str]:
 
 
 def used_slots(config: ModelConfig) -> Iterator[Slot]:
-    """Yield every tensor that a model of this configuration is made from, multi-token prediction last."""
+    """Yield the slot of every tensor of a model of this configuration, the multi-token-prediction layer last."""
     yield from slots(config)
     if config.has_mtp:
         yield from mtp_slots(config)
@@ -219,7 +220,7 @@ def _swiglu_slots(theirs: str, ours: tuple[str, str], hidden: int, width: int, e
 
 
 def mtp_prefix(config: ModelConfig) -> str:
-    """Return the prefix of names in the multi-token-prediction layer, which is numbered after the last ordinary one."""
+    """Return the prefix of names in the multi-token-prediction layer, which is numbered after the other layers."""
     return f"model.layers.{config.num_layers}."
 
 
@@ -229,12 +230,12 @@ def router_bias_name(layer: int) -> str:
 
 
 def scaled_weight(name: str) -> str | None:
-    """Return the name of the FP8 weight whose block scales this tensor holds; None if it holds no scales."""
+    """Return the name of the FP8 weight whose block scales the tensor `name` holds; None if it holds no scales."""
     return name.removesuffix(_SCALE_SUFFIX) if name.endswith(_SCALE_SUFFIX) else None
 
 
 def is_quantisation(name: str) -> bool:
-    """Return whether a tensor holds scales, zero points or packed integers of a quantised checkpoint, not weights.
+    """Whether a tensor of a quantised checkpoint holds scales, zero points or packed integers instead of weights.
 
     >>> [is_quantisation(f"mlp.up_proj.{end}") for end in ("weight", "weight_scale", "weight_packed", "qzeros")]
     [False, True, True, True]
@@ -243,7 +244,9 @@ def is_quantisation(name: str) -> bool:
 
 
 def weight_of_scale(name: str) -> str | None:
-    """Return the name of the weight that a tensor of scales belongs to, in any published spelling; None if it is none.
+    """Return the name of the weight that a tensor of scales belongs to; None if the tensor holds no scales.
+
+    All published spellings of the names of scales are known.
 
     >>> [weight_of_scale(f"lm_head.weight{end}") for end in ("_scale_inv", "_scale", "")]
     ['lm_head.weight', 'lm_head.weight', None]
@@ -262,11 +265,11 @@ class Place:
 
     layer: int | None
     expert: int | None  # number of a routed expert
-    part: str  # the rest of the name, such as `self_attn.o_proj.weight`; of an expert `gate_proj.weight`
+    part: str  # the rest of the name, for example `self_attn.o_proj.weight`, or `gate_proj.weight` in an expert
 
 
 def place_of(name: str) -> Place:
-    """Split a published name.
+    """Return the layer, the expert and the rest of a published name.
 
     >>> place_of("model.layers.3.mlp.experts.17.up_proj.weight")
     Place(layer=3, expert=17, part='up_proj.weight')

@@ -1,11 +1,11 @@
 """The parts of a model: embedding, blocks, attention, router, experts, and the cost of each.
 
 Parts follow from the slots of a configuration (`names.py`): a part is the tensors of one kind, and layers with the same
-tensors form one block. Nothing is read from the disk and nothing allocated. `sizes.py` has sizes of the whole model,
-files and memory.
+tensors form one block. Nothing is read from the disk and nothing is allocated. `sizes.py` has the sizes of the whole
+model, of files and of memory.
 
-Operations are multiply-adds of matrix products for one token that is generated after others, with the absorbed form of
-attention; norms, activations and other element-wise operations are not counted.
+Operations are multiply-adds of matrix products for one generated token, with the absorbed form of attention. Norms,
+activations and other element-wise operations are not counted.
 
 Source: DeepSeek-V3 report (arXiv 2412.19437), sections 2.1 and 2.2; DeepSeek-V2 report (arXiv 2405.04434), section 2.1
 and appendix C; DeepSeek-V3.2-Exp report, section 2.
@@ -35,26 +35,26 @@ class PartTensor:
 
     name: str
     shape: tuple[int, ...]
-    count: int  # tensors of this name in one layer: one, or one per expert; 0 if another part holds it
-    used: int  # tensors of this name that one token is multiplied with
+    count: int  # tensors of this name in one layer: one, or one per expert; 0 if another part holds the tensor
+    used: int  # tensors of this name with which one token is multiplied
     stored: Mapping[str, int]  # name of a dtype -> bytes of one tensor with its block scales
 
     @property
     def num_elements(self) -> int:
-        """Values in one tensor."""
+        """Number of values in one tensor."""
         return math.prod(self.shape)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Reads:
-    """The cost of a part per earlier token that it reads."""
+    """The cost of a part for each earlier token that it reads."""
 
     multiply_adds: int  # per earlier token
-    values: int  # values of it in the cache
-    most: int | None = None  # most earlier tokens that it reads; None: no limit
+    values: int  # cached values per earlier token
+    most: int | None = None  # largest number of earlier tokens that the part reads; None: no limit
 
     def keys(self, context: int) -> int:
-        """Return how many of `context` earlier tokens are read."""
+        """Return how many of `context` earlier tokens the part reads."""
         return context if self.most is None else min(context, self.most)
 
 
@@ -64,7 +64,7 @@ class Part:
 
     kind: str
     block: str  # name of its block; empty outside the blocks
-    layers: tuple[int, ...]  # model layer numbers that it stands for; empty outside the blocks
+    layers: tuple[int, ...]  # model layer numbers of the part; empty outside the blocks
     tensors: tuple[PartTensor, ...]
     reads: tuple[Reads, ...] = ()
 
@@ -85,12 +85,12 @@ class Part:
 
     @property
     def active(self) -> int:
-        """Parameters in one layer that a token passes through; an embedding counts whole."""
+        """Parameters in one layer that a token passes through; an embedding counts with all its rows."""
         return sum(min(tensor.used, tensor.count) * tensor.num_elements for tensor in self.tensors)
 
     @property
     def is_lookup(self) -> bool:
-        """Whether a token takes one row of its tensor and multiplies nothing."""
+        """Whether a token reads one row of the part's tensor, without a product."""
         return self.kind == "embedding"
 
     @property
@@ -108,7 +108,7 @@ class Part:
         return sum(read.keys(context) * read.values for read in self.reads)
 
     def weight_bytes(self, dtype: str) -> int:
-        """Return the weight bytes that a layer reads per token, for one of `dtypes()`; of an embedding one row."""
+        """Return the weight bytes that one layer reads per token, for one of `dtypes()`; an embedding reads one row."""
         read = sum(tensor.used * tensor.stored[dtype] for tensor in self.tensors)
         return read // self.tensors[0].shape[0] if self.is_lookup else read
 
@@ -117,7 +117,7 @@ class Part:
 class Block:
     """Layers with the same tensors."""
 
-    name: str  # "dense" or "moe"; numbered from the second of its kind on
+    name: str  # "dense" or "moe"; the second dense block is "dense2", and so on
     layers: tuple[int, ...]
     parts: tuple[Part, ...]
 
@@ -130,21 +130,21 @@ class Parts:
     before: tuple[Part, ...]
     blocks: tuple[Block, ...]
     after: tuple[Part, ...]
-    mtp: Part | None  # multi-token prediction; published beside the model and not counted with it
+    mtp: Part | None  # the multi-token-prediction layer, which is not counted with the model
 
     @property
     def main(self) -> tuple[Part, ...]:
-        """Every part except multi-token prediction."""
+        """Every part except the multi-token-prediction layer."""
         return (*self.before, *(part for block in self.blocks for part in block.parts), *self.after)
 
     @property
     def all(self) -> tuple[Part, ...]:
-        """Every part, multi-token prediction last."""
+        """Every part, the multi-token-prediction layer last."""
         return self.main if self.mtp is None else (*self.main, self.mtp)
 
 
 def dtypes() -> tuple[str, ...]:
-    """Return the names of dtypes that `Part.weight_bytes` knows."""
+    """Return the names of dtypes that `Part.weight_bytes` accepts."""
     return tuple(FORMS)
 
 
@@ -165,7 +165,7 @@ def read_parts(config: ModelConfig) -> Parts:
 
 
 def _shared_head(embedding: Part) -> Part:
-    """Return a head that uses the embedding's tensor and holds none of its own."""
+    """Return a head that uses the embedding's tensor and holds no tensor of its own."""
     return Part("head", "", (), tuple(dataclasses.replace(tensor, count=0) for tensor in embedding.tensors))
 
 
@@ -191,7 +191,7 @@ def _block_parts(config: ModelConfig, block: str, layers: Iterable[int], held: I
 
 
 def _tensors(config: ModelConfig, held: Iterable[Slot]) -> Iterator[PartTensor]:
-    """Yield one tensor per name, with all experts together."""
+    """Yield one `PartTensor` per published name; the tensors of all experts of a layer share one."""
     patterns: dict[str, list[Slot]] = {}
     for slot in held:
         patterns.setdefault(slot.pattern, []).append(slot)
@@ -202,9 +202,9 @@ def _tensors(config: ModelConfig, held: Iterable[Slot]) -> Iterator[PartTensor]:
 
 
 def _reads(config: ModelConfig, kind: str) -> tuple[Reads, ...]:
-    """Return the cost per earlier token of attention (its latent) or indexer (its index key)."""
+    """Return the cost per earlier token: attention reads its latent, an indexer its index key, other parts nothing."""
     if kind == "attention":
-        latent = config.kv_lora_rank + config.rope_head_dim  # scores use all of it, the mixed values the latent only
+        latent = config.kv_lora_rank + config.rope_head_dim  # scores use all values, mixed values only the latent
         each = config.num_heads * (latent + config.kv_lora_rank)
         return (Reads(each, latent, config.index_topk if config.is_sparse else None),)
     if kind == "indexer":

@@ -1,8 +1,7 @@
 """Reads tensors of safetensors files from their byte positions.
 
-Files are not mapped: a file that is truncated while it is mapped ends the whole process with a bus error, and every
-touched page counts as memory of this process. A file stays open under its descriptor, because a file that replaces one
-has other offsets.
+Files are not mapped into memory: if a mapped file is truncated, a bus error ends the whole process, and every page read
+counts as memory of this process. A file stays open, because a new file of the same name has other offsets.
 """
 
 import os
@@ -24,7 +23,7 @@ class OpenFiles:
 
     def __init__(self) -> None:
         self._files: dict[Path, int] = {}
-        self._lock = threading.Lock()  # guards the open files, and the position where a read must seek
+        self._lock = threading.Lock()  # guards the open files, and the file position on systems without preadv
         self._close_files = weakref.finalize(self, _close, self._files)
 
     def close(self) -> None:
@@ -33,7 +32,7 @@ class OpenFiles:
             _close(self._files)
 
     def read_into(self, content: Tensor, stored: StoredTensor, position: int) -> None:
-        """Fill `content`, a one-dimensional tensor of bytes on the CPU, from a position in the file of a tensor.
+        """Fill `content`, a one-dimensional tensor of bytes on the CPU, from a position in the file of `stored`.
 
         Raises:
             CheckpointError: the file cannot be read, or ends before `content` is full.
@@ -69,7 +68,7 @@ class OpenFiles:
 
 
 def read_whole(files: OpenFiles, stored: StoredTensor, dtype: torch.dtype) -> Tensor:
-    """Return a tensor as stored. `dtype` is the torch dtype of `stored.dtype`, the name in the header.
+    """Return a tensor as stored. `dtype` must be the PyTorch dtype that the header calls `stored.dtype`.
 
     Raises:
         CheckpointError: as for `OpenFiles.read_into`.

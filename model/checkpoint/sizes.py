@@ -1,7 +1,8 @@
 """Sizes of a model in parameters and bytes, computed from its configuration alone.
 
-Parameters by part, files, cache, and the memory that each way of running needs. Nothing is read and nothing allocated;
-`weights.py` inspects the contents of a folder. Memory is that of the weights, without activations and cache.
+The sizes are parameters by part, and bytes of files, of the cache, and of weights in memory (without activations and
+cache), for a model in memory and for one that stays on the disk. Nothing is read and nothing is allocated. `weights.py`
+inspects the contents of a folder.
 
 Source: DeepSeek-V3 report (arXiv 2412.19437), sections 2.1 and 2.2; DeepSeek-V2 report (arXiv 2405.04434), table 1.
 """
@@ -19,7 +20,7 @@ from model.trace.kv_cache import cache_bytes
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 FP8 = "block FP8"
-# Name -> dtype of a stored tensor, and dtype of its block scales if it has any.
+# Name -> dtype of stored tensors, and dtype of block scales (None: no scales).
 FORMS = {name: (dtype, None) for name, dtype in DTYPES.items()} | {FP8: (torch.bfloat16, torch.float32)}
 
 PARTS: tuple[str, ...] = (
@@ -33,7 +34,7 @@ PARTS: tuple[str, ...] = (
     "norms",
     "head",
 )
-# Kind of a tensor's part (`names.py`) -> the part it is counted with; norms outside the indexer are counted apart.
+# Kind of a tensor (`names.py`) -> the part that counts it; norms outside the indexer have a part of their own.
 _PART_OF_KIND: dict[str, str] = {
     "embedding": "embedding",
     "attention": "attention",
@@ -57,29 +58,29 @@ class Part:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Streamed:
-    """Bytes in memory when the weights stay on the disk and are read layer by layer."""
+    """Bytes of weights in memory if the weights stay on the disk and are read layer by layer."""
 
-    layer: int  # the largest layer without its routed experts
-    one_token: int  # the same layer with the experts of one token
-    all_experts: int  # the same layer with all its experts, which a long prompt selects
+    layer: int  # the largest layer, without its routed experts
+    one_token: int  # the largest layer, with the experts of one token
+    all_experts: int  # the largest layer, with all its experts, as for a long prompt
     head: int  # final norm and output head, read after the layers
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ModelSizes:
-    """Sizes of a configuration. Keys of the mappings are names of dtypes; `files` also has `FP8`."""
+    """Sizes of a configuration. Keys of the mappings are names of dtypes; `files` and `mtp_files` also have `FP8`."""
 
     parts: tuple[Part, ...]  # in the order of a forward pass
-    mtp_parameters: int  # of a multi-token-prediction layer, which is not in `parts`
-    files: Mapping[str, int]  # bytes of all weights, without such a layer
-    mtp_files: Mapping[str, int]  # bytes of such a layer
-    cache: Mapping[str, Mapping[str, int]]  # bytes per token: dtype -> form of attention
+    mtp_parameters: int  # parameters of a multi-token-prediction layer, which is not in `parts`
+    files: Mapping[str, int]  # bytes of all weights in files, without a multi-token-prediction layer
+    mtp_files: Mapping[str, int]  # bytes of a multi-token-prediction layer in files
+    cache: Mapping[str, Mapping[str, int]]  # dtype -> form of attention -> cached bytes per token
     loaded: Mapping[str, int]  # bytes of all weights in memory
     streamed: Mapping[str, Streamed]
 
     @property
     def total(self) -> int:
-        """Parameters of the model, with embedding, head and selection bias; a tied head counts once."""
+        """Parameters of the model, including embedding, head and selection bias; tied matrices count once."""
         return sum(part.parameters for part in self.parts)
 
     @property
@@ -122,7 +123,7 @@ def _bytes(some: Iterable[Slot], dtype: torch.dtype, fp8_scales: torch.dtype | N
 
 
 def _copied_head(config: ModelConfig, dtype: torch.dtype) -> int:
-    """Return the bytes of a tied head where the memory layout copies it (`model/network/layout.py`)."""
+    """Return the bytes of the copy of a tied head (`model/network/layout.py`); 0 if it is not copied."""
     is_copied = config.tie_embeddings and wants_input_major(torch.device("cpu"), dtype)
     return config.vocab_size * config.hidden_size * dtype.itemsize if is_copied else 0
 

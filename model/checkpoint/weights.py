@@ -1,7 +1,7 @@
 """Loads and saves checkpoints, and compares the tensors of a folder with its configuration.
 
-A multi-token-prediction layer is used if the folder holds all of it, whatever the configuration announces; its copies
-of embedding and head are not read. `names.py` has the published names.
+A multi-token-prediction (MTP) layer is used if the folder holds all its tensors, whether or not the configuration
+announces it. Its copies of embedding and head are not read. `names.py` has the published names.
 """
 
 import dataclasses
@@ -27,10 +27,10 @@ from model.network.moe import Router
 from model.network.transformer import Transformer
 from model.trace.writing import replacing
 
-# The released 671 B model has 61 and 256; far more means a damaged configuration, whose list of tensors takes long.
+# The released 671 B model has 61 and 256. Far larger numbers are damage, and would make the list of tensors too long.
 _LARGEST = {"num_hidden_layers": 1_000, "n_routed_experts": 10_000}
 _MOST_EXPERTS = 200_000  # in all layers together
-# Matrices that FP8 checkpoints do not quantise, by the ends of our names.
+# Ends of the names of parameters that FP8 checkpoints do not quantise.
 _NOT_FP8 = ("embedding.weight", "head.weight", "router.weight", "indexer.head_weights.weight", "mtp.join.weight")
 
 
@@ -39,38 +39,38 @@ class Manifest:
     """The tensors of a model folder compared with its configuration, from the headers alone."""
 
     config: ModelConfig
-    published: Mapping[str, Any]  # config.json as written
+    published: Mapping[str, Any]  # the object in config.json
     stored: Mapping[str, StoredTensor]  # every tensor in the folder by its published name
-    present: tuple[StoredTensor, ...]  # required and present, in the order of `used_slots`, without scales
-    missing: tuple[str, ...]
-    misshapen: tuple[str, ...]  # one line each
-    unsupported: tuple[str, ...]  # one line each: a dtype that is not read, or FP8 without usable scales
-    surplus: tuple[str, ...]  # not in the configuration; skipped
-    mtp: tuple[str, ...]  # tensors of the multi-token-prediction layer, with its copies of embedding and head
-    mtp_problem: str  # why that layer is skipped, in one line; empty if it is used or absent
+    present: tuple[StoredTensor, ...]  # required tensors that the folder holds, in the order of `used_slots`; no scales
+    missing: tuple[str, ...]  # names of required tensors that the folder lacks
+    misshapen: tuple[str, ...]  # one message per tensor of a wrong shape
+    unsupported: tuple[str, ...]  # one message per tensor with a dtype that is not read, or FP8 without usable scales
+    surplus: tuple[str, ...]  # names of stored tensors that the configuration does not need; they are skipped
+    mtp: tuple[str, ...]  # names of stored tensors of the MTP layer, with its copies of embedding and head
+    mtp_problem: str  # why the MTP layer is skipped, in one line; empty if it is used or absent
     has_weights: bool  # False: the folder holds only a configuration
-    repeated: tuple[str, ...] = ()  # in several files; the index says which is read
+    repeated: tuple[str, ...] = ()  # names of tensors in several files; the index says which file is read
 
     @property
     def num_mtp_parameters(self) -> int:
-        """Stored parameters of the multi-token-prediction layer, with copies of embedding and head, without scales."""
+        """Number of stored parameters of the MTP layer, with copies of embedding and head, without scales."""
         weights = (self.stored[name].shape for name in self.mtp if scaled_weight(name) not in self.stored)
         return sum(math.prod(shape) for shape in weights)
 
     @property
     def problems(self) -> tuple[str, ...]:
-        """Why the folder cannot be loaded, one line each; empty if it can."""
+        """One message for each reason why the folder cannot be loaded; empty if it can."""
         missing = tuple(f"tensor {name} is missing" for name in self.missing)
         return self.misshapen + self.unsupported + missing
 
     @property
     def cause(self) -> str:
-        """Why tensors are missing, and what to do, in one line; empty if none is, or the cause is not known."""
+        """Why tensors are missing, and what to do, in one line; empty if none is missing or no known cause fits."""
         return likely_cause(self.stored, self.missing) if self.has_weights else ""
 
     @property
     def summary(self) -> str:
-        """The likely cause, or the first problem and the number of others; empty if the folder can be loaded."""
+        """The likely cause, or the first problem and the number of further ones; empty if the folder can be loaded."""
         if not self.problems:
             return ""
         if cause := self.cause:
@@ -81,9 +81,9 @@ class Manifest:
 
 
 def inspect(folder: str | Path) -> Manifest:
-    """Compare a folder's tensors with its configuration without reading any weight.
+    """Return a comparison of a folder's tensors with its configuration, without reading any weight.
 
-    In a folder that holds only `config.json`, all tensors are missing.
+    If the folder holds only `config.json`, all tensors are missing.
 
     Raises:
         CheckpointError: the folder, its configuration or a header cannot be used at all.
@@ -131,7 +131,7 @@ def _compare(folder: ModelFolder) -> Manifest:
 
 
 def _mtp_problem(folder: ModelFolder, config: ModelConfig) -> str:
-    """Return why a folder's multi-token-prediction layer cannot be used, in one line; empty if it can."""
+    """Return why the folder's MTP layer cannot be used, in one line; empty if it can be used."""
     expected = list(mtp_slots(config))
     for slot in expected:
         if slot.published not in folder.tensors:
@@ -142,7 +142,7 @@ def _mtp_problem(folder: ModelFolder, config: ModelConfig) -> str:
 
 
 def _unreadable(folder: ModelFolder, names: list[str]) -> tuple[str, ...]:
-    """Return why these tensors cannot be read, without repeated lines: a wrong block size concerns all of them."""
+    """Return messages on why these tensors cannot be read; a message that concerns all of them occurs once."""
     general = quantization_problem(folder.config)
     lines = [f"{CONFIG_NAME}: {general}" if general else "", *(folder.problem(name) for name in names)]
     return tuple(dict.fromkeys(line for line in lines if line))
@@ -169,20 +169,20 @@ def _read_config(folder: ModelFolder) -> ModelConfig:
 
 
 def load_model(folder: str | Path, device: str | torch.device | Mapping[str, Any], dtype: torch.dtype) -> Transformer:
-    """Load a model folder into a frozen model in evaluation mode.
+    """Return the model of a folder, frozen and in evaluation mode.
 
-    Each tensor is read and copied into its parameter before the next one, so that the weights are in memory once; FP8
-    is decoded on the way. All parameters have `dtype`, except the router's selection bias, which is fp32.
+    Tensors are read one by one, so that memory holds the weights only once; FP8 is decoded. All parameters have
+    `dtype`, except the router's selection bias, which is fp32.
 
     Args:
         folder: the model folder.
-        device: device of the whole model, or name of a module -> device.
+        device: device of the whole model, or a mapping from names of modules to devices.
         dtype: dtype of the parameters.
 
     Raises:
-        CheckpointError: the folder cannot be used, a tensor is missing, mis-shaped or of an unsupported dtype, the
-            scales of an FP8 tensor are missing, mis-shaped or of another block size than 128 x 128, or the weights are
-            larger than the memory of this machine or of the GPU.
+        CheckpointError: the folder cannot be used; a tensor is missing, or has a wrong shape or an unsupported dtype;
+            the scales of an FP8 tensor are missing, or do not fit blocks of 128 x 128; or the weights are larger than
+            the memory of this machine or of the GPU.
     """
     with ModelFolder(folder) as opened:
         manifest = _compare(opened)
@@ -201,7 +201,7 @@ def load_model(folder: str | Path, device: str | torch.device | Mapping[str, Any
 
 
 def _check_memory(config: ModelConfig, dtype: torch.dtype, device: torch.device) -> None:
-    """Refuse weights that do not fit before allocating them; a system that overcommits would kill the process."""
+    """Raise an error if the weights do not fit in memory; without it, the system might kill the process later."""
     available, memory, instead = memory_bytes(), "this machine has {:,.1f} GB of memory", ""
     if device.type == "cuda":
         available, memory, instead = free_bytes(device), "the GPU has {:,.1f} GB free", " the CPU,"
@@ -226,7 +226,7 @@ def skeleton(config: ModelConfig, dtype: torch.dtype) -> Transformer:
 
 
 def _allocate(config: ModelConfig, placement: Mapping[str, Any], dtype: torch.dtype) -> Transformer:
-    """Return a model with parameters allocated on their devices in a dtype, values undefined."""
+    """Return a model with parameters of a dtype, allocated on their devices; their values are undefined."""
     model = skeleton(config, dtype)
     for name, device in placement.items():
         model.get_submodule(name).to_empty(device=torch.device(device))
@@ -248,17 +248,18 @@ def save_model(
 ) -> None:
     """Write a model folder in the Hugging Face layout, which transformers also reads.
 
-    transformers reads FP8 only if each width is below 128 or a multiple of it, because it computes the block size from
-    the ratio of the shapes.
+    transformers reads FP8 only if each width is below 128 or a multiple of 128, because it computes the block size from
+    the ratio of the shapes of weight and scales.
 
     Args:
-        model: The model.
-        folder: Created if it does not exist; its parent must exist. A model in it is replaced.
-        dtype: Dtype of the weights in the file; the router's selection bias is always fp32.
-        max_shard_bytes: Split the weights into files of at most this size (at least one tensor), with an index.
-        fp8_scales: Store the projections of attention, feed-forward blocks and experts in block FP8, with scales of
-            this dtype: float32, or float8_e8m0fnu for powers of two. None stores everything in `dtype`.
-        fp8_embedding: Store the embedding in FP8, too, unlike published checkpoints: it is a third of a small model.
+        model: the model.
+        folder: the folder, created if it does not exist; its parent must exist. A model in the folder is replaced.
+        dtype: dtype of the stored weights; the router's selection bias is always fp32.
+        max_shard_bytes: largest size of a weight file, unless it holds a single tensor; None: one file, no index.
+        fp8_scales: dtype of block scales, float32 or float8_e8m0fnu (powers of two): store the projections of
+            attention, feed-forward blocks and experts in block FP8. None: store every tensor in `dtype`.
+        fp8_embedding: store the embedding in FP8, too. Published checkpoints do not, but the embedding is a third of a
+            small model.
     """
     folder = Path(folder)
     folder.mkdir(exist_ok=True)
@@ -302,14 +303,14 @@ def _split(
 
 
 def takes_fp8(slot: Slot, embedding: bool = False) -> bool:
-    """Whether an FP8 checkpoint quantises this tensor: projections, but not embedding, head and router."""
+    """Whether an FP8 checkpoint quantises this tensor: it quantises projections, but not embedding, head and router."""
     if slot.parameter == "embedding.weight":
         return embedding
     return len(slot.shape) == 2 and not slot.parameter.endswith(_NOT_FP8)
 
 
 def stored_bytes(slot: Slot, dtype: torch.dtype, fp8_scales: torch.dtype | None = None) -> int:
-    """Return the bytes of a tensor in a file of `save_model`, with an FP8 weight's scales."""
+    """Return the bytes of a tensor in a file of `save_model`, including the scales of an FP8 weight."""
     if fp8_scales is not None and takes_fp8(slot):
         return slot.num_elements + math.prod(grid(slot.shape)) * fp8_scales.itemsize
     return slot.num_elements * (torch.float32 if slot.is_expert_bias else dtype).itemsize

@@ -1,10 +1,11 @@
 """Attention of any layer and head after the run, computed in blocks of queries from the layer's captured input.
 
-No array of tokens x tokens is made: each block of queries is reduced at once to the requested values. The softmax is
-always over all keys up to the query, also for a part of the map. `model/trace/cells.py` defines the cells of a map.
+Each block of queries is reduced to the requested values before the next block is computed, so no array of tokens x
+tokens is made, except in `mean_of_heads` and `head_attention`. The softmax of a query is over all keys that it reads,
+also for a window of the map. `model/trace/cells.py` defines windows and cells.
 
-Shape suffixes: T tokens, H heads, B queries of a block, S keys up to the last of them, I cells down, J cells across,
-P the two parts of a score, W the width of one, G bins of distances.
+Shape suffixes: T tokens, H heads, B queries of a block, S keys up to the last query of a block, I cells down, J cells
+across, P the two parts of a score, W the width of a part, G bins of distances.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -19,8 +20,8 @@ from model.run.head_vectors import HeadVectors, kept_keys
 from model.trace.cells import MAX_CELLS, Window, cell_sides, dataset, whole
 from model.trace.trace import Trace
 
-VALUES_AT_ONCE = 1 << 20  # scores of a block, 4 MB; in a core's cache it takes half the time
-HIDDEN = torch.finfo(torch.float32).min  # finite, so that a weight of 0 times it is 0
+VALUES_AT_ONCE = 1 << 20  # largest number of scores in a block: 4 MB fit in a core's cache, which halves the time
+HIDDEN = torch.finfo(torch.float32).min  # score of a hidden key; finite, so that a weight of 0 times this score is 0
 PARTS = ("content", "position")
 
 
@@ -28,13 +29,13 @@ class LayerAttention:
     """Attention of one layer of a run, head by head; *derived* from the recorded input with the model's weights."""
 
     def __init__(self, engine: Engine, trace: Trace, layer: int, dense: bool = False) -> None:
-        """Project the layer's input once for all heads.
+        """Compute the latents of the layer, which all heads share.
 
         Args:
             engine: holds the weights.
             trace: holds the layers' inputs.
             layer: model layer number.
-            dense: attend to all keys, even if the model's indexer selects some.
+            dense: attend to all keys, even if the model's indexer selects keys.
 
         Raises:
             RequestError: the trace lacks the layer inputs or the selection, or was made with other weights.
@@ -46,9 +47,10 @@ class LayerAttention:
 
     @torch.inference_mode()
     def cells(self, head: int, window: Window | None = None, max_cells: int = MAX_CELLS) -> xr.Dataset:
-        """Return a part of a head's map in at most `max_cells` per side: `largest`, `mean`, `pairs`, [query, key].
+        """Return a window of a head's attention map (None: the whole map) in at most `max_cells` cells per side.
 
-        If the part fits, a cell is one pair.
+        The variables are `largest`, `mean` and `pairs`, each [query, key]. In a window of at most `max_cells` per side,
+        each cell is one pair.
         """
         window = window or whole(self.num_tokens)
         sides = cell_sides(window, max_cells)
@@ -59,17 +61,17 @@ class LayerAttention:
 
     @torch.inference_mode()
     def row(self, head: int, query: int) -> xr.DataArray:
-        """Return the weights of one query, [key], up to itself."""
+        """Return the attention weights of one query on the keys up to its position, [key]."""
         _, _, weights_BS = next(self._blocks(head, query, query + 1))
         return xr.DataArray(_host(weights_BS[0]), dims=("key",))
 
     @torch.inference_mode()
     def overview(self, heads: Sequence[int], max_cells: int) -> tuple[xr.DataArray, xr.Dataset]:
-        """Return small maps of some heads, and their statistics.
+        """Return a small map of each given head, and statistics of its attention.
 
         Returns:
-            The largest weight of each cell, [head, query, key], and `entropy`, `first_token_share` and `mean_distance`
-            as `model/trace/attention.py` defines them, each [head, query].
+            The largest weight of each cell, [head, query, key]; and a dataset of `entropy`, `first_token_share` and
+            `mean_distance`, each [head, query], as `model/trace/attention.py` defines them.
         """
         window = whole(self.num_tokens)
         small, figures = [], []
@@ -89,7 +91,7 @@ class LayerAttention:
 
     @torch.inference_mode()
     def mean_of_heads(self) -> xr.DataArray:
-        """Attention averaged over all heads, [query, key]: tokens x tokens, so for short texts only."""
+        """Return attention averaged over all heads, [query, key]. Its size is tokens x tokens: for short texts only."""
         mean_TT = torch.zeros(self.num_tokens, self.num_tokens)
         for head in range(self.num_heads):
             for first, _, weights_BS in self._blocks(head, 0, self.num_tokens):
@@ -101,9 +103,10 @@ class LayerAttention:
     def part_cells(
         self, head: int, window: Window | None = None, max_cells: int = MAX_CELLS
     ) -> tuple[xr.Dataset, xr.Dataset]:
-        """Return both scaled terms of a head's score before the softmax, content and position; cells as in `cells`.
+        """Return the content part and the position part of a head's scaled scores before the softmax, in cells.
 
-        Their sum is the score (DeepSeek-V2 report, equation 10). `largest` is the value with the largest magnitude.
+        The sum of both parts is the score (DeepSeek-V2 report, equation 10). The arguments and variables are those of
+        `cells`, but `largest` is the value with the largest magnitude.
         """
         window = window or whole(self.num_tokens)
         grids = [_Grid(window, cell_sides(window, max_cells), signed=True) for _ in PARTS]
@@ -118,17 +121,18 @@ class LayerAttention:
         return content, position
 
     def part_rows(self, head: int, query: int) -> tuple[xr.DataArray, xr.DataArray]:
-        """Return the content and position part of one query's scores, each [key], up to itself."""
+        """Return the content part and the position part of one query's scores on the keys up to its position, [key]."""
         window = Window(query, query + 1, 0, query + 1)
         content, position = self.part_cells(head, window, max_cells=query + 1)
         return content["mean"][0].reset_coords(drop=True), position["mean"][0].reset_coords(drop=True)
 
     @torch.inference_mode()
     def parts_by_distance(self, heads: Sequence[int], max_bins: int = 512) -> xr.DataArray:
-        """Return the mean of both parts of the score over all pairs at a distance, [part, head, distance].
+        """Return the mean of each part of the score over all pairs at a distance, [part, head, distance].
 
-        The sum over all pairs at a distance is a correlation of queries with keys, which a Fourier transform gives for
-        all distances at once. Long texts use bins of equal width, labelled by their smallest distance.
+        The sum over all pairs at a distance is a correlation of queries with keys. A Fourier transform computes it for
+        all distances at once. For more than `max_bins` tokens, distances are in bins of equal width; the label of a bin
+        is its smallest distance.
         """
         width = -(-self.num_tokens // max_bins)
         distances = np.arange(0, self.num_tokens, width)
@@ -143,7 +147,7 @@ class LayerAttention:
         return xr.DataArray(sums_PHG / pairs_G, dims=("part", "head", "distance"), coords=labels)
 
     def _blocks(self, head: int, first: int, end: int, multiple: int = 1) -> Iterator[tuple[int, Tensor, Tensor]]:
-        """Yield first query, scores and weights, [B, S], of blocks whose length is a multiple of `multiple`."""
+        """Yield each block's first query, scores and weights, [B, S]; blocks start at multiples of `multiple`."""
         key_TQ = torch.cat(self._vectors.keys(head, end), 1)
         query_BQ = torch.cat(self._vectors.queries(head, first, end), 1) * self._vectors.scale
         rows = _rows(end, multiple)
@@ -157,7 +161,7 @@ class LayerAttention:
 
 
 class _Grid:
-    """A map in cells, filled block by block; each block starts at the first row of a cell."""
+    """A map in cells, filled block by block; each block must start at the first row of a cell."""
 
     def __init__(self, window: Window, sides: tuple[int, int], signed: bool = False) -> None:
         self.window, self.sides, self._signed = window, sides, signed
@@ -165,7 +169,7 @@ class _Grid:
         self._largest_IJ, self._sum_IJ = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
 
     def add(self, first: int, values_BS: Tensor) -> None:
-        """Add a block's rows: weights, 0 where hidden, or signed scores, minus infinity where hidden."""
+        """Add a block that starts at query `first`; a hidden key has weight 0, or score minus infinity if signed."""
         seen_BS = values_BS[:, self.window.key : self.window.key_end]
         if not seen_BS.shape[1]:
             return
@@ -179,13 +183,13 @@ class _Grid:
         self._largest_IJ[row : row + rows, :columns] = _host(largest_IJ)
 
     def dataset(self) -> xr.Dataset:
-        """Return the cells; those that no block reached hold no visible pair."""
+        """Return the cells; a cell that no block reached holds no visible pair."""
         return dataset(self._largest_IJ, self._sum_IJ, self.window, self.sides)
 
 
 @torch.inference_mode()
 def head_attention(engine: Engine, trace: Trace, layer: int, heads: list[int] | None = None) -> xr.DataArray:
-    """Return dense attention weights of a layer, [head, query, key]; for short texts only, because of its size.
+    """Return dense attention weights of a layer, [head, query, key]. Use it for short texts only, because of its size.
 
     Raises:
         RequestError: the trace holds no layer inputs, or was made with other weights.
@@ -203,7 +207,7 @@ def _rows(num_keys: int, multiple: int) -> int:
 
 
 def _causal(scores_BS: Tensor, hidden: float = HIDDEN) -> Tensor:
-    """Hide later keys in place: the block's last query reads every key, the one before all but one."""
+    """Set the scores of keys after each query to `hidden` in place, and return them; the last query reads all keys."""
     num_queries = len(scores_BS)
     future_BB = torch.ones(num_queries, num_queries, dtype=torch.bool, device=scores_BS.device).triu(1)
     scores_BS[:, -num_queries:].masked_fill_(future_BB, hidden)
@@ -211,7 +215,7 @@ def _causal(scores_BS: Tensor, hidden: float = HIDDEN) -> Tensor:
 
 
 def _reduced(values_BS: Tensor, sides: tuple[int, int], reduce: Callable[..., Tensor]) -> Tensor:
-    """Reduce each cell of a block to one value, [I, J]; rows first, which is faster."""
+    """Return one value per cell of a block, [I, J]. Rows are reduced first, because that is faster."""
     for dim, side in enumerate(sides):
         full = values_BS.shape[dim] // side * side
         head, rest = values_BS.narrow(dim, 0, full), values_BS.narrow(dim, full, values_BS.shape[dim] - full)
@@ -222,7 +226,7 @@ def _reduced(values_BS: Tensor, sides: tuple[int, int], reduce: Callable[..., Te
 
 
 def _figures(first: int, scores_BS: Tensor, weights_BS: Tensor, most_read: int) -> Tensor:
-    """Return entropy as a share of its maximum, weight on the first token, and mean distance per query, [3, B].
+    """Return per query the entropy as a share of its maximum, the weight on the first token, the mean distance, [3, B].
 
     A query reads the keys up to itself, at most `most_read` of them.
     """
@@ -231,21 +235,21 @@ def _figures(first: int, scores_BS: Tensor, weights_BS: Tensor, most_read: int) 
     # The largest weight gives the softmax's denominator without another exponential of every score.
     denominator_B = scores_BS.amax(-1) - weights_BS.amax(-1).log()
     entropy_B = denominator_B - torch.linalg.vecdot(weights_BS, scores_BS)
-    # Counted from the block's first query: numbers are small where most weight is, so little is rounded.
+    # Distances are counted from the block's first query: most weight is on small numbers, which keeps rounding small.
     back_S = torch.arange(first, first - num_keys, -1, device=weights_BS.device, dtype=torch.float32)
     distance_B = weights_BS @ back_S + (visible_B - 1 - first)
     return torch.stack([entropy_B.clamp(min=0) / visible_B.clamp(max=most_read).log(), weights_BS[:, 0], distance_B])
 
 
 def _sums_by_distance(query_TW: Tensor, key_TW: Tensor) -> Tensor:
-    """Return the sum over all queries of the product with the key at each distance, [T], fp64."""
+    """Return for each distance the sum of query . key over all pairs at that distance, [T], fp64."""
     length = 2 * len(query_TW)  # padded to twice the length, because the transform is cyclic
     query_FW, key_FW = (torch.fft.rfft(_in_fp64(part), length, dim=0) for part in (query_TW, key_TW))
     return torch.fft.irfft((query_FW * key_FW.conj()).sum(1), length)[: len(query_TW)]
 
 
 def _in_fp64(values: Tensor) -> Tensor:
-    """Convert to fp64, on the CPU if the device has none."""
+    """Return the values in fp64, on the CPU if the device does not support fp64."""
     return (values.cpu() if values.device.type == "mps" else values).double()
 
 

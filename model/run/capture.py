@@ -1,4 +1,4 @@
-"""Checks that a model has the parts that a run records, and that the recording fits in memory."""
+"""Checks before a run: the model has the parts that the request records, and the recording fits in memory."""
 
 from model.checkpoint.memory import memory_bytes
 from model.network.config import ModelConfig
@@ -7,7 +7,7 @@ from model.run.request import Capture, RequestError, RunRequest
 
 
 def capture_bytes(config: ModelConfig, capture: Capture, num_tokens: int) -> int:
-    """Return the bytes of the large captured variables in a trace of `num_tokens`."""
+    """Return the bytes of the large captured variables in a trace of `num_tokens` tokens."""
     layers = config.num_layers if capture.layers is None else len(capture.layers)
     heads = config.num_heads if capture.heads is None else len(capture.heads)
     sizes = {
@@ -21,7 +21,11 @@ def capture_bytes(config: ModelConfig, capture: Capture, num_tokens: int) -> int
 
 
 def check_capture(config: ModelConfig, request: RunRequest, num_prompt: int) -> None:
-    """Refuse a capture that the model lacks or that does not fit in memory, before anything is computed."""
+    """Check that the model has what the request captures, and that the recording fits in memory.
+
+    Raises:
+        RequestError: the model lacks a layer, a head or a part, or the recording is too large.
+    """
     capture = request.capture
     if "indexer" in capture.variables and not config.is_sparse:
         raise RequestError(f"{config.model_type} has no indexer to capture")

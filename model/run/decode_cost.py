@@ -6,7 +6,7 @@ their values; the context may therefore be longer than any text, or than the mod
 Shape suffixes: B batch (1), T new positions (1), S positions so far, D model width, H heads, N content head width,
 R position head width, C key-value latent width, X query latent width.
 
-Source: DeepSeek-V3.2-Exp report (2025), section 2, on what grows with the context.
+Source: DeepSeek-V3.2-Exp report (2025), section 2, says which costs grow with the context.
 """
 
 import dataclasses
@@ -24,16 +24,16 @@ from model.network.transformer import Transformer
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class DecodeCost:
-    """Median microseconds of one token in one layer."""
+    """Median times, in microseconds, of one layer's attention for one decoded token."""
 
-    context: int
+    context: int  # tokens that the decoded token reads, including itself
     dense: float  # core attention over all keys
     sparse: float  # core attention over the selected keys
     indexer: float  # scoring all keys and selecting
 
 
 def median_us(run: Callable[[], object], repeats: int, device: torch.device) -> float:
-    """Return the median microseconds of a call; a tenth of the calls is warm-up."""
+    """Return the median microseconds of `repeats` calls, after a tenth as many calls to warm up."""
 
     def now() -> float:
         if device.type == "cuda":  # CUDA calls return before their work is done
@@ -52,13 +52,13 @@ def median_us(run: Callable[[], object], repeats: int, device: torch.device) -> 
 def decode_cost(
     model: Transformer, layer: int, context: int, top_k: int | None = None, repeats: int = 40
 ) -> DecodeCost:
-    """Measure a layer that has an indexer.
+    """Return the measured times of a layer that has an indexer.
 
     Args:
         model: a V3.2 model with its weights.
         layer: model layer number.
-        context: tokens that the decoded token reads, with itself.
-        top_k: keys that it selects; None takes the configuration's number.
+        context: number of tokens that the decoded token reads, including itself.
+        top_k: number of keys that the indexer selects; None: the number in the configuration.
         repeats: number of timed calls.
     """
     attention, weight = model.block(layer).attention, model.embedding.weight

@@ -1,9 +1,9 @@
 """The forward passes of one run.
 
-With drafts, a pass over a new token also feeds the draft of the next token. That token is sampled as without drafts, by
-the same draw. If it equals the draft, the draft is accepted and its pass is already done; otherwise the draft is
-rejected and dropped. The text is therefore that of plain decoding at any temperature, and only tokens of the sequence
-are recorded.
+With drafts, the pass over token t also feeds the draft of token t + 1. Token t + 1 is then sampled as without drafts,
+with the same random draw. If the sample equals the draft, the draft is accepted, and token t + 1 needs no pass of its
+own. Otherwise the draft is rejected, and removed from the cache and the recorder. The text therefore equals that of
+decoding without drafts at any temperature, and the trace holds only tokens of the sequence.
 
 Shape suffixes: B batch (1), T new positions, D model width, V vocabulary, L MoE layers, K selected experts.
 """
@@ -28,8 +28,8 @@ class Decoding:
     """The state of a run.
 
     Attributes:
-        length: tokens fed so far that are in the sequence.
-        next_id: the token to feed next, after the first pass.
+        length: number of tokens of the sequence that have been fed.
+        next_id: the token to feed next; -1 before the first pass.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class Decoding:
         drafted = self._draft_to_verify(new_ids)
         fed = torch.tensor([new_ids + drafted], device=self._device)
         x_BTD = self._model.hidden(fed, self._cache, self.recorder, self._edit, blocks)
-        # The logits of a long prompt do not fit in memory: the last block's are computed now, the others when recorded.
+        # A long prompt's logits do not fit in memory: the last block's are computed now, those of others when recorded.
         *earlier, last_BTD = x_BTD.split(rows_at_once(self._model.config.vocab_size), dim=1)
         logits_TV, before = self._model.logits(last_BTD)[0], x_BTD.shape[1] - last_BTD.shape[1]
         self.next_id = self._choose(logits_TV[len(new_ids) - 1 - before])
@@ -83,7 +83,10 @@ class Decoding:
         return new_ids, arrays
 
     def _draft_to_verify(self, new_ids: list[int]) -> list[int]:
-        """Return the draft to feed after a token; none after the prompt or an end of sequence, or in a full cache."""
+        """Return the draft to feed after `new_ids`, in a list; the list is empty if there is no draft to verify.
+
+        A draft is fed neither with the prompt, nor after an end-of-sequence token, nor into a full cache.
+        """
         has_room = self.length + 2 <= self._cache.capacity
         if self._drafter is None or not self.length or not has_room or new_ids[-1] == self._model.config.eos_id:
             return []

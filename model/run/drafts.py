@@ -1,8 +1,8 @@
 """Draft tokens of a run: the predictions of the multi-token-prediction module, two tokens ahead.
 
-The module runs over tokens of the sequence once the token after each is known. Its drafts wait here until the tokens
-that they predict are sampled. `Decoding` can verify the last draft: it feeds the draft before the token is sampled, and
-marks it.
+The module runs at a position once the token after it is known. `Drafter` keeps each draft until the token that it
+predicts is sampled. `Decoding` can verify the latest draft: it feeds the draft before that token is sampled, and marks
+the draft as verified.
 
 Shape suffixes: B batch (always 1), T new positions, D model width, V vocabulary, L MoE layers, K rank.
 """
@@ -25,14 +25,14 @@ NONE = -1
 class Draft:
     """The draft of one token."""
 
-    token_id: int = NONE  # the first two tokens have none, because a draft is made two tokens before
-    logprob: float = float("nan")  # of the draft, by the module
+    token_id: int = NONE  # the first two tokens have no draft, because a draft is made two positions ahead
+    logprob: float = float("nan")  # log-probability that the module gives the draft
     verified: bool = False  # the draft was fed before its token was sampled
     expert_ids_LK: np.ndarray | None = None  # experts that the model selected for the verified draft
 
 
 class Drafter:
-    """The module, its cache, and the drafts of the tokens to come."""
+    """The multi-token-prediction module, its cache, and the drafts of tokens that are not sampled yet."""
 
     def __init__(self, model: Transformer, capacity: int, device: torch.device, dtype: torch.dtype) -> None:
         self._model = model
@@ -42,15 +42,15 @@ class Drafter:
 
     @property
     def ahead(self) -> Draft:
-        """The draft of the token after the next one to feed."""
+        """The latest draft: it predicts the token after the next token to feed."""
         return self._waiting[-1]
 
     def extend(self, x_BTD: Tensor, next_ids: list[int], with_experts: bool) -> dict[str, np.ndarray]:
-        """Draft at the new positions, and return the trace variables of their tokens.
+        """Draft a token at each new position, and return the trace variables of the tokens at these positions.
 
         Args:
             x_BTD: the residual stream after the last layer at the new positions.
-            next_ids: the token after each.
+            next_ids: the token after each new position.
             with_experts: also return the experts of verified drafts.
         """
         next_ids_BT = torch.tensor([next_ids], device=x_BTD.device)

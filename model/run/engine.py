@@ -42,7 +42,7 @@ from model.run.step import Progress, Step
 from model.trace.trace import DIMS, Token, Trace
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-SECONDS_BETWEEN_CHECKS = 0.2  # of a run that waits for a run from disk
+SECONDS_BETWEEN_CHECKS = 0.2  # while a run waits for another run from disk, it checks `cancel` at this interval
 
 
 class Engine:
@@ -51,7 +51,7 @@ class Engine:
     def __init__(
         self, model: Transformer, tokenizer: Tokenizer | None, name: str, folder: Path, disk: DiskModel | None = None
     ) -> None:
-        """Make an engine; with `disk`, `model` stays an empty skeleton, and each run reads its own weights."""
+        """Make an engine; if `disk` is given, `model` stays an empty skeleton, and each run reads its own weights."""
         self.model = model.eval() if disk else lay_out_for_decoding(model.eval())
         self.tokenizer, self.name, self.folder, self.disk = tokenizer, name, folder, disk
         self.config: ModelConfig = model.config
@@ -69,15 +69,20 @@ class Engine:
         context: int | None = None,
         shard: bool = False,
     ) -> "Engine":
-        """Load an embedded model by name, or a folder in the Hugging Face layout.
+        """Return an engine for an embedded model, by name, or for a folder in the Hugging Face layout.
 
-        `context` allows runs longer than the model was trained for, to measure time and memory; `shard` spreads the
-        layers over all GPUs of this machine.
+        Args:
+            model: name of an embedded model, or path of a folder.
+            device: name of a PyTorch device; "auto" chooses one.
+            dtype: a key of `DTYPES`.
+            context: most tokens of a run; None: the number in the configuration. A larger number allows runs longer
+                than the model was trained for, to measure time and memory.
+            shard: spread the layers over all GPUs of this machine.
 
         Raises:
             CheckpointError, ConfigError: the folder cannot be read; the message names the file and the problem.
-            RequestError: no such dtype.
-            DeviceError: no such device.
+            RequestError: the dtype is not known, or the layers cannot be spread.
+            DeviceError: the device does not exist, or lacks memory.
         """
         if dtype not in DTYPES:
             raise RequestError(f"dtype {dtype!r} is not known; choose from {', '.join(DTYPES)}")
@@ -92,7 +97,7 @@ class Engine:
 
     @classmethod
     def fitting(cls, model: str | Path) -> "Engine":
-        """Load a model in fp32 if its weights take at most two thirds of the memory; otherwise run it from disk.
+        """Return an engine in fp32 if the weights take at most two thirds of the memory, else one that runs from disk.
 
         Raises:
             CheckpointError, ConfigError, DeviceError, RequestError: as for `load`.
@@ -102,9 +107,9 @@ class Engine:
 
     @classmethod
     def from_disk(cls, model: str | Path, device: str = "auto", dtype: str = "float32") -> "Engine":
-        """Make an engine whose weights stay on the disk; a run reads each layer when it computes it.
+        """Return an engine whose weights stay on the disk; a run reads each layer when it computes the layer.
 
-        Such a run generates nothing, because every generated token would read all layers again.
+        A run from disk generates no tokens, because every generated token would read all layers again.
 
         Raises:
             CheckpointError, ConfigError, DeviceError, RequestError: as for `load`.
@@ -120,10 +125,10 @@ class Engine:
         return cls(skeleton(disk.config, disk.dtype), tokenizer, folder.name, folder, disk)
 
     def open_partial(self, folder: Path, request: RunRequest) -> Partial:
-        """Open the folder that keeps finished layers of this request's run, or make it; for `stream` and `run`.
+        """Return the folder of finished layers of this request's run, for `stream` and `run`; make it if needed.
 
         Raises:
-            RequestError: the weights are in memory, or the folder holds something else.
+            RequestError: the weights are in memory, or the folder holds another run or other files.
         """
         if self.disk is None:
             raise RequestError(f"{self.name} is in memory; only a run from the disk keeps finished layers")
@@ -131,7 +136,7 @@ class Engine:
         return Partial(folder, run | {"weights": str(self.folder.resolve())})
 
     def encode(self, request: RunRequest) -> list[int]:
-        """Return the token ids of the request: those given, or a beginning-of-sequence token and the prompt's.
+        """Return the token ids of the prompt: the request's ids, or a beginning-of-sequence token and the text's ids.
 
         Raises:
             RequestError: the ids do not exist, the text cannot be encoded, or the run would not fit the context.
@@ -166,7 +171,7 @@ class Engine:
         on_layer: Callable[[Progress], None] = lambda progress: None,
         partial: Partial | None = None,
     ) -> Trace:
-        """Run to the end (or until `cancel` is set) and return the trace."""
+        """Run a request to its end, or until `cancel` is set, and return the trace; see `stream`."""
         steps = self.stream(request, cancel, on_layer, partial)
         while True:
             try:
@@ -182,19 +187,19 @@ class Engine:
         on_layer: Callable[[Progress], None] = lambda progress: None,
         partial: Partial | None = None,
     ) -> Generator[Step, None, Trace]:
-        """Run step by step; the generator's return value is the trace of all steps.
+        """Run a request; yield each step, and return the trace of all steps.
 
         Every token is fed, also the last generated one. Generation ends at `max_new_tokens`, after an end-of-sequence
-        token, or when `cancel` is set, which is checked before each step; the trace then holds the finished steps.
+        token, or once `cancel` is set. The run checks `cancel` between steps; the trace then holds the finished steps.
 
-        A run from disk is one step: it calls `on_layer` after each layer and checks `cancel` before each. While it
-        waits for another run of the model, it checks `cancel` and reports 0 finished layers at intervals. With
-        `partial` (see `open_partial`) it starts after the stored layers, and stores each finished one.
+        A run from disk is a single step. It checks `cancel` before each layer, and calls `on_layer` after each layer.
+        While it waits for another run of the model, it checks `cancel` and reports 0 finished layers at intervals. With
+        `partial` (see `open_partial`) it starts after the stored layers, and stores each layer that it finishes.
 
         Raises:
             Stopped: a run from disk was cancelled; there is no trace.
-            RequestError, EditError: the request cannot be run, raised before the first step; or the logits are not
-                finite, so that no token can be chosen.
+            RequestError, EditError: the request cannot be run (raised before the first step), or the logits are not
+                finite, so no token can be chosen.
         """
         ids = self.encode(request)
         check_capture(self.config, request, len(ids))
@@ -270,7 +275,7 @@ class Engine:
 
     @functools.cached_property
     def description(self) -> dict[str, Any]:
-        """The `model` entry of this engine's traces."""
+        """The `model` entry in the traces of this engine."""
         return {
             "name": self.name,
             "config": self.config.to_json(),
@@ -292,16 +297,16 @@ class Engine:
 
 
 def _load(folder: Path, device: str, dtype: torch.dtype) -> Transformer:
-    """Load the network of a folder onto one device."""
+    """Return the network of a folder, loaded onto one device."""
     return load_model(folder, choose_device(device, weight_bytes(inspect(folder).config, dtype)), dtype)
 
 
 def spare_cores(count: int) -> None:
-    """Leave `count` cores to other programs, unless OMP_NUM_THREADS sets the number of threads.
+    """Leave `count` cores to other programs by using fewer threads, unless OMP_NUM_THREADS is set.
 
-    The threads of a product wait for each other; when another program holds one of their cores, each of the hundred
-    products of a step waits for the scheduler (measured on two cores with a browser on the same machine: 7 tokens a
-    second on two threads, 80 on one).
+    The threads of a product wait for each other. If another program uses one of their cores, each of the hundred
+    products of a step waits for the scheduler (measured on two cores, with a browser on the same machine: 7 tokens a
+    second with two threads, 80 with one).
     """
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(max(1, min(torch.get_num_threads(), (os.cpu_count() or 2) - count)))

@@ -1,10 +1,10 @@
 """Runs a prompt through a checkpoint that does not fit in memory: layer by layer, reading only the selected experts.
 
-The network is that of `model.network`, block by block, with the same products on the same weights; only the source of
-the weights differs. A block's own tensors are read ahead while the block before it computes. The experts of a layer are
-known once its router has decided, through the same probe point that the recorder uses; they are read in the order of
-their use, and decoded on other threads while the one before is multiplied. If the run has a folder (`partial.py`),
-every finished layer is stored there, so that a stopped run can continue.
+The run computes the blocks of `model.network` in order, with the same products on the same weights as a run in memory;
+only the source of the weights differs. While one block computes, the tensors of the next block are read, except its
+routed experts. The run learns the selected experts of a layer at the probe point of the router. It reads them in the
+order of their use, and other threads decode an expert while the expert before it is multiplied. If the run has a folder
+(`partial.py`), it stores every finished layer there, so that a stopped run can continue.
 
 Shape suffixes: B batch (1), T positions, D model width, R position head width, K selected experts.
 """
@@ -35,18 +35,18 @@ from model.run.step import Progress
 
 
 class Stopped(RequestError):
-    """The run was stopped before a layer; the message names the layer."""
+    """The run was stopped before its end; the message says after how many layers, or that it had not begun."""
 
 
 class DiskModel:
-    """A checkpoint that stays on the disk. A run changes nothing in it but the read-ahead and the scratch memory."""
+    """A checkpoint that stays on the disk. A run changes only its queue of tensors to read and its scratch memory."""
 
     def __init__(self, folder: ModelFolder, config: ModelConfig, device: torch.device, dtype: torch.dtype) -> None:
         self.folder, self.config, self.device, self.dtype = folder, config, device, dtype
         self.weights = DiskWeights(folder, device, dtype)
-        # By layer number; the layer for multi-token prediction is numbered after the last.
+        # By layer number; layer `num_layers` is the layer of the multi-token-prediction module.
         self._of_layer: dict[int, list[Slot]] = {layer: [] for layer in range(config.num_layers + 1)}
-        self._of_module: list[Slot] = []  # of multi-token prediction, without its layer
+        self._of_module: list[Slot] = []  # of the multi-token-prediction module, without its layer
         self.outer: list[Slot] = []  # final norm and output head, used after the blocks
         for slot in used_slots(config):
             parts = slot.parameter.split(".")
@@ -54,17 +54,17 @@ class DiskModel:
                 self._of_layer[int(parts[1])].append(slot)
             elif parts[0] == "mtp":
                 (self._of_layer[config.num_layers] if parts[1] == "block" else self._of_module).append(slot)
-            elif parts[0] != "embedding" or config.tie_embeddings:  # an embedding of its own is read by rows
+            elif parts[0] != "embedding" or config.tie_embeddings:  # an embedding that is not tied is read by rows
                 self.outer.append(slot)
 
     def expert_bias(self, layer: int) -> Tensor:
-        """Read the selection bias of a layer's router, [E]; zeros where the model has none."""
+        """Return the selection bias of a layer's router, [E], read from the disk; zeros if the model has none."""
         names = [slot.published for slot in self._of_layer[layer] if slot.is_expert_bias]
         biases = [self.weights.tensors.take(name, torch.float32).to(self.device) for name in names]
         return biases[0] if biases else torch.zeros(self.config.num_experts, device=self.device)
 
     def announce(self, layer: int) -> None:
-        """Read ahead the tensors of a layer without its routed experts; after the last layer final norm and head."""
+        """Queue the tensors of a layer to be read, except its routed experts; after the last layer, norm and head."""
         following = self._own(layer) if layer < self.config.num_layers else self.outer
         self.weights.tensors.announce(slot.published for slot in following)
 
@@ -72,7 +72,7 @@ class DiskModel:
         return [slot for slot in self._of_layer[layer] if slot.expert is None and not slot.is_expert_bias]
 
     def build(self, layer: int, expert_bias: Tensor | None = None) -> Block:
-        """Build a block that reads a routed expert when it is used. A bias that is not given is read from disk."""
+        """Return a block that reads each routed expert when it is used. `expert_bias` None: read it from the disk."""
         with torch.device("meta"):
             block = Block(self.config, layer)
         if isinstance(block.ffn, MixtureOfExperts):
@@ -84,7 +84,7 @@ class DiskModel:
         return block.eval().requires_grad_(False)
 
     def build_predictor(self) -> MultiTokenPredictor:
-        """Build the multi-token-prediction module; the experts of its layer are read when they are used."""
+        """Return the multi-token-prediction module; it reads the experts of its layer when they are used."""
         with torch.device("meta"):
             module = MultiTokenPredictor(self.config)
         self._fill_module(module.to(self.dtype), self._of_module, "mtp.")
@@ -92,7 +92,10 @@ class DiskModel:
         return module.eval().requires_grad_(False)
 
     def _fill_module(self, module: nn.Module, own: list[Slot], prefix: str) -> None:
-        """Allocate and read the module's parameters in these slots, whose parameter names begin with `prefix`."""
+        """Allocate the module's parameters, and read the slots `own` into them.
+
+        The parameter name of a slot is `prefix` and the name in the module.
+        """
         for name in dict.fromkeys(slot.parameter.removeprefix(prefix) for slot in own):
             self._allocate(module, name, module.get_parameter(name))
         state = {prefix + name: tensor for name, tensor in module.state_dict().items()}
@@ -118,11 +121,11 @@ class DiskRun:
     """One run of a checkpoint on the disk, with a model of its own.
 
     Attributes:
-        model: has no memory for its blocks; embedding, biases, final norm and head are read during the run.
+        model: a model with empty blocks; embedding, biases, final norm and head are read during the run.
     """
 
     def __init__(self, disk: DiskModel, partial: Partial | None = None) -> None:
-        """Prepare a run; with `partial`, start after the layers that it holds, and add each finished one to it."""
+        """Prepare a run; with `partial`, start after its stored layers, and store each layer that the run finishes."""
         self.disk, self.partial = disk, partial
         self.model: Transformer = skeleton(disk.config, disk.dtype)
         self.model.rotary = RotaryTable(disk.config).to(disk.device)
@@ -132,10 +135,10 @@ class DiskRun:
     def blocks(
         self, recorder: Recorder, cancel: threading.Event | None, on_layer: Callable[[Progress], None]
     ) -> Iterator[Any]:
-        """Yield the blocks in order, and call `on_layer` after each.
+        """Yield the blocks in order, and call `on_layer` after each block.
 
         Raises:
-            Stopped: `cancel` is set, which is checked before each layer.
+            Stopped: `cancel` was set before one of the layers.
         """
         disk, tensors, done = self.disk, self.disk.weights.tensors, self.partial.layers_done if self.partial else 0
         tensors.forget()
@@ -158,7 +161,7 @@ class DiskRun:
             self.model.mtp = disk.build_predictor()
 
     def build(self, layer: int) -> Block:
-        """Build a block with the selection bias that this run read at its start."""
+        """Return a block with the selection bias that this run read at its start."""
         mixture = self.model.block(layer).ffn
         return self.disk.build(layer, mixture.router.expert_bias if isinstance(mixture, MixtureOfExperts) else None)
 
@@ -177,7 +180,7 @@ class DiskRun:
 
 
 class _Watched:
-    """A block that is built when it is called, and whose router's decision starts the reading of its experts."""
+    """Builds its block when it is called, and starts to read experts as soon as the router has selected them."""
 
     def __init__(self, run: DiskRun, layer: int, recorder: Recorder) -> None:
         self._run, self._layer, self._recorder = run, layer, recorder
@@ -196,7 +199,7 @@ class _Watched:
 
 
 class _ReadingTape:
-    """Passes everything on to the run's own tape, and starts reading the experts that the router selected."""
+    """Forwards every call to the run's tape, and starts to read the experts that the router selected."""
 
     def __init__(self, disk: DiskModel, experts: Any, tape: Any) -> None:
         self._disk, self._matrices, self._tape = disk, (experts.gate_up, experts.down), tape
@@ -215,9 +218,9 @@ class _ReadingTape:
 
 
 class _Remembered:
-    """Replaces a layer that an earlier run finished: restores its recorded variables instead of computing it.
+    """Replaces a layer that an earlier run finished: restores the recorded variables instead of computing the layer.
 
-    Only the last finished layer returns the stored residual stream and selection; the others pass their input on.
+    Only the last finished layer returns the stored residual stream and selection; earlier layers return their input.
     """
 
     def __init__(self, partial: Partial | None, layer: int, last: bool) -> None:

@@ -1,10 +1,10 @@
 """Queries and keys of single heads after the run, computed from the captured input of their layer.
 
-Only the latents that all heads share are kept, a few hundred values per token. A head's own vectors are computed on
-request; those of all heads of a long prompt would take gigabytes.
+Only the latents that all heads share are kept, a few hundred values per token. The queries and keys of a head are
+computed on request, because those of all heads would take gigabytes for a long prompt.
 
-Shape suffixes: T tokens, S tokens up to some query, B queries of a block, X query latent width, C key-value latent
-width, H heads, N content head width, R position head width, Q = N + R.
+Shape suffixes: T tokens, S keys before `end`, B queries of a block, X query latent width, C key-value latent width,
+H heads, N content head width, R position head width, Q = N + R.
 """
 
 import numpy as np
@@ -19,11 +19,11 @@ from model.trace.trace import Trace
 
 
 class HeadVectors:
-    """The latents of one layer, from which all its heads are computed. Immutable, so that sessions may share it."""
+    """The latents of one layer, which give the queries and keys of any head. Immutable, so sessions may share them."""
 
     @torch.inference_mode()
     def __init__(self, engine: Engine, trace: Trace, layer: int) -> None:
-        """Project the layer's input.
+        """Compute the latents from the layer's recorded input.
 
         Raises:
             RequestError: the trace holds no layer inputs, or was made with other weights.
@@ -41,7 +41,7 @@ class HeadVectors:
         self._position_TR = rotate(position_TR[None, :, None], self._rotations_TR)[0, :, 0]
 
     def queries(self, head: int, first: int, end: int) -> tuple[Tensor, Tensor]:
-        """Return content [B, N] and rotated position part [B, R] of the queries from `first` to before `end`, fp32."""
+        """Return the content part [B, N] and rotated position part [B, R] of queries `first` to `end` - 1, fp32."""
         up = self._attention.query if self._config.q_lora_rank is None else self._attention.query_up
         up_QX = up.weight.view(self.num_heads, self._config.query_head_dim, -1)[head]
         query_BQ = F.linear(self._query_TX[first:end], up_QX)
@@ -50,20 +50,20 @@ class HeadVectors:
         return content_BN.float(), rotated_BR.float()
 
     def keys(self, head: int, end: int) -> tuple[Tensor, Tensor]:
-        """Return content [S, N] and rotated position part [S, R] of the keys before `end`, fp32."""
+        """Return the content part [S, N] and rotated position part [S, R] of the keys before `end`, fp32."""
         up_NC = self._attention.kv_up.weight.view(self.num_heads, -1, self._config.kv_lora_rank)[head]
         content_SN = F.linear(self._latent_TC[:end], up_NC[: self._config.nope_head_dim])
         return content_SN.float(), self._position_TR[:end].float()
 
 
 def has_weights_of(engine: Engine, trace: Trace) -> bool:
-    """Whether the trace was made with this engine's weights, which computing more of it requires."""
+    """Whether the trace was made with this engine's weights; only then may the engine compute further values of it."""
     made_with = trace.model.get("weights_sha256")
     return made_with is not None and made_with == engine.description["weights_sha256"]
 
 
 def kept_keys(engine: Engine, trace: Trace, layer: int) -> np.ndarray | None:
-    """Return the recorded keys that the layer's queries read, bool [T, T]; None if attention is dense.
+    """Return the recorded mask of the keys that each query of a layer read, bool [T, T]; None if attention is dense.
 
     Raises:
         RequestError: the model is sparse and its selection was not recorded.

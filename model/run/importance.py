@@ -1,16 +1,16 @@
 """The importance of each routed expert for a text: knocks out every (layer, expert) once and compares the predictions.
 
-Each number equals that of a plain forward pass with one `KnockOut`, but no pass is computed whole:
+Each number equals that of a plain forward pass with one `KnockOut`, but only parts of the pass are computed:
 
-- Layers before the changed one are those of the original run.
-- The router alone, run with the edit, finds the tokens that a knock-out reroutes, also by another choice of groups. If
-  it reroutes none, the effect is exactly zero.
-- In the changed layer only rerouted tokens are computed anew, those of all experts together.
-- In later layers only the positions from a knock-out's first change on are computed, several knock-outs as one batch:
-  attention is causal, so earlier positions do not change, and stay in the cache.
+- Layers before the changed layer are taken from the original run.
+- In the changed layer, the router is run with each edit. It shows which tokens the knock-out reroutes, directly or
+  because other groups are kept. If it reroutes no token, the effect is exactly zero.
+- The experts of the changed layer compute only rerouted tokens, those of all knock-outs in one call.
+- In later layers, only the positions from a knock-out's first rerouted token on are computed, several knock-outs as one
+  batch. Attention is causal, so earlier positions do not change; their latents are in the cache.
 
-Shape suffixes: T tokens, D model width, E experts, K selected experts, V vocabulary, B knock-outs of a batch, S its
-positions, N changed decisions (a knock-out and a token), R rows (a knock-out and a position).
+Shape suffixes: T tokens, D model width, E experts, K selected experts, V vocabulary, B knock-outs of a batch,
+S positions of a batch, N changed decisions (a knock-out and a token), R rows (a knock-out and a position).
 """
 
 import dataclasses
@@ -33,12 +33,12 @@ from model.run.interventions import KnockOut
 from model.run.request import RequestError, RunRequest
 from model.run.routing_edit import routing_edit
 
-ROWS_AT_ONCE = 1024  # positions of a batch; larger batches are not faster, and hold the lock longer
-# Largest KL, in nats, for which the second-order term is used. The covariance in that term is at least the mean of the
-# positions' own (law of total variance). Compared with KL over the whole vocabulary, the error was at most 3e-5 at any
-# position of two texts, and 1e-6 in the mean over the positions with a small KL (mini-v3).
+ROWS_AT_ONCE = 1024  # most rows of a batch; larger batches are not faster, and hold the lock longer
+# Largest KL, in nats, for which the second-order term is used. That term uses one covariance for all positions, which
+# is at least the mean of each position's own (law of total variance). Compared with KL over the whole vocabulary, the
+# error was at most 3e-5 at any position of two texts, and 1e-6 in the mean over positions with a small KL (mini-v3).
 SMALL = 2e-5
-VALUES_AT_ONCE = 1 << 21  # log-probabilities held at once, 8 MB: what a processor's cache holds
+VALUES_AT_ONCE = 1 << 21  # log-probabilities in memory at once: 8 MB fit in a processor's cache
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -48,12 +48,13 @@ class Importance:
     Attributes:
         effects: [moe_layer, expert]. `logprob_change`: log p(token) with the knock-out minus without, nats, mean over
             the tokens after the first; negative if the text needs the expert. `kl`: KL(original || changed) of the next
-            token's distribution, nats, mean over all positions. Both are NaN until done. `chosen_by`: number of tokens
-            that selected the expert in the original run. `rerouted`: number of tokens whose routing in the layer the
-            knock-out changed, 0 until done. It can exceed `chosen_by` if groups are limited; if it is 0, both effects
-            are exactly 0.
-        done: knock-outs done, of `total`.
-        num_tokens: tokens of the text.
+            token's distribution, nats, mean over all positions. Both are NaN until the knock-out is done. `chosen_by`:
+            number of tokens that selected the expert in the original run. `rerouted`: number of tokens whose routing in
+            this layer changes, 0 until the knock-out is done. `rerouted` can exceed `chosen_by` if groups are limited.
+            If a finished knock-out reroutes no token, both effects are exactly 0.
+        done: number of finished knock-outs.
+        total: number of all knock-outs.
+        num_tokens: number of tokens of the text.
     """
 
     effects: xr.Dataset
@@ -66,14 +67,15 @@ class Importance:
 def importance(
     engine: Engine, token_ids: Sequence[int], cancel: threading.Event | None = None
 ) -> Generator[Importance, None, None]:
-    """Knock out each expert of each MoE layer, one at a time; yield the map so far after each batch.
+    """Knock out each expert of each MoE layer, one at a time; yield the effects so far after each batch.
 
-    End early if `cancel` is set, which is checked before each batch. The engine's lock is held for one batch.
+    If `cancel` is set, the generator ends before the next batch. It holds the engine's lock for one batch at a time.
+    Errors are raised before the first batch.
 
     Raises:
-        RequestError: the weights stay on the disk, there are no experts, fewer than two tokens, or they do not fit the
-            model.
-        EditError: without an expert the router would have too few to choose from. All before the first batch.
+        RequestError: the weights stay on the disk, the model has no experts, there are fewer than two tokens, or the
+            tokens do not fit the model.
+        EditError: a knock-out would leave the router too few experts.
     """
     if engine.disk:
         raise RequestError(f"{engine.name} is read from the disk layer by layer; each knock-out would read it again")
@@ -108,7 +110,7 @@ def _edit(engine: Engine, layer: int, expert: int) -> LayerEdit:
 
 
 class _Original(Tape):
-    """The tensors of the original run that the knock-outs start from or are compared with."""
+    """The tensors of the original run from which knock-outs start, or with which they are compared."""
 
     def __init__(self, model: Transformer, token_ids_1T: Tensor) -> None:
         self.model, self.num_tokens = model, token_ids_1T.shape[1]
@@ -125,8 +127,8 @@ class _Original(Tape):
         self._state_TD = model.norm(x_BTD[0]).float()
         self._logprobs_TV = model.logits(x_BTD)[0].float().log_softmax(-1)
         rows = max(1, VALUES_AT_ONCE // len(self._head_VD))
-        self._room_RV = self._head_VD.new_empty(rows, len(self._head_VD))  # reused, because new memory costs more
-        # Mean of the head's rows by the probability of their tokens, and their covariance by the mean probability.
+        self._room_RV = self._head_VD.new_empty(rows, len(self._head_VD))  # reused, because allocating costs time
+        # Mean of the head's rows, weighted by probability at each position; covariance, weighted by mean probability.
         probabilities_TV = self._logprobs_TV.exp()
         self._mean_TD = probabilities_TV @ self._head_VD
         centre_D = self._mean_TD.mean(0)
@@ -143,12 +145,12 @@ class _Original(Tape):
         self.routings[layer] = routing
 
     def selection_at(self, layer: int, start: int = 0) -> Selection | None:
-        """Return the keys that the layer's attention reads, for queries from `start` on; None if attention is dense."""
+        """Return the selection that the layer's attention uses, for queries from `start` on; None if it is dense."""
         choosing = [number for number in self._selections if number <= layer]
         return Selection(*(part[:, start:] for part in self._selections[max(choosing)])) if choosing else None
 
     def cache_up_to(self, length: int, num_sequences: int) -> LatentCache:
-        """Return a cache of `num_sequences` copies of the original's first `length` tokens."""
+        """Return a cache with `num_sequences` copies of the first `length` tokens of the original run."""
         cache = LatentCache(
             self.model.config, self.num_tokens, self._cache.latents[0].device, self._cache.latents[0].dtype,
             num_sequences=num_sequences,
@@ -162,14 +164,14 @@ class _Original(Tape):
     def compare(self, x_RD: Tensor, positions_R: Tensor, owners_R: Tensor, count: int) -> tuple[Tensor, Tensor]:
         """Return the mean change of log-probability and the mean KL of each of `count` knock-outs, [B] fp64 on the CPU.
 
-        With d the change of the logits and p the original distribution, KL is log E_p[exp d] - E_p[d], and the change
-        of log p(token) is d(token) - E_p[d] - KL: differences are computed, not differences of large numbers. If half
-        the variance of d is below `SMALL`, KL is taken to be that, and no logits are computed.
+        Let d be the change of the logits, and p the original distribution. Then KL = log E_p[exp d] - E_p[d], and the
+        change of log p(token) is d(token) - E_p[d] - KL. These formulas avoid the difference of two large, nearly equal
+        numbers. If half the variance of d is at most `SMALL`, KL is set to half the variance, without computing logits.
 
         Args:
             x_RD: changed residual streams after the last layer.
             positions_R: the position of each row.
-            owners_R: index of the knock-out of each row.
+            owners_R: the index of the knock-out to which each row belongs.
             count: number of knock-outs.
         """
         moved_RD = self.model.norm(x_RD).float() - self._state_TD[positions_R]
@@ -233,7 +235,7 @@ class _Changes:
         return self._layer == self._original.model.config.num_layers - 1
 
     def batches(self) -> Iterator[list[int]]:
-        """Yield experts whose knock-out reroutes a token, in batches whose first rerouted tokens are close together."""
+        """Yield experts whose knock-out reroutes a token, in batches; first rerouted tokens in a batch are close."""
         firsts = self._firsts()
         batch: list[int] = []
         for expert in sorted(firsts, key=lambda expert: firsts[expert]):
@@ -250,7 +252,7 @@ class _Changes:
         return dict(reversed(list(pairs)))
 
     def outcome(self, experts: Sequence[int]) -> tuple[Tensor, Tensor, Tensor, int]:
-        """Run the later layers for these knock-outs; return the arguments of `_Original.compare`."""
+        """Return the arguments of `_Original.compare` for these knock-outs, after running the later layers."""
         owner_E = self._expert_N.new_full((self._original.model.config.num_experts,), -1)
         owner_E[list(experts)] = torch.arange(len(experts), device=owner_E.device)
         owner_N = owner_E[self._expert_N]
@@ -292,7 +294,7 @@ class _Effects:
         self._chosen_by = torch.stack(counts).cpu().numpy().astype(np.int32)
 
     def untouched(self, row: int, counts: list[int]) -> None:
-        """Store how many tokens each knock-out of a layer reroutes; if none, its effects are 0."""
+        """Store how many tokens each knock-out of a layer reroutes, and effects of 0 if it reroutes no token."""
         self._rerouted[row] = counts
         for values in (self._change, self._kl):
             values[row, self._rerouted[row] == 0] = 0.0
@@ -316,6 +318,6 @@ class _Effects:
 
 
 def _differs(before: Routing, after: Routing) -> Tensor:
-    """Return a mask of tokens with other experts or other gate weights, bool [T]."""
+    """Return a mask of the tokens whose experts or gate weights differ, bool [T]."""
     other_ids_T = (before.expert_ids_TK != after.expert_ids_TK).any(-1)
     return other_ids_T | (before.weights_TK != after.weights_TK).any(-1)

@@ -17,13 +17,13 @@ from model.run.request_fields import RequestError
 if TYPE_CHECKING:
     from model.trace.trace import Trace
 
-# Most bytes of a replayed routing. A trace file keeps it in its header, which safetensors limits to 100 MB.
+# Most bytes of a replayed routing. A trace file keeps the routing in its header, which safetensors limits to 100 MB.
 REPLAY_BYTES = 48 * 2**20
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class KnockOut:
-    """Never select the expert."""
+    """Never select an expert."""
 
     layer: int
     expert: int
@@ -42,30 +42,30 @@ class ForceExpert:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class TopK:
-    """Select another number of experts per token, in every MoE layer."""
+    """Select `k` experts per token in every MoE layer."""
 
     k: int
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class BiasOff:
-    """Select experts by affinity without the bias, in one layer or (None) in all."""
+    """Select experts by affinity without the bias, in one MoE layer, or in all if `layer` is None."""
 
     layer: int | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class GroupLimitOff:
-    """Select experts from all groups, in one layer or (None) in all."""
+    """Select experts from all groups, in one MoE layer, or in all if `layer` is None."""
 
     layer: int | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class GateTemperature:
-    """Divide the router's logits by a temperature before the sigmoid or softmax, in one layer or (None) in all.
+    """Divide the router's logits by a temperature before the sigmoid or softmax, in one MoE layer or in all (None).
 
-    1 changes nothing. Above 1, affinities differ less and the bias decides more.
+    A temperature of 1 changes nothing. Above 1, affinities differ less, and the bias has more effect on the selection.
     """
 
     temperature: float
@@ -78,10 +78,11 @@ class GateTemperature:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ScoreThreshold:
-    """Set the weight of a selected expert with a lower affinity to zero, in one layer or (None) in all.
+    """Set the gate weight of each selected expert whose affinity is below a threshold to zero.
 
-    The expert's id stays in the trace, so that every token keeps top-k ids; the other weights are normalised without
-    it. If no expert of a token reaches the threshold, only the shared experts contribute. 0 changes nothing.
+    `layer` is the MoE layer; None: all MoE layers. The id of the expert stays in the trace, so that every token keeps
+    top-k ids. The gate weights of the other experts are normalised without it. If no expert of a token reaches the
+    threshold, only the shared experts contribute. A threshold of 0 changes nothing.
     """
 
     threshold: float
@@ -126,10 +127,10 @@ class Replay:
 
     @classmethod
     def of(cls, trace: "Trace", layers: tuple[int, ...] | None = None) -> "Replay":
-        """Return the routing of a trace, in the given MoE layers or (None) in all that it recorded.
+        """Return the recorded routing of a trace, in the MoE layers `layers`; None: all recorded layers.
 
         Raises:
-            RequestError: the trace does not know every token's experts and weights, or lacks a layer.
+            RequestError: the trace lacks a layer, or the experts or gate weights of a token.
         """
         if not (trace.has("expert_id") and trace.has("gate_weight")):
             raise RequestError("the trace does not hold experts and their weights; record it with the capture 'router'")
@@ -162,7 +163,7 @@ _KINDS = {kind.__name__: kind for kind in typing.get_args(Intervention)}
 
 
 def experts_of_group(group: int, num_experts: int, num_groups: int) -> tuple[int, ...]:
-    """Return the experts of a routing group. An intervention on a group is one on each of its experts.
+    """Return the experts of a routing group. To change a group, make an intervention for each of its experts.
 
     >>> experts_of_group(1, 8, 4)
     (2, 3)
@@ -186,11 +187,11 @@ def plain_intervention(change: Intervention) -> dict[str, Any]:
 
 
 def read_intervention(plain: Mapping[str, Any]) -> Intervention:
-    """Read what `plain_intervention` returned.
+    """Return the intervention that `plain_intervention` turned into JSON values.
 
     Raises:
         KeyError, TypeError, AttributeError, binascii.Error: the values are not those of an intervention.
-        RequestError: they are out of range.
+        RequestError: a value is out of range.
     """
     values = dict(plain)
     kind = _KINDS[values.pop("kind")]

@@ -1,6 +1,6 @@
-"""Weights that stay on the disk and are read when they are used: an embedding's rows, and matrices of single experts.
+"""Weights that stay on the disk and are read when they are used: rows of the embedding, and matrices of single experts.
 
-They stand where the network has tensors, and offer as much of a tensor's interface as the network uses.
+They replace tensors of the network, and have only those methods of a tensor that the network calls.
 """
 
 import collections
@@ -15,16 +15,16 @@ from model.checkpoint.files import ModelFolder
 from model.checkpoint.names import EMBEDDING, Slot
 from model.network.layout import wants_input_major
 
-DECODERS = 2  # threads that turn stored bytes into weights
-AHEAD = 2  # expert matrices that are decoded before they are used
+DECODERS = 2  # number of threads that turn stored bytes into weights
+AHEAD = 2  # number of expert matrices that are decoded before they are used
 
 
 class DiskWeights:
-    """The tensors of a model folder, read into weights of one device and dtype.
+    """The tensors of a model folder, read into weights on one device and in one dtype.
 
     Attributes:
-        tensors: the stored tensors.
-        decoders: threads that fill weights.
+        tensors: the tensors as stored on the disk.
+        decoders: the threads that turn stored bytes into weights.
     """
 
     def __init__(self, folder: ModelFolder, device: torch.device, dtype: torch.dtype) -> None:
@@ -34,25 +34,25 @@ class DiskWeights:
         self._scratch: dict[tuple[int, ...], collections.deque[Tensor]] = {}
 
     def embedding_rows(self, token_ids: list[int]) -> Tensor:
-        """Read the embedding of some tokens, one row each."""
+        """Return the embedding of each token, [token, D], read from the disk."""
         return self.tensors.rows(EMBEDDING, token_ids, self.dtype).to(self.device)
 
     @torch.inference_mode()
     def fill(self, name: str, target: Tensor) -> None:
-        """Read a tensor into a part of a weight; any thread may call it."""
+        """Read the tensor `name` into `target`, a part of a weight. Any thread may call this method."""
         if target.device.type == "cpu":
             self.tensors.take_into(name, target)
         else:
             target.copy_(self.tensors.take(name, self.dtype))
 
     def empty_matrix(self, shape: tuple[int, ...]) -> Tensor:
-        """Allocate a matrix with the strides that an engine in memory gives it: other strides round differently."""
+        """Return an uninitialised matrix with the strides of a model in memory; other strides round differently."""
         if wants_input_major(self.device, self.dtype):
             return torch.empty(tuple(reversed(shape)), dtype=self.dtype, device=self.device).mT
         return torch.empty(shape, dtype=self.dtype, device=self.device)
 
     def scratch(self, shape: tuple[int, ...]) -> Tensor:
-        """Return a matrix to overwrite, reused after `AHEAD` others of its shape: fresh memory costs more to get."""
+        """Return a matrix to overwrite; it returns again after `AHEAD` others, because allocating memory costs time."""
         if shape not in self._scratch:
             self._scratch[shape] = collections.deque(self.empty_matrix(shape) for _ in range(AHEAD + 1))
         self._scratch[shape].rotate()
@@ -60,7 +60,7 @@ class DiskWeights:
 
 
 class ExpertMatrices:
-    """One matrix per expert, decoded a few ahead of its use into memory that an earlier one used."""
+    """One matrix per expert; a matrix is decoded shortly before its use, into the memory of an earlier matrix."""
 
     def __init__(self, weights: DiskWeights, parts: Iterable[Slot]) -> None:
         self._weights = weights
@@ -75,18 +75,18 @@ class ExpertMatrices:
         return len(self._of_expert)
 
     def announce(self, experts: Iterable[int]) -> None:
-        """Read these experts next, in this order."""
+        """Queue experts to be read next, in the order of their use."""
         self._announced.extend(experts)
         self._weights.tensors.announce(slot.published for expert in self._announced for slot in self._of_expert[expert])
 
     def start(self) -> None:
-        """Decode the next announced experts, at most `AHEAD` at a time."""
+        """Start to decode the next announced experts, at most `AHEAD` at a time."""
         while self._announced and len(self._coming) < AHEAD:
             expert = self._announced.popleft()
             self._coming[expert] = self._weights.decoders.submit(self._decode, expert, self._scratch(expert))
 
     def __getitem__(self, expert: int) -> Tensor:
-        """The matrix of an expert; the one returned before may be overwritten from now on."""
+        """Return the matrix of an expert. The matrix that the last call returned may be overwritten from now on."""
         coming = self._coming.pop(expert, None)
         matrix = self._decode(expert, self._scratch(expert)) if coming is None else coming.result()
         self.start()

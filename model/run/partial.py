@@ -23,11 +23,11 @@ class Partial:
     """A folder of finished layers of one run.
 
     Attributes:
-        layers_done: number of finished layers, from the first one without a gap.
+        layers_done: number of finished layers, counted from layer 0 up to the first missing file.
     """
 
     def __init__(self, folder: Path, run: Mapping[str, Any]) -> None:
-        """Open the folder, or create it.
+        """Open the folder; create it if it does not exist.
 
         Args:
             folder: the folder; its parent must exist.
@@ -61,10 +61,10 @@ class Partial:
         return self.folder / f"layer-{layer:05d}.safetensors"
 
     def write(self, layer: int, residual: Tensor, selection: Selection | None, recorded: Mapping[str, Tensor]) -> None:
-        """Store a finished layer: the residual stream and selection after it, and its recorded tensors.
+        """Store a finished layer: the residual stream and the selection after the layer, and its recorded tensors.
 
         Raises:
-            OSError: it cannot be written; earlier layers stay.
+            OSError: the file cannot be written; the files of earlier layers stay.
         """
         tensors = {"residual": residual, **recorded}
         if selection is not None:
@@ -78,10 +78,10 @@ class Partial:
         self.layers_done = layer + 1
 
     def read(self, layer: int, device: torch.device) -> dict[str, Tensor]:
-        """Read a finished layer.
+        """Return the tensors of a finished layer, by name.
 
         Raises:
-            RequestError: its file is damaged.
+            RequestError: the file of the layer is damaged.
         """
         try:
             return load_file(self._path(layer), device=str(device))
@@ -89,5 +89,5 @@ class Partial:
             raise RequestError(f"{self._path(layer)} is damaged; remove {self.folder} and start again") from None
 
     def remove(self) -> None:
-        """Delete the folder when the run is over."""
+        """Delete the folder; call it when the run is over."""
         shutil.rmtree(self.folder)

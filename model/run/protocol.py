@@ -1,4 +1,4 @@
-"""The protocol that the pages require of an engine, for type checkers; without torch.
+"""The protocol that the pages require of an engine, for type checkers. This module does not import torch.
 
 `model.run.engine.Engine` and `model.run.served.Served` satisfy it without inheriting from it.
 """
@@ -51,7 +51,7 @@ class ModelLayout(RouterLayout, Protocol):
 
 @runtime_checkable
 class EngineProtocol(Protocol):
-    """Runs requests, here or elsewhere."""
+    """An engine that runs requests, on this machine or on a server."""
 
     @property
     def config(self) -> RouterLayout: ...
@@ -59,7 +59,7 @@ class EngineProtocol(Protocol):
     def stream(
         self, request: RunRequest, cancel: threading.Event | None = ..., on_layer: Callable[[Progress], None] = ...
     ) -> Generator[Step, None, Trace]:
-        """Yield a run's steps and return its trace; end at the next step once `cancel` is set.
+        """Yield the steps of a run, and return its trace. Once `cancel` is set, the run ends after the current step.
 
         Raises:
             ValueError: the request cannot be run; the message says why.
@@ -69,9 +69,9 @@ class EngineProtocol(Protocol):
 
 @runtime_checkable
 class LocalEngineProtocol(EngineProtocol, Protocol):
-    """An engine whose model is on this machine, so that prompts are checked before a run and finished runs reused.
+    """An engine whose model is on this machine: pages can check a prompt before the run, and reuse finished runs.
 
-    A trace depends on the engine's `folder` and `dtype` and on the request.
+    The request and the engine's `folder` and `dtype` determine the trace.
     """
 
     @property
@@ -85,11 +85,11 @@ class LocalEngineProtocol(EngineProtocol, Protocol):
 
     @property
     def disk(self) -> object | None:
-        """The model on the disk, whose runs read it and generate no tokens; None if the weights are in memory."""
+        """The model that stays on the disk, whose runs generate no tokens; None if the weights are in memory."""
         ...
 
     def encode(self, request: RunRequest) -> list[int]:
-        """Token ids of the request's prompt.
+        """Return the token ids of the request's prompt.
 
         Raises:
             ValueError: the prompt cannot be encoded, or the run does not fit the context.

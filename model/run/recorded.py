@@ -14,7 +14,10 @@ FOLDER = PRESETS / "recorded"
 
 
 def record(engine: Engine, folder: Path = FOLDER, names: tuple[str, ...] = ("Story",)) -> list[Path]:
-    """Run example prompts of `folder/prompts.json` with the settings that the app starts with, and save the traces."""
+    """Run example prompts with the settings of the first screen, save the traces, and return their paths.
+
+    The prompts are those of `prompts.json` in `FOLDER`; `names` selects them.
+    """
     prompts = json.loads((FOLDER / "prompts.json").read_text(encoding="utf-8"))
     variables = {"router", "attention", "inputs"} | ({"drafts"} if engine.config.has_mtp else set())
     capture, written = Capture(frozenset(variables)), []

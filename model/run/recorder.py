@@ -29,14 +29,14 @@ def rows_at_once(vocab_size: int) -> int:
 
 
 class Recorder:
-    """Implements `model.network.tape.Tape` for one run; `take` empties it after each forward pass."""
+    """The `model.network.tape.Tape` of one run; `take` returns and removes its tensors after each forward pass."""
 
     def __init__(self, config: ModelConfig, capture: Capture) -> None:
         self.config, self.capture = config, capture
         self.attention_layers = _chosen(capture.layers, config.num_layers)
         self.heads = _chosen(capture.heads, config.num_heads)
         self.indexer_layers = tuple(sorted(set(config.indexer_layers) & set(self.attention_layers)))
-        self._next_logprobs_V: Tensor | None = None  # of the next token to feed
+        self._next_logprobs_V: Tensor | None = None  # log-probabilities of the next token to feed
         self._clear()
 
     def _clear(self) -> None:
@@ -75,7 +75,7 @@ class Recorder:
         return {"input": self._inputs, "output": self._outputs, "attention": self._attention}
 
     def of_layer(self, layer: int) -> dict[str, Tensor]:
-        """Return the tensors recorded of a layer in this forward pass, by name; see `restore`."""
+        """Return the tensors that were recorded in a layer in this forward pass, by name, for `restore`."""
         recorded = {name: by_layer[layer] for name, by_layer in self._tensors.items() if layer in by_layer}
         for name, by_layer in (("routing", self._routing), ("indexer", self._selections)):
             if layer in by_layer:
@@ -93,7 +93,7 @@ class Recorder:
             self._selections[layer] = Selection(*(recorded[f"indexer.{field}"] for field in Selection._fields))
 
     def last_experts(self) -> np.ndarray | None:
-        """Return the experts of this forward pass's last token, [L, K]; None if routing is not captured."""
+        """Return the experts of the last token in this forward pass, [L, K]; None if routing is not captured."""
         if not self._routing:
             return None
         last = [Routing(*(part[-1:] for part in routing)) for routing in self._routing.values()]
@@ -111,11 +111,11 @@ class Recorder:
         }
 
     def take(self, token_ids: list[int], logits: Iterable[Tensor]) -> dict[str, np.ndarray]:
-        """Return the trace variables of the tokens just fed, by name, axes in the trace's order.
+        """Return the trace variables of the tokens in this forward pass, by name, and remove the recorded tensors.
 
         Args:
-            token_ids: the tokens.
-            logits: their logits, [T, V], block by block; each block is freed before the next is computed.
+            token_ids: the tokens in this forward pass.
+            logits: logits of the tokens, in blocks [T, V]; each block is freed before the next block is computed.
         """
         arrays = {"token_id": np.array(token_ids, dtype=np.int32)}
         arrays["residual_norm"] = _host(_stacked(self._outputs, 1).float().norm(dim=-1))
@@ -136,7 +136,7 @@ class Recorder:
     def _take_predictions(self, token_ids: list[int], logits: Iterable[Tensor]) -> dict[str, np.ndarray]:
         """Return the log-probability of each token, the likeliest next tokens after it, and captured logits.
 
-        The last row of log-probabilities is kept for the next token, also across steps.
+        The recorder keeps the last row of log-probabilities for the first token of the next step.
         """
         num_candidates, before_V = min(NUM_CANDIDATES, self.config.vocab_size), self._next_logprobs_V
         of_token = [] if before_V is None else [before_V[token_ids[:1]]]
@@ -160,7 +160,7 @@ class Recorder:
 
 
 def _routing_arrays(routings: list[Routing]) -> dict[str, np.ndarray]:
-    """Stack the layers' decisions, [T, L, ...]; ranks are sorted by gate weight, ties by expert id."""
+    """Return the decisions of all layers, [T, L, ...]; ranks are sorted by gate weight, and by expert id in a tie."""
     scores, groups, kept, ids, weights = (_host(_together(part, 1)) for part in zip(*routings, strict=True))
     by_weight = np.lexsort((ids, -weights), axis=-1)
     return {
@@ -177,7 +177,7 @@ _BY_KEY = {"attention": 0.0, "indexer_score": -np.inf, "indexer_kept": False}
 
 
 def join_steps(steps: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """Join the arrays of a run's steps; rows of keys are padded to a square."""
+    """Return the joined arrays of the steps of a run; variables with a key axis are padded to [..., tokens, tokens]."""
     names = [name for name in steps[0] if name not in _BY_KEY]
     joined = {name: np.concatenate([step[name] for step in steps]) for name in names}
     for name in _BY_KEY.keys() & steps[0].keys():
@@ -186,7 +186,7 @@ def join_steps(steps: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
 
 
 def _square(parts: list[np.ndarray], filler: float | bool) -> np.ndarray:
-    """[..., queries of a step, keys so far] -> [..., tokens, tokens]."""
+    """Return one array [..., tokens, tokens] from parts [..., queries of a step, keys so far], padded with `filler`."""
     num_tokens = parts[-1].shape[-1]
     square = np.full((*parts[0].shape[:-2], num_tokens, num_tokens), filler, dtype=parts[0].dtype)
     row = 0
@@ -206,7 +206,7 @@ def _stacked(by_layer: dict[int, Tensor], dim: int) -> Tensor:
 
 
 def _together(parts: Sequence[Tensor], dim: int) -> Tensor:
-    """Stack on the device of the first, because layers may be on several devices."""
+    """Return the parts stacked on the device of the first part, because layers may be on several devices."""
     return torch.stack([part.to(parts[0].device) for part in parts], dim)
 
 
@@ -215,7 +215,7 @@ def _host(tensor: Tensor) -> np.ndarray:
 
 
 def _bits(tensor: Tensor) -> np.ndarray:
-    """Return float32 as is, bfloat16, which numpy lacks, as its bits in uint16, and float16 as float32."""
+    """Return a tensor as an array: bfloat16 as its bits in uint16, because numpy lacks bfloat16; others as float32."""
     if tensor.dtype == torch.bfloat16:
         return _host(tensor.view(torch.uint16))
     return _host(tensor.float())

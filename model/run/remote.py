@@ -1,7 +1,7 @@
 """A connection to the engine at the operator's address: JSON over HTTP.
 
-Only http and https; no proxies, no redirects to another host; every wait and every response is limited. Every problem
-becomes a one-line `RemoteError`.
+It uses http or https, no proxy, and follows no redirect to another host. Every wait and the size of every response are
+limited. Every failure raises a `RemoteError` of one line.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ _BLOCK = 1 << 16
 
 
 class RemoteError(ValueError):
-    """An engine that cannot be reached, or whose response is not usable; the message says what to do."""
+    """The engine cannot be reached, or its response is not usable; the message says what to do."""
 
 
 class NotThereError(RemoteError):
@@ -47,31 +47,31 @@ class Connection:
         """Check the operator's address.
 
         Args:
-            address: such as http://localhost:8000; a path is kept, except for /v1 at its end.
+            address: for example http://localhost:8000; its path is kept, except for /v1 at the end.
             seconds: most seconds for a whole response.
             silence: most seconds in which the server sends nothing.
 
         Raises:
-            RemoteError: it is not the address of an HTTP server.
+            RemoteError: the address is not that of an HTTP server.
         """
         self.address, self._seconds, self._silence = _checked(address), seconds, silence
         self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _SameHost())
 
     def get(self, path: str) -> Any:  # noqa: ANN401 - any JSON value
-        """Return the JSON of a route.
+        """Return the JSON that the server has at a path.
 
         Raises:
-            RemoteError: there is none.
+            RemoteError: the server does not answer in time, or not with JSON.
         """
         seconds = min(SECONDS_TO_PROBE, self._seconds)
         with self._opened(path, None, seconds) as response:
             return _parsed(_whole(response, time.monotonic() + seconds))
 
     def post(self, path: str, body: dict[str, Any]) -> Any:  # noqa: ANN401
-        """Post a body, and return the JSON of the response.
+        """Post a body to a path, and return the JSON of the response.
 
         Raises:
-            RemoteError: there is none.
+            RemoteError: the server does not answer in time, or not with JSON.
         """
         with self._opened(path, body, self._seconds) as response:
             return _parsed(_whole(response, time.monotonic() + self._seconds))
@@ -80,7 +80,7 @@ class Connection:
         """Yield the JSON of each server-sent event until `[DONE]`, or until `cancel` is set.
 
         Raises:
-            RemoteError: the stream breaks off or is not JSON.
+            RemoteError: the stream breaks off, or an event is not JSON.
         """
         deadline, taken = time.monotonic() + self._seconds, 0
         with self._opened(path, body, self._silence) as response:
@@ -136,7 +136,7 @@ def _checked(address: str) -> str:
 
 
 def _refusal(error: urllib.error.HTTPError, path: str) -> RemoteError:
-    """Return the server's refusal of a request, on one line."""
+    """Return the error for a request that the server refused, in one line."""
     if error.code in (404, 405, 501):
         return NotThereError(f"the engine has no {path}")
     with contextlib.suppress(OSError, http.client.HTTPException, ValueError):

@@ -1,4 +1,4 @@
-"""The request of a run: prompt, sampling, which variables to record and which interventions to apply.
+"""The request of a run: the prompt, the sampling, the variables to record and the interventions to apply.
 
 Requests are frozen values without torch, so that a page can make, hash, save and compare them before it loads a model.
 `model/run/interventions.py` defines the interventions.
@@ -21,8 +21,8 @@ CAPTURE_NAMES = ("router", "attention", "indexer", "inputs", "logits", "drafts")
 class Capture:
     """The variables to record in addition to those of every run.
 
-    `layers` limits attention and indexer, `heads` attention only; None: no limit. With "drafts" the run also uses the
-    draft tokens: each accepted one adds a second generated token to a forward pass.
+    `layers` limits the layers of "attention" and "indexer"; `heads` limits the heads of "attention"; None: no limit.
+    With "drafts", the run also verifies its draft tokens: each accepted draft saves a forward pass.
     """
 
     variables: frozenset[str] = frozenset({"router"})
@@ -37,7 +37,7 @@ class Capture:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class RunRequest:
-    """A run's request. The same request on the same model, device and dtype gives the same trace.
+    """The request of a run. The same request on the same model, device and dtype gives the same trace.
 
     Give either `prompt` (text; the run adds a beginning-of-sequence token) or `token_ids` (fed unchanged). With `chat`
     the prompt becomes a user's turn: the run adds the tokens that begin the turn and the answer. Temperature 0 always
@@ -100,7 +100,7 @@ class RunRequest:
             raise RequestError(f"top-k must be 0 (off) or more, it is {self.top_k}")
 
     def to_json(self) -> dict[str, Any]:
-        """Return the request as JSON values, as a trace file keeps it."""
+        """Return the request as JSON values, for a trace file."""
         plain = dataclasses.asdict(self)
         plain["capture"]["variables"] = sorted(self.capture.variables)
         plain["interventions"] = [plain_intervention(change) for change in self.interventions]
@@ -108,7 +108,9 @@ class RunRequest:
 
     @classmethod
     def from_json(cls, plain: Mapping[str, Any]) -> "RunRequest":
-        """Read what `to_json` returned. A field of `FIELDS` that is missing, as in an older file, gets its default.
+        """Return the request that `to_json` turned into JSON values.
+
+        A field of `FIELDS` that is missing, for example in an older file, gets its default.
 
         Raises:
             RequestError: the values are not those of a request.
@@ -126,7 +128,7 @@ class RunRequest:
             raise RequestError(f"this is not a run request: {error}") from None
 
 
-# By name, the fields that a widget, an address and a command-line option set.
+# Name -> description of each field that a widget, an address or a command-line option sets.
 FIELDS = described_fields(RunRequest)
 
 

@@ -28,7 +28,7 @@ from model.run.request import RequestError
 def routing_edit(
     interventions: Iterable[Intervention], config: ModelConfig, device: torch.device
 ) -> RoutingEdit | None:
-    """Return the edit that a run applies; None without interventions.
+    """Return the edit that a run with these interventions applies; None without interventions.
 
     Raises:
         RequestError: an intervention names a layer or expert that the model lacks.
@@ -82,7 +82,7 @@ def _apply(edit: LayerEdit, change: Intervention, layer: int, config: ModelConfi
 
 
 def _given(change: Replay, layer: int, like: torch.Tensor) -> GivenRouting:
-    """Return one layer of a replayed routing, on the device of `like` [E]."""
+    """Return the replayed routing of one layer, on the device of the tensor `like` [E]."""
     row, num_experts = change.layers.index(layer), len(like)
     ids_TK = torch.from_numpy(change.id_array[:, row].astype(np.int64))
     if int(ids_TK.max()) >= num_experts:

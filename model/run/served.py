@@ -33,22 +33,22 @@ class Served:
     """An engine on another server; it satisfies `EngineProtocol`.
 
     Attributes:
-        config: axes of its router.
+        config: the axes of the served model's router.
         kind: one of `KINDS`.
-        model: its name on the server.
-        arrival: when the routing of the last run arrived; one of the sentences above.
+        model: the name of the model on the server.
+        arrival: sentence on the routing of the last run: `BY_CHUNK`, `AT_THE_END` or `AFTER_THE_ANSWER`.
     """
 
     def __init__(self, connection: Connection, named: Named, kind: str | None = None) -> None:
         """Detect the server's kind, version and model.
 
         Args:
-            connection: to the operator's address.
-            named: the model that it serves.
-            kind: `vllm` or `sglang`; None detects it.
+            connection: a connection to the server.
+            named: the model that the server serves.
+            kind: "vllm" or "sglang"; None: detect the kind.
 
         Raises:
-            RemoteError: it does not answer, or is neither.
+            RemoteError: the server does not answer, or is neither vLLM nor SGLang.
         """
         if kind is not None and kind not in KINDS:
             raise RemoteError(f"the kind of engine must be {' or '.join(KINDS)}, not {kind!r:.40}")
@@ -90,13 +90,13 @@ class Served:
         cancel: threading.Event | None = None,
         on_layer: Callable[[Progress], None] = lambda progress: None,
     ) -> Generator[Step, None, Trace]:
-        """Run a request, step by step where the engine sends tokens by chunk; returns the trace.
+        """Run a request; yield its steps, several if the server sends tokens by chunk, and return the trace.
 
-        The engine gets temperature, top-p, top-k and seed. It accepts neither interventions nor a chat's turn, and does
-        not report its layers, so `on_layer` is never called.
+        The server gets temperature, top-p, top-k and seed. It accepts no interventions and no chat turn. It does not
+        report finished layers, so `on_layer` is never called.
 
         Raises:
-            RequestError: the request has an intervention, a chat's turn, or generates no token.
+            RequestError: the request has an intervention or a chat turn, or generates no token.
             RemoteError, TraceError: the engine did not answer as documented.
         """
         if request.interventions:
@@ -142,7 +142,7 @@ class Served:
             return self._connection.post("/v1/completions", asking), asking
 
     def _local_ids(self, request: RunRequest) -> list[int] | None:
-        """Return the prompt's ids by the local tokenizer; None without one."""
+        """Return the ids of the prompt from the local tokenizer; None without a local tokenizer."""
         if request.token_ids is not None:
             return list(request.token_ids)
         if self.named.encode is None or request.prompt is None:
@@ -153,7 +153,7 @@ class Served:
     # --- by chunk ----------------------------------------------------------------------------------------------------
 
     def _by_chunk(self, request: RunRequest, cancel: threading.Event | None) -> Generator[Step, None, Trace]:
-        """Follow vLLM's stream; a token is yielded with its row of experts if rows arrive by chunk."""
+        """Yield the steps of vLLM's stream, and return the trace. With routing by chunk, a token waits for its row."""
         ids = self._local_ids(request) or self._remote_ids(request)
         sampling = {
             "max_tokens": request.max_new_tokens, "temperature": request.temperature, "top_p": request.top_p,
@@ -186,7 +186,7 @@ class Served:
         return traced(self.named, words, expert_id, "vLLM", "vLLM routed_experts (stream)", vllm.MISSING)
 
     def _remote_ids(self, request: RunRequest) -> list[int]:
-        """Return the prompt's ids by the server's own tokenizer."""
+        """Return the ids of the prompt from the server's tokenizer."""
         response = self._connection.post("/tokenize", {"model": self.model, "prompt": request.prompt})
         ids = reading.token_ids(reading.member(response, "tokens", list, "/tokenize"), "tokens")
         if not ids:
@@ -200,7 +200,7 @@ class Served:
             raise RemoteError(f"the engine sent {len(rows)} rows of routed_experts, but {expected} tokens need one")
 
     def _step(self, ids: list[int], new: list[int], rows: np.ndarray, first: int, last: int) -> Step:
-        """Make the step of tokens `first` to before `last`."""
+        """Return the step with the tokens from `first` up to but not including `last`."""
         known = [*ids, *new][:last]
         words = Words(prompt_ids=known[: len(ids)], new_ids=known[len(ids) :], num_prompt=min(last, len(ids)))
         tokens, text = labelled(words, self.named, last)
@@ -211,7 +211,7 @@ class Served:
 
 
 def _chunk(event: Any) -> tuple[str | None, list[int]]:
-    """Return the encoded rows of an event, if any, and its new ids."""
+    """Return the encoded rows of experts in an event (None: no rows), and its new token ids."""
     if isinstance(event, dict) and "error" in event:
         message = event["error"].get("message") if isinstance(event["error"], dict) else event["error"]
         raise RemoteError(f"the engine stopped: {' '.join(str(message).split()):.200}")

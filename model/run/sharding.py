@@ -20,7 +20,7 @@ Placement = Mapping[str, Any]  # name of a module -> its device
 
 
 def load_sharded(folder: Path, dtype: torch.dtype) -> Transformer:
-    """Load a model folder onto all GPUs of this machine.
+    """Return the model of a folder, with its layers spread over all GPUs of this machine.
 
     Raises:
         RequestError: there is no GPU, accelerate is not installed, or the weights do not fit.
@@ -32,7 +32,7 @@ def load_sharded(folder: Path, dtype: torch.dtype) -> Transformer:
 
 
 def load_placed(folder: Path, placement: Placement, dtype: torch.dtype) -> Transformer:
-    """Load a model folder onto the devices of a placement, with hooks that move tensors between them."""
+    """Return the model of a folder on the devices of a placement, with hooks that move tensors between devices."""
     accelerate = _accelerate()
     model = load_model(folder, placement, dtype)
     return accelerate.dispatch_model(model, device_map=dict(placement), force_hooks=True)

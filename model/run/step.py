@@ -1,4 +1,4 @@
-"""The progress that a run reports: the tokens of each forward pass, or the layers done. Without torch."""
+"""The progress that a run reports: the tokens of each forward pass, or the finished layers. No import of torch."""
 
 import dataclasses
 
@@ -27,7 +27,7 @@ class Step:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Progress:
-    """A run from disk after one of its layers."""
+    """The progress of a run from disk."""
 
     layers_done: int  # 0 while another run of the model goes on
     num_layers: int
@@ -36,10 +36,10 @@ class Progress:
 
     @property
     def bytes_per_second(self) -> float:
-        """Mean rate so far, computing included."""
+        """Mean rate of reading so far, in bytes per second; the time includes computing."""
         return self.bytes_read / self.seconds if self.seconds else 0.0
 
     @property
     def seconds_left(self) -> float:
-        """Estimate: the remaining layers take as long on average as those done."""
+        """Estimated seconds left, if the remaining layers take as long on average as the finished layers."""
         return self.seconds / self.layers_done * (self.num_layers - self.layers_done) if self.layers_done else 0.0
