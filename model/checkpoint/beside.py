@@ -23,17 +23,22 @@ _MOST_TOKENIZER_BYTES = 200_000_000
 
 def notes(manifest: Manifest, folder: Path) -> tuple[str, ...]:
     """Return the notes on a folder, one line each; usually empty."""
-    lines = [*_adapters(manifest, folder), *_other_weights(manifest, folder), *_vocabulary(manifest, folder)]
-    lines += [f"{CONFIG_NAME}: {line}" for line in unused_keys(manifest.published)]
+    lines = [*adapters(manifest, folder), *other_weights(manifest, folder), *_vocabulary(manifest, folder)]
+    return tuple(map(printable, [*lines, *configuration(manifest, folder)]))
+
+
+def configuration(manifest: Manifest, folder: Path) -> Iterator[str]:
+    """Yield the notes on parts of `config.json` without an effect."""
+    yield from (f"{CONFIG_NAME}: {line}" for line in unused_keys(manifest.published))
     if unknown := unknown_keys(manifest.published):
-        lines.append(f"{CONFIG_NAME} has keys that are not known here, and have no effect: {_named(unknown)}")
+        yield f"{CONFIG_NAME} has keys that are not known here, and have no effect: {_named(unknown)}"
     with (folder / CONFIG_NAME).open("rb") as file:
         if file.read(3) == BOM:
-            lines.append(f"{CONFIG_NAME} begins with a byte order mark, which is left out")
-    return tuple(map(printable, lines))
+            yield f"{CONFIG_NAME} begins with a byte order mark, which is left out"
 
 
-def _adapters(manifest: Manifest, folder: Path) -> Iterator[str]:
+def adapters(manifest: Manifest, folder: Path) -> Iterator[str]:
+    """Yield the notes on adapters beside the weights or among them."""
     what_to_do = (
         "is not applied: a run shows the base model alone; merge it (merge_and_unload of peft) to see its effect"
     )
@@ -57,7 +62,8 @@ def adapter_line(folder: Path) -> str:
     return f"{settings.get('peft_type', 'adapter')!s:.20}, rank {settings.get('r', '?')!s:.10}{on}"
 
 
-def _other_weights(manifest: Manifest, folder: Path) -> Iterator[str]:
+def other_weights(manifest: Manifest, folder: Path) -> Iterator[str]:
+    """Yield the notes on weights that a run does not read."""
     read = {stored.file.name for stored in manifest.stored.values()}
     if not read:
         return

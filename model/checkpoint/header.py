@@ -119,6 +119,10 @@ def _bad_length(path: Path, start: bytes, length: int, file_size: int) -> str:
         return f"{path} is {pickle_refusal('in spite of its name')}"
     if LFS_POINTER.startswith(start):
         return f"{path} is {lfs_refusal()}"
+    if start.startswith(b"GGUF"):
+        return f"{path} is a GGUF file of llama.cpp in spite of its name; take the model that it was converted from"
+    if start.startswith(b"<"):
+        return f"{path} is a web page, not the weights; download it again"
     return f"{path} is truncated or no safetensors file: its header claims {length} bytes, the file has {file_size}"
 
 

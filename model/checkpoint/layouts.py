@@ -12,6 +12,7 @@ from pathlib import Path
 from model.checkpoint.header import CheckpointError, StoredTensor, read_json
 
 _SHARD = re.compile(r".+-(\d{5})-of-(\d{5})\.safetensors")
+_PARALLEL = re.compile(r"model\d+-mp\d+\.safetensors")
 ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _FEWEST = 5  # fewest missing tensors for which a prefix is looked for
 _CONVERT = "convert the checkpoint to the names that transformers writes"
@@ -24,6 +25,10 @@ _OTHERS: dict[str, tuple[str, str]] = {
     ),
     r"\.switch_mlp\.": ("the experts of a layer are stacked in one tensor, as mlx-lm writes them", _CONVERT),
     r"\.experts\.w(13|2)_weight": ("the experts of a layer are stacked in one tensor, as vLLM keeps them", _CONVERT),
+    r"\.fused_qkv_a_proj|\.(mlp|shared_experts|experts\.\d+)\.gate_up_proj": (
+        "matrices are fused, as vLLM and SGLang keep them in memory",
+        _CONVERT,
+    ),
     r"linear_fc[12]|^decoder\.layers\.": ("the names are those of Megatron", _CONVERT),
     r"^tok_embeddings\.|\.attention\.wkv_": ("the names are those of torchtitan", _CONVERT),
     r"\.ffn\.experts\.\d+\.w\d|\.attn\.wkv_[ab]": (
@@ -116,6 +121,9 @@ def no_weights(folder: Path) -> str:
         count, of = len(shards), int(shards[0][2])
         return f"{shards[0][0]} ({count} of {of} files) lies here without the index that names all; copy it, too"
     others = [name for name in names if name.endswith(".safetensors") and name != ADAPTER_WEIGHTS]
+    if parallel := [name for name in others if _PARALLEL.fullmatch(name)]:
+        whose = f"{parallel[0]} is one GPU's part of the model, as convert.py of DeepSeek's inference code writes it"
+        return f"{whose}; take the checkpoint before that conversion"
     if others:
         return f"{others[0]} is not read under that name; rename a file that holds all tensors"
     if (folder / ADAPTER_WEIGHTS).is_file():

@@ -37,13 +37,12 @@ _ABSURD = (
 )
 
 
-def check_bias(layer: int, bias: np.ndarray, dtype: str) -> Iterator[Finding]:
+def check_bias(layer: int, bias: np.ndarray) -> Iterator[Finding]:
     """Yield the findings on one layer's bias.
 
     Args:
         layer: model layer number.
         bias: [expert] fp32, finite.
-        dtype: stored type, as safetensors names it.
     """
     numbers = _numbers(bias)
     if np.ptp(bias) == 0:
@@ -53,22 +52,17 @@ def check_bias(layer: int, bias: np.ndarray, dtype: str) -> Iterator[Finding]:
     if (share := float((bias == 0).mean())) > NEVER_MOVED:
         what = f"L{layer}: {share:.0%} of the biases are exactly 0, the others are not"
         yield Finding(WARNING, NAME, what, _LOST, numbers | {"share at 0": share}, layer)
-    if dtype in ("BF16", "F16"):
-        name = {"BF16": "bfloat16", "F16": "float16"}[dtype]
-        what = f"L{layer}: the bias is stored in {name}, in steps of {_step(bias):.2g} at its size"
-        yield Finding(WARNING, NAME, what, _ROUNDED, numbers, layer)
-    elif is_rounded(bias):
-        what = f"L{layer}: every bias is a bfloat16 number, {len(np.unique(bias))} values for {len(bias)} experts"
-        yield Finding(WARNING, NAME, what, _ROUNDED, numbers, layer)
 
 
-def compare_layers(biases: Mapping[int, np.ndarray]) -> Iterator[Finding]:
-    """Yield the findings on all layers' biases together: a drifted offset, one layer in other units.
+def compare_layers(biases: Mapping[int, np.ndarray], dtypes: Mapping[int, str]) -> Iterator[Finding]:
+    """Yield the findings on all layers' biases together: a drifted offset, narrow numbers, one layer in other units.
 
     Args:
         biases: model layer number -> [expert], finite.
+        dtypes: model layer number -> stored type, as safetensors names it.
     """
     yield from _drift(biases)
+    yield from _narrow(biases, dtypes)
     moved = {layer: bias for layer, bias in biases.items() if np.ptp(bias) > 0}
     if len(moved) < FEWEST_LAYERS:
         return
@@ -98,6 +92,28 @@ def _drift(biases: Mapping[int, np.ndarray]) -> Iterator[Finding]:
         )
         evidence = {"largest offset": far[layer], "smallest offset": min(far.values(), key=abs), "bfloat16 step": step}
         yield Finding(NOTE, NAME, what, meaning, evidence | {"spread": float(biases[layer].std())}, layer)
+
+
+def _narrow(biases: Mapping[int, np.ndarray], dtypes: Mapping[int, str]) -> Iterator[Finding]:
+    """Yield one warning on all layers whose biases are stored in 16 bits, and one on those that were in bfloat16."""
+    kinds: dict[str, list[int]] = {}
+    for layer, bias in biases.items():
+        if np.ptp(bias) == 0:
+            continue
+        if dtypes[layer] in ("BF16", "F16"):
+            kind = {"BF16": "stored in bfloat16", "F16": "stored in float16"}[dtypes[layer]]
+            kinds.setdefault(kind, []).append(layer)
+        elif is_rounded(bias):
+            kinds.setdefault("made of bfloat16 numbers", []).append(layer)
+    for kind, layers in kinds.items():
+        layer = max(layers, key=lambda layer: _step(biases[layer]))
+        bias = biases[layer]
+        first = (
+            f"L{layer}: the bias is" if len(layers) == 1 else f"in {len(layers)} of {len(biases)} layers the bias is"
+        )
+        where = "" if len(layers) == 1 else f" (L{layer})"
+        what = f"{first} {kind}, in steps of {_step(bias):.2g} at its size{where}"
+        yield Finding(WARNING, NAME, what, _ROUNDED, _numbers(bias) | {"layers": len(layers)}, layer)
 
 
 def is_rounded(bias: np.ndarray) -> bool:

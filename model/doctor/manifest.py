@@ -1,13 +1,14 @@
 """Check a folder's tensors against its configuration: missing tensors, wrong shapes, contradicting numbers.
 
 The tensors count as right: if most layers agree on a number and `config.json` states another, the configuration is
-wrong. One finding then covers the tensors that seem missing because of it.
+wrong. One finding then covers the tensors that seem missing because of it. One finding also covers a folder in a layout
+that is not read, with what to do.
 """
 
 import collections
 import dataclasses
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from model.checkpoint.fp8 import quantization_problem
@@ -37,6 +38,8 @@ _CONTRADICTION = (
     "config.json belongs to another model, or was edited by hand. Loaders that trust it skip tensors, or refuse."
 )
 _PUBLISHED = re.compile(r"\b(?:model|lm_head)\.\S+")
+_LISTED = 8  # missing tensors that are listed one by one; more are grouped by expert or layer
+_NAMED = 6  # experts or layers that a finding names
 _FEW = 3  # tensors that cannot be read for the same reason and are listed one by one
 _QUOTED = re.compile(r"tensor (\S+) ")
 # Published keys that the size stated by a tensor's shape (`STATED_BY`) is a multiple of.
@@ -65,17 +68,21 @@ def check_manifest(manifest: Manifest, contradictions: int) -> Iterator[Finding]
         manifest: comparison of the folder with its configuration.
         contradictions: number of findings on the configuration, which then explain missing tensors.
     """
-    missing = [_hole(name, f"{_spelled(name)} is missing") for name in manifest.missing]
     misshapen = [_hole(_name_in(line), line) for line in manifest.misshapen]
     if problem := quantization_problem(manifest.published):
         yield _other_form(manifest, problem)
         return
-    if contradictions and (missing or misshapen):
-        numbers = {"missing": len(missing), "mis-shaped": len(misshapen)}
-        what = f"as config.json stands, {len(missing):,} tensors are missing and {len(misshapen):,} are mis-shaped"
+    if cause := "" if contradictions else manifest.cause:
+        yield _foreign(manifest, cause)
+        yield from _unreadable(manifest)
+        return
+    if contradictions and (manifest.missing or misshapen):
+        number = len(manifest.missing)
+        numbers = {"missing": number, "mis-shaped": len(misshapen)}
+        what = f"as config.json stands, {number:,} tensors are missing and {len(misshapen):,} are mis-shaped"
         yield Finding(ERROR, NAME, what, "This follows from the contradictions in config.json.", numbers)
     else:
-        yield from shortened(missing, "missing tensors")
+        yield from shortened(_holes(manifest.missing), "groups of missing tensors")
         yield from shortened(misshapen, "mis-shaped tensors")
     yield from _unreadable(manifest)
     if manifest.mtp_problem:
@@ -107,6 +114,40 @@ def _other_form(manifest: Manifest, problem: str) -> Finding:
         "bfloat16 or to block FP8. If they are in bfloat16 already, take the key out of config.json."
     )
     return Finding(ERROR, NAME, f"config.json: {problem}", meaning, evidence)
+
+
+def _foreign(manifest: Manifest, cause: str) -> Finding:
+    """Return the finding on a folder whose tensors have other names or forms, in place of all missing tensors."""
+    evidence = {"missing": len(manifest.missing), "held": len(manifest.stored), "unknown": len(manifest.surplus)}
+    return Finding(ERROR, NAME, cause, "The model cannot be loaded; no tensor is damaged by that.", evidence)
+
+
+def _holes(missing: Sequence[str]) -> list[Finding]:
+    """Return a finding per missing tensor, or, if there are many, one for all experts or layers that lack the same."""
+    if len(missing) <= _LISTED:
+        return [_hole(name, f"{_spelled(name)} is missing") for name in missing]
+    lacking: dict[tuple[int | None, int | None], list[str]] = collections.defaultdict(list)
+    for name in missing:
+        place = place_of(name)
+        lacking[place.layer, place.expert].append(place.part.removesuffix(".weight"))
+    alike: dict[tuple[str, tuple[str, ...]], list[tuple[int | None, int | None]]] = collections.defaultdict(list)
+    for (layer, expert), parts in lacking.items():
+        kind = "" if layer is None else "layer" if expert is None else "expert"
+        alike[kind, tuple(parts)].append((layer, expert))
+    return [_group(kind, parts, places) for (kind, parts), places in alike.items()]
+
+
+def _group(kind: str, parts: tuple[str, ...], places: list[tuple[int | None, int | None]]) -> Finding:
+    named = ", ".join(parts[:_NAMED]) + (f" and {len(parts) - _NAMED} more parts" if len(parts) > _NAMED else "")
+    verb = "is" if len(parts) == 1 else "are"
+    layer, expert = places[0]
+    if not kind:
+        return Finding(ERROR, NAME, f"{named} {verb} missing", _HOLE, {"tensors": len(parts)})
+    spelled = [f"L{layer}" if expert is None else f"L{layer}E{expert}" for layer, expert in places[:_NAMED]]
+    more = f" and {len(places) - _NAMED} more" if len(places) > _NAMED else ""
+    kinds = kind if len(places) == 1 else f"{kind}s"
+    what = f"{named} {verb} missing in {len(places):,} {kinds}: {', '.join(spelled)}{more}"
+    return Finding(ERROR, NAME, what, _HOLE, {"tensors": len(parts) * len(places)}, layer, expert)
 
 
 def _unreadable(manifest: Manifest) -> Iterator[Finding]:

@@ -17,6 +17,7 @@ import numpy as np
 from model.checkpoint.disk import DiskTensors
 from model.checkpoint.files import CONFIG_NAME, ModelFolder, find_file
 from model.checkpoint.header import READABLE_DTYPES, SCALED_DTYPE, CheckpointError, read_json
+from model.checkpoint.layouts import no_config
 from model.checkpoint.names import (
     EMBEDDING,
     EXPERT_PROJECTIONS,
@@ -29,10 +30,11 @@ from model.checkpoint.names import (
     scaled_weight,
 )
 from model.checkpoint.weights import inspect
-from model.doctor import bias, blocks, experts, gate, layer_copies, manifest, tokenizer, unscaled, values
+from model.doctor import bias, blocks, experts, gate, layer_copies, manifest, other_files, tokenizer, unscaled, values
 from model.doctor.findings import ERROR, Check, Finding, Report, make_report
 from model.doctor.tensors import Scanned, scan
-from model.network.config import MODEL_TYPES
+from model.network.config import MODEL_TYPES, ConfigError
+from model.network.config_keys import refuse_other_family
 
 STAGE = "weights"
 _AT_ONCE = 2  # tensors that are measured in parallel
@@ -61,6 +63,7 @@ class _Totals:
     """Statistics of all layers, for the comparison of layers at the end."""
 
     biases: dict[int, np.ndarray] = dataclasses.field(default_factory=dict)
+    bias_dtypes: dict[int, str] = dataclasses.field(default_factory=dict)
     sizes: dict[str, dict[int, float]] = dataclasses.field(default_factory=lambda: collections.defaultdict(dict))
     digests: dict[str, bytes] = dataclasses.field(default_factory=dict)  # of embedding and head
     num_tensors: int = 0
@@ -95,7 +98,7 @@ def _examine_folder(folder: Path, on_progress: Callable[[Progress], None], cance
     except CheckpointError as problem:
         if "pickled" in str(problem):
             raise
-        what, meaning = str(problem), "No weight can be read until this is fixed; nothing else was checked."
+        what, meaning = _within(folder, problem), "No weight can be read until this is fixed; nothing else was checked."
         finding = Finding(ERROR, manifest.NAME, what, meaning, {})
         return make_report(folder.name, [Check(manifest.NAME, STAGE, "headers of the weight files")], [finding])
     with opened:
@@ -104,13 +107,21 @@ def _examine_folder(folder: Path, on_progress: Callable[[Progress], None], cance
         return _examine(opened, published, on_progress, cancel)
 
 
+def _within(folder: Path, problem: Exception) -> str:
+    """Return an error of a folder without its path, which a report should not show."""
+    return str(problem).replace(f"{folder}/", "").replace(f"{folder} ", "the folder ")
+
+
 def _published(folder: Path) -> Mapping[str, object]:
     if not folder.is_dir():
         raise CheckpointError(f"{folder} is not a folder; give one that holds {CONFIG_NAME}")
+    if not (folder / CONFIG_NAME).exists() and (cause := no_config(folder)):
+        raise CheckpointError(f"{folder} lacks {CONFIG_NAME}: {cause}")
     published = read_json(find_file(folder, CONFIG_NAME))
-    if published.get("model_type") not in MODEL_TYPES:
-        known = ", ".join(MODEL_TYPES)
-        raise CheckpointError(f"model_type {published.get('model_type')!r} is not supported; supported: {known}")
+    try:
+        refuse_other_family(published, MODEL_TYPES)
+    except ConfigError as error:
+        raise CheckpointError(str(error)) from None
     return published
 
 
@@ -128,20 +139,22 @@ def _examine(
     findings = manifest.check_config(published, folder.tensors, refusal)
     if held is not None:
         findings += manifest.check_manifest(held, len(findings))
+        findings += other_files.check_beside(held, folder.path)
     vocabulary, about_ids = tokenizer.check_tokenizer(folder.path, published.get("vocab_size"))
     findings += about_ids
     totals = _Totals()
     try:
         for layer, tensors in _layers(folder, on_progress, cancel):
             findings += _one_layer(layer, tensors, totals)
+        findings += other_files.check_repeated(folder.path, folder.tensors, cancel)
     except Stopped:
         raise
     except CheckpointError as problem:  # a file that was cut off or taken away while it was read
         meaning = "The files changed while they were read, or the disk is damaged; later tensors were not read."
-        findings.append(Finding(ERROR, values.NAME, f"reading ended: {problem}", meaning, {}))
+        findings.append(Finding(ERROR, values.NAME, f"reading ended: {_within(folder.path, problem)}", meaning, {}))
     findings += unscaled.check_unscaled(totals.unscaled, folder.tensors)
     findings += layer_copies.check_layers(totals.matrices)
-    findings += bias.compare_layers(totals.biases)
+    findings += bias.compare_layers(totals.biases, totals.bias_dtypes)
     findings += values.compare_sizes(totals.sizes)
     findings += manifest.check_tied(published, totals.digests.get(EMBEDDING), totals.digests.get(HEAD))
     return make_report(folder.path.name, [*_checks(folder, totals), vocabulary], findings)
@@ -197,7 +210,8 @@ def _router(layer: int, tensor: Scanned, totals: _Totals) -> Iterator[Finding]:
     elif tensor.place.part == ROUTER_BIAS and tensor.values.ndim == 1 and tensor.values.size:
         totals.layers[bias.NAME].add(layer)
         totals.biases[layer] = tensor.values
-        yield from bias.check_bias(layer, tensor.values, tensor.stored.dtype)
+        totals.bias_dtypes[layer] = tensor.stored.dtype
+        yield from bias.check_bias(layer, tensor.values)
 
 
 # --- reading ---------------------------------------------------------------------------------------------------------
@@ -281,6 +295,7 @@ def _checks(folder: ModelFolder, totals: _Totals) -> list[Check]:
     return [
         Check(manifest.CONFIG, STAGE, f"config.json against the shapes of {len(folder.tensors):,} tensors"),
         Check(manifest.NAME, STAGE, f"names, shapes and dtypes of {len(folder.tensors):,} tensors"),
+        Check(other_files.NAME, STAGE, "adapters, other weights, keys without effect, tensors in several files"),
         Check(
             values.NAME,
             STAGE,

@@ -152,19 +152,30 @@ def _check_text_config(values: Mapping[str, Any]) -> None:
             raise contradiction({key: here, f"text_config.{key}": value})
 
 
+def refuse_other_family(values: Mapping[str, Any], model_types: tuple[str, ...]) -> None:
+    """Refuse a model type that is not one of these, with what to do if it wraps one of them.
+
+    Raises:
+        ConfigError: the model type is another; the message names it.
+    """
+    model_type, nested = values.get("model_type"), values.get("text_config")
+    if model_type in model_types:
+        return
+    known = f"model_type {model_type!r} is not supported; supported: {', '.join(model_types)}"
+    if isinstance(nested, Mapping) and nested.get("model_type") in model_types:
+        known = f"model_type {model_type!r} wraps the language model {nested['model_type']!r} in text_config"
+        known += "; save that object as config.json, and the weights without the prefix of their names"
+    raise ConfigError(known)
+
+
 def refuse_unsupported(values: Mapping[str, Any], model_types: tuple[str, ...]) -> None:
     """Refuse values that would change the arithmetic and are not implemented.
 
     Raises:
         ConfigError: a value is not implemented, or a nested `text_config` differs; the message names the key.
     """
-    model_type, nested = values.get("model_type"), values.get("text_config")
-    if model_type not in model_types:
-        known = f"model_type {model_type!r} is not supported; supported: {', '.join(model_types)}"
-        if isinstance(nested, Mapping) and nested.get("model_type") in model_types:
-            known = f"model_type {model_type!r} wraps the language model {nested['model_type']!r} in text_config"
-            known += "; save that object as config.json, and the weights without the prefix of their names"
-        raise ConfigError(known)
+    refuse_other_family(values, model_types)
+    model_type = values.get("model_type")
     _check_text_config(values)
     routers = _ROUTERS_V2 if model_type == "deepseek_v2" else _ROUTERS
     rotation: dict[str, tuple[Any, ...]] = {"indexer_rope_interleave": (model_type == "glm_moe_dsa",)}

@@ -100,13 +100,20 @@ def test_a_bias_rounded_to_bfloat16_is_found(folder: Path) -> None:
     plant(folder, lambda tensors: tensors[BIAS].copy_(tensors[BIAS].bfloat16().float()))
     found = only(examine_weights(folder))
     assert (found.severity, found.check, found.place) == (WARNING, "bias", "L3")
-    assert "bfloat16 number" in found.what
+    assert "made of bfloat16 numbers" in found.what
 
 
 def test_a_bias_stored_in_bfloat16_is_found(folder: Path) -> None:
     plant(folder, lambda tensors: tensors.update({BIAS: tensors[BIAS].bfloat16()}))
     found = only(examine_weights(folder))
     assert (found.place, "stored in bfloat16" in found.what) == ("L3", True)
+
+
+def test_biases_of_all_layers_in_bfloat16_are_one_finding(folder: Path) -> None:
+    plant(folder, lambda tensors: [tensors.update({n: t.bfloat16()}) for n, t in tensors.items() if "correction" in n])
+    found = only(examine_weights(folder))
+    assert (found.severity, found.evidence["layers"]) == (WARNING, 4)
+    assert found.what.startswith("in 4 of 4 layers the bias is stored in bfloat16, in steps of ")
 
 
 def test_a_drifted_bias_in_bfloat16_is_found_though_its_values_lie_on_one_grid() -> None:
@@ -532,10 +539,11 @@ def test_nothing_is_read_any_more_when_the_files_are_closed(folder: Path, monkey
     assert closed == [0]
 
 
-def test_many_alike_become_one_line(tmp_path: Path) -> None:
+def test_many_missing_tensors_become_one_finding_per_group(tmp_path: Path) -> None:
     folder = written(random_model(tiny_config()), tmp_path / "model")
     plant(folder, lambda tensors: [tensors.pop(expert(2, number)) for number in range(16)])
-    plant(folder, lambda tensors: [tensors.pop(expert(3, number)) for number in range(16)])
+    plant(folder, lambda tensors: [tensors.pop(expert(3, number, "down_proj")) for number in range(4)])
     found = grave(examine_weights(folder))
-    assert len(found) == 21
-    assert any(finding.evidence.get("more") == 12 for finding in found)
+    assert [(f.place, f.evidence["tensors"]) for f in found] == [("L2E0", 16), ("L3E0", 4)]
+    assert found[0].what == "up_proj is missing in 16 experts: L2E0, L2E1, L2E2, L2E3, L2E4, L2E5 and 10 more"
+    assert found[1].what == "down_proj is missing in 4 experts: L3E0, L3E1, L3E2, L3E3"
