@@ -5,10 +5,10 @@ import sys
 
 
 def keep_freed_memory() -> None:
-    """Make glibc's allocator keep large freed blocks for the next step; does nothing on other systems.
+    """Make glibc's allocator keep large freed blocks for the next step; do nothing on other systems.
 
-    By default it returns them to the system, which zeroes them again at the next step. That takes half of a step's time
-    where page faults are slow.
+    By default, glibc returns freed blocks to the system, and the system fills them with zeros at the next step. On a
+    machine with slow page faults, this takes half of a step's time.
     """
     if sys.platform != "linux" or not hasattr(libc := ctypes.CDLL(None), "mallopt"):
         return

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 def norm_warning_ignored() -> Iterator[None]:
     """Silence the warning about the norms inside attention.
 
-    Under autocast they read bf16 and have fp32 weights; no fused kernel exists for that.
+    Under autocast these norms read bf16 and have fp32 weights; PyTorch has no fused kernel for this combination.
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Mismatch dtype between input and weight")

@@ -7,8 +7,8 @@
 - `[indexer]`, `[mtp]`: add a part to a base model and train only that part.
 - `[instruct]`, `[preference]`, `[reward]`, `[grpo]`: tune a base model on pairs.
 
-The learning rate is a pure function of the step: linear warm-up, constant, linear decay over the last steps. A run can
-therefore be resumed with another `total_steps` or `decay_steps`; a run with a time limit gets its decay this way.
+The learning rate depends on the step alone: linear warm-up, constant, linear decay over the last steps. A run can
+therefore be resumed with another `total_steps` or `decay_steps`, for example to begin the decay before a time limit.
 """
 
 import dataclasses
@@ -36,12 +36,10 @@ class TrainConfig:
     optimiser: str = "adamw"  # adamw or muon
     beta1: float = 0.9
     beta2: float = 0.95
-    weight_decay: float = 0.1  # only of matrices
+    weight_decay: float = 0.1  # of matrices only
     clip: float = 1.0  # largest norm of the gradient over all parameters
     sequence_length: int
-    mixture: dict[str, float] = dataclasses.field(
-        default_factory=dict
-    )  # factor of each named stream's share of the windows
+    mixture: dict[str, float] = dataclasses.field(default_factory=dict)  # stream -> factor on its share of the windows
     batch_size: int  # sequences per forward pass
     accumulation: int = 1  # forward passes per step
     ramp_steps: int = 0  # first steps, over which the batch grows by whole passes
@@ -53,20 +51,20 @@ class TrainConfig:
     balance_weight: float = 1e-4  # weight of the sequence-wise balance loss, a mean over layers
     switch_weight: float = 0.0  # weight of the Switch loss over the batch, which the report does not use
     mtp_weight: float = 0.3  # weight of the multi-token-prediction loss; 0 disables the loss and freezes the module
-    mtp_late_weight: float = 0.1  # the same over the last `mtp_late_steps`
+    mtp_late_weight: float = 0.1  # weight of the multi-token-prediction loss over the last `mtp_late_steps`
     mtp_late_steps: int = 0
     checkpoint_steps: int = 500
     stop_on_alarm: bool = False  # save the state and end the run at an alarm (watch.py)
-    roll_back_on_alarm: int = 0  # roll back to the last state at so many alarms; the next alarm ends the run
-    look_steps: int = 500  # evaluation interval on held-out text
-    look_bytes: int = 2_000  # of each held-out stream, per evaluation
+    roll_back_on_alarm: int = 0  # number of alarms at which the run rolls back to the last state; a further one ends it
+    look_steps: int = 500  # evaluation interval on held-out text, in steps
+    look_bytes: int = 2_000  # bytes of each held-out stream per evaluation
     workers: int = 1  # forward passes that run in parallel, each on `threads` threads
     threads: int = 2
     start_share: float = 0.0  # share of the initial weights in the finished model; see `loop.blend`
     compile: bool = False
     device: str = "auto"  # stages that add a part or tune run on the CPU only
     dtype: str = "bfloat16"  # of matrix products; weights and optimiser state are fp32
-    store: str = "auto"  # dtype of the saved weights: float32, bfloat16, fp8, or auto for that of the released model
+    store: str = "auto"  # dtype of the saved weights: float32, bfloat16 or fp8; auto: the dtype of the released model
 
     def __post_init__(self) -> None:
         if isinstance(self.frozen, list):
@@ -98,10 +96,10 @@ class TrainConfig:
             raise TrainConfigError(f"store must be auto, float32, bfloat16 or fp8, not {self.store!r}")
 
     def require_context(self, num_positions: int) -> None:
-        """Check that a window fits a model's context.
+        """Check that a window of `sequence_length` tokens fits a model's context.
 
         Raises:
-            TrainConfigError: it does not.
+            TrainConfigError: the window is longer than the context.
         """
         if self.sequence_length > num_positions:
             raise TrainConfigError(
@@ -109,7 +107,7 @@ class TrainConfig:
             )
 
     def passes_at(self, step: int) -> int:
-        """Return the forward passes of a step: `accumulation`, or fewer while the batch grows."""
+        """Return the number of forward passes in a step: `accumulation`, or fewer while the batch grows."""
         if step >= self.ramp_steps:
             return self.accumulation
         first = self.ramp_batch // self.batch_size
@@ -143,7 +141,7 @@ class ContinueConfig:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class ExtendConfig:
-    """A longer context by YaRN for a base model; defaults from the report, section 4.3, and its config.json."""
+    """A longer context for a base model by YaRN; defaults: V3 report, section 4.3, and the released config.json."""
 
     start: str  # base model: name of an embedded model, or a folder
     factor: float  # ratio of the new context to the context before any extension
@@ -227,9 +225,9 @@ class GrpoConfig:
     start: str  # base model: name of an embedded model, or a folder
     kinds: tuple[str, ...] = ("arithmetic",)  # kinds of the pairs whose prompts are answered
     group_size: int = 8  # answers per prompt
-    updates: int = 2  # steps per draw, each on its own prompts
+    updates: int = 2  # steps per draw of answers; each step uses other prompts
     new_tokens: int = 80  # limit per answer
-    ratio_clip: float = 0.2  # a token's probability ratio is clipped to 1 +- this
+    ratio_clip: float = 0.2  # a token's probability ratio is clipped to the range 1 - ratio_clip to 1 + ratio_clip
     kl_weight: float = 0.02  # weight of the KL divergence from the base model
     stale_limit: float = 0.1  # mask answers with negative advantage and a mean log(old / new) above this, nats
 
@@ -264,7 +262,7 @@ _STARTS = {
 
 
 def load_config(path: Path) -> tuple[Start, TrainConfig]:
-    """Read `[train]` and the table of the stage.
+    """Return the table of the stage and the table `[train]` of a TOML file.
 
     Raises:
         TrainConfigError: the file is missing or not TOML, or a table or entry is missing, unknown or unusable.

@@ -1,4 +1,4 @@
-"""Writing a trained model as a model folder."""
+"""Writes a trained model as a model folder."""
 
 import shutil
 from pathlib import Path
@@ -17,10 +17,10 @@ def export(model: Transformer, tokenizer: Path, folder: Path, store: str = "auto
 
     Args:
         model: the model.
-        tokenizer: tokenizer.json to copy.
-        folder: created if missing; its parent must exist.
-        store: dtype of the weights: float32, bfloat16 or fp8 (in blocks). auto is that of the released models: fp8 with
-            sparse attention, else bfloat16.
+        tokenizer: the tokenizer.json to copy.
+        folder: the folder, created if it is missing; its parent must exist.
+        store: dtype of the weights: float32, bfloat16, or fp8 in blocks. auto: fp8 for a model with sparse attention,
+            as released, else bfloat16.
     """
     if store == "auto":
         store = "fp8" if model.config.is_sparse else "bfloat16"

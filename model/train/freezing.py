@@ -1,4 +1,4 @@
-"""Freezing parameters."""
+"""Functions that freeze parameters of a model, chosen by name."""
 
 from collections.abc import Sequence
 
@@ -28,14 +28,14 @@ def freeze(model: nn.Module, pieces: Sequence[str]) -> list[nn.Parameter]:
 
 
 def freeze_all_but(model: Transformer, piece: str) -> Transformer:
-    """Freeze the parameters whose names do not contain a piece; return the model in evaluation mode."""
+    """Freeze the parameters whose names do not contain `piece`; return the model in evaluation mode."""
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(piece in name)
     return model.eval()
 
 
 def freeze_indexers(model: Transformer) -> Transformer:
-    """Freeze the indexers only; return the model in training mode."""
+    """Freeze the parameters of the indexers, and no others; return the model in training mode."""
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(".indexer." not in name)
     return model.train()

@@ -2,21 +2,21 @@
 
 | key | value |
 |---|---|
-| `step` | steps done |
+| `step` | number of finished steps |
 | `tokens` | tokens of this step |
 | `loss` | nats per token |
-| `balance_loss` | before its weight |
-| `mtp_loss`, `indexer_loss` | if the model has these parts; `indexer_loss` is a sum over layers |
+| `balance_loss` | balance loss before its weight is applied |
+| `mtp_loss`, `indexer_loss` | nats, if the model has these parts; `indexer_loss` is a sum over layers |
 | `rate`, `grad_norm` | learning rate; norm of the gradient before clipping |
 | `seconds`, `tokens_per_s` | time of the step |
 | `load` | by layer number: tokens of each expert in this step |
 | `heldout`, `probe`, `bias` | at an evaluation: bits per byte, experts of a fixed text, biases (progress.py) |
 | `positions` | at an evaluation of an extended context: bits per byte by position (context.py) |
-| `alarms` | what the watch found (watch.py) |
-| `roll_back` | first step after a roll-back: steps `from` and `to`, and the alarms (`said`) |
+| `alarms` | new alarms (watch.py) |
+| `roll_back` | in the first step after a roll-back: the steps `from` and `to`, and the alarms (`said`) |
 
-A roll-back drops the lines between its two steps. Stages that train one part or tune (minimise.py) log the values that
-their loss returns, the results of each evaluation, and with the first step the results `before` it.
+A roll-back removes the lines of the steps that it undoes. Stages that train one part or tune (minimise.py) log the
+values that their loss returns, and the results of each evaluation; the first line also has the results `before` it.
 """
 
 import json
@@ -30,7 +30,7 @@ LOG = "log.jsonl"
 
 
 class StepLog:
-    """Appends steps to a log, after dropping the lines of steps that a resumed run repeats."""
+    """Appends steps to a log; first removes the lines of steps that a resumed run repeats."""
 
     def __init__(self, folder: Path, steps_done: int = 0) -> None:
         self._path = folder / LOG
@@ -38,7 +38,7 @@ class StepLog:
         self.cut(steps_done)
 
     def cut(self, steps_done: int) -> list[dict[str, Any]]:
-        """Drop the lines after a step and return the others."""
+        """Remove the lines of all steps after `steps_done`, and return the other lines."""
         lines = [line for line in read_log(self._path) if line["step"] <= steps_done]
         self._file.close()
         with replacing(self._path) as temporary:
@@ -47,7 +47,7 @@ class StepLog:
         return lines
 
     def write(self, line: dict[str, Any]) -> None:
-        """Append one step."""
+        """Append the line of one step."""
         self._file.write(_as_text(line))
         self._file.flush()
 
@@ -63,7 +63,7 @@ def _as_text(line: dict[str, Any]) -> str:
 
 
 def read_log(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield the steps of a log, without an incomplete last line."""
+    """Yield the lines of a log as JSON values, up to the first incomplete line."""
     for line in path.read_text(encoding="utf-8").splitlines():
         try:
             yield json.loads(line)

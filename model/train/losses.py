@@ -1,7 +1,8 @@
 """Losses, and the update of the selection bias.
 
 The bias update balances the experts without a loss: after each step it lowers the bias of overloaded experts by a fixed
-amount and raises that of the others. The sequence-wise balance loss only prevents extremes within one sequence.
+amount and raises the bias of underloaded experts. The sequence-wise balance loss prevents extreme loads within one
+sequence.
 
 Shape suffixes: B sequences, T positions, E experts, D model width, V vocabulary, N rows of a chunk.
 
@@ -20,8 +21,8 @@ CHUNK = 1024
 class _ChunkedCrossEntropy(torch.autograd.Function):
     """Mean cross-entropy of a linear head, with the logits of at most `CHUNK` rows in memory.
 
-    The forward pass computes the gradients chunk by chunk; the backward pass only scales them. The logits of all rows,
-    their fp32 copy, their log-softmax and its gradient would otherwise take most of a step's memory.
+    The forward pass computes the gradients chunk by chunk; the backward pass only scales them. Without chunks, the
+    logits of all rows, with their fp32 copy, log-softmax and gradient, would take most of a step's memory.
     """
 
     @staticmethod
@@ -57,7 +58,7 @@ def cross_entropy(hidden_BTD: Tensor, weight_VD: Tensor, target_BT: Tensor, dtyp
         hidden_BTD: states after the final norm, fp32.
         weight_VD: the output head, fp32.
         target_BT: int64 ids.
-        dtype: of the products with the head; the softmax is always fp32.
+        dtype: dtype of the products with the head; the softmax is always fp32.
     """
     assert hidden_BTD.dtype == weight_VD.dtype == torch.float32, "the loss is added up in the states' dtype"
     with torch.autocast(hidden_BTD.device.type, enabled=False):
@@ -68,10 +69,8 @@ def cross_entropy(hidden_BTD: Tensor, weight_VD: Tensor, target_BT: Tensor, dtyp
 def sequence_balance_loss(scores_BTE: Tensor, top_k: int) -> Tensor:
     """Return the sequence-wise balance loss, a mean over sequences.
 
-    For each sequence: sum over experts of (share of the top-k selections) x (mean normalised affinity).
-
-    The loss is 1 when both factors are uniform. Selections are counted from the affinities alone, without bias and
-    group limit, and carry no gradient.
+    For each sequence: sum over experts of (load ratio) x (mean normalised affinity). The loss is 1 when both factors
+    are uniform. Loads are counted from the top-k affinities, without bias and group limit, and carry no gradient.
 
     Args:
         scores_BTE: sigmoid affinities, fp32.
@@ -88,7 +87,7 @@ def sequence_balance_loss(scores_BTE: Tensor, top_k: int) -> Tensor:
 def switch_balance_loss(probabilities_TE: Tensor, top_k: int = 1) -> Tensor:
     """Return the Switch loss: experts x sum over experts of (share of all selections) x (mean probability).
 
-    It is taken over all tokens of a batch and is 1 at perfect balance. Selections carry no gradient.
+    Shares and means are over all tokens of a batch; the loss is 1 at perfect balance. Selections carry no gradient.
 
     Args:
         probabilities_TE: softmax over the experts, fp32.
@@ -106,8 +105,8 @@ def indexer_loss(scores_BTS: Tensor, target_BTS: Tensor) -> Tensor:
     """Return the mean over queries of KL(target || softmax(scores)), in nats.
 
     Args:
-        scores_BTS: of the indexer; minus infinity for masked keys.
-        target_BTS: attention, summed over heads and normalised; zero for masked keys.
+        scores_BTS: scores of the indexer; minus infinity for masked keys.
+        target_BTS: attention summed over heads, normalised to 1 per query; zero for masked keys.
     """
     logs_BTS = scores_BTS.log_softmax(-1).masked_fill(scores_BTS == -torch.inf, 0.0)
     return (torch.special.xlogy(target_BTS, target_BTS) - target_BTS * logs_BTS).sum(-1).mean()
@@ -115,14 +114,14 @@ def indexer_loss(scores_BTS: Tensor, target_BTS: Tensor) -> Tensor:
 
 @torch.no_grad()
 def update_bias(expert_bias_E: Tensor, counts_E: Tensor, speed: float, centred: bool = False) -> None:
-    """Lower the bias of experts above the mean load by `speed` and raise it for experts below; in place.
+    """Lower the bias of each expert above the mean load by `speed`, and raise that of each expert below it, in place.
 
     Args:
         expert_bias_E: the router's selection bias, fp32.
         counts_E: tokens of each expert in the whole batch.
         speed: size of the change; an expert at the mean keeps its bias.
-        centred: keep the mean of the biases constant, unlike the report. Only differences of biases affect the
-            selection; without centring, all biases drift when more experts are below the mean than above it.
+        centred: keep the mean of the biases constant, which the report does not do. Only differences of biases affect
+            the selection; without centring, all biases drift when more experts are below the mean than above it.
     """
     change_E = (counts_E.float().mean() - counts_E.float()).sign() * speed
     expert_bias_E.add_(change_E - change_E.mean() if centred else change_E)

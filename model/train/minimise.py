@@ -20,7 +20,7 @@ from model.train.optimiser import make_optimiser
 from model.train.state import STATE, load_state, save_state
 from model.train.stop import stop_on_signal
 
-# Takes a batch and the number of its step; returns the loss, and more values for the log.
+# Takes a batch and the number of its step; returns the loss, and further values for the log.
 Loss = Callable[[Any, int], tuple[Tensor, dict[str, Any]]]
 Report = Callable[[dict[str, Any]], None]
 Evaluate = Callable[[], dict[str, Any]]
@@ -28,7 +28,7 @@ AfterStep = Callable[[dict[str, Any], int], None]
 
 
 class Stopped(Exception):
-    """A signal ended the run before its last step; the state is saved."""
+    """A signal ended the run before its last step; the state has been saved."""
 
 
 def minimise(
@@ -46,18 +46,18 @@ def minimise(
 
     Args:
         model: trained in place; parameters named by `config.frozen` stay fixed.
-        loss: called with the batch of each pass and the step number; `merge_facts` merges the log values of the passes.
+        loss: called with the batch of each forward pass and the step number; `merge_facts` merges its log values.
         config: schedule, clipping, frozen parameters, accumulation, dtype of products, and threads.
         data: batches for the loss, such as `Windows`.
         out: folder of the log and the state; created if missing.
         report: called with each step's log line.
-        evaluate: returns results for the log. Called before the first step (logged as `before`), every `look_steps`
-            steps, and at the end.
+        evaluate: returns results for the log; called before the first step (logged as `before`), every `look_steps`
+            steps, and after the last step.
         resume: continue from the state in `out`.
         after_step: called after a step with its log values and its number.
 
     Returns:
-        the results before the first step.
+        The results of `evaluate` before the first step.
 
     Raises:
         Stopped: a signal arrived before the last step.
@@ -125,7 +125,7 @@ def _step(
 
 
 def _pass(loss: Loss, config: TrainConfig, data: Batches[Any], step: int, number: int) -> dict[str, Any]:
-    """Add the gradient of one pass of a step and return its log values."""
+    """Add the gradient of one forward pass of a step to the parameters, and return the log values of the pass."""
     num_passes = config.passes_at(step)
     batch = data.batch(config.seed, step * config.accumulation + number, config.batch_size)
     with torch.autocast("cpu", torch.bfloat16, enabled=config.dtype == "bfloat16"):
@@ -135,7 +135,7 @@ def _pass(loss: Loss, config: TrainConfig, data: Batches[Any], step: int, number
 
 
 def merge_facts(passes: Sequence[Any]) -> Any:
-    """Merge the log values of several passes: add integers, average floats, entry by entry in lists and dicts.
+    """Return the merged log values of several passes: integers are added, floats averaged, entries merged one by one.
 
     >>> merge_facts([{"loss": 1.0, "load": [1, 2]}, {"loss": 3.0, "load": [0, 5]}])
     {'loss': 2.0, 'load': [1, 7]}

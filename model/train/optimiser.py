@@ -1,9 +1,9 @@
 """Optimisers: AdamW, or Muon for matrices and AdamW for all other parameters.
 
-Muon updates a matrix by its momentum, with all singular values made nearly equal. Otherwise a few large directions of
-the gradient dominate the many small ones, and the model learns less from the same tokens. PyTorch's Muon takes single
-matrices and computes in bf16, which many CPUs lack. This one runs in fp32 on stacks of matrices, so that all experts of
-all layers take a few batched products.
+Muon updates a matrix by its momentum, after making all singular values of the momentum nearly equal. Without this, a
+few large directions of the gradient dominate the many small ones, and the model learns less from the same tokens.
+PyTorch's Muon takes single matrices and computes in bf16, which many CPUs lack. This Muon computes in fp32 on stacks of
+matrices, so that the experts of all layers take only a few batched products.
 
 Shape suffixes: N matrices, X rows, Y columns, X <= Y.
 
@@ -24,7 +24,7 @@ MOMENTUM = 0.95
 ITERATIONS = 5
 # 3.4445 x - 4.7750 x^3 + 2.0315 x^5, applied five times, maps singular values in [0.0015, 1] to [0.68, 1.2].
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
-UPDATE_SIZE = 0.2  # root mean square of an update at rate 1, about that of AdamW, so both take the same rates
+UPDATE_SIZE = 0.2  # root mean square of an update at rate 1, about as in AdamW, so both use the same learning rate
 
 
 class Muon(torch.optim.AdamW):
@@ -32,7 +32,7 @@ class Muon(torch.optim.AdamW):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
-        """Update all parameters that have a gradient; clears the gradients of matrices."""
+        """Update all parameters that have a gradient, and clear the gradients of the matrices that Muon updates."""
         for group in self.param_groups:
             if "pieces" in group:
                 self._move(group)
@@ -48,7 +48,7 @@ class Muon(torch.optim.AdamW):
                 state["momentum"] = torch.zeros_like(parameter)
             momentum = state["momentum"]
             momentum.lerp_(parameter.grad, 1 - MOMENTUM)
-            ahead = parameter.grad.lerp(momentum, MOMENTUM)  # Nesterov's
+            ahead = parameter.grad.lerp(momentum, MOMENTUM)  # Nesterov momentum
             parameter.mul_(1 - group["lr"] * group["weight_decay"])
             for piece, of_piece in zip(
                 matrices(parameter, group["pieces"]), matrices(ahead, group["pieces"]), strict=True
@@ -64,7 +64,7 @@ class Muon(torch.optim.AdamW):
 
 
 def matrices(tensor: Tensor, pieces: int) -> list[Tensor]:
-    """Return views of the matrices in a tensor [..., pieces * X, Y].
+    """Return views [X, Y] of the matrices in a tensor [..., pieces * X, Y].
 
     >>> [tuple(each.shape) for each in matrices(torch.zeros(2, 6, 5), 2)]
     [(3, 5), (3, 5), (3, 5), (3, 5)]
@@ -73,7 +73,7 @@ def matrices(tensor: Tensor, pieces: int) -> list[Tensor]:
 
 
 def orthogonalise(matrices_NXY: Tensor) -> Tensor:
-    """Return the nearest matrices with singular values near 1, by a Newton-Schulz iteration; zeros stay zeros."""
+    """Return the matrices with their singular values made nearly 1, by a Newton-Schulz iteration; zeros stay zeros."""
     wide = matrices_NXY.shape[-2] <= matrices_NXY.shape[-1]
     x_NXY = matrices_NXY if wide else matrices_NXY.mT
     x_NXY = x_NXY / x_NXY.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-12)  # all singular values are now at most 1
@@ -99,9 +99,9 @@ def make_optimiser(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
 
 
 def _muon_groups(learning: dict[str, nn.Parameter], weight_decay: float) -> list[dict[str, Any]]:
-    """Return the groups: Muon for matrices between hidden states, AdamW for embedding, head and routers.
+    """Return the parameter groups of all matrices: AdamW for embedding, head and routers, Muon for all others.
 
-    Gate and up projection are two matrices in one tensor.
+    A tensor that joins gate and up projection counts as two matrices.
     """
     outer = ("embedding.weight", "head.weight", "router.weight")
     tables = [p for name, p in learning.items() if p.ndim >= 2 and name.endswith(outer)]

@@ -1,6 +1,7 @@
 """The training stages of the embedded models, in order, with their commands: `python -m model train --list`.
 
-Every stage but the first starts from the model of an earlier stage in `runs/NAME/model`, which its TOML file names.
+The first stage starts from random weights. The TOML file of every other stage names its base model, the model of an
+earlier stage in `runs/NAME/model`.
 """
 
 import dataclasses
@@ -18,12 +19,12 @@ class Stage:
     config: str  # name of the TOML file in `CONFIGS`, without the suffix
     run: str  # folder in `RUNS`
     description: str
-    start: str = ""  # run of the base model; the stage's own run: resume its state
-    corpus: str = "SHARDS"  # shards of CORPUS/train, or a folder of pairs
+    start: str = ""  # run of the base model; if it equals `run`, the stage resumes its saved state
+    corpus: str = "SHARDS"  # folder with the shards of CORPUS/train, or with pairs
 
     @property
     def command(self) -> str:
-        """The command line; the user replaces SHARDS and CORPUS by folders."""
+        """The command line of the stage; the user replaces SHARDS and CORPUS by folders."""
         words = ["python -m model train", f"model/train/configs/{self.config}.toml"]
         if self.start == self.run:
             words.append("--resume")
@@ -62,7 +63,7 @@ STAGES = (
 
 
 def listed() -> Iterator[str]:
-    """Yield lines with each stage and its command."""
+    """Yield two lines for each stage: its number and description, and its command."""
     for number, stage in enumerate(STAGES, 1):
         yield f"{number:>2}. {stage.description}"
         yield f"    {stage.command}"

@@ -1,7 +1,7 @@
 """The saved state of a run: weights, optimiser moments and step in one safetensors file, written atomically.
 
-It holds everything that the next step depends on, so a resumed run equals an uninterrupted run bit for bit. The data
-needs no state, because each batch depends on the seed and the step alone (data/batches.py).
+The state holds everything that the next step depends on, so a resumed run equals an uninterrupted run bit for bit. The
+data need no state, because each batch depends only on the seed and the step (data/batches.py).
 """
 
 import json
@@ -20,20 +20,20 @@ _MOMENTS = ("step", "exp_avg", "exp_avg_sq", "momentum")
 
 
 class StateError(ValueError):
-    """A training state that is missing, damaged or of another model."""
+    """A training state is missing, damaged, or belongs to another model."""
 
 
 def save_state(folder: Path, model: nn.Module, optimiser: torch.optim.Optimizer, meta: dict[str, Any]) -> Path:
-    """Write the state and replace the previous one.
+    """Write the state in place of the previous state, and return its path.
 
     Args:
-        folder: of the run.
-        model: all parameters and persistent buffers are saved.
+        folder: the folder of the run.
+        model: the model, whose parameters and persistent buffers are saved.
         optimiser: AdamW or Muon over the model's parameters.
         meta: JSON values; `step` is the number of steps done.
 
     Raises:
-        OSError: the file cannot be written, as on a full disk; the previous state stays.
+        OSError: the file cannot be written, for example on a full disk; the previous state stays.
     """
     tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
     for name, parameter in model.named_parameters():
@@ -46,10 +46,10 @@ def save_state(folder: Path, model: nn.Module, optimiser: torch.optim.Optimizer,
 
 
 def load_state(folder: Path, model: nn.Module, optimiser: torch.optim.Optimizer) -> dict[str, Any]:
-    """Load model and optimiser in place and return the meta values.
+    """Load the state into model and optimiser, and return the `meta` values of `save_state`.
 
     Raises:
-        StateError: the state is missing, unreadable or of a model of another shape.
+        StateError: the state is missing or unreadable, or its model has another shape.
     """
     try:
         with safe_open(folder / STATE, "pt") as file:

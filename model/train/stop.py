@@ -1,4 +1,4 @@
-"""Stopping a run between two steps, so that its state can be saved."""
+"""Stops a run between two steps on a signal, so that its state can be saved."""
 
 import signal
 from collections.abc import Callable, Iterator

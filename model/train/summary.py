@@ -1,8 +1,8 @@
 """Summary of a run's log for the Training page: a few hundred kilobytes instead of many megabytes.
 
 Steps are merged into at most `POINTS` spans; losses are averaged and loads are added. Evaluations, biases and alarms
-keep their steps. The saturation of a layer's router at an evaluation is the share of a fixed text's tokens x top-k
-selections that agree with the last evaluation.
+keep their steps. The saturation of a router at an evaluation is the share of its top-k selections, on a fixed text,
+that agree with its selections at the last evaluation.
 
 Source of saturation: OLMoE (arXiv 2409.02060), section 5.
 """
@@ -23,12 +23,12 @@ POINTS = 120
 _MEANS = (
     "loss", "mtp_loss", "indexer_loss", "balance_loss", "rate", "grad_norm",
     "gained", "higher",  # shares of pairs in preference alignment and reward training
-    "reward", "signal", "kl", "length",  # of GRPO
+    "reward", "signal", "kl", "length",  # in GRPO
 )  # fmt: skip
 
 
 def joined(logs: Sequence[Sequence[dict[str, Any]]]) -> list[dict[str, Any]]:
-    """Join the logs of consecutive runs and number their steps consecutively."""
+    """Return the lines of the logs of consecutive runs, with steps numbered consecutively."""
     lines: list[dict[str, Any]] = []
     for log in logs:
         before = lines[-1]["step"] if lines else 0
@@ -42,8 +42,8 @@ def summarise(
     """Return the summary of a log as JSON values.
 
     Args:
-        lines: of the log, one per step.
-        name: of the run.
+        lines: lines of the log, one per step.
+        name: name of the run.
         says: the special feature of the run, in one sentence.
         stages: first step and name of each stage.
     """
@@ -77,7 +77,7 @@ def _mean(values: list[float]) -> float | None:
 
 
 def _loads(lines: Sequence[dict[str, Any]], spans: Iterable[np.ndarray], layer: str) -> list[list[float] | None]:
-    """Return load ratios, [span][expert]; None for spans before the layer was added."""
+    """Return the load ratios of a layer, [span][expert]; None for a span before the layer was added to the model."""
     ratios: list[list[float] | None] = []
     for span in spans:
         counts = np.array([lines[i]["load"][layer] for i in span if layer in lines[i]["load"]]).sum(axis=0)
@@ -109,7 +109,7 @@ def _evaluations(lines: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _positions(evaluations: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Return bits per byte of long texts by position, read whole and in pieces of the first context."""
+    """Return bits per byte of long texts by position: texts read whole, and in pieces as long as the first context."""
     evaluations = [line for line in evaluations if "positions" in line]
     if not evaluations:
         return {}
@@ -122,7 +122,7 @@ def _positions(evaluations: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _answers(lines: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Return the evaluations of answers before each stage, during it, and after it."""
+    """Return the evaluations of answers before, during and after each stage, in the order of steps."""
     evaluations = [
         (line["step"] - 1, line["before"]["answers"]) for line in lines if "answers" in line.get("before", {})
     ]
@@ -138,7 +138,7 @@ def _answers(lines: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def saturation(experts: Sequence[Sequence[int]], last: Sequence[Sequence[int]]) -> float:
-    """Return the share of top-k selections, over tokens, that agree with the last evaluation.
+    """Return the share of top-k selections of an evaluation that agree with the last evaluation, a mean over tokens.
 
     >>> saturation([[0, 1], [2, 3]], [[1, 5], [2, 3]])
     0.75
@@ -152,7 +152,7 @@ def _rounded(value: float, digits: int = 5) -> float:
 
 
 def write(summary: dict[str, Any], folder: Path = FOLDER) -> Path:
-    """Write a summary to the folder of the Training page."""
+    """Write a summary to the folder of the Training page, and return its path."""
     folder.mkdir(exist_ok=True)
     path = folder / f"{summary['name'].replace(' ', '-')}.json"
     path.write_text(json.dumps(summary, separators=(",", ":"), ensure_ascii=False) + "\n", encoding="utf-8")
@@ -167,7 +167,7 @@ def write(summary: dict[str, Any], folder: Path = FOLDER) -> Path:
     "--stage", "stages", multiple=True, type=(int, str), help="First step and name of a stage; can be repeated."
 )
 def main(runs: tuple[Path, ...], name: str, says: str, stages: tuple[tuple[int, str], ...]) -> None:
-    """Summarise the logs of RUNS, each of which continued the one before, for the Training page."""
+    """Summarise the logs of RUNS for the Training page. Each run must continue the run before it."""
     path = write(summarise(joined([list(read_log(run / LOG)) for run in runs]), name, says, stages))
     click.echo(f"{path.name}  {path.stat().st_size / 1000:.0f} kB")
 

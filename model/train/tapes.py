@@ -13,7 +13,7 @@ from model.train.losses import indexer_loss
 
 
 class RoutingTape(Tape):
-    """Keeps the routing of each MoE layer in one forward pass, with its graph."""
+    """Keeps the routing of each MoE layer in one forward pass, with its autograd graph."""
 
     def __init__(self) -> None:
         self.routings: list[Routing] = []
@@ -31,13 +31,13 @@ class IndexerTape(Tape):
         self._scores_BTS: Tensor | None = None
 
     def selection(self, layer: int, selection: Selection) -> None:
-        """Keep the indexer scores until the layer attends."""
+        """Keep the scores of a layer's indexer until its attention is computed."""
         self._scores_BTS = selection.scores_BTS
 
     def attention(
         self, layer: int, query_BHTQ: Tensor, key_BHSQ: Tensor, scale: float, selection: Selection | None
     ) -> None:
-        """Append the loss of the scores against the attention of the layer."""
+        """Append the loss of the layer's indexer scores against the layer's attention."""
         assert self._scores_BTS is not None
         scores_BTS = self._scores_BTS
         if selection is not None:  # only selected keys count

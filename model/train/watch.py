@@ -1,7 +1,7 @@
-"""Alarms of a run, raised from the log lines of its steps.
+"""Alarms of a training run, raised from the log lines of its steps.
 
-An alarm is raised when its condition begins to hold, and again only after the condition has ceased. A condition that
-only evaluations can check holds until the next evaluation.
+An alarm is raised when its condition becomes true. It is raised again only if the condition becomes false and then true
+again. A condition that only evaluations can check keeps its value until the next evaluation.
 
 Source: DeepSeek-V3 report (arXiv 2412.19437), abstract (no loss spikes, no roll-backs); MaxVio: arXiv 2408.15664.
 """
@@ -24,16 +24,16 @@ SPIKE, DEAD, COLLAPSE, RUNAWAY, OVERFITTING, NOT_FINITE = KINDS = (
     "overfitting",
     "not finite",
 )
-REMEMBERED = 50  # earlier steps for the mean loss, and steps over which load is added up
+REMEMBERED = 50  # number of steps for the mean loss and for the load
 SPIKE_NATS, SPIKE_DEVIATIONS = 0.5, 6.0
-COLLAPSED_SHARE = 0.5  # of the highest possible load of one expert
-RUNAWAY_BIAS = 2.0  # twice the largest affinity: the bias outweighs the affinities
-WORSE_EVALUATIONS = 3  # in a row
+COLLAPSED_SHARE = 0.5  # share of the highest possible load of one expert
+RUNAWAY_BIAS = 2.0  # spread of biases; an affinity is at most 1, so the bias decides against any affinity
+WORSE_EVALUATIONS = 3  # consecutive evaluations
 
 
 @dataclasses.dataclass
 class Watch:
-    """Keeps the last steps of one run and checks each new one."""
+    """Keeps the last steps of one run, and checks each new step for alarms."""
 
     shape: ModelConfig
     _losses: collections.deque[float] = dataclasses.field(default_factory=lambda: collections.deque(maxlen=REMEMBERED))
@@ -45,14 +45,14 @@ class Watch:
 
     @classmethod
     def after(cls, shape: ModelConfig, lines: Iterable[Mapping[str, Any]]) -> "Watch":
-        """Return a watch that has checked the lines of a log."""
+        """Return a watch that has already checked the lines of a log, for a resumed run."""
         watch = cls(shape)
         for line in lines:
             watch.check(line)
         return watch
 
     def check(self, line: Mapping[str, Any]) -> dict[str, list[str]]:
-        """Return the new `alarms` of a step, each a line that begins with its kind; empty if there are none."""
+        """Return the new `alarms` of a step, one line each that begins with its kind; an empty dict without alarms."""
         alarms = dict(alarm for alarm in (self._not_finite(line), self._spike(line), self._overfitting(line)) if alarm)
         self._loads.append(line["load"])
         if len(self._loads) == REMEMBERED:
@@ -116,6 +116,6 @@ class Watch:
 
 
 def _is_unchecked(kind: str, line: Mapping[str, Any]) -> bool:
-    """Return whether a step's line lacks the field that an alarm is raised from."""
+    """Whether the line of a step lacks the field from which this kind of alarm is raised."""
     fields = {RUNAWAY: "bias", OVERFITTING: "heldout"}
     return any(kind.startswith(name) and field not in line for name, field in fields.items())
