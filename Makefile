@@ -1,7 +1,7 @@
 # make run       creates the environment, installs, opens the app at PORT, or at the first free port from 8501
 # make test      installs the test requirements and a browser, runs linters and all tests; ARGS="-k layout" selects tests
 # make bench     runs ten measurements (docs/measured.md)
-# make recorded  records the run of the first screen anew
+# make recorded  records anew what the pages show before a visitor runs anything; ARGS="sparse" one of them
 PYTHON ?= python3
 VENV ?= .venv
 PORT ?=
@@ -38,7 +38,7 @@ bench: browser
 	$(PY) -m tests.benchmarks.disk
 
 recorded: $(VENV)/run.stamp
-	$(PY) -m model.run.recorded $(MODEL)
+	$(PY) -m model.run.recorded $(ARGS)
 
 # Use an installed Chromium or Chrome; else install Debian's (as root) or Playwright's.
 browser: $(VENV)/dev.stamp

@@ -21,6 +21,16 @@ def generate(example: str | None = None) -> None:
     _start()
 
 
+def generate_on(model: str, typed: str) -> None:
+    """Start a run of a text on a model, from a page without the prompt. A callback."""
+    state = st.session_state
+    state["model"], state["prompt"], state["token"] = model, typed, None
+    state["chat"] = models.answers()
+    _start()
+    if not state["refused"]:
+        state["page-run"] = session.own_run()  # `restore_from_link` executes it on whatever page is open
+
+
 def _start() -> None:
     state = st.session_state
     state["refused"] = None
@@ -43,7 +53,7 @@ def start_from_link() -> None:
 
 
 def restore_from_link() -> None:
-    """Run the request that the address describes, once per session, before a page without the prompt is drawn."""
+    """Run the request of the address, once per session, or that of `generate_on`, before a page without the prompt."""
     state, address = st.session_state, st.query_params.to_dict()
     if not state.get("linked") and session.own_run() is None and RUN_KEYS & set(address):
         state["linked"] = True
@@ -56,7 +66,7 @@ def restore_from_link() -> None:
         for field in FIELDS.values():
             state[field.key] = getattr(request, field.name)
     run = session.own_run()
-    if run is not None and run is state.get("link-run"):
+    if run is not None and run in (state.get("link-run"), state.get("page-run")):
         _follow_link(run)
 
 
@@ -70,7 +80,10 @@ def _follow_link(run: Run) -> None:
         st.rerun()
     if run.error:
         session.forget()
-        _refuse_link(run.error)
+        if run is st.session_state.get("link-run"):
+            _refuse_link(run.error)
+        else:
+            st.warning(f"{text.sentence(run.error)} The run shown before is shown again.")
 
 
 def _fitted_engine(run: Run) -> LocalEngineProtocol:
@@ -124,7 +137,7 @@ def not_run(run: Run | None) -> str | None:
     if run is None or run.trace is None:
         return None
     typed = state.get("prompt", examples.FIRST)
-    if typed != _prompt_of(run):
+    if typed != prompt_of(run):
         what = "The trace on show comes from a file" if run.kind == "opened" else "Another text is on show"
         return f"{what}; Generate runs the text in the box.{_size()}"
     if run.kind != "run" or run.request is None:
@@ -154,7 +167,7 @@ def _size() -> str:
     return f" It has {number:,} tokens; the context holds {engine.config.max_positions:,}."
 
 
-def _prompt_of(run: Run) -> str | None:
+def prompt_of(run: Run) -> str | None:
     """Return the prompt of a run. For a trace from a file, it is the text of the prompt tokens."""
     if run.kind == "recorded":
         return examples.FIRST

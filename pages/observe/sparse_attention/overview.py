@@ -9,25 +9,40 @@ from model.trace.attention import mean_of_heads
 from model.trace.trace import Trace
 from pages.common import controls, guards, heads, session, tables, text
 from pages.common.runs import Run
+from pages.observe.sparse_attention import example
 from viz import sparse as figures
 
 DENSE = "attention without selection"
 
 
-def require(run: Run | None) -> Trace:
-    """Return the trace of a sparse model whose dense attention can be computed here; otherwise end the page."""
-    trace = guards.require(run.trace if run else None)
+def require(shown: Run | None) -> Run:
+    """Return a run of a sparse model whose dense attention can be computed here: the one on show, else the example.
+
+    Without either, end the page with the reason.
+    """
+    trace = guards.require(shown.trace if shown else None)
+    assert shown is not None
     if "index_topk" not in trace.config:
-        guards.stop_with(
-            f"{text.plain(trace.model.get('name', 'This model'), 80)} attends to every earlier token: it has no "
-            "indexer. Choose a V3.2 model in the sidebar, and generate."
-        )
-    guards.require(trace, "indexer_score", "layer_input")
+        shown = _example_instead(shown)
+    guards.require(heads.trace_of(shown), "indexer_score", "layer_input")
     try:
-        heads.engine_for(trace)
+        with st.spinner("Loading the model"):
+            heads.engine_for(heads.trace_of(shown))
     except RequestError as error:
         guards.stop_with(text.plain(error))
-    return trace
+    return shown
+
+
+def _example_instead(shown: Run) -> Run:
+    """Say that the model on show selects no keys, offer to run its text with another, and return the example."""
+    dense = f"{text.plain(heads.trace_of(shown).model.get('name', 'This model'), 80)} reads every earlier token: it has"
+    recorded = example.run()
+    if recorded is None or example.sparse_model() is None:
+        guards.stop_with(f"{dense} no indexer. Choose a V3.2 model in the sidebar, and generate.")
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.markdown(f"{dense} no indexer. Below is a recorded run of another model.", width="content")
+        example.run_button(shown)
+    return recorded
 
 
 def scores(trace: Trace, layer: int) -> xr.DataArray:

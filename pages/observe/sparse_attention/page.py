@@ -3,7 +3,7 @@
 import streamlit as st
 
 from model.trace import sparse
-from pages.common import controls, session, view
+from pages.common import controls, heads, session, view
 from pages.observe.sparse_attention import choices, overview
 from pages.observe.sparse_attention.tabs import TABS
 
@@ -12,9 +12,8 @@ st.markdown(
     help="An indexer, a small network in each layer, scores every earlier token. Attention reads only the best-scored "
     "ones. This is the sparse attention of DeepSeek-V3.2.",
 )
-run = session.shown()
-trace = overview.require(run)
-assert run is not None
+run = overview.require(session.shown())
+trace = heads.trace_of(run)
 view.status(st.container(key="status").empty(), session.own_run(), run)
 with st.container(horizontal=True, vertical_alignment="bottom"):
     layer = controls.layer(trace, options=trace.data["indexer_layer"].values.tolist())

@@ -1,17 +1,41 @@
+"""The recorded examples: written by their command, and equal to a run today."""
+
+import gzip
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
 
+from model.checkpoint.embedded import embedded_models
 from model.checkpoint.weights import save_model
 from model.run import recorded
 from model.run.engine import Engine
-from model.run.request import RunRequest
-from model.trace.file import load
+from model.run.request import Capture, RunRequest
+from model.trace import file
+from model.trace.trace import Trace
 from model.train.data.bpe import train_vocabulary
 from tests.models import random_model, tiny_config
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "recorded"
+    folder.mkdir()
+    (folder / "prompts.json").write_text('{"Story": "the sun"}', encoding="utf-8")
+    monkeypatch.setattr(recorded, "FOLDER", folder)
+    return folder
+
+
+def saved(folder: Path, **shape: object) -> Path:
+    model = folder.parent / "tiny"
+    save_model(random_model(tiny_config(**shape)), model, torch.float32)
+    train_vocabulary(["the sun and the wolf and the hill"], 300, show_progress=False).save(
+        str(model / "tokenizer.json")
+    )
+    return model
 
 
 def test_prompts_are_short_and_distinct() -> None:
@@ -21,25 +45,69 @@ def test_prompts_are_short_and_distinct() -> None:
     assert all(prompts.values())
 
 
-def test_records_with_the_settings_of_the_first_screen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    model, folder = tmp_path / "tiny", tmp_path / "recorded"
-    folder.mkdir()
-    save_model(random_model(tiny_config()), model, torch.float32)
-    train_vocabulary(["the sun and the wolf and the hill"], 300, show_progress=False).save(
-        str(model / "tokenizer.json")
-    )
-    (folder / "prompts.json").write_text('{"Story": "the sun"}', encoding="utf-8")
-    monkeypatch.setattr(recorded, "FOLDER", folder)
-    (path,) = recorded.record(Engine.load(model), folder)
-    trace = load(path)
+def test_story_has_the_settings_of_the_first_screen(folder: Path) -> None:
+    trace = file.load(recorded.record_story(folder, saved(folder)))
     request = RunRequest.from_json(trace.request)
     assert (request.prompt, request.max_new_tokens, request.temperature, request.seed) == ("the sun", 48, 0.7, 0)
     assert trace.has("attention")
     assert trace.has("layer_input")
 
 
-def test_without_a_model_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sparse_example_holds_the_selection_and_what_dense_attention_is_computed_from(folder: Path) -> None:
+    path = recorded.record_sparse(
+        folder, saved(folder, model_type="deepseek_v32", index_heads=4, index_head_dim=12, index_topk=6)
+    )
+    trace = file.loads(gzip.decompress(path.read_bytes()))
+    assert {"indexer_score", "indexer_kept", "layer_input"} <= set(trace.data)
+    assert trace.origin["dtype"] == "bfloat16"
+
+
+def test_command_records_the_named_examples(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recorded, "EXAMPLES", {"story": (recorded.record_story, "mini")})
+    monkeypatch.setattr(recorded, "embedded_models", lambda: ["mini"])
+    load = Engine.load
+    monkeypatch.setattr(Engine, "load", lambda model, **options: load(saved(folder), **options))
+    result = CliRunner().invoke(recorded.main, ["story"])
+    assert "story.safetensors" in result.output
+    assert (folder / "story.safetensors").is_file()
+
+
+def test_without_its_model_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recorded, "embedded_models", list)
     result = CliRunner().invoke(recorded.main)
     assert result.exit_code == 2
-    assert "name a model folder" in result.output
+    assert "story needs the embedded model mini-v3" in result.output
+
+
+# --- the shipped files -----------------------------------------------------------------------------------------------
+
+
+def fed(trace: Trace, model: str, dtype: str = "float32") -> Trace:
+    """A run today of an embedded model over all tokens of a trace, with the same variables."""
+    capture = Capture(frozenset(trace.request["capture"]["variables"]) - {"drafts"})
+    engine = Engine.load(model, device="cpu", dtype=dtype)
+    return engine.run(RunRequest(token_ids=tuple(trace.data["token_id"].values.tolist()), capture=capture))
+
+
+@pytest.mark.skipif("mini-v3" not in embedded_models(), reason="mini-v3 is not installed")
+def test_the_story_is_what_mini_v3_computes_today() -> None:
+    trace = file.load(recorded.FOLDER / "story.safetensors")
+    now = fed(trace, "mini-v3")
+    assert now.model["weights_sha256"] == trace.model["weights_sha256"]
+    for name in ("router_score", "gate_weight", "attention", "logprob"):
+        ours, theirs = trace.data[name].values, now.data[name].values
+        assert np.nanmean(np.abs(ours - theirs)) < 1e-4 * np.nanmean(np.abs(theirs)), name
+    assert (trace.data["expert_id"].values == now.data["expert_id"].values).mean() > 0.999
+
+
+@pytest.mark.skipif("mini-v32" not in embedded_models(), reason="mini-v32 is not installed")
+def test_the_sparse_example_is_what_mini_v32_computes_today() -> None:
+    trace = file.loads(gzip.decompress((recorded.FOLDER / "sparse.safetensors.gz").read_bytes()))
+    now = fed(trace, "mini-v32", dtype="bfloat16")
+    assert now.model["weights_sha256"] == trace.model["weights_sha256"]
+    visible = np.tri(trace.num_tokens, dtype=bool)
+    scores, fresh = (one.data["indexer_score"].values[:, visible] for one in (trace, now))
+    assert np.abs(scores - fresh).mean() < 0.03 * np.abs(fresh).mean()  # bfloat16 rounds by 0.4 %
+    kept, chosen_now = (one.data["indexer_kept"].values[:, visible] for one in (trace, now))
+    assert (kept == chosen_now).mean() > 0.99
+    assert (~kept).sum() == (~chosen_now).sum() > 0

@@ -26,4 +26,4 @@ def test_another_number_of_keys_chooses_anew(sparse_app: Callable[..., AppTest])
 def test_a_model_without_indexer_is_told(open_app: Callable[..., AppTest]) -> None:
     app = open_app().switch_page(PAGE).run()
     assert not app.exception
-    assert "attends to every earlier token: it has no indexer" in said(app)
+    assert "reads every earlier token: it has no indexer. Choose a V3.2 model" in said(app)

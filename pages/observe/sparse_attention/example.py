@@ -1,0 +1,45 @@
+"""A recorded run of a model with an indexer, while the run on show has none, and the button that runs its text."""
+
+import gzip
+
+import streamlit as st
+
+from model.trace import file
+from model.trace.trace import Trace
+from pages.common import models, prompt, session, text
+from pages.common.runs import Run
+
+FILE = "sparse.safetensors.gz"
+_NUMBER = -1  # of the run: numbers of other runs are 0 and above
+
+
+def run() -> Run | None:
+    """Return the recorded run, one per session; None if it is not installed."""
+    trace = _trace()
+    if trace is None:
+        return None
+    return st.session_state.setdefault("sparse-example", Run(number=_NUMBER, kind="recorded", trace=trace))
+
+
+@st.cache_resource(show_spinner=False)
+def _trace() -> Trace | None:
+    path = session.RECORDED / FILE
+    return file.loads(gzip.decompress(path.read_bytes())) if path.is_file() else None
+
+
+def run_button(shown: Run) -> None:
+    """Draw the button that runs the text on show with `sparse_model`; none if the text is not known."""
+    model, words = sparse_model(), prompt.prompt_of(shown)
+    if model is not None and words:
+        st.button(
+            f"Run this text with {text.plain(model, 80)}", key="run-sparse", type="primary",
+            on_click=prompt.generate_on, args=(model, words), icon=":material/play_arrow:",
+            help="The run replaces the one on show, on every page.",
+        )  # fmt: skip
+
+
+def sparse_model() -> str | None:
+    """Return the chosen model if it has an indexer, else the first one that has; None if there is none."""
+    available = models.available()
+    names = [models.chosen(), *available] if available else []
+    return next((name for name in names if "index_topk" in models.config(available[name])), None)
