@@ -1,4 +1,4 @@
-"""The widgets of the Doctor page: what to audit, on which texts, and against which healthy run."""
+"""The widgets of the Doctor page: the audit of the weights, the texts to run, and a healthy run to compare with."""
 
 from pathlib import Path
 
@@ -9,11 +9,11 @@ from pages.audit.doctor import runs
 from pages.audit.doctor.runs import Audit
 from pages.common import limits, text, uploads
 
-AT_ONCE_BYTES = 2_000_000_000  # of weights that are read without a click
+AT_ONCE_BYTES = 2_000_000_000  # bytes of weights that are audited without a click
 
 
 def weights_audit(folder: Path) -> Audit | None:
-    """Return the audit of the weights; start it if it takes only seconds, else draw a button that starts it."""
+    """Return the audit of the weights. Start it if it takes only seconds; else draw a button that starts it."""
     audit = runs.weights(folder)
     size = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
     if audit is None and size <= AT_ONCE_BYTES:
@@ -50,7 +50,7 @@ def text_audit(folder: Path) -> Audit | None:
 
 
 def _reference() -> Trace | None:
-    """Return an uploaded trace of the healthy model, whose tokens the audit also runs."""
+    """Draw the upload of a healthy model's trace, whose tokens the audit runs too; return it, or None."""
     try:
         return uploads.choose_trace("doctor", "A healthy run of this model, to compare with")
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""An audit on the Doctor page: its progress, verdict, map of checks, findings, and files."""
+"""The parts of an audit on the Doctor page: progress, verdict, map of checks, findings, and files."""
 
 import functools
 from typing import Any
@@ -31,9 +31,9 @@ _PAGES = {
 
 
 def progress(*audits: Audit | None) -> None:
-    """Show the progress of running audits, and the errors of those that failed; reruns the page when one ends."""
+    """Show the progress of running audits and the errors of failed ones; rerun the page when an audit ends."""
     running = [audit for audit in audits if audit is not None and audit.waiting]
-    with st.container(key="status"):  # as high without a bar as with one
+    with st.container(key="status"):  # equally high with and without a progress bar
         if running:
             st.fragment(_bars, run_every=SECONDS_BETWEEN_UPDATES)(running)
         else:
@@ -54,7 +54,7 @@ def _bars(audits: list[Audit]) -> None:
 
 
 def joined(*audits: Audit | None) -> Report | None:
-    """Return the reports of both stages as one, with a line for a stage that failed; None before the first."""
+    """Return the reports of both stages as one, with a line for a failed stage; None before the first report."""
     reports = [audit.report for audit in audits if audit is not None and audit.report is not None]
     if not reports:
         return None
@@ -68,7 +68,7 @@ def joined(*audits: Audit | None) -> Report | None:
 
 
 def verdict(report: Report) -> str:
-    """Return the result of the audit in two sentences."""
+    """Return two sentences on the result of the audit."""
     counts = [_counted(report.count(name), name) for name in reversed(SEVERITIES) if report.count(name)]
     with_findings = {finding.check for finding in report.findings}
     healthy = [check.name for check in report.made if check.name not in with_findings]
@@ -82,7 +82,7 @@ def _counted(number: int, name: str) -> str:
 
 
 def findings(report: Report) -> None:
-    """Show every finding, the most severe first: its numbers, its usual meaning, and a link to its page."""
+    """Show every finding, the most severe first: numbers, usual meaning, and a link to a page that shows it."""
     for number, finding in enumerate(report.findings[:SHOWN_FINDINGS]):
         with st.container(border=True):
             _finding(finding, number)
@@ -107,7 +107,7 @@ def _finding(finding: Finding, number: int) -> None:
 
 
 def layers(report: Report) -> None:
-    """Show the main figure: which checks covered which layers, and their most severe finding."""
+    """Show the main figure: a map of layers and checks, with the most severe finding of each."""
     marks = overview(report)
     if not marks.size:
         return
@@ -121,7 +121,7 @@ def layers(report: Report) -> None:
 
 
 def checks(report: Report) -> None:
-    """Show all checks, also those without findings, and the numbers of the text stage."""
+    """Show a table of all checks, including those without findings, and the numbers of the text stage."""
     st.dataframe(tables.checks(report), hide_index=True, height="content")
     for subject, measures in report.measures.items():
         st.markdown(f"**{text.plain(subject)}**")
@@ -131,7 +131,7 @@ def checks(report: Report) -> None:
 
 
 def download(report: Report) -> None:
-    """Offer the report as files, with or without the texts."""
+    """Show buttons that save the report as files, with or without the texts."""
     from model.doctor.report import to_html, to_json
 
     without = st.toggle("Without texts", key="doctor-bare", help="The files then contain no word of a prompt.")

@@ -1,4 +1,4 @@
-"""Audits in threads of their own: one of each model's weights for all visitors, one of texts for each session."""
+"""Audits, each in its own thread. All visitors share the audit of a model's weights; each session has one of texts."""
 
 import dataclasses
 from pathlib import Path
@@ -19,32 +19,32 @@ WEIGHTS, TEXT = STAGES = ("weights", "text")
 
 @dataclasses.dataclass(eq=False)
 class Audit(Job):
-    """One stage of one model's audit."""
+    """One stage of the audit of one model: its weights, or its routing of texts."""
 
     share: float = 0.0
     doing: str = "waiting for its turn"
     report: Report | None = None
 
     def update(self, progress: Any) -> None:
-        """Take over the progress that the audit reports."""
+        """Store the progress that the audit reports."""
         self.share, self.doing = progress.share, f"{progress.done:,} of {progress.count:,}"
 
 
 @st.cache_resource(show_spinner=False, max_entries=16)
 def _of_weights(folder: Path, changed: tuple[tuple[str, int, int], ...]) -> dict[str, Audit]:
-    """Return the dictionary that holds the audit of one state of a folder, shared by all visitors."""
+    """Return the dictionary that holds the audit of a folder's weights; all visitors share it until a file changes."""
     return {}
 
 
 def _state(folder: Path) -> tuple[tuple[str, int, int], ...]:
-    """Return name, size and time of a folder's files; an audit is valid until they change."""
+    """Return name, size and time of change of a folder's files; an audit is valid until one of them changes."""
     files = [*folder.glob("*.safetensors"), *folder.glob("*.json")]
     stats = [(path.name, path.stat()) for path in sorted(files)]
     return tuple((name, stat.st_size, stat.st_mtime_ns) for name, stat in stats)
 
 
 def weights(folder: Path) -> Audit | None:
-    """Return the audit of the folder's weights, running or ended; None if it was not started."""
+    """Return the audit of the folder's weights, running or finished; None if it was not started."""
     return _of_weights(folder, _state(folder)).get(WEIGHTS)
 
 
@@ -64,17 +64,17 @@ def start_weights(folder: Path) -> None:
 
 
 def text(folder: Path) -> Audit | None:
-    """Return this session's audit of how the folder's model routes text; None where it started none."""
+    """Return this session's audit of how the folder's model routes text; None if it was not started."""
     return _own().get((TEXT, folder, _state(folder)))
 
 
 def start_text(folder: Path, lines: str, reference: Trace | None) -> None:
-    """Start the audit of texts, in place of this session's last one. A callback.
+    """Start the audit of texts and stop this session's previous one. A callback.
 
     Args:
-        folder: of the model.
-        lines: the visitor's texts, one to a line; if empty and without a reference, the doctor's sample is run.
-        reference: a trace of the healthy model, whose tokens are also run; None without one.
+        folder: folder of the model.
+        lines: the visitor's texts, one per line; if empty and without a reference, the doctor's sample is run.
+        reference: trace of the healthy model, whose tokens are run too; None: no comparison.
     """
     stop(TEXT)
     audit = _own()[TEXT, folder, _state(folder)] = Audit()
@@ -84,7 +84,7 @@ def start_text(folder: Path, lines: str, reference: Trace | None) -> None:
         from model.doctor.text import examine_text
         from model.run.engine import Engine
 
-        # A comparison with a reference may exchange experts during a run, which no other session must see.
+        # A comparison may exchange the model's experts during a run, so it needs a model of its own.
         engine = engines.get(folder) if reference is None else Engine.fitting(folder)
         prompts = _prompts(lines, reference is None)
         audit.report = examine_text(engine, prompts, reference, audit.update, audit.cancel)
@@ -94,24 +94,24 @@ def start_text(folder: Path, lines: str, reference: Trace | None) -> None:
 
 
 def going() -> bool:
-    """Return whether an audit that this session started is running."""
+    """Return whether an audit that this session started is running or waits for its turn."""
     return any(audit.waiting for audit in _own().values())
 
 
 def stop(*stages: str) -> None:
-    """Stop this session's audits of these stages after their current step. A callback."""
+    """Stop this session's audits of `stages` after their current step. A callback."""
     for (stage, *_), audit in _own().items():
         if stage in stages:
             audit.stop()
 
 
 def _own() -> dict[Any, Audit]:
-    """Return the audits that this session started, the only ones that it may stop."""
+    """Return the audits that this session started; it may stop only these."""
     return st.session_state.setdefault("audits", {})
 
 
 def _prompts(lines: str, needed: bool) -> "tuple[Prompt, ...]":
-    """Return the visitor's texts as prompts; without texts, the doctor's sample if `needed`, else nothing."""
+    """Return the visitor's texts as prompts. Without texts, return the doctor's sample if `needed`, else nothing."""
     from model.doctor.prompts import Prompt, own_prompts
 
     texts = [line for line in lines.splitlines() if line.strip()]

@@ -8,7 +8,7 @@ from model.doctor.findings import Report
 
 
 def findings(report: Report) -> pd.DataFrame:
-    """Return a row per finding."""
+    """Return a table with a row per finding."""
     from model.doctor.report import evidence_line
 
     columns = ["severity", "check", "where", "what", "evidence", "tensor"]
@@ -20,7 +20,7 @@ def findings(report: Report) -> pd.DataFrame:
 
 
 def checks(report: Report) -> pd.DataFrame:
-    """Return a row per check: what it examined or why it did not run, and its number of findings."""
+    """Return a table with a row per check: what it examined or why it did not run, and its number of findings."""
     rows: list[dict[str, Any]] = [
         {
             "check": check.name,

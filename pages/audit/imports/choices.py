@@ -1,4 +1,4 @@
-"""The widgets of the Imports page: a file that another engine wrote, its format, and the model it belongs to."""
+"""The widgets of the Imports page: a file that another engine wrote, its format, and the model that was run."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,12 +19,12 @@ _MEGABYTES = limits.UPLOAD_BYTES // 2**20
 
 
 def model_names() -> list[str]:
-    """Return the models that a file may belong to: the installed ones, and the released ones by configuration."""
+    """Return the names of models that a file may come from: installed models, and released ones by configuration."""
     return [NOT_NAMED, *models.available(), *RELEASED]
 
 
 def label(name: str) -> str:
-    """Return the name of a model on the page."""
+    """Return the label of a model in the list."""
     return f"{RELEASED[name]} (configuration)" if name in RELEASED else name
 
 
@@ -36,19 +36,19 @@ def _named(model: Path | str) -> "Named":
 
 
 def named(name: str) -> "Named":
-    """Return one of `model_names` with its configuration and vocabulary.
+    """Return the configuration and vocabulary of a model of `model_names`.
 
     Raises:
-        ValueError: it is not one of them, or its configuration or vocabulary cannot be read.
+        ValueError: `name` is not one of them, or its configuration or vocabulary cannot be read.
     """
     folders = models.available()
-    if name not in folders and name not in RELEASED:  # a browser can send any text, such as a folder's path
+    if name not in folders and name not in RELEASED:  # a browser can send any text, such as the path of a folder
         raise TraceError("the model named is not offered here; choose one from the list")
     return _named(folders.get(name, name))
 
 
 def choose() -> None:
-    """Draw the widgets of the file, its format and its model, and the button that shows it."""
+    """Draw the widgets of the file, its format and its model, and the button that imports it."""
     left, right = st.columns([3, 2])
     left.file_uploader("File", key="import_file", max_upload_size=_MEGABYTES)
     with right:

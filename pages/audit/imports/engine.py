@@ -1,4 +1,4 @@
-"""Widgets to send a prompt to a running engine that the operator named, and the run that follows."""
+"""Widgets that send a prompt to the serving engine that the operator named, and the run of the prompt."""
 
 import dataclasses
 import os
@@ -15,16 +15,16 @@ if TYPE_CHECKING:
     from model.run.served import Served
 
 ADDRESS, KIND = "MOE_LOUPE_ENGINE", "MOE_LOUPE_ENGINE_KIND"
-ENGINE = "engine"  # the kind of a run on such an engine
+ENGINE = "engine"  # kind of a run on a serving engine
 
 
 def address() -> str:
-    """Return the address of the operator's engine; empty where none is named."""
+    """Return the address of the operator's engine; empty if the operator named none."""
     return os.environ.get(ADDRESS, "").strip()
 
 
 def go_on(placeholder: DeltaGenerator) -> None:
-    """Execute the session's waiting run on the engine, if there is one; the lens shows its tokens as they arrive."""
+    """Execute the session's waiting run on the engine, if there is one, and send its tokens to the lens."""
     run = session.own_run()
     if run is None or run.kind != ENGINE or run.request is None or not run.waiting:
         return
@@ -51,7 +51,7 @@ def _connected() -> "Served":
 
 
 def ask() -> None:
-    """Draw the prompt and its settings; where the operator named no engine, say how to name one."""
+    """Draw the prompt and its settings; if the operator named no engine, show how to name one."""
     if not address():
         st.caption(
             "This page can also send prompts to a running vLLM or SGLang. Whoever starts the app sets its address in "
@@ -73,7 +73,7 @@ def ask() -> None:
 
 
 def _send() -> None:
-    """Start a run of the prompt in this session; the page executes it. A callback."""
+    """Make a run of the prompt the session's run; the page executes it. A callback."""
     state = st.session_state
     state["refused"] = None
     try:

@@ -8,7 +8,7 @@ from model.trace.trace import Trace
 from pages.audit.imports import tables
 from pages.common import text
 
-# Engine -> how it writes such a file.
+# Engine -> how it writes a file that can be imported.
 MADE_BY = {
     "vLLM": "Start it with `--enable-return-routed-experts`, set `return_token_ids` in the request, and save the "
     "answer of `/v1/completions` as JSON.",
@@ -23,7 +23,7 @@ MADE_BY = {
 
 
 def contents(trace: Trace) -> None:
-    """Show which parts the trace on show holds, why others are missing, and its download."""
+    """Show which parts the trace on show holds, why other parts are missing, and a button that saves the trace."""
     with st.container(horizontal=True, vertical_alignment="center"):
         st.markdown(f"**Parts of the run on show** (n = {trace.num_tokens:,} tokens)")
         st.download_button(

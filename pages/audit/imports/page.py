@@ -1,4 +1,4 @@
-"""Imports: show on the pages of this app how another engine routed its tokens."""
+"""Imports: show how another engine routed tokens, on the pages of this app."""
 
 import streamlit as st
 

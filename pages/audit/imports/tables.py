@@ -1,4 +1,4 @@
-"""The table of an imported trace: which parts it holds, for how many tokens, and why others are missing."""
+"""The table of an imported trace: the parts that it holds, for how many tokens, and why other parts are missing."""
 
 import numpy as np
 import pandas as pd
@@ -7,7 +7,7 @@ from model.trace import metrics
 from model.trace.imports import origin
 from model.trace.trace import Trace
 
-# A part of a trace -> the variables that hold it.
+# Part of a trace -> the variables that hold it.
 PARTS = {
     "chosen experts": ("expert_id",),
     "weights": ("gate_weight",),
@@ -17,12 +17,12 @@ PARTS = {
     "probabilities of tokens": ("logprob", "candidate_logprob"),
     "attention": ("attention",),
 }
-# A part -> its name in the reasons that the reader of a format gives.
+# Part of a trace -> its name in the readers' reasons for missing parts.
 _NAMES_IN_REASONS = {"affinities": "scores", "selection bias": "bias", "kept groups": "groups"}
 
 
 def held(trace: Trace) -> pd.DataFrame:
-    """Return a row per part of a trace: tokens that have it, how it was obtained, or why it is missing."""
+    """Return a table with a row per part of a trace: tokens that have it and its origin, or why it is missing."""
     known, total, kind = sum(token.id >= 0 for token in trace.tokens), trace.num_tokens, origin.kind(trace)
     no_ids, no_text = "the file holds no token ids", "there is no tokenizer to turn these ids into text"
     text = f"{len(trace.text):,} bytes" if trace.text else "no"

@@ -9,7 +9,7 @@ from model.trace.trace import Trace, TraceError
 from pages.common import jobs, limits, models, session, text, uploads
 from pages.intervene.compare import runs
 
-# These words also stand in the address.
+# The address holds these words too.
 SHOWN, RECORDED, FILE, AGAIN, PROMPT = "on show", "recorded example", "trace file", "same text", "another prompt"
 _HELP = {
     "left": "The run that the other pages show, the recorded example, or a trace file of yours.",
@@ -21,7 +21,7 @@ _ROUTER = Capture(frozenset({"router"}))
 
 
 def choose() -> tuple[Trace | None, Trace | None]:
-    """Draw the widgets of both runs and return their traces; None for a run that is missing, with its reason shown."""
+    """Draw the widgets of both runs and return their traces; for a missing run, show why and return None."""
     left, right = st.columns(2)
     with left:
         a = _run_of("left", [SHOWN, RECORDED, FILE], None)
@@ -38,13 +38,13 @@ def _run_of(key: str, options: list[str], other: Trace | None) -> Trace | None:
         return _trace(key, kind, other)
     except (ValueError, OSError) as error:
         st.error(text.sentence(error))
-    except (MemoryError, RuntimeError) as error:  # from loading a model here; a run reports its own errors
+    except (MemoryError, RuntimeError) as error:  # raised by loading a model here; a run reports its own errors
         st.error(text.sentence(jobs.failure(error)))
     return None
 
 
 def _trace(key: str, kind: str, other: Trace | None) -> Trace | None:
-    """Return the trace of one run; None while the visitor has yet to choose something."""
+    """Return the trace of one run; None until the visitor has chosen one. `other` is the trace of the other run."""
     if kind == SHOWN:
         return session.current_trace()
     if kind == RECORDED:
@@ -58,10 +58,14 @@ def _trace(key: str, kind: str, other: Trace | None) -> Trace | None:
 
 
 def _new_run(kind: str, other: Trace | None) -> Trace | None:
-    """Run the text of the other trace, or another prompt, with a chosen model and dtype.
+    """Draw the widgets of a new run and return its trace; None until it can start.
+
+    Args:
+        kind: `PROMPT` runs a prompt of its own; any other kind runs the text of `other`.
+        other: trace of run A.
 
     Raises:
-        ValueError: it cannot be run.
+        ValueError: the text or prompt cannot be run; the message says why.
     """
     names = list(models.available())
     with st.container(horizontal=True):
@@ -79,12 +83,12 @@ def _new_run(kind: str, other: Trace | None) -> Trace | None:
 
 
 def _is_long() -> bool:
-    """Return whether the prompt is too long for an address."""
+    """Return whether the prompt of run B is too long for an address."""
     return len(st.session_state.get("other") or "") > limits.LINK_CHARACTERS
 
 
 def _same_text(trace: Trace, folder: Path) -> RunRequest:
-    """Return a request for the trace's own token ids, or for its text where the model has another vocabulary."""
+    """Return a request for the trace's token ids, or for its text if the model in `folder` has another vocabulary."""
     token_ids = tuple(token.id for token in trace.tokens)
     tokenizer = models.engines().get(folder).tokenizer
     if tokenizer is None or tokenizer.sha256 == trace.model.get("tokenizer_sha256"):

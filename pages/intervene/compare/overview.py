@@ -11,7 +11,7 @@ from viz import splits as figures
 
 
 def compared(a: Trace | None, b: Trace | None) -> Comparison:
-    """Return the comparison of two traces, computed once per pair; end the page where there is none."""
+    """Return the comparison of two traces, computed once per pair; end the page if it cannot be made."""
     if a is None or b is None:
         guards.stop_with("Choose two runs above. Nothing is compared yet.")
     cached = st.session_state.get("comparison")
@@ -25,7 +25,7 @@ def compared(a: Trace | None, b: Trace | None) -> Comparison:
 
 
 def verdict(comparison: Comparison) -> None:
-    """Name both runs, and say how their routing differs."""
+    """Show the names of both runs, and a verdict on how their routing differs."""
     st.caption("  \n".join(_described(side, trace) for side, trace in (("A", comparison.a), ("B", comparison.b))))
     first, *others = report.verdict(comparison)
     st.markdown(f"**{text.plain(first)}**", help=f"Derived; n = {comparison.num_compared:,} choices of experts.")
@@ -40,14 +40,14 @@ def _described(side: str, trace: Trace) -> str:
 
 
 def strip(comparison: Comparison, token: int) -> None:
-    """Show the text of A, with every token marked by its first split from B."""
+    """Show the text of run A, each token marked by the first layer's split from run B."""
     kinds, hover = _kinds(comparison)
     body = figures.strip(comparison.a.tokens, comparison.a.text, kinds, hover, token)
     st.html(f"<style>{figures.css(session.theme())}</style>{body}{figures.legend(kinds)}")
 
 
 def _kinds(comparison: Comparison) -> tuple[list[str], list[str]]:
-    """Return the verdict on each token of A, and its hover text."""
+    """Return the kind of split of each token of run A, and the tokens' hover texts."""
     number = comparison.a.num_tokens
     kinds = [figures.UNALIGNED] * number
     hover = [f"token {token}: {figures.WORDS[figures.UNALIGNED]}" for token in range(number)]
@@ -60,7 +60,7 @@ def _kinds(comparison: Comparison) -> tuple[list[str], list[str]]:
 
 
 def split_map(comparison: Comparison, token: int, layer: int) -> None:
-    """Show the main figure: the verdict on every choice of experts, token by layer."""
+    """Show the main figure: the kind of split of every token in every layer."""
     labels = [text.token(comparison.a, paired) for paired in comparison.alignment.pairs[:, 0].tolist()]
     verdicts = tables.with_tokens(comparison, "verdict")
     figure = figures.split_map(verdicts, VERDICTS, labels, session.theme(), (token, layer))

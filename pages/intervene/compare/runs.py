@@ -1,4 +1,4 @@
-"""The new run of side B: started once per request, stopped by its button, and cached by the session."""
+"""The new run B: started once per request, stopped by its button, and cached in the session."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 
 def run(folder: Path, dtype: str, request: RunRequest) -> Trace | None:
-    """Return the trace of a request, running it first where the session has not; draws Stop and the progress.
+    """Return the trace of a request. If the session has not run it yet, run it now, with progress and a Stop button.
 
     Raises:
-        RequestError: the run failed, or was stopped before it had a trace.
+        RequestError: the run failed, or was stopped before its first step.
     """
     cache, key = _cache(), (folder, dtype, request)
     if key not in cache:
@@ -45,7 +45,7 @@ def _forget(key: tuple[Path, str, RunRequest]) -> None:
 
 
 def stop() -> None:
-    """Stop this session's runs of B; a second call changes nothing. A callback."""
+    """Stop this session's runs B; a second call changes nothing. A callback."""
     for b in _cache().values():
         b.stop()
 
@@ -61,10 +61,10 @@ def _fitting_engine(folder: Path, dtype: str, request: RunRequest) -> "Engine":
 
 
 def engine(folder: Path, dtype: str) -> "Engine":
-    """Return the model of a folder in a dtype.
+    """Return the model of a folder, computing in a dtype.
 
     Raises:
-        ValueError: it cannot be read, or streams from the disk, which works in float32 only.
+        ValueError: the folder cannot be read, or the model runs from disk and `dtype` is not float32.
     """
     loaded = models.engines().get(folder)
     if dtype == "float32":

@@ -1,4 +1,4 @@
-"""The tables of the Compare page: by layer, by token that splits, by log-probability, and for one token."""
+"""The tables of the Compare page: by layer, by token with a split, by log-probability, and for one token."""
 
 import pandas as pd
 import xarray as xr
@@ -7,7 +7,7 @@ from model.trace import comparison_report as report
 from model.trace.comparison import VERDICTS, Comparison
 from pages.common import text
 
-# Key of a layer's row in the report -> its column.
+# Key in a layer's row of the report -> name of the column.
 _LAYER_COLUMNS = {
     "layer": "layer",
     "choices": "choices",
@@ -22,7 +22,7 @@ _LAYER_COLUMNS = {
 
 
 def by_layer(comparison: Comparison) -> pd.DataFrame:
-    """Return a row per MoE layer; verdicts that no choice has get no column."""
+    """Return a table with a row per MoE layer; a kind of split that never occurs has no column."""
     rows = pd.DataFrame(report.layer_rows(comparison))
     fractions = {column: float for column in list(_LAYER_COLUMNS.values())[2:]}
     table = rows.rename(columns=_LAYER_COLUMNS).astype(fractions)
@@ -32,7 +32,7 @@ def by_layer(comparison: Comparison) -> pd.DataFrame:
 
 
 def by_token(comparison: Comparison) -> pd.DataFrame:
-    """Return a row per token whose routing splits."""
+    """Return a table with a row per token whose routing differs between the runs."""
     rows = report.token_rows(comparison)
     return pd.DataFrame(
         {
@@ -51,7 +51,7 @@ def by_token(comparison: Comparison) -> pd.DataFrame:
 
 
 def log_probabilities(comparison: Comparison) -> pd.DataFrame:
-    """Return a row per aligned token: its log-probability in both runs, and the difference."""
+    """Return a table with a row per token that both runs have: its log-probability in both, and the difference."""
     difference, pairs = with_tokens(comparison, "logprob_difference"), comparison.alignment.pairs
     return pd.DataFrame(
         {
@@ -65,7 +65,7 @@ def log_probabilities(comparison: Comparison) -> pd.DataFrame:
 
 
 def of_token(comparison: Comparison, token: int) -> pd.DataFrame | None:
-    """Return a row per MoE layer for one token of A: experts of both runs; None where B has no such token."""
+    """Return a table with a row per MoE layer: one token's experts in both runs; None if run B lacks the token."""
     tokens = comparison.alignment.pairs[:, 0].tolist()
     if token not in tokens:
         return None
@@ -88,7 +88,7 @@ def of_token(comparison: Comparison, token: int) -> pd.DataFrame | None:
 
 
 def with_tokens(comparison: Comparison, variable: str) -> xr.DataArray:
-    """Return a variable of the choices, [pair, ...], labelled by the tokens of A."""
+    """Return a variable of the comparison, [pair, ...], with the token index in run A as coordinate `token`."""
     return comparison.choices[variable].assign_coords(token=("pair", comparison.alignment.pairs[:, 0]))
 
 

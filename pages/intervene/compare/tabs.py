@@ -35,7 +35,7 @@ def _formats(table: pd.DataFrame) -> dict[str, Any]:
 
 
 def tokens_that_split(comparison: Comparison, token: int) -> None:
-    """Show every token that splits; a click on a row chooses its token and layer."""
+    """Show every token whose routing differs; a click on a row chooses its token and layer."""
     table = tables.by_token(comparison)
     if table.empty:
         st.info("No token splits.")
@@ -60,7 +60,7 @@ def tokens_that_split(comparison: Comparison, token: int) -> None:
 
 
 def log_probabilities(comparison: Comparison, token: int) -> None:
-    """Show how the log-probability of each token moved."""
+    """Show how the log-probability of each token changed."""
     difference = tables.with_tokens(comparison, "logprob_difference")
     if difference.isnull().all():
         st.info("One of the traces lacks log-probabilities, or the two have no token after the first in common.")

@@ -1,4 +1,4 @@
-"""The widgets that choose an experiment: its kind, and the experts, layer or number that it changes."""
+"""The widgets that choose an experiment: its kind, and its experts, layer or strength."""
 
 import streamlit as st
 
@@ -57,7 +57,7 @@ def change(kind: str, trace: Trace, token: int, layer: int) -> tuple[Interventio
     """Draw the widgets of an experiment and return its interventions.
 
     Raises:
-        RequestError: the chosen values make no experiment.
+        RequestError: the chosen values change nothing, or no run can have them.
     """
     if kind in NAMES_EXPERTS:
         experts = _experts(trace, token, layer)
@@ -81,7 +81,10 @@ def change(kind: str, trace: Trace, token: int, layer: int) -> tuple[Interventio
 
 
 def _experts(trace: Trace, token: int, layer: int) -> tuple[int, ...]:
-    """Choose experts: the one shared by all pages (by default the token's heaviest), and others."""
+    """Draw the choice of experts and return them: the expert that all pages share, and further ones.
+
+    At first, the shared expert is the one with the token's largest gate weight.
+    """
     first = controls.expert(trace, controls.heaviest_expert(trace, token, layer)) or 0
     meaning = "More experts of the layer, by number, with commas between them."
     more = st.text_input("and also", key="also", bind="query-params", placeholder="none", help=meaning, width=110)
@@ -92,7 +95,10 @@ def _experts(trace: Trace, token: int, layer: int) -> tuple[int, ...]:
 
 
 def _group(trace: Trace, token: int, layer: int) -> tuple[int, ...]:
-    """Choose a group, by default that of the strongest expert, and return its experts."""
+    """Draw the choice of an expert group and return its experts.
+
+    At first it is the group of the expert with the token's largest gate weight.
+    """
     rule, default = rule_of(trace), controls.heaviest_expert(trace, token, layer)
     chosen = st.number_input(
         "Group", 0, rule.num_groups - 1, None, 1, key="group", bind="query-params",
@@ -112,7 +118,7 @@ def _top_k(trace: Trace) -> int:
 
 
 def _everywhere() -> bool:
-    """Choose whether the change applies to every MoE layer, or to the chosen one."""
+    """Draw a switch and return its value: the change is for every MoE layer, or only for the chosen layer."""
     meaning = "Off: the change applies to the chosen layer only."
     return st.toggle("all layers", key="everywhere", bind="query-params", help=meaning)
 

@@ -15,7 +15,7 @@ from pages.intervene.counterfactual.choices import NAMES_EXPERTS
 from pages.intervene.counterfactual.importance_runs import ImportanceJob
 from viz import importance as figures
 
-ENDS = 8  # experts named at either end of the sorted table
+ENDS = 8  # rows shown from each end of the sorted table
 COLUMNS = {
     "change of log-probability (nat per token)": "logprob_change",
     "KL (nat)": "kl",
@@ -26,7 +26,7 @@ CHANGE, KL = list(COLUMNS)[:2]
 
 
 def show() -> None:
-    """Fill the tab: its question, its buttons, then the map, its table and the effect against the load."""
+    """Draw the tab: its question, its buttons, then the map, its table, and the effect by load."""
     st.markdown(
         "Which experts does this text need? The model runs once without each expert, and its predictions are compared "
         "with those of the whole model."
@@ -57,7 +57,7 @@ def show() -> None:
 
 
 def _remarks(trace: Trace) -> None:
-    """Show the reservations on the text, before the numbers."""
+    """Show notes on what the text limits, above the numbers."""
     used = len(importance_runs.used_tokens(trace))
     if used < trace.num_tokens:
         st.caption(
@@ -70,7 +70,7 @@ def _remarks(trace: Trace) -> None:
 
 
 def _map(trace: Trace, job: ImportanceJob) -> None:
-    """Show the map so far, its verdict and its table; nothing before the first batch."""
+    """Show the map as far as it is computed, with verdict and table; nothing before the first batch."""
     importance, rule = job.importance, rule_of(trace)
     if importance is None:
         return
@@ -79,7 +79,7 @@ def _map(trace: Trace, job: ImportanceJob) -> None:
             f":orange-badge[stopped] {importance.done:,} of {importance.total:,} experts were knocked out; the rest is "
             "blank."
         )
-    if st.session_state.get("what") not in NAMES_EXPERTS:  # otherwise the experiment above asks for the expert
+    if st.session_state.get("what") not in NAMES_EXPERTS:  # the other kinds of experiment do not choose an expert
         controls.expert(trace)
     table = by_effect(importance.effects)
     st.markdown(verdict(importance.effects, importance.num_tokens))
@@ -106,7 +106,7 @@ def _map(trace: Trace, job: ImportanceJob) -> None:
 
 
 def verdict(effects: xr.Dataset, num_tokens: int) -> str:
-    """Return the most missed expert, and how many change nothing, in a sentence or two."""
+    """Return a sentence or two on the expert whose knock-out costs most, and on how many experts change nothing."""
     summary = summarise(effects)
     if summary is None:
         return "Nothing was measured yet."
@@ -124,7 +124,7 @@ def verdict(effects: xr.Dataset, num_tokens: int) -> str:
 
 
 def by_effect(effects: xr.Dataset) -> pd.DataFrame:
-    """Return a row per expert that was knocked out, the most missed first."""
+    """Return a table with a row per expert that was knocked out, the expert that the text needs most first."""
     cells = effects[list(COLUMNS.values())].to_dataframe().reset_index()
     table = cells.rename(columns={variable: name for name, variable in COLUMNS.items()})
     table = table.rename(columns={"moe_layer": "layer", "expert": "number"})
@@ -136,7 +136,7 @@ def by_effect(effects: xr.Dataset) -> pd.DataFrame:
 
 
 def _ends(table: pd.DataFrame) -> None:
-    """Show both ends of the table side by side."""
+    """Show the first and the last rows of the table side by side."""
     rows = table.drop(columns=["layer", "number", "effect"])
     ends = {
         "Missed most": rows[rows[CHANGE] < 0].head(ENDS),

@@ -19,7 +19,7 @@ Key = tuple[str, tuple[int, ...]]  # checksum of the weights, token ids
 
 @dataclasses.dataclass(eq=False)
 class ImportanceJob(Job):
-    """The computation of one map; `importance` fills while it runs."""
+    """The computation of one map; `importance` is filled while it runs."""
 
     trace: Trace
     token_ids: tuple[int, ...]
@@ -27,17 +27,17 @@ class ImportanceJob(Job):
 
 
 def used_tokens(trace: Trace) -> tuple[int, ...]:
-    """Return the token ids that the map of a trace covers: its first ones, up to `limits.IMPORTANCE_TOKENS`."""
+    """Return the token ids that the map of a trace covers: those of its first `limits.IMPORTANCE_TOKENS` tokens."""
     return tuple(trace.data["token_id"].values[: limits.IMPORTANCE_TOKENS].tolist())
 
 
 def of(trace: Trace) -> ImportanceJob | None:
-    """Return the map of this trace's model and tokens, running or ended; None if it was not requested."""
+    """Return the map of this trace's model and tokens, running or finished; None if it was not requested."""
     return _cache().get(_key(trace))
 
 
 def start(trace: Trace) -> None:
-    """Request the map of a trace, which the script then executes, and stop this session's other maps. A callback."""
+    """Request the map of a trace, which the next script run executes, and stop the session's other maps. A callback."""
     stop()
     jobs.keep(_cache(), _key(trace), ImportanceJob(trace, used_tokens(trace)), limits.KEPT_EXPERIMENTS)
 

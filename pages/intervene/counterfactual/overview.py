@@ -10,7 +10,7 @@ from pages.intervene.counterfactual import tables
 from pages.intervene.counterfactual.runs import Experiment
 from viz import effects as figures
 
-DRAWS = 8  # of a control, as `model.run.control.DRAWS`
+DRAWS = 8  # draws of a control; equal to `model.run.control.DRAWS`
 CHIPS = 1_000  # tokens of the coloured text at a time
 CHANGE, KL = "change of log-probability", "KL divergence"
 MEANINGS = {
@@ -45,7 +45,7 @@ def verdict(experiment: Experiment) -> None:
 
 
 def sentences(experiment: Experiment) -> str:
-    """Return the effect in a sentence or two, beside the control."""
+    """Return sentences on the effect of the change and on the effect of the control."""
     means, number = effects.means(experiment.effect), experiment.effect.sizes["token"]
     kl, change = means["kl"].item(), means["logprob_change"].item()
     answer = f"The next token's distribution moved by **{kl:.3g} nats** per token (mean KL, n = {number:,} tokens)"
@@ -61,7 +61,7 @@ def sentences(experiment: Experiment) -> str:
 
 
 def _draws_run(experiment: Experiment) -> str:
-    """Return how many of the control's draws were run."""
+    """Return how many of the control's draws were run, such as "3 of 8 draws"."""
     result = experiment.outcome
     number = 0 if result.draws is None else result.draws.sizes["draw"]
     return f"{number} of {DRAWS if result.control is None else len(result.control.draws)} draws"
@@ -86,7 +86,7 @@ def _remarks(experiment: Experiment) -> list[str]:
 
 
 def both_texts(experiment: Experiment) -> None:
-    """Show the original text beside the one that the changed model writes by itself."""
+    """Show the original text beside the text that the changed model generates."""
     original, written = experiment.trace, experiment.outcome.written
     if written is None:
         st.caption("The original has no generated text, so the changed model writes none.")
@@ -106,7 +106,7 @@ def both_texts(experiment: Experiment) -> None:
 
 
 def strip(experiment: Experiment, token: int) -> None:
-    """Show the original's text, every token coloured by how far the change moved it."""
+    """Show the original text, every token coloured by the effect of the change on it."""
     shade = st.segmented_control(
         "Colour by", list(VARIABLES), default=CHANGE, required=True, key="shade", bind="query-params",
         help="  \n".join(f"**{name}**: {meaning}" for name, meaning in MEANINGS.items()),
@@ -125,7 +125,7 @@ def strip(experiment: Experiment, token: int) -> None:
 
 
 def _hover(experiment: Experiment) -> list[str]:
-    """Return the hover text of every token."""
+    """Return a hover text per token."""
     kl, change = (experiment.effect[name].values.tolist() for name in ("kl", "logprob_change"))
     return [
         f"token {index}: KL after it {moved:.3g} nats, its log-probability {own:+.3g} nats (derived)"

@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from model.run.counterfactual import Counterfactual
     from model.run.engine import Engine
 
-RAN = "ran"  # in the address: the experiment was run, so a link runs it again
+RAN = "ran"  # key in the address: the experiment was run, so a link runs it again
 Key = tuple[int, tuple[Intervention, ...]]
 
 
 @dataclasses.dataclass(eq=False)
 class Experiment(Job):
-    """One experiment; `result` fills while it runs."""
+    """One experiment; `result` is filled while it runs."""
 
     trace: Trace
     interventions: tuple[Intervention, ...]
@@ -34,47 +34,47 @@ class Experiment(Job):
 
     @property
     def has_effect(self) -> bool:
-        """Whether it ended with an effect to show."""
+        """Whether the experiment ended with an effect to show."""
         return self.done.is_set() and self.result is not None and self.result.effect is not None
 
     @property
     def outcome(self) -> "Counterfactual":
-        """The result, where `has_effect`."""
+        """The result; it exists if `has_effect`."""
         assert self.result is not None
         return self.result
 
     @property
     def effect(self) -> xr.Dataset:
-        """The change's effect, where `has_effect`; see `model.trace.effects.effect`."""
+        """The effect of the change, as `model.trace.effects.effect` returns it; it exists if `has_effect`."""
         assert self.outcome.effect is not None
         return self.outcome.effect
 
     def band(self, variable: str) -> "tuple[np.ndarray, np.ndarray] | None":
-        """Return the control's lowest and highest draw of a variable of the effect; None without a control."""
+        """Return the lowest and highest value of a variable among the control's draws; None without a control."""
         draws = self.outcome.draws
         return None if draws is None else effects.band(draws[variable])
 
 
 def ask() -> None:
-    """Run the chosen experiment in this script run. A callback."""
+    """Request the chosen experiment; the script run after this callback executes it."""
     st.session_state["experiment-wanted"] = True
 
 
 def stop() -> None:
-    """Stop the session's experiments and keep their results so far. A callback."""
+    """Stop the session's experiments and keep what they have computed. A callback."""
     for experiment in _cache().values():
         experiment.stop()
 
 
 def going() -> bool:
-    """Return whether an experiment of this session is unfinished."""
+    """Return whether an experiment of this session is running or waits for its turn."""
     return any(experiment.waiting for experiment in _cache().values())
 
 
 def current(trace: Trace, interventions: tuple[Intervention, ...]) -> Experiment | None:
-    """Return the experiment of this trace and change, created if the button or a link requested it; else None.
+    """Return the experiment with this trace and change; None if it was not requested.
 
-    Updates the address to match.
+    If the button or a link has just requested it, create it. The address then says that it was run.
     """
     state, cache = st.session_state, _cache()
     is_linked = not state.get("experiment-linked") and RAN in st.query_params
@@ -89,12 +89,12 @@ def current(trace: Trace, interventions: tuple[Intervention, ...]) -> Experiment
 
 
 def _cache() -> dict[Key, Experiment]:
-    """Return this session's experiments; each holds its trace, so no other trace can get the same `id`."""
+    """Return this session's experiments by (`id` of the trace, change). The held traces keep their ids unique."""
     return st.session_state.setdefault("experiments", {})
 
 
 def _mirror(ran: bool) -> None:
-    """Put into the address whether the experiment was run."""
+    """Write to the address whether the experiment was run."""
     if ran and RAN not in st.query_params:
         st.query_params[RAN] = "yes"
     elif not ran and RAN in st.query_params:
@@ -125,7 +125,7 @@ def _engine(experiment: Experiment) -> "Engine":
 def _follow(experiment: Experiment, engine: "Engine", placeholder: DeltaGenerator) -> None:
     from model.run.counterfactual import Counterfactual, Question
 
-    new = limits.NEW_TOKENS if engine.disk is None else 0  # from the disk, each new token would read every layer again
+    new = limits.NEW_TOKENS if engine.disk is None else 0  # from disk, each new token would read all layers again
     question = Question.about(experiment.trace, experiment.interventions, new)
     experiment.result, show = Counterfactual(question), jobs.paced(placeholder)
     for stage in experiment.result.run(engine, experiment.cancel):

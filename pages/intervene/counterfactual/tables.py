@@ -1,4 +1,4 @@
-"""The tables of an experiment: the change and its control, by token and by layer."""
+"""The tables of an experiment: the effects of the change and of its control, in all, by token and by layer."""
 
 import pandas as pd
 
@@ -8,7 +8,7 @@ from pages.intervene.counterfactual.runs import Experiment
 
 
 def summary(experiment: Experiment) -> pd.DataFrame:
-    """Return a row for the change and for each draw of the control."""
+    """Return a table of effects, with a row for the change and a row for each draw of the control."""
     rows, draws = [("this change", effects.means(experiment.effect))], experiment.outcome.draws
     if draws is not None:
         means = effects.means(draws)
@@ -24,7 +24,7 @@ def summary(experiment: Experiment) -> pd.DataFrame:
 
 
 def by_token(experiment: Experiment) -> pd.DataFrame:
-    """Return a row per token."""
+    """Return a table with a row per token."""
     columns = {"token": range(experiment.trace.num_tokens), "text": controls.token_names(experiment.trace)}
     return _with_control(
         experiment, columns, {"kl": "KL after it (nat)", "logprob_change": "change of log-probability (nat)"}
@@ -32,13 +32,16 @@ def by_token(experiment: Experiment) -> pd.DataFrame:
 
 
 def by_layer(experiment: Experiment) -> pd.DataFrame:
-    """Return a row per MoE layer."""
+    """Return a table with a row per MoE layer."""
     columns: dict[str, object] = {"layer": experiment.effect["moe_layer"].values}
     return _with_control(experiment, columns, {"equal_sets": "same experts", "jaccard": "Jaccard"})
 
 
 def _with_control(experiment: Experiment, columns: dict[str, object], variables: dict[str, str]) -> pd.DataFrame:
-    """Return the columns, then each variable with the control's lowest and highest draw."""
+    """Return a table of `columns`, then per variable three columns: the change, and the control's lowest and highest.
+
+    `variables` has the variables of the effect and the names of their columns.
+    """
     for variable, name in variables.items():
         columns[name] = experiment.effect[variable].values
         if (band := experiment.band(variable)) is not None:

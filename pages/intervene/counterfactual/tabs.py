@@ -15,7 +15,7 @@ _NOT_RUN = "Run an experiment to fill this tab."
 
 
 def next_tokens(experiment: Experiment | None, token: int) -> None:
-    """Show the most probable tokens after one, in both runs."""
+    """Show the most probable tokens after the chosen token, in both runs."""
     if experiment is None:
         st.caption(_NOT_RUN)
         return
@@ -31,7 +31,7 @@ def next_tokens(experiment: Experiment | None, token: int) -> None:
 
 
 def token_by_token(experiment: Experiment | None, token: int) -> None:
-    """Show both effects along the text, with the control's band."""
+    """Show two effects by token, with the range of the control: on the distribution and on the log-probability."""
     if experiment is None:
         st.caption(_NOT_RUN)
         return
@@ -48,7 +48,7 @@ def token_by_token(experiment: Experiment | None, token: int) -> None:
 
 
 def by_layer(experiment: Experiment | None, token: int) -> None:
-    """Show how far the routing stayed the same, layer by layer."""
+    """Show by layer how far the routing stayed the same."""
     if experiment is None:
         st.caption(_NOT_RUN)
         return
@@ -72,7 +72,7 @@ def importance_map(experiment: Experiment | None, token: int) -> None:
 
 
 def _changed_layers(experiment: Experiment) -> list[int]:
-    """Return the model layer numbers of the layers that the change names."""
+    """Return the model layer numbers of the layers that the change edits."""
     changed = experiment.outcome.changed
     assert changed is not None
     layers = changed.data["moe_layer"]

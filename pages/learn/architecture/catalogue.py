@@ -1,6 +1,6 @@
-"""The models whose architecture can be shown: the one in use, and the released ones.
+"""The models whose architecture can be shown: the chosen model, and released models.
 
-The released models are known by their published configurations in `model/presets/configs`; they cannot be run here.
+Released models have only their published configurations, in `model/presets/configs`; they cannot be run here.
 """
 
 import dataclasses
@@ -22,12 +22,12 @@ IN_USE = "in use"
 
 @dataclasses.dataclass(frozen=True)
 class ShownModel:
-    """A model by its parts.
+    """A model that the page shows.
 
     Attributes:
-        name: its name on the page.
-        parts: `model.checkpoint.parts.Parts`.
-        folder: its checkpoint; None where only the configuration is known.
+        name: name of the model on the page.
+        parts: parts of the model, with sizes and costs.
+        folder: folder of its checkpoint; None if only the configuration is known.
     """
 
     name: str
@@ -36,10 +36,10 @@ class ShownModel:
 
 
 def load(option: str) -> ShownModel:
-    """Return the model in use, or a released one by its name.
+    """Return a released model by its key, or the chosen model for any other `option`.
 
     Raises:
-        ValueError: its configuration cannot be read.
+        ValueError: the configuration cannot be read.
     """
     if option in RELEASED:
         return _released(option)
@@ -64,7 +64,7 @@ def _of_folder(folder: Path) -> ShownModel:
 
 
 def made(model: ShownModel, trace: Trace | None) -> bool:
-    """Return whether a model made a trace: by its configuration and, where the model has a folder, its name."""
+    """Return whether a model made a trace: the configurations are equal, and the names if the model has a folder."""
     from model.network.config import ModelConfig
 
     if trace is None or (model.folder is not None and trace.model.get("name") != model.folder.name):

@@ -1,4 +1,4 @@
-"""The widgets of the Architecture page: model, part, context, dtype, and the layer of the run that is painted."""
+"""The widgets of the Architecture page: model, part, context length, dtype, and the layer whose load is painted."""
 
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,7 @@ CONTEXTS = [2**power for power in range(7, 18)]
 
 
 def model() -> str:
-    """Choose a model: the one in use or a released one; the option that `catalogue.load` takes."""
+    """Draw a list of the chosen model and the released ones; return the option, which `catalogue.load` takes."""
     options = [*([IN_USE] if models.available() else []), *RELEASED]
     controls.keep_within("of", options)
     chosen = st.segmented_control(
@@ -31,7 +31,7 @@ def _label(option: str) -> str:
 
 
 def part(parts: "Parts") -> "Part":
-    """Choose a part; a click on the figure does the same."""
+    """Draw a list of parts and return the chosen part; a click on the figure chooses too."""
     by_key = {part.key: part for part in parts.all}
     controls.keep_within("part", by_key)
     first = next((number for number, part in enumerate(by_key.values()) if part.kind == "experts"), 0)
@@ -43,12 +43,12 @@ def part(parts: "Parts") -> "Part":
 
 
 def _spelled(key: str) -> str:
-    """Return a part's key as the list and the address spell it."""
+    """Return a part's key as the list and the address show it."""
     return key.replace("-", " ").replace("_", " ")
 
 
 def context(parts: "Parts") -> int:
-    """Choose the number of earlier tokens that a new token sees."""
+    """Draw the choice of the context length, the number of earlier tokens that a new token sees; return it."""
     options = [number for number in CONTEXTS if number <= parts.config.max_positions] or CONTEXTS[:1]
     controls.keep_within("context", options)
     meaning = "Earlier tokens that a new token sees; attention costs more with each."
@@ -60,7 +60,7 @@ def context(parts: "Parts") -> int:
 
 
 def dtype() -> str:
-    """Choose how the weights are stored, for the numbers of bytes."""
+    """Draw the choice of the dtype of the weights, which decides the numbers of bytes; return it."""
     from model.checkpoint.parts import dtypes
 
     meaning = "Number format of the weights. The cache takes 2 bytes per number, or 4 with float32."
@@ -68,7 +68,7 @@ def dtype() -> str:
 
 
 def painted_layer(trace: Trace | None, model: ShownModel) -> int | None:
-    """Choose the layer whose load is painted; None where the run on show is not of this model."""
+    """Draw the choice of the layer whose load is painted and return it; None if the run on show is of another model."""
     if trace is None or not made(model, trace) or not trace.has("expert_id"):
         return None
     return controls.layer(trace)

@@ -1,4 +1,4 @@
-"""A model's parts in the form that `viz` draws, and the numbers of a run that are painted on them."""
+"""Convert a model's parts, and the numbers of a run to paint on them, to the form that `viz` draws."""
 
 from collections.abc import Collection
 from typing import TYPE_CHECKING
@@ -30,7 +30,7 @@ SORTS = {"dense": "dense", "moe": "mixture of experts"}
 
 
 def count(number: float) -> str:
-    """Return a number with three significant digits; k, M, B and T are thousand, million, billion and trillion.
+    """Return a number with three significant digits; k, M, B and T stand for thousand, million, billion, trillion.
 
     >>> count(671_026_419_200), count(7168), count(512), count(0)
     ('671 B', '7.17 k', '512', '0')
@@ -43,7 +43,7 @@ def count(number: float) -> str:
 
 
 def layers(numbers: Collection[int]) -> str:
-    """Return model layer numbers in words.
+    """Return model layer numbers as text, consecutive ones as a range.
 
     >>> layers((3, 4, 5)), layers((0,)), layers((2, 4, 6))
     ('layers 3 to 5', 'layer 0', 'layers 2, 4, 6')
@@ -58,7 +58,7 @@ def layers(numbers: Collection[int]) -> str:
 
 
 def drawing(parts: "Parts", added: Collection[str] = ()) -> Model:
-    """Return the drawing of a model; parts whose keys are among `added` are marked."""
+    """Return the drawing of a model; parts whose keys are in `added` are outlined."""
     boxes = {part.key: _box(part, parts, part.key in added) for part in parts.all}
     return Model(
         embedding=boxes["embedding"],
@@ -103,9 +103,9 @@ def paint(trace: Trace, layer: int | None, recall: float | None = None) -> Paint
     """Return the data of a run to paint: the load of one MoE layer and every layer's residual norm, where recorded.
 
     Args:
-        trace: of the run.
-        layer: model layer number; None paints no load.
-        recall: of the layer's indexer, painted as given.
+        trace: trace of the run.
+        layer: model layer number of the painted layer; None: no load is painted.
+        recall: recall of the indexer in this layer; None: not painted.
     """
     load = groups = None
     if layer is not None and trace.has("expert_id") and layer in trace.data["moe_layer"].values:

@@ -35,12 +35,12 @@ def _texts() -> dict[str, Any]:
 
 
 def text_of(part: "Part", parts: "Parts") -> dict[str, Any]:
-    """Return title, explanation, formulas and source of a part."""
+    """Return the texts of a part: title, explanation, formulas and source."""
     return _texts()[f"gate-{parts.config.scoring}" if part.kind == "gate" else part.kind]
 
 
 def summary(model: ShownModel) -> str:
-    """Return the model in one line: parameters, active parameters, and cache."""
+    """Return one line on the model: parameters, active parameters, and bytes of KV cache per token."""
     cost = costs.model_cost(model.parts, 0, "bfloat16")
     line = (
         f"**{plain(model.name)}**: {count(cost.parameters)} parameters ({cost.parameters:,}), of which "
@@ -54,7 +54,7 @@ def summary(model: ShownModel) -> str:
 
 
 def figure(model: ShownModel, part: "Part", trace: Trace | None, layer: int | None) -> None:
-    """Show the main figure, with the run on show painted on it where the same model made it."""
+    """Show the main figure; if this model made the run on show, the run's numbers are painted on it."""
     own = trace if made(model, trace) else None
     recall = heads.indexer_recall(session.shown(), layer) if own is not None and layer is not None else None
     paint = None if own is None else drawing.paint(own, layer, recall)
@@ -86,7 +86,7 @@ def _how_to_read(trace: Trace | None, layer: int | None, recall: float | None) -
 
 
 def take_click() -> None:
-    """Choose the clicked part, and the layer and expert that the point carries. A callback."""
+    """Choose the clicked part, and the layer and expert of the clicked point. A callback."""
     points = (st.session_state.get("architecture") or {}).get("selection", {}).get("points", [])
     clicked = points[0].get("customdata") if points else None
     if clicked:

@@ -1,4 +1,4 @@
-"""The tables of a model's parts: their tensors and sizes, and their cost for one token."""
+"""The tables of a model's parts: tensors, sizes, and cost for one token."""
 
 import dataclasses
 import os.path
@@ -12,7 +12,7 @@ from pages.learn.architecture.drawing import SHORT, count, layers
 if TYPE_CHECKING:
     from model.checkpoint.parts import Part, Parts
 
-# Field of a cost -> its name in tables.
+# Field of `costs.Cost` -> name of its column.
 _NAMES = {
     "parameters": "parameters",
     "active": "active",
@@ -28,12 +28,12 @@ def _named(cost: costs.Cost) -> dict[str, int]:
 
 
 def title(part: "Part") -> str:
-    """Return the name of a part among the others of its model, with its layers."""
+    """Return the name of a part with its layers, which is unique in its model."""
     return f"{SHORT[part.kind]}, {layers(part.layers)}" if part.layers else SHORT[part.kind]
 
 
 def sizes(part: "Part", context: int, dtype: str) -> pd.DataFrame:
-    """Return the cost of a part for one token, in one of its layers and in all of them."""
+    """Return a table of the cost of a part for one token: in one of its layers, and in all of them."""
     of_layer = _named(costs.layer_cost(part, context, dtype))
     of_all = _named(costs.part_cost(part, context, dtype))
     table = pd.DataFrame({"for one token": list(of_layer), "a layer": [f"{number:,}" for number in of_layer.values()]})
@@ -43,9 +43,12 @@ def sizes(part: "Part", context: int, dtype: str) -> pd.DataFrame:
 
 
 def tensors(part: "Part") -> tuple[str, pd.DataFrame]:
-    """Return the common prefix of a part's published tensor names, and a row per tensor with the rest of its name."""
+    """Return the common prefix of a part's published tensor names, and a table with a row per tensor.
+
+    The table names a tensor by the rest of its name.
+    """
     names = [tensor.name for tensor in part.tensors]
-    # Of a name with more than two pieces the last two name the tensor, and the first ones its place.
+    # In a name with more than two pieces, the last two name the tensor, and the pieces before them its module.
     places = [name.rsplit(".", 2)[0] + "." if name.count(".") > 1 else "" for name in names]
     common = os.path.commonprefix(places).rpartition(".")
     prefix = common[0] + common[1]
@@ -61,7 +64,10 @@ def tensors(part: "Part") -> tuple[str, pd.DataFrame]:
 
 
 def everything(parts: "Parts", context: int, dtype: str) -> pd.DataFrame:
-    """Return a row per part, over all its layers, and a last row for the model without multi-token prediction."""
+    """Return a table with a row per part, summed over its layers.
+
+    The last row is the sum of all parts but multi-token prediction.
+    """
     rows = [
         {"part": title(part), "times": part.times} | _named(costs.part_cost(part, context, dtype)) for part in parts.all
     ]
@@ -70,7 +76,7 @@ def everything(parts: "Parts", context: int, dtype: str) -> pd.DataFrame:
 
 
 def side_by_side(before: "Parts", after: "Parts", context: int) -> pd.DataFrame:
-    """Return a row per part of either model, over all its layers: parameters and work, before and after."""
+    """Return a table with a row per part of either model: parameters and multiply-adds in both, over all its layers."""
     old, new = ({part.key: part for part in parts.all} for parts in (before, after))
     rows = []
     for key in [part.key for part in after.all] + [key for key in old if key not in new]:

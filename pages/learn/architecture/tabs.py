@@ -17,9 +17,9 @@ from viz.architecture_cost import cost_by_context
 if TYPE_CHECKING:
     from model.checkpoint.parts import Parts
 
-_PART = st.column_config.TextColumn(width=230, pinned=True)  # stays in place while the numbers scroll
+_PART = st.column_config.TextColumn(width=230, pinned=True)  # this column stays in place while the others scroll
 
-# A column of `tables.everything` -> what it counts.
+# Column of `tables.everything` -> help text.
 _MEANINGS = {
     "times": "Layers that have this part.",
     "parameters": "Trained numbers.",
@@ -36,7 +36,7 @@ def _column(name: str) -> Any:
 
 
 def all_parts(model: ShownModel, context: int, dtype: str) -> None:
-    """Show every part, over all its layers."""
+    """Show a table of every part, summed over its layers."""
     table = tables.everything(model.parts, context, dtype)
     columns = {"part": _PART} | {name: _column(name) for name in table.columns[1:]}
     st.dataframe(table, hide_index=True, height="content", column_config=columns)
@@ -67,7 +67,7 @@ def v3_beside_v32(model: ShownModel, context: int, dtype: str) -> None:
 
 
 def _cost(before: "Parts", after: "Parts", context: int) -> None:
-    """Show the cost of attention by context."""
+    """Show the cost of attention by context length."""
     work = costs.work_by_context(before, after, CONTEXTS)
     how_to_read = (
         "Both axes are logarithmic. V3's attention reads every token. V3.2's attention reads at most those that its "
@@ -79,7 +79,7 @@ def _cost(before: "Parts", after: "Parts", context: int) -> None:
 
 
 def _difference(before: "Parts", after: "Parts", context: int) -> str:
-    """Return the parts that V3.2 adds, and the cost of attention in both models, in a few sentences."""
+    """Return a few sentences on the parts that V3.2 adds, and on the cost of attention in both models."""
     added = [part for part in costs.added_parts(before, after) if part in after.main]
     number = sum(part.times for part in added)
     total = sum(costs.part_cost(part, context, "bfloat16").parameters for part in added)

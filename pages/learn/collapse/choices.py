@@ -17,14 +17,14 @@ _MEANINGS = {
 
 
 def settings(side: str) -> dict[str, Any]:
-    """Draw the settings of a side and return them, fields of `model.train.demo.nano.Nano`."""
+    """Draw the settings of the run on a side; return them by field of `model.train.demo.nano.Nano`."""
     first = FIRST[side]
     method = st.segmented_control(
         "Balanced by", list(STRENGTHS), default=first, required=True, key=f"method-{side}", bind="query-params",
         help="The method that evens out the load, the share of tokens that each expert gets.",
     )  # fmt: skip
     strengths, strength = STRENGTHS[method or first]
-    with st.container(key=f"how-{side}"):  # as high without a strength as with one, so that both sides stay level
+    with st.container(key=f"how-{side}"):  # equally high with and without a strength, so that both sides stay level
         st.caption(_MEANINGS[method or first])
         if len(strengths) > 1:
             strength = st.select_slider(
@@ -44,7 +44,7 @@ def settings(side: str) -> dict[str, Any]:
 
 
 def side(name: str) -> None:
-    """Draw the settings and the buttons of a side."""
+    """Draw the settings and the buttons of the run on a side."""
     st.markdown(f"**Run {name}**")
     chosen, run = settings(name), runs.runs().get(name)
     going = run is not None and run.waiting

@@ -18,7 +18,7 @@ _IDLE = "Experts that no token reached in the last steps. Derived."
 
 
 def watch() -> None:
-    """Show both runs; redraws them while one trains."""
+    """Show both runs, and redraw them while one trains."""
     going = any(run.waiting for run in runs.runs().values())
     st.fragment(_draw, run_every=SECONDS_BETWEEN_FIGURES if going else None)(going)
 
@@ -32,7 +32,7 @@ def _draw(was_going: bool) -> None:
         idle = f"Press Train on one side or both: {runs.STEPS} steps take half a minute to a minute."
         st.info("It begins when its turn comes." if going else idle)
         return
-    with st.container(key="live"):  # elements in it do not fade while they are redrawn
+    with st.container(key="live"):  # the CSS keeps elements in it from fading while they are redrawn
         if any(run.lines for run in begun.values()):
             _loss(begun, going)
         for column, name in zip(st.columns(2, gap="large"), SIDES, strict=True):
@@ -42,7 +42,7 @@ def _draw(was_going: bool) -> None:
 
 
 def _show(figure: go.Figure, key: str, table: pd.DataFrame, how_to_read: str, going: bool) -> None:
-    """Show a figure with its table; without it while the figure grows."""
+    """Show a figure, and its table when no run is training. `going`: a run is training."""
     if going:
         config = {"displayModeBar": False}
         st.plotly_chart(figure, key=f"{key}-going", theme=None, config=config, alt=how_to_read)
@@ -52,7 +52,7 @@ def _show(figure: go.Figure, key: str, table: pd.DataFrame, how_to_read: str, go
 
 
 def _loss(begun: dict[str, NanoRun], going: bool) -> None:
-    """Show the losses of both runs, with an axis for all steps from the start."""
+    """Show the losses of both runs; the axis has the full range of steps from the start."""
     curves = {f"{name}: {run.name}": run.loss() for name, run in begun.items() if run.lines}
     figure = figures.curves(curves, "loss, nats per byte", session.theme(), height=300)
     figure.update_xaxes(range=[0, runs.STEPS]).update_yaxes(range=[1.8, 5.7]).update_layout(showlegend=True)
@@ -82,7 +82,7 @@ def _run(name: str, run: NanoRun, going: bool) -> None:
 
 
 def _numbers(run: NanoRun, load: xr.DataArray) -> None:
-    """Show the step, the worst MaxVio and the idle experts."""
+    """Show the step, the largest MaxVio of a layer and the number of idle experts."""
     state = "training" if run.waiting else "done" if run.complete else "stopped"
     worst, idle = last_balance(load)
     columns = st.columns(3)

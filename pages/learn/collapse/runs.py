@@ -1,4 +1,4 @@
-"""The runs of the Collapse page: at most two nano models a session, each trained in a thread of its own."""
+"""The runs of the Collapse page: at most two small models per session, each trained in its own thread."""
 
 import dataclasses
 from typing import Any
@@ -11,9 +11,9 @@ from pages.common import jobs
 from pages.common.jobs import Job
 
 SIDES = ("A", "B")
-STEPS = 400  # of a run; as `model.train.demo.nano.STEPS`
+STEPS = 400  # steps of a run; equal to `model.train.demo.nano.STEPS`
 WINDOW = 25  # steps over which losses are averaged and loads added up
-# Balancing method -> strengths to choose from, and the first one.
+# Balancing method -> strengths to choose from, and the default.
 STRENGTHS = {
     "nothing": ((0.0,), 0.0),
     "bias": ((0.0005, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2), 0.02),
@@ -23,14 +23,14 @@ STRENGTHS = {
 
 @dataclasses.dataclass(eq=False)
 class NanoRun(Job):
-    """One run; `lines` grows while it trains."""
+    """One run; `lines` receives the lines of its log while it trains."""
 
-    settings: dict[str, Any]  # of `model.train.demo.nano.Nano`
+    settings: dict[str, Any]  # fields of `model.train.demo.nano.Nano`
     lines: list[dict[str, Any]] = dataclasses.field(default_factory=list)
 
     @property
     def name(self) -> str:
-        """Its balancing in a few words."""
+        """The balancing method and its strength in a few words."""
         method, strength = self.settings["method"], self.settings["strength"]
         parts = [method if method == "nothing" else f"{method} {strength:g}"]
         parts += ["softmax"] if self.settings["softmax"] else []
@@ -38,15 +38,15 @@ class NanoRun(Job):
         return ", ".join(parts)
 
     def loss(self) -> xr.DataArray:
-        """Return the mean loss over the last `WINDOW` steps up to each, [step]."""
+        """Return the loss at each step, averaged over the last `WINDOW` steps, [step], in nats per byte."""
         return running_loss(list(self.lines), WINDOW)
 
     def load(self) -> xr.DataArray:
-        """Return the load ratio to uniform over spans of `WINDOW` steps, [step, moe_layer, expert]."""
+        """Return load ratios, each over `WINDOW` steps, [step, moe_layer, expert]."""
         return relative_loads(list(self.lines), WINDOW)
 
     def alarms(self) -> list[tuple[int, str]]:
-        """Return step and message of each alarm of the watch."""
+        """Return step and message of each alarm of the training watch."""
         return [(line["step"], message) for line in list(self.lines) for message in line.get("alarms", [])]
 
 
@@ -63,7 +63,7 @@ def runs() -> dict[str, NanoRun]:
 
 
 def start(side: str, settings: dict[str, Any]) -> None:
-    """Start a run on a side, in place of its last one. A callback."""
+    """Start a run on a side, in place of the side's last run. A callback."""
     stop(side)
     run = runs()[side] = NanoRun(settings)
     jobs.stop_with_tab(run)

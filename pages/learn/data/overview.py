@@ -9,7 +9,7 @@ from viz.curation import kept_and_dropped, size
 
 
 def summary(name: str, report: dict[str, Any]) -> str:
-    """Return a report in a few sentences."""
+    """Return a few sentences on a report."""
     from model.train.data.curation.funnel import share_dropped
 
     before, after, share = report["in"], report["out"], share_dropped(report)

@@ -1,4 +1,4 @@
-"""The tables of a curation report, and of one text against the rules."""
+"""Tables of a curation report, and of the verdicts of the rules on one text."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -9,14 +9,14 @@ if TYPE_CHECKING:
 
 
 def by_rule(report: dict[str, Any]) -> pd.DataFrame:
-    """Return a row per rule, in the order in which a text meets them: kept bytes, dropped bytes and dropped records."""
+    """Return a table with a row per rule, in the order they run: kept bytes, dropped bytes and dropped records."""
     from model.train.data.curation.funnel import passages
 
     return pd.DataFrame(passages(report))
 
 
 def by_stream(report: dict[str, Any]) -> pd.DataFrame:
-    """Return a row per stream: its size, the share dropped, the rules that did it, and its sampling weight."""
+    """Return a table with a row per stream: size, dropped share, sampling weight, and dropped records per rule."""
     from model.train.data.curation.funnel import share_dropped
 
     rows = [
@@ -35,7 +35,7 @@ def by_stream(report: dict[str, Any]) -> pd.DataFrame:
 
 
 def labelled(report: dict[str, Any]) -> pd.DataFrame:
-    """Return a row per safety label: kept records that have it, its matches in all, and its meaning."""
+    """Return a table with a row per safety label: kept records with the label, all its matches, and its meaning."""
     from model.train.data.curation.safety import LABELS
 
     reasons = {label.name: label.reason for label in LABELS}
@@ -53,7 +53,7 @@ def rules_with_examples(report: dict[str, Any]) -> dict[str, Any]:
 
 
 def sources(report: dict[str, Any]) -> pd.DataFrame:
-    """Return a row per source with its licence and size, the largest first."""
+    """Return a table with a row per source with its licence and size, the largest first."""
     rows = [
         {
             "source": row["source"],
@@ -69,7 +69,7 @@ def sources(report: dict[str, Any]) -> pd.DataFrame:
 
 
 def verdicts(text: str, is_code: bool, lang: str) -> tuple[pd.DataFrame, str, str]:
-    """Return the verdict of every rule on a text, the outcome in words, and its safety labels in words."""
+    """Return a table of every rule's verdict on a text, a sentence on the outcome, and one on the safety labels."""
     from model.train.data.curation.features import Text
     from model.train.data.curation.normalise import normalise
     from model.train.data.curation.rules import verdicts
@@ -84,7 +84,7 @@ def verdicts(text: str, is_code: bool, lang: str) -> tuple[pd.DataFrame, str, st
 
 
 def _language(judged: Any, lang: str) -> list[dict[str, str]]:
-    """Return the verdict on a text's language; none where the rule does not know the language."""
+    """Return a row with the verdict on a text's language; no row if the rule does not know the language."""
     from model.train.data.curation import language
 
     if lang not in language.known():

@@ -1,4 +1,4 @@
-"""The widgets of the Training page: a run, others beside it, and a layer."""
+"""The widgets of the Training page: a run, other runs to draw beside it, and a layer."""
 
 from collections.abc import Mapping
 
@@ -9,7 +9,7 @@ from pages.common import controls
 
 
 def logs(by_name: Mapping[str, TrainingLog]) -> tuple[TrainingLog, list[TrainingLog]]:
-    """Choose a run, and others whose loss is drawn beside it."""
+    """Draw lists of runs; return the chosen run, and the runs whose loss is drawn beside it."""
     left, right = st.columns([2, 3], vertical_alignment="bottom")
     meaning = "A training run with its log: those of the embedded models, and small ones that fail in instructive ways."
     name = left.selectbox("Run", list(by_name), key="log", bind="query-params", help=meaning)
@@ -23,5 +23,5 @@ def logs(by_name: Mapping[str, TrainingLog]) -> tuple[TrainingLog, list[Training
 
 
 def layer(log: TrainingLog) -> int:
-    """Choose a layer with a router."""
+    """Draw a list of the MoE layers and return the chosen model layer number."""
     return controls.layer(None, options=log.layers)

@@ -13,7 +13,7 @@ FOLDER = PRESETS / "logs"
 
 @st.cache_resource(show_spinner=False)
 def logs() -> dict[str, TrainingLog]:
-    """Return all logs by name, that of the embedded model first."""
+    """Return all logs by name, the log of the embedded model first."""
     return read(FOLDER)
 
 

@@ -1,4 +1,4 @@
-"""The overview above the tabs of the Training page: the alarms, and the loss of a run beside others."""
+"""The overview above the tabs of the Training page: the alarms of a run, and its loss beside other runs."""
 
 import streamlit as st
 
@@ -8,12 +8,12 @@ from pages.learn.training import tables
 from viz import training as figures
 
 SHOWN_ALARMS = 4
-# A loss of its own in the log -> its name in the figure.
+# Loss in the log -> its name in the figure.
 _FURTHER_LOSSES = {"mtp_loss": "token after the next one", "indexer_loss": "indexers, sum over layers"}
 
 
 def alarms(log: TrainingLog) -> None:
-    """Show the alarms of the watch, or that there were none."""
+    """Show the alarms of the training watch, or that there were none."""
     if not log.alarms:
         st.caption("The watch raised no alarm in this run, as far as its log shows.")
         return
@@ -23,7 +23,7 @@ def alarms(log: TrainingLog) -> None:
 
 
 def loss(log: TrainingLog, beside: list[TrainingLog]) -> None:
-    """Show the main figure."""
+    """Show the main figure: the loss of the run, and of the runs beside it."""
     curves = {each.name: each.curve("loss") for each in (log, *beside)}
     curves |= {name: log.curve(kind) for kind, name in _FURTHER_LOSSES.items() if kind in log.values}
     figure = figures.curves(curves, "loss, nats per token", session.theme(), log.stages, log.alarms, log.roll_backs)

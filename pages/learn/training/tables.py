@@ -9,11 +9,11 @@ from pages.common.tables import matrix
 
 
 def by_step(curves: Mapping[str, xr.DataArray]) -> pd.DataFrame:
-    """Return curves, each [step], as columns, a row per step; empty cells where a curve lacks a step."""
+    """Return a table of curves, each [step]: a column per curve, a row per step, NaN where a curve lacks the step."""
     columns = [values.rename(name).to_series() for name, values in curves.items()]
     return pd.concat(columns, axis=1).rename_axis("step").reset_index()
 
 
 def by_expert(values: xr.DataArray) -> pd.DataFrame:
-    """Return values, [step, expert], with a row per step and a column per expert."""
+    """Return a table of values [step, expert], with a row per step and a column per expert."""
     return matrix(values)

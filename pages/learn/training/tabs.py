@@ -37,14 +37,14 @@ def heldout(log: TrainingLog, layer: int) -> None:
 
 
 def one_of_each(names: Iterable[str]) -> list[str]:
-    """Return the first text of each kind, English before other languages; at most eight, so that colours differ."""
+    """Return the first text of each kind, English ones preferred; at most eight, so that their colours differ."""
     ordered = sorted(names, key=lambda name: not name.endswith(".en"))
     kinds = {name.split(".")[0]: name for name in reversed(ordered)}
     return [kinds[kind] for kind in sorted(kinds)][:8]
 
 
 def _positions(log: TrainingLog) -> None:
-    """Show bits per byte of long texts by position, where a run reads further than the model's first context."""
+    """Show bits per byte of long texts by position, if a run reads longer texts than the model's first context."""
     curves = log.at_evaluations("positions")
     if curves:
         figure = figures.curves(curves, "bits per byte by position", session.theme(), log.stages)
@@ -57,7 +57,7 @@ def _positions(log: TrainingLog) -> None:
 
 
 def answers(log: TrainingLog, layer: int) -> None:
-    """Show the share of right answers to held-out prompts, and the course of reinforcement."""
+    """Show the share of correct answers to held-out prompts, and the curves of reinforcement learning."""
     kinds = list(log.values.get("answers", {}))
     if not kinds:
         st.info("Answers were not compared in this run.")
@@ -85,7 +85,7 @@ def answers(log: TrainingLog, layer: int) -> None:
 
 
 def load(log: TrainingLog, layer: int) -> None:
-    """Show the load of every expert: of one layer over all steps, and of all layers step by step."""
+    """Show the load of every expert: in one layer over all steps, and in all layers at one step."""
     of_all = log.load()
     of_layer = of_all.sel(moe_layer=layer, drop=True)
     how_to_read = (
@@ -100,7 +100,7 @@ def load(log: TrainingLog, layer: int) -> None:
     controls.chart(figure, "training-load-plays", table, how_to_read)
 
 
-# A measure of balance -> what it means.
+# Measure of balance -> help text.
 _MEANINGS = {
     "MaxVio": "By how much the busiest expert exceeds a fair share, in units of that share; 0 is perfect balance.",
     "normalised entropy": "Entropy of the experts' shares over its maximum; 1 is perfect balance.",
@@ -132,7 +132,7 @@ def bias(log: TrainingLog, layer: int) -> None:
 
 
 def saturation(log: TrainingLog, layer: int) -> None:
-    """Show when the routing of a fixed text settled: its agreement with the routing at the last evaluation."""
+    """Show how far the routing of a fixed text at each evaluation agrees with its routing at the last one."""
     values = log.at_evaluations("saturation")
     if not values:
         st.info("The routing of a fixed text was not logged in this run.")

@@ -6,12 +6,12 @@ from pages.learn.what_changed.claims import ALL, claims, texts
 
 
 def verdict() -> str:
-    """Choose the verdict of the claims that are shown; `ALL` for any."""
+    """Draw the choice of a verdict and return it; `ALL` shows claims with any verdict."""
     return _choose("Verdict", "verdict", list(texts()["verdicts"]), "Judged by the reports, configurations and code.")
 
 
 def subject() -> str:
-    """Choose the subject of the claims that are shown; `ALL` for any."""
+    """Draw the choice of a subject and return it; `ALL` shows claims on any subject."""
     subjects = list(dict.fromkeys(claim.subject for claim in claims()))
     return _choose("Subject", "subject", subjects, "The part of the model or its training.")
 

@@ -14,7 +14,7 @@ ALL = "all"
 
 @dataclasses.dataclass(frozen=True)
 class View:
-    """A page of this app that shows a claim, and the choices in its address."""
+    """A link to a page of this app that shows a claim, with the choices in the address."""
 
     page: str
     label: str
@@ -22,7 +22,7 @@ class View:
 
     @property
     def path(self) -> Path:
-        """The script of the page."""
+        """The path of the page's script."""
         return page_path(self.page)
 
 
@@ -31,13 +31,13 @@ class Claim:
     """A claim with its verdict.
 
     Attributes:
-        origin: who makes it, a key of the origins.
-        subject: of the claim, one word.
+        origin: where the claim was found, a key of `origins` in `claims.toml`.
+        subject: subject of the claim, one word.
         claim: the claim in one sentence.
-        verdict: a key of the verdicts.
-        says: what the primary sources say.
-        references: key of the source and place in it, for each.
-        views: the pages that show it.
+        verdict: verdict on the claim, a key of `verdicts` in `claims.toml`.
+        says: summary of the primary sources.
+        references: key of each source, and the place in it.
+        views: links to the pages that show the claim.
     """
 
     origin: str
@@ -51,7 +51,7 @@ class Claim:
 
 @functools.cache
 def texts() -> dict[str, Any]:
-    """Return the whole text of the page."""
+    """Return all texts of the page, the content of `claims.toml`."""
     return tomllib.loads(TEXT.read_text(encoding="utf-8"))
 
 
@@ -73,12 +73,12 @@ def claims() -> tuple[Claim, ...]:
 
 
 def matching(verdict: str, subject: str) -> list[Claim]:
-    """Return the claims with a verdict on a subject; `ALL` matches any."""
+    """Return the claims with this verdict and subject; `ALL` matches every verdict or subject."""
     return [claim for claim in claims() if verdict in (ALL, claim.verdict) and subject in (ALL, claim.subject)]
 
 
 def reference(key: str, where: str) -> str:
-    """Return a reference in Markdown, with a link to the source."""
+    """Return a reference to a place in a source as Markdown, with a link to the source."""
     source = texts()["sources"][key]
     if "arxiv" in source:
         return f"[{source['name']}, arXiv {source['arxiv']}](https://arxiv.org/abs/{source['arxiv']}), {where}"
@@ -86,6 +86,6 @@ def reference(key: str, where: str) -> str:
 
 
 def plain_reference(key: str, where: str) -> str:
-    """Return a reference in plain text."""
+    """Return a reference to a place in a source as plain text."""
     source = texts()["sources"][key]
     return f"{source['name']} ({'arXiv ' + source['arxiv'] if 'arxiv' in source else source['url']}), {where}"

@@ -25,7 +25,7 @@ def _badge(verdict: str, label: str) -> str:
 
 
 def claims(chosen: Sequence[Claim]) -> None:
-    """Show the claims, each under its origin."""
+    """Show the claims, grouped by origin."""
     for origin, names in texts()["origins"].items():
         of_origin = [claim for claim in chosen if claim.origin == origin]
         if of_origin:
@@ -52,7 +52,7 @@ def _claim(claim: Claim) -> None:
 
 
 def table(chosen: Sequence[Claim]) -> None:
-    """Show the claims as a table with its download, and the remarks on all of them."""
+    """Show the claims as a table that can be saved, and the remarks that concern all claims."""
     with st.expander("As a table", icon=":material/table:"):
         rows = tables.by_claim(chosen)
         st.dataframe(rows, hide_index=True, height="content" if len(rows) < 8 else 300)

@@ -10,7 +10,7 @@ _COLUMNS = ["said by", "subject", "claim", "verdict", "primary sources", "refere
 
 
 def by_claim(chosen: Sequence[Claim]) -> pd.DataFrame:
-    """Return a row per claim."""
+    """Return a table with a row per claim."""
     rows = [
         (
             claim.origin,

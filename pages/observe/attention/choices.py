@@ -1,4 +1,4 @@
-"""The widgets of the Attention page: the order of the heads, the part of the map, and the statistic of its cells."""
+"""The widgets of the Attention page: the order of the heads, the part of the map on show, the statistic of a cell."""
 
 from typing import NamedTuple
 
@@ -9,7 +9,7 @@ from pages.common import heads
 from pages.common.runs import Run
 
 SORTS = {"index": None, "entropy": "entropy", "first token": "first_token_share", "distance": "mean_distance"}
-STATISTICS = ("largest", "mean")  # of the pairs in a cell
+STATISTICS = ("largest", "mean")  # weight of the pairs in a cell
 RANGES = {"queries": "Queries", "keys": "Keys"}  # widget key -> label
 
 
@@ -24,7 +24,7 @@ class Selection(NamedTuple):
 
 
 def sort() -> str:
-    """Choose the order of the heads, one of `SORTS`."""
+    """Draw the choice of the order of heads and return it, a key of `SORTS`."""
     chosen = st.segmented_control(
         "Sort heads by", list(SORTS), default="index", required=True, key="sort", bind="query-params",
         help="Index: the head's number. Entropy: how widely a head spreads its attention, the narrowest first. First "
@@ -34,7 +34,7 @@ def sort() -> str:
 
 
 def window(run: Run) -> Window:
-    """Choose the part of the map that is shown: everything until one is chosen."""
+    """Draw the choice of the part of the map on show and return it; at first it is the whole map."""
     num_tokens = heads.trace_of(run).num_tokens
     if num_tokens < 2:
         return whole(num_tokens)
@@ -58,7 +58,10 @@ def window(run: Run) -> Window:
 
 
 def statistic(shown: Window) -> str:
-    """Choose the statistic of a map's cells; if the map fits, each cell is one pair and there is no choice."""
+    """Draw the choice of the statistic of a cell and return it, one of `STATISTICS`.
+
+    Nothing is drawn if each cell of the map is one pair.
+    """
     down, across = cell_sides(shown)
     if down == across == 1:
         return STATISTICS[0]
@@ -71,7 +74,7 @@ def statistic(shown: Window) -> str:
 
 
 def _show_all(num_tokens: int) -> None:
-    """Set the ranges to all tokens; if they were deleted, the address would restore them."""
+    """Set the ranges of queries and keys to all tokens; deleted ranges would be restored from the address."""
     st.session_state.update(dict.fromkeys(RANGES, (0, num_tokens - 1)))
 
 

@@ -1,7 +1,7 @@
-"""The large map of a head, on which a click chooses a token and a rectangle a part.
+"""The large map of a head. A click on it chooses a token; a rectangle chooses the part of the map on show.
 
-Plotly's own zoom would only enlarge the cells that the browser has. A rectangle on the map makes the server compute
-that part anew, pair by pair where it fits.
+Plotly's own zoom would only enlarge the cells that the browser has. After a rectangle is drawn, the server computes
+that part of the map again, with one cell per pair if they fit.
 """
 
 import functools
@@ -20,7 +20,7 @@ from viz import attention as figures
 
 
 def one_head(run: Run, chosen: Selection) -> None:
-    """Draw the chosen head, large."""
+    """Draw the large map of the chosen head."""
     trace, (layer, head, token, window, statistic) = heads.trace_of(run), chosen
     source = heads.origin(trace, layer, head)
     title = f"layer {layer}, head {head}: {source}, n = {trace.num_tokens:,} tokens"
@@ -38,17 +38,17 @@ def one_head(run: Run, chosen: Selection) -> None:
 
 
 def show(figure: go.Figure, key: str, window: Window, table: pd.DataFrame, how_to_read: str) -> None:
-    """Show a map on which a click chooses a token, and a rectangle the part that is shown.
+    """Show a map on which a click chooses a token, and a rectangle chooses the part of the map on show.
 
-    Each part has a chart of its own: in one chart, the rectangle that led to a part would stay drawn on it.
+    The widget key differs between parts of a map. With one key, the rectangle would stay drawn on the new part.
     """
-    figure.update_layout(dragmode="select")  # Plotly's own zoom would not reach the server
+    figure.update_layout(dragmode="select")  # Plotly's zoom would only enlarge the cells that the browser has
     chart_key = f"{key}-{'-'.join(map(str, window))}"
     controls.chart(figure, chart_key, table, how_to_read, functools.partial(take, chart_key, window), boxes=True)
 
 
 def take(key: str, window: Window) -> None:
-    """Follow a click or a rectangle on the map of a part. A callback."""
+    """Set the token from a click on the map, or the part on show from a rectangle. A callback."""
     boxes = (st.session_state.get(key) or {}).get("selection", {}).get("box") or []
     if boxes:
         _take_box(boxes[0], window)
@@ -58,7 +58,7 @@ def take(key: str, window: Window) -> None:
 
 
 def _take_box(box: dict[str, list[float]], window: Window) -> None:
-    """Show the tokens whose centre lies inside; a rectangle around none changes nothing."""
+    """Set the ranges to the queries and keys whose centres are inside the rectangle; without any, keep the ranges."""
     sides = {"queries": (box["y"], window[:2]), "keys": (box["x"], window[2:])}
     ranges = {
         name: (max(first, math.ceil(min(side))), min(end - 1, math.floor(max(side))))

@@ -13,7 +13,7 @@ from viz.thumbnails import head_thumbnails
 
 
 def order(summary: xr.Dataset, sort: str) -> list[int]:
-    """Return head numbers by index, least entropy, largest share on the first token, or largest distance first."""
+    """Return head numbers sorted by index, least entropy, largest share on the first token, or largest distance."""
     measure, numbers = SORTS[sort], summary["head"].values
     if measure is None:
         return numbers.tolist()
@@ -22,7 +22,7 @@ def order(summary: xr.Dataset, sort: str) -> list[int]:
 
 
 def verdict(run: Run, layer: int, head: int, token: int) -> str:
-    """Return the token that the chosen one looks at most in this head, with its share of the attention."""
+    """Return a sentence on the token that the chosen token looks at most in this head, with its share."""
     trace, row = heads.trace_of(run), values.row(run, layer, head, token).values
     key = int(row.argmax())
     name, other = (text.as_code(text.token(trace, index)) for index in (token, key))
@@ -32,7 +32,7 @@ def verdict(run: Run, layer: int, head: int, token: int) -> str:
 
 
 def thumbnails(run: Run, chosen: Selection, ranked: list[int], summary: xr.Dataset, sort: str) -> None:
-    """Draw all heads of the layer, small."""
+    """Draw small maps of all heads of the layer."""
     measure, small = SORTS[sort], values.overview(run, chosen.layer).small
     means = summary[measure].sel(statistic="mean", head=ranked).values.tolist() if measure else None
     figure = head_thumbnails(small, session.theme(), ranked, chosen.head, means)

@@ -1,4 +1,4 @@
-"""The content and position part of a head's score, and the size of the cache with latent attention."""
+"""The content part and the position part of a head's score, and the size of the KV cache with latent attention."""
 
 import pandas as pd
 import streamlit as st
@@ -13,12 +13,12 @@ from pages.observe.attention.choices import Selection
 from viz import attention as maps
 from viz import heads as figures
 
-FAR = 131_072  # context of the released models, in tokens
+FAR = 131_072  # tokens: context length of the released models
 UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")
 
 
 def maps_of_parts(run: Run, chosen: Selection) -> None:
-    """Draw the two terms of a head's score before the softmax."""
+    """Draw maps of the two terms of a head's score before the softmax: content and position."""
     trace, token, window = heads.trace_of(run), chosen.token, chosen.window
     st.caption(
         "A head's score has two parts that add up; the softmax of the scores is the attention. The content part "
@@ -43,7 +43,7 @@ def maps_of_parts(run: Run, chosen: Selection) -> None:
 
 
 def by_distance(run: Run, chosen: Selection) -> None:
-    """Draw both parts of all heads' scores against the distance between query and key."""
+    """Draw both parts of the scores of all heads by the distance between query and key."""
     parts = values.parts_by_distance(run, chosen.layer)
     table = parts.to_series().unstack(["part", "head"])  # noqa: PD010
     table.columns = [f"{part}, head {head}" for part, head in table.columns]
@@ -58,7 +58,7 @@ def by_distance(run: Run, chosen: Selection) -> None:
 
 
 def cache(trace: Trace) -> None:
-    """Draw the bytes that attention keeps of earlier tokens, beside other kinds of attention."""
+    """Draw the bytes per token in the model's KV cache, beside those of other kinds of attention."""
     try:
         here, far = (kv_cache.cache_bytes(trace.config, num_tokens) for num_tokens in (trace.num_tokens, FAR))
     except KeyError:
@@ -90,7 +90,7 @@ def cache(trace: Trace) -> None:
 
 
 def _in_units(size: int) -> str:
-    """Write bytes in the largest unit of at least 1, with three digits.
+    """Return bytes in the largest unit with a value of at least 1, with three digits.
 
     >>> _in_units(0), _in_units(1023), _in_units(70272)
     ('0 bytes', '1.02e+03 bytes', '68.6 KiB')

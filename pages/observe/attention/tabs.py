@@ -37,7 +37,7 @@ def in_numbers(run: Run, chosen: Selection, ranked: list[int], counted: xr.DataA
 
 
 def all_layers(run: Run, chosen: Selection, ranked: list[int], counted: xr.DataArray) -> None:
-    """Draw the same figures for every recorded layer.
+    """Draw entropy, share on the first token and distance of all heads of every recorded layer.
 
     Raises:
         RequestError: attention was not recorded.
@@ -57,7 +57,7 @@ def all_layers(run: Run, chosen: Selection, ranked: list[int], counted: xr.DataA
 
 
 def rollout(run: Run, chosen: Selection, ranked: list[int], counted: xr.DataArray) -> None:
-    """Draw attention followed through the layers up to the chosen one."""
+    """Draw attention rollout: the attention through all layers up to the chosen layer."""
     trace, reached = heads.trace_of(run), values.rollout(run, chosen.layer)
     title = f"rollout, layers 0 to {chosen.layer}: derived, n = {trace.num_tokens:,} tokens"
     shown, labels = cells.cells(reached, chosen.window)[chosen.statistic], text.token_labels(trace)
@@ -75,7 +75,7 @@ def rollout(run: Run, chosen: Selection, ranked: list[int], counted: xr.DataArra
 
 
 def content_and_position(run: Run, chosen: Selection, ranked: list[int], counted: xr.DataArray) -> None:
-    """Draw the two parts of a head's score, and the cache."""
+    """Draw the two parts of a head's score, and the size of the KV cache."""
     with guards.refusal_shown():
         parts.maps_of_parts(run, chosen)
         parts.by_distance(run, chosen)

@@ -1,6 +1,6 @@
-"""Attention of the heads of a run: recorded heads as they are, others computed as far as the page shows them.
+"""Attention weights of the heads of a run: recorded, or computed for the part that the page shows.
 
-Computed values are cached by the run's number, which differs between all runs of the server.
+Computed values are cached by the run's number, which is unique among the runs of the server.
 """
 
 import dataclasses
@@ -22,26 +22,26 @@ if TYPE_CHECKING:
     from model.run.attention import LayerAttention
     from model.run.engine import Engine
 
-AT_ONCE = 4_000_000  # weights of a layer that are reduced together
+AT_ONCE = 4_000_000  # attention weights that are reduced to statistics at a time
 
 
 @dataclasses.dataclass(frozen=True)
 class Overview:
-    """Small maps and statistics of a layer's heads."""
+    """Small maps and statistics of the heads of a layer."""
 
     small: xr.DataArray  # [head, query, key], the largest weight of each cell
-    figures: xr.Dataset  # of `attention.head_figures`, [head, query]
+    figures: xr.Dataset  # statistics of `attention.head_figures`, each [head, query]
 
 
 def cells(run: Run, layer: int, head: int, window: Window) -> xr.Dataset:
-    """Return a part of one head's map in cells, as `model/trace/cells.py` describes them."""
+    """Return the part `window` of a head's map in cells; `model/trace/cells.py` describes them."""
     trace = heads.trace_of(run)
     engine = None if heads.is_recorded(trace, layer, head) else heads.engine_for(trace)
     return _cells(run.number, layer, head, window, trace, engine)
 
 
 def row(run: Run, layer: int, head: int, token: int) -> xr.DataArray:
-    """Return a token's attention in one head, [key], up to the token itself."""
+    """Return a token's attention weights in one head, [key], for the keys up to the token itself."""
     trace = heads.trace_of(run)
     if heads.is_recorded(trace, layer, head):
         return heads.recorded(trace, layer, [head]).isel(head=0, query=token, key=slice(token + 1))
@@ -49,7 +49,7 @@ def row(run: Run, layer: int, head: int, token: int) -> xr.DataArray:
 
 
 def overview(run: Run, layer: int) -> Overview:
-    """Return small maps and figures of a layer's heads."""
+    """Return small maps and statistics of the heads of a layer."""
     trace = heads.trace_of(run)
     chosen = heads.numbers(trace, layer)
     whole = all(heads.is_recorded(trace, layer, head) for head in chosen)
@@ -57,7 +57,7 @@ def overview(run: Run, layer: int) -> Overview:
 
 
 def all_figures(run: Run) -> xr.Dataset:
-    """Return figures of all heads of the recorded layers, [attention_layer, head, query]."""
+    """Return statistics of all recorded heads, each [attention_layer, head, query]."""
     trace = heads.trace_of(run)
     recorded = heads.labels(trace, "attention_layer")
     known = heads.recorded_heads(trace)
@@ -66,10 +66,10 @@ def all_figures(run: Run) -> xr.Dataset:
 
 
 def rollout(run: Run, layer: int) -> xr.DataArray:
-    """Return the rollout through the layers up to this one, [query, key].
+    """Return the attention rollout through all layers up to `layer`, [query, key].
 
     Raises:
-        RequestError: not all heads of all layers are recorded, and they cannot be computed; or the text is too long.
+        RequestError: the text is too long, or a head of some layer was not recorded and cannot be computed.
     """
     trace = heads.trace_of(run)
     if trace.num_tokens > limits.ROLLOUT_TOKENS:
@@ -79,27 +79,27 @@ def rollout(run: Run, layer: int) -> xr.DataArray:
 
 
 def part_cells(run: Run, layer: int, head: int, window: Window) -> tuple[xr.Dataset, xr.Dataset]:
-    """Return a part of the maps of a head's two score parts, content and position.
+    """Return the part `window` of the maps of a head's content and position scores.
 
     Raises:
-        RequestError: they cannot be computed; the message says why.
+        RequestError: the scores cannot be computed; the message says why.
     """
     trace = heads.trace_of(run)
     return _part_cells(run.number, layer, head, window, trace, heads.engine_for(trace))
 
 
 def part_rows(run: Run, layer: int, head: int, token: int) -> tuple[xr.DataArray, xr.DataArray]:
-    """Return content and position part of one token's scores, each [key], up to the token itself."""
+    """Return the content and position part of a token's scores, each [key], for the keys up to the token itself."""
     trace = heads.trace_of(run)
     content, position = _layer(run.number, layer, trace, heads.engine_for(trace)).part_rows(head, token)
     return content, position
 
 
 def parts_by_distance(run: Run, layer: int) -> xr.DataArray:
-    """Return the mean of both parts over pairs at equal distance, [part, head, distance].
+    """Return the mean of both score parts over all pairs at equal distance, [part, head, distance].
 
     Raises:
-        RequestError: they cannot be computed; the message says why.
+        RequestError: the scores cannot be computed; the message says why.
     """
     trace = heads.trace_of(run)
     return _parts_by_distance(run.number, layer, trace, heads.engine_for(trace))

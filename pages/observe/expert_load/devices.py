@@ -1,4 +1,4 @@
-"""The Devices tab: the load of each device, with experts placed by number and by EPLB."""
+"""The Devices tab: the load of each device, with experts placed by number or by EPLB, DeepSeek's balancer."""
 
 import numpy as np
 import pandas as pd
@@ -9,12 +9,12 @@ from model.trace.placement import Placement, as_numbered, balanced, device_figur
 from pages.common import controls, session
 from viz import devices as figures
 
-PER_NODE = 8  # devices of a machine, as in DeepSeek's deployment
+PER_NODE = 8  # devices per machine, as in DeepSeek's deployment
 USUAL = 8
 
 
 def show(load: Load) -> None:
-    """Fill the tab: the choices, the answer in words, the figure, and the table."""
+    """Draw the tab: the widgets, the answer in words, the figure, and the table."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
         number = _choose("Devices", "devices", devices_of(load.rule.num_experts), USUAL)
         redundant = _choose("Redundant experts", "redundant", redundant_of(load.rule.num_experts, number), number)
@@ -34,35 +34,38 @@ def show(load: Load) -> None:
 
 
 def _choose(label: str, key: str, options: list[int], usual: int) -> int:
-    """Choose one of the numbers; the nearest to `usual` until one is chosen."""
+    """Draw a list of numbers and return the chosen one; at first it is the nearest to `usual`."""
     controls.keep_within(key, options)
     nearest = min(range(len(options)), key=lambda index: abs(options[index] - usual))
     return st.selectbox(label, options, index=nearest, key=key, bind="query-params", format_func=str, width=180)
 
 
 def devices_of(num_experts: int) -> list[int]:
-    """Return the numbers of devices among which the experts divide evenly."""
+    """Return the possible numbers of devices: those that hold equally many experts each."""
     return [number for number in range(2, num_experts + 1) if num_experts % number == 0]
 
 
 def redundant_of(num_experts: int, num_devices: int) -> list[int]:
-    """Return the numbers of redundant experts that divide evenly, up to a copy of each expert."""
+    """Return the possible numbers of redundant experts: multiples of the devices, up to a copy of each expert."""
     return list(range(0, num_experts + 1, num_devices))
 
 
 def placements(load: Load, number: int, redundant: int) -> tuple[Placement, Placement]:
-    """Place experts as numbered, and balanced; groups stay on machines of `PER_NODE` devices where they divide."""
+    """Return two placements of experts on `number` devices: by expert number, and balanced by EPLB.
+
+    Each routing group stays on one machine of `PER_NODE` devices if groups and devices divide evenly.
+    """
     nodes = nodes_of(number)
     return as_numbered(load.counts, number), balanced(load.counts, number, redundant, load.rule.num_groups, nodes)
 
 
 def nodes_of(number: int) -> int:
-    """Return the number of machines for a number of devices."""
+    """Return the number of machines for a number of devices; 1 if machines of `PER_NODE` devices do not divide it."""
     return number // PER_NODE if number % PER_NODE == 0 else 1
 
 
 def verdict(load: Load, before: Placement, after: Placement) -> str:
-    """Return in a few sentences how even the devices are without and with balancing."""
+    """Return a few sentences on how even the load of devices is without and with balancing."""
     numbered, placed = (device_figures(placement, load.counts) for placement in (before, after))
     worst = int(numbered["busiest"].idxmax("moe_layer"))
     nodes, places = nodes_of(before.num_devices), after.expert.sizes["place"]
@@ -79,7 +82,7 @@ def verdict(load: Load, before: Placement, after: Placement) -> str:
 
 
 def by_layer(load: Load, before: Placement, after: Placement) -> pd.DataFrame:
-    """Return a row per layer: balancedness and the busiest device before and after, and the copied experts."""
+    """Return a table with a row per layer: balancedness and busiest device before and after, and the copied experts."""
     layers = load.counts["moe_layer"].values
     table: dict[str, object] = {"layer": [f"L{layer}" for layer in layers]}
     for name, placement in (("before", before), ("after", after)):

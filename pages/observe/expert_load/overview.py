@@ -12,7 +12,7 @@ from viz import load as figures
 
 
 def remarks(trace: Trace, load: Load) -> None:
-    """Show the reservations on this run, before its figures."""
+    """Show notes on what limits the numbers of this run, above its figures."""
     edits = text.edits(trace)
     if edits:
         st.info(
@@ -23,7 +23,7 @@ def remarks(trace: Trace, load: Load) -> None:
 
 
 def nothing_counted(load: Load) -> None:
-    """Show that no token is of the chosen kind."""
+    """Show a message that no token is of the chosen kind."""
     if load.num_unknown:
         st.info(f"The trace does not know the experts of these {load.num_unknown:,} tokens. Choose other tokens above.")
     else:
@@ -31,7 +31,7 @@ def nothing_counted(load: Load) -> None:
 
 
 def verdict(load: Load) -> str:
-    """Return in a few sentences whether the load is even."""
+    """Return a few sentences on whether the load is even."""
     if load.band is None:
         return "The trace does not say how its model routes, so the bounds of chance are unknown."
     layers = load.counts.sizes["moe_layer"]
@@ -52,7 +52,7 @@ def _too_few(load: Load) -> str:
 
 
 def heat_map(load: Load) -> None:
-    """Draw every expert of every layer."""
+    """Draw the map of the load of every expert of every layer."""
     figure = figures.load_heatmap(load.ratio, load.rule, session.theme(), load.band)
     how_to_read = (
         "A row per MoE layer, the first at the bottom; a column per expert, groups apart. 1 is a fair share of the "
@@ -65,7 +65,7 @@ def heat_map(load: Load) -> None:
 
 
 def worst(load: Load, number: int = 3) -> str:
-    """List the least even layers, and the time that they cost."""
+    """Return the `number` least even layers as Markdown, and the time that their imbalance costs."""
     layers, measures = load.least_even[:number], loads.by_layer(load)
     ratio = 1 + float(load.violation.sel(moe_layer=layers[0]))
     cost = (

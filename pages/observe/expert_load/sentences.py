@@ -1,11 +1,11 @@
-"""One expert's load in words."""
+"""Sentences on the load of one expert."""
 
 from model.trace.load import Load
 from pages.observe.expert_load import tables
 
 
 def about_busiest(load: Load, layer: int) -> str:
-    """Describe the busiest expert of a layer, against the busiest expert of a fair layer."""
+    """Return a sentence that compares the busiest expert of a layer with the busiest expert of a fair layer."""
     share = _share(load, layer, int(load.ratio.sel(moe_layer=layer).values.argmax()))
     if load.band is None:
         return f"{share}."
@@ -18,7 +18,7 @@ def about_busiest(load: Load, layer: int) -> str:
 
 
 def about_expert(load: Load, layer: int, expert: int) -> str:
-    """Describe one given expert's share with its interval, against what chance gives one given expert."""
+    """Return a sentence that compares one given expert's share and interval with its share in fair routing."""
     share = _share(load, layer, expert)
     if load.band is None:
         return f"{share}."

@@ -10,7 +10,7 @@ from viz.load import verdicts
 
 
 def by_layer(load: Load) -> pd.DataFrame:
-    """Return a row per layer, below a row with the bounds of fair routing of as many tokens, valid in 95 % of cases."""
+    """Return a table with a row per layer; the first row has the bounds of fair routing, valid in 95 % of cases."""
     table, band = tables.load_by_layer(load), load.band
     if band is None:
         return table
@@ -20,7 +20,7 @@ def by_layer(load: Load) -> pd.DataFrame:
 
 
 def by_expert(load: Load, layer: int) -> pd.DataFrame:
-    """Return a row per expert of a layer: its share of the tokens with the interval."""
+    """Return a table with a row per expert of a layer: its share of the tokens, with an interval."""
     experts, part = np.arange(load.rule.num_experts), loads.by_expert(load, layer)
     table = {
         "expert": [f"L{layer}E{expert}" for expert in experts],
@@ -37,7 +37,7 @@ def by_expert(load: Load, layer: int) -> pd.DataFrame:
 
 
 def by_layer_and_expert(load: Load) -> pd.DataFrame:
-    """Return a row per layer and expert."""
+    """Return a table with a row per layer and expert."""
     layers, experts = load.counts["moe_layer"].values, np.arange(load.rule.num_experts)
     ratio = load.ratio.values.ravel()
     table = {
@@ -52,7 +52,7 @@ def by_layer_and_expert(load: Load) -> pd.DataFrame:
 
 
 def by_group(load: Load) -> pd.DataFrame:
-    """Return a row per layer and group."""
+    """Return a table with a row per layer and group."""
     part = loads.by_group(load)
     layers, groups = part["moe_layer"].values, np.arange(load.rule.num_groups)
     table = {"layer": np.repeat(layers, len(groups)), "group": np.tile(groups, len(layers))}

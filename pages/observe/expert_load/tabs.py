@@ -12,7 +12,7 @@ from viz import load as figures
 
 
 def one_layer(load: Load, layer: int, expert: int | None) -> None:
-    """Draw one layer's bars, and describe the chosen expert; without a choice, the busiest one."""
+    """Draw the load of one layer as bars, and describe the chosen expert; without a choice, the busiest expert."""
     ratio = load.ratio.sel(moe_layer=layer)
     st.markdown(sentences.about_busiest(load, layer) if expert is None else sentences.about_expert(load, layer, expert))
     figure = figures.load_bars(ratio, load.rule, session.theme(), load.band, expert)
@@ -26,7 +26,7 @@ def one_layer(load: Load, layer: int, expert: int | None) -> None:
 
 
 def all_layers(load: Load, layer: int, expert: int | None) -> None:
-    """Draw small bars of all layers."""
+    """Draw the load of all layers as small bars."""
     figure = figures.load_strip(load.ratio, load.rule, session.theme(), load.band)
     how_to_read = (
         "A row of bars per layer: each expert's load over a fair share, which is the dotted line. Bars end at 4. Grey "
@@ -56,7 +56,7 @@ def on_devices(load: Load, layer: int, expert: int | None) -> None:
 
 
 def numbers(load: Load, layer: int, expert: int | None) -> None:
-    """List the measures of every layer, below a row with the bounds of chance."""
+    """List the measures of balance of every layer, below a row with their bounds by chance."""
     table = tables.by_layer(load)
     formats = {name: THREE for name in ("MaxVio", "CV", "entropy", "Gini")}
     st.dataframe(

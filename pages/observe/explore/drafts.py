@@ -9,11 +9,11 @@ from model.trace.trace import Trace
 from pages.common import controls, session, text
 from viz import drafts as figures
 
-MAX_CHIPS = 1_000  # shown together
+MAX_CHIPS = 1_000  # tokens of the strip at a time
 
 
 def show(trace: Trace, token: int) -> None:
-    """Fill the tab."""
+    """Draw the tab."""
     if not trace.has("draft_id"):
         st.info(
             "This trace holds no drafts. A model with a multi-token-prediction module makes them, such as mini-v3, "
@@ -60,7 +60,7 @@ def _counts(rate: Acceptance, drafted: str) -> str:
 
 
 def by_token(trace: Trace) -> pd.DataFrame:
-    """Return a row per token with its draft."""
+    """Return a table with a row per token and its draft."""
     vocabulary, data = session.vocabulary(trace), trace.data
     ids = data["draft_id"].values
     table = pd.DataFrame(
@@ -93,7 +93,7 @@ def _strip(trace: Trace, table: pd.DataFrame, token: int) -> None:
 
 
 def _routing(trace: Trace) -> None:
-    """Draw how many experts rejected drafts had in common with the tokens that came."""
+    """Draw how many experts a rejected draft has in common with the token sampled instead, by layer."""
     shared, by_chance = drafts.shared_by_layer(trace), drafts.shared_by_chance(trace)
     number = drafts.num_rejected(trace)
     if not number:

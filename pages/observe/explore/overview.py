@@ -27,7 +27,7 @@ def numbers(run: Run) -> None:
 
 
 def mean_surprisal(trace: Trace) -> tuple[str, str]:
-    """Return the mean surprisal of the prompt, of the generated tokens behind a stroke, and what both mean."""
+    """Return the mean surprisal in bits as "prompt / generated", and a help text on what it means."""
     if not trace.has("logprob"):
         return "not recorded", "Needs the tokens' log-probabilities."
     logprob, is_prompt = trace.data["logprob"], trace.prompt_mask
@@ -41,7 +41,7 @@ def mean_surprisal(trace: Trace) -> tuple[str, str]:
 
 
 def worst_layer(trace: Trace) -> tuple[str, str]:
-    """Return the largest MaxVio of the layers, and its meaning with the bound of chance."""
+    """Return the largest MaxVio of all layers, and a help text on what it means, with its bound by chance."""
     if not trace.has("expert_id"):
         return "not recorded", "Needs the chosen experts."
     measured = load.measure(trace)

@@ -14,7 +14,7 @@ from viz import load as figures
 
 
 def this_token(trace: Trace, token: int) -> None:
-    """Show one token, and the experts it took in every layer."""
+    """Show one token, and its experts in every layer."""
     entry = trace.tokens[token]
     part = "generated" if entry.generated else "prompt"
     st.markdown(f"Token **{token}**, id {entry.id}, {entry.end - entry.start} bytes, {part}")
@@ -27,7 +27,7 @@ def this_token(trace: Trace, token: int) -> None:
 
 
 def _link_to_decision(token: int) -> None:
-    """Link to the decision of the shown layer for this token; the address holds the whole view."""
+    """Draw a link to the Routing page, which shows this token's decision in the layer on show."""
     chosen = {
         name: str(st.session_state[name]) for name in ("layer", "expert") if st.session_state.get(name) is not None
     }
@@ -42,7 +42,7 @@ def _link_to_decision(token: int) -> None:
 
 
 def next_tokens(trace: Trace, token: int) -> None:
-    """List the likeliest tokens after this one."""
+    """List the most probable tokens after this one."""
     if not trace.has("candidate_id"):
         st.info("This trace does not hold the next-token distribution.")
         return

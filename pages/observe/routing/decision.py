@@ -1,4 +1,4 @@
-"""The tab of one layer's decision: in words, as a chart, step by step with an expert's numbers, and as a table."""
+"""The tab of one layer's decision: words, a chart, the equations with the numbers of one expert, and a table."""
 
 from collections.abc import Mapping
 
@@ -24,7 +24,7 @@ _COLUMNS = {
 
 
 def show(trace: Trace, token: int, layer: int, expert: int) -> None:
-    """Fill the tab."""
+    """Draw the tab."""
     if not all(map(trace.has, NEEDED)):
         st.info("This trace holds which experts were chosen, but not the scores that decided it.")
         st.dataframe(path.table(trace, token, {}), hide_index=True, height=300)
@@ -64,7 +64,7 @@ def _chart(trace: Trace, decision: Decision, lost: Mapping[str, xr.DataArray], e
 
 
 def _steps(trace: Trace, decision: Decision, expert: int) -> None:
-    """Write the equations, one under the other, with the numbers of one expert."""
+    """Draw the equations of all steps, one below the other, with the numbers of one expert."""
     verdict = "chosen" if decision.experts["chosen"].values[expert] else "not chosen"
     st.markdown(f"##### L{decision.layer}E{expert} step by step: {verdict}")
     for step in steps.steps(decision, expert, origin.routing_kind(trace)):
@@ -76,7 +76,7 @@ def _steps(trace: Trace, decision: Decision, expert: int) -> None:
 
 
 def because(decision: Decision, lost: Mapping[str, xr.DataArray]) -> str:
-    """Return the decision in a few sentences."""
+    """Return a few sentences on the decision. `lost` has the masks of `path.losers`."""
     chosen = decision.chosen
     if not len(chosen):
         return "The trace does not say which experts were chosen."
@@ -105,7 +105,7 @@ def _listed(prefix: str, numbers: np.ndarray) -> str:
 
 
 def reservations(decision: Decision, dtype: str) -> list[str]:
-    """Return the reservations on these numbers: an intervention, a contradiction between them, or a near tie."""
+    """Return sentences on why to doubt these numbers: an intervention, a contradiction between them, or a near tie."""
     sentences, dtype = [], plain(dtype, 40)
     if not decision.untouched:
         sentences.append(

@@ -16,7 +16,7 @@ from viz.theme import expert_color
 
 
 def show(trace: Trace, layer: int, expert: int, mask: xr.DataArray) -> None:
-    """Fill the tab with the tokens of a mask [token]."""
+    """Draw the tab for the tokens in `mask`, [token] bool."""
     taken = expert_tokens.taken_by(trace, layer, expert, mask)
     _numbers(trace, layer, expert, mask)
     if taken.empty:
@@ -55,7 +55,7 @@ def _numbers(trace: Trace, layer: int, expert: int, mask: xr.DataArray) -> None:
 
 
 def _without_tokens(trace: Trace, layer: int, expert: int, mask: xr.DataArray) -> None:
-    """Show whether chance explains an expert without a token, and the tokens with the highest affinity to it."""
+    """For an expert without tokens: show whether chance explains it, and the tokens with the highest affinity to it."""
     total = int(np.count_nonzero(mask))
     st.info(f"None of these {total:,} tokens went to L{layer}E{expert}.{_by_chance(trace, total)}")
     if trace.has("router_score"):
@@ -65,7 +65,7 @@ def _without_tokens(trace: Trace, layer: int, expert: int, mask: xr.DataArray) -
 
 
 def _by_chance(trace: Trace, num_tokens: int) -> str:
-    """Return how many experts fair routing would leave without a token, as a sentence; empty if that is unknown."""
+    """Return a sentence on how many experts fair routing leaves without a token; empty if that is unknown."""
     rule = rule_of(trace)
     band = chance.band_of(rule, num_tokens)
     if band is None:
@@ -77,7 +77,7 @@ def _by_chance(trace: Trace, num_tokens: int) -> str:
 
 
 def _kinds(trace: Trace, shares: pd.DataFrame, color: str) -> int:
-    """Draw the expert's share of each kind of token; return the height of the figure."""
+    """Draw the expert's share of each kind of token; return the height of the figure in pixels."""
     taken, totals = shares["taken"].to_numpy(), shares["of"].to_numpy()
     bounds = shares[["low (95 %)", "high (95 %)"]].to_numpy()
     names = shares["tokens that are"].tolist()
@@ -107,7 +107,7 @@ def _weights(taken: pd.DataFrame, color: str, height: int) -> None:
 
 
 def _contexts(rows: pd.DataFrame, key: str) -> None:
-    """List tokens in context; a click on a row chooses its token."""
+    """List tokens with their context; a click on a row chooses its token."""
     columns = {
         "before": st.column_config.TextColumn(alignment="right"),
         "text": st.column_config.TextColumn(width="small"),

@@ -1,4 +1,4 @@
-"""The tokens of one expert as tables, each token in its context."""
+"""Tables of the tokens of one expert, each token with its context."""
 
 import numpy as np
 import pandas as pd
@@ -13,7 +13,7 @@ SHARE_COLUMNS = ["tokens that are", "taken", "of", "share", "low (95 %)", "high 
 
 
 def taken_by(trace: Trace, layer: int, expert: int, mask: xr.DataArray) -> pd.DataFrame:
-    """Return a row per token of the mask [token] that the expert took, in the order of the run."""
+    """Return a table with a row per token in `mask` [token] that was routed to the expert, in the order of the run."""
     ids = trace.data["expert_id"].sel(moe_layer=layer).values
     tokens, ranks = np.nonzero((ids == expert) & mask.values[:, None])
     table = _in_context(trace, layer, expert, tokens)
@@ -24,7 +24,7 @@ def taken_by(trace: Trace, layer: int, expert: int, mask: xr.DataArray) -> pd.Da
 
 
 def closest_to(trace: Trace, layer: int, expert: int, mask: xr.DataArray, count: int = 8) -> pd.DataFrame:
-    """Return a row per token whose affinity to the expert is highest, whether or not the expert took it."""
+    """Return a table of the tokens with the highest affinity to the expert, routed to it or not."""
     scores = trace.data["router_score"].sel(moe_layer=layer).values[:, expert]
     tokens = np.flatnonzero(mask.values)
     return _in_context(trace, layer, expert, tokens[np.argsort(-scores[tokens], kind="stable")[:count]])
@@ -57,5 +57,5 @@ def context(trace: Trace, index: int, reach: int = REACH) -> tuple[str, str]:
 
 
 def shares(trace: Trace, layer: int, expert: int, mask: xr.DataArray) -> pd.DataFrame:
-    """Return a row per part and kind of tokens: the share that the expert took, with its interval."""
+    """Return a table with a row per part and kind of token: the share routed to the expert, with an interval."""
     return pd.DataFrame(expert_tokens.shares(trace, layer, expert, mask), columns=SHARE_COLUMNS)

@@ -1,4 +1,4 @@
-"""The overview above the tabs: the data that this run lacks, and the token's path through the layers."""
+"""The overview above the tabs: what this run did not record, and the token's path through the layers."""
 
 import streamlit as st
 
@@ -18,7 +18,7 @@ _SCORES = {
 
 
 def remarks(trace: Trace) -> None:
-    """Show the reservations on this run, before its figures."""
+    """Show notes on what limits the numbers of this run, above its figures."""
     edits = text.edits(trace)
     if edits:
         st.info(
@@ -31,7 +31,7 @@ def remarks(trace: Trace) -> None:
 
 
 def verdict(trace: Trace, token: int, layer: int) -> str:
-    """Return the experts that the token took in the layer, the largest weight first, with their weights."""
+    """Return a sentence on the token's experts in the layer with their gate weights, the largest first."""
     at = path.at_token(trace, token).sel(moe_layer=layer)
     experts = [f"E{expert}" for expert in at["expert_id"].values.tolist() if expert >= 0]
     if not experts:
@@ -44,7 +44,7 @@ def verdict(trace: Trace, token: int, layer: int) -> str:
 
 
 def token_path(trace: Trace, token: int, layer: int, expert: int | None) -> None:
-    """Draw where the token went in every layer."""
+    """Draw the experts of the token in every layer."""
     lost = path.losers(trace, token)
     figure = figures.token_path(
         path.at_token(trace, token), rule_of(trace), session.theme(), lost, (layer, expert),

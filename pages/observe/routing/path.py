@@ -1,4 +1,4 @@
-"""Where a token went in every layer: arrays for the figure, and a table."""
+"""The experts of a token in every layer: arrays for the figure, and a table."""
 
 from collections.abc import Mapping
 
@@ -15,15 +15,15 @@ LOST_TO_EITHER = "lost to the bias alone, or to the group limit alone"
 
 
 def at_token(trace: Trace, token: int) -> xr.Dataset:
-    """Return the routing variables of one token, as far as recorded."""
+    """Return the recorded routing variables of one token."""
     names = ["expert_id", "gate_weight", "router_score", "group_score", "group_kept", "expert_bias"]
     return trace.data[[name for name in names if trace.has(name)]].isel(token=token)
 
 
 def losers(trace: Trace, token: int) -> dict[str, xr.DataArray]:
-    """Return the experts that lost only to the bias or only to the group limit, as masks [moe_layer, expert].
+    """Return masks [moe_layer, expert] of experts that lost only to the bias, or only to the group limit.
 
-    A mask is left out if its variables were not recorded. Layers with an intervention have no losers.
+    A mask is left out if its variables were not recorded. In layers with an intervention it is False.
     """
     if not (trace.has("router_score") and trace.has("expert_bias")):
         return {}
@@ -38,7 +38,7 @@ def losers(trace: Trace, token: int) -> dict[str, xr.DataArray]:
 
 
 def verdicts(chosen: np.ndarray, lost: Mapping[str, xr.DataArray]) -> np.ndarray:
-    """Return the verdict on every entry of [..., expert]: chosen, lost to bias or group limit, or not chosen."""
+    """Return a word for every entry of `chosen` [..., expert]: chosen, lost to bias or groups, or not chosen."""
     words = np.where(chosen, "chosen", "not chosen").astype(object)
     for name, mask in lost.items():
         words[mask.values] = np.where(words[mask.values] == "not chosen", name, LOST_TO_EITHER)
@@ -46,7 +46,7 @@ def verdicts(chosen: np.ndarray, lost: Mapping[str, xr.DataArray]) -> np.ndarray
 
 
 def table(trace: Trace, token: int, lost: dict[str, xr.DataArray]) -> pd.DataFrame:
-    """Return a row per layer and expert that the token took, or that lost only to the bias or the group limit."""
+    """Return a table with a row per layer and expert that was selected, or lost only to the bias or the group limit."""
     at, rule = at_token(trace, token), rule_of(trace)
     chosen = routing.one_hot(trace.data["expert_id"].isel(token=[token]), rule.num_experts)[0]
     became = verdicts(chosen, lost)

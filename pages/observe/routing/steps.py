@@ -1,4 +1,4 @@
-"""The seven steps of a routing decision, each with its equation and an expert's numbers put in, as LaTeX."""
+"""The seven steps of a routing decision, each with its equation in LaTeX and the numbers of one expert in it."""
 
 import dataclasses
 import math
@@ -11,7 +11,7 @@ from model.trace.decision import Decision
 from model.trace.router_rule import SIGMOID, SOFTMAX
 
 MEASURED, DERIVED = "measured", "derived"
-TERMS = 4  # of a sum on one line: eight do not fit beside the words on a projector
+TERMS = 4  # terms of a sum per line: eight do not fit beside the words on a projector
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -19,10 +19,10 @@ class Step:
     """One step of a decision.
 
     Attributes:
-        name: its number and name.
-        text: what happens in it.
-        tag: how its result is known, such as `MEASURED`.
-        equation: in LaTeX; may be empty.
+        name: number and name of the step.
+        text: what the router does in this step.
+        tag: origin of the result, such as `MEASURED`.
+        equation: equation in LaTeX; may be empty.
     """
 
     name: str
@@ -32,18 +32,18 @@ class Step:
 
 
 def steps(decision: Decision, expert: int, observed: str = MEASURED) -> list[Step]:
-    """Return all steps of a decision for one expert, without those of groups if there is one group or none recorded.
+    """Return all steps of a decision for one expert; with one group, or none recorded, without the steps of groups.
 
     Args:
-        decision: of one layer and token.
-        expert: its numbers are put into the equations.
+        decision: decision of one layer for one token.
+        expert: expert whose numbers are in the equations.
         observed: tag of recorded numbers.
     """
     return list(_steps(_Numbers(decision, expert), observed))
 
 
 class _Numbers:
-    """A decision's numbers for one expert."""
+    """The numbers of a decision for one expert."""
 
     def __init__(self, decision: Decision, expert: int) -> None:
         self.decision, self.expert = decision, expert
@@ -104,12 +104,13 @@ def _softmax(at: _Numbers, observed: str) -> Step:
 
 
 class Scoring(NamedTuple):
-    """How a scoring function is explained.
+    """The explanation of a scoring function, which turns logits into affinities.
 
     Attributes:
-        logit: name of the shown logit, in a word or two.
-        reservation: how that differs from the logit; may be empty.
-        logit_step, affinity_step: make the first two steps.
+        logit: name of the quantity that the page shows as the logit.
+        reservation: text on how this quantity differs from the logit; may be empty.
+        logit_step: function that returns the first step.
+        affinity_step: function that returns the second step.
     """
 
     logit: str
@@ -118,7 +119,7 @@ class Scoring(NamedTuple):
     affinity_step: Callable[[_Numbers, str], Step]
 
 
-# Key as in `router_rule.SCORINGS`.
+# The keys are those of `router_rule.SCORINGS`.
 SCORINGS = {
     SIGMOID: Scoring("logit", "", _logit_of_sigmoid, _sigmoid),
     SOFTMAX: Scoring("ln affinity", " (logit less a constant that all share)", _logit_of_softmax, _softmax),
@@ -215,7 +216,7 @@ def _weight(at: _Numbers, observed: str) -> Step:
 
 
 def _normalised(at: _Numbers, factor: str, result: str) -> str:
-    """Return the weight with the sum that divides it, written out with four terms to a line."""
+    """Return the equation of a normalised weight, with the sum of affinities written out, four terms per line."""
     e, taken = at.expert, at.decision.experts["affinity"].values[at.decision.chosen].astype(float)
     lines = [" + ".join(map(number, taken[first : first + TERMS])) for first in range(0, len(taken), TERMS)]
     written_out, total = r" \\ &\quad + ".join(lines), number(at.decision.affinity_sum)
@@ -246,12 +247,12 @@ def _signed(value: float) -> str:
 
 
 def _same(rule: float, recorded: float) -> str:
-    """Return the sign between two numbers: equal, if they differ by less than a thousandth, or unequal."""
+    """Return the LaTeX sign between two numbers: equal if they differ by at most a thousandth, else unequal."""
     return "=" if abs(rule - recorded) <= 1e-3 * max(1.0, abs(recorded)) else r"\ne"
 
 
 def _against(name: str, value: float, rival_name: str, rival: float) -> str:
-    """Return one score against the score that it beat, or that beat it, with the difference."""
+    """Return the comparison of a score with a rival score in LaTeX, with their difference."""
     sign = ">" if value > rival else "<" if value < rival else "="
     return rf"{name} = {number(value)} \;{sign}\; {number(rival)} = {rival_name} \quad ({_difference(value - rival)})"
 

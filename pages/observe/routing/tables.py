@@ -1,4 +1,4 @@
-"""One layer's decision as a table, and which experts work together."""
+"""Tables of one layer's decision, and of experts that share tokens."""
 
 from collections.abc import Mapping
 
@@ -25,7 +25,7 @@ PAIR_COLUMNS = {
 
 
 def by_expert(decision: Decision, lost: Mapping[str, xr.DataArray]) -> pd.DataFrame:
-    """Return a row per expert with the numbers of every step: the chosen first, each part by biased score."""
+    """Return a table with a row per expert and the numbers of every step, selected experts first, by biased score."""
     experts = decision.experts
     columns = {
         "expert": [f"E{expert}" for expert in range(experts.sizes["expert"])],
@@ -51,18 +51,22 @@ def by_expert(decision: Decision, lost: Mapping[str, xr.DataArray]) -> pd.DataFr
 
 
 def nearest(rows: pd.DataFrame, expert: int, others: int = 4) -> pd.DataFrame:
-    """Return the rows near the cut: the chosen, those that lost only to bias or groups, the next best, `expert`."""
+    """Return the rows near the boundary of the selection.
+
+    These are the selected experts, those that lost only to the bias or the group limit, the `others` next best, and
+    `expert`.
+    """
     plain = rows["verdict"].eq("not chosen").to_numpy()
     best = rows.index[plain][:others]
     return rows.loc[~plain | rows.index.isin(best) | rows["expert"].eq(f"E{expert}").to_numpy()]
 
 
 def pairs(counts: xr.DataArray, rule: RouterRule) -> pd.DataFrame:
-    """Return a row per ordered pair of experts with tokens in common, the most tokens first.
+    """Return a table with a row per ordered pair of experts with common tokens, the most tokens first.
 
     Args:
-        counts: [expert, other_expert], tokens that went to both.
-        rule: the router's.
+        counts: number of tokens routed to both experts, [expert, other_expert].
+        rule: rule of the router.
     """
     shares = routing.pair_shares(counts, rule).to_dataframe()
     table = pd.DataFrame(shares, columns=list(PAIR_COLUMNS)).rename(columns=PAIR_COLUMNS)
@@ -70,11 +74,11 @@ def pairs(counts: xr.DataArray, rule: RouterRule) -> pd.DataFrame:
 
 
 def transitions(counts: xr.DataArray, fewest: int = 1) -> pd.DataFrame:
-    """Return a row per step to the next layer with at least `fewest` tokens, the most tokens first.
+    """Return a table of transitions from an expert to an expert of the next MoE layer, the most tokens first.
 
     Args:
-        counts: [expert, next_expert], or with an axis `moe_layer` before them.
-        fewest: lowest number of tokens of a listed step.
+        counts: number of tokens, [expert, next_expert], or with an axis `moe_layer` before them.
+        fewest: transitions with fewer tokens are left out.
     """
     wide = counts if "moe_layer" in counts.dims else counts.expand_dims("moe_layer")
     row, expert, following = np.nonzero(wide.values >= fewest)

@@ -1,4 +1,4 @@
-"""The tab of experts that work together: within a layer, and from one layer to the next."""
+"""The tab of experts that share tokens: within a layer, and from one layer to the next."""
 
 import numpy as np
 import streamlit as st
@@ -13,7 +13,7 @@ from viz import pairs as figures
 
 
 def show(trace: Trace, layer: int, expert: int, mask: xr.DataArray) -> None:
-    """Fill the tab with the tokens of a mask [token]."""
+    """Draw the tab for the tokens in `mask`, [token] bool."""
     counted = trace.data["expert_id"].isel(token=np.flatnonzero(mask.values))
     left, right = st.columns(2)
     with left:

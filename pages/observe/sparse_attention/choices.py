@@ -1,4 +1,4 @@
-"""The number of keys that a query keeps."""
+"""The choice of how many keys a query keeps."""
 
 import streamlit as st
 
@@ -6,7 +6,7 @@ from model.trace.trace import Trace
 
 
 def top_k(trace: Trace) -> int:
-    """Choose how many keys a query keeps: the model's own number until another is chosen."""
+    """Draw the choice of how many keys a query keeps, and return it; at first it is the model's own number."""
     own, most = int(trace.config["index_topk"]), max(2, trace.num_tokens)
     meaning = (
         f"How many earlier tokens a token may read. The model keeps {own}. Another number selects anew from the "

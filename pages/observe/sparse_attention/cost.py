@@ -1,4 +1,4 @@
-"""The cost of a decoded token with and without a selection: time on this machine, and multiply-adds."""
+"""The cost of decoding a token with dense and with sparse attention: time on this machine, and multiply-adds."""
 
 from typing import TYPE_CHECKING
 
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from model.run.decode_cost import DecodeCost
     from model.run.engine import Engine
 
-TIMED = (1_024, 4_096, 16_384)  # contexts in tokens, besides the text's own
-FAR = 131_072  # context of the released models
+TIMED = (1_024, 4_096, 16_384)  # context lengths in tokens, besides the length of the text
+FAR = 131_072  # tokens: context length of the released models
 
 
 def show(trace: Trace, layer: int, top_k: int) -> None:
-    """Time one decoded token of a layer at several contexts, and count its multiply-adds."""
+    """Draw the time of decoding a token in one layer at several context lengths, and the multiply-adds."""
     contexts = (trace.num_tokens, *(context for context in TIMED if context > trace.num_tokens))
     engine, name = heads.engine_for(trace), str(trace.model.get("name"))
     costs = [_measured(name, layer, context, top_k, engine) for context in contexts]

@@ -16,9 +16,9 @@ DENSE = "attention without selection"
 
 
 def require(shown: Run | None) -> Run:
-    """Return a run of a sparse model whose dense attention can be computed here: the one on show, else the example.
+    """Return a run of a sparse model whose dense attention can be computed: the run on show, else the example.
 
-    Without either, end the page with the reason.
+    If there is neither, show why and end the page.
     """
     trace = guards.require(shown.trace if shown else None)
     assert shown is not None
@@ -34,7 +34,7 @@ def require(shown: Run | None) -> Run:
 
 
 def _example_instead(shown: Run) -> Run:
-    """Say that the model on show selects no keys, offer to run its text with another, and return the example."""
+    """Show that the model on show has no indexer, with a button that runs its text; return the recorded example."""
     dense = f"{text.plain(heads.trace_of(shown).model.get('name', 'This model'), 80)} reads every earlier token: it has"
     recorded = example.run()
     if recorded is None or example.sparse_model() is None:
@@ -51,7 +51,7 @@ def scores(trace: Trace, layer: int) -> xr.DataArray:
 
 
 def verdict(run: Run, layer: int, token: int, kept: xr.DataArray) -> None:
-    """Write how many keys the token keeps, and how much of its attention they hold."""
+    """Show how many keys the token keeps, and the share of its dense attention on them."""
     visible = token + 1
     num_kept = sparse.num_kept(kept.isel(query=[token]))
     if num_kept == visible:
@@ -73,7 +73,7 @@ def _first(kept: xr.DataArray) -> str:
 
 
 def selection(run: Run, layer: int, token: int, kept: xr.DataArray) -> None:
-    """Draw all queries and keys of the layer."""
+    """Draw the map of all queries and keys of the layer."""
     trace, weights = heads.trace_of(run), mean_of_heads(heads.dense(run, layer))
     title = f"blue kept, orange left out, n = {trace.num_tokens} tokens"
     figure = figures.selection_map(weights, kept, session.theme(), token, title)
@@ -87,7 +87,7 @@ def selection(run: Run, layer: int, token: int, kept: xr.DataArray) -> None:
 
 
 def keys(run: Run, layer: int, token: int, kept: xr.DataArray) -> None:
-    """Draw one query's keys: the indexer's score and the attention without a selection."""
+    """Draw one query's keys: their scores by the indexer, and their dense attention weights."""
     trace, visible = heads.trace_of(run), slice(0, token + 1)
     weights = mean_of_heads(heads.dense(run, layer)).isel(query=token, key=visible)
     row, mask = scores(trace, layer).isel(query=token, key=visible), kept.isel(query=token, key=visible)

@@ -1,4 +1,4 @@
-"""Sparse attention: which earlier tokens a token may read, and what that loses."""
+"""Sparse attention: which earlier tokens a token may read, and how much attention the others would have had."""
 
 import streamlit as st
 

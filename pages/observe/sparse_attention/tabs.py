@@ -15,7 +15,7 @@ from viz import sparse as figures
 
 
 def left_out(run: Run, layer: int, head: int, token: int, kept: xr.DataArray) -> None:
-    """List the keys that a token could not read, the one with most attention first."""
+    """List the keys that a token could not read, the key with the most dense attention first."""
     trace, missed = heads.trace_of(run), sparse.missed(heads.dense(run, layer), kept, token)
     if not missed.sizes["key"]:
         st.caption("This token left out no key.")
@@ -29,7 +29,7 @@ def left_out(run: Run, layer: int, head: int, token: int, kept: xr.DataArray) ->
 
 
 def over_text(run: Run, layer: int, head: int, token: int, kept: xr.DataArray) -> None:
-    """Draw the recall of every query, and that of the best selection with the same number of keys."""
+    """Draw the recall of every query, and the recall of the best selection with the same number of keys."""
     queries = sparse.choosing(kept)
     if not len(queries):
         st.caption("No token of this text left out a key. Generate a longer text, or keep fewer keys.")
@@ -65,7 +65,7 @@ def all_layers(run: Run, layer: int, head: int, token: int, kept: xr.DataArray) 
 
 
 def costs(run: Run, layer: int, head: int, token: int, kept: xr.DataArray) -> None:
-    """Show the cost of a decoded token that keeps as many keys as chosen."""
+    """Show the cost of decoding a token that keeps the chosen number of keys."""
     cost.show(heads.trace_of(run), layer, sparse.num_kept(kept))
 
 

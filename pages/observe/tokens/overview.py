@@ -1,4 +1,4 @@
-"""The overview above the tabs: the text in one sentence, remarks, the text itself, and the chosen token."""
+"""The overview above the tabs: the size of the text, remarks, the text itself, and the chosen token."""
 
 import numpy as np
 import streamlit as st
@@ -10,11 +10,11 @@ from viz import boundaries
 from viz.boundaries import describe
 from viz.tokens import chips, inside_characters, special_lookalikes, visible
 
-MAX_CHIPS = 2_000  # shown together: more keep the browser busy
+MAX_CHIPS = 2_000  # tokens shown at a time: with more, the browser becomes slow
 
 
 def verdict(trace: Trace) -> None:
-    """Write the size of the text in one sentence, and below it the remarks."""
+    """Show the size of the text in one sentence, and the remarks below."""
     if trace.text:
         st.markdown(summary(trace), help=f"Measured; n = {trace.num_tokens:,} tokens.")
         for remark in remarks(trace):
@@ -26,7 +26,7 @@ def verdict(trace: Trace) -> None:
 
 
 def summary(trace: Trace) -> str:
-    """Return the size of the whole text in one sentence."""
+    """Return one sentence on the size of the whole text."""
     counts = token_counts.count(trace, np.full(trace.num_tokens, True), inside_characters(trace.text))
     special = f" ({counts.special} special)" if counts.special else ""
     return (
@@ -36,7 +36,7 @@ def summary(trace: Trace) -> str:
 
 
 def remarks(trace: Trace) -> list[str]:
-    """Return remarks on split characters, bytes of no character, and text that looks like a special token."""
+    """Return remarks on split characters, bytes that are no valid UTF-8, and text that looks like a special token."""
     shared = sum(first < last for first, last, _ in chips(trace.tokens, trace.text))
     broken = sum("\udc80" <= character <= "\udcff" for character in trace.text.decode(errors="surrogateescape"))
     sentences = []
@@ -49,7 +49,8 @@ def remarks(trace: Trace) -> list[str]:
 
 
 def _lookalikes(trace: Trace, most: int = 3) -> list[str]:
-    whole = {(token.start, token.end) for token in trace.tokens}  # an added token that the file does not call special
+    # An added token may look special although `tokenizer.json` does not mark it as special.
+    whole = {(token.start, token.end) for token in trace.tokens}
     spans, sentences = [span for span in special_lookalikes(trace.text) if span not in whole], []
     for start, end in spans[:most]:
         tokens = [index for index, token in enumerate(trace.tokens) if max(start, token.start) < min(end, token.end)]
@@ -82,7 +83,10 @@ def strip(trace: Trace) -> int | None:
 
 
 def _window(trace: Trace, token: int | None) -> range:
-    """Choose which tokens of a long text are shown, at first those around the chosen token; all of a short text."""
+    """Return the range of tokens to show: all of a short text; of a long text, draw its choice.
+
+    At first the range has the tokens around the chosen token.
+    """
     starts = list(range(0, trace.num_tokens, MAX_CHIPS))
     if len(starts) == 1:
         return range(trace.num_tokens)
@@ -100,7 +104,7 @@ def _window(trace: Trace, token: int | None) -> range:
 
 
 def about(trace: Trace, token: int) -> str:
-    """Describe one token in words, with the code points of its text."""
+    """Return a description of one token in words, with the code points of its text."""
     first, last, display = next(chip for chip in chips(trace.tokens, trace.text) if chip[0] <= token <= chip[1])
     words = f"{text.as_code(text.token(trace, token))} {text.plain(describe(trace.tokens, trace.text, token, token))}"
     if first < last:

@@ -1,4 +1,4 @@
-"""The tokens of a run as tables."""
+"""Tables of the tokens of a run."""
 
 import numpy as np
 import pandas as pd
@@ -13,7 +13,7 @@ SPECIAL, ADDED, LOOKALIKE, TEXT = "special", "added", "looks special", "text"
 
 
 def by_token(trace: Trace) -> pd.DataFrame:
-    """Return a row per token: its text, bytes and kind."""
+    """Return a table with a row per token: its text, bytes and kind."""
     table = tables.tokens(trace).rename(columns={"special": "kind"})
     spelled = [trace.text[token.start : token.end] for token in trace.tokens]
     table.insert(4, "as bytes", [spelled_bytes(part) for part in spelled])
@@ -35,7 +35,7 @@ def kinds(trace: Trace) -> list[str]:
 
 
 def by_part(trace: Trace) -> pd.DataFrame:
-    """Return counts and sizes of the whole text, the prompt and the generated text."""
+    """Return a table with the counts and sizes of the whole text, the prompt and the generated text."""
     generated, inside = ~trace.prompt_mask.values, inside_characters(trace.text)
     masks = {"whole text": generated | True, "prompt": ~generated, "generated": generated}
     rows = []
@@ -46,6 +46,6 @@ def by_part(trace: Trace) -> pd.DataFrame:
 
 
 def by_size(lengths: np.ndarray) -> pd.DataFrame:
-    """Return how many tokens have 1, 2, ... bytes, from the bytes of each, [token]."""
+    """Return a table of how many tokens have 1, 2, ... bytes. `lengths` has the bytes of each token, [token]."""
     counts = token_counts.tokens_by_size(lengths)
     return pd.DataFrame({"bytes per token": range(1, 1 + len(counts)), "tokens": counts})

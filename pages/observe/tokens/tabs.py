@@ -52,7 +52,7 @@ def parts(trace: Trace) -> None:
 
 
 def sizes(trace: Trace) -> None:
-    """Draw how many tokens have how many bytes."""
+    """Draw the number of tokens of each size in bytes."""
     lengths = token_counts.sizes(trace)[controls.population(trace).values]
     if not lengths.any():
         st.info("No token of this kind has text. Choose other tokens.")
