@@ -1,4 +1,4 @@
-"""The protocol of a training loop's data."""
+"""The protocol that the data of a training loop satisfies."""
 
 from typing import Protocol, TypeVar
 
@@ -6,6 +6,6 @@ Batch = TypeVar("Batch", covariant=True)
 
 
 class Batches(Protocol[Batch]):
-    """Gives each step its batch, which depends on the seed and the step's number alone."""
+    """Data with a batch for each step; the batch depends only on the seed and the number of the step."""
 
     def batch(self, seed: int, step: int, num_sequences: int, /) -> Batch: ...  # noqa: D102

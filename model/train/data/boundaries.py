@@ -1,7 +1,8 @@
 """Random splitting of tokens that join punctuation and line breaks.
 
-If a vocabulary has `.⏎` as one token, `.` and then `⏎` as two tokens are rare in training, but occur after a prompt
-that ends with `.`. DeepSeek-V3 therefore splits "a certain proportion" of these tokens in training.
+If `.⏎` is one token of a vocabulary, the two tokens `.` and `⏎` seldom follow each other in training. They do follow
+each other after a prompt that ends with `.`. DeepSeek-V3 therefore splits "a certain proportion" of the joined tokens
+in training.
 
 Source: DeepSeek-V3 report (arXiv 2412.19437), section 4.1.
 """
@@ -21,7 +22,7 @@ class JoinedTokens:
     """The tokens of a vocabulary that join punctuation and line breaks, with their two parts."""
 
     def __init__(self, tokenizer: tokenizers.Tokenizer) -> None:
-        """Find the tokens; a token counts if both its parts are tokens."""
+        """Find the joined tokens of a vocabulary whose two parts are tokens too."""
         self.parts: dict[int, tuple[int, int]] = {}
         for token, index in tokenizer.get_vocab(with_added_tokens=False).items():
             if joined := _JOINED.fullmatch(token):
@@ -31,12 +32,12 @@ class JoinedTokens:
         self._joined = np.array(sorted(self.parts), np.int64)
 
     def split(self, ids: np.ndarray, share: float, generator: np.random.Generator) -> np.ndarray:
-        """Split a random share of the joined tokens into two.
+        """Return token ids in which a random share of the joined tokens is split into their two parts.
 
         Args:
             ids: token ids of any integer type; the result has the same type.
             share: probability of splitting each joined token, from 0 to 1.
-            generator: chooses the tokens.
+            generator: random generator that chooses the tokens.
 
         Raises:
             CorpusError: the share is not from 0 to 1.
@@ -54,6 +55,6 @@ class JoinedTokens:
 
 
 def _is_punctuation(text: str) -> bool:
-    """Return whether a text is punctuation and symbols only, apart from spaces; part of a character is not."""
+    """Whether a text without its spaces is punctuation and symbols only; False for an incomplete character."""
     marks = text.strip(" ")
     return bool(marks) and "\ufffd" not in marks and all(unicodedata.category(mark)[0] in "PS" for mark in marks)

@@ -2,7 +2,7 @@
 
 The three splits are those of DeepSeek-V3's published tokenizer.json: up to three digits; runs of Han and Kana; words,
 punctuation with its line breaks, and white space. Special tokens are spelled with a fullwidth bar and have the first
-ids. This module writes a tokenizer.json; `model/checkpoint/tokenizer.py` reads it.
+ids. `model/checkpoint/tokenizer.py` reads the resulting tokenizer.json.
 
 Source: DeepSeek-V3 report (arXiv 2412.19437), section 4.1.
 """
@@ -35,15 +35,15 @@ def pre_tokenizer() -> pre_tokenizers.PreTokenizer:
 
 
 def train_vocabulary(texts: Iterable[str], vocab_size: int, show_progress: bool = True) -> tokenizers.Tokenizer:
-    """Train byte-level BPE on texts.
+    """Return a byte-level BPE tokenizer trained on texts.
 
     Args:
-        texts: the sample; its mixture decides the merges.
+        texts: a sample of the training texts; the merges depend on it.
         vocab_size: number of entries, including the five special tokens and 256 bytes.
         show_progress: show the library's progress bar.
 
     Returns:
-        a tokenizer whose `save` writes tokenizer.json.
+        A tokenizer, whose method `save` writes tokenizer.json.
     """
     smallest = 256 + len(SPECIAL_TOKENS)
     if vocab_size < smallest:

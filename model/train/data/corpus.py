@@ -1,7 +1,7 @@
-"""Reading a corpus folder: gzipped JSON lines, one or several files for each `domain.lang`.
+"""Reads a corpus folder: gzipped JSON lines, one or several files per stream.
 
-A record holds `text`, `domain`, `lang`, `source` and `license`. Files named `stories.en.00` and `stories.en.01` are one
-stream, `stories.en`.
+A record holds `text`, `domain`, `lang`, `source` and `license`. All records of a domain and language are a stream,
+named `domain.lang`: files named `stories.en.00` and `stories.en.01` hold the stream `stories.en`.
 """
 
 import dataclasses
@@ -16,7 +16,7 @@ SUFFIX = ".jsonl.gz"
 
 
 class CorpusError(ValueError):
-    """An unusable corpus folder, file or record."""
+    """A corpus folder, file or record is unusable."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class Record:
 
     @property
     def stream(self) -> str:
-        """Name of the stream, such as `code.python`."""
+        """Name of the record's stream, for example `code.python`."""
         return f"{self.domain}.{self.lang}"
 
 
@@ -81,13 +81,13 @@ def read_stream(paths: tuple[Path, ...]) -> Iterator[Record]:
 
 
 def sampling_shares(sizes: Mapping[str, int], factors: Mapping[str, float] = {}) -> dict[str, float]:
-    """Return the share of the training windows that each stream gets: the square root of its bytes, times its factor.
+    """Return the share of each stream in the training windows, in proportion to sqrt(bytes of the stream) x its factor.
 
-    The shares add up to 1, or are all 0 if every stream is empty or has the factor 0.
+    The shares sum to 1, or are all 0 if every stream is empty or has the factor 0.
 
     Args:
         sizes: bytes of each stream.
-        factors: of the streams to draw more or less often than by their size alone.
+        factors: stream -> factor, for streams to draw more or less often than their size gives; others have factor 1.
     """
     weights = {name: size**0.5 * factors.get(name, 1.0) for name, size in sizes.items()}
     total = sum(weights.values())
@@ -95,9 +95,9 @@ def sampling_shares(sizes: Mapping[str, int], factors: Mapping[str, float] = {})
 
 
 def balanced_sample(streams: dict[str, tuple[Path, ...]], num_bytes: int, seed: int = 0) -> Iterator[str]:
-    """Yield texts of every stream, with bytes in proportion to the square root of the stream's size.
+    """Yield about `num_bytes` of texts; the bytes of a stream are in proportion to the square root of its size.
 
-    A stream that is smaller than its share is taken whole, once. The choice depends on `seed` alone.
+    A stream that is smaller than its share is yielded whole, once. The choice of texts depends only on `seed`.
     """
     texts = {stream: [record.text for record in read_stream(paths)] for stream, paths in streams.items()}
     sizes = {stream: sum(len(text.encode()) for text in group) for stream, group in texts.items()}

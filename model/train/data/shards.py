@@ -1,7 +1,7 @@
-"""The tokenised corpus on disk: one memory-mapped file of uint16 ids for each stream, and an index.
+"""The tokenised corpus on disk (shards): one memory-mapped file of uint16 ids for each stream, and an index.
 
-A record is stored as BOS, its tokens, EOS; records follow each other without a gap. `index.json` holds the number of
-tokens, bytes and records of each stream, its sources with their licences, and the tokenizer's sha256.
+A record is stored as BOS, its tokens, EOS; records follow each other without a gap. `index.json` holds the numbers of
+tokens, bytes and records of each stream, the sources of the stream with their licences, and the tokenizer's SHA-256.
 """
 
 import collections
@@ -32,18 +32,15 @@ def write_shards(
     split_share: float = 0.0,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Tokenise every stream into `folder`; the index is written last, so an interrupted run leaves none.
+    """Tokenise every stream into `folder`, and return the index. An interrupted run leaves no index.
 
     Args:
         streams: corpus files by stream name.
-        tokenizer_path: tokenizer.json; copied beside the shards.
-        folder: created if missing.
+        tokenizer_path: path of tokenizer.json, which is copied to `folder`.
+        folder: folder of the shards, created if it is missing.
         progress: called with the compressed size of each finished stream.
         split_share: share of the joined tokens to split; see boundaries.py.
-        seed: for the choice of these tokens, separately for each stream.
-
-    Returns:
-        the index.
+        seed: seed for the choice of the tokens to split; each stream starts with this seed.
 
     Raises:
         CorpusError: the vocabulary is too large, the share is not from 0 to 1, or a record cannot be read.

@@ -1,8 +1,8 @@
-"""Random training windows from shards: streams by the square root of their size and a factor, positions uniform.
+"""Random training windows from shards: a stream is drawn by its sampling share, a position uniformly within the stream.
 
-The windows of a step depend on the seed and the step's number alone, so a resumed run continues with the same data. A
-window may start anywhere in a stream, also within a record; its first token is replaced by BOS, because every run of
-the model starts with BOS. Records in one window attend to each other, as in DeepSeek-V3's pre-training.
+The windows of a step depend only on the seed and the number of the step, so a resumed run continues with the same data.
+A window may start anywhere in a stream, also within a record. BOS replaces the first token of a window, because every
+run of the model starts with BOS. Records in one window attend to each other, as in DeepSeek-V3's pre-training.
 
 Shape suffixes: B sequences, T positions.
 
@@ -25,7 +25,7 @@ from model.train.data.shards import INDEX
 
 
 def open_windows(shards: Path, config: TrainConfig, shape: ModelConfig) -> "Windows":
-    """Open the windows of a run.
+    """Return the training windows of a run.
 
     Raises:
         CorpusError: the shards are unusable, or lack a stream of the mixture.
@@ -36,10 +36,10 @@ def open_windows(shards: Path, config: TrainConfig, shape: ModelConfig) -> "Wind
 
 
 class Windows:
-    """Memory-mapped streams with their sampling shares."""
+    """Training windows from memory-mapped streams, with the sampling share of each stream."""
 
     def __init__(self, folder: Path, sequence_length: int, bos_id: int, factors: Mapping[str, float] = {}) -> None:
-        """Open the shards of a folder; see `mixture` for the factors.
+        """Open the shards of a folder; `mixture` describes `factors`.
 
         Raises:
             CorpusError: the index is missing, a shard does not match it, or the factors are unusable.
@@ -73,7 +73,7 @@ class Windows:
 
 
 def read_index(folder: Path) -> dict[str, Any]:
-    """Read the index of a folder of shards.
+    """Return the index of a folder of shards.
 
     Raises:
         CorpusError: the index is missing or unreadable.
@@ -85,14 +85,14 @@ def read_index(folder: Path) -> dict[str, Any]:
 
 
 def mixture(folder: Path, factors: Mapping[str, float] = {}) -> dict[str, float]:
-    """Return the share of the windows of each stream in a folder of shards; see `sampling_shares`.
+    """Return the share of each stream of a folder of shards in the windows; see `sampling_shares`.
 
     Args:
-        folder: the shards.
-        factors: of the streams to draw more or less often than by their size alone.
+        folder: the folder of shards.
+        factors: stream -> factor, for streams to draw more or less often than their size gives; others have factor 1.
 
     Raises:
-        CorpusError: the index is missing, the shards lack a factor's stream, or all shares are zero.
+        CorpusError: the index is missing, the shards lack a stream in `factors`, or all shares are zero.
     """
     streams = read_index(folder)["streams"]
     if unknown := factors.keys() - streams.keys():

@@ -2,7 +2,7 @@
 
     python -m model.train.demo.failing
 
-One run succeeds; each of the others fails in its own instructive way. Only the logs are kept.
+One run succeeds; every other run fails in a different way. Only the logs are kept.
 """
 
 import click
@@ -28,7 +28,7 @@ RUNS = {
 
 @click.command()
 def main() -> None:
-    """Train each run; each takes a minute or less on two cores."""
+    """Train all runs, and write their logs; a run takes at most a minute on two cores."""
     for name, (nano, says) in RUNS.items():
         lines = list(tqdm(train_nano(nano), desc=name, total=nano.steps, unit="step"))
         path = write(summarise(lines, name, says))

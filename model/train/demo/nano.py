@@ -1,7 +1,7 @@
 """A model small enough to train during a page visit, with or without balancing of its experts.
 
-It has 16 experts in four groups in each of two layers, and reads bytes of the bundled sample. All runs start from the
-same weights and see the same windows, so that two runs differ by the balancing alone.
+The model has two MoE layers, each of 16 experts in four groups, and reads bytes of the bundled sample. Runs with the
+same seed start from the same weights and read the same windows, so two runs differ only in the balancing.
 
 Source: DeepSeek-V3 report (arXiv 2412.19437), section 2.1.2; auxiliary-loss-free balancing (arXiv 2408.15664).
 """
@@ -45,7 +45,7 @@ class Nano:
 
     @property
     def shape(self) -> ModelConfig:
-        """Shape of the model."""
+        """The configuration of the model."""
         return ModelConfig(
             vocab_size=VOCABULARY, hidden_size=64, num_layers=3, num_dense_layers=1, num_heads=4, q_lora_rank=None,
             kv_lora_rank=24, nope_head_dim=16, rope_head_dim=8, value_head_dim=16, dense_width=128, expert_width=32,
@@ -56,7 +56,7 @@ class Nano:
 
     @property
     def training(self) -> TrainConfig:
-        """Training settings; one pass per step, on the current number of torch threads."""
+        """The training settings: one forward pass per step, with the current number of PyTorch threads."""
         return TrainConfig(
             seed=self.seed, total_steps=self.steps, warmup_steps=20, decay_steps=0, learning_rate=6e-3,
             sequence_length=CONTEXT, batch_size=12, balance_weight=0.0,
@@ -67,7 +67,7 @@ class Nano:
 
 
 def train_nano(nano: Nano, cancel: threading.Event | None = None) -> Iterator[dict[str, Any]]:
-    """Train and yield each step's log line, with biases and alarms; ends early if `cancel` is set."""
+    """Train a model; yield the log line of each step, with biases and alarms. End early if `cancel` is set."""
     trainer = Trainer(initial_model(nano.shape, nano.seed), nano.training, ByteWindows(CONTEXT), torch.device("cpu"))
     watch = Watch(nano.shape)
     with ThreadPoolExecutor(1) as executor:

@@ -1,7 +1,7 @@
-"""The bundled sample text for the nano model: eight streams, read as bytes, so no tokenizer is needed.
+"""The bundled sample text for the nano model: eight streams, read as bytes.
 
-A token is a byte; id 256 is BOS. `python -m model.train.demo.sample CORPUS` makes the sample from the records of a
-corpus that are in the public domain.
+A token is a byte, so no tokenizer is needed; id 256 is BOS. `python -m model.train.demo.sample CORPUS` makes the sample
+from the records of a corpus that are in the public domain.
 """
 
 import functools
@@ -20,7 +20,7 @@ from model.train.data.corpus import SUFFIX, corpus_files, read_stream
 FOLDER = PRESETS / "sample"
 BOS = 256
 VOCABULARY = 257
-# Streams, with the licences of the records to take.
+# Stream -> licences of the records that may go into the sample.
 STREAMS = {
     "stories.en": ("Public domain", "CC0-1.0"),
     "drama.en": ("Public domain",),
@@ -35,7 +35,7 @@ BYTES_PER_STREAM = 190_000
 
 
 class ByteWindows:
-    """Windows of bytes; every stream is equally likely. See `model.train.data.batches.Batches`."""
+    """Training windows of bytes, for `model.train.data.batches.Batches`; every stream is equally likely."""
 
     def __init__(self, sequence_length: int) -> None:
         self.sequence_length = sequence_length
@@ -54,7 +54,7 @@ class ByteWindows:
 
 @functools.cache
 def sample() -> dict[str, np.ndarray]:
-    """Return the bytes of every stream, int64."""
+    """Return the bytes of every stream, by name, [byte] int64."""
     streams = {}
     for name, paths in corpus_files(FOLDER).items():
         text = "\n\n".join(record.text for record in read_stream(paths))
@@ -63,7 +63,7 @@ def sample() -> dict[str, np.ndarray]:
 
 
 def write(corpus: Path, folder: Path) -> None:
-    """Write the first records with an allowed licence of each stream, up to about `BYTES_PER_STREAM` of text."""
+    """Write the first records of each stream that have an allowed licence, up to about `BYTES_PER_STREAM` of text."""
     folder.mkdir(parents=True, exist_ok=True)
     files = corpus_files(corpus)
     for name, licences in STREAMS.items():

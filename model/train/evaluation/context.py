@@ -1,10 +1,10 @@
-"""Measures whether a model uses a context longer than the one before any extension.
+"""Measures whether a model uses its extended context.
 
 `python -m model.train.evaluation.context MODEL --heldout FOLDER`
 
-Held-out records of more than half a window are read whole, and the bits per byte are reported by position. The baseline
-reads the same tokens in pieces of the context before any extension, each after a BOS. Where the whole window is worse
-than the baseline, the longer context harms the model.
+The model reads held-out records of more than half a window whole, and the bits per byte are reported by position. The
+baseline reads the same tokens in pieces that fit the context before any extension, each after a BOS. At positions with
+more bits per byte than the baseline, the longer context harms the model.
 
 Shape suffixes: P pieces, T positions, V vocabulary, N tokens of a record.
 """
@@ -32,10 +32,10 @@ from model.train.data.corpus import CorpusError, corpus_files, read_stream
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class LongText:
-    """The beginning of a record without BOS, at most a window minus one token."""
+    """The beginning of a record, without BOS; with BOS it fits a window."""
 
     token_ids: list[int]
-    bytes_N: np.ndarray  # of each token
+    bytes_N: np.ndarray  # number of bytes of each token
 
 
 def read_long(heldout: Path, tokenizer: Tokenizer, window: int, per_stream: int) -> list[LongText]:
@@ -56,7 +56,7 @@ def read_long(heldout: Path, tokenizer: Tokenizer, window: int, per_stream: int)
 
 @torch.inference_mode()
 def token_nats(model: Transformer, token_ids: list[int], window: int) -> np.ndarray:
-    """Return the nats of each token of a text, [N], read in pieces of `window` tokens including BOS."""
+    """Return the nats of each token of a text, [N]; the model reads pieces of `window` tokens, each with a BOS."""
     device, bos_id = model.embedding.weight.device, model.config.bos_id or 0
     pieces = [[bos_id, *token_ids[start : start + window - 1]] for start in range(0, len(token_ids), window - 1)]
     ids_PT = torch.zeros(len(pieces), max(map(len, pieces)), dtype=torch.long)
@@ -68,7 +68,10 @@ def token_nats(model: Transformer, token_ids: list[int], window: int) -> np.ndar
 
 
 def spans(shape: ModelConfig, window: int) -> list[tuple[int, int]]:
-    """Return spans of positions up to the window's end: the first context, then each as long as all before it."""
+    """Return spans of positions, (start, end), up to the end of the window.
+
+    The first span is the context before any extension. Each later span is as long as all spans before it.
+    """
     end = first_context(shape)
     edges = [1]
     while end < window:
@@ -78,24 +81,24 @@ def spans(shape: ModelConfig, window: int) -> list[tuple[int, int]]:
 
 
 def first_context(shape: ModelConfig) -> int:
-    """Return the positions of the context before any extension."""
+    """Return the number of positions of the context before any extension."""
     return shape.yarn.original_max_positions if shape.yarn else shape.max_positions
 
 
 def by_position(
     model: Transformer, texts: list[LongText], window: int, progress: bool = False
 ) -> list[dict[str, float]]:
-    """Return a row for each span of positions.
+    """Return the bits per byte of texts for each span of positions.
 
     Args:
-        model: set to training mode, whose kernels are made for whole windows; nothing in it is random.
-        texts: see `read_long`.
-        window: tokens read at once, including BOS.
+        model: the model; it is set to training mode, whose kernels are faster for whole windows (no layer is random).
+        texts: texts from `read_long`.
+        window: number of tokens that the model reads at once, including BOS.
         progress: show a progress bar.
 
     Returns:
-        `start`, `end`, number of `tokens`, their `bits_per_byte`, and the same `in_pieces` (the baseline). Both are NaN
-        if no text reaches the span.
+        For each span its `start` and `end`, the number of `tokens`, the `bits_per_byte` of the texts read whole, and
+        the bits per byte `in_pieces` (the baseline). Both are NaN if no text reaches the span.
     """
     model.train()
     ranges = spans(model.config, window)
@@ -119,7 +122,7 @@ def by_position(
 
 
 def as_markdown(rows: list[dict[str, Any]]) -> str:
-    """Return the table of a model card."""
+    """Return the rows of `by_position` as a Markdown table for a model card."""
     lines = ["| positions | bits per byte | the same text in pieces | tokens |", "|---|---:|---:|---:|"]
     lines += [
         f"| {row['start']:,} to {row['end'] - 1:,} | {row['bits_per_byte']:.3f} | {row['in_pieces']:.3f} |"

@@ -1,6 +1,6 @@
 """Scores of a model on held-out text.
 
-Each record is scored on its own, in pieces that fit the window. Each piece starts with a BOS, which is not counted.
+A record is scored in pieces that fit the window. Each piece starts with a BOS, which is not counted.
 heldout_report.py turns the scores into the tables of a model card.
 
 Shape suffixes: B pieces of a batch, T positions, L MoE layers, E experts, P pieces of the whole evaluation, S streams.
@@ -38,7 +38,7 @@ class Piece:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Scores:
-    """Scores by piece."""
+    """The scores of all pieces; `stream_P` is the index of a piece's stream in `streams`."""
 
     streams: tuple[str, ...]
     stream_P: np.ndarray
@@ -55,7 +55,7 @@ class Scores:
 
 
 def cut(text: str, stream: int, tokenizer: Tokenizer, window: int) -> Iterator[Piece]:
-    """Yield a record in pieces of at most `window` tokens, including their BOS."""
+    """Yield a record in pieces of at most `window` tokens, including the BOS of each piece."""
     token_ids = tokenizer.encode(text)
     for start in range(0, len(token_ids), window - 1):
         part = token_ids[start : start + window - 1]
@@ -65,7 +65,9 @@ def cut(text: str, stream: int, tokenizer: Tokenizer, window: int) -> Iterator[P
 def read_pieces(
     heldout: Path, tokenizer: Tokenizer, window: int, max_bytes: int | None
 ) -> tuple[list[str], list[Piece]]:
-    """Return the streams of a held-out folder and their pieces, with whole records of each up to about `max_bytes`.
+    """Return the streams of a held-out folder, and the pieces of their records.
+
+    `max_bytes` limits the text of each stream: reading stops after the record that reaches it. None: no limit.
 
     Raises:
         CorpusError: a stream holds no text.
@@ -88,7 +90,7 @@ def read_pieces(
 def score_batch(
     model: Transformer, pieces: list[Piece], dtype: torch.dtype = torch.float32
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return nats of each piece, [B], and its tokens at each layer's experts, [B, L, E], both without padding."""
+    """Return the nats of each piece, [B], and its number of tokens at each expert, [B, L, E], without padding."""
     device = model.embedding.weight.device
     length = max(len(piece.token_ids) for piece in pieces)
     ids_BT = torch.tensor([piece.token_ids + [0] * (length - len(piece.token_ids)) for piece in pieces], device=device)
@@ -118,13 +120,13 @@ def evaluate(
     dtype: torch.dtype = torch.float32,
     progress: bool = True,
 ) -> Scores:
-    """Score all pieces, in batches of similar length.
+    """Return the scores of all pieces, computed in batches of similar length.
 
     Args:
-        model: set to training mode, whose kernels are made for batches; nothing in it is random.
-        streams: names, in the order of the pieces' numbers.
-        pieces: of all streams.
-        dtype: of matrix products; the router and the softmax are fp32.
+        model: the model; it is set to training mode, whose kernels are faster for batches (no layer is random).
+        streams: names of the streams, in the order of `Piece.stream`.
+        pieces: pieces of all streams.
+        dtype: dtype of matrix products; the router and the softmax are always fp32.
         progress: show a progress bar.
     """
     model.train()

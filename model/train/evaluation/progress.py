@@ -1,7 +1,7 @@
 """Evaluations during training: bits per byte of held-out text by stream, and the routing of a fixed text.
 
-The fixed text is the beginning of each held-out stream. Comparing its routing at each evaluation with that at the last
-one shows how early a router settled (its saturation).
+The fixed text is the beginning of each held-out stream. Comparing its routing at an evaluation with its routing at the
+last evaluation shows how early a router settled (saturation).
 
 Source: OLMoE (arXiv 2409.02060), section 5, on router saturation.
 """
@@ -18,12 +18,12 @@ from model.train.evaluation.context import by_position, first_context, read_long
 from model.train.evaluation.heldout import evaluate, read_pieces
 from model.train.tapes import RoutingTape
 
-PROBE_TOKENS = 8  # of each stream, in the fixed text
+PROBE_TOKENS = 8  # tokens of each stream in the fixed text
 LONG_TEXTS = 6
 
 
 class Evaluator:
-    """Evaluates a model on held-out text that is read once."""
+    """Evaluates a model on held-out text; the text is read from its files only once."""
 
     def __init__(
         self, heldout: Path, tokenizer: Tokenizer, window: int, bytes_per_stream: int, shape: ModelConfig
@@ -31,7 +31,7 @@ class Evaluator:
         """Read the streams of a held-out folder.
 
         Raises:
-            CorpusError: the folder holds no stream, or an empty one.
+            CorpusError: the folder holds no stream, or an empty stream.
         """
         self.streams, self.pieces = read_pieces(heldout, tokenizer, window, bytes_per_stream)
         first = {piece.stream: piece for piece in reversed(self.pieces)}
@@ -42,9 +42,9 @@ class Evaluator:
     def evaluate(self, model: Transformer) -> dict[str, Any]:
         """Return the log values of an evaluation.
 
-        `heldout`: bits per byte by stream. `probe`: experts by MoE layer, token of the fixed text, and rank. If windows
-        are longer than the context before any extension, `positions`: bits per byte by position of a few long texts;
-        see context.py.
+        `heldout`: bits per byte by stream. `probe`: MoE layer -> for each token of the fixed text the ids of its
+        experts, ascending. `positions`, only if windows are longer than the context before any extension: bits per byte
+        of a few long texts by position (context.py).
         """
         bits = evaluate(model, self.streams, self.pieces, progress=False).bits_per_byte()
         rounded = {name: round(value, 4) for name, value in bits.items()}

@@ -3,9 +3,9 @@
 `python -m model.train.evaluation.sparsity MODEL --heldout FOLDER [--dense V3-MODEL]`
 
 Recall is the share of a layer's dense attention, averaged over its heads, that lies on the keys selected by the
-indexer. Its two baselines select as many keys: the best ones (the oracle), or the last ones. Only queries that must
-leave out a key count. Bits per byte of the same texts are measured with the selection, with every key selected, and for
-another model, such as the base model.
+indexer. Two baselines select as many keys: the keys with the most attention (the oracle), or the last keys. Only
+queries that must leave out a key count. The bits per byte of the same texts are measured for the model as it is, for
+the model with every key selected, and for another model, for example the base model.
 
 Shape suffixes: B sequences, T positions, S keys, H heads, Q query head width.
 
@@ -37,21 +37,21 @@ from model.train.parts.indexer_warm_up import with_top_k
 
 @dataclasses.dataclass
 class Recall(Tape):
-    """Sums by layer the attention on the selected keys."""
+    """Sums, for each layer, the attention on the keys of the indexer and of the two baselines."""
 
     layers: dict[int, np.ndarray] = dataclasses.field(
         default_factory=dict
-    )  # sums for indexer, oracle and last keys; number of queries
+    )  # layer -> [sum for the indexer, for the oracle, for the last keys, number of queries]
     _selection: Selection | None = None
 
     def selection(self, layer: int, selection: Selection) -> None:
-        """Keep the selection until the layer attends."""
+        """Keep the selection of a layer until its attention is computed."""
         self._selection = selection
 
     def attention(
         self, layer: int, query_BHTQ: Tensor, key_BHSQ: Tensor, scale: float, selection: Selection | None
     ) -> None:
-        """Add the dense attention on the selected, best and last keys."""
+        """Add the dense attention on the selected keys, on the best keys and on the last keys."""
         assert self._selection is not None
         selected_TS = self._selection.kept_BTS[0]
         top_k = self._selection.key_ids_BTK.shape[-1]
@@ -69,7 +69,7 @@ class Recall(Tape):
 
 @torch.inference_mode()
 def measure_recall(model: Transformer, texts: list[LongText], progress: bool = False) -> dict[int, list[float]]:
-    """Return by layer the recall of indexer, oracle and last keys; NaN if no query leaves out a key."""
+    """Return for each layer the recall of indexer, oracle and last keys; NaN if no query leaves out a key."""
     tape = Recall()
     for text in tqdm(texts, desc="recall", unit="text", disable=not progress):
         model.hidden(torch.tensor([[model.config.bos_id or 0, *text.token_ids]]), tape=tape)
@@ -80,7 +80,7 @@ def measure_recall(model: Transformer, texts: list[LongText], progress: bool = F
 
 def bits_per_byte(model: Transformer, texts: list[LongText], progress: bool = False) -> float:
     """Return the bits per byte of the texts, each read whole."""
-    model.train()  # for the kernels made for whole windows; nothing in it is random
+    model.train()  # its kernels are faster for whole windows; no layer is random
     window = max(len(text.token_ids) for text in texts) + 1
     shown = tqdm(texts, desc="reading", unit="text", disable=not progress)
     nats = sum(token_nats(model, text.token_ids, window).sum() for text in shown)

@@ -1,7 +1,7 @@
 """The first stage from V3 to V3.2: new indexers learn while attention stays dense and all other weights are frozen.
 
-Each indexer learns the attention of its layer, summed over the heads, as one distribution over the keys of a query. No
-layer selects keys yet, so each indexer affects only its own loss.
+The target of each indexer is the attention of its layer, summed over the heads, as one distribution over the keys of a
+query. Attention is dense in this stage, so an indexer affects only its own loss.
 
 Shape suffixes: B sequences, T positions, S keys (as many as positions), H heads, Q query head width, L layers.
 
@@ -27,7 +27,9 @@ from model.train.tapes import IndexerTape
 
 
 def add_indexers(model: Transformer, heads: int, head_dim: int, seed: int) -> Transformer:
-    """Return a V3.2 model with a V3 model's weights and new indexers that select every key; all else is frozen.
+    """Return a V3.2 model with a V3 model's weights, and new indexers that select every key.
+
+    All parameters except those of the indexers are frozen.
 
     The new model has no multi-token-prediction module, because its layer would need its own indexer.
     """
@@ -46,14 +48,14 @@ def add_indexers(model: Transformer, heads: int, head_dim: int, seed: int) -> Tr
 
 
 def with_top_k(model: Transformer, top_k: int) -> Transformer:
-    """Return a model with the same weights that selects `top_k` keys per query."""
+    """Return a model with the same weights, whose indexers select `top_k` keys per query."""
     sparse = Transformer(dataclasses.replace(model.config, index_topk=top_k))
     sparse.load_state_dict(model.state_dict())
     return sparse.eval()
 
 
 def warm_up_loss(model: Transformer, batch_BT: Tensor) -> tuple[Tensor, dict[str, Any]]:
-    """Return the sum over layers of the indexers' losses on windows [B, T + 1], and the log values."""
+    """Return the loss on windows [B, T + 1], the sum of the losses of all indexers, and the log values."""
     tape = IndexerTape()
     model.hidden(batch_BT[:, :-1], tape=tape)
     losses_L = torch.stack(tape.losses)

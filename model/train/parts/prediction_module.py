@@ -1,7 +1,8 @@
 """Training of a multi-token-prediction module; the model itself is frozen.
 
 An existing module is trained further. A new module starts with copies of the model's last layer and final norm, and
-with a matrix that adds embedding and hidden state. Its selection bias is updated after every step.
+with a joining matrix that adds embedding and hidden state. The selection bias of the module's router is updated after
+every step.
 
 Shape suffixes: B sequences, T positions, D model width, E experts.
 
@@ -29,7 +30,7 @@ from model.train.tapes import RoutingTape
 
 
 def with_module(model: Transformer, reads_normed: bool, seed: int) -> Transformer:
-    """Return the model with its module, or with a new one; all else is frozen."""
+    """Return the model with its multi-token-prediction module, or with a new module; all other weights are frozen."""
     grown = Transformer(dataclasses.replace(model.config, has_mtp=True, mtp_reads_normed=reads_normed))
     grown.initialise(torch.Generator().manual_seed(seed))
     grown.load_state_dict(model.state_dict(), strict=False)
@@ -45,9 +46,9 @@ def with_module(model: Transformer, reads_normed: bool, seed: int) -> Transforme
 
 
 def draft_loss(model: Transformer, config: TrainConfig, batch_BT: Tensor) -> tuple[Tensor, dict[str, Any]]:
-    """Return the cross-entropy of the tokens after the next ones plus the balance loss, and the log values.
+    """Return the loss on windows [B, T + 2], the cross-entropy of the token after the next plus the balance loss.
 
-    The last two positions of a window have no target.
+    The last two positions of a window have no target. The second value returned is the log values.
     """
     assert model.mtp is not None
     with torch.no_grad():
@@ -65,7 +66,7 @@ def draft_loss(model: Transformer, config: TrainConfig, batch_BT: Tensor) -> tup
 
 
 def balance(model: Transformer, config: TrainConfig, facts: dict[str, Any], step: int) -> None:
-    """Update the module's selection bias from the load in a step's log values."""
+    """Update the selection bias of the module's router, from the load in the log values of a step."""
     assert model.mtp is not None
     moe = model.mtp.block.ffn
     assert isinstance(moe, MixtureOfExperts)
@@ -81,7 +82,7 @@ def train_module(
     report: Report = lambda line: None,
     resume: bool = False,
 ) -> None:
-    """Train the module of the base model, or a new one, and write model and module to `out/model`."""
+    """Train the base model's module, or a new module, and write the model with its module to `out/model`."""
     folder = find_model(mtp.start)
     model = with_module(load_model(folder, "cpu", torch.float32), mtp.reads_normed, config.seed)
     windows = open_windows(shards, config, model.config)

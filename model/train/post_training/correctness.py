@@ -1,8 +1,8 @@
-"""Whether answers are right.
+"""Decides whether answers are right.
 
 The result of a response is the text after its last "Answer:" or "The answer is", up to the end of the line. An answer
-is *right* if its result equals that of the reference response; if the reference has no result, the whole text must be
-equal. An answer is *exact* if the whole text equals the reference, including the working.
+is *right* if its result equals the result of the reference response; if the reference has no result, the whole texts
+must be equal. An answer is *exact* if its whole text equals that of the reference, including the working.
 """
 
 import re
@@ -16,7 +16,7 @@ Share = dict[str, float]
 
 
 class Verdict(NamedTuple):
-    """Verdict on one answer."""
+    """The verdict on one answer; `kind` is the kind of its prompt."""
 
     kind: str
     right: bool
@@ -24,7 +24,7 @@ class Verdict(NamedTuple):
 
 
 def result_of(text: str) -> str | None:
-    r"""Return the last result in a response, or None.
+    r"""Return the last result in a response; None if it has no result.
 
     >>> result_of("12 × 3 = 36\nAnswer: 36 cm")
     '36 cm'
@@ -34,15 +34,15 @@ def result_of(text: str) -> str | None:
 
 
 def judge(kind: str, answer: str, reference: str) -> Verdict:
-    """Compare an answer with the reference response; ignores white space at both ends."""
+    """Return the verdict on an answer, compared with the reference response; white space at both ends is ignored."""
     result, exact = result_of(reference), answer.strip() == reference.strip()
     return Verdict(kind, exact if result is None else result_of(answer) == result, exact)
 
 
 def shares(verdicts: Iterable[Verdict]) -> dict[str, Share]:
-    """Return by kind the `right` and `exact` answers `of` all, and the bounds `low` and `high` of the right share.
+    """Return for each kind the numbers of `right` and `exact` answers `of` all answers, and bounds of the right share.
 
-    The bounds are Wilson's 95 % interval.
+    The bounds `low` and `high` are Wilson's 95 % interval.
     """
     by_kind: dict[str, list[Verdict]] = {}
     for verdict in verdicts:
@@ -54,6 +54,6 @@ def shares(verdicts: Iterable[Verdict]) -> dict[str, Share]:
 
 
 def share(right: int, total: int) -> Share:
-    """Return `right` of `total` with Wilson's 95 % interval of their ratio."""
+    """Return `right`, the total (`of`), and Wilson's 95 % interval (`low`, `high`) of their ratio."""
     low, high = share_interval(right, total)
     return {"right": right, "of": total, "low": round(low, 4), "high": round(high, 4)}

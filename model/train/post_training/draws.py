@@ -1,4 +1,4 @@
-"""Several sampled answers to each prompt, with a reward for each."""
+"""Samples several answers to each prompt, and gives each answer a reward."""
 
 from typing import NamedTuple
 
@@ -13,7 +13,7 @@ from model.train.post_training.pairs import Framing, Pair
 
 
 class Group(NamedTuple):
-    """Sampled answers to one prompt."""
+    """Sampled answers to one prompt, with their rewards."""
 
     prompt_ids: list[int]
     answers: list[Answer]
@@ -21,18 +21,18 @@ class Group(NamedTuple):
 
     @property
     def has_signal(self) -> bool:
-        """Whether the rewards differ."""
+        """Whether the rewards of the answers differ; equal rewards give no gradient."""
         return len(set(self.rewards)) > 1
 
 
 class Prompts:
-    """Prompts to answer; those of a step depend on the seed and the step's number alone."""
+    """Prompts to answer; the prompts of a step depend only on the seed and the number of the step."""
 
     def __init__(self, pairs: list[Pair], framing: Framing, length: int, new_tokens: int) -> None:
         """Keep the pairs whose prompts leave `new_tokens` positions for an answer.
 
         Raises:
-            CorpusError: no prompt does.
+            CorpusError: no prompt leaves enough positions.
         """
         framed = [(framing.prompt_ids(pair.prompt), pair) for pair in pairs]
         self.prompts = [(prompt_ids, pair) for prompt_ids, pair in framed if len(prompt_ids) + new_tokens <= length]
@@ -40,7 +40,7 @@ class Prompts:
             raise CorpusError(f"no prompt leaves room for {new_tokens} tokens of {length}")
 
     def batch(self, seed: int, step: int, num_prompts: int) -> list[tuple[list[int], Pair]]:
-        """Return token ids and pairs of a step's prompts."""
+        """Return the prompts of a step: the token ids of each prompt, and its pair."""
         picks = np.random.default_rng([seed, step]).integers(len(self.prompts), size=num_prompts)
         return [self.prompts[pick] for pick in picks.tolist()]
 
@@ -48,7 +48,7 @@ class Prompts:
 def draw(
     model: Transformer, framing: Framing, prompts: list[tuple[list[int], Pair]], size: int, new_tokens: int, seed: int
 ) -> list[Group]:
-    """Sample `size` answers to each prompt at temperature 1, each of at most `new_tokens`.
+    """Return `size` answers to each prompt, sampled at temperature 1, of at most `new_tokens` tokens each.
 
     The reward of an answer is 1 if it ends and is right, else 0.
     """

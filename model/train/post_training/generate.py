@@ -1,8 +1,8 @@
 """Generation of answers to many prompts at once.
 
-All rows are always at the same position, so they share a cache and need no padding or mask. They run together up to the
-end of the shortest prompt, then token by token: a row takes the next token of its prompt, or a generated token after
-the prompt's end. A row's answer does not depend on the other rows.
+A row is one prompt with its answer. All rows are always at the same position, so they share a cache and need neither
+padding nor mask. One forward pass reads all rows up to the end of the shortest prompt; later passes read one token per
+row: the next token of the row's prompt, or a generated token. The answer of a row does not depend on the other rows.
 
 Shape suffixes: B rows, T positions, V vocabulary.
 """
@@ -22,8 +22,8 @@ ROWS = 64  # prompts per batch
 class Answer(NamedTuple):
     """A model's answer to one prompt."""
 
-    ids: list[int]  # the last is EOS if the answer ended
-    logprobs: list[float]  # of each token at temperature 1, nats
+    ids: list[int]  # token ids; the last id is EOS if the answer ended
+    logprobs: list[float]  # log-probability of each token at temperature 1, nats
 
 
 def generate(
@@ -33,14 +33,14 @@ def generate(
     temperature: float = 0.0,
     generator: torch.Generator | None = None,
 ) -> list[Answer]:
-    """Answer every prompt up to EOS, the limit, or the end of the context.
+    """Return the answer to every prompt; an answer ends at EOS, at its limit, or at the end of the context.
 
     Args:
-        model: its training mode is restored afterwards.
-        prompts: token ids.
-        limits: highest number of tokens of each answer.
-        temperature: 0 takes the likeliest token; above 0, tokens are sampled from the whole vocabulary.
-        generator: for sampling.
+        model: the model; its training mode is restored afterwards.
+        prompts: token ids of each prompt.
+        limits: largest number of tokens of each answer.
+        temperature: 0 selects the likeliest token; above 0, tokens are sampled from the whole vocabulary.
+        generator: random generator for sampling.
     """
     was_training = model.training
     model.eval()
@@ -75,7 +75,7 @@ def _generate_rows(
     logprob_BT = torch.zeros(ids_BT.shape, device=weight.device)
     cache = LatentCache(model.config, max(ends), weight.device, weight.dtype, num_sequences=num_rows)
     position, done_B = min(map(len, prompts)), start_B >= end_B
-    length_B = start_B.clone()  # of prompt and answer so far
+    length_B = start_B.clone()  # tokens of prompt and answer so far
     while not done_B.all():
         logits_BV = model(ids_BT[:, cache.length : position], cache, last_only=True)[:, 0]
         logprob_BV = logits_BV.float().log_softmax(-1)

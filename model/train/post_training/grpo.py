@@ -1,14 +1,14 @@
 """Group relative policy optimisation (GRPO): right answers become likelier.
 
-The current model samples a group of answers to each prompt. An answer's reward is 1 if it ends and is right
-(correctness.py), else 0; its advantage is the reward minus the group's mean, over the group's standard deviation. The
-loss is the clipped ratio of new to old token probability times the advantage, minus the KL divergence from the base
-model. A group with equal rewards teaches nothing and is left out, including its KL term.
+The current model samples a group of answers to each prompt. The reward of an answer is 1 if it ends and is right
+(correctness.py), else 0. Its advantage is (reward - mean of the group) / standard deviation of the group. The objective
+is the clipped ratio of new to old token probability, times the advantage, minus the weighted KL divergence from the
+base model; the loss is its negative. A group with equal rewards has zero advantages; it is left out, with its KL term.
 
-Of V3.2's changes, two apply here: the KL estimate is unbiased (weighted by the ratio), and answers with negative
-advantage are masked once the model has moved too far from the one that sampled them. *Keep sampling mask* has no
-effect, because answers are sampled from the whole vocabulary at temperature 1. *Keep routing* fixes a mismatch between
-two engines; here the same code samples and trains, so routing differs only by rounding.
+Two of V3.2's changes apply here. The KL estimate is unbiased (weighted by the ratio), and an answer with negative
+advantage is masked once the model differs too much from the model that sampled it. *Keep sampling mask* has no effect,
+because answers are sampled from the whole vocabulary at temperature 1. *Keep routing* corrects a mismatch between two
+engines; here the same code samples and trains, so routing differs only by rounding.
 
 Shape suffixes: B answers, T positions.
 
@@ -34,7 +34,7 @@ from model.train.tapes import RoutingTape
 
 
 def advantages(rewards: list[float]) -> list[float]:
-    """Return (reward - mean) / standard deviation, or zeros if all rewards are equal."""
+    """Return (reward - mean) / standard deviation for each reward of a group; zeros if all rewards are equal."""
     values = np.array(rewards)
     spread = values.std()
     return ((values - values.mean()) / spread).tolist() if spread > 0 else [0.0] * len(rewards)
@@ -46,11 +46,11 @@ def policy_loss(
     """Return the loss, a mean over answers of the mean over their tokens, and the log values.
 
     Args:
-        logprob_BT: of the answers' tokens, with a gradient.
-        old_BT: the same under the model that sampled them.
-        reference_BT: the same under the base model.
-        advantage_B: of each answer.
-        counted_BT: true at the tokens of the answer.
+        logprob_BT: log-probabilities of the answers' tokens, with a gradient.
+        old_BT: their log-probabilities under the model that sampled them.
+        reference_BT: their log-probabilities under the base model.
+        advantage_B: advantage of each answer.
+        counted_BT: mask of the answers' tokens.
         grpo: limits and weights.
     """
     length_B = counted_BT.sum(1)
@@ -75,16 +75,17 @@ def policy_loss(
 
 
 def reference_distance(logprob_BT: Tensor, old_BT: Tensor, reference_BT: Tensor) -> Tensor:
-    """Estimate KL(model || reference) at each token, from tokens that the old model sampled; nats.
+    """Return an estimate of KL(model || reference) at each token, [B, T], nats; the old model sampled the tokens.
 
-    The estimate is (exp(d) - d - 1) * model / old with d = log(reference / model); it is never negative.
+    The arguments are log-probabilities. The estimate is (exp(d) - d - 1) * model / old with d = log(reference / model),
+    in probabilities of the token; it is never negative.
     """
     difference_BT = reference_BT - logprob_BT
     return (logprob_BT - old_BT).exp() * (difference_BT.exp() - difference_BT - 1)
 
 
 def rows_of(groups: list[Group]) -> tuple[Batch, Tensor, Tensor]:
-    """Return the rows of all answers, their log-probabilities when sampled [B, T], and their advantages [B]."""
+    """Return all answers as rows, the log-probabilities of their tokens when sampled [B, T], and advantages [B]."""
     batch = fill_up([(group.prompt_ids, answer.ids) for group in groups for answer in group.answers])
     old = [logprob for group in groups for answer in group.answers for logprob in answer.logprobs]
     old_BT = torch.zeros(batch.targets_BT.shape).masked_scatter(batch.counted_BT, torch.tensor(old))
@@ -102,12 +103,12 @@ def reinforce(
     """Train on sampled answers to the prompts of `pairs/train.jsonl.gz`, and write the model to `out/model`.
 
     Args:
-        grpo: base model, sampling and loss.
-        config: everything else; `batch_size` is the number of prompts per step.
+        grpo: base model, and settings of sampling and loss.
+        config: all other settings; `batch_size` is the number of prompts per step.
         pairs: folder of `train.jsonl.gz` and `heldout.jsonl.gz`.
         out: folder of the run.
         report: called with each step's log line.
-        heldout: folder of another `heldout.jsonl.gz`, whose prompts are answered at evaluations.
+        heldout: folder whose `heldout.jsonl.gz` is answered at evaluations; None: `pairs`.
 
     Raises:
         TrainConfigError: the dtype is not float32, or accumulation is not 1.
@@ -130,7 +131,7 @@ def reinforce(
 
 
 class GrpoLoss:
-    """Loss of a step; samples new answers every `updates` steps and keeps the base model as reference."""
+    """The loss of a step. It samples new answers every `updates` steps, and keeps a copy of the base model."""
 
     def __init__(
         self, model: Transformer, framing: Framing, prompts: Prompts, grpo: GrpoConfig, config: TrainConfig
@@ -160,7 +161,7 @@ class GrpoLoss:
         return value, facts | row_facts(self._model, tape, rows)
 
     def _groups(self, batch: list[tuple[list[int], Pair]], step: int) -> list[Group]:
-        """Return answers to a step's prompts; those of the next `updates` - 1 steps are sampled together with them."""
+        """Return answers to the prompts of a step; one draw samples the answers for `updates` steps."""
         grpo, config = self._grpo, self._config
         if step % grpo.updates == 0:
             later = range(step + 1, step + grpo.updates)

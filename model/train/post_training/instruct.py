@@ -21,7 +21,7 @@ from model.train.tapes import RoutingTape
 
 
 def response_loss(model: Transformer, batch: Batch) -> tuple[Tensor, dict[str, Any]]:
-    """Return the mean cross-entropy of the responses' tokens, and the log values."""
+    """Return the mean cross-entropy of the response tokens, and the log values."""
     tape, counted_BT = RoutingTape(), batch.counted_BT
     normed_ND = model.norm(model.hidden(batch.ids_BT, tape=tape))[counted_BT]
     loss = cross_entropy(normed_ND[None].float(), model.head_weight, batch.targets_BT[counted_BT], torch.float32)
@@ -38,15 +38,15 @@ def tune(
     heldout: Path | None = None,
     resume: bool = False,
 ) -> None:
-    """Tune the base model on `pairs/train.jsonl.gz`, and write it to `out/model`.
+    """Tune the base model on `pairs/train.jsonl.gz`, and write the tuned model to `out/model`.
 
     Args:
         instruct: base model, shares of the samples, and kinds of the evaluated pairs.
-        config: everything else.
+        config: all other settings.
         pairs: folder of `train.jsonl.gz` and `heldout.jsonl.gz`.
         out: folder of the run.
         report: called with each step's log line.
-        heldout: folder of another `heldout.jsonl.gz`, whose prompts are answered at evaluations.
+        heldout: folder whose `heldout.jsonl.gz` is answered at evaluations; None: `pairs`.
         resume: continue from the state in `out`.
     """
     folder, framing, model = load_base_model(instruct.start, config)

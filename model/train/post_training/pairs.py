@@ -1,10 +1,10 @@
 """Pairs of a prompt and a response, as the rows of a step.
 
-A sample is [BOS, User, prompt, Assistant, response, EOS]. Each sample has its own row, padded at the end, so that no
-sample sees another. Only the response and EOS count in the loss. Samples that do not fit a row are left out.
+A sample is [BOS, User, prompt, Assistant, response, EOS]. Each sample has its own row, padded at the end, so samples do
+not attend to each other. Only the response and EOS count in the loss. Samples that do not fit a row are left out.
 
-Rows of one step have similar lengths, which keeps the padding small: the samples of `POOL` steps are drawn together,
-sorted by length, cut into steps, and the steps are shuffled.
+Rows of one step have similar lengths, so that the padding is short: the samples of `POOL` steps are drawn together and
+sorted by length; each step gets samples of similar length; then the steps are shuffled.
 
 Shape suffixes: B samples, T positions.
 
@@ -39,24 +39,24 @@ class Pair:
 
 
 class Batch(NamedTuple):
-    """Rows of one step."""
+    """The rows of one step."""
 
     ids_BT: Tensor
     targets_BT: Tensor  # the next token at each position, or `IGNORED`
 
     @property
     def counted_BT(self) -> Tensor:
-        """True where the next token belongs to the response."""
+        """Mask [B, T], True where the next token belongs to the response."""
         return self.targets_BT != IGNORED
 
     @property
     def real_BT(self) -> Tensor:
-        """True up to the last token of the response, false at padding."""
+        """Mask [B, T], True up to the last position with a target, False at padding."""
         return self.counted_BT.flip(1).cumsum(1).flip(1) > 0
 
 
 def read_pairs(path: Path, kinds: Collection[str] | None = None) -> list[Pair]:
-    """Read the pairs of a gzipped JSON-lines file, all of them or those of some kinds.
+    """Return the pairs of a gzipped JSON-lines file; `kinds` selects kinds of pairs, None: all.
 
     Raises:
         CorpusError: the file is missing or damaged, or a line is not a pair.
@@ -67,10 +67,10 @@ def read_pairs(path: Path, kinds: Collection[str] | None = None) -> list[Pair]:
 
 
 def read_fields(path: Path, names: tuple[str, ...], what: str) -> list[tuple[str, ...]]:
-    """Read the named fields of every line of a gzipped JSON-lines file.
+    """Return the values of the fields `names` in every line of a gzipped JSON-lines file.
 
     Raises:
-        CorpusError: the file is missing or damaged, or a line lacks a field; `what` names a line in the message.
+        CorpusError: the file is missing or damaged, or a line lacks a field; the message says that it holds no `what`.
     """
     try:
         with gzip.open(path, "rt", encoding="utf-8") as lines:
@@ -84,21 +84,21 @@ class Framing:
     """Converts prompts and responses between text and token ids."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
-        """Look up the special tokens.
+        """Look up the special tokens in the tokenizer.
 
         Raises:
-            CorpusError: the vocabulary lacks one of them.
+            CorpusError: the vocabulary lacks a special token.
         """
         if tokenizer.turn_ids is None or tokenizer.bos_id is None or tokenizer.eos_id is None:
             raise CorpusError(f"the vocabulary lacks {USER}, {ASSISTANT}, {BOS} or {EOS}; use another tokenizer")
         self.tokenizer, self._bos, self._eos = tokenizer, tokenizer.bos_id, tokenizer.eos_id
 
     def prompt_ids(self, prompt: str) -> list[int]:
-        """Return the token ids of a prompt, from BOS to the mark of the assistant."""
+        """Return the token ids of a prompt, from BOS to the token that begins the answer."""
         return [self._bos, *self.tokenizer.encode_turn(prompt)]
 
     def response_ids(self, response: str) -> list[int]:
-        """Return the token ids of a response, with EOS."""
+        """Return the token ids of a response, including EOS."""
         return [*self.tokenizer.encode(response), self._eos]
 
     def text(self, ids: list[int]) -> str:
@@ -109,7 +109,7 @@ class Framing:
 def write_template(folder: Path) -> None:
     """Write the chat template to a model folder's tokenizer_config.json.
 
-    Other programs read it there; the app takes it as the sign that the model was tuned to answer.
+    Other programs read the template there. The app treats a model with a template as tuned to answer.
     """
     template = (
         "{{ bos_token }}{% for message in messages %}"
@@ -123,22 +123,21 @@ def write_template(folder: Path) -> None:
 
 
 class Samples:
-    """Pairs as token ids; the batch of a step depends on the seed and the step's number alone."""
+    """Pairs as token ids; the batch of a step depends only on the seed and the number of the step."""
 
     def __init__(
         self, pairs: Sequence[Pair], framing: Framing, length: int, kind_shares: Mapping[str, float] | None = None
     ) -> None:
-        """Encode the pairs and keep those that fit.
+        """Encode the pairs, and keep those that fit a row.
 
         Args:
             pairs: training pairs.
-            framing: of the model's vocabulary.
-            length: positions per row.
-            kind_shares: mean share of the samples by kind; the samples of the other kinds have equal chances of the
-                rest.
+            framing: framing with the model's tokenizer.
+            length: number of positions per row.
+            kind_shares: kind -> its mean share of the samples. All samples of other kinds are equally likely.
 
         Raises:
-            CorpusError: no pair fits, or none of a kind in `kind_shares`.
+            CorpusError: no pair fits a row, or no pair of a kind in `kind_shares` does.
         """
         rows = [(framing.prompt_ids(pair.prompt), framing.response_ids(pair.response)) for pair in pairs]
         fits = [len(prompt) + len(response) <= length + 1 for prompt, response in rows]
@@ -173,7 +172,7 @@ def _probabilities(kinds: np.ndarray, kind_shares: Mapping[str, float]) -> np.nd
 
 
 def fill_up(rows: Sequence[tuple[list[int], list[int]]]) -> Batch:
-    """Return samples, each a prompt and a response in token ids, as rows padded to the longest."""
+    """Return samples (token ids of prompt and of response) as rows, padded to the length of the longest."""
     width = max(len(prompt) + len(response) for prompt, response in rows) - 1
     ids_BT = torch.zeros(len(rows), width, dtype=torch.int64)
     targets_BT = torch.full((len(rows), width), IGNORED)

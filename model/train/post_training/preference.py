@@ -1,7 +1,7 @@
 """Direct preference optimisation (DPO): a model learns to prefer one of two responses to a prompt.
 
-The loss is -log sigmoid(beta * (gain of the chosen response - gain of the rejected response)). A response's gain is its
-log-probability under the model minus that under the base model, summed over its tokens.
+The loss is -log sigmoid(beta * (gain of the chosen response - gain of the rejected response)). The gain of a response
+is its log-probability under the model minus its log-probability under the base model, each summed over its tokens.
 
 Shape suffixes: P pairs, B rows (chosen responses first, then rejected ones), T positions.
 
@@ -40,7 +40,7 @@ class Choice(NamedTuple):
 
 
 def read_choices(path: Path) -> list[Choice]:
-    """Read the choices of a gzipped JSON-lines file.
+    """Return the choices in a gzipped JSON-lines file.
 
     Raises:
         CorpusError: the file is missing or damaged, or a line is not a choice.
@@ -50,10 +50,10 @@ def read_choices(path: Path) -> list[Choice]:
 
 
 class Choices:
-    """Choices as token ids; the batch of a step depends on the seed and the step's number alone."""
+    """Choices as token ids; the batch of a step depends only on the seed and the number of the step."""
 
     def __init__(self, choices: list[Choice], framing: Framing, length: int) -> None:
-        """Encode the choices and keep those whose responses both fit.
+        """Encode the choices, and keep those whose two responses both fit a row.
 
         Raises:
             CorpusError: no choice fits.
@@ -70,20 +70,20 @@ class Choices:
             raise CorpusError(f"no pair of responses fits {length} tokens; raise sequence_length")
 
     def rows(self, picks: np.ndarray) -> Batch:
-        """Return the chosen responses of some pairs, then their rejected ones."""
+        """Return the rows of the pairs at the indices `picks`: all chosen responses, then all rejected responses."""
         pairs = [self._pairs[pick] for pick in picks.tolist()]
         return fill_up([chosen for chosen, _ in pairs] + [rejected for _, rejected in pairs])
 
     def batch(self, seed: int, step: int, num_pairs: int) -> Batch:
-        """Return the rows of a step's pairs."""
+        """Return the rows of the pairs of a step; see `rows`."""
         return self.rows(np.random.default_rng([seed, step]).integers(len(self._pairs), size=num_pairs))
 
     @torch.no_grad()
     def preferred(self, score: Callable[[Batch], Tensor]) -> dict[str, Share]:
-        """Return how often the chosen response scores higher than the rejected one, by kind and over `all`.
+        """Return how often the chosen response scores higher than the rejected response, by kind and over `all` kinds.
 
         Args:
-            score: returns the score of each row, [B].
+            score: function that returns the score of each row of a batch, [B].
         """
         by_length = np.argsort([sum(map(len, chosen)) for chosen, _ in self._pairs], kind="stable")
         higher: dict[str, list[bool]] = {"all": []}
@@ -96,10 +96,10 @@ class Choices:
 
 
 def both_choices(folder: Path, framing: Framing, length: int) -> tuple[Choices, Choices]:
-    """Read the training and the held-out choices of a folder.
+    """Return the training choices and the held-out choices of a folder.
 
     Raises:
-        CorpusError: a file is missing or damaged, or none of its choices fits.
+        CorpusError: a file is missing or damaged, or none of its choices fits a row.
     """
     read = (read_choices(folder / f"{name}.jsonl.gz") for name in ("train", "heldout"))
     train, heldout = (Choices(choices, framing, length) for choices in read)
@@ -110,9 +110,9 @@ def preference_loss(logprob_B: Tensor, before_B: Tensor, beta: float) -> tuple[T
     """Return the mean loss, and for each pair whether the chosen response gained more, [P] bool.
 
     Args:
-        logprob_B: of the responses, chosen ones first.
-        before_B: the same under the base model.
-        beta: small values let the model move far from the base model.
+        logprob_B: log-probabilities of the responses, chosen responses first.
+        before_B: log-probabilities of the same responses under the base model.
+        beta: factor on the difference of gains; small values let the model move far from the base model.
     """
     chosen_P, rejected_P = (logprob_B - before_B).chunk(2)
     margin_P = beta * (chosen_P - rejected_P)
@@ -128,10 +128,10 @@ def align(
     heldout: Path | None = None,
     resume: bool = False,
 ) -> None:
-    """Align the base model on `choices/train.jsonl.gz`, and write it to `out/model`.
+    """Align the base model on `choices/train.jsonl.gz`, and write the aligned model to `out/model`.
 
-    Evaluations measure how often the chosen response of `choices/heldout.jsonl.gz` is likelier and, with `heldout`, the
-    answers to the prompts of its `heldout.jsonl.gz`.
+    Evaluations measure how often the chosen response in `choices/heldout.jsonl.gz` is likelier than the rejected
+    response. If the folder `heldout` is given, they also measure the answers to the prompts in its `heldout.jsonl.gz`.
     """
     folder, framing, model = load_base_model(preference.start, config)
     data, compared = both_choices(choices, framing, config.sequence_length)

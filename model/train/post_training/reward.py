@@ -1,8 +1,8 @@
 """A reward model: the layers of a base model with a scalar head, which scores a response at its last token.
 
 The loss on a pair is -log sigmoid(score of the chosen response - score of the rejected response). Evaluations measure
-best-of-n on prompts with a known result: the base model samples several answers per prompt. The result is the share of
-prompts whose first answer is right, whose best-scored answer is right, and with any right answer.
+best-of-n on prompts with a known result. The base model samples several answers per prompt. The results are three
+shares of prompts: the first answer is right, the answer with the best score is right, at least one answer is right.
 
 Shape suffixes: P pairs, B rows (chosen responses first, then rejected ones), T positions, D model width.
 
@@ -32,7 +32,7 @@ from model.train.post_training.preference import both_choices
 from model.train.post_training.tuning import load_base_model, row_facts, write_measured
 from model.train.tapes import RoutingTape
 
-HEAD = "reward_head.safetensors"  # beside the model's own files
+HEAD = "reward_head.safetensors"  # file in the model folder
 
 
 class RewardModel(nn.Module):
@@ -52,14 +52,14 @@ class RewardModel(nn.Module):
         return self.trunk.norm(x_BTD[torch.arange(len(x_BTD)), last_B]) @ self.head
 
     def save(self, tokenizer: Path, folder: Path, store: str) -> None:
-        """Write the layers as a model folder, and the head beside them."""
+        """Write the layers as a model folder, and the head to a file in this folder."""
         export(self.trunk, tokenizer, folder, store)
         with replacing(folder / HEAD) as temporary:
             save_file({"head": self.head.detach()}, temporary)
 
     @classmethod
     def load(cls, folder: Path) -> "RewardModel":
-        """Load a reward model from the files of `save`."""
+        """Return the reward model that `save` wrote to a folder."""
         scorer = cls(load_model(folder, "cpu", torch.float32))
         scorer.head = nn.Parameter(load_file(folder / HEAD)["head"])
         return scorer
@@ -69,7 +69,7 @@ def reward_loss(score_B: Tensor) -> tuple[Tensor, Tensor]:
     """Return the mean loss, and for each pair whether the chosen response scores higher, [P] bool.
 
     Args:
-        score_B: of the responses, chosen ones first.
+        score_B: scores of the responses, chosen responses first.
     """
     chosen_P, rejected_P = score_B.chunk(2)
     return -F.logsigmoid(chosen_P - rejected_P).mean(), chosen_P > rejected_P
@@ -77,7 +77,7 @@ def reward_loss(score_B: Tensor) -> tuple[Tensor, Tensor]:
 
 @torch.no_grad()
 def best_of(scorer: RewardModel, groups: list[Group]) -> dict[str, Share]:
-    """Return the shares of prompts whose `first`, `best`-scored or `any` answer is right."""
+    """Return three shares of prompts: the `first` answer, the `best`-scored answer, or `any` answer is right."""
     right_by_choice: dict[str, list[bool]] = {"first": [], "best": [], "any": []}
     for group in groups:
         scores = scorer(fill_up([(group.prompt_ids, answer.ids) for answer in group.answers]))
@@ -96,10 +96,10 @@ def train_reward(
     heldout: Path | None = None,
     resume: bool = False,
 ) -> None:
-    """Train a reward model on `choices/train.jsonl.gz`, and write it to `out/model`.
+    """Train a reward model on `choices/train.jsonl.gz`, and write the reward model to `out/model`.
 
-    Evaluations measure how often the chosen response of `choices/heldout.jsonl.gz` scores higher and, with `heldout`,
-    `best_of` on the prompts of its `heldout.jsonl.gz`.
+    Evaluations measure how often the chosen response in `choices/heldout.jsonl.gz` scores higher than the rejected
+    response. If the folder `heldout` is given, they also measure `best_of` on the prompts in its `heldout.jsonl.gz`.
     """
     folder, framing, model = load_base_model(reward.start, config)
     data, compared = both_choices(choices, framing, config.sequence_length)
@@ -123,7 +123,7 @@ def train_reward(
 def _draw_heldout(
     model: Transformer, framing: Framing, reward: RewardConfig, config: TrainConfig, heldout: Path
 ) -> list[Group]:
-    """Sample the base model's answers to held-out prompts."""
+    """Return answers to held-out prompts, sampled from the base model."""
     pairs = read_pairs(heldout / "heldout.jsonl.gz", reward.kinds)
     prompts = Prompts(pairs, framing, config.sequence_length, reward.new_tokens)
     return draw(model, framing, prompts.prompts, reward.answers, reward.new_tokens, config.seed)

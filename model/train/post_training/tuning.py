@@ -1,8 +1,8 @@
-"""Shared by the post-training stages: loading the base model, running a stage, and evaluating answers.
+"""Functions that the post-training stages share: loading the base model, running a stage, and evaluating answers.
 
-All weights learn except the indexers, and the selection biases stay constant. Each stage starts from the model of the
-stage before, so only the last needs to store block FP8 (`store` in `[train]`). `measured.json` holds the evaluations
-before the first step and of the stored model; the log holds those in between.
+All weights are trained except those of the indexers; the selection biases stay constant. Each stage starts from the
+model of the stage before it, so only the last stage needs to store block FP8 (`store` in `[train]`). `measured.json`
+holds the evaluation before the first step and that of the stored model; the log holds the evaluations in between.
 
 Shape suffixes: B rows, T positions, D model width, N positions in responses, V vocabulary.
 """
@@ -32,15 +32,15 @@ from model.train.post_training.pairs import Batch, Framing, Pair, write_template
 from model.train.tapes import RoutingTape
 
 MEASURED = "measured.json"
-MORE_TOKENS = 24  # an answer's limit beyond the length of the reference response
+MORE_TOKENS = 24  # an answer may be this many tokens longer than the reference response
 Measure = Callable[[Transformer], dict[str, Any]]
 
 
 def load_base_model(start: str, config: TrainConfig) -> tuple[Path, Framing, Transformer]:
-    """Return folder, framing and weights of the base model, with the indexers frozen.
+    """Return folder, framing and network of the base model; its indexers are frozen.
 
     Raises:
-        TrainConfigError: `sequence_length` exceeds its context.
+        TrainConfigError: `sequence_length` exceeds the context of the base model.
     """
     folder = find_model(start)
     framing, model = Framing(Tokenizer.load(folder)), load_model(folder, "cpu", torch.float32)
@@ -59,16 +59,16 @@ def run_stage(
     report: Report,
     resume: bool = False,
 ) -> None:
-    """Train in place, and write the model to `out/model` and its evaluations to `out/measured.json`.
+    """Train a model in place, and write it to `out/model` and its evaluations to `out/measured.json`.
 
     Args:
-        model: see `load_base_model`.
-        folder: of the base model; its tokenizer.json is copied.
-        loss: of one step's batch.
-        config: everything else.
+        model: the base model, from `load_base_model`.
+        folder: folder of the base model, whose tokenizer.json is copied.
+        loss: loss of the batch of one step.
+        config: all other settings.
         data: batches for the loss.
-        out: folder of the run; created if missing.
-        measure: evaluates a model without changing it.
+        out: folder of the run, created if it is missing.
+        measure: function that evaluates a model without changing it.
         report: called with each step's log line.
         resume: continue from the state in `out`.
     """
@@ -89,13 +89,13 @@ def run_stage(
 
 
 def write_measured(out: Path, before: dict[str, Any], after: dict[str, Any]) -> None:
-    """Write the evaluations of the base model and of the stored model."""
+    """Write the evaluations of the base model and of the stored model to `measured.json`."""
     text = json.dumps({"before": before, "after": after}, indent=1, ensure_ascii=False)
     (out / MEASURED).write_text(text + "\n", encoding="utf-8")
 
 
 def answer_shares(model: Transformer, framing: Framing, pairs: Sequence[Pair]) -> dict[str, Share]:
-    """Return how many greedy answers are right, by kind; see correctness.py."""
+    """Return for each kind how many answers at temperature 0 are right; see correctness.py."""
     limits = [len(framing.response_ids(pair.response)) + MORE_TOKENS for pair in pairs]
     answers = generate(model, [framing.prompt_ids(pair.prompt) for pair in pairs], limits)
     texts = (framing.text(answer.ids) for answer in answers)
@@ -113,7 +113,7 @@ def response_logprobs(model: Transformer, batch: Batch, tape: Tape | None = None
 
 
 def row_facts(model: Transformer, tape: RoutingTape, batch: Batch) -> dict[str, Any]:
-    """Return the log values `tokens`, and `load`: tokens of each expert by layer number; both without padding."""
+    """Return two log values without padding: number of `tokens`, and `load` (layer number -> tokens of each expert)."""
     real_T, shape = batch.real_BT.flatten(), model.config
     ids = (routing.expert_ids_TK[real_T].flatten() for routing in tape.routings)
     counts = [torch.bincount(ids_N, minlength=shape.num_experts).tolist() for ids_N in ids]

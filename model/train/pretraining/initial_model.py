@@ -1,7 +1,7 @@
 """The model before the first step: random weights, or a base model, whose context may be extended.
 
-An extension rotates the position part of queries and keys at the frequencies of YaRN, which keep the fast pairs and
-slow the others down, and raises the scale of attention. It changes no weight; training on long windows adapts them.
+An extension changes the rotary frequencies by YaRN (fast pairs of channels keep their frequency, others get a lower
+one), and raises the scale of attention. It changes no weight; training on long windows adapts the weights.
 
 Source: YaRN (arXiv 2309.00071); DeepSeek-V3 report (arXiv 2412.19437), section 4.3.
 """
@@ -26,7 +26,7 @@ def initial_model(start: ModelConfig | ContinueConfig | ExtendConfig, seed: int 
 
     Raises:
         CheckpointError: the base model cannot be loaded.
-        TrainConfigError: its context cannot be extended by this factor.
+        TrainConfigError: the context of the base model cannot be extended by this factor.
     """
     if isinstance(start, ModelConfig):
         model = Transformer(start)
@@ -42,10 +42,10 @@ def initial_model(start: ModelConfig | ContinueConfig | ExtendConfig, seed: int 
 
 
 def extended(shape: ModelConfig, extend: ExtendConfig) -> ModelConfig:
-    """Return the shape with a longer context; `factor` counts from the context before any extension.
+    """Return the configuration with a longer context, `factor` times the context before any extension.
 
     Raises:
-        TrainConfigError: the new context is no whole number of positions, or not longer than the model's.
+        TrainConfigError: the new context is no whole number of positions, or is not longer than the present context.
     """
     original = shape.yarn.original_max_positions if shape.yarn else shape.max_positions
     positions = original * extend.factor

@@ -1,4 +1,4 @@
-"""The loop of pre-training and of training on more text: steps, evaluations, alarms, states, and the finished model."""
+"""The loop of pre-training and of training on more text: steps, evaluations, alarms, saved states, final model."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -25,7 +25,7 @@ from model.train.watch import Watch
 
 
 def is_evaluated(config: TrainConfig, step: int) -> bool:
-    """Return whether a step ends with an evaluation: the first, the last, and every `look_steps` steps."""
+    """Whether a step ends with an evaluation; the first, the last and every `look_steps`-th step do."""
     return step in (1, config.total_steps) or step % config.look_steps == 0
 
 
@@ -38,19 +38,19 @@ def train(
     report: Callable[[dict[str, Any]], None] = lambda line: None,
     heldout: Path | None = None,
 ) -> Trainer:
-    """Train to `total_steps` or until a signal, saving the state every `checkpoint_steps` and at the end.
+    """Train up to `total_steps` or until a signal; save the state every `checkpoint_steps` steps and at the end.
 
     Args:
-        start: shape of a new model, or the base model.
-        config: everything else.
+        start: configuration of a new model, or the base model.
+        config: all other settings.
         shards: folder made by the tokenize command.
-        out: folder of the run; created if missing.
-        resume: continue from the state in `out`. The configuration may differ in everything but the shape.
+        out: folder of the run, created if it is missing.
+        resume: continue from the state in `out`; all settings but the model's configuration may differ.
         report: called with each step's log line.
         heldout: folder of held-out streams, evaluated every `look_steps` steps.
 
     Returns:
-        the trainer after its last step.
+        The trainer after its last step.
     """
     out.mkdir(parents=True, exist_ok=True)
     trainer = _open_trainer(start, config, shards, out, resume)
@@ -70,14 +70,14 @@ def train(
 def _open_trainer(
     start: ModelConfig | ContinueConfig | ExtendConfig, config: TrainConfig, shards: Path, out: Path, resume: bool
 ) -> Trainer:
-    """Return the trainer of a run, before its first step or with the state in `out`."""
+    """Return the trainer of a run before its first step, or with the state in `out` if the run is resumed."""
     model = initial_model(start, config.seed)
     device = choose_device(config.device, for_training=True)
     trainer = Trainer(model, config, open_windows(shards, config, model.config), device)
     if resume and (out / STATE).exists():
         trainer.load(out)
     elif config.roll_back_on_alarm:
-        trainer.save(out)  # for a roll-back before the first regular save
+        trainer.save(out)  # a roll-back may come before the first regular save
     return trainer
 
 
@@ -113,10 +113,10 @@ def _run(
 
 @torch.no_grad()
 def blend(model: Transformer, start: Transformer, share: float) -> None:
-    """Move a model's weights and biases part of the way back to the initial model, in place.
+    """Average a model's weights and biases with those of the initial model, in place; `share` is the initial model's.
 
-    A short run on other text gains on that text and loses on the rest. Averaging undoes more of the loss than of the
-    gain, because the random part of many noisy steps averages out.
+    A short run on other text makes a model better on that text and worse on other texts. Averaging with the initial
+    model undoes more of the harm than of the gain.
 
     Source: Robust fine-tuning (Wortsman et al., arXiv 2109.01903), section 3.
     """
@@ -126,9 +126,9 @@ def blend(model: Transformer, start: Transformer, share: float) -> None:
 
 
 def roll_back(trainer: Trainer, out: Path, line: dict[str, Any]) -> dict[str, Any]:
-    """Load the state in `out`, skip the batches since then, and return the log entry.
+    """Load the state in `out`, skip the batches since that state, and return the log entry.
 
-    Nothing else changes: training on other text from the same weights was enough for PaLM.
+    The roll-back changes nothing else: other batches from the same weights were enough for PaLM.
 
     Source: PaLM (arXiv 2204.02311), section 5.1.
     """

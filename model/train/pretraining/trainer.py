@@ -1,8 +1,9 @@
 """One training step: draw a batch, compute gradients, clip, update weights and biases, and return the log line.
 
-Weights and moments are fp32, products run under autocast, and the router always runs in fp32. On the CPU several passes
-can run in parallel, each on its own threads: small tensors gain little from many threads per product, and a busy core
-then delays one pass instead of every product. Gradients are added in a fixed order, so timing does not affect them.
+Weights and moments are fp32, products run under autocast, and the router always runs in fp32. On the CPU, several
+forward and backward passes can run in parallel, each on its own threads, because products of small tensors gain little
+from many threads, and a busy core delays one pass instead of every product. Gradients are added in a fixed order, so
+they do not depend on timing.
 
 Shape suffixes: B sequences, T positions, D model width, E experts, L MoE layers.
 """
@@ -29,7 +30,7 @@ from model.train.tapes import RoutingTape, TrainingTape
 
 
 class PassResult(NamedTuple):
-    """Gradients, losses and load of one forward and backward pass."""
+    """The gradients, losses and loads of one forward and backward pass."""
 
     gradients: tuple[Tensor, ...]
     loss: Tensor
@@ -40,7 +41,7 @@ class PassResult(NamedTuple):
 
 
 class Trainer:
-    """Model, optimiser, data and number of steps done of one run."""
+    """The model, optimiser, data and number of finished steps of one run."""
 
     def __init__(self, model: Transformer, config: TrainConfig, windows: Batches[Tensor], device: torch.device) -> None:
         self.config, self.device, self.steps_done = config, device, 0
@@ -90,7 +91,7 @@ class Trainer:
         }
 
     def save(self, folder: Path) -> None:
-        """Save everything that the next step depends on."""
+        """Save everything that the next step depends on, to a folder."""
         done = {"step": self.steps_done, "skipped": self.skipped, "roll_backs": self.roll_backs}
         save_state(folder, self.model, self.optimiser, done)
 
@@ -98,7 +99,7 @@ class Trainer:
         """Load a saved state.
 
         Raises:
-            StateError: the state is missing, unreadable or of another model.
+            StateError: the state is missing or unreadable, or its model has another shape.
         """
         done = load_state(folder, self.model, self.optimiser)
         self.steps_done = done["step"]
@@ -119,7 +120,7 @@ class Trainer:
         return facts
 
     def _pass(self, batch_BT: Tensor) -> PassResult:
-        """Return losses and gradients of some of a step's sequences."""
+        """Return losses, gradients and loads of one forward and backward pass over windows [B, T + 1]."""
         if torch.get_num_threads() != self.config.threads:
             torch.set_num_threads(self.config.threads)
         dtype = getattr(torch, self.config.dtype)
@@ -143,7 +144,7 @@ class Trainer:
         return PassResult(gradients, *losses, counts_LE)
 
     def _mtp_loss(self, x_BTD: Tensor, batch_BT: Tensor, tape: RoutingTape, dtype: torch.dtype) -> Tensor:
-        """Return the loss on the tokens after the next ones, or zero if no module is trained."""
+        """Return the multi-token-prediction loss, or zero if no module is trained."""
         if not self.drafts:
             return torch.zeros((), device=self.device)
         with torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32):
@@ -151,13 +152,13 @@ class Trainer:
         return cross_entropy(states_BTD.float(), self.model.head_weight, batch_BT[:, 2:], dtype)
 
     def _switch_loss(self, routings: list[Routing]) -> Tensor:
-        """Return the mean over layers of the Switch loss over all tokens of the pass."""
+        """Return the Switch loss over all tokens of the pass, a mean over layers."""
         top_k = self.model.config.top_k
         probabilities = [r.scores_TE / r.scores_TE.sum(-1, keepdim=True) for r in routings]
         return torch.stack([switch_balance_loss(each_TE, top_k) for each_TE in probabilities]).mean()
 
     def _balance(self, routings: list[Routing], num_sequences: int) -> tuple[Tensor, Tensor]:
-        """Return the mean over layers of the sequence-wise balance loss, and the tokens per expert of each layer."""
+        """Return the sequence-wise balance loss, a mean over layers, and the tokens of each expert, [L, E]."""
         shape = self.model.config
         if not routings:
             return torch.zeros((), device=self.device), torch.zeros(0, shape.num_experts, device=self.device)
@@ -170,6 +171,6 @@ class Trainer:
 
 
 def routers(model: Transformer, with_module: bool) -> list[Router]:
-    """Return the routers of the MoE layers, then that of the multi-token-prediction module."""
+    """Return the routers of the MoE layers, then the router of the multi-token-prediction module if `with_module`."""
     module = model.mtp if with_module and model.mtp is not None else nn.Module()
     return model.routers() + [part for part in module.modules() if isinstance(part, Router)]

@@ -11,14 +11,14 @@ from model.train.data.corpus import Record
 from model.train.data.curation.features import Text
 
 RUN = 13
-LIMIT = 0.3  # drop a text above this share; templates and common phrases alone reach a tenth
+LIMIT = 0.3  # drop a text above this share; templates and common phrases reach 0.1 without contamination
 
 
 class HeldOut:
     """The runs of held-out text, as sorted hashes."""
 
     def __init__(self, records: Iterable[Record]) -> None:
-        """Read every held-out record once and keep 8 bytes per run."""
+        """Hash the runs of every held-out record; memory: 8 bytes per run."""
         runs = [Text.of(record).runs(RUN) for record in records]
         self._runs = np.unique(np.concatenate(runs)) if runs else np.empty(0, np.uint64)
 
@@ -26,7 +26,7 @@ class HeldOut:
         return len(self._runs)
 
     def overlap(self, text: Text) -> float:
-        """Return the share of the text's runs that are held out, from 0 to 1; 0 for a text of fewer than 13 units."""
+        """Return the share of the text's runs that occur in held-out text; 0 for a text of fewer than 13 units."""
         runs = text.runs(RUN)
         if not len(runs) or not len(self._runs):
             return 0.0

@@ -1,6 +1,6 @@
-"""Duplicates of earlier texts: exact up to case and white space, or near by MinHash over runs of five units.
+"""Finds duplicates of earlier texts: equal except for case and white space, or similar by MinHash over runs of 5 units.
 
-Only hashes and signatures are kept, about 700 bytes per text.
+Memory holds only hashes and signatures, about 700 bytes per text.
 
 Source: Broder, "On the resemblance and containment of documents" (1997).
 """
@@ -25,7 +25,7 @@ class ExactDuplicates:
         self._digests: set[bytes] = set()
 
     def came_before(self, text: str) -> bool:
-        """Return whether an earlier text has the same words, and remember the text."""
+        """Return whether an earlier text equals this text except for case and white space; store the text's hash."""
         digest = hashlib.blake2b(" ".join(text.casefold().split()).encode(), digest_size=16).digest()
         is_known = digest in self._digests
         self._digests.add(digest)
@@ -36,7 +36,7 @@ class NearDuplicates:
     """Finds texts that resemble an earlier text."""
 
     def __init__(self) -> None:
-        """Start without texts.
+        """Start without earlier texts.
 
         Raises:
             CorpusError: datasketch is not installed.
@@ -52,7 +52,8 @@ class NearDuplicates:
     def resemblance(self, text: Text) -> float:
         """Return the estimated share of runs in common with the most similar earlier text, or 0 if it is below `NEAR`.
 
-        The text is remembered unless it is a near duplicate. A text of fewer than five units resembles none.
+        The signature of the text is stored unless the text is a near duplicate. The result is 0 for a text of fewer
+        than five units.
         """
         runs = text.runs(RUN)
         if not len(runs):

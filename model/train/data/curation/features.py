@@ -26,7 +26,7 @@ class Text:
 
     @classmethod
     def of(cls, record: Record) -> "Text":
-        """Return the text of a record; the domain `code` is code."""
+        """Return the text of a record; it is code if the record's domain is `code`."""
         return cls(record.text, record.domain == "code")
 
     @functools.cached_property
@@ -51,11 +51,11 @@ class Text:
 
     @functools.cached_property
     def unit_numbers(self) -> np.ndarray:
-        """Checksum of each unit, the same on every machine; 32 bits in uint64."""
+        """Checksum of each unit, [unit], 32 bits in uint64; the same on every machine."""
         return np.array([_checksum(unit) for unit in self.units], np.uint64)
 
     def runs(self, length: int) -> np.ndarray:
-        """Return a 64-bit hash of each run of `length` units, uint64; empty if the text has fewer."""
+        """Return a 64-bit hash of each run of `length` units, [run], uint64; empty if the text has fewer units."""
         units = self.unit_numbers
         number = len(units) - length + 1
         if number <= 0:

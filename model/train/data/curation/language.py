@@ -1,7 +1,7 @@
-"""Whether a text contradicts its language label, by its script, or by its small words within the Latin script.
+"""Measures whether a text contradicts its language label.
 
-Languages by words: English, German, French, Spanish, Italian and Portuguese. By script: Russian, Arabic, Hindi,
-Chinese, Japanese and Korean. Other labels, such as `und`, are not checked.
+Russian, Arabic, Hindi, Chinese, Japanese and Korean are recognised by their script. English, German, French, Spanish,
+Italian and Portuguese are recognised by small words, such as articles. Other labels, such as `und`, are not checked.
 """
 
 import re
@@ -52,9 +52,10 @@ def known() -> list[str]:
 def foreign(text: Text, lang: str) -> float:
     """Return the share of the evidence that contradicts the label, from 0 to 1; 0 if there is too little evidence.
 
-    By script, evidence is the letters. Within the Latin script, it is the small words of one language only: those of
-    other languages contradict the label, those of its own support it. `LIMIT` is high, because pages on software in any
-    language are full of English.
+    For a language with its own script, the letters of the text are the evidence. For a language in Latin script, the
+    evidence is small words that belong to a single language: those of the label's language support the label, and
+    those of the strongest other language contradict it. `LIMIT` is high, because texts on software contain much
+    English in any language.
     """
     if text.is_code:
         return 0.0
@@ -87,7 +88,7 @@ def _by_words(text: Text, lang: str) -> float:
 
 
 def _small_words(text: Text) -> dict[str, int]:
-    """Return the number of units that are words of one language only, by language."""
+    """Return by language the number of units that are small words of that language and of no other."""
     counts = dict.fromkeys(_PROFILES, 0)
     for unit in text.units:
         if owner := _OWNER.get(unit):

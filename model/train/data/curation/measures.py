@@ -1,6 +1,6 @@
-"""Measures of text quality. Each takes a `Text` and returns a share from 0 to 1, or a count.
+"""Measures of text quality. Each takes a `Text` and returns a share from 0 to 1, a count, or a rate per 1,000.
 
-Shares of characters ignore white space at the ends of lines. A text without lines measures 0.
+Shares of characters ignore white space at the ends of lines. Each measure of a text without lines is 0.
 """
 
 import re
@@ -57,7 +57,7 @@ def characters(text: Text) -> float:
 
 
 def letters(text: Text) -> float:
-    """Return the share of letters and their marks among characters that are not white space."""
+    """Return the share of letters and combining marks among the characters that are not white space."""
     marks = 0 if text.text.isascii() else len(_COMBINING.findall(text.text))
     return min(1.0, _share(text.letters + marks, text.solid))
 
@@ -89,12 +89,12 @@ def markdown(text: Text) -> float:
 
 
 def mojibake(text: Text) -> float:
-    """Return the characters in a wrong encoding per 1,000 characters."""
+    """Return the number of wrongly decoded characters per 1,000 characters."""
     return 1000 * _share(len(_MOJIBAKE.findall(text.text)), len(text.text))
 
 
 def minified(text: Text) -> float:
-    """Return the share of punctuation in lines of more than 240 characters; 0 unless they are most of the text."""
+    """Return the share of punctuation in lines of more than 240 characters; 0 if these lines are less than half."""
     long = [line for line in text.lines if len(line) > _LONG_LINE]
     size = sum(map(len, long))
     if 2 * size < sum(map(len, text.lines)):
@@ -128,7 +128,7 @@ def links(text: Text) -> float:
 
 
 def boilerplate(text: Text) -> float:
-    """Return the share of lines of at most 120 characters with phrases of web pages; 0 if there is only one."""
+    """Return the share of lines of at most 120 characters that hold a phrase of web pages; 0 if only one line does."""
     count = sum(len(line) <= 120 and bool(_BOILERPLATE.search(line)) for line in text.lines)
     return _share(count, len(text.lines)) if count > 1 else 0.0
 
@@ -139,7 +139,7 @@ def changes(text: Text) -> float:
 
 
 def scanned(text: Text) -> float:
-    """Return the distinct words with a digit or bar in place of a letter, such as `h0use`, per 1,000 words."""
+    """Return distinct words with a digit or bar in place of a letter, such as `h0use`, per 1,000 distinct units."""
     words = set(_SCANNED.findall(text.text))
     return 1000 * _share(len(words), len(set(text.units))) if len(words) >= _FEW_SCANNED else 0.0
 

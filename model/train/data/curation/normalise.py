@@ -1,4 +1,4 @@
-"""Normalisation of texts: composed characters, line feeds, no invisible characters.
+"""Normalises texts to composed characters and line feeds, without invisible characters.
 
 The joiners U+200C and U+200D stay, because Hindi, Persian and emoji need them.
 """
@@ -16,7 +16,7 @@ _TRAILING = re.compile(r"(?<![ \t])[ \t]+(?=\n)")
 def normalise(text: str) -> str:
     """Return the text in NFC, with line feeds as line ends and without control and zero-width characters.
 
-    White space at the ends of lines and of the text is removed too.
+    White space at the ends of lines and at both ends of the text is removed too.
     """
     text = _INVISIBLE.sub("", _LINE_END.sub("\n", text))
     text = _TRAILING.sub("", text).strip("\n\t ") if not text.isspace() else ""

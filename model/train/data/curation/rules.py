@@ -1,7 +1,7 @@
 """Quality rules, each with a measure, a limit and a reason. The first rule that a text breaks drops it.
 
-The limits were set by reading texts: they keep nearly all of a clean corpus and find most damaged texts. No rule finds
-a text whose words are in the wrong order.
+We set the limits by reading texts. They keep nearly all of a clean corpus, and drop most damaged texts. No rule drops a
+text whose words are in the wrong order.
 """
 
 import dataclasses
@@ -13,7 +13,7 @@ from model.train.data.curation.features import Text
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Rule:
-    """A rule: the measure of a text must be at most, or at least, the limit."""
+    """A rule: the measure of a text must be at most the limit, or at least the limit if `at_least` is set."""
 
     name: str
     reason: str
@@ -24,13 +24,13 @@ class Rule:
     for_code: bool = True
 
     def keeps(self, value: float) -> bool:
-        """Return whether a text with this measure is kept."""
+        """Whether the rule keeps a text whose measure is `value`."""
         return value >= self.limit if self.at_least else value <= self.limit
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Verdict:
-    """Verdict of a rule on a text; `value` is None if the rule does not apply to it."""
+    """The verdict of a rule on a text. `value` is the measure of the text; None: the rule does not apply to code."""
 
     rule: Rule
     value: float | None
@@ -81,7 +81,7 @@ def verdicts(text: Text) -> list[Verdict]:
 
 
 def first_broken(text: Text) -> Verdict | None:
-    """Return the verdict of the first rule that drops the text, or None; later rules are not measured."""
+    """Return the verdict of the first rule that drops the text, without measuring later rules; None if none does."""
     for rule in RULES:
         if rule.for_code or not text.is_code:
             value = rule.measure(text)

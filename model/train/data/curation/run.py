@@ -1,4 +1,4 @@
-"""Curation of a corpus folder: records stream through the steps, and kept records are written in the same layout."""
+"""Curates a corpus folder: reads records, applies the steps to each, and writes kept records in the same layout."""
 
 import dataclasses
 import gzip
@@ -25,21 +25,21 @@ def curate(
     heldout: Path | None = None,
     progress: Callable[[int], object] = lambda num_bytes: None,
 ) -> dict[str, Any]:
-    """Curate a corpus and return the report.
+    """Write the curated corpus and its report to a folder, and return the report.
 
     Args:
         corpus: folder of DOMAIN.LANG.jsonl.gz files.
-        out: folder for the report and the kept records, in a file for each file of the corpus with records left; files
-            of the same names are replaced.
+        out: folder for the report and the kept records. Each file of the corpus gives a file of the same name, unless
+            no record is kept; existing files are replaced.
         heldout: folder of held-out streams, in the same layout; texts that overlap with them are dropped.
         progress: called with the compressed size of each finished file.
 
     Returns:
-        the report, as `Tally.report` describes it.
+        The report, as `Tally.report` describes it.
 
     Raises:
-        CorpusError: a folder or record is unusable, `out` is one of the inputs, or datasketch is missing. Nothing is
-            written then.
+        CorpusError: a folder or record is unusable, `out` is one of the inputs, or datasketch is missing; nothing is
+            written.
     """
     if out.resolve() in {folder.resolve() for folder in (corpus, heldout) if folder}:
         raise CorpusError(f"{out} is an input; give another folder for the output")
@@ -67,7 +67,7 @@ def _all_records(folder: Path) -> Iterator[Record]:
 
 
 def _kept(records: Iterator[Record], stream: str, steps: list[Step], tally: Tally) -> Iterator[Record]:
-    """Yield the records that pass every step, as the steps changed them."""
+    """Yield the records that pass every step, with the changes that the steps made."""
     for record in records:
         item = Item(record)
         tally.arrived(item, stream)
@@ -87,7 +87,7 @@ def _pass(item: Item, stream: str, steps: list[Step], tally: Tally) -> Item | No
 
 
 def _write(path: Path, records: Iterator[Record]) -> None:
-    """Write records as gzipped JSON lines, with the same bytes each time; no file if there are no records."""
+    """Write records as gzipped JSON lines; the bytes depend only on the records. Without records, write no file."""
     is_empty = True
     with path.open("wb") as raw, gzip.GzipFile("", "wb", 6, raw, mtime=0) as file:
         for record in records:

@@ -1,6 +1,6 @@
-"""Safety labels: content that a reader may want to know of before training on a text. Labels drop nothing.
+"""Safety labels: content that a user may want to know about before training on a text. Labels drop no text.
 
-They match patterns only: a made-up address gets the same label as a real one, and other spellings are missed.
+Labels are found by patterns: a made-up address gets the same label as a real address, and other spellings are missed.
 """
 
 import dataclasses
@@ -9,13 +9,13 @@ import re
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Label:
-    """A kind of content, with its pattern and the number of matches that it needs."""
+    """A kind of content; a text gets the label if the pattern matches at least `needed` times."""
 
     name: str
     reason: str
     pattern: re.Pattern[str]
     needed: int = 1
-    hints: tuple[str, ...] = ("",)  # a text without any of these cannot match; quicker to check
+    hints: tuple[str, ...] = ("",)  # a text without any of these cannot match; searching for them is faster
 
 
 _OCTET = r"(?:25[0-5]|2[0-4]\d|1?\d?\d)"
@@ -62,7 +62,7 @@ LABELS = (
 
 
 def labels(text: str) -> dict[str, int]:
-    """Return the number of matches of each label that the text has."""
+    """Return the labels of a text, each with its number of matches."""
     counts: dict[str, int] = {}
     for label in LABELS:
         if any(hint in text for hint in label.hints):

@@ -1,4 +1,4 @@
-"""The curation steps in order. A step returns the record, changed or not, or the rule that dropped it."""
+"""The curation steps in order. A step returns the record, perhaps changed, or the rule that dropped the record."""
 
 import dataclasses
 import functools
@@ -32,7 +32,7 @@ class Item:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Dropped:
-    """The rule that dropped a record, and its measure."""
+    """The name of the rule that dropped a record, and the record's measure."""
 
     rule: str
     value: float
@@ -40,7 +40,7 @@ class Dropped:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Step:
-    """A named step with its reason and its function."""
+    """A step: its name, the reason for which it drops records, and its function."""
 
     name: str
     reason: str
@@ -48,10 +48,10 @@ class Step:
 
 
 def pipeline(heldout: HeldOut | None) -> list[Step]:
-    """Return all steps, before the first record.
+    """Return all steps, with no record seen yet.
 
     Args:
-        heldout: runs of held-out text; None leaves out that step.
+        heldout: runs of held-out text; None: leave out the step that compares with held-out text.
 
     Raises:
         CorpusError: datasketch is not installed.

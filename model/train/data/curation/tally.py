@@ -1,4 +1,4 @@
-"""The curation report: records and bytes in, out, and dropped by each rule, counted while records pass."""
+"""Counts for the curation report: records and bytes read, kept, and dropped by each rule."""
 
 import collections
 import dataclasses
@@ -7,13 +7,13 @@ from typing import Any
 from model.train.data.corpus import Record, sampling_shares
 from model.train.data.curation.steps import Dropped, Item, Step
 
-EXAMPLES = 3  # of each rule, each from another source
+EXAMPLES = 3  # most dropped texts that the report quotes per rule, each from another source
 EXAMPLE_CHARACTERS = 200
 
 
 @dataclasses.dataclass(slots=True)
 class Count:
-    """Records and the bytes of their texts."""
+    """A number of records, and the bytes of their texts."""
 
     records: int = 0
     bytes: int = 0
@@ -80,14 +80,15 @@ class Tally:
         return self._sources.setdefault((item.record.source, item.record.license), (Count(), Count()))
 
     def report(self, files: list[dict[str, Any]]) -> dict[str, Any]:
-        """Return all counts as JSON values.
+        """Return the report as JSON values.
 
         Args:
             files: name, bytes and sha256 of each file of the corpus.
 
         Returns:
-            `steps` with records and bytes in and out, `changed`, and `dropped` by rule with examples; `streams` with
-            their sampling shares (`weight`); `safety`, `sources` and `files`.
+            `in` and `out`: records and bytes read and kept. `steps`: for each step also the number of `changed`
+            records, and those `dropped` by each rule, with examples. `streams`: for each stream also its sampling share
+            (`weight`). `safety`: counts by label. `sources`: counts by source and licence. `files`: the argument.
         """
         return {
             "in": _sum([stream["in"] for stream in self._streams.values()]),
