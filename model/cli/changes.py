@@ -1,4 +1,4 @@
-"""Options of `trace` that change the routing of a run, and the interventions that they stand for."""
+"""The options of `trace` that change the routing of a run, and their conversion to interventions."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -24,7 +24,7 @@ EXPERT, GROUP = LayerNumber("expert"), LayerNumber("group")
 
 
 def change_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options to a command."""
+    """Return the command with the options that change the routing; a decorator."""
     options = [
         click.option("--knock-out", type=EXPERT, multiple=True, help="Run without this expert; can be repeated."),
         click.option(
@@ -50,16 +50,15 @@ def change_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def interventions(options: Mapping[str, Any], folder: Path) -> tuple[Intervention, ...]:
-    """Return the interventions that the options of `change_options` stand for.
+    """Return the interventions that the options of `change_options` request.
 
     Args:
         options: values by option name.
-        folder: of the model; read for the experts of a group.
-
+        folder: the model folder; its configuration gives the experts of a group.
 
     Raises:
-        RequestError: a value is out of range.
-        TraceError: the trace cannot be read or replayed.
+        RequestError: a value is out of range, or the trace of --replay lacks the routing.
+        TraceError: the trace of --replay cannot be read.
     """
     changes: list[Intervention] = [KnockOut(*one) for one in options["knock_out"]]
     changes += [

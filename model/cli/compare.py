@@ -22,7 +22,7 @@ _LISTED_TOKENS = 12
 
 
 class Threshold(click.ParamType):
-    """A measure and its highest allowed value, such as changed-share=0.01."""
+    """A measure and its highest allowed value, for example changed-share=0.01."""
 
     name = "NAME=VALUE"
 
@@ -110,7 +110,7 @@ def _load(name: str) -> "Trace":
 def _request(
     prompt: str | None, prompt_file: Path | None, ids: tuple[int, ...] | None, trace: "Trace | None"
 ) -> "RunRequest":
-    """Return the models' request: the given prompt, else the token ids of the trace that a model is compared with."""
+    """Return the request for each model: the given prompt or ids, else the token ids of the other side's trace."""
     from model.run.request import RunRequest
 
     if prompt_file is not None:
@@ -134,7 +134,7 @@ def _exceeded(comparison: Comparison, thresholds: tuple[tuple[str, float], ...])
     """Return a line for each measure above its threshold.
 
     Raises:
-        Unusable: a measure is unknown; an unknown value must not pass as a low one.
+        Unusable: the value of a measure is not known, so it cannot be compared with its threshold.
     """
     values, lines = report.measures(comparison), []
     for name, limit in thresholds:
@@ -149,7 +149,7 @@ def _exceeded(comparison: Comparison, thresholds: tuple[tuple[str, float], ...])
 
 
 def _lines(comparison: Comparison) -> list[str]:
-    """Return the comparison as text."""
+    """Return the comparison as lines of text."""
     return [
         *_header(comparison),
         "",

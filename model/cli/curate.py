@@ -1,4 +1,4 @@
-"""The command `curate`: clean a corpus."""
+"""The command `curate`: drop unsuitable texts from a corpus."""
 
 from pathlib import Path
 

@@ -70,7 +70,7 @@ def doctor_command(
 
 
 def _examine(folder: Path, prompts: Path | None, reference: Path | None, weights_only: bool, show: bool) -> "Report":
-    """Audit the weights, then texts and the reference; if a stage fails, the others are still reported."""
+    """Return the report on the weights, the texts and the reference; a stage that fails does not affect the others."""
     report = _weights(folder, show)
     if weights_only:
         return report
@@ -88,7 +88,11 @@ def _examine(folder: Path, prompts: Path | None, reference: Path | None, weights
 
 
 def _run(stage: str, given: Path | None, folder: Path, engines: "list[Engine]", show: bool) -> "Report":
-    """Run the texts of a file, the doctor's own texts without a file, or the tokens of a reference."""
+    """Return the report of one stage.
+
+    The stage "text" runs the texts of the file `given`, or the doctor's own texts if it is None. The stage "reference"
+    runs the tokens of the trace `given`.
+    """
     from model.doctor.prompts import own_prompts, read_prompts
     from model.doctor.text import examine_text
     from model.run.engine import Engine
@@ -128,7 +132,7 @@ def _bar(what: str, unit: str, show: bool) -> Any:
 
 
 def _cannot_run(folder: Path, forced: bool) -> str:
-    """Return in one line why no text can be run, or an empty string."""
+    """Return in one line why the model cannot run text; empty if it can."""
     from model.checkpoint.header import CheckpointError
     from model.checkpoint.memory import memory_bytes
     from model.checkpoint.sizes import model_sizes
@@ -153,7 +157,7 @@ def _cannot_run(folder: Path, forced: bool) -> str:
 
 
 def _reason(error: Exception, folder: Path) -> str:
-    """Return in one line why a stage failed, without the folder's path; a bug of this program is named as one."""
+    """Return in one line why a stage failed, without the path of the folder; an unexpected error is called a fault."""
     from model.checkpoint.header import first_line
 
     line = explain(error)
@@ -163,7 +167,7 @@ def _reason(error: Exception, folder: Path) -> str:
 
 
 def _not_made(model: str, stage: str, reason: str, asked: bool) -> "Report":
-    """Return the report of a stage that did not run; an error if the user requested it, so that --fail-on sees it."""
+    """Return the report of a stage that did not run; it holds an error if the user requested the stage (`asked`)."""
     from model.doctor.findings import Check, Finding, left_out, make_report
 
     name = {"text": "routing of text", "reference": "reference"}[stage]

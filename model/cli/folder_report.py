@@ -1,4 +1,4 @@
-"""Lines that describe a model folder, from its configuration and headers."""
+"""The lines in which `info` describes a model folder, from its configuration and headers."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +18,7 @@ _INDENT = " " * 13
 
 
 def folder_report(manifest: "Manifest", folder: Path) -> list[str]:
-    """Return the lines: shape, sizes, present and missing tensors, and which parts are supported or skipped."""
+    """Return lines on shape, sizes, present and missing tensors, and supported and skipped parts of a folder."""
     sizes = model_sizes(manifest.config)
     return [
         *_describe_shape(manifest),
@@ -64,7 +64,10 @@ def _describe_parameters(manifest: "Manifest", sizes: ModelSizes) -> list[str]:
 
 
 def _mtp_parameters(manifest: "Manifest", sizes: ModelSizes) -> int:
-    """Return the number in the folder, or the number that the configuration announces if there are no weights."""
+    """Return the number of parameters of the multi-token-prediction layer.
+
+    It counts the tensors in the folder; in a folder without weights, the tensors that the configuration announces.
+    """
     if manifest.has_weights:
         return manifest.num_mtp_parameters
     return sizes.mtp_parameters if manifest.config.has_mtp else 0
@@ -114,7 +117,7 @@ def _vocabulary(folder: Path) -> str:
 
 
 def _describe_manifest(manifest: "Manifest") -> list[str]:
-    """Return whether every tensor of the configuration is there with its shape, and the first names if not."""
+    """Return lines that say whether every tensor of the configuration is present, or name the first problems."""
     if not manifest.has_weights:
         return [f"manifest     {len(manifest.missing):,} tensors are needed, none are here"]
     num_needed = len(manifest.present) + len(manifest.missing)
@@ -157,7 +160,7 @@ def _first_ones(names: tuple[str, ...], number: int) -> list[str]:
 
 
 def _size(num_bytes: int) -> str:
-    """Format bytes with three digits in decimal units.
+    """Return a number of bytes as text, with three digits and a decimal unit.
 
     >>> _size(1_342_052_868_096)
     '1.34 TB'

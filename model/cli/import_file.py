@@ -1,4 +1,4 @@
-"""The command `import`: turn the file of a serving engine into a trace file."""
+"""The command `import`: turn a file from a serving engine into a trace file."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,7 +28,7 @@ json.dump({"format": "sglang-expert-distribution", "records": records,
 
 
 class _WithScript(click.Command):
-    """Print the script at the end of the help without indentation, so that it can be copied."""
+    """A command whose help ends with the script `CONVERT`, without indentation, so that users can copy it."""
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         formatter.write_paragraph()
@@ -38,7 +38,7 @@ class _WithScript(click.Command):
 def import_file(
     path: Path, form: str = AUTO, named: "Named | None" = None, request: Path | None = None, choice: int = 0
 ) -> "Trace":
-    """Read a trace from a file; see `model.trace.imports.formats.read`.
+    """Return the trace in a file; `model.trace.imports.formats.read` describes the arguments.
 
     Raises:
         TraceError: the file is missing, too large or unreadable; the message names it.
@@ -107,7 +107,7 @@ def import_command(file: Path, form: str, model: str | None, request: Path | Non
 
 
 def report(trace: "Trace") -> list[str]:
-    """Return lines on the imported data and the missing data, with reasons."""
+    """Return lines on the data of an imported trace, and on missing data with the reasons."""
     from model.trace.imports import origin
 
     data = trace.data

@@ -13,7 +13,7 @@ import click
 from model.cli.options import Unusable, explain
 from model.cli.terminal import drop_broken_streams, escaped
 
-# Module of each command; the command there is NAME_command.
+# Command -> its module, which defines the command as NAME_command.
 _MODULES = {
     "compare": "model.cli.compare",
     "curate": "model.cli.curate",
@@ -40,7 +40,7 @@ class Interrupted(click.ClickException):
 
 
 class Commands(click.Group):
-    """Import a command when it is needed, and print every error as one line."""
+    """The group of all commands: it imports a command when it is needed, and prints every error as one line."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_MODULES)
@@ -66,7 +66,7 @@ class Commands(click.Group):
 
 
 def _in_one_line(error: BaseException) -> BaseException:
-    """Return the exception that prints an error in one line, and ends the process with its status."""
+    """Return the exception that makes click print an error in one line, and exit with the status of that error."""
     if isinstance(error, KeyboardInterrupt):
         return Interrupted("stopped by Ctrl-C; a file that was not finished was not written")
     if isinstance(error, BrokenPipeError):

@@ -1,4 +1,4 @@
-"""Option types, the error for unusable input, and checks of files and folders, for several commands."""
+"""Option types, the error for unusable input, and checks of files and folders; several commands use them."""
 
 import codecs
 from pathlib import Path
@@ -20,7 +20,7 @@ class Unusable(click.ClickException):
 
 
 def explain(error: BaseException) -> str | None:
-    """Return one line for an error that the user can fix, or None for a bug of ours."""
+    """Return one line for an error that the user can fix; None for an error in this program."""
     if isinstance(error, ValueError) and type(error).__module__.startswith("model."):
         return " ".join(str(error).split())
     if isinstance(error, OSError) and error.strerror:
@@ -45,7 +45,7 @@ class Numbers(click.ParamType):
 
 
 class LayerNumber(click.ParamType):
-    """A layer and the number of an expert or a group in it, such as 3:17."""
+    """A layer number and the number of an expert or group in that layer, for example 3:17."""
 
     def __init__(self, item: str) -> None:
         self._item, self.name = item, f"LAYER:{item.upper()}"
@@ -85,7 +85,7 @@ def find_folder(model: str, *others: str) -> Path:
         others: other accepted inputs, for the message.
 
     Raises:
-        Unusable: it is none of these.
+        Unusable: `model` is neither a folder nor the name of an embedded model.
     """
     from model.checkpoint.embedded import embedded_models, find_model
 
@@ -97,10 +97,10 @@ def find_folder(model: str, *others: str) -> Path:
 
 
 def check_destination(out: Path) -> None:
-    """Refuse an output file that cannot be written, before any work is done.
+    """Raise an error if an output file cannot be written; call it before any work is done.
 
     Raises:
-        Unusable: its folder does not exist, or it is a folder itself.
+        Unusable: the folder of the file does not exist, or `out` is a folder.
     """
     if not out.parent.is_dir():
         raise Unusable(f"the folder {out.parent} does not exist; make it first")

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def request_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add an option for every field of a request. A decorator; the command gets the values by field name."""
+    """Return the command with an option for every field of a request, named like the field; a decorator."""
     for field in reversed(FIELDS.values()):
         command = _option(field)(command)
     return command
@@ -91,7 +91,7 @@ def trace_command(
 
     started = time.perf_counter()
     if stream:
-        spare_cores(1)  # for the thread that reads ahead
+        spare_cores(1)  # for the thread that reads tensors before they are used
         run = _streamed(Engine.from_disk(folder, device=device, dtype=dtype), request, out)
     else:
         engine = Engine.load(folder, device=device, dtype=dtype, shard=shard)
@@ -104,7 +104,10 @@ def trace_command(
 
 
 def _streamed(engine: "Engine", request: RunRequest, out: Path) -> "Trace":
-    """Run from disk with a progress bar; finished layers are kept beside `out` until the run ends."""
+    """Return the trace of a run from disk, with a progress bar.
+
+    Finished layers are kept in a folder next to `out` until the run ends.
+    """
     import signal
     import threading
 
@@ -134,7 +137,7 @@ def _prompt(prompt: str | None, prompt_file: Path | None, ids: tuple[int, ...] |
 
 
 def _spelled(text: str | None, folder: Path, parse_special: bool) -> list[str]:
-    """Return a line for each special token that the prompt spells and that stays text."""
+    """Return one line for each special token whose spelling occurs in the prompt and is read as text."""
     if text is None or parse_special or not (folder / "tokenizer.json").is_file():
         return []
     from model.checkpoint.header import printable
@@ -149,7 +152,10 @@ def _spelled(text: str | None, folder: Path, parse_special: bool) -> list[str]:
 
 
 def _parsed(text: str | None, options: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """Return the options with the ids of a prompt whose special tokens are read; its own BOS is not doubled."""
+    """Return the options with the token ids of a prompt in which special tokens are parsed.
+
+    BOS is added only if the prompt does not begin with BOS.
+    """
     from model.checkpoint.tokenizer import Tokenizer
 
     if text is None:

@@ -71,7 +71,7 @@ def train_command(config: Path, corpus: Path, out: Path, start: str | None, resu
 
 
 def _with_base_model(stage: "Start", start: str, config: Path) -> "Start":
-    """Replace the base model of a stage by that of --start."""
+    """Return the stage with the base model of --start."""
     from model.network.config import ModelConfig
 
     if isinstance(stage, ModelConfig):
@@ -108,7 +108,7 @@ def _run(
 
 
 def _later_stages() -> "dict[type, tuple[Callable[..., None], str]]":
-    """Return the function of each later stage, and the line to print when it is done."""
+    """Return for each stage after pre-training its function, and the line to print when the stage is done."""
     from model.train import config
     from model.train.parts.indexer_warm_up import train_indexers
     from model.train.parts.prediction_module import train_module

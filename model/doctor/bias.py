@@ -1,12 +1,13 @@
-"""Check the router's selection bias: present, no larger than an affinity, and kept in fp32.
+"""Checks the router's selection bias: it must be present, no larger than an affinity, and kept in fp32.
 
-The bias enters the selection only, where it is added to affinities between 0 and 1 (sigmoid). Training moves it in
-fixed small steps (DeepSeek-V3 report, section 2.1.2). Only differences between experts matter, so the checks separate
-a common offset from the differences.
+The bias affects the selection only: it is added to affinities between 0 and 1 (sigmoid). Training changes it in small
+steps of fixed size (DeepSeek-V3 report, section 2.1.2). Only differences between experts affect the selection, so the
+checks separate a common offset from the differences.
 
 Thresholds: a bias 1 away from the median outweighs every affinity. Biases count as rounded if all of them are bfloat16
-numbers, unless they are small multiples of one power of two, which steps of that size produce. Two layers have biases
-in different units if their spreads differ by a factor of 10 and by 8 robust deviations.
+numbers, unless they are small multiples of one power of two: training in steps of that size gives such biases too. The
+biases of a layer are in other units if their spread differs from the median of the layers by a factor of 10 and by 8
+robust deviations.
 """
 
 from collections.abc import Iterator, Mapping
@@ -38,11 +39,11 @@ _ABSURD = (
 
 
 def check_bias(layer: int, bias: np.ndarray) -> Iterator[Finding]:
-    """Yield the findings on one layer's bias.
+    """Yield the findings on the biases of one layer.
 
     Args:
         layer: model layer number.
-        bias: [expert] fp32, finite.
+        bias: selection bias of each expert, [expert] fp32, finite.
     """
     numbers = _numbers(bias)
     if np.ptp(bias) == 0:
@@ -55,11 +56,11 @@ def check_bias(layer: int, bias: np.ndarray) -> Iterator[Finding]:
 
 
 def compare_layers(biases: Mapping[int, np.ndarray], dtypes: Mapping[int, str]) -> Iterator[Finding]:
-    """Yield the findings on all layers' biases together: a drifted offset, narrow numbers, one layer in other units.
+    """Yield the findings on all layers together: a drifted offset, a narrow dtype, a layer in other units.
 
     Args:
-        biases: model layer number -> [expert], finite.
-        dtypes: model layer number -> stored type, as safetensors names it.
+        biases: model layer number -> selection bias of each expert, [expert], finite.
+        dtypes: model layer number -> dtype of the stored bias, as safetensors names it.
     """
     yield from _drift(biases)
     yield from _narrow(biases, dtypes)
@@ -95,7 +96,7 @@ def _drift(biases: Mapping[int, np.ndarray]) -> Iterator[Finding]:
 
 
 def _narrow(biases: Mapping[int, np.ndarray], dtypes: Mapping[int, str]) -> Iterator[Finding]:
-    """Yield one warning on all layers whose biases are stored in 16 bits, and one on those that were in bfloat16."""
+    """Yield one warning per kind: biases stored in bfloat16, stored in float16, or rounded to bfloat16 before."""
     kinds: dict[str, list[int]] = {}
     for layer, bias in biases.items():
         if np.ptp(bias) == 0:
@@ -117,7 +118,7 @@ def _narrow(biases: Mapping[int, np.ndarray], dtypes: Mapping[int, str]) -> Iter
 
 
 def is_rounded(bias: np.ndarray) -> bool:
-    """Return whether fp32 biases were in bfloat16 before.
+    """Whether fp32 biases were rounded to bfloat16 before.
 
     >>> is_rounded(np.float32([0.1, 0.2, 0.3])), is_rounded(np.float32([6.875, 7.0]))
     (False, True)
@@ -134,7 +135,7 @@ def is_rounded(bias: np.ndarray) -> bool:
 
 
 def _spread(bias: np.ndarray) -> float:
-    """Return the spread of the biases, robust to outliers; never 0 if they differ."""
+    """Return the median absolute deviation of the biases; their standard deviation if it is 0."""
     return float(np.median(np.abs(bias - np.median(bias)))) or float(bias.std())
 
 
@@ -146,7 +147,7 @@ def _common_step(values: np.ndarray) -> float:
 
 
 def _step(bias: np.ndarray) -> float:
-    """Return the distance of neighbouring bfloat16 numbers at the size of the biases."""
+    """Return the distance between neighbouring bfloat16 numbers at the size of the largest bias."""
     return float(np.ldexp(1.0, int(np.frexp(np.abs(bias).max())[1]) - 8))
 
 

@@ -1,15 +1,15 @@
-"""Check the blocks of FP8 matrices: saturated ones, and ones whose scale does not fit their neighbours.
+"""Checks the blocks of FP8 matrices: blocks that are saturated, and blocks whose scale does not fit their neighbours.
 
 With the right scale, the dequantised weights of a block are about as large as those of its neighbours. The check
-compares a block with the others of its matrix, after removing the medians of its row and column of blocks, and with the
-same block of the other experts.
+compares a block with the other blocks of its matrix, after removing the medians of its row and column of blocks, and
+with the block at the same place in the other experts.
 
-Thresholds: a block is mis-scaled if its size differs by a factor of 2.5 and by 8 robust deviations; the embedded
-mini-v32 reaches a factor of 1.4 (its embedding 2.2 before rows and columns are removed). It is saturated if 4 % of its
-codes are at the ends of the range; uniform weights reach 3.6 %, Gaussian ones 0.1 %. It has little range if its
-largest code is at most a 16th of the matrix's median.
+Thresholds: a block is mis-scaled if its size (root mean square) differs by a factor of 2.5 and by 8 robust deviations;
+the embedded mini-v32 reaches a factor of 1.4 (its embedding 2.2 before rows and columns are removed). A block is
+saturated if 4 % of its codes are at the ends of the range; uniform weights reach 3.6 %, Gaussian weights 0.1 %. A block
+has little range if its largest code is at most a 16th of the median of the largest codes in the matrix.
 
-Shape suffixes: S matrices of the same place (one, or those of a layer's experts), P rows and Q columns of blocks.
+Shape suffixes: S matrices (one, or the same projection of all experts of a layer), P rows and Q columns of blocks.
 
 Source: DeepSeek-V3 report (arXiv 2412.19437), section 3.3.2.
 """
@@ -56,7 +56,7 @@ def check_blocks(tensors: Sequence[Scanned]) -> Iterator[Finding]:
 
 
 def _residuals(rms_SPQ: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the log of each block's size over its expected size, also in robust deviations; 0 for zero blocks."""
+    """Return log(size / expected size) of each block, [S, P, Q], plain and in robust deviations; 0 for zero blocks."""
     known = rms_SPQ > 0
     logs = np.log(np.where(known, rms_SPQ, 1.0))
     logs = np.where(known, logs, np.nan)

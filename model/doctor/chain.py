@@ -1,9 +1,11 @@
-"""Walk the recorded chain of two runs of the same tokens in order, and name the first link that differs.
+"""Compares two runs of the same tokens link by link, in the order of computation, and names the first difference.
 
-The links: tokens, configuration, embedding, then in each layer attention (seen through the affinities, which the router
-computes from its output), the router's rows and the experts (seen in the residual norms), and last the head.
+The links are tokens, configuration, embedding, then in each layer attention, router rows and experts, and last the
+head. A change of attention shows in the affinities, because the router reads the output of attention. A change of the
+experts shows in the residual norms.
 
-Thresholds: norms and affinities are equal up to 1e-3, as in fp32 on two machines; log-probabilities up to 0.02 nats.
+Thresholds: norms and affinities count as equal up to 1e-3, and log-probabilities up to 0.02 nats, because two machines
+differ by rounding in fp32.
 
 Shape suffixes: T tokens, L layers, E experts.
 """
@@ -17,13 +19,13 @@ from model.trace.trace import Trace
 
 NAME = "reference"
 SAME, SAME_NATS = 1e-3, 0.02
-_SMALLEST_CHANGE = 3e-6  # relative change of a norm in fp32 that is more than rounding
+_SMALLEST_CHANGE = 3e-6  # smallest relative change of an fp32 norm that is more than rounding
 # Keys that change no number of a run.
 _BOOKKEEPING = {"torch_dtype", "dtype", "max_position_embeddings", "architectures", "transformers_version"}
 
 
 def tokens(reference: Trace, ours: Trace) -> Iterator[Finding]:
-    """Yield a finding on ids that stand for other text in the audited model's vocabulary."""
+    """Yield a finding if ids stand for other text in the audited model's vocabulary than in the reference's."""
     pairs = [
         (one, other) for one, other in zip(reference.tokens, ours.tokens, strict=True) if one.piece and other.piece
     ]
@@ -38,7 +40,7 @@ def tokens(reference: Trace, ours: Trace) -> Iterator[Finding]:
 
 
 def configuration(reference: Trace, ours: Trace) -> Iterator[Finding]:
-    """Yield a finding per key of the configuration that differs."""
+    """Yield a finding for each key whose value differs between the two configurations."""
     for key in sorted((reference.config.keys() & ours.config.keys()) - _BOOKKEEPING):
         was, now = reference.config[key], ours.config[key]
         if was != now and was == was and now == now:  # NaN states nothing
@@ -52,7 +54,10 @@ def _short(value: object) -> Number:
 
 
 def gaps(reference: Trace, norms: np.ndarray) -> np.ndarray:
-    """Return the relative difference of the residual norms, [token, layer]; infinite if one of them is NaN."""
+    """Return the relative difference between `norms` and the reference's residual norms, [token, layer].
+
+    It is infinite if one of the two norms is NaN.
+    """
     was = reference.data["residual_norm"].values.astype(np.float64)
     with np.errstate(invalid="ignore", over="ignore"):
         apart = np.abs(norms - was) / np.maximum(np.abs(was), 1e-9)
@@ -60,24 +65,27 @@ def gaps(reference: Trace, norms: np.ndarray) -> np.ndarray:
 
 
 def floor(reference: Trace, ours: Trace, place: int) -> float:
-    """Return the largest difference of a norm after a layer that counts as rounding, from the layers before it."""
+    """Return the largest relative difference of norms that still counts as rounding in the layer at index `place`.
+
+    It is ten times the largest difference in the layers before, within fixed bounds.
+    """
     before = gaps(reference, ours.data["residual_norm"].values)[:, :place]
     return min(SAME / 10, max(_SMALLEST_CHANGE, 10 * float(before.max(initial=0.0))))
 
 
 def first_difference(reference: Trace, ours: Trace) -> int | None:
-    """Return the first layer after which the residual norms differ; None if they never do."""
+    """Return the model layer number of the first layer after which the residual norms differ; None if none differ."""
     different = np.flatnonzero((gaps(reference, ours.data["residual_norm"].values) > SAME).any(0))
     return int(ours.data["layer"].values[different[0]]) if len(different) else None
 
 
 def blame(reference: Trace, ours: Trace, layer: int) -> list[Finding]:
-    """Return the finding on the embedding or on attention, if one of them is the first link that differs.
+    """Return a finding if embedding, attention or router rows are the first link that differs; else an empty list.
 
     Args:
         reference: run of the healthy model.
         ours: run of the audited model.
-        layer: the first after which the residual norms differ.
+        layer: the first layer after which the residual norms differ.
     """
     place = ours.data["layer"].values.tolist().index(layer)
     changed_T = gaps(reference, ours.data["residual_norm"].values)[:, place] > floor(reference, ours, place)
@@ -110,7 +118,7 @@ def blame(reference: Trace, ours: Trace, layer: int) -> list[Finding]:
 
 
 def head(reference: Trace, ours: Trace) -> list[Finding]:
-    """Return the finding on a final norm or head that differs although all layers agree."""
+    """Return a finding if log-probabilities differ although all layers agree: the final norm or the head differs."""
     apart = 0.0
     for name in ("logprob", "candidate_logprob"):
         if reference.has(name) and ours.has(name):

@@ -1,8 +1,9 @@
-"""Compare the routed experts of a layer: copies, experts of zeros, outlying norms.
+"""Compares the routed experts of a layer: copies, experts of zeros, outlying norms.
 
-Thresholds: two experts are near copies if samples of 4,096 values have a cosine of 0.98 (its error is about 0.016); the
-embedded models reach 0.12. A norm is outlying if it differs from the median by a factor of 3 and by 8 robust
-deviations; the embedded models reach a factor of 1.17. An expert is dead below a millionth of the median.
+Thresholds: two experts are near copies if the cosine of samples of 4,096 values is at least 0.98 (its error is about
+0.016); the embedded models reach 0.12. A norm is outlying if it differs from the median by a factor of 3 and by 8
+robust deviations; the embedded models reach a factor of 1.17. An expert is dead if its root mean square is at most a
+millionth of the median.
 """
 
 import itertools
@@ -17,7 +18,7 @@ from model.doctor.tensors import Scanned
 NAME = "experts"
 NEAR, RATIO, DEVIATION, FLOOR, DEAD = 0.98, 3.0, 8.0, 0.05, 1e-6
 
-Projections = Mapping[str, Mapping[int, Scanned]]  # such as `up_proj.weight` -> expert -> its tensor
+Projections = Mapping[str, Mapping[int, Scanned]]  # projection, for example `up_proj.weight` -> expert -> its tensor
 
 
 def check_experts(layer: int, projections: Projections) -> Iterator[Finding]:
@@ -49,7 +50,7 @@ def _dead(layer: int, projections: Projections) -> Iterator[Finding]:
 
 
 def _copies(layer: int, projections: Projections) -> Iterator[Finding]:
-    """Yield pairs of experts with equal projections, byte by byte, or with nearly equal samples."""
+    """Yield the findings on pairs of experts whose projections are equal byte by byte, or nearly equal in a sample."""
     equal: dict[tuple[int, int], list[str]] = {}
     near: dict[tuple[int, int], list[float]] = {}
     for projection, tensors in projections.items():

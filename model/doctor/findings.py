@@ -1,7 +1,7 @@
 """The result of an audit: findings with their numbers, the checks that were made, and a report of both.
 
-A finding states an observation, its place, its numbers and its usual meaning. A check states what was examined, also
-if nothing was found, so that a report without findings is not mistaken for a check that did not run.
+A finding states an observation, its place, its numbers and its usual meaning. A check states what the audit examined,
+so that a report shows the difference between a check that found nothing and a check that did not run.
 """
 
 import dataclasses
@@ -14,17 +14,17 @@ import xarray as xr
 
 NOTE, WARNING, ERROR = SEVERITIES = ("note", "warning", "error")
 Number = int | float | str
-MOST_ALIKE = 20  # findings of one kind that are listed; the rest become one line
+MOST_ALIKE = 20  # most findings of one kind that a report lists; one more line counts the rest
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Finding:
-    """One observation. Its text holds our own words and names from a header, never words of a prompt."""
+    """One observation. Its text may hold names from a header, but never words of a prompt."""
 
-    severity: str  # of SEVERITIES
+    severity: str  # one of SEVERITIES
     check: str  # name of the `Check` that found it
-    what: str  # one line, with the layer and expert spelled out
-    meaning: str  # what it usually means
+    what: str  # the observation in one line, with layer and expert
+    meaning: str  # its usual meaning, in one line
     evidence: Mapping[str, Number]  # name of a measurement -> its value
     layer: int | None = None
     expert: int | None = None
@@ -32,7 +32,7 @@ class Finding:
 
     @property
     def place(self) -> str:
-        """Return where it is, in short form: `L3E17`, `L3`, the tensor's name, or an empty string."""
+        """The place of the finding: `L3E17`, `L3`, the name of the tensor, or an empty string."""
         if self.layer is None:
             return self.tensor
         return f"L{self.layer}" if self.expert is None else f"L{self.layer}E{self.expert}"
@@ -44,7 +44,7 @@ class Check:
 
     name: str
     stage: str  # "weights", "text" or "reference"
-    looked_at: str  # what was examined, and how much of it, in a few words
+    looked_at: str  # the data that the check examined, with their number, in a few words
     layers: tuple[int, ...] = ()  # model layer numbers; empty for the model as a whole
     skipped: str = ""  # why the check did not run; empty if it ran
 
@@ -62,20 +62,20 @@ class Report:
 
     @property
     def worst(self) -> str:
-        """Return the highest severity; empty without findings."""
+        """The highest severity of the findings; empty without findings."""
         return worst(self.findings)
 
     def reaches(self, severity: str) -> bool:
-        """Return whether a finding has at least this severity."""
+        """Whether a finding has at least this severity."""
         return any(rank(finding.severity) >= rank(severity) for finding in self.findings)
 
     def count(self, severity: str) -> int:
-        """Count the findings of a severity."""
+        """Return the number of findings of a severity."""
         return sum(finding.severity == severity for finding in self.findings)
 
     @property
     def made(self) -> tuple[Check, ...]:
-        """Return the checks that ran."""
+        """The checks that ran."""
         return tuple(check for check in self.checks if not check.skipped)
 
     def without_text(self) -> "Report":
@@ -83,7 +83,7 @@ class Report:
         return dataclasses.replace(self, prompts=())
 
     def joined(self, other: "Report") -> "Report":
-        """Return this report and another one of the same model as one."""
+        """Return one report with the contents of this report and of `other`, a report on the same model."""
         return make_report(
             self.model,
             [*self.checks, *other.checks],
@@ -122,10 +122,10 @@ def worst(findings: Iterable[Finding]) -> str:
 
 
 def shortened(findings: list[Finding], alike: str) -> list[Finding]:
-    """Return at most `MOST_ALIKE` findings of one kind, and one more that counts the rest.
+    """Return the first `MOST_ALIKE` findings of one kind, and one finding that counts the rest, if any.
 
     Args:
-        findings: of one check and severity.
+        findings: findings of one check and severity.
         alike: name of the kind, in the plural.
     """
     if len(findings) <= MOST_ALIKE:
@@ -143,13 +143,14 @@ def _order(finding: Finding) -> tuple[int, int, int, int, str]:
     return (-rank(finding.severity), layer is not None, *where, finding.what)
 
 
-UNSEEN, CLEAR = -1, 0  # marks of an overview; 1 to 3 are the severities
+UNSEEN, CLEAR = -1, 0  # values of an overview; 1 to 3 are the severities
 
 
 def overview(report: Report) -> xr.DataArray:
     """Return the highest severity that each check found in each layer, [layer, check] int8.
 
-    `UNSEEN` if the check did not cover the layer, `CLEAR` if it found nothing, else 1 for a note to 3 for an error.
+    A value is `UNSEEN` if the check did not cover the layer, `CLEAR` if it found nothing, 1 for a note, 2 for a warning
+    and 3 for an error.
     """
     checks = [check for check in report.made if check.layers]
     layers = sorted({layer for check in checks for layer in check.layers})

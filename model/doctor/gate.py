@@ -1,8 +1,8 @@
-"""Check the router's rows, one per expert: zero rows, outlying norms, nearly parallel rows.
+"""Checks the router's rows, one per expert: zero rows, outlying norms, nearly parallel rows.
 
 Thresholds: a norm is outlying if it differs from the median by a factor of 1.6 and by 8 robust deviations; the embedded
-models reach a factor of 1.35, random rows of 48 values 1.3. Rows are parallel from a cosine of 0.98 on; the embedded
-models reach 0.79, because trained rows share a direction.
+models reach a factor of 1.35, random rows of 48 values 1.3. Two rows are nearly parallel if their cosine is at least
+0.98; the embedded models reach 0.79, because trained rows share a direction.
 """
 
 from collections.abc import Iterator
@@ -18,11 +18,11 @@ PARALLEL, SAME = 0.98, 0.99999
 
 
 def check_gate(layer: int, rows: np.ndarray) -> Iterator[Finding]:
-    """Yield the findings on one layer's router.
+    """Yield the findings on the router of one layer.
 
     Args:
         layer: model layer number.
-        rows: [expert, width] fp32, finite.
+        rows: weight of the router, [expert, width] fp32, finite.
     """
     norms = np.linalg.norm(rows.astype(np.float64), axis=1)
     yield from _dead(layer, norms)

@@ -1,4 +1,4 @@
-"""Find layers whose matrices are, byte by byte, those of another layer."""
+"""Finds layers whose matrices equal those of another layer byte by byte."""
 
 import collections
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ Digests = dict[tuple[str, int | None], dict[int, bytes]]  # (part, expert) -> la
 
 
 def check_layers(digests: Digests) -> Iterator[Finding]:
-    """Yield a finding per pair of layers with equal matrices; an error if all of a layer's matrices are equal."""
+    """Yield a finding for each pair of layers with equal matrices; an error if all matrices of a layer are equal."""
     held: collections.Counter[int] = collections.Counter()
     equal: collections.Counter[tuple[int, int]] = collections.Counter()
     for by_layer in digests.values():

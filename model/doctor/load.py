@@ -1,8 +1,8 @@
-"""Judge the routing of a text: dead and hot experts, starved groups, collapse, near ties, spread of the affinities.
+"""Judges the routing of a text: dead and hot experts, starved groups, collapse, near ties, spread of the affinities.
 
 `model/trace` computes the numbers. A share has a 95 % Wilson interval. An expert counts as dead only if a fair router
-would hardly leave any of its experts idle. A text on one subject selects the same experts again and again, so only
-extremes are more than a note.
+would leave an expert idle with a probability below 1 %. A text on one subject selects the same experts again and again,
+so only extremes are more than a note.
 
 Thresholds: an expert or group is starved if the interval ends below a tenth of its fair share; a starved expert is dead
 if it took less than a hundredth of its fair share, and rarely selected otherwise; an expert is hot if the interval
@@ -39,12 +39,12 @@ MANY_FLIPS = 0.5
 
 
 def measure(data: xr.Dataset, rule: RouterRule, rounded: xr.Dataset | None) -> list[dict[str, Number]]:
-    """Return the statistics of every layer, one row each.
+    """Return the statistics of every MoE layer, one row per layer.
 
     Args:
         data: `router_score`, `expert_bias`, `group_score`, `group_kept`, `expert_id` of all tokens that count.
         rule: the router rule.
-        rounded: the same tokens run in bfloat16; None without such a run.
+        rounded: the same variables from a run of the same tokens in bfloat16; None without this run.
     """
     counts = metrics.tokens_per_expert(data["expert_id"], rule.num_experts)
     band, num_tokens = band_of(rule, data.sizes["token"]), data.sizes["token"]
@@ -70,14 +70,14 @@ def measure(data: xr.Dataset, rule: RouterRule, rounded: xr.Dataset | None) -> l
 
 
 def flips(data: xr.Dataset, rounded: xr.Dataset) -> xr.DataArray:
-    """Return a mask of decisions that select another set of experts in the bfloat16 run, [token, moe_layer] bool."""
+    """Return a mask of the decisions that select other experts in the bfloat16 run, [token, moe_layer] bool."""
     num_experts = data.sizes["expert"]
     changed = (one_hot(data["expert_id"], num_experts) != one_hot(rounded["expert_id"], num_experts)).any(-1)
     return data["expert_id"].isel(rank=0, drop=True).copy(data=changed)
 
 
 def judge(data: xr.Dataset, rule: RouterRule, rounded: xr.Dataset | None) -> Iterator[Finding]:
-    """Yield the findings on the routing; see `measure` for the arguments."""
+    """Yield the findings on the routing of a text; the arguments are those of `measure`."""
     counts = metrics.tokens_per_expert(data["expert_id"], rule.num_experts)
     layers = counts["moe_layer"].values.tolist()
     for index, layer in enumerate(layers):
@@ -137,7 +137,7 @@ def _seldom(layer: int, expert: int, evidence: dict[str, Number], rule: RouterRu
 
 
 def _above_chance(counts: xr.DataArray, rule: RouterRule, num_tokens: int) -> Iterator[Finding]:
-    """Yield one note on all layers if their load is less even than chance explains."""
+    """Yield one note on all layers together if the load of a layer is less even than chance explains."""
     violation, band = metrics.max_violation(counts), band_of(rule, num_tokens)
     if band is None or not (violation > band.max_violation).any():
         return

@@ -1,8 +1,8 @@
-"""Check a folder's tensors against its configuration: missing tensors, wrong shapes, contradicting numbers.
+"""Checks a folder's tensors against its configuration: missing tensors, wrong shapes, contradicting numbers.
 
-The tensors count as right: if most layers agree on a number and `config.json` states another, the configuration is
-wrong. One finding then covers the tensors that seem missing because of it. One finding also covers a folder in a layout
-that is not read, with what to do.
+The tensors count as right: if most layers agree on a number and `config.json` states another number, the configuration
+is wrong. One finding then covers all tensors that seem to be missing because of the wrong number. A folder in a layout
+that is not read also gets a single finding, which says what to do.
 """
 
 import collections
@@ -38,11 +38,11 @@ _CONTRADICTION = (
     "config.json belongs to another model, or was edited by hand. Loaders that trust it skip tensors, or refuse."
 )
 _PUBLISHED = re.compile(r"\b(?:model|lm_head)\.\S+")
-_LISTED = 8  # missing tensors that are listed one by one; more are grouped by expert or layer
-_NAMED = 6  # experts or layers that a finding names
-_FEW = 3  # tensors that cannot be read for the same reason and are listed one by one
+_LISTED = 8  # up to this many missing tensors are listed one by one; more are grouped by expert or layer
+_NAMED = 6  # most experts or layers that a finding names
+_FEW = 3  # up to this many tensors that cannot be read for one reason are listed one by one
 _QUOTED = re.compile(r"tensor (\S+) ")
-# Published keys that the size stated by a tensor's shape (`STATED_BY`) is a multiple of.
+# Key of `STATED_BY` -> published keys; the size in the shape is the value of the key times their values.
 _UNITS = {"n_shared_experts": ("moe_intermediate_size",), "num_attention_heads": ("v_head_dim",)}
 
 
@@ -50,8 +50,8 @@ def check_config(published: Mapping[str, Any], stored: Mapping[str, StoredTensor
     """Return the findings on a configuration that contradicts the tensors, or itself.
 
     Args:
-        published: config.json as it is.
-        stored: name -> tensor.
+        published: the object in config.json.
+        stored: published name -> stored tensor.
         refusal: why the configuration is unusable; empty if it is usable.
     """
     findings = [*_shapes(published, stored), *_layers(published, stored), *_head(published, stored)]
@@ -66,7 +66,7 @@ def check_manifest(manifest: Manifest, contradictions: int) -> Iterator[Finding]
 
     Args:
         manifest: comparison of the folder with its configuration.
-        contradictions: number of findings on the configuration, which then explain missing tensors.
+        contradictions: number of findings on the configuration; if there are any, they explain missing tensors.
     """
     misshapen = [_hole(_name_in(line), line) for line in manifest.misshapen]
     if problem := quantization_problem(manifest.published):
@@ -117,13 +117,16 @@ def _other_form(manifest: Manifest, problem: str) -> Finding:
 
 
 def _foreign(manifest: Manifest, cause: str) -> Finding:
-    """Return the finding on a folder whose tensors have other names or forms, in place of all missing tensors."""
+    """Return the finding on a folder whose tensors have other names or forms; it replaces those on missing tensors."""
     evidence = {"missing": len(manifest.missing), "held": len(manifest.stored), "unknown": len(manifest.surplus)}
     return Finding(ERROR, NAME, cause, "The model cannot be loaded; no tensor is damaged by that.", evidence)
 
 
 def _holes(missing: Sequence[str]) -> list[Finding]:
-    """Return a finding per missing tensor, or, if there are many, one for all experts or layers that lack the same."""
+    """Return the findings on missing tensors: one per tensor, or, for many, one per group of experts or layers.
+
+    The experts or layers of a group lack the same parts.
+    """
     if len(missing) <= _LISTED:
         return [_hole(name, f"{_spelled(name)} is missing") for name in missing]
     lacking: dict[tuple[int | None, int | None], list[str]] = collections.defaultdict(list)
@@ -151,7 +154,7 @@ def _group(kind: str, parts: tuple[str, ...], places: list[tuple[int | None, int
 
 
 def _unreadable(manifest: Manifest) -> Iterator[Finding]:
-    """Yield a finding per unreadable tensor, or one for many tensors with the same reason."""
+    """Yield a finding for each unreadable tensor, or one finding for many tensors with the same reason."""
     alike: dict[str, list[str]] = collections.defaultdict(list)
     for line in manifest.unsupported:
         alike[_PUBLISHED.sub("", line)].append(line)
@@ -178,7 +181,7 @@ def _spelled(name: str) -> str:
 
 
 def _name_in(line: str) -> str:
-    """Return the name of the tensor in a line of the manifest; empty if there is none."""
+    """Return the name of the tensor in a message of the manifest; empty if the message names no tensor."""
     match = _QUOTED.search(line)
     return match[1] if match else ""
 
@@ -214,7 +217,7 @@ def _layers(published: Mapping[str, Any], stored: Mapping[str, StoredTensor]) ->
     announced = _whole(published.get("num_hidden_layers"))
     mtp = {place.layer for place in places if place.part in MTP_PARTS and place.layer is not None}
     if announced is not None and _whole(published.get("num_nextn_predict_layers")) == 1:
-        mtp.add(announced)  # though the files may hold only a part of it
+        mtp.add(announced)  # also if the files hold only a part of this layer
     layers = {place.layer for place in places if place.layer is not None} - mtp
     held = max(layers, default=-1) + 1
     if layers and announced is not None and held != announced:
@@ -240,7 +243,7 @@ def _layers_with(part: str, places: list[Place]) -> set[int]:
 
 
 def _experts(published: Mapping[str, Any], places: list[Place]) -> Iterator[Finding]:
-    """Yield findings on expert numbers, which can be wrong although the router's shape is right."""
+    """Yield findings on expert numbers beyond the stated number of experts, and on biases that V2 does not have."""
     stated = _whole(published.get("n_routed_experts"))
     by_layer: dict[int, set[int]] = collections.defaultdict(set)
     for place in places:
@@ -267,7 +270,13 @@ def _head(published: Mapping[str, Any], stored: Mapping[str, StoredTensor]) -> I
 
 
 def check_tied(published: Mapping[str, Any], embedding: bytes | None, head: bytes | None) -> Iterator[Finding]:
-    """Yield a finding on a separate head although the configuration ties it to the embedding; compares checksums."""
+    """Yield a finding if the files hold a head although the configuration ties the head to the embedding.
+
+    Args:
+        published: the object in config.json.
+        embedding: checksum of the embedding; None if the files hold no embedding.
+        head: checksum of the head; None if the files hold no head.
+    """
     if not published.get("tie_word_embeddings") or embedding is None or head is None:
         return
     same = embedding == head

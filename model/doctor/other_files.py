@@ -1,6 +1,6 @@
-"""Check what lies beside the weights that are read: an adapter, a second set of weights, a tensor in two files.
+"""Checks for files that a run ignores: an adapter, a second set of weights, a second copy of a tensor.
 
-Loaders differ in which file they take a repeated tensor from, so two files with other values are two models.
+If two files hold a tensor of one name with different values, loaders disagree on which file they read.
 """
 
 import contextlib
@@ -31,7 +31,7 @@ _UNLIKE = (
 
 
 def check_beside(manifest: Manifest, folder: Path) -> Iterator[Finding]:
-    """Yield the findings on what a folder holds beside the tensors that are read."""
+    """Yield the findings on adapters, other weights and configuration keys that a run ignores."""
     for line in beside.adapters(manifest, folder):
         yield Finding(WARNING, NAME, line, _ADAPTER, {})
     for line in beside.other_weights(manifest, folder):
@@ -43,12 +43,12 @@ def check_beside(manifest: Manifest, folder: Path) -> Iterator[Finding]:
 def check_repeated(
     folder: Path, read: Mapping[str, StoredTensor], cancel: threading.Event | None = None
 ) -> Iterator[Finding]:
-    """Yield a finding per pair of files that hold other values under one name.
+    """Yield a finding for each pair of files that hold different values under one name.
 
     Args:
         folder: the model folder.
         read: the tensors that a run reads, by name.
-        cancel: read before each tensor; the comparison ends where it is set.
+        cancel: ends the comparison once it is set; checked before each tensor.
     """
     with contextlib.closing(OpenFiles()) as files:
         for path in sorted(folder.glob("*.safetensors")):
@@ -71,7 +71,7 @@ def _header(folder: Path, name: str) -> dict[str, StoredTensor]:
 
 
 def _equal(files: OpenFiles, one: StoredTensor, other: StoredTensor) -> bool:
-    """Return whether two stored tensors are equal, byte by byte."""
+    """Whether two stored tensors are equal byte by byte."""
     if (one.dtype, one.shape, one.num_bytes) != (other.dtype, other.shape, other.num_bytes):
         return False
     for start in range(0, one.num_bytes, _CHUNK):

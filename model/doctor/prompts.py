@@ -10,26 +10,27 @@ _MOST_PROMPTS, _MOST_BYTES = 10_000, 50_000_000
 
 
 class PromptsError(ValueError):
-    """The file of prompts is unusable; the message names the line and says what to do."""
+    """A file of prompts is unusable; the message names the line and says what to do."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Prompt:
-    """A text, or token ids that are fed unchanged."""
+    """A text, or token ids that the run feeds unchanged; one of the two fields is None."""
 
     text: str | None = None
     ids: tuple[int, ...] | None = None
 
 
 def own_prompts() -> tuple[Prompt, ...]:
-    """Return the sample: twenty short texts in fifteen languages, three of code, one of mathematics, one dialogue."""
+    """Return the doctor's sample of twenty short texts: fifteen languages, three of code, mathematics, a dialogue."""
     return read_prompts(_SAMPLE)
 
 
 def read_prompts(path: Path) -> tuple[Prompt, ...]:
-    """Read a file with one prompt per line, or JSON lines: objects with `text` (or `prompt`), or with `ids`.
+    """Return the prompts of a file, one prompt per line.
 
-    A file counts as JSON lines if its first non-empty line begins with a brace.
+    A line is a text. If the first non-empty line begins with a brace, every line is a JSON object with `text` (or
+    `prompt`), or with `ids`.
 
     Raises:
         PromptsError: the file is too large, not UTF-8, or empty, or a line is no prompt.

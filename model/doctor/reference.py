@@ -1,11 +1,12 @@
-"""Compare a model with a healthy trace of the same tokens, and locate the change by the first layer that differs.
+"""Compares a model with a healthy trace of the same tokens, and locates the change by the first layer that differs.
 
 Before the first change both runs are equal up to rounding, so the comparison uses every recorded number: biases,
-columns of affinities, the scaling factor of the weights, and the residual norm of each token. After the first change
-the layers' inputs differ; there the comparison reports only biases, and columns that fit another expert far better.
+columns of affinities (one per expert), the scaling factor of the gate weights, and the residual norm of each token.
+After the first change the inputs of the layers differ; there the comparison reports only changed biases, and columns of
+affinities that fit another expert of the reference far better than their own.
 
-Thresholds: numbers are equal up to 1e-3, as in fp32 on two machines; a column belongs to another expert if its
-correlation there is at least 0.8, and 0.3 more than with its own.
+Thresholds: numbers count as equal up to 1e-3, because two machines differ by rounding in fp32. A column belongs to
+another expert if its correlation with that expert's column is at least 0.8, and 0.3 more than with its own.
 
 Shape suffixes: T tokens, E experts.
 """
@@ -24,10 +25,10 @@ from model.trace.trace import Trace
 NAME = chain.NAME
 SAME, FITS, BETTER = chain.SAME, 0.8, 0.3
 NEEDED = ("router_score", "expert_bias", "expert_id", "gate_weight", "residual_norm")
-_NAMED = 6  # experts that a finding lists
+_NAMED = 6  # most experts that a finding names
 
-# (layer, expert, other expert) -> residual norms, [token, layer], of the reference's tokens with the two exchanged, or
-# with gate and up projection exchanged if both are the same expert.
+# (layer, expert, other expert) -> residual norms, [token, layer], of a run of the reference's tokens with the weights
+# of the two experts exchanged. If both are the same expert, its gate and up projections are exchanged.
 Exchange = Callable[[int, int, int], np.ndarray]
 
 
@@ -43,7 +44,7 @@ def check_reference(reference: Trace, config: dict) -> None:
         config: published keys of the audited model.
 
     Raises:
-        UnusableReferenceError: it is of another model, or lacks a variable; the message says which.
+        UnusableReferenceError: the trace is of another model, has interventions, or lacks a variable.
     """
     if missing := [name for name in NEEDED if not reference.has(name)]:
         raise UnusableReferenceError(
@@ -60,12 +61,12 @@ def check_reference(reference: Trace, config: dict) -> None:
 
 
 def compare_with(reference: Trace, ours: Trace, exchange: Exchange | None) -> Iterator[Finding]:
-    """Yield the findings on what differs between two runs of the same tokens.
+    """Yield the findings on the differences between two runs of the same tokens.
 
     Args:
         reference: run of the healthy model.
         ours: run of the audited model.
-        exchange: runs the tokens with two experts exchanged; None if the weights are not in memory.
+        exchange: function that runs the tokens with two experts exchanged; None if the weights are not in memory.
     """
     scale = list(_scale(reference, ours))
     stated = [] if scale else list(chain.configuration(reference, ours))
@@ -91,7 +92,7 @@ def _same(reference: Trace, ours: Trace) -> Finding:
 
 
 def _without_effect(finding: Finding, first: int | None) -> bool:
-    """Return whether a finding is on another order of the experts of a layer whose results are the reference's."""
+    """Whether a finding reports reordered experts in a layer whose output equals the reference's."""
     moved = "in another order" in finding.what or "are permuted" in finding.what
     return moved and finding.layer is not None and (first is None or finding.layer < first)
 
@@ -115,7 +116,7 @@ def _scale(reference: Trace, ours: Trace) -> Iterator[Finding]:
 
 
 def _fitted_scale(trace: Trace) -> float | None:
-    """Return the scaling factor of the first MoE layer's weights, the median over tokens; None if no factor fits."""
+    """Return the scaling factor of the gate weights in the first MoE layer, a median; None if no factor fits."""
     first = trace.data.isel(moe_layer=0)
     weights = first["gate_weight"].values.astype(np.float64)
     scores = np.take_along_axis(first["router_score"].values, first["expert_id"].values.astype(np.int64), -1)
@@ -166,7 +167,7 @@ def _biases(reference: Trace, ours: Trace) -> Iterator[Finding]:
 
 
 def _columns(reference: Trace, ours: Trace) -> Iterator[Finding]:
-    """Yield the layers whose experts' affinities fit other experts of the reference far better than their own."""
+    """Yield a finding for each layer with affinities that fit other experts of the reference better than their own."""
     groups = ours.data.sizes.get("group", 1)
     for index, layer in enumerate(ours.data["moe_layer"].values.tolist()):
         was, now = (_standardised(t.data["router_score"].values[:, index]) for t in (reference, ours))
@@ -200,7 +201,10 @@ def _standardised(scores_TE: np.ndarray) -> np.ndarray:
 
 
 def _experts(reference: Trace, ours: Trace, layer: int, exchange: Exchange | None) -> Iterator[Finding]:
-    """Find the changed experts of the first differing layer, from the tokens whose residual stream changed there."""
+    """Yield the finding on the first differing layer, with the experts that changed.
+
+    The tokens whose residual stream changed in this layer show which experts these are.
+    """
     index = ours.data["layer"].values.tolist().index(layer)
     limit = chain.floor(reference, ours, index)
     changed_T = chain.gaps(reference, ours.data["residual_norm"].values)[:, index] > limit
@@ -243,6 +247,6 @@ def _restores(reference: Trace, norms: np.ndarray, place: int) -> bool:
 
 
 def _pairs(suspects: list[int]) -> Iterator[tuple[int, int]]:
-    """Yield all pairs of the first few suspects."""
+    """Yield all pairs among the first `_NAMED` suspects."""
     few = suspects[:_NAMED]
     yield from ((one, other) for index, one in enumerate(few) for other in few[index + 1 :])

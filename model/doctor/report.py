@@ -1,7 +1,7 @@
-"""Write a report as JSON, as one self-contained HTML file, and as lines for a terminal.
+"""Writes a report as JSON, as one self-contained HTML file, or as lines for a terminal.
 
-Names of tensors and models and texts of prompts come from files and are escaped. The HTML has no script and loads
-nothing; a content policy in the file forbids both.
+Names of tensors and models, and texts of prompts, come from files and are escaped. The HTML has no script and loads no
+other file; a content security policy in the file forbids both.
 """
 
 import dataclasses
@@ -33,7 +33,7 @@ pre{white-space:pre-wrap;overflow-wrap:anywhere;background:var(--shade);padding:
 
 
 def to_json(report: Report) -> str:
-    """Return the report as JSON text; NaN and infinity, which JSON lacks, become words."""
+    """Return the report as JSON text; NaN and infinity become strings, because JSON lacks them."""
     content = {
         "format": "moe-loupe-audit",
         "version": "1",
@@ -72,7 +72,7 @@ def to_lines(report: Report) -> list[str]:
 
 
 def headline(report: Report) -> str:
-    """Return the number of findings and checks in one line."""
+    """Return the numbers of findings and checks in one line."""
     counts = [f"{report.count(name)} {name}{'s' if report.count(name) != 1 else ''}" for name in reversed(SEVERITIES)]
     return f"{printable(report.model)}: {', '.join(counts)}; {len(report.made)} checks were made"
 
@@ -83,7 +83,7 @@ def evidence_line(finding: Finding) -> str:
 
 
 def number(value: Number) -> str:
-    """Return a number to three digits, or a word unchanged."""
+    """Return a float with three digits, an integer with all digits, or a string unchanged."""
     if isinstance(value, str):
         return value
     return f"{value:,}" if isinstance(value, int) else f"{value:.3g}"
@@ -114,7 +114,7 @@ def _section(title: str, parts: Sequence[str]) -> list[str]:
 
 
 def _table(head: Iterable[str], rows: Iterable[Iterable[str]], kind: str = "") -> str:
-    """Return a table whose cells are already HTML."""
+    """Return an HTML table; the cells of `rows` are already HTML."""
     top = "".join(f"<th>{html.escape(name)}</th>" for name in head)
     content = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>\n" for row in rows)
     return f"<table{f' class={kind}' if kind else ''}><tr>{top}</tr>\n{content}</table>"
@@ -156,7 +156,7 @@ def _checks(checks: Sequence[Check]) -> list[str]:
 
 
 def _measures(table: Sequence[dict[str, Number]]) -> list[str]:
-    """Return a table of numbers from one dictionary per row."""
+    """Return an HTML table of numbers, one row per dictionary; its keys are the columns."""
     if not table:
         return []
     return [_table(table[0], ([html.escape(number(value)) for value in row.values()] for row in table))]

@@ -1,4 +1,4 @@
-"""Find outliers by median and median absolute deviation, which a few broken values cannot move.
+"""Finds outliers by the median and the median absolute deviation, which a few broken values do not change.
 
 >>> deviations(np.array([1.0, 1.1, 0.9, 1.0, 5.0]), floor=0.1).round(1).tolist()
 [0.0, 0.7, -0.7, 0.0, 27.0]
@@ -13,8 +13,8 @@ def deviations(values: np.ndarray, floor: float) -> np.ndarray:
     """Return the distance of each value from the median, in robust standard deviations, in the same shape.
 
     Args:
-        values: compared along the last axis.
-        floor: lower bound on the standard deviation, so that nearly equal values have no outliers.
+        values: values to compare along the last axis.
+        floor: lower bound on the robust standard deviation, so that nearly equal values have no outliers.
     """
     apart = values - np.median(values, axis=-1, keepdims=True)
     spread = _OF_A_GAUSSIAN * np.median(np.abs(apart), axis=-1, keepdims=True)
@@ -22,13 +22,13 @@ def deviations(values: np.ndarray, floor: float) -> np.ndarray:
 
 
 def outlying(logs: np.ndarray, ratio: float, deviation: float, floor: float) -> np.ndarray:
-    """Return a mask of logarithms that are far from their median, both as a ratio and relative to the spread.
+    """Return a mask of the values that are far from the median, both as a ratio and relative to the spread.
 
     Args:
-        logs: natural logarithms, compared along the last axis.
-        ratio: smallest factor, up or down, that counts.
-        deviation: smallest distance in robust standard deviations that counts.
-        floor: see `deviations`; in units of the logarithm.
+        logs: natural logarithms of the values, compared along the last axis.
+        ratio: smallest ratio to the median, or of the median to the value, that counts as far.
+        deviation: smallest distance from the median, in robust standard deviations, that counts as far.
+        floor: lower bound on the robust standard deviation of the logarithms.
     """
     apart = logs - np.median(logs, axis=-1, keepdims=True)
     return (np.abs(apart) >= np.log(ratio)) & (np.abs(deviations(logs, floor)) >= deviation)

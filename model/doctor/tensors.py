@@ -1,8 +1,8 @@
-"""Measure one tensor while it is in memory, so that the tensor itself can be freed.
+"""Measures one tensor while it is in memory, so that the tensor itself can be freed.
 
-The tensor is read once, in chunks that stay in the processor's cache. The result holds raw statistics: norm, broken
-values, a checksum of the bytes, a sample of the values, and statistics per block of FP8 matrices. `values`, `gate`,
-`bias`, `blocks` and `experts` interpret them.
+The tensor is read once, in chunks that fit the processor's cache. The result holds raw statistics: norm, broken values,
+a checksum of the bytes, a sample of the values, and statistics of each block of an FP8 matrix. `values`, `gate`,
+`bias`, `blocks` and `experts` interpret the statistics.
 
 Shape suffixes: R rows, C columns (some padded to whole blocks), P blocks of rows, Q blocks of columns.
 """
@@ -22,16 +22,16 @@ from model.checkpoint.names import ROUTER, ROUTER_BIAS, Place, place_of
 
 SAMPLE = 4096  # sampled values per tensor; a cosine of two samples has an error of about 1/64
 _CHUNK = 1 << 22  # values per chunk
-_MAGNITUDE, _SATURATED, _NAN = 0x7F, 0x7E, 0x7F  # of a byte in E4M3
+_MAGNITUDE, _SATURATED, _NAN = 0x7F, 0x7E, 0x7F  # bits of an E4M3 byte: mask of the magnitude, 448, NaN
 _CODES = torch.arange(_NAN, dtype=torch.uint8).view(torch.float8_e4m3fn).float().numpy()
 _SQUARABLE = 1e15  # sums of squares of values up to this fit fp32
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Blocks:
-    """Statistics of an FP8 matrix per block of 128 x 128, each [P, Q]."""
+    """Statistics of each block of 128 x 128 weights of an FP8 matrix, each [P, Q]."""
 
-    rms: np.ndarray  # of the weights, scale included; NaN if the scale is unusable
+    rms: np.ndarray  # root mean square of the weights, scale included; NaN if the scale is unusable
     largest: np.ndarray  # largest magnitude of the codes, at most 448
     saturated: np.ndarray  # share of codes at +-448
     scale: np.ndarray
@@ -48,7 +48,7 @@ class Scanned:
     num_zero: int
     first_broken: tuple[int, ...]  # index of the first NaN or infinite value; empty without one
     bad_scales: int  # scales that are NaN, infinite, zero or negative
-    rms: float  # of the finite values; NaN if the scales are unusable
+    rms: float  # root mean square of the finite values; NaN if the scales are unusable
     largest: float  # largest magnitude of the finite values
     digest: bytes  # checksum of the stored bytes, scales included
     sample: np.ndarray  # values at the same positions for every tensor of this shape, fp32
@@ -57,21 +57,21 @@ class Scanned:
 
     @property
     def size(self) -> int:
-        """Return the number of values."""
+        """The number of values."""
         return math.prod(self.stored.shape)
 
     @property
     def typical(self) -> float:
-        """Return a root mean square that no single block distorts: the median block's; without blocks, the tensor's."""
+        """The median of the blocks' root mean squares, which one bad block does not change; without blocks, `rms`."""
         return self.rms if self.blocks is None else float(np.median(self.blocks.rms))
 
 
 @np.errstate(all="ignore")
 def scan(stored: StoredTensor, raw: Tensor, scale: Tensor | None) -> Scanned:
-    """Measure one tensor.
+    """Return the statistics of one tensor.
 
     Args:
-        stored: its entry in the header.
+        stored: entry of the tensor in the header.
         raw: the stored values.
         scale: block scales of an FP8 matrix, of the right shape; None without scales.
     """
@@ -172,7 +172,7 @@ def _digest(raw: Tensor, scale: Tensor | None) -> bytes:
 
 @functools.lru_cache(maxsize=64)
 def _positions(shape: tuple[int, ...]) -> Tensor:
-    """Return the flat indices of the sample, which depend on the shape only; all indices of a small tensor."""
+    """Return the flat indices of the sample of a tensor of this shape; all indices if the tensor is small."""
     size = math.prod(shape)
     if size <= SAMPLE:
         return torch.arange(size)
@@ -182,7 +182,7 @@ def _positions(shape: tuple[int, ...]) -> Tensor:
 def _sample(raw: Tensor, scale: Tensor | None) -> np.ndarray:
     positions = _positions(tuple(raw.shape))
     flat = raw.reshape(-1)
-    fp8 = raw.dtype == torch.float8_e4m3fn  # torch cannot index it
+    fp8 = raw.dtype == torch.float8_e4m3fn  # PyTorch cannot index this dtype
     values = (flat.view(torch.uint8)[positions].view(raw.dtype) if fp8 else flat[positions]).float()
     if scale is not None and raw.dim() == 2:
         rows, columns = positions // raw.shape[1] // BLOCK, positions % raw.shape[1] // BLOCK

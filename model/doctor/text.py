@@ -1,7 +1,7 @@
-"""The second stage of an audit: run a text in fp32 and in bfloat16, and judge its routing.
+"""The second stage of an audit: runs texts in fp32 and in bfloat16, and judges their routing.
 
-If there is a reference, its tokens are run too and compared with it. A model that does not fit in memory is read from
-disk; all prompts then form one run, so that each layer is read once.
+If there is a reference, the model also runs the reference's tokens, and this run is compared with the reference. A
+model that does not fit in memory is read from disk; all prompts then form one run, so that each layer is read once.
 """
 
 import dataclasses
@@ -35,15 +35,15 @@ FEWEST_TOKENS = 200  # below this the report warns that shares say little
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Progress:
-    """Progress after a run."""
+    """The progress of the second stage."""
 
-    done: int  # runs
-    count: int
+    done: int  # number of finished runs
+    count: int  # number of all runs
     doing: str
 
     @property
     def share(self) -> float:
-        """Return the share of runs that are done."""
+        """The share of runs that are finished."""
         return self.done / max(1, self.count)
 
 
@@ -54,18 +54,18 @@ def examine_text(
     on_progress: Callable[[Progress], None] = lambda progress: None,
     cancel: threading.Event | None = None,
 ) -> Report:
-    """Run the prompts and, if there is one, the reference's tokens, and return the findings.
+    """Return the report on the routing of prompts and, if there is a reference, on the comparison with it.
 
     Args:
-        engine: the model. With a reference, two of its experts may be exchanged during a run, so nobody else may use
-            it then.
-        prompts: at least one, unless there is a reference.
-        healthy: the reference, a trace of the healthy model.
-        on_progress: called before the first run and after each.
-        cancel: read between runs.
+        engine: the model. With a reference, weights of two experts may be exchanged during a run; no other caller may
+            use the engine at the same time.
+        prompts: the prompts to run; at least one, unless there is a reference.
+        healthy: the reference, a trace of the healthy model; None: no comparison.
+        on_progress: called before the first run and after each run.
+        cancel: stops the stage once it is set; checked before each run.
 
     Raises:
-        PromptsError, RequestError: a prompt cannot be run; the message says which.
+        PromptsError, RequestError: a prompt cannot be run; the message says which prompt.
         UnusableReferenceError: the reference is of another model, or lacks variables.
         Stopped: `cancel` was set.
     """
@@ -116,7 +116,7 @@ class _Runs:
 
 
 def _requests(engine: Engine, prompts: Sequence[Prompt]) -> list[RunRequest]:
-    """Return one request per prompt, or one for all prompts of a model on disk, cut to the context length."""
+    """Return one request per prompt, cut to the context; for a model on the disk, one request of all prompts."""
     made: list[list[int]] = []
     for number, prompt in enumerate(prompts, 1):
         ids = list(prompt.ids) if prompt.ids is not None else _encode(engine, prompt, number)
@@ -141,7 +141,7 @@ def _encode(engine: Engine, prompt: Prompt, number: int) -> list[int]:
 
 
 def _again(engine: Engine, dtype: str) -> Engine:
-    """Return the same model in another dtype, from disk unless memory holds both."""
+    """Return an engine of the same model in another dtype; it runs from disk if memory cannot hold both."""
     memory, sizes = memory_bytes(), model_sizes(engine.config).loaded
     if engine.device.type == "cuda":
         fits = fits_gpu(weight_bytes(engine.config, DTYPES[dtype]), engine.device)
@@ -152,7 +152,7 @@ def _again(engine: Engine, dtype: str) -> Engine:
 
 
 def joined(traces: Sequence[Trace]) -> xr.Dataset:
-    """Join the routing of all tokens with text, and the biases."""
+    """Return the routing of all tokens except special tokens, from all traces, with the biases of the first trace."""
     of_text = [np.flatnonzero(~trace.special_mask.values) for trace in traces]
     parts = [trace.data.isel(token=text_tokens) for trace, text_tokens in zip(traces, of_text, strict=True)]
     whole = {name: xr.concat([part[name] for part in parts], "token") for name in ROUTED}
@@ -160,7 +160,7 @@ def joined(traces: Sequence[Trace]) -> xr.Dataset:
 
 
 def _contradictions(traces: Sequence[Trace]) -> list[Finding]:
-    """Return the findings on recorded numbers that contradict each other: a router that breaks its own rule."""
+    """Return the findings on decisions that contradict the recorded affinities: the router breaks its rule."""
     contradictions = [fault for trace in traces for fault in faults(trace)]
     return [
         Finding(
@@ -203,7 +203,7 @@ def _compare(engine: Engine, healthy: Trace, runs: _Runs) -> tuple[Check, list[F
 
 
 def _exchanged(engine: Engine, request: RunRequest, layer: int, one: int, other: int) -> np.ndarray:
-    """Return the residual norms of the request with two experts of a layer exchanged; the engine is restored."""
+    """Return the residual norms of a run with two experts of a layer exchanged, [token, layer]; undo the exchange."""
     _swap(engine.model.block(layer).ffn, one, other)
     try:
         norms: Any = engine.run(request).data["residual_norm"].values

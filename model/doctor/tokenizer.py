@@ -1,4 +1,4 @@
-"""Check a folder's tokenizer: whether it can be read, and whether the model has a row for each of its ids."""
+"""Checks a folder's tokenizer: the program must be able to read it, and the model needs a row for each of its ids."""
 
 from pathlib import Path
 from typing import Any
@@ -12,11 +12,11 @@ _OTHERS = ("tiktoken.model", "tokenizer.model", "vocab.json")  # other spellings
 
 
 def check_tokenizer(folder: Path, vocab_size: Any) -> tuple[Check, list[Finding]]:
-    """Return the check of a folder's tokenizer and its findings.
+    """Return the check of a folder's tokenizer, and the findings on it.
 
     Args:
         folder: the model folder.
-        vocab_size: as config.json states it, of any kind.
+        vocab_size: the value in config.json, which may be of any type.
     """
     if not (folder / FILE).is_file():
         return Check(NAME, STAGE, "", skipped=missing(folder)), []
@@ -29,7 +29,7 @@ def check_tokenizer(folder: Path, vocab_size: Any) -> tuple[Check, list[Finding]
 
 
 def missing(folder: Path) -> str:
-    """Return in one line that a folder has no tokenizer.json, with the file that it has in its place."""
+    """Return the message that a folder has no tokenizer.json, with the name of another vocabulary file in it."""
     other = next((name for name in _OTHERS if (folder / name).is_file()), "")
     instead = f", only {other}, which is not read" if other else ""
     return f'the folder has no {FILE}{instead}; give --prompts with "ids"'

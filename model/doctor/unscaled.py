@@ -1,10 +1,11 @@
-"""Find FP8 values that were stored in a wider dtype without their scales, and scales that no FP8 weight uses.
+"""Finds FP8 values that were stored in a wider dtype without their scales, and scales that no FP8 weight uses.
 
 A conversion that casts FP8 to bfloat16 and forgets the scales leaves matrices whose values are all FP8 numbers with
 magnitudes up to 448. Weights multiplied by their scales have magnitudes of about 0.02.
 
-Thresholds: every sampled value is an E4M3 number, with at least 16 different magnitudes, and the root mean square is at
-least 8. FP8 codes of random weights have one of 90 to 150; matrices of the embedded models reach 0.11.
+Thresholds: every sampled value is an E4M3 number, the sample has at least 16 different magnitudes, and the root mean
+square is at least 8. FP8 codes of random weights have a root mean square of 90 to 150; matrices of the embedded models
+reach 0.11.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,7 +24,7 @@ SMALLEST_RMS, FEWEST_MAGNITUDES, _LARGEST = 8.0, 16, 448.0
 
 
 def is_unscaled(tensor: Scanned) -> bool:
-    """Return whether a tensor of another dtype holds FP8 codes."""
+    """Whether a matrix in another dtype than FP8 holds FP8 values that were not multiplied by their scales."""
     sample = tensor.sample
     if tensor.stored.dtype == SCALED_DTYPE or len(tensor.stored.shape) != 2 or not tensor.rms >= SMALLEST_RMS:
         return False
@@ -34,10 +35,10 @@ def is_unscaled(tensor: Scanned) -> bool:
 
 
 def check_unscaled(tensors: Sequence[Scanned], stored: Mapping[str, StoredTensor]) -> Iterator[Finding]:
-    """Yield one finding on all tensors of FP8 codes, and one on scales beside weights of another dtype.
+    """Yield one finding on all tensors of unscaled FP8 values, and one on scales that no FP8 weight uses.
 
     Args:
-        tensors: those that hold FP8 codes in another dtype.
+        tensors: the tensors for which `is_unscaled` is true.
         stored: every tensor of the folder by its published name.
     """
     names = {tensor.stored.name for tensor in tensors}
@@ -70,7 +71,7 @@ def check_unscaled(tensors: Sequence[Scanned], stored: Mapping[str, StoredTensor
 
 
 def _is_unused(name: str, stored: Mapping[str, StoredTensor]) -> bool:
-    """Return whether a tensor holds the scales of a weight that is not FP8, or is absent."""
+    """Whether a tensor holds the scales of a weight that is absent, or that is stored in another dtype than FP8."""
     weight = weight_of_scale(name)
     if weight is None:
         return False

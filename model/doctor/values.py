@@ -1,7 +1,8 @@
-"""Check each tensor for NaN, infinity and zeros, and its size against the same tensor of other layers.
+"""Checks each tensor for NaN, infinity and zeros, and compares its size with the same tensor of other layers.
 
-Thresholds: a matrix is mostly zeros from one half on. A tensor is outlying if its size differs from the median of the
-other layers by a factor of 8 and by 8 robust deviations; with fewer than 5 layers there is no such check.
+Thresholds: a matrix is mostly zeros if more than half of its values are 0. A tensor is outlying if its size (root mean
+square) differs from the median of the layers by a factor of 8 and by 8 robust deviations. Models with fewer than 5
+layers get no check of sizes.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -19,7 +20,7 @@ RATIO, DEVIATION, FLOOR, FEWEST_LAYERS = 8.0, 8.0, 0.1, 5
 
 
 def check_values(tensor: Scanned) -> Iterator[Finding]:
-    """Yield the findings on one tensor; `experts` reports a routed expert of zeros."""
+    """Yield the findings on one tensor, except zeros in a routed expert, which `experts` reports."""
     place, name = tensor.place, tensor.stored.name
     if tensor.num_nan or tensor.num_infinite:
         kinds = [(tensor.num_nan, "NaN"), (tensor.num_infinite, "infinite")]
@@ -42,7 +43,7 @@ def check_values(tensor: Scanned) -> Iterator[Finding]:
 
 
 def _zeros(tensor: Scanned) -> Iterator[Finding]:
-    """Yield a finding on a tensor of zeros; only offsets (`.bias`) and zero points may be 0."""
+    """Yield a finding if most values of a tensor are 0; biases and tensors of a quantisation may be 0."""
     share, place = tensor.num_zero / max(1, tensor.size), tensor.place
     if share <= MOSTLY_ZEROS or place.part.endswith(".bias") or is_quantisation(tensor.stored.name):
         return
@@ -57,10 +58,10 @@ def _zeros(tensor: Scanned) -> Iterator[Finding]:
 
 
 def compare_sizes(sizes: Mapping[str, Mapping[int, float]]) -> Iterator[Finding]:
-    """Yield the findings on tensors whose size differs from the same tensor of other layers.
+    """Yield the findings on tensors whose size differs from that of the same tensor in other layers.
 
     Args:
-        sizes: part of a layer -> model layer number -> root mean square.
+        sizes: part of a layer -> model layer number -> root mean square of the tensor.
     """
     for part, by_layer in sizes.items():
         known = {layer: rms for layer, rms in by_layer.items() if np.isfinite(rms) and rms > 0}
@@ -89,6 +90,6 @@ def described(tensor: Scanned) -> str:
 
 
 def typical_size(tensors: Iterable[Scanned]) -> float:
-    """Return the median root mean square of tensors; NaN if none is known."""
+    """Return the median of the tensors' root mean squares; NaN if none of them is finite."""
     sizes = [tensor.typical for tensor in tensors if np.isfinite(tensor.typical)]
     return float(np.median(sizes)) if sizes else float("nan")

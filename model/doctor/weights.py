@@ -1,7 +1,7 @@
-"""The first stage of an audit: read every weight of a folder once, layer by layer.
+"""The first stage of an audit: reads every weight of a folder once, layer by layer.
 
-Memory holds the statistics of one layer at a time. One thread reads, two measure. The audit reads the tensors that the
-files hold, whatever the configuration states, so a contradicting configuration does not stop it.
+Memory holds the statistics of one layer at a time. One thread reads, and two threads measure. The audit reads every
+tensor in the files, whatever the configuration states, so a contradicting configuration does not stop the audit.
 """
 
 import collections
@@ -46,15 +46,15 @@ class Stopped(CheckpointError):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Progress:
-    """Progress after a tensor."""
+    """The progress of the first stage."""
 
-    done: int  # tensors
-    count: int
+    done: int  # number of measured tensors
+    count: int  # number of all tensors
     bytes_read: int
 
     @property
     def share(self) -> float:
-        """Return the share of tensors that are done."""
+        """The share of tensors that are measured."""
         return self.done / max(1, self.count)
 
 
@@ -65,7 +65,7 @@ class _Totals:
     biases: dict[int, np.ndarray] = dataclasses.field(default_factory=dict)
     bias_dtypes: dict[int, str] = dataclasses.field(default_factory=dict)
     sizes: dict[str, dict[int, float]] = dataclasses.field(default_factory=lambda: collections.defaultdict(dict))
-    digests: dict[str, bytes] = dataclasses.field(default_factory=dict)  # of embedding and head
+    digests: dict[str, bytes] = dataclasses.field(default_factory=dict)  # checksums of the tensors outside layers
     num_tensors: int = 0
     num_blocks: int = 0
     layers: dict[str, set[int]] = dataclasses.field(default_factory=lambda: collections.defaultdict(set))
@@ -80,12 +80,12 @@ def examine_weights(
     on_progress: Callable[[Progress], None] = lambda progress: None,
     cancel: threading.Event | None = None,
 ) -> Report:
-    """Audit a folder's configuration, headers and weights.
+    """Return the report on a folder's configuration, headers and weights.
 
     Raises:
         CheckpointError: there is nothing to audit: no folder, no usable JSON in config.json, another model type, no
-            weights, or pickled ones. Faults of existing weights are findings.
-        Stopped: `cancel` was set; it is read after each tensor.
+            weights, or only pickled weights. Faults in the weights are findings, not errors.
+        Stopped: `cancel` was set; it is checked after each tensor.
     """
     with np.errstate(all="ignore"):  # NaN and infinity are findings, and what follows from them is NaN
         return _examine_folder(Path(folder), on_progress, cancel)
@@ -108,7 +108,7 @@ def _examine_folder(folder: Path, on_progress: Callable[[Progress], None], cance
 
 
 def _within(folder: Path, problem: Exception) -> str:
-    """Return an error of a folder without its path, which a report should not show."""
+    """Return the message of an error without the path of the folder, because a report must not show paths."""
     return str(problem).replace(f"{folder}/", "").replace(f"{folder} ", "the folder ")
 
 
@@ -220,7 +220,10 @@ def _router(layer: int, tensor: Scanned, totals: _Totals) -> Iterator[Finding]:
 def _layers(
     folder: ModelFolder, on_progress: Callable[[Progress], None], cancel: threading.Event | None
 ) -> Iterator[tuple[int | None, list[Scanned]]]:
-    """Measure every readable tensor, and yield them layer by layer; tensors outside of layers come first and last."""
+    """Yield the statistics of every readable tensor, layer by layer.
+
+    The embedding comes before the layers; other tensors outside the layers come after them.
+    """
     names = sorted((name for name in folder.tensors if _is_weight(folder, name)), key=_order)
     disk = DiskTensors(folder)
     measured: list[Scanned] = []
@@ -266,13 +269,13 @@ def _scan(folder: ModelFolder, disk: DiskTensors, name: str) -> Scanned:
 
 
 def _is_weight(folder: ModelFolder, name: str) -> bool:
-    """Return whether a tensor can be measured; block scales are read with their weights."""
+    """Whether a tensor is measured on its own; block scales are read together with their weights."""
     dtype = folder.tensors[name].dtype
     return (dtype in READABLE_DTYPES or dtype == SCALED_DTYPE) and scaled_weight(name) not in folder.tensors
 
 
 def _order(name: str) -> tuple[int, int, str, int]:
-    """Return the sort key: embedding, layers with their experts, then the rest; this is mostly the order in files."""
+    """Return the key that sorts tensors: embedding, layers with their experts, others; files mostly have this order."""
     place = place_of(name)
     if place.layer is None:
         return (0 if name == EMBEDDING else 2, 0, name, 0)
