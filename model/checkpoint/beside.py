@@ -14,11 +14,12 @@ from model.checkpoint.header import CheckpointError, printable, read_json
 from model.checkpoint.layouts import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from model.checkpoint.weights import Manifest
 from model.network.config import unknown_keys, unused_keys
+from model.trace.limits import SETTINGS, TOKENIZER, check_json
+from model.trace.ordinary import read_ordinary
 
 BOM = b"\xef\xbb\xbf"
 _OTHER_FORMS = (".gguf", ".bin", ".pt", ".pth", ".ckpt", ".onnx", ".h5", ".msgpack")
 _MOST_NAMED = 8
-_MOST_TOKENIZER_BYTES = 200_000_000
 
 
 def notes(manifest: Manifest, folder: Path) -> tuple[str, ...]:
@@ -32,9 +33,8 @@ def configuration(manifest: Manifest, folder: Path) -> Iterator[str]:
     yield from (f"{CONFIG_NAME}: {line}" for line in unused_keys(manifest.published))
     if unknown := unknown_keys(manifest.published):
         yield f"{CONFIG_NAME} has keys that are not known here, and have no effect: {_named(unknown)}"
-    with (folder / CONFIG_NAME).open("rb") as file:
-        if file.read(3) == BOM:
-            yield f"{CONFIG_NAME} begins with a byte order mark, which is left out"
+    if read_ordinary(folder / CONFIG_NAME, SETTINGS.num_bytes).startswith(BOM):
+        yield f"{CONFIG_NAME} begins with a byte order mark, which is left out"
 
 
 def adapters(manifest: Manifest, folder: Path) -> Iterator[str]:
@@ -91,11 +91,10 @@ def _vocabulary(manifest: Manifest, folder: Path) -> Iterator[str]:
 
 def largest_id(folder: Path) -> int | None:
     """Return the largest token id in a folder's `tokenizer.json`; None if the file cannot be read."""
-    path = folder / "tokenizer.json"
     try:
-        if path.stat().st_size > _MOST_TOKENIZER_BYTES:
-            return None
-        published: Any = json.loads(path.read_bytes())
+        content = read_ordinary(folder / "tokenizer.json", TOKENIZER.num_bytes)
+        check_json(content, TOKENIZER)
+        published: Any = json.loads(content)
         ids = [*published["model"]["vocab"].values(), *(entry["id"] for entry in published.get("added_tokens") or [])]
     except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError):
         return None

@@ -3,8 +3,10 @@
 import json
 from pathlib import Path
 
+from model.trace.limits import SETTINGS, check_json
+from model.trace.ordinary import read_ordinary
+
 _FILE, _SETTINGS = "chat_template.jinja", "tokenizer_config.json"
-_MOST_BYTES = 100_000_000
 
 
 def template_file(folder: Path) -> str:
@@ -15,9 +17,9 @@ def template_file(folder: Path) -> str:
     if (folder / _FILE).is_file():
         return _FILE
     try:
-        if (folder / _SETTINGS).stat().st_size > _MOST_BYTES:
-            return ""
-        settings = json.loads((folder / _SETTINGS).read_text(encoding="utf-8-sig"))
+        content = read_ordinary(folder / _SETTINGS, SETTINGS.num_bytes)
+        check_json(content, SETTINGS)
+        settings = json.loads(content.decode("utf-8-sig"))
     except (OSError, ValueError, RecursionError):
         return ""
     return _SETTINGS if isinstance(settings, dict) and settings.get("chat_template") else ""

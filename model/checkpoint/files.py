@@ -33,6 +33,7 @@ from model.checkpoint.header import (
 from model.checkpoint.layouts import lost_shards, no_config, no_weights
 from model.checkpoint.names import scale_name
 from model.checkpoint.positions import OpenFiles, read_whole
+from model.trace.limits import WEIGHT_LIST
 
 CONFIG_NAME = "config.json"
 SINGLE_NAME = "model.safetensors"
@@ -243,7 +244,7 @@ def _is_blob_of_snapshot(path: Path, root: Path) -> bool:
 
 
 def _read_weight_map(path: Path) -> dict[str, str]:
-    weight_map = read_json(path).get("weight_map")
+    weight_map = read_json(path, WEIGHT_LIST).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise CheckpointError(f"{path} has no weight_map that says which file holds which tensor")
     for name, file_name in weight_map.items():

@@ -15,6 +15,9 @@ from typing import Any
 
 import torch
 
+from model.trace.limits import SETTINGS, WEIGHT_LIST, JsonBounds, check_json
+from model.trace.ordinary import read_ordinary
+
 PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
 READABLE_DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 SCALED_DTYPE = "F8_E4M3"  # block FP8; decoded with its scales
@@ -30,8 +33,6 @@ _BITS = {
     **{"F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8, "F8_E4M3FNUZ": 8, "F8_E5M2FNUZ": 8},
     **{"F6_E2M3": 6, "F6_E3M2": 6, "F4": 4},
 }
-# These limits are far above the needs of the released 671 B checkpoint (config 2 kB, index 9 MB, headers under 1 MB).
-_MAX_JSON_BYTES = 100_000_000
 _MAX_AXES = 16
 _MAX_SIZE = 1 << 48
 _MAX_MESSAGE = 500
@@ -62,20 +63,22 @@ class StoredTensor:
     offset: int  # position of its first byte in the file
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path, bounds: JsonBounds = SETTINGS) -> dict[str, Any]:
     """Return the object in a JSON file.
 
     Raises:
-        CheckpointError: the file is too large, not JSON, or not a JSON object.
+        CheckpointError: the file cannot be read, is too large, not JSON, or not a JSON object.
     """
-    if path.stat().st_size > _MAX_JSON_BYTES:
-        raise CheckpointError(f"{path} is larger than {_MAX_JSON_BYTES // 1_000_000} MB, which no such file needs")
-    return _parse_object(path, path.read_bytes())
+    try:
+        return _parse_object(path, read_ordinary(path, bounds.num_bytes), bounds)
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror}") from None
 
 
-def _parse_object(path: Path, content: bytes) -> dict[str, Any]:
+def _parse_object(path: Path, content: bytes, bounds: JsonBounds) -> dict[str, Any]:
     if content.startswith(LFS_POINTER):
         raise CheckpointError(f"{path} is {lfs_refusal()}")
+    check_json(content, bounds, str(path), CheckpointError)
     try:
         value = json.loads(content.decode("utf-8-sig"), object_pairs_hook=_without_duplicates)
     except (ValueError, RecursionError) as error:
@@ -98,20 +101,27 @@ def read_header(path: Path) -> dict[str, StoredTensor]:
     Raises:
         CheckpointError: the file is no safetensors file, is truncated, or its header contradicts itself.
     """
+    try:
+        header, start, data_size = _read_start(path)
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror}") from None
+    header.pop("__metadata__", None)
+    spans = [_check_entry(path, name, entry, data_size) for name, entry in header.items()]
+    _check_tiling(path, sorted(spans, key=lambda span: span[1:]), data_size)
+    return {name: _stored(path, name, entry, start) for name, entry in header.items()}
+
+
+def _read_start(path: Path) -> tuple[dict[str, Any], int, int]:
+    """Return the header, the position of the first byte of data, and the number of bytes of data."""
     file_size = path.stat().st_size
     with path.open("rb") as file:
         start = file.read(8)
         if len(start) < 8:
             raise CheckpointError(f"{path} is no safetensors file: it has only {file_size} bytes")
         (length,) = struct.unpack("<Q", start)
-        if length > min(file_size - 8, _MAX_JSON_BYTES):
+        if length > min(file_size - 8, WEIGHT_LIST.num_bytes):
             raise CheckpointError(_bad_length(path, start, length, file_size))
-        header = _parse_object(path, file.read(length))
-    header.pop("__metadata__", None)
-    data_size = file_size - 8 - length
-    spans = [_check_entry(path, name, entry, data_size) for name, entry in header.items()]
-    _check_tiling(path, sorted(spans, key=lambda span: span[1:]), data_size)
-    return {name: _stored(path, name, entry, 8 + length) for name, entry in header.items()}
+        return _parse_object(path, file.read(length), WEIGHT_LIST), 8 + length, file_size - 8 - length
 
 
 def _bad_length(path: Path, start: bytes, length: int, file_size: int) -> str:

@@ -14,10 +14,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import tokenizers
-
+from model.checkpoint.encoding import Encoding, EncodingError, is_harmless
+from model.checkpoint.encoding_worker import Worker
 from model.checkpoint.files import find_file
 from model.checkpoint.header import LFS_POINTER, first_line, lfs_refusal
+from model.trace.limits import TOKENIZER, check_json
+from model.trace.ordinary import read_ordinary
 from model.trace.trace import Token
 
 BOS, EOS = "<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>"
@@ -47,11 +49,8 @@ class Tokenizer:
         added = _added_tokens(published)
         self._special = {entry["id"]: entry["content"] for entry in added if entry.get("special")}
         self._plain = {entry["id"]: entry["content"] for entry in added if not entry.get("special")}
-        # Without post-processor no token is added.
-        self._content = json.dumps(published | {"post_processor": None}, ensure_ascii=False)
-        self._encoder = tokenizers.Tokenizer.from_str(self._content)
-        self._encoder.encode_special_tokens = True  # as text
-        self._pieces = {entry_id: piece for piece, entry_id in self._encoder.get_vocab().items()}
+        self._encoder = Encoding(published) if is_harmless(published) else Worker(published)
+        self._pieces = {entry_id: piece for piece, entry_id in published["model"].get("vocab", {}).items()}
         self._pieces |= self._special | self._plain
 
     @classmethod
@@ -62,27 +61,22 @@ class Tokenizer:
             path: the file, or the model folder that holds it.
 
         Raises:
-            TokenizerError: it is missing, damaged, or not a byte-level BPE.
+            TokenizerError: it is missing, damaged, too large, or not a byte-level BPE.
             CheckpointError: a folder lacks it, or it is a link that leads out of the folder.
         """
         path = Path(path)
         path = find_file(path, "tokenizer.json") if path.is_dir() else path
         try:
-            content = path.read_bytes()
+            content = read_ordinary(path, TOKENIZER.num_bytes)
         except OSError as error:
             raise TokenizerError(f"{path} cannot be read: {error.strerror}") from error
         try:
-            published = json.loads(content.decode("utf-8-sig"))
+            check_json(content, TOKENIZER, "it", TokenizerError)
+            published = _parsed(content)
             _check_byte_level(published)
             return cls(published, hashlib.sha256(content).hexdigest())
-        except TokenizerError as error:
+        except (TokenizerError, EncodingError) as error:
             raise TokenizerError(f"{path} is not usable: {error}") from None
-        except (KeyboardInterrupt, SystemExit):
-            raise
-        except BaseException as error:  # the library raises plain Exception, and panics are not even that
-            if content.startswith(LFS_POINTER):
-                raise TokenizerError(f"{path} is {lfs_refusal()}") from None
-            raise TokenizerError(f"{path} is not a tokenizer.json: {_culprit(content)}{first_line(error)}") from error
 
     @property
     def size(self) -> int:
@@ -115,7 +109,8 @@ class Tokenizer:
             parse_special: also match special tokens, whose spelling otherwise is ordinary text.
 
         Raises:
-            TokenizerError: the text holds a lone surrogate, and the message gives its position; or the library fails.
+            TokenizerError: the text holds a lone surrogate, and the message gives its position; or the library
+                fails or is not done in time.
         """
         try:
             text.encode()
@@ -124,17 +119,10 @@ class Tokenizer:
                 f"character {error.start + 1} of the text is half of a surrogate pair (U+{ord(text[error.start]):04X}),"
                 " which is not valid Unicode; remove it"
             ) from None
-        encoder = self._special_encoder if parse_special else self._encoder
         try:
-            return encoder.encode(text, add_special_tokens=False).ids
-        except (KeyboardInterrupt, SystemExit):
-            raise
-        except BaseException as error:  # a panic of the library is no Exception
-            raise TokenizerError(f"tokenizer.json cannot encode this text ({first_line(error)})") from None
-
-    @cached_property
-    def _special_encoder(self) -> tokenizers.Tokenizer:
-        return tokenizers.Tokenizer.from_str(self._content)
+            return self._encoder.encode(text, parse_special)
+        except EncodingError as error:
+            raise TokenizerError(f"tokenizer.json cannot encode this text: {error}") from None
 
     def special_in(self, text: str) -> dict[str, int]:
         """Return the special tokens whose spelling occurs in a text, with their ids; they stay text unless asked."""
@@ -212,30 +200,26 @@ def invalid_spans(text: bytes) -> tuple[tuple[int, int], ...]:
 _ALPHABET = byte_alphabet()
 
 
+def _is_id(value: Any) -> bool:
+    return type(value) is int and 0 <= value < 1 << 31
+
+
 def _added_tokens(published: dict[str, Any]) -> list[dict[str, Any]]:
     added = published.get("added_tokens") or []
     for entry in added if isinstance(added, list) else [added]:
-        is_entry = isinstance(entry, dict) and type(entry.get("id")) is int and isinstance(entry.get("content"), str)
+        is_entry = isinstance(entry, dict) and _is_id(entry.get("id")) and isinstance(entry.get("content"), str)
         if not is_entry:
             raise TokenizerError(f"added_tokens holds {entry!r:.80}, which has no id and content")
     return added
 
 
-def _culprit(content: bytes) -> str:
-    """Return which part of a tokenizer.json the library cannot read, for a message; empty if it is not one part."""
+def _parsed(content: bytes) -> Any:
+    if content.startswith(LFS_POINTER):
+        raise TokenizerError(lfs_refusal())
     try:
-        published = json.loads(content)
-    except ValueError:
-        return ""
-    for part in ("normalizer", "pre_tokenizer", "decoder", "added_tokens"):
-        try:
-            tokenizers.Tokenizer.from_str(json.dumps(published | {part: None, "post_processor": None}))
-        except (KeyboardInterrupt, SystemExit):
-            raise
-        except BaseException:  # noqa: S112 - another part is damaged, or a panic
-            continue
-        return f"its {part} cannot be read: "
-    return ""
+        return json.loads(content.decode("utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        raise TokenizerError(f"it is not JSON: {first_line(error)}") from None
 
 
 def _check_byte_level(published: Any) -> None:
@@ -247,7 +231,11 @@ def _check_byte_level(published: Any) -> None:
     vocabulary = published["model"].get("vocab", {})
     if not isinstance(vocabulary, dict):
         raise TokenizerError("its vocabulary is no object")
+    if not vocabulary:
+        raise TokenizerError("its vocabulary is empty")
     added = {(entry["content"], entry["id"]) for entry in _added_tokens(published)}
     for piece, entry_id in vocabulary.items():
+        if not _is_id(entry_id):
+            raise TokenizerError(f"entry {piece!r:.80} has the id {entry_id!r:.40}, no whole number")
         if (piece, entry_id) not in added and any(character not in _ALPHABET for character in piece):
             raise TokenizerError(f"entry {piece!r} is not spelled in bytes; only byte-level BPE is supported")

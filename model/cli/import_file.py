@@ -54,13 +54,12 @@ def import_file(
 
 
 def _bytes(path: Path) -> bytes:
-    from model.trace.imports.limits import MOST_BYTES
+    from model.trace.limits import MOST_IMPORT_BYTES
+    from model.trace.ordinary import read_ordinary
     from model.trace.trace import TraceError
 
     try:
-        if path.stat().st_size > MOST_BYTES:
-            raise TraceError(f"{path} is larger than {MOST_BYTES >> 20} MB; import fewer tokens at a time")
-        return path.read_bytes()
+        return read_ordinary(path, MOST_IMPORT_BYTES)
     except OSError as error:
         raise TraceError(f"{path} cannot be read: {error.strerror}") from None
 

@@ -66,9 +66,12 @@ def read_prompt(path: Path) -> str:
 
     Raises:
         Unusable: the file is not UTF-8.
-        OSError: the file cannot be read.
+        OSError: the file cannot be read, is no ordinary file, or is larger than 50 MB.
     """
-    content = path.read_bytes()
+    from model.trace.limits import MOST_TEXT_BYTES
+    from model.trace.ordinary import read_ordinary
+
+    content = read_ordinary(path, MOST_TEXT_BYTES)
     if content.startswith(codecs.BOM_UTF8):
         echo(f"note: {path} begins with a byte order mark, which is left out", err=True)
     try:

@@ -5,8 +5,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+from model.trace.limits import MOST_TEXT_BYTES
+from model.trace.ordinary import read_ordinary
+
 _SAMPLE = Path(__file__).parent / "sample.jsonl"
-_MOST_PROMPTS, _MOST_BYTES = 10_000, 50_000_000
+_MOST_PROMPTS = 10_000
 
 
 class PromptsError(ValueError):
@@ -33,13 +36,11 @@ def read_prompts(path: Path) -> tuple[Prompt, ...]:
     `prompt`), or with `ids`.
 
     Raises:
-        PromptsError: the file is too large, not UTF-8, or empty, or a line is no prompt.
-        OSError: the file cannot be read.
+        PromptsError: the file is not UTF-8, or empty, or a line is no prompt.
+        OSError: the file cannot be read, is no ordinary file, or is larger than 50 MB.
     """
-    if path.stat().st_size > _MOST_BYTES:
-        raise PromptsError(f"{path} is larger than {_MOST_BYTES // 1_000_000} MB; give fewer prompts")
     try:
-        content = path.read_bytes().decode("utf-8-sig")
+        content = read_ordinary(path, MOST_TEXT_BYTES).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise PromptsError(f"{path} is not UTF-8 text (byte {error.start})") from None
     lines = [(number, line) for number, line in enumerate(content.split("\n"), 1) if line.strip()]

@@ -15,6 +15,15 @@ import safetensors
 import safetensors.numpy
 import xarray as xr
 
+from model.trace.limits import (
+    MOST_TRACE_BYTES,
+    TRACE_HEADER,
+    check_interventions,
+    check_json,
+    check_labels,
+    check_tokens,
+)
+from model.trace.ordinary import read_ordinary
 from model.trace.trace import SCHEMA, Token, Trace, TraceError
 from model.trace.writing import replacing
 
@@ -62,7 +71,7 @@ def load(path: str | Path) -> Trace:
         TraceError: the file is missing or no trace; the message names it.
     """
     try:
-        return loads(Path(path).read_bytes())
+        return loads(read_ordinary(path, MOST_TRACE_BYTES))
     except OSError as error:
         raise TraceError(f"{path} cannot be read: {error.strerror}") from None
     except TraceError as error:
@@ -73,7 +82,7 @@ def loads(content: bytes) -> Trace:
     """Read the bytes of a trace file.
 
     Raises:
-        TraceError: the bytes are no trace, or one of another version.
+        TraceError: the bytes are no trace, one of another version, or larger than `model.trace.limits` allows.
     """
     metadata = _read_metadata(content)
     if metadata.get("format") != FORMAT:
@@ -92,6 +101,9 @@ def loads(content: bytes) -> Trace:
 
 def _read_trace(arrays: dict[str, np.ndarray], metadata: dict[str, str]) -> Trace:
     parts = {name: _read_object(metadata[name], name) for name in PARTS}
+    check_tokens(len(parts["tokens"]["token"]), "the trace")
+    check_labels(sum(map(len, parts["coords"].values())))
+    check_interventions(len(parts["request"].get("interventions") or ()))
     return Trace(
         data=xr.Dataset({name: (parts["dims"][name], array) for name, array in arrays.items()}, parts["coords"]),
         tokens=tuple(_read_token(fields) for fields in parts["tokens"]["token"]),
@@ -108,8 +120,11 @@ def _read_metadata(content: bytes) -> dict[str, Any]:
         length = int.from_bytes(content[:8], "little")
         if len(content) < 8 or length > len(content) - 8:
             raise TraceError("this is not a MoE Loupe trace file")
+        check_json(content[8 : 8 + length], TRACE_HEADER, "its header")
         metadata = json.loads(content[8 : 8 + length]).get("__metadata__", {})
         return metadata if isinstance(metadata, dict) else {}
+    except TraceError:
+        raise
     except (ValueError, AttributeError, RecursionError):
         raise TraceError("this is not a MoE Loupe trace file") from None
 

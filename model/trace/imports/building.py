@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from model.trace.imports import limits
+from model.trace import limits
 from model.trace.imports.origin import origin
 from model.trace.imports.reading import plain_text
 from model.trace.router_rule import RouterRule, whole

@@ -12,7 +12,7 @@ recognises such a batch, because no expert occurs twice although chance would re
 
 import numpy as np
 
-from model.trace.imports import limits
+from model.trace import limits
 from model.trace.imports.building import UNKNOWN, Named, Shape, Words, routed_slots, traced
 from model.trace.trace import Trace, TraceError
 

@@ -16,7 +16,7 @@ from typing import Any, cast
 import numpy as np
 import safetensors
 
-from model.trace.imports import limits
+from model.trace import limits
 from model.trace.trace import TraceError
 
 NPY = b"\x93NUMPY"
@@ -30,7 +30,7 @@ def parse_json(content: bytes, what: str = "the file") -> Any:  # noqa: ANN401 -
     Raises:
         TraceError: it is no JSON, is too large, is cut off, holds several documents, or is nested too deeply.
     """
-    limits.check_json(content, what)
+    limits.check_json(content, limits.ANSWER, what)
     try:
         return json.loads(content.decode("utf-8-sig"))
     except UnicodeDecodeError as error:

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from model.trace.imports import limits, sequences
+from model.trace import limits
+from model.trace.imports import sequences
 from model.trace.imports.building import Named, Words, labelled
 from model.trace.imports.origin import origin
 from model.trace.imports.reading import floats, member, token_ids

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from model.trace.imports import limits
+from model.trace import limits
 from model.trace.imports.building import Named, Shape, Words, placed, routed_slots, traced
 from model.trace.imports.reading import in_range, member, token_ids, whole_numbers
 from model.trace.trace import Trace, TraceError

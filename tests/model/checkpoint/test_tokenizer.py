@@ -189,7 +189,7 @@ def test_a_pointer_of_git_lfs_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("{", "not a tokenizer.json"),
+        ("{", "not usable: it is not JSON"),
         ("[]", "holds no model"),
         ('{"model": {"type": "Unigram", "vocab": []}}', "Unigram"),
         ('{"model": {"type": "BPE", "vocab": {"\\u2581the": 0}, "merges": []}}', "not spelled in bytes"),

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from model.trace.imports import limits
+from model.trace import limits
 from model.trace.imports.formats import read
 from model.trace.trace import TraceError
 from tests import engines
@@ -37,9 +37,10 @@ def test_what_engines_send_stays_within_the_bounds() -> None:
     """8,000 tokens of the released V3, as lists: the count of lists and values per token, times 8,000."""
     ids = engines.random_ids(40, 61, 256, 8)
     content = as_json({"choices": [{"routed_experts": ids.tolist()}]})
-    for mark, (most, _) in limits.MOST_JSON.items():
+    bounds = limits.ANSWER
+    for mark, most in ((b"[", bounds.lists), (b",", bounds.values), (b'"', bounds.quotes), (b"{", bounds.objects)):
         assert content.count(mark) / 40 * 8_000 < most
-    limits.check_json(content)
+    limits.check_json(content, bounds)
 
 
 def test_runs_of_a_dump_are_bounded() -> None:

@@ -1,0 +1,147 @@
+"""Encodes text by the `tokenizers` library, in this process or as the process that `encoding_worker.py` starts.
+
+The library matches patterns and rewrites text as a tokenizer.json says, without a limit of time or memory, and it can
+panic, which Python sees as a `BaseException`. Without torch, so that a worker starts quickly.
+"""
+
+import json
+import signal
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, BinaryIO, TypeVar
+
+import tokenizers
+
+MOST_IDS = 1 << 22  # of one text
+# DeepSeek-V3's pre-tokenizer: up to three digits; runs of Han and Kana; words, punctuation with its line breaks, and
+# white space.
+SPLITS = (
+    r"\p{N}{1,3}",
+    "[一-龥぀-ゟ゠-ヿ]+",
+    r"""[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+"""
+    r"""| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+""",
+)
+_HARMLESS = frozenset({"ByteLevel", "Digits", "NFC", "NFD", "NFKC", "NFKD"})
+# A run adds no token but its own BOS, and takes a text whole.
+_UNUSED = {"post_processor": None, "truncation": None, "padding": None}
+_PARTS = ("normalizer", "pre_tokenizer", "decoder", "added_tokens")
+Result = TypeVar("Result")
+
+
+class EncodingError(ValueError):
+    """A tokenizer.json that the library cannot read, or a text that it cannot encode."""
+
+
+def is_harmless(published: Mapping[str, Any]) -> bool:
+    """Return whether the time and memory of an encoding are in proportion to the text.
+
+    They are if each step is a known one: no rewriting but Unicode's normal forms, no pattern but V3's.
+    """
+    steps = [*_steps(published.get("normalizer")), *_steps(published.get("pre_tokenizer"))]
+    return all(isinstance(step, Mapping) and (step.get("type") in _HARMLESS or _is_known_split(step)) for step in steps)
+
+
+def _steps(part: Any) -> Iterator[Any]:
+    """Return the steps of a part, which is one step, a sequence of steps in one level, or None."""
+    if not isinstance(part, Mapping) or part.get("type") != "Sequence":
+        return iter([] if part is None else [part])
+    steps = part.get("normalizers", part.get("pretokenizers"))
+    return iter(steps if isinstance(steps, list) else [steps])
+
+
+def _is_known_split(step: Mapping[str, Any]) -> bool:
+    pattern = step.get("pattern")
+    return step.get("type") == "Split" and isinstance(pattern, Mapping) and pattern.get("Regex") in SPLITS
+
+
+class Encoding:
+    """The library's tokenizer of one tokenizer.json."""
+
+    def __init__(self, published: Mapping[str, Any]) -> None:
+        """Build the tokenizer.
+
+        Raises:
+            EncodingError: the library cannot read the file; the message names the part if it is one part.
+        """
+        self._published = dict(published) | _UNUSED
+        self._tokenizers: dict[bool, tokenizers.Tokenizer] = {}
+        tokenizer = self._named("read", self._of)
+        for entry in published.get("added_tokens") or []:
+            if (given := tokenizer.token_to_id(entry["content"])) != entry["id"]:
+                ids = f"the id {entry['id']}, the tokenizers library gives it {given}"
+                raise EncodingError(f"added_tokens states for {entry['content']!r:.80} {ids}; renumber them")
+
+    def encode(self, text: str, parse_special: bool) -> list[int]:
+        """Return the ids of a text; with `parse_special`, special tokens that it spells become their ids.
+
+        Raises:
+            EncodingError: the library fails, or the text has more than `MOST_IDS` tokens.
+        """
+
+        def encode(published: Mapping[str, Any]) -> list[int]:
+            return self._of(published, parse_special).encode(text, add_special_tokens=False).ids
+
+        ids = self._named("run on this text", encode)
+        if len(ids) > MOST_IDS:
+            raise EncodingError(f"it makes {len(ids):,} tokens of {len(text):,} characters")
+        return ids
+
+    def _of(self, published: Mapping[str, Any], parse_special: bool = False) -> tokenizers.Tokenizer:
+        if published is not self._published:
+            return tokenizers.Tokenizer.from_str(json.dumps(published, ensure_ascii=False))
+        if parse_special not in self._tokenizers:
+            tokenizer = tokenizers.Tokenizer.from_str(json.dumps(published, ensure_ascii=False))
+            tokenizer.encode_special_tokens = not parse_special  # as text
+            self._tokenizers[parse_special] = tokenizer
+        return self._tokenizers[parse_special]
+
+    def _named(self, use: str, attempt: Callable[[Mapping[str, Any]], Result]) -> Result:
+        """Return the result of an attempt; if it fails, name the part without which it would not."""
+        try:
+            return attempt(self._published)
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # a panic of the library is no Exception
+            reason = str(error).partition("\n")[0] or type(error).__name__
+        for part in _PARTS:
+            try:
+                attempt(self._published | {part: None})
+            except (KeyboardInterrupt, SystemExit):
+                raise
+            except BaseException:  # noqa: S112 - another part is at fault
+                continue
+            raise EncodingError(f"its {part} cannot be {use}: {reason}")
+        raise EncodingError(reason)
+
+
+def serve(requests: BinaryIO, answers: BinaryIO) -> None:
+    """Answer requests, a line of JSON each: first a tokenizer.json, then texts. Ends with the requests."""
+    encoding: Encoding | None = None
+    for line in requests:
+        request = json.loads(line)
+        if hasattr(signal, "alarm"):  # ends this process even if the one that asked is gone
+            signal.alarm(2 * request["seconds"])
+        try:
+            if encoding is None:
+                _limit_memory(request["bytes"])
+                encoding = Encoding(request["published"])
+                answer: dict[str, Any] = {}
+            else:
+                answer = {"ids": encoding.encode(request["text"], request["parse_special"])}
+        except EncodingError as error:
+            answer = {"error": str(error)}
+        if hasattr(signal, "alarm"):
+            signal.alarm(0)
+        answers.write(json.dumps(answer).encode() + b"\n")
+        answers.flush()
+
+
+def _limit_memory(num_bytes: int) -> None:
+    if sys.platform != "win32":
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_AS, (num_bytes, num_bytes))
+
+
+if __name__ == "__main__":
+    serve(sys.stdin.buffer, sys.stdout.buffer)
