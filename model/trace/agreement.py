@@ -1,8 +1,8 @@
-"""Agreement of two sets of experts, and the agreement that chance gives. Arrays in and out.
+"""Agreement of two sets of experts, and the agreement that chance gives.
 
-The Jaccard index of two sets is the size of their intersection over the size of their union. By chance means: for two
-independent fair routers, each of which keeps random groups and selects random experts within them. The expectation is
-exact, not simulated.
+The Jaccard index of two sets is the size of their intersection over the size of their union. The agreement by chance is
+that of two independent fair routers, each of which keeps random groups and selects random experts within them. Its
+expectation is computed exactly, not simulated.
 
     >>> jaccard(np.array([3]), 4, 4).round(2).tolist()
     [0.6]
@@ -42,10 +42,10 @@ def fair_agreement(
     reach = kept_groups * size
     if num_experts % max(1, num_groups) or not 0 < max(top_k, other_top_k) <= reach <= num_experts:
         raise ValueError(f"{top_k} of {num_experts} experts in {kept_groups} of {num_groups} groups cannot be drawn")
-    shared = np.zeros(top_k + 1)  # probability of each number of common experts
-    for groups in range(kept_groups + 1):  # kept by both
+    shared = np.zeros(top_k + 1)  # by number of common experts: its probability
+    for groups in range(kept_groups + 1):  # number of groups that both keep
         kept = _hypergeometric(num_groups, kept_groups, kept_groups, groups)
-        for mine in range(top_k + 1):  # experts selected in groups that both keep
+        for mine in range(top_k + 1):  # number of each router's experts in groups that both keep
             first = kept * _hypergeometric(reach, groups * size, top_k, mine)
             for theirs in range(other_top_k + 1):
                 both = first * _hypergeometric(reach, groups * size, other_top_k, theirs)
@@ -56,7 +56,7 @@ def fair_agreement(
 
 
 def _hypergeometric(population: int, marked: int, drawn: int, hit: int) -> float:
-    """Return the probability that exactly `hit` of `drawn` items are among the `marked` ones of a population."""
+    """Return the probability that exactly `hit` of `drawn` items are marked, if `marked` of `population` items are."""
     if not 0 <= drawn <= population:
         return 0.0
     missed = drawn - hit

@@ -1,9 +1,9 @@
 """Align the tokens of two traces.
 
-Traces with equal ids are aligned by position. Otherwise, as with another tokenizer or text, tokens are aligned by the
-bytes that they span: within the common beginning of both texts, counted from the front, and within the common end,
-counted from the back. A token whose span does not occur in the other trace stays unaligned. If a trace has no text,
-token ids replace the bytes.
+Traces with equal ids are aligned by position. Traces with different ids, from another tokenizer or text, are aligned by
+the bytes that tokens span. Tokens in the common beginning of both texts are compared by their bytes from the front,
+tokens in the common end by their bytes from the back. A token whose span does not occur in the other trace stays
+unaligned. If a trace has no text, token ids replace the bytes.
 
     >>> first = [Token(7, "a", 0, 1, False), Token(8, "bc", 1, 3, False)]
     >>> second = [Token(1, "ab", 0, 2, False), Token(2, "c", 2, 3, False)]
@@ -27,11 +27,12 @@ class Alignment:
     """Pairs of aligned tokens, in the order of the text.
 
     Attributes:
-        how: `position`, `byte span` or `token id`.
-        pairs: [pair, 2] int64, a token of the first trace and one of the second.
-        same_before: [pair] bool, whether both texts are equal up to the end of the token.
-        only_a, only_b: unaligned tokens of either trace.
-        unknown_ids: pairs that only their position supports, because a trace does not know the token's id.
+        how: basis of the alignment: `position`, `byte span` or `token id`.
+        pairs: token index in the first and in the second trace, [pair, 2] int64.
+        same_before: whether both texts are equal up to the end of the token, [pair] bool.
+        only_a: unaligned tokens of the first trace.
+        only_b: unaligned tokens of the second trace.
+        unknown_ids: number of pairs that are aligned by position alone, because a trace lacks the token's id.
     """
 
     how: str
@@ -43,12 +44,12 @@ class Alignment:
 
 
 def align(a: Trace, b: Trace) -> Alignment:
-    """Align the tokens of two traces."""
+    """Return the alignment of the tokens of two traces."""
     return align_tokens(a.tokens, a.text, b.tokens, b.text)
 
 
 def align_tokens(a: Sequence[Token], text_a: bytes, b: Sequence[Token], text_b: bytes) -> Alignment:
-    """Align two sequences of tokens whose spans tile their texts."""
+    """Return the alignment of two sequences of tokens, whose spans cover their texts without gap or overlap."""
     ids_a, ids_b = ([token.id for token in tokens] for tokens in (a, b))
     if len(a) == len(b) and all(i == j or -1 in (i, j) for i, j in zip(ids_a, ids_b, strict=True)):
         unknown = sum(-1 in pair for pair in zip(ids_a, ids_b, strict=True))
@@ -69,7 +70,7 @@ def align_tokens(a: Sequence[Token], text_a: bytes, b: Sequence[Token], text_b: 
 
 
 def _common(a: Sequence[int], b: Sequence[int]) -> int:
-    """Return the length of the common beginning."""
+    """Return the length of the common beginning of two sequences."""
     reach = min(len(a), len(b))
     first, second = (np.asarray(memoryview(s) if isinstance(s, bytes) else s, np.int64)[:reach] for s in (a, b))
     differing = np.flatnonzero(first != second)
@@ -77,7 +78,7 @@ def _common(a: Sequence[int], b: Sequence[int]) -> int:
 
 
 def _spans(tokens: Sequence[Token], origin: int, start: int, end: int) -> Iterator[tuple[Hashable, int]]:
-    """Yield the tokens within bytes `start` to `end`, each with its span counted from `origin`.
+    """Yield (key, token index) of the tokens within bytes `start` to `end`; the key is the span, counted from `origin`.
 
     A token without text is identified by its position in the text and its name.
     """
@@ -88,7 +89,7 @@ def _spans(tokens: Sequence[Token], origin: int, start: int, end: int) -> Iterat
 
 
 def _by_key(entries: Iterator[tuple[Hashable, int]]) -> dict[Hashable, int]:
-    """Map (key, occurrence) to token; repeated keys are numbered from 0."""
+    """Return token indices by (key, occurrence); repeated keys have the occurrences 0, 1, ..."""
     occurrences: Counter[Hashable] = Counter()
     token_at: dict[Hashable, int] = {}
     for key, index in entries:
@@ -98,7 +99,7 @@ def _by_key(entries: Iterator[tuple[Hashable, int]]) -> dict[Hashable, int]:
 
 
 def _joined(how: str, num_a: int, num_b: int, ahead: tuple[dict, dict], behind: tuple[dict, dict]) -> Alignment:
-    """Pair tokens with equal keys; a pair counted from the front precedes one counted from the back."""
+    """Return the alignment of tokens with equal keys. A pair counted from the front wins over one from the back."""
     pairs = [(ahead[0][key], ahead[1][key], True) for key in ahead[0].keys() & ahead[1].keys()]
     used_a, used_b = {pair[0] for pair in pairs}, {pair[1] for pair in pairs}
     for key in behind[0].keys() & behind[1].keys():

@@ -1,7 +1,7 @@
-"""Statistics of attention heads. Attention weights in, labelled arrays out.
+"""Statistics of attention heads: functions of attention weights that return labelled arrays.
 
-Weights are [..., head, query, key]: a row belongs to a query and sums to one; keys after the query are zero. The first
-query sees only itself, so its statistics are NaN.
+Weights are [..., head, query, key]. A row belongs to a query and sums to one; keys after the query have weight 0. The
+first query sees only itself, so its statistics are NaN.
 
 Sources: rollout from Abnar and Zuidema (arXiv 2005.00928), which ignores the values and the feed-forward layers.
 
@@ -17,7 +17,7 @@ import xarray as xr
 def head_figures(attention: xr.DataArray, top_k: int | None = None) -> xr.Dataset:
     """Return `entropy`, `first_token_share` and `mean_distance` of every head and query, each [..., head, query].
 
-    `top_k` is as for `attention_entropy`.
+    `top_k` is passed to `attention_entropy`.
     """
     return xr.Dataset(
         {
@@ -29,11 +29,11 @@ def head_figures(attention: xr.DataArray, top_k: int | None = None) -> xr.Datase
 
 
 def over_queries(figures: xr.Dataset, queries: np.ndarray) -> xr.Dataset:
-    """Summarise a head's statistics over queries: mean, 10th and 90th percentile, each [statistic, ..., head].
+    """Return mean, 10th and 90th percentile of the heads' statistics over queries, each [statistic, ..., head].
 
     Args:
-        figures: from `head_figures`.
-        queries: positions of the queries that count, from `choosing_queries`; without any, the summary is NaN.
+        figures: statistics from `head_figures`.
+        queries: positions of the queries that count, from `choosing_queries`. If there are none, the result is NaN.
     """
     counted = figures.isel(query=queries)
     if len(queries):
@@ -45,17 +45,17 @@ def over_queries(figures: xr.Dataset, queries: np.ndarray) -> xr.Dataset:
 
 
 def choosing_queries(counted: xr.DataArray) -> np.ndarray:
-    """Return the positions in a [token] mask, without the first query, which sees only itself."""
+    """Return the positions where a mask [token] is true, except the first query, which sees only itself."""
     positions = np.flatnonzero(counted.values)
     return positions[positions > 0]
 
 
 def attention_entropy(attention: xr.DataArray, top_k: int | None = None) -> xr.DataArray:
-    """Return each row's entropy over its maximum ln(number of keys read), [..., head, query]; NaN for the first query.
+    """Return each query's entropy divided by its maximum, ln(number of keys read); NaN for the first query.
 
     Args:
-        attention: the weights.
-        top_k: most keys that an indexer keeps for a query; None if every visible key is read.
+        attention: weights, [..., head, query, key].
+        top_k: largest number of keys that the indexer keeps for a query; None if a query reads every visible key.
     """
     weights = attention.values
     num_queries = weights.shape[-2]
@@ -67,37 +67,42 @@ def attention_entropy(attention: xr.DataArray, top_k: int | None = None) -> xr.D
 
 
 def first_token_share(attention: xr.DataArray) -> xr.DataArray:
-    """Return the weight on the first token, [..., head, query]; NaN for the first query."""
+    """Return the attention weight on the first token, [..., head, query]; NaN for the first query."""
     return _without_first_query(attention.isel(key=0, drop=True))
 
 
 def mean_distance(attention: xr.DataArray) -> xr.DataArray:
-    """Return the attention-weighted mean distance in tokens, [..., head, query]; NaN for the first query."""
+    """Return the mean distance to the keys in tokens, weighted by attention, [..., head, query].
+
+    NaN for the first query.
+    """
     positions = np.arange(attention.sizes["key"])
     distances = xr.DataArray(positions[:, None] - positions[None, :], dims=("query", "key")).clip(min=0)
     return _without_first_query((attention * distances).sum("key"))
 
 
 def mean_of_heads(values: xr.DataArray) -> xr.DataArray:
-    """Return the mean over heads of [..., head, ...], without that axis."""
+    """Return the mean over the axis `head`."""
     return values.mean("head")
 
 
 def sinks(summary: xr.Dataset, share: float = 0.3) -> int:
-    """Count the heads whose mean share on the first token exceeds `share`.
+    """Return the number of heads whose mean attention weight on the first token exceeds `share`.
 
     Args:
-        summary: from `over_queries`, one layer's heads.
-        share: of a query's attention.
+        summary: statistics of one layer's heads, from `over_queries`.
+        share: threshold, as a share of a query's attention.
     """
     return int((summary["first_token_share"].sel(statistic="mean") > share).sum())
 
 
 def rollout(attention: xr.DataArray) -> xr.DataArray:
-    """Return the attention rollout, [attention_layer, query, key]: mean of the heads, half of each step the identity.
+    """Return the attention rollout, [attention_layer, query, key].
+
+    Each layer's step is half the identity, for the residual stream, and half the mean of its heads.
 
     Args:
-        attention: [attention_layer, head, query, key], layers in ascending order, rows summing to one.
+        attention: weights, [attention_layer, head, query, key], layers in ascending order.
     """
     mean = mean_of_heads(attention)
     reached = np.eye(mean.sizes["query"])

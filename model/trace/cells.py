@@ -1,8 +1,8 @@
-"""Reduce maps of query against key to no more cells than a screen shows.
+"""Reduce maps of queries and keys to no more cells than a screen shows.
 
-A cell covers a rectangle of (query, key) pairs and holds the largest value, the mean and the number of its visible
-pairs; a key is visible if it is not after its query. Mean times number, summed over all cells, is the sum over the
-window. Coordinates `query` to `query_end` and `key` to `key_end` give the tokens of a cell, the end excluded.
+A cell covers a rectangle of (query, key) pairs. It holds the largest value, the mean and the number of its visible
+pairs; a key is visible if it is not after its query. The sum over all cells of mean times number is the sum of all
+values. Coordinates `query` to `query_end` and `key` to `key_end` give the tokens of a cell, the end excluded.
 
     >>> ones = xr.DataArray(np.ones((3, 3)), dims=("query", "key"))
     >>> cells(ones, whole(3), max_cells=2)["pairs"].values.tolist()
@@ -14,11 +14,11 @@ from typing import NamedTuple
 import numpy as np
 import xarray as xr
 
-MAX_CELLS = 512  # per side of a map; a screen has no pixels for more
+MAX_CELLS = 512  # cells per side of a map; a screen has no pixels for more
 
 
 class Window(NamedTuple):
-    """A part of a map: queries and keys, the ends excluded."""
+    """A part of a map: a range of queries and a range of keys, the ends excluded."""
 
     query: int
     query_end: int
@@ -27,7 +27,7 @@ class Window(NamedTuple):
 
     @property
     def lengths(self) -> tuple[int, int]:
-        """Return the number of queries and of keys."""
+        """The number of queries and the number of keys."""
         return self.query_end - self.query, self.key_end - self.key
 
 
@@ -43,7 +43,7 @@ def cell_sides(window: Window, max_cells: int = MAX_CELLS) -> tuple[int, int]:
 
 
 def cells(values: xr.DataArray, window: Window, max_cells: int = MAX_CELLS) -> xr.Dataset:
-    """Reduce a part of [..., query, key] arrays to cells: `largest` by magnitude, `mean`, and `pairs` [query, key].
+    """Return a part of an array [..., query, key] in cells: `largest` by magnitude, `mean`, and `pairs` [query, key].
 
     Keys after the query do not count. In a small window each cell is one pair and holds its value.
     """
@@ -60,7 +60,7 @@ def cells(values: xr.DataArray, window: Window, max_cells: int = MAX_CELLS) -> x
 def dataset(
     largest: np.ndarray, total: np.ndarray, window: Window, sides: tuple[int, int], leading: tuple = ()
 ) -> xr.Dataset:
-    """Return cells from their largest values and sums, each [..., query, key]; NaN in a cell without visible pairs."""
+    """Return cells with these largest values and sums, each [..., query, key]; NaN in a cell without visible pairs."""
     pairs = visible_pairs(window, sides)
     shown, dims = np.where(pairs > 0, 1, np.nan).astype(np.float32), (*leading, "query", "key")
     queries, keys = _starts(window.query, window.query_end, sides[0]), _starts(window.key, window.key_end, sides[1])
@@ -80,12 +80,12 @@ def dataset(
 
 
 def visible_pairs(window: Window, sides: tuple[int, int]) -> np.ndarray:
-    """Count the visible pairs of each cell, [query, key]."""
+    """Return the number of visible pairs of each cell, [query, key]."""
     first, key = _starts(window.query, window.query_end, sides[0]), _starts(window.key, window.key_end, sides[1])
     end, key_end = np.minimum(first + sides[0], window.query_end), np.minimum(key + sides[1], window.key_end)
 
     def from_key_on(keys: np.ndarray) -> np.ndarray:
-        """Count, for each row of cells, the visible pairs whose key is at or after a given key."""
+        """Return, for each row of cells and each of `keys`, the number of visible pairs whose key is at or after it."""
         return _triangle(end[:, None] - keys) - _triangle(first[:, None] - keys)
 
     return from_key_on(key) - from_key_on(key_end)
@@ -102,7 +102,7 @@ def _starts(first: int, end: int, side: int) -> np.ndarray:
 
 
 def _tiles(values: np.ndarray, sides: tuple[int, int]) -> np.ndarray:
-    """Cut the last two axes into [rows, side, columns, side], padded with NaN."""
+    """Return `values` with the last two axes cut into [rows, side, columns, side], padded with NaN."""
     padding = [(0, -length % side) for length, side in zip(values.shape[-2:], sides, strict=True)]
     padded = np.pad(values, [(0, 0)] * (values.ndim - 2) + padding, constant_values=np.nan)
     rows, columns = (length // side for length, side in zip(padded.shape[-2:], sides, strict=True))

@@ -1,8 +1,8 @@
 """How uneven the load of a fair router is by chance alone, simulated with a fixed seed.
 
-A fair router keeps random groups for every token and selects random experts within them, independently for each token
-(a parametric bootstrap). The tokens of a text are not independent. A load outside these bounds is therefore beyond
-chance, but no proof of a fault: a text on one subject selects the same experts again and again.
+A fair router keeps random groups for every token and selects random experts within them, independently of all other
+tokens. The tokens of a real text are not independent: a text on one subject selects the same experts again and again. A
+load outside these bounds is therefore beyond chance, but no proof of a fault.
 
     >>> fair_counts(np.random.default_rng(0), draws=2, num_tokens=5, num_experts=4, top_k=2).sum(axis=1).tolist()
     [10, 10]
@@ -18,23 +18,23 @@ import xarray as xr
 from model.trace import metrics
 from model.trace.router_rule import RouterRule
 
-_OWN_ERROR = 0.6  # share of the tail that a simulated bound may leave; 400 draws then keep to the whole tail
-MOST_DRAWN = 100_000_000  # binomial draws per band, a few seconds; the released V3 needs 4.6 million
+# Share of the allowed tail that simulated bounds are set to, so that bounds of 400 draws stay within the whole tail.
+_OWN_ERROR = 0.6
+MOST_DRAWN = 100_000_000  # binomial draws per band, a few seconds; a band for the released V3 needs 4.6 million
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class LoadBand:
-    """Bounds on the load that a fair router gives `num_tokens` tokens; loads are ratios to uniform.
+    """Bounds on the load ratios of a fair router, for `num_tokens` tokens.
 
     Attributes:
-        low, high: the load of one given expert lies between them with probability `confidence`.
-        group_low, group_high: the same for one given group.
-        max_violation: upper bound, at that confidence, on a layer's MaxVio, which the busiest of all experts sets; it
-            is exact (`most_tokens`).
-        variation, gini, num_dead, num_outside: upper bounds, at that confidence, on a layer's coefficient of variation,
-            Gini coefficient, experts without a token, and experts outside `low` to `high`.
-        entropy: lower bound, at that confidence, on a layer's normalised entropy.
-        dead, outside: expected number of experts without a token, and outside `low` to `high`.
+        low, high: bounds on the load ratio of one given expert; it is between them with probability `confidence`.
+        group_low, group_high: bounds on the load ratio of one given group, with the same probability.
+        max_violation: upper bound on a layer's MaxVio at this confidence, computed exactly by `most_tokens`.
+        variation, gini, num_dead, num_outside: upper bounds at this confidence on a layer's coefficient of variation,
+            Gini coefficient, number of experts without a token, and number of experts outside `low` to `high`.
+        entropy: lower bound at this confidence on a layer's normalised entropy.
+        dead, outside: expected number of a layer's experts without a token, and outside `low` to `high`.
     """
 
     num_tokens: int
@@ -64,7 +64,7 @@ def load_band(
     draws: int = 400,
     seed: int = 0,
 ) -> LoadBand:
-    """Simulate `draws` layers of a fair router, and return the bounds on their load.
+    """Return the bounds on the load of a fair router, from `draws` simulated layers.
 
     Raises:
         ValueError: there is no token, the kept groups hold fewer than `top_k` experts, or the router is so large that
@@ -82,7 +82,7 @@ def load_band(
 
 
 def _band(values: np.ndarray, num_tokens: int, num_groups: int, confidence: float) -> LoadBand:
-    """Return the bounds of simulated counts [draw, expert]."""
+    """Return the bounds from simulated numbers of tokens, [draw, expert]."""
     counts = xr.DataArray(values, dims=("moe_layer", "expert"))
     loads, groups = metrics.relative_load(counts).values, metrics.tokens_per_group(counts, num_groups)
     tails = [(1 - confidence) / 2, (1 + confidence) / 2]
@@ -114,7 +114,7 @@ def _band(values: np.ndarray, num_tokens: int, num_groups: int, confidence: floa
 
 
 def band_of(rule: RouterRule, num_tokens: int) -> LoadBand | None:
-    """Return the band of a router; None without tokens, for an unknown layout, or for one too large to simulate."""
+    """Return the bounds for a router; None without tokens, or if its layout is unknown or too large to simulate."""
     try:
         return load_band(num_tokens, rule.num_experts, rule.top_k, rule.num_groups, rule.num_kept_groups)
     except ValueError:
@@ -130,15 +130,17 @@ def fair_counts(
     num_groups: int = 1,
     kept_groups: int = 1,
 ) -> np.ndarray:
-    """Return the tokens of each expert in fair layers, [draw, expert] int64.
+    """Return the number of tokens of each expert in simulated fair layers, [draw, expert] int64.
 
-    The simulation walks along the experts, not the tokens: a token that still selects s of the r remaining experts
-    takes the next one with probability s / r. Groups are kept in the same way. The cost does not grow with the tokens.
+    The simulation goes through the experts, not the tokens: of the tokens that must still select s of the r remaining
+    experts, a binomial number selects the next expert, with probability s / r. Groups are kept in the same way. The
+    cost does not grow with the number of tokens.
     """
     size = num_experts // num_groups
     groups, slots = np.arange(kept_groups + 1)[:, None], np.arange(top_k + 1)
     counts = np.zeros((draws, num_experts), np.int64)
-    waiting = np.zeros((draws, kept_groups + 1, top_k + 1), np.int64)  # tokens, by the groups and experts still to draw
+    # Number of tokens by how many groups and how many experts they must still draw.
+    waiting = np.zeros((draws, kept_groups + 1, top_k + 1), np.int64)
     waiting[:, kept_groups, top_k] = num_tokens
     for group in range(num_groups):
         keeping = rng.binomial(waiting, _share(groups, num_groups - group))
@@ -153,15 +155,16 @@ def fair_counts(
 
 
 def _share(needed: np.ndarray, left: np.ndarray | int) -> np.ndarray:
-    """Return the probability of drawing the next of `left` items when `needed` of them are drawn in all."""
+    """Return the probability that the next of `left` items is drawn if `needed` of them are drawn in all."""
     return np.minimum(needed / np.maximum(left, 1), 1)
 
 
 def most_tokens(num_tokens: int, num_experts: int, top_k: int, confidence: float = 0.95) -> int:
-    """Return a bound on the tokens of the busiest expert of a fair layer, which it keeps with this confidence.
+    """Return an upper bound on the tokens of the busiest expert of a fair layer, which holds with this confidence.
 
-    Each expert's count is binomial, however groups are kept. Over all experts the probabilities of a larger count add
-    up to at most 1 - `confidence` (Bonferroni's bound, which needs no independence).
+    The number of tokens of one expert is binomial, with groups or without. The bound is chosen so that the
+    probabilities of exceeding it, added over all experts, are at most 1 - `confidence` (Bonferroni's bound, which needs
+    no independence).
 
     >>> most_tokens(1, 8, 2), most_tokens(28, 32, 4)
     (1, 9)
@@ -172,17 +175,18 @@ def most_tokens(num_tokens: int, num_experts: int, top_k: int, confidence: float
     counts = np.arange(num_tokens)
     steps = np.log((num_tokens - counts) / (counts + 1)) + math.log(share / (1 - share))
     logs = num_tokens * math.log1p(-share) + np.concatenate([[0.0], np.cumsum(steps)])
-    above = np.cumsum(np.exp(logs)[::-1])[::-1]  # [count]: probability of at least so many tokens
+    above = np.cumsum(np.exp(logs)[::-1])[::-1]  # at index n: probability of n tokens or more
     return int(np.count_nonzero(above > (1 - confidence) / num_experts)) - 1
 
 
 def tokens_to_call_dead(num_experts: int, top_k: int, confidence: float = 0.95) -> int:
-    """Return the fewest tokens from which any expert of a layer without a token is beyond chance.
+    """Return the smallest number of tokens with which chance does not explain any expert without a token.
 
-    From there on a fair layer is expected to leave at most 1 - `confidence` experts without one.
+    With so many tokens or more, the expected number of experts without a token in a fair layer is at most 1 -
+    `confidence`.
 
     >>> tokens_to_call_dead(256, 8)
     270
     """
-    idle_share = 1 - top_k / num_experts  # of the tokens, for one expert
+    idle_share = 1 - top_k / num_experts  # share of the tokens that one expert gets
     return math.ceil(math.log((1 - confidence) / num_experts) / math.log(idle_share)) if idle_share > 0 else 1

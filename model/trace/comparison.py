@@ -1,13 +1,13 @@
-"""Compare the routing of two traces: where it splits, and whether rounding explains the split. Labelled arrays out.
+"""Compare the routing of two traces: where it splits, and whether rounding explains the split.
 
-The comparison first aligns tokens (`align.py`) and renumbers experts that only have other numbers (`renumbering.py`).
-A *split* is a token with another set of experts in a layer. A split is
+The comparison first aligns tokens (`align.py`), and finds out whether the second trace only numbers the experts
+differently (`renumbering.py`). A *split* is a layer in which a token has different experts in the two traces. A split
+is
 
-- a *near tie* if rounding to the rougher dtype explains all of it: in both traces, every expert and group that only
-  one side selected is within reach of the cut (`rounding.py`). If one trace lacks the scores, the other decides;
-- *following* if an earlier layer of this token or of a token before it split, or if the text before it differs;
-- a *change* otherwise;
-- *undecided* if neither trace holds the scores.
+- a *near tie* if rounding to the less precise dtype explains all of it: in both traces, rounding could exchange every
+expert and group that only one of them selected (`rounding.py`). If one trace lacks the scores, the other decides; -
+*following* if a lower layer of this token or of an earlier token split, or if the text before the token differs; - a
+*change* otherwise; - *undecided* if neither trace holds the scores.
 """
 
 import dataclasses
@@ -29,7 +29,7 @@ from model.trace.trace import Trace
 
 SAME, NEAR_TIE, FOLLOWS, CHANGE, UNDECIDED, UNKNOWN = range(6)
 VERDICTS = ("same", "near tie", "follows", "change", "undecided", "not recorded")
-# Stands for an unknown dtype.
+# Used in place of an unknown dtype.
 _ROUGHEST = "bfloat16"
 
 
@@ -45,20 +45,22 @@ class Comparison:
 
     Attributes:
         a, b: the traces.
-        alignment: pairs of tokens.
-        choices: [pair, moe_layer]: number of `shared` experts, their `jaccard` index, `verdict` (index into
-            `VERDICTS`), `margin` (the narrower of both traces, in units of biased score; a narrow one alone makes no
-            near tie) and `weight_difference` (the largest of a shared expert); [pair]: `logprob_difference`, b minus
-            a, nats. NaN if not recorded.
-        layers: [moe_layer]: number of compared `choices`, share of `equal` ones with its 95 % interval `equal_low` to
-            `equal_high` (as if choices were independent), mean `jaccard`, mean and largest weight difference of shared
-            experts (`weight_mean`, `weight_difference`), and the largest `bias_difference`.
-        renumbered: layers whose experts only have other numbers in `b`.
-        only_a, only_b: MoE layers that the other trace lacks.
+        alignment: the alignment of their tokens.
+        choices: variables [pair, moe_layer]: number of `shared` experts, `jaccard` index of both sets, `verdict` (index
+            into `VERDICTS`), `margin` (the smaller of both traces, in units of biased score; a small margin alone is no
+            near tie) and `weight_difference` (the largest of a shared expert). Variable [pair]: `logprob_difference`, b
+            minus a, in nats. NaN if not recorded.
+        layers: variables [moe_layer]: number of compared `choices`, share of `equal` choices with its 95 % interval
+            `equal_low` to `equal_high` (as if choices were independent), mean `jaccard`, mean and largest weight
+            difference of shared experts (`weight_mean`, `weight_difference`), and the largest `bias_difference`.
+        renumbered: permutation of each layer whose experts only have other numbers in `b`.
+        only_a: MoE layers that only `a` has.
+        only_b: MoE layers that only `b` has.
         chance: agreement of two independent fair routers; None if the traces do not state their groups.
-        dtype: the rougher of both, whose tolerance decides near ties.
-        faults_a, faults_b: contradictions within either trace.
-        shift: displacement of one recording against the other; None if none explains the splits.
+        dtype: the less precise dtype of the two, whose tolerance decides near ties.
+        faults_a: contradictions within `a`.
+        faults_b: contradictions within `b`.
+        shift: shift of one recording by some tokens that explains the splits; None if there is none.
     """
 
     a: Trace
@@ -77,7 +79,7 @@ class Comparison:
 
     @property
     def first_split(self) -> np.ndarray:
-        """Return the index in `moe_layer` of each pair's first split, [pair]; -1 without one."""
+        """Return the index along `moe_layer` of each pair's first split, [pair]; -1 without a split."""
         split = self.is_split
         return np.where(split.any(1), split.argmax(1), -1)
 
@@ -88,7 +90,7 @@ class Comparison:
         return (verdicts != SAME) & (verdicts != UNKNOWN)
 
     def count(self, verdict: int) -> int:
-        """Count the choices with this verdict."""
+        """Return the number of choices with this verdict."""
         return int((self.choices["verdict"] == verdict).sum())
 
     @property
@@ -98,7 +100,7 @@ class Comparison:
 
 
 def compare(a: Trace, b: Trace) -> Comparison:
-    """Compare two traces.
+    """Return the comparison of two traces.
 
     Raises:
         CompareError: a trace holds no routing, the models differ in their number of experts, or the traces share no
@@ -149,7 +151,7 @@ def compare(a: Trace, b: Trace) -> Comparison:
 
 
 def _num_experts(a: Trace, b: Trace) -> int:
-    """Return the number of routed experts, which both models must share."""
+    """Return the number of routed experts; raise an error if the models have different numbers."""
     for name, trace in (("first", a), ("second", b)):
         if not trace.has("expert_id"):
             raise CompareError(f"the {name} trace does not hold the chosen experts; record it with --capture router")
@@ -172,7 +174,7 @@ def _common_layers(a: Trace, b: Trace) -> list[int]:
 
 
 def _at(trace: Trace, tokens: np.ndarray, layers: list[int]) -> xr.Dataset:
-    """Select the compared variables, at the aligned tokens and in the common layers."""
+    """Return the compared variables of the aligned tokens in the common layers."""
     names = ["expert_id", "gate_weight", "router_score", "expert_bias", "group_score", "group_kept", "logprob"]
     data = trace.data[[name for name in names if trace.has(name)]]
     return data.sel(moe_layer=layers).isel(token=tokens)
@@ -184,13 +186,13 @@ def _ids(trace: Trace, layers: list[int]) -> np.ndarray:
 
 
 def rougher_dtype(a: Trace, b: Trace) -> str:
-    """Return the dtype with the larger tolerance; an unknown dtype counts as bfloat16."""
+    """Return the dtype of the two traces with the larger tolerance; an unknown dtype counts as bfloat16."""
     stated = [str(trace.origin.get("dtype")) for trace in (a, b)]
     return max((dtype if dtype in near_ties.DTYPES else _ROUGHEST for dtype in stated), key=near_ties.tolerance)
 
 
 def _clean_before(alignment: Alignment) -> np.ndarray:
-    """Return a mask of pairs up to which both traces have the same text in the same tokens, [pair] bool."""
+    """Return a mask of pairs before which both traces have the same text cut into the same tokens, [pair] bool."""
     first = [min(only, default=np.inf) for only in (alignment.only_a, alignment.only_b)]
     return alignment.same_before & (alignment.pairs < np.array(first)).all(1)
 
@@ -199,13 +201,13 @@ def _clean_before(alignment: Alignment) -> np.ndarray:
 
 
 class _Layer(NamedTuple):
-    """Agreement of one layer's choices, [pair] unless stated otherwise."""
+    """The agreement of the choices in one layer; arrays are [pair]."""
 
     shared: np.ndarray  # number of common experts
-    jaccard: np.ndarray  # NaN if an expert is unknown
-    weight_difference: np.ndarray  # the largest of a shared expert; NaN without one, or if not recorded
+    jaccard: np.ndarray  # Jaccard index; NaN if an expert is unknown
+    weight_difference: np.ndarray  # the largest of a shared expert; NaN without one or without recorded weights
     near: np.ndarray  # whether rounding explains the difference; False without scores
-    weight_mean: float  # over all shared experts of the layer
+    weight_mean: float  # mean weight difference over all shared experts of the layer
     bias_difference: float
     renumbering: Renumbering | None
 
@@ -222,7 +224,7 @@ def _layer(at: xr.Dataset, index: int) -> dict[str, np.ndarray]:
 def _compare_layer(
     one: dict[str, np.ndarray], other: dict[str, np.ndarray], num_experts: int, rounding: Rounding
 ) -> _Layer:
-    """Compare one layer, after renumbering its experts where needed."""
+    """Return the agreement in one layer, after renumbering its experts if needed."""
     ids_a, ids_b = one["expert_id"], other["expert_id"]
     selected_a, selected_b = (by_expert(ids, np.array(True), num_experts, False) for ids in (ids_a, ids_b))
     known = (ids_a >= 0).all(-1) & (ids_b >= 0).all(-1)
@@ -254,9 +256,9 @@ def _compare_layer(
 
 
 def _margins(one: xr.Dataset, other: xr.Dataset) -> np.ndarray | None:
-    """Return the narrower margin of both traces, in units of biased score, [pair, moe_layer]; None if neither has one.
+    """Return the smaller margin of both traces, in units of biased score, [pair, moe_layer]; None if neither has one.
 
-    The margin of a group whose score is the sum of two scores counts half.
+    If a group's score is the sum of two scores, its margin counts half.
     """
     margins = []
     for at in (one, other):
@@ -271,7 +273,7 @@ def _margins(one: xr.Dataset, other: xr.Dataset) -> np.ndarray | None:
 def _verdicts(index: np.ndarray, near: np.ndarray | None, clean: np.ndarray) -> np.ndarray:
     """Return the verdict on each choice, [pair, moe_layer] uint8."""
     split = index < 1
-    reached = np.maximum.accumulate(split, axis=0)  # a split in this token or in one before it
+    reached = np.maximum.accumulate(split, axis=0)  # a split in this token or in an earlier one
     earlier = np.zeros_like(split)
     earlier[:, 1:] = np.maximum.accumulate(reached, axis=1)[:, :-1]
     verdicts = np.where(split, CHANGE if near is not None else UNDECIDED, SAME).astype(np.uint8)
@@ -289,7 +291,7 @@ def _logprob_differences(one: xr.Dataset, other: xr.Dataset) -> np.ndarray:
 
 
 def _by_layer(choices: dict[str, np.ndarray], parts: list[_Layer]) -> dict[str, np.ndarray]:
-    """Return the statistics of each layer over pairs, [moe_layer]."""
+    """Return the statistics of each layer over all pairs, each [moe_layer]."""
     index, known = choices["jaccard"], np.isfinite(choices["jaccard"])
     number, largest = known.sum(0), choices["weight_difference"]
     equal = (index == 1).sum(0)

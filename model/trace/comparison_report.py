@@ -1,4 +1,4 @@
-"""Report a comparison: measures that a build can be tested against, sentences, and plain values for JSON."""
+"""Report a comparison of traces: measures that an automatic test can check, sentences, and plain values for JSON."""
 
 import dataclasses
 import math
@@ -13,7 +13,7 @@ from model.trace.earlier import differs_before
 from model.trace.settings import about_settings, differing_settings
 from model.trace.trace import Trace
 
-# Name -> meaning. NaN if the traces lack the variables.
+# Name of a measure -> meaning. A measure is NaN if the traces lack its variables.
 MEASURES = {
     "changed-share": "share of compared choices that differ, except near ties and those after an earlier split",
     "split-share": "share of compared choices that differ",
@@ -49,7 +49,7 @@ def measures(comparison: Comparison) -> dict[str, float]:
 
 
 def differing(comparison: Comparison) -> dict[str, tuple[Any, Any]]:
-    """Return the differing statements of both traces about text, model, origin, request and settings, as (a, b)."""
+    """Return what both traces state differently on text, model, origin, request and settings, as (a, b) by name."""
     stated = {}
     for part, name in _PARTS:
         traces = comparison.a, comparison.b
@@ -63,7 +63,7 @@ def differing(comparison: Comparison) -> dict[str, tuple[Any, Any]]:
 
 
 def verdict(comparison: Comparison) -> list[str]:
-    """Return the comparison in sentences, the answer first."""
+    """Return sentences on the comparison, the answer first."""
     return [
         *about_settings(comparison.a, comparison.b),
         *_about_shift(comparison),
@@ -75,7 +75,7 @@ def verdict(comparison: Comparison) -> list[str]:
 
 
 def _answer(comparison: Comparison) -> str:
-    """Return the sentence on whether both route alike, and on the causes of the splits."""
+    """Return the sentence on whether both traces route alike, and on the causes of the splits."""
     split, compared = int(comparison.is_split.sum()), comparison.num_compared
     if not compared:
         return "The traces do not know the experts of the tokens that they have in common."
@@ -94,7 +94,7 @@ def _answer(comparison: Comparison) -> str:
 
 
 def _about_changes(comparison: Comparison) -> str:
-    """Return the words on real changes: how many of them come after other recorded differences."""
+    """Return a phrase on real changes: how many of them follow other recorded differences."""
     changes = comparison.choices["verdict"].values == CHANGE
     later = int((differs_before(comparison) & changes).sum())
     if not later:
@@ -105,7 +105,7 @@ def _about_changes(comparison: Comparison) -> str:
 
 
 def _about_shift(comparison: Comparison) -> Iterator[str]:
-    """Yield the sentence on a misplaced recording; it explains the splits, so it precedes their number."""
+    """Yield a sentence on a shifted recording, if there is one; as the cause of the splits it comes first."""
     shift = comparison.shift
     if shift is not None:
         by = f"{abs(shift.tokens)} token{'' if abs(shift.tokens) == 1 else 's'}"
@@ -162,7 +162,7 @@ def _about_numbers(comparison: Comparison) -> Iterator[str]:
 
 
 def _about_order(comparison: Comparison) -> str:
-    """Return the sentence on renumbered layers, with its evidence."""
+    """Return the sentence on renumbered layers, with the evidence."""
     least = min(comparison.renumbered.values(), key=lambda renumbering: renumbering.explained)
     chance = max(renumbering.by_chance for renumbering in comparison.renumbered.values())
     return (
@@ -182,7 +182,7 @@ def _about_faults(comparison: Comparison) -> Iterator[str]:
 
 
 def span(layers: Any) -> str:
-    """Return layers in words: `L3`, `L3 to L9`, `L3, L5`.
+    """Return layer numbers as text: `L3`, `L3 to L9`, `L3, L5`.
 
     >>> span([3, 4, 5, 9])
     'L3 to L5, L9'
@@ -197,7 +197,7 @@ def span(layers: Any) -> str:
 
 
 def _percent(share: float) -> str:
-    """Return a share in percent, never rounded to 0 % or 100 %.
+    """Return a share in per cent; only 0 and 1 themselves are written 0 % and 100 %.
 
     >>> _percent(0.9999), _percent(0.0), _percent(0.00001), _percent(0.125)
     ('> 99.9 %', '0 %', '< 0.1 %', '12.5 %')
@@ -244,7 +244,7 @@ def to_json(comparison: Comparison) -> dict[str, Any]:
 
 
 def layer_rows(comparison: Comparison) -> list[dict[str, Any]]:
-    """Return a row per MoE layer: its statistics, and the number of choices with each verdict."""
+    """Return a dict per MoE layer: its statistics, and the number of choices with each verdict."""
     rows = []
     for index, layer in enumerate(comparison.layers["moe_layer"].values.tolist()):
         at, verdicts = comparison.layers.isel(moe_layer=index), comparison.choices["verdict"].values[:, index]
@@ -255,18 +255,18 @@ def layer_rows(comparison: Comparison) -> list[dict[str, Any]]:
 
 
 class FirstSplit(NamedTuple):
-    """Where the routing of one aligned token first splits."""
+    """The first split of one aligned token."""
 
-    token: int  # of A
+    token: int  # token index in A
     token_b: int
-    verdict: str  # of VERDICTS
+    verdict: str  # one of VERDICTS
     layer: int | None  # model layer number; None without a split
 
 
 def first_splits(comparison: Comparison) -> list[FirstSplit]:
     """Return the first split of every aligned token, in the order of the alignment.
 
-    A token without a split has the verdict "same", or "not recorded" where no layer of it was compared.
+    A token without a split has the verdict "same", or "not recorded" if none of its layers was compared.
     """
     layers, verdicts = comparison.choices["moe_layer"].values.tolist(), comparison.choices["verdict"].values
     splits = []
@@ -282,9 +282,9 @@ def first_splits(comparison: Comparison) -> list[FirstSplit]:
 
 
 def token_rows(comparison: Comparison) -> list[dict[str, Any]]:
-    """Return a row per token that splits: its first split, and the experts that only one side selected there.
+    """Return a dict per token with a split: its first split, and the experts that only one trace selected there.
 
-    Experts have the numbers of A.
+    Experts are numbered as in A.
     """
     rows, first = [], comparison.first_split
     for pair in np.flatnonzero(first >= 0).tolist():
@@ -311,7 +311,7 @@ def token_rows(comparison: Comparison) -> list[dict[str, Any]]:
 
 
 def experts_at(comparison: Comparison, pair: int, layer: int) -> tuple[set[int], set[int]]:
-    """Return the experts that each side selected, under the numbers of A."""
+    """Return the experts that each trace selected for a pair in a layer, numbered as in A."""
     token_a, token_b = comparison.alignment.pairs[pair].tolist()
     ids_a, ids_b = (
         trace.data["expert_id"].sel(moe_layer=layer).values[token].tolist()
@@ -324,7 +324,7 @@ def experts_at(comparison: Comparison, pair: int, layer: int) -> tuple[set[int],
 
 
 def token_text(trace: Trace, index: int) -> str:
-    """Return a token's text; bytes that form no character become escapes."""
+    """Return a token's text; bytes that are no valid UTF-8 become escapes."""
     token = trace.tokens[index]
     return trace.text[token.start : token.end].decode("utf-8", "backslashreplace") or token.piece or f"#{token.id}"
 

@@ -1,7 +1,7 @@
-"""One routing decision as it was computed, from logit to weight: recorded numbers, and numbers derived from them.
+"""One routing decision, from logit to weight: recorded numbers, and numbers derived from them.
 
-Affinities, bias, group scores, kept groups, selected experts and weights are as recorded; the selection is not made
-again. Logit, biased score, share before scaling, margins and gaps are derived.
+Affinities, bias, group scores, kept groups, selected experts and weights are recorded; the selection is not repeated
+here. Logit, biased score, weight before scaling, margins and gaps are derived.
 
 Source: DeepSeek-V3 report (arXiv 2412.19437), equations 12 to 16; for softmax routers DeepSeek-V2 (arXiv 2405.04434),
 section 2.2.
@@ -27,24 +27,25 @@ class Decision:
     """The decision of one layer for one token.
 
     Attributes:
-        experts: arrays [expert]. Recorded: `affinity`, `bias`, `chosen` (bool), `weight` (NaN unless chosen and
-            recorded). Derived: `logit` (see `RouterRule.logit`), `biased`, `group`, `reachable` (in a kept group; true
-            if groups were not recorded), `share` (the weight before scaling) and `expected` (the weight that the rule
-            gives the recorded affinities); these two are NaN if the rule is unknown. Scalar coordinate `moe_layer`.
-        groups: arrays [group]. Recorded: `score`, `kept`. Derived: `expected`, the score from recorded affinities and
-            bias. No variables if groups were not recorded.
-        rule: the trace's router rule.
+        experts: variables [expert]. Recorded: `affinity`, `bias`, `chosen` (bool), `weight` (NaN unless chosen and
+            recorded). Derived: `logit` (see `RouterRule.logit`), `biased` score, `group`, `reachable` (in a kept group;
+            true if groups were not recorded), `share` (the weight before scaling) and `expected` (the weight by the
+            rule from the recorded affinities); `share` and `expected` are NaN if the rule is unknown. Scalar coordinate
+            `moe_layer`.
+        groups: variables [group]. Recorded: `score`, `kept`. Derived: `expected`, the score from recorded affinities
+            and bias. No variables if groups were not recorded.
+        rule: router rule of the trace.
         entry: lowest biased score among the selected experts.
-        untouched: whether the run left this layer's selection as trained. Otherwise biased scores, expected values and
-            entry are those of the trained rule, and the margins are NaN.
+        untouched: whether no intervention changed this layer's selection. If one did, biased scores, expected values
+            and entry follow the trained rule, and the margins are NaN.
         place_margin: see `near_ties.place_margin`; NaN if unknown.
         group_margin: see `near_ties.group_margin`; NaN if unknown.
         place_near: whether rounding in the run's dtype could replace the last selected expert.
-        group_near: whether it could replace the last kept group.
+        group_near: whether rounding in the run's dtype could replace the last kept group.
         follows_scores: whether the recorded scores, rounded to bfloat16 at worst, give the recorded experts and
             groups; true if unknown.
-        tolerance: share of the logits' spread that rounding may move a logit by; None if none was measured for the
-            run's dtype.
+        tolerance: how far rounding may move a logit, as a share of the logits' standard deviation; None if it was not
+            measured for the run's dtype.
     """
 
     experts: xr.Dataset
@@ -61,7 +62,7 @@ class Decision:
 
     @classmethod
     def of(cls, trace: Trace, token: int, layer: int) -> "Decision":
-        """Return the decision of a layer, by model layer number, for a token.
+        """Return the decision for a token in a layer, given by its model layer number.
 
         Raises:
             MissingScoresError: affinities, bias or selected experts were not recorded.
@@ -93,40 +94,40 @@ class Decision:
 
     @property
     def layer(self) -> int:
-        """Return the model layer number."""
+        """The model layer number."""
         return int(self.experts.coords["moe_layer"])
 
     @property
     def chosen(self) -> np.ndarray:
-        """Return the selected experts by descending biased score, [rank]."""
+        """The selected experts by descending biased score, [rank]."""
         ids = np.flatnonzero(self.experts["chosen"].values)
         return ids[np.argsort(-self.experts["biased"].values[ids], kind="stable")]
 
     def members(self, group: int) -> np.ndarray:
-        """Return the experts whose biased scores add up to a group's score, the best first, [scores per group]."""
+        """Return the experts whose biased scores make up a group's score, the best first, [scores per group]."""
         within = np.flatnonzero(self.experts["group"].values == group)
         return within[np.argsort(-self.experts["biased"].values[within], kind="stable")][: self.rule.scores_per_group]
 
     @property
     def mean_bias(self) -> float:
-        """Mean of the layer's biases: an offset that all experts share moves no selection."""
+        """The mean of the layer's biases. Adding the same number to all biases changes no selection."""
         return float(self.experts["bias"].values.mean())
 
     @property
     def affinity_sum(self) -> float:
-        """Sum of the chosen experts' affinities, by which a normalising router divides them."""
+        """The sum of the selected experts' affinities, by which a router with normalised weights divides them."""
         return float(self.experts["affinity"].values[self.chosen].astype(np.float64).sum())
 
     @property
     def weight_gap(self) -> float:
-        """Return the largest difference of a weight from the rule's, relative to the largest weight; NaN if unknown."""
+        """The largest difference of a recorded weight from the rule's, over the largest weight; NaN if unknown."""
         weight, expected = self.experts["weight"].values, self.experts["expected"].values
         known = np.isfinite(weight) & np.isfinite(expected)
         return float((np.abs(weight - expected)[known] / np.abs(weight[known]).max()).max()) if known.any() else np.nan
 
     @property
     def group_gap(self) -> float:
-        """Return the largest difference of a group score from the rule's; NaN if unknown."""
+        """The largest difference of a recorded group score from the rule's; NaN if unknown."""
         return float(np.abs(self.groups["score"] - self.groups["expected"]).max()) if self.groups else np.nan
 
 

@@ -1,8 +1,8 @@
-"""Draft tokens of a run: how many were accepted, and how many experts they share with the tokens in their place.
+"""Draft tokens of a run: how many were accepted, and how many experts they share with the tokens sampled instead.
 
-A draft made at a position predicts the token two positions later; it is accepted if that token follows. A draft is
-*verified* if it was fed to the model before the token was sampled, as in speculative decoding. Drafts exist for prompt
-tokens as well as for generated ones.
+A draft made at a position predicts the token two positions later. It is *verified* if the model processed it before
+that token was sampled, as in speculative decoding; it is accepted if the same token was then sampled. Drafts for prompt
+tokens exist too; they are not verified.
 """
 
 import dataclasses
@@ -16,19 +16,19 @@ from model.trace.trace import Trace
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Acceptance:
-    """Drafts that match their token, out of `total`, with Wilson's 95 % interval of the share."""
+    """The number of drafts that match their token, out of `total`."""
 
     matching: int
     total: int
 
     @property
     def share(self) -> float:
-        """Return the share of matching drafts; NaN without drafts."""
+        """The share of matching drafts; NaN without drafts."""
         return self.matching / self.total if self.total else float("nan")
 
     @property
     def interval(self) -> tuple[float, float]:
-        """Return the interval of the share, as if the tokens were independent."""
+        """Wilson's 95 % interval of the share, as if the tokens were independent."""
         return routing.share_interval(self.matching, self.total)
 
 
@@ -38,19 +38,22 @@ def matches(trace: Trace) -> xr.DataArray:
 
 
 def acceptance(trace: Trace) -> Acceptance:
-    """Return the acceptance of the verified drafts."""
+    """Return how many verified drafts were accepted."""
     verified = trace.data["draft_tried"]
     return Acceptance(int((matches(trace) & verified).sum()), int(verified.sum()))
 
 
 def agreement(trace: Trace, counted: xr.DataArray) -> Acceptance:
-    """Return how many drafts match their token, of all drafts for the tokens of a [token] mask, verified or not."""
+    """Return how many drafts for the tokens in `counted` [token] match their token, verified or not."""
     drafted = (trace.data["draft_id"] >= 0) & counted
     return Acceptance(int((matches(trace) & drafted).sum()), int(drafted.sum()))
 
 
 def shared_experts(trace: Trace) -> xr.DataArray:
-    """Return the share of a token's experts that its verified draft selected too, [token, moe_layer]; else NaN."""
+    """Return the share of a token's experts that its verified draft selected too, [token, moe_layer].
+
+    NaN for a token without a verified draft.
+    """
     of_draft, of_token = trace.data["draft_expert_id"].values, trace.data["expert_id"].values
     same = (of_draft[..., :, None] == of_token[..., None, :]).any(-1).mean(-1)
     known = (of_draft >= 0).all(-1) & (of_token >= 0).all(-1)
@@ -63,19 +66,22 @@ def shared_by_token(trace: Trace) -> xr.DataArray:
 
 
 def num_rejected(trace: Trace) -> int:
-    """Count the verified drafts that do not match their token."""
+    """Return the number of rejected drafts: verified ones that do not match their token."""
     return int((trace.data["draft_tried"] & ~matches(trace)).sum())
 
 
 def shared_by_layer(trace: Trace) -> xr.DataArray:
-    """Return the mean of `shared_experts` over rejected drafts, [moe_layer]; an accepted draft shares all experts."""
+    """Return the mean of `shared_experts` over rejected drafts, [moe_layer].
+
+    Accepted drafts are left out: they share all experts.
+    """
     return shared_experts(trace).where(trace.data["draft_tried"] & ~matches(trace)).mean("token")
 
 
 def shared_by_chance(trace: Trace) -> xr.DataArray:
     """Return the mean share of experts that two generated tokens have in common, [moe_layer].
 
-    Computed from the experts' loads, for two tokens drawn without replacement; NaN with fewer than two tokens.
+    It is computed from the experts' loads, for two tokens drawn without replacement. NaN with fewer than two tokens.
     """
     ids = trace.data["expert_id"].isel(token=~trace.prompt_mask.values).values
     num_tokens, num_layers, top_k = ids.shape
@@ -88,5 +94,5 @@ def shared_by_chance(trace: Trace) -> xr.DataArray:
 
 
 def passes_saved(trace: Trace) -> tuple[int, int]:
-    """Return the forward passes that accepted drafts saved, and the number of generated tokens."""
+    """Return the number of forward passes that accepted drafts saved, and the number of generated tokens."""
     return acceptance(trace).matching, int((~trace.prompt_mask).sum())

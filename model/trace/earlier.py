@@ -1,7 +1,7 @@
-"""Find out whether anything that two traces recorded differed before a choice of experts, beyond rounding.
+"""Find out whether two traces differ by more than rounding before a choice of experts.
 
-Recorded before the choice of token t in layer l: gate weights and residual norms of the layers below l, and
-log-probabilities, of the tokens up to t. Differences below the tolerance of the rougher dtype are rounding.
+Before the choice of token t in layer l lie the gate weights and residual norms of the layers below l and the
+log-probabilities, all of the tokens up to t. A difference below the tolerance of the less precise dtype is rounding.
 """
 
 import numpy as np
@@ -9,12 +9,12 @@ import numpy as np
 from model.trace import near_ties
 from model.trace.comparison import Comparison
 
-_LOCAL = 10  # tolerances that one value may differ by; the median of a layer may differ by one
-_NATS = 5  # of a log-probability, per tolerance
+_LOCAL = 10  # one value may differ by so many tolerances, the median of a layer by one tolerance
+_NATS = 5  # nats of log-probability per tolerance
 
 
 def differs_before(comparison: Comparison) -> np.ndarray:
-    """Return a mask of choices before which weights, residual norms or log-probabilities differ, [pair, moe_layer]."""
+    """Return a mask of choices before which recorded values differ by more than rounding, [pair, moe_layer]."""
     layers = comparison.choices["moe_layer"].values
     differs = np.zeros((len(comparison.alignment.pairs), len(layers)), bool)
     for below, values in (_weights(comparison), _norms(comparison)):
@@ -25,7 +25,10 @@ def differs_before(comparison: Comparison) -> np.ndarray:
 
 
 def _beyond(dtype: str, values: np.ndarray) -> np.ndarray:
-    """Return a mask of values beyond rounding, [pair, column]: of a column that differs as a whole, or by far."""
+    """Return a mask of differences that rounding does not explain, [pair, column].
+
+    These are all differences of a column whose median exceeds the tolerance, and single ones that exceed it by far.
+    """
     limit, known = near_ties.tolerance(dtype), np.isfinite(values)
     large = known & (values > limit)
     as_a_whole = 2 * large.sum(0) > known.sum(0)
@@ -33,7 +36,7 @@ def _beyond(dtype: str, values: np.ndarray) -> np.ndarray:
 
 
 def _weights(comparison: Comparison) -> tuple[list[int], np.ndarray]:
-    """Return layers, and the largest difference of a shared expert's weight over the largest weight, [pair, layer]."""
+    """Return layers, and the largest weight difference of a shared expert over the largest weight, [pair, layer]."""
     layers = comparison.choices["moe_layer"].values.tolist()
     if not comparison.a.has("gate_weight"):
         return [], np.zeros((len(comparison.alignment.pairs), 0))
@@ -43,7 +46,7 @@ def _weights(comparison: Comparison) -> tuple[list[int], np.ndarray]:
 
 
 def _norms(comparison: Comparison) -> tuple[list[int], np.ndarray]:
-    """Return layers, and the relative difference of the residual norms behind them, [pair, layer]."""
+    """Return layers, and the relative difference of the residual norms after them, [pair, layer]."""
     name, (a, b), pairs = "residual_norm", (comparison.a, comparison.b), comparison.alignment.pairs
     if not (a.has(name) and b.has(name)):
         return [], np.zeros((len(pairs), 0))

@@ -1,7 +1,7 @@
-"""Effect of an intervention on a run: next-token distributions, the text's own tokens, routing by layer.
+"""Effect of an intervention on a run: on next-token distributions, on the text's log-probability, on routing by layer.
 
-Labelled arrays in and out. Both runs were fed the same tokens, so the intervention causes every difference. An expert
-counts as active if it received weight: a score threshold can leave an expert selected with weight 0.
+Both runs process the same tokens, so the intervention causes every difference. An expert counts as selected only if its
+weight is not 0: a score threshold can leave a selected expert with weight 0.
 
     >>> original = np.log(np.array([[0.5, 0.25, 0.25]]))
     >>> kl_divergence(original, np.log(np.array([[0.25, 0.5, 0.25]]))).round(6).tolist()
@@ -16,7 +16,7 @@ import xarray as xr
 from model.trace.routing import one_hot
 from model.trace.trace import Trace
 
-ROWS = 64  # distributions held at once in double precision: 66 MB with a vocabulary of 129,280
+ROWS = 64  # distributions in double precision at a time: 66 MB with a vocabulary of 129,280
 
 
 class EffectError(ValueError):
@@ -26,8 +26,8 @@ class EffectError(ValueError):
 def kl_divergence(original_logits: np.ndarray, changed_logits: np.ndarray) -> np.ndarray:
     """Return KL(original || changed) of the next-token distributions, in nats, [token].
 
-    From the logits [token, vocab] over the whole vocabulary; the twenty candidates that every trace holds would leave
-    out an unknown tail. Values that rounding makes negative (about -1e-16) become 0.
+    Arguments are logits [token, vocab] over the whole vocabulary. The twenty most probable tokens that every trace
+    holds would leave out the rest of the distribution. Values that rounding makes negative (about -1e-16) become 0.
     """
     parts = []
     for first in range(0, len(original_logits), ROWS):
@@ -43,7 +43,7 @@ def _log_softmax(logits: np.ndarray) -> np.ndarray:
 
 
 def taken(trace: Trace, num_experts: int) -> np.ndarray:
-    """Return a mask of experts that received weight, bool [token, moe_layer, expert]."""
+    """Return a mask of selected experts with a weight other than 0, bool [token, moe_layer, expert]."""
     ids, weights = trace.data["expert_id"], trace.data["gate_weight"]
     return one_hot(ids.where(weights.values != 0, -1), num_experts)
 
@@ -63,15 +63,17 @@ def agreement(original: np.ndarray, changed: np.ndarray) -> tuple[np.ndarray, np
 
 
 def effect(original: Trace, changed: Trace) -> xr.Dataset:
-    """Return the effect of an intervention, from two runs fed the same tokens with router and logits captured.
+    """Return the effect of an intervention, from two runs over the same tokens that recorded router and logits.
 
     Returns:
-        `kl` [token], nats: of the distribution after each token.
-        `logprob_change` [token], nats: of each token given the tokens before it; NaN for the first.
-        `equal_sets`, `jaccard` [moe_layer], from 0 to 1.
+        `kl` [token]: KL divergence of the distribution after each token, in nats.
+        `logprob_change` [token]: change of each token's log-probability given the tokens before it, in nats; NaN for
+        the first token.
+        `equal_sets` [moe_layer]: share of tokens with equal sets of experts.
+        `jaccard` [moe_layer]: mean Jaccard index of both sets.
 
     Raises:
-        EffectError: the runs were fed different tokens, or lack a variable.
+        EffectError: the runs have different tokens, or lack a variable.
     """
     if original.data["token_id"].values.tolist() != changed.data["token_id"].values.tolist():
         raise EffectError("the two runs were not fed the same tokens")
@@ -92,7 +94,7 @@ def effect(original: Trace, changed: Trace) -> xr.Dataset:
 
 
 def band(draws: xr.DataArray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the lowest and the highest of the control's draws, [draw, ...], over their axis `draw`."""
+    """Return the lowest and the highest value over the control's draws, the axis `draw`."""
     return draws.min("draw").values, draws.max("draw").values
 
 
@@ -107,7 +109,7 @@ def parting(original: Trace, changed: Trace) -> int | None:
 
 
 def means(effect: xr.Dataset) -> xr.Dataset:
-    """Return the mean of each variable over tokens or layers, without NaN; an axis `draw` stays.
+    """Return the mean of each variable over tokens or layers, without NaN; an axis `draw` is kept.
 
     >>> means(xr.Dataset({"kl": ("token", [1.0, 3.0]), "jaccard": ("moe_layer", [0.5])}))["kl"].item()
     2.0
@@ -116,14 +118,14 @@ def means(effect: xr.Dataset) -> xr.Dataset:
 
 
 def text_parts(trace: Trace, num_prompt: int, first_own: int | None) -> tuple[str, str, str]:
-    """Return a text in three parts: the prompt, the generated text that two runs share, and the rest of this run's.
+    """Return a run's text in three parts: the prompt, the generated text that another run shares, and the rest.
 
-    A character that spans several tokens is never divided; bytes that are no character become replacement characters.
+    A character of several tokens is never divided; bytes that are no valid UTF-8 become replacement characters.
 
     Args:
-        trace: the run whose text it is.
-        num_prompt: tokens of the prompt.
-        first_own: first token that differs, as `parting` gives it; None where none does.
+        trace: trace of the run.
+        num_prompt: number of prompt tokens.
+        first_own: index of the first token that differs from the other run, from `parting`; None if none differs.
     """
     ends, text = [token.end for token in trace.tokens], trace.text
     split = trace.num_tokens if first_own is None else min(first_own, trace.num_tokens)

@@ -1,4 +1,4 @@
-"""Which tokens an expert took: its share of each part of the text and of each kind of token."""
+"""The tokens routed to an expert: its share of each part of the text and of each kind of token."""
 
 import unicodedata
 from typing import NamedTuple
@@ -30,7 +30,7 @@ def part(trace: Trace, index: int) -> str:
 
 
 def kind(trace: Trace, index: int) -> str:
-    """Return the kind of a token, one of `KINDS`, judged by its own text."""
+    """Return the kind of a token, one of `KINDS`, which depends on the token's text."""
     entry = trace.tokens[index]
     if entry.special:
         return "special"
@@ -51,13 +51,15 @@ def _ends_in_letter(before: bytes) -> bool:
 
 
 def shares(trace: Trace, layer: int, expert: int, mask: xr.DataArray) -> list[TakenShare]:
-    """Return the expert's share of all tokens, of each part and of each kind; those without a token are left out.
+    """Return the expert's share of all tokens, of each part and of each kind of token.
+
+    Parts and kinds without tokens are left out.
 
     Args:
-        trace: holds `expert_id`.
+        trace: trace of the run, with `expert_id`.
         layer: model layer number.
-        expert: its number.
-        mask: [token] bool, the tokens that count.
+        expert: number of the expert.
+        mask: tokens that count, [token] bool.
     """
     taken = (trace.data["expert_id"].sel(moe_layer=layer).values == expert).any(-1)
     names = np.array([[part(trace, index), kind(trace, index)] for index in range(trace.num_tokens)])

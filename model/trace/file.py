@@ -1,6 +1,6 @@
-"""Trace files: safetensors with the variables under their own names and everything else as JSON in the metadata.
+"""Trace files: safetensors with a tensor per variable, and everything else as JSON in the metadata.
 
-A trace file may come from anyone. The reader checks the format first, the safetensors library checks sizes against the
+A trace file may come from anyone. The reader checks the format. The safetensors library then checks sizes against the
 file before it allocates memory, and `Trace` validates the result.
 """
 
@@ -51,11 +51,10 @@ def dumps(trace: Trace) -> bytes:
 
 
 def save(trace: Trace, path: str | Path) -> None:
-    """Write a trace file whole or not at all.
+    """Write a trace file. A write that fails leaves an existing file as it was.
 
     Raises:
-        TraceError: the folder does not exist.
-        OSError: the file cannot be written; an existing file stays as it was.
+        TraceError: the folder does not exist. OSError: the file cannot be written.
     """
     path = Path(path)
     if not path.parent.is_dir():
@@ -65,10 +64,10 @@ def save(trace: Trace, path: str | Path) -> None:
 
 
 def load(path: str | Path) -> Trace:
-    """Read a trace file.
+    """Return the trace in a file.
 
     Raises:
-        TraceError: the file is missing or no trace; the message names it.
+        TraceError: the file is missing or is no trace; the message names the file.
     """
     try:
         return loads(read_ordinary(path, MOST_TRACE_BYTES))
@@ -79,10 +78,11 @@ def load(path: str | Path) -> Trace:
 
 
 def loads(content: bytes) -> Trace:
-    """Read the bytes of a trace file.
+    """Return the trace in the bytes of a trace file.
 
     Raises:
-        TraceError: the bytes are no trace, one of another version, or larger than `model.trace.limits` allows.
+        TraceError: the bytes are no trace, a trace of another format version, or larger than a limit of
+            `model/trace/limits.py`.
     """
     metadata = _read_metadata(content)
     if metadata.get("format") != FORMAT:
@@ -115,7 +115,7 @@ def _read_trace(arrays: dict[str, np.ndarray], metadata: dict[str, str]) -> Trac
 
 
 def _read_metadata(content: bytes) -> dict[str, Any]:
-    """Read the header's metadata without touching the tensors."""
+    """Return the metadata in the header; the tensors are not read."""
     try:
         length = int.from_bytes(content[:8], "little")
         if len(content) < 8 or length > len(content) - 8:
@@ -130,7 +130,7 @@ def _read_metadata(content: bytes) -> dict[str, Any]:
 
 
 def _read_object(value: str, name: str) -> dict[str, Any]:
-    """Parse a JSON object, and check that its strings can be encoded; half a surrogate pair would fail on a page."""
+    """Return a parsed JSON object; refuse strings with half a surrogate pair, which pages cannot encode."""
     parsed = json.loads(value)
     if not isinstance(parsed, dict):
         raise TraceError(f"{name} must be a JSON object")

@@ -1,6 +1,6 @@
-"""Summary of an importance map: the expert that a text needs most, and the experts that change nothing.
+"""Summary of an importance map: the expert that a text needs most, and the number of experts without effect.
 
-`model/run/importance.py` computes the map, [moe_layer, expert]; a cell is NaN until its expert was knocked out.
+`model/run/importance.py` computes the map, [moe_layer, expert]; a cell is NaN until its expert has been knocked out.
 
     >>> dims = ("moe_layer", "expert")
     >>> effects = xr.Dataset(
@@ -23,15 +23,15 @@ import xarray as xr
 
 
 class Summary(NamedTuple):
-    """The most missed expert, and counts of experts.
+    """The most important expert, whose knock-out lowers the text's log-probability most, and counts of experts.
 
     Attributes:
-        num_measured: experts that were knocked out.
-        num_idle: knocked-out experts without which no token's routing changes.
-        layer: model layer number of the most missed expert, whose knock-out lowers the text's log-probability most.
-        expert: its number.
-        logprob_change: its effect, nats per token, negative if the text needs it.
-        chosen_by: tokens that selected it in the original run.
+        num_measured: number of experts that were knocked out.
+        num_idle: number of those whose knock-out changes no token's routing.
+        layer: model layer number of the most important expert.
+        expert: number of the most important expert.
+        logprob_change: effect of its knock-out in nats per token, negative if the text needs it.
+        chosen_by: number of tokens that selected it in the original run.
     """
 
     num_measured: int
@@ -43,9 +43,10 @@ class Summary(NamedTuple):
 
 
 def summarise(effects: xr.Dataset) -> Summary | None:
-    """Return the summary of a map; None until the first expert was knocked out.
+    """Return the summary of a map; None until the first expert has been knocked out.
 
-    Between experts with the same change, the one with the larger KL is returned, then the one in the lower layer.
+    Among experts with the same change, the one with the larger KL counts as most important, then the one in the lower
+    layer.
     """
     measured = np.isfinite(effects["kl"].values)
     if not measured.any():

@@ -1,6 +1,6 @@
-"""Bytes of the key-value cache: of the model's own attention, and of other kinds of attention.
+"""Bytes of the key-value cache with the model's kind of attention, and with other kinds for comparison.
 
-Computed from the published keys of a configuration. The other kinds have the same layers, heads and head sizes.
+They are computed from a published configuration. The other kinds have the same layers, heads and head sizes.
 
     >>> v3 = {"num_hidden_layers": 61, "num_attention_heads": 128, "kv_lora_rank": 512, "qk_rope_head_dim": 64,
     ...       "qk_nope_head_dim": 128, "v_head_dim": 128}
@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from typing import Any
 
 OWN = "MLA"
-GROUPED_HEADS = 8  # key-value heads of grouped-query attention, as in Llama 3
+GROUPED_HEADS = 8  # number of key-value heads in grouped-query attention, as in Llama 3
 BYTES_PER_VALUE = 2  # bfloat16
 
 
@@ -23,9 +23,9 @@ def cache_bytes(
 ) -> dict[str, int]:
     """Return the bytes of the cache over all layers, by kind of attention.
 
-    Latent attention (MLA) keeps one latent and one position key per layer, and an index key if it is sparse.
-    "MLA expanded" keeps every head's whole key and value. The others keep keys as wide as a head's content part, and
-    values: of all heads (MHA), of 8 heads (GQA-8) or of one head (MQA).
+    Latent attention (MLA) keeps one latent vector and one position key per layer, and an index key if it is sparse.
+    "MLA expanded" keeps the whole keys and values of every head. The other kinds keep values, and keys as wide as the
+    content part of a head: for all heads (MHA), for 8 heads (GQA-8) or for one head (MQA).
 
     Raises:
         KeyError: the configuration lacks a size.

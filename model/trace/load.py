@@ -1,7 +1,7 @@
-"""How the experts of a run share the tokens that count.
+"""The load of the experts of a run: how they share the tokens that count.
 
-Shares have Wilson's 95 % interval, as if the tokens were independent of each other. `chance.py` gives the bounds of
-chance.
+Shares have Wilson's 95 % interval, as if the tokens were independent of each other. `chance.py` computes the bounds of
+a fair router.
 """
 
 import dataclasses
@@ -17,15 +17,15 @@ from model.trace.trace import Trace
 
 @dataclasses.dataclass(frozen=True)
 class Load:
-    """Tokens per expert.
+    """The number of tokens of each expert, and what follows from it.
 
     Attributes:
-        counts: [moe_layer, expert].
-        num_tokens: tokens counted.
-        num_unknown: tokens of the mask whose experts are unknown; they are not counted.
-        rule: the router's.
-        kept: tokens that kept a group, [moe_layer, group]; None if that was not recorded.
-        band: bounds of chance for this number of tokens; None if the trace does not state how its model routes.
+        counts: number of tokens of each expert, [moe_layer, expert].
+        num_tokens: number of tokens that were counted.
+        num_unknown: number of tokens that were not counted because their experts are unknown.
+        rule: rule of the router.
+        kept: number of tokens that kept each group, [moe_layer, group]; None if kept groups were not recorded.
+        band: bounds of a fair router for this number of tokens; None if the trace does not state how its model routes.
     """
 
     counts: xr.DataArray
@@ -37,53 +37,53 @@ class Load:
 
     @property
     def ratio(self) -> xr.DataArray:
-        """Load over a fair share, [moe_layer, expert]."""
+        """The load of experts divided by a fair share, [moe_layer, expert]."""
         return metrics.relative_load(self.counts)
 
     @property
     def group_ratio(self) -> xr.DataArray:
-        """Load of groups over a fair share, [moe_layer, group]."""
+        """The load of groups divided by a fair share, [moe_layer, group]."""
         groups = metrics.tokens_per_group(self.counts, self.rule.num_groups)
         return groups / groups.mean("group")
 
     @property
     def violation(self) -> xr.DataArray:
-        """MaxVio, [moe_layer]."""
+        """The MaxVio of each layer, [moe_layer]."""
         return metrics.max_violation(self.counts)
 
     @property
     def least_even(self) -> list[int]:
-        """Layer numbers, the largest MaxVio first."""
+        """The model layer numbers, the layer with the largest MaxVio first."""
         order = np.argsort(-self.violation.values, kind="stable")
         return self.violation["moe_layer"].values[order].tolist()
 
     @property
     def outside(self) -> xr.DataArray:
-        """Experts whose load chance alone does not explain, bool [moe_layer, expert]; none without a band."""
+        """Mask of experts whose load chance alone does not explain, [moe_layer, expert]; all False without a band."""
         ratio = self.ratio
         return xr.zeros_like(ratio, bool) if self.band is None else (ratio < self.band.low) | (ratio > self.band.high)
 
     @property
     def num_outside(self) -> int:
-        """Experts of all layers whose load chance alone does not explain."""
+        """The number of experts in all layers whose load chance alone does not explain."""
         return int(self.outside.sum())
 
     @property
     def num_uneven(self) -> int:
-        """Layers whose MaxVio chance alone does not explain; 0 without a band."""
+        """The number of layers whose MaxVio chance alone does not explain; 0 without a band."""
         return 0 if self.band is None else int((self.violation > self.band.max_violation).sum())
 
     @property
     def fewest(self) -> int:
-        """Fewest tokens with which any expert of a layer without a token is beyond chance."""
+        """The smallest number of tokens with which chance does not explain any expert without a token."""
         return chance.tokens_to_call_dead(self.rule.num_experts, self.rule.top_k)
 
 
 def measure(trace: Trace, mask: xr.DataArray | None = None) -> Load:
-    """Count the tokens of a [token] mask; all of them without one.
+    """Return the load of the tokens in a mask [token]; without a mask, of all tokens.
 
     Raises:
-        ValueError: the trace does not say how many experts its model has, or names others.
+        ValueError: the trace does not state the number of experts, or has the id of an expert that does not exist.
     """
     expert_id, rule = trace.data["expert_id"], rule_of(trace)
     known = metrics.has_experts(expert_id)
@@ -103,16 +103,17 @@ def measure(trace: Trace, mask: xr.DataArray | None = None) -> Load:
 
 
 def band(trace: Trace) -> chance.LoadBand | None:
-    """Return the bounds of chance for all tokens of a run; None if its router's layout is unknown."""
+    """Return the bounds of a fair router for all tokens of a run; None if the router's layout is unknown."""
     return measure(trace).band if trace.has("expert_id") else None
 
 
 def by_layer(load: Load) -> xr.Dataset:
-    """Return the measures of every layer.
+    """Return the measures of balance of every layer.
 
     Returns:
-        Variables [moe_layer]: `max_violation`, `variation`, `entropy` and `gini` as in `metrics`; `dead`, `hot` and
-        `outside` count experts; `busiest` is an expert, `most` its tokens and `largest_ratio` its load ratio.
+        Variables [moe_layer]: `max_violation`, `variation`, `entropy` and `gini` as in `metrics`; numbers of `dead` and
+        `hot` experts and of those `outside` the bounds; the `busiest` expert, with its tokens `most` and its load ratio
+        `largest_ratio`.
     """
     counts = load.counts
     return xr.Dataset(
@@ -132,7 +133,7 @@ def by_layer(load: Load) -> xr.Dataset:
 
 
 def by_expert(load: Load, layer: int) -> xr.Dataset:
-    """Return one layer's experts.
+    """Return the load of each expert of one layer.
 
     Returns:
         Variables [expert]: `tokens`, `share` of the tokens with its interval `low` to `high`, `ratio` to a fair share.
@@ -151,11 +152,11 @@ def by_expert(load: Load, layer: int) -> xr.Dataset:
 
 
 def by_group(load: Load) -> xr.Dataset:
-    """Return the groups of every layer.
+    """Return the load of each group of every layer.
 
     Returns:
-        Variables [moe_layer, group]: `slots` that a group's experts took, `ratio` to a fair share; where recorded,
-        `kept` (tokens that kept the group) and its `share` of the tokens with the interval `low` to `high`.
+        Variables [moe_layer, group]: `slots` (selections) of a group's experts, `ratio` to a fair share; if recorded,
+        `kept` (tokens that kept the group) and their `share` with the interval `low` to `high`.
     """
     groups = xr.Dataset(
         {"slots": metrics.tokens_per_group(load.counts, load.rule.num_groups), "ratio": load.group_ratio}

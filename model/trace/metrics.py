@@ -1,10 +1,10 @@
-"""The load of the experts of each layer, and how even it is. Labelled arrays in and out.
+"""The load of the experts of each layer, and measures of how even it is.
 
-The unit is (layer, expert): nothing is summed over layers. Load is counted in *slots*: a token fills top-k slots in
-each MoE layer. `chance.py` gives the load of a fair router, `routing.py` and `attention.py` other statistics.
+Experts are counted per layer; nothing is summed over layers. Load is counted in *slots*: a token fills top-k slots in
+each MoE layer. `chance.py` computes the load of a fair router, `routing.py` and `attention.py` other statistics.
 
 Sources: MaxVio from auxiliary-loss-free balancing (arXiv 2408.15664); relative load from the DeepSeek-V3 report, figure
-9. The entropy is divided by its maximum; the standard deviation is that of the population.
+9. The entropy is divided by its maximum. The standard deviation is that of the population.
 
     >>> counts = xr.DataArray([[6, 2, 0, 0]], dims=("moe_layer", "expert"), coords={"moe_layer": [3]})
     >>> relative_load(counts).sel(moe_layer=3).values.tolist()
@@ -20,12 +20,12 @@ import xarray as xr
 def tokens_per_expert(
     expert_id: xr.DataArray, num_experts: int, token_mask: xr.DataArray | None = None
 ) -> xr.DataArray:
-    """Return the slots of each expert, [moe_layer, expert] int64.
+    """Return the number of slots of each expert, [moe_layer, expert] int64.
 
     Args:
-        expert_id: [token, moe_layer, rank]; -1 marks an unknown slot, which is not counted.
-        num_experts: routed experts of the model; an expert without a slot counts as 0.
-        token_mask: [token] bool, the tokens to count; None counts all.
+        expert_id: expert ids, [token, moe_layer, rank]; -1 is an unknown slot, which is not counted.
+        num_experts: number of routed experts of the model; an expert without a slot has the count 0.
+        token_mask: tokens to count, [token] bool; None: all.
 
     Raises:
         ValueError: an id is not one of the model's experts.
@@ -40,27 +40,27 @@ def tokens_per_expert(
 
 
 def has_experts(expert_id: xr.DataArray) -> xr.DataArray:
-    """Return a mask of tokens whose experts are known in every layer, [token]; engines do not record every token."""
+    """Return a mask of tokens whose experts are known in every layer, [token]. Engines do not record every token."""
     return (expert_id >= 0).all(["moe_layer", "rank"])
 
 
 def relative_load(counts: xr.DataArray, dim: str = "expert") -> xr.DataArray:
-    """Return each expert's or device's load over the layer's mean: 1 is fair, 0 idle, NaN if nothing was counted."""
+    """Return the load of each expert or device divided by the layer's mean; NaN if nothing was counted."""
     return _over_mean(counts, counts, dim)
 
 
 def max_violation(counts: xr.DataArray) -> xr.DataArray:
-    """Return MaxVio, [moe_layer]: the excess of the busiest expert over the mean, in units of the mean."""
+    """Return MaxVio, [moe_layer]: the load of the busiest expert minus the mean load, divided by the mean load."""
     return _over_mean(counts.max("expert"), counts) - 1
 
 
 def coefficient_of_variation(counts: xr.DataArray, ddof: int = 0) -> xr.DataArray:
-    """Return the standard deviation over the mean, [moe_layer]: of the population, or of a sample with `ddof=1`."""
+    """Return the standard deviation divided by the mean, [moe_layer]; of a sample with `ddof=1`."""
     return _over_mean(counts.std("expert", ddof=ddof), counts)
 
 
 def normalised_entropy(counts: xr.DataArray) -> xr.DataArray:
-    """Return the entropy of the load over its maximum, [moe_layer]: 1 is uniform, 0 puts all load on one expert."""
+    """Return the entropy of the load over its maximum, [moe_layer]: 1 if uniform, 0 if one expert has all load."""
     shares = (counts / counts.sum("expert")).values
     terms = np.where(shares > 0, -shares * np.log(np.where(shares > 0, shares, 1)), 0).sum(-1)
     empty = counts.sum("expert").values == 0
@@ -77,7 +77,7 @@ def gini(counts: xr.DataArray) -> xr.DataArray:
 
 
 def dead_experts(counts: xr.DataArray) -> xr.DataArray:
-    """Return a mask of experts without a slot, [moe_layer, expert]. With few tokens that may be chance."""
+    """Return a mask of experts without a slot, [moe_layer, expert]. With few tokens, chance leaves some without one."""
     return counts == 0
 
 
@@ -87,18 +87,18 @@ def hot_experts(counts: xr.DataArray, ratio: float = 2.0) -> xr.DataArray:
 
 
 def tokens_per_group(counts: xr.DataArray, num_groups: int) -> xr.DataArray:
-    """Return the slots of each group, [moe_layer, group]."""
+    """Return the number of slots of each group, [moe_layer, group]."""
     grouped = counts.values.reshape(len(counts), num_groups, -1).sum(-1)
     return per_layer(counts, grouped, "group")
 
 
 def balancedness(load: xr.DataArray, dim: str) -> xr.DataArray:
-    """Return the mean over the maximum load along `dim`: 1 is even, 1 / n puts all load on one of n."""
+    """Return the mean load divided by the largest along `dim`: 1 if even, 1 / n if one of n has all load."""
     return (load.mean(dim) + 1e-5) / (load.max(dim) + 1e-5)
 
 
 def surprisal_bits(logprob: xr.DataArray) -> xr.DataArray:
-    """Return the surprisal of each token in bits; NaN where unknown (the first token)."""
+    """Return the surprisal of each token in bits; NaN if unknown, as for the first token."""
     return -logprob / np.log(2)
 
 
@@ -108,9 +108,9 @@ def mean_surprisal_bits(logprob: xr.DataArray) -> float:
 
 
 def surprisal_in_words(logprob: xr.DataArray, is_prompt: xr.DataArray) -> list[str]:
-    """Return the mean surprisal of the prompt and of the generated tokens, each with its number of tokens.
+    """Return phrases on the mean surprisal of the prompt and of the generated tokens, with the number of tokens.
 
-    The two are apart because a model finds its own text far less surprising. A part without such a token is left out.
+    They are separate, because a model finds its own text far less surprising. A part without known tokens is left out.
 
     >>> logprob = xr.DataArray(np.log([np.nan, 1 / 8, 1 / 2, 1 / 2]), dims=("token",))
     >>> surprisal_in_words(logprob, xr.DataArray([True, True, False, False], dims=("token",)))
@@ -133,7 +133,7 @@ def probability(logprob: xr.DataArray) -> xr.DataArray:
 def typical_norm(residual_norm: xr.DataArray) -> xr.DataArray:
     """Return the median of the residual norm over tokens, [layer].
 
-    The first token's norm is often a hundred times that of the others, so a mean would show that token alone.
+    The first token's norm is often a hundred times that of the rest, so a mean would mostly show that token.
     """
     return residual_norm.median("token")
 
@@ -142,7 +142,7 @@ def require_experts(expert_id: xr.DataArray, num_experts: int) -> None:
     """Check that every id names an expert of the model, or is -1 for an unknown slot.
 
     Raises:
-        ValueError: an id does not.
+        ValueError: an id names no expert of the model.
     """
     ids = expert_id.values
     if ids.size and (ids.min() < -1 or ids.max() >= num_experts):

@@ -1,11 +1,12 @@
-"""Margins of routing decisions, and the near ties that the rounding of a dtype could turn. Arrays in and out.
+"""Margins of routing decisions, and near ties: decisions that rounding in a dtype could change.
 
-A margin is the lowest selected score minus the highest one that was left out, in units of biased score. A margin below
-zero means that the recorded scores do not give the recorded selection: an intervention changed it
-(`routing.untouched_layers`), or the trace follows another rule.
+A margin is the lowest selected score minus the highest score that was not selected, in units of biased score. A margin
+below zero means that the recorded scores do not give the recorded selection: an intervention changed it
+(`routing.untouched_layers`), or the router follows another rule.
 
-A near tie is judged by the `reach` of the scores: how far rounding may move each of them. It grows with the spread of
-a token's scores over the experts, because 160 softmax scores of 0.006 lie closer together than 8 sigmoid scores.
+Whether a decision is a near tie depends on the `reach` of its scores: how far rounding may move each of them. The reach
+grows with the spread of a token's scores over the experts, because 160 softmax scores around 0.006 lie closer together
+than 8 sigmoid scores.
 """
 
 import dataclasses
@@ -17,7 +18,7 @@ import xarray as xr
 from model.trace.router_rule import RouterRule, biased_score, margin
 from model.trace.routing import by_expert, one_hot
 
-# dtype -> share of the logits' standard deviation; the docstring of `tolerance` says how these were measured.
+# dtype -> share of the logits' standard deviation; the docstring of `tolerance` has the measurements.
 _TOLERANCES = {"float32": 3e-4, "bfloat16": 3e-2, "float16": 4e-3}
 _ROUNDOFF = {"float32": 2.0**-24, "bfloat16": 2.0**-9, "float16": 2.0**-12}
 DTYPES = tuple(_TOLERANCES)
@@ -32,14 +33,15 @@ class MissingScoresError(ValueError):
 def tolerance(dtype: str) -> float:
     """Return how far rounding in this dtype may move a router logit, as a share of the logits' standard deviation.
 
-    The deviation is that of one token's logits over the experts of a layer.
+    The standard deviation is over the experts of a layer, of one token's logits.
 
     bfloat16 and float16, measured on 2026-11-30 on a CPU (router in fp32 in every dtype) as the smallest share that
     explains each first change against fp32: mini-v3, 20 texts of 1,969 tokens, 9,845 decisions: 63 first changes in
     bfloat16, all explained by 0.015 (median 0.005), and 16 in float16, all by 0.003. Random models of four MoE layers
     with 16 to 384 experts, sigmoid and softmax, 2,000 decisions: 39 first changes in bfloat16, all by 0.02, and 10 in
-    float16, all by 0.003. Later changes also follow from earlier ones and are not counted. A deeper model may drift
-    further. Between two random routers, of 1,991 decisions with other experts one is explained by 0.1, none by 0.05.
+    float16, all by 0.003. Only the first change of a text was counted, because later ones also follow from it. A deeper
+    model may drift further. For two unrelated random routers, a tolerance of 0.1 explains one of 1,991 differing
+    decisions, and 0.05 none.
 
     float32: two implementations of the same model agree on every selection whose margin is above 1e-4, although their
     scores differ by up to 8e-6 (measured with random checkpoints that reach logits of 6; `tests/parity.py`).
@@ -55,8 +57,8 @@ def tolerance(dtype: str) -> float:
 def reach(affinity: np.ndarray, dtype: str) -> np.ndarray:
     """Return how far rounding in this dtype may move each affinity, [..., expert].
 
-    A logit moves by the `tolerance` times the standard deviation of the token's logits. An affinity s moves by
-    s (1 - s) times as much, for sigmoid as for softmax, and is itself rounded to the dtype.
+    A logit moves by `tolerance` times the standard deviation of the token's logits. An affinity s moves by s (1 - s)
+    times as much, with sigmoid and with softmax, and is then rounded to the dtype too.
 
     Raises:
         ValueError: no tolerance was measured for the dtype.
@@ -70,12 +72,12 @@ def reach(affinity: np.ndarray, dtype: str) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Scores:
-    """Biased scores of decisions, and how far rounding may move them.
+    """The biased scores of decisions, and how far rounding may move them.
 
     Attributes:
-        biased: [..., expert].
-        reach: [..., expert].
-        per_group: number of best biased scores that add up to a group's score.
+        biased: biased scores, [..., expert].
+        reach: how far rounding may move each score, [..., expert].
+        per_group: number of best biased scores whose sum is a group's score.
     """
 
     biased: np.ndarray
@@ -83,7 +85,7 @@ class Scores:
     per_group: int
 
     def give_experts(self, selected: np.ndarray, reachable: np.ndarray) -> np.ndarray:
-        """Return whether scores within reach give this selection, [...] bool.
+        """Return whether some scores within reach give this selection, [...] bool.
 
         Args:
             selected: bool mask [..., expert].
@@ -92,37 +94,37 @@ class Scores:
         return margin(self.biased + np.where(selected, self.reach, -self.reach), selected, reachable) >= 0
 
     def force_experts(self, selected: np.ndarray, reachable: np.ndarray) -> np.ndarray:
-        """Return whether all scores within reach give this selection, [...] bool; arguments as for `give_experts`."""
+        """Return whether all scores within reach give this selection, [...] bool; for arguments see `give_experts`."""
         return margin(self.biased - np.where(selected, self.reach, -self.reach), selected, reachable) > 0
 
     def give_groups(self, kept: np.ndarray) -> np.ndarray:
-        """Return whether scores within reach keep these groups, a bool mask [..., group]; [...] bool."""
+        """Return whether some scores within reach keep these groups, [...] bool. `kept` is a bool mask [..., group]."""
         raised, lowered = self._group_scores(kept.shape[-1])
         return margin(np.where(kept, raised, lowered), kept) >= 0
 
     def force_groups(self, kept: np.ndarray) -> np.ndarray:
-        """Return whether all scores within reach keep these groups, a bool mask [..., group]; [...] bool."""
+        """Return whether all scores within reach keep these groups, [...] bool. `kept` is a bool mask [..., group]."""
         raised, lowered = self._group_scores(kept.shape[-1])
         return margin(np.where(kept, lowered, raised), kept) > 0
 
     def _group_scores(self, num_groups: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return each group's score with all its scores raised, and with all lowered, [..., group]."""
+        """Return each group's score with its biased scores all raised by their reach, and all lowered, [..., group]."""
         num_experts, per_group = self.biased.shape[-1], self.per_group
         rule = RouterRule(num_experts=num_experts, top_k=1, num_groups=num_groups, scores_per_group=per_group)
         return rule.group_scores(self.biased + self.reach), rule.group_scores(self.biased - self.reach)
 
 
 def place_margin(data: xr.Dataset) -> xr.DataArray:
-    """Return the margin of the last selected expert over the best other expert of the kept groups, [token, moe_layer].
+    """Return the margin of the last selected expert over the best other expert in the kept groups, [token, moe_layer].
 
-    Infinite if the kept groups hold no other expert, NaN if a selected expert is unknown.
+    The margin is infinite if the kept groups have no other expert, and NaN if a selected expert is unknown.
 
     Args:
         data: `router_score` [token, moe_layer, expert], `expert_bias` [moe_layer, expert], `expert_id`
             [token, moe_layer, rank] and `group_kept` [token, moe_layer, group], as in a trace.
 
     Raises:
-        MissingScoresError: one of them was not recorded.
+        MissingScoresError: a variable was not recorded.
     """
     require(data, _PLACE_NEEDS)
     biased = biased_score(data["router_score"], data["expert_bias"])
@@ -139,7 +141,7 @@ def group_margin(data: xr.Dataset) -> xr.DataArray:
         data: `group_score` and `group_kept` [token, moe_layer, group], as in a trace.
 
     Raises:
-        MissingScoresError: one of them was not recorded.
+        MissingScoresError: a variable was not recorded.
     """
     require(data, _GROUP_NEEDS)
     score, kept = (data[name].transpose("token", "moe_layer", "group") for name in _GROUP_NEEDS)
@@ -147,14 +149,14 @@ def group_margin(data: xr.Dataset) -> xr.DataArray:
 
 
 def near_ties(data: xr.Dataset, dtype: str) -> xr.DataArray:
-    """Return a mask of decisions that rounding could turn, in experts or groups, [token, moe_layer] bool.
+    """Return a mask of decisions whose experts or groups rounding could change, [token, moe_layer] bool.
 
-    An unknown margin is not near, nor is a margin far below zero. These are decisions that could turn: most of them do
-    not, because few scores move by their whole reach.
+    A decision with an unknown margin, or with a margin far below zero, is not one. Most of these decisions do not
+    change, because few scores move by their whole reach.
 
     Args:
-        data: as for `place_margin` and `group_margin`.
-        dtype: of the run (`origin`'s), or of a run to compare it with.
+        data: variables of a trace; see `place_margin` and `group_margin`.
+        dtype: dtype of the run, or of a run to compare it with.
 
     Raises:
         MissingScoresError: scores, bias, kept groups or selected experts were not recorded.
@@ -182,7 +184,7 @@ def near_groups(data: xr.Dataset, dtype: str) -> xr.DataArray:
 
 
 def follow(data: xr.Dataset, dtype: str) -> xr.DataArray:
-    """Return whether scores that rounding moved give the recorded experts and groups, [token, moe_layer] bool.
+    """Return whether some scores within reach give the recorded experts and groups, [token, moe_layer] bool.
 
     Raises:
         MissingScoresError, ValueError: as for `near_ties`.
@@ -207,7 +209,10 @@ def _near(
 
 
 def _of_layers(data: xr.Dataset, dtype: str, judge: Callable[[Scores, _Layer], np.ndarray]) -> xr.DataArray:
-    """Judge each layer on its own, because masks of all experts in all layers need much memory; False if unknown."""
+    """Return the result of `judge` on each layer, [token, moe_layer] bool; False if an expert is unknown.
+
+    Layers are judged one by one, because masks of all experts in all layers need much memory.
+    """
     require(data, {*_PLACE_NEEDS, *_GROUP_NEEDS})
     per_group, near = scores_in_a_group_score(data), []
     for place in range(data.sizes["moe_layer"]):
@@ -218,7 +223,7 @@ def _of_layers(data: xr.Dataset, dtype: str, judge: Callable[[Scores, _Layer], n
 
 
 def _selection(at: _Layer) -> tuple[np.ndarray, np.ndarray]:
-    """Return masks of the selected experts and of those in kept groups, [token, expert], of one layer."""
+    """Return masks of one layer's selected experts and of its experts in kept groups, [token, expert] each."""
     num_experts, kept = at["router_score"].shape[-1], at["group_kept"]
     selected = by_expert(at["expert_id"], np.array(True), num_experts, False)
     return selected, np.repeat(kept, num_experts // kept.shape[-1], axis=-1)
@@ -231,15 +236,15 @@ def scores_of(at: Mapping[str, np.ndarray], dtype: str, per_group: int) -> Score
 
 
 def scores_in_a_group_score(data: xr.Dataset) -> int:
-    """Return how many biased scores a recorded group score adds up: 2 as in V3, or 1 as in V2.
+    """Return how many biased scores a recorded group score is the sum of: 2 as in V3, or 1 as in V2.
 
-    The answer is the rule with the smaller median error over tokens, layers and groups.
+    It is the number with the smaller median error over tokens, layers and groups.
 
     Args:
-        data: `router_score`, `expert_bias` and `group_score`, as in a trace.
+        data: variables `router_score`, `expert_bias` and `group_score` of a trace.
 
     Raises:
-        MissingScoresError: one of them was not recorded.
+        MissingScoresError: a variable was not recorded.
     """
     require(data, ("router_score", "expert_bias", "group_score"))
     biased = biased_score(data["router_score"], data["expert_bias"]).values
@@ -255,10 +260,10 @@ def scores_in_a_group_score(data: xr.Dataset) -> int:
 
 
 def require(data: xr.Dataset, names: Iterable[str]) -> None:
-    """Check that the trace holds all the variables.
+    """Raise an error if the trace lacks one of the variables.
 
     Raises:
-        MissingScoresError: some are missing; the message names them.
+        MissingScoresError: variables are missing; the message names them.
     """
     missing = [name for name in names if name not in data]
     if missing:

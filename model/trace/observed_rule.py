@@ -1,7 +1,7 @@
 """The router rule of a trace: recorded values take precedence over those of the configuration.
 
-A stated value that contradicts the trace is dropped. A value that neither gives is unknown: 1 expert, top-k 0, scale
-None.
+A value of the configuration that contradicts the recording is ignored. A value that neither gives has a placeholder: 1
+expert, top-k 0, scale None.
 """
 
 import numpy as np
@@ -19,12 +19,12 @@ def states_experts(trace: Trace) -> bool:
 
 
 def rule_of(trace: Trace, part: xr.Dataset | None = None) -> RouterRule:
-    """Return the router rule of a trace, whatever it lacks.
+    """Return the router rule of a trace, with placeholders for unknown values.
 
     Args:
-        trace: its recorded top-k counts, even if an intervention set it; 0 if no selection was recorded.
-        part: tokens and layers of its data whose scores tell the scoring function and the scores per group; None:
-            the first token tells the scoring function, and the model type the scores per group.
+        trace: the trace. The top-k is the recorded one, even if an intervention set it; 0 without recorded experts.
+        part: tokens and layers whose scores decide the scoring function and the scores per group, if not stated. None:
+            the first token decides the scoring function, and the model type the scores per group.
     """
     sizes, config = trace.data.sizes, trace.config
     num_experts = sizes.get("expert") or config.get("n_routed_experts", 1)

@@ -1,11 +1,11 @@
-"""Placement of experts on devices: the load of each device under expert parallelism, without and with copies.
+"""Placement of experts on devices: the load of each device in expert parallelism, without and with copies of experts.
 
-Every device has the same number of places, and each place holds one expert. The places that hold an expert share its
-load evenly. `balanced` follows DeepSeek's load balancer (EPLB): the heaviest experts get copies, and places are packed
-so that devices carry about the same load. If the routing groups divide evenly among the nodes, whole groups are placed
-on nodes first: a token keeps few groups and therefore reaches few nodes.
+Every device has the same number of places, and each place holds one expert. All places with the same expert share its
+load evenly. `balanced` follows DeepSeek's load balancer (EPLB): the experts with the highest load get copies, and
+places are assigned to devices so that these have about the same load. If the routing groups divide evenly among the
+nodes (machines), whole groups are assigned to nodes first: a token keeps few groups and therefore reaches few nodes.
 
-Nothing here was measured on devices. The loads follow from recorded routing.
+Nothing here was measured on devices; the loads are computed from recorded routing.
 
     >>> counts = xr.DataArray([[6, 1, 1, 0]], dims=("moe_layer", "expert"), coords={"moe_layer": [3]})
     >>> as_numbered(counts, 2).load(counts).values.tolist()
@@ -13,10 +13,10 @@ Nothing here was measured on devices. The loads follow from recorded routing.
     >>> balanced(counts, 2, num_redundant=2).load(counts).values.tolist()
     [[4.0, 4.0]]
 
-Shape suffixes: L MoE layers, E experts, S places, G groups, R rows that are packed separately, N items of a row (in
-`held_LNS` nodes), P packs.
+Shape suffixes: L MoE layers, E experts, S places, G groups, R rows that are packed separately, N items of a row (nodes
+in `held_LNS`), P packs.
 
-Source: DeepSeek-V3 report (arXiv 2412.19437), section 3.4; the algorithm, github.com/deepseek-ai/EPLB.
+Sources: DeepSeek-V3 report (arXiv 2412.19437), section 3.4; the algorithm of github.com/deepseek-ai/EPLB.
 """
 
 import dataclasses
@@ -33,12 +33,12 @@ class PlacementError(ValueError):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Placement:
-    """The expert in every place.
+    """The expert in every place of every layer.
 
     Attributes:
-        expert: [moe_layer, place]; the places of a device are consecutive, device 0 first.
-        num_experts: routed experts of a layer; each has at least one place.
-        num_devices: devices, each with the same number of places.
+        expert: expert in each place, [moe_layer, place]; the places of a device are consecutive, device 0 first.
+        num_experts: number of routed experts of a layer; each has at least one place.
+        num_devices: number of devices; each has the same number of places.
     """
 
     expert: xr.DataArray
@@ -47,7 +47,7 @@ class Placement:
 
     @property
     def copies(self) -> xr.DataArray:
-        """Return the number of places that hold each expert, [moe_layer, expert]."""
+        """The number of places that hold each expert, [moe_layer, expert]."""
         return per_layer(self.expert, _copies(self.expert.values, self.num_experts), "expert")
 
     def load(self, counts: xr.DataArray) -> xr.DataArray:
@@ -61,12 +61,13 @@ def device_figures(placement: Placement, counts: xr.DataArray) -> xr.Dataset:
     """Return how evenly a placement loads the devices.
 
     Args:
-        placement: of the experts.
-        counts: [moe_layer, expert].
+        placement: placement of the experts.
+        counts: load of the experts, [moe_layer, expert].
 
     Returns:
-        `ratio` [moe_layer, device] to the layer's mean; `balancedness` [moe_layer]; `busiest` [moe_layer], the largest
-        ratio; scalars `mean_balancedness` over layers and `largest` over everything.
+                `ratio` [moe_layer, device]: load of each device divided by the layer's mean. `balancedness`
+                [moe_layer]. `busiest` [moe_layer]: the largest ratio. Scalars: `mean_balancedness` over layers,
+                `largest` ratio of all.
     """
     load = placement.load(counts)
     ratio, even = relative_load(load, "device"), balancedness(load, "device")
@@ -83,10 +84,12 @@ def device_figures(placement: Placement, counts: xr.DataArray) -> xr.Dataset:
 
 
 def as_numbered(counts: xr.DataArray, num_devices: int) -> Placement:
-    """Place every expert once, in the order of their numbers, for [moe_layer, expert] counts.
+    """Return the placement with every expert once, in the order of their numbers.
+
+    `counts` [moe_layer, expert] gives the layers and the number of experts.
 
     Raises:
-        PlacementError: the experts do not divide among the devices.
+        PlacementError: the experts do not divide evenly among the devices.
     """
     num_layers, num_experts = counts.sizes["moe_layer"], counts.sizes["expert"]
     _require_even(num_experts, num_devices, "device")
@@ -97,17 +100,17 @@ def as_numbered(counts: xr.DataArray, num_devices: int) -> Placement:
 def balanced(
     counts: xr.DataArray, num_devices: int, num_redundant: int = 0, num_groups: int = 1, num_nodes: int = 1
 ) -> Placement:
-    """Copy and place experts by EPLB.
+    """Return the placement by EPLB, with copies of experts.
 
     Args:
-        counts: load, [moe_layer, expert].
-        num_devices: devices in all.
-        num_redundant: places beyond one for each expert.
-        num_groups: routing groups of the experts.
-        num_nodes: machines that hold the devices; a group stays on one machine if the groups divide evenly.
+        counts: load of the experts, [moe_layer, expert].
+        num_devices: number of all devices.
+        num_redundant: number of places beyond one for each expert.
+        num_groups: number of routing groups.
+        num_nodes: number of machines that hold the devices; a group stays on one machine if groups divide evenly.
 
     Raises:
-        PlacementError: places do not divide among the devices, or devices among the nodes.
+        PlacementError: the places do not divide evenly among the devices, or the devices among the nodes.
     """
     weight_LE = counts.transpose("moe_layer", "expert").values.astype(np.float64)
     num_layers, num_experts = weight_LE.shape
@@ -140,13 +143,13 @@ def _require_even(number: int, among: int, what: str) -> None:
 
 
 def _copies(held_RS: np.ndarray, num_experts: int) -> np.ndarray:
-    """Count the places that hold each expert, [R, E]."""
+    """Return the number of places that hold each expert, [R, E]."""
     rows = np.arange(len(held_RS))[:, None] * num_experts
     return np.bincount((held_RS + rows).ravel(), minlength=len(held_RS) * num_experts).reshape(-1, num_experts)
 
 
 def _with_copies(weight_RE: np.ndarray, num_places: int) -> np.ndarray:
-    """Return every expert once, then, for each further place, the expert whose copies carry most each, [R, S]."""
+    """Return the expert of each place, [R, S]: every expert once, then the expert with the highest load per copy."""
     num_rows, num_experts = weight_RE.shape
     copies_RE, rows = np.ones(weight_RE.shape), np.arange(num_rows)
     held_RS = np.empty((num_rows, num_places), np.int64)
@@ -158,10 +161,10 @@ def _with_copies(weight_RE: np.ndarray, num_places: int) -> np.ndarray:
 
 
 def _packed(weight_RN: np.ndarray, num_packs: int) -> np.ndarray:
-    """Pack items, the heaviest first, each into the lightest pack that is not full; packs have equal sizes.
+    """Pack items into packs of equal size, the heaviest item first, each into the lightest pack that is not full.
 
     Returns:
-        The item at each place, [R, N]; a pack's places are consecutive.
+        The item at each place, [R, N]; the places of a pack are consecutive.
     """
     num_rows, num_items = weight_RN.shape
     size, rows = num_items // num_packs, np.arange(num_rows)

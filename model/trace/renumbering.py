@@ -1,9 +1,9 @@
 """Find a permutation of a layer's experts that explains why two traces select differently.
 
-Some loaders, converters and placements reorder a layer's experts. The search takes the permutation under which most
-selections agree (a linear assignment on counts of common tokens) or, if recorded, affinities agree best (on
-correlations). A permutation always fits few tokens, so it is accepted only if it explains more than the best
-permutation of shuffled tokens.
+Some loaders, converters and placements reorder a layer's experts. The search is a linear assignment. It takes the
+permutation with the highest correlation of affinities or, if affinities were not recorded, with the most common tokens
+of each pair of experts. With few tokens some permutation always fits. A permutation is therefore accepted only if it
+explains more than the best permutation for shuffled tokens.
 
     >>> counts = np.array([[0, 5, 1], [4, 0, 0], [1, 0, 3]])
     >>> best_assignment(counts).tolist()
@@ -15,8 +15,8 @@ import dataclasses
 import numpy as np
 
 BY_SCORES, BY_CHOICES = "affinities", "choices"
-NEEDED = 0.9  # share that a renumbering must explain; rounding explains part of the rest
-GAINED = 0.2  # least gain over the numbers as they are
+NEEDED = 0.9  # smallest share that a renumbering must explain; the rest may be rounding
+GAINED = 0.2  # smallest gain in agreement over the unchanged numbers
 SHUFFLES = 20
 
 
@@ -25,12 +25,12 @@ class Renumbering:
     """A permutation of a layer's experts. Agreement is the share of equal choices, or a mean correlation of affinities.
 
     Attributes:
-        order: [expert], the number in the second trace of each expert of the first.
-        basis: `affinities` or `choices`.
-        explained: agreement under the permutation.
-        as_numbered: agreement without it.
-        by_chance: upper bound on the agreement of any permutation with shuffled tokens, simulated with a fixed seed.
-        unsettled: experts whose number is arbitrary, because they have no token.
+        order: number in the second trace of each expert of the first, [expert].
+        basis: what the agreement compares: `affinities` or `choices`.
+        explained: agreement with the permutation.
+        as_numbered: agreement without the permutation.
+        by_chance: upper bound on the agreement of any permutation for shuffled tokens, simulated with a fixed seed.
+        unsettled: number of experts whose place in `order` is arbitrary, because they have no token.
     """
 
     order: np.ndarray
@@ -47,14 +47,14 @@ def find_renumbering(
     scores_a: np.ndarray | None = None,
     scores_b: np.ndarray | None = None,
 ) -> Renumbering | None:
-    """Return the permutation that explains the differing selections; None if none does, or none is needed.
+    """Return the permutation that explains the differing selections; None if none explains them or none is needed.
 
     Args:
         chosen_a: selected experts, [token, expert] bool.
-        chosen_b: the same for the aligned tokens of the other trace.
-        scores_a: [token, expert] affinities, if recorded. They identify experts better than selections do: an order
-            that crosses groups also changes selections, and some experts have no token.
-        scores_b: the same for the other trace.
+        chosen_b: selected experts of the aligned tokens in the other trace, [token, expert] bool.
+        scores_a: affinities, [token, expert]; None if not recorded. They identify experts better than selections do: a
+            permutation across groups also changes selections, and some experts have no token.
+        scores_b: affinities in the other trace; None if not recorded.
     """
     if scores_a is not None and scores_b is not None:
         by_scores = _search(BY_SCORES, _standardised(scores_a), _standardised(scores_b), scores_a.size)
@@ -64,20 +64,20 @@ def find_renumbering(
 
 
 def _standardised(scores: np.ndarray) -> np.ndarray:
-    """Scale columns to mean 0 and standard deviation 1; constant columns become 0."""
+    """Return the columns scaled to mean 0 and standard deviation 1; constant columns become 0."""
     centred = scores - scores.mean(0)
     spread = centred.std(0)
     return centred / np.where(spread > 0, spread, np.inf)
 
 
 def _search(basis: str, first: np.ndarray, second: np.ndarray, total: int) -> Renumbering | None:
-    """Return the permutation with the largest sum of column products, if it passes the tests; else None."""
+    """Return the permutation with the largest sum of products of columns; None if it explains too little."""
     if total == 0:
         return None
     profit = first.T @ second / total
     as_numbered = float(np.trace(profit))
     needed = max(NEEDED, as_numbered + GAINED)
-    if profit.max(1).sum() < needed:  # no permutation can reach it
+    if profit.max(1).sum() < needed:  # no permutation can explain enough
         return None
     order = best_assignment(profit)
     gained = profit[np.arange(len(order)), order]
@@ -90,9 +90,9 @@ def _search(basis: str, first: np.ndarray, second: np.ndarray, total: int) -> Re
 
 
 def best_assignment(profit: np.ndarray) -> np.ndarray:
-    """Return the permutation with the largest total profit: the column of each row of a square matrix.
+    """Return the column of each row of a square matrix in the assignment with the largest total profit.
 
-    Shortest augmenting paths with dual prices (Jonker and Volgenant 1987), row by row.
+    The method is shortest augmenting paths with dual prices (Jonker and Volgenant 1987), row by row.
     """
     cost, size = np.asarray(-profit, np.float64), len(profit)
     row_price, column_price = cost.min(1), np.zeros(size)

@@ -1,7 +1,7 @@
-"""Whether rounding explains that two traces of one text selected different experts.
+"""Decide whether rounding explains that two traces of one text selected different experts.
 
-It does if each trace's scores, moved within their reach (`near_ties.Scores`), give the groups and experts of the other:
-every expert and group that only one side selected is then within reach of the cut in both traces.
+It does if the scores of each trace, moved within their reach (`near_ties.Scores`), can give the groups and experts of
+the other trace.
 """
 
 from typing import NamedTuple
@@ -15,14 +15,14 @@ from model.trace.routing import by_expert
 
 
 class Rounding(NamedTuple):
-    """The rougher dtype, and for each trace the number of scores in a group score; 0 if the trace lacks the scores."""
+    """The less precise dtype of two traces, and for each the number of scores in a group score (0 without scores)."""
 
     dtype: str
     per_group: int
     per_group_other: int
 
     def explains(self, one: dict[str, np.ndarray], other: dict[str, np.ndarray], order: np.ndarray) -> np.ndarray:
-        """Return whether each side's scores, moved within reach, give the other side's selection, [pair] bool.
+        """Return whether each trace's scores, moved within reach, can give the other trace's selection, [pair] bool.
 
         `one` and `other` are arrays of one layer; `order` is the number in `other` of each expert of `one`.
         """
@@ -38,7 +38,7 @@ class Rounding(NamedTuple):
     def _gives(
         self, own: dict[str, np.ndarray], others: dict[str, np.ndarray], per_group: int, order: np.ndarray
     ) -> np.ndarray:
-        """Return whether own scores give the other selection, within the groups that the other side kept, [pair]."""
+        """Return whether `own` scores within reach can give the selection in `others`, in its groups, [pair] bool."""
         num_experts, num_groups = len(order), own["group_kept"].shape[-1]
         scores = near_ties.scores_of(own, self.dtype, per_group)
         selected = by_expert(others["expert_id"], np.array(True), num_experts, False)[:, order]
@@ -47,14 +47,14 @@ class Rounding(NamedTuple):
         else:
             kept = np.repeat(_groups_of(selected, own), num_experts // num_groups, -1)
         by_group = kept.reshape(len(kept), num_groups, -1)
-        whole = (by_group.all(-1) == by_group.any(-1)).all(-1)  # false where the other side has other groups
+        whole = (by_group.all(-1) == by_group.any(-1)).all(-1)  # false if the other trace kept other groups
         kept_groups = np.any(by_group, axis=-1)
         same_number = kept_groups.sum(-1) == own["group_kept"].sum(-1)
         return whole & same_number & scores.give_groups(kept_groups) & scores.give_experts(selected, kept)
 
 
 def _groups_of(selected: np.ndarray, own: dict[str, np.ndarray]) -> np.ndarray:
-    """Return the kept groups that a selection without recorded groups implies, [pair, group] bool.
+    """Return the kept groups of a selection whose groups were not recorded, [pair, group] bool.
 
     The groups of selected experts were kept; the best of the other groups fill the rest.
     """
@@ -63,7 +63,7 @@ def _groups_of(selected: np.ndarray, own: dict[str, np.ndarray]) -> np.ndarray:
 
 
 def scores_per_group(at: xr.Dataset) -> int:
-    """Return how many scores add up to a group's score; 0 if the trace lacks the variables that a near tie needs."""
+    """Return how many biased scores a group's score is the sum of; 0 if the trace lacks the variables of a near tie."""
     if not {"router_score", "expert_bias", "group_score", "group_kept"} <= set(at):
         return 0
     return near_ties.scores_in_a_group_score(at)

@@ -1,9 +1,9 @@
-"""The rule by which a router selects experts and weighs them, in numpy: its layout, and each of its steps.
+"""The rule by which a router selects and weighs experts, in numpy: its layout, and each of its steps.
 
-Outside the network this is the only implementation of the rule; `model/network/moe.py` has its own in torch, and a
-test holds both together. A new scoring function is one entry of `SCORINGS`.
+Outside the network this is the only implementation of the rule. `model/network/moe.py` has another in torch, and a test
+compares both. A new scoring function is one entry of `SCORINGS`.
 
-Arrays are [..., expert], [..., group] or [..., rank], with any leading axes. A result has the dtype of its argument.
+Arrays are [..., expert], [..., group] or [..., rank], with any leading axes. A result has the dtype of the argument.
 
 Sources: DeepSeek-V3 report (arXiv 2412.19437), equations 12 to 16 and section 2.1.2; DeepSeek-V2 (arXiv 2405.04434),
 section 2.2: softmax, no bias, groups scored by their best expert.
@@ -19,17 +19,17 @@ from model.trace.trace import TraceError
 
 SIGMOID, SOFTMAX = "sigmoid", "softmax"
 EPSILON = 1e-20  # added to the divisor of normalised weights, as in the released code
-_Scores = TypeVar("_Scores")  # numpy or xarray
+_Scores = TypeVar("_Scores")  # a numpy or xarray array
 
 
 class Scoring(NamedTuple):
-    """A scoring function: affinities from logits, and back.
+    """A scoring function, which turns logits into affinities, and its inverse.
 
     Attributes:
-        affinity: logits [..., expert] -> affinities.
-        logit: affinities -> logits in float64; infinite if rounding moved an affinity to the end of its range.
+        affinity: function from logits [..., expert] to affinities.
+        logit: function from affinities to logits in float64; infinite if rounding moved an affinity to 0 or 1.
         is_exact: whether `logit` returns the logit itself, not the logit minus a constant that all experts share.
-        saturates: whether each expert has its own affinity between 0 and 1, which can stick at either end.
+        saturates: whether affinities are independent of each other, so that each can stay near 0 or near 1.
     """
 
     affinity: Callable[[np.ndarray], np.ndarray]
@@ -57,16 +57,16 @@ SCORINGS: dict[str, Scoring] = {
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class RouterRule:
-    """The layout and the rule of a router, which all MoE layers of a model share.
+    """The layout and the rule of a router, which are the same in all MoE layers of a model.
 
     Attributes:
-        num_experts: routed experts.
-        top_k: experts that a token selects.
-        num_groups, num_kept_groups: routing groups, and the number of them that a token keeps.
+        num_experts: number of routed experts.
+        top_k: number of experts that a token selects.
+        num_groups, num_kept_groups: number of routing groups, and how many of them a token keeps.
         scoring: key of `SCORINGS`.
         has_selection_bias: whether a bias is added to the affinities before groups and experts are selected. The bias
             never enters the weights.
-        scores_per_group: number of best biased scores that add up to a group's score: 2 in V3, 1 in V2.
+        scores_per_group: number of best biased scores whose sum is a group's score: 2 in V3, 1 in V2.
         normalise_weights: whether the affinities of the selected experts are divided by their sum; None: unknown.
         routed_scale: factor of the weights, applied last; None: unknown.
     """
@@ -83,9 +83,9 @@ class RouterRule:
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> "RouterRule":
-        """Read a published config.json; the model type supplies defaults.
+        """Return the rule that a published config.json states; the model type gives defaults.
 
-        An unknown scoring function is kept as stated, because the layout is usable without it.
+        An unknown scoring function is kept as stated, because the layout can be used without it.
 
         Raises:
             TraceError: a count is missing or is no whole number, or the counts contradict each other.
@@ -112,17 +112,17 @@ class RouterRule:
 
     @property
     def ungrouped(self) -> "RouterRule":
-        """Return the rule without the group limit."""
+        """The same rule without the group limit."""
         return dataclasses.replace(self, num_groups=1, num_kept_groups=1)
 
     @property
     def group_size(self) -> int:
-        """Return the number of experts per group."""
+        """The number of experts per group."""
         return self.num_experts // self.num_groups
 
     @property
     def fair_share(self) -> float:
-        """Return the share of tokens that each expert gets under a uniform load."""
+        """The share of tokens that each expert gets with a uniform load."""
         return self.top_k / self.num_experts
 
     def group_of(self, expert: int) -> int:
@@ -130,11 +130,11 @@ class RouterRule:
         return expert // self.group_size
 
     def affinity(self, logits: np.ndarray) -> np.ndarray:
-        """Return the affinities [..., expert] of the router's logits."""
+        """Return the affinities, [..., expert], from the router's logits."""
         return SCORINGS[self.scoring].affinity(logits)
 
     def logit(self, affinity: np.ndarray) -> np.ndarray:
-        """Return the logits, in float64, that give the affinities; `Scoring` says where they are infinite or inexact.
+        """Return the logits of affinities in float64; `Scoring` says when they are infinite or not exact.
 
         >>> RouterRule(num_experts=2, top_k=1).logit(np.array([0.5, 0.8])).round(4).tolist()
         [0.0, 1.3863]
@@ -146,7 +146,7 @@ class RouterRule:
         """Return the score of each group, [..., group], from biased scores [..., expert].
 
         Raises:
-            ValueError: a group has fewer experts than its score adds up.
+            ValueError: a group has fewer experts than `scores_per_group`.
         """
         grouped, count = biased.reshape(*biased.shape[:-1], self.num_groups, -1), self.scores_per_group
         if grouped.shape[-1] < count:
@@ -161,7 +161,7 @@ class RouterRule:
         """Return a mask of the selected experts, [..., expert], from biased scores.
 
         Raises:
-            ValueError: a group has fewer experts than its score adds up.
+            ValueError: a group has fewer experts than `scores_per_group`.
         """
         if self.num_kept_groups < self.num_groups:
             kept = np.repeat(self.keep_groups(self.group_scores(biased)), self.group_size, axis=-1)
@@ -169,12 +169,12 @@ class RouterRule:
         return largest(biased, self.top_k)
 
     def expert_ids(self, biased: np.ndarray) -> np.ndarray:
-        """Return the ids of the selected experts in ascending order, [..., rank]; errors as for `select`."""
+        """Return the ids of the selected experts in ascending order, [..., rank]; see `select` for errors."""
         selected = self.select(biased)
         return np.nonzero(selected)[-1].reshape(*selected.shape[:-1], self.top_k)
 
     def shares(self, affinity: np.ndarray) -> np.ndarray:
-        """Return the gate weights before scaling, [..., rank], of the selected experts' affinities; NaN if unknown."""
+        """Return the gate weights before scaling from the selected experts' affinities, [..., rank]; NaN if unknown."""
         if self.normalise_weights is None:
             return np.full_like(affinity, np.nan)
         if not self.normalise_weights:
@@ -182,39 +182,40 @@ class RouterRule:
         return affinity / (affinity.sum(-1, keepdims=True) + affinity.dtype.type(EPSILON))
 
     def weights(self, affinity: np.ndarray) -> np.ndarray:
-        """Return the gate weights, [..., rank], from the selected experts' affinities; NaN if the rule is unknown."""
+        """Return the gate weights from the selected experts' affinities, [..., rank]; NaN if the rule is unknown."""
         shares = self.shares(affinity)
         return shares * affinity.dtype.type(np.nan if self.routed_scale is None else self.routed_scale)
 
 
 def biased_score(affinity: _Scores, bias: Any) -> _Scores:  # noqa: ANN401 - the same kind of array
-    """Return the scores that the selection compares: affinity [..., expert] plus bias; a rule without bias has 0."""
+    """Return the biased scores: affinity [..., expert] plus bias. Without a selection bias, pass 0."""
     return affinity + bias
 
 
 def largest(values: np.ndarray, count: int) -> np.ndarray:
-    """Return a mask of exactly `count` largest entries along the last axis; ties are broken arbitrarily."""
+    """Return a mask of the `count` largest entries along the last axis; ties are broken arbitrarily."""
     mask = np.zeros(values.shape, dtype=bool)
     np.put_along_axis(mask, np.argpartition(values, -count, axis=-1)[..., -count:], True, axis=-1)
     return mask
 
 
 def margin(scores: np.ndarray, selected: np.ndarray, reachable: np.ndarray | bool = True) -> np.ndarray:
-    """Return the lowest selected score minus the highest reachable one that was left out, [...].
+    """Return the margin, [...]: the lowest selected score minus the highest reachable score that was not selected.
 
-    Infinite if no reachable score was left out. Below zero if other scores or another rule made the selection.
+    It is infinite if every reachable score was selected, and below zero if other scores or another rule made the
+    selection.
 
     Args:
         scores: biased scores [..., expert], or scores of groups [..., group].
         selected: bool mask of the same shape.
-        reachable: bool mask of the same shape; for experts, whether their group was kept.
+        reachable: bool mask of the same shape of the scores that compete; of experts, those in kept groups.
     """
     lowest = np.where(selected, scores, np.inf).min(-1)
     return lowest - np.where(reachable & ~selected, scores, -np.inf).max(-1)
 
 
 def is_v2(config: Mapping[str, Any]) -> bool:
-    """Return whether a configuration is of DeepSeek-V2, whose absent keys have other defaults."""
+    """Return whether a configuration is of DeepSeek-V2, where missing keys have other defaults."""
     return config.get("model_type") == "deepseek_v2"
 
 
@@ -224,15 +225,15 @@ def selection_of(config: Mapping[str, Any]) -> str:
 
 
 def usual_scoring(config: Mapping[str, Any]) -> str:
-    """Return the scoring function of a configuration that states none."""
+    """Return the default scoring function of a configuration that states none."""
     return SOFTMAX if is_v2(config) else SIGMOID
 
 
 def whole(config: Mapping[str, Any], key: str, absent: int | None = None) -> int:
-    """Return a whole number from 0 on that a configuration states, or the default `absent`.
+    """Return the whole number that a configuration states under `key`, or the default `absent`.
 
     Raises:
-        TraceError: the value is no such number, or is missing without a default.
+        TraceError: the value is no whole number of at least 0, or it is missing and there is no default.
     """
     value = config.get(key)
     value = absent if value is None else value

@@ -1,11 +1,11 @@
-"""Co-activation, transitions between layers, and experts that lost their place. Labelled arrays in and out.
+"""Co-activation of experts, transitions between layers, and experts that the bias or the group limit excluded.
 
-Only `lost_to_bias` and `lost_to_group_limit` select again, by the router rule on recorded scores; everything else
-counts recorded selections. These two and the margins of `near_ties.py` describe the model as trained. An intervention
-breaks them: a knock-out removes an expert for another reason, and with the bias off the recorded bias had no effect.
-They hold in the layers of `untouched_layers`.
+Only `lost_to_bias` and `lost_to_group_limit` select again, by the router rule on recorded scores; all other functions
+count recorded selections. These two and the margins of `near_ties.py` describe the model as trained, so they hold only
+in the layers of `untouched_layers`. Elsewhere an intervention contradicts them: a knock-out excludes an expert for
+another reason, and with the bias off the recorded bias had no effect.
 
-Sources: co-activation from OLMoE (arXiv 2409.02060), here over all pairs; its script counts neighbouring ranks only.
+Source: co-activation from OLMoE (arXiv 2409.02060), here over all pairs; OLMoE's script counts neighbouring ranks only.
 """
 
 import statistics
@@ -20,37 +20,38 @@ from model.trace.router_rule import RouterRule, biased_score
 
 
 def one_hot(expert_id: xr.DataArray, num_experts: int) -> np.ndarray:
-    """Return a mask of selected experts, bool [token, moe_layer, expert]; unknown slots (-1) count for none."""
+    """Return a mask of selected experts, bool [token, moe_layer, expert]; unknown slots (-1) select none."""
     require_experts(expert_id, num_experts)
     ids = expert_id.transpose("token", "moe_layer", "rank").values
     return by_expert(ids, np.array(True), num_experts, False)
 
 
 def by_expert(ids: np.ndarray, values: np.ndarray, num_experts: int, filler: float) -> np.ndarray:
-    """Spread values from ranks to experts, [..., expert]; unknown slots (-1) count for none.
+    """Return values by expert, [..., expert], from values by rank; unknown slots (-1) are dropped.
 
     Args:
         ids: selected experts, [..., rank].
-        values: of the selected experts, [..., rank], or one for all.
-        num_experts: routed experts of the model.
-        filler: value of the other experts.
+        values: values of the selected experts, [..., rank], or one value for all.
+        num_experts: number of routed experts of the model.
+        filler: value of experts that were not selected.
     """
     spread = np.full((*ids.shape[:-1], num_experts + 1), filler, values.dtype)
-    np.put_along_axis(spread, ids.astype(np.int64), values, axis=-1)  # -1 lands in the spare last column
+    np.put_along_axis(spread, ids.astype(np.int64), values, axis=-1)  # -1 writes to the spare last column
     return spread[..., :num_experts]
 
 
 def shared_tokens(expert_id: xr.DataArray, num_experts: int) -> xr.DataArray:
-    """Count the tokens that selected both experts, [moe_layer, expert, other_expert].
+    """Return the number of tokens that selected both experts, [moe_layer, expert, other_expert].
 
-    The diagonal holds each expert's own tokens. All pairs of a token's experts count.
+    The diagonal has the tokens of each expert. All pairs of a token's experts count.
     """
-    hot = np.moveaxis(one_hot(expert_id, num_experts), 1, 0).astype(np.float32)  # exact up to 2^24 tokens
+    # Products of float32 count exactly up to 2^24 tokens.
+    hot = np.moveaxis(one_hot(expert_id, num_experts), 1, 0).astype(np.float32)
     return per_layer(expert_id, (hot.swapaxes(1, 2) @ hot).astype(np.int32), "expert", "other_expert")
 
 
 def fair_coactivation(rule: RouterRule) -> tuple[float, float]:
-    """Return the co-activation of a fair router, for two experts of one group and of different groups.
+    """Return the co-activation by a fair router: for two experts of one group, and for two of different groups.
 
     A fair router keeps random groups, then selects random experts within them.
     """
@@ -60,15 +61,15 @@ def fair_coactivation(rule: RouterRule) -> tuple[float, float]:
 
 
 def pair_shares(counts: xr.DataArray, rule: RouterRule) -> xr.Dataset:
-    """Return the pairs of one layer's experts that have tokens in common.
+    """Return the pairs of one layer's experts that have common tokens.
 
     Args:
-        counts: [expert, other_expert], from `shared_tokens`.
-        rule: the router's.
+        counts: tokens that selected both experts, [expert, other_expert], from `shared_tokens`.
+        rule: rule of the router.
 
     Returns:
-        Variables [pair], each ordered pair once: `expert`, `other`, `tokens` of both, `total` tokens of the expert,
-        `share` of them with its interval `low` to `high`, and `fair`, the share that fair routing gives.
+            Variables [pair], each ordered pair once: `expert`, `other`, common `tokens`, `total` tokens of `expert`,
+            their `share` (tokens / total) with its interval `low` to `high`, and `fair`, the share by a fair router.
     """
     values, own = counts.values, np.diagonal(counts.values)
     expert, other = np.nonzero(values * ~np.eye(len(values), dtype=bool))
@@ -82,10 +83,10 @@ def pair_shares(counts: xr.DataArray, rule: RouterRule) -> xr.Dataset:
 
 
 def transitions(expert_id: xr.DataArray, num_experts: int) -> xr.DataArray:
-    """Count slot pairs from a layer to the next MoE layer, [moe_layer (the earlier), expert, next_expert].
+    """Return the number of transitions from a MoE layer to the next, [moe_layer, expert, next_expert].
 
-    All k x k pairs of a token count, so each layer's matrix sums to tokens x k x k. The coordinate `next_layer` labels
-    the later layer.
+    All k x k pairs of a token's experts count, so the matrix of a layer sums to tokens x k x k. `moe_layer` is the
+    earlier layer; the coordinate `next_layer` has the number of the later one.
     """
     hot = np.moveaxis(one_hot(expert_id, num_experts), 1, 0).astype(np.float32)
     pairs = (hot[:-1].swapaxes(1, 2) @ hot[1:]).astype(np.int32)
@@ -96,7 +97,7 @@ def transitions(expert_id: xr.DataArray, num_experts: int) -> xr.DataArray:
 
 
 def relative_bias(expert_bias: xr.DataArray) -> xr.DataArray:
-    """Return the bias minus the layer's mean; an offset common to all experts changes no selection."""
+    """Return the bias minus the layer's mean bias. Adding the same number to all biases changes no selection."""
     return expert_bias - expert_bias.mean("expert")
 
 
@@ -110,8 +111,8 @@ def untouched_layers(interventions: Iterable[Mapping[str, Any]], moe_layers: xr.
     """Return a mask of layers whose selection the interventions left as trained, [moe_layer].
 
     Args:
-        interventions: of a trace's request, as JSON values; one without a layer applies to all layers.
-        moe_layers: layer labels.
+        interventions: interventions of a run as JSON values; one without a layer applies to all layers.
+        moe_layers: model layer numbers of the MoE layers.
     """
     touched = {layer for change in interventions for layer in change.get("layers") or [change.get("layer")]}
     mask = [None not in touched and layer not in touched for layer in moe_layers.values.tolist()]
@@ -119,7 +120,7 @@ def untouched_layers(interventions: Iterable[Mapping[str, Any]], moe_layers: xr.
 
 
 def share_interval(taken: int, total: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Return Wilson's interval of a share of independent tokens; 0 to 1 without tokens.
+    """Return Wilson's interval of the share `taken` / `total` of independent tokens; 0 to 1 without tokens.
 
     >>> tuple(round(bound, 3) for bound in share_interval(3, 10))
     (0.108, 0.603)
@@ -131,7 +132,7 @@ def share_interval(taken: int, total: int, confidence: float = 0.95) -> tuple[fl
 def share_intervals(
     taken: np.ndarray, total: np.ndarray | int, confidence: float = 0.95
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return `share_interval` of many shares: lower and upper bounds."""
+    """Return Wilson's intervals of many shares, as `share_interval` does: lower and upper bounds."""
     z, number = statistics.NormalDist().inv_cdf((1 + confidence) / 2), np.maximum(total, 1)
     share = taken / number
     middle = (share + z**2 / (2 * number)) / (1 + z**2 / number)

@@ -1,6 +1,6 @@
-"""What the configurations of two traces state differently. Numbers of equal value are equal: 1 and 1.0.
+"""Find the settings that differ between the configurations of two traces. 1 and 1.0 are equal.
 
-Rope settings count under one name each, wherever a configuration holds them.
+A rope setting has one name here, in whichever part of the configuration it stands.
 """
 
 from collections.abc import Iterator, Mapping
@@ -8,22 +8,23 @@ from typing import Any
 
 from model.trace.trace import Trace
 
-# Keys that change no result, or that the traces' arrays and origins state themselves.
+# Keys that change no result, or whose values the arrays or the origin of a trace state too.
 _NO_RESULT = frozenset(
     ("architectures", "auto_map", "transformers_version", "_name_or_path", "use_cache", "torch_dtype", "dtype",
      "initializer_range", "attention_dropout", "pretraining_tp", "ep_size", "seq_aux", "aux_loss_alpha",
      "router_aux_loss_coef", "output_router_logits", "max_position_embeddings", "bos_token_id", "eos_token_id",
      "pad_token_id", "num_nextn_predict_layers", "name_or_path", "tokenizer_class")
 )  # fmt: skip
-# What a configuration means that does not state the key.
+# Key -> its meaning in a configuration that does not state it.
 _ABSENT = {"n_group": 1, "topk_group": 1, "routed_scaling_factor": 1.0, "rope_theta": 10000.0, "attention_bias": False}
 _ROPE, _ROPE_NAMES = ("rope_parameters", "rope_scaling"), {"rope_theta": "rope_theta", "rope_type": "rope type"}
 
 
 def differing_settings(a: Trace, b: Trace) -> dict[str, tuple[Any, Any]]:
-    """Return the configuration keys with another value in `b`, as (a, b), the router's first; empty without both.
+    """Return the configuration keys with different values, as (a, b) by key, the router's keys first.
 
-    A key that one side does not state counts only if its default is known.
+    A key that one configuration does not state counts only if its default is known. Empty if a trace has no
+    configuration.
     """
     if not a.config or not b.config:
         return {}
@@ -38,7 +39,7 @@ def differing_settings(a: Trace, b: Trace) -> dict[str, tuple[Any, Any]]:
 
 
 def about_settings(a: Trace, b: Trace) -> Iterator[str]:
-    """Yield the sentence that names the settings that differ; none if all agree."""
+    """Yield a sentence that names the differing settings; nothing if all agree."""
     found = differing_settings(a, b)
     if found:
         values = ", ".join(f"{key} ({_brief(one)} in A, {_brief(other)} in B)" for key, (one, other) in found.items())
@@ -59,5 +60,5 @@ def _flat(config: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def _order(key: str) -> tuple[bool, str]:
-    """Sort the keys of the router before the others."""
+    """Return a sort key that puts the router's settings first."""
     return not any(part in key for part in ("rout", "topk", "group", "expert", "scor")), key

@@ -1,16 +1,16 @@
-"""Find a shift by some tokens under which one trace's routing equals the other's, as if a recording were misplaced.
+"""Find a shift by some tokens under which the routing of one trace equals that of the other.
 
-A shift is reported only if it explains the routing and the unshifted rows do not; the constants below are the
-thresholds. Equal traces agree without a shift, so no shift is reported.
+It means that one recording was assigned to the wrong tokens. A shift is reported only if the routing agrees with it and
+does not agree without; the constants below are the thresholds.
 """
 
 import dataclasses
 
 import numpy as np
 
-MOST_TOKENS = 64  # shifts in either direction
-LEAST_TOKENS = 8  # that both traces know, at the shift
-LEAST_CHOICES = 32  # tokens x layers; fewer could agree by chance
+MOST_TOKENS = 64  # largest shift in either direction, in tokens
+LEAST_TOKENS = 8  # smallest number of tokens that both traces know, at the shift
+LEAST_CHOICES = 32  # smallest number of tokens x layers; fewer could agree by chance
 LEAST_AGREEMENT = 0.9
 LEAST_GAIN = 0.3
 _SAMPLED_TOKENS, _SAMPLED_LAYERS = 512, 8
@@ -18,12 +18,12 @@ _SAMPLED_TOKENS, _SAMPLED_LAYERS = 512, 8
 
 @dataclasses.dataclass(frozen=True)
 class Shift:
-    """A displacement that explains the routing.
+    """A shift between two recordings that explains the routing.
 
     Attributes:
-        tokens: A's row of token t equals B's row of token t + `tokens`.
-        agreement: share of selected experts that both traces share at this shift.
-        as_placed: the same share without a shift.
+        tokens: size of the shift: token t of A has the experts of token t + `tokens` of B.
+        agreement: share of selected experts that both traces have in common at this shift.
+        as_placed: share of selected experts that both have in common without a shift.
         compared: number of tokens that were compared at the shift.
     """
 
@@ -34,12 +34,12 @@ class Shift:
 
 
 def find_shift(ids_a: np.ndarray, ids_b: np.ndarray, pairs: np.ndarray) -> Shift | None:
-    """Return the shift that explains how B's routing differs from A's; None if none does.
+    """Return the shift that explains how B's routing differs from A's; None if there is none.
 
     Args:
         ids_a: selected experts of all tokens of A, [token, moe_layer, rank]; -1 if unknown.
-        ids_b: those of B, in the same layers.
-        pairs: aligned tokens, [pair, 2].
+        ids_b: selected experts of all tokens of B in the same layers.
+        pairs: token indices in A and B of the aligned tokens, [pair, 2].
     """
     layers = np.unique(np.linspace(0, ids_a.shape[1] - 1, _SAMPLED_LAYERS).astype(int))
     sample = np.unique(np.linspace(0, len(pairs) - 1, _SAMPLED_TOKENS).astype(int))
@@ -59,7 +59,7 @@ def find_shift(ids_a: np.ndarray, ids_b: np.ndarray, pairs: np.ndarray) -> Shift
 
 
 def _agreement(ids_a: np.ndarray, ids_b: np.ndarray, pairs: np.ndarray, shift: int) -> tuple[float, int]:
-    """Return the share of experts in common, and the number of tokens that both know; the share is 0 without any."""
+    """Return the share of common experts (0 without tokens), and the number of tokens that both traces know."""
     other = pairs[:, 1] + shift
     inside = (other >= 0) & (other < len(ids_b))
     one, two = ids_a[pairs[inside, 0]], ids_b[other[inside]]

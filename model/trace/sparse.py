@@ -1,7 +1,7 @@
 """Recall of an indexer's selection: the share of dense attention that lies on the kept keys.
 
-Scores are [query, key], minus infinity for keys after the query; masks are [query, key] bool; dense attention is
-[head, query, key], and each row sums to one. All heads of a layer share one selection.
+The indexer's scores are [query, key], minus infinity for keys after the query. Masks are [query, key] bool. Dense
+attention is [head, query, key], and each row sums to one. All heads of a layer share one selection.
 
     >>> scores = xr.DataArray([[1.0, -np.inf], [2.0, 1.0]], dims=("query", "key"))
     >>> kept_at(scores, 1).values.tolist()
@@ -18,7 +18,10 @@ from model.trace.trace import Trace
 
 
 def kept_at(scores: xr.DataArray, top_k: int) -> xr.DataArray:
-    """Return a mask of each query's `top_k` best keys, or all visible keys if there are fewer; the first wins a tie."""
+    """Return a mask of each query's `top_k` keys with the highest scores; the first key wins a tie.
+
+    A query with fewer visible keys keeps all of them.
+    """
     values = scores.values
     order = np.argsort(-values, axis=-1, kind="stable")[..., :top_k]
     kept = np.zeros(values.shape, dtype=bool)
@@ -27,9 +30,9 @@ def kept_at(scores: xr.DataArray, top_k: int) -> xr.DataArray:
 
 
 def selected_at(trace: Trace, layer: int, top_k: int) -> xr.DataArray:
-    """Return a layer's mask of selected keys: as the run recorded it if `top_k` is the model's own, else `kept_at`.
+    """Return a layer's mask of selected keys: the recorded mask if `top_k` is the model's own, else `kept_at`.
 
-    Where scores tie, the run may have read another key than the first.
+    If scores tie, the run may have read another key than the first.
     """
     if top_k == trace.config.get("index_topk") and trace.has("indexer_kept"):
         return trace.data["indexer_kept"].sel(indexer_layer=layer, drop=True)
@@ -37,7 +40,7 @@ def selected_at(trace: Trace, layer: int, top_k: int) -> xr.DataArray:
 
 
 def best_at(dense: xr.DataArray, top_k: int) -> xr.DataArray:
-    """Return the oracle selection: the keys with the largest mean dense attention over heads, [query, key] bool."""
+    """Return the best selection: the keys with the largest mean dense attention over heads, [query, key] bool."""
     together = mean_of_heads(dense)
     visible = np.tri(together.sizes["query"], dtype=bool)
     return kept_at(together.where(xr.DataArray(visible, dims=("query", "key")), -np.inf), top_k)
@@ -49,21 +52,21 @@ def recall(dense: xr.DataArray, kept: xr.DataArray) -> xr.DataArray:
 
 
 def num_kept(kept: xr.DataArray) -> int:
-    """Return the largest number of keys that any query keeps, which is the selection's top-k."""
+    """Return the largest number of keys that a query keeps, which is the top-k of the selection."""
     return int(kept.sum("key").max())
 
 
 def held_and_best(dense: xr.DataArray, kept: xr.DataArray, query: int) -> tuple[float, float]:
-    """Return a query's recall, and that of the best selection of as many keys; both are means over heads."""
+    """Return a query's recall, and its recall with the best selection of as many keys; both are means over heads."""
     best = best_at(dense, int(kept.isel(query=query).sum()))
     held, most = (float(recall(dense, mask).isel(query=query).mean()) for mask in (kept, best))
     return held, most
 
 
 def recall_over_text(dense: xr.DataArray, kept: xr.DataArray, head: int) -> xr.Dataset:
-    """Return one head's recall, `indexer`, and that of the best selection of as many keys, `best`, each [query].
+    """Return one head's recall with the indexer's selection, `indexer`, and with the best one, `best`, each [query].
 
-    NaN for queries that read every key.
+    The best selection has as many keys. NaN for queries that read every key.
     """
     masks = {"indexer": kept, "best": best_at(dense, num_kept(kept))}
     chose = xr.DataArray(np.isin(np.arange(kept.sizes["query"]), choosing(kept)), dims="query")
@@ -73,7 +76,7 @@ def recall_over_text(dense: xr.DataArray, kept: xr.DataArray, head: int) -> xr.D
 
 
 def recall_by_head(dense: xr.DataArray, kept: xr.DataArray) -> xr.DataArray | None:
-    """Return each head's mean recall over the queries that left out a key, [head]; None if there are none."""
+    """Return each head's mean recall over the queries that left out a key, [head]; None if no query did."""
     queries = choosing(kept)
     return recall(dense, kept).isel(query=queries).mean("query") if len(queries) else None
 
@@ -85,32 +88,33 @@ def mean_recall(dense: xr.DataArray, kept: xr.DataArray) -> float | None:
 
 
 def choosing(kept: xr.DataArray) -> np.ndarray:
-    """Return the positions of the queries that left out a key; recall says nothing about the others."""
+    """Return the positions of the queries that left out a key; for all other queries recall is 1."""
     visible = np.arange(1, kept.sizes["query"] + 1)
     return np.flatnonzero(kept.sum("key").values < visible)
 
 
 def missed(dense: xr.DataArray, kept: xr.DataArray, query: int) -> xr.DataArray:
-    """Return the mean attention over heads on the keys that a query left out, [key], the largest first."""
+    """Return the dense attention on the keys that a query left out, mean over heads, [key], the largest first."""
     left_out = np.flatnonzero(~kept.isel(query=query).values[: query + 1])
     keys = mean_of_heads(dense).isel(query=query, key=left_out).assign_coords(key=left_out)
     return keys.isel(key=np.argsort(-keys.values, kind="stable"))
 
 
 def lost(missed_keys: xr.DataArray) -> float:
-    """Return the share of a query's attention that the keys of `missed` hold together, mean of heads."""
+    """Return the sum of `missed`: the share of a query's attention that is on left-out keys, mean over heads."""
     return float(missed_keys.sum())
 
 
 def core_products(context: int, top_k: int, config: Mapping[str, int]) -> dict[str, int]:
-    """Return one decoded token's multiply-adds in one layer that grow with the keys read: dense, sparse and indexer.
+    """Return the multiply-adds of decoding a token in one layer that depend on the context: dense, sparse, indexer.
 
     Args:
-        context: keys that are visible to the token.
-        top_k: keys that the indexer keeps.
-        config: published keys of a V3.2 configuration.
+        context: number of keys that are visible to the token.
+        top_k: number of keys that the indexer keeps.
+        config: published configuration of a V3.2 model.
     """
-    width = 2 * config["kv_lora_rank"] + config["qk_rope_head_dim"]  # scores: latent and position; values: latent
+    # Scores use the latent vector and the position key, values the latent vector.
+    width = 2 * config["kv_lora_rank"] + config["qk_rope_head_dim"]
     per_key = config["num_attention_heads"] * width
     return {
         "dense attention": context * per_key,

@@ -1,6 +1,6 @@
-"""Smooth and sum a training run's log over steps. Arrays with a `step` axis in and out.
+"""Smooth and sum a training run's log over steps. Arguments and results have an axis `step`.
 
-Losses of three steps:
+An example with the losses of three steps:
 
     >>> losses = xr.DataArray([4.0, 2.0, 3.0], dims="step", coords={"step": [1, 2, 3]})
     >>> running_mean(losses, 2).values.tolist()
@@ -14,12 +14,15 @@ import xarray as xr
 
 
 def running_mean(values: xr.DataArray, window: int) -> xr.DataArray:
-    """Return the mean over the last `window` steps, [step, ...]; the first steps average over fewer."""
+    """Return the mean over the last `window` steps, [step, ...]; at the first steps, over all steps so far."""
     return values.rolling(step=window, min_periods=1).mean()
 
 
 def sums(values: xr.DataArray, window: int) -> xr.DataArray:
-    """Return sums over spans of `window` steps, [step, ...], labelled by their last step; the last may be shorter."""
+    """Return sums over spans of `window` steps, [step, ...], labelled by the last step of the span.
+
+    The last span may be shorter.
+    """
     first = np.arange(0, values.sizes["step"], window)
     last = np.minimum(first + window, values.sizes["step"]) - 1
     added = np.add.reduceat(values.values, first, axis=values.get_axis_num("step"))

@@ -1,4 +1,4 @@
-"""How many tokens, bytes and characters a text has, of the whole or of a part.
+"""The number of tokens, bytes and characters of a text or of a part of it.
 
 >>> tokens_by_size(np.array([4, 1, 0, 1])).tolist()
 [2, 0, 0, 1]
@@ -15,12 +15,12 @@ class TokenCounts(NamedTuple):
     """Counts of some tokens of a text.
 
     Attributes:
-        tokens: special ones included.
-        special: special tokens.
-        bytes: bytes of the tokens' text.
-        characters: characters that begin in these tokens, counted as grapheme clusters.
-        bytes_per_token: over the tokens that have text; NaN if there are none.
-        characters_per_token: likewise.
+        tokens: number of tokens, including special tokens.
+        special: number of special tokens.
+        bytes: number of bytes of the tokens' text.
+        characters: number of characters (grapheme clusters) that begin in these tokens.
+        bytes_per_token: mean over the tokens that have text; NaN if there are none.
+        characters_per_token: mean over the tokens that have text; NaN if there are none.
     """
 
     tokens: int
@@ -37,16 +37,16 @@ def sizes(trace: Trace) -> np.ndarray:
 
 
 def count(trace: Trace, mask: np.ndarray, inside_character: np.ndarray) -> TokenCounts:
-    """Count the tokens of a mask.
+    """Return the counts of the tokens in a mask.
 
     Args:
-        trace: holds tokens and text.
-        mask: [token] bool, the tokens to count.
-        inside_character: [byte + 1] bool, whether a cut before the byte would split a character; the last entry is the
+        trace: trace with the tokens and the text.
+        mask: tokens to count, [token] bool.
+        inside_character: whether a cut before the byte would split a character, [byte + 1] bool; the last entry is the
             end of the text.
     """
     lengths, special = sizes(trace)[mask], trace.special_mask.values[mask]
-    of_mask = np.repeat(mask, sizes(trace))  # bytes of the text that belong to counted tokens
+    of_mask = np.repeat(mask, sizes(trace))  # mask of the text's bytes that belong to counted tokens
     with_text, characters = int((lengths > 0).sum()), int((~inside_character)[:-1][of_mask].sum())
     return TokenCounts(
         tokens=int(mask.sum()),
@@ -59,5 +59,5 @@ def count(trace: Trace, mask: np.ndarray, inside_character: np.ndarray) -> Token
 
 
 def tokens_by_size(lengths: np.ndarray) -> np.ndarray:
-    """Return how many tokens have 1, 2, ... bytes, from the bytes of each; tokens without text are left out."""
+    """Return how many tokens have 1, 2, ... bytes; `lengths` has the bytes of each. Empty tokens are left out."""
     return np.bincount(lengths[lengths > 0])[1:]

@@ -1,7 +1,7 @@
-"""A trace: everything that was recorded of one finished run, frozen.
+"""A trace: everything that was recorded of one finished run, read-only.
 
 The variables form an `xarray.Dataset` with named, labelled axes: layer 3 is selected as layer 3, although it is the
-first MoE layer. A trace holds observations only; `metrics.py` and its neighbours compute what follows from them. There
+first MoE layer. A trace holds only recorded values; other modules of this package compute statistics from them. There
 is no batch axis. `SCHEMA` is the only place that lists the variables.
 """
 
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-# Variable -> (axes in order, allowed dtypes). layer_input of a bfloat16 run holds its bits as uint16.
+# Variable -> (axes in order, allowed dtypes). In a bfloat16 run, uint16 holds the bits of `layer_input`.
 SCHEMA: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "token_id": (("token",), ("int32",)),
     "logprob": (("token",), ("float32",)),
@@ -37,11 +37,11 @@ SCHEMA: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 }
 DIMS = {name: dims for name, (dims, _) in SCHEMA.items()}
 
-# Axes that are as long as the trace has tokens.
+# Axes with an entry per token.
 TOKEN_DIMS = ("token", "query", "key")
-# Axes that count layers; their labels must be the model's layer numbers.
+# Axes of layers; their labels must be model layer numbers.
 LAYER_DIMS = ("layer", "moe_layer", "attention_layer", "indexer_layer")
-# Axis -> published configuration key that states its length.
+# Axis -> key of the published configuration that states its length.
 CONFIG_KEYS = {
     "layer": "num_hidden_layers",
     "expert": "n_routed_experts",
@@ -49,7 +49,7 @@ CONFIG_KEYS = {
     "width": "hidden_size",
     "vocab": "vocab_size",
 }
-# Published key of a count -> largest accepted value; the pages build lists of layers and heads of this length.
+# Key of the published configuration -> largest accepted value, because pages build lists of this length.
 COUNTS = {"num_hidden_layers": 1_000, "num_attention_heads": 10_000, "num_experts_per_tok": 1 << 15} | dict.fromkeys(
     ("kv_lora_rank", "qk_rope_head_dim", "qk_nope_head_dim", "v_head_dim", "index_topk", "index_n_heads",
      "index_head_dim"),
@@ -58,36 +58,36 @@ COUNTS = {"num_hidden_layers": 1_000, "num_attention_heads": 10_000, "num_expert
 
 
 class TraceError(ValueError):
-    """The data is no trace, or contradicts itself; the message says where."""
+    """The data is no trace, or contradicts itself; the message says which part."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Token:
-    """One token of a run. `start` and `end` are byte offsets into the run's text; a special token spans nothing."""
+    """One token of a run. `start` and `end` are byte offsets in the run's text; they are equal for a special token."""
 
     id: int
-    piece: str  # as spelled in the vocabulary; only a label
+    piece: str  # entry of the vocabulary, used as a label only
     start: int
     end: int
     generated: bool
 
     @property
     def special(self) -> bool:
-        """Return whether the token stands for no text."""
+        """Whether the token stands for no text."""
         return self.start == self.end and self.piece != ""
 
 
-@dataclasses.dataclass(frozen=True, eq=False)  # datasets do not compare to a bool, so a trace equals itself only
+@dataclasses.dataclass(frozen=True, eq=False)  # == of datasets gives no bool, so a trace equals only itself
 class Trace:
-    """One finished run. The arrays are read-only and `data` is the trace's own shallow copy.
+    """The record of one finished run. The arrays are read-only, and `data` is a shallow copy of the argument.
 
     Attributes:
         data: the variables of `SCHEMA` that were recorded.
-        tokens: one per entry of the `token` axis; their spans tile `text`.
+        tokens: tokens of the axis `token`; their byte spans cover `text` without gap or overlap.
         text: prompt and generated text; need not be valid UTF-8.
-        request: the run's request as JSON values.
-        model: name, config (published keys), weights_sha256, tokenizer_sha256.
-        origin: kind (`measured` or `imported`), engine, device, dtype, versions, time_utc.
+        request: request of the run as JSON values.
+        model: entries `name`, `config` (published keys), `weights_sha256`, `tokenizer_sha256`.
+        origin: entries `kind` (`measured` or `imported`), `engine`, `device`, `dtype`, `versions`, `time_utc`.
 
     Raises:
         TraceError: the parts contradict the schema or each other.
@@ -122,29 +122,29 @@ class Trace:
 
     @property
     def config(self) -> Mapping[str, Any]:
-        """Return the model's configuration under its published keys; empty if the trace has none."""
+        """The model's published configuration; empty if the trace has none."""
         stated = self.model.get("config")
         return stated if isinstance(stated, Mapping) else {}
 
     @property
     def interventions(self) -> Sequence[Mapping[str, Any]]:
-        """Return the run's interventions as JSON values; empty if the request states none."""
+        """The run's interventions as JSON values; empty if the request states none."""
         stated = self.request.get("interventions")
         return stated if isinstance(stated, list | tuple) else ()
 
     @property
     def num_tokens(self) -> int:
-        """Return the length of every token axis."""
+        """The number of tokens."""
         return len(self.tokens)
 
     @property
     def prompt_mask(self) -> xr.DataArray:
-        """Return a mask of the prompt tokens, [token]."""
+        """Mask of the prompt tokens, [token]."""
         return xr.DataArray([not token.generated for token in self.tokens], dims=("token",))
 
     @property
     def special_mask(self) -> xr.DataArray:
-        """Return a mask of the tokens that stand for no text, [token]."""
+        """Mask of the tokens that stand for no text, [token]."""
         return xr.DataArray([token.special for token in self.tokens], dims=("token",))
 
 
@@ -183,7 +183,7 @@ def _check_labels(data: xr.Dataset) -> None:
 
 
 def _check_config(data: xr.Dataset, stated: Mapping[str, Any]) -> int:
-    """Compare the axes with the configuration, and return the number of routed experts that an id may name."""
+    """Check the axes against the configuration, and return the number of routed experts, which bounds expert ids."""
     for dim, key in CONFIG_KEYS.items():
         if key in stated and dim in data.sizes and stated[key] != data.sizes[dim]:
             raise TraceError(f"the {dim} axis has {data.sizes[dim]} entries, the model's {key} is {stated[key]!r:.40}")

@@ -1,4 +1,4 @@
-"""Training logs as labelled arrays: summaries of finished runs (`TrainingLog`), and the log lines of a run so far.
+"""Training logs as labelled arrays: summaries of finished runs (`TrainingLog`), and the log lines of an active run.
 
 A summary is what `model/train/summary.py` writes; a log line is what a trainer yields after each step.
 
@@ -24,9 +24,9 @@ class TrainingLog:
     """The summary of one run.
 
     Attributes:
-        name: of the run.
-        says: its special feature, in one sentence.
-        values: the summary; `model/train/summary.py` says what it holds.
+        name: name of the run.
+        says: one sentence on what is special about the run.
+        values: the summary; `model/train/summary.py` describes its entries.
     """
 
     name: str
@@ -35,31 +35,31 @@ class TrainingLog:
 
     @property
     def stages(self) -> list[tuple[int, str]]:
-        """First step and name of each stage."""
+        """The first step and the name of each stage."""
         return [(step, name) for step, name in self.values.get("stages", [])]
 
     @property
     def alarms(self) -> list[tuple[int, str]]:
-        """Step and message of each alarm."""
+        """The step and the message of each alarm."""
         return [(step, message) for step, message in self.values.get("alarms", [])]
 
     @property
     def roll_backs(self) -> list[tuple[int, str]]:
-        """First step after each return to a saved state, and its reason."""
+        """The first step after each rollback to a saved state, and the reason of the rollback."""
         return [(step, reason) for step, reason in self.values.get("roll_backs", [])]
 
     @property
     def layers(self) -> list[int]:
-        """Model layer numbers of the layers with a router, that of a prediction module last."""
+        """The model layer numbers of the layers with a router; the layer of a multi-token-prediction module is last."""
         return [int(layer) for layer in self.values["load"]]
 
     def curve(self, kind: str) -> xr.DataArray:
-        """Return a mean over spans of steps, [step]; NaN where it was not logged."""
+        """Return a logged quantity as means over spans of steps, [step]; NaN where it was not logged."""
         means = [np.nan if value is None else value for value in self.values[kind]]
         return xr.DataArray(means, dims="step", coords={"step": self.values["step"]})
 
     def load(self) -> xr.DataArray:
-        """Return the load ratio to uniform, [step, moe_layer, expert]; NaN before a layer was added."""
+        """Return load ratios, [step, moe_layer, expert]; NaN before a layer was added to the model."""
         layers = self.values["load"].values()
         missing = [np.nan] * len(next(row for rows in layers for row in rows if row))
         ratios = [[row or missing for row in rows] for rows in layers]
@@ -67,7 +67,7 @@ class TrainingLog:
         return xr.DataArray(ratios, dims=("moe_layer", "step", "expert"), coords=coords).transpose("step", ...)
 
     def balance(self) -> dict[str, xr.DataArray]:
-        """Return MaxVio, normalised entropy and the share of dead experts by name, each [step, moe_layer]."""
+        """Return MaxVio, normalised entropy and share of dead experts, each [step, moe_layer], by name."""
         load = self.load()
         entropy = [metrics.normalised_entropy(load.isel(step=index)) for index in range(load.sizes["step"])]
         return {
@@ -77,17 +77,17 @@ class TrainingLog:
         }
 
     def bias(self, layer: int) -> xr.DataArray | None:
-        """Return a layer's selection biases, [step, expert]; None where they were not logged."""
+        """Return a layer's selection biases, [step, expert]; None if they were not logged."""
         rows = self.values.get("bias", {}).get(str(layer))
         if rows is None:
             return None
         return xr.DataArray(rows, dims=("step", "expert"), coords={"step": self.values["bias_step"]})
 
     def at_evaluations(self, kind: str) -> dict[str, xr.DataArray]:
-        """Return what evaluations measured, each [step].
+        """Return the results of evaluations by name, each [step].
 
         Args:
-            kind: `heldout` by stream, `saturation` by layer, or `positions` by span.
+            kind: `heldout` (names are streams), `saturation` (layers), or `positions` (spans of positions).
         """
         evaluated = self.values.get("position_step" if kind == "positions" else "look_step", [])
         return {
@@ -96,7 +96,7 @@ class TrainingLog:
         }
 
     def answers(self, kind: str) -> xr.Dataset:
-        """Return answers to held-out prompts of a kind, each [step]: counts, the `share` of right ones, its bounds."""
+        """Return results on held-out prompts of a kind, each [step]: counts, `share` of correct answers, its bounds."""
         evaluations = self.values["answers"][kind]
         names = ("right", "exact", "of", "low", "high")
         counts = {name: ("step", [evaluation[name] for evaluation in evaluations]) for name in names}
@@ -105,13 +105,13 @@ class TrainingLog:
 
 
 def running_loss(lines: Sequence[Mapping[str, Any]], window: int) -> xr.DataArray:
-    """Return the mean loss over the last `window` steps up to each, [step]."""
+    """Return the loss at each step, averaged over the last `window` steps, [step]."""
     losses = xr.DataArray([line["loss"] for line in lines], dims="step", coords={"step": _steps(lines)})
     return steps.running_mean(losses, window)
 
 
 def relative_loads(lines: Sequence[Mapping[str, Any]], window: int) -> xr.DataArray:
-    """Return the load ratio to uniform over spans of `window` steps, [step, moe_layer, expert]."""
+    """Return load ratios, each over `window` steps, [step, moe_layer, expert]."""
     layers = list(lines[0]["load"])
     counts = xr.DataArray(
         [[line["load"][layer] for layer in layers] for line in lines],
@@ -122,10 +122,10 @@ def relative_loads(lines: Sequence[Mapping[str, Any]], window: int) -> xr.DataAr
 
 
 def last_balance(load: xr.DataArray) -> tuple[float, int]:
-    """Return the largest MaxVio of any layer at the last step, and the number of experts without a token then.
+    """Return the largest MaxVio of a layer at the last step, and the number of experts without a token at that step.
 
     Args:
-        load: [step, moe_layer, expert], as `relative_loads` gives it.
+        load: load ratios, [step, moe_layer, expert], from `relative_loads`.
     """
     last = load.isel(step=-1)
     return float(metrics.max_violation(last).max()), int(metrics.dead_experts(last).sum())

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all: under a temporary name first, which then replaces the file's own."""
+"""Write files completely or not at all: a file is written under a temporary name and then renamed."""
 
 import contextlib
 import errno
@@ -16,7 +16,8 @@ def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path; rename it to `path` on success, delete it on error.
 
     Raises:
-        OSError: it cannot be written, as on a full disk; errors of the safetensors library become one. It names `path`.
+        OSError: the file cannot be written, as on a full disk; the message names `path`. An error of the safetensors
+        library is raised as OSError too.
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
@@ -26,7 +27,7 @@ def replacing(path: Path) -> Iterator[Path]:
         match = re.search(r"os error (\d+)", str(error))
         code = int(match[1]) if match else errno.EIO
         raise OSError(code, os.strerror(code), str(path)) from None
-    except OSError as error:  # a failed write names no file, a failed rename the temporary one
+    except OSError as error:  # the error of a failed write names no file, that of a failed rename the temporary file
         if error.errno is None or error.filename not in (None, str(temporary)):
             raise
         raise OSError(error.errno, error.strerror, str(path)) from None

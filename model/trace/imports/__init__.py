@@ -1,9 +1,9 @@
-"""Read traces that other engines recorded. This file names the formats; `formats.py` is the entry."""
+"""Read traces that other engines recorded. This file names the formats; `formats.py` reads a file of any format."""
 
 AUTO, OURS, VLLM, SGLANG, RECORDER, LOGITS, LLAMA_CPP = FORMATS = (
     "auto", "moe-loupe", "vllm", "sglang", "recorder", "router-logits", "llama-cpp",
 )  # fmt: skip
-# Format -> name on screen.
+# Format -> name on pages.
 NAMES = {
     AUTO: "find out",
     OURS: "MoE Loupe trace",

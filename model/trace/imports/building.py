@@ -1,7 +1,8 @@
-"""Build a trace from an engine's recording: assign rows to tokens and layers, and name the tokens.
+"""Build a trace from an engine's recording: assign its rows to tokens and layers, and label the tokens.
 
-Row r of a recording is the routing of input token r, whose hidden state predicts token r + 1. The last sampled token
-was never fed to the model and has no row. Unknown data stay unknown: id -1, an absent variable, an empty piece.
+Row r of a recording is the routing of token r of the input, whose hidden state predicts token r + 1. The model never
+processed the last sampled token, which has no row. Unknown data stay unknown: an id of -1, a missing variable, an empty
+text of a token.
 """
 
 import dataclasses
@@ -26,7 +27,7 @@ Labelled = tuple[tuple[Token, ...], bytes]
 
 @dataclasses.dataclass(frozen=True)
 class Shape:
-    """Layers, heads and router rule of a model, from the keys of its published config.json."""
+    """The numbers of layers and heads and the router rule of a model, from its published config.json."""
 
     num_layers: int
     num_dense: int
@@ -35,32 +36,32 @@ class Shape:
 
     @property
     def moe_layers(self) -> tuple[int, ...]:
-        """Return the model layer numbers of the MoE layers."""
+        """The model layer numbers of the MoE layers."""
         return tuple(range(self.num_dense, self.num_layers))
 
     @property
     def num_experts(self) -> int:
-        """Return the number of routed experts of a layer."""
+        """The number of routed experts of a layer."""
         return self.rule.num_experts
 
     @property
     def top_k(self) -> int:
-        """Return the number of experts that a token selects."""
+        """The number of experts that a token selects."""
         return self.rule.top_k
 
     @property
     def num_groups(self) -> int:
-        """Return the number of routing groups."""
+        """The number of routing groups."""
         return self.rule.num_groups
 
     @property
     def num_kept_groups(self) -> int:
-        """Return the number of groups that a token keeps."""
+        """The number of groups that a token keeps."""
         return self.rule.num_kept_groups
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> "Shape":
-        """Read a config.json.
+        """Return the shape that a config.json states.
 
         Raises:
             TraceError: a key is missing or is no whole number, or there is no MoE layer.
@@ -73,15 +74,15 @@ class Shape:
 
 @dataclasses.dataclass(frozen=True)
 class Named:
-    """The model that a file belongs to. Callbacks stand for tokenizer and weights, because this package has no torch.
+    """The model that was run. Tokenizer and weights are callbacks, because this package does not import torch.
 
     Attributes:
-        name: name on screen.
+        name: name of the model on pages.
         config: its published config.json.
-        encode: text -> ids without BOS; None without a tokenizer.
-        bos_id: token that begins every run; None without one.
-        label: (ids, number of prompt tokens) -> tokens and text; None without a tokenizer.
-        bias: model layer number -> selection bias, [expert]; None without weights.
+        encode: function from a text to ids without BOS; None without a tokenizer.
+        bos_id: id of the token that begins every run; None if there is none.
+        label: function from (ids, number of prompt tokens) to tokens and text; None without a tokenizer.
+        bias: function from a model layer number to the selection bias, [expert]; None without weights.
         tokenizer_sha256: hash of its tokenizer.json.
     """
 
@@ -95,11 +96,11 @@ class Named:
 
     @property
     def shape(self) -> Shape:
-        """Return the model's layers, heads and router rule."""
+        """The model's numbers of layers and heads, and its router rule."""
         return Shape.of(self.config)
 
     def description(self) -> dict[str, Any]:
-        """Return the `model` part of a trace."""
+        """The value of `Trace.model` for this model."""
         return {
             "name": self.name,
             "config": dict(self.config),
@@ -110,12 +111,13 @@ class Named:
 
 @dataclasses.dataclass(frozen=True)
 class Words:
-    """The tokens, as far as a file and its request state them; None if they do not.
+    """What a file and its request state about the tokens of a run. An attribute that they do not state is None.
 
     Attributes:
-        prompt, text: the prompt and the generated text.
-        prompt_ids, new_ids: token ids of both.
-        num_prompt, num_new: number of tokens of both.
+        prompt: the prompt.
+        text: the generated text.
+        prompt_ids, new_ids: token ids of the prompt and of the generated text.
+        num_prompt, num_new: number of tokens of the prompt and of the generated text.
         pieces: text of every token, prompt first.
     """
 
@@ -128,10 +130,10 @@ class Words:
     pieces: Sequence[str | None] | None = None
 
     def completed(self, named: Named) -> "Words":
-        """Return a copy with the missing ids, from the model's tokenizer, and the missing numbers, from the ids.
+        """Return a copy in which the model's tokenizer gives missing ids, and the ids give missing numbers of tokens.
 
         Raises:
-            TraceError: the number of ids is not the number of tokens.
+            TraceError: the number of ids differs from the stated number of tokens.
         """
         prompt_ids, new_ids = self.prompt_ids, self.new_ids
         if prompt_ids is None:
@@ -148,7 +150,7 @@ class Words:
 
 
 def _encoded(named: Named, text: str | None, number: int | None, begins: bool) -> list[int] | None:
-    """Encode a text with the model's own tokenizer; None unless the ids are as many as the engine counted."""
+    """Return the ids of a text by the model's tokenizer; None unless there are as many as the engine counted."""
     if text is None or number is None or named.encode is None:
         return None
     ids = named.encode(text)
@@ -163,7 +165,7 @@ def _agreed(number: int | None, ids: list[int] | None, what: str) -> int | None:
 
 
 def labelled(words: Words, named: Named, num_tokens: int) -> Labelled:
-    """Return tokens and text; an unknown id is -1, an unknown piece is empty."""
+    """Return the tokens and their text; an unknown id is -1, an unknown piece is empty."""
     limits.check_tokens(num_tokens)
     num_prompt = num_tokens if words.num_prompt is None else words.num_prompt
     ids = [*_or_unknown(words.prompt_ids, num_prompt), *_or_unknown(words.new_ids, num_tokens - num_prompt)]
@@ -183,12 +185,12 @@ def _or_unknown(ids: list[int] | None, number: int) -> list[int]:
 
 
 def of_moe_layers(ids: np.ndarray, shape: Shape, name: str) -> np.ndarray:
-    """Return the rows of the MoE layers, [rows, moe_layer, slot], from an axis of MoE layers or of all layers.
+    """Return the rows of the MoE layers, [row, moe_layer, slot].
 
-    The length tells the two apart. Dense layers come first.
+    The layer axis of `ids` has the MoE layers or all layers; its length tells which. Dense layers come first.
 
     Raises:
-        TraceError: the axis has another length.
+        TraceError: the layer axis has another length.
     """
     if ids.shape[1] == len(shape.moe_layers):
         return ids
@@ -201,7 +203,7 @@ def of_moe_layers(ids: np.ndarray, shape: Shape, name: str) -> np.ndarray:
 
 
 def routed_slots(ids: np.ndarray, shape: Shape, name: str) -> np.ndarray:
-    """Check the ids, and return the slots of routed experts, without the extra slot of a fused shared expert.
+    """Return the ids in the slots of routed experts, after checks; an extra slot for a fused shared expert is dropped.
 
     Raises:
         TraceError: the number of slots is wrong, an id is no expert of the model, or a token has an expert twice.
@@ -228,7 +230,9 @@ def routed_slots(ids: np.ndarray, shape: Shape, name: str) -> np.ndarray:
 
 
 def placed(ids: np.ndarray, start: int, num_tokens: int, name: str) -> np.ndarray:
-    """Place the rows at their tokens, from token `start` on: int16 [token, moe_layer, rank], -1 without a row.
+    """Return the ids by token, int16 [token, moe_layer, rank]; -1 for a token without a row.
+
+    Row 0 belongs to token `start`.
 
     Raises:
         TraceError: a row lies outside the run, or the run is too long.
@@ -252,16 +256,16 @@ def traced(
     missing: Mapping[str, str],
     notes: Sequence[str] = (),
 ) -> Trace:
-    """Build the trace of recorded expert ids.
+    """Return the trace of recorded expert ids.
 
     Args:
-        named: the model.
-        words: the tokens, completed.
-        expert_id: [token, moe_layer, rank].
+        named: the model that was run.
+        words: the tokens, as `Words.completed` returns them.
+        expert_id: expert ids, [token, moe_layer, rank].
         engine: name of the engine.
         form: format of the file.
-        missing: data that the trace lacks -> reason.
-        notes: reservations that a reader must know.
+        missing: for each kind of data that the trace lacks, the reason.
+        notes: notes on what limits the trace.
     """
     tokens, text = labelled(words, named, len(expert_id))
     ids = np.array([token.id for token in tokens], np.int32)

@@ -37,7 +37,7 @@ def detect(content: bytes) -> str:
 
 
 def _detect(content: bytes) -> tuple[str, Any]:
-    """Return the format, and the parsed JSON where it is JSON."""
+    """Return the format, and the parsed content if it is JSON, else None."""
     refuse_wrong_files(content)
     if content.startswith(NPY):
         return VLLM, None
@@ -54,14 +54,14 @@ def _detect(content: bytes) -> tuple[str, Any]:
 def read(
     content: bytes, form: str = AUTO, named: Named | None = None, request: bytes | None = None, choice: int = 0
 ) -> Trace:
-    """Read a file as a trace.
+    """Return the trace in a file of any format.
 
     Args:
-        content: the file.
-        form: one of `FORMATS`.
-        named: the model that the file belongs to; our own traces and router logits need none.
-        request: the JSON that was sent to the engine, which holds the prompt; None if unknown. The file itself may
-            also be an object of `request` and `response`.
+        content: bytes of the file.
+        form: one of `FORMATS`; `AUTO` detects the format.
+        named: the model that was run; this project's traces and router logits need none.
+        request: the JSON that was sent to the engine, which holds the prompt; None if unknown. Instead, the file may be
+            an object with the keys `request` and `response`.
         choice: index of the answer or run, if the file holds several.
 
     Raises:
@@ -93,7 +93,7 @@ def _is_ours(content: bytes) -> bool:
 
 
 def _parts(value: Any, request: Any) -> tuple[Any, Any]:
-    """Return the response and the request; a file can hold both."""
+    """Return the response and the request, which a file may hold together."""
     if isinstance(value, Mapping) and "response" in value:
         return value["response"], value.get("request") if request is None else request
     return value, request

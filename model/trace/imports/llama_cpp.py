@@ -1,13 +1,14 @@
 """The CSV of llama.cpp's `moe-trace`, as proposed: llama.cpp PR #28544 (open), at commit 879f4d6 of its head.
 
-One row `layer,expert` for each routed activation, without a header, in the order of computation: batch by batch, then
-layer by layer, then token by token. The file names neither batches nor tokens: a batch ends where the layer number
-falls, and its number of tokens is its rows per layer over the experts per token. The last layer computes only the last
-token of a batch, because only that one is sampled from.
+The file has a row `layer,expert` for each selected expert, without a header, in the order of computation: batch by
+batch, then layer by layer, then token by token. It names neither batches nor tokens. A batch ends where the layer
+number falls. Its number of tokens is its rows per layer divided by the experts per token. The last layer computes only
+the last token of a batch, because only that token's output is used.
 
-This version copies the first n x k numbers of `ffn_moe_topk`, a view of whole rows sorted by score. In a batch of
-several tokens these are not the tokens' experts but a ranking of all experts for the first tokens. The reader
-recognises such a batch, because no expert occurs twice although chance would repeat some, and marks its tokens unknown.
+This version of `moe-trace` copies the first n x k numbers of `ffn_moe_topk`, a view of whole rows sorted by score. In a
+batch of n > 1 tokens these are not the experts of the tokens but a ranking of all experts for the first tokens. The
+reader recognises this, because no expert occurs twice although chance would repeat some, and marks the tokens' experts
+as unknown.
 """
 
 import numpy as np
@@ -37,11 +38,11 @@ def is_csv(content: bytes) -> bool:
 
 
 def read(content: bytes, named: Named) -> Trace:
-    """Read the file as a trace.
+    """Return the trace in the file.
 
     Args:
-        content: the file.
-        named: the model that was run. The file does not mark tokens; the model's layers and experts per token do.
+        content: bytes of the file.
+        named: the model that was run; its layers and experts per token show where a token begins.
 
     Raises:
         TraceError: a row is not two whole numbers, or the rows do not fit the model.
@@ -63,7 +64,7 @@ def read(content: bytes, named: Named) -> Trace:
 
 
 def _rows(content: bytes) -> tuple[np.ndarray, np.ndarray]:
-    """Return the layers and the experts of all rows, int64 [row] each, checked and parsed without a loop over rows."""
+    """Return the layers and the experts of all rows, each int64 [row], parsed and checked without a loop over rows."""
     limits.check_csv(content)
     if not content.isascii():
         byte = int(np.flatnonzero(np.frombuffer(content, np.uint8) > 127)[0])
@@ -77,7 +78,7 @@ def _rows(content: bytes) -> tuple[np.ndarray, np.ndarray]:
         raise TraceError("the file does not end with a line's end; is it cut off?")
     marks = np.frombuffer(content, np.uint8)
     ends = np.flatnonzero((marks < ord("0")) | (marks > ord("9")))
-    lengths = np.diff(ends, prepend=-1) - 1  # digits before each mark
+    lengths = np.diff(ends, prepend=-1) - 1  # number of digits before each separator
     wrong = (marks[ends] != np.resize([ord(","), ord("\n")], len(ends))) | (lengths < 1) | (lengths > 9)
     if wrong.any() or len(ends) % 2:
         at = int(ends[int(np.flatnonzero(wrong)[0])]) if wrong.any() else len(content) - 1
@@ -91,7 +92,7 @@ def _rows(content: bytes) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _split(layers: np.ndarray) -> list[slice]:
-    """Split the rows into batches; each begins where the layer number falls."""
+    """Return the rows of each batch as slices; a batch begins where the layer number falls."""
     falls = np.flatnonzero(np.diff(layers) < 0) + 1
     limits.check_batches(len(falls) + 1)
     edges = [0, *falls.tolist(), len(layers)]
@@ -99,7 +100,7 @@ def _split(layers: np.ndarray) -> list[slice]:
 
 
 def _batch(layers: np.ndarray, experts: np.ndarray, shape: Shape) -> np.ndarray:
-    """Return the ids of one batch, [token, moe_layer, rank]; -1 where the last layer left a token out."""
+    """Return the expert ids of one batch, [token, moe_layer, rank]; -1 where the last layer left a token out."""
     by_layer = {int(layer): experts[layers == layer] for layer in np.unique(layers)}
     if tuple(by_layer) != shape.moe_layers:
         numbers = f"{min(by_layer)} to {max(by_layer)}, {len(by_layer)} in all" if by_layer else "none"
@@ -120,7 +121,7 @@ def _batch(layers: np.ndarray, experts: np.ndarray, shape: Shape) -> np.ndarray:
 
 
 def _is_ranking(batch: np.ndarray, num_experts: int) -> bool:
-    """Return whether no layer repeats an expert, although chance would make repetitions all but certain."""
+    """Return whether no layer repeats an expert, although repetitions would be almost certain by chance."""
     flat = [ids[ids >= 0][:num_experts] for ids in batch[:, :-1].transpose(1, 0, 2)]
     distinct = all(len(np.unique(ids)) == len(ids) for ids in flat)
     return distinct and _chance_of_distinct(batch, num_experts) < 1e-3

@@ -1,6 +1,6 @@
-"""Origin of an imported trace: its engine and format, and the data that it lacks, with reasons.
+"""The origin of an imported trace: its engine and format, and the data that it lacks, with reasons.
 
-A trace file may come from anyone, so the readers here ignore every entry that `origin` would not have written.
+A trace file may come from anyone, so the functions here ignore every entry that `origin` does not write.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,9 +17,9 @@ def origin(
     Args:
         engine: name of the engine.
         form: format of the file.
-        missing: data that the trace lacks -> reason.
-        notes: reservations that a reader must know.
-        **more: `derived`, the variables that were computed from the file.
+        missing: for each kind of data that the trace lacks, the reason.
+        notes: notes on what limits the trace.
+        **more: `derived`: names of the variables that were computed from the file.
     """
     return {
         "kind": "imported",
@@ -47,23 +47,23 @@ def is_imported(trace: Trace) -> bool:
 
 
 def missing(trace: Trace) -> dict[str, str]:
-    """Return the data that an imported trace lacks, mapped to the reason."""
+    """Return the reason for each kind of data that an imported trace lacks."""
     stated = trace.origin.get("missing")
     return {str(name): str(reason) for name, reason in stated.items()} if isinstance(stated, Mapping) else {}
 
 
 def notes(trace: Trace) -> list[str]:
-    """Return the reservations that a reader of an imported trace must know."""
+    """Return the notes on what limits an imported trace."""
     return _texts(trace, "notes")
 
 
 def derived(trace: Trace) -> list[str]:
-    """Return the variables of an imported trace that were computed, not read."""
+    """Return the names of an imported trace's variables that were computed, not read."""
     return _texts(trace, "derived")
 
 
 def routing_kind(trace: Trace) -> str:
-    """Return how the routing came about: measured, imported, or derived from what an imported file holds."""
+    """Return the origin of the routing: measured, imported, or derived from other data of an imported file."""
     return "derived" if "expert_id" in derived(trace) else kind(trace)
 
 

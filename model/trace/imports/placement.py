@@ -1,7 +1,8 @@
-"""Find the token of a recording's first row, from fields that state it; never from the number of rows alone.
+"""Find the token of a recording's first row from fields that state it, never from the number of rows alone.
 
-Too few rows may lack a prefix or an end; their number does not tell which. A start therefore
-comes from the request or the answer, and is accepted only if the rows then end with the last token that was fed.
+If rows are missing, their number does not tell whether the first or the last ones are. The token of the first row is
+therefore read from the request or the answer. It is accepted only if the rows then end with the last token that the
+model processed.
 """
 
 from collections.abc import Sequence
@@ -26,13 +27,13 @@ def first_token(num_rows: int, counts: tuple[int, int], starts: Sequence[Start],
 
     Args:
         num_rows: number of rows.
-        counts: number of prompt tokens and of generated tokens. The last token of both has no row.
+        counts: number of prompt tokens and of generated tokens. The last token of the run has no row.
         starts: candidates that the request and the answer state.
-        field: the request's field that states the start, for the error.
+        field: field of the request that would state the first token, for the error.
         name: name of the rows in the error.
 
     Raises:
-        TraceError: the rows are too many, or too few from every stated token on.
+        TraceError: there are too many rows, or too few from every candidate on.
     """
     num_prompt, num_new = counts
     fed = num_prompt + num_new - 1
@@ -59,7 +60,7 @@ def _rows(number: int) -> str:
 
 
 def note(first: int, num_rows: int, why: str) -> str:
-    """Return the note on the tokens of the rows, with the reason.
+    """Return the note on which tokens the rows belong to, with the reason `why`.
 
     >>> note(8, 9, "routed_experts_prompt_start of the request")
     'rows belong to tokens 8 to 16: routed_experts_prompt_start of the request'
@@ -68,10 +69,10 @@ def note(first: int, num_rows: int, why: str) -> str:
 
 
 def repeated(ids: np.ndarray) -> list[str]:
-    """Return a note if three or more consecutive rows are equal in all layers, which real routing hardly ever gives.
+    """Return a note if three or more consecutive rows are equal in all layers, which real routing hardly ever causes.
 
     Args:
-        ids: [rows, moe_layer, slot].
+        ids: expert ids, [row, moe_layer, slot].
     """
     if len(ids) < 3 or ids[0].size < 8:
         return []
@@ -86,15 +87,15 @@ def repeated(ids: np.ndarray) -> list[str]:
 
 
 def check_filler(ids: np.ndarray, name: str, num_fed: int | None = None) -> None:
-    """Refuse rows that the engine filled instead of recorded: one expert in every slot of every layer.
+    """Refuse rows that the engine did not record but filled: they have one expert in every slot of every layer.
 
     Args:
-        ids: [rows, layer, slot] of at least two slots.
+        ids: expert ids, [row, layer, slot], with at least two slots.
         name: name of the rows in the error.
-        num_fed: number of rows that the run has; None if unknown.
+        num_fed: number of tokens that the model processed; None if unknown.
 
     Raises:
-        TraceError: there is a filled row; the message says whether it is padding.
+        TraceError: a row is filled; the message says whether it is padding.
     """
     if not ids.size or ids.shape[2] < 2:
         return

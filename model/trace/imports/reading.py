@@ -25,10 +25,10 @@ _LARGEST_ID = np.iinfo(np.int16).max
 
 
 def parse_json(content: bytes, what: str = "the file") -> Any:  # noqa: ANN401 - whatever JSON holds
-    """Parse a JSON document; `what` names it in the error.
+    """Return a parsed JSON document; `what` names it in the error.
 
     Raises:
-        TraceError: it is no JSON, is too large, is cut off, holds several documents, or is nested too deeply.
+        TraceError: the content is no JSON, is too large, is cut off, holds several documents, or is nested too deeply.
     """
     limits.check_json(content, limits.ANSWER, what)
     try:
@@ -46,7 +46,7 @@ def parse_json(content: bytes, what: str = "the file") -> Any:  # noqa: ANN401 -
 
 
 def member(value: Any, name: str, kind: type, what: str) -> Any:  # noqa: ANN401 - a value of `kind`, or None
-    """Return an entry of a JSON object; None if it is absent or null. `what` names the object in the error."""
+    """Return an entry of a JSON object; None if it is missing or null. `what` names the object in the error."""
     entry = value.get(name) if isinstance(value, dict) else None
     if entry is None:
         return None
@@ -59,7 +59,7 @@ _KINDS = {str: "text", int: "whole number", list: "list", dict: "JSON object"}
 
 
 def plain_text(value: str, name: str) -> str:
-    """Return the text; refuse half a surrogate pair, which JSON allows and which would fail later, on a page."""
+    """Return the text; refuse half a surrogate pair, which JSON allows but pages cannot encode."""
     try:
         value.encode()
     except UnicodeEncodeError:
@@ -68,7 +68,7 @@ def plain_text(value: str, name: str) -> str:
 
 
 def number_of(value: Any, name: str, what: str) -> int | None:
-    """Return a token count from a JSON object; None if it is absent."""
+    """Return a number of tokens from a JSON object; None if it is missing."""
     number = member(value, name, int, what)
     if number is not None and not 0 <= number <= limits.MOST_TOKENS:
         raise TraceError(f"{name} of {what} is {number:.20g}; a number of tokens is from 0 to {limits.MOST_TOKENS:,}")
@@ -76,7 +76,7 @@ def number_of(value: Any, name: str, what: str) -> int | None:
 
 
 def token_ids(value: Any, name: str) -> list[int] | None:
-    """Check a list of token ids, and return it; None stays None."""
+    """Return a list of token ids after checks; None stays None."""
     if value is None:
         return None
     if not isinstance(value, list) or not all(type(entry) is int and 0 <= entry < 1 << 31 for entry in value):
@@ -85,10 +85,10 @@ def token_ids(value: Any, name: str) -> list[int] | None:
 
 
 def from_lists(value: Any, name: str) -> np.ndarray:
-    """Read expert ids from nested lists, int16 [rows, layer, slot].
+    """Return the expert ids in nested lists, int16 [row, layer, slot].
 
     Raises:
-        TraceError: the lists are ragged, not three deep, or hold other values than whole numbers.
+        TraceError: the lists differ in length, are not three deep, or hold other values than whole numbers.
     """
     if value == []:
         return np.zeros((0, 0, 0), np.int16)
@@ -101,9 +101,9 @@ def from_lists(value: Any, name: str) -> np.ndarray:
 
 
 def whole_numbers(value: Any, axes: int) -> np.ndarray | None:
-    """Return nested lists of whole numbers as int64; None if they are ragged, of another depth, or hold other values.
+    """Return nested lists of whole numbers as int64; None if lengths, depth or values do not fit.
 
-    NumPy alone would make text or objects of some, and could take far more memory than the lists.
+    NumPy alone would convert some lists to text or objects, and could take far more memory than the lists.
     """
     entries, shape = [value], []
     for _ in range(axes):
@@ -121,10 +121,10 @@ def whole_numbers(value: Any, axes: int) -> np.ndarray | None:
 
 
 def from_npy(content: bytes, name: str) -> np.ndarray:
-    """Read expert ids from a .npy file, int16 [rows, layer, slot]; the header is checked before the data are read.
+    """Return the expert ids in a .npy file, int16 [row, layer, slot]. The header is checked before the data are read.
 
     Raises:
-        TraceError: it is no .npy file, holds Python objects, or has another size than its header states.
+        TraceError: the file is no .npy file, holds Python objects, or has another size than its header states.
     """
     shape, fortran_order, dtype, start = _npy_header(content, name)
     if dtype.hasobject:
@@ -143,11 +143,11 @@ def from_npy(content: bytes, name: str) -> np.ndarray:
 
 
 def _npy_header(content: bytes, name: str) -> tuple[tuple[int, ...], bool, np.dtype, int]:
-    """Return shape, memory order, dtype and the data's first byte."""
+    """Return the shape, whether the order is Fortran's, the dtype, and the offset of the data."""
     stream = io.BytesIO(content)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of headers that Python 2 wrote
+            warnings.simplefilter("ignore")  # NumPy warns of headers that Python 2 wrote
             version = np.lib.format.read_magic(stream)
             read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
             shape, fortran_order, dtype = read(stream)
@@ -159,7 +159,7 @@ def _npy_header(content: bytes, name: str) -> tuple[tuple[int, ...], bool, np.dt
 
 
 def from_base64(value: Any, name: str) -> bytes:
-    """Decode a base64 text."""
+    """Return the bytes of a base64 text; `name` names it in the error."""
     try:
         return base64.b64decode(value.encode("ascii"), validate=True)
     except (AttributeError, UnicodeEncodeError, binascii.Error):
@@ -167,7 +167,7 @@ def from_base64(value: Any, name: str) -> bytes:
 
 
 def in_range(ids: np.ndarray, name: str) -> np.ndarray:
-    """Check that all values can be expert ids, with -1 for an unknown one, and return them as int16."""
+    """Return the values as int16; refuse values that are no expert ids. -1 is an unknown id."""
     limits.check_ids(ids.size, name)
     low, high = (int(ids.min()), int(ids.max())) if ids.size else (0, 0)
     if low < -1 or high > _LARGEST_ID:
@@ -176,7 +176,7 @@ def in_range(ids: np.ndarray, name: str) -> np.ndarray:
 
 
 def floats(content: bytes) -> dict[str, np.ndarray]:
-    """Read the tensors of a safetensors file as float32, by name; the library checks every size against the file.
+    """Return the tensors of a safetensors file by name, as float32. The library checks every size against the file.
 
     Raises:
         TraceError: the file is damaged, or a tensor does not hold floating-point numbers.
@@ -194,6 +194,6 @@ def _float(name: str, entry: Any) -> np.ndarray:
     if dtype is None:
         raise TraceError(f"tensor {name!r:.80} is {entry['dtype']!s:.20}, not floating-point numbers")
     values = np.frombuffer(cast(bytes, entry["data"]), dtype).reshape(entry["shape"])
-    if entry["dtype"] == "BF16":  # the upper half of a float32
+    if entry["dtype"] == "BF16":  # bfloat16 has the upper half of a float32's bits
         return (values.astype(np.uint32) << 16).view(np.float32)
     return values.astype(np.float32)

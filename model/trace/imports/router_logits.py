@@ -1,9 +1,9 @@
 """Hugging Face `router_logits` in a safetensors file: the router's logits, before scoring function and bias.
 
-Tensors `router_logits.{layer}` [token, expert] or [sequence, token, expert], named by model layer number, as
-transformers' models return them with `output_router_logits`; `sequences.py` tells flattened batches apart. Affinities
-follow from the logits. The selected experts follow by the router rule if the model is named and its selection bias is
-available. All derived variables are tagged as derived.
+The tensors are `router_logits.{layer}` [token, expert] or [sequence, token, expert], named by model layer number, as
+transformers' models return them with `output_router_logits`. `sequences.py` separates the sequences of a flattened
+batch. Affinities are computed from the logits. The selected experts are computed by the router rule if the model and
+its selection bias are known. The trace marks all computed variables as derived.
 """
 
 import re
@@ -36,17 +36,17 @@ def is_file(names: Any) -> bool:
 
 
 def read(content: bytes, named: Named | None, request: Any = None, choice: int = 0) -> Trace:
-    """Read one sequence of the file as a trace.
+    """Return the trace of one sequence in the file.
 
     Args:
-        content: the file.
-        named: the model; without it, affinities are the sigmoid of the logits, and no selection is derived.
-        request: holds the `prompt` or `token_ids` of the run, for a batch as one list to a sequence, beside its
-            `attention_mask`; None if unknown.
-        choice: number of the sequence in a batch.
+        content: bytes of the file.
+        named: the model that was run; if None, affinities are the sigmoid of the logits, and no selection is derived.
+        request: object with the `prompt` or `token_ids` of the run; None if unknown. For a batch, `token_ids` has a
+            list per sequence, and `attention_mask` marks padding.
+        choice: index of the sequence in a batch.
 
     Raises:
-        TraceError: the file is damaged, does not fit the model, or holds sequences that cannot be told apart.
+        TraceError: the file is damaged, does not fit the model, or holds sequences that cannot be separated.
     """
     layers, logits = _stacked(floats(content))
     logits, ids, notes = _one_sequence(logits, request, choice)
@@ -93,7 +93,7 @@ def _stacked(tensors: Mapping[str, np.ndarray]) -> tuple[list[int], np.ndarray]:
 
 
 def _one_sequence(logits: np.ndarray, request: Any, choice: int) -> tuple[np.ndarray, list[int] | None, list[str]]:
-    """Return the rows of one sequence, [token, layer, expert], its ids where the request states them, and notes."""
+    """Return the rows of one sequence, [token, layer, expert], its token ids (None if not stated), and notes."""
     batch = sequences.batch_of(request)
     if batch is not None:
         rows, ids = sequences.sequence(logits.reshape(-1, *logits.shape[-2:]), batch, choice)
@@ -112,7 +112,7 @@ def _one_sequence(logits: np.ndarray, request: Any, choice: int) -> tuple[np.nda
 
 
 def _known_rule(named: Named) -> RouterRule:
-    """Return the model's router rule; refuse one that is only partly known."""
+    """Return the model's router rule; refuse a rule that is only partly known."""
     rule = named.shape.rule
     if rule.scoring not in SCORINGS or rule.routed_scale is None:
         known = " and ".join(SCORINGS)
@@ -124,7 +124,7 @@ def _known_rule(named: Named) -> RouterRule:
 
 
 def _selection(score: xr.DataArray, named: Named, missing: dict[str, str]) -> dict[str, xr.DataArray]:
-    """Return the selection that the rule makes of the affinities, as variables of a trace; empty if it is unknown."""
+    """Return the experts that the rule selects from the affinities, as trace variables; empty if they are unknown."""
     shape, layers = named.shape, score["moe_layer"].values.tolist()
     rule = shape.rule
     if score.sizes["expert"] != rule.num_experts or not set(layers) <= set(shape.moe_layers):
@@ -148,7 +148,7 @@ def _selection(score: xr.DataArray, named: Named, missing: dict[str, str]) -> di
 
 
 def _by_rule(score: xr.DataArray, bias: xr.DataArray | None, rule: RouterRule) -> dict[str, xr.DataArray]:
-    """Return the selection by group-limited top-k on biased scores, with the weights of the affinities."""
+    """Return the experts by group-limited top-k on biased scores, and their weights, as trace variables."""
     biased = (score if bias is None else biased_score(score, bias)).values
     ids = rule.expert_ids(biased)
     affinity = np.take_along_axis(score.values, ids, -1)

@@ -1,7 +1,7 @@
-"""Tell the sequences of a router_logits file apart: transformers flattens a batch to one axis of rows.
+"""Separate the sequences of a router_logits file: transformers flattens a batch to one axis of rows.
 
-The first token of a sequence attends only to itself. Where two sequences begin with the same token, as with BOS, its
-logits are therefore equal in all layers; a row that repeats row 0 after other rows begins another sequence.
+The first token of a sequence attends only to itself. If two sequences begin with the same token, such as BOS, its
+logits are therefore equal in all layers. A row that repeats row 0 after other rows begins another sequence.
 """
 
 from collections.abc import Mapping
@@ -12,7 +12,8 @@ import numpy as np
 from model.trace.imports.reading import token_ids
 from model.trace.trace import TraceError
 
-_SAME = 0.01  # distance to row 0, as a share of the median row's; rounding in bf16 stays below
+# Largest distance of a repeated row to row 0, as a share of the median distance; rounding in bf16 stays below.
+_SAME = 0.01
 HINT = (
     "save each sequence in a file of its own, or send along a request with token_ids (and attention_mask, if padded), "
     "one list to a sequence"
@@ -20,17 +21,17 @@ HINT = (
 
 
 class Batch(NamedTuple):
-    """The token ids of several sequences, and which of them are padding, [sequence, token]."""
+    """The token ids of several sequences, and a mask of padding, [sequence, token] each."""
 
     ids: list[list[int]]
     kept: list[list[bool]]
 
 
 def batch_of(request: Any) -> Batch | None:
-    """Return the batch that a request states by token_ids (or input_ids) in one list to a sequence; None without one.
+    """Return the batch that a request states: `token_ids` or `input_ids` with a list per sequence; None if it has none.
 
     Raises:
-        TraceError: the lists are not of equal length, or the attention_mask has another shape.
+        TraceError: the lists differ in length, or `attention_mask` has another shape.
     """
     if not isinstance(request, Mapping):
         return None
@@ -50,15 +51,15 @@ def batch_of(request: Any) -> Batch | None:
 
 
 def sequence(logits: np.ndarray, batch: Batch, choice: int) -> tuple[np.ndarray, list[int]]:
-    """Return the rows and ids of one sequence, without padding.
+    """Return the rows and token ids of one sequence, without padding.
 
     Args:
-        logits: [row, layer, expert] of all sequences, one after the other.
-        batch: the stated batch.
-        choice: number of the sequence.
+        logits: router logits of all sequences, one after the other, [row, layer, expert].
+        batch: the batch that the request states.
+        choice: index of the sequence.
 
     Raises:
-        TraceError: the rows are not those of the batch, or it has no such sequence.
+        TraceError: the number of rows does not fit the batch, or the batch has no such sequence.
     """
     number, length = len(batch.ids), len(batch.ids[0])
     if number * length != len(logits):
@@ -75,13 +76,14 @@ def sequence(logits: np.ndarray, batch: Batch, choice: int) -> tuple[np.ndarray,
 
 
 def later_start(logits: np.ndarray) -> int | None:
-    """Return the first row that begins another sequence, because it repeats row 0 in all layers; None without one.
+    """Return the first row after other rows that repeats row 0 in all layers; None if there is none.
 
-    Rows that equal row 0 from the start on are one token repeated, whose attention changes nothing.
+    It begins another sequence. Rows from the start that equal row 0 do not: they are one repeated token, on which
+    attention has no effect.
     """
     if len(logits) < 3:
         return None
-    distance = np.abs(logits - logits[:1]).mean(2)  # [row, layer]
+    distance = np.abs(logits - logits[:1]).mean(2)  # distance to row 0, [row, layer]
     usual = np.median(distance[1:], axis=0)
     same = (distance <= _SAME * usual).all(1) & (usual > 0).all()
     differs = np.maximum.accumulate(~same)
@@ -93,8 +95,8 @@ def check_one(logits: np.ndarray, ids: list[int] | None) -> list[str]:
     """Refuse rows of several sequences, and return notes on what remains uncertain.
 
     Args:
-        logits: [row, layer, expert].
-        ids: the stated token ids; None if unknown.
+        logits: router logits, [row, layer, expert].
+        ids: token ids that the request states; None if unknown.
 
     Raises:
         TraceError: another sequence begins within the rows.

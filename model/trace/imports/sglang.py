@@ -1,11 +1,11 @@
-"""SGLang's `routed_experts`: ids only, neither weights nor scores.
+"""SGLang's `routed_experts`: expert ids, without weights or scores.
 
-Base64 of flat whole numbers, [token, layer, expert] without the shape. Rows run from `routed_experts_start_len` to the
-token before the last. Every layer of the model has an entry; those of dense layers hold 0 and are dropped. The type is
-int32 unless `routed_experts_dtype` states another (python/sglang/srt/state_capturer/routed_experts.py at commit
-024911f and routed_experts_wire.py at a6463a1; PRs #12162, #24851 and #31219). /generate returns it in `meta_info`,
-OpenAI's routes in `sgl_ext` of each choice (PR #17434). A kernel that fuses a shared expert may add a slot with an id
-beyond the routed experts; that slot is dropped.
+The field is base64 of whole numbers in the order [token, layer, expert], without the shape. The rows are those of the
+tokens from `routed_experts_start_len` to the last but one. Every layer of the model has an entry; dense layers have
+zeros, which are dropped. The dtype is int32 unless `routed_experts_dtype` states another
+(python/sglang/srt/state_capturer/routed_experts.py at commit 024911f and routed_experts_wire.py at a6463a1; PRs #12162,
+#24851 and #31219). /generate returns it in `meta_info`, OpenAI's routes in `sgl_ext` of each choice (PR #17434). A
+kernel that fuses a shared expert may add a slot with an id above those of the routed experts; that slot is dropped.
 """
 
 from typing import Any
@@ -40,10 +40,11 @@ def is_response(value: Any) -> bool:
 
 
 def read(response: Any, named: Named, request: Any = None, choice: int = 0) -> Trace:
-    """Read one answer, parsed from JSON, as a trace.
+    """Return the trace of one answer.
 
     Args:
-        response: of /generate (an object, or a list for a batch), /v1/completions or /v1/chat/completions.
+        response: answer of /generate (an object, or a list for a batch), /v1/completions or /v1/chat/completions,
+            parsed from JSON.
         named: the model that answered.
         request: the JSON that was sent; None if unknown.
         choice: index of the answer, if there are several.
@@ -79,10 +80,10 @@ def _answer(response: Any, choice: int) -> Any:
 
 
 def _native_words(one: Any, meta: Any, request: Any) -> Words:
-    """Read the tokens from an answer of /generate and its request."""
+    """Return the tokens that an answer of /generate and its request state."""
     before, after = (_logged(meta, name) for name in ("input_token_logprobs", "output_token_logprobs"))
     num_prompt = number_of(meta, "prompt_tokens", "meta_info")
-    if before is not None and len(before) != num_prompt:  # logged only from a later token on
+    if before is not None and len(before) != num_prompt:  # log-probabilities may begin at a later token
         before = None
     request = request if isinstance(request, dict) else {}
     prompt_ids = token_ids(request.get("input_ids"), "input_ids")
@@ -101,7 +102,7 @@ def _native_words(one: Any, meta: Any, request: Any) -> Words:
 
 
 def _logged(meta: Any, name: str) -> list[tuple[int, str | None]] | None:
-    """Return ids and texts of a list [[log-probability, id, text], ...]; None if it is absent or empty."""
+    """Return the ids and texts of a list [[log-probability, id, text], ...]; None if it is missing or empty."""
     entries = member(meta, name, list, "meta_info")
     if not entries:
         return None
@@ -134,7 +135,7 @@ def _whole(content: bytes, dtype: np.dtype) -> bytes:
 
 
 def _trace(ids: np.ndarray, words: Words, named: Named, starts: list[placement.Start]) -> Trace:
-    """Shape the flat ids by the model's layers and slots, and place the rows; the last token has none."""
+    """Return the trace of flat ids, shaped by the model's layers and slots; the last token has no row."""
     shape = named.shape
     if words.num_prompt is None or words.num_new is None:
         raise TraceError("the answer does not say how many tokens prompt and text have, so the rows cannot be placed")
@@ -151,10 +152,12 @@ def _trace(ids: np.ndarray, words: Words, named: Named, starts: list[placement.S
 
 
 def _shaped(ids: np.ndarray, num_layers: int, top_k: int, expected: int) -> np.ndarray:
-    """Return the ids as [rows, layer, slot], with an extra slot for a shared expert if the rows then fit.
+    """Return the ids as [row, layer, slot].
+
+    If only then the number of rows is `expected`, a row has an extra slot for a shared expert.
 
     Raises:
-        TraceError: the ids are no whole number of rows.
+        TraceError: the number of ids is no multiple of a row's.
     """
     fitting = [
         ids.reshape(-1, num_layers, slots)

@@ -1,12 +1,13 @@
 """A dump of SGLang's expert-distribution recorder, mode per_token, converted to JSON.
 
-The dump itself is a pickled .pt file, which is never opened here; `CONVERT` in `model/cli/import_file.py` is a script
-that converts it where it was made.
+The dump is a pickled .pt file, which is never opened here, because a pickle can run code. `CONVERT` in
+`model/cli/import_file.py` is a script that converts it on the user's machine.
 
 A dump lists forward passes: `input_ids`, `positions`, `extend_seq_lens` and `topk_ids_of_layer` [layer, token, 8] with
--1 for an unrecorded slot. The ids name *physical* experts; `last_physical_to_logical_map` [layer, physical] maps them
-to the model's (python/sglang/srt/eplb/expert_distribution.py at commit 02295fe; PR #4957). A pass does not name
-the runs of its tokens: the reader joins runs by their positions, and refuses runs that it cannot tell apart.
+-1 for a slot that was not recorded. The ids are those of *physical* experts, the copies on devices;
+`last_physical_to_logical_map` [layer, physical] has the model's expert of each
+(python/sglang/srt/eplb/expert_distribution.py at commit 02295fe; PR #4957). A pass does not say which run a token
+belongs to. The reader joins tokens to runs by their positions, and refuses runs that it cannot separate.
 """
 
 from typing import Any
@@ -35,15 +36,15 @@ def is_dump(value: Any) -> bool:
 
 
 def read(dump: Any, named: Named, choice: int = 0) -> Trace:
-    """Read one run of a converted dump as a trace.
+    """Return the trace of one run in a converted dump.
 
     Args:
-        dump: parsed from JSON.
-        named: the model that was served.
+        dump: the converted dump, parsed from JSON.
+        named: the model that was run.
         choice: index of the run, in the order in which the runs began.
 
     Raises:
-        TraceError: the dump holds no tokens, its ids cannot be mapped, or its runs cannot be told apart.
+        TraceError: the dump holds no tokens, its ids cannot be mapped, or its runs cannot be separated.
     """
     records = member(dump, "records", list, "the dump") or []
     if not records or any(member(record, _NAME, list, "a record") is None for record in records):
@@ -58,7 +59,7 @@ def read(dump: Any, named: Named, choice: int = 0) -> Trace:
     if len({row.shape for row in run.rows}) > 1:
         raise TraceError(f"{_NAME} has other numbers of experts to a token in one record than in another")
     expert_id = placed(routed_slots(np.stack(run.rows), shape, _NAME), run.start, run.reached, _NAME)
-    unknown = [-1] * run.start  # tokens from the prefix cache were not recorded
+    unknown = [-1] * run.start  # the recorder skips tokens from the prefix cache
     words = Words(
         prompt_ids=[*unknown, *run.ids[: run.num_prompt]],
         new_ids=run.ids[run.num_prompt :],
@@ -76,17 +77,17 @@ class _Run:
     def __init__(self, start: int) -> None:
         self.start = start  # position of its first recorded token
         self.ids: list[int] = []
-        self.rows: list[np.ndarray] = []  # [moe_layer, slot] each
+        self.rows: list[np.ndarray] = []  # expert ids of each token, [moe_layer, slot]
         self.num_prompt = 0
 
     @property
     def reached(self) -> int:
-        """Return the position of the next token."""
+        """The position of the run's next token."""
         return self.start + len(self.ids)
 
 
 def _table(dump: Any, shape: Shape) -> np.ndarray:
-    """Read the map from physical to logical experts, [layer, physical]."""
+    """Return the logical expert of each physical expert, [layer, physical]."""
     table = member(dump, "last_physical_to_logical_map", list, "the dump")
     if table is None:
         raise TraceError(
@@ -112,7 +113,7 @@ def _add(record: Any, runs: list[_Run], table: np.ndarray, shape: Shape) -> None
     """Add the tokens of a forward pass to the runs that they continue or begin."""
     ids = token_ids(member(record, "input_ids", list, "a record"), "input_ids") or []
     positions = token_ids(member(record, "positions", list, "a record"), "positions") or []
-    if not ids:  # an idle pass
+    if not ids:  # a pass without tokens
         return
     logical = _logical(_numbers(record[_NAME], _NAME, 3), table, shape)
     if logical.shape[0] != len(ids) or len(positions) != len(ids):
@@ -152,7 +153,7 @@ def _continued(runs: list[_Run], position: int, decodes: bool, extended: set[int
 
 
 def _logical(physical: np.ndarray, table: np.ndarray, shape: Shape) -> np.ndarray:
-    """Map physical ids [layer, token, slot] to the model's experts, [token, moe_layer, slot]."""
+    """Return the model's experts, [token, moe_layer, slot], of physical ids [layer, token, slot]."""
     if physical.shape[0] != shape.num_layers:
         raise TraceError(f"{_NAME} has {physical.shape[0]} layers, the model named {shape.num_layers}")
     if physical.shape[2] > shape.top_k and (physical[:, :, shape.top_k :] == -1).all():

@@ -1,12 +1,12 @@
-"""vLLM's `routed_experts` in all its published forms: ids only, neither weights nor scores.
+"""vLLM's `routed_experts` in all its published forms: expert ids, without weights or scores.
 
 - Lists [token, layer, expert]: `prompt_routed_experts` of the response for the prompt, `routed_experts` of each choice
   for the generated tokens; -1 for a prefix from the cache (docs/training/routed_experts_replay.md at commit
   0087e00, v0.21; first in PR #28284).
 - Base64 of a .npy file over prompt and generated tokens, one row fewer than tokens, as `routed_experts` of each
   choice; of type uint8, uint16 or int32 (vllm/entrypoints/serve/disagg/protocol.py; PRs #38939 and #39568).
-- The same without the first `routed_experts_prompt_start` prompt tokens (PR #51906), or, as proposed, without the
-  cached ones, which `prompt_tokens_details.cached_tokens` of the usage counts (PR #57966).
+- The same .npy file without the first `routed_experts_prompt_start` prompt tokens (PR #51906), or, as proposed in PR
+  #57966, without the cached prompt tokens, whose number is `prompt_tokens_details.cached_tokens` of the usage.
 
 The layer axis holds either the MoE layers or all layers; its length tells which.
 """
@@ -35,7 +35,7 @@ MISSING = {
 
 
 def is_answer(value: Any) -> bool:
-    """Return whether a JSON value looks like an answer in OpenAI's form, with routed experts or without."""
+    """Return whether a JSON value looks like an answer in OpenAI's form, with or without routed experts."""
     return isinstance(value, dict) and isinstance(value.get("choices"), list)
 
 
@@ -46,12 +46,12 @@ def is_response(value: Any) -> bool:
 
 
 def read(response: Any, named: Named, request: Any = None, choice: int = 0) -> Trace:
-    """Read one choice of a response, parsed from JSON, as a trace.
+    """Return the trace of one choice of a response.
 
     Args:
-        response: of /v1/completions, /v1/chat/completions or /inference/v1/generate.
-        named: the model that answered.
-        request: the JSON that was sent, with the prompt and the first recorded row; None if unknown.
+        response: answer of /v1/completions, /v1/chat/completions or /inference/v1/generate, parsed from JSON.
+        named: the model that was run.
+        request: the JSON that was sent, which states the prompt and the first recorded row; None if unknown.
         choice: index of the answer, if there are several.
 
     Raises:
@@ -69,10 +69,10 @@ def read(response: Any, named: Named, request: Any = None, choice: int = 0) -> T
 
 
 def read_npy(content: bytes, named: Named) -> Trace:
-    """Read a bare .npy file of one run's rows as a trace; the file holds no tokens.
+    """Return the trace of the rows in a .npy file, which holds no tokens.
 
     Raises:
-        TraceError: it is no .npy file, or does not fit the model.
+        TraceError: the file is no .npy file, or does not fit the model.
     """
     return _whole_run(from_npy(content, "the file"), Words(), named, [])
 
@@ -86,7 +86,7 @@ def choice_of(response: Any, choice: int) -> dict[str, Any]:
 
 
 def words_of(response: Any, one: Any, request: Any) -> Words:
-    """Read the tokens from an answer in OpenAI's form and its request.
+    """Return the tokens that an answer in OpenAI's form and its request state.
 
     The answer holds ids only if the request set `return_token_ids`, or `return_tokens_as_token_ids` with logprobs.
     """
@@ -106,7 +106,7 @@ def words_of(response: Any, one: Any, request: Any) -> Words:
 
 
 def _logged_ids(logprobs: Any) -> list[int] | None:
-    """Return the ids that log-probabilities spell as `token_id:5`; None if there are none."""
+    """Return the token ids that log-probabilities state as `token_id:5`; None if there are none."""
     content = member(logprobs, "content", list, "logprobs")
     spelled = member(logprobs, "tokens", list, "logprobs") if content is None else [_token(entry) for entry in content]
     parts = [str(entry).partition("token_id:") for entry in spelled or []]
@@ -135,7 +135,7 @@ def _starts(response: Any, one: Any, request: Any) -> list[placement.Start]:
 
 
 def fitting(rows: np.ndarray, named: Named, name: str = FIELD) -> np.ndarray:
-    """Check the rows, and return those of the MoE layers and routed experts.
+    """Return the entries of MoE layers and routed experts in `rows`, after checks.
 
     Raises:
         TraceError: the rows do not fit the model.
@@ -146,7 +146,7 @@ def fitting(rows: np.ndarray, named: Named, name: str = FIELD) -> np.ndarray:
 
 
 def _whole_run(rows: np.ndarray, words: Words, named: Named, starts: list[placement.Start]) -> Trace:
-    """Build the trace of rows over prompt and generated tokens; the last token has no row."""
+    """Return the trace of rows over prompt and generated tokens; the last token has no row."""
     if words.num_prompt is None or words.num_new is None:
         placement.check_filler(rows, FIELD)
         start = next(iter(starts), placement.Start(0, ""))
@@ -167,7 +167,7 @@ def _whole_run(rows: np.ndarray, words: Words, named: Named, starts: list[placem
 
 
 def _in_two_parts(response: Any, one: Any, words: Words, named: Named, starts: list[placement.Start]) -> Trace:
-    """Build the trace of lists: rows of the prompt and rows of one choice; either may be absent.
+    """Return the trace of two lists, rows of the prompt and rows of one choice; one of them may be missing.
 
     Raises:
         TraceError: the rows do not fit, or nothing states where they begin.

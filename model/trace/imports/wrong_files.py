@@ -1,19 +1,19 @@
-"""Name what a file is, where it is none that can be read, and say what to do with it."""
+"""Recognise files that cannot be read, and say what they are and what to do."""
 
 from model.trace.imports.sglang_dump import HINT
 from model.trace.trace import TraceError
 
-_ZIP = (b"PK\x03\x04", b"PK\x05\x06")  # .npz, and what torch.save writes
+_ZIP = (b"PK\x03\x04", b"PK\x05\x06")  # .npz files, and files of torch.save
 _PICKLE = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 _GGUF, _GZIP, _ZSTD, _PARQUET = b"GGUF", b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"PAR1"
 _LFS = b"version https://git-lfs"
 
 
 def refuse_wrong_files(content: bytes) -> None:
-    """Refuse an empty file, and the kinds of files that cannot be read.
+    """Refuse an empty file, and kinds of files that cannot be read.
 
     Raises:
-        TraceError: it is one of them; the message names it and says what to do.
+        TraceError: the file is one of them; the message says which and what to do.
     """
     if not content:
         raise TraceError("the file is empty")
