@@ -4,7 +4,8 @@ Shape suffixes: E experts, R rows (positions of one sequence) with a given routi
 
 A score of minus infinity does not suffice to knock an expert out: if the kept groups have fewer than K other experts,
 top-k selects knocked-out experts too. `check_edit` refuses an edit that allows this, and the router also sets the gate
-weight of a knocked-out expert to zero.
+weight of a knocked-out expert to zero. In the score of its group, a knocked-out expert counts as the token's
+lowest biased score: a constant added to all biases then changes no selection.
 """
 
 import dataclasses
@@ -39,7 +40,7 @@ class LayerEdit:
     """The changed routing of one layer."""
 
     knocked_out_E: Tensor  # bool; never selected, gate weight zero
-    forced_E: Tensor  # bool; always selected
+    forced_E: Tensor  # bool; always selected, also from a group that is not kept
     top_k: int
     use_bias: bool = True
     limit_groups: bool = True
@@ -92,8 +93,7 @@ def check_edit(config: ModelConfig, layer: int, edit: LayerEdit) -> None:
         raise EditError(f"layer {layer}: {fewest} experts may be all that is left to choose {edit.top_k} from")
     if bool((edit.knocked_out_E & edit.forced_E).any()):
         raise EditError(f"layer {layer}: an expert is both knocked out and forced")
-    forced_groups = int(edit.forced_E.view(config.num_groups, -1).any(-1).sum())
-    if int(edit.forced_E.sum()) > edit.top_k or forced_groups > kept:
+    if int(edit.forced_E.sum()) > edit.top_k:
         raise EditError(f"layer {layer}: more experts are forced than the router may select")
     if edit.given is not None:
         _check_given(layer, edit, edit.given)

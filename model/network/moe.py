@@ -45,9 +45,9 @@ class Router(nn.Module):
         biased_TE = scores_TE.detach()
         if not edit or edit.use_bias:
             biased_TE = biased_TE + self.expert_bias
+        group_scores_TG, kept_TG = self._choose_groups(biased_TE, edit)
         if edit:
             biased_TE = biased_TE.masked_fill(edit.knocked_out_E, NEVER)
-        group_scores_TG, kept_TG = self._choose_groups(biased_TE, edit)
         choice_TGE = biased_TE.view(-1, self.config.num_groups, self.config.group_size)
         choice_TE = choice_TGE.masked_fill(~kept_TG.unsqueeze(-1), NEVER).view_as(biased_TE)
         if edit:
@@ -74,23 +74,19 @@ class Router(nn.Module):
     def _choose_groups(self, biased_TE: Tensor, edit: LayerEdit | None) -> tuple[Tensor, Tensor]:
         """Return the group scores [T, G], and a mask [T, G] of the groups that are kept."""
         config = self.config
-        scores_TG = self._score_groups(biased_TE.view(-1, config.num_groups, config.group_size), bool(edit))
+        if edit:  # as the lowest of all experts: a group with one left then stays comparable, whatever the biases
+            biased_TE = torch.where(edit.knocked_out_E, biased_TE.amin(-1, keepdim=True), biased_TE)
+        scores_TG = self._score_groups(biased_TE.view(-1, config.num_groups, config.group_size))
         if config.num_kept_groups == config.num_groups or (edit and not edit.limit_groups):
             return scores_TG, torch.ones_like(scores_TG, dtype=torch.bool)
-        ranking_TG = scores_TG
-        if edit:
-            ranking_TG = ranking_TG.masked_fill(edit.forced_E.view(config.num_groups, -1).any(-1), ALWAYS)
-        kept_ids = ranking_TG.topk(config.num_kept_groups, dim=-1, sorted=False).indices
+        kept_ids = scores_TG.topk(config.num_kept_groups, dim=-1, sorted=False).indices
         return scores_TG, torch.zeros_like(scores_TG, dtype=torch.bool).scatter_(-1, kept_ids, True)
 
-    def _score_groups(self, biased_TGE: Tensor, edited: bool) -> Tensor:
+    def _score_groups(self, biased_TGE: Tensor) -> Tensor:
         """Return the group scores [T, G]: the sum of the two best biased scores (V3), or the best affinity (V2)."""
         if not self.config.has_selection_bias:
             return biased_TGE.amax(-1)
-        best_TG, second_TG = biased_TGE.topk(2, dim=-1).values.unbind(-1)
-        if edited:  # in a group with one expert left, the score is that expert's, not minus infinity
-            second_TG = second_TG.masked_fill(second_TG == NEVER, 0.0)
-        return best_TG + second_TG
+        return biased_TGE.topk(2, dim=-1).values.sum(-1)
 
     def _weigh(self, scores_TK: Tensor) -> Tensor:
         if self.config.normalise_weights:

@@ -33,7 +33,7 @@ class KnockOut:
 class ForceExpert:
     """Select the expert for every token, in place of the selected expert with the lowest biased score.
 
-    With a group limit its group is always kept, so another group may drop out.
+    Groups are kept as without the change; the expert is selected even if its group was not kept.
     """
 
     layer: int

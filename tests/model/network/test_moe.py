@@ -60,20 +60,45 @@ def test_bias_off_and_group_limit_off_change_the_selection_only() -> None:
 def test_forced_expert_takes_the_last_place_with_its_own_score() -> None:
     router, x = router_with(SCORES, [0, 0, 0, 0, -0.3, 0, 0.4, 0.25])
     edit = unchanged(router.config, x.device)
-    edit.forced_E[5] = True  # group 2, which is not kept otherwise; group 1 (score 1.1) leaves for it
+    edit.forced_E[5] = True  # of group 2, which stays dropped
     routing = router(x, edit)
-    assert routing.kept_groups_TG[0].tolist() == [False, False, True, True]
-    assert set(weight_of(routing)) == {5, 6, 4}  # biased: 6 has 0.7, 4 has 0.5, 7 has 0.45
-    assert weight_of(routing)[5] == pytest.approx(2.5 * 0.05 / (0.05 + 0.3 + 0.8), abs=1e-6)
+    assert routing.kept_groups_TG[0].tolist() == [False, True, False, True]
+    assert set(weight_of(routing)) == {5, 6, 2}  # without the change 6, 2, 3, biased 0.7, 0.6, 0.5
+    assert weight_of(routing)[5] == pytest.approx(2.5 * 0.05 / (0.05 + 0.3 + 0.6), abs=1e-6)
 
 
-def test_group_with_one_survivor_scores_that_survivor() -> None:
+def test_forcing_an_expert_replaces_one_expert_of_every_token() -> None:
+    torch.manual_seed(1)
+    router, _ = router_with(SCORES, [0.1, -0.2, 0.3, 0, 0, 0.1, -0.1, 0.2])
+    x, edit = torch.randn(500, 8), unchanged(router.config, torch.device("cpu"))
+    edit.forced_E[5] = True
+    before, after = (
+        torch.zeros(500, 8).scatter_(1, routing.expert_ids_TK, 1.0) for routing in (router(x), router(x, edit))
+    )
+    assert ((before - after).clamp(min=0).sum(-1) == 1 - before[:, 5]).all()
+
+
+def test_group_with_one_survivor_scores_it_and_the_tokens_lowest_score() -> None:
     router, x = router_with(SCORES, [0.0] * 8, top_k=1)
     edit = dataclasses.replace(unchanged(router.config, x.device), top_k=1)
     edit.knocked_out_E[1] = True
     routing = router(x, edit)
-    assert routing.group_scores_TG[0, 0].item() == pytest.approx(0.9, abs=1e-6)
+    assert routing.group_scores_TG[0, 0].item() == pytest.approx(0.9 + 0.05, abs=1e-6)
     assert weight_of(routing) == pytest.approx({0: 2.5})
+
+
+@pytest.mark.parametrize("knocked_out", [{1}, {1, 3}, {0, 1}, {1, 3, 6}])
+@pytest.mark.parametrize("constant", [-3.0, 0.5, 20.0])
+def test_a_constant_added_to_all_biases_changes_no_selection(knocked_out: set[int], constant: float) -> None:
+    torch.manual_seed(2)
+    router, _ = router_with(SCORES, [0.1, -0.2, 0.3, 0, 0, 0.1, -0.1, 0.2], top_k=2)
+    x, edit = torch.randn(300, 8), unchanged(router.config, torch.device("cpu"))
+    edit.knocked_out_E[list(knocked_out)] = True
+    before = router(x, edit)
+    router.expert_bias += constant
+    after = router(x, edit)
+    assert torch.equal(before.expert_ids_TK.sort(-1).values, after.expert_ids_TK.sort(-1).values)
+    assert torch.equal(before.kept_groups_TG, after.kept_groups_TG)
 
 
 def test_edit_that_leaves_too_few_experts_is_refused() -> None:
