@@ -1,36 +1,40 @@
-"""The control of a change: the same change with random experts of equal load.
+"""The control of a change: the same change made to random experts.
 
 Almost any change of the routing changes the text a little. To show whether *these* experts mattered, the control
-changes others of equal load: experts of the same layer whose load in the original run is within 20 % of theirs. Two
-kinds of change have two kinds of draws:
+changes others. Two kinds of change have two kinds of draws:
 
-- An intervention that names experts (`KnockOut`, `ForceExpert`) is repeated with other experts (`equal_experts`).
-- Any other intervention may reroute every token, so the control is matched per token: it replaces as
-  many of a token's experts as the change did, at random, by experts of equal load, with the gate weights of the changed
-  run (`equal_rerouting`). If only gate weights changed, there is no draw.
+- Knocked-out or forced experts of one layer: a draw knocks out or forces as many other experts of the layer, drawn at
+  random, for equally many tokens, drawn at random among those that this reroutes (`other_experts`). Where too few other
+  experts reroute as many tokens, the change itself is repeated for fewer of its tokens, and that is compared.
+- Any other change may reroute every token, so the control is matched per token: it replaces as many of a token's
+  experts as the change did, at random, by experts of about equal load, with the gate weights of the changed run
+  (`equal_rerouting`). If only gate weights changed, there is no draw.
 
-Draws are seeded, so that the same change has the same control. If too few experts have equal load, those with the
-nearest loads are drawn, and `Control` states how far their loads are.
+Draws are seeded, so that the same change has the same control. If the change is one more draw of the same kind, it lies
+above all of N draws with probability 1 / (N + 1), and below all with the same (`model.trace.effects.standing`).
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+import itertools
+import math
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
-import xarray as xr
 
 from model.run.interventions import ForceExpert, Intervention, KnockOut, Replay, TopK
 from model.trace.effects import taken
 from model.trace.metrics import tokens_per_expert
+from model.trace.observed_rule import rule_of
+from model.trace.router_rule import biased_score
 from model.trace.routing import by_expert
 from model.trace.trace import Trace
 
-DRAWS = 8
-TOLERANCE = 0.2
-SPREADS = (0.0, 0.05, 0.1, 0.2, 0.5, 1e9)  # extra distance from the nearest load, widened until enough sets are drawn
+DRAWS = 39  # beyond all of them on either side lie 2 of 40 harmless changes: 5 %
+TOLERANCE = 0.2  # relative difference of load up to which newcomers of a rerouting count as of equal load
 SLACK = 1e-6  # tolerance for rounded shares
-TRIES = 60  # per draw: a random set may be a duplicate, or impossible to run
+ENOUGH = (19, 9)  # draws; beyond all of them on one side lies 1 of 20, or of 10, harmless changes
 Named = KnockOut | ForceExpert
+_Allowed = Callable[[tuple[Intervention, ...]], bool]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -39,20 +43,25 @@ class Control:
 
     Attributes:
         draws: the interventions of each draw.
-        farthest: the largest relative difference between the load of a drawn expert and of the expert it replaces.
-        share_beyond: share of drawn experts whose difference exceeds `TOLERANCE`, because too few were nearer.
+        num_rerouted: tokens that the change reroutes in its layer, if it names experts of one layer; else 0.
+        num_matched: tokens that each draw reroutes there; at most `num_rerouted`.
+        repeated: the change for `num_matched` of its tokens, to compare with the draws; None if these are all.
+        share_beyond: of a rerouting, share of newcomers whose load differs from that of the expert in their place by
+            more than `TOLERANCE`.
     """
 
     draws: tuple[tuple[Intervention, ...], ...]
-    farthest: float
-    share_beyond: float
+    num_rerouted: int = 0
+    num_matched: int = 0
+    repeated: tuple[Intervention, ...] | None = None
+    share_beyond: float = 0.0
 
 
 def control(
     original: Trace,
     changed: Trace,
     interventions: Sequence[Intervention],
-    allowed: Callable[[tuple[Intervention, ...]], bool],
+    allowed: _Allowed,
     draws: int = DRAWS,
     seed: int = 0,
 ) -> Control:
@@ -67,12 +76,16 @@ def control(
         seed: seed of the random numbers.
     """
     rng = np.random.default_rng(seed)
-    named = [change for change in interventions if isinstance(change, Named)]
-    if named:
-        others = tuple(change for change in interventions if not isinstance(change, Named))
-        return equal_experts(original, named, lambda changes: allowed((*others, *changes)), draws, rng, others)
-    layers = _layers_of(interventions, original)
-    return equal_rerouting(original, changed, layers, draws, rng)
+    if named := named_experts(interventions):
+        return other_experts(original, named, allowed, draws, rng)
+    return equal_rerouting(original, changed, _layers_of(interventions, original), draws, rng)
+
+
+def named_experts(interventions: Sequence[Intervention]) -> tuple[Named, ...]:
+    """Return the interventions if all knock out, or all force, experts of one layer; else none."""
+    named = tuple(change for change in interventions if isinstance(change, Named))
+    is_one_kind = len({(type(change), change.layer) for change in named}) == 1
+    return named if is_one_kind and len(named) == len(interventions) else ()
 
 
 def _layers_of(interventions: Sequence[Intervention], trace: Trace) -> tuple[int, ...]:
@@ -90,97 +103,87 @@ def _layers_of(interventions: Sequence[Intervention], trace: Trace) -> tuple[int
 # --- other experts ---------------------------------------------------------------------------------------------------
 
 
-def equal_experts(
-    original: Trace,
-    named: Sequence[Named],
-    allowed: Callable[[tuple[Intervention, ...]], bool],
-    draws: int,
-    rng: np.random.Generator,
-    others: tuple[Intervention, ...] = (),
+def other_experts(
+    original: Trace, named: Sequence[Named], allowed: _Allowed, draws: int, rng: np.random.Generator
 ) -> Control:
-    """Return the interventions on random experts of equal load, no set twice; `others` are kept unchanged."""
-    counts = tokens_per_expert(original.data["expert_id"], original.data.sizes["expert"])
-    sets = _draw_singles(counts, named[0], allowed, draws, rng) if len(named) == 1 else []
-    for spread in SPREADS if len(named) > 1 else ():
-        wider = _draw_sets(counts, named, spread, allowed, draws, rng)
-        sets = max(sets, wider, key=len)
-        if len(sets) >= draws:
-            break
-    apart = np.concatenate([np.zeros(0), *(_distances(counts, named, one) for one in sets)])
-    return _control([(*others, *one) for one in sets], apart)
+    """Return the same change of different other sets of experts of the layer, for equally many tokens each."""
+    router = LayerRouter(original, named[0])
+    own = tuple(change.expert for change in named)
+    masks = {
+        experts: router.rerouted(experts)
+        for experts in other_sets(router.rule.num_experts, own, 3 * draws, rng)
+        if allowed(tuple(dataclasses.replace(named[0], expert=expert) for expert in experts))
+    }
+    counts, target = {experts: int(mask.sum()) for experts, mask in masks.items()}, int(router.rerouted(own).sum())
+    matched = tokens_to_match(list(counts.values()), target)
+    if not matched:
+        return Control((), target)
+    candidates = [experts for experts, count in counts.items() if count >= matched][:draws]
+    return Control(
+        tuple(router.change(experts, matched, rng) for experts in candidates),
+        target,
+        matched,
+        router.change(own, matched, rng) if matched < target else None,
+    )
 
 
-def _control(draws: Sequence[tuple[Intervention, ...]], apart: np.ndarray) -> Control:
-    """Make a control of draws and the distances of their experts' loads, [expert]."""
-    beyond = float((apart > TOLERANCE + SLACK).mean()) if len(apart) else 0.0
-    return Control(tuple(draws), float(apart.max(initial=0.0)), beyond)
+def other_sets(
+    num_experts: int, own: tuple[int, ...], most: int, rng: np.random.Generator
+) -> Iterator[tuple[int, ...]]:
+    """Yield up to `most` different sets of other experts, as large as `own`, in random order."""
+    others = np.setdiff1d(np.arange(num_experts), own)
+    if math.comb(len(others), len(own)) <= most:
+        every = list(itertools.combinations(others.tolist(), len(own)))
+        yield from (every[index] for index in rng.permutation(len(every)))
+        return
+    drawn = set[tuple[int, ...]]()
+    while len(drawn) < most:
+        one = tuple(sorted(rng.choice(others, len(own), replace=False).tolist()))
+        if one not in drawn:
+            drawn.add(one)
+            yield one
 
 
-def _draw_singles(
-    counts: xr.DataArray,
-    change: Named,
-    allowed: Callable[[tuple[Intervention, ...]], bool],
-    draws: int,
-    rng: np.random.Generator,
-) -> list[tuple[Named, ...]]:
-    """Return other experts of the layer: those of equal load at random, then the nearest."""
-    loads = counts.sel(moe_layer=change.layer).values
-    cost = np.maximum(_apart(loads, loads[change.expert]) - TOLERANCE, 0) + rng.random(len(loads)) * SLACK
-    singles = [(dataclasses.replace(change, expert=int(e)),) for e in cost.argsort() if e != change.expert]
-    return [one for one in singles if allowed(one)][:draws]
+def tokens_to_match(counts: list[int], target: int) -> int:
+    """Return how many tokens each draw reroutes: as many as enough other sets reroute, at most `target`.
 
-
-def _draw_sets(
-    counts: xr.DataArray,
-    named: Sequence[Named],
-    spread: float,
-    allowed: Callable[[tuple[Intervention, ...]], bool],
-    draws: int,
-    rng: np.random.Generator,
-) -> list[tuple[Named, ...]]:
-    """Return up to `draws` different sets.
-
-    In random order, each named expert is replaced by an unused expert of equal load. If there is none, it is replaced
-    by the expert with the nearest load, or one farther by at most `spread`.
+    Enough are 19, whose level is 5 %, unless that leaves less than a quarter of the tokens; then 9, or all there are.
     """
-    layers = {change.layer: counts.sel(moe_layer=change.layer).values for change in named}
-    apart = [_apart(layers[one.layer], layers[one.layer][one.expert]) for one in named]
-    costs = [np.maximum(distances - TOLERANCE, 0) for distances in apart]
-    sets: dict[frozenset[Named], tuple[Named, ...]] = {}
-    for _ in range(draws * TRIES):
-        excluded = {layer: np.zeros(len(loads)) for layer, loads in layers.items()}
-        for change in named:
-            excluded[change.layer][change.expert] = np.inf
-        drawn: list[Named] = []
-        for index in rng.permutation(len(named)):
-            layer = named[index].layer
-            cost = costs[index] + excluded[layer]
-            if np.isinf(cost.min()):
-                return list(sets.values())  # the layer has no other experts left
-            expert = int(rng.choice(np.flatnonzero(cost <= cost.min() + spread + SLACK)))
-            excluded[layer][expert] = np.inf
-            drawn.append(dataclasses.replace(named[index], expert=expert))
-        one = tuple(sorted(drawn, key=lambda change: (change.layer, change.expert)))
-        if frozenset(one) not in sets and allowed(one):
-            sets[frozenset(one)] = one
-            if len(sets) == draws:
-                break
-    return list(sets.values())
+    counts = sorted((count for count in counts if count), reverse=True)
+    for number in ENOUGH:
+        if len(counts) >= number and 4 * counts[number - 1] >= target:
+            return min(target, counts[number - 1])
+    return min(target, counts[: ENOUGH[-1]][-1]) if counts else 0
 
 
-def _distances(counts: xr.DataArray, named: Sequence[Named], drawn: Sequence[Named]) -> np.ndarray:
-    """Return the distance of each drawn expert's load from its named expert's, both sorted by load."""
-    distances = []
-    for layer in sorted({change.layer for change in named}):
-        loads = counts.sel(moe_layer=layer).values
-        target, actual = (np.sort([loads[one.expert] for one in some if one.layer == layer]) for some in (named, drawn))
-        distances.append(_apart(actual, target))
-    return np.concatenate(distances)
+class LayerRouter:
+    """The router of one layer, with experts knocked out or forced."""
 
+    def __init__(self, original: Trace, change: Named) -> None:
+        at = original.data.sel(moe_layer=change.layer)
+        self.rule, self._layer, self._knocks_out = rule_of(original), change.layer, isinstance(change, KnockOut)
+        self._ids, self._weights = at["expert_id"].values, at["gate_weight"].values
+        self._scores = at["router_score"].values
+        self._biased = biased_score(self._scores, at["expert_bias"].values)
+        self._plain = self.rule.select(self._biased)
 
-def _apart(loads: np.ndarray, target: np.ndarray | float) -> np.ndarray:
-    """Return the relative difference from a target load; an idle target counts as one token."""
-    return np.abs(loads - target) / np.maximum(target, 1)
+    def rerouted(self, experts: Sequence[int]) -> np.ndarray:
+        """Return a mask of tokens with other experts if these are changed, [token]."""
+        return (self._select(experts) != self._plain).any(-1)
+
+    def change(self, experts: Sequence[int], num_tokens: int, rng: np.random.Generator) -> tuple[Replay]:
+        """Return the layer's routing with these experts changed for so many of the tokens that this reroutes."""
+        selected = self._select(experts)
+        tokens = rng.permutation(np.flatnonzero((selected != self._plain).any(-1)))[:num_tokens]
+        ids, weights = self._ids.copy(), self._weights.copy()
+        ids[tokens] = np.nonzero(selected[tokens])[-1].reshape(len(tokens), self.rule.top_k)
+        weights[tokens] = self.rule.weights(np.take_along_axis(self._scores[tokens], ids[tokens].astype(int), -1))
+        values = ids.astype("<i2").tobytes(), weights.astype("<f4").tobytes()
+        return (Replay((self._layer,), len(ids), ids.shape[-1], *values),)
+
+    def _select(self, experts: Sequence[int]) -> np.ndarray:
+        mask = np.isin(np.arange(self.rule.num_experts), experts)
+        return self.rule.select(self._biased, mask if self._knocks_out else False, False if self._knocks_out else mask)
 
 
 # --- other experts token by token ------------------------------------------------------------------------------------
@@ -197,7 +200,7 @@ def equal_rerouting(
     ids, weights = (changed.data[name].values[:, rows] for name in ("expert_id", "gate_weight"))
     own = by_expert(original.data["expert_id"].values, original.data["gate_weight"].values, num_experts, 0)[:, rows]
     if not ((own > 0) != after).any():
-        return _control([], np.zeros(0))
+        return Control(())
     top_k = () if ids.shape[-1] == original.data.sizes["rank"] else (TopK(ids.shape[-1]),)
     reroutings, apart = [], np.zeros(0)
     for _ in range(draws):
@@ -205,7 +208,8 @@ def equal_rerouting(
         apart = np.append(apart, distances)
         replayed = (drawn.astype("<i2").tobytes(), weights.astype("<f4").tobytes())
         reroutings.append((*top_k, Replay(layers, len(drawn), drawn.shape[-1], *replayed)))
-    return _control(reroutings, apart)
+    beyond = float((apart > TOLERANCE + SLACK).mean()) if len(apart) else 0.0
+    return Control(tuple(reroutings), share_beyond=beyond)
 
 
 def _reroute(
@@ -248,3 +252,8 @@ def _take(drawn: np.ndarray, taboo: np.ndarray, rank: int, where: np.ndarray, co
     drawn[..., rank] = np.where(where, cheapest, drawn[..., rank])
     marked = np.take_along_axis(taboo, cheapest[..., None], -1) | where[..., None]
     np.put_along_axis(taboo, cheapest[..., None], marked, -1)
+
+
+def _apart(loads: np.ndarray, target: np.ndarray | float) -> np.ndarray:
+    """Return the relative difference from a target load; an idle target counts as one token."""
+    return np.abs(loads - target) / np.maximum(target, 1)

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import xarray as xr
 
 from model.network.edit import EditError
-from model.run.control import DRAWS, Control, control
+from model.run.control import DRAWS, Control, Named, control, named_experts
 from model.run.engine import Engine
 from model.run.from_disk import Stopped
 from model.run.interventions import Intervention
@@ -24,6 +24,7 @@ from model.trace.effects import effect
 from model.trace.trace import Trace
 
 SEEN = Capture(frozenset({"router", "logits"}))
+DRAWS_FROM_DISK = 9  # each draw reads all weights again
 _SAMPLING = tuple(field.name for field in FIELDS.values() if field.samples)
 
 
@@ -86,6 +87,7 @@ class Counterfactual:
         written: the text that the changed model generated.
         control: the draws of the control.
         draws: effects of the draws that have run, with a first axis `draw`.
+        matched: effect of the change for as many tokens as each draw; the whole effect unless `Control.repeated`.
     """
 
     def __init__(self, question: Question) -> None:
@@ -96,6 +98,12 @@ class Counterfactual:
         self.written: Trace | None = None
         self.control: Control | None = None
         self.draws: xr.Dataset | None = None
+        self.matched: xr.Dataset | None = None
+
+    @property
+    def named(self) -> tuple[Named, ...]:
+        """The experts of one layer that the change knocks out, or forces; none if it is another change."""
+        return named_experts(self.question.interventions)
 
     def run(self, engine: Engine, cancel: threading.Event) -> Iterator[Stage]:
         """Do the work, and yield a stage before each part; end early when `cancel` is set.
@@ -111,7 +119,8 @@ class Counterfactual:
             return
 
     def _run(self, engine: Engine, cancel: threading.Event) -> Iterator[Stage]:
-        fed, parts = self.question.fed, DRAWS + 3
+        fed, most = self.question.fed, DRAWS if engine.disk is None else DRAWS_FROM_DISK
+        parts = most + 3
         yield Stage(0.0, "the original, fed its own text")
         if cancel.is_set():
             return
@@ -127,11 +136,24 @@ class Counterfactual:
             yield from self._write(engine, self.question.written, cancel, 2 / parts, 1 / parts)
         if cancel.is_set():
             return
+        yield from self._run_control(engine, original, cancel, most)
+
+    def _run_control(self, engine: Engine, original: Trace, cancel: threading.Event, most: int) -> Iterator[Stage]:
+        """Run the control's draws; `original` holds logits."""
+        fed, parts, effects = self.question.fed, most + 3, list[xr.Dataset]()
+        assert self.original is not None
+        assert self.changed is not None
         allowed = functools.partial(_is_allowed, engine=engine)
-        self.control = control(self.original, self.changed, self.question.interventions, allowed)
-        effects: list[xr.Dataset] = []
+        self.control = control(self.original, self.changed, self.question.interventions, allowed, most)
+        self.matched = self.effect
+        if self.control.repeated is not None:
+            yield Stage(3 / parts, f"the change again, for {self.control.num_matched} of its tokens")
+            if cancel.is_set():
+                return
+            repeated = engine.run(dataclasses.replace(fed, interventions=self.control.repeated), cancel)
+            self.matched = effect(original, repeated)
         for number, draw in enumerate(self.control.draws, start=1):
-            doing = f"control {number} of {len(self.control.draws)}: random experts of equal load"
+            doing = f"control {number} of {len(self.control.draws)}: random experts"
             yield Stage((2 + number) / parts, doing)
             if cancel.is_set():
                 return

@@ -10,6 +10,8 @@ weight is not 0: a score threshold can leave a selected expert with weight 0.
     [0.0]
 """
 
+from typing import NamedTuple
+
 import numpy as np
 import xarray as xr
 
@@ -96,6 +98,33 @@ def effect(original: Trace, changed: Trace) -> xr.Dataset:
 def band(draws: xr.DataArray) -> tuple[np.ndarray, np.ndarray]:
     """Return the lowest and the highest value over the control's draws, the axis `draw`."""
     return draws.min("draw").values, draws.max("draw").values
+
+
+class Standing(NamedTuple):
+    """Where a value stands among the control's draws.
+
+    Attributes:
+        below, above: draws below and above the value.
+        draws: number of draws.
+        level: probability that a value drawn like the control lies above all draws; as large as that of below all.
+    """
+
+    below: int
+    above: int
+    draws: int
+    level: float
+
+
+def standing(value: float, draws: np.ndarray) -> Standing:
+    """Return where a value stands among the draws of a control, [draw].
+
+    A value drawn in the same way is as likely to have any rank among the N + 1 values, whatever their distribution, so
+    it lies above all N draws with probability 1 / (N + 1).
+
+    >>> standing(3.0, np.array([1.0, 2.0, 4.0]))
+    Standing(below=2, above=1, draws=3, level=0.25)
+    """
+    return Standing(int((draws < value).sum()), int((draws > value).sum()), len(draws), 1 / (len(draws) + 1))
 
 
 def parting(original: Trace, changed: Trace) -> int | None:

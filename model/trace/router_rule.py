@@ -157,16 +157,26 @@ class RouterRule:
         """Return a mask of the kept groups, [..., group]."""
         return largest(group_scores, self.num_kept_groups)
 
-    def select(self, biased: np.ndarray) -> np.ndarray:
+    def select(
+        self, biased: np.ndarray, knocked_out: np.ndarray | bool = False, forced: np.ndarray | bool = False
+    ) -> np.ndarray:
         """Return a mask of the selected experts, [..., expert], from biased scores.
+
+        Args:
+            biased: [..., expert].
+            knocked_out: bool mask [expert] of experts that are never selected; the score of their group counts them as
+                the lowest of all biased scores.
+            forced: bool mask [expert] of experts that are always selected, also from a group that is not kept.
 
         Raises:
             ValueError: a group has fewer experts than `scores_per_group`.
         """
+        allowed = np.where(knocked_out, -np.inf, biased)
         if self.num_kept_groups < self.num_groups:
-            kept = np.repeat(self.keep_groups(self.group_scores(biased)), self.group_size, axis=-1)
-            biased = np.where(kept, biased, -np.inf)
-        return largest(biased, self.top_k)
+            scored = np.where(knocked_out, biased.min(-1, keepdims=True), biased)
+            kept = np.repeat(self.keep_groups(self.group_scores(scored)), self.group_size, axis=-1)
+            allowed = np.where(kept, allowed, -np.inf)
+        return largest(np.where(forced, np.inf, allowed), self.top_k)
 
     def expert_ids(self, biased: np.ndarray) -> np.ndarray:
         """Return the ids of the selected experts in ascending order, [..., rank]; see `select` for errors."""

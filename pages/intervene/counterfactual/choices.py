@@ -26,7 +26,10 @@ TEMPERATURE, THRESHOLD, REPLAY = "gate temperature", "score threshold", "replay 
 QUESTIONS = {
     KNOCK_OUT: "What did these experts do for this text? The router never chooses them; the next best replace them.",
     GROUP: "What did a whole group do for this text? The router never chooses any of its experts.",
-    FORCE: "What would these experts do for every token? They replace the experts that were chosen last.",
+    FORCE: (
+        "What would these experts do for every token? Each replaces the expert that was chosen last, even if its own "
+        "group was not kept."
+    ),
     TOP_K: "How many experts does this text need? Every token gets another number of experts, in every layer.",
     BIAS_OFF: "What does balancing cost this text? The router chooses by affinity alone, without the bias.",
     GROUP_LIMIT_OFF: "What does the group limit cost this text? The router chooses from all groups.",
@@ -43,7 +46,7 @@ QUESTIONS = {
         "the model routes the tokens after its end."
     ),
 }
-OWN, UPLOADED = "this run's own", "a trace file"
+OWN, UPLOADED = "this run", "a trace file"
 NAMES_EXPERTS, IN_A_LAYER = (KNOCK_OUT, FORCE), (BIAS_OFF, GROUP_LIMIT_OFF, TEMPERATURE, THRESHOLD)
 
 

@@ -4,13 +4,14 @@ import math
 
 import streamlit as st
 
+from model.run.interventions import ForceExpert, KnockOut
 from model.trace import effects
 from pages.common import controls, session, text, token_row
 from pages.intervene.counterfactual import tables
 from pages.intervene.counterfactual.runs import Experiment
 from viz import effects as figures
 
-DRAWS = 8  # draws of a control; equal to `model.run.control.DRAWS`
+LISTED = 4  # experts named in the verdict
 CHIPS = 1_000  # tokens of the coloured text at a time
 CHANGE, KL = "change of log-probability", "KL divergence"
 MEANINGS = {
@@ -18,6 +19,7 @@ MEANINGS = {
     CHANGE: "How much more probable each token of the original became, given those before it; below 0, less probable.",
 }
 VARIABLES = {KL: "kl", CHANGE: "logprob_change"}
+_DONE = {KnockOut: "knocked out", ForceExpert: "forced"}
 _KL_HELP = (
     "A nat is a unit of information, 1.44 bits. KL divergence measures how far two distributions are apart; 0 is the "
     "same distribution. Derived from the logits of both runs."
@@ -28,61 +30,111 @@ def verdict(experiment: Experiment) -> None:
     """State the effect of the change beside that of its control, and plot both."""
     st.markdown(sentences(experiment), help=_KL_HELP)
     if not experiment.complete:
-        st.caption(f"Stopped: {_draws_run(experiment)} of the control were run.")
-    for remark in _remarks(experiment):
-        st.caption(remark)
-    draws = experiment.outcome.draws
-    if draws is not None:
-        means, control = effects.means(experiment.effect), effects.means(draws)
-        title = "mean KL divergence, nats per token"
-        figure = figures.against_control(means["kl"].item(), control["kl"].values, title, session.theme())
-        how_to_read = (
-            "The diamond is this change. Each circle is one draw of the control, the same change made to as many "
-            "random experts of equal load. A diamond outside the grey band has more effect, or less, than every draw. "
-            "Derived."
-        )
-        controls.chart(figure, "counterfactual-control", tables.summary(experiment), how_to_read)
+        st.caption(_stopped(experiment))
+    draws, matched = experiment.outcome.draws, experiment.outcome.matched
+    if draws is None or matched is None:
+        return
+    means, control = effects.means(matched), effects.means(draws)
+    title = "mean KL divergence, nats per token"
+    figure = figures.against_control(means["kl"].item(), control["kl"].values, title, session.theme())
+    how_to_read = (
+        "The diamond is this change, for as many tokens as each control changes. Each circle is one control run; the "
+        "grey band reaches from the lowest to the highest. Among N + 1 changes that matter equally, each is as likely "
+        "to be the largest, so a harmless change lies right of all N circles in 1 of N + 1 cases, and left of all as "
+        "often. Derived."
+    )
+    controls.chart(figure, "counterfactual-control", tables.summary(experiment), how_to_read)
 
 
 def sentences(experiment: Experiment) -> str:
-    """Return sentences on the effect of the change and on the effect of the control."""
+    """Return the effect in a sentence or two, then the control and what it says."""
     means, number = effects.means(experiment.effect), experiment.effect.sizes["token"]
     kl, change = means["kl"].item(), means["logprob_change"].item()
-    answer = f"The next token's distribution moved by **{kl:.3g} nats** per token (mean KL, n = {number:,} tokens)"
+    answer = (
+        f"**{_name(experiment)}**: the predictions of the next token moved by **{kl:.3g} nats** per token "
+        f"(mean KL, n = {number:,} tokens)"
+    )
     if math.isfinite(change):
         answer += f"; the text became {'more' if change > 0 else 'less'} probable by {abs(change):.3g} nats per token"
-    if experiment.outcome.draws is None:
-        return f"{answer}."
-    draws = effects.means(experiment.outcome.draws)["kl"]
-    low, high = (float(bound) for bound in effects.band(draws))
-    rank = "more than any of them" if kl > high else "less than any of them" if kl < low else "as much as some of them"
-    count = f"{draws.size} draw{'s' if draws.size > 1 else ''} of as many random experts of equal load"
-    return f"{answer}. The control, {count}, moved it by {low:.3g} to {high:.3g}; this change moved it {rank}."
-
-
-def _draws_run(experiment: Experiment) -> str:
-    """Return how many of the control's draws were run, such as "3 of 8 draws"."""
-    result = experiment.outcome
-    number = 0 if result.draws is None else result.draws.sizes["draw"]
-    return f"{number} of {DRAWS if result.control is None else len(result.control.draws)} draws"
-
-
-def _remarks(experiment: Experiment) -> list[str]:
-    """Return sentences on the weaknesses of the control."""
+    if experiment.outcome.draws is not None:
+        return f"{answer}. {_about_control(experiment)} {_standing(experiment)}"
     control = experiment.outcome.control
     if control is None:
-        return []
-    if not control.draws:
-        return ["There is no control: the change rerouted no token, or no other expert can replace the changed ones."]
-    remarks = []
-    if len(control.draws) < DRAWS:
-        remarks.append(f"Only {len(control.draws)} control draws are possible; a reliable comparison needs {DRAWS}.")
-    if control.share_beyond:
-        remarks.append(
-            f"Few experts have an equal load: {control.share_beyond:.1%} of the control's experts differ in load by "
-            f"more than 20%, the farthest by {control.farthest:.0%}."
+        return f"{answer}."
+    if experiment.outcome.named and not control.num_rerouted:
+        return f"{answer}. There is no control, because the change reroutes no token."
+    return f"{answer}. There is no control: no other experts can be changed in the same way."
+
+
+def _name(experiment: Experiment) -> str:
+    """Return the change in words; a list of many experts is cut."""
+    changed = experiment.outcome.changed
+    words = text.edits(changed) if changed is not None else []
+    return ", ".join(words) if len(words) <= LISTED else f"{', '.join(words[:LISTED])} and {len(words) - LISTED} more"
+
+
+def _about_control(experiment: Experiment) -> str:
+    """Return the sentence on what the control is, and by how much it moved the predictions."""
+    control, draws, named = experiment.outcome.control, experiment.outcome.draws, experiment.outcome.named
+    assert control is not None
+    assert draws is not None
+    low, high = (float(bound) for bound in effects.band(effects.means(draws)["kl"]))
+    number, moved = draws.sizes["draw"], f"the predictions moved by {low:.3g} to {high:.3g} nats"
+    if not named:
+        beyond = (
+            f" ({control.share_beyond:.0%} of them differ in load by more than 20 %)" if control.share_beyond else ""
         )
-    return remarks
+        return (
+            f"In {number} control runs, each token exchanged as many of its experts, at random, for others of about "
+            f"equal load{beyond}, and {moved}."
+        )
+    who = "other experts" if len(named) == 1 else f"other sets of {len(named)} experts"
+    tokens = f"{control.num_matched:,} token{'' if control.num_matched == 1 else 's'}"
+    done = f"{who} of L{named[0].layer} were {_DONE[type(named[0])]} in turn ({number} runs), each for {tokens}"
+    if control.repeated is None:
+        return f"As a control, {done}, as many as this change reroutes: {moved}."
+    matched = experiment.outcome.matched
+    assert matched is not None
+    return (
+        f"This change reroutes {control.num_rerouted:,} tokens, and too few other experts reroute as many. As a "
+        f"control, {done}: {moved}. This change, for as many of its tokens: {effects.means(matched)['kl'].item():.3g}."
+    )
+
+
+def _standing(experiment: Experiment) -> str:
+    """Return the sentence on where the change stands among the control runs, with the level of what it claims."""
+    draws, matched = experiment.outcome.draws, experiment.outcome.matched
+    assert draws is not None
+    assert matched is not None
+    at = effects.standing(effects.means(matched)["kl"].item(), effects.means(draws)["kl"].values)
+    if at.above and at.below:
+        return f"That is more than in {at.below} of the {at.draws}: no more and no less than chance explains."
+    if not (at.above or at.below):
+        return "All moved them equally."
+    side = "more" if not at.above else "less"
+    return (
+        f"**That is {side} than in any of them.** A change that matters no more than the control does so in 1 of "
+        f"{at.draws + 1} cases ({at.level:.2g})."
+    )
+
+
+def about_band(experiment: Experiment) -> str:
+    """Return what the grey band of the control is, for the help of a chart."""
+    control, draws = experiment.outcome.control, experiment.outcome.draws
+    if control is None or draws is None:
+        return "There is no control."
+    band = f"The grey band reaches from the lowest to the highest of {draws.sizes['draw']} control runs"
+    if control.repeated is None:
+        return f"{band}."
+    return f"{band}, which reroute {control.num_matched:,} tokens each; this change reroutes {control.num_rerouted:,}."
+
+
+def _stopped(experiment: Experiment) -> str:
+    """Return how many of the control's runs were done before the stop."""
+    control, draws = experiment.outcome.control, experiment.outcome.draws
+    if control is None:
+        return "Stopped before the control."
+    return f"Stopped: {0 if draws is None else draws.sizes['draw']} of {len(control.draws)} control runs were done."
 
 
 def both_texts(experiment: Experiment) -> None:

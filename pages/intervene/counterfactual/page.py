@@ -34,7 +34,8 @@ if error:
     placeholder.error(text.sentence(error))
 elif experiment is None:
     placeholder.caption(
-        "Press Run: the text runs once with the change, and eight times with as many random experts as a control."
+        "Press Run: the text runs once with the change, then up to 39 times with random experts changed instead, as a "
+        "control."
     )
 answered = experiment if experiment is not None and experiment.has_effect else None
 if answered is not None:

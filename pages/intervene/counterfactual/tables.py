@@ -8,8 +8,11 @@ from pages.intervene.counterfactual.runs import Experiment
 
 
 def summary(experiment: Experiment) -> pd.DataFrame:
-    """Return a table of effects, with a row for the change and a row for each draw of the control."""
-    rows, draws = [("this change", effects.means(experiment.effect))], experiment.outcome.draws
+    """Return a row for the change, one for it on fewer tokens if the control has those, and one per control run."""
+    outcome = experiment.outcome
+    rows, draws = [("this change", effects.means(experiment.effect))], outcome.draws
+    if outcome.control is not None and outcome.control.repeated is not None and outcome.matched is not None:
+        rows.append((f"this change, {outcome.control.num_matched:,} tokens", effects.means(outcome.matched)))
     if draws is not None:
         means = effects.means(draws)
         rows += [(f"control {draw + 1}", means.isel(draw=draw)) for draw in range(draws.sizes["draw"])]

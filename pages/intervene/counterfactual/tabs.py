@@ -6,7 +6,7 @@ from model.trace import routing
 from pages.common import controls, session
 from pages.common.tables import NEXT_TOKENS
 from pages.common.tables import next_tokens as next_tokens_table
-from pages.intervene.counterfactual import importance, tables
+from pages.intervene.counterfactual import importance, overview, tables
 from pages.intervene.counterfactual.overview import MEANINGS, VARIABLES
 from pages.intervene.counterfactual.runs import Experiment
 from viz import effects as figures
@@ -40,10 +40,7 @@ def token_by_token(experiment: Experiment | None, token: int) -> None:
         values, band = experiment.effect[variable].values, experiment.band(variable)
         figure = figures.by_token(values, band, names, "nats", session.theme(), token)
         st.caption(f"{name[0].upper()}{name[1:]}")
-        how_to_read = (
-            f"{MEANINGS[name]} The grey band reaches from the lowest to the highest draw of the control. Click a bar "
-            "to choose its token."
-        )
+        how_to_read = f"{MEANINGS[name]} {overview.about_band(experiment)} Click a bar to choose its token."
         controls.chart(figure, f"counterfactual-{variable}", table, how_to_read, chooses=("token",))
 
 
@@ -59,8 +56,8 @@ def by_layer(experiment: Experiment | None, token: int) -> None:
         figure = figures.by_layer(layers, values, band, title, session.theme(), _changed_layers(experiment))
         how_to_read = (
             f"By layer, {title}, against the original; 100 % is unchanged. Outlined: the layers that the change names. "
-            "In later layers the routing follows from them. Grey: the control's draws. An expert without weight does "
-            f"not count. Derived; n = {experiment.trace.num_tokens:,} tokens."
+            f"In later layers the routing follows from them. {overview.about_band(experiment)} An expert without "
+            f"weight does not count. Derived; n = {experiment.trace.num_tokens:,} tokens."
         )
         with column:
             controls.chart(figure, f"counterfactual-{variable}", table, how_to_read)

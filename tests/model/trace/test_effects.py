@@ -122,3 +122,14 @@ def test_means_leave_out_nan_and_keep_the_draws() -> None:
 
 def test_examples() -> None:
     assert doctest.testmod(effects).failed == 0
+
+
+@pytest.mark.parametrize("number", [9, 19, 31, 39])
+def test_a_harmless_change_lies_beyond_all_draws_as_often_as_the_level_says(number: int) -> None:
+    values = np.random.default_rng(number).lognormal(0, 2, (20_000, number + 1))
+    at = [effects.standing(row[0], row[1:]) for row in values]
+    level = 1 / (number + 1)
+    assert {one.level for one in at} == {level}
+    error = 4 * np.sqrt(level / 20_000)  # four standard errors
+    assert abs(np.mean([one.above == 0 for one in at]) - level) < error
+    assert abs(np.mean([one.below == 0 for one in at]) - level) < error

@@ -34,7 +34,17 @@ def test_impossible_changes_are_refused_in_one_line(at: Open, address: dict[str,
     assert "\n" not in error.value
 
 
-@pytest.mark.parametrize("address", [{"what": "mood"}, {"expert": "x"}, {"gate": "0"}, {"group": "-3"}, {"k": "1e9"}])
+@pytest.mark.parametrize(
+    "address",
+    [
+        {"what": "mood"},
+        {"expert": "x"},
+        {"gate": "0"},
+        {"group": "-3"},
+        {"k": "1e9"},
+        {"what": "replay a routing", "source": "this run's own"},
+    ],
+)
 def test_address_that_asks_for_what_is_not_there(at: Open, address: dict[str, str]) -> None:
     assert not at(**address).exception
 

@@ -1,6 +1,7 @@
 """Experiments of a session: run, linked, stopped, cached."""
 
 import dataclasses
+import re
 import threading
 from collections.abc import Callable
 
@@ -64,7 +65,7 @@ def test_stop_keeps_what_was_done(at: Open, monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr(counterfactual.Counterfactual, "run", stopped)
     app = press(at())
-    assert "Stopped: 2 of 8 draws of the control were run" in said(app)
+    assert re.search(r"Stopped: 2 of \d+ control runs were done\.", said(app))
     assert "nats**" in said(app)
 
 

@@ -29,6 +29,8 @@ def experiment() -> Experiment:
             equal_sets=[[0.5, 0.5], [0.0, 1.0]],
             jaccard=[[1.0, 0.0], [0.5, 0.5]],
         ),
+        control=None,
+        matched=None,
     )
     return Experiment(trace, (), result)  # type: ignore[arg-type]
 
