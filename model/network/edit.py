@@ -57,7 +57,7 @@ class LayerEdit:
         return dataclasses.replace(self, **moved, given=given)
 
     def after(self, num_rows: int) -> "LayerEdit":
-        """Return the edit for rows from `num_rows` on."""
+        """Return the edit for a pass that starts at token `num_rows`: it skips these rows of a given routing."""
         if self.given is None:
             return self
         return dataclasses.replace(self, given=GivenRouting(*(part[num_rows:] for part in self.given)))
@@ -74,7 +74,7 @@ class RoutingEdit:
         return self.layers.get(layer)
 
     def after(self, num_rows: int) -> "RoutingEdit":
-        """Return the edit for positions from `num_rows` on."""
+        """Return the edits for a pass that starts at token `num_rows`; see `LayerEdit.after`."""
         if not num_rows or all(edit.given is None for edit in self.layers.values()):
             return self
         return RoutingEdit({layer: edit.after(num_rows) for layer, edit in self.layers.items()})

@@ -83,6 +83,9 @@ def select(scores_BTS: Tensor, top_k: int) -> Selection:
 
 
 def causal_mask(num_queries: int, num_keys: int, device: torch.device) -> Tensor:
-    """Return a mask [T, S], True where a query may read a key; query t reads the first S - T + t + 1 keys."""
+    """Return a mask [T, S], True where a query may read a key.
+
+    The queries are the last T of the S positions; each reads the keys up to its own position.
+    """
     ones_TS = torch.ones(num_queries, num_keys, dtype=torch.bool, device=device)
     return ones_TS.tril(num_keys - num_queries)
