@@ -74,7 +74,7 @@ class Router(nn.Module):
     def _choose_groups(self, biased_TE: Tensor, edit: LayerEdit | None) -> tuple[Tensor, Tensor]:
         """Return the group scores [T, G], and a mask [T, G] of the groups that are kept."""
         config = self.config
-        if edit:  # as the lowest of all experts: a group with one left then stays comparable, whatever the biases
+        if edit:  # knocked-out experts score as the lowest expert, so a constant added to all biases changes nothing
             biased_TE = torch.where(edit.knocked_out_E, biased_TE.amin(-1, keepdim=True), biased_TE)
         scores_TG = self._score_groups(biased_TE.view(-1, config.num_groups, config.group_size))
         if config.num_kept_groups == config.num_groups or (edit and not edit.limit_groups):

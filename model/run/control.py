@@ -1,17 +1,19 @@
 """The control of a change: the same change made to random experts.
 
-Almost any change of the routing changes the text a little. To show whether *these* experts mattered, the control
-changes others. Two kinds of change have two kinds of draws:
+Almost any change of the routing changes the text a little. The control shows whether the choice of experts mattered: it
+makes the same change to other experts. A control consists of several random draws, of one of two kinds:
 
-- Knocked-out or forced experts of one layer: a draw knocks out or forces as many other experts of the layer, drawn at
-  random, for equally many tokens, drawn at random among those that this reroutes (`other_experts`). Where too few other
-  experts reroute as many tokens, the change itself is repeated for fewer of its tokens, and that is compared.
-- Any other change may reroute every token, so the control is matched per token: it replaces as many of a token's
-  experts as the change did, at random, by experts of about equal load, with the gate weights of the changed run
+- If the change knocks out or forces experts of one layer, a draw knocks out or forces as many other experts of the
+  layer (`other_experts`). It does so for as many tokens as the change reroutes, chosen at random among the tokens that
+  the draw would reroute. If too few other experts reroute as many tokens, all draws are made for fewer tokens, and the
+  change is repeated for as few of its own tokens, to be compared with them.
+- Any other change may reroute every token, so the control is matched per token. In each token it replaces as many
+  experts as the change did, by random experts of about equal load, with the gate weights of the changed run
   (`equal_rerouting`). If only gate weights changed, there is no draw.
 
-Draws are seeded, so that the same change has the same control. If the change is one more draw of the same kind, it lies
-above all of N draws with probability 1 / (N + 1), and below all with the same (`model.trace.effects.standing`).
+Draws are seeded, so the same change always has the same control. If the change has no more effect than a draw, its
+effect lies above those of all N draws with probability 1 / (N + 1), and below all with the same probability
+(`model.trace.effects.standing`).
 """
 
 import dataclasses
@@ -29,25 +31,26 @@ from model.trace.router_rule import biased_score
 from model.trace.routing import by_expert
 from model.trace.trace import Trace
 
-DRAWS = 39  # beyond all of them on either side lie 2 of 40 harmless changes: 5 %
-TOLERANCE = 0.2  # relative difference of load up to which newcomers of a rerouting count as of equal load
+DRAWS = 39  # the effects of 2 in 40 harmless changes (5 %) lie above or below those of all 39 draws
+TOLERANCE = 0.2  # largest relative difference between equal loads
 SLACK = 1e-6  # tolerance for rounded shares
-ENOUGH = (19, 9)  # draws; beyond all of them on one side lies 1 of 20, or of 10, harmless changes
+ENOUGH = (19, 9)  # numbers of draws: 1 in 20, or 1 in 10, harmless changes has a larger effect than all draws
 Named = KnockOut | ForceExpert
 _Allowed = Callable[[tuple[Intervention, ...]], bool]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Control:
-    """The draws of a control.
+    """The draws of a control, and how well they match the change.
 
     Attributes:
         draws: the interventions of each draw.
-        num_rerouted: tokens that the change reroutes in its layer, if it names experts of one layer; else 0.
-        num_matched: tokens that each draw reroutes there; at most `num_rerouted`.
-        repeated: the change for `num_matched` of its tokens, to compare with the draws; None if these are all.
-        share_beyond: of a rerouting, share of newcomers whose load differs from that of the expert in their place by
-            more than `TOLERANCE`.
+        num_rerouted: number of tokens that the change reroutes in its layer; 0 if it is of the second kind.
+        num_matched: number of tokens that each draw reroutes in this layer; at most `num_rerouted`.
+        repeated: the change for `num_matched` of its tokens, to compare with the draws; None if `num_matched` equals
+            `num_rerouted`.
+        share_beyond: share of the experts in `equal_rerouting` whose load differs by more than `TOLERANCE` from the
+            load of the expert that they replace.
     """
 
     draws: tuple[tuple[Intervention, ...], ...]
@@ -65,14 +68,14 @@ def control(
     draws: int = DRAWS,
     seed: int = 0,
 ) -> Control:
-    """Return the draws for a change; fewer than `draws` if no more exist.
+    """Return the control of a change.
 
     Args:
-        original: the run without the change, router captured.
-        changed: the run with it, fed the same tokens.
-        interventions: the change.
-        allowed: whether a run can have these interventions.
-        draws: number of draws.
+        original: the run without the change, with the router captured.
+        changed: the run with the change, on the same tokens, with the router captured.
+        interventions: the interventions of the change.
+        allowed: function that returns whether a run can have these interventions.
+        draws: number of draws; the control has fewer if no more different draws exist.
         seed: seed of the random numbers.
     """
     rng = np.random.default_rng(seed)
@@ -82,14 +85,14 @@ def control(
 
 
 def named_experts(interventions: Sequence[Intervention]) -> tuple[Named, ...]:
-    """Return the interventions if all knock out, or all force, experts of one layer; else none."""
+    """Return the interventions if all of them knock out, or all force, experts of one layer; else an empty tuple."""
     named = tuple(change for change in interventions if isinstance(change, Named))
     is_one_kind = len({(type(change), change.layer) for change in named}) == 1
     return named if is_one_kind and len(named) == len(interventions) else ()
 
 
 def _layers_of(interventions: Sequence[Intervention], trace: Trace) -> tuple[int, ...]:
-    """Return the layers that the interventions name."""
+    """Return the MoE layers that the interventions change."""
     every, layers = trace.data["moe_layer"].values.tolist(), set[int]()
     for change in interventions:
         if isinstance(change, Replay):
@@ -106,7 +109,7 @@ def _layers_of(interventions: Sequence[Intervention], trace: Trace) -> tuple[int
 def other_experts(
     original: Trace, named: Sequence[Named], allowed: _Allowed, draws: int, rng: np.random.Generator
 ) -> Control:
-    """Return the same change of different other sets of experts of the layer, for equally many tokens each."""
+    """Return a control that changes other sets of experts of the layer, each for the same number of tokens."""
     router = LayerRouter(original, named[0])
     own = tuple(change.expert for change in named)
     masks = {
@@ -130,7 +133,7 @@ def other_experts(
 def other_sets(
     num_experts: int, own: tuple[int, ...], most: int, rng: np.random.Generator
 ) -> Iterator[tuple[int, ...]]:
-    """Yield up to `most` different sets of other experts, as large as `own`, in random order."""
+    """Yield up to `most` different sets of experts that are not in `own`, in random order, each as large as `own`."""
     others = np.setdiff1d(np.arange(num_experts), own)
     if math.comb(len(others), len(own)) <= most:
         every = list(itertools.combinations(others.tolist(), len(own)))
@@ -145,9 +148,14 @@ def other_sets(
 
 
 def tokens_to_match(counts: list[int], target: int) -> int:
-    """Return how many tokens each draw reroutes: as many as enough other sets reroute, at most `target`.
+    """Return the number of tokens that each draw reroutes, at most `target`.
 
-    Enough are 19, whose level is 5 %, unless that leaves less than a quarter of the tokens; then 9, or all there are.
+    19 other sets of experts must reroute at least this number (a level of 5 %). If it is then less than a quarter of
+    `target`, 9 sets must do so, or all sets if there are fewer.
+
+    Args:
+        counts: number of tokens that each other set of experts reroutes.
+        target: number of tokens that the change reroutes.
     """
     counts = sorted((count for count in counts if count), reverse=True)
     for number in ENOUGH:
@@ -157,7 +165,7 @@ def tokens_to_match(counts: list[int], target: int) -> int:
 
 
 class LayerRouter:
-    """The router of one layer, with experts knocked out or forced."""
+    """The router of one layer in the original run; it can be asked what knocking out or forcing experts changes."""
 
     def __init__(self, original: Trace, change: Named) -> None:
         at = original.data.sel(moe_layer=change.layer)
@@ -168,11 +176,14 @@ class LayerRouter:
         self._plain = self.rule.select(self._biased)
 
     def rerouted(self, experts: Sequence[int]) -> np.ndarray:
-        """Return a mask of tokens with other experts if these are changed, [token]."""
+        """Return a mask of the tokens that get other experts if `experts` are knocked out or forced, [token]."""
         return (self._select(experts) != self._plain).any(-1)
 
     def change(self, experts: Sequence[int], num_tokens: int, rng: np.random.Generator) -> tuple[Replay]:
-        """Return the layer's routing with these experts changed for so many of the tokens that this reroutes."""
+        """Return the routing of the layer with `experts` knocked out or forced for `num_tokens` tokens only.
+
+        These tokens are chosen at random among the tokens that this change reroutes.
+        """
         selected = self._select(experts)
         tokens = rng.permutation(np.flatnonzero((selected != self._plain).any(-1)))[:num_tokens]
         ids, weights = self._ids.copy(), self._weights.copy()
@@ -192,7 +203,7 @@ class LayerRouter:
 def equal_rerouting(
     original: Trace, changed: Trace, layers: tuple[int, ...], draws: int, rng: np.random.Generator
 ) -> Control:
-    """Return random routings in which every token exchanges as many experts as in the changed run."""
+    """Return a control of random routings: each token exchanges as many experts as in the changed run."""
     num_experts, moe_layers = original.data.sizes["expert"], original.data["moe_layer"].values.tolist()
     rows = [moe_layers.index(layer) for layer in layers]
     after = taken(changed, num_experts)[:, rows]
@@ -215,19 +226,19 @@ def equal_rerouting(
 def _reroute(
     own: np.ndarray, ids: np.ndarray, weights: np.ndarray, loads: np.ndarray, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Draw experts [token, layer, rank] for the weights of the changed run; also return the new ones' load distances.
+    """Return random experts [token, layer, rank], and the relative load differences of those that were exchanged.
 
     Args:
-        own: weights in the original run, [token, layer, expert].
-        ids: experts of the changed run, [token, layer, rank], the largest weight first.
-        weights: their weights.
-        loads: tokens of the original run, [layer, expert].
-        rng: random numbers.
+        own: gate weights in the original run, [token, layer, expert].
+        ids: experts of the changed run, [token, layer, rank], the largest gate weight first.
+        weights: gate weights of the experts `ids`.
+        loads: number of tokens of each expert in the original run, [layer, expert].
+        rng: random generator.
     """
     mine, acting = own > 0, weights > 0
     stays = np.take_along_axis(mine, ids, -1) & acting
     comes = acting & ~stays
-    # As many of a token's own experts stay as in the changed run, drawn at random; they keep their order.
+    # A token keeps a random choice of its original experts, as many as in the changed run, in their order.
     order = np.where(mine, rng.random(own.shape), 2.0).argsort(-1).argsort(-1)
     by_weight = np.where(mine & (order < stays.sum(-1, keepdims=True)), own, -1).argsort(-1)[..., ::-1]
     drawn = np.where(stays, np.take_along_axis(by_weight, np.maximum(stays.cumsum(-1) - 1, 0), -1), -1)
@@ -238,7 +249,7 @@ def _reroute(
         _take(drawn, taboo, rank, comes[..., rank], cost)
         newcomers = np.take_along_axis(distance, drawn[..., rank, None].clip(0), -1)[..., 0]
         apart.append(newcomers[comes[..., rank]])
-    # Ranks without weight need an expert as well: one that the token does not have yet, its own first.
+    # Ranks of gate weight 0 need an expert too: one that the token does not have yet, an original expert if possible.
     taboo = by_expert(drawn, np.array(True), own.shape[-1], False)
     for rank in range(ids.shape[-1]):
         cost = np.where(mine, 0.0, 1.0) + rng.random(own.shape) * SLACK + np.where(taboo, np.inf, 0)
@@ -247,7 +258,7 @@ def _reroute(
 
 
 def _take(drawn: np.ndarray, taboo: np.ndarray, rank: int, where: np.ndarray, cost: np.ndarray) -> None:
-    """Give the rank of the tokens and layers `where` to their cheapest expert, which is then taboo for them."""
+    """Set `rank` of `drawn` to the expert of lowest cost where `where` is True, and mark this expert in `taboo`."""
     cheapest = cost.argmin(-1)
     drawn[..., rank] = np.where(where, cheapest, drawn[..., rank])
     marked = np.take_along_axis(taboo, cheapest[..., None], -1) | where[..., None]
@@ -255,5 +266,5 @@ def _take(drawn: np.ndarray, taboo: np.ndarray, rank: int, where: np.ndarray, co
 
 
 def _apart(loads: np.ndarray, target: np.ndarray | float) -> np.ndarray:
-    """Return the relative difference from a target load; an idle target counts as one token."""
+    """Return the relative difference of loads from a target load; a target of 0 tokens counts as 1."""
     return np.abs(loads - target) / np.maximum(target, 1)

@@ -1,8 +1,8 @@
-"""A counterfactual: the same text with a change of the routing, compared with the original and a control.
+"""A counterfactual: the same text with a change of the routing, compared with the original run and with a control.
 
-The original, the changed run and the control's draws (`control.py`) are all fed the original's tokens, prompt and
-generated, so that they differ by the change alone. In addition the changed model generates from the prompt, with the
-settings and the seed of the original.
+The original run, the changed run and the draws of the control (`control.py`) are all fed the same tokens, prompt and
+generated tokens of the original, so they differ only in the change. In addition, the changed model generates from the
+prompt, with the settings and the seed of the original.
 """
 
 import dataclasses
@@ -30,11 +30,11 @@ _SAMPLING = tuple(field.name for field in FIELDS.values() if field.samples)
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Question:
-    """A text and a change; hashable.
+    """A text and a change of the routing; hashable.
 
     Attributes:
-        fed: the request that feeds all tokens of the original and generates nothing.
-        written: the request in which the changed model generates; None if the original has no generated text.
+        fed: the request of the changed run: it feeds all tokens of the original and generates none.
+        written: the request in which the changed model generates; None if the original has no generated tokens.
     """
 
     fed: RunRequest
@@ -44,9 +44,9 @@ class Question:
     def about(
         cls, trace: Trace, interventions: tuple[Intervention, ...], max_new_tokens: int | None = None
     ) -> "Question":
-        """Return the question for the text of a trace and these interventions.
+        """Return the question about the text of a trace and these interventions.
 
-        The changed model generates as many tokens as the original, at most `max_new_tokens`.
+        The changed model generates as many tokens as the original, but at most `max_new_tokens`.
         """
         ids = tuple(trace.data["token_id"].values.tolist())
         fed = RunRequest(token_ids=ids, capture=SEEN, interventions=interventions)
@@ -66,28 +66,28 @@ class Question:
 
     @property
     def interventions(self) -> tuple[Intervention, ...]:
-        """The change."""
+        """The interventions of the change."""
         return self.fed.interventions
 
 
 class Stage(NamedTuple):
-    """Progress of the work."""
+    """The progress of a counterfactual."""
 
-    share: float  # of the work, from 0 to 1
-    doing: str
+    share: float  # share of the work that is done, from 0 to 1
+    doing: str  # the part that begins now
 
 
 class Counterfactual:
-    """The answer to a question; each part is set once it has run, and stays if the work is stopped.
+    """The results of a counterfactual. A result is None until its run is finished; stopping keeps finished results.
 
     Attributes:
-        original: the run without the change, without logits.
-        changed: the run with the change, without logits.
+        original: trace of the run without the change; it holds no logits.
+        changed: trace of the run with the change; it holds no logits.
         effect: the effect of the change; see `model.trace.effects.effect`.
-        written: the text that the changed model generated.
+        written: trace of the text that the changed model generated.
         control: the draws of the control.
-        draws: effects of the draws that have run, with a first axis `draw`.
-        matched: effect of the change for as many tokens as each draw; the whole effect unless `Control.repeated`.
+        draws: effects of the finished draws, with a first axis `draw`.
+        matched: the effect to compare with the draws: that of `Control.repeated`, or `effect` if that is None.
     """
 
     def __init__(self, question: Question) -> None:
@@ -102,14 +102,14 @@ class Counterfactual:
 
     @property
     def named(self) -> tuple[Named, ...]:
-        """The experts of one layer that the change knocks out, or forces; none if it is another change."""
+        """The interventions that knock out or force experts of one layer; empty if the change is of another kind."""
         return named_experts(self.question.interventions)
 
     def run(self, engine: Engine, cancel: threading.Event) -> Iterator[Stage]:
-        """Do the work, and yield a stage before each part; end early when `cancel` is set.
+        """Compute the results, and yield a stage before each part; end early once `cancel` is set.
 
         Raises:
-            RequestError, EditError: the change, or the run, is impossible; raised before the first stage.
+            RequestError, EditError: the model cannot apply the change or run the text; raised before the first stage.
         """
         routing_edit(self.question.interventions, engine.config, engine.device)
         engine.encode(self.question.fed)
@@ -139,7 +139,7 @@ class Counterfactual:
         yield from self._run_control(engine, original, cancel, most)
 
     def _run_control(self, engine: Engine, original: Trace, cancel: threading.Event, most: int) -> Iterator[Stage]:
-        """Run the control's draws; `original` holds logits."""
+        """Run the draws of the control, and yield a stage before each; the trace `original` must hold logits."""
         fed, parts, effects = self.question.fed, most + 3, list[xr.Dataset]()
         assert self.original is not None
         assert self.changed is not None
