@@ -39,6 +39,7 @@ bench: browser
 
 recorded: $(VENV)/run.stamp
 	$(PY) -m model.run.recorded $(ARGS)
+	$(if $(ARGS),,$(PY) -m model.train.demo.recorded)
 
 # Use an installed Chromium or Chrome; else install Debian's (as root) or Playwright's.
 browser: $(VENV)/dev.stamp

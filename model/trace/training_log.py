@@ -11,7 +11,7 @@ A summary is what `model/train/summary.py` writes; a log line is what a trainer 
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import xarray as xr
@@ -119,6 +119,44 @@ def relative_loads(lines: Sequence[Mapping[str, Any]], window: int) -> xr.DataAr
         coords={"step": _steps(lines), "moe_layer": [int(layer) for layer in layers]},
     )
     return metrics.relative_load(steps.sums(counts, window))
+
+
+class Outcome(NamedTuple):
+    """How a run ended.
+
+    Attributes:
+        busiest: largest load ratio of an expert of any layer.
+        share: share of the tokens that this expert gets.
+        idle: experts of all layers that get no token.
+        num_experts: experts of all layers.
+        loss: mean loss.
+    """
+
+    busiest: float
+    share: float
+    idle: int
+    num_experts: int
+    loss: float
+
+    @property
+    def collapsed(self) -> bool:
+        """Whether one expert gets more than half of the tokens, as `model.train.watch` defines a collapse."""
+        return self.share > 0.5
+
+
+def outcome(lines: Sequence[Mapping[str, Any]], window: int, top_k: int) -> Outcome:
+    """Return how a run ended, from its last `window` steps.
+
+    Args:
+        lines: of the log, one per step.
+        window: number of steps.
+        top_k: experts per token; an expert that every token chose has a load ratio of the experts of a layer / `top_k`.
+    """
+    load = relative_loads(lines[-window:], window)
+    busiest, idle = last_balance(load)
+    busiest += 1
+    loss = float(running_loss(lines[-window:], window)[-1])
+    return Outcome(busiest, busiest * top_k / load.sizes["expert"], idle, load.isel(step=-1).size, loss)
 
 
 def last_balance(load: xr.DataArray) -> tuple[float, int]:

@@ -15,6 +15,33 @@ SECONDS_BETWEEN_FIGURES = 1.5
 SHOWN_ALARMS = 3
 _MAX_VIO = "By how much the busiest expert of any layer exceeds a fair share, in units of that share. Derived."
 _IDLE = "Experts that no token reached in the last steps. Derived."
+_COLLAPSE = (
+    f"A run counts as collapsed if one expert of a layer gets more than half of the tokens in the last {runs.WINDOW} "
+    f"steps. Each token gets {runs.TOP_K} of 16 experts, so a fair share is one token in eight. Derived."
+)
+
+
+def verdict() -> None:
+    """State how each run ended: whether it collapsed, its busiest expert, idle experts, and loss."""
+    shown = runs.shown()
+    if any(run.waiting for run in shown.values()):
+        st.markdown("Training. The answer follows when the runs end.")
+        return
+    answers = [_sentence(name, shown[name]) for name in SIDES if name in shown and shown[name].lines]
+    if answers:
+        st.markdown("  \n".join(answers), help=_COLLAPSE)
+
+
+def _sentence(name: str, run: NanoRun) -> str:
+    end = run.outcome()
+    when = "" if run.complete else f", stopped at step {run.lines[-1]['step']}"
+    idle = f"{end.idle} of {end.num_experts} experts {'is' if end.idle == 1 else 'are'} idle"
+    ended = "collapsed" if end.collapsed else "did not collapse"
+    return (
+        f"**{name}, {run.name}{when}: {ended}.** Its busiest expert gets "
+        f"{end.share:.0%} of the tokens ({end.busiest:.3g} times a fair share), {idle}; loss {end.loss:.3g} nats per "
+        "byte."
+    )
 
 
 def watch() -> None:
@@ -24,13 +51,12 @@ def watch() -> None:
 
 
 def _draw(was_going: bool) -> None:
-    begun = {name: run for name, run in runs.runs().items() if run.lines or run.error}
+    begun = runs.shown()
     going = any(run.waiting for run in runs.runs().values())
     if was_going and not going:
         st.rerun()
     if not begun:
-        idle = f"Press Train on one side or both: {runs.STEPS} steps take half a minute to a minute."
-        st.info("It begins when its turn comes." if going else idle)
+        st.info(f"Press Train on one side or both: {runs.STEPS} steps take half a minute to a minute.")
         return
     with st.container(key="live"):  # the CSS keeps elements in it from fading while they are redrawn
         if any(run.lines for run in begun.values()):
@@ -63,9 +89,13 @@ def _loss(begun: dict[str, NanoRun], going: bool) -> None:
 
 def _run(name: str, run: NanoRun, going: bool) -> None:
     """Show one run: its progress, the load of every expert, and its alarms."""
+    badge = " :gray-badge[recorded]" if run.recorded else ""
+    st.markdown(f"**{name}**: {run.name}{badge}")
     if run.error:
         st.error(f"Run {name} ended: {text.plain(run.error)}.")
     if not run.lines:
+        if run.waiting:
+            st.info("It begins when its turn comes.")
         return
     load = run.load()
     _numbers(run, load)

@@ -1,17 +1,21 @@
 """The runs of the Collapse page: at most two small models per session, each trained in its own thread."""
 
 import dataclasses
+import gzip
+import json
 from typing import Any
 
 import streamlit as st
 import xarray as xr
 
-from model.trace.training_log import relative_loads, running_loss
-from pages.common import jobs
+from model.trace.training_log import Outcome, outcome, relative_loads, running_loss
+from pages.common import jobs, session
 from pages.common.jobs import Job
 
 SIDES = ("A", "B")
+FILE = "collapse.json.gz"  # as `model.train.demo.recorded` writes it
 STEPS = 400  # steps of a run; equal to `model.train.demo.nano.STEPS`
+TOP_K = 2  # experts per token, as `model.train.demo.nano.Nano.shape` has it
 WINDOW = 25  # steps over which losses are averaged and loads added up
 # Balancing method -> strengths to choose from, and the default.
 STRENGTHS = {
@@ -27,6 +31,7 @@ class NanoRun(Job):
 
     settings: dict[str, Any]  # fields of `model.train.demo.nano.Nano`
     lines: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    recorded: bool = False  # comes with the app
 
     @property
     def name(self) -> str:
@@ -45,6 +50,10 @@ class NanoRun(Job):
         """Return load ratios, each over `WINDOW` steps, [step, moe_layer, expert]."""
         return relative_loads(list(self.lines), WINDOW)
 
+    def outcome(self) -> Outcome:
+        """Return how it stands after its last step."""
+        return outcome(list(self.lines), WINDOW, TOP_K)
+
     def alarms(self) -> list[tuple[int, str]]:
         """Return step and message of each alarm of the training watch."""
         return [(line["step"], message) for line in list(self.lines) for message in line.get("alarms", [])]
@@ -60,6 +69,28 @@ def _train(run: NanoRun) -> None:
 def runs() -> dict[str, NanoRun]:
     """Return the runs of this session by side."""
     return st.session_state.setdefault("nano-runs", {})
+
+
+def shown() -> dict[str, NanoRun]:
+    """Return the run of each side: this session's, else the recorded one, if there is any."""
+    return recorded() | runs()
+
+
+def recorded() -> dict[str, NanoRun]:
+    """Return the runs that come with the app, by side; without the file none."""
+    return _read()
+
+
+@st.cache_resource(show_spinner=False)
+def _read() -> dict[str, NanoRun]:
+    path = session.RECORDED / FILE
+    if not path.is_file():
+        return {}
+    sides = json.loads(gzip.decompress(path.read_bytes()))
+    by_side = {name: NanoRun(side["settings"], side["lines"], True, complete=True) for name, side in sides.items()}
+    for run in by_side.values():
+        run.done.set()
+    return by_side
 
 
 def start(side: str, settings: dict[str, Any]) -> None:

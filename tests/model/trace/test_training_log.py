@@ -62,3 +62,17 @@ def test_balance_of_the_last_span() -> None:
     # Layer 1 carries 3 of 4 tokens on one of two experts, 1.5 times a fair share; layer 2 all, twice a fair share.
     assert training_log.last_balance(loads) == (1.0, 1)
     assert training_log.last_balance(loads.sel(moe_layer=[1])) == (0.5, 0)
+
+
+def test_outcome_of_a_run_by_hand() -> None:
+    # Each step has 4 tokens with 2 of 4 experts each: 8 selections a layer, so a fair share is 2.
+    early = {"step": 1, "loss": 9.0, "load": {"1": [0, 0, 4, 4], "2": [2, 2, 2, 2]}}
+    last = {"step": 2, "loss": 3.0, "load": {"1": [3, 3, 2, 0], "2": [1, 2, 2, 3]}}
+    end = training_log.outcome([early, last], 1, top_k=2)
+    assert end == training_log.Outcome(busiest=1.5, share=0.75, idle=1, num_experts=8, loss=3.0)
+    assert end.collapsed
+    fair = training_log.outcome([last | {"load": {"1": [2, 2, 2, 2]}}], 1, top_k=2)
+    assert fair == training_log.Outcome(1.0, 0.5, 0, 4, 3.0)
+    assert not fair.collapsed
+    both = training_log.outcome([early, last], 2, top_k=2)
+    assert (both.busiest, both.loss) == (1.5, 6.0)

@@ -15,6 +15,7 @@ PAGE = page_path("collapse")
 def test_choices_are_those_of_the_nano_model() -> None:
     assert set(STRENGTHS) == set(nano.METHODS)
     assert runs.STEPS == nano.STEPS
+    assert nano.Nano().shape.top_k == runs.TOP_K
     assert all(first in choices for choices, first in STRENGTHS.values())
 
 
