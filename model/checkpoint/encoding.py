@@ -1,7 +1,7 @@
-"""Encodes text by the `tokenizers` library, in this process or as the process that `encoding_worker.py` starts.
+"""Encodes text with the `tokenizers` library, in this process or in a process that `encoding_worker.py` starts.
 
-The library matches patterns and rewrites text as a tokenizer.json says, without a limit of time or memory, and it can
-panic, which Python sees as a `BaseException`. Without torch, so that a worker starts quickly.
+The library matches patterns and rewrites text as a tokenizer.json says, without a limit of time or memory. It can
+panic; Python then raises a `BaseException`. This module does not import torch, so that a worker process starts quickly.
 """
 
 import json
@@ -12,7 +12,7 @@ from typing import Any, BinaryIO, TypeVar
 
 import tokenizers
 
-MOST_IDS = 1 << 22  # of one text
+MOST_IDS = 1 << 22  # largest number of tokens of a text
 # DeepSeek-V3's pre-tokenizer: up to three digits; runs of Han and Kana; words, punctuation with its line breaks, and
 # white space.
 SPLITS = (
@@ -22,27 +22,27 @@ SPLITS = (
     r"""| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+""",
 )
 _HARMLESS = frozenset({"ByteLevel", "Digits", "NFC", "NFD", "NFKC", "NFKD"})
-# A run adds no token but its own BOS, and takes a text whole.
+# A run adds no token except BOS, which the engine adds, and does not shorten or pad its text.
 _UNUSED = {"post_processor": None, "truncation": None, "padding": None}
 _PARTS = ("normalizer", "pre_tokenizer", "decoder", "added_tokens")
 Result = TypeVar("Result")
 
 
 class EncodingError(ValueError):
-    """A tokenizer.json that the library cannot read, or a text that it cannot encode."""
+    """The library cannot read a tokenizer.json, or cannot encode a text."""
 
 
 def is_harmless(published: Mapping[str, Any]) -> bool:
-    """Return whether the time and memory of an encoding are in proportion to the text.
+    """Whether a tokenizer.json encodes any text in time and memory proportional to the text's length.
 
-    They are if each step is a known one: no rewriting but Unicode's normal forms, no pattern but V3's.
+    This holds if the only rewriting is Unicode normalisation, and the only patterns are those of DeepSeek-V3.
     """
     steps = [*_steps(published.get("normalizer")), *_steps(published.get("pre_tokenizer"))]
     return all(isinstance(step, Mapping) and (step.get("type") in _HARMLESS or _is_known_split(step)) for step in steps)
 
 
 def _steps(part: Any) -> Iterator[Any]:
-    """Return the steps of a part, which is one step, a sequence of steps in one level, or None."""
+    """Return the steps of a part: the part itself, the entries of a part of type Sequence, or nothing for None."""
     if not isinstance(part, Mapping) or part.get("type") != "Sequence":
         return iter([] if part is None else [part])
     steps = part.get("normalizers", part.get("pretokenizers"))
@@ -61,7 +61,7 @@ class Encoding:
         """Build the tokenizer.
 
         Raises:
-            EncodingError: the library cannot read the file; the message names the part if it is one part.
+            EncodingError: the library cannot read the file; if a single part is the cause, the message names it.
         """
         self._published = dict(published) | _UNUSED
         self._tokenizers: dict[bool, tokenizers.Tokenizer] = {}
@@ -72,7 +72,11 @@ class Encoding:
                 raise EncodingError(f"added_tokens states for {entry['content']!r:.80} {ids}; renumber them")
 
     def encode(self, text: str, parse_special: bool) -> list[int]:
-        """Return the ids of a text; with `parse_special`, special tokens that it spells become their ids.
+        """Return the token ids of a text.
+
+        Args:
+            text: the text.
+            parse_special: whether the spelling of a special token gives the id of this token, or is ordinary text.
 
         Raises:
             EncodingError: the library fails, or the text has more than `MOST_IDS` tokens.
@@ -91,12 +95,12 @@ class Encoding:
             return tokenizers.Tokenizer.from_str(json.dumps(published, ensure_ascii=False))
         if parse_special not in self._tokenizers:
             tokenizer = tokenizers.Tokenizer.from_str(json.dumps(published, ensure_ascii=False))
-            tokenizer.encode_special_tokens = not parse_special  # as text
+            tokenizer.encode_special_tokens = not parse_special  # True: encode their spelling as text
             self._tokenizers[parse_special] = tokenizer
         return self._tokenizers[parse_special]
 
     def _named(self, use: str, attempt: Callable[[Mapping[str, Any]], Result]) -> Result:
-        """Return the result of an attempt; if it fails, name the part without which it would not."""
+        """Return the result of `attempt`; if it fails, raise an error that names the part without which it succeeds."""
         try:
             return attempt(self._published)
         except (KeyboardInterrupt, SystemExit):
@@ -115,11 +119,11 @@ class Encoding:
 
 
 def serve(requests: BinaryIO, answers: BinaryIO) -> None:
-    """Answer requests, a line of JSON each: first a tokenizer.json, then texts. Ends with the requests."""
+    """Answer requests, one line of JSON each, until there are no more: first a tokenizer.json, then texts."""
     encoding: Encoding | None = None
     for line in requests:
         request = json.loads(line)
-        if hasattr(signal, "alarm"):  # ends this process even if the one that asked is gone
+        if hasattr(signal, "alarm"):  # ends this process even if the process that sent the request is gone
             signal.alarm(2 * request["seconds"])
         try:
             if encoding is None:

@@ -1,7 +1,8 @@
-"""Encodes text in a process of its own, which is ended if it takes too long or too much memory.
+"""Encodes text in a separate process, which is ended if it needs too much time or memory.
 
-A tokenizer.json may rewrite each character into a million, or hold a pattern that backtracks for years. Only files with
-such means are encoded here (see `is_harmless`); the worker starts in half a second and stays.
+A tokenizer.json may rewrite each character into a million characters, or hold a pattern that backtracks for years. Only
+files that could do this (see `is_harmless`) need a worker process. The process starts in half a second, and stays for
+later texts.
 """
 
 import contextlib
@@ -18,19 +19,19 @@ from typing import Any
 
 from model.checkpoint.encoding import EncodingError
 
-SECONDS = 10  # for a file, or for a text of up to 100,000 characters
-MOST_BYTES = 2 << 30  # of address space
+SECONDS = 10  # time limit for reading a file, or for encoding a text of up to 100,000 characters
+MOST_BYTES = 2 << 30  # limit of the address space of the process
 _ROOT = Path(__file__).parents[2]
 
 
 class Worker:
-    """A process with the tokenizer of one tokenizer.json; it starts again after it was ended."""
+    """A process with the tokenizer of one tokenizer.json; a process that was ended is started again when needed."""
 
     def __init__(self, published: Mapping[str, Any]) -> None:
         """Start the process.
 
         Raises:
-            EncodingError: the library cannot read the file, or not within the limits.
+            EncodingError: the library cannot read the file, or needs more time or memory than the limits.
         """
         self._published = published
         self._lock = threading.Lock()
@@ -40,10 +41,10 @@ class Worker:
             self._start()
 
     def encode(self, text: str, parse_special: bool) -> list[int]:
-        """Return the ids of a text; see `Encoding.encode`.
+        """Return the token ids of a text; see `Encoding.encode`.
 
         Raises:
-            EncodingError: the library fails, or is not done within the limits.
+            EncodingError: the library fails, or needs more time or memory than the limits.
         """
         seconds = SECONDS + len(text) // 100_000
         with self._lock:
@@ -66,7 +67,7 @@ class Worker:
             raise
 
     def _ask(self, seconds: int, **request: Any) -> dict[str, Any]:
-        """Send a request, and return the answer; end the process if none comes in time."""
+        """Send a request to the process, and return its answer; end the process if it does not answer in time."""
         (process,) = self._processes
         assert process.stdin is not None
         assert process.stdout is not None
@@ -98,6 +99,6 @@ def _end(processes: list[subprocess.Popen[bytes]]) -> None:
         process.kill()
         for pipe in (process.stdin, process.stdout):
             if pipe is not None:
-                with contextlib.suppress(OSError):  # what was not yet sent to a process that has ended
+                with contextlib.suppress(OSError):  # unsent data for a process that has ended
                     pipe.close()
         process.wait()

@@ -1,9 +1,12 @@
 """Converts text to token ids and back with the byte-level BPE of a tokenizer.json.
 
-The `tokenizers` library splits and merges, and matches added tokens that the file does not mark as special. This file
-differs from it in three ways. Text that spells a special token stays text, unless the caller asks for the token. BOS is
-never added here; the engine adds it once. Every token is decoded to its own bytes: joined, they give the text without
-gaps or overlaps. A token may be part of a character, and the bytes of a run need not be valid UTF-8.
+The `tokenizers` library encodes the text. It also matches added tokens that the file does not mark as special. This
+module differs from the library in three ways:
+
+- The spelling of a special token stays text, unless the caller sets `parse_special`.
+- BOS is never added here; the engine adds it once.
+- Every token is decoded to its own bytes. The bytes of all tokens, joined, are the text. A token may be a part of a
+  character, so the bytes of a run need not be valid UTF-8.
 
 Source: the published tokenizer.json of DeepSeek-V3; byte alphabet of GPT-2's byte-level BPE.
 """
@@ -27,13 +30,14 @@ USER, ASSISTANT = "<｜User｜>", "<｜Assistant｜>"
 
 
 class TokenizerError(ValueError):
-    """A tokenizer.json that cannot be used, or a text that UTF-8 cannot encode."""
+    """A tokenizer.json cannot be used, or a text cannot be encoded."""
 
 
 def byte_alphabet() -> dict[str, int]:
-    """Return the printable character of each byte in a byte-level vocabulary, with the byte.
+    """Return the alphabet of byte-level vocabularies: printable character -> the byte that it stands for.
 
-    Printable Latin-1 characters stand for themselves; the other bytes, in order, for the characters from U+0100 on.
+    Printable Latin-1 characters stand for their own byte. The characters from U+0100 on stand for the other bytes, in
+    order.
     """
     printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
     others = [byte for byte in range(256) if byte not in set(printable)]
@@ -55,14 +59,14 @@ class Tokenizer:
 
     @classmethod
     def load(cls, path: Path | str) -> "Tokenizer":
-        """Read tokenizer.json.
+        """Return the tokenizer of a tokenizer.json.
 
         Args:
             path: the file, or the model folder that holds it.
 
         Raises:
-            TokenizerError: it is missing, damaged, too large, or not a byte-level BPE.
-            CheckpointError: a folder lacks it, or it is a link that leads out of the folder.
+            TokenizerError: the file is missing, damaged, too large, or not a byte-level BPE.
+            CheckpointError: the folder lacks the file, or the file is a link that leads out of the folder.
         """
         path = Path(path)
         path = find_file(path, "tokenizer.json") if path.is_dir() else path
@@ -80,7 +84,7 @@ class Tokenizer:
 
     @property
     def size(self) -> int:
-        """The largest id plus one."""
+        """The largest token id plus one."""
         return max(self._pieces) + 1
 
     @cached_property
@@ -94,23 +98,23 @@ class Tokenizer:
         return self.special_id(EOS, "</s>", "<|endoftext|>", "<|end_of_text|>", "<eos>")
 
     def special_id(self, *spellings: str) -> int | None:
-        """Return the id of the first of these added tokens in the vocabulary; None if it has none of them.
+        """Return the id of the first of these spellings that is an added token of the vocabulary; None if none is.
 
-        Published vocabularies do not mark the tokens that begin a turn as special.
+        The token need not be marked as special: published vocabularies do not mark the tokens that begin a turn.
         """
         ids = {content: entry_id for entry_id, content in (self._plain | self._special).items()}
         return next((ids[spelling] for spelling in spellings if spelling in ids), None)
 
     def encode(self, text: str, parse_special: bool = False) -> list[int]:
-        """Encode a text without BOS.
+        """Return the token ids of a text, without BOS.
 
         Args:
-            text: the text; an added token that is not marked as special is matched in it.
-            parse_special: also match special tokens, whose spelling otherwise is ordinary text.
+            text: the text. The spelling of an added token that is not marked as special always gives this token.
+            parse_special: whether the spelling of a special token gives this token, or is ordinary text.
 
         Raises:
-            TokenizerError: the text holds a lone surrogate, and the message gives its position; or the library
-                fails or is not done in time.
+            TokenizerError: the text holds a lone surrogate (the message gives its position), or the library fails or
+                needs too much time or memory.
         """
         try:
             text.encode()
@@ -125,20 +129,22 @@ class Tokenizer:
             raise TokenizerError(f"tokenizer.json cannot encode this text: {error}") from None
 
     def special_in(self, text: str) -> dict[str, int]:
-        """Return the special tokens whose spelling occurs in a text, with their ids; they stay text unless asked."""
+        """Return the special tokens whose spelling occurs in a text: spelling -> token id."""
         return {content: entry_id for entry_id, content in self._special.items() if content and content in text}
 
     @cached_property
     def turn_ids(self) -> tuple[int, int] | None:
-        """Ids of the tokens that begin a user's turn and the answer; None if the vocabulary lacks one."""
+        """Ids of the tokens that begin a user's turn and the answer; None if the vocabulary lacks one of them."""
         user, assistant = self.special_id(USER), self.special_id(ASSISTANT)
         return None if user is None or assistant is None else (user, assistant)
 
     def encode_turn(self, text: str, parse_special: bool = False) -> list[int]:
-        """Encode a text as a user's turn and the token that begins the answer, without BOS; see `encode`.
+        """Return the token ids of a user's turn, followed by the token that begins the answer, without BOS.
+
+        The arguments are those of `encode`.
 
         Raises:
-            TokenizerError: the vocabulary has no tokens for turns, or as for `encode`.
+            TokenizerError: the vocabulary lacks a token that begins a turn, or the text cannot be encoded.
         """
         if self.turn_ids is None:
             raise TokenizerError(f"the vocabulary lacks {USER} or {ASSISTANT}, so no question can be put to this model")
@@ -146,11 +152,11 @@ class Tokenizer:
         return [user, *self.encode(text, parse_special), assistant]
 
     def piece(self, token_id: int) -> str:
-        """Return the vocabulary's entry of an id, as a label; empty if it has none."""
+        """Return the entry of the vocabulary for a token id, as a label; empty if there is no entry."""
         return self._pieces.get(token_id, "")
 
     def token_bytes(self, token_id: int) -> bytes:
-        """Return the bytes of a token; empty for special tokens and ids without an entry."""
+        """Return the bytes of a token; empty for a special token, or for an id without an entry."""
         if token_id in self._special:
             return b""
         if token_id in self._plain:
@@ -158,18 +164,15 @@ class Tokenizer:
         return bytes(_ALPHABET[character] for character in self._pieces.get(token_id, ""))
 
     def decode(self, token_ids: list[int]) -> bytes:
-        """Return the text of a sequence of tokens, which may be invalid UTF-8 (see `invalid_spans`)."""
+        """Return the text of a sequence of tokens, as bytes. The bytes may be invalid UTF-8 (see `invalid_spans`)."""
         return b"".join(self.token_bytes(token_id) for token_id in token_ids)
 
     def tokens(self, token_ids: list[int], num_prompt: int) -> tuple[tuple[Token, ...], bytes]:
-        """Label every token of a run with its byte span.
+        """Return the tokens of a run, each with its label and its byte span in the text, and the text.
 
         Args:
-            token_ids: prompt tokens, with BOS, then generated tokens.
+            token_ids: ids of the prompt tokens, with BOS, then of the generated tokens.
             num_prompt: number of prompt tokens.
-
-        Returns:
-            The tokens, whose spans tile the text, and the text.
         """
         labelled, start = [], 0
         for index, token_id in enumerate(token_ids):
@@ -180,7 +183,7 @@ class Tokenizer:
 
 
 def invalid_spans(text: bytes) -> tuple[tuple[int, int], ...]:
-    """Return the byte ranges that are not valid UTF-8, such as an incomplete character at the end of a text.
+    """Return the byte ranges [start, end) that are not valid UTF-8, for example an incomplete character at the end.
 
     >>> invalid_spans("é".encode()[:1] + b"a")
     ((0, 1),)
@@ -223,7 +226,7 @@ def _parsed(content: bytes) -> Any:
 
 
 def _check_byte_level(published: Any) -> None:
-    """Refuse a vocabulary whose entries are not spelled in the byte alphabet, since their bytes are unknown."""
+    """Raise an error if the vocabulary is not a byte-level BPE, because the bytes of its tokens are then unknown."""
     if not isinstance(published, dict) or not isinstance(published.get("model"), dict):
         raise TokenizerError("it holds no model")
     if published["model"].get("type", "BPE") != "BPE":

@@ -1,8 +1,8 @@
 """The command line: `python -m model COMMAND`.
 
-Exit status: 0: done; 1: a requested check failed; 2: unusable input, with one line on stderr, no traceback and no
-output file; 3: a fault of this program, in one line, with a traceback after `--debug`; 130: stopped by Ctrl-C; 141: the
-reader of the output is gone. A command imports what it needs when it runs, so that `--help` loads no torch.
+Exit status: 0: done; 1: a requested check failed; 2: unusable input; 3: a fault of this program; 130: stopped by
+Ctrl-C; 141: the program that reads the output has ended. An error prints one line to stderr, with `--debug` also a
+traceback, and writes no output file. A command imports its modules when it runs, so `--help` does not import torch.
 """
 
 import importlib

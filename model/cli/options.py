@@ -62,7 +62,7 @@ def _are_whole(parts: list[str]) -> bool:
 
 
 def read_prompt(path: Path) -> str:
-    """Return the text of a prompt file, without a byte order mark, which is said on stderr.
+    """Return the text of a prompt file; if it begins with a byte order mark, remove the mark and print a note.
 
     Raises:
         Unusable: the file is not UTF-8.
