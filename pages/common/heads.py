@@ -1,5 +1,6 @@
 """The attention heads that a page can show: recorded ones, and all if an installed model has the trace's weights."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import streamlit as st
@@ -14,6 +15,8 @@ from pages.common.runs import Run
 from viz.thumbnails import head_numbers
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from model.run.engine import Engine
 
 
@@ -54,29 +57,39 @@ def engine_for(trace: Trace) -> "Engine":
 
 def maker(trace: Trace) -> "Engine | None":
     """Return the model whose weights made the trace: the one of its name, or the chosen one; None if neither did."""
+    return _first_with_weights_of(trace, _candidates(trace), models.engines())
+
+
+def _candidates(trace: Trace) -> list[Path]:
+    available = models.available()
+    names = dict.fromkeys((trace.model.get("name"), models.chosen() if available else None))
+    return [available[name] for name in names if name in available]
+
+
+def _first_with_weights_of(trace: Trace, folders: list[Path], loaded: models.Engines) -> "Engine | None":
     from model.run.head_vectors import has_weights_of
 
-    available = models.available()
-    for candidate in dict.fromkeys((trace.model.get("name"), models.chosen() if available else None)):
-        if candidate in available and has_weights_of(engine := models.engines().get(available[candidate]), trace):
-            return engine
-    return None
+    return next((engine for engine in map(loaded.get, folders) if has_weights_of(engine, trace)), None)
 
 
-def require_maker(trace: Trace) -> "Engine":
-    """Return the model whose weights made the trace.
+def finder(trace: Trace) -> "Callable[[], Engine]":
+    """Return a function that returns the model whose weights made the trace, for use in another thread.
 
-    Raises:
-        RequestError: no installed model has these weights; the message says what to do.
+    It raises a RequestError if there is none; the message says what to do.
     """
-    engine = maker(trace)
-    if engine is None:
-        name = trace.model.get("name") or "a model without a name"
-        raise RequestError(
-            f"the trace was made by {name}, which is not available here with the same weights; choose its model, or "
-            "generate the text anew on the Explore page"
-        )
-    return engine
+    folders, loaded = _candidates(trace), models.engines()
+
+    def find() -> "Engine":
+        engine = _first_with_weights_of(trace, folders, loaded)
+        if engine is None:
+            name = trace.model.get("name") or "a model without a name"
+            raise RequestError(
+                f"the trace was made by {name}, which is not available here with the same weights; choose its model, "
+                "or generate the text anew on the Explore page"
+            )
+        return engine
+
+    return find
 
 
 def _require_selection(trace: Trace) -> None:

@@ -1,26 +1,25 @@
 """Jobs of a session. Each waits for its turn and runs once; it can be stopped, and keeps its partial result.
 
-A job runs in the thread of the page's script, where Streamlit may end it at any `st.` call, or in its own thread, which
-`Job.stop` ends. After `stop_with_tab`, the job also ends when the visitor closes the tab.
+A job runs in a thread of its own: it goes on when the visitor opens another page, and ends when its work is done, when
+`Job.stop` is called, or when the visitor closes the tab. A script follows it with `follow`, which Streamlit may end at
+any time without harm to the job. The work of a job therefore reads no session state and calls nothing of `st`.
 """
 
 import dataclasses
+import logging
 import threading
-import time
 import weakref
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from pages.common import limits
 
-if TYPE_CHECKING:
-    from model.run.engine import Engine
-
-SECONDS_BETWEEN_PROGRESS = 0.2
-TURNS = threading.Semaphore(limits.CONCURRENT_RUNS)  # all visitors wait in one queue for all kinds of job
+_LOGGER = logging.getLogger(__name__)
+POLLS_PER_SECOND = 10  # of a script that follows a job
+TURNS = threading.Semaphore(limits.CONCURRENT_RUNS)  # one queue for all visitors, whatever they run
 Key = TypeVar("Key")
 Value = TypeVar("Value")
 
@@ -31,6 +30,7 @@ class Job:
 
     error: str | None = None  # why there is no result; None while there is no error
     complete: bool = False
+    progress: tuple[float, str] = (0.0, "")  # share and message of the last report
     cancel: threading.Event = dataclasses.field(default_factory=threading.Event)
     done: threading.Event = dataclasses.field(default_factory=threading.Event)
     _claimed: threading.Lock = dataclasses.field(default_factory=threading.Lock)
@@ -39,6 +39,10 @@ class Job:
     def waiting(self) -> bool:
         """Whether the job has not ended yet: it waits for its turn, or runs."""
         return not self.done.is_set()
+
+    def report(self, share: float, message: str) -> None:
+        """State how far the job is, for the scripts that follow it."""
+        self.progress = (share, message)
 
     def claim(self) -> bool:
         """Return True to the first caller, who must run the job, and False to every later caller."""
@@ -49,44 +53,41 @@ class Job:
         self.cancel.set()
 
 
-def execute(job: Job, placeholder: DeltaGenerator, work: Callable[[], None]) -> None:
-    """Run a job to its end in the thread of the page's script.
-
-    If an older script, which Streamlit is about to end, runs the job already, stop it there and wait for its end.
+def begin(job: Job, work: Callable[[], None]) -> None:
+    """Run a job in a thread of its own, unless it was begun before.
 
     Args:
-        job: the job, which `work` fills in.
-        placeholder: shows that other jobs run first; a visitor who leaves the page meanwhile loses the turn.
+        job: `work` fills it in.
         work: runs the job until it is done or `job.cancel` is set.
     """
-    if not job.claim():
-        job.stop()
-        job.done.wait(timeout=30)
-        return
-    message = f"{limits.CONCURRENT_RUNS} other runs are going on; yours starts when one of them ends"
-    _run(job, work, lambda: placeholder.progress(0.0, message))
-
-
-def execute_on(
-    job: Job, placeholder: DeltaGenerator, find: Callable[[], "Engine"], work: Callable[["Engine"], None]
-) -> None:
-    """Run a job in the thread of the page's script on the model that `find` returns; `find` may load it first."""
-
-    def load_and_work() -> None:
-        placeholder.progress(0.0, "Loading the model")
-        work(find())
-
-    execute(job, placeholder, load_and_work)
-
-
-def begin(job: Job, work: Callable[[], None]) -> None:
-    """Start a job in its own thread, which goes on after the script has ended."""
-    threading.Thread(target=_run, args=(job, work, lambda: None), daemon=True).start()
+    if job.claim():
+        threading.Thread(target=_run, args=(job, work), daemon=True).start()
 
 
 def stop_with_tab(job: Job) -> None:
     """Stop the job when this session ends, because nobody can see its result any more."""
     _of_session().add(job)
+
+
+def follow(job: Job, placeholder: DeltaGenerator, on_poll: Callable[[], object] = lambda: None) -> None:
+    """Show the progress of a job until it ends; Streamlit may end the script in between.
+
+    Args:
+        job: that was begun.
+        placeholder: of the progress.
+        on_poll: called at each look at the job, and after its end.
+    """
+    while not job.done.wait(1 / POLLS_PER_SECOND):
+        placeholder.progress(*job.progress)
+        on_poll()
+    on_poll()
+
+
+def execute(job: Job, placeholder: DeltaGenerator, work: Callable[[], None]) -> None:
+    """Begin a job of this session, unless it was begun before, and show its progress until it ends."""
+    stop_with_tab(job)
+    begin(job, work)
+    follow(job, placeholder)
 
 
 def _stop_all(jobs: "weakref.WeakSet[Job]") -> None:
@@ -100,19 +101,20 @@ def _of_session() -> "weakref.WeakSet[Job]":
     return weakref.WeakSet()
 
 
-def _run(job: Job, work: Callable[[], None], on_wait: Callable[[], object]) -> None:
+def _run(job: Job, work: Callable[[], None]) -> None:
     """Run a job when its turn comes; an exception becomes the job's error."""
     turns, has_turn = TURNS, False
     try:
         while not job.cancel.is_set() and not (has_turn := turns.acquire(timeout=0.2)):
-            on_wait()
+            job.report(0.0, f"{limits.CONCURRENT_RUNS} other runs are going on; yours starts when one of them ends")
         if has_turn:
             work()
             job.complete = not job.cancel.is_set()
     except (ValueError, OSError) as error:
         job.error = str(error)
-    except (MemoryError, RuntimeError) as error:  # torch raises RuntimeError for lack of memory and for much else
+    except Exception as error:  # its page shows the error, and the log where it came from
         job.error = failure(error)
+        _LOGGER.exception("a job failed")
     finally:
         if has_turn:
             turns.release()
@@ -128,22 +130,6 @@ def failure(error: Exception) -> str:
     if isinstance(error, MemoryError) or "memory" in message:
         return "the machine ran out of memory; use a shorter text or a smaller model"
     return f"the computation failed: {message.splitlines()[0] if message else type(error).__name__}"
-
-
-def paced(placeholder: DeltaGenerator) -> Callable[[float, str], None]:
-    """Return a function that shows a share and a message as progress, at most five times a second.
-
-    Streamlit may end the script inside a call of the returned function.
-    """
-    due = 0.0
-
-    def show(share: float, message: str) -> None:
-        nonlocal due
-        if time.monotonic() >= due:
-            due = time.monotonic() + SECONDS_BETWEEN_PROGRESS
-            placeholder.progress(share, message)
-
-    return show
 
 
 def keep(cache: dict[Key, Value], key: Key, value: Value, most: int) -> None:

@@ -5,16 +5,14 @@ page as one more hidden element. Replacing one element could lose tokens: the se
 placeholder. After the run the page calls `st.rerun()`, and the lens gets the whole run as a snapshot.
 """
 
-import time
-from collections.abc import Callable, Generator, Mapping
-from typing import Any, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import streamlit as st
 import streamlit.components.v2 as components
 
 from model.run.protocol import EngineProtocol
 from model.run.request import RunRequest
-from model.run.step import Step
 from model.trace.observed_rule import rule_of
 from model.trace.trace import Trace
 from viz import lens as source
@@ -22,9 +20,7 @@ from viz import theme
 from viz.layout import Layout
 from viz.lens import wire
 
-TICKS_PER_SECOND = 10  # the lens shows the tokens of an element one by one until the next element arrives
 _COMPONENT = components.component("moe_loupe_lens", html=source.HTML, css=source.CSS, js=source.JS)
-_Result = TypeVar("_Result")
 
 
 def lens(
@@ -62,9 +58,9 @@ def snapshot_of(trace: Trace, run: int) -> bytes:
     return wire.snapshot(header_of(trace, run), trace.tokens, trace.text, arrays)
 
 
-def announce(engine: EngineProtocol, request: RunRequest, run: int) -> bytes:
-    """Return the message that announces a run; the lens keeps its content until the first tokens arrive."""
-    return wire.snapshot(header_for(engine, request, run))
+def announce(header: wire.Header) -> bytes:
+    """Return the start of a run with these axes; the lens keeps its content until the first tokens arrive."""
+    return wire.snapshot(header)
 
 
 def header_for(engine: EngineProtocol, request: RunRequest, run: int) -> wire.Header:
@@ -99,30 +95,17 @@ def header_of(trace: Trace, run: int) -> wire.Header:
 class Feed:
     """Send a run in progress to the lens, one hidden element after the other."""
 
-    def __init__(self, header: wire.Header) -> None:
-        self._header, self._placeholder = header, st.container(key="ticks")
-        self._waiting: list[bytes] = []
-        self._position, self._due = 0, 0.0
+    def __init__(self, header: wire.Header, blocks: Sequence[bytes]) -> None:
+        """Take a run's axes, and its packed steps, which grow while it goes."""
+        self._header, self._blocks, self._placeholder = header, blocks, st.container(key="ticks")
+        self._sent = 0
 
-    def follow(self, steps: "Generator[Step, None, _Result]") -> "Generator[Step, None, _Result]":
-        """Yield the steps, send new tokens to the lens ten times a second, and return the result of the run."""
-        while True:
-            try:
-                step = next(steps)
-            except StopIteration as finished:
-                self._send()
-                return finished.value
-            self._waiting.append(wire.pack_block(step.start, step.tokens, step.text, step.arrays))
-            if time.monotonic() >= self._due:
-                self._send()
-            yield step
-
-    def _send(self) -> None:
-        """Write the new tokens. If the visitor has pressed Stop, Streamlit ends the script in this call."""
-        if self._waiting:
-            self._position += 1
-            self._placeholder.html(wire.tick(self._header, self._waiting, self._position))
-            self._waiting, self._due = [], time.monotonic() + 1 / TICKS_PER_SECOND
+    def send(self) -> None:
+        """Send the steps since the last call; a lens that has seen some of them takes the others."""
+        new = self._blocks[self._sent :]
+        if new:
+            self._sent += len(new)
+            self._placeholder.html(wire.tick(self._header, new, self._sent))
 
 
 def _labels(data: Any, dim: str) -> tuple[int, ...]:

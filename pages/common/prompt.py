@@ -2,10 +2,9 @@
 
 import streamlit as st
 
-from model.run.protocol import LocalEngineProtocol
 from model.run.request import FIELDS, RequestError, RunRequest
 from model.run.request_fields import RequestField
-from pages.common import controls, examples, limits, models, runs, session, text
+from pages.common import controls, examples, jobs, limits, models, session, text
 from pages.common.runs import Run
 
 # Keys of an address that say which run to show. An address without any of them shows the recorded example.
@@ -35,7 +34,7 @@ def _start() -> None:
     state = st.session_state
     state["refused"] = None
     try:
-        session.start(session.request_from_widgets())
+        session.start(session.request_from_widgets(), session.recorder())
     except RequestError as error:
         state["refused"] = str(error)
 
@@ -59,10 +58,10 @@ def restore_from_link() -> None:
         state["linked"] = True
         try:
             request = session.request_from(address)
+            state["link-run"] = session.start(request, session.recorder(reuse=True))
         except ValueError as error:
             _refuse_link(str(error))
             return
-        state["link-run"] = session.start(request)
         for field in FIELDS.values():
             state[field.key] = getattr(request, field.name)
     run = session.own_run()
@@ -71,12 +70,12 @@ def restore_from_link() -> None:
 
 
 def _follow_link(run: Run) -> None:
-    """Execute the run of a link, with a Stop button. If it is refused, the previous trace is shown again."""
+    """Wait for the run of a link, with a Stop button. If it is refused, the previous trace is shown again."""
     if run.waiting:
         with st.container(horizontal=True, vertical_alignment="center"):
             st.button("Stop", key="link-stop", on_click=session.stop)
             placeholder = st.container(key="link-status").empty()
-        runs.execute_unseen(run, placeholder, lambda: _fitted_engine(run))
+        jobs.follow(run, placeholder)
         st.rerun()
     if run.error:
         session.forget()
@@ -84,12 +83,6 @@ def _follow_link(run: Run) -> None:
             _refuse_link(run.error)
         else:
             st.warning(f"{text.sentence(run.error)} The run shown before is shown again.")
-
-
-def _fitted_engine(run: Run) -> LocalEngineProtocol:
-    engine = session.engine()
-    runs.fit(run, engine)
-    return engine
 
 
 def _refuse_link(error: str) -> None:

@@ -1,27 +1,22 @@
 """One run of a session, from the click to its trace.
 
-Streamlit may end the script at any `st.` call: when the visitor presses Stop, changes another widget or closes the tab.
-The session therefore holds the run as an object before its first step. Whatever ends the script, the steps done so far
-become the run's trace.
+A run is a job (see `pages.common.jobs`): the steps done until it is stopped become its trace. Scripts follow it; the
+one that shows the lens also sends it the packed steps.
 """
 
-import contextlib
 import dataclasses
-import functools
 import time
-from collections.abc import Callable, Generator, Hashable, Iterator
+from collections.abc import Hashable
 
 import streamlit as st
-from streamlit.delta_generator import DeltaGenerator
 
 from model.run.protocol import EngineProtocol, LocalEngineProtocol
 from model.run.request import Capture, RequestError, RunRequest
-from model.run.step import Progress, Step
+from model.run.step import Progress
 from model.trace.trace import Trace
 from pages.common import jobs, limits, live
 from pages.common.jobs import Job
-
-Steps = Generator[Step, None, Trace]
+from viz.lens import wire
 
 
 @dataclasses.dataclass(eq=False)
@@ -32,8 +27,10 @@ class Run(Job):
     kind: str  # "run", "engine" (on a serving engine), "compared" (side B), "recorded" or "opened"
     request: RunRequest | None = None
     trace: Trace | None = None
-    seconds: float | None = None  # time of the steps, without the wait for a turn
-    note: str | None = None  # what the run does not record, and why
+    seconds: float | None = None  # of the steps, without waiting for a turn
+    note: str | None = None  # what the run left out, and why
+    header: wire.Header | None = None  # its axes, once they are known
+    blocks: list[bytes] = dataclasses.field(default_factory=list)  # its steps, packed for the lens, until it ends
     _snapshot: bytes | None = None
 
     @property
@@ -43,19 +40,15 @@ class Run(Job):
 
     @property
     def stopped(self) -> bool:
-        """Whether the run ended before it was complete, with a trace of its finished steps."""
-        return self.request is not None and self.trace is not None and not self.complete
-
-    def refuse(self, message: str) -> None:
-        """End the run before its first step, with `message` as its error."""
-        self.error = message
-        self.done.set()
+        """Whether the run ended before it was complete."""
+        return self.request is not None and self.trace is not None and not self.waiting and not self.complete
 
     def snapshot(self) -> bytes:
         """Return the whole run as a message for the lens, which is packed once."""
         assert self.trace is not None
         if self._snapshot is None:
             self._snapshot = live.snapshot_of(self.trace, self.number)
+            self.blocks = []
         return self._snapshot
 
 
@@ -97,105 +90,49 @@ def fit(run: Run, engine: LocalEngineProtocol) -> None:
     run.request = dataclasses.replace(run.request, capture=Capture(variables))
 
 
-def execute(run: Run, engine: EngineProtocol, placeholder: DeltaGenerator) -> None:
-    """Execute a run in the thread of the page's script; the lens shows its steps, `placeholder` its progress."""
+def record(run: Run, engine: EngineProtocol) -> None:
+    """Run a request step by step until it ends or is stopped; the work of a job.
 
-    def work() -> None:
-        assert run.request is not None
-        with _default_error(run):
-            _run(run, engine, placeholder, live.Feed(live.header_for(engine, run.request, run.number)).follow)
-
-    jobs.execute(run, placeholder, work)
-
-
-def execute_unseen(run: Run, placeholder: DeltaGenerator, find: Callable[[], LocalEngineProtocol]) -> None:
-    """Execute a run without a lens; if another visitor has completed the same request, take the trace of that run.
-
-    Args:
-        run: receives the trace or the error.
-        placeholder: shows the progress.
-        find: returns the model; an exception that it raises becomes the run's error.
+    Raises:
+        ValueError: the request cannot be run, or was stopped before there was anything to show.
     """
+    assert run.request is not None
+    run.header, num_prompt, began = live.header_for(engine, run.request, run.number), 0, time.monotonic()
+    steps = engine.stream(run.request, run.cancel, lambda progress: _report_layer(run, progress))
+    total = run.request.max_new_tokens
+    try:
+        while True:
+            step = next(steps)
+            run.blocks.append(wire.pack_block(step.start, step.tokens, step.text, step.arrays))
+            num_prompt = num_prompt or len(step.tokens)
+            new = step.start + len(step.tokens) - num_prompt
+            speed = (new + num_prompt) / (time.monotonic() - began)
+            run.report(new / total if total else 1.0, f"{new} of {total} new tokens, {speed:.0f} tokens/s")
+    except StopIteration as finished:
+        run.seconds, run.trace = time.monotonic() - began, finished.value
 
-    def work() -> None:
-        with _default_error(run):
-            placeholder.progress(0.0, "Loading the model")
-            _recall_or_run(run, find(), placeholder)
 
-    jobs.execute(run, placeholder, work)
-
-
-def _recall_or_run(run: Run, engine: LocalEngineProtocol, placeholder: DeltaGenerator) -> None:
+def recall_or_record(run: Run, engine: LocalEngineProtocol, cache: dict[Hashable, Trace]) -> None:
+    """As `record`, but take the trace of a request that another visitor ran to its end from the cache (`finished`)."""
     key = (engine.folder, str(engine.dtype), run.request)
-    run.trace = _finished().get(key)
+    run.trace = cache.get(key)
     if run.trace is None:
-        _run(run, engine, placeholder, lambda steps: steps)
+        record(run, engine)
     if run.trace is not None and not run.cancel.is_set():
-        jobs.keep(_finished(), key, run.trace, limits.KEPT_TRACES)
+        jobs.keep(cache, key, run.trace, limits.KEPT_TRACES)
 
 
 @st.cache_resource(show_spinner=False)
-def _finished() -> dict[Hashable, Trace]:
-    """Return the complete traces by (model folder, dtype, request)."""
+def finished() -> dict[Hashable, Trace]:
+    """Return the complete traces of all visitors by model folder, dtype and request."""
     return {}
 
 
-@contextlib.contextmanager
-def _default_error(run: Run) -> Iterator[None]:
-    """Set a default error if the run ends without a trace; the message of an exception overwrites it later."""
-    try:
-        yield
-    finally:
-        if run.trace is None:
-            run.error = "it was stopped before there was anything to show"
-
-
-def _run(run: Run, engine: EngineProtocol, placeholder: DeltaGenerator, watch: Callable[[Steps], Steps]) -> None:
-    """Run step by step. If Streamlit ends the script, the steps so far become the trace.
-
-    `watch` wraps the steps, for example to send them to the lens.
-    """
-    assert run.request is not None
-    steps = engine.stream(run.request, run.cancel, functools.partial(_show_layer, placeholder))
-    began = time.monotonic()
-    try:
-        run.trace = _follow(watch(steps), run.request.max_new_tokens, placeholder)
-    finally:
-        if run.trace is None:
-            run.stop()
-            run.trace = _rest(steps)
-        run.seconds = time.monotonic() - began
-
-
-def _follow(steps: Steps, total: int, placeholder: DeltaGenerator) -> Trace:
-    show, began, num_prompt = jobs.paced(placeholder), time.monotonic(), 0
-    while True:
-        try:
-            step = next(steps)
-        except StopIteration as finished:
-            return finished.value
-        num_prompt = num_prompt or len(step.tokens)
-        new = step.start + len(step.tokens) - num_prompt
-        speed = (new + num_prompt) / (time.monotonic() - began)
-        show(new / total if total else 1.0, f"{new} of {total} new tokens, {speed:.0f} tokens/s")
-
-
-def _show_layer(placeholder: DeltaGenerator, progress: Progress) -> None:
-    """Show the progress of a run from disk. Streamlit may end the script in this call too."""
+def _report_layer(run: Run, progress: Progress) -> None:
+    """Report the progress of a run from disk."""
     done, count = progress.layers_done, progress.num_layers
     if not done:
-        placeholder.progress(0.0, "Another run of this model reads it from the disk; yours starts when that one ends")
+        run.report(0.0, "Another run of this model reads it from the disk; yours starts when that one ends")
         return
     read = f"{progress.bytes_read / 1e9:.2f} GB at {progress.bytes_per_second / 1e9:.2f} GB/s"
-    placeholder.progress(done / count, f"layer {done} of {count}, {read}, {progress.seconds_left:.0f} s left")
-
-
-def _rest(steps: Steps) -> Trace | None:
-    """Return the trace of a cancelled run: the steps until it ends; None if it raises ValueError."""
-    while True:
-        try:
-            next(steps)
-        except StopIteration as finished:
-            return finished.value
-        except ValueError:
-            return None
+    run.report(done / count, f"layer {done} of {count}, {read}, {progress.seconds_left:.0f} s left")

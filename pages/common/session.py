@@ -1,7 +1,7 @@
 """The state of a visitor's session: the model, the run on show, and the request that the widgets describe."""
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import streamlit as st
@@ -10,13 +10,12 @@ from model.run.request import FIELDS, Capture, RequestError, RunRequest
 from model.run.request_fields import RequestField
 from model.trace import file
 from model.trace.trace import Trace, TraceError
-from pages.common import examples, limits, models
+from pages.common import examples, jobs, limits, models, runs
 from pages.common.runs import Run
 from viz.theme import THEMES, Theme
 
 if TYPE_CHECKING:
     from model.checkpoint.tokenizer import Tokenizer
-    from model.run.engine import Engine
 
 RECORDED = models.PRESETS / "recorded"
 PAGE_CAPTURE = Capture(frozenset({"router", "attention", "inputs"}))
@@ -25,17 +24,27 @@ PAGE_CAPTURE = Capture(frozenset({"router", "attention", "inputs"}))
 # --- the model -------------------------------------------------------------------------------------------------------
 
 
-def engine() -> "Engine":
-    """Return the chosen model, loaded; all sessions share it.
+def recorder(reuse: bool = False) -> Callable[[Run], None]:
+    """Return the work of a run on the chosen model: load it, fit the request to it, and record the run.
+
+    Args:
+        reuse: take the trace of another visitor who ran the same request to its end.
 
     Raises:
-        ValueError: no model is installed, or its folder cannot be read; the message says why.
+        RequestError: no model is installed.
     """
-    folder, loaded = models.available()[models.chosen()], models.engines()
-    if loaded.has(folder):
-        return loaded.get(folder)
-    with st.spinner("Loading the model"):
-        return loaded.get(folder)
+    folder, loaded, cache = models.available()[models.chosen()], models.engines(), runs.finished()
+
+    def work(run: Run) -> None:
+        run.report(0.0, "Loading the model")
+        engine = loaded.get(folder)
+        runs.fit(run, engine)
+        if reuse:
+            runs.recall_or_record(run, engine, cache)
+        else:
+            runs.record(run, engine)
+
+    return work
 
 
 def vocabulary(trace: Trace) -> "Tokenizer | None":
@@ -80,9 +89,18 @@ def _recorded() -> Trace | None:
     return None
 
 
-def start(request: RunRequest, kind: str = "run") -> Run:
-    """Stop the session's run and return a new one in its place; the page for runs of this kind executes it."""
-    return _show(Run(_next_number(), kind, request))
+def start(request: RunRequest, work: Callable[[Run], None], kind: str = "run") -> Run:
+    """Stop the session's run and begin a new one, which goes on when the visitor opens another page.
+
+    Args:
+        request: of the run.
+        work: records the run; it is called in another thread and reads no session state.
+        kind: of the run.
+    """
+    run = _show(Run(_next_number(), kind, request))
+    jobs.stop_with_tab(run)
+    jobs.begin(run, lambda: work(run))
+    return run
 
 
 def forget() -> None:

@@ -5,8 +5,9 @@ from streamlit.delta_generator import DeltaGenerator
 
 from model.trace.chance import LoadBand
 from model.trace.imports import origin
+from model.trace.observed_rule import rule_of
 from model.trace.trace import Trace
-from pages.common import controls, live, text
+from pages.common import controls, jobs, live, session, text
 from pages.common.runs import Run
 from viz.layout import Layout
 
@@ -37,6 +38,28 @@ def lens(snapshot: bytes, layout: Layout, band: LoadBand | None = None) -> None:
     live.lens(snapshot, key="lens", palette=palette, view=chosen, band=bounds, on_view_change=_take)
     with st.expander("How to read this", icon=":material/help:"):
         st.markdown(HOW_TO_READ)
+
+
+def follow(run: Run, placeholder: DeltaGenerator, container: DeltaGenerator) -> None:
+    """Follow a run until it ends, with the lens, and draw the page anew.
+
+    Args:
+        run: that was begun.
+        placeholder: of the progress.
+        container: of the lens.
+    """
+    if run.header is None:
+        shown = session.shown()
+        if shown is not None and shown.trace is not None:
+            with container:
+                lens(shown.snapshot(), rule_of(shown.trace))
+        while run.header is None and not run.done.wait(1 / jobs.POLLS_PER_SECOND):
+            placeholder.progress(*run.progress)
+    else:
+        with container:
+            lens(live.announce(run.header), run.header.layout)
+        jobs.follow(run, placeholder, live.Feed(run.header, run.blocks).send)
+    st.rerun()
 
 
 def _lens_choices() -> dict[str, str]:

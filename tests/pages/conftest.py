@@ -1,8 +1,10 @@
 """The app with a fake engine and a recorded example of its own."""
 
 import base64
+import contextlib
 import json
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from streamlit.testing.v1 import AppTest
 
 from model.trace.file import save
 from model.trace.trace import Trace
-from pages.common import examples, models, session
+from pages.common import examples, jobs, models, session
 from tests.pages.fakes import FakeEngine
 from tests.traces import random_trace
 
@@ -53,6 +55,35 @@ def open_app(engine: FakeEngine, recorded: Path) -> Callable[..., AppTest]:
         return app.run()
 
     return opened
+
+
+@pytest.fixture
+def leaving(engine: FakeEngine) -> Callable[[int], contextlib.AbstractContextManager[threading.Event]]:
+    """Returns a context in which scripts end in mid-run, as for a visitor who leaves the page.
+
+    The run waits before a step of this number until it is stopped or the event is set.
+    """
+
+    @contextlib.contextmanager
+    def left(at: int) -> Iterator[threading.Event]:
+        reached, go_on = threading.Event(), threading.Event()
+
+        def pause(step: int, cancel: threading.Event | None) -> None:
+            if step == at and cancel is not None:
+                reached.set()
+                while not (cancel.is_set() or go_on.wait(0.01)):
+                    pass
+
+        def leave(*_: object) -> None:
+            assert reached.wait(30)
+            st.stop()
+
+        engine.on_step = pause
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(jobs, "follow", leave)
+            yield go_on
+
+    return left
 
 
 @pytest.fixture

@@ -2,17 +2,15 @@
 
 import dataclasses
 import os
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from model.run.request import FIELDS, Capture
 from pages.audit.imports import choices
-from pages.common import limits, live, runs, session, text, view
-
-if TYPE_CHECKING:
-    from model.run.served import Served
+from pages.common import limits, runs, session, text, view
+from pages.common.runs import Run
 
 ADDRESS, KIND = "MOE_LOUPE_ENGINE", "MOE_LOUPE_ENGINE_KIND"
 ENGINE = "engine"  # kind of a run on a serving engine
@@ -24,30 +22,34 @@ def address() -> str:
 
 
 def go_on(placeholder: DeltaGenerator) -> None:
-    """Execute the session's waiting run on the engine, if there is one, and send its tokens to the lens."""
+    """Follow the session's run on the engine, if one is going on; the lens shows its tokens as they arrive."""
     run = session.own_run()
-    if run is None or run.kind != ENGINE or run.request is None or not run.waiting:
-        return
-    try:
-        engine = _connected()
-    except ValueError as error:
-        run.refuse(str(error))
-        st.rerun()
-    st.button("Stop", key="engine_stop", on_click=session.stop)
-    view.lens(live.announce(engine, run.request, run.number), engine.config)
-    runs.execute(run, engine, placeholder)
-    run.note = engine.arrival or None
-    st.rerun()
+    if run is not None and run.kind == ENGINE and run.waiting:
+        st.button("Stop", key="engine_stop", on_click=session.stop)
+        view.follow(run, placeholder, st.container())
 
 
-def _connected() -> "Served":
-    from model.run.remote import Connection
-    from model.run.served import Served
+def _recorder() -> Callable[[Run], None]:
+    """Return the work of a run on the engine.
 
+    Raises:
+        ValueError: the model is not chosen, or unknown.
+    """
     model = st.session_state.get("import_model")
     if model in (None, choices.NOT_NAMED):
         raise ValueError("choose the model that the engine serves: its answers do not say which layers have experts")
-    return Served(Connection(address()), choices.named(model), os.environ.get(KIND) or None)
+    named = choices.named(model)
+
+    def work(run: Run) -> None:
+        from model.run.remote import Connection
+        from model.run.served import Served
+
+        run.report(0.0, "Asking the engine")
+        engine = Served(Connection(address()), named, os.environ.get(KIND) or None)
+        runs.record(run, engine)
+        run.note = engine.arrival or None
+
+    return work
 
 
 def ask() -> None:
@@ -73,14 +75,13 @@ def ask() -> None:
 
 
 def _send() -> None:
-    """Make a run of the prompt the session's run; the page executes it. A callback."""
+    """Start a run of the prompt in this session. A callback."""
     state = st.session_state
     state["refused"] = None
     try:
         request = session.request_from(
             {name: state.get(f"engine_{name}") for name in ("prompt", "new", "temp", "seed")} | {"chat": False}
         )
+        session.start(dataclasses.replace(request, capture=Capture()), _recorder(), ENGINE)
     except ValueError as error:
         state["refused"] = str(error)
-        return
-    session.start(dataclasses.replace(request, capture=Capture()), ENGINE)

@@ -1,5 +1,6 @@
 """The new run B: started once per request, stopped by its button, and cached in the session."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -8,7 +9,7 @@ import streamlit as st
 from model.run.request import RequestError, RunRequest
 from model.trace.trace import Trace
 from pages.common import jobs, limits, models
-from pages.common.runs import Run, check_prompt, execute_unseen
+from pages.common.runs import Run, check_prompt, finished, recall_or_record
 
 if TYPE_CHECKING:
     from model.run.engine import Engine
@@ -31,7 +32,7 @@ def run(folder: Path, dtype: str, request: RunRequest) -> Trace | None:
             st.button("Run B again", key="run-b", on_click=_forget, args=(key,))
         placeholder = st.container(key="b-status").empty()
     if b.waiting:
-        execute_unseen(b, placeholder, lambda: _fitting_engine(folder, dtype, request))
+        jobs.execute(b, placeholder, _recorder(b, folder, dtype))
         st.rerun()
     if b.error:
         raise RequestError(b.error)
@@ -54,28 +55,43 @@ def _cache() -> dict[tuple[Path, str, RunRequest], Run]:
     return st.session_state.setdefault("compared", {})
 
 
-def _fitting_engine(folder: Path, dtype: str, request: RunRequest) -> "Engine":
-    model = engine(folder, dtype)
-    check_prompt(request, model)
-    return model
+def _recorder(b: Run, folder: Path, dtype: str) -> Callable[[], None]:
+    """Return the work of a run of B, which reads no session state."""
+    find, cache = finder(folder, dtype), finished()
+
+    def work() -> None:
+        assert b.request is not None
+        b.report(0.0, "Loading the model")
+        model = find()
+        check_prompt(b.request, model)
+        recall_or_record(b, model, cache)
+
+    return work
 
 
-def engine(folder: Path, dtype: str) -> "Engine":
-    """Return the model of a folder, computing in a dtype.
+def finder(folder: Path, dtype: str) -> "Callable[[], Engine]":
+    """Return a function that returns the model of a folder in a dtype, for use in another thread.
 
-    Raises:
-        ValueError: the folder cannot be read, or the model runs from disk and `dtype` is not float32.
+    It raises a ValueError if the model cannot be read, or streams from the disk, which works in float32 only.
     """
-    loaded = models.engines().get(folder)
-    if dtype == "float32":
-        return loaded
-    if loaded.disk is not None:
-        raise RequestError(f"{folder.name} does not fit in memory and is run in float32 only; choose that")
-    return _converted(str(folder), dtype)
+    engines, converted = models.engines(), _converted()
+
+    def find() -> "Engine":
+        from model.run.engine import Engine
+
+        loaded = engines.get(folder)
+        if dtype == "float32":
+            return loaded
+        if loaded.disk is not None:
+            raise RequestError(f"{folder.name} does not fit in memory and is run in float32 only; choose that")
+        engine = converted.get((folder, dtype)) or Engine.load(folder, dtype=dtype)
+        jobs.keep(converted, (folder, dtype), engine, 1)
+        return engine
+
+    return find
 
 
-@st.cache_resource(show_spinner="Loading the model", max_entries=1)
-def _converted(folder: str, dtype: str) -> "Engine":
-    from model.run.engine import Engine
-
-    return Engine.load(Path(folder), dtype=dtype)
+@st.cache_resource(show_spinner=False)
+def _converted() -> "dict[tuple[Path, str], Engine]":
+    """Return the last model in another dtype by folder and dtype, which all visitors share."""
+    return {}

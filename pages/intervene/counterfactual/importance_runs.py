@@ -11,6 +11,8 @@ from pages.common import heads, jobs, limits
 from pages.common.jobs import Job
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from model.run.engine import Engine
     from model.run.importance import Importance
 
@@ -50,18 +52,17 @@ def stop() -> None:
 
 def execute(job: ImportanceJob, placeholder: DeltaGenerator) -> None:
     """Run a map to its end, with its progress in the placeholder."""
-    jobs.execute_on(
-        job, placeholder, lambda: heads.require_maker(job.trace), lambda engine: _follow(job, engine, placeholder)
-    )
+    find = heads.finder(job.trace)
+    jobs.execute(job, placeholder, lambda: _run(job, find))
 
 
-def _follow(job: ImportanceJob, engine: "Engine", placeholder: DeltaGenerator) -> None:
+def _run(job: ImportanceJob, find: "Callable[[], Engine]") -> None:
     from model.run.importance import importance
 
-    show = jobs.paced(placeholder)
-    for progress in importance(engine, job.token_ids, job.cancel):
+    job.report(0.0, "Loading the model")
+    for progress in importance(find(), job.token_ids, job.cancel):
         job.importance = progress
-        show(progress.done / progress.total, f"{progress.done:,} of {progress.total:,} experts knocked out")
+        job.report(progress.done / progress.total, f"{progress.done:,} of {progress.total:,} experts knocked out")
 
 
 def _key(trace: Trace) -> Key:

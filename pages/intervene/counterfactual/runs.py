@@ -15,6 +15,8 @@ from pages.common import heads, jobs, limits
 from pages.common.jobs import Job
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import numpy as np
 
     from model.run.counterfactual import Counterfactual
@@ -103,30 +105,26 @@ def _mirror(ran: bool) -> None:
 
 def execute(experiment: Experiment, placeholder: DeltaGenerator) -> None:
     """Run an experiment to its end, with its progress in the placeholder."""
-    jobs.execute_on(
-        experiment, placeholder, lambda: _engine(experiment), lambda engine: _follow(experiment, engine, placeholder)
-    )
+    find = heads.finder(experiment.trace)
+    jobs.execute(experiment, placeholder, lambda: _run(experiment, find))
 
 
-def _engine(experiment: Experiment) -> "Engine":
-    """Return the model that made the trace.
+def _run(experiment: Experiment, find: "Callable[[], Engine]") -> None:
+    """Run an experiment on the model that made its trace; the work of a job.
 
     Raises:
-        RequestError: it is not installed here, or the text is too long to compare distributions.
+        RequestError: the model is not installed here, or the text is too long to compare distributions.
     """
+    from model.run.counterfactual import Counterfactual, Question
+
     trace = experiment.trace
-    engine = heads.require_maker(trace)
+    experiment.report(0.0, "Loading the model")
+    engine = find()
     if trace.num_tokens * engine.config.vocab_size > limits.EXPERIMENT_LOGITS:
         most = limits.EXPERIMENT_LOGITS // engine.config.vocab_size
         raise RequestError(f"a text of {trace.num_tokens:,} tokens is too long to compare; at most {most:,} are")
-    return engine
-
-
-def _follow(experiment: Experiment, engine: "Engine", placeholder: DeltaGenerator) -> None:
-    from model.run.counterfactual import Counterfactual, Question
-
-    new = limits.NEW_TOKENS if engine.disk is None else 0  # from disk, each new token would read all layers again
-    question = Question.about(experiment.trace, experiment.interventions, new)
-    experiment.result, show = Counterfactual(question), jobs.paced(placeholder)
+    new = limits.NEW_TOKENS if engine.disk is None else 0  # from the disk, each new token would read every layer again
+    question = Question.about(trace, experiment.interventions, new)
+    experiment.result = Counterfactual(question)
     for stage in experiment.result.run(engine, experiment.cancel):
-        show(stage.share, f"Running: {stage.doing}")
+        experiment.report(stage.share, f"Running: {stage.doing}")

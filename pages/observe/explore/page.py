@@ -4,7 +4,7 @@ import streamlit as st
 
 from model.trace import load
 from model.trace.observed_rule import rule_of
-from pages.common import controls, live, prompt, runs, session, view
+from pages.common import controls, prompt, session, view
 from pages.observe.explore import overview
 from pages.observe.explore.tabs import TABS
 
@@ -25,17 +25,8 @@ with buttons:
     st.button("Stop", key="stop", on_click=session.stop, disabled=run is None or not run.waiting)
 status, lens = st.container(key="status").empty(), st.container()
 
-if run is not None and run.kind == "run" and run.request is not None and run.waiting:
-    try:
-        engine = session.engine()
-        runs.fit(run, engine)
-    except ValueError as error:
-        run.refuse(str(error))
-        st.rerun()
-    with lens:
-        view.lens(live.announce(engine, run.request, run.number), engine.config)
-    runs.execute(run, engine, status)
-    st.rerun()
+if run is not None and run.kind == "run" and run.waiting:
+    view.follow(run, status, lens)
 
 shown = session.shown()
 view.status(status, run, shown, prompt.not_run(shown))

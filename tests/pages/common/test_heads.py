@@ -46,7 +46,7 @@ def test_heads_are_not_computed_without_the_inputs_or_the_weights() -> None:
     with pytest.raises(RequestError, match="not available here with the same weights"):
         heads.engine_for(dataclasses.replace(trace, data=data))
     with pytest.raises(RequestError, match="not available here"):
-        heads.require_maker(trace)
+        heads.finder(trace)()
 
 
 def test_recall_is_unknown_without_an_indexer() -> None:

@@ -1,10 +1,16 @@
 import threading
-import time
+import weakref
 
 import pytest
 
 from pages.common import jobs
 from pages.common.jobs import Job
+
+
+@pytest.fixture(autouse=True)
+def _one_session(monkeypatch: pytest.MonkeyPatch) -> None:
+    of_session = weakref.WeakSet()
+    monkeypatch.setattr(jobs, "_of_session", lambda: of_session)
 
 
 class Place:
@@ -15,9 +21,9 @@ class Place:
         self.said.append(text)
 
 
-def test_one_queue_for_what_a_script_drives_and_what_has_a_thread_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_queue_for_all_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jobs, "TURNS", threading.Semaphore(1))
-    first, second, place, began = Job(), Job(), Place(), threading.Event()
+    first, second, place, worked, began = Job(), Job(), Place(), [], threading.Event()
 
     def work() -> None:
         began.set()
@@ -25,12 +31,33 @@ def test_one_queue_for_what_a_script_drives_and_what_has_a_thread_of_its_own(mon
 
     jobs.begin(first, work)
     assert began.wait(30)
-    place.progress = lambda share, text: (place.said.append(text), first.stop())  # type: ignore[method-assign]
-    jobs.execute(second, place, lambda: place.said.append("mine"))  # type: ignore[arg-type]
-    assert "runs are going on; yours starts when one of them ends" in place.said[0]
-    assert place.said[-1] == "mine"
+    place.progress = lambda share, text: (place.said.append(text), first.stop() if text else None)  # type: ignore[method-assign]
+    jobs.execute(second, place, lambda: worked.append(1))  # type: ignore[arg-type]
+    assert any("runs are going on; yours starts when one of them ends" in text for text in place.said)
+    assert worked == [1]
     assert (first.complete, second.complete) == (False, True)
     assert (first.waiting, second.waiting) == (False, False)
+
+
+class Ended(BaseException):
+    """Stands for Streamlit's control exceptions, which no `except Exception` sees."""
+
+
+def test_job_goes_on_when_the_script_that_follows_it_ends() -> None:
+    job, place, worked, leave, calls = Job(), Place(), [], threading.Event(), []
+
+    def end(share: float, text: str) -> None:
+        raise Ended
+
+    place.progress = end  # type: ignore[method-assign]
+    with pytest.raises(Ended):
+        jobs.execute(job, place, lambda: worked.append(leave.wait(30)))  # type: ignore[arg-type]
+    assert job.waiting
+    threading.Timer(0.2, leave.set).start()
+    jobs.execute(job, again := Place(), lambda: worked.append("again"))  # type: ignore[arg-type]
+    jobs.follow(job, Place(), lambda: calls.append(1))  # type: ignore[arg-type]
+    assert (worked, job.complete, calls) == ([True], True, [1])
+    assert again.said
 
 
 def test_one_that_is_stopped_in_the_queue_takes_no_turn(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -51,6 +78,7 @@ def test_one_that_is_stopped_in_the_queue_takes_no_turn(monkeypatch: pytest.Monk
         (OSError("gone"), "gone"),
         (MemoryError(), "out of memory"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"), "out of memory"),
+        (KeyError("router"), "the computation failed: 'router'"),
         (RuntimeError("sizes do not fit\nbacktrace"), "the computation failed: sizes do not fit"),
     ],
 )
@@ -69,18 +97,6 @@ def test_what_goes_wrong_is_told_and_the_turn_given_back(
     assert said in job.error
     assert not job.complete
     assert turns.acquire(blocking=False)
-
-
-def test_progress_is_shown_at_once_and_then_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = [5.0]
-    monkeypatch.setattr(jobs, "SECONDS_BETWEEN_PROGRESS", 1)
-    monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    place = Place()
-    show = jobs.paced(place)  # type: ignore[arg-type]
-    for number in range(10):
-        show(0.1, str(number))
-        now[0] += 0.25
-    assert place.said == ["0", "4", "8"]
 
 
 def test_the_oldest_go_when_there_are_too_many() -> None:

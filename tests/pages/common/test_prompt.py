@@ -1,15 +1,15 @@
+import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import pytest
-import streamlit as st
 from hypothesis import given, strategies
-from streamlit.delta_generator import DeltaGenerator
 from streamlit.testing.v1 import AppTest
 from streamlit.util import calc_hash
 
 from model.run.request import FIELDS, RunRequest
-from pages.common import controls, examples, jobs, models, prompt, session, text
+from pages.common import controls, examples, models, prompt, session, text
 from tests.pages.conftest import APP, said
 from tests.pages.fakes import FakeEngine
 from tests.requests import other_value, values
@@ -181,20 +181,12 @@ def open_routing(engine: FakeEngine, recorded: object) -> Callable[..., AppTest]
 
 
 def test_stop_ends_the_run_of_a_link_to_routing(
-    open_routing: Callable[..., AppTest], asked: list[RunRequest], monkeypatch: pytest.MonkeyPatch
+    open_routing: Callable[..., AppTest],
+    asked: list[RunRequest],
+    leaving: Callable[[int], AbstractContextManager[threading.Event]],
 ) -> None:
-    """Streamlit ends the script where a run says how far it is, as when Stop is pressed or the tab is closed."""
-
-    def leave_at_half(place: DeltaGenerator) -> Callable[[float, str], None]:
-        def show(share: float, text: str) -> None:
-            place.progress(share, text)
-            if share >= 0.5:
-                st.stop()
-
-        return show
-
-    monkeypatch.setattr(jobs, "paced", leave_at_half)
-    app = open_routing(prompt="The sun", new="8")
+    with leaving(10):
+        app = open_routing(prompt="The sun", new="8")
     assert not app.exception
     assert [button.key for button in app.button if button.label == "Stop"] == ["link-stop"]
     app.button(key="link-stop").click().run()

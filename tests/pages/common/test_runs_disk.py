@@ -3,23 +3,26 @@
 from pathlib import Path
 
 import pytest
-import streamlit as st
 import torch
 
 from model.checkpoint.weights import save_model
 from model.run.engine import Engine
-from model.run.request import Capture, RunRequest
-from pages.common import runs
+from model.run.request import RunRequest
+from pages.common import jobs, runs
 from tests.models import random_model, tiny_config
 
 
-class Place:
-    def __init__(self) -> None:
-        self.said: list[str] = []
+@pytest.fixture
+def reported(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What runs report."""
+    texts: list[str] = []
 
-    def progress(self, share: float, text: str) -> None:
+    def report(run: runs.Run, share: float, text: str) -> None:
         assert 0 <= share <= 1
-        self.said.append(text)
+        texts.append(text)
+
+    monkeypatch.setattr(runs.Run, "report", report)
+    return texts
 
 
 @pytest.fixture
@@ -28,53 +31,40 @@ def engine(tmp_path: Path) -> Engine:
     return Engine.from_disk(tmp_path / "large", device="cpu")
 
 
-def test_only_the_prompt_is_run_and_every_layer_is_said(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runs.live, "Feed", Feed)
-    asked = RunRequest(token_ids=(2, 3, 4), max_new_tokens=9, capture=Capture(frozenset({"router", "attention"})))
-    run, place = runs.Run(1, "run", asked), Place()
+def fitted(engine: Engine, new: int = 9) -> runs.Run:
+    run = runs.Run(1, "run", RunRequest(token_ids=(2, 3, 4), max_new_tokens=new))
     runs.fit(run, engine)
+    return run
+
+
+def end(run: runs.Run, engine: Engine) -> runs.Run:
+    jobs.begin(run, lambda: runs.record(run, engine))
+    assert run.done.wait(60)
+    return run
+
+
+def test_only_the_prompt_is_run_and_every_layer_is_said(engine: Engine, reported: list[str]) -> None:
+    run = fitted(engine)
     assert run.request is not None
     assert run.request.max_new_tokens == 0
     assert run.note is not None
-    runs.execute(run, engine, place)  # type: ignore[arg-type]
+    end(run, engine)
     assert run.trace is not None
     assert run.trace.num_tokens == 3
-    assert [text.split(",")[0] for text in place.said[:5]] == [f"layer {n} of 5" for n in range(1, 6)]
+    assert [text.split(",")[0] for text in reported[:5]] == [f"layer {n} of 5" for n in range(1, 6)]
 
 
 def test_stopped_between_layers_there_is_no_trace_but_a_word(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runs.live, "Feed", Feed)
-    run, place = runs.Run(1, "run", RunRequest(token_ids=(2, 3, 4))), Place()
-    runs.fit(run, engine)
-    place.progress = lambda share, text: run.stop()  # type: ignore[method-assign]
-    runs.execute(run, engine, place)  # type: ignore[arg-type]
+    monkeypatch.setattr(runs.Run, "report", lambda run, share, text: run.stop())
+    run = end(fitted(engine), engine)
     assert run.trace is None
     assert run.error == "stopped after 1 of 5 layers"
 
 
 def test_one_that_waits_for_another_run_says_so_and_is_stopped(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runs.live, "Feed", Feed)
-    run, place = runs.Run(1, "run", RunRequest(token_ids=(2, 3, 4))), Place()
-    runs.fit(run, engine)
-
-    def stop(share: float, text: str) -> None:
-        place.said.append(text)
-        run.stop()
-
-    place.progress = stop  # type: ignore[method-assign]
+    reported: list[str] = []
+    monkeypatch.setattr(runs.Run, "report", lambda run, share, text: (reported.append(text), run.stop()))
     with engine.lock:
-        runs.execute(run, engine, place)  # type: ignore[arg-type]
-    assert place.said == ["Another run of this model reads it from the disk; yours starts when that one ends"]
+        run = end(fitted(engine), engine)
+    assert reported == ["Another run of this model reads it from the disk; yours starts when that one ends"]
     assert run.error == "stopped before its turn came"
-
-
-class Feed:
-    def __init__(self, header: object) -> None: ...
-
-    def follow(self, steps):
-        return steps
-
-
-@pytest.fixture(autouse=True)
-def _clear() -> None:
-    st.cache_resource.clear()

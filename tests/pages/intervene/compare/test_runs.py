@@ -1,10 +1,11 @@
 """The new run of side B: stopped, run again, made once."""
 
+import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
-import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from model.run.request import RequestError
@@ -18,14 +19,15 @@ OpenApp = Callable[..., AppTest]
 PAGE = page_path("compare")
 
 
-def test_stop_ends_the_run_of_b_and_it_can_be_run_again(show_at: OpenApp, engine: FakeEngine) -> None:
-    """Streamlit ends the script where a run says how far it is, as when Stop is pressed or the tab is closed."""
+def test_stop_ends_the_run_of_b_and_it_can_be_run_again(
+    show_at: OpenApp, engine: FakeEngine, leaving: Callable[[int], AbstractContextManager[threading.Event]]
+) -> None:
     engine.disk = object()
-    engine.on_step = lambda layer, cancel: st.stop() if layer == 2 else None
-    app = show_at(dtype="float32")
+    with leaving(2):
+        app = show_at(dtype="float32")
     assert not app.button(key="stop-b").disabled
     app.button(key="stop-b").click().run()
-    assert "It was stopped before there was anything to show" in said(app)
+    assert "Stopped after 2 of 3 layers" in said(app)
     assert app.button(key="stop-b").disabled
     engine.on_step = lambda layer, cancel: (cancel.set(), cancel.set()) if layer == 1 and cancel else None
     app.button(key="run-b").click().run()
@@ -49,5 +51,5 @@ def test_run_of_b_is_made_once_for_all_who_ask_the_same(show_at: OpenApp, engine
 def test_model_from_the_disk_is_run_in_float32_only(engine: FakeEngine, tmp_path: Path) -> None:
     engine.disk = object()  # type: ignore[assignment]
     with pytest.raises(RequestError, match="run in float32 only"):
-        runs.engine(tmp_path, "bfloat16")
-    assert runs.engine(tmp_path, "float32") is engine
+        runs.finder(tmp_path, "bfloat16")()
+    assert runs.finder(tmp_path, "float32")() is engine

@@ -1,0 +1,31 @@
+"""The session's run in progress, on the pages that do not draw it."""
+
+import streamlit as st
+
+from pages.common import session
+from pages.common.menu import FIRST
+from pages.common.runs import Run
+
+SECONDS_BETWEEN_LOOKS = 0.5
+DRAWN_BY = {"run": FIRST, "engine": "imports"}  # kind of a run -> the page that follows it with the lens
+
+
+def show(page: str) -> None:
+    """Show the progress of the run with a Stop button; when it ends, the page is drawn anew and shows it.
+
+    Args:
+        page: that is open, by its name in the menu.
+    """
+    run = session.own_run()
+    if run is None or not run.waiting or DRAWN_BY.get(run.kind) == page:
+        return
+    with st.container(horizontal=True, vertical_alignment="center", key="going"):
+        st.button("Stop", key="going-stop", on_click=session.stop, help="Keeps the tokens so far")
+        st.fragment(_progress, run_every=SECONDS_BETWEEN_LOOKS)(run)
+
+
+def _progress(run: Run) -> None:
+    if not run.waiting:
+        st.rerun()
+    share, message = run.progress
+    st.progress(share, f"Your run goes on: {message}. This page shows the run before until it ends.")
