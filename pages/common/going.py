@@ -28,4 +28,4 @@ def _progress(run: Run) -> None:
     if not run.waiting:
         st.rerun()
     share, message = run.progress
-    st.progress(share, f"Your run goes on: {message}. This page shows the run before until it ends.")
+    st.progress(share, f"Your run goes on: {message}. Until it ends, this page shows the run before.")

@@ -37,7 +37,7 @@ SETTINGS = {
 START_SECONDS = 60
 
 Visit = Callable[..., Page]
-expect.set_options(timeout=30_000)  # on a busy machine the default of five seconds is too short
+expect.set_options(timeout=60_000)  # on a busy machine the default of five seconds is too short
 
 
 def installed_chromium() -> str | None:
@@ -129,7 +129,7 @@ def visit(chromium: Browser) -> Iterator[Visit]:
         context = chromium.new_context(viewport={"width": width, "height": height}, color_scheme=theme)
         contexts.append(context)
         page = context.new_page()
-        page.set_default_timeout(30_000)
+        page.set_default_timeout(60_000)
         page.on("pageerror", lambda error: problems.append(error.stack or error.message))
         page.on("request", lambda request: problems.extend(elsewhere(request.url)))
         page.goto(address)

@@ -128,6 +128,20 @@ def test_stop_keeps_the_tokens_so_far(visit: Visit, app: str) -> None:
     assert token_ids(page) == kept
 
 
+def test_run_goes_on_when_its_page_is_left_and_stops_from_any_page(visit: Visit, app: str) -> None:
+    page = open_tiny(visit, app, model="deep", new=256)
+    wait_for(page, "lens.lens.run.header.running && lens.tokens > 12")
+    page.get_by_role("link", name="Routing", exact=True).click()
+    expect(page.get_by_text(re.compile(r"Your run goes on: \d+ of 256 new tokens"))).to_be_visible()
+    left_at = tokens(page)
+    page.get_by_role("link", name="Explore", exact=True).click()
+    wait_for(page, f"location.pathname === '/' && lens.lens.running && lens.tokens > {left_at}")
+    page.get_by_role("link", name="Tokens", exact=True).click()
+    page.get_by_role("button", name="Stop", exact=True).dblclick()
+    expect(page.get_by_text("stopped", exact=True)).to_be_visible()
+    expect(page.get_by_text("Your run goes on")).to_have_count(0)
+
+
 def test_a_saved_trace_opens_in_another_session(visit: Visit, app: str, tmp_path: Path) -> None:
     page = open_tiny(visit, app)
     finished(page)

@@ -20,8 +20,8 @@ class Talk {
     return Object.fromEntries(requested.map((name) => [name, view[name] ?? FRESH[name]]));
   }
 
-  // Reports a changed view to the page after a pause. Never while `busy`: a report reruns the page, which would end the
-  // active run.
+  // Reports a changed view to the page after a pause. Never while `busy`: a report reruns the page, which would send the
+  // active run from its start again.
   send(view, busy) {
     clearTimeout(this.timer);
     this.timer = setTimeout(() => {
