@@ -29,7 +29,7 @@ def notes(manifest: Manifest, folder: Path) -> tuple[str, ...]:
 
 
 def configuration(manifest: Manifest, folder: Path) -> Iterator[str]:
-    """Yield the notes on parts of `config.json` without an effect."""
+    """Yield the notes on parts of `config.json` that have no effect."""
     yield from (f"{CONFIG_NAME}: {line}" for line in unused_keys(manifest.published))
     if unknown := unknown_keys(manifest.published):
         yield f"{CONFIG_NAME} has keys that are not known here, and have no effect: {_named(unknown)}"
@@ -38,7 +38,7 @@ def configuration(manifest: Manifest, folder: Path) -> Iterator[str]:
 
 
 def adapters(manifest: Manifest, folder: Path) -> Iterator[str]:
-    """Yield the notes on adapters beside the weights or among them."""
+    """Yield the notes on adapters, in files of their own or among the weights."""
     what_to_do = (
         "is not applied: a run shows the base model alone; merge it (merge_and_unload of peft) to see its effect"
     )

@@ -44,8 +44,8 @@ def doctor_command(
 ) -> None:
     """Audit MODEL: its weights, and how it routes text.
 
-    Without --prompts, the audit runs a built-in sample in a dozen languages. A model that does not fit in memory runs
-    only with --prompts or --reference. If a stage cannot run, the others are still reported. Exit status: 1 if a
+    Without --prompts, the audit runs a built-in sample in fifteen languages. A model that does not fit in memory runs
+    only with --prompts or --reference. If a stage cannot run, the other stages are still reported. Exit status: 1 if a
     finding reaches --fail-on or a requested stage did not run, 2 if nothing could be audited.
     """
     if weights_only and (prompts or reference):

@@ -1,8 +1,8 @@
 """The command line: `python -m model COMMAND`.
 
 Exit status: 0: done; 1: a requested check failed; 2: unusable input; 3: a fault of this program; 130: stopped by
-Ctrl-C; 141: the program that reads the output has ended. An error prints one line to stderr, with `--debug` also a
-traceback, and writes no output file. A command imports its modules when it runs, so `--help` does not import torch.
+Ctrl-C; 141: the program that reads the output has ended. An error prints one line to stderr, or a traceback with
+`--debug`, and writes no output file. A command imports its modules when it runs, so `--help` does not import torch.
 """
 
 import importlib

@@ -153,10 +153,11 @@ def _check_text_config(values: Mapping[str, Any]) -> None:
 
 
 def refuse_other_family(values: Mapping[str, Any], model_types: tuple[str, ...]) -> None:
-    """Refuse a model type that is not one of these, with what to do if it wraps one of them.
+    """Check that a configuration has one of the supported model types.
 
     Raises:
-        ConfigError: the model type is another; the message names it.
+        ConfigError: the model type is not supported; the message names it, and says what to do if `text_config` has a
+            supported type.
     """
     model_type, nested = values.get("model_type"), values.get("text_config")
     if model_type in model_types:

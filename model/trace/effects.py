@@ -101,12 +101,12 @@ def band(draws: xr.DataArray) -> tuple[np.ndarray, np.ndarray]:
 
 
 class Standing(NamedTuple):
-    """Where a value stands among the control's draws.
+    """The rank of a value among the draws of a control.
 
     Attributes:
-        below, above: draws below and above the value.
+        below, above: number of draws below and above the value.
         draws: number of draws.
-        level: probability that a value drawn like the control lies above all draws; as large as that of below all.
+        level: probability that one more draw lies above all draws; it lies below all draws with the same probability.
     """
 
     below: int
@@ -116,10 +116,10 @@ class Standing(NamedTuple):
 
 
 def standing(value: float, draws: np.ndarray) -> Standing:
-    """Return where a value stands among the draws of a control, [draw].
+    """Return the rank of a value among the draws of a control, [draw].
 
-    A value drawn in the same way is as likely to have any rank among the N + 1 values, whatever their distribution, so
-    it lies above all N draws with probability 1 / (N + 1).
+    One more draw has each of its N + 1 possible ranks with the same probability, whatever the distribution. It lies
+    above all N draws with probability 1 / (N + 1).
 
     >>> standing(3.0, np.array([1.0, 2.0, 4.0]))
     Standing(below=2, above=1, draws=3, level=0.25)

@@ -1,4 +1,4 @@
-"""Reads files that others named or made: ordinary ones, of bounded size. A pipe could block, a device never end."""
+"""Reads files that others named or made. Only regular files of limited size are read: a pipe might block forever."""
 
 import errno
 import os
@@ -9,10 +9,10 @@ _NO_WAIT = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(
 
 
 def read_ordinary(path: Path | str, most_bytes: int) -> bytes:
-    """Return the content of a file.
+    """Return the content of a regular file.
 
     Raises:
-        OSError: it cannot be read, is no ordinary file, or is larger than `most_bytes`; `strerror` says which.
+        OSError: the file cannot be read, is no regular file, or is larger than `most_bytes`; `strerror` says why.
     """
     descriptor = os.open(path, os.O_RDONLY | _NO_WAIT)  # without waiting: a pipe without a writer blocks here
     try:

@@ -125,11 +125,11 @@ class Outcome(NamedTuple):
     """How a run ended.
 
     Attributes:
-        busiest: largest load ratio of an expert of any layer.
-        share: share of the tokens that this expert gets.
-        idle: experts of all layers that get no token.
-        num_experts: experts of all layers.
-        loss: mean loss.
+        busiest: the largest load ratio of any expert in any layer.
+        share: share of the tokens that select this expert.
+        idle: number of experts without a token, over all layers.
+        num_experts: number of experts, over all layers.
+        loss: mean loss, nats per token.
     """
 
     busiest: float
@@ -148,9 +148,9 @@ def outcome(lines: Sequence[Mapping[str, Any]], window: int, top_k: int) -> Outc
     """Return how a run ended, from its last `window` steps.
 
     Args:
-        lines: of the log, one per step.
-        window: number of steps.
-        top_k: experts per token; an expert that every token chose has a load ratio of the experts of a layer / `top_k`.
+        lines: log lines, one per step.
+        window: number of steps at the end of the run.
+        top_k: selected experts per token.
     """
     load = relative_loads(lines[-window:], window)
     busiest, idle = last_balance(load)

@@ -1,4 +1,4 @@
-"""Records the two runs that the Collapse page shows before a visitor trains any.
+"""Records the two runs that the Collapse page shows before a visitor trains a model.
 
 python -m model.train.demo.recorded      (`make recorded`)
 """
@@ -15,18 +15,18 @@ from model.checkpoint.embedded import PRESETS
 from model.train.demo.nano import BIAS, NOTHING, Nano, train_nano
 
 FILE = PRESETS / "recorded" / "collapse.json.gz"
-RUNS = {"A": Nano(NOTHING, 0.0), "B": Nano(BIAS, 0.02)}  # by the page's side
-KEPT = ("step", "loss", "load", "alarms")  # of a log line
+RUNS = {"A": Nano(NOTHING, 0.0), "B": Nano(BIAS, 0.02)}  # side of the page -> its run
+KEPT = ("step", "loss", "load", "alarms")  # entries of a log line that the page reads
 
 
 def trimmed(line: dict[str, Any]) -> dict[str, Any]:
-    """Return what the page reads of a log line, the loss with five digits."""
+    """Return the entries `KEPT` of a log line, the loss with five digits."""
     kept = {name: line[name] for name in KEPT if name in line}
     return kept | {"loss": float(f"{line['loss']:.5g}")}
 
 
 def record() -> Path:
-    """Train both runs, write their settings and log lines to `FILE`, and return it."""
+    """Train both runs, write their settings and log lines to `FILE`, and return its path."""
     sides = {}
     for side, nano in RUNS.items():
         settings = {name: getattr(nano, name) for name in ("method", "strength", "softmax", "limit_groups")}
@@ -38,7 +38,7 @@ def record() -> Path:
 
 @click.command()
 def main() -> None:
-    """Train both runs; each takes a minute or less on two cores."""
+    """Train both runs, and write their logs; a run takes at most a minute on two cores."""
     path = record()
     click.echo(f"{path.name}  {path.stat().st_size / 1000:,.0f} kB")
 
