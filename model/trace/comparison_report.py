@@ -1,6 +1,7 @@
 """Report a comparison of traces: measures that an automatic test can check, sentences, and plain values for JSON."""
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -63,15 +64,22 @@ def differing(comparison: Comparison) -> dict[str, tuple[Any, Any]]:
 
 
 def verdict(comparison: Comparison) -> list[str]:
-    """Return sentences on the comparison, the answer first."""
-    return [
-        *about_settings(comparison.a, comparison.b),
-        *_about_shift(comparison),
-        _answer(comparison),
-        *_about_tokens(comparison),
-        *_about_numbers(comparison),
-        *_about_faults(comparison),
-    ]
+    """Return sentences on the comparison: causes that both traces state, then the answer, then the details."""
+    causes = (_about_weights(comparison), about_settings(comparison.a, comparison.b), _about_shift(comparison))
+    details = (_about_tokens(comparison), _about_numbers(comparison), _about_faults(comparison))
+    return [*itertools.chain(*causes), _answer(comparison), *itertools.chain(*details)]
+
+
+def _about_weights(comparison: Comparison) -> Iterator[str]:
+    """Yield a sentence if the traces were made with other weights: by checksum, or by the biases that they recorded."""
+    checksums = {trace.model.get("weights_sha256") for trace in (comparison.a, comparison.b)} - {None}
+    evidence = ["the checksums of their files differ"] if len(checksums) > 1 else []
+    bias = comparison.layers["bias_difference"]
+    if (bias > 0).any():
+        layers = span(bias["moe_layer"].values[bias > 0])
+        evidence.append(f"the experts' biases differ in {layers}, by up to {float(bias.max()):.2g}")
+    if evidence:
+        yield f"These are not the same weights: {', and '.join(evidence)}."
 
 
 def _answer(comparison: Comparison) -> str:
@@ -142,10 +150,9 @@ def _about_tokens(comparison: Comparison) -> Iterator[str]:
 
 
 def _about_numbers(comparison: Comparison) -> Iterator[str]:
-    for_all = measures(comparison)
+    weight, logprob = (measures(comparison)[name] for name in ("weight-difference", "logprob-difference"))
     if comparison.renumbered:
         yield _about_order(comparison)
-    weight, logprob, bias = (for_all[name] for name in ("weight-difference", "logprob-difference", "bias-difference"))
     if weight == 0 and not logprob > 0 and not comparison.is_split.any():
         yield "All weights and log-probabilities that both traces hold are equal to the bit."
     if math.isnan(weight):
@@ -156,9 +163,6 @@ def _about_numbers(comparison: Comparison) -> Iterator[str]:
     if logprob > 0:
         mean = float(abs(comparison.choices["logprob_difference"]).mean())
         yield f"Log-probabilities of the tokens differ by up to {logprob:.2g} nats, {mean:.2g} on average."
-    if bias > 0:
-        layers = comparison.layers["moe_layer"].values[comparison.layers["bias_difference"].values > 0]
-        yield f"The experts' biases differ in {span(layers)}, by up to {bias:.2g}: these are not the same weights."
 
 
 def _about_order(comparison: Comparison) -> str:

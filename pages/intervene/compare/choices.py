@@ -16,7 +16,9 @@ _HELP = {
     "right": "`same text` and `another prompt` start a run now, with the model and the number format that you choose.",
 }
 _DTYPES = ("bfloat16", "float32", "float16")
-_DTYPE_HELP = "How the model's weights and results are stored: fewer bits round more. `bfloat16` rounds most."
+_DTYPE_HELP = (
+    "How the model's weights and results are stored: fewer bits round more. `bfloat16` rounds most. At first it is A's."
+)
 _ROUTER = Capture(frozenset({"router"}))
 
 
@@ -70,7 +72,8 @@ def _new_run(kind: str, other: Trace | None) -> Trace | None:
     names = list(models.available())
     with st.container(horizontal=True):
         name = st.selectbox("Model of B", names, index=names.index(models.chosen()), key="with", bind="query-params")
-        dtype = st.selectbox("Number format of B", _DTYPES, key="dtype", bind="query-params", help=_DTYPE_HELP)
+        first = _DTYPES.index(str(other.origin["dtype"])) if other and other.origin.get("dtype") in _DTYPES else 0
+        dtype = st.selectbox("Number format of B", _DTYPES, first, key="dtype", bind="query-params", help=_DTYPE_HELP)
     folder = models.available()[name]
     if kind == PROMPT:
         prompt = st.text_area("Prompt of B", height=76, key="other", bind=None if _is_long() else "query-params")

@@ -278,7 +278,19 @@ def test_split_after_the_same_text_in_other_tokens_follows() -> None:
 
 def test_other_biases_are_said() -> None:
     a, b = gate([[WIDE, WIDE]]), gate([[WIDE, WIDE]], arrays={"expert_bias": np.float32([[0] * 4, [0, 0, 0, 0.05]])})
-    assert "The experts' biases differ in L2, by up to 0.05: these are not the same weights." in verdict(compare(a, b))
+    first = verdict(compare(a, b))[0]
+    assert first == "These are not the same weights: the experts' biases differ in L2, by up to 0.05."
+
+
+def test_other_weights_come_first() -> None:
+    a, b, unknown = (
+        dataclasses.replace(gate([[WIDE]]), model={"name": "m", "config": {"rope_theta": theta}, "weights_sha256": sha})
+        for theta, sha in ((1e4, "a" * 64), (1e5, "b" * 64), (1e5, None))
+    )
+    first, second, *_ = verdict(compare(a, b))
+    assert first == "These are not the same weights: the checksums of their files differ."
+    assert "rope_theta" in second
+    assert "not the same weights" not in " ".join(verdict(compare(a, a)) + verdict(compare(a, unknown)))
 
 
 def test_layers_of_one_side_only_are_said() -> None:

@@ -63,6 +63,20 @@ def test_another_prompt_waits_until_it_is_typed(show_at: OpenApp, asked: list[tu
     assert "The prompt is longer than 20,000 characters" in said(app)
 
 
+@pytest.mark.parametrize(
+    ("trace", "address", "dtype"),
+    [
+        (shown(), {}, "float32"),
+        (nudged(shown()), {}, "bfloat16"),
+        (nudged(shown()), {"dtype": "float16"}, "float16"),
+    ],
+)
+def test_number_format_of_b_is_that_of_a_until_another_is_chosen(
+    show_at: OpenApp, asked: list[tuple[Path, str, RunRequest]], trace: Trace, address: dict[str, str], dtype: str
+) -> None:
+    assert show_at(trace, **address).selectbox(key="dtype").value == dtype == asked[-1][1]
+
+
 def test_run_that_is_refused_is_said_in_one_line(show_at: OpenApp, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(folder: Path, dtype: str, request: RunRequest) -> Trace:
         raise RequestError("the prompt does not fit")

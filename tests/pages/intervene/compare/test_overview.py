@@ -22,7 +22,7 @@ OpenApp = Callable[..., AppTest]
 PAGE = page_path("compare")
 
 
-def test_first_visit_compares_the_example_with_its_own_text_in_bfloat16(
+def test_first_visit_compares_the_example_with_its_own_text_in_its_own_number_format(
     show_at: OpenApp, asked: list[tuple[Path, str, RunRequest]]
 ) -> None:
     app = show_at()
@@ -31,7 +31,7 @@ def test_first_visit_compares_the_example_with_its_own_text_in_bfloat16(
     assert "**" in words
     assert text.plain("Log-probabilities of the tokens differ by up to 0.5 nats") in words
     (request,) = asked
-    assert request[1] == "bfloat16"
+    assert request[1] == "float32"
     assert request[2].token_ids == tuple(token.id for token in shown().tokens)
     assert request[2].max_new_tokens == 0
     assert 'title="token 6 of A, 6 of B: first split is' in strip(app)
