@@ -18,6 +18,7 @@ page = st.navigation(sections, position="sidebar", expanded=True)
 st.set_page_config(page_title=f"{page.title} \N{MIDDLE DOT} MoE Loupe")
 
 style.apply()
+style.title(page.title)
 controls.take_from_address(page.url_path)
 controls.keep()
 sidebar.show()

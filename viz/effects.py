@@ -21,7 +21,7 @@ CSS = (
 .effects { max-height: 24rem; }
 .effects .chip { white-space: pre; padding: 0 3px; }
 .effects.text { white-space: pre-wrap; overflow-wrap: anywhere; min-height: 7rem; max-height: 14rem; }
-.effects.text .prompt { opacity: 0.6; }
+.effects.text .prompt { opacity: 0.75; }
 .effects .scale { display: inline-block; width: 9rem; height: 0.8em; border-radius: 3px; margin: 0 0.5em;
   vertical-align: -1px; border: 1px solid color-mix(in srgb, currentColor 18%, transparent); }
 """

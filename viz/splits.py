@@ -42,7 +42,7 @@ def css(theme: Theme) -> str:
         f".splits .follows {{ background: {follows}; }}"
         f".splits .change {{ background: {changed}; outline: 2px solid {theme.change[-1]}; outline-offset: -2px; }}"
         f".splits .undecided {{ outline: 2px dashed {theme.muted}; outline-offset: -2px; }}"
-        ".splits .not-aligned, .splits .not-recorded { opacity: 0.5; text-decoration: line-through; }"
+        ".splits .not-aligned, .splits .not-recorded { opacity: 0.75; text-decoration: line-through; }"
         ".splits .not-recorded { text-decoration: none; }"
     )
     return strips.CSS + rules

@@ -16,7 +16,7 @@ CSS = """
 .strip .chip { display: inline-block; margin: 1px 1px 3px 0; padding: 1px 3px; border-radius: 3px; max-width: 100%;
   white-space: pre-wrap; overflow-wrap: anywhere; background: color-mix(in srgb, currentColor 7%, transparent); }
 .strip bdi { unicode-bidi: isolate; }
-.strip i { font-style: normal; opacity: 0.55; }
+.strip i { font-style: normal; opacity: 0.75; }
 .strip .generated :is(bdi, i):not(small *) { text-decoration: underline; text-decoration-thickness: 1.5px;
   text-underline-offset: 4px; }
 .strip .special { border: 1px solid currentColor; }

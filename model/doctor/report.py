@@ -17,7 +17,7 @@ from model.doctor.findings import SEVERITIES, Check, Finding, Number, Report, ov
 _MARKS = {-1: ("", ""), 0: ("clear", "ok"), 1: ("note", "note"), 2: ("warning", "warning"), 3: ("error", "error")}
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 _STYLE = """
-:root{color-scheme:light dark;--ink:#24292f;--paper:#fff;--muted:#6e7781;--line:#d8dde3;--shade:#f4f6f8;
+:root{color-scheme:light dark;--ink:#24292f;--paper:#fff;--muted:#5e6771;--line:#d8dde3;--shade:#f4f6f8;
 --error:#a33b08;--warning:#8a5a00;--note:#1f5fa0;--clear:#1b7837}
 @media(prefers-color-scheme:dark){:root{--ink:#e6e9ee;--paper:#0e1117;--muted:#9aa4b0;--line:#2a313b;--shade:#1b212a;
 --error:#ff9d6b;--warning:#ffd08a;--note:#8ab9e6;--clear:#7fbf7b}}

@@ -1,5 +1,7 @@
 """Styles that Streamlit's theme has no setting for: narrower margins, less prominent tools on figures."""
 
+import html
+
 import streamlit as st
 
 CSS = """
@@ -7,6 +9,18 @@ CSS = """
 [data-testid="stMainBlockContainer"] { padding: 2.6rem 2rem 3rem; }
 body:has([data-testid="stExpandSidebarButton"]) [data-testid="stMainBlockContainer"] { padding-top: 4.2rem; }
 [data-testid="stMetricValue"] { font-size: 1.5rem; }
+[data-testid="stCaptionContainer"] { opacity: 0.75; }
+:is([data-testid="stMarkdownContainer"], [data-testid="stCaptionContainer"]) code {
+  font-size: max(12px, 0.85em) !important; }
+[data-testid="stCaptionContainer"] code { color: inherit !important; }
+[data-testid="stSliderThumbValue"], [data-testid="stSliderThumbValue"] * { color: inherit !important; }
+[data-testid="stMain"] h2 { font-size: 1.1rem; padding: 0.6rem 0 0; }
+[data-testid="stSidebarNavLink"]:focus-visible, [data-testid="stNavSectionHeader"]:focus-visible,
+[data-testid="stTooltipHoverTarget"] button:focus-visible {
+  outline: 2px solid currentColor !important; outline-offset: -2px; }
+h1.page-title { font-size: 0.9rem !important; font-weight: 600; line-height: 1.3rem; height: 1.3rem;
+  padding: 0 !important; margin: -1.9rem 0 -0.5rem !important; }
+body:has([data-testid="stExpandSidebarButton"]) h1.page-title { margin-top: -0.4rem !important; }
 [data-testid="stMain"] [data-testid="stVerticalBlock"] { gap: 0.7rem; }
 [data-testid="stSidebarNavLink"] { padding-top: 0.05rem; padding-bottom: 0.05rem; line-height: 1.5; }
 [data-testid="stSidebarNavItems"] li { margin: 0; }
@@ -51,6 +65,11 @@ LOGO = f"""<svg xmlns="http://www.w3.org/2000/svg" width="150" height="28" viewB
 def _first_visit() -> list[bool]:
     """Return a list that holds True until the server's first session removes it."""
     return [True]
+
+
+def title(name: str) -> None:
+    """Write a page's name as its heading, in the empty band above the page."""
+    st.html(f'<h1 class="page-title">{html.escape(name)}</h1>')
 
 
 def apply() -> None:

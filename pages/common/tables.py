@@ -19,9 +19,8 @@ if TYPE_CHECKING:
 # Number formats of table columns: three digits, a share in per cent, a whole number with separators.
 THREE, SHARE, WHOLE = (st.column_config.NumberColumn(format=pattern) for pattern in ("%.3g", "percent", "localized"))
 NEXT_TOKENS = {
-    "probability": THREE,
+    "probability": st.column_config.ProgressColumn(min_value=0, max_value=1, format="%.3g"),
     "log-probability (nat)": THREE,
-    " ": st.column_config.ProgressColumn(min_value=0, max_value=1, format=" "),
 }
 
 
@@ -66,7 +65,6 @@ def next_tokens(trace: Trace, token: int, vocabulary: "Tokenizer | None") -> pd.
             "id": at["candidate_id"].values,
             "probability": probability,
             "log-probability (nat)": logprob,
-            " ": probability,
         }
     )
 

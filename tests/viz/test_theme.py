@@ -29,6 +29,28 @@ def luminance(color: str) -> float:
     return sum(int(color[at : at + 2], 16) * share for at, share in ((1, 0.2126), (3, 0.7152), (5, 0.0722)))
 
 
+def contrast(color: str, other: str) -> float:
+    """The contrast of two colours as WCAG 2 defines it: 1 if they are equal, 21 for black on white."""
+
+    def light(part: float) -> float:
+        return part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4
+
+    values = [[light(int(one[at : at + 2], 16) / 255) for at in (1, 3, 5)] for one in (color, other)]
+    low, high = sorted(0.2126 * red + 0.7152 * green + 0.0722 * blue for red, green, blue in values)
+    return (high + 0.05) / (low + 0.05)
+
+
+def test_contrast_is_that_of_wcag():
+    assert contrast("#000000", "#ffffff") == pytest.approx(21)
+    assert contrast("#777777", "#ffffff") == pytest.approx(4.48, abs=0.01)  # the example of WCAG's own tools
+
+
+@pytest.mark.parametrize("theme", THEMES.values(), ids=THEMES.keys())
+def test_writing_in_figures_reaches_the_contrast_of_text(theme):
+    for paper in (theme.background, theme.shade, theme.grid):
+        assert min(contrast(ink, paper) for ink in (theme.ink, theme.muted)) >= 4.5
+
+
 @pytest.mark.parametrize("theme", THEMES.values(), ids=THEMES.keys())
 def test_experts_of_a_group_share_its_hue_and_differ_in_lightness(theme):
     colors = expert_colors(layout(32, 4), theme)

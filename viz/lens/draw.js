@@ -26,7 +26,7 @@ class Colors {
   constructor(palette, background, ink) {
     this.background = rgb(background);
     this.ink = rgb(ink);
-    this.muted = rgb(palette.muted ?? '#6e7781');
+    this.muted = rgb(palette.muted ?? '#5e6771');
     this.grid = rgb(palette.grid ?? '#d0d3d6');
     this.experts = palette.experts.map(rgb);
     this.groups = palette.groups.map(rgb);

@@ -27,7 +27,7 @@ def next_tokens(experiment: Experiment | None, token: int) -> None:
         with column:
             st.caption(f"After token {token}, {name}: the model's own distribution (measured).")
             st.dataframe(table, hide_index=True, column_config=NEXT_TOKENS, height=300, key=f"next-{name}")
-            controls.download_table(table.drop(columns=" "), f"next-tokens-{name}")
+            controls.download_table(table, f"next-tokens-{name}")
 
 
 def token_by_token(experiment: Experiment | None, token: int) -> None:

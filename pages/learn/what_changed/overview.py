@@ -29,7 +29,7 @@ def claims(chosen: Sequence[Claim]) -> None:
     for origin, names in texts()["origins"].items():
         of_origin = [claim for claim in chosen if claim.origin == origin]
         if of_origin:
-            st.markdown(f"##### {names['title']}")
+            st.markdown(f"## {names['title']}")
         for claim in of_origin:
             _claim(claim)
     if not chosen:

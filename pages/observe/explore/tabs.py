@@ -52,7 +52,7 @@ def next_tokens(trace: Trace, token: int) -> None:
         "(measured)."
     )
     st.dataframe(table, hide_index=True, column_config=tables.NEXT_TOKENS, height=300)
-    controls.download_table(table.drop(columns=" "), "next-tokens")
+    controls.download_table(table, "next-tokens")
 
 
 def all_layers(trace: Trace, token: int) -> None:

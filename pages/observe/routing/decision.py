@@ -66,7 +66,7 @@ def _chart(trace: Trace, decision: Decision, lost: Mapping[str, xr.DataArray], e
 def _steps(trace: Trace, decision: Decision, expert: int) -> None:
     """Draw the equations of all steps, one below the other, with the numbers of one expert."""
     verdict = "chosen" if decision.experts["chosen"].values[expert] else "not chosen"
-    st.markdown(f"##### L{decision.layer}E{expert} step by step: {verdict}")
+    st.markdown(f"## L{decision.layer}E{expert} step by step: {verdict}")
     for step in steps.steps(decision, expert, origin.routing_kind(trace)):
         left, right = st.columns([2, 3], vertical_alignment="center", gap="medium")
         left.markdown(f"**{step.name}** :gray-badge[{step.tag}]  \n{step.text}")

@@ -19,3 +19,15 @@ def test_only_the_first_session_of_a_server_closes_the_notice_of_a_deep_link() -
     assert closes_the_notice(first)
     assert closes_the_notice(first.run())
     assert not closes_the_notice(AppTest.from_function(styled_page).run())
+
+
+def test_the_name_of_a_page_is_its_heading_and_cannot_be_markup() -> None:
+    def titled_page() -> None:
+        from pages.common import style
+
+        style.title("Who <routes>?")
+
+    app = AppTest.from_function(titled_page).run()
+    assert [element.proto.body for element in app.get("html")] == [
+        '<h1 class="page-title">Who &lt;routes&gt;?</h1>',
+    ]
