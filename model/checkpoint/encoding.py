@@ -21,7 +21,7 @@ SPLITS = (
     r"""[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+"""
     r"""| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+""",
 )
-_HARMLESS = frozenset({"ByteLevel", "Digits", "NFC", "NFD", "NFKC", "NFKD"})
+_HARMLESS = ("ByteLevel", "Digits", "NFC", "NFD", "NFKC", "NFKD")
 # A run adds no token except BOS, which the engine adds, and does not shorten or pad its text.
 _UNUSED = {"post_processor": None, "truncation": None, "padding": None}
 _PARTS = ("normalizer", "pre_tokenizer", "decoder", "added_tokens")

@@ -54,9 +54,9 @@ def find_renumbering(
         chosen_b: selected experts of the aligned tokens in the other trace, [token, expert] bool.
         scores_a: affinities, [token, expert]; None if not recorded. They identify experts better than selections do: a
             permutation across groups also changes selections, and some experts have no token.
-        scores_b: affinities in the other trace; None if not recorded.
+        scores_b: affinities in the other trace; None if not recorded. Scores that are not finite are ignored.
     """
-    if scores_a is not None and scores_b is not None:
+    if scores_a is not None and scores_b is not None and np.isfinite(scores_a).all() and np.isfinite(scores_b).all():
         by_scores = _search(BY_SCORES, _standardised(scores_a), _standardised(scores_b), scores_a.size)
         if by_scores is not None:
             return by_scores
@@ -65,7 +65,7 @@ def find_renumbering(
 
 def _standardised(scores: np.ndarray) -> np.ndarray:
     """Return the columns scaled to mean 0 and standard deviation 1; constant columns become 0."""
-    centred = scores - scores.mean(0)
+    centred = scores - scores.mean(0, dtype=np.float64)  # float32 would overflow with a damaged model's scores
     spread = centred.std(0)
     return centred / np.where(spread > 0, spread, np.inf)
 

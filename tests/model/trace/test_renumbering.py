@@ -96,3 +96,15 @@ def test_nothing_chosen() -> None:
     nothing = np.zeros((3, 8), bool)
     assert find_renumbering(nothing, nothing, np.ones((3, 8)), np.ones((3, 8))) is None
     assert find_renumbering(nothing[:0], nothing[:0]) is None
+
+
+@pytest.mark.parametrize("damage", [np.nan, np.inf, np.finfo(np.float32).max])
+def test_scores_of_a_damaged_model_neither_hang_nor_warn(damage: float, recwarn: pytest.WarningsRecorder) -> None:
+    rng = np.random.default_rng(6)
+    scores, order = rng.random((40, 8)).astype(np.float32), rng.permutation(8)
+    first, others = chosen(rng, 40, 8, 2), scores[:, np.argsort(order)].copy()
+    others[3, 4] = damage
+    found = find_renumbering(first, first[:, np.argsort(order)], scores, others)
+    assert found is not None
+    assert found.order.tolist() == order.tolist()
+    assert recwarn.list == []
