@@ -16,10 +16,11 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from pages.common import limits
+from pages.common.turns import Turns
 
 _LOGGER = logging.getLogger(__name__)
 POLLS_PER_SECOND = 10  # of a script that follows a job
-TURNS = threading.Semaphore(limits.CONCURRENT_RUNS)  # one queue for all visitors, whatever they run
+TURNS = Turns(limits.CONCURRENT_RUNS)  # one queue for all visitors, whatever they run
 Key = TypeVar("Key")
 Value = TypeVar("Value")
 
@@ -40,7 +41,7 @@ class Job:
         """Whether the job has not ended yet: it waits for its turn, or runs."""
         return not self.done.is_set()
 
-    def report(self, share: float, message: str) -> None:
+    def advance(self, share: float, message: str) -> None:
         """State how far the job is, for the scripts that follow it."""
         self.progress = (share, message)
 
@@ -104,9 +105,10 @@ def _of_session() -> "weakref.WeakSet[Job]":
 def _run(job: Job, work: Callable[[], None]) -> None:
     """Run a job when its turn comes; an exception becomes the job's error."""
     turns, has_turn = TURNS, False
+    ticket = turns.join()
     try:
-        while not job.cancel.is_set() and not (has_turn := turns.acquire(timeout=0.2)):
-            job.report(0.0, f"{limits.CONCURRENT_RUNS} other runs are going on; yours starts when one of them ends")
+        while not job.cancel.is_set() and not (has_turn := turns.begin(ticket, seconds=0.2)):
+            job.advance(0.0, _waiting(turns.ahead(ticket)))
         if has_turn:
             work()
             job.complete = not job.cancel.is_set()
@@ -116,12 +118,19 @@ def _run(job: Job, work: Callable[[], None]) -> None:
         job.error = failure(error)
         _LOGGER.exception("a job failed")
     finally:
-        if has_turn:
-            turns.release()
-        else:
+        turns.leave(ticket)
+        if not has_turn:
             job.error = job.error or "it was stopped before its turn came"
         job.stop()
         job.done.set()
+
+
+def _waiting(ahead: int) -> str:
+    """Return the line for a visitor whose job waits behind `ahead` other ones."""
+    runs = f"{limits.CONCURRENT_RUNS} other runs are going on"
+    if not ahead:
+        return f"{runs}; yours starts when one of them ends"
+    return f"{runs} and {ahead:,} wait before yours; the first come is the first served"
 
 
 def failure(error: Exception) -> str:

@@ -107,7 +107,7 @@ def record(run: Run, engine: EngineProtocol) -> None:
             num_prompt = num_prompt or len(step.tokens)
             new = step.start + len(step.tokens) - num_prompt
             speed = (new + num_prompt) / (time.monotonic() - began)
-            run.report(new / total if total else 1.0, f"{new} of {total} new tokens, {speed:.0f} tokens/s")
+            run.advance(new / total if total else 1.0, f"{new} of {total} new tokens, {speed:.0f} tokens/s")
     except StopIteration as finished:
         run.seconds, run.trace = time.monotonic() - began, finished.value
 
@@ -132,7 +132,7 @@ def _report_layer(run: Run, progress: Progress) -> None:
     """Report the progress of a run from disk."""
     done, count = progress.layers_done, progress.num_layers
     if not done:
-        run.report(0.0, "Another run of this model reads it from the disk; yours starts when that one ends")
+        run.advance(0.0, "Another run of this model reads it from the disk; yours starts when that one ends")
         return
     read = f"{progress.bytes_read / 1e9:.2f} GB at {progress.bytes_per_second / 1e9:.2f} GB/s"
-    run.report(done / count, f"layer {done} of {count}, {read}, {progress.seconds_left:.0f} s left")
+    run.advance(done / count, f"layer {done} of {count}, {read}, {progress.seconds_left:.0f} s left")

@@ -36,7 +36,7 @@ def recorder(reuse: bool = False) -> Callable[[Run], None]:
     folder, loaded, cache = models.available()[models.chosen()], models.engines(), runs.finished()
 
     def work(run: Run) -> None:
-        run.report(0.0, "Loading the model")
+        run.advance(0.0, "Loading the model")
         engine = loaded.get(folder)
         runs.fit(run, engine)
         if reuse:

@@ -44,7 +44,7 @@ def _recorder() -> Callable[[Run], None]:
         from model.run.remote import Connection
         from model.run.served import Served
 
-        run.report(0.0, "Asking the engine")
+        run.advance(0.0, "Asking the engine")
         engine = Served(Connection(address()), named, os.environ.get(KIND) or None)
         runs.record(run, engine)
         run.note = engine.arrival or None

@@ -61,7 +61,7 @@ def _recorder(b: Run, folder: Path, dtype: str) -> Callable[[], None]:
 
     def work() -> None:
         assert b.request is not None
-        b.report(0.0, "Loading the model")
+        b.advance(0.0, "Loading the model")
         model = find()
         check_prompt(b.request, model)
         recall_or_record(b, model, cache)

@@ -59,10 +59,10 @@ def execute(job: ImportanceJob, placeholder: DeltaGenerator) -> None:
 def _run(job: ImportanceJob, find: "Callable[[], Engine]") -> None:
     from model.run.importance import importance
 
-    job.report(0.0, "Loading the model")
+    job.advance(0.0, "Loading the model")
     for progress in importance(find(), job.token_ids, job.cancel):
         job.importance = progress
-        job.report(progress.done / progress.total, f"{progress.done:,} of {progress.total:,} experts knocked out")
+        job.advance(progress.done / progress.total, f"{progress.done:,} of {progress.total:,} experts knocked out")
 
 
 def _key(trace: Trace) -> Key:

@@ -118,7 +118,7 @@ def _run(experiment: Experiment, find: "Callable[[], Engine]") -> None:
     from model.run.counterfactual import Counterfactual, Question
 
     trace = experiment.trace
-    experiment.report(0.0, "Loading the model")
+    experiment.advance(0.0, "Loading the model")
     engine = find()
     if trace.num_tokens * engine.config.vocab_size > limits.EXPERIMENT_LOGITS:
         most = limits.EXPERIMENT_LOGITS // engine.config.vocab_size
@@ -127,4 +127,4 @@ def _run(experiment: Experiment, find: "Callable[[], Engine]") -> None:
     question = Question.about(trace, experiment.interventions, new)
     experiment.result = Counterfactual(question)
     for stage in experiment.result.run(engine, experiment.cancel):
-        experiment.report(stage.share, f"Running: {stage.doing}")
+        experiment.advance(stage.share, f"Running: {stage.doing}")

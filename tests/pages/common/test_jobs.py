@@ -5,6 +5,7 @@ import pytest
 
 from pages.common import jobs
 from pages.common.jobs import Job
+from pages.common.turns import Turns
 
 
 @pytest.fixture(autouse=True)
@@ -22,7 +23,7 @@ class Place:
 
 
 def test_one_queue_for_all_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jobs, "TURNS", threading.Semaphore(1))
+    monkeypatch.setattr(jobs, "TURNS", Turns(1))
     first, second, place, worked, began = Job(), Job(), Place(), [], threading.Event()
 
     def work() -> None:
@@ -61,7 +62,7 @@ def test_job_goes_on_when_the_script_that_follows_it_ends() -> None:
 
 
 def test_one_that_is_stopped_in_the_queue_takes_no_turn(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jobs, "TURNS", threading.Semaphore(0))
+    monkeypatch.setattr(jobs, "TURNS", Turns(0))
     job, worked = Job(), []
     jobs.begin(job, lambda: worked.append(1))
     assert job.waiting
@@ -85,7 +86,7 @@ def test_one_that_is_stopped_in_the_queue_takes_no_turn(monkeypatch: pytest.Monk
 def test_what_goes_wrong_is_told_and_the_turn_given_back(
     monkeypatch: pytest.MonkeyPatch, problem: Exception, said: str
 ) -> None:
-    turns = threading.Semaphore(1)
+    turns = Turns(1)
     monkeypatch.setattr(jobs, "TURNS", turns)
 
     def work() -> None:
@@ -96,7 +97,7 @@ def test_what_goes_wrong_is_told_and_the_turn_given_back(
     assert job.error is not None
     assert said in job.error
     assert not job.complete
-    assert turns.acquire(blocking=False)
+    assert turns.begin(turns.join(), 0)
 
 
 def test_the_oldest_go_when_there_are_too_many() -> None:

@@ -1,10 +1,9 @@
-import threading
-
 import pytest
 
 from model.run.request import RequestError, RunRequest
 from pages.common import jobs, limits, runs
 from pages.common.runs import Run
+from pages.common.turns import Turns
 from tests.pages.fakes import FakeEngine
 
 
@@ -21,7 +20,7 @@ def ended(run: Run, engine: FakeEngine) -> Run:
 
 def test_complete_run(monkeypatch: pytest.MonkeyPatch) -> None:
     reported: list[tuple[float, str]] = []
-    monkeypatch.setattr(Run, "report", lambda run, share, text: reported.append((share, text)))
+    monkeypatch.setattr(Run, "advance", lambda run, share, text: reported.append((share, text)))
     run = ended(new_run(), FakeEngine())
     assert run.trace is not None
     assert (run.trace.num_tokens, run.complete, run.stopped, run.waiting) == (10, True, False, False)
@@ -46,12 +45,13 @@ def test_stopped_run_has_the_steps_so_far_and_is_not_called_stopped_before_it_en
 
 
 def test_turns_are_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    turns = threading.Semaphore(1)
+    turns = Turns(1)
     monkeypatch.setattr(jobs, "TURNS", turns)
     for engine in (FakeEngine(), Refusing()):
         ended(new_run(), engine)
-        assert turns.acquire(blocking=False)
-        turns.release()
+        ticket = turns.join()
+        assert turns.begin(ticket, 0)
+        turns.leave(ticket)
 
 
 class Refusing(FakeEngine):

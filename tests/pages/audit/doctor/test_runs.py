@@ -18,6 +18,7 @@ from model.trace.file import dumps
 from pages.audit.doctor import runs
 from pages.common import jobs, models
 from pages.common.menu import page_path
+from pages.common.turns import Turns
 from tests.model.doctor.checkpoints import BIAS, plant
 from tests.models import random_model, tiny_config
 from tests.pages.audit.doctor.conftest import finished
@@ -55,7 +56,7 @@ def test_whoever_started_the_audit_of_the_weights_stops_it(
 def test_audit_waits_for_its_turn_among_all_that_visitors_run(
     folder: Path, show: Callable[..., AppTest], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(jobs, "TURNS", threading.Semaphore(0))
+    monkeypatch.setattr(jobs, "TURNS", Turns(0))
     app, audit = show(), runs.weights(folder)
     assert audit is not None
     assert audit.waiting
@@ -66,7 +67,9 @@ def test_audit_waits_for_its_turn_among_all_that_visitors_run(
 def test_closing_the_tab_ends_the_audit_of_its_text_and_not_that_of_the_weights(
     folder: Path, show: Callable[..., AppTest], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    turns = threading.Semaphore(0)
+    turns = Turns(1)
+    ticket = turns.join()
+    assert turns.begin(ticket, 0)
     monkeypatch.setattr(jobs, "TURNS", turns)
     app, weights = show(), runs.weights(folder)
     app.button(key="run-texts").click().run()
@@ -76,7 +79,7 @@ def test_closing_the_tab_ends_the_audit_of_its_text_and_not_that_of_the_weights(
     assert text.cancel.is_set()
     assert weights is not None
     assert weights.waiting
-    turns.release()
+    turns.leave(ticket)
     assert weights.done.wait(120)
     assert weights.complete
 

@@ -1,6 +1,5 @@
 """Runs in their threads: stopped, queued, ended with the tab."""
 
-import threading
 import time
 from collections.abc import Callable
 
@@ -11,6 +10,7 @@ from streamlit.testing.v1 import AppTest
 
 from pages.common import jobs
 from pages.common.menu import page_path
+from pages.common.turns import Turns
 from pages.learn.collapse import runs
 from pages.learn.collapse.runs import NanoRun
 from tests.pages.conftest import SESSION, said
@@ -20,7 +20,7 @@ PAGE = page_path("collapse")
 
 
 def test_closing_the_tab_ends_the_run(show: Callable[..., AppTest], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jobs, "TURNS", threading.Semaphore(0))
+    monkeypatch.setattr(jobs, "TURNS", Turns(0))
     app = show()
     app.button(key="train-A").click().run()
     run: NanoRun = app.session_state["nano-runs"]["A"]
@@ -48,7 +48,7 @@ def test_stop_keeps_what_was_done(show: Callable[..., AppTest]) -> None:
 def test_run_waits_for_its_turn_among_all_that_visitors_run(
     show: Callable[..., AppTest], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(jobs, "TURNS", threading.Semaphore(0))
+    monkeypatch.setattr(jobs, "TURNS", Turns(0))
     app = show()
     app.button(key="train-A").click().run()
     assert "It begins when its turn comes" in said(app)
