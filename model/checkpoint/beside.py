@@ -1,7 +1,7 @@
 """Notes on the parts of a model folder that a run ignores.
 
 Examples are an adapter, a second set of weights, a vocabulary of another size, and keys of `config.json` that have no
-effect. They stop no run, but they may make its result differ from what a user of the folder expects.
+effect. These parts stop no run, but because of them a user of the folder may expect other results.
 """
 
 import json

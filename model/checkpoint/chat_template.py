@@ -1,4 +1,7 @@
-"""Finds the chat template of a model folder: a model with a template was tuned to answer. No import of torch."""
+"""Finds the chat template of a model folder: a model with a template was tuned to answer.
+
+This module does not import torch.
+"""
 
 import json
 from pathlib import Path

@@ -1,7 +1,7 @@
-"""Sizes of a model's parts and their cost for one token, summed over layers from `parts.py`. No import of torch.
+"""Sizes of a model's parts and their cost for one token, summed over layers from `parts.py`.
 
 Operations are multiply-adds of matrix products for one generated token, with the absorbed form of attention; `parts.py`
-says which operations are counted.
+says which operations are counted. This module does not import torch.
 """
 
 import dataclasses
@@ -20,7 +20,7 @@ CACHE_BYTES = {"float32": 4}  # dtype of the weights -> bytes of a cached value;
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Cost:
-    """Size, and cost for one token. Each field is a number of parameters, multiply-adds or bytes."""
+    """The size of a part or model, and its cost for one token, in parameters, multiply-adds and bytes."""
 
     parameters: int
     active: int  # parameters that the token passes through
@@ -63,7 +63,7 @@ def added_parts(before: "Parts", after: "Parts") -> list["Part"]:
 
 
 def attention_work(parts: "Parts", context: int, kinds: Collection[str] = CONTEXT_KINDS) -> int:
-    """Return the multiply-adds of attention and indexer, over all layers, for a token after `context` others."""
+    """Return the multiply-adds of attention and indexers in all layers for one token after `context` earlier tokens."""
     return sum(part.times * part.multiply_adds(context) for part in parts.main if part.kind in kinds)
 
 

@@ -6,14 +6,14 @@ from model.checkpoint.memory import fits_gpu
 
 
 class DeviceError(ValueError):
-    """A device that this machine lacks."""
+    """This machine lacks the device."""
 
 
 def choose_device(device: str, needed: int = 0, for_training: bool = False) -> torch.device:
-    """Return the named device; for "auto" CUDA if it has `needed` bytes free, else MPS, else the CPU.
+    """Return the named device. "auto" stands for CUDA if it has `needed` bytes free, else for MPS, else for the CPU.
 
-    If `for_training` is set, "auto" never returns MPS, because training has not been tried on MPS, and it returns CUDA
-    without checking its memory.
+    If `for_training` is set, "auto" never stands for MPS, because training has not been tried on MPS, and it stands for
+    CUDA without a check of the memory.
 
     Raises:
         DeviceError: this machine lacks the named device.

@@ -1,4 +1,4 @@
-"""The models and configurations that come with the project, by name. No import of torch, for pages."""
+"""The models and configurations that come with the project, by name. Pages need them, so torch is not imported."""
 
 import os
 from pathlib import Path

@@ -73,7 +73,7 @@ def dequantise(weight_RC: Tensor, scale_PQ: Tensor, out_RC: Tensor) -> None:
         out_RC: the result, in float32, bfloat16 or float16; products beyond the range of its dtype become infinite.
 
     Raises:
-        CheckpointError: the scales do not have the shape that `grid` returns, a weight is NaN, or a scale not finite.
+        CheckpointError: the scales do not have the shape that `grid` returns, or a weight or scale is not finite.
     """
     wanted = grid(tuple(weight_RC.shape))
     if tuple(scale_PQ.shape) != wanted:

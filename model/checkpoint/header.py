@@ -176,7 +176,7 @@ def _stored(path: Path, name: str, entry: Mapping[str, Any], data_start: int) ->
 
 
 def unsupported_dtype(stored: StoredTensor) -> str:
-    """Return the error for a dtype that cannot be read, in one line."""
+    """Return the message for a dtype that cannot be read, in one line."""
     supported = f"only {', '.join(READABLE_DTYPES)} and, in blocks with scales, {SCALED_DTYPE} are read"
     return f"{stored.file.name}: tensor {stored.name} is stored as {stored.dtype}; {supported}"
 

@@ -1,7 +1,7 @@
-"""The likely cause why a folder lacks tensors or files: another layout, a prefix of the names, files not copied.
+"""Messages on the likely cause if a folder lacks tensors or files: another layout, a prefix of names, missing copies.
 
 A list of missing tensors does not show the cause, because it is the same for every layout that this project does not
-read. Each public function returns one line with the cause and what to do, or an empty string.
+read. Each public function returns one line with the cause and a remedy, or an empty string.
 """
 
 import json
@@ -94,7 +94,7 @@ def _layer(name: str) -> int | None:
 
 
 def no_config(folder: Path) -> str:
-    """Return what a folder without `config.json` holds instead, and what to do; empty if it is not known."""
+    """Return a message on the contents of a folder without `config.json`, and a remedy; empty if they are unknown."""
     if (folder / ADAPTER_CONFIG).is_file():
         base = _base(folder)
         return f"it holds an adapter alone{base}; merge it into its base model and give the folder of the result"
@@ -114,7 +114,7 @@ def _base(folder: Path) -> str:
 
 
 def no_weights(folder: Path) -> str:
-    """Return which weights a folder without weight file and index holds instead, and what to do; empty if unknown."""
+    """Return a message on the weights of a folder without weight file and index, and a remedy; empty if unknown."""
     names = sorted(path.name for path in folder.iterdir())
     shards = [found for found in map(_SHARD.fullmatch, names) if found]
     if shards:
@@ -138,7 +138,7 @@ def _named(folder: Path, suffix: str) -> str:
 
 
 def lost_shards(folder: Path, index: str, file_names: Iterable[str]) -> str:
-    """Return which of the files that an index names are missing, and what to do; empty if none is missing."""
+    """Return a message on missing files that an index names, and a remedy; empty if no file is missing."""
     wanted = [name for name in file_names if not set(name) & set("/\\\0")]
     lost = [name for name in wanted if not (folder / name).is_symlink() and not (folder / name).exists()]
     if not lost:

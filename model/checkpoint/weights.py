@@ -70,7 +70,7 @@ class Manifest:
 
     @property
     def summary(self) -> str:
-        """The likely cause, or the first problem and the number of further ones; empty if the folder can be loaded."""
+        """The likely cause, or the first problem and the number of others; empty if the folder can be loaded."""
         if not self.problems:
             return ""
         if cause := self.cause:
@@ -201,7 +201,7 @@ def load_model(folder: str | Path, device: str | torch.device | Mapping[str, Any
 
 
 def _check_memory(config: ModelConfig, dtype: torch.dtype, device: torch.device) -> None:
-    """Raise an error if the weights do not fit in memory; without it, the system might kill the process later."""
+    """Raise an error if the weights do not fit in memory, because the system might kill a process that loads them."""
     available, memory, instead = memory_bytes(), "this machine has {:,.1f} GB of memory", ""
     if device.type == "cuda":
         available, memory, instead = free_bytes(device), "the GPU has {:,.1f} GB free", " the CPU,"

@@ -74,7 +74,7 @@ def compare_command(
     """Show where the routing of A and B differs, and whether rounding explains it.
 
     A and B are trace files or models; a model is an embedded name or a folder in the Hugging Face layout. Models run
-    the given prompt. Without one, a model that is compared with a trace file runs the token ids of that trace.
+    the given prompt. Without a prompt, a model that is compared with a trace file runs the token ids of the trace.
     """
     files = [Path(name).is_file() for name in (a, b)]  # an embedded model's name, or a folder, is a model
     prompts = [value for value in (prompt, prompt_file, ids) if value is not None]
@@ -110,7 +110,7 @@ def _load(name: str) -> "Trace":
 def _request(
     prompt: str | None, prompt_file: Path | None, ids: tuple[int, ...] | None, trace: "Trace | None"
 ) -> "RunRequest":
-    """Return the request for each model: the given prompt or ids, else the token ids of the other side's trace."""
+    """Return the request that the models run: the given prompt or ids, else the token ids of the trace."""
     from model.run.request import RunRequest
 
     if prompt_file is not None:
@@ -170,7 +170,7 @@ def _header(comparison: Comparison) -> list[str]:
 
 
 def _printable(value: object) -> str:
-    """Escape characters that would move the cursor or end the line."""
+    """Return a value as text, with the characters escaped that would move the cursor or end the line."""
     return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in str(value))
 
 

@@ -90,8 +90,8 @@ def _examine(folder: Path, prompts: Path | None, reference: Path | None, weights
 def _run(stage: str, given: Path | None, folder: Path, engines: "list[Engine]", show: bool) -> "Report":
     """Return the report of one stage.
 
-    The stage "text" runs the texts of the file `given`, or the doctor's own texts if it is None. The stage "reference"
-    runs the tokens of the trace `given`.
+    The stage "text" runs the texts of the file `given`, or the doctor's own texts if `given` is None. The stage
+    "reference" runs the tokens of the trace `given`.
     """
     from model.doctor.prompts import own_prompts, read_prompts
     from model.doctor.text import examine_text

@@ -66,7 +66,7 @@ def _describe_parameters(manifest: "Manifest", sizes: ModelSizes) -> list[str]:
 def _mtp_parameters(manifest: "Manifest", sizes: ModelSizes) -> int:
     """Return the number of parameters of the multi-token-prediction layer.
 
-    It counts the tensors in the folder; in a folder without weights, the tensors that the configuration announces.
+    These are the stored parameters; in a folder without weights, the parameters that the configuration announces.
     """
     if manifest.has_weights:
         return manifest.num_mtp_parameters

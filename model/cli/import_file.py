@@ -85,8 +85,8 @@ def import_command(file: Path, form: str, model: str | None, request: Path | Non
     """Turn FILE, recorded by a serving engine, into a trace file.
 
     Without --format, the format is detected. --model is an embedded model, a folder with at least config.json, or a
-    released configuration (deepseek-v3, deepseek-v3.2); only MoE Loupe's own traces and router logits need none. With
-    tokenizer.json in the folder, the trace has text; with weights, the selected experts are derived from router logits.
+    released configuration (deepseek-v3, deepseek-v3.2). MoE Loupe's own traces and router logits do not need --model.
+    With tokenizer.json in the folder, the trace has text; with weights, the experts are derived from router logits.
 
     Router logits are a safetensors file of tensors router_logits.N [token, expert], where N is the model layer.
 

@@ -34,7 +34,7 @@ class Fault(click.ClickException):
 
 
 class Interrupted(click.ClickException):
-    """Ctrl-C; the command ends with status 130, as shells expect."""
+    """Ctrl-C stopped the command; it ends with status 130, as shells expect."""
 
     exit_code = 130
 

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def run_report(run: "Trace", seconds: float) -> list[str]:
-    """Return lines on the tokens, time and surprisal of a run, and on the load of each MoE layer if it was recorded."""
+    """Return lines on tokens, time and surprisal of a run, and on the load of each MoE layer if it is known."""
     return [_run_line(run, seconds), *_layer_table(run)]
 
 
@@ -23,7 +23,7 @@ def _run_line(run: "Trace", seconds: float) -> str:
 
 
 def _layer_table(run: "Trace") -> list[str]:
-    """Return a table of the load in each MoE layer, over all tokens of the run; empty if it was not recorded."""
+    """Return a table of the load in each MoE layer, over all tokens of the run; empty if routing was not recorded."""
     if not run.has("expert_id"):
         return []
     counts = tokens_per_expert(run.data["expert_id"], run.data.sizes["expert"])

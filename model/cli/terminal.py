@@ -25,7 +25,7 @@ def echo(text: str, err: bool = False) -> None:
 
 
 def drop_broken_streams() -> None:
-    """Close stdout and stderr if they cannot be written (a full disk); else Python fails on them again at exit."""
+    """Close stdout and stderr if they cannot be written, because Python would write to them again at exit."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()

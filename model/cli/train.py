@@ -108,7 +108,7 @@ def _run(
 
 
 def _later_stages() -> "dict[type, tuple[Callable[..., None], str]]":
-    """Return for each stage after pre-training its function, and the line to print when the stage is done."""
+    """Return the function of each stage after pre-training, and the line to print when the stage is done."""
     from model.train import config
     from model.train.parts.indexer_warm_up import train_indexers
     from model.train.parts.prediction_module import train_module

@@ -135,7 +135,7 @@ def is_rounded(bias: np.ndarray) -> bool:
 
 
 def _spread(bias: np.ndarray) -> float:
-    """Return the median absolute deviation of the biases; their standard deviation if it is 0."""
+    """Return the median absolute deviation of the biases; if it is 0, their standard deviation."""
     return float(np.median(np.abs(bias - np.median(bias)))) or float(bias.std())
 
 

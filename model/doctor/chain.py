@@ -56,7 +56,7 @@ def _short(value: object) -> Number:
 def gaps(reference: Trace, norms: np.ndarray) -> np.ndarray:
     """Return the relative difference between `norms` and the reference's residual norms, [token, layer].
 
-    It is infinite if one of the two norms is NaN.
+    The difference is infinite if one of the two norms is NaN.
     """
     was = reference.data["residual_norm"].values.astype(np.float64)
     with np.errstate(invalid="ignore", over="ignore"):
@@ -67,7 +67,7 @@ def gaps(reference: Trace, norms: np.ndarray) -> np.ndarray:
 def floor(reference: Trace, ours: Trace, place: int) -> float:
     """Return the largest relative difference of norms that still counts as rounding in the layer at index `place`.
 
-    It is ten times the largest difference in the layers before, within fixed bounds.
+    This limit is ten times the largest difference in the layers before, within fixed bounds.
     """
     before = gaps(reference, ours.data["residual_norm"].values)[:, :place]
     return min(SAME / 10, max(_SMALLEST_CHANGE, 10 * float(before.max(initial=0.0))))

@@ -1,4 +1,4 @@
-"""The result of an audit: findings with their numbers, the checks that were made, and a report of both.
+"""The result of an audit: findings with their numbers, the checks that ran, and a report of both.
 
 A finding states an observation, its place, its numbers and its usual meaning. A check states what the audit examined,
 so that a report shows the difference between a check that found nothing and a check that did not run.
@@ -83,7 +83,7 @@ class Report:
         return dataclasses.replace(self, prompts=())
 
     def joined(self, other: "Report") -> "Report":
-        """Return one report with the contents of this report and of `other`, a report on the same model."""
+        """Return a report with the contents of this report and of `other`, a report on the same model."""
         return make_report(
             self.model,
             [*self.checks, *other.checks],

@@ -1,6 +1,6 @@
 """Checks for files that a run ignores: an adapter, a second set of weights, a second copy of a tensor.
 
-If two files hold a tensor of one name with different values, loaders disagree on which file they read.
+If two files hold different values under one tensor name, loaders may disagree on which file they read.
 """
 
 import contextlib

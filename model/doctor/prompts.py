@@ -1,4 +1,4 @@
-"""Prompts of the second stage: the doctor's own sample, or a user's file."""
+"""The prompts that an audit runs: the doctor's own sample, or the prompts in a user's file."""
 
 import dataclasses
 import json
@@ -25,7 +25,7 @@ class Prompt:
 
 
 def own_prompts() -> tuple[Prompt, ...]:
-    """Return the doctor's sample of twenty short texts: fifteen languages, three of code, mathematics, a dialogue."""
+    """Return the doctor's sample: fifteen languages, three programs, a proof and a dialogue, one short text each."""
     return read_prompts(_SAMPLE)
 
 

@@ -201,9 +201,9 @@ def _standardised(scores_TE: np.ndarray) -> np.ndarray:
 
 
 def _experts(reference: Trace, ours: Trace, layer: int, exchange: Exchange | None) -> Iterator[Finding]:
-    """Yield the finding on the first differing layer, with the experts that changed.
+    """Yield the finding on the first layer that differs, with its changed experts.
 
-    The tokens whose residual stream changed in this layer show which experts these are.
+    Changed experts are found from the tokens whose residual stream changed in this layer.
     """
     index = ours.data["layer"].values.tolist().index(layer)
     limit = chain.floor(reference, ours, index)

@@ -62,7 +62,7 @@ class Scanned:
 
     @property
     def typical(self) -> float:
-        """The median of the blocks' root mean squares, which one bad block does not change; without blocks, `rms`."""
+        """The median root mean square of the blocks, which one bad block does not change; without blocks, `rms`."""
         return self.rms if self.blocks is None else float(np.median(self.blocks.rms))
 
 
@@ -172,7 +172,7 @@ def _digest(raw: Tensor, scale: Tensor | None) -> bytes:
 
 @functools.lru_cache(maxsize=64)
 def _positions(shape: tuple[int, ...]) -> Tensor:
-    """Return the flat indices of the sample of a tensor of this shape; all indices if the tensor is small."""
+    """Return the flat indices of the sampled values in a tensor of this shape; all indices if the tensor is small."""
     size = math.prod(shape)
     if size <= SAMPLE:
         return torch.arange(size)

@@ -59,7 +59,7 @@ class Attention(nn.Module):
         tape: Tape | None = None,
         selection: Selection | None = None,
     ) -> tuple[Tensor, Selection | None]:
-        """Attend from the new positions to all positions so far, or to the selected ones among them.
+        """Return the output of attention from the new positions to all positions so far, or to the selected positions.
 
         Args:
             x_BTD: the normalised residual stream.
@@ -109,7 +109,7 @@ class Attention(nn.Module):
         return content_BTHN, rotated[:, :, :-1], latent_BTC
 
     def expand(self, latent_BSC: Tensor) -> tuple[Tensor, Tensor]:
-        """Expand latents to keys [B, H, S, Q] and values [B, H, S, V]; all heads share the position part of a key."""
+        """Return keys [B, H, S, Q] and values [B, H, S, V] from latents; all heads share the position part of a key."""
         config = self.config
         compressed_BSC, position_BSR = latent_BSC.split_with_sizes([config.kv_lora_rank, config.rope_head_dim], -1)
         expanded_BHSX = self.kv_up(compressed_BSC).unflatten(-1, (config.num_heads, -1)).transpose(1, 2)

@@ -68,7 +68,7 @@ _OPTIONAL = ("q_lora_rank", "bos_id", "eos_id")  # null means "none" for these f
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class ModelConfig:
-    """All sizes and settings that fix the shapes of the tensors and the arithmetic between them."""
+    """All sizes and settings that determine the shapes of the tensors and the arithmetic between them."""
 
     vocab_size: int
     hidden_size: int
@@ -313,7 +313,10 @@ def _read_sparse(published: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _periodic(layers: Any, every: Any, offset: Any) -> list[str] | None:
-    """Return the type of each layer if every `every`-th layer after an offset has an indexer; None if all have one."""
+    """Return the indexer type of each layer; None if every layer has an indexer.
+
+    The first `offset` layers have one, and then one layer in each `every`; all other layers are "shared".
+    """
     if not all(map(is_whole, (layers, every, offset))):
         raise ConfigError("index_topk_freq, index_skip_topk_offset and num_hidden_layers must be whole numbers")
     if every <= 1:

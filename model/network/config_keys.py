@@ -170,7 +170,7 @@ def refuse_other_family(values: Mapping[str, Any], model_types: tuple[str, ...])
 
 
 def refuse_unsupported(values: Mapping[str, Any], model_types: tuple[str, ...]) -> None:
-    """Refuse values that would change the arithmetic and are not implemented.
+    """Check that no key has a value that would change the arithmetic and is not implemented.
 
     Raises:
         ConfigError: a value is not implemented, or a nested `text_config` differs; the message names the key.

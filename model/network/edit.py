@@ -19,7 +19,7 @@ from model.network.config import ModelConfig
 
 
 class EditError(ValueError):
-    """An edit that names a part the model lacks, contradicts itself, or leaves the router too few experts."""
+    """An edit names a part that the model lacks, contradicts itself, or leaves the router too few experts."""
 
 
 class GivenRouting(NamedTuple):
@@ -37,7 +37,7 @@ class GivenRouting(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class LayerEdit:
-    """The changed routing of one layer."""
+    """The changes to the routing of one layer."""
 
     knocked_out_E: Tensor  # bool; never selected, gate weight zero
     forced_E: Tensor  # bool; always selected, also from a group that is not kept
@@ -57,7 +57,7 @@ class LayerEdit:
         return dataclasses.replace(self, **moved, given=given)
 
     def after(self, num_rows: int) -> "LayerEdit":
-        """Return the edit for a pass that starts at token `num_rows`: it skips these rows of a given routing."""
+        """Return the edit for a pass that starts at token `num_rows`, with the earlier rows of a given routing cut."""
         if self.given is None:
             return self
         return dataclasses.replace(self, given=GivenRouting(*(part[num_rows:] for part in self.given)))

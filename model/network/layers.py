@@ -76,7 +76,7 @@ def rotate_halves(x_BTHR: Tensor, rotations_TR: Tensor) -> Tensor:
 
 
 class FeedForward(nn.Module):
-    """SwiGLU: down(silu(gate x) * up x). One matrix holds gate and up, gate rows first, to need one product less."""
+    """SwiGLU: down(silu(gate x) * up x). One matrix holds gate and up, gate rows first, which saves one product."""
 
     def __init__(self, hidden_size: int, width: int) -> None:
         super().__init__()

@@ -29,7 +29,7 @@ _ROPE_KEYS = {
 
 
 class ConfigError(ValueError):
-    """A configuration that is incomplete, contradicts itself, or needs something that is not implemented."""
+    """A configuration is incomplete, contradicts itself, or needs something that is not implemented."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,7 +21,7 @@ def capture_bytes(config: ModelConfig, capture: Capture, num_tokens: int) -> int
 
 
 def check_capture(config: ModelConfig, request: RunRequest, num_prompt: int) -> None:
-    """Check that the model has what the request captures, and that the recording fits in memory.
+    """Check that the model has the parts that the request captures, and that the recording fits in memory.
 
     Raises:
         RequestError: the model lacks a layer, a head or a part, or the recording is too large.

@@ -5,8 +5,8 @@ makes the same change to other experts. A control consists of several random dra
 
 - If the change knocks out or forces experts of one layer, a draw knocks out or forces as many other experts of the
   layer (`other_experts`). It does so for as many tokens as the change reroutes, chosen at random among the tokens that
-  the draw would reroute. If too few other experts reroute as many tokens, all draws are made for fewer tokens, and the
-  change is repeated for as few of its own tokens, to be compared with them.
+  the draw would reroute. If too few other experts reroute as many tokens, all draws are made for fewer tokens; the
+  change is then repeated for this smaller number of its tokens, and the draws are compared with the repetition.
 - Any other change may reroute every token, so the control is matched per token. In each token it replaces as many
   experts as the change did, by random experts of about equal load, with the gate weights of the changed run
   (`equal_rerouting`). If only gate weights changed, there is no draw.
@@ -150,8 +150,8 @@ def other_sets(
 def tokens_to_match(counts: list[int], target: int) -> int:
     """Return the number of tokens that each draw reroutes, at most `target`.
 
-    19 other sets of experts must reroute at least this number (a level of 5 %). If it is then less than a quarter of
-    `target`, 9 sets must do so, or all sets if there are fewer.
+    It is the largest number that at least 19 other sets of experts reroute (a level of 5 %). If that is less than a
+    quarter of `target`, it is the largest number that at least 9 sets reroute, or all sets if there are fewer than 9.
 
     Args:
         counts: number of tokens that each other set of experts reroutes.
@@ -165,7 +165,7 @@ def tokens_to_match(counts: list[int], target: int) -> int:
 
 
 class LayerRouter:
-    """The router of one layer in the original run; it can be asked what knocking out or forcing experts changes."""
+    """The router of one layer in the original run, for the effects of knocking out or forcing experts."""
 
     def __init__(self, original: Trace, change: Named) -> None:
         at = original.data.sel(moe_layer=change.layer)

@@ -87,7 +87,7 @@ class Counterfactual:
         written: trace of the text that the changed model generated.
         control: the draws of the control.
         draws: effects of the finished draws, with a first axis `draw`.
-        matched: the effect to compare with the draws: that of `Control.repeated`, or `effect` if that is None.
+        matched: the effect to compare with the draws: that of `Control.repeated`, or `effect` without a repetition.
     """
 
     def __init__(self, question: Question) -> None:

@@ -1,4 +1,4 @@
-"""Measures the time of one layer's attention for one decoded token, with all keys and with the selected ones.
+"""Measures the time of one layer's attention for one decoded token, with all keys and with selected keys only.
 
 The times are measured with the model's own weights. The cache holds random latents, because times do not depend on
 their values; the context may therefore be longer than any text, or than the model was trained for.
@@ -6,7 +6,7 @@ their values; the context may therefore be longer than any text, or than the mod
 Shape suffixes: B batch (1), T new positions (1), S positions so far, D model width, H heads, N content head width,
 R position head width, C key-value latent width, X query latent width.
 
-Source: DeepSeek-V3.2-Exp report (2025), section 2, says which costs grow with the context.
+Source: DeepSeek-V3.2-Exp report (2025), section 2 (the costs that grow with the context).
 """
 
 import dataclasses

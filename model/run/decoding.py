@@ -58,7 +58,7 @@ class Decoding:
     ) -> tuple[list[int], dict[str, np.ndarray]]:
         """Feed the next tokens of the sequence; return them and their trace variables.
 
-        If a draft is accepted, the returned tokens include it.
+        If a draft is accepted, the returned tokens include the draft.
         """
         drafted = self._draft_to_verify(new_ids)
         fed = torch.tensor([new_ids + drafted], device=self._device)

@@ -80,9 +80,9 @@ class Engine:
             shard: spread the layers over all GPUs of this machine.
 
         Raises:
-            CheckpointError, ConfigError: the folder cannot be read; the message names the file and the problem.
+            CheckpointError, ConfigError: the folder cannot be read, or its weights do not fit in memory.
             RequestError: the dtype is not known, or the layers cannot be spread.
-            DeviceError: the device does not exist, or lacks memory.
+            DeviceError: this machine lacks the device.
         """
         if dtype not in DTYPES:
             raise RequestError(f"dtype {dtype!r} is not known; choose from {', '.join(DTYPES)}")

@@ -94,7 +94,7 @@ class DiskModel:
     def _fill_module(self, module: nn.Module, own: list[Slot], prefix: str) -> None:
         """Allocate the module's parameters, and read the slots `own` into them.
 
-        The parameter name of a slot is `prefix` and the name in the module.
+        The parameter name of a slot is `prefix`, followed by the name in the module.
         """
         for name in dict.fromkeys(slot.parameter.removeprefix(prefix) for slot in own):
             self._allocate(module, name, module.get_parameter(name))

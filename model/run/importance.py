@@ -145,7 +145,7 @@ class _Original(Tape):
         self.routings[layer] = routing
 
     def selection_at(self, layer: int, start: int = 0) -> Selection | None:
-        """Return the selection that the layer's attention uses, for queries from `start` on; None if it is dense."""
+        """Return the selection that a layer's attention uses, for queries from `start` on; None: dense attention."""
         choosing = [number for number in self._selections if number <= layer]
         return Selection(*(part[:, start:] for part in self._selections[max(choosing)])) if choosing else None
 
@@ -235,7 +235,7 @@ class _Changes:
         return self._layer == self._original.model.config.num_layers - 1
 
     def batches(self) -> Iterator[list[int]]:
-        """Yield experts whose knock-out reroutes a token, in batches; first rerouted tokens in a batch are close."""
+        """Yield batches of experts whose knock-out reroutes a token, sorted by the first token that it reroutes."""
         firsts = self._firsts()
         batch: list[int] = []
         for expert in sorted(firsts, key=lambda expert: firsts[expert]):
@@ -281,7 +281,7 @@ class _Changes:
 
 
 class _Effects:
-    """The effects so far, filled batch by batch."""
+    """The effects of the knock-outs done so far, filled batch by batch."""
 
     def __init__(self, original: _Original) -> None:
         config = original.model.config

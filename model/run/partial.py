@@ -20,7 +20,7 @@ _RUN = "run.json"
 
 
 class Partial:
-    """A folder of finished layers of one run.
+    """The folder with the finished layers of one run.
 
     Attributes:
         layers_done: number of finished layers, counted from layer 0 up to the first missing file.

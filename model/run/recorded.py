@@ -1,4 +1,4 @@
-"""Records anew what the pages show before a visitor runs anything.
+"""Records the traces that the pages show before a visitor runs anything.
 
     python -m model.run.recorded [NAME]...      (`make recorded`)
 
@@ -21,7 +21,7 @@ FOLDER = PRESETS / "recorded"
 
 
 def record_story(folder: Path, model: str | Path) -> Path:
-    """Run the first example prompt with the settings that the app starts with; write its trace and return the path."""
+    """Run the first example prompt with the settings of the first screen; write its trace and return its path."""
     engine = Engine.load(model, device="cpu")
     variables = {"router", "attention", "inputs"} | ({"drafts"} if engine.config.has_mtp else set())
     path = folder / "story.safetensors"
@@ -30,9 +30,10 @@ def record_story(folder: Path, model: str | Path) -> Path:
 
 
 def record_sparse(folder: Path, model: str | Path) -> Path:
-    """Run the first example prompt on a model with an indexer; write what the Sparse attention page needs.
+    """Run the first example prompt on a model with an indexer; write its trace and return its path.
 
-    In bfloat16, compressed and with fewer new tokens, the file takes 0.27 MB instead of 0.75.
+    The trace holds the variables of the Sparse attention page. In bfloat16, compressed and with fewer generated tokens,
+    it takes 0.27 MB instead of 0.75 MB.
     """
     engine = Engine.load(model, device="cpu", dtype="bfloat16")
     path = folder / "sparse.safetensors.gz"
@@ -47,7 +48,7 @@ def _request(variables: set[str], max_new_tokens: int) -> RunRequest:
     return RunRequest(prompt=prompt, max_new_tokens=max_new_tokens, temperature=0.7, seed=0, capture=capture)
 
 
-# Name -> what records it, and the embedded model to run.
+# Name of an example -> the function that records it, and the embedded model to run.
 EXAMPLES: dict[str, tuple[Callable[[Path, str | Path], Path], str]] = {
     "story": (record_story, "mini-v3"),
     "sparse": (record_sparse, "mini-v32"),
@@ -57,7 +58,7 @@ EXAMPLES: dict[str, tuple[Callable[[Path, str | Path], Path], str]] = {
 @click.command()
 @click.argument("names", metavar="[NAME]...", nargs=-1, type=click.Choice(list(EXAMPLES)))
 def main(names: tuple[str, ...]) -> None:
-    """Record the examples of these names, by default all of them."""
+    """Record the named examples; without a name, all examples."""
     for name in names or EXAMPLES:
         record, model = EXAMPLES[name]
         if model not in embedded_models():

@@ -61,7 +61,7 @@ class Connection:
         """Return the JSON that the server has at a path.
 
         Raises:
-            RemoteError: the server does not answer in time, or not with JSON.
+            RemoteError: the server does not answer in time, or its answer is not JSON.
         """
         seconds = min(SECONDS_TO_PROBE, self._seconds)
         with self._opened(path, None, seconds) as response:
@@ -71,7 +71,7 @@ class Connection:
         """Post a body to a path, and return the JSON of the response.
 
         Raises:
-            RemoteError: the server does not answer in time, or not with JSON.
+            RemoteError: the server does not answer in time, or its answer is not JSON.
         """
         with self._opened(path, body, self._seconds) as response:
             return _parsed(_whole(response, time.monotonic() + self._seconds))

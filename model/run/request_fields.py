@@ -16,7 +16,7 @@ class RequestError(ValueError):
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class RequestField:
-    """A field of a request that a visitor sets with a widget or a link, and the command line with an option.
+    """A field of a request. A visitor sets it with a widget or a link, a user of the command line with an option.
 
     Attributes:
         name: name of the field in `RunRequest`.

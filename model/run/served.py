@@ -153,7 +153,7 @@ class Served:
     # --- by chunk ----------------------------------------------------------------------------------------------------
 
     def _by_chunk(self, request: RunRequest, cancel: threading.Event | None) -> Generator[Step, None, Trace]:
-        """Yield the steps of vLLM's stream, and return the trace. With routing by chunk, a token waits for its row."""
+        """Yield the steps of vLLM's stream, and return the trace; a step holds tokens whose experts have arrived."""
         ids = self._local_ids(request) or self._remote_ids(request)
         sampling = {
             "max_tokens": request.max_new_tokens, "temperature": request.temperature, "top_p": request.top_p,

@@ -1,4 +1,7 @@
-"""The progress that a run reports: the tokens of each forward pass, or the finished layers. No import of torch."""
+"""The progress that a run reports: the tokens of each forward pass, or the finished layers.
+
+This module does not import torch.
+"""
 
 import dataclasses
 

@@ -21,12 +21,12 @@ from model.network.config import ModelConfig
 
 
 class TrainConfigError(ValueError):
-    """An unusable training configuration."""
+    """A training configuration is unusable."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class TrainConfig:
-    """Data order, optimiser, schedule, load balancing and device."""
+    """The settings of every stage: data order, optimiser, schedule, load balancing and device."""
 
     seed: int = 0
     total_steps: int
@@ -134,14 +134,14 @@ class TrainConfig:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class ContinueConfig:
-    """Training of a base model on more text, with a new optimiser."""
+    """Settings for training a base model on more text, with a new optimiser."""
 
     start: str  # base model: name of an embedded model, or a folder
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class ExtendConfig:
-    """A longer context for a base model by YaRN; defaults: V3 report, section 4.3, and the released config.json."""
+    """Settings for a longer context by YaRN. The defaults are those of V3 (report, section 4.3; config.json)."""
 
     start: str  # base model: name of an embedded model, or a folder
     factor: float  # ratio of the new context to the context before any extension
@@ -159,7 +159,7 @@ class ExtendConfig:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class IndexerConfig:
-    """New indexers for a base model."""
+    """Settings for adding indexers to a base model."""
 
     start: str  # base model: name of an embedded model, or a folder
     heads: int
@@ -169,7 +169,7 @@ class IndexerConfig:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class MtpConfig:
-    """A multi-token-prediction module for a base model; an existing module is trained further."""
+    """Settings for adding a multi-token-prediction module to a base model, or for training its module further."""
 
     start: str  # base model: name of an embedded model, or a folder
     reads_normed: bool = True  # read the hidden state after the final norm, not before it (model/network/mtp.py)
@@ -177,7 +177,7 @@ class MtpConfig:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class InstructConfig:
-    """Tuning of a base model on pairs of prompt and response."""
+    """Settings for tuning a base model on pairs of prompt and response."""
 
     start: str  # base model: name of an embedded model, or a folder
     kinds: tuple[str, ...] = ("arithmetic",)  # kinds of the held-out pairs, answered before and after
@@ -193,7 +193,7 @@ class InstructConfig:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class PreferenceConfig:
-    """Alignment of a base model on pairs of a chosen and a rejected response."""
+    """Settings for aligning a base model with pairs of a chosen and a rejected response (DPO)."""
 
     start: str  # base model: name of an embedded model, or a folder
     beta: float = 0.1  # small values let the model move far from the base model
@@ -205,7 +205,7 @@ class PreferenceConfig:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class RewardConfig:
-    """A model that scores responses, trained on pairs of a chosen and a rejected response."""
+    """Settings for training a model that scores responses, on pairs of a chosen and a rejected response."""
 
     start: str  # base model: name of an embedded model, or a folder
     kinds: tuple[str, ...] = ("arithmetic",)  # kinds of the held-out prompts for best-of-n
@@ -220,7 +220,7 @@ class RewardConfig:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class GrpoConfig:
-    """Reinforcement of right answers to prompts with a known result."""
+    """Settings for reinforcing right answers to prompts with a known result (GRPO)."""
 
     start: str  # base model: name of an embedded model, or a folder
     kinds: tuple[str, ...] = ("arithmetic",)  # kinds of the pairs whose prompts are answered

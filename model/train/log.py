@@ -16,7 +16,8 @@
 | `roll_back` | in the first step after a roll-back: the steps `from` and `to`, and the alarms (`said`) |
 
 A roll-back removes the lines of the steps that it undoes. Stages that train one part or tune (minimise.py) log the
-values that their loss returns, and the results of each evaluation; the first line also has the results `before` it.
+values that their loss returns, and the results of evaluations. Their first line also has the results before the first
+step, as `before`.
 """
 
 import json

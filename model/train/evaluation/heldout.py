@@ -67,7 +67,7 @@ def read_pieces(
 ) -> tuple[list[str], list[Piece]]:
     """Return the streams of a held-out folder, and the pieces of their records.
 
-    `max_bytes` limits the text of each stream: reading stops after the record that reaches it. None: no limit.
+    Reading of a stream stops after the record with which its text reaches `max_bytes` bytes. None: no limit.
 
     Raises:
         CorpusError: a stream holds no text.

@@ -1,8 +1,8 @@
 """Tables of a model card from scores on held-out text: bits per byte, load balance, specialisation.
 
 Balance is reported for the held-out text as it is, with each stream weighted by its training share, and for each stream
-alone. Specialisation is the mutual information of expert and domain, language, and both; its control shuffles the
-labels of the pieces.
+alone. Specialisation is the mutual information of the expert with the domain, with the language, and with both. Its
+control shuffles the labels of the pieces.
 
 Shape suffixes: P pieces, S streams, L MoE layers, E experts.
 
@@ -23,11 +23,11 @@ LABELS = {"domain": slice(0, 1), "language": slice(1, 2), "domain and language":
 
 
 def summarise(scores: Scores, weights: Mapping[str, float] | None = None) -> dict[str, Any]:
-    """Return all numbers as JSON values.
+    """Return the numbers of all tables as JSON values.
 
     Args:
-        scores: of all pieces.
-        weights: training share of each stream; None leaves out the weighted balance.
+        scores: scores of all pieces.
+        weights: training share of each stream; None: leave out the weighted balance.
     """
     tokens_S = np.bincount(scores.stream_P, scores.tokens_P)
     bytes_S = np.bincount(scores.stream_P, scores.bytes_P)
@@ -81,7 +81,7 @@ def _specialisation(scores: Scores) -> tuple[dict[str, list[dict[str, float]]], 
 
 
 def as_markdown(summary: Mapping[str, Any]) -> str:
-    """Return the tables in Markdown."""
+    """Return the tables of a summary in Markdown."""
     return "\n\n".join([_streams(summary), _balances(summary), _information(summary), _strongest(summary)])
 
 

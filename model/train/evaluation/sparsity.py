@@ -94,7 +94,7 @@ def bits_per_byte(model: Transformer, texts: list[LongText], progress: bool = Fa
 @click.option("--window", type=click.IntRange(4), help="Tokens read at once; default: the model's context.")
 @click.option("--per-stream", type=click.IntRange(1), default=2, show_default=True, help="Records of each stream.")
 def sparsity_command(model: str, heldout: Path, dense: str | None, window: int | None, per_stream: int) -> None:
-    """Measure the attention on MODEL's selected keys, and what the selection costs in bits per byte."""
+    """Measure the attention on MODEL's selected keys, and the cost of the selection in bits per byte."""
     keep_freed_memory()
     sparse = load_model(find_model(model), "cpu", torch.float32)
     if not sparse.config.is_sparse:

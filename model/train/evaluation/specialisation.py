@@ -5,7 +5,7 @@ not tokens, because the tokens of one piece are not independent.
 
 Shape suffixes: P pieces, L MoE layers, E experts, K kinds of text, N draws.
 
-Source: the bootstrap's basic interval, Davison and Hinkley, Bootstrap Methods and their Application (1997), 5.2.
+Source: Davison and Hinkley, Bootstrap Methods and their Application (1997), section 5.2 (basic bootstrap interval).
 """
 
 from collections.abc import Sequence
@@ -20,8 +20,8 @@ class Information(NamedTuple):
     """Mutual information of expert and kind of text in one layer, in nats."""
 
     nats: float
-    low: float  # of the 95 % interval
-    high: float
+    low: float  # lower end of the 95 % interval
+    high: float  # upper end of the 95 % interval
     shuffled: float  # control: mean with the kinds of the pieces shuffled
 
 
@@ -31,9 +31,9 @@ class Strongest(NamedTuple):
     kind: str
     layer: int
     expert: int
-    share: float  # of the kind's tokens that it gets
-    elsewhere: float  # of all other tokens that it gets
-    tokens: int  # of the kind
+    share: float  # share of the kind's tokens that select the expert
+    elsewhere: float  # share of all other tokens that select the expert
+    tokens: int  # number of tokens of the kind
 
 
 def mutual_information(counts_KLE: np.ndarray) -> np.ndarray:
@@ -58,7 +58,7 @@ def information(counts_PLE: np.ndarray, kind_P: np.ndarray, draws: int = DRAWS, 
         counts_PLE: tokens of each piece at each expert.
         kind_P: number of each piece's kind.
         draws: bootstrap samples for the interval, and as many shuffles for the control.
-        seed: of the random generator.
+        seed: seed of the random generator.
     """
     generator = np.random.default_rng(seed)
     num_pieces = len(kind_P)
@@ -81,7 +81,9 @@ def information(counts_PLE: np.ndarray, kind_P: np.ndarray, draws: int = DRAWS, 
 def strongest(
     counts_PLE: np.ndarray, tokens_P: np.ndarray, kind_P: np.ndarray, kinds: Sequence[str], moe_layers: Sequence[int]
 ) -> list[Strongest]:
-    """Return for each kind the expert with the largest share(kind) x ln(share(kind) / share(all)).
+    """Return for each kind of text the expert with the largest share(kind) x ln(share(kind) / share(all)).
+
+    share(kind) is the expert's share of the tokens of a kind, share(all) its share of all tokens.
 
     Args:
         counts_PLE: tokens of each piece at each expert.

@@ -29,9 +29,8 @@ from model.train.tapes import IndexerTape
 def add_indexers(model: Transformer, heads: int, head_dim: int, seed: int) -> Transformer:
     """Return a V3.2 model with a V3 model's weights, and new indexers that select every key.
 
-    All parameters except those of the indexers are frozen.
-
-    The new model has no multi-token-prediction module, because its layer would need its own indexer.
+    All parameters except those of the indexers are frozen. The new model has no multi-token-prediction module, because
+    the layer of this module would need an indexer too.
     """
     shape = dataclasses.replace(
         model.config,

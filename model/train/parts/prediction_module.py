@@ -46,9 +46,10 @@ def with_module(model: Transformer, reads_normed: bool, seed: int) -> Transforme
 
 
 def draft_loss(model: Transformer, config: TrainConfig, batch_BT: Tensor) -> tuple[Tensor, dict[str, Any]]:
-    """Return the loss on windows [B, T + 2], the cross-entropy of the token after the next plus the balance loss.
+    """Return the loss on windows [B, T + 2], and the log values.
 
-    The last two positions of a window have no target. The second value returned is the log values.
+    The loss is the cross-entropy of the token after the next, plus the weighted balance loss. The last two positions of
+    a window have no target.
     """
     assert model.mtp is not None
     with torch.no_grad():

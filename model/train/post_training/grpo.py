@@ -47,8 +47,8 @@ def policy_loss(
 
     Args:
         logprob_BT: log-probabilities of the answers' tokens, with a gradient.
-        old_BT: their log-probabilities under the model that sampled them.
-        reference_BT: their log-probabilities under the base model.
+        old_BT: log-probabilities of the same tokens under the model that sampled them.
+        reference_BT: log-probabilities of the same tokens under the base model.
         advantage_B: advantage of each answer.
         counted_BT: mask of the answers' tokens.
         grpo: limits and weights.
@@ -85,7 +85,7 @@ def reference_distance(logprob_BT: Tensor, old_BT: Tensor, reference_BT: Tensor)
 
 
 def rows_of(groups: list[Group]) -> tuple[Batch, Tensor, Tensor]:
-    """Return all answers as rows, the log-probabilities of their tokens when sampled [B, T], and advantages [B]."""
+    """Return all answers as rows, their tokens' log-probabilities when they were sampled [B, T], and advantages [B]."""
     batch = fill_up([(group.prompt_ids, answer.ids) for group in groups for answer in group.answers])
     old = [logprob for group in groups for answer in group.answers for logprob in answer.logprobs]
     old_BT = torch.zeros(batch.targets_BT.shape).masked_scatter(batch.counted_BT, torch.tensor(old))

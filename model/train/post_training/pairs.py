@@ -56,7 +56,7 @@ class Batch(NamedTuple):
 
 
 def read_pairs(path: Path, kinds: Collection[str] | None = None) -> list[Pair]:
-    """Return the pairs of a gzipped JSON-lines file; `kinds` selects kinds of pairs, None: all.
+    """Return the pairs of a gzipped JSON-lines file, or only those of the given kinds.
 
     Raises:
         CorpusError: the file is missing or damaged, or a line is not a pair.
@@ -70,7 +70,7 @@ def read_fields(path: Path, names: tuple[str, ...], what: str) -> list[tuple[str
     """Return the values of the fields `names` in every line of a gzipped JSON-lines file.
 
     Raises:
-        CorpusError: the file is missing or damaged, or a line lacks a field; the message says that it holds no `what`.
+        CorpusError: the file is missing or damaged, or a line lacks a field; `what` names the lines in the message.
     """
     try:
         with gzip.open(path, "rt", encoding="utf-8") as lines:

@@ -80,7 +80,7 @@ class Choices:
 
     @torch.no_grad()
     def preferred(self, score: Callable[[Batch], Tensor]) -> dict[str, Share]:
-        """Return how often the chosen response scores higher than the rejected response, by kind and over `all` kinds.
+        """Return how often the chosen response scores higher than the rejected one, by kind, and under "all" in total.
 
         Args:
             score: function that returns the score of each row of a batch, [B].
@@ -107,7 +107,7 @@ def both_choices(folder: Path, framing: Framing, length: int) -> tuple[Choices, 
 
 
 def preference_loss(logprob_B: Tensor, before_B: Tensor, beta: float) -> tuple[Tensor, Tensor]:
-    """Return the mean loss, and for each pair whether the chosen response gained more, [P] bool.
+    """Return the mean loss, and a mask of the pairs whose chosen response gained more than the rejected one, [P].
 
     Args:
         logprob_B: log-probabilities of the responses, chosen responses first.

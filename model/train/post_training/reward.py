@@ -66,7 +66,7 @@ class RewardModel(nn.Module):
 
 
 def reward_loss(score_B: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the mean loss, and for each pair whether the chosen response scores higher, [P] bool.
+    """Return the mean loss, and a mask of the pairs whose chosen response scores higher than the rejected one, [P].
 
     Args:
         score_B: scores of the responses, chosen responses first.

@@ -113,7 +113,7 @@ def _run(
 
 @torch.no_grad()
 def blend(model: Transformer, start: Transformer, share: float) -> None:
-    """Average a model's weights and biases with those of the initial model, in place; `share` is the initial model's.
+    """Average a model's weights and biases with those of the model `start`, in place; `start` has weight `share`.
 
     A short run on other text makes a model better on that text and worse on other texts. Averaging with the initial
     model undoes more of the harm than of the gain.

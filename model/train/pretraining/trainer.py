@@ -96,7 +96,7 @@ class Trainer:
         save_state(folder, self.model, self.optimiser, done)
 
     def load(self, folder: Path) -> None:
-        """Load a saved state.
+        """Load the state in a folder.
 
         Raises:
             StateError: the state is missing or unreadable, or its model has another shape.

@@ -19,7 +19,7 @@ NEAR = 0.8  # lowest resemblance of a near duplicate
 
 
 class ExactDuplicates:
-    """Finds texts that equal an earlier text."""
+    """Finds texts that equal an earlier text except for case and white space."""
 
     def __init__(self) -> None:
         self._digests: set[bytes] = set()
@@ -50,10 +50,10 @@ class NearDuplicates:
         self._signatures: list[np.ndarray] = []
 
     def resemblance(self, text: Text) -> float:
-        """Return the estimated share of runs in common with the most similar earlier text, or 0 if it is below `NEAR`.
+        """Return the estimated share of runs that a text shares with the most similar earlier text.
 
-        The signature of the text is stored unless the text is a near duplicate. The result is 0 for a text of fewer
-        than five units.
+        A share below `NEAR` is returned as 0, and so is that of a text of fewer than five units. The signature of the
+        text is stored unless the text is a near duplicate.
         """
         runs = text.runs(RUN)
         if not len(runs):

@@ -94,7 +94,7 @@ def mojibake(text: Text) -> float:
 
 
 def minified(text: Text) -> float:
-    """Return the share of punctuation in lines of more than 240 characters; 0 if these lines are less than half."""
+    """Return the share of punctuation in lines above 240 characters; 0 if these are less than half of the text."""
     long = [line for line in text.lines if len(line) > _LONG_LINE]
     size = sum(map(len, long))
     if 2 * size < sum(map(len, text.lines)):

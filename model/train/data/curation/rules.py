@@ -1,7 +1,7 @@
 """Quality rules, each with a measure, a limit and a reason. The first rule that a text breaks drops it.
 
-We set the limits by reading texts. They keep nearly all of a clean corpus, and drop most damaged texts. No rule drops a
-text whose words are in the wrong order.
+We set the limits by reading texts. The rules keep nearly all of a clean corpus, and drop most damaged texts. No rule
+drops a text whose words are in the wrong order.
 """
 
 import dataclasses
@@ -30,7 +30,7 @@ class Rule:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Verdict:
-    """The verdict of a rule on a text. `value` is the measure of the text; None: the rule does not apply to code."""
+    """The verdict of a rule on a text. `value` is the text's measure; None for code, if the rule skips code."""
 
     rule: Rule
     value: float | None

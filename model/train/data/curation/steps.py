@@ -48,7 +48,7 @@ class Step:
 
 
 def pipeline(heldout: HeldOut | None) -> list[Step]:
-    """Return all steps, with no record seen yet.
+    """Return all curation steps, before any record is processed.
 
     Args:
         heldout: runs of held-out text; None: leave out the step that compares with held-out text.
