@@ -34,19 +34,40 @@ class TrainingLog:
     values: Mapping[str, Any]
 
     @property
+    def begin(self) -> int:
+        """Steps that the model had learned in before this run; the steps of this run follow them."""
+        return self.values.get("begin", 0)
+
+    @property
     def stages(self) -> list[tuple[int, str]]:
-        """The first step and the name of each stage."""
-        return [(step, name) for step, name in self.values.get("stages", [])]
+        """First step and name of each stage."""
+        return self._events("stages")
 
     @property
     def alarms(self) -> list[tuple[int, str]]:
-        """The step and the message of each alarm."""
-        return [(step, message) for step, message in self.values.get("alarms", [])]
+        """Step and message of each alarm."""
+        return self._events("alarms")
 
     @property
     def roll_backs(self) -> list[tuple[int, str]]:
-        """The first step after each rollback to a saved state, and the reason of the rollback."""
-        return [(step, reason) for step, reason in self.values.get("roll_backs", [])]
+        """First step after each return to a saved state, and its reason."""
+        return self._events("roll_backs")
+
+    @property
+    def span(self) -> tuple[int, int]:
+        """First and last step."""
+        return self.begin + 1, self._steps()[-1]
+
+    @property
+    def has_one_objective(self) -> bool:
+        """Whether the loss means the same at all steps; it does not where text, preferences and rewards follow."""
+        return not {"gained", "reward"} & self.values.keys()
+
+    def _events(self, kind: str) -> list[tuple[int, str]]:
+        return [(self.begin + step, message) for step, message in self.values.get(kind, [])]
+
+    def _steps(self, kind: str = "step") -> list[int]:
+        return [self.begin + step for step in self.values.get(kind, [])]
 
     @property
     def layers(self) -> list[int]:
@@ -56,14 +77,14 @@ class TrainingLog:
     def curve(self, kind: str) -> xr.DataArray:
         """Return a logged quantity as means over spans of steps, [step]; NaN where it was not logged."""
         means = [np.nan if value is None else value for value in self.values[kind]]
-        return xr.DataArray(means, dims="step", coords={"step": self.values["step"]})
+        return xr.DataArray(means, dims="step", coords={"step": self._steps()})
 
     def load(self) -> xr.DataArray:
         """Return load ratios, [step, moe_layer, expert]; NaN before a layer was added to the model."""
         layers = self.values["load"].values()
         missing = [np.nan] * len(next(row for rows in layers for row in rows if row))
         ratios = [[row or missing for row in rows] for rows in layers]
-        coords = {"moe_layer": self.layers, "step": self.values["step"]}
+        coords = {"moe_layer": self.layers, "step": self._steps()}
         return xr.DataArray(ratios, dims=("moe_layer", "step", "expert"), coords=coords).transpose("step", ...)
 
     def balance(self) -> dict[str, xr.DataArray]:
@@ -81,7 +102,7 @@ class TrainingLog:
         rows = self.values.get("bias", {}).get(str(layer))
         if rows is None:
             return None
-        return xr.DataArray(rows, dims=("step", "expert"), coords={"step": self.values["bias_step"]})
+        return xr.DataArray(rows, dims=("step", "expert"), coords={"step": self._steps("bias_step")})
 
     def at_evaluations(self, kind: str) -> dict[str, xr.DataArray]:
         """Return the results of evaluations by name, each [step].
@@ -89,7 +110,7 @@ class TrainingLog:
         Args:
             kind: `heldout` (names are streams), `saturation` (layers), or `positions` (spans of positions).
         """
-        evaluated = self.values.get("position_step" if kind == "positions" else "look_step", [])
+        evaluated = self._steps("position_step" if kind == "positions" else "look_step")
         return {
             name: xr.DataArray(values, dims="step", coords={"step": evaluated})
             for name, values in self.values.get(kind, {}).items()
@@ -100,7 +121,7 @@ class TrainingLog:
         evaluations = self.values["answers"][kind]
         names = ("right", "exact", "of", "low", "high")
         counts = {name: ("step", [evaluation[name] for evaluation in evaluations]) for name in names}
-        table = xr.Dataset(counts, coords={"step": self.values["answer_step"]})
+        table = xr.Dataset(counts, coords={"step": self._steps("answer_step")})
         return table.assign(share=table["right"] / table["of"])
 
 

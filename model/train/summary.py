@@ -163,12 +163,14 @@ def write(summary: dict[str, Any], folder: Path = FOLDER) -> Path:
 @click.argument("runs", nargs=-1, required=True, type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--name", required=True, help="Name of the run and of the file.")
 @click.option("--says", required=True, help="What is special about the run, in one sentence.")
+@click.option("--begin", default=0, help="Steps that the base model had learned in; the page counts on from there.")
 @click.option(
     "--stage", "stages", multiple=True, type=(int, str), help="First step and name of a stage; can be repeated."
 )
-def main(runs: tuple[Path, ...], name: str, says: str, stages: tuple[tuple[int, str], ...]) -> None:
+def main(runs: tuple[Path, ...], name: str, says: str, begin: int, stages: tuple[tuple[int, str], ...]) -> None:
     """Summarise the logs of RUNS for the Training page. Each run must continue the run before it."""
-    path = write(summarise(joined([list(read_log(run / LOG)) for run in runs]), name, says, stages))
+    summary = summarise(joined([list(read_log(run / LOG)) for run in runs]), name, says, stages)
+    path = write(summary | {"begin": begin})
     click.echo(f"{path.name}  {path.stat().st_size / 1000:.0f} kB")
 
 

@@ -12,6 +12,17 @@ SHOWN_ALARMS = 4
 _FURTHER_LOSSES = {"mtp_loss": "token after the next one", "indexer_loss": "indexers, sum over layers"}
 
 
+def answer(log: TrainingLog) -> None:
+    """State the steps of a run, and the course of its loss if all steps have the same objective."""
+    losses, (first, last) = log.curve("loss").values, log.span
+    course = f": the loss went from **{losses[0]:.3g} to {losses[-1]:.3g}** nats per token"
+    st.markdown(
+        f"**{log.name}**, steps {first:,} to {last:,}{course if log.has_one_objective else ''}. {log.says}",
+        help="A step changes the weights once. A run that continues another counts on from the step that it had "
+        "reached. The losses are means over the first and the last span of steps.",
+    )
+
+
 def alarms(log: TrainingLog) -> None:
     """Show the alarms of the training watch, or that there were none."""
     if not log.alarms:
@@ -28,7 +39,8 @@ def loss(log: TrainingLog, beside: list[TrainingLog]) -> None:
     curves |= {name: log.curve(kind) for kind, name in _FURTHER_LOSSES.items() if kind in log.values}
     figure = figures.curves(curves, "loss, nats per token", session.theme(), log.stages, log.alarms, log.roll_backs)
     how_to_read = (
-        "Measured while training: the mean loss over spans of steps. For the first run, vertical lines mark where "
+        "Measured while training: the mean loss over spans of steps. A run that continues another begins at the step "
+        "that the other had reached. For the first run, vertical lines mark where "
         "stages begin, triangles at the bottom alarms, and arrows returns to a saved state; point at one to read it. "
         "Losses are comparable only between runs on the same units (bytes or tokens) and with the same objective."
     )

@@ -14,7 +14,7 @@ if not logs:
     st.info("No training log is installed.")
     st.stop()
 log, beside = choices.logs(logs)
-st.markdown(f"**{log.name}**: {log.says}")
+overview.answer(log)
 overview.alarms(log)
 overview.loss(log, beside)
 layer = choices.layer(log)

@@ -32,6 +32,22 @@ def test_share_of_right_answers_begins_before_the_first_step() -> None:
     assert found["low"].values.tolist() == [0.07, 0.07]
 
 
+def test_steps_of_a_continuation_follow_those_of_its_base_model() -> None:
+    one = TrainingLog(
+        "x", "y", log("x", begin=1000, roll_backs=[[20, "spike"]], position_step=[1], positions={"a": [2]})
+    )
+    assert one.span == (1001, 1030)
+    assert one.stages == [(1001, "first"), (1021, "second")]
+    assert [step for step, _ in one.alarms + one.roll_backs] == [1030, 1020]
+    assert one.curve("loss")["step"].values.tolist() == [1010, 1020, 1030]
+    assert one.load()["step"].values.tolist() == [1010, 1020, 1030]
+    assert one.bias(1)["step"].values.tolist() == [1001, 1030]
+    assert one.at_evaluations("heldout")["math.en"]["step"].values.tolist() == [1001, 1030]
+    assert one.at_evaluations("positions")["a"]["step"].values.tolist() == [1001]
+    assert one.answers("arithmetic")["step"].values.tolist() == [1000, 1030]
+    assert TrainingLog("x", "y", log("x")).span == (1, 30)
+
+
 def test_figures_of_the_load_are_those_of_the_log() -> None:
     one = TrainingLog("x", "y", log("x"))
     assert one.layers == [1, 2]

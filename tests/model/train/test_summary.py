@@ -91,6 +91,9 @@ def test_command_writes_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     run.mkdir()
     with StepLog(run) as log:
         log.write(line(1))
-    result = CliRunner().invoke(main, [str(run), "--name", "my run", "--says", "well", "--stage", "1", "first"])
+    result = CliRunner().invoke(
+        main, [str(run), "--name", "my run", "--says", "well", "--stage", "1", "first", "--begin", "70"]
+    )
     assert result.exit_code == 0, result.output
-    assert json.loads((tmp_path / "logs" / "my-run.json").read_text())["says"] == "well"
+    written = json.loads((tmp_path / "logs" / "my-run.json").read_text())
+    assert (written["says"], written["begin"]) == ("well", 70)

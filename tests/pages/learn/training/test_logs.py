@@ -29,5 +29,19 @@ def test_run_without_balancing_says_that_it_collapsed() -> None:
     assert worst["nano bias"] < 1.5
 
 
+def test_continuations_begin_where_their_base_model_ended() -> None:
+    """The steps are those of the model cards; stages that train a new module beside the frozen model do not count."""
+    shipped = logs.read(SHIPPED)
+    decay, extended, muon, mixture = 7_488 + 995, 7_488 + 995 + 950 + 45, 801 + 179 + 90, 501 + 164
+    assert shipped["mini-v3"].span == (1, extended)
+    assert shipped["mini-v3 prediction module"].begin == shipped["mini-v3 continued"].begin == decay
+    assert shipped["mini-v3 by Muon"].span == (extended + 1, extended + muon)
+    assert shipped["mini-v3 by mixture"].span == (extended + muon + 1, extended + muon + mixture + 75)
+    assert shipped["mini-v32"].span == (extended + muon + mixture + 1, extended + muon + mixture + 160)
+    assert shipped["mini-v32-chat"].begin == shipped["mini-v32"].span[1]
+    assert not shipped["mini-v32-chat"].has_one_objective
+    assert shipped["mini-v3"].has_one_objective
+
+
 def test_log_of_the_embedded_model_comes_first() -> None:
     assert next(iter(logs.read(SHIPPED))) == "mini-v3"

@@ -23,6 +23,19 @@ def test_loss_stands_beside_other_runs_with_stages_and_alarms(page: Callable[...
     assert "step 30, collapse in L1" in said(app)
 
 
+def test_answer_in_numbers_and_a_continuation_at_its_step(
+    page: Callable[..., AppTest], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    content = {name: values for name, values in log("mini two", begin=500).items() if name != "reward"}
+    (tmp_path / "logs" / "nano.json").write_text(json.dumps(content))
+    monkeypatch.setattr(logs, "logs", lambda: logs.read(tmp_path / "logs"))
+    app = page(log="mini two")
+    assert "**mini two**, steps 501 to 530: the loss went from **5 to 3** nats per token." in said(app)
+    two = next(trace for trace in charts(app)[0]["data"] if trace["name"] == "mini two")
+    assert numbers(two["x"]).tolist() == [510, 520, 530]
+    assert "**mini one**, steps 1 to 30. said of it" in said(page(log="mini one"))  # text, then rewards: two objectives
+
+
 def test_loss_of_indexers_stands_beside(
     page: Callable[..., AppTest], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
