@@ -29,24 +29,36 @@ BATCH = 8
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Piece:
-    """Part of a record; the token ids start with BOS."""
+    """Part of a document; the token ids start with BOS."""
 
     stream: int
+    document: int
     token_ids: list[int]
     num_bytes: int
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Scores:
-    """The scores of all pieces; `stream_P` is the index of a piece's stream in `streams`."""
+    """The scores of all pieces; `stream_P` and `document_P` number the stream and the document of each."""
 
     streams: tuple[str, ...]
     stream_P: np.ndarray
+    document_P: np.ndarray
     bytes_P: np.ndarray
     tokens_P: np.ndarray
     nats_P: np.ndarray
     counts_PLE: np.ndarray  # tokens of each expert, without BOS
     moe_layers: tuple[int, ...]
+
+    @property
+    def by_document(self) -> "Scores":
+        """The same scores with one entry per document: the sums over its pieces."""
+        _, first, document_P = np.unique(self.document_P, return_index=True, return_inverse=True)
+        counts_DLE = np.zeros((len(first), *self.counts_PLE.shape[1:]), np.int64)
+        np.add.at(counts_DLE, document_P, self.counts_PLE)
+        sums = {name: np.bincount(document_P, getattr(self, name)) for name in ("bytes_P", "tokens_P", "nats_P")}
+        own = {"stream_P": self.stream_P[first], "document_P": self.document_P[first], "counts_PLE": counts_DLE}
+        return dataclasses.replace(self, **own, **sums)
 
     def bits_per_byte(self) -> dict[str, float]:
         """Return the bits per byte of every stream."""
@@ -54,12 +66,12 @@ class Scores:
         return {name: float(bits) for name, bits in zip(self.streams, nats_S / bytes_S / math.log(2), strict=True)}
 
 
-def cut(text: str, stream: int, tokenizer: Tokenizer, window: int) -> Iterator[Piece]:
-    """Yield a record in pieces of at most `window` tokens, including the BOS of each piece."""
+def cut(text: str, stream: int, document: int, tokenizer: Tokenizer, window: int) -> Iterator[Piece]:
+    """Yield a document in pieces of at most `window` tokens, including the BOS of each piece."""
     token_ids = tokenizer.encode(text)
     for start in range(0, len(token_ids), window - 1):
         part = token_ids[start : start + window - 1]
-        yield Piece(stream, [tokenizer.bos_id or 0, *part], len(tokenizer.decode(part)))
+        yield Piece(stream, document, [tokenizer.bos_id or 0, *part], len(tokenizer.decode(part)))
 
 
 def read_pieces(
@@ -74,13 +86,15 @@ def read_pieces(
     """
     streams = corpus_files(heldout)
     pieces: list[Piece] = []
+    document = 0
     for number, (name, paths) in enumerate(streams.items()):
         used = 0
         for record in read_stream(paths):
             if max_bytes is not None and used >= max_bytes:
                 break
             used += len(record.text.encode())
-            pieces.extend(cut(record.text, number, tokenizer, window))
+            pieces.extend(cut(record.text, number, document, tokenizer, window))
+            document += 1
         if not used:
             raise CorpusError(f"{name} of {heldout} holds no text; remove its file")
     return list(streams), pieces
@@ -140,6 +154,7 @@ def evaluate(
     return Scores(
         streams=tuple(streams),
         stream_P=np.array([piece.stream for piece in pieces]),
+        document_P=np.array([piece.document for piece in pieces]),
         bytes_P=np.array([piece.num_bytes for piece in pieces]),
         tokens_P=np.array([len(piece.token_ids) - 1 for piece in pieces]),
         nats_P=np.concatenate(nats),

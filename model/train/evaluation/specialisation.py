@@ -1,9 +1,9 @@
 """Specialisation of experts: mutual information of expert and kind of text, and the strongest expert of each kind.
 
-The input is the number of tokens of each piece at each expert. The bootstrap and the shuffled control resample pieces,
-not tokens, because the tokens of one piece are not independent.
+The input is the number of tokens of each document at each expert. Bootstrap and permutations take whole documents,
+because the tokens of one document are not independent.
 
-Shape suffixes: P pieces, L MoE layers, E experts, K kinds of text, N draws.
+Shape suffixes: D documents, L MoE layers, E experts, K kinds of text, N draws.
 
 Source: Davison and Hinkley, Bootstrap Methods and their Application (1997), section 5.2 (basic bootstrap interval).
 """
@@ -13,16 +13,30 @@ from typing import NamedTuple
 
 import numpy as np
 
+from model.trace.documents import FEWEST, ratio_interval
+
 DRAWS = 200
 
 
 class Information(NamedTuple):
-    """Mutual information of expert and kind of text in one layer, in nats."""
+    """Mutual information of expert and kind of text in one layer, in nats.
+
+    Attributes:
+        nats: plug-in value, which is too large: it is above 0 even if experts know nothing of the kinds.
+        shuffled: mean with the kinds shuffled among the documents, the value by chance alone.
+        corrected: `nats - shuffled`; negative values are kept.
+        low, high: 95 % interval of the corrected value over documents; NaN if there are too few.
+        p: probability of at least `nats` by chance, (1 + shuffles that reach it) / (1 + shuffles).
+        documents: number of documents.
+    """
 
     nats: float
-    low: float  # lower end of the 95 % interval
-    high: float  # upper end of the 95 % interval
-    shuffled: float  # control: mean with the kinds of the pieces shuffled
+    shuffled: float
+    corrected: float
+    low: float
+    high: float
+    p: float
+    documents: int
 
 
 class Strongest(NamedTuple):
@@ -32,8 +46,11 @@ class Strongest(NamedTuple):
     layer: int
     expert: int
     share: float  # share of the kind's tokens that select the expert
+    low: float  # lower end of the share's 95 % interval over documents; NaN if the kind has too few
+    high: float  # upper end
     elsewhere: float  # share of all other tokens that select the expert
     tokens: int  # number of tokens of the kind
+    documents: int  # number of documents of the kind
 
 
 def mutual_information(counts_KLE: np.ndarray) -> np.ndarray:
@@ -44,55 +61,55 @@ def mutual_information(counts_KLE: np.ndarray) -> np.ndarray:
     return (joint * np.log(ratio)).sum((-3, -1))
 
 
-def counts_by_kind(counts_PLE: np.ndarray, kind_P: np.ndarray) -> np.ndarray:
-    """Return the tokens of each kind at each expert, [K, L, E]; `kind_P` holds numbers from 0."""
-    counts_KLE = np.zeros((int(kind_P.max()) + 1, *counts_PLE.shape[1:]), np.int64)
-    np.add.at(counts_KLE, kind_P, counts_PLE)
+def counts_by_kind(counts_DLE: np.ndarray, kind_D: np.ndarray) -> np.ndarray:
+    """Return the tokens of each kind at each expert, [K, L, E]; `kind_D` holds numbers from 0."""
+    counts_KLE = np.zeros((int(kind_D.max()) + 1, *counts_DLE.shape[1:]), np.int64)
+    np.add.at(counts_KLE, kind_D, counts_DLE)
     return counts_KLE
 
 
-def information(counts_PLE: np.ndarray, kind_P: np.ndarray, draws: int = DRAWS, seed: int = 0) -> list[Information]:
-    """Return the mutual information of each layer, with interval and control.
+def information(counts_DLE: np.ndarray, kind_D: np.ndarray, draws: int = DRAWS, seed: int = 0) -> list[Information]:
+    """Return the mutual information of each layer: as it is, corrected for chance, and its interval.
 
     Args:
-        counts_PLE: tokens of each piece at each expert.
-        kind_P: number of each piece's kind.
-        draws: bootstrap samples for the interval, and as many shuffles for the control.
+        counts_DLE: tokens of each document at each expert.
+        kind_D: number of each document's kind.
+        draws: bootstrap samples for the interval, and as many permutations for the value by chance.
         seed: seed of the random generator.
     """
     generator = np.random.default_rng(seed)
-    num_pieces = len(kind_P)
-    information_L = mutual_information(counts_by_kind(counts_PLE, kind_P))
+    num_documents = len(kind_D)
+    information_L = mutual_information(counts_by_kind(counts_DLE, kind_D))
     drawn_NL, shuffled_NL = np.empty((2, draws, len(information_L)))
     for draw in range(draws):
-        picks_P = generator.integers(num_pieces, size=num_pieces)
-        drawn_NL[draw] = mutual_information(counts_by_kind(counts_PLE[picks_P], kind_P[picks_P]))
-        shuffled_NL[draw] = mutual_information(counts_by_kind(counts_PLE, generator.permutation(kind_P)))
-    upper_L, lower_L = np.quantile(drawn_NL, (0.025, 0.975), axis=0)
-    columns = (
-        information_L,
-        np.maximum(2 * information_L - lower_L, 0.0),
-        2 * information_L - upper_L,
-        shuffled_NL.mean(0),
-    )
-    return [Information(*map(float, row)) for row in zip(*columns, strict=True)]
+        picks_D = generator.integers(num_documents, size=num_documents)
+        drawn_NL[draw] = mutual_information(counts_by_kind(counts_DLE[picks_D], kind_D[picks_D]))
+        shuffled_NL[draw] = mutual_information(counts_by_kind(counts_DLE, generator.permutation(kind_D)))
+    # The samples are biased upwards as the value is, so mirrored at the value they lie around the corrected one.
+    low_L, high_L = 2 * information_L - np.quantile(drawn_NL, (0.975, 0.025), axis=0)
+    if num_documents < FEWEST:
+        low_L, high_L = np.full((2, len(information_L)), np.nan)
+    chance_L = shuffled_NL.mean(0)
+    p_L = (1 + (shuffled_NL >= information_L - 1e-12).sum(0)) / (1 + draws)
+    columns = (information_L, chance_L, information_L - chance_L, low_L, high_L, p_L)
+    return [Information(*map(float, row), num_documents) for row in zip(*columns, strict=True)]
 
 
 def strongest(
-    counts_PLE: np.ndarray, tokens_P: np.ndarray, kind_P: np.ndarray, kinds: Sequence[str], moe_layers: Sequence[int]
+    counts_DLE: np.ndarray, tokens_D: np.ndarray, kind_D: np.ndarray, kinds: Sequence[str], moe_layers: Sequence[int]
 ) -> list[Strongest]:
     """Return for each kind of text the expert with the largest share(kind) x ln(share(kind) / share(all)).
 
     share(kind) is the expert's share of the tokens of a kind, share(all) its share of all tokens.
 
     Args:
-        counts_PLE: tokens of each piece at each expert.
-        tokens_P: tokens of each piece.
-        kind_P: number of each piece's kind.
+        counts_DLE: tokens of each document at each expert.
+        tokens_D: tokens of each document.
+        kind_D: number of each document's kind.
         kinds: names of the kinds.
         moe_layers: layer numbers.
     """
-    counts_KLE, tokens_K = counts_by_kind(counts_PLE, kind_P), np.bincount(kind_P, tokens_P)
+    counts_KLE, tokens_K = counts_by_kind(counts_DLE, kind_D), np.bincount(kind_D, tokens_D)
     all_LE, rows = counts_KLE.sum(0), []
     for kind, name in enumerate(kinds):
         share_LE = counts_KLE[kind] / tokens_K[kind]
@@ -102,6 +119,19 @@ def strongest(
         layer, expert = np.unravel_index((share_LE * np.log(over_all_LE)).argmax(), share_LE.shape)
         others = tokens_K.sum() - tokens_K[kind]
         elsewhere = (all_LE - counts_KLE[kind])[layer, expert] / others if others else 0.0
-        share = float(share_LE[layer, expert])
-        rows.append(Strongest(name, moe_layers[layer], int(expert), share, float(elsewhere), int(tokens_K[kind])))
+        own_D = kind_D == kind
+        low, high = ratio_interval(counts_DLE[own_D, layer, expert], tokens_D[own_D])
+        rows.append(
+            Strongest(
+                name,
+                moe_layers[layer],
+                int(expert),
+                float(share_LE[layer, expert]),
+                float(low),
+                float(high),
+                float(elsewhere),
+                int(tokens_K[kind]),
+                int(own_D.sum()),
+            )  # fmt: skip
+        )
     return rows

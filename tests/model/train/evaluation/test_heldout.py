@@ -1,5 +1,6 @@
 """Bits per byte, load and mutual information on texts where they can be worked out."""
 
+import dataclasses
 import gzip
 import json
 import math
@@ -41,7 +42,7 @@ def model(tokenizer: Tokenizer) -> Transformer:
 
 def test_pieces_cover_a_record_and_begin_with_bos(tokenizer: Tokenizer) -> None:
     text = SENTENCES["stories.en"] * 3 + "é"
-    pieces = list(cut(text, 1, tokenizer, window=8))
+    pieces = list(cut(text, 1, 0, tokenizer, window=8))
     assert all(len(piece.token_ids) <= 8 and piece.token_ids[0] == 0 for piece in pieces)
     assert sum((piece.token_ids[1:] for piece in pieces), []) == tokenizer.encode(text)
     assert sum(piece.num_bytes for piece in pieces) == len(text.encode())
@@ -54,7 +55,7 @@ def test_max_bytes_keeps_whole_records(folder: Path, tokenizer: Tokenizer) -> No
 
 
 def test_padding_changes_neither_nats_nor_counts(model: Transformer, tokenizer: Tokenizer) -> None:
-    pieces = [next(cut(text, 0, tokenizer, 64)) for text in ("a fox", SENTENCES["stories.en"])]
+    pieces = [next(cut(text, 0, 0, tokenizer, 64)) for text in ("a fox", SENTENCES["stories.en"])]
     together_B, counts_BLE = score_batch(model, pieces)
     for place, piece in enumerate(pieces):
         nats_B, alone_BLE = score_batch(model, [piece])
@@ -64,7 +65,7 @@ def test_padding_changes_neither_nats_nor_counts(model: Transformer, tokenizer: 
 
 
 def test_nats_are_those_of_the_logits(model: Transformer, tokenizer: Tokenizer) -> None:
-    piece = next(cut("a fox ran", 0, tokenizer, 64))
+    piece = next(cut("a fox ran", 0, 0, tokenizer, 64))
     with torch.inference_mode():
         logprobs = model(torch.tensor([piece.token_ids]))[0].log_softmax(-1)
     expected = -sum(float(logprobs[place, token]) for place, token in enumerate(piece.token_ids[1:]))
@@ -76,6 +77,7 @@ def scores(counts_PLE: np.ndarray) -> Scores:
     return Scores(
         streams=("a.en", "b.en"),
         stream_P=np.arange(num_pieces) % 2,
+        document_P=np.arange(num_pieces),
         bytes_P=np.full(num_pieces, 10),
         tokens_P=np.full(num_pieces, 4),
         nats_P=np.where(np.arange(num_pieces) % 2, 20 * math.log(2), 10 * math.log(2)),
@@ -95,6 +97,32 @@ def test_separate_experts_for_each_stream_carry_one_bit() -> None:
     named = {row["kind"]: (row["layer"], row["expert"], row["share"]) for row in summary["strongest"]}
     assert named["a"] == (1, 0, 1.0)
     assert named["b"] == (1, 1, 1.0)
+
+
+def test_pieces_of_one_document_count_as_one() -> None:
+    """Cutting documents in halves changes neither values nor intervals, which are over documents."""
+    counts_PLE = np.random.default_rng(0).integers(0, 9, (80, 1, 2))
+    halves = dataclasses.replace(
+        scores(counts_PLE), stream_P=np.arange(80) // 2 % 2, document_P=np.arange(80) // 2, nats_P=np.arange(80.0)
+    )
+    whole = halves.by_document
+    assert whole.counts_PLE.tolist() == counts_PLE.reshape(40, 2, 1, 2).sum(1).tolist()
+    assert (whole.bytes_P.tolist(), whole.tokens_P.tolist()) == ([20] * 40, [8] * 40)
+    assert whole.nats_P.tolist() == (np.arange(80.0).reshape(40, 2).sum(1)).tolist()
+    assert whole.stream_P.tolist() == [0, 1] * 20
+    summary = summarise(halves)
+    assert summary == summarise(whole)
+    assert (summary["documents"], summary["streams"]["a.en"]["documents"]) == (40, 20)
+    low, high = (summary["streams"]["a.en"][name] for name in ("low", "high"))
+    assert low < summary["streams"]["a.en"]["bits_per_byte"] < high
+    assert f"{low:.3f} to {high:.3f}" in as_markdown(summary)
+
+
+def test_few_documents_have_no_interval() -> None:
+    summary = summarise(scores(np.array([[[4, 0]], [[0, 4]]] * 5)))
+    assert summary["information"]["domain"][0]["low"] is None
+    assert "| too few documents |" in as_markdown(summary)
+    json.dumps(summary, allow_nan=False)
 
 
 def test_balance_can_be_weighted_as_in_training() -> None:

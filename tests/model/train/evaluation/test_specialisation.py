@@ -10,8 +10,8 @@ from hypothesis.extra import numpy as arrays
 
 from model.train.evaluation.specialisation import counts_by_kind, information, mutual_information, strongest
 
-COUNTS_PLE = arrays.arrays(np.int64, (12, 2, 3), elements=st.integers(1, 9))
-KIND_P = np.arange(12) % 4
+COUNTS_DLE = arrays.arrays(np.int64, (12, 2, 3), elements=st.integers(1, 9))
+KIND_D = np.arange(12) % 4
 
 
 def test_information_of_a_table_worked_out_by_hand() -> None:
@@ -21,9 +21,9 @@ def test_information_of_a_table_worked_out_by_hand() -> None:
     assert mutual_information(counts_KLE) == pytest.approx([expected])
 
 
-@given(COUNTS_PLE)
-def test_information_lies_between_zero_and_the_entropy_of_the_kinds(counts_PLE: np.ndarray) -> None:
-    counts_KLE = counts_by_kind(counts_PLE, KIND_P)
+@given(COUNTS_DLE)
+def test_information_lies_between_zero_and_the_entropy_of_the_kinds(counts_DLE: np.ndarray) -> None:
+    counts_KLE = counts_by_kind(counts_DLE, KIND_D)
     share_LK = (counts_KLE.sum(-1) / counts_KLE.sum((0, 2))).T
     entropy_L = -(share_LK * np.log(share_LK)).sum(-1)
     told_L = mutual_information(counts_KLE)
@@ -33,28 +33,57 @@ def test_information_lies_between_zero_and_the_entropy_of_the_kinds(counts_PLE: 
 
 def test_interval_holds_what_was_found_and_control_lies_below() -> None:
     generator = np.random.default_rng(0)
-    chance_PE = generator.dirichlet([0.5] * 4, size=2)[np.arange(200) % 2]
-    counts_PLE = np.array([generator.multinomial(50, row) for row in chance_PE])[:, None]
-    (told,) = information(counts_PLE, np.arange(200) % 2)
-    assert told.shuffled < told.low <= told.nats <= told.high
-    assert information(counts_PLE, np.arange(200) % 2) == [told]
+    chance_DE = generator.dirichlet([0.5] * 4, size=2)[np.arange(200) % 2]
+    counts_DLE = np.array([generator.multinomial(50, row) for row in chance_DE])[:, None]
+    (told,) = information(counts_DLE, np.arange(200) % 2)
+    assert told.shuffled < told.low <= told.corrected <= told.high
+    assert (told.corrected, told.documents) == (told.nats - told.shuffled, 200)
+    assert told.p == 1 / 201
+    assert information(counts_DLE, np.arange(200) % 2) == [told]
 
 
 def test_interval_lies_opposite_to_the_draws() -> None:
     """Of a single draw both quantiles are what it gives, and both bounds lie as far on the other side."""
-    counts_PLE = np.array([[[8, 2]], [[3, 7]], [[6, 4]], [[1, 9]]])
-    kind_P = np.array([0, 1, 0, 1])
-    (told,) = information(counts_PLE, kind_P, draws=1, seed=3)
-    picks_P = np.random.default_rng(3).integers(4, size=4)
-    (drawn,) = mutual_information(counts_by_kind(counts_PLE[picks_P], kind_P[picks_P]))
-    assert told.high == pytest.approx(2 * told.nats - drawn)
-    assert told.low == pytest.approx(max(0.0, 2 * told.nats - drawn))
+    counts_DLE = np.random.default_rng(0).integers(0, 9, (20, 1, 2))
+    kind_D = np.arange(20) % 2
+    (told,) = information(counts_DLE, kind_D, draws=1, seed=3)
+    picks_D = np.random.default_rng(3).integers(20, size=20)
+    (drawn,) = mutual_information(counts_by_kind(counts_DLE[picks_D], kind_D[picks_D]))
+    assert told.high == told.low == pytest.approx(2 * told.nats - drawn)
     assert drawn != pytest.approx(told.nats)
+
+
+@pytest.mark.parametrize(
+    ("counts", "plug_in", "by_chance", "p"),
+    [([[4, 0], [4, 0], [0, 4], [0, 4]], 1, 1 / 3, 2 / 6), ([[3, 1], [1, 3], [2, 2], [2, 2]], 0, 0.030377, 1)],
+)
+def test_value_by_chance_is_the_mean_over_arrangements_of_the_documents(
+    counts: list[list[int]], plug_in: float, by_chance: float, p: float
+) -> None:
+    """In bits, over all six arrangements of two documents of each kind."""
+    (told,) = information(np.array(counts)[:, None], np.array([0, 0, 1, 1]), draws=4000)
+    assert told.nats / math.log(2) == pytest.approx(plug_in, abs=1e-12)
+    assert told.shuffled / math.log(2) == pytest.approx(by_chance, abs=0.03)
+    assert told.corrected / math.log(2) == pytest.approx(plug_in - by_chance, abs=0.03)
+    assert told.p == pytest.approx(p, abs=0.03)
+    assert math.isnan(told.low)  # four documents give no interval
+
+
+def test_experts_that_know_nothing_of_the_kinds_have_a_corrected_value_around_zero() -> None:
+    """Each document has experts of its own, so the plug-in value is far above 0 although the kinds are random."""
+    generator = np.random.default_rng(0)
+    shares_DE = generator.dirichlet([0.3] * 8, size=60)
+    counts_DLE = np.array([generator.multinomial(200, row) for row in shares_DE])[:, None]
+    told = [information(counts_DLE, generator.permutation(np.arange(60) % 3), 100)[0] for _ in range(40)]
+    assert np.mean([one.nats for one in told]) > 0.02
+    assert abs(np.mean([one.corrected for one in told])) < 0.01
+    assert np.mean([one.p <= 0.05 for one in told]) <= 0.15
 
 
 def test_strongest_is_used_much_and_more_than_elsewhere() -> None:
     """Kind 0: expert 0 takes 8 of 10 tokens as everywhere; expert 2 takes 5 of 10, where others send it 1 of 10."""
-    counts_PLE = np.array([[[8, 7, 5]], [[8, 11, 1]]])
-    first, second = strongest(counts_PLE, np.array([10, 10]), np.array([0, 1]), ("maths", "story"), (3,))
-    assert first == ("maths", 3, 2, 0.5, 0.1, 10)
-    assert second == ("story", 3, 1, 1.1, 0.7, 10)
+    counts_DLE = np.array([[[8, 7, 5]], [[8, 11, 1]]])
+    first, second = strongest(counts_DLE, np.array([10, 10]), np.array([0, 1]), ("maths", "story"), (3,))
+    assert (first[:4], first[6:]) == (("maths", 3, 2, 0.5), (0.1, 10, 1))
+    assert (second[:4], second[6:]) == (("story", 3, 1, 1.1), (0.7, 10, 1))
+    assert all(math.isnan(bound) for row in (first, second) for bound in (row.low, row.high))
