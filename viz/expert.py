@@ -15,25 +15,26 @@ def shares_by_kind(
     taken: np.ndarray,
     totals: np.ndarray,
     bounds: np.ndarray,
+    beyond: np.ndarray,
     fair: float,
     color: str,
     theme: Theme,
 ) -> go.Figure:
     """Draw an expert's share of the tokens of each kind, with an interval; the dashed line is the uniform share.
 
-    A kind is grey if its interval contains the uniform share: there are too few tokens to tell.
+    A kind whose share chance explains is grey.
 
     Args:
         names: names of the kinds, from top to bottom.
         taken: number of tokens routed to the expert, [kind].
         totals: number of all tokens, [kind], at least 1 each.
         bounds: lower and upper bound of the share, [kind, 2].
+        beyond: whether chance does not explain the share, [kind] bool.
         fair: uniform share, top-k over experts.
         color: the expert's colour.
         theme: colours.
     """
-    shares, significant = taken / totals, (bounds[:, 0] > fair) | (bounds[:, 1] < fair)
-    colors = np.where(significant, color, theme.muted)
+    shares, colors = taken / totals, np.where(beyond, color, theme.muted)
     labels = [f"{name} (n = {total:,})" for name, total in zip(names, totals.tolist(), strict=True)]
     error = {"type": "data", "symmetric": False, "array": bounds[:, 1] - shares, "arrayminus": shares - bounds[:, 0]}
     error |= {"color": theme.muted, "thickness": 1.5, "width": 4}

@@ -31,9 +31,9 @@ TICKS = np.array([0.25, 0.5, 1, 2, 4])
 
 
 class Band(Protocol):
-    """The range of a load ratio by chance alone.
+    """The range of the load ratios of a layer by chance alone.
 
-    The load ratio of one given expert or group of a fair router is in the range with the probability `confidence`.
+    All experts, or groups, of a fair layer are in the range with the probability `confidence`.
     """
 
     @property
@@ -111,7 +111,7 @@ def _outside_dots(ratio: np.ndarray, positions: np.ndarray, band: Band | None, t
 
 
 def _band_note(band: Band) -> str:
-    chance = f"chance alone: {band.low:.3g} to {band.high:.3g} for {band.confidence:.0%} of experts"
+    chance = f"chance alone: {band.low:.3g} to {band.high:.3g} for all experts of a layer"
     return f"n = {band.num_tokens:,} tokens; {chance}; ● outside it"
 
 
@@ -234,7 +234,7 @@ def group_load(relative_load: xr.DataArray, theme: Theme, band: Band | None = No
     style(figure, theme, rows_height(len(layers), limit=1400), xaxis=xaxis, yaxis=layer_axis(layers))
     if band is None:
         return figure
-    chance = f"chance alone: {low:.3g} to {high:.3g} for {band.confidence:.0%} of groups"
+    chance = f"chance alone: {low:.3g} to {high:.3g} for all groups of a layer"
     return note(figure, f"n = {band.num_tokens:,} tokens; {chance}; ● outside it", theme)
 
 

@@ -6,7 +6,8 @@ from typing import NamedTuple
 import numpy as np
 import xarray as xr
 
-from model.trace import routing
+from model.trace import chance, routing
+from model.trace.observed_rule import rule_of
 from model.trace.trace import Trace
 
 PARTS = ("prompt", "generated")
@@ -22,6 +23,7 @@ class TakenShare(NamedTuple):
     share: float
     low: float
     high: float
+    beyond: bool  # whether fair routing rarely gives such a share; in 95 % of cases, it gives no row of the expert one
 
 
 def part(trace: Trace, index: int) -> str:
@@ -67,8 +69,10 @@ def shares(trace: Trace, layer: int, expert: int, mask: xr.DataArray) -> list[Ta
     for column, options in enumerate((PARTS, KINDS)):
         members |= {name: mask.values & (names[:, column] == name) for name in options}
     counts = [(name, int((tokens & taken).sum()), int(tokens.sum())) for name, tokens in members.items()]
-    return [
-        TakenShare(name, took, total, took / total, *routing.share_interval(took, total))
-        for name, took, total in counts
-        if total
-    ]
+    counts, fair = [row for row in counts if row[2]], rule_of(trace).fair_share
+    rows = []
+    for name, took, total in counts:
+        least, most = chance.count_bounds(total, fair, 1 - 0.05 / len(counts)) if 0 < fair < 1 else (0, total)
+        interval = routing.share_interval(took, total)
+        rows.append(TakenShare(name, took, total, took / total, *interval, not least <= took <= most))
+    return rows

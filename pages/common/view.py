@@ -18,8 +18,8 @@ HOW_TO_READ = (
     "expert in the layer, by that expert's group, or by surprisal. **Map**: a row per token, a column per expert, the "
     "groups apart; grey is affinity, a colour is a chosen expert, the stronger the larger its weight. "
     "**Attention**: rows are the tokens that look, columns those looked at. **Load**: each expert's tokens over a fair "
-    "share, which is the dashed line; after a run, the faint band holds 95 % of experts if chance alone distributes "
-    "as many tokens. Point at anything to see it everywhere, click to lock it, double-click for one expert alone. "
+    "share, which is the dashed line; after a run, the faint band is the range of chance: in 95 % of fair layers, it "
+    "holds all experts. Point at anything to see it everywhere, click to lock it, double-click for one expert alone. "
     "**Keys**: arrows or J and K go from token to token, [ and ] from layer to layer, space replays, Esc releases, ? "
     "lists them all."
 )
@@ -31,7 +31,7 @@ def lens(snapshot: bytes, layout: Layout, band: LoadBand | None = None) -> None:
     Args:
         snapshot: message for the lens, from `live.snapshot_of` or `live.announce`.
         layout: layout of the router.
-        band: range by chance of an expert's load ratio in a finished run; None: unknown.
+        band: range by chance of the load ratios of a layer in a finished run; None: unknown.
     """
     chosen = {name: st.session_state.get(name) for name in controls.SHARED} | _lens_choices()
     palette, bounds = live.palettes(layout), None if band is None else (band.low, band.high)

@@ -16,10 +16,10 @@ def test_weights_are_all_counted_and_unknown_ones_left_out():
     assert empty.layout.annotations[0].text == "no token was routed here"
 
 
-def test_kinds_whose_interval_holds_the_fair_share_are_grey():
-    bounds = np.array([[0.3, 0.7], [0.1, 0.6]])
+def test_kinds_that_chance_explains_are_grey():
+    bounds, beyond = np.array([[0.3, 0.7], [0.1, 0.6]]), np.array([True, False])
     figure = expert.shares_by_kind(
-        ["number", "other"], np.array([5, 1]), np.array([10, 4]), bounds, 0.125, "#0072B2", LIGHT
+        ["number", "other"], np.array([5, 1]), np.array([10, 4]), bounds, beyond, 0.125, "#0072B2", LIGHT
     )
     points = figure.data[0]
     assert points.x.tolist() == [0.5, 0.25]

@@ -37,17 +37,18 @@ def verdict(load: Load) -> str:
     layers = load.counts.sizes["moe_layer"]
     words = (
         f"**In {load.num_uneven} of {layers} layers the busiest expert carries more than chance explains.** "
-        f"{load.num_outside:,} of {load.counts.size:,} experts lie outside the band that holds 95 % of experts "
-        f"under fair routing of {load.num_tokens:,} tokens; by chance, about {layers * load.band.outside:.0f} would."
+        f"{load.num_outside:,} of {load.counts.size:,} experts carry more, or less, than fair routing of "
+        f"{load.num_tokens:,} tokens gives any expert of a layer, in 95 % of layers."
     )
     return words if load.num_tokens >= load.fewest else f"{words} {_too_few(load)}"
 
 
 def _too_few(load: Load) -> str:
-    idle = "" if load.band is None else f"; by chance about {load.band.dead:.2g} in a layer take none of these tokens"
+    assert load.band is not None
     return (
-        f"These tokens are too few to call an expert dead: with {load.rule.num_experts} experts, {load.rule.top_k} to "
-        f"a token, that takes at least {load.fewest}{idle}."
+        f"An expert without a token says little here: of {load.num_tokens:,} tokens, fair routing leaves about "
+        f"{load.band.dead:.2g} of a layer's {load.rule.num_experts} experts none. From {load.fewest} tokens on, chance "
+        "no longer explains an idle expert."
     )
 
 
@@ -57,9 +58,10 @@ def heat_map(load: Load) -> None:
     how_to_read = (
         "A row per MoE layer, the first at the bottom; a column per expert, groups apart. 1 is a fair share of the "
         "tokens, orange more, blue less. A dot marks a load that chance alone does not explain. Chance is fair "
-        "routing: every token takes its experts at random. A load beyond chance need not be a fault: a text of one "
-        "kind wants some experts more than others. Click a cell. Counts are measured, ratios derived, the bounds of "
-        "chance simulated."
+        "routing: every token keeps groups at random, then takes experts at random within them; in 95 % of fair layers "
+        "there is no dot at all. A load beyond chance need not be a fault: a text of one "
+        "kind wants some experts more than others. Click a cell. Counts are measured, ratios and the "
+        "bounds of chance derived."
     )
     controls.chart(figure, "load", tables.by_layer_and_expert(load), how_to_read, chooses=("layer", "expert"))
 
@@ -80,7 +82,7 @@ def _about_layer(load: Load, layer: int, measures: xr.Dataset) -> str:
     at, band = measures.sel(moe_layer=layer), load.band
     busiest, most, dead = (int(at[name]) for name in ("busiest", "most", "dead"))
     ratio = float(at["largest_ratio"])
-    reach = "" if band is None else f"; chance alone gives up to {band.max_violation:.3g} in 95 % of layers"
+    reach = "" if band is None else f"; chance alone gives at most {band.max_violation:.3g} in 95 % of layers"
     left_out = (
         "" if band is None else f" (chance alone leaves out {f'up to {band.num_dead}' if band.num_dead else 'none'})"
     )

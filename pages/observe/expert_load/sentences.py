@@ -13,17 +13,17 @@ def about_busiest(load: Load, layer: int) -> str:
     verdict = "more than chance explains" if beyond else "within chance"
     return (
         f"{share}. As the busiest of {load.rule.num_experts} it is {verdict}: in 95 % of fair layers the busiest "
-        f"expert takes up to {1 + load.band.max_violation:.3g} fair shares."
+        f"expert takes at most {1 + load.band.max_violation:.3g} fair shares."
     )
 
 
 def about_expert(load: Load, layer: int, expert: int) -> str:
-    """Return a sentence that compares one given expert's share and interval with its share in fair routing."""
+    """Return a sentence that compares an expert's share with those of all experts of a fair layer."""
     share = _share(load, layer, expert)
     if load.band is None:
         return f"{share}."
     against = tables.by_expert(load, layer)["against chance"].iloc[expert].replace("took no token; ", "")
-    return f"{share}: {against}, for an expert chosen beforehand."
+    return f"{share}: {against}."
 
 
 def _share(load: Load, layer: int, expert: int) -> str:

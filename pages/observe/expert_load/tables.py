@@ -15,7 +15,7 @@ def by_layer(load: Load) -> pd.DataFrame:
     if band is None:
         return table
     bounds = {"layer": "chance", "tokens": load.num_tokens, "MaxVio": band.max_violation, "CV": band.variation}
-    bounds |= {"entropy": band.entropy, "Gini": band.gini, "dead": band.num_dead, "beyond chance": band.num_outside}
+    bounds |= {"entropy": band.entropy, "Gini": band.gini, "dead": band.num_dead, "beyond chance": 0}
     return pd.concat([pd.DataFrame([bounds], columns=table.columns), table], ignore_index=True)
 
 

@@ -17,9 +17,10 @@ def one_layer(load: Load, layer: int, expert: int | None) -> None:
     st.markdown(sentences.about_busiest(load, layer) if expert is None else sentences.about_expert(load, layer, expert))
     figure = figures.load_bars(ratio, load.rule, session.theme(), load.band, expert)
     how_to_read = (
-        f"The experts of L{layer}. The dashed line is a fair share; the grey band holds 95 % of experts under chance "
-        "alone; the strip below the bars marks the groups; a cross is an expert without a token. The table has "
-        "each expert's share of the tokens with its 95 % interval (Wilson, as if tokens were independent). Click a bar."
+        f"The experts of L{layer}. The dashed line is a fair share; the grey band holds all experts of a layer "
+        "in 95 % of fair layers; the strip below the bars marks the groups; a cross is an expert without a token. The "
+        "table has each expert's share of the tokens with its 95 % interval (Wilson, as if tokens were independent). "
+        "Click a bar."
     )
     table = tables.by_expert(load, layer)
     controls.chart(figure, "load-layer", table, how_to_read, chooses=("expert",))
@@ -44,8 +45,9 @@ def groups(load: Load, layer: int, expert: int | None) -> None:
     figure = figures.group_load(load.group_ratio, session.theme(), load.band)
     how_to_read = (
         "A row per layer, a column per group of experts: how often the group's experts were chosen, over a fair share. "
-        "A dot marks a load that chance alone does not explain. The table has the share of tokens that kept the group, "
-        "with its 95 % interval (Wilson, as if tokens were independent)."
+        "A dot marks a load that chance alone does not explain: in 95 % of fair layers no group has one. The "
+        "table has the share of tokens that kept the group, with its 95 % interval (Wilson, as if tokens were "
+        "independent)."
     )
     controls.chart(figure, "load-groups", tables.by_group(load), how_to_read, chooses=("layer",))
 
@@ -65,8 +67,9 @@ def numbers(load: Load, layer: int, expert: int | None) -> None:
     st.caption(
         "MaxVio: by how much the busiest expert exceeds the mean, in means. CV: standard deviation over mean. Entropy: "
         "of the experts' shares, 1 is even. Gini: 0 is even. Dead: experts without a token. Hot: experts with at least "
-        f"twice the mean. The first row is simulated: fair routing of {load.num_tokens:,} tokens stays above its "
-        "entropy, and below its other numbers, in 95 % of cases. The other rows are derived from measured counts."
+        "twice the mean. Beyond chance: experts with a dot on the map. The first row is for chance: in 95 % of layers, "
+        f"fair routing of {load.num_tokens:,} tokens has at least its entropy, and at most its other numbers. The "
+        "other rows are derived from measured counts."
     )
     controls.download_table(table, "load-figures")
 

@@ -81,11 +81,13 @@ def _kinds(trace: Trace, shares: pd.DataFrame, color: str) -> int:
     taken, totals = shares["taken"].to_numpy(), shares["of"].to_numpy()
     bounds = shares[["low (95 %)", "high (95 %)"]].to_numpy()
     names = shares["tokens that are"].tolist()
-    figure = figures.shares_by_kind(names, taken, totals, bounds, rule_of(trace).fair_share, color, session.theme())
+    beyond, fair = shares["beyond chance"].to_numpy(), rule_of(trace).fair_share
+    figure = figures.shares_by_kind(names, taken, totals, bounds, beyond, fair, color, session.theme())
     how_to_read = (
         "Of the tokens of each kind, the share that went to this expert, with its 95 % interval. The dashed line is "
-        "the share of a fair expert. Grey: too few tokens to tell. A trace does not state the domain of its text, so "
-        "the kinds are judged by the tokens' own text. One row in twenty lies outside by chance. Derived."
+        "the share of a fair expert. Grey: chance explains it; all rows of a fair expert are grey, in "
+        "95 % of cases. A trace does not state the domain of its text, so the kinds are judged by the tokens' own "
+        "text. Derived."
     )
     controls.chart(figure, "routing-kinds", shares, how_to_read)
     return int(figure.layout.height)  # pyright: ignore[reportAttributeAccessIssue] - Plotly adds it at run time

@@ -9,7 +9,7 @@ from model.trace.trace import Trace
 from pages.common import text
 
 REACH = 6  # tokens of context on either side
-SHARE_COLUMNS = ["tokens that are", "taken", "of", "share", "low (95 %)", "high (95 %)"]
+SHARE_COLUMNS = ["tokens that are", "taken", "of", "share", "low (95 %)", "high (95 %)", "beyond chance"]
 
 
 def taken_by(trace: Trace, layer: int, expert: int, mask: xr.DataArray) -> pd.DataFrame:

@@ -1,4 +1,6 @@
-from model.trace import expert_tokens, routing
+import dataclasses
+
+from model.trace import chance, expert_tokens, routing
 from tests.traces import random_trace, routed, spelling
 
 
@@ -28,3 +30,19 @@ def test_kinds_and_parts_divide_the_tokens() -> None:
         rows = [row for row in shares if row.name in names]
         assert sum(row.taken for row in rows) == shares[0].taken
         assert sum(row.total for row in rows) == shares[0].total == trace.num_tokens
+
+
+def test_a_share_is_beyond_chance_only_if_the_rows_of_a_fair_expert_rarely_are() -> None:
+    """Of 30 tokens all took expert 0 and none expert 4; by chance a quarter would."""
+    trace = random_trace(num_prompt=30, num_new=0)
+    ids = trace.data["expert_id"].values.copy()
+    ids[:, 0] = [[0, 1 + token % 3] for token in range(30)]
+    trace = dataclasses.replace(trace, data=trace.data.assign(expert_id=(trace.data["expert_id"].dims, ids)))
+    busy, idle = (
+        {row.name: row for row in expert_tokens.shares(trace, 1, expert, trace.prompt_mask)} for expert in (0, 4)
+    )
+    assert busy["all"].beyond
+    assert busy["prompt"].beyond
+    assert chance.count_bounds(30, 0.25, 1 - 0.05 / len(idle))[0] == 2
+    assert idle["all"].beyond
+    assert not any(row.beyond for row in idle.values() if row.total < 20)

@@ -44,7 +44,7 @@ def test_layers_of_a_load_worked_out_by_hand() -> None:
     }  # fmt: skip
     assert float(layer["largest_ratio"]) == 3
     assert float(layer["variation"]) == pytest.approx(np.sqrt(12 / 8))
-    assert load.num_outside == int(layer["outside"]) * 2
+    assert load.num_outside == int(layer["outside"]) * 2 == 0  # three of four tokens are within chance of 8 experts
     assert load.fewest == 18
 
 

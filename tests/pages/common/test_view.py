@@ -47,4 +47,4 @@ def test_lens_says_how_to_read_it(open_app: OpenApp) -> None:
     (said_of_it,) = [each for each in open_app().expander if each.label == "How to read this"]
     assert not said_of_it.proto.expanded
     words = " ".join(each.value for each in said_of_it.markdown)
-    assert all(part in words for part in ("Strip", "Map", "Attention", "Load", "Keys", "chance alone"))
+    assert all(part in words for part in ("Strip", "Map", "Attention", "Load", "Keys", "range of chance"))

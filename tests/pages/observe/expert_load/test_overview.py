@@ -9,7 +9,7 @@ from tests.traces import routed
 def test_words_name_the_layer_the_expert_and_the_tokens() -> None:
     load = loads.measure(routed(*[[5, 6]] * 60))
     words = overview.worst(load)
-    assert "**L1**: E5 took 60 of 60 tokens, 4 times a fair share (MaxVio 3; chance alone gives up to " in words
+    assert "**L1**: E5 took 60 of 60 tokens, 4 times a fair share (MaxVio 3; chance alone gives at most " in words
     assert "6 of 8 experts took none (chance alone leaves out none)" in words
     assert "L1 would take 4 times as long" in words
     assert overview.verdict(load).startswith("**In 2 of 2 layers")
@@ -18,8 +18,8 @@ def test_words_name_the_layer_the_expert_and_the_tokens() -> None:
 
 def test_no_expert_is_called_dead_on_few_tokens() -> None:
     load = loads.measure(routed([0, 1], [2, 3], [4, 5]))
-    assert "too few to call an expert dead" in overview.verdict(load)
-    assert "that takes at least 18; by chance about 3.4 in a layer take none" in overview.verdict(load)
+    assert "An expert without a token says little here" in overview.verdict(load)
+    assert "fair routing leaves about 3.4 of a layer's 8 experts none. From 18 tokens on" in overview.verdict(load)
 
 
 def test_without_the_router_there_is_no_telling_what_chance_gives() -> None:
