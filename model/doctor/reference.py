@@ -1,43 +1,52 @@
 """Compares a model with a healthy trace of the same tokens, and locates the change by the first layer that differs.
 
 Before the first change both runs are equal up to rounding, so the comparison uses every recorded number: biases,
-columns of affinities (one per expert), the scaling factor of the gate weights, and the residual norm of each token.
-After the first change the inputs of the layers differ; there the comparison reports only changed biases, and columns of
-affinities that fit another expert of the reference far better than their own.
+columns of affinities, the scaling factor of the weights, and the norms of each token (`links`). After the first change
+the layers' inputs differ; there the comparison reports only biases, and columns that fit another expert far better.
 
-Thresholds: numbers count as equal up to 1e-3, because two machines differ by rounding in fp32. A column belongs to
-another expert if its correlation with that expert's column is at least 0.8, and 0.3 more than with its own.
+Threshold: a column belongs to another expert if its correlation there is at least 0.8, and 0.3 more than with its own.
 
 Shape suffixes: T tokens, E experts.
 """
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from model.doctor import chain
+from model.doctor.exchange import Exchange, orders
 from model.doctor.findings import ERROR, NOTE, WARNING, Finding
+from model.doctor.links import (
+    Link,
+    Tolerance,
+    chain_of,
+    changed_tokens,
+    first_difference,
+    relative_gaps,
+    tolerance_of,
+)
 from model.trace.observed_rule import rule_of
 from model.trace.routing import one_hot
 from model.trace.trace import Trace
 
 NAME = chain.NAME
-SAME, FITS, BETTER = chain.SAME, 0.8, 0.3
+FITS, BETTER = 0.8, 0.3
 NEEDED = ("router_score", "expert_bias", "expert_id", "gate_weight", "residual_norm")
-_NAMED = 6  # most experts that a finding names
+_RESTORED = "; exchanged back, the reference's numbers come out"
+_NAMED = 6  # experts that a finding lists
 
-# (layer, expert, other expert) -> residual norms, [token, layer], of a run of the reference's tokens with the weights
-# of the two experts exchanged. If both are the same expert, its gate and up projections are exchanged.
-Exchange = Callable[[int, int, int], np.ndarray]
+# (layer, exchange) -> residual norms, [token, layer], of the reference's tokens with weights of the layer exchanged.
+RunExchanged = Callable[[int, Exchange], np.ndarray]
 
 
 class UnusableReferenceError(ValueError):
     """The model cannot be compared with the reference; the message says why."""
 
 
-def check_reference(reference: Trace, config: dict) -> None:
-    """Check that a trace is of the same model, and holds the variables that the comparison needs.
+def check_reference(reference: Trace, config: Mapping[str, Any]) -> None:
+    """Check that a trace is of a model of this size, and holds the variables that the comparison needs.
 
     Args:
         reference: a run of the healthy model.
@@ -52,36 +61,68 @@ def check_reference(reference: Trace, config: dict) -> None:
         )
     if reference.interventions:
         raise UnusableReferenceError("the reference was run with interventions; record a plain run")
-    stated = reference.config
-    for key in ("num_hidden_layers", "n_routed_experts", "vocab_size", "n_group", "num_experts_per_tok"):
-        if key in stated and stated[key] != config.get(key):
+    sizes = {"num_hidden_layers": reference.data.sizes["layer"], "n_routed_experts": reference.data.sizes["expert"]}
+    sizes["vocab_size"] = reference.config.get("vocab_size", config.get("vocab_size"))
+    for key, size in sizes.items():
+        if size != config.get(key):
             raise UnusableReferenceError(
-                f"the reference is of a model with {key} {stated[key]}, this one has {config.get(key)}"
+                f"the reference is of a model with {key} {size}, this one has {config.get(key)}"
             )
+    for name in NEEDED:
+        if not np.isfinite(reference.data[name].values).all():
+            raise UnusableReferenceError(f"the reference itself holds NaN or infinity in {name}; record a healthy run")
 
 
-def compare_with(reference: Trace, ours: Trace, exchange: Exchange | None) -> Iterator[Finding]:
-    """Yield the findings on the differences between two runs of the same tokens.
+@dataclasses.dataclass(frozen=True, slots=True)
+class Audited:
+    """What the comparison needs of the audited model, beside its run."""
+
+    encode: chain.Encode = lambda: None
+    exchange: RunExchanged | None = None  # None: the weights are not in memory
+    in_16_bits: bool = False  # both runs computed in 16 bits
+    in_fp8: bool = False  # the weights are stored in FP8
+
+
+def compare_with(reference: Trace, ours: Trace, audited: Audited) -> Iterator[Finding]:
+    """Yield the findings on what differs between two runs of the same tokens.
 
     Args:
         reference: run of the healthy model.
         ours: run of the audited model.
-        exchange: function that runs the tokens with two experts exchanged; None if the weights are not in memory.
+        audited: the audited model.
     """
-    scale = list(_scale(reference, ours))
+    links = chain_of(reference, ours)
+    tolerance = tolerance_of(links, audited.in_16_bits, audited.in_fp8)
+    if tolerance.is_rounded:
+        yield chain.rounding(links)
+    scale = list(_scale(reference, ours, tolerance))
     stated = [] if scale else list(chain.configuration(reference, ours))
-    before = [*chain.tokens(reference, ours), *stated, *scale, *_biases(reference, ours)]
+    before = [*chain.tokens(reference, ours, audited.encode), *stated, *scale, *_biases(reference, ours)]
     permuted = list(_columns(reference, ours))
-    first = chain.first_difference(reference, ours)
+    place = first_difference(reference, ours, links, tolerance)
+    first = None if place is None else links[place].layer
     settled = [_harmless(f) if _without_effect(f, first) else f for f in (*before, *permuted)]
     yield from settled
     explained = [finding.layer for finding in settled if finding.severity != NOTE]
-    if first is None:
+    if place is None:
         if not explained:
-            yield from chain.head(reference, ours) or [_same(reference, ours)]
-        return
-    if None not in explained and all(layer > first for layer in explained if layer is not None):
-        yield from chain.blame(reference, ours, first) or _experts(reference, ours, first, exchange)
+            yield from chain.head(reference, ours, tolerance) or [_same(reference, ours)]
+    elif None not in explained and all(layer > links[place].layer for layer in explained if layer is not None):
+        blamed = chain.blame(reference, ours, links, place, tolerance)
+        yield from blamed or _experts(ours, links, place, tolerance, _Trial(reference, audited.exchange, place, links))
+
+
+def other_routing(reference: Trace, config: Mapping[str, Any]) -> list[Finding]:
+    """Return the findings on settings under which the runs cannot be compared token by token."""
+    stated = {key: reference.config.get(key, config.get(key)) for key in ("n_group", "num_experts_per_tok")}
+    meaning = "The router selects otherwise from the first MoE layer on; nothing after it was compared."
+    return [
+        Finding(
+            ERROR, NAME, f"config.json states {key} {config.get(key)}, the reference was run with {value}", meaning,
+            {"stated": str(config.get(key)), "reference": str(value)},
+        )
+        for key, value in stated.items() if value != config.get(key)
+    ]  # fmt: skip
 
 
 def _same(reference: Trace, ours: Trace) -> Finding:
@@ -105,9 +146,9 @@ def _harmless(finding: Finding) -> Finding:
 # --- scaling factor --------------------------------------------------------------------------------------------------
 
 
-def _scale(reference: Trace, ours: Trace) -> Iterator[Finding]:
+def _scale(reference: Trace, ours: Trace, tolerance: Tolerance) -> Iterator[Finding]:
     was, now = _fitted_scale(reference), _fitted_scale(ours)
-    if was and now and abs(now / was - 1) > SAME:
+    if was and now and abs(now / was - 1) > tolerance.factor:
         what = f"the weights are {now / was:.4g} times the reference's: scaling factor {now:.4g} in place of {was:.4g}"
         meaning = (
             "routed_scaling_factor was changed or left out; the output of every routed expert is off by that factor."
@@ -155,12 +196,28 @@ def _biases(reference: Trace, ours: Trace) -> Iterator[Finding]:
             what = f"L{layer}: the biases are the reference's in another order, {moved} experts have another's"
             meaning = "Experts were renumbered; correct only if router rows and weights were renumbered, too."
             yield Finding(WARNING, NAME, what, meaning, evidence, layer)
+        elif np.array_equal(_in_bfloat16(was[index]), now[index]):
+            what = f"L{layer}: the biases are the reference's, rounded to bfloat16"
+            meaning = "Near ties are decided differently; keep the bias in fp32."
+            yield Finding(WARNING, NAME, what, meaning, evidence, layer)
         else:
-            expert = int(np.abs(apart).argmax())
-            number = evidence["experts"]
-            what = f"L{layer}: {number} biases differ from the reference's, that of E{expert} by {apart[expert]:+.3g}"
+            expert, number = int(np.abs(apart).argmax()), evidence["experts"]
+            differ = "1 bias differs" if number == 1 else f"{number} biases differ"
+            what = f"L{layer}: {differ} from the reference's, that of E{expert} by {apart[expert]:+.3g}"
             meaning = "The bias was changed or rounded, or belongs to another training step."
+            if np.ptp(now[index]) == 0:
+                what = f"L{layer}: every bias is {now[index][0]:.3g}, the reference's differ"
+                meaning = "The bias was dropped, or filled with its initial value; the bare affinities select."
+            elif np.allclose(now[index], -was[index], atol=1e-6):
+                what = f"L{layer}: every bias has the other sign than in the reference"
             yield Finding(ERROR, NAME, what, meaning, evidence, layer, expert)
+
+
+def _in_bfloat16(values: np.ndarray) -> np.ndarray:
+    """Return values rounded to bfloat16, to nearest and in a tie to even."""
+    bits = values.astype(np.float32).view(np.uint32)
+    rounded = bits + 0x7FFF + ((bits >> 16) & 1)
+    return (rounded & 0xFFFF0000).astype(np.uint32).view(np.float32)
 
 
 # --- the router's rows -----------------------------------------------------------------------------------------------
@@ -200,53 +257,73 @@ def _standardised(scores_TE: np.ndarray) -> np.ndarray:
 # --- the experts -----------------------------------------------------------------------------------------------------
 
 
-def _experts(reference: Trace, ours: Trace, layer: int, exchange: Exchange | None) -> Iterator[Finding]:
-    """Yield the finding on the first layer that differs, with its changed experts.
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Trial:
+    """Runs the reference's tokens with exchanged weights, and tells whether its numbers come out."""
 
-    Changed experts are found from the tokens whose residual stream changed in this layer.
-    """
-    index = ours.data["layer"].values.tolist().index(layer)
-    limit = chain.floor(reference, ours, index)
-    changed_T = chain.gaps(reference, ours.data["residual_norm"].values)[:, index] > limit
+    reference: Trace
+    run: RunExchanged | None
+    place: int
+    links: Sequence[Link]
+
+    def restores(self, exchange: Exchange) -> bool:
+        if self.run is None:
+            return False
+        link = self.links[self.place]
+        index = self.reference.data["layer"].values.tolist().index(link.layer)
+        now, was = self.run(link.layer, exchange)[:, index], self.reference.data["residual_norm"].values[:, index]
+        left, found = relative_gaps(was, now), float(link.gaps_T.max())
+        return bool(left.max() <= min(found, 1.0) / 30)
+
+
+def _experts(ours: Trace, links: Sequence[Link], place: int, tolerance: Tolerance, trial: _Trial) -> Iterator[Finding]:
+    """Find the changed experts of the first differing layer, from the tokens whose residual stream changed there."""
+    layer, changed_T = links[place].layer, changed_tokens(links, place, tolerance)
     evidence = {"tokens that differ": int(changed_T.sum()), "of": len(changed_T)}
     meaning = "Its weights differ from the reference's: another step, another model, or damage."
-    if layer not in ours.data["moe_layer"].values:
-        what = f"L{layer} computes something else than in the reference, the layers before it do not"
-        yield Finding(ERROR, NAME, what, meaning, evidence, layer)
-        return
     took_TE = one_hot(ours.data["expert_id"].sel(moe_layer=[layer]), ours.data.sizes["expert"])[:, 0]
     suspects = np.flatnonzero(took_TE[changed_T].any(0) & ~took_TE[~changed_T].any(0)).tolist()
     if not (~changed_T).any() or not took_TE[changed_T][:, suspects].any(1).all():
-        what = (
-            f"L{layer} routes as in the reference and computes something else, for {changed_T.mean():.0%} of the tokens"
-        )
-        yield Finding(ERROR, NAME, what, f"No small set of experts explains it. {meaning}", evidence, layer)
+        yield _whole_block(layer, changed_T, evidence, trial)
         return
     for one in suspects[:_NAMED]:
-        if exchange is not None and _restores(reference, exchange(layer, one, one), index):
-            what = (
-                f"L{layer}E{one}: gate_proj and up_proj are swapped; exchanged back, the reference's numbers come out"
-            )
+        if trial.restores(Exchange(halves=(one,))):
+            what = f"L{layer}E{one}: gate_proj and up_proj are swapped{_RESTORED}"
             yield Finding(ERROR, NAME, what, "A fused matrix was split in the other order.", evidence, layer, one)
             return
-    for one, other in _pairs(suspects):
-        if exchange is not None and _restores(reference, exchange(layer, one, other), index):
-            what = (
-                f"L{layer}: experts E{one} and E{other} are swapped; exchanged back, the reference's numbers come out"
-            )
+    for order in orders(suspects):
+        if trial.restores(Exchange(moved=order)):
+            named = [f"E{expert}" for expert in order]
+            how = "swapped" if len(named) == 2 else "in another order"
+            what = f"L{layer}: experts {', '.join(named[:-1])} and {named[-1]} are {how}{_RESTORED}"
             swapped = "Their weights were written in each other's place; the router sends each the other's tokens."
+            one, other, *_ = order
             yield Finding(ERROR, NAME, what, swapped, evidence | {"other expert": other}, layer, one)
             return
     named = ", ".join(f"E{expert}" for expert in suspects[:_NAMED])
-    what = f"L{layer}: experts {named} give other outputs than in the reference; the router selects alike"
+    experts = f"expert {named} gives" if len(suspects) == 1 else f"experts {named} give"
+    what = f"L{layer}: {experts} other outputs than in the reference; the router selects alike"
     yield Finding(ERROR, NAME, what, meaning, evidence | {"experts": len(suspects)}, layer, suspects[0])
 
 
-def _restores(reference: Trace, norms: np.ndarray, place: int) -> bool:
-    return bool((chain.gaps(reference, norms)[:, place] <= SAME / 10).all())
-
-
-def _pairs(suspects: list[int]) -> Iterator[tuple[int, int]]:
-    """Yield all pairs among the first `_NAMED` suspects."""
-    few = suspects[:_NAMED]
-    yield from ((one, other) for index, one in enumerate(few) for other in few[index + 1 :])
+def _whole_block(layer: int, changed_T: np.ndarray, evidence: Mapping[str, Any], trial: _Trial) -> Finding:
+    """Return the finding on a layer in which no small set of experts explains the tokens that differ."""
+    num_experts = trial.reference.data.sizes["expert"]
+    both = tuple(range(num_experts))
+    for whose, exchange in (
+        ("the shared expert", Exchange(shared_halves=True)),
+        ("all routed experts", Exchange(halves=both)),
+        ("all experts", Exchange(halves=both, shared_halves=True)),
+    ):
+        if trial.restores(exchange):
+            what = f"L{layer}: gate_proj and up_proj of {whose} are swapped{_RESTORED}"
+            meaning = "Fused matrices were split in the other order."
+            return Finding(ERROR, NAME, what, meaning, evidence, layer)
+    what = (
+        f"L{layer}: the shared expert or many routed experts give other outputs than in the reference, for "
+        f"{changed_T.mean():.0%} of the tokens; the router selects alike"
+    )
+    meaning = (
+        "Weights of the layer's experts differ from the reference's, or stand in another order; attention does not."
+    )
+    return Finding(ERROR, NAME, what, meaning, evidence, layer)

@@ -13,14 +13,15 @@ import numpy as np
 import torch
 import xarray as xr
 
+from model.checkpoint.header import SCALED_DTYPE
 from model.checkpoint.memory import fits_gpu, memory_bytes
 from model.checkpoint.sizes import model_sizes
-from model.checkpoint.weights import weight_bytes
+from model.checkpoint.weights import inspect, weight_bytes
 from model.doctor import load, reference
+from model.doctor.exchange import Exchange, exchanged
 from model.doctor.findings import ERROR, Check, Finding, Number, Report, make_report
 from model.doctor.prompts import Prompt, PromptsError
 from model.network.config import ModelConfig
-from model.network.moe import MixtureOfExperts
 from model.run.engine import DTYPES, Engine
 from model.run.from_disk import Stopped
 from model.run.request import RunRequest
@@ -192,36 +193,45 @@ def _checks(config: ModelConfig, num_tokens: int, num_prompts: int) -> list[Chec
 
 
 def _compare(engine: Engine, healthy: Trace, runs: _Runs) -> tuple[Check, list[Finding]]:
+    compared = f"bias, affinities, weights and norms of {healthy.num_tokens:,} tokens against the reference"
+    check = Check(reference.NAME, "reference", compared, engine.config.moe_layers)
+    if findings := reference.other_routing(healthy, engine.config.to_json()):
+        return check, findings
     dtype = healthy.origin.get("dtype")
-    like = engine if dtype not in DTYPES or DTYPES[dtype] == engine.dtype else _again(engine, str(dtype))
+    is_other = isinstance(dtype, str) and DTYPES.get(dtype, engine.dtype) != engine.dtype
+    like = _again(engine, str(dtype)) if is_other else engine
     request = RunRequest(token_ids=tuple(token.id for token in healthy.tokens))
     ours = runs.run(like, request, "reference")
-    exchange = None if like.disk is not None else lambda *experts: _exchanged(like, request, *experts)
-    findings = list(reference.compare_with(healthy, ours, exchange))
-    compared = f"bias, affinities, weights and residual norms of {healthy.num_tokens:,} tokens against the reference"
-    return Check(reference.NAME, "reference", compared, engine.config.moe_layers), findings
+    audited = reference.Audited(
+        encode=lambda: _encoded_again(engine, healthy),
+        exchange=None if like.disk is not None else lambda layer, change: _exchanged(like, request, layer, change),
+        in_16_bits=like.dtype != torch.float32,
+        in_fp8=_in_fp8(engine),
+    )
+    return check, list(reference.compare_with(healthy, ours, audited))
 
 
-def _exchanged(engine: Engine, request: RunRequest, layer: int, one: int, other: int) -> np.ndarray:
-    """Return the residual norms of a run with two experts of a layer exchanged, [token, layer]; undo the exchange."""
-    _swap(engine.model.block(layer).ffn, one, other)
+def _encoded_again(engine: Engine, healthy: Trace) -> list[int] | None:
+    """Return the ids that the model's tokenizer gives for the reference's prompt; None if it was no plain text."""
+    prompt = healthy.request.get("prompt")
+    if engine.tokenizer is None or not isinstance(prompt, str) or healthy.request.get("chat"):
+        return None
+    if healthy.request.get("token_ids") is not None:
+        return None
     try:
+        return engine.encode(RunRequest(prompt=prompt))
+    except ValueError:
+        return []
+
+
+def _in_fp8(engine: Engine) -> bool:
+    """Return whether the folder stores weights in FP8."""
+    return any(stored.dtype == SCALED_DTYPE for stored in inspect(engine.folder).stored.values())
+
+
+def _exchanged(engine: Engine, request: RunRequest, layer: int, exchange: Exchange) -> np.ndarray:
+    """Return the residual norms of the request with weights of a layer exchanged; the engine is restored."""
+    mixture: Any = engine.model.block(layer).ffn
+    with exchanged(mixture, exchange):
         norms: Any = engine.run(request).data["residual_norm"].values
-    finally:
-        _swap(engine.model.block(layer).ffn, one, other)
     return norms
-
-
-@torch.no_grad()
-def _swap(mixture: Any, one: int, other: int) -> None:
-    assert isinstance(mixture, MixtureOfExperts)
-    if one == other:  # gate and up projection of one expert
-        gate, up = mixture.experts.gate_up[one].chunk(2)
-        copy = gate.clone()
-        gate.copy_(up)
-        up.copy_(copy)
-        return
-    for matrices in (mixture.experts.gate_up, mixture.experts.down):
-        copy = matrices[one].clone()
-        matrices[one].copy_(matrices[other])
-        matrices[other].copy_(copy)

@@ -43,6 +43,8 @@ class Block(nn.Module):
             tape.layer_input(self.layer, x_BTD)
         mixed_BTD, selection = self.attention(self.attention_norm(x_BTD), rotations_TR, cache, tape, selection)
         x_BTD = x_BTD + mixed_BTD
+        if tape is not None:
+            tape.attention_output(self.layer, x_BTD)
         normed_BTD = self.ffn_norm(x_BTD)
         if isinstance(self.ffn, MixtureOfExperts):
             x_BTD = x_BTD + self.ffn(normed_BTD, tape, edit and edit.of(self.layer))

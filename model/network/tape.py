@@ -21,6 +21,9 @@ class Tape(Protocol):
     def layer_input(self, layer: int, residual_BTD: Tensor) -> None:
         """Receive the residual stream that enters a layer."""
 
+    def attention_output(self, layer: int, residual_BTD: Tensor) -> None:
+        """Receive the residual stream between a layer's attention and its feed-forward block."""
+
     def layer_output(self, layer: int, residual_BTD: Tensor) -> None:
         """Receive the residual stream that leaves a layer."""
 

@@ -42,14 +42,21 @@ class Recorder:
     def _clear(self) -> None:
         # By model layer number, in order.
         self._inputs: dict[int, Tensor] = {}
+        self._embedding: dict[int, Tensor] = {}  # norm of the first layer's input
+        self._attended: dict[int, Tensor] = {}  # norm of the residual stream after attention
         self._outputs: dict[int, Tensor] = {}
         self._attention: dict[int, Tensor] = {}
         self._routing: dict[int, Routing] = {}
         self._selections: dict[int, Selection] = {}
 
     def layer_input(self, layer: int, residual_BTD: Tensor) -> None:
+        if layer == 0:
+            self._embedding[layer] = _norm(residual_BTD[0])
         if "inputs" in self.capture.variables:
             self._inputs[layer] = residual_BTD[0]
+
+    def attention_output(self, layer: int, residual_BTD: Tensor) -> None:
+        self._attended[layer] = _norm(residual_BTD[0])
 
     def layer_output(self, layer: int, residual_BTD: Tensor) -> None:
         self._outputs[layer] = residual_BTD[0]
@@ -72,7 +79,10 @@ class Recorder:
 
     @property
     def _tensors(self) -> dict[str, dict[int, Tensor]]:
-        return {"input": self._inputs, "output": self._outputs, "attention": self._attention}
+        return {
+            "input": self._inputs, "embedding": self._embedding, "attended": self._attended, "output": self._outputs,
+            "attention": self._attention,
+        }  # fmt: skip
 
     def of_layer(self, layer: int) -> dict[str, Tensor]:
         """Return the tensors that were recorded in a layer in this forward pass, by name, for `restore`."""
@@ -101,7 +111,7 @@ class Recorder:
 
     def drop_last(self) -> None:
         """Drop the rejected draft token of the last forward pass."""
-        for by_layer in (self._inputs, self._outputs):
+        for by_layer in (self._inputs, self._embedding, self._attended, self._outputs):
             by_layer.update({layer: rows[:-1] for layer, rows in by_layer.items()})
         self._attention = {layer: weights[:, :-1, :-1] for layer, weights in self._attention.items()}
         self._routing = {layer: Routing(*(part[:-1] for part in parts)) for layer, parts in self._routing.items()}
@@ -118,7 +128,10 @@ class Recorder:
             logits: logits of the tokens, in blocks [T, V]; each block is freed before the next block is computed.
         """
         arrays = {"token_id": np.array(token_ids, dtype=np.int32)}
-        arrays["residual_norm"] = _host(_stacked(self._outputs, 1).float().norm(dim=-1))
+        arrays["residual_norm"] = _host(_norm(_stacked(self._outputs, 1)))
+        if len(self._attended) == len(self._outputs):  # layers restored from an older version lack these
+            arrays["embedding_norm"] = _host(self._embedding[0])
+            arrays["attention_residual_norm"] = _host(_stacked(self._attended, 1))
         arrays |= self._take_predictions(token_ids, logits)
         if self._routing:
             arrays |= _routing_arrays(list(self._routing.values()))
@@ -199,6 +212,11 @@ def _square(parts: list[np.ndarray], filler: float | bool) -> np.ndarray:
 
 def _chosen(numbers: tuple[int, ...] | None, count: int) -> tuple[int, ...]:
     return tuple(range(count)) if numbers is None else tuple(sorted(set(numbers)))
+
+
+def _norm(residual: Tensor) -> Tensor:
+    """Return the Euclidean norm over the width, in fp32."""
+    return residual.float().norm(dim=-1)
 
 
 def _stacked(by_layer: dict[int, Tensor], dim: int) -> Tensor:

@@ -18,6 +18,8 @@ SCHEMA: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "logprob": (("token",), ("float32",)),
     "candidate_id": (("token", "candidate"), ("int32",)),
     "candidate_logprob": (("token", "candidate"), ("float32",)),
+    "embedding_norm": (("token",), ("float32",)),
+    "attention_residual_norm": (("token", "layer"), ("float32",)),
     "residual_norm": (("token", "layer"), ("float32",)),
     "router_score": (("token", "moe_layer", "expert"), ("float32",)),
     "expert_bias": (("moe_layer", "expert"), ("float32",)),

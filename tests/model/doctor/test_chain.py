@@ -35,10 +35,10 @@ def swap(tensors: Tensors, one: str, other: str) -> None:
     [
         (lambda t: noise(t, HEAD), "", "all layers agree"),
         (lambda t: t[NORM].mul_(torch.linspace(0.5, 2, len(t[NORM]))), "", "all layers agree"),
-        (lambda t: t["model.layers.2.self_attn.o_proj.weight"].mul_(1.5), "L2", "router's input differs"),
-        (lambda t: noise(t, "model.layers.3.self_attn.kv_b_proj.weight"), "L3", "router's input differs"),
-        (lambda t: t["model.layers.2.post_attention_layernorm.weight"].mul_(1.3), "L2", "router's input differs"),
-        (lambda t: t["model.layers.2.mlp.gate.weight"][5].mul_(3), "L2E5", "router rows give other"),
+        (lambda t: t["model.layers.2.self_attn.o_proj.weight"].mul_(1.5), "L2", "attention computes something else"),
+        (lambda t: noise(t, "model.layers.3.self_attn.q_a_proj.weight"), "L3", "attention weighs other tokens"),
+        (lambda t: t["model.layers.2.post_attention_layernorm.weight"].mul_(1.3), "L2", "16 of 16 affinities differ"),
+        (lambda t: t["model.layers.2.mlp.gate.weight"][5].mul_(3), "L2E5", "1 router row gives other"),
         (
             lambda t: swap(t, expert(2, 3, "gate_proj"), expert(2, 3, "up_proj")),
             "L2E3",

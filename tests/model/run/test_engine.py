@@ -60,6 +60,7 @@ def test_logits_do_not_depend_on_tape_or_empty_edit(engine: Engine) -> None:
 
 def test_trace_holds_what_was_asked_for_and_no_more(engine: Engine) -> None:
     always = {"token_id", "logprob", "candidate_id", "candidate_logprob", "residual_norm"}
+    always |= {"embedding_norm", "attention_residual_norm"}
     router = {"router_score", "expert_bias", "group_score", "group_kept", "expert_id", "gate_weight"}
     wanted = {frozenset(): set(), frozenset({"router"}): router, frozenset({"inputs"}): {"layer_input"}}
     wanted |= {frozenset({"attention"}): {"attention"}, frozenset({"logits"}): {"logits"}}
@@ -81,7 +82,8 @@ def test_stream_in_steps_equals_one_pass_over_the_result(engine: Engine) -> None
     """What decoding recorded token by token is what a single prefill of the same tokens records."""
     stepped = engine.run(request())
     at_once = engine.run(request(token_ids=tuple(stepped.data["token_id"].values.tolist()), max_new_tokens=0))
-    for name in ("logprob", "residual_norm", "router_score", "gate_weight", "attention", "layer_input", "logits"):
+    norms = ("residual_norm", "embedding_norm", "attention_residual_norm")
+    for name in (*norms, "logprob", "router_score", "gate_weight", "attention", "layer_input", "logits"):
         assert relative_error(stepped.data[name], at_once.data[name]) <= ROUNDING, name
     assert np.array_equal(stepped.data["expert_id"], at_once.data["expert_id"])
 
@@ -281,3 +283,18 @@ def test_cuda_agrees_with_the_cpu(engine: Engine) -> None:
     ours, theirs = engine.run(request(max_new_tokens=0)), on_gpu.run(request(max_new_tokens=0))
     for name, tolerance in (("logits", 1e-4), ("router_score", 2e-5), ("gate_weight", 2e-5), ("attention", 2e-5)):
         assert np.allclose(ours.data[name], theirs.data[name], atol=tolerance), name
+
+
+def test_norms_are_those_of_the_stream_at_their_places(engine: Engine) -> None:
+    trace = engine.run(request(capture=Capture(frozenset({"inputs"}))))
+    entering = np.linalg.norm(trace.data["layer_input"].values, axis=-1)
+    assert relative_error(trace.data["embedding_norm"].values, entering[:, 0]) <= ROUNDING
+    assert relative_error(trace.data["residual_norm"].values[:, :-1], entering[:, 1:]) <= ROUNDING
+    copy = Engine(random_model(engine.config), None, "copy", engine.folder)
+    with torch.no_grad():
+        copy.model.block(0).attention.output.weight.zero_()  # so that the first layer's attention adds nothing
+    silent = copy.run(request())
+    assert (
+        relative_error(silent.data["attention_residual_norm"].values[:, 0], silent.data["embedding_norm"]) <= ROUNDING
+    )
+    assert relative_error(silent.data["residual_norm"].values[:, 0], silent.data["embedding_norm"]) > 0.01

@@ -1,0 +1,126 @@
+"""Holds the recorded norms of two runs of the same tokens as the links of one chain, in the order of computation.
+
+The links: the embedding, then the residual stream of each layer after attention and after its feed-forward block. A
+trace of an older version holds the last kind only.
+
+Thresholds: equal norms differ by less than 1e-3, as in fp32 on two machines. Where every number was rounded to 16 bits,
+or weights to FP8, they differ by up to 3 %; then a token is judged only up to the layer in which its experts differ.
+
+Shape suffixes: T tokens, L layers.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from model.trace.routing import one_hot
+from model.trace.trace import Trace
+
+EMBEDDING, ATTENTION, OUTPUT = "embedding", "attention", "output"
+_ALL_TOKENS = 0.9  # share of tokens that rounding changes at the first link, at least
+_LARGEST_ROUNDING = 0.02  # relative change of a norm that rounding causes at the first link, at most
+_SMALLEST_CHANGE = 3e-6  # relative change of a norm in fp32 that is more than rounding
+_JUMP = 10.0  # factor over all links before that makes a small change the first one
+_FEWEST = 0.02  # share of the judged tokens that must differ where numbers were rounded
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class Link:
+    """One link: the relative differences of a norm, one per token; infinite if one of the norms is NaN."""
+
+    kind: str  # EMBEDDING, ATTENTION or OUTPUT
+    layer: int  # model layer number; that of the first layer for the embedding
+    gaps_T: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Tolerance:
+    """The differences between two runs that count as none."""
+
+    norm: float = 1e-3  # relative
+    affinity: float = 1e-4
+    nats: float = 0.02
+    factor: float = 1e-3  # of the scaling factor, relative
+    is_rounded: bool = False
+
+
+EXACT = Tolerance()
+ROUNDED = Tolerance(0.03, 0.02, 0.5, 0.02, is_rounded=True)
+
+
+def chain_of(reference: Trace, ours: Trace) -> list[Link]:
+    """Return the links that both traces recorded, in the order of computation."""
+    layers = ours.data["layer"].values.tolist()
+    both = [name for name in ("embedding_norm", "attention_residual_norm") if reference.has(name) and ours.has(name)]
+    links = [Link(EMBEDDING, layers[0], _gaps(reference, ours, both[0]))] if len(both) == 2 else []
+    after = {ATTENTION: "attention_residual_norm", OUTPUT: "residual_norm"}
+    gaps = {kind: _gaps(reference, ours, name) for kind, name in after.items() if name in (*both, "residual_norm")}
+    for place, layer in enumerate(layers):
+        links += [Link(kind, layer, gaps_TL[:, place]) for kind, gaps_TL in gaps.items()]
+    return links
+
+
+def _gaps(reference: Trace, ours: Trace, name: str) -> np.ndarray:
+    return relative_gaps(reference.data[name].values, ours.data[name].values)
+
+
+def relative_gaps(was: np.ndarray, now: np.ndarray) -> np.ndarray:
+    """Return the relative differences of two arrays of norms; infinite where one of them is NaN."""
+    was = was.astype(np.float64)
+    with np.errstate(invalid="ignore", over="ignore"):
+        apart = np.abs(now - was) / np.maximum(np.abs(was), 1e-9)
+    return np.nan_to_num(apart, nan=np.inf, posinf=np.inf)
+
+
+def tolerance_of(links: Sequence[Link], in_16_bits: bool, in_fp8: bool) -> Tolerance:
+    """Return the tolerance of a chain: wide where rounding, which changes every token from the start, explains it.
+
+    Args:
+        links: see `chain_of`.
+        in_16_bits: both runs computed in 16 bits.
+        in_fp8: the audited weights are stored in FP8, but for the embedding.
+    """
+    if in_16_bits:
+        return ROUNDED
+    first = next((place for place, link in enumerate(links) if (link.gaps_T > _SMALLEST_CHANGE).any()), None)
+    if first is None or links[first].layer != links[0].layer or (first > 0 and not in_fp8):
+        return EXACT
+    gaps_T = links[first].gaps_T
+    is_small = float(gaps_T.max()) < _LARGEST_ROUNDING and float((gaps_T > _SMALLEST_CHANGE).mean()) >= _ALL_TOKENS
+    return ROUNDED if is_small else EXACT
+
+
+def same_experts(reference: Trace, ours: Trace, link: Link) -> np.ndarray:
+    """Return a mask of the tokens that selected the reference's experts in all MoE layers up to a link, [T] bool."""
+    sets = [one_hot(trace.data["expert_id"], ours.data.sizes["expert"]) for trace in (reference, ours)]
+    layers = ours.data["moe_layer"].values
+    before = layers <= link.layer if link.kind == OUTPUT else layers < link.layer
+    return (sets[0] == sets[1]).all(-1)[:, before].all(-1)
+
+
+def first_difference(reference: Trace, ours: Trace, links: Sequence[Link], tolerance: Tolerance) -> int | None:
+    """Return the position of the first link that differs; None if none does.
+
+    In an exact chain that is the first link whose difference rises well above all before it, as a small fault grows
+    beyond the tolerance some layers later.
+    """
+    if tolerance.is_rounded:
+        for place, link in enumerate(links):
+            judged_T = same_experts(reference, ours, link)
+            if judged_T.any() and (link.gaps_T[judged_T] > tolerance.norm).mean() > _FEWEST:
+                return place
+        return None
+    largest = [float(link.gaps_T.max(initial=0.0)) for link in links]
+    beyond = next((place for place, gap in enumerate(largest) if gap > tolerance.norm), None)
+    if beyond is None:
+        return None
+    before = np.maximum.accumulate([_SMALLEST_CHANGE, *largest[:beyond]])
+    return next(place for place in range(beyond + 1) if place == beyond or largest[place] > _JUMP * before[place])
+
+
+def changed_tokens(links: Sequence[Link], place: int, tolerance: Tolerance) -> np.ndarray:
+    """Return a mask of the tokens that differ at a link by more than rounding, judged by the links before it, [T]."""
+    before = max((float(link.gaps_T.max(initial=0.0)) for link in links[:place]), default=0.0)
+    limit = tolerance.norm if tolerance.is_rounded else min(tolerance.norm / 10, max(_SMALLEST_CHANGE, _JUMP * before))
+    return links[place].gaps_T > limit
