@@ -6,7 +6,8 @@ quotes comes from a vocabulary, never from a prompt.
 Shape suffixes: T tokens, E experts.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -50,11 +51,20 @@ def configuration(reference: Trace, ours: Trace) -> Iterator[Finding]:
     for key in sorted((reference.config.keys() & ours.config.keys()) - _BOOKKEEPING):
         was, now = reference.config[key], ours.config[key]
         if was != now and was == was and now == now:  # NaN states nothing
-            what = f"config.json states {key} {_short(now)}, the reference was run with {_short(was)}"
+            named, now, was = _first_unlike(key, now, was)
+            what = f"config.json states {named} {_short(now)}, the reference was run with {_short(was)}"
             meaning = "The numbers differ from there on, whatever the weights are."
             if key == "bos_token_id":
                 meaning = "A text begins with another token. The reference's own ids were run, so nothing else differs."
             yield Finding(ERROR, NAME, what, meaning, {"stated": _short(now), "reference": _short(was)})
+
+
+def _first_unlike(key: str, now: Any, was: Any) -> tuple[str, Any, Any]:
+    """Return key and values, or, of two objects, those of the first entry that differs."""
+    if isinstance(now, Mapping) and isinstance(was, Mapping):
+        inner = next(inner for inner in sorted({*now, *was}, key=str) if now.get(inner) != was.get(inner))
+        return f"{key}.{inner}", now.get(inner), was.get(inner)
+    return key, now, was
 
 
 def _short(value: object) -> Number:
@@ -181,5 +191,6 @@ def head(reference: Trace, ours: Trace, tolerance: Tolerance) -> list[Finding]:
     if apart <= tolerance.nats:
         return []
     what = f"all layers agree with the reference, log-probabilities differ by up to {apart:.3g} nats"
-    meaning = "The final norm or the head (lm_head) differs from the reference's: every prediction does."
+    whose = "the embedding, which is the head, too," if ours.config.get("tie_word_embeddings") else "the head (lm_head)"
+    meaning = f"The final norm or {whose} differs from the reference's: every prediction does."
     return [Finding(ERROR, NAME, what, meaning, {"largest difference": apart, "tokens": ours.num_tokens})]

@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 
 from model.doctor import chain
+from model.doctor.bias_reference import compare_biases
 from model.doctor.exchange import Exchange, orders
-from model.doctor.findings import ERROR, NOTE, WARNING, Finding
+from model.doctor.findings import ERROR, NOTE, Finding
 from model.doctor.links import (
     Link,
     Tolerance,
@@ -97,8 +98,9 @@ def compare_with(reference: Trace, ours: Trace, audited: Audited) -> Iterator[Fi
         yield chain.rounding(links)
     scale = list(_scale(reference, ours, tolerance))
     stated = [] if scale else list(chain.configuration(reference, ours))
-    before = [*chain.tokens(reference, ours, audited.encode), *stated, *scale, *_biases(reference, ours)]
-    permuted = list(_columns(reference, ours))
+    before = [*chain.tokens(reference, ours, audited.encode), *stated, *scale, *compare_biases(reference, ours)]
+    moved = {finding.layer for finding in before if "bias of layer" in finding.evidence}
+    permuted = [finding for finding in _columns(reference, ours) if finding.layer not in moved]
     place = first_difference(reference, ours, links, tolerance)
     first = None if place is None else links[place].layer
     settled = [_harmless(f) if _without_effect(f, first) else f for f in (*before, *permuted)]
@@ -168,58 +170,6 @@ def _fitted_scale(trace: Trace) -> float | None:
     return factor if np.isfinite(factor) and factor > 0 else None
 
 
-# --- bias ------------------------------------------------------------------------------------------------------------
-
-
-def _biases(reference: Trace, ours: Trace) -> Iterator[Finding]:
-    was, now = (trace.data["expert_bias"].values.astype(np.float64) for trace in (reference, ours))
-    layers = ours.data["moe_layer"].values.tolist()
-    for index, layer in enumerate(layers):
-        apart = now[index] - was[index]
-        if np.abs(apart).max() < 1e-6:
-            continue
-        evidence = {"largest difference": float(np.abs(apart).max()), "experts": int((np.abs(apart) > 1e-6).sum())}
-        relative = now[index] - now[index].mean()
-        fits = [float(np.abs(relative - (other - other.mean())).max()) for other in was]
-        other = int(np.argmin(fits))
-        if np.ptp(apart) < 1e-6:
-            what = f"L{layer}: every bias lies {apart.mean():+.3g} from the reference's"
-            yield Finding(NOTE, NAME, what, "An offset that all share moves no selection.", evidence, layer)
-        elif other != index and fits[other] < 1e-5:
-            what = f"L{layer} carries the bias of L{layers[other]}"
-            meaning = (
-                "Layers had other numbers when the biases were written; each bias balances the load of another expert."
-            )
-            yield Finding(ERROR, NAME, what, meaning, evidence | {"bias of layer": layers[other]}, layer)
-        elif np.allclose(np.sort(now[index]), np.sort(was[index]), atol=1e-6):
-            moved = int((np.abs(apart) > 1e-6).sum())
-            what = f"L{layer}: the biases are the reference's in another order, {moved} experts have another's"
-            meaning = "Experts were renumbered; correct only if router rows and weights were renumbered, too."
-            yield Finding(WARNING, NAME, what, meaning, evidence, layer)
-        elif np.array_equal(_in_bfloat16(was[index]), now[index]):
-            what = f"L{layer}: the biases are the reference's, rounded to bfloat16"
-            meaning = "Near ties are decided differently; keep the bias in fp32."
-            yield Finding(WARNING, NAME, what, meaning, evidence, layer)
-        else:
-            expert, number = int(np.abs(apart).argmax()), evidence["experts"]
-            differ = "1 bias differs" if number == 1 else f"{number} biases differ"
-            what = f"L{layer}: {differ} from the reference's, that of E{expert} by {apart[expert]:+.3g}"
-            meaning = "The bias was changed or rounded, or belongs to another training step."
-            if np.ptp(now[index]) == 0:
-                what = f"L{layer}: every bias is {now[index][0]:.3g}, the reference's differ"
-                meaning = "The bias was dropped, or filled with its initial value; the bare affinities select."
-            elif np.allclose(now[index], -was[index], atol=1e-6):
-                what = f"L{layer}: every bias has the other sign than in the reference"
-            yield Finding(ERROR, NAME, what, meaning, evidence, layer, expert)
-
-
-def _in_bfloat16(values: np.ndarray) -> np.ndarray:
-    """Return values rounded to bfloat16, to nearest and in a tie to even."""
-    bits = values.astype(np.float32).view(np.uint32)
-    rounded = bits + 0x7FFF + ((bits >> 16) & 1)
-    return (rounded & 0xFFFF0000).astype(np.uint32).view(np.float32)
-
-
 # --- the router's rows -----------------------------------------------------------------------------------------------
 
 
@@ -283,7 +233,8 @@ def _experts(ours: Trace, links: Sequence[Link], place: int, tolerance: Toleranc
     meaning = "Its weights differ from the reference's: another step, another model, or damage."
     took_TE = one_hot(ours.data["expert_id"].sel(moe_layer=[layer]), ours.data.sizes["expert"])[:, 0]
     suspects = np.flatnonzero(took_TE[changed_T].any(0) & ~took_TE[~changed_T].any(0)).tolist()
-    if not (~changed_T).any() or not took_TE[changed_T][:, suspects].any(1).all():
+    is_few = bool((~changed_T).any()) and bool(took_TE[changed_T][:, suspects].any(1).all())
+    if not is_few or len(suspects) > _NAMED:
         yield _whole_block(layer, changed_T, evidence, trial)
         return
     for one in suspects[:_NAMED]:
@@ -320,8 +271,8 @@ def _whole_block(layer: int, changed_T: np.ndarray, evidence: Mapping[str, Any],
             meaning = "Fused matrices were split in the other order."
             return Finding(ERROR, NAME, what, meaning, evidence, layer)
     what = (
-        f"L{layer}: the shared expert or many routed experts give other outputs than in the reference, for "
-        f"{changed_T.mean():.0%} of the tokens; the router selects alike"
+        f"L{layer}: the shared expert or more than {_NAMED} routed experts give other outputs than in the reference, "
+        f"for {changed_T.mean():.0%} of the tokens; the router selects alike"
     )
     meaning = (
         "Weights of the layer's experts differ from the reference's, or stand in another order; attention does not."
