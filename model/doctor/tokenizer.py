@@ -1,4 +1,4 @@
-"""Checks a folder's tokenizer: the program must be able to read it, and the model needs a row for each of its ids."""
+"""Checks a folder's tokenizer: its file must be readable, and the embedding must have a row for each token id."""
 
 from pathlib import Path
 from typing import Any

@@ -33,7 +33,7 @@ def record_sparse(folder: Path, model: str | Path) -> Path:
     """Run the first example prompt on a model with an indexer; write its trace and return its path.
 
     The trace holds the variables of the Sparse attention page. In bfloat16, compressed and with fewer generated tokens,
-    it takes 0.27 MB instead of 0.75 MB.
+    the file takes 0.27 MB instead of 0.75 MB.
     """
     engine = Engine.load(model, device="cpu", dtype="bfloat16")
     path = folder / "sparse.safetensors.gz"

@@ -5,9 +5,11 @@ differently (`renumbering.py`). A *split* is a layer in which a token has differ
 is
 
 - a *near tie* if rounding to the less precise dtype explains all of it: in both traces, rounding could exchange every
-expert and group that only one of them selected (`rounding.py`). If one trace lacks the scores, the other decides; -
-*following* if a lower layer of this token or of an earlier token split, or if the text before the token differs; - a
-*change* otherwise; - *undecided* if neither trace holds the scores.
+  expert and group that only one of the traces selected (`rounding.py`). If one trace lacks the scores, the scores of
+  the other trace decide;
+- *following* if a lower layer of this token or of an earlier token split, or if the text before the token differs;
+- a *change* otherwise;
+- *undecided* if neither trace holds the scores.
 """
 
 import dataclasses
@@ -47,9 +49,9 @@ class Comparison:
         a, b: the traces.
         alignment: the alignment of their tokens.
         choices: variables [pair, moe_layer]: number of `shared` experts, `jaccard` index of both sets, `verdict` (index
-            into `VERDICTS`), `margin` (the smaller of both traces, in units of biased score; a small margin alone is no
-            near tie) and `weight_difference` (the largest of a shared expert). Variable [pair]: `logprob_difference`, b
-            minus a, in nats. NaN if not recorded.
+            into `VERDICTS`), `margin` (the smaller of the two traces' margins, in units of biased score; a small margin
+            alone is no near tie) and `weight_difference` (largest difference of a shared expert's gate weights).
+            Variable [pair]: `logprob_difference`, b minus a, in nats. A value that was not recorded is NaN.
         layers: variables [moe_layer]: number of compared `choices`, share of `equal` choices with its 95 % interval
             `equal_low` to `equal_high` (as if choices were independent), mean `jaccard`, mean and largest weight
             difference of shared experts (`weight_mean`, `weight_difference`), and the largest `bias_difference`.

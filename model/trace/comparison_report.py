@@ -50,7 +50,7 @@ def measures(comparison: Comparison) -> dict[str, float]:
 
 
 def differing(comparison: Comparison) -> dict[str, tuple[Any, Any]]:
-    """Return what both traces state differently on text, model, origin, request and settings, as (a, b) by name."""
+    """Return the differing statements of both traces on text, model, origin, request and settings: name -> (a, b)."""
     stated = {}
     for part, name in _PARTS:
         traces = comparison.a, comparison.b
@@ -71,7 +71,7 @@ def verdict(comparison: Comparison) -> list[str]:
 
 
 def _about_weights(comparison: Comparison) -> Iterator[str]:
-    """Yield a sentence if the traces were made with other weights: by checksum, or by the biases that they recorded."""
+    """Yield a sentence if checksums or recorded biases show that the traces were made with different weights."""
     checksums = {trace.model.get("weights_sha256") for trace in (comparison.a, comparison.b)} - {None}
     evidence = ["the checksums of their files differ"] if len(checksums) > 1 else []
     bias = comparison.layers["bias_difference"]

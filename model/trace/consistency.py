@@ -1,10 +1,10 @@
 """Contradictions within one trace: weights against affinities, selections against scores.
 
 A wrong router shows within one trace: weights from biased scores, not normalised, or scaled by another factor; groups
-scored by their best expert instead of the best two, or kept in another number; dropped groups masked with zero, so that
-their experts beat negative scores; a missing bias. Each of these contradicts the
-other recorded numbers by far more than rounding does, so none is mistaken for a near tie. `faults` needs only a trace;
-the comparison of traces and the doctor both use it.
+scored by their best expert instead of the best two; a wrong number of kept groups; dropped groups masked with zero, so
+that their experts beat negative scores; a missing bias. Each of these faults contradicts the other recorded numbers by
+far more than rounding does, so none is mistaken for a near tie. `faults` needs only a trace; the comparison of traces
+and the doctor both use it.
 
 Shape suffixes: T tokens, E experts, G groups, K selected experts of a token.
 
@@ -105,7 +105,7 @@ def _check(layer: dict[str, np.ndarray], rule: RouterRule, measured: bool) -> It
 
 
 def _weights(layer: dict[str, np.ndarray], rule: RouterRule, reach: float) -> Iterator[_Finding]:
-    """Find the rule that the weights follow, and yield each difference from the stated one."""
+    """Find the rule that the weights follow, and yield each difference from the stated rule."""
     ids, weights_TK = layer["expert_id"].astype(int), layer["gate_weight"].astype(float)
     scores_TK = np.take_along_axis(layer["router_score"].astype(float), ids, -1)
     bases = {False: scores_TK, True: scores_TK + layer["expert_bias"].astype(float)[ids]}
@@ -133,7 +133,7 @@ def _weights(layer: dict[str, np.ndarray], rule: RouterRule, reach: float) -> It
 
 
 def _shares(rule: RouterRule, base_TK: np.ndarray, normalised: bool) -> np.ndarray:
-    """Return the weights before scaling that the rule would give these numbers."""
+    """Return the gate weights before scaling that the rule gives for these scores of the selected experts."""
     with np.errstate(all="ignore"):
         return dataclasses.replace(rule, normalise_weights=normalised).shares(base_TK)
 
@@ -177,7 +177,7 @@ def _choice(layer: dict[str, np.ndarray], dtype: str) -> Iterator[_Finding]:
 
 
 def _groups(layer: dict[str, np.ndarray], config: Mapping[str, Any], measured: bool) -> Iterator[_Finding]:
-    """Check how groups are scored and kept against the configuration and the recorded scores."""
+    """Yield the faults in group scores and kept groups, compared with the configuration and the recorded scores."""
     stated, kept_TG = _stated(config, layer), layer.get("group_kept")
     if stated is None or kept_TG is None or stated.num_groups != kept_TG.shape[-1] or stated.num_groups == 1:
         return
@@ -204,7 +204,7 @@ def _groups(layer: dict[str, np.ndarray], config: Mapping[str, Any], measured: b
 
 
 def _stated(config: Mapping[str, Any], layer: dict[str, np.ndarray]) -> RouterRule | None:
-    """Return the rule that the configuration states; None if it states none, or no groups of two experts."""
+    """Return the rule that the configuration states; None if it states no complete rule, or does not fit the layer."""
     try:
         rule = RouterRule.of(config)
     except TraceError:

@@ -1,7 +1,7 @@
 """Find out whether two traces differ by more than rounding before a choice of experts.
 
-Before the choice of token t in layer l lie the gate weights and residual norms of the layers below l and the
-log-probabilities, all of the tokens up to t. A difference below the tolerance of the less precise dtype is rounding.
+The values before the choice of token t in layer l are those of the tokens up to t: gate weights and residual norms in
+the layers below l, and log-probabilities. A difference below the tolerance of the less precise dtype is rounding.
 """
 
 import numpy as np
@@ -27,7 +27,7 @@ def differs_before(comparison: Comparison) -> np.ndarray:
 def _beyond(dtype: str, values: np.ndarray) -> np.ndarray:
     """Return a mask of differences that rounding does not explain, [pair, column].
 
-    These are all differences of a column whose median exceeds the tolerance, and single ones that exceed it by far.
+    These are all differences of a column whose median exceeds the tolerance, and single differences far above it.
     """
     limit, known = near_ties.tolerance(dtype), np.isfinite(values)
     large = known & (values > limit)
@@ -36,7 +36,10 @@ def _beyond(dtype: str, values: np.ndarray) -> np.ndarray:
 
 
 def _weights(comparison: Comparison) -> tuple[list[int], np.ndarray]:
-    """Return layers, and the largest weight difference of a shared expert over the largest weight, [pair, layer]."""
+    """Return layers, and the largest difference of a shared expert's gate weight, relative to the largest weight.
+
+    The difference is [pair, layer].
+    """
     layers = comparison.choices["moe_layer"].values.tolist()
     if not comparison.a.has("gate_weight"):
         return [], np.zeros((len(comparison.alignment.pairs), 0))

@@ -96,7 +96,7 @@ def effect(original: Trace, changed: Trace) -> xr.Dataset:
 
 
 def band(draws: xr.DataArray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the lowest and the highest value over the control's draws, the axis `draw`."""
+    """Return the lowest and the highest value along the axis `draw`, the draws of a control."""
     return draws.min("draw").values, draws.max("draw").values
 
 

@@ -17,7 +17,7 @@ from model.trace.trace import Trace
 
 @dataclasses.dataclass(frozen=True)
 class Load:
-    """The number of tokens of each expert, and what follows from it.
+    """The number of tokens of each expert, and the measures that are computed from it.
 
     Attributes:
         counts: number of tokens of each expert, [moe_layer, expert].

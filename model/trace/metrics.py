@@ -55,7 +55,7 @@ def max_violation(counts: xr.DataArray) -> xr.DataArray:
 
 
 def coefficient_of_variation(counts: xr.DataArray, ddof: int = 0) -> xr.DataArray:
-    """Return the standard deviation divided by the mean, [moe_layer]; of a sample with `ddof=1`."""
+    """Return the standard deviation divided by the mean, [moe_layer]; `ddof=1` gives that of a sample."""
     return _over_mean(counts.std("expert", ddof=ddof), counts)
 
 
@@ -87,7 +87,7 @@ def hot_experts(counts: xr.DataArray, ratio: float = 2.0) -> xr.DataArray:
 
 
 def tokens_per_group(counts: xr.DataArray, num_groups: int) -> xr.DataArray:
-    """Return the number of slots of each group, [moe_layer, group]."""
+    """Return the number of slots that the experts of each group fill, [moe_layer, group]."""
     grouped = counts.values.reshape(len(counts), num_groups, -1).sum(-1)
     return per_layer(counts, grouped, "group")
 

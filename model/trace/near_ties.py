@@ -33,7 +33,7 @@ class MissingScoresError(ValueError):
 def tolerance(dtype: str) -> float:
     """Return how far rounding in this dtype may move a router logit, as a share of the logits' standard deviation.
 
-    The standard deviation is over the experts of a layer, of one token's logits.
+    The standard deviation is that of one token's logits over the experts of a layer.
 
     bfloat16 and float16, measured on 2026-11-30 on a CPU (router in fp32 in every dtype) as the smallest share that
     explains each first change against fp32: mini-v3, 20 texts of 1,969 tokens, 9,845 decisions: 63 first changes in
@@ -151,8 +151,8 @@ def group_margin(data: xr.Dataset) -> xr.DataArray:
 def near_ties(data: xr.Dataset, dtype: str) -> xr.DataArray:
     """Return a mask of decisions whose experts or groups rounding could change, [token, moe_layer] bool.
 
-    A decision with an unknown margin, or with a margin far below zero, is not one. Most of these decisions do not
-    change, because few scores move by their whole reach.
+    A decision with an unknown margin, or with a margin far below zero, is no near tie. Most near ties do not change,
+    because few scores move by their whole reach.
 
     Args:
         data: variables of a trace; see `place_margin` and `group_margin`.
@@ -236,9 +236,9 @@ def scores_of(at: Mapping[str, np.ndarray], dtype: str, per_group: int) -> Score
 
 
 def scores_in_a_group_score(data: xr.Dataset) -> int:
-    """Return how many biased scores a recorded group score is the sum of: 2 as in V3, or 1 as in V2.
+    """Return the number of biased scores in the sum of a recorded group score: 2 as in V3, or 1 as in V2.
 
-    It is the number with the smaller median error over tokens, layers and groups.
+    Of the two numbers, this is the one with the smaller median error over tokens, layers and groups.
 
     Args:
         data: variables `router_score`, `expert_bias` and `group_score` of a trace.

@@ -65,9 +65,9 @@ def device_figures(placement: Placement, counts: xr.DataArray) -> xr.Dataset:
         counts: load of the experts, [moe_layer, expert].
 
     Returns:
-                `ratio` [moe_layer, device]: load of each device divided by the layer's mean. `balancedness`
-                [moe_layer]. `busiest` [moe_layer]: the largest ratio. Scalars: `mean_balancedness` over layers,
-                `largest` ratio of all.
+        `ratio` [moe_layer, device]: load of each device divided by the layer's mean. `balancedness` [moe_layer]: see
+        `metrics.balancedness`. `busiest` [moe_layer]: the largest ratio in the layer. Scalars: `mean_balancedness` over
+        layers, and the `largest` ratio of all layers.
     """
     load = placement.load(counts)
     ratio, even = relative_load(load, "device"), balancedness(load, "device")

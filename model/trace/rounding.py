@@ -1,7 +1,7 @@
 """Decide whether rounding explains that two traces of one text selected different experts.
 
-It does if the scores of each trace, moved within their reach (`near_ties.Scores`), can give the groups and experts of
-the other trace.
+Rounding explains the difference if the scores of each trace, moved within their reach (`near_ties.Scores`), can give
+the groups and experts of the other trace.
 """
 
 from typing import NamedTuple
@@ -38,7 +38,7 @@ class Rounding(NamedTuple):
     def _gives(
         self, own: dict[str, np.ndarray], others: dict[str, np.ndarray], per_group: int, order: np.ndarray
     ) -> np.ndarray:
-        """Return whether `own` scores within reach can give the selection in `others`, in its groups, [pair] bool."""
+        """Return whether scores within reach of `own` can give the groups and experts of `others`, [pair] bool."""
         num_experts, num_groups = len(order), own["group_kept"].shape[-1]
         scores = near_ties.scores_of(own, self.dtype, per_group)
         selected = by_expert(others["expert_id"], np.array(True), num_experts, False)[:, order]
@@ -63,7 +63,7 @@ def _groups_of(selected: np.ndarray, own: dict[str, np.ndarray]) -> np.ndarray:
 
 
 def scores_per_group(at: xr.Dataset) -> int:
-    """Return how many biased scores a group's score is the sum of; 0 if the trace lacks the variables of a near tie."""
+    """Return the number of biased scores in the sum of a group's score; 0 if the trace lacks the needed variables."""
     if not {"router_score", "expert_bias", "group_score", "group_kept"} <= set(at):
         return 0
     return near_ties.scores_in_a_group_score(at)

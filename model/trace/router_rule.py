@@ -163,9 +163,9 @@ class RouterRule:
         """Return a mask of the selected experts, [..., expert], from biased scores.
 
         Args:
-            biased: [..., expert].
-            knocked_out: bool mask [expert] of experts that are never selected; the score of their group counts them as
-                the lowest of all biased scores.
+            biased: biased scores, [..., expert].
+            knocked_out: bool mask [expert] of experts that are never selected; in the score of its group, a knocked-out
+                expert counts with the lowest of all biased scores.
             forced: bool mask [expert] of experts that are always selected, also from a group that is not kept.
 
         Raises:
@@ -212,13 +212,13 @@ def largest(values: np.ndarray, count: int) -> np.ndarray:
 def margin(scores: np.ndarray, selected: np.ndarray, reachable: np.ndarray | bool = True) -> np.ndarray:
     """Return the margin, [...]: the lowest selected score minus the highest reachable score that was not selected.
 
-    It is infinite if every reachable score was selected, and below zero if other scores or another rule made the
-    selection.
+    The margin is infinite if every reachable score was selected. It is below zero if the selection was made from other
+    scores or by another rule.
 
     Args:
         scores: biased scores [..., expert], or scores of groups [..., group].
         selected: bool mask of the same shape.
-        reachable: bool mask of the same shape of the scores that compete; of experts, those in kept groups.
+        reachable: bool mask of the same shape of the scores that compete; for experts, those in kept groups.
     """
     lowest = np.where(selected, scores, np.inf).min(-1)
     return lowest - np.where(reachable & ~selected, scores, -np.inf).max(-1)

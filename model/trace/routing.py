@@ -68,8 +68,8 @@ def pair_shares(counts: xr.DataArray, rule: RouterRule) -> xr.Dataset:
         rule: rule of the router.
 
     Returns:
-            Variables [pair], each ordered pair once: `expert`, `other`, common `tokens`, `total` tokens of `expert`,
-            their `share` (tokens / total) with its interval `low` to `high`, and `fair`, the share by a fair router.
+        Variables [pair], each ordered pair once: `expert`, `other`, common `tokens`, `total` tokens of `expert`,
+        their `share` (tokens / total) with its interval `low` to `high`, and `fair`, the share by a fair router.
     """
     values, own = counts.values, np.diagonal(counts.values)
     expert, other = np.nonzero(values * ~np.eye(len(values), dtype=bool))

@@ -1,6 +1,6 @@
 """Find the settings that differ between the configurations of two traces. 1 and 1.0 are equal.
 
-A rope setting has one name here, in whichever part of the configuration it stands.
+A rotary setting has one name here, whichever part of the configuration holds it.
 """
 
 from collections.abc import Iterator, Mapping
@@ -23,8 +23,8 @@ _ROPE, _ROPE_NAMES = ("rope_parameters", "rope_scaling"), {"rope_theta": "rope_t
 def differing_settings(a: Trace, b: Trace) -> dict[str, tuple[Any, Any]]:
     """Return the configuration keys with different values, as (a, b) by key, the router's keys first.
 
-    A key that one configuration does not state counts only if its default is known. Empty if a trace has no
-    configuration.
+    A key that one configuration does not state counts only if its default is known. The result is empty if a trace has
+    no configuration.
     """
     if not a.config or not b.config:
         return {}

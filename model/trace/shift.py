@@ -1,7 +1,7 @@
 """Find a shift by some tokens under which the routing of one trace equals that of the other.
 
-It means that one recording was assigned to the wrong tokens. A shift is reported only if the routing agrees with it and
-does not agree without; the constants below are the thresholds.
+A shift means that one recording was assigned to the wrong tokens. A shift is reported only if the routing agrees with
+the shift and does not agree without it; the constants below are the thresholds.
 """
 
 import dataclasses

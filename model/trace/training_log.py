@@ -1,6 +1,6 @@
 """Training logs as labelled arrays: summaries of finished runs (`TrainingLog`), and the log lines of an active run.
 
-A summary is what `model/train/summary.py` writes; a log line is what a trainer yields after each step.
+`model/train/summary.py` writes a summary of a run; a trainer yields a log line after each step.
 
     >>> lines = [{"step": step, "loss": float(step), "load": {"1": [3, 1]}} for step in (1, 2)]
     >>> running_loss(lines, 25).values.tolist()
@@ -117,7 +117,10 @@ class TrainingLog:
         }
 
     def answers(self, kind: str) -> xr.Dataset:
-        """Return results on held-out prompts of a kind, each [step]: counts, `share` of correct answers, its bounds."""
+        """Return the results on held-out prompts of a kind, each [step].
+
+        Variables: the numbers `right`, `exact` and `of`, the `share` of right answers, and its bounds `low` and `high`.
+        """
         evaluations = self.values["answers"][kind]
         names = ("right", "exact", "of", "low", "high")
         counts = {name: ("step", [evaluation[name] for evaluation in evaluations]) for name in names}

@@ -111,7 +111,7 @@ class Named:
 
 @dataclasses.dataclass(frozen=True)
 class Words:
-    """What a file and its request state about the tokens of a run. An attribute that they do not state is None.
+    """The statements of a file and its request about the tokens of a run. An attribute is None if it is not stated.
 
     Attributes:
         prompt: the prompt.

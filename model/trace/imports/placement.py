@@ -33,7 +33,7 @@ def first_token(num_rows: int, counts: tuple[int, int], starts: Sequence[Start],
         name: name of the rows in the error.
 
     Raises:
-        TraceError: there are too many rows, or too few from every candidate on.
+        TraceError: there are too many rows, or too few rows for every candidate.
     """
     num_prompt, num_new = counts
     fed = num_prompt + num_new - 1

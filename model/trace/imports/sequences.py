@@ -78,8 +78,8 @@ def sequence(logits: np.ndarray, batch: Batch, choice: int) -> tuple[np.ndarray,
 def later_start(logits: np.ndarray) -> int | None:
     """Return the first row after other rows that repeats row 0 in all layers; None if there is none.
 
-    It begins another sequence. Rows from the start that equal row 0 do not: they are one repeated token, on which
-    attention has no effect.
+    This row begins another sequence. Rows directly after row 0 that equal it do not: the text begins with one token
+    several times, and attention over equal tokens changes nothing.
     """
     if len(logits) < 3:
         return None

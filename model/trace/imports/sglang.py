@@ -154,7 +154,7 @@ def _trace(ids: np.ndarray, words: Words, named: Named, starts: list[placement.S
 def _shaped(ids: np.ndarray, num_layers: int, top_k: int, expected: int) -> np.ndarray:
     """Return the ids as [row, layer, slot].
 
-    If only then the number of rows is `expected`, a row has an extra slot for a shared expert.
+    A row has an extra slot for a shared expert if only this gives the `expected` number of rows.
 
     Raises:
         TraceError: the number of ids is no multiple of a row's.

@@ -13,7 +13,7 @@ def refuse_wrong_files(content: bytes) -> None:
     """Refuse an empty file, and kinds of files that cannot be read.
 
     Raises:
-        TraceError: the file is one of them; the message says which and what to do.
+        TraceError: the file cannot be read; the message says what kind of file it is, and what to do.
     """
     if not content:
         raise TraceError("the file is empty")

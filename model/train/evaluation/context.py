@@ -2,9 +2,9 @@
 
 `python -m model.train.evaluation.context MODEL --heldout FOLDER`
 
-The model reads each held-out record that fills more than half a window in one piece, and the bits per byte are reported
-by position. The baseline reads the same tokens in pieces that fit the context before any extension, each after a BOS.
-At positions with more bits per byte than the baseline, the longer context harms the model.
+The texts are held-out records that fill more than half a window. The model reads each text whole, and the bits per byte
+are reported by position. The baseline reads the same tokens in pieces that fit the context before any extension, each
+after a BOS. At positions with more bits per byte than the baseline, the longer context harms the model.
 
 Shape suffixes: P pieces, T positions, V vocabulary, N tokens of a record.
 """

@@ -79,7 +79,7 @@ def read_pieces(
 ) -> tuple[list[str], list[Piece]]:
     """Return the streams of a held-out folder, and the pieces of their records.
 
-    Reading of a stream stops after the record with which its text reaches `max_bytes` bytes. None: no limit.
+    Records of a stream are read until they hold at least `max_bytes` bytes of text. None: all records are read.
 
     Raises:
         CorpusError: a stream holds no text.

@@ -1,7 +1,7 @@
 """The model before the first step: random weights, or a base model, whose context may be extended.
 
-An extension lowers rotary frequencies by YaRN (fast pairs of channels keep theirs), and raises the scale of attention.
-It changes no weight; training on long windows adapts the weights.
+An extension lowers the rotary frequencies of all but the fast pairs of channels (YaRN), and raises the scale of
+attention. It changes no weight; training on long windows adapts the weights.
 
 Source: YaRN (arXiv 2309.00071); DeepSeek-V3 report (arXiv 2412.19437), section 4.3.
 """
