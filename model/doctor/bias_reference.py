@@ -39,7 +39,7 @@ def compare_biases(reference: Trace, ours: Trace) -> Iterator[Finding]:
 
 
 def _layer_of(was: np.ndarray, now: np.ndarray, index: int) -> int:
-    """Return the place of the reference's layer whose bias a layer carries, up to a common offset; else its own."""
+    """Return the index of the reference's layer whose bias a layer carries, up to a common offset; else `index`."""
     if np.abs(now[index] - was[index]).max() < _SAME or np.ptp(now[index] - was[index]) < _SAME:
         return index
     relative = now[index] - now[index].mean()

@@ -57,7 +57,7 @@ class HeadVectors:
 
 
 def has_weights_of(engine: Engine, trace: Trace) -> bool:
-    """Whether the trace was made with this engine's weights; only then may the engine add values to the trace."""
+    """Whether the trace was made with this engine's weights, which the engine needs to compute further values."""
     made_with = trace.model.get("weights_sha256")
     return made_with is not None and made_with == engine.description["weights_sha256"]
 

@@ -52,7 +52,7 @@ class DiskWeights:
         return torch.empty(shape, dtype=self.dtype, device=self.device)
 
     def scratch(self, shape: tuple[int, ...]) -> Tensor:
-        """Return a matrix to overwrite; `AHEAD` + 1 matrices of a shape take turns, because allocating costs time."""
+        """Return a matrix to overwrite: one of `AHEAD` + 1 matrices of this shape, which are reused in a cycle."""
         if shape not in self._scratch:
             self._scratch[shape] = collections.deque(self.empty_matrix(shape) for _ in range(AHEAD + 1))
         self._scratch[shape].rotate()

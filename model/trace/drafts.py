@@ -44,7 +44,7 @@ def acceptance(trace: Trace) -> Acceptance:
 
 
 def agreement(trace: Trace, counted: xr.DataArray) -> Acceptance:
-    """Return how many drafts for the tokens in `counted` [token] match their token, verified or not."""
+    """Return how many drafts match their token, verified or not, among the tokens in the mask `counted` [token]."""
     drafted = (trace.data["draft_id"] >= 0) & counted
     return Acceptance(int((matches(trace) & drafted).sum()), int(drafted.sum()))
 
@@ -66,7 +66,7 @@ def shared_by_token(trace: Trace) -> xr.DataArray:
 
 
 def num_rejected(trace: Trace) -> int:
-    """Return the number of rejected drafts: verified ones that do not match their token."""
+    """Return the number of rejected drafts: verified drafts that do not match their token."""
     return int((trace.data["draft_tried"] & ~matches(trace)).sum())
 
 

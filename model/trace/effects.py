@@ -118,8 +118,8 @@ class Standing(NamedTuple):
 def standing(value: float, draws: np.ndarray) -> Standing:
     """Return the rank of a value among the draws of a control, [draw].
 
-    One more draw has each of its N + 1 possible ranks with the same probability, whatever the distribution. It lies
-    above all N draws with probability 1 / (N + 1).
+    A further draw of the control takes each of its N + 1 possible ranks with the same probability, whatever the
+    distribution. It lies above all N draws with probability 1 / (N + 1).
 
     >>> standing(3.0, np.array([1.0, 2.0, 4.0]))
     Standing(below=2, above=1, draws=3, level=0.25)

@@ -35,16 +35,19 @@ def tolerance(dtype: str) -> float:
 
     The standard deviation is that of one token's logits over the experts of a layer.
 
-    bfloat16 and float16, measured on 2026-11-30 on a CPU (router in fp32 in every dtype) as the smallest share that
-    explains each first change against fp32: mini-v3, 20 texts of 1,969 tokens, 9,845 decisions: 63 first changes in
-    bfloat16, all explained by 0.015 (median 0.005), and 16 in float16, all by 0.003. Random models of four MoE layers
-    with 16 to 384 experts, sigmoid and softmax, 2,000 decisions: 39 first changes in bfloat16, all by 0.02, and 10 in
-    float16, all by 0.003. Only the first change of a text was counted, because later ones also follow from it. A deeper
-    model may drift further. For two unrelated random routers, a tolerance of 0.1 explains one of 1,991 differing
-    decisions, and 0.05 none.
+    The tolerances of bfloat16 and float16 were measured on 2026-11-30 on a CPU, with the router in fp32. The first
+    decision of each text that differs from the fp32 run was taken; later differences may follow from it.
 
-    float32: two implementations of the same model agree on every selection whose margin is above 1e-4, although their
-    scores differ by up to 8e-6 (measured with random checkpoints that reach logits of 6; `tests/parity.py`).
+    - mini-v3, 20 texts of 1,969 tokens, 9,845 decisions. 63 first differences in bfloat16: a tolerance of 0.015
+      explains all of them, 0.005 half of them. 16 first differences in float16: 0.003 explains all of them.
+    - Random models of four MoE layers with 16 to 384 experts, sigmoid and softmax, 2,000 decisions. 39 first
+      differences in bfloat16: 0.02 explains all of them. 10 in float16: 0.003 explains all of them.
+
+    A deeper model may drift further. For two unrelated random routers, a tolerance of 0.1 explains one of 1,991
+    differing decisions, and 0.05 explains none.
+
+    The tolerance of float32: two implementations of the same model agree on every selection whose margin is above 1e-4,
+    although their scores differ by up to 8e-6 (random checkpoints with logits up to 6; `tests/parity.py`).
 
     Raises:
         ValueError: no tolerance was measured for the dtype.
@@ -94,7 +97,7 @@ class Scores:
         return margin(self.biased + np.where(selected, self.reach, -self.reach), selected, reachable) >= 0
 
     def force_experts(self, selected: np.ndarray, reachable: np.ndarray) -> np.ndarray:
-        """Return whether all scores within reach give this selection, [...] bool; for arguments see `give_experts`."""
+        """Return whether all scores within reach give this selection, [...] bool. Arguments: see `give_experts`."""
         return margin(self.biased - np.where(selected, self.reach, -self.reach), selected, reachable) > 0
 
     def give_groups(self, kept: np.ndarray) -> np.ndarray:
@@ -135,7 +138,7 @@ def place_margin(data: xr.Dataset) -> xr.DataArray:
 
 
 def group_margin(data: xr.Dataset) -> xr.DataArray:
-    """Return the margin of the last kept group over the best dropped one, [token, moe_layer]; infinite if all are kept.
+    """Return the margin of the last kept group over the best dropped group, [token, moe_layer]; infinite if all kept.
 
     Args:
         data: `group_score` and `group_kept` [token, moe_layer, group], as in a trace.

@@ -50,7 +50,7 @@ class TrainingLog:
 
     @property
     def roll_backs(self) -> list[tuple[int, str]]:
-        """First step after each return to a saved state, and its reason."""
+        """First step after each return to a saved state, and the reason for the return."""
         return self._events("roll_backs")
 
     @property

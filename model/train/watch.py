@@ -52,7 +52,10 @@ class Watch:
         return watch
 
     def check(self, line: Mapping[str, Any]) -> dict[str, list[str]]:
-        """Return the new `alarms` of a step, one line each that begins with its kind; an empty dict without alarms."""
+        """Return the new `alarms` of a step, one line each; an empty dict without new alarms.
+
+        A line begins with the kind of the alarm, one of `KINDS`.
+        """
         alarms = dict(alarm for alarm in (self._not_finite(line), self._spike(line), self._overfitting(line)) if alarm)
         self._loads.append(line["load"])
         if len(self._loads) == REMEMBERED:

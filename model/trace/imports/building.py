@@ -185,12 +185,12 @@ def _or_unknown(ids: list[int] | None, number: int) -> list[int]:
 
 
 def of_moe_layers(ids: np.ndarray, shape: Shape, name: str) -> np.ndarray:
-    """Return the rows of the MoE layers, [row, moe_layer, slot].
+    """Return the expert ids of the MoE layers, [row, moe_layer, slot].
 
-    The layer axis of `ids` has the MoE layers or all layers; its length tells which. Dense layers come first.
+    The length of the layer axis of `ids` tells whether it holds the MoE layers or all layers, the dense layers first.
 
     Raises:
-        TraceError: the layer axis has another length.
+        TraceError: the layer axis has neither length.
     """
     if ids.shape[1] == len(shape.moe_layers):
         return ids

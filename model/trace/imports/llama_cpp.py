@@ -2,8 +2,8 @@
 
 The file has a row `layer,expert` for each selected expert, without a header, in the order of computation: batch by
 batch, then layer by layer, then token by token. It names neither batches nor tokens. A batch ends where the layer
-number falls. Its number of tokens is its rows per layer divided by the experts per token. The last layer computes only
-the last token of a batch, because only that token's output is used.
+number falls. The number of tokens of a batch is its number of rows per layer divided by the experts per token. The last
+layer computes only the last token of a batch, because only that token's output is used.
 
 This version of `moe-trace` copies the first n x k numbers of `ffn_moe_topk`, a view of whole rows sorted by score. In a
 batch of n > 1 tokens these are not the experts of the tokens but a ranking of all experts for the first tokens. The

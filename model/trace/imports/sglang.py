@@ -80,7 +80,7 @@ def _answer(response: Any, choice: int) -> Any:
 
 
 def _native_words(one: Any, meta: Any, request: Any) -> Words:
-    """Return the tokens that an answer of /generate and its request state."""
+    """Return the token ids stated in a request to /generate and in its answer."""
     before, after = (_logged(meta, name) for name in ("input_token_logprobs", "output_token_logprobs"))
     num_prompt = number_of(meta, "prompt_tokens", "meta_info")
     if before is not None and len(before) != num_prompt:  # log-probabilities may begin at a later token

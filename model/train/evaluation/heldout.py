@@ -39,7 +39,7 @@ class Piece:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Scores:
-    """The scores of all pieces; `stream_P` and `document_P` number the stream and the document of each."""
+    """The scores of all pieces; `stream_P` and `document_P` number the stream and the document of each piece."""
 
     streams: tuple[str, ...]
     stream_P: np.ndarray

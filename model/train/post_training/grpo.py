@@ -43,7 +43,7 @@ def advantages(rewards: list[float]) -> list[float]:
 def policy_loss(
     logprob_BT: Tensor, old_BT: Tensor, reference_BT: Tensor, advantage_B: Tensor, counted_BT: Tensor, grpo: GrpoConfig
 ) -> tuple[Tensor, dict[str, float]]:
-    """Return the loss, a mean over answers of the mean over their tokens, and the log values.
+    """Return the loss (the mean over answers of the mean over each answer's tokens) and values for the log.
 
     Args:
         logprob_BT: log-probabilities of the answers' tokens, with a gradient.
@@ -85,7 +85,7 @@ def reference_distance(logprob_BT: Tensor, old_BT: Tensor, reference_BT: Tensor)
 
 
 def rows_of(groups: list[Group]) -> tuple[Batch, Tensor, Tensor]:
-    """Return all answers as rows, their tokens' log-probabilities when they were sampled [B, T], and advantages [B]."""
+    """Return the rows of all answers, the log-probabilities with which they were sampled [B, T], and advantages [B]."""
     batch = fill_up([(group.prompt_ids, answer.ids) for group in groups for answer in group.answers])
     old = [logprob for group in groups for answer in group.answers for logprob in answer.logprobs]
     old_BT = torch.zeros(batch.targets_BT.shape).masked_scatter(batch.counted_BT, torch.tensor(old))

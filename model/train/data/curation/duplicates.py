@@ -50,10 +50,10 @@ class NearDuplicates:
         self._signatures: list[np.ndarray] = []
 
     def resemblance(self, text: Text) -> float:
-        """Return the estimated share of runs that a text shares with the most similar earlier text.
+        """Return the estimated share of five-unit runs that a text has in common with the most similar earlier text.
 
-        A share below `NEAR` is returned as 0, and so is that of a text of fewer than five units. The signature of the
-        text is stored unless the text is a near duplicate.
+        A share below `NEAR` is returned as 0. A text of fewer than five units gets 0, and its signature is not stored.
+        The signature of a longer text is stored unless the text is a near duplicate.
         """
         runs = text.runs(RUN)
         if not len(runs):

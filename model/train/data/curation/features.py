@@ -26,7 +26,7 @@ class Text:
 
     @classmethod
     def of(cls, record: Record) -> "Text":
-        """Return the text of a record; it is code if the record's domain is `code`."""
+        """Return the text of a record; the text counts as code if the domain of the record is `code`."""
         return cls(record.text, record.domain == "code")
 
     @functools.cached_property
@@ -46,7 +46,7 @@ class Text:
 
     @functools.cached_property
     def units(self) -> list[str]:
-        """Units in order, in lower case."""
+        """The units of the text in order, in lower case."""
         return _UNIT.findall(self.text.lower())
 
     @functools.cached_property
