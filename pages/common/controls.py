@@ -26,7 +26,7 @@ POPULATIONS = ("all", "prompt", "generated")
 # One-line meanings of the words on the widgets.
 LAYER = "The layers of a model work on the text one after the other; the number is the layer's position, from 0."
 EXPERT = "An expert is one of many small networks in an MoE layer; the router sends each token to a few of them."
-HEAD = "A head is one of several attentions that run side by side in a layer."
+HEAD = "A head is one of several attention computations in a layer; each has weights of its own."
 SPECIAL = "A special token, such as the one that begins a text, stands for no text."
 
 
@@ -189,7 +189,7 @@ def population(trace: Trace) -> xr.DataArray:
         required=True,
         key="tokens",
         bind="query-params",
-        help="Prompt: the tokens of the text that was given. Generated: those that the model added.",
+        help="Prompt: the tokens of the text that was typed. Generated: the tokens that the model added.",
     )
     special = right.toggle("Special tokens", value=True, key="special", bind="query-params", help=SPECIAL)
     prompt = trace.prompt_mask

@@ -37,8 +37,8 @@ def require(trace: Trace | None, *variables: str) -> Trace:
                 f"This trace was imported and does not hold {name}, which this page shows. The Imports page says why."
             )
         stop_with(
-            f"This trace does not hold {name}, which this page shows. Generate it anew on the Explore page, or record "
-            f"it with `--capture {capture}` on the command line."
+            f"This trace does not hold {name}, which this page shows. Generate the text again on the Explore page, or "
+            f"record it with `--capture {capture}` on the command line."
         )
     return trace
 
@@ -46,7 +46,9 @@ def require(trace: Trace | None, *variables: str) -> Trace:
 def require_num_experts(trace: Trace) -> None:
     """End the page if the trace does not state the number of experts: idle experts could not be counted."""
     if not states_experts(trace):
-        stop_with("This trace does not say how many experts its model has, so idle ones cannot be counted.")
+        stop_with(
+            "This trace does not say how many experts its model has, so experts without tokens cannot be counted."
+        )
 
 
 @contextlib.contextmanager

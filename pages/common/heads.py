@@ -85,7 +85,7 @@ def finder(trace: Trace) -> "Callable[[], Engine]":
             name = trace.model.get("name") or "a model without a name"
             raise RequestError(
                 f"the trace was made by {name}, which is not available here with the same weights; choose its model, "
-                "or generate the text anew on the Explore page"
+                "or generate the text again on the Explore page"
             )
         return engine
 

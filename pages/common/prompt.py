@@ -82,7 +82,7 @@ def _follow_link(run: Run) -> None:
         if run is st.session_state.get("link-run"):
             _refuse_link(run.error)
         else:
-            st.warning(f"{text.sentence(run.error)} The run shown before is shown again.")
+            st.warning(f"{text.sentence(run.error)} The page shows the previous run again.")
 
 
 def _refuse_link(error: str) -> None:

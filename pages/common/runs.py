@@ -132,7 +132,7 @@ def _report_layer(run: Run, progress: Progress) -> None:
     """Report the progress of a run from disk."""
     done, count = progress.layers_done, progress.num_layers
     if not done:
-        run.advance(0.0, "Another run of this model reads it from the disk; yours starts when that one ends")
+        run.advance(0.0, "Another run of this model is reading its layers from disk; yours starts when that run ends")
         return
     read = f"{progress.bytes_read / 1e9:.2f} GB at {progress.bytes_per_second / 1e9:.2f} GB/s"
     run.advance(done / count, f"layer {done} of {count}, {read}, {progress.seconds_left:.0f} s left")

@@ -50,7 +50,7 @@ def _model() -> None:
     st.caption(_card(models.config(folder), folder))
     trace = session.current_trace()
     if trace is not None and trace.model.get("name") != folder.name:
-        st.caption("The next run uses this model. What is on show comes from another one.")
+        st.caption("The next run uses this model. The run on show comes from another model.")
 
 
 def _ask() -> None:

@@ -32,7 +32,7 @@ def text_audit(folder: Path) -> Audit | None:
     audit = runs.text(folder)
     with st.expander("Texts to run", icon=":material/edit_note:"):
         lines = st.text_area(
-            "One text to a line", key="doctor-prompts", max_chars=limits.PROMPT_CHARACTERS, height=120,
+            "One text per line", key="doctor-prompts", max_chars=limits.PROMPT_CHARACTERS, height=120,
             placeholder="If empty, the doctor runs its own sample: twenty short texts, in fifteen languages and code.",
         )  # fmt: skip
         reference = _reference()

@@ -43,7 +43,7 @@ def named(name: str) -> "Named":
     """
     folders = models.available()
     if name not in folders and name not in RELEASED:  # a browser can send any text, such as the path of a folder
-        raise TraceError("the model named is not offered here; choose one from the list")
+        raise TraceError("the named model is not in the list; choose one from the list")
     return _named(folders.get(name, name))
 
 
@@ -66,7 +66,10 @@ def choose() -> None:
         with st.popover("More", icon=":material/tune:"):
             st.file_uploader(
                 "The request to the engine, as JSON", key="import_request", max_upload_size=_MEGABYTES,
-                help="It gives the prompt and the position of the first row; for router logits, the batch's token ids.",
+                help=(
+                        "The request states the prompt and the position of the first row; for router logits, the "
+                        "batch's token ids."
+                    ),
             )  # fmt: skip
             st.number_input(
                 "Answer, run or sequence", 0, 10_000, 0, key="import_choice",

@@ -42,5 +42,5 @@ def contents(trace: Trace) -> None:
 
 def formats() -> None:
     """List how each engine writes a file that can be imported."""
-    with st.expander("How to make such a file", icon=":material/help:"):
+    with st.expander("How to make a file", icon=":material/help:"):
         st.markdown("\n".join(f"- **{engine}**: {how}" for engine, how in MADE_BY.items()))

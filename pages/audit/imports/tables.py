@@ -48,7 +48,11 @@ def _of(number: int, total: int) -> str:
 
 
 def _why_partial(number: int, total: int) -> str:
-    return "" if number == total else "the recording has no row for the others; the last sampled token was never run"
+    return (
+        ""
+        if number == total
+        else ("the recording has no row for the others; the engine never processes the last sampled token")
+    )
 
 
 def _why_missing(part: str, reasons: dict[str, str]) -> str:

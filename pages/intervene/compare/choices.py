@@ -96,7 +96,7 @@ def _same_text(trace: Trace, folder: Path) -> RunRequest:
     tokenizer = models.engines().get(folder).tokenizer
     if tokenizer is None or tokenizer.sha256 == trace.model.get("tokenizer_sha256"):
         if -1 in token_ids:
-            raise RequestError("A lacks some of its token ids; choose another prompt instead")
+            raise RequestError("run A lacks some of its token ids; choose another prompt instead")
         return RunRequest(token_ids=token_ids, capture=_ROUTER)
     try:
         return RunRequest(prompt=trace.text.decode("utf-8"), capture=_ROUTER)

@@ -24,8 +24,9 @@ def by_layer(comparison: Comparison, token: int) -> None:
     controls.chart(figure, "compare-layers", table, how_to_read)
     st.dataframe(table, hide_index=True, height="content", placeholder="", column_config=_formats(table))
     st.caption(
-        "Δ weight is the difference between A's and B's weight of an expert that both chose; Δ bias that of its bias. "
-        "All are derived from what both traces recorded. A cell is empty where one of them lacks the numbers."
+        "Δ weight is the difference between A's and B's weight of an expert that both chose; Δ bias is the "
+        "difference between its two biases. All are derived from what both traces recorded. A cell is empty where "
+        "one of them lacks the numbers."
     )
 
 
@@ -52,9 +53,9 @@ def tokens_that_split(comparison: Comparison, token: int) -> None:
         selection_mode="single-row", column_config=_formats(table), placeholder="",
     )  # fmt: skip
     st.caption(
-        "Where each token first chose other experts. Margin: the narrower of the two runs' margins between the last "
-        "chosen expert and the first that was not, in units of affinity; rounding turns small ones. Experts have the "
-        "numbers of A. Click a row to choose its token."
+        "Where each token first chose other experts. Margin: the score of the last expert chosen minus the score of "
+        "the best one that was not, in units of affinity; the smaller of the two runs' margins. Rounding can reverse "
+        "a small one. Experts have the numbers of A. Click a row to choose its token."
     )
     controls.download_table(table, "compare-tokens")
 
@@ -77,10 +78,10 @@ def one_token(comparison: Comparison, token: int) -> None:
     """Show the experts of both runs for one token, layer by layer."""
     table = tables.of_token(comparison, token)
     if table is None:
-        st.info(f"No token of B is aligned with token {token} of A.")
+        st.info(f"Run B has no token that matches token {token} of run A.")
         return
     st.dataframe(table, hide_index=True, height="content", placeholder="", column_config=_formats(table))
-    st.caption("Experts have the numbers of A. Margin: the narrower of the two runs' margins. All derived.")
+    st.caption("Experts have the numbers of A. Margin: the smaller of the two runs' margins. All derived.")
     controls.download_table(table, "compare-token")
 
 

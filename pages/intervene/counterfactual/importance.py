@@ -66,7 +66,10 @@ def _remarks(trace: Trace) -> None:
         )
     edits = text.edits(trace)
     if edits:
-        st.info(f"This run was changed ({', '.join(edits)}). The map shows its text on the model without that change.")
+        st.info(
+            f"This run was changed ({', '.join(edits)}). The map uses the text of this run and the model without "
+            "the change."
+        )
 
 
 def _map(trace: Trace, job: ImportanceJob) -> None:

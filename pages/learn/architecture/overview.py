@@ -47,7 +47,7 @@ def summary(model: ShownModel) -> str:
         f"{count(cost.active)} serve one token ({cost.active / cost.parameters:.1%}); {cost.cache_bytes_kept:,} bytes "
         "of cache per token in bfloat16."
     )
-    return line if model.folder else f"{line} Known by its published configuration; it is not run here."
+    return line if model.folder else f"{line} Only its published configuration is used; the model cannot be run here."
 
 
 # --- the figure ------------------------------------------------------------------------------------------------------
@@ -71,14 +71,14 @@ def _how_to_read(trace: Trace | None, layer: int | None, recall: float | None) -
         "square is an expert, and the lines below the squares are the groups. Click a part to read about it."
     )
     if trace is None:
-        return f"{basics} No run is drawn in: the run on show is of another model, or there is none."
+        return f"{basics} No data of a run is drawn: the run on show is of another model, or there is none."
     painted = (
         "" if layer is None
         else f" A square's colour is its load in L{layer} over a fair share: orange is more, blue is less. The numbers "
         "below are the same for groups."
     )  # fmt: skip
     if recall is not None:
-        painted += f" The bar in the indexer: the keys that it kept hold {recall:.1%} of dense attention."
+        painted += f" The bar in the indexer shows that the keys it kept hold {recall:.1%} of dense attention."
     return (
         f"{basics}{painted} The curve on the left is the residual norm after each layer, the median over tokens. Click "
         f"a point of it to choose a layer. n = {trace.num_tokens:,} tokens, derived."

@@ -42,7 +42,8 @@ def all_parts(model: ShownModel, context: int, dtype: str) -> None:
     st.dataframe(table, hide_index=True, height="content", column_config=columns)
     st.caption(
         f"Over all layers, for one new token with {context:,} earlier tokens, weights in {dtype}. Multiply-adds are "
-        "those of matrix products in the absorbed form of attention. The sum leaves out multi-token prediction."
+        "those of matrix products in the absorbed form of attention, which uses the latents as keys and values. The "
+        "sum leaves out multi-token prediction."
     )
     controls.download_table(table, "architecture-parts")
 
@@ -57,7 +58,7 @@ def v3_beside_v32(model: ShownModel, context: int, dtype: str) -> None:
         with column:
             st.markdown(f"**{name}**")
             figure = architecture(drawing.drawing(parts, added), session.theme())
-            how_to_read = "As the figure above; the parts that only V3.2 has are outlined in purple."
+            how_to_read = "Drawn like the figure above; the parts that only V3.2 has are outlined in purple."
             table = tables.everything(parts, context, "bfloat16")
             controls.chart(figure, f"architecture-{name}", table, how_to_read)
     table = tables.side_by_side(before, after, context)

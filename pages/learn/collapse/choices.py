@@ -34,11 +34,14 @@ def settings(side: str) -> dict[str, Any]:
     with st.container(horizontal=True):
         softmax = st.toggle(
             "Softmax", key=f"softmax-{side}", bind="query-params",
-            help="Affinities of all experts compete and sum to 1; without it each has a sigmoid of its own.",
+            help=(
+                    "On: a softmax makes the affinities of all experts sum to 1. Off: each affinity is a sigmoid of "
+                    "its own logit."
+                ),
         )  # fmt: skip
         limited = st.toggle(
             "Group limit", True, key=f"groups-{side}", bind="query-params",
-            help="A token's experts come from two of the four groups only.",
+            help="On: the experts of a token come from only two of the four groups.",
         )  # fmt: skip
     return {"method": method or first, "strength": strength, "softmax": softmax, "limit_groups": limited}
 

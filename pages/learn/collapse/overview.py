@@ -82,7 +82,10 @@ def _loss(begun: dict[str, NanoRun], going: bool) -> None:
     curves = {f"{name}: {run.name}": run.loss() for name, run in begun.items() if run.lines}
     figure = figures.curves(curves, "loss, nats per byte", session.theme(), height=300)
     figure.update_xaxes(range=[0, runs.STEPS]).update_yaxes(range=[1.8, 5.7]).update_layout(showlegend=True)
-    how_to_read = f"Measured: mean over the last {runs.WINDOW} steps. Both begin with the same weights and windows."
+    how_to_read = (
+        f"Measured: mean over the last {runs.WINDOW} steps. Both begin with the same weights and read the same "
+        "pieces of text."
+    )
     table = pd.concat([values.rename(name).to_series() for name, values in curves.items()], axis=1)
     _show(figure, "collapse-loss", table.reset_index(), how_to_read, going)
 
@@ -95,7 +98,7 @@ def _run(name: str, run: NanoRun, going: bool) -> None:
         st.error(f"Run {name} ended: {text.plain(run.error)}.")
     if not run.lines:
         if run.waiting:
-            st.info("It begins when its turn comes.")
+            st.info("The run begins when its turn comes.")
         return
     load = run.load()
     _numbers(run, load)

@@ -35,7 +35,9 @@ def by_stream(name: str, report: dict[str, Any]) -> None:
             "size, so it sees small streams more often than their size suggests."
         )
     else:
-        st.caption("A row is a label that the texts came with; dropped is the share that the rules found.")
+        st.caption(
+            "A row is a kind of damage that the texts are known to have; dropped is the share that the rules found."
+        )
     controls.download_table(table, "curation-streams")
     labelled = tables.labelled(report)
     if len(labelled):

@@ -29,8 +29,9 @@ def heldout(log: TrainingLog, layer: int) -> None:
     chosen = {name: curves[name] for name in names or list(curves)[:1]}
     figure = figures.curves(chosen, "bits per byte", session.theme(), log.stages)
     how_to_read = (
-        "Measured: bits per byte of the first 2 kB of each held-out text, which was never trained on. Lower is better. "
-        "A text is named by its kind and its language; cli is short help pages of commands, techdocs manuals."
+        "Measured on the first 2 kB of each held-out text, which was never trained on. Bits per byte: how uncertain "
+        "the model is about the next byte; lower is better. A text is named by its kind and its language; cli is "
+        "short help pages of commands, techdocs manuals."
     )
     controls.chart(figure, "training-heldout", tables.by_step(curves), how_to_read)
     _positions(log)
@@ -70,7 +71,7 @@ def answers(log: TrainingLog, layer: int) -> None:
     how_to_read = (
         f"Measured: of {int(counts['of'][-1])} held-out prompts, the share whose greedy answer ends with the right "
         "result; the thin lines are its 95 % interval (Wilson). The first point is before the first step. In the "
-        "table, an exact answer equals the wanted one to the letter, working included."
+        "table, an exact answer equals the expected one letter by letter, including the working."
     )
     controls.chart(figure, "training-answers", counts.to_dataframe().reset_index(), how_to_read)
     for name, title in _REINFORCEMENT.items():
@@ -78,8 +79,8 @@ def answers(log: TrainingLog, layer: int) -> None:
             curve = {name: log.curve(name)}
             figure = figures.curves(curve, title, session.theme(), log.stages, height=250)
             how_to_read = (
-                f"Measured while training, on training prompts: {title}, mean over spans of steps. A group is the "
-                "answers drawn to one prompt; where all of them get the same reward, it teaches nothing."
+                f"Measured while training, on training prompts: {title}, mean over spans of steps. A group is all "
+                "answers drawn for one prompt; if all get the same reward, the group teaches nothing."
             )
             controls.chart(figure, f"training-{name}", tables.by_step(curve), how_to_read)
 
@@ -125,7 +126,7 @@ def bias(log: TrainingLog, layer: int) -> None:
         return
     figure = figures.bias_over_steps(values, session.theme())
     how_to_read = (
-        f"Layer {layer}: the bias that enters the selection only, less the layer's mean, which changes no selection. "
+        f"Layer {layer}: the bias that enters the selection only, minus the layer's mean, which changes no selection. "
         "Purple helps an expert, green holds it back. Measured."
     )
     controls.chart(figure, "training-bias", tables.by_expert(values), how_to_read)
@@ -140,8 +141,9 @@ def saturation(log: TrainingLog, layer: int) -> None:
     curves = {f"L{number}": by_step for number, by_step in values.items()}
     figure = figures.curves(curves, "share of the final routing", session.theme(), log.stages)
     how_to_read = (
-        "Derived: of the experts that a router chose for a fixed text's tokens, the share that the last router chooses "
-        "for the same tokens. It ends at 1; the earlier it comes near, the earlier that layer's routing had settled."
+        "Derived: the share of the experts chosen for the tokens of a fixed text that the router at the end of "
+        "training chooses too. A curve ends at 1; the earlier it comes near 1, the earlier the routing of its layer "
+        "settled."
     )
     controls.chart(figure, "training-saturation", tables.by_step(curves), how_to_read)
 

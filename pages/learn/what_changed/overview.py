@@ -33,7 +33,7 @@ def claims(chosen: Sequence[Claim]) -> None:
         for claim in of_origin:
             _claim(claim)
     if not chosen:
-        st.info("No claim on this subject has this verdict. Choose another of either, or all.")
+        st.info("No claim on this subject has this verdict. Choose another subject or verdict, or all.")
 
 
 def _claim(claim: Claim) -> None:

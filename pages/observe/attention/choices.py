@@ -28,7 +28,8 @@ def sort() -> str:
     chosen = st.segmented_control(
         "Sort heads by", list(SORTS), default="index", required=True, key="sort", bind="query-params",
         help="Index: the head's number. Entropy: how widely a head spreads its attention, the narrowest first. First "
-        "token: its attention on the first token, the most first. Distance: how far back it looks, the farthest first.",
+        "token: how much attention it gives the first token, the most first. Distance: how far back it looks, the "
+        "farthest first.",
     )  # fmt: skip
     return chosen or "index"
 

@@ -37,8 +37,8 @@ def thumbnails(run: Run, chosen: Selection, ranked: list[int], summary: xr.Datas
     means = summary[measure].sel(statistic="mean", head=ranked).values.tolist() if measure else None
     figure = head_thumbnails(small, session.theme(), ranked, chosen.head, means)
     how_to_read = (
-        "Every head of the layer, each on a scale of its own: it shows where a head looks, not how strongly. Click one "
-        "to enlarge it."
+        "Every head of the layer. Each map has its own scale, so it shows where a head looks, not how strongly. "
+        "Click a map to enlarge it."
     )
     controls.chart(figure, "attention-heads", head_tables.by_head(summary, ranked), how_to_read, chooses=("head",))
 
@@ -50,5 +50,5 @@ def token_keys(run: Run, chosen: Selection) -> None:
     source = heads.origin(trace, chosen.layer, chosen.head)
     title = f"token {token}: {source}, n = {token + 1:,} tokens"
     figure = figures.largest_weights(row, text.token_labels(trace), session.theme(), source, title=title)
-    how_to_read = "The tokens that the chosen token looks at most in this head. All bars together are 1."
+    how_to_read = "The tokens that the chosen token looks at most in this head. All bars add up to 1."
     controls.chart(figure, "attention-row", tables.keys_of(trace, token, attention=row), how_to_read)

@@ -11,8 +11,8 @@ from viz.thumbnails import thumbnail_columns
 
 st.markdown(
     "What does each head look at?",
-    help="A head is one of several attentions that run side by side in a layer. It spreads a token's attention over "
-    "that token and the tokens before it.",
+    help="A head is one of several attention computations in a layer. It spreads a token's attention over that token "
+    "and the tokens before it.",
 )
 run = session.shown()
 trace = heads.require(run)

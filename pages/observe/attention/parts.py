@@ -21,17 +21,17 @@ def maps_of_parts(run: Run, chosen: Selection) -> None:
     """Draw maps of the two terms of a head's score before the softmax: content and position."""
     trace, token, window = heads.trace_of(run), chosen.token, chosen.window
     st.caption(
-        "A head's score has two parts that add up; the softmax of the scores is the attention. The content part "
-        "compares the tokens, the position part also where they stand. "
-        f"Derived from layer {chosen.layer}'s recorded input with the model's weights; n = {trace.num_tokens:,} tokens."
+        "A head's score is the sum of two parts; the softmax of the scores is the attention. The content part "
+        "depends on the two tokens, the position part also on the distance between them. Derived from layer "
+        f"{chosen.layer}'s recorded input with the model's weights; n = {trace.num_tokens:,} tokens."
     )
     cells = [part[chosen.statistic] for part in values.part_cells(run, chosen.layer, chosen.head, window)]
     content, position = values.part_rows(run, chosen.layer, chosen.head, token)
     table = tables.keys_of(trace, token, content=content, position=position, score=content + position)
     limit = maps.score_limit(*cells)
     how_to_read = (
-        "Purple raises a score, green lowers it; both maps have one scale. The position part carries the distance and "
-        f"depends on the words too. The table shows token {token}."
+        "Purple raises a score, green lowers it; both maps have the same scale. The position part depends on the "
+        f"distance, and on the two tokens too. The table shows token {token}."
     )
     for side, name, part in zip(st.columns(2), ("content", "position"), cells, strict=True):
         figure = maps.score_map(
@@ -50,8 +50,8 @@ def by_distance(run: Run, chosen: Selection) -> None:
     means = mean_of_heads(parts)
     table = table.assign(**{f"{part}, mean": means.sel(part=part).values for part in parts["part"].values})
     how_to_read = (
-        "The mean of each part over all pairs of tokens that stand equally far apart; few pairs stand far apart. A "
-        "position part that falls with the distance makes a head look at near tokens, whatever the words."
+        "The mean of each part over all pairs of tokens at the same distance; only few pairs have a large distance. "
+        "A position part that falls with the distance makes a head look at near tokens, whatever the tokens are."
     )
     figure = figures.parts_by_distance(parts, session.theme(), chosen.head)
     controls.chart(figure, "attention-distance", table.reset_index(names="tokens back"), how_to_read)
@@ -69,11 +69,11 @@ def cache(trace: Trace) -> None:
         f"cache of {trace.model.get('name', 'the model')} at {FAR:,} tokens: derived, bfloat16",
     )  # fmt: skip
     how_to_read = (
-        "The cache holds what attention needs of earlier tokens. Latent attention (MLA) keeps one latent vector and "
-        "one position key per token and layer, for all heads together; *MLA expanded* keeps every head's whole key and "
-        "value instead. The other kinds of attention have the same layers and head sizes. Each caches a value and a "
-        "key without its position part: for every head (MHA), for each of eight groups of heads (GQA-8; with up to "
-        "eight heads this is MHA), or one for all heads (MQA)."
+        "The cache stores what attention needs of earlier tokens. Latent attention (MLA) keeps one latent vector and "
+        "one position key per token and layer, for all heads together; *MLA expanded* keeps every head's whole key "
+        "and value instead. The other kinds of attention have the same layers and head sizes. Each caches a value "
+        "and a key without its position part: for every head (MHA), for each of eight groups of heads (GQA-8; with "
+        "up to eight heads this is MHA), or one for all heads (MQA)."
     )
     table = pd.DataFrame(
         {

@@ -30,8 +30,8 @@ def in_numbers(run: Run, chosen: Selection, ranked: list[int], counted: xr.DataA
     figure = figures.head_panels(summary, session.theme(), ranked, chosen.head)
     how_to_read = (
         "A dot is a head's mean over the tokens that look; its line covers the middle 80 % of them. Entropy 0: the "
-        "head looks at one token; 1: at all tokens equally. A head that finds nothing to look for often rests on the "
-        "first token."
+        "head looks at one token; 1: at all tokens equally. Many heads look at the first token when no other token "
+        "matters to them."
     )
     controls.chart(figure, "attention-numbers", head_tables.by_head(summary, ranked), how_to_read, chooses=("head",))
 
@@ -49,8 +49,8 @@ def all_layers(run: Run, chosen: Selection, ranked: list[int], counted: xr.DataA
     st.caption(f"Derived, recorded layers; n = {len(queries):,} tokens that look.")
     figure = figures.layer_maps(means, session.theme(), (chosen.layer, chosen.head))
     how_to_read = (
-        "A row per layer, a column per head. A stronger colour is more: entropy and share from 0 to 1, distance from 0 "
-        "to the longest mean."
+        "A row per layer, a column per head. A stronger colour is a larger value: entropy and share from 0 to 1, "
+        "distance from 0 to the largest mean."
     )
     table = head_tables.by_layer_and_head(means)
     controls.chart(figure, "attention-layers", table, how_to_read, chooses=("layer", "head"))
@@ -63,12 +63,13 @@ def rollout(run: Run, chosen: Selection, ranked: list[int], counted: xr.DataArra
     shown, labels = cells.cells(reached, chosen.window)[chosen.statistic], text.token_labels(trace)
     figure = maps.rollout_map(shown, session.theme(), labels, token=chosen.token, title=title, of_cell=chosen.statistic)
     st.caption(
-        "Rollout averages each layer's attention (the mean of its heads) with the identity, and multiplies the layers. "
-        "It ignores the values and the feed-forward layers."
+        "Rollout estimates how much of one token reaches another through all layers up to this one. In each layer it "
+        "takes half from the mean attention of the heads and half from the token itself, as the residual stream "
+        "does, and then multiplies the layers. It ignores the values and the feed-forward layers."
     )
     how_to_read = (
-        "How much of a column's token reaches a row's token when attention is followed through the layers. The table "
-        f"shows token {chosen.token}."
+        "A cell is how much of the column's token reaches the row's token through the layers. The table shows token "
+        f"{chosen.token}."
     )
     table = tables.keys_of(trace, chosen.token, rollout=reached.isel(query=chosen.token))
     head_map.show(figure, "attention-rollout", chosen.window, table, how_to_read)

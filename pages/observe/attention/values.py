@@ -73,7 +73,7 @@ def rollout(run: Run, layer: int) -> xr.DataArray:
     """
     trace = heads.trace_of(run)
     if trace.num_tokens > limits.ROLLOUT_TOKENS:
-        raise RequestError(f"It is computed for texts of up to {limits.ROLLOUT_TOKENS:,} tokens.")
+        raise RequestError(f"Rollout is computed for texts of up to {limits.ROLLOUT_TOKENS:,} tokens.")
     engine = None if heads.is_complete(trace) else heads.engine_for(trace)
     return _rollout(run.number, trace, engine).sel(attention_layer=layer)
 
@@ -105,7 +105,7 @@ def parts_by_distance(run: Run, layer: int) -> xr.DataArray:
     return _parts_by_distance(run.number, layer, trace, heads.engine_for(trace))
 
 
-@st.cache_resource(show_spinner="Projecting the layer", max_entries=8)
+@st.cache_resource(show_spinner="Computing the layer's queries and keys", max_entries=8)
 def _layer(number: int, layer: int, _trace: Trace, _engine: "Engine | None") -> "LayerAttention":
     from model.run.attention import LayerAttention
 
@@ -156,6 +156,6 @@ def _part_cells(
     return _layer(number, layer, _trace, _engine).part_cells(head, window)
 
 
-@st.cache_resource(show_spinner="Computing the parts of all heads", max_entries=16)
+@st.cache_resource(show_spinner="Computing both parts of all heads' scores", max_entries=16)
 def _parts_by_distance(number: int, layer: int, _trace: Trace, _engine: "Engine") -> xr.DataArray:
     return _layer(number, layer, _trace, _engine).parts_by_distance(heads.all_of(_trace, "head"))

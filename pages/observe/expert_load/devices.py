@@ -22,12 +22,13 @@ def show(load: Load) -> None:
     st.markdown(verdict(load, before, after))
     in_order, balanced = (device_figures(placement, load.counts)["ratio"] for placement in (before, after))
     how_to_read = (
-        "A row per MoE layer, a column per device, twice: experts in the order of their numbers, then as DeepSeek's "
-        "load balancer (EPLB) places them. 1 is the mean of the layer's devices, orange more, blue less. EPLB gives "
-        "the redundant places to copies of the heaviest experts, whose copies share their tokens evenly; then it packs "
-        "the places so that devices carry about the same. Balancedness is the mean load over the largest: the share of "
-        "the time that devices work if all wait for the busiest. Simulated, and optimistic: the placement is "
-        f"computed from the same {load.num_tokens:,} tokens that are counted. Click a cell to choose its layer."
+        "Two maps with a row per MoE layer and a column per device. On the left, experts are placed in the order of "
+        "their numbers; on the right, DeepSeek's load balancer (EPLB) places them. 1 is the mean load of the layer's "
+        "devices, orange is more, blue less. EPLB first copies the busiest experts (these are the redundant "
+        "experts); the copies share an expert's tokens evenly. It then places all of them so that devices carry "
+        "about the same load. Balancedness is the mean load divided by the largest: the share of time that devices "
+        "work if all wait for the busiest one. Simulated, and optimistic: the placement is computed from the same "
+        f"{load.num_tokens:,} tokens that are counted. Click a cell to choose its layer."
     )
     figure = figures.device_load(in_order, balanced, session.theme())
     controls.chart(figure, "load-devices", by_layer(load, before, after), how_to_read, chooses=("layer",))
@@ -70,14 +71,13 @@ def verdict(load: Load, before: Placement, after: Placement) -> str:
     worst = int(numbered["busiest"].idxmax("moe_layer"))
     nodes, places = nodes_of(before.num_devices), after.expert.sizes["place"]
     groups = load.rule.num_groups
-    together = f"; routing groups stay on one of {nodes} machines" if nodes > 1 and groups % nodes == 0 else ""
+    together = f"; each routing group stays on one of {nodes} machines" if nodes > 1 and groups % nodes == 0 else ""
     return (
         f"**With experts placed by number on {before.num_devices} devices, the busiest device carries "
         f"{float(numbered['largest']):.3g} times the mean load in L{worst}; balancedness is "
-        f"{float(numbered['mean_balancedness']):.3g} on average over layers. "
-        f"With {places - load.rule.num_experts} redundant experts, placed by EPLB, it is "
-        f"{float(placed['mean_balancedness']):.3g}.** "
-        f"{places // before.num_devices} places to a device{together}. n = {load.num_tokens:,} tokens; simulated."
+        f"{float(numbered['mean_balancedness']):.3g} on average over layers. With {places - load.rule.num_experts} "
+        f"redundant experts, placed by EPLB, it is {float(placed['mean_balancedness']):.3g}.** Places per device: "
+        f"{places // before.num_devices}{together}. n = {load.num_tokens:,} tokens; simulated."
     )
 
 

@@ -19,13 +19,13 @@ def remarks(trace: Trace, load: Load) -> None:
             f"This run was changed: {', '.join(edits)}. The bounds of chance are those of a router without this change."
         )
     if load.num_unknown:
-        st.caption(f"Not counted: {load.num_unknown:,} tokens whose experts the trace does not know.")
+        st.caption(f"Not counted: {load.num_unknown:,} tokens whose experts the trace does not hold.")
 
 
 def nothing_counted(load: Load) -> None:
     """Show a message that no token is of the chosen kind."""
     if load.num_unknown:
-        st.info(f"The trace does not know the experts of these {load.num_unknown:,} tokens. Choose other tokens above.")
+        st.info(f"The trace does not hold the experts of these {load.num_unknown:,} tokens. Choose other tokens above.")
     else:
         st.info("No token of this run is of that kind, so there is no load to show. Choose other tokens above.")
 
@@ -71,8 +71,8 @@ def worst(load: Load, number: int = 3) -> str:
     layers, measures = load.least_even[:number], loads.by_layer(load)
     ratio = 1 + float(load.violation.sel(moe_layer=layers[0]))
     cost = (
-        f"A layer waits for its busiest expert. With one expert to a device, L{layers[0]} would take {ratio:.3g} times "
-        "as long on these tokens as with an even load. Training evens the load over much text, not over one."
+        f"A layer waits for its busiest expert. With one expert per device, L{layers[0]} would take {ratio:.3g} times "
+        "as long on these tokens as with an even load. Training evens the load over much text, not over a single one."
     )
     rows = [_about_layer(load, layer, measures) for layer in layers]
     return "\n".join(["The least even layers:", *(f"- {row}" for row in rows), "", cost])

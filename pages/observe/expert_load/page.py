@@ -9,8 +9,8 @@ from pages.observe.expert_load.tabs import TABS
 
 st.markdown(
     "Do the experts share the load?",
-    help="Load: how many tokens an expert took. The page shows it as a ratio to a fair share, which is the load if all "
-    "experts took equally many tokens, and beside the range of chance.",
+    help="Load is how many tokens an expert took. The page shows it as a ratio: 1 is a fair share, the load if all "
+    "experts took equally many tokens. Chance is a router that chooses at random.",
 )
 shown = session.shown()
 trace = guards.require(shown.trace if shown else None, "expert_id")

@@ -30,8 +30,8 @@ def all_layers(load: Load, layer: int, expert: int | None) -> None:
     """Draw the load of all layers as small bars."""
     figure = figures.load_strip(load.ratio, load.rule, session.theme(), load.band)
     how_to_read = (
-        "A row of bars per layer: each expert's load over a fair share, which is the dotted line. Bars end at 4. Grey "
-        "bars are within chance, orange ones above, blue ones below. Click a bar."
+        "A row of bars per layer: each expert's load divided by a fair share, which is the dotted line. Bars end at "
+        "4. Grey bars are within chance, orange ones above, blue ones below. Click a bar."
     )
     table = tables.by_layer_and_expert(load)
     controls.chart(figure, "load-strip", table, how_to_read, chooses=("layer", "expert"))

@@ -16,7 +16,7 @@ def show(trace: Trace, token: int) -> None:
     """Draw the tab."""
     if not trace.has("draft_id"):
         st.info(
-            "This trace holds no drafts. A model with a multi-token-prediction module makes them, such as mini-v3, "
+            "This trace holds no drafts. A model with a multi-token-prediction module, such as mini-v3, makes drafts "
             "when it runs in memory."
         )
         return
@@ -42,8 +42,8 @@ def _rates(trace: Trace) -> None:
     st.caption(
         "The prediction module reads the model's state and the next token, and drafts the token after that. To "
         "*verify* a draft, the model runs it before the next token is chosen. If the same token is then chosen, the "
-        "draft is accepted and its forward pass is already done; otherwise it is rejected and counts in no statistic. "
-        "The text is the same as without drafts. Measured; the shares are derived."
+        "draft is accepted and its forward pass is already done; otherwise it is rejected and counts in no other "
+        "statistic. The text is the same as without drafts. Measured; the shares are derived."
     )
 
 
@@ -97,14 +97,14 @@ def _routing(trace: Trace) -> None:
     shared, by_chance = drafts.shared_by_layer(trace), drafts.shared_by_chance(trace)
     number = drafts.num_rejected(trace)
     if not number:
-        st.caption("Routing: an accepted draft is the token itself, and no draft was rejected.")
+        st.caption("No draft was rejected, so there is no routing to compare.")
         return
     layers = shared["moe_layer"].values.tolist()
     figure = figures.shared_by_layer(layers, shared.values, by_chance.values, session.theme())
     columns = {"layer": layers, "rejected draft and token": shared, "two tokens of the text": by_chance}
     how_to_read = (
-        "The model routes a draft to experts before it rejects it. A bar: the share of the draft's experts that the "
-        f"actual token chose too (n = {number} rejected drafts). A mark: the share that two new tokens of this "
-        "text have in common by chance. An accepted draft is the token itself and shares all. Derived."
+        "The model routes a draft to experts before it rejects it. A bar is the share of the draft's experts that "
+        f"the actual token chose too (n = {number} rejected drafts). A mark is the share of experts that two random "
+        "new tokens of this text have in common. Accepted drafts are left out: they equal the token. Derived."
     )
     controls.chart(figure, "draft-experts", pd.DataFrame(columns), how_to_read)

@@ -46,7 +46,7 @@ def worst_layer(trace: Trace) -> tuple[str, str]:
         return "not recorded", "Needs the chosen experts."
     measured = load.measure(trace)
     if measured.num_tokens == 0:
-        return "not recorded", "The trace knows no token's experts."
+        return "not recorded", "The trace holds no token's experts."
     layer, violation, band = measured.least_even[0], measured.violation, measured.band
     chance = f" Fair routing alone gives at most {band.max_violation:.3g} in 95 % of layers." if band else ""
     return (

@@ -48,8 +48,8 @@ def next_tokens(trace: Trace, token: int) -> None:
         return
     table = tables.next_tokens(trace, token, session.vocabulary(trace))
     st.caption(
-        f"What the model expects after token {token}: its own distribution, at temperature 1 and with nothing cut off "
-        "(measured)."
+        f"What the model expects after token {token}: its own distribution at temperature 1, without the limits of "
+        "top-k and top-p (measured)."
     )
     st.dataframe(table, hide_index=True, column_config=tables.NEXT_TOKENS, height=300)
     controls.download_table(table, "next-tokens")
@@ -63,8 +63,8 @@ def all_layers(trace: Trace, token: int) -> None:
     measured = load.measure(trace)
     figure = figures.load_heatmap(measured.ratio, measured.rule, session.theme(), measured.band)
     how_to_read = (
-        "A row per layer, a column per expert. 1 is a fair share of the tokens; orange is more, blue less. A dot marks "
-        "a load beyond chance."
+        "A row per layer, a column per expert. 1 is a fair share of the tokens; orange is more, blue less. A dot "
+        "marks a load that chance alone does not explain."
     )
     table = tables.load_by_layer(measured)
     controls.chart(figure, "explore-load", table, how_to_read, chooses=("layer", "expert"))

@@ -33,8 +33,9 @@ def show(trace: Trace, token: int, layer: int, expert: int) -> None:
     lost = {name: mask.sel(moe_layer=layer) for name, mask in path.losers(trace, token).items()}
     st.markdown(
         because(decision, lost),
-        help="Margins are derived from recorded scores. Lost only to the bias: without the bias, the router would have "
-        "chosen this expert. Likewise for the group limit.",
+        help="A margin is the score of the last one chosen minus the score of the best one that was not; it is "
+        "derived from recorded scores. Lost only to the bias: without the bias, the router would have chosen this "
+        "expert. Lost only to the group limit: without the limit, the router would have chosen it.",
     )
     for reservation in reservations(decision, str(trace.origin.get("dtype"))):
         st.caption(reservation)
@@ -55,10 +56,10 @@ def _chart(trace: Trace, decision: Decision, lost: Mapping[str, xr.DataArray], e
         origin.routing_kind(trace),
     )  # fmt: skip
     how_to_read = (
-        "A column per expert, a panel per step, from the top down. In 3, the ring is where the layer's mean bias would "
-        "put an expert; the mark at the end of the line is where its own bias puts it. In 4, a thick level is a kept "
-        "group. In 6, only experts of kept groups are left; those on or above the dashed line were chosen. The dotted "
-        "line runs through the expert of the steps below. Click an expert."
+        "A column per expert, a panel per step, from the top down. In panel 3, the ring is where the layer's mean "
+        "bias would put an expert; the mark at the end of the line is where its own bias puts it. Among the groups, "
+        "a thick line is a kept group. In panel 6, only experts of kept groups are left; those on or above the "
+        "dashed line were chosen. The dotted line runs through the expert of the steps below. Click an expert."
     )
     controls.chart(figure, "routing-decision", rows, how_to_read, chooses=("layer", "expert"))
 
@@ -81,15 +82,16 @@ def because(decision: Decision, lost: Mapping[str, xr.DataArray]) -> str:
     if not len(chosen):
         return "The trace does not say which experts were chosen."
     first = chosen[np.argmax(decision.experts["affinity"].values[chosen])]
-    strongest = f"E{first} counts most, with an affinity of {decision.experts['affinity'].values[first]:.3g}."
+    strongest = f"E{first} has the largest affinity, {decision.experts['affinity'].values[first]:.3g}."
     sentences = [strongest]
     if np.isfinite(decision.group_margin):
         kept = _listed("", np.flatnonzero(decision.groups["kept"].values))
         margin = f"{decision.group_margin:.2g}{_near(decision.group_near)}"
-        sentences.insert(0, f"Groups {kept} were kept, the last of them by {margin}.")
+        sentences.insert(0, f"Groups {kept} were kept, the last of them by a margin of {margin}.")
     if np.isfinite(decision.place_margin):
         sentences.append(
-            f"E{chosen[-1]} was the last to get in, by {decision.place_margin:.2g}{_near(decision.place_near)}."
+            f"E{chosen[-1]} was the last one chosen, by a margin of "
+            f"{decision.place_margin:.2g}{_near(decision.place_near)}."
         )
     for name, mask in lost.items():
         sentences += [f"{_listed('E', np.flatnonzero(mask.values))} {name}."] if mask.any() else []
@@ -111,15 +113,16 @@ def reservations(decision: Decision, dtype: str) -> list[str]:
         sentences.append(
             f"This run was changed in L{decision.layer}. Affinities, bias, group scores, kept groups, experts and "
             "weights are as recorded. Logit and biased score are derived from them. The choice need not follow from "
-            "these, so the page shows no comparison, margin or loser."
+            "these, so the page compares no scores, shows no margin, and marks no expert as lost to the bias or the "
+            "group limit."
         )
     elif decision.tolerance is None:
         sentences.append(f"No tolerance was measured for {dtype}, so near ties are not marked.")
     elif decision.place_near or decision.group_near:
         sentences.append(
             f"A near tie: with scores rounded to {dtype}, another implementation, device or batch may choose "
-            f"otherwise. A margin is near if it closes when every logit moves by {100 * decision.tolerance:g} % of the "
-            "standard deviation of this token's logits."
+            "otherwise. A margin is near if it can vanish when every logit moves by up to "
+            f"{100 * decision.tolerance:g} % of the standard deviation of this token's logits."
         )
     if not decision.follows_scores:
         sentences.append(
@@ -130,6 +133,6 @@ def reservations(decision: Decision, dtype: str) -> list[str]:
     if decision.untouched and decision.weight_gap > _ROUGH:
         sentences.append(
             f"The recorded weights differ from those that the affinities give by up to {decision.weight_gap:.0%} of "
-            "the largest: another rule than that of the trace's configuration made this trace."
+            "the largest weight: the router followed another rule than the trace's configuration states."
         )
     return sentences

@@ -40,11 +40,11 @@ def _numbers(trace: Trace, layer: int, expert: int, mask: xr.DataArray) -> None:
     ratio, total = float(metrics.relative_load(counts)[expert]), int(np.count_nonzero(mask))
     columns = st.columns(4)
     columns[0].metric(f"Tokens of L{layer}E{expert}", f"{int(counts[expert]):,} of {total:,}", help="Measured.")
-    meaning = f"The expert's tokens over a fair share; 1 is fair. Derived; n = {total:,} tokens."
+    meaning = f"The expert's tokens divided by a fair share; 1 is fair. Derived; n = {total:,} tokens."
     columns[1].metric("Load", f"{ratio:.3g} × uniform", help=meaning)
     if trace.has("expert_bias"):
         bias = routing.relative_bias(trace.data["expert_bias"]).sel(moe_layer=layer)[expert]
-        meaning = "The expert's bias less the layer's mean bias: positive pushes tokens to it. Derived."
+        meaning = "The expert's bias minus the layer's mean bias; a positive value sends it more tokens. Derived."
         columns[2].metric("Bias - mean", f"{float(bias):+.2g}", help=meaning)
     if trace.has("group_kept"):
         group = rule.group_of(expert)
@@ -60,7 +60,7 @@ def _without_tokens(trace: Trace, layer: int, expert: int, mask: xr.DataArray) -
     st.info(f"None of these {total:,} tokens went to L{layer}E{expert}.{_by_chance(trace, total)}")
     if trace.has("router_score"):
         closest = expert_tokens.closest_to(trace, layer, expert, mask)
-        st.caption("The tokens with the highest affinity to it, which went elsewhere (measured).")
+        st.caption("The tokens with the highest affinity to this expert, which went to other experts (measured).")
         _contexts(closest, f"routing-closest-L{layer}E{expert}")
 
 

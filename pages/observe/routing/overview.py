@@ -22,8 +22,8 @@ def remarks(trace: Trace) -> None:
     edits = text.edits(trace)
     if edits:
         st.info(
-            f"This run was changed: {', '.join(edits)}. In the changed layers the page marks no loser and gives no "
-            "margin: both describe how the model chooses as trained."
+            f"This run was changed: {', '.join(edits)}. In the changed layers the page shows no margin and marks no "
+            "expert as lost to the bias or the group limit: both describe how the model chooses as trained."
         )
     missing = [words for name, words in _SCORES.items() if not trace.has(name)]
     if missing:
@@ -35,7 +35,7 @@ def verdict(trace: Trace, token: int, layer: int) -> str:
     at = path.at_token(trace, token).sel(moe_layer=layer)
     experts = [f"E{expert}" for expert in at["expert_id"].values.tolist() if expert >= 0]
     if not experts:
-        return f"The trace does not know which experts token {token} took in L{layer}."
+        return f"The trace does not hold the experts of token {token} in L{layer}."
     if "gate_weight" in at:
         weights = at["gate_weight"].values.tolist()
         experts = [f"{name} (weight {weight:.3g})" for name, weight in zip(experts, weights, strict=False)]
@@ -52,8 +52,9 @@ def token_path(trace: Trace, token: int, layer: int, expert: int | None) -> None
     )  # fmt: skip
     how_to_read = (
         "A row per MoE layer, the first at the bottom; a column per expert, coloured by group. A square is a chosen "
-        "expert, the stronger the larger its weight. Grey bands are the kept groups; blue is affinity. A triangle "
-        "would have been chosen without the bias, a hatched cell without the group limit. Click a cell."
+        "expert; a stronger colour is a larger weight. Grey bands are the kept groups; blue is affinity. A triangle "
+        "is an expert that would have been chosen without the bias, a hatched cell one without the group limit. "
+        "Click a cell to choose its layer and expert."
     )
     table = path.table(trace, token, lost)
     controls.chart(figure, "routing-path", table, how_to_read, chooses=("layer", "expert"))

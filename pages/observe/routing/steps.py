@@ -91,7 +91,7 @@ def _logit_of_softmax(at: _Numbers) -> Step:
     e, s = at.expert, number(at.affinity)
     text = (
         "The router compares the token's state with each expert's vector. A softmax keeps the logits only up to a "
-        "constant that all experts of the token share: ln s is the logit less that constant."
+        "constant that all experts of the token share: ln s is the logit minus that constant."
     )
     equation = rf"\ln s_{{{e}}} = z_{{{e}}} - \ln \textstyle\sum_j e^{{z_j}} = \ln {s} = {at.logit:.3f}"
     return Step("1  Logit", text, DERIVED, equation)
@@ -122,7 +122,7 @@ class Scoring(NamedTuple):
 # The keys are those of `router_rule.SCORINGS`.
 SCORINGS = {
     SIGMOID: Scoring("logit", "", _logit_of_sigmoid, _sigmoid),
-    SOFTMAX: Scoring("ln affinity", " (logit less a constant that all share)", _logit_of_softmax, _softmax),
+    SOFTMAX: Scoring("ln affinity", " (logit minus a constant that all experts share)", _logit_of_softmax, _softmax),
 }
 
 
@@ -174,7 +174,7 @@ def _kept(at: _Numbers, observed: str) -> Step:
 def _place(at: _Numbers, observed: str) -> Step:
     e, chosen = at.expert, at.decision.chosen
     within = "within the kept groups " if at.decision.groups and not at.decision.groups["kept"].all() else ""
-    text = f"The best {len(chosen)} {within}get in. "
+    text = f"The best {len(chosen)} {within}are chosen. "
     if not at.decision.untouched:
         return Step("6  Top-k", f"E{e} {'was chosen' if at.chosen else 'was not chosen'}.", observed, "")
     if at.chosen:
@@ -182,9 +182,13 @@ def _place(at: _Numbers, observed: str) -> Step:
         out = np.flatnonzero(at.decision.experts["reachable"].values & ~at.decision.experts["chosen"].values)
         rival = int(out[at.decision.experts["biased"].values[out].argmax()]) if len(out) else None
     elif not at.reachable:
-        return Step("6  Top-k", f"{text}E{e} is not in the contest.", observed, "")
+        return Step("6  Top-k", f"{text}E{e} cannot be chosen: its group was not kept.", observed, "")
     else:
-        text += f"E{e} did not; the last to get in was E{chosen[-1]}." if len(chosen) else f"E{e} did not."
+        text += (
+            f"E{e} is not one of them; the last one chosen was E{chosen[-1]}."
+            if len(chosen)
+            else f"E{e} is not one of them."
+        )
         rival = int(chosen[-1]) if len(chosen) else None
     if rival is None:
         return Step("6  Top-k", text, observed, f"c_{{{e}}} = {number(at.biased)}")
@@ -200,7 +204,7 @@ def _weight(at: _Numbers, observed: str) -> Step:
     result, scale = number(at.weight), decision.rule.routed_scale
     if scale is None or decision.rule.normalise_weights is None or not decision.untouched:
         text = "As recorded. " + (
-            "" if decision.untouched else "In a changed run it need not follow from the affinities."
+            "" if decision.untouched else "In a changed run the weight need not follow from the affinities."
         )
         return Step("7  Weight", text, observed, rf"g_{{{e}}} = {result}")
     same, factor = _same(at.expected, at.weight), f"{scale:g}"

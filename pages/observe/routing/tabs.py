@@ -20,7 +20,7 @@ def _of_counted(
         if mask.any():
             show(trace, layer, expert, mask)
         else:
-            st.info("No token of this run is of that sort. Choose other tokens.")
+            st.info("No token of this run is of that kind. Choose other tokens.")
 
     return tab
 

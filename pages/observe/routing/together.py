@@ -31,9 +31,9 @@ def _coactivation(trace: Trace, counted: xr.DataArray) -> None:
     rule = rule_of(trace)
     counts = routing.shared_tokens(counted, rule.num_experts).isel(moe_layer=0)
     how_to_read = (
-        "A row is an expert of this layer: of its tokens, the share that also went to the expert of the column. "
-        "Derived. The table has each share's 95 % interval (Wilson, as if tokens were independent) and the share under "
-        "fair routing. Click a cell to choose the row's expert."
+        "A row is an expert of this layer. A cell is the share of its tokens that also went to the column's expert. "
+        "Derived. The table has each share's 95 % interval (Wilson, as if tokens were independent) and the share "
+        "under fair routing. Click a cell to choose the row's expert."
     )
     figure = figures.coactivation(counts, counted.sizes["token"], rule, session.theme())
     controls.chart(figure, "routing-together", tables.pairs(counts, rule), how_to_read, chooses=("expert",))
@@ -52,8 +52,9 @@ def _transitions(trace: Trace, counts: xr.DataArray, layer: int) -> None:
 
 def _graph(trace: Trace, counts: xr.DataArray, layer: int, expert: int) -> None:
     how_to_read = (
-        "The commonest steps between all layers. A wider line is more tokens; the steps of the chosen expert are dark. "
-        "Many lines at one expert make it a hub, which the matrices hide. Derived. Click an expert."
+        "The most common steps from one MoE layer to the next. A wider line is more tokens; the lines of the chosen "
+        "expert are dark. An expert with many lines is a hub, which the maps above do not show. Derived. Click an "
+        "expert."
     )
     figure = figures.transition_graph(counts, rule_of(trace), session.theme(), focus=(layer, expert))
     table = tables.transitions(counts, 2)

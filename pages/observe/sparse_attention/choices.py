@@ -9,7 +9,7 @@ def top_k(trace: Trace) -> int:
     """Draw the choice of how many keys a query keeps, and return it; at first it is the model's own number."""
     own, most = int(trace.config["index_topk"]), max(2, trace.num_tokens)
     meaning = (
-        f"How many earlier tokens a token may read. The model keeps {own}. Another number selects anew from the "
-        "recorded scores, in this layer alone."
+        f"How many earlier tokens a token may read. The model keeps {own}. With another number, the page selects "
+        "again from the recorded scores, in this layer only."
     )
     return st.slider("Keys kept", 1, most, min(own, most), key="kept", bind="query-params", help=meaning)

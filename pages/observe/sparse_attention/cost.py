@@ -26,9 +26,9 @@ def show(trace: Trace, layer: int, top_k: int) -> None:
     dense, selected, indexer = ([getattr(cost, part) for cost in costs] for part in ("dense", "sparse", "indexer"))
     figure = figures.cost_by_context(contexts, dense, selected, indexer, session.theme())
     how_to_read = (
-        f"Time of one new token in layer {layer} with {top_k} keys kept and random keys in the cache, measured on this "
-        "machine while others may use it. Attention to selected keys does not grow with the context. The indexer does: "
-        "it scores every key, with a few narrow heads."
+        f"Time of one new token in layer {layer} with {top_k} keys kept and random keys in the cache, measured on "
+        "this machine while others may use it. The time of attention to selected keys does not grow with the "
+        "context. The time of the indexer does: it scores every key, with a few narrow heads."
     )
     columns = {"attention, every key (µs)": dense, "attention, selected keys (µs)": selected, "indexer (µs)": indexer}
     controls.chart(figure, "sparse-cost", pd.DataFrame({"context": contexts} | columns), how_to_read)

@@ -94,7 +94,7 @@ def keys(run: Run, layer: int, token: int, kept: xr.DataArray) -> None:
     figure = figures.query_panels(row, mask, weights, text.token_labels(trace), session.theme())
     how_to_read = (
         "Above, the indexer's score of each key. Below, the attention that the heads would give it without a "
-        "selection, mean of heads. A good indexer scores highest what the heads attend to most."
+        "selection, mean of heads. A good indexer gives the highest scores to the keys that the heads attend to most."
     )
     table = tables.keys_of(trace, token, score=row, **{DENSE: weights, "kept": mask})
     controls.chart(figure, "sparse-query", table, how_to_read)

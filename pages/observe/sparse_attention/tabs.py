@@ -56,8 +56,8 @@ def all_layers(run: Run, layer: int, head: int, token: int, kept: xr.DataArray) 
     means = xr.concat(known, "layer").assign_coords(layer=layers)
     figure = figures.recall_map(means, session.theme(), (layer, head))
     how_to_read = (
-        "Mean share of attention on kept keys, over the tokens that left out a key; 1 loses nothing. Click a cell to "
-        "choose its layer and head."
+        "Mean share of attention on kept keys, over the tokens that left out a key; 1 means that no attention is "
+        "lost. Click a cell to choose its layer and head."
     )
     controls.chart(
         figure, "sparse-layers", means.to_dataframe("recall").reset_index(), how_to_read, chooses=("layer", "head")

@@ -27,8 +27,8 @@ def every_token(trace: Trace) -> None:
     )
     st.caption(
         "Click a row to choose its token. Surprisal: how unexpected the token was to the model (derived; the rest is "
-        "measured). Vocabulary: the entry as the tokenizer's file writes it, where invisible bytes have a letter of "
-        "their own and a space is Ġ."
+        "measured). Vocabulary: the entry as the tokenizer's file writes it, with letters in place of invisible "
+        "bytes, such as Ġ for a space."
     )
     controls.download_table(rows, "tokens")
 
@@ -45,8 +45,8 @@ def parts(trace: Trace) -> None:
     columns = {name: THREE for name in ("bytes per token", "characters per token")}
     st.dataframe(rows, hide_index=True, height="content", column_config=columns, placeholder="")
     st.caption(
-        "Special tokens count as tokens, but not in the columns per token. A character is one sign on the screen, with "
-        "its marks. Measured."
+        "Special tokens count as tokens, but not in the columns per token. A character is what a reader sees as one "
+        "sign, with its accents. Measured."
     )
     controls.download_table(rows, "token-counts")
 

@@ -66,5 +66,5 @@ def test_one_that_waits_for_another_run_says_so_and_is_stopped(engine: Engine, m
     monkeypatch.setattr(runs.Run, "report", lambda run, share, text: (reported.append(text), run.stop()))
     with engine.lock:
         run = end(fitted(engine), engine)
-    assert reported == ["Another run of this model reads it from the disk; yours starts when that one ends"]
+    assert reported == ["Another run of this model is reading its layers from disk; yours starts when that run ends"]
     assert run.error == "stopped before its turn came"

@@ -33,7 +33,7 @@ def test_only_models_that_are_offered_are_opened(monkeypatch: pytest.MonkeyPatch
     opened: list[Path | str] = []
     monkeypatch.setattr(choices, "_named", opened.append)
     for name in (str(tmp_path), "..", "/", choices.NOT_NAMED):
-        with pytest.raises(TraceError, match="not offered here; choose one"):
+        with pytest.raises(TraceError, match="not in the list; choose one"):
             choices.named(name)
     choices.named("fake")
     choices.named("deepseek-v3")

@@ -18,7 +18,7 @@ def test_missing_parts_have_their_reason() -> None:
     stated = origin.origin("vllm", "json", {"scores of the router": "not sent"}, derived=["expert_bias"])
     held = tables.held(dataclasses.replace(trace, data=data, origin=stated)).set_index("part")
     assert held.loc["chosen experts", ["known", "tag"]].tolist() == ["2 of 3 tokens", "imported"]
-    assert "the last sampled token was never run" in held.loc["chosen experts", "why not"]
+    assert "never processes the last sampled token" in held.loc["chosen experts", "why not"]
     assert held.loc["affinities"].tolist() == ["no", "missing", "not sent"]
     assert held.loc["weights"].tolist() == ["no", "missing", "it was not recorded"]
     assert held.loc["selection bias", "tag"] == "derived"

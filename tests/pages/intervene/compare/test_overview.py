@@ -48,7 +48,7 @@ def test_run_beside_itself_is_identical(show_at: OpenApp) -> None:
 
 def test_token_without_a_partner_says_so(show_at: OpenApp, asked: list[tuple[Path, str, RunRequest]]) -> None:
     app = upload(show_at(part=ONE, token="13"), "right", dumps(random_trace(seed=9, num_prompt=5, num_new=2)))
-    assert "No token of B is aligned with token 13 of A" in said(app)
+    assert "Run B has no token that matches token 13 of run A" in said(app)
     assert text.plain("Not aligned: 7 of 14 tokens of A") in said(app)
     assert re.search('class="chip[^"]* not-aligned"', strip(app))
 

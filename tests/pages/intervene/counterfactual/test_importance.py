@@ -145,7 +145,7 @@ def test_long_texts_are_cut_and_it_is_said(open_tab: Open, monkeypatch: pytest.M
 def test_changed_runs_are_mapped_without_their_change(open_tab: Open) -> None:
     app = open_tab(interventions=(KnockOut(1, 3),))
     assert "L1E3 knocked out" in said(app)
-    assert "without that change" in said(app)
+    assert "without the change" in said(app)
 
 
 def test_other_weights_are_refused_in_one_line(open_tab: Open) -> None:

@@ -28,7 +28,7 @@ def test_released_models_are_described_by_their_configurations(show: OpenApp, of
     app = show(of=of, part="embedding")
     (figure,) = charts(app)
     assert parameters in said(app)
-    assert "it is not run here" in said(app)
+    assert "the model cannot be run here" in said(app)
     assert "residual norm" not in notes(figure)
     assert [box.key for box in app.selectbox if box.key == "layer"] == []
     labels = [text for text in notes(figure) if "×" in text]
@@ -39,7 +39,7 @@ def test_run_of_another_model_is_not_painted(show: OpenApp) -> None:
     app = show(trace=random_trace())
     (figure,) = charts(app)
     assert "residual norm" not in notes(figure)
-    assert "No run is drawn in" in said(app)
+    assert "No data of a run is drawn" in said(app)
 
 
 def test_run_of_a_released_model_is_painted_on_it(show: OpenApp) -> None:

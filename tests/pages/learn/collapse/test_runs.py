@@ -51,7 +51,7 @@ def test_run_waits_for_its_turn_among_all_that_visitors_run(
     monkeypatch.setattr(jobs, "TURNS", Turns(0))
     app = show()
     app.button(key="train-A").click().run()
-    assert "It begins when its turn comes" in said(app)
+    assert "The run begins when its turn comes" in said(app)
     assert app.button(key="train-A").disabled
     app.button(key="stop-A").click().run()
     assert "Run A ended: it was stopped before its turn came" in said(finish(app))

@@ -23,8 +23,8 @@ PAGE = page_path("routing")
 def test_decision_in_words() -> None:
     words = decision.because(Decision.of(gate(), 0, 3), losers(gate()))
     assert words == (
-        "Groups 1, 3 were kept, the last of them by 0.1. E2 counts most, with an affinity of 0.6. E3 was the last to "
-        "get in, by 0.05. E0 lost only to the bias. E0 lost only to the group limit."
+        "Groups 1, 3 were kept, the last of them by a margin of 0.1. E2 has the largest affinity, 0.6. E3 was the last "
+        "one chosen, by a margin of 0.05. E0 lost only to the bias. E0 lost only to the group limit."
     )
 
 
@@ -32,9 +32,9 @@ def test_near_tie_is_marked_and_explained() -> None:
     scores, weights = (0.9, 0.1, 0.6, 0.452, 0.8, 0.05, 0.3, 0.2), (1.109467, 0.835799, 0.554734)
     close = gate(scores, group_score=(1.0, 1.052, 0.55, 1.15), weights=weights, dtype="bfloat16")
     found = Decision.of(close, 0, 3)
-    assert "E3 was the last to get in, by 0.002 :orange-badge[near tie]." in decision.because(found, {})
+    assert "E3 was the last one chosen, by a margin of 0.002 :orange-badge[near tie]." in decision.because(found, {})
     (why,) = decision.reservations(found, "bfloat16")
-    assert "near if it closes when every logit moves by 3 % of the standard deviation" in why
+    assert "near if it can vanish when every logit moves by up to 3 % of the standard deviation" in why
     assert decision.reservations(Decision.of(gate(), 0, 3), "float32") == []
     (unknown,) = decision.reservations(Decision.of(gate(dtype="int4"), 0, 3), "int4")
     assert "near ties are not marked" in unknown
@@ -71,7 +71,7 @@ def test_page_follows_the_chosen_expert(show: Callable[..., AppTest]) -> None:
 
 def test_page_of_a_softmax_router(show: Callable[..., AppTest]) -> None:
     app = show(softmax_trace(), token=4, layer=2)
-    assert "less a constant" in charts(app)[1]["layout"]["annotations"][0]["text"]
+    assert "minus a constant" in charts(app)[1]["layout"]["annotations"][0]["text"]
     assert "This router has no bias" in said(app)
     assert r"\ln s_" in latex(app)
     assert r"\ne" not in latex(app)

@@ -30,7 +30,7 @@ def test_first_screen_explains_the_newest_token_of_the_recorded_run(
     assert names(path) == ["kept group", "chosen (outlined: largest weight)", LOST_TO_BIAS, LOST_TO_GROUP]
     assert "with the mean bias" in names(decision)
     assert ":gray-badge[recorded]" in said(app)
-    assert "counts most, with an affinity of" in said(app)
+    assert "has the largest affinity" in said(app)
     assert app.number_input(key="token").placeholder == "13"
     assert engine.requests == []
 
@@ -48,7 +48,7 @@ def test_only_the_open_tab_is_drawn(show: Callable[..., AppTest]) -> None:
 
 def test_sort_of_tokens_that_the_run_lacks(show: Callable[..., AppTest]) -> None:
     app = show(random_trace(num_new=0), part=TOGETHER, tokens="generated")
-    assert "No token of this run is of that sort" in said(app)
+    assert "No token of this run is of that kind" in said(app)
 
 
 def test_trace_without_router_variables_says_what_to_capture(show: Callable[..., AppTest]) -> None:

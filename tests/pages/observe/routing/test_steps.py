@@ -41,7 +41,7 @@ def test_equations_of_a_chosen_expert() -> None:
 def test_equations_of_an_expert_that_lost_in_the_contest() -> None:
     found = steps(gate(), 7)
     assert found[PLACE].equation == r"c_{7} = 0.4500 \;<\; 0.5000 = c_{3} \quad (-0.05)"
-    assert "the last to get in was E3" in found[PLACE].text
+    assert "the last one chosen was E3" in found[PLACE].text
     assert (found[WEIGHT].equation, "computes nothing" in found[WEIGHT].text) == ("", True)
 
 
@@ -49,7 +49,7 @@ def test_equations_of_an_expert_whose_group_was_dropped() -> None:
     found = steps(gate(), 4)
     assert found[BIAS].equation == r"c_{4} = s_{4} + b_{4} = 0.8000 - 0.3000 = 0.5000"
     assert found[KEPT].equation == r"G_{2} = 0.5500 \;<\; 1.1000 = G_{1} \quad (-0.55)"
-    assert "E4 is not in the contest" in found[PLACE].text
+    assert "E4 cannot be chosen: its group was not kept" in found[PLACE].text
 
 
 def test_equations_of_a_softmax_gate() -> None:

@@ -71,7 +71,7 @@ def test_a_refused_run_says_why_and_keeps_the_example(
     monkeypatch.setattr("pages.common.limits.PROMPT_TOKENS", 3)
     app = show()
     app.button(key="run-sparse").click().run()
-    assert "at most 3 are run here; shorten it. The run shown before is shown again." in app.warning[0].value
+    assert "at most 3 are run here; shorten it. The page shows the previous run again." in app.warning[0].value
     assert "Token 15 keeps **6 of 16** keys" in said(app)
 
 
