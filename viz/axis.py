@@ -14,12 +14,12 @@ MAX_CLICKABLE = 20_000
 
 
 def expert_positions(layout: Layout) -> np.ndarray:
-    """Return the positions of experts on an axis, [expert] float32: 1 apart, more between routing groups."""
+    """Return the positions of experts on an axis, [expert] float32: 1 apart, with a gap between routing groups."""
     return positions_apart(layout.num_experts, layout.num_groups)
 
 
 def positions_apart(number: int, num_parts: int) -> np.ndarray:
-    """Return positions of `number` columns in `num_parts` equal parts, float32: 1 apart, more between parts."""
+    """Return the positions of `number` columns, float32: 1 apart, with a gap between `num_parts` equal parts."""
     columns, gap = np.arange(number), 0 if num_parts == 1 else max(1, number // 64)
     return (columns + gap * (columns // (number // num_parts))).astype(np.float32)
 

@@ -73,9 +73,9 @@ def _first_with_weights_of(trace: Trace, folders: list[Path], loaded: models.Eng
 
 
 def finder(trace: Trace) -> "Callable[[], Engine]":
-    """Return a function that returns the model whose weights made the trace, for use in another thread.
+    """Return a function that returns the model whose weights made the trace and may be called in another thread.
 
-    It raises a RequestError if there is none; the message says what to do.
+    The function raises a RequestError if no installed model has these weights; the message says what to do.
     """
     folders, loaded = _candidates(trace), models.engines()
 
@@ -174,7 +174,7 @@ def dense(run: Run, layer: int) -> xr.DataArray:
     """Return a layer's attention without the indexer's selection, [head, query, key], from its recorded input.
 
     Raises:
-        RequestError: it cannot be computed; the message says why.
+        RequestError: the attention cannot be computed; the message says why.
     """
     trace = trace_of(run)
     return _dense(run.number, layer, engine_for(trace), trace)

@@ -1,8 +1,9 @@
 """Jobs of a session. Each waits for its turn and runs once; it can be stopped, and keeps its partial result.
 
-A job runs in a thread of its own: it goes on when the visitor opens another page, and ends when its work is done, when
-`Job.stop` is called, or when the visitor closes the tab. A script follows it with `follow`, which Streamlit may end at
-any time without harm to the job. The work of a job therefore reads no session state and calls nothing of `st`.
+A job runs in its own thread. It goes on when the visitor opens another page. It ends when its work is done, when
+`Job.stop` is called, or when the visitor closes the tab. A page's script shows its progress with `follow`; Streamlit
+may end that script at any time, and the job goes on. The work of a job is a function that reads no session state and
+calls nothing of `st`.
 """
 
 import dataclasses
@@ -19,7 +20,7 @@ from pages.common import limits
 from pages.common.turns import Turns
 
 _LOGGER = logging.getLogger(__name__)
-POLLS_PER_SECOND = 10  # of a script that follows a job
+POLLS_PER_SECOND = 10  # seconds between two looks of a script at its job
 TURNS = Turns(limits.CONCURRENT_RUNS)  # one queue for all visitors, whatever they run
 Key = TypeVar("Key")
 Value = TypeVar("Value")
@@ -42,7 +43,7 @@ class Job:
         return not self.done.is_set()
 
     def advance(self, share: float, message: str) -> None:
-        """State how far the job is, for the scripts that follow it."""
+        """Store the share of the work that is done, and a message; pages show both as progress."""
         self.progress = (share, message)
 
     def claim(self) -> bool:
@@ -55,7 +56,7 @@ class Job:
 
 
 def begin(job: Job, work: Callable[[], None]) -> None:
-    """Run a job in a thread of its own, unless it was begun before.
+    """Start a job in its own thread; a second call for the same job does nothing.
 
     Args:
         job: `work` fills it in.
@@ -71,12 +72,12 @@ def stop_with_tab(job: Job) -> None:
 
 
 def follow(job: Job, placeholder: DeltaGenerator, on_poll: Callable[[], object] = lambda: None) -> None:
-    """Show the progress of a job until it ends; Streamlit may end the script in between.
+    """Show the progress of a job until it ends. Streamlit may end the script meanwhile.
 
     Args:
-        job: that was begun.
-        placeholder: of the progress.
-        on_poll: called at each look at the job, and after its end.
+        job: the job, which has been started.
+        placeholder: placeholder that shows the progress.
+        on_poll: called several times a second while the job runs, and once after its end.
     """
     while not job.done.wait(1 / POLLS_PER_SECOND):
         placeholder.progress(*job.progress)
@@ -85,7 +86,7 @@ def follow(job: Job, placeholder: DeltaGenerator, on_poll: Callable[[], object] 
 
 
 def execute(job: Job, placeholder: DeltaGenerator, work: Callable[[], None]) -> None:
-    """Begin a job of this session, unless it was begun before, and show its progress until it ends."""
+    """Start a job of this session, unless it has been started, and show its progress until it ends."""
     stop_with_tab(job)
     begin(job, work)
     follow(job, placeholder)
@@ -114,7 +115,7 @@ def _run(job: Job, work: Callable[[], None]) -> None:
             job.complete = not job.cancel.is_set()
     except (ValueError, OSError) as error:
         job.error = str(error)
-    except Exception as error:  # its page shows the error, and the log where it came from
+    except Exception as error:  # the page shows the message, the server's log the traceback
         job.error = failure(error)
         _LOGGER.exception("a job failed")
     finally:
@@ -126,7 +127,7 @@ def _run(job: Job, work: Callable[[], None]) -> None:
 
 
 def _waiting(ahead: int) -> str:
-    """Return the line for a visitor whose job waits behind `ahead` other ones."""
+    """Return one line for a visitor whose job waits behind `ahead` other jobs."""
     runs = f"{limits.CONCURRENT_RUNS} other runs are going on"
     if not ahead:
         return f"{runs}; yours starts when one of them ends"

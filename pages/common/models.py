@@ -140,7 +140,7 @@ def warm(folder: Path) -> threading.Timer:
 
 @st.cache_data(show_spinner=False)
 def config(folder: Path) -> dict[str, Any]:
-    """Return a model's published configuration, for its card; empty if it cannot be read."""
+    """Return a model's published configuration; an empty dict if it cannot be read."""
     try:
         content = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):

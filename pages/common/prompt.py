@@ -21,7 +21,7 @@ def generate(example: str | None = None) -> None:
 
 
 def generate_on(model: str, typed: str) -> None:
-    """Start a run of a text on a model, from a page without the prompt. A callback."""
+    """Start a run of the text `typed` on another model, from a page without the prompt. A callback."""
     state = st.session_state
     state["model"], state["prompt"], state["token"] = model, typed, None
     state["chat"] = models.answers()
@@ -52,7 +52,10 @@ def start_from_link() -> None:
 
 
 def restore_from_link() -> None:
-    """Run the request of the address, once per session, or that of `generate_on`, before a page without the prompt."""
+    """Run the request of the address, once per session, or that of `generate_on`, on a page without the prompt.
+
+    Call it before the page is drawn.
+    """
     state, address = st.session_state, st.query_params.to_dict()
     if not state.get("linked") and session.own_run() is None and RUN_KEYS & set(address):
         state["linked"] = True
@@ -70,7 +73,7 @@ def restore_from_link() -> None:
 
 
 def _follow_link(run: Run) -> None:
-    """Wait for the run of a link, with a Stop button. If it is refused, the previous trace is shown again."""
+    """Wait for the run of a link, with a Stop button. If the run is refused, pages show the previous run again."""
     if run.waiting:
         with st.container(horizontal=True, vertical_alignment="center"):
             st.button("Stop", key="link-stop", on_click=session.stop)
@@ -209,7 +212,7 @@ def settings() -> None:
         if not field.more:
             _widget(field)
     with st.popover("More", icon=":material/tune:"):
-        for field in sorted(fields, key=lambda field: field.kind is not bool):  # switches first
+        for field in sorted(fields, key=lambda field: field.kind is not bool):  # switches come first
             if field.more:
                 _widget(field)
 

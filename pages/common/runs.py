@@ -1,7 +1,7 @@
 """One run of a session, from the click to its trace.
 
-A run is a job (see `pages.common.jobs`): the steps done until it is stopped become its trace. Scripts follow it; the
-one that shows the lens also sends it the packed steps.
+A run is a job (see `pages.common.jobs`). If it is stopped, the steps done so far become its trace. A script that shows
+the lens sends the steps of the run to it.
 """
 
 import dataclasses
@@ -27,10 +27,10 @@ class Run(Job):
     kind: str  # "run", "engine" (on a serving engine), "compared" (side B), "recorded" or "opened"
     request: RunRequest | None = None
     trace: Trace | None = None
-    seconds: float | None = None  # of the steps, without waiting for a turn
-    note: str | None = None  # what the run left out, and why
-    header: wire.Header | None = None  # its axes, once they are known
-    blocks: list[bytes] = dataclasses.field(default_factory=list)  # its steps, packed for the lens, until it ends
+    seconds: float | None = None  # time of the steps, without the wait for a turn
+    note: str | None = None  # what the run does not record, and why
+    header: wire.Header | None = None  # axes of the run, once they are known
+    blocks: list[bytes] = dataclasses.field(default_factory=list)  # messages for the lens, until the run ends
     _snapshot: bytes | None = None
 
     @property
@@ -40,7 +40,7 @@ class Run(Job):
 
     @property
     def stopped(self) -> bool:
-        """Whether the run ended before it was complete."""
+        """Whether the run was ended early, with a trace of the steps done."""
         return self.request is not None and self.trace is not None and not self.waiting and not self.complete
 
     def snapshot(self) -> bytes:
@@ -91,10 +91,10 @@ def fit(run: Run, engine: LocalEngineProtocol) -> None:
 
 
 def record(run: Run, engine: EngineProtocol) -> None:
-    """Run a request step by step until it ends or is stopped; the work of a job.
+    """Run the request of a run step by step until it ends or is stopped, and store its trace.
 
     Raises:
-        ValueError: the request cannot be run, or was stopped before there was anything to show.
+        ValueError: the request cannot be run, or was stopped before its first step.
     """
     assert run.request is not None
     run.header, num_prompt, began = live.header_for(engine, run.request, run.number), 0, time.monotonic()
@@ -113,7 +113,7 @@ def record(run: Run, engine: EngineProtocol) -> None:
 
 
 def recall_or_record(run: Run, engine: LocalEngineProtocol, cache: dict[Hashable, Trace]) -> None:
-    """As `record`, but take the trace of a request that another visitor ran to its end from the cache (`finished`)."""
+    """Do what `record` does, but take the trace from `cache` if another visitor has completed the same request."""
     key = (engine.folder, str(engine.dtype), run.request)
     run.trace = cache.get(key)
     if run.trace is None:
@@ -124,7 +124,7 @@ def recall_or_record(run: Run, engine: LocalEngineProtocol, cache: dict[Hashable
 
 @st.cache_resource(show_spinner=False)
 def finished() -> dict[Hashable, Trace]:
-    """Return the complete traces of all visitors by model folder, dtype and request."""
+    """Return the complete traces of all visitors by (model folder, dtype, request)."""
     return {}
 
 

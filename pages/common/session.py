@@ -25,10 +25,10 @@ PAGE_CAPTURE = Capture(frozenset({"router", "attention", "inputs"}))
 
 
 def recorder(reuse: bool = False) -> Callable[[Run], None]:
-    """Return the work of a run on the chosen model: load it, fit the request to it, and record the run.
+    """Return a function that does a run on the chosen model: it loads the model, fits the request, and records.
 
     Args:
-        reuse: take the trace of another visitor who ran the same request to its end.
+        reuse: whether to take the trace of another visitor who has completed the same request.
 
     Raises:
         RequestError: no model is installed.
@@ -93,9 +93,9 @@ def start(request: RunRequest, work: Callable[[Run], None], kind: str = "run") -
     """Stop the session's run and begin a new one, which goes on when the visitor opens another page.
 
     Args:
-        request: of the run.
-        work: records the run; it is called in another thread and reads no session state.
-        kind: of the run.
+        request: request of the run.
+        work: function that records the run; it is called in another thread and reads no session state.
+        kind: kind of the run, see `Run.kind`.
     """
     run = _show(Run(_next_number(), kind, request))
     jobs.stop_with_tab(run)
@@ -109,7 +109,7 @@ def forget() -> None:
 
 
 def open_file(content: bytes) -> Run:
-    """Show an uploaded trace.
+    """Return the run that shows an uploaded trace, now the session's run.
 
     Raises:
         TraceError: the file is too large, or not a trace.
@@ -122,7 +122,7 @@ def open_file(content: bytes) -> Run:
 
 
 def show_trace(trace: Trace) -> Run:
-    """Show a trace from a file or an import."""
+    """Return the run that shows a trace from a file or an import, now the session's run."""
     return _show(Run(_next_number(), "opened", trace=trace))
 
 

@@ -41,12 +41,12 @@ def lens(snapshot: bytes, layout: Layout, band: LoadBand | None = None) -> None:
 
 
 def follow(run: Run, placeholder: DeltaGenerator, container: DeltaGenerator) -> None:
-    """Follow a run until it ends, with the lens, and draw the page anew.
+    """Show the progress of a run and its tokens in the lens until it ends, then rerun the page.
 
     Args:
-        run: that was begun.
-        placeholder: of the progress.
-        container: of the lens.
+        run: the run, which has been started.
+        placeholder: placeholder that shows the progress.
+        container: container of the lens.
     """
     if run.header is None:
         shown = session.shown()

@@ -30,7 +30,7 @@ def go_on(placeholder: DeltaGenerator) -> None:
 
 
 def _recorder() -> Callable[[Run], None]:
-    """Return the work of a run on the engine.
+    """Return a function that does a run on the engine and stores its trace.
 
     Raises:
         ValueError: the model is not chosen, or unknown.

@@ -26,7 +26,7 @@ CHANGE, KL = list(COLUMNS)[:2]
 
 
 def show() -> None:
-    """Draw the tab: its question, its buttons, then the map, its table, and the effect by load."""
+    """Draw the tab: its question and buttons, the map with its table, and a chart of effect against load."""
     st.markdown(
         "Which experts does this text need? The model runs once without each expert, and its predictions are compared "
         "with those of the whole model."

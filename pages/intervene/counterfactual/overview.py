@@ -27,7 +27,7 @@ _KL_HELP = (
 
 
 def verdict(experiment: Experiment) -> None:
-    """State the effect of the change beside that of its control, and plot both."""
+    """Show the effect of the change beside the effect of its control, in words and as a chart."""
     st.markdown(sentences(experiment), help=_KL_HELP)
     if not experiment.complete:
         st.caption(_stopped(experiment))
@@ -47,7 +47,7 @@ def verdict(experiment: Experiment) -> None:
 
 
 def sentences(experiment: Experiment) -> str:
-    """Return the effect in a sentence or two, then the control and what it says."""
+    """Return sentences on the effect of the change, on its control, and on what the comparison shows."""
     means, number = effects.means(experiment.effect), experiment.effect.sizes["token"]
     kl, change = means["kl"].item(), means["logprob_change"].item()
     answer = (
@@ -67,14 +67,14 @@ def sentences(experiment: Experiment) -> str:
 
 
 def _name(experiment: Experiment) -> str:
-    """Return the change in words; a list of many experts is cut."""
+    """Return the change in words; a long list of experts is cut."""
     changed = experiment.outcome.changed
     words = text.edits(changed) if changed is not None else []
     return ", ".join(words) if len(words) <= LISTED else f"{', '.join(words[:LISTED])} and {len(words) - LISTED} more"
 
 
 def _about_control(experiment: Experiment) -> str:
-    """Return the sentence on what the control is, and by how much it moved the predictions."""
+    """Return a sentence on what the control is, and on how far it changed the predictions."""
     control, draws, named = experiment.outcome.control, experiment.outcome.draws, experiment.outcome.named
     assert control is not None
     assert draws is not None
@@ -102,7 +102,7 @@ def _about_control(experiment: Experiment) -> str:
 
 
 def _standing(experiment: Experiment) -> str:
-    """Return the sentence on where the change stands among the control runs, with the level of what it claims."""
+    """Return a sentence on how the change ranks among the control runs, with the significance level."""
     draws, matched = experiment.outcome.draws, experiment.outcome.matched
     assert draws is not None
     assert matched is not None
@@ -119,7 +119,7 @@ def _standing(experiment: Experiment) -> str:
 
 
 def about_band(experiment: Experiment) -> str:
-    """Return what the grey band of the control is, for the help of a chart."""
+    """Return a sentence on the grey band of the control, for the help of a chart."""
     control, draws = experiment.outcome.control, experiment.outcome.draws
     if control is None or draws is None:
         return "There is no control."
@@ -130,7 +130,7 @@ def about_band(experiment: Experiment) -> str:
 
 
 def _stopped(experiment: Experiment) -> str:
-    """Return how many of the control's runs were done before the stop."""
+    """Return how many of the control's runs were done before the visitor stopped it."""
     control, draws = experiment.outcome.control, experiment.outcome.draws
     if control is None:
         return "Stopped before the control."

@@ -110,7 +110,7 @@ def execute(experiment: Experiment, placeholder: DeltaGenerator) -> None:
 
 
 def _run(experiment: Experiment, find: "Callable[[], Engine]") -> None:
-    """Run an experiment on the model that made its trace; the work of a job.
+    """Run an experiment on the model that made its trace; this is the work of its job.
 
     Raises:
         RequestError: the model is not installed here, or the text is too long to compare distributions.

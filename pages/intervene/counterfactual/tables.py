@@ -8,7 +8,10 @@ from pages.intervene.counterfactual.runs import Experiment
 
 
 def summary(experiment: Experiment) -> pd.DataFrame:
-    """Return a row for the change, one for it on fewer tokens if the control has those, and one per control run."""
+    """Return a table of effects, with a row for the change and a row per control run.
+
+    If the control uses fewer tokens, a second row has the change on these tokens.
+    """
     outcome = experiment.outcome
     rows, draws = [("this change", effects.means(experiment.effect))], outcome.draws
     if outcome.control is not None and outcome.control.repeated is not None and outcome.matched is not None:

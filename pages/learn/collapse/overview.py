@@ -22,7 +22,7 @@ _COLLAPSE = (
 
 
 def verdict() -> None:
-    """State how each run ended: whether it collapsed, its busiest expert, idle experts, and loss."""
+    """Show how each run ended: whether it collapsed, its busiest expert, its idle experts, and its loss."""
     shown = runs.shown()
     if any(run.waiting for run in shown.values()):
         st.markdown("Training. The answer follows when the runs end.")

@@ -13,9 +13,9 @@ from pages.common import jobs, session
 from pages.common.jobs import Job
 
 SIDES = ("A", "B")
-FILE = "collapse.json.gz"  # as `model.train.demo.recorded` writes it
+FILE = "collapse.json.gz"  # file that `model.train.demo.recorded` writes
 STEPS = 400  # steps of a run; equal to `model.train.demo.nano.STEPS`
-TOP_K = 2  # experts per token, as `model.train.demo.nano.Nano.shape` has it
+TOP_K = 2  # experts per token; equal to that of `model.train.demo.nano.Nano.shape`
 WINDOW = 25  # steps over which losses are averaged and loads added up
 # Balancing method -> strengths to choose from, and the default.
 STRENGTHS = {
@@ -31,7 +31,7 @@ class NanoRun(Job):
 
     settings: dict[str, Any]  # fields of `model.train.demo.nano.Nano`
     lines: list[dict[str, Any]] = dataclasses.field(default_factory=list)
-    recorded: bool = False  # comes with the app
+    recorded: bool = False  # whether the run comes with the app
 
     @property
     def name(self) -> str:
@@ -51,7 +51,7 @@ class NanoRun(Job):
         return relative_loads(list(self.lines), WINDOW)
 
     def outcome(self) -> Outcome:
-        """Return how it stands after its last step."""
+        """Return the state of the run after its last step."""
         return outcome(list(self.lines), WINDOW, TOP_K)
 
     def alarms(self) -> list[tuple[int, str]]:
@@ -72,12 +72,12 @@ def runs() -> dict[str, NanoRun]:
 
 
 def shown() -> dict[str, NanoRun]:
-    """Return the run of each side: this session's, else the recorded one, if there is any."""
+    """Return the run of each side: this session's run, else the recorded one; a side without either is left out."""
     return recorded() | runs()
 
 
 def recorded() -> dict[str, NanoRun]:
-    """Return the runs that come with the app, by side; without the file none."""
+    """Return the runs that come with the app, by side; an empty dict if their file is missing."""
     return _read()
 
 

@@ -1,4 +1,4 @@
-"""A recorded run of a model with an indexer, while the run on show has none, and the button that runs its text."""
+"""A recorded run of a model with an indexer, for runs of models without one, and a button that runs their text."""
 
 import gzip
 
@@ -10,11 +10,11 @@ from pages.common import models, prompt, session, text
 from pages.common.runs import Run
 
 FILE = "sparse.safetensors.gz"
-_NUMBER = -1  # of the run: numbers of other runs are 0 and above
+_NUMBER = -1  # number of the example; all other runs have numbers from 0 on
 
 
 def run() -> Run | None:
-    """Return the recorded run, one per session; None if it is not installed."""
+    """Return the recorded run, the same object throughout a session; None if it is not installed."""
     trace = _trace()
     if trace is None:
         return None
@@ -28,7 +28,7 @@ def _trace() -> Trace | None:
 
 
 def run_button(shown: Run) -> None:
-    """Draw the button that runs the text on show with `sparse_model`; none if the text is not known."""
+    """Draw a button that runs the text on show with `sparse_model`; draw nothing if the text is unknown."""
     model, words = sparse_model(), prompt.prompt_of(shown)
     if model is not None and words:
         st.button(
@@ -39,7 +39,7 @@ def run_button(shown: Run) -> None:
 
 
 def sparse_model() -> str | None:
-    """Return the chosen model if it has an indexer, else the first one that has; None if there is none."""
+    """Return the name of the chosen model if it has an indexer, else of the first model with one; None if none has."""
     available = models.available()
     names = [models.chosen(), *available] if available else []
     return next((name for name in names if "index_topk" in models.config(available[name])), None)
