@@ -11,7 +11,7 @@ UNITS = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1, "B"))
 
 
 def size(num_bytes: float) -> str:
-    """Format bytes in the largest unit with a value of at least 1, with at most three digits."""
+    """Return a number of bytes as text, in the largest unit with a value of at least 1, with at most three digits."""
     scale, unit = next((pair for pair in UNITS if num_bytes >= pair[0]), UNITS[-1])
     value = num_bytes / scale
     return f"{value:.0f} {unit}" if value >= 100 or unit == "B" else f"{value:.3g} {unit}"

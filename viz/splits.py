@@ -1,7 +1,7 @@
 """Figures of two traces side by side: where routing splits, how far layers agree, how log-probabilities change.
 
 Colours are those of the change scale: purple is a real change, light purple follows from an earlier change, green is a
-near tie (rounding could turn the choice). This module escapes the text that it puts into HTML.
+near tie (rounding could change the choice). This module escapes the text that it puts into HTML.
 """
 
 import html

@@ -15,7 +15,10 @@ from model.trace.routing import by_expert
 
 
 class Rounding(NamedTuple):
-    """The less precise dtype of two traces, and for each the number of scores in a group score (0 without scores)."""
+    """What decides near ties between two traces: the less precise dtype, and the rule of group scores of each trace.
+
+    The rule is the number of biased scores whose sum is a group's score; 0 if the trace lacks the scores.
+    """
 
     dtype: str
     per_group: int

@@ -101,7 +101,7 @@ class Feed:
         self._sent = 0
 
     def send(self) -> None:
-        """Send the steps since the last call; a lens that has seen some of them takes the others."""
+        """Send the steps that are new since the last call. The lens skips steps that it has already received."""
         new = self._blocks[self._sent :]
         if new:
             self._sent += len(new)

@@ -1,14 +1,14 @@
-"""Turns for what visitors run: so many at once, first come, first served."""
+"""A queue for what visitors run: a fixed number runs at once, first come, first served."""
 
 import collections
 import threading
 
 
 class Turns:
-    """A queue before a number of turns."""
+    """A queue for a fixed number of turns; whoever has a turn may run."""
 
     def __init__(self, number: int) -> None:
-        """Make `number` turns, all free."""
+        """Create the queue with `number` free turns."""
         self._free = number
         self._queue: collections.deque[object] = collections.deque()
         self._changed = threading.Condition()
@@ -26,7 +26,7 @@ class Turns:
             return self._queue.index(ticket) if ticket in self._queue else 0
 
     def begin(self, ticket: object, seconds: float) -> bool:
-        """Wait for a ticket's turn and return whether it came in time; the turn lasts until `leave`."""
+        """Wait up to `seconds` for a ticket's turn and return whether it came; the turn lasts until `leave`."""
         with self._changed:
             if not self._changed.wait_for(lambda: self._free > 0 and self._queue[0] is ticket, seconds):
                 return False
@@ -36,7 +36,7 @@ class Turns:
             return True
 
     def leave(self, ticket: object) -> None:
-        """Give back a ticket: its turn if that began, else its place in the queue."""
+        """Give a ticket back: free its turn if the turn began, else its place in the queue."""
         with self._changed:
             if ticket in self._queue:
                 self._queue.remove(ticket)

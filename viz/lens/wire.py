@@ -163,7 +163,7 @@ def _unknown(ids: np.ndarray) -> np.ndarray:
 
 
 def _causal(attention: np.ndarray, start: int, count: int) -> np.ndarray:
-    """Flatten [layer, head, query, key] query by query: [query][layer, head, key <= query]."""
+    """Return attention [layer, head, query, key] as one flat array, query by query, without the keys after a query."""
     by_query = attention.transpose(2, 0, 1, 3)
     visible = np.tri(count, start + count, start, dtype=bool)[:, None, None, :]
     return by_query[np.broadcast_to(visible, by_query.shape)]

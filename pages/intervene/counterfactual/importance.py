@@ -109,7 +109,7 @@ def _map(trace: Trace, job: ImportanceJob) -> None:
 
 
 def verdict(effects: xr.Dataset, num_tokens: int) -> str:
-    """Return a sentence or two on the expert whose knock-out costs most, and on how many experts change nothing."""
+    """Return sentences on the expert that the text needs most, and on how many experts change nothing."""
     summary = summarise(effects)
     if summary is None:
         return "Nothing was measured yet."
