@@ -187,7 +187,7 @@ def agreement(layers: xr.Dataset, chance: tuple[float, float] | None, num_choice
 
 
 def logprob_bars(difference: xr.DataArray, labels: Sequence[str], theme: Theme, chosen: int | None) -> go.Figure:
-    """Draw the change of each token's log-probability, right minus left, in nats.
+    """Draw the change of each token's log-probability as bars: second run minus first, in nats.
 
     Args:
         difference: change in nats, [pair], NaN if unknown; the coordinate `token` has the token index of each pair.

@@ -88,7 +88,7 @@ class Scores:
     per_group: int
 
     def give_experts(self, selected: np.ndarray, reachable: np.ndarray) -> np.ndarray:
-        """Return whether some scores within reach give this selection, [...] bool.
+        """Return whether rounding could make the scores give this selection, [...] bool.
 
         Args:
             selected: bool mask [..., expert].
@@ -106,7 +106,7 @@ class Scores:
         return margin(np.where(kept, raised, lowered), kept) >= 0
 
     def force_groups(self, kept: np.ndarray) -> np.ndarray:
-        """Return whether all scores within reach keep these groups, [...] bool. `kept` is a bool mask [..., group]."""
+        """Return whether the scores keep these groups however they are rounded; `kept` is a bool mask [..., group]."""
         raised, lowered = self._group_scores(kept.shape[-1])
         return margin(np.where(kept, lowered, raised), kept) > 0
 
@@ -187,7 +187,7 @@ def near_groups(data: xr.Dataset, dtype: str) -> xr.DataArray:
 
 
 def follow(data: xr.Dataset, dtype: str) -> xr.DataArray:
-    """Return whether some scores within reach give the recorded experts and groups, [token, moe_layer] bool.
+    """Return whether the recorded scores, with rounding, can give the recorded experts and groups, [token, moe_layer].
 
     Raises:
         MissingScoresError, ValueError: as for `near_ties`.
@@ -207,7 +207,7 @@ def _near(
     force: Callable[..., np.ndarray],
     masks: Callable[[_Layer], tuple[np.ndarray, ...]],
 ) -> xr.DataArray:
-    """Return a mask of decisions where some scores within reach give the recorded selection and others do not."""
+    """Return a mask of decisions whose recorded selection rounding of the scores could change."""
     return _of_layers(data, dtype, lambda scores, at: give(scores, *masks(at)) & ~force(scores, *masks(at)))
 
 

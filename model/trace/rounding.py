@@ -25,7 +25,7 @@ class Rounding(NamedTuple):
     per_group_other: int
 
     def explains(self, one: dict[str, np.ndarray], other: dict[str, np.ndarray], order: np.ndarray) -> np.ndarray:
-        """Return whether each trace's scores, moved within reach, can give the other trace's selection, [pair] bool.
+        """Return whether rounding of each trace's scores can give the other trace's selection, [pair] bool.
 
         `one` and `other` are arrays of one layer; `order` is the number in `other` of each expert of `one`.
         """

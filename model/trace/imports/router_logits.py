@@ -124,7 +124,7 @@ def _known_rule(named: Named) -> RouterRule:
 
 
 def _selection(score: xr.DataArray, named: Named, missing: dict[str, str]) -> dict[str, xr.DataArray]:
-    """Return the experts that the rule selects from the affinities, as trace variables; empty if they are unknown."""
+    """Return the experts that the rule selects, as trace variables; an empty dict if model or bias is unknown."""
     shape, layers = named.shape, score["moe_layer"].values.tolist()
     rule = shape.rule
     if score.sizes["expert"] != rule.num_experts or not set(layers) <= set(shape.moe_layers):

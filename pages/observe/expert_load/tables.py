@@ -37,7 +37,7 @@ def by_expert(load: Load, layer: int) -> pd.DataFrame:
 
 
 def by_layer_and_expert(load: Load) -> pd.DataFrame:
-    """Return a table with a row per layer and expert."""
+    """Return a table of load ratios with a row per layer and expert."""
     layers, experts = load.counts["moe_layer"].values, np.arange(load.rule.num_experts)
     ratio = load.ratio.values.ravel()
     table = {
@@ -52,7 +52,7 @@ def by_layer_and_expert(load: Load) -> pd.DataFrame:
 
 
 def by_group(load: Load) -> pd.DataFrame:
-    """Return a table with a row per layer and group."""
+    """Return a table of load ratios with a row per layer and group."""
     part = loads.by_group(load)
     layers, groups = part["moe_layer"].values, np.arange(load.rule.num_groups)
     table = {"layer": np.repeat(layers, len(groups)), "group": np.tile(groups, len(layers))}

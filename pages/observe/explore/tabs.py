@@ -71,7 +71,7 @@ def all_layers(trace: Trace, token: int) -> None:
 
 
 def whole_run(trace: Trace, token: int) -> None:
-    """Show the run as tables."""
+    """Show tables of all tokens and of their routing."""
     rows = tables.tokens(trace)
     st.dataframe(rows, hide_index=True, height=300)
     with st.container(horizontal=True):
