@@ -113,7 +113,7 @@ def _about_changes(comparison: Comparison) -> str:
 
 
 def _about_shift(comparison: Comparison) -> Iterator[str]:
-    """Yield a sentence on a shifted recording, if there is one; as the cause of the splits it comes first."""
+    """Yield a sentence on a shifted recording, if there is one; the report begins with it."""
     shift = comparison.shift
     if shift is not None:
         by = f"{abs(shift.tokens)} token{'' if abs(shift.tokens) == 1 else 's'}"

@@ -1,4 +1,4 @@
-"""Contradictions within one trace: weights against affinities, selections against scores.
+"""Find contradictions within one trace: between weights and affinities, and between selections and scores.
 
 A wrong router shows within one trace: weights from biased scores, not normalised, or scaled by another factor; groups
 scored by their best expert instead of the best two; a wrong number of kept groups; dropped groups masked with zero, so
@@ -35,21 +35,21 @@ GROUP_NUMBER = "another number of groups kept"
 GROUP_CHOICE = "groups kept against the recorded scores"
 NO_BIAS = "chosen without the bias"
 OTHER_CHOICE = "chosen against the recorded scores"
-# Tolerance of weights, relative to the largest. Routers compute in fp32; an engine may record fewer bits.
+# Tolerance of weights, relative to the largest weight. Routers compute in fp32; an engine may record fewer bits.
 _MEASURED, _IMPORTED = 1e-4, 2.0**-6
 _NEEDED = ("router_score", "expert_bias", "expert_id", "gate_weight", "group_kept", "group_score")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Fault:
-    """A contradiction between a trace's own numbers.
+    """A contradiction between the recorded numbers of a trace.
 
     Attributes:
-        kind: one of this module's constants.
-        layers: model layer numbers that show it.
-        decisions: (token, layer) pairs that show it, in these layers.
-        of: (token, layer) pairs that were checked, in these layers.
-        evidence: the numbers of the first layer, in words.
+        kind: kind of contradiction, a constant of this module.
+        layers: numbers of the model layers with the contradiction.
+        decisions: number of (token, layer) pairs with the contradiction, in these layers.
+        of: number of (token, layer) pairs that were checked, in these layers.
+        evidence: the numbers of the first of these layers, in words.
     """
 
     kind: str
@@ -66,7 +66,7 @@ class _Finding(NamedTuple):
 
 
 def faults(trace: Trace) -> list[Fault]:
-    """Return the contradictions of a trace; empty if it is sound, or lacks the variables to tell.
+    """Return the contradictions within a trace; an empty list if there are none, or if the trace lacks the variables.
 
     Tokens with unknown experts and layers with interventions are not checked.
     """
@@ -94,7 +94,7 @@ def _sum_up(kind: str, of_layers: list[tuple[int, int, _Finding]]) -> Fault:
 
 
 def _check(layer: dict[str, np.ndarray], rule: RouterRule, measured: bool) -> Iterator[_Finding]:
-    """Yield the faults of one layer, whose arrays lack the axis `moe_layer`."""
+    """Yield the faults of one layer. The arrays of the layer have no axis `moe_layer`."""
     if "gate_weight" in layer:
         yield from _weights(layer, rule, _MEASURED if measured else _IMPORTED)
     if "group_kept" in layer:
@@ -139,7 +139,7 @@ def _shares(rule: RouterRule, base_TK: np.ndarray, normalised: bool) -> np.ndarr
 
 
 def _fit(weights_TK: np.ndarray, shares_TK: np.ndarray) -> tuple[float, float]:
-    """Return the scaling factor that fits best, and its largest error relative to the largest weight."""
+    """Return the scaling factor that fits best, and the largest error with it, relative to the largest weight."""
     with np.errstate(all="ignore"):
         scale = (weights_TK * shares_TK).sum() / (shares_TK**2).sum()
         error = np.abs(weights_TK - scale * shares_TK).max() / np.abs(weights_TK).max()
@@ -150,7 +150,7 @@ def _fit(weights_TK: np.ndarray, shares_TK: np.ndarray) -> tuple[float, float]:
 
 
 def _choice(layer: dict[str, np.ndarray], dtype: str) -> Iterator[_Finding]:
-    """Check that the recorded scores give the recorded selection; otherwise yield the wrong rule that explains it."""
+    """Yield a finding if the recorded scores do not give the recorded selection: the wrong rule that explains it."""
     scores_TE, kept_TG = layer["router_score"], layer["group_kept"]
     reach_TE = reach(scores_TE, dtype)
     biased_TE = biased_score(scores_TE, layer["expert_bias"])
@@ -214,8 +214,8 @@ def _stated(config: Mapping[str, Any], layer: dict[str, np.ndarray]) -> RouterRu
 
 
 def _group_rule(recorded_TG: np.ndarray, biased_TE: np.ndarray, stated: RouterRule, gap: float) -> str:
-    """Return the evidence on group scores that differ from the stated rule by up to `gap`."""
-    count = 3 - stated.scores_per_group  # 1 instead of 2, or 2 instead of 1
+    """Return a phrase on group scores that differ from the stated rule by up to `gap`."""
+    count = 3 - stated.scores_per_group  # the other number of scores per group: 1 instead of 2, or 2 instead of 1
     words = {1: "the best biased score", 2: "the sum of the two best biased scores"}
     right = f"they differ from {words[stated.scores_per_group]} by up to {gap:.3g}"
     if stated.group_size < count:

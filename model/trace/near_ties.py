@@ -101,7 +101,7 @@ class Scores:
         return margin(self.biased - np.where(selected, self.reach, -self.reach), selected, reachable) > 0
 
     def give_groups(self, kept: np.ndarray) -> np.ndarray:
-        """Return whether some scores within reach keep these groups, [...] bool. `kept` is a bool mask [..., group]."""
+        """Return whether rounding could make the scores keep the groups in `kept` [..., group], [...] bool."""
         raised, lowered = self._group_scores(kept.shape[-1])
         return margin(np.where(kept, raised, lowered), kept) >= 0
 

@@ -59,7 +59,7 @@ def snapshot_of(trace: Trace, run: int) -> bytes:
 
 
 def announce(header: wire.Header) -> bytes:
-    """Return the start of a run with these axes; the lens keeps its content until the first tokens arrive."""
+    """Return the message that announces a run with these axes; the lens changes when the first tokens arrive."""
     return wire.snapshot(header)
 
 

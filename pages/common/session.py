@@ -109,7 +109,7 @@ def forget() -> None:
 
 
 def open_file(content: bytes) -> Run:
-    """Return the run that shows an uploaded trace, now the session's run.
+    """Show an uploaded trace: make it the session's run, and return the run.
 
     Raises:
         TraceError: the file is too large, or not a trace.
@@ -122,7 +122,7 @@ def open_file(content: bytes) -> Run:
 
 
 def show_trace(trace: Trace) -> Run:
-    """Return the run that shows a trace from a file or an import, now the session's run."""
+    """Show a trace from a file or an import: make it the session's run, and return the run."""
     return _show(Run(_next_number(), "opened", trace=trace))
 
 

@@ -40,7 +40,7 @@ def _described(side: str, trace: Trace) -> str:
 
 
 def strip(comparison: Comparison, token: int) -> None:
-    """Show the text of run A, each token marked by the first layer's split from run B."""
+    """Show the text of run A, each token marked by the kind of its first split from run B."""
     kinds, hover = _kinds(comparison)
     body = figures.strip(comparison.a.tokens, comparison.a.text, kinds, hover, token)
     st.html(f"<style>{figures.css(session.theme())}</style>{body}{figures.legend(kinds)}")

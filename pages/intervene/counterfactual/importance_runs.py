@@ -51,7 +51,7 @@ def stop() -> None:
 
 
 def execute(job: ImportanceJob, placeholder: DeltaGenerator) -> None:
-    """Run a map to its end, with its progress in the placeholder."""
+    """Run the job of a map until it ends, and show its progress in the placeholder."""
     find = heads.finder(job.trace)
     jobs.execute(job, placeholder, lambda: _run(job, find))
 

@@ -104,7 +104,7 @@ def _mirror(ran: bool) -> None:
 
 
 def execute(experiment: Experiment, placeholder: DeltaGenerator) -> None:
-    """Run an experiment to its end, with its progress in the placeholder."""
+    """Run the job of an experiment until it ends, and show its progress in the placeholder."""
     find = heads.finder(experiment.trace)
     jobs.execute(experiment, placeholder, lambda: _run(experiment, find))
 

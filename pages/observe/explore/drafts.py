@@ -13,7 +13,7 @@ MAX_CHIPS = 1_000  # tokens of the strip at a time
 
 
 def show(trace: Trace, token: int) -> None:
-    """Draw the tab."""
+    """Draw the tab of draft tokens."""
     if not trace.has("draft_id"):
         st.info(
             "This trace holds no drafts. A model with a multi-token-prediction module, such as mini-v3, makes drafts "

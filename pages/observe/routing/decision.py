@@ -24,7 +24,7 @@ _COLUMNS = {
 
 
 def show(trace: Trace, token: int, layer: int, expert: int) -> None:
-    """Draw the tab."""
+    """Draw the tab of the decision for one token in one layer."""
     if not all(map(trace.has, NEEDED)):
         st.info("This trace holds which experts were chosen, but not the scores that decided it.")
         st.dataframe(path.table(trace, token, {}), hide_index=True, height=300)

@@ -16,7 +16,7 @@ from viz.theme import expert_color
 
 
 def show(trace: Trace, layer: int, expert: int, mask: xr.DataArray) -> None:
-    """Draw the tab for the tokens in `mask`, [token] bool."""
+    """Draw the tab of one expert, for the tokens in `mask`, [token] bool."""
     taken = expert_tokens.taken_by(trace, layer, expert, mask)
     _numbers(trace, layer, expert, mask)
     if taken.empty:

@@ -13,7 +13,7 @@ from viz import pairs as figures
 
 
 def show(trace: Trace, layer: int, expert: int, mask: xr.DataArray) -> None:
-    """Draw the tab for the tokens in `mask`, [token] bool."""
+    """Draw the tab of experts that share tokens, for the tokens in `mask`, [token] bool."""
     counted = trace.data["expert_id"].isel(token=np.flatnonzero(mask.values))
     left, right = st.columns(2)
     with left:
