@@ -1,4 +1,4 @@
-"""How far two arrays of floats are apart, relative to their size, so that a bound holds on every processor.
+"""Measure the difference of two arrays of floats relative to their size, so that a bound holds on every processor.
 
 One rounding in float32 is 6e-8. Kernels for another vector width, layout or number of threads sum in another order,
 which changes the logits of the tiny models by up to 2e-6 of the largest one.
@@ -17,8 +17,9 @@ def relative_error(actual: ArrayLike, expected: ArrayLike, size: float | None = 
 
     Args:
         actual: an array or tensor of floats.
-        expected: the same of equal shape; NaN and infinities must stand in the same places, or the error is infinite.
-        size: what to divide by instead, where both were computed from larger numbers (log-probabilities from logits).
+        expected: an array or tensor of equal shape. If NaN and infinities are in other places, the error is infinite.
+        size: number to divide by instead; for values that were computed from larger ones, as log-probabilities from
+            logits.
     """
     one, other = _array(actual), _array(expected)
     assert one.shape == other.shape

@@ -1,6 +1,6 @@
-"""Settings every test shares: one torch thread, no chance, GPU tests only where there is a GPU.
+"""Settings of all tests: one torch thread, fixed seeds, GPU tests only on machines with a GPU.
 
-OMP_NUM_THREADS=2 runs torch on two threads. HYPOTHESIS_PROFILE=thorough draws many examples, others each time.
+OMP_NUM_THREADS=2 runs torch on two threads. HYPOTHESIS_PROFILE=thorough draws many examples, different ones each time.
 """
 
 import importlib.util
@@ -40,7 +40,7 @@ def _has_cuda() -> bool:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup() -> None:
-    """Seed what tests may draw from, and keep torch, where it is imported, at few threads: the models are tiny."""
+    """Seed the random generators, and limit torch, if it is imported, to few threads: the models are tiny."""
     random.seed(0)
     np.random.seed(0)
     if (torch := sys.modules.get("torch")) is not None:

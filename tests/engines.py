@@ -1,4 +1,4 @@
-"""Files as other engines write them, made from known ids: one row per input token, none for the last sampled one."""
+"""Make files as other engines write them, from known ids: a row per input token, none for the last sampled token."""
 
 import base64
 import io
@@ -21,7 +21,7 @@ ROWS = len(PROMPT_IDS) + len(NEW_IDS) - 1
 
 
 def random_ids(rows: int = ROWS, layers: int = 4, experts: int = 16, top_k: int = 4, seed: int = 0) -> np.ndarray:
-    """Different experts for every token and layer, [rows, layer, slot]."""
+    """Return random expert ids, [row, layer, slot], without repetition in a row and layer."""
     rng = np.random.default_rng(seed)
     return rng.permuted(np.tile(np.arange(experts), (rows, layers, 1)), axis=-1)[..., :top_k]
 
@@ -67,7 +67,7 @@ def vllm_npy(ids: np.ndarray, dtype: str = "uint8") -> dict[str, Any]:
 
 
 def flat(ids: np.ndarray, dense: int = 1, shared: int | None = None, dtype: str = "<i4") -> str:
-    """SGLang's encoding: all layers, 0 in the dense ones, perhaps one slot more for a shared expert."""
+    """Return SGLang's encoding: ids of all layers, 0 in dense layers, if asked with a slot for a shared expert."""
     whole = np.concatenate([np.zeros((len(ids), dense, ids.shape[2]), np.int64), ids], axis=1)
     if shared is not None:
         whole = np.concatenate([whole, np.full((*whole.shape[:2], 1), shared)], axis=2)

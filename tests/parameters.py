@@ -1,13 +1,14 @@
-"""Parameters counted slot by slot, which what the code counts otherwise is held against."""
+"""Count parameters tensor by tensor, as an independent reference for the project's own count."""
 
 from model.checkpoint.names import slots
 from model.network.config import ModelConfig
 
 
 def count_parameters(config: ModelConfig) -> tuple[int, int]:
-    """Parameters in total, and those one token passes through (all but the routed experts it is not sent to).
+    """Return the number of all parameters, and of those that one token passes through.
 
-    Embedding and output head are counted, a shared one once; so is the selection bias.
+    A token passes all parameters but those of the routed experts that it does not select. Embedding and output head are
+    counted, a shared matrix once; so is the selection bias.
     """
     total = sum(slot.num_elements for slot in slots(config))
     idle_experts = len(config.moe_layers) * (config.num_experts - config.top_k)

@@ -1,4 +1,4 @@
-"""Run all tests and sum up: first on all cores, then the browser's one by one, because they measure a visitor's wait.
+"""Run all tests on all cores, then the browser's tests one by one, because those measure a visitor's waiting time.
 
 usage: python -m tests.run [options of pytest, for example -k layout]
 

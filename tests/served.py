@@ -1,4 +1,4 @@
-"""A local server that speaks what vLLM and SGLang document: enough of it to be asked for a text and its routing."""
+"""A local server with the part of vLLM's and SGLang's protocols that returns a text and its routing."""
 
 import contextlib
 import http.server

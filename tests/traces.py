@@ -1,4 +1,4 @@
-"""Random traces for tests of figures, pages and files: right in shape and arithmetic, without a model behind them."""
+"""Random traces for tests of figures, pages and files: correct in shape and arithmetic, but not from a model."""
 
 import dataclasses
 

@@ -43,7 +43,7 @@ def peak_bytes() -> int:
 
 
 def report(name: str, seconds: float, limit: float | None = None) -> bool:
-    """Print one line; return whether the limit holds."""
+    """Print one line on a measurement; return whether it is within the limit."""
     click.echo(f"{name:48s} {1e3 * seconds:8.0f} ms" + (f"   (limit {1e3 * limit:.0f} ms)" if limit else ""))
     return limit is None or seconds <= limit
 

@@ -40,7 +40,7 @@ def repeated(ids: np.ndarray) -> tuple[int, int]:
 
 
 def seen_in(shards: Path, wanted: np.ndarray) -> np.ndarray:
-    """Mark the 4-grams that occur in the shards, bool."""
+    """Return which 4-grams occur in the shards, bool."""
     ordered, hit = np.sort(np.unique(wanted)), set[int]()
     for path in sorted(shards.glob("*.bin")):
         ids = np.memmap(path, np.uint16, mode="r")

@@ -79,7 +79,7 @@ def kernel_bytes() -> int:
 
 
 def measure(folder: Path, dtype: str) -> None:
-    """Run, then read the same tensors plainly; in a separate process, so that its peak memory is the run's."""
+    """Measure a run and a plain reading of the same tensors, in a separate process whose peak memory is the run's."""
     from model.run.engine import Engine, spare_cores
     from model.run.request import RunRequest
 

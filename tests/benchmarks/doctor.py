@@ -19,7 +19,7 @@ from tests.benchmarks.disk import FREE_BYTES, forget, kernel_bytes, plain_readin
 
 
 def measure(folder: Path) -> None:
-    """Audit, then read the same bytes plainly; in a separate process, so that its peak memory is the audit's."""
+    """Measure an audit and a plain reading of the same bytes, in a process of its own, whose peak is the audit's."""
     from model.checkpoint.files import ModelFolder
     from model.doctor.weights import examine_weights
 

@@ -67,13 +67,13 @@ class Visitor:
             yield answer
 
     def text(self) -> bytes:
-        """Return all received text, with the ticks decoded."""
+        """Return all received text; the hidden elements for the lens are decoded."""
         ticks = (base64.b64decode(tick) for tick in TICK.findall(bytes(self.received)))
         return bytes(self.received) + b"".join(ticks)
 
 
 async def visit(port: int, number: int, new_tokens: int) -> tuple[float, bytes]:
-    """One visitor's run from the link to its end: seconds, and all that was received."""
+    """Do one visitor's run from the link to its end; return the seconds and all received text."""
     address = {"prompt": f"The word is {secret(number)} and", "new": new_tokens, "seed": number}
     async with Visitor(port, address) as visitor:
         return await visitor.rerun(), visitor.text()
@@ -85,7 +85,7 @@ def secret(number: int) -> str:
 
 
 async def measure(port: int, visitors: int, new_tokens: int) -> None:
-    """Open the page once to load the model, then all visitors at once, and report."""
+    """Open the page once to load the model, then let all visitors run at once, and print the results."""
     seconds, _ = await visit(port, 999, 4)
     click.echo(f"first run, loading the model   {seconds:6.2f} s")
     async with Visitor(port, {}) as bystander:

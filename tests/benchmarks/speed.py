@@ -46,7 +46,7 @@ def ours(engine: Engine, capture: Capture) -> Timer:
 
 
 def theirs(model: DeepseekV3ForCausalLM, vocab_size: int) -> Timer:
-    """Return the same times through transformers."""
+    """Return the seconds of prefill and decoding with transformers."""
     long, short = (torch.tensor([ids], device=model.device) for ids in prompts(vocab_size))
 
     @torch.inference_mode()

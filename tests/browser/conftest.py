@@ -65,7 +65,7 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def deep_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the same with many layers: a run takes seconds, long enough to stop it."""
+    """Return a folder with a random model of many layers, whose runs take seconds: long enough to stop them."""
     return write_model(tmp_path_factory.mktemp("models") / "deep", num_layers=100)
 
 

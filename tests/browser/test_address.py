@@ -1,4 +1,4 @@
-"""The address: what Back does, and what a link from any page restores."""
+"""The address: the Back button, and links from any page."""
 
 import pytest
 from playwright.sync_api import Page
@@ -11,7 +11,7 @@ CHOSEN = {"token": "3", "layer": "2", "expert": "5", "head": "1"}
 
 
 def at_rest(page: Page) -> None:
-    """Wait until the script has ended and the browser has taken its last change of the address."""
+    """Wait until the script has ended and the browser shows the script's last change of the address."""
     page.wait_for_timeout(500)
     page.wait_for_function("document.querySelector('[data-testid=stApp]')?.dataset.testScriptState === 'notRunning'")
     page.wait_for_timeout(500)

@@ -1,4 +1,4 @@
-"""axe-core on every page in both themes: contrast, headings, names, and what the keyboard shows.
+"""axe-core finds no fault on any page, in both themes: contrast, headings, names, and visible keyboard focus.
 
 axe judges no text inside a chart; `tests/viz/test_theme.py` compares the colours of charts.
 """
@@ -39,14 +39,14 @@ SMALL = """() => [...document.querySelectorAll('[data-testid=stMain] :is(p, code
 
 
 def violations(page: Page, exclude: list[str], *rules: str) -> list[tuple[str, str]]:
-    """Return what axe finds, as (rule, HTML of the element); without the faults that Streamlit writes."""
+    """Return the faults that axe finds, as (rule, HTML of the element), without those of Streamlit's own elements."""
     found: list[Any] = page.evaluate(RUN, [exclude, list(rules)])
     pairs = [(fault["id"], node["html"][:200]) for fault in found for node in fault["nodes"]]
     return [(rule, html) for rule, html in pairs if STREAMLIT.get(rule, "not ours") not in html]
 
 
 def wear(page: Page, theme: Theme) -> None:
-    """Change the browser's theme, and wait until the page has followed."""
+    """Change the browser's theme, and wait until the page has it too."""
     page.emulate_media(color_scheme="dark" if theme is DARK else "light")
     page.wait_for_function(WEARS, arg="rgb({}, {}, {})".format(*bytes.fromhex(theme.background[1:])))
     page.wait_for_timeout(200)

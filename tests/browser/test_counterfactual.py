@@ -1,4 +1,4 @@
-"""An example leads to an experiment and its result, and a link leads another visitor to the same."""
+"""A visitor runs an experiment on an example, and a link shows another visitor the same result."""
 
 import re
 
@@ -17,7 +17,7 @@ def go_to(page: Page, name: str) -> None:
 
 
 def answered(page: Page) -> str:
-    """Return the verdict of an experiment, as soon as the page shows it."""
+    """Wait until the page shows the verdict of an experiment, and return it."""
     verdict = page.get_by_text("The next token's distribution moved by")
     expect(verdict).to_be_visible(timeout=120_000)
     expect(page.get_by_role("button", name="Stop")).to_be_disabled()

@@ -1,4 +1,4 @@
-"""The first visit of a server, by a deep link: the right page, without a notice that it was not found."""
+"""The first visit to a server, by a link to a page, shows the page without a "Page not found" notice."""
 
 from pathlib import Path
 

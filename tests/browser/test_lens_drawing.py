@@ -1,4 +1,4 @@
-"""How the lens orders and draws: right-to-left text, the line under the text, and maps of more cells than pixels."""
+"""The lens draws right-to-left text, the line under the text, and maps with more cells than pixels."""
 
 import json
 from collections.abc import Callable

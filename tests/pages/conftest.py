@@ -103,7 +103,7 @@ def show(request: pytest.FixtureRequest, open_app: Callable[..., AppTest], recor
 
 @pytest.fixture
 def show_at(request: pytest.FixtureRequest, open_app: Callable[..., AppTest], recorded: Path) -> Callable[..., AppTest]:
-    """As `show`, with the choices made by the address."""
+    """Opens the test module's `PAGE` as `show` does, with choices from the address."""
 
     def shown(trace: Trace | None = None, **address: str) -> AppTest:
         if trace is not None:
@@ -131,5 +131,5 @@ def numbers(values: Any) -> np.ndarray:
 
 
 def said(app: AppTest) -> str:
-    """What a page says in words."""
+    """Return all texts of a page, joined."""
     return " ".join(element.value for element in [*app.markdown, *app.error, *app.info, *app.caption])

@@ -13,7 +13,7 @@ def matrix(rows: int, columns: int) -> PartTensor:
 
 
 def parts(*kinds: str) -> Parts:
-    """A model of an attention in two layers, 2 x 3, and other kinds in one layer, 1 x 5."""
+    """Return a model with attention of shape 2 x 3 in two layers and parts of other kinds, 1 x 5, in one layer."""
     reads = {"attention": (Reads(10, 4, 8),), "indexer": (Reads(1, 2),)}
     own = [
         Part(

@@ -1,4 +1,4 @@
-"""Which tokenizers are encoded in this process, and what the library's failures become."""
+"""Tokenizers that encode in this process, and errors in place of the library's failures."""
 
 import io
 import json

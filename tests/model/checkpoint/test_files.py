@@ -1,4 +1,4 @@
-"""A model folder may be damaged or hostile: one clear line, nothing executed, nothing allocated on its word."""
+"""A damaged or hostile model folder gives a one-line error; nothing is executed, and no stated size is allocated."""
 
 import hashlib
 import json

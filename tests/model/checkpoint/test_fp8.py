@@ -38,7 +38,10 @@ O_PROJ = "model.layers.0.self_attn.o_proj.weight"
 
 
 def number_of_byte(byte: int) -> float:
-    """E4M3 as its definition says it: 4 bits of exponent with bias 7, 3 of fraction, no infinity, one NaN per sign."""
+    """Return the value of an E4M3 byte by the format's definition.
+
+    The exponent has 4 bits and the bias 7, the fraction 3 bits; there is no infinity, and one NaN per sign.
+    """
     sign, exponent, fraction = (-1.0) ** (byte >> 7), (byte >> 3) & 15, byte & 7
     if exponent == 15 and fraction == 7:
         return float("nan")
@@ -57,7 +60,7 @@ def numpy_scales(scale: torch.Tensor) -> np.ndarray:
 
 
 def numpy_dequantised(weight: torch.Tensor, scale: torch.Tensor) -> np.ndarray:
-    """In fp64, weight by weight: nothing is shared with the code under test."""
+    """Return dequantised weights in fp64, weight by weight, without any code of the project."""
     rows, columns = np.indices(tuple(weight.shape))
     return NUMBERS[weight.view(torch.uint8).numpy()] * numpy_scales(scale)[rows // 128, columns // 128]
 
@@ -226,7 +229,7 @@ def refused(folder: Path, complaint: str) -> None:
 
 
 def shard_apart(folder: Path) -> None:
-    """Weights into one file, their scales into another."""
+    """Write the weights to one file and their scales to another."""
     tensors = load_file(folder / "model.safetensors")
     scales = {name: tensor for name, tensor in tensors.items() if name.endswith("_scale_inv")}
     weights = {name: tensor for name, tensor in tensors.items() if name not in scales}
@@ -238,7 +241,7 @@ def shard_apart(folder: Path) -> None:
 
 
 def rebuilt(folder: Path) -> dict[str, torch.Tensor]:
-    """Every published tensor in fp32, FP8 by this file's own dequantisation."""
+    """Return every published tensor in fp32; FP8 tensors are dequantised by `numpy_dequantised`."""
     tensors = load_file(folder / "model.safetensors")
     return {
         name: torch.from_numpy(numpy_dequantised(tensor, tensors[f"{name}_scale_inv"])).float()

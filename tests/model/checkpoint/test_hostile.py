@@ -1,4 +1,4 @@
-"""A folder made to do harm is refused as a whole: one line, nothing allocated, and no file opened outside of it."""
+"""A hostile folder is refused in one line; nothing is allocated, and no file outside the folder is opened."""
 
 import json
 import os
@@ -85,7 +85,7 @@ def many_elements(folder: Path) -> None:
 
 
 def many_elements_that_overflow(folder: Path) -> None:
-    """2^64 + 15,360 elements are 15,360 where nobody looks."""
+    """2^64 + 15,360 elements look like 15,360 if the product overflows."""
     change_entry(folder, EMBEDDING, shape=[(1 << 32) + 320, 1 << 32])
 
 
@@ -156,7 +156,7 @@ def pipe_in_place_of_config(folder: Path) -> None:
 
 
 def file_of_a_terabyte(folder: Path) -> None:
-    """The file is as large as its header says, and takes no room on the disk; the configuration does not ask for it."""
+    """The sparse file is as large as its header says, without space on disk. The configuration does not need it."""
     header, _ = header_of(folder / SINGLE)
     values = {name: entry for name, entry in header.items() if name != "__metadata__"}
     position = 0

@@ -1,4 +1,4 @@
-"""Parts against the names, the published totals, and the tensors that the embedded models hold."""
+"""The parts of a model agree with tensor names, published totals, and the tensors of the embedded models."""
 
 import json
 from pathlib import Path

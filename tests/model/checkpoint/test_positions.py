@@ -1,4 +1,4 @@
-"""Reading by position: a file that shrinks, goes or is replaced in mid-load is an error, not the end of the process."""
+"""A weight file that is truncated, deleted or replaced while it is loaded is an error and does not end the process."""
 
 import subprocess
 import sys

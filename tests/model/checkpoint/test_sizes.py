@@ -1,4 +1,4 @@
-"""Sizes of the released models, known to the last parameter and byte, and of tiny ones against what is really made."""
+"""Sizes of released models equal the published ones exactly, and sizes of tiny models those of the real tensors."""
 
 import math
 from typing import Any
@@ -20,7 +20,7 @@ SPARSE = dict(model_type="deepseek_v32", index_heads=3, index_head_dim=20, index
 
 
 def num_scales(config: ModelConfig) -> int:
-    """Of the main model, and of its prediction layer."""
+    """Return the number of block scales of the main model and of its multi-token-prediction layer."""
 
     def of(some: list[Any]) -> int:
         return sum(math.ceil(s.shape[0] / 128) * math.ceil(s.shape[1] / 128) for s in some if takes_fp8(s))
@@ -29,7 +29,7 @@ def num_scales(config: ModelConfig) -> int:
 
 
 def num_tensors(config: ModelConfig) -> int:
-    """In the released files: weights, the scales of those in FP8, and the copies of embedding and head."""
+    """Return the number of tensors in the released files: weights, FP8 scales, and copies of embedding and head."""
     every = [*slots(config), *mtp_slots(config)]
     return len(every) + sum(map(takes_fp8, every)) + len(mtp_copies(config))
 

@@ -172,7 +172,7 @@ def test_an_entry_that_is_added_under_another_id_must_be_spelled_in_bytes(folder
 
 
 def test_a_pattern_that_gives_up_is_an_error_of_ours(folder: Path, tmp_path: Path) -> None:
-    """The library panics, which is no Exception."""
+    """The library panics; a panic is a BaseException."""
     published = json.loads((folder / "tokenizer.json").read_text())
     slow = {"type": "Split", "pattern": {"Regex": "(x+x+)+y"}, "behavior": "Isolated", "invert": False}
     (tmp_path / "tokenizer.json").write_text(json.dumps(published | {"pre_tokenizer": slow}))

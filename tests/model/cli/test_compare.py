@@ -37,7 +37,7 @@ def ids(number: int = 96) -> tuple[int, ...]:
 
 @pytest.fixture(scope="module")
 def traced(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Trace]:
-    """Saves a model and runs it as anybody would."""
+    """Save a model, run it with the command line, and return the trace."""
 
     def run(model: Transformer | None = None, dtype: str = "float32", number: int = 96) -> Trace:
         folder = tmp_path_factory.mktemp("models") / "tiny"
@@ -61,7 +61,7 @@ def test_a_run_with_itself_is_identical(right: Trace, traced: Callable[..., Trac
 
 
 def test_another_dtype_is_near_ties_and_what_follows(right: Trace, traced: Callable[..., Trace]) -> None:
-    """Random weights drift further than trained ones: what no near tie explains is a small rest."""
+    """Random weights drift further than trained ones, so near ties leave a few differences unexplained."""
     found = compare(right, traced(dtype="bfloat16"))
     assert found.dtype == "bfloat16"
     assert 0 < found.is_split.sum() < 0.2 * found.num_compared
@@ -101,7 +101,7 @@ def test_shuffled_experts_are_found_and_explain_everything(right: Trace, traced:
 
 
 def test_shuffling_across_groups_is_found_where_it_began(right: Trace, traced: Callable[..., Trace]) -> None:
-    """Such an order also changes which groups are kept: a permutation explains the scores, not all choices."""
+    """Experts in another group also change the kept groups: a permutation explains the scores, but not all choices."""
     model, orders = shuffled(lambda generator: torch.randperm(16, generator=generator))
     found = compare(right, traced(model))
     assert found.renumbered[1].order.tolist() == orders[1]
@@ -136,7 +136,7 @@ def negative_bias() -> Transformer:
 
 @pytest.fixture
 def wrong(monkeypatch: pytest.MonkeyPatch, traced: Callable[..., Trace]) -> Callable[..., Comparison]:
-    """A right run against one with a deliberately wrong router."""
+    """Return the comparison of a correct run with a run whose router is deliberately wrong."""
     original = Router.forward
 
     def compared(rule: Callable[[Router, Routing], Routing], model: Callable[[], Transformer]) -> Comparison:

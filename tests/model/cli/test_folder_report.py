@@ -27,7 +27,7 @@ def write_config(folder: Path, published: dict[str, Any]) -> Path:
 
 
 def described(folder: Path) -> list[str]:
-    """The lines of a folder that needs no excuse, without the runs of blanks that make columns."""
+    """Return the lines on a folder without warnings, with single spaces between columns."""
     result = info(folder)
     assert result.exit_code == 0, result.output
     return [" ".join(line.split()) for line in result.stdout.splitlines()]

@@ -32,7 +32,7 @@ def sparse_config(**changes: object) -> ModelConfig:
 
 @functools.cache
 def balanced(config: ModelConfig, seed: int = 0, steps: int = 300) -> Transformer:
-    """A random model whose biases were moved, from zero, as training moves them, over random ids; not to be changed."""
+    """Return a random model whose biases balance the load over random ids; callers must not change it."""
     model, generator = random_model(config, seed), torch.Generator().manual_seed(seed + 1)
     routers = model.routers()
     for router in routers:

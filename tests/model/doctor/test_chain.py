@@ -71,7 +71,7 @@ def test_a_changed_key_of_the_configuration_is_named(healthy: Path, key: str, va
 
 
 def renumber(tensors: Tensors, layer: int, order: list[int]) -> None:
-    """Renumber experts, and move everything along."""
+    """Renumber the experts, with their router rows, biases and weights."""
     prefix = f"model.layers.{layer}.mlp.gate."
     for name in (f"{prefix}weight", f"{prefix}e_score_correction_bias"):
         tensors[name] = tensors[name][order].contiguous()

@@ -135,7 +135,7 @@ def hadamard(width: int) -> torch.Tensor:
 
 
 def test_turning_queries_and_keys_by_a_hadamard_matrix_changes_no_choice() -> None:
-    """The released code turns both, for the sake of its 8-bit products; in exact arithmetic nothing follows from it."""
+    """The released code rotates queries and keys for its 8-bit products; in exact arithmetic the scores stay equal."""
     generator = torch.Generator().manual_seed(0)
     query, key, weights = (
         torch.randn(shape, dtype=torch.float64, generator=generator) for shape in ((9, 6, 16), (9, 16), (9, 6))

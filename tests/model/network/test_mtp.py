@@ -71,7 +71,7 @@ def test_token_by_token_is_all_at_once(changes: dict[str, object]) -> None:
 
 @torch.no_grad()
 def test_hidden_state_before_and_after_the_final_norm_differ_unless_the_norm_is_constant() -> None:
-    """Scaling a state does not matter to the norm that comes next, scaling its channels one by one does."""
+    """The norm that follows removes a common scale of the state, but not a different scale of each channel."""
     normed, raw = (
         random_model(tiny_config(has_mtp=True, mtp_reads_normed=flag, norm_eps=1e-12)) for flag in (True, False)
     )

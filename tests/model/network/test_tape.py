@@ -1,4 +1,4 @@
-"""The probe points: a tape that wants none of them, and the recorder, which takes all."""
+"""The probe points: a tape that records none of them, and the recorder, which records all."""
 
 import torch
 
@@ -8,7 +8,7 @@ from tests.models import random_model, tiny_config
 
 
 class Nothing(Tape):
-    """Wants no probe point."""
+    """A tape that records no probe point."""
 
 
 def test_tape_that_wants_nothing_needs_no_method() -> None:

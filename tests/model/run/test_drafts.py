@@ -1,4 +1,4 @@
-"""Drafts: what they are, that trying them changes no text, and that those taken back leave nothing behind."""
+"""Drafts: verifying them changes no text, and a rejected draft leaves nothing in the trace."""
 
 from pathlib import Path
 
@@ -23,7 +23,7 @@ EVERYTHING = frozenset({"router", "attention", "inputs", "logits"})
 
 
 def repeating(model: Transformer) -> Transformer:
-    """A model whose next token is mostly the one before, and whose drafts are now accepted, now rejected."""
+    """Return a model that mostly repeats the last token, so that some drafts are accepted and others rejected."""
     assert model.mtp is not None
     with torch.no_grad():
         for block in model.blocks:

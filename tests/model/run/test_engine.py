@@ -79,7 +79,7 @@ def test_every_token_is_run_and_axes_agree(engine: Engine) -> None:
 
 
 def test_stream_in_steps_equals_one_pass_over_the_result(engine: Engine) -> None:
-    """What decoding recorded token by token is what a single prefill of the same tokens records."""
+    """Decoding token by token records what a single prefill of the same tokens records."""
     stepped = engine.run(request())
     at_once = engine.run(request(token_ids=tuple(stepped.data["token_id"].values.tolist()), max_new_tokens=0))
     norms = ("residual_norm", "embedding_norm", "attention_residual_norm")
@@ -124,7 +124,7 @@ def test_logits_of_a_long_prompt_are_never_there_at_once(engine: Engine, monkeyp
 
 def test_biases_of_layers_on_several_devices_are_put_together(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     class OnAnother:
-        """A tensor that nothing but a copy can be made of, as those of two GPUs can not be stacked."""
+        """A tensor that can only be copied. It stands for one of another GPU, which cannot be stacked with ours."""
 
         def __init__(self, values: torch.Tensor) -> None:
             self.values = values

@@ -161,7 +161,7 @@ def test_unusable_texts_are_refused(ids: list[int], message: str) -> None:
 
 
 def test_sums_in_double_precision_are_made_on_the_cpu() -> None:
-    """MPS has no fp64: nothing is widened, or made wide, that was not moved first."""
+    """MPS has no fp64: a tensor must be moved to the CPU before it is converted to or made in fp64."""
 
     class NoFp64(TorchFunctionMode):
         def __init__(self) -> None:

@@ -83,7 +83,7 @@ def test_without_its_model_says_what_is_missing(monkeypatch: pytest.MonkeyPatch)
 
 
 def fed(trace: Trace, model: str, dtype: str = "float32") -> Trace:
-    """A run today of an embedded model over all tokens of a trace, with the same variables."""
+    """Return a new run of an embedded model over all tokens of a trace, with the same variables."""
     capture = Capture(frozenset(trace.request["capture"]["variables"]) - {"drafts"})
     engine = Engine.load(model, device="cpu", dtype=dtype)
     return engine.run(RunRequest(token_ids=tuple(trace.data["token_id"].values.tolist()), capture=capture))

@@ -1,4 +1,4 @@
-"""Layers spread over devices: the trace does not change, and what is not possible is said."""
+"""Layers on several devices give the same trace, and an impossible placement is refused."""
 
 import sys
 from pathlib import Path
@@ -19,7 +19,7 @@ SPARSE = {"model_type": "deepseek_v32", "index_heads": 4, "index_head_dim": 16, 
 
 
 def placement(num_layers: int, *devices: object) -> dict[str, object]:
-    """The first layers on the first device, and so on."""
+    """Return a placement with the first layers on the first device, the next on the second, and so on."""
     of_layer = {f"blocks.{layer}": devices[layer * len(devices) // num_layers] for layer in range(num_layers)}
     outer = {"embedding": devices[0], "rotary": devices[0], "norm": devices[-1], "head": devices[-1]}
     return outer | of_layer | {"mtp": devices[-1]}

@@ -11,7 +11,7 @@ from model.trace.agreement import fair_agreement, jaccard
 
 
 def every_choice(num_experts: int, top_k: int, num_groups: int, kept: int) -> list[frozenset[int]]:
-    """Every set that a fair router may choose, as often as it is likely."""
+    """Return every set that a fair router may choose, repeated in proportion to its probability."""
     size = num_experts // num_groups
     chosen = []
     for groups in itertools.combinations(range(num_groups), kept):

@@ -40,7 +40,7 @@ def test_head_figures() -> None:
 
 
 def test_entropy_of_a_selection_is_a_share_of_what_it_allows() -> None:
-    """Of three visible keys two are kept and read alike: all that can be, though not ln 3."""
+    """Two of three visible keys are kept and have equal weights: the entropy is its maximum, ln 2, and not ln 3."""
     weights = xr.DataArray([[[1, 0, 0], [0.5, 0.5, 0], [0.5, 0, 0.5]]], dims=("head", "query", "key"))
     assert attention.attention_entropy(weights, top_k=2).values[0, 1:] == pytest.approx([1, 1])
     assert attention.attention_entropy(weights).values[0, 2] == pytest.approx(np.log(2) / np.log(3))

@@ -73,7 +73,7 @@ def test_band_agrees_with_routing_one_by_one() -> None:
 
 
 def test_experts_of_one_group_share_its_luck() -> None:
-    """Covariances worked out by hand: of 40 tokens 1 / 12 take both of a kept group's pair, none take one of each."""
+    """Covariances by hand: 1 / 12 of 40 tokens select both experts of a given group, none one of each group."""
     covariance = np.cov(fair_counts(np.random.default_rng(5), 5000, 40, 8, 2, 2, 1).T)
     assert covariance[0, 0] == pytest.approx(40 * 0.25 * 0.75, abs=0.4)
     assert covariance[0, 1] == pytest.approx(40 * (1 / 12 - 1 / 16), abs=0.4)

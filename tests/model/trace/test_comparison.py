@@ -1,4 +1,4 @@
-"""Comparisons of made traces against numbers worked out by hand, and what holds of any two."""
+"""Comparisons of made traces against numbers worked out by hand, and laws for any two traces."""
 
 import dataclasses
 import json
@@ -153,7 +153,7 @@ def test_split_that_is_narrow_in_one_trace_alone_is_a_change() -> None:
 
 
 def test_every_swapped_expert_must_be_near_the_cut() -> None:
-    """Experts 1 and 2 tie in both traces; but 0 and 3, which lie far apart, changed places as well."""
+    """Experts 1 and 2 tie in both traces, but experts 0 and 3, whose scores are far apart, were exchanged too."""
     a, b = gate([[[0.9, 0.5, 0.5 - 1e-5, 0.1]]]), gate([[[0.1, 0.5 - 1e-5, 0.5, 0.9]]])
     assert verdicts(a, b) == verdicts(b, a) == [[CHANGE]]
 
@@ -262,7 +262,7 @@ def test_split_after_the_texts_part_follows() -> None:
 
 
 def test_split_after_the_same_text_in_other_tokens_follows() -> None:
-    """Bytes 0 to 3 are cut after the first in A and after the second in B; the token behind them is aligned."""
+    """Three bytes are cut after the first byte in A and after the second in B; the token after them is aligned."""
 
     def cut(trace: Trace, middle: int) -> Trace:
         spans = ((0, middle), (middle, 3), (3, 4))

@@ -1,4 +1,4 @@
-"""Planted faults in traces that are otherwise right, each found and named; and nothing found in sound ones."""
+"""Each fault planted in a correct trace is found and named; nothing is found in traces without a fault."""
 
 import dataclasses
 from typing import Any
@@ -124,7 +124,7 @@ def test_group_limit_left_out_is_no_zero_mask() -> None:
 
 
 def regrouped(per_group: int, num_kept: int, recorded: bool = True) -> Trace:
-    """A trace whose router scores groups by this many experts and keeps this many; `recorded`: in its group scores."""
+    """Return a trace whose router scores groups by another number of experts, or keeps another number of groups."""
     trace = sound(seed=3, top_k=4)
     rule = RouterRule(num_experts=16, top_k=4, num_groups=4, num_kept_groups=num_kept, scores_per_group=per_group)
     biased = trace.data["router_score"].values + trace.data["expert_bias"].values
@@ -197,7 +197,7 @@ def test_rounding_of_an_engine_is_no_fault() -> None:
 
 
 def test_near_ties_are_no_fault() -> None:
-    """The last chosen and the best left out change places when they are nearer than rounding."""
+    """The last selected expert and the best other one are exchanged if their scores differ by less than rounding."""
     trace = sound(num_groups=1, num_kept=1)
     scores, ids = trace.data["router_score"].values.copy(), trace.data["expert_id"].values.astype(int)
     biased = scores + trace.data["expert_bias"].values

@@ -52,7 +52,7 @@ def gate(
 
 
 def softmax_gate() -> Trace:
-    """As V2: groups judged by their best, no bias, weights neither normalised nor shared out; scaled by 16."""
+    """Return a decision as in V2: groups scored by their best expert, no bias, weights not normalised, scaled by 16."""
     scores, groups = (0.3, 0.15, 0.28, 0.14, 0.02, 0.01, 0.05, 0.05), (0.3, 0.28, 0.02, 0.05)
     softmax = {"scoring_func": "softmax", "norm_topk_prob": False, "routed_scaling_factor": 16.0}
     return gate(scores, (0,) * 8, groups, (0, 1), (4.8, 4.48, 2.4), (0, 2, 1), **softmax)
@@ -131,7 +131,7 @@ def test_weights_that_contradict_the_affinities_are_noticed() -> None:
 
 
 def test_group_scores_that_contradict_the_biased_scores_are_noticed() -> None:
-    """Judged by two, but of affinities alone."""
+    """The group scores are sums of two affinities without the bias."""
     found = Decision.of(gate(group_score=(1.0, 1.1, 0.85, 0.5), kept=(0, 1), chosen=(0, 2, 3)), 0, 3)
     assert found.rule.scores_per_group == 2
     assert found.group_gap == pytest.approx(1.15 - 0.5, abs=1e-6)

@@ -1,4 +1,4 @@
-"""What differs before a choice of experts, by hand."""
+"""Differences before a choice of experts, against cases worked out by hand."""
 
 import dataclasses
 

@@ -1,4 +1,4 @@
-"""What a change did, against numbers worked out by hand, and invariants."""
+"""The effects of an intervention, against numbers worked out by hand, and invariants."""
 
 import dataclasses
 import doctest

@@ -1,4 +1,4 @@
-"""Files that would take all memory or minutes are refused before they are parsed, and the bound is said."""
+"""Files that would take all memory or minutes are refused before they are parsed; the error names the bound."""
 
 import time
 from collections.abc import Callable

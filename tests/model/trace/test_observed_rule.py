@@ -1,4 +1,4 @@
-"""The layout of a trace's router: what was recorded, what is stated, and what cannot be."""
+"""The router rule of a trace: recorded values, stated values, and stated values that contradict the recording."""
 
 import dataclasses
 from typing import Any
@@ -14,7 +14,7 @@ SCORES = ("router_score", "expert_bias", "group_score", "group_kept")
 
 
 def stated(**config: Any) -> Trace:
-    """A trace of chosen experts only, whose model states this."""
+    """Return a trace with selected experts only, whose configuration has these keys."""
     trace = random_trace()  # experts 0 to 7
     return dataclasses.replace(trace, data=trace.data.drop_vars(SCORES), model={"name": "x", "config": config})
 

@@ -1,4 +1,4 @@
-"""Placements by hand, EPLB's own worked example to the digit, and what holds of any placement."""
+"""Placements worked out by hand, EPLB's own example, and laws for any placement."""
 
 import doctest
 
@@ -127,7 +127,7 @@ def test_identities_of_any_placement(case: tuple[xr.DataArray, Placement, int]) 
 
 @given(placed())
 def test_copies_go_where_they_help_most(case: tuple[xr.DataArray, Placement, int]) -> None:
-    """On one node no copy is heavier than any copied expert was before it got its last one."""
+    """On one node, no copy has a higher load than a copied expert had per copy before its last copy was made."""
     counts, _, redundant = case
     made = balanced(counts, 1, redundant)
     copies, weight = made.copies.values, counts.values

@@ -1,4 +1,4 @@
-"""Splits between runs of real networks: rounding explains those of another dtype, and none of a router of noise."""
+"""Splits between runs of real networks: rounding explains those from another dtype, and none from a noise router."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Settings that differ between two configurations are named; bookkeeping is not."""
+"""Settings that differ between two configurations are named; keys without an effect are not."""
 
 import dataclasses
 from typing import Any

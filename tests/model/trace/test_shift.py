@@ -1,4 +1,4 @@
-"""A misplaced recording is recognised, and nothing else is taken for one."""
+"""A shifted recording is recognised, and no other difference is called a shift."""
 
 import dataclasses
 
@@ -43,7 +43,7 @@ def test_a_shift_is_found(shift: int) -> None:
 
 
 def test_prompt_rows_taken_for_the_last_ones() -> None:
-    """Issue 14's case: 11 prompt rows of a run of 11 + 6 tokens, put at tokens 5 to 15."""
+    """11 prompt rows of a run of 11 + 6 tokens are placed at tokens 5 to 15."""
     ids = random_ids(17)
     placed = np.full_like(ids, -1)
     placed[5:16] = ids[:11]

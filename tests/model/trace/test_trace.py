@@ -1,4 +1,4 @@
-"""What a trace accepts and refuses, and that its file gives back what was put in."""
+"""Data that a trace accepts and refuses; a trace file gives back the same trace."""
 
 import numpy as np
 import pytest

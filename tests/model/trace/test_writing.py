@@ -1,4 +1,4 @@
-"""Files take their place whole or not at all, on a full disk too."""
+"""Files are written completely or not at all, on a full disk too."""
 
 import resource
 from collections.abc import Iterator

@@ -16,7 +16,7 @@ HEADER = wire.Header(run=1, moe_layers=(), layout=layout(8, 2), running=True)
 
 
 class Place:
-    """Stands for the placeholder of the ticks."""
+    """Stands for the placeholder of the hidden elements."""
 
     def __init__(self) -> None:
         self.written: list[str] = []

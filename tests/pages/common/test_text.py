@@ -94,7 +94,7 @@ OF_A_RUN = [
 
 
 def hostile(imported: bool) -> Trace:
-    """A trace whose writer put an image wherever a page may quote it."""
+    """Return a trace with a Markdown image in every text that a page may show."""
     random = random_trace()
     stated = {"kind": IMAGE, "engine": IMAGE, "device": IMAGE, "dtype": IMAGE}
     if imported:

@@ -1,4 +1,4 @@
-"""The wire format, read back by a reader that follows its description and not the code of the writer."""
+"""The wire format, read by a reader that was written from the format's description, not from the writer's code."""
 
 import base64
 import json

@@ -1,4 +1,4 @@
-"""Every format: through a made file and back exactly, and broken files refused in one line."""
+"""Every format: ids come back exactly from a made file, and broken files are refused in one line."""
 
 import io
 import json
@@ -31,7 +31,7 @@ FORMS: dict[str, tuple[str, Callable[[], bytes]]] = {
 
 
 def known(trace: Trace) -> np.ndarray:
-    """The ids of the rows that are known, after those that are not were seen to be -1."""
+    """Check that the ids of unknown rows are -1, and return the ids of the known rows."""
     ids = trace.data["expert_id"].values
     rows = (ids >= 0).all((1, 2))
     assert (ids[~rows] == -1).all()

@@ -35,7 +35,7 @@ def test_a_header_and_all_rows_of_the_last_layer_are_read() -> None:
 
 
 def test_rankings_in_place_of_choices_are_left_unknown() -> None:
-    """What is copied without the gaps of a view is a ranking of all experts, not what the tokens took."""
+    """A copy that ignores the gaps of the view is a ranking of all experts, not the tokens' experts."""
     ids = engines.random_ids(14)
     trace = read(engines.moe_trace(ids, (12, 1, 1), copied=True), "auto", TINY)
     assert (trace.data["expert_id"].values[:12] == -1).all()
@@ -68,7 +68,7 @@ def test_broken_files_are_refused() -> None:
 @settings(max_examples=40, deadline=None)
 @given(batches=st.lists(st.integers(1, 3), min_size=1, max_size=5), layers=st.integers(2, 4), seed=st.integers(0, 99))
 def test_any_batches_come_back(batches: list[int], layers: int, seed: int) -> None:
-    """Up to the last layer's rows; of few experts, so that no batch can be taken for a ranking."""
+    """All rows but the last layer's come back; with few experts, no batch looks like a ranking."""
     ids = engines.random_ids(sum(batches), layers, 5, 4, seed)
     config = CONFIG | {"num_hidden_layers": layers + 1, "n_routed_experts": 5, "n_group": 1, "topk_group": 1}
     trace = read(engines.moe_trace(ids, tuple(batches)), LLAMA_CPP, Named("any", config))

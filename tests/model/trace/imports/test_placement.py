@@ -1,4 +1,4 @@
-"""Where rows belong: on tokens that a field of the request or the answer states, or nowhere."""
+"""Rows are placed only on tokens that a field of the request or the answer states."""
 
 from typing import Any
 
@@ -30,7 +30,7 @@ def refused(answer: Any, request: Any = None) -> str:
 
 
 def rows_of(trace: Trace) -> list[int]:
-    """Return the tokens that have a row, after their rows were seen to be the right ones."""
+    """Check that every row has the ids of its token, and return the tokens that have a row."""
     ids = trace.data["expert_id"].values
     known = np.flatnonzero((ids >= 0).all((1, 2)))
     assert np.array_equal(ids[known], IDS[known])
@@ -45,7 +45,7 @@ def cached(answer: dict[str, Any], number: int) -> dict[str, Any]:
 @pytest.mark.parametrize("request_sent", [None, PLAIN])
 @pytest.mark.parametrize("rows", [IDS[:-1], IDS[: len(PROMPT_IDS)], IDS[3:], IDS[len(PROMPT_IDS) - 1 :]])
 def test_rows_whose_start_nothing_states_are_refused(rows: np.ndarray, request_sent: Any) -> None:
-    """Short at the end by one, prompt rows only, a prefix omitted, rows of the output only: all look alike."""
+    """One row short at the end, prompt rows only, a prefix omitted, generated rows only: all look the same."""
     message = refused(engines.vllm_npy(rows), request_sent)
     assert f"has {len(rows)} rows; a run of 4 + 3 tokens has 6, and nothing states" in message
     assert f'"{START}": {ROWS - len(rows)}' in message

@@ -1,4 +1,4 @@
-"""Several sequences in one file of router logits: told apart where something states them, else refused."""
+"""Several sequences in one file of router logits are separated if the request states them, else refused."""
 
 import numpy as np
 import pytest
@@ -90,7 +90,7 @@ def test_what_stays_uncertain_is_noted() -> None:
 
 @given(length=st.integers(1, 12), repeats=st.integers(1, 4), seed=st.integers(0, 99))
 def test_one_token_repeated_is_one_sequence(length: int, repeats: int, seed: int) -> None:
-    """A run of the same token from the start on has equal rows; another sequence needs other rows between."""
+    """Repetitions of the first token have equal rows; another sequence begins only after other rows."""
     rng = np.random.default_rng(seed)
     head = np.repeat(rng.normal(size=(1, 3, 16)), repeats, 0)
     tail = rng.normal(size=(length, 3, 16))

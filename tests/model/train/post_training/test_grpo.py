@@ -64,7 +64,7 @@ def loss_of(ratios: list[list[float]], advantage: list[float], counted: list[lis
 
 
 def test_ratio_counts_up_to_the_clip_and_only_where_it_is_too_good() -> None:
-    """1.5 at advantage 1 counts as 1.2; 0.5 at 1 as it is; 0.5 at -1 as 0.8; 1.5 at -1 as it is."""
+    """Ratio 1.5 at advantage 1 counts as 1.2, 0.5 at 1 as 0.5, 0.5 at -1 as 0.8, 1.5 at -1 as 1.5."""
     wide = {"stale_limit": 9.0}
     for ratio, advantage, gain in ((1.5, 1, 1.2), (0.5, 1, 0.5), (0.5, -1, -0.8), (1.5, -1, -1.5), (1.1, 2, 2.2)):
         loss, facts = loss_of([[ratio]], [advantage], [[True]], **wide)
@@ -99,7 +99,7 @@ def test_distance_by_hand() -> None:
 
 
 def test_distance_is_unbiased_and_so_is_its_gradient() -> None:
-    """Averaged over what the old model draws it is KL(model || start), and so for every logit."""
+    """Averaged over draws of the old model, the estimate is KL(model || start), and its gradient that of the KL."""
     torch.manual_seed(0)
     logits, old, start = torch.randn(6, requires_grad=True), torch.randn(6).softmax(0), torch.randn(6).log_softmax(0)
     now = logits.log_softmax(0)
@@ -156,7 +156,7 @@ def test_learning_otherwise_than_drawing_is_refused(folder: Path, changes: dict[
 
 
 def test_draws_that_are_all_wrong_change_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Even where there is a distance to the start to be made smaller."""
+    """Nothing changes even if the distance to the base model could become smaller."""
     monkeypatch.setattr("model.train.post_training.grpo.reference_distance", lambda now_BT, *_: now_BT)
     never = [dataclasses.asdict(Pair(pair.prompt, "none of these", pair.kind)) for pair in PAIRS]
     write_rows(folder / "pairs" / "train.jsonl.gz", never)

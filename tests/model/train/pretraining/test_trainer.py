@@ -35,7 +35,7 @@ def trainer(windows: Windows, **changes: object) -> Trainer:
 
 
 def losses_by_hand(model: Transformer, batch_BT: Tensor) -> dict[str, Tensor]:
-    """From whole logits: position i foretells token i + 1, and with that token given the module token i + 2."""
+    """Return the losses from all logits: position i predicts token i + 1, the module at position i token i + 2."""
     tape, top_k = TrainingTape() if model.config.is_sparse else RoutingTape(), model.config.top_k
     x_BTD = model.hidden(batch_BT[:, :-1], tape=tape)
     losses = {"loss": F.cross_entropy(model.logits(x_BTD).mT, batch_BT[:, 1:])}

@@ -17,7 +17,7 @@ def shown() -> Trace:
 
 
 def nudged(trace: Trace, token: int = 6, layer: int = 2) -> Trace:
-    """The same run, in which one choice fell otherwise."""
+    """Return the same trace with other experts in one choice."""
     ids = trace.data["expert_id"].values.copy()
     place = trace.data["moe_layer"].values.tolist().index(layer)
     unused = sorted(set(range(8)) - set(ids[token, place].tolist()))
