@@ -14,14 +14,15 @@ from viz.layout import Layout
 # Choices that only the lens offers, the default first. The address holds a choice that differs from the default.
 LENS_ONLY = {"colour": ("expert", "group", "surprisal", "none"), "map": ("experts", "layers"), "alone": ("no", "yes")}
 HOW_TO_READ = (
-    "**Strip**: the text as tokens, generated ones underlined, special ones boxed; coloured by the token's heaviest "
-    "expert in the layer, by that expert's group, or by surprisal. **Map**: a row per token, a column per expert, the "
-    "groups apart; grey is affinity, a colour is a chosen expert, the stronger the larger its weight. "
-    "**Attention**: rows are the tokens that look, columns those looked at. **Load**: each expert's tokens over a fair "
-    "share, which is the dashed line; after a run, the faint band is the range of chance: in 95 % of fair layers, it "
-    "holds all experts. Point at anything to see it everywhere, click to lock it, double-click for one expert alone. "
-    "**Keys**: arrows or J and K go from token to token, [ and ] from layer to layer, space replays, Esc releases, ? "
-    "lists them all."
+    "**Strip**: the text as tokens, generated ones underlined, special ones boxed; coloured by the expert with the "
+    "token's largest weight in the layer, by that expert's group, or by surprisal (how unexpected the token was). "
+    "**Map**: a row per token, a column per expert, with gaps between groups. Grey is affinity, the router's score. "
+    "A coloured cell is a chosen expert; a stronger colour is a larger weight. **Attention**: a row is a token that "
+    "looks, a column a token that it looks at. **Load**: each expert's number of tokens divided by a fair share, "
+    "which is the dashed line. After a run, the faint band is the range of chance: in 95 % of fair layers, it holds "
+    "all experts. Point at a token or an expert to see it in every view, click to lock it, double-click an expert to "
+    "see it alone. **Keys**: arrows or J and K go from token to token, [ and ] from layer to layer, space replays, "
+    "Esc releases, ? lists them all."
 )
 
 

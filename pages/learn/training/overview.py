@@ -39,9 +39,9 @@ def loss(log: TrainingLog, beside: list[TrainingLog]) -> None:
     curves |= {name: log.curve(kind) for kind, name in _FURTHER_LOSSES.items() if kind in log.values}
     figure = figures.curves(curves, "loss, nats per token", session.theme(), log.stages, log.alarms, log.roll_backs)
     how_to_read = (
-        "Measured while training: the mean loss over spans of steps. A run that continues another begins at the step "
-        "that the other had reached. For the first run, vertical lines mark where "
-        "stages begin, triangles at the bottom alarms, and arrows returns to a saved state; point at one to read it. "
-        "Losses are comparable only between runs on the same units (bytes or tokens) and with the same objective."
+        "Measured while training: the mean loss over spans of steps. A run that continues another run begins at the "
+        "step where it took over. For the first run, vertical lines mark where stages begin, triangles at the bottom "
+        "mark alarms, and arrows mark returns to a saved state; point at a mark to read about it. Losses are "
+        "comparable only between runs on the same units (bytes or tokens) and with the same objective."
     )
     controls.chart(figure, "training-loss", tables.by_step(curves), how_to_read)

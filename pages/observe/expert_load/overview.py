@@ -37,8 +37,8 @@ def verdict(load: Load) -> str:
     layers = load.counts.sizes["moe_layer"]
     words = (
         f"**In {load.num_uneven} of {layers} layers the busiest expert carries more than chance explains.** "
-        f"{load.num_outside:,} of {load.counts.size:,} experts carry more, or less, than fair routing of "
-        f"{load.num_tokens:,} tokens gives any expert of a layer, in 95 % of layers."
+        f"{load.num_outside:,} of {load.counts.size:,} experts have a load that chance does not explain: in 95 % of "
+        f"layers, fair routing of {load.num_tokens:,} tokens gives no expert such a high or low load."
     )
     return words if load.num_tokens >= load.fewest else f"{words} {_too_few(load)}"
 
@@ -46,9 +46,9 @@ def verdict(load: Load) -> str:
 def _too_few(load: Load) -> str:
     assert load.band is not None
     return (
-        f"An expert without a token says little here: of {load.num_tokens:,} tokens, fair routing leaves about "
-        f"{load.band.dead:.2g} of a layer's {load.rule.num_experts} experts none. From {load.fewest} tokens on, chance "
-        "no longer explains an idle expert."
+        f"An expert without a token says little here: with {load.num_tokens:,} tokens, fair routing leaves about "
+        f"{load.band.dead:.2g} of a layer's {load.rule.num_experts} experts without one. From {load.fewest} tokens "
+        "on, chance no longer explains an idle expert."
     )
 
 
@@ -56,12 +56,12 @@ def heat_map(load: Load) -> None:
     """Draw the map of the load of every expert of every layer."""
     figure = figures.load_heatmap(load.ratio, load.rule, session.theme(), load.band)
     how_to_read = (
-        "A row per MoE layer, the first at the bottom; a column per expert, groups apart. 1 is a fair share of the "
-        "tokens, orange more, blue less. A dot marks a load that chance alone does not explain. Chance is fair "
-        "routing: every token keeps groups at random, then takes experts at random within them; in 95 % of fair layers "
-        "there is no dot at all. A load beyond chance need not be a fault: a text of one "
-        "kind wants some experts more than others. Click a cell. Counts are measured, ratios and the "
-        "bounds of chance derived."
+        "A row per MoE layer, the first at the bottom; a column per expert, with gaps between groups. 1 is a fair "
+        "share of the tokens, orange is more, blue less. A dot marks a load that chance alone does not explain. "
+        "Chance is fair routing: every token keeps groups at random, then takes experts at random within them; in 95 "
+        "% of fair layers there is no dot at all. A load beyond chance need not be a fault: a text of one kind uses "
+        "some experts more than others. Click a cell to choose its layer and expert. Counts are measured, ratios and "
+        "the bounds of chance derived."
     )
     controls.chart(figure, "load", tables.by_layer_and_expert(load), how_to_read, chooses=("layer", "expert"))
 

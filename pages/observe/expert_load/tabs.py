@@ -44,10 +44,10 @@ def groups(load: Load, layer: int, expert: int | None) -> None:
         return
     figure = figures.group_load(load.group_ratio, session.theme(), load.band)
     how_to_read = (
-        "A row per layer, a column per group of experts: how often the group's experts were chosen, over a fair share. "
-        "A dot marks a load that chance alone does not explain: in 95 % of fair layers no group has one. The "
-        "table has the share of tokens that kept the group, with its 95 % interval (Wilson, as if tokens were "
-        "independent)."
+        "A row per layer, a column per group of experts. The number is how often the group's experts were chosen, "
+        "divided by a fair share. A dot marks a load that chance alone does not explain: in 95 % of fair layers no "
+        "group has a dot. The table has the share of tokens that kept the group, with its 95 % interval (Wilson, as "
+        "if tokens were independent)."
     )
     controls.chart(figure, "load-groups", tables.by_group(load), how_to_read, chooses=("layer",))
 
@@ -65,11 +65,12 @@ def numbers(load: Load, layer: int, expert: int | None) -> None:
         table, hide_index=True, column_config=formats, height="content" if len(table) < 16 else 560, placeholder=""
     )
     st.caption(
-        "MaxVio: by how much the busiest expert exceeds the mean, in means. CV: standard deviation over mean. Entropy: "
-        "of the experts' shares, 1 is even. Gini: 0 is even. Dead: experts without a token. Hot: experts with at least "
-        "twice the mean. Beyond chance: experts with a dot on the map. The first row is for chance: in 95 % of layers, "
-        f"fair routing of {load.num_tokens:,} tokens has at least its entropy, and at most its other numbers. The "
-        "other rows are derived from measured counts."
+        "MaxVio: the busiest expert's load minus the mean, divided by the mean. CV: standard deviation divided by "
+        "mean. Entropy: how widely tokens spread over the experts, 1 is even. Gini: inequality of the load, 0 is "
+        "even. Dead: experts without a token. Hot: experts with at least twice the mean. Beyond chance: experts with "
+        f"a dot on the map. The first row is for chance: in 95 % of layers, fair routing of {load.num_tokens:,} "
+        "tokens has at least its entropy, and at most its other numbers. The other rows are derived from measured "
+        "counts."
     )
     controls.download_table(table, "load-figures")
 

@@ -85,9 +85,9 @@ def _kinds(trace: Trace, shares: pd.DataFrame, color: str) -> int:
     figure = figures.shares_by_kind(names, taken, totals, bounds, beyond, fair, color, session.theme())
     how_to_read = (
         "Of the tokens of each kind, the share that went to this expert, with its 95 % interval. The dashed line is "
-        "the share of a fair expert. Grey: chance explains it; all rows of a fair expert are grey, in "
-        "95 % of cases. A trace does not state the domain of its text, so the kinds are judged by the tokens' own "
-        "text. Derived."
+        "the share of a fair expert. A grey row is explained by chance; in 95 % of cases, all rows of a fair expert "
+        "are grey. A trace does not state the domain of its text, so a token's kind follows from its own text. "
+        "Derived."
     )
     controls.chart(figure, "routing-kinds", shares, how_to_read)
     return int(figure.layout.height)  # pyright: ignore[reportAttributeAccessIssue] - Plotly adds it at run time
