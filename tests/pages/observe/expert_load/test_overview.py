@@ -19,7 +19,7 @@ def test_words_name_the_layer_the_expert_and_the_tokens() -> None:
 def test_no_expert_is_called_dead_on_few_tokens() -> None:
     load = loads.measure(routed([0, 1], [2, 3], [4, 5]))
     assert "An expert without a token says little here" in overview.verdict(load)
-    assert "fair routing leaves about 3.4 of a layer's 8 experts without one. From 18 tokens on" in overview.verdict(load)
+    assert "fair routing leaves about 3.4 of a layer's 8 experts without one. From 18 tokens" in overview.verdict(load)
 
 
 def test_without_the_router_there_is_no_telling_what_chance_gives() -> None:
