@@ -114,7 +114,7 @@ def _base(folder: Path) -> str:
 
 
 def no_weights(folder: Path) -> str:
-    """Return a message on the weights of a folder without weight file and index, and a remedy; empty if unknown."""
+    """Return a message on a folder without weight files and index, and a remedy; empty if the cause is unknown."""
     names = sorted(path.name for path in folder.iterdir())
     shards = [found for found in map(_SHARD.fullmatch, names) if found]
     if shards:

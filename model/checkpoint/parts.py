@@ -75,7 +75,7 @@ class Part:
 
     @property
     def times(self) -> int:
-        """How often the part occurs in the model."""
+        """Number of times that the part occurs in the model."""
         return max(1, len(self.layers))
 
     @property

@@ -149,7 +149,7 @@ def _router(
     has_attention: bool,
     evidence: dict[str, Number],
 ) -> list[Finding]:
-    """Return the finding on a router whose affinities differ; empty if they are the reference's."""
+    """Return the finding on a router whose affinities differ; empty if they equal the reference's affinities."""
     layer, place = link.layer, ours.data["moe_layer"].values.tolist().index(link.layer)
     judged_T = same_experts(reference, ours, Link(ATTENTION, layer, link.gaps_T)) if tolerance.is_rounded else ...
     was, now = (t.data["router_score"].values[:, place].astype(np.float64)[judged_T] for t in (reference, ours))

@@ -1,10 +1,11 @@
 """Holds the recorded norms of two runs of the same tokens as the links of one chain, in the order of computation.
 
 The links: the embedding, then the residual stream of each layer after attention and after its feed-forward block. A
-trace of an older version holds the last kind only.
+trace of an older version holds only the residual stream after each feed-forward block.
 
-Thresholds: equal norms differ by less than 1e-3, as in fp32 on two machines. Where every number was rounded to 16 bits,
-or weights to FP8, they differ by up to 3 %; then a token is judged only up to the layer in which its experts differ.
+Thresholds: equal norms differ by less than 1e-3, as in fp32 on two machines. If every number was rounded to 16 bits, or
+the weights were rounded to FP8, the norms differ by up to 3 %. In this case, a token is judged only up to the layer in
+which its experts differ.
 
 Shape suffixes: T tokens, L layers.
 """
@@ -102,8 +103,8 @@ def same_experts(reference: Trace, ours: Trace, link: Link) -> np.ndarray:
 def first_difference(reference: Trace, ours: Trace, links: Sequence[Link], tolerance: Tolerance) -> int | None:
     """Return the position of the first link that differs; None if none does.
 
-    In an exact chain that is the first link whose difference rises well above all before it, as a small fault grows
-    beyond the tolerance some layers later.
+    In an exact chain, this is the first link whose difference is far above the differences of all earlier links. The
+    tolerance alone would find a later link, because a small fault exceeds it only some layers later.
     """
     if tolerance.is_rounded:
         for place, link in enumerate(links):

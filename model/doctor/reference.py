@@ -209,7 +209,7 @@ def _standardised(scores_TE: np.ndarray) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Trial:
-    """Runs the reference's tokens with exchanged weights, and tells whether its numbers come out."""
+    """Runs the reference's tokens with exchanged weights, and tells whether this restores the reference's numbers."""
 
     reference: Trace
     run: RunExchanged | None

@@ -46,7 +46,7 @@ class Stopped(CheckpointError):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Progress:
-    """The progress of the first stage."""
+    """The progress of the first stage of an audit, which reads every weight."""
 
     done: int  # number of measured tensors
     count: int  # number of all tensors

@@ -48,13 +48,14 @@ class Comparison:
     Attributes:
         a, b: the traces.
         alignment: the alignment of their tokens.
-        choices: variables [pair, moe_layer]: number of `shared` experts, `jaccard` index of both sets, `verdict` (index
-            into `VERDICTS`), `margin` (the smaller of the two traces' margins, in units of biased score; a small margin
-            alone is no near tie) and `weight_difference` (largest difference of a shared expert's gate weights).
+        choices: variables [pair, moe_layer]: number of `shared` (common) experts, `jaccard` index of both sets,
+            `verdict` (index into `VERDICTS`), `margin` (the smaller of the two traces' margins, in units of biased
+            score; a small margin alone is no near tie) and `weight_difference` (largest difference of a gate weight of
+            a common expert).
             Variable [pair]: `logprob_difference`, b minus a, in nats. A value that was not recorded is NaN.
         layers: variables [moe_layer]: number of compared `choices`, share of `equal` choices with its 95 % interval
             `equal_low` to `equal_high` (as if choices were independent), mean `jaccard`, mean and largest weight
-            difference of shared experts (`weight_mean`, `weight_difference`), and the largest `bias_difference`.
+            difference of common experts (`weight_mean`, `weight_difference`), and the largest `bias_difference`.
         renumbered: permutation of each layer whose experts only have other numbers in `b`.
         only_a: MoE layers that only `a` has.
         only_b: MoE layers that only `b` has.
@@ -207,9 +208,9 @@ class _Layer(NamedTuple):
 
     shared: np.ndarray  # number of common experts
     jaccard: np.ndarray  # Jaccard index; NaN if an expert is unknown
-    weight_difference: np.ndarray  # the largest of a shared expert; NaN without one or without recorded weights
+    weight_difference: np.ndarray  # the largest of a common expert; NaN without one or without recorded weights
     near: np.ndarray  # whether rounding explains the difference; False without scores
-    weight_mean: float  # mean weight difference over all shared experts of the layer
+    weight_mean: float  # mean weight difference over all common experts of the layer
     bias_difference: float
     renumbering: Renumbering | None
 
@@ -258,9 +259,9 @@ def _compare_layer(
 
 
 def _margins(one: xr.Dataset, other: xr.Dataset) -> np.ndarray | None:
-    """Return the smaller margin of both traces, in units of biased score, [pair, moe_layer]; None if neither has one.
+    """Return the smaller of both traces' margins, in units of biased score, [pair, moe_layer]; None if both lack it.
 
-    If a group's score is the sum of two scores, its margin counts half.
+    If a group's score is the sum of two scores, half the margin of the groups is used.
     """
     margins = []
     for at in (one, other):

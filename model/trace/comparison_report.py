@@ -19,7 +19,7 @@ MEASURES = {
     "changed-share": "share of compared choices that differ, except near ties and those after an earlier split",
     "split-share": "share of compared choices that differ",
     "jaccard-loss": "1 minus the mean Jaccard index of the chosen experts",
-    "weight-difference": "largest difference of a shared expert's weight",
+    "weight-difference": "largest difference of a weight of an expert that both traces chose",
     "logprob-difference": "largest difference of a token's log-probability, nats",
     "bias-difference": "largest difference of an expert's bias",
     "unaligned-share": "tokens of both traces that could not be aligned",
@@ -156,10 +156,10 @@ def _about_numbers(comparison: Comparison) -> Iterator[str]:
     if weight == 0 and not logprob > 0 and not comparison.is_split.any():
         yield "All weights and log-probabilities that both traces hold are equal to the bit."
     if math.isnan(weight):
-        yield "Weights cannot be compared: a trace does not hold them, or no expert is shared."
+        yield "Weights cannot be compared: a trace does not hold them, or they have no common expert."
     elif weight > 0:
         mean = float(comparison.layers["weight_mean"].mean())
-        yield f"Weights of shared experts differ by up to {weight:.2g}, {mean:.2g} on average."
+        yield f"Weights of common experts differ by up to {weight:.2g}, {mean:.2g} on average."
     if logprob > 0:
         mean = float(abs(comparison.choices["logprob_difference"]).mean())
         yield f"Log-probabilities of the tokens differ by up to {logprob:.2g} nats, {mean:.2g} on average."

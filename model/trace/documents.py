@@ -1,6 +1,7 @@
 """Intervals of ratios over a corpus: the unit is the document, because the tokens of one document are not independent.
 
-A ratio is a sum over documents divided by another, such as an expert's tokens over all tokens, or bits over bytes.
+A ratio is a sum over documents divided by another sum over documents, for example an expert's tokens by all tokens, or
+bits by bytes.
 
 Source: ratio estimator and its linearised variance, Cochran, Sampling Techniques (1977), chapter 6.
 

@@ -14,7 +14,7 @@ _NATS = 5  # nats of log-probability per tolerance
 
 
 def differs_before(comparison: Comparison) -> np.ndarray:
-    """Return a mask of choices before which recorded values differ by more than rounding, [pair, moe_layer]."""
+    """Return a mask of choices with an earlier difference that rounding does not explain, [pair, moe_layer]."""
     layers = comparison.choices["moe_layer"].values
     differs = np.zeros((len(comparison.alignment.pairs), len(layers)), bool)
     for below, values in (_weights(comparison), _norms(comparison)):
@@ -36,9 +36,9 @@ def _beyond(dtype: str, values: np.ndarray) -> np.ndarray:
 
 
 def _weights(comparison: Comparison) -> tuple[list[int], np.ndarray]:
-    """Return layers, and the largest difference of a shared expert's gate weight, relative to the largest weight.
+    """Return the MoE layers, and the largest difference of a gate weight between both traces, [pair, moe_layer].
 
-    The difference is [pair, layer].
+    Only experts that both traces selected count. The difference is relative to the largest gate weight of the choice.
     """
     layers = comparison.choices["moe_layer"].values.tolist()
     if not comparison.a.has("gate_weight"):
@@ -49,7 +49,7 @@ def _weights(comparison: Comparison) -> tuple[list[int], np.ndarray]:
 
 
 def _norms(comparison: Comparison) -> tuple[list[int], np.ndarray]:
-    """Return layers, and the relative difference of the residual norms after them, [pair, layer]."""
+    """Return the layers, and the relative difference of the residual norm after each layer, [pair, layer]."""
     name, (a, b), pairs = "residual_norm", (comparison.a, comparison.b), comparison.alignment.pairs
     if not (a.has(name) and b.has(name)):
         return [], np.zeros((len(pairs), 0))

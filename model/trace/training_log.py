@@ -35,7 +35,7 @@ class TrainingLog:
 
     @property
     def begin(self) -> int:
-        """Steps that the model had learned in before this run; the steps of this run follow them."""
+        """Number of training steps of the model before this run; the first step of this run has the next number."""
         return self.values.get("begin", 0)
 
     @property
@@ -146,7 +146,7 @@ def relative_loads(lines: Sequence[Mapping[str, Any]], window: int) -> xr.DataAr
 
 
 class Outcome(NamedTuple):
-    """How a run ended.
+    """Results at the end of a run.
 
     Attributes:
         busiest: the largest load ratio of any expert in any layer.

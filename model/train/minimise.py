@@ -46,7 +46,7 @@ def minimise(
 
     Args:
         model: trained in place; parameters named by `config.frozen` stay fixed.
-        loss: called with the batch of each forward pass and the step number; `merge_facts` merges its log values.
+        loss: called with each forward pass's batch and the step number; `merge_facts` merges its values for the log.
         config: schedule, clipping, frozen parameters, accumulation, dtype of products, and threads.
         data: batches for the loss, such as `Windows`.
         out: folder of the log and the state; created if missing.
@@ -54,7 +54,7 @@ def minimise(
         evaluate: returns results for the log; called before the first step (logged as `before`), every `look_steps`
             steps, and after the last step.
         resume: continue from the state in `out`.
-        after_step: called after a step with its log values and its number.
+        after_step: called after a step with its values for the log and its number.
 
     Returns:
         The results of `evaluate` before the first step.
@@ -125,7 +125,7 @@ def _step(
 
 
 def _pass(loss: Loss, config: TrainConfig, data: Batches[Any], step: int, number: int) -> dict[str, Any]:
-    """Add the gradient of one forward pass of a step to the parameters, and return the log values of the pass."""
+    """Add the gradient of one forward pass of a step to the parameters, and return its values for the log."""
     num_passes = config.passes_at(step)
     batch = data.batch(config.seed, step * config.accumulation + number, config.batch_size)
     with torch.autocast("cpu", torch.bfloat16, enabled=config.dtype == "bfloat16"):
@@ -135,7 +135,7 @@ def _pass(loss: Loss, config: TrainConfig, data: Batches[Any], step: int, number
 
 
 def merge_facts(passes: Sequence[Any]) -> Any:
-    """Return the merged log values of several passes: integers are added, floats averaged, entries merged one by one.
+    """Return the values for the log of several passes, merged: integers added, floats averaged, entries one by one.
 
     >>> merge_facts([{"loss": 1.0, "load": [1, 2]}, {"loss": 3.0, "load": [0, 5]}])
     {'loss': 2.0, 'load': [1, 7]}

@@ -163,7 +163,7 @@ def write(summary: dict[str, Any], folder: Path = FOLDER) -> Path:
 @click.argument("runs", nargs=-1, required=True, type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--name", required=True, help="Name of the run and of the file.")
 @click.option("--says", required=True, help="What is special about the run, in one sentence.")
-@click.option("--begin", default=0, help="Steps that the base model had learned in; the page counts on from there.")
+@click.option("--begin", default=0, help="Number of training steps of the base model; the page counts on from there.")
 @click.option(
     "--stage", "stages", multiple=True, type=(int, str), help="First step and name of a stage; can be repeated."
 )

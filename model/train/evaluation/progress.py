@@ -40,7 +40,7 @@ class Evaluator:
         self._probe = [first[stream].token_ids[: 1 + PROBE_TOKENS] for stream in sorted(first)]
 
     def evaluate(self, model: Transformer) -> dict[str, Any]:
-        """Return the log values of an evaluation.
+        """Return the values of an evaluation for the log.
 
         `heldout`: bits per byte by stream. `probe`: MoE layer -> for each token of the fixed text the ids of its
         experts, ascending. `positions`, only if windows are longer than the context before any extension: bits per byte

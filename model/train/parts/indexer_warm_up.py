@@ -54,7 +54,7 @@ def with_top_k(model: Transformer, top_k: int) -> Transformer:
 
 
 def warm_up_loss(model: Transformer, batch_BT: Tensor) -> tuple[Tensor, dict[str, Any]]:
-    """Return the loss on windows [B, T + 1], the sum of the losses of all indexers, and the log values."""
+    """Return the loss on windows [B, T + 1] (the sum of all indexers' losses) and values for the log."""
     tape = IndexerTape()
     model.hidden(batch_BT[:, :-1], tape=tape)
     losses_L = torch.stack(tape.losses)

@@ -46,7 +46,7 @@ def with_module(model: Transformer, reads_normed: bool, seed: int) -> Transforme
 
 
 def draft_loss(model: Transformer, config: TrainConfig, batch_BT: Tensor) -> tuple[Tensor, dict[str, Any]]:
-    """Return the loss on windows [B, T + 2], and the log values.
+    """Return the loss on windows [B, T + 2], and values for the log.
 
     The loss is the cross-entropy of the token after the next, plus the weighted balance loss. The last two positions of
     a window have no target.
@@ -67,7 +67,7 @@ def draft_loss(model: Transformer, config: TrainConfig, batch_BT: Tensor) -> tup
 
 
 def balance(model: Transformer, config: TrainConfig, facts: dict[str, Any], step: int) -> None:
-    """Update the selection bias of the module's router, from the load in the log values of a step."""
+    """Update the selection bias of the module's router, from the load that a step logged."""
     assert model.mtp is not None
     moe = model.mtp.block.ffn
     assert isinstance(moe, MixtureOfExperts)

@@ -142,7 +142,7 @@ class GrpoLoss:
         self._drawn: list[Group] = []
 
     def __call__(self, batch: list[tuple[list[int], Pair]], step: int) -> tuple[Tensor, dict[str, Any]]:
-        """Return the loss on a step's prompts, and the log values."""
+        """Return the loss on a step's prompts, and values for the log."""
         groups = self._groups(batch, step)
         with_signal = [group for group in groups if group.has_signal]
         rows, old_BT, advantage_B = rows_of(with_signal or groups[:1])  # at least one group, so that there is a graph

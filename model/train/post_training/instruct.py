@@ -21,7 +21,7 @@ from model.train.tapes import RoutingTape
 
 
 def response_loss(model: Transformer, batch: Batch) -> tuple[Tensor, dict[str, Any]]:
-    """Return the mean cross-entropy of the response tokens, and the log values."""
+    """Return the mean cross-entropy of the response tokens, and values for the log."""
     tape, counted_BT = RoutingTape(), batch.counted_BT
     normed_ND = model.norm(model.hidden(batch.ids_BT, tape=tape))[counted_BT]
     loss = cross_entropy(normed_ND[None].float(), model.head_weight, batch.targets_BT[counted_BT], torch.float32)

@@ -113,7 +113,7 @@ def response_logprobs(model: Transformer, batch: Batch, tape: Tape | None = None
 
 
 def row_facts(model: Transformer, tape: RoutingTape, batch: Batch) -> dict[str, Any]:
-    """Return two log values without padding: number of `tokens`, and `load` (layer number -> tokens of each expert)."""
+    """Return for the log the number of `tokens` and the `load` (layer -> tokens of each expert), without padding."""
     real_T, shape = batch.real_BT.flatten(), model.config
     ids = (routing.expert_ids_TK[real_T].flatten() for routing in tape.routings)
     counts = [torch.bincount(ids_N, minlength=shape.num_experts).tolist() for ids_N in ids]

@@ -15,7 +15,7 @@ LIMIT = 0.3  # drop a text above this share; templates and common phrases reach 
 
 
 class HeldOut:
-    """The runs of held-out text, as sorted hashes."""
+    """The runs of 13 units in held-out text, as sorted hashes."""
 
     def __init__(self, records: Iterable[Record]) -> None:
         """Hash the runs of every held-out record; memory: 8 bytes per run."""
@@ -26,7 +26,7 @@ class HeldOut:
         return len(self._runs)
 
     def overlap(self, text: Text) -> float:
-        """Return the share of the text's runs that occur in held-out text; 0 for a text of fewer than 13 units."""
+        """Return the share of the text's runs of 13 units that occur in held-out text; 0 if the text is shorter."""
         runs = text.runs(RUN)
         if not len(runs) or not len(self._runs):
             return 0.0
