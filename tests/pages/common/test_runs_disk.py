@@ -21,7 +21,7 @@ def reported(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         assert 0 <= share <= 1
         texts.append(text)
 
-    monkeypatch.setattr(runs.Run, "report", report)
+    monkeypatch.setattr(runs.Run, "advance", report)
     return texts
 
 
@@ -55,7 +55,7 @@ def test_only_the_prompt_is_run_and_every_layer_is_said(engine: Engine, reported
 
 
 def test_stopped_between_layers_there_is_no_trace_but_a_word(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runs.Run, "report", lambda run, share, text: run.stop())
+    monkeypatch.setattr(runs.Run, "advance", lambda run, share, text: run.stop())
     run = end(fitted(engine), engine)
     assert run.trace is None
     assert run.error == "stopped after 1 of 5 layers"
@@ -63,7 +63,7 @@ def test_stopped_between_layers_there_is_no_trace_but_a_word(engine: Engine, mon
 
 def test_one_that_waits_for_another_run_says_so_and_is_stopped(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     reported: list[str] = []
-    monkeypatch.setattr(runs.Run, "report", lambda run, share, text: (reported.append(text), run.stop()))
+    monkeypatch.setattr(runs.Run, "advance", lambda run, share, text: (reported.append(text), run.stop()))
     with engine.lock:
         run = end(fitted(engine), engine)
     assert reported == ["Another run of this model is reading its layers from disk; yours starts when that run ends"]
