@@ -131,10 +131,9 @@ def of_checkpoint(bases: dict[str, Path], work: Path, rng: random.Random) -> Arg
     folder = work / "model"
     shutil.copytree(bases[rng.choice(("single", "single", "shards", "sparse", "fp8"))], folder)
     names = sorted(path.name for path in folder.iterdir())
-    for _ in range(rng.choice((1, 1, 1, 2))):
-        name = rng.choice([*names, "config.json", "config.json", "tokenizer.json"])
-        if (folder / name).is_file():
-            spoil(folder / name, rng)
+    number = rng.choice((1, 1, 1, 2))
+    for name in sorted({rng.choice([*names, "config.json", "config.json", "tokenizer.json"]) for _ in range(number)}):
+        spoil(folder / name, rng)
     out, ids = work / "out", ["--ids", "0,7,8,9"]
     trace: Arguments = ["trace", folder, "--out", out, "--new-tokens", "2"]
     return rng.choice(
