@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from pages.common import controls, going, limits, models, prompt, sidebar, style
+from pages.common import controls, going, guards, limits, models, prompt, sidebar, style
 from pages.common.menu import FIRST, MENU, page_path, title
 
 st.set_page_config(page_title="MoE Loupe", page_icon=style.ICON, layout="wide", initial_sidebar_state="auto")
@@ -21,12 +21,14 @@ style.apply()
 style.title(page.title)
 controls.take_from_address(page.url_path)
 controls.keep()
-sidebar.show()
+with guards.shortage_shown():
+    sidebar.show()
 try:
-    if page.url_path:  # the first page has no path and handles its prompt itself
-        prompt.restore_from_link()
-    going.show(page.url_path or FIRST)
-    page.run()
+    with guards.shortage_shown():
+        if page.url_path:  # the first page has no path and handles its prompt itself
+            prompt.restore_from_link()
+        going.show(page.url_path or FIRST)
+        page.run()
 finally:  # a page that ends early, because it has nothing to show, leads back to the same view too
     if page.url_path:
         prompt.mirror()

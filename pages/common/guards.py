@@ -1,6 +1,7 @@
 """End a page, or a part of one, with the reason why it cannot be shown."""
 
 import contextlib
+import logging
 from collections.abc import Iterator
 from typing import NoReturn
 
@@ -10,7 +11,9 @@ from model.run.request import RequestError
 from model.trace.imports import origin
 from model.trace.observed_rule import states_experts
 from model.trace.trace import Trace
-from pages.common import text
+from pages.common import jobs, text
+
+_LOGGER = logging.getLogger(__name__)
 
 # Trace variable -> its name on pages, and the value of `--capture` that records it.
 CAPTURED_BY = {
@@ -58,6 +61,18 @@ def refusal_shown() -> Iterator[None]:
         yield
     except RequestError as error:
         st.info(text.message(error), icon=":material/info:")
+
+
+@contextlib.contextmanager
+def shortage_shown() -> Iterator[None]:
+    """Show one line if memory is short or a file cannot be read; the server and other visitors go on."""
+    try:
+        yield
+    except (MemoryError, RuntimeError, OSError) as error:
+        if isinstance(error, RuntimeError) and not jobs.is_shortage(error):
+            raise
+        _LOGGER.exception("a page was not shown")
+        st.error(f"This part was not shown: {text.message(jobs.failure(error))}.")
 
 
 def stop_with(message: str) -> NoReturn:

@@ -11,6 +11,7 @@ import logging
 import threading
 import weakref
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
 
 import streamlit as st
@@ -113,7 +114,7 @@ def _run(job: Job, work: Callable[[], None]) -> None:
         if has_turn:
             work()
             job.complete = not job.cancel.is_set()
-    except (ValueError, OSError) as error:
+    except ValueError as error:
         job.error = str(error)
     except Exception as error:  # the page shows the message, the server's log the traceback
         job.error = failure(error)
@@ -137,9 +138,16 @@ def _waiting(ahead: int) -> str:
 def failure(error: Exception) -> str:
     """Return one line for the visitor about an exception that ended a computation."""
     message = str(error).strip()
-    if isinstance(error, MemoryError) or "memory" in message:
+    if is_shortage(error):
         return "the machine ran out of memory; use a shorter text or a smaller model"
+    if isinstance(error, OSError) and error.strerror:  # without the folders of the server
+        return f"{Path(str(error.filename)).name}: {error.strerror}" if error.filename else error.strerror
     return f"the computation failed: {message.splitlines()[0] if message else type(error).__name__}"
+
+
+def is_shortage(error: Exception) -> bool:
+    """Return whether the machine ran out of memory; torch raises a RuntimeError for that and for much else."""
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "memory" in str(error))
 
 
 def keep(cache: dict[Key, Value], key: Key, value: Value, most: int) -> None:

@@ -4,6 +4,7 @@ import collections
 import contextlib
 import gc
 import json
+import logging
 import os
 import threading
 from pathlib import Path
@@ -14,12 +15,13 @@ import streamlit as st
 from model.checkpoint.embedded import PRESETS
 from model.run.request import Capture, RequestError, RunRequest
 from model.trace.trace import Trace
-from pages.common import limits
+from pages.common import jobs, limits
 
 if TYPE_CHECKING:
     from model.checkpoint.tokenizer import Tokenizer
     from model.run.engine import Engine
 
+_LOGGER = logging.getLogger(__name__)
 VARIABLE = "MOE_LOUPE_MODELS"
 
 
@@ -73,14 +75,14 @@ class Engines:
         """Return the model in a folder, loading it if needed; concurrent callers wait for the same load.
 
         Raises:
-            ValueError: the folder cannot be read; the message names the file and the error.
+            ValueError: the folder cannot be read, or memory is short; the message is one line.
         """
         if (engine := self._look_up(folder)) is not None:
             return engine
         with self._lock:
             loading = self._loading[folder]
         with loading:
-            return self._look_up(folder) or self._keep(folder, load(folder))
+            return self._look_up(folder) or self._keep(folder, _load_or_refuse(folder))
 
     def _look_up(self, folder: Path) -> "Engine | None":
         with self._lock:
@@ -99,8 +101,16 @@ class Engines:
         """Load a model ahead of its first run. An unreadable folder is ignored: a visitor's run will show the error."""
         try:
             self.get(folder)
-        except (ValueError, OSError):
+        except ValueError:
             return
+
+
+def _load_or_refuse(folder: Path) -> "Engine":
+    try:
+        return load(folder)
+    except (OSError, MemoryError, RuntimeError) as error:
+        _LOGGER.exception("%s cannot be loaded", folder)
+        raise RequestError(f"{folder.name} cannot be loaded: {jobs.failure(error)}") from None
 
 
 def load(folder: Path) -> "Engine":

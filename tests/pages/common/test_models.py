@@ -85,3 +85,27 @@ def test_a_model_that_could_not_be_loaded_is_tried_again(monkeypatch: pytest.Mon
     with pytest.raises(ValueError, match="damaged"):
         engines.get(tmp_path)
     assert isinstance(engines.get(tmp_path), FakeEngine)
+
+
+@pytest.mark.parametrize(
+    ("problem", "message"),
+    [
+        (MemoryError(), "mini cannot be loaded: the machine ran out of memory"),
+        (RuntimeError("can't allocate memory: you tried to allocate 9 bytes"), "the machine ran out of memory"),
+        (PermissionError(13, "Permission denied", "/srv/secret/mini/config.json"), "config.json: Permission denied"),
+    ],
+)
+def test_a_load_that_fails_is_one_line_and_the_next_one_is_tried(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, problem: Exception, message: str
+) -> None:
+    def load(folder: Path) -> None:
+        raise problem
+
+    monkeypatch.setattr(models, "load", load)
+    engines = models.Engines()
+    with pytest.raises(RequestError, match=message) as caught:
+        engines.get(tmp_path / "mini")
+    assert "/srv" not in str(caught.value)
+    engines.warm(tmp_path / "mini")
+    monkeypatch.setattr(models, "load", lambda folder: FakeEngine())
+    assert isinstance(engines.get(tmp_path / "mini"), FakeEngine)
