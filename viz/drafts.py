@@ -1,4 +1,4 @@
-"""Draft tokens: the text with a draft below every token, as HTML, and how many experts rejected drafts share.
+"""Figures of draft tokens: the text with a draft below every token, as HTML, and the experts of rejected drafts.
 
 This module escapes everything that comes from a text or a vocabulary. A draft equal to its token has a sign as well as
 a colour.

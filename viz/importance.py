@@ -46,7 +46,9 @@ def hover_texts(effects: xr.Dataset) -> np.ndarray:
     """Return a hover text per knock-out, [moe_layer, expert]: how many tokens it rerouted in the expert's layer."""
     rerouted, chosen_by = effects["rerouted"].values, effects["chosen_by"].values
     texts = np.char.add(rerouted.astype(str), " tokens rerouted")
-    further = np.char.add(np.char.add(texts, ", by the groups' scores "), (rerouted - chosen_by).astype(str))
+    further = np.char.add(
+        np.char.add(texts, ", of these because the groups' scores changed: "), (rerouted - chosen_by).astype(str)
+    )
     texts = np.where(rerouted > chosen_by, further, texts)
     texts = np.where(untouched(effects), "nothing changed: exactly 0", texts)
     return np.where(np.isfinite(effects["kl"].values), texts, "not computed").astype(object)

@@ -86,13 +86,13 @@ def _answer(comparison: Comparison) -> str:
     """Return the sentence on whether both traces route alike, and on the causes of the splits."""
     split, compared = int(comparison.is_split.sum()), comparison.num_compared
     if not compared:
-        return "The traces do not know the experts of the tokens that they have in common."
+        return "The traces do not hold the experts of their common tokens."
     if not split:
         same = "the same experts" if not comparison.renumbered else "the same experts under other numbers"
         return f"All {compared:,} choices took {same}."
     answer = f"{split:,} of {compared:,} choices ({_percent(split / compared)}) took other experts"
     kinds = {
-        NEAR_TIE: f"by a near tie, which {comparison.dtype} rounding can turn",
+        NEAR_TIE: f"by a near tie, which {comparison.dtype} rounding can reverse",
         CHANGE: _about_changes(comparison),
         FOLLOWS: "after something else had differed before it",
         UNDECIDED: "undecided, because neither trace holds the scores",

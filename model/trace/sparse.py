@@ -66,7 +66,7 @@ def held_and_best(dense: xr.DataArray, kept: xr.DataArray, query: int) -> tuple[
 def recall_over_text(dense: xr.DataArray, kept: xr.DataArray, head: int) -> xr.Dataset:
     """Return one head's recall with the indexer's selection, `indexer`, and with the best one, `best`, each [query].
 
-    The best selection has as many keys. NaN for queries that read every key.
+    The best selection has as many keys as the indexer's. NaN for queries that read every key.
     """
     masks = {"indexer": kept, "best": best_at(dense, num_kept(kept))}
     chose = xr.DataArray(np.isin(np.arange(kept.sizes["query"]), choosing(kept)), dims="query")

@@ -27,8 +27,8 @@ QUESTIONS = {
     KNOCK_OUT: "What did these experts do for this text? The router never chooses them; the next best replace them.",
     GROUP: "What did a whole group do for this text? The router never chooses any of its experts.",
     FORCE: (
-        "What would these experts do for every token? Each replaces the expert that was chosen last, even if its own "
-        "group was not kept."
+        "What would these experts do for every token? Each replaces the expert that was chosen last, even if the "
+        "group of the forced expert was not kept."
     ),
     TOP_K: "How many experts does this text need? Every token gets another number of experts, in every layer.",
     BIAS_OFF: "What does balancing cost this text? The router chooses by affinity alone, without the bias.",

@@ -15,8 +15,14 @@ LISTED = 4  # experts named in the verdict
 CHIPS = 1_000  # tokens of the coloured text at a time
 CHANGE, KL = "change of log-probability", "KL divergence"
 MEANINGS = {
-    KL: "How far the distribution of the token after each one moved: KL(original || changed), over the vocabulary.",
-    CHANGE: "How much more probable each token of the original became, given those before it; below 0, less probable.",
+    KL: (
+        "How far the model's prediction after each token moved: KL(original || changed) of the next token's "
+        "distribution, over the vocabulary."
+    ),
+    CHANGE: (
+        "How much more probable each token of the original text became, given the tokens before it; below 0, it "
+        "became less probable."
+    ),
 }
 VARIABLES = {KL: "kl", CHANGE: "logprob_change"}
 _DONE = {KnockOut: "knocked out", ForceExpert: "forced"}
@@ -39,9 +45,9 @@ def verdict(experiment: Experiment) -> None:
     figure = figures.against_control(means["kl"].item(), control["kl"].values, title, session.theme())
     how_to_read = (
         "The diamond is this change, for as many tokens as each control changes. Each circle is one control run; the "
-        "grey band reaches from the lowest to the highest. Among N + 1 changes that matter equally, each is as likely "
-        "to be the largest, so a harmless change lies right of all N circles in 1 of N + 1 cases, and left of all as "
-        "often. Derived."
+        "grey band reaches from the lowest to the highest. Among N + 1 changes that matter equally, each is as "
+        "likely to be the largest, so a harmless change lies right of all N circles in 1 of N + 1 cases, and left of "
+        "all of them equally often. Derived."
     )
     controls.chart(figure, "counterfactual-control", tables.summary(experiment), how_to_read)
 
@@ -85,8 +91,8 @@ def _about_control(experiment: Experiment) -> str:
             f" ({control.share_beyond:.0%} of them differ in load by more than 20 %)" if control.share_beyond else ""
         )
         return (
-            f"In {number} control runs, each token exchanged as many of its experts, at random, for others of about "
-            f"equal load{beyond}, and {moved}."
+            f"As a control, {number} runs replaced as many experts of each token as this change does, at random, by "
+            f"others of about equal load{beyond}: {moved}."
         )
     who = "other experts" if len(named) == 1 else f"other sets of {len(named)} experts"
     tokens = f"{control.num_matched:,} token{'' if control.num_matched == 1 else 's'}"
@@ -113,8 +119,8 @@ def _standing(experiment: Experiment) -> str:
         return "All moved them equally."
     side = "more" if not at.above else "less"
     return (
-        f"**That is {side} than in any of them.** A change that matters no more than the control does so in 1 of "
-        f"{at.draws + 1} cases ({at.level:.2g})."
+        f"**That is {side} than in any of them.** A change that matters no more than the control would be beyond all "
+        f"of them in 1 of {at.draws + 1} cases ({at.level:.2g})."
     )
 
 
@@ -144,7 +150,7 @@ def both_texts(experiment: Experiment) -> None:
         st.caption("The original has no generated text, so the changed model writes none.")
         return
     parting, num_prompt = effects.parting(original, written), sum(not token.generated for token in original.tokens)
-    names = {"Original": original, "Changed, written by itself": written}
+    names = {"Original": original, "Written by the changed model": written}
     for column, (name, trace) in zip(st.columns(2), names.items(), strict=True):
         with column:
             st.caption(name)
@@ -180,6 +186,6 @@ def _hover(experiment: Experiment) -> list[str]:
     """Return a hover text per token."""
     kl, change = (experiment.effect[name].values.tolist() for name in ("kl", "logprob_change"))
     return [
-        f"token {index}: KL after it {moved:.3g} nats, its log-probability {own:+.3g} nats (derived)"
+        f"token {index}: KL after it {moved:.3g} nats, change of its log-probability {own:+.3g} nats (derived)"
         for index, (moved, own) in enumerate(zip(kl, change, strict=True))
     ]

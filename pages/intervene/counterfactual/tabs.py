@@ -55,9 +55,9 @@ def by_layer(experiment: Experiment | None, token: int) -> None:
         values, band = experiment.effect[variable].values, experiment.band(variable)
         figure = figures.by_layer(layers, values, band, title, session.theme(), _changed_layers(experiment))
         how_to_read = (
-            f"By layer, {title}, against the original; 100 % is unchanged. Outlined: the layers that the change names. "
-            f"In later layers the routing follows from them. {overview.about_band(experiment)} An expert without "
-            f"weight does not count. Derived; n = {experiment.trace.num_tokens:,} tokens."
+            f"By layer, {title}, compared with the original; 100 % is unchanged. Outlined are the layers that the "
+            f"change edits; in later layers the routing changes as a consequence. {overview.about_band(experiment)} "
+            f"An expert with weight 0 does not count. Derived; n = {experiment.trace.num_tokens:,} tokens."
         )
         with column:
             controls.chart(figure, f"counterfactual-{variable}", table, how_to_read)

@@ -18,8 +18,8 @@ def answer(log: TrainingLog) -> None:
     course = f": the loss went from **{losses[0]:.3g} to {losses[-1]:.3g}** nats per token"
     st.markdown(
         f"**{log.name}**, steps {first:,} to {last:,}{course if log.has_one_objective else ''}. {log.says}",
-        help="A step changes the weights once. A run that continues another counts on from the step that it had "
-        "reached. The losses are means over the first and the last span of steps.",
+        help="A step changes the weights once. A run that continues another run counts its steps from where the "
+        "other run was. The losses are means over the first and the last span of steps.",
     )
 
 

@@ -224,7 +224,7 @@ def test_two_files_in_words(files: dict[str, Path]) -> None:
     lines = result.stdout.splitlines()
     assert lines[0] == "A  tiny, measured by moe-loupe, float32, 96 tokens"
     assert lines[2] == "differing: dtype"
-    assert "by a near tie, which bfloat16 rounding can turn" in lines[4]
+    assert "by a near tie, which bfloat16 rounding can reverse" in lines[4]
     start = next(place for place, line in enumerate(lines) if line.startswith("layer"))
     assert [line.split()[0] for line in lines[start + 1 : start + 6]] == ["1", "2", "3", "4", "fair"]
 

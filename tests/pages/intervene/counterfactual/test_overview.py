@@ -58,7 +58,7 @@ def test_the_verdict_names_the_change_its_control_and_the_level() -> None:
     assert said == BEGINNING + (
         "As a control, other experts of L3 were knocked out in turn (3 runs), each for 12 tokens, as many as this "
         "change reroutes: the predictions moved by 0.5 to 1.5 nats. **That is more than in any of them.** A change "
-        "that matters no more than the control does so in 1 of 4 cases (0.25)."
+        "that matters no more than the control would be beyond all of them in 1 of 4 cases (0.25)."
     )
 
 
