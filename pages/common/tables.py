@@ -17,7 +17,10 @@ if TYPE_CHECKING:
     from model.checkpoint.tokenizer import Tokenizer
 
 # Number formats of table columns: three digits, a share in per cent, a whole number with separators.
-THREE, SHARE, WHOLE = (st.column_config.NumberColumn(format=pattern) for pattern in ("%.3g", "percent", "localized"))
+# The last has a width: Streamlit would choose one without the separators, and a narrow column cuts off digits.
+THREE, SHARE = (st.column_config.NumberColumn(format=pattern) for pattern in ("%.3g", "percent"))
+WIDE = 135  # pixels, for 15 characters
+WHOLE = st.column_config.NumberColumn(format="localized", width=WIDE)
 NEXT_TOKENS = {
     "probability": st.column_config.ProgressColumn(min_value=0, max_value=1, format="%.3g"),
     "log-probability (nat)": THREE,

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
 import streamlit as st
 
 from model.checkpoint import costs
 from model.trace.trace import Trace
 from pages.common import controls, heads, session
-from pages.common.tables import WHOLE
 from pages.common.text import plain
 from pages.learn.architecture import drawing, tables
 from pages.learn.architecture.catalogue import ShownModel, made
@@ -26,7 +26,6 @@ SUMMARY_HELP = (
     "A parameter is one trained number. A token passes through the active ones only: of the experts, those that its "
     "router chose. The cache holds what attention needs of earlier tokens. Derived from the configuration."
 )
-_RIGHT = st.column_config.TextColumn(alignment="right")
 
 
 @functools.cache
@@ -109,8 +108,16 @@ def details(part: "Part", parts: "Parts", context: int, dtype: str) -> None:
     for formula in text["formulas"]:
         st.latex(rf"\small {formula}")
     table = tables.sizes(part, context, dtype)
-    st.dataframe(table, hide_index=True, height="content", column_config={name: _RIGHT for name in table.columns[1:]})
+    _table(table)
     prefix, tensors = tables.tensors(part)
     st.caption(f"Tensors `{prefix}…`" if part.parameters else "Has no tensor of its own; it uses the embedding's.")
-    st.dataframe(tensors, hide_index=True, height="content", column_config={"parameters": WHOLE})
+    _table(tensors)
     st.caption(f"{text['source']}. Parameters and shapes from the configuration, the rest derived.")
+
+
+def _table(table: pd.DataFrame) -> None:
+    """Show a small table whose cells wrap: `st.dataframe` cuts off digits where a column is narrow."""
+    numbers = [name for name in table.columns[1:] if name != "shape"]
+    whole = [name for name in numbers if table[name].dtype.kind == "i"]
+    right = {"text-align": "right"}
+    st.table(table.style.set_properties(numbers, **right).format("{:,}", whole), hide_index=True)

@@ -12,6 +12,7 @@ from pages.learn.architecture.drawing import SHORT, count, layers
 if TYPE_CHECKING:
     from model.checkpoint.parts import Part, Parts
 
+_TIMES = "\N{NO-BREAK SPACE}×\N{NO-BREAK SPACE}"
 # Field of `costs.Cost` -> name of its column.
 _NAMES = {
     "parameters": "parameters",
@@ -36,7 +37,7 @@ def sizes(part: "Part", context: int, dtype: str) -> pd.DataFrame:
     """Return a table of the cost of a part for one token: in one of its layers, and in all of them."""
     of_layer = _named(costs.layer_cost(part, context, dtype))
     of_all = _named(costs.part_cost(part, context, dtype))
-    table = pd.DataFrame({"for one token": list(of_layer), "a layer": [f"{number:,}" for number in of_layer.values()]})
+    table = pd.DataFrame({"for one token": list(of_layer), "a layer": list(of_layer.values())})
     if part.times == 1:
         return table.rename(columns={"a layer": "in all"})
     return table.assign(**{f"all {part.times}": [count(number) for number in of_all.values()]})
@@ -55,7 +56,10 @@ def tensors(part: "Part") -> tuple[str, pd.DataFrame]:
     table = pd.DataFrame(
         {
             "tensor": [name.removeprefix(prefix) for name in names],
-            "shape": [" × ".join(f"{size:,}" for size in tensor.shape) for tensor in part.tensors],
+            "shape": [
+                "\N{NO-BREAK SPACE}×\N{NO-BREAK SPACE}".join(f"{size:,}" for size in tensor.shape)
+                for tensor in part.tensors
+            ],
             "in a layer": [tensor.count for tensor in part.tensors],
             "parameters": [tensor.count * tensor.num_elements for tensor in part.tensors],
         }

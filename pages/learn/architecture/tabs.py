@@ -6,7 +6,7 @@ import streamlit as st
 
 from model.checkpoint import costs
 from pages.common import controls, session
-from pages.common.tables import WHOLE, matrix
+from pages.common.tables import WHOLE, WIDE, matrix
 from pages.learn.architecture import drawing, tables
 from pages.learn.architecture.catalogue import ShownModel, load
 from pages.learn.architecture.choices import CONTEXTS
@@ -32,7 +32,9 @@ _MEANINGS = {
 
 
 def _column(name: str) -> Any:
-    return st.column_config.NumberColumn(format="localized", help=_MEANINGS.get(name))
+    return st.column_config.NumberColumn(
+        format="localized", width=None if name == "times" else WIDE, help=_MEANINGS.get(name)
+    )
 
 
 def all_parts(model: ShownModel, context: int, dtype: str) -> None:

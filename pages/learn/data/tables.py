@@ -7,6 +7,8 @@ import pandas as pd
 if TYPE_CHECKING:
     from model.train.data.curation.rules import Verdict
 
+REASON = "why it drops"  # column; empty for a rule that keeps the text
+
 
 def by_rule(report: dict[str, Any]) -> pd.DataFrame:
     """Return a table with a row per rule, in the order they run: kept bytes, dropped bytes and dropped records."""
@@ -75,29 +77,30 @@ def verdicts(text: str, is_code: bool, lang: str) -> tuple[pd.DataFrame, str, st
     from model.train.data.curation.rules import verdicts
     from model.train.data.curation.safety import labels
 
-    judged = Text(normalise(text), is_code)
-    rows = [*_language(judged, lang), *(_row(verdict, bool(text.strip())) for verdict in verdicts(judged))]
+    judged, is_measured = Text(normalise(text), is_code), bool(text.strip())
+    rows = [*_language(judged, lang, is_measured), *(_row(verdict, is_measured) for verdict in verdicts(judged))]
     dropping = [row["rule"] for row in rows if row["says"] == "drops"]
     outcome = f"**Dropped**, by {', '.join(dropping)}." if dropping else "**Kept** by every rule."
     matches = ", ".join(f"{name} ({count})" for name, count in labels(judged.text).items())
     return pd.DataFrame(rows), outcome, f"Safety labels, which drop nothing: {matches or 'none'}."
 
 
-def _language(judged: Any, lang: str) -> list[dict[str, str]]:
+def _language(judged: Any, lang: str, is_measured: bool) -> list[dict[str, str]]:
     """Return a row with the verdict on a text's language; no row if the rule does not know the language."""
     from model.train.data.curation import language
 
     if lang not in language.known():
         return []
     against = language.foreign(judged, lang)
+    keeps = against <= language.LIMIT
     return [
         {
             "rule": "other language",
-            "says": "keeps" if against <= language.LIMIT else "drops",
-            "measured": f"{against:.3g}",
+            "says": ("keeps" if keeps else "drops") if is_measured else "",
+            "measured": f"{against:.3g}" if is_measured else "",
             "limit": f"at most {language.LIMIT}",
             "of": "share of evidence",
-            "reason": "It is plainly not in that language.",
+            REASON: "" if is_measured and keeps else "It is plainly not in that language.",
         }
     ]
 
@@ -117,7 +120,7 @@ def _row(verdict: "Verdict", is_measured: bool) -> dict[str, str]:
         "measured": measured,
         "limit": limit,
         "of": rule.unit,
-        "reason": rule.reason,
+        REASON: rule.reason if says in ("", "drops") else "",
     }
 
 

@@ -48,7 +48,9 @@ def token_keys(run: Run, chosen: Selection) -> None:
     trace, token = heads.trace_of(run), chosen.token
     row = values.row(run, chosen.layer, chosen.head, token)
     source = heads.origin(trace, chosen.layer, chosen.head)
-    title = f"token {token}: {source}, n = {token + 1:,} tokens"
+    title = f"token {token}: {source}"  # longer, it would lie below the toolbar
     figure = figures.largest_weights(row, text.token_labels(trace), session.theme(), source, title=title)
-    how_to_read = "The tokens that the chosen token looks at most in this head. All bars add up to 1."
+    how_to_read = (
+        f"The tokens that the chosen token looks at most in this head, of n = {token + 1:,}. All bars add up to 1."
+    )
     controls.chart(figure, "attention-row", tables.keys_of(trace, token, attention=row), how_to_read)

@@ -38,10 +38,11 @@ chosen = choices.Selection(layer, head, token, window, statistic)
 with st.container(horizontal=True):
     with st.container(width=MAP_PIXELS):
         head_map.one_head(run, chosen)
-    with st.container(width=250 if thumbnail_columns(len(ranked)) == 2 else "stretch"):
-        overview.thumbnails(run, chosen, ranked, summary, sort)
-    with st.container(width="stretch"):
-        overview.token_keys(run, chosen)
+    with st.container(horizontal=True, width="stretch"):  # the keys move below the thumbnails where both do not fit
+        with st.container(width=250 if thumbnail_columns(len(ranked)) == 2 else "stretch"):
+            overview.thumbnails(run, chosen, ranked, summary, sort)
+        with st.container(width=420):
+            overview.token_keys(run, chosen)
 
 for name, tab in controls.open_tabs(TABS, "tab"):
     with tab, guards.refusal_shown():

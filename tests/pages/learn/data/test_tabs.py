@@ -7,6 +7,7 @@ from streamlit.testing.v1 import AppTest
 
 from pages.common.menu import page_path
 from pages.learn.data.reports import DAMAGED, TRAINING
+from pages.learn.data.tables import REASON
 from pages.learn.data.tabs import BY_STREAM, EXAMPLES, SOURCES, TRY
 from tests.pages.conftest import said
 from tests.pages.learn.data.conftest import report, tables
@@ -66,6 +67,18 @@ def test_nothing_is_said_of_no_text(show_at: OpenApp) -> None:
     app = show_at(table=TRY)
     assert set(verdicts(app).values()) == {""}
     assert "Safety labels" not in said(app)
+
+
+def test_a_rule_that_keeps_a_text_gives_no_reason_to_drop_it(show_at: OpenApp) -> None:
+    app = show_at(table=TRY)
+    table = next(table for table in tables(app) if "says" in table)
+    assert (table[REASON] != "").all()  # without a text, the table says what each rule is for
+    app.selectbox(key="rules-lang").set_value("en").run()
+    app.text_area(key="rules-text").set_value("<p>One <b>bold</b> word</p> for bob, and no more than that.").run()
+    table = next(table for table in tables(app) if "says" in table).set_index("says")
+    assert set(table.index) >= {"keeps", "drops"}
+    assert (table.loc["keeps", REASON] == "").all()
+    assert (table.loc[["drops"], REASON] != "").all()
 
 
 def test_a_text_is_tried(show_at: OpenApp) -> None:
