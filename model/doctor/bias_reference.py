@@ -49,7 +49,7 @@ def _layer_of(was: np.ndarray, now: np.ndarray, index: int) -> int:
 
 
 def _difference(layer: int, was: np.ndarray, now: np.ndarray, evidence: dict[str, Number]) -> Finding:
-    """Return the finding on a bias that is no other layer's."""
+    """Return the finding on a bias that equals neither the reference's bias nor the bias of another layer."""
     apart = now - was
     if np.ptp(apart) < _SAME:
         what = f"L{layer}: every bias lies {apart.mean():+.3g} from the reference's"

@@ -36,7 +36,7 @@ FEWEST_TOKENS = 200  # below this the report warns that shares say little
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Progress:
-    """The progress of the second stage."""
+    """The progress of the second stage of an audit, which runs texts."""
 
     done: int  # number of finished runs
     count: int  # number of all runs
@@ -212,7 +212,7 @@ def _compare(engine: Engine, healthy: Trace, runs: _Runs) -> tuple[Check, list[F
 
 
 def _encoded_again(engine: Engine, healthy: Trace) -> list[int] | None:
-    """Return the ids that the model's tokenizer gives for the reference's prompt; None if it was no plain text."""
+    """Return the model's tokenizer's ids for the reference's prompt; None if the prompt is no plain text."""
     prompt = healthy.request.get("prompt")
     if engine.tokenizer is None or not isinstance(prompt, str) or healthy.request.get("chat"):
         return None

@@ -178,7 +178,7 @@ def near_places(data: xr.Dataset, dtype: str) -> xr.DataArray:
 
 
 def near_groups(data: xr.Dataset, dtype: str) -> xr.DataArray:
-    """Return a mask of decisions whose last kept group rounding could replace, [token, moe_layer] bool.
+    """Return a mask of decisions in which rounding could replace the last kept group, [token, moe_layer] bool.
 
     Raises:
         MissingScoresError, ValueError: as for `near_ties`.

@@ -149,7 +149,11 @@ def _copies(held_RS: np.ndarray, num_experts: int) -> np.ndarray:
 
 
 def _with_copies(weight_RE: np.ndarray, num_places: int) -> np.ndarray:
-    """Return the expert of each place, [R, S]: every expert once, then the expert with the highest load per copy."""
+    """Return the expert of each place, [R, S].
+
+    The first places hold every expert once. Each further place holds a copy of the expert whose load, divided by its
+    number of copies so far, is the highest.
+    """
     num_rows, num_experts = weight_RE.shape
     copies_RE, rows = np.ones(weight_RE.shape), np.arange(num_rows)
     held_RS = np.empty((num_rows, num_places), np.int64)

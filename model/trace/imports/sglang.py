@@ -4,8 +4,9 @@ The field is base64 of whole numbers in the order [token, layer, expert], withou
 tokens from `routed_experts_start_len` to the last but one. Every layer of the model has an entry; dense layers have
 zeros, which are dropped. The dtype is int32 unless `routed_experts_dtype` states another
 (python/sglang/srt/state_capturer/routed_experts.py at commit 024911f and routed_experts_wire.py at a6463a1; PRs #12162,
-#24851 and #31219). /generate returns it in `meta_info`, OpenAI's routes in `sgl_ext` of each choice (PR #17434). A
-kernel that fuses a shared expert may add a slot with an id above those of the routed experts; that slot is dropped.
+#24851 and #31219). /generate returns the field in `meta_info`; OpenAI's routes return it in `sgl_ext` of each choice
+(PR #17434). A kernel that fuses a shared expert may add a slot with an id above those of the routed experts; that slot
+is dropped.
 """
 
 from typing import Any

@@ -135,7 +135,7 @@ def _starts(response: Any, one: Any, request: Any) -> list[placement.Start]:
 
 
 def fitting(rows: np.ndarray, named: Named, name: str = FIELD) -> np.ndarray:
-    """Return the entries of MoE layers and routed experts in `rows`, after checks.
+    """Check the expert ids `rows`, and return the ids in the MoE layers and in the slots of routed experts.
 
     Raises:
         TraceError: the rows do not fit the model.

@@ -40,9 +40,9 @@ def judge(kind: str, answer: str, reference: str) -> Verdict:
 
 
 def shares(verdicts: Iterable[Verdict]) -> dict[str, Share]:
-    """Return for each kind the numbers of `right` and `exact` answers `of` all answers, and bounds of the right share.
+    """Return for each kind the numbers of `right`, of `exact` and of all answers (`of`), and an interval.
 
-    The bounds `low` and `high` are Wilson's 95 % interval.
+    `low` and `high` are the bounds of Wilson's 95 % interval of the share of right answers.
     """
     by_kind: dict[str, list[Verdict]] = {}
     for verdict in verdicts:
