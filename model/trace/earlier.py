@@ -10,7 +10,7 @@ from model.trace import near_ties
 from model.trace.comparison import Comparison
 
 _LOCAL = 10  # one value may differ by so many tolerances, the median of a layer by one tolerance
-_NATS = 5  # nats of log-probability per tolerance
+NATS = 5  # nats of log-probability per tolerance
 
 
 def differs_before(comparison: Comparison) -> np.ndarray:
@@ -20,7 +20,7 @@ def differs_before(comparison: Comparison) -> np.ndarray:
     for below, values in (_weights(comparison), _norms(comparison)):
         for place, layer in enumerate(layers.tolist()):
             differs[:, place] |= _beyond(comparison.dtype, values[:, np.asarray(below) < layer]).any(1)
-    logprob = abs(comparison.choices["logprob_difference"].values)[:, None] / _NATS
+    logprob = abs(comparison.choices["logprob_difference"].values)[:, None] / NATS
     return np.maximum.accumulate(differs | _beyond(comparison.dtype, logprob), axis=0)
 
 

@@ -127,6 +127,29 @@ def groups_masked_with_zero(router: Router, right: Routing) -> Routing:
     return right._replace(expert_ids_TK=chosen, weights_TK=2.5 * weights / weights.sum(-1, keepdim=True))
 
 
+def regrouped(router: Router, right: Routing, per_group: int, num_kept: int) -> Routing:
+    """Groups scored by the sum of so many best experts, and so many of them kept; the router records what it does."""
+    biased = right.scores_TE + router.expert_bias
+    groups = biased.view(len(biased), router.config.num_groups, -1).topk(per_group, -1).values.sum(-1)
+    kept = torch.zeros_like(groups, dtype=torch.bool).scatter_(-1, groups.topk(num_kept, -1).indices, True)
+    masked = biased.masked_fill(~kept.repeat_interleave(router.config.group_size, -1), -torch.inf)
+    chosen = masked.topk(router.config.top_k, -1).indices
+    weights = right.scores_TE.gather(-1, chosen)
+    return Routing(right.scores_TE, groups, kept, chosen, 2.5 * weights / weights.sum(-1, keepdim=True))
+
+
+def groups_by_their_best(router: Router, right: Routing) -> Routing:
+    return regrouped(router, right, 1, 2)
+
+
+def no_group_limit(router: Router, right: Routing) -> Routing:
+    return regrouped(router, right, 2, 4)
+
+
+def one_group_more(router: Router, right: Routing) -> Routing:
+    return regrouped(router, right, 2, 3)
+
+
 def negative_bias() -> Transformer:
     model = random_model(tiny_config())
     for router in model.routers():
@@ -157,8 +180,11 @@ def wrong(monkeypatch: pytest.MonkeyPatch, traced: Callable[..., Trace]) -> Call
         (weights_from_biased_scores, lambda: random_model(tiny_config()), consistency.BIASED_WEIGHTS),
         (no_normalisation, lambda: random_model(tiny_config()), consistency.NOT_NORMALISED),
         (groups_masked_with_zero, negative_bias, consistency.ZERO_MASK),
+        (groups_by_their_best, lambda: random_model(tiny_config()), consistency.GROUP_RULE),
+        (no_group_limit, lambda: random_model(tiny_config()), consistency.GROUP_NUMBER),
+        (one_group_more, lambda: random_model(tiny_config()), consistency.GROUP_NUMBER),
     ],
-    ids=["biased weights", "not normalised", "masked with zero"],
+    ids=["biased weights", "not normalised", "masked with zero", "best expert", "no group limit", "one group more"],
 )
 def test_wrong_router_is_found_and_told_apart_from_near_ties(
     wrong: Callable[..., Comparison],
