@@ -13,12 +13,14 @@ from model.cli.options import Numbers, Unusable, find_folder, read_prompt
 from model.cli.terminal import echo
 from model.trace import comparison_report as report
 from model.trace.comparison import Comparison, compare
+from model.trace.imports.origin import notes
 
 if TYPE_CHECKING:
     from model.run.request import RunRequest
     from model.trace.trace import Trace
 
 _LISTED_TOKENS = 12
+_KINDS = "near tie: rounding explains it in both traces; follows: after an earlier difference; change: neither"
 
 
 class Threshold(click.ParamType):
@@ -166,7 +168,9 @@ def _header(comparison: Comparison) -> list[str]:
         where = f"{trace.origin.get('kind')} by {trace.origin.get('engine')}, {trace.origin.get('dtype')}"
         lines.append(f"{side}  {_printable(trace.model.get('name'))}, {_printable(where)}, {trace.num_tokens:,} tokens")
     settings = sorted(report.differing(comparison))
-    return [*lines, f"differing: {', '.join(settings) or 'none of the stated settings'}"]
+    lines.append(f"differing: {', '.join(settings) or 'none of the stated settings'}")
+    traces = {"A": comparison.a, "B": comparison.b}
+    return lines + [f"note on {side}: {_printable(note)}" for side, trace in traces.items() for note in notes(trace)]
 
 
 def _printable(value: object) -> str:
@@ -186,7 +190,7 @@ def _layer_table(comparison: Comparison) -> list[str]:
     if comparison.chance is not None:
         share, index = comparison.chance.equal, comparison.chance.jaccard
         lines.append(f"{'fair':>5}  {share:>6.3f}  {index:>7.3f}  expected of two independent fair routers (derived)")
-    return lines
+    return [*lines, _KINDS] if comparison.is_split.any() else lines
 
 
 def _cell(value: float | None, form: str, width: int) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 from model.trace.comparison import CHANGE, FOLLOWS, NEAR_TIE, SAME, UNDECIDED, UNKNOWN, VERDICTS, Comparison
 from model.trace.consistency import Fault
 from model.trace.earlier import differs_before
+from model.trace.imports.origin import notes
 from model.trace.settings import about_settings, differing_settings
 from model.trace.trace import Trace
 
@@ -336,7 +337,8 @@ def token_text(trace: Trace, index: int) -> str:
 def _described(trace: Trace) -> dict[str, Any]:
     described = {name: trace.model.get(name) for name in ("name", "weights_sha256", "tokenizer_sha256")}
     origin = {name: trace.origin.get(name) for name in ("kind", "engine", "device", "dtype")}
-    return described | origin | {"tokens": trace.num_tokens, "interventions": list(trace.interventions)}
+    own = {"tokens": trace.num_tokens, "interventions": list(trace.interventions), "notes": notes(trace)}
+    return described | origin | own
 
 
 def _fault(fault: Fault) -> dict[str, Any]:

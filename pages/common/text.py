@@ -17,6 +17,7 @@ from viz.tokens import short_name, visible
 if TYPE_CHECKING:
     from model.checkpoint.tokenizer import Tokenizer
 
+FAIR = "Fair routing: each token keeps groups at random, then takes experts at random within them."
 _ESCAPES = str.maketrans({mark: f"\\{mark}" for mark in string.punctuation if mark not in ".,;'"})
 
 

@@ -6,7 +6,7 @@ import pandas as pd
 import streamlit as st
 
 from model.trace.comparison import Comparison
-from pages.common import controls, session
+from pages.common import controls, session, text
 from pages.common.tables import SHARE, THREE
 from pages.intervene.compare import tables
 from viz import splits as figures
@@ -18,7 +18,7 @@ def by_layer(comparison: Comparison, token: int) -> None:
     how_to_read = (
         "Squares: the share of tokens for which both runs chose exactly the same experts. Circles: the mean Jaccard "
         "index, common experts over all experts of both runs. Dashed: the index that two independent fair routers give "
-        "(exact). The table gives the 95 % interval of each share (Wilson, as if tokens were independent)."
+        f"(exact). {text.FAIR} The table gives the 95 % interval of each share (Wilson, as if tokens were independent)."
     )
     table = tables.by_layer(comparison)
     controls.chart(figure, "compare-layers", table, how_to_read)

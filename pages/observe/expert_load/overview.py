@@ -57,11 +57,10 @@ def heat_map(load: Load) -> None:
     figure = figures.load_heatmap(load.ratio, load.rule, session.theme(), load.band)
     how_to_read = (
         "A row per MoE layer, the first at the bottom; a column per expert, with gaps between groups. 1 is a fair "
-        "share of the tokens, orange is more, blue less. A dot marks a load that chance alone does not explain. "
-        "Chance is fair routing: every token keeps groups at random, then takes experts at random within them; in 95 "
-        "% of fair layers there is no dot at all. A load beyond chance need not be a fault: a text of one kind uses "
-        "some experts more than others. Click a cell to choose its layer and expert. Counts are measured, ratios and "
-        "the bounds of chance derived."
+        "share of the tokens, orange is more, blue less. A dot marks a load that chance alone does not explain; "
+        f"in 95 % of fair layers there is none. {text.FAIR} A load beyond chance need not be a fault: a text of one "
+        "kind uses some experts more than others. Click a cell to choose its layer and expert. Counts are measured, "
+        "ratios and the bounds of chance derived."
     )
     controls.chart(figure, "load", tables.by_layer_and_expert(load), how_to_read, chooses=("layer", "expert"))
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import streamlit as st
 
 from model.trace.load import Load
-from pages.common import controls, session
+from pages.common import controls, session, text
 from pages.common.tables import THREE
 from pages.observe.expert_load import devices, sentences, tables
 from viz import load as figures
@@ -17,8 +17,8 @@ def one_layer(load: Load, layer: int, expert: int | None) -> None:
     st.markdown(sentences.about_busiest(load, layer) if expert is None else sentences.about_expert(load, layer, expert))
     figure = figures.load_bars(ratio, load.rule, session.theme(), load.band, expert)
     how_to_read = (
-        f"The experts of L{layer}. The dashed line is a fair share; the grey band holds all experts of a layer "
-        "in 95 % of fair layers; the strip below the bars marks the groups; a cross is an expert without a token. The "
+        f"The experts of L{layer}. The dashed line is a fair share; in 95 % of fair layers, the grey band holds all "
+        f"experts. {text.FAIR} The strip below the bars marks the groups; a cross is an expert without a token. The "
         "table has each expert's share of the tokens with its 95 % interval (Wilson, as if tokens were independent). "
         "Click a bar."
     )
@@ -31,7 +31,8 @@ def all_layers(load: Load, layer: int, expert: int | None) -> None:
     figure = figures.load_strip(load.ratio, load.rule, session.theme(), load.band)
     how_to_read = (
         "A row of bars per layer: each expert's load divided by a fair share, which is the dotted line. Bars end at "
-        "4. Grey bars are within chance, orange ones above, blue ones below. Click a bar."
+        "4. Grey bars are within chance, orange ones above, blue ones below; in 95 % of fair layers all are grey. "
+        f"{text.FAIR} Click a bar."
     )
     table = tables.by_layer_and_expert(load)
     controls.chart(figure, "load-strip", table, how_to_read, chooses=("layer", "expert"))
@@ -46,8 +47,8 @@ def groups(load: Load, layer: int, expert: int | None) -> None:
     how_to_read = (
         "A row per layer, a column per group of experts. The number is how often the group's experts were chosen, "
         "divided by a fair share. A dot marks a load that chance alone does not explain: in 95 % of fair layers no "
-        "group has a dot. The table has the share of tokens that kept the group, with its 95 % interval (Wilson, as "
-        "if tokens were independent)."
+        f"group has a dot. {text.FAIR} The table has the share of tokens that kept the group, with its 95 % interval "
+        "(Wilson, as if tokens were independent)."
     )
     controls.chart(figure, "load-groups", tables.by_group(load), how_to_read, chooses=("layer",))
 

@@ -72,7 +72,7 @@ def _by_chance(trace: Trace, num_tokens: int) -> str:
         return ""
     return (
         f" Fair routing of as many tokens would leave about {band.dead:.2g} of {rule.num_experts} experts without a "
-        "token (simulated)."
+        "token (each token keeps groups, then takes experts within them, at random; derived)."
     )
 
 

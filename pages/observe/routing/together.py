@@ -7,7 +7,7 @@ import xarray as xr
 from model.trace import routing
 from model.trace.observed_rule import rule_of
 from model.trace.trace import Trace
-from pages.common import controls, session
+from pages.common import controls, session, text
 from pages.observe.routing import tables
 from viz import pairs as figures
 
@@ -33,7 +33,7 @@ def _coactivation(trace: Trace, counted: xr.DataArray) -> None:
     how_to_read = (
         "A row is an expert of this layer. A cell is the share of its tokens that also went to the column's expert. "
         "Derived. The table has each share's 95 % interval (Wilson, as if tokens were independent) and the share "
-        "under fair routing. Click a cell to choose the row's expert."
+        f"under fair routing. {text.FAIR} Click a cell to choose the row's expert."
     )
     figure = figures.coactivation(counts, counted.sizes["token"], rule, session.theme())
     controls.chart(figure, "routing-together", tables.pairs(counts, rule), how_to_read, chooses=("expert",))

@@ -255,6 +255,18 @@ def test_two_files_in_words(files: dict[str, Path]) -> None:
     assert [line.split()[0] for line in lines[start + 1 : start + 6]] == ["1", "2", "3", "4", "fair"]
 
 
+def test_what_an_import_assumed_is_noted(files: dict[str, Path], right: Trace, tmp_path: Path) -> None:
+    note = "row 0 is token 0: assumed, because the file does not state the tokens of the run"
+    imported = dataclasses.replace(right, origin=dict(right.origin) | {"kind": "imported", "notes": [note]})
+    save(imported, tmp_path / "imported.safetensors")
+    both = files["float32"], tmp_path / "imported.safetensors"
+    result = run(*both)
+    assert result.exit_code == 0, result.output
+    assert f"note on B: {note}" in result.output.splitlines()
+    assert "note on A" not in result.output
+    assert json.loads(run(*both, "--json").stdout)["b"]["notes"] == [note]
+
+
 def test_json_says_the_same_as_the_comparison(files: dict[str, Path], right: Trace) -> None:
     result = run(files["float32"], files["bfloat16"], "--json")
     plain = json.loads(result.stdout)

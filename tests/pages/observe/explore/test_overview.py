@@ -16,7 +16,7 @@ def test_worst_layer_is_named_with_its_bound_of_chance() -> None:
     """Of eight experts two took all four tokens: each has four fair shares, three more than fair."""
     value, meaning = overview.worst_layer(routed(*[[5, 6]] * 4))
     assert value == "3 (L1)"
-    assert "n = 4 tokens. Fair routing alone gives at most 3 in 95 % of layers." in meaning
+    assert "n = 4 tokens. In 95 % of fair layers it is at most 3." in meaning
 
 
 @pytest.mark.parametrize("trace", [routed(unknown=3)], ids=["no known experts"])
