@@ -22,7 +22,7 @@ def shares_by_kind(
 ) -> go.Figure:
     """Draw an expert's share of the tokens of each kind, with an interval; the dashed line is the uniform share.
 
-    A kind whose share chance explains is grey.
+    A kind is grey if chance explains the expert's share of it.
 
     Args:
         names: names of the kinds, from top to bottom.

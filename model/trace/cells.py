@@ -60,7 +60,7 @@ def cells(values: xr.DataArray, window: Window, max_cells: int = MAX_CELLS) -> x
 def dataset(
     largest: np.ndarray, total: np.ndarray, window: Window, sides: tuple[int, int], leading: tuple = ()
 ) -> xr.Dataset:
-    """Return cells from the largest value and the sum of each, [..., query, key]; NaN without visible pairs."""
+    """Return cells from their largest values and sums, [..., query, key]; NaN in cells without visible pairs."""
     pairs = visible_pairs(window, sides)
     shown, dims = np.where(pairs > 0, 1, np.nan).astype(np.float32), (*leading, "query", "key")
     queries, keys = _starts(window.query, window.query_end, sides[0]), _starts(window.key, window.key_end, sides[1])

@@ -158,7 +158,7 @@ def _share(needed: np.ndarray, left: np.ndarray | int) -> np.ndarray:
 
 
 def count_bounds(num_tokens: int, share: float, confidence: float = 0.95) -> tuple[int, int]:
-    """Return the narrowest bounds that hold a binomial count at this confidence, with half of the rest on each side.
+    """Return the narrowest bounds that contain a binomial count at this confidence, with equal tails on both sides.
 
     The count of one expert is binomial, however groups are kept; `share` is top-k over experts. At the confidence
     1 - p / n the bounds hold all of n experts with probability 1 - p or more (Bonferroni's bound, which needs no

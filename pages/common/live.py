@@ -96,7 +96,7 @@ class Feed:
     """Send a run in progress to the lens, one hidden element after the other."""
 
     def __init__(self, header: wire.Header, blocks: Sequence[bytes]) -> None:
-        """Take a run's axes, and its packed steps, which grow while it goes."""
+        """Store the axes of a run and the list of its packed steps, to which the run appends new ones."""
         self._header, self._blocks, self._placeholder = header, blocks, st.container(key="ticks")
         self._sent = 0
 

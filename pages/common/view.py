@@ -64,7 +64,10 @@ def follow(run: Run, placeholder: DeltaGenerator, container: DeltaGenerator) -> 
 
 
 def _lens_choices() -> dict[str, str]:
-    """Return the choices that only the lens offers and write them to the address; the first script run reads it."""
+    """Return the choices that only the lens offers, and write them to the address.
+
+    In the first script run of a session they are read from the address.
+    """
     state, address = st.session_state, st.query_params
     for name, options in LENS_ONLY.items():
         choice = state.get(name, address.get(name))
