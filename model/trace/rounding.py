@@ -41,7 +41,7 @@ class Rounding(NamedTuple):
     def _gives(
         self, own: dict[str, np.ndarray], others: dict[str, np.ndarray], per_group: int, order: np.ndarray
     ) -> np.ndarray:
-        """Return whether scores within reach of `own` can give the groups and experts of `others`, [pair] bool."""
+        """Return whether rounding of the scores in `own` can give the groups and experts of `others`, [pair] bool."""
         num_experts, num_groups = len(order), own["group_kept"].shape[-1]
         scores = near_ties.scores_of(own, self.dtype, per_group)
         selected = by_expert(others["expert_id"], np.array(True), num_experts, False)[:, order]
