@@ -11,10 +11,11 @@ DRAWN_BY = {"run": FIRST, "engine": "imports"}  # kind of a run -> the page that
 
 
 def show(page: str) -> None:
-    """Show the progress of the run with a Stop button; when it ends, the page is drawn anew and shows it.
+    """Show the progress of the session's run, with a Stop button. When the run ends, rerun the page, which then shows
+    it.
 
     Args:
-        page: that is open, by its name in the menu.
+        page: name of the open page in the menu.
     """
     run = session.own_run()
     if run is None or not run.waiting or DRAWN_BY.get(run.kind) == page:

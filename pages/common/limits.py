@@ -11,7 +11,7 @@ REFUSED: list[str] = []  # one error per variable that is not a valid limit; the
 
 
 def _cap(name: str, usual: int, least: int = 1) -> int:
-    """Return the limit that the environment sets, else the usual one; refuse a value below `least` or not a number."""
+    """Return the limit that the environment sets, else `usual`; refuse a value that is not a number from `least` on."""
     value = os.environ.get(f"MOE_LOUPE_{name}", "") or str(usual)
     if value.isdecimal() and int(value) >= least:
         return int(value)

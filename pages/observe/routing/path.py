@@ -23,7 +23,7 @@ def at_token(trace: Trace, token: int) -> xr.Dataset:
 def losers(trace: Trace, token: int) -> dict[str, xr.DataArray]:
     """Return masks [moe_layer, expert] of experts that lost only to the bias, or only to the group limit.
 
-    A mask is left out if its variables were not recorded. In layers with an intervention it is False.
+    A mask is left out if its variables were not recorded. The masks are False in layers with an intervention.
     """
     if not (trace.has("router_score") and trace.has("expert_bias")):
         return {}
