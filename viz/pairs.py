@@ -52,7 +52,7 @@ def coactivation(counts: xr.DataArray, num_tokens: int, layout: Layout, theme: T
 
 
 def transitions(counts: xr.DataArray, layout: Layout, theme: Theme) -> go.Figure:
-    """Draw, in a row per expert, the shares of the next MoE layer's experts in its transitions.
+    """Draw which experts of the next MoE layer the tokens of each expert (row) go to, as shares of all transitions.
 
     `counts` [expert, next_expert] has the tokens routed to both; a token counts once for each pair of its experts.
     """

@@ -28,8 +28,9 @@ class EffectError(ValueError):
 def kl_divergence(original_logits: np.ndarray, changed_logits: np.ndarray) -> np.ndarray:
     """Return KL(original || changed) of the next-token distributions, in nats, [token].
 
-    Arguments are logits [token, vocab] over the whole vocabulary. The twenty most probable tokens that every trace
-    holds would leave out the rest of the distribution. Values that rounding makes negative (about -1e-16) become 0.
+    Arguments are logits [token, vocab] over the whole vocabulary. The twenty most probable tokens in a trace are not
+    enough, because they leave out the rest of the distribution. Values that rounding makes negative (about -1e-16)
+    become 0.
     """
     parts = []
     for first in range(0, len(original_logits), ROWS):

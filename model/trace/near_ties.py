@@ -97,7 +97,7 @@ class Scores:
         return margin(self.biased + np.where(selected, self.reach, -self.reach), selected, reachable) >= 0
 
     def force_experts(self, selected: np.ndarray, reachable: np.ndarray) -> np.ndarray:
-        """Return whether all scores within reach give this selection, [...] bool. Arguments: see `give_experts`."""
+        """Return whether the scores give this selection however they are rounded. Arguments: see `give_experts`."""
         return margin(self.biased - np.where(selected, self.reach, -self.reach), selected, reachable) > 0
 
     def give_groups(self, kept: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""The session's run in progress, on the pages that do not draw it."""
+"""The progress of the session's run, on pages that do not show the run itself."""
 
 import streamlit as st
 
@@ -7,12 +7,11 @@ from pages.common.menu import FIRST
 from pages.common.runs import Run
 
 SECONDS_BETWEEN_LOOKS = 0.5
-DRAWN_BY = {"run": FIRST, "engine": "imports"}  # kind of a run -> the page that follows it with the lens
+DRAWN_BY = {"run": FIRST, "engine": "imports"}  # kind of a run -> the page that shows its tokens as they arrive
 
 
 def show(page: str) -> None:
-    """Show the progress of the session's run, with a Stop button. When the run ends, rerun the page, which then shows
-    it.
+    """Show the progress of the session's run, with a Stop button. When the run ends, rerun the page.
 
     Args:
         page: name of the open page in the menu.
