@@ -27,7 +27,7 @@ class Summary(NamedTuple):
 
     Attributes:
         num_measured: number of experts that were knocked out.
-        num_idle: number of those whose knock-out changes no token's routing.
+        num_idle: number of experts whose knock-out changed no token's routing.
         layer: model layer number of the most important expert.
         expert: number of the most important expert.
         logprob_change: effect of its knock-out in nats per token, negative if the text needs it.

@@ -1,4 +1,4 @@
-"""The load of the experts of a run: how they share the tokens that count.
+"""The load of the experts of a run: the number of tokens that selected each expert, among the tokens that count.
 
 Shares have Wilson's 95 % interval, as if the tokens were independent of each other. `chance.py` computes the bounds of
 a fair router.

@@ -2,7 +2,7 @@
 
 Every device has the same number of places, and each place holds one expert. All places with the same expert share its
 load evenly. `balanced` follows DeepSeek's load balancer (EPLB): the experts with the highest load get copies, and
-places are assigned to devices so that these have about the same load. If the routing groups divide evenly among the
+places are assigned so that all devices have about the same load. If the routing groups divide evenly among the
 nodes (machines), whole groups are assigned to nodes first: a token keeps few groups and therefore reaches few nodes.
 
 Nothing here was measured on devices; the loads are computed from recorded routing.

@@ -18,7 +18,7 @@ class HeldOut:
     """The runs of 13 units in held-out text, as sorted hashes."""
 
     def __init__(self, records: Iterable[Record]) -> None:
-        """Hash the runs of every held-out record; memory: 8 bytes per run."""
+        """Hash the runs of 13 units of every held-out record; each run takes 8 bytes of memory."""
         runs = [Text.of(record).runs(RUN) for record in records]
         self._runs = np.unique(np.concatenate(runs)) if runs else np.empty(0, np.uint64)
 
