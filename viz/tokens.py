@@ -117,16 +117,24 @@ def inside_lookalikes(text: bytes) -> np.ndarray:
 
 
 def short_name(token: TokenLike) -> str:
-    """Return the vocabulary name of a token, without its brackets: pages draw a box around it instead."""
-    name = visible(token.piece.encode("utf-8", errors="surrogatepass")) or f"#{token.id}"
-    bare = name.strip("<>|｜").replace("▁", " ")
-    return bare or name
+    """Return the name of a token without text: its vocabulary entry without brackets, else its id."""
+    return bare_name(token.piece) or f"#{token.id}"
+
+
+def bare_name(piece: str) -> str:
+    """Return a special entry of a vocabulary without its brackets; a page may draw a box around it instead.
+
+    >>> bare_name("<｜begin▁of▁sentence｜>")
+    'begin of sentence'
+    """
+    name = visible(piece.encode("utf-8", errors="surrogatepass"))
+    return name.strip("<>|｜").replace("▁", " ") or name
 
 
 def chips(tokens: Sequence[TokenLike], text: bytes) -> list[tuple[int, int, str]]:
     """Return chips (first token, last token, text to show); tokens that share a character share a chip.
 
-    A token with an empty span has its own chip with its name in the vocabulary, or `#id` without one.
+    A token with an empty span has its own chip, with its short name.
 
     Args:
         tokens: the tokens, with byte spans that cover `text` without gap or overlap.
@@ -135,7 +143,7 @@ def chips(tokens: Sequence[TokenLike], text: bytes) -> list[tuple[int, int, str]
     inside, spans, first = inside_characters(text), [], 0
     for index, token in enumerate(tokens):
         if token.start == token.end:
-            spans.append((index, index, token.piece or f"#{token.id}"))
+            spans.append((index, index, short_name(token)))
             first = index + 1
         elif not inside[token.end] or _ends_run(tokens, index):
             spans.append((first, index, visible(text[tokens[first].start : token.end])))

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import html
 import re
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from typing import Any, overload
@@ -17,11 +18,12 @@ from streamlit.errors import StreamlitAPIException
 from model.run.request import FIELDS
 from model.trace.observed_rule import rule_of
 from model.trace.trace import Trace
-from pages.common import session, text
+from pages.common import files, session, text
 
 SHARED = ("layer", "token", "expert", "head")
 KEPT = (*SHARED, *(field.key for field in FIELDS.values()), "tokens", "special")
 ALL_HEADS, ALL_HEADS_NAME = -1, "all"  # the lens's number for the mean of all heads
+NOTE_HEIGHT = 18  # pixels
 POPULATIONS = ("all", "prompt", "generated")
 # One-line meanings of the words on the widgets.
 LAYER = "The layers of a model work on the text one after the other; the number is the layer's position, from 0."
@@ -52,6 +54,7 @@ def take_from_address(page: str) -> None:
     """
     if st.session_state.get("address-taken") != page:
         st.session_state["address-taken"] = page
+        files.forget()
         for name in SHARED:
             written = st.query_params.get(name, "")
             if (name, written) == ("head", ALL_HEADS_NAME):
@@ -228,32 +231,68 @@ def chart(
     on_select: Any = "ignore",
     chooses: Sequence[str] = (),
     boxes: bool = False,
+    layer: int | None = None,
 ) -> Any:
-    """Show a figure with its numbers as a table, and downloads of both; return Plotly's selection event.
+    """Show a figure with how to read it, its table twin and the downloads of both; returns Plotly's selection event.
 
     Args:
         figure: its toolbar saves it as SVG or PNG, as chosen in the sidebar.
-        key: widget key, and the name of the files.
+        key: widget key, and part of the files' names.
         table: the numbers of the figure.
-        how_to_read: one line of help.
-        on_select: `on_select` of `st.plotly_chart`, for the selection of points.
+        how_to_read: one line.
+        on_select: as `st.plotly_chart` takes it; points are selected.
         chooses: shared choices (`SHARED`) that a click on a point sets, in the order of the point's customdata.
-        boxes: whether the visitor can draw a rectangle too; the selection event then holds it.
+        boxes: whether a rectangle can be drawn too; the selection event then holds it.
+        layer: model layer number that the figure shows, for its files; None: no single layer.
     """
     on_select = functools.partial(_take_click, key, chooses) if chooses else on_select
-    image = {"format": st.session_state.get("picture") or "svg", "filename": key, "scale": 2}
+    picture = st.session_state.get("picture") or "svg"
+    height = _annotate(figure, files.note(layer))
+    image = {
+        "format": picture,
+        "filename": files.file_name(key, layer),
+        "width": files.WIDTH_PX,
+        "height": height,
+        "scale": files.scale(picture),
+    }
     setup = {"displaylogo": False, "displayModeBar": True, "toImageButtonOptions": image, "responsive": True}
-    look = session.theme()
-    figure.update_layout(modebar={"bgcolor": "rgba(0,0,0,0)", "color": look.muted, "activecolor": look.ink})
     event = st.plotly_chart(
         figure, key=key, theme=None, config=setup, on_select=on_select, alt=how_to_read,
         selection_mode=("points", "box") if boxes else "points",
     )  # fmt: skip
     with st.expander("How to read this, and the numbers", icon=":material/help:"):
         st.markdown(how_to_read)
-        st.dataframe(table, hide_index=True, height="content" if len(table) < 8 else 300)
-        download_table(table, key)
+        st.dataframe(table, hide_index=True, height="content" if len(table) < 8 else 300, placeholder="")
+        download_table(table, key, layer)
     return event
+
+
+def _annotate(figure: go.Figure, note: str) -> int:
+    """Write a note below a figure, as its title, and return the new height in pixels.
+
+    Only saved files show the note: `style.CSS` hides it on the page.
+    """
+    look, layout = session.theme(), figure.layout
+    height = int(layout.height) + NOTE_HEIGHT  # pyright: ignore[reportAttributeAccessIssue] - Plotly adds it at run time
+    figure.update_layout(
+        modebar={"bgcolor": "rgba(0,0,0,0)", "color": look.muted, "activecolor": look.ink},
+        paper_bgcolor=look.background,
+        height=height,
+        title={
+            "text": html.escape(note, quote=False),
+            "font": {"size": 11, "color": look.muted},
+            "x": 0,
+            "xanchor": "left",
+            "xref": "container",
+            "y": 0,
+            "yanchor": "bottom",
+            "yref": "container",
+            "automargin": True,
+            "pad": {"l": 8, "b": 4},
+        },
+    )
+    return height
+    return height
 
 
 def clicked(key: str) -> list[float]:
@@ -270,12 +309,23 @@ def _take_click(key: str, names: Sequence[str]) -> None:
         choose(**{name: int(value) for name, value in zip(names, values, strict=False)})
 
 
-def download_table(table: pd.DataFrame, name: str) -> None:
-    """Show a button that saves a table as CSV. The file is made when the button is pressed."""
+def download_table(table: pd.DataFrame, key: str, layer: int | None = None) -> None:
+    """Show a button that saves a table as CSV, with all digits; pressing it makes the file.
+
+    Args:
+        table: with a row per line.
+        key: part of the file's name and of the widget key.
+        layer: model layer number that the table shows; None: no single layer.
+    """
     st.download_button(
-        "CSV", data=lambda: table.to_csv(index=False).encode(), file_name=f"{name}.csv", mime="text/csv",
-        key=f"{name}-csv", on_click="ignore", icon=":material/download:",
-    )  # fmt: skip
+        "CSV",
+        data=lambda: table.to_csv(index=False).encode(errors="backslashreplace"),
+        file_name=files.file_name(key, layer, "csv"),
+        mime="text/csv",
+        key=f"{key}-csv",
+        on_click="ignore",
+        icon=":material/download:",
+    )
 
 
 def keep_within(key: str, options: Container[object]) -> None:

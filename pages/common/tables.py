@@ -43,6 +43,13 @@ def tokens(trace: Trace) -> pd.DataFrame:
     )
 
 
+def with_bytes(trace: Trace, table: pd.DataFrame) -> pd.DataFrame:
+    """Return a table with a row per token, with each token's text as it is and its bytes in hexadecimal, for a file."""
+    spelled = [trace.text[token.start : token.end] for token in trace.tokens]
+    raw = [part.decode(errors="replace") for part in spelled]
+    return table.assign(**{"raw text": raw, "bytes (hex)": [part.hex(" ") for part in spelled]})
+
+
 def matrix(values: xr.DataArray) -> pd.DataFrame:
     """Return an array with two axes as a table: the first axis is the index, the second the columns, as text."""
     rows, columns = map(str, values.dims)

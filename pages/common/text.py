@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from model.trace.trace import Trace
 from viz import tokens
-from viz.tokens import short_name, visible
+from viz.tokens import bare_name, short_name, visible
 
 if TYPE_CHECKING:
     from model.checkpoint.tokenizer import Tokenizer
@@ -22,20 +22,24 @@ _ESCAPES = str.maketrans({mark: f"\\{mark}" for mark in string.punctuation if ma
 
 
 def token(trace: Trace, index: int) -> str:
-    """Return the name of a token in tables: its text, else its vocabulary entry, else its id; `?` if unknown."""
+    """Return the name of a token: its text, else its vocabulary entry without brackets, else its id; `?` if unknown."""
     entry = trace.tokens[index]
     if entry.start < entry.end:
         return visible(trace.text[entry.start : entry.end])
-    return entry.piece or (f"#{entry.id}" if entry.id >= 0 else "?")
+    return short_name(entry) if entry.piece or entry.id >= 0 else "?"
 
 
 def first_words(trace: Trace, max_characters: int = 40) -> str:
     """Return the beginning of a trace's text in quotation marks, as Markdown; without text, the number of tokens."""
+    words = beginning(trace, max_characters)
+    return f"“{plain(words)}”" if words else f"{trace.num_tokens} tokens"
+
+
+def beginning(trace: Trace, max_characters: int = 40) -> str:
+    """Return the beginning of a trace's text as it is, on one line; empty if it has no text."""
     words = " ".join(trace.text[: 8 * max_characters].decode("utf-8", "ignore").split())
-    if not words:
-        return f"{trace.num_tokens} tokens"
     short = textwrap.shorten(words, max_characters, placeholder="…") if len(words) > max_characters else words
-    return f"“{plain(short if len(short) > 1 else words[:max_characters] + '…')}”"
+    return short if len(short) > 1 or len(words) <= 1 else words[:max_characters] + "…"
 
 
 def token_labels(trace: Trace) -> list[str]:
@@ -43,17 +47,11 @@ def token_labels(trace: Trace) -> list[str]:
     return tokens.token_labels(trace.tokens, trace.text)
 
 
-def boxed(trace: Trace, index: int) -> str:
-    """Return the name of a token for widgets that draw a box around special tokens: those get their short name."""
-    entry = trace.tokens[index]
-    return short_name(entry) if entry.special else token(trace, index)
-
-
 def entry(token_id: int, vocabulary: "Tokenizer | None") -> str:
     """Return the name of a vocabulary entry in tables; its id if `vocabulary` is None."""
     if vocabulary is None:
         return f"#{token_id}"
-    return visible(vocabulary.token_bytes(token_id)) or vocabulary.piece(token_id) or f"#{token_id}"
+    return visible(vocabulary.token_bytes(token_id)) or bare_name(vocabulary.piece(token_id)) or f"#{token_id}"
 
 
 def plain(value: object, max_characters: int | None = None) -> str:

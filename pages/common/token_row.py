@@ -13,7 +13,7 @@ def show(trace: Trace, token: int, reach: int = 6) -> None:
         for index in range(first, min(first + 2 * reach + 1, trace.num_tokens)):
             entry = trace.tokens[index]
             st.button(
-                text.as_code(text.boxed(trace, index)),
+                text.as_code(text.token(trace, index)),
                 key=f"token-row-{index}{_marks(entry)}",
                 help=f"Token {index}, id {entry.id}, {'generated' if entry.generated else 'prompt'}",
                 type="secondary" if index == token else "tertiary",

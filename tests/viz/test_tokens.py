@@ -103,7 +103,7 @@ def test_overlong_and_surrogate_bytes_are_no_characters():
 
 def test_special_tokens_and_tokens_without_text_have_a_name():
     tokens = [Part(0, "<bos>", 0, 0), Part(5, "x", 0, 1), Part(7, "", 1, 1)]
-    assert chips(tokens, b"x") == [(0, 0, "<bos>"), (1, 1, "x"), (2, 2, "#7")]
+    assert chips(tokens, b"x") == [(0, 0, "bos"), (1, 1, "x"), (2, 2, "#7")]
 
 
 def test_one_token_and_none():

@@ -75,7 +75,7 @@ class Strip {
     element.className = `chip${run.special(i) ? ' special' : ''}${run.generated(i) ? ' generated' : ''}`;
     [label.className, bands.className, element.id] = ['label', 'bands', `chip-${i}`];
     element.setAttribute('role', 'option');
-    if (!run.bytes(i).length) label.textContent = i === 0 && run.special(i) ? 'bos' : run.special(i) ? run.name(i) : `#${run.id(i)}`;
+    if (!run.bytes(i).length) label.textContent = run.special(i) ? run.name(i) : `#${run.id(i)}`;
     element.append(label, bands);
     const chip = { element, label, bands, first: i, parts: [] };
     this.chips.push(chip);

@@ -7,7 +7,7 @@ import streamlit as st
 from model.trace.trace import Trace
 from pages.audit.doctor import runs
 from pages.audit.doctor.runs import Audit
-from pages.common import limits, text, uploads
+from pages.common import files, limits, text
 
 AT_ONCE_BYTES = 2_000_000_000  # bytes of weights that are audited without a click
 
@@ -52,7 +52,7 @@ def text_audit(folder: Path) -> Audit | None:
 def _reference() -> Trace | None:
     """Draw the upload of a healthy model's trace, whose tokens the audit runs too; return it, or None."""
     try:
-        return uploads.choose_trace("doctor", "A healthy run of this model, to compare with")
+        return files.choose_trace("doctor", "A healthy run of this model, to compare with")
     except ValueError as error:
         st.error(text.sentence(error))
         return None

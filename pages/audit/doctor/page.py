@@ -3,7 +3,7 @@
 import streamlit as st
 
 from pages.audit.doctor import choices, overview
-from pages.common import guards, models
+from pages.common import files, guards, models
 
 st.markdown("Is this checkpoint healthy? The doctor reads every weight. Press Run to check how it routes texts, too.")
 if not models.available():
@@ -15,6 +15,7 @@ overview.progress(weights, text)
 report = overview.joined(weights, text)
 if report is None:
     st.stop()
+files.describe(report.model)
 st.markdown(overview.verdict(report))
 overview.layers(report)
 overview.findings(report)

@@ -6,7 +6,7 @@ import streamlit as st
 
 from model.run.request import Capture, RequestError, RunRequest
 from model.trace.trace import Trace, TraceError
-from pages.common import jobs, limits, models, session, text, uploads
+from pages.common import files, jobs, limits, models, session, text
 from pages.intervene.compare import runs
 
 # The address holds these words too.
@@ -55,7 +55,7 @@ def _trace(key: str, kind: str, other: Trace | None) -> Trace | None:
             raise TraceError("no example is installed; choose something else")
         return run.trace
     if kind == FILE:
-        return uploads.choose_trace(key)
+        return files.choose_trace(key)
     return _new_run(kind, other)
 
 

@@ -39,6 +39,12 @@ def _described(side: str, trace: Trace) -> str:
     return f"{side}: {text.plain(f'{name}, {where[:120]}')}, {trace.num_tokens:,} tokens"
 
 
+def both(comparison: Comparison) -> str:
+    """Return the names of both models, and the first words of A."""
+    names = " and ".join(str(trace.model.get("name") or "a model")[:80] for trace in (comparison.a, comparison.b))
+    return f"{names}, {text.beginning(comparison.a)}"
+
+
 def strip(comparison: Comparison, token: int) -> None:
     """Show the text of run A, each token marked by the kind of its first split from run B."""
     kinds, hover = _kinds(comparison)

@@ -2,12 +2,13 @@
 
 import streamlit as st
 
-from pages.common import controls
+from pages.common import controls, files
 from pages.intervene.compare import choices, overview, tabs
 
 st.markdown("What changed between two runs, and is it rounding? See where their routing splits, and by how much.")
 a, b = choices.choose()
 comparison = overview.compared(a, b)
+files.describe(overview.both(comparison))
 overview.verdict(comparison)
 with st.container(horizontal=True, vertical_alignment="bottom"):
     token = controls.token(comparison.a)

@@ -172,7 +172,7 @@ def strip(experiment: Experiment, token: int) -> None:
     trace, first = experiment.trace, token // CHIPS * CHIPS
     part = slice(first, first + CHIPS)
     html = figures.text_with_change(
-        [text.boxed(trace, index) for index in range(trace.num_tokens)[part]],
+        [text.token(trace, index) for index in range(trace.num_tokens)[part]],
         experiment.effect[VARIABLES[shade or CHANGE]].values[part], _hover(experiment)[part],
         [entry.generated for entry in trace.tokens[part]], [entry.special for entry in trace.tokens[part]],
         session.theme(), token, first,

@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from pages.common import controls, session, text
+from pages.common import controls, files, session, text
 from pages.learn.architecture import catalogue, choices, overview, tabs
 
 st.markdown("What is the model made of? Every part with its tensors, its formula, and its cost for one token.")
@@ -12,6 +12,7 @@ try:
 except (ValueError, OSError) as error:
     st.error(f"This model cannot be described: {text.plain(error)}. Choose a released one above.")
     st.stop()
+files.describe(model.name)
 st.markdown(overview.summary(model), help=overview.SUMMARY_HELP)
 trace = session.current_trace()
 left, right = st.columns([11, 9], gap="medium")

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import streamlit as st
 
 from model.checkpoint import costs
-from pages.common import controls, session
+from pages.common import controls, files, session
 from pages.common.tables import WHOLE, WIDE, matrix
 from pages.learn.architecture import drawing, tables
 from pages.learn.architecture.catalogue import ShownModel, load
@@ -54,6 +54,7 @@ def v3_beside_v32(model: ShownModel, context: int, dtype: str) -> None:
     """Show the released V3 and V3.2, with the parts that V3.2 added outlined."""
     before, after = (load(name).parts for name in ("deepseek-v3", "deepseek-v3.2"))
     added = [part.key for part in costs.added_parts(before, after)]
+    files.describe("DeepSeek-V3 and V3.2")
     st.markdown(_difference(before, after, context))
     _cost(before, after, context)
     for column, name, parts in zip(st.columns(2), ("DeepSeek-V3", "DeepSeek-V3.2"), (before, after), strict=True):

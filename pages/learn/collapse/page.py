@@ -2,10 +2,12 @@
 
 import streamlit as st
 
+from pages.common import files
 from pages.learn.collapse import choices, overview
 from pages.learn.collapse.runs import SIDES
 
 st.markdown("What keeps experts from collapsing? Train a model of 16 experts here, balanced and not, and watch.")
+files.describe("models of 16 experts trained here")
 overview.verdict()
 for column, side in zip(st.columns(2, gap="large"), SIDES, strict=True):
     with column:

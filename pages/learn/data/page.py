@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from pages.common import controls, text
+from pages.common import controls, files, text
 from pages.learn.data import choices, overview, tabs
 from pages.learn.data.reports import reports
 
@@ -13,6 +13,7 @@ except (ValueError, OSError) as error:
     st.error(f"The report cannot be read: {text.plain(error)}. Make one with `python -m model curate`.")
     st.stop()
 name = choices.report()
+files.describe(f"data, {name}")
 st.markdown(overview.summary(name, by_name[name]))
 overview.figure(by_name[name])
 

@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from pages.common import controls
+from pages.common import controls, files
 from pages.learn.training import choices, overview, tabs
 from pages.learn.training import logs as training_logs
 
@@ -14,6 +14,7 @@ if not logs:
     st.info("No training log is installed.")
     st.stop()
 log, beside = choices.logs(logs)
+files.describe(f"training of {log.name}")
 overview.answer(log)
 overview.alarms(log)
 overview.loss(log, beside)

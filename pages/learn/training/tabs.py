@@ -94,7 +94,7 @@ def load(log: TrainingLog, layer: int) -> None:
         "Measured, summed over the span."
     )
     figure = figures.load_over_steps(of_layer, session.theme())
-    controls.chart(figure, "training-load", tables.by_expert(of_layer), how_to_read)
+    controls.chart(figure, "training-load", tables.by_expert(of_layer), how_to_read, layer=layer)
     figure = figures.load_that_plays(of_all.dropna("moe_layer"), session.theme())
     how_to_read = "All layers at one span of steps: press Play, or move the slider."
     table = of_all.to_series().rename("load").reset_index()
@@ -129,7 +129,7 @@ def bias(log: TrainingLog, layer: int) -> None:
         f"Layer {layer}: the bias that enters the selection only, minus the layer's mean, which changes no selection. "
         "Purple helps an expert, green holds it back. Measured."
     )
-    controls.chart(figure, "training-bias", tables.by_expert(values), how_to_read)
+    controls.chart(figure, "training-bias", tables.by_expert(values), how_to_read, layer=layer)
 
 
 def saturation(log: TrainingLog, layer: int) -> None:

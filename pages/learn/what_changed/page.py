@@ -2,10 +2,12 @@
 
 import streamlit as st
 
+from pages.common import files
 from pages.learn.what_changed import choices, overview
 from pages.learn.what_changed.claims import matching, texts
 
 st.markdown(texts()["answer"])
+files.describe("DeepSeek-V3 to V3.2")
 overview.counts()
 with st.container(horizontal=True, vertical_alignment="bottom"):
     verdict = choices.verdict()

@@ -34,17 +34,19 @@ def one_head(run: Run, chosen: Selection) -> None:
         f"rectangle to enlarge a part. The table shows token {token}."
     )
     table = tables.keys_of(trace, token, attention=values.row(run, layer, head, token))
-    show(figure, "attention-map", window, table, how_to_read)
+    show(figure, "attention-map", chosen, table, how_to_read)
 
 
-def show(figure: go.Figure, key: str, window: Window, table: pd.DataFrame, how_to_read: str) -> None:
+def show(figure: go.Figure, key: str, chosen: Selection, table: pd.DataFrame, how_to_read: str) -> None:
     """Show a map on which a click chooses a token, and a rectangle chooses the part of the map on show.
 
     The widget key differs between parts of a map. With one key, the rectangle would stay drawn on the new part.
     """
     figure.update_layout(dragmode="select")  # Plotly's zoom would only enlarge the cells that the browser has
+    window = chosen.window
     chart_key = f"{key}-{'-'.join(map(str, window))}"
-    controls.chart(figure, chart_key, table, how_to_read, functools.partial(take, chart_key, window), boxes=True)
+    on_select = functools.partial(take, chart_key, window)
+    controls.chart(figure, chart_key, table, how_to_read, on_select, boxes=True, layer=chosen.layer)
 
 
 def take(key: str, window: Window) -> None:

@@ -40,7 +40,8 @@ def thumbnails(run: Run, chosen: Selection, ranked: list[int], summary: xr.Datas
         "Every head of the layer. Each map has its own scale, so it shows where a head looks, not how strongly. "
         "Click a map to enlarge it."
     )
-    controls.chart(figure, "attention-heads", head_tables.by_head(summary, ranked), how_to_read, chooses=("head",))
+    table = head_tables.by_head(summary, ranked)
+    controls.chart(figure, "attention-heads", table, how_to_read, chooses=("head",), layer=chosen.layer)
 
 
 def token_keys(run: Run, chosen: Selection) -> None:
@@ -53,4 +54,5 @@ def token_keys(run: Run, chosen: Selection) -> None:
     how_to_read = (
         f"The tokens that the chosen token looks at most in this head, of n = {token + 1:,}. All bars add up to 1."
     )
-    controls.chart(figure, "attention-row", tables.keys_of(trace, token, attention=row), how_to_read)
+    table = tables.keys_of(trace, token, attention=row)
+    controls.chart(figure, "attention-row", table, how_to_read, layer=chosen.layer)

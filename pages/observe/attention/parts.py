@@ -39,7 +39,7 @@ def maps_of_parts(run: Run, chosen: Selection) -> None:
             of_cell=chosen.statistic,
         )  # fmt: skip
         with side:
-            head_map.show(figure, f"attention-{name}", window, table, how_to_read)
+            head_map.show(figure, f"attention-{name}", chosen, table, how_to_read)
 
 
 def by_distance(run: Run, chosen: Selection) -> None:
@@ -54,7 +54,8 @@ def by_distance(run: Run, chosen: Selection) -> None:
         "A position part that falls with the distance makes a head look at near tokens, whatever the tokens are."
     )
     figure = figures.parts_by_distance(parts, session.theme(), chosen.head)
-    controls.chart(figure, "attention-distance", table.reset_index(names="tokens back"), how_to_read)
+    table = table.reset_index(names="tokens back")
+    controls.chart(figure, "attention-distance", table, how_to_read, layer=chosen.layer)
 
 
 def cache(trace: Trace) -> None:

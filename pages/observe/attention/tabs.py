@@ -33,7 +33,8 @@ def in_numbers(run: Run, chosen: Selection, ranked: list[int], counted: xr.DataA
         "head looks at one token; 1: at all tokens equally. Many heads look at the first token when no other token "
         "matters to them."
     )
-    controls.chart(figure, "attention-numbers", head_tables.by_head(summary, ranked), how_to_read, chooses=("head",))
+    table = head_tables.by_head(summary, ranked)
+    controls.chart(figure, "attention-numbers", table, how_to_read, chooses=("head",), layer=chosen.layer)
 
 
 def all_layers(run: Run, chosen: Selection, ranked: list[int], counted: xr.DataArray) -> None:
@@ -72,7 +73,7 @@ def rollout(run: Run, chosen: Selection, ranked: list[int], counted: xr.DataArra
         f"{chosen.token}."
     )
     table = tables.keys_of(trace, chosen.token, rollout=reached.isel(query=chosen.token))
-    head_map.show(figure, "attention-rollout", chosen.window, table, how_to_read)
+    head_map.show(figure, "attention-rollout", chosen, table, how_to_read)
 
 
 def content_and_position(run: Run, chosen: Selection, ranked: list[int], counted: xr.DataArray) -> None:

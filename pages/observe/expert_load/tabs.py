@@ -23,7 +23,7 @@ def one_layer(load: Load, layer: int, expert: int | None) -> None:
         "Click a bar."
     )
     table = tables.by_expert(load, layer)
-    controls.chart(figure, "load-layer", table, how_to_read, chooses=("expert",))
+    controls.chart(figure, "load-layer", table, how_to_read, chooses=("expert",), layer=layer)
 
 
 def all_layers(load: Load, layer: int, expert: int | None) -> None:

@@ -73,9 +73,9 @@ def all_layers(trace: Trace, token: int) -> None:
 def whole_run(trace: Trace, token: int) -> None:
     """Show tables of all tokens and of their routing."""
     rows = tables.tokens(trace)
-    st.dataframe(rows, hide_index=True, height=300)
+    st.dataframe(rows, hide_index=True, height=300, column_config={"surprisal (bit)": tables.THREE}, placeholder="")
     with st.container(horizontal=True):
-        controls.download_table(rows, "tokens")
+        controls.download_table(tables.with_bytes(trace, rows), "tokens")
         if trace.has("expert_id"):
             controls.download_table(tables.routing(trace), "routing")
 

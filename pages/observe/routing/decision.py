@@ -61,7 +61,7 @@ def _chart(trace: Trace, decision: Decision, lost: Mapping[str, xr.DataArray], e
         "a thick line is a kept group. In panel 6, only experts of kept groups are left; those on or above the "
         "dashed line were chosen. The dotted line runs through the expert of the steps below. Click an expert."
     )
-    controls.chart(figure, "routing-decision", rows, how_to_read, chooses=("layer", "expert"))
+    controls.chart(figure, "routing-decision", rows, how_to_read, chooses=("layer", "expert"), layer=decision.layer)
 
 
 def _steps(trace: Trace, decision: Decision, expert: int) -> None:

@@ -25,9 +25,9 @@ def show(trace: Trace, layer: int, expert: int, mask: xr.DataArray) -> None:
     color = expert_color(expert, rule_of(trace), session.theme())
     left, right = st.columns(2)
     with right:
-        height = _kinds(trace, expert_tokens.shares(trace, layer, expert, mask), color)
+        height = _kinds(trace, layer, expert_tokens.shares(trace, layer, expert, mask), color)
     with left:
-        _weights(taken, color, height)
+        _weights(layer, taken, color, height)
     st.caption(
         f"The {len(taken):,} tokens that went to L{layer}E{expert}, in context. Click a row to choose its token."
     )
@@ -76,7 +76,7 @@ def _by_chance(trace: Trace, num_tokens: int) -> str:
     )
 
 
-def _kinds(trace: Trace, shares: pd.DataFrame, color: str) -> int:
+def _kinds(trace: Trace, layer: int, shares: pd.DataFrame, color: str) -> int:
     """Draw the expert's share of each kind of token; return the height of the figure in pixels."""
     taken, totals = shares["taken"].to_numpy(), shares["of"].to_numpy()
     bounds = shares[["low (95 %)", "high (95 %)"]].to_numpy()
@@ -89,11 +89,12 @@ def _kinds(trace: Trace, shares: pd.DataFrame, color: str) -> int:
         "are grey. A trace does not state the domain of its text, so a token's kind follows from its own text. "
         "Derived."
     )
-    controls.chart(figure, "routing-kinds", shares, how_to_read)
-    return int(figure.layout.height)  # pyright: ignore[reportAttributeAccessIssue] - Plotly adds it at run time
+    height = int(figure.layout.height)  # pyright: ignore[reportAttributeAccessIssue] - Plotly adds it at run time
+    controls.chart(figure, "routing-kinds", shares, how_to_read, layer=layer)
+    return height
 
 
-def _weights(taken: pd.DataFrame, color: str, height: int) -> None:
+def _weights(layer: int, taken: pd.DataFrame, color: str, height: int) -> None:
     if "weight" not in taken or not np.isfinite(taken["weight"].values).any():
         st.info("This trace holds which experts were chosen, but not their weights.")
         return
@@ -105,7 +106,7 @@ def _weights(taken: pd.DataFrame, color: str, height: int) -> None:
         "expert that the trace lists first. Measured."
     )
     twin = pd.DataFrame(taken, columns=["token", "text", "rank", "weight"])
-    controls.chart(figure, "routing-weights", twin, how_to_read)
+    controls.chart(figure, "routing-weights", twin, how_to_read, layer=layer)
 
 
 def _contexts(rows: pd.DataFrame, key: str) -> None:

@@ -36,7 +36,10 @@ def _coactivation(trace: Trace, counted: xr.DataArray) -> None:
         f"under fair routing. {text.FAIR} Click a cell to choose the row's expert."
     )
     figure = figures.coactivation(counts, counted.sizes["token"], rule, session.theme())
-    controls.chart(figure, "routing-together", tables.pairs(counts, rule), how_to_read, chooses=("expert",))
+    layer = int(counts["moe_layer"])
+    controls.chart(
+        figure, "routing-together", tables.pairs(counts, rule), how_to_read, chooses=("expert",), layer=layer
+    )
 
 
 def _transitions(trace: Trace, counts: xr.DataArray, layer: int) -> None:
@@ -47,7 +50,9 @@ def _transitions(trace: Trace, counts: xr.DataArray, layer: int) -> None:
         "chose in this layer with every one in the next; a row shows where an expert's tokens go. Derived."
     )
     figure = figures.transitions(onward, rule_of(trace), session.theme())
-    controls.chart(figure, "routing-onward", tables.transitions(onward), how_to_read, chooses=("expert",))
+    controls.chart(
+        figure, "routing-onward", tables.transitions(onward), how_to_read, chooses=("expert",), layer=earlier
+    )
 
 
 def _graph(trace: Trace, counts: xr.DataArray, layer: int, expert: int) -> None:

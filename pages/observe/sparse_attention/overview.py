@@ -83,7 +83,7 @@ def selection(run: Run, layer: int, token: int, kept: xr.DataArray) -> None:
         "Derived, mean of the layer's heads."
     )
     table = tables.keys_of(trace, token, **{DENSE: weights.isel(query=token), "kept": kept.isel(query=token)})
-    controls.chart(figure, "sparse-map", table, how_to_read, chooses=("token",))
+    controls.chart(figure, "sparse-map", table, how_to_read, chooses=("token",), layer=layer)
 
 
 def keys(run: Run, layer: int, token: int, kept: xr.DataArray) -> None:
@@ -97,4 +97,4 @@ def keys(run: Run, layer: int, token: int, kept: xr.DataArray) -> None:
         "selection, mean of heads. A good indexer gives the highest scores to the keys that the heads attend to most."
     )
     table = tables.keys_of(trace, token, score=row, **{DENSE: weights, "kept": mask})
-    controls.chart(figure, "sparse-query", table, how_to_read)
+    controls.chart(figure, "sparse-query", table, how_to_read, layer=layer)

@@ -25,7 +25,7 @@ def left_out(run: Run, layer: int, head: int, token: int, kept: xr.DataArray) ->
     keys = missed["key"].values.tolist()
     table = pd.DataFrame({"key": keys, "text": [text.token(trace, key) for key in keys], DENSE: missed.values})
     st.dataframe(table, hide_index=True, height=300)
-    controls.download_table(table, "sparse-left-out")
+    controls.download_table(table, "sparse-left-out", layer)
 
 
 def over_text(run: Run, layer: int, head: int, token: int, kept: xr.DataArray) -> None:
@@ -42,7 +42,7 @@ def over_text(run: Run, layer: int, head: int, token: int, kept: xr.DataArray) -
         "for all heads together; for one head, another selection can be better."
     )
     shares = {"indexer": recalled["indexer"].values[queries], "best selection": recalled["best"].values[queries]}
-    controls.chart(figure, "sparse-recall", pd.DataFrame({"query": queries} | shares), how_to_read)
+    controls.chart(figure, "sparse-recall", pd.DataFrame({"query": queries} | shares), how_to_read, layer=layer)
 
 
 def all_layers(run: Run, layer: int, head: int, token: int, kept: xr.DataArray) -> None:

@@ -7,6 +7,7 @@ import streamlit as st
 from model.trace import token_counts
 from model.trace.trace import Trace
 from pages.common import controls, session
+from pages.common import tables as common
 from pages.common.tables import THREE
 from pages.observe.tokens import tables
 from viz import tokens as figures
@@ -30,7 +31,7 @@ def every_token(trace: Trace) -> None:
         "measured). Vocabulary: the entry as the tokenizer's file writes it, with letters in place of invisible "
         "bytes, such as Ġ for a space."
     )
-    controls.download_table(rows, "tokens")
+    controls.download_table(common.with_bytes(trace, rows), "tokens")
 
 
 def _take_row() -> None:

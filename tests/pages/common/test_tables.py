@@ -28,3 +28,10 @@ def test_routing_table_has_every_slot() -> None:
     assert len(table) == 10 * 2 * 2
     slot = table[(table["token"] == 4) & (table["layer"] == 2) & (table["rank"] == 1)].iloc[0]
     assert slot["expert"] == trace.data["expert_id"].sel(token=4, moe_layer=2, rank=1)
+
+
+def test_a_file_of_tokens_holds_their_text_and_bytes() -> None:
+    trace = random_trace()
+    table = tables.with_bytes(trace, tables.tokens(trace))
+    assert "".join(table["raw text"]).encode() == b"".join(map(bytes.fromhex, table["bytes (hex)"])) == trace.text
+    assert [len(bytes.fromhex(spelled)) for spelled in table["bytes (hex)"]] == table["bytes"].tolist()

@@ -33,12 +33,12 @@ def test_tokens_are_named_by_their_text_their_entry_or_their_number() -> None:
     tokens = (Token(0, "<bos>", 0, 0, False), Token(5, "x", 0, end, False), Token(7, "", end, end, True))
     data = trace.data.assign(token_id=("token", np.array([0, 5, 7], np.int32)))
     trace = dataclasses.replace(trace, data=data, tokens=tokens, text=spelled)
-    assert [text.token(trace, index) for index in range(3)] == ["<bos>", "·\\xff<script>", "#7"]
+    assert [text.token(trace, index) for index in range(3)] == ["bos", "·\\xff<script>", "#7"]
 
 
 def test_entries_of_the_vocabulary_look_as_tokens_do() -> None:
     vocabulary = Vocabulary()
-    assert [text.entry(entry, vocabulary) for entry in range(3)] == ["<bos>", "·→\\xe2\\x82", "#2"]
+    assert [text.entry(entry, vocabulary) for entry in range(3)] == ["bos", "·→\\xe2\\x82", "#2"]
     assert text.entry(1, vocabulary) == visible(vocabulary.token_bytes(1))
     assert text.entry(3, None) == "#3"
 

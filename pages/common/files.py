@@ -1,0 +1,95 @@
+"""Files that a visitor opens and saves: uploaded traces, names of saved files, the note on a saved chart.
+
+Uploads are read from memory; no path from an upload is opened.
+"""
+
+import datetime
+import re
+
+import streamlit as st
+
+from model.trace import file
+from model.trace.trace import Trace, TraceError
+from pages.common import limits, session, text
+
+WIDTH_MM, WIDTH_PX = 170, 800  # of a chart on paper, and of its drawing
+DOTS_PER_INCH = 300
+
+
+def choose_trace(key: str, label: str = "Trace file") -> Trace | None:
+    """Draw an upload widget and return its trace, which is parsed once per file; None until a file is chosen.
+
+    Args:
+        key: prefix of the widget key, to which `-file` is added.
+        label: label of the widget.
+
+    Raises:
+        TraceError: the file is too large, or not a trace.
+    """
+    uploaded = st.file_uploader(label, ["safetensors"], key=f"{key}-file", max_upload_size=limits.UPLOAD_BYTES // 2**20)
+    if uploaded is None:
+        return None
+    cached = st.session_state.get(f"{key}-read")
+    if cached is None or cached[0] != uploaded.file_id:
+        if uploaded.size > limits.UPLOAD_BYTES:
+            raise TraceError(f"the file is larger than {limits.UPLOAD_BYTES / 2**20:.0f} MB; choose a smaller one")
+        cached = (uploaded.file_id, file.loads(uploaded.getvalue()))
+        st.session_state[f"{key}-read"] = cached
+    return cached[1]
+
+
+def scale(picture: str) -> float:
+    """Return how much larger than its drawing a chart is saved: in CSS pixels for `svg`, in dots for `png`."""
+    return WIDTH_MM / 25.4 * (96 if picture == "svg" else DOTS_PER_INCH) / WIDTH_PX
+
+
+def describe(about: str) -> None:
+    """Name what the charts and tables of a page show, if that is not the run on show; call it before them."""
+    st.session_state["about"] = about
+
+
+def forget() -> None:
+    """Drop the name that another page gave."""
+    st.session_state.pop("about", None)
+
+
+def note(layer: int | None = None) -> str:
+    """Return what a chart shows, in one line: model, first words, layer and today's date.
+
+    Args:
+        layer: model layer number; None: the chart shows no single layer.
+    """
+    return " · ".join([*_subject(), *([] if layer is None else [f"layer {layer}"]), _today()])
+
+
+def file_name(key: str, layer: int | None = None, ending: str | None = None) -> str:
+    """Return the name of a file: as `note`, with the name of the chart or table, and without signs.
+
+    Args:
+        key: widget key of the chart or table.
+        layer: as `note` takes it.
+        ending: of the file; None: without one.
+    """
+    parts = [*map(_plain, _subject()), key, *([] if layer is None else [f"L{layer}"]), _today()]
+    return "-".join(filter(None, parts)) + (f".{ending}" if ending else "")
+
+
+def _subject() -> list[str]:
+    about = st.session_state.get("about")
+    return [about] if about else of_run(session.current_trace())
+
+
+def of_run(trace: Trace | None) -> list[str]:
+    """Return the model and the first words of a run."""
+    if trace is None:
+        return []
+    return [str(trace.model.get("name") or "a model")[:80], text.beginning(trace) or f"{trace.num_tokens} tokens"]
+
+
+def _plain(words: str) -> str:
+    """Return words without signs, for a file's name."""
+    return re.sub(r"(?:(?<!\w)\.|\.(?!\w)|[^\w.])+", "-", words).strip("-_")[:40].rstrip("-_.").lower()
+
+
+def _today() -> str:
+    return datetime.datetime.now(tz=datetime.UTC).date().isoformat()
