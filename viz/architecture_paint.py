@@ -38,7 +38,7 @@ class Paint:
 
 
 def recall(graph: nx.DiGraph, stack: str, theme: Theme, paint: Paint) -> go.Scatter:
-    """Draw the recall as a bar along the bottom of the stack's indexer; an empty trace without a recall."""
+    """Draw the recall as a bar along the bottom of the stack's indexer; if `paint` has no recall, draw nothing."""
     indexers = [(key, at) for key, box, at in boxes(graph) if box.kind == "indexer" and key.startswith(f"{stack}-")]
     if paint.recall is None or not indexers:
         return go.Scatter(x=[], y=[], mode="lines", hoverinfo="skip")
@@ -78,7 +78,7 @@ def experts(
 
 
 def groups(graph: nx.DiGraph, model: Model, stack: str, theme: Theme, paint: Paint | None) -> go.Scatter:
-    """Write each group's load below its experts; an empty trace if no run is painted."""
+    """Write each group's load below its experts; if no run is painted, draw nothing."""
     frames = expert_cells(graph.graph["experts"][stack], model.router)[1]
     load = None if paint is None or model.router.num_groups == 1 else paint.group_load
     ratios = [] if load is None else load.values.tolist()

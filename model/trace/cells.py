@@ -1,8 +1,8 @@
 """Reduce maps of queries and keys to no more cells than a screen shows.
 
 A cell covers a rectangle of (query, key) pairs. It holds the largest value, the mean and the number of its visible
-pairs; a key is visible if it is not after its query. The sum over all cells of mean times number is the sum of all
-values. Coordinates `query` to `query_end` and `key` to `key_end` give the tokens of a cell, the end excluded.
+pairs; a key is visible if it is not after its query. Mean times number of pairs, summed over all cells, is the sum of
+all values. Coordinates `query` to `query_end` and `key` to `key_end` give the tokens of a cell, the end excluded.
 
     >>> ones = xr.DataArray(np.ones((3, 3)), dims=("query", "key"))
     >>> cells(ones, whole(3), max_cells=2)["pairs"].values.tolist()
