@@ -1,4 +1,4 @@
-"""Intervals of ratios over a corpus: the unit is the document, because the tokens of one document are not independent.
+"""Compute intervals of ratios over a corpus. Documents are the unit, because tokens of a document are not independent.
 
 A ratio is a sum over documents divided by another sum over documents, for example an expert's tokens by all tokens, or
 bits by bytes.
@@ -37,7 +37,7 @@ def ratio_interval(parts_D: np.ndarray, sizes_D: np.ndarray, confidence: float =
     Args:
         parts_D: numerators, [document, ...].
         sizes_D: denominators, [document].
-        confidence: of the interval.
+        confidence: probability that the interval contains the ratio.
     """
     parts, sizes = np.asarray(parts_D, float), np.asarray(sizes_D, float)
     ratio = parts.sum(0) / sizes.sum()

@@ -18,7 +18,7 @@ def go_to(page: Page, name: str) -> None:
 
 def answered(page: Page) -> str:
     """Wait until the page shows the verdict of an experiment, and return it."""
-    verdict = page.get_by_text("The next token's distribution moved by")
+    verdict = page.get_by_text("the predictions of the next token moved by")
     expect(verdict).to_be_visible(timeout=120_000)
     expect(page.get_by_role("button", name="Stop")).to_be_disabled()
     expect(page.get_by_test_id("stException")).to_have_count(0)
