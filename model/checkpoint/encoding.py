@@ -119,7 +119,10 @@ class Encoding:
 
 
 def serve(requests: BinaryIO, answers: BinaryIO) -> None:
-    """Answer requests, one line of JSON each, until there are no more: first a tokenizer.json, then texts."""
+    """Answer requests, one line of JSON each, until the input ends.
+
+    The first request is a tokenizer.json, and each further request is a text.
+    """
     encoding: Encoding | None = None
     for line in requests:
         request = json.loads(line)

@@ -45,7 +45,7 @@ class Control:
 
     Attributes:
         draws: the interventions of each draw.
-        num_rerouted: number of tokens that the change reroutes in its layer; 0 if the draws are of the second kind.
+        num_rerouted: number of tokens that the change reroutes in its layer; 0 for draws of `equal_rerouting`.
         num_matched: number of tokens that each draw reroutes in this layer; at most `num_rerouted`.
         repeated: the change for `num_matched` of its tokens, to compare with the draws; None if `num_matched` equals
             `num_rerouted`.

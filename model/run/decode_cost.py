@@ -1,7 +1,7 @@
 """Measures the time of one layer's attention for one decoded token, with all keys and with selected keys only.
 
 The times are measured with the model's own weights. The cache holds random latents, because times do not depend on
-their values; the context may therefore be longer than any text, or than the model was trained for.
+their values. The context may therefore be longer than any text, and longer than the contexts of the training.
 
 Shape suffixes: B batch (1), T new positions (1), S positions so far, D model width, H heads, N content head width,
 R position head width, C key-value latent width, X query latent width.

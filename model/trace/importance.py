@@ -30,8 +30,8 @@ class Summary(NamedTuple):
         num_idle: number of experts whose knock-out changed no token's routing.
         layer: model layer number of the most important expert.
         expert: number of the most important expert.
-        logprob_change: effect of its knock-out in nats per token, negative if the text needs it.
-        chosen_by: number of tokens that selected it in the original run.
+        logprob_change: effect of knocking out this expert, in nats per token; negative if the text needs the expert.
+        chosen_by: number of tokens that selected this expert in the original run.
     """
 
     num_measured: int

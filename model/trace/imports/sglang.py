@@ -158,7 +158,7 @@ def _shaped(ids: np.ndarray, num_layers: int, top_k: int, expected: int) -> np.n
     A row has an extra slot for a shared expert if only this gives the `expected` number of rows.
 
     Raises:
-        TraceError: the number of ids is no multiple of a row's.
+        TraceError: the number of ids is no multiple of the number of ids in a row.
     """
     fitting = [
         ids.reshape(-1, num_layers, slots)

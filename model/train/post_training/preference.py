@@ -80,7 +80,7 @@ class Choices:
 
     @torch.no_grad()
     def preferred(self, score: Callable[[Batch], Tensor]) -> dict[str, Share]:
-        """Return how often the chosen response scores higher than the rejected one, by kind, and under "all" in total.
+        """Return the share of pairs whose chosen response has the higher score, by kind; "all" holds all kinds.
 
         Args:
             score: function that returns the score of each row of a batch, [B].
