@@ -3,17 +3,22 @@
     python -m model.run.recorded [NAME]...      (`make recorded`)
 
 `story` is the run of the first screen. `sparse` is the same text on a model whose indexer selects keys.
+`counterfactual` knocks out an expert of the story: in its first MoE layer, the heaviest expert of its last token.
 """
 
 import gzip
 import json
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import click
 
 from model.checkpoint.embedded import PRESETS, embedded_models
+from model.run import counterfactual_file
+from model.run.counterfactual import Counterfactual, Question
 from model.run.engine import Engine
+from model.run.interventions import KnockOut
 from model.run.request import Capture, RunRequest
 from model.trace import file
 
@@ -42,6 +47,19 @@ def record_sparse(folder: Path, model: str | Path) -> Path:
     return path
 
 
+def record_counterfactual(folder: Path, model: str | Path) -> Path:
+    """Knock out the expert that the Counterfactual page chooses at first for the story; write the result."""
+    trace = file.load(folder / "story.safetensors")
+    layer = trace.data["moe_layer"].values[0].item()
+    change = KnockOut(layer, trace.data["expert_id"].values[-1, 0, 0].item())
+    result = Counterfactual(Question.about(trace, (change,)))
+    for _ in result.run(Engine.load(model, device="cpu"), threading.Event()):
+        pass
+    path = folder / "counterfactual.safetensors.gz"
+    path.write_bytes(counterfactual_file.dumps(result))
+    return path
+
+
 def _request(variables: set[str], max_new_tokens: int) -> RunRequest:
     prompts = json.loads((FOLDER / "prompts.json").read_text(encoding="utf-8"))
     prompt, capture = next(iter(prompts.values())), Capture(frozenset(variables))
@@ -52,6 +70,7 @@ def _request(variables: set[str], max_new_tokens: int) -> RunRequest:
 EXAMPLES: dict[str, tuple[Callable[[Path, str | Path], Path], str]] = {
     "story": (record_story, "mini-v3"),
     "sparse": (record_sparse, "mini-v32"),
+    "counterfactual": (record_counterfactual, "mini-v3"),
 }
 
 

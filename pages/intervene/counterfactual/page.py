@@ -4,7 +4,7 @@ import streamlit as st
 
 from model.run.request import RequestError
 from pages.common import controls, guards, session, text, view
-from pages.intervene.counterfactual import choices, overview, runs, tabs
+from pages.intervene.counterfactual import choices, example, overview, runs, tabs
 
 st.markdown("What if the router had chosen otherwise? Change the routing, run the text again, and see what moves.")
 shown = session.shown()
@@ -38,6 +38,10 @@ elif experiment is None:
         "control."
     )
 answered = experiment if experiment is not None and experiment.has_effect else None
+if experiment is None and not error:
+    answered = example.of(trace)
+    if answered is not None:
+        st.markdown(example.notice(answered, change))
 if answered is not None:
     overview.verdict(answered)
     overview.both_texts(answered)

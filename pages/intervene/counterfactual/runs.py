@@ -73,6 +73,11 @@ def going() -> bool:
     return any(experiment.waiting for experiment in _cache().values())
 
 
+def has_run() -> bool:
+    """Return whether this session has run an experiment, or runs one."""
+    return bool(_cache())
+
+
 def current(trace: Trace, interventions: tuple[Intervention, ...]) -> Experiment | None:
     """Return the experiment with this trace and change; None if it was not requested.
 

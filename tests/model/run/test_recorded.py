@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,8 @@ from click.testing import CliRunner
 
 from model.checkpoint.embedded import embedded_models
 from model.checkpoint.weights import save_model
-from model.run import recorded
+from model.run import counterfactual_file, recorded
+from model.run.counterfactual import Counterfactual, Question
 from model.run.engine import Engine
 from model.run.request import Capture, RunRequest
 from model.trace import file
@@ -111,3 +113,27 @@ def test_the_sparse_example_is_what_mini_v32_computes_today() -> None:
     kept, chosen_now = (one.data["indexer_kept"].values[:, visible] for one in (trace, now))
     assert (kept == chosen_now).mean() > 0.99
     assert (~kept).sum() == (~chosen_now).sum() > 0
+
+
+@pytest.mark.skipif("mini-v3" not in embedded_models(), reason="mini-v3 is not installed")
+def test_the_counterfactual_is_what_mini_v3_computes_today() -> None:
+    """After a change of the control, record it anew: `make recorded ARGS=counterfactual`."""
+    result = counterfactual_file.loads((recorded.FOLDER / "counterfactual.safetensors.gz").read_bytes())
+    story = file.load(recorded.FOLDER / "story.safetensors")
+    now = Counterfactual(Question.about(story, result.question.interventions))
+    for _ in now.run(Engine.load("mini-v3", device="cpu"), threading.Event()):
+        pass
+    assert now.question == result.question
+    for name in counterfactual_file.EFFECTS:
+        ours, theirs = getattr(result, name), getattr(now, name)
+        for variable in ("kl", "logprob_change"):
+            assert np.nanmean(np.abs(ours[variable] - theirs[variable])) < 1e-3 * np.nanmean(np.abs(theirs[variable]))
+        assert np.abs(ours["equal_sets"] - theirs["equal_sets"]).max() <= 1 / story.num_tokens + 1e-9
+    ours, theirs = result.control, now.control
+    assert ours is not None
+    assert theirs is not None
+    assert len(ours.draws) == len(theirs.draws)
+    assert (ours.num_rerouted, ours.num_matched) == (theirs.num_rerouted, theirs.num_matched)
+    assert result.written is not None
+    assert now.written is not None
+    assert result.written.text == now.written.text
