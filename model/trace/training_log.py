@@ -60,7 +60,7 @@ class TrainingLog:
 
     @property
     def has_one_objective(self) -> bool:
-        """Whether the loss is the same quantity at all steps, not first that of text and then that of preferences."""
+        """Whether the loss is the same quantity at all steps. It is not if the run has stages with different losses."""
         return not {"gained", "reward"} & self.values.keys()
 
     def _events(self, kind: str) -> list[tuple[int, str]]:

@@ -22,7 +22,7 @@ def address() -> str:
 
 
 def go_on(placeholder: DeltaGenerator) -> None:
-    """Follow the session's run on the engine, if one is going on; the lens shows its tokens as they arrive."""
+    """Show the session's run on the engine in the lens until it ends; do nothing if there is no such run."""
     run = session.own_run()
     if run is not None and run.kind == ENGINE and run.waiting:
         st.button("Stop", key="engine_stop", on_click=session.stop)
