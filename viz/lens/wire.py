@@ -58,7 +58,7 @@ class Header:
         layout: layout of the router; top-k is 0 if no routing was recorded.
         attention_layers: model layer numbers of the layers with recorded attention.
         heads: numbers of the heads with recorded attention.
-        running: whether more tokens will follow; meanwhile the lens sends nothing back.
+        running: whether more tokens will follow; if so, the lens sends no choices of the visitor back.
     """
 
     run: int

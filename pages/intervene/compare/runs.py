@@ -72,7 +72,7 @@ def _recorder(b: Run, folder: Path, dtype: str) -> Callable[[], None]:
 def finder(folder: Path, dtype: str) -> "Callable[[], Engine]":
     """Return a function that returns the model of a folder in a dtype, for use in another thread.
 
-    It raises a ValueError if the model cannot be read, or streams from the disk, which works in float32 only.
+    The function raises a ValueError if the model cannot be read, or if it runs from disk and `dtype` is not float32.
     """
     engines, converted = models.engines(), _converted()
 
