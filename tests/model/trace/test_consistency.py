@@ -203,7 +203,7 @@ def test_near_ties_are_no_fault() -> None:
     biased = scores + trace.data["expert_bias"].values
     order = np.argsort(-biased, -1)
     last, best_out = order[..., 1:2], order[..., 2:3]
-    lift = np.take_along_axis(biased, last, -1) - np.take_along_axis(biased, best_out, -1) + 2e-5
+    lift = np.take_along_axis(biased, last, -1) - np.take_along_axis(biased, best_out, -1) + 5e-6
     np.put_along_axis(scores, best_out, np.take_along_axis(scores, best_out, -1) + lift, -1)
     weights = np.take_along_axis(scores, ids, -1)
     weights = (2.5 * weights / weights.sum(-1, keepdims=True)).astype("f4")
