@@ -10,7 +10,7 @@ from model.trace import near_ties
 from model.trace.comparison import Comparison
 
 # Before the first other experts, the dtype moves a gate weight by up to 1.4 tolerances, a residual norm by 0.4 and a
-# log-probability by 0.8 x NATS (mini-v3, ten random shapes; `tests/benchmarks/rounding.py`). Limits are three times that.
+# log-probability by 0.8 x NATS (`tests/benchmarks/rounding.py`); limits are three times that.
 _LOCAL = 4  # one value may differ by so many tolerances, the median of a layer by one tolerance
 NATS = 2  # nats of log-probability per tolerance
 
