@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from pages.common import controls, going, guards, limits, models, prompt, sidebar, style
+from pages.common import controls, going, guards, kept, limits, models, prompt, sidebar, style
 from pages.common.menu import FIRST, MENU, page_path, title
 
 st.set_page_config(page_title="MoE Loupe", page_icon=style.ICON, layout="wide", initial_sidebar_state="auto")
@@ -19,10 +19,12 @@ st.set_page_config(page_title=f"{page.title} \N{MIDDLE DOT} MoE Loupe")
 
 style.apply()
 style.title(page.title)
+kept.keep(page.url_path)
 controls.take_from_address(page.url_path)
 controls.keep()
 with guards.shortage_shown():
     sidebar.show()
+kept.notice(page.url_path)
 try:
     with guards.shortage_shown():
         if page.url_path:  # the first page has no path and handles its prompt itself

@@ -36,15 +36,22 @@ document.addEventListener('click', (event) => {
   setTimeout(() => document.querySelector('[data-testid="stSidebarCollapseButton"] button')?.click(), 50);
 });
 
+// The address without the key that lets a reload find this tab's run.
+function link() {
+  const address = new URL(location.href);
+  address.searchParams.delete('kept');
+  return address.href;
+}
+
 export default function ({ data, parentElement }) {
   const button = parentElement.querySelector('button'), output = parentElement.querySelector('output');
   button.textContent = data.label;
   button.onclick = async () => {
     try {
-      await navigator.clipboard.writeText(location.href);
+      await navigator.clipboard.writeText(link());
       output.textContent = 'Copied.';
     } catch {
-      output.textContent = location.href;  // no clipboard without a secure address: the visitor can select the text
+      output.textContent = link();  // no clipboard without a secure address: the visitor can select the text
     }
   };
 }

@@ -33,7 +33,8 @@ class Job:
 
     error: str | None = None  # why there is no result; None while there is no error
     complete: bool = False
-    progress: tuple[float, str] = (0.0, "")  # share and message of the last report
+    orphaned: bool = False  # whether it was stopped because its tab was closed or reloaded
+    progress: tuple[float, str] = (0.0, "")  # share and message
     cancel: threading.Event = dataclasses.field(default_factory=threading.Event)
     done: threading.Event = dataclasses.field(default_factory=threading.Event)
     _claimed: threading.Lock = dataclasses.field(default_factory=threading.Lock)
@@ -95,6 +96,7 @@ def execute(job: Job, placeholder: DeltaGenerator, work: Callable[[], None]) -> 
 
 def _stop_all(jobs: "weakref.WeakSet[Job]") -> None:
     for job in jobs:
+        job.orphaned = job.waiting and not job.cancel.is_set()
         job.stop()
 
 

@@ -32,6 +32,8 @@ IMPORTANCE_TOKENS = _cap("IMPORTANCE_TOKENS", 256)  # longest text of an importa
 KEPT_EXPERIMENTS = _cap("KEPT_EXPERIMENTS", 6)  # per session
 UPLOAD_BYTES = _cap("UPLOAD_BYTES", 64 * 2**20, 2**20)
 KEPT_TRACES = _cap("KEPT_TRACES", 32)
+KEPT_SECONDS = _cap("KEPT_SECONDS", 600)  # that a closed tab's run can be found again by a reload
+KEPT_BYTES = _cap("KEPT_BYTES", 256 * 2**20)  # of all closed tabs' traces
 KEPT_MODELS = _cap("KEPT_MODELS", 2)
 SPARED_CORES = _cap("SPARED_CORES", 1, 0)  # left free for the server and for a browser on the same machine
 

@@ -27,7 +27,7 @@ def generate_on(model: str, typed: str) -> None:
     state["chat"] = models.answers()
     _start()
     if not state["refused"]:
-        state["page-run"] = session.own_run()  # `restore_from_link` executes it on whatever page is open
+        state["page-run"] = session.own_run()  # `restore_from_link` waits for it on any page
 
 
 def _start() -> None:
@@ -40,11 +40,13 @@ def _start() -> None:
 
 
 def start_from_link() -> None:
-    """Start the run that the address describes, once per session, on the page with the prompt.
+    """Start the run that the address describes, or that a reload ended, once per session, on the page with the prompt.
 
     Call it after the widgets, which take their values from the address.
     """
     state = st.session_state
+    if "again" in state:
+        session.start(state.pop("again"), session.recorder())
     if not state.get("linked"):
         state["linked"] = True
         if RUN_KEYS & set(st.query_params) and session.own_run() is None:
@@ -52,11 +54,13 @@ def start_from_link() -> None:
 
 
 def restore_from_link() -> None:
-    """Run the request of the address, once per session, or that of `generate_on`, on a page without the prompt.
+    """Run the request of the address, or that a reload ended, once per session, before a page without the prompt.
 
-    Call it before the page is drawn.
+    Wait for that run, or for that of `generate_on`.
     """
     state, address = st.session_state, st.query_params.to_dict()
+    if "again" in state:
+        state["page-run"] = session.start(state.pop("again"), session.recorder(reuse=True))
     if not state.get("linked") and session.own_run() is None and RUN_KEYS & set(address):
         state["linked"] = True
         try:
@@ -202,6 +206,7 @@ def box() -> None:
         persist_state="session",
     )
     if long:
+        controls.write_address(field.key, None)  # the browser wrote it while the text was typed
         st.caption(f"A prompt of more than {limits.LINK_CHARACTERS:,} characters is not part of the link.")
 
 

@@ -1,10 +1,10 @@
 """The address: the Back button, and links from any page."""
 
 import pytest
-from playwright.sync_api import Page
+from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import Visit
-from tests.browser.test_lens_journeys import finished, open_tiny, query, wait_for
+from tests.browser.test_lens_journeys import finished, open_tiny, query, tokens, wait_for
 
 pytestmark = pytest.mark.browser
 CHOSEN = {"token": "3", "layer": "2", "expert": "5", "head": "1"}
@@ -62,3 +62,27 @@ def test_link_from_a_page_without_the_choices_restores_them(visit: Visit, app: s
     follow(page, "Routing")
     assert CHOSEN.items() <= query(page).items()
     assert page.get_by_role("spinbutton", name="Token").input_value() == CHOSEN["token"]
+
+
+def test_reload_keeps_the_run_of_a_long_prompt_and_a_copied_link_leaves_its_key_out(visit: Visit, app: str) -> None:
+    page = open_tiny(visit, app)
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    finished(page)
+    page.get_by_role("textbox", name="Prompt").fill("Once upon a time there was a wolf in the dark forest. " * 40)
+    page.get_by_role("button", name="Generate").click()
+    wait_for(page, "lens.tokens > 300")
+    finished(page)
+    page.wait_for_function("location.search.includes('kept=') && !location.search.includes('prompt=')")
+    at_rest(page)
+    shown, address, first = tokens(page), page.url, entries(page)
+    page.reload()
+    wait_for(page, f"lens.tokens === {shown} && !lens.lens.running")
+    assert (page.url, entries(page)) == (address, first)
+    page.get_by_role("button", name="Copy link without this run").click()
+    expect(page.get_by_text("Copied.")).to_be_visible()
+    copied = page.evaluate("navigator.clipboard.readText()")
+    assert "model=tiny" in copied
+    assert "kept=" not in copied
+    follow(page, "Routing")
+    page.reload()
+    expect(page.get_by_role("spinbutton", name="Token")).to_have_attribute("max", str(shown - 1))
