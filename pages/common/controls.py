@@ -55,12 +55,17 @@ def take_from_address(page: str) -> None:
     if st.session_state.get("address-taken") != page:
         st.session_state["address-taken"] = page
         files.forget()
+        address = st.query_params.to_dict()
         for name in SHARED:
-            written = st.query_params.get(name, "")
+            written = address.get(name, "")
             if (name, written) == ("head", ALL_HEADS_NAME):
                 st.session_state[name] = ALL_HEADS
             elif re.fullmatch("[0-9]{1,9}", written):
                 st.session_state[name] = int(written)
+        if address.get("tokens") in POPULATIONS:
+            st.session_state["tokens"] = address["tokens"]
+        if address.get("special") in ("true", "false"):
+            st.session_state["special"] = address["special"] == "true"
 
 
 def mirror() -> None:
@@ -72,6 +77,9 @@ def mirror() -> None:
     for name in SHARED:
         value = st.session_state.get(name)
         write_address(name, None if value is None else ALL_HEADS_NAME if value == ALL_HEADS else str(value))
+    part = st.session_state.get("tokens")
+    write_address("tokens", None if part == POPULATIONS[0] else part)
+    write_address("special", None if st.session_state.get("special", True) else "false")
 
 
 def write_address(name: str, value: str | None) -> None:
@@ -191,10 +199,9 @@ def population(trace: Trace) -> xr.DataArray:
         default="all",
         required=True,
         key="tokens",
-        bind="query-params",
         help="Prompt: the tokens of the text that was typed. Generated: the tokens that the model added.",
     )
-    special = right.toggle("Special tokens", value=True, key="special", bind="query-params", help=SPECIAL)
+    special = right.toggle("Special tokens", value=True, key="special", help=SPECIAL)
     prompt = trace.prompt_mask
     mask = {"prompt": prompt, "generated": ~prompt}.get(part or "all", xr.ones_like(prompt))
     mask = mask if special else mask & ~trace.special_mask

@@ -39,7 +39,7 @@ document.addEventListener('click', (event) => {
 // The address without the key that lets a reload find this tab's run.
 function link() {
   const address = new URL(location.href);
-  address.searchParams.delete('kept');
+  address.searchParams.delete('session');
   return address.href;
 }
 

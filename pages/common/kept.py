@@ -6,9 +6,9 @@ takes both; while a session has them, no other can. A copied link leaves the key
 """
 
 import dataclasses
-import secrets
 import threading
 import time
+import uuid
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,7 +18,7 @@ from model.run.request import FIELDS
 from pages.common import controls, limits, session
 from pages.common.runs import Run
 
-KEY = "kept"  # in the address
+KEY = "session"  # in the address
 RUNS = ("run", "previous", "nano-runs")  # without one of these there is nothing to keep
 NAMES = (*RUNS, *controls.KEPT)
 WAIT_SECONDS = 2.0  # a reload may begin the new session just before the old one ends
@@ -113,7 +113,7 @@ def keep(page: str) -> None:
     """
     state = st.session_state
     if "kept-key" not in state:
-        state["kept-key"] = secrets.token_urlsafe(16)
+        state["kept-key"] = uuid.uuid4().hex
         _take(page, st.query_params.to_dict())
     if any(name in state for name in RUNS):
         owner, key = _owned(state["kept-key"])

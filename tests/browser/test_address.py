@@ -8,6 +8,7 @@ from tests.browser.test_lens_journeys import finished, open_tiny, query, tokens,
 
 pytestmark = pytest.mark.browser
 CHOSEN = {"token": "3", "layer": "2", "expert": "5", "head": "1"}
+COUNTED = {"tokens": "prompt", "special": "false"}
 
 
 def at_rest(page: Page) -> None:
@@ -55,12 +56,12 @@ def test_back_goes_from_page_to_page_and_keeps_the_view(visit: Visit, app: str) 
 
 
 def test_link_from_a_page_without_the_choices_restores_them(visit: Visit, app: str) -> None:
-    address = "&".join(f"{name}={value}" for name, value in CHOSEN.items())
+    address = "&".join(f"{name}={value}" for name, value in (CHOSEN | COUNTED).items())
     page = visit(f"{app}/tokens?model=tiny&prompt=Once+upon+a+time&new=4&{address}")
     page.get_by_role("link", name="Routing", exact=True).wait_for()
     at_rest(page)
     follow(page, "Routing")
-    assert CHOSEN.items() <= query(page).items()
+    assert (CHOSEN | COUNTED).items() <= query(page).items()
     assert page.get_by_role("spinbutton", name="Token").input_value() == CHOSEN["token"]
 
 
@@ -72,7 +73,7 @@ def test_reload_keeps_the_run_of_a_long_prompt_and_a_copied_link_leaves_its_key_
     page.get_by_role("button", name="Generate").click()
     wait_for(page, "lens.tokens > 300")
     finished(page)
-    page.wait_for_function("location.search.includes('kept=') && !location.search.includes('prompt=')")
+    page.wait_for_function("location.search.includes('session=') && !location.search.includes('prompt=')")
     at_rest(page)
     shown, address, first = tokens(page), page.url, entries(page)
     page.reload()
@@ -82,7 +83,7 @@ def test_reload_keeps_the_run_of_a_long_prompt_and_a_copied_link_leaves_its_key_
     expect(page.get_by_text("Copied.")).to_be_visible()
     copied = page.evaluate("navigator.clipboard.readText()")
     assert "model=tiny" in copied
-    assert "kept=" not in copied
+    assert "session=" not in copied
     follow(page, "Routing")
     page.reload()
     expect(page.get_by_role("spinbutton", name="Token")).to_have_attribute("max", str(shown - 1))

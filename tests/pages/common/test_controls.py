@@ -4,6 +4,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from pages.common import controls
+from pages.common.menu import page_path
 
 
 def population_page() -> None:
@@ -12,6 +13,7 @@ def population_page() -> None:
     from pages.common import controls
     from tests.traces import random_trace
 
+    controls.take_from_address("here")
     st.session_state["mask"] = controls.population(random_trace()).values.tolist()
 
 
@@ -123,3 +125,19 @@ def test_link_with_a_choice_that_does_not_exist_makes_none(open_app: Callable[..
     assert not app.exception
     assert "token" not in app.query_params
     assert app.query_params["head"] == "0"
+
+
+def test_tokens_that_count_stay_on_other_pages_and_on_the_way_back(open_app: Callable[..., AppTest]) -> None:
+    load, tokens = page_path("expert_load"), page_path("tokens")
+    app = open_app().switch_page(load).run()
+    app.session_state["tokens"], app.session_state["special"] = "prompt", False
+    app.run()
+    assert (app.query_params["tokens"], app.query_params["special"]) == ("prompt", "false")
+    app.switch_page(tokens).run().run()
+    assert (app.query_params["tokens"], app.query_params["special"]) == ("prompt", "false")
+    app.switch_page(load).run()
+    assert not app.exception
+    assert (app.session_state["tokens"], app.toggle(key="special").value) == ("prompt", False)
+    app.session_state["tokens"], app.session_state["special"] = "all", True
+    app.run()
+    assert not {"tokens", "special"} & set(app.query_params)

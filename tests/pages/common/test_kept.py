@@ -101,7 +101,7 @@ def test_each_session_has_a_key_of_its_own_and_a_visitor_without_a_run_none(open
     assert kept.KEY not in open_app().query_params
     keys = {address_of(ran(open_app(), "a"))[kept.KEY] for _ in range(2)}
     assert len(keys) == 2
-    assert all(len(key) >= 22 for key in keys)  # 128 bits in base64
+    assert all(len(key) == 32 for key in keys)  # 122 random bits
 
 
 def test_run_that_the_reload_ended_starts_again(
