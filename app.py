@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from pages.common import controls, going, guards, kept, limits, models, prompt, sidebar, style
+from pages.common import controls, guards, kept, limits, models, prompt, sidebar, style, view
 from pages.common.menu import FIRST, MENU, page_path, title
 
 st.set_page_config(page_title="MoE Loupe", page_icon=style.ICON, layout="wide", initial_sidebar_state="auto")
@@ -29,7 +29,7 @@ try:
     with guards.shortage_shown():
         if page.url_path:  # the first page has no path and handles its prompt itself
             prompt.restore_from_link()
-        going.show(page.url_path or FIRST)
+        view.going(page.url_path or FIRST)
         page.run()
 finally:  # a page that ends early, because it has nothing to show, leads back to the same view too
     if page.url_path:

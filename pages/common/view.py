@@ -8,11 +8,14 @@ from model.trace.imports import origin
 from model.trace.observed_rule import rule_of
 from model.trace.trace import Trace
 from pages.common import controls, jobs, live, session, text
+from pages.common.menu import FIRST
 from pages.common.runs import Run
 from viz.layout import Layout
 
 # Choices that only the lens offers, the default first. The address holds a choice that differs from the default.
 LENS_ONLY = {"colour": ("expert", "group", "surprisal", "none"), "map": ("experts", "layers"), "alone": ("no", "yes")}
+DRAWN_BY = {"run": FIRST, "engine": "imports"}  # kind of a run -> the page that follows it with the lens
+SECONDS_BETWEEN_LOOKS = 0.5  # at a run that another page follows
 HOW_TO_READ = (
     "**Strip**: the text as tokens, generated ones underlined, special ones boxed; coloured by the expert with the "
     "token's largest weight in the layer, by that expert's group, or by surprisal (how unexpected the token was). "
@@ -61,6 +64,29 @@ def follow(run: Run, placeholder: DeltaGenerator, container: DeltaGenerator) -> 
             lens(live.announce(run.header), run.header.layout)
         jobs.follow(run, placeholder, live.Feed(run.header, run.blocks).send)
     st.rerun()
+
+
+def going(page: str) -> None:
+    """Show the progress of the session's run on a page that does not draw it, with a Stop button.
+
+    When the run ends, the page is drawn anew and shows it.
+
+    Args:
+        page: name of the open page in the menu.
+    """
+    run = session.own_run()
+    if run is None or not run.waiting or DRAWN_BY.get(run.kind) == page:
+        return
+    with st.container(horizontal=True, vertical_alignment="center", key="going"):
+        st.button("Stop", key="going-stop", on_click=session.stop, help="Keeps the tokens so far")
+        st.fragment(_progress, run_every=SECONDS_BETWEEN_LOOKS)(run)
+
+
+def _progress(run: Run) -> None:
+    if not run.waiting:
+        st.rerun()
+    share, message = run.progress
+    st.progress(share, f"Your run goes on: {message}. Until it ends, this page shows the run before.")
 
 
 def _lens_choices() -> dict[str, str]:
