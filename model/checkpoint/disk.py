@@ -14,9 +14,9 @@ from torch import Tensor
 
 from model.checkpoint.files import ModelFolder
 from model.checkpoint.fp8 import dequantise
-from model.checkpoint.header import TORCH_DTYPES, CheckpointError, StoredTensor
+from model.checkpoint.header import CheckpointError, StoredTensor
 from model.checkpoint.names import scale_name
-from model.checkpoint.positions import OpenFiles
+from model.checkpoint.positions import TORCH_DTYPES, OpenFiles
 
 READ_AHEAD_BYTES = 384 << 20
 

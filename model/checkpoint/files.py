@@ -22,7 +22,6 @@ from model.checkpoint.header import (
     READABLE_DTYPES,
     SCALE_DTYPES,
     SCALED_DTYPE,
-    TORCH_DTYPES,
     CheckpointError,
     StoredTensor,
     pickle_refusal,
@@ -32,7 +31,7 @@ from model.checkpoint.header import (
 )
 from model.checkpoint.layouts import lost_shards, no_config, no_weights
 from model.checkpoint.names import scale_name
-from model.checkpoint.positions import OpenFiles, read_whole
+from model.checkpoint.positions import TORCH_DTYPES, OpenFiles, read_whole
 from model.trace.limits import WEIGHT_LIST
 
 CONFIG_NAME = "config.json"
@@ -166,7 +165,7 @@ class ModelFolder:
         """Return a tensor on the CPU in `dtype`, of the stored shape; see `read_into`."""
         self._check(name)
         stored = self.tensors[name]
-        if READABLE_DTYPES.get(stored.dtype) == dtype:
+        if stored.dtype in READABLE_DTYPES and TORCH_DTYPES[stored.dtype] == dtype:
             return self._read(name)
         target = torch.empty(stored.shape, dtype=dtype)
         self.read_into(name, target)

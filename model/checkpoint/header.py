@@ -8,22 +8,19 @@ Every problem raises a `CheckpointError`.
 import dataclasses
 import json
 import math
+import re
 import struct
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from model.trace.limits import SETTINGS, WEIGHT_LIST, JsonBounds, check_json
 from model.trace.ordinary import read_ordinary
 
 PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
-READABLE_DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+READABLE_DTYPES = ("F32", "F16", "BF16")
 SCALED_DTYPE = "F8_E4M3"  # block FP8; decoded with its scales
 SCALE_DTYPES = ("F32", "F8_E8M0")
-# Every dtype that is read, including block FP8 and its scales.
-TORCH_DTYPES = READABLE_DTYPES | {SCALED_DTYPE: torch.float8_e4m3fn, "F8_E8M0": torch.float8_e8m0fnu}
 
 LFS_POINTER = b"version https://git-lfs"  # begins the text that Git leaves in place of a large file
 
@@ -33,6 +30,7 @@ _BITS = {
     **{"F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8, "F8_E4M3FNUZ": 8, "F8_E5M2FNUZ": 8},
     **{"F6_E2M3": 6, "F6_E3M2": 6, "F4": 4},
 }
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _MAX_AXES = 16
 _MAX_SIZE = 1 << 48
 _MAX_MESSAGE = 500
@@ -81,6 +79,10 @@ def _parse_object(path: Path, content: bytes, bounds: JsonBounds) -> dict[str, A
     check_json(content, bounds, str(path), CheckpointError)
     try:
         value = json.loads(content.decode("utf-8-sig"), object_pairs_hook=_without_duplicates)
+        if _SURROGATE.search(content):
+            json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise CheckpointError(f"{path} holds half of a surrogate pair, which is not valid Unicode") from None
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} is not usable JSON ({first_line(error)})") from None
     if not isinstance(value, dict):

@@ -14,6 +14,7 @@ from model.cli.terminal import echo
 from model.trace import comparison_report as report
 from model.trace.comparison import Comparison, compare
 from model.trace.imports.origin import notes
+from model.trace.writing import strict
 
 if TYPE_CHECKING:
     from model.run.request import RunRequest
@@ -95,7 +96,9 @@ def compare_command(
     comparison = compare(*sides)
     exceeded = _exceeded(comparison, fail_above)
     echo(
-        json.dumps(report.to_json(comparison), indent=1, allow_nan=False) if as_json else "\n".join(_lines(comparison))
+        json.dumps(strict(report.to_json(comparison)), indent=1, allow_nan=False)
+        if as_json
+        else "\n".join(_lines(comparison))
     )
     for line in exceeded:
         echo(line, err=True)

@@ -6,6 +6,7 @@ Ctrl-C; 141: the program that reads the output has ended. An error prints one li
 """
 
 import importlib
+import warnings
 from typing import Any
 
 import click
@@ -52,7 +53,7 @@ class Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            return super().invoke(ctx)
+            return self._invoke(ctx)
         except click.ClickException as error:
             vars(error)["message"] = escaped(error.message)  # which click declares final
             raise
@@ -63,6 +64,13 @@ class Commands(click.Group):
             if ctx.params["debug"]:
                 raise
             raise _in_one_line(error) from None
+
+    def _invoke(self, ctx: click.Context) -> Any:
+        """Run the command; NumPy's warnings about NaN and overflow in damaged files tell a user nothing."""
+        with warnings.catch_warnings():
+            if not ctx.params["debug"]:
+                warnings.simplefilter("ignore", RuntimeWarning)
+            return super().invoke(ctx)
 
 
 def _in_one_line(error: BaseException) -> BaseException:

@@ -15,6 +15,7 @@ from model.run.request_fields import RequestField
 
 if TYPE_CHECKING:
     from model.run.engine import Engine
+    from model.run.partial import Partial
     from model.run.step import Progress
     from model.trace.trace import Trace
 
@@ -124,10 +125,22 @@ def _streamed(engine: "Engine", request: RunRequest, out: Path) -> "Trace":
                 bar.update()
 
             run = engine.run(request, cancel, show, partial)
+    except Exception:
+        _keep_or_remove(partial)
+        raise
     finally:
         signal.signal(signal.SIGINT, previous)
     partial.remove()
     return run
+
+
+def _keep_or_remove(partial: "Partial") -> None:
+    """Say on stderr that the layers of a run that ended early are kept; remove the folder if there are none."""
+    if not partial.layers_done:
+        partial.remove()
+        return
+    kept = f"{partial.layers_done} finished layer{'s' if partial.layers_done > 1 else ''}"
+    echo(f"note: {partial.folder} keeps {kept}; the same command goes on from there, or remove the folder", err=True)
 
 
 def _prompt(prompt: str | None, prompt_file: Path | None, ids: tuple[int, ...] | None) -> str | None:

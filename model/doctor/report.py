@@ -7,12 +7,11 @@ other file; a content security policy in the file forbids both.
 import dataclasses
 import html
 import json
-import math
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 from model.checkpoint.header import printable
 from model.doctor.findings import SEVERITIES, Check, Finding, Number, Report, overview
+from model.trace.writing import strict
 
 _MARKS = {-1: ("", ""), 0: ("clear", "ok"), 1: ("note", "note"), 2: ("warning", "warning"), 3: ("error", "error")}
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
@@ -45,17 +44,7 @@ def to_json(report: Report) -> str:
         "measures": dict(report.measures),
         "prompts": list(report.prompts),
     }
-    return json.dumps(_plain(content), indent=2, allow_nan=False)  # ASCII: a header may hold half a surrogate pair
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {str(key): _plain(entry) for key, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(entry) for entry in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    return value
+    return json.dumps(strict(content), indent=2, allow_nan=False)  # ASCII: a header may hold half a surrogate pair
 
 
 def to_lines(report: Report) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, save_file
 from torch import Tensor
 
 from model.network.decision import Selection
@@ -84,7 +84,8 @@ class Partial:
             RequestError: the file of the layer is damaged.
         """
         try:
-            return load_file(self._path(layer), device=str(device))
+            stored = load(self._path(layer).read_bytes())  # not mapped: a truncated file would end the process
+            return {name: tensor.to(device) for name, tensor in stored.items()}
         except (SafetensorError, OSError):
             raise RequestError(f"{self._path(layer)} is damaged; remove {self.folder} and start again") from None
 

@@ -2,11 +2,13 @@
 
 import contextlib
 import errno
+import math
 import os
 import re
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError
 
@@ -33,3 +35,18 @@ def replacing(path: Path) -> Iterator[Path]:
         raise OSError(error.errno, error.strerror, str(path)) from None
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def strict(value: Any) -> Any:
+    """Return JSON values with NaN and infinities as text, which JSON has no numbers for.
+
+    >>> strict({"weight": [float("nan"), 1.5]})
+    {'weight': ['nan', 1.5]}
+    """
+    if isinstance(value, dict):
+        return {str(key): strict(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [strict(entry) for entry in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value

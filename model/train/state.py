@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError
+from safetensors.torch import load, save_file
 from torch import nn
 
 from model.trace.writing import replacing
@@ -52,9 +52,8 @@ def load_state(folder: Path, model: nn.Module, optimiser: torch.optim.Optimizer)
         StateError: the state is missing or unreadable, or its model has another shape.
     """
     try:
-        with safe_open(folder / STATE, "pt") as file:
-            meta = json.loads((file.metadata() or {})["meta"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+        content = (folder / STATE).read_bytes()  # not mapped: a mapped file that is truncated would end the process
+        meta, tensors = json.loads(_metadata(content)["meta"]), load(content)
         model.load_state_dict({n.removeprefix("model."): t for n, t in tensors.items() if n.startswith("model.")})
     except (OSError, SafetensorError, KeyError, ValueError, RuntimeError) as error:
         raise StateError(f"{folder / STATE} cannot be resumed: {error}") from error
@@ -64,3 +63,8 @@ def load_state(folder: Path, model: nn.Module, optimiser: torch.optim.Optimizer)
         if moments:
             optimiser.state[parameter] = {kind: tensor.to(parameter.device) for kind, tensor in moments.items()}
     return meta
+
+
+def _metadata(content: bytes) -> dict[str, str]:
+    length = int.from_bytes(content[:8], "little")
+    return json.loads(content[8 : 8 + length])["__metadata__"]

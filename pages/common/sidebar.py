@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import streamlit as st
-from safetensors import SafetensorError, safe_open
 
 from model.trace import file, kv_cache
 from model.trace.trace import TraceError
@@ -98,19 +97,20 @@ def _num_parameters(folder: Path, mtp: str) -> tuple[int, int]:
 
     Block scales are not counted, nor tensors whose names begin with `mtp`, the prefix of multi-token prediction.
     """
+    from model.checkpoint.header import CheckpointError, read_header
     from model.checkpoint.names import place_of, scaled_weight
 
     total = of_experts = 0
     for path in sorted(folder.glob("*.safetensors")):
         try:
-            with safe_open(path, framework="numpy") as weights:
-                for name in weights.keys():  # noqa: SIM118
-                    if not name.startswith(mtp) and scaled_weight(name) is None:
-                        number = math.prod(weights.get_slice(name).get_shape())
-                        total += number
-                        of_experts += number if place_of(name).expert is not None else 0
-        except (SafetensorError, OSError):
+            stored = read_header(path)
+        except CheckpointError:
             return 0, 0
+        for name, tensor in stored.items():
+            if not name.startswith(mtp) and scaled_weight(name) is None:
+                number = math.prod(tensor.shape)
+                total += number
+                of_experts += number if place_of(name).expert is not None else 0
     return total, of_experts
 
 

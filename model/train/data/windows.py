@@ -10,6 +10,8 @@ Source: DeepSeek-V3 report (arXiv 2412.19437), section 4.1 (packing; more mathem
 """
 
 import json
+import os
+import weakref
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,8 @@ from model.network.config import ModelConfig
 from model.train.config import TrainConfig
 from model.train.data.corpus import CorpusError, sampling_shares
 from model.train.data.shards import INDEX
+
+_ID = np.dtype(np.uint16)
 
 
 def open_windows(shards: Path, config: TrainConfig, shape: ModelConfig) -> "Windows":
@@ -36,7 +40,7 @@ def open_windows(shards: Path, config: TrainConfig, shape: ModelConfig) -> "Wind
 
 
 class Windows:
-    """Training windows from memory-mapped streams, with the sampling share of each stream."""
+    """Training windows from the streams of a folder, with the sampling share of each stream."""
 
     def __init__(self, folder: Path, sequence_length: int, bos_id: int, factors: Mapping[str, float] = {}) -> None:
         """Open the shards of a folder; `mixture` describes `factors`.
@@ -49,14 +53,13 @@ class Windows:
         self.streams = {name: self._open(folder, name) for name in self.index["streams"]}
         self.probabilities = np.array(list(mixture(folder, factors).values()))
 
-    def _open(self, folder: Path, name: str) -> np.ndarray:
-        path = folder / f"{name}.bin"
-        ids = np.memmap(path, np.uint16, mode="r")
-        if len(ids) != self.index["streams"][name]["tokens"]:
-            raise CorpusError(f"{path} holds {len(ids)} tokens, not the number in {INDEX}; tokenise again")
-        if len(ids) <= self.sequence_length:
-            raise CorpusError(f"{path} is shorter than one window of {self.sequence_length + 1} tokens")
-        return ids
+    def _open(self, folder: Path, name: str) -> "_Stream":
+        stream = _Stream(folder / f"{name}.bin")
+        if stream.num_tokens != self.index["streams"][name]["tokens"]:
+            raise CorpusError(f"{stream.path} holds {stream.num_tokens} tokens, not as {INDEX} says; tokenise again")
+        if stream.num_tokens <= self.sequence_length:
+            raise CorpusError(f"{stream.path} is shorter than one window of {self.sequence_length + 1} tokens")
+        return stream
 
     def batch(self, seed: int, step: int, num_sequences: int) -> Tensor:
         """Return the windows of one step, int64 [B, T + 1]; targets are the inputs shifted by one."""
@@ -67,9 +70,25 @@ class Windows:
         rows_BT[:, 0] = self.bos_id
         return torch.from_numpy(rows_BT)
 
-    def _window(self, ids: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-        start = generator.integers(len(ids) - self.sequence_length)
-        return ids[start : start + self.sequence_length + 1].astype(np.int64)
+    def _window(self, stream: "_Stream", generator: np.random.Generator) -> np.ndarray:
+        start = generator.integers(stream.num_tokens - self.sequence_length)
+        return stream.read(int(start), self.sequence_length + 1).astype(np.int64)
+
+
+class _Stream:
+    """The token ids of one shard, read by position: a mapped file that is truncated would end the process."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self._file = path, os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+        weakref.finalize(self, os.close, self._file)
+        self.num_tokens = os.fstat(self._file).st_size // _ID.itemsize
+
+    def read(self, start: int, number: int) -> np.ndarray:
+        os.lseek(self._file, start * _ID.itemsize, os.SEEK_SET)
+        ids = np.frombuffer(os.read(self._file, number * _ID.itemsize), _ID)
+        if len(ids) < number:
+            raise CorpusError(f"{self.path} ended while it was read; it was truncated")
+        return ids
 
 
 def read_index(folder: Path) -> dict[str, Any]:

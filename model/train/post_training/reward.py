@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, save_file
 from torch import Tensor, nn
 
 from model.checkpoint.weights import load_model
@@ -61,7 +61,7 @@ class RewardModel(nn.Module):
     def load(cls, folder: Path) -> "RewardModel":
         """Return the reward model that `save` wrote to a folder."""
         scorer = cls(load_model(folder, "cpu", torch.float32))
-        scorer.head = nn.Parameter(load_file(folder / HEAD)["head"])
+        scorer.head = nn.Parameter(load((folder / HEAD).read_bytes())["head"])
         return scorer
 
 

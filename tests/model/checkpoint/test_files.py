@@ -207,6 +207,7 @@ def test_link_in_a_circle_and_a_folder_in_place_of_a_file_are_refused(folder: Pa
         (b"\xff\xfe", "not usable JSON"),
         (b"[1]", "must hold a JSON object"),
         (b'{"a": 1, "a": 2}', "a key occurs twice"),
+        (rb'{"a": ["\ud800"]}', "config.json holds half of a surrogate pair"),
         (b"[" * 90_000, "not usable JSON"),
         (b"[" * 200_000, "has 200,000 lists, more than the 100,000 that are read"),
         (b'{"a": ' + b"9" * 10_000 + b"}", "not usable JSON"),

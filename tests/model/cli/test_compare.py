@@ -26,6 +26,7 @@ from model.trace.file import save
 from model.trace.trace import Trace
 from model.train.data.bpe import train_vocabulary
 from tests.models import random_model, tiny_config
+from tests.traces import random_trace
 
 LAYERS = (1, 2, 3, 4)
 TEXT = "The wolf saw the moon.\n" * 20
@@ -388,3 +389,17 @@ def test_two_files_are_compared_without_torch(files: dict[str, Path]) -> None:
     command = [sys.executable, "-c", script, str(files["float32"]), str(files["float32"])]
     result = subprocess.run(command, capture_output=True, text=True, check=True)
     assert result.stdout.splitlines()[-1] == "False"
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), [1], "2.5", {}, None])
+def test_values_of_a_configuration_that_are_no_numbers_are_shown_and_do_no_harm(tmp_path: Path, value: object) -> None:
+    trace = random_trace()
+    config = {**trace.config, "routed_scaling_factor": value, "norm_topk_prob": value, "rope_theta": value}
+    other = dataclasses.replace(trace, model={**trace.model, "config": config})
+    for name, one in (("a", trace), ("b", other)):
+        save(one, tmp_path / name)
+    for options in ([], ["--json"]):
+        result = CliRunner().invoke(main, ["compare", str(tmp_path / "a"), str(tmp_path / "b"), *options])
+        assert result.exit_code == 0, result.output
+        assert result.stderr == ""
+    json.loads(result.stdout, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))

@@ -277,6 +277,8 @@ def faults_of(arguments: Arguments, work: Path) -> list[str]:
     found = [f"status {result.exit_code}: {errors or result.exception!r}"] if result.exit_code not in (0, 1, 2) else []
     if result.exit_code == 2 and len(errors) != 1:
         found.append(f"no single error: {result.stderr[-300:]!r}")
+    if "a fault of this program" in result.output and result.exit_code != 3:
+        found.append(f"a stage failed: {result.output[-300:]}")
     if "Traceback" in result.output:
         found.append("a traceback")
     if errors and len(errors[-1]) > 1500:
@@ -286,7 +288,10 @@ def faults_of(arguments: Arguments, work: Path) -> list[str]:
         found.append(f"took {seconds:.0f} s")
     if peak > MOST_BYTES:
         found.append(f"took {peak / 1e6:.0f} MB")
-    left = {path.name for path in listing(work) - before} - ({"out"} if result.exit_code in (0, 1) else set())
+    out, partial = work / "out", work / "out.partial"
+    allowed = {out} if result.exit_code in (0, 1) else set()
+    allowed |= {partial, *partial.glob("*")} if f"note: {partial} keeps " in result.stderr else set()
+    left = {path.name for path in listing(work) - before - allowed}
     return [*found, f"left {sorted(left)}"] if left else found
 
 

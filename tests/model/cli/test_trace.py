@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from model.checkpoint.header import read_header
 from model.checkpoint.tokenizer import Tokenizer
 from model.checkpoint.weights import save_model
 from model.run.engine import Engine
@@ -252,3 +253,21 @@ def test_attention_that_would_not_fit_is_refused_with_the_estimate(tmp_path: Pat
     out = tmp_path / "run"
     refused(run("trace", tmp_path / "wide", "--ids", ids, "--capture", "attention", "--out", out), "12800.0 GB")
     assert not out.exists()
+
+
+def test_a_run_from_disk_that_fails_says_which_layers_are_kept(tmp_path: Path) -> None:
+    folder, out = tmp_path / "model", tmp_path / "run"
+    save_model(random_model(tiny_config()), folder, torch.bfloat16, fp8_scales=torch.float32)
+    for layer, kept in ((4, "4 finished layers"), (0, "")):
+        stored = read_header(folder / "model.safetensors")[f"model.layers.{layer}.self_attn.kv_b_proj.weight"]
+        with stored.file.open("r+b") as file:
+            file.seek(stored.offset)
+            file.write(b"\x7f")  # NaN in FP8
+        out = tmp_path / f"run-{layer}"
+        result = run("trace", folder, "--ids", "1,2", "--stream", "--out", out)
+        assert result.exit_code == 2
+        assert "a weight is NaN" in result.stderr
+        note = f"note: {out}.partial keeps {kept}; the same command goes on from there, or remove the folder"
+        assert (note in result.stderr) == bool(kept)
+        assert Path(f"{out}.partial").exists() == bool(kept)
+        assert not out.exists()

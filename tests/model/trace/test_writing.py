@@ -1,5 +1,7 @@
 """Files are written completely or not at all, on a full disk too."""
 
+import json
+import math
 import resource
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from model.trace.writing import replacing
+from model.trace.writing import replacing, strict
 
 
 @pytest.fixture
@@ -39,3 +41,8 @@ def test_what_does_not_fit_leaves_the_last_file_and_says_so(tmp_path: Path) -> N
     with pytest.raises(OSError, match="File too large"), replacing(path) as temporary:
         temporary.write_text("x" * 2000)
     assert [(found.name, found.read_text()) for found in tmp_path.iterdir()] == [("file", "before")]
+
+
+def test_strict_json_has_no_nan() -> None:
+    value = {"a": (math.nan, 1, True, None), 2: {"b": [-math.inf]}}
+    assert json.loads(json.dumps(strict(value), allow_nan=False)) == {"a": ["nan", 1, True, None], "2": {"b": ["-inf"]}}

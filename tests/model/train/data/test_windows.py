@@ -1,5 +1,6 @@
 """Windows depend on seed and step alone, begin with BOS, and come from the streams by the square root of their size."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,7 @@ def test_a_step_always_sees_the_same(shards: Path) -> None:
 
 def test_windows_are_runs_of_a_stream_after_bos(shards: Path) -> None:
     windows = Windows(shards, 16, bos_id=0)
-    streams = [ids.tobytes() for ids in windows.streams.values()]
+    streams = [(shards / f"{name}.bin").read_bytes() for name in windows.streams]
     for row in windows.batch(0, 0, 8).numpy().astype(np.uint16):
         assert row[0] == 0
         assert any(row[1:].tobytes() in stream for stream in streams)
@@ -48,7 +49,7 @@ def test_a_factor_multiplies_a_streams_share(shards: Path) -> None:
 
 def test_a_stream_with_factor_zero_is_never_drawn(shards: Path) -> None:
     windows = Windows(shards, 16, 0, {"code.python": 0.0})
-    python = windows.streams["code.python"].tobytes()
+    python = (shards / "code.python.bin").read_bytes()
     rows = windows.batch(0, 0, 200).numpy().astype(np.uint16)
     assert not any(row[1:].tobytes() in python for row in rows)
 
@@ -77,3 +78,14 @@ def test_missing_index_is_refused(tmp_path: Path) -> None:
 def test_window_longer_than_a_stream_is_refused(shards: Path) -> None:
     with pytest.raises(CorpusError, match="shorter than one window"):
         Windows(shards, 100_000, bos_id=0)
+
+
+def test_a_shard_truncated_during_training_is_one_line(tmp_path: Path) -> None:
+    """A mapped file would end the process with a bus error."""
+    shards = write_tiny_shards(tmp_path)
+    windows = Windows(shards, 16, bos_id=0)
+    assert windows.batch(0, 0, 2).shape == (2, 17)
+    for path in shards.glob("*.bin"):
+        os.truncate(path, 20)
+    with pytest.raises(CorpusError, match=r"\.bin ended while it was read; it was truncated"):
+        windows.batch(0, 1, 2)
