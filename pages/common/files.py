@@ -74,6 +74,13 @@ def file_name(key: str, layer: int | None = None, ending: str | None = None) -> 
     return "-".join(filter(None, parts)) + (f".{ending}" if ending else "")
 
 
+def of_map() -> dict[str, str]:
+    """Return what the lens needs to save a map of the run on show: beginnings of note and file name, and the format."""
+    words = of_run(session.current_trace())
+    picture = st.session_state.get("picture") or "svg"
+    return {"note": " · ".join(words), "file": "-".join(filter(None, map(_plain, words))), "picture": picture}
+
+
 def _subject() -> list[str]:
     about = st.session_state.get("about")
     return [about] if about else of_run(session.current_trace())

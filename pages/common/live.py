@@ -30,6 +30,7 @@ def lens(
     palette: Mapping[str, Any],
     view: Mapping[str, Any],
     band: tuple[float, float] | None = None,
+    saved: Mapping[str, str] | None = None,
     on_view_change: Callable[[], None] = lambda: None,
 ) -> None:
     """Mount the lens; call it exactly once per script run.
@@ -41,9 +42,10 @@ def lens(
         view: choices to set: layer, head, token, expert (numbers or None), colour (expert, group, surprisal, none), map
             (experts, layers). A choice that `view` lacks stays as it is in the browser.
         band: range by chance of an expert's load ratio in the finished run; None: unknown.
+        saved: for saved maps: `note` and `file`, the beginnings of their note and name, and `picture`, `svg` or `png`.
         on_view_change: called before the rerun that a choice in the lens causes; never called during a run.
     """
-    data = wire.with_settings(snapshot, palette=dict(palette), view=dict(view), band=band)
+    data = wire.with_settings(snapshot, palette=dict(palette), view=dict(view), band=band, saved=saved)
     _COMPONENT(key=key, data=data, default={"view": dict(view)}, on_view_change=on_view_change, height="content")
 
 

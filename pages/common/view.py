@@ -7,7 +7,7 @@ from model.trace.chance import LoadBand
 from model.trace.imports import origin
 from model.trace.observed_rule import rule_of
 from model.trace.trace import Trace
-from pages.common import controls, jobs, live, session, text
+from pages.common import controls, files, jobs, live, session, text
 from pages.common.menu import FIRST
 from pages.common.runs import Run
 from viz.layout import Layout
@@ -39,7 +39,9 @@ def lens(snapshot: bytes, layout: Layout, band: LoadBand | None = None) -> None:
     """
     chosen = {name: st.session_state.get(name) for name in controls.SHARED} | _lens_choices()
     palette, bounds = live.palettes(layout), None if band is None else (band.low, band.high)
-    live.lens(snapshot, key="lens", palette=palette, view=chosen, band=bounds, on_view_change=_take)
+    live.lens(
+        snapshot, key="lens", palette=palette, view=chosen, band=bounds, saved=files.of_map(), on_view_change=_take
+    )
     with st.expander("How to read this", icon=":material/help:"):
         st.markdown(HOW_TO_READ)
 

@@ -24,7 +24,8 @@ def make_trace(num_new: int) -> Trace:
     ends = np.cumsum([len(piece) for piece in spelled]).tolist()
     ids = random.data["token_id"].values.tolist()
     tokens = tuple(
-        Token(ids[i], repr(piece), ends[i] - len(piece), ends[i], i >= len(PIECES)) for i, piece in enumerate(spelled)
+        Token(ids[i], repr(piece) if piece else "<bos>", ends[i] - len(piece), ends[i], i >= len(PIECES))
+        for i, piece in enumerate(spelled)
     )
     return dataclasses.replace(random, tokens=tokens, text=b"".join(spelled))
 
@@ -59,8 +60,11 @@ live.lens(
     band=(0.5, 1.5),
 )
 if go:
-    for _ in live.Feed(header).follow(steps_of(trace, 0.05)):
-        pass
+    blocks: list[bytes] = []
+    feed = live.Feed(header, blocks)
+    for step in steps_of(trace, 0.05):
+        blocks.append(live.wire.pack_block(step.start, step.tokens, step.text, step.arrays))
+        feed.send()
     state["shown"] = trace
     st.rerun()
 st.text(f"reruns {state['reruns']}")

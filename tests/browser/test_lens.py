@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 from playwright.sync_api import Locator, Page, expect
@@ -224,13 +225,26 @@ def test_stop_keeps_what_there_was(lens: Page) -> None:
     wait_for(lens, "!lens.lens.running && lens.tokens === 16")
 
 
-def test_pictures_are_saved_as_png(lens: Page, tmp_path: Path) -> None:
+@pytest.mark.parametrize("picture", ["svg", "png"])
+def test_maps_are_saved_for_print_with_what_they_show(lens: Page, tmp_path: Path, picture: str) -> None:
+    lens.evaluate(
+        "saved => { window.__lens.lens.saved = saved; }", {"note": "m · <b>", "file": "m-b", "picture": picture}
+    )
     for name in ("router", "attention", "load"):
         with lens.expect_download() as download:
             lens.locator(f"figure.{name} [data-do=save]").click()
-        assert download.value.suggested_filename == f"moe-loupe-{name}-layer-2.png"
-        download.value.save_as(tmp_path / "picture.png")
-        assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")
+        assert re.fullmatch(rf"m-b-{name}-L2-20\d\d-\d\d-\d\d\.{picture}", download.value.suggested_filename)
+        download.value.save_as(tmp_path / "picture")
+        content = (tmp_path / "picture").read_bytes()
+        if picture == "png":
+            assert content.startswith(b"\x89PNG")
+            assert int.from_bytes(content[16:20], "big") == 1920  # dots on 170 mm
+        else:
+            drawing = ElementTree.fromstring(content)
+            assert drawing.get("width") == "170mm"
+            words = [text.text or "" for text in drawing.iter("{http://www.w3.org/2000/svg}text")]
+            assert any(re.fullmatch(r"m · <b> · layer 2 · 20\d\d-\d\d-\d\d", line) for line in words)
+            assert len(content) > 3000
 
 
 def test_pointing_is_drawn_within_a_frame(lens: Page) -> None:

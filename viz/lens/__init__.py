@@ -12,5 +12,16 @@ _FOLDER = Path(__file__).parent
 HTML = (_FOLDER / "lens.html").read_text(encoding="utf-8")
 CSS = (_FOLDER / "lens.css").read_text(encoding="utf-8")
 # The files are joined, because a component takes one script; later files use definitions of earlier ones.
-_PARTS = ("decode.js", "text.js", "draw.js", "strip.js", "panels.js", "words.js", "talk.js", "keys.js", "lens.js")
+_PARTS = (
+    "decode.js",
+    "text.js",
+    "draw.js",
+    "save.js",
+    "strip.js",
+    "panels.js",
+    "words.js",
+    "talk.js",
+    "keys.js",
+    "lens.js",
+)
 JS = "\n".join((_FOLDER / name).read_text(encoding="utf-8") for name in _PARTS)

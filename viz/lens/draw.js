@@ -77,22 +77,6 @@ class Plot {
     const box = this.box.getBoundingClientRect();
     return [(event.clientX - box.left) * this.dpr, (event.clientY - box.top) * this.dpr];
   }
-
-  // Saves both canvases as PNG, with their title above, on the page's background.
-  save(name, { background, ink }) {
-    const sheet = document.createElement('canvas'), title = 26 * this.dpr;
-    [sheet.width, sheet.height] = [this.width, this.height + title];
-    const context = sheet.getContext('2d');
-    context.fillStyle = css(background);
-    context.fillRect(0, 0, sheet.width, sheet.height);
-    context.fillStyle = css(ink);
-    context.font = `${14 * this.dpr}px ${this.font}`;
-    context.fillText(this.figure.querySelector('.title').textContent, 4 * this.dpr, 18 * this.dpr);
-    for (const canvas of [this.base, this.over]) context.drawImage(canvas, 0, title);
-    const link = document.createElement('a');
-    [link.href, link.download] = [sheet.toDataURL('image/png'), `${name}.png`];
-    link.click();
-  }
 }
 
 // Positions along an axis: whole pixels if that wastes little space, else an even spread; gaps between groups.

@@ -64,6 +64,7 @@ class Lens {
     const [settings, message] = splitJson(new Uint8Array(data));
     this.palette = settings.palette;
     this.band = settings.band;
+    this.saved = settings.saved;
     const request = this.talk.requests(settings.view ?? {});
     Object.assign(this.view, request);
     if (this.run && Object.keys(request).length) this.fill();
@@ -227,7 +228,9 @@ class Lens {
     const what = button.dataset.do;
     if (what === 'save') {
       const name = button.closest('figure').className;
-      this.plots[name].save(`moe-loupe-${name}-layer-${this.view.layer}`, this.colors);
+      const { layer } = this.view, all = name === 'router' && this.view.map === 'layers', title = this.find(`.${name} .title`).textContent;
+      savePlot(this.plots[name], this.marked, this.running ? { picture: this.saved?.picture } : this.saved, {
+        title, note: all ? '' : `layer ${layer}`, file: all ? `${name}-layers` : `${name}-L${layer}` });
     } else if (what === 'help') this.help();
     else if (what === 'play') this.play();
     else this.step(what.slice(0, -1), what.endsWith('+') ? 1 : -1);
@@ -303,9 +306,11 @@ class Lens {
     for (const plot of Object.values(this.plots)) plot.paint(this.scene());
   }
 
+  // The scene with the marks of the pointer.
+  get marked() { return { ...this.scene(), focus: this.focus, expert: this.expert, key: this.hover.key }; }
+
   point() {
-    const scene = { ...this.scene(), focus: this.focus, expert: this.expert, key: this.hover.key };
-    for (const plot of Object.values(this.plots)) plot.point(scene);
+    for (const plot of Object.values(this.plots)) plot.point(this.marked);
   }
 
   showText() {
