@@ -5,7 +5,7 @@ because the tokens of one document are not independent.
 
 Shape suffixes: D documents, L MoE layers, E experts, K kinds of text, N draws.
 
-Source: Davison and Hinkley, Bootstrap Methods and their Application (1997), section 5.2 (basic bootstrap interval).
+Source: Davison and Hinkley, Bootstrap Methods and their Application (1997), section 5.2 (bootstrap standard error).
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from model.trace.documents import FEWEST, ratio_interval
+from model.trace.documents import FEWEST, ratio_interval, t_quantile
 
 DRAWS = 200
 
@@ -25,7 +25,8 @@ class Information(NamedTuple):
         nats: plug-in value, which is too large: it is above 0 even if experts know nothing of the kinds.
         shuffled: mean with the kinds shuffled among the documents, the value by chance alone.
         corrected: `nats - shuffled`; negative values are kept.
-        low, high: 95 % interval of the corrected value over documents; NaN if there are too few.
+        low, high: 95 % interval of the corrected value, by the spread over bootstrap samples of documents; NaN if there
+            are too few.
         p: probability of at least `nats` by chance, (1 + shuffles that reach it) / (1 + shuffles).
         documents: number of documents.
     """
@@ -85,13 +86,14 @@ def information(counts_DLE: np.ndarray, kind_D: np.ndarray, draws: int = DRAWS, 
         picks_D = generator.integers(num_documents, size=num_documents)
         drawn_NL[draw] = mutual_information(counts_by_kind(counts_DLE[picks_D], kind_D[picks_D]))
         shuffled_NL[draw] = mutual_information(counts_by_kind(counts_DLE, generator.permutation(kind_D)))
-    # The samples are biased upwards as the value is, so mirrored at the value they lie around the corrected one.
-    low_L, high_L = 2 * information_L - np.quantile(drawn_NL, (0.975, 0.025), axis=0)
-    if num_documents < FEWEST:
-        low_L, high_L = np.full((2, len(information_L)), np.nan)
     chance_L = shuffled_NL.mean(0)
+    corrected_L = information_L - chance_L
+    # The samples are biased as the value is, so only their spread is used.
+    reach_L = t_quantile(0.975, num_documents - 1) * drawn_NL.std(0, ddof=1)
+    if num_documents < FEWEST:
+        reach_L = np.full(len(information_L), np.nan)
     p_L = (1 + (shuffled_NL >= information_L - 1e-12).sum(0)) / (1 + draws)
-    columns = (information_L, chance_L, information_L - chance_L, low_L, high_L, p_L)
+    columns = (information_L, chance_L, corrected_L, corrected_L - reach_L, corrected_L + reach_L, p_L)
     return [Information(*map(float, row), num_documents) for row in zip(*columns, strict=True)]
 
 

@@ -42,15 +42,17 @@ def test_interval_holds_what_was_found_and_control_lies_below() -> None:
     assert information(counts_DLE, np.arange(200) % 2) == [told]
 
 
-def test_interval_lies_opposite_to_the_draws() -> None:
-    """Of a single draw both quantiles are what it gives, and both bounds lie as far on the other side."""
+def test_interval_is_the_spread_of_bootstrap_samples_around_the_corrected_value() -> None:
     counts_DLE = np.random.default_rng(0).integers(0, 9, (20, 1, 2))
     kind_D = np.arange(20) % 2
-    (told,) = information(counts_DLE, kind_D, draws=1, seed=3)
-    picks_D = np.random.default_rng(3).integers(20, size=20)
-    (drawn,) = mutual_information(counts_by_kind(counts_DLE[picks_D], kind_D[picks_D]))
-    assert told.high == told.low == pytest.approx(2 * told.nats - drawn)
-    assert drawn != pytest.approx(told.nats)
+    (told,) = information(counts_DLE, kind_D, draws=2, seed=3)
+    generator, drawn = np.random.default_rng(3), []
+    for _ in range(2):
+        picks_D = generator.integers(20, size=20)
+        drawn.append(float(mutual_information(counts_by_kind(counts_DLE[picks_D], kind_D[picks_D]))[0]))
+        generator.permutation(kind_D)
+    reach = 2.093 * abs(drawn[0] - drawn[1]) / math.sqrt(2)
+    assert (told.low, told.high) == pytest.approx((told.corrected - reach, told.corrected + reach), rel=1e-3)
 
 
 @pytest.mark.parametrize(
