@@ -117,7 +117,5 @@ def details(part: "Part", parts: "Parts", context: int, dtype: str) -> None:
 
 def _table(table: pd.DataFrame) -> None:
     """Show a small table whose cells wrap: `st.dataframe` cuts off digits where a column is narrow."""
-    numbers = [name for name in table.columns[1:] if name != "shape"]
-    whole = [name for name in numbers if table[name].dtype.kind == "i"]
-    right = {"text-align": "right"}
-    st.table(table.style.set_properties(numbers, **right).format("{:,}", whole), hide_index=True)
+    whole = [name for name in table.columns if table[name].dtype.kind == "i"]
+    st.table(table.style.format("{:,}", whole), hide_index=True)

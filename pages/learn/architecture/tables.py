@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from model.checkpoint import costs
-from pages.learn.architecture.drawing import SHORT, count, layers
+from pages.learn.architecture.drawing import SHORT, layers
 
 if TYPE_CHECKING:
     from model.checkpoint.parts import Part, Parts
@@ -40,7 +40,7 @@ def sizes(part: "Part", context: int, dtype: str) -> pd.DataFrame:
     table = pd.DataFrame({"for one token": list(of_layer), "a layer": list(of_layer.values())})
     if part.times == 1:
         return table.rename(columns={"a layer": "in all"})
-    return table.assign(**{f"all {part.times}": [count(number) for number in of_all.values()]})
+    return table.assign(**{f"all {part.times}": list(of_all.values())})
 
 
 def tensors(part: "Part") -> tuple[str, pd.DataFrame]:

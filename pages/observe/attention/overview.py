@@ -1,6 +1,7 @@
 """The overview above the tabs, beside the large map: all heads of the layer, and the keys of the chosen token."""
 
 import numpy as np
+import streamlit as st
 import xarray as xr
 
 from pages.common import controls, heads, session, tables, text
@@ -49,10 +50,8 @@ def token_keys(run: Run, chosen: Selection) -> None:
     trace, token = heads.trace_of(run), chosen.token
     row = values.row(run, chosen.layer, chosen.head, token)
     source = heads.origin(trace, chosen.layer, chosen.head)
-    title = f"token {token}: {source}"  # longer, it would lie below the toolbar
-    figure = figures.largest_weights(row, text.token_labels(trace), session.theme(), source, title=title)
-    how_to_read = (
-        f"The tokens that the chosen token looks at most in this head, of n = {token + 1:,}. All bars add up to 1."
-    )
+    st.caption(f"Token {token}: {source}, n = {token + 1:,} tokens")  # in a narrow chart it would lie below the toolbar
+    figure = figures.largest_weights(row, text.token_labels(trace), session.theme(), source)
+    how_to_read = "The tokens that the chosen token looks at most in this head. All bars add up to 1."
     table = tables.keys_of(trace, token, attention=row)
     controls.chart(figure, "attention-row", table, how_to_read, layer=chosen.layer)

@@ -26,8 +26,7 @@ def test_first_screen_shows_a_head_of_the_recorded_run(show: Callable[..., AppTe
 def test_choices_are_kept(show: Callable[..., AppTest]) -> None:
     app = show(layer=2, head=1, token=4)
     assert "layer 2, head 1" in charts(app)[0]["layout"]["annotations"][0]["text"]
-    assert "token 4: measured" in str(charts(app)[2]["layout"]["annotations"])
-    assert "of n = 5." in said(app)
+    assert "Token 4: measured, n = 5 tokens" in said(app)
 
 
 def test_without_attention_says_what_to_record(show: Callable[..., AppTest]) -> None:
