@@ -1,6 +1,7 @@
 """The overview above the tabs of an experiment: its effect and its control, both texts, and the coloured text."""
 
 import math
+from decimal import Decimal
 
 import streamlit as st
 
@@ -57,11 +58,13 @@ def sentences(experiment: Experiment) -> str:
     means, number = effects.means(experiment.effect), experiment.effect.sizes["token"]
     kl, change = means["kl"].item(), means["logprob_change"].item()
     answer = (
-        f"**{_name(experiment)}**: the predictions of the next token moved by **{kl:.3g} nats** per token "
+        f"**{_name(experiment)}**: the predictions of the next token moved by **{_digits(kl)} nats** per token "
         f"(mean KL, n = {number:,} tokens)"
     )
     if math.isfinite(change):
-        answer += f"; the text became {'more' if change > 0 else 'less'} probable by {abs(change):.3g} nats per token"
+        answer += (
+            f"; the text became {'more' if change > 0 else 'less'} probable by {_digits(abs(change))} nats per token"
+        )
     if experiment.outcome.draws is not None:
         return f"{answer}. {_about_control(experiment)} {_standing(experiment)}"
     control = experiment.outcome.control
@@ -85,7 +88,7 @@ def _about_control(experiment: Experiment) -> str:
     assert control is not None
     assert draws is not None
     low, high = (float(bound) for bound in effects.band(effects.means(draws)["kl"]))
-    number, moved = draws.sizes["draw"], f"the predictions moved by {low:.3g} to {high:.3g} nats"
+    number, moved = draws.sizes["draw"], f"the predictions moved by {_digits(low)} to {_digits(high)} nats"
     if not named:
         beyond = (
             f" ({control.share_beyond:.0%} of them differ in load by more than 20 %)" if control.share_beyond else ""
@@ -103,7 +106,8 @@ def _about_control(experiment: Experiment) -> str:
     assert matched is not None
     return (
         f"This change reroutes {control.num_rerouted:,} tokens, and too few other experts reroute as many. As a "
-        f"control, {done}: {moved}. This change, for as many of its tokens: {effects.means(matched)['kl'].item():.3g}."
+        f"control, {done}: {moved}. This change, for as many of its tokens: "
+        f"{_digits(effects.means(matched)['kl'].item())}."
     )
 
 
@@ -113,15 +117,24 @@ def _standing(experiment: Experiment) -> str:
     assert draws is not None
     assert matched is not None
     at = effects.standing(effects.means(matched)["kl"].item(), effects.means(draws)["kl"].values)
-    if at.above and at.below:
-        return f"That is more than in {at.below} of the {at.draws}: no more and no less than chance explains."
     if not (at.above or at.below):
         return "All moved them equally."
-    side = "more" if not at.above else "less"
+    if at.draws not in (at.above, at.below):
+        return f"That is more than in {at.below} of the {at.draws}: no more and no less than chance explains."
+    side = "more" if at.below else "less"
     return (
-        f"**That is {side} than in any of them.** A change that matters no more than the control would be beyond all "
-        f"of them in 1 of {at.draws + 1} cases ({at.level:.2g})."
+        f"**That is {side} than in any of them.** Of changes that matter as much as the control, 1 in {at.draws + 1} "
+        f"moves them {side} than all of its runs ({at.level:.2g})."
     )
+
+
+def _digits(nats: float) -> str:
+    """Return a number with three digits, without an exponent.
+
+    >>> _digits(0.0000902)
+    '0.0000902'
+    """
+    return f"{Decimal(f'{nats:.3g}'):f}"
 
 
 def about_band(experiment: Experiment) -> str:

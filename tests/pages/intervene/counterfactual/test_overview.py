@@ -57,8 +57,8 @@ def test_the_verdict_names_the_change_its_control_and_the_level() -> None:
     said = overview.sentences(experiment(Control((), 12, 12), [0.5, 1.0, 1.5]))
     assert said == BEGINNING + (
         "As a control, other experts of L3 were knocked out in turn (3 runs), each for 12 tokens, as many as this "
-        "change reroutes: the predictions moved by 0.5 to 1.5 nats. **That is more than in any of them.** A change "
-        "that matters no more than the control would be beyond all of them in 1 of 4 cases (0.25)."
+        "change reroutes: the predictions moved by 0.5 to 1.5 nats. **That is more than in any of them.** Of "
+        "changes that matter as much as the control, 1 in 4 moves them more than all of its runs (0.25)."
     )
 
 
@@ -75,6 +75,8 @@ def test_a_control_of_fewer_tokens_is_compared_with_the_change_for_as_many() -> 
     ("control", "draws", "stated", "part"),
     [
         (Control((), 12, 12), [3.0, 4.0], {}, "**That is less than in any of them.**"),
+        (Control((), 12, 12), [2.0, 1.0], {}, "That is more than in 1 of the 2: no more and no less than chance"),
+        (Control((), 12, 12), [0.00001234, 4.0], {}, "moved by 0.0000123 to 4 nats"),
         (Control((), 12, 12), [2.0, 2.0], {}, "All moved them equally."),
         (Control((), 9, 9), [1.0], {"named": (KnockOut(3, 7), KnockOut(3, 8))}, "other sets of 2 experts of L3"),
         (Control((), 9, 9), [1.0], {"named": (ForceExpert(3, 7),)}, "were forced in turn (1 runs), each for 9 tokens"),
