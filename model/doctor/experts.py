@@ -6,13 +6,12 @@ robust deviations; the embedded models reach a factor of 1.17. An expert is dead
 millionth of the median.
 """
 
-import itertools
 from collections.abc import Iterator, Mapping
 
 import numpy as np
 
 from model.doctor.findings import ERROR, WARNING, Finding, shortened
-from model.doctor.robust import deviations, outlying
+from model.doctor.robust import deviations, near_pairs, outlying
 from model.doctor.tensors import Scanned
 
 NAME = "experts"
@@ -51,19 +50,11 @@ def _dead(layer: int, projections: Projections) -> Iterator[Finding]:
 
 def _copies(layer: int, projections: Projections) -> Iterator[Finding]:
     """Yield the findings on pairs of experts whose projections are equal byte by byte, or nearly equal in a sample."""
-    equal: dict[tuple[int, int], list[str]] = {}
+    equal = _equal_pairs(projections)
     near: dict[tuple[int, int], list[float]] = {}
-    for projection, tensors in projections.items():
-        alive = {expert: tensor for expert, tensor in tensors.items() if tensor.rms > 0}
-        by_digest: dict[bytes, list[int]] = {}
-        for expert, tensor in alive.items():
-            by_digest.setdefault(tensor.digest, []).append(expert)
-        for same in by_digest.values():
-            for pair in itertools.combinations(same, 2):
-                equal.setdefault(pair, []).append(projection.removesuffix(".weight"))
-        for pair, cosine in _near_pairs(alive):
-            if projection.removesuffix(".weight") not in equal.get(pair, ()):
-                near.setdefault(pair, []).append(cosine)
+    for tensors in projections.values():
+        for pair, cosine in _near_pairs(tensors):
+            near.setdefault(pair, []).append(cosine)
     meaning = (
         "Two router rows lead to the same expert. Usually a conversion that wrote a tensor under two names; in an "
         "upcycled model, experts that have not been trained apart yet."
@@ -83,17 +74,44 @@ def _copies(layer: int, projections: Projections) -> Iterator[Finding]:
         yield from shortened(pairs, f"pairs of copied experts in L{layer}")
 
 
+def _equal_pairs(projections: Projections) -> dict[tuple[int, int], list[str]]:
+    """Return pairs of experts -> their equal projections; an expert is paired with the first one that it equals."""
+    whole: dict[int, list[bytes]] = {}
+    for tensors in projections.values():
+        for expert, tensor in tensors.items():
+            whole.setdefault(expert, []).append(tensor.digest)
+    first_whole: dict[tuple[bytes, ...], int] = {}
+    same_as = {expert: first_whole.setdefault(tuple(digests), expert) for expert, digests in whole.items()}
+    equal: dict[tuple[int, int], list[str]] = {}
+    for projection, tensors in projections.items():
+        first: dict[bytes, int] = {}
+        for expert, tensor in tensors.items():
+            if not tensor.rms > 0:
+                continue
+            one = first.setdefault(tensor.digest, expert)
+            if same_as[expert] != expert:
+                one = same_as[expert]
+            if one != expert:
+                equal.setdefault((one, expert), []).append(projection.removesuffix(".weight"))
+    return equal
+
+
 def _near_pairs(tensors: Mapping[int, Scanned]) -> Iterator[tuple[tuple[int, int], float]]:
-    experts = [expert for expert, tensor in tensors.items() if tensor.sample.any()]
+    """Yield pairs of experts whose samples are nearly parallel; of equal tensors only the first is compared."""
+    first: dict[bytes, int] = {}
+    for expert, tensor in tensors.items():
+        if tensor.rms > 0 and tensor.sample.any():
+            first.setdefault(tensor.digest, expert)
+    experts = list(first.values())
     shapes = {tensors[expert].sample.shape for expert in experts}
     if len(experts) < 2 or len(shapes) != 1:
         return
     samples = np.stack([tensors[expert].sample for expert in experts])
     samples = np.nan_to_num(samples, nan=0.0, posinf=0.0, neginf=0.0)
-    samples /= np.maximum(np.linalg.norm(samples, axis=1, keepdims=True), 1e-30)
-    cosines = np.triu(samples @ samples.T, 1)
-    for first, second in np.argwhere(cosines >= NEAR).tolist():
-        yield (experts[first], experts[second]), float(cosines[first, second])
+    samples /= np.maximum(np.abs(samples).max(1, keepdims=True), 1e-30)  # so that no square overflows
+    alive = np.flatnonzero(samples.any(1))
+    for one, other, cosine in near_pairs(samples[alive], NEAR):
+        yield (experts[alive[one]], experts[alive[other]]), cosine
 
 
 def _outlying(layer: int, projection: str, tensors: Mapping[int, Scanned]) -> Iterator[Finding]:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from model.doctor.findings import ERROR, WARNING, Finding, shortened
-from model.doctor.robust import deviations, outlying
+from model.doctor.robust import deviations, near_pairs, outlying
 
 NAME = "gate rows"
 RATIO, DEVIATION, FLOOR = 1.6, 8.0, 0.02
@@ -58,12 +58,9 @@ def _outlying(layer: int, norms: np.ndarray, alive: np.ndarray) -> Iterator[Find
 
 
 def _parallel(layer: int, rows: np.ndarray, alive: np.ndarray) -> Iterator[Finding]:
-    unit = rows.astype(np.float64)
-    unit /= np.linalg.norm(unit, axis=1, keepdims=True)
-    cosines = np.triu(unit @ unit.T, 1)
     findings: dict[str, list[Finding]] = {ERROR: [], WARNING: []}
-    for first, second in np.argwhere(cosines >= PARALLEL).tolist():
-        one, other, cosine = int(alive[first]), int(alive[second]), float(cosines[first, second])
+    for first, second, cosine in near_pairs(rows.astype(np.float64), PARALLEL):
+        one, other = int(alive[first]), int(alive[second])
         is_same = np.array_equal(rows[first], rows[second]) or cosine >= SAME
         severity, how = (ERROR, "the same as") if is_same else (WARNING, "nearly parallel to")
         what = f"L{layer}E{other}: its router row is {how} that of E{one}"

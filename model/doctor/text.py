@@ -17,7 +17,7 @@ from model.checkpoint.header import SCALED_DTYPE
 from model.checkpoint.memory import fits_gpu, memory_bytes
 from model.checkpoint.sizes import model_sizes
 from model.checkpoint.weights import inspect, weight_bytes
-from model.doctor import load, reference
+from model.doctor import load, prediction, reference
 from model.doctor.exchange import Exchange, exchanged
 from model.doctor.findings import ERROR, Check, Finding, Number, Report, make_report
 from model.doctor.prompts import Prompt, PromptsError
@@ -91,6 +91,7 @@ def examine_text(
         rule = RouterRule.of(engine.config.to_json())
         measures["Routing layer by layer"] = load.measure(data, rule, other)
         findings += [*load.judge(data, rule, other), *_contradictions(traces)]
+        findings += prediction.check_prediction(traces, engine.model.embedding.weight)
         checks += _checks(engine.config, data.sizes["token"], len(prompts))
     if healthy is not None:
         compared, more = _compare(engine, healthy, runs)
@@ -185,6 +186,7 @@ def _checks(config: ModelConfig, num_tokens: int, num_prompts: int) -> list[Chec
         Check(load.SCORES, STAGE, f"affinities of {text}", layers),
         Check(load.TIES, STAGE, f"margins to the last place and the last group of {text}", layers),
         Check(load.ROUNDING, STAGE, f"{text}, run twice", layers),
+        Check(prediction.NAME, STAGE, f"mean surprisal of {text} against a guess"),
         Check(SOUND, STAGE, f"weights and choices against the recorded affinities of {text}", layers),
     ]
 

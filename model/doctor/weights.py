@@ -31,7 +31,7 @@ from model.checkpoint.names import (
 )
 from model.checkpoint.weights import inspect
 from model.doctor import bias, blocks, experts, gate, layer_copies, manifest, other_files, tokenizer, unscaled, values
-from model.doctor.findings import ERROR, Check, Finding, Report, make_report
+from model.doctor.findings import ERROR, Check, Finding, Report, make_report, shortened
 from model.doctor.tensors import Scanned, scan
 from model.network.config import MODEL_TYPES, ConfigError
 from model.network.config_keys import refuse_other_family
@@ -72,6 +72,8 @@ class _Totals:
     num_experts: int = 0
     # (part, expert) -> layer -> digest, of every matrix that is not zero
     matrices: layer_copies.Digests = dataclasses.field(default_factory=lambda: collections.defaultdict(dict))
+    # severity -> findings on NaN, infinity and zeros
+    broken: dict[str, list[Finding]] = dataclasses.field(default_factory=lambda: collections.defaultdict(list))
     unscaled: list[Scanned] = dataclasses.field(default_factory=list)  # values of FP8 in another dtype
 
 
@@ -152,6 +154,8 @@ def _examine(
     except CheckpointError as problem:  # a file that was cut off or taken away while it was read
         meaning = "The files changed while they were read, or the disk is damaged; later tensors were not read."
         findings.append(Finding(ERROR, values.NAME, f"reading ended: {_within(folder.path, problem)}", meaning, {}))
+    for alike in totals.broken.values():
+        findings += shortened(alike, "tensors with zeros, NaN or infinity")
     findings += unscaled.check_unscaled(totals.unscaled, folder.tensors)
     findings += layer_copies.check_layers(totals.matrices)
     findings += bias.compare_layers(totals.biases, totals.bias_dtypes)
@@ -164,7 +168,8 @@ def _one_layer(layer: int | None, tensors: list[Scanned], totals: _Totals) -> It
     totals.num_tensors += len(tensors)
     projections: dict[str, dict[int, Scanned]] = collections.defaultdict(dict)
     for tensor in tensors:
-        yield from values.check_values(tensor)
+        for finding in values.check_values(tensor):
+            totals.broken[finding.severity].append(finding)
         place = tensor.place
         if is_quantisation(tensor.stored.name):
             continue

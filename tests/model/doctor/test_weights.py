@@ -547,3 +547,17 @@ def test_many_missing_tensors_become_one_finding_per_group(tmp_path: Path) -> No
     assert [(f.place, f.evidence["tensors"]) for f in found] == [("L2E0", 16), ("L3E0", 4)]
     assert found[0].what == "up_proj is missing in 16 experts: L2E0, L2E1, L2E2, L2E3, L2E4, L2E5 and 10 more"
     assert found[1].what == "down_proj is missing in 4 experts: L3E0, L3E1, L3E2, L3E3"
+
+
+def test_thousands_of_equal_experts_are_counted_in_seconds(folder: Path) -> None:
+    def add(tensors: Tensors) -> None:
+        for number in range(16, 1500):
+            tensors[expert(2, number)] = torch.ones(2, 2)
+        tensors.update({f"x.{number}": torch.zeros(1) for number in range(100)})
+
+    start = time.process_time()
+    report = examine_weights(plant(folder, add))
+    assert time.process_time() - start < 10
+    copies = [found for found in report.findings if found.check == "experts" and "more" in found.evidence]
+    assert [found.evidence["more"] for found in copies] == [1483 - 20]
+    assert sum(found.check == "values" for found in report.findings) == 21
