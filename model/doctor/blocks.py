@@ -4,10 +4,11 @@ With the right scale, the dequantised weights of a block are about as large as t
 compares a block with the other blocks of its matrix, after removing the medians of its row and column of blocks, and
 with the block at the same place in the other experts.
 
-Thresholds: a block is mis-scaled if its size (root mean square) differs by a factor of 2.5 and by 8 robust deviations;
-the embedded mini-v32 reaches a factor of 1.4 (its embedding 2.2 before rows and columns are removed). A block is
-saturated if 4 % of its codes are at the ends of the range; uniform weights reach 3.6 %, Gaussian weights 0.1 %. A block
-has little range if its largest code is at most a 16th of the median of the largest codes in the matrix.
+Thresholds: a block is mis-scaled if its size (root mean square) differs by a factor of 2.5 and by 8 robust deviations,
+a warning from a factor of 1.7 on among at least 16 blocks. The embedded models reach a factor of 1.95, in a matrix of 4
+blocks, and 1.04 among 16 or more. A block is saturated if 4 % of its codes are at the ends of the range; uniform
+weights reach 3.6 %, Gaussian weights 0.1 %. A block has little range if its largest code is at most a 16th of the
+median of the largest codes in the matrix.
 
 Shape suffixes: S matrices (one, or the same projection of all experts of a layer), P rows and Q columns of blocks.
 
@@ -25,6 +26,7 @@ from model.doctor.values import described
 
 NAME = "fp8 blocks"
 RATIO, DEVIATION, FLOOR = 2.5, 8.0, 0.05
+SMALL_RATIO, MANY_BLOCKS = 1.7, 16
 SATURATED, LITTLE_RANGE = 0.04, 16.0
 FEWEST = 3  # fewest blocks along an axis, or experts, with a meaningful median
 
@@ -45,7 +47,8 @@ def check_blocks(tensors: Sequence[Scanned]) -> Iterator[Finding]:
         return
     rms_SPQ = np.stack([tensor.blocks.rms for tensor in measured if tensor.blocks is not None])
     apart_SPQ, spread_SPQ = _residuals(rms_SPQ)
-    far = (np.abs(apart_SPQ) >= np.log(RATIO)) & (np.abs(spread_SPQ) >= DEVIATION)
+    least = SMALL_RATIO if rms_SPQ.size >= MANY_BLOCKS else RATIO
+    far = (np.abs(apart_SPQ) >= np.log(least)) & (np.abs(spread_SPQ) >= DEVIATION)
     misscaled = [
         _misscaled(measured[s], p, q, float(np.exp(apart_SPQ[s, p, q])), float(spread_SPQ[s, p, q]))
         for s, p, q in np.argwhere(far).tolist()
@@ -92,7 +95,8 @@ def _misscaled(tensor: Scanned, row: int, column: int, ratio: float, deviation: 
         "ratio": ratio,
         "robust deviations": deviation,
     }
-    return Finding(ERROR, NAME, what, _MISSCALED, evidence, place.layer, place.expert, tensor.stored.name)
+    severity = ERROR if max(ratio, 1 / ratio) >= RATIO else WARNING
+    return Finding(severity, NAME, what, _MISSCALED, evidence, place.layer, place.expert, tensor.stored.name)
 
 
 def _saturated(tensor: Scanned) -> Iterator[Finding]:

@@ -1,8 +1,8 @@
 """Compares the routed experts of a layer: copies, experts of zeros, outlying norms.
 
 Thresholds: two experts are near copies if the cosine of samples of 4,096 values is at least 0.98 (its error is about
-0.016); the embedded models reach 0.12. A norm is outlying if it differs from the median by a factor of 3 and by 8
-robust deviations; the embedded models reach a factor of 1.17. An expert is dead if its root mean square is at most a
+0.016); the embedded models reach 0.12. A norm is outlying if it differs from the median by a factor of 1.8 and by 8
+robust deviations; the embedded models reach a factor of 1.11. An expert is dead if its root mean square is at most a
 millionth of the median.
 """
 
@@ -15,7 +15,7 @@ from model.doctor.robust import deviations, near_pairs, outlying
 from model.doctor.tensors import Scanned
 
 NAME = "experts"
-NEAR, RATIO, DEVIATION, FLOOR, DEAD = 0.98, 3.0, 8.0, 0.05, 1e-6
+NEAR, RATIO, DEVIATION, FLOOR, DEAD = 0.98, 1.8, 8.0, 0.05, 1e-6
 
 Projections = Mapping[str, Mapping[int, Scanned]]  # projection, for example `up_proj.weight` -> expert -> its tensor
 

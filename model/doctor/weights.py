@@ -195,6 +195,10 @@ def _one_layer(layer: int | None, tensors: list[Scanned], totals: _Totals) -> It
             yield from _router(layer, tensor, totals)
     if layer is None or not projections:
         return
+    yield from _experts(layer, projections, totals)
+
+
+def _experts(layer: int, projections: experts.Projections, totals: _Totals) -> Iterator[Finding]:
     totals.layers[experts.NAME].add(layer)
     totals.num_experts += max(map(len, projections.values()))
     yield from experts.check_experts(layer, projections)
