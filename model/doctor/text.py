@@ -41,6 +41,7 @@ class Progress:
     done: int  # number of finished runs
     count: int  # number of all runs
     doing: str
+    trace: Trace | None = None  # of the run that just ended
 
     @property
     def share(self) -> float:
@@ -113,7 +114,7 @@ class _Runs:
             raise Stopped(f"stopped after {self.done} of {self.count} runs")
         trace = engine.run(request, self.cancel)
         self.done += 1
-        self.on_progress(Progress(self.done, self.count, doing))
+        self.on_progress(Progress(self.done, self.count, doing, trace))
         return trace
 
 

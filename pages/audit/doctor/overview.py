@@ -1,6 +1,7 @@
 """The parts of an audit on the Doctor page: progress, verdict, map of checks, findings, and files."""
 
 import functools
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -81,16 +82,16 @@ def _counted(number: int, name: str) -> str:
     return f"{number} {name}{'' if number == 1 else 's'}"
 
 
-def findings(report: Report) -> None:
+def findings(report: Report, folder: Path) -> None:
     """Show every finding, the most severe first: numbers, usual meaning, and a link to a page that shows it."""
     for number, finding in enumerate(report.findings[:SHOWN_FINDINGS]):
         with st.container(border=True):
-            _finding(finding, number)
+            _finding(finding, number, folder)
     if len(report.findings) > SHOWN_FINDINGS:
         st.caption(f"{len(report.findings) - SHOWN_FINDINGS:,} more are in the table and in the report.")
 
 
-def _finding(finding: Finding, number: int) -> None:
+def _finding(finding: Finding, number: int, folder: Path) -> None:
     from model.doctor.report import evidence_line
 
     left, right = st.columns([5, 1], vertical_alignment="center")
@@ -102,8 +103,12 @@ def _finding(finding: Finding, number: int) -> None:
     if page and finding.layer is not None:
         chosen = {"layer": str(finding.layer)} | ({} if finding.expert is None else {"expert": str(finding.expert)})
         with right.container(key=f"doctor-link-{number}"):
-            label = f"{title(page)} {finding.place}"
-            st.page_link(page_path(page), label=label, icon=":material/arrow_forward:", query_params=chosen)
+            label, opens = f"{title(page)} {finding.place}", "Opens a run of the audited model there."
+            if st.button(
+                label, key=f"doctor-open-{number}", icon=":material/arrow_forward:", type="tertiary", help=opens
+            ):
+                runs.open_audited(folder)
+                st.switch_page(page_path(page), query_params=chosen)
 
 
 def layers(report: Report) -> None:
@@ -134,7 +139,10 @@ def download(report: Report) -> None:
     """Show buttons that save the report as files, with or without the texts."""
     from model.doctor.report import to_html, to_json
 
-    without = st.toggle("Without texts", key="doctor-bare", help="The files then contain no word of a prompt.")
+    without = st.toggle(
+        "Leave the texts out of the files", key="doctor-bare",
+        help="The report then holds no word of the texts that were run; findings and numbers stay.",
+    )  # fmt: skip
     written = report.without_text() if without else report
     with st.container(horizontal=True):
         st.download_button(

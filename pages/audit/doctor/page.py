@@ -18,7 +18,7 @@ if report is None:
 files.describe(report.model)
 st.markdown(overview.verdict(report))
 overview.layers(report)
-overview.findings(report)
+overview.findings(report, folder)
 with st.expander("Checks", icon=":material/checklist:", expanded=True):
     overview.checks(report)
 overview.download(report)

@@ -8,11 +8,12 @@ import streamlit as st
 
 from model.doctor.findings import Report
 from model.trace.trace import Trace
-from pages.common import jobs, models
+from pages.common import jobs, models, session
 from pages.common.jobs import Job
 
 if TYPE_CHECKING:
     from model.doctor.prompts import Prompt
+    from model.doctor.text import Progress
 
 WEIGHTS, TEXT = STAGES = ("weights", "text")
 
@@ -24,6 +25,7 @@ class Audit(Job):
     share: float = 0.0
     doing: str = "waiting for its turn"
     report: Report | None = None
+    trace: Trace | None = None  # the longest run in fp32, which the links of findings open
 
     def update(self, progress: Any) -> None:
         """Store the progress that the audit reports."""
@@ -80,6 +82,12 @@ def start_text(folder: Path, lines: str, reference: Trace | None) -> None:
     audit = _own()[TEXT, folder, _state(folder)] = Audit()
     engines = models.engines()
 
+    def progress(step: "Progress") -> None:
+        audit.update(step)
+        trace = step.trace
+        if trace is not None and step.doing != "bf16" and (audit.trace is None or _is_longer(trace, audit.trace)):
+            audit.trace = trace
+
     def work() -> None:
         from model.doctor.text import examine_text
         from model.run.engine import Engine
@@ -87,10 +95,23 @@ def start_text(folder: Path, lines: str, reference: Trace | None) -> None:
         # A comparison may exchange the model's experts during a run, so it needs a model of its own.
         engine = engines.get(folder) if reference is None else Engine.fitting(folder)
         prompts = _prompts(lines, reference is None)
-        audit.report = examine_text(engine, prompts, reference, audit.update, audit.cancel)
+        audit.report = examine_text(engine, prompts, reference, progress, audit.cancel)
 
     jobs.stop_with_tab(audit)
     jobs.begin(audit, work)
+
+
+def _is_longer(trace: Trace, other: Trace) -> bool:
+    return trace.num_tokens > other.num_tokens
+
+
+def open_audited(folder: Path) -> None:
+    """Show a run of the audited model: the longest text that the audit ran, else a new run of the page's prompt."""
+    audit = text(folder)
+    if audit is not None and audit.trace is not None:
+        session.show_trace(audit.trace)
+        return
+    session.start(session.request_from({}), session.recorder())
 
 
 def going() -> bool:

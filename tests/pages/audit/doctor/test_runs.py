@@ -95,7 +95,7 @@ def test_reference_is_compared_by_an_engine_that_nobody_shares(folder: Path, sho
     assert audit.error is None
     assert audit.report is not None
     assert audit.report.prompts == ()
-    assert "biases differ from the reference" in said(app)
+    assert "bias differs from the reference" in said(app)
     assert not models.engines().has(folder)
 
 
