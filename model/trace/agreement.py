@@ -1,8 +1,8 @@
 """Agreement of two sets of experts, and the agreement that chance gives.
 
 The Jaccard index of two sets is the size of their intersection over the size of their union. The agreement by chance is
-that of two independent fair routers, each of which keeps random groups and selects random experts within them. Its
-expectation is computed exactly, not simulated.
+that of two independent fair routers, each of which keeps random groups and selects random experts within them. The
+expected agreement is computed exactly, not simulated.
 
     >>> jaccard(np.array([3]), 4, 4).round(2).tolist()
     [0.6]
@@ -56,7 +56,7 @@ def fair_agreement(
 
 
 def _hypergeometric(population: int, marked: int, drawn: int, hit: int) -> float:
-    """Return the probability that exactly `hit` of `drawn` items are marked, if `marked` of `population` items are."""
+    """Return the probability that `hit` of `drawn` items are marked, if `marked` of `population` items are marked."""
     if not 0 <= drawn <= population:
         return 0.0
     missed = drawn - hit

@@ -1,9 +1,9 @@
 """Align the tokens of two traces.
 
-Traces with equal ids are aligned by position. Traces with different ids, from another tokenizer or text, are aligned by
-the bytes that tokens span. Tokens in the common beginning of both texts are compared by their bytes from the front,
-tokens in the common end by their bytes from the back. A token whose span does not occur in the other trace stays
-unaligned. If a trace has no text, token ids replace the bytes.
+Traces with equal ids are aligned by position. Traces with different ids (of different tokenizers or texts) are aligned
+by the bytes that tokens span. In the common beginning of both texts, byte positions count from the first byte; in the
+common end, from the last byte. A token whose span does not occur in the other trace stays unaligned. If a trace has no
+text, token ids replace the bytes.
 
     >>> first = [Token(7, "a", 0, 1, False), Token(8, "bc", 1, 3, False)]
     >>> second = [Token(1, "ab", 0, 2, False), Token(2, "c", 2, 3, False)]
@@ -78,9 +78,9 @@ def _common(a: Sequence[int], b: Sequence[int]) -> int:
 
 
 def _spans(tokens: Sequence[Token], origin: int, start: int, end: int) -> Iterator[tuple[Hashable, int]]:
-    """Yield (key, token index) of the tokens within bytes `start` to `end`; the key is the span, counted from `origin`.
+    """Yield (key, token index) of the tokens within bytes `start` to `end`; the key is the byte span minus `origin`.
 
-    A token without text is identified by its position in the text and its name.
+    The key of a token without text also holds the token's name or id.
     """
     for index, token in enumerate(tokens):
         if start <= token.start and token.end <= end:
@@ -99,7 +99,7 @@ def _by_key(entries: Iterator[tuple[Hashable, int]]) -> dict[Hashable, int]:
 
 
 def _joined(how: str, num_a: int, num_b: int, ahead: tuple[dict, dict], behind: tuple[dict, dict]) -> Alignment:
-    """Return the alignment of tokens with equal keys. A pair counted from the front wins over one from the back."""
+    """Return the alignment of tokens with equal keys; pairs of `ahead`, the common beginning, take precedence."""
     pairs = [(ahead[0][key], ahead[1][key], True) for key in ahead[0].keys() & ahead[1].keys()]
     used_a, used_b = {pair[0] for pair in pairs}, {pair[1] for pair in pairs}
     for key in behind[0].keys() & behind[1].keys():

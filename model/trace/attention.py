@@ -33,7 +33,7 @@ def over_queries(figures: xr.Dataset, queries: np.ndarray) -> xr.Dataset:
 
     Args:
         figures: statistics from `head_figures`.
-        queries: positions of the queries that count, from `choosing_queries`. If there are none, the result is NaN.
+        queries: positions of the queries to include, from `choosing_queries`. Without any, the result is NaN.
     """
     counted = figures.isel(query=queries)
     if len(queries):
@@ -99,7 +99,8 @@ def sinks(summary: xr.Dataset, share: float = 0.3) -> int:
 def rollout(attention: xr.DataArray) -> xr.DataArray:
     """Return the attention rollout, [attention_layer, query, key].
 
-    Each layer's step is half the identity, for the residual stream, and half the mean of its heads.
+    It is the product of one matrix per layer: half the identity, for the residual stream, plus half the mean attention
+    of the layer's heads.
 
     Args:
         attention: weights, [attention_layer, head, query, key], layers in ascending order.

@@ -43,9 +43,10 @@ def cell_sides(window: Window, max_cells: int = MAX_CELLS) -> tuple[int, int]:
 
 
 def cells(values: xr.DataArray, window: Window, max_cells: int = MAX_CELLS) -> xr.Dataset:
-    """Return a part of an array [..., query, key] in cells: `largest` by magnitude, `mean`, and `pairs` [query, key].
+    """Return the cells of a window of an array [..., query, key]: `largest` (by magnitude), `mean` and `pairs`.
 
-    Keys after the query do not count. In a small window each cell is one pair and holds its value.
+    `largest` and `mean` are [..., query, key], `pairs` is [query, key]. Keys after the query do not count. In a small
+    window each cell is one pair and holds its value.
     """
     sides, (first, end, key, key_end) = cell_sides(window, max_cells), window
     part = values.isel(query=slice(first, end), key=slice(key, key_end)).transpose(..., "query", "key")
@@ -60,7 +61,7 @@ def cells(values: xr.DataArray, window: Window, max_cells: int = MAX_CELLS) -> x
 def dataset(
     largest: np.ndarray, total: np.ndarray, window: Window, sides: tuple[int, int], leading: tuple = ()
 ) -> xr.Dataset:
-    """Return cells from their largest values and sums, [..., query, key]; NaN in cells without visible pairs."""
+    """Return the dataset of cells from their largest values and sums; NaN in cells without visible pairs."""
     pairs = visible_pairs(window, sides)
     shown, dims = np.where(pairs > 0, 1, np.nan).astype(np.float32), (*leading, "query", "key")
     queries, keys = _starts(window.query, window.query_end, sides[0]), _starts(window.key, window.key_end, sides[1])

@@ -1,11 +1,13 @@
-"""How uneven the load of a fair router is by chance alone: exact for experts, else simulated with a fixed seed.
+"""How uneven the load of a fair router is by chance alone.
+
+The bounds on the load of experts are exact; all other bounds are simulated with a fixed seed.
 
 A fair router keeps random groups for every token and selects random experts within them, independently of all other
 tokens. The tokens of a real text are not independent: a text on one subject selects the same experts again and again. A
 load outside these bounds is therefore beyond chance, but no proof of a fault.
 
-The bounds of a layer hold all its experts, or groups, together. A layer of a fair router is therefore called unfair in
-at most 5 % of cases, however many experts it has.
+The bounds of a layer hold for all its experts, or for all its groups, at once. A layer of a fair router is therefore
+called unfair in at most 5 % of cases, however many experts it has.
 
     >>> fair_counts(np.random.default_rng(0), draws=2, num_tokens=5, num_experts=4, top_k=2).sum(axis=1).tolist()
     [10, 10]
@@ -21,7 +23,7 @@ import xarray as xr
 from model.trace import metrics
 from model.trace.router_rule import RouterRule
 
-# Share of the allowed tail that simulated bounds are set to, so that bounds of 400 draws stay within the whole tail.
+# Simulated bounds use this share of the allowed tail: the error of 400 draws then stays within the whole tail.
 _OWN_ERROR = 0.5
 MOST_DRAWN = 100_000_000  # binomial draws per band, a few seconds; a band for the released V3 needs 4.6 million
 
@@ -84,7 +86,7 @@ def load_band(
 
 
 def _band(values: np.ndarray, num_tokens: int, num_groups: int, confidence: float) -> LoadBand:
-    """Return the bounds; those that no formula gives come from simulated counts [draw, expert]."""
+    """Return the bounds; those without a formula are quantiles of the simulated counts [draw, expert]."""
     counts = xr.DataArray(values, dims=("moe_layer", "expert"))
     num_experts, slots = values.shape[1], int(values[0].sum())
     fair, share = slots / num_experts, slots / num_tokens / num_experts
@@ -161,8 +163,8 @@ def count_bounds(num_tokens: int, share: float, confidence: float = 0.95) -> tup
     """Return the narrowest bounds that contain a binomial count at this confidence, with equal tails on both sides.
 
     The count of one expert is binomial, however groups are kept; `share` is top-k over experts. At the confidence
-    1 - p / n the bounds hold all of n experts with probability 1 - p or more (Bonferroni's bound, which needs no
-    independence).
+    1 - p / n the bounds contain the counts of all n experts with probability 1 - p or more (Bonferroni's bound, which
+    needs no independence).
 
     >>> count_bounds(28, 4 / 32), count_bounds(28, 4 / 32, 1 - 0.05 / 32)
     ((1, 7), (0, 10))
@@ -173,19 +175,18 @@ def count_bounds(num_tokens: int, share: float, confidence: float = 0.95) -> tup
     steps = np.log((num_tokens - counts) / (counts + 1)) + math.log(share / (1 - share))
     probability = np.exp(num_tokens * math.log1p(-share) + np.concatenate([[0.0], np.cumsum(steps)]))
     tail = (1 - confidence) / 2
-    up_to = np.cumsum(probability)  # [count]: probability of at most so many tokens
+    up_to = np.cumsum(probability)  # [count]: probability of at most `count` tokens
     at_least = np.cumsum(probability[::-1])[::-1]
     return int(np.count_nonzero(up_to <= tail)), int(np.count_nonzero(at_least > tail)) - 1
 
 
 def tokens_to_call_dead(num_experts: int, top_k: int, confidence: float = 0.95) -> int:
-    """Return the smallest number of tokens with which chance does not explain any expert without a token.
+    """Return the smallest number of tokens from which on chance does not explain an expert without a token.
 
-    With so many tokens or more, the expected number of experts without a token in a fair layer is at most 1 -
-    `confidence`.
+    From this number on, a layer of a fair router is expected to have at most 1 - `confidence` experts without a token.
 
     >>> tokens_to_call_dead(256, 8)
     270
     """
-    idle_share = 1 - top_k / num_experts  # share of the tokens that one expert gets
+    idle_share = 1 - top_k / num_experts  # share of the tokens that do not select a given expert
     return math.ceil(math.log((1 - confidence) / num_experts) / math.log(idle_share)) if idle_share > 0 else 1

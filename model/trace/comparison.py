@@ -41,7 +41,7 @@ class CompareError(ValueError):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Comparison:
-    """The differences between two traces. Experts have the numbers of `a`.
+    """The differences between two traces. Experts are numbered as in `a`.
 
     A choice is the set of experts that one token selects in one layer.
 
@@ -56,7 +56,7 @@ class Comparison:
         layers: variables [moe_layer]: number of compared `choices`, share of `equal` choices with its 95 % interval
             `equal_low` to `equal_high` (as if choices were independent), mean `jaccard`, mean and largest weight
             difference of common experts (`weight_mean`, `weight_difference`), and the largest `bias_difference`.
-        renumbered: permutation of each layer whose experts only have other numbers in `b`.
+        renumbered: permutation of the experts of each layer in which `b` only numbers them differently.
         only_a: MoE layers that only `a` has.
         only_b: MoE layers that only `b` has.
         chance: agreement of two independent fair routers; None if the traces do not state their groups.
@@ -88,7 +88,7 @@ class Comparison:
 
     @property
     def is_split(self) -> np.ndarray:
-        """Return a mask of choices that differ, [pair, moe_layer] bool."""
+        """Return a mask of choices that differ between the traces, [pair, moe_layer] bool."""
         verdicts = self.choices["verdict"].values
         return (verdicts != SAME) & (verdicts != UNKNOWN)
 
@@ -189,7 +189,7 @@ def _ids(trace: Trace, layers: list[int]) -> np.ndarray:
 
 
 def rougher_dtype(a: Trace, b: Trace) -> str:
-    """Return the dtype of the two traces with the larger tolerance; an unknown dtype counts as bfloat16."""
+    """Return the dtype with the larger tolerance, of the two traces' dtypes; an unknown dtype counts as bfloat16."""
     stated = [str(trace.origin.get("dtype")) for trace in (a, b)]
     return max((dtype if dtype in near_ties.DTYPES else _ROUGHEST for dtype in stated), key=near_ties.tolerance)
 
@@ -259,9 +259,9 @@ def _compare_layer(
 
 
 def _margins(one: xr.Dataset, other: xr.Dataset) -> np.ndarray | None:
-    """Return the smaller of both traces' margins, in units of biased score, [pair, moe_layer]; None if both lack it.
+    """Return the smaller of the two traces' margins, in magnitude, [pair, moe_layer]; None if neither trace has one.
 
-    If a group's score is the sum of two scores, half the margin of the groups is used.
+    The unit is a biased score: if a group's score is the sum of two scores, half the margin of the groups is used.
     """
     margins = []
     for at in (one, other):

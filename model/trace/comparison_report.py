@@ -51,7 +51,7 @@ def measures(comparison: Comparison) -> dict[str, float]:
 
 
 def differing(comparison: Comparison) -> dict[str, tuple[Any, Any]]:
-    """Return the differing statements of both traces on text, model, origin, request and settings: name -> (a, b)."""
+    """Return the entries of text, model, origin, request and settings that differ, as name -> (value in a, in b)."""
     stated = {}
     for part, name in _PARTS:
         traces = comparison.a, comparison.b
@@ -65,7 +65,7 @@ def differing(comparison: Comparison) -> dict[str, tuple[Any, Any]]:
 
 
 def verdict(comparison: Comparison) -> list[str]:
-    """Return sentences on the comparison: causes that both traces state, then the answer, then the details."""
+    """Return sentences on the comparison: first known causes of splits, then the answer, then the details."""
     causes = (_about_weights(comparison), about_settings(comparison.a, comparison.b), _about_shift(comparison))
     details = (_about_tokens(comparison), _about_numbers(comparison), _about_faults(comparison))
     return [*itertools.chain(*causes), _answer(comparison), *itertools.chain(*details)]
@@ -103,7 +103,7 @@ def _answer(comparison: Comparison) -> str:
 
 
 def _about_changes(comparison: Comparison) -> str:
-    """Return a phrase on real changes: how many of them follow other recorded differences."""
+    """Return a phrase on real changes, with the number of those that follow a difference of other recorded values."""
     changes = comparison.choices["verdict"].values == CHANGE
     later = int((differs_before(comparison) & changes).sum())
     if not later:

@@ -1,10 +1,10 @@
 """Find contradictions within one trace: between weights and affinities, and between selections and scores.
 
-A wrong router shows within one trace: weights from biased scores, not normalised, or scaled by another factor; groups
+A wrong router shows within one trace: weights from biased scores, not normalised, or scaled by a wrong factor; groups
 scored by their best expert instead of the best two; a wrong number of kept groups; dropped groups masked with zero, so
-that their experts beat negative scores; a missing bias. Each of these faults contradicts the other recorded numbers by
-far more than rounding does, so none is mistaken for a near tie. `faults` needs only a trace; the comparison of traces
-and the doctor both use it.
+that their experts beat negative scores; a missing bias. Each of these faults contradicts recorded numbers by far more
+than rounding does, so none is mistaken for a near tie. `faults` needs only a trace; the comparison of traces and the
+doctor both use it.
 
 Shape suffixes: T tokens, E experts, G groups, K selected experts of a token.
 
@@ -46,7 +46,7 @@ class Fault:
 
     Attributes:
         kind: kind of contradiction, a constant of this module.
-        layers: numbers of the model layers with the contradiction.
+        layers: model layer numbers of the layers with the contradiction.
         decisions: number of (token, layer) pairs with the contradiction, in these layers.
         of: number of (token, layer) pairs that were checked, in these layers.
         evidence: the numbers of the first of these layers, in words.
@@ -105,7 +105,7 @@ def _check(layer: dict[str, np.ndarray], rule: RouterRule, measured: bool) -> It
 
 
 def _weights(layer: dict[str, np.ndarray], rule: RouterRule, reach: float) -> Iterator[_Finding]:
-    """Find the rule that the weights follow, and yield each difference from the stated rule."""
+    """Find the rule that the weights follow, and yield a finding for each difference from the configuration's rule."""
     ids, weights_TK = layer["expert_id"].astype(int), layer["gate_weight"].astype(float)
     scores_TK = np.take_along_axis(layer["router_score"].astype(float), ids, -1)
     bases = {False: scores_TK, True: scores_TK + layer["expert_bias"].astype(float)[ids]}
@@ -139,7 +139,7 @@ def _shares(rule: RouterRule, base_TK: np.ndarray, normalised: bool) -> np.ndarr
 
 
 def _fit(weights_TK: np.ndarray, shares_TK: np.ndarray) -> tuple[float, float]:
-    """Return the scaling factor that fits best, and the largest error with it, relative to the largest weight."""
+    """Return the least-squares scaling factor, and the largest error of a weight over the largest weight."""
     with np.errstate(all="ignore"):
         scale = (weights_TK * shares_TK).sum() / (shares_TK**2).sum()
         error = np.abs(weights_TK - scale * shares_TK).max() / np.abs(weights_TK).max()
@@ -150,7 +150,7 @@ def _fit(weights_TK: np.ndarray, shares_TK: np.ndarray) -> tuple[float, float]:
 
 
 def _choice(layer: dict[str, np.ndarray], dtype: str) -> Iterator[_Finding]:
-    """Yield a finding if the recorded scores do not give the recorded selection: the wrong rule that explains it."""
+    """Yield a finding if the recorded scores do not give the recorded selection; its kind names the wrong rule."""
     scores_TE, kept_TG = layer["router_score"], layer["group_kept"]
     reach_TE = reach(scores_TE, dtype)
     biased_TE = biased_score(scores_TE, layer["expert_bias"])
@@ -204,7 +204,7 @@ def _groups(layer: dict[str, np.ndarray], config: Mapping[str, Any], measured: b
 
 
 def _stated(config: Mapping[str, Any], layer: dict[str, np.ndarray]) -> RouterRule | None:
-    """Return the rule that the configuration states; None if it states no complete rule, or does not fit the layer."""
+    """Return the configuration's rule; None if it is incomplete, contradicts the layer's shape, or has no groups."""
     try:
         rule = RouterRule.of(config)
     except TraceError:

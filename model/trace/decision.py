@@ -120,14 +120,14 @@ class Decision:
 
     @property
     def weight_gap(self) -> float:
-        """The largest difference of a recorded weight from the rule's, over the largest weight; NaN if unknown."""
+        """The largest difference of recorded and expected weights, over the largest weight; NaN if unknown."""
         weight, expected = self.experts["weight"].values, self.experts["expected"].values
         known = np.isfinite(weight) & np.isfinite(expected)
         return float((np.abs(weight - expected)[known] / np.abs(weight[known]).max()).max()) if known.any() else np.nan
 
     @property
     def group_gap(self) -> float:
-        """The largest difference of a recorded group score from the rule's; NaN if unknown."""
+        """The largest difference of recorded and expected group scores; NaN if unknown."""
         return float(np.abs(self.groups["score"] - self.groups["expected"]).max()) if self.groups else np.nan
 
 

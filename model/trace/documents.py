@@ -1,4 +1,6 @@
-"""Compute intervals of ratios over a corpus. Documents are the unit, because tokens of a document are not independent.
+"""Compute intervals of ratios over a corpus.
+
+The sampling unit is the document, because the tokens of one document are not independent.
 
 A ratio is a sum over documents divided by another sum over documents, for example an expert's tokens by all tokens, or
 bits by bytes.

@@ -16,7 +16,7 @@ from model.trace.trace import Trace
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Acceptance:
-    """The number of drafts that match their token, out of `total`."""
+    """The number of drafts that equal the token they predict, out of `total`."""
 
     matching: int
     total: int
@@ -33,7 +33,7 @@ class Acceptance:
 
 
 def matches(trace: Trace) -> xr.DataArray:
-    """Return a mask of tokens that equal their draft, [token] bool."""
+    """Return a mask of tokens that equal the draft made for their position, [token] bool."""
     return trace.data["draft_id"] == trace.data["token_id"]
 
 
@@ -44,7 +44,7 @@ def acceptance(trace: Trace) -> Acceptance:
 
 
 def agreement(trace: Trace, counted: xr.DataArray) -> Acceptance:
-    """Return how many drafts match their token, verified or not, among the tokens in the mask `counted` [token]."""
+    """Return the number of drafts, verified or not, that equal the token they predict, over the mask `counted`."""
     drafted = (trace.data["draft_id"] >= 0) & counted
     return Acceptance(int((matches(trace) & drafted).sum()), int(drafted.sum()))
 
@@ -66,7 +66,7 @@ def shared_by_token(trace: Trace) -> xr.DataArray:
 
 
 def num_rejected(trace: Trace) -> int:
-    """Return the number of rejected drafts: verified drafts that do not match their token."""
+    """Return the number of rejected drafts: verified drafts that differ from the token they predict."""
     return int((trace.data["draft_tried"] & ~matches(trace)).sum())
 
 

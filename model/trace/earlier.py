@@ -1,4 +1,4 @@
-"""Find out whether two traces differ by more than rounding before a choice of experts.
+"""Find the choices of experts before which two traces already differ by more than rounding.
 
 The values before the choice of token t in layer l are those of the tokens up to t: gate weights and residual norms in
 the layers below l, and log-probabilities. A difference below the tolerance of the less precise dtype is rounding.
@@ -9,14 +9,17 @@ import numpy as np
 from model.trace import near_ties
 from model.trace.comparison import Comparison
 
-# Before the first other experts, the dtype moves a gate weight by up to 1.4 tolerances, a residual norm by 0.4 and a
-# log-probability by 0.8 x NATS (`tests/benchmarks/rounding.py`); limits are three times that.
-_LOCAL = 4  # one value may differ by so many tolerances, the median of a layer by one tolerance
+# Before the first differing selection, the dtype moves a gate weight by up to 1.4 tolerances, a residual norm by 0.4
+# and a log-probability by 0.8 x NATS (`tests/benchmarks/rounding.py`); limits are three times that.
+_LOCAL = 4  # tolerances by which a single value may differ; the median of a layer may differ by one
 NATS = 2  # nats of log-probability per tolerance
 
 
 def differs_before(comparison: Comparison) -> np.ndarray:
-    """Return a mask of choices with an earlier difference that rounding does not explain, [pair, moe_layer]."""
+    """Return a mask of the choices before which the two traces already differ by more than rounding.
+
+    The mask is [pair, moe_layer].
+    """
     layers = comparison.choices["moe_layer"].values
     differs = np.zeros((len(comparison.alignment.pairs), len(layers)), bool)
     for below, values in (_weights(comparison), _norms(comparison)):
@@ -29,7 +32,8 @@ def differs_before(comparison: Comparison) -> np.ndarray:
 def _beyond(dtype: str, values: np.ndarray) -> np.ndarray:
     """Return a mask of differences that rounding does not explain, [pair, column].
 
-    These are all differences of a column whose median exceeds the tolerance, and single differences far above it.
+    If most differences of a column exceed the tolerance, these are all that exceed it; in any column, also single
+    differences far above the tolerance.
     """
     limit, known = near_ties.tolerance(dtype), np.isfinite(values)
     large = known & (values > limit)

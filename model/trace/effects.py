@@ -139,7 +139,7 @@ def parting(original: Trace, changed: Trace) -> int | None:
 
 
 def means(effect: xr.Dataset) -> xr.Dataset:
-    """Return the mean of each variable over tokens or layers, without NaN; an axis `draw` is kept.
+    """Return the mean of each variable over tokens or layers, ignoring NaN; an axis `draw` is kept.
 
     >>> means(xr.Dataset({"kl": ("token", [1.0, 3.0]), "jaccard": ("moe_layer", [0.5])}))["kl"].item()
     2.0
@@ -148,7 +148,7 @@ def means(effect: xr.Dataset) -> xr.Dataset:
 
 
 def text_parts(trace: Trace, num_prompt: int, first_own: int | None) -> tuple[str, str, str]:
-    """Return a run's text in three parts: the prompt, the generated text that another run shares, and the rest.
+    """Return a run's text in three parts: the prompt, generated text up to the split from another run, and the rest.
 
     A character of several tokens is never divided; bytes that are no valid UTF-8 become replacement characters.
 

@@ -1,6 +1,6 @@
 """Bytes of the key-value cache with the model's kind of attention, and with other kinds for comparison.
 
-They are computed from a published configuration. The other kinds have the same layers, heads and head sizes.
+They are computed from a published configuration. The other kinds have the model's layers, heads and head sizes.
 
     >>> v3 = {"num_hidden_layers": 61, "num_attention_heads": 128, "kv_lora_rank": 512, "qk_rope_head_dim": 64,
     ...       "qk_nope_head_dim": 128, "v_head_dim": 128}
@@ -21,11 +21,11 @@ BYTES_PER_VALUE = 2  # bfloat16
 def cache_bytes(
     config: Mapping[str, Any], num_tokens: int = 1, bytes_per_value: int = BYTES_PER_VALUE
 ) -> dict[str, int]:
-    """Return the bytes of the cache over all layers, by kind of attention.
+    """Return the bytes of the cache of `num_tokens` tokens over all layers, by kind of attention.
 
-    Latent attention (MLA) keeps one latent vector and one position key per layer, and an index key if it is sparse.
-    "MLA expanded" keeps the whole keys and values of every head. The other kinds keep values, and keys as wide as the
-    content part of a head: for all heads (MHA), for 8 heads (GQA-8) or for one head (MQA).
+    For each token and layer, latent attention (MLA) keeps one latent vector and one position key, and an index key if
+    it is sparse. "MLA expanded" keeps the whole keys and values of every head. The other kinds keep values, and keys as
+    wide as the content part of a head: for all heads (MHA), for 8 heads (GQA-8) or for one head (MQA).
 
     Raises:
         KeyError: the configuration lacks a size.
@@ -44,6 +44,6 @@ def cache_bytes(
 
 
 def _index_values(config: Mapping[str, Any]) -> int:
-    """Return the number of values in all layers' index keys; 0 without an indexer."""
+    """Return the number of values in one token's index keys, over all layers; 0 without an indexer."""
     kinds = config.get("indexer_types") or ["full"] * config["num_hidden_layers"]
     return sum(kind == "full" for kind in kinds) * config.get("index_head_dim", 0)

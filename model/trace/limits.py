@@ -14,7 +14,8 @@ from model.trace.trace import TraceError
 class JsonBounds:
     """The largest numbers of bytes, objects, lists, values and quotes in a JSON text.
 
-    Marks inside strings count too, so the bounds are generous. `advice` says what to do about a text beyond them.
+    The check counts the characters `{`, `[`, `,` and `"`, also inside strings, so the bounds are generous. `advice`
+    says what to do about a text beyond them.
     """
 
     num_bytes: int

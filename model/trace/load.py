@@ -1,4 +1,4 @@
-"""The load of the experts of a run: the number of tokens that selected each expert, among the tokens that count.
+"""The load of the experts of a run: how many of the counted tokens selected each expert.
 
 Shares have Wilson's 95 % interval, as if the tokens were independent of each other. `chance.py` computes the bounds of
 a fair router.
@@ -59,23 +59,23 @@ class Load:
 
     @property
     def outside(self) -> xr.DataArray:
-        """Mask of experts whose load chance alone does not explain, [moe_layer, expert]; all False without a band."""
+        """Mask of experts with a load outside a fair router's bounds, [moe_layer, expert]; all False without a band."""
         ratio = self.ratio
         return xr.zeros_like(ratio, bool) if self.band is None else (ratio < self.band.low) | (ratio > self.band.high)
 
     @property
     def num_outside(self) -> int:
-        """The number of experts in all layers whose load chance alone does not explain."""
+        """The number of experts with a load outside a fair router's bounds, over all layers."""
         return int(self.outside.sum())
 
     @property
     def num_uneven(self) -> int:
-        """The number of layers whose MaxVio chance alone does not explain; 0 without a band."""
+        """The number of layers with a MaxVio above a fair router's bound; 0 without a band."""
         return 0 if self.band is None else int((self.violation > self.band.max_violation).sum())
 
     @property
     def fewest(self) -> int:
-        """The smallest number of tokens with which chance does not explain any expert without a token."""
+        """The smallest number of tokens from which on chance does not explain an expert without a token."""
         return chance.tokens_to_call_dead(self.rule.num_experts, self.rule.top_k)
 
 

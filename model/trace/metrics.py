@@ -110,7 +110,8 @@ def mean_surprisal_bits(logprob: xr.DataArray) -> float:
 def surprisal_in_words(logprob: xr.DataArray, is_prompt: xr.DataArray) -> list[str]:
     """Return phrases on the mean surprisal of the prompt and of the generated tokens, with the number of tokens.
 
-    They are separate, because a model finds its own text far less surprising. A part without known tokens is left out.
+    The two parts are separate, because a model finds its own text far less surprising than a prompt. A part without
+    known tokens is left out.
 
     >>> logprob = xr.DataArray(np.log([np.nan, 1 / 8, 1 / 2, 1 / 2]), dims=("token",))
     >>> surprisal_in_words(logprob, xr.DataArray([True, True, False, False], dims=("token",)))

@@ -35,20 +35,21 @@ def tolerance(dtype: str) -> float:
 
     The standard deviation is that of one token's logits over the experts of a layer.
 
-    The tolerances of bfloat16 and float16 were measured on 2026-11-30 on a CPU, with the router in fp32. The first
-    decision of each text that differs from the fp32 run was taken; later differences may follow from it.
+    The tolerances of bfloat16 and float16 were measured on 2026-11-30 on a CPU, with the router in fp32. Only first
+    differences from the fp32 run count: decisions with no differing decision in a lower MoE layer, of this token or an
+    earlier one. Other differences may follow from those.
 
-    - mini-v3, 20 texts of 1,969 tokens, 9,845 decisions. 63 first differences in bfloat16: a tolerance of 0.015
-      explains all of them, 0.005 half of them. 16 first differences in float16: 0.003 explains all of them.
+    - mini-v3, 20 texts with 1,969 tokens in all, 9,845 decisions. 63 first differences in bfloat16: a tolerance of
+      0.015 explains all of them, 0.005 half of them. 16 first differences in float16: 0.003 explains all of them.
     - Random models of four MoE layers with 16 to 384 experts, sigmoid and softmax, 2,000 decisions. 39 first
       differences in bfloat16: 0.02 explains all of them. 10 in float16: 0.003 explains all of them.
 
     A deeper model may drift further. For two unrelated random routers, a tolerance of 0.1 explains one of 1,991
     differing decisions, and 0.05 explains none.
 
-    No selection in float32 differed, so its tolerance is ten times the largest move of a logit: 8e-6, between feeding
-    tokens at once and one by one, over ten shapes and 5,988 decisions (`tests/benchmarks/rounding.py`). Between two
-    implementations, scores differ by up to 8e-6 (`tests/parity.py`).
+    In float32 no selection differed between feeding tokens at once and one by one, over ten shapes and 5,988 decisions
+    (`tests/benchmarks/rounding.py`). The largest move of a logit was 8e-6; the tolerance of float32 is about ten times
+    that. Between two implementations, scores differ by up to 8e-6 (`tests/parity.py`).
 
     Raises:
         ValueError: no tolerance was measured for the dtype.
@@ -119,9 +120,9 @@ class Scores:
 
 
 def place_margin(data: xr.Dataset) -> xr.DataArray:
-    """Return the margin of the last selected expert over the best other expert in the kept groups, [token, moe_layer].
+    """Return the last selected expert's margin over the best unselected one in the kept groups, [token, moe_layer].
 
-    The margin is infinite if the kept groups have no other expert, and NaN if a selected expert is unknown.
+    The margin is infinite if the kept groups have no unselected expert, and NaN if a selected expert is unknown.
 
     Args:
         data: `router_score` [token, moe_layer, expert], `expert_bias` [moe_layer, expert], `expert_id`
@@ -153,7 +154,7 @@ def group_margin(data: xr.Dataset) -> xr.DataArray:
 
 
 def near_ties(data: xr.Dataset, dtype: str) -> xr.DataArray:
-    """Return a mask of decisions whose experts or groups rounding could change, [token, moe_layer] bool.
+    """Return a mask of decisions in which rounding could change the experts or groups, [token, moe_layer] bool.
 
     A decision with an unknown margin, or with a margin far below zero, is no near tie. Most near ties do not change,
     because few scores move by their whole reach.
@@ -170,7 +171,7 @@ def near_ties(data: xr.Dataset, dtype: str) -> xr.DataArray:
 
 
 def near_places(data: xr.Dataset, dtype: str) -> xr.DataArray:
-    """Return a mask of decisions whose last selected expert rounding could replace, [token, moe_layer] bool.
+    """Return a mask of decisions in which rounding could replace the last selected expert, [token, moe_layer] bool.
 
     Raises:
         MissingScoresError, ValueError: as for `near_ties`.
@@ -208,7 +209,7 @@ def _near(
     force: Callable[..., np.ndarray],
     masks: Callable[[_Layer], tuple[np.ndarray, ...]],
 ) -> xr.DataArray:
-    """Return a mask of decisions whose recorded selection rounding of the scores could change."""
+    """Return a mask of decisions in which rounding of the scores could change the recorded selection."""
     return _of_layers(data, dtype, lambda scores, at: give(scores, *masks(at)) & ~force(scores, *masks(at)))
 
 
@@ -240,9 +241,9 @@ def scores_of(at: Mapping[str, np.ndarray], dtype: str, per_group: int) -> Score
 
 
 def scores_in_a_group_score(data: xr.Dataset) -> int:
-    """Return the number of biased scores in the sum of a recorded group score: 2 as in V3, or 1 as in V2.
+    """Return how many of its best biased scores a group's recorded score sums: 2 as in V3, or 1 as in V2.
 
-    Of the two numbers, this is the one with the smaller median error over tokens, layers and groups.
+    The result is the number whose sums have the smaller median error over tokens, layers and groups.
 
     Args:
         data: variables `router_score`, `expert_bias` and `group_score` of a trace.

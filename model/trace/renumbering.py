@@ -1,8 +1,8 @@
 """Find a permutation of a layer's experts that explains why two traces select differently.
 
 Some loaders, converters and placements reorder a layer's experts. The search is a linear assignment. It takes the
-permutation with the highest correlation of affinities or, if affinities were not recorded, with the most common tokens
-of each pair of experts. With few tokens some permutation always fits. A permutation is therefore accepted only if it
+permutation with the highest correlation of affinities; without recorded affinities, the one whose pairs of experts
+share the most tokens. With few tokens some permutation always fits. A permutation is therefore accepted only if it
 explains more than the best permutation for shuffled tokens.
 
     >>> counts = np.array([[0, 5, 1], [4, 0, 0], [1, 0, 3]])

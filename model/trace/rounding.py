@@ -15,9 +15,10 @@ from model.trace.routing import by_expert
 
 
 class Rounding(NamedTuple):
-    """What decides near ties between two traces: the less precise dtype, and the rule of group scores of each trace.
+    """What decides near ties between two traces: the less precise dtype, and the number of summed scores per group.
 
-    The rule is the number of biased scores whose sum is a group's score; 0 if the trace lacks the scores.
+    `per_group` and `per_group_other` state how many of its best biased scores a group's score sums in each trace, 1 or
+    2; 0 if the trace lacks a needed variable.
     """
 
     dtype: str
@@ -59,14 +60,14 @@ class Rounding(NamedTuple):
 def _groups_of(selected: np.ndarray, own: dict[str, np.ndarray]) -> np.ndarray:
     """Return the kept groups of a selection whose groups were not recorded, [pair, group] bool.
 
-    The groups of selected experts were kept; the best of the other groups fill the rest.
+    The groups of the selected experts count as kept, and then the remaining groups with the best scores in `own`.
     """
     hit = selected.reshape(*own["group_kept"].shape, -1).any(-1)
     return largest(np.where(hit, np.inf, own["group_score"]), int(own["group_kept"].sum(-1).max(initial=1)))
 
 
 def scores_per_group(at: xr.Dataset) -> int:
-    """Return the number of biased scores in the sum of a group's score; 0 if the trace lacks the needed variables."""
+    """Return how many of its best biased scores a group's score sums, 1 or 2; 0 if the trace lacks a variable."""
     if not {"router_score", "expert_bias", "group_score", "group_kept"} <= set(at):
         return 0
     return near_ties.scores_in_a_group_score(at)

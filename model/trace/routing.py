@@ -51,9 +51,10 @@ def shared_tokens(expert_id: xr.DataArray, num_experts: int) -> xr.DataArray:
 
 
 def fair_coactivation(rule: RouterRule) -> tuple[float, float]:
-    """Return the co-activation by a fair router: for two experts of one group, and for two of different groups.
+    """Return the share of an expert's tokens that a fair router also sends to a second one, [same group, other group].
 
-    A fair router keeps random groups, then selects random experts within them.
+    The first value is for two experts of one group, the second for two experts of different groups. A fair router keeps
+    random groups, then selects random experts within them.
     """
     reachable = rule.group_size * rule.num_kept_groups
     same = (rule.top_k - 1) / max(reachable - 1, 1)

@@ -32,7 +32,7 @@ def kept_at(scores: xr.DataArray, top_k: int) -> xr.DataArray:
 def selected_at(trace: Trace, layer: int, top_k: int) -> xr.DataArray:
     """Return a layer's mask of selected keys: the recorded mask if `top_k` is the model's own, else `kept_at`.
 
-    If scores tie, the run may have read another key than the first.
+    Of keys with tied scores `kept_at` keeps the first; the run may have read a later one.
     """
     if top_k == trace.config.get("index_topk") and trace.has("indexer_kept"):
         return trace.data["indexer_kept"].sel(indexer_layer=layer, drop=True)
@@ -106,7 +106,7 @@ def lost(missed_keys: xr.DataArray) -> float:
 
 
 def core_products(context: int, top_k: int, config: Mapping[str, int]) -> dict[str, int]:
-    """Return the multiply-adds of decoding a token in one layer that depend on the context: dense, sparse, indexer.
+    """Return the context-dependent multiply-adds of one layer per decoded token: dense, sparse, indexer.
 
     Args:
         context: number of keys that are visible to the token.

@@ -75,7 +75,10 @@ class TrainingLog:
         return [int(layer) for layer in self.values["load"]]
 
     def curve(self, kind: str) -> xr.DataArray:
-        """Return a logged quantity as means over spans of steps, [step]; NaN where it was not logged."""
+        """Return a logged quantity, [step]; NaN where it was not logged.
+
+        A value is the mean over a span of steps, at the last step of the span.
+        """
         means = [np.nan if value is None else value for value in self.values[kind]]
         return xr.DataArray(means, dims="step", coords={"step": self._steps()})
 
@@ -105,10 +108,10 @@ class TrainingLog:
         return xr.DataArray(rows, dims=("step", "expert"), coords={"step": self._steps("bias_step")})
 
     def at_evaluations(self, kind: str) -> dict[str, xr.DataArray]:
-        """Return the results of evaluations by name, each [step].
+        """Return the values of one kind of evaluation, each [step], as a dict.
 
         Args:
-            kind: `heldout` (names are streams), `saturation` (layers), or `positions` (spans of positions).
+            kind: `heldout` (keys are streams), `saturation` (keys are layers), or `positions` (spans of positions).
         """
         evaluated = self._steps("position_step" if kind == "positions" else "look_step")
         return {
@@ -135,7 +138,7 @@ def running_loss(lines: Sequence[Mapping[str, Any]], window: int) -> xr.DataArra
 
 
 def relative_loads(lines: Sequence[Mapping[str, Any]], window: int) -> xr.DataArray:
-    """Return load ratios, each over `window` steps, [step, moe_layer, expert]."""
+    """Return load ratios, one per span of `window` steps, [step, moe_layer, expert]; `step` is the span's last step."""
     layers = list(lines[0]["load"])
     counts = xr.DataArray(
         [[line["load"][layer] for layer in layers] for line in lines],
@@ -149,8 +152,8 @@ class Outcome(NamedTuple):
     """Results at the end of a run.
 
     Attributes:
-        busiest: the largest load ratio of any expert in any layer.
-        share: share of the tokens that select this expert.
+        busiest: load ratio of the busiest expert of all layers.
+        share: share of the tokens that select the busiest expert.
         idle: number of experts without a token, over all layers.
         num_experts: number of experts, over all layers.
         loss: mean loss, nats per token.
@@ -184,7 +187,7 @@ def outcome(lines: Sequence[Mapping[str, Any]], window: int, top_k: int) -> Outc
 
 
 def last_balance(load: xr.DataArray) -> tuple[float, int]:
-    """Return the largest MaxVio of a layer at the last step, and the number of experts without a token at that step.
+    """Return the largest MaxVio of all layers, and the number of experts without a token, both at the last step.
 
     Args:
         load: load ratios, [step, moe_layer, expert], from `relative_loads`.

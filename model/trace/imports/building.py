@@ -111,7 +111,7 @@ class Named:
 
 @dataclasses.dataclass(frozen=True)
 class Words:
-    """The statements of a file and its request about the tokens of a run. An attribute is None if it is not stated.
+    """The tokens of a run, as a file and its request state them. An attribute is None if neither states it.
 
     Attributes:
         prompt: the prompt.
@@ -130,7 +130,7 @@ class Words:
     pieces: Sequence[str | None] | None = None
 
     def completed(self, named: Named) -> "Words":
-        """Return a copy in which the model's tokenizer gives missing ids, and the ids give missing numbers of tokens.
+        """Return a copy with missing ids from the model's tokenizer, and missing numbers of tokens from the ids.
 
         Raises:
             TraceError: the number of ids differs from the stated number of tokens.
@@ -150,7 +150,7 @@ class Words:
 
 
 def _encoded(named: Named, text: str | None, number: int | None, begins: bool) -> list[int] | None:
-    """Return the ids of a text by the model's tokenizer; None unless there are as many as the engine counted."""
+    """Return the ids of a text by the model's tokenizer; None unless their number equals the engine's count."""
     if text is None or number is None or named.encode is None:
         return None
     ids = named.encode(text)

@@ -59,9 +59,9 @@ def read(
     Args:
         content: bytes of the file.
         form: one of `FORMATS`; `AUTO` detects the format.
-        named: the model that was run; this project's traces and router logits need none.
-        request: the JSON that was sent to the engine, which holds the prompt; None if unknown. Instead, the file may be
-            an object with the keys `request` and `response`.
+        named: the model that was run; None is allowed for this project's traces and for router logits.
+        request: the JSON that was sent to the engine, which holds the prompt; None if unknown, or if the file itself
+            is an object with the keys `request` and `response`.
         choice: index of the answer or run, if the file holds several.
 
     Raises:
@@ -93,7 +93,7 @@ def _is_ours(content: bytes) -> bool:
 
 
 def _parts(value: Any, request: Any) -> tuple[Any, Any]:
-    """Return the response and the request, which a file may hold together."""
+    """Return the response and the request; an object with a `response` may hold both. `request` takes precedence."""
     if isinstance(value, Mapping) and "response" in value:
         return value["response"], value.get("request") if request is None else request
     return value, request

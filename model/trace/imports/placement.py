@@ -1,8 +1,8 @@
 """Find the token of a recording's first row from fields that state it, never from the number of rows alone.
 
-If rows are missing, their number does not tell whether the first or the last ones are. The token of the first row is
-therefore read from the request or the answer. It is accepted only if the rows then end with the last token that the
-model processed.
+The number of rows does not tell whether the first or the last rows are missing. The token of the first row is therefore
+read from the request or the answer. This token is accepted only if the rows then end with the last token that the model
+processed.
 """
 
 from collections.abc import Sequence
@@ -60,7 +60,7 @@ def _rows(number: int) -> str:
 
 
 def note(first: int, num_rows: int, why: str) -> str:
-    """Return the note on which tokens the rows belong to, with the reason `why`.
+    """Return a note with the tokens of the first and the last row, and the reason `why`.
 
     >>> note(8, 9, "routed_experts_prompt_start of the request")
     'rows belong to tokens 8 to 16: routed_experts_prompt_start of the request'
@@ -87,7 +87,7 @@ def repeated(ids: np.ndarray) -> list[str]:
 
 
 def check_filler(ids: np.ndarray, name: str, num_fed: int | None = None) -> None:
-    """Refuse rows that the engine did not record but filled: they have one expert in every slot of every layer.
+    """Refuse rows that the engine filled instead of recording: the same expert is in every slot of every layer.
 
     Args:
         ids: expert ids, [row, layer, slot], with at least two slots.

@@ -1,7 +1,7 @@
 """Separate the sequences of a router_logits file: transformers flattens a batch to one axis of rows.
 
 The first token of a sequence attends only to itself. If two sequences begin with the same token, such as BOS, its
-logits are therefore equal in all layers. A row that repeats row 0 after other rows begins another sequence.
+logits are therefore equal in all layers. A row that equals row 0, after a row that does not, begins the next sequence.
 """
 
 from collections.abc import Mapping
@@ -76,9 +76,9 @@ def sequence(logits: np.ndarray, batch: Batch, choice: int) -> tuple[np.ndarray,
 
 
 def later_start(logits: np.ndarray) -> int | None:
-    """Return the first row after other rows that repeats row 0 in all layers; None if there is none.
+    """Return the first row that equals row 0 in all layers, after a row that does not; None if there is none.
 
-    This row begins another sequence. Rows directly after row 0 that equal it do not: the text begins with one token
+    This row begins the next sequence. Rows directly after row 0 that equal it do not: the text begins with one token
     several times, and attention over equal tokens changes nothing.
     """
     if len(logits) < 3:
@@ -99,7 +99,7 @@ def check_one(logits: np.ndarray, ids: list[int] | None) -> list[str]:
         ids: token ids that the request states; None if unknown.
 
     Raises:
-        TraceError: another sequence begins within the rows.
+        TraceError: a second sequence begins within the rows.
     """
     start = later_start(logits)
     if start is not None:

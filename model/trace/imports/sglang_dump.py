@@ -5,7 +5,7 @@ The dump is a pickled .pt file, which is never opened here, because a pickle can
 
 A dump lists forward passes: `input_ids`, `positions`, `extend_seq_lens` and `topk_ids_of_layer` [layer, token, 8] with
 -1 for a slot that was not recorded. The ids are those of *physical* experts, the copies on devices;
-`last_physical_to_logical_map` [layer, physical] has the model's expert of each
+`last_physical_to_logical_map` [layer, physical] has the number that each copy's expert has in the model
 (python/sglang/srt/eplb/expert_distribution.py at commit 02295fe; PR #4957). A pass does not say which run a token
 belongs to. The reader joins tokens to runs by their positions, and refuses runs that it cannot separate.
 """

@@ -86,7 +86,7 @@ def choice_of(response: Any, choice: int) -> dict[str, Any]:
 
 
 def words_of(response: Any, one: Any, request: Any) -> Words:
-    """Return the tokens that an answer in OpenAI's form and its request state.
+    """Return the tokens that are stated in an answer in OpenAI's form and in its request.
 
     The answer holds ids only if the request set `return_token_ids`, or `return_tokens_as_token_ids` with logprobs.
     """
