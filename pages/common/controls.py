@@ -1,4 +1,7 @@
-"""Widgets whose choices all pages share (the address holds each under its widget key), and charts."""
+"""Widgets whose choices all pages share, and helpers for charts, tabs and tables.
+
+The page's URL holds each shared choice under its widget key.
+"""
 
 import contextlib
 import functools
@@ -45,12 +48,12 @@ def keep() -> None:
 
 
 def take_from_address(page: str) -> None:
-    """Set the shared choices from the address when the visitor opens a page, by a link, the menu or Back.
+    """Set the shared choices from the URL when the visitor opens a page, by a link, the menu or Back.
 
-    Call it before any widget. A choice that the address does not have stays as it is.
+    Call it before any widget. A choice that the URL lacks keeps its value.
 
     Args:
-        page: name of the page that this script run draws; nothing is set while it stays the same.
+        page: name of the page that this script run draws; nothing is set while the page stays the same.
     """
     if st.session_state.get("address-taken") != page:
         st.session_state["address-taken"] = page
@@ -69,9 +72,9 @@ def take_from_address(page: str) -> None:
 
 
 def mirror() -> None:
-    """Write the shared choices to the address, on every page.
+    """Write the shared choices to the URL, on every page.
 
-    Streamlit's own binding of a widget to the address is not used: it drops the value from the address when another
+    Streamlit's own binding of a widget to the URL is not used: it drops the value from the URL when another
     page is opened, and resets the value when the visitor goes back.
     """
     for name in SHARED:
@@ -83,7 +86,7 @@ def mirror() -> None:
 
 
 def write_address(name: str, value: str | None) -> None:
-    """Set a value of the address; None removes it. A value that is bound to a widget stays as it is."""
+    """Set a parameter of the URL; None removes it. A parameter that is bound to a widget keeps its value."""
     # Streamlit raises for a key that is bound to a widget, and has no public test for it.
     with contextlib.suppress(StreamlitAPIException):
         if value is None and name in st.query_params:
@@ -162,7 +165,7 @@ def _head_name(number: int) -> str:
 
 
 def heaviest_expert(trace: Trace, token: int, layer: int) -> int:
-    """Return the expert with the largest gate weight for a token in a layer; 0 if the trace does not hold it."""
+    """Return the expert with the largest gate weight for a token in a layer; 0 if these experts are unknown."""
     return max(0, int(trace.data["expert_id"].sel(moe_layer=layer).values[token, 0]))
 
 
@@ -188,9 +191,9 @@ def expert(trace: Trace, default: int | None = None) -> int | None:
 
 
 def population(trace: Trace) -> xr.DataArray:
-    """Draw the choice of the tokens that count and return them as a mask, [token] bool.
+    """Draw the choice of the tokens that count in the statistics, and return their mask, [token] bool.
 
-    The choice is prompt, generated or all tokens, with or without special tokens.
+    The options are prompt, generated or all tokens, with or without special tokens.
     """
     left, right = st.columns([3, 2], vertical_alignment="bottom")
     part = left.segmented_control(
@@ -215,14 +218,14 @@ def token_names(trace: Trace) -> list[str]:
 
 
 def open_tabs(names: Iterable[str], key: str) -> Iterator[tuple[str, DeltaGenerator]]:
-    """Draw tabs and yield the name and container of the open one; the address holds which tab is open.
+    """Draw tabs and yield the name and container of the open one; the URL holds which tab is open.
 
     The caller enters the container. If a generator entered it and Streamlit ended the script there, the container would
     stay entered in the next script.
 
     Args:
         names: names of the tabs, such as the keys of a page's `TABS`.
-        key: widget key and address parameter.
+        key: widget key and URL parameter.
     """
     labels = list(names)
     for name, tab in zip(labels, st.tabs(labels, key=key, bind="query-params"), strict=True):
@@ -240,17 +243,17 @@ def chart(
     boxes: bool = False,
     layer: int | None = None,
 ) -> Any:
-    """Show a figure with how to read it, its table twin and the downloads of both; returns Plotly's selection event.
+    """Show a figure, how to read it, its numbers as a table, and downloads of both; return Plotly's selection event.
 
     Args:
         figure: its toolbar saves it as SVG or PNG, as chosen in the sidebar.
         key: widget key, and part of the files' names.
         table: the numbers of the figure.
-        how_to_read: one line.
-        on_select: as `st.plotly_chart` takes it; points are selected.
+        how_to_read: a text on how to read the figure, in one line.
+        on_select: the argument of `st.plotly_chart`; without effect if `chooses` is given.
         chooses: shared choices (`SHARED`) that a click on a point sets, in the order of the point's customdata.
-        boxes: whether a rectangle can be drawn too; the selection event then holds it.
-        layer: model layer number that the figure shows, for its files; None: no single layer.
+        boxes: whether the visitor can also draw a rectangle, which the selection event then holds.
+        layer: model layer number for the names of the files; None: the figure shows no single layer.
     """
     on_select = functools.partial(_take_click, key, chooses) if chooses else on_select
     picture = st.session_state.get("picture") or "svg"
@@ -320,9 +323,9 @@ def download_table(table: pd.DataFrame, key: str, layer: int | None = None) -> N
     """Show a button that saves a table as CSV, with all digits; pressing it makes the file.
 
     Args:
-        table: with a row per line.
+        table: the table; a row becomes a line of the file.
         key: part of the file's name and of the widget key.
-        layer: model layer number that the table shows; None: no single layer.
+        layer: model layer number for the name of the file; None: the table shows no single layer.
     """
     st.download_button(
         "CSV",

@@ -1,4 +1,4 @@
-"""A button that copies the address, and the script that all pages need.
+"""A button that copies the URL, and the script that all pages need.
 
 Every page mounts this component. Its script also keeps one entry per page in the browser's history, and closes the menu
 on a narrow screen after a choice.
@@ -60,6 +60,6 @@ _COMPONENT = component("moe_loupe_copy_link", html=HTML, css=CSS, js=JS)
 
 
 def button(whole: bool) -> None:
-    """Mount the button. `whole`: the link restores the run too; otherwise the label says that it does not."""
+    """Mount the button. `whole`: the link restores the run too; otherwise the label says that the link does not."""
     label = "Copy link to this view" if whole else "Copy link without this run"
     _COMPONENT(key="copy-link", data={"label": label}, height="content")

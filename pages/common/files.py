@@ -39,22 +39,22 @@ def choose_trace(key: str, label: str = "Trace file") -> Trace | None:
 
 
 def scale(picture: str) -> float:
-    """Return how much larger than its drawing a chart is saved: in CSS pixels for `svg`, in dots for `png`."""
+    """Return the factor from the pixels of a drawn chart to those of its file: CSS pixels in `svg`, dots in `png`."""
     return WIDTH_MM / 25.4 * (96 if picture == "svg" else DOTS_PER_INCH) / WIDTH_PX
 
 
 def describe(about: str) -> None:
-    """Name what the charts and tables of a page show, if that is not the run on show; call it before them."""
+    """Set the subject that saved charts and tables name in place of the run on show; call it before drawing them."""
     st.session_state["about"] = about
 
 
 def forget() -> None:
-    """Drop the name that another page gave."""
+    """Drop the subject that `describe` set on another page; saved charts and tables name the run on show again."""
     st.session_state.pop("about", None)
 
 
 def note(layer: int | None = None) -> str:
-    """Return what a chart shows, in one line: model, first words, layer and today's date.
+    """Return the note on a saved chart, in one line: model and first words of the run, layer, and today's date.
 
     Args:
         layer: model layer number; None: the chart shows no single layer.
@@ -63,19 +63,19 @@ def note(layer: int | None = None) -> str:
 
 
 def file_name(key: str, layer: int | None = None, ending: str | None = None) -> str:
-    """Return the name of a file: as `note`, with the name of the chart or table, and without signs.
+    """Return the name of a saved chart or table: the words of `note` without signs, and `key`.
 
     Args:
         key: widget key of the chart or table.
-        layer: as `note` takes it.
-        ending: of the file; None: without one.
+        layer: see `note`.
+        ending: ending of the name, without a dot; None: no ending.
     """
     parts = [*map(_plain, _subject()), key, *([] if layer is None else [f"L{layer}"]), _today()]
     return "-".join(filter(None, parts)) + (f".{ending}" if ending else "")
 
 
 def of_map() -> dict[str, str]:
-    """Return what the lens needs to save a map of the run on show: beginnings of note and file name, and the format."""
+    """Return the settings of maps that the lens saves: how `note` and `file` name begin, and the format `picture`."""
     words = of_run(session.current_trace())
     picture = st.session_state.get("picture") or "svg"
     return {"note": " · ".join(words), "file": "-".join(filter(None, map(_plain, words))), "picture": picture}

@@ -1,4 +1,4 @@
-"""The attention heads that a page can show: recorded ones, and all if an installed model has the trace's weights."""
+"""The attention heads that a page can show: recorded heads, or all if an installed model has the trace's weights."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -56,7 +56,7 @@ def engine_for(trace: Trace) -> "Engine":
 
 
 def maker(trace: Trace) -> "Engine | None":
-    """Return the model whose weights made the trace: the one of its name, or the chosen one; None if neither did."""
+    """Return the model whose weights made the trace: the model it names or the chosen model; None if neither did."""
     return _first_with_weights_of(trace, _candidates(trace), models.engines())
 
 

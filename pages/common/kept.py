@@ -1,8 +1,9 @@
 """What a reload keeps: a visitor's run and choices, for the tab that had them.
 
-To reload a page ends its session, and a new one begins that knows the address alone. The address therefore holds a
-random key. When a session ends, its state stays on the server under this key for a while. The next session with the key
-takes both; while a session has them, no other can. A copied link leaves the key out.
+A reload ends the page's session and begins a new session, which knows only the URL. The URL therefore holds a random
+key. When a session ends, its state stays on the server under this key for a while. The next session whose URL has the
+key takes over the state and the key. While a session is open, no other session can take its state. A copied link leaves
+the key out.
 """
 
 import dataclasses
@@ -18,7 +19,7 @@ from model.run.request import FIELDS
 from pages.common import controls, limits, session
 from pages.common.runs import Run
 
-KEY = "session"  # in the address
+KEY = "session"  # in the URL
 RUNS = ("run", "previous", "nano-runs")  # without one of these there is nothing to keep
 NAMES = (*RUNS, *controls.KEPT)
 WAIT_SECONDS = 2.0  # a reload may begin the new session just before the old one ends
@@ -35,26 +36,26 @@ class _Entry:
 
     @property
     def num_bytes(self) -> int:
-        """Bytes of its traces."""
+        """Bytes of the traces in the state."""
         runs = (value for value in self.state.values() if isinstance(value, Run))
         return sum(run.trace.data.nbytes for run in runs if run.trace is not None)
 
 
 class Shelf:
-    """The states of sessions by key; those of ended sessions are bounded in time and bytes."""
+    """The states of sessions by key. States of ended sessions are dropped by age and by total bytes."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._entries: dict[str, _Entry] = {}
 
     def put(self, key: str, state: dict[str, Any]) -> None:
-        """Keep the state of a session that goes on, in place of its earlier one."""
+        """Store the state of an open session, in place of the state stored earlier for this session."""
         with self._lock:
             self._entries[key] = _Entry(state)
             self._drop()
 
     def release(self, key: str) -> None:
-        """Note that the session of a key has ended: the key can be used, until its time is over."""
+        """Note that the session of a key has ended; `take` can return its state for `limits.KEPT_SECONDS`."""
         with self._lock:
             if key in self._entries:
                 self._entries[key].released = time.monotonic()
@@ -64,18 +65,18 @@ class Shelf:
         timer.start()
 
     def take(self, key: str) -> dict[str, Any] | None:
-        """Return the state of an ended session and forget it; None if there is none, or its session goes on."""
+        """Return and remove the state of a key; None if there is no state, or its session is still open."""
         with self._lock:
             self._drop()
             entry = self._entries.get(key)
             return self._entries.pop(key).state if entry is not None and entry.released is not None else None
 
     def has(self, key: str) -> bool:
-        """Return whether there is a state of this key, of an ended session or another."""
+        """Return whether a state of this key is stored, whether or not its session has ended."""
         return key in self._entries
 
     def drop(self) -> None:
-        """Drop the states of ended sessions whose time is over, then the oldest ones beyond the bytes."""
+        """Drop states of ended sessions: those whose time is over, and the oldest beyond `limits.KEPT_BYTES`."""
         with self._lock:
             self._drop()
 
@@ -106,10 +107,12 @@ def _owned(key: str) -> tuple[Shelf, str]:
 
 
 def keep(page: str) -> None:
-    """Take the state that the address names, at first; then keep that of this session. Call it before any widget.
+    """In the first script run, restore the state that the URL names; in every run, store the session's state.
+
+    Call it before any widget.
 
     Args:
-        page: that is open.
+        page: name of the open page.
     """
     state = st.session_state
     if "kept-key" not in state:
@@ -124,7 +127,7 @@ def keep(page: str) -> None:
 
 
 def _take(page: str, address: Mapping[str, str]) -> None:
-    """Put the state that the address names back; if it is gone and the address has no prompt, note it for `notice`."""
+    """Restore the state that the URL names; if it is gone and the URL has no prompt, record this for `notice`."""
     state, key = st.session_state, address.get(KEY, "")
     if not key:
         return
@@ -135,7 +138,7 @@ def _take(page: str, address: Mapping[str, str]) -> None:
         state["kept-gone"], state["linked"] = page, True  # a run of another text would pass for the lost one
     if found is None or _was_edited(address, found):
         return
-    state["kept-key"] = key  # another one would change the address and add a history entry
+    state["kept-key"] = key  # another one would change the URL and add a history entry
     run = found.get("run")
     if run is not None and run.orphaned and run.kind == "run":
         state["again"] = found.pop("run").request
@@ -144,7 +147,7 @@ def _take(page: str, address: Mapping[str, str]) -> None:
 
 
 def _was_edited(address: Mapping[str, str], found: Mapping[str, Any]) -> bool:
-    """Return whether the visitor has typed another request into the address than the kept widgets have."""
+    """Return whether the visitor edited the URL: its request differs from the values of the kept widgets."""
     return any(
         address[field.key] != field.write(found[field.key])
         for field in FIELDS.values()
@@ -153,7 +156,7 @@ def _was_edited(address: Mapping[str, str], found: Mapping[str, Any]) -> bool:
 
 
 def notice(page: str) -> None:
-    """Say that the run of the address is gone, until the visitor runs something or opens another page."""
+    """Show that the run of the URL is gone, until the visitor runs something or opens another page."""
     state = st.session_state
     if "kept-gone" in state and (state["kept-gone"] != page or session.own_run() is not None):
         del state["kept-gone"]

@@ -11,7 +11,10 @@ REFUSED: list[str] = []  # one error per variable that is not a valid limit; the
 
 
 def _cap(name: str, usual: int, least: int = 1) -> int:
-    """Return the limit that the environment sets, else `usual`; refuse a value that is not a number from `least` on."""
+    """Return the limit that the environment sets, else `usual`.
+
+    If the value is no whole number of at least `least`, add an error to `REFUSED` and return `usual`.
+    """
     value = os.environ.get(f"MOE_LOUPE_{name}", "") or str(usual)
     if value.isdecimal() and int(value) >= least:
         return int(value)

@@ -41,8 +41,8 @@ def lens(
         palette: colours for both themes, from `palettes`.
         view: choices to set: layer, head, token, expert (numbers or None), colour (expert, group, surprisal, none), map
             (experts, layers). A choice that `view` lacks stays as it is in the browser.
-        band: range by chance of an expert's load ratio in the finished run; None: unknown.
-        saved: for saved maps: `note` and `file`, the beginnings of their note and name, and `picture`, `svg` or `png`.
+        band: lowest and highest load ratio of an expert that chance explains in the finished run; None: unknown.
+        saved: settings of saved maps: how their `note` and `file` name begin, and their format `picture`, svg or png.
         on_view_change: called before the rerun that a choice in the lens causes; never called during a run.
     """
     data = wire.with_settings(snapshot, palette=dict(palette), view=dict(view), band=band, saved=saved)
@@ -55,7 +55,7 @@ def palettes(layout: Layout) -> dict[str, Any]:
 
 
 def snapshot_of(trace: Trace, run: int) -> bytes:
-    """Return a finished run as a message for the lens; `run` must differ between the traces that a session shows."""
+    """Return the trace of a finished run as a message for the lens; `run` is its number, unique in the session."""
     arrays = {str(name): values.values for name, values in trace.data.data_vars.items()}
     return wire.snapshot(header_of(trace, run), trace.tokens, trace.text, arrays)
 

@@ -9,7 +9,7 @@ MENU = {
     "Audit": ("doctor", "imports"),
     "Learn": ("architecture", "data", "training", "collapse", "what_changed"),
 }
-FIRST = "explore"  # page that opens if the address has no path
+FIRST = "explore"  # page that opens if the URL has no path
 
 
 def page_path(name: str) -> Path:

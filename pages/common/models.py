@@ -141,7 +141,7 @@ def engines() -> Engines:
 
 @st.cache_resource(show_spinner=False)
 def warm(folder: Path) -> threading.Timer:
-    """Start loading a model in one second, after the first page is shown, so that the first run need not wait."""
+    """Return a running timer that loads a model after one second: the first page comes first, and no run need wait."""
     timer = threading.Timer(1.0, engines().warm, (folder,))
     timer.daemon = True
     timer.start()

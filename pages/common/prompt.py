@@ -7,7 +7,7 @@ from model.run.request_fields import RequestField
 from pages.common import controls, examples, jobs, limits, models, session, text
 from pages.common.runs import Run
 
-# Keys of an address that say which run to show. An address without any of them shows the recorded example.
+# Keys of a URL that say which run to show. A URL without any of them shows the recorded example.
 RUN_KEYS = {"model", *(field.key for field in FIELDS.values())}
 
 
@@ -40,9 +40,9 @@ def _start() -> None:
 
 
 def start_from_link() -> None:
-    """Start the run that the address describes, or that a reload ended, once per session, on the page with the prompt.
+    """Start, once per session, the run that the URL describes or that a reload ended; for the page with the prompt.
 
-    Call it after the widgets, which take their values from the address.
+    Call it after the widgets, which take their values from the URL.
     """
     state = st.session_state
     if "again" in state:
@@ -54,9 +54,9 @@ def start_from_link() -> None:
 
 
 def restore_from_link() -> None:
-    """Run the request of the address, or that a reload ended, once per session, before a page without the prompt.
+    """Do, once per session, the run that the URL describes or that a reload ended; for a page without the prompt.
 
-    Wait for that run, or for that of `generate_on`.
+    Wait for the end of this run, or of a run that `generate_on` started, before the page is drawn.
     """
     state, address = st.session_state, st.query_params.to_dict()
     if "again" in state:
@@ -97,7 +97,7 @@ def _refuse_link(error: str) -> None:
 
 
 def mirror() -> None:
-    """Write the request of the run on show to the address, on a page without the prompt."""
+    """Write the request of the run on show to the URL, on a page without the prompt."""
     run = session.shown()
     wanted = address_of(run.request) if run is not None and run.kind == "run" and run.request is not None else {}
     for key in RUN_KEYS - {"model"}:  # the sidebar's widget writes the model
@@ -105,7 +105,7 @@ def mirror() -> None:
 
 
 def address_of(request: RunRequest) -> dict[str, str]:
-    """Return the keys and values of a request in an address; an empty dict if its prompt is too long.
+    """Return the keys and values of a request in a URL; an empty dict if its prompt is too long.
 
     A switch that has its default is left out.
     """
@@ -193,7 +193,7 @@ def chat() -> bool:
 
 
 def box() -> None:
-    """Draw the text area of the prompt; the address holds the prompt unless it is too long."""
+    """Draw the text area of the prompt; the URL holds the prompt unless it is too long."""
     field, long = FIELDS["prompt"], len(st.session_state.get("prompt") or "") > limits.LINK_CHARACTERS
     st.text_area(
         field.label,
@@ -211,7 +211,7 @@ def box() -> None:
 
 
 def settings() -> None:
-    """Draw a widget for every field of a request but the prompt; the address holds their values."""
+    """Draw a widget for every field of a request but the prompt; the URL holds their values."""
     fields = [field for field in FIELDS.values() if field.name != "prompt"]
     for field in fields:
         if not field.more:

@@ -25,7 +25,9 @@ PAGE_CAPTURE = Capture(frozenset({"router", "attention", "inputs"}))
 
 
 def recorder(reuse: bool = False) -> Callable[[Run], None]:
-    """Return a function that does a run on the chosen model: it loads the model, fits the request, and records.
+    """Return a function that does a run on the chosen model.
+
+    It loads the model, sets the variables to record (`runs.fit`), and records the run.
 
     Args:
         reuse: whether to take the trace of another visitor who has completed the same request.

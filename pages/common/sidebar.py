@@ -25,14 +25,14 @@ def show() -> None:
 
 
 def _on_show() -> None:
-    """Show which model's run is on show; it may differ from the chosen model."""
+    """Show the name of the model that made the run on show; the chosen model may be another one."""
     run = session.shown()
     if run is not None and run.trace is not None:
         st.caption(f"On show: {view.named(run)}  \n{view.made(run.trace)}")
 
 
 def _link() -> None:
-    """Draw the button that copies the address. If the address cannot hold the run, say so and offer the trace file."""
+    """Draw the button that copies the URL. If the URL cannot hold the run, say so and offer the trace file."""
     lost = prompt.left_out(session.shown())
     if lost:
         st.caption(f"{lost} Save the trace instead; it opens under Trace file.")

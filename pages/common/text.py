@@ -1,6 +1,6 @@
 """Names of tokens, the same in every table and list, and the escaping of foreign text for Markdown.
 
-An image in Markdown makes the browser fetch a file. Text from a file, a trace, a checkpoint or the address is therefore
+An image in Markdown makes the browser fetch a file. Text from a file, a trace, a checkpoint or the URL is therefore
 escaped by `plain`, `message`, `sentence` or `as_code` before `st.markdown`, a caption, a message or a label shows it.
 """
 

@@ -12,7 +12,7 @@ from pages.common.menu import FIRST
 from pages.common.runs import Run
 from viz.layout import Layout
 
-# Choices that only the lens offers, the default first. The address holds a choice that differs from the default.
+# Choices that only the lens offers, the default first. The URL holds a choice that differs from the default.
 LENS_ONLY = {"colour": ("expert", "group", "surprisal", "none"), "map": ("experts", "layers"), "alone": ("no", "yes")}
 DRAWN_BY = {"run": FIRST, "engine": "imports"}  # kind of a run -> the page that follows it with the lens
 SECONDS_BETWEEN_LOOKS = 0.5  # at a run that another page follows
@@ -35,7 +35,7 @@ def lens(snapshot: bytes, layout: Layout, band: LoadBand | None = None) -> None:
     Args:
         snapshot: message for the lens, from `live.snapshot_of` or `live.announce`.
         layout: layout of the router.
-        band: range by chance of the load ratios of a layer in a finished run; None: unknown.
+        band: range of an expert's load ratio that chance explains in a finished run; None: unknown.
     """
     chosen = {name: st.session_state.get(name) for name in controls.SHARED} | _lens_choices()
     palette, bounds = live.palettes(layout), None if band is None else (band.low, band.high)
@@ -92,9 +92,9 @@ def _progress(run: Run) -> None:
 
 
 def _lens_choices() -> dict[str, str]:
-    """Return the choices that only the lens offers, and write them to the address.
+    """Return the choices that only the lens offers, and write them to the URL.
 
-    In the first script run of a session they are read from the address.
+    In the first script run of a session they are read from the URL.
     """
     state, address = st.session_state, st.query_params
     for name, options in LENS_ONLY.items():

@@ -50,7 +50,7 @@ def text_audit(folder: Path) -> Audit | None:
 
 
 def _reference() -> Trace | None:
-    """Draw the upload of a healthy model's trace, whose tokens the audit runs too; return it, or None."""
+    """Draw the upload of a healthy model's trace and return the trace, or None. The audit runs its tokens too."""
     try:
         return files.choose_trace("doctor", "A healthy run of this model, to compare with")
     except ValueError as error:

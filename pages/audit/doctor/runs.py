@@ -1,4 +1,4 @@
-"""Audits, each in its own thread. All visitors share the audit of a model's weights; each session has one of texts."""
+"""Audits, each in its own thread. Visitors share audits of weights; an audit of texts belongs to one session."""
 
 import dataclasses
 from pathlib import Path

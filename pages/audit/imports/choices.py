@@ -19,7 +19,10 @@ _MEGABYTES = limits.UPLOAD_BYTES // 2**20
 
 
 def model_names() -> list[str]:
-    """Return the names of models that a file may come from: installed models, and released ones by configuration."""
+    """Return the options for the model of a file: not named, the installed models, and the released models.
+
+    Only the configuration of a released model is here.
+    """
     return [NOT_NAMED, *models.available(), *RELEASED]
 
 
@@ -36,10 +39,10 @@ def _named(model: Path | str) -> "Named":
 
 
 def named(name: str) -> "Named":
-    """Return the configuration and vocabulary of a model of `model_names`.
+    """Return the configuration and vocabulary of a model in `model_names`.
 
     Raises:
-        ValueError: `name` is not one of them, or its configuration or vocabulary cannot be read.
+        ValueError: `name` is not in `model_names`, or the configuration or vocabulary cannot be read.
     """
     folders = models.available()
     if name not in folders and name not in RELEASED:  # a browser can send any text, such as the path of a folder

@@ -9,7 +9,7 @@ from model.trace.trace import Trace, TraceError
 from pages.common import files, jobs, limits, models, session, text
 from pages.intervene.compare import runs
 
-# The address holds these words too.
+# The URL holds these words too.
 SHOWN, RECORDED, FILE, AGAIN, PROMPT = "on show", "recorded example", "trace file", "same text", "another prompt"
 _HELP = {
     "left": "The run that the other pages show, the recorded example, or a trace file of yours.",
@@ -86,7 +86,7 @@ def _new_run(kind: str, other: Trace | None) -> Trace | None:
 
 
 def _is_long() -> bool:
-    """Return whether the prompt of run B is too long for an address."""
+    """Return whether the prompt of run B is too long for a URL."""
     return len(st.session_state.get("other") or "") > limits.LINK_CHARACTERS
 
 

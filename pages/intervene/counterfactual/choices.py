@@ -84,9 +84,9 @@ def change(kind: str, trace: Trace, token: int, layer: int) -> tuple[Interventio
 
 
 def _experts(trace: Trace, token: int, layer: int) -> tuple[int, ...]:
-    """Draw the choice of experts and return them: the expert that all pages share, and further ones.
+    """Draw the choice of experts and return the chosen ones: the expert chosen on all pages, and further experts.
 
-    At first, the shared expert is the one with the token's largest gate weight.
+    At first, the expert with the token's largest gate weight is chosen.
     """
     first = controls.expert(trace, controls.heaviest_expert(trace, token, layer)) or 0
     meaning = "More experts of the layer, by number, with commas between them."

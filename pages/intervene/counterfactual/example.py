@@ -30,7 +30,7 @@ def of(trace: Trace) -> Experiment | None:
 
 
 def notice(experiment: Experiment, change: tuple[Intervention, ...]) -> str:
-    """Return the line above the recorded experiment, which need not be the chosen one."""
+    """Return the line above the recorded experiment; it says whether the recorded change is the chosen `change`."""
     if experiment.interventions == change:
         return ":gray-badge[recorded] This is a recorded experiment. Press Run to repeat it here."
     return ":gray-badge[recorded] This is another experiment on the same text. Press Run for the one chosen above."

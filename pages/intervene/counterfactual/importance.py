@@ -57,7 +57,7 @@ def show() -> None:
 
 
 def _remarks(trace: Trace) -> None:
-    """Show notes on what the text limits, above the numbers."""
+    """Show notes if the map uses only the first tokens of the text, or if the run had interventions."""
     used = len(importance_runs.used_tokens(trace))
     if used < trace.num_tokens:
         st.caption(

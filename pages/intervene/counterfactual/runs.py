@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from model.run.counterfactual import Counterfactual
     from model.run.engine import Engine
 
-RAN = "ran"  # key in the address: the experiment was run, so a link runs it again
+RAN = "ran"  # key in the URL: the experiment was run, so a link runs it again
 Key = tuple[int, tuple[Intervention, ...]]
 
 
@@ -81,7 +81,7 @@ def has_run() -> bool:
 def current(trace: Trace, interventions: tuple[Intervention, ...]) -> Experiment | None:
     """Return the experiment with this trace and change; None if it was not requested.
 
-    If the button or a link has just requested it, create it. The address then says that it was run.
+    If the button or a link has just requested the experiment, create it. The page's URL then records that it was run.
     """
     state, cache = st.session_state, _cache()
     is_linked = not state.get("experiment-linked") and RAN in st.query_params
@@ -96,12 +96,12 @@ def current(trace: Trace, interventions: tuple[Intervention, ...]) -> Experiment
 
 
 def _cache() -> dict[Key, Experiment]:
-    """Return this session's experiments by (`id` of the trace, change). The held traces keep their ids unique."""
+    """Return this session's experiments by (`id` of the trace, change). Ids are unique, as the traces are held."""
     return st.session_state.setdefault("experiments", {})
 
 
 def _mirror(ran: bool) -> None:
-    """Write to the address whether the experiment was run."""
+    """Record in the page's URL whether the experiment was run; a link with this key runs it again."""
     if ran and RAN not in st.query_params:
         st.query_params[RAN] = "yes"
     elif not ran and RAN in st.query_params:

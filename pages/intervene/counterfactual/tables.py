@@ -10,7 +10,7 @@ from pages.intervene.counterfactual.runs import Experiment
 def summary(experiment: Experiment) -> pd.DataFrame:
     """Return a table of effects, with a row for the change and a row per control run.
 
-    If the control uses fewer tokens, a second row has the change on these tokens.
+    If the control reroutes fewer tokens than the change, a second row has the change for as many tokens as the control.
     """
     outcome = experiment.outcome
     rows, draws = [("this change", effects.means(experiment.effect))], outcome.draws
@@ -44,9 +44,9 @@ def by_layer(experiment: Experiment) -> pd.DataFrame:
 
 
 def _with_control(experiment: Experiment, columns: dict[str, object], variables: dict[str, str]) -> pd.DataFrame:
-    """Return a table of `columns`, then per variable three columns: the change, and the control's lowest and highest.
+    """Return a table of `columns` and, for each variable, the change's value and the control's lowest and highest.
 
-    `variables` has the variables of the effect and the names of their columns.
+    `variables` maps each variable of the effect to the name of its column.
     """
     for variable, name in variables.items():
         columns[name] = experiment.effect[variable].values

@@ -64,7 +64,7 @@ def _of_folder(folder: Path) -> ShownModel:
 
 
 def made(model: ShownModel, trace: Trace | None) -> bool:
-    """Return whether a model made a trace: the configurations are equal, and the names if the model has a folder."""
+    """Return whether a model made a trace: equal configurations, and equal names if the model has a folder."""
     from model.network.config import ModelConfig
 
     if trace is None or (model.folder is not None and trace.model.get("name") != model.folder.name):

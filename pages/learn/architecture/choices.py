@@ -43,7 +43,7 @@ def part(parts: "Parts") -> "Part":
 
 
 def _spelled(key: str) -> str:
-    """Return a part's key as the list and the address show it."""
+    """Return a part's key as the list and the URL show it."""
     return key.replace("-", " ").replace("_", " ")
 
 
@@ -68,7 +68,10 @@ def dtype() -> str:
 
 
 def painted_layer(trace: Trace | None, model: ShownModel) -> int | None:
-    """Draw the choice of the layer whose load is painted and return it; None if the run on show is of another model."""
+    """Draw a list of layers and return the layer whose load colours the experts.
+
+    Return None, and draw nothing, if `model` did not make `trace`, or if the trace has no experts.
+    """
     if trace is None or not made(model, trace) or not trace.has("expert_id"):
         return None
     return controls.layer(trace)

@@ -17,7 +17,7 @@ _MEANINGS = {
 
 
 def settings(side: str) -> dict[str, Any]:
-    """Draw the settings of the run on a side; return them by field of `model.train.demo.nano.Nano`."""
+    """Draw the settings of run `side`, A or B; return them by field of `model.train.demo.nano.Nano`."""
     first = FIRST[side]
     method = st.segmented_control(
         "Balanced by", list(STRENGTHS), default=first, required=True, key=f"method-{side}", bind="query-params",
@@ -47,7 +47,7 @@ def settings(side: str) -> dict[str, Any]:
 
 
 def side(name: str) -> None:
-    """Draw the settings and the buttons of the run on a side."""
+    """Draw the settings and the buttons of run `name`, A or B."""
     st.markdown(f"**Run {name}**")
     chosen, run = settings(name), runs.runs().get(name)
     going = run is not None and run.waiting

@@ -37,7 +37,7 @@ def by_stream(report: dict[str, Any]) -> pd.DataFrame:
 
 
 def labelled(report: dict[str, Any]) -> pd.DataFrame:
-    """Return a table with a row per safety label: kept records with the label, all its matches, and its meaning."""
+    """Return a table with a row per safety label: number of kept records, number of matches in them, and meaning."""
     from model.train.data.curation.safety import LABELS
 
     reasons = {label.name: label.reason for label in LABELS}

@@ -45,7 +45,7 @@ def one_of_each(names: Iterable[str]) -> list[str]:
 
 
 def _positions(log: TrainingLog) -> None:
-    """Show bits per byte of long texts by position, if a run reads longer texts than the model's first context."""
+    """Show bits per byte of long texts by position, for a run with an extended context."""
     curves = log.at_evaluations("positions")
     if curves:
         figure = figures.curves(curves, "bits per byte by position", session.theme(), log.stages)

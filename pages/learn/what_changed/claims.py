@@ -14,7 +14,7 @@ ALL = "all"
 
 @dataclasses.dataclass(frozen=True)
 class View:
-    """A link to a page of this app that shows a claim, with the choices in the address."""
+    """A link to a page of this app that shows a claim, with the choices in the URL."""
 
     page: str
     label: str

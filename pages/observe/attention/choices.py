@@ -75,12 +75,12 @@ def statistic(shown: Window) -> str:
 
 
 def _show_all(num_tokens: int) -> None:
-    """Set the ranges of queries and keys to all tokens; deleted ranges would be restored from the address."""
+    """Set the ranges of queries and keys to all tokens; if they were deleted, the URL would restore the old ranges."""
     st.session_state.update(dict.fromkeys(RANGES, (0, num_tokens - 1)))
 
 
 def _forget_ranges_of_another(run: Run, num_tokens: int) -> None:
-    """Reset the ranges to all tokens if they were chosen for another run."""
+    """Reset the ranges to all tokens if they were chosen for a run other than the run on show."""
     if st.session_state.get("ranges-of", run.number) != run.number:
         _show_all(num_tokens)
     st.session_state["ranges-of"] = run.number

@@ -42,26 +42,26 @@ def _choose(label: str, key: str, options: list[int], usual: int) -> int:
 
 
 def devices_of(num_experts: int) -> list[int]:
-    """Return the possible numbers of devices: those that hold equally many experts each."""
+    """Return the possible numbers of devices: the divisors of the number of experts, except 1."""
     return [number for number in range(2, num_experts + 1) if num_experts % number == 0]
 
 
 def redundant_of(num_experts: int, num_devices: int) -> list[int]:
-    """Return the possible numbers of redundant experts: multiples of the devices, up to a copy of each expert."""
+    """Return the possible numbers of redundant experts: multiples of `num_devices`, at most one copy of each expert."""
     return list(range(0, num_experts + 1, num_devices))
 
 
 def placements(load: Load, number: int, redundant: int) -> tuple[Placement, Placement]:
     """Return two placements of experts on `number` devices: by expert number, and balanced by EPLB.
 
-    Each routing group stays on one machine of `PER_NODE` devices if groups and devices divide evenly.
+    Each routing group stays on one machine of `PER_NODE` devices if every machine gets equally many groups.
     """
     nodes = nodes_of(number)
     return as_numbered(load.counts, number), balanced(load.counts, number, redundant, load.rule.num_groups, nodes)
 
 
 def nodes_of(number: int) -> int:
-    """Return the number of machines for a number of devices; 1 if machines of `PER_NODE` devices do not divide it."""
+    """Return the number of machines, of `PER_NODE` devices each; 1 if `number` is not a multiple of that."""
     return number // PER_NODE if number % PER_NODE == 0 else 1
 
 

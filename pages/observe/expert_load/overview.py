@@ -12,7 +12,7 @@ from viz import load as figures
 
 
 def remarks(trace: Trace, load: Load) -> None:
-    """Show notes on what limits the numbers of this run, above its figures."""
+    """Show a note if the run had interventions, and a note on tokens that are not counted."""
     edits = text.edits(trace)
     if edits:
         st.info(
@@ -66,7 +66,7 @@ def heat_map(load: Load) -> None:
 
 
 def worst(load: Load, number: int = 3) -> str:
-    """Return the `number` least even layers as Markdown, and the time that their imbalance costs."""
+    """Return the `number` layers with the least even load, as Markdown, and the time that their imbalance costs."""
     layers, measures = load.least_even[:number], loads.by_layer(load)
     ratio = 1 + float(load.violation.sel(moe_layer=layers[0]))
     cost = (

@@ -5,7 +5,7 @@ from pages.observe.expert_load import tables
 
 
 def about_busiest(load: Load, layer: int) -> str:
-    """Return a sentence that compares the busiest expert of a layer with the busiest expert of a fair layer."""
+    """Return a sentence that compares the busiest expert of a layer with the busiest expert under fair routing."""
     share = _share(load, layer, int(load.ratio.sel(moe_layer=layer).values.argmax()))
     if load.band is None:
         return f"{share}."
@@ -18,7 +18,7 @@ def about_busiest(load: Load, layer: int) -> str:
 
 
 def about_expert(load: Load, layer: int, expert: int) -> str:
-    """Return a sentence that compares an expert's share with those of all experts of a fair layer."""
+    """Return a sentence that compares an expert's share with the shares of all experts under fair routing."""
     share = _share(load, layer, expert)
     if load.band is None:
         return f"{share}."

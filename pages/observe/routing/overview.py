@@ -18,7 +18,7 @@ _SCORES = {
 
 
 def remarks(trace: Trace) -> None:
-    """Show notes on what limits the numbers of this run, above its figures."""
+    """Show a note if the run had interventions, and a note on variables that the trace lacks."""
     edits = text.edits(trace)
     if edits:
         st.info(

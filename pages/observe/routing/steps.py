@@ -32,7 +32,7 @@ class Step:
 
 
 def steps(decision: Decision, expert: int, observed: str = MEASURED) -> list[Step]:
-    """Return all steps of a decision for one expert; with one group, or none recorded, without the steps of groups.
+    """Return the steps of a decision for one expert; the steps of groups only if several groups were recorded.
 
     Args:
         decision: decision of one layer for one token.

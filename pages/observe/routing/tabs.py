@@ -13,7 +13,7 @@ from pages.observe.routing import decision, expert, together
 def _of_counted(
     show: Callable[[Trace, int, int, xr.DataArray], None],
 ) -> Callable[[Trace, int, int, int], None]:
-    """Return a tab that first draws the choice of the tokens that count, and passes their mask to `show`."""
+    """Return a tab that draws the choice of the tokens that count (`controls.population`), then calls `show`."""
 
     def tab(trace: Trace, token: int, layer: int, expert: int) -> None:
         mask = controls.population(trace)

@@ -1,4 +1,4 @@
-"""Sparse attention: which earlier tokens a token may read, and how much attention the others would have had."""
+"""Sparse attention: which earlier tokens a token may read, and how much attention left-out tokens would have had."""
 
 import streamlit as st
 
