@@ -27,6 +27,7 @@ body:has([data-testid="stExpandSidebarButton"]) h1.page-title { margin-top: -0.4
 [data-testid="stNavSectionHeader"] { padding: 0.35rem 0 0; margin: 0; }
 [data-testid="stPlotlyChart"] .g-gtitle { display: none; }
 [data-testid="stElementContainer"]:has([data-testid="stPlotlyChart"]) { margin-bottom: -18px; }
+[data-testid="stExpander"] { position: relative; } /* or the chart above would cover its upper border */
 .st-key-live [data-stale="true"] { opacity: 1 !important; transition: none !important; }
 [data-testid="stLayoutWrapper"]:has(> .st-key-ticks) { display: none; }
 [role="radio"][aria-checked="true"], [role="tab"][aria-selected="true"] { color: inherit !important; }
