@@ -9,6 +9,7 @@ import dataclasses
 import json
 import math
 import re
+import stat
 import struct
 from collections.abc import Mapping
 from pathlib import Path
@@ -115,7 +116,10 @@ def read_header(path: Path) -> dict[str, StoredTensor]:
 
 def _read_start(path: Path) -> tuple[dict[str, Any], int, int]:
     """Return the header, the position of the first byte of data, and the number of bytes of data."""
-    file_size = path.stat().st_size
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):  # a pipe would block
+        raise CheckpointError(f"{path} is not an ordinary file")
+    file_size = status.st_size
     with path.open("rb") as file:
         start = file.read(8)
         if len(start) < 8:

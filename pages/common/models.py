@@ -3,7 +3,6 @@
 import collections
 import contextlib
 import gc
-import json
 import logging
 import os
 import threading
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import streamlit as st
 
 from model.checkpoint.embedded import PRESETS
+from model.checkpoint.header import CheckpointError, read_json
 from model.run.request import Capture, RequestError, RunRequest
 from model.trace.trace import Trace
 from pages.common import jobs, limits
@@ -152,10 +152,9 @@ def warm(folder: Path) -> threading.Timer:
 def config(folder: Path) -> dict[str, Any]:
     """Return a model's published configuration; an empty dict if it cannot be read."""
     try:
-        content = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return read_json(folder / "config.json")
+    except CheckpointError:
         return {}
-    return content if isinstance(content, dict) else {}
 
 
 @st.cache_resource(show_spinner=False, max_entries=8)

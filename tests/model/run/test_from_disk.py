@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 
 from model.checkpoint import memory
 from model.checkpoint.device import choose_device
+from model.checkpoint.header import CheckpointError
 from model.checkpoint.weights import save_model, weight_bytes
 from model.network.config import ModelConfig
 from model.run.engine import Engine
@@ -262,3 +263,26 @@ def test_a_full_disk_keeps_the_layers_so_far(tmp_path: Path, monkeypatch: pytest
         partial.write(0, torch.zeros(1, 2, 3), None, {})
     assert partial.layers_done == 0
     assert [path.name for path in (tmp_path / "partial").iterdir()] == ["run.json"]
+
+
+@pytest.mark.parametrize("what", ["truncated", "replaced", "deleted"])
+def test_weights_that_change_during_a_run_end_it_in_one_line_or_not_at_all(tmp_path: Path, what: str) -> None:
+    config = tiny_config()
+    folder = written(config, tmp_path / "model")
+    engine, request, path = Engine.from_disk(folder, device="cpu"), request_of(config), folder / "model.safetensors"
+    healthy = engine.run(request)
+
+    def change(progress: Progress) -> None:
+        if progress.layers_done == 2 and what == "truncated":
+            os.truncate(path, 1_000)
+        elif progress.layers_done == 2 and what == "replaced":
+            (folder / "new").write_bytes(b"nothing")
+            (folder / "new").replace(path)
+        elif progress.layers_done == 2:
+            path.unlink()
+
+    if what == "truncated":
+        with pytest.raises(CheckpointError, match=r"model\.safetensors ended before tensor .* did; it was truncated"):
+            engine.run(request, None, change)
+        return
+    assert same(engine.run(request, None, change), healthy)

@@ -1,14 +1,17 @@
 """Loading a model for all sessions."""
 
+import os
+import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import streamlit as st
 
 from model.run import engine
 from model.run.request import RequestError, RunRequest
-from pages.common import limits, models
+from pages.common import limits, models, sidebar
 from tests.pages.fakes import FakeEngine
 
 
@@ -109,3 +112,26 @@ def test_a_load_that_fails_is_one_line_and_the_next_one_is_tried(
     engines.warm(tmp_path / "mini")
     monkeypatch.setattr(models, "load", lambda folder: FakeEngine())
     assert isinstance(engines.get(tmp_path / "mini"), FakeEngine)
+
+
+@pytest.mark.parametrize("what", ["gone", "a pipe", "a folder", "a device", "no JSON"])
+def test_a_folder_that_changes_while_the_app_runs_is_one_line(tmp_path: Path, what: str) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    for name in ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"):
+        if what == "a pipe":
+            os.mkfifo(folder / name)
+        elif what == "a folder":
+            (folder / name).mkdir()
+        elif what == "a device":
+            (folder / name).symlink_to("/dev/zero")
+        else:
+            (folder / name).write_text("{")
+    if what == "gone":
+        shutil.rmtree(folder)
+    st.cache_data.clear()
+    assert models.config(folder) == {}
+    assert sidebar.sizes(folder) == []
+    with pytest.raises(ValueError, match="model") as caught:
+        models.Engines().get(folder)
+    assert "\n" not in str(caught.value)

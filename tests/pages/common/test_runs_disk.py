@@ -1,5 +1,6 @@
 """A model too large for the memory, in the app: only its prompt is run, with its layers as progress."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -68,3 +69,18 @@ def test_one_that_waits_for_another_run_says_so_and_is_stopped(engine: Engine, m
         run = end(fitted(engine), engine)
     assert reported == ["Another run of this model is reading its layers from disk; yours starts when that run ends"]
     assert run.error == "stopped before its turn came"
+
+
+def test_weights_truncated_during_a_run_are_one_line_and_the_next_run_is_tried(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = engine.folder / "model.safetensors"
+    content = path.read_bytes()
+    monkeypatch.setattr(runs.Run, "advance", lambda run, share, text: os.truncate(path, 1_000))
+    run = end(fitted(engine), engine)
+    assert run.trace is None
+    assert run.error is not None
+    assert "ended before tensor" in run.error
+    monkeypatch.undo()
+    path.write_bytes(content)
+    assert end(fitted(engine), engine).trace is not None
