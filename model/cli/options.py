@@ -103,9 +103,11 @@ def check_destination(out: Path) -> None:
     """Raise an error if an output file cannot be written; call it before any work is done.
 
     Raises:
-        Unusable: the folder of the file does not exist, or `out` is a folder.
+        Unusable: the folder of the file does not exist, or `out` is a folder, a pipe or a device.
     """
     if not out.parent.is_dir():
         raise Unusable(f"the folder {out.parent} does not exist; make it first")
     if out.is_dir():
         raise Unusable(f"{out} is a folder; give the name of a file")
+    if out.exists() and not out.is_file():  # the new file would replace it, even /dev/null
+        raise Unusable(f"{out} is a pipe or a device; give the name of a file")

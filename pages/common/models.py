@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import streamlit as st
 
 from model.checkpoint.embedded import PRESETS
-from model.checkpoint.header import CheckpointError, read_json
 from model.run.request import Capture, RequestError, RunRequest
 from model.trace.trace import Trace
 from pages.common import jobs, limits
@@ -151,6 +150,8 @@ def warm(folder: Path) -> threading.Timer:
 @st.cache_data(show_spinner=False)
 def config(folder: Path) -> dict[str, Any]:
     """Return a model's published configuration; an empty dict if it cannot be read."""
+    from model.checkpoint.header import CheckpointError, read_json
+
     try:
         return read_json(folder / "config.json")
     except CheckpointError:

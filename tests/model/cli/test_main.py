@@ -1,5 +1,7 @@
 """The command line: its help, and how an error ends a command."""
 
+import os
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -119,3 +121,12 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
         error = process.stderr.read()
     assert error == b""
     assert process.returncode == 141
+
+
+def test_no_pipe_or_device_is_replaced_by_an_output_file(folder: Path, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "null").symlink_to(os.devnull)
+    for name in ("pipe", "null"):
+        result = run("trace", folder, "--ids", "1", "--out", tmp_path / name)
+        refused(result, f"{tmp_path / name} is a pipe or a device; give the name of a file")
+    assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
