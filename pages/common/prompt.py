@@ -139,7 +139,7 @@ def not_run(run: Run | None) -> str | None:
     typed = state.get("prompt", examples.FIRST)
     if typed != prompt_of(run):
         what = "The trace on show comes from a file" if run.kind == "opened" else "Another text is on show"
-        return f"{what}; Generate runs the text in the box.{_size()}"
+        return f"{what}; Generate runs the text in the box."
     if run.kind != "run" or run.request is None:
         return None
     changed = [
@@ -149,22 +149,6 @@ def not_run(run: Run | None) -> str | None:
         and not (run.note and field.name == "max_new_tokens")  # a run from disk generates no tokens in any case
     ]
     return f"Changed since the run on show: {', '.join(changed)}." if changed else None
-
-
-def _size() -> str:
-    """Return a sentence on how many tokens the text in the box has, or on why it cannot run.
-
-    Empty if the chosen model is not loaded.
-    """
-    named, loaded = models.available(), models.engines()
-    if not named or not loaded.has(named[models.chosen()]):
-        return ""
-    engine = loaded.get(named[models.chosen()])
-    try:
-        number = len(engine.encode(session.request_from_widgets()))
-    except ValueError as error:
-        return f" {text.sentence(error)}"
-    return f" It has {number:,} tokens; the context holds {engine.config.max_positions:,}."
 
 
 def prompt_of(run: Run) -> str | None:

@@ -5,7 +5,7 @@ import streamlit as st
 from model.trace import load
 from model.trace.observed_rule import rule_of
 from pages.common import controls, prompt, session, view
-from pages.observe.explore import overview
+from pages.observe.explore import overview, size
 from pages.observe.explore.tabs import TABS
 
 st.markdown(
@@ -14,6 +14,7 @@ st.markdown(
     "layer; a router sends each token to a few of them.",
 )
 prompt.box()
+size.show()
 prompt.examples_row()
 with st.container(horizontal=True, vertical_alignment="bottom"):
     buttons = st.container(horizontal=True, width="content")

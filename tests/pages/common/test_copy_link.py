@@ -51,7 +51,7 @@ def test_text_that_was_not_run_is_marked(open_app: Callable[..., AppTest]) -> No
     app.button(key="generate").click().run()
     assert "not run yet" not in said(app.run())
     app.text_area(key="prompt").set_value("Another sun").run()
-    assert "It has 6 tokens; the context holds 64." in said(app)  # as many as the engine says
+    assert "The text has 6 tokens; the context holds 64." in said(app)  # as many as the engine says
     app.text_area(key="prompt").set_value("\ufffd").run()
     assert "The prompt cannot be encoded." in said(app)
     app.text_area(key="prompt").set_value("The sun")
