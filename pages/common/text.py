@@ -89,7 +89,7 @@ def sentence(value: object) -> str:
     'config.json\\: a\\_b is empty.'
     """
     spelled = message(value)
-    if not re.match(r"[a-z]+[ ,;:']", spelled):
+    if not re.match(r"[a-z]+[ ,;']", spelled):
         return f"{spelled.rstrip('.')}."
     return f"{spelled[:1].upper()}{spelled[1:].rstrip('.')}."
 

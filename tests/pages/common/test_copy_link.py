@@ -3,9 +3,11 @@ from collections.abc import Callable
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from model.trace.file import dumps
 from pages.common import limits
 from tests.pages.conftest import said
 from tests.pages.fakes import FakeEngine
+from tests.traces import random_trace
 
 
 def labels(app: AppTest) -> list[str]:
@@ -57,3 +59,18 @@ def test_text_that_was_not_run_is_marked(open_app: Callable[..., AppTest]) -> No
     app.text_area(key="prompt").set_value("The sun")
     app.number_input(key="seed").set_value(5).run()
     assert "Changed since the run on show: Seed" in said(app)
+
+
+def test_box_does_not_pass_for_the_text_of_an_opened_trace(open_app: Callable[..., AppTest]) -> None:
+    app = open_app()
+    app.text_area(key="prompt").set_value("The sun").run()
+    app.file_uploader(key="upload").set_value(
+        ("t.safetensors", dumps(random_trace()), "application/octet-stream")
+    ).run()
+    assert "The trace on show comes from a file; Generate runs the text in the box." in said(app)
+    (shown,) = [caption.value for caption in app.sidebar.caption if caption.value.startswith("On show: ")]
+    assert "A link does not hold a trace from a file." in said(app)
+    app.text_area(key="prompt").set_value("")
+    app.button(key="generate").click().run()
+    assert shown.split("  \n")[0].removeprefix("On show: ") in app.error[0].value
+    assert shown in [caption.value for caption in app.sidebar.caption]

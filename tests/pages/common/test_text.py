@@ -69,6 +69,7 @@ def test_refusal_is_a_sentence_of_plain_text() -> None:
     assert text.sentence(ValueError("the file a_b is empty")) == "The file a\\_b is empty."
     assert text.sentence("It is. ") == "It is."
     assert text.sentence("config.json: no_such is not known") == "config.json\\: no\\_such is not known."
+    assert text.sentence("bias: is NaN") == "bias\\: is NaN."  # a name, as its colon says
     assert text.sentence("rope_scaling lacks factor") == "rope\\_scaling lacks factor."
     assert text.sentence("![x](y)") == "\\!\\[x\\]\\(y\\)."
 
