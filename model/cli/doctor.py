@@ -95,7 +95,6 @@ def _run(stage: str, given: Path | None, folder: Path, engines: "list[Engine]", 
     """
     from model.doctor.prompts import own_prompts, read_prompts
     from model.doctor.text import examine_text
-    from model.run.engine import Engine
     from model.trace.file import load
 
     healthy = load(given) if given and stage == "reference" else None
@@ -108,8 +107,22 @@ def _run(stage: str, given: Path | None, folder: Path, engines: "list[Engine]", 
             bar.update(progress.done - bar.n)
 
         if not engines:
-            engines.append(Engine.fitting(folder))
+            engines.append(_engine(folder, by_ids=all(text.ids is not None for text in texts)))
         return examine_text(engines[0], texts, healthy, show_progress)
+
+
+def _engine(folder: Path, by_ids: bool) -> "Engine":
+    """Return an engine; a tokenizer that cannot be read does not matter where all runs take token ids."""
+    from model.checkpoint.header import CheckpointError
+    from model.checkpoint.tokenizer import TokenizerError
+    from model.run.engine import Engine
+
+    try:
+        return Engine.fitting(folder)
+    except (TokenizerError, CheckpointError):
+        if not by_ids:
+            raise
+        return Engine.fitting(folder, with_text=False)
 
 
 def _weights(folder: Path, show: bool) -> "Report":

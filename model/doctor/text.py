@@ -151,7 +151,7 @@ def _again(engine: Engine, dtype: str) -> Engine:
     else:
         fits = memory is None or sizes["float32"] + sizes["bfloat16"] < memory * 0.8
     read = Engine.load if engine.disk is None and fits else Engine.from_disk
-    return read(engine.folder, device=str(engine.device), dtype=dtype)
+    return read(engine.folder, device=str(engine.device), dtype=dtype, with_text=engine.tokenizer is not None)
 
 
 def joined(traces: Sequence[Trace]) -> xr.Dataset:

@@ -11,12 +11,13 @@ NAME, STAGE, FILE = "tokenizer", "weights", "tokenizer.json"
 _OTHERS = ("tiktoken.model", "tokenizer.model", "vocab.json")  # other spellings of a vocabulary, which are not read
 
 
-def check_tokenizer(folder: Path, vocab_size: Any) -> tuple[Check, list[Finding]]:
+def check_tokenizer(folder: Path, vocab_size: Any, bos_id: Any = None) -> tuple[Check, list[Finding]]:
     """Return the check of a folder's tokenizer, and the findings on it.
 
     Args:
         folder: the model folder.
         vocab_size: the value in config.json, which may be of any type.
+        bos_id: `bos_token_id` in config.json, which may be of any type.
     """
     if not (folder / FILE).is_file():
         return Check(NAME, STAGE, "", skipped=missing(folder)), []
@@ -25,7 +26,7 @@ def check_tokenizer(folder: Path, vocab_size: Any) -> tuple[Check, list[Finding]
     except (TokenizerError, CheckpointError) as problem:
         return Check(NAME, STAGE, f"whether {FILE} can be read"), [_unusable(folder, problem)]
     looked_at = f"{tokenizer.size:,} ids of {FILE} against vocab_size"
-    return Check(NAME, STAGE, looked_at), _beyond(tokenizer, vocab_size)
+    return Check(NAME, STAGE, looked_at), [*_beyond(tokenizer, vocab_size), *_first_token(tokenizer, bos_id)]
 
 
 def missing(folder: Path) -> str:
@@ -53,3 +54,15 @@ def _beyond(tokenizer: Tokenizer, vocab_size: Any) -> list[Finding]:
         "added without a row in the embedding."
     )
     return [Finding(ERROR, NAME, what, meaning, {"ids": tokenizer.size, "vocab_size": vocab_size})]
+
+
+def _first_token(tokenizer: Tokenizer, bos_id: Any) -> list[Finding]:
+    """Return the finding on a first token of a text that config.json and the tokenizer state differently."""
+    if type(bos_id) is not int or tokenizer.bos_id is None or tokenizer.bos_id == bos_id:
+        return []
+    what = f"config.json states bos_token_id {bos_id}, {FILE} begins a text with id {tokenizer.bos_id}"
+    meaning = (
+        "Runs here begin with the tokenizer's token; programs that follow config.json begin with another, which shifts "
+        "the predictions of every text. One of the files belongs to another model."
+    )
+    return [Finding(WARNING, NAME, what, meaning, {"bos_token_id": bos_id, "of the tokenizer": tokenizer.bos_id})]

@@ -142,7 +142,9 @@ def _examine(
     if held is not None:
         findings += manifest.check_manifest(held, len(findings))
         findings += other_files.check_beside(held, folder.path)
-    vocabulary, about_ids = tokenizer.check_tokenizer(folder.path, published.get("vocab_size"))
+    vocabulary, about_ids = tokenizer.check_tokenizer(
+        folder.path, published.get("vocab_size"), published.get("bos_token_id")
+    )
     findings += about_ids
     totals = _Totals()
     try:

@@ -68,6 +68,7 @@ class Engine:
         dtype: str = "float32",
         context: int | None = None,
         shard: bool = False,
+        with_text: bool = True,
     ) -> "Engine":
         """Return an engine for an embedded model, by name, or for a folder in the Hugging Face layout.
 
@@ -78,6 +79,7 @@ class Engine:
             context: most tokens of a run; None: the number in the configuration. A larger number allows runs longer
                 than the model was trained for, to measure time and memory.
             shard: spread the layers over all GPUs of this machine.
+            with_text: read the tokenizer, too; without it, runs take token ids only.
 
         Raises:
             CheckpointError, ConfigError: the folder cannot be read, or its weights do not fit in memory.
@@ -90,23 +92,28 @@ class Engine:
         if shard and device not in ("auto", "cuda"):
             raise RequestError(f"layers are spread over GPUs, not over {device!r}; use --device cuda")
         network = load_sharded(folder, DTYPES[dtype]) if shard else _load(folder, device, DTYPES[dtype])
-        tokenizer = Tokenizer.load(folder) if (folder / "tokenizer.json").is_file() else None
+        tokenizer = Tokenizer.load(folder) if with_text and (folder / "tokenizer.json").is_file() else None
         engine = cls(network, tokenizer, folder.name, folder)
         engine.context = context or engine.context
         return engine
 
     @classmethod
-    def fitting(cls, model: str | Path) -> "Engine":
+    def fitting(cls, model: str | Path, with_text: bool = True) -> "Engine":
         """Return an engine in fp32 if the weights take at most two thirds of the memory, else one that runs from disk.
+
+        Without `with_text`, the tokenizer is not read, and runs take token ids only.
 
         Raises:
             CheckpointError, ConfigError, DeviceError, RequestError: as for `load`.
         """
         needed, memory = model_sizes(inspect(find_model(model)).config).loaded["float32"], memory_bytes()
-        return cls.from_disk(model) if memory and needed > memory * 2 / 3 else cls.load(model)
+        is_large = bool(memory) and needed > (memory or 0) * 2 / 3
+        return (cls.from_disk if is_large else cls.load)(model, with_text=with_text)
 
     @classmethod
-    def from_disk(cls, model: str | Path, device: str = "auto", dtype: str = "float32") -> "Engine":
+    def from_disk(
+        cls, model: str | Path, device: str = "auto", dtype: str = "float32", with_text: bool = True
+    ) -> "Engine":
         """Return an engine whose weights stay on the disk; a run reads each layer when it computes the layer.
 
         A run from disk generates no tokens, because every generated token would read all layers again.
@@ -121,7 +128,7 @@ class Engine:
         if manifest.problems:
             raise CheckpointError(f"{folder}: {manifest.summary}")
         disk = DiskModel(ModelFolder(folder), manifest.config, choose_device(device), DTYPES[dtype])
-        tokenizer = Tokenizer.load(folder) if (folder / "tokenizer.json").is_file() else None
+        tokenizer = Tokenizer.load(folder) if with_text and (folder / "tokenizer.json").is_file() else None
         return cls(skeleton(disk.config, disk.dtype), tokenizer, folder.name, folder, disk)
 
     def open_partial(self, folder: Path, request: RunRequest) -> Partial:

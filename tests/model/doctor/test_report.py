@@ -174,6 +174,17 @@ def test_an_unusable_tokenizer_leaves_the_weights_audit(
     assert doctor(folder, "--fail-on", "warning").exit_code == 1
 
 
+def test_ids_are_run_whatever_the_tokenizer_is(folder: Path, tmp_path: Path) -> None:
+    save(Engine.load(folder, device="cpu").run(RunRequest(token_ids=(2, 3, 4, 9))), tmp_path / "healthy.safetensors")
+    broken_tokenizer(folder)
+    (tmp_path / "prompts.jsonl").write_text('{"ids": [5, 6, 7]}')
+    given = ("--prompts", tmp_path / "prompts.jsonl", "--reference", tmp_path / "healthy.safetensors")
+    result = doctor(folder, *given)
+    assert result.exit_code == 0
+    assert "routes these tokens as the reference does" in result.output
+    assert "not:" not in result.output.replace("not: the folder has no FP8", "").replace("not: no groups", "")
+
+
 def test_a_vocabulary_of_another_kind_is_named(folder: Path) -> None:
     (folder / "tiktoken.model").write_bytes(b"AA== 0\n")
     result = doctor(folder)

@@ -23,6 +23,13 @@ def test_more_ids_than_rows_are_found(tmp_path: Path) -> None:
     assert (found.severity, found.evidence) == (ERROR, {"ids": 8192, "vocab_size": 300})
 
 
+@pytest.mark.parametrize(("stated", "number"), [(0, 0), (7, 1), (None, 0), ("0", 0), (True, 0)])
+def test_another_first_token_is_found(stated: object, number: int) -> None:
+    _, findings = check_tokenizer(find_model("mini-v3"), 8192, stated)
+    assert [found.severity for found in findings] == [WARNING] * number
+    assert all("bos_token_id 7" in found.what and "with id 0" in found.what for found in findings)
+
+
 @pytest.mark.parametrize("stated", ["300", None, True, [300], float("nan")])
 def test_a_vocab_size_that_is_no_number_is_left_to_the_configuration(tmp_path: Path, stated: object) -> None:
     shutil.copy(find_model("mini-v3") / "tokenizer.json", tmp_path)
