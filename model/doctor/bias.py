@@ -1,13 +1,13 @@
 """Checks the router's selection bias: it must be present, no larger than an affinity, and kept in fp32.
 
 The bias affects the selection only: it is added to affinities between 0 and 1 (sigmoid). Training changes it in small
-steps of fixed size (DeepSeek-V3 report, section 2.1.2). Only differences between experts affect the selection, so the
-checks separate a common offset from the differences.
+steps of fixed size (DeepSeek-V3 report, section 2.1.2). Only differences between the experts' biases affect the
+selection, so the checks separate a common offset from the differences.
 
 Thresholds: a bias 1 away from the median outweighs every affinity. Biases count as rounded if all of them are bfloat16
-numbers, unless they are small multiples of one power of two: training in steps of that size gives such biases too. The
-biases of a layer are in other units if their spread differs from the median of the layers by a factor of 10 and by 8
-robust deviations.
+numbers, unless they are small multiples of one power of two: training in steps of that size gives such biases too. A
+layer is reported as in other units than the rest if its spread is at least 10 times the median spread of the layers, or
+at most a tenth of it, and the logarithm of its spread lies at least 8 robust standard deviations from the median.
 """
 
 from collections.abc import Iterator, Mapping
@@ -56,7 +56,7 @@ def check_bias(layer: int, bias: np.ndarray) -> Iterator[Finding]:
 
 
 def compare_layers(biases: Mapping[int, np.ndarray], dtypes: Mapping[int, str]) -> Iterator[Finding]:
-    """Yield the findings on all layers together: a drifted offset, a narrow dtype, a layer in other units.
+    """Yield the findings on all layers together: a drifted offset, a narrow dtype, other units in one layer.
 
     Args:
         biases: model layer number -> selection bias of each expert, [expert], finite.
@@ -80,7 +80,7 @@ def compare_layers(biases: Mapping[int, np.ndarray], dtypes: Mapping[int, str]) 
 
 
 def _drift(biases: Mapping[int, np.ndarray]) -> Iterator[Finding]:
-    """Yield one note on all layers whose biases have a common offset."""
+    """Yield one note on all layers whose median bias is more than `DRIFT` from 0."""
     offsets = {layer: float(np.median(bias)) for layer, bias in biases.items() if np.ptp(bias) > 0}
     far = {layer: offset for layer, offset in offsets.items() if abs(offset) > DRIFT}
     if far:
@@ -96,7 +96,7 @@ def _drift(biases: Mapping[int, np.ndarray]) -> Iterator[Finding]:
 
 
 def _narrow(biases: Mapping[int, np.ndarray], dtypes: Mapping[int, str]) -> Iterator[Finding]:
-    """Yield one warning per kind: biases stored in bfloat16, stored in float16, or rounded to bfloat16 before."""
+    """Yield one warning per kind: biases stored in bfloat16, in float16, or in fp32 after rounding to bfloat16."""
     kinds: dict[str, list[int]] = {}
     for layer, bias in biases.items():
         if np.ptp(bias) == 0:
@@ -118,7 +118,7 @@ def _narrow(biases: Mapping[int, np.ndarray], dtypes: Mapping[int, str]) -> Iter
 
 
 def is_rounded(bias: np.ndarray) -> bool:
-    """Whether fp32 biases were rounded to bfloat16 before.
+    """Whether biases that are stored in fp32 were once rounded to bfloat16.
 
     >>> is_rounded(np.float32([0.1, 0.2, 0.3])), is_rounded(np.float32([6.875, 7.0]))
     (False, True)

@@ -15,7 +15,7 @@ _OTHER_LAYER = (
 
 
 def compare_biases(reference: Trace, ours: Trace) -> Iterator[Finding]:
-    """Yield a finding per layer whose bias differs, and one for two layers that carry each other's."""
+    """Yield a finding per layer whose bias differs from the reference's; two layers with swapped biases share one."""
     was, now = (trace.data["expert_bias"].values.astype(np.float64) for trace in (reference, ours))
     layers = ours.data["moe_layer"].values.tolist()
     carried = {index: other for index in range(len(layers)) if (other := _layer_of(was, now, index)) != index}
@@ -39,7 +39,10 @@ def compare_biases(reference: Trace, ours: Trace) -> Iterator[Finding]:
 
 
 def _layer_of(was: np.ndarray, now: np.ndarray, index: int) -> int:
-    """Return the index of the reference's layer whose bias a layer carries, up to a common offset; else `index`."""
+    """Return the index of the reference's layer whose bias equals, up to a common offset, that of our layer `index`.
+
+    Return `index` itself if its own bias fits or none does.
+    """
     if np.abs(now[index] - was[index]).max() < _SAME or np.ptp(now[index] - was[index]) < _SAME:
         return index
     relative = now[index] - now[index].mean()

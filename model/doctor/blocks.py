@@ -1,14 +1,14 @@
 """Checks the blocks of FP8 matrices: blocks that are saturated, and blocks whose scale does not fit their neighbours.
 
-With the right scale, the dequantised weights of a block are about as large as those of its neighbours. The check
-compares a block with the other blocks of its matrix, after removing the medians of its row and column of blocks, and
-with the block at the same place in the other experts.
+With the right scale, the dequantised weights of a block are about as large as those of its neighbours. The expected
+size of a block follows from medians: of its matrix, of its row and column of blocks, and of the blocks at the same
+place in the other experts.
 
-Thresholds: a block is mis-scaled if its size (root mean square) differs by a factor of 2.5 and by 8 robust deviations,
-a warning from a factor of 1.7 on among at least 16 blocks. The embedded models reach a factor of 1.95, in a matrix of 4
-blocks, and 1.04 among 16 or more. A block is saturated if 4 % of its codes are at the ends of the range; uniform
-weights reach 3.6 %, Gaussian weights 0.1 %. A block has little range if its largest code is at most a 16th of the
-median of the largest codes in the matrix.
+Thresholds: a block is mis-scaled if its size (root mean square) differs from the expected size by a factor of 2.5 and
+by 8 robust deviations; among at least 16 blocks, a factor of 1.7 already gets a warning. The embedded models reach a
+factor of 1.95, in a matrix of 4 blocks, and 1.04 among 16 or more. A block is saturated if 4 % of its codes are at the
+ends of the range; uniform weights reach 3.6 %, Gaussian weights 0.1 %. A block has little range if its largest code is
+at most a 16th of the median of the largest codes in the matrix.
 
 Shape suffixes: S matrices (one, or the same projection of all experts of a layer), P rows and Q columns of blocks.
 

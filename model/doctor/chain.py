@@ -1,4 +1,4 @@
-"""Names the first link of two runs' chain that differs: tokens, configuration, embedding, attention, router, head.
+"""Names the first part that differs between two runs: tokens, configuration, embedding, attention, router or head.
 
 `links` compares the recorded norms, `reference` the biases, the affinities and the experts. The text that a finding
 quotes comes from a vocabulary, never from a prompt.
@@ -16,18 +16,18 @@ from model.doctor.links import ATTENTION, EMBEDDING, Link, Tolerance, changed_to
 from model.trace.trace import Trace
 
 NAME = "reference"
-# Keys that change no number of a run of given tokens.
+# Keys that affect no number that a run of given token ids computes.
 _BOOKKEEPING = {
     "torch_dtype", "dtype", "max_position_embeddings", "architectures", "transformers_version", "tie_word_embeddings",
     "num_nextn_predict_layers", "mtp_reads_normed", "num_key_value_heads", "use_cache", "eos_token_id",
 }  # fmt: skip
-_SCALED = 1e-3  # largest spread of the ratios of norms that are one factor
+_SCALED = 1e-3  # norms count as scaled by one factor if their ratios spread at most this far
 
 Encode = Callable[[], Sequence[int] | None]  # the ids of the reference's prompt by the audited tokenizer; None: no text
 
 
 def tokens(reference: Trace, ours: Trace, encode: Encode) -> Iterator[Finding]:
-    """Yield a finding on ids that stand for other text, or on a text that is now split into other ids."""
+    """Yield a finding if ids stand for other text than in the reference, or if its text now has other ids."""
     meaning = "The tokenizer is another model's, or its entries were reordered: the model reads other words."
     known = any(token.piece for token in ours.tokens)
     pairs = [(one, other) for one, other in zip(reference.tokens, ours.tokens, strict=True) if one.piece and known]
@@ -60,7 +60,7 @@ def configuration(reference: Trace, ours: Trace) -> Iterator[Finding]:
 
 
 def _first_unlike(key: str, now: Any, was: Any) -> tuple[str, Any, Any]:
-    """Return key and values, or, of two objects, those of the first entry that differs."""
+    """Return key and values; if both values are objects, those of their first differing entry."""
     if isinstance(now, Mapping) and isinstance(was, Mapping):
         inner = next(inner for inner in sorted({*now, *was}, key=str) if now.get(inner) != was.get(inner))
         return f"{key}.{inner}", now.get(inner), was.get(inner)
@@ -87,7 +87,7 @@ def blame(reference: Trace, ours: Trace, links: Sequence[Link], place: int, tole
         reference: run of the healthy model.
         ours: run of the audited model.
         links: see `links.chain_of`.
-        place: of the first link that differs.
+        place: index in `links` of the first link that differs.
         tolerance: see `links.tolerance_of`.
     """
     link, changed_T = links[place], changed_tokens(links, place, tolerance)
@@ -149,7 +149,7 @@ def _router(
     has_attention: bool,
     evidence: dict[str, Number],
 ) -> list[Finding]:
-    """Return the finding on a router whose affinities differ; empty if they equal the reference's affinities."""
+    """Return the finding on a router whose affinities differ from the reference's; empty if they are equal."""
     layer, place = link.layer, ours.data["moe_layer"].values.tolist().index(link.layer)
     judged_T = same_experts(reference, ours, Link(ATTENTION, layer, link.gaps_T)) if tolerance.is_rounded else ...
     was, now = (t.data["router_score"].values[:, place].astype(np.float64)[judged_T] for t in (reference, ours))
@@ -177,7 +177,7 @@ def _router(
 
 
 def head(reference: Trace, ours: Trace, tolerance: Tolerance) -> list[Finding]:
-    """Return the finding on a final norm or head that differs although all layers agree."""
+    """Return the finding on the final norm or head if log-probabilities differ; call it only if all layers agree."""
     apart = 0.0
     for name in ("logprob", "candidate_logprob"):
         if reference.has(name) and ours.has(name):

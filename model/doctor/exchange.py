@@ -10,12 +10,12 @@ from torch import Tensor
 
 from model.network.moe import MixtureOfExperts
 
-_PAIRS_OF, _CYCLES_OF = 6, 4  # suspects that are tried in pairs, and in longer cycles
+_PAIRS_OF, _CYCLES_OF = 6, 4  # largest numbers of suspects to try in pairs, and in longer orders
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Exchange:
-    """Weights of a layer to exchange."""
+    """The weights to exchange in one layer."""
 
     moved: Mapping[int, int] = dataclasses.field(default_factory=dict)  # expert -> the expert whose weights it gets
     halves: tuple[int, ...] = ()  # experts whose gate and up projection are swapped
@@ -52,7 +52,11 @@ def _swap_halves(gate_up: Tensor) -> None:
 
 
 def orders(suspects: Sequence[int]) -> Iterator[dict[int, int]]:
-    """Yield the orders of experts to try: all pairs of the first suspects, then all cycles of few suspects."""
+    """Yield the exchanges to try, as expert -> the expert whose weights it gets: first pairs, then longer orders.
+
+    Pairs are those of the first `_PAIRS_OF` suspects. If there are 3 to `_CYCLES_OF` suspects, every order follows in
+    which none of them keeps its weights.
+    """
     for one, other in itertools.combinations(suspects[:_PAIRS_OF], 2):
         yield {one: other, other: one}
     if 3 <= len(suspects) <= _CYCLES_OF:

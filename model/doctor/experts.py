@@ -49,7 +49,7 @@ def _dead(layer: int, projections: Projections) -> Iterator[Finding]:
 
 
 def _copies(layer: int, projections: Projections) -> Iterator[Finding]:
-    """Yield the findings on pairs of experts whose projections are equal byte by byte, or nearly equal in a sample."""
+    """Yield the findings on pairs of experts with projections that are equal byte by byte, or nearly so in a sample."""
     equal = _equal_pairs(projections)
     near: dict[tuple[int, int], list[float]] = {}
     for tensors in projections.values():
@@ -75,7 +75,7 @@ def _copies(layer: int, projections: Projections) -> Iterator[Finding]:
 
 
 def _equal_pairs(projections: Projections) -> dict[tuple[int, int], list[str]]:
-    """Return pairs of experts -> their equal projections; an expert is paired with the first one that it equals."""
+    """Return pairs of experts -> their equal projections; an expert is paired with the first expert that it equals."""
     whole: dict[int, list[bytes]] = {}
     for tensors in projections.values():
         for expert, tensor in tensors.items():
@@ -97,7 +97,7 @@ def _equal_pairs(projections: Projections) -> dict[tuple[int, int], list[str]]:
 
 
 def _near_pairs(tensors: Mapping[int, Scanned]) -> Iterator[tuple[tuple[int, int], float]]:
-    """Yield pairs of experts whose samples are nearly parallel; of equal tensors only the first is compared."""
+    """Yield pairs of experts with nearly parallel samples, and the cosine; equal tensors are compared only once."""
     first: dict[bytes, int] = {}
     for expert, tensor in tensors.items():
         if tensor.rms > 0 and tensor.sample.any():

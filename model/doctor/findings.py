@@ -122,7 +122,7 @@ def worst(findings: Iterable[Finding]) -> str:
 
 
 def shortened(findings: list[Finding], alike: str) -> list[Finding]:
-    """Return the first `MOST_ALIKE` findings of one kind, and one finding that counts the rest, if any.
+    """Return the first `MOST_ALIKE` findings of one kind; if there are more, add one finding with the number left out.
 
     Args:
         findings: findings of one check and severity.

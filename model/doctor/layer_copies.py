@@ -1,4 +1,4 @@
-"""Finds layers with matrices that are, byte by byte, those of another layer."""
+"""Finds pairs of layers with matrices that are equal byte by byte."""
 
 from collections.abc import Iterator
 
@@ -10,7 +10,7 @@ Digests = dict[tuple[str, int | None], dict[int, bytes]]  # (part, expert) -> la
 
 
 def check_layers(digests: Digests) -> Iterator[Finding]:
-    """Yield a finding per pair of layers with equal matrices; an error if all of a layer's matrices are equal."""
+    """Yield a finding per pair of layers with equal matrices; an error if all matrices of the later layer are equal."""
     held: dict[int, int] = {}
     equal: dict[tuple[int, int], list[int | None]] = {}  # -> the expert of each equal matrix, None for other parts
     for (_, expert), by_layer in digests.items():

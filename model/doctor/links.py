@@ -3,9 +3,9 @@
 The links: the embedding, then the residual stream of each layer after attention and after its feed-forward block. A
 trace of an older version holds only the residual stream after each feed-forward block.
 
-Thresholds: equal norms differ by less than 1e-3, as in fp32 on two machines. If every number was rounded to 16 bits, or
-the weights were rounded to FP8, the norms differ by up to 3 %. In this case, a token is judged only up to the layer in
-which its experts differ.
+Thresholds: norms count as equal if they differ by less than 1e-3, as in fp32 on two machines. If every number was
+rounded to 16 bits, or the weights to FP8, norms count as equal up to 3 %. In this case, a token is judged only up to
+the first layer in which it selects other experts than in the reference.
 
 Shape suffixes: T tokens, L layers.
 """
@@ -19,10 +19,10 @@ from model.trace.routing import one_hot
 from model.trace.trace import Trace
 
 EMBEDDING, ATTENTION, OUTPUT = "embedding", "attention", "output"
-_ALL_TOKENS = 0.9  # share of tokens that rounding changes at the first link, at least
-_LARGEST_ROUNDING = 0.02  # relative change of a norm that rounding causes at the first link, at most
-_SMALLEST_CHANGE = 3e-6  # relative change of a norm in fp32 that is more than rounding
-_JUMP = 10.0  # factor over all links before that makes a small change the first one
+_ALL_TOKENS = 0.9  # smallest share of tokens that rounding changes at the first link
+_LARGEST_ROUNDING = 0.02  # largest relative change of a norm by rounding at the first link
+_SMALLEST_CHANGE = 3e-6  # relative change of a norm above which it is more than rounding in fp32
+_JUMP = 10.0  # a change so many times as large as at all links before is the first one
 _FEWEST = 0.02  # share of the judged tokens that must differ where numbers were rounded
 
 
@@ -37,7 +37,7 @@ class Link:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Tolerance:
-    """The differences between two runs that count as none."""
+    """The largest differences between two runs that count as equal."""
 
     norm: float = 1e-3  # relative
     affinity: float = 1e-4
@@ -75,7 +75,9 @@ def relative_gaps(was: np.ndarray, now: np.ndarray) -> np.ndarray:
 
 
 def tolerance_of(links: Sequence[Link], in_16_bits: bool, in_fp8: bool) -> Tolerance:
-    """Return the tolerance of a chain: wide where rounding, which changes every token from the start, explains it.
+    """Return the tolerance for a chain: wide if every number was rounded, else narrow.
+
+    Rounding is recognised because it changes nearly every token a little from the first links on.
 
     Args:
         links: see `chain_of`.
@@ -101,7 +103,7 @@ def same_experts(reference: Trace, ours: Trace, link: Link) -> np.ndarray:
 
 
 def first_difference(reference: Trace, ours: Trace, links: Sequence[Link], tolerance: Tolerance) -> int | None:
-    """Return the position of the first link that differs; None if none does.
+    """Return the index in `links` of the first link that differs; None if none does.
 
     In an exact chain, this is the first link whose difference is far above the differences of all earlier links. The
     tolerance alone would find a later link, because a small fault exceeds it only some layers later.
@@ -121,7 +123,10 @@ def first_difference(reference: Trace, ours: Trace, links: Sequence[Link], toler
 
 
 def changed_tokens(links: Sequence[Link], place: int, tolerance: Tolerance) -> np.ndarray:
-    """Return a mask of the tokens that differ at a link by more than rounding, judged by the links before it, [T]."""
+    """Return a mask of the tokens that differ at a link by more than rounding, [T] bool.
+
+    In an exact chain, the differences at the links before it show how large rounding is.
+    """
     before = max((float(link.gaps_T.max(initial=0.0)) for link in links[:place]), default=0.0)
     limit = tolerance.norm if tolerance.is_rounded else min(tolerance.norm / 10, max(_SMALLEST_CHANGE, _JUMP * before))
     return links[place].gaps_T > limit

@@ -66,7 +66,7 @@ def check_manifest(manifest: Manifest, contradictions: int) -> Iterator[Finding]
 
     Args:
         manifest: comparison of the folder with its configuration.
-        contradictions: number of findings on the configuration; if there are any, they explain missing tensors.
+        contradictions: number of findings on the configuration; any of them explains why tensors seem to be missing.
     """
     misshapen = [_hole(_name_in(line), line) for line in manifest.misshapen]
     if problem := quantization_problem(manifest.published):
@@ -117,15 +117,15 @@ def _other_form(manifest: Manifest, problem: str) -> Finding:
 
 
 def _foreign(manifest: Manifest, cause: str) -> Finding:
-    """Return the finding on a folder whose tensors have other names or forms; it replaces those on missing tensors."""
+    """Return the finding on a folder in a layout that is not read; it replaces findings on missing tensors."""
     evidence = {"missing": len(manifest.missing), "held": len(manifest.stored), "unknown": len(manifest.surplus)}
     return Finding(ERROR, NAME, cause, "The model cannot be loaded; no tensor is damaged by that.", evidence)
 
 
 def _holes(missing: Sequence[str]) -> list[Finding]:
-    """Return the findings on missing tensors: one per tensor, or, for many, one per group of experts or layers.
+    """Return the findings on missing tensors: one per tensor, or, if many are missing, one per group.
 
-    The experts or layers of a group lack the same parts.
+    A group holds the experts or layers that lack the same parts.
     """
     if len(missing) <= _LISTED:
         return [_hole(name, f"{_spelled(name)} is missing") for name in missing]

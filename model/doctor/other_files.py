@@ -31,7 +31,7 @@ _UNLIKE = (
 
 
 def check_beside(manifest: Manifest, folder: Path) -> Iterator[Finding]:
-    """Yield the findings on adapters, other weights and configuration keys that a run ignores."""
+    """Yield the findings on adapters, weight files and configuration keys that a run ignores."""
     for line in beside.adapters(manifest, folder):
         yield Finding(WARNING, NAME, line, _ADAPTER, {})
     for line in beside.other_weights(manifest, folder):

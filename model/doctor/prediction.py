@@ -1,9 +1,9 @@
-"""Judges how well a model predicts the texts: one that predicts no better than a guess was damaged, or not trained.
+"""Judges how well a model predicts texts: a model that predicts no better than a guess is damaged, or untrained.
 
 A guess among V ids has a surprisal of ln V nats. The embedded models have 0.59 to 0.77 of that on the doctor's own
-sample. The threshold is 0.9. A model whose embedding is as it was drawn gets a note only, because it has not learned
-anything to lose: rows of N random values have norms that spread by 1 / sqrt(2 N) of their mean; those of the embedded
-models spread 4.2 times as far.
+sample. The threshold is 0.9. A model whose embedding still is its random initialisation gets only a note: it is
+untrained, not damaged. Rows of N random values have norms with a standard deviation of 1 / sqrt(2 N) of their mean;
+that of the embedded models is 4.2 times as large.
 
 Shape suffixes: V vocabulary, D model width.
 """
@@ -20,18 +20,18 @@ from model.trace.trace import Trace
 
 NAME = "prediction"
 GUESS, FEWEST_TOKENS = 0.9, 50
-_DRAWN = 1.5  # largest spread of the embedding's norms, over that of random rows, of a model that was not trained
+_DRAWN = 1.5  # largest `spread_of_norms` of an embedding that counts as untrained
 
 
 def mean_surprisal(traces: Sequence[Trace]) -> tuple[float, int]:
-    """Return the mean surprisal in nats of all tokens of text that have one, and their number; NaN for none."""
+    """Return the mean surprisal of the text's tokens in nats, NaN without any, and the number of tokens in the mean."""
     parts = [trace.data["logprob"].values[~trace.special_mask.values] for trace in traces]
     logprobs = np.concatenate([part[np.isfinite(part)] for part in parts]).astype(np.float64)
     return (-float(logprobs.mean()) if len(logprobs) else math.nan), len(logprobs)
 
 
 def spread_of_norms(embedding_VD: Tensor) -> float:
-    """Return how far the norms of the rows spread, relative to rows of random values."""
+    """Return the relative standard deviation of the rows' norms, divided by that of rows of random values."""
     norms_V = embedding_VD.detach().float().norm(dim=1)
     return float(norms_V.std() / norms_V.mean()) * math.sqrt(2 * embedding_VD.shape[1])
 
@@ -41,7 +41,7 @@ def check_prediction(traces: Sequence[Trace], embedding_VD: Tensor) -> Iterator[
 
     Args:
         traces: runs of texts.
-        embedding_VD: the embedding; of a model on disk, without values.
+        embedding_VD: the embedding; a tensor without values (meta device) if the model runs from disk.
     """
     surprisal, number = mean_surprisal(traces)
     guess = math.log(len(embedding_VD))

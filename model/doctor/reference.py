@@ -1,10 +1,12 @@
 """Compares a model with a healthy trace of the same tokens, and locates the change by the first layer that differs.
 
 Before the first change both runs are equal up to rounding, so the comparison uses every recorded number: biases,
-columns of affinities, the scaling factor of the weights, and the norms of each token (`links`). After the first change
-the layers' inputs differ; there the comparison reports only biases, and columns that fit another expert far better.
+each expert's affinities, the scaling factor of the gate weights, and the norms of each token (`links`). After the first
+change the layers' inputs differ; there the comparison reports only biases, and experts whose affinities fit an expert
+of the reference with another number far better.
 
-Threshold: a column belongs to another expert if its correlation there is at least 0.8, and 0.3 more than with its own.
+Threshold: an expert's affinities fit another expert of the reference if their correlation with that expert is at least
+0.8, and 0.3 more than with the expert of the same number.
 
 Shape suffixes: T tokens, E experts.
 """
@@ -38,7 +40,7 @@ NEEDED = ("router_score", "expert_bias", "expert_id", "gate_weight", "residual_n
 _RESTORED = "; exchanged back, the reference's numbers come out"
 _NAMED = 6  # experts that a finding lists
 
-# (layer, exchange) -> residual norms, [token, layer], of the reference's tokens with weights of the layer exchanged.
+# (layer, exchange) -> residual norms, [token, layer], of a run of the reference's tokens with this exchange.
 RunExchanged = Callable[[int, Exchange], np.ndarray]
 
 
@@ -76,7 +78,7 @@ def check_reference(reference: Trace, config: Mapping[str, Any]) -> None:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Audited:
-    """What the comparison needs of the audited model, beside its run."""
+    """What the comparison needs from the audited model in addition to its run."""
 
     encode: chain.Encode = lambda: None
     exchange: RunExchanged | None = None  # None: the weights are not in memory
@@ -85,7 +87,7 @@ class Audited:
 
 
 def compare_with(reference: Trace, ours: Trace, audited: Audited) -> Iterator[Finding]:
-    """Yield the findings on what differs between two runs of the same tokens.
+    """Yield the findings on the differences between two runs of the same tokens.
 
     Args:
         reference: run of the healthy model.
@@ -159,7 +161,7 @@ def _scale(reference: Trace, ours: Trace, tolerance: Tolerance) -> Iterator[Find
 
 
 def _fitted_scale(trace: Trace) -> float | None:
-    """Return the scaling factor of the gate weights in the first MoE layer, a median; None if no factor fits."""
+    """Return the median scaling factor of the gate weights in the first MoE layer; None if it is not positive."""
     first = trace.data.isel(moe_layer=0)
     weights = first["gate_weight"].values.astype(np.float64)
     scores = np.take_along_axis(first["router_score"].values, first["expert_id"].values.astype(np.int64), -1)
@@ -174,7 +176,10 @@ def _fitted_scale(trace: Trace) -> float | None:
 
 
 def _columns(reference: Trace, ours: Trace) -> Iterator[Finding]:
-    """Yield a finding for each layer with affinities that fit other experts of the reference better than their own."""
+    """Yield a finding for each layer in which an expert's affinities fit a wrong expert of the reference.
+
+    They fit it clearly better than the expert with the same number; the module has the threshold.
+    """
     groups = ours.data.sizes.get("group", 1)
     for index, layer in enumerate(ours.data["moe_layer"].values.tolist()):
         was, now = (_standardised(t.data["router_score"].values[:, index]) for t in (reference, ours))

@@ -145,7 +145,7 @@ def _checks(checks: Sequence[Check]) -> list[str]:
 
 
 def _measures(table: Sequence[dict[str, Number]]) -> list[str]:
-    """Return an HTML table of numbers, one row per dictionary; its keys are the columns."""
+    """Return an HTML table of numbers, one row per dictionary; the dictionaries' keys are the columns."""
     if not table:
         return []
     return [_table(table[0], ([html.escape(number(value)) for value in row.values()] for row in table))]

@@ -119,7 +119,7 @@ class _Runs:
 
 
 def _requests(engine: Engine, prompts: Sequence[Prompt]) -> list[RunRequest]:
-    """Return one request per prompt, cut to the context; for a model on the disk, one request of all prompts."""
+    """Return one request per prompt; for a model that runs from disk, one of all prompts; cut to the context length."""
     made: list[list[int]] = []
     for number, prompt in enumerate(prompts, 1):
         ids = list(prompt.ids) if prompt.ids is not None else _encode(engine, prompt, number)
@@ -144,7 +144,7 @@ def _encode(engine: Engine, prompt: Prompt, number: int) -> list[int]:
 
 
 def _again(engine: Engine, dtype: str) -> Engine:
-    """Return an engine of the same model in another dtype; it runs from disk if memory cannot hold both."""
+    """Return an engine of the same model in `dtype`; it runs from disk if memory cannot hold both engines."""
     memory, sizes = memory_bytes(), model_sizes(engine.config).loaded
     if engine.device.type == "cuda":
         fits = fits_gpu(weight_bytes(engine.config, DTYPES[dtype]), engine.device)
@@ -163,7 +163,7 @@ def joined(traces: Sequence[Trace]) -> xr.Dataset:
 
 
 def _contradictions(traces: Sequence[Trace]) -> list[Finding]:
-    """Return the findings on decisions that contradict the recorded affinities: the router breaks its rule."""
+    """Return the findings on weights and selections that contradict the recorded affinities."""
     contradictions = [fault for trace in traces for fault in faults(trace)]
     return [
         Finding(
@@ -215,7 +215,7 @@ def _compare(engine: Engine, healthy: Trace, runs: _Runs) -> tuple[Check, list[F
 
 
 def _encoded_again(engine: Engine, healthy: Trace) -> list[int] | None:
-    """Return the model's tokenizer's ids for the reference's prompt; None if the prompt is no plain text."""
+    """Return the ids of the reference's prompt by the model's tokenizer; None if the prompt is no plain text."""
     prompt = healthy.request.get("prompt")
     if engine.tokenizer is None or not isinstance(prompt, str) or healthy.request.get("chat"):
         return None
@@ -233,7 +233,7 @@ def _in_fp8(engine: Engine) -> bool:
 
 
 def _exchanged(engine: Engine, request: RunRequest, layer: int, exchange: Exchange) -> np.ndarray:
-    """Return the residual norms of the request with weights of a layer exchanged; the engine is restored."""
+    """Return the residual norms of a run with an exchange of weights in one layer, and restore the weights."""
     mixture: Any = engine.model.block(layer).ffn
     with exchanged(mixture, exchange):
         norms: Any = engine.run(request).data["residual_norm"].values

@@ -1,4 +1,4 @@
-"""Checks each tensor for NaN, infinity and zeros, and compares its size with the same tensor of other layers.
+"""Checks each tensor for NaN, infinity and zeros, and compares its size with that of the same part in other layers.
 
 Thresholds: a matrix is mostly zeros if more than half of its values are 0. A tensor is outlying if its size (root mean
 square) differs from the median of the layers by a factor of 8 and by 8 robust deviations. Models with fewer than 5
@@ -58,10 +58,10 @@ def _zeros(tensor: Scanned) -> Iterator[Finding]:
 
 
 def compare_sizes(sizes: Mapping[str, Mapping[int, float]]) -> Iterator[Finding]:
-    """Yield the findings on tensors whose size differs from that of the same tensor in other layers.
+    """Yield the findings on tensors whose size differs from that of the same part in other layers.
 
     Args:
-        sizes: part of a layer -> model layer number -> root mean square of the tensor.
+        sizes: name of the part within a layer -> model layer number -> root mean square of the tensor.
     """
     for part, by_layer in sizes.items():
         known = {layer: rms for layer, rms in by_layer.items() if np.isfinite(rms) and rms > 0}

@@ -60,7 +60,7 @@ class Progress:
 
 @dataclasses.dataclass
 class _Totals:
-    """Statistics of all layers, for the comparison of layers at the end."""
+    """Statistics of all layers, which are compared after the last layer."""
 
     biases: dict[int, np.ndarray] = dataclasses.field(default_factory=dict)
     bias_dtypes: dict[int, str] = dataclasses.field(default_factory=dict)
@@ -110,7 +110,7 @@ def _examine_folder(folder: Path, on_progress: Callable[[Progress], None], cance
 
 
 def _within(folder: Path, problem: Exception) -> str:
-    """Return the message of an error without the path of the folder, because a report must not show paths."""
+    """Return the message of an error without the folder's path, because a report must not show paths."""
     return str(problem).replace(f"{folder}/", "").replace(f"{folder} ", "the folder ")
 
 
@@ -286,7 +286,7 @@ def _is_weight(folder: ModelFolder, name: str) -> bool:
 
 
 def _order(name: str) -> tuple[int, int, str, int]:
-    """Return the key that sorts tensors: embedding, layers with their experts, others; files mostly have this order."""
+    """Return the key that sorts tensors: embedding, layers with their experts, the rest, as in most files."""
     place = place_of(name)
     if place.layer is None:
         return (0 if name == EMBEDDING else 2, 0, name, 0)

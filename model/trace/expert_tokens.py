@@ -23,7 +23,7 @@ class TakenShare(NamedTuple):
     share: float
     low: float
     high: float
-    beyond: bool  # whether fair routing rarely gives such a share; in 95 % of cases, it gives no row of the expert one
+    beyond: bool  # whether it is outside a fair router's bounds, which hold for all rows at once in 95 % of cases
 
 
 def part(trace: Trace, index: int) -> str:

@@ -51,7 +51,7 @@ class Rounding(NamedTuple):
         else:
             kept = np.repeat(_groups_of(selected, own), num_experts // num_groups, -1)
         by_group = kept.reshape(len(kept), num_groups, -1)
-        whole = (by_group.all(-1) == by_group.any(-1)).all(-1)  # false if the other trace kept other groups
+        whole = (by_group.all(-1) == by_group.any(-1)).all(-1)  # false if `order` splits a kept group
         kept_groups = np.any(by_group, axis=-1)
         same_number = kept_groups.sum(-1) == own["group_kept"].sum(-1)
         return whole & same_number & scores.give_groups(kept_groups) & scores.give_experts(selected, kept)
