@@ -17,9 +17,7 @@ effect lies above those of all N draws with probability 1 / (N + 1), and below a
 """
 
 import dataclasses
-import itertools
-import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -114,7 +112,7 @@ def other_experts(
     own = tuple(change.expert for change in named)
     masks = {
         experts: router.rerouted(experts)
-        for experts in other_sets(router.rule.num_experts, own, 3 * draws, rng)
+        for experts in other_sets(router.rule.num_experts, own, rng)
         if allowed(tuple(dataclasses.replace(named[0], expert=expert) for expert in experts))
     }
     counts, target = {experts: int(mask.sum()) for experts, mask in masks.items()}, int(router.rerouted(own).sum())
@@ -130,21 +128,14 @@ def other_experts(
     )
 
 
-def other_sets(
-    num_experts: int, own: tuple[int, ...], most: int, rng: np.random.Generator
-) -> Iterator[tuple[int, ...]]:
-    """Yield up to `most` different sets of experts that are not in `own`, in random order, each as large as `own`."""
-    others = np.setdiff1d(np.arange(num_experts), own)
-    if math.comb(len(others), len(own)) <= most:
-        every = list(itertools.combinations(others.tolist(), len(own)))
-        yield from (every[index] for index in rng.permutation(len(every)))
-        return
-    drawn = set[tuple[int, ...]]()
-    while len(drawn) < most:
-        one = tuple(sorted(rng.choice(others, len(own), replace=False).tolist()))
-        if one not in drawn:
-            drawn.add(one)
-            yield one
+def other_sets(num_experts: int, own: tuple[int, ...], rng: np.random.Generator) -> list[tuple[int, ...]]:
+    """Return random sets of other experts, as large as `own`, that have no expert in common.
+
+    Sets that overlap resemble each other, so that a harmless set would lie beyond all of them too often.
+    """
+    order = rng.permutation(np.setdiff1d(np.arange(num_experts), own)).tolist()
+    last = len(order) - len(own)
+    return [tuple(sorted(order[start : start + len(own)])) for start in range(0, last + 1, len(own))]
 
 
 def tokens_to_match(counts: list[int], target: int) -> int:

@@ -92,16 +92,15 @@ def test_as_many_tokens_are_matched_as_enough_others_reroute(counts: list[int], 
     assert tokens_to_match(counts, target) == matched
 
 
-def test_a_set_is_matched_by_different_sets_of_others() -> None:
+def test_a_set_is_matched_by_sets_of_others_without_a_common_expert() -> None:
     trace = random_trace(num_prompt=80, num_experts=32, num_groups=4, top_k=4)
     group = experts_of_group(1, 32, 4)
     found = draws_for(trace, *(KnockOut(1, expert) for expert in group))
-    assert len(set(found.draws)) == len(found.draws) == DRAWS
-    sets = list(other_sets(32, group, 50, np.random.default_rng(0)))
-    assert len(set(sets)) == 50
-    assert all(len(set(one)) == 8 and not set(one) & set(group) for one in sets)
-    assert sorted(other_sets(5, (1, 3), 50, np.random.default_rng(0))) == [(0, 2), (0, 4), (2, 4)]
-    assert list(other_sets(4, (0, 1, 2), 50, np.random.default_rng(0))) == []
+    assert 1 <= len(found.draws) <= 3
+    sets = other_sets(32, (0, 5, 9), np.random.default_rng(0))
+    assert [len(one) for one in sets] == [3] * 9
+    assert len({expert for one in sets for expert in one} - {0, 5, 9}) == 27
+    assert other_sets(4, (0, 1, 2), np.random.default_rng(0)) == []
 
 
 def test_draws_that_no_run_can_have_are_left_out() -> None:

@@ -64,4 +64,4 @@ def test_every_experiment_runs(at: Open, what: str) -> None:
         assert float(experiment.result.effect["kl"].max()) < 1e-6
         assert "There is no control" in said(app)
     else:
-        assert experiment.result.draws.sizes["draw"] == len(experiment.result.control.draws) >= 9
+        assert experiment.result.draws.sizes["draw"] == len(experiment.result.control.draws) >= 3
