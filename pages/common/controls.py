@@ -21,7 +21,7 @@ from streamlit.errors import StreamlitAPIException
 from model.run.request import FIELDS
 from model.trace.observed_rule import rule_of
 from model.trace.trace import Trace
-from pages.common import files, session, text
+from pages.common import files, session, tables, text
 
 SHARED = ("layer", "token", "expert", "head")
 KEPT = (*SHARED, *(field.key for field in FIELDS.values()), "tokens", "special")
@@ -272,7 +272,10 @@ def chart(
     )  # fmt: skip
     with st.expander("How to read this, and the numbers", icon=":material/help:"):
         st.markdown(how_to_read)
-        st.dataframe(table, hide_index=True, height="content" if len(table) < 8 else 300, placeholder="")
+        st.dataframe(
+            table, hide_index=True, height="content" if len(table) < 8 else 300, placeholder="",
+            column_config=tables.three_digits(table),
+        )  # fmt: skip
         download_table(table, key, layer)
     return event
 

@@ -1,6 +1,6 @@
 """Tables of a trace that several pages show and offer as downloads."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -25,6 +25,11 @@ NEXT_TOKENS = {
     "probability": st.column_config.ProgressColumn(min_value=0, max_value=1, format="%.3g"),
     "log-probability (nat)": THREE,
 }
+
+
+def three_digits(table: pd.DataFrame) -> dict[str, Any]:
+    """Return the format of a table's columns of fractions: three digits on the page; files keep all of them."""
+    return {str(name): THREE for name in table.columns if table[name].dtype.kind == "f"}
 
 
 def tokens(trace: Trace) -> pd.DataFrame:

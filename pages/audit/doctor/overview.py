@@ -127,12 +127,14 @@ def layers(report: Report) -> None:
 
 def checks(report: Report) -> None:
     """Show a table of all checks, including those without findings, and the numbers of the text stage."""
-    st.dataframe(tables.checks(report), hide_index=True, height="content")
+    st.dataframe(tables.checks(report), hide_index=True, height="content", placeholder="")
     for subject, measures in report.measures.items():
         st.markdown(f"**{text.plain(subject)}**")
         table = pd.DataFrame(measures)
         formats: dict[str, Any] = {name: THREE for name in table.columns if table[name].dtype == float}
-        st.dataframe(table, hide_index=True, height="content" if len(table) < 16 else 560, column_config=formats)
+        st.dataframe(
+            table, hide_index=True, height="content" if len(table) < 16 else 560, column_config=formats, placeholder=""
+        )
 
 
 def download(report: Report) -> None:

@@ -35,7 +35,9 @@ def contents(trace: Trace) -> None:
         width="small", help="Measured by this app, imported from the file, derived from what was imported, or missing."
     )
     widths = {"part": narrow, "known": narrow, "tag": tag, "why not": wide}
-    st.dataframe(tables.held(trace), hide_index=True, height="content", key="import_held", column_config=widths)
+    st.dataframe(
+        tables.held(trace), hide_index=True, height="content", key="import_held", column_config=widths, placeholder=""
+    )
     for note in origin.notes(trace):
         st.caption(text.plain(note))
 

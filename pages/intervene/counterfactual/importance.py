@@ -147,7 +147,9 @@ def _ends(table: pd.DataFrame) -> None:
     }
     for column, (name, end) in zip(st.columns(2), ends.items(), strict=True):
         column.markdown(f"**{name}**")
-        column.dataframe(end, hide_index=True, column_config={CHANGE: THREE, KL: THREE}, height="content")
+        column.dataframe(
+            end, hide_index=True, column_config={CHANGE: THREE, KL: THREE}, height="content", placeholder=""
+        )
 
 
 def _against_load(effects: xr.Dataset, rule: RouterRule, num_tokens: int, table: pd.DataFrame) -> None:

@@ -26,7 +26,9 @@ def next_tokens(experiment: Experiment | None, token: int) -> None:
         table = next_tokens_table(trace, token, vocabulary)
         with column:
             st.caption(f"After token {token}, {name}: the model's own distribution (measured).")
-            st.dataframe(table, hide_index=True, column_config=NEXT_TOKENS, height=300, key=f"next-{name}")
+            st.dataframe(
+                table, hide_index=True, column_config=NEXT_TOKENS, height=300, key=f"next-{name}", placeholder=""
+            )
             controls.download_table(table, f"next-tokens-{name}")
 
 

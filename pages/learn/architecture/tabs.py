@@ -41,7 +41,7 @@ def all_parts(model: ShownModel, context: int, dtype: str) -> None:
     """Show a table of every part, summed over its layers."""
     table = tables.everything(model.parts, context, dtype)
     columns = {"part": _PART} | {name: _column(name) for name in table.columns[1:]}
-    st.dataframe(table, hide_index=True, height="content", column_config=columns)
+    st.dataframe(table, hide_index=True, height="content", column_config=columns, placeholder="")
     st.caption(
         f"Over all layers, for one new token with {context:,} earlier tokens, weights in {dtype}. Multiply-adds are "
         "those of matrix products in the absorbed form of attention, which uses the latents as keys and values. The "
@@ -66,7 +66,7 @@ def v3_beside_v32(model: ShownModel, context: int, dtype: str) -> None:
             controls.chart(figure, f"architecture-{name}", table, how_to_read)
     table = tables.side_by_side(before, after, context)
     columns = {"part": _PART} | {name: WHOLE for name in table.columns[1:]}
-    st.dataframe(table, hide_index=True, height="content", column_config=columns)
+    st.dataframe(table, hide_index=True, height="content", column_config=columns, placeholder="")
     controls.download_table(table, "architecture-v3-v3.2")
 
 

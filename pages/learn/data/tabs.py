@@ -28,7 +28,7 @@ def by_stream(name: str, report: dict[str, Any]) -> None:
         ),
         "dropped by": st.column_config.TextColumn(width=330, help="Rules, and how many records each dropped."),
     }
-    st.dataframe(table, hide_index=True, height=420, column_config=_whole(table) | shares | words)
+    st.dataframe(table, hide_index=True, height=420, column_config=_whole(table) | shares | words, placeholder="")
     if name == TRAINING:
         st.caption(
             "A stream is one kind of text in one language. Training draws it in proportion to the square root of its "
@@ -42,7 +42,7 @@ def by_stream(name: str, report: dict[str, Any]) -> None:
     labelled = tables.labelled(report)
     if len(labelled):
         st.markdown("**What was labelled and kept.** A label means that a pattern matched; it drops nothing.")
-        st.dataframe(labelled, hide_index=True, height="content")
+        st.dataframe(labelled, hide_index=True, height="content", placeholder="")
 
 
 def _whole(table: pd.DataFrame) -> dict[str, Any]:
@@ -70,10 +70,10 @@ def examples(name: str, report: dict[str, Any]) -> None:
 def sources(name: str, report: dict[str, Any]) -> None:
     """Show the sources with their licences, and the files that were read."""
     table = tables.sources(report)
-    st.dataframe(table, hide_index=True, height=420, column_config=_whole(table))
+    st.dataframe(table, hide_index=True, height=420, column_config=_whole(table), placeholder="")
     controls.download_table(table, "curation-sources")
     with st.expander("Files that were read, with their SHA-256"):
-        st.dataframe(pd.DataFrame(report["files"]), hide_index=True, column_config={"bytes": WHOLE})
+        st.dataframe(pd.DataFrame(report["files"]), hide_index=True, column_config={"bytes": WHOLE}, placeholder="")
 
 
 def try_text(name: str, report: dict[str, Any]) -> None:
@@ -95,7 +95,7 @@ def try_text(name: str, report: dict[str, Any]) -> None:
     if text.strip():
         st.markdown(outcome)
         st.markdown(labels)
-    st.dataframe(table, hide_index=True, height="content")
+    st.dataframe(table, hide_index=True, height="content", placeholder="")
     st.caption("Duplicates and held-out text are not checked here: that needs the corpus.")
 
 

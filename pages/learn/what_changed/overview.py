@@ -55,6 +55,6 @@ def table(chosen: Sequence[Claim]) -> None:
     """Show the claims as a table that can be saved, and the remarks that concern all claims."""
     with st.expander("As a table", icon=":material/table:"):
         rows = tables.by_claim(chosen)
-        st.dataframe(rows, hide_index=True, height="content" if len(rows) < 8 else 300)
+        st.dataframe(rows, hide_index=True, height="content" if len(rows) < 8 else 300, placeholder="")
         controls.download_table(rows, "what-changed")
     st.caption(texts()["notes"])

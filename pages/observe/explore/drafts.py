@@ -6,7 +6,7 @@ import streamlit as st
 from model.trace import drafts, metrics
 from model.trace.drafts import Acceptance
 from model.trace.trace import Trace
-from pages.common import controls, session, text
+from pages.common import controls, session, tables, text
 from viz import drafts as figures
 
 MAX_CHIPS = 1_000  # tokens of the strip at a time
@@ -26,7 +26,7 @@ def show(trace: Trace, token: int) -> None:
     if trace.has("draft_expert_id"):
         _routing(trace)
     with st.expander("Every draft", icon=":material/table:"):
-        st.dataframe(table, hide_index=True, height=300)
+        st.dataframe(table, hide_index=True, height=300, placeholder="", column_config=tables.three_digits(table))
         controls.download_table(table, "drafts")
 
 

@@ -51,7 +51,7 @@ def next_tokens(trace: Trace, token: int) -> None:
         f"What the model expects after token {token}: its own distribution at temperature 1, without the limits of "
         "top-k and top-p (measured)."
     )
-    st.dataframe(table, hide_index=True, column_config=tables.NEXT_TOKENS, height=300)
+    st.dataframe(table, hide_index=True, column_config=tables.NEXT_TOKENS, height=300, placeholder="")
     controls.download_table(table, "next-tokens")
 
 

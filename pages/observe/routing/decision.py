@@ -27,7 +27,7 @@ def show(trace: Trace, token: int, layer: int, expert: int) -> None:
     """Draw the tab of the decision for one token in one layer."""
     if not all(map(trace.has, NEEDED)):
         st.info("This trace holds which experts were chosen, but not the scores that decided it.")
-        st.dataframe(path.table(trace, token, {}), hide_index=True, height=300)
+        st.dataframe(path.table(trace, token, {}), hide_index=True, height=300, placeholder="")
         return
     decision = Decision.of(trace, token, layer)
     lost = {name: mask.sel(moe_layer=layer) for name, mask in path.losers(trace, token).items()}

@@ -125,6 +125,6 @@ def _contexts(rows: pd.DataFrame, key: str) -> None:
 
     st.dataframe(
         rows, hide_index=True, column_config=columns, height="content" if len(rows) < 12 else 420, key=key,
-        on_select=choose, selection_mode="single-row",
+        on_select=choose, selection_mode="single-row", placeholder="",
     )  # fmt: skip
     controls.download_table(rows, key)

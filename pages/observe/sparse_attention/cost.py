@@ -34,7 +34,7 @@ def show(trace: Trace, layer: int, top_k: int) -> None:
     controls.chart(figure, "sparse-cost", pd.DataFrame({"context": contexts} | columns), how_to_read)
     rows = [{"context": context} | sparse.core_products(context, top_k, trace.config) for context in (*contexts, FAR)]
     st.caption("Multiply-adds of the same token in one layer, as far as they depend on the context. Derived.")
-    st.dataframe(pd.DataFrame(rows), hide_index=True)
+    st.dataframe(pd.DataFrame(rows), hide_index=True, placeholder="")
 
 
 @st.cache_resource(show_spinner="Measuring", max_entries=64)

@@ -24,7 +24,7 @@ def left_out(run: Run, layer: int, head: int, token: int, kept: xr.DataArray) ->
     st.caption(f"{num_keys} keys with {lost:.1%} of the token's attention together. Derived, mean of heads.")
     keys = missed["key"].values.tolist()
     table = pd.DataFrame({"key": keys, "text": [text.token(trace, key) for key in keys], DENSE: missed.values})
-    st.dataframe(table, hide_index=True, height=300)
+    st.dataframe(table, hide_index=True, height=300, placeholder="")
     controls.download_table(table, "sparse-left-out", layer)
 
 
