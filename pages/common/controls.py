@@ -258,13 +258,8 @@ def chart(
     on_select = functools.partial(_take_click, key, chooses) if chooses else on_select
     picture = st.session_state.get("picture") or "svg"
     height = _annotate(figure, files.note(layer))
-    image = {
-        "format": picture,
-        "filename": files.file_name(key, layer),
-        "width": files.WIDTH_PX,
-        "height": height,
-        "scale": files.scale(picture),
-    }
+    size = {"width": files.WIDTH_PX, "height": height, "scale": files.scale(picture)}
+    image = {"format": picture, "filename": files.file_name(key, layer)} | size
     setup = {"displaylogo": False, "displayModeBar": True, "toImageButtonOptions": image, "responsive": True}
     event = st.plotly_chart(
         figure, key=key, theme=None, config=setup, on_select=on_select, alt=how_to_read,
@@ -291,18 +286,9 @@ def _annotate(figure: go.Figure, note: str) -> int:
         modebar={"bgcolor": "rgba(0,0,0,0)", "color": look.muted, "activecolor": look.ink},
         paper_bgcolor=look.background,
         height=height,
-        title={
-            "text": html.escape(note, quote=False),
-            "font": {"size": 11, "color": look.muted},
-            "x": 0,
-            "xanchor": "left",
-            "xref": "container",
-            "y": 0,
-            "yanchor": "bottom",
-            "yref": "container",
-            "automargin": True,
-            "pad": {"l": 8, "b": 4},
-        },
+        title={"text": html.escape(note, quote=False), "font": {"size": 11, "color": look.muted}, "automargin": True}
+        | {"x": 0, "xanchor": "left", "xref": "container", "y": 0, "yanchor": "bottom", "yref": "container"}
+        | {"pad": {"l": 8, "b": 4}},
     )
     return height
     return height
@@ -331,14 +317,9 @@ def download_table(table: pd.DataFrame, key: str, layer: int | None = None) -> N
         layer: model layer number for the name of the file; None: the table shows no single layer.
     """
     st.download_button(
-        "CSV",
-        data=lambda: table.to_csv(index=False).encode(errors="backslashreplace"),
-        file_name=files.file_name(key, layer, "csv"),
-        mime="text/csv",
-        key=f"{key}-csv",
-        on_click="ignore",
-        icon=":material/download:",
-    )
+        "CSV", data=lambda: table.to_csv(index=False).encode(errors="backslashreplace"), mime="text/csv",
+        file_name=files.file_name(key, layer, "csv"), key=f"{key}-csv", on_click="ignore", icon=":material/download:",
+    )  # fmt: skip
 
 
 def keep_within(key: str, options: Container[object]) -> None:
