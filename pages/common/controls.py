@@ -290,7 +290,8 @@ def _annotate(figure: go.Figure, note: str) -> int:
         | {"x": 0, "xanchor": "left", "xref": "container", "y": 0, "yanchor": "bottom", "yref": "container"}
         | {"pad": {"l": 8, "b": 4}},
     )
-    return height
+    if layout.legend.yref == "container":  # pyright: ignore[reportAttributeAccessIssue] - as above
+        figure.update_layout(legend_y=NOTE_HEIGHT / height)
     return height
 
 

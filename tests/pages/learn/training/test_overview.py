@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from pages.common import controls
 from pages.common.menu import page_path
 from pages.learn.training import logs
 from tests.pages.conftest import charts, numbers, said
@@ -43,3 +44,9 @@ def test_loss_of_indexers_stands_beside(
     monkeypatch.setattr(logs, "logs", lambda: logs.read(tmp_path / "logs"))
     indexers = next(trace for trace in charts(page())[0]["data"] if trace["name"] == "indexers, sum over layers")
     assert numbers(indexers["y"]).tolist() == pytest.approx([0.9, 0.8, 0.7])
+
+
+def test_legend_stands_above_the_note_of_the_saved_file(page: Callable[..., AppTest]) -> None:
+    layout = charts(page())[0]["layout"]
+    assert layout["legend"]["yref"] == layout["title"]["yref"] == "container"
+    assert layout["legend"]["y"] * layout["height"] == pytest.approx(controls.NOTE_HEIGHT)
