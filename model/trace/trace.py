@@ -111,6 +111,7 @@ class Trace:
         _check_lengths(data, len(self.tokens))
         _check_labels(data)
         _check_tokens(self.tokens, self.text, data["token_id"].values.tolist())
+        _check_texts(self)
         num_experts = _check_config(data, self.config)
         _check_interventions(self.interventions)
         if "expert_id" in data:
@@ -197,6 +198,18 @@ def _check_config(data: xr.Dataset, stated: Mapping[str, Any]) -> int:
     if type(num_experts) is not int or not 1 <= num_experts <= limit:
         raise TraceError(f"a model cannot have {num_experts!r:.40} routed experts")
     return num_experts
+
+
+def _check_texts(trace: Trace) -> None:
+    """Refuse lists and objects where names belong: they are looked up in tables, and compared."""
+    for owner, values, names in (
+        ("model", trace.model, ("weights_sha256", "tokenizer_sha256")),
+        ("configuration", trace.config, ("model_type", "scoring_func", "topk_method")),
+        ("origin", trace.origin, ("kind", "dtype")),
+    ):
+        for name in names:
+            if not isinstance(value := values.get(name), str | None):
+                raise TraceError(f"{name} of the {owner} must be text, not {value!r:.40}")
 
 
 def _is_whole(value: Any) -> bool:

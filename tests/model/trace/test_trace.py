@@ -159,3 +159,27 @@ def test_imported_traces_may_miss_experts_and_bfloat16_inputs_are_bits() -> None
 def test_two_traces_are_never_taken_for_equal_by_their_labels() -> None:
     assert random_trace(1) != random_trace(1)
     assert len({random_trace(1), random_trace(2)}) == 2
+
+
+@pytest.mark.parametrize("value", [["a"], {"a": 1}, 7, float("nan")])
+@pytest.mark.parametrize(
+    ("part", "name", "owner"),
+    [
+        ("model", "weights_sha256", "model"),
+        ("model", "tokenizer_sha256", "model"),
+        ("config", "scoring_func", "configuration"),
+        ("config", "model_type", "configuration"),
+        ("config", "topk_method", "configuration"),
+        ("origin", "kind", "origin"),
+        ("origin", "dtype", "origin"),
+    ],
+)
+def test_names_that_are_no_text_are_refused(part: str, name: str, owner: str, value: object) -> None:
+    trace = random_trace()
+    model, origin = dict(trace.model), dict(trace.origin)
+    if part == "config":
+        model["config"] = {**trace.config, name: value}
+    else:
+        (model if part == "model" else origin)[name] = value
+    with pytest.raises(TraceError, match=f"{name} of the {owner} must be text, not "):
+        Trace(trace.data, trace.tokens, trace.text, trace.request, model, origin)
