@@ -1,7 +1,7 @@
 """Notes on the parts of a model folder that a run ignores.
 
 Examples are an adapter, a second set of weights, a vocabulary of another size, and keys of `config.json` that have no
-effect. These parts stop no run, but because of them a user of the folder may expect other results.
+effect. A run does not fail on these parts, but a user may expect them to change its results.
 """
 
 import json
@@ -38,7 +38,7 @@ def configuration(manifest: Manifest, folder: Path) -> Iterator[str]:
 
 
 def adapters(manifest: Manifest, folder: Path) -> Iterator[str]:
-    """Yield the notes on adapters, in files of their own or among the weights."""
+    """Yield the notes on adapters that lie in their own files or among the weights."""
     what_to_do = (
         "is not applied: a run shows the base model alone; merge it (merge_and_unload of peft) to see its effect"
     )

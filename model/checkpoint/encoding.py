@@ -100,7 +100,10 @@ class Encoding:
         return self._tokenizers[parse_special]
 
     def _named(self, use: str, attempt: Callable[[Mapping[str, Any]], Result]) -> Result:
-        """Return the result of `attempt`; if it fails, raise an error that names the part without which it succeeds."""
+        """Return the result of `attempt` with all parts; if it fails, raise an error.
+
+        The error names the first part without which `attempt` succeeds, if there is one.
+        """
         try:
             return attempt(self._published)
         except (KeyboardInterrupt, SystemExit):

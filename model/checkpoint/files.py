@@ -60,7 +60,7 @@ class ModelFolder:
 
         Args:
             path: the folder.
-            needs_weights: if True, a folder that holds only `config.json` is an error; if False, it has no tensors.
+            needs_weights: True: a folder that holds only `config.json` is an error; False: it opens without tensors.
 
         Raises:
             CheckpointError: the folder, its configuration, its index or a header cannot be used.
@@ -97,7 +97,7 @@ class ModelFolder:
         A published `generation_config.json` may list more ids than `config.json`.
 
         Raises:
-            CheckpointError: the file is unusable, or shares no id with `config.json` for one of the two keys.
+            CheckpointError: the file is unusable, or a key has an id in both files, but none in common.
         """
         if not os.path.lexists(self.path / GENERATION_NAME):
             return {}

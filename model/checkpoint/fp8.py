@@ -6,10 +6,10 @@ have 5 rows of scales). Weights are multiplied by scales, although the name of a
 fp32, or powers of two in one byte (UE8M0).
 
 Decoding shifts integers: the exponent and fraction bits of a byte, moved to those of an fp32 number, give the weight
-times 2^-120. Measured on an AMD EPYC with AVX2, 2,048 x 7,168 weights, another program on one of the two cores: one
-thread decodes 1.1 billion weights a second to bfloat16 and 1.2 billion to float32, two threads 0.9 billion; PyTorch's
-own conversion decodes 0.2 billion. A third of the time to bfloat16 is the rounding from fp32. Products in bfloat16
-would avoid the rounding (1.5 billion), but they are exact only if every scale is a power of two.
+times 2^-120. Measured on an AMD EPYC with AVX2, 2,048 x 7,168 weights, while another program used one of the two cores:
+one thread decodes 1.1 billion weights a second to bfloat16 and 1.2 billion to float32, two threads 0.9 billion.
+PyTorch's own conversion decodes 0.2 billion. A third of the time to bfloat16 is the rounding from fp32. Products in
+bfloat16 would avoid the rounding and decode 1.5 billion a second, but are exact only if every scale is a power of two.
 
 Shape suffixes: R rows, C columns, P blocks of rows, Q blocks of columns.
 

@@ -99,7 +99,7 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def read_header(path: Path) -> dict[str, StoredTensor]:
-    """Return the tensors of one safetensors file by name, from its header, after checking it against the file's size.
+    """Return the tensors of one safetensors file by name, from its header, which is checked against the file's size.
 
     Raises:
         CheckpointError: the file is no safetensors file, is truncated, or its header contradicts itself.

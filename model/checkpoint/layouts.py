@@ -1,4 +1,4 @@
-"""Messages on the likely cause if a folder lacks tensors or files: another layout, a prefix of names, missing copies.
+"""Messages on why a folder lacks tensors or files: an unsupported layout, names with a prefix, files not copied.
 
 A list of missing tensors does not show the cause, because it is the same for every layout that this project does not
 read. Each public function returns one line with the cause and a remedy, or an empty string.
@@ -75,7 +75,7 @@ def _prefix(stored: Mapping[str, StoredTensor], missing: list[str]) -> str:
 
 
 def _layers(stored: Mapping[str, StoredTensor], missing: list[str]) -> str:
-    """Return the message for layers without any tensor, or for a folder without any name of this family."""
+    """Return the message for layers without any tensor, or for a folder without any tensor name of this family."""
     there, absent = ({_layer(name) for name in names} - {None} for names in (stored, missing))
     whole = sorted(layer for layer in absent - there if layer is not None)
     if not stored:
@@ -94,7 +94,7 @@ def _layer(name: str) -> int | None:
 
 
 def no_config(folder: Path) -> str:
-    """Return a message on the contents of a folder without `config.json`, and a remedy; empty if they are unknown."""
+    """Return a message on the contents of a folder without `config.json`, and a remedy; empty if no known case fits."""
     if (folder / ADAPTER_CONFIG).is_file():
         base = _base(folder)
         return f"it holds an adapter alone{base}; merge it into its base model and give the folder of the result"

@@ -70,7 +70,7 @@ class Part:
 
     @property
     def key(self) -> str:
-        """The name of the part in an address, unique in a model."""
+        """The name of the part in a URL, unique in a model."""
         return f"{self.block}-{self.kind}" if self.block else self.kind
 
     @property
@@ -191,7 +191,7 @@ def _block_parts(config: ModelConfig, block: str, layers: Iterable[int], held: I
 
 
 def _tensors(config: ModelConfig, held: Iterable[Slot]) -> Iterator[PartTensor]:
-    """Yield one `PartTensor` per published name; the tensors of all experts of a layer share one."""
+    """Yield one `PartTensor` per published name; the tensors of all experts of a layer share one `PartTensor`."""
     patterns: dict[str, list[Slot]] = {}
     for slot in held:
         patterns.setdefault(slot.pattern, []).append(slot)

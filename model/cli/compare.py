@@ -177,7 +177,7 @@ def _header(comparison: Comparison) -> list[str]:
 
 
 def _printable(value: object) -> str:
-    """Return a value as text, with the characters escaped that would move the cursor or end the line."""
+    """Return a value as text, with escapes for characters that would move the cursor or end the line."""
     return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in str(value))
 
 

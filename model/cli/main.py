@@ -66,7 +66,7 @@ class Commands(click.Group):
             raise _in_one_line(error) from None
 
     def _invoke(self, ctx: click.Context) -> Any:
-        """Run the command; NumPy's warnings about NaN and overflow in damaged files tell a user nothing."""
+        """Run the command without NumPy's warnings: those about NaN or overflow in damaged files do not help a user."""
         with warnings.catch_warnings():
             if not ctx.params["debug"]:
                 warnings.simplefilter("ignore", RuntimeWarning)

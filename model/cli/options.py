@@ -85,7 +85,7 @@ def find_folder(model: str, *others: str) -> Path:
 
     Args:
         model: name of an embedded model, or a folder.
-        others: other accepted inputs, for the message.
+        others: inputs that the command accepts besides a model; the error names them.
 
     Raises:
         Unusable: `model` is neither a folder nor the name of an embedded model.

@@ -21,7 +21,7 @@ from model.cli.terminal import echo
 def tokenize_command(
     corpus: Path, out: Path, tokenizer: Path | None, vocab_size: int, sample_mb: int, split_share: float
 ) -> None:
-    """Tokenise a corpus once into memory-mapped shards."""
+    """Tokenise a corpus into shards, which training reads."""
     from model.train.data.bpe import train_vocabulary
     from model.train.data.corpus import balanced_sample, corpus_files
     from model.train.data.shards import write_shards

@@ -103,7 +103,7 @@ class LayerAttention:
     def part_cells(
         self, head: int, window: Window | None = None, max_cells: int = MAX_CELLS
     ) -> tuple[xr.Dataset, xr.Dataset]:
-        """Return the content part and the position part of a head's scaled scores before the softmax, in cells.
+        """Return two maps in cells: content part and position part of a head's scaled scores before the softmax.
 
         The sum of both parts is the score (DeepSeek-V2 report, equation 10). The arguments and variables are those of
         `cells`, but `largest` is the value with the largest magnitude.
@@ -128,7 +128,7 @@ class LayerAttention:
 
     @torch.inference_mode()
     def parts_by_distance(self, heads: Sequence[int], max_bins: int = 512) -> xr.DataArray:
-        """Return the mean of each part of the score over all pairs at a distance, [part, head, distance].
+        """Return for each distance the mean of each part of the score over all pairs at it, [part, head, distance].
 
         The sum over all pairs at a distance is a correlation of queries with keys. A Fourier transform computes it for
         all distances at once. For more than `max_bins` tokens, distances are in bins of equal width; the label of a bin
@@ -161,7 +161,7 @@ class LayerAttention:
 
 
 class _Grid:
-    """A map in cells, filled block by block; each block must start at the first row of a cell."""
+    """A map that is divided into cells, filled block by block; each block must start at the first row of a cell."""
 
     def __init__(self, window: Window, sides: tuple[int, int], signed: bool = False) -> None:
         self.window, self.sides, self._signed = window, sides, signed
@@ -169,7 +169,7 @@ class _Grid:
         self._largest_IJ, self._sum_IJ = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
 
     def add(self, first: int, values_BS: Tensor) -> None:
-        """Add a block that starts at query `first`; a hidden key has weight 0, or score minus infinity if signed."""
+        """Add a block of weights, or scores if signed, from query `first` on; hidden keys: 0, or minus infinity."""
         seen_BS = values_BS[:, self.window.key : self.window.key_end]
         if not seen_BS.shape[1]:
             return
@@ -226,9 +226,9 @@ def _reduced(values_BS: Tensor, sides: tuple[int, int], reduce: Callable[..., Te
 
 
 def _figures(first: int, scores_BS: Tensor, weights_BS: Tensor, most_read: int) -> Tensor:
-    """Return per query the entropy as a share of its maximum, the weight on the first token, the mean distance, [3, B].
+    """Return per query the entropy, the weight on the first token and the mean distance, [3, B].
 
-    A query reads the keys up to itself, at most `most_read` of them.
+    The entropy is a share of its maximum. A query reads the keys up to itself, at most `most_read` of them.
     """
     num_queries, num_keys = weights_BS.shape
     visible_B = torch.arange(first + 1, first + num_queries + 1, device=weights_BS.device)

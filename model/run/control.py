@@ -7,9 +7,9 @@ makes the same change to other experts. A control consists of several random dra
   layer (`other_experts`). It does so for as many tokens as the change reroutes, chosen at random among the tokens that
   the draw would reroute. If too few other experts reroute as many tokens, all draws are made for fewer tokens; the
   change is then repeated for this smaller number of its tokens, and the draws are compared with the repetition.
-- Any other change may reroute every token, so the control is matched per token. In each token it replaces as many
-  experts as the change did, by random experts of about equal load, with the gate weights of the changed run
-  (`equal_rerouting`). If only gate weights changed, there is no draw.
+- Any other change may reroute every token, so the control is matched per token. A draw replaces as many experts of each
+  token as the change did. The new experts are random, have about the same load as the experts that the change brought
+  in, and get their gate weights (`equal_rerouting`). If only gate weights changed, there is no draw.
 
 Draws are seeded, so the same change always has the same control. If the change has no more effect than a draw, its
 effect lies above those of all N draws with probability 1 / (N + 1), and below all with the same probability
@@ -43,12 +43,12 @@ class Control:
 
     Attributes:
         draws: the interventions of each draw.
-        num_rerouted: number of tokens that the change reroutes in its layer; 0 for draws of `equal_rerouting`.
+        num_rerouted: number of tokens that the change reroutes in its layer; 0 if `equal_rerouting` made the draws.
         num_matched: number of tokens that each draw reroutes in this layer; at most `num_rerouted`.
         repeated: the change for `num_matched` of its tokens, to compare with the draws; None if `num_matched` equals
             `num_rerouted`.
-        share_beyond: share of the experts in `equal_rerouting` whose load differs by more than `TOLERANCE` from the
-            load of the expert that they replace.
+        share_beyond: share of the random experts of `equal_rerouting` whose load differs by more than `TOLERANCE` from
+            that of the expert in the changed run for which they stand in.
     """
 
     draws: tuple[tuple[Intervention, ...], ...]
@@ -107,7 +107,7 @@ def _layers_of(interventions: Sequence[Intervention], trace: Trace) -> tuple[int
 def other_experts(
     original: Trace, named: Sequence[Named], allowed: _Allowed, draws: int, rng: np.random.Generator
 ) -> Control:
-    """Return a control that changes other sets of experts of the layer, each for the same number of tokens."""
+    """Return a control that makes the change to other sets of experts of the layer, for equally many tokens each."""
     router = LayerRouter(original, named[0])
     own = tuple(change.expert for change in named)
     masks = {
@@ -167,7 +167,7 @@ class LayerRouter:
         self._plain = self.rule.select(self._biased)
 
     def rerouted(self, experts: Sequence[int]) -> np.ndarray:
-        """Return a mask of the tokens that get other experts if `experts` are knocked out or forced, [token]."""
+        """Return a mask of the tokens whose experts change if `experts` are knocked out or forced, [token]."""
         return (self._select(experts) != self._plain).any(-1)
 
     def change(self, experts: Sequence[int], num_tokens: int, rng: np.random.Generator) -> tuple[Replay]:
@@ -217,7 +217,10 @@ def equal_rerouting(
 def _reroute(
     own: np.ndarray, ids: np.ndarray, weights: np.ndarray, loads: np.ndarray, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return random experts [token, layer, rank], and the relative load differences of those that were exchanged.
+    """Return random experts [token, layer, rank], and for each exchanged expert the difference between two loads.
+
+    These are the loads of the random expert and of the expert that it replaces in the changed run. The difference is
+    relative to the latter.
 
     Args:
         own: gate weights in the original run, [token, layer, expert].

@@ -1,7 +1,7 @@
 """The file of a finished counterfactual: a compressed safetensors file that holds its traces and effects.
 
-It keeps what a page shows. Of the traces these are tokens, probabilities and experts; of the control's draws their
-effects, but not their interventions.
+The file holds only what a page shows: tokens, probabilities and experts of the traces, and the effects of the control's
+draws. It does not hold the interventions of the draws.
 """
 
 import dataclasses
@@ -26,7 +26,7 @@ def dumps(result: Counterfactual) -> bytes:
     """Return the bytes of the file.
 
     Args:
-        result: complete; only `written` may be None.
+        result: a finished counterfactual with a control; only `written` may be None.
     """
     arrays: dict[str, np.ndarray] = {}
     for name in TRACES:

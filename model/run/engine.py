@@ -57,7 +57,7 @@ class Engine:
         self.config: ModelConfig = model.config
         weight = model.embedding.weight
         self.device, self.dtype = (disk.device, disk.dtype) if disk else (weight.device, weight.dtype)
-        self.context = self.config.max_positions  # most tokens of a run
+        self.context = self.config.max_positions  # largest number of tokens of a run
         self.lock = threading.Lock()
 
     @classmethod
@@ -76,8 +76,8 @@ class Engine:
             model: name of an embedded model, or path of a folder.
             device: name of a PyTorch device; "auto" chooses one.
             dtype: a key of `DTYPES`.
-            context: most tokens of a run; None: the number in the configuration. A larger number allows runs longer
-                than the model was trained for, to measure time and memory.
+            context: largest number of tokens of a run; None: the number in the configuration. A larger number allows
+                runs longer than the model was trained for, to measure time and memory.
             shard: spread the layers over all GPUs of this machine.
             with_text: read the tokenizer, too; without it, runs take token ids only.
 

@@ -64,7 +64,7 @@ class DiskModel:
         return biases[0] if biases else torch.zeros(self.config.num_experts, device=self.device)
 
     def announce(self, layer: int) -> None:
-        """Queue the tensors of a layer to be read, except its routed experts; after the last layer, norm and head."""
+        """Queue a layer's tensors to be read, except its routed experts; after the last layer, final norm and head."""
         following = self._own(layer) if layer < self.config.num_layers else self.outer
         self.weights.tensors.announce(slot.published for slot in following)
 

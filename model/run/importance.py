@@ -235,7 +235,7 @@ class _Changes:
         return self._layer == self._original.model.config.num_layers - 1
 
     def batches(self) -> Iterator[list[int]]:
-        """Yield batches of experts whose knock-out reroutes a token, sorted by the first token that it reroutes."""
+        """Yield batches of the experts whose knock-out reroutes a token, in the order of the first rerouted token."""
         firsts = self._firsts()
         batch: list[int] = []
         for expert in sorted(firsts, key=lambda expert: firsts[expert]):
@@ -294,7 +294,7 @@ class _Effects:
         self._chosen_by = torch.stack(counts).cpu().numpy().astype(np.int32)
 
     def untouched(self, row: int, counts: list[int]) -> None:
-        """Store how many tokens each knock-out of a layer reroutes, and effects of 0 if it reroutes no token."""
+        """Store how many tokens each knock-out of a layer reroutes, and an effect of 0 where this number is 0."""
         self._rerouted[row] = counts
         for values in (self._change, self._kl):
             values[row, self._rerouted[row] == 0] = 0.0

@@ -86,7 +86,7 @@ class ExpertMatrices:
             self._coming[expert] = self._weights.decoders.submit(self._decode, expert, self._scratch(expert))
 
     def __getitem__(self, expert: int) -> Tensor:
-        """Return the matrix of an expert. The matrix that the last call returned may be overwritten from now on."""
+        """Return the matrix of an expert. The matrix that the previous call returned may now be overwritten."""
         coming = self._coming.pop(expert, None)
         matrix = self._decode(expert, self._scratch(expert)) if coming is None else coming.result()
         self.start()

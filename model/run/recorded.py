@@ -3,7 +3,8 @@
     python -m model.run.recorded [NAME]...      (`make recorded`)
 
 `story` is the run of the first screen. `sparse` is the same text on a model whose indexer selects keys.
-`counterfactual` knocks out an expert of the story: in its first MoE layer, the heaviest expert of its last token.
+`counterfactual` is the story with one expert of the first MoE layer knocked out: the one with the largest gate weight
+for the last token.
 """
 
 import gzip

@@ -48,8 +48,8 @@ class Connection:
 
         Args:
             address: for example http://localhost:8000; its path is kept, except for /v1 at the end.
-            seconds: most seconds for a whole response.
-            silence: most seconds in which the server sends nothing.
+            seconds: longest time in seconds for a whole response.
+            silence: longest time in seconds that the server may send nothing while it streams events.
 
         Raises:
             RemoteError: the address is not that of an HTTP server.

@@ -128,7 +128,7 @@ class RunRequest:
             raise RequestError(f"this is not a run request: {error}") from None
 
 
-# Name -> description of each field that a widget, an address or a command-line option sets.
+# Name -> description of each field that a widget, a URL or a command-line option sets.
 FIELDS = described_fields(RunRequest)
 
 

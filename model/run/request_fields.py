@@ -1,7 +1,7 @@
-"""The description of one request field: its widget, its key in an address and its option of the command line.
+"""The description of one request field: its widget, its key in a URL and its option of the command line.
 
 `RunRequest` declares each field with its description; `FIELDS` collects the descriptions. Code that draws widgets,
-reads addresses or defines options loops over `FIELDS`, so a new field needs no other list.
+reads URLs or defines options loops over `FIELDS`, so a new field needs no other list.
 """
 
 import dataclasses
@@ -21,7 +21,7 @@ class RequestField:
     Attributes:
         name: name of the field in `RunRequest`.
         default: value in a request that does not set the field; None for a text without a default.
-        key: key of the widget, and of the value in an address.
+        key: key of the widget, and of the value in a URL.
         label: label of the widget.
         help: help of the widget; `{high}` stands for the highest value.
         first: value on the first screen; None: `default`.
@@ -56,7 +56,7 @@ class RequestField:
         return str if self.default is None else type(self.default)
 
     def read(self, value: Any) -> Value:
-        """Return the field's value from the value of a widget or from the text in an address.
+        """Return the field's value from the value of a widget or from the text in a URL.
 
         Raises:
             ValueError: the text is not a number.
@@ -66,7 +66,7 @@ class RequestField:
         return self.kind(value or "") if self.kind is str else self.kind(value)
 
     def write(self, value: Value) -> str:
-        """Return the text of a value for an address; a float keeps ten digits."""
+        """Return the text of a value for a URL; a float keeps ten digits."""
         if self.kind is bool:
             return str(value).lower()
         return f"{value:.10g}" if self.kind is float else str(value)

@@ -36,7 +36,7 @@ class Served:
         config: the axes of the served model's router.
         kind: one of `KINDS`.
         model: the name of the model on the server.
-        arrival: sentence on the routing of the last run: `BY_CHUNK`, `AT_THE_END` or `AFTER_THE_ANSWER`.
+        arrival: sentence on when the routing of the last run arrived: `BY_CHUNK`, `AT_THE_END` or `AFTER_THE_ANSWER`.
     """
 
     def __init__(self, connection: Connection, named: Named, kind: str | None = None) -> None:
@@ -153,7 +153,10 @@ class Served:
     # --- by chunk ----------------------------------------------------------------------------------------------------
 
     def _by_chunk(self, request: RunRequest, cancel: threading.Event | None) -> Generator[Step, None, Trace]:
-        """Yield the steps of vLLM's stream, and return the trace; a step holds tokens whose experts have arrived."""
+        """Yield the steps of vLLM's stream, and return the trace.
+
+        Once experts have arrived, a token waits for its experts; the last step has the tokens that got none.
+        """
         ids = self._local_ids(request) or self._remote_ids(request)
         sampling = {
             "max_tokens": request.max_new_tokens, "temperature": request.temperature, "top_p": request.top_p,

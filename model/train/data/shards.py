@@ -1,4 +1,4 @@
-"""The tokenised corpus on disk (shards): one memory-mapped file of uint16 ids for each stream, and an index.
+"""The tokenised corpus on disk (shards): one file of uint16 ids for each stream, and an index.
 
 A record is stored as BOS, its tokens, EOS; records follow each other without a gap. `index.json` holds the numbers of
 tokens, bytes and records of each stream, the sources of the stream with their licences, and the tokenizer's SHA-256.
