@@ -87,7 +87,7 @@ def sampling_shares(sizes: Mapping[str, int], factors: Mapping[str, float] = {})
 
     Args:
         sizes: bytes of each stream.
-        factors: stream -> factor, for streams to draw more or less often than their size gives; others have factor 1.
+        factors: stream -> factor, for streams to draw more or less often than their size gives; default 1.
     """
     weights = {name: size**0.5 * factors.get(name, 1.0) for name, size in sizes.items()}
     total = sum(weights.values())

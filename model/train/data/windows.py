@@ -6,7 +6,7 @@ run of the model starts with BOS. Records in one window attend to each other, as
 
 Shape suffixes: B sequences, T positions.
 
-Source: DeepSeek-V3 report (arXiv 2412.19437), section 4.1 (packing; more mathematics and code than before).
+Source: DeepSeek-V3 report (arXiv 2412.19437), section 4.1 (packing; more mathematics and code than in V2).
 """
 
 import json
@@ -76,7 +76,7 @@ class Windows:
 
 
 class _Stream:
-    """The token ids of one shard, read by position: a mapped file that is truncated would end the process."""
+    """The token ids of one shard, read by position. If the file were mapped, truncating it would end the process."""
 
     def __init__(self, path: Path) -> None:
         self.path, self._file = path, os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
@@ -108,7 +108,7 @@ def mixture(folder: Path, factors: Mapping[str, float] = {}) -> dict[str, float]
 
     Args:
         folder: the folder of shards.
-        factors: stream -> factor, for streams to draw more or less often than their size gives; others have factor 1.
+        factors: stream -> factor, for streams to draw more or less often than their size gives; default 1.
 
     Raises:
         CorpusError: the index is missing, the shards lack a stream in `factors`, or all shares are zero.

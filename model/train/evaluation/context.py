@@ -32,7 +32,7 @@ from model.train.data.corpus import CorpusError, corpus_files, read_stream
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class LongText:
-    """The beginning of a record, without BOS; with BOS it fits a window."""
+    """The first tokens of a record, without BOS; a BOS and these tokens take at most one window."""
 
     token_ids: list[int]
     bytes_N: np.ndarray  # number of bytes of each token
@@ -91,7 +91,8 @@ def by_position(
     """Return the bits per byte of texts for each span of positions.
 
     Args:
-        model: the model; it is set to training mode, whose kernels are faster for whole windows (no layer is random).
+        model: the model; it is set to training mode, whose kernels are faster for whole windows; as no layer is random,
+            the mode does not change the results.
         texts: texts from `read_long`.
         window: number of tokens that the model reads at once, including BOS.
         progress: show a progress bar.

@@ -137,7 +137,8 @@ def evaluate(
     """Return the scores of all pieces, computed in batches of similar length.
 
     Args:
-        model: the model; it is set to training mode, whose kernels are faster for batches (no layer is random).
+        model: the model; it is set to training mode, whose kernels are faster for batches; as no layer is random, the
+            mode does not change the results.
         streams: names of the streams, in the order of `Piece.stream`.
         pieces: pieces of all streams.
         dtype: dtype of matrix products; the router and the softmax are always fp32.

@@ -71,7 +71,7 @@ def summarise(scores: Scores, weights: Mapping[str, float] | None = None) -> dic
 
 
 def _bits_interval(scores: Scores, stream: int) -> dict[str, float | None]:
-    """Return the 95 % interval of a stream's bits per byte over its documents; None if these are too few."""
+    """Return the 95 % interval of a stream's bits per byte over its documents; None if there are too few documents."""
     own_D = scores.stream_P == stream
     low, high = ratio_interval(scores.nats_P[own_D] / math.log(2), scores.bytes_P[own_D])
     return {"low": _known(low), "high": _known(high)}
@@ -128,7 +128,7 @@ def _streams(summary: Mapping[str, Any]) -> str:
 
 
 def _interval(row: Mapping[str, Any], form: str) -> str:
-    """Return the interval of a row in words; it has none if there are too few documents."""
+    """Return the interval of a row in words, or that there are too few documents for one."""
     return "too few documents" if row["low"] is None else f"{row['low']:{form}} to {row['high']:{form}}"
 
 

@@ -22,12 +22,12 @@ class Information(NamedTuple):
     """Mutual information of expert and kind of text in one layer, in nats.
 
     Attributes:
-        nats: plug-in value, which is too large: it is above 0 even if experts know nothing of the kinds.
+        nats: plug-in value, which is biased upwards: it is above 0 even if experts are independent of the kinds.
         shuffled: mean with the kinds shuffled among the documents, the value by chance alone.
         corrected: `nats - shuffled`; negative values are kept.
         low, high: 95 % interval of the corrected value, by the spread over bootstrap samples of documents; NaN if there
-            are too few.
-        p: probability of at least `nats` by chance, (1 + shuffles that reach it) / (1 + shuffles).
+            are too few documents.
+        p: probability of at least `nats` by chance, (1 + shuffles that reach `nats`) / (1 + shuffles).
         documents: number of documents.
     """
 

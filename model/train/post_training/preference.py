@@ -80,7 +80,7 @@ class Choices:
 
     @torch.no_grad()
     def preferred(self, score: Callable[[Batch], Tensor]) -> dict[str, Share]:
-        """Return the share of pairs whose chosen response has the higher score, by kind; "all" holds all kinds.
+        """Return the share of pairs whose chosen response has the higher score, by kind, and of all kinds as "all".
 
         Args:
             score: function that returns the score of each row of a batch, [B].
@@ -131,7 +131,8 @@ def align(
     """Align the base model on `choices/train.jsonl.gz`, and write the aligned model to `out/model`.
 
     Evaluations measure how often the chosen response in `choices/heldout.jsonl.gz` is likelier than the rejected
-    response. If the folder `heldout` is given, they also measure the answers to the prompts in its `heldout.jsonl.gz`.
+    response. If the folder `heldout` is given, they also measure how many prompts of its `heldout.jsonl.gz` get a right
+    answer.
     """
     folder, framing, model = load_base_model(preference.start, config)
     data, compared = both_choices(choices, framing, config.sequence_length)

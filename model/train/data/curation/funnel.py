@@ -53,6 +53,6 @@ def share_dropped(counts: Mapping[str, Any]) -> float:
 
 
 def reason_of(report: Mapping[str, Any], rule: str) -> str:
-    """Return why a rule drops a text, in one line; for the only rule of a step, the reason of the step."""
+    """Return why a rule drops a text, in one line; a rule that is not a quality rule has the reason of its step."""
     reasons = {step["name"]: step["reason"] for step in report["steps"]} | {each.name: each.reason for each in RULES}
     return reasons.get(STEPS.get(rule, rule), "")

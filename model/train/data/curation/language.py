@@ -50,12 +50,13 @@ def known() -> list[str]:
 
 
 def foreign(text: Text, lang: str) -> float:
-    """Return the share of the evidence that contradicts the label, from 0 to 1; 0 if there is too little evidence.
+    """Return the share of the evidence that contradicts the label, from 0 to 1.
 
-    For a language with its own script, the letters of the text are the evidence. For a language in Latin script, the
-    evidence is small words that belong to a single language: those of the label's language support the label, and
-    those of the strongest other language contradict it. `LIMIT` is high, because texts on software contain much
-    English in any language.
+    It is 0 for code, for a label that is not checked, and if there is too little evidence. For a language with its own
+    script, the letters of the text are the evidence. A text labelled with a language in Latin script is judged by its
+    letters only if more than half of them are of another script. Otherwise the evidence is small words that belong to
+    a single language: those of the label's language support the label, and those of the other language with the most
+    small words contradict it. `LIMIT` is high, because texts on software contain much English in any language.
     """
     if text.is_code:
         return 0.0

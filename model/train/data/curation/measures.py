@@ -94,7 +94,7 @@ def mojibake(text: Text) -> float:
 
 
 def minified(text: Text) -> float:
-    """Return the share of punctuation in lines above 240 characters; 0 if these are less than half of the text."""
+    """Return the share of punctuation in lines above 240 characters; 0 if they are less than half of the text."""
     long = [line for line in text.lines if len(line) > _LONG_LINE]
     size = sum(map(len, long))
     if 2 * size < sum(map(len, text.lines)):
@@ -109,7 +109,10 @@ def number_lines(text: Text) -> float:
 
 
 def encoded(text: Text) -> float:
-    """Return the share of characters in long mixed runs of letters and digits, or in many hexadecimal numbers."""
+    """Return the share of characters in runs of at least 48 letters and digits mixed, and in hexadecimal numbers.
+
+    Hexadecimal numbers count only if there are at least 24, and one of them mixes digits and letters.
+    """
     words = text.text.split()
     runs = [run for word in words if len(word) >= 48 for run in _RUN.findall(word) if _MIXED.match(run)]
     numbers = [word for word in words if word[0] in "0123456789abcdefABCDEF" and _HEX.fullmatch(word)]
@@ -128,7 +131,7 @@ def links(text: Text) -> float:
 
 
 def boilerplate(text: Text) -> float:
-    """Return the share of lines of at most 120 characters that hold a phrase of web pages; 0 if only one line does."""
+    """Return the share of lines that are short (120 characters) and hold a phrase of web pages; 0 if only one does."""
     count = sum(len(line) <= 120 and bool(_BOILERPLATE.search(line)) for line in text.lines)
     return _share(count, len(text.lines)) if count > 1 else 0.0
 

@@ -1,6 +1,7 @@
 """Safety labels: content that a user may want to know about before training on a text. Labels drop no text.
 
-Labels are found by patterns: a made-up address gets the same label as a real address, and other spellings are missed.
+Labels are found by patterns: a made-up address gets the same label as a real address. Content that no pattern matches
+gets no label.
 """
 
 import dataclasses

@@ -48,7 +48,7 @@ class Step:
 
 
 def pipeline(heldout: HeldOut | None) -> list[Step]:
-    """Return all curation steps, before any record is processed.
+    """Return new curation steps, in order; the steps that look for duplicates have seen no record yet.
 
     Args:
         heldout: runs of held-out text; None: leave out the step that compares with held-out text.
