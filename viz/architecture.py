@@ -2,7 +2,7 @@
 
 Takes plain values and returns a Plotly figure; `viz/architecture_layout.py` has the positions. A clickable point has
 `customdata` (key of the part, layer or -1, expert or -1). Boxes and lines are grey. Experts are coloured by group, or
-by their load if a run is painted. Parts that one model has and the compared one lacks are outlined in purple.
+by their load if a run is painted. Parts that the compared model lacks are outlined in purple.
 """
 
 from collections.abc import Iterator

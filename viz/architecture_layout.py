@@ -95,7 +95,7 @@ def _place(graph: nx.DiGraph, box: Box, frame: Frame) -> None:
 
 
 def _flow(graph: nx.DiGraph, source: str, target: str, *corners: Point) -> None:
-    """Add an edge between two nodes. Without `corners`, it goes from the top of `source` to the bottom of `target`."""
+    """Add an edge between two nodes; without `corners`, from the top of `source` to the bottom of `target`."""
     path = corners or (_top(graph, source), _bottom(graph, target))
     graph.add_edge(source, target, path=list(path))
 
@@ -125,7 +125,7 @@ def _beside(graph: nx.DiGraph, model: Model, mtp: Box, y: float) -> None:
 
 
 def _stack(graph: nx.DiGraph, stack: Stack, last: str, y: float) -> tuple[str, float]:
-    """Add a block from `y` upwards; return the point on the stream where it ends, and the height above it."""
+    """Add a block from `y` upwards; return the point on the stream where the block ends, and the y above the block."""
     bottom, y = y, y + PAD
     indexer = stack.box("indexer")
     last, y = _branch(
@@ -142,7 +142,7 @@ def _stack(graph: nx.DiGraph, stack: Stack, last: str, y: float) -> tuple[str, f
 def _branch(
     graph: nx.DiGraph, stack: Stack, last: str, y: float, norm_kind: str, boxes: Sequence[Box]
 ) -> tuple[str, float]:
-    """Add a norm, the parts side by side, and the line back to the stream; return its end and the height above it."""
+    """Add a norm, the parts side by side, and the line back; return the point that adds the output, and the y above."""
     norm, middle = stack.box(norm_kind), y + BOX / 2
     assert norm is not None
     _place(graph, norm, (LEFT, y, LEFT + NORM, y + BOX))
@@ -170,7 +170,7 @@ def _back(graph: nx.DiGraph, stack: Stack, last: str, box: Box, top: float, x: f
 
 
 def _moe_branch(graph: nx.DiGraph, stack: Stack, last: str, y: float) -> tuple[str, float]:
-    """Add a norm, the router, the experts and the shared expert; return the branch's end and the height above it."""
+    """Add a norm, the router and all experts; return the point that adds the last output, and the y above it."""
     shared, router, experts, norm = (stack.box(kind) for kind in ("shared", "gate", "experts", "ffn_norm"))
     assert router is not None
     assert experts is not None

@@ -27,7 +27,7 @@ class Paint:
         load: load ratio of the layer's experts, [expert], *derived*; None: experts are coloured by group.
         group_load: load ratio of the layer's expert groups, [group], *derived*.
         residual_norm: norm of the residual stream after each layer, [layer], *derived* from all tokens; None: no curve.
-        recall: share of the layer's dense attention that is on the keys its indexer kept, *derived*; None: no bar.
+        recall: share of the layer's dense attention that lies on the keys its indexer kept, *derived*; None: no bar.
     """
 
     layer: int | None = None
@@ -38,7 +38,7 @@ class Paint:
 
 
 def recall(graph: nx.DiGraph, stack: str, theme: Theme, paint: Paint) -> go.Scatter:
-    """Draw the recall as a bar along the bottom of the stack's indexer; if `paint` has no recall, draw nothing."""
+    """Draw the recall as a bar along the bottom of the stack's indexer; without recall or indexer, draw nothing."""
     indexers = [(key, at) for key, box, at in boxes(graph) if box.kind == "indexer" and key.startswith(f"{stack}-")]
     if paint.recall is None or not indexers:
         return go.Scatter(x=[], y=[], mode="lines", hoverinfo="skip")
@@ -117,7 +117,7 @@ def profile(graph: nx.DiGraph, model: Model, norm: xr.DataArray, chosen: int | N
 
 
 def _layer_points(graph: nx.DiGraph, model: Model) -> dict[int, tuple[str, float]]:
-    """Return the key of the last part and the height of every layer; layers that share a block are spread evenly."""
+    """Return, by layer, the key of its block's last part and its y; layers that share a block are spread evenly."""
     points = {}
     for stack in model.stacks:
         _, low, _, high = graph.graph["frames"][stack.name]

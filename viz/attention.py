@@ -37,15 +37,16 @@ def attention_map(
     """Draw the attention map of one head, of all tokens or some.
 
     Args:
-        weights: attention weights, [query, key], in cells.
+        weights: attention weight of each cell, [query, key]; see the module for cells.
         theme: colours.
         labels: the visible text of all tokens, drawn along both axes if all fit (37 at 660 pixels). Otherwise, or if
             None, the axes have token positions.
-        origin: origin of the numbers, for the hover text.
+        origin: how the numbers came about, such as `measured`; the hover text says it.
         height: height in pixels; labels are drawn as if the figure had this width too.
         token: token whose row (the keys it attends to) and column (the queries that attend to it) are framed.
         title: one line above the map.
-        of_cell: name of the statistic over the pairs of a cell, for the texts.
+        of_cell: statistic that a cell shows of its pairs, `largest` or `mean`; the hover text and the axis title name
+            it. It is unused if a cell is one pair.
     """
     heatmap = _weight_map(weights, theme, "attention")
     return _square(
@@ -82,14 +83,15 @@ def score_map(
     """Draw one part of a head's score before the softmax, [query, key], on the signed scale; *derived*.
 
     Args:
-        scores: [query, key], in cells; NaN under the causal mask.
+        scores: score of each cell, [query, key], NaN under the causal mask; see the module for cells.
         theme: colours.
         limit: largest absolute score of the colour scale, shared by compared maps; default: the largest in `scores`.
         labels: the visible text of all tokens.
         height: height in pixels.
         token: token whose row and column are framed.
         title: one line above the map.
-        of_cell: name of the statistic over the pairs of a cell, for the texts.
+        of_cell: statistic that a cell shows of its pairs, `largest` or `mean`; the hover text and the axis title name
+            it. It is unused if a cell is one pair.
     """
     bound = limit or score_limit(scores)
     heatmap = _heatmap(scores, "score", colorscale=colorscale(theme.change), zmin=-bound, zmax=bound)
@@ -217,7 +219,7 @@ def _points(values: xr.DataArray, down: _Span, across: _Span, labels: Sequence[s
 
 
 def _strongest(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return row and column of every cell with a value; on a large map, only of the largest absolute value per tile."""
+    """Return the rows and columns of all cells with a value; on a large map, only of the strongest cell per tile."""
     down, across = (-(-length // MAX_POINT_ROWS) for length in values.shape)
     if down == across == 1:
         rows, columns = np.nonzero(~np.isnan(values))

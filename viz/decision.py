@@ -1,8 +1,8 @@
 """One layer's routing decision for one token: a panel per step, from logit to weight, experts side by side.
 
 Takes labelled arrays (axes `expert`, `group`) and returns a Plotly figure. Each step shows only the candidates of the
-step before: experts of groups that were not kept are missing from the top-k panel, and experts not selected there have
-no weight. A clickable mark has `customdata` (layer, expert).
+step before: the top-k panel lacks the experts of groups that were not kept, and experts that were not selected have no
+weight. A clickable mark has `customdata` (layer, expert).
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -46,7 +46,7 @@ def steps(
             `viz.routing.SYMBOLS`.
         focus: expert to mark by a line through all panels.
         logit: name of the quantity in the first panel.
-        origin: origin of the numbers that the run recorded, for the hover text.
+        origin: how the recorded numbers came about, such as `measured`; the hover text says it.
     """
     drawing = _Drawing(experts, groups, layout, theme, losers or {}, origin)
     panels = list(drawing.panels(logit))

@@ -57,7 +57,7 @@ def text_with_drafts(
 
     Args:
         tokens: name of each token.
-        drafts: name of the draft of each token; None for a token without a draft.
+        drafts: for each token, the name of the draft made for its position; None for a token without a draft.
         matches: for each token, whether its draft equals it.
         verified: for each token, whether the model verified its draft, which was then accepted or rejected.
         generated: for each token, whether it was generated.

@@ -70,7 +70,7 @@ def text_with_change(
 
 
 def plain_text(prompt: str, common: str, own: str, theme: Theme) -> str:
-    """Return a run's text as HTML: the prompt in grey, the text that both runs generated, then `own` on a colour."""
+    """Return a run's text as HTML: the prompt in grey, the text common to both runs, the run's `own` text in colour."""
     color = theme.change[-2]
     parts = [f'<span class="prompt">{html.escape(prompt)}</span>', html.escape(common)]
     if own:
@@ -125,7 +125,7 @@ def by_layer(
     theme: Theme,
     touched: Sequence[int] = (),
 ) -> go.Figure:
-    """Draw by layer how far the routing agrees with the original run (1: nothing changed), with the control's range.
+    """Draw each layer's agreement of routing with the original run (1: nothing changed), and the control's range.
 
     Args:
         layers: model layer numbers.

@@ -30,7 +30,7 @@ def shares_by_kind(
         totals: number of all tokens, [kind], at least 1 each.
         bounds: lower and upper bound of the share, [kind, 2].
         beyond: whether chance does not explain the share, [kind] bool.
-        fair: uniform share, top-k over experts.
+        fair: uniform share, top-k divided by the number of experts.
         color: the expert's colour.
         theme: colours.
     """

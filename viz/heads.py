@@ -29,14 +29,14 @@ def largest_weights(
 ) -> go.Figure:
     """Draw the largest attention weights of one query as bars, largest first; the last bar sums all other keys.
 
-    A click reports `customdata` (key), or -1 for the other keys.
+    A click reports `customdata`: the key, or -1 for the bar of all other keys.
 
     Args:
         row: attention weights of the query, [key], of the keys that it can see.
         labels: label of each key.
         theme: colours.
-        origin: origin of the numbers, for the hover text.
-        count: number of bars.
+        origin: how the numbers came about, such as `measured`; the hover text says it.
+        count: number of keys with a bar of their own.
         title: one line above the chart.
     """
     weights = row.values
@@ -63,7 +63,7 @@ def largest_weights(
 def head_panels(
     summary: xr.Dataset, theme: Theme, order: Sequence[int] | None = None, selected: int | None = None
 ) -> go.Figure:
-    """Draw a panel per statistic of a layer's heads: a dot at the mean over queries, a line over the middle 80 %.
+    """Draw a panel per statistic of a layer's heads: a dot at the mean, a line over the middle 80 % of the queries.
 
     A click reports `customdata` (head).
 

@@ -38,7 +38,7 @@ def color_limit(change: np.ndarray) -> float:
 
 
 def untouched(effects: xr.Dataset) -> np.ndarray:
-    """Return which knock-outs changed no routing and so have an effect of exactly 0, bool [moe_layer, expert]."""
+    """Return a mask of the knock-outs that changed no routing: their effect is exactly 0, [moe_layer, expert]."""
     return np.isfinite(effects["kl"].values) & (effects["rerouted"].values == 0)
 
 
@@ -63,7 +63,7 @@ def importance_map(
         effects: `logprob_change`, `kl`, `chosen_by`, `rerouted`, each [moe_layer, expert].
         layout: layout of the router; groups are drawn apart.
         theme: colours.
-        num_tokens: tokens of the text.
+        num_tokens: number of tokens of the text.
         chosen: layer and expert to frame.
     """
     change, layers = effects["logprob_change"].values, layer_labels(effects["kl"])
@@ -109,14 +109,16 @@ def _cells(effects: xr.Dataset, layers: np.ndarray) -> np.ndarray:
 def effect_against_load(
     effects: xr.Dataset, layout: Layout, theme: Theme, num_tokens: int, layer: int | None = None
 ) -> go.Figure:
-    """Draw a point per expert, in its group's hue: the change without the expert over its number of tokens.
+    """Draw a point per expert: its number of tokens (x), and the change when it is knocked out (y).
+
+    A point has the hue of the expert's group.
 
     Args:
         effects: as for `importance_map`.
         layout: layout of the router.
         theme: colours.
-        num_tokens: tokens of the text.
-        layer: fill the experts of this layer only; None: fill all.
+        num_tokens: number of tokens of the text.
+        layer: model layer whose points are filled; None: all points are filled.
     """
     layers = layer_labels(effects["kl"])
     cells, number = _cells(effects, layers), effects.sizes["expert"]

@@ -31,9 +31,9 @@ TICKS = np.array([0.25, 0.5, 1, 2, 4])
 
 
 class Band(Protocol):
-    """The range of the load ratios of a layer by chance alone.
+    """The range of a layer's load ratios by chance alone.
 
-    All experts, or groups, of a fair layer are in the range with the probability `confidence`.
+    With the probability `confidence`, all experts (or all groups) of a fair router's layer are in the range at once.
     """
 
     @property
@@ -51,7 +51,7 @@ class Band(Protocol):
 
 
 def clipped_log(ratio: np.ndarray) -> np.ndarray:
-    """Return log2 of ratios, float32, clipped to the ends of the scale; 0 is at the low end, NaN stays NaN."""
+    """Return log2 of ratios, float32, clipped to the scale; a ratio of 0 gives the low end, NaN stays NaN."""
     return np.log2(np.clip(ratio, 2**-LOG_LIMIT, 2**LOG_LIMIT)).astype(np.float32)
 
 
@@ -116,13 +116,13 @@ def _band_note(band: Band) -> str:
 
 
 def load_strip(relative_load: xr.DataArray, layout: Layout, theme: Theme, band: Band | None = None) -> go.Figure:
-    """Draw a row of small bars per layer: each expert's ratio to uniform, up to 4. The thin line in a row is at 1.
+    """Draw a row of small bars per layer: each expert's ratio to uniform, up to 4; a dotted line in each row is at 1.
 
     Args:
         relative_load: load ratios [moe_layer, expert].
         layout: layout of the router; groups are drawn apart.
         theme: colours.
-        band: bars inside it are grey; without it, bars are blue below 1 and orange above.
+        band: range by chance alone; bars inside the range are grey. Without it, bars are blue below 1, orange above.
     """
     ratio, layers = relative_load.transpose("moe_layer", "expert").values, layer_labels(relative_load)
     positions = expert_positions(layout)

@@ -52,7 +52,7 @@ def coactivation(counts: xr.DataArray, num_tokens: int, layout: Layout, theme: T
 
 
 def transitions(counts: xr.DataArray, layout: Layout, theme: Theme) -> go.Figure:
-    """Draw which experts of the next MoE layer the tokens of each expert (row) go to, as shares of all transitions.
+    """Draw which experts of the next MoE layer each expert's tokens (row) go to, as shares of its transitions.
 
     `counts` [expert, next_expert] has the tokens routed to both; a token counts once for each pair of its experts.
     """
@@ -119,14 +119,14 @@ def transition_graph(
     num_edges: int = 24,
     focus: tuple[int, int | None] | None = None,
 ) -> go.Figure:
-    """Draw the most common transitions between consecutive MoE layers as a graph: layers upwards, experts across.
+    """Draw the most frequent transitions between consecutive MoE layers as a graph: layers upwards, experts across.
 
     Args:
         counts: number of transitions, [moe_layer, expert, next_expert]. `moe_layer` is the earlier layer; the
             coordinate `next_layer` has the number of the later one.
         layout: layout of the router.
         theme: colours.
-        num_edges: largest number of edges per pair of layers, on average.
+        num_edges: largest number of edges per pair of consecutive MoE layers, on average.
         focus: layer and expert whose transitions are drawn in the colour of text.
     """
     layers = layer_labels(counts)
@@ -144,7 +144,7 @@ def transition_graph(
 
 
 def common_steps(counts: xr.DataArray, num_edges: int) -> tuple[nx.DiGraph, int]:
-    """Return the most common transitions, at most `num_edges` per pair of layers on average.
+    """Return the most frequent transitions, at most `num_edges` per pair of consecutive MoE layers on average.
 
     Returns:
         A graph with nodes (layer index, expert) and `count` on its edges; and the smallest count of an edge, 2 or more.
@@ -164,7 +164,7 @@ def common_steps(counts: xr.DataArray, num_edges: int) -> tuple[nx.DiGraph, int]
 def _edges(
     graph: nx.DiGraph, positions: np.ndarray, theme: Theme, centre: tuple[int, int | None] | None, num_widths: int = 4
 ) -> list[go.Scatter]:
-    """Return two traces per line width: edges of the node `centre`, and all others. A Plotly line has one width."""
+    """Return two traces per line width (a Plotly line has one): edges without the node `centre`, then its edges."""
     edges = list(graph.edges(data="count"))
     strongest = max((count for *_, count in edges), default=1)
     traces = []
@@ -200,6 +200,6 @@ def _nodes(graph: nx.DiGraph, positions: np.ndarray, colors: list[str], layers: 
 
 
 def _steps(graph: nx.DiGraph, node: tuple[int, int], layers: np.ndarray) -> str:
-    """Return the three most common transitions from a node as a hover text."""
+    """Return the three most frequent transitions from a node as a hover text."""
     leaving = sorted(graph.out_edges(node, data="count"), key=lambda edge: -edge[2])[:3]
     return "".join(f"<br>to L{layers[row]}E{expert}: {count} tokens" for _, (row, expert), count in leaving)

@@ -49,10 +49,10 @@ def token_path(
             `gate_weight` [moe_layer, rank], `router_score` [moe_layer, expert], `group_kept` [moe_layer, group].
         layout: layout of the router; groups are drawn apart.
         theme: colours.
-        losers: masks [moe_layer, expert] of those two kinds of expert, *derived*, by `LOST_TO_BIAS` and
-            `LOST_TO_GROUP`.
+        losers: masks [moe_layer, expert], *derived*: key `LOST_TO_BIAS` for the triangles, `LOST_TO_GROUP` for the
+            hatched cells.
         focus: layer, and optionally expert, to frame.
-        origin: origin of the numbers, for the hover text.
+        origin: how the numbers came about, such as `measured`; the hover text says it.
     """
     layers, positions = layer_labels(at["expert_id"]), expert_positions(layout)
     size, figure = int(np.clip(420 / layout.num_experts, 6, 14)), go.Figure()

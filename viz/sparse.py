@@ -109,11 +109,11 @@ def query_panels(
 
 
 def recall_by_query(recalled: xr.DataArray, oracle: xr.DataArray, theme: Theme, title: str = "") -> go.Figure:
-    """Draw the share of each query's dense attention on the kept keys, and on the best choice of as many keys.
+    """Draw the share of each query's dense attention on the kept keys, and on the best selection of as many keys.
 
     Args:
         recalled: share on the kept keys, [query]; NaN where all keys were kept.
-        oracle: share on the keys with the largest weights, [query]; NaN where all keys were kept.
+        oracle: share on the best selection, the keys with the largest weights, [query]; NaN where all keys were kept.
         theme: colours.
         title: one line above the chart.
     """

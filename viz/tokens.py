@@ -79,7 +79,7 @@ def _sign(character: str) -> str:
 
 
 def inside_characters(text: bytes) -> np.ndarray:
-    """Return which byte offsets are inside a grapheme cluster (UAX 29), bool [len(text) + 1].
+    """Return a mask of the byte offsets that are inside a grapheme cluster (UAX 29), bool [len(text) + 1].
 
     A letter with its combining marks is one cluster, and so is a joined emoji. Two exceptions, as in `text.js`: a
     broken byte is its own cluster, and an ASCII character always begins one (CR and LF are two signs).
@@ -109,7 +109,7 @@ def special_lookalikes(text: bytes) -> list[tuple[int, int]]:
 
 
 def inside_lookalikes(text: bytes) -> np.ndarray:
-    """Return which bytes belong to text that looks like a special token, bool [len(text)]."""
+    """Return a mask of the bytes of plain text that looks like a special token, bool [len(text)]."""
     inside = np.zeros(len(text), dtype=bool)
     for start, end in special_lookalikes(text):
         inside[start:end] = True
@@ -157,7 +157,7 @@ def _ends_run(tokens: Sequence[TokenLike], index: int) -> bool:
 
 
 def token_labels(tokens: Sequence[TokenLike], text: bytes) -> list[str]:
-    """Return an axis label per token. If tokens share a character, it labels the first; the rest have `…`."""
+    """Return an axis label per token. A character of several tokens labels the first of them; the rest have `…`."""
     labels = ["…"] * len(tokens)
     for first, _, display in chips(tokens, text):
         labels[first] = display

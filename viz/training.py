@@ -1,4 +1,4 @@
-"""Figures of a training by step: losses, load and bias of every expert, balance, and saturation.
+"""Figures of a training run by step: losses, load and bias of every expert, balance, and saturation.
 
 Takes labelled arrays with a `step` axis and returns Plotly figures. A stage is a thin vertical line with its name above
 the chart; alarms and rollbacks are marks at the bottom.
@@ -34,7 +34,7 @@ def curves(
     """Draw lines over steps, the first line thickest; the value axis starts at 0.
 
     Args:
-        series: values [step] by name. NaN is a gap; steps before the first value are left out.
+        series: values [step] by name. NaN is a gap; a line begins at its first value that is not NaN.
         title: title of the value axis, with its unit.
         theme: colours.
         stages: first step and name of each stage.

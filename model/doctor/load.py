@@ -11,9 +11,9 @@ begins above half of the tokens and above three fair shares; a layer has collaps
 them lie within 0.001 of 0 or 1.
 
 The embedded models on the doctor's own sample: experts have 0.033 to 3.8 fair shares, and the busiest four at most
-33 % of the slots; affinities have a standard deviation of at least 0.16, and at most 1.3 % of them lie at an end. The
-lowest share is one expert's of mini-v32-chat, whose tuning for answers moved no bias: it served English and code, has
-0.31 fair shares in mini-v32, and lost nine of ten tokens. All others have at least 0.14.
+33 % of the slots; affinities have a standard deviation of at least 0.16, and at most 1.3 % of them lie within 0.001 of
+0 or 1. The lowest share is that of an expert of mini-v32-chat that serves English and code. It has 0.31 fair shares in
+mini-v32; the tuning for answers, which moved no bias, cost it nine of ten tokens. All other experts have at least 0.14.
 
 Shape suffixes: T tokens, E experts, G groups.
 """
@@ -70,7 +70,7 @@ def measure(data: xr.Dataset, rule: RouterRule, rounded: xr.Dataset | None) -> l
 
 
 def flips(data: xr.Dataset, rounded: xr.Dataset) -> xr.DataArray:
-    """Return a mask of the decisions that select other experts in the bfloat16 run, [token, moe_layer] bool."""
+    """Return a mask of the decisions that select different experts in the two runs, [token, moe_layer] bool."""
     num_experts = data.sizes["expert"]
     changed = (one_hot(data["expert_id"], num_experts) != one_hot(rounded["expert_id"], num_experts)).any(-1)
     return data["expert_id"].isel(rank=0, drop=True).copy(data=changed)
@@ -137,7 +137,7 @@ def _seldom(layer: int, expert: int, evidence: dict[str, Number], rule: RouterRu
 
 
 def _above_chance(counts: xr.DataArray, rule: RouterRule, num_tokens: int) -> Iterator[Finding]:
-    """Yield one note on all layers together if the load of a layer is less even than chance explains."""
+    """Yield one note, for all layers, if the load of at least one layer is less even than chance explains."""
     violation, band = metrics.max_violation(counts), band_of(rule, num_tokens)
     if band is None or not (violation > band.max_violation).any():
         return

@@ -1,7 +1,7 @@
 """Effect of an intervention on a run: on next-token distributions, on the text's log-probability, on routing by layer.
 
 Both runs process the same tokens, so the intervention causes every difference. An expert counts as selected only if its
-weight is not 0: a score threshold can leave a selected expert with weight 0.
+weight is not 0: an intervention that sets a score threshold can leave a selected expert with weight 0.
 
     >>> original = np.log(np.array([[0.5, 0.25, 0.25]]))
     >>> kl_divergence(original, np.log(np.array([[0.25, 0.5, 0.25]]))).round(6).tolist()

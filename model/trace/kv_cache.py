@@ -23,9 +23,9 @@ def cache_bytes(
 ) -> dict[str, int]:
     """Return the bytes of the cache of `num_tokens` tokens over all layers, by kind of attention.
 
-    For each token and layer, latent attention (MLA) keeps one latent vector and one position key, and an index key if
-    it is sparse. "MLA expanded" keeps the whole keys and values of every head. The other kinds keep values, and keys as
-    wide as the content part of a head: for all heads (MHA), for 8 heads (GQA-8) or for one head (MQA).
+    For each token and layer, latent attention (MLA) keeps one latent vector and one position key, and an index key in
+    layers with an indexer. "MLA expanded" keeps the whole keys and values of every head. The other kinds keep values,
+    and keys as wide as the content part of a head: for all heads (MHA), for 8 heads (GQA-8) or for one head (MQA).
 
     Raises:
         KeyError: the configuration lacks a size.

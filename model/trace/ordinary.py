@@ -1,4 +1,4 @@
-"""Read files that others named or made, if they are regular files of limited size: a pipe might block forever."""
+"""Read untrusted files. Only regular files of limited size are read: a pipe might block forever."""
 
 import errno
 import os

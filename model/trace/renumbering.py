@@ -25,7 +25,7 @@ class Renumbering:
     """A permutation of a layer's experts. Agreement is the share of equal choices, or a mean correlation of affinities.
 
     Attributes:
-        order: number in the second trace of each expert of the first, [expert].
+        order: for each expert of the first trace, its number in the second, [expert].
         basis: what the agreement compares: `affinities` or `choices`.
         explained: agreement with the permutation.
         as_numbered: agreement without the permutation.

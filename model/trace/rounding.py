@@ -28,7 +28,7 @@ class Rounding(NamedTuple):
     def explains(self, one: dict[str, np.ndarray], other: dict[str, np.ndarray], order: np.ndarray) -> np.ndarray:
         """Return whether rounding of each trace's scores can give the other trace's selection, [pair] bool.
 
-        `one` and `other` are arrays of one layer; `order` is the number in `other` of each expert of `one`.
+        `one` and `other` are arrays of one layer; `order` has, for each expert of `one`, its number in `other`.
         """
         if one["expert_id"].shape[-1] != other["expert_id"].shape[-1]:
             return np.zeros(len(one["expert_id"]), bool)

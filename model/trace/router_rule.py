@@ -1,7 +1,7 @@
 """The rule by which a router selects and weighs experts, in numpy: its layout, and each of its steps.
 
-Outside the network this is the only implementation of the rule. `model/network/moe.py` has another in torch, and a test
-compares both. A new scoring function is one entry of `SCORINGS`.
+Outside the network this is the only implementation of the rule. `model/network/moe.py` implements the rule in torch,
+and a test compares both. A new scoring function is one entry of `SCORINGS`.
 
 Arrays are [..., expert], [..., group] or [..., rank], with any leading axes. A result has the dtype of the argument.
 

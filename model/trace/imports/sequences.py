@@ -28,7 +28,7 @@ class Batch(NamedTuple):
 
 
 def batch_of(request: Any) -> Batch | None:
-    """Return the batch that a request states: `token_ids` or `input_ids` with a list per sequence; None if it has none.
+    """Return the batch of a request: `token_ids` or `input_ids` with a list per sequence; None without such lists.
 
     Raises:
         TraceError: the lists differ in length, or `attention_mask` has another shape.
