@@ -4,7 +4,7 @@ A map consists of cells (axes `query` and `key`). A cell covers one pair or a bl
 causal mask hides all of them. The coordinates `query` and `query_end`, `key` and `key_end` give the tokens that a cell
 covers. Without them a cell is one pair, and the map starts at the first token. Colours follow the square root of a
 weight, to keep small weights visible; the hover text has the weight itself. A click reports `customdata` (query, key,
-value) of the cell's first pair. On a map with many cells it reports the strongest cell nearby.
+value) of the cell's first pair. On a map with many cells a click reports the strongest cell nearby.
 """
 
 import html
@@ -234,7 +234,7 @@ def _strongest(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _cross(token: int, down: _Span, across: _Span, theme: Theme) -> go.Scatter:
-    """Draw frames around a token's row and column, in a long text wide enough to leave the cells visible."""
+    """Draw frames around a token's row and column; in a long text they are wide enough to leave the cells visible."""
     (top, bottom), (left, right) = (np.array(span.bounds) - 0.5 for span in (down, across))
     x: list[float | None] = []
     y: list[float | None] = []

@@ -1,7 +1,7 @@
 """Draw the effects of an intervention: on the text, by token, and by layer.
 
-Effects use the change scale, which diverges around 0, never the colours of load. The control, the same change of random
-experts, is a grey band beside each effect. This module escapes everything that comes from a text.
+Effects use the change scale, which diverges around 0, never the colours of load. The control, which makes the same
+change to random experts, is a grey band beside each effect. This module escapes everything that comes from a text.
 """
 
 import html

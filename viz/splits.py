@@ -1,6 +1,6 @@
 """Figures of two traces side by side: where routing splits, how far layers agree, how log-probabilities change.
 
-Colours are those of the change scale: purple is a real change, light purple follows from an earlier change, green is a
+Colours are those of the change scale: purple is a real change, light purple a consequence of an earlier split, green a
 near tie (rounding could change the choice). This module escapes the text that it puts into HTML.
 """
 

@@ -1,7 +1,7 @@
 """Thumbnails of all attention heads of a layer, in one figure.
 
-Takes small maps (axes `head, query, key`) and returns a Plotly figure. All are drawn from one array of pixels: adding a
-hundred images, or a hundred shapes around them, would take seconds.
+Takes small maps (axes `head, query, key`) and returns a Plotly figure. All thumbnails form one array of pixels: adding
+a hundred images, or a hundred shapes around them, would take seconds.
 """
 
 from collections.abc import Sequence
@@ -82,7 +82,7 @@ def _gap(side: int) -> int:
 
 
 def _mosaic(small: np.ndarray, columns: int) -> np.ndarray:
-    """Return all heads as one image, uint8: the square root of each weight over the head's largest.
+    """Return all heads as one image, uint8: the square root of each weight divided by the head's largest weight.
 
     Args:
         small: attention weights, [head, query, key].

@@ -152,7 +152,7 @@ def chips(tokens: Sequence[TokenLike], text: bytes) -> list[tuple[int, int, str]
 
 
 def _ends_run(tokens: Sequence[TokenLike], index: int) -> bool:
-    """Return whether the token at `index` is the last of a run of tokens: the next has no text, or none follows."""
+    """Return whether the token at `index` ends a stretch of text: the next token has no text, or none follows."""
     return index + 1 == len(tokens) or tokens[index + 1].start == tokens[index + 1].end
 
 

@@ -27,7 +27,7 @@ Encode = Callable[[], Sequence[int] | None]  # the ids of the reference's prompt
 
 
 def tokens(reference: Trace, ours: Trace, encode: Encode) -> Iterator[Finding]:
-    """Yield a finding if ids stand for other text than in the reference, or if its text now has other ids."""
+    """Yield a finding if ids stand for other text than in the reference, or if the reference's text has other ids."""
     meaning = "The tokenizer is another model's, or its entries were reordered: the model reads other words."
     known = any(token.piece for token in ours.tokens)
     pairs = [(one, other) for one, other in zip(reference.tokens, ours.tokens, strict=True) if one.piece and known]

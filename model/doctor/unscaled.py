@@ -3,9 +3,9 @@
 A conversion that casts FP8 to bfloat16 and forgets the scales leaves matrices whose values are all FP8 numbers with
 magnitudes up to 448. Weights multiplied by their scales have magnitudes of about 0.02.
 
-Thresholds: every sampled value is an E4M3 number, the sample has at least 16 different magnitudes, and the root mean
-square is at least 8. FP8 codes of random weights have a root mean square of 90 to 150; matrices of the embedded models
-reach 0.11.
+Thresholds: a matrix counts as unscaled if every sampled value is an E4M3 number, the sample has at least 16 different
+magnitudes, and the root mean square is at least 8. FP8 codes of random weights have a root mean square of 90 to 150;
+matrices of the embedded models reach 0.11.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

@@ -204,7 +204,7 @@ def _groups(layer: dict[str, np.ndarray], config: Mapping[str, Any], measured: b
 
 
 def _stated(config: Mapping[str, Any], layer: dict[str, np.ndarray]) -> RouterRule | None:
-    """Return the configuration's rule; None if it is incomplete, contradicts the layer's shape, or has no groups."""
+    """Return the configuration's rule; None if it is incomplete, contradicts the layer's shape, or ignores groups."""
     try:
         rule = RouterRule.of(config)
     except TraceError:

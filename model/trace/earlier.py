@@ -32,8 +32,8 @@ def differs_before(comparison: Comparison) -> np.ndarray:
 def _beyond(dtype: str, values: np.ndarray) -> np.ndarray:
     """Return a mask of differences that rounding does not explain, [pair, column].
 
-    If most differences of a column exceed the tolerance, these are all that exceed it; in any column, also single
-    differences far above the tolerance.
+    In a column in which most differences exceed the tolerance, every difference above the tolerance counts; in any
+    other column, only a difference far above it.
     """
     limit, known = near_ties.tolerance(dtype), np.isfinite(values)
     large = known & (values > limit)
