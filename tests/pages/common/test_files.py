@@ -4,11 +4,12 @@ import json
 import re
 from typing import Any
 
+import plotly.graph_objects as go
 import pytest
 from streamlit.testing.v1 import AppTest
 
 from model.trace import file
-from pages.common import files, session, text
+from pages.common import controls, files, session, text
 from tests.traces import random_trace
 
 DATE = r"20\d\d-\d\d-\d\d"
@@ -93,3 +94,9 @@ def test_a_chart_is_saved_170_mm_wide_with_its_note_below_it(monkeypatch: pytest
     assert image["width"] * files.scale("png") == pytest.approx(170 / 25.4 * 300)
     assert layout["height"] == image["height"] > 200
     assert layout["paper_bgcolor"] == "#ffffff"
+
+
+def test_a_legend_at_the_bottom_stands_above_the_note() -> None:
+    figure = go.Figure(layout={"height": 182, "legend": {"yref": "container", "y": 0}})
+    assert controls._annotate(figure, "note") == 200
+    assert figure.to_plotly_json()["layout"]["legend"]["y"] == pytest.approx(18 / 200)
