@@ -25,7 +25,7 @@ class Audit(Job):
     share: float = 0.0
     doing: str = "waiting for its turn"
     report: Report | None = None
-    trace: Trace | None = None  # the longest run in fp32, which the links of findings open
+    trace: Trace | None = None  # of the first text, which the links of findings open
 
     def update(self, progress: Any) -> None:
         """Store the progress that the audit reports."""
@@ -84,9 +84,8 @@ def start_text(folder: Path, lines: str, reference: Trace | None) -> None:
 
     def progress(step: "Progress") -> None:
         audit.update(step)
-        trace = step.trace
-        if trace is not None and step.doing != "bf16" and (audit.trace is None or _is_longer(trace, audit.trace)):
-            audit.trace = trace
+        if audit.trace is None and step.doing != "bf16":
+            audit.trace = step.trace
 
     def work() -> None:
         from model.doctor.text import examine_text
@@ -101,12 +100,8 @@ def start_text(folder: Path, lines: str, reference: Trace | None) -> None:
     jobs.begin(audit, work)
 
 
-def _is_longer(trace: Trace, other: Trace) -> bool:
-    return trace.num_tokens > other.num_tokens
-
-
 def open_audited(folder: Path) -> None:
-    """Show a run of the audited model: the longest text that the audit ran, else a new run of the page's prompt."""
+    """Show a run of the audited model: the first text that the audit ran, else a new run of the page's prompt."""
     audit = text(folder)
     if audit is not None and audit.trace is not None:
         session.show_trace(audit.trace)

@@ -26,14 +26,14 @@ def test_a_link_opens_the_run_that_was_audited(folder: Path, show: Callable[...,
     """The run on show before is the recorded example of another model."""
     plant(folder, lambda tensors: tensors[BIAS][5].fill_(-40.0))
     app = finished(show(), runs.weights(folder))
-    app.text_area(key="doctor-prompts").set_value("a fox\na fox ran over the hill and slept").run()
+    app.text_area(key="doctor-prompts").set_value("a fox ran over the hill\nand slept").run()
     app.button(key="run-texts").click().run()
     (audit,) = [audit for audit in app.session_state["audits"].values() if audit.trace or audit.waiting]
     finished(app, audit)
     assert "run" not in app.session_state
     opened = next(button for button in app.button if button.label == "Routing L3E5").click().run()
     assert opened.session_state["run"].trace is audit.trace
-    assert audit.trace.text == b"a fox ran over the hill and slept"
+    assert audit.trace.text == b"a fox ran over the hill"
     assert opened.query_params["layer"] == "3"
     assert opened.query_params["expert"] == "5"
 
