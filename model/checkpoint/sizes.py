@@ -1,8 +1,8 @@
 """Sizes of a model in parameters and bytes, computed from its configuration alone.
 
-The sizes are parameters by part, and bytes of files, of the cache, and of weights in memory (without activations and
-cache), for a model in memory and for one that stays on the disk. Nothing is read and nothing is allocated. `weights.py`
-inspects the contents of a folder.
+The sizes are the parameters of each part, the bytes of the files, the bytes of the cache, and the bytes that weights
+take in memory, for a loaded model and for a model that stays on the disk. Nothing is read and nothing is allocated.
+`weights.py` inspects the contents of a folder.
 
 Source: DeepSeek-V3 report (arXiv 2412.19437), sections 2.1 and 2.2; DeepSeek-V2 report (arXiv 2405.04434), table 1.
 """

@@ -141,8 +141,9 @@ def other_sets(num_experts: int, own: tuple[int, ...], rng: np.random.Generator)
 def tokens_to_match(counts: list[int], target: int) -> int:
     """Return the number of tokens that each draw reroutes, at most `target`.
 
-    It is the largest number that at least 19 other sets of experts reroute (a level of 5 %). If that is less than a
-    quarter of `target`, it is the largest number that at least 9 sets reroute, or all sets if there are fewer than 9.
+    It is the largest number that each of at least 19 other sets of experts reroutes (a level of 5 %). If that is less
+    than a quarter of `target`, it is the largest number that each of at least 9 sets reroutes; with fewer than 9
+    sets that reroute a token, the largest number that all of these reroute.
 
     Args:
         counts: number of tokens that each other set of experts reroutes.

@@ -121,13 +121,13 @@ def layers(trace: Trace, dim: str = "moe_layer") -> list[int]:
 
 
 def token(trace: Trace) -> int:
-    """Draw a field for a token's number and return it; if it is empty, the newest token whose experts are known."""
+    """Draw a field for a token's number and return the number; by default, the newest token with known experts."""
     chosen = locked_token(trace)
     return _newest(trace) if chosen is None else chosen
 
 
 def locked_token(trace: Trace) -> int | None:
-    """Draw a field for a token's number and return it; None if it is empty."""
+    """Draw a field for a token's number and return the number; None if the field is empty."""
     last, newest = trace.num_tokens - 1, _newest(trace)
     keep_within("token", range(trace.num_tokens))
     meaning = "The token's number in the run, from 0. Empty: the newest" + (
@@ -180,7 +180,7 @@ def expert(trace: Trace, default: int) -> int: ...
 @overload
 def expert(trace: Trace, default: None = None) -> int | None: ...
 def expert(trace: Trace, default: int | None = None) -> int | None:
-    """Draw a field for an expert's number and return it; if it is empty, `default`."""
+    """Draw a field for an expert's number and return the number; `default` if the field is empty."""
     number = rule_of(trace).num_experts
     keep_within("expert", range(number))
     chosen = st.number_input(

@@ -169,7 +169,7 @@ def request_from(values: Mapping[str, Any]) -> RunRequest:
     """Return the request with these values by widget key; a missing key has its default.
 
     Raises:
-        ValueError: a value is not a number, or not a valid one; the prompt is empty or too long.
+        ValueError: the value of a number is no number or out of range; or the prompt is empty or too long.
     """
     prompt = values.get("prompt") or ""
     if len(prompt) > limits.PROMPT_CHARACTERS:

@@ -49,7 +49,7 @@ def tokens(trace: Trace) -> pd.DataFrame:
 
 
 def with_bytes(trace: Trace, table: pd.DataFrame) -> pd.DataFrame:
-    """Return a table with a row per token, with each token's text as it is and its bytes in hexadecimal, for a file."""
+    """Return a table of tokens with two more columns, for a file: each token's raw text and its bytes (hexadecimal)."""
     spelled = [trace.text[token.start : token.end] for token in trace.tokens]
     raw = [part.decode(errors="replace") for part in spelled]
     return table.assign(**{"raw text": raw, "bytes (hex)": [part.hex(" ") for part in spelled]})

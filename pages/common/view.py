@@ -69,7 +69,7 @@ def follow(run: Run, placeholder: DeltaGenerator, container: DeltaGenerator) -> 
 
 
 def going(page: str) -> None:
-    """Show the progress of the session's run on a page that does not draw it, with a Stop button.
+    """Show the progress of the session's run, with a Stop button; for pages that do not draw the run themselves.
 
     When the run ends, the page is drawn anew and shows it.
 

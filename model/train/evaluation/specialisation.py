@@ -70,7 +70,7 @@ def counts_by_kind(counts_DLE: np.ndarray, kind_D: np.ndarray) -> np.ndarray:
 
 
 def information(counts_DLE: np.ndarray, kind_D: np.ndarray, draws: int = DRAWS, seed: int = 0) -> list[Information]:
-    """Return the mutual information of each layer: as it is, corrected for chance, and its interval.
+    """Return the mutual information of each layer: plug-in value, value corrected for chance, and interval.
 
     Args:
         counts_DLE: tokens of each document at each expert.

@@ -22,7 +22,7 @@ def address() -> str:
 
 
 def go_on(placeholder: DeltaGenerator) -> None:
-    """Show the session's run on the engine in the lens until it ends; do nothing if there is no such run."""
+    """Show in the lens the run that this session started on the engine, until it ends; do nothing if there is none."""
     run = session.own_run()
     if run is not None and run.kind == ENGINE and run.waiting:
         st.button("Stop", key="engine_stop", on_click=session.stop)

@@ -63,7 +63,7 @@ def _new_run(kind: str, other: Trace | None) -> Trace | None:
     """Draw the widgets of a new run and return its trace; None until it can start.
 
     Args:
-        kind: `PROMPT` runs a prompt of its own; any other kind runs the text of `other`.
+        kind: `PROMPT`: run a prompt that the visitor types; any other kind: run the text of `other`.
         other: trace of run A.
 
     Raises:

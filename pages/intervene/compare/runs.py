@@ -56,7 +56,7 @@ def _cache() -> dict[tuple[Path, str, RunRequest], Run]:
 
 
 def _recorder(b: Run, folder: Path, dtype: str) -> Callable[[], None]:
-    """Return the work of a run of B, which reads no session state."""
+    """Return a function that does run B; it reads no session state, so another thread can call it."""
     find, cache = finder(folder, dtype), finished()
 
     def work() -> None:

@@ -1,4 +1,4 @@
-"""The runs of the Collapse page: at most two small models per session, each trained in its own thread."""
+"""The runs of the Collapse page: small models on the sides A and B of the page, each trained in its own thread."""
 
 import dataclasses
 import gzip
@@ -94,7 +94,7 @@ def _read() -> dict[str, NanoRun]:
 
 
 def start(side: str, settings: dict[str, Any]) -> None:
-    """Start a run on a side, in place of the side's last run. A callback."""
+    """Start a run on `side`, in place of the last run on this side. A callback."""
     stop(side)
     run = runs()[side] = NanoRun(settings)
     jobs.stop_with_tab(run)

@@ -83,7 +83,7 @@ def strip(trace: Trace) -> int | None:
 
 
 def _window(trace: Trace, token: int | None) -> range:
-    """Return the range of tokens to show: all of a short text; of a long text, draw its choice.
+    """Return the range of tokens to show: all tokens of a short text; for a long text, draw a choice of the range.
 
     At first the range has the tokens around the chosen token.
     """
