@@ -34,7 +34,7 @@ def wrong(
     rng: np.random.Generator, layers: int, num_tokens: int, shape: tuple[int, int, int, int]
 ) -> Iterator[tuple[str, float]]:
     """Yield each statement and the share of fair layers for which it is wrong."""
-    experts, top_k, groups, kept = shape
+    experts, top_k, groups, _ = shape
     values = chance.fair_counts(rng, layers, num_tokens, *shape)
     band, counts = chance.load_band(num_tokens, *shape), xr.DataArray(values, dims=("moe_layer", "expert"))
     ratio, dead = metrics.relative_load(counts).values, (values == 0).sum(1)

@@ -74,7 +74,7 @@ def _bits_interval(scores: Scores, stream: int) -> dict[str, float | None]:
     """Return the 95 % interval of a stream's bits per byte over its documents; None if there are too few documents."""
     own_D = scores.stream_P == stream
     low, high = ratio_interval(scores.nats_P[own_D] / math.log(2), scores.bytes_P[own_D])
-    return {"low": _known(low), "high": _known(high)}
+    return {"low": _known(float(low)), "high": _known(float(high))}
 
 
 def _known(value: float) -> float | None:

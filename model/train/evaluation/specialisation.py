@@ -94,7 +94,7 @@ def information(counts_DLE: np.ndarray, kind_D: np.ndarray, draws: int = DRAWS, 
         reach_L = np.full(len(information_L), np.nan)
     p_L = (1 + (shuffled_NL >= information_L - 1e-12).sum(0)) / (1 + draws)
     columns = (information_L, chance_L, corrected_L, corrected_L - reach_L, corrected_L + reach_L, p_L)
-    return [Information(*map(float, row), num_documents) for row in zip(*columns, strict=True)]
+    return [Information(*map(float, row), documents=num_documents) for row in zip(*columns, strict=True)]
 
 
 def strongest(
