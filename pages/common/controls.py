@@ -195,7 +195,7 @@ def population(trace: Trace) -> xr.DataArray:
 
     The options are prompt, generated or all tokens, with or without special tokens.
     """
-    left, right = st.columns([3, 2], vertical_alignment="bottom")
+    left, right = st.columns(2, vertical_alignment="bottom")
     part = left.segmented_control(
         "Tokens that count",
         POPULATIONS,

@@ -6,6 +6,7 @@ import gc
 import logging
 import os
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -104,9 +105,25 @@ class Engines:
             return
 
 
+@contextlib.contextmanager
+def path_hidden(folder: Path) -> Iterator[None]:
+    """Raise errors about a model's files again, with the folder's name in place of its path on the server.
+
+    Raises:
+        RequestError: the code in this context raised a `ValueError` whose message holds the path.
+    """
+    try:
+        yield
+    except ValueError as error:
+        if str(folder) not in str(error):
+            raise
+        raise RequestError(str(error).replace(str(folder), folder.name)) from error
+
+
 def _load_or_refuse(folder: Path) -> "Engine":
     try:
-        return load(folder)
+        with path_hidden(folder):
+            return load(folder)
     except (OSError, MemoryError, RuntimeError) as error:
         _LOGGER.exception("%s cannot be loaded", folder)
         raise RequestError(f"{folder.name} cannot be loaded: {jobs.failure(error)}") from None

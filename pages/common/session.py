@@ -41,10 +41,11 @@ def recorder(reuse: bool = False) -> Callable[[Run], None]:
         run.advance(0.0, "Loading the model")
         engine = loaded.get(folder)
         runs.fit(run, engine)
-        if reuse:
-            runs.recall_or_record(run, engine, cache)
-        else:
-            runs.record(run, engine)
+        with models.path_hidden(folder):
+            if reuse:
+                runs.recall_or_record(run, engine, cache)
+            else:
+                runs.record(run, engine)
 
     return work
 

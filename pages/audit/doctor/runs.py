@@ -60,7 +60,8 @@ def start_weights(folder: Path) -> None:
     def work() -> None:
         from model.doctor.weights import examine_weights
 
-        audit.report = examine_weights(folder, audit.update, audit.cancel)
+        with models.path_hidden(folder):
+            audit.report = examine_weights(folder, audit.update, audit.cancel)
 
     jobs.begin(audit, work)
 
@@ -92,9 +93,10 @@ def start_text(folder: Path, lines: str, reference: Trace | None) -> None:
         from model.run.engine import Engine
 
         # A comparison may exchange the model's experts during a run, so it needs a model of its own.
-        engine = engines.get(folder) if reference is None else Engine.fitting(folder)
-        prompts = _prompts(lines, reference is None)
-        audit.report = examine_text(engine, prompts, reference, progress, audit.cancel)
+        with models.path_hidden(folder):
+            engine = engines.get(folder) if reference is None else Engine.fitting(folder)
+            prompts = _prompts(lines, reference is None)
+            audit.report = examine_text(engine, prompts, reference, progress, audit.cancel)
 
     jobs.stop_with_tab(audit)
     jobs.begin(audit, work)

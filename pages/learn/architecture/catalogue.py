@@ -60,7 +60,8 @@ def _of_folder(folder: Path) -> ShownModel:
     from model.checkpoint.parts import read_parts
     from model.checkpoint.weights import inspect
 
-    return ShownModel(folder.name, read_parts(inspect(folder).config), folder)
+    with models.path_hidden(folder):
+        return ShownModel(folder.name, read_parts(inspect(folder).config), folder)
 
 
 def made(model: ShownModel, trace: Trace | None) -> bool:

@@ -135,3 +135,12 @@ def test_a_folder_that_changes_while_the_app_runs_is_one_line(tmp_path: Path, wh
     with pytest.raises(ValueError, match="model") as caught:
         models.Engines().get(folder)
     assert "\n" not in str(caught.value)
+
+
+def test_an_error_names_a_model_by_its_folder_without_the_path_on_the_server(tmp_path) -> None:
+    with pytest.raises(RequestError, match=r"^mine lacks config\.json$"), models.path_hidden(tmp_path / "mine"):
+        raise ValueError(f"{tmp_path / 'mine'} lacks config.json")
+    with pytest.raises(RequestError, match=r"^mine/config\.json: k is 3$"), models.path_hidden(tmp_path / "mine"):
+        raise ValueError(f"{tmp_path / 'mine' / 'config.json'}: k is 3")
+    with pytest.raises(ZeroDivisionError), models.path_hidden(tmp_path / "mine"):
+        raise ZeroDivisionError

@@ -64,4 +64,5 @@ def test_folder_that_cannot_be_described(show: OpenApp, tmp_path: Path) -> None:
     app.run()
     assert not app.exception
     assert "cannot be described" in said(app)
+    assert str(tmp_path) not in said(app).replace("\\", "")
     assert "llama" in said(app)
