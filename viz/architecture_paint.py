@@ -42,7 +42,7 @@ def recall(graph: nx.DiGraph, stack: str, theme: Theme, paint: Paint) -> go.Scat
     indexers = [(key, at) for key, box, at in boxes(graph) if box.kind == "indexer" and key.startswith(f"{stack}-")]
     if paint.recall is None or not indexers:
         return go.Scatter(x=[], y=[], mode="lines", hoverinfo="skip")
-    (key, (x0, y0, x1, _)), share = indexers[0], f"{paint.recall:.1%} of dense attention"
+    (key, (x0, y0, x1, _)), share = indexers[0], f"{paint.recall:.1%} of the attention without selection"
     return go.Scatter(
         x=[x0 + 2, x0 + 2 + (x1 - x0 - 4) * paint.recall], y=[y0 + 3, y0 + 3], mode="lines",
         line={"color": theme.sequential[-3], "width": 4},

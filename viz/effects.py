@@ -161,7 +161,7 @@ def against_control(value: float, draws: np.ndarray, unit: str, theme: Theme) ->
     )
     hover = f"%{{x:.3g}} {unit} (derived)<extra></extra>"
     figure.add_scatter(
-        x=draws, y=np.zeros(len(draws)), mode="markers", name="control draws", hovertemplate=hover,
+        x=draws, y=np.zeros(len(draws)), mode="markers", name="control runs", hovertemplate=hover,
         marker={"size": 10, "color": theme.muted, "symbol": "circle-open", "line": {"width": 2}},
     )  # fmt: skip
     figure.add_scatter(

@@ -90,7 +90,7 @@ def query_panels(
     """
     keys, mask = np.arange(len(scores)), kept.values
     figure = make_subplots(rows=2, cols=1, shared_xaxes=True, vertical_spacing=0.06)
-    panels = ((scores, "index score", "measured"), (attention, "dense attention", "derived"))
+    panels = ((scores, "index score", "measured"), (attention, "attention without selection", "derived"))
     for row, (values, name, origin) in enumerate(panels, start=1):
         for cells, state, color in (
             (mask, "kept", theme.sequential[-3]),
@@ -127,7 +127,7 @@ def recall_by_query(recalled: xr.DataArray, oracle: xr.DataArray, theme: Theme, 
         figure.add_scatter(x=np.arange(len(values)), y=values.values, name=name, line=line, hovertemplate=hover)
     figure = note(figure, title, theme) if title else figure
     legend = {"orientation": "h", "x": 1, "xanchor": "right", "y": 1.02, "yanchor": "bottom"}
-    upwards = {"range": [0, 1.02], "title": {"text": "share of dense attention"}}
+    upwards = {"range": [0, 1.02], "title": {"text": "share of attention"}}
     return style(figure, theme, 300, legend=legend, showlegend=True, yaxis=upwards, xaxis={"title": {"text": "query"}})
 
 

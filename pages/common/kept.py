@@ -24,8 +24,8 @@ RUNS = ("run", "previous", "nano-runs")  # without one of these there is nothing
 NAMES = (*RUNS, *controls.KEPT)
 WAIT_SECONDS = 2.0  # a reload may begin the new session just before the old one ends
 GONE = (
-    "The run of this address is not kept any more: a reload finds it in its own tab, within {minutes} minutes. "
-    "Run the text again, or open its saved trace under Trace file."
+    "The run of this address is not kept any more. Only the tab that made a run finds it after a reload, for "
+    "{minutes} minutes. Run the text again, or open its saved trace under Trace file."
 )
 
 

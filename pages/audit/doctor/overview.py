@@ -103,7 +103,7 @@ def _finding(finding: Finding, number: int, folder: Path) -> None:
     if page and finding.layer is not None:
         chosen = {"layer": str(finding.layer)} | ({} if finding.expert is None else {"expert": str(finding.expert)})
         with right.container(key=f"doctor-link-{number}"):
-            label, opens = f"{title(page)} {finding.place}", "Opens a run of the audited model there."
+            label, opens = f"{title(page)} {finding.place}", "Shows a run of the audited model on that page."
             if st.button(
                 label, key=f"doctor-open-{number}", icon=":material/arrow_forward:", type="tertiary", help=opens
             ):

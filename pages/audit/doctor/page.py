@@ -5,7 +5,9 @@ import streamlit as st
 from pages.audit.doctor import choices, overview
 from pages.common import files, guards, models
 
-st.markdown("Is this checkpoint healthy? The doctor reads every weight. Press Run to check how it routes texts, too.")
+st.markdown(
+    "Is this checkpoint healthy? The doctor reads every weight. Run the texts to check how the model routes, too."
+)
 if not models.available():
     guards.stop_with(f"No model is installed. Name a model folder in {models.VARIABLE} and start again.")
 folder = models.available()[models.chosen()]

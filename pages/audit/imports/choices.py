@@ -70,8 +70,8 @@ def choose() -> None:
             st.file_uploader(
                 "The request to the engine, as JSON", key="import_request", max_upload_size=_MEGABYTES,
                 help=(
-                        "The request states the prompt and the position of the first row; for router logits, the "
-                        "batch's token ids."
+                        "The request states the prompt, and the token to which the first row of the answer belongs. "
+                        "For router logits, it states the batch's token ids."
                     ),
             )  # fmt: skip
             st.number_input(

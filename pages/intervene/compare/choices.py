@@ -17,7 +17,7 @@ _HELP = {
 }
 _DTYPES = ("bfloat16", "float32", "float16")
 _DTYPE_HELP = (
-    "How the model's weights and results are stored: fewer bits round more. `bfloat16` rounds most. At first it is A's."
+    "How the model's weights and results are stored: fewer bits round more. `bfloat16` rounds most. The default is A's."
 )
 _ROUTER = Capture(frozenset({"router"}))
 

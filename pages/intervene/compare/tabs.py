@@ -17,8 +17,9 @@ def by_layer(comparison: Comparison, token: int) -> None:
     figure = figures.agreement(comparison.layers, comparison.chance, comparison.num_compared, session.theme())
     how_to_read = (
         "Squares: the share of tokens for which both runs chose exactly the same experts. Circles: the mean Jaccard "
-        "index, common experts over all experts of both runs. Dashed: the index that two independent fair routers give "
-        f"(exact). {text.FAIR} The table gives the 95 % interval of each share (Wilson, as if tokens were independent)."
+        "index, common experts over all experts of both runs. Dashed: the mean index of two independent fair routers, "
+        f"computed exactly. {text.FAIR} The table gives the 95 % interval of each share (Wilson, as if tokens were "
+        "independent)."
     )
     table = tables.by_layer(comparison)
     controls.chart(figure, "compare-layers", table, how_to_read)
@@ -55,7 +56,7 @@ def tokens_that_split(comparison: Comparison, token: int) -> None:
     st.caption(
         "Where each token first chose other experts. Margin: the score of the last expert chosen minus the score of "
         "the best one that was not, in units of affinity; the smaller of the two runs' margins. Rounding can reverse "
-        "a small one. Experts have the numbers of A. Click a row to choose its token."
+        "a small one. Where B numbers its experts otherwise, A's numbers are shown. Click a row to choose its token."
     )
     controls.download_table(table, "compare-tokens")
 
@@ -81,7 +82,10 @@ def one_token(comparison: Comparison, token: int) -> None:
         st.info(f"Run B has no token that matches token {token} of run A.")
         return
     st.dataframe(table, hide_index=True, height="content", placeholder="", column_config=_formats(table))
-    st.caption("Experts have the numbers of A. Margin: the smaller of the two runs' margins. All derived.")
+    st.caption(
+        "Where B numbers its experts otherwise, A's numbers are shown. Margin: the smaller of the two runs' margins. "
+        "All derived."
+    )
     controls.download_table(table, "compare-token")
 
 

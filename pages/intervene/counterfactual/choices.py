@@ -43,7 +43,7 @@ QUESTIONS = {
     ),
     REPLAY: (
         "How much of the text depends on the routing? The tokens get exactly the experts and weights of another run; "
-        "the model routes the tokens after its end."
+        "if that run is shorter, the model routes the remaining tokens."
     ),
 }
 OWN, UPLOADED = "this run", "a trace file"

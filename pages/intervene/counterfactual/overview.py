@@ -47,8 +47,8 @@ def verdict(experiment: Experiment) -> None:
     how_to_read = (
         "The diamond is this change, for as many tokens as each control changes. Each circle is one control run; the "
         "grey band reaches from the lowest to the highest. Among N + 1 changes that matter equally, each is as "
-        "likely to be the largest, so a harmless change lies right of all N circles in 1 of N + 1 cases, and left of "
-        "all of them equally often. Derived."
+        "likely to be the largest, so a change that matters no more than the control lies right of all N circles "
+        "in 1 of N + 1 cases, and left of all of them equally often. Derived."
     )
     controls.chart(figure, "counterfactual-control", tables.summary(experiment), how_to_read)
 
@@ -106,8 +106,8 @@ def _about_control(experiment: Experiment) -> str:
     assert matched is not None
     return (
         f"This change reroutes {control.num_rerouted:,} tokens, and too few other experts reroute as many. As a "
-        f"control, {done}: {moved}. This change, for as many of its tokens: "
-        f"{_digits(effects.means(matched)['kl'].item())}."
+        f"control, {done}: {moved}. For as many of its own tokens, this change moves them by "
+        f"{_digits(effects.means(matched)['kl'].item())} nats."
     )
 
 
@@ -123,8 +123,8 @@ def _standing(experiment: Experiment) -> str:
         return f"That is more than in {at.below} of the {at.draws}: no more and no less than chance explains."
     side = "more" if at.below else "less"
     return (
-        f"**That is {side} than in any of them.** Of changes that matter as much as the control, 1 in {at.draws + 1} "
-        f"moves them {side} than all of its runs ({at.level:.2g})."
+        f"**That is {side} than in any control run.** Of changes that matter as much as the control, "
+        f"1 in {at.draws + 1} moves the predictions {side} than all control runs (p = {at.level:.2g})."
     )
 
 

@@ -21,7 +21,7 @@ def model() -> str:
     controls.keep_within("of", options)
     chosen = st.segmented_control(
         "Model", options, default=options[0], required=True, key="of", bind="query-params", format_func=_label,
-        help="The model of the sidebar, or a released one by its published configuration.",
+        help="The model of the sidebar, or a released model as its published configuration describes it.",
     )  # fmt: skip
     return chosen or options[0]
 

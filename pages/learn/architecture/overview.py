@@ -77,7 +77,10 @@ def _how_to_read(trace: Trace | None, layer: int | None, recall: float | None) -
         "below are the same for groups."
     )  # fmt: skip
     if recall is not None:
-        painted += f" The bar in the indexer shows that the keys it kept hold {recall:.1%} of dense attention."
+        painted += (
+            f" The bar in the indexer shows that the keys it kept hold {recall:.1%} of the attention that the heads "
+            "would give if they read every key."
+        )
     return (
         f"{basics}{painted} The curve on the left is the residual norm after each layer, the median over tokens. Click "
         f"a point of it to choose a layer. n = {trace.num_tokens:,} tokens, derived."

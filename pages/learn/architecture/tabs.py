@@ -27,7 +27,7 @@ _MEANINGS = {
     "multiply-adds": "Multiplications with an addition, for one token.",
     "weight bytes read": "Bytes of weights that one token reads.",
     "cache bytes kept": "Bytes that the cache keeps of one token.",
-    "cache bytes read": "Bytes of the cache that one token reads, of all tokens before it.",
+    "cache bytes read": "Bytes that one token reads from the cache, summed over the earlier tokens.",
 }
 
 
@@ -43,9 +43,9 @@ def all_parts(model: ShownModel, context: int, dtype: str) -> None:
     columns = {"part": _PART} | {name: _column(name) for name in table.columns[1:]}
     st.dataframe(table, hide_index=True, height="content", column_config=columns, placeholder="")
     st.caption(
-        f"Over all layers, for one new token with {context:,} earlier tokens, weights in {dtype}. Multiply-adds are "
-        "those of matrix products in the absorbed form of attention, which uses the latents as keys and values. The "
-        "sum leaves out multi-token prediction."
+        f"Over all layers, for one new token with {context:,} earlier tokens, weights in {dtype}. Multiply-adds "
+        "count matrix products only. Attention is counted in its absorbed form, which uses the latents as keys and "
+        "values. The sum leaves out multi-token prediction."
     )
     controls.download_table(table, "architecture-parts")
 
@@ -90,11 +90,11 @@ def _difference(before: "Parts", after: "Parts", context: int) -> str:
     was, now = (costs.attention_work(parts, context) for parts in (before, after))
     relation = f"{was / now:.3g} times fewer" if now < was else f"{now / was:.3g} times as many"
     return (
-        f"V3.2 adds a lightning indexer to each of {number} layers and leaves all else as it was: "
-        f"{added[0].parameters:,} parameters in a layer, {total:,} in all, and one more indexer in multi-token "
-        f"prediction. Attention then reads at most {after.config.index_topk:,} tokens, those with the best scores. For "
-        f"a token with {context:,} earlier ones, attention and indexer take {count(now)} multiply-adds in all layers, "
-        f"where V3 takes {count(was)}: {relation} (derived)."
+        f"V3.2 adds a lightning indexer to each of {number} layers: {added[0].parameters:,} parameters in a layer, "
+        f"{total:,} in all. Multi-token prediction gets one more indexer; all else is as in V3. Attention then reads "
+        f"at most {after.config.index_topk:,} tokens, those with the best scores. For a token with {context:,} "
+        f"earlier ones, attention and indexer take {count(now)} multiply-adds in all layers, where V3 takes "
+        f"{count(was)}: {relation} (derived)."
     )
 
 

@@ -6,7 +6,7 @@ from pages.common import controls, files, text
 from pages.learn.data import choices, overview, tabs
 from pages.learn.data.reports import reports
 
-st.markdown("What was the model trained on, and what was left out? Each text passes the same steps, each for a reason.")
+st.markdown("What was the model trained on, and what was left out? Every step that a text passes has a reason.")
 try:
     by_name = reports()
 except (ValueError, OSError) as error:

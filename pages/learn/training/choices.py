@@ -11,7 +11,7 @@ from pages.common import controls
 def logs(by_name: Mapping[str, TrainingLog]) -> tuple[TrainingLog, list[TrainingLog]]:
     """Draw lists of runs; return the chosen run, and the runs whose loss is drawn beside it."""
     left, right = st.columns([2, 3], vertical_alignment="bottom")
-    meaning = "A training run with its log: those of the embedded models, and small ones that fail in instructive ways."
+    meaning = "The training runs of the models that come with the app, and small runs that fail in instructive ways."
     name = left.selectbox("Run", list(by_name), key="log", bind="query-params", help=meaning)
     others = [other for other in by_name if other != name]
     related = [other for other in others if other.split()[0] == str(name).split()[0]]

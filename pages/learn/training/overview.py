@@ -18,15 +18,15 @@ def answer(log: TrainingLog) -> None:
     course = f": the loss went from **{losses[0]:.3g} to {losses[-1]:.3g}** nats per token"
     st.markdown(
         f"**{log.name}**, steps {first:,} to {last:,}{course if log.has_one_objective else ''}. {log.says}",
-        help="A step changes the weights once. A run that continues another run counts its steps from where the "
-        "other run was. The losses are means over the first and the last span of steps.",
+        help="A step changes the weights once. If a run continues another, its step numbers go on from the other's "
+        "last. The losses are means over the first and the last span of steps.",
     )
 
 
 def alarms(log: TrainingLog) -> None:
     """Show the alarms of the training watch, or that there were none."""
     if not log.alarms:
-        st.caption("The watch raised no alarm in this run, as far as its log shows.")
+        st.caption("The checks during training raised no alarm in this run, as far as its log shows.")
         return
     first = "; ".join(f"step {step:,}, {message}" for step, message in log.alarms[:SHOWN_ALARMS])
     number = len(log.alarms) - SHOWN_ALARMS

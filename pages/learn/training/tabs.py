@@ -30,8 +30,8 @@ def heldout(log: TrainingLog, layer: int) -> None:
     figure = figures.curves(chosen, "bits per byte", session.theme(), log.stages)
     how_to_read = (
         "Measured on the first 2 kB of each held-out text, which was never trained on. Bits per byte: how uncertain "
-        "the model is about the next byte; lower is better. A text is named by its kind and its language; cli is "
-        "short help pages of commands, techdocs manuals."
+        "the model is about the next byte; lower is better. A text is named by its kind and its language; cli "
+        "stands for short help pages of commands, techdocs for manuals."
     )
     controls.chart(figure, "training-heldout", tables.by_step(curves), how_to_read)
     _positions(log)
@@ -51,8 +51,8 @@ def _positions(log: TrainingLog) -> None:
         figure = figures.curves(curves, "bits per byte by position", session.theme(), log.stages)
         how_to_read = (
             "Measured on the beginnings of six long held-out texts, by position. In pieces: the same tokens, read in "
-            "pieces as long as the model's first context. The longer context helps where the whole text gives "
-            "the lower number."
+            "pieces as long as the context that the model was first trained with. The longer context helps where "
+            "the whole text gives the lower number."
         )
         controls.chart(figure, "training-positions", tables.by_step(curves), how_to_read)
 
@@ -141,9 +141,9 @@ def saturation(log: TrainingLog, layer: int) -> None:
     curves = {f"L{number}": by_step for number, by_step in values.items()}
     figure = figures.curves(curves, "share of the final routing", session.theme(), log.stages)
     how_to_read = (
-        "Derived: the share of the experts chosen for the tokens of a fixed text that the router at the end of "
-        "training chooses too. A curve ends at 1; the earlier it comes near 1, the earlier the routing of its layer "
-        "settled."
+        "For the tokens of a fixed text: of the experts that the router chose at a step, the share that it also "
+        "chooses at the end of training. Derived. A curve ends at 1; the earlier it comes near 1, the earlier the "
+        "routing of its layer settled."
     )
     controls.chart(figure, "training-saturation", tables.by_step(curves), how_to_read)
 

@@ -20,7 +20,10 @@ def in_numbers(run: Run, chosen: Selection, ranked: list[int], counted: xr.DataA
     """Draw entropy, share on the first token and distance of the layer's heads."""
     queries = attention.choosing_queries(counted)
     if not len(queries):
-        st.info("None of the tokens that count has more than one token to look at; the first sees only itself.")
+        st.info(
+            "None of the tokens chosen at Tokens that count has an earlier token to look at; the first token sees only "
+            "itself."
+        )
         return
     summary = attention.over_queries(values.overview(run, chosen.layer).figures, queries)
     st.caption(

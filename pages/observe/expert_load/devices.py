@@ -71,13 +71,13 @@ def verdict(load: Load, before: Placement, after: Placement) -> str:
     worst = int(numbered["busiest"].idxmax("moe_layer"))
     nodes, places = nodes_of(before.num_devices), after.expert.sizes["place"]
     groups = load.rule.num_groups
-    together = f"; each routing group stays on one of {nodes} machines" if nodes > 1 and groups % nodes == 0 else ""
+    together = f"; each routing group stays on one of the {nodes} machines" if nodes > 1 and groups % nodes == 0 else ""
     return (
         f"**With experts placed by number on {before.num_devices} devices, the busiest device carries "
         f"{float(numbered['largest']):.3g} times the mean load in L{worst}; balancedness is "
         f"{float(numbered['mean_balancedness']):.3g} on average over layers. With {places - load.rule.num_experts} "
-        f"redundant experts, placed by EPLB, it is {float(placed['mean_balancedness']):.3g}.** Places per device: "
-        f"{places // before.num_devices}{together}. n = {load.num_tokens:,} tokens; simulated."
+        f"redundant experts, placed by EPLB, it is {float(placed['mean_balancedness']):.3g}.** Experts per device, "
+        f"copies included: {places // before.num_devices}{together}. n = {load.num_tokens:,} tokens; simulated."
     )
 
 

@@ -69,9 +69,9 @@ def numbers(load: Load, layer: int, expert: int | None) -> None:
         "MaxVio: the busiest expert's load minus the mean, divided by the mean. CV: standard deviation divided by "
         "mean. Entropy: how widely tokens spread over the experts, 1 is even. Gini: inequality of the load, 0 is "
         "even. Dead: experts without a token. Hot: experts with at least twice the mean. Beyond chance: experts with "
-        f"a dot on the map. The first row is for chance: in 95 % of layers, fair routing of {load.num_tokens:,} "
-        "tokens has at least its entropy, and at most its other numbers. The other rows are derived from measured "
-        "counts."
+        "a dot on the map. The first row gives the limits of chance: in 95 % of layers, fair routing of "
+        f"{load.num_tokens:,} tokens has at least this entropy, and at most the row's other numbers. The other rows "
+        "are derived from measured counts."
     )
     controls.download_table(table, "load-figures")
 

@@ -41,9 +41,9 @@ def _rates(trace: Trace) -> None:
     columns[3].metric("Passes saved", f"{saved} of {new}", help="New tokens that needed no forward pass of their own.")
     st.caption(
         "The prediction module reads the model's state and the next token, and drafts the token after that. To "
-        "*verify* a draft, the model runs it before the next token is chosen. If the same token is then chosen, the "
-        "draft is accepted and its forward pass is already done; otherwise it is rejected and counts in no other "
-        "statistic. The text is the same as without drafts. Measured; the shares are derived."
+        "*verify* a draft, the model runs it before it chooses the token at the draft's place. If it then chooses the "
+        "same token, the draft is accepted and its forward pass is already done; otherwise the draft is rejected and "
+        "counts in no other statistic. The text is the same as without drafts. Measured; the shares are derived."
     )
 
 

@@ -33,9 +33,9 @@ def show(trace: Trace, token: int, layer: int, expert: int) -> None:
     lost = {name: mask.sel(moe_layer=layer) for name, mask in path.losers(trace, token).items()}
     st.markdown(
         because(decision, lost),
-        help="A margin is the score of the last one chosen minus the score of the best one that was not; it is "
-        "derived from recorded scores. Lost only to the bias: without the bias, the router would have chosen this "
-        "expert. Lost only to the group limit: without the limit, the router would have chosen it.",
+        help="A margin is the score of the last expert or group chosen minus the score of the best one that was not; "
+        "it is derived from recorded scores. Lost only to the bias: without the bias, the router would have chosen "
+        "this expert. Lost only to the group limit: without the limit, the router would have chosen it.",
     )
     for reservation in reservations(decision, str(trace.origin.get("dtype"))):
         st.caption(reservation)
@@ -57,9 +57,9 @@ def _chart(trace: Trace, decision: Decision, lost: Mapping[str, xr.DataArray], e
     )  # fmt: skip
     how_to_read = (
         "A column per expert, a panel per step, from the top down. In panel 3, the ring is where the layer's mean "
-        "bias would put an expert; the mark at the end of the line is where its own bias puts it. Among the groups, "
-        "a thick line is a kept group. In panel 6, only experts of kept groups are left; those on or above the "
-        "dashed line were chosen. The dotted line runs through the expert of the steps below. Click an expert."
+        "bias would put an expert; the mark at the end of the line is where its own bias puts it. Among the groups, a "
+        "thick line is a kept group. In panel 6, only experts of kept groups are left; those on or above the dashed "
+        "line were chosen. The dotted line runs through the expert that the steps below explain. Click an expert."
     )
     controls.chart(figure, "routing-decision", rows, how_to_read, chooses=("layer", "expert"), layer=decision.layer)
 

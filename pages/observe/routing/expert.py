@@ -85,8 +85,8 @@ def _kinds(trace: Trace, layer: int, shares: pd.DataFrame, color: str) -> int:
     figure = figures.shares_by_kind(names, taken, totals, bounds, beyond, fair, color, session.theme())
     how_to_read = (
         "Of the tokens of each kind, the share that went to this expert, with its 95 % interval. The dashed line is "
-        "the share of a fair expert. A grey row is explained by chance; in 95 % of cases, all rows of a fair expert "
-        "are grey. A trace does not state the domain of its text, so a token's kind follows from its own text. "
+        "a fair share. A grey row is explained by chance: under fair routing, all rows of an expert are grey in 95 % "
+        "of cases. A trace does not state the domain of its text, so a token's kind follows from its own text. "
         "Derived."
     )
     height = int(figure.layout.height)  # pyright: ignore[reportAttributeAccessIssue] - Plotly adds it at run time

@@ -71,10 +71,13 @@ def _steps(at: _Numbers, observed: str) -> Iterator[Step]:
 
 def _logit_of_sigmoid(at: _Numbers) -> Step:
     e, s = at.expert, number(at.affinity)
-    text = "The router compares the token's state with this expert's vector. The logit follows from the affinity."
+    text = "The router compares the token's state with this expert's vector. The affinity gives the logit back."
     if not math.isfinite(at.logit):
         return Step(
-            "1  Logit", f"{text} Here it was rounded to {at.affinity:g}, so only the sign is known.", DERIVED, ""
+            "1  Logit",
+            f"{text} This affinity was rounded to {at.affinity:g}: only the logit's sign is known.",
+            DERIVED,
+            "",
         )
     equation = rf"z_{{{e}}} = \ln \frac{{s_{{{e}}}}}{{1 - s_{{{e}}}}} = \ln \frac{{{s}}}{{1 - {s}}} = {at.logit:.3f}"
     return Step("1  Logit", text, DERIVED, equation)

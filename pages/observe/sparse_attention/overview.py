@@ -60,8 +60,9 @@ def verdict(run: Run, layer: int, token: int, kept: xr.DataArray) -> None:
     dense = heads.dense(run, layer)
     held, best = sparse.held_and_best(dense, kept, token)
     st.markdown(
-        f"Token {token} keeps **{num_kept} of {visible}** keys. They hold **{held:.1%}** of its attention without a "
-        f"selection (mean of {dense.sizes['head']} heads); the best {num_kept} keys would hold {best:.1%}.",
+        f"Token {token} keeps **{num_kept} of {visible}** keys. They hold **{held:.1%}** of the attention that the "
+        f"token would give if it read every key (mean of {dense.sizes['head']} heads); the best {num_kept} keys would "
+        f"hold {best:.1%}.",
         help="A key is an earlier token that this token may read. Attention without a selection is computed from the "
         "layer's recorded input, as if the token read every key.",
     )

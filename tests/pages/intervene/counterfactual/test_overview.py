@@ -57,8 +57,9 @@ def test_the_verdict_names_the_change_its_control_and_the_level() -> None:
     said = overview.sentences(experiment(Control((), 12, 12), [0.5, 1.0, 1.5]))
     assert said == BEGINNING + (
         "As a control, other experts of L3 were knocked out in turn (3 runs), each for 12 tokens, as many as this "
-        "change reroutes: the predictions moved by 0.5 to 1.5 nats. **That is more than in any of them.** Of "
-        "changes that matter as much as the control, 1 in 4 moves them more than all of its runs (0.25)."
+        "change reroutes: the predictions moved by 0.5 to 1.5 nats. **That is more than in any control run.** "
+        "Of changes that matter as much as the control, 1 in 4 moves the predictions more than all control runs "
+        "(p = 0.25)."
     )
 
 
@@ -66,15 +67,16 @@ def test_a_control_of_fewer_tokens_is_compared_with_the_change_for_as_many() -> 
     said = overview.sentences(experiment(Control((), 12, 1, repeated=()), [0.5, 1.0, 1.5], matched=0.7))
     assert said == BEGINNING + (
         "This change reroutes 12 tokens, and too few other experts reroute as many. As a control, other experts of L3 "
-        "were knocked out in turn (3 runs), each for 1 token: the predictions moved by 0.5 to 1.5 nats. This change, "
-        "for as many of its tokens: 0.7. That is more than in 1 of the 3: no more and no less than chance explains."
+        "were knocked out in turn (3 runs), each for 1 token: the predictions moved by 0.5 to 1.5 nats. For as many "
+        "of its own tokens, this change moves them by 0.7 nats. That is more than in 1 of the 3: no more and no less "
+        "than chance explains."
     )
 
 
 @pytest.mark.parametrize(
     ("control", "draws", "stated", "part"),
     [
-        (Control((), 12, 12), [3.0, 4.0], {}, "**That is less than in any of them.**"),
+        (Control((), 12, 12), [3.0, 4.0], {}, "**That is less than in any control run.**"),
         (Control((), 12, 12), [2.0, 1.0], {}, "That is more than in 1 of the 2: no more and no less than chance"),
         (Control((), 12, 12), [0.00001234, 4.0], {}, "moved by 0.0000123 to 4 nats"),
         (Control((), 12, 12), [2.0, 2.0], {}, "All moved them equally."),

@@ -44,6 +44,6 @@ def test_words_name_the_worst_layer() -> None:
     assert "With experts placed by number on 2 devices, the busiest device carries 1.6 times the mean load" in said
     assert "in L1" in said
     assert "With 0 redundant experts" in said
-    assert "Places per device: 2. n = 10 tokens; simulated." in said
+    assert "Experts per device, copies included: 2. n = 10 tokens; simulated." in said
     wide = loaded([[1] * 32], num_groups=4)
-    assert "each routing group stays on one of 2 machines" in devices.verdict(wide, *devices.placements(wide, 16, 0))
+    assert "stays on one of the 2 machines" in devices.verdict(wide, *devices.placements(wide, 16, 0))
