@@ -14,7 +14,7 @@ def cost_by_context(work: xr.DataArray, theme: Theme, context: int | None = None
     """Draw multiply-adds per token by the length of the context, both on a log scale.
 
     Args:
-        work: multiply-adds per token, [model, context]; at most three models, the second in the colour of text.
+        work: multiply-adds per token, [model, context]; at most three models. The second line has the colour of text.
         theme: colours.
         context: context length to mark.
     """

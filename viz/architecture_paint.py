@@ -20,14 +20,14 @@ PROFILE = (10.0, 58.0)  # x of a residual norm of 0, and of the largest norm
 
 @dataclasses.dataclass(frozen=True)
 class Paint:
-    """The data of a run to paint.
+    """The data of a run to paint; all arrays, and `recall`, are computed from recorded values.
 
     Attributes:
         layer: model layer whose data is painted on its block; None: no layer.
-        load: load ratio of the layer's experts, [expert], *derived*; None: experts are coloured by group.
-        group_load: load ratio of the layer's expert groups, [group], *derived*.
-        residual_norm: norm of the residual stream after each layer, [layer], *derived* from all tokens; None: no curve.
-        recall: share of the layer's dense attention that lies on the keys its indexer kept, *derived*; None: no bar.
+        load: load ratio of the layer's experts, [expert]; None: experts are coloured by group.
+        group_load: load ratio of the layer's expert groups, [group].
+        residual_norm: norm of the residual stream after each layer, [layer], over all tokens; None: no curve.
+        recall: share of the layer's dense attention that lies on the keys that its indexer kept; None: no bar.
     """
 
     layer: int | None = None
@@ -100,7 +100,10 @@ def _bar(title: str, theme: Theme) -> dict[str, Any]:
 
 
 def profile(graph: nx.DiGraph, model: Model, norm: xr.DataArray, chosen: int | None, theme: Theme) -> go.Scatter:
-    """Draw the residual norm beside the stream: a point per layer, at the height of that layer in its block."""
+    """Draw the residual norm beside the line of the residual stream, a point per layer.
+
+    The points of layers that share a drawn block are spread evenly over its height.
+    """
     points = _layer_points(graph, model)
     known = {int(layer): float(value) for layer, value in zip(norm["layer"].values, norm.values, strict=True)}
     layers = [layer for layer in sorted(points) if np.isfinite(known.get(layer, np.nan))]
@@ -117,7 +120,10 @@ def profile(graph: nx.DiGraph, model: Model, norm: xr.DataArray, chosen: int | N
 
 
 def _layer_points(graph: nx.DiGraph, model: Model) -> dict[int, tuple[str, float]]:
-    """Return, by layer, the key of its block's last part and its y; layers that share a block are spread evenly."""
+    """Return, for each layer, the key of the last part of its block, and the y of its point.
+
+    The points of layers that share a drawn block are spread evenly over its height.
+    """
     points = {}
     for stack in model.stacks:
         _, low, _, high = graph.graph["frames"][stack.name]

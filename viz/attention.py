@@ -63,7 +63,7 @@ def rollout_map(
     title: str = "",
     of_cell: str = "largest",
 ) -> go.Figure:
-    """Draw attention rollout: `reached` [query, key] is the share of each key in each query's output; *derived*."""
+    """Draw attention rollout: `reached` [query, key] is the computed share of each key in each query's output."""
     heatmap = _weight_map(reached, theme, "rollout")
     return _square(
         heatmap, reached, theme, labels, height, "rollout %{customdata[2]:.3~g} (derived)", token, title, of_cell
@@ -80,10 +80,10 @@ def score_map(
     title: str = "",
     of_cell: str = "largest",
 ) -> go.Figure:
-    """Draw one part of a head's score before the softmax, [query, key], on the signed scale; *derived*.
+    """Draw one part of a head's score before the softmax, [query, key], on the signed scale.
 
     Args:
-        scores: score of each cell, [query, key], NaN under the causal mask; see the module for cells.
+        scores: computed score of each cell, [query, key], NaN under the causal mask; see the module for cells.
         theme: colours.
         limit: largest absolute score of the colour scale, shared by compared maps; default: the largest in `scores`.
         labels: the visible text of all tokens.

@@ -1,7 +1,8 @@
 """Draw the effects of an intervention: on the text, by token, and by layer.
 
-Effects use the change scale, which diverges around 0, never the colours of load. The control, which makes the same
-change to random experts, is a grey band beside each effect. This module escapes everything that comes from a text.
+Effects use the change scale, which diverges around 0, never the colours of load. The control makes the same change to
+random experts, in several draws; it is a grey band beside each effect. This module escapes everything that comes from a
+text.
 """
 
 import html

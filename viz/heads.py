@@ -68,8 +68,8 @@ def head_panels(
     A click reports `customdata` (head).
 
     Args:
-        summary: the variables of `PANELS`, each [statistic, head], *derived*; the axis `statistic` has `mean`, `low`
-            and `high`.
+        summary: the variables of `PANELS`, each [statistic, head], computed from attention weights; the axis
+            `statistic` has `mean`, `low` and `high`.
         theme: colours.
         order: head numbers from top to bottom; default: in the order of `summary`.
         selected: head to shade.
@@ -102,7 +102,7 @@ def layer_maps(means: xr.Dataset, theme: Theme, selected: tuple[int, int] | None
     A click reports `customdata` (layer, head).
 
     Args:
-        means: the variables of `PANELS`, each [attention_layer, head], *derived*.
+        means: the variables of `PANELS`, each [attention_layer, head], computed from attention weights.
         theme: colours.
         selected: layer and head to frame.
     """
@@ -141,7 +141,7 @@ def parts_by_distance(parts: xr.DataArray, theme: Theme, selected: int | None = 
     A thin line is a head, the strong line the mean over heads, and the coloured line the selected head.
 
     Args:
-        parts: mean score before the softmax, [part, head, distance], *derived*; distances in tokens.
+        parts: computed mean score before the softmax, [part, head, distance]; distances in tokens.
         theme: colours.
         selected: head to draw in colour.
     """
@@ -168,7 +168,7 @@ def cache_bars(sizes: dict[str, int], texts: dict[str, str], own: str, theme: Th
     """Draw the size of the KV cache with each kind of attention as bars on a linear scale.
 
     Args:
-        sizes: bytes by kind of attention, *derived*, in the order to draw.
+        sizes: computed bytes by kind of attention, in the order to draw.
         texts: labels of the bars by kind of attention: the formatted sizes.
         own: kind of attention that the model uses; its bar is coloured.
         theme: colours.

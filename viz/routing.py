@@ -49,8 +49,8 @@ def token_path(
             `gate_weight` [moe_layer, rank], `router_score` [moe_layer, expert], `group_kept` [moe_layer, group].
         layout: layout of the router; groups are drawn apart.
         theme: colours.
-        losers: masks [moe_layer, expert], *derived*: key `LOST_TO_BIAS` for the triangles, `LOST_TO_GROUP` for the
-            hatched cells.
+        losers: masks [moe_layer, expert], computed from recorded scores: key `LOST_TO_BIAS` for the triangles,
+            `LOST_TO_GROUP` for the hatched cells.
         focus: layer, and optionally expert, to frame.
         origin: how the numbers came about, such as `measured`; the hover text says it.
     """

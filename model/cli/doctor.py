@@ -112,7 +112,7 @@ def _run(stage: str, given: Path | None, folder: Path, engines: "list[Engine]", 
 
 
 def _engine(folder: Path, by_ids: bool) -> "Engine":
-    """Return an engine; a tokenizer that cannot be read does not matter where all runs take token ids."""
+    """Return an engine; if `by_ids` (all runs take token ids), a tokenizer that cannot be read is left out."""
     from model.checkpoint.header import CheckpointError
     from model.checkpoint.tokenizer import TokenizerError
     from model.run.engine import Engine

@@ -41,7 +41,7 @@ def compare_biases(reference: Trace, ours: Trace) -> Iterator[Finding]:
 def _layer_of(was: np.ndarray, now: np.ndarray, index: int) -> int:
     """Return the index of the reference's layer whose bias equals, up to a common offset, that of our layer `index`.
 
-    Return `index` itself if its own bias fits or none does.
+    Return `index` if the reference's layer with this index has an equal bias, or if no layer has one.
     """
     if np.abs(now[index] - was[index]).max() < _SAME or np.ptp(now[index] - was[index]) < _SAME:
         return index

@@ -27,7 +27,10 @@ Encode = Callable[[], Sequence[int] | None]  # the ids of the reference's prompt
 
 
 def tokens(reference: Trace, ours: Trace, encode: Encode) -> Iterator[Finding]:
-    """Yield a finding if ids stand for other text than in the reference, or if the reference's text has other ids."""
+    """Yield a finding if the audited tokenizer differs from the reference's tokenizer.
+
+    It differs if it gives other text to the reference's ids, or other ids to the reference's prompt.
+    """
     meaning = "The tokenizer is another model's, or its entries were reordered: the model reads other words."
     known = any(token.piece for token in ours.tokens)
     pairs = [(one, other) for one, other in zip(reference.tokens, ours.tokens, strict=True) if one.piece and known]
@@ -60,7 +63,7 @@ def configuration(reference: Trace, ours: Trace) -> Iterator[Finding]:
 
 
 def _first_unlike(key: str, now: Any, was: Any) -> tuple[str, Any, Any]:
-    """Return key and values; if both values are objects, those of their first differing entry."""
+    """Return the key and both values; if both are objects, the key and values of the first entry that differs."""
     if isinstance(now, Mapping) and isinstance(was, Mapping):
         inner = next(inner for inner in sorted({*now, *was}, key=str) if now.get(inner) != was.get(inner))
         return f"{key}.{inner}", now.get(inner), was.get(inner)

@@ -52,10 +52,10 @@ def _swap_halves(gate_up: Tensor) -> None:
 
 
 def orders(suspects: Sequence[int]) -> Iterator[dict[int, int]]:
-    """Yield the exchanges to try, as expert -> the expert whose weights it gets: first pairs, then longer orders.
+    """Yield the exchanges to try, as expert -> the expert whose weights it gets.
 
-    Pairs are those of the first `_PAIRS_OF` suspects. If there are 3 to `_CYCLES_OF` suspects, every order follows in
-    which none of them keeps its weights.
+    First come exchanges of two experts, for all pairs of the first `_PAIRS_OF` suspects. If there are 3 to `_CYCLES_OF`
+    suspects, all permutations follow in which no suspect keeps its weights.
     """
     for one, other in itertools.combinations(suspects[:_PAIRS_OF], 2):
         yield {one: other, other: one}

@@ -75,7 +75,11 @@ def _copies(layer: int, projections: Projections) -> Iterator[Finding]:
 
 
 def _equal_pairs(projections: Projections) -> dict[tuple[int, int], list[str]]:
-    """Return pairs of experts -> their equal projections; an expert is paired with the first expert that it equals."""
+    """Return pairs of experts -> their equal projections.
+
+    An expert that equals earlier ones in all projections is paired with the first of them. Any other expert is paired,
+    projection by projection, with the first expert that has the same tensor there.
+    """
     whole: dict[int, list[bytes]] = {}
     for tensors in projections.values():
         for expert, tensor in tensors.items():
@@ -97,7 +101,7 @@ def _equal_pairs(projections: Projections) -> dict[tuple[int, int], list[str]]:
 
 
 def _near_pairs(tensors: Mapping[int, Scanned]) -> Iterator[tuple[tuple[int, int], float]]:
-    """Yield pairs of experts with nearly parallel samples, and the cosine; equal tensors are compared only once."""
+    """Yield pairs of experts with nearly parallel samples, and the cosine; of equal tensors only the first counts."""
     first: dict[bytes, int] = {}
     for expert, tensor in tensors.items():
         if tensor.rms > 0 and tensor.sample.any():

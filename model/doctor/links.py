@@ -3,9 +3,10 @@
 The links: the embedding, then the residual stream of each layer after attention and after its feed-forward block. A
 trace of an older version holds only the residual stream after each feed-forward block.
 
-Thresholds: norms count as equal if they differ by less than 1e-3, as in fp32 on two machines. If every number was
-rounded to 16 bits, or the weights to FP8, norms count as equal up to 3 %. In this case, a token is judged only up to
-the first layer in which it selects other experts than in the reference.
+Thresholds: a chain is *rounded* if every number was rounded to 16 bits, or the weights to FP8; otherwise it is *exact*.
+Norms of an exact chain count as equal if they differ by less than 1e-3, as in fp32 on two machines. Norms of a rounded
+chain count as equal up to 3 %, and a token is judged only up to the first layer in which its experts differ from those
+in the reference.
 
 Shape suffixes: T tokens, L layers.
 """
@@ -75,7 +76,7 @@ def relative_gaps(was: np.ndarray, now: np.ndarray) -> np.ndarray:
 
 
 def tolerance_of(links: Sequence[Link], in_16_bits: bool, in_fp8: bool) -> Tolerance:
-    """Return the tolerance for a chain: wide if every number was rounded, else narrow.
+    """Return the tolerance for a chain: wide for a rounded chain, narrow for an exact chain.
 
     Rounding is recognised because it changes nearly every token a little from the first links on.
 
@@ -105,8 +106,8 @@ def same_experts(reference: Trace, ours: Trace, link: Link) -> np.ndarray:
 def first_difference(reference: Trace, ours: Trace, links: Sequence[Link], tolerance: Tolerance) -> int | None:
     """Return the index in `links` of the first link that differs; None if none does.
 
-    In an exact chain, this is the first link whose difference is far above the differences of all earlier links. The
-    tolerance alone would find a later link, because a small fault exceeds it only some layers later.
+    In an exact chain (see the module), it is the first link whose difference is far above those of all earlier links. A
+    small fault exceeds the tolerance only some layers later, so the tolerance alone would find a link that is too late.
     """
     if tolerance.is_rounded:
         for place, link in enumerate(links):
@@ -125,7 +126,7 @@ def first_difference(reference: Trace, ours: Trace, links: Sequence[Link], toler
 def changed_tokens(links: Sequence[Link], place: int, tolerance: Tolerance) -> np.ndarray:
     """Return a mask of the tokens that differ at a link by more than rounding, [T] bool.
 
-    In an exact chain, the differences at the links before it show how large rounding is.
+    In an exact chain (see the module), the differences at the links before this one show how large rounding is.
     """
     before = max((float(link.gaps_T.max(initial=0.0)) for link in links[:place]), default=0.0)
     limit = tolerance.norm if tolerance.is_rounded else min(tolerance.norm / 10, max(_SMALLEST_CHANGE, _JUMP * before))

@@ -1,8 +1,8 @@
 """Checks a folder's tensors against its configuration: missing tensors, wrong shapes, contradicting numbers.
 
 The tensors count as right: if most layers agree on a number and `config.json` states another number, the configuration
-is wrong. One finding then covers all tensors that seem to be missing because of the wrong number. A folder in a layout
-that is not read also gets a single finding, which says what to do.
+is wrong. One finding then covers all tensors that seem to be missing because of the wrong number. A folder whose layout
+cannot be read also gets a single finding, which says what to do.
 """
 
 import collections
@@ -117,7 +117,7 @@ def _other_form(manifest: Manifest, problem: str) -> Finding:
 
 
 def _foreign(manifest: Manifest, cause: str) -> Finding:
-    """Return the finding on a folder in a layout that is not read; it replaces findings on missing tensors."""
+    """Return the finding on a folder whose layout cannot be read; it replaces the findings on missing tensors."""
     evidence = {"missing": len(manifest.missing), "held": len(manifest.stored), "unknown": len(manifest.surplus)}
     return Finding(ERROR, NAME, cause, "The model cannot be loaded; no tensor is damaged by that.", evidence)
 

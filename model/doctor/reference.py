@@ -178,7 +178,8 @@ def _fitted_scale(trace: Trace) -> float | None:
 def _columns(reference: Trace, ours: Trace) -> Iterator[Finding]:
     """Yield a finding for each layer in which an expert's affinities fit a wrong expert of the reference.
 
-    They fit it clearly better than the expert with the same number; the module has the threshold.
+    The affinities must fit the wrong expert clearly better than the expert with the same number; the module docstring
+    has the threshold.
     """
     groups = ours.data.sizes.get("group", 1)
     for index, layer in enumerate(ours.data["moe_layer"].values.tolist()):

@@ -119,7 +119,10 @@ class _Runs:
 
 
 def _requests(engine: Engine, prompts: Sequence[Prompt]) -> list[RunRequest]:
-    """Return one request per prompt; for a model that runs from disk, one of all prompts; cut to the context length."""
+    """Return one request per prompt, or, for a model that runs from disk, a single request with all prompts joined.
+
+    Each request is truncated to the context length.
+    """
     made: list[list[int]] = []
     for number, prompt in enumerate(prompts, 1):
         ids = list(prompt.ids) if prompt.ids is not None else _encode(engine, prompt, number)

@@ -57,7 +57,7 @@ def _beyond(tokenizer: Tokenizer, vocab_size: Any) -> list[Finding]:
 
 
 def _first_token(tokenizer: Tokenizer, bos_id: Any) -> list[Finding]:
-    """Return the finding on a first token of a text that config.json and the tokenizer state differently."""
+    """Return a finding if config.json and the tokenizer state different first tokens of a text."""
     if type(bos_id) is not int or tokenizer.bos_id is None or tokenizer.bos_id == bos_id:
         return []
     what = f"config.json states bos_token_id {bos_id}, {FILE} begins a text with id {tokenizer.bos_id}"

@@ -99,7 +99,11 @@ def _by_key(entries: Iterator[tuple[Hashable, int]]) -> dict[Hashable, int]:
 
 
 def _joined(how: str, num_a: int, num_b: int, ahead: tuple[dict, dict], behind: tuple[dict, dict]) -> Alignment:
-    """Return the alignment of tokens with equal keys; pairs of `ahead`, the common beginning, take precedence."""
+    """Return the alignment of tokens with equal keys.
+
+    `ahead` has the tokens of the common beginning by key, `behind` those of the common end, for each trace. The pairs
+    of `ahead` take precedence.
+    """
     pairs = [(ahead[0][key], ahead[1][key], True) for key in ahead[0].keys() & ahead[1].keys()]
     used_a, used_b = {pair[0] for pair in pairs}, {pair[1] for pair in pairs}
     for key in behind[0].keys() & behind[1].keys():

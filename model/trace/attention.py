@@ -3,7 +3,7 @@
 Weights are [..., head, query, key]. A row belongs to a query and sums to one; keys after the query have weight 0. The
 first query sees only itself, so its statistics are NaN.
 
-Sources: rollout from Abnar and Zuidema (arXiv 2005.00928), which ignores the values and the feed-forward layers.
+Source of the rollout: Abnar and Zuidema (arXiv 2005.00928). Rollout ignores the values and the feed-forward layers.
 
     >>> weights = xr.DataArray([[[1.0, 0.0], [0.25, 0.75]]], dims=("head", "query", "key"))
     >>> first_token_share(weights).sel(query=1).values.tolist()

@@ -86,7 +86,7 @@ def visible_pairs(window: Window, sides: tuple[int, int]) -> np.ndarray:
     end, key_end = np.minimum(first + sides[0], window.query_end), np.minimum(key + sides[1], window.key_end)
 
     def from_key_on(keys: np.ndarray) -> np.ndarray:
-        """Return the number of visible pairs whose key is not before `keys[i]`, [row of cells, i]."""
+        """Return, for each row of cells, the number of visible pairs with a key at `keys[i]` or later, [row, i]."""
         return _triangle(end[:, None] - keys) - _triangle(first[:, None] - keys)
 
     return from_key_on(key) - from_key_on(key_end)

@@ -155,16 +155,16 @@ def fair_counts(
 
 
 def _share(needed: np.ndarray, left: np.ndarray | int) -> np.ndarray:
-    """Return the probability that the next of `left` items is drawn if `needed` of them are drawn in all."""
+    """Return the probability that the next item is drawn, if `needed` of the `left` remaining items will be drawn."""
     return np.minimum(needed / np.maximum(left, 1), 1)
 
 
 def count_bounds(num_tokens: int, share: float, confidence: float = 0.95) -> tuple[int, int]:
     """Return the narrowest bounds that contain a binomial count at this confidence, with equal tails on both sides.
 
-    The count of one expert is binomial, however groups are kept; `share` is top-k over experts. At the confidence
-    1 - p / n the bounds contain the counts of all n experts with probability 1 - p or more (Bonferroni's bound, which
-    needs no independence).
+    The count of one expert is binomial, whatever the number of kept groups; `share` is top-k / number of experts. At
+    the confidence 1 - p / n the bounds contain the counts of all n experts with probability 1 - p or more (Bonferroni's
+    bound, which needs no independence).
 
     >>> count_bounds(28, 4 / 32), count_bounds(28, 4 / 32, 1 - 0.05 / 32)
     ((1, 7), (0, 10))
@@ -181,9 +181,10 @@ def count_bounds(num_tokens: int, share: float, confidence: float = 0.95) -> tup
 
 
 def tokens_to_call_dead(num_experts: int, top_k: int, confidence: float = 0.95) -> int:
-    """Return the smallest number of tokens from which on chance does not explain an expert without a token.
+    """Return the smallest number of tokens for which chance no longer explains an expert without a token.
 
-    From this number on, a layer of a fair router is expected to have at most 1 - `confidence` experts without a token.
+    With this number or more, a layer of a fair router is expected to have at most 1 - `confidence` experts without a
+    token.
 
     >>> tokens_to_call_dead(256, 8)
     270

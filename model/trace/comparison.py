@@ -59,7 +59,8 @@ class Comparison:
         renumbered: permutation of the experts of each layer in which `b` only numbers them differently.
         only_a: MoE layers that only `a` has.
         only_b: MoE layers that only `b` has.
-        chance: agreement of two independent fair routers; None if the traces do not state their groups.
+        chance: agreement of two independent fair routers (`agreement.py`); None if the
+            numbers of experts are not stated, or the numbers of groups or of kept groups differ.
         dtype: the less precise dtype of the two, whose tolerance decides near ties.
         faults_a: contradictions within `a`.
         faults_b: contradictions within `b`.
@@ -177,7 +178,7 @@ def _common_layers(a: Trace, b: Trace) -> list[int]:
 
 
 def _at(trace: Trace, tokens: np.ndarray, layers: list[int]) -> xr.Dataset:
-    """Return the compared variables of the aligned tokens in the common layers."""
+    """Return the variables that are compared, for the tokens at indices `tokens` and for `layers`."""
     names = ["expert_id", "gate_weight", "router_score", "expert_bias", "group_score", "group_kept", "logprob"]
     data = trace.data[[name for name in names if trace.has(name)]]
     return data.sel(moe_layer=layers).isel(token=tokens)
@@ -189,7 +190,7 @@ def _ids(trace: Trace, layers: list[int]) -> np.ndarray:
 
 
 def rougher_dtype(a: Trace, b: Trace) -> str:
-    """Return the dtype with the larger tolerance, of the two traces' dtypes; an unknown dtype counts as bfloat16."""
+    """Return the less precise of the two traces' dtypes; an unknown dtype counts as bfloat16."""
     stated = [str(trace.origin.get("dtype")) for trace in (a, b)]
     return max((dtype if dtype in near_ties.DTYPES else _ROUGHEST for dtype in stated), key=near_ties.tolerance)
 
@@ -313,7 +314,11 @@ def _by_layer(choices: dict[str, np.ndarray], parts: list[_Layer]) -> dict[str, 
 
 
 def _chance(a: Trace, b: Trace, num_experts: int) -> FairAgreement | None:
-    """Return the agreement of fair routers; None unless both traces state the same groups."""
+    """Return the agreement of two routers that select at random (`agreement.py`).
+
+    None if a trace does not state its number of experts, if the traces have different numbers of groups or of kept
+    groups, or if the kept groups hold fewer experts than a token selects.
+    """
     if not all("n_routed_experts" in trace.config for trace in (a, b)):
         return None
     rules = [rule_of(trace) for trace in (a, b)]

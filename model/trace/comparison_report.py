@@ -103,7 +103,7 @@ def _answer(comparison: Comparison) -> str:
 
 
 def _about_changes(comparison: Comparison) -> str:
-    """Return a phrase on real changes, with the number of those that follow a difference of other recorded values."""
+    """Return a phrase on real changes: how many come after weights, norms or log-probabilities had already differed."""
     changes = comparison.choices["verdict"].values == CHANGE
     later = int((differs_before(comparison) & changes).sum())
     if not later:

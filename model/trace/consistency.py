@@ -49,7 +49,7 @@ class Fault:
         layers: model layer numbers of the layers with the contradiction.
         decisions: number of (token, layer) pairs with the contradiction, in these layers.
         of: number of (token, layer) pairs that were checked, in these layers.
-        evidence: the numbers of the first of these layers, in words.
+        evidence: a phrase with the contradicting values in the first of these layers.
     """
 
     kind: str
@@ -204,7 +204,7 @@ def _groups(layer: dict[str, np.ndarray], config: Mapping[str, Any], measured: b
 
 
 def _stated(config: Mapping[str, Any], layer: dict[str, np.ndarray]) -> RouterRule | None:
-    """Return the configuration's rule; None if it is incomplete, contradicts the layer's shape, or ignores groups."""
+    """Return the configuration's rule; None if it is incomplete, has no groups, or contradicts the layer's shape."""
     try:
         rule = RouterRule.of(config)
     except TraceError:
@@ -214,7 +214,10 @@ def _stated(config: Mapping[str, Any], layer: dict[str, np.ndarray]) -> RouterRu
 
 
 def _group_rule(recorded_TG: np.ndarray, biased_TE: np.ndarray, stated: RouterRule, gap: float) -> str:
-    """Return a phrase on group scores that differ from the stated rule by up to `gap`."""
+    """Return a phrase on recorded group scores that differ by up to `gap` from those by the configuration's rule.
+
+    The phrase names the other rule (best score, or sum of the two best) if the recorded scores follow it.
+    """
     count = 3 - stated.scores_per_group  # the other number of scores per group: 1 instead of 2, or 2 instead of 1
     words = {1: "the best biased score", 2: "the sum of the two best biased scores"}
     right = f"they differ from {words[stated.scores_per_group]} by up to {gap:.3g}"

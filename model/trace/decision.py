@@ -115,7 +115,7 @@ class Decision:
 
     @property
     def affinity_sum(self) -> float:
-        """The sum of the selected experts' affinities, by which a router with normalised weights divides them."""
+        """The sum of the selected experts' affinities; a router with normalised weights divides by this sum."""
         return float(self.experts["affinity"].values[self.chosen].astype(np.float64).sum())
 
     @property

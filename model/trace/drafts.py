@@ -44,7 +44,7 @@ def acceptance(trace: Trace) -> Acceptance:
 
 
 def agreement(trace: Trace, counted: xr.DataArray) -> Acceptance:
-    """Return the number of drafts, verified or not, that equal the token they predict, over the mask `counted`."""
+    """Return how many drafts for the tokens in the mask `counted`, verified or not, equal the token they predict."""
     drafted = (trace.data["draft_id"] >= 0) & counted
     return Acceptance(int((matches(trace) & drafted).sum()), int(drafted.sum()))
 

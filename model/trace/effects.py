@@ -1,6 +1,7 @@
 """Effect of an intervention on a run: on next-token distributions, on the text's log-probability, on routing by layer.
 
-Both runs process the same tokens, so the intervention causes every difference. An expert counts as selected only if its
+Both runs process the same tokens, so the intervention causes every difference. A *control* is a set of random draws;
+each draw makes the same change to other experts (`model/run/control.py`). An expert counts as selected only if its
 weight is not 0: an intervention that sets a score threshold can leave a selected expert with weight 0.
 
     >>> original = np.log(np.array([[0.5, 0.25, 0.25]]))

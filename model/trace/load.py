@@ -75,12 +75,12 @@ class Load:
 
     @property
     def fewest(self) -> int:
-        """The smallest number of tokens from which on chance does not explain an expert without a token."""
+        """The smallest number of tokens for which chance no longer explains an expert without a token."""
         return chance.tokens_to_call_dead(self.rule.num_experts, self.rule.top_k)
 
 
 def measure(trace: Trace, mask: xr.DataArray | None = None) -> Load:
-    """Return the load of the tokens in a mask [token]; without a mask, of all tokens.
+    """Return the load of the experts over the tokens in a mask [token]; without a mask, over all tokens.
 
     Raises:
         ValueError: the trace does not state the number of experts, or has the id of an expert that does not exist.
@@ -103,7 +103,7 @@ def measure(trace: Trace, mask: xr.DataArray | None = None) -> Load:
 
 
 def band(trace: Trace) -> chance.LoadBand | None:
-    """Return the bounds of a fair router for all tokens of a run; None if the router's layout is unknown."""
+    """Return the bounds of a fair router for all tokens of a run; None if experts or layout are unknown."""
     return measure(trace).band if trace.has("expert_id") else None
 
 

@@ -140,7 +140,9 @@ def place_margin(data: xr.Dataset) -> xr.DataArray:
 
 
 def group_margin(data: xr.Dataset) -> xr.DataArray:
-    """Return the margin of the last kept group over the best dropped group, [token, moe_layer]; infinite if all kept.
+    """Return the margin of the last kept group over the best dropped group, [token, moe_layer].
+
+    The margin is infinite if every group is kept.
 
     Args:
         data: `group_score` and `group_kept` [token, moe_layer, group], as in a trace.
@@ -241,7 +243,7 @@ def scores_of(at: Mapping[str, np.ndarray], dtype: str, per_group: int) -> Score
 
 
 def scores_in_a_group_score(data: xr.Dataset) -> int:
-    """Return how many of its best biased scores a group's recorded score sums: 2 as in V3, or 1 as in V2.
+    """Return the number of best biased scores that add up to a group's recorded score: 2 as in V3, or 1 as in V2.
 
     The result is the number whose sums have the smaller median error over tokens, layers and groups.
 

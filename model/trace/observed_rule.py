@@ -23,8 +23,8 @@ def rule_of(trace: Trace, part: xr.Dataset | None = None) -> RouterRule:
 
     Args:
         trace: the trace. The top-k is the recorded one, even if an intervention set it; 0 without recorded experts.
-        part: tokens and layers whose scores decide the scoring function and the scores per group, if not stated. None:
-            the first token decides the scoring function, and the model type the scores per group.
+        part: tokens and layers whose scores decide the scoring function and `scores_per_group`, if not stated. None:
+            the first token decides the scoring function, and the model type decides `scores_per_group`.
     """
     sizes, config = trace.data.sizes, trace.config
     num_experts = sizes.get("expert") or config.get("n_routed_experts", 1)

@@ -17,8 +17,8 @@ from model.trace.routing import by_expert
 class Rounding(NamedTuple):
     """What decides near ties between two traces: the less precise dtype, and the number of summed scores per group.
 
-    `per_group` and `per_group_other` state how many of its best biased scores a group's score sums in each trace, 1 or
-    2; 0 if the trace lacks a needed variable.
+    `per_group` is the number of best biased scores that add up to a group's score in the first trace, 1 or 2; 0 if the
+    trace lacks a needed variable. `per_group_other` is that number in the second trace.
     """
 
     dtype: str
@@ -67,7 +67,7 @@ def _groups_of(selected: np.ndarray, own: dict[str, np.ndarray]) -> np.ndarray:
 
 
 def scores_per_group(at: xr.Dataset) -> int:
-    """Return how many of its best biased scores a group's score sums, 1 or 2; 0 if the trace lacks a variable."""
+    """Return the number of best biased scores that add up to a group's score, 1 or 2; 0 if a variable is missing."""
     if not {"router_score", "expert_bias", "group_score", "group_kept"} <= set(at):
         return 0
     return near_ties.scores_in_a_group_score(at)

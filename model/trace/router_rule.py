@@ -212,8 +212,8 @@ def largest(values: np.ndarray, count: int) -> np.ndarray:
 def margin(scores: np.ndarray, selected: np.ndarray, reachable: np.ndarray | bool = True) -> np.ndarray:
     """Return the margin, [...]: the lowest selected score minus the highest reachable score that was not selected.
 
-    The margin is infinite if every reachable score was selected. It is below zero if the selection was made from other
-    scores or by another rule.
+    The margin is infinite if every reachable score was selected. It is below zero if an unselected
+    reachable score is higher than a selected score.
 
     Args:
         scores: biased scores [..., expert], or scores of groups [..., group].

@@ -2,8 +2,8 @@
 
 Only `lost_to_bias` and `lost_to_group_limit` select again, by the router rule on recorded scores; all other functions
 count recorded selections. These two and the margins of `near_ties.py` describe the model as trained, so they hold only
-in the layers of `untouched_layers`. Elsewhere an intervention contradicts them: a knock-out excludes an expert for
-another reason, and with the bias off the recorded bias had no effect.
+in the layers of `untouched_layers`. In other layers an intervention contradicts them: a knocked-out expert is not
+selected, whatever its score, and a recorded bias has no effect if an intervention switches the bias off.
 
 Source: co-activation from OLMoE (arXiv 2409.02060), here over all pairs; OLMoE's script counts neighbouring ranks only.
 """
@@ -143,7 +143,7 @@ def share_intervals(
 
 
 def lost_to_bias(router_score: xr.DataArray, expert_id: xr.DataArray, rule: RouterRule) -> xr.DataArray:
-    """Return a mask of experts that only the bias kept from being selected, [token, moe_layer, expert]."""
+    """Return a mask of unselected experts that would be selected without the bias, [token, moe_layer, expert]."""
     would = rule.select(router_score.values)
     return router_score.copy(data=would & ~one_hot(expert_id, router_score.sizes["expert"]))
 
@@ -151,6 +151,9 @@ def lost_to_bias(router_score: xr.DataArray, expert_id: xr.DataArray, rule: Rout
 def lost_to_group_limit(
     router_score: xr.DataArray, expert_bias: xr.DataArray, expert_id: xr.DataArray, rule: RouterRule
 ) -> xr.DataArray:
-    """Return a mask of experts that only the group limit kept from being selected, [token, moe_layer, expert]."""
+    """Return a mask of unselected experts that would be selected without the group limit.
+
+    The mask is [token, moe_layer, expert].
+    """
     would = rule.ungrouped.select(biased_score(router_score, expert_bias).values)
     return router_score.copy(data=would & ~one_hot(expert_id, router_score.sizes["expert"]))

@@ -40,7 +40,10 @@ def selected_at(trace: Trace, layer: int, top_k: int) -> xr.DataArray:
 
 
 def best_at(dense: xr.DataArray, top_k: int) -> xr.DataArray:
-    """Return the best selection: the keys with the largest mean dense attention over heads, [query, key] bool."""
+    """Return the best selection, [query, key] bool: the `top_k` keys of each query with the largest dense attention.
+
+    The dense attention of a key is its mean over heads.
+    """
     together = mean_of_heads(dense)
     visible = np.tri(together.sizes["query"], dtype=bool)
     return kept_at(together.where(xr.DataArray(visible, dims=("query", "key")), -np.inf), top_k)

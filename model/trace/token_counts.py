@@ -32,7 +32,7 @@ class TokenCounts(NamedTuple):
 
 
 def sizes(trace: Trace) -> np.ndarray:
-    """Return the bytes of every token, [token]; 0 for a token without text."""
+    """Return the number of bytes of every token, [token]; 0 for a token without text."""
     return np.array([token.end - token.start for token in trace.tokens])
 
 
@@ -59,5 +59,5 @@ def count(trace: Trace, mask: np.ndarray, inside_character: np.ndarray) -> Token
 
 
 def tokens_by_size(lengths: np.ndarray) -> np.ndarray:
-    """Return how many tokens have 1, 2, ... bytes; `lengths` has the bytes of each. Empty tokens are left out."""
+    """Return how many tokens have 1, 2, ... bytes; `lengths` has the size of each token. Empty tokens are left out."""
     return np.bincount(lengths[lengths > 0])[1:]

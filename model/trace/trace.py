@@ -201,7 +201,7 @@ def _check_config(data: xr.Dataset, stated: Mapping[str, Any]) -> int:
 
 
 def _check_texts(trace: Trace) -> None:
-    """Refuse lists and objects where names belong: they are looked up in tables, and compared."""
+    """Refuse lists and objects in place of names, because readers look names up in tables and compare them."""
     for owner, values, names in (
         ("model", trace.model, ("weights_sha256", "tokenizer_sha256")),
         ("configuration", trace.config, ("model_type", "scoring_func", "topk_method")),

@@ -38,7 +38,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def strict(value: Any) -> Any:
-    """Return JSON values with NaN and infinities as text, which JSON has no numbers for.
+    """Return JSON values with NaN and infinities replaced by text, because JSON has no numbers for them.
 
     >>> strict({"weight": [float("nan"), 1.5]})
     {'weight': ['nan', 1.5]}

@@ -87,7 +87,7 @@ def repeated(ids: np.ndarray) -> list[str]:
 
 
 def check_filler(ids: np.ndarray, name: str, num_fed: int | None = None) -> None:
-    """Refuse rows that the engine filled instead of recording: the same expert is in every slot of every layer.
+    """Refuse rows that hold filler instead of a recording: the same expert is in every slot of every layer.
 
     Args:
         ids: expert ids, [row, layer, slot], with at least two slots.
@@ -95,7 +95,7 @@ def check_filler(ids: np.ndarray, name: str, num_fed: int | None = None) -> None
         num_fed: number of tokens that the model processed; None if unknown.
 
     Raises:
-        TraceError: a row is filled; the message says whether it is padding.
+        TraceError: a row holds filler; the message says whether the row is padding.
     """
     if not ids.size or ids.shape[2] < 2:
         return

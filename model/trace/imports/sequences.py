@@ -78,8 +78,8 @@ def sequence(logits: np.ndarray, batch: Batch, choice: int) -> tuple[np.ndarray,
 def later_start(logits: np.ndarray) -> int | None:
     """Return the first row that equals row 0 in all layers, after a row that does not; None if there is none.
 
-    This row begins the next sequence. Rows directly after row 0 that equal it do not: the text begins with one token
-    several times, and attention over equal tokens changes nothing.
+    This row begins the next sequence. Rows that equal row 0 and directly follow it begin no sequence: they belong to a
+    text that begins with one token several times, because attention over equal tokens changes nothing.
     """
     if len(logits) < 3:
         return None

@@ -153,7 +153,7 @@ def _continued(runs: list[_Run], position: int, decodes: bool, extended: set[int
 
 
 def _logical(physical: np.ndarray, table: np.ndarray, shape: Shape) -> np.ndarray:
-    """Return the model's experts, [token, moe_layer, slot], of physical ids [layer, token, slot]."""
+    """Convert ids of physical experts, [layer, token, slot], to those of the model, [token, moe_layer, slot]."""
     if physical.shape[0] != shape.num_layers:
         raise TraceError(f"{_NAME} has {physical.shape[0]} layers, the model named {shape.num_layers}")
     if physical.shape[2] > shape.top_k and (physical[:, :, shape.top_k :] == -1).all():
