@@ -33,7 +33,8 @@ TICKS = np.array([0.25, 0.5, 1, 2, 4])
 class Band(Protocol):
     """The range of a layer's load ratios by chance alone.
 
-    With the probability `confidence`, all experts (or all groups) of a fair router's layer are in the range at once.
+    If a router selects experts at random, all experts (or all groups) of a layer are in the range at once with the
+    probability `confidence`.
     """
 
     @property

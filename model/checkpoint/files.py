@@ -97,7 +97,7 @@ class ModelFolder:
         A published `generation_config.json` may list more ids than `config.json`.
 
         Raises:
-            CheckpointError: the file is unusable, or a key has an id in both files, but none in common.
+            CheckpointError: the file is unusable, or both files state a key without a common id.
         """
         if not os.path.lexists(self.path / GENERATION_NAME):
             return {}

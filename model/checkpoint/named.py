@@ -1,4 +1,4 @@
-"""The description of the model that an engine's file belongs to, for the readers in `model.trace.imports`."""
+"""Describes the model whose routing an engine recorded; the readers in `model.trace.imports` need the description."""
 
 import dataclasses
 from collections.abc import Callable

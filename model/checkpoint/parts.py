@@ -47,7 +47,7 @@ class PartTensor:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Reads:
-    """The cost of a part for each earlier token that it reads."""
+    """The cost of a part for each earlier token that the part reads from the cache."""
 
     multiply_adds: int  # per earlier token
     values: int  # cached values per earlier token

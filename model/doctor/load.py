@@ -1,8 +1,8 @@
 """Judges the routing of a text: dead and hot experts, starved groups, collapse, near ties, spread of the affinities.
 
-`model/trace` computes the numbers. A share has a 95 % Wilson interval. An expert counts as dead only if a fair router
-would leave an expert idle with a probability below 1 %. A text on one subject selects the same experts again and again,
-so only extremes are more than a note.
+`model/trace` computes the numbers. A share has a 95 % Wilson interval. An expert counts as starved only if a fair
+router, which selects random experts, would leave any expert idle with a probability below 1 %. A text on one subject
+selects the same experts again and again, so only extremes are more than a note.
 
 Thresholds: an expert or group is starved if the interval ends below a tenth of its fair share; a starved expert is dead
 if it took less than a hundredth of its fair share, and rarely selected otherwise; an expert is hot if the interval

@@ -161,7 +161,7 @@ def _scale(reference: Trace, ours: Trace, tolerance: Tolerance) -> Iterator[Find
 
 
 def _fitted_scale(trace: Trace) -> float | None:
-    """Return the median scaling factor of the gate weights in the first MoE layer; None if it is not positive."""
+    """Return the median scaling factor of the gate weights in the first MoE layer; None unless positive and finite."""
     first = trace.data.isel(moe_layer=0)
     weights = first["gate_weight"].values.astype(np.float64)
     scores = np.take_along_axis(first["router_score"].values, first["expert_id"].values.astype(np.int64), -1)

@@ -7,7 +7,7 @@ is
 - a *near tie* if rounding to the less precise dtype explains all of it: in both traces, rounding could exchange every
   expert and group that only one of the traces selected (`rounding.py`). If one trace lacks the scores, the scores of
   the other trace decide;
-- *following* if a lower layer of this token or of an earlier token split, or if the text before the token differs;
+- *following* if this token or an earlier token has a split in a lower layer, or if the text before the token differs;
 - a *change* otherwise;
 - *undecided* if neither trace holds the scores.
 """

@@ -42,8 +42,8 @@ class Decision:
         group_margin: see `near_ties.group_margin`; NaN if unknown.
         place_near: whether rounding in the run's dtype could replace the last selected expert.
         group_near: whether rounding in the run's dtype could replace the last kept group.
-        follows_scores: whether the recorded scores, rounded to bfloat16 at worst, give the recorded experts and
-            groups; true if unknown.
+        follows_scores: whether the recorded scores, up to rounding to bfloat16, give the recorded experts and groups;
+            true if unknown.
         tolerance: how far rounding may move a logit, as a share of the logits' standard deviation; None if it was not
             measured for the run's dtype.
     """

@@ -94,5 +94,5 @@ def shared_by_chance(trace: Trace) -> xr.DataArray:
 
 
 def passes_saved(trace: Trace) -> tuple[int, int]:
-    """Return the number of forward passes that accepted drafts saved, and the number of generated tokens."""
+    """Return the number of forward passes saved by accepted drafts, and the number of generated tokens."""
     return acceptance(trace).matching, int((~trace.prompt_mask).sum())

@@ -149,7 +149,7 @@ def means(effect: xr.Dataset) -> xr.Dataset:
 
 
 def text_parts(trace: Trace, num_prompt: int, first_own: int | None) -> tuple[str, str, str]:
-    """Return a run's text in three parts: the prompt, generated text up to the split from another run, and the rest.
+    """Return a run's text in three parts: the prompt, generated text that equals another run's, and the rest.
 
     A character of several tokens is never divided; bytes that are no valid UTF-8 become replacement characters.
 

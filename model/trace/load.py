@@ -1,7 +1,7 @@
 """The load of the experts of a run: how many of the counted tokens selected each expert.
 
 Shares have Wilson's 95 % interval, as if the tokens were independent of each other. `chance.py` computes the bounds of
-a fair router.
+a fair router, which selects random experts.
 """
 
 import dataclasses

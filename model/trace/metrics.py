@@ -1,7 +1,8 @@
 """The load of the experts of each layer, and measures of how even it is.
 
 Experts are counted per layer; nothing is summed over layers. Load is counted in *slots*: a token fills top-k slots in
-each MoE layer. `chance.py` computes the load of a fair router, `routing.py` and `attention.py` other statistics.
+each MoE layer. `chance.py` computes the load of a router that selects at random, `routing.py` and
+`attention.py` other statistics.
 
 Sources: MaxVio from auxiliary-loss-free balancing (arXiv 2408.15664); relative load from the DeepSeek-V3 report, figure
 9. The entropy is divided by its maximum. The standard deviation is that of the population.

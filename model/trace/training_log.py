@@ -111,7 +111,8 @@ class TrainingLog:
         """Return the values of one kind of evaluation, each [step], as a dict.
 
         Args:
-            kind: `heldout` (keys are streams), `saturation` (keys are layers), or `positions` (spans of positions).
+            kind: `heldout` (keys: names of held-out text streams), `saturation` (keys: layer numbers), or `positions`
+                (keys: spans of positions).
         """
         evaluated = self._steps("position_step" if kind == "positions" else "look_step")
         return {
@@ -120,9 +121,10 @@ class TrainingLog:
         }
 
     def answers(self, kind: str) -> xr.Dataset:
-        """Return the results on held-out prompts of a kind, each [step].
+        """Return the results on held-out prompts of one kind, each [step].
 
-        Variables: the numbers `right`, `exact` and `of`, the `share` of right answers, and its bounds `low` and `high`.
+        Variables: the numbers of right answers (`right`), of answers whose whole text equals the reference (`exact`)
+        and of all answers (`of`); the `share` of right answers, and the bounds of its interval, `low` and `high`.
         """
         evaluations = self.values["answers"][kind]
         names = ("right", "exact", "of", "low", "high")

@@ -58,7 +58,7 @@ class Header:
         layout: layout of the router; top-k is 0 if no routing was recorded.
         attention_layers: model layer numbers of the layers with recorded attention.
         heads: numbers of the heads with recorded attention.
-        running: whether more tokens will follow; if so, the lens sends no choices of the visitor back.
+        running: whether more tokens will follow; while they do, the lens does not report the visitor's selections.
     """
 
     run: int
