@@ -142,7 +142,10 @@ def _stack(graph: nx.DiGraph, stack: Stack, last: str, y: float) -> tuple[str, f
 def _branch(
     graph: nx.DiGraph, stack: Stack, last: str, y: float, norm_kind: str, boxes: Sequence[Box]
 ) -> tuple[str, float]:
-    """Add a norm, the parts side by side, and the line back; return the point that adds the output, and the y above."""
+    """Add a norm, the parts side by side, and the line back to the stream.
+
+    Return the point on the stream where the output is added, and the y above the branch.
+    """
     norm, middle = stack.box(norm_kind), y + BOX / 2
     assert norm is not None
     _place(graph, norm, (LEFT, y, LEFT + NORM, y + BOX))
@@ -170,7 +173,10 @@ def _back(graph: nx.DiGraph, stack: Stack, last: str, box: Box, top: float, x: f
 
 
 def _moe_branch(graph: nx.DiGraph, stack: Stack, last: str, y: float) -> tuple[str, float]:
-    """Add a norm, the router and all experts; return the point that adds the last output, and the y above it."""
+    """Add a norm, the router and all experts.
+
+    Return the point on the stream where the last output is added, and the y above the branch.
+    """
     shared, router, experts, norm = (stack.box(kind) for kind in ("shared", "gate", "experts", "ffn_norm"))
     assert router is not None
     assert experts is not None

@@ -38,7 +38,7 @@ class Paint:
 
 
 def recall(graph: nx.DiGraph, stack: str, theme: Theme, paint: Paint) -> go.Scatter:
-    """Draw the recall as a bar along the bottom of the stack's indexer; without recall or indexer, draw nothing."""
+    """Draw the recall as a bar at the bottom of the indexer of a block; without recall or indexer, draw nothing."""
     indexers = [(key, at) for key, box, at in boxes(graph) if box.kind == "indexer" and key.startswith(f"{stack}-")]
     if paint.recall is None or not indexers:
         return go.Scatter(x=[], y=[], mode="lines", hoverinfo="skip")

@@ -62,8 +62,8 @@ def text_with_drafts(
         verified: for each token, whether the model verified its draft, which was then accepted or rejected.
         generated: for each token, whether it was generated.
         special: for each token, whether it is a special token.
-        chosen: index in the text of the token to outline.
-        first: index in the text of the first of `tokens`.
+        chosen: index of the token to outline, counted in the whole text.
+        first: index of the first of `tokens`, counted in the whole text.
     """
     chips = []
     for index, (token, draft) in enumerate(zip(tokens, drafts, strict=True)):

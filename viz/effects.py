@@ -54,8 +54,8 @@ def text_with_change(
         generated: for each token, whether it was generated.
         special: for each token, whether it is a special token.
         theme: colours.
-        chosen: index in the text of the token to outline.
-        first: index in the text of the first of `tokens`.
+        chosen: index of the token to outline, counted in the whole text.
+        first: index of the first of `tokens`, counted in the whole text.
     """
     limit, chips = limit_of(values), []
     for index, (token, value) in enumerate(zip(tokens, values.tolist(), strict=True)):

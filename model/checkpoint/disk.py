@@ -24,7 +24,8 @@ READ_AHEAD_BYTES = 384 << 20
 class DiskTensors:
     """The tensors of an opened folder; each is read when it is announced or when it is used.
 
-    Files stay open until `close` or garbage collection, because a new file of the same name has other offsets.
+    Files stay open until `close` or garbage collection: the tensors' byte positions would not fit a file that replaces
+    one of them.
 
     Attributes:
         bytes_read: number of bytes read so far.
@@ -55,7 +56,7 @@ class DiskTensors:
             self._coming_bytes = 0
 
     def announce(self, names: Iterable[str]) -> None:
-        """Queue tensors to be read next, in this order; at most `READ_AHEAD_BYTES` of them are in memory at once.
+        """Queue tensors to be read next, in this order; at most `READ_AHEAD_BYTES` are in memory at once.
 
         The scales of an FP8 weight are queued after it.
         """

@@ -1,7 +1,7 @@
 """Reads tensors of safetensors files from their byte positions.
 
 Files are not mapped into memory: if a mapped file is truncated, a bus error ends the whole process, and every page read
-counts as memory of this process. A file stays open, because a new file of the same name has other offsets.
+counts as memory of this process. A file stays open: the byte positions would not fit a file that replaces it.
 """
 
 import os

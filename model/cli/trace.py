@@ -165,7 +165,7 @@ def _spelled(text: str | None, folder: Path, parse_special: bool) -> list[str]:
 
 
 def _parsed(text: str | None, options: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """Return the options with the token ids of a prompt in which special tokens are parsed.
+    """Return the options with `ids` set to the token ids of the prompt, whose special tokens are parsed.
 
     BOS is added only if the prompt does not begin with BOS.
     """

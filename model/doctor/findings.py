@@ -19,7 +19,7 @@ MOST_ALIKE = 20  # most findings of one kind that a report lists; one more line 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Finding:
-    """One observation. Its text may hold names from a header, but never words of a prompt."""
+    """One observation. Its text may hold names from the header of a weight file, but never words of a prompt."""
 
     severity: str  # one of SEVERITIES
     check: str  # name of the `Check` that found it

@@ -24,7 +24,7 @@ SMALLEST_RMS, FEWEST_MAGNITUDES, _LARGEST = 8.0, 16, 448.0
 
 
 def is_unscaled(tensor: Scanned) -> bool:
-    """Whether a matrix in another dtype than FP8 holds FP8 values that were not multiplied by their scales."""
+    """Whether a matrix in a dtype other than FP8 holds FP8 values that were not multiplied by their scales."""
     sample = tensor.sample
     if tensor.stored.dtype == SCALED_DTYPE or len(tensor.stored.shape) != 2 or not tensor.rms >= SMALLEST_RMS:
         return False
@@ -71,7 +71,7 @@ def check_unscaled(tensors: Sequence[Scanned], stored: Mapping[str, StoredTensor
 
 
 def _is_unused(name: str, stored: Mapping[str, StoredTensor]) -> bool:
-    """Whether a tensor holds the scales of a weight that is absent, or that is stored in another dtype than FP8."""
+    """Whether a tensor holds the scales of a weight that is absent, or that is stored in a dtype other than FP8."""
     weight = weight_of_scale(name)
     if weight is None:
         return False

@@ -43,7 +43,7 @@ def cell_sides(window: Window, max_cells: int = MAX_CELLS) -> tuple[int, int]:
 
 
 def cells(values: xr.DataArray, window: Window, max_cells: int = MAX_CELLS) -> xr.Dataset:
-    """Return the cells of a window of an array [..., query, key]: `largest` (by magnitude), `mean` and `pairs`.
+    """Return the cells that cover a window of a map [..., query, key]: `largest` (by magnitude), `mean` and `pairs`.
 
     `largest` and `mean` are [..., query, key], `pairs` is [query, key]. Keys after the query do not count. In a small
     window each cell is one pair and holds its value.

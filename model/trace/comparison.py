@@ -196,7 +196,7 @@ def rougher_dtype(a: Trace, b: Trace) -> str:
 
 
 def _clean_before(alignment: Alignment) -> np.ndarray:
-    """Return a mask of pairs before which both traces have the same text cut into the same tokens, [pair] bool."""
+    """Return a mask of pairs whose preceding text and tokens are the same in both traces, [pair] bool."""
     first = [min(only, default=np.inf) for only in (alignment.only_a, alignment.only_b)]
     return alignment.same_before & (alignment.pairs < np.array(first)).all(1)
 

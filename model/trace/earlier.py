@@ -1,4 +1,4 @@
-"""Find the choices of experts before which two traces already differ by more than rounding.
+"""Find the choices of experts that come after a difference between two traces that is larger than rounding.
 
 The values before the choice of token t in layer l are those of the tokens up to t: gate weights and residual norms in
 the layers below l, and log-probabilities. A difference below the tolerance of the less precise dtype is rounding.
@@ -16,7 +16,7 @@ NATS = 2  # nats of log-probability per tolerance
 
 
 def differs_before(comparison: Comparison) -> np.ndarray:
-    """Return a mask of the choices before which the two traces already differ by more than rounding.
+    """Return a mask of the choices that come after a difference between the traces that is larger than rounding.
 
     The mask is [pair, moe_layer].
     """
@@ -33,7 +33,7 @@ def _beyond(dtype: str, values: np.ndarray) -> np.ndarray:
     """Return a mask of differences that rounding does not explain, [pair, column].
 
     In a column in which most differences exceed the tolerance, every difference above the tolerance counts; in any
-    other column, only a difference far above it.
+    other column, only a difference far above the tolerance.
     """
     limit, known = near_ties.tolerance(dtype), np.isfinite(values)
     large = known & (values > limit)

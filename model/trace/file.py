@@ -81,7 +81,7 @@ def loads(content: bytes) -> Trace:
     """Return the trace in the bytes of a trace file.
 
     Raises:
-        TraceError: the bytes are no trace, a trace of another format version, or larger than a limit of
+        TraceError: the bytes are no trace, are of an unsupported format version, or exceed a limit of
             `model/trace/limits.py`.
     """
     metadata = _read_metadata(content)

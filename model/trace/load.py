@@ -111,9 +111,9 @@ def by_layer(load: Load) -> xr.Dataset:
     """Return the measures of balance of every layer.
 
     Returns:
-        Variables [moe_layer]: `max_violation`, `variation`, `entropy` and `gini` as in `metrics`; numbers of `dead` and
-        `hot` experts and of those `outside` the bounds; the `busiest` expert, with its tokens `most` and its load ratio
-        `largest_ratio`.
+        Variables [moe_layer]: `max_violation`, `variation`, `entropy` and `gini` as in `metrics`; numbers of experts
+        that are `dead`, `hot`, or `outside` the bounds; the `busiest` expert, its number of tokens (`most`) and its
+        load ratio (`largest_ratio`).
     """
     counts = load.counts
     return xr.Dataset(

@@ -37,7 +37,7 @@ def tolerance(dtype: str) -> float:
 
     The tolerances of bfloat16 and float16 were measured on 2026-11-30 on a CPU, with the router in fp32. Only first
     differences from the fp32 run count: decisions with no differing decision in a lower MoE layer, of this token or an
-    earlier one. Other differences may follow from those.
+    earlier one. Other differences may follow from first differences.
 
     - mini-v3, 20 texts with 1,969 tokens in all, 9,845 decisions. 63 first differences in bfloat16: a tolerance of
       0.015 explains all of them, 0.005 half of them. 16 first differences in float16: 0.003 explains all of them.
@@ -113,7 +113,7 @@ class Scores:
         return margin(np.where(kept, lowered, raised), kept) > 0
 
     def _group_scores(self, num_groups: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return each group's score with its biased scores all raised by their reach, and all lowered, [..., group]."""
+        """Return the groups' scores, [..., group], from biased scores plus their reach, and minus their reach."""
         num_experts, per_group = self.biased.shape[-1], self.per_group
         rule = RouterRule(num_experts=num_experts, top_k=1, num_groups=num_groups, scores_per_group=per_group)
         return rule.group_scores(self.biased + self.reach), rule.group_scores(self.biased - self.reach)

@@ -218,7 +218,7 @@ def margin(scores: np.ndarray, selected: np.ndarray, reachable: np.ndarray | boo
     Args:
         scores: biased scores [..., expert], or scores of groups [..., group].
         selected: bool mask of the same shape.
-        reachable: bool mask of the same shape of the scores that compete; for experts, those in kept groups.
+        reachable: bool mask of the same shape: the scores that compete; for experts, those in kept groups.
     """
     lowest = np.where(selected, scores, np.inf).min(-1)
     return lowest - np.where(reachable & ~selected, scores, -np.inf).max(-1)

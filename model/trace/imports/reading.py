@@ -88,7 +88,7 @@ def from_lists(value: Any, name: str) -> np.ndarray:
     """Return the expert ids in nested lists, int16 [row, layer, slot].
 
     Raises:
-        TraceError: the lists differ in length, are not three deep, or hold other values than whole numbers.
+        TraceError: the lists differ in length, are not three deep, or hold values other than whole numbers.
     """
     if value == []:
         return np.zeros((0, 0, 0), np.int16)
@@ -124,7 +124,7 @@ def from_npy(content: bytes, name: str) -> np.ndarray:
     """Return the expert ids in a .npy file, int16 [row, layer, slot]. The header is checked before the data are read.
 
     Raises:
-        TraceError: the file is no .npy file, holds Python objects, or has another size than its header states.
+        TraceError: the file is no .npy file, holds Python objects, or differs in size from its header.
     """
     shape, fortran_order, dtype, start = _npy_header(content, name)
     if dtype.hasobject:
