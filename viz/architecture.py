@@ -98,7 +98,7 @@ def _heads(graph: nx.DiGraph, theme: Theme) -> go.Scatter:
 def _frames(
     graph: nx.DiGraph, model: Model, theme: Theme, chosen: str | None, has_profile: bool
 ) -> Iterator[dict[str, Any]]:
-    """Yield Plotly shapes: an area per block, a box per part, a line per expert group, the zero line of the profile."""
+    """Yield Plotly shapes: an area per block, a box per part, a line per expert group, the zero line of the norms."""
     frames = graph.graph["frames"].values()
     for frame in frames:
         yield _rectangle(frame, theme.shade, theme.grid, 1)

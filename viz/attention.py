@@ -45,7 +45,7 @@ def attention_map(
         height: height in pixels; labels are drawn as if the figure had this width too.
         token: token whose row (the keys it attends to) and column (the queries that attend to it) are framed.
         title: one line above the map.
-        of_cell: statistic that a cell shows of its pairs, `largest` or `mean`; the hover text and the axis title name
+        of_cell: statistic of its pairs that a cell shows, `largest` or `mean`; the hover text and the axis title name
             it. It is unused if a cell is one pair.
     """
     heatmap = _weight_map(weights, theme, "attention")
@@ -90,7 +90,7 @@ def score_map(
         height: height in pixels.
         token: token whose row and column are framed.
         title: one line above the map.
-        of_cell: statistic that a cell shows of its pairs, `largest` or `mean`; the hover text and the axis title name
+        of_cell: statistic of its pairs that a cell shows, `largest` or `mean`; the hover text and the axis title name
             it. It is unused if a cell is one pair.
     """
     bound = limit or score_limit(scores)

@@ -155,7 +155,7 @@ def by_layer(
 
 
 def against_control(value: float, draws: np.ndarray, unit: str, theme: Theme) -> go.Figure:
-    """Draw the effect of the intervention and the effect of each of the control's draws on one number line."""
+    """Draw the effect of the intervention and the effect of each draw of the control on one number line."""
     figure = go.Figure()
     figure.add_vrect(
         float(draws.min()), float(draws.max()), fillcolor=translucent(theme.muted, 0.25), line_width=0, layer="below"

@@ -52,7 +52,7 @@ def coactivation(counts: xr.DataArray, num_tokens: int, layout: Layout, theme: T
 
 
 def transitions(counts: xr.DataArray, layout: Layout, theme: Theme) -> go.Figure:
-    """Draw which experts of the next MoE layer each expert's tokens (row) go to, as shares of its transitions.
+    """Draw, for each expert (row), the shares of its transitions that lead to each expert of the next MoE layer.
 
     `counts` [expert, next_expert] has the tokens routed to both; a token counts once for each pair of its experts.
     """

@@ -2,7 +2,7 @@
 
 An expert's hue shows its group, its lightness its index in the group; both are the same in every figure. The hues are
 Okabe and Ito's, which colour-blind readers can tell apart. Load diverges around 1 (blue below, orange above). Change
-diverges around 0 (green below, purple above) and so has other colours than load.
+diverges around 0 (green below, purple above); its colours are not those of load.
 """
 
 import colorsys

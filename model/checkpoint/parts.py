@@ -149,7 +149,7 @@ def dtypes() -> tuple[str, ...]:
 
 
 def read_parts(config: ModelConfig) -> Parts:
-    """Return the parts of a configuration."""
+    """Return the parts of the model that a configuration describes."""
     outside: dict[str, list[Slot]] = {}
     layers: dict[int, list[Slot]] = {}
     for slot in slots(config):

@@ -122,7 +122,7 @@ def worst(findings: Iterable[Finding]) -> str:
 
 
 def shortened(findings: list[Finding], alike: str) -> list[Finding]:
-    """Return the first `MOST_ALIKE` findings of one kind; if there are more, add one finding with the number left out.
+    """Return the first `MOST_ALIKE` findings of one kind; if there are more, add one finding that counts the rest.
 
     Args:
         findings: findings of one check and severity.

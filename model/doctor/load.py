@@ -70,7 +70,7 @@ def measure(data: xr.Dataset, rule: RouterRule, rounded: xr.Dataset | None) -> l
 
 
 def flips(data: xr.Dataset, rounded: xr.Dataset) -> xr.DataArray:
-    """Return a mask of the decisions that select different experts in the two runs, [token, moe_layer] bool."""
+    """Return a mask of decisions that select different experts in `data` and in `rounded`, [token, moe_layer] bool."""
     num_experts = data.sizes["expert"]
     changed = (one_hot(data["expert_id"], num_experts) != one_hot(rounded["expert_id"], num_experts)).any(-1)
     return data["expert_id"].isel(rank=0, drop=True).copy(data=changed)

@@ -260,7 +260,7 @@ def _compare_layer(
 
 
 def _margins(one: xr.Dataset, other: xr.Dataset) -> np.ndarray | None:
-    """Return the smaller of the two traces' margins, in magnitude, [pair, moe_layer]; None if neither trace has one.
+    """Return the smaller of the two traces' absolute margins, [pair, moe_layer]; None if neither trace has one.
 
     The unit is a biased score: if a group's score is the sum of two scores, half the margin of the groups is used.
     """

@@ -66,7 +66,9 @@ class _Finding(NamedTuple):
 
 
 def faults(trace: Trace) -> list[Fault]:
-    """Return the contradictions within a trace; an empty list if there are none, or if the trace lacks the variables.
+    """Return the contradictions within a trace; an empty list if there are none.
+
+    The list is also empty if the trace lacks affinities, bias or selected experts.
 
     Tokens with unknown experts and layers with interventions are not checked.
     """
@@ -133,7 +135,7 @@ def _weights(layer: dict[str, np.ndarray], rule: RouterRule, reach: float) -> It
 
 
 def _shares(rule: RouterRule, base_TK: np.ndarray, normalised: bool) -> np.ndarray:
-    """Return the gate weights before scaling that the rule gives for these scores of the selected experts."""
+    """Return the gate weights, before scaling, that the rule gives for the selected experts' scores `base_TK`."""
     with np.errstate(all="ignore"):
         return dataclasses.replace(rule, normalise_weights=normalised).shares(base_TK)
 
@@ -150,7 +152,10 @@ def _fit(weights_TK: np.ndarray, shares_TK: np.ndarray) -> tuple[float, float]:
 
 
 def _choice(layer: dict[str, np.ndarray], dtype: str) -> Iterator[_Finding]:
-    """Yield a finding if the recorded scores do not give the recorded selection; its kind names the wrong rule."""
+    """Yield a finding if the recorded scores do not give the recorded selection.
+
+    The kind of the finding names the wrong rule.
+    """
     scores_TE, kept_TG = layer["router_score"], layer["group_kept"]
     reach_TE = reach(scores_TE, dtype)
     biased_TE = biased_score(scores_TE, layer["expert_bias"])

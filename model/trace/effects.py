@@ -118,7 +118,7 @@ class Standing(NamedTuple):
 
 
 def standing(value: float, draws: np.ndarray) -> Standing:
-    """Return the rank of a value among the draws of a control, [draw].
+    """Return the rank of a value among the values `draws` [draw] of a control.
 
     A further draw of the control takes each of its N + 1 possible ranks with the same probability, whatever the
     distribution. It lies above all N draws with probability 1 / (N + 1).
@@ -149,7 +149,7 @@ def means(effect: xr.Dataset) -> xr.Dataset:
 
 
 def text_parts(trace: Trace, num_prompt: int, first_own: int | None) -> tuple[str, str, str]:
-    """Return a run's text in three parts: the prompt, generated text that equals another run's, and the rest.
+    """Return a run's text in three parts: the prompt, the generated text shared with another run, and the rest.
 
     A character of several tokens is never divided; bytes that are no valid UTF-8 become replacement characters.
 

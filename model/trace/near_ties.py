@@ -1,8 +1,8 @@
 """Margins of routing decisions, and near ties: decisions that rounding in a dtype could change.
 
 A margin is the lowest selected score minus the highest score that was not selected, in units of biased score. A margin
-below zero means that the recorded scores do not give the recorded selection: an intervention changed it
-(`routing.untouched_layers`), or the router follows another rule.
+below zero means that the recorded scores do not give the recorded selection: an intervention changed the selection
+(`routing.untouched_layers`), or the router does not select by group-limited top-k.
 
 Whether a decision is a near tie depends on the `reach` of its scores: how far rounding may move each of them. The reach
 grows with the spread of a token's scores over the experts, because 160 softmax scores around 0.006 lie closer together

@@ -55,7 +55,11 @@ def _num_kept_groups(trace: Trace) -> int:
 
 
 def _scoring(trace: Trace, part: xr.Dataset) -> str:
-    """Return the stated scoring function; else softmax if the first token's affinities sum to 1, or sigmoid."""
+    """Return the stated scoring function.
+
+    Without one, return softmax if the first token's affinities sum to 1, else sigmoid; without affinities, return the
+    default of the configuration.
+    """
     stated = trace.config.get("scoring_func")
     if stated in SCORINGS:
         return stated

@@ -51,7 +51,7 @@ def shared_tokens(expert_id: xr.DataArray, num_experts: int) -> xr.DataArray:
 
 
 def fair_coactivation(rule: RouterRule) -> tuple[float, float]:
-    """Return the share of an expert's tokens that a fair router also sends to a second one, [same group, other group].
+    """Return the share of one expert's tokens that a fair router also sends to another given expert.
 
     The first value is for two experts of one group, the second for two experts of different groups. A fair router keeps
     random groups, then selects random experts within them.

@@ -1,4 +1,4 @@
-"""Find the settings that differ between the configurations of two traces. 1 and 1.0 are equal.
+"""Find the settings that differ between the configurations of two traces; the numbers 1 and 1.0 count as equal.
 
 A rotary setting has one name here, whichever part of the configuration holds it.
 """

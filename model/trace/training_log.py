@@ -77,7 +77,7 @@ class TrainingLog:
     def curve(self, kind: str) -> xr.DataArray:
         """Return a logged quantity, [step]; NaN where it was not logged.
 
-        A value is the mean over a span of steps, at the last step of the span.
+        A value is the mean over a span of steps, and has the last step of the span as its label.
         """
         means = [np.nan if value is None else value for value in self.values[kind]]
         return xr.DataArray(means, dims="step", coords={"step": self._steps()})

@@ -98,8 +98,8 @@ def pack_block(start: int, tokens: Sequence[MarkedToken], text: bytes, arrays: M
         tokens: the tokens of the block.
         text: the run's text, at least up to the end of these tokens.
         arrays: variables of a trace for these tokens, with the axes of the trace. `attention` is [layer, head, query,
-            key]: the queries are the block's tokens, the keys all tokens up to its last. Missing variables are left
-            out.
+            key]: the queries are the block's tokens, the keys all tokens of the run up to the last query.
+            Missing variables are left out.
     """
     spans = np.array([(token.id, token.start, token.end) for token in tokens], np.int64).reshape(-1, 3).T
     flags = [Flag.SPECIAL * token.special | Flag.GENERATED * token.generated for token in tokens]

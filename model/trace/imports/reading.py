@@ -101,7 +101,7 @@ def from_lists(value: Any, name: str) -> np.ndarray:
 
 
 def whole_numbers(value: Any, axes: int) -> np.ndarray | None:
-    """Return nested lists as int64 [...]; None if they are ragged, not `axes` deep, or hold more than whole numbers.
+    """Return nested lists as int64 [...]; None if they are ragged, not `axes` deep, or hold anything but whole numbers.
 
     NumPy alone would convert some lists to text or objects, and could take far more memory than the lists.
     """
