@@ -46,7 +46,7 @@ def attention_map(
         token: token whose row (the keys it attends to) and column (the queries that attend to it) are framed.
         title: one line above the map.
         of_cell: statistic of its pairs that a cell shows, `largest` or `mean`; the hover text and the axis title name
-            it. It is unused if a cell is one pair.
+            it. It has no effect on a map whose cells are single pairs.
     """
     heatmap = _weight_map(weights, theme, "attention")
     return _square(
@@ -91,7 +91,7 @@ def score_map(
         token: token whose row and column are framed.
         title: one line above the map.
         of_cell: statistic of its pairs that a cell shows, `largest` or `mean`; the hover text and the axis title name
-            it. It is unused if a cell is one pair.
+            it. It has no effect on a map whose cells are single pairs.
     """
     bound = limit or score_limit(scores)
     heatmap = _heatmap(scores, "score", colorscale=colorscale(theme.change), zmin=-bound, zmax=bound)

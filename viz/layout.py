@@ -4,7 +4,7 @@ from typing import Protocol
 
 
 class Layout(Protocol):
-    """The number of experts and groups of an MoE layer, of groups kept per token, and of experts selected per token."""
+    """Numbers of experts and groups in an MoE layer, of groups that a token keeps, and of experts that it selects."""
 
     @property
     def num_experts(self) -> int: ...

@@ -1,7 +1,8 @@
 """Encodes text with the `tokenizers` library, in this process or in a process that `encoding_worker.py` starts.
 
-The library matches patterns and rewrites text as a tokenizer.json says, without a limit of time or memory. It can
-panic; Python then raises a `BaseException`. This module does not import torch, so that a worker process starts quickly.
+The library matches patterns and rewrites text as a tokenizer.json says, without a limit of time or memory. The
+library can panic; Python then raises a `BaseException`. This module does not import torch, so that a worker process
+starts quickly.
 """
 
 import json

@@ -6,9 +6,9 @@ selection, so the checks separate a common offset from the differences.
 
 Thresholds: a bias 1 away from the median outweighs every affinity. Biases count as rounded if all of them are bfloat16
 numbers, unless they are small multiples of one power of two: training in steps of that size gives such biases too. A
-layer is reported as using other units than the rest if the spread of its biases is at least 10 times the median spread
-of the layers, or at most a tenth of it, and the logarithm of its spread lies at least 8 robust standard deviations from
-the median.
+layer is reported as using other units than the rest on two conditions. The spread of its biases is at least 10 times
+the median spread of the layers, or at most a tenth of it. The logarithm of its spread lies at least 8 robust standard
+deviations from the median.
 """
 
 from collections.abc import Iterator, Mapping

@@ -3,10 +3,10 @@
 Before the first change both runs are equal up to rounding, so the comparison uses every recorded number: biases,
 each expert's affinities, the scaling factor of the gate weights, and the norms of each token (`links`). After the first
 change the layers' inputs differ; there the comparison reports only changed biases, and experts whose affinities fit
-an expert of the reference with another number far better than the one with the same number.
+a wrong expert of the reference (one with another number) far better than the right one.
 
-Threshold: an expert's affinities fit another expert of the reference if their correlation with that expert is at least
-0.8, and 0.3 more than with the expert of the same number.
+Threshold: an expert's affinities fit a wrong expert of the reference if their correlation with that expert is at least
+0.8, and at least 0.3 more than with the expert of the same number.
 
 Shape suffixes: T tokens, E experts.
 """

@@ -147,7 +147,7 @@ def _encode(engine: Engine, prompt: Prompt, number: int) -> list[int]:
 
 
 def _again(engine: Engine, dtype: str) -> Engine:
-    """Return an engine of the same model in `dtype`; it runs from disk if memory cannot hold both engines."""
+    """Return an engine of the same model in `dtype`; the new engine runs from disk if memory cannot hold both."""
     memory, sizes = memory_bytes(), model_sizes(engine.config).loaded
     if engine.device.type == "cuda":
         fits = fits_gpu(weight_bytes(engine.config, DTYPES[dtype]), engine.device)

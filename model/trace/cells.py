@@ -1,8 +1,9 @@
 """Reduce maps of queries and keys to no more cells than a screen shows.
 
-A cell covers a rectangle of (query, key) pairs. It holds the largest value, the mean and the number of its visible
-pairs; a key is visible if it is not after its query. Mean times number of pairs, summed over all cells, is the sum of
-all values. Coordinates `query` to `query_end` and `key` to `key_end` give the tokens of a cell, the end excluded.
+A cell covers a rectangle of (query, key) pairs. It holds the largest value and the mean of its visible pairs, and their
+number; a pair is visible if its key is not after its query. Mean times number of pairs, summed over all cells, is the
+sum of all values. The coordinates `query` to `query_end` and `key` to `key_end` are the tokens of a cell, the ends
+excluded.
 
     >>> ones = xr.DataArray(np.ones((3, 3)), dims=("query", "key"))
     >>> cells(ones, whole(3), max_cells=2)["pairs"].values.tolist()

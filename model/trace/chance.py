@@ -132,9 +132,9 @@ def fair_counts(
 ) -> np.ndarray:
     """Return the number of tokens of each expert in simulated fair layers, [draw, expert] int64.
 
-    The simulation goes through the experts, not the tokens: of the tokens that must still select s of the r remaining
-    experts, a binomial number selects the next expert, with probability s / r. Groups are kept in the same way. The
-    cost does not grow with the number of tokens.
+    The simulation goes through the experts, not the tokens. A token that must still select s of the r remaining experts
+    selects the next one with probability s / r, so the number of these tokens that select it is binomial. Groups are
+    kept in the same way. The cost does not grow with the number of tokens.
     """
     size = num_experts // num_groups
     groups, slots = np.arange(kept_groups + 1)[:, None], np.arange(top_k + 1)

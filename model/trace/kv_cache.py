@@ -1,6 +1,6 @@
 """Bytes of the key-value cache with the model's kind of attention, and with other kinds for comparison.
 
-They are computed from a published configuration. The other kinds have the model's layers, heads and head sizes.
+The bytes are computed from a published configuration. The other kinds have the model's layers, heads and head sizes.
 
     >>> v3 = {"num_hidden_layers": 61, "num_attention_heads": 128, "kv_lora_rank": 512, "qk_rope_head_dim": 64,
     ...       "qk_nope_head_dim": 128, "v_head_dim": 128}
