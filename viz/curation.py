@@ -23,7 +23,7 @@ def kept_and_dropped(rows: pd.DataFrame, theme: Theme) -> go.Figure:
     Args:
         rows: a row per rule, in the order they ran: columns `rule`, `kept` and `dropped` (bytes), `records` (number of
             dropped records).
-        theme: colours. Kept is grey, dropped the purple of a change.
+        theme: colours. Kept bytes are grey; dropped bytes are purple, the colour of a change.
     """
     figure = make_subplots(1, 2, shared_yaxes=True, column_widths=[0.32, 0.68], horizontal_spacing=0.02)
     figure.add_trace(_kept(rows, theme), row=1, col=1)

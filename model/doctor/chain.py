@@ -50,7 +50,7 @@ def tokens(reference: Trace, ours: Trace, encode: Encode) -> Iterator[Finding]:
 
 
 def configuration(reference: Trace, ours: Trace) -> Iterator[Finding]:
-    """Yield a finding for each key whose value differs between the two configurations."""
+    """Yield a finding for each key whose value differs between the configurations of the reference and of our model."""
     for key in sorted((reference.config.keys() & ours.config.keys()) - _BOOKKEEPING):
         was, now = reference.config[key], ours.config[key]
         if was != now and was == was and now == now:  # NaN states nothing

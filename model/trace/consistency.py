@@ -141,7 +141,7 @@ def _shares(rule: RouterRule, base_TK: np.ndarray, normalised: bool) -> np.ndarr
 
 
 def _fit(weights_TK: np.ndarray, shares_TK: np.ndarray) -> tuple[float, float]:
-    """Return the least-squares scaling factor, and the largest error of a weight over the largest weight."""
+    """Return the least-squares scaling factor, and the largest error of a weight divided by the largest weight."""
     with np.errstate(all="ignore"):
         scale = (weights_TK * shares_TK).sum() / (shares_TK**2).sum()
         error = np.abs(weights_TK - scale * shares_TK).max() / np.abs(weights_TK).max()

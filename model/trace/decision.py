@@ -120,7 +120,7 @@ class Decision:
 
     @property
     def weight_gap(self) -> float:
-        """The largest difference of recorded and expected weights, over the largest weight; NaN if unknown."""
+        """The largest difference of recorded and expected weights, divided by the largest weight; NaN if unknown."""
         weight, expected = self.experts["weight"].values, self.experts["expected"].values
         known = np.isfinite(weight) & np.isfinite(expected)
         return float((np.abs(weight - expected)[known] / np.abs(weight[known]).max()).max()) if known.any() else np.nan

@@ -56,7 +56,7 @@ def max_violation(counts: xr.DataArray) -> xr.DataArray:
 
 
 def coefficient_of_variation(counts: xr.DataArray, ddof: int = 0) -> xr.DataArray:
-    """Return the standard deviation over the mean, [moe_layer]; `ddof=1`: the standard deviation of a sample."""
+    """Return the standard deviation divided by the mean, [moe_layer]; `ddof=1`: the standard deviation of a sample."""
     return _over_mean(counts.std("expert", ddof=ddof), counts)
 
 
@@ -78,7 +78,7 @@ def gini(counts: xr.DataArray) -> xr.DataArray:
 
 
 def dead_experts(counts: xr.DataArray) -> xr.DataArray:
-    """Return a mask of experts without a slot, [moe_layer, expert]. With few tokens, chance alone causes some."""
+    """Return a mask of experts without a slot, [moe_layer, expert]. With few tokens, chance alone leaves some dead."""
     return counts == 0
 
 

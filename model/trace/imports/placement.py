@@ -23,7 +23,7 @@ class Start(NamedTuple):
 
 
 def first_token(num_rows: int, counts: tuple[int, int], starts: Sequence[Start], field: str, name: str) -> Start:
-    """Return the token of the first row.
+    """Return the token that the first row belongs to, and the field that states it (empty if none does).
 
     Args:
         num_rows: number of rows.
