@@ -59,8 +59,8 @@ class Comparison:
         renumbered: permutation of the experts of each layer in which `b` only numbers them differently.
         only_a: MoE layers that only `a` has.
         only_b: MoE layers that only `b` has.
-        chance: agreement of two independent fair routers (`agreement.py`); None if the
-            numbers of experts are not stated, or the numbers of groups or of kept groups differ.
+        chance: agreement of two independent fair routers (`agreement.py`); None if a number of experts is not
+            stated, or if the numbers of groups or of kept groups differ.
         dtype: the less precise dtype of the two, whose tolerance decides near ties.
         faults_a: contradictions within `a`.
         faults_b: contradictions within `b`.

@@ -71,7 +71,10 @@ def _standardised(scores: np.ndarray) -> np.ndarray:
 
 
 def _search(basis: str, first: np.ndarray, second: np.ndarray, total: int) -> Renumbering | None:
-    """Return the permutation with the largest sum of products of columns; None if it explains too little."""
+    """Return the permutation for which the paired columns have the largest sum of products.
+
+    None if that permutation explains too little.
+    """
     if total == 0:
         return None
     profit = first.T @ second / total

@@ -130,7 +130,7 @@ class Words:
     pieces: Sequence[str | None] | None = None
 
     def completed(self, named: Named) -> "Words":
-        """Return a copy with missing ids from the model's tokenizer, and missing numbers of tokens from the ids.
+        """Return a copy that takes missing ids from the model's tokenizer, and missing numbers of tokens from the ids.
 
         Raises:
             TraceError: the number of ids differs from the stated number of tokens.

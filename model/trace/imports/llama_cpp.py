@@ -1,4 +1,4 @@
-"""The CSV of llama.cpp's `moe-trace`, as proposed: llama.cpp PR #28544 (open), at commit 879f4d6 of its head.
+"""The CSV that the proposed `moe-trace` of llama.cpp writes: llama.cpp PR #28544 (open), at commit 879f4d6 of its head.
 
 The file has a row `layer,expert` for each selected expert, without a header, in the order of computation: batch by
 batch, then layer by layer, then token by token. It names neither batches nor tokens. A batch ends where the layer
