@@ -313,9 +313,9 @@ def _read_sparse(published: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _periodic(layers: Any, every: Any, offset: Any) -> list[str] | None:
-    """Return the indexer type of each layer; None if every layer has an indexer.
+    """Return for each layer "full" if it has an indexer, else "shared"; None if every layer has an indexer.
 
-    The first `offset` layers have one, and then the last of every `every` layers; all other layers are "shared".
+    The first `offset` layers have an indexer; of the layers after them, the last of every `every` layers has one.
     """
     if not all(map(is_whole, (layers, every, offset))):
         raise ConfigError("index_topk_freq, index_skip_topk_offset and num_hidden_layers must be whole numbers")

@@ -173,7 +173,8 @@ def refuse_unsupported(values: Mapping[str, Any], model_types: tuple[str, ...]) 
     """Check that no key has a value that would change the arithmetic and is not implemented.
 
     Raises:
-        ConfigError: a value is not implemented, or a nested `text_config` differs; the message names the key.
+        ConfigError: a value is not implemented, or a key in `text_config` contradicts the same key outside it; the
+            message names the key.
     """
     refuse_other_family(values, model_types)
     model_type = values.get("model_type")

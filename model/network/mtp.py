@@ -2,7 +2,7 @@
 
 At each position, the module joins the model's hidden state with the embedding of the next token, and runs one ordinary
 layer on the result. It shares the embedding and the output head of the model. Its layer is numbered after the model's
-last layer and has a cache of its own. Its rotations use the model's position numbers.
+last layer and has a cache of its own. The layer is rotated by the position of the hidden state, not of the next token.
 
 Shape suffixes: B batch, T new positions, D model width, R rope head width.
 
@@ -53,7 +53,7 @@ class MultiTokenPredictor(nn.Module):
         Args:
             hidden_BTD: the model's hidden state, after its final norm if `config.mtp_reads_normed`, else before it.
             embedded_BTD: the embedding of the token after each position.
-            rotations_TR: rotations of the positions.
+            rotations_TR: rotations of the positions of `hidden_BTD`.
             cache: the cache of this layer alone.
             tape: receives the tensors at the layer's probe points, under the layer's number.
         """

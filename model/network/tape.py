@@ -30,7 +30,7 @@ class Tape(Protocol):
     def attention(
         self, layer: int, query_BHTQ: Tensor, key_BHSQ: Tensor, scale: float, selection: Selection | None
     ) -> None:
-        """Receive a layer's queries and keys; in the absorbed form, all query heads share one key head.
+        """Receive a layer's queries and keys; in the absorbed form (attention.py), all query heads share one key head.
 
         If `selection` is not None, attention reads the selected keys only.
         """

@@ -169,7 +169,10 @@ class _Grid:
         self._largest_IJ, self._sum_IJ = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
 
     def add(self, first: int, values_BS: Tensor) -> None:
-        """Add a block of weights, or scores if signed, from query `first` on; hidden keys: 0, or minus infinity."""
+        """Add a block that begins at query `first`: weights, or scores if the map is signed.
+
+        The value of a key that a query does not read is 0 in weights, and minus infinity in scores.
+        """
         seen_BS = values_BS[:, self.window.key : self.window.key_end]
         if not seen_BS.shape[1]:
             return
@@ -183,7 +186,7 @@ class _Grid:
         self._largest_IJ[row : row + rows, :columns] = _host(largest_IJ)
 
     def dataset(self) -> xr.Dataset:
-        """Return the cells; a cell that no block reached holds no visible pair."""
+        """Return the cells. Every visible pair is in a block, so a cell that no block reached holds no visible pair."""
         return dataset(self._largest_IJ, self._sum_IJ, self.window, self.sides)
 
 

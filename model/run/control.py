@@ -48,7 +48,7 @@ class Control:
         repeated: the change for `num_matched` of its tokens, to compare with the draws; None if `num_matched` equals
             `num_rerouted`.
         share_beyond: share of the random experts of `equal_rerouting` whose load differs by more than `TOLERANCE` from
-            that of the expert in the changed run for which they stand in.
+            the load of the expert that they replace, an expert that the change brought in.
     """
 
     draws: tuple[tuple[Intervention, ...], ...]
@@ -129,9 +129,10 @@ def other_experts(
 
 
 def other_sets(num_experts: int, own: tuple[int, ...], rng: np.random.Generator) -> list[tuple[int, ...]]:
-    """Return random sets of other experts, as large as `own`, that have no expert in common.
+    """Return random sets of experts not in `own`, each as large as `own`; no two sets have an expert in common.
 
-    Sets that overlap resemble each other, so that a harmless set would lie beyond all of them too often.
+    Sets that overlap have similar effects, so the effect of a harmless change would be beyond those of all sets too
+    often.
     """
     order = rng.permutation(np.setdiff1d(np.arange(num_experts), own)).tolist()
     last = len(order) - len(own)
@@ -141,9 +142,10 @@ def other_sets(num_experts: int, own: tuple[int, ...], rng: np.random.Generator)
 def tokens_to_match(counts: list[int], target: int) -> int:
     """Return the number of tokens that each draw reroutes, at most `target`.
 
-    It is the largest number that each of at least 19 other sets of experts reroutes (a level of 5 %). If that is less
-    than a quarter of `target`, it is the largest number that each of at least 9 sets reroutes; with fewer than 9
-    sets that reroute a token, the largest number that all of these reroute.
+    At first, it is the largest number that each of at least 19 other sets of experts reroutes; 19 draws allow a
+    significance level of 5 %. If that number is less than a quarter of `target`, or if fewer than 19 sets reroute a
+    token, 9 sets suffice. With fewer than 9 sets that reroute a token, it is the largest number that each of them
+    reroutes.
 
     Args:
         counts: number of tokens that each other set of experts reroutes.
@@ -195,7 +197,7 @@ class LayerRouter:
 def equal_rerouting(
     original: Trace, changed: Trace, layers: tuple[int, ...], draws: int, rng: np.random.Generator
 ) -> Control:
-    """Return a control of random routings: each token exchanges as many experts as in the changed run."""
+    """Return a control of random routings: each draw replaces as many experts of a token as the change did."""
     num_experts, moe_layers = original.data.sizes["expert"], original.data["moe_layer"].values.tolist()
     rows = [moe_layers.index(layer) for layer in layers]
     after = taken(changed, num_experts)[:, rows]

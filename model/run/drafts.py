@@ -46,7 +46,7 @@ class Drafter:
         return self._waiting[-1]
 
     def extend(self, x_BTD: Tensor, next_ids: list[int], with_experts: bool) -> dict[str, np.ndarray]:
-        """Draft a token at each new position, and return the trace variables of the tokens at these positions.
+        """Draft a token at each new position; return as trace variables the earlier drafts of the tokens there.
 
         Args:
             x_BTD: the residual stream after the last layer at the new positions.

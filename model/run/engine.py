@@ -132,7 +132,7 @@ class Engine:
         return cls(skeleton(disk.config, disk.dtype), tokenizer, folder.name, folder, disk)
 
     def open_partial(self, folder: Path, request: RunRequest) -> Partial:
-        """Return the folder of finished layers of this request's run, for `stream` and `run`; make it if needed.
+        """Open the folder of finished layers of the request's run, or create it; `stream` and `run` take the result.
 
         Raises:
             RequestError: the weights are in memory, or the folder holds another run or other files.

@@ -92,9 +92,9 @@ class DiskModel:
         return module.eval().requires_grad_(False)
 
     def _fill_module(self, module: nn.Module, own: list[Slot], prefix: str) -> None:
-        """Allocate the module's parameters, and read the slots `own` into them.
+        """Allocate the module's parameters, and read the slots `own` into them, each slot from its published tensor.
 
-        The parameter name of a slot is `prefix`, followed by the name in the module.
+        The name `slot.parameter` is `prefix`, followed by the parameter's name in the module.
         """
         for name in dict.fromkeys(slot.parameter.removeprefix(prefix) for slot in own):
             self._allocate(module, name, module.get_parameter(name))

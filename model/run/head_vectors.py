@@ -57,7 +57,7 @@ class HeadVectors:
 
 
 def has_weights_of(engine: Engine, trace: Trace) -> bool:
-    """Whether the trace was made with this engine's weights, which the engine needs to compute further values."""
+    """Whether the trace was made with this engine's weights; only then can the engine compute more of the same run."""
     made_with = trace.model.get("weights_sha256")
     return made_with is not None and made_with == engine.description["weights_sha256"]
 

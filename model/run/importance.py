@@ -4,7 +4,7 @@ Each number equals that of a plain forward pass with one `KnockOut`, but only pa
 
 - Layers before the changed layer are taken from the original run.
 - In the changed layer, the router is run with each edit. It shows which tokens the knock-out reroutes, directly or
-  because other groups are kept. If it reroutes no token, the effect is exactly zero.
+  because it changes which groups are kept. If it reroutes no token, the effect is exactly zero.
 - The experts of the changed layer compute only rerouted tokens, those of all knock-outs in one call.
 - In later layers, only the positions from a knock-out's first rerouted token on are computed, several knock-outs as one
   batch. Attention is causal, so earlier positions do not change; their latents are in the cache.

@@ -33,7 +33,7 @@ class KnockOut:
 class ForceExpert:
     """Select the expert for every token, in place of the selected expert with the lowest biased score.
 
-    Groups are kept as without the change; the expert is selected even if its group was not kept.
+    The change does not affect which groups are kept; the expert is selected even if its group is not kept.
     """
 
     layer: int

@@ -38,8 +38,8 @@ def record_story(folder: Path, model: str | Path) -> Path:
 def record_sparse(folder: Path, model: str | Path) -> Path:
     """Run the first example prompt on a model with an indexer; write its trace and return its path.
 
-    The trace holds the variables of the Sparse attention page. In bfloat16, compressed and with fewer generated tokens,
-    the file takes 0.27 MB instead of 0.75 MB.
+    The trace holds the variables of the Sparse attention page. Weights in bfloat16, compression and a run with fewer
+    generated tokens reduce the file from 0.75 MB to 0.27 MB.
     """
     engine = Engine.load(model, device="cpu", dtype="bfloat16")
     path = folder / "sparse.safetensors.gz"

@@ -155,7 +155,8 @@ class Served:
     def _by_chunk(self, request: RunRequest, cancel: threading.Event | None) -> Generator[Step, None, Trace]:
         """Yield the steps of vLLM's stream, and return the trace.
 
-        Once experts have arrived, a token waits for its experts; the last step has the tokens that got none.
+        Until the first experts arrive, tokens are yielded at once, without experts. From then on, a token is yielded
+        when its experts have arrived; the last step has the tokens whose experts did not arrive.
         """
         ids = self._local_ids(request) or self._remote_ids(request)
         sampling = {

@@ -5,7 +5,7 @@
 - `[model]`: pre-train from random weights; the table is the shape of the model.
 - `[continue]`, `[extend]`: train a base model on more text; `[extend]` also lengthens its context.
 - `[indexer]`, `[mtp]`: add a part to a base model and train only that part.
-- `[instruct]`, `[preference]`, `[reward]`, `[grpo]`: tune a base model on pairs.
+- `[instruct]`, `[preference]`, `[reward]`, `[grpo]`: train a base model on prompts with responses.
 
 The learning rate depends on the step alone: linear warm-up, constant, linear decay over the last steps. A run can
 therefore be resumed with another `total_steps` or `decay_steps`, for example to begin the decay before a time limit.
@@ -169,7 +169,7 @@ class IndexerConfig:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class MtpConfig:
-    """Settings for adding a multi-token-prediction module to a base model, or for training its module further."""
+    """Settings for training the multi-token-prediction module of a base model, or a new module if it has none."""
 
     start: str  # base model: name of an embedded model, or a folder
     reads_normed: bool = True  # read the hidden state after the final norm, not before it (model/network/mtp.py)

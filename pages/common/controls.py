@@ -104,7 +104,7 @@ def layer(trace: Trace | None, dim: str = "moe_layer", options: list[int] | None
     """Draw a list of layers and return the chosen model layer number.
 
     Args:
-        trace: trace of the run; None: `options` are given.
+        trace: trace of the run; may be None if `options` are given.
         dim: dimension of the trace, such as `moe_layer` or `layer`, whose layers are listed by default.
         options: model layer numbers to list; None: those of `dim`.
     """

@@ -39,7 +39,7 @@ def choose_trace(key: str, label: str = "Trace file") -> Trace | None:
 
 
 def scale(picture: str) -> float:
-    """Return the factor from the pixels of a drawn chart to those of its file: CSS pixels in `svg`, dots in `png`."""
+    """Return the width of a saved chart (CSS pixels in `svg`, dots in `png`) divided by its width on the page."""
     return WIDTH_MM / 25.4 * (96 if picture == "svg" else DOTS_PER_INCH) / WIDTH_PX
 
 
@@ -63,7 +63,7 @@ def note(layer: int | None = None) -> str:
 
 
 def file_name(key: str, layer: int | None = None, ending: str | None = None) -> str:
-    """Return the name of a saved chart or table: the words of `note` without signs, and `key`.
+    """Return the name of a saved chart or table: the words of `note` without punctuation, and `key`.
 
     Args:
         key: widget key of the chart or table.
@@ -75,7 +75,7 @@ def file_name(key: str, layer: int | None = None, ending: str | None = None) -> 
 
 
 def of_map() -> dict[str, str]:
-    """Return the settings of maps that the lens saves: how `note` and `file` name begin, and the format `picture`."""
+    """Return settings of maps saved by the lens: the beginnings of `note` and `file` name, and the format `picture`."""
     words = of_run(session.current_trace())
     picture = st.session_state.get("picture") or "svg"
     return {"note": " · ".join(words), "file": "-".join(filter(None, map(_plain, words))), "picture": picture}
@@ -94,7 +94,7 @@ def of_run(trace: Trace | None) -> list[str]:
 
 
 def _plain(words: str) -> str:
-    """Return words without signs, for a file's name."""
+    """Return words without punctuation, for a file's name."""
     return re.sub(r"(?:(?<!\w)\.|\.(?!\w)|[^\w.])+", "-", words).strip("-_")[:40].rstrip("-_.").lower()
 
 

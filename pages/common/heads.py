@@ -36,10 +36,11 @@ def require(run: Run | None) -> Trace:
 
 
 def engine_for(trace: Trace) -> "Engine":
-    """Return the model whose weights made the trace, to compute heads with; `maker` finds it.
+    """Return the model whose weights made the trace (see `maker`), if it can compute the trace's attention.
 
     Raises:
-        RequestError: no installed model has these weights, or the trace lacks the attention inputs.
+        RequestError: the trace lacks the layers' inputs or the indexer's selection, the text is too long, or no
+            installed model has these weights.
     """
     if not trace.has("layer_input"):
         raise RequestError("The layers' inputs were not recorded; record them with `--capture inputs`.")
@@ -56,7 +57,7 @@ def engine_for(trace: Trace) -> "Engine":
 
 
 def maker(trace: Trace) -> "Engine | None":
-    """Return the model whose weights made the trace: the model it names or the chosen model; None if neither did."""
+    """Return the model whose weights made the trace (the model it names, or the chosen model); None if neither did."""
     return _first_with_weights_of(trace, _candidates(trace), models.engines())
 
 
@@ -73,7 +74,7 @@ def _first_with_weights_of(trace: Trace, folders: list[Path], loaded: models.Eng
 
 
 def finder(trace: Trace) -> "Callable[[], Engine]":
-    """Return a function that returns the model whose weights made the trace and may be called in another thread.
+    """Return a function that does the work of `maker` and may be called in another thread.
 
     The function raises a RequestError if no installed model has these weights; the message says what to do.
     """

@@ -148,7 +148,7 @@ def failure(error: Exception) -> str:
 
 
 def is_shortage(error: Exception) -> bool:
-    """Return whether the machine ran out of memory; torch raises a RuntimeError for that and for much else."""
+    """Return whether an exception means that memory ran out; torch raises a RuntimeError for this and other causes."""
     return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "memory" in str(error))
 
 

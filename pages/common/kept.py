@@ -127,7 +127,10 @@ def keep(page: str) -> None:
 
 
 def _take(page: str, address: Mapping[str, str]) -> None:
-    """Restore the state that the URL names; if it is gone and the URL has no prompt, record this for `notice`."""
+    """Restore the state that the URL names, unless the visitor has edited the request in the URL.
+
+    If the state is gone and the URL has no prompt, record this for `notice`.
+    """
     state, key = st.session_state, address.get(KEY, "")
     if not key:
         return

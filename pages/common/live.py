@@ -1,4 +1,4 @@
-"""Mount the lens, and send it the tokens of a run in progress.
+"""Mount the lens (linked views of a run, drawn by the browser), and send it the tokens of a run in progress.
 
 The component takes its data once per script run. During a run, each group of new tokens is therefore appended to the
 page as one more hidden element. Replacing one element could lose tokens: the server sends only the latest content of a
@@ -42,7 +42,7 @@ def lens(
         view: choices to set: layer, head, token, expert (numbers or None), colour (expert, group, surprisal, none), map
             (experts, layers). A choice that `view` lacks stays as it is in the browser.
         band: lowest and highest load ratio of an expert that chance explains in the finished run; None: unknown.
-        saved: settings of saved maps: how their `note` and `file` name begin, and their format `picture`, svg or png.
+        saved: settings of saved maps: the beginnings of `note` and `file` name, and the format `picture`, svg or png.
         on_view_change: called before the rerun that a choice in the lens causes; never called during a run.
     """
     data = wire.with_settings(snapshot, palette=dict(palette), view=dict(view), band=band, saved=saved)
@@ -61,7 +61,7 @@ def snapshot_of(trace: Trace, run: int) -> bytes:
 
 
 def announce(header: wire.Header) -> bytes:
-    """Return the message that announces a run with these axes; the lens changes when the first tokens arrive."""
+    """Return the message that announces a run; the lens shows the run before it until the first tokens arrive."""
     return wire.snapshot(header)
 
 

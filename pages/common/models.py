@@ -130,9 +130,9 @@ def _load_or_refuse(folder: Path) -> "Engine":
 
 
 def load(folder: Path) -> "Engine":
-    """Return a loaded model after a first run, in which the libraries choose their kernels.
+    """Load a model and run it once, so that the libraries choose their kernels; return the model.
 
-    A model that does not fit into memory stays on disk.
+    A model that does not fit into memory stays on disk and is not run.
     """
     from model.run.engine import Engine, spare_cores
 
@@ -157,7 +157,7 @@ def engines() -> Engines:
 
 @st.cache_resource(show_spinner=False)
 def warm(folder: Path) -> threading.Timer:
-    """Return a running timer that loads a model after one second: the first page comes first, and no run need wait."""
+    """Start and return a timer that loads a model in one second: after the first page is drawn, and before a run."""
     timer = threading.Timer(1.0, engines().warm, (folder,))
     timer.daemon = True
     timer.start()

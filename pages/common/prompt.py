@@ -40,9 +40,9 @@ def _start() -> None:
 
 
 def start_from_link() -> None:
-    """Start, once per session, the run that the URL describes or that a reload ended; for the page with the prompt.
+    """Start the run that the URL describes, or repeat the run that a reload ended, at most once per session.
 
-    Call it after the widgets, which take their values from the URL.
+    The page with the prompt calls this function after its widgets, which take their values from the URL.
     """
     state = st.session_state
     if "again" in state:
@@ -54,9 +54,10 @@ def start_from_link() -> None:
 
 
 def restore_from_link() -> None:
-    """Do, once per session, the run that the URL describes or that a reload ended; for a page without the prompt.
+    """Do the run that the URL describes, or repeat the run that a reload ended, at most once per session.
 
-    Wait for the end of this run, or of a run that `generate_on` started, before the page is drawn.
+    A page without the prompt calls this function before it draws anything. The function waits until this run, or a
+    run that `generate_on` started, has ended.
     """
     state, address = st.session_state, st.query_params.to_dict()
     if "again" in state:

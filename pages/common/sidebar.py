@@ -25,7 +25,7 @@ def show() -> None:
 
 
 def _on_show() -> None:
-    """Show the name of the model that made the run on show; the chosen model may be another one."""
+    """Show which run is on show: its model, its first words, and where it was made. The chosen model may differ."""
     run = session.shown()
     if run is not None and run.trace is not None:
         st.caption(f"On show: {view.named(run)}  \n{view.made(run.trace)}")

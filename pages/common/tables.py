@@ -28,7 +28,7 @@ NEXT_TOKENS = {
 
 
 def three_digits(table: pd.DataFrame) -> dict[str, Any]:
-    """Return the format of a table's columns of fractions: three digits on the page; files keep all of them."""
+    """Return the format of a table's columns of fractions: three digits on the page, all digits in files."""
     return {str(name): THREE for name in table.columns if table[name].dtype.kind == "f"}
 
 

@@ -22,7 +22,7 @@ _ESCAPES = str.maketrans({mark: f"\\{mark}" for mark in string.punctuation if ma
 
 
 def token(trace: Trace, index: int) -> str:
-    """Return the name of a token: its text, else its vocabulary entry without brackets, else its id; `?` if unknown."""
+    """Return the name of a token: its text, else the vocabulary's name without brackets, else its id, else `?`."""
     entry = trace.tokens[index]
     if entry.start < entry.end:
         return visible(trace.text[entry.start : entry.end])

@@ -7,7 +7,7 @@ from pages.common import controls, text
 
 
 def show(trace: Trace, token: int, reach: int = 6) -> None:
-    """Draw the token and its neighbours in a row, which has the same length at the ends of the text."""
+    """Draw a row of 2 * `reach` + 1 buttons for the tokens around the chosen token, or for all of a shorter text."""
     first = max(0, min(token - reach, trace.num_tokens - 2 * reach - 1))
     with st.container(horizontal=True, key="token-row", gap=None):
         for index in range(first, min(first + 2 * reach + 1, trace.num_tokens)):

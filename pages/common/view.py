@@ -69,7 +69,7 @@ def follow(run: Run, placeholder: DeltaGenerator, container: DeltaGenerator) -> 
 
 
 def going(page: str) -> None:
-    """Show the progress of the session's run, with a Stop button; for pages that do not draw the run themselves.
+    """Show the progress of the session's run, with a Stop button; for pages that do not follow the run in the lens.
 
     When the run ends, the page is drawn anew and shows it.
 
@@ -113,7 +113,7 @@ def _take() -> None:
 
 
 def status(placeholder: DeltaGenerator, run: Run | None, shown: Run | None, pending: str | None = None) -> None:
-    """Show one line: the last error, else the model and the origin of the trace on show.
+    """Show the last error; without an error, show the model and origin of the trace on show, and `pending`.
 
     Args:
         placeholder: placeholder that receives the line.

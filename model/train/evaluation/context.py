@@ -140,7 +140,7 @@ def as_markdown(rows: list[dict[str, Any]]) -> str:
 @click.option("--per-stream", type=click.IntRange(1), default=4, show_default=True, help="Records of each stream.")
 @click.option("--device", default="auto", show_default=True)
 def context_command(model: str, heldout: Path, window: int | None, per_stream: int, device: str) -> None:
-    """Measure bits per byte of MODEL on long held-out records by position; --window may exceed its context."""
+    """Measure bits per byte of MODEL on long held-out records by position; --window may exceed MODEL's context."""
     keep_freed_memory()
     try:
         where = choose_device(device, for_training=True)

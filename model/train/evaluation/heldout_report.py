@@ -1,8 +1,8 @@
 """Tables of a model card from scores on held-out text: bits per byte, load balance, specialisation.
 
 Balance is reported for the held-out text as it is, with each stream weighted by its training share, and for each stream
-alone. Specialisation is the mutual information of the expert with the domain, with the language, and with both.
-Intervals and the values by chance are over documents.
+alone. Specialisation is the mutual information of the selected expert with the domain, the language, and both.
+Intervals, and the values that chance alone gives, treat documents as independent, not tokens.
 
 Shape suffixes: D documents, P pieces, S streams, L MoE layers, E experts.
 

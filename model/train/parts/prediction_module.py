@@ -30,7 +30,7 @@ from model.train.tapes import RoutingTape
 
 
 def with_module(model: Transformer, reads_normed: bool, seed: int) -> Transformer:
-    """Return the model with its multi-token-prediction module, or a new one if it has none; all else is frozen."""
+    """Return the model with its multi-token-prediction module, or with a new one; all else is frozen."""
     grown = Transformer(dataclasses.replace(model.config, has_mtp=True, mtp_reads_normed=reads_normed))
     grown.initialise(torch.Generator().manual_seed(seed))
     grown.load_state_dict(model.state_dict(), strict=False)
@@ -83,7 +83,7 @@ def train_module(
     report: Report = lambda line: None,
     resume: bool = False,
 ) -> None:
-    """Train the base model's module, or a new one if it has none, and write the model with it to `out/model`."""
+    """Train the base model's module, or a new one if the model has none; write model and module to `out/model`."""
     folder = find_model(mtp.start)
     model = with_module(load_model(folder, "cpu", torch.float32), mtp.reads_normed, config.seed)
     windows = open_windows(shards, config, model.config)

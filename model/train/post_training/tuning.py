@@ -37,7 +37,7 @@ Measure = Callable[[Transformer], dict[str, Any]]
 
 
 def load_base_model(start: str, config: TrainConfig) -> tuple[Path, Framing, Transformer]:
-    """Return folder, framing and network of the base model; its indexers are frozen.
+    """Return folder, framing (`pairs.Framing`) and network of the base model; the network's indexers are frozen.
 
     Raises:
         TrainConfigError: `sequence_length` exceeds the context of the base model.

@@ -40,12 +40,14 @@ def train(
 ) -> Trainer:
     """Train up to `total_steps` or until a signal; save the state every `checkpoint_steps` steps and at the end.
 
+    After the last of the `total_steps`, write the model to `out/model`.
+
     Args:
         start: configuration of a new model, or the base model.
         config: all other settings.
         shards: folder made by the tokenize command.
         out: folder of the run, created if it is missing.
-        resume: continue from the state in `out`; all settings but the model's configuration may differ.
+        resume: continue from the state in `out`; settings may differ from before, but not the model's configuration.
         report: called with each step's log line.
         heldout: folder of held-out streams, evaluated every `look_steps` steps.
 

@@ -50,7 +50,7 @@ def text_audit(folder: Path) -> Audit | None:
 
 
 def _reference() -> Trace | None:
-    """Draw the upload of a healthy model's trace and return the trace, or None. The audit runs its tokens too."""
+    """Draw the upload of a healthy model's trace, whose tokens the audit runs too; return the trace, or None."""
     try:
         return files.choose_trace("doctor", "A healthy run of this model, to compare with")
     except ValueError as error:

@@ -55,7 +55,7 @@ def _bars(audits: list[Audit]) -> None:
 
 
 def joined(*audits: Audit | None) -> Report | None:
-    """Return the reports of both stages as one, with a line for a failed stage; None before the first report."""
+    """Merge the reports of both stages, weights and texts; a failed stage adds a line. None before the first report."""
     reports = [audit.report for audit in audits if audit is not None and audit.report is not None]
     if not reports:
         return None
@@ -83,7 +83,7 @@ def _counted(number: int, name: str) -> str:
 
 
 def findings(report: Report, folder: Path) -> None:
-    """Show every finding, the most severe first: numbers, usual meaning, and a link to a page that shows it."""
+    """Show every finding, the most severe first, with numbers, usual meaning and a link to a page that shows it."""
     for number, finding in enumerate(report.findings[:SHOWN_FINDINGS]):
         with st.container(border=True):
             _finding(finding, number, folder)
@@ -112,7 +112,7 @@ def _finding(finding: Finding, number: int, folder: Path) -> None:
 
 
 def layers(report: Report) -> None:
-    """Show the main figure: a map of layers and checks, with the most severe finding of each."""
+    """Show the main figure: a map with the most severe finding of each check (column) in each layer (row)."""
     marks = overview(report)
     if not marks.size:
         return
@@ -126,7 +126,7 @@ def layers(report: Report) -> None:
 
 
 def checks(report: Report) -> None:
-    """Show a table of all checks, including those without findings, and the numbers of the text stage."""
+    """Show a table of all checks, including those without findings, and what was measured on the texts."""
     st.dataframe(tables.checks(report), hide_index=True, height="content", placeholder="")
     for subject, measures in report.measures.items():
         st.markdown(f"**{text.plain(subject)}**")

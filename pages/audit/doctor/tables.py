@@ -1,4 +1,4 @@
-"""The tables of an audit: its findings, its checks, and the numbers of the text stage."""
+"""The tables of an audit: its findings and its checks."""
 
 from typing import Any
 

@@ -19,9 +19,9 @@ _MEGABYTES = limits.UPLOAD_BYTES // 2**20
 
 
 def model_names() -> list[str]:
-    """Return the options for the model of a file: not named, the installed models, and the released models.
+    """Return the options of the list of models: "not named", the installed models, and the released models.
 
-    Only the configuration of a released model is here.
+    The app has only the configuration of a released model, not its weights.
     """
     return [NOT_NAMED, *models.available(), *RELEASED]
 
@@ -39,7 +39,7 @@ def _named(model: Path | str) -> "Named":
 
 
 def named(name: str) -> "Named":
-    """Return the configuration and vocabulary of a model in `model_names`.
+    """Return the configuration and vocabulary of the model `name`, one of `model_names`.
 
     Raises:
         ValueError: `name` is not in `model_names`, or the configuration or vocabulary cannot be read.

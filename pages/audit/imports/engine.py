@@ -22,7 +22,7 @@ def address() -> str:
 
 
 def go_on(placeholder: DeltaGenerator) -> None:
-    """Show in the lens the run that this session started on the engine, until it ends; do nothing if there is none."""
+    """If this session has a run in progress on the engine, show its progress and tokens in the lens until it ends."""
     run = session.own_run()
     if run is not None and run.kind == ENGINE and run.waiting:
         st.button("Stop", key="engine_stop", on_click=session.stop)

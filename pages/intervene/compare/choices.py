@@ -46,7 +46,7 @@ def _run_of(key: str, options: list[str], other: Trace | None) -> Trace | None:
 
 
 def _trace(key: str, kind: str, other: Trace | None) -> Trace | None:
-    """Return the trace of one run; None until the visitor has chosen one. `other` is the trace of the other run."""
+    """Return the trace of run A or B; None until the visitor has chosen it. `other` is the trace of the other run."""
     if kind == SHOWN:
         return session.current_trace()
     if kind == RECORDED:

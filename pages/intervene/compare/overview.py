@@ -1,4 +1,7 @@
-"""The overview above the tabs of the Compare page: the verdict, the marked text, and the map of splits."""
+"""The overview above the tabs of the Compare page: the verdict, the marked text, and the map of splits.
+
+A split is a layer in which a token has different experts in the two runs (`model/trace/comparison.py`).
+"""
 
 import streamlit as st
 
@@ -46,14 +49,14 @@ def both(comparison: Comparison) -> str:
 
 
 def strip(comparison: Comparison, token: int) -> None:
-    """Show the text of run A, each token marked by the kind of its first split from run B."""
+    """Show the text of run A; mark each token by the kind of its first split, that of the lowest layer."""
     kinds, hover = _kinds(comparison)
     body = figures.strip(comparison.a.tokens, comparison.a.text, kinds, hover, token)
     st.html(f"<style>{figures.css(session.theme())}</style>{body}{figures.legend(kinds)}")
 
 
 def _kinds(comparison: Comparison) -> tuple[list[str], list[str]]:
-    """Return the kind of split of each token of run A, and the tokens' hover texts."""
+    """Return the kind of the first split of each token of run A, and the tokens' hover texts."""
     number = comparison.a.num_tokens
     kinds = [figures.UNALIGNED] * number
     hover = [f"token {token}: {figures.WORDS[figures.UNALIGNED]}" for token in range(number)]
@@ -66,7 +69,7 @@ def _kinds(comparison: Comparison) -> tuple[list[str], list[str]]:
 
 
 def split_map(comparison: Comparison, token: int, layer: int) -> None:
-    """Show the main figure: the kind of split of every token in every layer."""
+    """Show the main figure: a map of every token and layer, which shows whether it is a split, and of which kind."""
     labels = [text.token(comparison.a, paired) for paired in comparison.alignment.pairs[:, 0].tolist()]
     verdicts = tables.with_tokens(comparison, "verdict")
     figure = figures.split_map(verdicts, VERDICTS, labels, session.theme(), (token, layer))

@@ -1,4 +1,4 @@
-"""The new run B: started once per request, stopped by its button, and cached in the session."""
+"""A new run as run B, the second of the two compared runs: started once per request, and cached in the session."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,4 +1,7 @@
-"""The tables of the Compare page: by layer, by token with a split, by log-probability, and for one token."""
+"""The tables of the Compare page: by layer, by token with a split, by log-probability, and for one token.
+
+A split is a layer in which a token has different experts in the two runs (`model/trace/comparison.py`).
+"""
 
 import pandas as pd
 import xarray as xr

@@ -84,9 +84,9 @@ def change(kind: str, trace: Trace, token: int, layer: int) -> tuple[Interventio
 
 
 def _experts(trace: Trace, token: int, layer: int) -> tuple[int, ...]:
-    """Draw the choice of experts and return the chosen ones: the expert chosen on all pages, and further experts.
+    """Draw the field of the expert that all pages share, and a field for further experts; return all these experts.
 
-    At first, the expert with the token's largest gate weight is chosen.
+    At first, the shared expert is the one with the token's largest gate weight.
     """
     first = controls.expert(trace, controls.heaviest_expert(trace, token, layer)) or 0
     meaning = "More experts of the layer, by number, with commas between them."
@@ -98,7 +98,7 @@ def _experts(trace: Trace, token: int, layer: int) -> tuple[int, ...]:
 
 
 def _group(trace: Trace, token: int, layer: int) -> tuple[int, ...]:
-    """Draw the choice of an expert group and return its experts.
+    """Draw a field for the number of an expert group and return the experts of the group.
 
     At first it is the group of the expert with the token's largest gate weight.
     """
@@ -121,7 +121,7 @@ def _top_k(trace: Trace) -> int:
 
 
 def _everywhere() -> bool:
-    """Draw a switch and return its value: the change is for every MoE layer, or only for the chosen layer."""
+    """Draw a switch and return its value: whether the change is for every MoE layer, not only for the chosen layer."""
     meaning = "Off: the change applies to the chosen layer only."
     return st.toggle("all layers", key="everywhere", bind="query-params", help=meaning)
 

@@ -1,4 +1,4 @@
-"""The recorded experiment on the recorded example, shown until the visitor runs one."""
+"""The recorded experiment on the recorded example, shown until the visitor runs an experiment."""
 
 from typing import TYPE_CHECKING
 

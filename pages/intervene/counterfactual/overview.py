@@ -149,7 +149,7 @@ def about_band(experiment: Experiment) -> str:
 
 
 def _stopped(experiment: Experiment) -> str:
-    """Return how many of the control's runs were done before the visitor stopped it."""
+    """Return a sentence on how many runs of the control were done before the visitor stopped the experiment."""
     control, draws = experiment.outcome.control, experiment.outcome.draws
     if control is None:
         return "Stopped before the control."

@@ -44,7 +44,7 @@ def by_layer(experiment: Experiment) -> pd.DataFrame:
 
 
 def _with_control(experiment: Experiment, columns: dict[str, object], variables: dict[str, str]) -> pd.DataFrame:
-    """Return a table of `columns` and, for each variable, the change's value and the control's lowest and highest.
+    """Return a table of `columns` and, for each variable, the value of the change and the range of the control.
 
     `variables` maps each variable of the effect to the name of its column.
     """

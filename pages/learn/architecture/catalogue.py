@@ -65,7 +65,7 @@ def _of_folder(folder: Path) -> ShownModel:
 
 
 def made(model: ShownModel, trace: Trace | None) -> bool:
-    """Return whether a model made a trace: equal configurations, and equal names if the model has a folder."""
+    """Return whether a model made a trace: equal configurations, and, if the model has a folder, also equal names."""
     from model.network.config import ModelConfig
 
     if trace is None or (model.folder is not None and trace.model.get("name") != model.folder.name):

@@ -48,7 +48,7 @@ def _spelled(key: str) -> str:
 
 
 def context(parts: "Parts") -> int:
-    """Draw the choice of the context length and return it: the number of earlier tokens that a new token sees."""
+    """Draw a list of context lengths and return the chosen one, the number of earlier tokens that a new token sees."""
     options = [number for number in CONTEXTS if number <= parts.config.max_positions] or CONTEXTS[:1]
     controls.keep_within("context", options)
     meaning = "Earlier tokens that a new token sees; attention costs more with each."
@@ -60,7 +60,7 @@ def context(parts: "Parts") -> int:
 
 
 def dtype() -> str:
-    """Draw the choice of the dtype of the stored weights and return it; the numbers of bytes depend on it."""
+    """Draw a list of dtypes and return the chosen one: the dtype of the stored weights, which sets their bytes."""
     from model.checkpoint.parts import dtypes
 
     meaning = "Number format of the weights. The cache takes 2 bytes per number, or 4 with float32."

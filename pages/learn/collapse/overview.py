@@ -78,7 +78,7 @@ def _show(figure: go.Figure, key: str, table: pd.DataFrame, how_to_read: str, go
 
 
 def _loss(begun: dict[str, NanoRun], going: bool) -> None:
-    """Show the losses of both runs; the axis has the full range of steps from the start."""
+    """Show the losses of both runs; the step axis ends at the last planned step, also while a run trains."""
     curves = {f"{name}: {run.name}": run.loss() for name, run in begun.items() if run.lines}
     figure = figures.curves(curves, "loss, nats per byte", session.theme(), height=300)
     figure.update_xaxes(range=[0, runs.STEPS]).update_yaxes(range=[1.8, 5.7]).update_layout(showlegend=True)

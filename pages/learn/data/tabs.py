@@ -50,7 +50,7 @@ def _whole(table: pd.DataFrame) -> dict[str, Any]:
 
 
 def examples(name: str, report: dict[str, Any]) -> None:
-    """Show up to three dropped texts of a rule, each from another source."""
+    """Show up to three dropped texts of a rule, each from a different source."""
     from model.train.data.curation.funnel import reason_of
 
     rules = tables.rules_with_examples(report)

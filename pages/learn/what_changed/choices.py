@@ -1,4 +1,4 @@
-"""The widgets of the What changed page: a verdict and a subject."""
+"""The widgets of the What changed page: a list of verdicts and a list of subjects."""
 
 import streamlit as st
 
@@ -6,12 +6,12 @@ from pages.learn.what_changed.claims import ALL, claims, texts
 
 
 def verdict() -> str:
-    """Draw the choice of a verdict and return it; `ALL` shows claims with any verdict."""
+    """Draw a list of verdicts and return the chosen one; `ALL` shows claims with any verdict."""
     return _choose("Verdict", "verdict", list(texts()["verdicts"]), "Judged by the reports, configurations and code.")
 
 
 def subject() -> str:
-    """Draw the choice of a subject and return it; `ALL` shows claims on any subject."""
+    """Draw a list of subjects and return the chosen one; `ALL` shows claims on any subject."""
     subjects = list(dict.fromkeys(claim.subject for claim in claims()))
     return _choose("Subject", "subject", subjects, "The part of the model or its training.")
 

@@ -1,4 +1,7 @@
-"""The widgets of the Attention page: the order of the heads, the part of the map on show, the statistic of a cell."""
+"""The widgets of the Attention page: the order of the heads, the part of the map on show, and what a cell shows.
+
+A cell is a rectangle of (query, key) pairs (`model/trace/cells.py`); in a small map, it is one pair.
+"""
 
 from typing import NamedTuple
 
@@ -24,7 +27,7 @@ class Selection(NamedTuple):
 
 
 def sort() -> str:
-    """Draw the choice of the order of heads and return it, a key of `SORTS`."""
+    """Let the visitor choose the order of the heads; return the choice, a key of `SORTS`."""
     chosen = st.segmented_control(
         "Sort heads by", list(SORTS), default="index", required=True, key="sort", bind="query-params",
         help="Index: the head's number. Entropy: how widely a head spreads its attention, the narrowest first. First "
@@ -35,7 +38,7 @@ def sort() -> str:
 
 
 def window(run: Run) -> Window:
-    """Draw the choice of the part of the map on show and return it; at first it is the whole map."""
+    """Let the visitor choose the part of the map to show, at first the whole map; return the choice."""
     num_tokens = heads.trace_of(run).num_tokens
     if num_tokens < 2:
         return whole(num_tokens)
@@ -59,9 +62,9 @@ def window(run: Run) -> Window:
 
 
 def statistic(shown: Window) -> str:
-    """Draw the choice of the statistic of a cell and return it, one of `STATISTICS`.
+    """Let the visitor choose whether a cell shows the largest or the mean weight of its pairs.
 
-    Nothing is drawn if each cell of the map is one pair.
+    Return the choice, one of `STATISTICS`. If each cell of the map is one pair, draw nothing.
     """
     down, across = cell_sides(shown)
     if down == across == 1:

@@ -1,7 +1,7 @@
 """The large map of a head. A click on it chooses a token; a rectangle chooses the part of the map on show.
 
 Plotly's own zoom would only enlarge the cells that the browser has. After a rectangle is drawn, the server computes
-that part of the map again, with one cell per pair if they fit.
+that part of the map again; a cell of a small part is one pair of query and key.
 """
 
 import functools

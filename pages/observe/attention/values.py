@@ -34,7 +34,7 @@ class Overview:
 
 
 def cells(run: Run, layer: int, head: int, window: Window) -> xr.Dataset:
-    """Return the part `window` of a head's map in cells; `model/trace/cells.py` describes them."""
+    """Return the part `window` of a head's map in cells (rectangles of pairs, see `model/trace/cells.py`)."""
     trace = heads.trace_of(run)
     engine = None if heads.is_recorded(trace, layer, head) else heads.engine_for(trace)
     return _cells(run.number, layer, head, window, trace, engine)
@@ -79,7 +79,7 @@ def rollout(run: Run, layer: int) -> xr.DataArray:
 
 
 def part_cells(run: Run, layer: int, head: int, window: Window) -> tuple[xr.Dataset, xr.Dataset]:
-    """Return the part `window` of the maps of a head's content and position scores.
+    """Return two maps in cells, of a head's content scores and of its position scores, each cut to `window`.
 
     Raises:
         RequestError: the scores cannot be computed; the message says why.

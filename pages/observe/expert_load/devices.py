@@ -61,12 +61,12 @@ def placements(load: Load, number: int, redundant: int) -> tuple[Placement, Plac
 
 
 def nodes_of(number: int) -> int:
-    """Return the number of machines, of `PER_NODE` devices each; 1 if `number` is not a multiple of that."""
+    """Return the number of machines with `PER_NODE` of `number` devices each; 1 if the division leaves a remainder."""
     return number // PER_NODE if number % PER_NODE == 0 else 1
 
 
 def verdict(load: Load, before: Placement, after: Placement) -> str:
-    """Return a few sentences on how even the load of devices is without and with balancing."""
+    """Return a few sentences on how even the load of devices is in both placements, by number and by EPLB."""
     numbered, placed = (device_figures(placement, load.counts) for placement in (before, after))
     worst = int(numbered["busiest"].idxmax("moe_layer"))
     nodes, places = nodes_of(before.num_devices), after.expert.sizes["place"]
@@ -82,7 +82,7 @@ def verdict(load: Load, before: Placement, after: Placement) -> str:
 
 
 def by_layer(load: Load, before: Placement, after: Placement) -> pd.DataFrame:
-    """Return a table with a row per layer: balancedness and busiest device before and after, and the copied experts."""
+    """Return a table with a row per layer: balancedness and busiest device of both placements, and copied experts."""
     layers = load.counts["moe_layer"].values
     table: dict[str, object] = {"layer": [f"L{layer}" for layer in layers]}
     for name, placement in (("before", before), ("after", after)):

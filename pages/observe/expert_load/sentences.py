@@ -1,11 +1,14 @@
-"""Sentences on the load of one expert."""
+"""Sentences on the load of one expert.
+
+Under fair routing, every token selects random experts (`model/trace/chance.py`).
+"""
 
 from model.trace.load import Load
 from pages.observe.expert_load import tables
 
 
 def about_busiest(load: Load, layer: int) -> str:
-    """Return a sentence that compares the busiest expert of a layer with the busiest expert under fair routing."""
+    """Return a sentence that compares the busiest expert of a layer with the busiest of a random router."""
     share = _share(load, layer, int(load.ratio.sel(moe_layer=layer).values.argmax()))
     if load.band is None:
         return f"{share}."
@@ -18,7 +21,7 @@ def about_busiest(load: Load, layer: int) -> str:
 
 
 def about_expert(load: Load, layer: int, expert: int) -> str:
-    """Return a sentence that compares an expert's share with the shares of all experts under fair routing."""
+    """Return a sentence that compares an expert's share with the shares of experts in a random router."""
     share = _share(load, layer, expert)
     if load.band is None:
         return f"{share}."

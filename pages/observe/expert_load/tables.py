@@ -10,7 +10,7 @@ from viz.load import verdicts
 
 
 def by_layer(load: Load) -> pd.DataFrame:
-    """Return a table with a row per layer. The first row has bounds that fair routing keeps in 95 % of cases."""
+    """Return a table with a row per layer, below a row of the bounds that random routing keeps in 95 % of cases."""
     table, band = tables.load_by_layer(load), load.band
     if band is None:
         return table

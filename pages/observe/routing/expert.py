@@ -65,7 +65,7 @@ def _without_tokens(trace: Trace, layer: int, expert: int, mask: xr.DataArray) -
 
 
 def _by_chance(trace: Trace, num_tokens: int) -> str:
-    """Return a sentence on how many experts fair routing leaves without a token; empty if that is unknown."""
+    """Return a sentence on how many experts a random router leaves without a token; empty if that is unknown."""
     rule = rule_of(trace)
     band = chance.band_of(rule, num_tokens)
     if band is None:

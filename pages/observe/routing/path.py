@@ -21,7 +21,7 @@ def at_token(trace: Trace, token: int) -> xr.Dataset:
 
 
 def losers(trace: Trace, token: int) -> dict[str, xr.DataArray]:
-    """Return masks [moe_layer, expert] of experts that lost only to the bias, or only to the group limit.
+    """Return masks [moe_layer, expert] of experts that would be selected without the bias, or without the group limit.
 
     A mask is left out if its variables were not recorded. The masks are False in layers with an intervention.
     """
@@ -46,7 +46,7 @@ def verdicts(chosen: np.ndarray, lost: Mapping[str, xr.DataArray]) -> np.ndarray
 
 
 def table(trace: Trace, token: int, lost: dict[str, xr.DataArray]) -> pd.DataFrame:
-    """Return a table with a row per layer and expert that was selected, or lost only to the bias or the group limit."""
+    """Return a table with a row per layer and expert that was selected, or would be without bias or group limit."""
     at, rule = at_token(trace, token), rule_of(trace)
     chosen = routing.one_hot(trace.data["expert_id"].isel(token=[token]), rule.num_experts)[0]
     became = verdicts(chosen, lost)

@@ -53,8 +53,8 @@ def by_expert(decision: Decision, lost: Mapping[str, xr.DataArray]) -> pd.DataFr
 def nearest(rows: pd.DataFrame, expert: int, others: int = 4) -> pd.DataFrame:
     """Return the rows near the boundary of the selection.
 
-    These are the selected experts, those that lost only to the bias or the group limit, the `others` next best, and
-    `expert`.
+    These are the selected experts, those that would be selected without the bias or without the group limit, the
+    `others` best of the remaining experts by biased score, and `expert`.
     """
     plain = rows["verdict"].eq("not chosen").to_numpy()
     best = rows.index[plain][:others]

@@ -1,4 +1,4 @@
-"""The choice of how many keys a query keeps."""
+"""The widget for the number of keys that a query keeps."""
 
 import streamlit as st
 
@@ -6,7 +6,7 @@ from model.trace.trace import Trace
 
 
 def top_k(trace: Trace) -> int:
-    """Draw the choice of how many keys a query keeps, and return it; at first it is the model's own number."""
+    """Let the visitor choose how many keys a query keeps, at first as many as in the model; return the number."""
     own, most = int(trace.config["index_topk"]), max(2, trace.num_tokens)
     meaning = (
         f"How many earlier tokens a token may read. The model keeps {own}. With another number, the page selects "

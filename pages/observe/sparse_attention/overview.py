@@ -16,9 +16,9 @@ DENSE = "attention without selection"
 
 
 def require(shown: Run | None) -> Run:
-    """Return a run of a sparse model whose dense attention can be computed: the run on show, else the example.
+    """Return the run on show if its model has an indexer, else the recorded example.
 
-    If there is neither, show why and end the page.
+    If the dense attention of this run cannot be computed, show why and end the page.
     """
     trace = guards.require(shown.trace if shown else None)
     assert shown is not None

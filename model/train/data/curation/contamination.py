@@ -1,5 +1,7 @@
 """Overlap with held-out text: the share of a text's runs of 13 units that occur in held-out text.
 
+A unit is a word, or one character of a script without spaces between words (features.py). Runs overlap.
+
 Source: Brown et al., "Language models are few-shot learners" (arXiv 2005.14165), appendix C, for runs of 13.
 """
 
@@ -26,7 +28,7 @@ class HeldOut:
         return len(self._runs)
 
     def overlap(self, text: Text) -> float:
-        """Return the share of the text's runs of 13 units that occur in held-out text; 0 if it has no such run."""
+        """Return the share of the text's runs of 13 units that occur in held-out text; 0 if the text is shorter."""
         runs = text.runs(RUN)
         if not len(runs) or not len(self._runs):
             return 0.0

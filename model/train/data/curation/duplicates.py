@@ -1,6 +1,7 @@
 """Finds duplicates of earlier texts: equal except for case and white space, or similar by MinHash over runs of 5 units.
 
-Memory holds only hashes and signatures, about 700 bytes per text.
+A unit is a word, or one character of a script without spaces between words (features.py). Memory holds only hashes and
+signatures, about 700 bytes per text.
 
 Source: Broder, "On the resemblance and containment of documents" (1997).
 """

@@ -1,6 +1,7 @@
 """Measures of text quality. Each takes a `Text` and returns a share from 0 to 1, a count, or a rate per 1,000.
 
-Shares of characters ignore white space at the ends of lines. Each measure of a text without lines is 0.
+Shares of characters ignore white space at the ends of lines. Each measure of a text without lines is 0. A unit is a
+word, or one character of a script without spaces between words (features.py).
 """
 
 import re
@@ -94,7 +95,7 @@ def mojibake(text: Text) -> float:
 
 
 def minified(text: Text) -> float:
-    """Return the share of punctuation in lines above 240 characters; 0 if they are less than half of the text."""
+    """Return the share of punctuation in lines above 240 characters; 0 if these hold less than half of the text."""
     long = [line for line in text.lines if len(line) > _LONG_LINE]
     size = sum(map(len, long))
     if 2 * size < sum(map(len, text.lines)):
@@ -111,7 +112,7 @@ def number_lines(text: Text) -> float:
 def encoded(text: Text) -> float:
     """Return the share of characters in runs of at least 48 letters and digits mixed, and in hexadecimal numbers.
 
-    Hexadecimal numbers count only if there are at least 24, and one of them mixes digits and letters.
+    Hexadecimal numbers count only if the text has at least 24, and at least one of them mixes digits and letters.
     """
     words = text.text.split()
     runs = [run for word in words if len(word) >= 48 for run in _RUN.findall(word) if _MIXED.match(run)]
@@ -131,7 +132,10 @@ def links(text: Text) -> float:
 
 
 def boilerplate(text: Text) -> float:
-    """Return the share of lines that are short (120 characters) and hold a phrase of web pages; 0 if only one does."""
+    """Return the share of lines that have at most 120 characters and hold a phrase of web pages.
+
+    The share is 0 if there is only one line of this kind.
+    """
     count = sum(len(line) <= 120 and bool(_BOILERPLATE.search(line)) for line in text.lines)
     return _share(count, len(text.lines)) if count > 1 else 0.0
 
@@ -142,7 +146,10 @@ def changes(text: Text) -> float:
 
 
 def scanned(text: Text) -> float:
-    """Return distinct words with a digit or bar in place of a letter, such as `h0use`, per 1,000 distinct units."""
+    """Return the number of distinct words like `h0use`, per 1,000 distinct units; 0 if there are fewer than three.
+
+    These words have a digit or a bar in place of a letter, an error of text recognition.
+    """
     words = set(_SCANNED.findall(text.text))
     return 1000 * _share(len(words), len(set(text.units))) if len(words) >= _FEW_SCANNED else 0.0
 

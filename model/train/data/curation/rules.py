@@ -1,7 +1,7 @@
 """Quality rules, each with a measure, a limit and a reason. A text is dropped by the first rule that it breaks.
 
 We set the limits by reading texts. The rules keep nearly all of a clean corpus, and drop most damaged texts. No rule
-drops a text whose words are in the wrong order.
+notices that the words of a text are in the wrong order.
 """
 
 import dataclasses
