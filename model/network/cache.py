@@ -34,7 +34,7 @@ class LatentCache:
         layers: Iterable[int] | None = None,
         num_sequences: int = 1,
     ) -> None:
-        """Allocate memory for `capacity` tokens per sequence in `layers`; by default all but the MTP layer."""
+        """Allocate memory for `capacity` tokens per sequence in each of `layers`; None: all but the MTP layer."""
         width = config.kv_lora_rank + config.rope_head_dim
         self.length = 0
         self._row = {layer: row for row, layer in enumerate(range(config.num_layers) if layers is None else layers)}

@@ -57,7 +57,7 @@ class LayerEdit:
         return dataclasses.replace(self, **moved, given=given)
 
     def after(self, num_rows: int) -> "LayerEdit":
-        """Return the edit for a pass that starts at token `num_rows`, with the earlier rows of a given routing cut."""
+        """Return the edit for a pass that starts at token `num_rows`; a given routing loses the rows before it."""
         if self.given is None:
             return self
         return dataclasses.replace(self, given=GivenRouting(*(part[num_rows:] for part in self.given)))

@@ -8,8 +8,9 @@ makes the same change to other experts. A control consists of several random dra
   the draw would reroute. If too few other experts reroute as many tokens, all draws are made for fewer tokens; the
   change is then repeated for this smaller number of its tokens, and the draws are compared with the repetition.
 - Any other change may reroute every token, so the control is matched per token. A draw replaces as many experts of each
-  token as the change did. The new experts are random, have about the same load as the experts that the change brought
-  in, and get their gate weights (`equal_rerouting`). If only gate weights changed, there is no draw.
+  token as the change did. The new experts are random. Each takes the place of an expert that the change brought in: it
+  has about the same load, and gets the same gate weight (`equal_rerouting`). If only gate weights changed, there is no
+  draw.
 
 Draws are seeded, so the same change always has the same control. If the change has no more effect than a draw, its
 effect lies above those of all N draws with probability 1 / (N + 1), and below all with the same probability
@@ -47,8 +48,8 @@ class Control:
         num_matched: number of tokens that each draw reroutes in this layer; at most `num_rerouted`.
         repeated: the change for `num_matched` of its tokens, to compare with the draws; None if `num_matched` equals
             `num_rerouted`.
-        share_beyond: share of the random experts of `equal_rerouting` whose load differs by more than `TOLERANCE` from
-            the load of the expert that they replace, an expert that the change brought in.
+        share_beyond: in `equal_rerouting`, a random expert takes the place of an expert that the change brought in;
+            the share of random experts whose load differs from that expert's load by more than `TOLERANCE`.
     """
 
     draws: tuple[tuple[Intervention, ...], ...]
@@ -131,8 +132,8 @@ def other_experts(
 def other_sets(num_experts: int, own: tuple[int, ...], rng: np.random.Generator) -> list[tuple[int, ...]]:
     """Return random sets of experts not in `own`, each as large as `own`; no two sets have an expert in common.
 
-    Sets that overlap have similar effects, so the effect of a harmless change would be beyond those of all sets too
-    often.
+    Sets that overlap have similar effects, so the effect of a harmless change would be above, or below,
+    those of all sets too often.
     """
     order = rng.permutation(np.setdiff1d(np.arange(num_experts), own)).tolist()
     last = len(order) - len(own)
@@ -142,10 +143,9 @@ def other_sets(num_experts: int, own: tuple[int, ...], rng: np.random.Generator)
 def tokens_to_match(counts: list[int], target: int) -> int:
     """Return the number of tokens that each draw reroutes, at most `target`.
 
-    At first, it is the largest number that each of at least 19 other sets of experts reroutes; 19 draws allow a
-    significance level of 5 %. If that number is less than a quarter of `target`, or if fewer than 19 sets reroute a
-    token, 9 sets suffice. With fewer than 9 sets that reroute a token, it is the largest number that each of them
-    reroutes.
+    The number is the largest for which 19 other sets of experts each reroute at least as many tokens; 19 draws allow
+    a significance level of 5 %. If it is less than a quarter of `target`, or if fewer than 19 sets reroute a token, 9
+    sets suffice. If fewer than 9 sets reroute a token, the number is the largest that all of these can reroute.
 
     Args:
         counts: number of tokens that each other set of experts reroutes.

@@ -46,7 +46,9 @@ class Drafter:
         return self._waiting[-1]
 
     def extend(self, x_BTD: Tensor, next_ids: list[int], with_experts: bool) -> dict[str, np.ndarray]:
-        """Draft a token at each new position; return as trace variables the earlier drafts of the tokens there.
+        """Draft a token at each new position, and return trace variables for these positions.
+
+        The variables hold, for the token at each position, the draft that was made two positions earlier.
 
         Args:
             x_BTD: the residual stream after the last layer at the new positions.

@@ -46,7 +46,7 @@ class DiskWeights:
             target.copy_(self.tensors.take(name, self.dtype))
 
     def empty_matrix(self, shape: tuple[int, ...]) -> Tensor:
-        """Return an empty matrix with the strides of a model in memory, as strides affect the rounding of products."""
+        """Return an uninitialised matrix with the strides of a loaded model, because strides affect the rounding."""
         if wants_input_major(self.device, self.dtype):
             return torch.empty(tuple(reversed(shape)), dtype=self.dtype, device=self.device).mT
         return torch.empty(shape, dtype=self.dtype, device=self.device)

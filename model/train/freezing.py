@@ -9,10 +9,10 @@ from model.train.config import TrainConfigError
 
 
 def freeze(model: nn.Module, pieces: Sequence[str]) -> list[nn.Parameter]:
-    """Freeze the parameters whose names contain one of the pieces; return the parameters left to train, in order.
+    """Freeze the parameters whose names contain one of `pieces`; return the parameters left to train, in order.
 
     Raises:
-        TrainConfigError: a piece is in no name, or no parameter is left to train.
+        TrainConfigError: a piece is in no parameter's name, or no parameter is left to train.
     """
     named = dict(model.named_parameters())
     for piece in pieces:

@@ -109,7 +109,7 @@ def _evaluations(lines: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _positions(evaluations: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Return bits per byte of long texts by position: read whole, and in pieces of the context before any extension."""
+    """Return bits per byte of long texts by position: read whole, and in pieces as long as the first context."""
     evaluations = [line for line in evaluations if "positions" in line]
     if not evaluations:
         return {}

@@ -102,7 +102,7 @@ def _stop_all(jobs: "weakref.WeakSet[Job]") -> None:
 
 @st.cache_resource(scope="session", show_spinner=False, on_release=_stop_all)
 def _of_session() -> "weakref.WeakSet[Job]":
-    """Return the jobs that end with this session; Streamlit releases them when the visitor closes the tab."""
+    """Return the jobs of this session; Streamlit calls `_stop_all` with them when the visitor closes the tab."""
     return weakref.WeakSet()
 
 

@@ -102,7 +102,7 @@ def _release(owned: tuple[Shelf, str]) -> None:
 
 @st.cache_resource(scope="session", show_spinner=False, on_release=_release)
 def _owned(key: str) -> tuple[Shelf, str]:
-    """Return the shelf and the session's key; Streamlit releases them when the visitor closes or reloads the tab."""
+    """Return the shelf and the session's key; Streamlit calls `_release` when the visitor closes or reloads the tab."""
     return shelf(), key
 
 

@@ -104,7 +104,7 @@ def read_index(folder: Path) -> dict[str, Any]:
 
 
 def mixture(folder: Path, factors: Mapping[str, float] = {}) -> dict[str, float]:
-    """Return the share of each stream of a folder of shards in the windows; see `sampling_shares`.
+    """Return for each stream in a folder of shards its share of the training windows; see `sampling_shares`.
 
     Args:
         folder: the folder of shards.

@@ -2,7 +2,7 @@
 
 Balance is reported for the held-out text as it is, with each stream weighted by its training share, and for each stream
 alone. Specialisation is the mutual information of the selected expert with the domain, the language, and both.
-Intervals, and the values that chance alone gives, treat documents as independent, not tokens.
+Intervals, and the values that chance alone gives, treat documents, not tokens, as independent.
 
 Shape suffixes: D documents, P pieces, S streams, L MoE layers, E experts.
 

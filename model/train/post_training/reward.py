@@ -6,7 +6,7 @@ shares of prompts: the first answer is right, the answer with the best score is 
 
 Shape suffixes: P pairs, B rows (chosen responses first, then rejected ones), T positions, D model width.
 
-Source: Bradley and Terry (1952) as in InstructGPT (arXiv 2203.02155), equation 1, with one rejected response a prompt;
+Source: Bradley and Terry (1952) as in InstructGPT (arXiv 2203.02155), equation 1, one rejected response per prompt;
 DeepSeek-V3 report (arXiv 2412.19437), section 5.2.1.
 """
 

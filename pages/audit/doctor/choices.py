@@ -28,7 +28,7 @@ def weights_audit(folder: Path) -> Audit | None:
 
 
 def text_audit(folder: Path) -> Audit | None:
-    """Draw the texts, the reference and the buttons; return this session's audit of texts."""
+    """Draw the widgets for texts and for a healthy run, and the buttons; return this session's audit of texts."""
     audit = runs.text(folder)
     with st.expander("Texts to run", icon=":material/edit_note:"):
         lines = st.text_area(

@@ -22,7 +22,7 @@ _NAMES_IN_REASONS = {"affinities": "scores", "selection bias": "bias", "kept gro
 
 
 def held(trace: Trace) -> pd.DataFrame:
-    """Return a table with a row per part of a trace: its number of tokens and its origin, or why it is missing."""
+    """Return a table with a row per part of a trace: how many tokens have it and its origin, or why it is missing."""
     known, total, kind = sum(token.id >= 0 for token in trace.tokens), trace.num_tokens, origin.kind(trace)
     no_ids, no_text = "the file holds no token ids", "there is no tokenizer to turn these ids into text"
     text = f"{len(trace.text):,} bytes" if trace.text else "no"

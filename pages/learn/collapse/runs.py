@@ -43,11 +43,11 @@ class NanoRun(Job):
         return ", ".join(parts)
 
     def loss(self) -> xr.DataArray:
-        """Return the loss at each step, averaged over the last `WINDOW` steps, [step], in nats per byte."""
+        """Return the loss at each step, averaged over the `WINDOW` steps up to it, [step], in nats per byte."""
         return running_loss(list(self.lines), WINDOW)
 
     def load(self) -> xr.DataArray:
-        """Return load ratios, each over `WINDOW` steps, [step, moe_layer, expert]."""
+        """Return load ratios, one per span of `WINDOW` steps, [step, moe_layer, expert]; `step` is its last."""
         return relative_loads(list(self.lines), WINDOW)
 
     def outcome(self) -> Outcome:

@@ -59,7 +59,7 @@ def by_distance(run: Run, chosen: Selection) -> None:
 
 
 def cache(trace: Trace) -> None:
-    """Draw the bytes of the model's KV cache, beside those with expanded keys and values, and with MHA, GQA and MQA."""
+    """Draw the bytes of the model's KV cache, beside those of expanded keys and values, and of MHA, GQA and MQA."""
     try:
         here, far = (kv_cache.cache_bytes(trace.config, num_tokens) for num_tokens in (trace.num_tokens, FAR))
     except KeyError:

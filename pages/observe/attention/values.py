@@ -89,14 +89,14 @@ def part_cells(run: Run, layer: int, head: int, window: Window) -> tuple[xr.Data
 
 
 def part_rows(run: Run, layer: int, head: int, token: int) -> tuple[xr.DataArray, xr.DataArray]:
-    """Return the content and position part of a token's scores, each [key], for the keys up to the token itself."""
+    """Return the content part and the position part of a token's scores, each [key], for the keys up to the token."""
     trace = heads.trace_of(run)
     content, position = _layer(run.number, layer, trace, heads.engine_for(trace)).part_rows(head, token)
     return content, position
 
 
 def parts_by_distance(run: Run, layer: int) -> xr.DataArray:
-    """Return the mean of both score parts over all pairs at equal distance, [part, head, distance].
+    """Return the content part and the position part of scores, averaged by distance, [part, head, distance].
 
     Raises:
         RequestError: the scores cannot be computed; the message says why.

@@ -61,7 +61,7 @@ def placements(load: Load, number: int, redundant: int) -> tuple[Placement, Plac
 
 
 def nodes_of(number: int) -> int:
-    """Return the number of machines with `PER_NODE` of `number` devices each; 1 if the division leaves a remainder."""
+    """Return how many machines hold `number` devices, `PER_NODE` on each; 1 if `PER_NODE` does not divide `number`."""
     return number // PER_NODE if number % PER_NODE == 0 else 1
 
 

@@ -21,9 +21,10 @@ def at_token(trace: Trace, token: int) -> xr.Dataset:
 
 
 def losers(trace: Trace, token: int) -> dict[str, xr.DataArray]:
-    """Return masks [moe_layer, expert] of experts that would be selected without the bias, or without the group limit.
+    """Return masks [moe_layer, expert] of experts that lost only to the bias, or only to the group limit.
 
-    A mask is left out if its variables were not recorded. The masks are False in layers with an intervention.
+    They are not selected, but would be without the bias, or without the group limit. A mask is left out if its
+    variables were not recorded. The masks are False in layers with an intervention.
     """
     if not (trace.has("router_score") and trace.has("expert_bias")):
         return {}
@@ -38,7 +39,7 @@ def losers(trace: Trace, token: int) -> dict[str, xr.DataArray]:
 
 
 def verdicts(chosen: np.ndarray, lost: Mapping[str, xr.DataArray]) -> np.ndarray:
-    """Return a word for every entry of `chosen` [..., expert]: chosen, lost to bias or groups, or not chosen."""
+    """Return a word for every entry of `chosen` [..., expert]: chosen, not chosen, or to what the expert lost."""
     words = np.where(chosen, "chosen", "not chosen").astype(object)
     for name, mask in lost.items():
         words[mask.values] = np.where(words[mask.values] == "not chosen", name, LOST_TO_EITHER)

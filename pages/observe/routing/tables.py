@@ -25,7 +25,7 @@ PAIR_COLUMNS = {
 
 
 def by_expert(decision: Decision, lost: Mapping[str, xr.DataArray]) -> pd.DataFrame:
-    """Return a table with a row per expert and the numbers of every step, selected experts first, by biased score."""
+    """Return a table with a row per expert and the numbers of every step: selected experts first, by biased score."""
     experts = decision.experts
     columns = {
         "expert": [f"E{expert}" for expert in range(experts.sizes["expert"])],

@@ -1,4 +1,4 @@
-"""Tokens: where the text is cut."""
+"""Tokens: where the tokenizer splits the text."""
 
 import streamlit as st
 

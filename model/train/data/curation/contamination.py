@@ -28,7 +28,7 @@ class HeldOut:
         return len(self._runs)
 
     def overlap(self, text: Text) -> float:
-        """Return the share of the text's runs of 13 units that occur in held-out text; 0 if the text is shorter."""
+        """Return the share of the text's runs of 13 units that occur in held-out text; 0 for fewer than 13 units."""
         runs = text.runs(RUN)
         if not len(runs) or not len(self._runs):
             return 0.0
