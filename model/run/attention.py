@@ -147,7 +147,7 @@ class LayerAttention:
         return xr.DataArray(sums_PHG / pairs_G, dims=("part", "head", "distance"), coords=labels)
 
     def _blocks(self, head: int, first: int, end: int, multiple: int = 1) -> Iterator[tuple[int, Tensor, Tensor]]:
-        """Yield each block's first query, scores and weights, [B, S]; blocks start at multiples of `multiple`."""
+        """Yield each block's first query, scores and weights, [B, S]; starts differ by multiples of `multiple`."""
         key_TQ = torch.cat(self._vectors.keys(head, end), 1)
         query_BQ = torch.cat(self._vectors.queries(head, first, end), 1) * self._vectors.scale
         rows = _rows(end, multiple)
@@ -210,7 +210,7 @@ def _rows(num_keys: int, multiple: int) -> int:
 
 
 def _causal(scores_BS: Tensor, hidden: float = HIDDEN) -> Tensor:
-    """Set the scores of keys after each query to `hidden` in place, and return them; the last query reads all keys."""
+    """Set the scores of keys after each query to `hidden` and return all scores; the last query reads all keys."""
     num_queries = len(scores_BS)
     future_BB = torch.ones(num_queries, num_queries, dtype=torch.bool, device=scores_BS.device).triu(1)
     scores_BS[:, -num_queries:].masked_fill_(future_BB, hidden)

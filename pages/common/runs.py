@@ -56,7 +56,7 @@ def check_prompt(request: RunRequest, engine: LocalEngineProtocol) -> int:
     """Return the number of tokens of a request's prompt.
 
     Raises:
-        ValueError: the prompt cannot be encoded, does not fit the model's context, or exceeds the limit.
+        ValueError: the prompt cannot be encoded, does not fit the model's context, or exceeds `limits.PROMPT_TOKENS`.
     """
     number = len(engine.encode(request))
     if number > limits.PROMPT_TOKENS:
@@ -69,7 +69,7 @@ def check_prompt(request: RunRequest, engine: LocalEngineProtocol) -> int:
 def fit(run: Run, engine: LocalEngineProtocol) -> None:
     """Let the run record the indexer and drafts if the model has them, and attention if its size is within the limit.
 
-    `run.note` says what is not recorded.
+    A run from disk records only the routing and generates no tokens. `run.note` says what is not recorded.
 
     Raises:
         ValueError: the prompt cannot be run; see `check_prompt`.

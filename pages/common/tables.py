@@ -56,7 +56,7 @@ def with_bytes(trace: Trace, table: pd.DataFrame) -> pd.DataFrame:
 
 
 def matrix(values: xr.DataArray) -> pd.DataFrame:
-    """Return an array with two axes as a table: the first axis is the index, the second the columns, as text."""
+    """Return an array with two axes as a table: a column of the first axis's labels, then a column per second label."""
     rows, columns = map(str, values.dims)
     table = pd.DataFrame(values.values, values.get_index(rows), values.get_index(columns))
     return table.rename(columns=str).reset_index()

@@ -103,7 +103,7 @@ def start_text(folder: Path, lines: str, reference: Trace | None) -> None:
 
 
 def open_audited(folder: Path) -> None:
-    """Show a run of the audited model: the first text that the audit ran, else a new run of the page's prompt."""
+    """Show a run of the audited model: the first text that the audit ran, else a new run of the default prompt."""
     audit = text(folder)
     if audit is not None and audit.trace is not None:
         session.show_trace(audit.trace)

@@ -93,5 +93,5 @@ def finder(folder: Path, dtype: str) -> "Callable[[], Engine]":
 
 @st.cache_resource(show_spinner=False)
 def _converted() -> "dict[tuple[Path, str], Engine]":
-    """Return the last model that was loaded in bfloat16 or float16, by folder and dtype; all visitors share it."""
+    """Return a dictionary (folder, dtype) -> model that all visitors share; it holds one model, not in float32."""
     return {}

@@ -127,7 +127,7 @@ def verdict(effects: xr.Dataset, num_tokens: int) -> str:
 
 
 def by_effect(effects: xr.Dataset) -> pd.DataFrame:
-    """Return a table with a row per expert that was knocked out, the expert that the text needs most first."""
+    """Return a table with a row per expert that was knocked out; the expert that the text needs most comes first."""
     cells = effects[list(COLUMNS.values())].to_dataframe().reset_index()
     table = cells.rename(columns={variable: name for name, variable in COLUMNS.items()})
     table = table.rename(columns={"moe_layer": "layer", "expert": "number"})

@@ -24,7 +24,7 @@ def taken_by(trace: Trace, layer: int, expert: int, mask: xr.DataArray) -> pd.Da
 
 
 def closest_to(trace: Trace, layer: int, expert: int, mask: xr.DataArray, count: int = 8) -> pd.DataFrame:
-    """Return a table of the tokens with the highest affinity to the expert, routed to it or not."""
+    """Return a table of the `count` tokens in `mask` with the highest affinity to the expert, routed to it or not."""
     scores = trace.data["router_score"].sel(moe_layer=layer).values[:, expert]
     tokens = np.flatnonzero(mask.values)
     return _in_context(trace, layer, expert, tokens[np.argsort(-scores[tokens], kind="stable")[:count]])
