@@ -93,7 +93,7 @@ def _strip(trace: Trace, table: pd.DataFrame, token: int) -> None:
 
 
 def _routing(trace: Trace) -> None:
-    """Draw how many experts a rejected draft has in common with the token sampled instead, by layer."""
+    """Draw by layer the share of a rejected draft's experts that the token sampled in its place selected too."""
     shared, by_chance = drafts.shared_by_layer(trace), drafts.shared_by_chance(trace)
     number = drafts.num_rejected(trace)
     if not number:

@@ -15,7 +15,7 @@ from viz import sparse as figures
 
 
 def left_out(run: Run, layer: int, head: int, token: int, kept: xr.DataArray) -> None:
-    """List the keys that a token could not read, the key with the most dense attention first."""
+    """List the keys that a token could not read, in falling order of their dense attention."""
     trace, missed = heads.trace_of(run), sparse.missed(heads.dense(run, layer), kept, token)
     if not missed.sizes["key"]:
         st.caption("This token left out no key.")

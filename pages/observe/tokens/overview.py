@@ -83,9 +83,9 @@ def strip(trace: Trace) -> int | None:
 
 
 def _window(trace: Trace, token: int | None) -> range:
-    """Return the range of tokens to show: all tokens of a short text; for a long text, draw a choice of the range.
+    """Return the range of tokens to show: all tokens of a short text, or the part of a long text chosen from a list.
 
-    At first the range has the tokens around the chosen token.
+    At first, the part that holds the chosen token is shown.
     """
     starts = list(range(0, trace.num_tokens, MAX_CHIPS))
     if len(starts) == 1:
