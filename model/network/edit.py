@@ -2,10 +2,10 @@
 
 Shape suffixes: E experts, R rows (positions of one sequence) with a given routing, K selected experts.
 
-A score of minus infinity does not suffice to knock an expert out: if fewer than K other experts are in kept groups,
-top-k selects knocked-out experts too. `check_edit` refuses an edit that allows this, and the router also sets the gate
-weight of a knocked-out expert to zero. In the score of its group, a knocked-out expert counts as the token's
-lowest biased score: a constant added to all biases then changes no selection.
+A score of minus infinity does not suffice to knock an expert out: if the kept groups hold fewer than K experts that are
+not knocked out, top-k selects knocked-out experts too. `check_edit` refuses an edit that allows this, and the router
+also sets the gate weight of a knocked-out expert to zero. In the score of its group, a knocked-out expert counts with
+the token's lowest biased score: a constant added to all biases then changes no selection.
 """
 
 import dataclasses

@@ -62,7 +62,7 @@ class Indexer(nn.Module):
         return torch.cat([turn(position_BTJR, rotations_TR), content], dim=-1)
 
     def score(self, query_BTJI: Tensor, key_BSI: Tensor, weights_BTJ: Tensor) -> Tensor:
-        """Return sum over index heads of weight * relu(query . key / sqrt(I)), fp32; minus infinity after the query."""
+        """Return sum over index heads of weight * relu(query . key / sqrt(I)), fp32; -inf for keys after the query."""
         keys_BIS = key_BSI.float().mT * self.config.index_head_dim**-0.5
         num_queries, num_keys = query_BTJI.shape[1], key_BSI.shape[1]
         rows = max(1, VALUES_AT_ONCE // (query_BTJI.shape[0] * query_BTJI.shape[2] * num_keys))

@@ -2,7 +2,8 @@
 
 At each position, the module joins the model's hidden state with the embedding of the next token, and runs one ordinary
 layer on the result. It shares the embedding and the output head of the model. Its layer is numbered after the model's
-last layer and has a cache of its own. The layer is rotated by the position of the hidden state, not of the next token.
+last layer and has a cache of its own. Queries and keys are rotated by the position of the hidden state, not by that of
+the next token.
 
 Shape suffixes: B batch, T new positions, D model width, R rope head width.
 

@@ -44,7 +44,7 @@ class Run(Job):
         return self.request is not None and self.trace is not None and not self.waiting and not self.complete
 
     def snapshot(self) -> bytes:
-        """Return the whole run as a message for the lens, which is packed once."""
+        """Return the whole run as a message for the lens; the message is packed once."""
         assert self.trace is not None
         if self._snapshot is None:
             self._snapshot = live.snapshot_of(self.trace, self.number)
