@@ -46,6 +46,9 @@ def summarise(
         name: name of the run.
         says: the special feature of the run, in one sentence.
         stages: first step and name of each stage.
+
+    Raises:
+        ValueError: the log holds no step.
     """
     if not lines:
         raise ValueError("the log holds no step; train first")

@@ -77,7 +77,7 @@ def reward_loss(score_B: Tensor) -> tuple[Tensor, Tensor]:
 
 @torch.no_grad()
 def best_of(scorer: RewardModel, groups: list[Group]) -> dict[str, Share]:
-    """Return three shares of prompts: the `first` answer, the `best`-scored answer, or `any` answer is right."""
+    """Return the shares of prompts whose `first` answer, `best`-scored answer, or `any` answer is right."""
     right_by_choice: dict[str, list[bool]] = {"first": [], "best": [], "any": []}
     for group in groups:
         scores = scorer(fill_up([(group.prompt_ids, answer.ids) for answer in group.answers]))
