@@ -13,7 +13,7 @@ them lie within 0.001 of 0 or 1.
 The embedded models on the doctor's own sample: experts have 0.033 to 3.8 fair shares, and the busiest four at most
 33 % of the slots; affinities have a standard deviation of at least 0.16, and at most 1.3 % of them lie within 0.001 of
 0 or 1. The lowest share is that of an expert of mini-v32-chat that serves English and code. It has 0.31 fair shares in
-mini-v32; the tuning for answers, which moved no bias, cost it nine of ten tokens. All other experts have at least 0.14.
+mini-v32; the tuning for answers, which moved no bias, cost it nine of ten tokens. All others have at least 0.14.
 
 Shape suffixes: T tokens, E experts, G groups.
 """

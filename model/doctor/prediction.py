@@ -1,9 +1,9 @@
 """Judges how well a model predicts texts: a model that predicts no better than a guess is damaged, or untrained.
 
-A guess among V ids has a surprisal of ln V nats. The embedded models have 0.59 to 0.77 times this surprisal on the
-doctor's own sample; the threshold is 0.9 times this surprisal. A model whose embedding still is its random
+A guess among V ids has a surprisal of ln V nats. The embedded models have 0.59 to 0.77 of that surprisal on the
+doctor's own sample; the threshold is 0.9 times the surprisal of a guess. A model whose embedding still is its random
 initialisation gets only a note: it is untrained, not damaged. If rows hold N random values each, the standard deviation
-of their norms is 1 / sqrt(2 N) times the mean norm; in the embedded models it is 4.2 times as large.
+of their norms is 1 / sqrt(2 N) times the mean norm; the norms of the embedded models spread 4.2 times as far.
 
 Shape suffixes: V vocabulary, D model width.
 """
