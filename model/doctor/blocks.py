@@ -47,7 +47,9 @@ def check_blocks(tensors: Sequence[Scanned]) -> Iterator[Finding]:
         return
     rms_SPQ = np.stack([tensor.blocks.rms for tensor in measured if tensor.blocks is not None])
     apart_SPQ, spread_SPQ = _residuals(rms_SPQ)
-    least = SMALL_RATIO if rms_SPQ.size >= MANY_BLOCKS else RATIO
+    saturated_SPQ = np.stack([tensor.blocks.saturated for tensor in measured if tensor.blocks is not None]) > SATURATED
+    # Codes at the end of the range enlarge a block, so the finding on its saturation takes the place of the warning.
+    least = np.where(saturated_SPQ | (rms_SPQ.size < MANY_BLOCKS), RATIO, SMALL_RATIO)
     far = (np.abs(apart_SPQ) >= np.log(least)) & (np.abs(spread_SPQ) >= DEVIATION)
     misscaled = [
         _misscaled(measured[s], p, q, float(np.exp(apart_SPQ[s, p, q])), float(spread_SPQ[s, p, q]))

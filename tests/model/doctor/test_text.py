@@ -118,9 +118,10 @@ def test_the_copy_in_another_dtype_stays_on_the_disk_where_a_gpu_is_full(
     for name in ("load", "from_disk"):
         monkeypatch.setattr(Engine, name, lambda *_, name=name, **__: chosen.append(name))
     monkeypatch.setattr(memory, "free_bytes", lambda gpu: copies * weight_bytes(tiny_config(), torch.bfloat16))
-    text._again(
-        SimpleNamespace(device=torch.device("cuda"), config=tiny_config(), disk=None, folder=tmp_path), "bfloat16"
+    engine = SimpleNamespace(
+        device=torch.device("cuda"), config=tiny_config(), disk=None, folder=tmp_path, tokenizer=None
     )
+    text._again(engine, "bfloat16")
     assert chosen == [read]
 
 
