@@ -47,7 +47,8 @@ def hover_texts(effects: xr.Dataset) -> np.ndarray:
     rerouted, chosen_by = effects["rerouted"].values, effects["chosen_by"].values
     texts = np.char.add(rerouted.astype(str), " tokens rerouted")
     further = np.char.add(
-        np.char.add(texts, "; only because the groups' scores changed: "), (rerouted - chosen_by).astype(str)
+        np.char.add(texts, "; of these, only because the groups' scores changed: "),
+        (rerouted - chosen_by).astype(str),
     )
     texts = np.where(rerouted > chosen_by, further, texts)
     texts = np.where(untouched(effects), "nothing changed: exactly 0", texts)

@@ -27,15 +27,16 @@ _LARGEST_STEP = 2.0**-7
 _FEWEST_STEPS = 128  # smallest spread of a layer's biases, in fp32 steps
 
 _LOST = (
-    "A conversion that dropped the bias, or filled it with its initial value; the selection is then the bare affinity."
+    "A conversion that dropped the bias, or filled it with its initial value; experts are then selected by affinity "
+    "alone."
 )
 _ROUNDED = (
     "The bias went through a bfloat16 copy of the model. Near ties are decided differently than in training, and "
     "experts whose biases became equal are no longer told apart; keep it in fp32."
 )
 _ABSURD = (
-    "No affinity outweighs it: the expert is chosen by every token of its group or by none. Usually other units (a "
-    "logit, a count), a damaged value, or a run whose balancing ran away."
+    "No affinity outweighs it: every token that keeps the expert's group chooses it, or none does. Usually other units "
+    "(a logit, a count), a damaged value, or a run whose balancing ran away."
 )
 
 
@@ -89,8 +90,9 @@ def _drift(biases: Mapping[int, np.ndarray]) -> Iterator[Finding]:
         step = _step(biases[layer])
         what = f"in {len(far)} of {len(biases)} layers all biases share an offset, {far[layer]:.3g} in L{layer}"
         meaning = (
-            "Without centring, all biases drift if more experts are below the mean load than above it. In fp32 the "
-            f"offset changes no selection; in bfloat16, with steps of {step:.2g} at that size, it would."
+            "Unless training subtracts their mean, all biases drift if more experts are below the mean load than "
+            f"above it. In fp32 the offset changes no selection; in bfloat16, with steps of {step:.2g} at that size, "
+            "it would."
         )
         evidence = {"largest offset": far[layer], "smallest offset": min(far.values(), key=abs), "bfloat16 step": step}
         yield Finding(NOTE, NAME, what, meaning, evidence | {"spread": float(biases[layer].std())}, layer)
@@ -114,7 +116,7 @@ def _narrow(biases: Mapping[int, np.ndarray], dtypes: Mapping[int, str]) -> Iter
             f"L{layer}: the bias is" if len(layers) == 1 else f"in {len(layers)} of {len(biases)} layers the bias is"
         )
         where = "" if len(layers) == 1 else f" (L{layer})"
-        what = f"{first} {kind}, in steps of {_step(bias):.2g} at its size{where}"
+        what = f"{first} {kind}, in steps of {_step(bias):.2g} at its largest values{where}"
         yield Finding(WARNING, NAME, what, _ROUNDED, _numbers(bias) | {"layers": len(layers)}, layer)
 
 

@@ -59,11 +59,12 @@ def _difference(layer: int, was: np.ndarray, now: np.ndarray, evidence: dict[str
         return Finding(NOTE, NAME, what, "An offset that all share moves no selection.", evidence, layer)
     if np.ptp(now) == 0:
         what = f"L{layer}: every bias is {now[0]:.3g}, the reference's differ"
-        meaning = "The bias was dropped, or filled with its initial value; the bare affinities select."
+        meaning = "The bias was dropped, or filled with its initial value; experts are selected by affinity alone."
         return Finding(ERROR, NAME, what, meaning, evidence, layer)
     if np.allclose(np.sort(now), np.sort(was), atol=_SAME):
         what = (
-            f"L{layer}: the biases are the reference's in another order, {evidence['experts']} experts have another's"
+            f"L{layer}: the biases are the reference's in another order; {evidence['experts']} experts have the bias "
+            "of another expert"
         )
         meaning = "Experts were renumbered; correct only if router rows and weights were renumbered, too."
         return Finding(WARNING, NAME, what, meaning, evidence, layer)

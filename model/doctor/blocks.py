@@ -32,7 +32,7 @@ FEWEST = 3  # fewest blocks along an axis, or experts, with a meaningful median
 
 _MISSCALED = (
     "A scale that was multiplied twice, left out, rounded to another power of two, or read with rows for columns: all "
-    "weights of the block are wrong by that factor."
+    "weights of the block are wrong by the same factor."
 )
 
 
@@ -118,7 +118,9 @@ def _little_range(tensor: Scanned) -> Iterator[Finding]:
     largest = tensor.blocks.largest
     usual = float(np.median(largest))
     for row, column in np.argwhere((largest > 0) & (largest * LITTLE_RANGE <= usual)).tolist():
-        what = f"{described(tensor)}: the codes of block {row},{column} reach {largest[row, column]:.3g} of 448"
+        what = (
+            f"{described(tensor)}: the largest FP8 code of block {row},{column} is {largest[row, column]:.3g}, of 448"
+        )
         meaning = "The scale was too large when the block was written: its small weights have lost bits, or became 0."
         evidence = {"block row": row, "block column": column, "largest code": float(largest[row, column])}
         yield Finding(

@@ -56,9 +56,12 @@ def configuration(reference: Trace, ours: Trace) -> Iterator[Finding]:
         if was != now and was == was and now == now:  # NaN states nothing
             named, now, was = _first_unlike(key, now, was)
             what = f"config.json states {named} {_short(now)}, the reference was run with {_short(was)}"
-            meaning = "The numbers differ from there on, whatever the weights are."
+            meaning = "Every number that depends on this setting differs, whatever the weights are."
             if key == "bos_token_id":
-                meaning = "A text begins with another token. The reference's own ids were run, so nothing else differs."
+                meaning = (
+                    "Texts begin with another token than in the reference. The other checks here are not affected: "
+                    "they ran the reference's own token ids."
+                )
             yield Finding(ERROR, NAME, what, meaning, {"stated": _short(now), "reference": _short(was)})
 
 

@@ -96,7 +96,7 @@ def judge(data: xr.Dataset, rule: RouterRule, rounded: xr.Dataset | None) -> Ite
 def _load(layer: int, counts: np.ndarray, num_tokens: int, rule: RouterRule) -> Iterator[Finding]:
     busiest = np.sort(counts)[::-1][: rule.top_k].sum() / max(1, counts.sum())
     if busiest >= COLLAPSED and rule.top_k < rule.num_experts:
-        what = f"L{layer} has collapsed: {rule.top_k} of {rule.num_experts} experts take {busiest:.0%} of all places"
+        what = f"L{layer} has collapsed: {rule.top_k} of {rule.num_experts} experts take {busiest:.0%} of all choices"
         meaning = "The other experts do nothing. Balancing was off, or its bias was lost or has an absurd size."
         yield Finding(ERROR, LOAD, what, meaning, {"share": float(busiest), "tokens": num_tokens}, layer)
         return
@@ -126,8 +126,8 @@ def _seldom(layer: int, expert: int, evidence: dict[str, Number], rule: RouterRu
     took = "took no token" if count == 0 else f"took {count:,} token{'s' if count > 1 else ''}"
     if shares >= DEAD:
         meaning = (
-            "Rarely selected, not dead: it serves texts of another kind than these, or training that did not balance, "
-            "such as tuning for answers, moved its tokens to others."
+            "Rarely selected, not dead: it serves texts of another kind than these, or later training without "
+            "balancing, such as fine-tuning on answers, moved its tokens to other experts."
         )
         what = f"L{layer}E{expert} {took} of {num_tokens:,}, {shares:.2g} fair shares"
         return Finding(NOTE, LOAD, what, meaning, evidence, layer, expert)

@@ -52,7 +52,7 @@ def check_prediction(traces: Sequence[Trace], embedding_VD: Tensor) -> Iterator[
     what = f"the mean surprisal of the texts is {surprisal:.3g} nats; a guess among {ids} has {guess:.3g}"
     evidence = {"mean surprisal": surprisal, "of a guess": guess, "tokens": number, "spread of embedding norms": spread}
     if spread < _DRAWN:
-        yield Finding(NOTE, NAME, what, "Expected: the embedding is as it was drawn, the model not trained.", evidence)
+        yield Finding(NOTE, NAME, what, "Expected of an untrained model: its embedding is still random.", evidence)
         return
     meaning = (
         "The model predicts no better than chance: its head, final norm or embedding is damaged, the tokenizer is "

@@ -153,7 +153,10 @@ def _harmless(finding: Finding) -> Finding:
 def _scale(reference: Trace, ours: Trace, tolerance: Tolerance) -> Iterator[Finding]:
     was, now = _fitted_scale(reference), _fitted_scale(ours)
     if was and now and abs(now / was - 1) > tolerance.factor:
-        what = f"the weights are {now / was:.4g} times the reference's: scaling factor {now:.4g} in place of {was:.4g}"
+        what = (
+            f"the gate weights are {now / was:.4g} times the reference's: scaling factor {now:.4g} in place of "
+            f"{was:.4g}"
+        )
         meaning = (
             "routed_scaling_factor was changed or left out; the output of every routed expert is off by that factor."
         )
@@ -198,7 +201,7 @@ def _columns(reference: Trace, ours: Trace) -> Iterator[Finding]:
         what = f"L{layer}: {len(moved)} router rows are permuted{where}: {pairs}{more}"
         meaning = (
             "Experts were renumbered in the router. Unless bias and weights were moved along, tokens reach experts "
-            "that were not trained for them; across groups the group limit changes, too."
+            "that were not trained for them; rows that moved across groups also change which groups are kept."
         )
         evidence = {"rows": len(moved), "across groups": crossing, "lowest correlation": float(fit[moved].min())}
         yield Finding(ERROR, NAME, what, meaning, evidence, layer, int(moved[0]))

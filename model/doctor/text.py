@@ -188,7 +188,7 @@ def _checks(config: ModelConfig, num_tokens: int, num_prompts: int) -> list[Chec
             load.GROUPS, STAGE, f"groups kept over {text}", layers if grouped else (), "" if grouped else "no groups"
         ),
         Check(load.SCORES, STAGE, f"affinities of {text}", layers),
-        Check(load.TIES, STAGE, f"margins to the last place and the last group of {text}", layers),
+        Check(load.TIES, STAGE, f"margins of the last expert and group chosen, over {text}", layers),
         Check(load.ROUNDING, STAGE, f"{text}, run twice", layers),
         Check(prediction.NAME, STAGE, f"mean surprisal of {text} against a guess"),
         Check(SOUND, STAGE, f"weights and choices against the recorded affinities of {text}", layers),

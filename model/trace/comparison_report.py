@@ -95,7 +95,7 @@ def _answer(comparison: Comparison) -> str:
     kinds = {
         NEAR_TIE: f"by a near tie, which {comparison.dtype} rounding can reverse",
         CHANGE: _about_changes(comparison),
-        FOLLOWS: "after something else had differed before it",
+        FOLLOWS: "after an earlier difference, which may be the cause",
         UNDECIDED: "undecided, because neither trace holds the scores",
     }
     counted = [f"{comparison.count(kind):,} {words}" for kind, words in kinds.items() if comparison.count(kind)]
@@ -120,8 +120,8 @@ def _about_shift(comparison: Comparison) -> Iterator[str]:
         by = f"{abs(shift.tokens)} token{'' if abs(shift.tokens) == 1 else 's'}"
         yield (
             f"The recording looks shifted by {by}: {_percent(shift.agreement)} of the experts agree with those of B "
-            f"{by} {'later' if shift.tokens > 0 else 'earlier'}, {_percent(shift.as_placed)} as placed "
-            f"(n = {shift.compared:,} tokens)."
+            f"{by} {'later' if shift.tokens > 0 else 'earlier'}, and {_percent(shift.as_placed)} with those at the "
+            f"same token of B (n = {shift.compared:,} tokens)."
         )
 
 
@@ -171,9 +171,9 @@ def _about_order(comparison: Comparison) -> str:
     least = min(comparison.renumbered.values(), key=lambda renumbering: renumbering.explained)
     chance = max(renumbering.by_chance for renumbering in comparison.renumbered.values())
     return (
-        f"Expert order differs in {span(comparison.renumbered)}: under a permutation {least.basis} agree to "
-        f"{_percent(least.explained)} or more ({_percent(least.as_numbered)} as numbered; at most {_percent(chance)} "
-        "by chance). Everything here is after renumbering B."
+        f"Expert order differs in {span(comparison.renumbered)}: with B's experts renumbered, {least.basis} agree to "
+        f"{_percent(least.explained)} or more ({_percent(least.as_numbered)} with B's own numbers; at most "
+        f"{_percent(chance)} by chance). Everything here uses the renumbered B."
     )
 
 

@@ -131,7 +131,7 @@ def locked_token(trace: Trace) -> int | None:
     last, newest = trace.num_tokens - 1, _newest(trace)
     keep_within("token", range(trace.num_tokens))
     meaning = "The token's number in the run, from 0. Empty: the newest" + (
-        " routed token." if newest < last else " token."
+        " token whose experts are known." if newest < last else " token."
     )
     return st.number_input("Token", 0, last, None, 1, key="token", help=meaning, placeholder=str(newest))
 

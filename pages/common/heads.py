@@ -45,7 +45,7 @@ def engine_for(trace: Trace) -> "Engine":
     if not trace.has("layer_input"):
         raise RequestError("The layers' inputs were not recorded; record them with `--capture inputs`.")
     if trace.num_tokens > limits.HEAD_TOKENS:
-        raise RequestError(f"Heads of more than {limits.HEAD_TOKENS:,} tokens are not computed here.")
+        raise RequestError(f"Attention is not computed here for texts of more than {limits.HEAD_TOKENS:,} tokens.")
     _require_selection(trace)
     engine = maker(trace)
     if engine is None:

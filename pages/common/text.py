@@ -114,7 +114,7 @@ def _edit(change: Mapping[str, Any]) -> str:
         "BiasOff": f"bias off{where}",
         "GroupLimitOff": f"group limit off{where}",
         "GateTemperature": f"gate temperature {change.get('temperature')}{where}",
-        "ScoreThreshold": f"no weight below affinity {change.get('threshold')}{where}",
+        "ScoreThreshold": f"no weight for experts of affinity below {change.get('threshold')}{where}",
         "Replay": f"routing of the first {change.get('num_tokens')} tokens replayed",
     }
     return words.get(str(change.get("kind")), "an unknown change")

@@ -19,13 +19,13 @@ SECONDS_BETWEEN_LOOKS = 0.5  # at a run that another page follows
 HOW_TO_READ = (
     "**Strip**: the text as tokens, generated ones underlined, special ones boxed; coloured by the expert with the "
     "token's largest weight in the layer, by that expert's group, or by surprisal (how unexpected the token was). "
-    "**Map**: a row per token, a column per expert, with gaps between groups. Grey is affinity, the router's score. "
-    "A coloured cell is a chosen expert; a stronger colour is a larger weight. **Attention**: a row is a token that "
+    "**Map**: a row per token, a column per expert, with gaps between groups. Grey is affinity, the router's score. A "
+    "coloured cell is a chosen expert; a stronger colour is a larger weight. **Attention**: a row is a token that "
     "looks, a column a token that it looks at. **Load**: each expert's number of tokens divided by a fair share, "
-    "which is the dashed line. After a run, the faint band is the range of chance: in 95 % of fair layers, it holds "
-    "all experts. Point at a token or an expert to see it in every view, click to lock it, double-click an expert to "
-    "see it alone. **Keys**: arrows or J and K go from token to token, [ and ] from layer to layer, space replays, "
-    "Esc releases, ? lists them all."
+    "which is the dashed line. After a run, the faint band is the range of chance: if a router chose at random, the "
+    "loads of all experts would lie in it in 95 % of layers. Point at a token or an expert to see it in every view, "
+    "click to lock it, double-click an expert to see it alone. **Keys**: arrows or J and K go from token to token, [ "
+    "and ] from layer to layer, space replays, Esc releases, ? lists them all."
 )
 
 

@@ -52,8 +52,8 @@ def test_words_tell_rerouted_from_untouched_and_not_done():
     assert words[0] == [
         "9 tokens rerouted",
         "nothing changed: exactly 0",
-        "7 tokens rerouted; only because the groups' scores changed: 2",
-        "2 tokens rerouted; only because the groups' scores changed: 2",
+        "7 tokens rerouted; of these, only because the groups' scores changed: 2",
+        "2 tokens rerouted; of these, only because the groups' scores changed: 2",
     ]
     assert words[1][0] == "not computed"
 

@@ -45,10 +45,10 @@ def verdict(experiment: Experiment) -> None:
     title = "mean KL divergence, nats per token"
     figure = figures.against_control(means["kl"].item(), control["kl"].values, title, session.theme())
     how_to_read = (
-        "The diamond is this change, for as many tokens as each control changes. Each circle is one control run; the "
-        "grey band reaches from the lowest to the highest. Among N + 1 changes that matter equally, each is as "
-        "likely to be the largest, so a change that matters no more than the control lies right of all N circles "
-        "in 1 of N + 1 cases, and left of all of them equally often. Derived."
+        "The diamond is this change, counted over as many tokens as each control run reroutes. Each circle is one "
+        "control run; the grey band reaches from the lowest to the highest. Among N + 1 changes that matter equally, "
+        "each is as likely to be the largest, so a change that matters no more than the control lies right of all N "
+        "circles in 1 of N + 1 cases, and left of all of them equally often. Derived."
     )
     controls.chart(figure, "counterfactual-control", tables.summary(experiment), how_to_read)
 
@@ -106,7 +106,7 @@ def _about_control(experiment: Experiment) -> str:
     assert matched is not None
     return (
         f"This change reroutes {control.num_rerouted:,} tokens, and too few other experts reroute as many. As a "
-        f"control, {done}: {moved}. For as many of its own tokens, this change moves them by "
+        f"control, {done}: {moved}. Counted over as many tokens, this change moves them by "
         f"{_digits(effects.means(matched)['kl'].item())} nats."
     )
 
@@ -118,7 +118,7 @@ def _standing(experiment: Experiment) -> str:
     assert matched is not None
     at = effects.standing(effects.means(matched)["kl"].item(), effects.means(draws)["kl"].values)
     if not (at.above or at.below):
-        return "All moved them equally."
+        return "This change and all control runs moved the predictions equally."
     if at.draws not in (at.above, at.below):
         return f"That is more than in {at.below} of the {at.draws}: no more and no less than chance explains."
     side = "more" if at.below else "less"

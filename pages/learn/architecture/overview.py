@@ -73,8 +73,8 @@ def _how_to_read(trace: Trace | None, layer: int | None, recall: float | None) -
         return f"{basics} No data of a run is drawn: the run on show is of another model, or there is none."
     painted = (
         "" if layer is None
-        else f" A square's colour is its load in L{layer} over a fair share: orange is more, blue is less. The numbers "
-        "below are the same for groups."
+        else f" A square's colour is its load in L{layer} over a fair share: orange is more, blue is less. A number "
+        "below the squares is the load of a group over its fair share."
     )  # fmt: skip
     if recall is not None:
         painted += (

@@ -74,9 +74,10 @@ def _cost(before: "Parts", after: "Parts", context: int) -> None:
     """Show the cost of attention by context length."""
     work = costs.work_by_context(before, after, CONTEXTS)
     how_to_read = (
-        "Both axes are logarithmic. V3's attention reads every token. V3.2's attention reads at most those that its "
-        "indexers choose, so its cost stops growing at that number. The indexers score all tokens and become most of "
-        "the cost. Absorbed form of attention, one new token. Derived. The line marks the chosen context."
+        "Both axes are logarithmic. V3's attention reads every token. V3.2's attention reads only the tokens that its "
+        "indexers choose, and they choose at most a fixed number: beyond it, the cost of attention is constant. The "
+        "indexers score all tokens and become most of the cost. Absorbed form of attention, one new token. Derived. "
+        "The line marks the chosen context."
     )
     table = matrix(work.T)
     controls.chart(cost_by_context(work, session.theme(), context), "architecture-cost", table, how_to_read)

@@ -21,7 +21,7 @@ def summary(name: str, report: dict[str, Any]) -> str:
             "was trained on text from the same corpus, before these steps existed."
         )
     return (
-        f"**{share:.1%} of {before['records']:,} texts** that are damaged, or no text at all, were dropped; "
+        f"**{share:.1%} of {before['records']:,} texts** (all damaged, or no text at all) were dropped; "
         f"{after['records']:,} were missed. The limits were set on these same texts, so the rules will find less of "
         "other damage. No rule finds words in a wrong order."
     )

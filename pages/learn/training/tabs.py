@@ -126,8 +126,8 @@ def bias(log: TrainingLog, layer: int) -> None:
         return
     figure = figures.bias_over_steps(values, session.theme())
     how_to_read = (
-        f"Layer {layer}: the bias that enters the selection only, minus the layer's mean, which changes no selection. "
-        "Purple helps an expert, green holds it back. Measured."
+        f"Layer {layer}: each expert's selection bias minus the layer's mean bias; the mean changes no selection. "
+        "Purple helps an expert to be chosen, green holds it back. Measured."
     )
     controls.chart(figure, "training-bias", tables.by_expert(values), how_to_read, layer=layer)
 

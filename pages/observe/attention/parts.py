@@ -72,9 +72,9 @@ def cache(trace: Trace) -> None:
     how_to_read = (
         "The cache stores what attention needs of earlier tokens. Latent attention (MLA) keeps one latent vector and "
         "one position key per token and layer, for all heads together; *MLA expanded* keeps every head's whole key "
-        "and value instead. The other bars are other kinds of attention with the same layers and head sizes. Each "
-        "caches a value and a key without its position part: for every head (MHA), for each of eight groups of heads "
-        "(GQA-8; with up to eight heads this is MHA), or one for all heads (MQA)."
+        "and value instead. The other bars are other kinds of attention with the same layers and head sizes. They "
+        "cache whole values, and keys without the position part: one of each for every head (MHA), for each of eight "
+        "groups of heads (GQA-8; with up to eight heads this is MHA), or for all heads together (MQA)."
     )
     table = pd.DataFrame(
         {

@@ -21,7 +21,7 @@ def in_numbers(run: Run, chosen: Selection, ranked: list[int], counted: xr.DataA
     queries = attention.choosing_queries(counted)
     if not len(queries):
         st.info(
-            "None of the tokens chosen at Tokens that count has an earlier token to look at; the first token sees only "
+            "None of the tokens under “Tokens that count” has an earlier token to look at; the first token sees only "
             "itself."
         )
         return
@@ -67,9 +67,10 @@ def rollout(run: Run, chosen: Selection, ranked: list[int], counted: xr.DataArra
     shown, labels = cells.cells(reached, chosen.window)[chosen.statistic], text.token_labels(trace)
     figure = maps.rollout_map(shown, session.theme(), labels, token=chosen.token, title=title, of_cell=chosen.statistic)
     st.caption(
-        "Rollout estimates how much of one token reaches another through all layers up to this one. In each layer it "
-        "takes half from the mean attention of the heads and half from the token itself, as the residual stream "
-        "does, and then multiplies the layers. It ignores the values and the feed-forward layers."
+        "Rollout estimates how much of one token reaches another through all layers up to this one. For each layer it "
+        "takes a matrix: half is the mean attention of the heads, and half stands for the residual stream, which "
+        "keeps each token in its place. The product of these matrices is the rollout. It ignores the values and the "
+        "feed-forward layers."
     )
     how_to_read = (
         "A cell is how much of the column's token reaches the row's token through the layers. The table shows token "

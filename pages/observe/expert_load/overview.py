@@ -71,10 +71,12 @@ def worst(load: Load, number: int = 3) -> str:
     ratio = 1 + float(load.violation.sel(moe_layer=layers[0]))
     cost = (
         f"A layer waits for its busiest expert. With one expert per device, L{layers[0]} would take {ratio:.3g} times "
-        "as long on these tokens as with an even load. Training evens the load over much text, not over a single one."
+        "as long on these tokens as with an even load. Training evens the load over many texts together, not within a "
+        "single one."
     )
     rows = [_about_layer(load, layer, measures) for layer in layers]
-    return "\n".join(["The least even layers:", *(f"- {row}" for row in rows), "", cost])
+    heading = "The least even layers (MaxVio: the busiest expert's load in fair shares, minus 1):"
+    return "\n".join([heading, *(f"- {row}" for row in rows), "", cost])
 
 
 def _about_layer(load: Load, layer: int, measures: xr.Dataset) -> str:

@@ -15,8 +15,8 @@ def about_busiest(load: Load, layer: int) -> str:
     beyond = float(load.violation.sel(moe_layer=layer)) > load.band.max_violation
     verdict = "more than chance explains" if beyond else "within chance"
     return (
-        f"{share}. As the busiest of {load.rule.num_experts} it is {verdict}: in 95 % of fair layers the busiest "
-        f"expert takes at most {1 + load.band.max_violation:.3g} fair shares."
+        f"{share}. For the busiest of {load.rule.num_experts} experts this load is {verdict}: in 95 % of fair layers "
+        f"the busiest expert takes at most {1 + load.band.max_violation:.3g} fair shares."
     )
 
 
@@ -26,7 +26,7 @@ def about_expert(load: Load, layer: int, expert: int) -> str:
     if load.band is None:
         return f"{share}."
     against = tables.by_expert(load, layer)["against chance"].iloc[expert].replace("took no token; ", "")
-    return f"{share}: {against}."
+    return f"{share}. The expert's load is {against}."
 
 
 def _share(load: Load, layer: int, expert: int) -> str:

@@ -41,9 +41,10 @@ def _rates(trace: Trace) -> None:
     columns[3].metric("Passes saved", f"{saved} of {new}", help="New tokens that needed no forward pass of their own.")
     st.caption(
         "The prediction module reads the model's state and the next token, and drafts the token after that. To "
-        "*verify* a draft, the model runs it before it chooses the token at the draft's place. If it then chooses the "
-        "same token, the draft is accepted and its forward pass is already done; otherwise the draft is rejected and "
-        "counts in no other statistic. The text is the same as without drafts. Measured; the shares are derived."
+        "*verify* a draft, the model takes the draft as its next input before it has chosen the token in that place. "
+        "If it then chooses the same token, the draft is accepted and its forward pass is already done; otherwise the "
+        "draft is rejected and left out of all other statistics. The text is the same as without drafts. Measured; the "
+        "shares are derived."
     )
 
 

@@ -129,10 +129,13 @@ def reservations(decision: Decision, dtype: str) -> list[str]:
             "The recorded scores do not give the recorded choice: an expert that was left out has a higher score."
         )
     if decision.untouched and decision.group_gap > _ROUGH:
-        sentences.append(f"The recorded group scores differ from those of the rule by up to {decision.group_gap:.2g}.")
+        sentences.append(
+            f"The recorded group scores differ by up to {decision.group_gap:.2g} from those that the model's routing "
+            "rule gives."
+        )
     if decision.untouched and decision.weight_gap > _ROUGH:
         sentences.append(
-            f"The recorded weights differ from those that the affinities give by up to {decision.weight_gap:.0%} of "
-            "the largest weight: the router followed another rule than the trace's configuration states."
+            f"The recorded weights differ by up to {decision.weight_gap:.0%} of the largest weight from those that the "
+            "affinities give: the router followed another rule than the trace's configuration states."
         )
     return sentences

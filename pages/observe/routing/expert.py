@@ -86,7 +86,7 @@ def _kinds(trace: Trace, layer: int, shares: pd.DataFrame, color: str) -> int:
     how_to_read = (
         "Of the tokens of each kind, the share that went to this expert, with its 95 % interval. The dashed line is "
         "a fair share. A grey row is explained by chance: under fair routing, all rows of an expert are grey in 95 % "
-        "of cases. A trace does not state the domain of its text, so a token's kind follows from its own text. "
+        "of cases. A token's kind is read off the token itself, because a trace does not state what its text is about. "
         "Derived."
     )
     height = int(figure.layout.height)  # pyright: ignore[reportAttributeAccessIssue] - Plotly adds it at run time

@@ -71,7 +71,10 @@ def _steps(at: _Numbers, observed: str) -> Iterator[Step]:
 
 def _logit_of_sigmoid(at: _Numbers) -> Step:
     e, s = at.expert, number(at.affinity)
-    text = "The router compares the token's state with this expert's vector. The affinity gives the logit back."
+    text = (
+        "The router compares the token's state with this expert's vector. The trace holds the affinity; the logit is "
+        "computed back from it."
+    )
     if not math.isfinite(at.logit):
         return Step(
             "1  Logit",
@@ -216,8 +219,8 @@ def _weight(at: _Numbers, observed: str) -> Step:
         put_in = rf"{factor} \cdot s_{{{e}}} = {factor} \cdot {number(at.affinity)}"
         return Step("7  Weight", text, observed, rf"g_{{{e}}} = {put_in} {same} {result}")
     text = (
-        f"The affinities of the chosen, without the bias, are divided by their sum ({at.share:.4g}, derived), and "
-        f"scaled by {factor}."
+        f"The affinities of the chosen, without the bias, are divided by their sum; E{e} gets a share of "
+        f"{at.share:.4g} (derived). The weight is this share times {factor}."
     )
     return Step("7  Weight", text, observed, _normalised(at, factor, f"{same} {result}"))
 

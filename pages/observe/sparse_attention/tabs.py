@@ -38,9 +38,9 @@ def over_text(run: Run, layer: int, head: int, token: int, kept: xr.DataArray) -
     title = f"layer {layer}, head {head}, n = {len(queries)} tokens that left out a key"
     figure = figures.recall_by_query(recalled["indexer"], recalled["best"], session.theme(), title)
     how_to_read = (
-        "Share of the head's attention without a selection that lies on kept keys. The dotted line shows the same for "
-        "the keys that are best for the mean of all heads, as many as were kept; for one head, other keys can be "
-        "better."
+        "Share of the head's attention without a selection that lies on kept keys. The dotted line shows the share "
+        "on the best selection: as many keys, those with the most attention in the mean of all heads. For a single "
+        "head, another selection can be better still."
     )
     shares = {"indexer": recalled["indexer"].values[queries], "best selection": recalled["best"].values[queries]}
     controls.chart(figure, "sparse-recall", pd.DataFrame({"query": queries} | shares), how_to_read, layer=layer)

@@ -46,8 +46,8 @@ def parts(trace: Trace) -> None:
     columns = {name: THREE for name in ("bytes per token", "characters per token")}
     st.dataframe(rows, hide_index=True, height="content", column_config=columns, placeholder="")
     st.caption(
-        "Special tokens count as tokens, but not in the columns per token. A character is what a reader sees as one "
-        "sign, with its accents. Measured."
+        "The means per token leave out special tokens; the number of tokens counts them. A character is what a reader "
+        "sees as one sign, with its accents. Measured."
     )
     controls.download_table(rows, "token-counts")
 

@@ -316,7 +316,9 @@ def test_shuffled_expert_order_is_found_and_undone() -> None:
     assert found.is_split.sum() == 0
     assert measures(found)["bias-difference"] == 0
     assert verdict(found)[0] == "All 120 choices took the same experts under other numbers."
-    assert verdict(found)[1].startswith("Expert order differs in L2: under a permutation affinities agree to 100 %")
+    assert verdict(found)[1].startswith(
+        "Expert order differs in L2: with B's experts renumbered, affinities agree to 100 %"
+    )
     assert to_json(found)["renumbered"]["2"]["order"] == order.tolist()
 
 

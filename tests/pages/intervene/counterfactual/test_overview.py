@@ -67,8 +67,8 @@ def test_a_control_of_fewer_tokens_is_compared_with_the_change_for_as_many() -> 
     said = overview.sentences(experiment(Control((), 12, 1, repeated=()), [0.5, 1.0, 1.5], matched=0.7))
     assert said == BEGINNING + (
         "This change reroutes 12 tokens, and too few other experts reroute as many. As a control, other experts of L3 "
-        "were knocked out in turn (3 runs), each for 1 token: the predictions moved by 0.5 to 1.5 nats. For as many "
-        "of its own tokens, this change moves them by 0.7 nats. That is more than in 1 of the 3: no more and no less "
+        "were knocked out in turn (3 runs), each for 1 token: the predictions moved by 0.5 to 1.5 nats. Counted "
+        "over as many tokens, this change moves them by 0.7 nats. That is more than in 1 of the 3: no more and no less "
         "than chance explains."
     )
 
@@ -79,7 +79,7 @@ def test_a_control_of_fewer_tokens_is_compared_with_the_change_for_as_many() -> 
         (Control((), 12, 12), [3.0, 4.0], {}, "**That is less than in any control run.**"),
         (Control((), 12, 12), [2.0, 1.0], {}, "That is more than in 1 of the 2: no more and no less than chance"),
         (Control((), 12, 12), [0.00001234, 4.0], {}, "moved by 0.0000123 to 4 nats"),
-        (Control((), 12, 12), [2.0, 2.0], {}, "All moved them equally."),
+        (Control((), 12, 12), [2.0, 2.0], {}, "This change and all control runs moved the predictions equally."),
         (Control((), 9, 9), [1.0], {"named": (KnockOut(3, 7), KnockOut(3, 8))}, "other sets of 2 experts of L3"),
         (Control((), 9, 9), [1.0], {"named": (ForceExpert(3, 7),)}, "were forced in turn (1 runs), each for 9 tokens"),
         (

@@ -31,4 +31,4 @@ def test_rollout_needs_all_layers_and_heads(show: Callable[..., AppTest]) -> Non
 
 def test_tokens_that_count_may_be_none(show: Callable[..., AppTest]) -> None:
     app = show(random_trace(num_new=0), tokens="generated")
-    assert "None of the tokens chosen at Tokens that count" in said(app)
+    assert "None of the tokens under “Tokens that count”" in said(app)

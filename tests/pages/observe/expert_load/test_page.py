@@ -24,7 +24,7 @@ def test_first_screen_of_the_recorded_run(show_at: OpenApp, engine: FakeEngine) 
     assert "n = 14 tokens" in said(app)
     assert ":gray-badge[recorded]" in said(app)
     assert "of 2 layers the busiest expert carries more than chance explains" in said(app)
-    assert "The least even layers:" in said(app)
+    assert "The least even layers (MaxVio: " in said(app)
     assert engine.requests == []
 
 

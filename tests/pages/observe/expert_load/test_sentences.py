@@ -20,7 +20,9 @@ def test_busiest_expert_is_judged_as_the_largest_of_all() -> None:
     load = loads.measure(routed(*slots))
     assert load.counts.sel(moe_layer=1, expert=0).item() == load.counts.max().item() == 24
     assert count_bounds(60, 2 / 8) == (9, 22)
-    assert sentences.about_expert(load, 1, 0).endswith(": within chance.")
-    assert "As the busiest of 8 it is within chance: in 95 % of fair layers" in sentences.about_busiest(load, 1)
+    assert sentences.about_expert(load, 1, 0).endswith("The expert's load is within chance.")
+    assert "For the busiest of 8 experts this load is within chance: in 95 % of fair layers" in sentences.about_busiest(
+        load, 1
+    )
     unfair = loads.measure(routed(*[[5, 6]] * 60))
-    assert "As the busiest of 8 it is more than chance explains" in sentences.about_busiest(unfair, 1)
+    assert "For the busiest of 8 experts this load is more than chance explains" in sentences.about_busiest(unfair, 1)

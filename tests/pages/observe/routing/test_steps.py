@@ -33,7 +33,7 @@ def test_equations_of_a_chosen_expert() -> None:
         r"g_{6} &= 2.5 \cdot \frac{s_{6}}{\sum s_j} = 2.5 \cdot \frac{0.3000}{1.4000} = 0.5357 \end{aligned}",
     ]
     assert "number 1 of 3" in steps(gate(), 6)[PLACE].text
-    assert "(0.2143, derived)" in steps(gate(), 6)[WEIGHT].text
+    assert "a share of 0.2143 (derived)" in steps(gate(), 6)[WEIGHT].text
     assert "mean bias is 0.0437" in steps(gate(), 6)[BIAS].text
     assert [step.tag for step in steps(gate(), 6)] == ["derived", "measured", "derived"] + ["measured"] * 4
 
@@ -66,7 +66,7 @@ def test_equation_that_does_not_hold_is_not_written_as_one() -> None:
     wrong = gate(weights=(0.8333333, 0.6944444, 0.9722222))  # taken from biased scores
     assert equations(wrong, 6)[WEIGHT].endswith(r"\ne 0.9722 \end{aligned}")
     (warning,) = decision.reservations(Decision.of(wrong, 0, 3), "float32")
-    assert "weights differ from those that the affinities give by up to 45%" in warning
+    assert "weights differ by up to 45% of the largest weight from those that the affinities give" in warning
 
 
 def test_unknown_factor_leaves_the_recorded_weight() -> None:
