@@ -128,7 +128,7 @@ class LayerAttention:
 
     @torch.inference_mode()
     def parts_by_distance(self, heads: Sequence[int], max_bins: int = 512) -> xr.DataArray:
-        """Return for each distance the mean of each part of the score over all pairs at it, [part, head, distance].
+        """Return for each distance the mean of each score part over all pairs at this distance, [part, head, distance].
 
         The sum over all pairs at a distance is a correlation of queries with keys. A Fourier transform computes it for
         all distances at once. For more than `max_bins` tokens, distances are in bins of equal width; the label of a bin

@@ -103,7 +103,7 @@ class ExpertMatrices:
 
 
 class RowsOnDemand(nn.Embedding):
-    """An embedding that holds only the rows of tokens it was called with, each read at its first use."""
+    """An embedding that reads a token's row when the token first occurs, and holds only the rows read so far."""
 
     def __init__(self, weights: DiskWeights, width: int) -> None:
         super().__init__(0, width, device="meta")

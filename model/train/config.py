@@ -169,7 +169,7 @@ class IndexerConfig:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class MtpConfig:
-    """Settings for training the multi-token-prediction module of a base model, or a new module if it has none."""
+    """Settings for training the multi-token-prediction module of a base model, or a new one if the model has none."""
 
     start: str  # base model: name of an embedded model, or a folder
     reads_normed: bool = True  # read the hidden state after the final norm, not before it (model/network/mtp.py)

@@ -59,7 +59,7 @@ def run_stage(
     report: Report,
     resume: bool = False,
 ) -> None:
-    """Train a model in place; write it with a chat template to `out/model`, its evaluations to `out/measured.json`.
+    """Train a model in place; write it with a chat template to `out/model`, and its evaluations to `measured.json`.
 
     Args:
         model: the base model, from `load_base_model`.

@@ -29,7 +29,7 @@ def _named(cost: costs.Cost) -> dict[str, int]:
 
 
 def title(part: "Part") -> str:
-    """Return the name of a part with its layers, which is unique in its model."""
+    """Return the name of a part followed by its layers; no other part of the model has this name."""
     return f"{SHORT[part.kind]}, {layers(part.layers)}" if part.layers else SHORT[part.kind]
 
 

@@ -38,7 +38,7 @@ def heldout(log: TrainingLog, layer: int) -> None:
 
 
 def one_of_each(names: Iterable[str]) -> list[str]:
-    """Return the first text of each kind, English ones preferred; at most eight, so that their colours differ."""
+    """Return one text name per kind, of an English text if there is one; at most eight, to have distinct colours."""
     ordered = sorted(names, key=lambda name: not name.endswith(".en"))
     kinds = {name.split(".")[0]: name for name in reversed(ordered)}
     return [kinds[kind] for kind in sorted(kinds)][:8]

@@ -47,7 +47,7 @@ def devices_of(num_experts: int) -> list[int]:
 
 
 def redundant_of(num_experts: int, num_devices: int) -> list[int]:
-    """Return the possible numbers of redundant experts: multiples of `num_devices`, at most one copy of each expert."""
+    """Return the possible numbers of redundant experts: 0 and the multiples of `num_devices` up to `num_experts`."""
     return list(range(0, num_experts + 1, num_devices))
 
 

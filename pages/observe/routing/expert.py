@@ -55,7 +55,7 @@ def _numbers(trace: Trace, layer: int, expert: int, mask: xr.DataArray) -> None:
 
 
 def _without_tokens(trace: Trace, layer: int, expert: int, mask: xr.DataArray) -> None:
-    """Show whether chance explains an expert without tokens, and the tokens with the highest affinity to it."""
+    """Show whether chance explains that the expert got no token; list the tokens with the highest affinity to it."""
     total = int(np.count_nonzero(mask))
     st.info(f"None of these {total:,} tokens went to L{layer}E{expert}.{_by_chance(trace, total)}")
     if trace.has("router_score"):
