@@ -1,5 +1,7 @@
 """The tape of a run: collects the tensors of the probe points, and moves them to the host once per step.
 
+`model/network/tape.py` defines the probe points.
+
 Shape suffixes: B batch (always 1), T new positions, S positions so far, H heads, Q query head width, D model width,
 E experts, K rank, V vocabulary, L layers.
 """

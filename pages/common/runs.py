@@ -1,7 +1,7 @@
 """One run of a session, from the click to its trace.
 
 A run is a job (see `pages.common.jobs`). If it is stopped, the steps done so far become its trace. A script that shows
-the lens sends the steps of the run to it.
+the lens (`pages.common.live`) sends it the steps of the run.
 """
 
 import dataclasses

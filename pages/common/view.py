@@ -1,4 +1,7 @@
-"""The lens on a page, with the same choices as the widgets, and the status line of the trace on show."""
+"""The lens on a page, with the same choices as the widgets, and the status line of the trace on show.
+
+The lens is a component with linked views of a run (`pages.common.live`).
+"""
 
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator

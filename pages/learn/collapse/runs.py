@@ -55,7 +55,7 @@ class NanoRun(Job):
         return outcome(list(self.lines), WINDOW, TOP_K)
 
     def alarms(self) -> list[tuple[int, str]]:
-        """Return step and message of each alarm of the training watch."""
+        """Return step and message of each alarm that the training raised (`model/train/watch.py`)."""
         return [(line["step"], message) for line in list(self.lines) for message in line.get("alarms", [])]
 
 

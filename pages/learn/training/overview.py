@@ -24,7 +24,7 @@ def answer(log: TrainingLog) -> None:
 
 
 def alarms(log: TrainingLog) -> None:
-    """Show the alarms of the training watch, or that there were none."""
+    """Show the alarms that the training raised (`model/train/watch.py`), or that it raised none."""
     if not log.alarms:
         st.caption("The checks during training raised no alarm in this run, as far as its log shows.")
         return

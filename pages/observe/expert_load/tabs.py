@@ -59,7 +59,7 @@ def on_devices(load: Load, layer: int, expert: int | None) -> None:
 
 
 def numbers(load: Load, layer: int, expert: int | None) -> None:
-    """List the measures of balance of every layer, below a row with their bounds by chance."""
+    """List the measures of balance of every layer, below a row with the bounds of a random router."""
     table = tables.by_layer(load)
     formats = {name: THREE for name in ("MaxVio", "CV", "entropy", "Gini")}
     st.dataframe(

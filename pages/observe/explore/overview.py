@@ -42,7 +42,7 @@ def mean_surprisal(trace: Trace) -> tuple[str, str]:
 
 
 def worst_layer(trace: Trace) -> tuple[str, str]:
-    """Return the largest MaxVio of all layers, and a help text on what it means, with its bound by chance."""
+    """Return the largest MaxVio of all layers, and a help text with its meaning and the bound of a random router."""
     if not trace.has("expert_id"):
         return "not recorded", "Needs the chosen experts."
     measured = load.measure(trace)

@@ -47,7 +47,7 @@ def verdicts(chosen: np.ndarray, lost: Mapping[str, xr.DataArray]) -> np.ndarray
 
 
 def table(trace: Trace, token: int, lost: dict[str, xr.DataArray]) -> pd.DataFrame:
-    """Return a table with a row per layer and expert that was selected, or would be without bias or group limit."""
+    """Return a table with a row per layer and expert that was selected or is in a mask of `lost` (see `losers`)."""
     at, rule = at_token(trace, token), rule_of(trace)
     chosen = routing.one_hot(trace.data["expert_id"].isel(token=[token]), rule.num_experts)[0]
     became = verdicts(chosen, lost)
