@@ -157,7 +157,10 @@ def engines() -> Engines:
 
 @st.cache_resource(show_spinner=False)
 def warm(folder: Path) -> threading.Timer:
-    """Start and return a timer that loads a model in one second: after the first page is drawn, and before a run."""
+    """Start and return a timer that begins to load a model after one second.
+
+    The first page is drawn before that; a later run then need not wait for the model.
+    """
     timer = threading.Timer(1.0, engines().warm, (folder,))
     timer.daemon = True
     timer.start()
