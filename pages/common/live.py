@@ -55,7 +55,7 @@ def palettes(layout: Layout) -> dict[str, Any]:
 
 
 def snapshot_of(trace: Trace, run: int) -> bytes:
-    """Return the trace of a finished run as a message for the lens; `run` is its number, unique in the session."""
+    """Return the trace of a finished run as a message for the lens; `run` is the run's number, unique on the server."""
     arrays = {str(name): values.values for name, values in trace.data.data_vars.items()}
     return wire.snapshot(header_of(trace, run), trace.tokens, trace.text, arrays)
 
