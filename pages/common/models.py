@@ -157,10 +157,7 @@ def engines() -> Engines:
 
 @st.cache_resource(show_spinner=False)
 def warm(folder: Path) -> threading.Timer:
-    """Start and return a timer that begins to load a model after one second.
-
-    The first page is drawn before that; a later run then need not wait for the model.
-    """
+    """Start and return a timer that begins to load a model after one second, when the first page has been drawn."""
     timer = threading.Timer(1.0, engines().warm, (folder,))
     timer.daemon = True
     timer.start()

@@ -1,7 +1,4 @@
-"""The lens on a page, with the same choices as the widgets, and the status line of the trace on show.
-
-The lens is a component with linked views of a run (`pages.common.live`).
-"""
+"""The lens (linked views of a run) with the same choices as the widgets; the status line of the trace on show."""
 
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
