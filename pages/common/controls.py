@@ -291,8 +291,6 @@ def _annotate(figure: go.Figure, note: str) -> int:
         | {"pad": {"l": 8, "b": 4}},
     )
     if layout.legend.yref == "container":  # pyright: ignore[reportAttributeAccessIssue] - as above
-        figure.update_layout(legend_y=NOTE_HEIGHT / height)
-    if layout.legend.yref == "container":  # pyright: ignore[reportAttributeAccessIssue] - as above
         figure.update_layout(legend={"y": NOTE_HEIGHT / height})  # a legend at the bottom makes room for the note
     return height
 
