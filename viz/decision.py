@@ -42,8 +42,8 @@ def steps(
             left out.
         layout: layout of the router.
         theme: colours.
-        losers: masks [expert] of experts that were not selected, computed from recorded scores; the keys are the
-            reasons in `viz.routing.SYMBOLS`.
+        losers: masks [expert], computed from recorded scores, of the experts that lost only to the bias, or only to the
+            group limit; the keys are those of `viz.routing.SYMBOLS`.
         focus: expert to mark by a line through all panels.
         logit: name of the quantity in the first panel.
         origin: how the recorded numbers came about, such as `measured`; the hover text says it.

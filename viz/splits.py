@@ -151,8 +151,8 @@ def agreement(layers: xr.Dataset, chance: tuple[float, float] | None, num_choice
 
     Args:
         layers: variables `equal` and `jaccard`, [moe_layer].
-        chance: mean Jaccard index and share of equal sets of two independent routers that select at random, drawn as
-            lines; None if unknown.
+        chance: mean Jaccard index that two independent random routers reach, drawn as a line, and their share of equal
+            sets, which is not drawn; None if unknown.
         num_choices: number of compared sets of experts.
         theme: colours.
     """

@@ -82,7 +82,7 @@ def _gap(side: int) -> int:
 
 
 def _mosaic(small: np.ndarray, columns: int) -> np.ndarray:
-    """Return all heads as one image, uint8: the square root of each weight divided by the head's largest weight.
+    """Return all heads as one image, uint8: 255 times the square root of (weight / largest weight of its head).
 
     Args:
         small: attention weights, [head, query, key].

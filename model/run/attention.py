@@ -128,11 +128,11 @@ class LayerAttention:
 
     @torch.inference_mode()
     def parts_by_distance(self, heads: Sequence[int], max_bins: int = 512) -> xr.DataArray:
-        """Return for each distance the mean of each score part over all pairs at this distance, [part, head, distance].
+        """Return the mean of each score part by the distance from query to key, [part, head, distance].
 
-        The sum over all pairs at a distance is a correlation of queries with keys. A Fourier transform computes it for
-        all distances at once. For more than `max_bins` tokens, distances are in bins of equal width; the label of a bin
-        is its smallest distance.
+        The mean is over all visible pairs at a distance. Their sum is a correlation of queries with keys; a Fourier
+        transform computes it for all distances at once. For more than `max_bins` tokens, distances are in bins of equal
+        width; the label of a bin is its smallest distance.
         """
         width = -(-self.num_tokens // max_bins)
         distances = np.arange(0, self.num_tokens, width)

@@ -86,7 +86,7 @@ class ExpertMatrices:
             self._coming[expert] = self._weights.decoders.submit(self._decode, expert, self._scratch(expert))
 
     def __getitem__(self, expert: int) -> Tensor:
-        """Return the matrix of an expert. The matrix that the previous call returned may now be overwritten."""
+        """Return the matrix of an expert, valid only until the next call: that call may reuse its memory."""
         coming = self._coming.pop(expert, None)
         matrix = self._decode(expert, self._scratch(expert)) if coming is None else coming.result()
         self.start()

@@ -24,8 +24,9 @@ def cache_bytes(
     """Return the bytes of the cache of `num_tokens` tokens over all layers, by kind of attention.
 
     For each token and layer, latent attention (MLA) keeps one latent vector and one position key, and an index key in
-    layers with an indexer. "MLA expanded" keeps the whole keys and values of every head. The other kinds keep values,
-    and keys as wide as the content part of a head: for all heads (MHA), for 8 heads (GQA-8) or for one head (MQA).
+    layers with an indexer. "MLA expanded" keeps the whole keys and values of every head. The other kinds keep a key
+    and a value for each of all heads (MHA), for each of 8 heads (GQA-8) or for one head (MQA). Their keys have only the
+    width of the content part, `qk_nope_head_dim`.
 
     Raises:
         KeyError: the configuration lacks a size.

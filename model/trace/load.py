@@ -75,7 +75,7 @@ class Load:
 
     @property
     def fewest(self) -> int:
-        """The smallest number of tokens for which chance no longer explains an expert without a token."""
+        """The smallest number of tokens for which a fair router rarely leaves any expert idle."""
         return chance.tokens_to_call_dead(self.rule.num_experts, self.rule.top_k)
 
 

@@ -60,7 +60,8 @@ class Rounding(NamedTuple):
 def _groups_of(selected: np.ndarray, own: dict[str, np.ndarray]) -> np.ndarray:
     """Return the kept groups of a selection whose groups were not recorded, [pair, group] bool.
 
-    The groups of the selected experts count as kept, and then the remaining groups with the best scores in `own`.
+    The groups of the selected experts count as kept. The other groups with the best scores in `own` are added until
+    there are as many as the router keeps.
     """
     hit = selected.reshape(*own["group_kept"].shape, -1).any(-1)
     return largest(np.where(hit, np.inf, own["group_score"]), int(own["group_kept"].sum(-1).max(initial=1)))

@@ -85,7 +85,7 @@ class RouterRule:
     def of(cls, config: Mapping[str, Any]) -> "RouterRule":
         """Return the rule that a published config.json states; the model type gives defaults.
 
-        An unknown scoring function is kept as stated, because the layout can be used without it.
+        An unknown scoring function is kept as stated: the numbers of experts and groups are useful without it.
 
         Raises:
             TraceError: a count is missing or is no whole number, or the counts contradict each other.

@@ -37,7 +37,7 @@ class IndexerTape(Tape):
     def attention(
         self, layer: int, query_BHTQ: Tensor, key_BHSQ: Tensor, scale: float, selection: Selection | None
     ) -> None:
-        """Append the loss of the layer's indexer scores against the layer's attention."""
+        """Append the layer's indexer loss, whose target is the layer's mean attention over heads."""
         assert self._scores_BTS is not None
         scores_BTS = self._scores_BTS
         if selection is not None:  # only selected keys count

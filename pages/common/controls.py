@@ -220,8 +220,8 @@ def token_names(trace: Trace) -> list[str]:
 def open_tabs(names: Iterable[str], key: str) -> Iterator[tuple[str, DeltaGenerator]]:
     """Draw tabs and yield the name and container of the open one; the URL holds which tab is open.
 
-    The caller enters the container. If a generator entered it and Streamlit ended the script there, the container would
-    stay entered in the next script.
+    The caller enters the container. If this generator entered it and Streamlit ended the script inside it, the
+    container would stay entered in the next script run.
 
     Args:
         names: names of the tabs, such as the keys of a page's `TABS`.

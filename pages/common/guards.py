@@ -65,7 +65,7 @@ def refusal_shown() -> Iterator[None]:
 
 @contextlib.contextmanager
 def shortage_shown() -> Iterator[None]:
-    """Show one line in place of the part of the page inside this context if memory is short or a file is unreadable."""
+    """Show one line of error in place of the `with` block's output if memory is short or a file is unreadable."""
     try:
         yield
     except (MemoryError, RuntimeError, OSError) as error:

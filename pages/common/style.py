@@ -79,7 +79,7 @@ def title(name: str) -> None:
 
 
 def apply() -> None:
-    """Add the styles to the page and, for the server's first session, a script that closes Streamlit's first notice."""
+    """Add styles and logo to the page; the server's first session also gets a script that closes a wrong notice."""
     st.html(CSS)
     # Sent in every script run of that session: the run of a link may end the first one before the browser has it.
     if st.session_state.setdefault("first-visit", bool(_first_visit() and _first_visit().pop())):

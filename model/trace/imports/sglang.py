@@ -121,7 +121,7 @@ def _pieces(before: list | None, after: list | None, num_prompt: int | None) -> 
 
 
 def _starts(request: Any, holder: Any) -> list[placement.Start]:
-    """Return the candidates for the token of the first row, from the request and the answer."""
+    """Return the indices of the first row's token that the request and the answer state, at most one from each."""
     starts = [
         (number_of(request, START, "the request"), f"{START} of the request"),
         (number_of(holder, START, "the answer"), f"{START} of the answer"),

@@ -43,8 +43,8 @@ class Evaluator:
         """Return the values of an evaluation for the log.
 
         `heldout`: bits per byte by stream. `probe`: MoE layer -> for each token of the fixed text the ids of its
-        experts, ascending. `positions`, only if windows are longer than the context before any extension: bits per byte
-        of a few long texts by position (context.py).
+        experts, ascending. `positions`: bits per byte of a few long texts by position (context.py); missing if no text
+        is long enough, or if the windows fit in the context that the model had before YaRN extended it.
         """
         bits = evaluate(model, self.streams, self.pieces, progress=False).bits_per_byte()
         rounded = {name: round(value, 4) for name, value in bits.items()}

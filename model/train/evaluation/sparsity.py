@@ -37,7 +37,7 @@ from model.train.parts.indexer_warm_up import with_top_k
 
 @dataclasses.dataclass
 class Recall(Tape):
-    """Sums, for each layer, the attention on the keys of the indexer and of the two baselines."""
+    """Adds up, by layer, the dense attention on the keys that the indexer selects, and on those of two baselines."""
 
     layers: dict[int, np.ndarray] = dataclasses.field(
         default_factory=dict

@@ -1,4 +1,4 @@
-"""A recorded run of a model with an indexer, for runs of models without one, and a button that runs their text."""
+"""A recorded run of a model with an indexer, shown if the run on show has none, and a button to run its text there."""
 
 import gzip
 
