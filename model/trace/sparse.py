@@ -60,7 +60,7 @@ def num_kept(kept: xr.DataArray) -> int:
 
 
 def held_and_best(dense: xr.DataArray, kept: xr.DataArray, query: int) -> tuple[float, float]:
-    """Return a query's recall with the keys in `kept`, and with as many best keys (`best_at`), both as means over heads."""
+    """Return a query's recall with the keys in `kept`, and with as many best keys (`best_at`), as means over heads."""
     best = best_at(dense, int(kept.isel(query=query).sum()))
     held, most = (float(recall(dense, mask).isel(query=query).mean()) for mask in (kept, best))
     return held, most

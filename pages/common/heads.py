@@ -50,7 +50,7 @@ def engine_for(trace: Trace) -> "Engine":
     engine = maker(trace)
     if engine is None:
         raise RequestError(
-            f"The model it was made with ({trace.model.get('name') or 'not named'}) is not available here with the "
+            f"The model that made this trace ({trace.model.get('name') or 'not named'}) is not available here with the "
             "same weights; other weights give other attention."
         )
     return engine

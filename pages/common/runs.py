@@ -86,7 +86,7 @@ def fit(run: Run, engine: LocalEngineProtocol) -> None:
     variables |= {"drafts"} if engine.config.has_mtp else set()
     if weights > limits.ATTENTION_WEIGHTS:
         variables -= {"attention"}
-        run.note = f"{num_tokens} tokens are too many to record all heads; the Attention page computes one at a time"
+        run.note = f"{num_tokens} tokens are too many to record all heads; Attention computes one layer at a time"
     run.request = dataclasses.replace(run.request, capture=Capture(variables))
 
 

@@ -76,9 +76,10 @@ def split_map(comparison: Comparison, token: int, layer: int) -> None:
     how_to_read = (
         "A row is a MoE layer, the first at the bottom; a column is a token of A that B has too. Grey: both runs "
         "chose the same experts. Green, a near tie: the experts differ, but in both runs rounding could exchange all "
-        "of those that differ. Purple, a change: the experts differ by a wide margin, and nothing differed before. "
-        "Light purple, follows: the experts differ after an earlier split, which may be the reason. Click a cell to "
-        "choose its token and layer."
+        "of those that differ. Purple, a change: the experts differ by more than rounding explains, and neither the "
+        "text up to the token nor the routing in a lower layer differs. Light purple, follows: the experts differ, "
+        "but the text or the routing in a lower layer differs too, which may be the reason. Click a cell to choose "
+        "its token and layer."
     )
     table = tables.by_token(comparison)
     controls.chart(figure, "compare-splits", table, how_to_read, chooses=("token", "layer"))

@@ -106,7 +106,7 @@ def _about_control(experiment: Experiment) -> str:
     assert matched is not None
     return (
         f"This change reroutes {control.num_rerouted:,} tokens, and too few other experts reroute as many. As a "
-        f"control, {done}: {moved}. Counted over as many tokens, this change moves them by "
+        f"control, {done}: {moved}. Counted over as many tokens, this change moves the predictions by "
         f"{_digits(effects.means(matched)['kl'].item())} nats."
     )
 

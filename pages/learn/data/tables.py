@@ -99,7 +99,7 @@ def _language(judged: Any, lang: str, is_measured: bool) -> list[dict[str, str]]
             "says": ("keeps" if keeps else "drops") if is_measured else "",
             "measured": f"{against:.3g}" if is_measured else "",
             "limit": f"at most {language.LIMIT}",
-            "of": "share of evidence",
+            "of": "share of letters or words of another language",
             REASON: "" if is_measured and keeps else "It is plainly not in that language.",
         }
     ]

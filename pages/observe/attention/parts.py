@@ -71,10 +71,11 @@ def cache(trace: Trace) -> None:
     )  # fmt: skip
     how_to_read = (
         "The cache stores what attention needs of earlier tokens. Latent attention (MLA) keeps one latent vector and "
-        "one position key per token and layer, for all heads together; *MLA expanded* keeps every head's whole key "
-        "and value instead. The other bars are other kinds of attention with the same layers and head sizes. They "
-        "cache whole values, and keys without the position part: one of each for every head (MHA), for each of eight "
-        "groups of heads (GQA-8; with up to eight heads this is MHA), or for all heads together (MQA)."
+        "one position key per token and layer, for all heads together, and the key of an indexer; *MLA expanded* "
+        "keeps every head's whole key and value instead. The other bars are other kinds of attention with the same "
+        "layers and head sizes. They cache whole values, and keys without the position part: one of each for every "
+        "head (MHA), for each of eight groups of heads (GQA-8; with up to eight heads this is MHA), or for all heads "
+        "together (MQA)."
     )
     table = pd.DataFrame(
         {

@@ -24,8 +24,8 @@ def show(load: Load) -> None:
     how_to_read = (
         "Two maps with a row per MoE layer and a column per device. On the left, experts are placed in the order of "
         "their numbers; on the right, DeepSeek's load balancer (EPLB) places them. 1 is the mean load of the layer's "
-        "devices, orange is more, blue less. EPLB first copies the busiest experts (these are the redundant "
-        "experts); the copies share an expert's tokens evenly. It then places all of them so that devices carry "
+        "devices, orange is more, blue less. EPLB first copies the busiest experts (the copies are the redundant "
+        "experts); an expert and its copies share its tokens evenly. It then places all of them so that devices carry "
         "about the same load. Balancedness is the mean load divided by the largest: the share of time that devices "
         "work if all wait for the busiest one. Simulated, and optimistic: the placement is computed from the same "
         f"{load.num_tokens:,} tokens that are counted. Click a cell to choose its layer."

@@ -102,8 +102,8 @@ def _weights(layer: int, taken: pd.DataFrame, color: str, height: int) -> None:
     figure = figures.weight_distribution(weights, color, session.theme(), height=height)
     how_to_read = (
         "How strongly the expert's output counted for its tokens: a bar per range of gate weight. Where the router "
-        "normalises, the weights of a token's experts sum to its scaling factor (2.5 in V3), not to 1; rank 0 is the "
-        "expert that the trace lists first. Measured."
+        "normalises, the weights of a token's experts sum to its scaling factor (2.5 in V3), not to 1. In the "
+        "table, rank is the expert's place in the trace's list of the token's experts, from 0. Measured."
     )
     twin = pd.DataFrame(taken, columns=["token", "text", "rank", "weight"])
     controls.chart(figure, "routing-weights", twin, how_to_read, layer=layer)

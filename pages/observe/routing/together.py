@@ -58,8 +58,8 @@ def _transitions(trace: Trace, counts: xr.DataArray, layer: int) -> None:
 def _graph(trace: Trace, counts: xr.DataArray, layer: int, expert: int) -> None:
     how_to_read = (
         "The most common steps from one MoE layer to the next. A wider line is more tokens; the lines of the chosen "
-        "expert are dark. An expert with many lines is a hub, which the maps above do not show. Derived. Click an "
-        "expert."
+        "expert have the colour of the text. An expert with many lines is a hub, which the maps above do not show. "
+        "Derived. Click an expert."
     )
     figure = figures.transition_graph(counts, rule_of(trace), session.theme(), focus=(layer, expert))
     table = tables.transitions(counts, 2)

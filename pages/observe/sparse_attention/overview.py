@@ -63,8 +63,8 @@ def verdict(run: Run, layer: int, token: int, kept: xr.DataArray) -> None:
         f"Token {token} keeps **{num_kept} of {visible}** keys. They hold **{held:.1%}** of the attention that the "
         f"token would give if it read every key (mean of {dense.sizes['head']} heads); the best {num_kept} keys would "
         f"hold {best:.1%}.",
-        help="A key is an earlier token that this token may read. Attention without a selection is computed from the "
-        "layer's recorded input, as if the token read every key.",
+        help="A key is a token that this token may read: an earlier one, or itself. Attention without a selection is "
+        "computed from the layer's recorded input, as if the token read every key.",
     )
 
 

@@ -68,8 +68,8 @@ def test_a_control_of_fewer_tokens_is_compared_with_the_change_for_as_many() -> 
     assert said == BEGINNING + (
         "This change reroutes 12 tokens, and too few other experts reroute as many. As a control, other experts of L3 "
         "were knocked out in turn (3 runs), each for 1 token: the predictions moved by 0.5 to 1.5 nats. Counted "
-        "over as many tokens, this change moves them by 0.7 nats. That is more than in 1 of the 3: no more and no less "
-        "than chance explains."
+        "over as many tokens, this change moves the predictions by 0.7 nats. That is more than in 1 of the 3: no more "
+        "and no less than chance explains."
     )
 
 
