@@ -70,11 +70,17 @@ class Manifest:
 
     @property
     def summary(self) -> str:
-        """The likely cause, or the first problem and the number of others; empty if the folder can be loaded."""
+        """The likely cause, or the first problem and the number of others; empty if the folder can be loaded.
+
+        Tensors of an unsupported quantisation also have other shapes; the summary names the quantisation alone.
+        """
         if not self.problems:
             return ""
         if cause := self.cause:
             return f"{cause} ({len(self.missing):,} tensor{'s' if len(self.missing) > 1 else ''} missing)"
+        if problem := quantization_problem(self.published):
+            otherwise = "or remove the key if the weights are not quantised"
+            return f"{CONFIG_NAME}: {problem}; take the original in bfloat16 or block FP8, {otherwise}"
         first, *others = self.problems
         more = f"{len(others):,} more problem{'s' if len(others) > 1 else ''}"
         return f"{first} (and {more})" if others else first

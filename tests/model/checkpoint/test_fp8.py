@@ -378,6 +378,17 @@ def test_other_quantisation_is_refused_where_no_weight_is_fp8(tmp_path: Path) ->
     refused(tmp_path / "model", "quantization_config must be an object")
 
 
+def test_packed_weights_are_refused_by_the_name_of_their_quantisation_and_not_by_their_shapes(tmp_path: Path) -> None:
+    save_model(random_model(tiny_config()), tmp_path / "model", torch.float32)
+    packed = {
+        name: torch.zeros(7, 1, dtype=torch.uint8) for name in load_file(tmp_path / "model" / "model.safetensors")
+    }
+    change_tensors(tmp_path / "model", packed)
+    change_config(tmp_path / "model", quantization_config={"quant_method": "mxfp4"})
+    refused(tmp_path / "model", r"config\.json: quantization_config: quant_method 'mxfp4' is not supported.* take the")
+    assert "more problem" not in inspect(tmp_path / "model").summary
+
+
 def test_fp8_without_a_stated_block_size_is_refused_and_not_guessed(folder: Path) -> None:
     change_config(folder, quantization_config=None)
     refused(folder, r"config\.json has no quantization_config, which FP8 weights such as .* need")
