@@ -21,15 +21,13 @@ def click(page: Page, key: str, expert: int = -1) -> None:
     click_point(page, ".js-plotly-plot", key, None, expert)
 
 
-def test_click_on_a_part_describes_it(page: Page) -> None:
+def test_click_on_a_part_and_the_list_from_the_keyboard_describe_it(page: Page) -> None:
     click(page, "moe-indexer")
     expect(page.get_by_text("Lightning indexer", exact=True)).to_be_visible()
     page.wait_for_function("new URLSearchParams(location.search).get('part') === 'moe indexer'")
     click(page, "head")
     expect(page.get_by_text("Output head", exact=True)).to_be_visible()
 
-
-def test_list_of_parts_does_the_same_from_the_keyboard(page: Page) -> None:
     page.locator(".st-key-part input").focus()
     page.keyboard.type("mtp")
     page.keyboard.press("Enter")
