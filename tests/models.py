@@ -49,3 +49,13 @@ def random_model(config: ModelConfig, seed: int = 0) -> Transformer:
             if isinstance(module, Router):
                 module.expert_bias.uniform_(-0.3, 0.3, generator=generator)
     return model.eval()
+
+
+def with_noise(config: ModelConfig, seed: int) -> Transformer:
+    """Return the random model with every router drawn anew."""
+    model, generator = random_model(config), torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for module in model.modules():
+            if isinstance(module, Router):
+                module.weight.normal_(0, config.hidden_size**-0.5, generator=generator)
+    return model

@@ -18,7 +18,6 @@ import torch
 
 from model.checkpoint.weights import save_model
 from model.network.config import ModelConfig
-from model.network.moe import Router
 from model.network.transformer import Transformer
 from model.run.engine import Engine
 from model.run.request import Capture, RunRequest
@@ -26,7 +25,7 @@ from model.trace import near_ties
 from model.trace.comparison import CHANGE, NEAR_TIE, Comparison, compare
 from model.trace.earlier import NATS, differs_before
 from model.trace.trace import Trace
-from tests.models import random_model, tiny_config
+from tests.models import random_model, tiny_config, with_noise
 
 _SOFTMAX = {"model_type": "deepseek_v2", "scoring": "softmax", "normalise_weights": False, "selection": "greedy"}
 _LIMITED = _SOFTMAX | {"selection": "group_limited_greedy"}
@@ -73,16 +72,6 @@ def in_both_ways(engine: Engine, num_tokens: int) -> tuple[Trace, Trace]:
     decoded = engine.run(RunRequest(token_ids=ids, max_new_tokens=NEW, temperature=0.9, seed=1, capture=SEEN))
     fed = tuple(decoded.data["token_id"].values.tolist())
     return decoded, engine.run(RunRequest(token_ids=fed, capture=SEEN))
-
-
-def with_noise(config: ModelConfig, seed: int) -> Transformer:
-    """Return the random model with every router drawn anew."""
-    model, generator = random_model(config), torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for module in model.modules():
-            if isinstance(module, Router):
-                module.weight.normal_(0, config.hidden_size**-0.5, generator=generator)
-    return model
 
 
 def near_ties_of_noise(config: ModelConfig, dtype: str, num_tokens: int) -> tuple[int, int]:

@@ -7,13 +7,12 @@ import torch
 
 from model.checkpoint.weights import save_model
 from model.network.config import ModelConfig
-from model.network.moe import Router
 from model.network.transformer import Transformer
 from model.run.engine import Engine
 from model.run.request import Capture, RunRequest
 from model.trace.comparison import CHANGE, FOLLOWS, NEAR_TIE, Comparison, compare
 from model.trace.trace import Trace
-from tests.models import random_model, tiny_config
+from tests.models import random_model, tiny_config, with_noise
 
 _V2 = {"model_type": "deepseek_v2", "scoring": "softmax", "normalise_weights": False, "expert_width": 8}
 SHAPES = {
@@ -36,16 +35,6 @@ def traced(model: Transformer, dtype: str, folder: Path) -> Trace:
     ids = torch.randint(2, 320, (TOKENS,), generator=torch.Generator().manual_seed(3)).tolist()
     engine = Engine.load(folder, device="cpu", dtype=dtype)
     return engine.run(RunRequest(token_ids=tuple(ids), capture=Capture(frozenset({"router"}))))
-
-
-def with_noise(config: ModelConfig, seed: int) -> Transformer:
-    """The random model with every router drawn anew."""
-    model, generator = random_model(config), torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for module in model.modules():
-            if isinstance(module, Router):
-                module.weight.normal_(0, config.hidden_size**-0.5, generator=generator)
-    return model
 
 
 def split(comparison: Comparison) -> int:
