@@ -21,7 +21,7 @@ from pages.common import limits
 from pages.common.turns import Turns
 
 _LOGGER = logging.getLogger(__name__)
-POLLS_PER_SECOND = 10  # seconds between two looks of a script at its job
+POLLS_PER_SECOND = 10  # how often a script looks at its job
 TURNS = Turns(limits.CONCURRENT_RUNS)  # one queue for all visitors, whatever they run
 Key = TypeVar("Key")
 Value = TypeVar("Value")
