@@ -12,7 +12,6 @@ from pages.learn.architecture.drawing import SHORT, layers
 if TYPE_CHECKING:
     from model.checkpoint.parts import Part, Parts
 
-_TIMES = "\N{NO-BREAK SPACE}×\N{NO-BREAK SPACE}"
 # Field of `costs.Cost` -> name of its column.
 _NAMES = {
     "parameters": "parameters",
