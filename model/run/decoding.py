@@ -19,7 +19,8 @@ from model.network.cache import LatentCache
 from model.network.edit import RoutingEdit
 from model.network.transformer import Transformer
 from model.run.drafts import Drafter
-from model.run.recorder import Recorder, rows_at_once
+from model.run.predictions import rows_at_once
+from model.run.recorder import Recorder
 from model.run.request import RunRequest
 from model.run.sampling import choose
 

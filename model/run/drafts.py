@@ -16,7 +16,7 @@ from torch import Tensor
 
 from model.network.cache import LatentCache
 from model.network.transformer import Transformer
-from model.run.recorder import rows_at_once
+from model.run.predictions import rows_at_once
 
 NONE = -1
 

@@ -39,7 +39,8 @@ from model.run.request import RequestError, RunRequest
 from model.run.routing_edit import routing_edit
 from model.run.sharding import load_sharded
 from model.run.step import Progress, Step
-from model.trace.trace import DIMS, Token, Trace
+from model.run.words import next_step
+from model.trace.trace import DIMS, Trace
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 SECONDS_BETWEEN_CHECKS = 0.2  # while a run waits for another run from disk, it checks `cancel` at this interval
@@ -221,7 +222,7 @@ class Engine:
             with self._turn(cancel, on_layer):
                 blocks = disk_run.blocks(decoding.recorder, cancel, on_layer) if disk_run else None
                 new_ids, arrays = decoding.advance(new_ids, blocks)
-            steps.append(self._step(steps, new_ids, arrays, generated=bool(steps)))
+            steps.append(next_step(self.tokenizer, steps, new_ids, arrays))
             yield steps[-1]
             if decoding.length >= capacity or new_ids[-1] == self.config.eos_id and len(steps) > 1:
                 break
@@ -241,17 +242,6 @@ class Engine:
             yield
         finally:
             self.lock.release()
-
-    def _step(self, steps: list[Step], ids: list[int], arrays: dict[str, np.ndarray], generated: bool) -> Step:
-        text = steps[-1].text if steps else b""
-        tokens = []
-        for token_id in ids:
-            spelled = self.tokenizer.token_bytes(token_id) if self.tokenizer else b""
-            piece = self.tokenizer.piece(token_id) if self.tokenizer else ""
-            tokens.append(Token(token_id, piece, len(text), len(text) + len(spelled), generated))
-            text += spelled
-        start = sum(len(step.tokens) for step in steps)
-        return Step(start, tuple(tokens), text, arrays)
 
     def _trace(self, request: RunRequest, model: Transformer, recorder: Recorder, steps: list[Step]) -> Trace:
         arrays = join_steps([step.arrays for step in steps])

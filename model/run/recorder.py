@@ -6,7 +6,6 @@ Shape suffixes: B batch (always 1), T new positions, S positions so far, H heads
 E experts, K rank, V vocabulary, L layers.
 """
 
-import itertools
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
@@ -16,18 +15,8 @@ from torch import Tensor
 from model.network.attention import attention_weights
 from model.network.config import ModelConfig
 from model.network.decision import Routing, Selection
+from model.run.predictions import Predictions
 from model.run.request import Capture
-
-NUM_CANDIDATES = 20
-# Rows of the log-softmax in memory at once: 64 rows of a 129,280-entry vocabulary are 33 MB.
-LOGPROB_ROWS = 64
-# Logits in memory at once, 537 MB in fp32: a whole prompt of an embedded model, 1,024 tokens of the released one.
-LOGITS_AT_ONCE = 1 << 27
-
-
-def rows_at_once(vocab_size: int) -> int:
-    """Return the number of positions whose logits are computed at once, a multiple of `LOGPROB_ROWS`."""
-    return max(1, LOGITS_AT_ONCE // vocab_size // LOGPROB_ROWS) * LOGPROB_ROWS
 
 
 class Recorder:
@@ -38,7 +27,7 @@ class Recorder:
         self.attention_layers = _chosen(capture.layers, config.num_layers)
         self.heads = _chosen(capture.heads, config.num_heads)
         self.indexer_layers = tuple(sorted(set(config.indexer_layers) & set(self.attention_layers)))
-        self._next_logprobs_V: Tensor | None = None  # log-probabilities of the next token to feed
+        self._predictions = Predictions(keep_logits="logits" in capture.variables)
         self._clear()
 
     def _clear(self) -> None:
@@ -134,7 +123,7 @@ class Recorder:
         if len(self._attended) == len(self._outputs):  # layers restored from an older version lack these
             arrays["embedding_norm"] = _host(self._embedding[0])
             arrays["attention_residual_norm"] = _host(_stacked(self._attended, 1))
-        arrays |= self._take_predictions(token_ids, logits)
+        arrays |= self._predictions.take(token_ids, logits)
         if self._routing:
             arrays |= _routing_arrays(list(self._routing.values()))
         if self._attention:
@@ -147,31 +136,6 @@ class Recorder:
             arrays["layer_input"] = _bits(_stacked(self._inputs, 1))
         self._clear()
         return arrays
-
-    def _take_predictions(self, token_ids: list[int], logits: Iterable[Tensor]) -> dict[str, np.ndarray]:
-        """Return the log-probability of each token, the likeliest next tokens after it, and captured logits.
-
-        The recorder keeps the last row of log-probabilities for the first token of the next step.
-        """
-        num_candidates, before_V = min(NUM_CANDIDATES, self.config.vocab_size), self._next_logprobs_V
-        of_token = [] if before_V is None else [before_V[token_ids[:1]]]
-        candidates, wanted, following = [], [], iter(token_ids[1:])
-        for block_TV in logits:
-            if "logits" in self.capture.variables:
-                wanted.append(_host(block_TV.float()))
-            for rows_TV in block_TV.split(LOGPROB_ROWS):
-                logprobs_TV = rows_TV.float().log_softmax(-1)
-                ids = list(itertools.islice(following, len(rows_TV)))
-                ids_T1 = torch.tensor(ids, dtype=torch.long, device=rows_TV.device)[:, None]
-                of_token.append(logprobs_TV[: len(ids)].gather(-1, ids_T1)[:, 0])
-                candidates.append(logprobs_TV.topk(num_candidates, dim=-1))
-                self._next_logprobs_V = logprobs_TV[-1]
-        logprob = _host(torch.cat(of_token))
-        return {
-            "logprob": np.append(np.float32(np.nan), logprob) if before_V is None else logprob,
-            "candidate_id": _host(torch.cat([top.indices for top in candidates])).astype(np.int32),
-            "candidate_logprob": _host(torch.cat([top.values for top in candidates])),
-        } | ({"logits": np.concatenate(wanted)} if wanted else {})
 
 
 def _routing_arrays(routings: list[Routing]) -> dict[str, np.ndarray]:

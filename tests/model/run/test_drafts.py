@@ -159,7 +159,7 @@ def test_model_without_the_module_says_so(tmp_path: Path) -> None:
 def test_drafts_of_a_long_prompt_are_made_in_blocks(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     ids = tuple(np.random.default_rng(3).integers(0, 320, 150).tolist())
     at_once = run(engine, drafts=True, token_ids=ids, max_new_tokens=8).data
-    monkeypatch.setattr("model.run.recorder.LOGITS_AT_ONCE", 64 * 320)
+    monkeypatch.setattr("model.run.predictions.LOGITS_AT_ONCE", 64 * 320)
     made, draft_logits = [], engine.model.draft_logits
 
     def noted(x_BTD: torch.Tensor, *others: object) -> torch.Tensor:

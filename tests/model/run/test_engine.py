@@ -114,7 +114,7 @@ def test_logits_of_a_long_prompt_are_never_there_at_once(engine: Engine, monkeyp
         made.append(x_BTD.shape[1])
         return logits(x_BTD)
 
-    monkeypatch.setattr("model.run.recorder.LOGITS_AT_ONCE", 64 * 320)
+    monkeypatch.setattr("model.run.predictions.LOGITS_AT_ONCE", 64 * 320)
     monkeypatch.setattr(engine.model, "logits", noted)
     in_blocks = engine.run(asked)
     assert made == [22, 64, 64, 1, 1, 1]
