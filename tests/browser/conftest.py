@@ -69,10 +69,18 @@ def deep_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_model(tmp_path_factory.mktemp("models") / "deep", num_layers=100)
 
 
-@pytest.fixture
-def app(serve: Callable[..., str], tiny_model: Path, deep_model: Path) -> str:
-    """Return the address of the app with both models."""
-    return serve("app.py", MOE_LOUPE_MODELS=os.pathsep.join(map(str, (tiny_model, deep_model))))
+@pytest.fixture(scope="session")
+def app(serve: Callable[..., str], chromium: Browser, tiny_model: Path, deep_model: Path) -> str:
+    """Return the address of the app with both models.
+
+    Show its first page once: until then a server knows no page, and a dialog says so and takes the keyboard's focus.
+    """
+    address = serve("app.py", MOE_LOUPE_MODELS=os.pathsep.join(map(str, (tiny_model, deep_model))))
+    page = chromium.new_page()
+    page.goto(address)
+    page.wait_for_selector(".st-key-generate", timeout=60_000)
+    page.close()
+    return address
 
 
 def write_model(folder: Path, **changes: int) -> Path:

@@ -10,7 +10,6 @@ pytestmark = pytest.mark.browser
 
 @pytest.fixture
 def page(visit: Visit, app: str) -> Page:
-    visit(app).wait_for_selector(".st-key-generate")  # a server knows its pages only after it has shown the first
     opened = visit(f"{app}/architecture?of=DeepSeek-V3.2")
     expect(opened.get_by_text("671,877,944,064")).to_be_visible()
     opened.locator(".nsewdrag").first.wait_for()

@@ -19,7 +19,6 @@ LAST_CELL = """plot => {
 
 
 def open_page(visit: Visit, app: str, name: str, prompt: str, **window: object) -> Page:
-    visit(app).wait_for_selector(".st-key-generate")  # a server knows its pages only after it has shown the first
     page = visit(f"{app}/{name}?model=tiny&new=8&prompt={quote(prompt)}", **window)
     expect(page.get_by_text("measured on cpu").first).to_be_visible()
     return page

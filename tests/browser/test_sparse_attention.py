@@ -15,7 +15,6 @@ TEXT = "A sparse model reads few of the tokens that came before it, and which on
 
 @pytest.fixture
 def page(visit: Visit, app: str) -> Page:
-    visit(app).wait_for_selector(".st-key-generate")  # a server knows its pages only after it has shown the first
     opened = visit(f"{app}/sparse_attention?model=mini-v32&new=0&temp=0&prompt={quote(TEXT * 3)}")
     expect(opened.get_by_text(re.compile(r"Token \d+ keeps"))).to_be_visible(timeout=60_000)
     opened.locator(".st-key-sparse-map .nsewdrag").first.wait_for()
