@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 
 from model.trace import near_ties
-from model.trace.router_rule import SCORINGS, SIGMOID, SOFTMAX, RouterRule, is_v2, usual_scoring
+from model.trace.router_rule import SCORINGS, SIGMOID, SOFTMAX, RouterRule, is_v2, scale_of, usual_scoring
 from model.trace.routing import untouched_layers
 from model.trace.trace import Trace
 
@@ -30,7 +30,7 @@ def rule_of(trace: Trace, part: xr.Dataset | None = None) -> RouterRule:
     num_experts = sizes.get("expert") or config.get("n_routed_experts", 1)
     num_groups = _count(sizes.get("group") or config.get("n_group"))
     num_groups = num_groups if num_experts % num_groups == 0 else 1
-    normalise, scale = config.get("norm_topk_prob"), config.get("routed_scaling_factor")
+    normalise = config.get("norm_topk_prob")
     return RouterRule(
         num_experts=num_experts,
         top_k=sizes.get("rank", 0),
@@ -40,7 +40,7 @@ def rule_of(trace: Trace, part: xr.Dataset | None = None) -> RouterRule:
         has_selection_bias=trace.has("expert_bias") or not is_v2(config),
         scores_per_group=_scores_per_group(trace, part),
         normalise_weights=normalise if isinstance(normalise, bool) else None,
-        routed_scale=float(scale) if isinstance(scale, int | float) else None,
+        routed_scale=scale_of(config.get("routed_scaling_factor")),
     )
 
 

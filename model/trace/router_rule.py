@@ -6,7 +6,9 @@ and a test compares both. A new scoring function is one entry of `SCORINGS`.
 Arrays are [..., expert], [..., group] or [..., rank], with any leading axes. A result has the dtype of the argument.
 
 Sources: DeepSeek-V3 report (arXiv 2412.19437), equations 12 to 16 and section 2.1.2; DeepSeek-V2 (arXiv 2405.04434),
-section 2.2: softmax, no bias, groups scored by their best expert.
+section 2.2: softmax, no bias, groups scored by their best expert. Other rules are those of transformers' routers:
+DeepSeek-V4 (square root of the softplus), Gemma 4 (probabilities and a factor per expert), Kolibri (bias on logits).
+A softmax over the selected logits only, as in gpt-oss, equals a softmax over all logits with normalised weights.
 """
 
 import dataclasses
@@ -17,7 +19,8 @@ import numpy as np
 
 from model.trace.trace import TraceError
 
-SIGMOID, SOFTMAX = "sigmoid", "softmax"
+SIGMOID, SOFTMAX, SQRTSOFTPLUS, IDENTITY = "sigmoid", "softmax", "sqrtsoftplus", "identity"
+MOST_SCALE = 1e30  # largest accepted factor of the weights, which float32 can hold
 EPSILON = 1e-20  # added to the divisor of normalised weights, as in the released code
 _Scores = TypeVar("_Scores")  # a numpy or xarray array
 
@@ -29,7 +32,8 @@ class Scoring(NamedTuple):
         affinity: function from logits [..., expert] to affinities.
         logit: function from affinities to logits in float64; infinite if rounding moved an affinity to 0 or 1.
         is_exact: whether `logit` returns the logit itself, not the logit minus a constant that all experts share.
-        saturates: whether affinities are independent of each other, so that each can stay near 0 or near 1.
+        saturates: whether affinities lie between 0 and 1 and are independent of each other, so that each can stay near
+            0 or near 1.
     """
 
     affinity: Callable[[np.ndarray], np.ndarray]
@@ -49,9 +53,25 @@ def _softmax(logits: np.ndarray) -> np.ndarray:
     return powers / powers.sum(-1, keepdims=True)
 
 
+def _sqrtsoftplus(logits: np.ndarray) -> np.ndarray:
+    return np.sqrt(np.logaddexp(logits.dtype.type(0), logits))
+
+
+def _logit_of_sqrtsoftplus(affinity: np.ndarray) -> np.ndarray:
+    softplus = affinity**2
+    return softplus + np.log(-np.expm1(-softplus))
+
+
+def _same(values: np.ndarray) -> np.ndarray:
+    """Return the argument: a router with the scoring `IDENTITY` returns its affinities, not logits."""
+    return values
+
+
 SCORINGS: dict[str, Scoring] = {
     SIGMOID: Scoring(_sigmoid, lambda s: np.log(s) - np.log1p(-s), is_exact=True, saturates=True),
     SOFTMAX: Scoring(_softmax, np.log, is_exact=False, saturates=False),
+    SQRTSOFTPLUS: Scoring(_sqrtsoftplus, _logit_of_sqrtsoftplus, is_exact=True, saturates=False),
+    IDENTITY: Scoring(_same, _same, is_exact=True, saturates=False),
 }
 
 
@@ -64,10 +84,12 @@ class RouterRule:
         top_k: number of experts that a token selects.
         num_groups, num_kept_groups: number of routing groups, and how many of them a token keeps.
         scoring: key of `SCORINGS`.
-        has_selection_bias: whether a bias is added to the affinities before groups and experts are selected. The bias
-            never enters the weights.
+        has_selection_bias: whether a bias is added to the scores before groups and experts are selected. The bias never
+            enters the weights.
+        bias_on_logits: whether experts are selected by logit plus bias, not by affinity plus bias.
         scores_per_group: number of best biased scores whose sum is a group's score: 2 in V3, 1 in V2.
         normalise_weights: whether the affinities of the selected experts are divided by their sum; None: unknown.
+        has_expert_factor: whether each expert has a factor of its own, applied after the normalisation.
         routed_scale: factor of the weights, applied last; None: unknown.
     """
 
@@ -77,8 +99,10 @@ class RouterRule:
     num_kept_groups: int = 1
     scoring: str = SIGMOID
     has_selection_bias: bool = True
+    bias_on_logits: bool = False
     scores_per_group: int = 2
     normalise_weights: bool | None = True
+    has_expert_factor: bool = False
     routed_scale: float | None = 1.0
 
     @classmethod
@@ -92,7 +116,7 @@ class RouterRule:
         """
         selection = selection_of(config)
         grouped = selection != "greedy"
-        normalise, scale = config.get("norm_topk_prob", not is_v2(config)), config.get("routed_scaling_factor", 1.0)
+        normalise = config.get("norm_topk_prob", not is_v2(config))
         rule = cls(
             num_experts=whole(config, "n_routed_experts"),
             top_k=whole(config, "num_experts_per_tok"),
@@ -102,13 +126,38 @@ class RouterRule:
             has_selection_bias=selection == "noaux_tc",
             scores_per_group=2 if selection == "noaux_tc" else 1,
             normalise_weights=normalise if isinstance(normalise, bool) else None,
-            routed_scale=float(scale) if isinstance(scale, int | float) else None,
+            routed_scale=scale_of(config.get("routed_scaling_factor", 1.0)),
         )
         if not 1 <= rule.top_k <= rule.num_experts or rule.num_groups < 1 or rule.num_experts % rule.num_groups:
             raise TraceError(
                 "the configuration of the model named contradicts itself: experts, groups, experts per token"
             )
         return rule
+
+    @classmethod
+    def from_json(cls, stated: object) -> "RouterRule":
+        """Return the rule that `to_json` turned into JSON values.
+
+        Raises:
+            TraceError: a field is missing, unknown or of another kind, or the counts contradict each other.
+        """
+        names = [field.name for field in dataclasses.fields(cls)]
+        if not isinstance(stated, Mapping) or set(stated) != set(names):
+            raise TraceError(f"a router rule must state {', '.join(names)}, and nothing else")
+        for name, value in stated.items():
+            if not _FIELDS[name](value):
+                raise TraceError(f"{name} of a router rule cannot be {value!r:.40}")
+        rule = cls(**stated)
+        grouped = rule.num_experts % rule.num_groups == 0 and rule.num_kept_groups <= rule.num_groups
+        if not grouped or rule.top_k > rule.num_kept_groups * rule.group_size:
+            raise TraceError("a router rule contradicts itself: experts, groups, experts per token")
+        if rule.num_kept_groups < rule.num_groups and rule.scores_per_group > rule.group_size:
+            raise TraceError(f"a router rule scores groups of {rule.group_size} by {rule.scores_per_group} experts")
+        return rule
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as JSON values."""
+        return dataclasses.asdict(self)
 
     @property
     def ungrouped(self) -> "RouterRule":
@@ -141,6 +190,23 @@ class RouterRule:
         """
         with np.errstate(divide="ignore"):
             return SCORINGS[self.scoring].logit(affinity.astype(np.float64))
+
+    def biased(self, affinity: _Scores, bias: Any = 0, logits: _Scores | None = None) -> _Scores:  # noqa: ANN401
+        """Return the biased scores, [..., expert]: affinity plus bias, or logit plus bias if the rule says so.
+
+        Args:
+            affinity: affinities, [..., expert].
+            bias: selection bias, [..., expert]; 0 for a router without one.
+            logits: the router's logits, [..., expert]; needed only if `bias_on_logits`.
+
+        Raises:
+            ValueError: the rule adds the bias to logits, and there are none.
+        """
+        if not self.bias_on_logits:
+            return affinity + bias
+        if logits is None:
+            raise ValueError("this router adds its bias to the logits, which are not given")
+        return logits + bias
 
     def group_scores(self, biased: np.ndarray) -> np.ndarray:
         """Return the score of each group, [..., group], from biased scores [..., expert].
@@ -184,17 +250,44 @@ class RouterRule:
         return np.nonzero(selected)[-1].reshape(*selected.shape[:-1], self.top_k)
 
     def shares(self, affinity: np.ndarray) -> np.ndarray:
-        """Return the gate weights before scaling from the selected experts' affinities, [..., rank]; NaN if unknown."""
+        """Return the gate weights before all factors from the selected affinities, [..., rank]; NaN if unknown."""
         if self.normalise_weights is None:
             return np.full_like(affinity, np.nan)
         if not self.normalise_weights:
             return affinity
         return affinity / (affinity.sum(-1, keepdims=True) + affinity.dtype.type(EPSILON))
 
-    def weights(self, affinity: np.ndarray) -> np.ndarray:
-        """Return the gate weights from the selected experts' affinities, [..., rank]; NaN if the rule is unknown."""
+    def weights(self, affinity: np.ndarray, factors: np.ndarray | None = None) -> np.ndarray:
+        """Return the gate weights of the selected experts, [..., rank]; NaN if the rule is unknown.
+
+        Args:
+            affinity: affinities of the selected experts, [..., rank].
+            factors: factors of the selected experts, [..., rank]. If `has_expert_factor`, the weights are NaN without
+                them; otherwise they are ignored.
+        """
         shares = self.shares(affinity)
+        if self.has_expert_factor:
+            shares = shares * (affinity.dtype.type(np.nan) if factors is None else factors.astype(affinity.dtype))
         return shares * affinity.dtype.type(np.nan if self.routed_scale is None else self.routed_scale)
+
+
+def _is_count(most: int) -> Callable[[object], bool]:
+    return lambda value: type(value) is int and 1 <= value <= most
+
+
+def _is_flag(value: object) -> bool:
+    return type(value) is bool
+
+
+# Field of a rule -> whether a JSON value can be its value. Expert ids are int16.
+_FIELDS: dict[str, Callable[[object], bool]] = {
+    **dict.fromkeys(("num_experts", "top_k", "num_groups", "num_kept_groups"), _is_count(1 << 15)),
+    **dict.fromkeys(("has_selection_bias", "bias_on_logits", "has_expert_factor"), _is_flag),
+    "scoring": lambda value: isinstance(value, str) and value in SCORINGS,
+    "scores_per_group": _is_count(2),
+    "normalise_weights": lambda value: value is None or _is_flag(value),
+    "routed_scale": lambda value: value is None or not isinstance(value, bool) and scale_of(value) is not None,
+}
 
 
 def biased_score(affinity: _Scores, bias: Any) -> _Scores:  # noqa: ANN401 - the same kind of array
@@ -237,6 +330,11 @@ def selection_of(config: Mapping[str, Any]) -> str:
 def usual_scoring(config: Mapping[str, Any]) -> str:
     """Return the default scoring function of a configuration that states none."""
     return SOFTMAX if is_v2(config) else SIGMOID
+
+
+def scale_of(stated: object) -> float | None:
+    """Return a stated factor of the weights; None if it is no number, or too large for float32."""
+    return float(stated) if isinstance(stated, int | float) and abs(stated) <= MOST_SCALE else None
 
 
 def whole(config: Mapping[str, Any], key: str, absent: int | None = None) -> int:

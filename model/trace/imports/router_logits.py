@@ -115,7 +115,7 @@ def _known_rule(named: Named) -> RouterRule:
     """Return the model's router rule; refuse a rule that is only partly known."""
     rule = named.shape.rule
     if rule.scoring not in SCORINGS or rule.routed_scale is None:
-        known = " and ".join(SCORINGS)
+        known = ", ".join(SCORINGS)
         raise TraceError(f"the model named scores by {rule.scoring!r:.40}; only {known} are known here")
     if rule.normalise_weights is None:
         stated = named.config["norm_topk_prob"]

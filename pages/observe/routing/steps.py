@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from model.trace.decision import Decision
-from model.trace.router_rule import SIGMOID, SOFTMAX
+from model.trace.router_rule import IDENTITY, SIGMOID, SOFTMAX, SQRTSOFTPLUS
 
 MEASURED, DERIVED = "measured", "derived"
 TERMS = 4  # terms of a sum per line: eight do not fit beside the words on a projector
@@ -109,6 +109,38 @@ def _softmax(at: _Numbers, observed: str) -> Step:
     return Step("2  Affinity", text, observed, rf"s_{{{e}}} = \frac{{e^{{z_{{{e}}}}}}}{{\sum_j e^{{z_j}}}} = {s}")
 
 
+def _logit_of_sqrtsoftplus(at: _Numbers) -> Step:
+    e, s = at.expert, number(at.affinity)
+    text = (
+        "The router compares the token's state with this expert's vector. The logit shown here is computed back from "
+        "the affinity."
+    )
+    if not math.isfinite(at.logit):
+        return Step("1  Logit", f"{text} This affinity was rounded to {at.affinity:g}.", DERIVED, "")
+    equation = rf"z_{{{e}}} = \ln (e^{{s_{{{e}}}^2}} - 1) = \ln (e^{{{s}^2}} - 1) = {at.logit:.3f}"
+    return Step("1  Logit", text, DERIVED, equation)
+
+
+def _sqrtsoftplus(at: _Numbers, observed: str) -> Step:
+    e, s = at.expert, number(at.affinity)
+    text = "The affinity is the square root of the softplus of the logit: 0 or more, without an upper limit."
+    put_in = rf"\sqrt{{\ln (1 + e^{{{at.logit:.3f}}})}} = " if math.isfinite(at.logit) else ""
+    return Step("2  Affinity", text, observed, rf"s_{{{e}}} = \sqrt{{\ln (1 + e^{{z_{{{e}}}}})}} = {put_in}{s}")
+
+
+def _logit_of_identity(at: _Numbers) -> Step:
+    e, s = at.expert, number(at.affinity)
+    text = "This router returns a probability per expert. The logits before its softmax are not recorded."
+    return Step("1  Router output", text, MEASURED, f"z_{{{e}}} = {s}")
+
+
+def _identity(at: _Numbers, observed: str) -> Step:
+    e, s = at.expert, number(at.affinity)
+    return Step(
+        "2  Affinity", "The affinity is the router's probability itself.", observed, f"s_{{{e}}} = z_{{{e}}} = {s}"
+    )
+
+
 class Scoring(NamedTuple):
     """The explanation of a scoring function, which turns logits into affinities.
 
@@ -129,6 +161,8 @@ class Scoring(NamedTuple):
 SCORINGS = {
     SIGMOID: Scoring("logit", "", _logit_of_sigmoid, _sigmoid),
     SOFTMAX: Scoring("ln affinity", " (logit minus a constant that all experts share)", _logit_of_softmax, _softmax),
+    SQRTSOFTPLUS: Scoring("logit", "", _logit_of_sqrtsoftplus, _sqrtsoftplus),
+    IDENTITY: Scoring("router output", " (a probability)", _logit_of_identity, _identity),
 }
 
 

@@ -76,3 +76,8 @@ def test_groups_are_counted_where_the_run_chose_as_trained() -> None:
 def test_chance_is_that_of_the_layout() -> None:
     assert chance.band_of(rule_of(recorded()), 50) == chance.load_band(50, 8, 2, 4, 2)
     assert chance.band_of(rule_of(recorded()), 0) is None
+
+
+@pytest.mark.parametrize("scale", ["2.5", None, 10**400, float("nan")])
+def test_factor_that_is_no_number_is_unknown(scale: object) -> None:
+    assert rule_of(recorded({"routed_scaling_factor": scale})).routed_scale is None

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from model.trace.router_rule import SCORINGS
+from model.trace.router_rule import SIGMOID, SOFTMAX
 from pages.common.menu import page_path
 from pages.learn.architecture.drawing import SHORT
 from pages.learn.architecture.overview import TEXT
@@ -64,7 +64,7 @@ def test_sparse_model_shows_its_indexer(show: OpenApp) -> None:
 
 def test_every_kind_of_part_has_its_words() -> None:
     texts = tomllib.loads(TEXT.read_text(encoding="utf-8"))
-    routers = {f"gate-{scoring}" for scoring in SCORINGS}
+    routers = {f"gate-{scoring}" for scoring in (SIGMOID, SOFTMAX)}
     assert {*SHORT, *routers} - {"gate"} <= set(texts)
     for text in texts.values():
         assert text["title"]
