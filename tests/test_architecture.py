@@ -20,8 +20,11 @@ MAY_IMPORT = {
     "model/trace": ("model.trace",),
     "model/checkpoint": ("model.checkpoint", "model.network", "model.trace"),
     "model/run": ("model.run", "model.checkpoint", "model.network", "model.trace"),
+    "model/families": ("model.families", "model.run", "model.checkpoint", "model.trace"),
     "model/train": ("model.train", "model.checkpoint", "model.network", "model.trace"),
-    "model/doctor": ("model.doctor", "model.run", "model.checkpoint", "model.network", "model.trace"),
+    "model/doctor": (
+        *("model.doctor", "model.families", "model.run", "model.checkpoint", "model.network", "model.trace"),
+    ),
     "model/cli/doctor.py": (
         *("model.doctor", "model.run", "model.checkpoint", "model.trace", "model.cli.options", "model.cli.terminal"),
     ),
@@ -59,7 +62,7 @@ SPEAKS_HTTP = "model/run/remote.py"  # the only file that does; to an address th
 PICKLING = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"}
 HEAVY = (
     *("model.run.engine", "model.run.attention", "model.run.head_vectors"),
-    *("model.network", "model.checkpoint", "model.train"),
+    *("model.network", "model.checkpoint", "model.train", "model.families"),
 )
 LIGHT = ("model.checkpoint.embedded", "model.checkpoint.costs")  # within them, but without torch
 
@@ -90,6 +93,10 @@ TESTED_IN = {
         *("model/doctor/tensors.py", "model/doctor/values.py", "model/checkpoint/disk.py"),
     ),
     "model/doctor/test_text.py": ("model/doctor/load.py", "model/doctor/prompts.py", "model/doctor/reference.py"),
+    "model/families/test_seam.py": (
+        *("model/families/attention.py", "model/families/blocks.py", "model/families/router_outputs.py"),
+        "model/families/tape.py",
+    ),
     "model/network/test_parity.py": (
         *("model/network/block.py", "model/network/transformer.py", "model/network/rope.py", "model/network/cache.py"),
     ),
