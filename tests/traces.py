@@ -5,6 +5,8 @@ import dataclasses
 import numpy as np
 import xarray as xr
 
+from model.trace.router_rule import SOFTMAX, SQRTSOFTPLUS, RouterRule
+from model.trace.shape import RouterFacts, Shape
 from model.trace.trace import Token, Trace
 
 PIECES = ("Once", " upon", " a", " wolf", "é", "\n", ".", " the")
@@ -79,6 +81,87 @@ def random_trace(
             "time_utc": "",
         },
     )
+
+
+QWEN3 = RouterRule(num_experts=8, top_k=2, scoring=SOFTMAX, has_selection_bias=False)
+V4 = RouterRule(num_experts=8, top_k=2, scoring=SQRTSOFTPLUS, routed_scale=1.5)
+
+
+def family_trace(
+    rule: RouterRule | None = QWEN3,
+    seed: int = 0,
+    num_prompt: int = 6,
+    num_new: int = 4,
+    num_layers: int = 3,
+    table_layers: tuple[int, ...] = (),
+    idle_from: int | None = None,
+) -> Trace:
+    """A trace as the engine of other families records it, with a routing block in every layer.
+
+    `rule` None: a router of 8 columns and top-k 2 of which no rule is known. Experts of `table_layers` are random.
+    """
+    rng, known = np.random.default_rng(seed), rule or QWEN3
+    tokens, text = _tokens(rng, num_prompt, num_new)
+    axes = len(tokens), num_layers, known.num_experts
+    variables = {
+        "token_id": (("token",), np.array([token.id for token in tokens], np.int32)),
+        "logprob": (("token",), rng.normal(-3, 1, axes[0]).clip(None, 0).astype(np.float32)),
+        "residual_norm": (("token", "layer"), rng.uniform(1, 9, axes[:2]).astype(np.float32)),
+    } | _routed_by(known, rng, axes, list(table_layers))
+    if rule is None:
+        del variables["router_score"]
+    shape = Shape(
+        num_layers=num_layers, moe_layers=tuple(range(num_layers)), num_heads=2, num_experts=known.num_experts,
+        blocks=tuple(f"model.layers.{layer}.mlp" for layer in range(num_layers)), top_k=known.top_k,
+        idle_from=idle_from, width=16, vocab_size=1 + len(PIECES),
+    )  # fmt: skip
+    note = None if rule else "no rule gives the recorded experts"
+    facts = RouterFacts(rule=rule, table_layers=table_layers, block_factor=1.0, note=note)
+    return Trace(
+        data=xr.Dataset(variables, coords={"layer": list(range(num_layers)), "moe_layer": list(range(num_layers))}),
+        tokens=tokens,
+        text=text,
+        request={"prompt": text.decode(), "max_new_tokens": num_new, "temperature": 0.0, "seed": seed},
+        model={"name": "family", "config": {"model_type": "any_moe"}, "weights_sha256": "0" * 64}
+        | {"tokenizer_sha256": "0" * 64, "shape": shape.to_json(), "router": facts.to_json()},
+        origin={"kind": "measured", "engine": "transformers", "device": "cpu", "dtype": "float32", "versions": {}}
+        | {"time_utc": ""},
+    )
+
+
+def _routed_by(
+    rule: RouterRule, rng: np.random.Generator, axes: tuple[int, ...], table_layers: list[int]
+) -> dict[str, tuple]:
+    """The variables of a router that follows the rule from random logits [token, moe_layer, expert]."""
+    slots, scores = ("token", "moe_layer", "rank"), ("token", "moe_layer", "expert")
+    logits = rng.normal(0, 1, axes).astype(np.float32)
+    affinity = rule.affinity(logits)
+    bias = rng.normal(0, 0.1, axes[1:]).astype(np.float32) if rule.has_selection_bias else np.zeros(axes[1:], "f4")
+    biased, factor = rule.biased(affinity, bias, logits), rng.uniform(0.5, 2, axes[1:]).astype(np.float32)
+    ids = rule.expert_ids(biased)
+    ids = np.take_along_axis(ids, np.argsort(-np.take_along_axis(biased, ids, -1), -1), -1)  # the router's order
+    ids[:, table_layers] = rng.permuted(np.tile(np.arange(axes[2]), (*axes[:2], 1)), axis=-1)[
+        :, table_layers, : rule.top_k
+    ]
+    factors = np.take_along_axis(np.broadcast_to(factor, axes), ids, -1)
+    weights = rule.weights(np.take_along_axis(affinity, ids, -1), factors).astype(np.float32)
+    order = np.lexsort([ids, -weights])
+    made = {
+        "router_logit": (scores, logits),
+        "router_score": (scores, affinity.astype(np.float32)),
+        "expert_id": (slots, np.take_along_axis(ids, order, -1).astype(np.int16)),
+        "gate_weight": (slots, np.take_along_axis(weights, order, -1)),
+        "rank_order": (slots, order.astype(np.int16)),
+    }
+    if rule.has_selection_bias:
+        made["expert_bias"] = (("moe_layer", "expert"), bias)
+    if rule.has_expert_factor:
+        made["expert_factor"] = (("moe_layer", "expert"), factor)
+    if rule.num_groups > 1:
+        groups = rule.group_scores(biased)
+        made["group_score"] = (("token", "moe_layer", "group"), groups.astype(np.float32))
+        made["group_kept"] = (("token", "moe_layer", "group"), rule.keep_groups(groups))
+    return made
 
 
 def spelling(*spelled: bytes, generated_from: int = 99) -> Trace:

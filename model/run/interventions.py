@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from model.run.request_fields import RequestError
+from model.trace.routing import in_router_order
 
 if TYPE_CHECKING:
     from model.trace.trace import Trace
@@ -101,7 +102,7 @@ class Replay:
         layers: model layer numbers, ascending.
         num_tokens: number of replayed tokens, from the first one on.
         top_k: experts per token.
-        expert_ids: int16, little-endian, [token, layer, rank].
+        expert_ids: int16, little-endian, [token, layer, rank], in the router's own order of ranks.
         weights: float32, little-endian, [token, layer, rank]; gate weights as applied.
     """
 
@@ -138,14 +139,10 @@ class Replay:
         layers = recorded if layers is None else tuple(sorted(set(layers)))
         if missing := sorted(set(layers) - set(recorded)):
             raise RequestError(f"the trace holds no routing of layer {missing[0]}")
-        chosen = trace.data[["expert_id", "gate_weight"]].sel(moe_layer=list(layers))
-        return cls(
-            layers,
-            trace.num_tokens,
-            chosen.sizes["rank"],
-            chosen["expert_id"].values.astype("<i2").tobytes(),
-            chosen["gate_weight"].values.astype("<f4").tobytes(),
-        )
+        names = [name for name in ("expert_id", "gate_weight", "rank_order") if trace.has(name)]
+        ids, weights = in_router_order(trace.data[names].sel(moe_layer=list(layers)))
+        values = ids.astype("<i2").tobytes(), weights.astype("<f4").tobytes()
+        return cls(layers, trace.num_tokens, ids.shape[-1], *values)
 
     @property
     def id_array(self) -> np.ndarray:

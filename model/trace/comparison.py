@@ -22,7 +22,7 @@ from model.trace import near_ties
 from model.trace.agreement import FairAgreement, fair_agreement, jaccard
 from model.trace.align import Alignment, align
 from model.trace.consistency import Fault, faults
-from model.trace.observed_rule import rule_of, states_experts
+from model.trace.observed_rule import rule_of
 from model.trace.renumbering import Renumbering, find_renumbering
 from model.trace.rounding import Rounding, scores_per_group
 from model.trace.routing import by_expert, share_intervals
@@ -159,9 +159,9 @@ def _num_experts(a: Trace, b: Trace) -> int:
     for name, trace in (("first", a), ("second", b)):
         if not trace.has("expert_id"):
             raise CompareError(f"the {name} trace does not hold the chosen experts; record it with --capture router")
-    stated = {rule_of(trace).num_experts for trace in (a, b) if states_experts(trace)}
+    stated = {trace.shape.num_experts for trace in (a, b)} - {None}
     if len(stated) > 1:
-        numbers = " and ".join(str(rule_of(trace).num_experts) for trace in (a, b))
+        numbers = " and ".join(str(trace.shape.num_experts) for trace in (a, b))
         raise CompareError(f"the models have {numbers} experts; they cannot be compared")
     return stated.pop() if stated else 1 + max(int(trace.data["expert_id"].max()) for trace in (a, b))
 
@@ -319,7 +319,7 @@ def _chance(a: Trace, b: Trace, num_experts: int) -> FairAgreement | None:
     None if a trace does not state its number of experts, if the traces have different numbers of groups or of kept
     groups, or if the kept groups hold fewer experts than a token selects.
     """
-    if not all("n_routed_experts" in trace.config for trace in (a, b)):
+    if not all("n_routed_experts" in trace.config or trace.router for trace in (a, b)):
         return None
     rules = [rule_of(trace) for trace in (a, b)]
     try:

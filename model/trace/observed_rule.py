@@ -1,8 +1,10 @@
-"""The router rule of a trace: recorded values take precedence over those of the configuration.
+"""The router rule of a trace: the rule that its run found, or recorded values and those of the configuration.
 
-A value of the configuration that contradicts the recording is ignored. A value that neither gives has a placeholder: 1
-expert, top-k 0, scale None.
+Recorded values take precedence. A value of the configuration that contradicts the recording is ignored. A value that
+neither gives has a placeholder: 1 expert, top-k 0, scale None.
 """
+
+import dataclasses
 
 import numpy as np
 import xarray as xr
@@ -13,21 +15,27 @@ from model.trace.routing import untouched_layers
 from model.trace.trace import Trace
 
 
-def states_experts(trace: Trace) -> bool:
-    """Return whether the trace states the number of experts; otherwise idle experts cannot be counted."""
-    return "expert" in trace.data.sizes or "n_routed_experts" in trace.config
+def rule_known(trace: Trace) -> bool:
+    """Return whether the rule of `rule_of` selects and weighs; if not, only its numbers of experts mean something."""
+    return trace.router is None or trace.router.rule is not None
 
 
 def rule_of(trace: Trace, part: xr.Dataset | None = None) -> RouterRule:
     """Return the router rule of a trace, with placeholders for unknown values.
 
     Args:
-        trace: the trace. The top-k is the recorded one, even if an intervention set it; 0 without recorded experts.
+        trace: the trace. The top-k is the recorded one, even if an intervention set it; 0 without recorded experts. If
+            the run found no rule, the result has no groups and no bias, and gives no weights.
         part: tokens and layers whose scores decide the scoring function and `scores_per_group`, if not stated. None:
             the first token decides the scoring function, and the model type decides `scores_per_group`.
     """
     sizes, config = trace.data.sizes, trace.config
-    num_experts = sizes.get("expert") or config.get("n_routed_experts", 1)
+    num_experts = trace.shape.num_experts or 1
+    if trace.router is not None:
+        unknown = RouterRule(
+            num_experts=num_experts, top_k=0, has_selection_bias=False, normalise_weights=None, routed_scale=None
+        )
+        return dataclasses.replace(trace.router.rule or unknown, top_k=sizes.get("rank", 0))
     num_groups = _count(sizes.get("group") or config.get("n_group"))
     num_groups = num_groups if num_experts % num_groups == 0 else 1
     normalise = config.get("norm_topk_prob")

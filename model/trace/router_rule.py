@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from model.trace.trace import TraceError
+from model.trace.errors import TraceError
 
 SIGMOID, SOFTMAX, SQRTSOFTPLUS, IDENTITY = "sigmoid", "softmax", "sqrtsoftplus", "identity"
 MOST_SCALE = 1e30  # largest accepted factor of the weights, which float32 can hold

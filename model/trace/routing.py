@@ -40,6 +40,22 @@ def by_expert(ids: np.ndarray, values: np.ndarray, num_experts: int, filler: flo
     return spread[..., :num_experts]
 
 
+def in_router_order(data: xr.Dataset) -> tuple[np.ndarray, np.ndarray]:
+    """Return expert ids and gate weights in the router's own order of ranks, [token, moe_layer, rank] each.
+
+    A trace without `rank_order` keeps its order. Kernels sum the experts' outputs in the router's order, so a replay is
+    exact only in this order.
+
+    Args:
+        data: variables `expert_id`, `gate_weight` and, if recorded, `rank_order` of a trace.
+    """
+    ids, weights = (data[name].values for name in ("expert_id", "gate_weight"))
+    if "rank_order" not in data:
+        return ids, weights
+    places = np.argsort(data["rank_order"].values, axis=-1)
+    return np.take_along_axis(ids, places, -1), np.take_along_axis(weights, places, -1)
+
+
 def shared_tokens(expert_id: xr.DataArray, num_experts: int) -> xr.DataArray:
     """Return the number of tokens that selected both experts, [moe_layer, expert, other_expert].
 

@@ -6,11 +6,16 @@ is no batch axis. `SCHEMA` is the only place that lists the variables.
 """
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import xarray as xr
+
+from model.trace import shape
+from model.trace.errors import TraceError
+from model.trace.shape import RouterFacts, Shape
 
 # Variable -> (axes in order, allowed dtypes). In a bfloat16 run, uint16 holds the bits of `layer_input`.
 SCHEMA: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
@@ -21,12 +26,15 @@ SCHEMA: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "embedding_norm": (("token",), ("float32",)),
     "attention_residual_norm": (("token", "layer"), ("float32",)),
     "residual_norm": (("token", "layer"), ("float32",)),
+    "router_logit": (("token", "moe_layer", "expert"), ("float32",)),
     "router_score": (("token", "moe_layer", "expert"), ("float32",)),
     "expert_bias": (("moe_layer", "expert"), ("float32",)),
+    "expert_factor": (("moe_layer", "expert"), ("float32",)),
     "group_score": (("token", "moe_layer", "group"), ("float32",)),
     "group_kept": (("token", "moe_layer", "group"), ("bool",)),
     "expert_id": (("token", "moe_layer", "rank"), ("int16",)),
     "gate_weight": (("token", "moe_layer", "rank"), ("float32",)),
+    "rank_order": (("token", "moe_layer", "rank"), ("int16",)),
     "attention": (("attention_layer", "head", "query", "key"), ("float32",)),
     "indexer_score": (("indexer_layer", "query", "key"), ("float32",)),
     "indexer_kept": (("indexer_layer", "query", "key"), ("bool",)),
@@ -41,9 +49,9 @@ DIMS = {name: dims for name, (dims, _) in SCHEMA.items()}
 
 # Axes with an entry per token.
 TOKEN_DIMS = ("token", "query", "key")
-# Axes of layers; their labels must be model layer numbers.
+# Axes of layers. Their labels are model layer numbers; those of `moe_layer` may count blocks (`shape.Shape`).
 LAYER_DIMS = ("layer", "moe_layer", "attention_layer", "indexer_layer")
-# Axis -> key of the published configuration that states its length.
+# Axis -> key of the published configuration that states its length, unless the trace states a shape.
 CONFIG_KEYS = {
     "layer": "num_hidden_layers",
     "expert": "n_routed_experts",
@@ -52,15 +60,15 @@ CONFIG_KEYS = {
     "vocab": "vocab_size",
 }
 # Key of the published configuration -> largest accepted value, because pages build lists of this length.
-COUNTS = {"num_hidden_layers": 1_000, "num_attention_heads": 10_000, "num_experts_per_tok": 1 << 15} | dict.fromkeys(
-    ("kv_lora_rank", "qk_rope_head_dim", "qk_nope_head_dim", "v_head_dim", "index_topk", "index_n_heads",
-     "index_head_dim"),
-    1 << 24,
+COUNTS = {
+    "num_hidden_layers": shape.MOST_LAYERS, "num_attention_heads": shape.MOST_HEADS,
+    "num_experts_per_tok": shape.MOST_EXPERTS,
+}  # fmt: skip
+# Keys of latent attention and of an indexer, whose values pages compute with.
+WIDTHS = (
+    "kv_lora_rank", "qk_rope_head_dim", "qk_nope_head_dim", "v_head_dim", "index_topk", "index_n_heads",
+    "index_head_dim",
 )  # fmt: skip
-
-
-class TraceError(ValueError):
-    """The data is no trace, or contradicts itself; the message says which part."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -88,7 +96,8 @@ class Trace:
         tokens: tokens of the axis `token`; their byte spans cover `text` without gap or overlap.
         text: prompt and generated text; need not be valid UTF-8.
         request: request of the run as JSON values.
-        model: entries `name`, `config` (published keys), `weights_sha256`, `tokenizer_sha256`.
+        model: entries `name`, `config` (published keys), `weights_sha256`, `tokenizer_sha256`; of a model without the
+            keys of DeepSeek-V3 also `shape` and `router`, the fields of `Shape` and `RouterFacts`.
         origin: entries `kind` (`measured` or `imported`), `engine`, `device`, `dtype`, `versions`, `time_utc`.
 
     Raises:
@@ -112,12 +121,25 @@ class Trace:
         _check_labels(data)
         _check_tokens(self.tokens, self.text, data["token_id"].values.tolist())
         _check_texts(self)
-        num_experts = _check_config(data, self.config)
+        num_experts = self._check_shape()
         _check_interventions(self.interventions)
         if "expert_id" in data:
             _check_experts(data["expert_id"].values, num_experts, 0 if self.origin.get("kind") == "measured" else -1)
+        if "rank_order" in data:
+            _check_order(data["rank_order"].values)
         if "draft_expert_id" in data:
             _check_experts(data["draft_expert_id"].values, num_experts, -1)
+
+    def _check_shape(self) -> int:
+        """Check the axes against the stated shape or configuration, and return the number that bounds expert ids."""
+        if ("shape" in self.model) != ("router" in self.model):
+            raise TraceError("a model must state both its shape and its router, or neither")
+        if self.router is None:
+            return _check_config(self.data, self.config)
+        labels = {str(dim): labels.values.tolist() for dim, labels in self.data.coords.items()}
+        shape.check(self.shape, self.router, self.data.sizes, labels)
+        _check_counts(self.config, dict.fromkeys(WIDTHS, shape.MOST_WIDTH), optional=True)
+        return self.shape.num_experts or shape.MOST_EXPERTS
 
     def has(self, variable: str) -> bool:
         """Return whether the variable was recorded."""
@@ -128,6 +150,19 @@ class Trace:
         """The model's published configuration; empty if the trace has none."""
         stated = self.model.get("config")
         return stated if isinstance(stated, Mapping) else {}
+
+    @functools.cached_property
+    def shape(self) -> Shape:
+        """The axes of the model: as stated, or from the recorded axes and the configuration."""
+        if "shape" in self.model:
+            return Shape.from_json(self.model["shape"])
+        layers = self.data["moe_layer"].values.tolist() if "moe_layer" in self.data.coords else []
+        return Shape.of_config(self.config, self.data.sizes, tuple(layers))
+
+    @functools.cached_property
+    def router(self) -> RouterFacts | None:
+        """What the run found out about the router; None in a trace whose configuration states the rule."""
+        return RouterFacts.from_json(self.model["router"]) if "router" in self.model else None
 
     @property
     def interventions(self) -> Sequence[Mapping[str, Any]]:
@@ -190,14 +225,20 @@ def _check_config(data: xr.Dataset, stated: Mapping[str, Any]) -> int:
     for dim, key in CONFIG_KEYS.items():
         if key in stated and dim in data.sizes and stated[key] != data.sizes[dim]:
             raise TraceError(f"the {dim} axis has {data.sizes[dim]} entries, the model's {key} is {stated[key]!r:.40}")
-    for key, most in COUNTS.items():
-        if key in stated and not (_is_whole(stated[key]) and stated[key] <= most):
-            raise TraceError(f"the model's {key} is {stated[key]!r:.40}, not a whole number from 0 to {most:,}")
-    limit = np.iinfo(np.int16).max + 1
-    num_experts = data.sizes.get("expert", stated.get("n_routed_experts", limit))
-    if type(num_experts) is not int or not 1 <= num_experts <= limit:
+    _check_counts(stated, COUNTS | dict.fromkeys(WIDTHS, shape.MOST_WIDTH))
+    num_experts = data.sizes.get("expert", stated.get("n_routed_experts", shape.MOST_EXPERTS))
+    if type(num_experts) is not int or not 1 <= num_experts <= shape.MOST_EXPERTS:
         raise TraceError(f"a model cannot have {num_experts!r:.40} routed experts")
     return num_experts
+
+
+def _check_counts(stated: Mapping[str, Any], bounds: Mapping[str, int], optional: bool = False) -> None:
+    """Check that the configuration states whole numbers within `bounds`; `optional`: it may state null."""
+    for key, most in bounds.items():
+        value = stated.get(key)
+        possible = optional if value is None else _is_whole(value) and value <= most
+        if key in stated and not possible:
+            raise TraceError(f"the model's {key} is {value!r:.40}, not a whole number from 0 to {most:,}")
 
 
 def _check_texts(trace: Trace) -> None:
@@ -235,6 +276,11 @@ def _check_experts(expert_id: np.ndarray, num_experts: int, lowest: int) -> None
     if twice.any():
         token, layer, slot = (int(found[0]) for found in np.nonzero(twice))
         raise TraceError(f"expert_id names expert {ordered[token, layer, slot]} twice for token {token}")
+
+
+def _check_order(rank_order: np.ndarray) -> None:
+    if (np.sort(rank_order, axis=-1) != np.arange(rank_order.shape[-1])).any():
+        raise TraceError("rank_order must hold each rank of a token once")
 
 
 def _check_tokens(tokens: tuple[Token, ...], text: bytes, token_ids: list[int]) -> None:

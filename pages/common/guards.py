@@ -9,7 +9,6 @@ import streamlit as st
 
 from model.run.request import RequestError
 from model.trace.imports import origin
-from model.trace.observed_rule import states_experts
 from model.trace.trace import Trace
 from pages.common import jobs, text
 
@@ -48,7 +47,7 @@ def require(trace: Trace | None, *variables: str) -> Trace:
 
 def require_num_experts(trace: Trace) -> None:
     """End the page if the trace does not state the number of experts: idle experts could not be counted."""
-    if not states_experts(trace):
+    if trace.shape.num_experts is None:
         stop_with(
             "This trace does not say how many experts its model has, so experts without tokens cannot be counted."
         )

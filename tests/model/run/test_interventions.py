@@ -10,7 +10,7 @@ from model.run.interventions import GateTemperature, Replay, ScoreThreshold, exp
 from model.run.request import RequestError, RunRequest
 from model.trace import file
 from model.trace.trace import Trace
-from tests.traces import random_trace
+from tests.traces import QWEN3, family_trace, random_trace
 
 
 def test_replay_holds_a_traces_routing_exactly_and_a_trace_file_keeps_it() -> None:
@@ -23,6 +23,16 @@ def test_replay_holds_a_traces_routing_exactly_and_a_trace_file_keeps_it() -> No
     request = RunRequest(prompt="a", interventions=(replay,)).to_json()
     kept = file.loads(file.dumps(dataclasses.replace(trace, request=request))).request
     assert RunRequest.from_json(kept).interventions == (replay,)
+
+
+def test_replay_follows_the_routers_own_order_of_ranks() -> None:
+    """Experts 5, 1, 3 by weight stood at places 2, 0, 1 of the router's answer, which was 1, 3, 5."""
+    trace = family_trace(dataclasses.replace(QWEN3, top_k=3))
+    data = trace.data.copy(deep=True)
+    data["expert_id"][4, 1], data["gate_weight"][4, 1], data["rank_order"][4, 1] = [5, 1, 3], [0.5, 0.3, 0.2], [2, 0, 1]
+    replay = Replay.of(dataclasses.replace(trace, data=data), (1,))
+    assert replay.id_array[4, 0].tolist() == [1, 3, 5]
+    assert replay.weight_array[4, 0] == pytest.approx([0.3, 0.2, 0.5])
 
 
 def without(trace: Trace, **variables: np.ndarray | None) -> Trace:

@@ -9,15 +9,32 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model.trace.file import dumps, load, loads, save
+from model.trace.router_rule import RouterRule
+from model.trace.shape import RouterFacts
 from model.trace.trace import Token, Trace, TraceError
+from tests.model.trace.test_router_rule import rules
 from tests.model.trace.test_trace import same, single_token
-from tests.traces import random_trace
+from tests.traces import family_trace, random_trace
 
 
 @given(seed=st.integers(0, 99), num_prompt=st.integers(1, 6), num_new=st.integers(0, 4))
 def test_file_gives_back_the_trace(seed: int, num_prompt: int, num_new: int) -> None:
     trace = random_trace(seed, num_prompt, num_new)
     assert same(loads(dumps(trace)), trace)
+
+
+@given(rule=rules() | st.none(), seed=st.integers(0, 99), data=st.data())
+def test_file_gives_back_the_router_of_any_family(rule: RouterRule | None, seed: int, data: st.DataObject) -> None:
+    table_layers = data.draw(st.sets(st.integers(0, 2)))
+    trace = family_trace(rule, seed, num_prompt=2, num_new=1, table_layers=tuple(sorted(table_layers)))
+    again = loads(dumps(trace))
+    assert same(again, trace)
+    assert again.shape == trace.shape
+    assert again.router is not None
+    assert again.router == RouterFacts(
+        rule=rule, table_layers=tuple(sorted(table_layers)), block_factor=1.0,
+        note=None if rule else "no rule gives the recorded experts",
+    )  # fmt: skip
 
 
 def test_text_that_is_no_utf8_survives(tmp_path) -> None:  # noqa: ANN001

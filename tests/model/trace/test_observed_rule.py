@@ -3,12 +3,13 @@
 import dataclasses
 from typing import Any
 
+import numpy as np
 import pytest
 
 from model.trace import chance
-from model.trace.observed_rule import rule_of, states_experts
+from model.trace.observed_rule import rule_known, rule_of
 from model.trace.trace import Trace
-from tests.traces import random_trace
+from tests.traces import V4, family_trace, random_trace
 
 SCORES = ("router_score", "expert_bias", "group_score", "group_kept")
 
@@ -31,7 +32,7 @@ def recorded(config: Any = None, kept: Any = None, **request: Any) -> Trace:
 def test_recorded_axes_need_no_configuration() -> None:
     trace = recorded()
     rule = rule_of(trace)
-    assert states_experts(trace)
+    assert trace.shape.num_experts == 8
     assert (rule.num_experts, rule.num_groups, rule.num_kept_groups) == (8, 4, 2)
     assert [rule.group_of(expert) for expert in (0, 1, 2, 7)] == [0, 0, 1, 3]
 
@@ -60,7 +61,7 @@ def test_what_cannot_be_is_not_believed(config: dict[str, Any], groups: int, kep
 def test_trace_that_does_not_say_how_many_experts_there_are() -> None:
     trace = stated()
     rule = rule_of(trace)
-    assert not states_experts(trace)
+    assert trace.shape.num_experts is None
     assert (rule.num_experts, rule.num_groups, rule.num_kept_groups) == (1, 1, 1)
     assert chance.band_of(rule, 10) is None
 
@@ -71,6 +72,23 @@ def test_groups_are_counted_where_the_run_chose_as_trained() -> None:
     everywhere = recorded({"topk_group": 2}, kept=[1, 2], interventions=[off | {"layer": None}])
     assert rule_of(everywhere).num_kept_groups == 2  # as stated
     assert rule_of(recorded(kept=[1, 2])).num_kept_groups == 4
+
+
+def test_rule_that_the_run_found_counts() -> None:
+    trace = family_trace(V4)
+    assert rule_of(trace) == V4
+    assert rule_known(trace)
+    fewer = dataclasses.replace(trace, data=trace.data.isel(rank=[0]).drop_vars("rank_order"))
+    assert rule_of(fewer) == dataclasses.replace(V4, top_k=1)  # as an intervention may set it
+    assert rule_known(recorded())
+
+
+def test_unknown_rule_keeps_the_numbers_of_experts_and_gives_no_weight() -> None:
+    trace = family_trace(None)
+    rule = rule_of(trace)
+    assert not rule_known(trace)
+    assert (rule.num_experts, rule.top_k, rule.num_groups, rule.has_selection_bias) == (8, 2, 1, False)
+    assert np.isnan(rule.weights(np.ones(2))).all()
 
 
 def test_chance_is_that_of_the_layout() -> None:

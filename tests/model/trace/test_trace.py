@@ -1,12 +1,14 @@
 """Data that a trace accepts and refuses; a trace file gives back the same trace."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import xarray as xr
 
 from model.trace.file import dumps, loads
 from model.trace.trace import Token, Trace, TraceError
-from tests.traces import random_trace
+from tests.traces import family_trace, random_trace
 
 
 def single_token(**variables: tuple) -> xr.Dataset:
@@ -145,6 +147,15 @@ def test_a_token_takes_an_expert_once() -> None:
         Trace(data, (Token(0, "a", 0, 1, False),), b"a", {}, {}, {})
     unknown = data.assign(expert_id=data["expert_id"].copy(data=np.full((1, 1, 3), -1, np.int16)))
     assert Trace(unknown, (Token(0, "a", 0, 1, False),), b"a", {}, {}, {}).has("expert_id")
+
+
+@pytest.mark.parametrize("order", [[0, 0], [0, 2], [-1, 0]])
+def test_order_of_ranks_must_name_each_rank_once(order: list[int]) -> None:
+    trace = family_trace()
+    data = trace.data.copy(deep=True)
+    data["rank_order"][3, 1] = order
+    with pytest.raises(TraceError, match="rank_order must hold each rank of a token once"):
+        dataclasses.replace(trace, data=data)
 
 
 def test_imported_traces_may_miss_experts_and_bfloat16_inputs_are_bits() -> None:
