@@ -1,4 +1,4 @@
-"""Checks before a run: the model has the parts that the request records, and the recording fits in memory."""
+"""Checks before a run: the model has the layers that the request records, and the recording fits in memory."""
 
 from model.checkpoint.memory import memory_bytes
 from model.network.config import ModelConfig
@@ -21,16 +21,12 @@ def capture_bytes(config: ModelConfig, capture: Capture, num_tokens: int) -> int
 
 
 def check_capture(config: ModelConfig, request: RunRequest, num_prompt: int) -> None:
-    """Check that the model has the parts that the request captures, and that the recording fits in memory.
+    """Check that the model has the layers and heads that the request captures, and that the recording fits in memory.
 
     Raises:
-        RequestError: the model lacks a layer, a head or a part, or the recording is too large.
+        RequestError: the model lacks a layer or a head, drafts would meet a replay, or the recording is too large.
     """
     capture = request.capture
-    if "indexer" in capture.variables and not config.is_sparse:
-        raise RequestError(f"{config.model_type} has no indexer to capture")
-    if "drafts" in capture.variables and not config.has_mtp:
-        raise RequestError("this model has no multi-token-prediction module to make drafts")
     if "drafts" in capture.variables and any(isinstance(change, Replay) for change in request.interventions):
         # A rejected draft token is routed too, and no trace holds its gate weights.
         raise RequestError("a run whose routing is replayed cannot verify drafts; do not capture them")

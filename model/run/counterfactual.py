@@ -13,13 +13,11 @@ from typing import NamedTuple
 
 import xarray as xr
 
-from model.network.edit import EditError
 from model.run.control import DRAWS, Control, Named, control, named_experts
-from model.run.engine import Engine
 from model.run.from_disk import Stopped
 from model.run.interventions import Intervention
+from model.run.protocol import LocalEngineProtocol
 from model.run.request import FIELDS, Capture, RunRequest
-from model.run.routing_edit import routing_edit
 from model.trace.effects import effect
 from model.trace.trace import Trace
 
@@ -105,21 +103,20 @@ class Counterfactual:
         """The interventions that knock out or force experts of one layer; empty if the change is of another kind."""
         return named_experts(self.question.interventions)
 
-    def run(self, engine: Engine, cancel: threading.Event) -> Iterator[Stage]:
+    def run(self, engine: LocalEngineProtocol, cancel: threading.Event) -> Iterator[Stage]:
         """Compute the results, and yield a stage before each part; end early once `cancel` is set.
 
         Raises:
             RequestError, EditError: the model cannot apply the change or run the text; raised before the first stage.
         """
-        routing_edit(self.question.interventions, engine.config, engine.device)
-        engine.encode(self.question.fed)
+        engine.check(self.question.fed)
         try:
             yield from self._run(engine, cancel)
         except Stopped:
             return
 
-    def _run(self, engine: Engine, cancel: threading.Event) -> Iterator[Stage]:
-        fed, most = self.question.fed, DRAWS if engine.disk is None else DRAWS_FROM_DISK
+    def _run(self, engine: LocalEngineProtocol, cancel: threading.Event) -> Iterator[Stage]:
+        fed, most = self.question.fed, DRAWS if engine.abilities.new_tokens else DRAWS_FROM_DISK
         parts = most + 3
         yield Stage(0.0, "the original, fed its own text")
         if cancel.is_set():
@@ -138,12 +135,14 @@ class Counterfactual:
             return
         yield from self._run_control(engine, original, cancel, most)
 
-    def _run_control(self, engine: Engine, original: Trace, cancel: threading.Event, most: int) -> Iterator[Stage]:
+    def _run_control(
+        self, engine: LocalEngineProtocol, original: Trace, cancel: threading.Event, most: int
+    ) -> Iterator[Stage]:
         """Run the draws of the control, and yield a stage before each; the trace `original` must hold logits."""
         fed, parts, effects = self.question.fed, most + 3, list[xr.Dataset]()
         assert self.original is not None
         assert self.changed is not None
-        allowed = functools.partial(_is_allowed, engine=engine)
+        allowed = functools.partial(_is_allowed, fed=fed, engine=engine)
         self.control = control(self.original, self.changed, self.question.interventions, allowed, most)
         self.matched = self.effect
         if self.control.repeated is not None:
@@ -161,7 +160,7 @@ class Counterfactual:
             self.draws = xr.concat(effects, "draw")
 
     def _write(
-        self, engine: Engine, request: RunRequest, cancel: threading.Event, begin: float, length: float
+        self, engine: LocalEngineProtocol, request: RunRequest, cancel: threading.Event, begin: float, length: float
     ) -> Iterator[Stage]:
         steps, total = engine.stream(request, cancel), request.max_new_tokens
         doing = "the changed model continues the prompt"
@@ -178,10 +177,10 @@ class Counterfactual:
             yield Stage(begin + length * new / total, f"{doing}: {new} of {total} tokens")
 
 
-def _is_allowed(changes: tuple[Intervention, ...], engine: Engine) -> bool:
+def _is_allowed(changes: tuple[Intervention, ...], fed: RunRequest, engine: LocalEngineProtocol) -> bool:
     try:
-        routing_edit(changes, engine.config, engine.device)
-    except EditError:
+        engine.check(dataclasses.replace(fed, interventions=changes))
+    except ValueError:
         return False
     return True
 

@@ -28,8 +28,10 @@ from model.checkpoint.sizes import model_sizes
 from model.checkpoint.tokenizer import Tokenizer
 from model.checkpoint.weights import inspect, load_model, skeleton, weight_bytes, weights_sha256
 from model.network.config import ModelConfig
+from model.network.edit import RoutingEdit
 from model.network.layout import lay_out_for_decoding
 from model.network.transformer import Transformer
+from model.run.abilities import Abilities, of_own_network
 from model.run.capture import check_capture
 from model.run.decoding import Decoding
 from model.run.from_disk import DiskModel, DiskRun, Stopped
@@ -59,7 +61,13 @@ class Engine:
         weight = model.embedding.weight
         self.device, self.dtype = (disk.device, disk.dtype) if disk else (weight.device, weight.dtype)
         self.context = self.config.max_positions  # largest number of tokens of a run
+        self.abilities: Abilities = of_own_network(self.config, from_disk=disk is not None)
         self.lock = threading.Lock()
+
+    @property
+    def shape(self) -> ModelConfig:
+        """The axes of a run."""
+        return self.config
 
     @classmethod
     def load(
@@ -153,10 +161,7 @@ class Engine:
         outside = [i for i in ids if not 0 <= i < self.config.vocab_size]
         if outside:
             raise RequestError(f"token id {outside[0]} does not exist; ids are 0 to {self.config.vocab_size - 1}")
-        if self.disk and request.max_new_tokens:
-            raise RequestError(
-                f"{self.name} is read from the disk layer by layer, for a prompt only; ask for 0 new tokens"
-            )
+        self.abilities.check(request)
         total, room = len(ids) + request.max_new_tokens, self.context
         if total > room:
             raise RequestError(
@@ -164,6 +169,19 @@ class Engine:
                 f"the model's context of {room:,}; shorten the prompt or ask for fewer"
             )
         return ids
+
+    def check(self, request: RunRequest) -> None:
+        """Check that the request can be run.
+
+        Raises:
+            RequestError, EditError: it cannot; the message says why.
+        """
+        self._checked(request)
+
+    def _checked(self, request: RunRequest) -> tuple[list[int], RoutingEdit | None]:
+        ids = self.encode(request)
+        check_capture(self.config, request, len(ids))
+        return ids, routing_edit(request.interventions, self.config, self.device)
 
     def _encode_text(self, request: RunRequest) -> list[int]:
         if self.tokenizer is None:
@@ -209,9 +227,7 @@ class Engine:
             RequestError, EditError: the request cannot be run (raised before the first step), or the logits are not
                 finite, so no token can be chosen.
         """
-        ids = self.encode(request)
-        check_capture(self.config, request, len(ids))
-        edit = routing_edit(request.interventions, self.config, self.device)
+        ids, edit = self._checked(request)
         capacity = len(ids) + request.max_new_tokens
         disk_run = DiskRun(self.disk, partial) if self.disk else None
         model = disk_run.model if disk_run else self.model
@@ -270,9 +286,13 @@ class Engine:
             coords["indexer_layer"] = list(recorder.indexer_layers)
         return coords
 
-    @functools.cached_property
+    @property
     def description(self) -> dict[str, Any]:
         """The `model` entry in the traces of this engine."""
+        return self._description
+
+    @functools.cached_property
+    def _description(self) -> dict[str, Any]:
         return {
             "name": self.name,
             "config": self.config.to_json(),

@@ -1,13 +1,15 @@
 """The protocol that the pages require of an engine, for type checkers. This module does not import torch.
 
-`model.run.engine.Engine` and `model.run.served.Served` satisfy it without inheriting from it.
+`model.run.engine.Engine`, `model.families.engine.TransformersEngine` and `model.run.served.Served` satisfy it without
+inheriting from it. Pages ask for abilities, never for the class of an engine.
 """
 
 import threading
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
+from model.run.abilities import Abilities
 from model.run.request import RunRequest
 from model.run.step import Progress, Step
 from model.trace.trace import Trace
@@ -36,17 +38,10 @@ class RouterLayout(Protocol):
 
 
 class ModelLayout(RouterLayout, Protocol):
-    """The axes of a run, and the optional parts of a model."""
+    """The axes of a run, and the size of the vocabulary."""
 
     @property
-    def is_sparse(self) -> bool:
-        """Whether an indexer selects the keys that attention reads."""
-        ...
-
-    @property
-    def has_mtp(self) -> bool:
-        """Whether a multi-token-prediction module drafts tokens."""
-        ...
+    def vocab_size(self) -> int: ...
 
 
 @runtime_checkable
@@ -54,7 +49,7 @@ class EngineProtocol(Protocol):
     """An engine that runs requests, on this machine or on a server."""
 
     @property
-    def config(self) -> RouterLayout: ...
+    def shape(self) -> RouterLayout: ...
 
     def stream(
         self, request: RunRequest, cancel: threading.Event | None = ..., on_layer: Callable[[Progress], None] = ...
@@ -75,17 +70,26 @@ class LocalEngineProtocol(EngineProtocol, Protocol):
     """
 
     @property
-    def config(self) -> ModelLayout: ...
+    def shape(self) -> ModelLayout: ...
+    @property
+    def abilities(self) -> Abilities: ...
+    @property
+    def name(self) -> str: ...
     @property
     def folder(self) -> Path: ...
+    @property
+    def context(self) -> int:
+        """The largest number of tokens of a run."""
+        ...
+
     @property
     def dtype(self) -> object:
         """The dtype of the weights; `str` gives its name."""
         ...
 
     @property
-    def disk(self) -> object | None:
-        """The model that stays on the disk, whose runs generate no tokens; None if the weights are in memory."""
+    def description(self) -> Mapping[str, Any]:
+        """The `model` entry in the traces of this engine; `weights_sha256` is None if no checksum is known."""
         ...
 
     def encode(self, request: RunRequest) -> list[int]:
@@ -94,4 +98,16 @@ class LocalEngineProtocol(EngineProtocol, Protocol):
         Raises:
             ValueError: the prompt cannot be encoded, or the run does not fit the context.
         """
+        ...
+
+    def check(self, request: RunRequest) -> None:
+        """Check that the request can be run.
+
+        Raises:
+            ValueError: it cannot; the message says why.
+        """
+        ...
+
+    def run(self, request: RunRequest, cancel: threading.Event | None = ...) -> Trace:
+        """Run a request to its end, or until `cancel` is set, and return the trace; see `stream`."""
         ...

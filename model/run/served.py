@@ -33,7 +33,7 @@ class Served:
     """An engine on another server; it satisfies `EngineProtocol`.
 
     Attributes:
-        config: the axes of the served model's router.
+        shape: the axes of the served model's router.
         kind: one of `KINDS`.
         model: the name of the model on the server.
         arrival: sentence on when the routing of the last run arrived: `BY_CHUNK`, `AT_THE_END` or `AFTER_THE_ANSWER`.
@@ -52,7 +52,7 @@ class Served:
         """
         if kind is not None and kind not in KINDS:
             raise RemoteError(f"the kind of engine must be {' or '.join(KINDS)}, not {kind!r:.40}")
-        self._connection, self.named, self.config, self.arrival = connection, named, named.shape, ""
+        self._connection, self.named, self.shape, self.arrival = connection, named, named.shape, ""
         self._version: tuple[int, ...] | None = None
         self.kind = kind or self._detect()
         if self.kind == "vllm":
@@ -165,7 +165,7 @@ class Served:
         }  # fmt: skip
         body = {"model": self.model, "token_ids": ids, "sampling_params": sampling, "stream": True}
         new: list[int] = []
-        rows = np.zeros((0, len(self.config.moe_layers), self.config.top_k), np.int64)
+        rows = np.zeros((0, len(self.shape.moe_layers), self.shape.top_k), np.int64)
         shown, chunks = 0, 0
         for event in self._connection.events("/inference/v1/generate", body, cancel):
             sent, more = _chunk(event)

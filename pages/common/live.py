@@ -67,14 +67,14 @@ def announce(header: wire.Header) -> bytes:
 
 def header_for(engine: EngineProtocol, request: RunRequest, run: int) -> wire.Header:
     """Return the axes of the run that the engine will do for the request."""
-    config, capture = engine.config, request.capture
+    shape, capture = engine.shape, request.capture
     attentive = "attention" in capture.variables
-    layers = range(config.num_layers) if capture.layers is None else sorted(capture.layers)
-    heads = range(config.num_heads) if capture.heads is None else sorted(capture.heads)
+    layers = range(shape.num_layers) if capture.layers is None else sorted(capture.layers)
+    heads = range(shape.num_heads) if capture.heads is None else sorted(capture.heads)
     return wire.Header(
         run=run,
-        moe_layers=tuple(config.moe_layers),
-        layout=config,
+        moe_layers=tuple(shape.moe_layers),
+        layout=shape,
         attention_layers=tuple(layers) if attentive else (),
         heads=tuple(heads) if attentive else (),
         running=True,

@@ -75,15 +75,15 @@ def fit(run: Run, engine: LocalEngineProtocol) -> None:
         ValueError: the prompt cannot be run; see `check_prompt`.
     """
     assert run.request is not None
-    if engine.disk is not None:
+    abilities = engine.abilities
+    if not abilities.new_tokens:
         run.request = dataclasses.replace(run.request, max_new_tokens=0, capture=Capture(frozenset({"router"})))
         run.note = "This model does not fit in memory: its layers are read from the disk, and it generates no tokens"
         check_prompt(run.request, engine)
         return
     num_tokens = check_prompt(run.request, engine) + run.request.max_new_tokens
-    weights = engine.config.num_layers * engine.config.num_heads * num_tokens**2
-    variables = run.request.capture.variables | ({"indexer"} if engine.config.is_sparse else set())
-    variables |= {"drafts"} if engine.config.has_mtp else set()
+    weights = engine.shape.num_layers * engine.shape.num_heads * num_tokens**2
+    variables = (run.request.capture.variables | {"indexer", "drafts"}) & abilities.captures
     if weights > limits.ATTENTION_WEIGHTS:
         variables -= {"attention"}
         run.note = f"{num_tokens} tokens are too many to record all heads; Attention computes one layer at a time"

@@ -5,15 +5,16 @@ import threading
 from collections.abc import Callable, Generator
 from pathlib import Path
 
+from model.run.abilities import Abilities
 from model.run.protocol import LocalEngineProtocol
-from model.run.request import RequestError, RunRequest
+from model.run.request import CAPTURE_NAMES, RequestError, RunRequest
 from model.run.step import Progress, Step
 from model.trace.trace import DIMS, TOKEN_DIMS, Trace
 from tests.traces import random_trace
 
 
 @dataclasses.dataclass(frozen=True)
-class FakeConfig:
+class FakeShape:
     """The layout of `random_trace`."""
 
     num_layers: int = 3
@@ -23,28 +24,32 @@ class FakeConfig:
     num_groups: int = 4
     num_kept_groups: int = 2
     top_k: int = 2
-    is_sparse: bool = False
-    has_mtp: bool = False
-    max_positions: int = 64
+    vocab_size: int = 64
 
 
 class FakeEngine:
     """Runs any prompt as six prompt tokens and the new ones that were asked for."""
 
-    config = FakeConfig()
+    shape = FakeShape()
+    abilities: Abilities = Abilities(captures=frozenset(CAPTURE_NAMES) - {"indexer", "drafts"})
+    name, context, description = "fake", 64, {"weights_sha256": None}
 
     def __init__(self, on_step: Callable[[int, threading.Event | None], None] = lambda step, cancel: None) -> None:
         self.on_step = on_step
         self.requests: list[RunRequest] = []
 
-    disk: object | None = None
-    tokenizer = None
     folder, dtype = Path("fake"), "float32"
 
     def encode(self, request: RunRequest) -> list[int]:
         if "�" in (request.prompt or ""):
             raise RequestError("the prompt cannot be encoded")
         return [0] * 6
+
+    def check(self, request: RunRequest) -> None:
+        self.encode(request)
+
+    def run(self, request: RunRequest, cancel: threading.Event | None = None) -> Trace:
+        raise NotImplementedError
 
     def stream(
         self,
@@ -54,7 +59,7 @@ class FakeEngine:
     ) -> Generator[Step, None, Trace]:
         self.encode(request)
         self.requests.append(request)
-        if self.disk is not None:
+        if not self.abilities.new_tokens:
             self._read_layers(cancel, on_layer)
         whole, count = random_trace(seed=request.seed, num_new=request.max_new_tokens), 6
         yield step_of(whole, 0, 6)
@@ -67,11 +72,11 @@ class FakeEngine:
         return cut(whole, count)
 
     def _read_layers(self, cancel: threading.Event | None, on_layer: Callable[[Progress], None]) -> None:
-        for layer in range(self.config.num_layers):
+        for layer in range(self.shape.num_layers):
             self.on_step(layer, cancel)
             if cancel is not None and cancel.is_set():
-                raise RequestError(f"stopped after {layer} of {self.config.num_layers} layers")
-            on_layer(Progress(layer + 1, self.config.num_layers, bytes_read=1, seconds=1.0))
+                raise RequestError(f"stopped after {layer} of {self.shape.num_layers} layers")
+            on_layer(Progress(layer + 1, self.shape.num_layers, bytes_read=1, seconds=1.0))
 
 
 _: LocalEngineProtocol = FakeEngine()  # pyright holds the fake against what the pages use

@@ -82,7 +82,7 @@ def finder(folder: Path, dtype: str) -> "Callable[[], Engine]":
         loaded = engines.get(folder)
         if dtype == "float32":
             return loaded
-        if loaded.disk is not None:
+        if loaded.abilities.exclusive:
             raise RequestError(f"{folder.name} does not fit in memory and is run in float32 only; choose that")
         engine = converted.get((folder, dtype)) or Engine.load(folder, dtype=dtype)
         jobs.keep(converted, (folder, dtype), engine, 1)

@@ -125,10 +125,10 @@ def _run(experiment: Experiment, find: "Callable[[], Engine]") -> None:
     trace = experiment.trace
     experiment.advance(0.0, "Loading the model")
     engine = find()
-    if trace.num_tokens * engine.config.vocab_size > limits.EXPERIMENT_LOGITS:
-        most = limits.EXPERIMENT_LOGITS // engine.config.vocab_size
+    if trace.num_tokens * engine.shape.vocab_size > limits.EXPERIMENT_LOGITS:
+        most = limits.EXPERIMENT_LOGITS // engine.shape.vocab_size
         raise RequestError(f"a text of {trace.num_tokens:,} tokens is too long to compare; at most {most:,} are")
-    new = limits.NEW_TOKENS if engine.disk is None else 0  # from the disk, each new token would read every layer again
+    new = limits.NEW_TOKENS if engine.abilities.new_tokens else 0
     question = Question.about(trace, experiment.interventions, new)
     experiment.result = Counterfactual(question)
     for stage in experiment.result.run(engine, experiment.cancel):

@@ -52,4 +52,4 @@ def of(prompt: str) -> str:
         number = len(engine.encode(session.request_from(values)))
     except ValueError as error:
         return text.sentence(error)
-    return f"The text has {number:,} token{'s' * (number != 1)}; the context holds {engine.config.max_positions:,}."
+    return f"The text has {number:,} token{'s' * (number != 1)}; the context holds {engine.context:,}."

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from model.run.abilities import Abilities
 from model.run.request import RequestError
 from pages.common.menu import page_path
 from pages.intervene.compare import runs
@@ -15,6 +16,7 @@ from tests.pages.conftest import said
 from tests.pages.fakes import FakeEngine
 
 OpenApp = Callable[..., AppTest]
+FROM_DISK = Abilities(new_tokens=False, exclusive=True)
 
 PAGE = page_path("compare")
 
@@ -22,7 +24,7 @@ PAGE = page_path("compare")
 def test_stop_ends_the_run_of_b_and_it_can_be_run_again(
     show_at: OpenApp, engine: FakeEngine, leaving: Callable[[int], AbstractContextManager[threading.Event]]
 ) -> None:
-    engine.disk = object()
+    engine.abilities = FROM_DISK
     with leaving(2):
         app = show_at(dtype="float32")
     assert not app.button(key="stop-b").disabled
@@ -49,7 +51,7 @@ def test_run_of_b_is_made_once_for_all_who_ask_the_same(show_at: OpenApp, engine
 
 
 def test_model_from_the_disk_is_run_in_float32_only(engine: FakeEngine, tmp_path: Path) -> None:
-    engine.disk = object()  # type: ignore[assignment]
+    engine.abilities = FROM_DISK
     with pytest.raises(RequestError, match="run in float32 only"):
         runs.finder(tmp_path, "bfloat16")()
     assert runs.finder(tmp_path, "float32")() is engine

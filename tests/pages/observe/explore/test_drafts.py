@@ -1,4 +1,4 @@
-import types
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
@@ -41,7 +41,7 @@ def test_trace_without_drafts_says_why_there_are_none(open_app: OpenApp) -> None
 
 
 def test_drafts_are_recorded_where_the_model_makes_them(open_app: OpenApp, engine: FakeEngine) -> None:
-    engine.config = types.SimpleNamespace(**vars(engine.config) | {"has_mtp": True})
+    engine.abilities = dataclasses.replace(engine.abilities, captures=engine.abilities.captures | {"drafts"})
     app = open_app()
     app.button(key="generate").click().run()
     assert engine.requests[0].capture.variables == {"router", "attention", "inputs", "drafts"}
