@@ -27,6 +27,7 @@ class Abilities:
         new_tokens: whether a run can generate tokens.
         heads_later: whether the attention of a head can be computed after the run, from the layers' inputs.
         exclusive: whether only one run goes on at a time, from its first step to its last.
+        attention_layers: the layers whose attention a run can record; None: all.
         missing: name of a capture, an intervention or a field above -> a sentence that says why it is missing.
     """
 
@@ -35,6 +36,7 @@ class Abilities:
     new_tokens: bool = True
     heads_later: bool = True
     exclusive: bool = False
+    attention_layers: tuple[int, ...] | None = None
     missing: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def check(self, request: RunRequest) -> None:

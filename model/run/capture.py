@@ -37,10 +37,18 @@ def check_capture(config: ModelConfig, request: RunRequest, num_prompt: int) -> 
         outside = [n for n in numbers or () if not 0 <= n < count]
         if outside:
             raise RequestError(f"{kind} {outside[0]} does not exist; the model has {kind}s 0 to {count - 1}")
-    needed = capture_bytes(config, capture, num_prompt + request.max_new_tokens)
+    check_memory(capture_bytes(config, capture, num_prompt + request.max_new_tokens), capture)
+
+
+def check_memory(num_bytes: int, capture: Capture) -> None:
+    """Check that a recording of `num_bytes` fits in memory.
+
+    Raises:
+        RequestError: it does not.
+    """
     memory = memory_bytes()
-    if memory is not None and needed > memory // 4:  # steps and their joined copy are in memory together
+    if memory is not None and num_bytes > memory // 4:  # steps and their joined copy are in memory together
         raise RequestError(
-            f"recording {', '.join(sorted(capture.variables))} would take {needed / 1e9:.1f} GB, more than fits here; "
-            "choose fewer layers and heads, or a shorter prompt"
+            f"recording {', '.join(sorted(capture.variables))} would take {num_bytes / 1e9:.1f} GB, more than fits "
+            "here; choose fewer layers and heads, or a shorter prompt"
         )

@@ -7,12 +7,15 @@ inheriting from it. Pages ask for abilities, never for the class of an engine.
 import threading
 from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from model.run.abilities import Abilities
 from model.run.request import RunRequest
 from model.run.step import Progress, Step
 from model.trace.trace import Trace
+
+if TYPE_CHECKING:
+    from model.checkpoint.tokenizer import Tokenizer
 
 
 class RouterLayout(Protocol):
@@ -50,6 +53,8 @@ class EngineProtocol(Protocol):
 
     @property
     def shape(self) -> RouterLayout: ...
+    @property
+    def abilities(self) -> Abilities: ...
 
     def stream(
         self, request: RunRequest, cancel: threading.Event | None = ..., on_layer: Callable[[Progress], None] = ...
@@ -72,8 +77,6 @@ class LocalEngineProtocol(EngineProtocol, Protocol):
     @property
     def shape(self) -> ModelLayout: ...
     @property
-    def abilities(self) -> Abilities: ...
-    @property
     def name(self) -> str: ...
     @property
     def folder(self) -> Path: ...
@@ -87,6 +90,8 @@ class LocalEngineProtocol(EngineProtocol, Protocol):
         """The dtype of the weights; `str` gives its name."""
         ...
 
+    @property
+    def tokenizer(self) -> "Tokenizer | None": ...
     @property
     def description(self) -> Mapping[str, Any]:
         """The `model` entry in the traces of this engine; `weights_sha256` is None if no checksum is known."""

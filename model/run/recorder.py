@@ -133,7 +133,7 @@ class Recorder:
             arrays["indexer_score"] = _host(_together([one.scores_BTS[0] for one in chosen], 0))
             arrays["indexer_kept"] = _host(_together([one.kept_BTS[0] for one in chosen], 0))
         if self._inputs:
-            arrays["layer_input"] = _bits(_stacked(self._inputs, 1))
+            arrays["layer_input"] = bits(_stacked(self._inputs, 1))
         self._clear()
         return arrays
 
@@ -198,7 +198,7 @@ def _host(tensor: Tensor) -> np.ndarray:
     return tensor.cpu().numpy()
 
 
-def _bits(tensor: Tensor) -> np.ndarray:
+def bits(tensor: Tensor) -> np.ndarray:
     """Return a tensor as an array: bfloat16 as its bits in uint16, because numpy lacks bfloat16; others as float32."""
     if tensor.dtype == torch.bfloat16:
         return _host(tensor.view(torch.uint16))

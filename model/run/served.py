@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from model.run.abilities import Abilities
 from model.run.remote import Connection, NotThereError, RemoteError
 from model.run.request import RequestError, RunRequest
 from model.run.step import Progress, Step
@@ -38,6 +39,8 @@ class Served:
         model: the name of the model on the server.
         arrival: sentence on when the routing of the last run arrived: `BY_CHUNK`, `AT_THE_END` or `AFTER_THE_ANSWER`.
     """
+
+    abilities = Abilities(captures=frozenset(), interventions=frozenset(), heads_later=False)
 
     def __init__(self, connection: Connection, named: Named, kind: str | None = None) -> None:
         """Detect the server's kind, version and model.

@@ -69,7 +69,8 @@ def header_for(engine: EngineProtocol, request: RunRequest, run: int) -> wire.He
     """Return the axes of the run that the engine will do for the request."""
     shape, capture = engine.shape, request.capture
     attentive = "attention" in capture.variables
-    layers = range(shape.num_layers) if capture.layers is None else sorted(capture.layers)
+    recordable = engine.abilities.attention_layers or range(shape.num_layers)
+    layers = recordable if capture.layers is None else sorted(capture.layers)
     heads = range(shape.num_heads) if capture.heads is None else sorted(capture.heads)
     return wire.Header(
         run=run,

@@ -32,7 +32,7 @@ class FakeEngine:
 
     shape = FakeShape()
     abilities: Abilities = Abilities(captures=frozenset(CAPTURE_NAMES) - {"indexer", "drafts"})
-    name, context, description = "fake", 64, {"weights_sha256": None}
+    name, context, description, tokenizer = "fake", 64, {"weights_sha256": None}, None
 
     def __init__(self, on_step: Callable[[int, threading.Event | None], None] = lambda step, cancel: None) -> None:
         self.on_step = on_step
