@@ -5,7 +5,7 @@ says which operations are counted. This module does not import torch.
 """
 
 import dataclasses
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -36,7 +36,7 @@ def layer_cost(part: "Part", context: int, dtype: str) -> Cost:
     Args:
         part: a part of the model.
         context: number of tokens before the token.
-        dtype: stored dtype of the weights, one of `parts.dtypes()`.
+        dtype: stored dtype of the weights, one of `Parts.dtypes`.
     """
     width = CACHE_BYTES.get(dtype, 2)
     return Cost(
@@ -67,6 +67,17 @@ def attention_work(parts: "Parts", context: int, kinds: Collection[str] = CONTEX
     return sum(part.times * part.multiply_adds(context) for part in parts.main if part.kind in kinds)
 
 
+def cache_bytes(parts: "Parts", context: int) -> int:
+    """Return the bytes of a model's cache after `context` tokens, in bfloat16."""
+    return 2 * sum(part.times * part.cache_size(context) for part in parts.main)
+
+
+def window_bytes(parts: "Parts") -> int:
+    """Return the bytes, in bfloat16, of the part of a model's cache that has a fixed length: full sliding windows."""
+    windows = [(part.times, read) for part in parts.main for read in part.reads if read.is_window]
+    return 2 * sum(times * read.values * (read.most or 0) for times, read in windows)
+
+
 def work_by_context(before: "Parts", after: "Parts", contexts: Sequence[int]) -> xr.DataArray:
     """Return `attention_work` of V3, of V3.2 and of V3.2's indexers alone, at each context, [model, context]."""
     rows = {
@@ -74,5 +85,29 @@ def work_by_context(before: "Parts", after: "Parts", contexts: Sequence[int]) ->
         "V3.2": [attention_work(after, context) for context in contexts],
         "V3.2, indexers alone": [attention_work(after, context, ("indexer",)) for context in contexts],
     }
+    return _by_context(rows, contexts)
+
+
+def work_of_models(models: "Mapping[str, Parts]", contexts: Sequence[int]) -> xr.DataArray:
+    """Return `attention_work` of each model at each context, [model, context]; NaN beyond the model's context."""
+    return _of_models(models, contexts, attention_work)
+
+
+def cache_of_models(models: "Mapping[str, Parts]", contexts: Sequence[int]) -> xr.DataArray:
+    """Return `cache_bytes` of each model at each context, [model, context]; NaN beyond the model's context."""
+    return _of_models(models, contexts, cache_bytes)
+
+
+def _of_models(
+    models: "Mapping[str, Parts]", contexts: Sequence[int], cost: "Callable[[Parts, int], int]"
+) -> xr.DataArray:
+    rows = {
+        name: [cost(parts, at) if at <= parts.config.max_positions else np.nan for at in contexts]
+        for name, parts in models.items()
+    }
+    return _by_context(rows, contexts)
+
+
+def _by_context(rows: Mapping[str, Sequence[float]], contexts: Sequence[int]) -> xr.DataArray:
     coords = {"model": list(rows), "context": list(contexts)}
     return xr.DataArray(np.array(list(rows.values()), float), dims=("model", "context"), coords=coords)

@@ -6,6 +6,7 @@ from pathlib import Path
 PRESETS = Path(__file__).parent.parent / "presets"
 CONFIGS = PRESETS / "configs"
 RELEASED = {"deepseek-v3": "DeepSeek-V3", "deepseek-v3.2": "DeepSeek-V3.2"}  # name -> title; without weights
+RELEASED_V4 = {"deepseek-v4-flash": "DeepSeek-V4-Flash", "deepseek-v4-pro": "DeepSeek-V4-Pro"}  # only described
 
 
 def find_model(model: str | Path) -> Path:
@@ -21,5 +22,5 @@ def embedded_models() -> list[str]:
 
 
 def released_config(name: str) -> Path:
-    """Return the config.json of a released model, one of `RELEASED`."""
+    """Return the config.json of a released model, one of `RELEASED` or `RELEASED_V4`."""
     return CONFIGS / f"{name}.json"

@@ -2,7 +2,7 @@
 
 Parts follow from the slots of a configuration (`names.py`): a part is the tensors of one kind, and layers with the same
 tensors form one block. Nothing is read from the disk and nothing is allocated. `sizes.py` has the sizes of the whole
-model, of files and of memory.
+model, of files and of memory. `parts_v4.py` has the parts of DeepSeek-V4, which our network does not run.
 
 Operations are multiply-adds of matrix products for one generated token, with the absorbed form of attention. Norms,
 activations and other element-wise operations are not counted.
@@ -22,11 +22,16 @@ and appendix C; DeepSeek-V3.2-Exp report, section 2.
 import dataclasses
 import math
 from collections.abc import Iterable, Iterator, Mapping
+from fractions import Fraction
+from typing import TYPE_CHECKING, Literal
 
 from model.checkpoint.names import Slot, mtp_slots, slots
 from model.checkpoint.sizes import FORMS
 from model.checkpoint.weights import stored_bytes
 from model.network.config import ModelConfig
+
+if TYPE_CHECKING:
+    from model.checkpoint.parts_v4 import V4Config
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -38,24 +43,42 @@ class PartTensor:
     count: int  # tensors of this name in one layer: one, or one per expert; 0 if another part holds the tensor
     used: int  # tensors of this name with which one token is multiplied
     stored: Mapping[str, int]  # name of a dtype -> bytes of one tensor with its block scales
+    # What a token does with the values; expert ids are looked up, and they are no parameters.
+    use: Literal["multiplied", "added", "ids"] = "multiplied"
 
     @property
     def num_elements(self) -> int:
-        """Number of values in one tensor."""
-        return math.prod(self.shape)
+        """Number of parameters in one tensor."""
+        return 0 if self.use == "ids" else math.prod(self.shape)
+
+    @property
+    def multiply_adds(self) -> int:
+        """Multiply-adds of one token with all tensors of this name that it meets."""
+        return self.used * self.num_elements if self.use == "multiplied" and len(self.shape) > 1 else 0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Reads:
-    """The cost of a part for each earlier token that the part reads from the cache."""
+    """The cost of a part for each cache entry that it reads. An entry stands for one earlier token, or for several."""
 
-    multiply_adds: int  # per earlier token
-    values: int  # cached values per earlier token
-    most: int | None = None  # largest number of earlier tokens that the part reads; None: no limit
+    multiply_adds: int  # per entry
+    values: int  # cached values per entry
+    most: int | None = None  # largest number of entries that the part reads; None: no limit
+    tokens: int = 1  # earlier tokens that one entry stands for
+    is_window: bool = False  # whether the cache drops all but the latest `most` entries
+
+    def entries(self, context: int) -> int:
+        """Return how many entries the cache holds after `context` tokens; an incomplete block has no entry yet."""
+        return self.keys(context) if self.is_window else context // self.tokens
 
     def keys(self, context: int) -> int:
-        """Return how many of `context` earlier tokens the part reads."""
-        return context if self.most is None else min(context, self.most)
+        """Return how many entries the part reads after `context` earlier tokens."""
+        return min(context // self.tokens, context if self.most is None else self.most)
+
+    @property
+    def values_per_token(self) -> Fraction:
+        """Cached values that each further token adds; none in a window, where a new entry replaces an old one."""
+        return Fraction(0 if self.is_window else self.values, self.tokens)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -67,6 +90,8 @@ class Part:
     layers: tuple[int, ...]  # model layer numbers of the part; empty outside the blocks
     tensors: tuple[PartTensor, ...]
     reads: tuple[Reads, ...] = ()
+    variant: str = ""  # which form of its kind the part has, such as the router's scoring function
+    mixing: int = 0  # multiply-adds of one token between activations, without a weight
 
     @property
     def key(self) -> str:
@@ -95,20 +120,29 @@ class Part:
 
     @property
     def cache_values(self) -> int:
-        """Values that one layer caches per token."""
-        return sum(read.values for read in self.reads)
+        """Values that one layer caches per token, rounded; a window of fixed length does not count."""
+        return round(sum((read.values_per_token for read in self.reads), Fraction(0)))
+
+    @property
+    def text(self) -> str:
+        """The name of the part's texts: its kind, with its variant if it has one."""
+        return f"{self.kind}-{self.variant}" if self.variant else self.kind
 
     def multiply_adds(self, context: int = 0) -> int:
         """Return the multiply-adds of one layer for one token after `context` earlier tokens."""
-        matrices = sum(tensor.used * tensor.num_elements for tensor in self.tensors if len(tensor.shape) > 1)
-        return (0 if self.is_lookup else matrices) + sum(read.keys(context) * read.multiply_adds for read in self.reads)
+        matrices = 0 if self.is_lookup else sum(tensor.multiply_adds for tensor in self.tensors)
+        return self.mixing + matrices + sum(read.keys(context) * read.multiply_adds for read in self.reads)
+
+    def cache_size(self, context: int) -> int:
+        """Return the values that one layer's cache holds after `context` tokens."""
+        return sum(read.entries(context) * read.values for read in self.reads)
 
     def cache_reads(self, context: int) -> int:
         """Return the cached values that one layer reads for one token after `context` earlier tokens."""
         return sum(read.keys(context) * read.values for read in self.reads)
 
     def weight_bytes(self, dtype: str) -> int:
-        """Return the weight bytes that one layer reads per token, for one of `dtypes()`; an embedding reads one row."""
+        """Return the weight bytes that a layer reads per token, in one of `Parts.dtypes`; embeddings read one row."""
         read = sum(tensor.used * tensor.stored[dtype] for tensor in self.tensors)
         return read // self.tensors[0].shape[0] if self.is_lookup else read
 
@@ -117,7 +151,7 @@ class Part:
 class Block:
     """Layers with the same tensors."""
 
-    name: str  # "dense" or "moe"; the second dense block is "dense2", and so on
+    name: str  # "dense" or "moe", in V4 the kind of attention; the second dense block is "dense2", and so on
     layers: tuple[int, ...]
     parts: tuple[Part, ...]
 
@@ -126,7 +160,7 @@ class Block:
 class Parts:
     """All parts of a model, in the order of a forward pass."""
 
-    config: ModelConfig
+    config: "ModelConfig | V4Config"
     before: tuple[Part, ...]
     blocks: tuple[Block, ...]
     after: tuple[Part, ...]
@@ -142,10 +176,10 @@ class Parts:
         """Every part, the multi-token-prediction layer last."""
         return self.main if self.mtp is None else (*self.main, self.mtp)
 
-
-def dtypes() -> tuple[str, ...]:
-    """Return the names of dtypes that `Part.weight_bytes` accepts."""
-    return tuple(FORMS)
+    @property
+    def dtypes(self) -> tuple[str, ...]:
+        """Names of the dtypes that `Part.weight_bytes` accepts."""
+        return tuple(self.before[0].tensors[0].stored)
 
 
 def read_parts(config: ModelConfig) -> Parts:
@@ -187,7 +221,8 @@ def _block_parts(config: ModelConfig, block: str, layers: Iterable[int], held: I
     for slot in held:
         kinds.setdefault(slot.kind, []).append(slot)
     for kind, own in kinds.items():
-        yield Part(kind, block, tuple(layers), tuple(_tensors(config, own)), _reads(config, kind))
+        variant = config.scoring if kind == "gate" else ""
+        yield Part(kind, block, tuple(layers), tuple(_tensors(config, own)), _reads(config, kind), variant)
 
 
 def _tensors(config: ModelConfig, held: Iterable[Slot]) -> Iterator[PartTensor]:

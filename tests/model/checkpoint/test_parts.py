@@ -6,22 +6,21 @@ from pathlib import Path
 import pytest
 from safetensors import safe_open
 
+from model.checkpoint.embedded import RELEASED, released_config
 from model.checkpoint.names import scaled_weight
-from model.checkpoint.parts import Part, Parts, dtypes, read_parts
+from model.checkpoint.parts import Part, Parts, read_parts
 from model.checkpoint.sizes import FP8, model_sizes
 from model.network.config import ModelConfig
 from tests.models import random_model, tiny_config
 from tests.parameters import count_parameters
 
 PRESETS = Path(__file__).parents[3] / "model" / "presets"
-RELEASED = sorted((PRESETS / "configs").glob("*.json"))
 EMBEDDED = [path.parent for path in sorted(PRESETS.glob("*/config.json"))]
 SPARSE = {"model_type": "deepseek_v32", "index_heads": 2, "index_head_dim": 16, "index_topk": 8}
 
 
 def released(name: str) -> Parts:
-    published = json.loads((PRESETS / "configs" / f"{name}.json").read_text())
-    return read_parts(ModelConfig.from_json(published))
+    return read_parts(ModelConfig.from_json(json.loads(released_config(name).read_text())))
 
 
 def part(parts: Parts, key: str) -> Part:
@@ -33,7 +32,8 @@ def configurations() -> list[ModelConfig]:
     v2 = {"model_type": "deepseek_v2", "scoring": "softmax", "selection": "greedy", "num_groups": 1}
     changes = [{}, {"tie_embeddings": True}, {"q_lora_rank": None}, {"attention_bias": True}, {"num_shared_experts": 0}]
     changes += [{"num_dense_layers": 0}, {"num_dense_layers": 5}, SPARSE, SPARSE | alike, v2 | {"num_kept_groups": 1}]
-    files = [json.loads(path.read_text()) for path in [*RELEASED, *(folder / "config.json" for folder in EMBEDDED)]]
+    paths = [*map(released_config, RELEASED), *(folder / "config.json" for folder in EMBEDDED)]
+    files = [json.loads(path.read_text()) for path in paths]
     return [tiny_config(**change) for change in changes] + [ModelConfig.from_json(published) for published in files]
 
 
@@ -124,8 +124,9 @@ def test_sparse_attention_reads_no_more_than_it_selects_and_the_indexer_all() ->
 
 
 def test_cache_is_that_of_the_sizes() -> None:
-    for path in RELEASED:
-        parts = released(path.stem)
+    for name in RELEASED:
+        parts = released(name)
+        assert isinstance(parts.config, ModelConfig)
         cached = 2 * sum(each.times * each.cache_values for each in parts.main)
         assert cached == model_sizes(parts.config).cache["bfloat16"]["MLA"]
     assert 2 * sum(each.times * each.cache_values for each in released("deepseek-v3").main) == 70_272
@@ -136,7 +137,7 @@ def test_bytes_of_weights_that_a_token_reads() -> None:
     embedding, head, attention = (part(parts, key) for key in ("embedding", "head", "moe-attention"))
     assert (embedding.weight_bytes("bfloat16"), head.weight_bytes("bfloat16")) == (2 * 7_168, 2 * 129_280 * 7_168)
     assert attention.weight_bytes("float32") == 4 * 187_107_328
-    assert set(dtypes()) == {"float32", "bfloat16", FP8}
+    assert set(parts.dtypes) == {"float32", "bfloat16", FP8}
     # One byte per weight, four per block of 128 x 128, and the norms in bfloat16.
     scales = 12 * 56 + 192 * 12 + 5 * 56 + 256 * 4 + 56 * 128
     assert attention.weight_bytes(FP8) == 187_107_328 - 2_048 + 4 * scales + 2 * 2_048
