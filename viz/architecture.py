@@ -17,6 +17,7 @@ from viz.architecture_paint import PROFILE, Paint, experts, groups, profile, rec
 from viz.theme import Theme, group_hue, style
 
 STEP = 14.0  # pixels between the points that make a part clickable
+STREAM_GAP = 4.0  # pixels between parallel residual streams
 MARGIN = {"l": 0, "r": 0, "t": 26, "b": 44}
 
 
@@ -63,11 +64,13 @@ def architecture(
 
 
 def _wires(graph: nx.DiGraph, theme: Theme) -> go.Scatter:
-    """Draw all edges as one line with gaps."""
+    """Draw all edges as one line with gaps; an edge of several streams as parallel lines."""
     x, y = [], []
-    for *_, path in graph.edges(data="path"):
-        x += [*(point[0] for point in path), None]
-        y += [*(point[1] for point in path), None]
+    for *_, edge in graph.edges(data=True):
+        for number in range(edge["streams"]):
+            shift = STREAM_GAP * (number - (edge["streams"] - 1) / 2)
+            x += [*(point[0] + shift for point in edge["path"]), None]
+            y += [*(point[1] for point in edge["path"]), None]
     return go.Scatter(x=x, y=y, mode="lines", line={"color": theme.muted, "width": 1.2}, hoverinfo="skip")
 
 
@@ -126,9 +129,10 @@ def _labels(graph: nx.DiGraph, theme: Theme) -> go.Scatter:
     for _, box, (x0, y0, x1, y1) in boxes(graph):
         is_flat = box.kind == "experts"  # the label is above the experts, on one line
         between = "  " if is_flat else "<br>"
+        detail = f"{between}<span style='color:{theme.muted};font-size:12px'>{box.detail}</span>" if box.detail else ""
         x.append((x0 + x1) / 2)
         y.append(y1 - 12 if is_flat else (y0 + y1) / 2)
-        text.append(f"{box.label}{between}<span style='color:{theme.muted};font-size:12px'>{box.detail}</span>")
+        text.append(f"{box.label}{detail}")
     return go.Scatter(x=x, y=y, mode="text", text=text, textfont={"color": theme.ink}, hoverinfo="skip")
 
 

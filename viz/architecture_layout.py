@@ -16,6 +16,8 @@ WIDTH = 416
 STREAM = 88.0  # x of the stream
 LEFT, RIGHT = 108.0, 396.0  # x range of the parts of blocks
 BOX, ROW, PAD = 40.0, 66.0, 14.0  # height of a part, height with the line back to the stream, margin of a block
+MIX = 22.0  # height of a mix of residual streams, which stands on the streams
+MIX_ROW = 12.0  # height that a mix adds to the line back to the streams
 EXPERTS = 104.0  # height of the experts
 NORM = 56.0  # width of a norm
 
@@ -51,7 +53,10 @@ class Stack:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Model:
-    """The parts of a model to draw. `router` has the layout of its MoE layers."""
+    """The parts of a model to draw. `router` has the layout of its MoE layers.
+
+    A model with several residual `streams` has a mix after each attention and feed-forward part, and a `join`.
+    """
 
     embedding: Box
     stacks: tuple[Stack, ...]
@@ -59,6 +64,8 @@ class Model:
     head: Box
     mtp: Box | None
     router: Layout
+    join: Box | None = None
+    streams: int = 1
 
 
 def lay_out(model: Model) -> nx.DiGraph:
@@ -66,17 +73,22 @@ def lay_out(model: Model) -> nx.DiGraph:
 
     Returns:
         A graph with two kinds of node. A part has `box` and `frame` (x0, y0, x1, y1). A point on the stream has `at`
-        (x, y), and `adds` if an output is added there. An edge has `path`, the corners of its line. `graph["frames"]`
-        has the frame of each block by name, `graph["experts"]` the frame of its experts, `graph["height"]` the total
-        height.
+        (x, y), and `adds` if an output is added there. An edge has `path`, the corners of its line, and `streams`, the
+        number of parallel lines. `graph["frames"]` has the frame of each block by name, `graph["experts"]` the frame of
+        its experts, `graph["height"]` the total height.
     """
     graph = nx.DiGraph(frames={}, experts={})
     _place(graph, model.embedding, (12, 24, 190, 24 + BOX))
     graph.add_node("tokens", at=(STREAM, 4))
-    graph.add_edge("tokens", model.embedding.key, path=[(STREAM, 14), (STREAM, 24)])
+    _flow(graph, "tokens", model.embedding.key, (STREAM, 14), (STREAM, 24))
     last, y = model.embedding.key, 24 + BOX + 20
     for stack in model.stacks:
         last, y = _stack(graph, stack, last, y)
+    if model.join is not None:
+        _place(graph, model.join, (STREAM - NORM / 2, y, STREAM + NORM / 2, y + MIX))
+        _flow(graph, last, model.join.key)
+        _widen(graph, model)
+        last, y = model.join.key, y + MIX + 20
     _place(graph, model.final_norm, (STREAM - NORM / 2, y, STREAM + NORM / 2, y + BOX))
     _flow(graph, last, model.final_norm.key)
     y += BOX + 20
@@ -97,7 +109,14 @@ def _place(graph: nx.DiGraph, box: Box, frame: Frame) -> None:
 def _flow(graph: nx.DiGraph, source: str, target: str, *corners: Point) -> None:
     """Add an edge between two nodes; without `corners`, from the top of `source` to the bottom of `target`."""
     path = corners or (_top(graph, source), _bottom(graph, target))
-    graph.add_edge(source, target, path=list(path))
+    graph.add_edge(source, target, path=list(path), streams=1)
+
+
+def _widen(graph: nx.DiGraph, model: Model) -> None:
+    """Draw the residual stream between the embedding and the last part so far as parallel lines."""
+    for source, _, data in graph.edges(data=True):
+        if source != "tokens" and all(x == STREAM for x, _ in data["path"]):
+            data["streams"] = model.streams
 
 
 def _bottom(graph: nx.DiGraph, node: str) -> Point:
@@ -160,15 +179,20 @@ def _branch(
     if len(boxes) > 1:  # the last part also reads the norm, on a line past the others
         x = RIGHT - width / 2
         _flow(graph, norm.key, before.key, (start - gap / 2, middle), (start - gap / 2, y - 8), (x, y - 8), (x, y))
-    return _back(graph, stack, last, before, y + BOX, RIGHT - width / 2), y + ROW
+    mix = stack.box(norm_kind.replace("norm", "mix"))
+    return _back(graph, stack, last, before, y + BOX, RIGHT - width / 2, mix), y + ROW + (MIX_ROW if mix else 0)
 
 
-def _back(graph: nx.DiGraph, stack: Stack, last: str, box: Box, top: float, x: float) -> str:
-    """Add the line from the top of a part to the stream; return the point where the part's output is added."""
-    point, level = f"{stack.name} after {box.kind}", top + 13
-    graph.add_node(point, at=(STREAM, level), adds=True)
+def _back(graph: nx.DiGraph, stack: Stack, last: str, box: Box, top: float, x: float, mix: Box | None) -> str:
+    """Add the line from the top of a part to the stream; return the point, or the mix, where its output is added."""
+    if mix is not None:
+        _place(graph, mix, (STREAM - 15, top + 4, STREAM + 37, top + 4 + MIX))
+        point, end, level = mix.key, STREAM + 37, top + 4 + MIX / 2
+    else:
+        point, end, level = f"{stack.name} after {box.kind}", STREAM, top + 13
+        graph.add_node(point, at=(STREAM, level), adds=True)
     _flow(graph, last, point)
-    _flow(graph, box.key, point, (x, top), (x, level), (STREAM, level))
+    _flow(graph, box.key, point, (x, top), (x, level), (end, level))
     return point
 
 
@@ -193,14 +217,16 @@ def _moe_branch(graph: nx.DiGraph, stack: Stack, last: str, y: float) -> tuple[s
     _flow(graph, router.key, experts.key, (across, y + BOX), (across, low))
     _flow(graph, norm.key, experts.key, (LEFT + NORM / 2, y + BOX), (LEFT + NORM / 2, low))
     graph.graph["experts"][stack.name] = (LEFT, low, right, top)
-    point = _back(graph, stack, last, experts, top, (LEFT + right) / 2)
+    mix = stack.box("ffn_mix")
+    point = _back(graph, stack, last, experts, top, (LEFT + right) / 2, mix)
     if shared:
         x = (right + 14 + RIGHT) / 2
         _place(graph, shared, (right + 14, low, RIGHT, top))
         side, under = LEFT + NORM + 11, y - 8
         _flow(graph, norm.key, shared.key, (side, middle), (side, under), (x, under), (x, low))
-        _flow(graph, shared.key, point, (x, top), (x, top + 13), (STREAM, top + 13))
-    return point, top + ROW - BOX
+        end, level = graph.edges[experts.key, point]["path"][-1]
+        _flow(graph, shared.key, point, (x, top), (x, level), (end, level))
+    return point, top + ROW - BOX + (MIX_ROW if mix else 0)
 
 
 def boxes(graph: nx.DiGraph) -> Iterator[tuple[str, Box, Frame]]:

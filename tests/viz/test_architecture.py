@@ -8,7 +8,7 @@ import xarray as xr
 
 from tests.layouts import layout
 from viz.architecture import architecture
-from viz.architecture_cost import cost_by_context
+from viz.architecture_cost import CACHE, cost_by_context
 from viz.architecture_layout import WIDTH, Box, Model, Stack, expert_cells, lay_out
 from viz.architecture_layout import boxes as places_of
 from viz.architecture_paint import Paint
@@ -35,7 +35,14 @@ def model(indexer=True, shared=True, mtp=True, groups=4, experts=16, added=()):
     )  # fmt: skip
 
 
-EVERY = [model(), model(indexer=False), model(shared=False), model(mtp=False), model(groups=1, experts=384)]
+def mixed(streams):
+    """A model of several residual streams: every layer has experts and two mixes."""
+    kinds = ("attention_mix", *KINDS[:3], "ffn_mix", *KINDS[3:])
+    stacks = tuple(stack(name, (at,), kinds) for at, name in enumerate(("one", "two")))
+    return dataclasses.replace(model(), stacks=stacks, join=Box("join", "final_mix", "Join", ""), streams=streams)
+
+
+EVERY = [model(), model(indexer=False), model(shared=False), model(mtp=False), model(groups=1, experts=384), mixed(4)]
 
 
 def paint(layer=4, experts=16):
@@ -46,7 +53,7 @@ def paint(layer=4, experts=16):
 
 
 def boxes(drawn):
-    return [box for box in [drawn.embedding, drawn.final_norm, drawn.head, drawn.mtp] if box] + [
+    return [box for box in [drawn.embedding, drawn.join, drawn.final_norm, drawn.head, drawn.mtp] if box] + [
         box for each in drawn.stacks for box in each.boxes
     ]
 
@@ -68,9 +75,9 @@ def test_every_part_has_a_place_of_its_own_and_something_flows_to_it(drawn):
 @pytest.mark.parametrize("drawn", EVERY)
 def test_the_stream_leads_upwards_from_the_tokens_to_the_next_token(drawn):
     graph = lay_out(drawn)
-    adds = [name for name, held in graph.nodes(data=True) if "adds" in held]
+    adds = [name for name, held in graph.nodes(data=True) if "adds" in held or name.endswith("_mix")]
     assert len(adds) == 2 * len(drawn.stacks)
-    heights = [graph.nodes[name]["at"][1] for name in adds]
+    heights = [graph.nodes[name].get("at", graph.nodes[name].get("frame"))[1] for name in adds]
     assert heights == sorted(heights)
     assert nx.is_directed_acyclic_graph(graph)
     assert nx.has_path(graph, "tokens", "next token")
@@ -87,6 +94,17 @@ def test_lines_run_along_the_axes_and_pass_through_no_part(drawn):
             for key, (left, low, right, high) in frames.items():
                 inside = max(x0, x1) > left and min(x0, x1) < right and max(y0, y1) > low and min(y0, y1) < high
                 assert not inside, (source, target, key)
+
+
+def test_several_streams_are_parallel_lines_from_the_embedding_to_their_join():
+    graph = lay_out(mixed(4))
+    wide = {(source, target) for source, target, streams in graph.edges(data="streams") if streams == 4}
+    path = ["embedding", "one-attention_mix", "one-ffn_mix", "two-attention_mix", "two-ffn_mix", "join"]
+    assert wide == set(itertools.pairwise(path))
+    assert {streams for *_, streams in lay_out(model()).edges(data="streams")} == {1}
+    lines = architecture(mixed(4), LIGHT).data[0]
+    at_middle = graph.nodes["embedding"]["frame"][3]
+    assert [x for x, y in zip(lines.x, lines.y, strict=True) if y == at_middle] == [82.0, 86.0, 90.0, 94.0]
 
 
 @pytest.mark.parametrize(("experts", "groups"), [(256, 8), (32, 4), (384, 1), (16, 4), (8, 8), (160, 8)])
@@ -190,3 +208,10 @@ def test_cost_is_drawn_on_log_scales_with_every_model_named():
     assert (figure.layout.xaxis.type, figure.layout.yaxis.type) == ("log", "log")
     assert [note.text for note in figure.layout.annotations][:2] == ["a", "b"]
     assert figure.layout.annotations[0].y == 12
+
+
+def test_cost_of_a_model_ends_where_its_values_end():
+    work = xr.DataArray([[1e9, np.nan]], dims=("model", "context"), coords={"model": ["a"], "context": [128, 1024]})
+    figure = cost_by_context(work, LIGHT, names=CACHE)
+    assert (figure.layout.annotations[0].x, figure.layout.annotations[0].y) == (np.log10(128), 9)
+    assert "GB of cache" in figure.data[0].hovertemplate
