@@ -1,16 +1,18 @@
 """The models whose architecture can be shown: the chosen model, and released models.
 
-Released models have only their published configurations, in `model/presets/configs`; they cannot be run here.
+Released models have only their published configurations, in `model/presets/configs`; they cannot be run here. The parts
+of a DeepSeek-V4 model, released or in a folder, come from its configuration too: our network does not run V4.
 """
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
-from model.checkpoint.embedded import RELEASED, released_config
+from model.checkpoint.embedded import RELEASED, RELEASED_V4, released_config
 from model.trace.trace import Trace
 from pages.common import models
 
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from model.checkpoint.parts import Parts
 
 IN_USE = "in use"
+TITLES = RELEASED | RELEASED_V4  # name -> title of every released model that can be shown
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,27 +44,41 @@ def load(option: str) -> ShownModel:
     Raises:
         ValueError: the configuration cannot be read.
     """
-    if option in RELEASED:
+    if option in TITLES:
         return _released(option)
     return _of_folder(models.available()[models.chosen()])
 
 
 @st.cache_resource(show_spinner=False)
 def _released(name: str) -> ShownModel:
-    from model.checkpoint.parts import read_parts
-    from model.network.config import ModelConfig
-
-    published = json.loads(released_config(name).read_text(encoding="utf-8"))
-    return ShownModel(RELEASED[name], read_parts(ModelConfig.from_json(published)))
+    return ShownModel(TITLES[name], _parts(json.loads(released_config(name).read_text(encoding="utf-8"))))
 
 
 @st.cache_resource(show_spinner="Reading the model's headers", max_entries=8)
 def _of_folder(folder: Path) -> ShownModel:
+    from model.checkpoint.files import CONFIG_NAME, find_file
+    from model.checkpoint.header import read_json
     from model.checkpoint.parts import read_parts
     from model.checkpoint.weights import inspect
 
     with models.path_hidden(folder):
-        return ShownModel(folder.name, read_parts(inspect(folder).config), folder)
+        published = read_json(find_file(folder, CONFIG_NAME))
+        parts = _parts(published) if _is_v4(published) else read_parts(inspect(folder).config)
+        return ShownModel(folder.name, parts, folder)
+
+
+def _parts(published: Mapping[str, Any]) -> "Parts":
+    from model.checkpoint.parts import read_parts
+    from model.checkpoint.parts_v4 import V4Config, v4_parts
+    from model.network.config import ModelConfig
+
+    if _is_v4(published):
+        return v4_parts(V4Config.from_json(published))
+    return read_parts(ModelConfig.from_json(published))
+
+
+def _is_v4(published: Mapping[str, Any]) -> bool:
+    return published.get("model_type") == "deepseek_v4"
 
 
 def made(model: ShownModel, trace: Trace | None) -> bool:

@@ -4,20 +4,19 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from model.checkpoint.embedded import RELEASED
 from model.trace.trace import Trace
 from pages.common import controls, models
-from pages.learn.architecture.catalogue import IN_USE, ShownModel, made
+from pages.learn.architecture.catalogue import IN_USE, TITLES, ShownModel, made
 
 if TYPE_CHECKING:
     from model.checkpoint.parts import Part, Parts
 
-CONTEXTS = [2**power for power in range(7, 18)]
+CONTEXTS = [2**power for power in range(7, 21)]
 
 
 def model() -> str:
     """Draw a list of the chosen model and the released ones; return the option, which `catalogue.load` takes."""
-    options = [*([IN_USE] if models.available() else []), *RELEASED]
+    options = [*([IN_USE] if models.available() else []), *TITLES]
     controls.keep_within("of", options)
     chosen = st.segmented_control(
         "Model", options, default=options[0], required=True, key="of", bind="query-params", format_func=_label,
@@ -27,7 +26,7 @@ def model() -> str:
 
 
 def _label(option: str) -> str:
-    return RELEASED.get(option) or f"{models.chosen()} (in use)"
+    return TITLES.get(option) or f"{models.chosen()} (in use)"
 
 
 def part(parts: "Parts") -> "Part":
@@ -37,7 +36,7 @@ def part(parts: "Parts") -> "Part":
     first = next((number for number, part in enumerate(by_key.values()) if part.kind == "experts"), 0)
     chosen = st.selectbox(
         "Part", list(by_key), first, key="part", bind="query-params", format_func=_spelled,
-        help="A module of the model with its tensors. `dense` and `moe` are the two kinds of layer.",
+        help="A module of the model with its tensors. The first word is the kind of layer.",
     )  # fmt: skip
     return by_key[chosen]
 
@@ -59,12 +58,11 @@ def context(parts: "Parts") -> int:
     return chosen or options[-1]
 
 
-def dtype() -> str:
+def dtype(parts: "Parts") -> str:
     """Draw a list of dtypes and return the chosen one: the dtype of the stored weights, which sets their bytes."""
-    from model.checkpoint.parts import dtypes
-
+    controls.keep_within("bytes", parts.dtypes)
     meaning = "Number format of the weights. The cache takes 2 bytes per number, or 4 with float32."
-    return st.selectbox("Weights stored as", list(dtypes()), index=1, key="bytes", bind="query-params", help=meaning)
+    return st.selectbox("Weights stored as", parts.dtypes, index=1, key="bytes", bind="query-params", help=meaning)
 
 
 def painted_layer(trace: Trace | None, model: ShownModel) -> int | None:

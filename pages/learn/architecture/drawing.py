@@ -14,19 +14,32 @@ if TYPE_CHECKING:
 
 SHORT = {
     "embedding": "Embedding",
+    "attention_mix": "Mix",
     "attention_norm": "Norm",
     "attention": "Attention",
     "indexer": "Indexer",
+    "ffn_mix": "Mix",
     "ffn_norm": "Norm",
     "ffn": "Feed-forward",
     "gate": "Router",
     "experts": "Experts",
     "shared": "Shared",
+    "final_mix": "Join",
     "final_norm": "Norm",
     "head": "Head",
     "mtp": "Multi-token prediction",
 }
-SORTS = {"dense": "dense", "moe": "mixture of experts"}
+# Name of a block, without its number -> the kind of its layers.
+SORTS = {
+    "dense": "dense",
+    "moe": "mixture of experts",
+    "window": "window",
+    "csa": "CSA",
+    "hca": "HCA",
+    "window_hash": "window, routed by token id",
+    "csa_hash": "CSA, routed by token id",
+    "hca_hash": "HCA, routed by token id",
+}
 
 
 def count(number: float) -> str:
@@ -67,11 +80,13 @@ def drawing(parts: "Parts", added: Collection[str] = ()) -> Model:
         head=boxes["head"],
         mtp=boxes.get("mtp"),
         router=parts.config,
+        join=boxes.get("final_mix"),
+        streams=getattr(parts.config, "num_streams", 1),
     )
 
 
 def _stack(block: "Block", boxes: dict[str, Box]) -> Stack:
-    sort = next(label for name, label in SORTS.items() if block.name.startswith(name))
+    sort = SORTS[block.name.rstrip("0123456789")]
     label = f"<b>{len(block.layers)} ×</b> {sort}, {layers(block.layers)}"
     return Stack(block.name, label, block.layers, tuple(boxes[part.key] for part in block.parts))
 
@@ -82,6 +97,12 @@ def _box(part: "Part", parts: "Parts", added: bool) -> Box:
 
 def _detail(part: "Part", parts: "Parts") -> str:
     config = parts.config
+    if part.kind.endswith("_mix"):
+        return ""
+    if part.kind == "attention" and part.variant in SORTS:
+        return f"{SORTS[part.variant]}, {count(part.parameters)}"
+    if part.kind == "gate" and part.variant == "hash":
+        return f"{config.top_k} of {config.num_experts} by token id"
     if part.kind == "experts":
         return f"{config.num_experts} × {count(part.parameters / config.num_experts)}, {config.top_k} per token"
     if part.kind == "gate" and config.num_groups > 1:

@@ -33,9 +33,9 @@ def _texts() -> dict[str, Any]:
     return tomllib.loads(TEXT.read_text(encoding="utf-8"))
 
 
-def text_of(part: "Part", parts: "Parts") -> dict[str, Any]:
+def text_of(part: "Part") -> dict[str, Any]:
     """Return the texts of a part: title, explanation, formulas and source."""
-    return _texts()[f"gate-{parts.config.scoring}" if part.kind == "gate" else part.kind]
+    return _texts()[part.text]
 
 
 def summary(model: ShownModel) -> str:
@@ -44,9 +44,15 @@ def summary(model: ShownModel) -> str:
     line = (
         f"**{plain(model.name)}**: {count(cost.parameters)} parameters ({cost.parameters:,}), of which "
         f"{count(cost.active)} serve one token ({cost.active / cost.parameters:.1%}); {cost.cache_bytes_kept:,} bytes "
-        "of cache per token in bfloat16."
+        f"of cache per token{_window(model.parts)} in bfloat16."
     )
     return line if model.folder else f"{line} Only its published configuration is used; the model cannot be run here."
+
+
+def _window(parts: "Parts") -> str:
+    """Return the size of the full sliding windows in the cache, as the end of a sentence; empty without windows."""
+    fixed = costs.window_bytes(parts)
+    return f", and at most {fixed:,} bytes for the sliding windows," if fixed else ""
 
 
 # --- the figure ------------------------------------------------------------------------------------------------------
@@ -60,14 +66,20 @@ def figure(model: ShownModel, part: "Part", trace: Trace | None, layer: int | No
     drawn = drawing.drawing(model.parts)
     chart = architecture(drawn, session.theme(), part.key, paint, st.session_state.get("expert"))
     table = tables.everything(model.parts, 0, "bfloat16")
-    controls.chart(chart, "architecture", table, _how_to_read(own, layer, recall), take_click)
+    how_to_read = _how_to_read(own, layer, recall, drawn.streams)
+    controls.chart(chart, "architecture", table, how_to_read, take_click)
 
 
-def _how_to_read(trace: Trace | None, layer: int | None, recall: float | None) -> str:
-    basics = (
+def _how_to_read(trace: Trace | None, layer: int | None, recall: float | None, streams: int = 1) -> str:
+    stream = (
         "The line on the left is the residual stream, from the bottom up: every part reads a copy of it and adds its "
-        "output. Layers with the same tensors are drawn once. A number on a part counts its parameters in one layer; a "
-        "square is an expert, and the lines below the squares are the groups. Click a part to read about it."
+        "output." if streams == 1
+        else f"The {streams} lines on the left are the residual streams, from the bottom up: every part reads a "
+        "weighted sum of them, and the mix above it blends the streams and adds the part's output to each."
+    )  # fmt: skip
+    basics = (
+        f"{stream} Layers with the same tensors are drawn once. A number on a part counts its parameters in one layer; "
+        "a square is an expert, and the lines below the squares are the groups. Click a part to read about it."
     )
     if trace is None:
         return f"{basics} No data of a run is drawn: the run on show is of another model, or there is none."
@@ -101,13 +113,11 @@ def take_click() -> None:
 # --- one part --------------------------------------------------------------------------------------------------------
 
 
-def details(part: "Part", parts: "Parts", context: int, dtype: str) -> None:
+def details(part: "Part", context: int, dtype: str) -> None:
     """Show one part: its explanation, formulas, sizes, cost, tensors and source."""
-    text = text_of(part, parts)
+    text = text_of(part)
     where = f" :gray[{layers(part.layers)}]" if part.layers else ""
-    is_sparse = part.kind == "attention" and parts.config.is_sparse
-    selected = " Here the sums run over the tokens that the indexer selected." if is_sparse else ""
-    st.markdown(f"**{text['title']}**{where}  \n{text['says']}{selected}")
+    st.markdown(f"**{text['title']}**{where}  \n{text['says']}{_reading(part)}")
     for formula in text["formulas"]:
         st.latex(rf"\small {formula}")
     table = tables.sizes(part, context, dtype)
@@ -116,6 +126,21 @@ def details(part: "Part", parts: "Parts", context: int, dtype: str) -> None:
     st.caption(f"Tensors `{prefix}…`" if part.parameters else "Has no tensor of its own; it uses the embedding's.")
     _table(tensors)
     st.caption(f"{text['source']}. Parameters and shapes from the configuration, the rest derived.")
+
+
+def _reading(part: "Part") -> str:
+    """Return a sentence on the earlier tokens that an attention or an indexer reads; empty if it reads all of them."""
+    window = next((read for read in part.reads if read.is_window), None)
+    blocks = next((read for read in part.reads if read.tokens > 1), None)
+    if window is None and blocks is None:
+        is_sparse = part.kind == "attention" and any(read.most is not None for read in part.reads)
+        return " Here the sums run over the tokens that the indexer selected." if is_sparse else ""
+    latest = [] if window is None else [f"the latest {window.most:,} tokens"]
+    if blocks is not None:
+        most = "one entry" if blocks.most is None else f"at most {blocks.most:,} entries, one"
+        latest.append(f"{most} for each {blocks.tokens} tokens")
+    reader = "the indexer" if part.kind == "indexer" else "attention"
+    return f" Here {reader} reads {' and '.join(latest)}."
 
 
 def _table(table: pd.DataFrame) -> None:

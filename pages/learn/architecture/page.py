@@ -22,8 +22,8 @@ with right:
         layer = choices.painted_layer(trace, model)
     with st.container(horizontal=True, vertical_alignment="bottom"):
         context = choices.context(model.parts)
-        dtype = choices.dtype()
-    overview.details(part, model.parts, context, dtype)
+        dtype = choices.dtype(model.parts)
+    overview.details(part, context, dtype)
 with left:
     overview.figure(model, part, trace, layer)
 

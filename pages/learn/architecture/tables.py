@@ -2,6 +2,7 @@
 
 import dataclasses
 import os.path
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -21,6 +22,16 @@ _NAMES = {
     "cache_bytes_kept": "cache bytes kept",
     "cache_bytes_read": "cache bytes read",
 }
+# Kind of a part -> its name in tables, where its name in the figure does not say its place.
+_PLACES = {
+    "attention_norm": "Norm before attention", "ffn_norm": "Norm before feed-forward", "final_norm": "Final norm",
+    "attention_mix": "Mix around attention", "ffn_mix": "Mix around feed-forward", "final_mix": "Join of streams",
+}  # fmt: skip
+# Kind of a part -> its row where parts are summed by kind; other kinds have their short names.
+_KINDS = {
+    "attention_norm": "Norms", "ffn_norm": "Norms", "final_norm": "Norms", "attention_mix": "Mixes of streams",
+    "ffn_mix": "Mixes of streams", "final_mix": "Mixes of streams", "ffn": "Dense feed-forward",
+}  # fmt: skip
 
 
 def _named(cost: costs.Cost) -> dict[str, int]:
@@ -29,7 +40,8 @@ def _named(cost: costs.Cost) -> dict[str, int]:
 
 def title(part: "Part") -> str:
     """Return the name of a part followed by its layers; no other part of the model has this name."""
-    return f"{SHORT[part.kind]}, {layers(part.layers)}" if part.layers else SHORT[part.kind]
+    name = _PLACES.get(part.kind, SHORT[part.kind])
+    return f"{name}, {layers(part.layers)}" if part.layers else name
 
 
 def sizes(part: "Part", context: int, dtype: str) -> pd.DataFrame:
@@ -92,3 +104,13 @@ def side_by_side(before: "Parts", after: "Parts", context: int) -> pd.DataFrame:
         rows.append((title(new.get(key) or old[key]), was, now, now - was, *work))
     columns = ["part", "parameters, V3", "V3.2", "added", "multiply-adds, V3", "in V3.2"]
     return pd.DataFrame(rows, columns=columns)
+
+
+def by_kind(models: "Mapping[str, Parts]") -> pd.DataFrame:
+    """Return a table with a row per kind of part: parameters of each model, over all its layers."""
+    rows: dict[str, dict[str, int]] = {}
+    for name, parts in models.items():
+        for part in parts.all:
+            row = rows.setdefault(_KINDS.get(part.kind, SHORT[part.kind]), dict.fromkeys(models, 0))
+            row[name] += part.times * part.parameters
+    return pd.DataFrame([{"part": kind, **row} for kind, row in rows.items()])

@@ -12,7 +12,7 @@ from pages.learn.architecture.catalogue import ShownModel, load
 from pages.learn.architecture.choices import CONTEXTS
 from pages.learn.architecture.drawing import count
 from viz.architecture import architecture
-from viz.architecture_cost import cost_by_context
+from viz.architecture_cost import CACHE, WORK, cost_by_context
 
 if TYPE_CHECKING:
     from model.checkpoint.parts import Parts
@@ -44,10 +44,16 @@ def all_parts(model: ShownModel, context: int, dtype: str) -> None:
     st.dataframe(table, hide_index=True, height="content", column_config=columns, placeholder="")
     st.caption(
         f"Over all layers, for one new token with {context:,} earlier tokens, weights in {dtype}. Multiply-adds "
-        "count matrix products only. Attention is counted in its absorbed form, which uses the latents as keys and "
-        "values. The sum leaves out multi-token prediction."
+        f"count matrix products only. {_counted(model.parts)} The sum leaves out multi-token prediction."
     )
     controls.download_table(table, "architecture-parts")
+
+
+def _counted(parts: "Parts") -> str:
+    """Return a sentence on how attention is counted."""
+    if costs.window_bytes(parts):
+        return "Each cache entry that attention reads counts as key and as value."
+    return "Attention is counted in its absorbed form, which uses the latents as keys and values."
 
 
 def v3_beside_v32(model: ShownModel, context: int, dtype: str) -> None:
@@ -72,7 +78,7 @@ def v3_beside_v32(model: ShownModel, context: int, dtype: str) -> None:
 
 def _cost(before: "Parts", after: "Parts", context: int) -> None:
     """Show the cost of attention by context length."""
-    work = costs.work_by_context(before, after, CONTEXTS)
+    work = costs.work_by_context(before, after, _contexts(before, after))
     how_to_read = (
         "Both axes are logarithmic. V3's attention reads every token. V3.2's attention reads only the tokens that its "
         "indexers choose, and they choose at most a fixed number: beyond it, the cost of attention is constant. The "
@@ -99,5 +105,64 @@ def _difference(before: "Parts", after: "Parts", context: int) -> str:
     )
 
 
-ALL, BESIDE = "All parts in numbers", "V3 beside V3.2"
-TABS = {ALL: all_parts, BESIDE: v3_beside_v32}
+def v32_beside_v4(model: ShownModel, context: int, dtype: str) -> None:
+    """Show the cost of attention and the size of the cache of V3.2 and of both released V4 models, by context."""
+    names = {"deepseek-v4-flash": "V4-Flash", "deepseek-v3.2": "V3.2", "deepseek-v4-pro": "V4-Pro"}
+    shown = {title: load(name).parts for name, title in names.items()}
+    files.describe("DeepSeek-V3.2 and V4")
+    context = min(context, _contexts(*shown.values())[-1])
+    st.markdown(_v4_difference(shown, context))
+    work, cache = costs.work_of_models(shown, CONTEXTS), costs.cache_of_models(shown, CONTEXTS)
+    charts = {"architecture-v4-cost": (work, WORK, _WORK_READ), "architecture-v4-cache": (cache, CACHE, _CACHE_READ)}
+    for column, (key, (values, labels, how_to_read)) in zip(st.columns(2), charts.items(), strict=True):
+        with column:
+            figure = cost_by_context(values, session.theme(), context, labels)
+            controls.chart(figure, key, matrix(values.T), how_to_read)
+    table = tables.by_kind(shown)
+    columns = {"part": _PART} | {name: WHOLE for name in table.columns[1:]}
+    st.dataframe(table, hide_index=True, height="content", column_config=columns, placeholder="")
+    controls.download_table(table, "architecture-v3.2-v4")
+
+
+_WORK_READ = (
+    "Both axes are logarithmic. V3.2's indexers score every earlier token. V4's indexers score one entry for every 4 "
+    "tokens, and only in every second layer; most other layers read one entry for every 128 tokens, without a "
+    "selection. V3.2's line ends at the longest context that its configuration allows. One new token. Derived. The "
+    "vertical line marks the chosen context."
+)
+_CACHE_READ = (
+    "Both axes are logarithmic. All values are counted in bfloat16, to compare what the models keep; the released V4 "
+    "stores most of its cache in 8 bits. Up to 128 tokens V4 keeps every token in its windows; then only the "
+    "compressed entries grow. Tokens of an incomplete block are not counted. Derived."
+)
+
+
+def _v4_difference(shown: "dict[str, Parts]", context: int) -> str:
+    """Return a few sentences on the cost of attention and the cache of V4 beside V3.2's."""
+    work, kept = (
+        {name: cost(parts, context) for name, parts in shown.items()}
+        for cost in (costs.attention_work, costs.cache_bytes)
+    )
+    shares = {name: f"{kept[name] / kept['V3.2']:.1%}" for name in ("V4-Flash", "V4-Pro")}
+    return (
+        "V4 keeps V3's experts and multi-token prediction, and changes how layers are joined, what attention keeps and "
+        f"how the first layers route. For a token with {context:,} earlier ones, attention and indexers take "
+        f"{count(work['V4-Flash'])} multiply-adds in V4-Flash and {count(work['V4-Pro'])} in V4-Pro, where V3.2 takes "
+        f"{count(work['V3.2'])}. The cache holds {_bytes(kept['V4-Flash'])} in V4-Flash and "
+        f"{_bytes(kept['V4-Pro'])} in V4-Pro, {shares['V4-Flash']} and {shares['V4-Pro']} of V3.2's (derived, in "
+        "bfloat16)."
+    )
+
+
+def _bytes(number: int) -> str:
+    """Return a number of bytes with three digits, such as `1.30 GB`."""
+    return f"{count(number).replace(' B', ' G')}B"
+
+
+def _contexts(*models: "Parts") -> list[int]:
+    """Return the context lengths that every one of the models can have."""
+    return [context for context in CONTEXTS if all(context <= parts.config.max_positions for parts in models)]
+
+
+ALL, BESIDE, BESIDE_V4 = "All parts in numbers", "V3 beside V3.2", "V3.2 beside V4"
+TABS = {ALL: all_parts, BESIDE: v3_beside_v32, BESIDE_V4: v32_beside_v4}

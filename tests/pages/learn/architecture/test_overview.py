@@ -9,8 +9,9 @@ from streamlit.testing.v1 import AppTest
 
 from model.trace.router_rule import SIGMOID, SOFTMAX
 from pages.common.menu import page_path
+from pages.learn.architecture import catalogue
 from pages.learn.architecture.drawing import SHORT
-from pages.learn.architecture.overview import TEXT
+from pages.learn.architecture.overview import TEXT, text_of
 from tests.pages.conftest import charts
 from viz.theme import LIGHT
 
@@ -60,6 +61,12 @@ def test_click_chooses_part_layer_and_expert() -> None:
 def test_sparse_model_shows_its_indexer(show: OpenApp) -> None:
     app = show(changes=SPARSE)
     assert "moe indexer" in app.selectbox(key="part").options
+
+
+@pytest.mark.parametrize("name", catalogue.TITLES)
+def test_every_part_of_a_released_model_has_its_words(name: str) -> None:
+    for part in catalogue.load(name).parts.all:
+        assert text_of(part)["says"]
 
 
 def test_every_kind_of_part_has_its_words() -> None:

@@ -26,3 +26,13 @@ def test_names_of_tensors_without_what_they_begin_with() -> None:
     prefix, table = tables.tensors(parts["moe-attention"])
     assert prefix == "model.layers.{layer}.self_attn."
     assert "q_a_proj.weight" in table["tensor"].tolist()
+
+
+def test_parameters_by_kind_of_part() -> None:
+    shown = {name: catalogue.load(name).parts for name in ("deepseek-v3.2", "deepseek-v4-flash")}
+    table = tables.by_kind(shown).set_index("part")
+    assert table.loc["Dense feed-forward"].tolist() == [3 * 396_361_728, 0]
+    assert table.loc["Experts"].tolist() == [58 * 256 * 44_040_192, 43 * 256 * 25_165_824]
+    assert table.loc["Mixes of streams"].tolist() == [0, 86 * 393_243 + 65_541]
+    without_mtp = table.drop("Multi-token prediction").sum()
+    assert without_mtp.tolist() == [671_877_944_064, 284_332_240_471]
