@@ -23,15 +23,27 @@ import dataclasses
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from fractions import Fraction
-from typing import TYPE_CHECKING, Literal
+from typing import Literal, Protocol
 
 from model.checkpoint.names import Slot, mtp_slots, slots
 from model.checkpoint.sizes import FORMS
 from model.checkpoint.weights import stored_bytes
 from model.network.config import ModelConfig
 
-if TYPE_CHECKING:
-    from model.checkpoint.parts_v4 import V4Config
+
+class Dimensions(Protocol):
+    """The dimensions of a model that its parts do not state: layout of the router, and longest context."""
+
+    @property
+    def num_experts(self) -> int: ...
+    @property
+    def num_groups(self) -> int: ...
+    @property
+    def num_kept_groups(self) -> int: ...
+    @property
+    def top_k(self) -> int: ...
+    @property
+    def max_positions(self) -> int: ...
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -160,7 +172,7 @@ class Block:
 class Parts:
     """All parts of a model, in the order of a forward pass."""
 
-    config: "ModelConfig | V4Config"
+    config: Dimensions
     before: tuple[Part, ...]
     blocks: tuple[Block, ...]
     after: tuple[Part, ...]

@@ -95,11 +95,12 @@ def _difference(before: "Parts", after: "Parts", context: int) -> str:
     number = sum(part.times for part in added)
     total = sum(costs.part_cost(part, context, "bfloat16").parameters for part in added)
     was, now = (costs.attention_work(parts, context) for parts in (before, after))
+    most = max(read.most or 0 for part in after.main for read in part.reads)
     relation = f"{was / now:.3g} times fewer" if now < was else f"{now / was:.3g} times as many"
     return (
         f"V3.2 adds a lightning indexer to each of {number} layers: {added[0].parameters:,} parameters in a layer, "
         f"{total:,} in all. Multi-token prediction gets one more indexer; all else is as in V3. Attention then reads "
-        f"at most {after.config.index_topk:,} tokens, those with the best scores. For a token with {context:,} "
+        f"at most {most:,} tokens, those with the best scores. For a token with {context:,} "
         f"earlier ones, attention and indexer take {count(now)} multiply-adds in all layers, where V3 takes "
         f"{count(was)}: {relation} (derived)."
     )
