@@ -40,7 +40,7 @@ def generate(
         prompts: token ids of each prompt.
         limits: largest number of tokens of each answer.
         temperature: 0 selects the likeliest token; above 0, tokens are sampled from the whole vocabulary.
-        generator: random generator for sampling.
+        generator: random generator for sampling, on the CPU, so a seed gives the same draws on every device.
     """
     was_training = model.training
     model.eval()
@@ -96,4 +96,5 @@ def _generate_rows(
 def _sample(logprob_BV: Tensor, temperature: float, generator: torch.Generator | None) -> Tensor:
     if temperature == 0:
         return logprob_BV.argmax(-1)
-    return torch.multinomial((logprob_BV / temperature).softmax(-1), 1, generator=generator)[:, 0]
+    drawn_B1 = torch.multinomial((logprob_BV / temperature).softmax(-1).cpu(), 1, generator=generator)
+    return drawn_B1[:, 0].to(logprob_BV.device)

@@ -109,7 +109,7 @@ def response_logprobs(model: Transformer, batch: Batch, tape: Tape | None = None
     logits_NV = F.linear(normed_BTD[counted_BT], model.head_weight).float()
     target_N = batch.targets_BT[counted_BT]
     logprob_N = logits_NV.gather(-1, target_N[:, None])[:, 0] - logits_NV.logsumexp(-1)
-    return torch.zeros(counted_BT.shape).masked_scatter(counted_BT, logprob_N)
+    return logprob_N.new_zeros(counted_BT.shape).masked_scatter(counted_BT, logprob_N)
 
 
 def row_facts(model: Transformer, tape: RoutingTape, batch: Batch) -> dict[str, Any]:
