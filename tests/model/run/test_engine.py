@@ -4,7 +4,6 @@ import dataclasses
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -120,25 +119,6 @@ def test_logits_of_a_long_prompt_are_never_there_at_once(engine: Engine, monkeyp
     assert made == [22, 64, 64, 1, 1, 1]
     for name, values in at_once.data.data_vars.items():
         assert relative_error(in_blocks.data[name], values) <= ROUNDING, name
-
-
-def test_biases_of_layers_on_several_devices_are_put_together(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    class OnAnother:
-        """A tensor that can only be copied. It stands for one of another GPU, which cannot be stacked with ours."""
-
-        def __init__(self, values: torch.Tensor) -> None:
-            self.values = values
-
-        def float(self) -> "OnAnother":
-            return self
-
-        def cpu(self) -> torch.Tensor:
-            return self.values
-
-    plain = engine.run(request())
-    routers = [SimpleNamespace(expert_bias=OnAnother(router.expert_bias)) for router in engine.model.routers()]
-    monkeypatch.setattr(engine.model, "routers", lambda: routers)
-    assert same_arrays(engine.run(request()), plain)
 
 
 def test_attention_rows_are_causal_distributions(engine: Engine) -> None:
