@@ -55,6 +55,6 @@ $(VENV)/run.stamp: requirements.txt | $(PY)
 	$(PY) -m pip install -q -r requirements.txt
 	touch $@
 
-$(VENV)/dev.stamp: requirements.txt requirements-shard.txt requirements-train.txt requirements-dev.txt | $(PY)
+$(VENV)/dev.stamp: requirements.txt requirements-train.txt requirements-dev.txt | $(PY)
 	$(PY) -m pip install -q -r requirements-dev.txt
 	touch $@

@@ -57,7 +57,7 @@ def _option(field: RequestField) -> Callable[[Callable[..., Any]], Callable[...,
 @click.option("--dtype", default="float32", show_default=True, help="float32, bfloat16 or float16.")
 @change_options
 @click.option("--stream", is_flag=True, help="Read the weights from disk layer by layer; can be stopped and resumed.")
-@click.option("--shard", is_flag=True, help="Spread the layers over the GPUs of this machine; needs accelerate.")
+@click.option("--shard", is_flag=True, help="Spread the layers over the GPUs of this machine.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="The trace file to write.")
 def trace_command(
     model: str,

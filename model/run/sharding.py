@@ -1,7 +1,6 @@
 """Spreads a model's layers over the GPUs of one machine, with accelerate's placement and hooks.
 
 Each layer is whole on one GPU; accelerate's hooks move tensors between layers, without changes to the network.
-accelerate is an optional package (`requirements-shard.txt`).
 """
 
 import warnings
@@ -23,7 +22,7 @@ def load_sharded(folder: Path, dtype: torch.dtype) -> Transformer:
     """Return the model of a folder, with its layers spread over all GPUs of this machine.
 
     Raises:
-        RequestError: there is no GPU, accelerate is not installed, or the weights do not fit.
+        RequestError: there is no GPU, or the weights do not fit.
         CheckpointError: as for `load_model`.
     """
     if not torch.cuda.is_available():
@@ -33,13 +32,15 @@ def load_sharded(folder: Path, dtype: torch.dtype) -> Transformer:
 
 def load_placed(folder: Path, placement: Placement, dtype: torch.dtype) -> Transformer:
     """Return the model of a folder on the devices of a placement, with hooks that move tensors between devices."""
-    accelerate = _accelerate()
+    from accelerate import dispatch_model  # slow to import, and most processes never need it
+
     model = load_model(folder, placement, dtype)
-    return accelerate.dispatch_model(model, device_map=dict(placement), force_hooks=True)
+    dispatched: Any = dispatch_model(model, device_map=dict(placement), force_hooks=True)
+    return dispatched
 
 
 def _balanced(folder: Path, dtype: torch.dtype) -> Placement:
-    accelerate = _accelerate()
+    from accelerate import infer_auto_device_map
     from accelerate.utils import get_balanced_memory
 
     model = skeleton(inspect(folder).config, dtype)
@@ -47,15 +48,7 @@ def _balanced(folder: Path, dtype: torch.dtype) -> Placement:
     room = {device: size for device, size in room.items() if device != "cpu"}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about modules that do not fit, which are refused below
-        placement = accelerate.infer_auto_device_map(model, max_memory=room, no_split_module_classes=WHOLE, dtype=dtype)
+        placement = infer_auto_device_map(model, max_memory=room, no_split_module_classes=WHOLE, dtype=dtype)
     if {"cpu", "disk"} & set(map(str, placement.values())):
         raise RequestError("the weights do not fit on the GPUs of this machine; use --stream, or a narrower --dtype")
     return placement
-
-
-def _accelerate() -> Any:
-    try:
-        import accelerate
-    except ImportError:
-        raise RequestError("--shard needs accelerate: pip install -r requirements-shard.txt") from None
-    return accelerate
