@@ -45,7 +45,8 @@ class Abilities:
         Raises:
             RequestError: it cannot; the message gives the reason.
         """
-        unable = [name for name in CAPTURE_NAMES if name in request.capture.variables - self.captures]
+        variables = request.capture.variables | ({"drafts"} if request.verify_drafts else set())
+        unable = [name for name in CAPTURE_NAMES if name in variables - self.captures]
         names = [type(change).__name__ for change in request.interventions]
         unable += [name for name in names if name not in self.interventions]
         unable += ["new_tokens"] if request.max_new_tokens and not self.new_tokens else []

@@ -15,6 +15,7 @@ def capture_bytes(config: ModelConfig, capture: Capture, num_tokens: int) -> int
         "indexer": layers * num_tokens**2 * 5 // 4 if config.is_sparse else 0,
         "inputs": num_tokens * config.num_layers * config.hidden_size,
         "logits": num_tokens * config.vocab_size,
+        "drafts": num_tokens * config.hidden_size,
         "router": num_tokens * len(config.moe_layers) * (config.num_experts + config.num_groups),
     }
     return 4 * sum(sizes.get(name, 0) for name in capture.variables)
@@ -24,12 +25,13 @@ def check_capture(config: ModelConfig, request: RunRequest, num_prompt: int) -> 
     """Check that the model has the layers and heads that the request captures, and that the recording fits in memory.
 
     Raises:
-        RequestError: the model lacks a layer or a head, drafts would meet a replay, or the recording is too large.
+        RequestError: the model lacks a layer or a head, drafts would be verified in a replay, or the recording is
+            too large.
     """
     capture = request.capture
-    if "drafts" in capture.variables and any(isinstance(change, Replay) for change in request.interventions):
+    if request.verify_drafts and any(isinstance(change, Replay) for change in request.interventions):
         # A rejected draft token is routed too, and no trace holds its gate weights.
-        raise RequestError("a run whose routing is replayed cannot verify drafts; do not capture them")
+        raise RequestError("a run whose routing is replayed cannot verify drafts; do not ask for it")
     for kind, numbers, count in (
         ("layer", capture.layers, config.num_layers),
         ("head", capture.heads, config.num_heads),

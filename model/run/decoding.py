@@ -1,9 +1,10 @@
 """The forward passes of one run.
 
-With drafts, the pass over token t also feeds the draft of token t + 1. Token t + 1 is then sampled as without drafts,
-with the same random draw. If the sample equals the draft, the draft is accepted, and token t + 1 needs no pass of its
-own. Otherwise the draft is rejected, and removed from the cache and the recorder. The text therefore equals that of
-decoding without drafts at any temperature, and the trace holds only tokens of the sequence.
+With `RunRequest.verify_drafts`, the pass over token t also feeds the draft of token t + 1. Token t + 1 is then sampled
+as without drafts, with the same random draw. If the sample equals the draft, the draft is accepted, and token t + 1
+needs no pass of its own. Otherwise the draft is rejected, and removed from the cache and the recorder. The text
+therefore equals that of decoding without drafts at any temperature, and the trace holds only tokens of the sequence.
+A run that records drafts without verifying them makes them all after its last pass.
 
 Shape suffixes: B batch (1), T new positions, D model width, V vocabulary, L MoE layers, K selected experts.
 """
@@ -47,8 +48,9 @@ class Decoding:
         self._model, self._request, self._edit, self._device = model, request, edit, device
         self._cache = LatentCache(model.config, capacity, device, dtype)
         self._generator = torch.Generator().manual_seed(request.seed)
-        wants_drafts = "drafts" in request.capture.variables
-        self._drafter = Drafter(model, capacity, device, dtype) if wants_drafts else None
+        self._verifies = request.verify_drafts and request.max_new_tokens > 0
+        drafts = self._verifies or "drafts" in request.capture.variables
+        self._drafter = Drafter(model, capacity, device, dtype) if drafts else None
 
     @property
     def length(self) -> int:
@@ -79,9 +81,29 @@ class Decoding:
         logits = (self._model.logits(part_BTD)[0] for part_BTD in earlier)
         arrays = self.recorder.take(new_ids, itertools.chain(logits, [logits_TV[: len(new_ids) - before]]))
         if self._drafter is not None:
-            next_ids = [*new_ids[1:], self.next_id]
-            arrays |= self._drafter.extend(x_BTD[:, : len(new_ids)], next_ids, "expert_id" in arrays)
+            self._drafter.add(x_BTD[:, : len(new_ids)], [*new_ids[1:], self.next_id])
+            # The last pass catches up too, because only now a run from disk has the module's weights.
+            if self._verifies or self.length == self._cache.capacity:
+                self._drafter.catch_up()
         return new_ids, arrays
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether `catch_up` has drafts to make, because the run ended early."""
+        return self._drafter is not None and self._drafter.is_behind
+
+    def catch_up(self) -> None:
+        """Make the drafts that the passes left out."""
+        assert self._drafter is not None
+        self._drafter.catch_up()
+
+    def draft_arrays(self) -> dict[str, np.ndarray]:
+        """Return the trace variables of the drafts of all tokens, by name; empty unless drafts are captured."""
+        variables, config = self._request.capture.variables, self._model.config
+        if self._drafter is None or "drafts" not in variables:
+            return {}
+        with_experts = self._verifies and "router" in variables
+        return self._drafter.arrays(self.length, (len(config.moe_layers), config.top_k) if with_experts else None)
 
     def _draft_to_verify(self, new_ids: list[int]) -> list[int]:
         """Return the draft to feed after `new_ids`, in a list; the list is empty if there is no draft to verify.
@@ -89,7 +111,13 @@ class Decoding:
         A draft is fed neither with the prompt, nor after an end-of-sequence token, nor into a full cache.
         """
         has_room = self.length + 2 <= self._cache.capacity
-        if self._drafter is None or not self.length or not has_room or new_ids[-1] == self._model.config.eos_id:
+        if (
+            self._drafter is None
+            or not self._verifies
+            or not self.length
+            or not has_room
+            or new_ids[-1] == self._model.config.eos_id
+        ):
             return []
         return [self._drafter.ahead.token_id]
 

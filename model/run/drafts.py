@@ -1,13 +1,13 @@
 """Draft tokens of a run: the predictions of the multi-token-prediction module, two tokens ahead.
 
-The module runs at a position once the token after it is known. `Drafter` keeps each draft until the token that it
-predicts is sampled. `Decoding` can verify the latest draft: it feeds the draft before that token is sampled, and marks
-the draft as verified.
+The module runs at a position once the token after it is known. `Drafter` keeps the states of new positions until
+`catch_up` drafts at all of them. A run that only records drafts catches up once, at its end: one pass over many
+positions takes a fraction of the time of many passes. A run that verifies drafts catches up after each pass. `Decoding`
+then feeds the latest draft before its token is sampled, and marks the draft as verified.
 
 Shape suffixes: B batch (always 1), T new positions, D model width, V vocabulary, L MoE layers, K rank.
 """
 
-import collections
 import dataclasses
 
 import numpy as np
@@ -32,44 +32,60 @@ class Draft:
 
 
 class Drafter:
-    """The multi-token-prediction module, its cache, and the drafts of tokens that are not sampled yet."""
+    """The multi-token-prediction module of a run, its cache, and the draft of each token."""
 
     def __init__(self, model: Transformer, capacity: int, device: torch.device, dtype: torch.dtype) -> None:
         self._model = model
         self._cache = LatentCache(model.config, capacity, device, dtype, layers=(model.config.num_layers,))
-        self._shape = (len(model.config.moe_layers), model.config.top_k)
-        self._waiting = collections.deque([Draft(), Draft()])
+        self._drafts = [Draft(), Draft()]  # of each token, in order
+        self._states: list[Tensor] = []  # the residual stream [B, T, D] of the positions without a draft
+        self._next_ids: list[int] = []  # the token after each of these positions
 
     @property
     def ahead(self) -> Draft:
-        """The latest draft: it predicts the token after the next token to feed."""
-        return self._waiting[-1]
+        """The latest draft; after `catch_up`, it predicts the token after the next token to feed."""
+        return self._drafts[-1]
 
-    def extend(self, x_BTD: Tensor, next_ids: list[int], with_experts: bool) -> dict[str, np.ndarray]:
-        """Draft a token at each new position, and return trace variables for these positions.
+    @property
+    def is_behind(self) -> bool:
+        """Whether there are positions without a draft."""
+        return bool(self._states)
 
-        The variables hold, for the token at each position, the draft that was made two positions earlier.
+    def add(self, x_BTD: Tensor, next_ids: list[int]) -> None:
+        """Add positions to draft at.
 
         Args:
             x_BTD: the residual stream after the last layer at the new positions.
             next_ids: the token after each new position.
-            with_experts: also return the experts of verified drafts.
         """
-        next_ids_BT = torch.tensor([next_ids], device=x_BTD.device)
+        self._states.append(x_BTD)
+        self._next_ids += next_ids
+
+    def catch_up(self) -> None:
+        """Draft at all positions that were added since the last call."""
+        x_BTD = self._states[0] if len(self._states) == 1 else torch.cat(self._states, dim=1)
+        next_ids_BT = torch.tensor([self._next_ids], device=x_BTD.device)
+        self._states, self._next_ids = [], []
         rows = rows_at_once(self._model.config.vocab_size)
         for states_BTD, ids_BT in zip(x_BTD.split(rows, 1), next_ids_BT.split(rows, 1), strict=True):
             logits_TV = self._model.draft_logits(states_BTD, ids_BT, self._cache)[0].float()
-            best = logits_TV.log_softmax(-1).max(-1)
-            for token_id, logprob in zip(best.indices.tolist(), best.values.tolist(), strict=True):
-                self._waiting.append(Draft(token_id, logprob))
-        own = [self._waiting.popleft() for _ in next_ids]
+            best = logits_TV.max(-1)
+            logprobs_T = best.values - logits_TV.logsumexp(-1)
+            self._drafts += [Draft(*each) for each in zip(best.indices.tolist(), logprobs_T.tolist(), strict=True)]
+
+    def arrays(self, num_tokens: int, shape_LK: tuple[int, int] | None) -> dict[str, np.ndarray]:
+        """Return the trace variables of the drafts of the first `num_tokens` tokens, by name.
+
+        With `shape_LK`, they include the experts of verified drafts.
+        """
+        of_tokens = self._drafts[:num_tokens]
         arrays = {
-            "draft_id": np.array([draft.token_id for draft in own], np.int32),
-            "draft_logprob": np.array([draft.logprob for draft in own], np.float32),
-            "draft_tried": np.array([draft.verified for draft in own]),
+            "draft_id": np.array([draft.token_id for draft in of_tokens], np.int32),
+            "draft_logprob": np.array([draft.logprob for draft in of_tokens], np.float32),
+            "draft_tried": np.array([draft.verified for draft in of_tokens]),
         }
-        if with_experts:
-            nowhere_LK = np.full(self._shape, NONE, np.int16)
-            sent = [nowhere_LK if draft.expert_ids_LK is None else draft.expert_ids_LK for draft in own]
-            arrays["draft_expert_id"] = np.stack(sent)
+        if shape_LK is not None:
+            nowhere_LK = np.full(shape_LK, NONE, np.int16)
+            experts = [nowhere_LK if draft.expert_ids_LK is None else draft.expert_ids_LK for draft in of_tokens]
+            arrays["draft_expert_id"] = np.stack(experts)
         return arrays

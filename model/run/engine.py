@@ -245,7 +245,10 @@ class Engine:
             if cancel is not None and cancel.is_set():
                 break
             new_ids = [decoding.next_id]
-        return self._trace(request, model, decoding.recorder, steps)
+        if decoding.is_behind:  # the run ended early; a run from disk never does
+            with self.lock:
+                decoding.catch_up()
+        return self._trace(request, model, decoding, steps)
 
     @contextlib.contextmanager
     def _turn(self, cancel: threading.Event | None, on_layer: Callable[[Progress], None]) -> Iterator[None]:
@@ -259,15 +262,15 @@ class Engine:
         finally:
             self.lock.release()
 
-    def _trace(self, request: RunRequest, model: Transformer, recorder: Recorder, steps: list[Step]) -> Trace:
-        arrays = join_steps([step.arrays for step in steps])
+    def _trace(self, request: RunRequest, model: Transformer, decoding: Decoding, steps: list[Step]) -> Trace:
+        arrays = join_steps([step.arrays for step in steps]) | decoding.draft_arrays()
         if "router_score" in arrays:
             biases = [router.expert_bias.float().cpu() for router in model.routers()]  # layers may be on several GPUs
             arrays["expert_bias"] = torch.stack(biases).numpy()
         return Trace(
             data=xr.Dataset(
                 {name: (DIMS[name], values) for name, values in arrays.items()},
-                coords=self._coords(recorder, arrays),
+                coords=self._coords(decoding.recorder, arrays),
             ),
             tokens=tuple(token for step in steps for token in step.tokens),
             text=steps[-1].text,

@@ -27,11 +27,14 @@ FOLDER = PRESETS / "recorded"
 
 
 def record_story(folder: Path, model: str | Path) -> Path:
-    """Run the first example prompt with the settings of the first screen; write its trace and return its path."""
+    """Run the first example prompt with the settings of the first screen; write its trace and return its path.
+
+    Its drafts are verified, so that the Drafts tab shows an acceptance rate at once.
+    """
     engine = Engine.load(model, device="cpu")
     variables = {"router", "attention", "inputs"} | ({"drafts"} if engine.config.has_mtp else set())
     path = folder / "story.safetensors"
-    file.save(engine.run(_request(variables, max_new_tokens=48)), path)
+    file.save(engine.run(_request(variables, max_new_tokens=48, verify_drafts=engine.config.has_mtp)), path)
     return path
 
 
@@ -61,10 +64,13 @@ def record_counterfactual(folder: Path, model: str | Path) -> Path:
     return path
 
 
-def _request(variables: set[str], max_new_tokens: int) -> RunRequest:
+def _request(variables: set[str], max_new_tokens: int, verify_drafts: bool = False) -> RunRequest:
     prompts = json.loads((FOLDER / "prompts.json").read_text(encoding="utf-8"))
     prompt, capture = next(iter(prompts.values())), Capture(frozenset(variables))
-    return RunRequest(prompt=prompt, max_new_tokens=max_new_tokens, temperature=0.7, seed=0, capture=capture)
+    return RunRequest(
+        prompt=prompt, max_new_tokens=max_new_tokens, temperature=0.7, seed=0, capture=capture,
+        verify_drafts=verify_drafts,
+    )  # fmt: skip
 
 
 # Name of an example -> the function that records it, and the embedded model to run.

@@ -22,7 +22,6 @@ class Capture:
     """The variables to record in addition to those of every run.
 
     `layers` limits the layers of "attention" and "indexer"; `heads` limits the heads of "attention"; None: no limit.
-    With "drafts", the run also verifies its draft tokens: each accepted draft saves a forward pass.
     """
 
     variables: frozenset[str] = frozenset({"router"})
@@ -75,6 +74,12 @@ class RunRequest:
         False, key="chat", label="Put it as a question", more=True,
         help="Send the prompt as a user's turn, to a model that was tuned to answer.",
         option="--chat", option_help="Put the prompt as a question, to a model that was tuned to answer.",
+    )  # fmt: skip
+    verify_drafts: bool = request_field(
+        False, key="verify", label="Verify drafts", more=True,
+        help="Feed each draft before its token is chosen, and count how many are accepted. The text stays the same; on "
+        "a CPU the run takes longer.",
+        option="--verify-drafts", option_help="Feed each draft before its token is chosen.",
     )  # fmt: skip
     capture: Capture = Capture()
     interventions: tuple[Intervention, ...] = ()

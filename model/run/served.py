@@ -99,13 +99,15 @@ class Served:
         report finished layers, so `on_layer` is never called.
 
         Raises:
-            RequestError: the request has an intervention or a chat turn, or generates no token.
+            RequestError: the request has an intervention, a chat turn or drafts to verify, or generates no token.
             RemoteError, TraceError: the engine did not answer as documented.
         """
         if request.interventions:
             raise RequestError("an engine elsewhere takes no interventions")
         if request.chat:
             raise RequestError("an engine elsewhere is sent the text as it is, not as a question; leave out chat")
+        if request.verify_drafts:
+            raise RequestError("an engine elsewhere is not asked for drafts; leave out the verification")
         if request.max_new_tokens < 1:
             raise RequestError("an engine elsewhere generates at least one token")
         if self.kind == "vllm" and (self._version is None or self._version >= _STREAMS_FROM):

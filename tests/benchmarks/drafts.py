@@ -67,7 +67,9 @@ def main(model: str, count: int, new_tokens: int) -> None:
     pieces, ratios, found, differing = prompts(count), [], [], 0
     for piece in pieces:
         plain, plain_seconds = timed(engine, RunRequest(prompt=piece, max_new_tokens=new_tokens, capture=PLAIN))
-        drafted, seconds = timed(engine, RunRequest(prompt=piece, max_new_tokens=new_tokens, capture=DRAFTED))
+        drafted, seconds = timed(
+            engine, RunRequest(prompt=piece, max_new_tokens=new_tokens, capture=DRAFTED, verify_drafts=True)
+        )
         ratios.append(plain_seconds / seconds)
         found.append(drafts.acceptance(drafted))
         if not np.array_equal(plain.data["token_id"], drafted.data["token_id"]):
@@ -82,7 +84,10 @@ def main(model: str, count: int, new_tokens: int) -> None:
     click.echo(f"speed against plain decoding, median {quartiles[1]:.2f} ({quartiles[0]:.2f} to {quartiles[2]:.2f})")
     other = not engine.config.mtp_reads_normed
     engine.model.config = dataclasses.replace(engine.config, mtp_reads_normed=other)
-    requests = [RunRequest(prompt=piece, max_new_tokens=new_tokens, capture=DRAFTED) for piece in pieces[:40]]
+    requests = [
+        RunRequest(prompt=piece, max_new_tokens=new_tokens, capture=DRAFTED, verify_drafts=True)
+        for piece in pieces[:40]
+    ]
     accepted, total = acceptance(engine, requests)
     said = "after" if other else "before"
     click.echo(f"with the hidden state from {said} the final norm: {accepted:,} of {total:,}, {accepted / total:.1%}")

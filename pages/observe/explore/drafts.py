@@ -3,6 +3,7 @@
 import pandas as pd
 import streamlit as st
 
+from model.run.request import FIELDS
 from model.trace import drafts, metrics
 from model.trace.drafts import Acceptance
 from model.trace.trace import Trace
@@ -10,6 +11,7 @@ from pages.common import controls, session, tables, text
 from viz import drafts as figures
 
 MAX_CHIPS = 1_000  # tokens of the strip at a time
+_MODULE = "The prediction module reads the model's state and the next token, and drafts the token after that."
 
 
 def show(trace: Trace, token: int) -> None:
@@ -32,19 +34,24 @@ def show(trace: Trace, token: int) -> None:
 
 def _rates(trace: Trace) -> None:
     verified, columns = drafts.acceptance(trace), st.columns(4)
-    saved, new = drafts.passes_saved(trace)
-    columns[0].metric("Accepted", _share(verified), help=_counts(verified, "verified drafts"))
     prompt = drafts.agreement(trace, trace.prompt_mask)
-    columns[1].metric("Matching in the prompt", _share(prompt), help=_counts(prompt, "drafts for tokens of the prompt"))
+    columns[0].metric("Matching in the prompt", _share(prompt), help=_counts(prompt, "drafts for tokens of the prompt"))
     generated = drafts.agreement(trace, ~trace.prompt_mask)
-    columns[2].metric("Matching in new text", _share(generated), help=_counts(generated, "drafts for new tokens"))
+    columns[1].metric("Matching in new text", _share(generated), help=_counts(generated, "drafts for new tokens"))
+    if not verified.total:
+        st.caption(
+            f"{_MODULE} This run verified no draft. With *{FIELDS['verify_drafts'].label}*, under *More*, the next run "
+            "also shows how many drafts are accepted and which experts they reach. Measured; the shares are derived."
+        )
+        return
+    saved, new = drafts.passes_saved(trace)
+    columns[2].metric("Accepted", _share(verified), help=_counts(verified, "verified drafts"))
     columns[3].metric("Passes saved", f"{saved} of {new}", help="New tokens that needed no forward pass of their own.")
     st.caption(
-        "The prediction module reads the model's state and the next token, and drafts the token after that. To "
-        "*verify* a draft, the model takes the draft as its next input before it has chosen the token in that place. "
-        "If it then chooses the same token, the draft is accepted and its forward pass is already done; otherwise the "
-        "draft is rejected and left out of all other statistics. The text is the same as without drafts. Measured; the "
-        "shares are derived."
+        f"{_MODULE} To *verify* a draft, the model takes the draft as its next input before it has chosen the token in "
+        "that place. If it then chooses the same token, the draft is accepted and its forward pass is already done; "
+        "otherwise the draft is rejected and left out of all other statistics. The text is the same as without drafts. "
+        "Measured; the shares are derived."
     )
 
 

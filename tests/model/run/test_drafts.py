@@ -1,5 +1,6 @@
 """Drafts: verifying them changes no text, and a rejected draft leaves nothing in the trace."""
 
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -47,7 +48,7 @@ def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 def run(engine: Engine, drafts: bool, variables: frozenset[str] = frozenset({"router"}), **changes: object) -> Trace:
     captured = Capture(variables | ({"drafts"} if drafts else frozenset()))
-    values: dict = {"token_ids": IDS, "max_new_tokens": 40}
+    values: dict = {"token_ids": IDS, "max_new_tokens": 40, "verify_drafts": drafts}
     return engine.run(RunRequest(capture=captured, **(values | changes)))
 
 
@@ -142,31 +143,75 @@ def test_nothing_is_verified_after_the_end_of_the_sequence(tmp_path: Path) -> No
 
 
 def test_steps_hold_the_tokens_that_entered(engine: Engine) -> None:
-    steps = list(engine.stream(RunRequest(token_ids=IDS, max_new_tokens=40, capture=Capture(frozenset({"drafts"})))))
+    steps = list(engine.stream(RunRequest(token_ids=IDS, max_new_tokens=40, verify_drafts=True)))
     assert [step.start for step in steps] == np.cumsum([0, *(len(step.tokens) for step in steps)])[:-1].tolist()
     assert {len(step.tokens) for step in steps[1:]} == {1, 2}
     assert sum(len(step.tokens) for step in steps) == len(IDS) + 40
-    assert "draft_expert_id" not in steps[-1].arrays
 
 
-def test_model_without_the_module_says_so(tmp_path: Path) -> None:
+def counted_passes(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Return a list that gets the number of positions of each pass of the module from now on."""
+    passes, draft_logits = [], engine.model.draft_logits
+
+    def counted(x_BTD: torch.Tensor, *others: object) -> torch.Tensor:
+        passes.append(x_BTD.shape[1])
+        return draft_logits(x_BTD, *others)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(engine.model, "draft_logits", counted)
+    return passes
+
+
+def test_recording_drafts_costs_one_pass_and_changes_nothing_else(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain, verified = run(engine, drafts=False, variables=EVERYTHING), run(engine, drafts=True)
+    passes = counted_passes(engine, monkeypatch)
+    drafted = run(engine, drafts=True, variables=EVERYTHING, verify_drafts=False)
+    assert passes == [len(IDS) + 40]
+    assert set(drafted.data) - set(plain.data) == {"draft_id", "draft_logprob", "draft_tried"}
+    for name, values in plain.data.data_vars.items():
+        assert values.identical(drafted.data[name]), name
+    assert not drafted.data["draft_tried"].any()
+    assert drafted.data["draft_id"].identical(verified.data["draft_id"])
+    size = np.abs(plain.data["logits"].values).max()
+    assert relative_error(drafted.data["draft_logprob"], verified.data["draft_logprob"], size) <= ROUNDING
+
+
+def test_drafts_are_verified_also_if_they_are_not_recorded(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    passes = counted_passes(engine, monkeypatch)
+    trace = run(engine, drafts=False, verify_drafts=True)
+    assert not [name for name in trace.data if str(name).startswith("draft")]
+    assert len(passes) < 40  # without verification, there would be one pass of the model per new token
+    assert run(engine, drafts=False, verify_drafts=True, max_new_tokens=0).num_tokens == len(IDS)
+
+
+def test_stopped_run_has_the_drafts_of_its_tokens(engine: Engine) -> None:
+    cancel = threading.Event()
+    request = RunRequest(token_ids=IDS, max_new_tokens=40, capture=Capture(frozenset({"drafts"})))
+    steps = engine.stream(request, cancel)
+    for _ in range(5):
+        next(steps)
+    cancel.set()
+    with pytest.raises(StopIteration) as stopped:
+        next(steps)
+    trace, whole = stopped.value.value, engine.run(request)
+    assert trace.num_tokens == len(IDS) + 4
+    assert np.array_equal(trace.data["draft_id"], whole.data["draft_id"][: trace.num_tokens])
+
+
+@pytest.mark.parametrize("changes", [{}, {"verify_drafts": True}], ids=["recorded", "verified"])
+def test_model_without_the_module_says_so(tmp_path: Path, changes: dict) -> None:
     save_model(random_model(tiny_config()), tmp_path / "plain", torch.float32)
     engine = Engine.load(tmp_path / "plain", device="cpu")
     with pytest.raises(RequestError, match="no multi-token-prediction module"):
-        run(engine, drafts=True)
+        run(engine, drafts=not changes, **changes)
 
 
 def test_drafts_of_a_long_prompt_are_made_in_blocks(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     ids = tuple(np.random.default_rng(3).integers(0, 320, 150).tolist())
     at_once = run(engine, drafts=True, token_ids=ids, max_new_tokens=8).data
     monkeypatch.setattr("model.run.predictions.LOGITS_AT_ONCE", 64 * 320)
-    made, draft_logits = [], engine.model.draft_logits
-
-    def noted(x_BTD: torch.Tensor, *others: object) -> torch.Tensor:
-        made.append(x_BTD.shape[1])
-        return draft_logits(x_BTD, *others)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(engine.model, "draft_logits", noted)
+    made = counted_passes(engine, monkeypatch)
     in_blocks = run(engine, drafts=True, token_ids=ids, max_new_tokens=8).data
     assert made[:3] == [64, 64, 22]
     assert np.array_equal(in_blocks["draft_id"], at_once["draft_id"])

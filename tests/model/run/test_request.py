@@ -36,6 +36,7 @@ requests = st.builds(
     top_p=st.floats(0.01, 1),
     top_k=st.integers(0, 50),
     seed=st.integers(0, 2**63 - 1),
+    verify_drafts=st.booleans(),
     capture=st.builds(Capture, st.frozensets(st.sampled_from(["router", "inputs"])), st.none() | st.just((1, 3))),
     interventions=st.lists(interventions, max_size=4).map(tuple),
 )

@@ -39,7 +39,7 @@ SEEN = Capture(frozenset({"router", "logits"}))
 def engine_of(family: str, seed: int = 0) -> Engine:
     config = tiny_config(num_layers=3, vocab_size=64, eos_id=None, **FAMILIES[family])
     engine = Engine(random_model(config, seed), None, family, folder=None)  # type: ignore[arg-type]
-    engine.__dict__["description"] = {"name": family, "config": config.to_json()}
+    engine.__dict__["_description"] = {"name": family, "config": config.to_json()}
     return engine
 
 
@@ -195,11 +195,13 @@ def test_replay_of_another_model_is_refused() -> None:
         run(engine, request, dataclasses.replace(own, expert_ids=ids))
 
 
-def test_a_replay_and_drafts_exclude_each_other() -> None:
+def test_a_replay_records_drafts_but_cannot_verify_them() -> None:
     engine = Engine(random_model(tiny_config(num_layers=3, vocab_size=64, has_mtp=True)), None, "mtp", folder=None)  # type: ignore[arg-type]
-    engine.__dict__["description"] = {"name": "mtp", "config": engine.config.to_json()}
+    engine.__dict__["_description"] = {"name": "mtp", "config": engine.config.to_json()}
     request = RunRequest(token_ids=(1, 2, 3), max_new_tokens=3, capture=Capture(frozenset({"router", "drafts"})))
-    replay = Replay.of(run(engine, request))
+    original = run(engine, request)
+    replay = Replay.of(original)
+    assert run(engine, request, replay).data["draft_id"].identical(original.data["draft_id"])
     with pytest.raises(RequestError, match="cannot verify drafts"):
-        run(engine, request, replay)
+        run(engine, dataclasses.replace(request, verify_drafts=True), replay)
     torch.testing.assert_close(replay.weight_array.sum(-1), np.full((6, 2), 2.5, np.float32))

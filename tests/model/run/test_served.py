@@ -160,6 +160,8 @@ def test_what_no_engine_elsewhere_does_is_refused() -> None:
             next(engine.stream(RunRequest(prompt="a")))
         with pytest.raises(RequestError, match="not as a question"):
             next(engine.stream(RunRequest(prompt="a", max_new_tokens=1, chat=True)))
+        with pytest.raises(RequestError, match="not asked for drafts"):
+            next(engine.stream(RunRequest(prompt="a", max_new_tokens=1, verify_drafts=True)))
 
 
 @pytest.mark.parametrize(
