@@ -4,6 +4,7 @@ Chromium is the one that CHROMIUM names, an installed one, or Playwright's own. 
 or fail if CI is set, where a browser is required.
 """
 
+import contextlib
 import os
 import re
 import shutil
@@ -15,6 +16,8 @@ from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Error, Page, expect, sync_playwright
+
+from viz.theme import DARK, Theme
 
 ROOT = Path(__file__).parent.parent.parent
 SWITCHES = [
@@ -128,9 +131,9 @@ def start_server(script: str, variables: dict[str, str], log: Path) -> tuple[sub
     return process, address.group()
 
 
-@pytest.fixture
-def visit(chromium: Browser) -> Iterator[Visit]:
-    """Open an address in a new window; fail on an error of a script or a request to another host."""
+@contextlib.contextmanager
+def windows(chromium: Browser) -> Iterator[Visit]:
+    """Yield what opens an address in a new window; fail on an error of a script or a request to another host."""
     contexts, problems = [], []
 
     def open_page(address: str, width: int = 1280, height: int = 900, theme: str = "light") -> Page:
@@ -147,6 +150,30 @@ def visit(chromium: Browser) -> Iterator[Visit]:
     for context in contexts:
         context.close()
     assert problems == []
+
+
+@pytest.fixture
+def visit(chromium: Browser) -> Iterator[Visit]:
+    """Open an address in a new window of this test."""
+    with windows(chromium) as open_page:
+        yield open_page
+
+
+@pytest.fixture(scope="module")
+def shared_visit(chromium: Browser) -> Iterator[Visit]:
+    """Open an address in a new window that several tests of a module use."""
+    with windows(chromium) as open_page:
+        yield open_page
+
+
+WEARS = "color => getComputedStyle(document.querySelector('.stApp')).backgroundColor === color"
+
+
+def wear(page: Page, theme: Theme) -> None:
+    """Change the browser's theme, and wait until the page has it too."""
+    page.emulate_media(color_scheme="dark" if theme is DARK else "light")
+    page.wait_for_function(WEARS, arg="rgb({}, {}, {})".format(*bytes.fromhex(theme.background[1:])))
+    page.wait_for_timeout(200)
 
 
 # Position of the first point whose customdata starts like this (null matches all); nothing before layout.

@@ -11,8 +11,8 @@ from playwright.sync_api import Page, expect
 
 from pages.common.menu import FIRST, MENU, title
 from tests.benchmarks.screen import READY
-from tests.browser.conftest import Visit
-from viz.theme import DARK, LIGHT, Theme
+from tests.browser.conftest import Visit, wear
+from viz.theme import DARK, LIGHT
 
 pytestmark = pytest.mark.browser
 # Faults that Streamlit writes itself: a rule of axe -> a mark in the HTML of its element.
@@ -25,7 +25,6 @@ STREAMLIT = {
 AT_REST = """name => document.querySelector('h1')?.textContent === name
   && document.querySelector('[data-testid=stApp]')?.dataset.testScriptState === 'notRunning'
   && !document.querySelector('[data-testid=stSkeleton]')"""
-WEARS = "color => getComputedStyle(document.querySelector('.stApp')).backgroundColor === color"
 # Colours change by transitions, in which text passes through colours that nobody reads.
 STILL = "*, *::before, *::after { transition: none !important; animation: none !important; }"
 RUN = """async ([exclude, rules]) => (await axe.run({ exclude }, {
@@ -43,13 +42,6 @@ def violations(page: Page, exclude: list[str], *rules: str) -> list[tuple[str, s
     found: list[Any] = page.evaluate(RUN, [exclude, list(rules)])
     pairs = [(fault["id"], node["html"][:200]) for fault in found for node in fault["nodes"]]
     return [(rule, html) for rule, html in pairs if STREAMLIT.get(rule, "not ours") not in html]
-
-
-def wear(page: Page, theme: Theme) -> None:
-    """Change the browser's theme, and wait until the page has it too."""
-    page.emulate_media(color_scheme="dark" if theme is DARK else "light")
-    page.wait_for_function(WEARS, arg="rgb({}, {}, {})".format(*bytes.fromhex(theme.background[1:])))
-    page.wait_for_timeout(200)
 
 
 def test_axe_finds_no_fault_of_ours_on_any_page_in_either_theme(visit: Visit, app: str) -> None:

@@ -5,7 +5,8 @@ from urllib.parse import quote
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.conftest import Visit
+from tests.browser.conftest import Visit, wear
+from viz.theme import DARK, LIGHT
 
 pytestmark = pytest.mark.browser
 HOSTILE = "<script>alert(1)</script>\n<｜begin▁of▁sentence｜> n\u0303 שלום \u202e abc"
@@ -34,18 +35,19 @@ def test_click_on_a_cell_chooses_its_layer_and_expert(visit: Visit, app: str) ->
     assert page.evaluate("new URLSearchParams(location.search).has('layer')")
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_text_of_any_kind_is_shown_as_text(visit: Visit, app: str, theme: str) -> None:
+def test_text_of_any_kind_is_shown_as_text_in_both_themes(visit: Visit, app: str) -> None:
     dialogs: list[str] = []
-    page = open_page(visit, app, "tokens", HOSTILE, theme=theme)
+    page = open_page(visit, app, "tokens", HOSTILE, theme="dark")
     page.on("dialog", lambda dialog: dialogs.append(dialog.message))
     strip = page.locator(".boundaries").first
-    expect(strip).to_be_visible()
-    shown = strip.inner_text().replace("\n", "")
-    assert "<script>alert(1)</script>⏎<｜begin▁of▁sentence｜>·n\u0303·שלום·\\u202e·abc" in shown
-    assert strip.locator("script").count() == 0
-    expect(strip.locator(".chip.special").first).to_be_visible()
-    assert strip.locator(".chip.lookalike").count() > 1
+    for theme in (DARK, LIGHT):
+        wear(page, theme)
+        expect(strip).to_be_visible()
+        shown = strip.inner_text().replace("\n", "")
+        assert "<script>alert(1)</script>⏎<｜begin▁of▁sentence｜>·n\u0303·שלום·\\u202e·abc" in shown
+        assert strip.locator("script").count() == 0
+        expect(strip.locator(".chip.special").first).to_be_visible()
+        assert strip.locator(".chip.lookalike").count() > 1
     assert dialogs == []
 
 
@@ -57,8 +59,9 @@ def test_every_chip_of_a_hebrew_text_keeps_its_place(visit: Visit, app: str) -> 
 
 
 @pytest.mark.parametrize("name", ["expert_load", "tokens"])
-@pytest.mark.parametrize("width", [1024, 1920])
-def test_nothing_is_cut_at_any_width(visit: Visit, app: str, name: str, width: int) -> None:
-    page = open_page(visit, app, name, "Once upon a time there was a wolf", width=width)
-    page.wait_for_timeout(1500)
-    assert page.evaluate("document.querySelector('[data-testid=stMain]').scrollWidth <= innerWidth")
+def test_nothing_is_cut_at_any_width(visit: Visit, app: str, name: str) -> None:
+    page = open_page(visit, app, name, "Once upon a time there was a wolf", width=1024)
+    for width in (1024, 1920):
+        page.set_viewport_size({"width": width, "height": 900})
+        page.wait_for_timeout(1500)
+        assert page.evaluate("document.querySelector('[data-testid=stMain]').scrollWidth <= innerWidth"), width
