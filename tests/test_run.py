@@ -13,13 +13,13 @@ ERRS = "import pytest\n@pytest.fixture\ndef broken(): raise OSError\ndef test_er
 
 
 @pytest.mark.parametrize(
-    ("first", "second", "last_line", "status"),
+    ("first", "second", "at_once", "last_line", "status"),
     [
-        (PASSES + SKIPS, PASSES, "2 passed, 0 failed, 1 skipped", 0),
-        (PASSES + FAILS, PASSES, "2 passed, 1 failed, 0 skipped", 1),
-        (PASSES, FAILS + ERRS, "1 passed, 2 failed, 0 skipped", 1),
-        ("import nothing_of_this_name", PASSES, "1 passed, 1 failed, 0 skipped", 1),
-        (SKIPS, "", "0 passed, 0 failed, 1 skipped", 1),
+        (PASSES + SKIPS, PASSES, True, "2 passed, 0 failed, 1 skipped", 0),
+        (PASSES + FAILS, PASSES, True, "2 passed, 1 failed, 0 skipped", 1),
+        (PASSES, FAILS + ERRS, True, "1 passed, 2 failed, 0 skipped", 1),
+        ("import nothing_of_this_name", PASSES, False, "1 passed, 1 failed, 0 skipped", 1),
+        (SKIPS, "", False, "0 passed, 0 failed, 1 skipped", 1),
     ],
     ids=["all pass", "first fails", "second fails", "first cannot be collected", "nothing passes"],
 )
@@ -29,6 +29,7 @@ def test_totals_and_status(
     capfd: pytest.CaptureFixture[str],
     first: str,
     second: str,
+    at_once: bool,
     last_line: str,
     status: int,
 ) -> None:
@@ -38,10 +39,13 @@ def test_totals_and_status(
     options = ["-c", str(tmp_path / "none.ini"), "-p", "no:cacheprovider"]
     (tmp_path / "none.ini").write_text("")
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
-    monkeypatch.setattr(run, "PARTS", [[str(path)] for path in paths])
+    parts = [[str(path)] for path in paths]
+    monkeypatch.setattr(run, "STAGES", [parts] if at_once else [[part] for part in parts])
     assert run.main(options) == status
-    assert capfd.readouterr().out.splitlines()[-1] == last_line
+    lines = capfd.readouterr().out.splitlines()
+    assert lines[-1] == last_line
+    assert sum("===" in line and " in " in line for line in lines) == 2  # both parts print their end
 
 
 def test_a_run_that_cannot_start_counts_as_failed(tmp_path: Path) -> None:
-    assert run.run(["--no-such-option"], tmp_path / "report.xml") == (0, 1, 0)
+    assert run.run([["--no-such-option"]], tmp_path) == [(0, 1, 0)]

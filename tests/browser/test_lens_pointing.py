@@ -137,13 +137,3 @@ def test_maps_are_saved_for_print_with_what_they_show(lens: Page, tmp_path: Path
             words = [text.text or "" for text in drawing.iter("{http://www.w3.org/2000/svg}text")]
             assert any(re.fullmatch(r"m · <b> · layer 2 · 20\d\d-\d\d-\d\d", line) for line in words)
             assert len(content) > 3000
-
-
-def test_pointing_is_drawn_within_a_frame(lens: Page) -> None:
-    for row in range(16):
-        for column in (0, 5, 15):
-            lens.mouse.move(*in_plot(lens, "router", column, row))
-    lens.mouse.move(*in_plot(lens, "attention", 0, 12))
-    milliseconds = sorted(lens.evaluate("window.__lens.hoverMs"))
-    assert len(milliseconds) > 10
-    assert milliseconds[len(milliseconds) // 2] < 16
