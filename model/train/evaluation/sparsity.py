@@ -70,9 +70,9 @@ class Recall(Tape):
 @torch.inference_mode()
 def measure_recall(model: Transformer, texts: list[LongText], progress: bool = False) -> dict[int, list[float]]:
     """Return for each layer the recall of indexer, oracle and last keys; NaN if no query leaves out a key."""
-    tape = Recall()
+    tape, device = Recall(), model.embedding.weight.device
     for text in tqdm(texts, desc="recall", unit="text", disable=not progress):
-        model.hidden(torch.tensor([[model.config.bos_id or 0, *text.token_ids]]), tape=tape)
+        model.hidden(torch.tensor([[model.config.bos_id or 0, *text.token_ids]], device=device), tape=tape)
     return {
         layer: (sums[:3] / sums[3] if sums[3] else np.full(3, math.nan)).tolist() for layer, sums in tape.layers.items()
     }

@@ -11,6 +11,7 @@ import xarray as xr
 
 from model.checkpoint.weights import save_model
 from model.run.attention import LayerAttention, head_attention
+from model.run.decode_cost import decode_cost
 from model.run.engine import Engine
 from model.run.from_disk import Stopped
 from model.run.importance import importance
@@ -129,6 +130,11 @@ def test_heads_on_demand(pair: Pair, read: Callable[[LayerAttention], xr.Dataset
     assert_same(*(read(LayerAttention(engine, trace, 2)) for engine in (pair.gpu, pair.cpu)))
     dense = [head_attention(engine, trace, 1, [2]).to_dataset(name="dense") for engine in (pair.gpu, pair.cpu)]
     assert_same(*dense)
+
+
+def test_times_of_a_decoded_token(pair: Pair) -> None:
+    if pair.gpu.config.is_sparse:
+        assert decode_cost(pair.gpu.model, layer=1, context=8, repeats=1).context == 8
 
 
 def test_run_from_disk(folder: Path, pair: Pair, tmp_path: Path) -> None:
