@@ -61,13 +61,8 @@ class Block:
             self.columns = None if raw.logits_TC is None else raw.logits_TC.shape[-1]
 
     def choices(self, raw: RawRouting) -> Tensor:
-        """Return the selected columns of the router, [T, K].
-
-        A column beyond the ids that the experts accept reaches them as expert 0 with weight 0 (Zaya).
-        """
-        if self.num_experts == self.slots:
-            return raw.ids_TK
-        return raw.ids_TK.masked_fill((raw.ids_TK == 0) & (raw.weights_TK == 0), self.slots)
+        """Return the selected columns of the router, [T, K]."""
+        return raw.choices(self.num_experts, self.slots)
 
     def accepted(self, edited: RawRouting, original: RawRouting) -> RawRouting:
         """Return an edited routing in the dtypes of the original, with ids that the experts accept."""

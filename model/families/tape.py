@@ -29,6 +29,15 @@ class RawRouting(NamedTuple):
     ids_TK: Tensor
     weights_TK: Tensor
 
+    def choices(self, num_columns: int, slots: int) -> Tensor:
+        """Return the selected columns of the router, [T, K], if the experts accept `slots` ids.
+
+        A column beyond those reaches the experts as expert 0 with weight 0 (Zaya).
+        """
+        if num_columns <= slots:
+            return self.ids_TK
+        return self.ids_TK.masked_fill((self.ids_TK == 0) & (self.weights_TK == 0), slots)
+
 
 # Given a block's routing and the number of tokens before this forward pass: the routing to use instead.
 Edit = Callable[[RawRouting, int], RawRouting]
