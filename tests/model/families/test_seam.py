@@ -10,6 +10,7 @@ from model.families.blocks import Block
 from model.families.seam import instrument
 from model.families.tape import Pass, RawRouting, Tape
 from tests.families import FAMILIES, Watched, build, watched
+from tests.router_rules import check_rule_and_edits
 
 ROUTED = [name for name in FAMILIES if name != "doge"]  # its experts are embeddings, found by product keys
 PROMPT, GENERATED = list(range(3, 27)), [41, 42, 43]
@@ -77,6 +78,7 @@ def test_every_family_is_recorded_and_edited_to_the_bit(model_type: str) -> None
     assert all(one.attention.keys() == seam.attention.keys() for one in passes)
     assert max([float(part.error) for one in passes for part in one.attention.values()], default=0) < 1e-5
     check_replay(model, plain, passes)
+    check_rule_and_edits(model_type, Watched(model, seam))
 
 
 def check_routing(block: Block, recorded: list[RawRouting], received: list[tuple[Tensor, Tensor]]) -> None:
