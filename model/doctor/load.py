@@ -55,8 +55,8 @@ def measure(data: xr.Dataset, rule: RouterRule, rounded: xr.Dataset | None) -> l
         "hot": metrics.hot_experts(counts).sum("expert"),
         "lowest share": counts.min("expert") / num_tokens,
         "highest share": counts.max("expert") / num_tokens,
-        "near ties (bf16)": near_ties(data, "bfloat16").mean("token"),
-        "near ties (fp32)": near_ties(data, "float32").mean("token"),
+        "near ties (bf16)": near_ties(data, "bfloat16", rule).mean("token"),
+        "near ties (fp32)": near_ties(data, "float32", rule).mean("token"),
         "median affinity chosen": _chosen_scores(data).median(("token", "rank")),
     }
     if rounded is not None:
@@ -85,9 +85,9 @@ def judge(data: xr.Dataset, rule: RouterRule, rounded: xr.Dataset | None) -> Ite
         yield from _groups(layer, data["group_kept"].values[:, index], rule)
         yield from _scores(layer, data["router_score"].values[:, index], rule)
     yield from _above_chance(counts, rule, data.sizes["token"])
-    yield _ties(data, rounded)
+    yield _ties(data, rule, rounded)
     if rounded is not None:
-        yield _rounding(data, rounded)
+        yield _rounding(data, rule, rounded)
 
 
 # --- load ------------------------------------------------------------------------------------------------------------
@@ -192,8 +192,8 @@ def _scores(layer: int, scores_TE: np.ndarray, rule: RouterRule) -> Iterator[Fin
         yield Finding(WARNING, SCORES, what, meaning, evidence, layer)
 
 
-def _ties(data: xr.Dataset, rounded: xr.Dataset | None) -> Finding:
-    share, exact = near_ties(data, "bfloat16").mean("token"), near_ties(data, "float32").mean("token")
+def _ties(data: xr.Dataset, rule: RouterRule, rounded: xr.Dataset | None) -> Finding:
+    share, exact = (near_ties(data, dtype, rule).mean("token") for dtype in ("bfloat16", "float32"))
     worst = int(share.values.argmax())
     what = f"{float(share.mean()):.1%} of the decisions are so close that rounding to bfloat16 could turn them"
     meaning = "Engines that compute in another precision will differ there without a fault; see the margins on Routing."
@@ -209,10 +209,10 @@ def _ties(data: xr.Dataset, rounded: xr.Dataset | None) -> Finding:
     return Finding(NOTE, TIES, what, meaning, evidence, int(share["moe_layer"][worst]))
 
 
-def _rounding(data: xr.Dataset, rounded: xr.Dataset) -> Finding:
+def _rounding(data: xr.Dataset, rule: RouterRule, rounded: xr.Dataset) -> Finding:
     changed = flips(data, rounded)
     share = changed.mean("token")
-    near = near_ties(data, "bfloat16").values
+    near = near_ties(data, "bfloat16", rule).values
     explained = float((near & changed.values).sum() / max(1, int(changed.sum())))
     worst, mean = int(share.values.argmax()), float(share.mean())
     what = f"run in bfloat16, {mean:.1%} of the decisions took another set of experts"

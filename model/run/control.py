@@ -7,7 +7,8 @@ makes the same change to other experts. A control consists of several random dra
   layer (`other_experts`). It does so for as many tokens as the change reroutes, chosen at random among the tokens that
   the draw would reroute. If too few other experts reroute as many tokens, all draws are made for fewer tokens; the
   change is then repeated for this smaller number of its tokens, and the draws are compared with the repetition.
-- Any other change may reroute every token, so the control is matched per token. A draw replaces as many experts of each
+- Any other change may reroute every token, and without a known rule nobody can tell which tokens other experts would
+  reroute. In both cases the control is matched per token. A draw replaces as many experts of each
   token as the change did. The new experts are random. Each takes the place of an expert that the change brought in: it
   has about the same load, and gets the same gate weight (`equal_rerouting`). If only gate weights changed, there is no
   draw.
@@ -25,9 +26,9 @@ import numpy as np
 from model.run.interventions import ForceExpert, Intervention, KnockOut, Replay, TopK
 from model.trace.effects import taken
 from model.trace.metrics import tokens_per_expert
-from model.trace.observed_rule import rule_of
-from model.trace.router_rule import biased_score
-from model.trace.routing import by_expert
+from model.trace.observed_rule import rule_known, rule_of
+from model.trace.routing import by_expert, in_router_order
+from model.trace.scores import biased_scores
 from model.trace.trace import Trace
 
 DRAWS = 39  # the effects of 2 in 40 harmless changes (5 %) lie above or below those of all 39 draws
@@ -78,7 +79,8 @@ def control(
         seed: seed of the random numbers.
     """
     rng = np.random.default_rng(seed)
-    if named := named_experts(interventions):
+    named = named_experts(interventions)
+    if named and rule_known(original):
         return other_experts(original, named, allowed, draws, rng)
     return equal_rerouting(original, changed, _layers_of(interventions, original), draws, rng)
 
@@ -159,14 +161,21 @@ def tokens_to_match(counts: list[int], target: int) -> int:
 
 
 class LayerRouter:
-    """The router of one layer in the original run, for the effects of knocking out or forcing experts."""
+    """The router of one layer in the original run, for the effects of knocking out or forcing experts.
+
+    Where experts follow from the token id, a token keeps them: the next best by score takes the place of a knocked-out
+    expert, and a forced expert that of the lowest.
+    """
 
     def __init__(self, original: Trace, change: Named) -> None:
         at = original.data.sel(moe_layer=change.layer)
         self.rule, self._layer, self._knocks_out = rule_of(original), change.layer, isinstance(change, KnockOut)
-        self._ids, self._weights = at["expert_id"].values, at["gate_weight"].values
-        self._scores = at["router_score"].values
-        self._biased = biased_score(self._scores, at["expert_bias"].values)
+        self._ids, self._weights = in_router_order(at)
+        self._scores, self._biased = at["router_score"].values, biased_scores(at, self.rule).values
+        self._factor = at["expert_factor"].values if "expert_factor" in at else None
+        if original.router and change.layer in original.router.table_layers:
+            recorded = by_expert(self._ids, np.array(True), self.rule.num_experts, False)
+            self._biased = self._biased + np.where(recorded, np.ptp(self._biased) + 1, 0).astype(np.float32)
         self._plain = self.rule.select(self._biased)
 
     def rerouted(self, experts: Sequence[int]) -> np.ndarray:
@@ -182,7 +191,9 @@ class LayerRouter:
         tokens = rng.permutation(np.flatnonzero((selected != self._plain).any(-1)))[:num_tokens]
         ids, weights = self._ids.copy(), self._weights.copy()
         ids[tokens] = np.nonzero(selected[tokens])[-1].reshape(len(tokens), self.rule.top_k)
-        weights[tokens] = self.rule.weights(np.take_along_axis(self._scores[tokens], ids[tokens].astype(int), -1))
+        changed = ids[tokens].astype(int)
+        factors = None if self._factor is None else self._factor[changed]
+        weights[tokens] = self.rule.weights(np.take_along_axis(self._scores[tokens], changed, -1), factors)
         values = ids.astype("<i2").tobytes(), weights.astype("<f4").tobytes()
         return (Replay((self._layer,), len(ids), ids.shape[-1], *values),)
 
@@ -198,7 +209,7 @@ def equal_rerouting(
     original: Trace, changed: Trace, layers: tuple[int, ...], draws: int, rng: np.random.Generator
 ) -> Control:
     """Return a control of random routings: each draw replaces as many experts of a token as the change did."""
-    num_experts, moe_layers = original.data.sizes["expert"], original.data["moe_layer"].values.tolist()
+    num_experts, moe_layers = rule_of(original).num_experts, original.data["moe_layer"].values.tolist()
     rows = [moe_layers.index(layer) for layer in layers]
     after = taken(changed, num_experts)[:, rows]
     loads = tokens_per_expert(original.data["expert_id"], num_experts).values[rows]

@@ -24,7 +24,7 @@ from model.trace.align import Alignment, align
 from model.trace.consistency import Fault, faults
 from model.trace.observed_rule import rule_of
 from model.trace.renumbering import Renumbering, find_renumbering
-from model.trace.rounding import Rounding, scores_per_group
+from model.trace.rounding import Rounding, rule_for_margins
 from model.trace.routing import by_expert, share_intervals
 from model.trace.shift import Shift, find_shift
 from model.trace.trace import Trace
@@ -50,8 +50,8 @@ class Comparison:
         alignment: the alignment of their tokens.
         choices: variables [pair, moe_layer]: number of `shared` (common) experts, `jaccard` index of both sets,
             `verdict` (index into `VERDICTS`), `margin` (the smaller of the two traces' margins, in units of biased
-            score; a small margin alone is no near tie) and `weight_difference` (largest difference of a gate weight of
-            a common expert).
+            score; a small margin alone is no near tie; NaN where experts follow from the token id) and
+            `weight_difference` (largest difference of a gate weight of a common expert).
             Variable [pair]: `logprob_difference`, b minus a, in nats. A value that was not recorded is NaN.
         layers: variables [moe_layer]: number of compared `choices`, share of `equal` choices with its 95 % interval
             `equal_low` to `equal_high` (as if choices were independent), mean `jaccard`, mean and largest weight
@@ -116,16 +116,16 @@ def compare(a: Trace, b: Trace) -> Comparison:
         raise CompareError("no token of one trace is aligned with a token of the other; compare runs of the same text")
     one, other = (_at(trace, alignment.pairs[:, side], layers) for side, trace in enumerate((a, b)))
     dtype = rougher_dtype(a, b)
-    rounding = Rounding(dtype, scores_per_group(one), scores_per_group(other))
+    rounding = Rounding(dtype, rule_for_margins(a, one), rule_for_margins(b, other))
     parts = [
         _compare_layer(_layer(one, index), _layer(other, index), num_experts, rounding) for index in range(len(layers))
     ]
     renumbered = {layer: part.renumbering for layer, part in zip(layers, parts, strict=True) if part.renumbering}
-    margin = _margins(one, other)
+    by_table = _by_table(a, b, layers)
     choices = {name: np.stack([getattr(part, name) for part in parts], 1) for name in _Layer._fields[:3]}
-    near = None if margin is None else np.stack([part.near for part in parts], 1)
+    near = np.stack([part.near for part in parts], 1) & ~by_table if rounding.rule or rounding.other_rule else None
     choices["verdict"] = _verdicts(choices["jaccard"], near, _clean_before(alignment))
-    choices["margin"] = np.full(choices["jaccard"].shape, np.nan, np.float32) if margin is None else margin
+    choices["margin"] = _margins(one, other, rounding, by_table)
     only_a, only_b = (tuple(sorted(set(_layers(trace)) - set(layers))) for trace in (a, b))
     return Comparison(
         a=a,
@@ -159,7 +159,7 @@ def _num_experts(a: Trace, b: Trace) -> int:
     for name, trace in (("first", a), ("second", b)):
         if not trace.has("expert_id"):
             raise CompareError(f"the {name} trace does not hold the chosen experts; record it with --capture router")
-    stated = {trace.shape.num_experts for trace in (a, b)} - {None}
+    stated = {trace.shape.num_experts for trace in (a, b) if trace.shape.num_experts}
     if len(stated) > 1:
         numbers = " and ".join(str(trace.shape.num_experts) for trace in (a, b))
         raise CompareError(f"the models have {numbers} experts; they cannot be compared")
@@ -179,7 +179,8 @@ def _common_layers(a: Trace, b: Trace) -> list[int]:
 
 def _at(trace: Trace, tokens: np.ndarray, layers: list[int]) -> xr.Dataset:
     """Return the variables that are compared, for the tokens at indices `tokens` and for `layers`."""
-    names = ["expert_id", "gate_weight", "router_score", "expert_bias", "group_score", "group_kept", "logprob"]
+    names = ["expert_id", "gate_weight", "router_logit", "router_score", "expert_bias", "group_score", "group_kept"]
+    names += ["logprob"]
     data = trace.data[[name for name in names if trace.has(name)]]
     return data.sel(moe_layer=layers).isel(token=tokens)
 
@@ -259,19 +260,23 @@ def _compare_layer(
 # --- verdicts --------------------------------------------------------------------------------------------------------
 
 
-def _margins(one: xr.Dataset, other: xr.Dataset) -> np.ndarray | None:
-    """Return the smaller of the two traces' absolute margins, [pair, moe_layer]; None if neither trace has one.
+def _margins(one: xr.Dataset, other: xr.Dataset, rounding: Rounding, by_table: np.ndarray) -> np.ndarray:
+    """Return the smaller of the two traces' absolute margins, [pair, moe_layer]; NaN if neither trace has one.
 
     The unit is a biased score: if a group's score is the sum of two scores, half the margin of the groups is used.
     """
-    margins = []
-    for at in (one, other):
-        try:
-            per_score = np.abs(near_ties.group_margin(at).values) / near_ties.scores_in_a_group_score(at)
-            margins.append(np.fmin(np.abs(near_ties.place_margin(at).values), per_score))
-        except near_ties.MissingScoresError:
-            continue
-    return np.fmin.reduce(margins).astype(np.float32) if margins else None
+    margins = [np.full((one.sizes["token"], len(by_table)), np.nan, np.float32)]
+    for at, rule in ((one, rounding.rule), (other, rounding.other_rule)):
+        if rule is not None:
+            per_score = np.abs(near_ties.group_margin(at, rule).values) / rule.scores_per_group
+            margins.append(np.fmin(np.abs(near_ties.place_margin(at, rule).values), per_score))
+    return np.where(by_table, np.float32(np.nan), np.fmin.reduce(margins).astype(np.float32))
+
+
+def _by_table(a: Trace, b: Trace, layers: list[int]) -> np.ndarray:
+    """Return a mask of the layers whose experts follow from the token id in either model, [moe_layer]."""
+    tables = {layer for trace in (a, b) if trace.router for layer in trace.router.table_layers}
+    return np.isin(layers, list(tables))
 
 
 def _verdicts(index: np.ndarray, near: np.ndarray | None, clean: np.ndarray) -> np.ndarray:

@@ -12,15 +12,16 @@ Source: DeepSeek-V3 report (arXiv 2412.19437), equations 12 to 16: the bias ente
 """
 
 import dataclasses
-from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 
-from model.trace.near_ties import reach
-from model.trace.observed_rule import rule_of
-from model.trace.router_rule import RouterRule, biased_score, margin, selection_of
+from model.trace.near_ties import reach_of_scores
+from model.trace.observed_rule import rule_known, rule_of
+from model.trace.router_rule import RouterRule, margin, selection_of
 from model.trace.routing import by_expert, untouched_layers
+from model.trace.scores import biased_scores, decided_layers, needed, reachable
 from model.trace.trace import Trace, TraceError
 
 BIASED_WEIGHTS = "weights from biased scores"
@@ -37,7 +38,10 @@ NO_BIAS = "chosen without the bias"
 OTHER_CHOICE = "chosen against the recorded scores"
 # Tolerance of weights, relative to the largest weight. Routers compute in fp32; an engine may record fewer bits.
 _MEASURED, _IMPORTED = 1e-4, 2.0**-6
-_NEEDED = ("router_score", "expert_bias", "expert_id", "gate_weight", "group_kept", "group_score")
+_READ = (
+    "router_score", "router_logit", "expert_bias", "expert_factor", "expert_id", "gate_weight", "group_kept",
+    "group_score",
+)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -68,25 +72,36 @@ class _Finding(NamedTuple):
 def faults(trace: Trace) -> list[Fault]:
     """Return the contradictions within a trace; an empty list if there are none.
 
-    The list is also empty if the trace lacks affinities, bias or selected experts.
+    The list is also empty if the trace lacks affinities, bias or selected experts, or if no rule is known.
 
-    Tokens with unknown experts and layers with interventions are not checked.
+    Tokens with unknown experts and layers with interventions are not checked. Where experts follow from the token id,
+    only the weights are.
     """
-    if not all(map(trace.has, ("router_score", "expert_bias", "expert_id"))):
+    rule = rule_of(trace)
+    if not rule_known(trace) or not all(map(trace.has, (*needed(rule), "expert_id"))):
         return []
-    arrays = {name: trace.data[name].values for name in _NEEDED if trace.has(name)}
+    arrays = {name: trace.data[name].values for name in _READ if trace.has(name)}
     untouched = untouched_layers(trace.interventions, trace.data["moe_layer"]).values
-    measured, rule, by_kind = trace.origin.get("kind") == "measured", rule_of(trace), {}
+    decided, precise, stated, by_kind = decided_layers(trace).values, _is_precise(trace), _stated(trace), {}
     for index, number in enumerate(trace.data["moe_layer"].values.tolist()):
         known = (arrays["expert_id"][:, index] >= 0).all(-1)
         if untouched[index] and known.any():
             layer = {
-                name: values[index] if name == "expert_bias" else values[known, index]
+                name: values[index] if name in ("expert_bias", "expert_factor") else values[known, index]
                 for name, values in arrays.items()
             }
-            for finding in (*_check(layer, rule, measured), *_groups(layer, trace.config, measured)):
+            findings = list(_weights(layer, rule, _MEASURED if precise else _IMPORTED))
+            if decided[index] and (trace.router or "group_kept" in layer):
+                dtype = "float32" if precise else "bfloat16"
+                findings += [*_choice(layer, rule, dtype), *_groups(layer, stated, dtype)]
+            for finding in findings:
                 by_kind.setdefault(finding.kind, []).append((number, int(known.sum()), finding))
     return [_sum_up(kind, findings) for kind, findings in by_kind.items()]
+
+
+def _is_precise(trace: Trace) -> bool:
+    """Return whether router and recording have the precision of fp32. Our network's router has, in any dtype."""
+    return trace.origin.get("kind") == "measured" and (trace.router is None or trace.origin.get("dtype") == "float32")
 
 
 def _sum_up(kind: str, of_layers: list[tuple[int, int, _Finding]]) -> Fault:
@@ -95,22 +110,21 @@ def _sum_up(kind: str, of_layers: list[tuple[int, int, _Finding]]) -> Fault:
     return Fault(kind, layers, decisions, sum(checked), f"L{layers[0]}: {findings[0].evidence}")
 
 
-def _check(layer: dict[str, np.ndarray], rule: RouterRule, measured: bool) -> Iterator[_Finding]:
-    """Yield the faults of one layer. The arrays of the layer have no axis `moe_layer`."""
-    if "gate_weight" in layer:
-        yield from _weights(layer, rule, _MEASURED if measured else _IMPORTED)
-    if "group_kept" in layer:
-        yield from _choice(layer, "float32" if measured else "bfloat16")
-
-
 # --- weights ---------------------------------------------------------------------------------------------------------
 
 
 def _weights(layer: dict[str, np.ndarray], rule: RouterRule, reach: float) -> Iterator[_Finding]:
     """Find the rule that the weights follow, and yield a finding for each difference from the configuration's rule."""
+    if "gate_weight" not in layer:
+        return
     ids, weights_TK = layer["expert_id"].astype(int), layer["gate_weight"].astype(float)
+    if rule.has_expert_factor:
+        with np.errstate(all="ignore"):
+            weights_TK = weights_TK / layer["expert_factor"][ids] if "expert_factor" in layer else weights_TK * np.nan
     scores_TK = np.take_along_axis(layer["router_score"].astype(float), ids, -1)
-    bases = {False: scores_TK, True: scores_TK + layer["expert_bias"].astype(float)[ids]}
+    bases = {False: scores_TK, True: scores_TK}
+    if rule.has_selection_bias and not rule.bias_on_logits:
+        bases[True] = scores_TK + layer["expert_bias"].astype(float)[ids]
     stated, scale = rule.normalise_weights, rule.routed_scale
     normal = stated is not False
     for biased, normalised in ((False, normal), (False, not normal), (True, normal), (True, not normal)):
@@ -151,16 +165,17 @@ def _fit(weights_TK: np.ndarray, shares_TK: np.ndarray) -> tuple[float, float]:
 # --- choices ---------------------------------------------------------------------------------------------------------
 
 
-def _choice(layer: dict[str, np.ndarray], dtype: str) -> Iterator[_Finding]:
+def _choice(layer: dict[str, np.ndarray], rule: RouterRule, dtype: str) -> Iterator[_Finding]:
     """Yield a finding if the recorded scores do not give the recorded selection.
 
     The kind of the finding names the wrong rule.
     """
-    scores_TE, kept_TG = layer["router_score"], layer["group_kept"]
-    reach_TE = reach(scores_TE, dtype)
-    biased_TE = biased_score(scores_TE, layer["expert_bias"])
+    if rule.num_groups > 1 and "group_kept" not in layer:
+        return
+    scores_TE = layer["router_score"]
+    reach_TE, biased_TE = reach_of_scores(layer, dtype, rule), biased_scores(layer, rule)
     selected_TE = by_expert(layer["expert_id"], np.array(True), scores_TE.shape[-1], False)
-    kept_TE = np.repeat(kept_TG, scores_TE.shape[-1] // kept_TG.shape[-1], axis=-1)
+    kept_TE = np.broadcast_to(reachable(layer.get("group_kept"), rule), scores_TE.shape)
     dropped_T = np.any(selected_TE & ~kept_TE, axis=-1)
     if dropped_T.any():
         masked_TE = np.where(kept_TE, biased_TE, np.float32(0))
@@ -181,9 +196,9 @@ def _choice(layer: dict[str, np.ndarray], dtype: str) -> Iterator[_Finding]:
 # --- groups ----------------------------------------------------------------------------------------------------------
 
 
-def _groups(layer: dict[str, np.ndarray], config: Mapping[str, Any], measured: bool) -> Iterator[_Finding]:
-    """Yield the faults in group scores and kept groups, compared with the configuration and the recorded scores."""
-    stated, kept_TG = _stated(config, layer), layer.get("group_kept")
+def _groups(layer: dict[str, np.ndarray], stated: RouterRule | None, dtype: str) -> Iterator[_Finding]:
+    """Yield the faults in group scores and kept groups, compared with the stated rule and the recorded scores."""
+    kept_TG = layer.get("group_kept")
     if stated is None or kept_TG is None or stated.num_groups != kept_TG.shape[-1] or stated.num_groups == 1:
         return
     number_T = kept_TG.sum(-1)
@@ -192,10 +207,9 @@ def _groups(layer: dict[str, np.ndarray], config: Mapping[str, Any], measured: b
         numbers = " or ".join(map(str, np.unique(number_T[other_T])))
         evidence = f"{numbers} of {stated.num_groups} groups are kept; the configuration says {stated.num_kept_groups}"
         yield _Finding(GROUP_NUMBER, int(other_T.sum()), evidence)
-    biased_TE = biased_score(layer["router_score"], layer["expert_bias"])
-    dtype = "float32" if measured else "bfloat16"
+    biased_TE = biased_scores(layer, stated)
     expected_TG = stated.group_scores(biased_TE)
-    reach_TG = stated.scores_per_group * reach(layer["router_score"], dtype).reshape(*kept_TG.shape, -1).max(-1)
+    reach_TG = stated.scores_per_group * reach_of_scores(layer, dtype, stated).reshape(*kept_TG.shape, -1).max(-1)
     if "group_score" in layer:
         off_T = (np.abs(layer["group_score"] - expected_TG) > reach_TG).any(-1)
         if off_T.any():
@@ -208,14 +222,18 @@ def _groups(layer: dict[str, np.ndarray], config: Mapping[str, Any], measured: b
         yield _Finding(GROUP_CHOICE, int(against_T.sum()), f"a kept group trails a dropped one by up to {trail:.3g}")
 
 
-def _stated(config: Mapping[str, Any], layer: dict[str, np.ndarray]) -> RouterRule | None:
-    """Return the configuration's rule; None if it is incomplete, has no groups, or contradicts the layer's shape."""
+def _stated(trace: Trace) -> RouterRule | None:
+    """Return the stated rule; None if it is incomplete, has no groups, or contradicts the recorded axes."""
+    if trace.router is not None:
+        return trace.router.rule
     try:
-        rule = RouterRule.of(config)
+        rule = RouterRule.of(trace.config)
     except TraceError:
         return None
-    fits = rule.num_experts == layer["router_score"].shape[-1] and rule.group_size >= rule.scores_per_group
-    return rule if fits and selection_of(config) != "greedy" else None
+    fits = rule.num_experts == trace.data.sizes["expert"] and rule.group_size >= rule.scores_per_group
+    if not fits or selection_of(trace.config) == "greedy":
+        return None
+    return dataclasses.replace(rule, has_selection_bias=trace.has("expert_bias"))
 
 
 def _group_rule(recorded_TG: np.ndarray, biased_TE: np.ndarray, stated: RouterRule, gap: float) -> str:

@@ -77,14 +77,16 @@ def effect(original: Trace, changed: Trace) -> xr.Dataset:
         `jaccard` [moe_layer]: mean Jaccard index of both sets.
 
     Raises:
-        EffectError: the runs have different tokens, or lack a variable.
+        EffectError: the runs have different tokens, or lack a variable or the number of experts.
     """
     if original.data["token_id"].values.tolist() != changed.data["token_id"].values.tolist():
         raise EffectError("the two runs were not fed the same tokens")
     for name in ("logits", "expert_id", "gate_weight"):
         if not (original.has(name) and changed.has(name)):
             raise EffectError(f"both runs must hold {name}")
-    num_experts = original.data.sizes["expert"]
+    num_experts = original.shape.num_experts
+    if num_experts is None:
+        raise EffectError("the original run must state its model's number of experts")
     equal, jaccard = agreement(taken(original, num_experts), taken(changed, num_experts))
     return xr.Dataset(
         {

@@ -79,7 +79,8 @@ def _scoring(trace: Trace, part: xr.Dataset) -> str:
 
 def _scores_per_group(trace: Trace, part: xr.Dataset | None) -> int:
     if part is not None and {"router_score", "expert_bias", "group_score"} <= set(part):
-        return near_ties.scores_in_a_group_score(part)
+        biased = part["router_score"] + part["expert_bias"]
+        return near_ties.scores_in_a_group_score(biased.values, part["group_score"].values)
     return 1 if is_v2(trace.config) else 2
 
 

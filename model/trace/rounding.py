@@ -10,20 +10,22 @@ import numpy as np
 import xarray as xr
 
 from model.trace import near_ties
-from model.trace.router_rule import largest
+from model.trace.observed_rule import rule_known, rule_of
+from model.trace.router_rule import RouterRule, largest
 from model.trace.routing import by_expert
+from model.trace.scores import give_margins
+from model.trace.trace import Trace
 
 
 class Rounding(NamedTuple):
-    """What decides near ties between two traces: the less precise dtype, and the number of summed scores per group.
+    """What decides near ties between two traces: the less precise dtype, and the router rule of each trace.
 
-    `per_group` is the number of best biased scores that add up to a group's score in the first trace, 1 or 2; 0 if the
-    trace lacks a needed variable. `per_group_other` is that number in the second trace.
+    A rule is None if the trace lacks a variable that its margins need, or if no rule is known.
     """
 
     dtype: str
-    per_group: int
-    per_group_other: int
+    rule: RouterRule | None
+    other_rule: RouterRule | None
 
     def explains(self, one: dict[str, np.ndarray], other: dict[str, np.ndarray], order: np.ndarray) -> np.ndarray:
         """Return whether rounding of each trace's scores can give the other trace's selection, [pair] bool.
@@ -33,19 +35,21 @@ class Rounding(NamedTuple):
         if one["expert_id"].shape[-1] != other["expert_id"].shape[-1]:
             return np.zeros(len(one["expert_id"]), bool)
         checks = []
-        if self.per_group:
-            checks.append(self._gives(one, other, self.per_group, order))
-        if self.per_group_other:
-            checks.append(self._gives(other, one, self.per_group_other, np.argsort(order)))
+        if self.rule:
+            checks.append(self._gives(one, other, self.rule, order))
+        if self.other_rule:
+            checks.append(self._gives(other, one, self.other_rule, np.argsort(order)))
         return np.logical_and.reduce(checks) if checks else np.zeros(len(one["expert_id"]), bool)
 
     def _gives(
-        self, own: dict[str, np.ndarray], others: dict[str, np.ndarray], per_group: int, order: np.ndarray
+        self, own: dict[str, np.ndarray], others: dict[str, np.ndarray], rule: RouterRule, order: np.ndarray
     ) -> np.ndarray:
         """Return whether rounding of the scores in `own` can give the groups and experts of `others`, [pair] bool."""
-        num_experts, num_groups = len(order), own["group_kept"].shape[-1]
-        scores = near_ties.scores_of(own, self.dtype, per_group)
+        num_experts, num_groups = len(order), rule.num_groups
+        scores = near_ties.scores_of(own, self.dtype, rule)
         selected = by_expert(others["expert_id"], np.array(True), num_experts, False)[:, order]
+        if num_groups == 1:
+            return scores.give_experts(selected, True)
         if "group_kept" in others:
             kept = np.repeat(others["group_kept"], num_experts // others["group_kept"].shape[-1], -1)[:, order]
         else:
@@ -67,8 +71,7 @@ def _groups_of(selected: np.ndarray, own: dict[str, np.ndarray]) -> np.ndarray:
     return largest(np.where(hit, np.inf, own["group_score"]), int(own["group_kept"].sum(-1).max(initial=1)))
 
 
-def scores_per_group(at: xr.Dataset) -> int:
-    """Return the number of best biased scores that add up to a group's score, 1 or 2; 0 if a variable is missing."""
-    if not {"router_score", "expert_bias", "group_score", "group_kept"} <= set(at):
-        return 0
-    return near_ties.scores_in_a_group_score(at)
+def rule_for_margins(trace: Trace, at: xr.Dataset) -> RouterRule | None:
+    """Return the router rule of a trace for margins of the tokens and layers `at`; None if a variable is missing."""
+    rule = rule_of(trace, at)
+    return rule if rule_known(trace) and give_margins(trace, at, rule) else None

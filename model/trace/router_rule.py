@@ -290,11 +290,6 @@ _FIELDS: dict[str, Callable[[object], bool]] = {
 }
 
 
-def biased_score(affinity: _Scores, bias: Any) -> _Scores:  # noqa: ANN401 - the same kind of array
-    """Return the biased scores: affinity [..., expert] plus bias. Without a selection bias, pass 0."""
-    return affinity + bias
-
-
 def largest(values: np.ndarray, count: int) -> np.ndarray:
     """Return a mask of the `count` largest entries along the last axis; ties are broken arbitrarily."""
     mask = np.zeros(values.shape, dtype=bool)

@@ -2,7 +2,7 @@
 
 Only `lost_to_bias` and `lost_to_group_limit` select again, by the router rule on recorded scores; all other functions
 count recorded selections. These two and the margins of `near_ties.py` describe the model as trained, so they hold only
-in the layers of `untouched_layers`. In other layers an intervention contradicts them: a knocked-out expert is not
+in the layers of `scores.decided_layers`. In other layers an intervention contradicts them: a knocked-out expert is not
 selected, whatever its score, and a recorded bias has no effect if an intervention switches the bias off.
 
 Source: co-activation from OLMoE (arXiv 2409.02060), here over all pairs; OLMoE's script counts neighbouring ranks only.
@@ -16,7 +16,7 @@ import numpy as np
 import xarray as xr
 
 from model.trace.metrics import per_layer, require_experts
-from model.trace.router_rule import RouterRule, biased_score
+from model.trace.router_rule import RouterRule
 
 
 def one_hot(expert_id: xr.DataArray, num_experts: int) -> np.ndarray:
@@ -41,7 +41,7 @@ def by_expert(ids: np.ndarray, values: np.ndarray, num_experts: int, filler: flo
 
 
 def in_router_order(data: xr.Dataset) -> tuple[np.ndarray, np.ndarray]:
-    """Return expert ids and gate weights in the router's own order of ranks, [token, moe_layer, rank] each.
+    """Return expert ids and gate weights in the router's own order of ranks, [..., rank] each.
 
     A trace without `rank_order` keeps its order. Kernels sum the experts' outputs in the router's order, so a replay is
     exact only in this order.
@@ -164,12 +164,10 @@ def lost_to_bias(router_score: xr.DataArray, expert_id: xr.DataArray, rule: Rout
     return router_score.copy(data=would & ~one_hot(expert_id, router_score.sizes["expert"]))
 
 
-def lost_to_group_limit(
-    router_score: xr.DataArray, expert_bias: xr.DataArray, expert_id: xr.DataArray, rule: RouterRule
-) -> xr.DataArray:
+def lost_to_group_limit(biased: xr.DataArray, expert_id: xr.DataArray, rule: RouterRule) -> xr.DataArray:
     """Return a mask of unselected experts that would be selected without the group limit.
 
-    The mask is [token, moe_layer, expert].
+    The mask and the biased scores are [token, moe_layer, expert].
     """
-    would = rule.ungrouped.select(biased_score(router_score, expert_bias).values)
-    return router_score.copy(data=would & ~one_hot(expert_id, router_score.sizes["expert"]))
+    would = rule.ungrouped.select(biased.values)
+    return biased.copy(data=would & ~one_hot(expert_id, biased.sizes["expert"]))

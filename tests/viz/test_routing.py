@@ -42,7 +42,7 @@ def test_path_shades_exactly_the_kept_groups():
 def test_path_marks_losers_where_the_masks_say():
     trace = random_trace(seed=3)
     data = trace.data
-    lost = derived.lost_to_group_limit(data["router_score"], data["expert_bias"], data["expert_id"], rule_of(trace))
+    lost = derived.lost_to_group_limit(data["router_score"] + data["expert_bias"], data["expert_id"], rule_of(trace))
     token = int(np.argmax(lost.any(["moe_layer", "expert"]).values))
     figure = draw_path(trace, token, losers={routing.LOST_TO_GROUP: lost.isel(token=token)})
     rows, experts = np.nonzero(lost.isel(token=token).values)

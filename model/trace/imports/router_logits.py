@@ -18,7 +18,7 @@ from model.trace.imports import sequences
 from model.trace.imports.building import Named, Words, labelled
 from model.trace.imports.origin import origin
 from model.trace.imports.reading import floats, member, token_ids
-from model.trace.router_rule import SCORINGS, RouterRule, biased_score, selection_of
+from model.trace.router_rule import SCORINGS, RouterRule, selection_of
 from model.trace.trace import Trace, TraceError
 
 _LAYER = re.compile(r"router_logits\.(\d{1,6})")
@@ -149,7 +149,7 @@ def _selection(score: xr.DataArray, named: Named, missing: dict[str, str]) -> di
 
 def _by_rule(score: xr.DataArray, bias: xr.DataArray | None, rule: RouterRule) -> dict[str, xr.DataArray]:
     """Return the experts by group-limited top-k on biased scores, and their weights, as trace variables."""
-    biased = (score if bias is None else biased_score(score, bias)).values
+    biased = rule.biased(score, 0 if bias is None else bias).values
     ids = rule.expert_ids(biased)
     affinity = np.take_along_axis(score.values, ids, -1)
     order = np.argsort(-affinity, axis=-1, kind="stable")

@@ -7,8 +7,9 @@ import pandas as pd
 import streamlit as st
 import xarray as xr
 
-from model.trace.decision import NEEDED, Decision
+from model.trace.decision import Decision, needed_for_decision
 from model.trace.imports import origin
+from model.trace.observed_rule import rule_known
 from model.trace.trace import Trace
 from pages.common import controls, session
 from pages.common.tables import THREE
@@ -25,7 +26,7 @@ _COLUMNS = {
 
 def show(trace: Trace, token: int, layer: int, expert: int) -> None:
     """Draw the tab of the decision for one token in one layer."""
-    if not all(map(trace.has, NEEDED)):
+    if not rule_known(trace) or not all(map(trace.has, needed_for_decision(trace))):
         st.info("This trace holds which experts were chosen, but not the scores that decided it.")
         st.dataframe(path.table(trace, token, {}), hide_index=True, height=300, placeholder="")
         return

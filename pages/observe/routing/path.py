@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from model.trace import routing
-from model.trace.observed_rule import rule_of
+from model.trace import routing, scores
+from model.trace.observed_rule import rule_known, rule_of
 from model.trace.trace import Trace
 from viz.routing import LOST_TO_BIAS, LOST_TO_GROUP
 
@@ -24,18 +24,19 @@ def losers(trace: Trace, token: int) -> dict[str, xr.DataArray]:
     """Return masks [moe_layer, expert] of experts that lost only to the bias, or only to the group limit.
 
     They are not selected, but would be without the bias, or without the group limit. A mask is left out if its
-    variables were not recorded. The masks are False in layers with an intervention.
+    variables were not recorded, or if the router has no bias or no groups. The masks are False in layers whose
+    selection does not follow from the scores as trained (`scores.decided_layers`).
     """
-    if not (trace.has("router_score") and trace.has("expert_bias")):
-        return {}
     one = trace.data.isel(token=[token])
-    rule = rule_of(trace, one)
-    masks = {LOST_TO_BIAS: routing.lost_to_bias(one["router_score"], one["expert_id"], rule)}
+    rule, masks = rule_of(trace, one), {}
+    if not rule_known(trace) or not all(map(trace.has, scores.needed(rule))):
+        return {}
+    if rule.has_selection_bias:
+        masks[LOST_TO_BIAS] = routing.lost_to_bias(one["router_score"], one["expert_id"], rule)
     if rule.num_groups > rule.num_kept_groups:
-        limited = routing.lost_to_group_limit(one["router_score"], one["expert_bias"], one["expert_id"], rule)
-        masks[LOST_TO_GROUP] = limited
-    untouched = routing.untouched_layers(trace.interventions, one["moe_layer"])
-    return {name: mask.isel(token=0).astype(bool) & untouched for name, mask in masks.items()}
+        masks[LOST_TO_GROUP] = routing.lost_to_group_limit(scores.biased_scores(one, rule), one["expert_id"], rule)
+    decided = scores.decided_layers(trace)
+    return {name: mask.isel(token=0).astype(bool) & decided for name, mask in masks.items()}
 
 
 def verdicts(chosen: np.ndarray, lost: Mapping[str, xr.DataArray]) -> np.ndarray:

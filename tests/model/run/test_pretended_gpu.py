@@ -83,7 +83,8 @@ def everything(engine: Engine, **changes: object) -> RunRequest:
 
 
 def test_run_with_all_captures_and_drafts(pair: Pair) -> None:
-    data = pair.same(everything(pair.cpu, max_new_tokens=3, temperature=1.0, top_k=50, top_p=0.9, seed=3))
+    sampled = {"temperature": 1.0, "top_k": 50, "top_p": 0.9, "seed": 3}
+    data = pair.same(everything(pair.cpu, max_new_tokens=3, verify_drafts=True, **sampled))
     assert data.sizes["token"] == len(IDS) + 3
     assert data["draft_tried"].any()
 
@@ -150,5 +151,8 @@ def test_layers_on_two_gpus(folder: Path, pair: Pair) -> None:
     gpus = placement(LAYERS, "pretended:0", "pretended:1")
     spread = Engine(load_placed(folder, gpus, torch.float32), None, "spread", folder)
     assert {str(parameter.device) for parameter in spread.model.parameters()} == set(gpus.values())
-    request = everything(pair.cpu, max_new_tokens=1, interventions=(KnockOut(1, 3), KnockOut(2, 2)))
-    Pair(pair.cpu, spread).same(request)
+    both = Pair(pair.cpu, spread)
+    data = both.same(everything(pair.cpu, max_new_tokens=1, interventions=(KnockOut(1, 3), KnockOut(2, 2))))
+    assert data.sizes["token"] == len(IDS) + 1
+    replay = Replay.of(pair.cpu.run(RunRequest(token_ids=IDS)), (2,))
+    both.same(RunRequest(token_ids=IDS, interventions=(KnockOut(1, 3), replay)))

@@ -13,7 +13,8 @@ from model.trace import consistency
 from model.trace.consistency import Fault, faults
 from model.trace.router_rule import RouterRule
 from model.trace.trace import Trace
-from tests.traces import random_trace
+from tests.model.trace.test_router_rule import rules
+from tests.traces import QWEN3, V4, family_trace, random_trace
 
 
 def sound(seed: int = 0, **shape: Any) -> Trace:
@@ -234,3 +235,35 @@ def test_unknown_experts_are_left_out() -> None:
         ids[list(known), 0] = trace.data["expert_id"].values[list(known), 0]
         found = faults(changed(trace, kind="imported", expert_id=ids))
         assert [(fault.decisions, fault.of, fault.layers) for fault in found] == [(n, 2, (1,)) for n in decisions]
+
+
+# --- routers of other families ---------------------------------------------------------------------------------------
+
+
+@given(rule=rules() | st.none(), seed=st.integers(0, 50), dtype=st.sampled_from(["float32", "bfloat16"]))
+def test_no_router_contradicts_its_own_rule(rule: RouterRule | None, seed: int, dtype: str) -> None:
+    if rule:
+        rule = dataclasses.replace(rule, normalise_weights=bool(rule.normalise_weights), routed_scale=1.5)
+    trace = family_trace(rule, seed, table_layers=(1,))
+    assert faults(dataclasses.replace(trace, origin=dict(trace.origin) | {"dtype": dtype})) == []
+
+
+def wrongly_stated(found: RouterRule, **changes: Any) -> set[tuple[str, tuple[int, ...]]]:
+    """Return kinds and layers of the faults of a router that follows `found`, with another rule stated."""
+    trace = family_trace(found, num_prompt=40, table_layers=(0,))
+    router = dict(trace.model["router"]) | {"rule": dataclasses.replace(found, **changes).to_json()}
+    return {
+        (fault.kind, fault.layers)
+        for fault in faults(dataclasses.replace(trace, model=dict(trace.model) | {"router": router}))
+    }
+
+
+def test_wrong_rule_of_another_family_is_a_fault() -> None:
+    everywhere, by_score = (0, 1, 2), (1, 2)
+    assert wrongly_stated(V4, routed_scale=2.0) == {(consistency.OTHER_SCALE, everywhere)}
+    assert wrongly_stated(V4, normalise_weights=False) >= {(consistency.NORMALISED, everywhere)}
+    assert wrongly_stated(V4, has_selection_bias=False) == {(consistency.OTHER_CHOICE, by_score)}
+    on_logits = dataclasses.replace(V4, bias_on_logits=True)
+    assert wrongly_stated(on_logits, bias_on_logits=False) == {(consistency.OTHER_CHOICE, by_score)}
+    factors = dataclasses.replace(QWEN3, has_expert_factor=True)
+    assert wrongly_stated(factors, has_expert_factor=False) == {(consistency.OTHER_WEIGHTS, everywhere)}

@@ -12,9 +12,12 @@ from hypothesis import strategies as st
 
 from model.trace import near_ties
 from model.trace.decision import Decision
-from model.trace.router_rule import SIGMOID, SOFTMAX
+from model.trace.observed_rule import rule_of
+from model.trace.router_rule import IDENTITY, SIGMOID, SOFTMAX, RouterRule
+from model.trace.scores import MissingScoresError
 from model.trace.trace import Token, Trace
-from tests.traces import random_trace
+from tests.model.trace.test_router_rule import rules
+from tests.traces import QWEN3, V4, family_trace, random_trace
 
 SCORES = (0.9, 0.1, 0.6, 0.5, 0.8, 0.05, 0.3, 0.2)
 BIAS = (0, 0, 0, 0, -0.3, 0, 0.4, 0.25)
@@ -175,7 +178,7 @@ def test_without_groups_and_weights() -> None:
 def test_missing_scores_and_tokens_are_named() -> None:
     trace = gate()
     bare = dataclasses.replace(trace, data=trace.data[["token_id", "expert_id"]].copy(deep=True))
-    with pytest.raises(near_ties.MissingScoresError, match="router_score, expert_bias"):
+    with pytest.raises(MissingScoresError, match="router_score, expert_bias"):
         Decision.of(bare, 0, 3)
     with pytest.raises(ValueError, match="token 5 does not exist; the run has 1"):
         Decision.of(trace, 5, 3)
@@ -186,7 +189,7 @@ def test_missing_scores_and_tokens_are_named() -> None:
 @given(seed=st.integers(0, 100), token=st.integers(0, 9), layer=st.sampled_from([1, 2]))
 def test_what_holds_on_any_trace(seed: int, token: int, layer: int) -> None:
     trace = random_trace(seed)
-    found = Decision.of(trace, token, layer)
+    found, rule = Decision.of(trace, token, layer), rule_of(trace)
     one = trace.data.isel(token=token).sel(moe_layer=layer)
     assert sorted(found.chosen.tolist()) == sorted(one["expert_id"].values.tolist())
     assert np.nansum(values(found, "share")) == pytest.approx(1, abs=1e-6)
@@ -195,8 +198,8 @@ def test_what_holds_on_any_trace(seed: int, token: int, layer: int) -> None:
     assert found.experts["biased"].values[found.chosen[-1]] == np.float32(found.entry)
     assert found.experts["reachable"].values[found.chosen].all()
     assert (found.place_margin, found.group_margin) == (
-        near_ties.place_margin(trace.data).values[token, layer - 1],
-        near_ties.group_margin(trace.data).values[token, layer - 1],
+        near_ties.place_margin(trace.data, rule).values[token, layer - 1],
+        near_ties.group_margin(trace.data, rule).values[token, layer - 1],
     )
 
 
@@ -205,3 +208,57 @@ def test_numbers_that_all_experts_share() -> None:
     found = Decision.of(gate(), 0, 3)
     assert found.mean_bias == pytest.approx(0.35 / 8)
     assert found.affinity_sum == pytest.approx(1.4)
+
+
+# --- routers of other families ---------------------------------------------------------------------------------------
+
+
+@given(rule=rules(), seed=st.integers(0, 50), token=st.integers(0, 9), layer=st.integers(0, 2))
+def test_what_holds_for_any_router(rule: RouterRule, seed: int, token: int, layer: int) -> None:
+    """The margins are never negative, the scores give the choice, and the rule gives the weights."""
+    trace = family_trace(rule, seed)
+    found = Decision.of(trace, token, layer)
+    assert found.rule == rule
+    assert found.follows_scores
+    assert (found.place_margin >= 0, found.group_margin >= 0) == (True, True)
+    assert found.experts["biased"].values[found.chosen[-1]] == np.float32(found.entry)
+    assert found.experts["logit"].values == pytest.approx(trace.data["router_logit"].values[token, layer])
+    known = rule.normalise_weights is not None and rule.routed_scale
+    if known and abs(np.nanmax(np.abs(found.experts["weight"].values))) > 1e-6:
+        assert found.weight_gap < 1e-3
+    elif rule.normalise_weights is None or rule.routed_scale is None:
+        assert np.isnan(found.weight_gap)
+
+
+def test_router_without_bias_and_groups() -> None:
+    found = Decision.of(family_trace(QWEN3), 4, 1)
+    affinity = found.experts["affinity"].values
+    assert found.experts["biased"].values.tolist() == affinity.tolist()
+    assert found.chosen.tolist() == np.argsort(-affinity)[:2].tolist()
+    assert found.place_margin == pytest.approx(np.sort(affinity)[-2] - np.sort(affinity)[-3])
+    assert not found.groups
+    assert (found.logit_kind, found.by_table) == ("logit", False)
+
+
+def test_no_score_decides_where_experts_follow_from_the_token_id() -> None:
+    trace = family_trace(V4, table_layers=(0, 1))
+    found = Decision.of(trace, 4, 1)
+    assert found.by_table
+    assert np.isnan([found.place_margin, found.group_margin, found.entry]).all()
+    assert (found.place_near, found.group_near, found.follows_scores) == (False, False, True)
+    assert found.weight_gap < 1e-5
+    assert not Decision.of(trace, 4, 2).by_table
+    assert Decision.of(trace, 4, 2).place_margin >= 0
+
+
+def test_factor_of_an_expert_is_part_of_the_weight_and_not_of_the_share() -> None:
+    rule = dataclasses.replace(QWEN3, scoring=IDENTITY, has_expert_factor=True)
+    found = Decision.of(family_trace(rule, seed=2), 3, 0)
+    affinity, factor = found.experts["affinity"].values[found.chosen], found.experts["factor"].values[found.chosen]
+    assert found.experts["share"].values[found.chosen] == pytest.approx(affinity / affinity.sum(), rel=1e-5)
+    assert found.experts["weight"].values[found.chosen] == pytest.approx(factor * affinity / affinity.sum(), rel=1e-5)
+
+
+def test_unknown_rule_has_no_decision() -> None:
+    with pytest.raises(MissingScoresError, match="the rule by which this router selects experts is not known"):
+        Decision.of(family_trace(None), 0, 1)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from model.network.config import ModelConfig
 from model.network.moe import Router
-from model.trace.router_rule import IDENTITY, SCORINGS, SIGMOID, SOFTMAX, SQRTSOFTPLUS, RouterRule, biased_score, margin
+from model.trace.router_rule import IDENTITY, SCORINGS, SIGMOID, SOFTMAX, SQRTSOFTPLUS, RouterRule, margin
 from model.trace.trace import TraceError
 from tests.models import tiny_config
 
@@ -27,7 +27,7 @@ CONFIG = {
 
 def test_decision_worked_out_by_hand() -> None:
     """Group sums 1.0, 1.1, 0.55, 1.15 keep groups 1 and 3; weights are 0.6, 0.5 and 0.3 over their sum, times 2.5."""
-    biased = biased_score(SCORES, BIAS)
+    biased = GATE.biased(SCORES, BIAS)
     assert biased == pytest.approx([0.9, 0.1, 0.6, 0.5, 0.5, 0.05, 0.7, 0.45])
     scores = GATE.group_scores(biased)
     assert scores == pytest.approx([1.0, 1.1, 0.55, 1.15])
@@ -41,7 +41,7 @@ def test_decision_worked_out_by_hand() -> None:
 
 
 def test_margins_worked_out_by_hand() -> None:
-    biased, selected = biased_score(SCORES, BIAS), np.isin(np.arange(8), [2, 3, 6])
+    biased, selected = GATE.biased(SCORES, BIAS), np.isin(np.arange(8), [2, 3, 6])
     reachable = np.repeat([False, True, False, True], 2)
     assert margin(biased, selected, reachable) == pytest.approx(0.5 - 0.45)
     assert margin(GATE.group_scores(biased), np.array([False, True, False, True])) == pytest.approx(1.1 - 1.0)
@@ -50,7 +50,7 @@ def test_margins_worked_out_by_hand() -> None:
 
 
 def test_rule_without_the_group_limit() -> None:
-    assert GATE.ungrouped.expert_ids(biased_score(SCORES, BIAS)).tolist() == [0, 2, 6]
+    assert GATE.ungrouped.expert_ids(GATE.biased(SCORES, BIAS)).tolist() == [0, 2, 6]
 
 
 def test_negative_biased_scores_are_masked_and_not_zeroed() -> None:
@@ -313,7 +313,7 @@ def test_network_follows_the_same_rule(config: ModelConfig, seed: int, width: fl
     affinity = rule.affinity(logits)
     assert affinity == pytest.approx(made.scores_TE.numpy(), rel=1e-5, abs=1e-7)
     # From here on by the router's own affinities, so that a last bit decides nothing.
-    biased = biased_score(made.scores_TE.numpy(), router.expert_bias.numpy())
+    biased = rule.biased(made.scores_TE.numpy(), router.expert_bias.numpy())
     group_scores, ids = rule.group_scores(biased), rule.expert_ids(biased)
     assert group_scores == pytest.approx(made.group_scores_TG.numpy(), rel=1e-6)
     kept, selected = rule.keep_groups(group_scores), rule.select(biased)

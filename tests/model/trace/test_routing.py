@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model.trace import metrics, routing
-from model.trace.router_rule import RouterRule, biased_score
+from model.trace.router_rule import RouterRule
 from tests.traces import random_trace
 
 
@@ -106,14 +106,14 @@ def test_who_lost_to_what() -> None:
     # without the bias: groups 0 (1.0) and 1 (1.1) are kept, experts 0, 2, 3 selected: only 0 is new
     assert np.flatnonzero(routing.lost_to_bias(g["score"], g["ids"], rule(8, 3, 4, 2))).tolist() == [0]
     # without the limit: biased 0.9, 0.7, 0.6 are experts 0, 6, 2: only 0 is new
-    assert np.flatnonzero(routing.lost_to_group_limit(g["score"], g["bias"], g["ids"], rule(8, 3, 4, 2))).tolist() == [
+    assert np.flatnonzero(routing.lost_to_group_limit(g["score"] + g["bias"], g["ids"], rule(8, 3, 4, 2))).tolist() == [
         0
     ]
 
 
 def test_score_to_beat() -> None:
     g = gate()
-    biased = biased_score(g["score"], g["bias"])
+    biased = g["score"] + g["bias"]
     assert routing.entry_score(biased, g["ids"]).item() == pytest.approx(0.5)
 
 
@@ -145,7 +145,7 @@ def test_identities_on_any_trace(seed: int, num_prompt: int, num_new: int) -> No
     assert (pairs.sum("next_expert").values == 2 * counts.values[:-1]).all()
     outside = ~np.repeat(kept.values, 2, -1)
     limited = routing.lost_to_group_limit(
-        trace.data["router_score"], trace.data["expert_bias"], expert_id, rule(8, 2, 4, 2)
+        trace.data["router_score"] + trace.data["expert_bias"], expert_id, rule(8, 2, 4, 2)
     )
     assert (outside | ~limited.values).all()
 
@@ -153,7 +153,7 @@ def test_identities_on_any_trace(seed: int, num_prompt: int, num_new: int) -> No
 def test_recorded_selection_is_what_the_rule_gives() -> None:
     """`RouterRule.select` agrees with the traces' own selection, so 'would have been selected' means what it says."""
     trace = random_trace(3, 40, 0)
-    biased = biased_score(trace.data["router_score"], trace.data["expert_bias"])
+    biased = trace.data["router_score"] + trace.data["expert_bias"]
     again = rule(8, 2, 4, 2).select(biased.values)
     assert np.array_equal(again, routing.one_hot(trace.data["expert_id"], 8))
 
