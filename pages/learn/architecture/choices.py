@@ -35,13 +35,13 @@ def part(parts: "Parts") -> "Part":
     controls.keep_within("part", by_key)
     first = next((number for number, part in enumerate(by_key.values()) if part.kind == "experts"), 0)
     chosen = st.selectbox(
-        "Part", list(by_key), first, key="part", bind="query-params", format_func=_spelled,
+        "Part", list(by_key), first, key="part", bind="query-params", format_func=spelled,
         help="A module of the model with its tensors. The first word is the kind of layer.",
     )  # fmt: skip
     return by_key[chosen]
 
 
-def _spelled(key: str) -> str:
+def spelled(key: str) -> str:
     """Return a part's key as the list and the URL show it."""
     return key.replace("-", " ").replace("_", " ")
 

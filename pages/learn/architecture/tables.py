@@ -24,8 +24,8 @@ _NAMES = {
 }
 # Kind of a part -> its name in tables, where its name in the figure does not say its place.
 _PLACES = {
-    "attention_norm": "Norm before attention", "ffn_norm": "Norm before feed-forward", "final_norm": "Final norm",
-    "attention_mix": "Mix around attention", "ffn_mix": "Mix around feed-forward", "final_mix": "Join of streams",
+    "attention_norm": "Attention norm", "ffn_norm": "Feed-forward norm", "final_norm": "Final norm",
+    "attention_mix": "Attention mix", "ffn_mix": "Feed-forward mix", "final_mix": "Join of streams",
 }  # fmt: skip
 # Kind of a part -> its row where parts are summed by kind; other kinds have their short names.
 _KINDS = {

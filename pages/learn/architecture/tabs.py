@@ -17,7 +17,7 @@ from viz.architecture_cost import CACHE, WORK, cost_by_context
 if TYPE_CHECKING:
     from model.checkpoint.parts import Parts
 
-_PART = st.column_config.TextColumn(width=230, pinned=True)  # this column stays in place while the others scroll
+_PART = st.column_config.TextColumn(width=270, pinned=True)  # this column stays in place while the others scroll
 
 # Column of `tables.everything` -> help text.
 _MEANINGS = {
@@ -115,10 +115,8 @@ def v32_beside_v4(model: ShownModel, context: int, dtype: str) -> None:
     st.markdown(_v4_difference(shown, context))
     work, cache = costs.work_of_models(shown, CONTEXTS), costs.cache_of_models(shown, CONTEXTS)
     charts = {"architecture-v4-cost": (work, WORK, _WORK_READ), "architecture-v4-cache": (cache, CACHE, _CACHE_READ)}
-    for column, (key, (values, labels, how_to_read)) in zip(st.columns(2), charts.items(), strict=True):
-        with column:
-            figure = cost_by_context(values, session.theme(), context, labels)
-            controls.chart(figure, key, matrix(values.T), how_to_read)
+    for key, (values, labels, how_to_read) in charts.items():
+        controls.chart(cost_by_context(values, session.theme(), context, labels), key, matrix(values.T), how_to_read)
     table = tables.by_kind(shown)
     columns = {"part": _PART} | {name: WHOLE for name in table.columns[1:]}
     st.dataframe(table, hide_index=True, height="content", column_config=columns, placeholder="")

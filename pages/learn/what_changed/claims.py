@@ -1,4 +1,4 @@
-"""The claims about V3 and V3.2, each with a verdict, the primary sources, and the pages that show it."""
+"""The claims about V3, V3.2 and V4, each with a verdict, the primary sources, and the pages that show it."""
 
 import dataclasses
 import functools
@@ -72,16 +72,21 @@ def claims() -> tuple[Claim, ...]:
     )
 
 
-def matching(verdict: str, subject: str) -> list[Claim]:
-    """Return the claims with this verdict and subject; `ALL` matches every verdict or subject."""
-    return [claim for claim in claims() if verdict in (ALL, claim.verdict) and subject in (ALL, claim.subject)]
+def matching(verdict: str, subject: str, origin: str = ALL) -> list[Claim]:
+    """Return the claims with this verdict, subject and origin; `ALL` matches every one."""
+    return [
+        claim
+        for claim in claims()
+        if verdict in (ALL, claim.verdict) and subject in (ALL, claim.subject) and origin in (ALL, claim.origin)
+    ]
 
 
-def reference(key: str, where: str) -> str:
-    """Return a reference to a place in a source as Markdown, with a link to the source."""
+def reference(key: str, where: str, brief: bool = False) -> str:
+    """Return a reference to a place in a source as Markdown, with a link to the source; `brief` leaves out numbers."""
     source = texts()["sources"][key]
     if "arxiv" in source:
-        return f"[{source['name']}, arXiv {source['arxiv']}](https://arxiv.org/abs/{source['arxiv']}), {where}"
+        number = "" if brief else f", arXiv {source['arxiv']}"
+        return f"[{source['name']}{number}](https://arxiv.org/abs/{source['arxiv']}), {where}"
     return f"[{source['name']}]({source['url']}), {where}"
 
 

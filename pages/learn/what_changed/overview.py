@@ -1,4 +1,4 @@
-"""The page What changed: counts by verdict, the claims with their sources and links, and their table."""
+"""The overview of What changed: counts by verdict. And the claims with their sources and links, and their table."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -52,9 +52,8 @@ def _claim(claim: Claim) -> None:
 
 
 def table(chosen: Sequence[Claim]) -> None:
-    """Show the claims as a table that can be saved, and the remarks that concern all claims."""
+    """Show the claims as a table that can be saved."""
     with st.expander("As a table", icon=":material/table:"):
         rows = tables.by_claim(chosen)
         st.dataframe(rows, hide_index=True, height="content" if len(rows) < 8 else 300, placeholder="")
         controls.download_table(rows, "what-changed")
-    st.caption(texts()["notes"])

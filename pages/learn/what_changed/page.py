@@ -1,17 +1,15 @@
-"""What changed: from DeepSeek-V3 to V3.2, claim by claim."""
+"""What changed: from DeepSeek-V3 to V3.2 and to V4, claim by claim."""
 
 import streamlit as st
 
-from pages.common import files
-from pages.learn.what_changed import choices, overview
-from pages.learn.what_changed.claims import matching, texts
+from pages.common import controls, files
+from pages.learn.what_changed import overview, tabs
+from pages.learn.what_changed.claims import texts
 
 st.markdown(texts()["answer"])
-files.describe("DeepSeek-V3 to V3.2")
+files.describe("DeepSeek-V2 to V4")
 overview.counts()
-with st.container(horizontal=True, vertical_alignment="bottom"):
-    verdict = choices.verdict()
-    subject = choices.subject()
-chosen = matching(verdict, subject)
-overview.claims(chosen)
-overview.table(chosen)
+for name, tab in controls.open_tabs(tabs.TABS, "view"):
+    with tab:
+        tabs.TABS[name]()
+st.caption(texts()["notes"])

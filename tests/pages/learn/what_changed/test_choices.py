@@ -29,6 +29,12 @@ def test_subject_filters(show_at: ShowAt, subject: str) -> None:
     assert shown(app) == [claim.claim for claim in claims.claims() if claim.subject == subject]
 
 
+@pytest.mark.parametrize("origin", claims.texts()["origins"])
+def test_origin_filters(show_at: ShowAt, origin: str) -> None:
+    app = show_at(claims=claims.texts()["origins"][origin]["short"])
+    assert shown(app) == [claim.claim for claim in claims.claims() if claim.origin == origin]
+
+
 def test_filters_together_and_without_a_match(show_at: ShowAt) -> None:
     app = show_at(subject="attention", verdict="right with a reservation")
     assert shown(app) == [claim.claim for claim in claims.matching("right with a reservation", "attention")]
