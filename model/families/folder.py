@@ -24,6 +24,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 from model.checkpoint.files import ModelFolder
 from model.checkpoint.header import CheckpointError, first_line
 from model.families.blocks import find
+from model.families.default_dtype import use_it
 from model.families.placement import Placement, place
 from model.families.published import DECODED, Published, read_published
 from model.families.stored import LoadingStopped, OnProgress, Reader, Stop, unread
@@ -31,6 +32,8 @@ from model.families.stored import LoadingStopped, OnProgress, Reader, Stop, unre
 _SECONDS_BETWEEN_CHECKS = 0.2
 _MOST_NAMED = 3
 _OPENING = threading.Lock()  # transformers changes its own classes, and torch's default dtype, while it loads
+
+use_it()
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -69,7 +72,7 @@ def open_folder(
     with ModelFolder(folder) as files, _turn(folder, cancel):
         published = read_published(files)
         skeleton, notes = read_skeleton(files, published, dtype)
-        placement = place(skeleton, device, limit_bytes)
+        placement = place(skeleton, find(skeleton).layers, device, limit_bytes)
         reader = Reader(files.tensors, on_progress, cancel)
         try:
             model, report = _load(files, published, reader.tensors, dtype, placement)
@@ -79,9 +82,11 @@ def open_folder(
             reader.close()
         _check(files, report)
         notes = [*published.notes, *notes, *_put_back(model, files), *_about_disk(placement)]
-    if published.quant_method in DECODED and dtype is not None:
-        nn.Module.to(model, dtype=dtype)
-    model.requires_grad_(False).eval()
+        if published.quant_method in DECODED and dtype is not None:
+            nn.Module.to(model, dtype=dtype)
+        model.requires_grad_(False).eval()
+        if placement.offloaded or published.quant_method not in (None, *DECODED):
+            _try_pass(files, model)
     return Opened(model, published.config, model.config.get_text_config(), tuple(notes), placement.offloaded)
 
 
@@ -108,7 +113,7 @@ def read_skeleton(
     if published.quant_method not in (None, *DECODED):  # their packages need data
         with torch.device("meta"):
             return _with_experts(published.model_class(copy.deepcopy(published.settings)), published), ()
-    meta = Placement({"": torch.device("meta")}, 0, 0)
+    meta = Placement({"": "meta"}, 0, 0)
     model, report = _load(files, published, unread(files.tensors), dtype, meta)
     _with_experts(model, published)
     return model, _check(files, report) if files.has_weights else ()
@@ -209,6 +214,24 @@ def _put_back(model: PreTrainedModel, files: ModelFolder) -> tuple[str, ...]:
         return ()
     count = f"{len(changed)} router tensors" if len(changed) > 1 else "a router tensor"
     return (f"transformers replaced {count} on loading, such as {changed[0]}; the file's values were put back",)
+
+
+@torch.no_grad()
+def _try_pass(files: ModelFolder, model: PreTrainedModel) -> None:
+    """Run two tokens: a few families cannot compute with layers on the disk, and packages unpack weights in a pass."""
+    ids = torch.tensor([[0, 1]], device=model.get_input_embeddings().weight.device)
+    try:
+        is_finite = bool(model(input_ids=ids, position_ids=ids, use_cache=False).logits.isfinite().all())
+    except (RuntimeError, NotImplementedError) as error:
+        cause = first_line(error)
+    else:
+        if is_finite:
+            return
+        cause = "its logits are not finite"
+    how = f"{files.config['model_type']!r} cannot compute with its weights on several devices or on the disk"
+    raise CheckpointError(
+        f"{files.path}: {how} ({cause}); free memory, or use a narrower dtype, so that they fit in it"
+    )
 
 
 def _about_disk(placement: Placement) -> tuple[str, ...]:

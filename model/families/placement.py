@@ -1,18 +1,17 @@
-"""Where the weights of a model go: one device, several GPUs, or partly the disk.
+"""Where the weights of a model go: one device, several devices layer by layer, or partly the disk.
 
-Weights that do not fit in memory are written to a temporary folder in the form that the model computes with, because
-accelerate reads them from there in every forward pass. The folder is deleted with the model.
+Layers stay whole, and are placed in their order; all other modules stay on the first device. Layers that fit nowhere
+are written to a temporary folder in the form that the model computes with, and read from there in every pass.
 """
 
 import dataclasses
+import math
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
-from accelerate import infer_auto_device_map
 from torch import nn
 
 from model.checkpoint.header import CheckpointError
@@ -26,65 +25,91 @@ DISK = "disk"
 class Placement:
     """The device of each module."""
 
-    device_map: Mapping[str, str | int | torch.device]  # module path -> device; "" stands for the whole model
-    num_bytes: int  # of all weights in memory
+    device_map: Mapping[str, str]  # module path -> device or "disk"; "" stands for the whole model
+    num_bytes: int  # of all weights
     disk_bytes: int  # of the weights that wait on the disk
 
     @property
     def offloaded(self) -> bool:
-        """Whether weights are moved to their device during a pass, so that one run at a time is possible."""
-        return self.disk_bytes > 0 or len(set(map(str, self.device_map.values()))) > 1
+        """Whether weights or states move between devices during a pass, so that one run at a time is possible."""
+        return len(set(self.device_map.values())) > 1
 
 
-def place(model: nn.Module, device: torch.device, limit_bytes: int | None = None) -> Placement:
+def place(model: nn.Module, layers: Sequence[str], device: torch.device, limit_bytes: int | None = None) -> Placement:
     """Return the placement of a model, judged by its parameters, which may be on the meta device.
 
     Args:
         model: the model.
+        layers: paths of its layers, in order.
         device: "cpu", or "cuda" for all GPUs of this machine, or one GPU.
         limit_bytes: memory that the weights may take on `device`; None: what is free.
 
     Raises:
-        CheckpointError: the disk lacks room for the weights that do not fit in memory.
+        CheckpointError: the modules outside the layers do not fit on the first device, or the disk lacks room.
     """
-    total = sum(size for _, size in _sizes(model))
-    room = _room(device, limit_bytes)
-    for name, free in room.items():
-        if total + _scratch(model) <= free:
-            return Placement({"": torch.device("cuda", name) if isinstance(name, int) else device}, total, 0)
+    total = size_of(model)
+    scratch = max((weight.numel() * weight.itemsize for weight in model.parameters()), default=0)
+    rooms = [(target, room - scratch) for target, room in _rooms(device, limit_bytes)]  # loading stacks stored parts
+    for target, room in rooms:
+        if total <= room:
+            return Placement({"": target}, total, 0)
     if device.type == "cuda":
-        room["cpu"] = available_bytes() or 0
-    kept_whole = sorted(getattr(model, "_no_split_modules", None) or [])
-    limits: Any = {name: max(0, free - _scratch(model)) for name, free in room.items()}
-    device_map = infer_auto_device_map(model, max_memory=limits, no_split_module_classes=kept_whole)
-    waiting = [path for path, where in device_map.items() if where == DISK]
-    on_disk = sum(size for name, size in _sizes(model) if any(_is_within(name, path) for path in waiting))
+        rooms.append(("cpu", (available_bytes() or 0) - scratch))
+    first, room = rooms[0]
+    sizes = {path: size_of(model.get_submodule(path)) for path in layers}
+    outside = total - sum(sizes.values())
+    if outside > room:
+        raise CheckpointError(
+            f"{outside / 1e9:,.1f} GB of the weights lie outside the layers and must be in memory, and "
+            f"{max(0, room) / 1e9:,.1f} GB fit; free memory, or use a narrower dtype"
+        )
+    rooms[0] = (first, room - outside)
+    targets = _in_order(sizes, rooms)
+    on_disk = sum(size for path, size in sizes.items() if targets[path] == DISK)
     _check_disk(total, on_disk, Path(tempfile.gettempdir()))
-    return Placement(dict(device_map), total, on_disk)
+    return Placement(dict(_cover(model, "", targets, first)), total, on_disk)
 
 
-def _is_within(name: str, path: str) -> bool:
-    return path == "" or name == path or name.startswith(f"{path}.")
+def size_of(module: nn.Module) -> int:
+    """Return the bytes of a module's parameters; shared ones count once."""
+    return sum(weight.numel() * weight.itemsize for weight in module.parameters())
 
 
-def _room(device: torch.device, limit_bytes: int | None) -> dict[int | str, int]:
-    """Return the bytes that weights may take, by GPU number, or on "cpu"."""
+def _rooms(device: torch.device, limit_bytes: int | None) -> list[tuple[str, int]]:
+    """Return the devices in the order in which they are filled, and the bytes that weights may take on each."""
     if device.type != "cuda":
-        free = available_bytes()
-        return {"cpu": limit_bytes if limit_bytes is not None else free if free is not None else 1 << 62}
+        free = available_bytes() if limit_bytes is None else limit_bytes
+        return [(str(device), 1 << 62 if free is None else free)]
     numbers = range(torch.cuda.device_count()) if device.index is None else [device.index]
-    free = {number: int(_GPU_SHARE * free_bytes(torch.device("cuda", number))) for number in numbers}
-    return {number: size if limit_bytes is None else min(size, limit_bytes) for number, size in free.items()}
+    gpus = [torch.device("cuda", number) for number in numbers]
+    most = math.inf if limit_bytes is None else limit_bytes
+    return [(str(gpu), int(min(most, _GPU_SHARE * free_bytes(gpu)))) for gpu in gpus]
 
 
-def _scratch(model: nn.Module) -> int:
-    """Return the bytes that loading needs besides the weights: the stored parts of the largest parameter."""
-    return max((size for _, size in _sizes(model)), default=0)
+def _in_order(sizes: Mapping[str, int], rooms: list[tuple[str, int]]) -> dict[str, str]:
+    """Return the device of each layer: a device is filled before the next, and the disk takes the rest."""
+    targets: dict[str, str] = {}
+    waiting = list(rooms)
+    left = waiting[0][1]
+    for path, size in sizes.items():
+        while waiting and size > left:
+            waiting.pop(0)
+            left = waiting[0][1] if waiting else 0
+        targets[path] = waiting[0][0] if waiting else DISK
+        left -= size
+    return targets
 
 
-def _sizes(model: nn.Module) -> list[tuple[str, int]]:
-    """Return name and bytes of every parameter; tied ones count once."""
-    return [(name, tensor.numel() * tensor.itemsize) for name, tensor in model.named_parameters()]
+def _cover(module: nn.Module, path: str, targets: Mapping[str, str], first: str) -> Iterator[tuple[str, str]]:
+    """Yield the fewest modules, with their devices, that cover all parameters and buffers."""
+    prefix = f"{path}." if path else ""
+    if path in targets or not any(layer.startswith(prefix) for layer in targets):
+        yield path, targets.get(path, first)
+        return
+    for name, child in module.named_children():
+        yield from _cover(child, prefix + name, targets, first)
+    own = [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]
+    yield from ((prefix + name, first) for name, _ in own)
 
 
 def _check_disk(total: int, on_disk: int, folder: Path) -> None:

@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM, Qwen3MoeConfig, Qwen3MoeForCausal
 from model.checkpoint.header import CheckpointError
 from model.families.folder import open_folder
 from model.families.stored import LoadingStopped
+from tests.families import saved
 
 CPU = torch.device("cpu")
 ROUTER = "model.layers.1.mlp.gate.weight"
@@ -63,10 +64,25 @@ def test_model_is_the_one_that_transformers_opens(folder: Path) -> None:
 
 
 def test_layers_on_the_disk_give_the_same_logits(folder: Path) -> None:
-    opened = open_folder(folder, CPU, limit_bytes=40_000)
+    opened = open_folder(folder, CPU, limit_bytes=50_000)
     assert opened.offloaded
     assert "wait in" in opened.notes[0]
     assert torch.equal(logits(opened.model), logits(open_folder(folder, CPU).model))
+
+
+def test_family_that_cannot_wait_on_the_disk_is_refused() -> None:
+    with pytest.raises(
+        CheckpointError, match="'dbrx' cannot compute with its weights on several devices or on the disk"
+    ):
+        open_folder(saved("dbrx"), CPU, limit_bytes=1_000_000)
+
+
+def test_overwritten_router_tensors_are_put_back() -> None:
+    opened = open_folder(saved("zaya"), CPU)
+    stored = load_file(saved("zaya") / "model.safetensors")
+    name = "model.layers.0.mlp.gate.balancing_biases"
+    assert torch.equal(opened.model.state_dict()[name], stored[name])
+    assert opened.notes[0].startswith(f"transformers replaced 4 router tensors on loading, such as {name}")
 
 
 def test_dtype_is_as_published_or_as_asked_for(folder: Path) -> None:
