@@ -1,5 +1,6 @@
 """The parts of a model agree with tensor names, published totals, and the tensors of the embedded models."""
 
+import functools
 import json
 from pathlib import Path
 
@@ -19,6 +20,7 @@ EMBEDDED = [path.parent for path in sorted(PRESETS.glob("*/config.json"))]
 SPARSE = {"model_type": "deepseek_v32", "index_heads": 2, "index_head_dim": 16, "index_topk": 8}
 
 
+@functools.cache
 def released(name: str) -> Parts:
     return read_parts(ModelConfig.from_json(json.loads(released_config(name).read_text())))
 

@@ -1,5 +1,6 @@
 """Sizes of released models equal the published ones exactly, and sizes of tiny models those of the real tensors."""
 
+import functools
 import math
 from typing import Any
 
@@ -7,7 +8,7 @@ import pytest
 import torch
 
 from model.checkpoint.names import mtp_copies, mtp_slots, slots
-from model.checkpoint.sizes import FP8, PARTS, model_sizes
+from model.checkpoint.sizes import FP8, PARTS, ModelSizes, model_sizes
 from model.checkpoint.weights import save_model, takes_fp8
 from model.network.cache import LatentCache
 from model.network.config import ModelConfig
@@ -17,6 +18,12 @@ from tests.parameters import count_parameters
 
 V3, V32 = ModelConfig.from_json(RELEASED_V3), ModelConfig.from_json(RELEASED_V32)
 SPARSE = dict(model_type="deepseek_v32", index_heads=3, index_head_dim=20, index_topk=8)
+
+
+@functools.cache
+def released_sizes(config: ModelConfig) -> ModelSizes:
+    """Return the sizes, counted once for all tests: the released models have 91,991 tensors."""
+    return model_sizes(config)
 
 
 def num_scales(config: ModelConfig) -> int:
@@ -35,7 +42,7 @@ def num_tensors(config: ModelConfig) -> int:
 
 
 def test_released_v3_has_the_published_number_of_parameters() -> None:
-    sizes = model_sizes(V3)
+    sizes = released_sizes(V3)
     assert (sizes.total, sizes.active) == (671_026_419_200, 37_552_297_472)
     assert {part.name: part.parameters for part in sizes.parts} == {
         "embedding": 926_679_040,
@@ -52,7 +59,7 @@ def test_released_v3_has_the_published_number_of_parameters() -> None:
 
 
 def test_released_v3_has_the_published_size_on_disk() -> None:
-    sizes = model_sizes(V3)
+    sizes = released_sizes(V3)
     assert sizes.total + sizes.mtp_parameters == 684_489_845_504
     assert sizes.total + sizes.mtp_parameters + num_scales(V3) == 684_531_386_000
     assert sizes.files[FP8] + sizes.mtp_files[FP8] == 688_574_839_360
@@ -64,22 +71,24 @@ def test_released_v3_has_the_published_size_on_disk() -> None:
 
 
 def test_released_v32_has_an_indexer_in_every_layer() -> None:
-    sizes = model_sizes(V32)
+    sizes = released_sizes(V32)
     indexer = 8192 * 1536 + 128 * 7168 + 2 * 128 + 64 * 7168
-    assert sizes.total - model_sizes(V3).total == 61 * indexer
+    assert sizes.total - released_sizes(V3).total == 61 * indexer
     assert next(part.parameters for part in sizes.parts if part.name == "indexer") == 61 * indexer
     assert sizes.total + sizes.mtp_parameters + num_scales(V32) == 685_396_921_376
     assert num_tensors(V32) == 92_425
 
 
 def test_cache_of_the_released_models() -> None:
-    assert model_sizes(V3).cache["bfloat16"]["MLA"] == 70_272
-    assert model_sizes(V3).cache["float32"]["MLA"] == 2 * 70_272
-    assert model_sizes(V32).cache["bfloat16"]["MLA"] == 70_272 + 15_616  # an index key of 128 values more in each layer
+    assert released_sizes(V3).cache["bfloat16"]["MLA"] == 70_272
+    assert released_sizes(V3).cache["float32"]["MLA"] == 2 * 70_272
+    assert (
+        released_sizes(V32).cache["bfloat16"]["MLA"] == 70_272 + 15_616
+    )  # an index key of 128 values more in each layer
 
 
 def test_streaming_the_released_model_needs_one_layer_and_its_experts() -> None:
-    streamed = model_sizes(V3).streamed["bfloat16"]
+    streamed = released_sizes(V3).streamed["bfloat16"]
     attention = 1536 * 7168 + 24576 * 1536 + 576 * 7168 + 32768 * 512 + 7168 * 16384
     norms, expert, gate = 2 * 7168 + 1536 + 512, 3 * 2048 * 7168, 256 * 7168
     assert streamed.layer == 2 * (attention + norms + 3 * 18432 * 7168)

@@ -437,7 +437,8 @@ def test_broken_values_raise_no_warning_and_no_nan_in_json(tmp_path: Path, quant
 
 
 @pytest.mark.parametrize("value", [None, True, "8", [1], {"a": 1}, math.nan, math.inf, -1, 0, 1.5, 10**30], ids=str)
-def test_values_of_any_kind_in_the_configuration_are_findings(folder: Path, value: object) -> None:
+def test_values_of_any_kind_in_the_configuration_are_findings(tmp_path: Path, value: object) -> None:
+    folder = written(random_model(tiny_config(num_layers=2)), tmp_path / "small")
     for key in ("n_group", "vocab_size", "rope_scaling", "num_nextn_predict_layers", "quantization_config"):
         original = (folder / "config.json").read_text()
         report = examine_weights(configure(folder, **{key: value}))

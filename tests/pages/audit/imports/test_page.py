@@ -45,10 +45,10 @@ def test_tabs_of_ids_only(open_app: OpenApp, recorded: Path, name: str) -> None:
         for tab in tabs:
             app = open_app(**{key: tab})
             if page_name != OBSERVE[0]:
-                app = app.switch_page(page_name).run()
-                app.query_params[key] = tab
-                app = app.run()
+                app.switch_page(page_name).query_params[key] = tab
+                app.run()
             assert not app.exception, (page_name, tab)
+            assert app.session_state[key] == tab
 
 
 def test_the_newest_token_with_experts_is_looked_at_first(open_app: OpenApp, recorded: Path) -> None:
