@@ -45,8 +45,8 @@ class Found:
         blocks: path of each block -> its part, in the order of the model.
         tolerance: relative difference of gate weights that rounding explains.
         bias_name, factor_name: name within a block of the tensor that holds the bias, and the factors.
-        reason: why no rule gives experts and weights, as a sentence for the page; None if one does.
-        notes: sentences for the page: what the probe does not decide, and what contradicts the configuration.
+        reason: why no rule gives experts and weights, as a sentence without a stop; None if one does.
+        notes: sentences without a stop: what the probe does not decide, and what contradicts the configuration.
     """
 
     rule: RouterRule | None

@@ -5,7 +5,7 @@ rule that `RouterRule` can state on a recorded pass, and keeps those that give t
 with few tokens, one block alone can follow several rules. The probe should have at least 24 tokens.
 
 If several rules remain, `find` takes the first by this order, and a note names the difference:
-1. the fewest contradictions to the configuration (`scoring_func`, `norm_topk_prob`, `n_group`, `topk_group`);
+1. the fewest contradictions to the configuration (scoring function, normalisation, groups);
 2. with a bias if a tensor of that name exists, on affinities before on logits, without factors of experts;
 3. the smallest error of the weights, in tenths of the tolerance;
 4. without a group limit, groups scored by two experts before one, and softmax before other scoring functions.
@@ -109,9 +109,9 @@ def find(cases: Mapping[str, Case], config: Mapping[str, Any], token_ids: Tensor
     fitting = complete or by_ids
     best = min(fitting, key=lambda one: _order(one, config), default=None)
     if best is None:
-        reason = "No rule that the app knows selects the experts of the first run."
+        reason = "no rule that the app knows selects the experts of a probe run"
     elif not complete:
-        reason = "The experts follow from the router's logits, but no rule that the app knows gives their weights."
+        reason = "the experts follow from the router's logits, but no rule that the app knows gives their weights"
     return Found(
         rule=best and best.rule,
         blocks={path: block.part(best) for path, block in blocks.items()},
@@ -165,17 +165,17 @@ def _blocks(cases: Mapping[str, Case], token_ids: Tensor) -> tuple[dict[str, _Bl
     """Return the cases in numpy, or a reason why no rule can be searched."""
     silent = [path for path, case in cases.items() if case.raw.logits_TC is None]
     if silent or not cases:
-        return {}, f"The router of {silent[0]} returns no logits." if silent else "No block was recorded."
+        return {}, f"the router of {silent[0]} returns no logits" if silent else "no block was recorded"
     blocks = {}
     for path, case in cases.items():
         decision = decision_of(case.raw, case.slots)
         vectors, table = _vectors(case.tensors, decision.logits_TC.shape[-1]), _table(case, decision, token_ids)
         blocks[path] = _Block(decision, vectors, table, case.slots)
     if not all(np.isfinite(block.decision.logits_TC).all() for block in blocks.values()):
-        return {}, "A router returned logits that are no finite numbers."
+        return {}, "a router returned logits that are no finite numbers"
     sizes = {(block.decision.logits_TC.shape[-1], block.decision.ids_TK.shape[-1]) for block in blocks.values()}
     if len(sizes) > 1:
-        return {}, "The blocks differ in their number of experts, and one rule describes all blocks."
+        return {}, "the blocks differ in their number of experts, and one rule describes all blocks"
     return blocks, None
 
 

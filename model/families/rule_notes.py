@@ -1,9 +1,10 @@
 """What a configuration states about a router, and the notes on a rule that was found by search.
 
-The names are those that families of transformers share. A key that no family reads is rare, but a family may ignore a
-key: the recorded routing decides, and a note names the contradiction.
+The keys are those of the families of transformers. A family may ignore a key, so the recorded routing decides, and a
+note names the contradiction.
 """
 
+import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -12,6 +13,8 @@ from model.trace.router_rule import SCORINGS, RouterRule
 _SCORING_KEYS = ("scoring_func", "score_function", "expert_selection_fn")
 _NORMALISE_KEYS = ("norm_topk_prob", "moe_renormalize", "route_norm")
 _GROUP_KEYS, _KEPT_KEYS = ("n_group", "num_expert_group"), ("topk_group", "num_limited_groups")
+
+_SCORES_PER_GROUP = {"noaux_tc": 2, "group_limited_greedy": 1}  # by topk_method
 
 # Field of a rule -> what a note calls it.
 _NAMES = {
@@ -38,21 +41,33 @@ def stated_scales(config: Mapping[str, Any]) -> list[float]:
 
 
 def contradictions(rule: RouterRule, config: Mapping[str, Any]) -> list[str]:
-    """Return a sentence for each key of the configuration that contradicts the rule."""
-    stated: list[tuple[str, Any, Any]] = [(key, config.get(key), rule.scoring) for key in _SCORING_KEYS]
-    stated = [entry for entry in stated if entry[1] in SCORINGS]
-    if rule.normalise_weights is not None:
-        values = [(key, config.get(key), rule.normalise_weights) for key in _NORMALISE_KEYS]
-        stated += [entry for entry in values if isinstance(entry[1], bool)]
-    texts = [_contradiction(key, value, found) for key, value, found in stated if value != found]
-    groups = stated_groups(config)
-    if groups and groups[1] < groups[0] and config.get("topk_method") != "greedy" and rule.num_groups == 1:
-        texts.append(f"The configuration states {groups[0]} groups of experts, but the first run used no group limit.")
+    """Return a sentence, without a stop, for each key of the configuration that contradicts the rule."""
+    texts = []
+    for key in _SCORING_KEYS:
+        if config.get(key) in list(SCORINGS) and config[key] != rule.scoring:
+            texts.append(f"the probe run follows {rule.scoring}, although the configuration states {key} {config[key]}")
+    for key in _NORMALISE_KEYS:
+        if isinstance(config.get(key), bool) and rule.normalise_weights is (not config[key]):
+            found = "normalised" if rule.normalise_weights else "not normalised"
+            stated = json.dumps(config[key])
+            texts.append(
+                f"the gate weights of the probe run are {found}, although the configuration states {key} {stated}"
+            )
+    groups, method = stated_groups(config), str(config.get("topk_method"))
+    if rule.num_groups == 1 and groups and groups[1] < groups[0] and method != "greedy":
+        texts.append(
+            f"the probe run has no group limit, although the configuration states {groups[0]} groups of experts"
+        )
+    if rule.num_groups > 1 and _SCORES_PER_GROUP.get(method, rule.scores_per_group) != rule.scores_per_group:
+        number = {1: "best expert", 2: "two best experts"}[rule.scores_per_group]
+        texts.append(
+            f"the probe run scores a group by its {number}, although the configuration states topk_method {method}"
+        )
     return texts
 
 
 def notes_on(rule: RouterRule, fitting: Iterable[RouterRule], config: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return sentences for the page: what contradicts the configuration, and what the probe does not decide.
+    """Return sentences, without a stop: what contradicts the configuration, and what the probe does not decide.
 
     Args:
         rule: the rule that the app uses.
@@ -65,12 +80,8 @@ def notes_on(rule: RouterRule, fitting: Iterable[RouterRule], config: Mapping[st
         others = sorted({_word(getattr(other, field)) for other in fitting} - {_word(used)})
         if others:
             listed = " or ".join([_word(used), *others])
-            notes.append(f"The first run does not decide {name} ({listed}). The app uses: {_word(used)}.")
+            notes.append(f"the probe run does not decide {name}: {listed}; the app uses {_word(used)}")
     return tuple(notes)
-
-
-def _contradiction(key: str, value: Any, found: Any) -> str:
-    return f"The configuration states {key} {_word(value)}, but the first run followed {_word(found)}."
 
 
 def _word(value: Any) -> str:

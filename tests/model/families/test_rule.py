@@ -30,7 +30,8 @@ from model.trace.router_rule import RouterRule
 from tests.families import Watched, build, instrument
 from tests.router_rules import OTHER, PROBE, RULES, described, found_in, routing_of
 
-BLOCKS_DIFFER = "The blocks differ in their number of experts, and one rule describes all blocks."
+GREEDY = "group_limited_greedy"
+BLOCKS_DIFFER = "the blocks differ in their number of experts, and one rule describes all blocks"
 CONFIG = SimpleNamespace(
     hidden_size=4, num_experts=4, num_local_experts=4, moe_num_experts=4, n_routed_experts=4, num_experts_per_tok=2,
     norm_topk_prob=True, moe_norm_min=1e-12, scoring_func="sqrtsoftplus", routed_scaling_factor=1.5, n_shared_experts=1,
@@ -131,7 +132,7 @@ def test_weights_that_share_their_sum_with_a_shared_expert_follow_no_rule() -> N
     assert described(found) == "sigmoid, weights unknown"
     assert (found.rule.routed_scale, found.rule.normalise_weights) == (None, None)
     assert found.reason == (
-        "The experts follow from the router's logits, but no rule that the app knows gives their weights."
+        "the experts follow from the router's logits, but no rule that the app knows gives their weights"
     )
     assert holds(found, "block", RawRouting(logits, ids, weights / 3))
     assert not holds(found, "block", RawRouting(logits, (ids + 1) % 4, weights))
@@ -154,8 +155,8 @@ def test_a_block_alone_can_follow_two_rules_and_all_together_one() -> None:
     alone = find({"a": cases["a"]}, {}, torch.arange(24))
     assert described(alone) == "sigmoid, normalised, bias"
     assert alone.notes == (
-        "The first run does not decide whether a bias is added (yes or no). The app uses: yes.",
-        "The first run does not decide whether the bias is added to logits (no or yes). The app uses: no.",
+        "the probe run does not decide whether a bias is added: yes or no; the app uses yes",
+        "the probe run does not decide whether the bias is added to logits: no or yes; the app uses no",
     )
     together = find(cases, {}, torch.arange(24))
     assert (described(together), together.notes) == ("sigmoid, normalised, bias on logits", ())
@@ -166,7 +167,7 @@ def test_the_configuration_decides_what_the_probe_does_not() -> None:
     raw = random_raw(2, RouterRule(num_experts=8, top_k=1, scoring="softmax", has_selection_bias=False))
     without, stated = search(raw), search(raw, scoring_func="sigmoid")
     assert (described(without), described(stated)) == ("softmax, normalised", "sigmoid, normalised")
-    note = "The first run does not decide the scoring function ({}). The app uses: {}."
+    note = "the probe run does not decide the scoring function: {}; the app uses {}"
     assert without.notes == (note.format("softmax or sigmoid or sqrtsoftplus", "softmax"),)
     assert stated.notes == (note.format("sigmoid or softmax or sqrtsoftplus", "sigmoid"),)
 
@@ -176,11 +177,24 @@ def test_the_recorded_routing_overrules_the_configuration() -> None:
     found = search(raw, norm_topk_prob=False, scoring_func="sigmoid", n_group=4, topk_group=1)
     assert described(found) == "softmax, normalised"
     assert found.notes == (
-        "The configuration states scoring_func sigmoid, but the first run followed softmax.",
-        "The configuration states norm_topk_prob no, but the first run followed yes.",
-        "The configuration states 4 groups of experts, but the first run used no group limit.",
+        "the probe run follows softmax, although the configuration states scoring_func sigmoid",
+        "the gate weights of the probe run are normalised, although the configuration states norm_topk_prob false",
+        "the probe run has no group limit, although the configuration states 4 groups of experts",
     )
     assert not search(raw, n_group=4, topk_group=1, topk_method="greedy").notes
+
+
+def test_the_configuration_says_by_how_many_experts_a_group_is_scored() -> None:
+    """One of two groups is kept. By its best the first one, by two the second; or the first one by both."""
+    logits = torch.tensor([[0.9, 0.1, 0.6, 0.5]]).logit()
+    for ids, scores, method in (([0, 1], "best expert", "noaux_tc"), ([2, 3], "two best experts", GREEDY)):
+        raw = RawRouting(logits, torch.tensor([ids]), logits.sigmoid()[:, ids])
+        note = f"the probe run scores a group by its {scores}, although the configuration states topk_method {method}"
+        assert note in search(raw, n_group=2, topk_group=1, topk_method=method).notes
+    logits = torch.tensor([[0.9, 0.4, 0.6, 0.5]]).logit()
+    raw = RawRouting(logits, torch.tensor([[0, 1]]), logits.sigmoid()[:, [0, 1]])
+    for method, number in (("noaux_tc", 2), (GREEDY, 1)):
+        assert search(raw, n_group=2, topk_group=1, topk_method=method).rule.scores_per_group == number
 
 
 def test_a_scale_is_measured_and_gets_the_digits_that_the_configuration_states() -> None:
@@ -200,11 +214,11 @@ def test_factors_of_experts_are_found_by_their_values() -> None:
 @pytest.mark.parametrize(
     ("cases", "reason"),
     [
-        ({}, "No block was recorded."),
-        ({"a": None}, "The router of a returns no logits."),
+        ({}, "no block was recorded"),
+        ({"a": None}, "the router of a returns no logits"),
         ({"a": (8, 2), "b": (8, 3)}, BLOCKS_DIFFER),
-        ({"a": "swapped"}, "No rule that the app knows selects the experts of the first run."),
-        ({"a": "infinite"}, "A router returned logits that are no finite numbers."),
+        ({"a": "swapped"}, "no rule that the app knows selects the experts of a probe run"),
+        ({"a": "infinite"}, "a router returned logits that are no finite numbers"),
     ],
 )  # fmt: skip
 def test_why_there_is_no_rule(cases: dict[str, Any], reason: str) -> None:
