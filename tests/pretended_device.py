@@ -26,6 +26,11 @@ COPIES = {"copy_", "_to_copy"}  # their source may be on any device
 INDEXING = {"index", "index_put", "index_put_", "_index_put_impl_"}  # indices may be on the CPU
 # These accept a tensor of the CPU without axes as a number, as pointwise operations do.
 TAKES_NUMBER = {"fill", "fill_", "index_fill", "index_fill_", "masked_fill", "masked_fill_", *INDEXING}
+# Operations for which the CPU lacks a kernel that CUDA has.
+CUDA_ONLY: dict[str, Callable] = {
+    "aten::histc": lambda counted, *limits, **more: torch.histc(counted.double(), *limits, **more),  # integers
+    "aten::mm.dtype": lambda one, other, dtype: one.to(dtype) @ other.to(dtype),
+}
 
 
 class PretendedTensor(torch.Tensor):
@@ -72,7 +77,8 @@ class PretendedTensor(torch.Tensor):
             device = torch.device(kwargs.pop("device"))
             if device.type != NAME:
                 kwargs["device"] = device
-        result = func(*_values(args), **{name: _values(value) for name, value in kwargs.items()})
+        kernel = CUDA_ONLY.get(func.name(), func)
+        result = kernel(*_values(args), **{name: _values(value) for name, value in kwargs.items()})
         if device.type != NAME:
             return result
         return return_and_correct_aliasing(func, args, kwargs, _wrapped(result, device))
