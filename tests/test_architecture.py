@@ -21,12 +21,14 @@ MAY_IMPORT = {
     "model/checkpoint": ("model.checkpoint", "model.network", "model.trace"),
     "model/run": ("model.run", "model.checkpoint", "model.network", "model.trace"),
     "model/families": ("model.families", "model.run", "model.checkpoint", "model.trace"),
+    "model/families/choose.py": ("model.families", "model.run", "model.checkpoint", "model.network"),
     "model/train": ("model.train", "model.checkpoint", "model.network", "model.trace"),
     "model/doctor": (
         *("model.doctor", "model.families", "model.run", "model.checkpoint", "model.network", "model.trace"),
     ),
     "model/cli/doctor.py": (
-        *("model.doctor", "model.run", "model.checkpoint", "model.trace", "model.cli.options", "model.cli.terminal"),
+        *("model.doctor", "model.families", "model.run", "model.checkpoint", "model.trace"),
+        *("model.cli.options", "model.cli.terminal"),
     ),
     "model": ("model",),
 }
@@ -39,7 +41,9 @@ MUST_NOT_IMPORT = {
     "model/run/interventions.py": {"torch"},
     "model/run/step.py": {"torch"},
     "model/run/protocol.py": {"torch"},
+    "model/run/abilities.py": {"torch"},
     "model/cli/doctor.py": {"torch"},
+    "model/families/choose.py": {"torch", "transformers"},
     "model/checkpoint/embedded.py": {"torch"},
     "viz": {"torch", "streamlit"},
     "pages": {"torch"},

@@ -11,6 +11,7 @@ import click
 
 from model.cli.options import Numbers, Unusable, find_folder, read_prompt
 from model.cli.terminal import echo
+from model.families.choose import ENGINES, OWN, engine_for, load
 from model.trace import comparison_report as report
 from model.trace.comparison import Comparison, compare
 from model.trace.imports.origin import notes
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from model.run.request import RunRequest
     from model.trace.trace import Trace
 
+UNSTATED = "if not given, float32 or, by transformers, as published"
 _LISTED_TOKENS = 12
 _KINDS = "near tie: rounding explains it in both traces; follows: after an earlier difference; change: neither"
 
@@ -52,8 +54,10 @@ class Threshold(click.ParamType):
 @click.option("--prompt", help="Text for the models to run.")
 @click.option("--prompt-file", type=click.Path(path_type=Path), help="UTF-8 file with the prompt.")
 @click.option("--ids", type=Numbers(), help="Token ids for the models to run as they are; no BOS is added.")
-@click.option("--dtype-a", default="float32", show_default=True, help="dtype of A, if it is a model.")
-@click.option("--dtype-b", default="float32", show_default=True, help="dtype of B, if it is a model.")
+@click.option("--dtype-a", help=f"dtype of A, if it is a model; {UNSTATED}.")
+@click.option("--dtype-b", help=f"dtype of B, if it is a model; {UNSTATED}.")
+@click.option("--engine-a", type=click.Choice(ENGINES), help="What runs A, if it is a model.")
+@click.option("--engine-b", type=click.Choice(ENGINES), help="What runs B, if it is a model.")
 @click.option("--device", default="auto", show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 @click.option(
@@ -68,8 +72,10 @@ def compare_command(
     prompt: str | None,
     prompt_file: Path | None,
     ids: tuple[int, ...] | None,
-    dtype_a: str,
-    dtype_b: str,
+    dtype_a: str | None,
+    dtype_b: str | None,
+    engine_a: str | None,
+    engine_b: str | None,
     device: str,
     as_json: bool,
     fail_above: tuple[tuple[str, float], ...],
@@ -90,8 +96,8 @@ def compare_command(
     loaded = [_load(name) if is_file else None for name, is_file in zip((a, b), files, strict=True)]
     request = None if all(files) else _request(prompt, prompt_file, ids, loaded[0] or loaded[1])
     sides = [
-        trace or _run(name, dtype, device, request)
-        for trace, name, dtype in zip(loaded, (a, b), (dtype_a, dtype_b), strict=True)
+        trace or _run(name, engine, dtype, device, request)
+        for trace, name, engine, dtype in zip(loaded, (a, b), (engine_a, engine_b), (dtype_a, dtype_b), strict=True)
     ]
     comparison = compare(*sides)
     exceeded = _exceeded(comparison, fail_above)
@@ -127,12 +133,12 @@ def _request(
     return RunRequest(prompt=prompt, token_ids=ids)
 
 
-def _run(name: str, dtype: str, device: str, request: "RunRequest | None") -> "Trace":
-    from model.run.engine import Engine
-
+def _run(name: str, engine: str | None, dtype: str | None, device: str, request: "RunRequest | None") -> "Trace":
     folder = find_folder(name, "a trace file")
     assert request is not None
-    return Engine.load(folder, device=device, dtype=dtype).run(request)
+    engine = engine_for(folder, engine)
+    dtype = dtype or ("float32" if engine == OWN else None)
+    return load(folder, engine, device=device, dtype=dtype).run(request)
 
 
 def _exceeded(comparison: Comparison, thresholds: tuple[tuple[str, float], ...]) -> list[str]:

@@ -10,6 +10,7 @@ import click
 from model.cli.changes import change_options, interventions
 from model.cli.options import Numbers, check_destination, find_folder, read_prompt
 from model.cli.terminal import echo
+from model.families.choose import ENGINES, OWN, engine_for, load
 from model.run.request import CAPTURE_NAMES, FIELDS, Capture, RunRequest
 from model.run.request_fields import RequestField
 
@@ -54,7 +55,8 @@ def _option(field: RequestField) -> Callable[[Callable[..., Any]], Callable[...,
 @click.option("--layers", type=Numbers(), help="Record attention and indexer in these layers only.")
 @click.option("--heads", type=Numbers(), help="Record attention of these heads only.")
 @click.option("--device", default="auto", show_default=True)
-@click.option("--dtype", default="float32", show_default=True, help="float32, bfloat16 or float16.")
+@click.option("--dtype", help="float32, bfloat16 or float16; if not given, float32 or, by transformers, as published.")
+@click.option("--engine", type=click.Choice(ENGINES), help="What runs the model; without it, chosen by its model type.")
 @change_options
 @click.option("--stream", is_flag=True, help="Read the weights from disk layer by layer; can be stopped and resumed.")
 @click.option("--shard", is_flag=True, help="Spread the layers over the GPUs of this machine.")
@@ -63,7 +65,8 @@ def trace_command(
     model: str,
     out: Path,
     device: str,
-    dtype: str,
+    dtype: str | None,
+    engine: str | None,
     prompt_file: Path | None,
     prompt: str | None,
     parse_special: bool,
@@ -80,28 +83,35 @@ def trace_command(
         raise click.UsageError("Give one of --stream and --shard.")
     check_destination(out)
     text, folder = _prompt(prompt, prompt_file, options["ids"]), find_folder(model)
+    engine = _engine(folder, engine, stream or shard)
+    dtype = dtype or ("float32" if engine == OWN else None)
     said = _spelled(text, folder, parse_special)
     if parse_special:
         text, options = None, _parsed(text, options, folder)
     request = _request(text, options, folder)
-    from model.checkpoint.beside import notes
-    from model.checkpoint.weights import inspect
     from model.cli.run_report import run_report
     from model.run.engine import Engine, spare_cores
     from model.trace.file import save
 
-    started = time.perf_counter()
     if stream:
         spare_cores(1)  # for the thread that reads tensors before they are used
-        run = _streamed(Engine.from_disk(folder, device=device, dtype=dtype), request, out)
+        loaded = Engine.from_disk(folder, device=device, dtype=dtype or "float32")
     else:
-        engine = Engine.load(folder, device=device, dtype=dtype, shard=shard)
-        started = time.perf_counter()
-        run = engine.run(request)
+        loaded = load(folder, engine, device=device, dtype=dtype, shard=shard)
+    started = time.perf_counter()
+    run = _streamed(loaded, request, out) if isinstance(loaded, Engine) and stream else loaded.run(request)
     seconds = time.perf_counter() - started
     save(run, out)
-    beside = [f"note: {line}" for line in (*said, *notes(inspect(folder), folder))]
+    beside = [f"note: {line}" for line in (*said, *loaded.notes)]
     echo("\n".join([*run_report(run, seconds), *beside, f"written to {out}"]))
+
+
+def _engine(folder: Path, wanted: str | None, is_placed: bool) -> str:
+    """Return the name of the engine that runs a folder; `is_placed`: an option says where its layers are."""
+    engine = engine_for(folder, wanted)
+    if engine != OWN and is_placed:
+        raise click.UsageError("--stream and --shard are for the own network; transformers places layers by itself.")
+    return engine
 
 
 def _streamed(engine: "Engine", request: RunRequest, out: Path) -> "Trace":

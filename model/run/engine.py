@@ -19,6 +19,7 @@ import numpy as np
 import torch
 import xarray as xr
 
+from model.checkpoint import beside
 from model.checkpoint.device import choose_device
 from model.checkpoint.embedded import find_model
 from model.checkpoint.files import ModelFolder
@@ -169,6 +170,11 @@ class Engine:
                 f"the model's context of {room:,}; shorten the prompt or ask for fewer"
             )
         return ids
+
+    @functools.cached_property
+    def notes(self) -> tuple[str, ...]:
+        """Sentences on the model's folder that a user may not expect."""
+        return tuple(beside.notes(inspect(self.folder), self.folder))
 
     def check(self, request: RunRequest) -> None:
         """Check that the request can be run.

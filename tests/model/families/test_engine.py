@@ -1,0 +1,148 @@
+"""Every family opened by its folder: the trace holds what the run computed, and its own routing replays to the bit."""
+
+import threading
+
+import numpy as np
+import pytest
+import torch
+
+from model.families.choose import load
+from model.families.engine import TransformersEngine
+from model.families.probed import fed
+from model.run.interventions import KnockOut, Replay
+from model.run.protocol import LocalEngineProtocol
+from model.run.request import Capture, RequestError, RunRequest
+from model.trace.observed_rule import rule_of
+from model.trace.trace import Trace
+from tests.closeness import ROUNDING, relative_error
+from tests.families import FAMILIES, build, saved
+
+IDS = tuple(range(3, 27))
+BY_IDS_ONLY = {"inkling_text", "phimoe"}
+EVERYTHING = frozenset({"router", "attention", "inputs", "logits"})
+
+
+def opened(model_type: str) -> TransformersEngine:
+    engine = load(saved(model_type), "transformers", device="cpu")
+    assert isinstance(engine, TransformersEngine)
+    return engine
+
+
+def run(engine: TransformersEngine, **changes: object) -> Trace:
+    capture = Capture(EVERYTHING & engine.abilities.captures)
+    return engine.run(RunRequest(**{"token_ids": IDS, "capture": capture} | changes))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("model_type", [name for name in FAMILIES if name != "doge"])
+def test_every_family_opens_and_records(model_type: str) -> None:
+    engine = opened(model_type)
+    assert isinstance(engine, LocalEngineProtocol)
+    trace = run(engine)
+    with torch.inference_mode():
+        own = fed(build(model_type), torch.tensor(IDS)).logits[0].float().numpy()
+    np.testing.assert_array_equal(trace.data["logits"].values, own)
+    replayed = run(engine, interventions=(Replay.of(trace),))
+    np.testing.assert_array_equal(replayed.data["logits"].values, own)
+    check_rule(model_type, trace)
+    attention = trace.data["attention"]
+    assert attention.sizes["attention_layer"] == len(engine.probed.attention)
+    assert np.triu(attention.values, 1).max() == 0
+    assert float(attention.sum("key").max()) < 1 + ROUNDING
+
+
+def check_rule(model_type: str, trace: Trace) -> None:
+    """The rule that the trace states gives the recorded weights from the recorded logits."""
+    rule = rule_of(trace)
+    assert trace.model["router"]["rule"] is not None
+    assert (rule.normalise_weights is None) is (model_type in BY_IDS_ONLY)
+    if model_type in BY_IDS_ONLY:
+        assert trace.model["router"]["note"]
+        return
+    ids, weights = trace.data["expert_id"].values.astype(int), trace.data["gate_weight"].values
+    affinity = rule.affinity(trace.data["router_logit"].values)
+    factors = None
+    if trace.has("expert_factor"):
+        table = np.broadcast_to(trace.data["expert_factor"].values, affinity.shape)
+        factors = np.take_along_axis(table, ids, -1)
+    expected = rule.weights(np.take_along_axis(affinity, ids, -1), factors)
+    idle_from = trace.model["shape"]["idle_from"]
+    counts = weights != 0 if model_type == "zaya" else np.ones_like(ids, dtype=bool)
+    assert idle_from is None or idle_from in ids or counts.all()
+    assert relative_error(weights[counts], expected[counts]) < 2 * ROUNDING
+
+
+@pytest.mark.parametrize("model_type", ["qwen3_moe", "gpt_oss", "deepseek_v4", "jamba"])
+def test_generated_tokens_are_recorded_as_in_a_prompt(model_type: str) -> None:
+    engine = opened(model_type)
+    trace = run(engine, max_new_tokens=12)
+    assert [token.generated for token in trace.tokens] == [False] * 24 + [True] * 12
+    again = run(engine, token_ids=tuple(token.id for token in trace.tokens))
+    for name in ("logits", "router_logit", "residual_norm", "attention"):
+        assert relative_error(trace.data[name].values, again.data[name].values) < 10 * ROUNDING, name
+    np.testing.assert_array_equal(trace.data["expert_id"].values, again.data["expert_id"].values)
+    assert trace.origin["engine"] == "transformers"
+
+
+def test_both_engines_run_a_v3_checkpoint_alike() -> None:
+    traces = [load(saved("deepseek_v3"), name, device="cpu", dtype="float32").run(
+        RunRequest(token_ids=IDS, capture=Capture(EVERYTHING))) for name in ("own", "transformers")]  # fmt: skip
+    own, other = (trace.data for trace in traces)
+    np.testing.assert_array_equal(own["expert_id"].values, other["expert_id"].values)
+    shared = set(own.data_vars) & set(other.data_vars) - {"expert_id", "token_id", "candidate_id", "group_kept"}
+    assert {"router_score", "expert_bias", "group_score", "gate_weight", "attention", "layer_input"} <= shared
+    for name in shared:
+        assert relative_error(own[name].values, other[name].values) < 10 * ROUNDING, name
+
+
+def test_what_a_family_lacks_is_refused_with_its_reason() -> None:
+    hybrid, several = opened("jamba"), opened("deepseek_v4")
+    with pytest.raises(RequestError, match="layer 0 has no attention weights to record; layers that have: 1, 3"):
+        hybrid.check(RunRequest(token_ids=IDS, capture=Capture(frozenset({"attention"}), layers=(0,))))
+    with pytest.raises(RequestError, match="several residual streams"):
+        several.check(RunRequest(token_ids=IDS, capture=Capture(frozenset({"inputs"}))))
+    with pytest.raises(RequestError, match="only the own network records them"):
+        several.check(RunRequest(token_ids=IDS, capture=Capture(frozenset({"indexer"}))))
+    with pytest.raises(RequestError, match="token id 257 does not exist"):
+        hybrid.check(RunRequest(token_ids=(257,)))
+    with pytest.raises(RequestError, match="do not fit the model's context"):
+        hybrid.check(RunRequest(token_ids=IDS, max_new_tokens=1000))
+    with pytest.raises(RequestError, match="no tokenizer.json"):
+        hybrid.check(RunRequest(prompt="text"))
+
+
+def test_runs_of_several_threads_do_not_mix() -> None:
+    engine = opened("qwen3_moe")
+    requests = [
+        RunRequest(token_ids=tuple(range(3 + shift, 15 + shift)), max_new_tokens=2, interventions=changes)
+        for shift in range(2)
+        for changes in ((), (KnockOut(1, 2),))
+    ]
+    alone = [engine.run(request) for request in requests]
+    together: dict[int, list[Trace]] = {number: [] for number in range(len(requests))}
+
+    def work(number: int) -> None:
+        together[number] = [engine.run(requests[number]) for _ in range(10)]
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in together]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for number, traces in together.items():
+        for trace in traces:
+            for name, values in alone[number].data.data_vars.items():
+                np.testing.assert_array_equal(trace.data[name].values, values.values)
+
+
+def test_stop_keeps_the_finished_steps() -> None:
+    engine, cancel = opened("mixtral"), threading.Event()
+    steps, finished = engine.stream(RunRequest(token_ids=IDS, max_new_tokens=9), cancel), None
+    for number in range(4):
+        assert next(steps).tokens
+        if number == 2:
+            cancel.set()
+            break
+    with pytest.raises(StopIteration) as ended:
+        next(steps)
+    finished = ended.value.value
+    assert finished.num_tokens == 24 + 2

@@ -1,0 +1,59 @@
+"""What a probe finds out about a model: its axes, its attention, and what a user may not expect."""
+
+import pytest
+import torch
+
+from model.checkpoint.header import CheckpointError
+from model.families.probed import Probed, probe
+from tests.families import build, watched
+
+
+def probed(model_type: str) -> Probed:
+    model, seam = watched(model_type)
+    return probe(model, seam, model.config.get_text_config(), torch.device("cpu"))
+
+
+def test_axes_of_a_model_with_dense_layers_and_groups() -> None:
+    found = probed("deepseek_v3")
+    assert (found.shape.moe_layers, found.shape.num_layers) == ((1, 2, 3), 4)
+    assert (found.layout.num_experts, found.layout.top_k, found.layout.num_heads) == (8, 3, 4)
+    assert (found.layout.num_groups, found.layout.num_kept_groups) == (2, 1)
+    assert found.has_one_stream
+    assert not found.notes
+
+
+def test_two_blocks_of_experts_in_a_layer_are_counted_and_named() -> None:
+    found = probed("jetmoe")
+    assert found.shape.moe_layers == tuple(range(8))
+    note = next(note for note in found.notes if "block of experts" in note)
+    assert found.paths[1] in note
+
+
+def test_layers_without_attention_weights_are_named() -> None:
+    found = probed("jamba")
+    assert sorted(found.attention) == [1, 3]
+    assert any("in 2 of 4 layers" in note and "0, 2" in note for note in found.notes)
+
+
+def test_deepseek_v4_has_a_table_streams_and_compressed_attention() -> None:
+    found = probed("deepseek_v4")
+    assert found.facts.table_layers == (0,)
+    assert found.compressed == {1, 2}
+    assert not found.has_one_stream
+
+
+def test_choices_that_compute_nothing_are_counted_with_the_experts() -> None:
+    assert (probed("longcat_flash").shape.num_experts, probed("longcat_flash").shape.idle_from) == (11, 8)
+    assert (probed("zaya").shape.num_experts, probed("zaya").shape.idle_from) == (9, 8)
+
+
+def test_a_token_that_is_computed_otherwise_alone_is_noted() -> None:
+    # This window is in the configuration, so that the cache keeps 8 keys, but not in the mask of the prompt.
+    assert any("fed alone" in note for note in probed("qwen3_vl_moe").notes)
+    assert not any("fed alone" in note for note in probed("qwen3_moe").notes)
+
+
+def test_a_model_whose_experts_no_text_reaches_is_refused() -> None:
+    model, seam = watched("qwen3_moe")
+    with pytest.raises(CheckpointError, match="no layer of this model sends a text to experts"):
+        probe(build("qwen3_moe"), seam, model.config, torch.device("cpu"))
