@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 TEXT = Path(__file__).parent / "parts.toml"
 SUMMARY_HELP = (
     "A parameter is one trained number. A token passes through the active ones only: of the experts, those that its "
-    "router chose. The cache holds what attention needs of earlier tokens. Derived from the configuration."
+    "router chose. The embedding counts with all its rows, so the number may be larger than in a report. The cache "
+    "holds what attention needs of earlier tokens. Derived from the configuration."
 )
 
 

@@ -1,4 +1,4 @@
-"""The overview of What changed: counts by verdict. And the claims with their sources and links, and their table."""
+"""The overview of What changed: counts by verdict, and the claims with their sources, their links and their table."""
 
 from collections import Counter
 from collections.abc import Sequence
