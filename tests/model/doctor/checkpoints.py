@@ -31,7 +31,7 @@ def sparse_config(**changes: object) -> ModelConfig:
 
 
 @functools.cache
-def balanced(config: ModelConfig, seed: int = 0, steps: int = 300) -> Transformer:
+def balanced(config: ModelConfig, seed: int = 0, steps: int = 120) -> Transformer:
     """Return a random model whose biases balance the load over random ids; callers must not change it."""
     model, generator = random_model(config, seed), torch.Generator().manual_seed(seed + 1)
     routers = model.routers()
