@@ -2,6 +2,7 @@
 
 import base64
 import contextlib
+import functools
 import json
 import threading
 from collections.abc import Callable, Iterator
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import streamlit as st
+from streamlit.components.v2 import manifest_scanner
 from streamlit.testing.v1 import AppTest
 
 from model.trace.file import save
@@ -20,6 +22,8 @@ from tests.pages.fakes import FakeEngine
 from tests.traces import random_trace
 
 assert examples.PROMPTS  # read once, from the real folder
+# Every `AppTest` looks for components in all installed packages, which takes longer than most tests.
+manifest_scanner.scan_component_manifests = functools.cache(manifest_scanner.scan_component_manifests)
 SESSION = "test session id"  # of every `AppTest`; to clear its caches is to close the tab
 APP = Path(__file__).parent.parent.parent / "app.py"
 
