@@ -31,11 +31,14 @@ def steps(
     focus: int | None = None,
     logit: str = "logit",
     origin: str = "measured",
+    logit_origin: str = "derived",
+    bias_on: str = "affinity",
+    by_table: bool = False,
 ) -> go.Figure:
     """Draw one layer's decision for one token, a panel per step.
 
     Args:
-        experts: variables [expert] `logit`, `affinity`, `bias`, `biased` (affinity + bias), `reachable` (bool: its
+        experts: variables [expert] `logit`, `affinity`, `bias`, `biased` score, `reachable` (bool: its
             group was kept), `chosen` (bool: selected) and `weight` (NaN unless selected); scalar coordinate
             `moe_layer`.
         groups: variables [group] `score` and `kept` (bool). Without them, or with one group, the panel of groups is
@@ -47,9 +50,12 @@ def steps(
         focus: expert to mark by a line through all panels.
         logit: name of the quantity in the first panel.
         origin: how the recorded numbers came about, such as `measured`; the hover text says it.
+        logit_origin: how the quantity in the first panel came about.
+        bias_on: name of the quantity that the bias is added to.
+        by_table: whether the experts follow from the token id, so that no score decides.
     """
-    drawing = _Drawing(experts, groups, layout, theme, losers or {}, origin)
-    panels = list(drawing.panels(logit))
+    drawing = _Drawing(experts, groups, layout, theme, losers or {}, origin, by_table)
+    panels = list(drawing.panels(logit, logit_origin, bias_on))
     height = _TOP + _BOTTOM + len(panels) * (_PANEL + _GAP)
     parts = [part.update(yaxis=_axis(row)) for row, (_, _, draw) in enumerate(panels, 1) for part in draw()]
     axes: dict[str, Any] = {"xaxis": expert_axis(layout) | {"anchor": _axis(len(panels))}}
@@ -81,8 +87,9 @@ class _Drawing:
         theme: Theme,
         losers: Mapping[str, xr.DataArray],
         origin: str,
+        by_table: bool,
     ) -> None:
-        self.theme, self.losers, self.origin = theme, losers, origin
+        self.theme, self.losers, self.origin, self.by_table = theme, losers, origin, by_table
         self.groups = groups if layout.num_groups > 1 else xr.Dataset()
         self.data: dict[str, np.ndarray] = {str(name): array.values for name, array in experts.data_vars.items()}
         self.layer, self.chosen = int(experts.coords["moe_layer"]), self.data["chosen"]
@@ -91,15 +98,15 @@ class _Drawing:
         self.colors = np.array(expert_colors(layout, theme))
         self.faint = np.array([translucent(color, _FAINT) for color in self.colors])
 
-    def panels(self, logit: str) -> Iterator[Panel]:
+    def panels(self, logit: str, logit_origin: str, bias_on: str) -> Iterator[Panel]:
         """Yield name, heading and drawing function of each panel, from the first step to the last."""
-        yield "logit", f"1  {logit}", lambda: self._bars("logit", f"{logit} %{{y:.3~g}} (derived)")
+        yield "logit", f"1  {logit}", lambda: self._bars("logit", f"{logit} %{{y:.3~g}} ({logit_origin})")
         yield "affinity", "2  affinity", lambda: self._bars("affinity", f"affinity %{{y:.3~g}} ({self.origin})")
-        yield "biased", "3  biased score: affinity + bias", self._biased
+        yield "biased", f"3  biased score: {bias_on} + bias", self._biased
         if self.groups:
             yield "groups", "4, 5  groups: score, kept or not", self._group_scores
         contest = "6  top-k in the kept groups" if self.groups else "6  top-k"
-        yield "contest", contest, self._contest
+        yield "contest", "6  chosen by the token id" if self.by_table else contest, self._contest
         if np.isfinite(self.data["weight"]).any():
             yield (
                 "weight",
@@ -110,7 +117,7 @@ class _Drawing:
     def lines(self, panels: list[Panel]) -> Iterator[dict[str, Any]]:
         """Yield dashed lines at the lowest selected score, in the panels of groups and of the top-k."""
         names = [name for name, _, _ in panels]
-        cuts = {"contest": self.data["biased"][self.chosen]}
+        cuts = {} if self.by_table else {"contest": self.data["biased"][self.chosen]}
         if self.groups and not self.groups["kept"].values.all():
             cuts["groups"] = self.groups["score"].values[self.groups["kept"].values]
         dash = {"type": "line", "line": {"color": self.theme.ink, "width": 1, "dash": "dash"}, "x0": 0, "x1": 1}
@@ -137,7 +144,8 @@ class _Drawing:
         )  # fmt: skip
 
     def _biased(self) -> Iterator[go.Scatter]:
-        unbiased, biased = self.data["affinity"] + self.data["bias"].mean(), self.data["biased"]
+        bias, biased = self.data["bias"], self.data["biased"]
+        unbiased = biased - bias + bias.mean()
         gap = np.full(len(self.x), np.nan)
         shift = {"color": translucent(self.theme.muted, 0.7), "width": 1.5}
         yield go.Scatter(

@@ -26,7 +26,7 @@ def _layer_table(run: "Trace") -> list[str]:
     """Return a table of the load in each MoE layer, over all tokens of the run; empty if routing was not recorded."""
     if not run.has("expert_id"):
         return []
-    counts = tokens_per_expert(run.data["expert_id"], run.data.sizes["expert"])
+    counts = tokens_per_expert(run.data["expert_id"], run.shape.num_experts or 1)
     load, violation, dead = relative_load(counts), max_violation(counts), dead_experts(counts)
     rows = [f"{'layer':>5}  {'MaxVio':>6}  {'busiest':>9}  {'ratio to uniform':>16}  {'without a token':>15}"]
     for layer in counts["moe_layer"].values:

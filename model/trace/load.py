@@ -26,6 +26,8 @@ class Load:
         rule: rule of the router.
         kept: number of tokens that kept each group, [moe_layer, group]; None if kept groups were not recorded.
         band: bounds of a fair router for this number of tokens; None if the trace does not state how its model routes.
+        idle_from: first column of the router that computes nothing; None if all compute. These columns count like
+            experts, because a token chooses them like experts.
     """
 
     counts: xr.DataArray
@@ -34,6 +36,18 @@ class Load:
     rule: RouterRule
     kept: xr.DataArray | None
     band: chance.LoadBand | None
+    idle_from: int | None = None
+
+    @property
+    def computing(self) -> xr.DataArray:
+        """The number of tokens of each expert that computes something, [moe_layer, expert]."""
+        return self.counts.isel(expert=slice(0, self.idle_from))
+
+    @property
+    def idle_share(self) -> float:
+        """The share of all choices that compute nothing; NaN without tokens."""
+        total = int(self.counts.sum())
+        return 1 - int(self.computing.sum()) / total if total else float("nan")
 
     @property
     def ratio(self) -> xr.DataArray:
@@ -99,6 +113,7 @@ def measure(trace: Trace, mask: xr.DataArray | None = None) -> Load:
         rule=rule,
         kept=kept,
         band=chance.band_of(rule, num_tokens),
+        idle_from=trace.shape.idle_from,
     )
 
 
@@ -112,8 +127,8 @@ def by_layer(load: Load) -> xr.Dataset:
 
     Returns:
         Variables [moe_layer]: `max_violation`, `variation`, `entropy` and `gini` as in `metrics`; numbers of experts
-        that are `dead`, `hot`, or `outside` the bounds; the `busiest` expert, its number of tokens (`most`) and its
-        load ratio (`largest_ratio`).
+        that are `dead` (of those that compute), `hot`, or `outside` the bounds; the `busiest` expert, its number of
+        tokens (`most`) and its load ratio (`largest_ratio`).
     """
     counts = load.counts
     return xr.Dataset(
@@ -122,7 +137,7 @@ def by_layer(load: Load) -> xr.Dataset:
             "variation": metrics.coefficient_of_variation(counts),
             "entropy": metrics.normalised_entropy(counts),
             "gini": metrics.gini(counts),
-            "dead": metrics.dead_experts(counts).sum("expert"),
+            "dead": metrics.dead_experts(load.computing).sum("expert"),
             "hot": metrics.hot_experts(counts).sum("expert"),
             "outside": load.outside.sum("expert"),
             "busiest": counts.argmax("expert"),

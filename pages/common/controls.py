@@ -117,7 +117,7 @@ def layers(trace: Trace, dim: str = "moe_layer") -> list[int]:
     """Return the model layer numbers of a dimension; all layers of the model if the trace lacks the dimension."""
     if dim in trace.data.coords:
         return trace.data[dim].values.tolist()
-    return list(range(trace.config.get("num_hidden_layers", 1)))
+    return list(range(trace.shape.num_layers))
 
 
 def token(trace: Trace) -> int:
@@ -172,7 +172,7 @@ def heaviest_expert(trace: Trace, token: int, layer: int) -> int:
 def _recorded_heads(trace: Trace) -> list[int]:
     if "head" in trace.data.coords:
         return [int(number) for number in trace.data["head"].values]
-    return list(range(trace.config.get("num_attention_heads", 1)))
+    return list(range(trace.shape.num_heads or 1))
 
 
 @overload

@@ -151,9 +151,9 @@ def _completable(trace: Trace) -> bool:
 
 
 def all_of(trace: Trace, dim: str) -> list[int]:
-    """Return the numbers of all layers or heads; the recorded ones if the trace does not state how many there are."""
+    """Return the numbers of all layers or heads; the recorded ones if layers may differ, or no number is stated."""
     stated = trace.config.get({"layer": "num_hidden_layers", "head": "num_attention_heads"}[dim])
-    if isinstance(stated, int):
+    if isinstance(stated, int) and trace.router is None:
         return list(range(stated))
     return labels(trace, "attention_layer") if dim == "layer" else recorded_heads(trace)
 

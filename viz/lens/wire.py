@@ -9,7 +9,7 @@ bytes of names, all uint32; then
     id int32[n], start uint32[n], end uint32[n], surprisal float32[n] in bits (NaN: unknown),
     weight float32[n, layer, rank] (NaN: unknown), expert int16[n, layer, rank] (-1: unknown)    if EXPERTS
     kept uint8[n, layer, groups / 8], the lowest bit first                if GROUPS
-    score uint8[n, layer, expert]                                         if SCORES
+    score uint8[n, layer, expert], divided by the largest above 1         if SCORES
     attention uint8, per token [layer, head, keys up to itself, included] if ATTENTION
     flags uint8[n] (bits of `Flag`), the text that the tokens span,
     and the names of the special tokens in order, as a JSON list.
@@ -149,12 +149,17 @@ def _columns(start: int, count: int, arrays: Mapping[str, np.ndarray]) -> tuple[
         columns.append(np.packbits(arrays["group_kept"], axis=-1, bitorder="little"))
         present |= Column.GROUPS
     if "router_score" in arrays:
-        columns.append(compand(arrays["router_score"]))
+        columns.append(compand(_up_to_one(arrays["router_score"])))
         present |= Column.SCORES
     if "attention" in arrays:
         columns.append(_causal(compand(arrays["attention"]), start, count))
         present |= Column.ATTENTION
     return columns, present
+
+
+def _up_to_one(scores: np.ndarray) -> np.ndarray:
+    """Return affinities from 0 to 1: those of a token and layer are divided by the largest if it is above 1."""
+    return scores / np.nan_to_num(scores).max(-1, keepdims=True, initial=1)
 
 
 def _unknown(ids: np.ndarray) -> np.ndarray:

@@ -112,7 +112,7 @@ def _group(trace: Trace, token: int, layer: int) -> tuple[int, ...]:
 
 
 def _top_k(trace: Trace) -> int:
-    trained = trace.config.get("num_experts_per_tok") or trace.data.sizes["rank"]
+    trained = trace.shape.top_k or trace.data.sizes["rank"]
     meaning = f"The model was trained with {trained}."
     return st.number_input(
         "Experts per token", 1, rule_of(trace).num_experts, max(1, trained // 2), 1, key="k", bind="query-params",

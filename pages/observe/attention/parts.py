@@ -62,8 +62,8 @@ def cache(trace: Trace) -> None:
     """Draw the bytes of the model's KV cache, beside those of expanded keys and values, and of MHA, GQA and MQA."""
     try:
         here, far = (kv_cache.cache_bytes(trace.config, num_tokens) for num_tokens in (trace.num_tokens, FAR))
-    except KeyError:
-        st.caption("The trace does not state the size of the model's heads, so the size of its cache is unknown.")
+    except (KeyError, TypeError):  # another kind of attention, or sizes that differ by layer
+        st.caption("The trace does not state the sizes of latent attention, so the size of its cache is unknown.")
         return
     figure = figures.cache_bars(
         far, {name: _in_units(size) for name, size in far.items()}, kv_cache.OWN, session.theme(),

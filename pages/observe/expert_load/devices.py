@@ -16,11 +16,13 @@ USUAL = 8
 def show(load: Load) -> None:
     """Draw the tab: the widgets, the answer in words, the figure, and the table."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        number = _choose("Devices", "devices", devices_of(load.rule.num_experts), USUAL)
-        redundant = _choose("Redundant experts", "redundant", redundant_of(load.rule.num_experts, number), number)
+        number = _choose("Devices", "devices", devices_of(load.computing.sizes["expert"]), USUAL)
+        redundant = _choose(
+            "Redundant experts", "redundant", redundant_of(load.computing.sizes["expert"], number), number
+        )
     before, after = placements(load, number, redundant)
     st.markdown(verdict(load, before, after))
-    in_order, balanced = (device_figures(placement, load.counts)["ratio"] for placement in (before, after))
+    in_order, balanced = (device_figures(placement, load.computing)["ratio"] for placement in (before, after))
     how_to_read = (
         "Two maps with a row per MoE layer and a column per device. On the left, experts are placed in the order of "
         "their numbers; on the right, DeepSeek's load balancer (EPLB) places them. 1 is the mean load of the layer's "
@@ -57,7 +59,7 @@ def placements(load: Load, number: int, redundant: int) -> tuple[Placement, Plac
     Each routing group stays on one machine of `PER_NODE` devices if every machine gets equally many groups.
     """
     nodes = nodes_of(number)
-    return as_numbered(load.counts, number), balanced(load.counts, number, redundant, load.rule.num_groups, nodes)
+    return as_numbered(load.computing, number), balanced(load.computing, number, redundant, load.rule.num_groups, nodes)
 
 
 def nodes_of(number: int) -> int:
@@ -67,7 +69,7 @@ def nodes_of(number: int) -> int:
 
 def verdict(load: Load, before: Placement, after: Placement) -> str:
     """Return a few sentences on how even the load of devices is in both placements, by number and by EPLB."""
-    numbered, placed = (device_figures(placement, load.counts) for placement in (before, after))
+    numbered, placed = (device_figures(placement, load.computing) for placement in (before, after))
     worst = int(numbered["busiest"].idxmax("moe_layer"))
     nodes, places = nodes_of(before.num_devices), after.expert.sizes["place"]
     groups = load.rule.num_groups
@@ -75,7 +77,7 @@ def verdict(load: Load, before: Placement, after: Placement) -> str:
     return (
         f"**With experts placed by number on {before.num_devices} devices, the busiest device carries "
         f"{float(numbered['largest']):.3g} times the mean load in L{worst}; balancedness is "
-        f"{float(numbered['mean_balancedness']):.3g} on average over layers. With {places - load.rule.num_experts} "
+        f"{float(numbered['mean_balancedness']):.3g} on average over layers. With {places - before.num_experts} "
         f"redundant experts, placed by EPLB, it is {float(placed['mean_balancedness']):.3g}.** Experts per device, "
         f"copies included: {places // before.num_devices}{together}. n = {load.num_tokens:,} tokens; simulated."
     )
@@ -86,7 +88,7 @@ def by_layer(load: Load, before: Placement, after: Placement) -> pd.DataFrame:
     layers = load.counts["moe_layer"].values
     table: dict[str, object] = {"layer": [f"L{layer}" for layer in layers]}
     for name, placement in (("before", before), ("after", after)):
-        measures = device_figures(placement, load.counts)
+        measures = device_figures(placement, load.computing)
         table[f"balancedness {name}"] = measures["balancedness"].values
         table[f"busiest device {name} (× mean)"] = measures["busiest"].values
     table["copied experts"] = [_copied(copies) for copies in after.copies.values]

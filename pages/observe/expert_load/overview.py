@@ -18,6 +18,12 @@ def remarks(trace: Trace, load: Load) -> None:
         st.info(
             f"This run was changed: {', '.join(edits)}. The bounds of chance are those of a router without this change."
         )
+    if load.idle_from is not None:
+        st.info(
+            f"Experts from E{load.idle_from} on compute nothing: a token that chooses one of them skips an expert. The "
+            f"page counts them like experts; they got {load.idle_share:.1%} of the choices. The Devices tab leaves "
+            "them out."
+        )
     if load.num_unknown:
         st.caption(f"Not counted: {load.num_unknown:,} tokens whose experts the trace does not hold.")
 
@@ -75,6 +81,8 @@ def worst(load: Load, number: int = 3) -> str:
         "single one."
     )
     rows = [_about_layer(load, layer, measures) for layer in layers]
+    if load.idle_from is not None:
+        cost = "Nothing waits for the experts that compute nothing, so the page gives no time that imbalance costs."
     heading = "The least even layers (MaxVio: the busiest expert's load in fair shares, minus 1):"
     return "\n".join([heading, *(f"- {row}" for row in rows), "", cost])
 

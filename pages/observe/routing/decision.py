@@ -10,6 +10,7 @@ import xarray as xr
 from model.trace.decision import Decision, needed_for_decision
 from model.trace.imports import origin
 from model.trace.observed_rule import rule_known
+from model.trace.shape import LOGIT
 from model.trace.trace import Trace
 from pages.common import controls, session
 from pages.common.tables import THREE
@@ -17,6 +18,10 @@ from pages.common.text import plain
 from pages.observe.routing import path, steps, tables
 from viz import decision as figures
 
+BY_TABLE = (
+    "In this layer a table gives the experts of each token id, so no score decides: there is no margin, and no expert "
+    "is next best. The affinities only give the weights."
+)
 NEAR_TIE = ":orange-badge[near tie]"
 _ROUGH = 5e-3  # an engine may have rounded what it recorded to bfloat16
 _COLUMNS = {
@@ -50,11 +55,12 @@ def show(trace: Trace, token: int, layer: int, expert: int) -> None:
 
 
 def _chart(trace: Trace, decision: Decision, lost: Mapping[str, xr.DataArray], expert: int, rows: pd.DataFrame) -> None:
-    scoring = steps.SCORINGS[decision.rule.scoring]
-    logit = scoring.logit + scoring.reservation
+    scoring, observed = steps.SCORINGS[decision.rule.scoring], origin.routing_kind(trace)
+    logit = "logit" if decision.logit_kind == LOGIT else scoring.logit + scoring.reservation
     figure = figures.steps(
-        decision.experts, decision.groups, decision.rule, session.theme(), lost, expert, logit,
-        origin.routing_kind(trace),
+        decision.experts, decision.groups, decision.rule, session.theme(), lost, expert, logit, observed,
+        observed if decision.logit_kind else "derived", "logit" if decision.rule.bias_on_logits else "affinity",
+        decision.by_table,
     )  # fmt: skip
     how_to_read = (
         "A column per expert, a panel per step, from the top down. In panel 3, the ring is where the layer's mean "
@@ -84,7 +90,9 @@ def because(decision: Decision, lost: Mapping[str, xr.DataArray]) -> str:
         return "The trace does not say which experts were chosen."
     first = chosen[np.argmax(decision.experts["affinity"].values[chosen])]
     strongest = f"E{first} has the largest affinity, {decision.experts['affinity'].values[first]:.3g}."
-    sentences = [strongest]
+    if decision.by_table:
+        strongest = f"Of these, {strongest}"
+    sentences = [*([BY_TABLE] if decision.by_table else []), strongest]
     if np.isfinite(decision.group_margin):
         kept = _listed("", np.flatnonzero(decision.groups["kept"].values))
         margin = f"{decision.group_margin:.2g}{_near(decision.group_near)}"
@@ -117,7 +125,7 @@ def reservations(decision: Decision, dtype: str) -> list[str]:
             "these, so the page compares no scores, shows no margin, and marks no expert as lost to the bias or the "
             "group limit."
         )
-    elif decision.tolerance is None:
+    elif decision.tolerance is None and not decision.by_table:
         sentences.append(f"No tolerance was measured for {dtype}, so near ties are not marked.")
     elif decision.place_near or decision.group_near:
         sentences.append(

@@ -3,18 +3,22 @@
 import streamlit as st
 
 from model.trace.imports import origin
-from model.trace.observed_rule import rule_of
+from model.trace.observed_rule import rule_known, rule_of
+from model.trace.scores import needed_for_selection
 from model.trace.trace import Trace
 from pages.common import controls, session, text
 from pages.observe.routing import path
 from viz import routing as figures
 
 _SCORES = {
+    "router_logit": "the router's logits",
     "router_score": "affinities",
     "expert_bias": "the bias",
     "group_kept": "the kept groups",
+    "group_score": "the groups' scores",
     "gate_weight": "weights",
 }
+_OF_OLDER_TRACES = ("router_score", "expert_bias", "group_kept", "gate_weight")
 
 
 def remarks(trace: Trace) -> None:
@@ -25,9 +29,22 @@ def remarks(trace: Trace) -> None:
             f"This run was changed: {', '.join(edits)}. In the changed layers the page shows no margin and marks no "
             "expert as lost to the bias or the group limit: both describe how the model chooses as trained."
         )
-    missing = [words for name, words in _SCORES.items() if not trace.has(name)]
+    if trace.router and not rule_known(trace):
+        st.info(
+            "The rule by which this router chooses and weighs experts is not known"
+            f"{f' ({text.plain(trace.router.note, 200)})' if trace.router.note else ''}. Experts, weights and the "
+            "router's output are as recorded; the page shows no affinity and no margin."
+        )
+    missing = [_SCORES[name] for name in _expected(trace) if not trace.has(name)]
     if missing:
         st.info(f"This trace does not hold {', '.join(missing)}. The page leaves out what needs them.")
+
+
+def _expected(trace: Trace) -> tuple[str, ...]:
+    """Return the variables that a trace of this router should hold."""
+    if trace.router is None:
+        return _OF_OLDER_TRACES
+    return ("gate_weight", *(needed_for_selection(rule_of(trace)) if rule_known(trace) else ["router_logit"]))
 
 
 def verdict(trace: Trace, token: int, layer: int) -> str:

@@ -16,7 +16,7 @@ LOST_TO_EITHER = "lost to the bias alone, or to the group limit alone"
 
 def at_token(trace: Trace, token: int) -> xr.Dataset:
     """Return the recorded routing variables of one token."""
-    names = ["expert_id", "gate_weight", "router_score", "group_score", "group_kept", "expert_bias"]
+    names = ["expert_id", "gate_weight", "router_logit", "router_score", "group_score", "group_kept", "expert_bias"]
     return trace.data[[name for name in names if trace.has(name)]].isel(token=token)
 
 
@@ -60,5 +60,7 @@ def table(trace: Trace, token: int, lost: dict[str, xr.DataArray]) -> pd.DataFra
     rows = pd.DataFrame({"layer": at["moe_layer"].values[row], "expert": expert, "group": groups})
     if "router_score" in at:
         rows["affinity"] = at["router_score"].values[row, expert]
+    elif "router_logit" in at:
+        rows["router output"] = at["router_logit"].values[row, expert]
     rows["weight"], rows["verdict"] = weights[row, expert], became[row, expert]
     return rows.sort_values(["layer", "weight"], ascending=[True, False], kind="stable")

@@ -9,6 +9,7 @@ import numpy as np
 
 from model.trace.decision import Decision
 from model.trace.router_rule import IDENTITY, SIGMOID, SOFTMAX, SQRTSOFTPLUS
+from model.trace.shape import LOGIT
 
 MEASURED, DERIVED = "measured", "derived"
 TERMS = 4  # terms of a sum per line: eight do not fit beside the words on a projector
@@ -50,7 +51,7 @@ class _Numbers:
         at = decision.experts.isel(expert=expert)
         self.logit, self.affinity, self.bias = (float(at[name]) for name in ("logit", "affinity", "bias"))
         self.biased, self.share, self.weight = (float(at[name]) for name in ("biased", "share", "weight"))
-        self.expected, self.group = float(at["expected"]), int(at["group"])
+        self.expected, self.group, self.factor = float(at["expected"]), int(at["group"]), float(at["factor"])
         self.chosen, self.reachable = bool(at["chosen"]), bool(at["reachable"])
 
     def biased_of(self, expert: int) -> float:
@@ -59,7 +60,7 @@ class _Numbers:
 
 def _steps(at: _Numbers, observed: str) -> Iterator[Step]:
     scoring = SCORINGS[at.decision.rule.scoring]
-    yield scoring.logit_step(at)
+    yield _recorded_logit(at, observed) if at.decision.logit_kind == LOGIT else scoring.logit_step(at)
     yield scoring.affinity_step(at, observed)
     yield _with_bias(at)
     if at.decision.groups and at.decision.groups.sizes["group"] > 1:
@@ -67,6 +68,11 @@ def _steps(at: _Numbers, observed: str) -> Iterator[Step]:
         yield _kept(at, observed)
     yield _place(at, observed)
     yield _weight(at, observed)
+
+
+def _recorded_logit(at: _Numbers, observed: str) -> Step:
+    text = "The router compares the token's state with this expert's vector."
+    return Step("1  Logit", text, observed, f"z_{{{at.expert}}} = {at.logit:.3f}")
 
 
 def _logit_of_sigmoid(at: _Numbers) -> Step:
@@ -167,7 +173,10 @@ SCORINGS = {
 
 
 def _with_bias(at: _Numbers) -> Step:
-    biases, e = at.decision.experts["bias"].values, at.expert
+    biases, e, rule = at.decision.experts["bias"].values, at.expert, at.decision.rule
+    if at.decision.by_table:
+        text = "A table gives the experts of each token id, so this score takes no part in the choice."
+        return Step("3  Bias", text, DERIVED, "")
     if not biases.any():
         text = "This router has no bias: it compares the affinities themselves."
         return Step("3  Bias", text, DERIVED, rf"c_{{{e}}} = s_{{{e}}} = {number(at.biased)}")
@@ -176,8 +185,9 @@ def _with_bias(at: _Numbers) -> Step:
         "The bias balances the load. It takes part in the choice, but not in the weight. The layer's mean bias is "
         f"{mean:.4f}, which changes no choice; relative to it, E{e} gets {at.bias - mean:+.2g}."
     )
-    put_in = f"{number(at.affinity)} {_signed(at.bias)} = {number(at.biased)}"
-    return Step("3  Bias", text, DERIVED, rf"c_{{{e}}} = s_{{{e}}} + b_{{{e}}} = {put_in}")
+    symbol, score = ("z", at.logit) if rule.bias_on_logits else ("s", at.affinity)
+    put_in = f"{number(score)} {_signed(at.bias)} = {number(at.biased)}"
+    return Step("3  Bias", text, DERIVED, rf"c_{{{e}}} = {symbol}_{{{e}}} + b_{{{e}}} = {put_in}")
 
 
 def _group_score(at: _Numbers, observed: str) -> Step:
@@ -215,8 +225,9 @@ def _place(at: _Numbers, observed: str) -> Step:
     e, chosen = at.expert, at.decision.chosen
     within = "within the kept groups " if at.decision.groups and not at.decision.groups["kept"].all() else ""
     text = f"The best {len(chosen)} {within}are chosen. "
-    if not at.decision.untouched:
-        return Step("6  Top-k", f"E{e} {'was chosen' if at.chosen else 'was not chosen'}.", observed, "")
+    if at.decision.by_table or not at.decision.untouched:
+        by = " by the token id" if at.decision.by_table else ""
+        return Step("6  Top-k", f"E{e} {'was chosen' if at.chosen else 'was not chosen'}{by}.", observed, "")
     if at.chosen:
         text += f"E{e} is number {chosen.tolist().index(e) + 1} of {len(chosen)}."
         out = np.flatnonzero(at.decision.experts["reachable"].values & ~at.decision.experts["chosen"].values)
@@ -242,21 +253,34 @@ def _weight(at: _Numbers, observed: str) -> Step:
     if not math.isfinite(at.weight):
         return Step("7  Weight", "The trace does not hold the weights.", observed, "")
     result, scale = number(at.weight), decision.rule.routed_scale
+    if decision.idle_from is not None and e >= decision.idle_from:
+        text = f"E{e} computes nothing: with this choice the token skips an expert. This is its weight as recorded."
+        return Step("7  Weight", text, observed, rf"g_{{{e}}} = {result}")
     if scale is None or decision.rule.normalise_weights is None or not decision.untouched:
         text = "As recorded. " + (
             "" if decision.untouched else "In a changed run the weight need not follow from the affinities."
         )
         return Step("7  Weight", text, observed, rf"g_{{{e}}} = {result}")
     same, factor = _same(at.expected, at.weight), f"{scale:g}"
+    if decision.rule.has_expert_factor:
+        factor = rf"{factor} \cdot {number(at.factor)}" if scale != 1 else number(at.factor)
     if not decision.rule.normalise_weights:
-        text = "The weight is the affinity itself, without the bias, times a fixed factor."
+        what = f"times {_factors(at, scale)}" if decision.rule.has_expert_factor else "times a fixed factor"
+        text = f"The weight is the affinity itself, without the bias, {what}."
         put_in = rf"{factor} \cdot s_{{{e}}} = {factor} \cdot {number(at.affinity)}"
         return Step("7  Weight", text, observed, rf"g_{{{e}}} = {put_in} {same} {result}")
     text = (
         f"The affinities of the chosen, without the bias, are divided by their sum; E{e} gets a share of "
-        f"{at.share:.4g} (derived). The weight is this share times {factor}."
+        f"{at.share:.4g} (derived). The weight is this share times {_factors(at, scale)}."
     )
     return Step("7  Weight", text, observed, _normalised(at, factor, f"{same} {result}"))
+
+
+def _factors(at: _Numbers, scale: float) -> str:
+    """Return what a share is multiplied by: the factor of all experts, and the expert's own factor if it has one."""
+    if not at.decision.rule.has_expert_factor:
+        return f"{scale:g}"
+    return f"the factor {at.factor:.4g} of E{at.expert}" + (f" and by {scale:g}" if scale != 1 else "")
 
 
 def _normalised(at: _Numbers, factor: str, result: str) -> str:

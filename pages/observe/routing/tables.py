@@ -9,6 +9,7 @@ import xarray as xr
 from model.trace import routing
 from model.trace.decision import Decision
 from model.trace.router_rule import RouterRule
+from model.trace.shape import LOGIT
 from pages.observe.routing.path import verdicts
 from pages.observe.routing.steps import SCORINGS
 
@@ -36,7 +37,7 @@ def by_expert(decision: Decision, lost: Mapping[str, xr.DataArray]) -> pd.DataFr
         columns["group score"] = decision.groups["score"].values[experts["group"].values]
         columns["group kept"] = experts["reachable"].values
     columns |= {
-        SCORINGS[decision.rule.scoring].logit: experts["logit"].values,
+        "logit" if decision.logit_kind == LOGIT else SCORINGS[decision.rule.scoring].logit: experts["logit"].values,
         "affinity": experts["affinity"].values,
         "bias": experts["bias"].values,
         "bias - mean": routing.relative_bias(experts["bias"]).values,
@@ -46,6 +47,8 @@ def by_expert(decision: Decision, lost: Mapping[str, xr.DataArray]) -> pd.DataFr
     }
     if not decision.rule.normalise_weights:
         del columns["normalised"]
+    if decision.rule.has_expert_factor:
+        columns["factor"] = experts["factor"].values
     order = np.lexsort([-experts["biased"].values, ~experts["chosen"].values])
     return pd.DataFrame(columns).iloc[order].reset_index(drop=True)
 

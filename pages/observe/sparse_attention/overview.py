@@ -16,13 +16,13 @@ DENSE = "attention without selection"
 
 
 def require(shown: Run | None) -> Run:
-    """Return the run on show if its model has an indexer, else the recorded example.
+    """Return the run on show if its model has an indexer that can be shown, else the recorded example.
 
     If the dense attention of this run cannot be computed, show why and end the page.
     """
     trace = guards.require(shown.trace if shown else None)
     assert shown is not None
-    if "index_topk" not in trace.config:
+    if not trace.config.get("index_topk") or (trace.router and not trace.has("indexer_score")):
         shown = _example_instead(shown)
     guards.require(heads.trace_of(shown), "indexer_score", "layer_input")
     try:
@@ -35,12 +35,18 @@ def require(shown: Run | None) -> Run:
 
 def _example_instead(shown: Run) -> Run:
     """Show that the model on show has no indexer, with a button that runs its text; return the recorded example."""
-    dense = f"{text.plain(heads.trace_of(shown).model.get('name', 'This model'), 80)} reads every earlier token: it has"
+    trace = heads.trace_of(shown)
+    name = text.plain(trace.model.get("name", "This model"), 80)
+    reason = (
+        f"No indexer of {name} is recorded."
+        if trace.router
+        else f"{name} reads every earlier token: it has no indexer."
+    )
     recorded = example.run()
     if recorded is None or example.sparse_model() is None:
-        guards.stop_with(f"{dense} no indexer. Choose a V3.2 model in the sidebar, and generate.")
+        guards.stop_with(f"{reason} Choose a V3.2 model in the sidebar, and generate.")
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.markdown(f"{dense} no indexer. Below is a recorded run of another model.", width="content")
+        st.markdown(f"{reason} Below is a recorded run of another model.", width="content")
         example.run_button(shown)
     return recorded
 

@@ -6,7 +6,7 @@ import xarray as xr
 
 from model.trace import load as loads
 from model.trace.trace import Trace
-from tests.traces import random_trace, routed
+from tests.traces import family_trace, random_trace, routed
 
 
 def only(trace: Trace, *places: int) -> xr.DataArray:
@@ -83,3 +83,17 @@ def test_band_of_all_tokens_of_a_run() -> None:
     trace = random_trace()
     assert loads.band(trace) == loads.measure(trace).band
     assert loads.band(dataclasses.replace(trace, data=trace.data.drop_vars("expert_id"))) is None
+
+
+def test_choices_that_compute_nothing_count_as_choices_and_are_never_dead() -> None:
+    """Two tokens take experts 0, 6 and 1, 6; columns 6 and 7 compute nothing: 2 of 4 choices, and 4 of 6 are dead."""
+    trace = family_trace(idle_from=6, num_prompt=2, num_new=0)
+    ids = np.broadcast_to(np.array([[[0, 6]], [[1, 6]]], np.int16), (2, 3, 2))
+    load = loads.measure(
+        dataclasses.replace(trace, data=trace.data.assign(expert_id=(trace.data["expert_id"].dims, ids)))
+    )
+    assert load.counts.values[0].tolist() == [1, 1, 0, 0, 0, 0, 2, 0]
+    assert load.computing.values[0].tolist() == [1, 1, 0, 0, 0, 0]
+    assert load.idle_share == 0.5
+    assert loads.by_layer(load)["dead"].values.tolist() == [4, 4, 4]
+    assert loads.measure(routed([0, 1])).idle_share == 0

@@ -111,6 +111,14 @@ def take_row(raw: bytes, offset: int, per_key: int, start: int, i: int) -> np.nd
     return np.frombuffer(raw, "u1", per_key * (start + i + 1), offset + before)
 
 
+def test_affinities_above_one_are_shown_relative_to_the_largest() -> None:
+    """DeepSeek-V4's affinities have no upper limit: 4 becomes the darkest, 1 a quarter of it, whose root is a half."""
+    arrays = {"router_score": np.array([[[4.0, 1.0, 0.0]], [[0.25, 1.0, np.nan]]], "f4")}
+    block = wire.pack_block(0, make_run(2)[0], b"abc", arrays)
+    first, second = bytes([255, 128, 0]), bytes([128, 255, 0])
+    assert first + second in block
+
+
 def test_snapshot_says_everything_exactly_that_is_read_as_a_number() -> None:
     words, text, arrays = make_run(5)
     header, (block,) = read(wire.snapshot(HEADER, words, text, arrays))

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from model.trace.trace import Token
+from model.trace.trace import Token, Trace
 from pages.common.menu import page_path
 from pages.observe.routing.tabs import DECISION, EXPERT, TOGETHER
 from tests.pages.conftest import charts, said
@@ -15,7 +15,7 @@ from tests.pages.observe.routing.traces import (
     names,
     without,
 )
-from tests.traces import random_trace
+from tests.traces import QWEN3, V4, family_trace, random_trace
 from viz.routing import LOST_TO_BIAS, LOST_TO_GROUP
 
 OpenApp = Callable[..., AppTest]
@@ -76,3 +76,25 @@ def test_no_trace_at_all(open_app: OpenApp, recorded: Path) -> None:
     (recorded / "story.safetensors").unlink()
     app = open_app().switch_page(PAGE).run()
     assert "Nothing was run yet" in said(app)
+
+
+@pytest.mark.parametrize(
+    ("trace", "part"),
+    [
+        (family_trace(QWEN3), DECISION),
+        (family_trace(V4, table_layers=(0, 1)), DECISION),
+        (family_trace(None), DECISION),
+        (family_trace(None), EXPERT),
+    ],
+    ids=["plain", "by table", "unknown rule", "one expert of an unknown rule"],
+)
+def test_router_of_any_family_is_shown_as_far_as_it_is_known(show: OpenApp, trace: Trace, part: str) -> None:
+    app = show(trace, part=part, layer=1, token=4)
+    words = said(app)
+    assert not app.exception
+    assert "does not hold" not in words
+    assert ("rule by which this router" in words) is (trace.router is not None and trace.router.rule is None)
+    if part == DECISION and trace.router and trace.router.rule:
+        by_table = 1 in trace.router.table_layers
+        assert ("a table gives the experts of each token id" in words) is by_table
+        assert ("was the last one chosen, by a margin of" in words) is not by_table

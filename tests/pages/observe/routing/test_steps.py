@@ -1,10 +1,17 @@
+import dataclasses
+from typing import Any
+
+import numpy as np
+import pytest
+
 from model.trace.decision import Decision
-from model.trace.router_rule import SCORINGS
+from model.trace.router_rule import IDENTITY, SCORINGS, RouterRule
 from model.trace.trace import Trace
 from pages.observe.routing import decision
 from pages.observe.routing import steps as decision_steps
 from tests.model.trace.test_decision import gate, softmax_gate
 from tests.pages.observe.routing.traces import knocked_out
+from tests.traces import QWEN3, V4, family_trace
 
 LOGIT, AFFINITY, BIAS, GROUP, KEPT, PLACE, WEIGHT = range(7)
 
@@ -83,3 +90,67 @@ def test_changed_layer_compares_nothing() -> None:
     found = steps(knocked_out(gate(), 3, 0), 6)
     assert [found[step].equation for step in (GROUP, KEPT, PLACE)] == ["G_{3} = 1.1500", "", ""]
     assert found[WEIGHT].equation == "g_{6} = 0.5357"
+
+
+# --- routers of other families ---------------------------------------------------------------------------------------
+
+
+def of_family(rule: RouterRule, layer: int = 1, **shape: Any) -> tuple[list[decision_steps.Step], Decision, int]:
+    """Return the steps of token 4 for the expert with the largest weight, the decision, and the expert."""
+    found = Decision.of(family_trace(rule, **shape), 4, layer)
+    expert = int(np.nanargmax(found.experts["weight"].values))
+    return decision_steps.steps(found, expert), found, expert
+
+
+def test_recorded_logit_is_measured() -> None:
+    found, decided, expert = of_family(QWEN3)
+    assert found[LOGIT].tag == "measured"
+    assert found[LOGIT].equation == f"z_{{{expert}}} = {float(decided.experts['logit'][expert]):.3f}"
+    assert found[BIAS].equation.startswith(f"c_{{{expert}}} = s_{{{expert}}} = 0.")
+    assert [step.name[0] for step in found] == ["1", "2", "3", "6", "7"]
+
+
+def test_equations_of_v4() -> None:
+    found, decided, expert = of_family(V4)
+    affinity = decision_steps.number(float(decided.experts["affinity"][expert]))
+    assert found[AFFINITY].equation.startswith(rf"s_{{{expert}}} = \sqrt{{\ln (1 + e^{{z_{{{expert}}}}})}} = ")
+    assert found[AFFINITY].equation.endswith(affinity)
+    assert "this share times 1.5" in found[-1].text
+
+
+def test_logit_of_v4_is_computed_back_if_it_was_not_recorded() -> None:
+    trace = family_trace(V4)
+    bare = dataclasses.replace(trace, data=trace.data.drop_vars("router_logit"))
+    found, recorded = Decision.of(bare, 4, 1), Decision.of(trace, 4, 1)
+    first = decision_steps.steps(found, 2)[LOGIT]
+    assert first.equation.startswith(r"z_{2} = \ln (e^{s_{2}^2} - 1) = ")
+    assert first.tag == "derived"
+    assert found.experts["logit"].values == pytest.approx(recorded.experts["logit"].values, abs=1e-4)
+
+
+def test_bias_on_logits_is_added_to_the_logit() -> None:
+    found, decided, expert = of_family(dataclasses.replace(V4, bias_on_logits=True))
+    logit = decision_steps.number(float(decided.experts["logit"][expert]))
+    assert found[BIAS].equation.startswith(f"c_{{{expert}}} = z_{{{expert}}} + b_{{{expert}}} = {logit}")
+
+
+def test_experts_from_a_table_lost_and_won_by_no_score() -> None:
+    found, _, expert = of_family(V4, table_layers=(1,))
+    assert "A table gives the experts of each token id" in found[BIAS].text
+    assert (found[-2].text, found[-2].equation) == (f"E{expert} was chosen by the token id.", "")
+    assert "divided by their sum" in found[-1].text
+
+
+def test_factor_of_an_expert_stands_in_its_equation() -> None:
+    rule = dataclasses.replace(QWEN3, scoring=IDENTITY, has_expert_factor=True, routed_scale=2.0)
+    found, decided, expert = of_family(rule)
+    factor = float(decided.experts["factor"][expert])
+    assert f"times the factor {factor:.4g} of E{expert} and by 2" in found[-1].text
+    assert rf"2 \cdot {decision_steps.number(factor)} \cdot \frac" in found[-1].equation
+    unnormalised, _, _ = of_family(dataclasses.replace(rule, normalise_weights=False, routed_scale=1.0))
+    assert unnormalised[-1].text.endswith(f"times the factor {factor:.4g} of E{expert}.")
+
+
+def test_choice_that_computes_nothing() -> None:
+    found, _, expert = of_family(QWEN3, layer=2, idle_from=1)
+    assert f"E{expert} computes nothing: with this choice the token skips an expert." in found[-1].text
