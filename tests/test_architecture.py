@@ -89,6 +89,7 @@ TESTED_IN = {
     "model/checkpoint/test_files.py": ("model/checkpoint/header.py",),
     "model/checkpoint/test_weights.py": ("model/checkpoint/names.py",),
     "model/cli/test_import_file.py": ("model/checkpoint/named.py",),
+    "model/cli/test_info.py": ("model/cli/family_report.py",),
     "model/cli/test_main.py": ("model/cli/options.py",),
     "model/cli/test_compare.py": ("model/cli/changes.py",),
     "model/doctor/test_report.py": ("model/cli/doctor.py", "model/doctor/findings.py", "model/doctor/manifest.py"),

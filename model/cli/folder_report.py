@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 _LISTED_NAMES = 50
 _LISTED_PROBLEMS = 5
 _OTHER_VOCABULARIES = ("tiktoken.model", "tokenizer.model", "vocab.json")
-_INDENT = " " * 13
+INDENT = " " * 13
 
 
 def folder_report(manifest: "Manifest", folder: Path) -> list[str]:
@@ -26,7 +26,7 @@ def folder_report(manifest: "Manifest", folder: Path) -> list[str]:
         *_describe_files(manifest, sizes),
         *_describe_cache(sizes),
         *_describe_memory(manifest, sizes),
-        f"tokenizer    {_vocabulary(folder)}",
+        f"tokenizer    {vocabulary(folder)}",
         *_describe_manifest(manifest),
         *_describe_support(manifest),
         *(f"note         {line}" for line in notes(manifest, folder)),
@@ -57,9 +57,9 @@ def _describe_parameters(manifest: "Manifest", sizes: ModelSizes) -> list[str]:
     for part in sizes.parts:
         share = f"{100 * part.parameters / sizes.total:.2f} %"
         active = "" if part.active == part.parameters else f", {part.active:,} active"
-        lines.append(f"{_INDENT}{part.name:<18} {part.parameters:>15,} {share:>8}{active}")
+        lines.append(f"{INDENT}{part.name:<18} {part.parameters:>15,} {share:>8}{active}")
     if mtp := _mtp_parameters(manifest, sizes):
-        lines.append(f"{_INDENT}{'MTP':<18} {mtp:>15,} beside the total: multi-token prediction, copies included")
+        lines.append(f"{INDENT}{'MTP':<18} {mtp:>15,} beside the total: multi-token prediction, copies included")
     return lines
 
 
@@ -74,7 +74,7 @@ def _mtp_parameters(manifest: "Manifest", sizes: ModelSizes) -> int:
 
 
 def _describe_files(manifest: "Manifest", sizes: ModelSizes) -> list[str]:
-    forms = ", ".join(f"{_size(size)} in {name}" for name, size in sizes.files.items() if name in ("bfloat16", FP8))
+    forms = ", ".join(f"{size_text(size)} in {name}" for name, size in sizes.files.items() if name in ("bfloat16", FP8))
     if not manifest.has_weights:
         return [f"weights      none in this folder, only config.json; files would take {forms}"]
     stored = manifest.stored.values()
@@ -90,24 +90,25 @@ def _describe_cache(sizes: ModelSizes) -> list[str]:
     others = ", ".join(f"{name} {size:,}" for name, size in half.items() if name != "MLA")
     return [
         f"cache        {half['MLA']:,} bytes per token in bfloat16, {full['MLA']:,} in float32",
-        f"{_INDENT}other forms of attention with these heads, in bfloat16: {others}",
+        f"{INDENT}other forms of attention with these heads, in bfloat16: {others}",
     ]
 
 
 def _describe_memory(manifest: "Manifest", sizes: ModelSizes) -> list[str]:
     top_k, num_experts = manifest.config.top_k, manifest.config.num_experts
-    lines = [f"memory       all weights loaded: {_size(sizes.loaded['float32'])} in float32, "]
-    lines[0] += f"{_size(sizes.loaded['bfloat16'])} in bfloat16"
+    lines = [f"memory       all weights loaded: {size_text(sizes.loaded['float32'])} in float32, "]
+    lines[0] += f"{size_text(sizes.loaded['bfloat16'])} in bfloat16"
     for dtype, streamed in sizes.streamed.items():
-        layer = f"largest layer {_size(streamed.layer)}"
+        layer = f"largest layer {size_text(streamed.layer)}"
         if manifest.config.moe_layers:
-            layer += f", with {top_k} experts {_size(streamed.one_token)}"
-            layer += f", with all {num_experts} {_size(streamed.all_experts)}"
-        lines.append(f"{_INDENT}from disk in {dtype}: {layer}; head {_size(streamed.head)}")
+            layer += f", with {top_k} experts {size_text(streamed.one_token)}"
+            layer += f", with all {num_experts} {size_text(streamed.all_experts)}"
+        lines.append(f"{INDENT}from disk in {dtype}: {layer}; head {size_text(streamed.head)}")
     return lines
 
 
-def _vocabulary(folder: Path) -> str:
+def vocabulary(folder: Path) -> str:
+    """Return which vocabulary of a folder is read, and which is not."""
     if (folder / "tokenizer.json").is_file():
         template = template_file(folder)
         return f"tokenizer.json, with a chat template in {template}" if template else "tokenizer.json"
@@ -128,7 +129,7 @@ def _describe_manifest(manifest: "Manifest") -> list[str]:
     text = ", ".join(f"{count:,} {kind}" for kind, count in counts.items())
     lines = [f"manifest     incomplete: of {num_needed:,} tensors {text}"]
     if cause := manifest.cause:
-        lines.append(f"{_INDENT}{printable(cause)}")
+        lines.append(f"{INDENT}{printable(cause)}")
     missing = tuple(f"tensor {name} is missing" for name in manifest.missing)
     for problems in (missing, manifest.misshapen, manifest.unsupported):
         lines += _first_ones(problems, _LISTED_PROBLEMS)
@@ -145,7 +146,7 @@ def _describe_support(manifest: "Manifest") -> list[str]:
     lines = [f"supported    {verdict}"]
     mtp_tensors = f"{len(manifest.mtp):,} tensors of layer {manifest.config.num_layers}, multi-token prediction"
     if manifest.mtp_problem:
-        lines += [f"skipped      {mtp_tensors}:", _INDENT + printable(manifest.mtp_problem)]
+        lines += [f"skipped      {mtp_tensors}:", INDENT + printable(manifest.mtp_problem)]
     elif manifest.mtp:
         lines.append(f"drafts       yes; by {mtp_tensors}")
     if manifest.surplus:
@@ -155,14 +156,14 @@ def _describe_support(manifest: "Manifest") -> list[str]:
 
 
 def _first_ones(names: tuple[str, ...], number: int) -> list[str]:
-    lines = [_INDENT + printable(name) for name in names[:number]]
-    return lines + ([f"{_INDENT}and {len(names) - number:,} more"] if len(names) > number else [])
+    lines = [INDENT + printable(name) for name in names[:number]]
+    return lines + ([f"{INDENT}and {len(names) - number:,} more"] if len(names) > number else [])
 
 
-def _size(num_bytes: int) -> str:
+def size_text(num_bytes: int) -> str:
     """Return a number of bytes as text, with three digits and a decimal unit.
 
-    >>> _size(1_342_052_868_096)
+    >>> size_text(1_342_052_868_096)
     '1.34 TB'
     """
     value, units = float(num_bytes), ["bytes", "kB", "MB", "GB", "TB"]

@@ -13,10 +13,20 @@ def info_command(model: str) -> None:
 
     For a folder with only config.json, the sizes are computed from the configuration.
     """
+    from model.checkpoint.files import ModelFolder
     from model.checkpoint.weights import inspect
     from model.cli.folder_report import folder_report
+    from model.network.config import MODEL_TYPES
 
     folder = find_folder(model)
+    with ModelFolder(folder, needs_weights=False) as files:
+        is_own = files.config.get("model_type") in MODEL_TYPES
+    if not is_own:
+        from model.cli.family_report import family_report
+        from model.families.facts import facts_of
+
+        echo("\n".join(family_report(facts_of(folder), folder)))
+        return
     manifest = inspect(folder)
     echo("\n".join(folder_report(manifest, folder)))
     if manifest.has_weights and manifest.problems:

@@ -6,8 +6,11 @@ from pathlib import Path
 import torch
 
 from model.checkpoint.weights import save_model
+from tests.families import saved
 from tests.model.cli.command_line import refused, run
 from tests.models import random_model, tiny_config
+
+END = "logits; float32, bfloat16, float16"
 
 
 def test_info_describes_a_model(folder: Path) -> None:
@@ -55,3 +58,19 @@ def test_info_names_the_keys_that_are_not_known(tmp_path: Path) -> None:
         "note         config.json: index_topk 8 has no effect: deepseek_v3 has no indexer",
         "note         config.json has keys that are not known here, and have no effect: spin\\x1b",
     ]
+
+
+def test_info_describes_a_folder_that_transformers_runs() -> None:
+    result = run("info", saved("kimi_linear"))
+    assert result.exit_code == 0, result.output
+    lines = result.stdout.splitlines()
+    assert lines[0] == "model        kimi_linear, 4 layers, 3 of them MoE layers"
+    assert "experts      8 routed in each of 3 blocks" in lines
+    assert "router       top 3, from 1 kept of 2 groups; the first run finds its rule" in lines
+    assert "not captured attention of 2 layers (linear_attention): it has no weights" in lines
+    assert f"supported    yes; capture router, attention of 2 layers, inputs, {END}" in lines
+
+
+def test_info_refuses_in_one_line_what_transformers_cannot_run(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "qwen9_moe"}))
+    refused(run("info", tmp_path), "does not know model_type 'qwen9_moe'; a newer version may: pip install -U")

@@ -1,0 +1,222 @@
+"""What a model folder holds, from its configuration and headers, without reading a weight.
+
+The model is built without data on the meta device, so that the numbers are those of the modules that a run would use.
+What only a pass can show is not among the facts: the router's rule, and columns of the router beyond its experts.
+"""
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+from transformers import PretrainedConfig, PreTrainedModel
+
+from model.checkpoint.files import ModelFolder
+from model.families.blocks import Block, Seam, find
+from model.families.folder import read_skeleton
+from model.families.placement import size_of
+from model.families.published import Published, read_published
+
+_TOP_K = (
+    *("num_experts_per_tok", "num_experts_per_token", "top_k", "top_k_experts"),
+    *("moe_top_k", "moe_topk", "moe_k"),
+)
+_STREAMS = ("hc_mult", "hc_count")
+_FULL, _SLIDING = "full_attention", "sliding_attention"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Cache:
+    """Values that the keys and values of a token take in a cache, summed over layers."""
+
+    growing: int  # in layers that keep every token
+    windowed: int  # in layers that keep the last `window` tokens
+    window: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Stored:
+    """The weights of a folder."""
+
+    num_tensors: int
+    num_files: int
+    num_bytes: int
+    dtypes: tuple[str, ...]  # as safetensors names them
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Facts:
+    """Shape, sizes and what a run will record of a folder; None where it is not known without a pass."""
+
+    model_type: str
+    text_type: str  # of the language model, which differs in a multimodal model
+    model_class: str
+    num_layers: int
+    blocks: tuple[str, ...]  # paths of the routing blocks
+    block_layers: tuple[int, ...]  # their layers
+    num_experts: tuple[int, ...]  # of each block
+    num_idle: int  # choices of a block that compute nothing, as far as the experts' module shows them
+    num_streams: int  # residual streams, as the configuration states them
+    top_k: int | None
+    groups: tuple[int, int] | None  # number of groups, and how many a token keeps; None: no groups
+    width: int | None
+    num_heads: int | None  # None: they differ by layer, or the configuration does not state them
+    num_kv_heads: int | None
+    vocab_size: int | None
+    context: int | None
+    attention: tuple[str, ...] | None  # kind of each layer
+    attention_layers: tuple[int, ...]  # layers whose attention weights a run can record
+    parameters: int
+    active_parameters: int | None  # that one token of text passes through
+    num_bytes: int  # of all weights in memory, as published
+    dtype: str
+    quant_method: str | None
+    cache: Cache | None
+    stored: Stored | None  # None: the folder holds only a configuration
+    notes: tuple[str, ...]
+
+
+def facts_of(folder: Path) -> Facts:
+    """Return the facts of a folder that transformers can run; in seconds, whatever the size of the model.
+
+    Raises:
+        CheckpointError: the folder cannot be opened, or its tensors are not those of the model; one line says why.
+    """
+    with ModelFolder(folder, needs_weights=False) as files:
+        published = read_published(files)
+        model, notes = read_skeleton(files, published)
+        seam = find(model)
+        blocks = [block for block in seam.blocks.values() if not _rests(block)]
+        text = model.config.get_text_config()
+        top_k = _top_k(blocks, text)
+        return Facts(
+            **_identity(published, text, model, seam, blocks),
+            top_k=top_k,
+            groups=_groups(text),
+            attention=_attention(text, len(seam.layers)),
+            parameters=sum(weight.numel() for weight in model.parameters()),
+            active_parameters=None if top_k is None else _active(model, seam, blocks, top_k),
+            num_bytes=size_of(model),
+            dtype=str(published.dtype).removeprefix("torch."),
+            quant_method=published.quant_method,
+            cache=_cache(model, seam, _attention(text, len(seam.layers)), text),
+            stored=_stored(files) if files.has_weights else None,
+            notes=(*published.notes, *notes),
+        )
+
+
+def _identity(
+    published: Published, text: PretrainedConfig, model: PreTrainedModel, seam: Seam, blocks: list[Block]
+) -> dict[str, Any]:
+    heads = _whole(text, "num_attention_heads", "n_heads")
+    return {
+        "model_type": published.config["model_type"],
+        "text_type": text.model_type,
+        "model_class": type(model).__name__,
+        "num_layers": len(seam.layers),
+        "blocks": tuple(block.path for block in blocks),
+        "block_layers": tuple(block.layer for block in blocks),
+        "num_experts": tuple(block.num_computing for block in blocks),
+        "num_idle": max((block.slots - block.num_computing for block in blocks), default=0),
+        "num_streams": _whole(text, *_STREAMS) or 1,
+        "width": _whole(text, "hidden_size", "d_model"),
+        "num_heads": heads,
+        "num_kv_heads": _whole(text, "num_key_value_heads") or heads,
+        "vocab_size": _whole(text, "vocab_size"),
+        "context": _whole(text, "max_position_embeddings", "max_seq_len"),
+        "attention_layers": tuple(sorted(set(seam.attention.values()))),
+    }
+
+
+def _rests(block: Block) -> bool:
+    """Whether only images reach a block (Ernie 4.5 VL)."""
+    return "vision" in block.path
+
+
+def _whole(config: Any, *names: str) -> int | None:
+    """Return the first of the named settings that is a whole number above 0."""
+    values = (getattr(config, name, None) for name in names)
+    return next((value for value in values if type(value) is int and value > 0), None)
+
+
+def _top_k(blocks: list[Block], text: PretrainedConfig) -> int | None:
+    """Return the number of selected experts, which the routers or the configuration state under one of several names.
+
+    None if the blocks differ, or none of them states it.
+    """
+    for holders in (
+        [module for block in blocks for module in _around(block)],
+        [text, getattr(text, "ffn_config", None)],
+    ):
+        found = {value for holder in holders if (value := _whole(holder, *_TOP_K)) is not None}
+        if found:
+            return found.pop() if len(found) == 1 else None
+    return None
+
+
+def _around(block: Block) -> Iterator[nn.Module]:
+    """Yield the block and its parts, without the experts."""
+    yield block.module
+    yield from (module for child in block.module.children() if child not in block.experts for module in child.modules())
+
+
+def _groups(text: PretrainedConfig) -> tuple[int, int] | None:
+    number, kept = _whole(text, "n_group", "num_expert_group"), _whole(text, "topk_group", "num_limited_groups")
+    return (number, kept) if number is not None and kept is not None and number > 1 else None
+
+
+def _attention(text: PretrainedConfig, num_layers: int) -> tuple[str, ...] | None:
+    """Return the kind of each layer as the configuration states it; None if it states another number of layers."""
+    kinds = getattr(text, "layer_types", None) or getattr(text, "layers_block_type", None)
+    if kinds is None:
+        window = _whole(text, "sliding_window") if getattr(text, "use_sliding_window", True) else None
+        kinds = [_FULL if window is None else _SLIDING] * num_layers
+    return tuple(map(str, kinds)) if len(kinds) == num_layers else None
+
+
+def _active(model: PreTrainedModel, seam: Seam, blocks: list[Block], top_k: int) -> int:
+    """Return the parameters that a token of text passes through, embedding and head counted."""
+    language = model.get_submodule(seam.layers[0].rpartition(".")[0].rpartition(".")[0])
+    parts = [language, model.get_input_embeddings(), model.get_output_embeddings()]
+    weights = {id(weight): weight.numel() for part in parts if part is not None for weight in part.parameters()}
+    resting = [block for block in seam.blocks.values() if _rests(block)]
+    for block in [*blocks, *resting]:
+        share = 0 if block in resting else top_k
+        for weight in (weight for experts in block.experts for weight in experts.parameters()):
+            weights[id(weight)] = weights[id(weight)] * share // block.num_computing
+    return sum(weights.values())
+
+
+def _cache(model: PreTrainedModel, seam: Seam, kinds: tuple[str, ...] | None, text: PretrainedConfig) -> Cache | None:
+    """Return the values of a token in the cache, from the widths of the projections to keys and values.
+
+    None if a layer with attention keeps something else, such as compressed tokens or an indexer's keys.
+    """
+    growing = windowed = 0
+    for path, layer in seam.attention.items():
+        kept = _kept(model.get_submodule(path))
+        if kept is None or kinds is None or kinds[layer] not in (_FULL, _SLIDING):
+            return None
+        growing += kept if kinds[layer] == _FULL else 0
+        windowed += kept if kinds[layer] == _SLIDING else 0
+    return Cache(growing, windowed, _whole(text, "sliding_window") or 0)
+
+
+def _kept(attention: nn.Module) -> int | None:
+    """Return the values that an attention module keeps of a token: keys and values, or the latent of MLA."""
+    parts: dict[str, Any] = dict(attention.named_children())
+    for names in (("kv_a_proj_with_mqa",), ("k_proj", "v_proj")):
+        if all(isinstance(parts.get(name), nn.Linear) for name in names):
+            return sum(parts[name].out_features for name in names)
+    return None
+
+
+def _stored(files: ModelFolder) -> Stored:
+    tensors = files.tensors.values()
+    return Stored(
+        num_tensors=len(tensors),
+        num_files=len({tensor.file for tensor in tensors}),
+        num_bytes=sum(tensor.num_bytes for tensor in tensors),
+        dtypes=tuple(sorted({tensor.dtype for tensor in tensors})),
+    )
