@@ -6,6 +6,7 @@ which changes the logits of the tiny models by up to 2e-6 of the largest one.
 
 import numpy as np
 import torch
+import xarray as xr
 from numpy.typing import ArrayLike
 
 # The bound for one function in float32, computed by us in two ways.
@@ -28,6 +29,16 @@ def relative_error(actual: ArrayLike, expected: ArrayLike, size: float | None = 
         return np.inf
     largest = np.abs(other[finite]).max(initial=np.finfo(float).tiny) if size is None else size
     return float(np.abs(one[finite] - other[finite]).max(initial=0) / largest)
+
+
+def assert_same(actual: xr.Dataset, expected: xr.Dataset) -> None:
+    """Compare the variables of two datasets: floats within `ROUNDING` of the largest, others exactly."""
+    assert set(actual.data_vars) == set(expected.data_vars)
+    for name, values in expected.data_vars.items():
+        if values.dtype.kind == "f":
+            assert relative_error(actual[name], values) <= ROUNDING, name
+        else:
+            assert actual[name].equals(values), name
 
 
 def _array(values: ArrayLike) -> np.ndarray:

@@ -1,46 +1,32 @@
-"""Models of transformers, opened on a pretended GPU (tests/pretended_device.py), record what they record on the CPU."""
+"""Models that transformers runs give the CPU's trace on a pretended GPU (tests/pretended_device.py)."""
 
 import pytest
-import torch
 
-from model.families.folder import open_folder
-from model.families.seam import instrument
-from model.families.tape import Tape
-from tests.closeness import ROUNDING, relative_error
+from model.families.engine import TransformersEngine
+from model.run.interventions import ForceExpert, GateTemperature, KnockOut, Replay, ScoreThreshold
+from model.run.request import Capture, RunRequest
+from tests.closeness import assert_same
 from tests.families import saved
 from tests.pretended_device import pretend
 
 pretend()
-PASSES = (list(range(3, 15)), [41])
+IDS = tuple(range(3, 15))
+EVERYTHING = frozenset({"router", "attention", "inputs", "logits"})
 
 
-def recorded(model_type: str, device: str) -> dict[str, torch.Tensor]:
-    """Return the tensors of a prompt and of a generated token, by name."""
-    model = open_folder(saved(model_type), torch.device(device), torch.float32).model
-    seam, cache, tensors = instrument(model), None, {}
-    where, tape = next(model.parameters()).device, Tape(attention=seam.attention.keys(), inputs=True)
-    assert where.type == device
-    for number, token_ids in enumerate(PASSES):
-        with torch.inference_mode(), tape.running():
-            ids_BT = torch.tensor([token_ids], device=where)
-            output = model(input_ids=ids_BT, past_key_values=cache, use_cache=True)
-        cache, taken = output.past_key_values, tape.take()
-        tensors[f"{number}.logits"] = output.logits.cpu()
-        for path, raw in taken.routing.items():
-            tensors |= {f"{number}.{path}.{name}": part for name, part in raw._asdict().items() if part is not None}
-        tensors |= {f"{number}.{path}": part.weights_HQS for path, part in taken.attention.items()}
-        tensors |= {f"{number}.input.{layer}": rows_TD for layer, rows_TD in taken.inputs.items()}
-        tensors |= {f"{number}.norm.{layer}": norms_T for layer, norms_T in taken.norms.items()}
-    return tensors
-
-
-@pytest.mark.parametrize("model_type", ["qwen3_moe", "gpt_oss", "deepseek_v4", "jamba", "jetmoe", "kolibri1"])
-def test_both_devices_record_the_same(model_type: str) -> None:
-    on_gpu, on_cpu = (recorded(model_type, device) for device in ("pretended", "cpu"))
-    assert on_gpu.keys() == on_cpu.keys()
-    for name, expected in on_cpu.items():
-        assert on_gpu[name].device.type == "cpu", name
-        if expected.is_floating_point():
-            assert relative_error(on_gpu[name], expected) <= ROUNDING, name
-        else:
-            assert torch.equal(on_gpu[name], expected), name
+@pytest.mark.parametrize("model_type", ["qwen3_moe", "gpt_oss", "deepseek_v4", "jamba", "kolibri1"])
+def test_both_devices_give_the_same_trace(model_type: str) -> None:
+    cpu, gpu = (
+        TransformersEngine.load(saved(model_type), device=device, dtype="float32") for device in ("cpu", "pretended")
+    )
+    assert (gpu.device.type, gpu.probed.found.rule) == ("pretended", cpu.probed.found.rule)
+    (first, *_, last), everything = cpu.shape.moe_layers, Capture(EVERYTHING & cpu.abilities.captures)
+    changes = (KnockOut(last, 1), ForceExpert(last, 2), GateTemperature(2.0, last), ScoreThreshold(0.1, last))
+    replay = Replay.of(cpu.run(RunRequest(token_ids=IDS)), (first,))
+    for request in (
+        RunRequest(token_ids=IDS, max_new_tokens=1, temperature=1.0, seed=3, capture=everything),
+        RunRequest(token_ids=IDS, interventions=(*changes, replay)),
+    ):
+        one, other = gpu.run(request), cpu.run(request)
+        assert one.tokens == other.tokens
+        assert_same(one.data, other.data)
