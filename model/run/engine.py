@@ -311,15 +311,19 @@ class Engine:
         }
 
     def _origin(self) -> dict[str, Any]:
-        packages = ("torch", "numpy", "tokenizers", "safetensors")
         return {
             "kind": "measured",
             "engine": "moe-loupe",
             "device": str(self.device),
             "dtype": str(self.dtype).removeprefix("torch."),
-            "versions": {name: importlib.metadata.version(name) for name in packages},
+            "versions": dict(_versions()),
             "time_utc": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         }
+
+
+@functools.cache  # reading the metadata of four packages takes as long as decoding a token
+def _versions() -> dict[str, str]:
+    return {name: importlib.metadata.version(name) for name in ("torch", "numpy", "tokenizers", "safetensors")}
 
 
 def _load(folder: Path, device: str, dtype: torch.dtype) -> Transformer:

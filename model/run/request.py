@@ -106,8 +106,9 @@ class RunRequest:
 
     def to_json(self) -> dict[str, Any]:
         """Return the request as JSON values, for a trace file."""
-        plain = dataclasses.asdict(self)
-        plain["capture"]["variables"] = sorted(self.capture.variables)
+        # Not `dataclasses.asdict`: it copies every token id and replayed routing on its own.
+        plain = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        plain["capture"] = dataclasses.asdict(self.capture) | {"variables": sorted(self.capture.variables)}
         plain["interventions"] = [plain_intervention(change) for change in self.interventions]
         return plain
 

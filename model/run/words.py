@@ -1,5 +1,6 @@
 """The tokens and the text of each step of a run."""
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -16,11 +17,13 @@ def next_step(
 
     Without a tokenizer, tokens have no text.
     """
-    text, tokens = steps[-1].text if steps else b"", []
-    for token_id in token_ids:
-        spelled = tokenizer.token_bytes(token_id) if tokenizer else b""
-        piece = tokenizer.piece(token_id) if tokenizer else ""
-        tokens.append(Token(token_id, piece, len(text), len(text) + len(spelled), bool(steps)))
-        text += spelled
-    start = sum(len(step.tokens) for step in steps)
-    return Step(start, tuple(tokens), text, arrays)
+    start, text = (steps[-1].start + len(steps[-1].tokens), steps[-1].text) if steps else (0, b"")
+    pieces = [tokenizer.piece(token_id) if tokenizer else "" for token_id in token_ids]
+    spelled = [tokenizer.token_bytes(token_id) if tokenizer else b"" for token_id in token_ids]
+    ends = itertools.accumulate(map(len, spelled), initial=len(text))
+    spans = itertools.pairwise(ends)
+    tokens = [
+        Token(token_id, piece, begin, end, bool(steps))
+        for token_id, piece, (begin, end) in zip(token_ids, pieces, spans, strict=True)
+    ]
+    return Step(start, tuple(tokens), text + b"".join(spelled), arrays)
