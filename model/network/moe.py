@@ -108,6 +108,8 @@ class Experts(nn.Module):
         if len(x_TD) == 1:
             # Sum in the order of expert ids, as below: the rounding must not depend on the ranks of the experts.
             ids_K, order_K = expert_ids_TK[0].sort()
+            if x_TD.is_cuda and isinstance(self.gate_up, Tensor):  # weights from disk are read by number
+                return self._one_token_on_gpu(x_TD, ids_K, weights_TK[0, order_K])
             return self._one_token(x_TD, ids_K.tolist(), weights_TK[0, order_K])
         if self.training:
             return blocked_experts(x_TD, self.gate_up, self.down, expert_ids_TK, weights_TK)
@@ -129,6 +131,13 @@ class Experts(nn.Module):
             for e, row_1I in zip(expert_ids, inner_KI.chunk(len(expert_ids)), strict=True)
         ]
         return torch.cat(parts).sum(0, keepdim=True)
+
+    def _one_token_on_gpu(self, x_1D: Tensor, expert_ids_K: Tensor, weights_K: Tensor) -> Tensor:
+        """Return what `_one_token` returns. The ids stay on the GPU, because the CPU would wait for them."""
+        inner_KI = swiglu(torch.matmul(self.gate_up.index_select(0, expert_ids_K), x_1D[0]))
+        inner_KI = inner_KI * weights_K.to(x_1D.dtype).unsqueeze(-1)
+        parts_KD1 = torch.bmm(self.down.index_select(0, expert_ids_K), inner_KI.unsqueeze(-1))
+        return parts_KD1.squeeze(-1).sum(0, keepdim=True)
 
     def _grouped(self, x_ND: Tensor, counts_E: Tensor) -> Tensor:
         """Return the output of each row's expert, [N, D]; the rows are grouped by expert."""

@@ -113,8 +113,8 @@ class Trace:
 
     def __post_init__(self) -> None:
         data = self.data.copy(deep=False)
-        for name in data.variables:
-            data[name].variable.values.flags.writeable = False
+        for variable in data.variables.values():
+            variable.values.flags.writeable = False
         object.__setattr__(self, "data", data)
         _check_variables(data)
         _check_lengths(data, len(self.tokens))

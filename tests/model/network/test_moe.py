@@ -244,6 +244,20 @@ def test_one_token_does_not_depend_on_the_order_of_ranks() -> None:
     assert torch.equal(experts(x, ids, weights), experts(x, ids[:, order], weights[:, order]))
 
 
+def test_one_token_on_a_gpu_equals_that_on_a_cpu_and_sends_nothing_to_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(1)
+    experts = Experts(tiny_config()).eval()
+    for parameter in experts.parameters():
+        torch.nn.init.normal_(parameter)
+    x, ids, weights = torch.randn(1, 48), torch.tensor([[0, 3, 9, 12]]), torch.rand(1, 4)
+    expected = experts(x, ids, weights)
+    for name in ("tolist", "item", "cpu", "__int__", "__bool__"):
+        monkeypatch.setattr(torch.Tensor, name, None)
+    on_gpu = experts._one_token_on_gpu(x, ids[0], weights[0])
+    monkeypatch.undo()
+    assert relative_error(on_gpu, expected) <= ROUNDING
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_sum_in_order_is_that_of_the_cpu_to_the_bit(dtype: torch.dtype) -> None:
     generator = torch.Generator().manual_seed(2)
