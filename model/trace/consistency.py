@@ -75,12 +75,14 @@ def faults(trace: Trace) -> list[Fault]:
     The list is also empty if the trace lacks affinities, bias or selected experts, or if no rule is known.
 
     Tokens with unknown experts and layers with interventions are not checked. Where experts follow from the token id,
-    only the weights are.
+    only the weights are. If the run found a rule without weights, only the selection is.
     """
     rule = rule_of(trace)
     if not rule_known(trace) or not all(map(trace.has, (*needed(rule), "expert_id"))):
         return []
     arrays = {name: trace.data[name].values for name in _READ if trace.has(name)}
+    if trace.router and (rule.normalise_weights is None or rule.routed_scale is None):
+        arrays.pop("gate_weight", None)
     untouched = untouched_layers(trace.interventions, trace.data["moe_layer"]).values
     decided, precise, stated, by_kind = decided_layers(trace).values, _is_precise(trace), _stated(trace), {}
     for index, number in enumerate(trace.data["moe_layer"].values.tolist()):
@@ -90,7 +92,7 @@ def faults(trace: Trace) -> list[Fault]:
                 name: values[index] if name in ("expert_bias", "expert_factor") else values[known, index]
                 for name, values in arrays.items()
             }
-            findings = list(_weights(layer, rule, _MEASURED if precise else _IMPORTED))
+            findings = list(_weights(layer, rule, trace.shape.idle_from, _MEASURED if precise else _IMPORTED))
             if decided[index] and (trace.router or "group_kept" in layer):
                 dtype = "float32" if precise else "bfloat16"
                 findings += [*_choice(layer, rule, dtype), *_groups(layer, stated, dtype)]
@@ -113,11 +115,16 @@ def _sum_up(kind: str, of_layers: list[tuple[int, int, _Finding]]) -> Fault:
 # --- weights ---------------------------------------------------------------------------------------------------------
 
 
-def _weights(layer: dict[str, np.ndarray], rule: RouterRule, reach: float) -> Iterator[_Finding]:
-    """Find the rule that the weights follow, and yield a finding for each difference from the configuration's rule."""
-    if "gate_weight" not in layer:
+def _weights(layer: dict[str, np.ndarray], rule: RouterRule, idle_from: int | None, reach: float) -> Iterator[_Finding]:
+    """Find the rule that the weights follow, and yield a finding for each difference from the configuration's rule.
+
+    Choices of experts from `idle_from` on, which compute nothing, are left out.
+    """
+    ids = layer["expert_id"].astype(int)
+    acts_TK = ids < (layer["router_score"].shape[-1] if idle_from is None else idle_from)
+    if "gate_weight" not in layer or not acts_TK.any():
         return
-    ids, weights_TK = layer["expert_id"].astype(int), layer["gate_weight"].astype(float)
+    weights_TK = np.where(acts_TK, layer["gate_weight"].astype(float), 0)
     if rule.has_expert_factor:
         with np.errstate(all="ignore"):
             weights_TK = weights_TK / layer["expert_factor"][ids] if "expert_factor" in layer else weights_TK * np.nan
@@ -128,14 +135,14 @@ def _weights(layer: dict[str, np.ndarray], rule: RouterRule, reach: float) -> It
     stated, scale = rule.normalise_weights, rule.routed_scale
     normal = stated is not False
     for biased, normalised in ((False, normal), (False, not normal), (True, normal), (True, not normal)):
-        fitted, misfit = _fit(weights_TK, _shares(rule, bases[biased], normalised))
+        fitted, misfit = _fit(weights_TK, np.where(acts_TK, _shares(rule, bases[biased], normalised), 0))
         if misfit <= reach:
             break
     else:
         yield _Finding(OTHER_WEIGHTS, len(ids), "neither affinities nor biased scores give the weights")
         return
     if biased:
-        _, right = _fit(weights_TK, _shares(rule, bases[False], normalised))
+        _, right = _fit(weights_TK, np.where(acts_TK, _shares(rule, bases[False], normalised), 0))
         evidence = (
             f"the error of weights in proportion to affinity + bias is {misfit:.1g}, to affinity alone {right:.1g}"
         )

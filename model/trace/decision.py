@@ -38,7 +38,8 @@ class Decision:
             in a router without factors), `chosen` (bool), `weight` (NaN unless chosen and recorded), `logit` (derived
             if it was not recorded, see `RouterRule.logit`). Derived: `biased` score, `group`, `reachable` (in a kept
             group; true if groups were not recorded), `share` (the weight before all factors) and `expected` (the
-            weight by the rule from the recorded affinities); `share` and `expected` are NaN if the rule is unknown.
+            weight by the rule from the recorded affinities; NaN for a choice that computes nothing); `share` and
+            `expected` are NaN if the rule is unknown.
             Scalar coordinate `moe_layer`.
         groups: variables [group]. Recorded: `score`, `kept`. Derived: `expected`, the score from recorded affinities
             and bias. No variables if groups were not recorded.
@@ -91,7 +92,7 @@ class Decision:
             raise ValueError(f"token {token} does not exist; the run has {trace.num_tokens}")
         one = trace.data.isel(token=[token]).sel(moe_layer=[layer])
         rule, by_table = rule_of(trace, one), bool(trace.router and layer in trace.router.table_layers)
-        experts, grouped = _experts(one, rule), all(name in one for name in _GROUPS_NEED)
+        experts, grouped = _experts(one, rule, trace.shape.idle_from), all(name in one for name in _GROUPS_NEED)
         decided = bool(decided_layers(trace).sel(moe_layer=layer)) and give_margins(trace, one, rule)
         dtype, known_experts = str(trace.origin.get("dtype")), bool((one["expert_id"] >= 0).all())
         known, entry = dtype in near_ties.DTYPES, np.nan
@@ -145,7 +146,10 @@ class Decision:
         """The largest difference of recorded and expected weights, divided by the largest weight; NaN if unknown."""
         weight, expected = self.experts["weight"].values, self.experts["expected"].values
         known = np.isfinite(weight) & np.isfinite(expected)
-        return float((np.abs(weight - expected)[known] / np.abs(weight[known]).max()).max()) if known.any() else np.nan
+        if not known.any():
+            return np.nan
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return float((np.abs(weight - expected)[known] / np.abs(weight[known]).max()).max())
 
     @property
     def group_gap(self) -> float:
@@ -158,7 +162,7 @@ def needed_for_decision(trace: Trace) -> tuple[str, ...]:
     return (*needed(rule_of(trace)), "expert_id")
 
 
-def _experts(one: xr.Dataset, rule: RouterRule) -> xr.Dataset:
+def _experts(one: xr.Dataset, rule: RouterRule, idle_from: int | None) -> xr.Dataset:
     num_experts, zeros = one.sizes["expert"], np.zeros(one.sizes["expert"], np.float32)
     affinity, chosen = one["router_score"].values[0, 0], one_hot(one["expert_id"], num_experts)[0, 0]
     size = num_experts // one.sizes.get("group", 1)
@@ -169,6 +173,7 @@ def _experts(one: xr.Dataset, rule: RouterRule) -> xr.Dataset:
         weight = by_expert(one["expert_id"].values[0, 0], recorded, num_experts, np.nan)
     recorded_factor = factor[chosen] if "expert_factor" in one else None
     expected[chosen] = rule.weights(affinity[chosen].astype(np.float64), recorded_factor)
+    expected[slice(num_experts if idle_from is None else idle_from, None)] = np.nan
     with np.errstate(divide="ignore", invalid="ignore"):
         share = weight / (factor * rule.routed_scale) if rule.routed_scale else np.full(num_experts, np.nan)
     arrays = {

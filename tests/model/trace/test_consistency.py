@@ -248,6 +248,30 @@ def test_no_router_contradicts_its_own_rule(rule: RouterRule | None, seed: int, 
     assert faults(dataclasses.replace(trace, origin=dict(trace.origin) | {"dtype": dtype})) == []
 
 
+def test_weights_of_a_rule_without_weights_are_no_fault() -> None:
+    rule = dataclasses.replace(QWEN3, normalise_weights=None, routed_scale=None)
+    trace = family_trace(QWEN3)
+    router = dict(trace.model["router"]) | {"rule": rule.to_json(), "note": "no rule gives the weights"}
+    assert faults(dataclasses.replace(trace, model=dict(trace.model) | {"router": router})) == []
+
+
+def test_weights_of_choices_that_compute_nothing_are_not_checked() -> None:
+    """Zaya gives the choice of its last column the weight 0; no expert's weight changes by that."""
+    rule = dataclasses.replace(QWEN3, normalise_weights=False)
+    trace = family_trace(rule, idle_from=6)
+    idle = trace.data["expert_id"].values >= 6
+    assert idle.any()
+
+    def weighed(values: np.ndarray) -> Trace:
+        weights = trace.data["gate_weight"].copy(data=values.astype(np.float32))
+        return dataclasses.replace(trace, data=trace.data.assign(gate_weight=weights))
+
+    weights = trace.data["gate_weight"].values
+    assert faults(weighed(np.where(idle, 0, weights))) == []
+    (fault,) = faults(weighed(np.where(idle, 0, 2 * weights)))
+    assert (fault.kind, fault.layers) == (consistency.OTHER_SCALE, (0, 1, 2))
+
+
 def wrongly_stated(found: RouterRule, **changes: Any) -> set[tuple[str, tuple[int, ...]]]:
     """Return kinds and layers of the faults of a router that follows `found`, with another rule stated."""
     trace = family_trace(found, num_prompt=40, table_layers=(0,))
