@@ -22,8 +22,9 @@ def differs_before(comparison: Comparison) -> np.ndarray:
     """
     layers = comparison.choices["moe_layer"].values
     differs = np.zeros((len(comparison.alignment.pairs), len(layers)), bool)
-    for below, values in (_weights(comparison), _norms(comparison)):
-        for place, layer in enumerate(layers.tolist()):
+    numbers = [comparison.a.shape.layer_of(layer) for layer in layers.tolist()]
+    for (below, values), limits in ((_weights(comparison), layers.tolist()), (_norms(comparison), numbers)):
+        for place, layer in enumerate(limits):
             differs[:, place] |= _beyond(comparison.dtype, values[:, np.asarray(below) < layer]).any(1)
     logprob = abs(comparison.choices["logprob_difference"].values)[:, None] / NATS
     return np.maximum.accumulate(differs | _beyond(comparison.dtype, logprob), axis=0)

@@ -5,6 +5,7 @@ with the configuration keys of DeepSeek-V3: then the recorded axes and these key
 """
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -47,6 +48,21 @@ class Shape:
     idle_from: int | None = None
     width: int | None = None
     vocab_size: int | None = None
+
+    def layer_of(self, label: int) -> int:
+        """Return the model layer number of a routing block: the first whole number in its path, else the label."""
+        number = re.search("[0-9]{1,9}", dict(zip(self.moe_layers, self.blocks, strict=False)).get(label, ""))
+        return int(number[0]) if number else label
+
+    def block_name(self, label: int) -> str:
+        """Return the label of a routing block, with its path if blocks are counted and the label is no layer number.
+
+        >>> Shape(num_layers=1, moe_layers=(0, 1), blocks=("layers.0.mlp", "layers.0.self_attention")).block_name(1)
+        '1: layers.0.self_attention'
+        """
+        paths = dict(zip(self.moe_layers, self.blocks, strict=False))
+        counted = any(self.layer_of(known) != known for known in self.moe_layers)
+        return f"{label}: {paths[label]}" if counted and label in paths else str(label)
 
     @classmethod
     def of_config(

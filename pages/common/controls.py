@@ -110,7 +110,8 @@ def layer(trace: Trace | None, dim: str = "moe_layer", options: list[int] | None
     """
     options = options or (layers(trace, dim) if trace else [])
     keep_within("layer", options)
-    return st.selectbox("Layer", options, key="layer", format_func=str, help=LAYER)
+    names = trace.shape.block_name if trace and dim == "moe_layer" else str
+    return st.selectbox("Layer", options, key="layer", format_func=names, help=LAYER)
 
 
 def layers(trace: Trace, dim: str = "moe_layer") -> list[int]:

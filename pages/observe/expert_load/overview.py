@@ -19,10 +19,11 @@ def remarks(trace: Trace, load: Load) -> None:
             f"This run was changed: {', '.join(edits)}. The bounds of chance are those of a router without this change."
         )
     if load.idle_from is not None:
+        is_single = load.idle_from == load.rule.num_experts - 1
+        who = f"E{load.idle_from} computes" if is_single else f"Experts from E{load.idle_from} on compute"
         st.info(
-            f"Experts from E{load.idle_from} on compute nothing: a token that chooses one of them skips an expert. The "
-            f"page counts them like experts; they got {load.idle_share:.1%} of the choices. The Devices tab leaves "
-            "them out."
+            f"{who} nothing: a token that makes this choice skips an expert. The page counts it like a choice of an "
+            f"expert; {load.idle_share:.1%} of the choices are of this kind. The Devices tab leaves them out."
         )
     if load.num_unknown:
         st.caption(f"Not counted: {load.num_unknown:,} tokens whose experts the trace does not hold.")

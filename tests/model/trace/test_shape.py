@@ -135,6 +135,15 @@ def test_configuration_of_another_family_is_not_read_as_that_of_v3() -> None:
         dataclasses.replace(family_trace(), model=dict(family_trace().model) | {"config": {"kv_lora_rank": "x"}})
 
 
+def test_blocks_of_a_layer_are_named_by_their_path() -> None:
+    paths = ["model.layers.0.mlp", "model.layers.0.self_attention", "model.layers.1.mlp"]
+    shape = stating(shape={"blocks": paths}).shape
+    assert [shape.layer_of(label) for label in (0, 1, 2)] == [0, 0, 1]
+    assert shape.block_name(2) == "2: model.layers.1.mlp"
+    assert [family_trace().shape.layer_of(2), random_trace().shape.layer_of(2)] == [2, 2]
+    assert [family_trace().shape.block_name(2), random_trace().shape.block_name(2)] == ["2", "2"]
+
+
 def test_facts_are_read_back() -> None:
     facts = RouterFacts(rule=QWEN3, table_layers=(0,), logit_kind="probability", block_factor=2.0, note="why")
     assert RouterFacts.from_json(facts.to_json()) == facts
