@@ -223,7 +223,7 @@ class TransformersEngine:
 
     def _trace(self, request: RunRequest, recorder: FamilyRecorder, steps: list[Step]) -> Trace:
         arrays, facts, found = join_steps([step.arrays for step in steps]), self.probed.facts, self.probed.found
-        if not recorder.follows:
+        if facts.rule is not None and not recorder.follows_rule():
             facts = self.probed.without_rule
             for name in ("router_score", "group_score", "group_kept"):
                 arrays.pop(name, None)

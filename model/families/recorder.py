@@ -4,7 +4,7 @@ Shape suffixes: T tokens of a forward pass, S tokens so far, C columns of the ro
 H heads, G groups.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -25,7 +25,6 @@ class FamilyRecorder:
     Attributes:
         tape: give it to the model by `tape.running()` in each forward pass.
         attention_layers, heads: the layers and heads whose attention is recorded, ascending.
-        follows: whether the router's rule gave the experts and weights of every pass in every block without an edit.
     """
 
     def __init__(self, probed: Probed, capture: Capture, edits: Mapping[str, Edit]) -> None:
@@ -38,7 +37,8 @@ class FamilyRecorder:
             routing="router" in capture.variables,
             inputs="inputs" in capture.variables,
         )
-        self.follows = True
+        self._routings: dict[str, list[RawRouting]] = {}  # by block without an edit, one per pass
+        self._token_ids: list[int] = []
         self._probed, self._edited = probed, frozenset(edits)
         self._predictions = Predictions(keep_logits="logits" in capture.variables)
 
@@ -81,7 +81,7 @@ class FamilyRecorder:
         if len(logits) == len(raws):
             arrays["router_logit"] = np.stack([float_array(part_TC) for part_TC in logits], 1)
             arrays |= self._by_rule(arrays["router_logit"])
-        self._check(raws, token_ids)
+        self._keep(raws, token_ids)
         return arrays
 
     def _by_rule(self, logits_TLC: np.ndarray) -> dict[str, np.ndarray]:
@@ -98,10 +98,18 @@ class FamilyRecorder:
             arrays["group_kept"] = found.rule.keep_groups(arrays["group_score"])
         return arrays
 
-    def _check(self, raws: Mapping[str, RawRouting], token_ids: list[int]) -> None:
-        found, ids_T = self._probed.found, torch.tensor(token_ids)
-        if found.rule is not None and self.follows:
-            self.follows = all(holds(found, path, raw, ids_T) for path, raw in raws.items() if path not in self._edited)
+    def _keep(self, raws: Mapping[str, RawRouting], token_ids: list[int]) -> None:
+        """Keep the routing of blocks without an edit until the end of the run, when `follows_rule` checks it."""
+        self._token_ids += token_ids
+        for path in raws.keys() - self._edited:
+            self._routings.setdefault(path, []).append(raws[path])
+
+    def follows_rule(self) -> bool:
+        """Return whether the router's rule gives the experts and weights of the run in every block without an edit."""
+        found, ids_T = self._probed.found, torch.tensor(self._token_ids)
+        return found.rule is not None and all(
+            holds(found, path, _joined(raws), ids_T) for path, raws in self._routings.items()
+        )
 
     def _attention(self, recorded: Pass, num_tokens: int) -> np.ndarray:
         """Return the weights, [layer, H, T, S]; NaN where the tokens of a layer's keys are not known."""
@@ -113,6 +121,16 @@ class FamilyRecorder:
             )
             parts.append(weights_HTS[list(self.heads)].numpy())
         return np.stack(parts)
+
+
+def _joined(raws: Sequence[RawRouting]) -> RawRouting:
+    """Return the routing of consecutive passes as one."""
+    logits = [raw.logits_TC for raw in raws if raw.logits_TC is not None]
+    return RawRouting(
+        torch.cat(logits) if len(logits) == len(raws) else None,
+        torch.cat([raw.ids_TK for raw in raws]),
+        torch.cat([raw.weights_TK for raw in raws]),
+    )
 
 
 def over_tokens(weights_HTS: Tensor, num_tokens: int, window: int | None, is_compressed: bool) -> Tensor:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from model.network.layers import rotate
 from model.run.engine import Engine
+from model.run.protocol import LocalEngineProtocol
 from model.run.request import RequestError
 from model.trace.trace import Trace
 
@@ -56,7 +57,7 @@ class HeadVectors:
         return content_SN.float(), self._position_TR[:end].float()
 
 
-def has_weights_of(engine: Engine, trace: Trace) -> bool:
+def has_weights_of(engine: LocalEngineProtocol, trace: Trace) -> bool:
     """Whether the trace was made with this engine's weights; only then can the engine compute more of the same run."""
     made_with = trace.model.get("weights_sha256")
     return made_with is not None and made_with == engine.description["weights_sha256"]

@@ -21,6 +21,9 @@ from typing import NamedTuple
 import numpy as np
 import xarray as xr
 
+from model.trace.metrics import tokens_per_expert
+from model.trace.trace import Trace
+
 
 class Summary(NamedTuple):
     """The most important expert, whose knock-out lowers the text's log-probability most, and counts of experts.
@@ -63,3 +66,19 @@ def summarise(effects: xr.Dataset) -> Summary | None:
         logprob_change=float(change[first]),
         chosen_by=int(effects["chosen_by"].values[layer, expert]),
     )
+
+
+def consequential(original: Trace) -> list[tuple[int, int]]:
+    """Return the experts, as (layer, expert), without which a run can differ: chosen ones, or all with a group limit.
+
+    A group that loses an expert has another score, so that other groups may be kept. The effect of knocking out any
+    other expert is exactly zero.
+    """
+    counts = tokens_per_expert(original.data["expert_id"], original.shape.num_experts or 0)
+    limited = original.has("group_kept")
+    return [
+        (layer, expert)
+        for layer in counts["moe_layer"].values.tolist()
+        for expert, count in enumerate(counts.sel(moe_layer=layer).values.tolist())
+        if count or limited
+    ]

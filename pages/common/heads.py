@@ -1,7 +1,7 @@
 """The attention heads that a page can show: recorded heads, or all if an installed model has the trace's weights."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import streamlit as st
 import xarray as xr
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from model.run.engine import Engine
+    from pages.common.models import AnyEngine
 
 
 def require(run: Run | None) -> Trace:
@@ -53,10 +54,12 @@ def engine_for(trace: Trace) -> "Engine":
             f"The model that made this trace ({trace.model.get('name') or 'not named'}) is not available here with the "
             "same weights; other weights give other attention."
         )
-    return engine
+    if not engine.abilities.heads_later:
+        raise RequestError(text.sentence(engine.abilities.missing["heads_later"]))
+    return cast("Engine", engine)
 
 
-def maker(trace: Trace) -> "Engine | None":
+def maker(trace: Trace) -> "AnyEngine | None":
     """Return the model whose weights made the trace (the model it names, or the chosen model); None if neither did."""
     return _first_with_weights_of(trace, _candidates(trace), models.engines())
 
@@ -67,20 +70,20 @@ def _candidates(trace: Trace) -> list[Path]:
     return [available[name] for name in names if name in available]
 
 
-def _first_with_weights_of(trace: Trace, folders: list[Path], loaded: models.Engines) -> "Engine | None":
+def _first_with_weights_of(trace: Trace, folders: list[Path], loaded: models.Engines) -> "AnyEngine | None":
     from model.run.head_vectors import has_weights_of
 
     return next((engine for engine in map(loaded.get, folders) if has_weights_of(engine, trace)), None)
 
 
-def finder(trace: Trace) -> "Callable[[], Engine]":
+def finder(trace: Trace) -> "Callable[[], AnyEngine]":
     """Return a function that does the work of `maker` and may be called in another thread.
 
     The function raises a RequestError if no installed model has these weights; the message says what to do.
     """
     folders, loaded = _candidates(trace), models.engines()
 
-    def find() -> "Engine":
+    def find() -> "AnyEngine":
         engine = _first_with_weights_of(trace, folders, loaded)
         if engine is None:
             name = trace.model.get("name") or "a model without a name"

@@ -16,13 +16,18 @@ from model.checkpoint.embedded import PRESETS
 from model.run.request import Capture, RequestError, RunRequest
 from model.trace.trace import Trace
 from pages.common import jobs, limits
+from pages.common.jobs import Job
 
 if TYPE_CHECKING:
     from model.checkpoint.tokenizer import Tokenizer
+    from model.families.engine import TransformersEngine
     from model.run.engine import Engine
+
+    AnyEngine = Engine | TransformersEngine
 
 _LOGGER = logging.getLogger(__name__)
 VARIABLE = "MOE_LOUPE_MODELS"
+SECONDS_BETWEEN_CHECKS = 0.2  # while a visitor waits for a model that another one loads
 
 
 def available() -> dict[str, Path]:
@@ -64,33 +69,42 @@ class Engines:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()  # guards both dictionaries; never held while a model is loaded
-        self._loaded: collections.OrderedDict[Path, Engine] = collections.OrderedDict()
+        self._loaded: collections.OrderedDict[Path, AnyEngine] = collections.OrderedDict()
         self._loading: collections.defaultdict[Path, threading.Lock] = collections.defaultdict(threading.Lock)
 
     def has(self, folder: Path) -> bool:
         """Return whether the model in a folder is loaded."""
         return folder in self._loaded
 
-    def get(self, folder: Path) -> "Engine":
+    def get(self, folder: Path, job: Job | None = None) -> "AnyEngine":
         """Return the model in a folder, loading it if needed; concurrent callers wait for the same load.
 
+        Args:
+            folder: the folder.
+            job: shows the progress of loading; stopping it ends its wait, or the loading that it began.
+
         Raises:
-            ValueError: the folder cannot be read, or memory is short; the message is one line.
+            ValueError: the folder cannot be read, memory is short, or the job was stopped; the message is one line.
         """
         if (engine := self._look_up(folder)) is not None:
             return engine
         with self._lock:
             loading = self._loading[folder]
-        with loading:
-            return self._look_up(folder) or self._keep(folder, _load_or_refuse(folder))
+        while not loading.acquire(timeout=SECONDS_BETWEEN_CHECKS):
+            if job is not None and job.cancel.is_set():
+                raise RequestError("stopped while the model was being loaded")
+        try:
+            return self._look_up(folder) or self._keep(folder, _load_or_refuse(folder, job))
+        finally:
+            loading.release()
 
-    def _look_up(self, folder: Path) -> "Engine | None":
+    def _look_up(self, folder: Path) -> "AnyEngine | None":
         with self._lock:
             if folder in self._loaded:
                 self._loaded.move_to_end(folder)
             return self._loaded.get(folder)
 
-    def _keep(self, folder: Path, engine: "Engine") -> "Engine":
+    def _keep(self, folder: Path, engine: "AnyEngine") -> "AnyEngine":
         with self._lock:
             self._loaded[folder] = engine
             while len(self._loaded) > limits.KEPT_MODELS:
@@ -120,33 +134,41 @@ def path_hidden(folder: Path) -> Iterator[None]:
         raise RequestError(str(error).replace(str(folder), folder.name)) from error
 
 
-def _load_or_refuse(folder: Path) -> "Engine":
+def _load_or_refuse(folder: Path, job: Job | None) -> "AnyEngine":
     try:
         with path_hidden(folder):
-            return load(folder)
+            return load(folder, job)
     except (OSError, MemoryError, RuntimeError) as error:
         _LOGGER.exception("%s cannot be loaded", folder)
         raise RequestError(f"{folder.name} cannot be loaded: {jobs.failure(error)}") from None
 
 
-def load(folder: Path) -> "Engine":
+def load(folder: Path, job: Job | None = None) -> "AnyEngine":
     """Load a model and run it once, so that the libraries choose their kernels; return the model.
 
-    A model that does not fit into memory stays on disk and is not run.
+    A model that does not fit into memory stays on disk and is not run. `job` shows the progress, and can be stopped.
     """
-    from model.run.engine import Engine, spare_cores
+    from model.families.choose import load as load_engine
+    from model.run.engine import spare_cores
 
     spare_cores(limits.SPARED_CORES)
-    engine = Engine.fitting(folder)
-    if engine.disk is not None:
+    shown = job or Job()
+    engine = load_engine(
+        folder, on_progress=lambda done, total: shown.advance(0.0, _loading(done, total)), cancel=shown.cancel
+    )
+    if engine.abilities.exclusive:
         return engine
-    capture = Capture(frozenset({"router", "attention", "inputs"}))
+    capture = Capture(frozenset({"router", "attention", "inputs"}) & engine.abilities.captures)
     with contextlib.suppress(RequestError):  # damaged weights give no logits; the visitor's run will show this error
         engine.run(RunRequest(token_ids=(0,) * 8, max_new_tokens=1, capture=capture))
     assert engine.description  # computes the checksum of the weights, once
     gc.collect()
     gc.freeze()  # so that later garbage collections skip the loaded model
     return engine
+
+
+def _loading(done: int, total: int) -> str:
+    return f"Loading the model: {done / 1e9:,.1f} of {total / 1e9:,.1f} GB"
 
 
 @st.cache_resource(show_spinner=False)

@@ -39,7 +39,7 @@ def recorder(reuse: bool = False) -> Callable[[Run], None]:
 
     def work(run: Run) -> None:
         run.advance(0.0, "Loading the model")
-        engine = loaded.get(folder)
+        engine = loaded.get(folder, run)
         runs.fit(run, engine)
         with models.path_hidden(folder):
             if reuse:

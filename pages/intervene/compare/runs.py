@@ -12,7 +12,7 @@ from pages.common import jobs, limits, models
 from pages.common.runs import Run, check_prompt, finished, recall_or_record
 
 if TYPE_CHECKING:
-    from model.run.engine import Engine
+    from pages.common.models import AnyEngine
 
 
 def run(folder: Path, dtype: str, request: RunRequest) -> Trace | None:
@@ -69,22 +69,23 @@ def _recorder(b: Run, folder: Path, dtype: str) -> Callable[[], None]:
     return work
 
 
-def finder(folder: Path, dtype: str) -> "Callable[[], Engine]":
+def finder(folder: Path, dtype: str) -> "Callable[[], AnyEngine]":
     """Return a function that returns the model of a folder in a dtype, for use in another thread.
 
-    The function raises a ValueError if the model cannot be read, or if it runs from disk and `dtype` is not float32.
+    The function raises a ValueError if the model cannot be read, or if it runs from disk in another dtype.
     """
     engines, converted = models.engines(), _converted()
 
-    def find() -> "Engine":
-        from model.run.engine import Engine
+    def find() -> "AnyEngine":
+        from model.families.choose import load
 
         loaded = engines.get(folder)
-        if dtype == "float32":
+        own = str(loaded.dtype).removeprefix("torch.")
+        if dtype == own:
             return loaded
         if loaded.abilities.exclusive:
-            raise RequestError(f"{folder.name} does not fit in memory and is run in float32 only; choose that")
-        engine = converted.get((folder, dtype)) or Engine.load(folder, dtype=dtype)
+            raise RequestError(f"{folder.name} does not fit in memory and is run in {own} only; choose that")
+        engine = converted.get((folder, dtype)) or load(folder, dtype=dtype)
         jobs.keep(converted, (folder, dtype), engine, 1)
         return engine
 
@@ -92,6 +93,6 @@ def finder(folder: Path, dtype: str) -> "Callable[[], Engine]":
 
 
 @st.cache_resource(show_spinner=False)
-def _converted() -> "dict[tuple[Path, str], Engine]":
+def _converted() -> "dict[tuple[Path, str], AnyEngine]":
     """Return a dictionary (folder, dtype) -> model that all visitors share; it holds one model, not in float32."""
     return {}

@@ -4,7 +4,7 @@ import pandas as pd
 import streamlit as st
 import xarray as xr
 
-from model.trace.importance import summarise
+from model.trace.importance import consequential, summarise
 from model.trace.observed_rule import rule_of
 from model.trace.router_rule import RouterRule
 from model.trace.trace import Trace
@@ -64,6 +64,9 @@ def _remarks(trace: Trace) -> None:
             f"Only the first {used:,} of {trace.num_tokens:,} tokens are used; the map takes at most "
             f"{limits.IMPORTANCE_TOKENS:,}."
         )
+    if trace.origin.get("engine") == "transformers":
+        runs = len(consequential(trace))
+        st.caption(f"{runs:,} experts can change this run; each is one run of the model over {used:,} tokens.")
     edits = text.edits(trace)
     if edits:
         st.info(

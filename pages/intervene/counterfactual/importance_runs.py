@@ -1,6 +1,7 @@
 """Importance maps of a session: started, followed, stopped, and cached by model and tokens."""
 
 import dataclasses
+import time
 from typing import TYPE_CHECKING
 
 import streamlit as st
@@ -13,8 +14,8 @@ from pages.common.jobs import Job
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from model.run.engine import Engine
     from model.run.importance import Importance
+    from pages.common.models import AnyEngine
 
 Key = tuple[str, tuple[int, ...]]  # checksum of the weights, token ids
 
@@ -56,13 +57,23 @@ def execute(job: ImportanceJob, placeholder: DeltaGenerator) -> None:
     jobs.execute(job, placeholder, lambda: _run(job, find))
 
 
-def _run(job: ImportanceJob, find: "Callable[[], Engine]") -> None:
-    from model.run.importance import importance
+def _run(job: ImportanceJob, find: "Callable[[], AnyEngine]") -> None:
+    from model.families.importance import importance
 
     job.advance(0.0, "Loading the model")
+    began = first = None
     for progress in importance(find(), job.token_ids, job.cancel):
         job.importance = progress
-        job.advance(progress.done / progress.total, f"{progress.done:,} of {progress.total:,} experts knocked out")
+        now = time.monotonic()
+        began, first = (now, progress.done) if began is None else (began, first)
+        job.advance(progress.done / progress.total, _told(progress, progress.done - (first or 0), now - began))
+
+
+def _told(progress: "Importance", done: int, seconds: float) -> str:
+    """Return how far a map is, and about how long the rest takes if it goes on at the rate of `done` in `seconds`."""
+    told = f"{progress.done:,} of {progress.total:,} experts knocked out"
+    left = seconds / done * (progress.total - progress.done) if done else 0.0
+    return f"{told}, about {left:,.0f} s left" if left >= 1 else told
 
 
 def _key(trace: Trace) -> Key:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from model.run.counterfactual import Counterfactual
-    from model.run.engine import Engine
+    from pages.common.models import AnyEngine
 
 RAN = "ran"  # key in the URL: the experiment was run, so a link runs it again
 Key = tuple[int, tuple[Intervention, ...]]
@@ -114,7 +114,7 @@ def execute(experiment: Experiment, placeholder: DeltaGenerator) -> None:
     jobs.execute(experiment, placeholder, lambda: _run(experiment, find))
 
 
-def _run(experiment: Experiment, find: "Callable[[], Engine]") -> None:
+def _run(experiment: Experiment, find: "Callable[[], AnyEngine]") -> None:
     """Run an experiment on the model that made its trace; this is the work of its job.
 
     Raises:
