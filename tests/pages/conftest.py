@@ -31,7 +31,7 @@ APP = Path(__file__).parent.parent.parent / "app.py"
 @pytest.fixture
 def engine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakeEngine:
     fake = FakeEngine()
-    monkeypatch.setattr(models, "load", lambda folder: fake)
+    monkeypatch.setattr(models, "load", lambda folder, job=None: fake)
     monkeypatch.setattr(models, "available", lambda: {"fake": tmp_path})
     monkeypatch.setattr(models, "warm", lambda folder: None)
     return fake

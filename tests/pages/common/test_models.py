@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import streamlit as st
 
-from model.run import engine
+from model.families import choose
+from model.run.abilities import Abilities
 from model.run.request import RequestError, RunRequest
 from pages.common import limits, models, sidebar
 from tests.pages.fakes import FakeEngine
@@ -17,13 +18,13 @@ from tests.pages.fakes import FakeEngine
 
 def test_a_model_of_damaged_weights_is_loaded_so_that_it_can_be_audited(monkeypatch: pytest.MonkeyPatch) -> None:
     class Damaged:
-        disk, description = None, {"name": "damaged"}
+        abilities, description = Abilities(), {"name": "damaged"}
 
         def run(self, request: RunRequest) -> None:
             raise RequestError("the model's logits are not finite")
 
     damaged = Damaged()
-    monkeypatch.setattr(engine.Engine, "fitting", lambda folder: damaged)
+    monkeypatch.setattr(choose, "load", lambda folder, **options: damaged)
     assert models.load(Path("damaged")) is damaged
 
 
@@ -39,7 +40,7 @@ def test_allowed_folders_are_offered_after_the_embedded_ones(monkeypatch: pytest
 
 def test_engines_are_loaded_once_and_the_oldest_goes(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
     loaded = []
-    monkeypatch.setattr(models, "load", lambda folder: loaded.append(folder) or FakeEngine())
+    monkeypatch.setattr(models, "load", lambda folder, job=None: loaded.append(folder) or FakeEngine())
     monkeypatch.setattr(limits, "KEPT_MODELS", 2)
     engines = models.Engines()
     a, b, c = (tmp_path / name for name in "abc")
@@ -54,7 +55,7 @@ def test_engines_are_loaded_once_and_the_oldest_goes(monkeypatch: pytest.MonkeyP
 def test_a_model_that_loads_slowly_keeps_nobody_from_a_loaded_one(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
     begun, finish, loads = threading.Event(), threading.Event(), []
 
-    def load(folder):
+    def load(folder, job=None):
         loads.append(folder)
         if folder.name == "slow":
             begun.set()
@@ -77,7 +78,7 @@ def test_a_model_that_loads_slowly_keeps_nobody_from_a_loaded_one(monkeypatch: p
 def test_a_model_that_could_not_be_loaded_is_tried_again(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
     outcomes = iter([ValueError("damaged"), FakeEngine()])
 
-    def load(folder):
+    def load(folder, job=None):
         outcome = next(outcomes)
         if isinstance(outcome, ValueError):
             raise outcome
@@ -101,7 +102,7 @@ def test_a_model_that_could_not_be_loaded_is_tried_again(monkeypatch: pytest.Mon
 def test_a_load_that_fails_is_one_line_and_the_next_one_is_tried(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, problem: Exception, message: str
 ) -> None:
-    def load(folder: Path) -> None:
+    def load(folder: Path, job: object) -> None:
         raise problem
 
     monkeypatch.setattr(models, "load", load)
@@ -110,7 +111,7 @@ def test_a_load_that_fails_is_one_line_and_the_next_one_is_tried(
         engines.get(tmp_path / "mini")
     assert "/srv" not in str(caught.value)
     engines.warm(tmp_path / "mini")
-    monkeypatch.setattr(models, "load", lambda folder: FakeEngine())
+    monkeypatch.setattr(models, "load", lambda folder, job=None: FakeEngine())
     assert isinstance(engines.get(tmp_path / "mini"), FakeEngine)
 
 

@@ -16,7 +16,7 @@ def folder(engine: object, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> P
     """A real tiny model, with a vocabulary, in place of the fake one."""
     made = write_model(tmp_path / "tiny")
     monkeypatch.setattr(models, "available", lambda: {"tiny": made})
-    monkeypatch.setattr(models, "load", lambda folder: Engine.load(folder, device="cpu"))
+    monkeypatch.setattr(models, "load", lambda folder, job=None: Engine.load(folder, device="cpu"))
     return made
 
 

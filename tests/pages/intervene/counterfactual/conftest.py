@@ -36,7 +36,7 @@ def at(
     show_at: Open, recorded: Path, trace: Trace, real: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., AppTest]:
     """Opens the page at an address, with the real model's run on show."""
-    monkeypatch.setattr(models, "load", lambda folder: real)
+    monkeypatch.setattr(models, "load", lambda folder, job=None: real)
     monkeypatch.setattr(models, "available", lambda: {"tiny": real.folder})
 
     def opened(**address: str) -> AppTest:

@@ -47,7 +47,7 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> "Engine":
 @pytest.fixture
 def open_tab(real: "Engine", engine: object, recorded: Path, monkeypatch: pytest.MonkeyPatch) -> Open:
     """Opens the tab on a trace; on one of the tiny model's where none is given."""
-    monkeypatch.setattr(models, "load", lambda folder: real)
+    monkeypatch.setattr(models, "load", lambda folder, job=None: real)
 
     def opened(trace: Trace | None = None, **request: Any) -> AppTest:
         if trace is None:

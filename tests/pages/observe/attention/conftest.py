@@ -29,7 +29,7 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> "Engine":
 @pytest.fixture
 def computed(real: "Engine", monkeypatch: pytest.MonkeyPatch, show: Callable[..., AppTest]) -> Callable[..., AppTest]:
     """Opens the page on a run of so many tokens that holds the layers' inputs only."""
-    monkeypatch.setattr(models, "load", lambda folder: real)
+    monkeypatch.setattr(models, "load", lambda folder, job=None: real)
 
     def shown(num_tokens: int, **chosen: object) -> AppTest:
         ids = tuple(np.random.default_rng(0).integers(1, 320, num_tokens).tolist())

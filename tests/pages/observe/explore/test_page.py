@@ -127,7 +127,7 @@ def test_strange_prompt_reaches_the_engine_as_it_is(open_app: OpenApp, engine: F
 
 
 def test_model_that_cannot_be_read(open_app: OpenApp, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(folder: Path) -> None:
+    def refuse(folder: Path, job: object) -> None:
         raise RequestError("config.json is missing")
 
     monkeypatch.setattr(models, "load", refuse)

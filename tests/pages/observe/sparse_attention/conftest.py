@@ -48,7 +48,7 @@ def sparse_app(
     """Opens the page on the trace of a model that keeps 6 keys."""
     save(sparse_trace, recorded / "story.safetensors")
     monkeypatch.setattr(models, "available", lambda: {"sparse": sparse_engine.folder})
-    monkeypatch.setattr(models, "load", lambda folder: sparse_engine)
+    monkeypatch.setattr(models, "load", lambda folder, job=None: sparse_engine)
 
     def opened(**chosen: object) -> AppTest:
         app = open_app().switch_page(PAGE).run()

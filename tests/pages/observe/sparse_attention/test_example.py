@@ -33,7 +33,9 @@ def with_example(
     (recorded / example.FILE).write_bytes(gzip.compress(dumps(sparse_trace)))
     folders = {"fake": tmp_path, "sparse": sparse_engine.folder}
     monkeypatch.setattr(models, "available", lambda: folders)
-    monkeypatch.setattr(models, "load", lambda folder: sparse_engine if folder == sparse_engine.folder else engine)
+    monkeypatch.setattr(
+        models, "load", lambda folder, job=None: sparse_engine if folder == sparse_engine.folder else engine
+    )
 
 
 def test_a_recorded_run_of_a_sparse_model_is_shown(show: Show, with_example: None) -> None:
