@@ -98,5 +98,5 @@ def _about_layer(load: Load, layer: int, measures: xr.Dataset) -> str:
     )
     return (
         f"**L{layer}**: E{busiest} took {most:,} of {load.num_tokens:,} tokens, {ratio:.3g} times a fair share "
-        f"(MaxVio {ratio - 1:.3g}{reach}). {dead} of {load.rule.num_experts} experts took none{left_out}."
+        f"(MaxVio {ratio - 1:.3g}{reach}). {dead} of {load.computing.sizes['expert']} experts took none{left_out}."
     )

@@ -31,8 +31,10 @@ _COLUMNS = {
 
 def show(trace: Trace, token: int, layer: int, expert: int) -> None:
     """Draw the tab of the decision for one token in one layer."""
-    if not rule_known(trace) or not all(map(trace.has, needed_for_decision(trace))):
-        st.info("This trace holds which experts were chosen, but not the scores that decided it.")
+    known = rule_known(trace)
+    if not known or not all(map(trace.has, needed_for_decision(trace))):
+        unsaid = "not the scores that decided it" if known else "without a rule the page cannot say what decided it"
+        st.info(f"This trace holds which experts were chosen, but {unsaid}.")
         st.dataframe(path.table(trace, token, {}), hide_index=True, height=300, placeholder="")
         return
     decision = Decision.of(trace, token, layer)

@@ -175,7 +175,7 @@ SCORINGS = {
 def _with_bias(at: _Numbers) -> Step:
     biases, e, rule = at.decision.experts["bias"].values, at.expert, at.decision.rule
     if at.decision.by_table:
-        text = "A table gives the experts of each token id, so this score takes no part in the choice."
+        text = "A table gives the experts of each token id, so neither affinity nor bias takes part in the choice."
         return Step("3  Bias", text, DERIVED, "")
     if not biases.any():
         text = "This router has no bias: it compares the affinities themselves."

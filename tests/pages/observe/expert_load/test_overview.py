@@ -3,7 +3,7 @@ import dataclasses
 from model.trace import load as loads
 from pages.common.tables import load_by_layer
 from pages.observe.expert_load import overview, tables
-from tests.traces import routed
+from tests.traces import family_trace, routed
 
 
 def test_words_name_the_layer_the_expert_and_the_tokens() -> None:
@@ -32,3 +32,11 @@ def test_without_the_router_there_is_no_telling_what_chance_gives() -> None:
     assert "chance" not in overview.worst(load)
     assert "against chance" not in tables.by_expert(load, 1)
     assert tables.by_layer(load).equals(load_by_layer(load))
+
+
+def test_no_time_is_lost_to_choices_that_compute_nothing() -> None:
+    load = loads.measure(family_trace(idle_from=6, num_prompt=2, num_new=0))
+    words = overview.worst(load)
+    assert "of 6 experts took none" in words
+    assert words.endswith("so the page gives no time that imbalance costs.")
+    assert "times as long" not in words
