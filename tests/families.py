@@ -203,9 +203,9 @@ def config_of(model_type: str, **changes: Any) -> PretrainedConfig:
 
 
 def _sizes_for(default: PretrainedConfig) -> dict[str, Any]:
-    """Return the sizes whose keys the configuration has, under any of its names."""
+    """Return the sizes whose keys the configuration has; of a key with two names, the configuration's own."""
     keys = set(default.to_dict()) | set(default.attribute_map)
-    return {key: size for key, size in SIZES.items() if key in keys}
+    return {key: size for key, size in SIZES.items() if key in keys and default.attribute_map.get(key) not in SIZES}
 
 
 def _tower_sizes(default: PretrainedConfig) -> dict[str, Any]:

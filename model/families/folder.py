@@ -24,6 +24,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 from model.checkpoint.files import ModelFolder
 from model.checkpoint.header import CheckpointError, first_line
 from model.families.blocks import find
+from model.families.caveats import caveats
 from model.families.default_dtype import use_it
 from model.families.placement import Placement, place
 from model.families.published import DECODED, Published, read_published
@@ -73,6 +74,8 @@ def open_folder(
         published = read_published(files)
         skeleton, notes = read_skeleton(files, published, dtype)
         placement = place(skeleton, find(skeleton).layers, device, limit_bytes)
+        model_types = {skeleton.config.model_type, skeleton.config.get_text_config().model_type}
+        notes = (*notes, *caveats(model_types, from_disk=placement.disk_bytes > 0))
         reader = Reader(files.tensors, on_progress, cancel)
         try:
             model, report = _load(files, published, reader.tensors, dtype, placement)
