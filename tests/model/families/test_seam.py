@@ -7,9 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from model.families.blocks import Block
+from model.families.folder import open_folder
 from model.families.seam import instrument
 from model.families.tape import Pass, RawRouting, Tape
-from tests.families import FAMILIES, Watched, build, watched
+from tests.families import FAMILIES, Watched, build, saved, watched
 from tests.router_rules import check_rule_and_edits
 
 ROUTED = [name for name in FAMILIES if name != "doge"]  # its experts are embeddings, found by product keys
@@ -61,9 +62,9 @@ class Received:
 
 
 @pytest.mark.parametrize("model_type", ROUTED)
-def test_every_family_is_recorded_and_edited_to_the_bit(model_type: str) -> None:
-    model = build(model_type)
-    plain, _ = run(model)
+def test_every_folder_is_opened_recorded_and_edited_to_the_bit(model_type: str) -> None:
+    plain, _ = run(build(model_type))
+    model = open_folder(saved(model_type), torch.device("cpu")).model
     seam = instrument(model)
     assert torch.equal(run(model)[0], plain)
     tape = Tape(attention=seam.attention.keys(), inputs=True)
