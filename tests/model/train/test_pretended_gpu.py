@@ -32,8 +32,9 @@ from tests.pretended_device import pretend
 
 pretend()
 SETTINGS: dict[str, Any] = dict(
-    total_steps=2, warmup_steps=0, decay_steps=0, look_steps=1, learning_rate=1e-3, sequence_length=12, batch_size=2,
-    bias_speed=0.01, balance_weight=0.5, switch_weight=0.25, mtp_weight=0.7, accumulation=2, threads=1, dtype="float32",
+    total_steps=2, warmup_steps=0, decay_steps=0, look_steps=1, look_bytes=100, learning_rate=1e-3, sequence_length=12,
+    batch_size=1, accumulation=2, bias_speed=0.01, balance_weight=0.5, switch_weight=0.25, mtp_weight=0.7, threads=1,
+    dtype="float32",
 )  # fmt: skip
 SPARSE = {"model_type": "deepseek_v32", "index_heads": 2, "index_head_dim": 12, "index_topk": 4}
 ROWS = [([0, 7, 9], [5, 6, 8]), ([0, 5], [40, 41]), ([0, 7, 9], [11, 12]), ([0, 5], [3])]
