@@ -7,11 +7,11 @@ makes the same change to other experts. A control consists of several random dra
   layer (`other_experts`). It does so for as many tokens as the change reroutes, chosen at random among the tokens that
   the draw would reroute. If too few other experts reroute as many tokens, all draws are made for fewer tokens; the
   change is then repeated for this smaller number of its tokens, and the draws are compared with the repetition.
-- Any other change may reroute every token, and without a known rule nobody can tell which tokens other experts would
-  reroute. In both cases the control is matched per token. A draw replaces as many experts of each
-  token as the change did. The new experts are random. Each takes the place of an expert that the change brought in: it
-  has about the same load, and gets the same gate weight (`equal_rerouting`). If only gate weights changed, there is no
-  draw.
+- Any other change may reroute every token. Without a known rule, or where experts follow from the token id, no other
+  expert takes the place of a knocked-out one. In all these cases the control is matched per token. A draw replaces as
+  many experts of each token as the change did. The new experts are random. Each takes the place of an expert that the
+  change brought in: it has about the same load, and gets the same gate weight (`equal_rerouting`). For experts that
+  only went, a draw lets as many other experts of the token go. If only gate weights changed, there is no draw.
 
 Draws are seeded, so the same change always has the same control. If the change has no more effect than a draw, its
 effect lies above those of all N draws with probability 1 / (N + 1), and below all with the same probability
@@ -80,7 +80,8 @@ def control(
     """
     rng = np.random.default_rng(seed)
     named = named_experts(interventions)
-    if named and rule_known(original):
+    tables = original.router.table_layers if original.router else ()
+    if named and rule_known(original) and named[0].layer not in tables:
         return other_experts(original, named, allowed, draws, rng)
     return equal_rerouting(original, changed, _layers_of(interventions, original), draws, rng)
 
@@ -161,11 +162,7 @@ def tokens_to_match(counts: list[int], target: int) -> int:
 
 
 class LayerRouter:
-    """The router of one layer in the original run, for the effects of knocking out or forcing experts.
-
-    Where experts follow from the token id, a token keeps them: the next best by score takes the place of a knocked-out
-    expert, and a forced expert that of the lowest.
-    """
+    """The router of one layer in the original run, for the effects of knocking out or forcing experts."""
 
     def __init__(self, original: Trace, change: Named) -> None:
         at = original.data.sel(moe_layer=change.layer)
@@ -173,9 +170,6 @@ class LayerRouter:
         self._ids, self._weights = in_router_order(at)
         self._scores, self._biased = at["router_score"].values, biased_scores(at, self.rule).values
         self._factor = at["expert_factor"].values if "expert_factor" in at else None
-        if original.router and change.layer in original.router.table_layers:
-            recorded = by_expert(self._ids, np.array(True), self.rule.num_experts, False)
-            self._biased = self._biased + np.where(recorded, np.ptp(self._biased) + 1, 0).astype(np.float32)
         self._plain = self.rule.select(self._biased)
 
     def rerouted(self, experts: Sequence[int]) -> np.ndarray:

@@ -21,6 +21,7 @@ from model.run.interventions import (
 )
 from model.run.request import RunRequest
 from model.trace.effects import effect, taken
+from model.trace.router_rule import RouterRule
 from model.trace.trace import Trace
 from tests.model.run.test_routing_edit import SEEN, engine_of, run
 from tests.traces import QWEN3, V4, family_trace, random_trace
@@ -172,21 +173,6 @@ def test_a_change_of_weights_alone_has_no_such_control() -> None:
 # --- routers of other families ---------------------------------------------------------------------------------------
 
 
-def test_experts_from_a_table_stay_when_another_is_knocked_out() -> None:
-    trace = family_trace(V4, table_layers=(1,), num_prompt=40)
-    router, at = LayerRouter(trace, KnockOut(1, 3)), trace.data.sel(moe_layer=1)
-    has = (at["expert_id"].values == 3).any(-1)
-    assert np.array_equal(router.rerouted((3,)), has)
-    (replay,) = router.change((3,), len(has), np.random.default_rng(0))
-    for token in np.flatnonzero(has).tolist():
-        before, after = set(at["expert_id"].values[token].tolist()), set(replay.id_array[token, 0].tolist())
-        assert before - after == {3}
-        rest = np.where(np.isin(np.arange(8), list(before)), -np.inf, at["router_score"] + at["expert_bias"])
-        assert after - before == {int(rest[token].argmax())}
-        affinity = at["router_score"].values[token][replay.id_array[token, 0]]
-        assert replay.weight_array[token, 0] == pytest.approx(1.5 * affinity / affinity.sum(), rel=1e-5)
-
-
 def test_tokens_that_a_draw_leaves_keep_the_routers_order() -> None:
     trace = family_trace(dataclasses.replace(QWEN3, top_k=3), num_prompt=40)
     router = LayerRouter(trace, ForceExpert(2, 5))
@@ -195,9 +181,10 @@ def test_tokens_that_a_draw_leaves_keep_the_routers_order() -> None:
     assert (~same.all(-1)).sum() == min(4, router.rerouted((5,)).sum())
 
 
-def test_unknown_rule_is_controlled_token_by_token() -> None:
-    """An expert that is knocked out without a rule keeps its place with weight 0; a draw drops another one."""
-    trace = family_trace(None, num_prompt=40)
+@pytest.mark.parametrize("rule", [None, V4])
+def test_expert_that_no_other_replaces_is_controlled_token_by_token(rule: RouterRule | None) -> None:
+    """Without a rule, or where experts follow from the token id, it keeps its place with weight 0."""
+    trace = family_trace(rule, num_prompt=40, table_layers=(1,))
     weights = np.where(trace.data["expert_id"].sel(moe_layer=1) == 3, 0, trace.data["gate_weight"].sel(moe_layer=1))
     data = trace.data.copy(deep=True)
     data["gate_weight"].loc[{"moe_layer": 1}] = weights
