@@ -1,6 +1,8 @@
 """Every family opened by its folder: the trace holds what the run computed, and its own routing replays to the bit."""
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ import torch
 
 from model.families.choose import load
 from model.families.engine import TransformersEngine
+from model.families.folder import open_folder
 from model.families.probed import fed
 from model.run.interventions import KnockOut, Replay
 from model.run.protocol import LocalEngineProtocol
@@ -16,8 +19,10 @@ from model.trace.observed_rule import rule_of
 from model.trace.trace import Trace
 from tests.closeness import ROUNDING, relative_error
 from tests.families import FAMILIES, build, saved
+from tests.families_table import cells, line
 
 IDS = tuple(range(3, 27))
+README = (Path(__file__).parents[3] / "README.md").read_text().splitlines()
 BY_IDS_ONLY = {"inkling_text", "phimoe"}
 EVERYTHING = frozenset({"router", "attention", "inputs", "logits"})
 
@@ -44,6 +49,7 @@ def test_every_family_opens_and_records(model_type: str) -> None:
     replayed = run(engine, interventions=(Replay.of(trace),))
     np.testing.assert_array_equal(replayed.data["logits"].values, own)
     check_rule(model_type, trace)
+    assert line(cells(model_type, engine)) in README
     attention = trace.data["attention"]
     assert attention.sizes["attention_layer"] == len(engine.probed.attention)
     assert np.triu(attention.values, 1).max() == 0
@@ -146,3 +152,18 @@ def test_stop_keeps_the_finished_steps() -> None:
         next(steps)
     finished = ended.value.value
     assert finished.num_tokens == 24 + 2
+
+
+def test_threads_on_a_model_with_layers_on_the_disk_give_its_numbers() -> None:
+    folder = saved("qwen3_moe")
+    expected = load(folder, device="cpu").run(RunRequest(token_ids=IDS))
+    limit = (folder / "model.safetensors").stat().st_size * 2 // 3
+    offloaded = TransformersEngine(open_folder(folder, torch.device("cpu"), limit_bytes=limit), None, "it", folder)
+    assert offloaded.offloaded
+    with ThreadPoolExecutor(4) as pool:
+        traces = list(pool.map(lambda _: offloaded.run(RunRequest(token_ids=IDS)), range(8)))
+    for trace in traces:
+        for name, values in expected.data.data_vars.items():
+            np.testing.assert_array_equal(trace.data[name].values, values.values)
+    with pytest.raises(RequestError, match="each generated token would read all of them again"):
+        offloaded.check(RunRequest(token_ids=IDS, max_new_tokens=1))
