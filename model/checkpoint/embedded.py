@@ -16,6 +16,20 @@ def find_model(model: str | Path) -> Path:
     return embedded if is_name else Path(model)
 
 
+def name_of(folder: Path) -> str:
+    """Return the name of a model by its folder.
+
+    The folder of a snapshot in a hub's cache is named by a hash, so its repository's name is returned.
+
+    >>> name_of(Path("hub/models--Qwen--Qwen3-30B-A3B/snapshots/ae659f4"))
+    'Qwen/Qwen3-30B-A3B'
+    """
+    repository = folder.parent.parent.name
+    if folder.parent.name == "snapshots" and repository.startswith("models--"):
+        return repository.removeprefix("models--").replace("--", "/")
+    return folder.name
+
+
 def embedded_models() -> list[str]:
     """Return the names of the models that come with the project."""
     return sorted(path.parent.name for path in PRESETS.glob("*/config.json"))

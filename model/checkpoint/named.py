@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from model.checkpoint.embedded import RELEASED, find_model, released_config
+from model.checkpoint.embedded import RELEASED, find_model, name_of, released_config
 from model.checkpoint.names import ROUTER_BIAS, place_of, router_bias_name
 from model.trace.imports.building import Named
 
@@ -31,7 +31,7 @@ def _of_folder(folder: Path) -> Named:
     from model.checkpoint.header import read_json
     from model.checkpoint.tokenizer import Tokenizer
 
-    named = Named(folder.name, read_json(find_file(folder, CONFIG_NAME)), bias=_bias_of(folder))
+    named = Named(name_of(folder), read_json(find_file(folder, CONFIG_NAME)), bias=_bias_of(folder))
     if not (folder / "tokenizer.json").exists():
         return named
     tokenizer = Tokenizer.load(folder)

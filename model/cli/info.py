@@ -13,15 +13,12 @@ def info_command(model: str) -> None:
 
     For a folder with only config.json, the sizes are computed from the configuration.
     """
-    from model.checkpoint.files import ModelFolder
     from model.checkpoint.weights import inspect
     from model.cli.folder_report import folder_report
-    from model.network.config import MODEL_TYPES
+    from model.families.choose import TRANSFORMERS, engine_for
 
     folder = find_folder(model)
-    with ModelFolder(folder, needs_weights=False) as files:
-        is_own = files.config.get("model_type") in MODEL_TYPES
-    if not is_own:
+    if (folder / "config.json").is_file() and engine_for(folder) == TRANSFORMERS:
         from model.cli.family_report import family_report
         from model.families.facts import facts_of
 

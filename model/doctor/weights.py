@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from model.checkpoint.disk import DiskTensors
+from model.checkpoint.embedded import name_of
 from model.checkpoint.files import CONFIG_NAME, ModelFolder, find_file
 from model.checkpoint.header import READABLE_DTYPES, SCALED_DTYPE, CheckpointError, read_json
 from model.checkpoint.layouts import no_config
@@ -102,7 +103,7 @@ def _examine_folder(folder: Path, on_progress: Callable[[Progress], None], cance
             raise
         what, meaning = _within(folder, problem), "No weight can be read until this is fixed; nothing else was checked."
         finding = Finding(ERROR, manifest.NAME, what, meaning, {})
-        return make_report(folder.name, [Check(manifest.NAME, STAGE, "headers of the weight files")], [finding])
+        return make_report(name_of(folder), [Check(manifest.NAME, STAGE, "headers of the weight files")], [finding])
     with opened:
         if not opened.has_weights:
             raise CheckpointError(f"{folder} holds no weights; give a folder with model.safetensors")
@@ -163,7 +164,7 @@ def _examine(
     findings += bias.compare_layers(totals.biases, totals.bias_dtypes)
     findings += values.compare_sizes(totals.sizes)
     findings += manifest.check_tied(published, totals.digests.get(EMBEDDING), totals.digests.get(HEAD))
-    return make_report(folder.path.name, [*_checks(folder, totals), vocabulary], findings)
+    return make_report(name_of(folder.path), [*_checks(folder, totals), vocabulary], findings)
 
 
 def _one_layer(layer: int | None, tensors: list[Scanned], totals: _Totals) -> Iterator[Finding]:

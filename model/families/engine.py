@@ -19,6 +19,7 @@ import torch
 import xarray as xr
 
 from model.checkpoint.device import choose_device
+from model.checkpoint.embedded import name_of
 from model.checkpoint.tokenizer import Tokenizer
 from model.checkpoint.weights import weights_sha256
 from model.families.capture import check_capture
@@ -98,7 +99,7 @@ class TransformersEngine:
         wanted = None if dtype is None else DTYPES[dtype]
         opened = open_folder(folder, choose_device(device), wanted, on_progress=on_progress, cancel=cancel)
         tokenizer = Tokenizer.load(folder) if with_text and (folder / "tokenizer.json").is_file() else None
-        return cls(opened, tokenizer, folder.name, folder)
+        return cls(opened, tokenizer, name_of(folder), folder)
 
     @property
     def shape(self) -> Layout:

@@ -21,7 +21,7 @@ import xarray as xr
 
 from model.checkpoint import beside
 from model.checkpoint.device import choose_device
-from model.checkpoint.embedded import find_model
+from model.checkpoint.embedded import find_model, name_of
 from model.checkpoint.files import ModelFolder
 from model.checkpoint.header import CheckpointError
 from model.checkpoint.memory import memory_bytes
@@ -103,7 +103,7 @@ class Engine:
             raise RequestError(f"layers are spread over GPUs, not over {device!r}; use --device cuda")
         network = load_sharded(folder, DTYPES[dtype]) if shard else _load(folder, device, DTYPES[dtype])
         tokenizer = Tokenizer.load(folder) if with_text and (folder / "tokenizer.json").is_file() else None
-        engine = cls(network, tokenizer, folder.name, folder)
+        engine = cls(network, tokenizer, name_of(folder), folder)
         engine.context = context or engine.context
         return engine
 
@@ -139,7 +139,7 @@ class Engine:
             raise CheckpointError(f"{folder}: {manifest.summary}")
         disk = DiskModel(ModelFolder(folder), manifest.config, choose_device(device), DTYPES[dtype])
         tokenizer = Tokenizer.load(folder) if with_text and (folder / "tokenizer.json").is_file() else None
-        return cls(skeleton(disk.config, disk.dtype), tokenizer, folder.name, folder, disk)
+        return cls(skeleton(disk.config, disk.dtype), tokenizer, name_of(folder), folder, disk)
 
     def open_partial(self, folder: Path, request: RunRequest) -> Partial:
         """Open the folder of finished layers of the request's run, or create it; `stream` and `run` take the result.

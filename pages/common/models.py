@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
-from model.checkpoint.embedded import PRESETS
+from model.checkpoint.embedded import PRESETS, name_of
 from model.run.request import Capture, RequestError, RunRequest
 from model.trace.trace import Trace
 from pages.common import jobs, limits
@@ -35,7 +35,8 @@ def available() -> dict[str, Path]:
     allowed = [Path(part) for part in os.environ.get(VARIABLE, "").split(os.pathsep) if part]
     named: dict[str, Path] = {}
     for folder in [path.parent for path in sorted(PRESETS.glob("*/config.json"))] + allowed:
-        named.setdefault(folder.name if folder.name not in named else str(folder), folder)
+        name = name_of(folder)
+        named.setdefault(name if name not in named else str(folder), folder)
     return named
 
 
@@ -131,7 +132,7 @@ def path_hidden(folder: Path) -> Iterator[None]:
     except ValueError as error:
         if str(folder) not in str(error):
             raise
-        raise RequestError(str(error).replace(str(folder), folder.name)) from error
+        raise RequestError(str(error).replace(str(folder), name_of(folder))) from error
 
 
 def _load_or_refuse(folder: Path, job: Job | None) -> "AnyEngine":
@@ -140,7 +141,7 @@ def _load_or_refuse(folder: Path, job: Job | None) -> "AnyEngine":
             return load(folder, job)
     except (OSError, MemoryError, RuntimeError) as error:
         _LOGGER.exception("%s cannot be loaded", folder)
-        raise RequestError(f"{folder.name} cannot be loaded: {jobs.failure(error)}") from None
+        raise RequestError(f"{name_of(folder)} cannot be loaded: {jobs.failure(error)}") from None
 
 
 def load(folder: Path, job: Job | None = None) -> "AnyEngine":

@@ -6,6 +6,7 @@ from typing import Any
 
 import streamlit as st
 
+from model.checkpoint.embedded import name_of
 from model.trace import file, kv_cache
 from model.trace.trace import TraceError
 from pages.common import copy_link, limits, models, prompt, session, text, view
@@ -48,7 +49,7 @@ def _model() -> None:
     folder = available[st.selectbox("Model", list(available), key="model", bind="query-params", on_change=_ask)]
     st.caption(_card(models.config(folder), folder))
     trace = session.current_trace()
-    if trace is not None and trace.model.get("name") != folder.name:
+    if trace is not None and trace.model.get("name") != name_of(folder):
         st.caption("The next run uses this model. The run on show comes from another model.")
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
+from model.checkpoint.embedded import name_of
 from model.run.request import RequestError, RunRequest
 from model.trace.trace import Trace
 from pages.common import jobs, limits, models
@@ -84,7 +85,7 @@ def finder(folder: Path, dtype: str) -> "Callable[[], AnyEngine]":
         if dtype == own:
             return loaded
         if loaded.abilities.exclusive:
-            raise RequestError(f"{folder.name} does not fit in memory and is run in {own} only; choose that")
+            raise RequestError(f"{name_of(folder)} does not fit in memory and is run in {own} only; choose that")
         engine = converted.get((folder, dtype)) or load(folder, dtype=dtype)
         jobs.keep(converted, (folder, dtype), engine, 1)
         return engine

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
-from model.checkpoint.embedded import RELEASED, RELEASED_V4, released_config
+from model.checkpoint.embedded import RELEASED, RELEASED_V4, name_of, released_config
 from model.trace.trace import Trace
 from pages.common import models
 
@@ -64,7 +64,7 @@ def _of_folder(folder: Path) -> ShownModel:
     with models.path_hidden(folder):
         published = read_json(find_file(folder, CONFIG_NAME))
         parts = _parts(published) if _is_v4(published) else read_parts(inspect(folder).config)
-        return ShownModel(folder.name, parts, folder)
+        return ShownModel(name_of(folder), parts, folder)
 
 
 def _parts(published: Mapping[str, Any]) -> "Parts":
@@ -85,7 +85,7 @@ def made(model: ShownModel, trace: Trace | None) -> bool:
     """Return whether a model made a trace: equal configurations, and, if the model has a folder, also equal names."""
     from model.network.config import ModelConfig
 
-    if trace is None or (model.folder is not None and trace.model.get("name") != model.folder.name):
+    if trace is None or (model.folder is not None and trace.model.get("name") != name_of(model.folder)):
         return False
     try:
         config = ModelConfig.from_json(trace.config)
