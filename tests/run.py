@@ -14,10 +14,12 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 MEASURES = "tests/browser/test_waiting_time.py"
+OLDEST = "tests.oldest"  # a plugin: see there
 # The parts of a stage run at the same time; all but the last give way to the last.
 STAGES = (
     (
         ("-n", "logical", "--dist", "worksteal", "--ignore", "tests/browser"),
+        ("tests/model/families", "-n0", "-p", OLDEST),
         ("tests/browser", "--ignore", MEASURES),
     ),
     ((MEASURES,),),

@@ -65,3 +65,9 @@ def test_nothing_is_listed_unused(where: str) -> None:
 def test_no_package_is_listed_twice() -> None:
     names = [name for requirements in (RUN, TRAIN, DEV) for name in listed(requirements)]
     assert sorted(set(names)) == sorted(names)
+
+
+def test_oldest_transformers_is_the_lower_end_of_its_range() -> None:
+    lower = re.search(r"^transformers>=(\d+\.\d+),<", (ROOT / RUN).read_text(encoding="utf-8"), re.MULTILINE)
+    assert lower is not None
+    assert f"--target $(VENV)/oldest transformers=={lower[1]}.0" in (ROOT / "Makefile").read_text(encoding="utf-8")
