@@ -16,6 +16,7 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from model.checkpoint.weights import load_model
+from model.families.passes import cache_argument
 from model.network.cache import LatentCache
 from model.network.decision import Routing, Selection
 from model.network.tape import Tape
@@ -221,7 +222,7 @@ def observe_reference(model: Reference, token_ids: Tensor, sizes: tuple[int, ...
     eager = model.config._attn_implementation == "eager"
     past = None
     for piece in chunks(token_ids, sizes or (token_ids.shape[1],)):
-        result = model(piece, past_key_values=past, use_cache=sizes is not None, output_attentions=eager)
+        result = model(piece, use_cache=sizes is not None, output_attentions=eager, **cache_argument(model, past))
         past = result.past_key_values
         found.logits.append(result.logits[0])
         for layer, weights_BHTS in enumerate(result.attentions if eager else ()):

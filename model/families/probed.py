@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from model.checkpoint.header import CheckpointError
 from model.families.blocks import Block, Seam
 from model.families.found import Found
+from model.families.passes import cache_argument
 from model.families.rule import Case, find
 from model.families.tape import Pass, Tape
 from model.trace.router_rule import IDENTITY, RouterRule
@@ -128,7 +129,8 @@ def fed(model: nn.Module, token_ids_T: Tensor, begin: int = 0, cache: Any = None
     Positions are always stated, because some families count them wrongly themselves (MiniMax, from an empty cache).
     """
     positions_T = torch.arange(begin, begin + len(token_ids_T), device=token_ids_T.device)
-    return model(input_ids=token_ids_T[None], position_ids=positions_T[None], past_key_values=cache, use_cache=True)
+    with_cache = cache_argument(model, cache)
+    return model(input_ids=token_ids_T[None], position_ids=positions_T[None], use_cache=True, **with_cache)
 
 
 def _step_notes(model: nn.Module, token_ids_T: Tensor, prompt_V: Tensor) -> tuple[str, ...]:

@@ -19,6 +19,7 @@ import torch
 from transformers import DeepseekV3ForCausalLM
 from transformers.utils import logging
 
+from model.families.passes import cache_argument
 from model.run.engine import Engine
 from model.run.request import Capture, RunRequest
 
@@ -58,7 +59,7 @@ def theirs(model: DeepseekV3ForCausalLM, vocab_size: int) -> Timer:
         start = time.perf_counter()
         for _ in range(DECODE):
             next_id = output.logits[:, -1:].argmax(-1)
-            output = model(next_id, past_key_values=output.past_key_values, use_cache=True)
+            output = model(next_id, use_cache=True, **cache_argument(model, output.past_key_values))
         return prefill, time.perf_counter() - start
 
     return run

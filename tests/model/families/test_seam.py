@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from model.families.blocks import Block
 from model.families.folder import open_folder
+from model.families.passes import cache_argument
 from model.families.seam import instrument
 from model.families.tape import Pass, RawRouting, Tape
 from tests.families import FAMILIES, Watched, build, saved, watched
@@ -23,7 +24,8 @@ def run(model: nn.Module, tape: Tape | None = None, changed: Callable[[Tape], No
     cache, logits, passes = None, [], []
     for start, tokens in [(0, PROMPT), *((len(PROMPT) + at, [token]) for at, token in enumerate(GENERATED))]:
         positions = torch.arange(start, start + len(tokens))[None]
-        arguments = {"input_ids": torch.tensor([tokens]), "position_ids": positions, "past_key_values": cache}
+        arguments = {"input_ids": torch.tensor([tokens]), "position_ids": positions}
+        arguments |= cache_argument(model, cache)
         with torch.inference_mode():
             if tape is None:
                 output = model(**arguments, use_cache=True)
