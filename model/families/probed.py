@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from model.checkpoint.header import CheckpointError
 from model.families.blocks import Block, Seam
+from model.families.factor import measure_factors
 from model.families.found import Found
 from model.families.passes import cache_argument
 from model.families.rule import Case, find
@@ -19,6 +20,7 @@ from model.families.tape import Pass, Tape
 from model.trace.router_rule import IDENTITY, RouterRule
 from model.trace.shape import LOGIT, PROBABILITY, RouterFacts, Shape
 
+_WINDOW_KEYS = ("sliding_window", "sliding_window_size", "attention_chunk_size")  # of Inkling, of Llama 4
 PROBE_TOKENS = 32
 # Largest difference of two logits, relative to the largest logit, that rounding and near ties of the router explain.
 UNEQUAL, UNEQUAL_ROUNDED = 1e-2, 0.25
@@ -108,15 +110,16 @@ def probe(model: nn.Module, seam: Seam, text_config: Any, device: torch.device) 
         )
     stream = recorded.inputs[0].shape[-1]
     shape = _shape(blocks, len(seam.layers), num_heads, config.get("hidden_size") or stream, int(config["vocab_size"]))
-    window, kinds = config.get("sliding_window"), config.get("layer_types") or ()
+    windows = [config.get(key) for key in _WINDOW_KEYS]
+    kinds = config.get("layer_types") or ()
     return Probed(
         blocks=blocks,
         shape=shape,
-        facts=_facts(blocks, found),
+        facts=_facts(blocks, found, _factor(model, blocks, token_ids_T)),
         found=found,
         layout=_layout(shape, found.rule),
         attention=attention,
-        window=window if isinstance(window, int) else None,
+        window=next((window for window in windows if isinstance(window, int)), None),
         compressed=frozenset(layer for layer, kind in enumerate(kinds) if "compress" in str(kind)),
         has_one_stream=stream == shape.width,
         notes=(*found.notes, *notes, *_step_notes(model, token_ids_T, logits_V)),
@@ -181,13 +184,22 @@ def _layout(shape: Shape, rule: RouterRule | None) -> Layout:
     )
 
 
-def _facts(blocks: Mapping[int, Block], found: Found) -> RouterFacts:
+def _factor(model: nn.Module, blocks: Mapping[int, Block], token_ids_T: Tensor) -> float | None:
+    """Return the factor that all blocks put on their experts' sum; None if there is none, or the blocks differ."""
+    position_ids = torch.arange(len(token_ids_T), device=token_ids_T.device)[None]
+    factors = measure_factors(
+        blocks.values(), lambda: model(input_ids=token_ids_T[None], position_ids=position_ids, use_cache=False)
+    )
+    return next(iter(factors.values())) if len(set(factors.values())) == 1 else None
+
+
+def _facts(blocks: Mapping[int, Block], found: Found, block_factor: float | None) -> RouterFacts:
     is_probability = found.rule is not None and found.rule.scoring == IDENTITY
     return RouterFacts(
         rule=found.rule,
         table_layers=tuple(label for label, block in blocks.items() if found.blocks[block.path].table is not None),
         logit_kind=PROBABILITY if is_probability else LOGIT,
-        block_factor=None,
+        block_factor=block_factor,
         note=found.reason,
     )
 

@@ -42,6 +42,16 @@ def test_deepseek_v4_has_a_table_streams_and_compressed_attention() -> None:
     assert not found.has_one_stream
 
 
+@pytest.mark.parametrize(("model_type", "factor"), [("qwen3_moe", 1.0), ("beam", 1.7), ("gemma4_text", None)])
+def test_the_factor_after_the_experts_is_measured(model_type: str, factor: float | None) -> None:
+    assert probed(model_type).facts.block_factor == factor
+
+
+@pytest.mark.parametrize("model_type", ["mixtral", "inkling_text", "llama4_text"])
+def test_windows_have_several_keys(model_type: str) -> None:
+    assert probed(model_type).window == 8
+
+
 def test_choices_that_compute_nothing_are_counted_with_the_experts() -> None:
     assert (probed("longcat_flash").shape.num_experts, probed("longcat_flash").shape.idle_from) == (11, 8)
     assert (probed("zaya").shape.num_experts, probed("zaya").shape.idle_from) == (9, 8)
