@@ -70,7 +70,12 @@ def random_trace(
         data=xr.Dataset(variables, coords=coords),
         tokens=tokens,
         text=text,
-        request={"prompt": text.decode(), "max_new_tokens": num_new, "temperature": 0.0, "seed": seed},
+        request={
+            "prompt": text[: tokens[num_prompt - 1].end].decode(),
+            "max_new_tokens": num_new,
+            "temperature": 0.0,
+            "seed": seed,
+        },
         model={"name": "random", "config": config, "weights_sha256": "0" * 64, "tokenizer_sha256": "0" * 64},
         origin={
             "kind": "measured",
@@ -121,7 +126,12 @@ def family_trace(
         data=xr.Dataset(variables, coords={"layer": list(range(num_layers)), "moe_layer": list(range(num_layers))}),
         tokens=tokens,
         text=text,
-        request={"prompt": text.decode(), "max_new_tokens": num_new, "temperature": 0.0, "seed": seed},
+        request={
+            "prompt": text[: tokens[num_prompt - 1].end].decode(),
+            "max_new_tokens": num_new,
+            "temperature": 0.0,
+            "seed": seed,
+        },
         model={"name": "family", "config": {"model_type": "any_moe"}, "weights_sha256": "0" * 64}
         | {"tokenizer_sha256": "0" * 64, "shape": shape.to_json(), "router": facts.to_json()},
         origin={"kind": "measured", "engine": "transformers", "device": "cpu", "dtype": "float32", "versions": {}}
@@ -171,7 +181,7 @@ def spelling(*spelled: bytes, generated_from: int = 99) -> Trace:
     for index, part in enumerate(spelled, 1):
         tokens.append(Token(trace.tokens[index].id, "x", len(text), len(text + part), index >= generated_from))
         text += part
-    return dataclasses.replace(trace, tokens=tuple(tokens), text=text)
+    return dataclasses.replace(trace, tokens=tuple(tokens), text=text, request={**trace.request, "prompt": None})
 
 
 def routed(*slots: list[int], num_experts: int = 8, unknown: int = 0) -> Trace:

@@ -12,6 +12,7 @@ from typing import Any
 from model.checkpoint.files import CONFIG_NAME, INDEX_NAME, SINGLE_NAME
 from model.checkpoint.header import CheckpointError, printable, read_json
 from model.checkpoint.layouts import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+from model.checkpoint.vocabulary import added_tokens, entries
 from model.checkpoint.weights import Manifest
 from model.network.config import unknown_keys, unused_keys
 from model.trace.limits import SETTINGS, TOKENIZER, check_json
@@ -95,10 +96,10 @@ def largest_id(folder: Path) -> int | None:
         content = read_ordinary(folder / "tokenizer.json", TOKENIZER.num_bytes)
         check_json(content, TOKENIZER)
         published: Any = json.loads(content)
-        ids = [*published["model"]["vocab"].values(), *(entry["id"] for entry in published.get("added_tokens") or [])]
-    except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError):
+        ids = [*entries(published).values(), *(entry["id"] for entry in added_tokens(published))]
+    except (OSError, ValueError, RecursionError):
         return None
-    return max((token_id for token_id in ids if type(token_id) is int), default=None)
+    return max(ids)
 
 
 def _s(names: Sized) -> str:

@@ -13,6 +13,8 @@ from typing import Any, BinaryIO, TypeVar
 
 import tokenizers
 
+from model.checkpoint.vocabulary import SPACE
+
 MOST_IDS = 1 << 22  # largest number of tokens of a text
 # DeepSeek-V3's pre-tokenizer: up to three digits; runs of Han and Kana; words, punctuation with its line breaks, and
 # white space.
@@ -23,6 +25,12 @@ SPLITS = (
     r"""| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+""",
 )
 _HARMLESS = ("ByteLevel", "Digits", "NFC", "NFD", "NFKC", "NFKD")
+# The steps of SentencePiece vocabularies: each space becomes one sign, and one sign is put before a text or a word.
+_OF_SENTENCEPIECE = (
+    {"type": "Prepend", "prepend": SPACE},
+    {"type": "Replace", "pattern": {"String": " "}, "content": SPACE},
+    {"type": "Split", "pattern": {"String": " "}, "behavior": "MergedWithPrevious", "invert": False},
+)
 # A run adds no token except BOS, which the engine adds, and does not shorten or pad its text.
 _UNUSED = {"post_processor": None, "truncation": None, "padding": None}
 _PARTS = ("normalizer", "pre_tokenizer", "decoder", "added_tokens")
@@ -36,10 +44,18 @@ class EncodingError(ValueError):
 def is_harmless(published: Mapping[str, Any]) -> bool:
     """Whether a tokenizer.json encodes any text in time and memory proportional to the text's length.
 
-    This holds if the only rewriting is Unicode normalisation, and the only patterns are those of DeepSeek-V3.
+    This holds if the model is a BPE, the only rewriting is Unicode normalisation and SentencePiece's spelling of
+    spaces, and the only patterns are those of DeepSeek-V3.
     """
+    if published["model"].get("type", "BPE") != "BPE":
+        return False
     steps = [*_steps(published.get("normalizer")), *_steps(published.get("pre_tokenizer"))]
-    return all(isinstance(step, Mapping) and (step.get("type") in _HARMLESS or _is_known_split(step)) for step in steps)
+    return all(isinstance(step, Mapping) and _is_harmless_step(step) for step in steps)
+
+
+def _is_harmless_step(step: Mapping[str, Any]) -> bool:
+    is_metaspace = step.get("type") == "Metaspace" and step.get("replacement") == SPACE
+    return step.get("type") in _HARMLESS or is_metaspace or step in _OF_SENTENCEPIECE or _is_known_split(step)
 
 
 def _steps(part: Any) -> Iterator[Any]:

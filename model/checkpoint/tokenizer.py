@@ -1,14 +1,21 @@
-"""Converts text to token ids and back with the byte-level BPE of a tokenizer.json.
+"""Converts text to token ids and back with the vocabulary of a tokenizer.json.
 
-The `tokenizers` library encodes the text. It also matches added tokens that the file does not mark as special. This
-module differs from the library in three ways:
+`vocabulary.py` says which kinds of vocabulary are known. The `tokenizers` library encodes the text. It also matches
+added tokens that the file does not mark as special. This module differs from the library in three ways:
 
 - The spelling of a special token stays text, unless the caller sets `parse_special`.
-- BOS is never added here; the engine adds it once.
-- Every token is decoded to its own bytes. The bytes of all tokens, joined, are the text. A token may be a part of a
-  character, so the bytes of a run need not be valid UTF-8.
+- Special tokens that begin a run are never added here; the engine adds `first_ids` once.
+- Every token is decoded to its own bytes, wherever it stands. The bytes of all tokens, joined, are the text of a run. A
+  token may be a part of a character, so the bytes of a run need not be valid UTF-8.
 
-Source: the published tokenizer.json of DeepSeek-V3; byte alphabet of GPT-2's byte-level BPE.
+The text of a run can therefore differ from the prompt where the vocabulary itself changes the text:
+
+- Most SentencePiece vocabularies put a space before a text. The text of the run then begins with this space.
+- SentencePiece spells a space `▁`, so a `▁` in the prompt becomes a space.
+- A normaliser (NFC, NFKC) replaces characters before they are encoded.
+- A character without an entry becomes the token of unknown characters, which has no text.
+
+Source: the published tokenizer.json of DeepSeek-V3.
 """
 
 import hashlib
@@ -17,45 +24,45 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from model.checkpoint.chat_template import ASSISTANT, USER
 from model.checkpoint.encoding import Encoding, EncodingError, is_harmless
 from model.checkpoint.encoding_worker import Worker
 from model.checkpoint.files import find_file
+from model.checkpoint.first_tokens import begins_with_bos, first_tokens
 from model.checkpoint.header import LFS_POINTER, first_line, lfs_refusal
+from model.checkpoint.vocabulary import VocabularyError, added_tokens, entries, from_alphabet, spelling, unknown_id
 from model.trace.limits import TOKENIZER, check_json
 from model.trace.ordinary import read_ordinary
 from model.trace.trace import Token
 
 BOS, EOS = "<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>"
-USER, ASSISTANT = "<｜User｜>", "<｜Assistant｜>"
 
 
 class TokenizerError(ValueError):
     """A tokenizer.json cannot be used, or a text cannot be encoded."""
 
 
-def byte_alphabet() -> dict[str, int]:
-    """Return the alphabet of byte-level vocabularies: printable character -> the byte that it stands for.
-
-    Printable Latin-1 characters stand for their own byte. The characters from U+0100 on stand for the other bytes, in
-    order.
-    """
-    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
-    others = [byte for byte in range(256) if byte not in set(printable)]
-    return {chr(byte): byte for byte in printable} | {chr(256 + index): byte for index, byte in enumerate(others)}
-
-
 class Tokenizer:
-    """A byte-level vocabulary with its merges and special tokens."""
+    """The vocabulary of a tokenizer.json, with its special tokens.
+
+    Attributes:
+        sha256: hash of the file.
+        first_ids: ids of the tokens that begin each run.
+        notes: one line for each rule on these tokens that another file of the folder contradicts.
+    """
 
     def __init__(self, published: dict[str, Any], sha256: str) -> None:
         """Make a tokenizer from a parsed tokenizer.json; see `load`."""
         self.sha256 = sha256
-        added = _added_tokens(published)
+        numbered, added = entries(published), added_tokens(published)
+        self._bytes_of = spelling(published, numbered)
         self._special = {entry["id"]: entry["content"] for entry in added if entry.get("special")}
         self._plain = {entry["id"]: entry["content"] for entry in added if not entry.get("special")}
         self._encoder = Encoding(published) if is_harmless(published) else Worker(published)
-        self._pieces = {entry_id: piece for piece, entry_id in published["model"].get("vocab", {}).items()}
-        self._pieces |= self._special | self._plain
+        self._pieces = {entry_id: piece for piece, entry_id in numbered.items()} | self._special | self._plain
+        self._unknown_id = unknown_id(published)
+        self.first_ids = () if self.bos_id is None else (self.bos_id,)
+        self.notes: tuple[str, ...] = ()
 
     @classmethod
     def load(cls, path: Path | str) -> "Tokenizer":
@@ -65,7 +72,7 @@ class Tokenizer:
             path: the file, or the model folder that holds it.
 
         Raises:
-            TokenizerError: the file is missing, damaged, too large, or not a byte-level BPE.
+            TokenizerError: the file is missing, damaged, too large, or of a kind that is not read.
             CheckpointError: the folder lacks the file, or the file is a link that leads out of the folder.
         """
         path = Path(path)
@@ -77,10 +84,12 @@ class Tokenizer:
         try:
             check_json(content, TOKENIZER, "it", TokenizerError)
             published = _parsed(content)
-            _check_byte_level(published)
-            return cls(published, hashlib.sha256(content).hexdigest())
-        except (TokenizerError, EncodingError) as error:
+            tokenizer = cls(published, hashlib.sha256(content).hexdigest())
+            if not begins_with_bos(path.parent):
+                tokenizer.first_ids, tokenizer.notes = first_tokens(published, path.parent)
+        except (TokenizerError, VocabularyError, EncodingError) as error:
             raise TokenizerError(f"{path} is not usable: {error}") from None
+        return tokenizer
 
     @property
     def size(self) -> int:
@@ -106,15 +115,15 @@ class Tokenizer:
         return next((ids[spelling] for spelling in spellings if spelling in ids), None)
 
     def encode(self, text: str, parse_special: bool = False) -> list[int]:
-        """Return the token ids of a text, without BOS.
+        """Return the token ids of a text, without `first_ids`.
 
         Args:
             text: the text. The spelling of an added token that is not marked as special always gives this token.
             parse_special: whether the spelling of a special token gives this token, or is ordinary text.
 
         Raises:
-            TokenizerError: the text holds a lone surrogate (the message gives its position), or the library fails or
-                needs too much time or memory.
+            TokenizerError: the text holds a lone surrogate (the message gives its position), the text spells a special
+                token that this vocabulary cannot read as text, or the library fails or needs too much time or memory.
         """
         try:
             text.encode()
@@ -124,9 +133,13 @@ class Tokenizer:
                 " which is not valid Unicode; remove it"
             ) from None
         try:
-            return self._encoder.encode(text, parse_special)
+            ids = self._encoder.encode(text, parse_special)
         except EncodingError as error:
             raise TokenizerError(f"tokenizer.json cannot encode this text: {error}") from None
+        special = {} if parse_special else self._special  # the library's Unigram finds special tokens among its entries
+        if spelled := next((special[i] for i in ids if i in special and i != self._unknown_id), None):
+            raise TokenizerError(f"this vocabulary cannot read {spelled} as text; change its spelling in the prompt")
+        return ids
 
     def special_in(self, text: str) -> dict[str, int]:
         """Return the special tokens whose spelling occurs in a text: spelling -> token id."""
@@ -139,7 +152,7 @@ class Tokenizer:
         return None if user is None or assistant is None else (user, assistant)
 
     def encode_turn(self, text: str, parse_special: bool = False) -> list[int]:
-        """Return the token ids of a user's turn, followed by the token that begins the answer, without BOS.
+        """Return the token ids of a user's turn, followed by the token that begins the answer, without `first_ids`.
 
         The arguments are those of `encode`.
 
@@ -147,7 +160,10 @@ class Tokenizer:
             TokenizerError: the vocabulary lacks a token that begins a turn, or the text cannot be encoded.
         """
         if self.turn_ids is None:
-            raise TokenizerError(f"the vocabulary lacks {USER} or {ASSISTANT}, so no question can be put to this model")
+            raise TokenizerError(
+                f"the vocabulary lacks {USER} or {ASSISTANT}, so no question can be put to this model; leave out chat, "
+                "and it continues the text as it is"
+            )
         user, assistant = self.turn_ids
         return [user, *self.encode(text, parse_special), assistant]
 
@@ -156,12 +172,12 @@ class Tokenizer:
         return self._pieces.get(token_id, "")
 
     def token_bytes(self, token_id: int) -> bytes:
-        """Return the bytes of a token; empty for a special token, or for an id without an entry."""
-        if token_id in self._special:
+        """Return the bytes of a token; empty for a special or unknown token, or for an id without an entry."""
+        if token_id in self._special or token_id == self._unknown_id:
             return b""
-        if token_id in self._plain:
+        if token_id in self._plain and self._bytes_of is from_alphabet:  # its content is text, not bytes
             return self._plain[token_id].encode()
-        return bytes(_ALPHABET[character] for character in self._pieces.get(token_id, ""))
+        return self._bytes_of(self._pieces.get(token_id, ""))
 
     def decode(self, token_ids: list[int]) -> bytes:
         """Return the text of a sequence of tokens, as bytes. The bytes may be invalid UTF-8 (see `invalid_spans`)."""
@@ -200,22 +216,6 @@ def invalid_spans(text: bytes) -> tuple[tuple[int, int], ...]:
     return tuple(spans)
 
 
-_ALPHABET = byte_alphabet()
-
-
-def _is_id(value: Any) -> bool:
-    return type(value) is int and 0 <= value < 1 << 31
-
-
-def _added_tokens(published: dict[str, Any]) -> list[dict[str, Any]]:
-    added = published.get("added_tokens") or []
-    for entry in added if isinstance(added, list) else [added]:
-        is_entry = isinstance(entry, dict) and _is_id(entry.get("id")) and isinstance(entry.get("content"), str)
-        if not is_entry:
-            raise TokenizerError(f"added_tokens holds {entry!r:.80}, which has no id and content")
-    return added
-
-
 def _parsed(content: bytes) -> Any:
     if content.startswith(LFS_POINTER):
         raise TokenizerError(lfs_refusal())
@@ -223,22 +223,3 @@ def _parsed(content: bytes) -> Any:
         return json.loads(content.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
         raise TokenizerError(f"it is not JSON: {first_line(error)}") from None
-
-
-def _check_byte_level(published: Any) -> None:
-    """Raise an error if the vocabulary is not a byte-level BPE, because the bytes of its tokens are then unknown."""
-    if not isinstance(published, dict) or not isinstance(published.get("model"), dict):
-        raise TokenizerError("it holds no model")
-    if published["model"].get("type", "BPE") != "BPE":
-        raise TokenizerError(f"its model is {published['model']['type']}, only byte-level BPE is supported")
-    vocabulary = published["model"].get("vocab", {})
-    if not isinstance(vocabulary, dict):
-        raise TokenizerError("its vocabulary is no object")
-    if not vocabulary:
-        raise TokenizerError("its vocabulary is empty")
-    added = {(entry["content"], entry["id"]) for entry in _added_tokens(published)}
-    for piece, entry_id in vocabulary.items():
-        if not _is_id(entry_id):
-            raise TokenizerError(f"entry {piece!r:.80} has the id {entry_id!r:.40}, no whole number")
-        if (piece, entry_id) not in added and any(character not in _ALPHABET for character in piece):
-            raise TokenizerError(f"entry {piece!r} is not spelled in bytes; only byte-level BPE is supported")

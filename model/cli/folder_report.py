@@ -7,13 +7,13 @@ from model.checkpoint.beside import notes
 from model.checkpoint.chat_template import template_file
 from model.checkpoint.header import printable
 from model.checkpoint.sizes import FP8, ModelSizes, model_sizes
+from model.checkpoint.vocabulary import OTHER_FILES
 
 if TYPE_CHECKING:
     from model.checkpoint.weights import Manifest
 
 _LISTED_NAMES = 50
 _LISTED_PROBLEMS = 5
-_OTHER_VOCABULARIES = ("tiktoken.model", "tokenizer.model", "vocab.json")
 INDENT = " " * 13
 
 
@@ -112,7 +112,7 @@ def vocabulary(folder: Path) -> str:
     if (folder / "tokenizer.json").is_file():
         template = template_file(folder)
         return f"tokenizer.json, with a chat template in {template}" if template else "tokenizer.json"
-    others = [name for name in _OTHER_VOCABULARIES if (folder / name).is_file()]
+    others = [name for name in OTHER_FILES if (folder / name).is_file()]
     unread = f"; {' and '.join(others)} is not read, convert it to tokenizer.json" if others else ""
     return f"none: token ids only{unread}"
 

@@ -177,7 +177,7 @@ def _spelled(text: str | None, folder: Path, parse_special: bool) -> list[str]:
 def _parsed(text: str | None, options: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Return the options with `ids` set to the token ids of the prompt, whose special tokens are parsed.
 
-    BOS is added only if the prompt does not begin with BOS.
+    The first tokens of a run are added only if the prompt does not begin with them.
     """
     from model.checkpoint.tokenizer import Tokenizer
 
@@ -185,8 +185,9 @@ def _parsed(text: str | None, options: dict[str, Any], folder: Path) -> dict[str
         raise click.UsageError("--parse-special reads a prompt; leave it out with --ids.")
     tokenizer = Tokenizer.load(folder)
     ids = (tokenizer.encode_turn if options["chat"] else tokenizer.encode)(text, parse_special=True)
-    if tokenizer.bos_id is not None and ids[:1] != [tokenizer.bos_id]:
-        ids = [tokenizer.bos_id, *ids]
+    first = list(tokenizer.first_ids)
+    if ids[: len(first)] != first:
+        ids = [*first, *ids]
     return options | {"ids": tuple(ids), "chat": False}
 
 

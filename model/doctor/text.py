@@ -140,8 +140,7 @@ def _encode(engine: Engine, prompt: Prompt, number: int) -> list[int]:
     if engine.tokenizer is None:
         raise PromptsError(f'{engine.name} has no tokenizer.json; give prompts as JSON lines with "ids"')
     try:
-        bos = [] if engine.tokenizer.bos_id is None else [engine.tokenizer.bos_id]
-        return bos + engine.tokenizer.encode(prompt.text or "")
+        return [*engine.tokenizer.first_ids, *engine.tokenizer.encode(prompt.text or "")]
     except ValueError as problem:
         raise PromptsError(f"prompt {number}: {problem}") from None
 

@@ -5,10 +5,10 @@ from typing import Any
 
 from model.checkpoint.header import CheckpointError, printable
 from model.checkpoint.tokenizer import Tokenizer, TokenizerError
+from model.checkpoint.vocabulary import OTHER_FILES
 from model.doctor.findings import ERROR, WARNING, Check, Finding
 
 NAME, STAGE, FILE = "tokenizer", "weights", "tokenizer.json"
-_OTHERS = ("tiktoken.model", "tokenizer.model", "vocab.json")  # other spellings of a vocabulary, which are not read
 
 
 def check_tokenizer(folder: Path, vocab_size: Any, bos_id: Any = None) -> tuple[Check, list[Finding]]:
@@ -31,7 +31,7 @@ def check_tokenizer(folder: Path, vocab_size: Any, bos_id: Any = None) -> tuple[
 
 def missing(folder: Path) -> str:
     """Return the message that a folder has no tokenizer.json, with the name of another vocabulary file in it."""
-    other = next((name for name in _OTHERS if (folder / name).is_file()), "")
+    other = next((name for name in OTHER_FILES if (folder / name).is_file()), "")
     instead = f", only {other}, which is not read" if other else ""
     return f'the folder has no {FILE}{instead}; give --prompts with "ids"'
 

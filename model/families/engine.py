@@ -20,7 +20,9 @@ import xarray as xr
 
 from model.checkpoint.device import choose_device
 from model.checkpoint.embedded import name_of
-from model.checkpoint.tokenizer import Tokenizer
+from model.checkpoint.header import CheckpointError
+from model.checkpoint.tokenizer import Tokenizer, TokenizerError
+from model.checkpoint.vocabulary import no_tokenizer
 from model.checkpoint.weights import weights_sha256
 from model.families.capture import check_capture
 from model.families.edit import edits, missing
@@ -50,8 +52,17 @@ FROM_DISK = "the weights of this model wait on the disk; each generated token wo
 class TransformersEngine:
     """A model that transformers runs, with its tokenizer, shared by all sessions."""
 
-    def __init__(self, opened: Opened, tokenizer: Tokenizer | None, name: str, folder: Path) -> None:
+    def __init__(
+        self, opened: Opened, tokenizer: Tokenizer | None, name: str, folder: Path, no_text: str | None = None
+    ) -> None:
         """Instrument a model and run a probe, which finds the router's rule.
+
+        Args:
+            opened: the model.
+            tokenizer: its tokenizer; None: runs take token ids only.
+            name: name of the model.
+            folder: its folder.
+            no_text: why the vocabulary of the folder cannot be read, if this is so.
 
         Raises:
             CheckpointError: no layer sends a text to experts, or its layers differ in the number of experts.
@@ -63,7 +74,8 @@ class TransformersEngine:
         self.device = torch.device("cpu") if weight.is_meta else weight.device
         self.dtype = weight.dtype
         self.probed = probe(self.model, instrument(self.model), text_config, self.device)
-        self.notes = (*opened.notes, *self.probed.notes)
+        text_notes = ([no_text] if no_text else []) if tokenizer is None else tokenizer.notes
+        self.notes, self._no_text = (*opened.notes, *self.probed.notes, *text_notes), no_text
         self.offloaded, self.context = opened.offloaded, _context(text_config)
         self.eos_ids = _eos_ids(self.model)
         self.abilities = self._abilities()
@@ -98,8 +110,13 @@ class TransformersEngine:
             raise RequestError(f"dtype {dtype!r} is not known; choose from {', '.join(DTYPES)}")
         wanted = None if dtype is None else DTYPES[dtype]
         opened = open_folder(folder, choose_device(device), wanted, on_progress=on_progress, cancel=cancel)
-        tokenizer = Tokenizer.load(folder) if with_text and (folder / "tokenizer.json").is_file() else None
-        return cls(opened, tokenizer, name_of(folder), folder)
+        tokenizer, no_text = None, None
+        if with_text and (folder / "tokenizer.json").is_file():
+            try:
+                tokenizer = Tokenizer.load(folder)
+            except (TokenizerError, CheckpointError) as error:
+                no_text = str(error)
+        return cls(opened, tokenizer, name_of(folder), folder, no_text)
 
     @property
     def shape(self) -> Layout:
@@ -125,7 +142,7 @@ class TransformersEngine:
         )
 
     def encode(self, request: RunRequest) -> list[int]:
-        """Return the token ids of the prompt: the request's ids, or a beginning-of-sequence token and the text's ids.
+        """Return the token ids of the prompt: the request's ids, or the first tokens of a run and the text's ids.
 
         Raises:
             RequestError: the ids do not exist, the text cannot be encoded, or the run would not fit the context.
@@ -143,10 +160,9 @@ class TransformersEngine:
 
     def _encode_text(self, request: RunRequest) -> list[int]:
         if self.tokenizer is None:
-            raise RequestError(f"{self.name} has no tokenizer.json; give token ids instead of text")
-        bos = [] if self.tokenizer.bos_id is None else [self.tokenizer.bos_id]
+            raise RequestError(self._no_text or no_tokenizer(self.folder))
         encode = self.tokenizer.encode_turn if request.chat else self.tokenizer.encode
-        return bos + encode(request.prompt or "")
+        return [*self.tokenizer.first_ids, *encode(request.prompt or "")]
 
     def check(self, request: RunRequest) -> None:
         """Check that the request can be run.

@@ -27,6 +27,7 @@ from model.checkpoint.header import CheckpointError
 from model.checkpoint.memory import memory_bytes
 from model.checkpoint.sizes import model_sizes
 from model.checkpoint.tokenizer import Tokenizer
+from model.checkpoint.vocabulary import no_tokenizer
 from model.checkpoint.weights import inspect, load_model, skeleton, weight_bytes, weights_sha256
 from model.network.config import ModelConfig
 from model.network.edit import RoutingEdit
@@ -191,10 +192,9 @@ class Engine:
 
     def _encode_text(self, request: RunRequest) -> list[int]:
         if self.tokenizer is None:
-            raise RequestError(f"{self.name} has no tokenizer.json; give token ids instead of text")
-        bos = [] if self.tokenizer.bos_id is None else [self.tokenizer.bos_id]
+            raise RequestError(no_tokenizer(self.folder))
         encode = self.tokenizer.encode_turn if request.chat else self.tokenizer.encode
-        return bos + encode(request.prompt or "")
+        return [*self.tokenizer.first_ids, *encode(request.prompt or "")]
 
     def run(
         self,

@@ -53,16 +53,16 @@ def chosen() -> str:
 
 
 @st.cache_data(show_spinner=False)
-def _has_template(folder: Path) -> bool:
-    from model.checkpoint.chat_template import template_file
+def _takes_questions(folder: Path) -> bool:
+    from model.checkpoint.chat_template import takes_questions
 
-    return bool(template_file(folder))
+    return takes_questions(folder)
 
 
 def answers() -> bool:
-    """Return whether the chosen model was trained to answer questions: its folder holds a chat template."""
+    """Return whether the chosen model was trained to answer questions, and its turns are known."""
     named = available()
-    return bool(named) and _has_template(named[chosen()])
+    return bool(named) and _takes_questions(named[chosen()])
 
 
 class Engines:

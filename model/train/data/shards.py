@@ -43,11 +43,14 @@ def write_shards(
         seed: seed for the choice of the tokens to split; each stream starts with this seed.
 
     Raises:
-        CorpusError: the vocabulary is too large, the share is not from 0 to 1, or a record cannot be read.
+        CorpusError: the vocabulary is too large or lacks BOS or EOS, the share is not from 0 to 1, or a record cannot
+            be read.
     """
     tokenizer = tokenizers.Tokenizer.from_file(str(tokenizer_path))
     if tokenizer.get_vocab_size() > np.iinfo(np.uint16).max + 1:
         raise CorpusError(f"{tokenizer_path} has more than 65,536 entries; ids are stored in two bytes")
+    if lacking := [token for token in SPECIAL_TOKENS[:2] if tokenizer.token_to_id(token) is None]:
+        raise CorpusError(f"{tokenizer_path} lacks {lacking[0]}, which stands between records; use another tokenizer")
     tokenizer.encode_special_tokens = True  # encode a special token that is spelled in a text as plain text
     if not 0 <= split_share <= 1:
         raise CorpusError(f"the share of tokens to split must be from 0 to 1, not {split_share}")

@@ -22,7 +22,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from model.checkpoint.tokenizer import ASSISTANT, BOS, EOS, USER, Tokenizer
+from model.checkpoint.chat_template import ASSISTANT, USER
+from model.checkpoint.tokenizer import BOS, EOS, Tokenizer
 from model.train.data.corpus import CorpusError
 
 IGNORED = -1

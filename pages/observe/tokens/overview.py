@@ -45,7 +45,21 @@ def remarks(trace: Trace) -> list[str]:
         sentences.append(f"{characters} made of several tokens and shown in one chip.")
     if broken:
         sentences.append(f"{_number(broken, 'byte is', 'bytes are')} not part of any character, and written `\\xNN`.")
-    return sentences + _lookalikes(trace)
+    return [*_changed_text(trace), *sentences, *_lookalikes(trace)]
+
+
+def _changed_text(trace: Trace) -> list[str]:
+    """Return a remark if the tokens of the prompt spell another text than the prompt."""
+    prompt = trace.request.get("prompt")
+    if not isinstance(prompt, str) or trace.request.get("chat") or trace.origin["kind"] != "measured":
+        return []
+    typed = prompt.encode(errors="surrogatepass")
+    spelled = trace.text[: max((token.end for token in trace.tokens if not token.generated), default=0)]
+    if spelled == b" " + typed:
+        return ["The tokenizer puts a space before the text, which the first token with text holds."]
+    if spelled != typed:
+        return ["The tokenizer changes the prompt before it is cut into tokens. This page shows what the model reads."]
+    return []
 
 
 def _lookalikes(trace: Trace, most: int = 3) -> list[str]:

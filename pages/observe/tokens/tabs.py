@@ -29,7 +29,7 @@ def every_token(trace: Trace) -> None:
     st.caption(
         "Click a row to choose its token. Surprisal: how unexpected the token was to the model (derived; the rest is "
         "measured). Vocabulary: the entry as the tokenizer's file writes it, with letters in place of invisible "
-        "bytes, such as Ġ for a space."
+        "bytes, such as Ġ or ▁ for a space."
     )
     controls.download_table(common.with_bytes(trace, rows), "tokens")
 

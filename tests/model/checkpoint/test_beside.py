@@ -8,7 +8,6 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from model.checkpoint.beside import notes
-from model.checkpoint.chat_template import template_file
 from model.checkpoint.files import INDEX_NAME
 from model.checkpoint.weights import inspect, save_model
 from tests.models import random_model, tiny_config
@@ -90,15 +89,3 @@ def test_a_byte_order_mark_is_left_out_and_said(folder: Path) -> None:
     path = folder / "config.json"
     path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
     assert said(folder) == ("config.json begins with a byte order mark, which is left out",)
-
-
-def test_template_is_found_where_transformers_writes_it(folder: Path) -> None:
-    assert template_file(folder) == ""
-    settings = folder / "tokenizer_config.json"
-    for content in ("{", "[]", "{}", '{"chat_template": ""}'):
-        settings.write_text(content)
-        assert template_file(folder) == ""
-    settings.write_text('{"chat_template": "{{ x }}"}')
-    assert template_file(folder) == "tokenizer_config.json"
-    (folder / "chat_template.jinja").write_text("{{ x }}")
-    assert template_file(folder) == "chat_template.jinja"

@@ -1,8 +1,11 @@
 """Every family opened by its folder: the trace holds what the run computed, and its own routing replays to the bit."""
 
+import re
+import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,6 +23,7 @@ from model.trace.trace import Trace
 from tests.closeness import ROUNDING, relative_error
 from tests.families import FAMILIES, build, saved
 from tests.families_table import cells, line
+from tests.model.checkpoint.vocabularies import by_hand, write
 
 IDS = tuple(range(3, 27))
 README = (Path(__file__).parents[3] / "README.md").read_text().splitlines()
@@ -167,3 +171,32 @@ def test_threads_on_a_model_with_layers_on_the_disk_give_its_numbers() -> None:
             np.testing.assert_array_equal(trace.data[name].values, values.values)
     with pytest.raises(RequestError, match="each generated token would read all of them again"):
         offloaded.check(RunRequest(token_ids=IDS, max_new_tokens=1))
+
+
+def with_tokenizer(content: dict[str, Any], folder: Path) -> TransformersEngine:
+    shutil.copytree(saved("mixtral"), folder, dirs_exist_ok=True)
+    engine = load(write(folder, content), device="cpu")
+    assert isinstance(engine, TransformersEngine)
+    return engine
+
+
+def test_text_of_a_sentencepiece_vocabulary_begins_as_its_files_state(tmp_path: Path) -> None:
+    (tmp_path / "tokenizer_config.json").write_text('{"add_bos_token": false, "bos_token": "<s>"}')
+    engine = with_tokenizer(by_hand(), tmp_path)
+    assert [line for line in engine.notes if line.startswith("runs begin without <s>")]
+    (tmp_path / "tokenizer_config.json").unlink()
+    engine = TransformersEngine.load(tmp_path, "cpu")
+    trace = engine.run(RunRequest(prompt="a b"))
+    assert [(token.id, token.piece) for token in trace.tokens] == [(1, "<s>"), (7, "▁a"), (3, "▁"), (5, "b")]
+    assert trace.text == b" a b"
+    with pytest.raises(ValueError, match="no question can be put to this model; leave out chat, and it continues"):
+        engine.encode(RunRequest(prompt="a b", chat=True))
+
+
+def test_a_vocabulary_that_cannot_be_read_leaves_runs_by_ids(tmp_path: Path) -> None:
+    engine = with_tokenizer({"model": {"type": "WordPiece", "vocab": {"a": 0}}}, tmp_path)
+    reason = "its model is WordPiece, .*; give token ids instead of text"
+    assert re.search(reason, engine.notes[-1])
+    with pytest.raises(RequestError, match=reason):
+        engine.encode(RunRequest(prompt="a"))
+    assert [token.id for token in engine.run(RunRequest(token_ids=(5, 6))).tokens] == [5, 6]

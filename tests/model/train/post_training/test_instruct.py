@@ -11,7 +11,8 @@ import torch
 from click.testing import CliRunner
 from transformers import PreTrainedTokenizerFast
 
-from model.checkpoint.tokenizer import ASSISTANT, USER, Tokenizer
+from model.checkpoint.chat_template import ASSISTANT, USER
+from model.checkpoint.tokenizer import Tokenizer
 from model.checkpoint.weights import load_model
 from model.cli.train import train_command
 from model.train.config import TrainConfigError

@@ -6,6 +6,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from model.run.request import RequestError
+from model.train.post_training.pairs import write_template
 from pages.common import examples, limits, models
 from tests.pages.conftest import said
 from tests.pages.fakes import FakeEngine
@@ -45,7 +46,7 @@ def test_example_runs_at_once(open_app: OpenApp, engine: FakeEngine) -> None:
 
 
 def test_model_that_answers_is_asked(open_app: OpenApp, engine: FakeEngine, tmp_path: Path) -> None:
-    (tmp_path / "tokenizer_config.json").write_text('{"chat_template": "{{ messages }}"}')
+    write_template(tmp_path)
     app = open_app()
     assert app.toggle(key="chat").value
     app.button(key="example-Sum").click().run()

@@ -1,3 +1,4 @@
+import dataclasses
 from collections.abc import Callable
 
 import pytest
@@ -70,3 +71,24 @@ def test_long_text_is_shown_in_parts(show_at: OpenApp, monkeypatch: pytest.Monke
     assert chips(app) == 2
     app = show_at(token="7", **{"shown-1": "12 to 13 of 14"})
     assert (app.selectbox(key="shown-1").value, chips(app)) == (12, 2)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "remark"),
+    [
+        ("Once", ""),
+        (None, ""),
+        ("nce", "changes the prompt"),
+        (" Once", "changes the prompt"),
+    ],
+)
+def test_a_prompt_that_the_tokenizer_changes_is_named(prompt: str | None, remark: str) -> None:
+    trace = spelling(b"O", b"nce")
+    remarks = overview.remarks(dataclasses.replace(trace, request={**trace.request, "prompt": prompt}))
+    assert [line for line in remarks if "tokenizer" in line and remark in line] == (remarks if remark else [])
+
+
+def test_a_space_that_the_tokenizer_adds_is_named() -> None:
+    trace = spelling(b" O", b"nce")
+    remarks = overview.remarks(dataclasses.replace(trace, request={**trace.request, "prompt": "Once"}))
+    assert remarks == ["The tokenizer puts a space before the text, which the first token with text holds."]
