@@ -24,6 +24,7 @@ BY_TABLE = (
 )
 NEAR_TIE = ":orange-badge[near tie]"
 _ROUGH = 5e-3  # an engine may have rounded what it recorded to bfloat16
+_ROUGHER = 2.0**-6  # routers of other families may compute in the run's dtype, with several roundings
 _COLUMNS = {
     name: THREE for name in ("group score", "logit", "ln affinity", "affinity", "bias - mean", "normalised", "weight")
 } | {name: st.column_config.NumberColumn(format="%.4f") for name in ("group score", "bias", "with bias")}
@@ -127,8 +128,9 @@ def reservations(decision: Decision, dtype: str) -> list[str]:
             "these, so the page compares no scores, shows no margin, and marks no expert as lost to the bias or the "
             "group limit."
         )
-    elif decision.tolerance is None and not decision.by_table:
-        sentences.append(f"No tolerance was measured for {dtype}, so near ties are not marked.")
+    elif decision.tolerance is None:
+        unmarked = f"No tolerance was measured for {dtype}, so near ties are not marked."
+        sentences += [] if decision.by_table else [unmarked]
     elif decision.place_near or decision.group_near:
         sentences.append(
             f"A near tie: with scores rounded to {dtype}, another implementation, device or batch may choose "
@@ -144,7 +146,8 @@ def reservations(decision: Decision, dtype: str) -> list[str]:
             f"The recorded group scores differ by up to {decision.group_gap:.2g} from those that the model's routing "
             "rule gives."
         )
-    if decision.untouched and decision.weight_gap > _ROUGH:
+    rough = _ROUGHER if decision.logit_kind and dtype != "float32" else _ROUGH
+    if decision.untouched and decision.weight_gap > rough:
         sentences.append(
             f"The recorded weights differ by up to {decision.weight_gap:.0%} of the largest weight from those that the "
             "affinities give: the router followed another rule than the trace's configuration states."

@@ -3,6 +3,8 @@
 import dataclasses
 from collections.abc import Callable
 
+import numpy as np
+import pytest
 from streamlit.testing.v1 import AppTest
 
 from model.trace.decision import Decision
@@ -15,7 +17,7 @@ from tests.pages.observe.routing.traces import (
     losers,
     softmax_trace,
 )
-from tests.traces import random_trace
+from tests.traces import family_trace, random_trace
 
 PAGE = page_path("routing")
 
@@ -100,3 +102,12 @@ def test_page_of_a_trace_without_groups_and_weights(show: Callable[..., AppTest]
     app = show(dataclasses.replace(trace, data=data), token=4, layer=2)
     assert not app.exception
     assert "The trace does not hold the weights." in said(app)
+
+
+@pytest.mark.parametrize(("dtype", "doubts"), [("float32", 1), ("bfloat16", 0)])
+def test_router_that_computes_in_bfloat16_is_not_doubted_for_its_roundings(dtype: str, doubts: int) -> None:
+    trace = family_trace(seed=3)
+    data = trace.data.assign(gate_weight=trace.data["gate_weight"] * np.float32(1.01))
+    found = Decision.of(dataclasses.replace(trace, data=data, origin=dict(trace.origin) | {"dtype": dtype}), 4, 1)
+    words = decision.reservations(found, dtype)
+    assert len([sentence for sentence in words if "weights differ" in sentence]) == doubts
