@@ -178,6 +178,10 @@ def _has_router(experts: nn.Module, siblings: list[nn.Module]) -> bool:
 
 
 def _calls_attention(module: nn.Module) -> bool:
-    """Return whether the module's `forward` calls one of the attention functions that transformers registers."""
+    """Return whether the module attends to tokens: its `forward` takes a mask and calls a registered attention function.
+
+    Inkling 2 attends to the outputs of earlier layers, too, without a mask.
+    """
     forward = inspect.unwrap(type(module).forward)
-    return "ALL_ATTENTION_FUNCTIONS" in getattr(getattr(forward, "__code__", None), "co_names", ())
+    calls = "ALL_ATTENTION_FUNCTIONS" in getattr(getattr(forward, "__code__", None), "co_names", ())
+    return calls and "attention_mask" in argument_names(module)
