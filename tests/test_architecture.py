@@ -99,9 +99,7 @@ TESTED_IN = {
     ),
     "model/doctor/test_text.py": ("model/doctor/load.py", "model/doctor/prompts.py", "model/doctor/reference.py"),
     "model/families/test_edit.py": ("model/families/block_edit.py",),
-    "model/families/test_folder.py": (
-        *("model/families/placement.py", "model/families/published.py", "model/families/stored.py"),
-    ),
+    "model/families/test_folder.py": (*("model/families/placement.py", "model/families/stored.py"),),
     "model/families/test_rule.py": ("model/families/found.py", "model/families/rule_notes.py"),
     "model/families/test_seam.py": ("model/families/tape.py",),
     "model/network/test_parity.py": (

@@ -178,7 +178,7 @@ def _has_router(experts: nn.Module, siblings: list[nn.Module]) -> bool:
 
 
 def _calls_attention(module: nn.Module) -> bool:
-    """Return whether the module attends to tokens: its `forward` takes a mask and calls a registered attention function.
+    """Return whether the module attends to tokens: `forward` takes a mask and calls a registered attention function.
 
     Inkling 2 attends to the outputs of earlier layers, too, without a mask.
     """

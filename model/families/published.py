@@ -67,6 +67,9 @@ def read_published(folder: ModelFolder) -> Published:
         raise CheckpointError(f"{path}: {_unknown(config)}")
     quant_method = _quant_method(path, config)
     settings = _settings(path, _cleaned(config, quant_method), CONFIG_MAPPING[model_type])
+    if quant_method is None and isinstance(added := getattr(settings, "quantization_config", None), dict):
+        quant_method = _quant_method(path, {"quantization_config": added})  # by the class, as for Inkling 2
+        settings = _settings(path, _cleaned({**config, "quantization_config": added}, quant_method), type(settings))
     model_class = _class_of(path, config, type(settings))
     notes = [*_notes(folder, config, quant_method)]
     if model_class.config_class is not type(settings):
