@@ -73,7 +73,7 @@ class TransformersEngine:
         weight: torch.Tensor = embedding.weight
         self.device = torch.device("cpu") if weight.is_meta else weight.device
         self.dtype = weight.dtype
-        self.probed = probe(self.model, instrument(self.model), text_config, self.device)
+        self.probed = probe(self.model, instrument(self.model), text_config, self.device, once=opened.offloaded)
         text_notes = ([no_text] if no_text else []) if tokenizer is None else tokenizer.notes
         self.notes, self._no_text = (*opened.notes, *self.probed.notes, *text_notes), no_text
         self.offloaded, self.context = opened.offloaded, _context(text_config)

@@ -87,8 +87,16 @@ def probe_ids(vocab_size: int) -> list[int]:
 
 
 @torch.inference_mode()
-def probe(model: nn.Module, seam: Seam, text_config: Any, device: torch.device) -> Probed:
+def probe(model: nn.Module, seam: Seam, text_config: Any, device: torch.device, once: bool = False) -> Probed:
     """Run a probe through an instrumented model, and return what it shows.
+
+    Args:
+        model: the model; no other thread runs it meanwhile.
+        seam: where it records.
+        text_config: the configuration of its language model.
+        device: the device of its inputs.
+        once: run the model only once, as each pass reads all weights from the disk; then the factor of the blocks
+            stays unknown, and tokens fed alone are not compared with a prompt.
 
     Raises:
         CheckpointError: no experts run for a text, or the blocks differ in the numbers of experts.
@@ -98,7 +106,7 @@ def probe(model: nn.Module, seam: Seam, text_config: Any, device: torch.device) 
     with tape.running():
         logits_V = fed(model, token_ids_T).logits[0, -1]
     recorded, config = tape.take(), text_config.to_dict()
-    blocks = _labelled([block for path, block in seam.blocks.items() if path in recorded.routing])
+    blocks = _labelled([seam.blocks[path] for path in recorded.routing])  # in the order in which they ran
     if not blocks:
         raise CheckpointError("no layer of this model sends a text to experts")
     found = find({block.path: _case(block, recorded) for block in blocks.values()}, config, token_ids_T.cpu())
@@ -110,19 +118,21 @@ def probe(model: nn.Module, seam: Seam, text_config: Any, device: torch.device) 
         )
     stream = recorded.inputs[0].shape[-1]
     shape = _shape(blocks, len(seam.layers), num_heads, config.get("hidden_size") or stream, int(config["vocab_size"]))
+    factor = None if once else _factor(model, blocks, token_ids_T)
+    notes = (*notes, *_factor_notes(factor), *(() if once else _step_notes(model, token_ids_T, logits_V)))
     windows = [config.get(key) for key in _WINDOW_KEYS]
     kinds = config.get("layer_types") or ()
     return Probed(
         blocks=blocks,
         shape=shape,
-        facts=_facts(blocks, found, _factor(model, blocks, token_ids_T)),
+        facts=_facts(blocks, found, factor),
         found=found,
         layout=_layout(shape, found.rule),
         attention=attention,
         window=next((window for window in windows if isinstance(window, int)), None),
         compressed=frozenset(layer for layer, kind in enumerate(kinds) if "compress" in str(kind)),
         has_one_stream=stream == shape.width,
-        notes=(*found.notes, *notes, *_step_notes(model, token_ids_T, logits_V)),
+        notes=(*found.notes, *notes),
     )
 
 
@@ -191,6 +201,12 @@ def _factor(model: nn.Module, blocks: Mapping[int, Block], token_ids_T: Tensor) 
         blocks.values(), lambda: model(input_ids=token_ids_T[None], position_ids=position_ids, use_cache=False)
     )
     return next(iter(factors.values())) if len(set(factors.values())) == 1 else None
+
+
+def _factor_notes(factor: float | None) -> tuple[str, ...]:
+    if factor is None or factor == 1:
+        return ()
+    return (f"each block multiplies the sum of its experts by {factor:g}; gate weights are those before this factor",)
 
 
 def _facts(blocks: Mapping[int, Block], found: Found, block_factor: float | None) -> RouterFacts:

@@ -29,6 +29,18 @@ def test_two_blocks_of_experts_in_a_layer_are_counted_and_named() -> None:
     assert found.paths[1] in note
 
 
+def test_blocks_are_in_the_order_in_which_they_run() -> None:
+    assert "self_attention" in probed("jetmoe").paths[0]
+    assert "self_attention" not in probed("jetmoe").paths[1]
+
+
+def test_a_factor_after_the_experts_is_named() -> None:
+    found = probed("minimax_m3_vl_text")
+    assert found.facts.block_factor == 1.7
+    assert any("multiplies the sum of its experts by 1.7" in note for note in found.notes)
+    assert not any("multiplies" in note for note in probed("qwen3_moe").notes)
+
+
 def test_layers_without_attention_weights_are_named() -> None:
     found = probed("jamba")
     assert sorted(found.attention) == [1, 3]
