@@ -2,8 +2,9 @@
 
 import streamlit as st
 
-from pages.common import controls, guards, kept, limits, models, prompt, sidebar, style, view
+from pages.common import controls, guards, kept, limits, models, prompt, style, view
 from pages.common.menu import FIRST, MENU, page_path, title
+from pages.frame.sidebar import sidebar
 
 st.set_page_config(page_title="MoE Loupe", page_icon=style.ICON, layout="wide", initial_sidebar_state="auto")
 if limits.REFUSED:

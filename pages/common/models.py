@@ -122,7 +122,7 @@ class Engines:
 
 @contextlib.contextmanager
 def path_hidden(folder: Path) -> Iterator[None]:
-    """Raise errors about a model's files again, with the folder's name in place of its path on the server.
+    """Raise errors about a model's files again, with the model's name in place of its path on the server.
 
     Raises:
         RequestError: the code in this context raised a `ValueError` whose message holds the path.

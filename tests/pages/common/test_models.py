@@ -12,7 +12,8 @@ import streamlit as st
 from model.families import choose
 from model.run.abilities import Abilities
 from model.run.request import RequestError, RunRequest
-from pages.common import limits, models, sidebar
+from pages.common import limits, models
+from pages.frame.sidebar.described import describe
 from tests.pages.fakes import FakeEngine
 
 
@@ -132,7 +133,7 @@ def test_a_folder_that_changes_while_the_app_runs_is_one_line(tmp_path: Path, wh
         shutil.rmtree(folder)
     st.cache_data.clear()
     assert models.config(folder) == {}
-    assert sidebar.sizes(folder) == []
+    assert not describe(folder).card
     with pytest.raises(ValueError, match="model") as caught:
         models.Engines().get(folder)
     assert "\n" not in str(caught.value)

@@ -1,15 +1,18 @@
 """The sidebar: the choice of the model, its size, the link to this view, and trace files to save and open."""
 
-import math
 from pathlib import Path
-from typing import Any
 
 import streamlit as st
 
 from model.checkpoint.embedded import name_of
-from model.trace import file, kv_cache
+from model.trace import file
 from model.trace.trace import TraceError
 from pages.common import copy_link, limits, models, prompt, session, text, view
+from pages.frame.sidebar import folders
+from pages.frame.sidebar.described import Described, Description, described
+
+MOST_WAIT = 0.2  # seconds that the page waits for the facts of a model
+SECONDS_BETWEEN_LOOKS = 0.5
 
 
 def show() -> None:
@@ -47,7 +50,8 @@ def _model() -> None:
         st.warning(f"No model is installed. Name a model folder in {models.VARIABLE} and start again.")
         return
     folder = available[st.selectbox("Model", list(available), key="model", bind="query-params", on_change=_ask)]
-    st.caption(_card(models.config(folder), folder))
+    _card(folder)
+    folders.button()
     trace = session.current_trace()
     if trace is not None and trace.model.get("name") != name_of(folder):
         st.caption("The next run uses this model. The run on show comes from another model.")
@@ -58,67 +62,32 @@ def _ask() -> None:
     st.session_state["chat"] = models.answers()
 
 
-def _card(config: dict[str, Any], folder: Path) -> str:
-    layers, dense = config.get("num_hidden_layers", "?"), config.get("first_k_dense_replace", 0)
-    groups = f"{config.get('n_group', 1)} groups, {config.get('topk_group', 1)} kept"
-    parts = [
-        f"{layers} layers, the first {dense} dense",
-        f"{config.get('n_routed_experts', '?')} experts in {groups}",
-        f"{config.get('num_experts_per_tok', '?')} per token, {config.get('n_shared_experts', 0)} shared",
-        f"{config.get('num_attention_heads', '?')} heads, context {config.get('max_position_embeddings', '?')}",
-    ]
-    return "  \n".join(map(text.plain, [*sizes(folder), *parts]))
+def _card(folder: Path) -> None:
+    """Draw the facts of a model; while a thread reads them, a line that is replaced once they are there."""
+    read = described(folder)
+    if read.done.wait(MOST_WAIT):
+        st.caption(lines_of(read.value))
+    else:
+        st.fragment(_await, run_every=SECONDS_BETWEEN_LOOKS)(read)
 
 
-@st.cache_data(show_spinner=False)
-def sizes(folder: Path) -> list[str]:
-    """Return lines on the parameters and the KV cache of a model; a number that is unknown has no line.
-
-    The numbers come from file headers and the configuration. `model.checkpoint.sizes` computes the same, but imports
-    torch, and the first screen would wait for the import.
-    """
-    from model.checkpoint.names import mtp_prefix
-    from model.network.config import ModelConfig
-
-    try:
-        config = ModelConfig.from_json(models.config(folder))
-    except (ValueError, TypeError):
-        return []
-    cached = kv_cache.cache_bytes(config.to_json())[kv_cache.OWN]
-    lines = [f"{cached:,} bytes of cache per token (bfloat16)"]
-    total, of_experts = _num_parameters(folder, mtp_prefix(config))
-    if total:
-        idle = of_experts * (config.num_experts - config.top_k) // max(1, config.num_experts)
-        lines.insert(0, f"{total / 1e6:,.1f} M parameters, {(total - idle) / 1e6:,.1f} M active")
-    return lines
+def _await(read: Described) -> None:
+    if read.done.is_set():
+        st.rerun()
+    st.caption("Reading the folder's configuration and headers")
 
 
-def _num_parameters(folder: Path, mtp: str) -> tuple[int, int]:
-    """Return the number of parameters in all, and in routed experts; (0, 0) if a header is unreadable.
-
-    Block scales are not counted, nor tensors whose names begin with `mtp`, the prefix of multi-token prediction.
-    """
-    from model.checkpoint.header import CheckpointError, read_header
-    from model.checkpoint.names import place_of, scaled_weight
-
-    total = of_experts = 0
-    for path in sorted(folder.glob("*.safetensors")):
-        try:
-            stored = read_header(path)
-        except CheckpointError:
-            return 0, 0
-        for name, tensor in stored.items():
-            if not name.startswith(mtp) and scaled_weight(name) is None:
-                number = math.prod(tensor.shape)
-                total += number
-                of_experts += number if place_of(name).expert is not None else 0
-    return total, of_experts
+def lines_of(model: Description) -> str:
+    """Return the facts of a model in lines of Markdown; of one that cannot be opened, the reason."""
+    if not model.card:
+        return text.sentence(model.missing[0])
+    return "  \n".join(map(text.plain, [*([model.size] if model.size else []), *model.card]))
 
 
 def _save(key: str) -> None:
     trace = session.current_trace()
     if trace is not None:
-        name = f"{trace.model.get('name', 'trace')}.safetensors"
+        name = f"{str(trace.model.get('name', 'trace')).replace('/', '-')}.safetensors"
         st.download_button(
             "Save this trace", data=lambda: file.dumps(trace), file_name=name,
             key=key, on_click="ignore", icon=":material/download:", width="stretch",

@@ -1,0 +1,66 @@
+"""The list of all installed models, in a dialog: what each is, and what a run records, before it is loaded."""
+
+import pandas as pd
+import streamlit as st
+
+from pages.common import jobs, models, text
+from pages.common.tables import WHOLE
+from pages.frame.sidebar.described import Described, Description, described
+
+NUMBERS = {
+    "parameters": WHOLE,
+    "active": WHOLE,
+    "files (MB)": st.column_config.NumberColumn(format="localized"),
+    "k": st.column_config.NumberColumn(format="%d", help="Experts per token."),
+    "experts": st.column_config.TextColumn(help="Routed experts of a layer, without shared ones."),
+    "does not record": st.column_config.TextColumn(width="large"),
+}
+DISK = 1e6  # bytes in a MB
+
+
+def button() -> None:
+    """Draw the button that opens the list."""
+    if st.button("About the models", icon=":material/list_alt:", type="tertiary", key="folders"):
+        _dialog()
+
+
+@st.dialog("Models of this server", width="large")
+def _dialog() -> None:
+    st.markdown("What can run here, and what does a run of it record? Nothing of these models is loaded yet.")
+    placeholder, bar = st.container().empty(), st.container().empty()
+    named = {name: described(folder) for name, folder in models.available().items()}
+    while waiting := [read for read in named.values() if not read.done.is_set()]:
+        _table(placeholder, named)
+        bar.progress(1 - len(waiting) / len(named), "Reading configurations and headers")
+        waiting[0].done.wait(10 / jobs.POLLS_PER_SECOND)
+    bar.empty()
+    _table(placeholder, named)
+    for name, read in named.items():
+        if not read.value.opens:
+            st.caption(f"**{text.plain(name, 80)}** cannot be run: {text.sentence(read.value.missing[0])}")
+
+
+def _table(placeholder: st.delta_generator.DeltaGenerator, named: dict[str, Described]) -> None:
+    rows = table({name: read.value for name, read in named.items() if read.done.is_set()})
+    placeholder.dataframe(rows, hide_index=True, column_config=NUMBERS, height="content", placeholder="")
+
+
+def table(described_by_name: dict[str, Description]) -> pd.DataFrame:
+    """Return a table with a row per model."""
+    return pd.DataFrame(
+        [
+            {
+                "model": name,
+                "family": model.family,
+                "parameters": model.parameters,
+                "active": model.active,
+                "files (MB)": round(model.num_bytes / DISK, 1),
+                "experts": model.experts,
+                "k": model.top_k,
+                "engine": model.engine,
+                "records": model.recorded,
+                "does not record": "; ".join(model.missing),
+            }
+            for name, model in described_by_name.items()
+        ]
+    )
