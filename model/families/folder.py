@@ -222,7 +222,9 @@ def _put_back(model: PreTrainedModel, files: ModelFolder) -> tuple[str, ...]:
 @torch.no_grad()
 def _try_pass(files: ModelFolder, model: PreTrainedModel) -> None:
     """Run two tokens: a few families cannot compute with layers on the disk, and packages unpack weights in a pass."""
-    ids = torch.tensor([[0, 1]], device=model.get_input_embeddings().weight.device)
+    weight = model.get_input_embeddings().weight
+    assert isinstance(weight, torch.Tensor)
+    ids = torch.tensor([[0, 1]], device=weight.device)
     try:
         is_finite = bool(model(input_ids=ids, position_ids=ids, use_cache=False).logits.isfinite().all())
     except (RuntimeError, NotImplementedError) as error:
