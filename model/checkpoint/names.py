@@ -24,6 +24,7 @@ _SCALE_SUFFIX = "_scale_inv"
 _LAYER = re.compile(r"model\.layers\.(\d{1,9})\.(.+)")  # a longer number is not a layer
 _ROUTED_IN_NAME = re.compile(r"\.experts\.\d+\.")
 _ROUTED = re.compile(r"mlp\.experts\.(\d{1,9})\.(.+)")
+ROUTER_KIND, BIAS_KIND, EXPERT_KIND = "router", "bias", "expert"  # values of `Place.kind`
 ROUTER, ROUTER_BIAS = "mlp.gate.weight", f"mlp.gate.{_BIAS}"  # values of `Place.part`
 EMBEDDING, FINAL_NORM, HEAD = "model.embed_tokens.weight", "model.norm.weight", "lm_head.weight"
 EXPERT_PROJECTIONS = ("gate_proj.weight", "up_proj.weight", "down_proj.weight")  # values of `Place.part`
@@ -261,23 +262,36 @@ def scale_name(weight: str) -> str:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Place:
-    """The parts of a published name, without a configuration to check them against."""
+    """The place of a stored tensor in its model.
+
+    Attributes:
+        layer: model layer number; None outside the layers.
+        expert: number of a routed expert; None for other tensors, and for the experts of a layer in one tensor.
+        part: the rest of the name, for example `self_attn.o_proj.weight`, or `gate_proj.weight` in an expert.
+        kind: `ROUTER_KIND` (one row per expert), `BIAS_KIND` (selection bias), `EXPERT_KIND` (matrices of routed
+            experts), or an empty string.
+        stacked: number of experts that the tensor holds along its first axis; 0 for the tensor of one expert.
+    """
 
     layer: int | None
-    expert: int | None  # number of a routed expert
-    part: str  # the rest of the name, for example `self_attn.o_proj.weight`, or `gate_proj.weight` in an expert
+    expert: int | None
+    part: str
+    kind: str = ""
+    stacked: int = 0
 
 
 def place_of(name: str) -> Place:
-    """Return the layer, the expert and the rest of a published name.
+    """Return the place that a published name states, without a configuration to check it against.
 
-    >>> place_of("model.layers.3.mlp.experts.17.up_proj.weight")
-    Place(layer=3, expert=17, part='up_proj.weight')
+    >>> place = place_of("model.layers.3.mlp.experts.17.up_proj.weight")
+    >>> place.layer, place.expert, place.part, place.kind
+    (3, 17, 'up_proj.weight', 'expert')
     """
     in_layer = _LAYER.fullmatch(name)
     if in_layer is None:
         return Place(None, None, name)
     routed = _ROUTED.fullmatch(in_layer[2])
     if routed is None:
-        return Place(int(in_layer[1]), None, in_layer[2])
-    return Place(int(in_layer[1]), int(routed[1]), routed[2])
+        kind = {ROUTER: ROUTER_KIND, ROUTER_BIAS: BIAS_KIND}.get(in_layer[2], "")
+        return Place(int(in_layer[1]), None, in_layer[2], kind)
+    return Place(int(in_layer[1]), int(routed[1]), routed[2], EXPERT_KIND if routed[2] in EXPERT_PROJECTIONS else "")

@@ -10,8 +10,9 @@ from model.cli.terminal import echo
 from model.doctor.findings import ERROR, SEVERITIES
 
 if TYPE_CHECKING:
-    from model.doctor import text, weights
+    from model.doctor import reading, text
     from model.doctor.findings import Report
+    from model.families.engine import TransformersEngine
     from model.run.engine import Engine
 
 
@@ -76,7 +77,7 @@ def _examine(folder: Path, prompts: Path | None, reference: Path | None, weights
         return report
     if reason := _cannot_run(folder, forced=bool(prompts or reference)):
         return report.joined(_not_made(report.model, "text", reason, asked=bool(prompts or reference)))
-    engines: list[Engine] = []  # loaded by the first stage that runs; the other uses it, too
+    engines: list[Engine | TransformersEngine] = []  # loaded by the first stage that runs; the other uses it, too
     for stage, given in (("text", prompts), ("reference", reference)):
         if given is None and (stage == "reference" or reference is not None):
             continue
@@ -87,7 +88,9 @@ def _examine(folder: Path, prompts: Path | None, reference: Path | None, weights
     return report
 
 
-def _run(stage: str, given: Path | None, folder: Path, engines: "list[Engine]", show: bool) -> "Report":
+def _run(
+    stage: str, given: Path | None, folder: Path, engines: "list[Engine | TransformersEngine]", show: bool
+) -> "Report":
     """Return the report of one stage.
 
     The stage "text" runs the texts of the file `given`, or the doctor's own texts if `given` is None. The stage
@@ -111,18 +114,18 @@ def _run(stage: str, given: Path | None, folder: Path, engines: "list[Engine]", 
         return examine_text(engines[0], texts, healthy, show_progress)
 
 
-def _engine(folder: Path, by_ids: bool) -> "Engine":
+def _engine(folder: Path, by_ids: bool) -> "Engine | TransformersEngine":
     """Return an engine; if `by_ids` (all runs take token ids), a tokenizer that cannot be read is left out."""
     from model.checkpoint.header import CheckpointError
     from model.checkpoint.tokenizer import TokenizerError
-    from model.run.engine import Engine
+    from model.families.choose import load
 
     try:
-        return Engine.fitting(folder)
+        return load(folder)
     except (TokenizerError, CheckpointError):
         if not by_ids:
             raise
-        return Engine.fitting(folder, with_text=False)
+        return load(folder, with_text=False)
 
 
 def _weights(folder: Path, show: bool) -> "Report":
@@ -130,7 +133,7 @@ def _weights(folder: Path, show: bool) -> "Report":
 
     with _bar("weights", "tensor", show) as bar:
 
-        def show_progress(progress: "weights.Progress") -> None:
+        def show_progress(progress: "reading.Progress") -> None:
             bar.total = progress.count
             bar.set_postfix_str(f"{progress.bytes_read / 1e9:.2f} GB", refresh=False)
             bar.update()
@@ -148,14 +151,10 @@ def _cannot_run(folder: Path, forced: bool) -> str:
     """Return in one line why the model cannot run text; empty if it can."""
     from model.checkpoint.header import CheckpointError
     from model.checkpoint.memory import memory_bytes
-    from model.checkpoint.sizes import model_sizes
-    from model.checkpoint.weights import inspect
 
     try:
-        manifest = inspect(folder)
+        needed = _needed_bytes(folder)
     except CheckpointError:
-        return "the model cannot be loaded"
-    if manifest.problems:
         return "the model cannot be loaded"
     if forced:
         return ""
@@ -163,10 +162,35 @@ def _cannot_run(folder: Path, forced: bool) -> str:
         from model.doctor.tokenizer import missing
 
         return missing(folder)
-    needed, memory = model_sizes(manifest.config).loaded["float32"], memory_bytes()
+    memory = memory_bytes()
     if memory and needed > memory / 2:
         return f"it needs {needed / 1e9:,.0f} GB of memory; give --prompts to run it from disk"
     return ""
+
+
+def _needed_bytes(folder: Path) -> int:
+    """Return the bytes that a model takes in memory: in fp32 in the own network, as published in transformers.
+
+    Raises:
+        CheckpointError: the model cannot be loaded.
+    """
+    from model.checkpoint.files import ModelFolder
+    from model.checkpoint.header import CheckpointError
+    from model.checkpoint.sizes import model_sizes
+    from model.checkpoint.weights import inspect
+    from model.families.choose import OWN, engine_for
+
+    if engine_for(folder) == OWN:
+        manifest = inspect(folder)
+        if manifest.problems:
+            raise CheckpointError(f"{folder}: {manifest.problems[0]}")
+        return model_sizes(manifest.config).loaded["float32"]
+    from model.families.folder import read_skeleton
+    from model.families.placement import size_of
+    from model.families.published import read_published
+
+    with ModelFolder(folder) as files:
+        return size_of(read_skeleton(files, read_published(files))[0])
 
 
 def _reason(error: Exception, folder: Path) -> str:

@@ -20,6 +20,7 @@ from model.doctor.robust import outlying
 
 NAME = "bias"
 LARGEST_AFFINITY = 1.0
+COARSE = 2.0**-5  # smallest step of bfloat16 that gets a warning: of biases from 4 on
 DRIFT = 1.0  # smallest common offset that gets a note
 NEVER_MOVED = 0.5  # share of experts at exactly 0
 OTHER_UNITS, DEVIATION, FEWEST_LAYERS = 10.0, 8.0, 4
@@ -40,18 +41,20 @@ _ABSURD = (
 )
 
 
-def check_bias(layer: int, bias: np.ndarray) -> Iterator[Finding]:
+def check_bias(layer: int, bias: np.ndarray, is_bounded: bool = True) -> Iterator[Finding]:
     """Yield the findings on the biases of one layer.
 
     Args:
         layer: model layer number.
         bias: selection bias of each expert, [expert] fp32, finite.
+        is_bounded: whether affinities are known to be at most 1.
     """
     numbers = _numbers(bias)
     if np.ptp(bias) == 0:
         yield _never_updated(layer, bias, numbers)
         return
-    yield from _absurd(layer, bias, numbers)
+    yield from _absurd(layer, bias, numbers) if is_bounded else _coarse(layer, bias, numbers)
+    yield from _unresolved(layer, bias, numbers)
     if (share := float((bias == 0).mean())) > NEVER_MOVED:
         what = f"L{layer}: {share:.0%} of the biases are exactly 0, the others are not"
         yield Finding(WARNING, NAME, what, _LOST, numbers | {"share at 0": share}, layer)
@@ -179,7 +182,25 @@ def _absurd(layer: int, bias: np.ndarray, numbers: dict[str, int | float | str])
         others = f" and {len(far) - 1} more" if len(far) > 1 else ""
         what = f"L{layer}E{expert}{others}: a bias {apart[expert]:+.3g} from the layer's median"
         yield Finding(ERROR, NAME, what, _ABSURD, numbers | {"experts beyond 1": len(far)}, layer, expert)
-    spread, resolution = float(np.std(apart)), float(np.spacing(np.abs(bias).max().astype(np.float32)))
+
+
+def _coarse(layer: int, bias: np.ndarray, numbers: dict[str, int | float | str]) -> Iterator[Finding]:
+    """Yield a warning if bfloat16 holds the sum of an affinity and the largest bias in coarse steps only."""
+    if (step := _step(bias)) < COARSE:
+        return
+    expert = int(np.abs(bias).argmax())
+    what = f"L{layer}E{expert}: a bias of {bias[expert]:+.3g}; at that size bfloat16 has steps of {step:.2g}"
+    meaning = (
+        "An engine that adds affinity and bias in bfloat16 ranks experts by rounded scores: affinities that differ by "
+        "less than a step become equal. Keep router and bias in fp32. If affinities are at most 1, as with sigmoid and "
+        "softmax, a bias of this size decides alone."
+    )
+    yield Finding(WARNING, NAME, what, meaning, numbers, layer, expert)
+
+
+def _unresolved(layer: int, bias: np.ndarray, numbers: dict[str, int | float | str]) -> Iterator[Finding]:
+    """Yield an error if fp32 no longer holds the differences between the biases."""
+    spread, resolution = float(np.std(bias.astype(np.float64))), float(np.spacing(np.abs(bias).max()))
     if spread < _FEWEST_STEPS * resolution:
         what = f"L{layer}: biases near {np.median(bias):.3g} differ by {spread:.2g}; steps of fp32 are {resolution:.2g}"
         meaning = "The shared offset has grown until fp32 cannot hold the differences that balance the experts."

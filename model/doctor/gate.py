@@ -36,7 +36,7 @@ def _dead(layer: int, norms: np.ndarray) -> Iterator[Finding]:
     findings = []
     for expert in np.flatnonzero(norms == 0).tolist():
         what = f"L{layer}E{expert}: its router row is all 0"
-        meaning = "The expert has the same affinity, one half, for every token: a row that was dropped or never loaded."
+        meaning = "The expert has the same logit for every token: a row that was dropped or never loaded."
         findings.append(Finding(ERROR, NAME, what, meaning, {"norm": 0.0}, layer, expert))
     yield from shortened(findings, f"router rows of L{layer} that are all 0")
 
@@ -49,7 +49,7 @@ def _outlying(layer: int, norms: np.ndarray, alive: np.ndarray) -> Iterator[Find
         ratio = float(norms[expert] / median)
         what = f"L{layer}E{expert}: its router row is {ratio:.3g} times as long as the layer's median"
         meaning = (
-            "Its affinity is nearly always at an end of the sigmoid (a long row) or at its middle (a short one). A row "
+            "Its affinity is nearly always extreme (a long row), or hardly depends on the token (a short one). A row "
             "that was scaled or read with the wrong units; in training, an expert that runs away."
         )
         evidence = {"norm": float(norms[expert]), "median": median, "robust deviations": float(apart[index])}

@@ -18,6 +18,7 @@ mini-v32; the tuning for answers, which moved no bias, cost it nine of ten token
 Shape suffixes: T tokens, E experts, G groups.
 """
 
+import dataclasses
 import math
 from collections.abc import Iterator
 
@@ -38,29 +39,63 @@ NEARLY_CONSTANT, MOSTLY_SATURATED, AT_AN_END = 1e-3, 0.95, 1e-3
 MANY_FLIPS = 0.5
 
 
-def measure(data: xr.Dataset, rule: RouterRule, rounded: xr.Dataset | None) -> list[dict[str, Number]]:
-    """Return the statistics of every MoE layer, one row per layer.
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class Routed:
+    """The routing of a text.
 
-    Args:
-        data: `router_score`, `expert_bias`, `group_score`, `group_kept`, `expert_id` of all tokens that count.
-        rule: the router rule.
+    Attributes:
+        data: `expert_id` of all tokens that count; if the rule is known, also `router_score`, and the variables that
+            margins need under that rule.
+        rule: the router rule; if it is not known, only its numbers of experts mean something.
         rounded: the same variables from a run of the same tokens in bfloat16; None without this run.
+        is_known: whether the rule selects as the router does.
+        table_layers: layers whose experts follow from the token id alone, so that no score decides.
+        idle_from: first choice of the router that computes nothing; None if every choice is an expert.
     """
+
+    data: xr.Dataset
+    rule: RouterRule
+    rounded: xr.Dataset | None = None
+    is_known: bool = True
+    table_layers: tuple[int, ...] = ()
+    idle_from: int | None = None
+
+    @property
+    def num_experts(self) -> int:
+        """The number of choices that are experts."""
+        return self.rule.num_experts if self.idle_from is None else self.idle_from
+
+    @property
+    def decided(self) -> xr.Dataset:
+        """The layers in which scores select the experts; none if the rule is not known."""
+        by_score = ~np.isin(self.data["moe_layer"].values, self.table_layers) & self.is_known
+        return self.data.isel(moe_layer=np.flatnonzero(by_score))
+
+
+def measure(routed: Routed) -> list[dict[str, Number]]:
+    """Return the statistics of every MoE layer, one row per layer; NaN where no score decides."""
+    data, rule = routed.data, routed.rule
     counts = metrics.tokens_per_expert(data["expert_id"], rule.num_experts)
     band, num_tokens = band_of(rule, data.sizes["token"]), data.sizes["token"]
+    of_experts = slice(routed.num_experts)
     columns = {
         "MaxVio": metrics.max_violation(counts),
         "entropy": metrics.normalised_entropy(counts),
-        "dead": metrics.dead_experts(counts).sum("expert"),
-        "hot": metrics.hot_experts(counts).sum("expert"),
-        "lowest share": counts.min("expert") / num_tokens,
-        "highest share": counts.max("expert") / num_tokens,
-        "near ties (bf16)": near_ties(data, "bfloat16", rule).mean("token"),
-        "near ties (fp32)": near_ties(data, "float32", rule).mean("token"),
-        "median affinity chosen": _chosen_scores(data).median(("token", "rank")),
+        "dead": metrics.dead_experts(counts).isel(expert=of_experts).sum("expert"),
+        "hot": metrics.hot_experts(counts).isel(expert=of_experts).sum("expert"),
+        "lowest share": counts.isel(expert=of_experts).min("expert") / num_tokens,
+        "highest share": counts.isel(expert=of_experts).max("expert") / num_tokens,
     }
-    if rounded is not None:
-        columns["other experts in bf16"] = flips(data, rounded).mean("token")
+    decided = routed.decided
+    if decided.sizes["moe_layer"]:
+        of_scores = {
+            "near ties (bf16)": near_ties(decided, "bfloat16", rule).mean("token"),
+            "near ties (fp32)": near_ties(decided, "float32", rule).mean("token"),
+            "median affinity chosen": _chosen_scores(decided).median(("token", "rank")),
+        }
+        columns |= {name: values.reindex(moe_layer=data["moe_layer"]) for name, values in of_scores.items()}
+    if routed.rounded is not None:
+        columns["other experts in bf16"] = flips(data, routed.rounded).mean("token")
     rows: list[dict[str, Number]] = []
     for index, layer in enumerate(counts["moe_layer"].values.tolist()):
         row: dict[str, Number] = {"layer": layer, "tokens": num_tokens}
@@ -71,23 +106,26 @@ def measure(data: xr.Dataset, rule: RouterRule, rounded: xr.Dataset | None) -> l
 
 def flips(data: xr.Dataset, rounded: xr.Dataset) -> xr.DataArray:
     """Return a mask of decisions that select different experts in `data` and in `rounded`, [token, moe_layer] bool."""
-    num_experts = data.sizes["expert"]
+    num_experts = 1 + max(int(each["expert_id"].max()) for each in (data, rounded))
     changed = (one_hot(data["expert_id"], num_experts) != one_hot(rounded["expert_id"], num_experts)).any(-1)
     return data["expert_id"].isel(rank=0, drop=True).copy(data=changed)
 
 
-def judge(data: xr.Dataset, rule: RouterRule, rounded: xr.Dataset | None) -> Iterator[Finding]:
-    """Yield the findings on the routing of a text; the arguments are those of `measure`."""
+def judge(routed: Routed) -> Iterator[Finding]:
+    """Yield the findings on the routing of a text."""
+    data, rule, decided = routed.data, routed.rule, routed.decided
     counts = metrics.tokens_per_expert(data["expert_id"], rule.num_experts)
-    layers = counts["moe_layer"].values.tolist()
-    for index, layer in enumerate(layers):
-        yield from _load(layer, counts.values[index], data.sizes["token"], rule)
-        yield from _groups(layer, data["group_kept"].values[:, index], rule)
-        yield from _scores(layer, data["router_score"].values[:, index], rule)
-    yield from _above_chance(counts, rule, data.sizes["token"])
-    yield _ties(data, rule, rounded)
-    if rounded is not None:
-        yield _rounding(data, rule, rounded)
+    for index, layer in enumerate(counts["moe_layer"].values.tolist()):
+        yield from _load(layer, counts.values[index][: routed.num_experts], data.sizes["token"], rule)
+    for index, layer in enumerate(decided["moe_layer"].values.tolist()):
+        if rule.num_groups > 1:
+            yield from _groups(layer, decided["group_kept"].values[:, index], rule)
+        yield from _scores(layer, decided["router_score"].values[:, index], rule)
+    yield from _above_chance(counts, routed)
+    if decided.sizes["moe_layer"]:
+        yield _ties(routed)
+    if routed.rounded is not None:
+        yield _rounding(routed)
 
 
 # --- load ------------------------------------------------------------------------------------------------------------
@@ -95,8 +133,8 @@ def judge(data: xr.Dataset, rule: RouterRule, rounded: xr.Dataset | None) -> Ite
 
 def _load(layer: int, counts: np.ndarray, num_tokens: int, rule: RouterRule) -> Iterator[Finding]:
     busiest = np.sort(counts)[::-1][: rule.top_k].sum() / max(1, counts.sum())
-    if busiest >= COLLAPSED and rule.top_k < rule.num_experts:
-        what = f"L{layer} has collapsed: {rule.top_k} of {rule.num_experts} experts take {busiest:.0%} of all choices"
+    if busiest >= COLLAPSED and rule.top_k < len(counts):
+        what = f"L{layer} has collapsed: {rule.top_k} of {len(counts)} experts take {busiest:.0%} of all choices"
         meaning = "The other experts do nothing. Balancing was off, or its bias was lost or has an absurd size."
         yield Finding(ERROR, LOAD, what, meaning, {"share": float(busiest), "tokens": num_tokens}, layer)
         return
@@ -136,9 +174,10 @@ def _seldom(layer: int, expert: int, evidence: dict[str, Number], rule: RouterRu
     return Finding(WARNING, LOAD, what, meaning, evidence, layer, expert)
 
 
-def _above_chance(counts: xr.DataArray, rule: RouterRule, num_tokens: int) -> Iterator[Finding]:
+def _above_chance(counts: xr.DataArray, routed: Routed) -> Iterator[Finding]:
     """Yield one note, for all layers, if the load of at least one layer is less even than chance explains."""
-    violation, band = metrics.max_violation(counts), band_of(rule, num_tokens)
+    num_tokens = routed.data.sizes["token"]
+    violation, band = metrics.max_violation(counts), band_of(routed.rule, num_tokens)
     if band is None or not (violation > band.max_violation).any():
         return
     above = violation > band.max_violation
@@ -152,7 +191,7 @@ def _above_chance(counts: xr.DataArray, rule: RouterRule, num_tokens: int) -> It
         "mean MaxVio": float(violation.mean()),
         "tokens": num_tokens,
     }
-    yield Finding(NOTE, LOAD, what, meaning, evidence, layer, expert)
+    yield Finding(NOTE, LOAD, what, meaning, evidence, layer, expert if expert < routed.num_experts else None)
 
 
 def _groups(layer: int, kept_TG: np.ndarray, rule: RouterRule) -> Iterator[Finding]:
@@ -192,7 +231,8 @@ def _scores(layer: int, scores_TE: np.ndarray, rule: RouterRule) -> Iterator[Fin
         yield Finding(WARNING, SCORES, what, meaning, evidence, layer)
 
 
-def _ties(data: xr.Dataset, rule: RouterRule, rounded: xr.Dataset | None) -> Finding:
+def _ties(routed: Routed) -> Finding:
+    data, rule, rounded = routed.decided, routed.rule, routed.rounded
     share, exact = (near_ties(data, dtype, rule).mean("token") for dtype in ("bfloat16", "float32"))
     worst = int(share.values.argmax())
     what = f"{float(share.mean()):.1%} of the decisions are so close that rounding to bfloat16 could turn them"
@@ -204,25 +244,24 @@ def _ties(data: xr.Dataset, rule: RouterRule, rounded: xr.Dataset | None) -> Fin
         "decisions": share.size * data.sizes["token"],
     }
     if rounded is not None:
-        turned = float(flips(data, rounded).mean())
+        turned = float(flips(data, rounded.sel(moe_layer=data["moe_layer"])).mean())
         what, evidence["did turn"] = f"{what}; in a run in bfloat16 {turned:.1%} did turn", turned
     return Finding(NOTE, TIES, what, meaning, evidence, int(share["moe_layer"][worst]))
 
 
-def _rounding(data: xr.Dataset, rule: RouterRule, rounded: xr.Dataset) -> Finding:
-    changed = flips(data, rounded)
+def _rounding(routed: Routed) -> Finding:
+    assert routed.rounded is not None
+    changed, decided = flips(routed.data, routed.rounded), routed.decided
     share = changed.mean("token")
-    near = near_ties(data, "bfloat16", rule).values
-    explained = float((near & changed.values).sum() / max(1, int(changed.sum())))
     worst, mean = int(share.values.argmax()), float(share.mean())
     what = f"run in bfloat16, {mean:.1%} of the decisions took another set of experts"
     meaning = "Measured by a second run of the same tokens. Changes without a near tie follow from earlier layers."
-    evidence = {
-        "mean share": mean,
-        "largest share": float(share[worst]),
-        "of them near ties": explained,
-        "decisions": changed.size,
-    }
+    evidence: dict[str, Number] = {"mean share": mean, "largest share": float(share[worst])}
+    if decided.sizes["moe_layer"]:
+        turned = changed.sel(moe_layer=decided["moe_layer"])
+        near = near_ties(decided, "bfloat16", routed.rule).values
+        evidence["of them near ties"] = float((near & turned.values).sum() / max(1, int(turned.sum())))
+    evidence["decisions"] = changed.size
     severity = WARNING if mean > MANY_FLIPS else NOTE
     return Finding(severity, ROUNDING, what, meaning, evidence, int(share["moe_layer"][worst]))
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from model.checkpoint.fp8 import BLOCK, dequantise, grid
 from model.checkpoint.header import StoredTensor
-from model.checkpoint.names import ROUTER, ROUTER_BIAS, Place, place_of
+from model.checkpoint.names import BIAS_KIND, ROUTER_KIND, Place
 
 SAMPLE = 4096  # sampled values per tensor; a cosine of two samples has an error of about 1/64
 _CHUNK = 1 << 22  # values per chunk
@@ -67,16 +67,16 @@ class Scanned:
 
 
 @np.errstate(all="ignore")
-def scan(stored: StoredTensor, raw: Tensor, scale: Tensor | None) -> Scanned:
+def scan(stored: StoredTensor, place: Place, raw: Tensor, scale: Tensor | None) -> Scanned:
     """Return the statistics of one tensor.
 
     Args:
         stored: entry of the tensor in the header.
+        place: its place in the model.
         raw: the stored values.
         scale: block scales of an FP8 matrix, of the right shape; None without scales.
     """
-    place, counts = place_of(stored.name), _Counts()
-    blocks = None
+    counts, blocks = _Counts(), None
     if raw.dtype == torch.float8_e4m3fn and raw.numel():
         blocks = _scan_fp8(raw if raw.dim() == 2 else raw.reshape(1, -1), scale, counts)
     else:
@@ -88,8 +88,27 @@ def scan(stored: StoredTensor, raw: Tensor, scale: Tensor | None) -> Scanned:
         stored, place, counts.nan, counts.infinite, counts.zero, index, bad_scales,
         rms=math.sqrt(counts.squares / size), largest=counts.largest, digest=_digest(raw, scale),
         sample=_sample(raw, scale), blocks=blocks,
-        values=raw.float().numpy() if place.part in (ROUTER, ROUTER_BIAS) else None,
+        values=raw.float().numpy() if place.kind in (ROUTER_KIND, BIAS_KIND) else None,
     )  # fmt: skip
+
+
+def scan_experts(stored: StoredTensor, place: Place, raw: Tensor) -> list[Scanned]:
+    """Return the statistics of each expert in a tensor that stacks the experts of a layer along its first axis.
+
+    Args:
+        stored: entry of the tensor in the header.
+        place: its place; `stacked` divides the first axis.
+        raw: the stored values, not in FP8.
+    """
+    experts = raw.reshape(place.stacked, -1, *raw.shape[1:])
+    if experts.shape[1] == 1:
+        experts = experts.squeeze(1)
+    shape = tuple(experts.shape[1:])
+    one = dataclasses.replace(stored, shape=shape, num_bytes=stored.num_bytes // place.stacked)
+    return [
+        scan(one, dataclasses.replace(place, expert=expert, stacked=0), values, None)
+        for expert, values in enumerate(experts)
+    ]
 
 
 @dataclasses.dataclass(slots=True)

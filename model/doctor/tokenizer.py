@@ -1,5 +1,6 @@
 """Checks a folder's tokenizer: its file must be readable, and the embedding must have a row for each token id."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,14 @@ from model.checkpoint.vocabulary import OTHER_FILES
 from model.doctor.findings import ERROR, WARNING, Check, Finding
 
 NAME, STAGE, FILE = "tokenizer", "weights", "tokenizer.json"
+
+
+def stated_ids(published: Mapping[str, Any]) -> tuple[object, object]:
+    """Return `vocab_size` and `bos_token_id` of the language model, also within a multimodal configuration."""
+    text = published.get("text_config")
+    inner: Mapping[str, Any] = text if isinstance(text, Mapping) else {}
+    size, bos = (published.get(key, inner.get(key)) for key in ("vocab_size", "bos_token_id"))
+    return size, bos
 
 
 def check_tokenizer(folder: Path, vocab_size: Any, bos_id: Any = None) -> tuple[Check, list[Finding]]:

@@ -19,8 +19,14 @@ MOSTLY_ZEROS = 0.5
 RATIO, DEVIATION, FLOOR, FEWEST_LAYERS = 8.0, 8.0, 0.1, 5
 
 
-def check_values(tensor: Scanned) -> Iterator[Finding]:
-    """Yield the findings on one tensor, except zeros in a routed expert, which `experts` reports."""
+def check_values(tensor: Scanned, vectors_may_be_zero: bool = False) -> Iterator[Finding]:
+    """Yield the findings on one tensor, except zeros in a routed expert, which `experts` reports.
+
+    Args:
+        tensor: the tensor.
+        vectors_may_be_zero: whether a vector of zeros is usual: in some families a norm multiplies by 1 plus its
+            weight.
+    """
     place, name = tensor.place, tensor.stored.name
     if tensor.num_nan or tensor.num_infinite:
         kinds = [(tensor.num_nan, "NaN"), (tensor.num_infinite, "infinite")]
@@ -38,7 +44,7 @@ def check_values(tensor: Scanned) -> Iterator[Finding]:
         meaning = "The weights of those blocks are unknown."
         evidence = {"bad scales": tensor.bad_scales}
         yield Finding(ERROR, NAME, what, meaning, evidence, place.layer, place.expert, name)
-    if place.expert is None and tensor.values is None:
+    if place.expert is None and tensor.values is None and not (vectors_may_be_zero and len(tensor.stored.shape) < 2):
         yield from _zeros(tensor)
 
 

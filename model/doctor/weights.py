@@ -5,64 +5,45 @@ tensor in the files, whatever the configuration states, so a contradicting confi
 """
 
 import collections
-import contextlib
 import dataclasses
 import threading
-from collections.abc import Callable, Generator, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 
-from model.checkpoint.disk import DiskTensors
 from model.checkpoint.embedded import name_of
 from model.checkpoint.files import CONFIG_NAME, ModelFolder, find_file
-from model.checkpoint.header import READABLE_DTYPES, SCALED_DTYPE, CheckpointError, read_json
+from model.checkpoint.header import CheckpointError, read_json
 from model.checkpoint.layouts import no_config
-from model.checkpoint.names import (
-    EMBEDDING,
-    EXPERT_PROJECTIONS,
-    HEAD,
-    ROUTER,
-    ROUTER_BIAS,
-    is_quantisation,
-    place_of,
-    scale_name,
-    scaled_weight,
-)
+from model.checkpoint.names import BIAS_KIND, EMBEDDING, EXPERT_KIND, HEAD, ROUTER_KIND, is_quantisation
 from model.checkpoint.weights import inspect
-from model.doctor import bias, blocks, experts, gate, layer_copies, manifest, other_files, tokenizer, unscaled, values
+from model.doctor import (
+    bias,
+    blocks,
+    experts,
+    gate,
+    layer_copies,
+    manifest,
+    other_files,
+    reading,
+    tokenizer,
+    unscaled,
+    values,
+)
 from model.doctor.findings import ERROR, Check, Finding, Report, make_report, shortened
-from model.doctor.tensors import Scanned, scan
-from model.network.config import MODEL_TYPES, ConfigError
-from model.network.config_keys import refuse_other_family
+from model.doctor.reading import Headers, Progress, Stopped, own_layout
+from model.doctor.tensors import Scanned
+from model.families.choose import OWN, engine_for
 
 STAGE = "weights"
-_AT_ONCE = 2  # tensors that are measured in parallel
-
-
-class Stopped(CheckpointError):
-    """The audit was stopped; the message says after how many tensors."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Progress:
-    """The progress of the first stage of an audit, which reads every weight."""
-
-    done: int  # number of measured tensors
-    count: int  # number of all tensors
-    bytes_read: int
-
-    @property
-    def share(self) -> float:
-        """The share of tensors that are measured."""
-        return self.done / max(1, self.count)
 
 
 @dataclasses.dataclass
 class _Totals:
     """Statistics of all layers, which are compared after the last layer."""
 
+    is_own: bool  # as in `Headers`
     biases: dict[int, np.ndarray] = dataclasses.field(default_factory=dict)
     bias_dtypes: dict[int, str] = dataclasses.field(default_factory=dict)
     sizes: dict[str, dict[int, float]] = dataclasses.field(default_factory=lambda: collections.defaultdict(dict))
@@ -120,20 +101,10 @@ def _published(folder: Path) -> Mapping[str, object]:
         raise CheckpointError(f"{folder} is not a folder; give one that holds {CONFIG_NAME}")
     if not (folder / CONFIG_NAME).exists() and (cause := no_config(folder)):
         raise CheckpointError(f"{folder} lacks {CONFIG_NAME}: {cause}")
-    published = read_json(find_file(folder, CONFIG_NAME))
-    try:
-        refuse_other_family(published, MODEL_TYPES)
-    except ConfigError as error:
-        raise CheckpointError(str(error)) from None
-    return published
+    return read_json(find_file(folder, CONFIG_NAME))
 
 
-def _examine(
-    folder: ModelFolder,
-    published: Mapping[str, object],
-    on_progress: Callable[[Progress], None],
-    cancel: threading.Event | None,
-) -> Report:
+def _own_headers(folder: ModelFolder, published: Mapping[str, object]) -> Headers:
     held, refusal = None, ""
     try:
         held = inspect(folder.path)
@@ -143,13 +114,36 @@ def _examine(
     if held is not None:
         findings += manifest.check_manifest(held, len(findings))
         findings += other_files.check_beside(held, folder.path)
-    vocabulary, about_ids = tokenizer.check_tokenizer(
-        folder.path, published.get("vocab_size"), published.get("bos_token_id")
-    )
+    count = f"{len(folder.tensors):,} tensors"
+    checks = [
+        Check(manifest.CONFIG, STAGE, f"config.json against the shapes of {count}"),
+        Check(manifest.NAME, STAGE, f"names, shapes and dtypes of {count}"),
+        Check(other_files.NAME, STAGE, "adapters, other weights, keys without effect, tensors in several files"),
+    ]
+    return Headers(own_layout(folder), checks, findings, is_own=True)
+
+
+def _headers(folder: ModelFolder, published: Mapping[str, object]) -> Headers:
+    if engine_for(folder.path) == OWN:
+        return _own_headers(folder, published)
+    from model.doctor.family import family_headers
+
+    return family_headers(folder)
+
+
+def _examine(
+    folder: ModelFolder,
+    published: Mapping[str, object],
+    on_progress: Callable[[Progress], None],
+    cancel: threading.Event | None,
+) -> Report:
+    headers = _headers(folder, published)
+    findings = headers.findings
+    vocabulary, about_ids = tokenizer.check_tokenizer(folder.path, *tokenizer.stated_ids(published))
     findings += about_ids
-    totals = _Totals()
+    totals = _Totals(headers.is_own)
     try:
-        for layer, tensors in _layers(folder, on_progress, cancel):
+        for layer, tensors in reading.layers(folder, headers.layout, on_progress, cancel):
             findings += _one_layer(layer, tensors, totals)
         findings += other_files.check_repeated(folder.path, folder.tensors, cancel)
     except Stopped:
@@ -163,15 +157,16 @@ def _examine(
     findings += layer_copies.check_layers(totals.matrices)
     findings += bias.compare_layers(totals.biases, totals.bias_dtypes)
     findings += values.compare_sizes(totals.sizes)
-    findings += manifest.check_tied(published, totals.digests.get(EMBEDDING), totals.digests.get(HEAD))
-    return make_report(name_of(folder.path), [*_checks(folder, totals), vocabulary], findings)
+    if headers.is_own:
+        findings += manifest.check_tied(published, totals.digests.get(EMBEDDING), totals.digests.get(HEAD))
+    return make_report(name_of(folder.path), [*headers.checks, *_checks(folder, totals), vocabulary], findings)
 
 
 def _one_layer(layer: int | None, tensors: list[Scanned], totals: _Totals) -> Iterator[Finding]:
     totals.num_tensors += len(tensors)
     projections: dict[str, dict[int, Scanned]] = collections.defaultdict(dict)
     for tensor in tensors:
-        for finding in values.check_values(tensor):
+        for finding in values.check_values(tensor, vectors_may_be_zero=not totals.is_own):
             totals.broken[finding.severity].append(finding)
         place = tensor.place
         if is_quantisation(tensor.stored.name):
@@ -183,9 +178,9 @@ def _one_layer(layer: int | None, tensors: list[Scanned], totals: _Totals) -> It
         if layer is None:
             totals.digests[tensor.stored.name] = tensor.digest
         elif place.expert is None:
-            if place.part != ROUTER_BIAS:  # which has a check of its own
+            if place.kind != BIAS_KIND:  # which has a check of its own
                 totals.sizes[place.part][layer] = tensor.typical
-        elif place.part in EXPERT_PROJECTIONS:
+        elif place.kind == EXPERT_KIND:
             projections[place.part][place.expert] = tensor
         if place.expert is None:
             yield from blocks.check_blocks([tensor])
@@ -216,82 +211,15 @@ def _experts(layer: int, projections: experts.Projections, totals: _Totals) -> I
 
 def _router(layer: int, tensor: Scanned, totals: _Totals) -> Iterator[Finding]:
     assert tensor.values is not None
-    if tensor.place.part == ROUTER and tensor.values.ndim == 2:
+    if tensor.place.kind == ROUTER_KIND and tensor.values.ndim == 2:
         totals.layers[gate.NAME].add(layer)
         yield from gate.check_gate(layer, tensor.values)
-    elif tensor.place.part == ROUTER_BIAS and tensor.values.ndim == 1 and tensor.values.size:
+    elif tensor.place.kind == BIAS_KIND and tensor.values.size == max(tensor.values.shape, default=0):
+        biases = tensor.values.reshape(-1)  # Ernie stores a matrix of one row
         totals.layers[bias.NAME].add(layer)
-        totals.biases[layer] = tensor.values
+        totals.biases[layer] = biases
         totals.bias_dtypes[layer] = tensor.stored.dtype
-        yield from bias.check_bias(layer, tensor.values)
-
-
-# --- reading ---------------------------------------------------------------------------------------------------------
-
-
-def _layers(
-    folder: ModelFolder, on_progress: Callable[[Progress], None], cancel: threading.Event | None
-) -> Iterator[tuple[int | None, list[Scanned]]]:
-    """Yield the statistics of every readable tensor, layer by layer.
-
-    The embedding comes before the layers; other tensors outside the layers come after them.
-    """
-    names = sorted((name for name in folder.tensors if _is_weight(folder, name)), key=_order)
-    disk = DiskTensors(folder)
-    measured: list[Scanned] = []
-    try:
-        with contextlib.closing(_scans(folder, disk, names)) as scans:  # ends all threads before the disk closes
-            for done, tensor in enumerate(scans, 1):
-                if measured and measured[-1].place.layer != tensor.place.layer:
-                    yield measured[-1].place.layer, measured
-                    measured = []
-                measured.append(tensor)
-                on_progress(Progress(done, len(names), disk.bytes_read))
-                if cancel is not None and cancel.is_set():
-                    raise Stopped(f"stopped after {done:,} of {len(names):,} tensors")
-        if measured:
-            yield measured[-1].place.layer, measured
-    finally:
-        disk.forget()
-        disk.close()
-
-
-def _scans(folder: ModelFolder, disk: DiskTensors, names: list[str]) -> Generator[Scanned, None, None]:
-    disk.announce(names)
-    waiting: collections.deque[Future[Scanned]] = collections.deque()
-    with ThreadPoolExecutor(_AT_ONCE, "measure") as pool:
-        try:
-            for name in names:
-                waiting.append(pool.submit(_scan, folder, disk, name))
-                if len(waiting) > _AT_ONCE:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()
-
-
-def _scan(folder: ModelFolder, disk: DiskTensors, name: str) -> Scanned:
-    scale = None
-    raw = disk.raw(name)
-    if folder.tensors[name].dtype == SCALED_DTYPE and not folder.problem(name):
-        scale = disk.raw(scale_name(name))
-    return scan(folder.tensors[name], raw, scale)
-
-
-def _is_weight(folder: ModelFolder, name: str) -> bool:
-    """Whether a tensor is measured on its own; block scales are read together with their weights."""
-    dtype = folder.tensors[name].dtype
-    return (dtype in READABLE_DTYPES or dtype == SCALED_DTYPE) and scaled_weight(name) not in folder.tensors
-
-
-def _order(name: str) -> tuple[int, int, str, int]:
-    """Return the key that sorts tensors: embedding, layers with their experts, the rest, as in most files."""
-    place = place_of(name)
-    if place.layer is None:
-        return (0 if name == EMBEDDING else 2, 0, name, 0)
-    return (1, place.layer, "" if place.expert is None else "experts", place.expert or 0)
+        yield from bias.check_bias(layer, biases, is_bounded=totals.is_own)
 
 
 # --- checks ----------------------------------------------------------------------------------------------------------
@@ -308,9 +236,6 @@ def _checks(folder: ModelFolder, totals: _Totals) -> list[Check]:
     num_bytes = sum(stored.num_bytes for stored in folder.tensors.values())
     num_biases = sum(map(len, totals.biases.values()))
     return [
-        Check(manifest.CONFIG, STAGE, f"config.json against the shapes of {len(folder.tensors):,} tensors"),
-        Check(manifest.NAME, STAGE, f"names, shapes and dtypes of {len(folder.tensors):,} tensors"),
-        Check(other_files.NAME, STAGE, "adapters, other weights, keys without effect, tensors in several files"),
         Check(
             values.NAME,
             STAGE,

@@ -9,8 +9,8 @@ import pytest
 from model.checkpoint.embedded import embedded_models, find_model
 from model.checkpoint.files import ModelFolder
 from model.doctor import blocks, experts, gate, unscaled
+from model.doctor.reading import layers, own_layout
 from model.doctor.tensors import Scanned
-from model.doctor.weights import _layers
 
 
 def ratio(sizes: np.ndarray) -> float:
@@ -33,7 +33,7 @@ def figures() -> dict[str, float]:
 
     for model in embedded_models():
         with ModelFolder(find_model(model)) as folder:
-            for layer, tensors in _layers(folder, lambda progress: None, None):
+            for layer, tensors in layers(folder, own_layout(folder), lambda progress: None, None):
                 families: dict[tuple[str, tuple[int, ...]], list[Scanned]] = collections.defaultdict(list)
                 for tensor in tensors:
                     name = tensor.stored.name if tensor.place.expert is None else tensor.place.part

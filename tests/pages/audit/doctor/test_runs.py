@@ -11,7 +11,7 @@ from streamlit.testing.v1 import AppTest
 
 from model.checkpoint.weights import save_model
 from model.doctor import weights as doctor_weights
-from model.doctor.weights import Progress, Stopped
+from model.doctor.reading import Progress, Stopped
 from model.run.engine import Engine
 from model.run.request import Capture, RunRequest
 from model.trace.file import dumps
