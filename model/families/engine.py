@@ -20,7 +20,7 @@ import xarray as xr
 
 from model.checkpoint.device import choose_device
 from model.checkpoint.embedded import name_of
-from model.checkpoint.header import CheckpointError
+from model.checkpoint.header import CheckpointError, first_line
 from model.checkpoint.tokenizer import Tokenizer, TokenizerError
 from model.checkpoint.vocabulary import no_tokenizer
 from model.checkpoint.weights import weights_sha256
@@ -30,8 +30,10 @@ from model.families.folder import Opened, open_folder
 from model.families.probed import Layout, fed, probe
 from model.families.recorder import FamilyRecorder
 from model.families.seam import instrument
+from model.families.tape import Tape
 from model.run.abilities import INTERVENTIONS, Abilities
 from model.run.engine import DTYPES
+from model.run.interventions import TopK
 from model.run.recorder import join_steps
 from model.run.request import CAPTURE_NAMES, RequestError, RunRequest
 from model.run.sampling import choose
@@ -79,6 +81,7 @@ class TransformersEngine:
         self.offloaded, self.context = opened.offloaded, _context(text_config)
         self.eos_ids = _eos_ids(self.model)
         self.abilities = self._abilities()
+        self._possible_top_k: set[int] = set()
         self.lock = threading.Lock()
 
     @classmethod
@@ -176,9 +179,29 @@ class TransformersEngine:
         self.abilities.check(request)
         ids = self.encode(request)
         check_capture(self.probed, request, len(ids))
-        return ids, FamilyRecorder(
-            self.probed, request.capture, edits(request.interventions, self.probed.found, self.probed.paths)
-        )
+        changes = edits(request.interventions, self.probed.found, self.probed.paths)
+        for change in request.interventions:
+            if isinstance(change, TopK):
+                self._try_top_k(change)
+        return ids, FamilyRecorder(self.probed, request.capture, changes)
+
+    def _try_top_k(self, change: TopK) -> None:
+        """Run two tokens with another top-k, once for each: the code of a few families fixes the number.
+
+        Raises:
+            RequestError: this family cannot run with it.
+        """
+        if change.k in self._possible_top_k:
+            return
+        tape = Tape(edits((change,), self.probed.found, self.probed.paths), routing=False, norms=False)
+        try:
+            with self.lock, tape.running(), torch.inference_mode():
+                fed(self.model, torch.tensor([0, 1], device=self.device))
+        except (ValueError, RuntimeError, IndexError) as error:
+            raise RequestError(
+                f"transformers cannot run {self.name} with {change.k} experts per token: {first_line(error)}"
+            ) from None
+        self._possible_top_k.add(change.k)
 
     def run(
         self,

@@ -78,6 +78,8 @@ def _sorted_by_expert(
     weights_TK = torch.empty_like(weights_A).scatter(0, places_A, weights_A).view_as(ids_TK)
 
     def write(raw: RawRouting) -> tuple:
+        if raw.ids_TK.shape != ids_TK.shape:  # the block divides by its own top-k to find the tokens again
+            raise ValueError("its code has the number of experts per token built in")
         new_places_A = raw.ids_TK.flatten().sort(stable=True).indices
         new_loads = raw.ids_TK.flatten().bincount(minlength=len(loads)).tolist()
         tokens_A = new_places_A // raw.ids_TK.shape[-1]

@@ -15,7 +15,7 @@ from model.families.choose import load
 from model.families.engine import TransformersEngine
 from model.families.folder import open_folder
 from model.families.probed import fed
-from model.run.interventions import KnockOut, Replay
+from model.run.interventions import KnockOut, Replay, TopK
 from model.run.protocol import LocalEngineProtocol
 from model.run.request import Capture, RequestError, RunRequest
 from model.trace.observed_rule import rule_of
@@ -118,6 +118,15 @@ def test_what_a_family_lacks_is_refused_with_its_reason() -> None:
         hybrid.check(RunRequest(token_ids=IDS, max_new_tokens=1000))
     with pytest.raises(RequestError, match="no tokenizer.json"):
         hybrid.check(RunRequest(prompt="text"))
+
+
+def test_a_number_of_experts_that_a_family_cannot_run_is_refused() -> None:
+    for model_type, k, reason in (("jetmoe", 2, "built in"), ("longcat_flash", 1, "experts per token")):
+        with pytest.raises(RequestError, match=f"cannot run {model_type} with {k} experts per token.*") as refused:
+            opened(model_type).check(RunRequest(token_ids=IDS, interventions=(TopK(k),)))
+        assert reason in str(refused.value)
+    other = opened("mixtral").run(RunRequest(token_ids=IDS, interventions=(TopK(2),)))
+    assert other.data.sizes["rank"] == 2
 
 
 def test_runs_of_several_threads_do_not_mix() -> None:
