@@ -24,6 +24,18 @@ SPLITS = (
     r"""[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+"""
     r"""| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+""",
 )
+# The pre-tokenizers of Llama 3, Qwen3, gpt-oss and Mistral Nemo, in this order.
+_WORDS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+"
+_UPPER, _LOWER = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
+_CASED = r"[^\r\n\p{L}\p{N}]?" + _UPPER
+_ENDING = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
+_SPACES = r"\s*[\r\n]+|\s+(?!\S)|\s+"
+OF_FAMILIES = (
+    rf"{_WORDS}|\p{{N}}{{1,3}}| ?[^\s\p{{L}}\p{{N}}]+[\r\n]*|{_SPACES}",
+    rf"{_WORDS}|\p{{N}}| ?[^\s\p{{L}}\p{{N}}]+[\r\n]*|{_SPACES}",
+    rf"{_CASED}*{_LOWER}+{_ENDING}|{_CASED}+{_LOWER}*{_ENDING}|\p{{N}}{{1,3}}| ?[^\s\p{{L}}\p{{N}}]+[\r\n/]*|{_SPACES}",
+    rf"{_CASED}*{_LOWER}+|{_CASED}+{_LOWER}*|\p{{N}}| ?[^\s\p{{L}}\p{{N}}]+[\r\n/]*|{_SPACES}",
+)
 _HARMLESS = ("ByteLevel", "Digits", "NFC", "NFD", "NFKC", "NFKD")
 # The steps of SentencePiece vocabularies: each space becomes one sign, and one sign is put before a text or a word.
 _OF_SENTENCEPIECE = (
@@ -45,7 +57,7 @@ def is_harmless(published: Mapping[str, Any]) -> bool:
     """Whether a tokenizer.json encodes any text in time and memory proportional to the text's length.
 
     This holds if the model is a BPE, the only rewriting is Unicode normalisation and SentencePiece's spelling of
-    spaces, and the only patterns are those of DeepSeek-V3.
+    spaces, and the only patterns are those of DeepSeek-V3, Llama 3, Qwen, gpt-oss and Mistral Nemo.
     """
     if published["model"].get("type", "BPE") != "BPE":
         return False
@@ -67,8 +79,8 @@ def _steps(part: Any) -> Iterator[Any]:
 
 
 def _is_known_split(step: Mapping[str, Any]) -> bool:
-    pattern = step.get("pattern")
-    return step.get("type") == "Split" and isinstance(pattern, Mapping) and pattern.get("Regex") in SPLITS
+    pattern, known = step.get("pattern"), (*SPLITS, *OF_FAMILIES)
+    return step.get("type") == "Split" and isinstance(pattern, Mapping) and pattern.get("Regex") in known
 
 
 class Encoding:

@@ -19,7 +19,7 @@ from typing import Any
 
 from model.checkpoint.encoding import EncodingError
 
-SECONDS = 10  # time limit for reading a file, or for encoding a text of up to 100,000 characters
+SECONDS = 10  # time limit for reading a file of up to 20,000 entries, or encoding a text of up to 100,000 characters
 MOST_BYTES = 2 << 30  # limit of the address space of the process
 _ROOT = Path(__file__).parents[2]
 
@@ -61,7 +61,8 @@ class Worker:
         )  # fmt: skip
         self._processes.append(process)
         try:
-            self._ask(SECONDS, published=self._published, bytes=MOST_BYTES)
+            num_entries = len(self._published["model"].get("vocab", ()))
+            self._ask(SECONDS + num_entries // 20_000, published=self._published, bytes=MOST_BYTES)
         except EncodingError:
             _end(self._processes)
             raise

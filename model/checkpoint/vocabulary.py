@@ -145,8 +145,9 @@ def no_tokenizer(folder: Path) -> str:
     if other is None:
         return f"{folder.name} has no tokenizer.json; give token ids instead of text"
     return (
-        f"{folder.name} has no tokenizer.json, only {other}; give token ids instead of text, or convert it in Python: "
-        "from transformers import AutoTokenizer; AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER)"
+        f"{folder.name} has no tokenizer.json, only {other}; give token ids instead of text, add a published "
+        "tokenizer.json, or convert the file and compare ids: transformers does so with the package sentencepiece or "
+        "tiktoken, by AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER)"
     )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import tokenizers
 
-from model.checkpoint.encoding import Encoding, EncodingError, is_harmless, serve
+from model.checkpoint.encoding import OF_FAMILIES, Encoding, EncodingError, is_harmless, serve
 from model.train.data.bpe import train_vocabulary
 
 SIZE = 300
@@ -36,6 +36,17 @@ SLOW = {"type": "Split", "pattern": {"Regex": "(x+x+)+y"}, "behavior": "Isolated
 )
 def test_only_known_steps_are_harmless(changes: dict[str, Any], harmless: bool) -> None:
     assert is_harmless(PUBLISHED | changes) == harmless
+
+
+@pytest.mark.parametrize("pattern", OF_FAMILIES)
+def test_patterns_of_published_vocabularies_need_time_in_proportion_to_the_text(pattern: str) -> None:
+    """The library gives up where a pattern backtracks too far."""
+    splits = [KNOWN | {"pattern": {"Regex": pattern}}, PUBLISHED["pre_tokenizer"]["pretokenizers"][-1]]
+    published = PUBLISHED | {"pre_tokenizer": {"type": "Sequence", "pretokenizers": splits}}
+    assert is_harmless(published)
+    encoding = Encoding(published)
+    for unit in ("A中", "ʰ", " ", "\t\n", "'s", "é\u0301", "!/"):
+        assert encoding.encode(unit * 20_000, False), unit
 
 
 def test_ids_are_those_of_the_library_and_a_text_is_never_cut_off() -> None:

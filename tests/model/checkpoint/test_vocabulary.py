@@ -136,7 +136,8 @@ def test_a_folder_without_tokenizer_json_says_how_to_convert_another_file(tmp_pa
     folder.mkdir()
     assert no_tokenizer(folder) == "some-model has no tokenizer.json; give token ids instead of text"
     (folder / "tokenizer.model").write_bytes(b"")
-    assert "only tokenizer.model; give token ids instead of text, or convert it in Python: from" in no_tokenizer(folder)
+    assert "only tokenizer.model; give token ids instead of text, add a published" in no_tokenizer(folder)
+    assert "AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER)" in no_tokenizer(folder)
 
 
 def test_alphabet_names_each_byte_once() -> None:
