@@ -19,7 +19,7 @@ OLDEST = "tests.oldest"  # a plugin: see there
 STAGES = (
     (
         ("-n", "logical", "--dist", "worksteal", "--ignore", "tests/browser"),
-        ("tests/model/families", "-n0", "-p", OLDEST),
+        ("tests/model/families/test_engine.py", "-n0", "-p", OLDEST),
         ("tests/browser", "--ignore", MEASURES),
     ),
     ((MEASURES,),),
