@@ -102,15 +102,17 @@ class _Drawing:
         """Yield name, heading and drawing function of each panel, from the first step to the last."""
         yield "logit", f"1  {logit}", lambda: self._bars("logit", f"{logit} %{{y:.3~g}} ({logit_origin})")
         yield "affinity", "2  affinity", lambda: self._bars("affinity", f"affinity %{{y:.3~g}} ({self.origin})")
-        yield "biased", f"3  biased score: {bias_on} + bias", self._biased
+        biased = f"biased score: {bias_on} + bias" if self.data["bias"].any() else f"score: {bias_on}, without a bias"
+        yield "biased", f"3  {biased}", self._biased
         if self.groups:
             yield "groups", "4, 5  groups: score, kept or not", self._group_scores
-        contest = "6  top-k in the kept groups" if self.groups else "6  top-k"
-        yield "contest", "6  chosen by the token id" if self.by_table else contest, self._contest
+        contest = "top-k in the kept groups" if self.groups else "top-k"
+        number = 6 if self.groups else 4
+        yield "contest", f"{number}  {'chosen by the token id' if self.by_table else contest}", self._contest
         if np.isfinite(self.data["weight"]).any():
             yield (
                 "weight",
-                "7  gate weight of the chosen experts",
+                f"{number + 1}  gate weight of the chosen experts",
                 lambda: self._bars("weight", f"weight %{{y:.3~g}} ({self.origin})"),
             )
 
@@ -147,6 +149,16 @@ class _Drawing:
         bias, biased = self.data["bias"], self.data["biased"]
         unbiased = biased - bias + bias.mean()
         gap = np.full(len(self.x), np.nan)
+        if bias.any():
+            yield from self._shifts(unbiased, biased, gap)
+        yield from self._candidates(np.full(len(self.x), True), legend=True)
+        for name, mask in self.losers.items():
+            lost = {"symbol": SYMBOLS[name], "size": self.size + 4, "color": self.theme.ink, "line": {"width": 1.5}}
+            at = mask.values
+            yield go.Scatter(x=self.x[at], y=biased[at], mode="markers", marker=lost, name=name, hoverinfo="skip")
+
+    def _shifts(self, unbiased: np.ndarray, biased: np.ndarray, gap: np.ndarray) -> Iterator[go.Scatter]:
+        """Yield a ring where the mean bias would put each expert, and a line from there to its score."""
         shift = {"color": translucent(self.theme.muted, 0.7), "width": 1.5}
         yield go.Scatter(
             x=np.stack([self.x, self.x, gap], axis=1).ravel(), y=np.stack([unbiased, biased, gap], axis=1).ravel(),
@@ -154,11 +166,6 @@ class _Drawing:
         )  # fmt: skip
         ring = {"symbol": "circle-open", "size": 6, "color": self.theme.muted}
         yield go.Scatter(x=self.x, y=unbiased, mode="markers", marker=ring, name="with the mean bias", hoverinfo="skip")
-        yield from self._candidates(np.full(len(self.x), True), legend=True)
-        for name, mask in self.losers.items():
-            lost = {"symbol": SYMBOLS[name], "size": self.size + 4, "color": self.theme.ink, "line": {"width": 1.5}}
-            at = mask.values
-            yield go.Scatter(x=self.x[at], y=biased[at], mode="markers", marker=lost, name=name, hoverinfo="skip")
 
     def _contest(self) -> Iterator[go.Scatter]:
         yield from self._candidates(self.data["reachable"], legend=False)

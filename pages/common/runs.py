@@ -84,9 +84,10 @@ def fit(run: Run, engine: LocalEngineProtocol) -> None:
     num_tokens = check_prompt(run.request, engine) + run.request.max_new_tokens
     weights = engine.shape.num_layers * engine.shape.num_heads * num_tokens**2
     variables = (run.request.capture.variables | {"indexer", "drafts"}) & abilities.captures
-    if weights > limits.ATTENTION_WEIGHTS:
+    if "attention" in variables and weights > limits.ATTENTION_WEIGHTS:
         variables -= {"attention"}
-        run.note = f"{num_tokens} tokens are too many to record all heads; Attention computes one layer at a time"
+        later = "computes one layer at a time" if abilities.heads_later else "needs a shorter text"
+        run.note = f"{num_tokens} tokens are too many to record all heads; Attention {later}"
     run.request = dataclasses.replace(run.request, capture=Capture(variables))
 
 

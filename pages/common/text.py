@@ -12,13 +12,20 @@ from typing import TYPE_CHECKING, Any
 
 from model.trace.trace import Trace
 from viz import tokens
+from viz.layout import Layout
 from viz.tokens import bare_name, short_name, visible
 
 if TYPE_CHECKING:
     from model.checkpoint.tokenizer import Tokenizer
 
-FAIR = "Fair routing: each token keeps groups at random, then takes experts at random within them."
 _ESCAPES = str.maketrans({mark: f"\\{mark}" for mark in string.punctuation if mark not in ".,;'"})
+
+
+def fair(layout: Layout) -> str:
+    """Return a sentence on what fair routing is for a router with this layout."""
+    if layout.num_groups == 1:
+        return "Fair routing: each token takes experts at random."
+    return "Fair routing: each token keeps groups at random, then takes experts at random within them."
 
 
 def token(trace: Trace, index: int) -> str:

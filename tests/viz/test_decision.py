@@ -120,7 +120,7 @@ def test_logarithms_of_shares_stand_on_the_lowest() -> None:
 def test_without_groups_and_weights(theme: Theme) -> None:
     plain = experts(reachable=np.full(8, True), weight=np.full(8, np.nan))
     for recorded in (xr.Dataset(), groups().isel(group=[0])):
-        assert [said[0] for said in words(decision.steps(plain, recorded, layout(8), theme))] == ["1", "2", "3", "6"]
+        assert [said[0] for said in words(decision.steps(plain, recorded, layout(8), theme))] == ["1", "2", "3", "4"]
 
 
 def test_infinite_logits_are_not_drawn_and_harm_nothing() -> None:

@@ -51,6 +51,7 @@ def _model() -> None:
         return
     folder = available[st.selectbox("Model", list(available), key="model", bind="query-params", on_change=_ask)]
     _card(folder)
+    _notes(folder)
     folders.button()
     trace = session.current_trace()
     if trace is not None and trace.model.get("name") != name_of(folder):
@@ -75,6 +76,15 @@ def _await(read: Described) -> None:
     if read.done.is_set():
         st.rerun()
     st.caption("Reading the folder's configuration and headers")
+
+
+def _notes(folder: Path) -> None:
+    """Draw what a visitor may not expect of a loaded model, folded."""
+    loaded = models.engines()
+    notes = getattr(loaded.get(folder), "notes", ()) if loaded.has(folder) else ()
+    if notes:
+        with st.expander(f"{len(notes)} note{'s' * (len(notes) > 1)} on this model", icon=":material/info:"):
+            st.caption("  \n".join(map(text.sentence, notes)))
 
 
 def lines_of(model: Description) -> str:

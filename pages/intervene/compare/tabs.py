@@ -6,6 +6,7 @@ import pandas as pd
 import streamlit as st
 
 from model.trace.comparison import Comparison
+from model.trace.observed_rule import rule_of
 from pages.common import controls, session, text
 from pages.common.tables import SHARE, THREE
 from pages.intervene.compare import tables
@@ -18,8 +19,8 @@ def by_layer(comparison: Comparison, token: int) -> None:
     how_to_read = (
         "Squares: the share of tokens for which both runs chose exactly the same experts. Circles: the mean Jaccard "
         "index, common experts over all experts of both runs. Dashed: the mean index of two independent fair routers, "
-        f"computed exactly. {text.FAIR} The table gives the 95 % interval of each share (Wilson, as if tokens were "
-        "independent)."
+        f"computed exactly. {text.fair(rule_of(comparison.a))} The table gives the 95 % interval of each share "
+        "(Wilson, as if tokens were independent)."
     )
     table = tables.by_layer(comparison)
     controls.chart(figure, "compare-layers", table, how_to_read)

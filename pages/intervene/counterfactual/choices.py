@@ -16,12 +16,14 @@ from model.run.interventions import (
 )
 from model.run.request import RequestError
 from model.trace import file
-from model.trace.observed_rule import rule_of
+from model.trace.observed_rule import rule_known, rule_of
+from model.trace.router_rule import IDENTITY
 from model.trace.trace import Trace, TraceError
 from pages.common import controls, limits
 
 KNOCK_OUT, GROUP, FORCE, TOP_K = "knock out experts", "knock out a group", "force experts", "other k"
 BIAS_OFF, GROUP_LIMIT_OFF = "bias off", "group limit off"
+_CHOOSE = "Choose another layer."
 TEMPERATURE, THRESHOLD, REPLAY = "gate temperature", "score threshold", "replay a routing"
 QUESTIONS = {
     KNOCK_OUT: "What did these experts do for this text? The router never chooses them; the next best replace them.",
@@ -50,10 +52,54 @@ OWN, UPLOADED = "this run", "a trace file"
 NAMES_EXPERTS, IN_A_LAYER = (KNOCK_OUT, FORCE), (BIAS_OFF, GROUP_LIMIT_OFF, TEMPERATURE, THRESHOLD)
 
 
-def kind() -> str:
-    """Draw the list of experiments and return the chosen one."""
-    meaning = "What to change in the routing. The line below says which question it answers."
-    return st.selectbox("Experiment", list(QUESTIONS), key="what", bind="query-params", width=210, help=meaning)
+def kind(trace: Trace) -> str:
+    """Draw the list of experiments that the trace's router allows, and return the chosen one."""
+    meaning, without = "What to change in the routing. The line below says which question it answers.", lacking(trace)
+    if without:
+        reasons = "; ".join(f"{name}, because {reason}" for name, reason in without.items())
+        meaning = f"{meaning} Not possible with this router: {reasons}."
+    options = [name for name in QUESTIONS if name not in without]
+    refused = st.session_state.get("what") or st.query_params.get("what")
+    if refused in without:
+        st.caption(f"{str(refused).capitalize()} is not possible here: {without[str(refused)]}.")
+    controls.keep_within("what", options)
+    return st.selectbox("Experiment", options, key="what", bind="query-params", width=210, help=meaning)
+
+
+def lacking(trace: Trace) -> dict[str, str]:
+    """Return the experiments that the router of a trace does not allow, with the reason for each."""
+    if not rule_known(trace):
+        possible = (KNOCK_OUT, REPLAY)
+        return dict.fromkeys((name for name in QUESTIONS if name not in possible), "this router's rule is not known")
+    rule, reasons = rule_of(trace), {}
+    if rule.num_groups == 1:
+        reasons[GROUP] = "this router has no groups"
+    if not rule.has_selection_bias:
+        reasons[BIAS_OFF] = "this router has no bias"
+    if rule.num_kept_groups == rule.num_groups:
+        reasons[GROUP_LIMIT_OFF] = "this router has no group limit"
+    if rule.scoring == IDENTITY:
+        reasons[TEMPERATURE] = "this router returns probabilities, so no temperature can divide its logits"
+    return reasons
+
+
+def reservation(trace: Trace, kind: str, layer: int) -> str | None:
+    """Return what an experiment means where no rule is known, or where the experts follow from the token id.
+
+    None where it means what its question says.
+    """
+    if kind == KNOCK_OUT and not rule_known(trace):
+        return "This router's rule is not known: an expert that is knocked out keeps its place with a weight of 0."
+    if trace.router is None or layer not in trace.router.table_layers:
+        return None
+    if kind in (FORCE, BIAS_OFF, GROUP_LIMIT_OFF):
+        return f"In L{layer} a table gives the experts of each token id, so this cannot be changed there. {_CHOOSE}"
+    effect = {
+        KNOCK_OUT: "nothing replaces an expert that is knocked out; the others of the token share its weight",
+        TOP_K: "a smaller number keeps the experts of the table with the highest affinities",
+        TEMPERATURE: "the temperature changes the weights, not the choice",
+    }.get(kind)
+    return effect and f"In L{layer} a table gives the experts of each token id: {effect}."
 
 
 def change(kind: str, trace: Trace, token: int, layer: int) -> tuple[Intervention, ...]:

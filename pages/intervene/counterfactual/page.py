@@ -11,7 +11,7 @@ shown = session.shown()
 trace = guards.require(shown.trace if shown else None, "expert_id")
 view.status(st.container(key="status").empty(), None, shown)
 with st.container(horizontal=True, vertical_alignment="bottom"):
-    kind = choices.kind()
+    kind = choices.kind(trace)
     token = controls.token(trace)
     layer = controls.layer(trace)
     try:
@@ -19,6 +19,8 @@ with st.container(horizontal=True, vertical_alignment="bottom"):
     except RequestError as refusal:
         change, error = (), str(refusal)
 st.markdown(choices.QUESTIONS[kind])
+if reservation := choices.reservation(trace, kind, layer):
+    st.caption(reservation)
 experiment = None if error else runs.current(trace, change)
 with st.container(horizontal=True, vertical_alignment="center"):
     going = experiment is not None and experiment.waiting

@@ -63,7 +63,7 @@ def _of_folder(folder: Path) -> ShownModel:
 
     with models.path_hidden(folder):
         published = read_json(find_file(folder, CONFIG_NAME))
-        parts = _parts(published) if _is_v4(published) else read_parts(inspect(folder).config)
+        parts = _parts(published) if is_v4(published) else read_parts(inspect(folder).config)
         return ShownModel(name_of(folder), parts, folder)
 
 
@@ -72,12 +72,13 @@ def _parts(published: Mapping[str, Any]) -> "Parts":
     from model.checkpoint.parts_v4 import V4Config, v4_parts
     from model.network.config import ModelConfig
 
-    if _is_v4(published):
+    if is_v4(published):
         return v4_parts(V4Config.from_json(published))
     return read_parts(ModelConfig.from_json(published))
 
 
-def _is_v4(published: Mapping[str, Any]) -> bool:
+def is_v4(published: Mapping[str, Any]) -> bool:
+    """Return whether a published configuration is one of DeepSeek-V4."""
     return published.get("model_type") == "deepseek_v4"
 
 

@@ -2,12 +2,16 @@
 
 import streamlit as st
 
-from pages.common import controls, files, session, text
-from pages.learn.architecture import catalogue, choices, overview, tabs
+from pages.common import controls, files, models, session, text
+from pages.learn.architecture import catalogue, choices, family, overview, tabs
 
 st.markdown("What is the model made of? Every part with its tensors, its formula, and its cost for one token.")
 chosen = choices.model()
 try:
+    if folder := family.folder_of(chosen):
+        files.describe(models.chosen())
+        family.show(folder, session.current_trace())
+        st.stop()
     model = catalogue.load(chosen)
 except (ValueError, OSError) as error:
     st.error(f"This model cannot be described: {text.plain(error)}. Choose a released one above.")

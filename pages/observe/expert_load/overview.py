@@ -62,12 +62,13 @@ def _too_few(load: Load) -> str:
 def heat_map(load: Load) -> None:
     """Draw the map of the load of every expert of every layer."""
     figure = figures.load_heatmap(load.ratio, load.rule, session.theme(), load.band)
+    gaps = ", with gaps between groups" if load.rule.num_groups > 1 else ""
     how_to_read = (
-        "A row per MoE layer, the first at the bottom; a column per expert, with gaps between groups. 1 is a fair "
+        f"A row per MoE layer, the first at the bottom; a column per expert{gaps}. 1 is a fair "
         "share of the tokens, orange is more, blue less. A dot marks a load that chance alone does not explain; "
-        f"in 95 % of fair layers there is none. {text.FAIR} A load beyond chance need not be a fault: a text of one "
-        "kind uses some experts more than others. Click a cell to choose its layer and expert. Counts are measured, "
-        "ratios and the bounds of chance derived."
+        f"in 95 % of fair layers there is none. {text.fair(load.rule)} A load beyond chance need not be a fault: "
+        "a text of one kind uses some experts more than others. Click a cell to choose its layer and expert. "
+        "Counts are measured, ratios and the bounds of chance derived."
     )
     controls.chart(figure, "load", tables.by_layer_and_expert(load), how_to_read, chooses=("layer", "expert"))
 

@@ -10,6 +10,8 @@ from pages.common.tables import THREE
 from pages.observe.expert_load import devices, sentences, tables
 from viz import load as figures
 
+_STRIP = "The strip below the bars marks the groups. "
+
 
 def one_layer(load: Load, layer: int, expert: int | None) -> None:
     """Draw the load of one layer as bars, and describe the chosen expert; without a choice, the busiest expert."""
@@ -18,9 +20,9 @@ def one_layer(load: Load, layer: int, expert: int | None) -> None:
     figure = figures.load_bars(ratio, load.rule, session.theme(), load.band, expert)
     how_to_read = (
         f"The experts of L{layer}. The dashed line is a fair share; in 95 % of fair layers, the grey band holds all "
-        f"experts. {text.FAIR} The strip below the bars marks the groups; a cross is an expert without a token. The "
-        "table has each expert's share of the tokens with its 95 % interval (Wilson, as if tokens were independent). "
-        "Click a bar."
+        f"experts. {text.fair(load.rule)} {_STRIP if load.rule.num_groups > 1 else ''}A cross is an expert without a "
+        "token. The table has each expert's share of the tokens with its 95 % interval (Wilson, as if tokens were "
+        "independent). Click a bar."
     )
     table = tables.by_expert(load, layer)
     controls.chart(figure, "load-layer", table, how_to_read, chooses=("expert",), layer=layer)
@@ -32,7 +34,7 @@ def all_layers(load: Load, layer: int, expert: int | None) -> None:
     how_to_read = (
         "A row of bars per layer: each expert's load divided by a fair share, which is the dotted line. Bars end at "
         "4. Grey bars are within chance, orange ones above, blue ones below; in 95 % of fair layers all are grey. "
-        f"{text.FAIR} Click a bar."
+        f"{text.fair(load.rule)} Click a bar."
     )
     table = tables.by_layer_and_expert(load)
     controls.chart(figure, "load-strip", table, how_to_read, chooses=("layer", "expert"))
@@ -47,8 +49,8 @@ def groups(load: Load, layer: int, expert: int | None) -> None:
     how_to_read = (
         "A row per layer, a column per group of experts. The number is how often the group's experts were chosen, "
         "divided by a fair share. A dot marks a load that chance alone does not explain: in 95 % of fair layers no "
-        f"group has a dot. {text.FAIR} The table has the share of tokens that kept the group, with its 95 % interval "
-        "(Wilson, as if tokens were independent)."
+        f"group has a dot. {text.fair(load.rule)} The table has the share of tokens that kept the group, with its "
+        "95 % interval (Wilson, as if tokens were independent)."
     )
     controls.chart(figure, "load-groups", tables.by_group(load), how_to_read, chooses=("layer",))
 

@@ -49,7 +49,9 @@ def worst_layer(trace: Trace) -> tuple[str, str]:
     if measured.num_tokens == 0:
         return "not recorded", "The trace holds no token's experts."
     layer, violation, band = measured.least_even[0], measured.violation, measured.band
-    chance = f" In 95 % of fair layers it is at most {band.max_violation:.3g}. {text.FAIR}" if band else ""
+    chance = (
+        f" In 95 % of fair layers it is at most {band.max_violation:.3g}. {text.fair(measured.rule)}" if band else ""
+    )
     return (
         f"{float(violation.sel(moe_layer=layer)):.3g} (L{layer})",
         f"By how much the busiest expert of any layer exceeds a fair share, in units of that share. "

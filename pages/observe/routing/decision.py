@@ -65,13 +65,26 @@ def _chart(trace: Trace, decision: Decision, lost: Mapping[str, xr.DataArray], e
         observed if decision.logit_kind else "derived", "logit" if decision.rule.bias_on_logits else "affinity",
         decision.by_table,
     )  # fmt: skip
-    how_to_read = (
-        "A column per expert, a panel per step, from the top down. In panel 3, the ring is where the layer's mean "
-        "bias would put an expert; the mark at the end of the line is where its own bias puts it. Among the groups, a "
-        "thick line is a kept group. In panel 6, only experts of kept groups are left; those on or above the dashed "
-        "line were chosen. The dotted line runs through the expert that the steps below explain. Click an expert."
-    )
+    how_to_read = _how_to_read(decision)
     controls.chart(figure, "routing-decision", rows, how_to_read, chooses=("layer", "expert"), layer=decision.layer)
+
+
+def _how_to_read(decision: Decision) -> str:
+    """Return how to read the panels; of bias, groups and the dashed line only what this layer has."""
+    marks = []
+    if decision.rule.has_selection_bias and not decision.by_table:
+        marks.append(
+            "In panel 3, the ring is where the layer's mean bias would put an expert; the mark at the end of the line "
+            "is where its own bias puts it."
+        )
+    if decision.rule.num_groups > 1:
+        marks.append("Among the groups, a thick line is a kept group; the top-k has only experts of kept groups.")
+    if not decision.by_table:
+        marks.append("In the top-k, experts on or above the dashed line were chosen.")
+    return (
+        f"A column per expert, a panel per step, from the top down. {' '.join(marks)} The dotted line runs through the "
+        "expert that the steps below explain. Click an expert."
+    )
 
 
 def _steps(trace: Trace, decision: Decision, expert: int) -> None:

@@ -7,8 +7,9 @@ import xarray as xr
 
 from model.trace import chance, metrics, routing
 from model.trace.observed_rule import rule_of
+from model.trace.router_rule import RouterRule
 from model.trace.trace import Trace
-from pages.common import controls, session
+from pages.common import controls, session, text
 from pages.common.tables import THREE
 from pages.observe.routing import expert_tokens
 from viz import expert as figures
@@ -27,7 +28,7 @@ def show(trace: Trace, layer: int, expert: int, mask: xr.DataArray) -> None:
     with right:
         height = _kinds(trace, layer, expert_tokens.shares(trace, layer, expert, mask), color)
     with left:
-        _weights(layer, taken, color, height)
+        _weights(rule_of(trace), layer, taken, color, height)
     st.caption(
         f"The {len(taken):,} tokens that went to L{layer}E{expert}, in context. Click a row to choose its token."
     )
@@ -72,7 +73,7 @@ def _by_chance(trace: Trace, num_tokens: int) -> str:
         return ""
     return (
         f" Fair routing of as many tokens would leave about {band.dead:.2g} of {rule.num_experts} experts without a "
-        "token (each token keeps groups, then takes experts within them, at random; derived)."
+        f"token. {text.fair(rule)} Derived."
     )
 
 
@@ -94,19 +95,25 @@ def _kinds(trace: Trace, layer: int, shares: pd.DataFrame, color: str) -> int:
     return height
 
 
-def _weights(layer: int, taken: pd.DataFrame, color: str, height: int) -> None:
+def _weights(rule: RouterRule, layer: int, taken: pd.DataFrame, color: str, height: int) -> None:
     if "weight" not in taken or not np.isfinite(taken["weight"].values).any():
         st.info("This trace holds which experts were chosen, but not their weights.")
         return
-    weights = xr.DataArray(taken["weight"].values)
+    weights, total = xr.DataArray(taken["weight"].values), _total(rule)
     figure = figures.weight_distribution(weights, color, session.theme(), height=height)
     how_to_read = (
-        "How strongly the expert's output counted for its tokens: a bar per range of gate weight. Where the router "
-        "normalises, the weights of a token's experts sum to its scaling factor (2.5 in V3), not to 1. In the "
+        f"How strongly the expert's output counted for its tokens: a bar per range of gate weight. {total}In the "
         "table, rank is the expert's place in the trace's list of the token's experts, from 0. Measured."
     )
     twin = pd.DataFrame(taken, columns=["token", "text", "rank", "weight"])
     controls.chart(figure, "routing-weights", twin, how_to_read, layer=layer)
+
+
+def _total(rule: RouterRule) -> str:
+    """Return a sentence on the sum of a token's weights; empty if the rule does not fix it."""
+    if not rule.normalise_weights or rule.routed_scale is None or rule.has_expert_factor:
+        return ""
+    return f"The weights of a token's experts sum to {rule.routed_scale:g}. "
 
 
 def _contexts(rows: pd.DataFrame, key: str) -> None:

@@ -67,11 +67,25 @@ def token_path(trace: Trace, token: int, layer: int, expert: int | None) -> None
         path.at_token(trace, token), rule_of(trace), session.theme(), lost, (layer, expert),
         origin.routing_kind(trace),
     )  # fmt: skip
-    how_to_read = (
-        "A row per MoE layer, the first at the bottom; a column per expert, coloured by group. A square is a chosen "
-        "expert; a stronger colour is a larger weight. Grey bands are the kept groups; blue is affinity. A triangle "
-        "is an expert that would have been chosen without the bias, a hatched cell one without the group limit. "
-        "Click a cell to choose its layer and expert."
-    )
+    how_to_read = _how_to_read(trace)
     table = path.table(trace, token, lost)
     controls.chart(figure, "routing-path", table, how_to_read, chooses=("layer", "expert"))
+
+
+def _how_to_read(trace: Trace) -> str:
+    """Return how to read the path; of kept groups, affinity and lost experts only what this router has."""
+    rule = rule_of(trace)
+    grouped, marks = rule.num_groups > 1, []
+    if rule.num_kept_groups < rule.num_groups:
+        marks.append("Grey bands are the kept groups.")
+    if rule_known(trace):
+        marks.append("Blue is affinity.")
+    if rule_known(trace) and rule.has_selection_bias:
+        marks.append("A triangle is an expert that would have been chosen without the bias.")
+    if rule.num_kept_groups < rule.num_groups:
+        marks.append("A hatched cell is an expert that would have been chosen without the group limit.")
+    return (
+        f"A row per MoE layer, the first at the bottom; a column per expert{', coloured by group' * grouped}. A square "
+        f"is a chosen expert; a stronger colour is a larger weight. {' '.join(marks)} Click a cell to choose its layer "
+        "and expert."
+    )

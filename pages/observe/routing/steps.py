@@ -40,7 +40,8 @@ def steps(decision: Decision, expert: int, observed: str = MEASURED) -> list[Ste
         expert: expert whose numbers are in the equations.
         observed: tag of recorded numbers.
     """
-    return list(_steps(_Numbers(decision, expert), observed))
+    parts = _steps(_Numbers(decision, expert), observed)
+    return [dataclasses.replace(part, name=f"{number}  {part.name}") for number, part in enumerate(parts, 1)]
 
 
 class _Numbers:
@@ -72,7 +73,7 @@ def _steps(at: _Numbers, observed: str) -> Iterator[Step]:
 
 def _recorded_logit(at: _Numbers, observed: str) -> Step:
     text = "The router compares the token's state with this expert's vector."
-    return Step("1  Logit", text, observed, f"z_{{{at.expert}}} = {at.logit:.3f}")
+    return Step("Logit", text, observed, f"z_{{{at.expert}}} = {at.logit:.3f}")
 
 
 def _logit_of_sigmoid(at: _Numbers) -> Step:
@@ -83,20 +84,20 @@ def _logit_of_sigmoid(at: _Numbers) -> Step:
     )
     if not math.isfinite(at.logit):
         return Step(
-            "1  Logit",
+            "Logit",
             f"{text} This affinity was rounded to {at.affinity:g}: only the logit's sign is known.",
             DERIVED,
             "",
         )
     equation = rf"z_{{{e}}} = \ln \frac{{s_{{{e}}}}}{{1 - s_{{{e}}}}} = \ln \frac{{{s}}}{{1 - {s}}} = {at.logit:.3f}"
-    return Step("1  Logit", text, DERIVED, equation)
+    return Step("Logit", text, DERIVED, equation)
 
 
 def _sigmoid(at: _Numbers, observed: str) -> Step:
     e, s = at.expert, number(at.affinity)
     text = "A sigmoid turns each expert's logit into a number from 0 to 1."
     put_in = rf"\frac{{1}}{{1 + e^{{{-at.logit:.3f}}}}} = " if math.isfinite(at.logit) else ""
-    return Step("2  Affinity", text, observed, rf"s_{{{e}}} = \sigma(z_{{{e}}}) = {put_in}{s}")
+    return Step("Affinity", text, observed, rf"s_{{{e}}} = \sigma(z_{{{e}}}) = {put_in}{s}")
 
 
 def _logit_of_softmax(at: _Numbers) -> Step:
@@ -106,13 +107,13 @@ def _logit_of_softmax(at: _Numbers) -> Step:
         "constant that all experts of the token share: ln s is the logit minus that constant."
     )
     equation = rf"\ln s_{{{e}}} = z_{{{e}}} - \ln \textstyle\sum_j e^{{z_j}} = \ln {s} = {at.logit:.3f}"
-    return Step("1  Logit", text, DERIVED, equation)
+    return Step("Logit", text, DERIVED, equation)
 
 
 def _softmax(at: _Numbers, observed: str) -> Step:
     e, s = at.expert, number(at.affinity)
     text = "A softmax turns the logits into shares that sum to 1 over all experts."
-    return Step("2  Affinity", text, observed, rf"s_{{{e}}} = \frac{{e^{{z_{{{e}}}}}}}{{\sum_j e^{{z_j}}}} = {s}")
+    return Step("Affinity", text, observed, rf"s_{{{e}}} = \frac{{e^{{z_{{{e}}}}}}}{{\sum_j e^{{z_j}}}} = {s}")
 
 
 def _logit_of_sqrtsoftplus(at: _Numbers) -> Step:
@@ -122,28 +123,28 @@ def _logit_of_sqrtsoftplus(at: _Numbers) -> Step:
         "the affinity."
     )
     if not math.isfinite(at.logit):
-        return Step("1  Logit", f"{text} This affinity was rounded to {at.affinity:g}.", DERIVED, "")
+        return Step("Logit", f"{text} This affinity was rounded to {at.affinity:g}.", DERIVED, "")
     equation = rf"z_{{{e}}} = \ln (e^{{s_{{{e}}}^2}} - 1) = \ln (e^{{{s}^2}} - 1) = {at.logit:.3f}"
-    return Step("1  Logit", text, DERIVED, equation)
+    return Step("Logit", text, DERIVED, equation)
 
 
 def _sqrtsoftplus(at: _Numbers, observed: str) -> Step:
     e, s = at.expert, number(at.affinity)
     text = "The affinity is the square root of the softplus of the logit: 0 or more, without an upper limit."
     put_in = rf"\sqrt{{\ln (1 + e^{{{at.logit:.3f}}})}} = " if math.isfinite(at.logit) else ""
-    return Step("2  Affinity", text, observed, rf"s_{{{e}}} = \sqrt{{\ln (1 + e^{{z_{{{e}}}}})}} = {put_in}{s}")
+    return Step("Affinity", text, observed, rf"s_{{{e}}} = \sqrt{{\ln (1 + e^{{z_{{{e}}}}})}} = {put_in}{s}")
 
 
 def _logit_of_identity(at: _Numbers) -> Step:
     e, s = at.expert, number(at.affinity)
     text = "This router returns a probability per expert. The logits before its softmax are not recorded."
-    return Step("1  Router output", text, MEASURED, f"z_{{{e}}} = {s}")
+    return Step("Router output", text, MEASURED, f"z_{{{e}}} = {s}")
 
 
 def _identity(at: _Numbers, observed: str) -> Step:
     e, s = at.expert, number(at.affinity)
     return Step(
-        "2  Affinity", "The affinity is the router's probability itself.", observed, f"s_{{{e}}} = z_{{{e}}} = {s}"
+        "Affinity", "The affinity is the router's probability itself.", observed, f"s_{{{e}}} = z_{{{e}}} = {s}"
     )
 
 
@@ -176,10 +177,10 @@ def _with_bias(at: _Numbers) -> Step:
     biases, e, rule = at.decision.experts["bias"].values, at.expert, at.decision.rule
     if at.decision.by_table:
         text = "A table gives the experts of each token id, so neither affinity nor bias takes part in the choice."
-        return Step("3  Bias", text, DERIVED, "")
+        return Step("Bias", text, DERIVED, "")
     if not biases.any():
         text = "This router has no bias: it compares the affinities themselves."
-        return Step("3  Bias", text, DERIVED, rf"c_{{{e}}} = s_{{{e}}} = {number(at.biased)}")
+        return Step("Bias", text, DERIVED, rf"c_{{{e}}} = s_{{{e}}} = {number(at.biased)}")
     mean = at.decision.mean_bias
     text = (
         "The bias balances the load. It takes part in the choice, but not in the weight. The layer's mean bias is "
@@ -187,26 +188,24 @@ def _with_bias(at: _Numbers) -> Step:
     )
     symbol, score = ("z", at.logit) if rule.bias_on_logits else ("s", at.affinity)
     put_in = f"{number(score)} {_signed(at.bias)} = {number(at.biased)}"
-    return Step("3  Bias", text, DERIVED, rf"c_{{{e}}} = {symbol}_{{{e}}} + b_{{{e}}} = {put_in}")
+    return Step("Bias", text, DERIVED, rf"c_{{{e}}} = {symbol}_{{{e}}} + b_{{{e}}} = {put_in}")
 
 
 def _group_score(at: _Numbers, observed: str) -> Step:
     g, score = at.group, number(float(at.decision.groups["score"][at.group]))
     if not at.decision.untouched:
         text = f"E{at.expert} is in group {g}. This is its score as recorded in the changed run."
-        return Step("4  Group score", text, observed, f"G_{{{g}}} = {score}")
+        return Step("Group score", text, observed, f"G_{{{g}}} = {score}")
     members = at.decision.members(g).tolist()
     if at.decision.rule.scores_per_group == 1:
         text = f"E{at.expert} is in group {g}. A group is judged by its best expert, here E{members[0]}."
-        return Step(
-            "4  Group score", text, observed, rf"G_{{{g}}} = \max_{{j \in g}} c_j = c_{{{members[0]}}} = {score}"
-        )
+        return Step("Group score", text, observed, rf"G_{{{g}}} = \max_{{j \in g}} c_j = c_{{{members[0]}}} = {score}")
     names = " + ".join(f"c_{{{j}}}" for j in members)
     values = " + ".join(number(at.biased_of(j)) for j in members)
     best = " and ".join(f"E{member}" for member in members)
     text = f"E{at.expert} is in group {g}. A group is judged by the sum of its two best, here {best}."
     same = _same(float(at.decision.groups["expected"][g]), float(at.decision.groups["score"][g]))
-    return Step("4  Group score", text, observed, rf"G_{{{g}}} = {names} = {values} {same} {score}")
+    return Step("Group score", text, observed, rf"G_{{{g}}} = {names} = {values} {same} {score}")
 
 
 def _kept(at: _Numbers, observed: str) -> Step:
@@ -215,10 +214,10 @@ def _kept(at: _Numbers, observed: str) -> Step:
     listed = ", ".join(str(group) for group in np.flatnonzero(kept))
     text = f"The best {count} of {total} groups stay: {listed}. Group {g} {'is one of them' if kept[g] else 'is not'}."
     if not at.decision.untouched or count == total:
-        return Step("5  Kept groups", text if count < total else "All groups stay.", observed, "")
+        return Step("Kept groups", text if count < total else "All groups stay.", observed, "")
     out = np.flatnonzero(~kept)
     rival = int(out[scores[out].argmax()]) if kept[g] else int(np.flatnonzero(kept)[scores[kept].argmin()])
-    return Step("5  Kept groups", text, observed, _against(f"G_{{{g}}}", scores[g], f"G_{{{rival}}}", scores[rival]))
+    return Step("Kept groups", text, observed, _against(f"G_{{{g}}}", scores[g], f"G_{{{rival}}}", scores[rival]))
 
 
 def _place(at: _Numbers, observed: str) -> Step:
@@ -227,13 +226,13 @@ def _place(at: _Numbers, observed: str) -> Step:
     text = f"The best {len(chosen)} {within}are chosen. "
     if at.decision.by_table or not at.decision.untouched:
         by = " by the token id" if at.decision.by_table else ""
-        return Step("6  Top-k", f"E{e} {'was chosen' if at.chosen else 'was not chosen'}{by}.", observed, "")
+        return Step("Top-k", f"E{e} {'was chosen' if at.chosen else 'was not chosen'}{by}.", observed, "")
     if at.chosen:
         text += f"E{e} is number {chosen.tolist().index(e) + 1} of {len(chosen)}."
         out = np.flatnonzero(at.decision.experts["reachable"].values & ~at.decision.experts["chosen"].values)
         rival = int(out[at.decision.experts["biased"].values[out].argmax()]) if len(out) else None
     elif not at.reachable:
-        return Step("6  Top-k", f"{text}E{e} cannot be chosen: its group was not kept.", observed, "")
+        return Step("Top-k", f"{text}E{e} cannot be chosen: its group was not kept.", observed, "")
     else:
         text += (
             f"E{e} is not one of them; the last one chosen was E{chosen[-1]}."
@@ -242,38 +241,39 @@ def _place(at: _Numbers, observed: str) -> Step:
         )
         rival = int(chosen[-1]) if len(chosen) else None
     if rival is None:
-        return Step("6  Top-k", text, observed, f"c_{{{e}}} = {number(at.biased)}")
-    return Step("6  Top-k", text, observed, _against(f"c_{{{e}}}", at.biased, f"c_{{{rival}}}", at.biased_of(rival)))
+        return Step("Top-k", text, observed, f"c_{{{e}}} = {number(at.biased)}")
+    return Step("Top-k", text, observed, _against(f"c_{{{e}}}", at.biased, f"c_{{{rival}}}", at.biased_of(rival)))
 
 
 def _weight(at: _Numbers, observed: str) -> Step:
     e, decision = at.expert, at.decision
     if not at.chosen:
-        return Step("7  Weight", f"E{e} was not chosen: it computes nothing for this token.", observed, "")
+        return Step("Weight", f"E{e} was not chosen: it computes nothing for this token.", observed, "")
     if not math.isfinite(at.weight):
-        return Step("7  Weight", "The trace does not hold the weights.", observed, "")
+        return Step("Weight", "The trace does not hold the weights.", observed, "")
     result, scale = number(at.weight), decision.rule.routed_scale
     if decision.idle_from is not None and e >= decision.idle_from:
         text = f"E{e} computes nothing: with this choice the token skips an expert. This is its weight as recorded."
-        return Step("7  Weight", text, observed, rf"g_{{{e}}} = {result}")
+        return Step("Weight", text, observed, rf"g_{{{e}}} = {result}")
     if scale is None or decision.rule.normalise_weights is None or not decision.untouched:
         text = "As recorded. " + (
             "" if decision.untouched else "In a changed run the weight need not follow from the affinities."
         )
-        return Step("7  Weight", text, observed, rf"g_{{{e}}} = {result}")
+        return Step("Weight", text, observed, rf"g_{{{e}}} = {result}")
     same, factor = _same(at.expected, at.weight), f"{scale:g}"
     if decision.rule.has_expert_factor:
         factor = rf"{factor} \cdot {number(at.factor)}" if scale != 1 else number(at.factor)
+    bare = ", without the bias" if decision.rule.has_selection_bias else ""
     if not decision.rule.normalise_weights:
         what = f"times {_factors(at, scale)}" if decision.rule.has_expert_factor else "times a fixed factor"
-        text = f"The weight is the affinity itself, without the bias, {what}."
+        text = f"The weight is the affinity itself{bare}{'' if factor == '1' else f', {what}'}."
         put_in = rf"{factor} \cdot s_{{{e}}} = {factor} \cdot {number(at.affinity)}"
-        return Step("7  Weight", text, observed, rf"g_{{{e}}} = {put_in} {same} {result}")
+        return Step("Weight", text, observed, rf"g_{{{e}}} = {put_in} {same} {result}")
     text = (
-        f"The affinities of the chosen, without the bias, are divided by their sum; E{e} gets a share of "
-        f"{at.share:.4g} (derived). The weight is this share times {_factors(at, scale)}."
+        f"The affinities of the chosen{f'{bare},' if bare else ''} are divided by their sum; E{e} gets a share of "
+        f"{at.share:.4g} (derived). The weight is this share{'' if factor == '1' else f' times {_factors(at, scale)}'}."
     )
-    return Step("7  Weight", text, observed, _normalised(at, factor, f"{same} {result}"))
+    return Step("Weight", text, observed, _normalised(at, factor, f"{same} {result}"))
 
 
 def _factors(at: _Numbers, scale: float) -> str:

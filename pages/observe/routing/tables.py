@@ -45,8 +45,10 @@ def by_expert(decision: Decision, lost: Mapping[str, xr.DataArray]) -> pd.DataFr
         "normalised": experts["share"].values,
         "weight": experts["weight"].values,
     }
-    if not decision.rule.normalise_weights:
-        del columns["normalised"]
+    unused = ["group"] if decision.rule.num_groups == 1 else []
+    unused += [] if decision.rule.has_selection_bias else ["bias", "bias - mean", "with bias"]
+    unused += [] if decision.rule.normalise_weights else ["normalised"]
+    columns = {name: values for name, values in columns.items() if name not in unused}
     if decision.rule.has_expert_factor:
         columns["factor"] = experts["factor"].values
     order = np.lexsort([-experts["biased"].values, ~experts["chosen"].values])

@@ -33,7 +33,7 @@ def _coactivation(trace: Trace, counted: xr.DataArray) -> None:
     how_to_read = (
         "A row is an expert of this layer. A cell is the share of its tokens that also went to the column's expert. "
         "Derived. The table has each share's 95 % interval (Wilson, as if tokens were independent) and the share "
-        f"under fair routing. {text.FAIR} Click a cell to choose the row's expert."
+        f"under fair routing. {text.fair(rule)} Click a cell to choose the row's expert."
     )
     figure = figures.coactivation(counts, counted.sizes["token"], rule, session.theme())
     layer = int(counts["moe_layer"])

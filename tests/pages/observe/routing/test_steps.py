@@ -7,7 +7,7 @@ import pytest
 from model.trace.decision import Decision
 from model.trace.router_rule import IDENTITY, SCORINGS, RouterRule
 from model.trace.trace import Trace
-from pages.observe.routing import decision
+from pages.observe.routing import decision, tables
 from pages.observe.routing import steps as decision_steps
 from tests.model.trace.test_decision import gate, softmax_gate
 from tests.pages.observe.routing.traces import knocked_out
@@ -107,7 +107,7 @@ def test_recorded_logit_is_measured() -> None:
     assert found[LOGIT].tag == "measured"
     assert found[LOGIT].equation == f"z_{{{expert}}} = {float(decided.experts['logit'][expert]):.3f}"
     assert found[BIAS].equation.startswith(f"c_{{{expert}}} = s_{{{expert}}} = 0.")
-    assert [step.name[0] for step in found] == ["1", "2", "3", "6", "7"]
+    assert [step.name[0] for step in found] == ["1", "2", "3", "4", "5"]
 
 
 def test_equations_of_v4() -> None:
@@ -154,3 +154,11 @@ def test_factor_of_an_expert_stands_in_its_equation() -> None:
 def test_choice_that_computes_nothing() -> None:
     found, _, expert = of_family(QWEN3, layer=2, idle_from=1)
     assert f"E{expert} computes nothing: with this choice the token skips an expert." in found[-1].text
+
+
+def test_a_router_without_bias_and_groups_has_no_words_and_columns_for_them() -> None:
+    found, decided, _ = of_family(QWEN3)
+    assert "without the bias" not in found[-1].text
+    assert found[-1].text.endswith("The weight is this share.")
+    assert not {"group", "bias", "with bias"} & set(tables.by_expert(decided, {}).columns)
+    assert "bias" in tables.by_expert(of_family(V4)[1], {}).columns
