@@ -38,7 +38,7 @@ def _of_folder(folder: Path) -> Named:
     return dataclasses.replace(
         named,
         encode=tokenizer.encode,
-        bos_id=tokenizer.bos_id,
+        first_ids=tokenizer.first_ids,
         label=tokenizer.tokens,
         tokenizer_sha256=tokenizer.sha256,
     )

@@ -67,11 +67,12 @@ def _beyond(tokenizer: Tokenizer, vocab_size: Any) -> list[Finding]:
 
 def _first_token(tokenizer: Tokenizer, bos_id: Any) -> list[Finding]:
     """Return a finding if config.json and the tokenizer state different first tokens of a text."""
-    if type(bos_id) is not int or tokenizer.bos_id is None or tokenizer.bos_id == bos_id:
+    if type(bos_id) is not int or not tokenizer.first_ids or bos_id in tokenizer.first_ids:
         return []
-    what = f"config.json states bos_token_id {bos_id}, {FILE} begins a text with id {tokenizer.bos_id}"
+    first = " ".join(map(str, tokenizer.first_ids))
+    what = f"config.json states bos_token_id {bos_id}, {FILE} begins a text with id {first}"
     meaning = (
         "Runs here begin with the tokenizer's token; programs that follow config.json begin with another, which shifts "
         "the predictions of every text. One of the files belongs to another model."
     )
-    return [Finding(WARNING, NAME, what, meaning, {"bos_token_id": bos_id, "of the tokenizer": tokenizer.bos_id})]
+    return [Finding(WARNING, NAME, what, meaning, {"bos_token_id": bos_id, "of the tokenizer": tokenizer.first_ids[0]})]

@@ -312,6 +312,7 @@ class TransformersEngine:
             "engine": "transformers",
             "device": str(self.device),
             "dtype": str(self.dtype).removeprefix("torch."),
+            **({"notes": list(self.tokenizer.notes)} if self.tokenizer and self.tokenizer.notes else {}),
             "versions": {name: importlib.metadata.version(name) for name in packages},
             "time_utc": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         }

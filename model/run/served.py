@@ -152,8 +152,7 @@ class Served:
             return list(request.token_ids)
         if self.named.encode is None or request.prompt is None:
             return None
-        begins = [] if self.named.bos_id is None else [self.named.bos_id]
-        return [*begins, *self.named.encode(request.prompt)]
+        return [*self.named.first_ids, *self.named.encode(request.prompt)]
 
     # --- by chunk ----------------------------------------------------------------------------------------------------
 

@@ -80,7 +80,7 @@ class Named:
         name: name of the model on pages.
         config: its published config.json.
         encode: function from a text to ids without BOS; None without a tokenizer.
-        bos_id: id of the token that begins every run; None if there is none.
+        first_ids: ids of the tokens that begin every run.
         label: function from (ids, number of prompt tokens) to tokens and text; None without a tokenizer.
         bias: function from a model layer number to the selection bias, [expert]; None without weights.
         tokenizer_sha256: hash of its tokenizer.json.
@@ -89,7 +89,7 @@ class Named:
     name: str
     config: Mapping[str, Any]
     encode: Callable[[str], list[int]] | None = None
-    bos_id: int | None = None
+    first_ids: tuple[int, ...] = ()
     label: Callable[[list[int], int], Labelled] | None = None
     bias: Callable[[int], np.ndarray] | None = None
     tokenizer_sha256: str | None = None
@@ -154,8 +154,8 @@ def _encoded(named: Named, text: str | None, number: int | None, begins: bool) -
     if text is None or number is None or named.encode is None:
         return None
     ids = named.encode(text)
-    with_bos = [] if named.bos_id is None or not begins else [[named.bos_id, *ids]]
-    return next((candidate for candidate in (*with_bos, ids) if len(candidate) == number), None)
+    with_first = [[*named.first_ids, *ids]] if begins else []
+    return next((candidate for candidate in (*with_first, ids) if len(candidate) == number), None)
 
 
 def _agreed(number: int | None, ids: list[int] | None, what: str) -> int | None:

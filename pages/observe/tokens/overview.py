@@ -4,6 +4,7 @@ import numpy as np
 import streamlit as st
 
 from model.trace import token_counts
+from model.trace.imports import origin
 from model.trace.trace import Trace
 from pages.common import controls, text
 from viz import boundaries
@@ -45,13 +46,19 @@ def remarks(trace: Trace) -> list[str]:
         sentences.append(f"{characters} made of several tokens and shown in one chip.")
     if broken:
         sentences.append(f"{_number(broken, 'byte is', 'bytes are')} not part of any character, and written `\\xNN`.")
-    return [*_changed_text(trace), *sentences, *_lookalikes(trace)]
+    return [*_of_tokenizer(trace), *sentences, *_lookalikes(trace)]
+
+
+def _of_tokenizer(trace: Trace) -> list[str]:
+    """Return the notes on the first tokens, and a remark if the tokens of the prompt spell another text."""
+    if origin.is_imported(trace):
+        return []
+    return [*map(text.sentence, origin.notes(trace)), *_changed_text(trace)]
 
 
 def _changed_text(trace: Trace) -> list[str]:
-    """Return a remark if the tokens of the prompt spell another text than the prompt."""
     prompt = trace.request.get("prompt")
-    if not isinstance(prompt, str) or trace.request.get("chat") or trace.origin["kind"] != "measured":
+    if not isinstance(prompt, str) or trace.request.get("chat"):
         return []
     typed = prompt.encode(errors="surrogatepass")
     spelled = trace.text[: max((token.end for token in trace.tokens if not token.generated), default=0)]

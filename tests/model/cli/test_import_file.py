@@ -69,7 +69,7 @@ def test_an_answer_becomes_a_trace_file(answer: Path, folder: Path, tmp_path: Pa
 def test_text_is_encoded_by_the_models_own_tokenizer_when_counts_agree(folder: Path, tmp_path: Path) -> None:
     words = named_model(folder)
     assert words.encode is not None
-    ids = [words.bos_id, *words.encode("The wolf")] if words.bos_id is not None else words.encode("The wolf")
+    ids = [*words.first_ids, *words.encode("The wolf")]
     new = words.encode(" saw")
     response = {
         "text": " saw",

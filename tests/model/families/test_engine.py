@@ -192,7 +192,8 @@ def with_tokenizer(content: dict[str, Any], folder: Path) -> TransformersEngine:
 def test_text_of_a_sentencepiece_vocabulary_begins_as_its_files_state(tmp_path: Path) -> None:
     (tmp_path / "tokenizer_config.json").write_text('{"add_bos_token": false, "bos_token": "<s>"}')
     engine = with_tokenizer(by_hand(), tmp_path)
-    assert [line for line in engine.notes if line.startswith("runs begin without <s>")]
+    (note,) = [line for line in engine.notes if line.startswith("runs begin without <s>")]
+    assert engine.run(RunRequest(prompt="a b")).origin["notes"] == [note]
     (tmp_path / "tokenizer_config.json").unlink()
     engine = TransformersEngine.load(tmp_path, "cpu")
     trace = engine.run(RunRequest(prompt="a b"))

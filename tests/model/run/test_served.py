@@ -118,7 +118,7 @@ def test_top_k_is_sent_to_every_kind_where_it_cuts() -> None:
 
 
 def test_ids_of_the_models_own_tokenizer_are_sent() -> None:
-    named = engines.Named("tiny", engines.CONFIG, encode=lambda text: PROMPT_IDS[1:], bos_id=0)
+    named = engines.Named("tiny", engines.CONFIG, encode=lambda text: PROMPT_IDS[1:], first_ids=(0,))
     for routes, path, key in (
         (new_vllm(IDS), "/inference/v1/generate", "token_ids"),
         (sglang(IDS), "/generate", "input_ids"),

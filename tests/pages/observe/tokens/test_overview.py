@@ -88,6 +88,12 @@ def test_a_prompt_that_the_tokenizer_changes_is_named(prompt: str | None, remark
     assert [line for line in remarks if "tokenizer" in line and remark in line] == (remarks if remark else [])
 
 
+def test_notes_on_the_first_tokens_are_shown() -> None:
+    trace = spelling(b"Once")
+    noted = dataclasses.replace(trace, origin={**trace.origin, "notes": ["runs begin with <s>, as stated"]})
+    assert overview.remarks(noted) == ["Runs begin with \\<s\\>, as stated."]
+
+
 def test_a_space_that_the_tokenizer_adds_is_named() -> None:
     trace = spelling(b" O", b"nce")
     remarks = overview.remarks(dataclasses.replace(trace, request={**trace.request, "prompt": "Once"}))
