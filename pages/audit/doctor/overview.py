@@ -24,6 +24,7 @@ _PAGES = {
     "gate rows": "routing",
     "near ties": "routing",
     "affinities": "routing",
+    "bf16 ranking": "routing",
     "bf16 against fp32": "routing",
     "experts": "expert_load",
     "load": "expert_load",

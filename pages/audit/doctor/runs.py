@@ -90,11 +90,11 @@ def start_text(folder: Path, lines: str, reference: Trace | None) -> None:
 
     def work() -> None:
         from model.doctor.text import examine_text
-        from model.run.engine import Engine
+        from model.families.choose import load
 
         # A comparison may exchange the model's experts during a run, so it needs a model of its own.
         with models.path_hidden(folder):
-            engine = engines.get(folder) if reference is None else Engine.fitting(folder)
+            engine = engines.get(folder) if reference is None else load(folder)
             prompts = _prompts(lines, reference is None)
             audit.report = examine_text(engine, prompts, reference, progress, audit.cancel)
 
