@@ -163,7 +163,7 @@ def _examine(
 
 
 def _one_layer(layer: int | None, tensors: list[Scanned], totals: _Totals) -> Iterator[Finding]:
-    totals.num_tensors += len(tensors)
+    totals.num_tensors += len({tensor.stored.name for tensor in tensors})
     projections: dict[str, dict[int, Scanned]] = collections.defaultdict(dict)
     for tensor in tensors:
         for finding in values.check_values(tensor, vectors_may_be_zero=not totals.is_own):
@@ -249,6 +249,10 @@ def _checks(folder: ModelFolder, totals: _Totals) -> list[Check]:
         ),
         check(bias.NAME, f"{num_biases:,} biases in {len(totals.biases):,} layers", "selection bias"),
         check(gate.NAME, f"length and angles of the router rows of {len(totals.layers[gate.NAME]):,} layers", "router"),
-        check(experts.NAME, f"{totals.num_experts:,} experts, each against the others of its layer", "routed experts"),
+        check(
+            experts.NAME,
+            f"{totals.num_experts:,} experts, each against the others of its layer",
+            "routed experts in a dtype that is measured",
+        ),
         check(blocks.NAME, f"{totals.num_blocks:,} blocks of 128 x 128 with their scales", "FP8 matrices"),
     ]

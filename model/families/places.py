@@ -16,7 +16,7 @@ from transformers.conversion_mapping import get_model_conversion_mapping
 from transformers.core_model_loading import WeightConverter, WeightRenaming, rename_source_key
 
 from model.checkpoint.files import ModelFolder
-from model.checkpoint.header import StoredTensor
+from model.checkpoint.header import CheckpointError, StoredTensor, first_line
 from model.checkpoint.names import BIAS_KIND, EXPERT_KIND, ROUTER_KIND, Place
 from model.families.blocks import Block, Seam, find
 from model.families.published import Published
@@ -26,9 +26,19 @@ _EXPERT = re.compile(r"(?:.*\.)?experts\.(\d{1,9})\.(.+)")
 
 
 def structure(published: Published) -> PreTrainedModel:
-    """Return the model that a configuration describes, without data, on the meta device."""
-    with torch.device("meta"):
-        return published.model_class(copy.deepcopy(published.settings))
+    """Return the model that a configuration describes, without data, on the meta device.
+
+    Raises:
+        CheckpointError: transformers cannot build it.
+    """
+    try:
+        with torch.device("meta"):
+            return published.model_class(copy.deepcopy(published.settings))
+    except Exception as error:  # the classes raise errors of many kinds
+        model_type = published.config["model_type"]
+        raise CheckpointError(
+            f"config.json: transformers cannot build this {model_type!r}: {first_line(error)}"
+        ) from None
 
 
 def places_of(files: ModelFolder, model: PreTrainedModel) -> dict[str, Place]:
@@ -82,7 +92,7 @@ def _expert(place: Place, stored: StoredTensor, num_experts: int) -> Place:
     if numbered:
         kind = EXPERT_KIND if len(stored.shape) == 2 else ""
         return Place(place.layer, int(numbered[1]), numbered[2], kind)
-    if not stored.shape or stored.shape[0] % num_experts:
+    if not stored.shape or not num_experts or stored.shape[0] % num_experts:
         return place
     is_matrix = len(stored.shape) == 3 or len(stored.shape) == 2 and stored.shape[0] > num_experts
     return Place(place.layer, None, place.part, EXPERT_KIND if is_matrix else "", num_experts)

@@ -111,6 +111,25 @@ def test_a_missing_tensor_is_named_and_the_rest_is_audited(tmp_path: Path) -> No
     assert next(check for check in report.checks if check.name == gate.NAME).layers == (0, 1, 3)
 
 
+def test_packed_experts_are_named_and_left_out(tmp_path: Path) -> None:
+    def pack(tensors: Tensors) -> None:
+        for name in [name for name in tensors if name.endswith(("experts.gate_up_proj", "experts.down_proj"))]:
+            experts, width, outputs = tensors.pop(name).shape
+            tensors[f"{name}_blocks"] = torch.zeros(experts, outputs, width // 32, 16, dtype=torch.uint8)
+            tensors[f"{name}_scales"] = torch.zeros(experts, outputs, width // 32, dtype=torch.uint8)
+
+    folder = configure(copied("gpt_oss", tmp_path), quantization_config={"quant_method": "mxfp4"})
+    report = examine_weights(plant(folder, pack))
+    assert [what.partition(",")[0] for _, what in of(report, "manifest")] == ["16 packed tensors are not measured (U8)"]
+    assert skipped(report)[experts.NAME] == "the folder has no routed experts in a dtype that is measured"
+
+
+def test_a_configuration_that_cannot_be_built_is_refused_in_one_line(tmp_path: Path) -> None:
+    folder = configure(copied("qwen3_moe", tmp_path), hidden_act="no such function")
+    with pytest.raises(CheckpointError, match="transformers cannot build this 'qwen3_moe'"):
+        examine_weights(folder)
+
+
 def test_a_dense_model_and_an_unknown_family_are_refused_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="no layer of 'doge' hands a router's selection to experts"):
         examine_weights(saved("doge"))
