@@ -144,7 +144,7 @@ def _requests(engine: "Engine | TransformersEngine", prompts: Sequence[Prompt]) 
 
 def _encode(engine: "Engine | TransformersEngine", prompt: Prompt, number: int) -> list[int]:
     if engine.tokenizer is None:
-        raise PromptsError(f'{engine.name} has no tokenizer.json; give prompts as JSON lines with "ids"')
+        raise PromptsError(f'{engine.name} has no readable tokenizer.json; give prompts as JSON lines with "ids"')
     try:
         return [*engine.tokenizer.first_ids, *engine.tokenizer.encode(prompt.text or "")]
     except ValueError as problem:
