@@ -28,6 +28,15 @@ def head_figures(attention: xr.DataArray, top_k: int | None = None) -> xr.Datase
     )
 
 
+def share_elsewhere(row: xr.DataArray) -> float:
+    """Return the part of one query's attention that lies on no single token of the text; `row` is [key].
+
+    It is 0 in most models. A head with a sink leaves a part of its attention unused (gpt-oss, DeepSeek-V4), and a layer
+    of DeepSeek-V4 also reads entries that stand for several tokens each. NaN if the weight of a key is not known.
+    """
+    return float((1 - row.sum(skipna=False)).clip(min=0))
+
+
 def over_queries(figures: xr.Dataset, queries: np.ndarray) -> xr.Dataset:
     """Return mean, 10th and 90th percentile of the heads' statistics over queries, each [statistic, ..., head].
 

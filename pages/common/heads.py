@@ -25,6 +25,11 @@ def require(run: Run | None) -> Trace:
     """Return the run's trace if heads were recorded or can be computed; otherwise show why not and end the page."""
     trace = guards.require(run.trace if run else None)
     if not trace.has("attention"):
+        if trace.router is not None:
+            guards.stop_with(
+                "This run holds no attention: its text was too long to record all heads, or no layer of its model has "
+                "attention weights. Linear attention and state-space layers have none."
+            )
         if not trace.has("layer_input"):
             guards.require(trace, "attention")
         try:

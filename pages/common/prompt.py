@@ -85,6 +85,9 @@ def _follow_link(run: Run) -> None:
             placeholder = st.container(key="link-status").empty()
         jobs.follow(run, placeholder)
         st.rerun()
+    if st.session_state.get("followed") != run.number:  # the sidebar was drawn before the run began
+        st.session_state["followed"] = run.number
+        st.rerun()
     if run.error:
         session.forget()
         if run is st.session_state.get("link-run"):

@@ -30,7 +30,8 @@ def one_head(run: Run, chosen: Selection) -> None:
     )
     how_to_read = (
         "A row is a token that looks, a column a token that it looks at. Darker (in the dark theme, brighter) is more "
-        "attention; a row adds up to 1. Click to choose the row's token: a frame marks its row and column. Draw a "
+        "attention; a row adds up to 1, or to less where a head has a sink or reads entries for several tokens. Click "
+        "to choose the row's token: a frame marks its row and column. Draw a "
         f"rectangle to enlarge a part. The table shows token {token}."
     )
     table = tables.keys_of(trace, token, attention=values.row(run, layer, head, token))

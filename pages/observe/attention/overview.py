@@ -4,6 +4,8 @@ import numpy as np
 import streamlit as st
 import xarray as xr
 
+from model.trace import attention
+from model.trace.trace import Trace
 from pages.common import controls, heads, session, tables, text
 from pages.common.runs import Run
 from pages.observe.attention import tables as head_tables
@@ -11,6 +13,26 @@ from pages.observe.attention import values
 from pages.observe.attention.choices import SORTS, Selection
 from viz import heads as figures
 from viz.thumbnails import head_thumbnails
+
+ROUNDED = 0.005  # of a row of weights that sums to 1
+ELSEWHERE = (
+    "goes to no single token: to a sink, which takes attention and gives nothing, or to entries that stand for several "
+    "tokens"
+)
+
+
+def without_attention(trace: Trace) -> str | None:
+    """Return a sentence on the layers that have no attention weights; None if every layer has them, or may have."""
+    if trace.router is None:
+        return None
+    has = heads.layers(trace)
+    lacking = [f"L{layer}" for layer in range(trace.shape.num_layers) if layer not in has]
+    if not lacking:
+        return None
+    return (
+        f"{', '.join(lacking)} {'has' if len(lacking) == 1 else 'have'} no attention weights: linear attention and "
+        "state-space layers have none."
+    )
 
 
 def order(summary: xr.Dataset, sort: str) -> list[int]:
@@ -25,11 +47,19 @@ def order(summary: xr.Dataset, sort: str) -> list[int]:
 def verdict(run: Run, layer: int, head: int, token: int) -> str:
     """Return a sentence on the token that the chosen token looks at most in this head, with its share."""
     trace, row = heads.trace_of(run), values.row(run, layer, head, token).values
-    key = int(row.argmax())
-    name, other = (text.as_code(text.token(trace, index)) for index in (token, key))
+    name = text.as_code(text.token(trace, token))
+    if np.isnan(row).any():
+        return (
+            f"In head {head} of L{layer}, it is not known which tokens the keys of token {token} {name} stand for, so "
+            "no attention is shown for it."
+        )
+    key, elsewhere = int(row.argmax()), attention.share_elsewhere(xr.DataArray(row))
+    other = text.as_code(text.token(trace, key))
     most = f"token {key} {other}" if key != token else "itself"
     source = heads.origin(trace, layer, head)
-    return f"In head {head} of L{layer}, token {token} {name} looks most at **{most}: {row[key]:.1%}** ({source})."
+    rest = f" {elsewhere:.1%} {ELSEWHERE}." if elsewhere > ROUNDED else ""
+    answer = f"In head {head} of L{layer}, token {token} {name} looks most at **{most}: {row[key]:.1%}** ({source})."
+    return answer + rest
 
 
 def thumbnails(run: Run, chosen: Selection, ranked: list[int], summary: xr.Dataset, sort: str) -> None:
@@ -52,6 +82,8 @@ def token_keys(run: Run, chosen: Selection) -> None:
     source = heads.origin(trace, chosen.layer, chosen.head)
     st.caption(f"Token {token}: {source}, n = {token + 1:,} tokens")  # in a narrow chart it would lie below the toolbar
     figure = figures.largest_weights(row, text.token_labels(trace), session.theme(), source)
-    how_to_read = "The tokens that the chosen token looks at most in this head. All bars add up to 1."
+    elsewhere = attention.share_elsewhere(row)
+    total = "1" if not elsewhere > ROUNDED else f"{1 - elsewhere:.3g}; the rest {ELSEWHERE}"
+    how_to_read = f"The tokens that the chosen token looks at most in this head. All bars add up to {total}."
     table = tables.keys_of(trace, token, attention=row)
     controls.chart(figure, "attention-row", table, how_to_read, layer=chosen.layer)

@@ -23,6 +23,8 @@ with st.container(horizontal=True, vertical_alignment="bottom"):
     head = controls.head(trace, heads.numbers(trace, layer))
     token = controls.token(trace)
 st.markdown(overview.verdict(run, layer, head, token))
+if lacking := overview.without_attention(trace):
+    st.caption(lacking)
 left, right = st.columns(2, vertical_alignment="bottom")
 with left:
     sort = choices.sort()

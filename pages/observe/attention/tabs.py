@@ -66,11 +66,12 @@ def rollout(run: Run, chosen: Selection, ranked: list[int], counted: xr.DataArra
     title = f"rollout, layers 0 to {chosen.layer}: derived, n = {trace.num_tokens:,} tokens"
     shown, labels = cells.cells(reached, chosen.window)[chosen.statistic], text.token_labels(trace)
     figure = maps.rollout_map(shown, session.theme(), labels, token=chosen.token, title=title, of_cell=chosen.statistic)
+    has_gaps = trace.router is not None and len(heads.layers(trace)) < trace.shape.num_layers
     st.caption(
         "Rollout estimates how much of one token reaches another through all layers up to this one. For each layer it "
         "takes a matrix: half is the mean attention of the heads, and half stands for the residual stream, which "
         "keeps each token in its place. The product of these matrices is the rollout. It ignores the values and the "
-        "feed-forward layers."
+        "feed-forward layers" + (", and the layers without attention weights." if has_gaps else ".")
     )
     how_to_read = (
         "A cell is how much of the column's token reaches the row's token through the layers. The table shows token "

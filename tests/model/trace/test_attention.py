@@ -84,3 +84,9 @@ def test_head_figures_stay_in_their_ranges(seed: int) -> None:
     ):
         values = figure(weights).isel(query=slice(1, None)).values
         assert ((values >= 0) & (values <= limit + 1e-5)).all()
+
+
+def test_share_elsewhere_is_what_a_row_leaves() -> None:
+    assert attention.share_elsewhere(xr.DataArray([0.25, 0.5], dims="key")) == 0.25
+    assert attention.share_elsewhere(xr.DataArray([0.5, 0.5 + 1e-7], dims="key")) == 0
+    assert np.isnan(attention.share_elsewhere(xr.DataArray([0.5, np.nan], dims="key")))
