@@ -248,7 +248,11 @@ def _checks(folder: ModelFolder, totals: _Totals) -> list[Check]:
             unscaled.NAME, STAGE, f"values of {totals.num_tensors:,} tensors against FP8's, scales without FP8 weights"
         ),
         check(bias.NAME, f"{num_biases:,} biases in {len(totals.biases):,} layers", "selection bias"),
-        check(gate.NAME, f"length and angles of the router rows of {len(totals.layers[gate.NAME]):,} layers", "router"),
+        check(
+            gate.NAME,
+            f"length and angles of the router rows of {len(totals.layers[gate.NAME]):,} layers",
+            "router with a row per expert",
+        ),
         check(
             experts.NAME,
             f"{totals.num_experts:,} experts, each against the others of its layer",
