@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 from model.families.edit import edits
 from model.families.found import Found
@@ -131,8 +130,8 @@ def check_knocked_out_and_forced(
     """Knock the busiest expert of the first block out and force the idlest one of the last block, in one run."""
     first, last = labels[selecting[0]], labels[selecting[-1]]
     num_experts = found.blocks[first].columns
-    busiest = int(columns_of(found, first, routing[first]).flatten().bincount(minlength=num_experts).argmax())
-    idlest = int(columns_of(found, last, routing[last]).flatten().bincount(minlength=num_experts).argmin())
+    busiest = int(routing[first].ids_TK.flatten().bincount(minlength=num_experts).argmax())
+    idlest = int(routing[last].ids_TK.flatten().bincount(minlength=num_experts).argmin())
     changes: list[Intervention] = [KnockOut(selecting[0], busiest)]
     force = ForceExpert(selecting[-1], idlest)
     if found.is_complete:
@@ -142,18 +141,18 @@ def check_knocked_out_and_forced(
             edits([force], found, labels)
     edited = routing_of(model, OTHER, Tape(edits(changes, found, labels), norms=False))
     before, after = routing[first], edited[first]
-    hit_T = (columns_of(found, first, before) == busiest).any(-1)
+    hit_T = (before.ids_TK == busiest).any(-1)
     assert hit_T.sum() > 0
     assert torch.equal(after.ids_TK[~hit_T], before.ids_TK[~hit_T])
     assert torch.equal(after.weights_TK[~hit_T], before.weights_TK[~hit_T])
-    columns_TK = columns_of(found, first, after)
+    columns_TK = after.ids_TK
     assert not after.weights_TK[columns_TK == busiest].any()
     if not found.is_complete:
         assert torch.equal(after.ids_TK, before.ids_TK)
         return
     assert not (columns_TK == busiest).any()
     check_weights(found, first, after)
-    columns_TK = columns_of(found, last, edited[last])
+    columns_TK = edited[last].ids_TK
     assert ((columns_TK == idlest).sum(-1) == 1).all()
     check_weights(found, last, edited[last])
 
@@ -163,7 +162,7 @@ def check_top_k(model: Watched, found: Found, labels: Mapping[int, str]) -> None
     k = 2
     routing = routing_of(model, OTHER, Tape(edits([TopK(k)], found, labels), norms=False))
     for path, raw in routing.items():
-        columns_TK, block = columns_of(found, path, raw), found.blocks[path]
+        columns_TK, block = raw.ids_TK, found.blocks[path]
         assert columns_TK.shape == (len(OTHER), k)
         check_weights(found, path, raw)
         if found.rule.num_groups == 1 and block.table is None:
@@ -175,7 +174,7 @@ def check_top_k(model: Watched, found: Found, labels: Mapping[int, str]) -> None
 def check_weights(found: Found, path: str, raw: RawRouting) -> None:
     """Compare gate weights with the formula of the rule, computed in torch."""
     rule, block = found.rule, found.blocks[path]
-    columns_TK = columns_of(found, path, raw)
+    columns_TK = raw.ids_TK
     weights_TK = AFFINITIES[rule.scoring](raw.logits_TC.double()).gather(-1, columns_TK)
     if rule.normalise_weights:
         weights_TK = weights_TK / weights_TK.sum(-1, keepdim=True)
@@ -186,14 +185,9 @@ def check_weights(found: Found, path: str, raw: RawRouting) -> None:
     torch.testing.assert_close(raw.weights_TK.double(), weights_TK, rtol=1e-5, atol=0)
 
 
-def columns_of(found: Found, path: str, raw: RawRouting) -> Tensor:
-    """Return the selected columns of a block."""
-    return raw.choices(found.blocks[path].columns, found.blocks[path].slots)
-
-
 def replay_of(found: Found, routing: Mapping[str, RawRouting]) -> Replay:
     """Return the recorded routing of all blocks, numbered from 0, as an intervention."""
-    ids = np.stack([columns_of(found, path, raw).numpy() for path, raw in routing.items()], axis=1)
+    ids = np.stack([raw.ids_TK.numpy() for path, raw in routing.items()], axis=1)
     weights = np.stack([raw.weights_TK.numpy() for raw in routing.values()], axis=1)
     values = ids.astype("<i2").tobytes(), weights.astype("<f4").tobytes()
     return Replay(tuple(range(len(routing))), len(ids), ids.shape[-1], *values)

@@ -49,7 +49,7 @@ class BlockEdit:
     def __call__(self, raw: RawRouting, start: int) -> RawRouting:
         """Return the routing of the rows from token `start` on; its ids are columns."""
         changes = self.changes
-        edited = raw._replace(ids_TK=raw.choices(self.block.columns, self.block.slots))
+        edited = raw
         if self.rule is not None:
             if dataclasses.replace(changes, given=None) != Changes(self.block.top_k):
                 edited = self._decided(self.rule, raw)
@@ -60,7 +60,7 @@ class BlockEdit:
 
     def _decided(self, rule: RouterRule, raw: RawRouting) -> RawRouting:
         """Return the routing after all changes but a given one."""
-        changes, decision = self.changes, decision_of(raw, self.block.slots)
+        changes, decision = self.changes, decision_of(raw)
         logits_TC = decision.logits_TC
         if changes.temperature != 1:
             logits_TC = logits_TC / np.float32(changes.temperature)
@@ -80,7 +80,7 @@ class BlockEdit:
         stays_T &= ~np.take_along_axis(lost_TC, ids_TK, -1).any(-1)
         stays_T1 = torch.from_numpy(stays_T).to(raw.ids_TK.device)[:, None]
         return raw._replace(
-            ids_TK=torch.where(stays_T1, raw.choices(self.block.columns, self.block.slots), new.ids_TK),
+            ids_TK=torch.where(stays_T1, raw.ids_TK, new.ids_TK),
             weights_TK=torch.where(stays_T1, raw.weights_TK, new.weights_TK),
         )
 

@@ -60,17 +60,32 @@ class Block:
             self.top_k = raw.ids_TK.shape[-1]
             self.columns = None if raw.logits_TC is None else raw.logits_TC.shape[-1]
 
-    def choices(self, raw: RawRouting) -> Tensor:
-        """Return the selected columns of the router, [T, K]."""
-        return raw.choices(self.num_experts, self.slots)
+    def in_columns(self, received: RawRouting) -> RawRouting:
+        """Return what the experts received, with the router's columns as ids; the same object if these are the ids.
 
-    def accepted(self, edited: RawRouting, original: RawRouting) -> RawRouting:
-        """Return an edited routing in the dtypes of the original, with ids that the experts accept."""
-        ids_TK, weights_TK = edited.ids_TK.to(original.ids_TK), edited.weights_TK.to(original.weights_TK)
-        if self.num_experts > self.slots:
-            beyond_TK = ids_TK >= self.slots
-            ids_TK, weights_TK = ids_TK.masked_fill(beyond_TK, 0), weights_TK.masked_fill(beyond_TK, 0)
-        return RawRouting(original.logits_TC, ids_TK, weights_TK)
+        Expert 0 with weight 0 stands for the column that the experts do not accept, unless expert 0 has the higher
+        biased score: then its affinity is rounded to 0 (Zaya: softmax, and a bias for each column).
+        """
+        logits_TC, ids_TK, weights_TK = received
+        if logits_TC is None or self.num_experts <= self.slots:
+            return received
+        scores_TC = logits_TC.softmax(-1).float()
+        for name, tensor, read in self._owned():  # the own bias of a linear layer is in its logits already
+            if tensor.shape == scores_TC.shape[-1:] and name.rpartition(".")[2] not in ("bias", "weight"):
+                scores_TC = scores_TC + read().to(scores_TC)
+        is_beyond_T1 = scores_TC[:, self.slots :].amax(-1, keepdim=True) >= scores_TC[:, :1]
+        return received._replace(
+            ids_TK=ids_TK.masked_fill((ids_TK == 0) & (weights_TK == 0) & is_beyond_T1, self.slots)
+        )
+
+    def in_dtypes_of(self, raw: RawRouting, edited: RawRouting) -> RawRouting:
+        """Return an edited routing in the dtypes of the unedited one; columns that the experts do not accept get 0."""
+        ids_TK, weights_TK = edited.ids_TK.to(raw.ids_TK), edited.weights_TK.to(raw.weights_TK)
+        return RawRouting(raw.logits_TC, ids_TK, weights_TK.masked_fill(ids_TK >= self.slots, 0))
+
+    def for_experts(self, raw: RawRouting) -> RawRouting:
+        """Return a routing with ids that the experts accept."""
+        return raw._replace(ids_TK=raw.ids_TK.masked_fill(raw.ids_TK >= self.slots, 0))
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the router's tensors by their path in the block: vectors, and matrices with an axis of experts.

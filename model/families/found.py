@@ -114,10 +114,10 @@ def tolerance_of(dtype: torch.dtype) -> float:
     return max(EXACT, 2 * torch.finfo(dtype).eps)
 
 
-def decision_of(raw: RawRouting, slots: int) -> Decision:
+def decision_of(raw: RawRouting) -> Decision:
     """Return a recorded pass in numpy; its router must have returned logits."""
     assert raw.logits_TC is not None
-    ids_TK = raw.choices(raw.logits_TC.shape[-1], slots).cpu().numpy().astype(np.int64)
+    ids_TK = raw.ids_TK.cpu().numpy().astype(np.int64)
     dtypes = raw.logits_TC.dtype, raw.weights_TK.dtype
     return Decision(float_array(raw.logits_TC), ids_TK, float_array(raw.weights_TK), *dtypes)
 

@@ -69,7 +69,7 @@ class FamilyRecorder:
         """Return the decisions of all blocks, [T, L, ...]; ranks are sorted by gate weight, and by id in a tie."""
         blocks = self._probed.blocks.values()
         raws = {block.path: recorded.routing[block.path] for block in blocks}
-        ids = np.stack([block.choices(raws[block.path]).numpy().astype(np.int64) for block in blocks], 1)
+        ids = np.stack([raws[block.path].ids_TK.numpy().astype(np.int64) for block in blocks], 1)
         weights = np.stack([float_array(raw.weights_TK) for raw in raws.values()], 1)
         by_weight = np.lexsort((ids, -weights), axis=-1)
         arrays = {

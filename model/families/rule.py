@@ -135,7 +135,7 @@ def holds(found: Found, path: str, raw: RawRouting, token_ids: Tensor | None = N
     rule, block = found.rule, found.blocks[path]
     if rule is None or raw.logits_TC is None:
         return False
-    decision = decision_of(raw, block.slots)
+    decision = decision_of(raw)
     if not np.isfinite(decision.logits_TC).all():
         return False
     affinity_TC = rule.affinity(decision.logits_TC)
@@ -168,7 +168,7 @@ def _blocks(cases: Mapping[str, Case], token_ids: Tensor) -> tuple[dict[str, _Bl
         return {}, f"the router of {silent[0]} returns no logits" if silent else "no block was recorded"
     blocks = {}
     for path, case in cases.items():
-        decision = decision_of(case.raw, case.slots)
+        decision = decision_of(case.raw)
         vectors, table = _vectors(case.tensors, decision.logits_TC.shape[-1]), _table(case, decision, token_ids)
         blocks[path] = _Block(decision, vectors, table, case.slots)
     if not all(np.isfinite(block.decision.logits_TC).all() for block in blocks.values()):

@@ -43,17 +43,17 @@ def instrument(model: nn.Module) -> Seam:
     return found
 
 
-def _after_sibling(block: Block, _module: nn.Module, _args: Any, output: Any) -> tuple | None:
+def _after_sibling(block: Block, module: nn.Module, _args: Any, output: Any) -> tuple | None:
     """Keep the logits that a module beside the experts returned; record and edit its finished assignment."""
     tape = current()
     if tape is None:
         return None
     if not block.takes_routing:
-        assignment = assignment_in(output, block.num_computing, block.top_k)
+        assignment = assignment_in(output, block.num_computing, vars(module).get("top_k", block.top_k))
         if assignment is None:
             return None
-        raw, edited = _settled(tape, block, assignment.raw)
-        return None if edited is raw else assignment.write(edited)
+        edited = _edited(tape, block, assignment.raw)
+        return None if edited is None else assignment.write(edited)
     logits_TC = logits_in(output, block.num_computing)
     if logits_TC is not None:
         tape.decided(block.path, logits_TC, sure=True)
@@ -72,19 +72,20 @@ def _before_experts(
     if tape is None:
         return None
     states, ids_TK, weights_TK = (*args, *(kwargs[name] for name in names[len(args) :]))
-    raw, edited = _settled(tape, block, RawRouting(tape.logits_of(block.path), ids_TK, weights_TK))
-    return None if edited is raw else ((states, edited.ids_TK, edited.weights_TK), {})
+    edited = _edited(tape, block, RawRouting(tape.logits_of(block.path), ids_TK, weights_TK))
+    return None if edited is None else ((states, edited.ids_TK, edited.weights_TK), {})
 
 
-def _settled(tape: Tape, block: Block, raw: RawRouting) -> tuple[RawRouting, RawRouting]:
-    """Return the routing before and after its edit, the same object without one; the tape keeps the second."""
-    block.observe(raw)
+def _edited(tape: Tape, block: Block, received: RawRouting) -> RawRouting | None:
+    """Record what the experts receive, after an edit; return the edited routing for them, None without an edit."""
+    block.observe(received)
+    raw = block.in_columns(received)
     edited = tape.edited(block.path, raw)
     if edited is not raw:
-        edited = block.accepted(edited, raw)
+        edited = block.in_dtypes_of(raw, edited)
     if tape.routing:
         tape.record("routing", block.path, edited)
-    return raw, edited
+    return None if edited is raw else block.for_experts(edited)
 
 
 def _before_layer(index: int, _module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:

@@ -22,21 +22,13 @@ class RawRouting(NamedTuple):
     """The routing of one block in one forward pass, as its experts received it, in the router's own order of ranks.
 
     `logits_TC` is the first value that the router returned: logits, or probabilities in a few families; None if no
-    module beside the experts returned any.
+    module beside the experts returned any. `ids_TK` are columns of the logits: a column that the experts do not accept
+    reaches them as expert 0 with weight 0 (Zaya), and keeps its number here.
     """
 
     logits_TC: Tensor | None
     ids_TK: Tensor
     weights_TK: Tensor
-
-    def choices(self, num_columns: int, slots: int) -> Tensor:
-        """Return the selected columns of the router, [T, K], if the experts accept `slots` ids.
-
-        A column beyond those reaches the experts as expert 0 with weight 0 (Zaya).
-        """
-        if num_columns <= slots:
-            return self.ids_TK
-        return self.ids_TK.masked_fill((self.ids_TK == 0) & (self.weights_TK == 0), slots)
 
 
 # Given a block's routing and the number of tokens before this forward pass: the routing to use instead.

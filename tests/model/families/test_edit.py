@@ -277,7 +277,7 @@ def test_a_choice_that_computes_nothing_can_be_forced_and_knocked_out() -> None:
     """Zaya: the last of three columns reaches the experts as expert 0 with weight 0; here it has the best score."""
     rule = RouterRule(num_experts=3, top_k=1, scoring="softmax", normalise_weights=False, has_selection_bias=False)
     found = Found(rule=rule, blocks={"a": BlockRouter(columns=3, slots=2, top_k=1)})
-    raw = RawRouting(torch.tensor([[0.0, 1.0, 2.0]]), torch.tensor([[0]]), torch.tensor([[0.0]]))
+    raw = RawRouting(torch.tensor([[0.0, 1.0, 2.0]]), torch.tensor([[2]]), torch.tensor([[0.0]]))
     without = edits([KnockOut(0, 2)], found, {0: "a"})["a"](raw, 0)
     assert without.ids_TK.tolist() == [[1]]
     torch.testing.assert_close(without.weights_TK, torch.tensor([[0.24472847]]))

@@ -7,12 +7,14 @@ import torch
 from torch import Tensor, nn
 
 from model.families.blocks import Block
+from model.families.edit import edits
 from model.families.folder import open_folder
 from model.families.passes import cache_argument
 from model.families.seam import instrument
 from model.families.tape import Pass, RawRouting, Tape
+from model.run.interventions import ScoreThreshold
 from tests.families import FAMILIES, Watched, build, saved, watched
-from tests.router_rules import check_rule_and_edits
+from tests.router_rules import check_rule_and_edits, found_in, routing_of
 
 ROUTED = [name for name in FAMILIES if name != "doge"]  # its experts are embeddings, found by product keys
 PROMPT, GENERATED = list(range(3, 27)), [41, 42, 43]
@@ -86,12 +88,12 @@ def test_every_folder_is_opened_recorded_and_edited_to_the_bit(model_type: str) 
 
 def check_routing(block: Block, recorded: list[RawRouting], received: list[tuple[Tensor, Tensor]]) -> None:
     for raw, (ids_TK, weights_TK) in zip(recorded, received, strict=block.takes_routing):
-        assert torch.equal(raw.ids_TK, ids_TK)
+        assert torch.equal(block.for_experts(raw).ids_TK, ids_TK)
         assert torch.equal(raw.weights_TK, weights_TK)
     for raw, num_tokens in zip(recorded, [len(PROMPT), 1, 1, 1], strict=True):
         assert raw.ids_TK.shape == raw.weights_TK.shape == (num_tokens, block.top_k)
         assert raw.logits_TC.shape == (num_tokens, block.num_experts)
-        assert all(len(set(row)) == len(row) for row in block.choices(raw).tolist())
+        assert all(len(set(row)) == len(row) for row in raw.ids_TK.tolist())
 
 
 def check_residual_stream(model_type: str, num_layers: int, passes: list[Pass]) -> None:
@@ -154,7 +156,7 @@ def test_a_tape_records_only_what_it_wants() -> None:
     assert tape.position == len(PROMPT)
 
 
-def test_choices_of_an_idle_column() -> None:
+def test_columns_that_the_experts_do_not_accept() -> None:
     model: Watched = watched("zaya")
     tape = Tape()
     model.logits(PROMPT, tape)
@@ -162,10 +164,33 @@ def test_choices_of_an_idle_column() -> None:
     for path, block in model.seam.blocks.items():
         assert (block.num_experts, block.slots, block.idle_from) == (9, 8, 8)
         idle_TK = taken[path].weights_TK == 0
-        assert bool((taken[path].ids_TK[idle_TK] == 0).all())
-        assert torch.equal(block.choices(taken[path]) == 8, idle_TK)
+        assert torch.equal(taken[path].ids_TK == 8, idle_TK)
     block = next(iter(model.seam.blocks.values()))
     raw = RawRouting(None, torch.tensor([[3], [0]]), torch.tensor([[0.5], [0.0]]))
-    assert block.choices(raw).tolist() == [[3], [8]]
-    back = block.accepted(RawRouting(None, torch.tensor([[8], [2]]), torch.tensor([[0.7], [0.25]])), raw)
-    assert (back.ids_TK.tolist(), back.weights_TK.tolist()) == ([[0], [2]], [[0.0], [0.25]])
+    edited = block.in_dtypes_of(raw, RawRouting(None, torch.tensor([[8], [2]]), torch.tensor([[0.7], [0.25]])))
+    assert (edited.ids_TK.tolist(), edited.weights_TK.tolist()) == ([[8], [2]], [[0.0], [0.25]])
+    assert block.for_experts(edited).ids_TK.tolist() == [[0], [2]]
+
+
+def test_expert_0_whose_affinity_rounds_to_0_is_told_from_a_column_that_computes_nothing() -> None:
+    """In fp16 the affinity of expert 0 is 0 in all rows; its bias lets it win in the first two."""
+    block = instrument(build("zaya")).blocks["model.layers.0.mlp"]
+    block.columns, block.top_k = 9, 1
+    biases_C = next(tensor for name, tensor in block.tensors().items() if name.endswith("balancing_biases"))
+    logits_TC = torch.full((3, 9), -30.0, dtype=torch.float16)
+    logits_TC[:, 1], logits_TC[2, 8] = 0, 1.0
+    received = RawRouting(logits_TC, torch.zeros(3, 1, dtype=torch.long), torch.zeros(3, 1, dtype=torch.float16))
+    biases_C.zero_()[0] = 0.5
+    assert block.in_columns(received).ids_TK.tolist() == [[0], [0], [8]]
+
+
+def test_an_edit_that_takes_the_weight_of_expert_0_keeps_its_column() -> None:
+    """Zaya: a threshold above every affinity gives weight 0 to all, and no other choice to any."""
+    model = watched("zaya")
+    before = routing_of(model, PROMPT)
+    found = found_in(model, before, PROMPT)
+    changes = edits([ScoreThreshold(0.99)], found, dict(enumerate(found.blocks)))
+    path = next(path for path, raw in before.items() if bool((raw.ids_TK == 0).any()))
+    after = routing_of(model, PROMPT, Tape({path: changes[path]}, norms=False))
+    assert bool((after[path].weights_TK[before[path].ids_TK == 0] == 0).all())
+    assert torch.equal(after[path].ids_TK, before[path].ids_TK)
