@@ -48,7 +48,10 @@ def lone_logits(output: Any, num_experts: int) -> Tensor | None:
 
 
 def assignment_in(output: Any, num_experts: int, top_k: int | None) -> Assignment | None:
-    """Return the finished assignment in a router's tuple; None if there is none."""
+    """Return the finished assignment in a router's tuple; None if there is none.
+
+    `top_k` is the number of selected experts. None: the largest number of scores that are not 0.
+    """
     if not isinstance(output, tuple):
         return None
     if len(output) == 2 and all(lone_logits(part, num_experts) is not None for part in output):
@@ -60,7 +63,7 @@ def assignment_in(output: Any, num_experts: int, top_k: int | None) -> Assignmen
 
 def _scattered(scores_TE: Tensor, logits_TE: Tensor, top_k: int | None) -> Assignment:
     k = top_k or int((scores_TE != 0).sum(-1).max())
-    ids_TK = scores_TE.topk(k).indices
+    ids_TK = logits_TE.topk(k).indices  # as the router does; scores of selected experts may round to 0
 
     def write(raw: RawRouting) -> tuple[Tensor, Tensor]:
         return torch.zeros_like(scores_TE).scatter(-1, raw.ids_TK, raw.weights_TK), logits_TE

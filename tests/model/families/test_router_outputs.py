@@ -5,8 +5,9 @@ from transformers.models.jetmoe.modeling_jetmoe import JetMoeTopKGating
 from transformers.models.llama4.modeling_llama4 import Llama4Router
 
 from model.families.router_outputs import assignment_in, logits_in, lone_logits
-from model.families.tape import RawRouting
-from tests.families import config_of
+from model.families.seam import instrument
+from model.families.tape import RawRouting, Tape
+from tests.families import Watched, build, config_of
 
 
 def by_hand(logits_TE: Tensor, top_k: int) -> tuple[Tensor, Tensor]:
@@ -27,9 +28,28 @@ def test_scores_of_all_experts() -> None:
 
 def test_the_number_of_selected_experts_may_be_known_before() -> None:
     scores_TE = torch.tensor([[0.0, 0.7, 0.0, 0.2]])
-    assignment = assignment_in((scores_TE, torch.zeros(1, 4)), 4, 2)
+    assignment = assignment_in((scores_TE, torch.tensor([[-3.0, 0.8, -2.0, -1.4]])), 4, 2)
     assert assignment is not None
     assert assignment.raw.ids_TK.tolist() == [[1, 3]]
+
+
+def test_scores_that_round_to_0_select_the_experts_of_their_logits() -> None:
+    """Llama 4 in fp16: the sigmoid of -20 and of -19 is 0."""
+    logits_TE = torch.tensor([[-30.0, -20.0, -40.0, -19.0]], dtype=torch.float16)
+    assignment = assignment_in((torch.zeros_like(logits_TE), logits_TE), 4, 2)
+    assert assignment is not None
+    assert assignment.raw.ids_TK.tolist() == [[3, 1]]
+    assert assignment.raw.weights_TK.tolist() == [[0, 0]]
+
+
+def test_the_number_of_experts_of_a_router_does_not_depend_on_its_first_scores() -> None:
+    model = build("llama4_text", dtype=torch.float16)
+    seam, tape = instrument(model), Tape(norms=False)
+    for block in seam.blocks.values():
+        block.module.router.register_forward_pre_hook(lambda _module, args: (args[0] * 0 - 1e3,))
+        block.module.router.weight.data.fill_(1.0)
+    Watched(model, seam).logits([5], tape)
+    assert {raw.ids_TK.shape[-1] for raw in tape.take().routing.values()} == {3}
 
 
 def test_tokens_sorted_by_expert() -> None:
