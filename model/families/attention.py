@@ -74,7 +74,8 @@ def attention_weights(module: nn.Module, query: Tensor, key: Tensor, mask: Tenso
     if mask is not None:
         scores_BHQS = scores_BHQS.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else scores_BHQS + mask
     elif query.shape[2] > 1 and _is_causal(module, kwargs.get("is_causal")):
-        later_QS = torch.ones(scores_BHQS.shape[-2:], dtype=torch.bool, device=query.device).triu(1)
+        num_cached = key.shape[2] - query.shape[2]  # the queries are the last tokens
+        later_QS = torch.ones(scores_BHQS.shape[-2:], dtype=torch.bool, device=query.device).triu(1 + num_cached)
         scores_BHQS = scores_BHQS.masked_fill(later_QS, -torch.inf)
     return scores_BHQS.softmax(-1).nan_to_num()  # a row without any key is all zero
 

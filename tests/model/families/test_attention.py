@@ -18,6 +18,13 @@ def test_weights_by_hand() -> None:
     torch.testing.assert_close(full[0, 0], torch.tensor([[0.5, 0.5], [0.75, 0.25]]))
 
 
+def test_several_queries_after_a_cache_see_the_keys_before_them() -> None:
+    """Two queries at the end of four tokens; all scores are equal."""
+    query, key = torch.zeros(1, 1, 2, 4), torch.zeros(1, 1, 4, 4)
+    weights = attention_weights(nn.Identity(), query, key, None)
+    torch.testing.assert_close(weights[0, 0], torch.tensor([[1 / 3, 1 / 3, 1 / 3, 0], [1 / 4] * 4]))
+
+
 @pytest.mark.parametrize("mask", [torch.tensor([[[[True, False], [False, False]]]]), torch.tensor([0.0, -torch.inf])])
 def test_masks_are_boolean_or_added(mask: torch.Tensor) -> None:
     query = key = torch.randn(1, 2, 2, 4)
