@@ -103,6 +103,9 @@ def describe(folder: Path) -> Description:
     from model.checkpoint.layouts import no_config
 
     family = str(models.config(folder).get("model_type") or "not known")
+    if not folder.is_dir():
+        reason = f"{name_of(folder)} is not a folder; correct {models.VARIABLE} and start again"
+        return Description(family=family, missing=(reason,), opens=False)
     try:
         with models.path_hidden(folder):
             if not (folder / CONFIG).exists() and (cause := no_config(folder)):

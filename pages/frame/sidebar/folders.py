@@ -26,7 +26,7 @@ def button() -> None:
 
 @st.dialog("Models of this server", width="large")
 def _dialog() -> None:
-    st.markdown("What can run here, and what does a run of it record? Nothing of these models is loaded yet.")
+    st.markdown("What can run here, and what does a run record? The list needs only configurations and file headers.")
     placeholder, bar = st.container().empty(), st.container().empty()
     named = {name: described(folder) for name, folder in models.available().items()}
     while waiting := [read for read in named.values() if not read.done.is_set()]:
@@ -35,9 +35,22 @@ def _dialog() -> None:
         waiting[0].done.wait(10 / jobs.POLLS_PER_SECOND)
     bar.empty()
     _table(placeholder, named)
-    for name, read in named.items():
-        if not read.value.opens:
-            st.caption(f"**{text.plain(name, 80)}** cannot be run: {text.sentence(read.value.missing[0])}")
+    _reasons({name: read.value for name, read in named.items()})
+
+
+def _reasons(described_by_name: dict[str, Description]) -> None:
+    """List why folders cannot be run, and what runs do not record with the names of the models: the table cuts both."""
+    by_reason: dict[str, list[str]] = {}
+    for name, model in described_by_name.items():
+        shown = text.plain(name, 80)
+        if not model.opens:
+            st.caption(f"**{shown}** cannot be run: {text.sentence(model.missing[0])}")
+            continue
+        for reason in model.missing:
+            by_reason.setdefault(reason, []).append(shown)
+    if by_reason:
+        lines = [f"- {text.sentence(reason)} *{', '.join(names)}*" for reason, names in by_reason.items()]
+        st.caption("Not recorded, or to know:\n" + "\n".join(lines))
 
 
 def _table(placeholder: st.delta_generator.DeltaGenerator, named: dict[str, Described]) -> None:
