@@ -315,7 +315,7 @@ def test_unusable_prompts_are_refused(tmp_path: Path, content: bytes, words: str
 
 def test_prompts_that_the_model_cannot_run_are_refused(healthy: Path) -> None:
     engine = Engine.load(healthy, device="cpu")
-    with pytest.raises(PromptsError, match="no tokenizer.json"):
+    with pytest.raises(PromptsError, match="no readable tokenizer.json"):
         examine_text(engine, [Prompt("text")])
     with pytest.raises(PromptsError, match="token id 320"):
         examine_text(engine, [Prompt(ids=(5, 320))])
