@@ -13,7 +13,7 @@ import torch
 
 from model.families.edit import edits
 from model.families.found import Found
-from model.families.rule import Case, find, holds
+from model.families.rule import Case, find_rule, holds
 from model.families.tape import RawRouting, Tape
 from model.run.interventions import ForceExpert, Intervention, KnockOut, Replay, TopK
 from model.run.request import RequestError
@@ -67,7 +67,7 @@ def found_in(model: Watched, routing: Mapping[str, RawRouting], token_ids: Seque
     """Return the result of a search on a recorded pass."""
     blocks = {path: model.seam.blocks[path] for path in routing}
     cases = {path: Case(routing[path], b.tensors(), b.slots, b.hash_table()) for path, b in blocks.items()}
-    return find(cases, model.model.config.get_text_config().to_dict(), torch.tensor(token_ids))
+    return find_rule(cases, model.model.config.get_text_config().to_dict(), torch.tensor(token_ids))
 
 
 def described(found: Found) -> str:

@@ -9,7 +9,7 @@ from model.checkpoint.names import is_quantisation, scaled_weight
 from model.doctor import manifest, other_files
 from model.doctor.findings import ERROR, NOTE, Check, Finding
 from model.doctor.reading import Headers, is_read
-from model.families.blocks import find
+from model.families.blocks import structure_of
 from model.families.folder import read_skeleton
 from model.families.places import places_of, structure
 from model.families.published import Published, read_published
@@ -30,7 +30,7 @@ def family_headers(folder: ModelFolder) -> Headers:
     """
     published = read_published(folder)
     model = structure(published)
-    blocks = find(model).blocks
+    blocks = structure_of(model).blocks
     if not blocks:
         raise CheckpointError(
             f"{folder.path}: no layer of {published.config['model_type']!r} hands a router's selection to experts, so "

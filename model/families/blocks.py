@@ -135,7 +135,7 @@ class Seam:
     attention: Mapping[str, int]
 
 
-def find(model: nn.Module) -> Seam:
+def structure_of(model: nn.Module) -> Seam:
     """Return the structure of a model, which may be on the meta device."""
     modules = dict(model.named_modules())
     blocks = {path: block for path, module in modules.items() if (block := _block(path, module)) is not None}

@@ -13,7 +13,7 @@ from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel
 
 from model.checkpoint.files import ModelFolder
-from model.families.blocks import Block, Seam, find
+from model.families.blocks import Block, Seam, structure_of
 from model.families.folder import read_skeleton
 from model.families.placement import size_of
 from model.families.published import Published, read_published
@@ -86,7 +86,7 @@ def facts_of(folder: Path) -> Facts:
     with ModelFolder(folder, needs_weights=False) as files:
         published = read_published(files)
         model, notes = read_skeleton(files, published)
-        seam = find(model)
+        seam = structure_of(model)
         blocks = [block for block in seam.blocks.values() if not _rests(block)]
         text = model.config.get_text_config()
         top_k = _top_k(blocks, text)

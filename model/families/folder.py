@@ -23,7 +23,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 from model.checkpoint.files import ModelFolder
 from model.checkpoint.header import CheckpointError, first_line
-from model.families.blocks import find
+from model.families.blocks import structure_of
 from model.families.caveats import caveats
 from model.families.default_dtype import use_it
 from model.families.placement import Placement, place
@@ -73,7 +73,7 @@ def open_folder(
     with ModelFolder(folder) as files, _turn(folder, cancel):
         published = read_published(files)
         skeleton, notes = read_skeleton(files, published, dtype)
-        placement = place(skeleton, find(skeleton).layers, device, limit_bytes)
+        placement = place(skeleton, structure_of(skeleton).layers, device, limit_bytes)
         model_types = {skeleton.config.model_type, skeleton.config.get_text_config().model_type}
         notes = (*notes, *caveats(model_types, from_disk=placement.disk_bytes > 0))
         reader = Reader(files.tensors, on_progress, cancel)
@@ -123,7 +123,7 @@ def read_skeleton(
 
 
 def _with_experts(model: PreTrainedModel, published: Published) -> PreTrainedModel:
-    if find(model).blocks:
+    if structure_of(model).blocks:
         return model
     raise CheckpointError(
         f"no layer of {published.config['model_type']!r} hands a router's selection to experts, so there is nothing to "
@@ -203,7 +203,7 @@ def _put_back(model: PreTrainedModel, files: ModelFolder) -> tuple[str, ...]:
     Zaya's initialisation overwrites an entry of a selection bias. Tensors that wait on the disk come from the file.
     """
     changed, reader = [], Reader(files.tensors)
-    for block in find(model).blocks.values():
+    for block in structure_of(model).blocks.values():
         for name, tensor in block.tensors().items():
             stored = reader.tensors.get(f"{block.path}.{name}")
             if stored is None or tensor.dim() != 1 or stored.get_shape() != list(tensor.shape):

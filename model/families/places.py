@@ -18,7 +18,7 @@ from transformers.core_model_loading import WeightConverter, WeightRenaming, ren
 from model.checkpoint.files import ModelFolder
 from model.checkpoint.header import CheckpointError, StoredTensor, first_line
 from model.checkpoint.names import BIAS_KIND, EXPERT_KIND, ROUTER_KIND, Place
-from model.families.blocks import Block, Seam, find
+from model.families.blocks import Block, Seam, structure_of
 from model.families.published import Published
 
 _AFTER_NUMBER = re.compile(r"(?:^|.*?\.)\d+\.(.+)")
@@ -51,7 +51,7 @@ def places_of(files: ModelFolder, model: PreTrainedModel) -> dict[str, Place]:
         files: the opened folder.
         model: the model of its configuration; it may be on the meta device.
     """
-    seam, targets = find(model), _targets(files, model)
+    seam, targets = structure_of(model), _targets(files, model)
     paths = {module: path for path, module in model.named_modules()}
     places = {name: _place(name, target, seam) for name, target in targets.items()}
     for block in seam.blocks.values():

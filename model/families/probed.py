@@ -15,7 +15,7 @@ from model.families.blocks import Block, Seam
 from model.families.factor import measure_factors
 from model.families.found import Found
 from model.families.passes import cache_argument
-from model.families.rule import Case, find
+from model.families.rule import Case, find_rule
 from model.families.tape import Pass, Tape
 from model.trace.router_rule import IDENTITY, RouterRule
 from model.trace.shape import LOGIT, PROBABILITY, RouterFacts, Shape
@@ -109,7 +109,7 @@ def probe(model: nn.Module, seam: Seam, text_config: Any, device: torch.device, 
     blocks = _labelled([seam.blocks[path] for path in recorded.routing])  # in the order in which they ran
     if not blocks:
         raise CheckpointError("no layer of this model sends a text to experts")
-    found = find({block.path: _case(block, recorded) for block in blocks.values()}, config, token_ids_T.cpu())
+    found = find_rule({block.path: _case(block, recorded) for block in blocks.values()}, config, token_ids_T.cpu())
     attention, num_heads, notes = _attention(seam, recorded)
     if tuple(blocks) != tuple(block.layer for block in blocks.values()):
         notes = (

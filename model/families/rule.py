@@ -1,10 +1,10 @@
 """Find the router rule of a running model, and check it on later passes.
 
-A router of transformers returns logits, expert ids and gate weights, but not the rule between them. `find` tries every
-rule that `RouterRule` can state on a recorded pass, and keeps those that give the experts and weights of all blocks:
-with few tokens, one block alone can follow several rules. The probe should have at least 24 tokens.
+A router of transformers returns logits, expert ids and gate weights, but not the rule between them. `find_rule` tries
+every rule that `RouterRule` can state on a recorded pass, and keeps those that give the experts and weights of all
+blocks: with few tokens, one block alone can follow several rules. The probe should have at least 24 tokens.
 
-If several rules remain, `find` takes the first by this order, and a note names the difference:
+If several rules remain, `find_rule` takes the first by this order, and a note names the difference:
 1. the fewest contradictions to the configuration (scoring function, normalisation, groups);
 2. with a bias if a tensor of that name exists, on affinities before on logits, without factors of experts;
 3. the smallest error of the weights, in tenths of the tolerance;
@@ -88,7 +88,7 @@ class _Block:
         return BlockRouter(*sizes, bias_C=bias[0], bias_dtype=bias[1], factor_C=factor[0], table=self.table)
 
 
-def find(cases: Mapping[str, Case], config: Mapping[str, Any], token_ids: Tensor) -> Found:
+def find_rule(cases: Mapping[str, Case], config: Mapping[str, Any], token_ids: Tensor) -> Found:
     """Return the rule that gives the experts and weights of all cases, or why there is none.
 
     Args:
@@ -127,7 +127,7 @@ def holds(found: Found, path: str, raw: RawRouting, token_ids: Tensor | None = N
     """Return whether the rule gives the experts of a recorded pass, and the gate weights if it states them.
 
     Args:
-        found: a result of `find`; without a rule, nothing holds.
+        found: a result of `find_rule`; without a rule, nothing holds.
         path: the path of a block that no intervention changed.
         raw: any number of rows of the block.
         token_ids: the tokens of these rows; needed where a table gives the experts.
@@ -252,17 +252,18 @@ def _weightings(
             continue
         error = float(np.abs(ratios / middle - 1).max(initial=0)) / tolerance
         if error <= 1:
-            scale = _nearest(float(ratios.mean()) if ratios.size else 1.0, tolerance, scales)
+            scale = _rounded_scale(float(ratios.mean()) if ratios.size else 1.0, tolerance, scales)
             yield dataclasses.replace(tried, rule=dataclasses.replace(rule, routed_scale=scale), error=error)
 
 
-def _nearest(value: float, tolerance: float, stated: Sequence[float]) -> float:
-    """Return the number that a measured value stands for: 1 or a stated one, else the one with the fewest digits.
+def _rounded_scale(value: float, tolerance: float, stated: Sequence[float]) -> float:
+    """Return the number that a measured value stands for: the nearest stated one, or 1, else that of fewest digits.
 
-    >>> _nearest(1.69997, 1e-4, []), _nearest(2.827001, 1e-5, [2.5]), _nearest(0.33333331, 1e-5, [1 / 3])
-    (1.7, 2.827, 0.3333333333333333)
+    >>> _rounded_scale(1.69997, 1e-4, []), _rounded_scale(2.827001, 1e-5, [2.5]), _rounded_scale(1.001, 0.016, [1.01])
+    (1.7, 2.827, 1.01)
     """
-    numbers = (1.0, *stated, *(float(f"{value:.{digits}g}") for digits in range(1, 8)))
+    nearest = sorted(stated, key=lambda number: abs(number - value))
+    numbers = (*nearest, 1.0, *(float(f"{value:.{digits}g}") for digits in range(1, 8)))
     return next((number for number in numbers if abs(number - value) <= tolerance * value), value)
 
 

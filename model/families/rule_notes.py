@@ -67,7 +67,9 @@ def contradictions(rule: RouterRule, config: Mapping[str, Any]) -> list[str]:
 
 
 def notes_on(rule: RouterRule, fitting: Iterable[RouterRule], config: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return sentences, without a stop: what contradicts the configuration, and what the probe does not decide.
+    """Return sentences, without a stop, on what only the probe shows and on what it does not decide.
+
+    They name contradictions to the configuration and a factor that it does not state, too.
 
     Args:
         rule: the rule that the app uses.
@@ -75,6 +77,11 @@ def notes_on(rule: RouterRule, fitting: Iterable[RouterRule], config: Mapping[st
         config: the configuration of the text model.
     """
     notes, fitting = contradictions(rule, config), list(fitting)
+    if rule.routed_scale not in (None, 1.0, *stated_scales(config)):
+        notes.append(
+            f"the factor {rule.routed_scale:g} of the gate weights is measured in the probe run; the configuration "
+            "does not state it"
+        )
     for field, name in _NAMES.items():
         used = getattr(rule, field)
         others = sorted({_word(getattr(other, field)) for other in fitting} - {_word(used)})

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from model.families.attention import Attended, watch_attention
-from model.families.blocks import Block, Seam, argument_names, find
+from model.families.blocks import Block, Seam, argument_names, structure_of
 from model.families.router_outputs import assignment_in, logits_in, lone_logits
 from model.families.tape import RawRouting, Tape, current
 
@@ -25,7 +25,7 @@ _ATTENTION_PATHS: weakref.WeakKeyDictionary[nn.Module, str] = weakref.WeakKeyDic
 
 def instrument(model: nn.Module) -> Seam:
     """Put the hooks on a model, once, and return where they record; `blocks` is empty if it has no experts."""
-    found = find(model)
+    found = structure_of(model)
     for block in found.blocks.values():
         if block.takes_routing:
             before = partial(_before_experts, block, argument_names(block.experts[0]))

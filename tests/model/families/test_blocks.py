@@ -6,7 +6,7 @@ from accelerate import disk_offload
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
-from model.families.blocks import find
+from model.families.blocks import structure_of
 from model.families.seam import instrument
 from model.families.tape import Tape
 from tests.families import EXPERTS, VOCAB, WIDTH, Watched, build, config_of, watched
@@ -74,7 +74,7 @@ def assert_same(tensors: dict[str, Tensor], expected: dict[str, Tensor]) -> None
 def test_a_model_on_the_meta_device_has_the_same_structure() -> None:
     with torch.device("meta"):
         empty = AutoModelForCausalLM.from_config(config_of("jamba"))
-    found, expected = find(empty), watched("jamba").seam
+    found, expected = structure_of(empty), watched("jamba").seam
     assert list(found.blocks) == list(expected.blocks) == ["model.layers.1.feed_forward", "model.layers.3.feed_forward"]
     assert found.layers == expected.layers == tuple(f"model.layers.{layer}" for layer in range(4))
     assert found.attention == expected.attention == {"model.layers.1.self_attn": 1, "model.layers.3.self_attn": 3}

@@ -24,7 +24,7 @@ from transformers.models.olmoe.modeling_olmoe import OlmoeTopKRouter
 from transformers.models.qwen3_moe.modeling_qwen3_moe import Qwen3MoeTopKRouter
 
 from model.families.found import BlockRouter, Found, comes_from, selects, weights_of
-from model.families.rule import Case, find, holds
+from model.families.rule import Case, find_rule, holds
 from model.families.tape import RawRouting
 from model.trace.router_rule import RouterRule
 from tests.families import Watched, build, instrument
@@ -63,7 +63,9 @@ def recorded(router: nn.Module, hand: list[float], *args: Tensor) -> RawRouting:
 
 
 def search(raw: RawRouting, tensors: dict[str, Tensor] | None = None, **config: Any) -> Found:
-    return find({"block": Case(raw, tensors or {}, raw.logits_TC.shape[-1])}, config, torch.arange(len(raw.ids_TK)))
+    return find_rule(
+        {"block": Case(raw, tensors or {}, raw.logits_TC.shape[-1])}, config, torch.arange(len(raw.ids_TK))
+    )
 
 
 def random_raw(seed: int, rule: RouterRule, bias: Tensor | float = 0.0, num_tokens: int = 24) -> RawRouting:
@@ -152,13 +154,13 @@ def test_a_block_alone_can_follow_two_rules_and_all_together_one() -> None:
     rule = RouterRule(num_experts=8, top_k=2, bias_on_logits=True)
     biases = {"a": torch.zeros(8), "b": torch.linspace(-1, 1, 8)}
     cases = {path: Case(random_raw(1, rule, bias), {"e_bias": bias}, 8) for path, bias in biases.items()}
-    alone = find({"a": cases["a"]}, {}, torch.arange(24))
+    alone = find_rule({"a": cases["a"]}, {}, torch.arange(24))
     assert described(alone) == "sigmoid, normalised, bias"
     assert alone.notes == (
         "the probe run does not decide whether a bias is added: yes or no; the app uses yes",
         "the probe run does not decide whether the bias is added to logits: no or yes; the app uses no",
     )
-    together = find(cases, {}, torch.arange(24))
+    together = find_rule(cases, {}, torch.arange(24))
     assert (described(together), together.notes) == ("sigmoid, normalised, bias on logits", ())
 
 
@@ -201,6 +203,18 @@ def test_a_scale_is_measured_and_gets_the_digits_that_the_configuration_states()
     for scale, stated in ((2.827, {}), (1 / 3, {"route_scale": 1 / 3}), (1.0, {"routed_scaling_factor": 2.5})):
         found = search(random_raw(4, RouterRule(num_experts=8, top_k=2, routed_scale=scale)), **stated)
         assert found.rule.routed_scale == scale
+        measured = (
+            "the factor 2.827 of the gate weights is measured in the probe run; the configuration does not state it"
+        )
+        assert found.notes == ((measured,) if scale == 2.827 else ())
+
+
+def test_a_stated_scale_near_1_is_told_from_1_in_bf16() -> None:
+    """Weights in bf16 are within 1.6 % of both."""
+    raw = random_raw(4, RouterRule(num_experts=8, top_k=2, routed_scale=1.01))
+    raw = raw._replace(weights_TK=raw.weights_TK.bfloat16())
+    assert search(raw, routed_scaling_factor=1.01).rule.routed_scale == 1.01
+    assert search(raw, routed_scaling_factor=2.5).rule.routed_scale == 1.0
 
 
 def test_factors_of_experts_are_found_by_their_values() -> None:
@@ -223,7 +237,7 @@ def test_factors_of_experts_are_found_by_their_values() -> None:
 )  # fmt: skip
 def test_why_there_is_no_rule(cases: dict[str, Any], reason: str) -> None:
     raws = {path: _case_of(kind) for path, kind in cases.items()}
-    found = find({path: Case(raw, {}, 8) for path, raw in raws.items()}, {}, torch.arange(24))
+    found = find_rule({path: Case(raw, {}, 8) for path, raw in raws.items()}, {}, torch.arange(24))
     assert (found.rule, found.reason, found.bias, found.factor) == (None, reason, None, None)
     assert [(block.columns, block.top_k) for block in found.blocks.values()] == [
         (8, raw.ids_TK.shape[-1]) for raw in raws.values()
@@ -294,12 +308,12 @@ def test_in_bf16_rounding_of_scores_and_weights_is_allowed(model_type: str) -> N
 def test_a_table_needs_the_tokens_and_numbers_must_be_finite() -> None:
     raw = random_raw(7, RouterRule(num_experts=4, top_k=2, has_selection_bias=False))
     table = raw.ids_TK.clone()
-    found = find({"a": Case(raw, {}, 4, table)}, {}, torch.arange(24))
+    found = find_rule({"a": Case(raw, {}, 4, table)}, {}, torch.arange(24))
     assert described(found) == "sigmoid, normalised, table"
     assert holds(found, "a", raw, torch.arange(24))
     assert not holds(found, "a", raw)
     assert not holds(found, "a", raw, torch.arange(24).roll(1))
     infinite = raw._replace(logits_TC=torch.full_like(raw.logits_TC, torch.nan))
     assert not holds(found, "a", infinite, torch.arange(24))
-    elsewhere = find({"a": Case(raw, {}, 4, table.roll(1, 0))}, {}, torch.arange(24))
+    elsewhere = find_rule({"a": Case(raw, {}, 4, table.roll(1, 0))}, {}, torch.arange(24))
     assert described(elsewhere) == "sigmoid, normalised"
