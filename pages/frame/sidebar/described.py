@@ -104,7 +104,7 @@ def describe(folder: Path) -> Description:
 
     family = str(models.config(folder).get("model_type") or "not known")
     if not folder.is_dir():
-        reason = f"{name_of(folder)} is not a folder; correct {models.VARIABLE} and start again"
+        reason = f"{name_of(folder)!r} is not a folder; correct {models.VARIABLE} and start again"
         return Description(family=family, missing=(reason,), opens=False)
     try:
         with models.path_hidden(folder):

@@ -29,7 +29,7 @@ def test_the_list_names_every_folder_and_why_one_cannot_run(
     assert any("no indexer" in caption.value and "*mini" in caption.value for caption in app.caption)
     refused = [caption.value for caption in app.caption if "cannot be run" in caption.value]
     assert len(refused) == 1
-    assert "broken is not a folder" in refused[0]
+    assert "'broken' is not a folder" in refused[0]
     assert str(tmp_path) not in refused[0]
 
 
