@@ -6,12 +6,14 @@ from model.run.request import Capture, RequestError, RunRequest
 
 
 def capture_bytes(probed: Probed, capture: Capture, num_tokens: int) -> int:
-    """Return the bytes of the large variables in a trace of `num_tokens` tokens; all logits of a pass are in memory."""
+    """Return the bytes of the large variables of `num_tokens` tokens.
+
+    A pass holds all logits, and all heads of a layer: `capture` limits the heads only after it.
+    """
     shape = probed.layout
     layers = len(probed.attention) if capture.layers is None else len(capture.layers)
-    heads = shape.num_heads if capture.heads is None else len(capture.heads)
     sizes = {
-        "attention": layers * heads * num_tokens**2,
+        "attention": layers * shape.num_heads * num_tokens**2,
         "inputs": num_tokens * shape.num_layers * (probed.shape.width or 0),
         "router": num_tokens * len(shape.moe_layers) * 2 * shape.num_experts,
     }

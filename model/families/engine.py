@@ -20,6 +20,7 @@ import xarray as xr
 
 from model.checkpoint.device import choose_device
 from model.checkpoint.embedded import name_of
+from model.checkpoint.files import ModelFolder
 from model.checkpoint.header import CheckpointError, first_line
 from model.checkpoint.tokenizer import Tokenizer, TokenizerError
 from model.checkpoint.vocabulary import no_tokenizer
@@ -32,7 +33,8 @@ from model.families.recorder import FamilyRecorder
 from model.families.seam import instrument
 from model.families.tape import Tape
 from model.run.abilities import INTERVENTIONS, Abilities
-from model.run.engine import DTYPES
+from model.run.engine import DTYPES, SECONDS_BETWEEN_CHECKS
+from model.run.from_disk import Stopped
 from model.run.interventions import TopK
 from model.run.recorder import join_steps
 from model.run.request import CAPTURE_NAMES, RequestError, RunRequest
@@ -79,7 +81,7 @@ class TransformersEngine:
         text_notes = ([no_text] if no_text else []) if tokenizer is None else tokenizer.notes
         self.notes, self._no_text = (*opened.notes, *self.probed.notes, *text_notes), no_text
         self.offloaded, self.context = opened.offloaded, _context(text_config)
-        self.eos_ids = _eos_ids(self.model)
+        self.eos_ids = _eos_ids(folder, text_config)
         self.abilities = self._abilities()
         self._possible_top_k: set[int] = set()
         self.lock = threading.Lock()
@@ -231,16 +233,19 @@ class TransformersEngine:
         `on_layer` is never called. The lock is held for one forward pass, never across a `yield`.
 
         Raises:
+            Stopped: `cancel` was set before the first step; there is no trace.
             RequestError: the request cannot be run (raised before the first step), or the logits are not finite.
         """
         ids, recorder = self._start(request)
         generator, steps, cache = torch.Generator().manual_seed(request.seed), list[Step](), None
         new_ids, capacity = ids, len(ids) + request.max_new_tokens
-        while True:
-            with self.lock:
+        while self._take_turn(cancel, steps):
+            try:
                 logits_TV, cache = self._forward(new_ids, recorder, cache)
                 next_id = choose(logits_TV[-1], request, generator)
                 steps.append(next_step(self.tokenizer, steps, new_ids, recorder.take(new_ids, [logits_TV])))
+            finally:
+                self.lock.release()
             yield steps[-1]
             if recorder.tape.position >= capacity or new_ids[-1] in self.eos_ids and len(steps) > 1:
                 break
@@ -248,6 +253,19 @@ class TransformersEngine:
                 break
             new_ids = [next_id]
         return self._trace(request, recorder, steps)
+
+    def _take_turn(self, cancel: threading.Event | None, steps: list[Step]) -> bool:
+        """Take the lock for a forward pass; return False if `cancel` is set while another run holds it.
+
+        Raises:
+            Stopped: that happens before the first step, so that there is no trace.
+        """
+        while not self.lock.acquire(timeout=SECONDS_BETWEEN_CHECKS):
+            if cancel is not None and cancel.is_set():
+                if not steps:
+                    raise Stopped("stopped before its turn came")
+                return False
+        return True
 
     def _forward(self, token_ids: list[int], recorder: FamilyRecorder, cache: Any) -> tuple[torch.Tensor, Any]:
         """Return the logits of the tokens, [T, V], and the cache with them."""
@@ -325,9 +343,13 @@ def _context(text_config: Any) -> int:
     return next((value for value in stated if isinstance(value, int) and value > 0), 1 << 20)
 
 
-def _eos_ids(model: Any) -> frozenset[int]:
-    """Return the tokens that end a text, by the generation configuration and the model's."""
-    stated = [getattr(model.config.get_text_config(), "eos_token_id", None)]
-    stated.append(getattr(getattr(model, "generation_config", None), "eos_token_id", None))
+def _eos_ids(folder: Path, text_config: Any) -> frozenset[int]:
+    """Return the tokens that end a text, by config.json and generation_config.json.
+
+    Raises:
+        CheckpointError: the two files contradict each other.
+    """
+    with ModelFolder(folder, needs_weights=False) as files:
+        stated = (getattr(text_config, "eos_token_id", None), files.generation_tokens().get("eos_token_id"))
     ids = [value for entry in stated for value in (entry if isinstance(entry, list | tuple) else [entry])]
     return frozenset(value for value in ids if isinstance(value, int))

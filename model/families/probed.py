@@ -119,7 +119,10 @@ def probe(model: nn.Module, seam: Seam, text_config: Any, device: torch.device, 
     stream = recorded.inputs[0].shape[-1]
     shape = _shape(blocks, len(seam.layers), num_heads, config.get("hidden_size") or stream, int(config["vocab_size"]))
     factor = None if once else _factor(model, blocks, token_ids_T)
-    notes = (*notes, *_factor_notes(factor), *(() if once else _step_notes(model, token_ids_T, logits_V)))
+    if bool(logits_V.isfinite().all()):
+        notes = (*notes, *_factor_notes(factor), *(() if once else _step_notes(model, token_ids_T, logits_V)))
+    else:
+        notes = ("the logits of a probe are not finite, so nothing here can be trusted; let Doctor audit the weights",)
     windows = [config.get(key) for key in _WINDOW_KEYS]
     kinds = config.get("layer_types") or ()
     return Probed(
@@ -254,12 +257,9 @@ def _attention(seam: Seam, recorded: Pass) -> tuple[dict[int, str], int, tuple[s
     for path, number in heads.items():
         if number == common:
             by_layer.setdefault(seam.attention[path], path)
-    missing = sorted(set(range(len(seam.layers))) - by_layer.keys())
-    if not missing:
-        return by_layer, common, ()
-    numbers = ", ".join(map(str, missing))
-    return (
-        by_layer,
-        common,
-        (f"Attention is recorded in {len(by_layer)} of {len(seam.layers)} layers, not in {numbers}",),
-    )
+    others = [path for path in heads if by_layer.get(seam.attention[path], path) != path]
+    notes = [f"a layer has several attention modules; {others[0]} and its like are not recorded"] if others else []
+    if missing := sorted(set(range(len(seam.layers))) - by_layer.keys()):
+        numbers = ", ".join(map(str, missing))
+        notes.append(f"attention is recorded in {len(by_layer)} of {len(seam.layers)} layers, not in {numbers}")
+    return by_layer, common, tuple(notes)

@@ -49,7 +49,9 @@ class FamilyRecorder:
             token_ids: the tokens of the pass.
             logits: their logits, in blocks [T, V].
         """
+        begin = self.tape.position
         recorded = self.tape.take()
+        self.tape.position = begin + len(token_ids)  # also if the pass reached no block
         arrays = {"token_id": np.array(token_ids, dtype=np.int32)}
         norms = [recorded.norms[layer] for layer in range(self._probed.layout.num_layers)]
         arrays["residual_norm"] = torch.stack(norms, 1).numpy()

@@ -1,5 +1,6 @@
 """Every family opened by its folder: the trace holds what the run computed, and its own routing replays to the bit."""
 
+import json
 import re
 import shutil
 import threading
@@ -15,6 +16,7 @@ from model.families.choose import load
 from model.families.engine import TransformersEngine
 from model.families.folder import open_folder
 from model.families.probed import fed
+from model.run.from_disk import Stopped
 from model.run.interventions import KnockOut, Replay, TopK
 from model.run.protocol import LocalEngineProtocol
 from model.run.request import Capture, RequestError, RunRequest
@@ -155,28 +157,51 @@ def test_runs_of_several_threads_do_not_mix() -> None:
 
 def test_stop_keeps_the_finished_steps() -> None:
     engine, cancel = opened("mixtral"), threading.Event()
-    steps, finished = engine.stream(RunRequest(token_ids=IDS, max_new_tokens=9), cancel), None
-    for number in range(4):
-        assert next(steps).tokens
-        if number == 2:
-            cancel.set()
-            break
+    steps = engine.stream(RunRequest(token_ids=IDS, max_new_tokens=9), cancel)
+    for _ in range(3):
+        next(steps)
+    cancel.set()
     with pytest.raises(StopIteration) as ended:
         next(steps)
-    finished = ended.value.value
-    assert finished.num_tokens == 24 + 2
+    assert ended.value.value.num_tokens == 24 + 2
+
+
+def test_stop_ends_the_wait_for_another_run() -> None:
+    engine, cancel = opened("mixtral"), threading.Event()
+    steps = engine.stream(RunRequest(token_ids=IDS, max_new_tokens=9), cancel)
+    next(steps)
+    cancel.set()
+    with engine.lock:
+        with pytest.raises(Stopped, match="before its turn"):
+            engine.run(RunRequest(token_ids=IDS), cancel)
+        with pytest.raises(StopIteration):
+            next(steps)
+
+
+def test_a_text_ends_at_a_token_of_the_generation_configuration(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(saved("mixtral"), folder)
+    first = opened("mixtral").run(RunRequest(token_ids=IDS, max_new_tokens=3)).tokens[24].id
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": [2, first]}))
+    trace = load(folder, device="cpu").run(RunRequest(token_ids=IDS, max_new_tokens=3))
+    assert [token.id for token in trace.tokens[24:]] == [first]
 
 
 def test_threads_on_a_model_with_layers_on_the_disk_give_its_numbers() -> None:
     folder = saved("qwen3_moe")
-    expected = load(folder, device="cpu").run(RunRequest(token_ids=IDS))
+    requests = [
+        RunRequest(token_ids=IDS[shift : shift + 16], interventions=changes)
+        for shift in (0, 5)
+        for changes in ((), (KnockOut(1, 2),))
+    ]
+    expected = [load(folder, device="cpu").run(request) for request in requests]
     limit = (folder / "model.safetensors").stat().st_size * 2 // 3
     offloaded = TransformersEngine(open_folder(folder, torch.device("cpu"), limit_bytes=limit), None, "it", folder)
     assert offloaded.offloaded
     with ThreadPoolExecutor(4) as pool:
-        traces = list(pool.map(lambda _: offloaded.run(RunRequest(token_ids=IDS)), range(8)))
-    for trace in traces:
-        for name, values in expected.data.data_vars.items():
+        traces = list(pool.map(offloaded.run, requests * 3))
+    for trace, alone in zip(traces, expected * 3, strict=True):
+        for name, values in alone.data.data_vars.items():
             np.testing.assert_array_equal(trace.data[name].values, values.values)
     with pytest.raises(RequestError, match="each generated token would read all of them again"):
         offloaded.check(RunRequest(token_ids=IDS, max_new_tokens=1))

@@ -5,6 +5,7 @@ import torch
 
 from model.checkpoint.header import CheckpointError
 from model.families.probed import Probed, probe
+from model.families.seam import instrument
 from tests.families import build, watched
 
 
@@ -67,6 +68,20 @@ def test_windows_have_several_keys(model_type: str) -> None:
 def test_choices_that_compute_nothing_are_counted_with_the_experts() -> None:
     assert (probed("longcat_flash").shape.num_experts, probed("longcat_flash").shape.idle_from) == (11, 8)
     assert (probed("zaya").shape.num_experts, probed("zaya").shape.idle_from) == (9, 8)
+
+
+def test_a_second_attention_of_a_layer_is_named() -> None:
+    assert any("self_attn.1 and its like are not recorded" in note for note in probed("longcat_flash").notes)
+
+
+def test_a_model_of_damaged_weights_says_only_that() -> None:
+    model = build("mixtral")
+    seam = instrument(model)
+    with torch.no_grad():
+        model.get_parameter("model.layers.1.mlp.gate.weight")[2] = torch.nan
+    notes = probe(model, seam, model.config, torch.device("cpu")).notes
+    assert any("let Doctor audit the weights" in note for note in notes)
+    assert not any("fed alone" in note or "attention is recorded" in note for note in notes)
 
 
 def test_a_token_that_is_computed_otherwise_alone_is_noted() -> None:
