@@ -1,5 +1,6 @@
 """The command `trace`: what it writes, and that unusable input ends with status 2, one line and no file."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -51,7 +52,11 @@ def test_every_field_of_a_request_has_an_option(folder: Path, tmp_path: Path) ->
         for field in FIELDS.values()
         for part in ((field.option,) if field.kind is bool else (field.option, other_value(field)))
     ]
-    result = run("trace", folder, *options, "--out", tmp_path / "run.safetensors")
+    drafting = tmp_path / "drafting"  # drafts can be verified only if a module makes them
+    save_model(random_model(tiny_config(has_mtp=True)), drafting, torch.float32)
+    shutil.copy(folder / "tokenizer.json", drafting)
+    capture = ("--capture", "router,drafts")
+    result = run("trace", drafting, *options, *capture, "--out", tmp_path / "run.safetensors")
     assert result.exit_code == 0, result.output
     request = load(tmp_path / "run.safetensors").request
     assert {name: request[name] for name in FIELDS} == {name: other_value(field) for name, field in FIELDS.items()}
