@@ -20,13 +20,13 @@ import xarray as xr
 
 from model.checkpoint.device import choose_device
 from model.checkpoint.embedded import name_of
-from model.checkpoint.files import ModelFolder
 from model.checkpoint.header import CheckpointError, first_line
 from model.checkpoint.tokenizer import Tokenizer, TokenizerError
 from model.checkpoint.vocabulary import no_tokenizer
 from model.checkpoint.weights import weights_sha256
 from model.families.capture import check_capture
 from model.families.edit import edits, missing
+from model.families.ends import context_of, eos_ids
 from model.families.folder import Opened, open_folder
 from model.families.probed import Layout, fed, probe
 from model.families.recorder import FamilyRecorder
@@ -80,8 +80,8 @@ class TransformersEngine:
         self.probed = probe(self.model, instrument(self.model), text_config, self.device, once=opened.offloaded)
         text_notes = ([no_text] if no_text else []) if tokenizer is None else tokenizer.notes
         self.notes, self._no_text = (*opened.notes, *self.probed.notes, *text_notes), no_text
-        self.offloaded, self.context = opened.offloaded, _context(text_config)
-        self.eos_ids = _eos_ids(folder, text_config)
+        self.offloaded, self.context = opened.offloaded, context_of(text_config)
+        self.eos_ids = eos_ids(folder, text_config)
         self.abilities = self._abilities()
         self._possible_top_k: set[int] = set()
         self.lock = threading.Lock()
@@ -334,22 +334,3 @@ class TransformersEngine:
             "versions": {name: importlib.metadata.version(name) for name in packages},
             "time_utc": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         }
-
-
-def _context(text_config: Any) -> int:
-    """Return the largest number of tokens of a run; a model that states none has a limit far beyond its memory."""
-    names = ("max_position_embeddings", "max_seq_len", "n_positions", "model_max_length")
-    stated = (getattr(text_config, name, None) for name in names)
-    return next((value for value in stated if isinstance(value, int) and value > 0), 1 << 20)
-
-
-def _eos_ids(folder: Path, text_config: Any) -> frozenset[int]:
-    """Return the tokens that end a text, by config.json and generation_config.json.
-
-    Raises:
-        CheckpointError: the two files contradict each other.
-    """
-    with ModelFolder(folder, needs_weights=False) as files:
-        stated = (getattr(text_config, "eos_token_id", None), files.generation_tokens().get("eos_token_id"))
-    ids = [value for entry in stated for value in (entry if isinstance(entry, list | tuple) else [entry])]
-    return frozenset(value for value in ids if isinstance(value, int))
