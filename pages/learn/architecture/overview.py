@@ -83,7 +83,7 @@ def _how_to_read(trace: Trace | None, layer: int | None, recall: float | None, s
         "a square is an expert, and the lines below the squares are the groups. Click a part to read about it."
     )
     if trace is None:
-        return f"{basics} No data of a run is drawn: the run on show is of another model, or there is none."
+        return f"{basics} No data of a run is drawn: the run on show is of another model or engine, or there is none."
     painted = (
         "" if layer is None
         else f" A square's colour is its load in L{layer} over a fair share: orange is more, blue is less. A number "
