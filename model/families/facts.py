@@ -14,7 +14,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 from model.checkpoint.files import ModelFolder
 from model.families.blocks import Block, Seam, structure_of
-from model.families.folder import read_skeleton
+from model.families.folder import read_skeleton, turn
 from model.families.placement import size_of
 from model.families.published import Published, read_published
 
@@ -83,7 +83,7 @@ def facts_of(folder: Path) -> Facts:
     Raises:
         CheckpointError: the folder cannot be opened, or its tensors are not those of the model; one line says why.
     """
-    with ModelFolder(folder, needs_weights=False) as files:
+    with ModelFolder(folder, needs_weights=False) as files, turn(folder):
         published = read_published(files)
         model, notes = read_skeleton(files, published)
         seam = structure_of(model)

@@ -70,7 +70,7 @@ def open_folder(
         CheckpointError: the folder cannot be opened, or its tensors are not those of the model; one line says why.
         LoadingStopped: `cancel` was set.
     """
-    with ModelFolder(folder) as files, _turn(folder, cancel):
+    with ModelFolder(folder) as files, turn(folder, cancel):
         published = read_published(files)
         skeleton, notes = read_skeleton(files, published, dtype)
         placement = place(skeleton, structure_of(skeleton).layers, device, limit_bytes)
@@ -94,8 +94,8 @@ def open_folder(
 
 
 @contextlib.contextmanager
-def _turn(folder: Path, cancel: threading.Event | None) -> Iterator[None]:
-    """Hold the lock of loading; while waiting for it, look at `cancel`."""
+def turn(folder: Path, cancel: threading.Event | None = None) -> Iterator[None]:
+    """Hold the lock that one thread needs to build a model by transformers; while waiting for it, look at `cancel`."""
     while not _OPENING.acquire(timeout=_SECONDS_BETWEEN_CHECKS):
         if cancel is not None and cancel.is_set():
             raise LoadingStopped(f"loading {folder} was stopped before its turn")

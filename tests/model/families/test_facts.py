@@ -3,6 +3,7 @@
 import json
 import shutil
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from transformers import Qwen3MoeConfig
 
 from model.checkpoint.header import CheckpointError
 from model.families.facts import Cache, facts_of
+from model.families.folder import turn
 from tests.families import EXPERTS, TOP_K, build, saved
 
 EXPERT_WEIGHTS = 3 * 32 * 64  # gate, up and down of one expert
@@ -84,3 +86,13 @@ def test_incomplete_folder_is_refused(tmp_path: Path) -> None:
     (folder / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 5}))
     with pytest.raises(CheckpointError, match="is missing, so its values would be made up"):
         facts_of(folder)
+
+
+def test_facts_wait_until_another_model_is_loaded() -> None:
+    """transformers changes its own classes while it loads; read meanwhile, LFM2 seemed to lack its tied head."""
+    with ThreadPoolExecutor(1) as pool:
+        with turn(saved("lfm2_moe")):
+            facts = pool.submit(facts_of, saved("lfm2_moe"))
+            with pytest.raises(TimeoutError):
+                facts.result(0.3)
+        assert facts.result(30).model_type == "lfm2_moe"
