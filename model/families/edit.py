@@ -28,6 +28,10 @@ from model.run.interventions import (
 from model.run.request import RequestError
 from model.trace.router_rule import IDENTITY, RouterRule
 
+_NO_RULE = "the rule of this router is not known, so only knock-outs and a replayed routing can be applied"
+_NO_LOGITS = "this router returns probabilities, so no temperature can divide its logits"
+_TABLE = "a table gives the experts by token id"
+
 
 def edits(interventions: Iterable[Intervention], found: Found, blocks: Mapping[int, str]) -> dict[str, Edit]:
     """Return the edits of a run by the path of a block, for `Tape.edits`.
@@ -71,11 +75,6 @@ def missing(found: Found) -> dict[str, str]:
     if rule.scoring == IDENTITY:
         reasons[GateTemperature.__name__] = _NO_LOGITS
     return reasons
-
-
-_NO_RULE = "the rule of this router is not known, so only knock-outs and a replayed routing can be applied"
-_NO_LOGITS = "this router returns probabilities, so no temperature can divide its logits"
-_TABLE = "a table gives the experts by token id"
 
 
 def _affected(change: Intervention, found: Found, blocks: Mapping[int, str]) -> tuple[int, ...]:
