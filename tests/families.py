@@ -60,13 +60,14 @@ _TOWER_KEYS = {
     4: "pos_emb_height pos_emb_width",
     8: "downsample_hidden_size",
     16: "head_dim num_position_embeddings output_channels",
-    32: "hidden_size intermediate_size d_model encoder_ffn_dim mlp_dim",
-    WIDTH: "image_size output_dim out_hidden_size",
+    32: "hidden_size intermediate_size d_model encoder_ffn_dim mlp_dim adapter_in_dim adapter_input_size "
+    "vision_output_dim projector_input_dim projector_output_dim",
+    WIDTH: "image_size output_dim out_hidden_size text_hidden_size adapter_out_dim",
     VOCAB: "vocab_size",
 }
 TOWER_SIZES: dict[str, Any] = {key: size for size, keys in _TOWER_KEYS.items() for key in keys.split()} | {
     "deepstack_visual_indexes": [0], "global_attn_indexes": [0], "downsample_channels": [16, 32], "layer_types": None,
-    "patch_sizes": [4], "hidden_sizes": [32], "depths": [1],
+    "patch_sizes": [4], "hidden_sizes": [32], "depths": [1], "mlp_layer_types": ["dense"],
 }  # fmt: skip
 
 
@@ -178,12 +179,18 @@ SPECIAL: dict[str, dict[str, Any]] = {
     "zaya": {"router_hidden_size": 16, "layer_types": ["hybrid"] * LAYERS, "num_experts_per_tok": 1},
 }  # fmt: skip
 FAMILIES = tuple(SPECIAL)
+# Model type of a multimodal configuration -> that of the language model in it. Folders on a hub state the first.
+WRAPPERS = {
+    "aria": "aria_text", "dots3_note": "dots3_note_text", "gemma4": "gemma4_text", "inkling_mm_model": "inkling_text",
+    "inkling2": "inkling2_text", "llama4": "llama4_text", "minimax_m3_vl": "minimax_m3_vl_text",
+    "qwen3_5_moe": "qwen3_5_moe_text", "qwen4_exp": "qwen4_exp_text",
+}  # fmt: skip
 
 
 def config_of(model_type: str, **changes: Any) -> PretrainedConfig:
     """Return the tiny configuration of a family; `changes` overrides keys of its text model."""
     config_class = CONFIG_MAPPING[model_type]
-    special = SPECIAL[model_type] | changes
+    special = SPECIAL[WRAPPERS.get(model_type, model_type)] | changes
     if "text_config" not in config_class.sub_configs:
         return config_class(**_sizes_for(config_class()) | special)
     default = config_class()
@@ -209,7 +216,11 @@ def _sizes_for(default: PretrainedConfig) -> dict[str, Any]:
 
 
 def _tower_sizes(default: PretrainedConfig) -> dict[str, Any]:
-    inner = {name: _tower_sizes(getattr(default, name)) for name in default.sub_configs if hasattr(default, name)}
+    inner: dict[str, Any] = {
+        name: _tower_sizes(getattr(default, name)) for name in default.sub_configs if hasattr(default, name)
+    }
+    if default.to_dict().get("per_layer_config"):
+        inner["per_layer_config"] = {}
     return {key: size for key, size in TOWER_SIZES.items() if hasattr(default, key)} | inner
 
 
@@ -218,6 +229,8 @@ def build(model_type: str, seed: int = 0, dtype: torch.dtype = torch.float32, **
     torch.manual_seed(seed)
     config = config_of(model_type, **changes)
     autos = (AutoModelForCausalLM, AutoModelForImageTextToText, AutoModelForMultimodalLM)
+    if model_type in WRAPPERS:  # a class for text alone would write a folder of the language model
+        autos = autos[::-1]
     auto = next(auto for auto in autos if type(config) in auto._model_mapping)
     model = auto.from_config(config, dtype=dtype).eval()
     randomise(model)

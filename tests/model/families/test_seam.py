@@ -13,7 +13,7 @@ from model.families.passes import cache_argument
 from model.families.seam import instrument
 from model.families.tape import Pass, RawRouting, Tape
 from model.run.interventions import ScoreThreshold
-from tests.families import FAMILIES, Watched, build, saved, watched
+from tests.families import FAMILIES, WRAPPERS, Watched, build, saved, watched
 from tests.router_rules import check_rule_and_edits, found_in, routing_of
 
 ROUTED = [name for name in FAMILIES if name != "doge"]  # its experts are embeddings, found by product keys
@@ -84,6 +84,22 @@ def test_every_folder_is_opened_recorded_and_edited_to_the_bit(model_type: str) 
     assert max([float(part.error) for one in passes for part in one.attention.values()], default=0) < 1e-5
     check_replay(model, plain, passes)
     check_rule_and_edits(model_type, Watched(model, seam))
+
+
+@pytest.mark.parametrize("model_type", WRAPPERS)
+def test_a_folder_of_a_multimodal_model_runs_its_language_model(model_type: str) -> None:
+    tokens, expected = PROMPT[:8], watched(model_type).logits(PROMPT[:8])
+    opened, tape = open_folder(saved(model_type), torch.device("cpu")), Tape()
+    assert opened.config["model_type"] == model_type
+    assert opened.notes[0] == (
+        f"{model_type} wraps the language model {WRAPPERS[model_type]}; a run uses that model alone, without images or "
+        "sound"
+    )
+    seam = instrument(opened.model)
+    assert torch.equal(Watched(opened.model, seam).logits(tokens, tape), expected)
+    routing = tape.take().routing
+    assert routing.keys() == seam.blocks.keys()
+    assert {raw.ids_TK.shape for raw in routing.values()} == {(8, 3)}
 
 
 def check_routing(block: Block, recorded: list[RawRouting], received: list[tuple[Tensor, Tensor]]) -> None:
