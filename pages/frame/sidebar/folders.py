@@ -2,6 +2,7 @@
 
 import pandas as pd
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from pages.common import jobs, models, text
 from pages.common.tables import WHOLE
@@ -53,7 +54,7 @@ def _reasons(described_by_name: dict[str, Description]) -> None:
         st.caption("Not recorded, or to know:\n" + "\n".join(lines))
 
 
-def _table(placeholder: st.delta_generator.DeltaGenerator, named: dict[str, Described]) -> None:
+def _table(placeholder: DeltaGenerator, named: dict[str, Described]) -> None:
     rows = table({name: read.value for name, read in named.items() if read.done.is_set()})
     placeholder.dataframe(rows, hide_index=True, column_config=NUMBERS, height="content", placeholder="")
 
