@@ -6,6 +6,7 @@ sizes by configuration key, whatever the family; `SPECIAL` holds what one family
 
 import atexit
 import functools
+import json
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import (
     CONFIG_MAPPING,
@@ -24,6 +26,7 @@ from transformers import (
     PreTrainedModel,
 )
 
+from model.checkpoint.fp8 import quantise
 from model.families.blocks import Seam
 from model.families.seam import instrument
 from model.families.tape import Tape
@@ -179,6 +182,7 @@ SPECIAL: dict[str, dict[str, Any]] = {
     "zaya": {"router_hidden_size": 16, "layer_types": ["hybrid"] * LAYERS, "num_experts_per_tok": 1},
 }  # fmt: skip
 FAMILIES = tuple(SPECIAL)
+FP8 = {"quant_method": "fp8", "weight_block_size": [128, 128], "activation_scheme": "dynamic"}
 # Model type of a multimodal configuration -> that of the language model in it. Folders on a hub state the first.
 WRAPPERS = {
     "aria": "aria_text", "dots3_note": "dots3_note_text", "gemma4": "gemma4_text", "inkling_mm_model": "inkling_text",
@@ -263,6 +267,25 @@ def saved(model_type: str) -> Path:
     """Return the folder of a family's random model, written on the first call of this process by `save_pretrained`."""
     folder = _folders() / model_type
     build(model_type).save_pretrained(folder)
+    return folder
+
+
+@functools.cache
+def saved_fp8(model_type: str) -> Path:
+    """Return a copy of `saved` in FP8: projections with a scale per block, norms and the rest in bfloat16.
+
+    Selection biases stay in float32, as DeepSeek publishes them.
+    """
+    folder = Path(shutil.copytree(saved(model_type), _folders() / f"{model_type}_fp8"))
+    tensors: dict[str, Tensor] = {}
+    for name, weight in load_file(folder / "model.safetensors").items():
+        if name.endswith("proj.weight"):
+            tensors[name], tensors[f"{name}_scale_inv"] = quantise(weight, torch.float32)
+        else:
+            tensors[name] = weight if name.endswith("bias") else weight.bfloat16()
+    save_file(tensors, folder / "model.safetensors")
+    config = json.loads((folder / "config.json").read_text()) | {"dtype": "bfloat16", "quantization_config": FP8}
+    (folder / "config.json").write_text(json.dumps(config))
     return folder
 
 

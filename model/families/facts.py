@@ -14,7 +14,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 from model.checkpoint.files import ModelFolder
 from model.families.blocks import Block, Seam, structure_of
-from model.families.folder import read_skeleton, turn
+from model.families.folder import read_skeleton
 from model.families.placement import size_of
 from model.families.published import Published, read_published
 
@@ -77,15 +77,20 @@ class Facts:
     notes: tuple[str, ...]
 
 
-def facts_of(folder: Path) -> Facts:
+def facts_of(folder: Path, most_seconds: float | None = None) -> Facts:
     """Return the facts of a folder that transformers can run; in seconds, whatever the size of the model.
 
+    Args:
+        folder: a folder in the Hugging Face layout; it may hold only a configuration.
+        most_seconds: longest wait for another model that is being loaded; None: without limit.
+
     Raises:
-        CheckpointError: the folder cannot be opened, or its tensors are not those of the model; one line says why.
+        CheckpointError: the folder cannot be opened, its tensors are not those of the model, or the wait took too
+            long; one line says why.
     """
-    with ModelFolder(folder, needs_weights=False) as files, turn(folder):
+    with ModelFolder(folder, needs_weights=False) as files:
         published = read_published(files)
-        model, notes = read_skeleton(files, published)
+        model, notes = read_skeleton(files, published, most_seconds=most_seconds)
         seam = structure_of(model)
         blocks = [block for block in seam.blocks.values() if not _rests(block)]
         text = model.config.get_text_config()

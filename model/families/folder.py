@@ -4,21 +4,18 @@ transformers gets a configuration object and a slice per tensor, never the folde
 code, and sends no request. A first load without data finds tensors that are missing or do not fit, in seconds.
 """
 
-import contextlib
 import copy
 import dataclasses
 import re
 import shutil
 import tempfile
 import threading
-import warnings
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel
 
 from model.checkpoint.files import ModelFolder
@@ -26,13 +23,14 @@ from model.checkpoint.header import CheckpointError, first_line
 from model.families.blocks import structure_of
 from model.families.caveats import caveats
 from model.families.default_dtype import use_it
+from model.families.opening import turn
 from model.families.placement import Placement, place
 from model.families.published import DECODED, Published, read_published
 from model.families.stored import LoadingStopped, OnProgress, Reader, Stop, unread
+from model.families.waiting import make_folder
+from model.families.widened import cast
 
-_SECONDS_BETWEEN_CHECKS = 0.2
 _MOST_NAMED = 3
-_OPENING = threading.Lock()  # transformers changes its own classes, and torch's default dtype, while it loads
 
 use_it()
 
@@ -85,41 +83,38 @@ def open_folder(
             reader.close()
         _check(files, report)
         notes = [*published.notes, *notes, *_put_back(model, files), *_about_disk(placement)]
-        if published.quant_method in DECODED and dtype is not None:
-            nn.Module.to(model, dtype=dtype)
         model.requires_grad_(False).eval()
         if placement.offloaded or published.quant_method not in (None, *DECODED):
             _try_pass(files, model)
     return Opened(model, published.config, model.config.get_text_config(), tuple(notes), placement.offloaded)
 
 
-@contextlib.contextmanager
-def turn(folder: Path, cancel: threading.Event | None = None) -> Iterator[None]:
-    """Hold the lock that one thread needs to build a model by transformers; while waiting for it, look at `cancel`."""
-    while not _OPENING.acquire(timeout=_SECONDS_BETWEEN_CHECKS):
-        if cancel is not None and cancel.is_set():
-            raise LoadingStopped(f"loading {folder} was stopped before its turn")
-    try:
-        yield
-    finally:
-        _OPENING.release()
-
-
 def read_skeleton(
-    files: ModelFolder, published: Published, dtype: torch.dtype | None = None
+    files: ModelFolder,
+    published: Published,
+    dtype: torch.dtype | None = None,
+    most_seconds: float | None = None,
 ) -> tuple[PreTrainedModel, tuple[str, ...]]:
     """Return the model without data, on the meta device, and notes on tensors that it does not read.
 
+    Args:
+        files: the opened folder.
+        published: its configuration.
+        dtype: dtype of the weights; None: as published.
+        most_seconds: longest wait for another model that is being loaded; None: without limit.
+
     Raises:
-        CheckpointError: the model has no experts, or its tensors and those of the folder are not the same.
+        CheckpointError: the model has no experts, its tensors and those of the folder are not the same, or the wait
+            took too long.
     """
-    if published.quant_method not in (None, *DECODED):  # their packages need data
-        with torch.device("meta"):
-            return _with_experts(published.model_class(copy.deepcopy(published.settings)), published), ()
-    meta = Placement({"": "meta"}, 0, 0)
-    model, report = _load(files, published, unread(files.tensors), dtype, meta)
-    _with_experts(model, published)
-    return model, _check(files, report) if files.has_weights else ()
+    with turn(files.path, most_seconds=most_seconds):
+        if published.quant_method not in (None, *DECODED):  # their packages need data
+            with torch.device("meta"):
+                return _with_experts(published.model_class(copy.deepcopy(published.settings)), published), ()
+        meta = Placement({"": "meta"}, 0, 0)
+        model, report = _load(files, published, unread(files.tensors), dtype, meta)
+        _with_experts(model, published)
+        return model, _check(files, report) if files.has_weights else ()
 
 
 def _with_experts(model: PreTrainedModel, published: Published) -> PreTrainedModel:
@@ -139,24 +134,23 @@ def _load(
     placement: Placement,
 ) -> tuple[PreTrainedModel, Mapping[str, Any]]:
     """Return the model that transformers makes of the tensors, and its report on them."""
-    waiting = tempfile.mkdtemp(prefix="moe-loupe-") if placement.disk_bytes else None
-    keeps_dtype = dtype is None or published.quant_method is not None
+    waiting = make_folder() if placement.disk_bytes else None
+    keeps_dtype = dtype is None or published.quant_method not in (None, *DECODED)
+    wanted = published.dtype if keeps_dtype or dtype is None else dtype
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about what this file refuses or notes itself
-            model, report = published.model_class.from_pretrained(
-                None,
-                config=copy.deepcopy(published.settings),
-                state_dict=tensors,
-                dtype=published.dtype if keeps_dtype else dtype,
-                device_map=dict(placement.device_map),
-                offload_folder=waiting,
-                output_loading_info=True,
-                ignore_mismatched_sizes=True,  # the report names them, and they are refused
-                local_files_only=True,
-                use_safetensors=True,
-                trust_remote_code=False,
-            )
+        model, report = published.model_class.from_pretrained(
+            None,
+            config=copy.deepcopy(published.settings),
+            state_dict=tensors,
+            dtype=wanted,
+            device_map=dict(placement.device_map),
+            offload_folder=waiting,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # the report names them, and they are refused
+            local_files_only=True,
+            use_safetensors=True,
+            trust_remote_code=False,
+        )
     except BaseException as error:
         if waiting is not None:
             shutil.rmtree(waiting, ignore_errors=True)
@@ -165,6 +159,8 @@ def _load(
         raise CheckpointError(f"{files.path}: transformers cannot load these tensors: {first_line(error)}") from error
     if waiting is not None:
         weakref.finalize(model, shutil.rmtree, waiting, ignore_errors=True)
+    if published.quant_method in DECODED and wanted != published.dtype:
+        cast(model, wanted)
     return model, report
 
 

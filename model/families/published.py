@@ -8,6 +8,7 @@ import dataclasses
 import importlib.util
 import os
 import sys
+import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from transformers import CONFIG_MAPPING, PretrainedConfig
 from model.checkpoint.files import CONFIG_NAME, ModelFolder
 from model.checkpoint.header import CheckpointError, first_line
 from model.checkpoint.layouts import ADAPTER_CONFIG
+from model.trace.shape import MOST_LAYERS
 
 # Keys of config.json that would make transformers fetch or run code, read another file, or change the arithmetic.
 _REMOVED = ("auto_map", "transformers_weights", "kernel_config", "use_kernels", "fusion_config", "distributed_config")
@@ -26,6 +28,15 @@ _PLAIN_KERNELS = (None, "eager", "sdpa")
 # quant_method -> the package that decodes it on this machine; None: transformers itself does.
 QUANTISED = {"fp8": None, "mxfp4": None, "compressed-tensors": "compressed_tensors", "bitsandbytes": "bitsandbytes"}
 DECODED = ("fp8", "mxfp4")  # kept quantised only where a kernel of a hub is at hand, so always decoded here
+
+
+_QUANTISATION_KEYS = ("quantization_config", "compression_config")
+# Keys for the number of layers: of language models, and of towers for images and sound.
+_LAYER_KEYS = (
+    *("num_hidden_layers", "num_layers", "n_layers", "n_layer", "depth", "depths"),
+    *("encoder_layers", "decoder_layers", "num_encoder_layers", "num_decoder_layers", "num_nextn_predict_layers"),
+)
+_LAYER_LISTS = ("layer_types", "layers_block_type", "mlp_layer_types", "hybrid_override_pattern")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -41,7 +52,7 @@ class Published:
 
 
 def work_offline() -> None:
-    """Forbid transformers all requests, progress bars and notices, and loading by several threads, in this process.
+    """Forbid transformers requests, progress bars, notices, warnings, and loading by several threads, in this process.
 
     Loading by several threads reads all files ahead of their use, so that the weights are in memory twice.
     """
@@ -49,6 +60,7 @@ def work_offline() -> None:
     vars(sys.modules["huggingface_hub.constants"])["HF_HUB_OFFLINE"] = True  # read from the environment only once
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
+    warnings.filterwarnings("ignore", module=r"transformers(\.|$)")  # folder.py refuses or notes what they are about
 
 
 work_offline()
@@ -65,11 +77,14 @@ def read_published(folder: ModelFolder) -> Published:
     model_type = config.get("model_type")
     if not isinstance(model_type, str) or model_type not in CONFIG_MAPPING:
         raise CheckpointError(f"{path}: {_unknown(config)}")
+    _check_layers(path, config, CONFIG_MAPPING[model_type])
     quant_method = _quant_method(path, config)
-    settings = _settings(path, _cleaned(config, quant_method), CONFIG_MAPPING[model_type])
+    settings = _settings(path, _cleaned(path, config, quant_method), CONFIG_MAPPING[model_type])
     if quant_method is None and isinstance(added := getattr(settings, "quantization_config", None), dict):
         quant_method = _quant_method(path, {"quantization_config": added})  # by the class, as for Inkling 2
-        settings = _settings(path, _cleaned({**config, "quantization_config": added}, quant_method), type(settings))
+        settings = _settings(
+            path, _cleaned(path, {**config, "quantization_config": added}, quant_method), type(settings)
+        )
     model_class = _class_of(path, config, type(settings))
     notes = [*_notes(folder, config, quant_method)]
     if model_class.config_class is not type(settings):
@@ -100,6 +115,21 @@ def _unknown(config: Mapping[str, Any]) -> str:
     )
 
 
+def _check_layers(path: Path, config: Mapping[str, Any], settings_class: Any) -> None:
+    """Check the number of layers of a model and of its towers before their lists are built.
+
+    Raises:
+        CheckpointError: it is above `MOST_LAYERS`.
+    """
+    own_key = getattr(settings_class, "attribute_map", {}).get("num_hidden_layers")
+    for part in _parts(config):
+        for key in {*_LAYER_KEYS, *_LAYER_LISTS, own_key} & part.keys():
+            value = part[key]
+            number = len(value) if isinstance(value, list | str) else value
+            if isinstance(number, int | float) and number > MOST_LAYERS:
+                raise CheckpointError(f"{path}: {key} means {number:,} layers; at most {MOST_LAYERS:,} are built")
+
+
 def _class_of(path: Path, config: Mapping[str, Any], settings_class: Any) -> Any:
     """Return the class of transformers for a configuration: the one that it names, else the widest that fits."""
     causal: Any = transformers.MODEL_FOR_CAUSAL_LM_MAPPING
@@ -127,23 +157,30 @@ def _settings(path: Path, config: dict[str, Any], settings_class: type[Pretraine
         raise CheckpointError(f"{path} is not a configuration of {config['model_type']!r}: {cause}") from None
 
 
-def _cleaned(config: Mapping[str, Any], quant_method: str | None) -> dict[str, Any]:
+def _cleaned(path: Path, config: Mapping[str, Any], quant_method: str | None) -> dict[str, Any]:
     """Return a configuration without kernels, code and other files; FP8 and MXFP4 are marked to be decoded."""
-    cleaned = _without(config)
-    for place in (cleaned, cleaned.get("text_config")):
-        if quant_method in DECODED and isinstance(place, dict) and isinstance(place.get("quantization_config"), dict):
-            place["quantization_config"]["dequantize"] = True
+    cleaned = _without(path, config)
+    for part in _parts(cleaned):
+        stated = part.get("quantization_config")
+        if quant_method in DECODED and isinstance(stated, dict):
+            stated["dequantize"] = True
     return cleaned
 
 
-def _without(value: Any) -> Any:
+def _without(path: Path, value: Any) -> Any:
     if isinstance(value, list):
-        return [_without(item) for item in value]
+        return [_without(path, item) for item in value]
     if not isinstance(value, Mapping):
         return value
     if set(value) == {"__float__"}:  # as transformers writes infinity
-        return float(value["__float__"])
-    return {key: _without(inner) for key, inner in value.items() if key not in _REMOVED and not _names_kernel(key)}
+        try:
+            return float(value["__float__"])
+        except (TypeError, ValueError, OverflowError):
+            stated = value["__float__"]
+            raise CheckpointError(f"{path}: __float__ states {stated!r:.40}, which is not a number") from None
+    return {
+        key: _without(path, inner) for key, inner in value.items() if key not in _REMOVED and not _names_kernel(key)
+    }
 
 
 def _names_kernel(key: str) -> bool:
@@ -160,17 +197,24 @@ def _kernels(value: Any) -> Iterator[str]:
         yield from (str(kernel) for kernel in named if not isinstance(kernel, Mapping) and kernel not in _PLAIN_KERNELS)
 
 
+def _parts(config: Any) -> Iterator[Any]:
+    """Yield a configuration and every configuration within it, at any depth."""
+    if isinstance(config, Mapping):
+        yield config
+        for name, inner in config.items():
+            if name not in _QUANTISATION_KEYS:
+                yield from _parts(inner)
+
+
 def _quant_method(path: Path, config: Mapping[str, Any]) -> str | None:
     """Return the quantisation that a configuration states; None if it states none."""
-    text = config.get("text_config")
-    places = [config, text] if isinstance(text, Mapping) else [config]
-    keys = ("quantization_config", "compression_config")
-    stated = next((place[key] for place in places for key in keys if place.get(key)), None)
+    parts = _parts(config)
+    stated = next((part[key] for part in parts for key in _QUANTISATION_KEYS if part.get(key)), None)
     if stated is None:
         return None
     method = stated.get("quant_method") if isinstance(stated, Mapping) else None
     instead = f"take the checkpoint in bfloat16, or convert it to one of {', '.join(QUANTISED)}"
-    if method not in QUANTISED:
+    if not isinstance(method, str) or method not in QUANTISED:
         raise CheckpointError(f"{path}: weights with quant_method {method!r:.40} are not read; {instead}")
     package = QUANTISED[method]
     if package and importlib.util.find_spec(package) is None:

@@ -46,7 +46,7 @@ def _lines(folder: Path) -> list[str]:
     from model.cli.family_report import family_report
     from model.families.facts import facts_of
 
-    return family_report(facts_of(folder), folder)
+    return family_report(facts_of(folder, most_seconds=60), folder)
 
 
 def table(lines: list[str]) -> pd.DataFrame:

@@ -12,7 +12,7 @@ from transformers import Qwen3MoeConfig
 
 from model.checkpoint.header import CheckpointError
 from model.families.facts import Cache, facts_of
-from model.families.folder import turn
+from model.families.opening import turn
 from tests.families import EXPERTS, TOP_K, build, saved
 
 EXPERT_WEIGHTS = 3 * 32 * 64  # gate, up and down of one expert
