@@ -85,7 +85,7 @@ def open_folder(
         notes = [*published.notes, *notes, *_put_back(model, files), *_about_disk(placement)]
         model.requires_grad_(False).eval()
         if placement.offloaded or published.quant_method not in (None, *DECODED):
-            _try_pass(files, model)
+            _try_pass(files, model, placement.offloaded)
     return Opened(model, published.config, model.config.get_text_config(), tuple(notes), placement.offloaded)
 
 
@@ -216,7 +216,7 @@ def _put_back(model: PreTrainedModel, files: ModelFolder) -> tuple[str, ...]:
 
 
 @torch.no_grad()
-def _try_pass(files: ModelFolder, model: PreTrainedModel) -> None:
+def _try_pass(files: ModelFolder, model: PreTrainedModel, offloaded: bool) -> None:
     """Run two tokens: a few families cannot compute with layers on the disk, and packages unpack weights in a pass."""
     weight = model.get_input_embeddings().weight
     assert isinstance(weight, torch.Tensor)
@@ -229,7 +229,13 @@ def _try_pass(files: ModelFolder, model: PreTrainedModel) -> None:
         if is_finite:
             return
         cause = "its logits are not finite"
-    how = f"{files.config['model_type']!r} cannot compute with its weights on several devices or on the disk"
+    model_type = files.config["model_type"]
+    if not offloaded:
+        raise CheckpointError(
+            f"{files.path}: {model_type!r} cannot compute with its quantised weights ({cause}); take the checkpoint in "
+            "bfloat16"
+        )
+    how = f"{model_type!r} cannot compute with its weights on several devices or on the disk"
     raise CheckpointError(
         f"{files.path}: {how} ({cause}); free memory, or use a narrower dtype, so that they fit in it"
     )

@@ -60,8 +60,8 @@ def place(model: nn.Module, layers: Sequence[str], device: torch.device, limit_b
     outside = total - sum(sizes.values())
     if outside > room:
         raise CheckpointError(
-            f"{outside / 1e9:,.1f} GB of the weights lie outside the layers and must be in memory, and "
-            f"{max(0, room) / 1e9:,.1f} GB fit; free memory, or use a narrower dtype"
+            f"{_size(outside)} of the weights lie outside the layers and must be in memory, and "
+            f"{_size(max(0, room))} fit; free memory, or use a narrower dtype"
         )
     rooms[0] = (first, room - outside)
     targets = _in_order(sizes, rooms)
@@ -73,6 +73,10 @@ def place(model: nn.Module, layers: Sequence[str], device: torch.device, limit_b
 def size_of(module: nn.Module) -> int:
     """Return the bytes of a module's parameters; shared ones count once."""
     return sum(weight.numel() * weight.itemsize for weight in module.parameters())
+
+
+def _size(num_bytes: int) -> str:
+    return f"{num_bytes / 1e9:,.1f} GB" if num_bytes >= 1e9 else f"{num_bytes / 1e6:,.1f} MB"
 
 
 def _rooms(device: torch.device, limit_bytes: int | None) -> list[tuple[str, int]]:

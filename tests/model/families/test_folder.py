@@ -70,6 +70,11 @@ def test_layers_on_the_disk_give_the_same_logits(folder: Path) -> None:
     assert torch.equal(logits(opened.model), logits(open_folder(folder, CPU).model))
 
 
+def test_limit_below_the_embedding_is_refused_with_both_sizes(folder: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"^\d+\.[0-9] MB of the weights lie outside .* 0\.0 MB fit"):
+        open_folder(folder, CPU, limit_bytes=1)
+
+
 def test_family_that_cannot_wait_on_the_disk_is_refused() -> None:
     with pytest.raises(
         CheckpointError, match="'dbrx' cannot compute with its weights on several devices or on the disk"
