@@ -44,7 +44,8 @@ def _shape(facts: "Facts") -> Iterator[str]:
     idle = f", and {facts.num_idle:,} choices that compute nothing" if facts.num_idle else ""
     yield f"experts      {numbers} in each of {len(facts.blocks):,} blocks{idle}"
     kept = f", from {facts.groups[1]} kept of {facts.groups[0]} groups" if facts.groups else ""
-    yield f"router       top {_number(facts.top_k)}{kept}; the first run finds its rule"
+    stated = f"; stated: {', '.join(facts.stated_rule)}" if facts.stated_rule else ""
+    yield f"router       top {_number(facts.top_k)}{kept}{stated}; the first run finds its rule"
 
 
 def _counted(names: Iterable[str], otherwise: str) -> str:

@@ -17,6 +17,7 @@ from model.families.blocks import Block, Seam, structure_of
 from model.families.folder import read_skeleton
 from model.families.placement import size_of
 from model.families.published import Published, read_published
+from model.families.rule_notes import stated_rule
 
 _TOP_K = (
     *("num_experts_per_tok", "num_experts_per_token", "top_k", "top_k_experts"),
@@ -60,6 +61,7 @@ class Facts:
     num_streams: int  # residual streams, as the configuration states them
     top_k: int | None
     groups: tuple[int, int] | None  # number of groups, and how many a token keeps; None: no groups
+    stated_rule: tuple[str, ...]  # keys of the configuration that state the router's rule; a run finds what it follows
     width: int | None
     num_heads: int | None  # None: they differ by layer, or the configuration does not state them
     num_kv_heads: int | None
@@ -99,6 +101,7 @@ def facts_of(folder: Path, most_seconds: float | None = None) -> Facts:
             **_identity(published, text, model, seam, blocks),
             top_k=top_k,
             groups=_groups(text),
+            stated_rule=stated_rule(text.to_dict()),
             attention=_attention(text, len(seam.layers)),
             parameters=sum(weight.numel() for weight in model.parameters()),
             active_parameters=None if top_k is None else _active(model, seam, blocks, top_k),

@@ -14,6 +14,8 @@ _SCORING_KEYS = ("scoring_func", "score_function", "expert_selection_fn")
 _NORMALISE_KEYS = ("norm_topk_prob", "moe_renormalize", "route_norm")
 _GROUP_KEYS, _KEPT_KEYS = ("n_group", "num_expert_group"), ("topk_group", "num_limited_groups")
 
+_SCALE_ENDINGS = ("scaling_factor", "route_scale")
+
 _SCORES_PER_GROUP = {"noaux_tc": 2, "group_limited_greedy": 1}  # by topk_method
 
 # Field of a rule -> what a note calls it.
@@ -36,8 +38,20 @@ def stated_groups(config: Mapping[str, Any]) -> tuple[int, int] | None:
 
 def stated_scales(config: Mapping[str, Any]) -> list[float]:
     """Return the numbers that a configuration states for a factor of the gate weights."""
-    scales = [value for key, value in config.items() if key.endswith(("scaling_factor", "route_scale"))]
+    scales = [value for key, value in config.items() if key.endswith(_SCALE_ENDINGS)]
     return [float(value) for value in scales if isinstance(value, int | float) and value > 0]
+
+
+def stated_rule(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the keys of a configuration that state the router's rule, with their values.
+
+    >>> stated_rule({"norm_topk_prob": True, "routed_scaling_factor": 2.5, "hidden_size": 64})
+    ('norm_topk_prob true', 'routed_scaling_factor 2.5')
+    """
+    keys = [key for key in (*_SCORING_KEYS, *_NORMALISE_KEYS, "topk_method") if config.get(key) is not None]
+    keys += [key for key in config if key.endswith(_SCALE_ENDINGS) and "rout" in key]
+    stated = {key: config[key] for key in keys if isinstance(config[key], str | int | float)}
+    return tuple(f"{key} {value if isinstance(value, str) else json.dumps(value)}" for key, value in stated.items())
 
 
 def contradictions(rule: RouterRule, config: Mapping[str, Any]) -> list[str]:

@@ -66,7 +66,8 @@ def test_info_describes_a_folder_that_transformers_runs() -> None:
     lines = result.stdout.splitlines()
     assert lines[0] == "model        kimi_linear, 4 layers, 3 of them MoE layers"
     assert "experts      8 routed in each of 3 blocks" in lines
-    assert "router       top 3, from 1 kept of 2 groups; the first run finds its rule" in lines
+    stated = "stated: moe_renormalize true, routed_scaling_factor 1.7"
+    assert f"router       top 3, from 1 kept of 2 groups; {stated}; the first run finds its rule" in lines
     assert "not captured attention of 2 layers (linear_attention): it has no weights" in lines
     assert f"supported    yes; capture router, attention of 2 layers, inputs, {END}" in lines
 
