@@ -28,9 +28,8 @@ from model.families.capture import check_capture
 from model.families.edit import edits, missing
 from model.families.ends import context_of, eos_ids
 from model.families.folder import Opened, open_folder
-from model.families.probed import Layout, fed, probe
+from model.families.probed import Layout, fed, probe_or_refuse
 from model.families.recorder import FamilyRecorder
-from model.families.seam import instrument
 from model.families.tape import Tape
 from model.run.abilities import INTERVENTIONS, Abilities
 from model.run.engine import DTYPES, SECONDS_BETWEEN_CHECKS
@@ -77,7 +76,7 @@ class TransformersEngine:
         weight: torch.Tensor = embedding.weight
         self.device = torch.device("cpu") if weight.is_meta else weight.device
         self.dtype = weight.dtype
-        self.probed = probe(self.model, instrument(self.model), text_config, self.device, once=opened.offloaded)
+        self.probed = probe_or_refuse(self.model, text_config, self.device, opened.offloaded, self.name)
         text_notes = ([no_text] if no_text else []) if tokenizer is None else tokenizer.notes
         self.notes, self._no_text = (*opened.notes, *self.probed.notes, *text_notes), no_text
         self.offloaded, self.context = opened.offloaded, context_of(text_config)

@@ -4,18 +4,20 @@ Shape suffixes: T tokens of the probe, H heads, S keys.
 """
 
 import dataclasses
+import importlib.metadata
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from model.checkpoint.header import CheckpointError
+from model.checkpoint.header import CheckpointError, first_line
 from model.families.blocks import Block, Seam
 from model.families.factor import measure_factors
 from model.families.found import Found
 from model.families.passes import cache_argument
 from model.families.rule import Case, find_rule
+from model.families.seam import instrument
 from model.families.tape import Pass, Tape
 from model.trace.router_rule import IDENTITY, RouterRule
 from model.trace.shape import LOGIT, PROBABILITY, RouterFacts, Shape
@@ -84,6 +86,21 @@ def probe_ids(vocab_size: int) -> list[int]:
     """Return the token ids of a probe: the same for every model with this vocabulary."""
     drawn = torch.randint(vocab_size, (PROBE_TOKENS,), generator=torch.Generator().manual_seed(0))
     return drawn.tolist()
+
+
+def probe_or_refuse(model: nn.Module, text_config: Any, device: torch.device, once: bool, name: str) -> Probed:
+    """Instrument a model and return what a probe shows; see `probe`.
+
+    Raises:
+        CheckpointError: see `probe`; or the code of transformers fails in the probe.
+    """
+    try:
+        return probe(model, instrument(model), text_config, device, once)
+    except (AttributeError, TypeError, IndexError, KeyError, NotImplementedError, RuntimeError) as error:
+        version = importlib.metadata.version("transformers")
+        raise CheckpointError(
+            f"transformers {version} cannot run {name}: {first_line(error)}; try another version of transformers"
+        ) from error
 
 
 @torch.inference_mode()

@@ -87,7 +87,8 @@ def test_unusable_configuration_without_weights_is_one_line(tmp_path: Path) -> N
     result = info(write_config(tmp_path / "other", RELEASED_V3 | {"model_type": "llama"}))
     assert result.exit_code == 2
     assert len(result.stderr.splitlines()) == 1
-    assert "model_type 'llama' is not supported" in result.stderr
+    assert "'llama'" in result.stderr
+    assert "a dense model has no routing" in result.stderr
     (tmp_path / "empty").mkdir()
     assert "lacks config.json" in info(tmp_path / "empty").stderr
 

@@ -7,6 +7,7 @@ import torch
 
 from model.checkpoint.fp8 import quantise
 from model.checkpoint.header import StoredTensor
+from model.checkpoint.names import place_of
 from model.doctor.findings import ERROR, NOTE, WARNING
 from model.doctor.tensors import Scanned, scan
 from model.doctor.unscaled import is_unscaled
@@ -17,7 +18,7 @@ from tests.models import random_model, tiny_config
 
 def scanned(values: torch.Tensor, dtype: str = "BF16") -> Scanned:
     name = "model.layers.1.self_attn.o_proj.weight"
-    return scan(StoredTensor(name, dtype, tuple(values.shape), Path("x"), 0, 0), values, None)
+    return scan(StoredTensor(name, dtype, tuple(values.shape), Path("x"), 0, 0), place_of(name), values, None)
 
 
 def gaussian(seed: int = 0) -> torch.Tensor:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from model.checkpoint.header import CheckpointError
 from model.families.choose import load
 from model.families.engine import TransformersEngine
 from model.families.folder import open_folder
@@ -129,6 +130,15 @@ def test_a_number_of_experts_that_a_family_cannot_run_is_refused() -> None:
         assert reason in str(refused.value)
     other = opened("mixtral").run(RunRequest(token_ids=IDS, interventions=(TopK(2),)))
     assert other.data.sizes["rank"] == 2
+
+
+def test_a_model_that_transformers_itself_cannot_run_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise AttributeError("'Output' object has no attribute 'image_outputs'")
+
+    monkeypatch.setattr("model.families.probed.fed", fail)
+    with pytest.raises(CheckpointError, match="cannot run mixtral: 'Output' object has no.*; try another version"):
+        opened("mixtral")
 
 
 def test_runs_of_several_threads_do_not_mix() -> None:

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from model.run.abilities import Abilities
 from model.run.request import Capture, RunRequest
 from pages.common import live
 from tests.layouts import layout
@@ -78,12 +79,15 @@ def test_header_of_a_trace_has_its_axes() -> None:
 
 
 def test_announced_run_has_the_axes_that_the_request_asks_for() -> None:
-    config = SimpleNamespace(
+    shape = SimpleNamespace(
         moe_layers=range(1, 4), num_experts=8, num_groups=4, num_kept_groups=2, top_k=2, num_layers=4, num_heads=3
     )
-    router_only = RunRequest(prompt="a")
-    header = header_in(live.announce(live.header_for(SimpleNamespace(config=config), router_only, 2)))
+    engine, router_only = SimpleNamespace(shape=shape, abilities=Abilities()), RunRequest(prompt="a")
+    header = header_in(live.announce(live.header_for(engine, router_only, 2)))
     assert (header["moe_layers"], header["attention_layers"], header["heads"]) == ([1, 2, 3], [], [])
     some = RunRequest(prompt="a", capture=Capture(frozenset({"attention"}), layers=(3, 1)))
-    header = header_in(live.announce(live.header_for(SimpleNamespace(config=config), some, 2)))
+    header = header_in(live.announce(live.header_for(engine, some, 2)))
     assert (header["attention_layers"], header["heads"], header["running"]) == ([1, 3], [0, 1, 2], True)
+    hybrid = SimpleNamespace(shape=shape, abilities=Abilities(attention_layers=(0, 2)))
+    everywhere = RunRequest(prompt="a", capture=Capture(frozenset({"attention"})))
+    assert header_in(live.announce(live.header_for(hybrid, everywhere, 2)))["attention_layers"] == [0, 2]
