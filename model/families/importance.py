@@ -4,6 +4,7 @@
 transformers can run from a later layer on.
 """
 
+import dataclasses
 import threading
 from collections.abc import Generator, Sequence
 
@@ -42,24 +43,24 @@ def importance(
         raise RequestError("a prediction to compare needs at least 2 tokens")
     request = RunRequest(token_ids=tuple(token_ids), capture=Capture(frozenset({"router", "logits"})))
     original = engine.run(request)
-    effects = _untouched(original)
     to_run = [KnockOut(layer, expert) for layer, expert in consequential(original)]
+    effects = _untouched(original, to_run)
     total = effects["kl"].size
     for done, change in enumerate(to_run, total - len(to_run)):
         yield Importance(effects.copy(deep=True), done, total, len(token_ids))
         if cancel is not None and cancel.is_set():
             return
-        changed = engine.run(RunRequest(token_ids=request.token_ids, capture=request.capture, interventions=(change,)))
+        changed = engine.run(dataclasses.replace(request, interventions=(change,)))
         _fill(effects, change, original, changed)
     yield Importance(effects, total, total, len(token_ids))
 
 
-def _untouched(original: Trace) -> xr.Dataset:
+def _untouched(original: Trace, to_run: Sequence[KnockOut]) -> xr.Dataset:
     """Return the effects before any knock-out: 0 for those that change nothing, NaN for those to run."""
     counts = tokens_per_expert(original.data["expert_id"], original.shape.num_experts or 0)
     values = xr.zeros_like(counts, dtype=np.float64)
-    for layer, expert in consequential(original):
-        values.loc[{"moe_layer": layer, "expert": expert}] = np.nan
+    for change in to_run:
+        values.loc[{"moe_layer": change.layer, "expert": change.expert}] = np.nan
     return xr.Dataset(
         {"logprob_change": values, "kl": values.copy(), "chosen_by": counts, "rerouted": xr.zeros_like(counts)}
     )
