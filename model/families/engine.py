@@ -39,7 +39,7 @@ from model.run.recorder import join_steps
 from model.run.request import CAPTURE_NAMES, RequestError, RunRequest
 from model.run.sampling import choose
 from model.run.step import Progress, Step
-from model.run.words import next_step
+from model.run.words import check_ids, check_length, next_step
 from model.trace.trace import DIMS, Trace
 
 UNRECORDED = {
@@ -152,14 +152,8 @@ class TransformersEngine:
             RequestError: the ids do not exist, the text cannot be encoded, or the run would not fit the context.
         """
         ids = list(request.token_ids) if request.token_ids is not None else self._encode_text(request)
-        size, room = self.shape.vocab_size, self.context
-        if outside := [i for i in ids if not 0 <= i < size]:
-            raise RequestError(f"token id {outside[0]} does not exist; ids are 0 to {size - 1}")
-        if len(ids) + request.max_new_tokens > room:
-            raise RequestError(
-                f"{len(ids):,} prompt tokens and {request.max_new_tokens:,} new ones do not fit "
-                f"the model's context of {room:,}; shorten the prompt or ask for fewer"
-            )
+        check_ids(ids, self.shape.vocab_size)
+        check_length(ids, request, self.context)
         return ids
 
     def _encode_text(self, request: RunRequest) -> list[int]:

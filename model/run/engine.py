@@ -43,7 +43,7 @@ from model.run.request import RequestError, RunRequest
 from model.run.routing_edit import routing_edit
 from model.run.sharding import load_sharded
 from model.run.step import Progress, Step
-from model.run.words import next_step
+from model.run.words import check_ids, check_length, next_step
 from model.trace.trace import DIMS, Trace
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -160,16 +160,9 @@ class Engine:
             RequestError: the ids do not exist, the text cannot be encoded, or the run would not fit the context.
         """
         ids = list(request.token_ids) if request.token_ids is not None else self._encode_text(request)
-        outside = [i for i in ids if not 0 <= i < self.config.vocab_size]
-        if outside:
-            raise RequestError(f"token id {outside[0]} does not exist; ids are 0 to {self.config.vocab_size - 1}")
+        check_ids(ids, self.config.vocab_size)
         self.abilities.check(request)
-        total, room = len(ids) + request.max_new_tokens, self.context
-        if total > room:
-            raise RequestError(
-                f"{len(ids):,} prompt tokens and {request.max_new_tokens:,} new ones do not fit "
-                f"the model's context of {room:,}; shorten the prompt or ask for fewer"
-            )
+        check_length(ids, request, self.context)
         return ids
 
     @functools.cached_property

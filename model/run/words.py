@@ -1,4 +1,4 @@
-"""The tokens and the text of each step of a run."""
+"""The tokens and the text of a run: checks of the prompt, and the words of each step."""
 
 import itertools
 from collections.abc import Sequence
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from model.checkpoint.tokenizer import Tokenizer
+from model.run.request import RequestError, RunRequest
 from model.run.step import Step
 from model.trace.trace import Token
 
@@ -27,3 +28,26 @@ def next_step(
         for token_id, piece, (begin, end) in zip(token_ids, pieces, spans, strict=True)
     ]
     return Step(start, tuple(tokens), text + b"".join(spelled), arrays)
+
+
+def check_ids(token_ids: Sequence[int], vocab_size: int) -> None:
+    """Check that token ids are in the vocabulary.
+
+    Raises:
+        RequestError: one is not.
+    """
+    if outside := [i for i in token_ids if not 0 <= i < vocab_size]:
+        raise RequestError(f"token id {outside[0]} does not exist; ids are 0 to {vocab_size - 1}")
+
+
+def check_length(token_ids: Sequence[int], request: RunRequest, context: int) -> None:
+    """Check that a prompt and the tokens to generate fit the context.
+
+    Raises:
+        RequestError: they do not.
+    """
+    if len(token_ids) + request.max_new_tokens > context:
+        raise RequestError(
+            f"{len(token_ids):,} prompt tokens and {request.max_new_tokens:,} new ones do not fit "
+            f"the model's context of {context:,}; shorten the prompt or ask for fewer"
+        )
