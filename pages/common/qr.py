@@ -1,0 +1,30 @@
+"""QR codes as SVG, which a phone reads from a projector."""
+
+import segno
+
+QUIET_MODULES = 4  # of white on each side (ISO/IEC 18004)
+MOST_BYTES = 1_200  # of an address; the 125 modules a side of a longer one are too small for a phone
+
+
+def svg(url: str, size_px: int) -> str:
+    """Return the QR code of an address as an SVG element, for `st.html` or a component.
+
+    The modules are black on white in every theme, because some readers refuse an inverted code. The code has the fewest
+    modules that hold the address, and the most error correction that they leave room for.
+
+    Args:
+        url: address, encoded as UTF-8.
+        size_px: width and height with the quiet zone, in CSS pixels.
+
+    Raises:
+        ValueError: the address is empty or has more than `MOST_BYTES` bytes.
+    """
+    number = len(url.encode())
+    if not 0 < number <= MOST_BYTES:
+        raise ValueError(f"the address has {number:,} bytes; a QR code here holds 1 to {MOST_BYTES:,}")
+    code = segno.make_qr(url, error="l", encoding="utf-8")
+    image = code.svg_inline(
+        border=QUIET_MODULES, dark="#000", light="#fff", title="QR code", omitsize=True, svgclass=None, lineclass=None
+    )
+    size = f'width="{size_px}" height="{size_px}" role="img" shape-rendering="crispEdges"'
+    return image.replace("<svg", f"<svg {size}", 1)
