@@ -40,9 +40,8 @@ def _shape(facts: "Facts") -> Iterator[str]:
     if facts.num_kv_heads != facts.num_heads:
         heads += f", {_number(facts.num_kv_heads)} for keys and values"
     yield f"attention    {heads}; {_counted(facts.attention or (), 'kinds of layers not stated')}"
-    numbers = ", ".join(f"{number:,} routed" for number in sorted(set(facts.num_experts)))
     idle = f", and {facts.num_idle:,} choices that compute nothing" if facts.num_idle else ""
-    yield f"experts      {numbers} in each of {len(facts.blocks):,} blocks{idle}"
+    yield f"experts      {facts.num_experts:,} routed in each of {len(facts.blocks):,} blocks{idle}"
     kept = f", from {facts.groups[1]} kept of {facts.groups[0]} groups" if facts.groups else ""
     stated = f"; stated: {', '.join(facts.stated_rule)}" if facts.stated_rule else ""
     yield f"router       top {_number(facts.top_k)}{kept}{stated}; the first run finds its rule"

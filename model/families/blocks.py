@@ -10,11 +10,13 @@ import collections
 import dataclasses
 import inspect
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import partial
 
 from torch import Tensor, nn
 
+from model.checkpoint.header import CheckpointError
+from model.families.sizes import TOP_K, whole
 from model.families.tape import RawRouting
 
 
@@ -53,6 +55,17 @@ class Block:
     def idle_from(self) -> int | None:
         """The first choice that computes nothing; None if every choice is an expert."""
         return self.num_computing if self.num_experts > self.num_computing else None
+
+    @property
+    def rests(self) -> bool:
+        """Whether only images reach the block (Ernie 4.5 VL)."""
+        return "vision" in self.path
+
+    @property
+    def stated_top_k(self) -> int | None:
+        """The number of selected experts that the block or its router states; None if neither does."""
+        around = [part for child in self.module.children() if child not in self.experts for part in child.modules()]
+        return next((value for part in (self.module, *around) if (value := whole(part, *TOP_K))), None)
 
     def observe(self, raw: RawRouting) -> None:
         """Learn the widths from a recorded routing."""
@@ -150,6 +163,20 @@ def structure_of(model: nn.Module) -> Seam:
         if path.startswith(f"{layer_list}.") and _calls_attention(module)
     }
     return Seam({path: block for path, block in blocks.items() if _split(path)[0] == layer_list}, layers, attention)
+
+
+def refuse_unequal(kinds: Collection[tuple[int, int | None, int | None]]) -> None:
+    """Refuse a model whose layers differ in their experts.
+
+    Args:
+        kinds: number of experts, number per token, and another number by which blocks differ.
+
+    Raises:
+        CheckpointError: there is more than one kind.
+    """
+    if len(kinds) > 1:
+        sizes = ", ".join(f"{top_k} of {number}" for number, top_k, _ in sorted(kinds, key=str))
+        raise CheckpointError(f"the layers of this model differ in their experts ({sizes}), which is not supported")
 
 
 def _split(path: str) -> tuple[str, str]:

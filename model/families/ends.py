@@ -4,13 +4,12 @@ from pathlib import Path
 from typing import Any
 
 from model.checkpoint.files import ModelFolder
+from model.families.sizes import CONTEXT, whole
 
 
 def context_of(text_config: Any) -> int:
     """Return the largest number of tokens of a run; a model that states none has a limit far beyond its memory."""
-    names = ("max_position_embeddings", "max_seq_len", "n_positions", "model_max_length")
-    stated = (getattr(text_config, name, None) for name in names)
-    return next((value for value in stated if isinstance(value, int) and value > 0), 1 << 20)
+    return whole(text_config, *CONTEXT) or 1 << 20
 
 
 def eos_ids(folder: Path, text_config: Any) -> frozenset[int]:

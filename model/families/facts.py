@@ -5,7 +5,6 @@ What only a pass can show is not among the facts: the router's rule, and columns
 """
 
 import dataclasses
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +17,8 @@ from model.families.folder import read_skeleton
 from model.families.placement import size_of
 from model.families.published import Published, read_published
 from model.families.rule_notes import stated_rule
+from model.families.sizes import CONTEXT, TOP_K, WINDOW, whole
 
-_TOP_K = (
-    *("num_experts_per_tok", "num_experts_per_token", "top_k", "top_k_experts"),
-    *("moe_top_k", "moe_topk", "moe_k"),
-)
 _STREAMS = ("hc_mult", "hc_count")
 _FULL, _SLIDING = "full_attention", "sliding_attention"
 
@@ -56,7 +52,7 @@ class Facts:
     num_layers: int
     blocks: tuple[str, ...]  # paths of the routing blocks
     block_layers: tuple[int, ...]  # their layers
-    num_experts: tuple[int, ...]  # of each block
+    num_experts: int  # of each block; blocks that differ are refused
     num_idle: int  # choices of a block that compute nothing, as far as the experts' module shows them
     num_streams: int  # residual streams, as the configuration states them
     top_k: int | None
@@ -94,9 +90,9 @@ def facts_of(folder: Path, most_seconds: float | None = None) -> Facts:
         published = read_published(files)
         model, notes = read_skeleton(files, published, most_seconds=most_seconds)
         seam = structure_of(model)
-        blocks = [block for block in seam.blocks.values() if not _rests(block)]
+        blocks = [block for block in seam.blocks.values() if not block.rests]
         text = model.config.get_text_config()
-        top_k = _top_k(blocks, text)
+        top_k = _top_k(blocks[0], text)
         return Facts(
             **_identity(published, text, model, seam, blocks),
             top_k=top_k,
@@ -117,7 +113,7 @@ def facts_of(folder: Path, most_seconds: float | None = None) -> Facts:
 def _identity(
     published: Published, text: PretrainedConfig, model: PreTrainedModel, seam: Seam, blocks: list[Block]
 ) -> dict[str, Any]:
-    heads = _whole(text, "num_attention_heads", "n_heads")
+    heads = whole(text, "num_attention_heads", "n_heads")
     return {
         "model_type": published.config["model_type"],
         "text_type": text.model_type,
@@ -125,52 +121,29 @@ def _identity(
         "num_layers": len(seam.layers),
         "blocks": tuple(block.path for block in blocks),
         "block_layers": tuple(block.layer for block in blocks),
-        "num_experts": tuple(block.num_computing for block in blocks),
-        "num_idle": max((block.slots - block.num_computing for block in blocks), default=0),
-        "num_streams": _whole(text, *_STREAMS) or 1,
-        "width": _whole(text, "hidden_size", "d_model"),
+        "num_experts": blocks[0].num_computing,
+        "num_idle": blocks[0].slots - blocks[0].num_computing,
+        "num_streams": whole(text, *_STREAMS) or 1,
+        "width": whole(text, "hidden_size", "d_model"),
         "num_heads": heads,
-        "num_kv_heads": _whole(text, "num_key_value_heads") or heads,
-        "vocab_size": _whole(text, "vocab_size"),
-        "context": _whole(text, "max_position_embeddings", "max_seq_len"),
+        "num_kv_heads": whole(text, "num_key_value_heads") or heads,
+        "vocab_size": whole(text, "vocab_size"),
+        "context": whole(text, *CONTEXT),
         "attention_layers": tuple(sorted(set(seam.attention.values()))),
     }
 
 
-def _rests(block: Block) -> bool:
-    """Whether only images reach a block (Ernie 4.5 VL)."""
-    return "vision" in block.path
+def _top_k(block: Block, text: PretrainedConfig) -> int | None:
+    """Return the number of selected experts, which the router or the configuration states under one of several names.
 
-
-def _whole(config: Any, *names: str) -> int | None:
-    """Return the first of the named settings that is a whole number above 0."""
-    values = (getattr(config, name, None) for name in names)
-    return next((value for value in values if type(value) is int and value > 0), None)
-
-
-def _top_k(blocks: list[Block], text: PretrainedConfig) -> int | None:
-    """Return the number of selected experts, which the routers or the configuration state under one of several names.
-
-    None if the blocks differ, or none of them states it.
+    None if neither does.
     """
-    for holders in (
-        [module for block in blocks for module in _around(block)],
-        [text, getattr(text, "ffn_config", None)],
-    ):
-        found = {value for holder in holders if (value := _whole(holder, *_TOP_K)) is not None}
-        if found:
-            return found.pop() if len(found) == 1 else None
-    return None
-
-
-def _around(block: Block) -> Iterator[nn.Module]:
-    """Yield the block and its parts, without the experts."""
-    yield block.module
-    yield from (module for child in block.module.children() if child not in block.experts for module in child.modules())
+    holders = (text, getattr(text, "ffn_config", None))
+    return block.stated_top_k or next((value for holder in holders if (value := whole(holder, *TOP_K))), None)
 
 
 def _groups(text: PretrainedConfig) -> tuple[int, int] | None:
-    number, kept = _whole(text, "n_group", "num_expert_group"), _whole(text, "topk_group", "num_limited_groups")
+    number, kept = whole(text, "n_group", "num_expert_group"), whole(text, "topk_group", "num_limited_groups")
     return (number, kept) if number is not None and kept is not None and number > 1 else None
 
 
@@ -178,7 +151,7 @@ def _attention(text: PretrainedConfig, num_layers: int) -> tuple[str, ...] | Non
     """Return the kind of each layer as the configuration states it; None if it states another number of layers."""
     kinds = getattr(text, "layer_types", None) or getattr(text, "layers_block_type", None)
     if kinds is None:
-        window = _whole(text, "sliding_window") if getattr(text, "use_sliding_window", True) else None
+        window = whole(text, *WINDOW) if getattr(text, "use_sliding_window", True) else None
         kinds = [_FULL if window is None else _SLIDING] * num_layers
     return tuple(map(str, kinds)) if len(kinds) == num_layers else None
 
@@ -188,7 +161,7 @@ def _active(model: PreTrainedModel, seam: Seam, blocks: list[Block], top_k: int)
     language = model.get_submodule(seam.layers[0].rpartition(".")[0].rpartition(".")[0])
     parts = [language, model.get_input_embeddings(), model.get_output_embeddings()]
     weights = {id(weight): weight.numel() for part in parts if part is not None for weight in part.parameters()}
-    resting = [block for block in seam.blocks.values() if _rests(block)]
+    resting = [block for block in seam.blocks.values() if block.rests]
     for block in [*blocks, *resting]:
         share = 0 if block in resting else top_k
         for weight in (weight for experts in block.experts for weight in experts.parameters()):
@@ -208,7 +181,7 @@ def _cache(model: PreTrainedModel, seam: Seam, kinds: tuple[str, ...] | None, te
             return None
         growing += kept if kinds[layer] == _FULL else 0
         windowed += kept if kinds[layer] == _SLIDING else 0
-    return Cache(growing, windowed, _whole(text, "sliding_window") or 0)
+    return Cache(growing, windowed, whole(text, *WINDOW) or 0)
 
 
 def _kept(attention: nn.Module) -> int | None:

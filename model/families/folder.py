@@ -20,7 +20,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 from model.checkpoint.files import ModelFolder
 from model.checkpoint.header import CheckpointError, first_line
-from model.families.blocks import structure_of
+from model.families.blocks import refuse_unequal, structure_of
 from model.families.caveats import caveats
 from model.families.default_dtype import use_it
 from model.families.opening import turn
@@ -104,8 +104,8 @@ def read_skeleton(
         most_seconds: longest wait for another model that is being loaded; None: without limit.
 
     Raises:
-        CheckpointError: the model has no experts, its tensors and those of the folder are not the same, or the wait
-            took too long.
+        CheckpointError: the model has no experts, its layers differ in their experts, its tensors and those of the
+            folder are not the same, or the wait took too long.
     """
     with turn(files.path, most_seconds=most_seconds):
         if published.quant_method not in (None, *DECODED):  # their packages need data
@@ -118,12 +118,14 @@ def read_skeleton(
 
 
 def _with_experts(model: PreTrainedModel, published: Published) -> PreTrainedModel:
-    if structure_of(model).blocks:
-        return model
-    raise CheckpointError(
-        f"no layer of {published.config['model_type']!r} hands a router's selection to experts, so there is nothing to "
-        "show; a dense model has no routing"
-    )
+    blocks = [block for block in structure_of(model).blocks.values() if not block.rests]
+    if not blocks:
+        raise CheckpointError(
+            f"no layer of {published.config['model_type']!r} hands a router's selection to experts, so there is "
+            "nothing to show; a dense model has no routing"
+        )
+    refuse_unequal({(block.num_experts, block.stated_top_k, block.num_computing) for block in blocks})
+    return model
 
 
 def _load(

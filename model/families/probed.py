@@ -12,17 +12,17 @@ import torch
 from torch import Tensor, nn
 
 from model.checkpoint.header import CheckpointError, first_line
-from model.families.blocks import Block, Seam
+from model.families.blocks import Block, Seam, refuse_unequal
 from model.families.factor import measure_factors
 from model.families.found import Found
 from model.families.passes import cache_argument
 from model.families.rule import Case, find_rule
 from model.families.seam import instrument
+from model.families.sizes import WINDOW, whole
 from model.families.tape import Pass, Tape
 from model.trace.router_rule import IDENTITY, RouterRule
 from model.trace.shape import LOGIT, PROBABILITY, RouterFacts, Shape
 
-_WINDOW_KEYS = ("sliding_window", "sliding_window_size", "attention_chunk_size")  # of Inkling, of Llama 4
 PROBE_TOKENS = 32
 # Largest difference of two logits, relative to the largest logit, that rounding and near ties of the router explain.
 UNEQUAL, UNEQUAL_ROUNDED = 1e-2, 0.25
@@ -140,7 +140,6 @@ def probe(model: nn.Module, seam: Seam, text_config: Any, device: torch.device, 
         notes = (*notes, *_factor_notes(factor), *(() if once else _step_notes(model, token_ids_T, logits_V)))
     else:
         notes = ("the logits of a probe are not finite, so nothing here can be trusted; let Doctor audit the weights",)
-    windows = [config.get(key) for key in _WINDOW_KEYS]
     kinds = config.get("layer_types") or ()
     return Probed(
         blocks=blocks,
@@ -149,7 +148,7 @@ def probe(model: nn.Module, seam: Seam, text_config: Any, device: torch.device, 
         found=found,
         layout=_layout(shape, found.rule),
         attention=attention,
-        window=next((window for window in windows if isinstance(window, int)), None),
+        window=whole(text_config, *WINDOW),
         compressed=frozenset(layer for layer, kind in enumerate(kinds) if "compress" in str(kind)),
         has_one_stream=stream == shape.width,
         notes=(*found.notes, *notes),
@@ -248,10 +247,7 @@ def _labelled(blocks: list[Block]) -> dict[int, Block]:
 
 
 def _first_of_equal(blocks: Mapping[int, Block]) -> Block:
-    kinds = {(block.num_experts, block.top_k, block.idle_from) for block in blocks.values()}
-    if len(kinds) > 1:
-        sizes = ", ".join(f"{top_k} of {number}" for number, top_k, _ in sorted(kinds, key=str))
-        raise CheckpointError(f"the layers of this model differ in their experts ({sizes}), which is not supported")
+    refuse_unequal({(block.num_experts, block.top_k, block.idle_from) for block in blocks.values()})
     return next(iter(blocks.values()))
 
 

@@ -191,7 +191,6 @@ def _family(folder: Path) -> Description:
 
     facts = facts_of(folder)
     wrapped = f" ({facts.text_type})" if facts.text_type != facts.model_type else ""
-    numbers = ", ".join(f"{number:,}" for number in sorted(set(facts.num_experts)))
     idle = f", and {facts.num_idle:,} that compute nothing" if facts.num_idle else ""
     stored = facts.stored
     return Description(
@@ -200,7 +199,7 @@ def _family(folder: Path) -> Description:
         parameters=facts.parameters,
         active=facts.active_parameters,
         num_bytes=stored.num_bytes if stored else 0,
-        experts=numbers + idle,
+        experts=f"{facts.num_experts:,}{idle}",
         top_k=facts.top_k,
         recorded=", ".join(_recorded(facts)),
         missing=[*_missing(facts), *facts.notes] if stored else (_NO_WEIGHTS,),
@@ -232,7 +231,7 @@ def _family_card(facts: "Facts") -> list[str]:
     return [
         *lines,
         f"{facts.num_layers} layers, {moe} of them MoE layers",
-        f"{', '.join(f'{number:,}' for number in sorted(set(facts.num_experts)))} experts{groups}",
+        f"{facts.num_experts:,} experts{groups}",
         f"{'?' if facts.top_k is None else facts.top_k} per token, run by transformers",
         f"{heads}context {'not stated' if facts.context is None else facts.context}",
     ]

@@ -24,7 +24,7 @@ def test_facts_of_qwen3_moe() -> None:
     assert facts.parameters == sum(weight.numel() for weight in build("qwen3_moe").parameters())
     assert facts.active_parameters == facts.parameters - 4 * (EXPERTS - TOP_K) * EXPERT_WEIGHTS
     assert facts.blocks == tuple(f"model.layers.{layer}.mlp" for layer in range(4))
-    assert (facts.num_experts, facts.top_k, facts.groups) == ((EXPERTS,) * 4, TOP_K, None)
+    assert (facts.num_experts, facts.top_k, facts.groups) == (EXPERTS, TOP_K, None)
     assert facts.cache == Cache(4 * 2 * 2 * 16, 0, 0)  # layers, keys and values, heads, width
     assert facts.attention == ("full_attention",) * 4
     assert facts.attention_layers == (0, 1, 2, 3)
@@ -40,9 +40,9 @@ def test_facts_of_qwen3_moe() -> None:
         ("deepseek_v3", {"block_layers": (1, 2, 3), "groups": (2, 1), "cache": Cache(4 * (32 + 8), 0, 0)}),
         ("gpt_oss", {"cache": Cache(2 * 2 * 2 * 16, 2 * 2 * 2 * 16, 8), "num_kv_heads": 2}),
         ("jamba", {"block_layers": (1, 3), "attention_layers": (1, 3), "cache": Cache(2 * 2 * 2 * 16, 0, 0)}),
-        ("jetmoe", {"block_layers": (0, 0, 1, 1, 2, 2, 3, 3), "num_experts": (8,) * 8}),
+        ("jetmoe", {"block_layers": (0, 0, 1, 1, 2, 2, 3, 3), "num_experts": 8}),
         ("dbrx", {"top_k": TOP_K, "width": 64, "context": 512, "cache": None}),
-        ("longcat_flash", {"num_experts": (8, 8), "num_idle": 3, "num_layers": 2}),
+        ("longcat_flash", {"num_experts": 8, "num_idle": 3, "num_layers": 2}),
         ("deepseek_v4", {"num_streams": 4, "cache": None, "top_k": TOP_K}),
         ("phimoe", {"top_k": 2}),
         ("kimi_k25", {"model_type": "kimi_k25", "text_type": "deepseek_v3"}),
@@ -86,6 +86,12 @@ def test_incomplete_folder_is_refused(tmp_path: Path) -> None:
     (folder / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 5}))
     with pytest.raises(CheckpointError, match="is missing, so its values would be made up"):
         facts_of(folder)
+
+
+def test_layers_with_different_experts_are_refused(tmp_path: Path) -> None:
+    build("hunyuan_v1_moe", moe_topk=[3, 3, 2, 3]).save_pretrained(tmp_path)
+    with pytest.raises(CheckpointError, match=r"^the layers of this model differ in their experts \(2 of 8, 3 of 8\)"):
+        facts_of(tmp_path)
 
 
 def test_facts_wait_until_another_model_is_loaded() -> None:
