@@ -52,7 +52,8 @@ def steps(
         origin: how the recorded numbers came about, such as `measured`; the hover text says it.
         logit_origin: how the quantity in the first panel came about.
         bias_on: name of the quantity that the bias is added to.
-        by_table: whether the experts follow from the token id, so that no score decides.
+        by_table: whether the experts follow from the token id, so that no score decides; then no panel has biased
+            scores.
     """
     drawing = _Drawing(experts, groups, layout, theme, losers or {}, origin, by_table)
     panels = list(drawing.panels(logit, logit_origin, bias_on))
@@ -103,11 +104,12 @@ class _Drawing:
         yield "logit", f"1  {logit}", lambda: self._bars("logit", f"{logit} %{{y:.3~g}} ({logit_origin})")
         yield "affinity", "2  affinity", lambda: self._bars("affinity", f"affinity %{{y:.3~g}} ({self.origin})")
         biased = f"biased score: {bias_on} + bias" if self.data["bias"].any() else f"score: {bias_on}, without a bias"
-        yield "biased", f"3  {biased}", self._biased
+        if not self.by_table:
+            yield "biased", f"3  {biased}", self._biased
         if self.groups:
             yield "groups", "4, 5  groups: score, kept or not", self._group_scores
         contest = "top-k in the kept groups" if self.groups else "top-k"
-        number = 6 if self.groups else 4
+        number = 3 if self.by_table else 6 if self.groups else 4
         yield "contest", f"{number}  {'chosen by the token id' if self.by_table else contest}", self._contest
         if np.isfinite(self.data["weight"]).any():
             yield (
@@ -168,10 +170,13 @@ class _Drawing:
         yield go.Scatter(x=self.x, y=unbiased, mode="markers", marker=ring, name="with the mean bias", hoverinfo="skip")
 
     def _contest(self) -> Iterator[go.Scatter]:
-        yield from self._candidates(self.data["reachable"], legend=False)
+        yield from self._candidates(self.data["reachable"], legend=self.by_table)
 
     def _candidates(self, candidates: np.ndarray, legend: bool) -> Iterator[go.Scatter]:
-        """Yield the biased scores of the candidates: squares for selected experts, dots for the rest."""
+        """Yield the scores of the candidates: squares for selected experts, dots for the rest.
+
+        They are biased scores, or affinities where no score decides.
+        """
         colors = self.colors[candidates & self.chosen]
         by_choice = {
             "chosen": (self.chosen, {"symbol": "square", "size": self.size, "color": colors}),
@@ -180,10 +185,13 @@ class _Drawing:
         cells = self._cells(self.data["affinity"], self.data["bias"], self.data["biased"])
         observed = f"affinity %{{customdata[2]:.4~g}}, bias %{{customdata[3]:.4~g}} ({self.origin})"
         hover = self._hover(f"{observed}<br>biased score %{{customdata[4]:.4~g}} (derived)<br>%{{text}}")
+        if self.by_table:
+            hover = self._hover(f"affinity %{{customdata[2]:.4~g}} ({self.origin})<br>%{{text}}")
+        scores = self.data["affinity" if self.by_table else "biased"]
         for name, (mask, marker) in by_choice.items():
             at = candidates & mask
             yield go.Scatter(
-                x=self.x[at], y=self.data["biased"][at], mode="markers", marker=marker, name=name, showlegend=legend,
+                x=self.x[at], y=scores[at], mode="markers", marker=marker, name=name, showlegend=legend,
                 customdata=cells[at], hovertemplate=hover, text=self._text[at],
             )  # fmt: skip
 

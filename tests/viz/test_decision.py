@@ -123,6 +123,20 @@ def test_without_groups_and_weights(theme: Theme) -> None:
         assert [said[0] for said in words(decision.steps(plain, recorded, layout(8), theme))] == ["1", "2", "3", "4"]
 
 
+def test_a_table_leaves_out_the_biased_scores_and_shows_affinities() -> None:
+    figure = draw(by_table=True)
+    assert not any("biased" in heading for heading in words(figure))
+    without = decision.steps(experts(reachable=np.full(8, True)), xr.Dataset(), layout(8), LIGHT, by_table=True)
+    assert [heading[:2] for heading in words(without)] == ["1 ", "2 ", "3 ", "4 "]
+    assert words(without)[2] == "3  chosen by the token id"
+    chosen, others = of_panel(without, 3)
+    assert chosen.y.tolist() == [0.6, 0.5, 0.3]
+    assert len(others.y) == 5
+    assert chosen.showlegend
+    assert "bias" not in chosen.hovertemplate
+    assert not [line for line in without.layout.shapes if line.line.dash == "dash"]
+
+
 def test_infinite_logits_are_not_drawn_and_harm_nothing() -> None:
     logits = np.where(np.arange(8) == 0, np.inf, 1.0)
     (bars,) = of_panel(decision.steps(experts(logit=logits), groups(), layout(8, 4), LIGHT), 1)

@@ -46,7 +46,8 @@ def by_expert(decision: Decision, lost: Mapping[str, xr.DataArray]) -> pd.DataFr
         "weight": experts["weight"].values,
     }
     unused = ["group"] if decision.rule.num_groups == 1 else []
-    unused += [] if decision.rule.has_selection_bias else ["bias", "bias - mean", "with bias"]
+    has_bias = decision.rule.has_selection_bias and not decision.by_table
+    unused += [] if has_bias else ["bias", "bias - mean", "with bias"]
     unused += [] if decision.rule.normalise_weights else ["normalised"]
     columns = {name: values for name, values in columns.items() if name not in unused}
     if decision.rule.has_expert_factor:
