@@ -13,7 +13,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from viz.architecture_layout import WIDTH, Frame, Model, boxes, expert_cells, lay_out
-from viz.architecture_paint import PROFILE, Paint, experts, groups, profile, recall
+from viz.architecture_paint import PROFILE, Paint, experts, groups, norm_name, profile, recall
 from viz.theme import Theme, group_hue, style
 
 STEP = 14.0  # pixels between the points that make a part clickable
@@ -179,4 +179,4 @@ def _ends(graph: nx.DiGraph, theme: Theme) -> Iterator[dict[str, Any]]:
 def _profile_label(graph: nx.DiGraph, model: Model, paint: Paint | None, theme: Theme) -> Iterator[dict[str, Any]]:
     if paint is not None and paint.residual_norm is not None:
         bottom = graph.graph["frames"][model.stacks[0].name][1]
-        yield _note(4, bottom, "residual norm", theme, xanchor="left", yanchor="top")
+        yield _note(4, bottom, norm_name(model), theme, xanchor="left", yanchor="top")

@@ -104,9 +104,10 @@ def profile(graph: nx.DiGraph, model: Model, norm: xr.DataArray, chosen: int | N
 
     The points of layers that share a drawn block are spread evenly over its height.
     """
-    points = _layer_points(graph, model)
+    points, name = _layer_points(graph, model), norm_name(model)
     known = {int(layer): float(value) for layer, value in zip(norm["layer"].values, norm.values, strict=True)}
-    layers = [layer for layer in sorted(points) if np.isfinite(known.get(layer, np.nan))]
+    drawn = [layer for layer in points if np.isfinite(known.get(layer, np.nan))]
+    layers = sorted(drawn, key=lambda layer: points[layer][1])  # blocks of V4 take turns, layer by layer
     values, (left, right) = [known[layer] for layer in layers], PROFILE
     largest, small = max(values, default=1.0), 5 if len(layers) < 20 else 3
     return go.Scatter(
@@ -114,9 +115,14 @@ def profile(graph: nx.DiGraph, model: Model, norm: xr.DataArray, chosen: int | N
         mode="lines+markers", line={"color": theme.muted, "width": 1},
         marker={"size": [9 if layer == chosen else small for layer in layers], "color": theme.ink},
         customdata=[[points[layer][0], layer, -1] for layer in layers],
-        text=[f"L{layer}<br>residual norm {known[layer]:.3g} (derived)" for layer in layers],
+        text=[f"L{layer}<br>{name} {known[layer]:.3g} (derived)" for layer in layers],
         hovertemplate="%{text}<extra></extra>",
     )  # fmt: skip
+
+
+def norm_name(model: Model) -> str:
+    """Return the name of the recorded norm, which is taken over all residual streams together."""
+    return "residual norm" if model.streams == 1 else f"norm of {model.streams} streams"
 
 
 def _layer_points(graph: nx.DiGraph, model: Model) -> dict[int, tuple[str, float]]:

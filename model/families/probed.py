@@ -134,7 +134,9 @@ def probe(model: nn.Module, seam: Seam, text_config: Any, device: torch.device, 
             f"layers have more than one block of experts; layer numbers count these blocks, {_named(blocks)}",
         )
     stream = recorded.inputs[0].shape[-1]
-    shape = _shape(blocks, len(seam.layers), num_heads, config.get("hidden_size") or stream, int(config["vocab_size"]))
+    if stream != (width := config.get("hidden_size") or stream):
+        notes = (*notes, f"a residual norm is that of all {stream // width} residual streams together")
+    shape = _shape(blocks, len(seam.layers), num_heads, width, int(config["vocab_size"]))
     factor = None if once else _factor(model, blocks, token_ids_T)
     if bool(logits_V.isfinite().all()):
         notes = (*notes, *_factor_notes(factor), *(() if once else _step_notes(model, token_ids_T, logits_V)))

@@ -174,6 +174,17 @@ def test_residual_norm_has_a_point_per_layer_beside_its_block():
     assert list(profile.marker.size).count(9) == 1
 
 
+def test_residual_norm_of_several_streams_is_named_so_and_goes_up_in_blocks_of_alternate_layers():
+    drawn = mixed(4)
+    even, odd = (dataclasses.replace(one, layers=tuple(range(at, 6, 2))) for at, one in enumerate(drawn.stacks))
+    figure = architecture(dataclasses.replace(drawn, stacks=(even, odd)), LIGHT, paint=paint())
+    (profile,) = [trace for trace in figure.data if trace.mode == "lines+markers"]
+    assert [cell[1] for cell in profile.customdata] == [0, 2, 4, 1, 3, 5]
+    assert list(profile.y) == sorted(profile.y)
+    assert profile.text[0] == "L0<br>norm of 4 streams 1 (derived)"
+    assert "norm of 4 streams" in [note.text for note in figure.layout.annotations]
+
+
 def test_layers_without_a_norm_are_left_out():
     short = Paint(None, residual_norm=xr.DataArray([1.0, np.nan], dims=("layer",), coords={"layer": [0, 4]}))
     (profile,) = [t for t in architecture(model(), LIGHT, paint=short).data if t.mode == "lines+markers"]

@@ -18,6 +18,8 @@ from pages.common import models
 
 if TYPE_CHECKING:
     from model.checkpoint.parts import Parts
+    from model.checkpoint.parts_v4 import V4Config
+    from model.network.config import ModelConfig
 
 IN_USE = "in use"
 TITLES = RELEASED | RELEASED_V4  # name -> title of every released model that can be shown
@@ -70,11 +72,16 @@ def _of_folder(folder: Path) -> ShownModel:
 def _parts(published: Mapping[str, Any]) -> "Parts":
     from model.checkpoint.parts import read_parts
     from model.checkpoint.parts_v4 import V4Config, v4_parts
+
+    config = _config(published)
+    return v4_parts(config) if isinstance(config, V4Config) else read_parts(config)
+
+
+def _config(published: Mapping[str, Any]) -> "V4Config | ModelConfig":
+    from model.checkpoint.parts_v4 import V4Config
     from model.network.config import ModelConfig
 
-    if is_v4(published):
-        return v4_parts(V4Config.from_json(published))
-    return read_parts(ModelConfig.from_json(published))
+    return V4Config.from_json(published) if is_v4(published) else ModelConfig.from_json(published)
 
 
 def is_v4(published: Mapping[str, Any]) -> bool:
@@ -84,12 +91,10 @@ def is_v4(published: Mapping[str, Any]) -> bool:
 
 def made(model: ShownModel, trace: Trace | None) -> bool:
     """Return whether a model made a trace: equal configurations, and, if the model has a folder, also equal names."""
-    from model.network.config import ModelConfig
-
     if trace is None or (model.folder is not None and trace.model.get("name") != name_of(model.folder)):
         return False
     try:
-        config = ModelConfig.from_json(trace.config)
+        config = _config(trace.config)
     except (ValueError, TypeError):
         return False
     return config == model.parts.config

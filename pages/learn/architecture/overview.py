@@ -71,7 +71,7 @@ def figure(model: ShownModel, part: "Part", trace: Trace | None, layer: int | No
     controls.chart(chart, "architecture", table, how_to_read, take_click)
 
 
-def _how_to_read(trace: Trace | None, layer: int | None, recall: float | None, streams: int = 1) -> str:
+def _how_to_read(trace: Trace | None, layer: int | None, recall: float | None, streams: int) -> str:
     stream = (
         "The line on the left is the residual stream, from the bottom up: every part reads a copy of it and adds its "
         "output." if streams == 1
@@ -94,9 +94,10 @@ def _how_to_read(trace: Trace | None, layer: int | None, recall: float | None, s
             f" The bar in the indexer shows that the keys it kept hold {recall:.1%} of the attention that the heads "
             "would give if they read every key."
         )
+    over = "" if streams == 1 else f" of all {streams} residual streams together"
     return (
-        f"{basics}{painted} The curve on the left is the residual norm after each layer, the median over tokens. Click "
-        f"a point of it to choose a layer. n = {trace.num_tokens:,} tokens, derived."
+        f"{basics}{painted} The curve on the left is the residual norm{over} after each layer, the median over tokens. "
+        f"Click a point of it to choose a layer. n = {trace.num_tokens:,} tokens, derived."
     )
 
 

@@ -53,6 +53,7 @@ def test_deepseek_v4_has_a_table_streams_and_compressed_attention() -> None:
     assert found.facts.table_layers == (0,)
     assert found.compressed == {1, 2}
     assert not found.has_one_stream
+    assert "a residual norm is that of all 4 residual streams together" in found.notes
 
 
 @pytest.mark.parametrize(("model_type", "factor"), [("qwen3_moe", 1.0), ("beam", 1.7), ("gemma4_text", None)])

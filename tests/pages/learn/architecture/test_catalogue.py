@@ -14,7 +14,7 @@ from model.checkpoint.embedded import released_config
 from pages.common.menu import page_path
 from tests.pages.conftest import charts, said
 from tests.pages.learn.architecture.conftest import notes
-from tests.traces import random_trace
+from tests.traces import V4, family_trace, random_trace
 
 OpenApp = Callable[..., AppTest]
 
@@ -66,6 +66,20 @@ def test_folder_of_a_v4_model_is_described_without_reading_its_weights(show: Ope
     assert "**tiny**:" in said(app)
     assert "cannot be run here" not in said(app)
     assert app.selectbox(key="part").options[1] == "window hash attention mix"
+
+
+def test_run_of_a_v4_model_is_painted_on_it(show: OpenApp, tmp_path: Path) -> None:
+    published = json.loads(released_config("deepseek-v4-flash").read_text())
+    published |= {"num_hidden_layers": 4, "n_routed_experts": 8, "num_experts_per_tok": 2}
+    trace = family_trace(V4, num_layers=4, table_layers=(0, 1))
+    trace = dataclasses.replace(trace, model=dict(trace.model) | {"name": "tiny", "config": published})
+    app = show(trace)
+    (tmp_path / "tiny" / "config.json").write_text(json.dumps(published))
+    st.cache_resource.clear()
+    (figure,) = charts(app.run())
+    assert "norm of 4 streams" in notes(figure)
+    assert "the residual norm of all 4 residual streams together after each layer" in said(app)
+    assert "load of L0, × uniform" in json.dumps(figure, ensure_ascii=False)
 
 
 def test_run_of_another_model_is_not_painted(show: OpenApp) -> None:
