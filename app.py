@@ -4,6 +4,7 @@ import streamlit as st
 
 from pages.common import controls, guards, kept, limits, models, prompt, style, view
 from pages.common.menu import FIRST, MENU, page_path, title
+from pages.frame.room import member
 from pages.frame.sidebar import sidebar
 
 st.set_page_config(page_title="MoE Loupe", page_icon=style.ICON, layout="wide", initial_sidebar_state="auto")
@@ -20,7 +21,9 @@ st.set_page_config(page_title=f"{page.title} \N{MIDDLE DOT} MoE Loupe")
 
 style.apply()
 style.title(page.title)
-kept.keep(page.url_path)
+kept.restore(page.url_path)
+member.take_from_address()
+kept.keep()
 controls.take_from_address(page.url_path)
 controls.keep()
 with guards.shortage_shown():

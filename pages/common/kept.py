@@ -20,7 +20,7 @@ from pages.common import controls, limits, session
 from pages.common.runs import Run
 
 KEY = "session"  # in the URL
-RUNS = ("run", "previous", "nano-runs")  # without one of these there is nothing to keep
+RUNS = ("run", "previous", "nano-runs", "room")  # without one of these there is nothing to keep
 NAMES = (*RUNS, *controls.KEPT)
 WAIT_SECONDS = 2.0  # a reload may begin the new session just before the old one ends
 GONE = (
@@ -106,10 +106,8 @@ def _owned(key: str) -> tuple[Shelf, str]:
     return shelf(), key
 
 
-def keep(page: str) -> None:
-    """In the first script run, restore the state that the URL names; in every run, store the session's state.
-
-    Call it before any widget.
+def restore(page: str) -> None:
+    """In the first script run, restore the state that the URL names. Call it before any widget.
 
     Args:
         page: name of the open page.
@@ -118,6 +116,11 @@ def keep(page: str) -> None:
     if "kept-key" not in state:
         state["kept-key"] = uuid.uuid4().hex
         _take(page, st.query_params.to_dict())
+
+
+def keep() -> None:
+    """Store the session's state, and write its key to the URL. Call it before any widget."""
+    state = st.session_state
     if any(name in state for name in RUNS):
         owner, key = _owned(state["kept-key"])
         owner.put(key, {name: state[name] for name in NAMES if name in state})
@@ -137,7 +140,7 @@ def _take(page: str, address: Mapping[str, str]) -> None:
     kept, until = shelf(), time.monotonic() + WAIT_SECONDS
     while (found := kept.take(key)) is None and kept.has(key) and time.monotonic() < until:
         time.sleep(0.05)
-    if found is None and "prompt" not in address:
+    if found is None and not {"prompt", "room"} & set(address):
         state["kept-gone"], state["linked"] = page, True  # a run of another text would pass for the lost one
     if found is None or _was_edited(address, found):
         return
