@@ -125,6 +125,7 @@ TESTED_IN = {
     "model/train/post_training/test_grpo.py": ("model/train/post_training/draws.py",),
     "model/train/post_training/test_preference.py": ("model/train/post_training/pairs.py",),
     "model/train/pretraining/test_loop.py": ("model/train/state.py", "model/train/tapes.py"),
+    "pages/common/test_kept.py": ("app.py",),
     "pages/intervene/counterfactual/test_importance.py": ("pages/intervene/counterfactual/importance_runs.py",),
     "viz/test_architecture.py": (
         *("viz/architecture_cost.py", "viz/architecture_layout.py", "viz/architecture_paint.py"),
