@@ -106,7 +106,9 @@ TESTED_IN = {
         *("model/network/block.py", "model/network/transformer.py", "model/network/rope.py", "model/network/cache.py"),
     ),
     "model/run/test_routing_edit.py": ("model/network/edit.py",),
-    "model/run/test_engine.py": ("model/run/capture.py", "model/run/decoding.py", "model/run/recorder.py"),
+    "model/run/test_engine.py": (
+        *("model/run/capture.py", "model/run/decoding.py", "model/run/entries.py", "model/run/recorder.py"),
+    ),
     "model/run/test_attention.py": ("model/run/head_vectors.py",),
     "model/run/test_from_disk.py": ("model/run/on_demand.py", "model/run/partial.py"),
     "model/run/test_served.py": ("model/run/remote.py", "model/run/step.py"),

@@ -3,19 +3,16 @@
 import collections
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import transformers
 
 from model.cli.folder_report import INDENT, size_text, vocabulary
-
-if TYPE_CHECKING:
-    from model.families.facts import Facts
+from model.families.facts import Facts, layers_text
 
 _BYTES = {"bfloat16": 2, "float32": 4}
 
 
-def family_report(facts: "Facts", folder: Path) -> list[str]:
+def family_report(facts: Facts, folder: Path) -> list[str]:
     """Return lines on shape, sizes, weights, and what a run records and does not record."""
     return [
         *_shape(facts),
@@ -30,7 +27,7 @@ def family_report(facts: "Facts", folder: Path) -> list[str]:
     ]
 
 
-def _shape(facts: "Facts") -> Iterator[str]:
+def _shape(facts: Facts) -> Iterator[str]:
     wraps = f" with the language model {facts.text_type}" if facts.text_type != facts.model_type else ""
     moe = len(set(facts.block_layers))
     yield f"model        {facts.model_type}{wraps}, {facts.num_layers} layers, {moe} of them MoE layers"
@@ -50,14 +47,10 @@ def _shape(facts: "Facts") -> Iterator[str]:
 def _counted(names: Iterable[str], otherwise: str) -> str:
     """Return each name with its number of layers, in the order of their first occurrence."""
     counts = collections.Counter(names)
-    return ", ".join(f"{name} in {_layers(count)}" for name, count in counts.items()) or otherwise
+    return ", ".join(f"{name} in {layers_text(count)}" for name, count in counts.items()) or otherwise
 
 
-def _layers(count: int) -> str:
-    return f"{count:,} layer{'' if count == 1 else 's'}"
-
-
-def _parameters(facts: "Facts") -> Iterator[str]:
+def _parameters(facts: Facts) -> Iterator[str]:
     active = (
         "active ones not known"
         if facts.active_parameters is None
@@ -66,7 +59,7 @@ def _parameters(facts: "Facts") -> Iterator[str]:
     yield f"parameters   {facts.parameters:,} in total, {active}, embedding and head counted"
 
 
-def _weights(facts: "Facts") -> str:
+def _weights(facts: Facts) -> str:
     stored = facts.stored
     if stored is None:
         return f"weights      none in this folder, only config.json; files would take {size_text(facts.num_bytes)}"
@@ -75,7 +68,7 @@ def _weights(facts: "Facts") -> str:
     return f"weights      {stored.num_tensors:,} tensors in {files}, {stored.num_bytes:,} bytes, {dtypes}"
 
 
-def _cache(facts: "Facts") -> Iterator[str]:
+def _cache(facts: Facts) -> Iterator[str]:
     cache = facts.cache
     if cache is None:
         yield "cache        not known: its layers keep more than keys and values of each token"
@@ -86,23 +79,15 @@ def _cache(facts: "Facts") -> Iterator[str]:
         yield f"{INDENT}and {cache.windowed * half:,} in bfloat16 for each of the last {cache.window:,} tokens"
 
 
-def _loaded(facts: "Facts") -> str:
+def _loaded(facts: Facts) -> str:
     sizes = {facts.dtype: facts.num_bytes} | {name: facts.parameters * size for name, size in _BYTES.items()}
     return ", ".join(f"{size_text(size)} in {name}" for name, size in sizes.items())
 
 
-def _records(facts: "Facts") -> Iterator[str]:
+def _records(facts: Facts) -> Iterator[str]:
     verdict = "yes" if facts.stored is not None else "this configuration, yes; there are no weights to run"
-    layers, others = facts.attention_layers, set(range(facts.num_layers)) - set(facts.attention_layers)
-    attention = f", attention of {'all layers' if not others else _layers(len(layers))}" if layers else ""
-    inputs = ", inputs" if facts.num_streams == 1 else ""
-    yield f"supported    {verdict}; capture router{attention}{inputs}, logits; float32, bfloat16, float16"
-    if others:
-        kinds = {facts.attention[layer] for layer in others} if facts.attention else {"kind not stated"}
-        yield f"not captured attention of {_layers(len(others))} ({', '.join(sorted(kinds))}): it has no weights"
-    if facts.num_streams > 1:
-        yield f"not captured inputs: the model has {facts.num_streams} residual streams, so a layer has no single input"
-    yield "not captured indexer and drafts: only the own network records them"
+    yield f"supported    {verdict}; capture {facts.recorded}; float32, bfloat16, float16"
+    yield from (f"not captured {reason}" for reason in facts.unrecorded)
 
 
 def _number(value: int | None) -> str:

@@ -6,9 +6,7 @@ prompt is one pass, and each generated token is one more: some families compute 
 several tokens.
 """
 
-import datetime
 import functools
-import importlib.metadata
 import threading
 from collections.abc import Callable, Generator
 from pathlib import Path
@@ -23,7 +21,6 @@ from model.checkpoint.embedded import name_of
 from model.checkpoint.header import CheckpointError, first_line
 from model.checkpoint.tokenizer import Tokenizer, TokenizerError
 from model.checkpoint.vocabulary import no_tokenizer
-from model.checkpoint.weights import weights_sha256
 from model.families.capture import check_capture
 from model.families.edit import edits, missing
 from model.families.ends import context_of, eos_ids
@@ -33,12 +30,13 @@ from model.families.recorder import FamilyRecorder
 from model.families.tape import Tape
 from model.run.abilities import INTERVENTIONS, Abilities
 from model.run.engine import DTYPES, SECONDS_BETWEEN_CHECKS
+from model.run.entries import model_entry, origin_entry
 from model.run.from_disk import Stopped
 from model.run.interventions import TopK
 from model.run.recorder import join_steps
 from model.run.request import CAPTURE_NAMES, RequestError, RunRequest
 from model.run.sampling import choose
-from model.run.step import Progress, Step
+from model.run.step import Progress, Step, last
 from model.run.words import check_ids, check_length, next_step
 from model.trace.trace import DIMS, Trace
 
@@ -205,12 +203,7 @@ class TransformersEngine:
         on_layer: Callable[[Progress], None] = lambda progress: None,
     ) -> Trace:
         """Run a request to its end, or until `cancel` is set, and return the trace; see `stream`."""
-        steps = self.stream(request, cancel, on_layer)
-        while True:
-            try:
-                next(steps)
-            except StopIteration as finished:
-                return finished.value
+        return last(self.stream(request, cancel, on_layer))
 
     @torch.inference_mode()
     def stream(
@@ -291,7 +284,8 @@ class TransformersEngine:
             text=steps[-1].text,
             request=request.to_json(),
             model=self.description | entries,
-            origin=self._origin(),
+            origin=origin_entry("transformers", self.device, self.dtype, "transformers")
+            | ({"notes": list(self.tokenizer.notes)} if self.tokenizer and self.tokenizer.notes else {}),
         )
 
     def _coords(self, recorder: FamilyRecorder, arrays: dict[str, np.ndarray]) -> dict[str, list[int]]:
@@ -309,21 +303,4 @@ class TransformersEngine:
 
     @functools.cached_property
     def _description(self) -> dict[str, Any]:
-        return {
-            "name": self.name,
-            "config": dict(self.config),
-            "weights_sha256": None if self.offloaded else weights_sha256(self.folder),
-            "tokenizer_sha256": self.tokenizer.sha256 if self.tokenizer else None,
-        }
-
-    def _origin(self) -> dict[str, Any]:
-        packages = ("torch", "transformers", "numpy", "tokenizers", "safetensors")
-        return {
-            "kind": "measured",
-            "engine": "transformers",
-            "device": str(self.device),
-            "dtype": str(self.dtype).removeprefix("torch."),
-            **({"notes": list(self.tokenizer.notes)} if self.tokenizer and self.tokenizer.notes else {}),
-            "versions": {name: importlib.metadata.version(name) for name in packages},
-            "time_utc": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        }
+        return model_entry(self.name, self.config, None if self.offloaded else self.folder, self.tokenizer)

@@ -74,6 +74,33 @@ class Facts:
     stored: Stored | None  # None: the folder holds only a configuration
     notes: tuple[str, ...]
 
+    @property
+    def recorded(self) -> str:
+        """What a run can record, as a list in words."""
+        layers, every = len(self.attention_layers), len(self.attention_layers) == self.num_layers
+        attention = [f"attention of {'all layers' if every else layers_text(layers)}"] if layers else []
+        return ", ".join(["router", *attention, *(["inputs"] if self.num_streams == 1 else []), "logits"])
+
+    @property
+    def unrecorded(self) -> tuple[str, ...]:
+        """What a run does not record, each with its reason."""
+        without, reasons = set(range(self.num_layers)) - set(self.attention_layers), []
+        if without:
+            kinds = {self.attention[layer] for layer in without} if self.attention else {"kind not stated"}
+            reasons.append(f"attention of {layers_text(len(without))} ({', '.join(sorted(kinds))}): it has no weights")
+        if self.num_streams > 1:
+            reasons.append(f"inputs: the model has {self.num_streams} residual streams, so a layer has no single input")
+        return (*reasons, "indexer and drafts: only the own network records them")
+
+
+def layers_text(count: int) -> str:
+    """Return a number of layers in words.
+
+    >>> layers_text(1), layers_text(1_000)
+    ('1 layer', '1,000 layers')
+    """
+    return f"{count:,} layer{'' if count == 1 else 's'}"
+
 
 def facts_of(folder: Path, most_seconds: float | None = None) -> Facts:
     """Return the facts of a folder that transformers can run; in seconds, whatever the size of the model.

@@ -6,9 +6,7 @@ abandoned at any token without blocking others.
 """
 
 import contextlib
-import datetime
 import functools
-import importlib.metadata
 import os
 import threading
 from collections.abc import Callable, Generator, Iterator
@@ -28,7 +26,7 @@ from model.checkpoint.memory import memory_bytes
 from model.checkpoint.sizes import model_sizes
 from model.checkpoint.tokenizer import Tokenizer
 from model.checkpoint.vocabulary import no_tokenizer
-from model.checkpoint.weights import inspect, load_model, skeleton, weight_bytes, weights_sha256
+from model.checkpoint.weights import inspect, load_model, skeleton, weight_bytes
 from model.network.config import ModelConfig
 from model.network.edit import RoutingEdit
 from model.network.layout import lay_out_for_decoding
@@ -36,13 +34,14 @@ from model.network.transformer import Transformer
 from model.run.abilities import Abilities, of_own_network
 from model.run.capture import check_capture
 from model.run.decoding import Decoding
+from model.run.entries import model_entry, origin_entry
 from model.run.from_disk import DiskModel, DiskRun, Stopped
 from model.run.partial import Partial
 from model.run.recorder import Recorder, join_steps
 from model.run.request import RequestError, RunRequest
 from model.run.routing_edit import routing_edit
 from model.run.sharding import load_sharded
-from model.run.step import Progress, Step
+from model.run.step import Progress, Step, last
 from model.run.words import check_ids, check_length, next_step
 from model.trace.trace import DIMS, Trace
 
@@ -197,12 +196,7 @@ class Engine:
         partial: Partial | None = None,
     ) -> Trace:
         """Run a request to its end, or until `cancel` is set, and return the trace; see `stream`."""
-        steps = self.stream(request, cancel, on_layer, partial)
-        while True:
-            try:
-                next(steps)
-            except StopIteration as finished:
-                return finished.value
+        return last(self.stream(request, cancel, on_layer, partial))
 
     @torch.inference_mode()
     def stream(
@@ -275,7 +269,7 @@ class Engine:
             text=steps[-1].text,
             request=request.to_json(),
             model=self.description,
-            origin=self._origin(),
+            origin=origin_entry("moe-loupe", self.device, self.dtype),
         )
 
     def _coords(self, recorder: Recorder, arrays: dict[str, np.ndarray]) -> dict[str, list[int]]:
@@ -295,28 +289,7 @@ class Engine:
 
     @functools.cached_property
     def _description(self) -> dict[str, Any]:
-        return {
-            "name": self.name,
-            "config": self.config.to_json(),
-            # No checksum of weights on the disk, because it would read every byte.
-            "weights_sha256": None if self.disk else weights_sha256(self.folder),
-            "tokenizer_sha256": self.tokenizer.sha256 if self.tokenizer else None,
-        }
-
-    def _origin(self) -> dict[str, Any]:
-        return {
-            "kind": "measured",
-            "engine": "moe-loupe",
-            "device": str(self.device),
-            "dtype": str(self.dtype).removeprefix("torch."),
-            "versions": dict(_versions()),
-            "time_utc": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        }
-
-
-@functools.cache  # reading the metadata of four packages takes as long as decoding a token
-def _versions() -> dict[str, str]:
-    return {name: importlib.metadata.version(name) for name in ("torch", "numpy", "tokenizers", "safetensors")}
+        return model_entry(self.name, self.config.to_json(), None if self.disk else self.folder, self.tokenizer)
 
 
 def _load(folder: Path, device: str, dtype: torch.dtype) -> Transformer:

@@ -4,10 +4,11 @@ This module does not import torch.
 """
 
 import dataclasses
+from collections.abc import Generator
 
 import numpy as np
 
-from model.trace.trace import Token
+from model.trace.trace import Token, Trace
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -26,6 +27,15 @@ class Step:
     tokens: tuple[Token, ...]
     text: bytes
     arrays: dict[str, np.ndarray]
+
+
+def last(steps: Generator[Step, None, Trace]) -> Trace:
+    """Run all steps and return the trace."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as finished:
+            return finished.value
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ Labelled = tuple[tuple[Token, ...], bytes]
 
 
 @dataclasses.dataclass(frozen=True)
-class Shape:
+class StatedShape:
     """The numbers of layers and heads and the router rule of a model, from its published config.json."""
 
     num_layers: int
@@ -60,7 +60,7 @@ class Shape:
         return self.rule.num_kept_groups
 
     @classmethod
-    def of(cls, config: Mapping[str, Any]) -> "Shape":
+    def of(cls, config: Mapping[str, Any]) -> "StatedShape":
         """Return the shape that a config.json states.
 
         Raises:
@@ -95,9 +95,9 @@ class Named:
     tokenizer_sha256: str | None = None
 
     @property
-    def shape(self) -> Shape:
+    def shape(self) -> StatedShape:
         """The model's numbers of layers and heads, and its router rule."""
-        return Shape.of(self.config)
+        return StatedShape.of(self.config)
 
     def description(self) -> dict[str, Any]:
         """The value of `Trace.model` for this model."""
@@ -184,7 +184,7 @@ def _or_unknown(ids: list[int] | None, number: int) -> list[int]:
     return [UNKNOWN] * number if ids is None else ids
 
 
-def of_moe_layers(ids: np.ndarray, shape: Shape, name: str) -> np.ndarray:
+def of_moe_layers(ids: np.ndarray, shape: StatedShape, name: str) -> np.ndarray:
     """Return the expert ids of the MoE layers, [row, moe_layer, slot].
 
     The length of the layer axis of `ids` tells whether it holds the MoE layers or all layers, the dense layers first.
@@ -202,7 +202,7 @@ def of_moe_layers(ids: np.ndarray, shape: Shape, name: str) -> np.ndarray:
     )
 
 
-def routed_slots(ids: np.ndarray, shape: Shape, name: str) -> np.ndarray:
+def routed_slots(ids: np.ndarray, shape: StatedShape, name: str) -> np.ndarray:
     """Return the ids in the slots of routed experts, after checks; an extra slot for a fused shared expert is dropped.
 
     Raises:

@@ -14,7 +14,7 @@ as unknown.
 import numpy as np
 
 from model.trace import limits
-from model.trace.imports.building import UNKNOWN, Named, Shape, Words, routed_slots, traced
+from model.trace.imports.building import UNKNOWN, Named, StatedShape, Words, routed_slots, traced
 from model.trace.trace import Trace, TraceError
 
 _IDS_ONLY = "moe-trace writes only the ids of the chosen experts"
@@ -99,7 +99,7 @@ def _split(layers: np.ndarray) -> list[slice]:
     return [slice(first, last) for first, last in zip(edges[:-1], edges[1:], strict=True)]
 
 
-def _batch(layers: np.ndarray, experts: np.ndarray, shape: Shape) -> np.ndarray:
+def _batch(layers: np.ndarray, experts: np.ndarray, shape: StatedShape) -> np.ndarray:
     """Return the expert ids of one batch, [token, moe_layer, rank]; -1 where the last layer left a token out."""
     by_layer = {int(layer): experts[layers == layer] for layer in np.unique(layers)}
     if tuple(by_layer) != shape.moe_layers:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from model.trace import limits
-from model.trace.imports.building import Named, Shape, Words, placed, routed_slots, traced
+from model.trace.imports.building import Named, StatedShape, Words, placed, routed_slots, traced
 from model.trace.imports.reading import in_range, member, token_ids, whole_numbers
 from model.trace.trace import Trace, TraceError
 
@@ -86,7 +86,7 @@ class _Run:
         return self.start + len(self.ids)
 
 
-def _table(dump: Any, shape: Shape) -> np.ndarray:
+def _table(dump: Any, shape: StatedShape) -> np.ndarray:
     """Return the logical expert of each physical expert, [layer, physical]."""
     table = member(dump, "last_physical_to_logical_map", list, "the dump")
     if table is None:
@@ -109,7 +109,7 @@ def _numbers(value: Any, name: str, axes: int) -> np.ndarray:
     return in_range(numbers, name)
 
 
-def _add(record: Any, runs: list[_Run], table: np.ndarray, shape: Shape) -> None:
+def _add(record: Any, runs: list[_Run], table: np.ndarray, shape: StatedShape) -> None:
     """Add the tokens of a forward pass to the runs that they continue or begin."""
     ids = token_ids(member(record, "input_ids", list, "a record"), "input_ids") or []
     positions = token_ids(member(record, "positions", list, "a record"), "positions") or []
@@ -152,7 +152,7 @@ def _continued(runs: list[_Run], position: int, decodes: bool, extended: set[int
     return runs[-1]
 
 
-def _logical(physical: np.ndarray, table: np.ndarray, shape: Shape) -> np.ndarray:
+def _logical(physical: np.ndarray, table: np.ndarray, shape: StatedShape) -> np.ndarray:
     """Convert ids of physical experts, [layer, token, slot], to those of the model, [token, moe_layer, slot]."""
     if physical.shape[0] != shape.num_layers:
         raise TraceError(f"{_NAME} has {physical.shape[0]} layers, the model named {shape.num_layers}")

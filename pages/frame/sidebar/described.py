@@ -201,25 +201,11 @@ def _family(folder: Path) -> Description:
         num_bytes=stored.num_bytes if stored else 0,
         experts=f"{facts.num_experts:,}{idle}",
         top_k=facts.top_k,
-        recorded=", ".join(_recorded(facts)),
-        missing=[*_missing(facts), *facts.notes] if stored else (_NO_WEIGHTS,),
+        recorded=facts.recorded,
+        missing=[*facts.unrecorded, *facts.notes] if stored else (_NO_WEIGHTS,),
         card=_family_card(facts),
         opens=stored is not None,
     )
-
-
-def _recorded(facts: "Facts") -> list[str]:
-    layers, every = facts.attention_layers, len(facts.attention_layers) == facts.num_layers
-    attention = [f"attention of {'all' if every else len(layers)} layers"] if layers else []
-    return ["router", *attention, *(["inputs"] if facts.num_streams == 1 else []), "logits"]
-
-
-def _missing(facts: "Facts") -> list[str]:
-    without = facts.num_layers - len(facts.attention_layers)
-    reasons = [f"attention of {without} layers: linear attention and state-space layers have none"] if without else []
-    if facts.num_streams > 1:
-        reasons.append(f"inputs: the model has {facts.num_streams} residual streams, so a layer has no single input")
-    return [*reasons, "indexer and drafts: only the own network records them"]
 
 
 def _family_card(facts: "Facts") -> list[str]:

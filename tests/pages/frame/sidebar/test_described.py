@@ -83,7 +83,7 @@ def test_a_family_states_the_facts_of_the_command_line() -> None:
     assert described.opens
     assert (described.parameters, described.active) == (facts.parameters, facts.active_parameters)
     assert described.recorded == f"router, attention of {len(facts.attention_layers)} layers, inputs, logits"
-    assert "linear attention and state-space layers have none" in described.missing[0]
+    assert described.missing[0] == "attention of 2 layers (linear_attention): it has no weights"
     assert f"{facts.num_layers} layers" in sidebar.lines_of(described)
     assert (described.family, described.engine, described.top_k) == ("jamba", "transformers", facts.top_k)
 
