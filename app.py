@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from pages.common import controls, guards, kept, limits, models, prompt, style, view
+from pages.common import controls, guards, kept, limits, models, opening, prompt, style, view
 from pages.common.menu import FIRST, MENU, page_path, title
 from pages.frame.room import member
 from pages.frame.sidebar import sidebar
@@ -23,6 +23,7 @@ style.apply()
 style.title(page.title)
 kept.restore(page.url_path)
 member.take_from_address()
+opening.go(page.url_path or FIRST)
 kept.keep()
 controls.take_from_address(page.url_path)
 controls.keep()

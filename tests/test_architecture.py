@@ -278,7 +278,7 @@ def _is_array(node: ast.expr) -> bool:
 
 def test_pages_common_holds_little() -> None:
     lengths = [len(path.read_text().splitlines()) for path in (ROOT / "pages" / "common").glob("*.py")]
-    assert len(lengths) <= 22
+    assert len(lengths) <= 24
     assert sum(lengths) <= 2900
 
 

@@ -58,17 +58,21 @@ def take_from_address(page: str) -> None:
     if st.session_state.get("address-taken") != page:
         st.session_state["address-taken"] = page
         files.forget()
-        address = st.query_params.to_dict()
-        for name in SHARED:
-            written = address.get(name, "")
-            if (name, written) == ("head", ALL_HEADS_NAME):
-                st.session_state[name] = ALL_HEADS
-            elif re.fullmatch("[0-9]{1,9}", written):
-                st.session_state[name] = int(written)
-        if address.get("tokens") in POPULATIONS:
-            st.session_state["tokens"] = address["tokens"]
-        if address.get("special") in ("true", "false"):
-            st.session_state["special"] = address["special"] == "true"
+        take(st.query_params.to_dict())
+
+
+def take(address: Mapping[str, str]) -> None:
+    """Set the shared choices from names and texts as in a URL. A missing or wrong choice keeps its value."""
+    for name in SHARED:
+        written = address.get(name, "")
+        if (name, written) == ("head", ALL_HEADS_NAME):
+            st.session_state[name] = ALL_HEADS
+        elif re.fullmatch("[0-9]{1,9}", written):
+            st.session_state[name] = int(written)
+    if address.get("tokens") in POPULATIONS:
+        st.session_state["tokens"] = address["tokens"]
+    if address.get("special") in ("true", "false"):
+        st.session_state["special"] = address["special"] == "true"
 
 
 def mirror() -> None:
@@ -77,12 +81,21 @@ def mirror() -> None:
     Streamlit's own binding of a widget to the URL is not used: it drops the value from the URL when another
     page is opened, and resets the value when the visitor goes back.
     """
-    for name in SHARED:
-        value = st.session_state.get(name)
-        write_address(name, None if value is None else ALL_HEADS_NAME if value == ALL_HEADS else str(value))
-    part = st.session_state.get("tokens")
-    write_address("tokens", None if part == POPULATIONS[0] else part)
-    write_address("special", None if st.session_state.get("special", True) else "false")
+    for name, written in choices().items():
+        write_address(name, written)
+
+
+def choices() -> dict[str, str | None]:
+    """Return the text in a URL of each shared choice; None if the choice has its default."""
+    state, part = st.session_state, st.session_state.get("tokens")
+    numbers = {name: state.get(name) for name in SHARED}
+    return {
+        name: None if value is None else ALL_HEADS_NAME if value == ALL_HEADS else str(value)
+        for name, value in numbers.items()
+    } | {
+        "tokens": None if part == POPULATIONS[0] else part,
+        "special": None if state.get("special", True) else "false",
+    }
 
 
 def write_address(name: str, value: str | None) -> None:

@@ -57,7 +57,7 @@ def restore_from_link() -> None:
     """Do the run that the URL describes, or repeat the run that a reload ended, at most once per session.
 
     A page without the prompt calls this function before it draws anything. The function waits until this run, or a
-    run that `generate_on` started, has ended.
+    run that `generate_on` or `opening.go` started, has ended.
     """
     state, address = st.session_state, st.query_params.to_dict()
     if "again" in state:
@@ -115,6 +115,11 @@ def address_of(request: RunRequest) -> dict[str, str]:
     """
     if request.prompt is None or len(request.prompt) > limits.LINK_CHARACTERS:
         return {}
+    return values_of(request)
+
+
+def values_of(request: RunRequest) -> dict[str, str]:
+    """Return the keys and values of a request, as in a URL; a switch that has its default is left out."""
     values = {field: getattr(request, field.name) for field in FIELDS.values()}
     return {
         field.key: field.write(value)

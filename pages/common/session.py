@@ -111,6 +111,13 @@ def forget() -> None:
     st.session_state.pop("run", None)
 
 
+def show_recorded() -> None:
+    """Stop and drop the session's runs; pages show the recorded example."""
+    stop()
+    for name in ("run", "previous"):
+        st.session_state.pop(name, None)
+
+
 def open_file(content: bytes) -> Run:
     """Show an uploaded trace: make it the session's run, and return the run.
 

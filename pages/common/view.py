@@ -1,5 +1,7 @@
 """The lens (linked views of a run) with the same choices as the widgets; the status line of the trace on show."""
 
+from collections.abc import Mapping
+
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
@@ -105,6 +107,11 @@ def _lens_choices() -> dict[str, str]:
         elif address.get(name) != state[name]:
             address[name] = state[name]
     return {name: state[name] for name in LENS_ONLY}
+
+
+def choose_in_lens(values: Mapping[str, str]) -> None:
+    """Set the choices that only the lens offers from texts as in a URL; a missing one gets its default."""
+    st.session_state.update({name: values.get(name, options[0]) for name, options in LENS_ONLY.items()})
 
 
 def _take() -> None:
