@@ -7,7 +7,7 @@ MOST_BYTES = 1_200  # of an address; the 125 modules a side of a longer one are 
 
 
 def svg(url: str, size_px: int) -> str:
-    """Return the QR code of an address as an SVG element, for `st.html` or a component.
+    """Return the QR code of an address as an SVG image, for `st.image` or a component; `st.html` drops it.
 
     The modules are black on white in every theme, because some readers refuse an inverted code. The code has the fewest
     modules that hold the address, and the most error correction that they leave room for.
@@ -27,4 +27,4 @@ def svg(url: str, size_px: int) -> str:
         border=QUIET_MODULES, dark="#000", light="#fff", title="QR code", omitsize=True, svgclass=None, lineclass=None
     )
     size = f'width="{size_px}" height="{size_px}" role="img" shape-rendering="crispEdges"'
-    return image.replace("<svg", f"<svg {size}", 1)
+    return image.replace("<svg", f'<svg xmlns="http://www.w3.org/2000/svg" {size}', 1)

@@ -41,6 +41,9 @@ body:has([data-testid="stExpandSidebarButton"]) h1.page-title { margin-top: -0.4
 .st-key-token-row code { font-size: 14px; padding: 0; color: inherit; background: none; }
 .st-key-token-row [class*="-generated"] code { text-decoration: underline; text-underline-offset: 4px; }
 .st-key-token-row [class*="-special"] code { border: 1px solid currentColor; font-variant: small-caps; padding: 0 3px; }
+.st-key-qr [data-testid="stElementContainer"] { align-items: center; }
+.st-key-qr img { width: min(100%, 100vh - 15rem) !important; height: auto !important; display: block; margin: auto; }
+[role="dialog"]:has(.st-key-qr) code { font-size: 1.2rem !important; }
 @media (max-width: 1100px) { [data-testid="stMainBlockContainer"] { padding: 2.6rem 1rem 3rem; } }
 </style>
 """

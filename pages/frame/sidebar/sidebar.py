@@ -7,8 +7,8 @@ import streamlit as st
 from model.checkpoint.embedded import name_of
 from model.trace import file
 from model.trace.trace import TraceError
-from pages.common import copy_link, limits, models, prompt, session, text, view
-from pages.frame.sidebar import folders
+from pages.common import limits, models, prompt, session, text, view
+from pages.frame.sidebar import copy_link, folders
 from pages.frame.sidebar.described import Described, Description, described
 
 MOST_WAIT = 0.2  # seconds that the page waits for the facts of a model

@@ -5,6 +5,7 @@ import pytest
 
 from pages.common import qr
 
+SVG = "{http://www.w3.org/2000/svg}"
 Modules = list[list[bool]]  # rows of modules, True where dark
 URL = "http://192.168.0.17:8501/?room=KESTREL"  # 38 bytes: version 3, one block of codewords
 
@@ -70,10 +71,10 @@ def test_code_holds_the_address(url: str) -> None:
 def test_code_is_black_on_white_in_the_given_size() -> None:
     root = ElementTree.fromstring(qr.svg(URL, 640))
     assert (root.attrib["width"], root.attrib["height"], root.attrib["role"]) == ("640", "640", "img")
-    assert [part.attrib.get("fill") or part.attrib.get("stroke") for part in root if part.tag == "path"] == [
+    assert [part.attrib.get("fill") or part.attrib.get("stroke") for part in root if part.tag == f"{SVG}path"] == [
         *("#fff", "#000"),
     ]
-    assert root.findtext("title") == "QR code"
+    assert root.findtext(f"{SVG}title") == "QR code"
 
 
 @pytest.mark.parametrize("url", ["", "h" * (qr.MOST_BYTES + 1)])

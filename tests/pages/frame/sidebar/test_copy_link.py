@@ -21,6 +21,33 @@ def test_link_to_the_example_is_whole(open_app: Callable[..., AppTest]) -> None:
     assert [button.proto.label for button in app.get("download_button")].count("Save this trace") == 1
 
 
+def test_link_leaves_out_the_keys_of_the_tab_and_of_a_teacher(open_app: Callable[..., AppTest]) -> None:
+    assert '"secrets": ["session", "teach"]' in labels(open_app())[0]
+
+
+def shown(url: str) -> AppTest:
+    def pressed(url: str) -> None:
+        from pages.frame.sidebar import copy_link
+
+        copy_link.dialog(url)  # what a press of the button does
+
+    return AppTest.from_function(pressed, args=(url,)).run(timeout=60)
+
+
+def test_dialog_shows_the_address_below_its_code() -> None:
+    app = shown("http://a.example/routing?layer=3")
+    assert not app.exception
+    assert not app.warning
+    assert app.code[0].value == "http://a.example/routing?layer=3"
+    assert len(app.image) == 1
+
+
+def test_dialog_says_that_an_address_is_too_long() -> None:
+    app = shown("http://a.example/" + "x" * 2000)
+    assert not app.exception
+    assert "has 2,017 bytes; a QR code here holds 1 to 1,200. Copy the link instead" in app.warning[0].value
+
+
 def test_button_says_beforehand_that_a_long_prompt_is_left_out(
     open_app: Callable[..., AppTest], engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
