@@ -14,10 +14,10 @@ from torch import Tensor
 
 from model.checkpoint.header import CheckpointError, StoredTensor
 
-# Every dtype that is read, including block FP8 and its scales.
+# Every dtype that is read, including block FP8, its scales, and packed codes.
 TORCH_DTYPES = {
     **{"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16},
-    **{"F8_E4M3": torch.float8_e4m3fn, "F8_E8M0": torch.float8_e8m0fnu},
+    **{"F8_E4M3": torch.float8_e4m3fn, "F8_E8M0": torch.float8_e8m0fnu, "U8": torch.uint8},
 }
 _POSITIONED = hasattr(os, "preadv")  # not on Windows
 _MOST_AT_ONCE = 1 << 30  # Linux reads at most 2 GiB in one call

@@ -8,6 +8,7 @@ from model.checkpoint.header import CheckpointError
 from model.checkpoint.names import is_quantisation, scaled_weight
 from model.doctor import manifest, other_files
 from model.doctor.findings import ERROR, NOTE, Check, Finding
+from model.doctor.packed import scales_of
 from model.doctor.reading import Headers, is_read
 from model.families.blocks import structure_of
 from model.families.folder import read_skeleton
@@ -59,12 +60,14 @@ def _refusal(folder: ModelFolder, published: Published) -> Iterator[Finding]:
 
 
 def _unread(folder: ModelFolder) -> Iterator[Finding]:
-    """Yield a note on packed weights, which are not measured."""
+    """Yield a note on packed weights that are not measured: those in any form but MXFP4."""
+    measured = {scales for name in folder.tensors if (scales := scales_of(folder.tensors, name))}
     packed = [
         name
         for name, stored in folder.tensors.items()
         if not is_read(folder, name)
         and scaled_weight(name) not in folder.tensors
+        and name not in measured
         and (stored.dtype == "U8" or is_quantisation(name))
     ]
     if packed:

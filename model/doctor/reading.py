@@ -16,6 +16,7 @@ from model.checkpoint.files import ModelFolder
 from model.checkpoint.header import READABLE_DTYPES, SCALED_DTYPE, CheckpointError
 from model.checkpoint.names import EMBEDDING, Place, place_of, scale_name, scaled_weight
 from model.doctor.findings import Check, Finding
+from model.doctor.packed import BLOCK, scales_of, unpack
 from model.doctor.tensors import Scanned, scan, scan_experts
 
 _AT_ONCE = 2  # tensors that are measured in parallel
@@ -106,6 +107,14 @@ def _scans(
 def _scan(folder: ModelFolder, place: Place, disk: DiskTensors, name: str) -> list[Scanned]:
     stored, scale = folder.tensors[name], None
     raw = disk.raw(name)
+    if scales := scales_of(folder.tensors, name):
+        experts = zip(raw, disk.raw(scales), strict=True)
+        shape = (stored.shape[1], stored.shape[2] * BLOCK)
+        one = dataclasses.replace(stored, shape=shape, num_bytes=stored.num_bytes // len(raw))
+        return [
+            scan(one, dataclasses.replace(place, expert=expert, stacked=0), unpack(*both), None)
+            for expert, both in enumerate(experts)
+        ]
     if stored.dtype == SCALED_DTYPE and not folder.problem(name):
         scale = disk.raw(scale_name(name))
     if place.stacked and stored.dtype != SCALED_DTYPE and raw.numel():
@@ -116,6 +125,8 @@ def _scan(folder: ModelFolder, place: Place, disk: DiskTensors, name: str) -> li
 def is_read(folder: ModelFolder, name: str) -> bool:
     """Whether a tensor is measured on its own; block scales are read together with their weights."""
     dtype = folder.tensors[name].dtype
+    if scales_of(folder.tensors, name):
+        return True
     return (dtype in READABLE_DTYPES or dtype == SCALED_DTYPE) and scaled_weight(name) not in folder.tensors
 
 

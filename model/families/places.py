@@ -94,7 +94,7 @@ def _expert(place: Place, stored: StoredTensor, num_experts: int) -> Place:
         return Place(place.layer, int(numbered[1]), numbered[2], kind)
     if not stored.shape or not num_experts or stored.shape[0] % num_experts:
         return place
-    is_matrix = len(stored.shape) == 3 or len(stored.shape) == 2 and stored.shape[0] > num_experts
+    is_matrix = len(stored.shape) in (3, 4) or len(stored.shape) == 2 and stored.shape[0] > num_experts
     return Place(place.layer, None, place.part, EXPERT_KIND if is_matrix else "", num_experts)
 
 

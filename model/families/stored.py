@@ -15,7 +15,7 @@ from model.checkpoint.header import CheckpointError, StoredTensor
 from model.checkpoint.positions import TORCH_DTYPES, OpenFiles, read_whole
 
 DTYPES = TORCH_DTYPES | {
-    **{"BOOL": torch.bool, "U8": torch.uint8, "I8": torch.int8, "I16": torch.int16, "I32": torch.int32},
+    **{"BOOL": torch.bool, "I8": torch.int8, "I16": torch.int16, "I32": torch.int32},
     **{"I64": torch.int64, "F64": torch.float64, "F8_E5M2": torch.float8_e5m2},
 }
 OnProgress = Callable[[int, int], None]

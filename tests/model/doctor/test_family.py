@@ -111,16 +111,37 @@ def test_a_missing_tensor_is_named_and_the_rest_is_audited(tmp_path: Path) -> No
     assert next(check for check in report.checks if check.name == gate.NAME).layers == (0, 1, 3)
 
 
-def test_packed_experts_are_named_and_left_out(tmp_path: Path) -> None:
-    def pack(tensors: Tensors) -> None:
-        for name in [name for name in tensors if name.endswith(("experts.gate_up_proj", "experts.down_proj"))]:
-            experts, width, outputs = tensors.pop(name).shape
-            tensors[f"{name}_blocks"] = torch.zeros(experts, outputs, width // 32, 16, dtype=torch.uint8)
-            tensors[f"{name}_scales"] = torch.zeros(experts, outputs, width // 32, dtype=torch.uint8)
+def pack(tensors: Tensors) -> None:
+    """Store the experts in MXFP4, as gpt-oss publishes them; E3 of layer 2 is a copy of E1, E7 is zero."""
+    generator = torch.Generator().manual_seed(3)
+    for name in [name for name in tensors if name.endswith(("experts.gate_up_proj", "experts.down_proj"))]:
+        experts, width, outputs = tensors.pop(name).shape
+        codes = torch.randint(256, (experts, outputs, width // 32, 16), generator=generator, dtype=torch.uint8)
+        scales = torch.randint(120, 123, codes.shape[:3], generator=generator, dtype=torch.uint8)
+        if name.startswith(LAYER):
+            codes[3], scales[3], codes[7] = codes[1], scales[1], 0
+        tensors[f"{name}_blocks"], tensors[f"{name}_scales"] = codes, scales
 
+
+def test_experts_in_mxfp4_are_unpacked_and_audited(tmp_path: Path) -> None:
     folder = configure(copied("gpt_oss", tmp_path), quantization_config={"quant_method": "mxfp4"})
     report = examine_weights(plant(folder, pack))
-    assert [what.partition(",")[0] for _, what in of(report, "manifest")] == ["16 packed tensors are not measured (U8)"]
+    assert of(report, "manifest") == []
+    assert of(report, experts.NAME) == [(ERROR, "L2E3 is a copy of E1"), (ERROR, "L2E7 is zero")]
+    assert grave(report) == ["L2E3 is a copy of E1", "L2E7 is zero"]
+    assert next(check for check in report.checks if check.name == experts.NAME).layers == (0, 1, 2, 3)
+
+
+def test_packed_experts_in_another_form_are_named_and_left_out(tmp_path: Path) -> None:
+    def drop_scales(tensors: Tensors) -> None:
+        pack(tensors)
+        for name in [name for name in tensors if name.endswith("_scales")]:
+            del tensors[name]
+
+    folder = configure(copied("gpt_oss", tmp_path), quantization_config={"quant_method": "mxfp4"})
+    report = examine_weights(plant(folder, drop_scales))
+    (_, left_out), *_ = [found for found in of(report, "manifest") if "packed" in found[1]]
+    assert left_out.startswith("8 packed tensors are not measured (U8)")
     assert skipped(report)[experts.NAME] == "the folder has no routed experts in a dtype that is measured"
 
 
@@ -157,6 +178,7 @@ def test_healthy_routing_raises_nothing_above_a_note(model_type: str) -> None:
     made = {check.name for check in report.made}
     assert {load.LOAD, load.TIES, load.ROUNDING, "own numbers"} <= made
     assert skipped(report)[load.GROUPS] == "the router has no groups"
+    assert "compare two traces" in skipped(report)[reference.NAME]
     assert (ranking.NAME in made) == (model_type in BIASES)
 
 
@@ -205,7 +227,7 @@ def test_choices_that_compute_nothing_are_no_dead_experts() -> None:
 def test_a_model_of_another_family_is_not_compared_with_a_reference() -> None:
     engine = TransformersEngine.load(saved("qwen3_moe"), "cpu")
     trace = engine.run(_request(texts(1)[0]))
-    with pytest.raises(reference.UnusableReferenceError, match="runs through transformers"):
+    with pytest.raises(reference.UnusableReferenceError, match="runs through transformers, but the check that"):
         examine_text(engine, [], trace)
 
 
