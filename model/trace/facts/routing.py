@@ -75,14 +75,30 @@ def affinity(sources: Sources, token: int, layer: int, expert: int) -> float:
     return float(sources.at("router_score", layer)[sources.token(token), _number(sources, expert)])
 
 
+def affinity_sum(sources: Sources, token: int, layer: int) -> float:
+    """Return the sum of a token's affinities to all experts of a layer."""
+    return float(sources.at("router_score", layer)[sources.token(token)].astype(float).sum())
+
+
 def bias(sources: Sources, layer: int, expert: int) -> float:
     """Return the selection bias of an expert, in units of affinity."""
     return float(sources.at("expert_bias", layer)[_number(sources, expert)])
 
 
+def lowest_bias(sources: Sources, layer: int) -> int:
+    """Return the expert of a layer with the lowest selection bias."""
+    return int(sources.at("expert_bias", layer).argmin())
+
+
 def biased(sources: Sources, token: int, layer: int, expert: int) -> float:
     """Return the biased score of an expert for a token."""
     return float(_biased(sources, layer)[sources.token(token), _number(sources, expert)])
+
+
+def weight_by_affinity(sources: Sources, token: int, layer: int, expert: int) -> float:
+    """Return the gate weight that the router's rule makes of the selected affinities; 0 if not selected."""
+    value = sources.decision(token, layer).experts["expected"].values[_number(sources, expert)]
+    return 0.0 if np.isnan(value) else float(value)
 
 
 def weight_if_biased(sources: Sources, token: int, layer: int, expert: int) -> float:

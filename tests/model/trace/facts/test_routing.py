@@ -27,7 +27,11 @@ FACTS = facts_of(Sources(hand_made()))
         ("weight", (2, 1, 5), 0.7 / 1.46 * 2.5),
         ("weight_sum", (1, 1), 2.5),
         ("affinity", (1, 1, 6), 0.3),
+        ("affinity_sum", (1, 1), 3.45),
         ("bias", (1, 4), -0.3),
+        ("lowest_bias", (1,), 4),
+        ("weight_by_affinity", (1, 1, 6), 0.5357143),  # the published example
+        ("weight_by_affinity", (1, 1, 0), 0),
         ("biased", (1, 1, 6), 0.7),
         ("weight_if_biased", (1, 1, 6), 0.9722222),  # the published wrong answer
         ("weight_if_biased", (1, 1, 0), 0),
