@@ -20,7 +20,7 @@ from model.trace.facts.sources import FactError, Value
 MOST_CHARACTERS, MOST_NODES, MOST_NUMBER, MOST_ITEMS = 500, 120, 1e15, 10_000
 SECONDS = 5.0  # no fact is begun later than this after the first
 HELPERS: dict[str, Callable[..., Any]] = {"abs": abs, "round": round, "min": min, "max": max, "len": len, "sum": sum}
-_FORMAT = r"(?:,)?(?:\.\d)?[defg%]?"
+_FORMAT = r"\+?,?(?:\.\d)?[defg%]?"
 _OPERATORS: dict[type, Callable[..., Any]] = {
     ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv,
     ast.FloorDiv: operator.floordiv, ast.Mod: operator.mod, ast.USub: operator.neg, ast.UAdd: operator.pos,

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from pages.learn.lessons import schema
@@ -45,10 +45,10 @@ class Claim:
 
 @dataclasses.dataclass(frozen=True)
 class Step:
-    """A step of a lesson: a text beside a page.
+    """A step of a lesson, or a question of its self-test: a text beside a page.
 
     Attributes:
-        text: a sentence or two.
+        text: a sentence or two; empty in a self-test.
         page: name of the page in the menu.
         view: choices on the page, as in a URL; one that begins with "=" is an expression.
         do: what to do on the page; empty: nothing.
@@ -73,9 +73,19 @@ class Lesson:
     goal: str
     minutes: int
     steps: tuple[Step, ...]
-    test: tuple[Ask, ...] = ()
+    test: tuple[Step, ...] = ()
     say: tuple[str, ...] = ()
     errors: tuple[str, ...] = ()
+
+    @property
+    def pages(self) -> tuple[Step, ...]:
+        """The steps and then the questions of the self-test, in the order in which a student meets them."""
+        return self.steps + self.test
+
+    def question(self, number: int) -> str:
+        """Return the id of the question of step `number`, from 0: "LESSON/STEP", or "LESSON/test/NUMBER" from 1."""
+        own = number - len(self.steps)
+        return f"{self.name}/{number + 1}" if own < 0 else f"{self.name}/test/{own + 1}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,13 +133,14 @@ def load(path: Path) -> Lesson:
         OSError: the file cannot be read.
     """
     content = schema.read(path)
+    texts = content.get("texts", {})
     return Lesson(
         name=path.stem,
         title=content["title"],
         goal=content["goal"],
         minutes=content["minutes"],
-        steps=tuple(_step(each) for each in content["step"]),
-        test=tuple(_ask(each) for each in content.get("test", [])),
+        steps=tuple(_step(each, each.get("ask"), texts) for each in content["step"]),
+        test=tuple(_step(each | {"text": ""}, each, texts) for each in content.get("test", [])),
         say=tuple(content.get("notes", {}).get("say", [])),
         errors=tuple(content.get("notes", {}).get("errors", [])),
     )
@@ -146,16 +157,23 @@ def _files() -> Iterator[Path]:
         yield from sorted(folder.glob("*.toml"))[:MOST_FILES]
 
 
-def _step(content: schema.Table) -> Step:
-    ask = content.get("ask")
+def _step(content: schema.Table, ask: schema.Table | None, texts: Mapping[str, str]) -> Step:
     return Step(
         text=content["text"],
         page=content["page"],
-        view={name: _written(value) for name, value in content.get("view", {}).items()},
+        view=_view(content.get("view", {}), texts),
         do=content.get("do", ""),
         ask=None if ask is None else _ask(ask),
         claims=tuple(Claim(each["text"], each["true"]) for each in content.get("claim", [])),
     )
+
+
+def _view(choices: Mapping[str, str | float], texts: Mapping[str, str]) -> dict[str, str]:
+    """Return the choices as a URL holds them, with the text in place of its name; a text is not continued."""
+    view = {name: str(each).lower() if isinstance(each, bool) else str(each) for name, each in choices.items()}
+    if "text" in view:
+        view["prompt"] = texts[view.pop("text")]
+    return view | ({"new": "0"} if "prompt" in view and "new" not in view else {})
 
 
 def _ask(content: schema.Table) -> Ask:
@@ -167,8 +185,3 @@ def _ask(content: schema.Table) -> Ask:
         tolerance=float(content.get("tolerance", 0)),
         why=content.get("why", ""),
     )
-
-
-def _written(value: str | int | float | bool) -> str:
-    """Return a choice as a URL holds it."""
-    return str(value).lower() if isinstance(value, bool) else str(value)

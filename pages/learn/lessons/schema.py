@@ -60,6 +60,7 @@ def read(path: Path) -> Table:
     try:
         table = tomllib.loads(text)
         _table(_LESSON)(table, ())
+        _check_names_of_texts(table)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise LessonError(_located(str(error))) from None
     except _Wrong as error:
@@ -186,6 +187,8 @@ def _one_of(options: tuple[str, ...]) -> Callable[[Any, Where], None]:
 def _view(value: Any, where: Where) -> None:
     if not isinstance(value, dict) or len(value) > 20:
         raise _Wrong(where, "view must be a table of at most 20 choices")
+    if "text" in value and "prompt" in value:
+        raise _Wrong(where, "view has both text and prompt; text names one of [texts], prompt is the text itself")
     for name, choice in value.items():
         here = (*where, name)
         if not re.fullmatch("[a-z][a-z0-9_-]{0,30}", name) or not isinstance(choice, str | int | float):
@@ -196,13 +199,34 @@ def _view(value: Any, where: Where) -> None:
             _expression(choice[1:], here)
 
 
-def _ask(value: Any, where: Where) -> None:
-    _table(_ASK)(value, where)
-    has_options = "options" in value
-    if has_options != (value["kind"] == "choice"):
-        raise _Wrong(where, "a choice needs options" if not has_options else f"a {value['kind']} has no options")
-    if "tolerance" in value and value["kind"] != "number":
-        raise _Wrong((*where, "tolerance"), "only a number has a tolerance")
+def _question(keys: dict[str, _Key]) -> Callable[[Any, Where], None]:
+    def check(value: Any, where: Where) -> None:
+        _table(keys)(value, where)
+        has_options = "options" in value
+        if has_options != (value["kind"] == "choice"):
+            raise _Wrong(where, "a choice needs options" if not has_options else f"a {value['kind']} has no options")
+        if "tolerance" in value and value["kind"] != "number":
+            raise _Wrong((*where, "tolerance"), "only a number has a tolerance")
+
+    return check
+
+
+def _texts(value: Any, where: Where) -> None:
+    if not isinstance(value, dict) or len(value) > 20:
+        raise _Wrong(where, "texts must be a table of at most 20 texts")
+    for name, text in value.items():
+        _plain(text, (*where, name))
+
+
+def _check_names_of_texts(content: Table) -> None:
+    """Refuse a view whose `text` names none of the lesson's texts."""
+    named = content.get("texts", {})
+    for kind in ("step", "test"):
+        for place, each in enumerate(content.get(kind, [])):
+            name = each.get("view", {}).get("text")
+            if name is not None and name not in named:
+                reason = f"text is {name!r:.60}; [texts] has {', '.join(named) or 'none'}"
+                raise _Wrong((kind, place, "view"), reason)
 
 
 _ASK = {
@@ -218,16 +242,18 @@ _STEP = {
     "page": _Key(_one_of(tuple(sorted(PAGES)))),
     "view": _Key(_view, required=False),
     "do": _Key(_text, required=False),
-    "ask": _Key(_ask, required=False),
+    "ask": _Key(_question(_ASK), required=False),
     "claim": _Key(_list(_table({"text": _Key(_text), "true": _Key(_expression)}), 1, 10), required=False),
 }
+_TEST = _ASK | {"page": _STEP["page"], "view": _STEP["view"]}
 _NOTES = {name: _Key(_list(_plain, 1, 20), required=False) for name in ("say", "errors")}
 _LESSON = {
     "schema": _Key(_number(VERSION, VERSION, whole=True)),
     "title": _Key(_plain),
     "goal": _Key(_plain),
     "minutes": _Key(_number(1, MOST_MINUTES, whole=True)),
+    "texts": _Key(_texts, required=False),
     "notes": _Key(_table(_NOTES), required=False),
     "step": _Key(_list(_table(_STEP), 1, MOST_STEPS)),
-    "test": _Key(_list(_ask, 1, 20), required=False),
+    "test": _Key(_list(_question(_TEST), 1, 20), required=False),
 }

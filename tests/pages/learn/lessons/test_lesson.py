@@ -29,7 +29,12 @@ def test_file_becomes_a_lesson() -> None:
     assert second.view["layer"] == "=1 + 1"
     assert second.ask is not None
     assert second.ask.options == ("yes", "no")
-    assert (loaded.test[0].tolerance, loaded.say[0], len(loaded.errors)) == (0.1, "Ask before you show.", 1)
+    (test,) = loaded.test
+    assert test.ask is not None
+    assert (test.page, test.view) == ("routing", {"prompt": "The sun", "new": "0", "layer": "1"})
+    assert loaded.pages == (first, second, test)
+    assert [loaded.question(number) for number in range(3)] == ["two-steps/1", "two-steps/2", "two-steps/test/1"]
+    assert (test.ask.tolerance, loaded.say[0], len(loaded.errors)) == (0.1, "Ask before you show.", 1)
 
 
 def test_folder_of_the_operator_is_added_after_the_lessons_of_the_app(own: Path) -> None:
@@ -42,7 +47,7 @@ def test_a_broken_file_is_named_and_the_others_open(own: Path) -> None:
     (own / "a.toml").write_text(STUB.read_text().replace('kind = "expert"', 'kind = "guess"'))
     (own / "b.toml").write_text(STUB.read_text())
     found = lesson.available()
-    assert found["a"] == Broken("a.toml", "line 18: kind is 'guess'; it must be one of choice, number, token, expert")
+    assert found["a"] == Broken("a.toml", "line 21: kind is 'guess'; it must be one of choice, number, token, expert")
     assert isinstance(found["b"], Lesson)
 
 
