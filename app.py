@@ -1,44 +1,61 @@
 """The frame: page settings, menu and sidebar. Everything else is in `pages/`."""
 
+from collections.abc import Callable
+
 import streamlit as st
 
 from pages.common import controls, guards, kept, limits, models, opening, prompt, style, view
 from pages.common.menu import FIRST, MENU, page_path, title
-from pages.frame.room import member
+from pages.frame.room import bar, follow, member, panel, push
 from pages.frame.sidebar import sidebar
 
-st.set_page_config(page_title="MoE Loupe", page_icon=style.ICON, layout="wide", initial_sidebar_state="auto")
-if limits.REFUSED:
-    st.error("  \n".join(limits.REFUSED))
-    st.stop()
-sections = {
-    section: [st.Page(page_path(name), title=title(name), url_path=name, default=name == FIRST) for name in names]
-    for section, names in MENU.items()
-}
-page = st.navigation(sections, position="sidebar", expanded=True)
 
-st.set_page_config(page_title=f"{page.title} \N{MIDDLE DOT} MoE Loupe")
-
-style.apply()
-style.title(page.title)
-kept.restore(page.url_path)
-member.take_from_address()
-opening.go(page.url_path or FIRST)
-kept.keep()
-controls.take_from_address(page.url_path)
-controls.keep()
-with guards.shortage_shown():
-    sidebar.show()
-kept.notice(page.url_path)
-try:
+def show() -> None:
+    """Draw the frame and the open page."""
+    st.set_page_config(page_title="MoE Loupe", page_icon=style.ICON, layout="wide", initial_sidebar_state="auto")
+    if limits.REFUSED:
+        st.error("  \n".join(limits.REFUSED))
+        st.stop()
+    sections = {
+        section: [st.Page(page_path(name), title=title(name), url_path=name, default=name == FIRST) for name in names]
+        for section, names in MENU.items()
+    }
+    page = st.navigation(sections, position="sidebar", expanded=True)
+    st.set_page_config(page_title=f"{page.title} \N{MIDDLE DOT} MoE Loupe")
+    style.apply()
+    style.title(page.title)
+    kept.restore(page.url_path)
+    member.take_from_address()
+    follow.follow()
+    opening.go(page.url_path or FIRST)
+    kept.keep()
+    controls.take_from_address(page.url_path)
+    controls.keep()
     with guards.shortage_shown():
-        if page.url_path:  # the first page has no path and handles its prompt itself
-            prompt.restore_from_link()
-        view.going(page.url_path or FIRST)
-        page.run()
-finally:  # a page that ends early, because it has nothing to show, leads back to the same view too
-    if page.url_path:
-        prompt.mirror()
-    controls.mirror()
-if models.available():
-    models.warm(models.available()[models.chosen()])
+        sidebar.show()
+        panel.show()
+    kept.notice(page.url_path)
+    _page(page.url_path, page.run)
+    if models.available():
+        models.warm(models.available()[models.chosen()])
+
+
+def _page(path: str, run: Callable[[], None]) -> None:
+    try:
+        with guards.shortage_shown():
+            if path:  # the first page has no path and handles its prompt itself
+                prompt.restore_from_link()
+            view.going(path or FIRST)
+            if not bar.show(path or FIRST):
+                run()
+    finally:  # a page that ends early, because it has nothing to show, leads back to the same view too
+        if path:
+            prompt.mirror()
+        controls.mirror()
+        follow.lead()
+
+
+if __name__ == "__main__":  # Streamlit runs this file as its script
+    show()
+else:  # the server imports it
+    app = st.App(__file__, routes=push.ROUTES)

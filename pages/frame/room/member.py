@@ -10,7 +10,7 @@ import streamlit as st
 
 from pages.common import controls
 from pages.frame.room import rooms
-from pages.frame.room.rooms import Room, RoomError, Rooms, View
+from pages.frame.room.rooms import Room, RoomError, View
 
 CODE, SECRET = "room", "teach"  # in the URL
 STATE, NOTICE = "room", "room-notice"  # in the session's state
@@ -83,12 +83,6 @@ class _Place:
             self.member.room.leave(self.member.key, self.member.teaches)
 
 
-@st.cache_resource(show_spinner=False)
-def all_rooms() -> Rooms:
-    """Return the rooms of this server."""
-    return Rooms()
-
-
 def _leave_all(places: list[_Place]) -> None:
     for place in places:
         place.leave()
@@ -132,7 +126,7 @@ def enter(code: str, secret: str = "") -> None:
     state = st.session_state
     state[NOTICE] = None
     try:
-        room = all_rooms().find(code)
+        room = rooms.ROOMS.find(code)
         teaches = room.allows(secret)
         if secret and not teaches:
             state[NOTICE] = WRONG_SECRET.format(code=room.code)
@@ -146,7 +140,7 @@ def open_room() -> None:
     state = st.session_state
     state[NOTICE] = None
     try:
-        room = all_rooms().open()
+        room = rooms.ROOMS.open()
         _become(Member(room, state["kept-key"], teaches=True))
     except RoomError as error:
         state[NOTICE] = str(error)

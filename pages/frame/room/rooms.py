@@ -70,11 +70,17 @@ class Room:
         self._answers: dict[str, dict[str, str]] = {}
         self._revealed: set[str] = set()
         self._asked = 0
+        self._listeners: set[Callable[[], None]] = set()
 
     @property
     def open(self) -> bool:
         """Whether the room is open: nobody has closed it, and its time is not over."""
-        return not self._closed and self._clock() < self._ends
+        return not self._closed and self.seconds_left > 0
+
+    @property
+    def seconds_left(self) -> float:
+        """Seconds until the room closes by itself; negative afterwards."""
+        return self._ends - self._clock()
 
     @property
     def num_students(self) -> int:
@@ -120,6 +126,23 @@ class Room:
                 if self._students[key].sessions <= 0:
                     del self._students[key]
 
+    def listen(self, listener: Callable[[], None]) -> None:
+        """Call `listener` at once and with every new version, from any thread; refuse more than a class needs.
+
+        Raises:
+            RoomError: there are twice as many listeners as the room may have students.
+        """
+        with self._lock:
+            if len(self._listeners) >= 2 * limits.ROOM_STUDENTS:
+                raise RoomError(f"The room {self.code} has too many listeners.")
+            self._listeners.add(listener)
+        listener()
+
+    def unlisten(self, listener: Callable[[], None]) -> None:
+        """Call `listener` no more."""
+        with self._lock:
+            self._listeners.discard(listener)
+
     # --- the teacher's view ------------------------------------------------------------------------------------------
 
     def push(self, view: View) -> None:
@@ -127,14 +150,14 @@ class Room:
         with self._lock:
             if view != self.view:
                 self.view = view
-                self.version += 1
+                self._changed()
 
     def close(self) -> None:
         """Close the room, and drop everything that it holds."""
         with self._lock:
             self._closed, self.view, self.question = True, None, None
             self._students, self._answers, self._revealed = {}, {}, set()
-            self.version += 1
+            self._changed()
 
     # --- questions and answers ---------------------------------------------------------------------------------------
 
@@ -144,7 +167,7 @@ class Room:
             self._check_open()
             self._asked += 1
             self.question = dataclasses.replace(question, id=f"free/{self._asked}")
-            self.version += 1
+            self._changed()
             return self.question
 
     def end_question(self) -> None:
@@ -154,7 +177,7 @@ class Room:
                 self._answers.pop(self.question.id, None)
                 self._revealed.discard(self.question.id)
                 self.question = None
-                self.version += 1
+                self._changed()
 
     def answer(self, key: str, question: str, choice: str) -> None:
         """Store a student's answer; a later answer to the same question replaces it.
@@ -190,11 +213,16 @@ class Room:
         with self._lock:
             if question not in self._revealed and len(self._revealed) < MOST_QUESTIONS:
                 self._revealed.add(question)
-                self.version += 1
+                self._changed()
 
     def revealed(self, question: str) -> bool:
         """Return whether the class sees the right answer."""
         return question in self._revealed
+
+    def _changed(self) -> None:
+        self.version += 1
+        for listener in self._listeners:
+            listener()
 
     def _check_open(self) -> None:
         if not self.open:
@@ -230,7 +258,7 @@ class Room:
 
 
 class Rooms:
-    """The rooms of a server."""
+    """Several rooms, each with a code of its own."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         """Begin without rooms. `clock` returns seconds."""
@@ -306,3 +334,6 @@ def _new_code() -> str:
         number, digit = divmod(number, len(LETTERS))
         letters.append(LETTERS[digit])
     return "".join(letters)
+
+
+ROOMS = Rooms()  # of this server

@@ -7,7 +7,7 @@ import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from pages.common import limits
-from pages.frame.room import member
+from pages.frame.room import member, rooms
 from pages.frame.room.rooms import Room
 from tests.pages.conftest import SESSION
 
@@ -15,9 +15,8 @@ Open = Callable[..., AppTest]
 
 
 @pytest.fixture
-def room(recorded: object) -> Room:
-    """Return an open room; `recorded` clears the caches, which hold the rooms, before it."""
-    return member.all_rooms().open()
+def room() -> Room:
+    return rooms.ROOMS.open()
 
 
 def close_tab() -> None:
