@@ -37,7 +37,8 @@ def lens(
 
     Args:
         snapshot: the run to show, from `snapshot_of`, or the run that is about to start, from `announce`.
-        key: widget key; `st.session_state[key]["view"]` holds the visitor's last choices in the lens.
+        key: widget key; `st.session_state[key]["view"]` holds the visitor's choices that were not answered before, and
+            the number of their report. The lens gets this number back as the answer.
         palette: colours for both themes, from `palettes`.
         view: choices to set: layer, head, token, expert (numbers or None), colour (expert, group, surprisal, none), map
             (experts, layers). A choice that `view` lacks stays as it is in the browser.
@@ -45,7 +46,9 @@ def lens(
         saved: settings of saved maps: the beginnings of `note` and `file` name, and the format `picture`, svg or png.
         on_view_change: called before the rerun that a choice in the lens causes; never called during a run.
     """
-    data = wire.with_settings(snapshot, palette=dict(palette), view=dict(view), band=band, saved=saved)
+    received = (st.session_state.get(key) or {}).get("view") or {}
+    answering = dict(view) | {"report": received.get("report")}
+    data = wire.with_settings(snapshot, palette=dict(palette), view=answering, band=band, saved=saved)
     _COMPONENT(key=key, data=data, default={"view": dict(view)}, on_view_change=on_view_change, height="content")
 
 

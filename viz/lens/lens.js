@@ -109,7 +109,7 @@ class Lens {
     if (!this.running && run === this.run?.header.run) return false;
     const [header, blocks] = splitJson(fromBase64(element.dataset.lens));
     if (this.run?.header.run !== run) {
-      this.view.token = null;
+      this.view.token = this.talk.pageView.token ?? null; // a link may lock a token of the run that it starts
       this.start(header, blocks);
     } else this.run.add(blocks);
     this.stats.tokens = this.run.length;
@@ -166,11 +166,13 @@ class Lens {
   }
 
   set(change) {
+    const before = { ...this.view };
     Object.assign(this.view, change);
     if (this.view.expert === null) this.view.alone = 'no';
     if (this.isolated >= 0 || ['layer', 'head', 'map', 'colour', 'alone'].some((name) => change[name] !== undefined)) this.repaint();
     else this.frame();
-    this.talk.send(this.view, () => this.running || this.shown !== null);
+    const chosen = Object.keys(before).filter((name) => this.view[name] !== before[name] || (name in change && this.talk.differs(name, this.view)));
+    this.talk.choose(chosen, this.view, () => this.running || this.shown !== null);
   }
 
   isolate(name, cell) {
@@ -363,7 +365,7 @@ class Lens {
   destroy() {
     const { view, run, running, awaited, ticked, talk } = this;
     SAVED.state = { view, run, running, awaited, ticked, talk };
-    clearTimeout(talk.timer);
+    talk.leave();
     this.halt();
     cancelAnimationFrame(this.asked);
     this.stop.abort();
