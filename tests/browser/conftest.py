@@ -166,6 +166,20 @@ def shared_visit(chromium: Browser) -> Iterator[Visit]:
         yield open_page
 
 
+# The script has ended, and nothing has begun another one for a while.
+AT_REST = """() => {
+  const now = performance.now(), app = document.querySelector('[data-testid=stApp]');
+  if (app?.dataset.testScriptState !== 'notRunning') window.restless = now;
+  return now - (window.restless ??= now) > 500;
+}"""
+
+
+def at_rest(page: Page) -> None:
+    """Wait until the page has settled: its script has ended, and half a second has passed without another one."""
+    page.evaluate("delete window.restless")
+    page.wait_for_function(AT_REST)
+
+
 WEARS = "color => getComputedStyle(document.querySelector('.stApp')).backgroundColor === color"
 
 
@@ -176,7 +190,7 @@ def wear(page: Page, theme: Theme) -> None:
     page.wait_for_timeout(200)
 
 
-# Position of the first point whose customdata starts like this (null matches all); nothing before layout.
+# Position of the first point whose customdata starts like this (null matches all); nothing while the figure moves.
 PLACE = """([selector, wanted]) => {
   const plot = document.querySelector(selector);
   const axes = plot?._fullLayout;
@@ -185,15 +199,20 @@ PLACE = """([selector, wanted]) => {
   for (const trace of plot._fullData) {
     const cells = Array.from(trace.customdata ?? []);
     const at = cells.findIndex(cell => wanted.every((value, place) => value === null || cell[place] === value));
-    if (at >= 0) return [left + axes.xaxis._offset + axes.xaxis.d2p(trace.x[at]),
-                         top + axes.yaxis._offset + axes.yaxis.d2p(trace.y[at])];
+    if (at < 0) continue;
+    const place = [left + axes.xaxis._offset + axes.xaxis.d2p(trace.x[at]),
+                   top + axes.yaxis._offset + axes.yaxis.d2p(trace.y[at])];
+    const still = place.join() === window.placed;
+    window.placed = place.join();
+    return still && place.every(Number.isFinite) ? place : null;
   }
   return null;
 }"""
 
 
 def click_point(page: Page, selector: str, *customdata: str | float | None) -> None:
-    """Click the point of a figure with this `customdata`; None matches anything."""
+    """Click the point of a figure with this `customdata`, once page and figure stand still; None matches anything."""
+    at_rest(page)
     page.mouse.click(*page.wait_for_function(PLACE, arg=[selector, list(customdata)]).json_value())
 
 

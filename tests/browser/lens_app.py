@@ -3,6 +3,7 @@
 import dataclasses
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,6 +16,7 @@ from tests.traces import random_trace
 
 # One character of three tokens, a mark that combines with the letter before it, white space, markup.
 PIECES = (b"", b"Once", b" a", b" wolf", b"\xe7", b"\x8b", b"\xbc", b" n", b"\xcc\x83", b"\n", b"\t", b"<b>x</b>\x1b")
+HELD = 32  # tokens
 
 
 def make_trace(num_new: int) -> Trace:
@@ -30,15 +32,17 @@ def make_trace(num_new: int) -> Trace:
     return dataclasses.replace(random, tokens=tokens, text=b"".join(spelled))
 
 
-def steps_of(trace: Trace, seconds: float) -> Iterator[SimpleNamespace]:
-    """Yield the steps of an engine for this trace."""
+def steps_of(trace: Trace, gate: Path | None) -> Iterator[SimpleNamespace]:
+    """Yield the steps of an engine for this trace; after `HELD` tokens it waits until the file `gate` exists."""
     cuts = [0, *range(len(PIECES), trace.num_tokens + 1)]
     for start, end in zip(cuts, cuts[1:], strict=False):
         arrays = {name: values.values[start:end] for name, values in trace.data.items() if "token" in values.dims}
         arrays["attention"] = trace.data["attention"].values[:, :, start:end, :end]
         text = trace.text[: trace.tokens[end - 1].end]
+        while start == HELD and gate is not None and not gate.exists():
+            time.sleep(0.02)
         yield SimpleNamespace(start=start, tokens=trace.tokens[start:end], text=text, arrays=arrays)
-        time.sleep(seconds)
+        time.sleep(0.02)
 
 
 st.set_page_config(layout="wide")
@@ -62,7 +66,7 @@ live.lens(
 if go:
     blocks: list[bytes] = []
     feed = live.Feed(header, blocks)
-    for step in steps_of(trace, 0.05):
+    for step in steps_of(trace, Path(st.query_params["gate"]) if "gate" in st.query_params else None):
         blocks.append(live.wire.pack_block(step.start, step.tokens, step.text, step.arrays))
         feed.send()
     state["shown"] = trace

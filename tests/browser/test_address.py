@@ -3,7 +3,7 @@
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.conftest import Visit
+from tests.browser.conftest import Visit, at_rest
 from tests.browser.test_lens_journeys import finished, open_tiny, query, tokens, wait_for
 
 pytestmark = pytest.mark.browser
@@ -11,16 +11,15 @@ CHOSEN = {"token": "3", "layer": "2", "expert": "5", "head": "1"}
 COUNTED = {"tokens": "prompt", "special": "false"}
 
 
-def at_rest(page: Page) -> None:
-    """Wait until the script has ended and the browser shows the script's last change of the address."""
-    page.wait_for_timeout(500)
-    page.wait_for_function("document.querySelector('[data-testid=stApp]')?.dataset.testScriptState === 'notRunning'")
-    page.wait_for_timeout(500)
-
-
 def follow(page: Page, name: str) -> None:
     page.get_by_role("link", name=name, exact=True).click()
-    page.wait_for_function("path => location.pathname === path", arg="/" if name == "Explore" else f"/{name.lower()}")
+    shows(page, "/" if name == "Explore" else f"/{name.lower()}")
+
+
+def shows(page: Page, path: str) -> None:
+    """Wait until the page with this path is open, drawn and at rest."""
+    title = path[1:].capitalize() or "Explore"
+    page.wait_for_function("wanted => location.pathname + document.title.split(' ')[0] === wanted", arg=path + title)
     at_rest(page)
 
 
@@ -40,12 +39,11 @@ def test_back_goes_from_page_to_page_and_keeps_the_view(visit: Visit, app: str) 
         follow(page, name)
         assert entries(page) == first + number
         assert CHOSEN.items() <= query(page).items()
-        assert page.title().startswith(name)
     for path in ("/tokens", "/routing", "/"):
         page.go_back()
-        page.wait_for_function("path => location.pathname === path", arg=path)
-        at_rest(page)
+        shows(page, path)
         assert CHOSEN.items() <= query(page).items()
+    page.wait_for_function("new URLSearchParams(location.search).has('prompt')")
     assert page.get_by_role("textbox", name="Prompt").input_value() == query(page)["prompt"]
     page.locator(".strip").focus()
     for key in "jjj":

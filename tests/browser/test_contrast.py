@@ -11,7 +11,7 @@ from playwright.sync_api import Page, expect
 
 from pages.common.menu import FIRST, MENU, title
 from tests.benchmarks.screen import READY
-from tests.browser.conftest import Visit, wear
+from tests.browser.conftest import Visit, at_rest, wear
 from viz.theme import DARK, LIGHT
 
 pytestmark = pytest.mark.browser
@@ -69,6 +69,7 @@ def test_keyboard_focus_is_visible_in_the_menu(visit: Visit, app: str) -> None:
     page = visit(f"{app}/imports")
     link = page.get_by_test_id("stSidebarNav").get_by_role("link", name=title(FIRST), exact=True)
     expect(link).to_be_visible()
+    at_rest(page)
     link.focus()
     page.keyboard.press("Tab")
     page.keyboard.press("Shift+Tab")

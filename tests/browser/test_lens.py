@@ -3,11 +3,12 @@
 import itertools
 import re
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from tests.browser.conftest import Visit, wear
+from tests.browser.conftest import Visit, at_rest, wear
 from viz.theme import DARK, LIGHT
 
 pytestmark = pytest.mark.browser
@@ -18,8 +19,20 @@ def lens(serve: Callable[[str], str], visit: Visit) -> Page:
     return open_lens(serve, visit)
 
 
-def open_lens(serve: Callable[[str], str], visit: Visit) -> Page:
-    page = visit(serve("tests/browser/lens_app.py"))
+@pytest.fixture
+def gate(tmp_path: Path) -> Path:
+    """Return the file that a run of the lens waits for: it cannot end before a slow machine looks at it."""
+    return tmp_path / "gate"
+
+
+@pytest.fixture
+def held(serve: Callable[[str], str], visit: Visit, gate: Path) -> Page:
+    """Open the lens with a run that waits for the gate."""
+    return open_lens(serve, visit, f"?gate={gate}")
+
+
+def open_lens(serve: Callable[[str], str], visit: Visit, query: str = "") -> Page:
+    page = visit(serve("tests/browser/lens_app.py") + query)
     wait_for(page, "lens.tokens === 16 && lens.frames > 0")
     return page
 
@@ -64,7 +77,7 @@ def test_click_locks_and_tells_the_page_once_then_esc_releases(lens: Page) -> No
     lens.keyboard.press("Escape")
     expect(info(lens)).to_contain_text("Point at")
     expect(lens.get_by_text("reruns 3")).to_be_visible()
-    lens.wait_for_timeout(500)
+    at_rest(lens)
     expect(lens.get_by_text("reruns 3")).to_be_visible()
 
 
@@ -102,41 +115,48 @@ def test_double_click_isolates_an_expert(lens: Page) -> None:
     wait_for(lens, "lens.lens.isolated === -1")
 
 
-def test_tokens_join_while_it_runs_and_pointing_does_not_interrupt(lens: Page) -> None:
+def test_tokens_join_while_it_runs_and_choices_wait_for_its_end(held: Page, gate: Path) -> None:
     measure = "window.__lens.lens.find('.lens').offsetHeight"
-    lens.get_by_role("button", name="Generate").click()
-    wait_for(lens, "lens.lens.running && lens.tokens > 20 && lens.lens.strip.length > 13")
-    height = lens.evaluate(measure)
-    chip(lens, 2).click()
-    lens.keyboard.press("]")
-    wait_for(lens, "lens.lens.running && lens.lens.strip.length > 40")
-    assert lens.evaluate(measure) == height
-    wait_for(lens, "!lens.lens.running")
-    assert lens.evaluate("window.__lens.tokens") == 52
-    assert (view(lens)["token"], view(lens)["layer"]) == (2, 3)
-    expect(lens.get_by_text("reruns 3")).to_be_visible()
-    wait_for(lens, "!lens.lens.find('.strip').classList.contains('growing')")
-    assert height - 4 * 30 <= lens.evaluate(measure) <= height  # the strip shrinks to its text, two rows at least
+    held.get_by_role("button", name="Generate").click()
+    wait_for(held, "lens.lens.running && lens.tokens > 20 && lens.lens.strip.length > 13")
+    height = held.evaluate(measure)
+    chip(held, 2).click()
+    held.keyboard.press("]")
+    wait_for(held, "lens.lens.running && lens.lens.strip.length === 32")
+    assert held.evaluate(measure) == height
+    held.wait_for_timeout(400)  # a choice is reported after 200 ms
+    assert held.evaluate("window.__lens.lens.running")
+    gate.touch()
+    wait_for(held, "!lens.lens.running")
+    assert held.evaluate("window.__lens.tokens") == 52
+    assert (view(held)["token"], view(held)["layer"]) == (2, 3)
+    expect(held.get_by_text("reruns 4")).to_be_visible()  # after the run, the page hears of both choices
+    for choice in ('"layer":3', '"token":2'):
+        expect(held.get_by_test_id("stJson")).to_contain_text(choice)
+    wait_for(held, "!lens.lens.find('.strip').classList.contains('growing')")
+    assert height - 4 * 30 <= held.evaluate(measure) <= height  # the strip shrinks to its text, two rows at least
 
 
-def test_ticks_and_the_final_snapshot_say_the_same(lens: Page) -> None:
+def test_ticks_and_the_final_snapshot_say_the_same(held: Page, gate: Path) -> None:
     read = """(() => {
         const { run } = window.__lens.lens, token = (i) => [
             run.id(i), run.bits(i), ...run.weights(i, 1), ...run.scores(i, 0), ...run.attention(i, 3, 1)];
-        return JSON.stringify(run.rows.slice(0, 40).map((_, i) => token(i)));
+        return JSON.stringify(run.rows.slice(0, 32).map((_, i) => token(i)));
     })()"""
-    lens.get_by_role("button", name="Generate").click()
-    wait_for(lens, "lens.lens.running && lens.tokens > 40 && lens.lens.run.length > 40")
-    live = lens.evaluate(read)
-    wait_for(lens, "!lens.lens.running")
-    assert lens.evaluate(read) == live
+    held.get_by_role("button", name="Generate").click()
+    wait_for(held, "lens.lens.running && lens.tokens === 32")
+    live = held.evaluate(read)
+    gate.touch()
+    wait_for(held, "!lens.lens.running && lens.tokens === 52")
+    assert held.evaluate(read) == live
 
 
-def test_stop_keeps_what_there_was(lens: Page) -> None:
-    lens.get_by_role("button", name="Generate").click()
-    wait_for(lens, "lens.lens.running && lens.tokens > 18")
-    lens.get_by_role("button", name="Stop").click()
-    wait_for(lens, "!lens.lens.running && lens.tokens === 16")
+def test_stop_keeps_what_there_was(held: Page, gate: Path) -> None:
+    held.get_by_role("button", name="Generate").click()
+    wait_for(held, "lens.lens.running && lens.tokens > 18")
+    held.get_by_role("button", name="Stop").click()
+    wait_for(held, "!lens.lens.running && lens.tokens === 16")
+    gate.touch()
 
 
 def test_nothing_is_tiny_or_cut_off(serve: Callable[[str], str], visit: Visit) -> None:

@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Page, TimeoutError, expect
 
 from model.trace import file
-from tests.browser.conftest import ROOT, Visit, wear
+from tests.browser.conftest import ROOT, Visit, at_rest, wear
 from viz.theme import DARK, LIGHT
 
 pytestmark = pytest.mark.browser
@@ -25,10 +25,10 @@ def wait_for(page: Page, condition: str) -> None:
 
 
 def finished(page: Page) -> None:
-    """Wait until the run has ended and the page has settled."""
-    wait_for(page, "lens.tokens > 1 && !lens.lens.running")
+    """Wait until a run of this visitor, not the recorded example, has ended and the page shows it."""
+    wait_for(page, "lens.lens.run?.header.run > 0 && !lens.lens.run.header.running && !lens.lens.running")
     expect(page.get_by_role("button", name="Stop")).to_be_disabled()
-    page.wait_for_timeout(500)
+    at_rest(page)
 
 
 def tokens(page: Page) -> int:
@@ -52,6 +52,7 @@ def open_tiny(visit: Visit, app: str, model: str = "tiny", new: int = 12, **wind
 def test_first_screen_is_a_recorded_run_that_answers_to_the_pointer(visit: Visit, app: str) -> None:
     page = visit(app)
     wait_for(page, "lens.tokens > 1")
+    at_rest(page)
     expect(page.get_by_text("recorded", exact=True)).to_be_visible()
     page.locator("#chip-2").hover()
     expect(page.locator(".lens .info")).to_contain_text(re.compile(r"#2 .* L\d+: E\d+ \d\.\d\d"))
@@ -148,6 +149,8 @@ def test_a_saved_trace_opens_in_another_session(visit: Visit, app: str, tmp_path
     assert [token.id for token in trace.tokens] == token_ids(page)
 
     other = visit(app)
+    wait_for(other, "lens.tokens > 1")
+    at_rest(other)
     other.get_by_text("Trace file", exact=True).click()
     other.locator("input[type=file]").set_input_files(saved)
     wait_for(other, f"lens.tokens === {trace.num_tokens} && lens.lens.run.id(1) === {trace.tokens[1].id}")
@@ -159,8 +162,10 @@ def test_choices_in_the_lens_reach_the_page_and_back(visit: Visit, app: str) -> 
     finished(page)
     page.locator("select.layer").select_option("3")
     page.wait_for_function("new URLSearchParams(location.search).get('layer') === '3'")
-    page.locator("select.layer").select_option("0")
-    page.wait_for_timeout(1500)
+    page.locator("select.layer").select_option("0")  # a dense layer, which the page does not know
+    wait_for(page, "lens.lens.talk.open.size > 0")
+    wait_for(page, "lens.lens.talk.open.size === 0")
+    at_rest(page)
     assert page.evaluate("window.__lens.lens.view.layer") == 0
 
 

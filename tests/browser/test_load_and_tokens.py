@@ -5,18 +5,11 @@ from urllib.parse import quote
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.conftest import Visit, wear
+from tests.browser.conftest import Visit, click_point, wear
 from viz.theme import DARK, LIGHT
 
 pytestmark = pytest.mark.browser
 HOSTILE = "<script>alert(1)</script>\n<｜begin▁of▁sentence｜> n\u0303 שלום \u202e abc"
-
-# Position of the last cell of a map on the page; NaN before layout.
-LAST_CELL = """plot => {
-  const { xaxis, yaxis } = plot._fullLayout, { left, top } = plot.getBoundingClientRect();
-  const cells = plot._fullData.at(-1), last = cells.x.length - 1;
-  return [left + xaxis._offset + xaxis.d2p(cells.x[last]), top + yaxis._offset + yaxis.d2p(cells.y[last])];
-}"""
 
 
 def open_page(visit: Visit, app: str, name: str, prompt: str, **window: object) -> Page:
@@ -27,12 +20,8 @@ def open_page(visit: Visit, app: str, name: str, prompt: str, **window: object) 
 
 def test_click_on_a_cell_chooses_its_layer_and_expert(visit: Visit, app: str) -> None:
     page = open_page(visit, app, "expert_load", "Once upon a time there was a wolf")
-    plot = page.locator(".js-plotly-plot").first
-    plot.locator(".nsewdrag").wait_for()
-    page.wait_for_function(f"({LAST_CELL})(document.querySelector('.js-plotly-plot')).every(Number.isFinite)")
-    page.mouse.click(*plot.evaluate(LAST_CELL))
-    page.wait_for_function("new URLSearchParams(location.search).has('expert')")
-    assert page.evaluate("new URLSearchParams(location.search).has('layer')")
+    click_point(page, ".js-plotly-plot", 4, 15)
+    page.wait_for_function("location.search.includes('expert=15') && location.search.includes('layer=4')")
 
 
 def test_text_of_any_kind_is_shown_as_text_in_both_themes(visit: Visit, app: str) -> None:
@@ -63,5 +52,5 @@ def test_nothing_is_cut_at_any_width(visit: Visit, app: str, name: str) -> None:
     page = open_page(visit, app, name, "Once upon a time there was a wolf", width=1024)
     for width in (1024, 1920):
         page.set_viewport_size({"width": width, "height": 900})
-        page.wait_for_timeout(1500)
-        assert page.evaluate("document.querySelector('[data-testid=stMain]').scrollWidth <= innerWidth"), width
+        page.wait_for_timeout(1500)  # figures follow the window's width after a pause
+        page.wait_for_function("document.querySelector('[data-testid=stMain]').scrollWidth <= innerWidth")
