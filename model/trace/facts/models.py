@@ -19,7 +19,7 @@ def active_parameters(sources: Sources, model: str | None = None) -> int:
 
 def setting(sources: Sources, key: str, model: str | None = None) -> int | float:
     """Return a number of a model's published configuration, such as `n_routed_experts`."""
-    value = sources.size(model).config.get(key)
+    value = sources.config(model).get(key)
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise FactError(f"the configuration of {sources.name(model)} states no number {key!r:.40}")
     return value
@@ -31,7 +31,12 @@ def cache_bytes(sources: Sources, kind: str = kv_cache.OWN, model: str | None = 
     `kind` is a kind of attention of `model.trace.kv_cache`: "MLA" is the model's own, "MHA" keeps every head's key and
     value.
     """
-    kinds = kv_cache.cache_bytes(sources.size(model).config)
+    try:
+        kinds = kv_cache.cache_bytes(sources.config(model))
+    except KeyError as error:
+        raise FactError(
+            f"the configuration of {sources.name(model)} lacks {error}, which its cache depends on"
+        ) from None
     if kind not in kinds:
         raise FactError(f"{kind!r:.40} is no kind of attention; known are {', '.join(kinds)}")
     return kinds[kind]
@@ -42,7 +47,7 @@ def attention_work(sources: Sources, kind: str, context: int, model: str | None 
 
     `kind` is "dense attention", "sparse attention" (of the keys that the indexer keeps) or "indexer".
     """
-    config = sources.size(model).config
+    config = sources.config(model)
     if "index_topk" not in config:
         raise FactError(f"{sources.name(model)} has no indexer")
     work = sparse.core_products(context, config["index_topk"], config)

@@ -23,13 +23,15 @@ class FactError(ValueError):
     """A fact is not known of this run; the message says why, or what to press."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Sizes:
+class Sizes(Protocol):
     """The size of a model: its parameters, those that one token passes through, and its published configuration."""
 
-    parameters: int
-    active: int
-    config: Mapping[str, Any]
+    @property
+    def parameters(self) -> int: ...
+    @property
+    def active(self) -> int: ...
+    @property
+    def config(self) -> Mapping[str, Any]: ...
 
 
 class Experiment(Protocol):
@@ -151,6 +153,14 @@ class Sources:
     def name(self, model: str | None) -> str:
         """Return the name of a model; without one, of the model that made the run."""
         return str(self.trace.model.get("name")) if model is None else model
+
+    def config(self, model: str | None) -> Mapping[str, Any]:
+        """Return the published configuration of a model; without a name, of the model that made the run.
+
+        Raises:
+            FactError: no model of this name is known here.
+        """
+        return self.trace.config if model is None else self.size(model).config
 
     def size(self, model: str | None) -> Sizes:
         """Return the size of a model; without a name, of the model that made the run.
