@@ -116,6 +116,13 @@ def inside_lookalikes(text: bytes) -> np.ndarray:
     return inside
 
 
+def name(token: TokenLike, text: bytes) -> str:
+    """Return the name of a token: its text, else the vocabulary's name without brackets, else its id, else `?`."""
+    if token.start < token.end:
+        return visible(text[token.start : token.end])
+    return short_name(token) if token.piece or token.id >= 0 else "?"
+
+
 def short_name(token: TokenLike) -> str:
     """Return the name of a token without text: its vocabulary entry without brackets, else its id."""
     return bare_name(token.piece) or f"#{token.id}"

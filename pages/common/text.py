@@ -7,13 +7,13 @@ escaped by `plain`, `message`, `sentence` or `as_code` before `st.markdown`, a c
 import re
 import string
 import textwrap
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from model.trace import changes
 from model.trace.trace import Trace
 from viz import tokens
 from viz.layout import Layout
-from viz.tokens import bare_name, short_name, visible
+from viz.tokens import bare_name, visible
 
 if TYPE_CHECKING:
     from model.checkpoint.tokenizer import Tokenizer
@@ -30,10 +30,7 @@ def fair(layout: Layout) -> str:
 
 def token(trace: Trace, index: int) -> str:
     """Return the name of a token: its text, else the vocabulary's name without brackets, else its id, else `?`."""
-    entry = trace.tokens[index]
-    if entry.start < entry.end:
-        return visible(trace.text[entry.start : entry.end])
-    return short_name(entry) if entry.piece or entry.id >= 0 else "?"
+    return tokens.name(trace.tokens[index], trace.text)
 
 
 def first_words(trace: Trace, max_characters: int = 40) -> str:
@@ -109,19 +106,4 @@ def as_code(words: str) -> str:
 
 def edits(trace: Trace) -> list[str]:
     """Return a run's interventions in words, as escaped Markdown: a trace file may hold any name."""
-    return [plain(_edit(change), 120) for change in trace.interventions]
-
-
-def _edit(change: Mapping[str, Any]) -> str:
-    layer, where = change.get("layer"), "" if change.get("layer") is None else f" in L{change['layer']}"
-    words = {
-        "KnockOut": f"L{layer}E{change.get('expert')} knocked out",
-        "ForceExpert": f"L{layer}E{change.get('expert')} forced",
-        "TopK": f"{change.get('k')} experts per token",
-        "BiasOff": f"bias off{where}",
-        "GroupLimitOff": f"group limit off{where}",
-        "GateTemperature": f"gate temperature {change.get('temperature')}{where}",
-        "ScoreThreshold": f"no weight for experts of affinity below {change.get('threshold')}{where}",
-        "Replay": f"routing of the first {change.get('num_tokens')} tokens replayed",
-    }
-    return words.get(str(change.get("kind")), "an unknown change")
+    return [plain(words, 120) for words in changes.in_words(trace)]

@@ -6,11 +6,12 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from model.trace import routing, scores
-from model.trace.observed_rule import rule_known, rule_of
+from model.trace import lost_experts, routing
+from model.trace.observed_rule import rule_of
 from model.trace.trace import Trace
 from viz.routing import LOST_TO_BIAS, LOST_TO_GROUP
 
+NAMES = {"to_bias": LOST_TO_BIAS, "to_groups": LOST_TO_GROUP}
 LOST_TO_EITHER = "lost to the bias alone, or to the group limit alone"
 
 
@@ -21,22 +22,8 @@ def at_token(trace: Trace, token: int) -> xr.Dataset:
 
 
 def losers(trace: Trace, token: int) -> dict[str, xr.DataArray]:
-    """Return masks [moe_layer, expert] of experts that lost only to the bias, or only to the group limit.
-
-    They are not selected, but would be without the bias, or without the group limit. A mask is left out if its
-    variables were not recorded, or if the router has no bias or no groups. The masks are False in layers whose
-    selection does not follow from the scores as trained (`scores.decided_layers`).
-    """
-    one = trace.data.isel(token=[token])
-    rule, masks = rule_of(trace, one), {}
-    if not rule_known(trace) or not all(map(trace.has, scores.needed(rule))):
-        return {}
-    if rule.has_selection_bias:
-        masks[LOST_TO_BIAS] = routing.lost_to_bias(one["router_score"], one["expert_id"], rule)
-    if rule.num_groups > rule.num_kept_groups:
-        masks[LOST_TO_GROUP] = routing.lost_to_group_limit(scores.biased_scores(one, rule), one["expert_id"], rule)
-    decided = scores.decided_layers(trace)
-    return {name: mask.isel(token=0).astype(bool) & decided for name, mask in masks.items()}
+    """Return the masks [moe_layer, expert] of `lost_experts.masks` by the names of `viz.routing.SYMBOLS`."""
+    return {NAMES[str(name)]: mask for name, mask in lost_experts.masks(trace, token).data_vars.items()}
 
 
 def verdicts(chosen: np.ndarray, lost: Mapping[str, xr.DataArray]) -> np.ndarray:
