@@ -26,6 +26,8 @@ MAY_IMPORT = {
     "model/doctor": (
         *("model.doctor", "model.families", "model.run", "model.checkpoint", "model.network", "model.trace"),
     ),
+    "model/report": ("model.report", "model.trace", "viz"),
+    "model/cli/report.py": ("model.report", "model.trace", "model.cli.options", "model.cli.terminal"),
     "model/cli/doctor.py": (
         *("model.doctor", "model.families", "model.run", "model.checkpoint", "model.trace"),
         *("model.cli.options", "model.cli.terminal"),
@@ -36,6 +38,7 @@ MAY_IMPORT = {
 MUST_NOT_IMPORT = {
     "model": {"streamlit", "plotly", "networkx"},
     "model/trace": {"torch", "streamlit", "plotly"},
+    "model/report": {"torch", "streamlit", "plotly"},
     "model/run/request.py": {"torch"},
     "model/run/request_fields.py": {"torch", "click"},
     "model/run/interventions.py": {"torch"},
@@ -46,6 +49,7 @@ MUST_NOT_IMPORT = {
     "model/families/choose.py": {"torch", "transformers"},
     "model/checkpoint/embedded.py": {"torch"},
     "viz": {"torch", "streamlit"},
+    "viz/report": {"torch", "streamlit", "plotly"},
     "pages": {"torch"},
     "app.py": {"torch"},
 }
@@ -105,6 +109,10 @@ TESTED_IN = {
     "model/network/test_parity.py": (
         *("model/network/block.py", "model/network/transformer.py", "model/network/rope.py", "model/network/cache.py"),
     ),
+    "model/report/test_page.py": (
+        *("model/report/attention.py", "model/report/load.py", "model/report/parts.py", "model/report/routing.py"),
+        *("model/report/settings.py", "model/report/subject.py", "model/report/text.py", "viz/report/style.py"),
+    ),
     "model/run/test_routing_edit.py": ("model/network/edit.py",),
     "model/run/test_engine.py": (
         *("model/run/capture.py", "model/run/decoding.py", "model/run/entries.py", "model/run/recorder.py"),
@@ -133,6 +141,7 @@ TESTED_IN = {
     "viz/test_architecture.py": (
         *("viz/architecture_cost.py", "viz/architecture_layout.py", "viz/architecture_paint.py"),
     ),
+    "viz/report/test_routing.py": ("viz/report/colors.py", "viz/report/figure.py"),
     "viz/test_load.py": ("viz/axis.py",),
 }
 

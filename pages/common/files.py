@@ -62,15 +62,21 @@ def note(layer: int | None = None) -> str:
     return " · ".join([*_subject(), *([] if layer is None else [f"layer {layer}"]), _today()])
 
 
-def file_name(key: str, layer: int | None = None, ending: str | None = None) -> str:
+def file_name(key: str, layer: int | None = None, ending: str | None = None, subject: list[str] | None = None) -> str:
     """Return the name of a saved chart or table: the words of `note` without punctuation, and `key`.
 
     Args:
         key: widget key of the chart or table.
         layer: see `note`.
         ending: ending of the name, without a dot; None: no ending.
+        subject: names for the beginning; None: those of `note`.
     """
-    parts = [*map(_plain, _subject()), key, *([] if layer is None else [f"L{layer}"]), _today()]
+    parts = [
+        *map(_plain, _subject() if subject is None else subject),
+        key,
+        *([] if layer is None else [f"L{layer}"]),
+        _today(),
+    ]
     return "-".join(filter(None, parts)) + (f".{ending}" if ending else "")
 
 

@@ -8,7 +8,7 @@ from model.checkpoint.embedded import name_of
 from model.trace import file
 from model.trace.trace import TraceError
 from pages.common import limits, models, prompt, session, text, view
-from pages.frame.sidebar import copy_link, folders
+from pages.frame.sidebar import copy_link, folders, report
 from pages.frame.sidebar.described import Described, Description, described
 
 MOST_WAIT = 0.2  # seconds that the page waits for the facts of a model
@@ -23,6 +23,8 @@ def show() -> None:
         _link()
         with st.expander("Trace file", icon=":material/description:"):
             _trace_file()
+        with st.expander("Report", icon=":material/article:"):
+            report.offer()
         st.segmented_control(
             "Save charts as", ["svg", "png"], default="svg", required=True, key="picture", persist_state="session"
         )
