@@ -1,6 +1,7 @@
 """The map of one layer and the path of one token."""
 
 import re
+from typing import Any
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from viz.routing import LOST_TO_BIAS, LOST_TO_GROUP
 from viz.theme import DARK, LIGHT, expert_color
 
 
-def drawn_map(**options: object) -> Reader:
+def drawn_map(**options: Any) -> Reader:
     return Reader(routing.routing_map(random_trace().data.sel(moe_layer=2), layout(8, 4), **options))
 
 
