@@ -1,6 +1,6 @@
 """The figures of load: heights, the range of chance, and dots outside it."""
 
-from types import SimpleNamespace
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -11,7 +11,18 @@ from tests.reports import Reader, cells
 from viz.axis import expert_positions
 from viz.report import load
 
-BAND = SimpleNamespace(num_tokens=30, confidence=0.95, low=0.5, high=1.5, group_low=0.7, group_high=1.3)
+
+@dataclass(frozen=True)
+class Chance:
+    num_tokens: int = 30
+    confidence: float = 0.95
+    low: float = 0.5
+    high: float = 1.5
+    group_low: float = 0.7
+    group_high: float = 1.3
+
+
+BAND = Chance()
 RATIO = xr.DataArray(
     np.array([[0, 1, 1.2, 1.8, 1, 1, 1, 1], [4, 0.25, 0.5, 1, 1, 1, 0.25, 0]]), dims=("moe_layer", "expert"),
     coords={"moe_layer": [3, 4]},
