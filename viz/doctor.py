@@ -46,7 +46,8 @@ def overview(marks: xr.DataArray, theme: Theme) -> go.Figure:
     )  # fmt: skip
     figure = go.Figure([cells, points])
     aslant = len(checks) > MOST_UPRIGHT
-    columns = {"tickvals": np.arange(len(checks)), "ticktext": checks, "showgrid": False}
+    names = checks if aslant else [check.replace(" ", "<br>") for check in checks]
+    columns = {"tickvals": np.arange(len(checks)), "ticktext": np.array(names), "showgrid": False}
     columns["tickangle"] = -30 if aslant else 0
     height = rows_height(len(layers)) + (50 if aslant else 0)
     return style(figure, theme, height, xaxis=columns, yaxis=layer_axis(layers))

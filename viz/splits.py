@@ -179,8 +179,8 @@ def agreement(layers: xr.Dataset, chance: tuple[float, float] | None, num_choice
     xaxis = {"title": {"text": "layer"}, "tickprefix": "L", "tickformat": "d", "showgrid": False}
     xaxis |= {"dtick": max(1, len(numbers) // 20)}
     yaxis = {"range": [-0.03, 1.05], "title": {"text": "agreement"}}
-    style(figure, theme, 320, xaxis=xaxis, yaxis=yaxis, shapes=shapes)
-    legend = {"orientation": "h", "y": -0.2, "yanchor": "top", "x": 1, "xanchor": "right"}
+    style(figure, theme, 344, xaxis=xaxis, yaxis=yaxis, shapes=shapes)
+    legend = {"orientation": "h", "y": -0.24, "yanchor": "top", "x": 1, "xanchor": "right"}
     figure.update_layout(showlegend=True, legend=legend)
     by_chance = "" if chance is None else f"; dashed: mean Jaccard index by chance, {chance[0]:.3g}"
     return note(figure, f"n = {num_choices:,} choices{by_chance}", theme)

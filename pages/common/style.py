@@ -44,6 +44,7 @@ body:has([data-testid="stExpandSidebarButton"]) h1.page-title { margin-top: -0.4
 .st-key-qr [data-testid="stElementContainer"] { align-items: center; }
 .st-key-qr img { width: min(100%, 100vh - 15rem) !important; height: auto !important; display: block; margin: auto; }
 [role="dialog"]:has(.st-key-qr) code { font-size: 1.2rem !important; }
+@media (max-width: 640px) { .modebar-container { display: none; } } /* it would cover what a chart says above it */
 @media (max-width: 1100px) { [data-testid="stMainBlockContainer"] { padding: 2.6rem 1rem 3rem; } }
 </style>
 """

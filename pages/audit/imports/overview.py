@@ -30,11 +30,11 @@ def contents(trace: Trace) -> None:
             "Save as a trace file", data=lambda: file.dumps(trace), key="import_save", on_click="ignore",
             file_name=f"{trace.model.get('name', 'trace')}.safetensors", icon=":material/download:",
         )  # fmt: skip
-    narrow, wide = (st.column_config.TextColumn(width=width) for width in ("small", "large"))
+    first, narrow, wide = (st.column_config.TextColumn(width=width) for width in (150, "small", "large"))
     tag = st.column_config.TextColumn(
         width="small", help="Measured by this app, imported from the file, derived from what was imported, or missing."
     )
-    widths = {"part": narrow, "known": narrow, "tag": tag, "why not": wide}
+    widths = {"part": first, "known": narrow, "tag": tag, "why not": wide}
     st.dataframe(
         tables.held(trace), hide_index=True, height="content", key="import_held", column_config=widths, placeholder=""
     )

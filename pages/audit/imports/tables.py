@@ -39,7 +39,7 @@ def held(trace: Trace) -> pd.DataFrame:
             tag = "derived" if set(variables) & set(derived) else kind
             rows.append((part, _of(number, total), tag, _why_partial(number, total)))
         else:
-            rows.append((part, "no", "missing", _why_missing(part, reasons)))
+            rows.append((part, "no", "missing", _why_missing(part, reasons, trace)))
     return pd.DataFrame(rows, columns=["part", "known", "tag", "why not"])
 
 
@@ -55,6 +55,11 @@ def _why_partial(number: int, total: int) -> str:
     )
 
 
-def _why_missing(part: str, reasons: dict[str, str]) -> str:
+def _why_missing(part: str, reasons: dict[str, str], trace: Trace) -> str:
+    rule = trace.router.rule if trace.router else None
+    if rule and (part, rule.has_selection_bias) == ("selection bias", False):
+        return "the router has no bias"
+    if rule and (part, rule.num_groups) == ("kept groups", 1):
+        return "the router has no groups"
     name = _NAMES_IN_REASONS.get(part, part)
     return next((reason for subject, reason in reasons.items() if name in subject), "it was not recorded")

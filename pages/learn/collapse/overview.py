@@ -17,7 +17,8 @@ _MAX_VIO = "By how much the busiest expert of any layer exceeds a fair share, in
 _IDLE = "Experts that no token reached in the last steps. Derived."
 _COLLAPSE = (
     f"A run counts as collapsed if one expert of a layer gets more than half of the tokens in the last {runs.WINDOW} "
-    f"steps. Each token gets {runs.TOP_K} of 16 experts, so a fair share is one token in eight. Derived."
+    f"steps. In each of the two layers a token gets {runs.TOP_K} of 16 experts, so a fair share is one token in eight. "
+    "Derived."
 )
 
 

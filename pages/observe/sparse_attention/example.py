@@ -39,7 +39,9 @@ def run_button(shown: Run) -> None:
 
 
 def sparse_model() -> str | None:
-    """Return the name of the chosen model if it has an indexer, else of the first model with one; None if none has."""
+    """Return the name of the chosen model if its indexer can be recorded, else of the first such model, or None."""
+    from model.network.config import MODEL_TYPES  # other families have indexers whose scores no run records
+
     available = models.available()
-    names = [models.chosen(), *available] if available else []
-    return next((name for name in names if "index_topk" in models.config(available[name])), None)
+    configs = [(name, models.config(available[name])) for name in ([models.chosen(), *available] if available else [])]
+    return next((name for name, of in configs if "index_topk" in of and of.get("model_type") in MODEL_TYPES), None)

@@ -2,7 +2,7 @@ import dataclasses
 
 from model.trace.imports import origin
 from pages.audit.imports import tables
-from tests.traces import random_trace, routed
+from tests.traces import QWEN3, family_trace, random_trace, routed
 
 
 def test_parts_of_a_measured_trace_are_all_there() -> None:
@@ -22,3 +22,10 @@ def test_missing_parts_have_their_reason() -> None:
     assert held.loc["affinities"].tolist() == ["no", "missing", "not sent"]
     assert held.loc["weights"].tolist() == ["no", "missing", "it was not recorded"]
     assert held.loc["selection bias", "tag"] == "derived"
+
+
+def test_a_router_without_bias_and_groups_is_the_reason_why_they_are_missing() -> None:
+    held = tables.held(family_trace(QWEN3)).set_index("part")
+    assert held.loc["selection bias", "why not"] == "the router has no bias"
+    assert held.loc["kept groups", "why not"] == "the router has no groups"
+    assert tables.held(family_trace(None)).set_index("part").loc["kept groups", "why not"] == "it was not recorded"

@@ -85,6 +85,14 @@ def test_the_chosen_model_is_the_one_to_run_if_it_is_sparse(
     assert show(model="another").button(key="run-sparse").label == "Run this text with another"
 
 
+def test_a_model_whose_indexer_no_run_records_is_not_offered(
+    show: Show, with_example: None, sparse_engine: Engine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "deepseek_v4", "index_topk": 8}')
+    monkeypatch.setattr(models, "available", lambda: {"fourth": tmp_path, "sparse": sparse_engine.folder})
+    assert show(model="fourth").button(key="run-sparse").label == "Run this text with sparse"
+
+
 def test_without_a_sparse_model_the_example_is_not_shown(
     show: Show, with_example: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
