@@ -46,6 +46,11 @@ body:has([data-testid="stExpandSidebarButton"]) h1.page-title { margin-top: -0.4
 [role="dialog"]:has(.st-key-qr) code { font-size: 1.2rem !important; }
 @media (max-width: 640px) { .modebar-container { display: none; } } /* it would cover what a chart says above it */
 @media (max-width: 1100px) { [data-testid="stMainBlockContainer"] { padding: 2.6rem 1rem 3rem; } }
+@media (prefers-reduced-motion: reduce) {
+  *, *::before, *::after { animation-duration: 1ms !important; animation-iteration-count: 1 !important;
+    transition-duration: 1ms !important; scroll-behavior: auto !important; } /* some scripts wait for their ends */
+  [data-testid="stPlotlyChart"] .updatemenu-container { display: none; } /* a button that plays; its slider stays */
+}
 </style>
 """
 # Streamlit treats the folder `pages` as its older kind of pages until the first visitor's script has named ours.

@@ -159,6 +159,34 @@ def test_stop_keeps_what_there_was(held: Page, gate: Path) -> None:
     gate.touch()
 
 
+def test_table_twin_says_what_the_maps_show_of_the_layer(lens: Page) -> None:
+    """From the keyboard alone, and by the names that a screen reader says."""
+    lens.locator(".twin summary").focus()
+    lens.keyboard.press("Enter")
+    table = lens.get_by_role("table")
+    row = table.get_by_role("row").nth(1 + 3)
+    expect(table.get_by_role("columnheader")).to_have_text(
+        ["Number", "Token", "Expert 1 and its weight", "Expert 2 and its weight"]
+    )
+    read = "moe => { const { run } = window.__lens.lens; return [[...run.experts(3, moe)], [...run.weights(3, moe)]]; }"
+    for key, layer in (("", 2), ("]", 3)):
+        lens.locator(".strip").focus()
+        lens.keyboard.press(key or "Home")
+        for _ in range(3 * (not key)):
+            lens.keyboard.press("j")
+        expect(lens.get_by_role("table", name=f"Layer {layer}: each token's experts")).to_be_visible()
+        experts, weights = lens.evaluate(read, layer - 1)
+        pairs = [f"E{expert} {weight:.2f}" for expert, weight in zip(experts, weights, strict=True)]
+        expect(row.locator("th, td")).to_have_text(["3", '" wolf"', *pairs])
+        expect(row).to_have_attribute("aria-current", "true")
+    expect(table.locator("[aria-current]")).to_have_count(1)
+    expect(table.get_by_role("cell", name="bytes e7", exact=True)).to_be_visible()
+    lens.keyboard.press("[")
+    lens.keyboard.press("[")
+    lens.keyboard.press("[")
+    expect(lens.get_by_role("table", name="Layer 0 is dense: it has no experts.")).to_be_visible()
+
+
 def test_nothing_is_tiny_or_cut_off(serve: Callable[[str], str], visit: Visit) -> None:
     page = open_lens(serve, visit)
     for width, theme in itertools.product((1280, 1024), (LIGHT, DARK)):

@@ -120,6 +120,18 @@ def test_replay_shows_the_run_again(lens: Page) -> None:
     assert re.search(r"n = 1[2345] tokens", lens.evaluate("window.counts.join()"))
 
 
+def test_replay_goes_a_token_per_press_where_the_system_asks_for_less_motion(lens: Page) -> None:
+    lens.emulate_media(reduced_motion="reduce")
+    lens.locator(".strip").focus()
+    shown = []
+    for _ in range(5):
+        lens.keyboard.press(" ")
+        lens.wait_for_timeout(150)
+        shown.append(lens.evaluate("window.__lens.lens.shown"))
+    lens.emulate_media(reduced_motion="no-preference")
+    assert shown == [12, 13, 14, 15, None]
+
+
 @pytest.mark.parametrize("picture", ["svg", "png"])
 def test_maps_are_saved_for_print_with_what_they_show(lens: Page, tmp_path: Path, picture: str) -> None:
     lens.evaluate(

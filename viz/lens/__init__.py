@@ -20,6 +20,7 @@ _PARTS = (
     "strip.js",
     "panels.js",
     "words.js",
+    "twin.js",
     "talk.js",
     "keys.js",
     "lens.js",

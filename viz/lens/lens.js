@@ -3,6 +3,7 @@ const INSTANCES = new WeakMap();
 const SAVED = {}; // state that outlives an instance when the page mounts the lens elsewhere
 const NOTHING = { token: -1, key: -1, expert: -1 };
 const REPLAY_MS = 120;
+const prefersStill = () => matchMedia('(prefers-reduced-motion: reduce)').matches;
 const LAG_MS = 200; // tokens of an active run arrive in bursts; the lens shows them one by one, about this late
 
 class Lens {
@@ -14,6 +15,7 @@ class Lens {
     [this.shown, this.caughtUp, this.talk] = [null, 0, new Talk()];
     this.stats = window.__lens = { frames: 0, tokens: 0, hoverMs: [], lens: this };
     this.strip = new Strip(this.find('.strip'));
+    this.twin = new Twin(this.find('.twin'));
     this.plots = { router: new RouterMap(this.find('.router')), attention: new AttentionMap(this.find('.attention')), load: new LoadBars(this.find('.load')) };
     Object.assign(this, SAVED.state);
     if (this.run) this.fill();
@@ -33,6 +35,7 @@ class Lens {
       on(this.find(`select.${name}`), 'change', (event) => this.set({ [name]: isNaN(event.target.value) ? event.target.value : Number(event.target.value) }));
     }
     on(this.find('.lens'), 'click', (event) => this.act(event.target.closest('[data-do]')));
+    on(this.twin.box, 'toggle', () => this.frame());
     on(this.find('.lens'), 'keydown', (event) => this.key(event));
     on(this.find('.lens'), 'pointerenter', () => { this.inside = true; });
     on(this.find('.lens'), 'pointerleave', () => { this.inside = false; });
@@ -119,7 +122,7 @@ class Lens {
 
   // Shows more of an active run; the more tokens wait, the more appear at a time.
   catchUp(now) {
-    const waiting = this.run.length - this.shown, elapsed = Math.min(LAG_MS, now - this.caughtUp);
+    const waiting = this.run.length - this.shown, elapsed = prefersStill() ? LAG_MS : Math.min(LAG_MS, now - this.caughtUp);
     this.caughtUp = now;
     if (!waiting) return;
     this.shown += Math.max(1, Math.round((waiting * elapsed) / LAG_MS));
@@ -172,7 +175,7 @@ class Lens {
     if (this.isolated >= 0 || ['layer', 'head', 'map', 'colour', 'alone'].some((name) => change[name] !== undefined)) this.repaint();
     else this.frame();
     const chosen = Object.keys(before).filter((name) => this.view[name] !== before[name] || (name in change && this.talk.differs(name, this.view)));
-    this.talk.choose(chosen, this.view, () => this.running || this.shown !== null);
+    this.talk.choose(chosen, this.view, () => this.running);
   }
 
   isolate(name, cell) {
@@ -239,7 +242,7 @@ class Lens {
   }
 
   key(event) {
-    const inMenu = event.target.closest?.('select'), onButton = event.target.closest?.('button');
+    const inMenu = event.target.closest?.('select, .twin'), onButton = event.target.closest?.('button');
     if (!this.run || event.ctrlKey || event.metaKey || event.altKey || inMenu || (onButton && [' ', 'Enter'].includes(event.key))) return;
     const plot = Object.entries(this.plots).find(([, { box }]) => box === event.target)?.[0];
     const act = keys(this, plot)[event.key.length === 1 ? event.key.toLowerCase() : event.key];
@@ -249,12 +252,14 @@ class Lens {
     act();
   }
 
-  // Replays a finished run from the end of its prompt to its last token.
+  // Replays a finished run from the end of its prompt to its last token; a token per call for who prefers no motion.
   play() {
     if (this.running || !this.run?.length) return;
+    const goesOn = this.shown !== null && this.shown < this.run.length, more = () => { if (++this.shown >= this.run.length) this.halt(); this.repaint(); };
     if (this.timer) { clearInterval(this.timer); this.timer = null; return this.repaint(); }
-    if (this.shown === null || this.shown >= this.run.length) this.shown = Math.max(1, this.promptEnd);
-    this.timer = setInterval(() => { this.shown++; if (this.shown >= this.run.length) this.halt(); this.repaint(); }, REPLAY_MS);
+    if (!goesOn) this.shown = Math.max(1, this.promptEnd);
+    if (!prefersStill()) this.timer = setInterval(more, REPLAY_MS);
+    else if (goesOn) return more();
     this.repaint();
   }
 
@@ -359,6 +364,7 @@ class Lens {
     this.strip.mark({ focus, locked, attention: expert >= 0 && hover.token < 0 ? null : attention, colors, took: hover.token >= 0 && hover.expert < 0 ? null : took });
     this.strip.box.setAttribute('aria-activedescendant', focus >= 0 ? this.strip.chipOf[focus].element.id : '');
     this.write('.info', sentence(this, focus, expert, took));
+    this.twin.show(this);
     if (full && locked < 0 && hover === NOTHING && (this.running || this.shown !== null)) this.strip.reveal(count - 1);
   }
 
