@@ -5,6 +5,7 @@ A retrained model that makes a claim false fails here.
 
 import dataclasses
 import functools
+import inspect
 import re
 import threading
 from collections.abc import Iterator
@@ -28,6 +29,7 @@ from pages.learn.lessons import expressions, lesson
 from pages.learn.lessons.lesson import Lesson, Step
 
 FILES = sorted(lesson.CONTENT.glob("*.toml"))
+GUIDE = (Path(__file__).parents[4] / "docs" / "lessons.md").read_text(encoding="utf-8")
 ROUTER = Capture(frozenset({"router"}))
 
 
@@ -173,6 +175,26 @@ def test_no_answer_is_canned(path: Path) -> None:
         for expression in (*asked, *(claim.true for claim in step.claims)):
             assert set(re.findall(r"(\w+)\(", expression)) & set(FACTS), expression
         assert step.claims or step in lesson.load(path).test
+
+
+def test_the_example_of_the_guide_is_a_lesson_that_holds(tmp_path: Path, runs: Runs) -> None:
+    (tmp_path / "own.toml").write_text(re.findall("```toml\n(.*?)```", GUIDE, re.DOTALL)[0], encoding="utf-8")
+    assert wrong(lesson.load(tmp_path / "own.toml"), runs) == []
+
+
+def test_the_guide_lists_every_fact() -> None:
+    assert [row for row in map(row_of, FACTS) if row not in GUIDE] == []
+
+
+def row_of(name: str) -> str:
+    """The row of a fact in the guide."""
+    takes = list(inspect.signature(FACTS[name]).parameters.values())[1:]
+    arguments = ", ".join(
+        each.name if each.default is each.empty else f"{each.name} = {each.default!r}".replace("None", "none")
+        for each in takes
+    )
+    meaning = (inspect.getdoc(FACTS[name]) or "").splitlines()[0].removeprefix("Return ").removesuffix(".")
+    return f"| `{name}({arguments})` | {meaning} |"
 
 
 def test_what_needs_a_button_says_so_before_it_was_pressed(runs: Runs) -> None:
