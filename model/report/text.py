@@ -104,7 +104,7 @@ def by_token(subject: Subject) -> str:
             spelled = element("code", element("bdi", text(name(entry, trace.text))))
             cells += [spelled, str(entry.id) if entry.id >= 0 else "–", str(entry.end - entry.start)]
         part = "special" if entry.special else "generated" if entry.generated else "prompt"
-        rows.append([*cells, part, three(float(bits[index])), *([text(experts[index])] if experts else [])])
+        rows.append([*cells, part, three(float(bits[index])), *([experts[index]] if experts else [])])
     texts = {"text", "part", header[-1] if experts else ""}
     means = metrics.surprisal_in_words(trace.data["logprob"], trace.prompt_mask) if trace.has("logprob") else []
     answer = f"Mean surprisal: {' and '.join(means)} {tag('derived')}." if means else _no_surprisal(subject)

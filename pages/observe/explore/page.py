@@ -5,7 +5,7 @@ import streamlit as st
 from model.trace import load
 from model.trace.observed_rule import rule_of
 from pages.common import controls, prompt, session, view
-from pages.observe.explore import overview, size
+from pages.observe.explore import newcomer, overview, size
 from pages.observe.explore.tabs import TABS
 
 st.markdown(
@@ -13,6 +13,7 @@ st.markdown(
     help="A token is the piece of text that the model reads at once. An expert is one of many small networks in a "
     "layer; a router sends each token to a few of them.",
 )
+newcomer.paragraph(session.current_trace())
 prompt.box()
 size.show()
 prompt.examples_row()

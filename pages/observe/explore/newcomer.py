@@ -1,0 +1,52 @@
+"""A folded paragraph for a visitor who has never heard of experts, with the numbers of the model on show."""
+
+import streamlit as st
+
+from model.checkpoint.embedded import embedded_models
+from model.trace.observed_rule import rule_of
+from model.trace.trace import Trace
+from pages.common import text
+
+_WORDS = (
+    "A language model reads a text in pieces, the **tokens**: a word, a part of a word, or a mark. Layers work on the "
+    "tokens one after the other. In a layer with **experts**, many small networks stand side by side, and each token "
+    "goes to only a few of them. The **router** of the layer chooses these: it gives every expert a score for the "
+    "token, and takes the experts with the best scores. In some models the experts form **groups**; there the router "
+    "first keeps a few groups and then chooses within them. The **load** of an expert is the number of tokens that go "
+    "to it, divided by a fair share."
+)
+
+
+def paragraph(trace: Trace | None) -> None:
+    """Draw the folded paragraph.
+
+    Args:
+        trace: trace of the run on show, whose model's numbers end the paragraph; None: no run is on show.
+    """
+    with st.expander("New to experts? The words of this page", icon=":material/school:"):
+        st.markdown(" ".join([_WORDS, *([] if trace is None else [*numbers(trace), *toy(trace)])]))
+
+
+def numbers(trace: Trace) -> list[str]:
+    """Return a sentence on the experts of the model on show; nothing if the trace does not state them."""
+    rule, layers = rule_of(trace), len(trace.shape.moe_layers)
+    if not (rule.top_k and layers and trace.shape.num_experts):
+        return []
+    groups = f" in {rule.num_groups} groups" if rule.num_groups > 1 else ""
+    name = text.plain(trace.model.get("name") or "The model on show", 80)
+    goes = f"a token goes to {rule.top_k} of them in each"
+    return [f"{name} has {layers} such layers of {rule.num_experts} experts{groups}, and {goes}."]
+
+
+def toy(trace: Trace) -> list[str]:
+    """Return sentences on the size of an embedded model; nothing for any other model."""
+    name = trace.model.get("name")
+    if name not in embedded_models():
+        return []
+    from model.checkpoint.named_sizes import sizes_of
+
+    millions = sizes_of(name).parameters / 1e6
+    return [
+        f"It is a toy of {millions:.0f} M parameters, and its text is often nonsense. It chooses experts by the rule "
+        "of DeepSeek-V3."
+    ]
