@@ -1,8 +1,9 @@
 """The meaning of every colour in all figures, in a light and a dark theme.
 
-An expert's hue shows its group, its lightness its index in the group; both are the same in every figure. The hues are
-Okabe and Ito's, which colour-blind readers can tell apart. Load diverges around 1 (blue below, orange above). Change
-diverges around 0 (green below, purple above); its colours are not those of load.
+An expert's hue shows its group, its lightness its index in the group; both are the same in every figure. Colour-blind
+readers can tell the hues apart: five are Okabe and Ito's, three were chosen by simulation (`tests/colours.py`). Load
+diverges around 1 (blue below, orange above). Change diverges around 0 (green below, purple above); its colours are not
+those of load.
 """
 
 import colorsys
@@ -13,8 +14,8 @@ import plotly.graph_objects as go
 
 from viz.layout import Layout
 
-# Okabe and Ito's palette without black, in an order that keeps similar hues apart.
-GROUP_HUES = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#8A8D00", "#7F7F7F")
+# In an order that keeps similar hues apart.
+GROUP_HUES = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#3333CC", "#99B87A", "#668CFF", "#D55E00")
 FONT_SIZE = 13
 FONT_FAMILY = '"Source Sans", "Source Sans Pro", sans-serif'
 MONO_FAMILY = '"Source Code", "Source Code Pro", monospace'

@@ -1,13 +1,16 @@
 import colorsys
+from itertools import combinations, pairwise
 
 import numpy as np
 import plotly.graph_objects as go
 import pytest
 
+from tests.colours import difference, farness, seen
 from tests.layouts import layout
 from viz.axis import click_layer, expert_positions, layer_axis, spread
 from viz.theme import (
     DARK,
+    GROUP_HUES,
     LIGHT,
     THEMES,
     blend,
@@ -132,3 +135,52 @@ def test_many_layers_are_not_all_named():
 def test_writing_on_a_colour_stands_out(color, ink):
     assert readable_on(color) == ink
     assert all(readable_on(stop) in ("#000000", "#ffffff") for stop in LIGHT.load + DARK.load)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "expected"),
+    [  # from table 1 of the paper
+        ((50, 2.6772, -79.7751), (50, 0, -82.7485), 2.0425),
+        ((50, 0, 0), (50, -1, 2), 2.3669),
+        ((50, -0.001, 2.49), (50, 0.0011, -2.49), 4.7461),
+        ((50, 2.5, 0), (73, 25, -18), 27.1492),
+        ((50, 2.5, 0), (50, 3.2592, 0.3350), 1.0000),
+        ((60.2574, -34.0099, 36.2677), (60.4626, -34.1751, 39.4387), 1.2644),
+    ],
+)
+def test_difference_of_colours_is_that_of_its_authors(first, second, expected):
+    assert difference(np.array(first), np.array(second)) == pytest.approx(expected, abs=6e-5)
+
+
+def test_simulation_makes_red_and_green_alike_and_keeps_grey():
+    # Two hues that this palette had: nearly one colour without the cones for green.
+    assert difference(seen("#D55E00", "all cones"), seen("#8A8D00", "all cones")) > 30
+    assert farness("#D55E00", "#8A8D00") < 2
+    for vision in ("protanopia", "deuteranopia", "tritanopia"):
+        assert seen("#808080", vision) == pytest.approx(seen("#808080", "all cones"), abs=0.01)
+
+
+def test_groups_differ_for_colour_blind_readers():
+    assert min(farness(*pair) for pair in combinations(GROUP_HUES, 2)) > 10
+    assert min(farness(*pair) for pair in pairwise(GROUP_HUES)) > 15
+
+
+@pytest.mark.parametrize("theme", THEMES.values(), ids=THEMES.keys())
+def test_experts_of_different_groups_differ_for_colour_blind_readers(theme):
+    """At the same place in their group. Experts of neighbouring groups stand side by side; others stand far apart."""
+    groups = np.array(expert_colors(layout(64, 8), theme)).reshape(8, 8)[:, ::7].tolist()
+
+    def least(first, second):
+        return min(farness(*pair) for pair in zip(first, second, strict=True))
+
+    assert min(least(*pair) for pair in pairwise(groups)) > 8
+    assert min(least(*pair) for pair in combinations(groups, 2)) > 2
+
+
+@pytest.mark.parametrize("theme", THEMES.values(), ids=THEMES.keys())
+@pytest.mark.parametrize("scale", ["load", "change"])
+def test_both_sides_of_a_diverging_scale_differ_for_colour_blind_readers(theme, scale):
+    stops = getattr(theme, scale)
+    assert min(farness(*pair) for pair in pairwise(stops)) > 9
+    sides = zip(stops[: len(stops) // 2], reversed(stops), strict=False)
+    assert min(farness(*pair) for pair in sides) > 30
