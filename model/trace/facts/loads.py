@@ -13,7 +13,7 @@ from model.trace.routing import share_interval
 
 def load(sources: Sources, layer: int, expert: int) -> int:
     """Return the number of tokens that selected an expert."""
-    return int(_counts(sources, layer)[expert])
+    return int(_counts(sources, layer)[sources.expert(expert)])
 
 
 def fair_load(sources: Sources) -> float:

@@ -56,13 +56,13 @@ def expert(sources: Sources, token: int, layer: int, rank: int = 1) -> int:
 
 def chosen(sources: Sources, token: int, layer: int, expert: int) -> bool:
     """Return whether a token selected an expert in a layer."""
-    return bool(expert in sources.at("expert_id", layer)[sources.token(token)])
+    return bool(sources.expert(expert) in sources.at("expert_id", layer)[sources.token(token)])
 
 
 def weight(sources: Sources, token: int, layer: int, expert: int) -> float:
     """Return the gate weight of an expert for a token; 0 if it was not selected."""
     ids, weights = (sources.at(name, layer)[sources.token(token)] for name in ("expert_id", "gate_weight"))
-    return float(weights[ids == expert].sum())
+    return float(weights[ids == sources.expert(expert)].sum())
 
 
 def weight_sum(sources: Sources, token: int, layer: int) -> float:
@@ -72,7 +72,7 @@ def weight_sum(sources: Sources, token: int, layer: int) -> float:
 
 def affinity(sources: Sources, token: int, layer: int, expert: int) -> float:
     """Return the affinity of a token to an expert."""
-    return float(sources.at("router_score", layer)[sources.token(token), _number(sources, expert)])
+    return float(sources.at("router_score", layer)[sources.token(token), sources.expert(expert)])
 
 
 def affinity_sum(sources: Sources, token: int, layer: int) -> float:
@@ -82,7 +82,7 @@ def affinity_sum(sources: Sources, token: int, layer: int) -> float:
 
 def bias(sources: Sources, layer: int, expert: int) -> float:
     """Return the selection bias of an expert, in units of affinity."""
-    return float(sources.at("expert_bias", layer)[_number(sources, expert)])
+    return float(sources.at("expert_bias", layer)[sources.expert(expert)])
 
 
 def lowest_bias(sources: Sources, layer: int) -> int:
@@ -92,12 +92,12 @@ def lowest_bias(sources: Sources, layer: int) -> int:
 
 def biased(sources: Sources, token: int, layer: int, expert: int) -> float:
     """Return the biased score of an expert for a token."""
-    return float(_biased(sources, layer)[sources.token(token), _number(sources, expert)])
+    return float(_biased(sources, layer)[sources.token(token), sources.expert(expert)])
 
 
 def weight_by_affinity(sources: Sources, token: int, layer: int, expert: int) -> float:
     """Return the gate weight that the router's rule makes of the selected affinities; 0 if not selected."""
-    value = sources.decision(token, layer).experts["expected"].values[_number(sources, expert)]
+    value = sources.decision(token, layer).experts["expected"].values[sources.expert(expert)]
     return 0.0 if np.isnan(value) else float(value)
 
 
@@ -106,12 +106,12 @@ def weight_if_biased(sources: Sources, token: int, layer: int, expert: int) -> f
     at = sources.decision(token, layer)
     scores = at.experts["biased"].values[at.chosen].astype(float)
     by_number = dict(zip(at.chosen.tolist(), sources.rule.weights(scores).tolist(), strict=True))
-    return by_number.get(expert, 0.0)
+    return by_number.get(sources.expert(expert), 0.0)
 
 
 def group_of(sources: Sources, expert: int) -> int:
     """Return the group of an expert."""
-    return sources.rule.group_of(_number(sources, expert))
+    return sources.rule.group_of(sources.expert(expert))
 
 
 def group_kept(sources: Sources, token: int, layer: int, group: int) -> bool:
@@ -213,12 +213,6 @@ def near_tie_share(sources: Sources, dtype: str) -> float:
 def decisions(sources: Sources) -> int:
     """Return the number of routing decisions of the run: one per token and layer with experts."""
     return sources.trace.num_tokens * moe_layers(sources)
-
-
-def _number(sources: Sources, expert: int) -> int:
-    if not (isinstance(expert, int) and 0 <= expert < sources.rule.num_experts):
-        raise FactError(f"a layer has no expert {expert}; the last one is {sources.rule.num_experts - 1}")
-    return expert
 
 
 def _masks(sources: Sources, layer: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

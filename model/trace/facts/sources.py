@@ -138,6 +138,16 @@ class Sources:
             raise FactError(f"the run has no token {number}; its last one is {self.trace.num_tokens - 1}")
         return number
 
+    def expert(self, number: int) -> int:
+        """Return the number of an expert that a layer has.
+
+        Raises:
+            FactError: a layer has no such expert.
+        """
+        if not (isinstance(number, int) and 0 <= number < self.rule.num_experts):
+            raise FactError(f"a layer has no expert {number}; the last one is {self.rule.num_experts - 1}")
+        return number
+
     @functools.cached_property
     def texts(self) -> np.ndarray:
         """The numbers of the tokens that stand for text.

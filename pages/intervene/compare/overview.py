@@ -8,7 +8,7 @@ import streamlit as st
 from model.trace import comparison_report as report
 from model.trace.comparison import VERDICTS, CompareError, Comparison, compare
 from model.trace.trace import Trace
-from pages.common import controls, guards, session, text
+from pages.common import controls, guards, results, session, text
 from pages.intervene.compare import tables
 from viz import splits as figures
 
@@ -24,6 +24,7 @@ def compared(a: Trace | None, b: Trace | None) -> Comparison:
         except CompareError as error:
             guards.stop_with(f"These two cannot be compared: {text.plain(error)}.")
         st.session_state["comparison"] = cached
+    results.put("comparison", id(cached), cached)
     return cached
 
 

@@ -3,7 +3,7 @@
 import streamlit as st
 
 from model.run.request import RequestError
-from pages.common import controls, guards, session, text, view
+from pages.common import controls, guards, results, session, text, view
 from pages.intervene.counterfactual import choices, example, overview, runs, tabs
 
 st.markdown("What if the router had chosen otherwise? Change the routing, run the text again, and see what moves.")
@@ -40,6 +40,8 @@ elif experiment is None:
         "control."
     )
 answered = experiment if experiment is not None and experiment.has_effect else None
+if answered is not None:
+    results.put("experiment", id(answered), (trace, answered.outcome))
 if experiment is None and not error:
     answered = example.of(trace)
     if answered is not None:

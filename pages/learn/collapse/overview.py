@@ -6,7 +6,7 @@ import streamlit as st
 import xarray as xr
 
 from model.trace.training_log import last_balance
-from pages.common import controls, session, tables, text
+from pages.common import controls, results, session, tables, text
 from pages.learn.collapse import runs
 from pages.learn.collapse.runs import SIDES, NanoRun
 from viz import training as figures
@@ -28,6 +28,8 @@ def verdict() -> None:
     if any(run.waiting for run in shown.values()):
         st.markdown("Training. The answer follows when the runs end.")
         return
+    ends = {name: run.outcome() for name, run in shown.items() if run.lines}
+    results.put("collapse", tuple(ends.items()), ends)
     answers = [_sentence(name, shown[name]) for name in SIDES if name in shown and shown[name].lines]
     if answers:
         st.markdown("  \n".join(answers), help=_COLLAPSE)

@@ -45,7 +45,7 @@ def check(expression: str) -> None:
     Raises:
         ExpressionError: the expression cannot have a value on any run.
     """
-    for node in ast.walk(_parsed(expression)):
+    for node in ast.walk(parsed(expression)):
         if isinstance(node, ast.Call):
             _check_call(node, expression)
         elif isinstance(node, ast.Constant) and not isinstance(node.value, int | float | str):
@@ -68,7 +68,7 @@ def evaluate(expression: str, facts: Mapping[str, Callable[..., Value]]) -> Valu
     handlers = evaluator.nodes or {}
     evaluator.nodes = {kind: handler for kind, handler in handlers.items() if kind in _NODES}
     try:
-        return _bounded(evaluator.eval(expression, _parsed(expression)))
+        return _bounded(evaluator.eval(expression, parsed(expression)))
     except (FactError, ExpressionError):
         raise
     except Exception as error:  # of any kind: a fact gets what the author wrote
@@ -116,7 +116,12 @@ def spelled(value: Value, form: str = "") -> str:
         raise ExpressionError(f"{value!r} cannot be written in the format {form!r}") from None
 
 
-def _parsed(expression: str) -> ast.Expr:
+def parsed(expression: str) -> ast.Expr:
+    """Return the syntax tree of an expression.
+
+    Raises:
+        ExpressionError: it is no expression, or holds what none may hold.
+    """
     if len(expression) > MOST_CHARACTERS:
         raise ExpressionError(f"the expression has {len(expression):,} characters, at most {MOST_CHARACTERS} are read")
     try:
