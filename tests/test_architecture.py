@@ -137,6 +137,11 @@ TESTED_IN = {
     "model/train/pretraining/test_loop.py": ("model/train/state.py", "model/train/tapes.py"),
     "pages/common/test_kept.py": ("app.py",),
     "pages/frame/room/test_bar.py": ("pages/frame/room/follow.py", "pages/frame/room/panel.py"),
+    "pages/frame/lesson/test_panel.py": (
+        *("pages/frame/lesson/question.py", "pages/frame/lesson/style.py", "pages/learn/lessons/facts.py"),
+        "pages/learn/lessons/walk.py",
+    ),
+    "pages/learn/lessons/test_page.py": ("pages/learn/lessons/overview.py",),
     "pages/intervene/counterfactual/test_importance.py": ("pages/intervene/counterfactual/importance_runs.py",),
     "viz/test_architecture.py": (
         *("viz/architecture_cost.py", "viz/architecture_layout.py", "viz/architecture_paint.py"),
