@@ -5,17 +5,19 @@ a fair router, which selects random experts.
 """
 
 import dataclasses
+import functools
 
 import numpy as np
 import xarray as xr
 
 from model.trace import chance, metrics, routing
+from model.trace.derived import derived
 from model.trace.observed_rule import rule_of
 from model.trace.router_rule import RouterRule
 from model.trace.trace import Trace
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Load:
     """The number of tokens of each expert, and the measures that are computed from it.
 
@@ -49,29 +51,29 @@ class Load:
         total = int(self.counts.sum())
         return 1 - int(self.computing.sum()) / total if total else float("nan")
 
-    @property
+    @functools.cached_property
     def ratio(self) -> xr.DataArray:
         """The load of experts divided by a fair share, [moe_layer, expert]."""
         return metrics.relative_load(self.counts)
 
-    @property
+    @functools.cached_property
     def group_ratio(self) -> xr.DataArray:
         """The load of groups divided by a fair share, [moe_layer, group]."""
         groups = metrics.tokens_per_group(self.counts, self.rule.num_groups)
         return groups / groups.mean("group")
 
-    @property
+    @functools.cached_property
     def violation(self) -> xr.DataArray:
         """The MaxVio of each layer, [moe_layer]."""
         return metrics.max_violation(self.counts)
 
-    @property
+    @functools.cached_property
     def least_even(self) -> list[int]:
         """The model layer numbers, the layer with the largest MaxVio first."""
         order = np.argsort(-self.violation.values, kind="stable")
         return self.violation["moe_layer"].values[order].tolist()
 
-    @property
+    @functools.cached_property
     def outside(self) -> xr.DataArray:
         """Mask of experts with a load outside a fair router's bounds, [moe_layer, expert]; all False without a band."""
         ratio = self.ratio
@@ -99,6 +101,10 @@ def measure(trace: Trace, mask: xr.DataArray | None = None) -> Load:
     Raises:
         ValueError: the trace does not state the number of experts, or has the id of an expert that does not exist.
     """
+    return derived(trace, ("load", None if mask is None else mask.values.tobytes()), lambda: _measure(trace, mask))
+
+
+def _measure(trace: Trace, mask: xr.DataArray | None) -> Load:
     expert_id, rule = trace.data["expert_id"], rule_of(trace)
     known = metrics.has_experts(expert_id)
     counted = known if mask is None else mask & known

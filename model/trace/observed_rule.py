@@ -10,6 +10,7 @@ import numpy as np
 import xarray as xr
 
 from model.trace import near_ties
+from model.trace.derived import derived
 from model.trace.router_rule import SCORINGS, SIGMOID, SOFTMAX, RouterRule, is_v2, scale_of, usual_scoring
 from model.trace.routing import untouched_layers
 from model.trace.trace import Trace
@@ -29,6 +30,12 @@ def rule_of(trace: Trace, part: xr.Dataset | None = None) -> RouterRule:
         part: tokens and layers whose scores decide the scoring function and `scores_per_group`, if not stated. None:
             the first token decides the scoring function, and the model type decides `scores_per_group`.
     """
+    if part is None:
+        return derived(trace, "rule", lambda: _rule(trace, None))
+    return _rule(trace, part)
+
+
+def _rule(trace: Trace, part: xr.Dataset | None) -> RouterRule:
     sizes, config = trace.data.sizes, trace.config
     num_experts = trace.shape.num_experts or 1
     if trace.router is not None:

@@ -5,7 +5,6 @@ The page's URL holds each shared choice under its widget key.
 
 import contextlib
 import functools
-import html
 import re
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from typing import Any, overload
@@ -21,12 +20,11 @@ from streamlit.errors import StreamlitAPIException
 from model.run.request import FIELDS
 from model.trace.observed_rule import rule_of
 from model.trace.trace import Trace
-from pages.common import files, session, tables, text
+from pages.common import files, tables, text
 
 SHARED = ("layer", "token", "expert", "head")
 KEPT = (*SHARED, *(field.key for field in FIELDS.values()), "tokens", "special")
 ALL_HEADS, ALL_HEADS_NAME = -1, "all"  # the lens's number for the mean of all heads
-NOTE_HEIGHT = 18  # pixels
 POPULATIONS = ("all", "prompt", "generated")
 # One-line meanings of the words on the widgets.
 LAYER = "The layers of a model work on the text one after the other; the number is the layer's position, from 0."
@@ -271,7 +269,7 @@ def chart(
     """
     on_select = functools.partial(_take_click, key, chooses) if chooses else on_select
     picture = st.session_state.get("picture") or "svg"
-    height = _annotate(figure, files.note(layer))
+    height = files.annotate(figure, files.note(layer))
     size = {"width": files.WIDTH_PX, "height": height, "scale": files.scale(picture)}
     image = {"format": picture, "filename": files.file_name(key, layer)} | size
     setup = {"displaylogo": False, "displayModeBar": True, "toImageButtonOptions": image, "responsive": True}
@@ -287,26 +285,6 @@ def chart(
         )  # fmt: skip
         download_table(table, key, layer)
     return event
-
-
-def _annotate(figure: go.Figure, note: str) -> int:
-    """Write a note below a figure, as its title, and return the new height in pixels.
-
-    Only saved files show the note: `style.CSS` hides it on the page.
-    """
-    look, layout = session.theme(), figure.layout
-    height = int(layout.height) + NOTE_HEIGHT  # pyright: ignore[reportAttributeAccessIssue] - Plotly adds it at run time
-    figure.update_layout(
-        modebar={"bgcolor": "rgba(0,0,0,0)", "color": look.muted, "activecolor": look.ink},
-        paper_bgcolor=look.background,
-        height=height,
-        title={"text": html.escape(note, quote=False), "font": {"size": 11, "color": look.muted}, "automargin": True}
-        | {"x": 0, "xanchor": "left", "xref": "container", "y": 0, "yanchor": "bottom", "yref": "container"}
-        | {"pad": {"l": 8, "b": 4}},
-    )
-    if layout.legend.yref == "container":  # pyright: ignore[reportAttributeAccessIssue] - as above
-        figure.update_layout(legend={"y": NOTE_HEIGHT / height})  # a legend at the bottom makes room for the note
-    return height
 
 
 def clicked(key: str) -> list[float]:

@@ -4,8 +4,11 @@ Uploads are read from memory; no path from an upload is opened.
 """
 
 import datetime
+import html
 import re
+import threading
 
+import plotly.graph_objects as go
 import streamlit as st
 
 from model.trace import file
@@ -14,6 +17,8 @@ from pages.common import limits, session, text
 
 WIDTH_MM, WIDTH_PX = 170, 800  # of a chart on paper, and of its drawing
 DOTS_PER_INCH = 300
+NOTE_HEIGHT = 18  # pixels
+_ANNOTATING = threading.Lock()
 
 
 def choose_trace(key: str, label: str = "Trace file") -> Trace | None:
@@ -60,6 +65,34 @@ def note(layer: int | None = None) -> str:
         layer: model layer number; None: the chart shows no single layer.
     """
     return " · ".join([*_subject(), *([] if layer is None else [f"layer {layer}"]), _today()])
+
+
+def annotate(figure: go.Figure, words: str) -> int:
+    """Write a note below a figure, as its title, and return the new height in pixels.
+
+    Only saved files show the note: `style.CSS` hides it on the page. Sessions share figures, so a figure that has the
+    note keeps it.
+    """
+    with _ANNOTATING:
+        if figure.layout.meta != words:  # pyright: ignore[reportAttributeAccessIssue] - Plotly adds it at run time
+            _write_note(figure, words)
+    return int(figure.layout.height)  # pyright: ignore[reportAttributeAccessIssue] - as above
+
+
+def _write_note(figure: go.Figure, words: str) -> None:
+    look, layout = session.theme(), figure.layout
+    height = int(layout.height) + (0 if layout.meta else NOTE_HEIGHT)  # pyright: ignore[reportAttributeAccessIssue]
+    figure.update_layout(
+        modebar={"bgcolor": "rgba(0,0,0,0)", "color": look.muted, "activecolor": look.ink},
+        paper_bgcolor=look.background,
+        height=height,
+        title={"text": html.escape(words, quote=False), "font": {"size": 11, "color": look.muted}, "automargin": True}
+        | {"x": 0, "xanchor": "left", "xref": "container", "y": 0, "yanchor": "bottom", "yref": "container"}
+        | {"pad": {"l": 8, "b": 4}},
+    )
+    if layout.legend.yref == "container":  # pyright: ignore[reportAttributeAccessIssue] - as above
+        figure.update_layout(legend={"y": NOTE_HEIGHT / height})  # a legend at the bottom makes room for the note
+    figure.update_layout(meta=words)
 
 
 def file_name(key: str, layer: int | None = None, ending: str | None = None, subject: list[str] | None = None) -> str:

@@ -12,6 +12,7 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from model.trace.cells import Window
+from model.trace.derived import derived
 from pages.common import controls, heads, session, tables, text
 from pages.common.runs import Run
 from pages.observe.attention import values
@@ -24,10 +25,10 @@ def one_head(run: Run, chosen: Selection) -> None:
     trace, (layer, head, token, window, statistic) = heads.trace_of(run), chosen
     source = heads.origin(trace, layer, head)
     title = f"layer {layer}, head {head}: {source}, n = {trace.num_tokens:,} tokens"
-    cells = values.cells(run, layer, head, window)[statistic]
-    figure = figures.attention_map(
-        cells, session.theme(), text.token_labels(trace), source, token=token, title=title, of_cell=statistic
-    )
+    cells, look = values.cells(run, layer, head, window)[statistic], session.theme()
+    figure = derived(trace, ("attention map", chosen, look), lambda: figures.attention_map(
+        cells, look, text.token_labels(trace), source, token=token, title=title, of_cell=statistic
+    ))  # fmt: skip
     how_to_read = (
         "A row is a token that looks, a column a token that it looks at. Darker (in the dark theme, brighter) is more "
         "attention; a row adds up to 1, or to less where a head has a sink or reads entries for several tokens. Click "

@@ -5,6 +5,7 @@ import streamlit as st
 import xarray as xr
 
 from model.trace import attention
+from model.trace.derived import derived
 from model.trace.trace import Trace
 from pages.common import controls, heads, session, tables, text
 from pages.common.runs import Run
@@ -66,7 +67,9 @@ def thumbnails(run: Run, chosen: Selection, ranked: list[int], summary: xr.Datas
     """Draw small maps of all heads of the layer."""
     measure, small = SORTS[sort], values.overview(run, chosen.layer).small
     means = summary[measure].sel(statistic="mean", head=ranked).values.tolist() if measure else None
-    figure = head_thumbnails(small, session.theme(), ranked, chosen.head, means)
+    look, trace = session.theme(), heads.trace_of(run)
+    key = ("heads", chosen.layer, chosen.head, *ranked, *(means or ()), look)
+    figure = derived(trace, key, lambda: head_thumbnails(small, look, ranked, chosen.head, means))
     how_to_read = (
         "Every head of the layer. Each map has its own scale, so it shows where a head looks, not how strongly. "
         "Click a map to enlarge it."
@@ -81,7 +84,9 @@ def token_keys(run: Run, chosen: Selection) -> None:
     row = values.row(run, chosen.layer, chosen.head, token)
     source = heads.origin(trace, chosen.layer, chosen.head)
     st.caption(f"Token {token}: {source}, n = {token + 1:,} tokens")  # in a narrow chart it would lie below the toolbar
-    figure = figures.largest_weights(row, text.token_labels(trace), session.theme(), source)
+    look = session.theme()
+    key = ("largest weights", chosen.layer, chosen.head, token, look)
+    figure = derived(trace, key, lambda: figures.largest_weights(row, text.token_labels(trace), look, source))
     elsewhere = attention.share_elsewhere(row)
     total = "1" if not elsewhere > ROUNDED else f"{1 - elsewhere:.3g}; the rest {ELSEWHERE}"
     how_to_read = f"The tokens that the chosen token looks at most in this head. All bars add up to {total}."

@@ -30,7 +30,7 @@ with left:
     sort = choices.sort()
 with right:
     counted = controls.population(trace)
-summary = attention.over_queries(values.overview(run, layer).figures, attention.choosing_queries(counted))
+summary = values.summary(run, layer, attention.choosing_queries(counted))
 ranked = overview.order(summary, sort)
 
 with st.container(horizontal=True, vertical_alignment="center"):

@@ -7,6 +7,7 @@ import xarray as xr
 
 from model.run.request import RequestError
 from model.trace import attention, cells
+from model.trace.derived import derived
 from pages.common import controls, guards, heads, session, tables, text
 from pages.common.runs import Run
 from pages.observe.attention import head_map, parts, values
@@ -25,12 +26,14 @@ def in_numbers(run: Run, chosen: Selection, ranked: list[int], counted: xr.DataA
             "itself."
         )
         return
-    summary = attention.over_queries(values.overview(run, chosen.layer).figures, queries)
+    summary = values.summary(run, chosen.layer, queries)
     st.caption(
         f"{attention.sinks(summary)} of {len(ranked)} heads give the first token more than 0.3 of their attention. "
         f"Derived; n = {len(queries):,} tokens that look."
     )
-    figure = figures.head_panels(summary, session.theme(), ranked, chosen.head)
+    look = session.theme()
+    key = ("head panels", chosen.layer, chosen.head, *ranked, queries.tobytes(), look)
+    figure = derived(heads.trace_of(run), key, lambda: figures.head_panels(summary, look, ranked, chosen.head))
     how_to_read = (
         "A dot is a head's mean over the tokens that look; its line covers the middle 80 % of them. Entropy 0: the "
         "head looks at one token; 1: at all tokens equally. Many heads look at the first token when no other token "

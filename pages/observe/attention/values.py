@@ -1,11 +1,13 @@
 """Attention weights of the heads of a run: recorded, or computed for the part that the page shows.
 
-Computed values are cached by the run's number, which is unique among the runs of the server.
+Computed values are cached by a number of the trace, so that all sessions that show it share them.
 """
 
 import dataclasses
+import itertools
 from typing import TYPE_CHECKING
 
+import numpy as np
 import streamlit as st
 import xarray as xr
 
@@ -13,6 +15,7 @@ from model.run.request import RequestError
 from model.trace import attention
 from model.trace.cells import Window, whole
 from model.trace.cells import cells as cells_of
+from model.trace.derived import derived
 from model.trace.trace import Trace
 from pages.common import heads, limits
 from pages.common.runs import Run
@@ -33,11 +36,21 @@ class Overview:
     figures: xr.Dataset  # statistics of `attention.head_figures`, each [head, query]
 
 
+@st.cache_resource(show_spinner=False)
+def _numbers() -> "itertools.count[int]":
+    return itertools.count()
+
+
+def _number(trace: Trace) -> int:
+    """Return a number that no other trace of the server has."""
+    return derived(trace, "number", lambda: next(_numbers()))
+
+
 def cells(run: Run, layer: int, head: int, window: Window) -> xr.Dataset:
     """Return the part `window` of a head's map in cells (rectangles of pairs, see `model/trace/cells.py`)."""
     trace = heads.trace_of(run)
     engine = None if heads.is_recorded(trace, layer, head) else heads.engine_for(trace)
-    return _cells(run.number, layer, head, window, trace, engine)
+    return _cells(_number(trace), layer, head, window, trace, engine)
 
 
 def row(run: Run, layer: int, head: int, token: int) -> xr.DataArray:
@@ -45,7 +58,7 @@ def row(run: Run, layer: int, head: int, token: int) -> xr.DataArray:
     trace = heads.trace_of(run)
     if heads.is_recorded(trace, layer, head):
         return heads.recorded(trace, layer, [head]).isel(head=0, query=token, key=slice(token + 1))
-    return _layer(run.number, layer, trace, heads.engine_for(trace)).row(head, token)
+    return _layer(_number(trace), layer, trace, heads.engine_for(trace)).row(head, token)
 
 
 def overview(run: Run, layer: int) -> Overview:
@@ -53,7 +66,14 @@ def overview(run: Run, layer: int) -> Overview:
     trace = heads.trace_of(run)
     chosen = heads.numbers(trace, layer)
     whole = all(heads.is_recorded(trace, layer, head) for head in chosen)
-    return _overview(run.number, layer, tuple(chosen), trace, None if whole else heads.engine_for(trace))
+    return _overview(_number(trace), layer, tuple(chosen), trace, None if whole else heads.engine_for(trace))
+
+
+def summary(run: Run, layer: int, queries: np.ndarray) -> xr.Dataset:
+    """Return statistics of the heads of a layer over the query tokens with these numbers, see `over_queries`."""
+    trace = heads.trace_of(run)
+    key = ("heads", layer, queries.tobytes())
+    return derived(trace, key, lambda: attention.over_queries(overview(run, layer).figures, queries))
 
 
 def all_figures(run: Run) -> xr.Dataset:
@@ -61,7 +81,7 @@ def all_figures(run: Run) -> xr.Dataset:
     trace = heads.trace_of(run)
     recorded = heads.labels(trace, "attention_layer")
     known = heads.recorded_heads(trace)
-    parts = [_overview(run.number, layer, tuple(known), trace, None).figures for layer in recorded]
+    parts = [_overview(_number(trace), layer, tuple(known), trace, None).figures for layer in recorded]
     return xr.concat(parts, "attention_layer").assign_coords(attention_layer=recorded)
 
 
@@ -75,7 +95,7 @@ def rollout(run: Run, layer: int) -> xr.DataArray:
     if trace.num_tokens > limits.ROLLOUT_TOKENS:
         raise RequestError(f"Rollout is computed for texts of up to {limits.ROLLOUT_TOKENS:,} tokens.")
     engine = None if heads.is_complete(trace) else heads.engine_for(trace)
-    return _rollout(run.number, trace, engine).sel(attention_layer=layer)
+    return _rollout(_number(trace), trace, engine).sel(attention_layer=layer)
 
 
 def part_cells(run: Run, layer: int, head: int, window: Window) -> tuple[xr.Dataset, xr.Dataset]:
@@ -85,13 +105,13 @@ def part_cells(run: Run, layer: int, head: int, window: Window) -> tuple[xr.Data
         RequestError: the scores cannot be computed; the message says why.
     """
     trace = heads.trace_of(run)
-    return _part_cells(run.number, layer, head, window, trace, heads.engine_for(trace))
+    return _part_cells(_number(trace), layer, head, window, trace, heads.engine_for(trace))
 
 
 def part_rows(run: Run, layer: int, head: int, token: int) -> tuple[xr.DataArray, xr.DataArray]:
     """Return the content part and the position part of a token's scores, each [key], for the keys up to the token."""
     trace = heads.trace_of(run)
-    content, position = _layer(run.number, layer, trace, heads.engine_for(trace)).part_rows(head, token)
+    content, position = _layer(_number(trace), layer, trace, heads.engine_for(trace)).part_rows(head, token)
     return content, position
 
 
@@ -102,7 +122,7 @@ def parts_by_distance(run: Run, layer: int) -> xr.DataArray:
         RequestError: the scores cannot be computed; the message says why.
     """
     trace = heads.trace_of(run)
-    return _parts_by_distance(run.number, layer, trace, heads.engine_for(trace))
+    return _parts_by_distance(_number(trace), layer, trace, heads.engine_for(trace))
 
 
 @st.cache_resource(show_spinner="Computing the layer's queries and keys", max_entries=8)

@@ -4,6 +4,7 @@ import streamlit as st
 import xarray as xr
 
 from model.trace import load as loads
+from model.trace.derived import derived
 from model.trace.load import Load
 from model.trace.trace import Trace
 from pages.common import controls, session, text
@@ -61,7 +62,8 @@ def _too_few(load: Load) -> str:
 
 def heat_map(load: Load) -> None:
     """Draw the map of the load of every expert of every layer."""
-    figure = figures.load_heatmap(load.ratio, load.rule, session.theme(), load.band)
+    look = session.theme()
+    figure = derived(load, ("map", look), lambda: figures.load_heatmap(load.ratio, load.rule, look, load.band))
     gaps = ", with gaps between groups" if load.rule.num_groups > 1 else ""
     how_to_read = (
         f"A row per MoE layer, the first at the bottom; a column per expert{gaps}. 1 is a fair "
@@ -70,12 +72,13 @@ def heat_map(load: Load) -> None:
         "a text of one kind uses some experts more than others. Click a cell to choose its layer and expert. "
         "Counts are measured, ratios and the bounds of chance derived."
     )
-    controls.chart(figure, "load", tables.by_layer_and_expert(load), how_to_read, chooses=("layer", "expert"))
+    table = derived(load, "table", lambda: tables.by_layer_and_expert(load))
+    controls.chart(figure, "load", table, how_to_read, chooses=("layer", "expert"))
 
 
 def worst(load: Load, number: int = 3) -> str:
     """Return the `number` layers with the least even load, as Markdown, and the time that their imbalance costs."""
-    layers, measures = load.least_even[:number], loads.by_layer(load)
+    layers, measures = load.least_even[:number], derived(load, "layers", lambda: loads.by_layer(load))
     ratio = 1 + float(load.violation.sel(moe_layer=layers[0]))
     cost = (
         f"A layer waits for its busiest expert. With one expert per device, L{layers[0]} would take {ratio:.3g} times "

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import streamlit as st
 
+from model.trace.derived import derived
 from model.trace.load import Load
 from pages.common import controls, session, text
 from pages.common.tables import THREE
@@ -17,14 +18,16 @@ def one_layer(load: Load, layer: int, expert: int | None) -> None:
     """Draw the load of one layer as bars, and describe the chosen expert; without a choice, the busiest expert."""
     ratio = load.ratio.sel(moe_layer=layer)
     st.markdown(sentences.about_busiest(load, layer) if expert is None else sentences.about_expert(load, layer, expert))
-    figure = figures.load_bars(ratio, load.rule, session.theme(), load.band, expert)
+    look = session.theme()
+    key = ("bars", layer, expert, look)
+    figure = derived(load, key, lambda: figures.load_bars(ratio, load.rule, look, load.band, expert))
     how_to_read = (
         f"The experts of L{layer}. The dashed line is a fair share; in 95 % of fair layers, the grey band holds all "
         f"experts. {text.fair(load.rule)} {_STRIP if load.rule.num_groups > 1 else ''}A cross is an expert without a "
         "token. The table has each expert's share of the tokens with its 95 % interval (Wilson, as if tokens were "
         "independent). Click a bar."
     )
-    table = tables.by_expert(load, layer)
+    table = derived(load, ("table", layer), lambda: tables.by_expert(load, layer))
     controls.chart(figure, "load-layer", table, how_to_read, chooses=("expert",), layer=layer)
 
 

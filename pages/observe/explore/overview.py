@@ -5,6 +5,7 @@ import math
 import streamlit as st
 
 from model.trace import load, metrics
+from model.trace.derived import derived
 from model.trace.trace import Trace
 from pages.common import text
 from pages.common.runs import Run
@@ -21,9 +22,9 @@ def numbers(run: Run) -> None:
     columns[1].metric(
         "Tokens/s", speed, help="Measured over all tokens, the prompt's too; the time includes drawing the page."
     )
-    value, meaning = mean_surprisal(trace)
+    value, meaning = derived(trace, "mean surprisal", lambda: mean_surprisal(trace))
     columns[2].metric("Mean surprisal", value, help=meaning)
-    value, meaning = worst_layer(trace)
+    value, meaning = derived(trace, "worst layer", lambda: worst_layer(trace))
     columns[3].metric("Worst MaxVio", value, help=meaning)
 
 

@@ -8,6 +8,7 @@ import streamlit as st
 import xarray as xr
 
 from model.trace.decision import Decision, needed_for_decision
+from model.trace.derived import derived
 from model.trace.imports import origin
 from model.trace.observed_rule import rule_known
 from model.trace.shape import LOGIT
@@ -38,8 +39,7 @@ def show(trace: Trace, token: int, layer: int, expert: int) -> None:
         st.info(f"This trace holds which experts were chosen, but {unsaid}.")
         st.dataframe(path.table(trace, token, {}), hide_index=True, height=300, placeholder="")
         return
-    decision = Decision.of(trace, token, layer)
-    lost = {name: mask.sel(moe_layer=layer) for name, mask in path.losers(trace, token).items()}
+    decision, lost, rows = derived(trace, ("decision", token, layer), lambda: _decide(trace, token, layer))
     st.markdown(
         because(decision, lost),
         help="A margin is the score of the last expert or group chosen minus the score of the best one that was not; "
@@ -48,7 +48,6 @@ def show(trace: Trace, token: int, layer: int, expert: int) -> None:
     )
     for reservation in reservations(decision, str(trace.origin.get("dtype"))):
         st.caption(reservation)
-    rows = tables.by_expert(decision, lost)
     _chart(trace, decision, lost, expert, rows)
     _steps(trace, decision, expert)
     st.caption(f"L{layer}: the experts near the cut, and E{expert}. Each step says what is measured and what derived.")
@@ -57,14 +56,21 @@ def show(trace: Trace, token: int, layer: int, expert: int) -> None:
     )
 
 
+def _decide(trace: Trace, token: int, layer: int) -> tuple[Decision, dict[str, xr.DataArray], pd.DataFrame]:
+    decision = Decision.of(trace, token, layer)
+    lost = {name: mask.sel(moe_layer=layer) for name, mask in path.losers(trace, token).items()}
+    return decision, lost, tables.by_expert(decision, lost)
+
+
 def _chart(trace: Trace, decision: Decision, lost: Mapping[str, xr.DataArray], expert: int, rows: pd.DataFrame) -> None:
     scoring, observed = steps.SCORINGS[decision.rule.scoring], origin.routing_kind(trace)
     logit = "logit" if decision.logit_kind == LOGIT else scoring.logit + scoring.reservation
-    figure = figures.steps(
-        decision.experts, decision.groups, decision.rule, session.theme(), lost, expert, logit, observed,
+    look = session.theme()
+    figure = derived(decision, (expert, look), lambda: figures.steps(
+        decision.experts, decision.groups, decision.rule, look, lost, expert, logit, observed,
         observed if decision.logit_kind else "derived", "logit" if decision.rule.bias_on_logits else "affinity",
         decision.by_table,
-    )  # fmt: skip
+    ))  # fmt: skip
     how_to_read = _how_to_read(decision)
     controls.chart(figure, "routing-decision", rows, how_to_read, chooses=("layer", "expert"), layer=decision.layer)
 

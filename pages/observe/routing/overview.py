@@ -1,7 +1,10 @@
 """The overview above the tabs: what this run did not record, and the token's path through the layers."""
 
+import pandas as pd
+import plotly.graph_objects as go
 import streamlit as st
 
+from model.trace.derived import derived
 from model.trace.imports import origin
 from model.trace.observed_rule import rule_known, rule_of
 from model.trace.scores import needed_for_selection
@@ -9,6 +12,7 @@ from model.trace.trace import Trace
 from pages.common import controls, session, text
 from pages.observe.routing import path
 from viz import routing as figures
+from viz.theme import Theme
 
 _SCORES = {
     "router_logit": "the router's logits",
@@ -62,14 +66,20 @@ def verdict(trace: Trace, token: int, layer: int) -> str:
 
 def token_path(trace: Trace, token: int, layer: int, expert: int | None) -> None:
     """Draw the experts of the token in every layer."""
+    look = session.theme()
+    key = ("routing-path", token, layer, expert, look)
+    figure, table = derived(trace, key, lambda: _token_path(trace, token, (layer, expert), look))
+    controls.chart(figure, "routing-path", table, _how_to_read(trace), chooses=("layer", "expert"))
+
+
+def _token_path(
+    trace: Trace, token: int, chosen: tuple[int, int | None], look: Theme
+) -> tuple[go.Figure, pd.DataFrame]:
     lost = path.losers(trace, token)
     figure = figures.token_path(
-        path.at_token(trace, token), rule_of(trace), session.theme(), lost, (layer, expert),
-        origin.routing_kind(trace),
-    )  # fmt: skip
-    how_to_read = _how_to_read(trace)
-    table = path.table(trace, token, lost)
-    controls.chart(figure, "routing-path", table, how_to_read, chooses=("layer", "expert"))
+        path.at_token(trace, token), rule_of(trace), look, lost, chosen, origin.routing_kind(trace)
+    )
+    return figure, path.table(trace, token, lost)
 
 
 def _how_to_read(trace: Trace) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from pages.common import controls
+from pages.common import files
 from pages.common.menu import page_path
 from pages.learn.training import logs
 from tests.pages.conftest import charts, numbers, said
@@ -49,4 +49,4 @@ def test_loss_of_indexers_stands_beside(
 def test_legend_stands_above_the_note_of_the_saved_file(page: Callable[..., AppTest]) -> None:
     layout = charts(page())[0]["layout"]
     assert layout["legend"]["yref"] == layout["title"]["yref"] == "container"
-    assert layout["legend"]["y"] * layout["height"] == pytest.approx(controls.NOTE_HEIGHT)
+    assert layout["legend"]["y"] * layout["height"] == pytest.approx(files.NOTE_HEIGHT)
