@@ -5,7 +5,6 @@ need torch, whose import takes seconds; a thread reads them, so that no page wai
 """
 
 import dataclasses
-import math
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -122,11 +121,12 @@ def describe(folder: Path) -> Description:
 
 
 def _own(folder: Path) -> Description:
+    from model.checkpoint import stored_parameters
     from model.checkpoint.names import mtp_prefix
     from model.network.config import ModelConfig
 
     config = ModelConfig.from_json(models.config(folder))
-    total, of_experts = _num_parameters(folder, mtp_prefix(config))
+    total, of_experts = stored_parameters.count(folder, mtp_prefix(config))
     idle = of_experts * (config.num_experts - config.top_k) // max(1, config.num_experts)
     abilities = of_own_network(config, from_disk=False)
     names = {"indexer": config.is_sparse, "drafts": config.has_mtp}
@@ -155,28 +155,6 @@ def _own_card(config: "ModelConfig") -> list[str]:
         f"{config.top_k} per token, {config.num_shared_experts} shared",
         f"{config.num_heads} heads, context {config.max_positions}",
     ]
-
-
-def _num_parameters(folder: Path, mtp: str) -> tuple[int, int]:
-    """Return the number of parameters in all, and in routed experts; (0, 0) if a header is unreadable.
-
-    Block scales are not counted, nor tensors whose names begin with `mtp`, the prefix of multi-token prediction.
-    """
-    from model.checkpoint.header import CheckpointError, read_header
-    from model.checkpoint.names import place_of, scaled_weight
-
-    total = of_experts = 0
-    for path in sorted(folder.glob("*.safetensors")):
-        try:
-            stored = read_header(path)
-        except CheckpointError:
-            return 0, 0
-        for name, tensor in stored.items():
-            if not name.startswith(mtp) and scaled_weight(name) is None:
-                number = math.prod(tensor.shape)
-                total += number
-                of_experts += number if place_of(name).expert is not None else 0
-    return total, of_experts
 
 
 def _bytes_of(folder: Path) -> int:

@@ -1,19 +1,21 @@
 """A folded paragraph for a visitor who has never heard of experts, with the numbers of the model on show."""
 
+import json
+
 import streamlit as st
 
-from model.checkpoint.embedded import embedded_models
+from model.checkpoint.embedded import embedded_models, find_model
 from model.trace.observed_rule import rule_of
 from model.trace.trace import Trace
 from pages.common import text
 
 _WORDS = (
-    "A language model reads a text in pieces, the **tokens**: a word, a part of a word, or a mark. Layers work on the "
-    "tokens one after the other. In a layer with **experts**, many small networks stand side by side, and each token "
-    "goes to only a few of them. The **router** of the layer chooses these: it gives every expert a score for the "
-    "token, and takes the experts with the best scores. In some models the experts form **groups**; there the router "
-    "first keeps a few groups and then chooses within them. The **load** of an expert is the number of tokens that go "
-    "to it, divided by a fair share."
+    "A language model reads a text in pieces, the **tokens**: a word, a part of a word, or a punctuation mark. Layers "
+    "work on the tokens one after the other. In a layer with **experts**, many small networks stand side by side, and "
+    "each token goes to only a few of them. The **router** of the layer chooses these: it gives every expert a score "
+    "for the token, and takes the experts with the best scores. In some models the experts form **groups**; there the "
+    "router first keeps a few groups and then chooses within them. The **load** of an expert is the number of tokens "
+    "that go to it, divided by a fair share."
 )
 
 
@@ -24,7 +26,9 @@ def paragraph(trace: Trace | None) -> None:
         trace: trace of the run on show, whose model's numbers end the paragraph; None: no run is on show.
     """
     with st.expander("New to experts? The words of this page", icon=":material/school:"):
-        st.markdown(" ".join([_WORDS, *([] if trace is None else [*numbers(trace), *toy(trace)])]))
+        st.markdown(_WORDS)
+        if trace is not None:
+            st.markdown(" ".join([*numbers(trace), *toy(trace)]))
 
 
 def numbers(trace: Trace) -> list[str]:
@@ -43,10 +47,17 @@ def toy(trace: Trace) -> list[str]:
     name = trace.model.get("name")
     if name not in embedded_models():
         return []
-    from model.checkpoint.named_sizes import sizes_of
+    size = f"{_parameters(str(name)) / 1e6:.0f} M parameters"
+    return [f"It is a toy of {size}, and its text is often nonsense. It chooses experts by the rule of DeepSeek-V3."]
 
-    millions = sizes_of(name).parameters / 1e6
-    return [
-        f"It is a toy of {millions:.0f} M parameters, and its text is often nonsense. It chooses experts by the rule "
-        "of DeepSeek-V3."
-    ]
+
+@st.cache_data(show_spinner=False)
+def _parameters(name: str) -> int:
+    """Return the number of parameters of an embedded model, from the headers of its files."""
+    from model.checkpoint import stored_parameters
+    from model.checkpoint.names import mtp_prefix
+    from model.network.config import ModelConfig
+
+    folder = find_model(name)
+    config = ModelConfig.from_json(json.loads((folder / "config.json").read_text(encoding="utf-8")))
+    return stored_parameters.count(folder, mtp_prefix(config))[0]

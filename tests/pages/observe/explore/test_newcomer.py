@@ -22,7 +22,7 @@ def test_the_first_screen_has_the_paragraph_folded(open_app: Callable[..., AppTe
     app = open_app()
     (expander,) = [part for part in app.expander if part.label == TITLE]
     assert not expander.proto.expanded
-    (words,) = [part.value for part in expander.markdown]
+    words = " ".join(part.value for part in expander.markdown)
     for word in ("tokens", "router", "experts", "groups", "load"):
         assert f"**{word}**" in words
     assert "has 2 such layers of 8 experts in 4 groups, and a token goes to 2 of them in each" in words
