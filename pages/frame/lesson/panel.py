@@ -7,6 +7,7 @@ import streamlit as st
 from model.trace.facts.sources import FactError, Value
 from pages.common import session, text
 from pages.frame.lesson import question, style
+from pages.frame.room import member
 from pages.learn.lessons import expressions, facts, progress, walk
 from pages.learn.lessons.expressions import ExpressionError
 from pages.learn.lessons.judge import holds
@@ -123,6 +124,10 @@ def _end(place: Place) -> None:
 
 
 def _steer(place: Place) -> None:
+    ours = member.of_session()
+    if ours is not None and ours.following and not ours.teaches:
+        st.caption("Your teacher goes to the next step.")
+        return
     with st.container(horizontal=True, horizontal_alignment="distribute", key="lesson-steer"):
         st.button(
             "Back", key="lesson-back", on_click=walk.go, args=(-1,), disabled=place.number == 0,

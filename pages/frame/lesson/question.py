@@ -116,10 +116,11 @@ def _judged(ask: Ask, answer: str, bound: Facts) -> None:
         st.info(f"You answered {answer}. {text.sentence(str(error))}", icon=":material/hourglass_empty:")
         return
     if verdict.right:
-        st.success(f"**Right: {markdown(verdict.words)}.** {why}", icon=":material/check:")
+        st.success(f"**Right: {markdown(verdict.words.rstrip('.'))}.** {why}", icon=":material/check:")
     else:
         st.info(
-            f"You answered {answer}. **The answer is {markdown(verdict.words)}.** {why}", icon=":material/lightbulb:"
+            f"You answered {answer}. **The answer is {markdown(verdict.words.rstrip('.'))}.** {why}",
+            icon=":material/lightbulb:",
         )
 
 

@@ -5,6 +5,7 @@ import streamlit as st
 from pages.common import opening, session
 from pages.frame.room import member, push
 from pages.frame.room.rooms import View
+from pages.learn.lessons import walk
 
 
 def follow() -> None:
@@ -18,7 +19,9 @@ def follow() -> None:
     wanted = ours.room.view
     if wanted is not None and wanted is not ours.view:
         ours.view = wanted
-        opening.open_view(wanted.page, dict(wanted.values))
+        values = dict(wanted.values)
+        walk.follow({name: values.pop(name) for name in walk.IN_ADDRESS if name in values}, values)
+        opening.open_view(wanted.page, values)
 
 
 def lead() -> None:
@@ -31,7 +34,8 @@ def lead() -> None:
         return
     run = session.own_run()
     if ours.teaches and ours.leading and not (run is not None and run.waiting):
-        ours.room.push(View(*opening.current_view()))
+        page, values = opening.current_view()
+        ours.room.push(View(page, values | walk.address()))
         ours.seen = ours.room.version
     with st.sidebar:
         push.watch(ours)

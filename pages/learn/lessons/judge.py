@@ -41,7 +41,7 @@ def truth_of(ask: Ask, facts: Facts) -> tuple[Value, str]:
         place = options.index(value) if isinstance(value, str) and value in options else value
         if isinstance(place, bool) or not isinstance(place, int) or not 0 <= place < len(options):
             raise ExpressionError(f"the answer is {spelled(value)!r:.80}, which is none of the options")
-        return LETTERS[place], f"{LETTERS[place]}, {options[place]}"
+        return LETTERS[place], f"{LETTERS[place]}. {options[place]}"
     if isinstance(value, bool | str | list) or (ask.kind != "number" and not isinstance(value, int)):
         raise ExpressionError(f"the answer is {spelled(value)!r:.80}, which is no number of the kind {ask.kind}")
     return value, f"E{value}" if ask.kind == "expert" else f"{ask.kind} {value}" if ask.kind == "token" else spelled(

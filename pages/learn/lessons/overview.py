@@ -43,17 +43,16 @@ def errors() -> None:
 def lessons(found: Found) -> None:
     """Show every lesson with its goal, its minutes, the visitor's progress, and buttons that open it."""
     with st.container(key="lesson-list"):
-        for each in found.values():
-            if isinstance(each, Lesson):
-                _lesson(each)
+        for number, each in enumerate((each for each in found.values() if isinstance(each, Lesson)), 1):
+            _lesson(number, each)
 
 
-def _lesson(each: Lesson) -> None:
+def _lesson(number: int, each: Lesson) -> None:
     step, right = progress.of(each)
     with st.container(border=True):
         left, middle = st.columns([5, 2], vertical_alignment="center")
         with left:
-            st.markdown(f"**{markdown(each.title)}**")
+            st.markdown(f"**{number}. {markdown(each.title)}**")
             st.markdown(markdown(each.goal))
             st.caption(f"{each.minutes} minutes, {len(each.steps)} steps. {_progress(each, step, right)}")
         with middle, st.container(horizontal=True):

@@ -5,6 +5,7 @@ The URL holds the place as `lesson=NAME&step=NUMBER`, with numbers from 1.
 
 import dataclasses
 import re
+from collections.abc import Mapping
 
 import streamlit as st
 
@@ -15,7 +16,7 @@ from pages.learn.lessons import facts, lesson, progress
 from pages.learn.lessons.expressions import ExpressionError, evaluate
 from pages.learn.lessons.lesson import Broken, Lesson, Step
 
-NAME, STEP = "lesson", "step"  # in the URL
+NAME, STEP = IN_ADDRESS = ("lesson", "step")
 LIST = page_path("lessons")  # the page that lists the lessons
 _PLACE, _WANTED, _SET, _ASKED = "lesson-place", "lesson-wanted", "lesson-set", "lesson-asked"
 
@@ -67,11 +68,31 @@ def close() -> None:
         st.session_state.pop(key, None)
 
 
-def enter(name: str, number: int) -> None:
-    """Open a lesson at a step without its view: a teacher's page comes with its own. A callback."""
+def follow(place: Mapping[str, str], values: Mapping[str, str]) -> None:
+    """Open the lesson of a teacher at the teacher's step, or close it if the teacher has none open.
+
+    Args:
+        place: what `address` returns in the teacher's session.
+        values: choices of the teacher's view, which the caller opens.
+    """
+    if not place:
+        close()
+        return
+    own = current()
+    if own is None or address() != place:
+        _enter(place[NAME], _number(place.get(STEP, "")))
+    st.session_state[_SET] = dict(values)
+
+
+def address() -> dict[str, str]:
+    """Return the session's place as the URL holds it; an empty dict if no lesson is open."""
     place = current()
-    if place is None or (place.lesson.name, place.number) != (name, number):
-        _enter(name, number)
+    return {} if place is None else {NAME: place.lesson.name, STEP: str(place.number + 1)}
+
+
+def _number(written: str) -> int:
+    """Return the number of a step, from 0, from its text in a URL; 0 if the text is no number."""
+    return int(written) - 1 if re.fullmatch("[0-9]{1,3}", written) else 0
 
 
 def _enter(name: str, number: int) -> bool:
@@ -94,18 +115,16 @@ def take_from_address() -> None:
 
     The step's view is opened if the URL names nothing but the lesson. Call it before any widget of a page.
     """
-    state, address = st.session_state, st.query_params.to_dict()
+    state, url = st.session_state, st.query_params.to_dict()
     if not state.get(_ASKED):
         state[_ASKED] = True
-        if name := address.get(NAME):
-            written = address.get(STEP, "")
-            number = int(written) - 1 if re.fullmatch("[0-9]{1,3}", written) else 0
-            if _enter(name, number) and not set(address) - set(opening.FRAME):
-                show_step()
-                st.rerun()
-    place = current()
-    controls.write_address(NAME, None if place is None else place.lesson.name)
-    controls.write_address(STEP, None if place is None else str(place.number + 1))
+        name = url.get(NAME)
+        if name and _enter(name, _number(url.get(STEP, ""))) and not set(url) - set(opening.FRAME):
+            show_step()
+            st.rerun()
+    place = address()
+    for name in IN_ADDRESS:
+        controls.write_address(name, place.get(name))
 
 
 # --- the view of a step ----------------------------------------------------------------------------------------------

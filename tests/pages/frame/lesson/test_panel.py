@@ -179,3 +179,55 @@ def test_an_experiment_that_was_not_run_says_what_to_press(open_app: OpenApp, st
 
 def test_style_covers_sentences_but_no_widgets() -> None:
     assert "stPlotlyChart" in style.COVER % {"covered": "stPlotlyChart", "line": "#fff"}
+
+
+# --- in a room -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def teacher(app: AppTest) -> AppTest:
+    """The stub's first step, in the session of a room's teacher."""
+    app.button(key="room-open").click().run()
+    return app
+
+
+def test_class_sees_the_step_and_the_answer_when_the_teacher_reveals_it(teacher: AppTest, open_app: OpenApp) -> None:
+    room = teacher.session_state["room"].room
+    assert "lesson-answer" not in keys(teacher)
+    student = open_app(room=room.code)
+    assert not student.exception
+    assert "The text has 10 tokens." in said(student)
+    assert student.number_input(key="token").value == 4
+    assert {"lesson-next", "lesson-show"}.isdisjoint(keys(student))
+    answer(student, 3)
+    assert room.counts("two-steps/1") == {"3": 1}
+    assert "Your answer: **3**. Your teacher shows the right one." in said(student)
+    assert is_covered(student)
+    assert is_covered(teacher)
+    teacher.button(key="lesson-reveal").click().run()
+    assert not is_covered(teacher)
+    assert "**The answer is E" in teacher.info[0].value
+    student.run()
+    assert not is_covered(student)
+    assert "Each token takes 2 experts." in said(student)
+
+
+def test_class_follows_to_the_next_step_and_out_of_the_lesson(teacher: AppTest, open_app: OpenApp) -> None:
+    student = open_app(room=teacher.session_state["room"].room.code)
+    teacher.button(key="lesson-next").click().run()
+    teacher.run()
+    student.run()
+    assert "The last token follows." in said(student)
+    assert student.query_params["step"] == "2"
+    teacher.button(key="lesson-close").click().run()
+    student.run()
+    assert "lesson" not in student.query_params
+
+
+def test_student_who_stops_following_gets_the_answer_at_once(teacher: AppTest, open_app: OpenApp) -> None:
+    student = open_app(room=teacher.session_state["room"].room.code)
+    student.button(key="room-stop").click().run()
+    answer(student, 3)
+    assert not is_covered(student)
+    assert "lesson-next" in keys(student)
+    assert teacher.session_state["room"].room.counts("two-steps/1") == {}

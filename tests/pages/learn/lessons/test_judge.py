@@ -19,10 +19,10 @@ YES_NO = ("yes, {load(1, 1)}", "no")
 @pytest.mark.parametrize(
     ("ask", "answer", "right", "words"),
     [
-        (Ask("?", "choice", "0", YES_NO), "A", True, "A, yes, 8"),
-        (Ask("?", "choice", "0", YES_NO), "B", False, "A, yes, 8"),
-        (Ask("?", "choice", "'no' if load(1, 1) > 5 else 'x'", YES_NO), "B", True, "B, no"),
-        (Ask("?", "choice", "'yes, 8'", YES_NO), "A", True, "A, yes, 8"),
+        (Ask("?", "choice", "0", YES_NO), "A", True, "A. yes, 8"),
+        (Ask("?", "choice", "0", YES_NO), "B", False, "A. yes, 8"),
+        (Ask("?", "choice", "'no' if load(1, 1) > 5 else 'x'", YES_NO), "B", True, "B. no"),
+        (Ask("?", "choice", "'yes, 8'", YES_NO), "A", True, "A. yes, 8"),
         (Ask("?", "number", "load(1, 1) * 100"), "800", True, "800"),
         (Ask("?", "number", "load(1, 1) * 100"), "801", False, "800"),
         (Ask("?", "number", "load(1, 1) * 100", tolerance=0.1), "879", True, "800"),

@@ -27,7 +27,7 @@ def stub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 def test_list_shows_goal_and_minutes_and_no_progress_at_first(show: Show) -> None:
     words = said(show())
-    assert "**Two steps** See what a lesson can hold." in words
+    assert "**1. Two steps** See what a lesson can hold." in words
     assert "5 minutes, 2 steps. " in words
     assert "You are" not in words
 
