@@ -75,7 +75,7 @@ def verdict(subject: Subject, row: np.ndarray, name: str) -> str:
     elsewhere = attention.share_elsewhere(xr.DataArray(row))
     rest = f" {elsewhere:.1%} goes to no single token of the text." if elsewhere > 0.005 else ""
     who, share = subject.token(token), f"<strong>{other}: {row[key]:.1%}</strong>"
-    return f"In {name}, {who} looks most at {share} {tag(kind(subject))}.{rest}"
+    return f"In {name}, {who} looks most at {share}.{rest} {tag(kind(subject))}"
 
 
 def _keys(subject: Subject, row: np.ndarray) -> str:

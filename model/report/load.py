@@ -36,10 +36,9 @@ def verdict(load: Load) -> str:
     if load.band is None:
         return "The trace does not say how its model routes, so the range of chance is unknown."
     layers = load.counts.sizes["moe_layer"]
-    return (
-        f"In <strong>{load.num_uneven} of {layers} layers</strong> the busiest expert has more tokens than chance "
-        f"explains. {load.num_outside:,} of {load.counts.size:,} experts are outside its range {tag('derived')}."
-    )
+    uneven = f"<strong>{load.num_uneven} of {layers} layers</strong>"
+    outside = f"{load.num_outside:,} of {load.counts.size:,} experts are outside the range of chance."
+    return f"In {uneven} the busiest expert has more tokens than chance explains. {outside} {tag('derived')}"
 
 
 def _bars_meaning(load: Load, layer: int, token: int) -> str:
@@ -67,7 +66,8 @@ def _left_out(number: int) -> str:
 
 def _few(load: Load) -> str:
     if load.num_unknown:
-        return f"Not counted: {load.num_unknown:,} tokens whose experts the trace does not hold."
+        plural = "s" * (load.num_unknown > 1)
+        return f"Not counted: {load.num_unknown:,} token{plural} whose experts the trace does not hold."
     return ""
 
 

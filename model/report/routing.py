@@ -18,6 +18,7 @@ from viz.report.markup import element, table, text
 from viz.routing import LOST_TO_BIAS, LOST_TO_GROUP
 
 _NAMES = {"to_bias": LOST_TO_BIAS, "to_groups": LOST_TO_GROUP}
+_VARIABLES = {"router_score": "affinities", "expert_bias": "biases", "router_logit": "router logits"}
 _NEXT = 4  # experts below the cut in the table
 
 
@@ -38,7 +39,7 @@ def of_layer(subject: Subject) -> str:
     meaning += ["A stronger colour is a larger weight."] if "gate_weight" in at else ["The weights are unknown."]
     meaning += ["Grey is affinity, the router's score."] if "router_score" in at else []
     return section(
-        "routing", f"Routing in {_block(subject)}", f"{answer}{groups} {tag(origin.routing_kind(trace))}.", drawn,
+        "routing", f"Routing in {_block(subject)}", f"{answer}{groups}. {tag(origin.routing_kind(trace))}", drawn,
         remark(*meaning, cut(subject)), _changed(subject),
     )  # fmt: skip
 
@@ -106,7 +107,7 @@ def _went(subject: Subject, at: xr.Dataset) -> str:
         for expert, weight in zip(ids, weights, strict=False)
     ]
     kind = tag(origin.routing_kind(subject.trace))
-    return f"In {subject.layer_name}, {who} went to <strong>{listed(slots)}</strong> {kind}."
+    return f"In {subject.layer_name}, {who} went to <strong>{listed(slots)}</strong>. {kind}"
 
 
 def _decision(subject: Subject, lost: dict[str, xr.DataArray]) -> list[str]:
@@ -119,11 +120,21 @@ def _decision(subject: Subject, lost: dict[str, xr.DataArray]) -> list[str]:
         return [heading, lacking(f"The rule by which this router selects experts is not known{note}.")]
     if missing := [name for name in needed_for_decision(trace) if not trace.has(name)]:
         why = subject.reason("score")
-        return [heading, lacking(f"This trace does not hold {listed(missing)}, so the decision cannot be shown.{why}")]
+        names = listed([_VARIABLES.get(name, name) for name in missing])
+        return [heading, lacking(f"This trace does not hold {names}, so the decision cannot be shown.{why}")]
     decision = Decision.of(trace, subject.choice.token, layer)
     bias_on = "logit" if decision.rule.bias_on_logits else "affinity"
     drawn = decision_figure.steps(decision.experts, decision.rule, lost, decision.by_table, bias_on)
-    return [heading, element("p", because(decision)), drawn, _experts_near_the_cut(decision, lost)]
+    meaning = remark(_panels_meaning(decision))
+    return [heading, element("p", because(decision)), drawn, meaning, _experts_near_the_cut(decision, lost)]
+
+
+def _panels_meaning(decision: Decision) -> str:
+    groups = " Pale dots belong to groups that were not kept." if decision.groups else ""
+    if decision.by_table:
+        return f"Coloured bars and squares are the chosen experts, dots the others.{groups}"
+    cut = "The dashed line is the lowest score of a chosen expert."
+    return f"Coloured bars and squares are the chosen experts, dots the others.{groups} {cut}"
 
 
 def because(decision: Decision) -> str:

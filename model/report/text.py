@@ -28,7 +28,7 @@ def strip(subject: Subject) -> str:
     colour = f"The colour is the expert with the largest weight in {subject.layer_name}. " if colours else ""
     if colours and not trace.has("gate_weight"):
         colour = f"The colour is the first expert of the recording in {subject.layer_name}; weights are unknown. "
-    meaning = f"{colour}A token leads to its row in the table. The outlined one is the token that this report follows."
+    meaning = f"{colour}Click a token to go to its row in the table. The report follows the outlined token."
     return section("text", heading, f"{_counts(subject)}.", drawn, LEGEND, remark(meaning, cut(subject)))
 
 
@@ -95,7 +95,7 @@ def by_token(subject: Subject) -> str:
     """Return the section with a row per token."""
     trace, bits, experts, with_text = subject.trace, _bits(subject), _experts(subject), subject.choice.with_text
     header = ["token", *(["text", "id", "bytes"] if with_text else []), "part", "surprisal (bit)"]
-    header += [f"experts in {subject.layer_name}, with weights"] if experts else []
+    header += [f"experts in {subject.layer_name}{', with weights' * trace.has('gate_weight')}"] if experts else []
     rows = []
     for index in subject.shown:
         entry = trace.tokens[index]
@@ -107,7 +107,7 @@ def by_token(subject: Subject) -> str:
         rows.append([*cells, part, three(float(bits[index])), *([experts[index]] if experts else [])])
     texts = {"text", "part", header[-1] if experts else ""}
     means = metrics.surprisal_in_words(trace.data["logprob"], trace.prompt_mask) if trace.has("logprob") else []
-    answer = f"Mean surprisal: {' and '.join(means)} {tag('derived')}." if means else _no_surprisal(subject)
+    answer = f"Mean surprisal: {' and '.join(means)}. {tag('derived')}" if means else _no_surprisal(subject)
     meaning = (
         "Surprisal says how unexpected a token was to the model: 0 bit is certain, each bit halves the probability."
         if means

@@ -34,7 +34,7 @@ nav { display: flex; flex-wrap: wrap; gap: .2rem 1.1rem; margin-top: 1rem; font-
 .pairs div { display: flex; gap: .8rem; justify-content: space-between; border-bottom: 1px solid var(--grid); }
 .pairs .wide { grid-column: 1 / -1; justify-content: start; flex-wrap: wrap; }
 time, .tokens td:last-child, .tokens code { white-space: nowrap; }
-.pairs dt { color: var(--muted); white-space: nowrap; }
+.pairs dt { color: var(--muted); }
 .pairs dd { margin: 0; min-width: 0; }
 .pairs.config { font-size: 14px; }
 .legend { display: flex; flex-wrap: wrap; align-items: center; gap: .2rem 1.1rem; margin: .2rem 0 .6rem; }

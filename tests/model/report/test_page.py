@@ -131,20 +131,24 @@ def test_a_thousand_tokens_of_a_large_model_stay_small() -> None:
     assert "Each cell covers 3 x 3 pairs" in said(page, "attention")
 
 
-def test_hostile_names_become_text() -> None:
+def hostile_trace() -> Trace:
     trace = random_trace()
     spelled = HOSTILE.encode()
     tokens = (trace.tokens[0], *(
         Token(trace.tokens[index].id, HOSTILE, (index - 1) * len(spelled), index * len(spelled), index > 5)
         for index in range(1, trace.num_tokens)
     ))  # fmt: skip
-    hostile = dataclasses.replace(
+    return dataclasses.replace(
         trace, tokens=tokens, text=spelled * 9,
         request={HOSTILE: HOSTILE, "prompt": HOSTILE, "interventions": [{"kind": "TopK", "k": HOSTILE}]},
         model=dict(trace.model) | {"name": HOSTILE, "config": dict(trace.model["config"]) | {HOSTILE: HOSTILE, "x": "http://a"}},
         origin={"kind": "imported", "format": HOSTILE, "engine": HOSTILE, "device": HOSTILE, "dtype": HOSTILE}
         | {"missing": {HOSTILE: HOSTILE}, "notes": [HOSTILE], "versions": {HOSTILE: HOSTILE}},
     )  # fmt: skip
+
+
+def test_hostile_names_become_text() -> None:
+    hostile = hostile_trace()
     page, html = page_of(hostile)
     assert is_harmless(page, html)
     assert "alert(1)" in said(page, "text")
