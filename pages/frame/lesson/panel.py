@@ -76,8 +76,6 @@ def _body(place: Place) -> bool:
         st.caption(WAIT)
         return place.step.ask is not None
     _say(place.step.text, bound)
-    if place.step.do:
-        _say(place.step.do, bound, ":material/touch_app: ")
     if walk.has_wandered():
         st.button(
             "Show it on the page", key="lesson-show", on_click=walk.show_step, icon=":material/visibility:",
@@ -85,6 +83,8 @@ def _body(place: Place) -> bool:
         )  # fmt: skip
     is_open = place.step.ask is not None and question.show(place, bound)
     if not is_open:
+        if place.step.do:
+            _say(place.step.do, bound, ":material/touch_app: ")  # the page is covered before
         for claim in place.step.claims:
             _claim(claim, bound)
     return is_open

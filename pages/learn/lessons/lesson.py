@@ -51,7 +51,7 @@ class Step:
         text: a sentence or two; empty in a self-test.
         page: name of the page in the menu.
         view: choices on the page, as in a URL; one that begins with "=" is an expression.
-        do: what to do on the page; empty: nothing.
+        do: what to do on the page, shown once the question is answered; empty: nothing.
         ask: question to answer before the figure is shown; None: none.
         claims: what the student should see.
     """

@@ -60,10 +60,12 @@ def test_link_to_a_lesson_opens_its_page_and_run(app: AppTest, engine: FakeEngin
 
 def test_the_figures_are_covered_until_the_answer(app: AppTest) -> None:
     assert is_covered(app)
+    assert "Press an expert." not in said(app)
     assert "lesson-show" not in keys(app)
     truth = facts_of(Sources(random_trace(seed=0, num_new=4)))["expert"](4, 2)
     answer(app, truth)
     assert not is_covered(app)
+    assert "Press an expert." in said(app)
     assert f"**Right: E{truth}.** Its weight is " in app.success[0].value
     assert ":material/check: Each token takes 2 experts." in said(app)
 
