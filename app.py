@@ -6,6 +6,7 @@ import streamlit as st
 
 from pages.common import controls, guards, kept, limits, models, opening, prompt, style, view
 from pages.common.menu import FIRST, MENU, page_path, title
+from pages.frame.glossary import words
 from pages.frame.lesson import panel as lesson
 from pages.frame.room import bar, follow, member, panel, push
 from pages.frame.sidebar import sidebar
@@ -37,6 +38,7 @@ def show() -> None:
         panel.show()
         lesson.show(page.url_path or FIRST)
     kept.notice(page.url_path)
+    words.show(page.url_path or FIRST)
     _page(page.url_path, page.run)
     if models.available():
         models.warm(models.available()[models.chosen()])

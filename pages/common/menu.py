@@ -7,7 +7,7 @@ MENU = {
     "Observe": ("explore", "routing", "expert_load", "attention", "sparse_attention", "tokens"),
     "Intervene": ("counterfactual", "compare"),
     "Audit": ("doctor", "imports"),
-    "Learn": ("lessons", "architecture", "data", "training", "collapse", "what_changed"),
+    "Learn": ("lessons", "architecture", "data", "training", "collapse", "what_changed", "glossary"),
 }
 FIRST = "explore"  # page that opens if the URL has no path
 

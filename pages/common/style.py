@@ -33,7 +33,7 @@ body:has([data-testid="stExpandSidebarButton"]) h1.page-title { margin-top: -0.4
 [role="radio"][aria-checked="true"], [role="tab"][aria-selected="true"] { color: inherit !important; }
 .st-key-how-A, .st-key-how-B { min-height: 8.4rem; }
 .st-key-status { min-height: 2.6rem; justify-content: center; }
-[data-testid="stLayoutWrapper"]:has(> .st-key-typed-script) { display: none; }
+[data-testid="stLayoutWrapper"]:has(> :is(.st-key-typed-script, .st-key-glossary-words)) { display: none; }
 .st-key-prompt-size [data-stale="true"] { opacity: 1 !important; transition: none !important; }
 [data-testid="stTextArea"] textarea { unicode-bidi: plaintext; }
 .st-key-examples button { min-height: 1.6rem; padding: 0.1rem 0.5rem; }
