@@ -21,7 +21,7 @@ const STYLE = `
 
 class Glossary {
   constructor() {
-    this.marks = new Map();  // word -> {element, start, rectangle, button}
+    this.marks = new Map();  // word -> {element, button}
     this.timer = this.leaving = null;
     document.head.append(Object.assign(document.createElement('style'), { textContent: STYLE }));
     this.meanings = Object.assign(document.createElement('div'), { hidden: true });
@@ -66,6 +66,7 @@ class Glossary {
       this.sizes.unobserve(mark.element);
       this.marks.delete(word);
     }
+    for (const use of found.values()) use.place = placeOf(use);  // all before any mark: the page is laid out once
     for (const [word, use] of found) this.mark(word, use);
     this.changes.takeRecords();  // those of this function
   }
@@ -77,16 +78,13 @@ class Glossary {
       if (node.parentElement !== element && node.parentElement.closest(`${LEFT_OUT}, li li`)) continue;
       for (const match of node.data.matchAll(this.pattern)) {
         const entry = this.words.get(match[0].toLowerCase().replace(/\s+/g, ' '));
-        const range = document.createRange();
-        range.setStart(node, match.index);
-        range.setEnd(node, match.index + match[0].length);
-        yield [entry.word, { element, spelled: match[0], rectangle: range.getClientRects()[0] }];
+        yield [entry.word, { element, node, start: match.index, spelled: match[0] }];
       }
     }
   }
 
-  mark(word, { element, spelled, rectangle }) {
-    if (!rectangle) return;
+  mark(word, { element, spelled, place }) {
+    if (!place) return;
     let mark = this.marks.get(word);
     if (!mark) {
       const button = Object.assign(document.createElement('button'), { type: 'button', className: 'glossary-word' });
@@ -102,11 +100,7 @@ class Glossary {
       this.sizes.observe(element);
     }
     mark.button.setAttribute('aria-label', spelled);
-    const frame = element.getBoundingClientRect(), style = mark.button.style;
-    style.left = `${rectangle.left - frame.left}px`;
-    style.top = `${rectangle.top - frame.top}px`;
-    style.width = `${rectangle.width}px`;
-    style.height = `${rectangle.height}px`;
+    Object.assign(mark.button.style, place);
   }
 
   show(word) {
@@ -149,6 +143,16 @@ class Glossary {
 }
 
 const idOf = (word) => `glossary-${word.replace(/[^A-Za-z0-9]/g, '-')}`;
+
+// Where a word stands in its paragraph; of a word over two lines, its first part.
+function placeOf({ element, node, start, spelled }) {
+  const range = document.createRange();
+  range.setStart(node, start);
+  range.setEnd(node, start + spelled.length);
+  const [first] = range.getClientRects(), frame = element.getBoundingClientRect();
+  return first && { left: `${first.left - frame.left}px`, top: `${first.top - frame.top}px`,
+    width: `${first.width}px`, height: `${first.height}px` };
+}
 
 // Whether a change may concern a text: not the ticks of a run, which come many times a second, and not a mark.
 function isOfText(record) {
