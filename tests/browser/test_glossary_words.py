@@ -1,4 +1,4 @@
-"""The first use of a word of the glossary shows its meaning, on hover and by keyboard; the glossary draws its formulas."""
+"""The first use of a word of the glossary shows its meaning on hover and by keyboard; formulas are drawn."""
 
 import pytest
 from playwright.sync_api import expect

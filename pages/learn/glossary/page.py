@@ -8,8 +8,8 @@ from pages.learn.glossary import choices, glossary, overview
 words = glossary.words()
 st.markdown("What does this word mean?")
 st.markdown(
-    f"**{len(words)} words**, each with a sentence, its formula, and a page that shows it. Other pages mark a word at its "
-    "first use: point at it, or reach it with Tab."
+    f"**{len(words)} words**, each with a sentence, its formula, and a page that shows it. Other pages mark a word at "
+    "its first use: point at it, or reach it with Tab."
 )
 with st.container(horizontal=True, vertical_alignment="bottom"):
     query = choices.search()
