@@ -34,8 +34,8 @@ def show() -> None:
     controls.take_from_address(page.url_path)
     controls.keep()
     with guards.shortage_shown():
-        sidebar.show()
         panel.show()
+        sidebar.show()
         lesson.show(page.url_path or FIRST)
     kept.notice(page.url_path)
     words.show(page.url_path or FIRST)

@@ -56,7 +56,7 @@ def _teacher(ours: Member) -> None:
         st.caption(ONLY_HERE.format(host=here[1]))
     st.caption("Students open this link or scan the code:")
     st.code(url, language=None, wrap_lines=True)
-    st.html(f'<div class="room-qr">{qr.svg(url, QR_PIXELS)}</div>')
+    st.image(qr.svg(url, QR_PIXELS), width="stretch")
     ours.leading = st.toggle(
         "The class follows this page", value=ours.leading, key="room-leading",
         help="Off: you can prepare something, and the class keeps the view that it has.",
@@ -85,11 +85,13 @@ def student_link(page_url: str, code: str) -> str:
 
     >>> student_link("http://host:8501/app/routing?teach=x", "BCDFGH")
     'http://host:8501/app/?room=BCDFGH'
+    >>> student_link("http://host:8501", "BCDFGH")
+    'http://host:8501/?room=BCDFGH'
     """
-    return f"{re.split('[?#]', page_url)[0].rpartition('/')[0]}/?{member.CODE}={code}"
+    found = re.match(r"(\w+://[^/?#]*)((?:/[^/?#]*)*?)(/[^/?#]*)?(?:[?#]|$)", page_url)
+    return f"{found[1] + found[2] if found else ''}/?{member.CODE}={code}"
 
 
 STYLE = """<style>
 .room-code { font-family: monospace; font-size: 2.4rem; font-weight: 700; letter-spacing: .12em; line-height: 1.1; }
-.room-qr svg { display: block; max-width: 100%; height: auto; }
 </style>"""

@@ -65,7 +65,8 @@ export default function ({ data, parentElement, setTriggerValue }) {
 }
 """
 _COMPONENT = component("moe_loupe_copy_link", html=HTML, css=CSS, js=JS)
-SECRETS = (kept.KEY, "teach")  # keys of the URL that are left out: this tab's run after a reload, a room's teacher
+# Keys of the URL that are left out: of this tab after a reload, and of a room and its teacher. The link is to a view.
+SECRETS = (kept.KEY, "room", "teach")
 
 
 def button(whole: bool) -> None:

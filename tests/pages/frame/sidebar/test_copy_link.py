@@ -22,7 +22,7 @@ def test_link_to_the_example_is_whole(open_app: Callable[..., AppTest]) -> None:
 
 
 def test_link_leaves_out_the_keys_of_the_tab_and_of_a_teacher(open_app: Callable[..., AppTest]) -> None:
-    assert '"secrets": ["session", "teach"]' in labels(open_app())[0]
+    assert '"secrets": ["session", "room", "teach"]' in labels(open_app())[0]
 
 
 def shown(url: str) -> AppTest:
