@@ -6,9 +6,10 @@ prompt is one pass, and each generated token is one more: some families compute 
 several tokens.
 """
 
+import contextlib
 import functools
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from model.families.probed import Layout, fed, probe_or_refuse
 from model.families.recorder import FamilyRecorder
 from model.families.tape import Tape
 from model.run.abilities import INTERVENTIONS, Abilities
-from model.run.engine import DTYPES, SECONDS_BETWEEN_CHECKS
+from model.run.engine import DTYPES
 from model.run.entries import model_entry, origin_entry
 from model.run.from_disk import Stopped
 from model.run.interventions import TopK
@@ -37,6 +38,7 @@ from model.run.recorder import join_steps
 from model.run.request import CAPTURE_NAMES, RequestError, RunRequest
 from model.run.sampling import choose
 from model.run.step import Progress, Step, last
+from model.run.turns import PASSES, SECONDS_BETWEEN_CHECKS
 from model.run.words import check_ids, check_length, next_step
 from model.trace.trace import DIMS, Trace
 
@@ -81,7 +83,7 @@ class TransformersEngine:
         self.eos_ids = eos_ids(folder, text_config)
         self.abilities = self._abilities()
         self._possible_top_k: set[int] = set()
-        self.lock = threading.Lock()
+        self.lock = threading.Lock()  # held for a forward pass if the weights wait on the disk
 
     @classmethod
     def load(
@@ -188,7 +190,7 @@ class TransformersEngine:
             return
         tape = Tape(edits((change,), self.probed.found, self.probed.paths), routing=False, norms=False)
         try:
-            with self.lock, tape.running(), torch.inference_mode():
+            with self._turn(None), tape.running(), torch.inference_mode():
                 fed(self.model, torch.tensor([0, 1], device=self.device))
         except (ValueError, RuntimeError, IndexError) as error:
             raise RequestError(
@@ -216,7 +218,7 @@ class TransformersEngine:
 
         Every token is fed, also the last generated one. Generation ends at `max_new_tokens`, after an end-of-sequence
         token, or once `cancel` is set. The run checks `cancel` between steps; the trace then holds the finished steps.
-        `on_layer` is never called. The lock is held for one forward pass, never across a `yield`.
+        `on_layer` is never called. A turn is held for one forward pass, never across a `yield`.
 
         Raises:
             Stopped: `cancel` was set before the first step; there is no trace.
@@ -225,33 +227,41 @@ class TransformersEngine:
         ids, recorder = self._start(request)
         generator, steps, cache = torch.Generator().manual_seed(request.seed), list[Step](), None
         new_ids, capacity = ids, len(ids) + request.max_new_tokens
-        while self._take_turn(cancel, steps):
-            try:
+        while True:
+            with self._turn(cancel) as has_turn:
+                if not has_turn:
+                    break
                 logits_TV, cache = self._forward(new_ids, recorder, cache)
                 next_id = choose(logits_TV[-1], request, generator)
                 steps.append(next_step(self.tokenizer, steps, new_ids, recorder.take(new_ids, [logits_TV])))
-            finally:
-                self.lock.release()
             yield steps[-1]
             if recorder.tape.position >= capacity or new_ids[-1] in self.eos_ids and len(steps) > 1:
                 break
             if cancel is not None and cancel.is_set():
                 break
             new_ids = [next_id]
+        if not steps:
+            raise Stopped("stopped before its turn came")
         return self._trace(request, recorder, steps)
 
-    def _take_turn(self, cancel: threading.Event | None, steps: list[Step]) -> bool:
-        """Take the lock for a forward pass; return False if `cancel` is set while another run holds it.
+    @contextlib.contextmanager
+    def _turn(self, cancel: threading.Event | None) -> Iterator[bool]:
+        """Hold a turn for a forward pass; yield False if `cancel` was set before.
 
-        Raises:
-            Stopped: that happens before the first step, so that there is no trace.
+        A pass whose weights wait on the disk takes no turn, but only one pass of a model reads.
         """
+        if not self.offloaded:
+            with PASSES.turn(cancel) as has_turn:
+                yield has_turn
+            return
         while not self.lock.acquire(timeout=SECONDS_BETWEEN_CHECKS):
             if cancel is not None and cancel.is_set():
-                if not steps:
-                    raise Stopped("stopped before its turn came")
-                return False
-        return True
+                yield False
+                return
+        try:
+            yield True
+        finally:
+            self.lock.release()
 
     def _forward(self, token_ids: list[int], recorder: FamilyRecorder, cache: Any) -> tuple[torch.Tensor, Any]:
         """Return the logits of the tokens, [T, V], and the cache with them."""

@@ -19,6 +19,7 @@ from model.families.attention import Attended, watch_attention
 from model.families.blocks import Block, Seam, argument_names, structure_of
 from model.families.router_outputs import assignment_in, logits_in, lone_logits
 from model.families.tape import RawRouting, Tape, current
+from model.run.turns import PASSES
 
 _ATTENTION_PATHS: weakref.WeakKeyDictionary[nn.Module, str] = weakref.WeakKeyDictionary()
 
@@ -89,6 +90,7 @@ def _edited(tape: Tape, block: Block, received: RawRouting) -> RawRouting | None
 
 
 def _before_layer(index: int, _module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
+    PASSES.pause()
     tape = current()
     if tape is None or not (tape.inputs or tape.norms and index == 0):
         return

@@ -10,7 +10,8 @@ Shape suffixes: B batch (1), T new positions, D model width, V vocabulary, L MoE
 """
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from typing import TypeVar, cast
 
 import numpy as np
 import torch
@@ -24,6 +25,9 @@ from model.run.predictions import rows_at_once
 from model.run.recorder import Recorder
 from model.run.request import RunRequest
 from model.run.sampling import choose
+from model.run.turns import PASSES
+
+Part = TypeVar("Part")
 
 
 class Decoding:
@@ -65,7 +69,8 @@ class Decoding:
         """
         drafted = self._draft_to_verify(new_ids)
         fed = torch.tensor([new_ids + drafted], device=self._device)
-        x_BTD = self._model.hidden(fed, self._cache, self.recorder, self._edit, blocks)
+        blocks = cast("Iterable[Block]", self._model.blocks) if blocks is None else blocks
+        x_BTD = self._model.hidden(fed, self._cache, self.recorder, self._edit, _pausing(blocks))
         # A long prompt's logits do not fit in memory: the last block's are computed now, those of others when recorded.
         *earlier, last_BTD = x_BTD.split(rows_at_once(self._model.config.vocab_size), dim=1)
         logits_TV, before = self._model.logits(last_BTD)[0], x_BTD.shape[1] - last_BTD.shape[1]
@@ -78,7 +83,7 @@ class Decoding:
         elif drafted:
             self._cache.take_back(1)
             self.recorder.drop_last()
-        logits = (self._model.logits(part_BTD)[0] for part_BTD in earlier)
+        logits = (self._model.logits(part_BTD)[0] for part_BTD in _pausing(earlier))
         arrays = self.recorder.take(new_ids, itertools.chain(logits, [logits_TV[: len(new_ids) - before]]))
         if self._drafter is not None:
             self._drafter.add(x_BTD[:, : len(new_ids)], [*new_ids[1:], self.next_id])
@@ -128,3 +133,10 @@ class Decoding:
 
     def _choose(self, logits_V: torch.Tensor) -> int:
         return choose(logits_V, self._request, self._generator)
+
+
+def _pausing(parts: Iterable[Part]) -> Iterator[Part]:
+    """Yield the parts of a pass; after each, others go first if the pass takes long."""
+    for part in parts:
+        yield part
+        PASSES.pause()

@@ -1,8 +1,8 @@
 """Runs requests on a model and returns their traces.
 
 One engine serves many sessions at once: its weights are only read, and everything that changes (cache, recorder, random
-generator, edit) belongs to one run. The lock is held for one forward pass, never across a `yield`, so that a run can be
-abandoned at any token without blocking others.
+generator, edit) belongs to one run. A run takes a turn for each forward pass (`model/run/turns.py`) and never holds it
+across a `yield`, so that a run can be abandoned at any token without blocking others.
 """
 
 import contextlib
@@ -42,11 +42,11 @@ from model.run.request import RequestError, RunRequest
 from model.run.routing_edit import routing_edit
 from model.run.sharding import load_sharded
 from model.run.step import Progress, Step, last
+from model.run.turns import PASSES, SECONDS_BETWEEN_CHECKS
 from model.run.words import check_ids, check_length, next_step
 from model.trace.trace import DIMS, Trace
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-SECONDS_BETWEEN_CHECKS = 0.2  # while a run waits for another run from disk, it checks `cancel` at this interval
 
 
 class Engine:
@@ -63,7 +63,6 @@ class Engine:
         self.device, self.dtype = (disk.device, disk.dtype) if disk else (weight.device, weight.dtype)
         self.context = self.config.max_positions  # largest number of tokens of a run
         self.abilities: Abilities = of_own_network(self.config, from_disk=disk is not None)
-        self.lock = threading.Lock()
 
     @property
     def shape(self) -> ModelConfig:
@@ -209,14 +208,15 @@ class Engine:
         """Run a request; yield each step, and return the trace of all steps.
 
         Every token is fed, also the last generated one. Generation ends at `max_new_tokens`, after an end-of-sequence
-        token, or once `cancel` is set. The run checks `cancel` between steps; the trace then holds the finished steps.
+        token, or once `cancel` is set. The run checks `cancel` between steps and while it waits for its turn; the trace
+        then holds the finished steps.
 
         A run from disk is a single step. It checks `cancel` before each layer, and calls `on_layer` after each layer.
         While it waits for another run of the model, it checks `cancel` and reports 0 finished layers at intervals. With
         `partial` (see `open_partial`) it starts after the stored layers, and stores each layer that it finishes.
 
         Raises:
-            Stopped: a run from disk was cancelled; there is no trace.
+            Stopped: `cancel` was set before the first step, or during a run from disk; there is no trace.
             RequestError, EditError: the request cannot be run (raised before the first step), or the logits are not
                 finite, so no token can be chosen.
         """
@@ -228,7 +228,9 @@ class Engine:
         steps: list[Step] = []
         new_ids = ids
         while True:
-            with self._turn(cancel, on_layer):
+            with self._turn(cancel, on_layer) as has_turn:
+                if not has_turn:
+                    break
                 blocks = disk_run.blocks(decoding.recorder, cancel, on_layer) if disk_run else None
                 new_ids, arrays = decoding.advance(new_ids, blocks)
             steps.append(next_step(self.tokenizer, steps, new_ids, arrays))
@@ -238,22 +240,32 @@ class Engine:
             if cancel is not None and cancel.is_set():
                 break
             new_ids = [decoding.next_id]
+        if not steps:
+            raise Stopped("stopped before its turn came")
         if decoding.is_behind:  # the run ended early; a run from disk never does
-            with self.lock:
+            with PASSES.turn():
                 decoding.catch_up()
         return self._trace(request, model, decoding, steps)
 
     @contextlib.contextmanager
-    def _turn(self, cancel: threading.Event | None, on_layer: Callable[[Progress], None]) -> Iterator[None]:
-        """Hold the lock for a step; while waiting for a run from disk, check `cancel` and report progress."""
-        while not self.lock.acquire(timeout=SECONDS_BETWEEN_CHECKS if self.disk else -1):
+    def _turn(self, cancel: threading.Event | None, on_layer: Callable[[Progress], None]) -> Iterator[bool]:
+        """Hold a turn for a step; yield False if `cancel` was set before.
+
+        A run from disk waits for the disk, not for a processor: it takes no turn, but only one run of a model reads.
+        """
+        if self.disk is None:
+            with PASSES.turn(cancel) as has_turn:
+                yield has_turn
+            return
+        while not self.disk.lock.acquire(timeout=SECONDS_BETWEEN_CHECKS):
             if cancel is not None and cancel.is_set():
-                raise Stopped("stopped before its turn came")
+                yield False
+                return
             on_layer(Progress(0, self.config.num_layers, 0, 0.0))
         try:
-            yield
+            yield True
         finally:
-            self.lock.release()
+            self.disk.lock.release()
 
     def _trace(self, request: RunRequest, model: Transformer, decoding: Decoding, steps: list[Step]) -> Trace:
         arrays = join_steps([step.arrays for step in steps]) | decoding.draft_arrays()

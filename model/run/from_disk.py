@@ -44,6 +44,7 @@ class DiskModel:
     def __init__(self, folder: ModelFolder, config: ModelConfig, device: torch.device, dtype: torch.dtype) -> None:
         self.folder, self.config, self.device, self.dtype = folder, config, device, dtype
         self.weights = DiskWeights(folder, device, dtype)
+        self.lock = threading.Lock()  # held for a run
         # By layer number; layer `num_layers` is the layer of the multi-token-prediction module.
         self._of_layer: dict[int, list[Slot]] = {layer: [] for layer in range(config.num_layers + 1)}
         self._of_module: list[Slot] = []  # of the multi-token-prediction module, without its layer

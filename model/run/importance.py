@@ -32,8 +32,9 @@ from model.run.engine import Engine
 from model.run.interventions import KnockOut
 from model.run.request import RequestError, RunRequest
 from model.run.routing_edit import routing_edit
+from model.run.turns import PASSES
 
-ROWS_AT_ONCE = 1024  # most rows of a batch; larger batches are not faster, and hold the lock longer
+ROWS_AT_ONCE = 1024  # most rows of a batch; larger batches are not faster, and others wait longer
 # Largest KL, in nats, for which the second-order term is used. That term uses one covariance for all positions, which
 # is at least the mean of each position's own (law of total variance). Compared with KL over the whole vocabulary, the
 # error was at most 3e-5 at any position of two texts, and 1e-6 in the mean over positions with a small KL (mini-v3).
@@ -69,7 +70,7 @@ def importance(
 ) -> Generator[Importance, None, None]:
     """Knock out each expert of each MoE layer, one at a time; yield the effects so far after each batch.
 
-    If `cancel` is set, the generator ends before the next batch. It holds the engine's lock for one batch at a time.
+    If `cancel` is set, the generator ends before the next batch. It takes a turn for each batch.
     Errors are raised before the first batch.
 
     Raises:
@@ -87,18 +88,18 @@ def importance(
     edits = {
         layer: [_edit(engine, layer, expert) for expert in range(config.num_experts)] for layer in config.moe_layers
     }
-    with engine.lock:
+    with PASSES.turn():
         original = _Original(engine.model, torch.tensor([ids], device=engine.device))
     effects = _Effects(original)
     for row, layer in enumerate(config.moe_layers):
-        with engine.lock:
+        with PASSES.turn():
             changes = _Changes(original, layer, edits[layer])
         effects.untouched(row, changes.counts_E)
         yield effects.so_far()
         for experts in changes.batches():
             if cancel is not None and cancel.is_set():
                 return
-            with engine.lock:
+            with PASSES.turn():
                 effects.add(row, experts, *original.compare(*changes.outcome(experts)))
             yield effects.so_far()
 

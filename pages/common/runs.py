@@ -10,9 +10,10 @@ from collections.abc import Hashable
 
 import streamlit as st
 
+from model.run.computation import Computation
 from model.run.protocol import EngineProtocol, LocalEngineProtocol
 from model.run.request import Capture, RequestError, RunRequest
-from model.run.step import Progress
+from model.run.step import Progress, Step
 from model.trace.trace import Trace
 from pages.common import jobs, limits, live
 from pages.common.jobs import Job
@@ -27,7 +28,7 @@ class Run(Job):
     kind: str  # "run", "engine" (on a serving engine), "compared" (side B), "recorded" or "opened"
     request: RunRequest | None = None
     trace: Trace | None = None
-    seconds: float | None = None  # time of the steps, without the wait for a turn
+    seconds: float | None = None  # time of the steps, without waits for a turn
     note: str | None = None  # what the run does not record, and why
     header: wire.Header | None = None  # axes of the run, once they are known
     blocks: list[bytes] = dataclasses.field(default_factory=list)  # messages for the lens, until the run ends
@@ -42,6 +43,11 @@ class Run(Job):
     def stopped(self) -> bool:
         """Whether the run was ended early, with a trace of the steps done."""
         return self.request is not None and self.trace is not None and not self.waiting and not self.complete
+
+    @property
+    def is_large(self) -> bool:
+        """Whether the run may load a model of its own: side B of a comparison does."""
+        return self.kind == "compared"
 
     def snapshot(self) -> bytes:
         """Return the whole run as a message for the lens; the message is packed once."""
@@ -91,34 +97,36 @@ def fit(run: Run, engine: LocalEngineProtocol) -> None:
     run.request = dataclasses.replace(run.request, capture=Capture(variables))
 
 
-def record(run: Run, engine: EngineProtocol) -> None:
+def record(run: Run, engine: EngineProtocol, key: Hashable = None) -> None:
     """Run the request of a run step by step until it ends or is stopped, and store its trace.
+
+    Args:
+        run: the run.
+        engine: the engine.
+        key: runs with this key that go on at the same time are computed once, see `key_of`; None: never share.
 
     Raises:
         ValueError: the request cannot be run, or was stopped before its first step.
     """
     assert run.request is not None
-    run.header, num_prompt, began = live.header_for(engine, run.request, run.number), 0, time.monotonic()
-    steps = engine.stream(run.request, run.cancel, lambda progress: _report_layer(run, progress))
-    total = run.request.max_new_tokens
-    try:
-        while True:
-            step = next(steps)
-            run.blocks.append(wire.pack_block(step.start, step.tokens, step.text, step.arrays))
-            num_prompt = num_prompt or len(step.tokens)
-            new = step.start + len(step.tokens) - num_prompt
-            speed = (new + num_prompt) / (time.monotonic() - began)
-            run.advance(new / total if total else 1.0, f"{new} of {total} new tokens, {speed:.0f} tokens/s")
-    except StopIteration as finished:
-        run.seconds, run.trace = time.monotonic() - began, finished.value
+    run.header = live.header_for(engine, run.request, run.number)
+    new = Computation(run.request, engine, _pack, _report_step, _report_layer)
+    computation = new.join(run, key)
+    run.blocks = computation.blocks
+    run.trace, run.seconds = computation.follow(run)
+
+
+def key_of(run: Run, engine: LocalEngineProtocol) -> Hashable:
+    """Return what determines the trace of a run: two runs with equal keys have the same trace."""
+    return engine.folder, str(engine.dtype), run.request
 
 
 def recall_or_record(run: Run, engine: LocalEngineProtocol, cache: dict[Hashable, Trace]) -> None:
     """Do what `record` does, but take the trace from `cache` if another visitor has completed the same request."""
-    key = (engine.folder, str(engine.dtype), run.request)
+    key = key_of(run, engine)
     run.trace = cache.get(key)
     if run.trace is None:
-        record(run, engine)
+        record(run, engine, key)
     if run.trace is not None and not run.cancel.is_set():
         jobs.keep(cache, key, run.trace, limits.KEPT_TRACES)
 
@@ -129,11 +137,27 @@ def finished() -> dict[Hashable, Trace]:
     return {}
 
 
-def _report_layer(run: Run, progress: Progress) -> None:
-    """Report the progress of a run from disk."""
+def _pack(step: Step) -> bytes:
+    return wire.pack_block(step.start, step.tokens, step.text, step.arrays)
+
+
+def _report_step(computation: Computation[Run]) -> None:
+    """Report the progress of a computation to its runs."""
+    for run in computation.runs:
+        assert run.request is not None
+        total, new = run.request.max_new_tokens, computation.num_tokens - computation.num_prompt
+        speed = computation.num_tokens / (time.monotonic() - computation.began)
+        others = len(jobs.GOING) - len(computation.runs)
+        beside = f", beside {others} other run{'s' if others > 1 else ''}" if others > 0 else ""
+        run.advance(new / total if total else 1.0, f"{new} of {total} new tokens, {speed:.0f} tokens/s{beside}")
+
+
+def _report_layer(runs: list[Run], progress: Progress) -> None:
+    """Report the progress of a run from disk to the runs that follow it."""
     done, count = progress.layers_done, progress.num_layers
-    if not done:
-        run.advance(0.0, "Another run of this model is reading its layers from disk; yours starts when that run ends")
-        return
-    read = f"{progress.bytes_read / 1e9:.2f} GB at {progress.bytes_per_second / 1e9:.2f} GB/s"
-    run.advance(done / count, f"layer {done} of {count}, {read}, {progress.seconds_left:.0f} s left")
+    share, message = 0.0, "Another run of this model is reading its layers from disk; yours starts when that run ends"
+    if done:
+        read = f"{progress.bytes_read / 1e9:.2f} GB at {progress.bytes_per_second / 1e9:.2f} GB/s"
+        share, message = done / count, f"layer {done} of {count}, {read}, {progress.seconds_left:.0f} s left"
+    for run in runs:
+        run.advance(share, message)

@@ -45,7 +45,7 @@ def recorder(reuse: bool = False) -> Callable[[Run], None]:
             if reuse:
                 runs.recall_or_record(run, engine, cache)
             else:
-                runs.record(run, engine)
+                runs.record(run, engine, runs.key_of(run, engine))
 
     return work
 

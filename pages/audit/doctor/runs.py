@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import streamlit as st
 
 from model.doctor.findings import Report
+from model.run.turns import PASSES
 from model.trace.trace import Trace
 from pages.common import jobs, models, session
 from pages.common.jobs import Job
@@ -57,11 +58,15 @@ def start_weights(folder: Path) -> None:
         return
     audit = cache[WEIGHTS] = _own()[WEIGHTS, folder, _state(folder)] = Audit()
 
+    def progress(tensor: Any) -> None:
+        audit.update(tensor)
+        PASSES.pause()
+
     def work() -> None:
         from model.doctor.weights import examine_weights
 
-        with models.path_hidden(folder):
-            audit.report = examine_weights(folder, audit.update, audit.cancel)
+        with models.path_hidden(folder), PASSES.turn(audit.cancel):
+            audit.report = examine_weights(folder, progress, audit.cancel)
 
     jobs.begin(audit, work)
 

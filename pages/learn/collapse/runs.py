@@ -8,6 +8,7 @@ from typing import Any
 import streamlit as st
 import xarray as xr
 
+from model.run.turns import PASSES
 from model.trace.training_log import Outcome, outcome, relative_loads, running_loss
 from pages.common import jobs, session
 from pages.common.jobs import Job
@@ -62,7 +63,7 @@ class NanoRun(Job):
 def _train(run: NanoRun) -> None:
     from model.train.demo.nano import Nano, train_nano
 
-    for line in train_nano(Nano(**run.settings, steps=STEPS), run.cancel):
+    for line in PASSES.each(train_nano(Nano(**run.settings, steps=STEPS), run.cancel), run.cancel):
         run.lines.append(line)
 
 

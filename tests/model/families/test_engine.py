@@ -21,6 +21,7 @@ from model.run.from_disk import Stopped
 from model.run.interventions import KnockOut, Replay, TopK
 from model.run.protocol import LocalEngineProtocol
 from model.run.request import Capture, RequestError, RunRequest
+from model.run.turns import PASSES
 from model.trace.observed_rule import rule_of
 from model.trace.trace import Trace
 from tests.closeness import ROUNDING, relative_error
@@ -181,11 +182,14 @@ def test_stop_ends_the_wait_for_another_run() -> None:
     steps = engine.stream(RunRequest(token_ids=IDS, max_new_tokens=9), cancel)
     next(steps)
     cancel.set()
-    with engine.lock:
+    ticket = PASSES.join()
+    try:
         with pytest.raises(Stopped, match="before its turn"):
             engine.run(RunRequest(token_ids=IDS), cancel)
         with pytest.raises(StopIteration):
             next(steps)
+    finally:
+        PASSES.leave(ticket)
 
 
 def test_a_text_ends_at_a_token_of_the_generation_configuration(tmp_path: Path) -> None:

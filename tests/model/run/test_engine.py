@@ -2,6 +2,7 @@
 
 import dataclasses
 import threading
+from collections.abc import Hashable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -12,11 +13,13 @@ import torch
 from model.checkpoint.device import DeviceError, choose_device
 from model.network.cache import LatentCache
 from model.network.edit import EditError, RoutingEdit, unchanged
+from model.run import turns
 from model.run.capture import capture_bytes
 from model.run.engine import Engine
 from model.run.interventions import BiasOff, ForceExpert, GroupLimitOff, KnockOut, TopK
 from model.run.recorder import Recorder
 from model.run.request import Capture, RequestError, RunRequest
+from model.run.turns import PASSES, Ticket
 from model.trace.trace import Trace
 from tests.closeness import ROUNDING, relative_error
 from tests.models import random_model, tiny_config
@@ -255,6 +258,25 @@ def test_four_threads_do_not_touch_each_other(engine: Engine) -> None:
     with ThreadPoolExecutor(4) as pool:
         together = list(pool.map(lambda i: engine.run(variants[i % len(variants)]), range(500)))
     assert all(same_arrays(trace, alone[i % len(alone)]) for i, trace in enumerate(together))
+
+
+def test_pass_over_a_prompt_that_lets_others_go_first_has_the_numbers_of_a_run_alone(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = [request(token_ids=tuple(range(2, 40 + seed)), seed=seed, max_new_tokens=3) for seed in range(3)]
+    alone, pauses, join = [engine.run(each) for each in asked], [], PASSES.join
+
+    def counted(visitor: Hashable = None) -> Ticket:
+        pauses.append(visitor)
+        return join(visitor)
+
+    monkeypatch.setattr(turns, "QUANTUM", 0.0)
+    monkeypatch.setattr(PASSES, "join", counted)
+    with ThreadPoolExecutor(3) as pool:
+        together = list(pool.map(engine.run, asked * 4))
+    assert len(pauses) > 12 * 4  # more turns than passes
+    for number, trace in enumerate(together):
+        assert trace.data.identical(alone[number % 3].data)
 
 
 @pytest.mark.gpu

@@ -1,17 +1,16 @@
 import threading
-import weakref
 
 import pytest
 
+from model.run.turns import Turns
 from pages.common import jobs
 from pages.common.jobs import Job
-from pages.common.turns import Turns
 
 
 @pytest.fixture(autouse=True)
 def _one_session(monkeypatch: pytest.MonkeyPatch) -> None:
-    of_session = weakref.WeakSet()
-    monkeypatch.setattr(jobs, "_of_session", lambda: of_session)
+    visitor = jobs.Visitor()
+    monkeypatch.setattr(jobs, "_of_session", lambda: visitor)
 
 
 class Place:
@@ -34,7 +33,7 @@ def test_one_queue_for_all_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
     assert began.wait(30)
     place.progress = lambda share, text: (place.said.append(text), first.stop() if text else None)  # type: ignore[method-assign]
     jobs.execute(second, place, lambda: worked.append(1))  # type: ignore[arg-type]
-    assert any("runs are going on; yours starts when one of them ends" in text for text in place.said)
+    assert any("large runs are going on; yours starts when one of them ends" in text for text in place.said)
     assert worked == [1]
     assert (first.complete, second.complete) == (False, True)
     assert (first.waiting, second.waiting) == (False, False)

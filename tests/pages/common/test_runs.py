@@ -1,9 +1,9 @@
 import pytest
 
 from model.run.request import RequestError, RunRequest
+from model.run.turns import Turns
 from pages.common import jobs, limits, runs
 from pages.common.runs import Run
-from pages.common.turns import Turns
 from tests.pages.fakes import FakeEngine
 
 

@@ -65,7 +65,8 @@ def test_stopped_between_layers_there_is_no_trace_but_a_word(engine: Engine, mon
 def test_one_that_waits_for_another_run_says_so_and_is_stopped(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     reported: list[str] = []
     monkeypatch.setattr(runs.Run, "advance", lambda run, share, text: (reported.append(text), run.stop()))
-    with engine.lock:
+    assert engine.disk is not None
+    with engine.disk.lock:
         run = end(fitted(engine), engine)
     assert reported == ["Another run of this model is reading its layers from disk; yours starts when that run ends"]
     assert run.error == "stopped before its turn came"

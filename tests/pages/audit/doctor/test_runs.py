@@ -14,11 +14,11 @@ from model.doctor import weights as doctor_weights
 from model.doctor.reading import Progress, Stopped
 from model.run.engine import Engine
 from model.run.request import Capture, RunRequest
+from model.run.turns import Turns
 from model.trace.file import dumps
 from pages.audit.doctor import runs
 from pages.common import jobs, models
 from pages.common.menu import page_path
-from pages.common.turns import Turns
 from tests.model.doctor.checkpoints import BIAS, plant
 from tests.models import random_model, tiny_config
 from tests.pages.audit.doctor.conftest import finished

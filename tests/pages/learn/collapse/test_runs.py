@@ -8,9 +8,9 @@ import pytest
 from streamlit.runtime.caching import clear_session_resource_cache
 from streamlit.testing.v1 import AppTest
 
+from model.run.turns import Turns
 from pages.common import jobs
 from pages.common.menu import page_path
-from pages.common.turns import Turns
 from pages.learn.collapse import runs
 from pages.learn.collapse.runs import NanoRun
 from tests.pages.conftest import SESSION, said
