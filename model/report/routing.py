@@ -130,9 +130,9 @@ def _decision(subject: Subject, lost: dict[str, xr.DataArray]) -> list[str]:
 
 
 def _panels_meaning(decision: Decision) -> str:
-    groups = " Pale dots belong to groups that were not kept." if decision.groups else ""
     if decision.by_table:
-        return f"Coloured bars and squares are the chosen experts, dots the others.{groups}"
+        return "Coloured bars are the chosen experts."
+    groups = " Pale dots belong to groups that were not kept." if decision.groups else ""
     cut = "The dashed line is the lowest score of a chosen expert."
     return f"Coloured bars and squares are the chosen experts, dots the others.{groups} {cut}"
 

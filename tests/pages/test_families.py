@@ -7,12 +7,15 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from model.families.engine import TransformersEngine
+from model.report.choice import attention_layers, choose, moe_layers
+from model.report.page import report
 from model.run.request import Capture, RunRequest
 from model.trace.file import save
 from model.trace.trace import Trace
 from pages.common.menu import MENU, page_path
 from tests.families import saved
 from tests.pages.conftest import said
+from tests.reports import Reader
 
 PAGES = [name for section in ("Observe", "Intervene") for name in MENU[section]] + ["imports", "architecture"]
 
@@ -40,3 +43,12 @@ def test_every_page_opens_on_a_run_of_a_family(
             assert ("a table gives the experts of each token id" in words) is (model_type == "deepseek_v4")
         if name == "attention":
             assert ("linear attention and state-space layers have none" in words) is (model_type == "jamba")
+
+
+@pytest.mark.parametrize("model_type", ["jamba", "deepseek_v4"])
+def test_a_run_of_a_family_gives_a_report(model_type: str) -> None:
+    trace = run_of(model_type)
+    for layer in {*moe_layers(trace), *attention_layers(trace)}:
+        page = Reader(report(trace, choose(trace, layer)))
+        assert len(page.all("p", class_="lacking")) == 0
+        assert len(page.all("tr", id=f"token-{trace.num_tokens - 1}")) == 1

@@ -29,28 +29,28 @@ def steps(
             selected); scalar coordinate `moe_layer`. See `model.trace.decision.Decision`.
         layout: layout of the router.
         lost: masks [expert] of experts lost to one reason alone, by the names of `viz.routing.SYMBOLS`.
-        by_table: whether the experts follow from the token id, so that no score decides.
+        by_table: whether the experts follow from the token id, so that no score decides; then no score is drawn.
         bias_on: name of the quantity that the bias is added to.
     """
     data = {str(name): array.values for name, array in experts.data_vars.items()}
     layer, positions = int(experts.coords["moe_layer"]), expert_positions(layout)
-    headings = ["1  affinity", f"2  {'biased score: ' + bias_on + ' + bias' if data['bias'].any() else 'score'}"]
-    headings += ["3  gate weight of the chosen experts"] if np.isfinite(data["weight"]).any() else []
-    plots = [
-        Plot(50, 22 + index * (_PANEL + _GAP), 702, _PANEL, columns_of(positions), 1) for index in range(len(headings))
-    ]
-    parts = [words(plot.left, plot.top - 7, heading) for plot, heading in zip(plots, headings, strict=True)]
-    parts += _bars("affinity", data, positions, plots[0], layer)
-    parts += _scores(data, positions, plots[1], lost, by_table, layer)
-    if len(plots) > 2:
-        parts += _bars("weight", data, positions, plots[2], layer)
-    parts.append(expert_ticks(layout, plots[-1]))
-    description = f"Three steps of layer {layer}'s decision. Coloured bars and squares are chosen experts. " + (
-        "" if by_table else "In panel 2, experts on or above the dashed line were chosen, within the kept groups."
-    )
-    return figure(
-        "decision", f"Decision of layer {layer}", description, plots[-1].top + _PANEL + 36, parts, layer=layer
-    )
+    panels = {"affinity": "affinity"}
+    if not by_table:
+        panels["biased"] = f"biased score: {bias_on} + bias" if data["bias"].any() else "score"
+    if np.isfinite(data["weight"]).any():
+        panels["weight"] = "gate weight of the chosen experts"
+    parts, columns = [], columns_of(positions)
+    for index, (name, heading) in enumerate(panels.items()):
+        plot = Plot(50, 22 + index * (_PANEL + _GAP), 702, _PANEL, columns, 1)
+        parts.append(words(plot.left, plot.top - 7, f"{index + 1}  {heading}"))
+        is_score = name == "biased"
+        parts += _scores(data, positions, plot, lost, layer) if is_score else _bars(name, data, positions, plot, layer)
+    last = Plot(50, 22 + (len(panels) - 1) * (_PANEL + _GAP), 702, _PANEL, columns, 1)
+    parts.append(expert_ticks(layout, last))
+    description = f"{len(panels)} steps of layer {layer}'s decision. Coloured bars and squares are chosen experts."
+    if not by_table:
+        description += " In step 2, experts on or above the dashed line were chosen, within the kept groups."
+    return figure("decision", f"Decision of layer {layer}", description, last.top + _PANEL + 36, parts, layer=layer)
 
 
 def _bars(name: str, data: dict[str, np.ndarray], positions: np.ndarray, plot: Plot, layer: int) -> Iterator[str]:
@@ -74,7 +74,6 @@ def _scores(
     positions: np.ndarray,
     plot: Plot,
     lost: Mapping[str, xr.DataArray],
-    by_table: bool,
     layer: int,
 ) -> Iterator[str]:
     biased, chosen = data["biased"], data["chosen"]
@@ -87,7 +86,7 @@ def _scores(
 
     yield words(plot.left - 6, plot.top + 11, f"{high:.3g}", "end", "quiet")
     yield words(plot.left - 6, plot.top + plot.height - 3, f"{low:.3g}", "end", "quiet")
-    if not by_table and (finite & chosen).any():
+    if (finite & chosen).any():
         cut = y(int(np.flatnonzero(finite & chosen)[biased[finite & chosen].argmin()]))
         yield line(plot.left, cut, plot.left + plot.width, cut, "line dashed")
     for expert in np.flatnonzero(finite).tolist():

@@ -28,7 +28,13 @@ def test_the_dashed_line_is_at_the_lowest_selected_score() -> None:
     lowest = min(marks, key=lambda mark: float(mark.data("biased")))
     middle = float(lowest.attributes["y"]) + float(lowest.attributes["height"]) / 2
     assert np.isclose(float(cut.attributes["y1"]), middle, atol=0.05)
-    assert Reader(steps(decision.experts, decision.rule, {}, by_table=True)).all("line", class_="dashed") == []
+
+
+def test_no_score_is_drawn_where_a_table_gives_the_experts() -> None:
+    decision = Decision.of(random_trace(), 4, 2)
+    page = Reader(steps(decision.experts, decision.rule, {}, by_table=True))
+    assert page.with_data("biased") == page.all("line", class_="dashed") == []
+    assert "2 gate weight of the chosen experts" in [words.text for words in page.all("text")]
 
 
 def test_affinities_below_zero_hang_down() -> None:
