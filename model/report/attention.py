@@ -28,7 +28,7 @@ def section_of(subject: Subject) -> str:
     sides = cell_sides(window, _MOST_CELLS)
     drawn = figures.attention_map(
         cells(weights, window, _MOST_CELLS)["largest"], layer, "all" if head == ALL_HEADS else str(head),
-        subject.names() if subject.choice.with_text else None, subject.choice.token,
+        subject.labels() if len(subject.shown) == subject.trace.num_tokens else None, subject.choice.token,
     )  # fmt: skip
     meaning = ["A row is a token that looks, a column a token that it looks at; the first is at the top left."]
     meaning += ["Dotted lines mark the row of the token that this report follows."]

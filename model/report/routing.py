@@ -28,9 +28,8 @@ def of_layer(subject: Subject) -> str:
         return section("routing", "Routing", "", lacking(subject.no_routing))
     shown, trace, layer = subject.shown, subject.trace, subject.choice.layer
     at = trace.data[_recorded(subject, ("expert_id", "gate_weight", "router_score"))].sel(moe_layer=layer)
-    labels = subject.names()[shown.start : shown.stop] if subject.choice.with_text else None
     drawn = figures.routing_map(
-        at.isel(token=slice(shown.start, shown.stop)), subject.rule, shown.start, labels, subject.choice.token
+        at.isel(token=slice(shown.start, shown.stop)), subject.rule, shown.start, subject.labels(), subject.choice.token
     )
     rule, number = subject.rule, int(subject.known.sum())
     answer = f"In {subject.layer_name}, each of {number:,} tokens went to {rule.top_k} of {rule.num_experts} experts"

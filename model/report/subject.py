@@ -11,13 +11,14 @@ from model.trace.imports import origin
 from model.trace.load import Load
 from model.trace.observed_rule import rule_of
 from model.trace.router_rule import RouterRule
-from model.trace.trace import Trace
+from model.trace.trace import Token, Trace
 from viz import tokens
 from viz.report.figure import MOST_EXPERTS
 from viz.report.markup import element, text
 
 MOST_TOKENS = 1_000  # in the strip, the map and the table
 MOST_LAYERS = 128  # rows of a figure
+_MARGIN = 16  # tokens beyond those in the strip, so that characters at its ends are whole
 MOST_NAME = 40  # characters of a token in a sentence
 
 
@@ -70,9 +71,24 @@ class Subject:
         first = layers.index(self.choice.layer) // MOST_LAYERS * MOST_LAYERS
         return slice(first, first + MOST_LAYERS)
 
-    def names(self) -> list[str]:
-        """Return the visible text of every token, a label each; only with text."""
-        return tokens.token_labels(self.trace.tokens, self.trace.text)
+    @functools.cached_property
+    def nearby(self) -> tuple[int, list[Token], bytes]:
+        """The number of the first token, the tokens and the text of `shown`, with a few tokens more at both ends.
+
+        The spans of the tokens are those in this text. A character that several tokens spell is whole in it.
+        """
+        first = max(0, self.shown.start - _MARGIN)
+        part = self.trace.tokens[first : self.shown.stop + _MARGIN]
+        start, end = part[0].start, part[-1].end
+        moved = [dataclasses.replace(token, start=token.start - start, end=token.end - start) for token in part]
+        return first, moved, self.trace.text[start:end]
+
+    def labels(self) -> list[str] | None:
+        """Return the visible text of each token of `shown`; None without text."""
+        if not self.choice.with_text:
+            return None
+        first, nearby, spelled = self.nearby
+        return tokens.token_labels(nearby, spelled)[self.shown.start - first :][: len(self.shown)]
 
     def token(self, index: int) -> str:
         """Return the token's number and its name, as HTML; without text, its number."""

@@ -22,9 +22,8 @@ def strip(subject: Subject) -> str:
     if not subject.choice.with_text:
         return section("text", heading, "", lacking(WITHOUT_TEXT))
     colours = {} if subject.no_routing else _first_experts(subject)
-    drawn = text_strip(
-        trace.tokens, trace.text, colours, _hovers(subject), subject.shown, subject.choice.token,
-    )  # fmt: skip
+    first, nearby, spelled = subject.nearby
+    drawn = text_strip(nearby, spelled, colours, _hovers(subject), subject.shown, subject.choice.token, first)
     colour = f"The colour is the expert with the largest weight in {subject.layer_name}. " if colours else ""
     if colours and not trace.has("gate_weight"):
         colour = f"The colour is the first expert of the recording in {subject.layer_name}; weights are unknown. "
@@ -52,20 +51,21 @@ def cut(subject: Subject) -> str:
 
 def _first_experts(subject: Subject) -> dict[int, int]:
     first = subject.trace.data["expert_id"].sel(moe_layer=subject.choice.layer).values[:, 0]
-    return {token: int(expert) for token, expert in enumerate(first.tolist()) if expert >= 0}
+    return {token: int(first[token]) for token in subject.shown if first[token] >= 0}
 
 
-def _hovers(subject: Subject) -> list[str]:
-    """Return a line on every token: its number, id, bytes, surprisal and experts."""
+def _hovers(subject: Subject) -> dict[int, str]:
+    """Return a line on each token of the strip: its number, id, bytes, surprisal and experts."""
     trace, bits = subject.trace, _bits(subject)
     experts = _experts(subject)
-    lines = []
-    for index, entry in enumerate(trace.tokens):
+    lines = {}
+    for index in subject.shown:
+        entry = trace.tokens[index]
         size = entry.end - entry.start
         facts = [f"token {index}", f"id {entry.id}" if entry.id >= 0 else "", f"{size} bytes" if size else "no text"]
         facts += [f"{bits[index]:.3g} bit" if np.isfinite(bits[index]) else ""]
         facts += [f"{subject.layer_name}: {experts[index]}" if experts else ""]
-        lines.append(", ".join(filter(None, facts)))
+        lines[index] = ", ".join(filter(None, facts))
     return lines
 
 
@@ -74,17 +74,18 @@ def _bits(subject: Subject) -> np.ndarray:
     return metrics.surprisal_bits(data["logprob"]).values if "logprob" in data else np.full(data.sizes["token"], np.nan)
 
 
-def _experts(subject: Subject) -> list[str]:
-    """Return the experts of every token in the chosen layer with their weights; an empty list without routing."""
+def _experts(subject: Subject) -> dict[int, str]:
+    """Return the experts of each token of the strip in the chosen layer, with their weights; empty without routing."""
     if subject.no_routing:
-        return []
-    at = subject.trace.data.sel(moe_layer=subject.choice.layer)
+        return {}
+    shown = slice(subject.shown.start, subject.shown.stop)
+    at = subject.trace.data.isel(token=shown).sel(moe_layer=subject.choice.layer)
     ids = at["expert_id"].values
     weights = at["gate_weight"].values if "gate_weight" in at else np.full(ids.shape, np.nan)
-    return [
-        ", ".join(_slot(*pair) for pair in zip(row, row_weights, strict=True) if pair[0] >= 0) or "unknown"
-        for row, row_weights in zip(ids.tolist(), weights.tolist(), strict=True)
-    ]
+    return {
+        token: ", ".join(_slot(*pair) for pair in zip(row, row_weights, strict=True) if pair[0] >= 0) or "unknown"
+        for token, row, row_weights in zip(subject.shown, ids.tolist(), weights.tolist(), strict=True)
+    }
 
 
 def _slot(expert: int, weight: float) -> str:

@@ -24,33 +24,36 @@ def text_strip(
     tokens: Sequence[MarkedToken],
     spelled: bytes,
     experts: Mapping[int, int],
-    hovers: Sequence[str],
+    hovers: Mapping[int, str],
     shown: range,
     chosen: int | None = None,
+    first_number: int = 0,
 ) -> str:
     """Return the text as HTML, a chip per token or per character that several tokens share.
 
     Args:
-        tokens: all tokens, with byte spans that cover `spelled` without gap or overlap.
+        tokens: tokens in a row, with byte spans that cover `spelled` without gap or overlap.
         spelled: prompt and generated text; need not be valid UTF-8.
         experts: token -> expert whose colour the chip has; a token that is left out has no colour.
-        hovers: hover text of every token.
+        hovers: token -> its hover text.
         shown: range of tokens to show; a character that begins in the range is shown whole.
         chosen: token to outline.
+        first_number: number of the first token in `tokens`. The arguments above and the links count from 0 in the run.
     """
     parts = []
     for first, last, _ in chips(tokens, spelled):
-        if first not in shown:
+        number = first_number + first
+        if number not in shown:
             continue
         part = spelled[tokens[first].start : tokens[last].end]
         inside = strip.writing(part) or element("bdi", text(short_name(tokens[first])))
         marks = {
             "generated": tokens[first].generated,
             "special": tokens[first].special,
-            "chosen": chosen is not None and first <= chosen <= last,
+            "chosen": chosen is not None and number <= chosen <= first_number + last,
         }
-        css = f"--top: {colors.of_expert(experts[first])}" if first in experts else ""
-        parts.append(strip.chip(element("a", inside, href=f"#token-{first}"), hovers[first], marks, css))
+        css = f"--top: {colors.of_expert(experts[number])}" if number in experts else ""
+        parts.append(strip.chip(element("a", inside, href=f"#token-{number}"), hovers[number], marks, css))
         parts.append("<br>" if part.endswith(b"\n") else "")
     return strip.framed("report", "The text as tokens; each leads to its row in the table", parts)
 
