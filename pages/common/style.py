@@ -18,6 +18,7 @@ body:has([data-testid="stExpandSidebarButton"]) [data-testid="stMainBlockContain
 [data-testid="stSidebarNavLink"]:focus-visible, [data-testid="stNavSectionHeader"]:focus-visible,
 [data-testid="stTooltipHoverTarget"] button:focus-visible {
   outline: 2px solid currentColor !important; outline-offset: -2px; }
+[data-testid="stMain"]:focus-visible { outline: 2px solid currentColor; outline-offset: -2px; }
 h1.page-title { font-size: 0.9rem !important; font-weight: 600; line-height: 1.3rem; height: 1.3rem;
   padding: 0 !important; margin: -1.9rem 0 -0.5rem !important; }
 body:has([data-testid="stExpandSidebarButton"]) h1.page-title { margin-top: -0.4rem !important; }
@@ -33,7 +34,8 @@ body:has([data-testid="stExpandSidebarButton"]) h1.page-title { margin-top: -0.4
 [role="radio"][aria-checked="true"], [role="tab"][aria-selected="true"] { color: inherit !important; }
 .st-key-how-A, .st-key-how-B { min-height: 8.4rem; }
 .st-key-status { min-height: 2.6rem; justify-content: center; }
-[data-testid="stLayoutWrapper"]:has(> :is(.st-key-typed-script, .st-key-glossary-words)) { display: none; }
+[data-testid="stLayoutWrapper"]:has(> :is(.st-key-typed-script, .st-key-glossary-words, .st-key-roles-script)) {
+  display: none; }
 .st-key-prompt-size [data-stale="true"] { opacity: 1 !important; transition: none !important; }
 [data-testid="stTextArea"] textarea { unicode-bidi: plaintext; }
 .st-key-examples button { min-height: 1.6rem; padding: 0.1rem 0.5rem; }

@@ -8,7 +8,7 @@ from model.checkpoint.embedded import name_of
 from model.trace import file
 from model.trace.trace import TraceError
 from pages.common import limits, models, prompt, session, text, view
-from pages.frame.sidebar import copy_link, folders, report
+from pages.frame.sidebar import copy_link, folders, report, roles
 from pages.frame.sidebar.described import Described, Description, described
 
 MOST_WAIT = 0.2  # seconds that the page waits for the facts of a model
@@ -18,6 +18,7 @@ SECONDS_BETWEEN_LOOKS = 0.5
 def show() -> None:
     """Draw the sidebar. An uploaded trace becomes the run on show."""
     with st.sidebar:
+        roles.repair()
         _on_show()
         _model()
         _link()
