@@ -1,4 +1,4 @@
-"""Lens and page agree on the view, whichever of them speaks last and however late the other hears it."""
+"""Lens and page agree on the view, whichever speaks last and however late the other hears it; the lens stays alive."""
 
 from pathlib import Path
 from typing import Any
@@ -83,3 +83,38 @@ def test_choice_that_the_page_already_has_is_reported_again_after_the_page_chang
 def test_page_counts_where_the_lens_left_before_an_answer(play: Any) -> None:
     steps = (["page", {"layer": 1}], ["choose", {"layer": 3}], ["leave", None], ["pass", None], ["page", {"layer": 1}])
     assert play(*steps)[-2:] == [[], {"layer": 1}]
+
+
+LENS = "\n".join((Path(source.__file__).parent / name).read_text(encoding="utf-8") for name in ("talk.js", "lens.js"))
+# Mounts a lens without plots. `calls` are calls of the component (its data), and of the cleanup that a call returned
+# (the number of the call).
+MOUNT = f"""(calls) => {{
+  const Strip = class {{ constructor(box) {{ this.box = box; }} }}, Plot = class {{}}, Twin = class {{}};
+  const [RouterMap, AttentionMap, LoadBars] = [Plot, Plot, Plot];
+  {LENS.replace("export default function", "const mount = function")}
+  Lens.prototype.listen = function () {{ this.stop = new AbortController(); }};
+  Lens.prototype.receive = function (data) {{ this.data = data; }};
+  const parent = document.createElement('div'), cleanups = [];
+  parent.innerHTML = '<i class="strip"></i>';
+  for (const call of calls) {{
+    if (typeof call === 'number') cleanups[call]();
+    else cleanups.push(mount({{ data: call, parentElement: parent, setStateValue: null }}));
+  }}
+  const lens = INSTANCES.get(parent);
+  return lens ? [lens.data, lens.stop.signal.aborted] : null;
+}}"""
+
+
+@pytest.mark.parametrize(
+    ("calls", "lens"),
+    [
+        (["first", "second"], ["second", False]),
+        (["first", 0, "second"], ["second", False]),  # Streamlit cleans up after the first call before the second
+        (["first", "second", 0], ["second", False]),  # or after it
+        (["first", "second", 1], None),  # the page takes the lens away
+    ],
+)
+def test_cleanup_of_an_overtaken_call_leaves_the_lens_alive(chromium: Browser, calls: list, lens: list | None) -> None:
+    page = chromium.new_page()
+    assert page.evaluate(MOUNT, calls) == lens
+    page.close()

@@ -378,9 +378,13 @@ class Lens {
   }
 }
 
+// Streamlit calls this for new data too. It cleans up after a call whose data changed while the script was being loaded,
+// perhaps after the next call; only the cleanup of the newest call ends the lens.
 export default function ({ data, parentElement, setStateValue }) {
   let lens = INSTANCES.get(parentElement);
+  if (lens && !parentElement.contains(lens.strip.box)) { lens.destroy(); lens = null; } // Streamlit wrote the HTML anew
   if (!lens) INSTANCES.set(parentElement, (lens = new Lens(parentElement)));
+  const call = (lens.call = {});
   if (data) lens.receive(data, setStateValue);
-  return () => { lens.destroy(); INSTANCES.delete(parentElement); };
+  return () => { if (lens.call === call) { lens.destroy(); INSTANCES.delete(parentElement); } };
 }
