@@ -109,10 +109,10 @@ def record(run: Run, engine: EngineProtocol, key: Hashable = None) -> None:
         ValueError: the request cannot be run, or was stopped before its first step.
     """
     assert run.request is not None
-    run.header = live.header_for(engine, run.request, run.number)
     new = Computation(run.request, engine, _pack, _report_step, _report_layer)
     computation = new.join(run, key)
     run.blocks = computation.blocks
+    run.header = live.header_for(engine, run.request, run.number)  # last: pages then send the blocks to the lens
     run.trace, run.seconds = computation.follow(run)
 
 

@@ -1,10 +1,13 @@
+from typing import Any
+
 import pytest
 
 from model.run.request import RequestError, RunRequest
 from model.run.turns import Turns
-from pages.common import jobs, limits, runs
+from pages.common import jobs, limits, live, runs
 from pages.common.runs import Run
 from tests.pages.fakes import FakeEngine
+from viz.lens import wire
 
 
 def new_run(new: int = 4) -> Run:
@@ -34,6 +37,18 @@ def test_steps_are_packed_for_the_lens_until_the_run_is_packed_as_a_whole() -> N
     assert (run.header.run, run.header.running, len(run.blocks)) == (1, True, 5)
     assert run.snapshot() is run.snapshot()
     assert run.blocks == []
+
+
+def test_pages_that_see_the_axes_of_a_run_see_its_steps_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    run, header_for, before = new_run(), live.header_for, []
+
+    def noted(*arguments: Any) -> wire.Header:
+        before.append(run.blocks)
+        return header_for(*arguments)
+
+    monkeypatch.setattr(live, "header_for", noted)
+    ended(run, FakeEngine())
+    assert before[0] is run.blocks
 
 
 def test_stopped_run_has_the_steps_so_far_and_is_not_called_stopped_before_it_ends() -> None:
