@@ -56,7 +56,7 @@ class Glossary {
   read() {
     const found = new Map();
     for (const element of this.pattern ? document.querySelectorAll(TEXTS) : []) {
-      if (!element.checkVisibility() || element.closest(LEFT_OUT)) continue;
+      if (!element.checkVisibility({ visibilityProperty: true }) || element.closest(LEFT_OUT)) continue;
       for (const [word, use] of this.usesIn(element)) if (!found.has(word)) found.set(word, use);
     }
     for (const [word, mark] of this.marks) {
