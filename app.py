@@ -52,11 +52,13 @@ def _page(path: str, run: Callable[[], None]) -> None:
             view.going(path or FIRST)
             if not bar.show(path or FIRST):
                 run()
+            lesson.catch_up()
     finally:  # a page that ends early, because it has nothing to show, leads back to the same view too
         if path:
             prompt.mirror()
         controls.mirror()
         follow.lead()
+        opening.settle()
 
 
 if __name__ == "__main__":  # Streamlit runs this file as its script

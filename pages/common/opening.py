@@ -1,9 +1,10 @@
 """Open a view in a session that already lives, as a link opens it in a new one, and return the view on show."""
 
+import sys
 from collections.abc import Mapping
 
 import streamlit as st
-from streamlit.runtime.scriptrunner import get_script_run_ctx
+from streamlit.runtime.scriptrunner import RerunException, get_script_run_ctx
 
 from model.run.request import FIELDS
 from pages.common import controls, limits, models, prompt, session, text, view
@@ -13,7 +14,7 @@ from pages.common.runs import Run
 # Parameters of the URL that belong to the session or the frame. A view neither holds nor changes them.
 FRAME = ("session", "lesson", "step", "room", "teach", "present", "hide")
 MOST_WAIT = 0.2  # seconds; an equal finished run is there by then, and the sidebar names it
-_PENDING, _RUN = "view-to-open", "view-run"
+_PENDING, _HELD, _RUN = "view-to-open", "view-held", "view-run"
 _SHARED_DEFAULTS = {"token": None, "expert": None, "tokens": controls.POPULATIONS[0], "special": True}
 
 
@@ -69,19 +70,34 @@ def go(page: str) -> None:
     Args:
         page: name of the page that this script run draws.
     """
-    if _PENDING not in st.session_state:
-        return
-    wanted, values = st.session_state[_PENDING]
-    if wanted != page:
-        controls.keep()  # a script that ends here forgets the values of widgets that nobody assigned
-        st.switch_page(page_path(wanted), query_params=_of_frame())
-    del st.session_state[_PENDING]
-    long = len(values.get("prompt", "")) > limits.LINK_CHARACTERS
-    _write_address(_of_frame() | {name: value for name, value in values.items() if not (long and name == "prompt")})
-    st.session_state.update(_SHARED_DEFAULTS)
-    controls.take(values)
-    view.choose_in_lens(values)
-    _show_run(values)
+    state = st.session_state
+    if _PENDING in state:
+        wanted, values = state[_PENDING]
+        if wanted != page:
+            controls.keep()  # a script that ends here forgets the values of widgets that nobody assigned
+            st.switch_page(page_path(wanted), query_params=_of_frame())
+        state[_HELD] = state.pop(_PENDING)
+        state.update(_SHARED_DEFAULTS)
+        controls.take(values)
+        view.choose_in_lens(values)
+        _show_run(values)
+    if _HELD in state:
+        held, values = state[_HELD]
+        if held == page:
+            _write_address(_of_frame() | values)
+        else:
+            del state[_HELD]
+
+
+def settle() -> None:
+    """Let the visitor's widgets have their own values again, once a page was drawn with those of the view.
+
+    Call it at the end of each script run. A page that waits for its run draws its widgets only in a later script run.
+    """
+    ended, run = sys.exc_info()[1], session.own_run()
+    waits = run is not None and run.waiting and run is st.session_state.get(_RUN, (None,))[-1]
+    if not isinstance(ended, RerunException) and not waits:
+        st.session_state.pop(_HELD, None)
 
 
 def _of_frame() -> dict[str, str]:
@@ -96,9 +112,12 @@ def _write_address(values: Mapping[str, str]) -> None:
     """
     context = get_script_run_ctx()
     assert context is not None
+    long = len(values.get("prompt", "")) > limits.LINK_CHARACTERS
     with context.session_state.query_params() as address:
         address.clear_with_no_forward_msg()
         for name, value in values.items():
+            if long and name == "prompt":
+                continue
             address.set_with_no_forward_msg(name, value)
         address.set_initial_query_params_from_current()
         address.set_with_no_forward_msg(_PENDING, "")

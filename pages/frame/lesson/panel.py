@@ -16,6 +16,7 @@ from pages.learn.lessons.walk import Place
 from pages.learn.lessons.wording import markdown
 
 Facts = Mapping[str, Callable[..., Value]]
+_WAITS = "lesson-waits"
 WAIT = "The numbers of this step come when the run is there."
 
 
@@ -45,6 +46,14 @@ def show(page: str) -> None:
         question.cover(place)
 
 
+def catch_up() -> None:
+    """Begin the script anew if the run has ended since the lesson was drawn. Call it when the page has been drawn."""
+    run = session.own_run()
+    if st.session_state.get(_WAITS) and not (run is not None and run.waiting):
+        st.session_state[_WAITS] = False
+        st.rerun()
+
+
 def _title(place: Place) -> str:
     return f"Lesson: {text.plain(place.lesson.title)}"
 
@@ -72,7 +81,8 @@ def _body(place: Place) -> bool:
         return False
     bound = facts.of_session()
     run = session.own_run()
-    if bound is None or (run is not None and run.waiting):
+    st.session_state[_WAITS] = run is not None and run.waiting
+    if bound is None or st.session_state[_WAITS]:
         st.caption(WAIT)
         return place.step.ask is not None
     _say(place.step.text, bound)

@@ -32,7 +32,7 @@ CSS = """
 _COVERED = ", ".join(
     f'[data-testid="{name}"]'
     for name in (
-        *("stPlotlyChart", "stBidiComponentRegular", "stBidiComponentIsolated", "stDataFrame", "stTable", "stMetric"),
+        *("stPlotlyChart", "stDataFrame", "stTable", "stMetric"),
         *("stMarkdown", "stCaptionContainer", "stHtml", "stImage", "stCode"),
     )
 )
@@ -40,7 +40,9 @@ COVER = """
 <style>
 [data-testid="stLayoutWrapper"]:has(> .st-key-lesson-cover) ~ * :is(%(covered)s) {
   background: %(line)s; border-radius: 6px; opacity: 0.6; }
-[data-testid="stLayoutWrapper"]:has(> .st-key-lesson-cover) ~ * :is(%(covered)s) > * { visibility: hidden !important; }
+[data-testid="stLayoutWrapper"]:has(> .st-key-lesson-cover) ~ * :is(%(covered)s) > *,
+[data-testid="stLayoutWrapper"]:has(> .st-key-lesson-cover) ~ * [data-testid^="stBidiComponent"] {
+  visibility: hidden !important; }
 </style>
 """
 

@@ -121,8 +121,8 @@ def test_choices_that_are_missing_get_their_defaults(open_app: OpenApp) -> None:
 
 
 def test_parameters_of_the_frame_stay(open_app: OpenApp) -> None:
-    app = send(open_app(lesson="router", step="2", hide="sidebar"), "routing", token="3")
-    assert {"lesson": "router", "step": "2", "hide": "sidebar", "token": "3"}.items() <= address(app).items()
+    app = send(open_app(present="1", hide="sidebar"), "routing", token="3")
+    assert {"present": "1", "hide": "sidebar", "token": "3"}.items() <= address(app).items()
 
 
 @pytest.mark.parametrize(
@@ -169,3 +169,19 @@ def test_the_model_is_chosen(
     assert app.selectbox(key="model").value == "other"
     send(app, "explore", **RUN)
     assert app.selectbox(key="model").value == "fake"
+
+
+def test_widgets_that_are_drawn_only_when_the_run_is_there_take_the_view_too(
+    open_app: OpenApp, leaving: Callable[[int], Any]
+) -> None:
+    app = send(open_app(), "tokens", **RUN, under="bytes")
+    assert app.segmented_control(key="under").value == "bytes"
+    with leaving(8) as go_on:  # the script ends while the run waits, so the page's widgets are not drawn
+        send(app, "tokens", **(RUN | {"prompt": "The moon"}), under="id")
+        assert not [each for each in app.segmented_control if each.key == "under"]
+        go_on.set()
+        assert app.session_state["run"].done.wait(30)
+    app.run()
+    assert app.segmented_control(key="under").value == "id"
+    app.segmented_control(key="under").set_value("nothing").run()
+    assert app.segmented_control(key="under").value == "nothing"
