@@ -37,11 +37,9 @@ def open_view(page: str, values: Mapping[str, str]) -> None:
 
 
 def current_view() -> tuple[str, dict[str, str]]:
-    """Return the page on show and the values with which `open_view` shows the same view.
-
-    A trace from a file is no part of the values; see `prompt.left_out`.
-    """
-    address, run = st.query_params.to_dict(), _run()
+    """Return the page on show and the values with which `open_view` shows it, but for a trace from a file."""
+    address, run = st.query_params.to_dict(), session.own_run()
+    run = run if run is not None and run.waiting else session.shown()
     values = {name: value for name, value in address.items() if name not in (*FRAME, *prompt.RUN_KEYS)}
     for name, value in controls.choices().items():
         values.pop(name, None)
@@ -50,12 +48,6 @@ def current_view() -> tuple[str, dict[str, str]]:
     if run is not None and run.kind == "run" and run.request is not None:
         values |= prompt.values_of(run.request) | {"model": _model(run)}
     return st.session_state.get("address-taken") or FIRST, values
-
-
-def _run() -> Run | None:
-    """Return the run of the view: the session's run, also while it has no trace yet; else the run on show."""
-    run = session.own_run()
-    return run if run is not None and run.waiting else session.shown()
 
 
 def _model(run: Run) -> str:
@@ -90,10 +82,7 @@ def go(page: str) -> None:
 
 
 def settle() -> None:
-    """Let the visitor's widgets have their own values again, once a page was drawn with those of the view.
-
-    Call it at the end of each script run. A page that waits for its run draws its widgets only in a later script run.
-    """
+    """Let widgets have the visitor's values again, once the page was drawn. Call it at the end of each script run."""
     ended, run = sys.exc_info()[1], session.own_run()
     waits = run is not None and run.waiting and run is st.session_state.get(_RUN, (None,))[-1]
     if not isinstance(ended, RerunException) and not waits:
@@ -112,13 +101,12 @@ def _write_address(values: Mapping[str, str]) -> None:
     """
     context = get_script_run_ctx()
     assert context is not None
-    long = len(values.get("prompt", "")) > limits.LINK_CHARACTERS
+    long = len(values.get("prompt", "")) > limits.LINK_CHARACTERS  # the box is not bound then
     with context.session_state.query_params() as address:
         address.clear_with_no_forward_msg()
         for name, value in values.items():
-            if long and name == "prompt":
-                continue
-            address.set_with_no_forward_msg(name, value)
+            if not (long and name == "prompt"):
+                address.set_with_no_forward_msg(name, value)
         address.set_initial_query_params_from_current()
         address.set_with_no_forward_msg(_PENDING, "")
         address.remove_param(_PENDING)  # sends the whole address to the browser

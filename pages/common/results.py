@@ -5,14 +5,11 @@ from typing import Any
 
 import streamlit as st
 
-_RESULTS, _READ = "results", "results-read"
-Results = dict[str, tuple[Hashable, Any]]
+LESSON = "lesson-place"  # in the session's state while a lesson is open
 
 
 def put(name: str, key: Hashable, value: Any) -> None:
-    """Store a result under a name, and begin the script anew if a lesson beside the page shows numbers of an older one.
-
-    Call it while the page is drawn. The lesson is drawn before the page, so otherwise it would lag behind.
+    """Store a result; if it is new and a lesson is open, begin the script anew: the lesson is drawn before the page.
 
     Args:
         name: "comparison", "experiment" or "collapse".
@@ -20,19 +17,12 @@ def put(name: str, key: Hashable, value: Any) -> None:
         value: the result.
     """
     stored = of_session()
-    if name in stored and stored[name][0] == key:
-        return
-    stored[name] = (key, value)
-    if st.session_state.get(_READ):
-        st.rerun()
+    if name not in stored or stored[name][0] != key:
+        stored[name] = (key, value)
+        if LESSON in st.session_state:
+            st.rerun()
 
 
-def of_session() -> Results:
+def of_session() -> dict[str, tuple[Hashable, Any]]:
     """Return the session's results and their keys by name."""
-    return st.session_state.setdefault(_RESULTS, {})
-
-
-def read(wanted: bool) -> Results:
-    """Return the session's results. `wanted`: whether a new result must begin the script anew."""
-    st.session_state[_READ] = wanted
-    return of_session()
+    return st.session_state.setdefault("results", {})

@@ -28,7 +28,7 @@ class _Bound:
 
 def of_session() -> dict[str, Callable[..., Value]] | None:
     """Return the facts of the run on show by name; None if nothing is on show."""
-    run, made = session.shown(), results.read(wanted=True)
+    run, made = session.shown(), results.of_session()
     if run is None or run.trace is None:
         return None
     keys = {name: key for name, (key, _) in made.items()}

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import streamlit as st
 
 from model.trace.facts.sources import FactError
-from pages.common import controls, opening, prompt, session
+from pages.common import controls, opening, prompt, results, session
 from pages.common.menu import page_path
 from pages.learn.lessons import facts, lesson, progress
 from pages.learn.lessons.expressions import ExpressionError, evaluate
@@ -18,7 +18,7 @@ from pages.learn.lessons.lesson import Broken, Lesson, Step
 
 NAME, STEP = IN_ADDRESS = ("lesson", "step")
 LIST = page_path("lessons")  # the page that lists the lessons
-_PLACE, _WANTED, _SET, _ASKED = "lesson-place", "lesson-wanted", "lesson-set", "lesson-asked"
+_PLACE, _WANTED, _SET, _ASKED = results.LESSON, "lesson-wanted", "lesson-set", "lesson-asked"
 
 
 @dataclasses.dataclass(frozen=True)
