@@ -1,5 +1,6 @@
 """The list of lessons with goal, minutes and progress, and the teacher's notes to print."""
 
+import re
 from collections.abc import Mapping
 
 import streamlit as st
@@ -15,11 +16,13 @@ _PRINT_CSS = """
 <style>
 @media print {
   [data-testid="stSidebar"], [data-testid="stHeader"], .st-key-lesson-list, .st-key-lesson, .st-key-notes-choice,
-  .st-key-lesson-reset, h1.page-title { display: none !important; }
+  .st-key-lesson-reset, .st-key-lesson-intro, h1.page-title, [data-testid="stExpander"] summary {
+    display: none !important; }
   [data-testid="stMain"], [data-testid="stAppViewContainer"], .stApp { position: static !important;
     overflow: visible !important; height: auto !important; display: block !important; }
   body, .stApp { background: #fff !important; color: #000 !important; }
-  .st-key-lesson-notes * { color: #000 !important; }
+  .st-key-lesson-notes * { color: #000 !important; background: none !important; }
+  [data-testid="stExpander"] details { border: none !important; }
 }
 </style>
 """
@@ -117,5 +120,6 @@ def _notes(each: Lesson) -> None:
 
 
 def _outline(step: lesson.Step) -> str:
-    """Return a step's text and question; an expression stands in braces, because it is computed on a run."""
-    return markdown(" ".join(filter(None, (step.text, step.do, step.ask.question if step.ask else ""))))
+    """Return a step's text and question, with an ellipsis for each number that is computed on a run."""
+    words = " ".join(filter(None, (step.text, step.ask.question if step.ask else "", step.do)))
+    return markdown(re.sub(r"\{[^{}]*\}", "\N{HORIZONTAL ELLIPSIS}", words))

@@ -4,7 +4,8 @@ import streamlit as st
 
 from pages.learn.lessons import lesson, overview, progress, walk
 
-st.markdown("What would you like to understand? Each lesson asks first, and answers on the page beside it.")
+with st.container(key="lesson-intro"):
+    st.markdown("What would you like to understand? Each lesson asks first, and answers on the page beside it.")
 if walk.current() is None:  # else the panel has done it
     progress.sync()
 overview.errors()

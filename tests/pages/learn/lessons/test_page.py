@@ -50,7 +50,7 @@ def test_notes_for_teachers_hold_what_the_lesson_says(show: Show) -> None:
     words = said(show())
     assert "Ask before you show." in words
     assert "Students take `E3` for a layer." in words
-    assert "1. The text has \\{tokens\\(\\)\\} tokens" in words
+    assert "1. The text has … tokens" in words
 
 
 def test_progress_is_shown_and_can_be_forgotten(show: Show) -> None:
