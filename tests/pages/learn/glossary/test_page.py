@@ -10,7 +10,7 @@ from tests.pages.conftest import said
 
 
 def test_words_of_a_subject_and_of_a_search(open_app: Callable[..., AppTest]) -> None:
-    app = open_app().switch_page(page_path("glossary")).run()
+    app = open_app().switch_page(str(page_path("glossary"))).run()
     assert f"**{len(glossary.words())} words**" in said(app)
     assert "The part of a layer that decides which experts a token goes to." in said(app)
     assert "surprisal" not in said(app)
