@@ -21,7 +21,7 @@ CSS = (
 .boundaries .chip:nth-child(even of .chip) { background: color-mix(in srgb, currentColor 16%, transparent); }
 .boundaries .special { background: none !important; }
 .boundaries .lookalike { outline: 1px dashed currentColor; outline-offset: -1px; }
-.boundaries small { font-size: 12px; line-height: 1.2; opacity: 0.75; }
+.boundaries small { font-size: calc(12px * var(--text-scale, 1)); line-height: 1.2; opacity: 0.75; }
 .boundaries.legend span { margin-right: 0.8em; }
 """
 )

@@ -19,7 +19,7 @@ CSS = (
 .drafts { max-height: 27rem; }
 .drafts .chip { display: inline-flex; flex-direction: column; vertical-align: top; white-space: pre; overflow: hidden;
   text-overflow: ellipsis; border-bottom: 3px solid transparent; }
-.drafts small { font-size: 13px; line-height: 1.25; min-height: 1.25em; }
+.drafts small { font-size: calc(13px * var(--text-scale, 1)); line-height: 1.25; min-height: 1.25em; }
 .drafts .matching { border-bottom-color: #0072b2; }
 .drafts .differing small { opacity: 0.85; }
 .drafts .differing { border-bottom-color: #d55e00; }

@@ -12,7 +12,8 @@ from viz.tokens import visible_parts
 
 CSS = """
 .strip { overflow-y: auto; padding: 4px 5px; border-radius: 6px;
-  border: 1px solid color-mix(in srgb, currentColor 18%, transparent); font: 16px/1.4 var(--st-code-font, monospace); }
+  border: 1px solid color-mix(in srgb, currentColor 18%, transparent);
+  font: calc(16px * var(--text-scale, 1))/1.4 var(--st-code-font, monospace); }
 .strip .chip { display: inline-block; margin: 1px 1px 3px 0; padding: 1px 3px; border-radius: 3px; max-width: 100%;
   white-space: pre-wrap; overflow-wrap: anywhere; background: color-mix(in srgb, currentColor 7%, transparent); }
 .strip bdi { unicode-bidi: isolate; }
@@ -22,8 +23,8 @@ CSS = """
 .strip .special { border: 1px solid currentColor; }
 .strip .special bdi { font-variant: small-caps; }
 .strip .chosen { box-shadow: 0 0 0 2px currentColor; }
-.strip.legend { font-size: 14px; border: none; max-height: none; }
-@media (max-width: 1100px) { .strip { font-size: 18px; } }
+.strip.legend { font-size: calc(14px * var(--text-scale, 1)); border: none; max-height: none; }
+@media (max-width: 1100px) { .strip { font-size: calc(18px * max(1, var(--text-scale, 1) / 1.2)); } }
 """
 
 

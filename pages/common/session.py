@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from model.checkpoint.tokenizer import Tokenizer
 
 RECORDED = models.PRESETS / "recorded"
+TEXT_SCALE = "text-scale"  # in the session state: size of text and figures over the usual size
 PAGE_CAPTURE = Capture(frozenset({"router", "attention", "inputs"}))
 
 
@@ -200,6 +201,11 @@ def first_value(field: RequestField) -> Any:
     first, high = field.default if field.first is None else field.first, limits.highest(field)
     # A field with a limit holds a number.
     return first if high is None else min(first, high)  # pyright: ignore[reportArgumentType]
+
+
+def text_scale() -> float:
+    """Return the size of text and figures over the usual size, as the visitor's choice and presenter mode set it."""
+    return st.session_state.get(TEXT_SCALE, 1.0)
 
 
 def theme() -> Theme:

@@ -11,7 +11,7 @@ body:has([data-testid="stExpandSidebarButton"]) [data-testid="stMainBlockContain
 [data-testid="stMetricValue"] { font-size: 1.5rem; }
 [data-testid="stCaptionContainer"] { opacity: 0.75; }
 :is([data-testid="stMarkdownContainer"], [data-testid="stCaptionContainer"]) code {
-  font-size: max(12px, 0.85em) !important; }
+  font-size: max(12px * var(--text-scale, 1), 0.85em) !important; }
 [data-testid="stCaptionContainer"] code { color: inherit !important; }
 [data-testid="stSliderThumbValue"], [data-testid="stSliderThumbValue"] * { color: inherit !important; }
 [data-testid="stMain"] h2 { font-size: 1.1rem; padding: 0.6rem 0 0; }
@@ -40,7 +40,7 @@ body:has([data-testid="stExpandSidebarButton"]) h1.page-title { margin-top: -0.4
 [data-testid="stTextArea"] textarea { unicode-bidi: plaintext; }
 .st-key-examples button { min-height: 1.6rem; padding: 0.1rem 0.5rem; }
 .st-key-token-row button { min-height: 1.9rem; padding: 0.1rem 0.2rem; }
-.st-key-token-row code { font-size: 14px; padding: 0; color: inherit; background: none; }
+.st-key-token-row code { font-size: calc(14px * var(--text-scale, 1)); padding: 0; color: inherit; background: none; }
 .st-key-token-row [class*="-generated"] code { text-decoration: underline; text-underline-offset: 4px; }
 .st-key-token-row [class*="-special"] code { border: 1px solid currentColor; font-variant: small-caps; padding: 0 3px; }
 .st-key-qr [data-testid="stElementContainer"] { align-items: center; }

@@ -122,7 +122,7 @@ def test_any_text_is_shown_whole_and_escaped(text, under):
 
 
 def test_nothing_is_smaller_than_twelve_pixels_or_comes_from_elsewhere():
-    assert min(map(int, re.findall(r"font(?:-size)?: (\d+)px", CSS))) >= 12
+    assert min(map(int, re.findall(r"font(?:-size)?: (?:calc\()?(\d+)px", CSS))) >= 12
     assert "url(" not in CSS + LEGEND
     for kind in ("generated", "special", "lookalike"):
         assert f"chip {kind}" in LEGEND

@@ -56,11 +56,13 @@ class Plot {
   }
 
   // Fits the canvases to the box; returns whether their size changed, so that both must be painted again.
-  fit() {
-    const dpr = window.devicePixelRatio || 1, width = Math.round(this.box.clientWidth * dpr), height = Math.round(this.box.clientHeight * dpr);
+  // `scale` is the size of text and marks over the usual size.
+  fit(scale = 1) {
+    const ratio = window.devicePixelRatio || 1, dpr = ratio * scale;
+    const width = Math.round(this.box.clientWidth * ratio), height = Math.round(this.box.clientHeight * ratio);
     if (this.base.width === width && this.base.height === height && this.dpr === dpr) return false;
     for (const canvas of [this.base, this.over]) [canvas.width, canvas.height] = [width, height];
-    [this.dpr, this.width, this.height] = [dpr, width, height];
+    [this.ratio, this.dpr, this.width, this.height] = [ratio, dpr, width, height];
     return true;
   }
 
@@ -75,7 +77,7 @@ class Plot {
   // Pointer position in device pixels.
   at(event) {
     const box = this.box.getBoundingClientRect();
-    return [(event.clientX - box.left) * this.dpr, (event.clientY - box.top) * this.dpr];
+    return [(event.clientX - box.left) * this.ratio, (event.clientY - box.top) * this.ratio];
   }
 }
 

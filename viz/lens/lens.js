@@ -283,6 +283,7 @@ class Lens {
     const dark = rgb(background).reduce((sum, part) => sum + part, 0) < 384;
     const palette = this.palette[dark ? 'dark' : 'light'] ?? this.palette;
     this.colors = new Colors(palette, background, ink);
+    this.scale = Number(read('--text-scale', '1'));
     for (const plot of Object.values(this.plots)) plot.font = read('--st-font', 'sans-serif');
   }
 
@@ -309,7 +310,7 @@ class Lens {
   paint() {
     this.stale = false;
     this.theme();
-    for (const plot of Object.values(this.plots)) plot.fit();
+    for (const plot of Object.values(this.plots)) plot.fit(this.scale);
     for (const plot of Object.values(this.plots)) plot.paint(this.scene());
   }
 

@@ -10,6 +10,7 @@ from pages.common import controls, results, session, tables, text
 from pages.learn.collapse import runs
 from pages.learn.collapse.runs import SIDES, NanoRun
 from viz import training as figures
+from viz.enlarge import enlarge
 
 SECONDS_BETWEEN_FIGURES = 1.5
 SHOWN_ALARMS = 3
@@ -73,7 +74,7 @@ def _draw(was_going: bool) -> None:
 def _show(figure: go.Figure, key: str, table: pd.DataFrame, how_to_read: str, going: bool) -> None:
     """Show a figure, and its table when no run is training. `going`: a run is training."""
     if going:
-        config = {"displayModeBar": False}
+        figure, config = enlarge(figure, session.text_scale()), {"displayModeBar": False}
         st.plotly_chart(figure, key=f"{key}-going", theme=None, config=config, alt=how_to_read)
         st.caption(how_to_read)
     else:
