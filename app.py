@@ -8,6 +8,7 @@ from pages.common import controls, guards, kept, limits, models, opening, prompt
 from pages.common.menu import FIRST, MENU, page_path, title
 from pages.frame.glossary import words
 from pages.frame.lesson import panel as lesson
+from pages.frame.presenter import presenter
 from pages.frame.room import bar, follow, member, panel, push
 from pages.frame.sidebar import sidebar
 
@@ -25,6 +26,7 @@ def show() -> None:
     page = st.navigation(sections, position="sidebar", expanded=True)
     st.set_page_config(page_title=f"{page.title} \N{MIDDLE DOT} MoE Loupe")
     style.apply()
+    presenter.begin(page.url_path)
     style.title(page.title)
     kept.restore(page.url_path)
     member.take_from_address()

@@ -13,10 +13,10 @@ HTML = """<div><button type="button" class="copy"></button>
 <button type="button" class="code" title="Show the link as a QR code, for a projector">QR code</button></div>
 <output aria-live="polite"></output>"""
 CSS = """
-div { display: flex; gap: .5em; }
+div { display: flex; flex-wrap: wrap; gap: .5em; }
 button { font: inherit; color: inherit; background: none; border: 1px solid var(--st-border-color);
   border-radius: var(--st-base-radius); padding: .35em .8em; cursor: pointer; min-height: 2.4em; }
-.copy { flex: 1; }
+.copy { flex: 1 1 8em; }
 button:hover { border-color: var(--st-text-color); }
 button:focus-visible { outline: 2px solid var(--st-primary-color); outline-offset: 1px; }
 output { display: block; font-size: 12px; min-height: 1.4em; overflow-wrap: anywhere; user-select: all; }

@@ -19,7 +19,8 @@ size.show()
 prompt.examples_row()
 with st.container(horizontal=True, vertical_alignment="bottom"):
     buttons = st.container(horizontal=True, width="content")
-    prompt.settings()
+    with st.container(horizontal=True, vertical_alignment="bottom", key="settings"):
+        prompt.settings()
 prompt.start_from_link()
 run = session.own_run()
 with buttons:
