@@ -19,14 +19,15 @@ _FONT_SIZE = re.compile(r"(?<=font-size:)\d+(?=px)")
 
 
 def enlarge(figure: go.Figure, factor: float) -> go.Figure:
-    """Return the figure with its height, type, marks, lines and margins `factor` times as large.
+    """Return a copy of a figure with its height, type, marks, lines and margins `factor` times as large.
 
     Args:
-        figure: a figure; it is changed.
-        factor: 1 leaves the figure as it is.
+        figure: a figure; it stays as it is, because sessions share figures.
+        factor: 1 returns the figure itself.
     """
     if factor == 1:
         return figure
+    figure = go.Figure(figure)
     trace: Any  # values of any Plotly type
     for trace in figure.data:
         parts = {name: value for name, value in trace.to_plotly_json().items() if name not in _OF_DATA}

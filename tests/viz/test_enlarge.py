@@ -53,5 +53,11 @@ def test_two_factors_multiply(factor: float) -> None:
     assert twice.to_json() == once.to_json()
 
 
+def test_figure_itself_stays_as_it_is() -> None:
+    figure = drawn()
+    enlarge(figure, 2)
+    assert figure.to_json() == drawn().to_json()
+
+
 def test_factor_one_changes_nothing() -> None:
     assert enlarge(drawn(), 1).to_json() == drawn().to_json()

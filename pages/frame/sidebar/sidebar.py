@@ -8,7 +8,8 @@ from model.checkpoint.embedded import name_of
 from model.trace import file
 from model.trace.trace import TraceError
 from pages.common import limits, models, prompt, session, text, view
-from pages.frame.sidebar import copy_link, folders, report, roles
+from pages.frame.look import look
+from pages.frame.sidebar import copy_link, folders, report, reset, roles
 from pages.frame.sidebar.described import Described, Description, described
 
 MOST_WAIT = 0.2  # seconds that the page waits for the facts of a model
@@ -17,6 +18,7 @@ SECONDS_BETWEEN_LOOKS = 0.5
 
 def show() -> None:
     """Draw the sidebar. An uploaded trace becomes the run on show."""
+    reset.put_back()
     with st.sidebar:
         roles.repair()
         _on_show()
@@ -29,6 +31,8 @@ def show() -> None:
         st.segmented_control(
             "Save charts as", ["svg", "png"], default="svg", required=True, key="picture", persist_state="session"
         )
+        look.switches()
+        reset.buttons()
 
 
 def _on_show() -> None:
