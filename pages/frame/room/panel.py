@@ -5,9 +5,10 @@ import re
 
 import streamlit as st
 
-from pages.common import prompt, qr, session
+from pages.common import prompt, session
 from pages.frame.room import member
 from pages.frame.room.member import Member
+from pages.frame.sidebar import qr
 
 SECONDS_BETWEEN_COUNTS = 2.0
 QR_PIXELS = 220

@@ -7,7 +7,8 @@ on a narrow screen after a choice.
 import streamlit as st
 from streamlit.components.v2 import component
 
-from pages.common import kept, qr
+from pages.common import kept
+from pages.frame.sidebar import qr
 
 HTML = """<div><button type="button" class="copy"></button>
 <button type="button" class="code" title="Show the link as a QR code, for a projector">QR code</button></div>

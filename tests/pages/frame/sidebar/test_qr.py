@@ -3,7 +3,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from pages.common import qr
+from pages.frame.sidebar import qr
 
 SVG = "{http://www.w3.org/2000/svg}"
 Modules = list[list[bool]]  # rows of modules, True where dark
