@@ -10,12 +10,23 @@ from model.trace.training_log import Outcome
 _RUN = "no experiment on this text yet; press Run on the Counterfactual page"
 
 
-def effect(sources: Sources) -> float:
-    """Return the effect of the change: mean KL divergence of the next-token distributions, in nats."""
-    matched = None if sources.experiment is None else sources.experiment.matched
-    if matched is None:
+def effect(sources: Sources, layer: int | None = None, expert: int | None = None) -> float:
+    """Return the effect of knocking out an expert: mean KL divergence of the next-token distributions, in nats.
+
+    Without an expert, of the last experiment, whatever it changed.
+
+    Raises:
+        FactError: the last experiment was another one.
+    """
+    experiment = sources.experiment
+    if experiment is None or experiment.matched is None or experiment.changed is None:
         raise FactError(_RUN)
-    return float(matched["kl"].mean())
+    if layer is not None:
+        named = [(change.get("layer"), change.get("expert")) for change in experiment.changed.interventions]
+        kinds = {change.get("kind") for change in experiment.changed.interventions}
+        if named != [(layer, expert)] or kinds != {"KnockOut"}:
+            raise FactError(f"the last experiment was another one; knock out L{layer}E{expert}, and press Run")
+    return float(experiment.matched["kl"].mean())
 
 
 def draws(sources: Sources) -> int:
@@ -23,9 +34,9 @@ def draws(sources: Sources) -> int:
     return len(_draws(sources))
 
 
-def draws_below(sources: Sources) -> int:
-    """Return the number of draws of the control with a smaller effect than the change."""
-    return effects.standing(effect(sources), _draws(sources)).below
+def draws_below(sources: Sources, layer: int | None = None, expert: int | None = None) -> int:
+    """Return the number of draws of the control with a smaller effect than the change; arguments as for `effect`."""
+    return effects.standing(effect(sources, layer, expert), _draws(sources)).below
 
 
 def control_low(sources: Sources) -> float:

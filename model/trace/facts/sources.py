@@ -35,8 +35,9 @@ class Sizes(Protocol):
 
 
 class Experiment(Protocol):
-    """A finished counterfactual: the effect to compare with the control, and the effects of the control's draws."""
+    """A finished counterfactual: the changed run, the effect to compare with the control, and those of its draws."""
 
+    changed: Trace | None
     matched: xr.Dataset | None
     draws: xr.Dataset | None
 

@@ -5,7 +5,7 @@ import pytest
 import xarray as xr
 
 from model.trace.facts.facts import facts_of
-from model.trace.facts.sources import Sources
+from model.trace.facts.sources import FactError, Sources
 from model.trace.trace import Trace
 from model.trace.training_log import Outcome
 from tests.model.trace.facts.hand_made import hand_made
@@ -26,11 +26,13 @@ def rerouted() -> Trace:
     return dataclasses.replace(trace, data=data, tokens=tokens)
 
 
+KNOCK_OUT = {"kind": "KnockOut", "layer": 1, "expert": 6}
+CHANGED = dataclasses.replace(hand_made(), request={**hand_made().request, "interventions": [KNOCK_OUT]})
 FACTS = facts_of(
     Sources(
         hand_made(),
         compared=rerouted(),
-        experiment=types.SimpleNamespace(matched=MATCHED, draws=DRAWS),
+        experiment=types.SimpleNamespace(changed=CHANGED, matched=MATCHED, draws=DRAWS),
         collapse=COLLAPSE,
     )
 )
@@ -40,6 +42,8 @@ FACTS = facts_of(
     ("name", "arguments", "expected"),
     [
         ("effect", (), 0.2),
+        ("effect", (1, 6), 0.2),
+        ("draws_below", (1, 6), 3),
         ("draws", (), 4),
         ("draws_below", (), 3),
         ("control_low", (), 0.05),
@@ -56,6 +60,11 @@ FACTS = facts_of(
 )
 def test_experiments(name: str, arguments: tuple, expected: float) -> None:
     assert FACTS[name](*arguments) == pytest.approx(expected)
+
+
+def test_another_experiment_is_not_taken_for_the_knock_out_of_an_expert() -> None:
+    with pytest.raises(FactError, match="knock out L1E5, and press Run"):
+        FACTS["effect"](1, 5)
 
 
 def test_equal_runs_have_no_split() -> None:
