@@ -116,7 +116,8 @@ def _claim(claim: Claim, bound: Facts) -> None:
         is_so, computed = holds(claim, bound)
         words = markdown(expressions.fill(claim.text, bound))
     except (FactError, ExpressionError) as error:
-        st.info(text.sentence(str(error)), icon=":material/hourglass_empty:")
+        if str(error) != st.session_state.get(question.UNKNOWN):  # the question has said so
+            st.info(text.sentence(str(error)), icon=":material/hourglass_empty:")
         return
     if is_so:
         st.markdown(f":material/check: {words}")

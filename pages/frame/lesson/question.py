@@ -19,6 +19,7 @@ from pages.learn.lessons.wording import markdown
 
 Facts = Mapping[str, Callable[..., Value]]
 _ANSWERS, _UNCOVERED, _REFUSED = "lesson-answers", "lesson-uncovered", "lesson-answer-refused"
+UNKNOWN = "lesson-unknown"  # in the session's state: why the right answer is not known, as the page shows it
 LABELS = {"number": "Your number", "token": "Number of the token", "expert": "Number of the expert"}
 
 
@@ -109,10 +110,12 @@ def _verdict(ask: Ask, answer: str) -> Verdict | None:
 
 def _judged(ask: Ask, answer: str, bound: Facts) -> None:
     """Show whether the answer is right, the right answer, and why."""
+    st.session_state[UNKNOWN] = None
     try:
         verdict = judge(ask, answer, bound)
         why = markdown(fill(ask.why, bound)) if ask.why else ""
     except (FactError, ExpressionError) as error:
+        st.session_state[UNKNOWN] = str(error)
         st.info(f"You answered {answer}. {text.sentence(str(error))}", icon=":material/hourglass_empty:")
         return
     if verdict.right:

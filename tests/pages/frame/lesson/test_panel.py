@@ -174,9 +174,12 @@ def test_hostile_lessons_get_one_kind_line(open_app: OpenApp, stub: Path, old: s
 
 
 def test_an_experiment_that_was_not_run_says_what_to_press(open_app: OpenApp, stub: Path) -> None:
-    stub.write_text(STUB.read_text().replace("experts_per_token() == 2", "effect() > 0"))
+    stub.write_text(
+        STUB.read_text().replace("experts_per_token() == 2", "effect() > 0").replace('"expert(4, 2)"', '"draws()"')
+    )
     app = answer(open_app(lesson="two-steps"), 1)
-    assert "press Run on the Counterfactual page" in said(app)
+    assert "You answered 1. No experiment" in said(app)
+    assert said(app).count("press Run on the Counterfactual page") == 1
 
 
 def test_style_covers_sentences_but_no_widgets() -> None:
