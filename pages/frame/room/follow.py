@@ -9,12 +9,15 @@ from pages.learn.lessons import walk
 
 
 def follow() -> None:
-    """Open the teacher's view if it is new to a student who follows. Call it before any widget, on each script run."""
+    """Open the teacher's view if it is new to a student who follows. Call it before any widget, on each script run.
+
+    A teacher who enters with nothing of her own on show, such as on another computer, gets the view of the class once.
+    """
     ours = member.of_session()
     if ours is None:
         return
     ours.seen = ours.room.version
-    if ours.teaches or not ours.following:
+    if not ours.following or ours.teaches and (ours.view is not None or session.own_run() is not None):
         return
     wanted = ours.room.view
     if wanted is not None and wanted is not ours.view:
@@ -25,9 +28,10 @@ def follow() -> None:
 
 
 def lead() -> None:
-    """Push the view on show, if the session is the teacher's and no run is going on; then wait for the next version.
+    """Push the view on show, if it is the teacher's and has changed; then wait for the room's next version.
 
-    Call it at the end of each script run.
+    Call it at the end of each script run. During a run of the teacher nothing is pushed. Of two sessions of a teacher,
+    only the one that changes its view pushes, so they never answer each other.
     """
     ours = member.of_session()
     if ours is None:
@@ -35,8 +39,11 @@ def lead() -> None:
     run = session.own_run()
     if ours.teaches and ours.leading and not (run is not None and run.waiting):
         page, values = opening.current_view()
-        ours.room.push(View(page, values | walk.address()))
-        ours.seen = ours.room.version
+        view = View(page, values | walk.address())
+        if view != ours.view:
+            ours.view = view
+            ours.room.push(view)
+            ours.seen = ours.room.version
     with st.sidebar:
         push.watch(ours)
 

@@ -27,7 +27,7 @@ class Member:
     following: bool = True  # a student: whether the page follows the teacher's view
     leading: bool = True  # the teacher: whether the class gets the view
     seen: int = -1  # the room's version that this session has drawn
-    view: View | None = None  # the teacher's view that this session opened last
+    view: View | None = None  # the view that this session opened last; the teacher's session: or pushed last
 
     @property
     def num_students(self) -> int:

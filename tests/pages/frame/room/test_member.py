@@ -8,7 +8,7 @@ from streamlit.testing.v1 import AppTest
 
 from pages.common import limits
 from pages.frame.room import member, rooms
-from pages.frame.room.rooms import Room
+from pages.frame.room.rooms import Room, View
 from tests.pages.conftest import SESSION
 
 Open = Callable[..., AppTest]
@@ -58,6 +58,17 @@ def test_teacher_link_teaches_and_the_address_keeps_it(open_app: Open, room: Roo
     assert joined(app).teaches
     assert address(app)["teach"] == room.secret
     assert (room.num_students, room.empty) == (0, False)
+
+
+def test_two_sessions_of_a_teacher_do_not_answer_each_other(open_app: Open, room: Room) -> None:
+    room.push(View("tokens", {}))
+    app = open_app(room=room.code, teach=room.secret)
+    room.push(View("routing", {"layer": "2"}))  # by the other session
+    version = room.version
+    for _ in range(3):
+        app.run()
+    assert not app.exception
+    assert (room.view, room.version) == (View("routing", {"layer": "2"}), version)
 
 
 def test_wrong_secret_makes_a_student_and_controls_nothing(open_app: Open, room: Room) -> None:
