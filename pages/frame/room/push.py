@@ -8,16 +8,20 @@ versions nobody computes anything: a fragment that asks every second costs 40 fo
 import asyncio
 import contextlib
 
+import streamlit as st
+from starlette.datastructures import URL
 from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 from streamlit.components.v2 import component
+from streamlit.web.server.starlette.starlette_websocket import is_host_allowed
 
 from pages.frame.room import rooms
 from pages.frame.room.member import Member
 from pages.frame.room.rooms import RoomError
 
 PATH = "room-versions"
-REFUSED = 1008  # WebSocket close code: the server refuses the request
+REFUSED, LATER = 1008, 1013  # WebSocket close codes: the server refuses; try again later
+OVER = -1  # sent in place of a version: the room is closed, or there is none
 JS = """
 // One connection per tab, whichever page is open.
 let socket = null, address = null, version = null, seen = null, notify = null, timer = null, asked = -Infinity;
@@ -78,13 +82,17 @@ def watch(member: Member) -> None:
 
 async def _send_versions(socket: WebSocket) -> None:
     """Send the version of the room in the path, now and whenever it rises, until the room or the browser closes."""
+    if not _is_own(socket):
+        await socket.close(REFUSED)
+        return
+    await socket.accept()  # a browser does not see why a connection was refused before
     try:
         room = rooms.ROOMS.find(socket.path_params["code"])
     except RoomError:
+        await socket.send_text(str(OVER))
         await socket.close(REFUSED)
         return
-    await socket.accept()
-    loop, changed = asyncio.get_running_loop(), asyncio.Event()
+    code, loop, changed = LATER, asyncio.get_running_loop(), asyncio.Event()
     closed = asyncio.ensure_future(_wait_for_close(socket))
 
     def wake() -> None:
@@ -93,19 +101,28 @@ async def _send_versions(socket: WebSocket) -> None:
 
     try:
         room.listen(wake)
+        code = REFUSED
         while room.open and not closed.done():
             next_version = asyncio.ensure_future(changed.wait())
             await asyncio.wait({next_version, closed}, timeout=room.seconds_left, return_when="FIRST_COMPLETED")
             next_version.cancel()
             changed.clear()
-            await socket.send_text(str(room.version))
+            await socket.send_text(str(room.version if room.open else OVER))
     except (RoomError, WebSocketDisconnect, RuntimeError):
         pass
     finally:
         room.unlisten(wake)
         closed.cancel()
         with contextlib.suppress(RuntimeError, WebSocketDisconnect):
-            await socket.close(REFUSED)
+            await socket.close(code)
+
+
+def _is_own(socket: WebSocket) -> bool:
+    """Return whether a page of this server opens the connection, or of an origin that the operator allows."""
+    origin, host = socket.headers.get("origin"), socket.headers.get("host")
+    if origin is None or URL(origin).netloc == host or not st.get_option("server.enableCORS"):
+        return is_host_allowed(host)
+    return origin in (st.get_option("server.corsAllowedOrigins") or ())
 
 
 async def _wait_for_close(socket: WebSocket) -> None:

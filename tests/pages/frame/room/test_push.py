@@ -7,6 +7,7 @@ from starlette.applications import Starlette
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
 
+from pages.common import limits
 from pages.frame.room import push, rooms
 from pages.frame.room.rooms import Room, View
 
@@ -46,6 +47,29 @@ def test_connection_ends_with_the_room_and_with_anything_that_is_sent(client: Te
     assert not room._listeners
 
 
-def test_unknown_room_is_refused(client: TestClient) -> None:
-    with pytest.raises(WebSocketDisconnect), client.websocket_connect(f"/{push.PATH}/QQQQQQ"):
+def test_browser_learns_that_the_room_is_over(client: TestClient, room: Room) -> None:
+    with client.websocket_connect(f"/{push.PATH}/{room.code}") as awake:
+        assert awake.receive_text() == "0"
+        room.close()
+        assert awake.receive_text() == str(push.OVER)
+    with client.websocket_connect(f"/{push.PATH}/{room.code}") as asleep_until_now:
+        assert asleep_until_now.receive_text() == str(push.OVER)
+        with pytest.raises(WebSocketDisconnect) as closed:
+            asleep_until_now.receive_text()
+    assert closed.value.code == push.REFUSED
+
+
+def test_a_full_room_is_tried_again_later(client: TestClient, room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "ROOM_STUDENTS", 0)
+    with client.websocket_connect(f"/{push.PATH}/{room.code}") as socket, pytest.raises(WebSocketDisconnect) as closed:
+        socket.receive_text()
+    assert closed.value.code == push.LATER
+
+
+def test_pages_of_other_servers_are_refused(client: TestClient, room: Room) -> None:
+    path = f"/{push.PATH}/{room.code}"
+    with client.websocket_connect(path, headers={"origin": "http://testserver"}) as own:
+        assert own.receive_text() == "0"
+    foreign = client.websocket_connect(path, headers={"origin": "http://elsewhere.example"})
+    with pytest.raises(WebSocketDisconnect), foreign:
         pass
