@@ -10,6 +10,8 @@ from model.trace.facts.lines import tokens_of_line
 from model.trace.facts.sources import FactError, Sources
 from model.trace.routing import share_interval
 
+MOST_TOKENS = 10_000_000  # for which the bounds of chance are computed
+
 
 def load(sources: Sources, layer: int, expert: int) -> int:
     """Return the number of tokens that selected an expert."""
@@ -113,7 +115,10 @@ def _line_shares(sources: Sources, line: int, layer: int) -> np.ndarray:
 
 
 def _band(sources: Sources, tokens: int | None) -> chance.LoadBand:
-    band = chance.band_of(sources.rule, sources.load.num_tokens if tokens is None else tokens)
+    number = sources.load.num_tokens if tokens is None else tokens
+    if number > MOST_TOKENS:
+        raise FactError(f"the bounds of chance are computed for at most {MOST_TOKENS:,} tokens, not for {number:,.0f}")
+    band = chance.band_of(sources.rule, number)
     if band is None:
         raise FactError("the bounds of chance are not known for this router")
     return band

@@ -19,7 +19,16 @@ from model.trace.facts.sources import FactError, Value
 
 MOST_CHARACTERS, MOST_NODES, MOST_NUMBER, MOST_ITEMS = 500, 120, 1e15, 10_000
 SECONDS = 5.0  # no fact is begun later than this after the first
-HELPERS: dict[str, Callable[..., Any]] = {"abs": abs, "round": round, "min": min, "max": max, "len": len, "sum": sum}
+MOST_DIGITS = 15
+
+
+def _round(number: float, digits: int = 0) -> float:
+    if not isinstance(digits, int) or abs(digits) > MOST_DIGITS:  # Python computes 10**digits, without a bound
+        raise ExpressionError(f"round takes at most {MOST_DIGITS} digits")
+    return round(number, digits)
+
+
+HELPERS: dict[str, Callable[..., Any]] = {"abs": abs, "round": _round, "min": min, "max": max, "len": len, "sum": sum}
 _FORMAT = r"\+?,?(?:\.\d)?[defg%]?"
 _OPERATORS: dict[type, Callable[..., Any]] = {
     ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv,

@@ -119,8 +119,6 @@ def load_or_refuse(path: Path) -> Lesson | Broken:
     try:
         status = path.stat()
         return _load_once(path, status.st_mtime_ns, status.st_size)
-    except LessonError as error:
-        return Broken(path.name, str(error))
     except OSError as error:
         return Broken(path.name, error.strerror or "the file cannot be read")
 
@@ -147,8 +145,13 @@ def load(path: Path) -> Lesson:
 
 
 @functools.lru_cache(maxsize=2 * MOST_FILES)
-def _load_once(path: Path, mtime_ns: int, size: int) -> Lesson:
-    return load(path)
+def _load_once(path: Path, mtime_ns: int, size: int) -> Lesson | Broken:
+    try:
+        return load(path)
+    except LessonError as error:
+        return Broken(path.name, str(error))
+    except ValueError:  # Python writes no number of more than 4,300 digits
+        return Broken(path.name, "a number of the file is too long")
 
 
 def _files() -> Iterator[Path]:

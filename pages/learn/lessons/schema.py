@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pages.common.menu import MENU
+from pages.common.opening import FRAME
 from pages.learn.lessons import expressions
 from pages.learn.lessons.expressions import ExpressionError
 
@@ -18,6 +19,7 @@ Table = dict[str, Any]
 Where = tuple[str | int, ...]  # path of a value, such as ("step", 0, "ask", "answer")
 
 VERSION = 1
+MOST_CHARACTERS_OF_LINE = 4_000
 MOST_BYTES, MOST_CHARACTERS, MOST_STEPS, MOST_OPTIONS, MOST_MINUTES = 256 * 1024, 2_000, 40, 8, 240
 KINDS = ("choice", "number", "token", "expert")
 PAGES = {page for pages in MENU.values() for page in pages}
@@ -58,14 +60,24 @@ def read(path: Path) -> Table:
         line = content[: error.start].count(b"\n") + 1
         raise LessonError(f"line {line}: the text is not UTF-8") from None
     try:
+        _check_lines(text)
         table = tomllib.loads(text)
         _table(_LESSON)(table, ())
         _check_names_of_texts(table)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise LessonError(_located(str(error))) from None
     except _Wrong as error:
         raise LessonError(f"line {line_of(text, error.where)}: {error.reason}") from None
+    except LessonError:
+        raise
+    except (ValueError, RecursionError) as error:  # the parser also raises a ValueError, for a number of 4,301 digits
+        raise LessonError(_located(str(error))) from None
     return table
+
+
+def _check_lines(text: str) -> None:
+    """Refuse a line that is too long: the TOML parser takes time with the square of a key's length."""
+    for number, line in enumerate(text.splitlines(), 1):
+        if len(line) > MOST_CHARACTERS_OF_LINE:
+            raise LessonError(f"line {number}: a line has at most {MOST_CHARACTERS_OF_LINE:,} characters")
 
 
 def _located(message: str) -> str:
@@ -91,7 +103,7 @@ def _paths(text: str) -> Iterator[tuple[int, Where]]:
     """Yield the line and path of every table and key that begins a line."""
     table, counts, fence = (), {}, ""
     for number, line in enumerate(text.splitlines(), 1):
-        if not fence and (header := re.match(r"\s*(\[\[?)\s*([\w.\s-]+?)\s*\]", line)):
+        if not fence and (header := re.match(r"\s*(\[\[?)\s*([\w-]+(?:\s*\.\s*[\w-]+)*)\s*\]", line)):
             table = _numbered(tuple(re.split(r"\s*\.\s*", header[2])), header[1] == "[[", counts)
             yield number, table
         elif not fence and (key := re.match(r"\s*([\w-]+)\s*=", line)):
@@ -191,6 +203,8 @@ def _view(value: Any, where: Where) -> None:
         raise _Wrong(where, "view has both text and prompt; text names one of [texts], prompt is the text itself")
     for name, choice in value.items():
         here = (*where, name)
+        if name in FRAME:
+            raise _Wrong(here, f"view holds {name}, which belongs to the visitor and not to a lesson")
         if not re.fullmatch("[a-z][a-z0-9_-]{0,30}", name) or not isinstance(choice, str | int | float):
             raise _Wrong(here, f"view holds {name!r:.60} = {choice!r:.60}; a choice is a text or a number")
         if isinstance(choice, str) and len(choice) > MOST_CHARACTERS:

@@ -1,7 +1,7 @@
 import pytest
 
 from model.trace.facts.facts import facts_of
-from model.trace.facts.sources import Sources
+from model.trace.facts.sources import FactError, Sources
 from tests.model.trace.facts.hand_made import hand_made
 
 # Loads of E0 to E7: 2, 2, 1, 1, 0, 1, 4, 1.
@@ -36,3 +36,5 @@ def test_load(name: str, arguments: tuple, expected: float) -> None:
 def test_more_tokens_leave_less_to_chance() -> None:
     few, many = (FACTS["chance_max_violation"](number) for number in (20, 2_000))
     assert many < few / 5
+    with pytest.raises(FactError, match="at most 10,000,000"):
+        FACTS["chance_idle"](10**9)

@@ -51,6 +51,14 @@ def test_a_broken_file_is_named_and_the_others_open(own: Path) -> None:
     assert isinstance(found["b"], Lesson)
 
 
+def test_a_number_that_python_cannot_write_breaks_one_lesson_only(own: Path) -> None:
+    (own / "a.toml").write_text(STUB.read_text().replace("view = {", f"view = {{ x = 0x{'f' * 3_900},", 1))
+    (own / "b.toml").write_text(STUB.read_text())
+    found = lesson.available()
+    assert found["a"] == Broken("a.toml", "a number of the file is too long")
+    assert isinstance(found["b"], Lesson)
+
+
 def test_a_changed_file_is_read_again(own: Path) -> None:
     path = own / "a.toml"
     path.write_text("title = ")

@@ -70,6 +70,10 @@ def test_hostile_files_are_refused_in_one_line(tmp_path: Path) -> None:
     assert "line 2" in refusal(tmp_path, b"schema = 1\ntitle = '\xff'")
     assert "at most 262,144" in refusal(tmp_path, "#" * (schema.MOST_BYTES + 1))
     refusal(tmp_path, "a = " + "[" * 5_000)
+    assert "line 2" in refusal(tmp_path, "schema = 1\n" + ".".join("a" * 100_000) + " = 1")
+    refusal(tmp_path, TEXT + f"\nx = [\n[{' ' * 3_000}\n]]\n")  # a search for its line in cubic time takes hours
+    refusal(tmp_path, TEXT + f"\nx = {'9' * 3_990}9\n")
+    assert "belongs to the visitor" in refusal(tmp_path, TEXT.replace("view = {", 'view = { room = "QQQQQQ",', 1))
     refusal(tmp_path, "[a." * 3 + "]")
     refusal(tmp_path, "")
     refusal(tmp_path, TEXT + "\n[[step]]\n" * 50)
