@@ -22,9 +22,15 @@ IN_FLIGHT: "dict[Hashable, Computation]" = {}
 
 
 class Follower(Protocol):
-    """A run that follows a computation; setting `cancel` stops this run only."""
+    """A run that follows a computation; setting `cancel` stops this run only.
+
+    Attributes:
+        cancel: is set to stop the run.
+        abandoned: whether nobody will see the run, because its tab was closed or another run took its place.
+    """
 
     cancel: threading.Event
+    abandoned: bool
 
 
 Run = TypeVar("Run", bound=Follower)
@@ -91,11 +97,12 @@ class Computation(Generic[Run]):
     def follow(self, run: Run) -> tuple[Trace, float]:
         """Wait for the end, and draw the steps unless another run's thread does; return the trace and its seconds.
 
-        If the run is stopped while others go on, its first tokens are computed again, for a trace of their own.
+        If the run is stopped while others go on, its first tokens are computed again, for a trace of their own; if it
+        is abandoned, nothing is.
 
         Raises:
             ValueError, RuntimeError, OSError: the engine could not run the request.
-            RequestError: the run was stopped before its first step.
+            RequestError: the run was stopped before its first step, or is abandoned while others go on.
         """
         while not self._ended.is_set():
             if self._drawing.acquire(timeout=SECONDS_BETWEEN_CHECKS):
@@ -104,7 +111,7 @@ class Computation(Generic[Run]):
                 finally:
                     self._drawing.release()
             if run.cancel.is_set() and not self._ended.is_set() and not self._cancel.is_set():
-                return self._first(self.num_tokens)
+                return self._first(0 if run.abandoned else self.num_tokens)
         if self._error is not None:
             raise self._error
         assert self.trace is not None

@@ -43,6 +43,7 @@ class Job:
     error: str | None = None  # why there is no result; None while there is no error
     complete: bool = False
     orphaned: bool = False  # whether it was stopped because its tab was closed or reloaded
+    abandoned: bool = False  # whether nobody will see it: its tab was closed, or another run took its place
     place: int = 0  # in the queue of forward passes, 1 is the next; 0 unless it has to wait for a while
     visitor: "Visitor | None" = None  # whose turns it takes; None: the job counts as a visitor of its own
     cancel: threading.Event = dataclasses.field(default_factory=threading.Event)
@@ -131,6 +132,7 @@ class Visitor:
         """Stop all jobs, because the visitor closed the tab."""
         for job in self.jobs:
             job.orphaned = job.waiting and not job.cancel.is_set()
+            job.abandoned = True
             job.stop()
 
 

@@ -145,6 +145,9 @@ def stop() -> None:
 
 
 def _show(run: Run) -> Run:
+    before = own_run()
+    if before is not None:
+        before.abandoned = True
     stop()
     before = shown()
     if before is not None and before.trace is not None:

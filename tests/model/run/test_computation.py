@@ -123,6 +123,17 @@ def test_one_that_stops_keeps_the_tokens_so_far_as_a_run_alone_does(engine: Fake
     assert trace_of(everyone[0]).num_tokens == 10
 
 
+def test_one_that_nobody_will_see_computes_nothing_again(engine: FakeEngine) -> None:
+    gate = Gate(engine, 9)
+    everyone = joined(engine, 2)
+    everyone[1].abandoned = True
+    everyone[1].stop()
+    assert everyone[1].done.wait(30)
+    assert everyone[1].trace is None
+    gate.open.set()
+    assert trace_of(everyone[0]).num_tokens == 10
+
+
 def test_when_all_stop_it_ends_for_all(engine: FakeEngine) -> None:
     gate = Gate(engine, 8)
     everyone = joined(engine, 3)
