@@ -15,7 +15,8 @@ _WORDS = (
     "each token goes to only a few of them. The **router** of the layer chooses these: it gives every expert a score "
     "for the token, and takes the experts with the best scores. In some models the experts form **groups**; there the "
     "router first keeps a few groups and then chooses within them. The **load** of an expert is the number of tokens "
-    "that go to it, divided by a fair share."
+    "that go to it; the page compares it with a fair share, the number that each expert would get if all got equally "
+    "many."
 )
 
 
