@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable, Hashable
 from typing import Any, TypeVar
 
-MOST = 64  # results per object; the oldest are dropped
+MOST = 64  # results per object; those that were asked for longest ago are dropped
 _LOCK = threading.Lock()
 Value = TypeVar("Value")
 
@@ -28,7 +28,7 @@ def derived(owner: object, key: Hashable, compute: Callable[[], Value]) -> Value
     """
     with _LOCK:
         entries: dict[Hashable, _Entry] = vars(owner).setdefault("_derived", {})
-        entry = entries.setdefault(key, _Entry())
+        entry = entries[key] = entries.pop(key, None) or _Entry()
         for oldest in list(entries)[:-MOST]:
             del entries[oldest]
     with entry.lock:

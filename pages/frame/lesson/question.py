@@ -151,6 +151,7 @@ def _answers_of_all(place: Place, ask: Ask, options: list[str], bound: Facts, ou
     try:
         truth = truth_of(ask, bound)[0]
         right = {truth if isinstance(truth, str) else f"{truth:g}"}
+        right |= {answer for answer in ours.counts(place.question) if judge(ask, answer, bound).right}
     except (FactError, ExpressionError):
         right = set()
     histogram.show(ours, place.question, LETTERS[: len(options)], right)

@@ -41,7 +41,7 @@ elif experiment is None:
     )
 answered = experiment if experiment is not None and experiment.has_effect else None
 if answered is not None:
-    results.put("experiment", id(answered), (trace, answered.outcome))
+    results.put("experiment", answered, (trace, answered.outcome))
 if experiment is None and not error:
     answered = example.of(trace)
     if answered is not None:
