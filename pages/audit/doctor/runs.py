@@ -65,8 +65,9 @@ def start_weights(folder: Path) -> None:
     def work() -> None:
         from model.doctor.weights import examine_weights
 
-        with models.path_hidden(folder), PASSES.turn(audit.cancel):
-            audit.report = examine_weights(folder, progress, audit.cancel)
+        with models.path_hidden(folder), PASSES.turn(audit.cancel) as has_turn:
+            if has_turn:
+                audit.report = examine_weights(folder, progress, audit.cancel)
 
     jobs.begin(audit, work)
 
