@@ -16,6 +16,7 @@ body:has([data-testid="stExpandSidebarButton"]) [data-testid="stMainBlockContain
 [data-testid="stSliderThumbValue"], [data-testid="stSliderThumbValue"] * { color: inherit !important; }
 [data-testid="stMain"] h2 { font-size: 1.1rem; padding: 0.6rem 0 0; }
 [data-testid="stSidebarNavLink"]:focus-visible, [data-testid="stNavSectionHeader"]:focus-visible,
+[data-testid="stPageLink-NavLink"]:focus-visible,
 [data-testid="stTooltipHoverTarget"] button:focus-visible {
   outline: 2px solid currentColor !important; outline-offset: -2px; }
 [data-testid="stMain"]:focus-visible { outline: 2px solid currentColor; outline-offset: -2px; }

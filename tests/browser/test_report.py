@@ -6,7 +6,7 @@ from urllib.parse import quote
 import pytest
 from playwright.sync_api import Browser, expect
 
-from tests.browser.conftest import Visit
+from tests.browser.conftest import Visit, at_rest
 
 pytestmark = pytest.mark.browser
 HOSTILE = "<img src=x onerror=alert(1)> שלום \u202e wolf"
@@ -15,6 +15,7 @@ HOSTILE = "<img src=x onerror=alert(1)> שלום \u202e wolf"
 def test_a_saved_report_opens_without_a_network(visit: Visit, app: str, chromium: Browser, tmp_path: Path) -> None:
     page = visit(f"{app}/tokens?model=tiny&new=8&token=3&prompt={quote(HOSTILE)}")
     expect(page.get_by_text("measured on cpu").first).to_be_visible()
+    at_rest(page)  # a script that draws the sidebar anew would fold it again
     page.locator("summary", has_text="Report").click()
     with page.expect_download() as download:
         page.get_by_role("button", name="Save a report").click()
