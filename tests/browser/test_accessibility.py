@@ -84,6 +84,7 @@ def test_no_page_has_a_fault_in_either_theme_or_on_a_phone(visit: Visit, app: st
         same = [SIDEBAR] if name != FIRST else []  # the sidebar is judged once
         faults[name, f"theme {number % 2}"] = page.evaluate(AXE, [same, []])
         wear(page, LIGHT if number % 2 else DARK)  # the next page is judged in this theme first
+        at_rest(page)  # the figures are drawn anew
         faults[name, f"theme {1 - number % 2}"] = page.evaluate(AXE, [same, ["color-contrast"]])
         faults[name, "charts without a name"] = page.evaluate(UNNAMED)
         faults[name, "letters below 12 px"] = page.evaluate(SMALL)
