@@ -15,7 +15,7 @@ class Head(click.ParamType):
     name = "N|all"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        from model.report.choice import ALL_HEADS
+        from model.trace.attention import ALL_HEADS
 
         if isinstance(value, int):
             return value

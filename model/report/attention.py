@@ -3,7 +3,6 @@
 import numpy as np
 import xarray as xr
 
-from model.report.choice import ALL_HEADS
 from model.report.parts import lacking, remark, section, tag
 from model.report.subject import Subject
 from model.trace import attention
@@ -22,19 +21,19 @@ def section_of(subject: Subject) -> str:
     layer, head = subject.choice.attention_layer, subject.choice.head
     if layer is None or head is None:
         return section("attention", "Attention", "", lacking(_why_none(subject)))
-    name = "all heads" if head == ALL_HEADS else f"head {head}"
+    name = "all heads" if head == attention.ALL_HEADS else f"head {head}"
     weights = of_head(subject)
     window = whole(subject.trace.num_tokens)
     sides = cell_sides(window, _MOST_CELLS)
     drawn = figures.attention_map(
-        cells(weights, window, _MOST_CELLS)["largest"], layer, "all" if head == ALL_HEADS else str(head),
+        cells(weights, window, _MOST_CELLS)["largest"], layer, "all" if head == attention.ALL_HEADS else str(head),
         subject.labels() if len(subject.shown) == subject.trace.num_tokens else None, subject.choice.token,
     )  # fmt: skip
     meaning = ["A row is a token that looks, a column a token that it looks at; the first is at the top left."]
     meaning += ["Dotted lines mark the row of the token that this report follows."]
     if max(sides) > 1:
         meaning.append(f"Each cell covers {sides[0]} x {sides[1]} pairs of tokens and shows the largest weight.")
-    if head == ALL_HEADS:
+    if head == attention.ALL_HEADS:
         meaning.append("The weights are the mean of the recorded heads.")
     row = weights.values[subject.choice.token]
     return section(
@@ -46,14 +45,14 @@ def section_of(subject: Subject) -> str:
 def of_head(subject: Subject) -> xr.DataArray:
     """Return the attention weights of the chosen head, or the mean of all recorded heads, [query, key]."""
     recorded = subject.trace.data["attention"].sel(attention_layer=subject.choice.attention_layer, drop=True)
-    if subject.choice.head == ALL_HEADS:
+    if subject.choice.head == attention.ALL_HEADS:
         return attention.mean_of_heads(recorded)
     return recorded.assign_coords(head=head_numbers(recorded)).sel(head=subject.choice.head, drop=True)
 
 
 def kind(subject: Subject) -> str:
     """Return how the weights came about."""
-    return "derived" if subject.choice.head == ALL_HEADS else origin.kind(subject.trace)
+    return "derived" if subject.choice.head == attention.ALL_HEADS else origin.kind(subject.trace)
 
 
 def _why_none(subject: Subject) -> str:

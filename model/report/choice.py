@@ -2,12 +2,10 @@
 
 import dataclasses
 
-import numpy as np
-
+from model.trace.attention import ALL_HEADS
+from model.trace.expert_tokens import newest_token
 from model.trace.trace import Trace
 from viz.thumbnails import head_numbers
-
-ALL_HEADS = -1  # in place of a head's number: the mean of the recorded heads
 
 
 class ReportError(ValueError):
@@ -61,7 +59,7 @@ def choose(
     routed = layer if layer in moe else next(iter(moe), None)
     looking = routed if layer is None else layer
     return Choice(
-        token=_newest(trace) if token is None else token,
+        token=newest_token(trace) if token is None else token,
         layer=routed,
         attention_layer=looking if looking in attention else next(iter(attention), None),
         head=next(iter(heads), None) if head is None else head,
@@ -82,14 +80,6 @@ def attention_layers(trace: Trace) -> list[int]:
 def recorded_heads(trace: Trace) -> list[int]:
     """Return the numbers of the recorded heads."""
     return head_numbers(trace.data["attention"]).tolist() if trace.has("attention") else []
-
-
-def _newest(trace: Trace) -> int:
-    """Return the last token whose experts are known, else the last token."""
-    if not trace.has("expert_id"):
-        return trace.num_tokens - 1
-    known = np.flatnonzero((trace.data["expert_id"].values >= 0).any((1, 2)))
-    return int(known[-1]) if known.size else trace.num_tokens - 1
 
 
 def _missing(kind: str, number: int, numbers: list[int]) -> ReportError:

@@ -13,6 +13,8 @@ Source of the rollout: Abnar and Zuidema (arXiv 2005.00928). Rollout ignores the
 import numpy as np
 import xarray as xr
 
+ALL_HEADS = -1  # in place of a head's number: the mean of the recorded heads
+
 
 def head_figures(attention: xr.DataArray, top_k: int | None = None) -> xr.Dataset:
     """Return `entropy`, `first_token_share` and `mean_distance` of every head and query, each [..., head, query].

@@ -26,6 +26,14 @@ class TakenShare(NamedTuple):
     beyond: bool  # whether it is outside a fair router's bounds, which hold for all rows at once in 95 % of cases
 
 
+def newest_token(trace: Trace) -> int:
+    """Return the last token whose experts are known, else the last one; engines do not report those of last tokens."""
+    if not trace.has("expert_id"):
+        return trace.num_tokens - 1
+    known = np.flatnonzero((trace.data["expert_id"].values >= 0).any((1, 2)))
+    return int(known[-1]) if known.size else trace.num_tokens - 1
+
+
 def part(trace: Trace, index: int) -> str:
     """Return the part of the text that a token is in, one of `PARTS`."""
     return "generated" if trace.tokens[index].generated else "prompt"

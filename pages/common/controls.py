@@ -18,6 +18,8 @@ from streamlit.delta_generator import DeltaGenerator
 from streamlit.errors import StreamlitAPIException
 
 from model.run.request import FIELDS
+from model.trace.attention import ALL_HEADS
+from model.trace.expert_tokens import newest_token
 from model.trace.observed_rule import rule_of
 from model.trace.trace import Trace
 from pages.common import files, session, tables, text
@@ -25,7 +27,7 @@ from viz.enlarge import enlarge
 
 SHARED = ("layer", "token", "expert", "head")
 KEPT = (*SHARED, *(field.key for field in FIELDS.values()), "tokens", "special")
-ALL_HEADS, ALL_HEADS_NAME = -1, "all"  # the lens's number for the mean of all heads
+ALL_HEADS_NAME = "all"
 POPULATIONS = ("all", "prompt", "generated")
 # One-line meanings of the words on the widgets.
 LAYER = "The layers of a model work on the text one after the other; the number is the layer's position, from 0."
@@ -136,25 +138,17 @@ def layers(trace: Trace, dim: str = "moe_layer") -> list[int]:
 def token(trace: Trace) -> int:
     """Draw a field for a token's number and return the number; by default, the newest token with known experts."""
     chosen = locked_token(trace)
-    return _newest(trace) if chosen is None else chosen
+    return newest_token(trace) if chosen is None else chosen
 
 
 def locked_token(trace: Trace) -> int | None:
     """Draw a field for a token's number and return the number; None if the field is empty."""
-    last, newest = trace.num_tokens - 1, _newest(trace)
+    last, newest = trace.num_tokens - 1, newest_token(trace)
     keep_within("token", range(trace.num_tokens))
     meaning = "The token's number in the run, from 0. Empty: the newest" + (
         " token whose experts are known." if newest < last else " token."
     )
     return st.number_input("Token", 0, last, None, 1, key="token", help=meaning, placeholder=str(newest))
-
-
-def _newest(trace: Trace) -> int:
-    """Return the last token whose experts are known. Serving engines do not report the experts of the last tokens."""
-    if not trace.has("expert_id"):
-        return trace.num_tokens - 1
-    known = np.flatnonzero((trace.data["expert_id"].values >= 0).any((1, 2)))
-    return int(known[-1]) if known.size else trace.num_tokens - 1
 
 
 def head(trace: Trace, options: list[int] | None = None) -> int:

@@ -2,8 +2,9 @@
 
 import streamlit as st
 
-from model.report.choice import ALL_HEADS, Choice, attention_layers, choose, moe_layers, recorded_heads
+from model.report.choice import Choice, attention_layers, choose, moe_layers, recorded_heads
 from model.report.page import report
+from model.trace.attention import ALL_HEADS
 from model.trace.trace import Trace
 from pages.common import files, session
 

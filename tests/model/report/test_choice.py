@@ -4,7 +4,8 @@ import dataclasses
 
 import pytest
 
-from model.report.choice import ALL_HEADS, Choice, ReportError, choose
+from model.report.choice import Choice, ReportError, choose
+from model.trace.attention import ALL_HEADS
 from tests.traces import random_trace, routed
 
 

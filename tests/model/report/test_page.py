@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from model.report.choice import ALL_HEADS, choose
+from model.report.choice import choose
 from model.report.page import CONTENTS, report
 from model.trace import load as loads
 from model.trace import metrics
+from model.trace.attention import ALL_HEADS
 from model.trace.decision import Decision
 from model.trace.imports.formats import read
 from model.trace.trace import Token, Trace

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from model.report.choice import ALL_HEADS
+from model.trace.attention import ALL_HEADS
 from pages.frame.sidebar import report as offered
 from tests.traces import random_trace
 
