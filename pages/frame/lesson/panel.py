@@ -1,21 +1,18 @@
 """The lesson beside the page: the text of a step, its question, and what the student should see."""
 
-from collections.abc import Callable, Mapping
-
 import streamlit as st
 
-from model.trace.facts.sources import FactError, Value
+from model.trace.facts.sources import FactError
 from pages.common import session, text
 from pages.frame.lesson import question, style
 from pages.frame.room import member
 from pages.learn.lessons import expressions, facts, progress, walk
-from pages.learn.lessons.expressions import ExpressionError
+from pages.learn.lessons.expressions import ExpressionError, Facts
 from pages.learn.lessons.judge import holds
 from pages.learn.lessons.lesson import Claim
 from pages.learn.lessons.walk import Place
 from pages.learn.lessons.wording import markdown
 
-Facts = Mapping[str, Callable[..., Value]]
 _WAITS = "lesson-waits"
 WAIT = "The numbers of this step come when the run is there."
 
@@ -107,7 +104,7 @@ def _say(words: str, bound: Facts, before: str = "") -> None:
     try:
         st.markdown(before + markdown(expressions.fill(words, bound)))
     except (FactError, ExpressionError) as error:
-        st.info(text.sentence(str(error)), icon=":material/hourglass_empty:")
+        question.unknown(error)
 
 
 def _claim(claim: Claim, bound: Facts) -> None:
@@ -117,7 +114,7 @@ def _claim(claim: Claim, bound: Facts) -> None:
         words = markdown(expressions.fill(claim.text, bound))
     except (FactError, ExpressionError) as error:
         if str(error) != st.session_state.get(question.UNKNOWN):  # the question has said so
-            st.info(text.sentence(str(error)), icon=":material/hourglass_empty:")
+            question.unknown(error)
         return
     if is_so:
         st.markdown(f":material/check: {words}")

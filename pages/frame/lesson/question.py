@@ -1,23 +1,20 @@
 """The question of a step: the student answers, then sees whether the answer is right on the run on show."""
 
-from collections.abc import Callable, Mapping
-
 import streamlit as st
 
-from model.trace.facts.sources import FactError, Value
+from model.trace.facts.sources import FactError
 from pages.common import text
 from pages.frame.lesson import style
 from pages.frame.room import histogram, member
 from pages.frame.room.member import Member
 from pages.frame.room.rooms import RoomError
-from pages.learn.lessons import progress
-from pages.learn.lessons.expressions import ExpressionError, fill
-from pages.learn.lessons.judge import LETTERS, Verdict, judge, options_of, truth_of
+from pages.learn.lessons import facts, progress
+from pages.learn.lessons.expressions import ExpressionError, Facts, fill
+from pages.learn.lessons.judge import LETTERS, Verdict, is_right, judge, options_of, truth_of
 from pages.learn.lessons.lesson import Ask
 from pages.learn.lessons.walk import Place
 from pages.learn.lessons.wording import markdown
 
-Facts = Mapping[str, Callable[..., Value]]
 _ANSWERS, _UNCOVERED, _REFUSED = "lesson-answers", "lesson-uncovered", "lesson-answer-refused"
 UNKNOWN = "lesson-unknown"  # in the session's state: why the right answer is not known, as the page shows it
 LABELS = {"number": "Your number", "token": "Number of the token", "expert": "Number of the expert"}
@@ -35,7 +32,7 @@ def show(place: Place, bound: Facts) -> bool:
         st.markdown(f"**{markdown(fill(ask.question, bound))}**")
         options = options_of(ask, bound)
     except (FactError, ExpressionError) as error:
-        st.info(text.sentence(str(error)), icon=":material/hourglass_empty:")
+        unknown(error)
         return True
     if ours is not None and ours.teaches:
         return _teach(place, ask, options, bound, ours)
@@ -50,6 +47,11 @@ def show(place: Place, bound: Facts) -> bool:
     if ours is not None:
         _answers_of_all(place, ask, options, bound, ours)
     return False
+
+
+def unknown(error: Exception, before: str = "") -> None:
+    """Show why a number of the lesson is not known."""
+    st.info(before + text.sentence(str(error)), icon=":material/hourglass_empty:")
 
 
 def _class() -> Member | None:
@@ -99,8 +101,6 @@ def _take(place: Place, ask: Ask, key: str) -> None:
 
 
 def _verdict(ask: Ask, answer: str) -> Verdict | None:
-    from pages.learn.lessons import facts
-
     bound = facts.of_session()
     try:
         return None if bound is None else judge(ask, answer, bound)
@@ -116,7 +116,7 @@ def _judged(ask: Ask, answer: str, bound: Facts) -> None:
         why = markdown(fill(ask.why, bound)) if ask.why else ""
     except (FactError, ExpressionError) as error:
         st.session_state[UNKNOWN] = str(error)
-        st.info(f"You answered {answer}. {text.sentence(str(error))}", icon=":material/hourglass_empty:")
+        unknown(error, f"You answered {answer}. ")
         return
     if verdict.right:
         st.success(f"**Right: {markdown(verdict.words.rstrip('.'))}.** {why}", icon=":material/check:")
@@ -142,7 +142,7 @@ def _teach(place: Place, ask: Ask, options: list[str], bound: Facts, ours: Membe
         words = markdown(truth_of(ask, bound)[1])
         st.info(f"**The answer is {words}.** {markdown(fill(ask.why, bound))}", icon=":material/lightbulb:")
     except (FactError, ExpressionError) as error:
-        st.info(text.sentence(str(error)), icon=":material/hourglass_empty:")
+        unknown(error)
     return False
 
 
@@ -151,7 +151,7 @@ def _answers_of_all(place: Place, ask: Ask, options: list[str], bound: Facts, ou
     try:
         truth = truth_of(ask, bound)[0]
         right = {truth if isinstance(truth, str) else f"{truth:g}"}
-        right |= {answer for answer in ours.counts(place.question) if judge(ask, answer, bound).right}
+        right |= {answer for answer in ours.counts(place.question) if is_right(ask, answer, truth)}
     except (FactError, ExpressionError):
         right = set()
     histogram.show(ours, place.question, LETTERS[: len(options)], right)

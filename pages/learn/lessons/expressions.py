@@ -17,6 +17,7 @@ import simpleeval
 from model.trace.facts.facts import FACTS
 from model.trace.facts.sources import FactError, Value
 
+Facts = Mapping[str, Callable[..., Value]]  # function by name, from `facts_of`
 MOST_CHARACTERS, MOST_NODES, MOST_NUMBER, MOST_ITEMS = 500, 120, 1e15, 10_000
 SECONDS = 5.0  # no fact is begun later than this after the first
 MOST_DIGITS = 15
@@ -61,7 +62,7 @@ def check(expression: str) -> None:
             raise ExpressionError(f"{expression!r} holds {node.value!r}, which is no number and no text")
 
 
-def evaluate(expression: str, facts: Mapping[str, Callable[..., Value]]) -> Value:
+def evaluate(expression: str, facts: Facts) -> Value:
     """Return the value of an expression.
 
     Args:
@@ -85,7 +86,7 @@ def evaluate(expression: str, facts: Mapping[str, Callable[..., Value]]) -> Valu
         raise ExpressionError(f"{expression!r} has no value: {reason}") from None
 
 
-def fill(text: str, facts: Mapping[str, Callable[..., Value]]) -> str:
+def fill(text: str, facts: Facts) -> str:
     """Return a text with the values of its `{expression:format}`; `{{` and `}}` stand for braces.
 
     Raises:
@@ -172,7 +173,7 @@ def _on_numbers(function: Callable[..., Any]) -> Callable[..., Any]:
     return calculate
 
 
-def _functions(facts: Mapping[str, Callable[..., Value]]) -> dict[str, Callable[..., Any]]:
+def _functions(facts: Facts) -> dict[str, Callable[..., Any]]:
     until = time.monotonic() + SECONDS
 
     def timed(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -2,14 +2,12 @@
 
 import ast
 import dataclasses
-from collections.abc import Callable, Mapping
 
 from model.trace.facts.sources import Value
 from pages.learn.lessons import expressions
-from pages.learn.lessons.expressions import ExpressionError, evaluate, fill, spelled
+from pages.learn.lessons.expressions import ExpressionError, Facts, evaluate, fill, spelled
 from pages.learn.lessons.lesson import Ask, Claim
 
-Facts = Mapping[str, Callable[..., Value]]
 LETTERS = "ABCDEFGH"  # of the options of a choice, as a class calls them
 _ROUNDING = 1e-9  # relative
 
@@ -62,11 +60,15 @@ def judge(ask: Ask, answer: str, facts: Facts) -> Verdict:
         ExpressionError: the expression is wrong.
     """
     truth, words = truth_of(ask, facts)
+    return Verdict(is_right(ask, answer, truth), truth if isinstance(truth, str) else f"{truth:.6g}", words)
+
+
+def is_right(ask: Ask, answer: str, truth: Value) -> bool:
+    """Return whether an answer is right; `truth` is from `truth_of`, and numbers have the question's tolerance."""
     if isinstance(truth, str):
-        return Verdict(answer == truth, truth, words)
+        return answer == truth
     assert not isinstance(truth, list)
-    allowed = max(ask.tolerance, _ROUNDING) * abs(truth)
-    return Verdict(abs(float(answer) - truth) <= allowed, f"{truth:.6g}", words)
+    return abs(float(answer) - truth) <= max(ask.tolerance, _ROUNDING) * abs(truth)
 
 
 def holds(claim: Claim, facts: Facts) -> tuple[bool, str]:
