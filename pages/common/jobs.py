@@ -79,6 +79,11 @@ class Job:
         """Ask the job to end before its next step; asking again is harmless."""
         self.cancel.set()
 
+    def abandon(self) -> None:
+        """Stop the job, because nobody will see its result."""
+        self.abandoned = True
+        self.stop()
+
 
 def begin(job: Job, work: Callable[[], None]) -> None:
     """Start a job in its own thread; a second call for the same job does nothing.
@@ -132,8 +137,7 @@ class Visitor:
         """Stop all jobs, because the visitor closed the tab."""
         for job in self.jobs:
             job.orphaned = job.waiting and not job.cancel.is_set()
-            job.abandoned = True
-            job.stop()
+            job.abandon()
 
 
 @st.cache_resource(scope="session", show_spinner=False, on_release=Visitor.leave)

@@ -114,7 +114,8 @@ def forget() -> None:
 
 def show_recorded() -> None:
     """Stop and drop the session's runs; pages show the recorded example."""
-    stop()
+    if (own := own_run()) is not None:
+        own.abandon()
     for name in ("run", "previous"):
         st.session_state.pop(name, None)
 
@@ -145,10 +146,8 @@ def stop() -> None:
 
 
 def _show(run: Run) -> Run:
-    before = own_run()
-    if before is not None:
-        before.abandoned = True
-    stop()
+    if (own := own_run()) is not None:
+        own.abandon()
     before = shown()
     if before is not None and before.trace is not None:
         st.session_state["previous"] = before

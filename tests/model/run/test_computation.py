@@ -126,8 +126,7 @@ def test_one_that_stops_keeps_the_tokens_so_far_as_a_run_alone_does(engine: Fake
 def test_one_that_nobody_will_see_computes_nothing_again(engine: FakeEngine) -> None:
     gate = Gate(engine, 9)
     everyone = joined(engine, 2)
-    everyone[1].abandoned = True
-    everyone[1].stop()
+    everyone[1].abandon()
     assert everyone[1].done.wait(30)
     assert everyone[1].trace is None
     gate.open.set()
