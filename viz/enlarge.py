@@ -57,11 +57,19 @@ def _new(name: str, value: Any, factor: float, within: str) -> Any:
     if name in _LENGTHS or (name in _SIDES and within in ("margin", "pad")):
         return _times(value, factor)
     if isinstance(value, str):
-        new = _FONT_SIZE.sub(lambda size: f"{float(size.group()) * factor:g}", value)
+        new = _text(value, factor)
         return None if new == value else new
     if isinstance(value, Sequence) and any(isinstance(entry, Mapping) for entry in value):
         return [_changed(entry, factor, name) for entry in value]
+    if isinstance(value, Sequence | np.ndarray) and any(isinstance(entry, str) for entry in value):
+        new = [_text(entry, factor) if isinstance(entry, str) else entry for entry in value]
+        return None if new == list(value) else new
     return None
+
+
+def _text(value: str, factor: float) -> str:
+    """Return a text with the sizes of type that its markup states, in pixels, `factor` times as large."""
+    return _FONT_SIZE.sub(lambda size: f"{float(size.group()) * factor:g}", value)
 
 
 def _times(value: Any, factor: float) -> Any:

@@ -13,7 +13,13 @@ def drawn() -> Any:  # values of any Plotly type
     figure = go.Figure(
         [
             go.Bar(x=[0, 1], y=[3, 4], width=[0.5, 0.7], textfont={"size": 12}, error_y={"array": [1, 2], "width": 4}),
-            go.Scatter(x=[1, 2], y=[3, 4], marker={"size": [6, 8], "line": {"width": 2}}, line={"width": 3}),
+            go.Scatter(
+                x=[1, 2],
+                y=[3, 4],
+                text=["c", "<span style='font-size:12px'>d</span>"],
+                marker={"size": [6, 8], "line": {"width": 2}},
+                line={"width": 3},
+            ),
             go.Heatmap(z=np.eye(2), xgap=2, colorbar={"thickness": 10, "len": 0.5, "title": {"font": {"size": 12}}}),
         ]
     )
@@ -30,6 +36,7 @@ def test_lengths_in_pixels_grow_and_data_stay() -> None:
     assert (bar.textfont.size, bar.error_y.width, bar.error_y.array) == (18, 6, (1, 2))
     assert list(scatter.marker.size) == [9, 12]
     assert (scatter.marker.line.width, scatter.line.width, scatter.x) == (3, 4.5, (1, 2))
+    assert list(scatter.text) == ["c", "<span style='font-size:18px'>d</span>"]
     assert (heatmap.xgap, heatmap.colorbar.thickness, heatmap.colorbar.len) == (3, 15, 0.5)
     assert heatmap.colorbar.title.font.size == 18
     assert np.array_equal(heatmap.z, np.eye(2))

@@ -1,6 +1,7 @@
 """Presenter mode: by a link, on every page, until it is left."""
 
 import json
+import re
 from collections.abc import Callable
 
 import numpy as np
@@ -41,7 +42,9 @@ def test_other_values_and_no_value_do_not_present(open_app: Callable[..., AppTes
 
 
 def sizes(part: object) -> list[float]:
-    """Return the sizes of all fonts in a part of a figure."""
+    """Return the sizes of all fonts in a part of a figure, and those that the markup of its texts states."""
+    if isinstance(part, str):
+        return [float(size) for size in re.findall(r"font-size:([\d.]+)px", part)]
     if isinstance(part, list):
         return [size for entry in part for size in sizes(entry)]
     if not isinstance(part, dict):
