@@ -22,6 +22,11 @@ MAY_IMPORT = {
     "model/run": ("model.run", "model.checkpoint", "model.network", "model.trace"),
     "model/families": ("model.families", "model.run", "model.checkpoint", "model.trace"),
     "model/families/choose.py": ("model.families", "model.run", "model.checkpoint", "model.network"),
+    "model/atlas": ("model.atlas", "model.trace"),
+    "model/sweep": (
+        *("model.sweep", "model.atlas", "model.families", "model.run", "model.checkpoint", "model.network"),
+        "model.trace",
+    ),
     "model/train": ("model.train", "model.checkpoint", "model.network", "model.trace"),
     "model/doctor": (
         *("model.doctor", "model.families", "model.run", "model.checkpoint", "model.network", "model.trace"),
@@ -38,6 +43,7 @@ MAY_IMPORT = {
 MUST_NOT_IMPORT = {
     "model": {"streamlit", "plotly", "networkx"},
     "model/trace": {"torch", "streamlit", "plotly"},
+    "model/atlas": {"torch", "streamlit", "plotly"},
     "model/report": {"torch", "streamlit", "plotly"},
     "model/run/request.py": {"torch"},
     "model/run/request_fields.py": {"torch", "click"},

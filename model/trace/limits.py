@@ -37,6 +37,8 @@ SETTINGS = JsonBounds(1 << 24, 100_000, 100_000, 1_000_000, 1_000_000, _NO_SUCH)
 WEIGHT_LIST = JsonBounds(100_000_000, 200_000, 500_000, 2_000_000, 4_000_000, _NO_SUCH)
 # tokenizer.json; the largest published files have 35 MB, 260,000 entries and 580,000 merges.
 TOKENIZER = JsonBounds(100_000_000, 100_000, 2_000_000, 4_000_000, 8_000_000, _NO_SUCH)
+# The manifest of a sweep: 100,000 shards and as many documents that failed.
+SWEEP_MANIFEST = JsonBounds(1 << 27, 400_000, 400_000, 4_000_000, 8_000_000, _NO_SUCH)
 
 MOST_IMPORT_BYTES = 1 << 30  # of an imported file on the command line; pages/common/limits.py bounds uploads
 MOST_TRACE_BYTES = 1 << 32
