@@ -77,5 +77,5 @@ def _examples(sweep: Sweep, wanted: str) -> pd.DataFrame:
         return pd.DataFrame()
     table = sweep.examples
     texts = (table["before"] + table["token"] + table["after"]).str.casefold()
-    rows = table[texts.str.contains(wanted, regex=False)].sort_values("weight", ascending=False, kind="stable")
-    return rows.head(MOST).reset_index(drop=True)
+    rows = table.loc[texts.str.contains(wanted, regex=False)]
+    return rows.sort_values("weight", ascending=False, kind="stable").head(MOST).reset_index(drop=True)
