@@ -142,3 +142,65 @@ def moe_trace(
 
 def as_json(value: Any) -> bytes:
     return json.dumps(value).encode()
+
+
+def usage_history(counts: np.ndarray, num_layers: int = 5, first: int = 1, headers: bool = True) -> bytes:
+    """colibri's .coli_usage: `counts` [moe_layer, expert] from layer `first` on; the engine is olmoe."""
+    lines = [f"-1 {num_layers} {counts.shape[1]}", "-2 1 3841822045"] if headers else []
+    cells = ((layer, expert) for layer, expert in np.argwhere(counts).tolist())
+    lines += [f"{first + layer} {expert} {counts[layer, expert]}" for layer, expert in cells]
+    return ("\n".join(lines) + "\n").encode()
+
+
+def route_trace(ids: np.ndarray, weights: np.ndarray, batches: tuple[int, ...] = (4, 1, 1), first: int = 1) -> bytes:
+    """colibri's ROUTE_TRACE of [token, moe_layer, slot]: a call is a layer of one forward pass."""
+    lines, call, start = [], 0, 0
+    for size in batches:
+        for layer in range(ids.shape[1]):
+            for row in range(size):
+                pairs = zip(ids[start + row, layer], weights[start + row, layer], strict=True)
+                lines.append(f"{call} {row} {first + layer} " + " ".join(f"{expert}:{w:.4f}" for expert, w in pairs))
+            call += 1
+        start += size
+    return ("\n".join(lines) + "\n").encode()
+
+
+def gguf(values: dict[str, Any], tensors: dict[str, np.ndarray], alignment: int = 32) -> bytes:
+    """A GGUF file of version 3; values are texts, uint32 or lists of texts, and tensors float32."""
+
+    def text(value: str) -> bytes:
+        return len(value.encode()).to_bytes(8, "little") + value.encode()
+
+    def number(value: int, size: int = 4) -> bytes:
+        return value.to_bytes(size, "little")
+
+    header = b"GGUF" + number(3) + number(len(tensors), 8) + number(len(values), 8)
+    for key, value in values.items():
+        if isinstance(value, str):
+            header += text(key) + number(8) + text(value)
+        elif isinstance(value, list):
+            header += text(key) + number(9) + number(8) + number(len(value), 8) + b"".join(map(text, value))
+        else:
+            header += text(key) + number(4) + number(value)
+    data = b""
+    for name, array in tensors.items():
+        sizes = b"".join(number(size, 8) for size in reversed(array.shape))
+        header += text(name) + number(array.ndim) + sizes + number(0) + number(len(data), 8)
+        data += array.astype("<f4").tobytes()
+        data += b"\0" * (-len(data) % alignment)
+    return header + b"\0" * (-len(header) % alignment) + data
+
+
+def imatrix(counts: np.ndarray, first: int = 1, parts: tuple[str, ...] = ("gate", "up", "down")) -> bytes:
+    """llama.cpp's importance matrix with `counts` [moe_layer, expert] for each part of the experts."""
+    values = {
+        "general.type": "imatrix", "imatrix.datasets": ["a.txt", "b.txt"], "imatrix.chunk_count": 2,
+        "imatrix.chunk_size": 512,
+    }  # fmt: skip
+    tensors = {"blk.0.attn_q.weight.in_sum2": np.ones((1, 3)), "blk.0.attn_q.weight.counts": np.ones((1, 1))}
+    for layer, row in enumerate(counts):
+        for part in parts:
+            name = f"blk.{first + layer}.ffn_{part}_exps.weight"
+            tensors[f"{name}.in_sum2"] = np.ones((len(row), 2))
+            tensors[f"{name}.counts"] = row[:, None]
+    return gguf(values, tensors)

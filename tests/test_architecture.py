@@ -128,6 +128,7 @@ TESTED_IN = {
     "model/run/test_served.py": ("model/run/remote.py", "model/run/step.py"),
     "model/trace/test_comparison.py": ("model/trace/comparison_report.py",),
     "model/trace/imports/test_formats.py": ("model/trace/imports/building.py", "model/trace/imports/reading.py"),
+    "model/trace/imports/test_imatrix.py": ("model/trace/imports/counts.py", "model/trace/imports/count_formats.py"),
     "model/trace/imports/test_sglang.py": ("model/trace/imports/sglang_dump.py",),
     "model/train/data/curation/test_run.py": (
         *("model/train/data/curation/features.py", "model/train/data/curation/measures.py"),

@@ -17,6 +17,9 @@ SCRIPT_BEGINS = "# convert.py"
 CONVERT = """\
 import json, sys, torch
 dump = torch.load(sys.argv[1], map_location="cpu", weights_only=True)
+if "logical_count" in dump:
+    json.dump({"logical_count": dump["logical_count"].tolist()}, open(sys.argv[2], "w"))
+    sys.exit()
 kept = ("forward_pass_id", "rank", "input_ids", "positions", "extend_seq_lens", "topk_ids_of_layer")
 def plain(value):
     return value.tolist() if hasattr(value, "tolist") else value
@@ -92,6 +95,9 @@ def import_command(file: Path, form: str, model: str | None, request: Path | Non
 
     A dump of SGLang's expert-distribution recorder (mode per_token) is a pickle, which is never opened here. Save the
     script below where the dump was made, run `python convert.py DUMP.pt DUMP.json`, and import the JSON file.
+
+    Files that only count experts are no traces: `place` reads them (a dump in mode stat, colibri's usage history, an
+    importance matrix of llama.cpp as GGUF).
     """
     from model.checkpoint.embedded import RELEASED
     from model.checkpoint.named import named_model

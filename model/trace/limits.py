@@ -51,6 +51,8 @@ MOST_CSV_BYTES = 1 << 28
 MOST_CSV_ROWS = 1 << 23  # 18,000 tokens of the released V3
 MOST_BATCHES = 1 << 17  # in a CSV, which has one batch per generated token
 MOST_RUNS = 1 << 10  # in a recorder dump
+MOST_COUNT_LINES = 1 << 20  # in a history of counts, a line per layer and expert; the released V3 has 14,848
+MOST_GGUF_ENTRIES = 1 << 18  # tensors, values or texts of a list in a GGUF file
 MOST_HEADER_BYTES = 1 << 20  # of router logits in safetensors: 10,000 tensors
 
 
@@ -71,6 +73,17 @@ def check_csv(content: bytes) -> None:
     """Raise a TraceError if a CSV file has more bytes or rows than the bounds."""
     _check(len(content), MOST_CSV_BYTES, "bytes of CSV", "the file")
     _check(content.count(b"\n"), MOST_CSV_ROWS, "rows", "the file")
+
+
+def check_count_lines(content: bytes) -> None:
+    """Raise a TraceError if a history of counts has more bytes or lines than the bounds."""
+    _check(len(content), MOST_CSV_BYTES, "bytes of text", "the file", _NO_SUCH)
+    _check(content.count(b"\n"), MOST_COUNT_LINES, "lines", "the file", _NO_SUCH)
+
+
+def check_gguf(num_tensors: int, num_values: int) -> None:
+    """Raise a TraceError if a GGUF file has more tensors or values than `MOST_GGUF_ENTRIES`."""
+    _check(max(num_tensors, num_values), MOST_GGUF_ENTRIES, "entries", "the GGUF file", _NO_SUCH)
 
 
 def check_header(content: bytes) -> None:

@@ -1,7 +1,10 @@
-"""Read traces that other engines recorded. This file names the formats; `formats.py` reads a file of any format."""
+"""Read what other engines recorded: traces, and counts of experts. This file names the formats.
 
-AUTO, OURS, VLLM, SGLANG, RECORDER, LOGITS, LLAMA_CPP = FORMATS = (
-    "auto", "moe-loupe", "vllm", "sglang", "recorder", "router-logits", "llama-cpp",
+`formats.py` reads a trace of any format, `count_formats.py` counts of any format.
+"""
+
+AUTO, OURS, VLLM, SGLANG, RECORDER, LOGITS, LLAMA_CPP, COLIBRI = FORMATS = (
+    "auto", "moe-loupe", "vllm", "sglang", "recorder", "router-logits", "llama-cpp", "colibri",
 )  # fmt: skip
 # Format -> name on pages.
 NAMES = {
@@ -12,4 +15,5 @@ NAMES = {
     RECORDER: "SGLang expert-distribution recorder, as JSON",
     LOGITS: "Hugging Face router_logits, as safetensors",
     LLAMA_CPP: "llama.cpp moe-trace CSV",
+    COLIBRI: "colibri ROUTE_TRACE",
 }

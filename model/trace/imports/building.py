@@ -21,6 +21,7 @@ from model.trace.trace import Token, Trace, TraceError
 
 UNKNOWN = -1
 NO_IDS = "the file does not hold all token ids, and no tokenizer gives as many as the file counts"
+_FEWEST_ZEROS = 8  # ids of one expert per token that may all be 0 by chance
 RANKS = "a token's experts are in the engine's order; without weights, the strongest is unknown"
 Labelled = tuple[tuple[Token, ...], bytes]
 
@@ -226,6 +227,8 @@ def routed_slots(ids: np.ndarray, shape: StatedShape, name: str) -> np.ndarray:
             f"{name} names expert {ordered[row, layer, slot]} twice in row {row}, L{shape.moe_layers[layer]}; "
             "the file belongs to another model, or the engine recorded nothing"
         )
+    if ids.size >= _FEWEST_ZEROS and not ids.any():
+        raise TraceError(f"{name} names expert 0 for every token in every layer: the engine recorded nothing")
     return ids
 
 
@@ -255,8 +258,9 @@ def traced(
     form: str,
     missing: Mapping[str, str],
     notes: Sequence[str] = (),
+    weights: np.ndarray | None = None,
 ) -> Trace:
-    """Return the trace of recorded expert ids.
+    """Return the trace of recorded expert ids, and of their gate weights if the file has them.
 
     Args:
         named: the model that was run.
@@ -266,6 +270,7 @@ def traced(
         form: format of the file.
         missing: for each kind of data that the trace lacks, the reason.
         notes: notes on what limits the trace.
+        weights: gate weights, [token, moe_layer, rank], the largest first; None if the file has none.
     """
     tokens, text = labelled(words, named, len(expert_id))
     ids = np.array([token.id for token in tokens], np.int32)
@@ -273,12 +278,15 @@ def traced(
         {"token_id": (("token",), ids), "expert_id": (("token", "moe_layer", "rank"), expert_id.astype(np.int16))},
         coords={"moe_layer": list(named.shape.moe_layers)},
     )
+    if weights is not None:
+        data["gate_weight"] = (("token", "moe_layer", "rank"), weights.astype(np.float32))
     no_ids = [NO_IDS] if (ids == UNKNOWN).any() else []
+    ranks = [RANKS] if weights is None else []
     return Trace(
         data=data,
         tokens=tokens,
         text=text,
         request={"prompt": words.prompt, "max_new_tokens": sum(token.generated for token in tokens)},
         model=named.description(),
-        origin=origin(engine, form, missing, [*notes, *no_ids, RANKS]),
+        origin=origin(engine, form, missing, [*notes, *no_ids, *ranks]),
     )

@@ -6,6 +6,7 @@ from typing import Any
 from model.trace import file
 from model.trace.imports import (
     AUTO,
+    COLIBRI,
     FORMATS,
     LLAMA_CPP,
     LOGITS,
@@ -13,6 +14,7 @@ from model.trace.imports import (
     RECORDER,
     SGLANG,
     VLLM,
+    colibri,
     llama_cpp,
     router_logits,
     sglang,
@@ -45,6 +47,8 @@ def _detect(content: bytes) -> tuple[str, Any]:
         return (OURS if _is_ours(content) else LOGITS), None
     if llama_cpp.is_csv(content):
         return LLAMA_CPP, None
+    if colibri.is_routes(content):
+        return COLIBRI, None
     if content.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] not in (b"{", b"["):
         raise TraceError(_UNKNOWN)
     value = parse_json(content)
@@ -80,6 +84,8 @@ def read(
         )
     if form == LLAMA_CPP:
         return llama_cpp.read(content, named)
+    if form == COLIBRI:
+        return colibri.read_routes(content, named)
     if form == VLLM and content.startswith(NPY):
         return vllm.read_npy(content, named)
     value, sent = _parts(parse_json(content) if value is None else value, sent)

@@ -6,7 +6,7 @@ processed.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -84,6 +84,26 @@ def repeated(ids: np.ndarray) -> list[str]:
     first, last = runs[0]
     others = f" (and {len(runs) - 1} more such stretches)" if len(runs) > 1 else ""
     return [f"rows {first} to {last} are equal in all layers{others}; did the engine repeat a row that it had kept?"]
+
+
+def check_weights(*holders: Any) -> None:
+    """Refuse an answer during which the engine changed the weights: its rows belong to several models.
+
+    Args:
+        holders: objects of the answer that may have `weight_versions`, a list of {version, start, end}.
+
+    Raises:
+        TraceError: an object names more than one version.
+    """
+    for holder in holders:
+        parts = holder.get("weight_versions") if isinstance(holder, dict) else None
+        versions = [part.get("version") for part in parts if isinstance(part, dict)] if isinstance(parts, list) else []
+        named = list(dict.fromkeys(str(version) for version in versions))
+        if len(named) > 1:
+            raise TraceError(
+                f"the engine changed the weights during the answer (versions {', '.join(named):.80}): its rows belong "
+                "to several models; record again between two updates"
+            )
 
 
 def check_filler(ids: np.ndarray, name: str, num_fed: int | None = None) -> None:

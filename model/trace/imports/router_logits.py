@@ -89,6 +89,10 @@ def _stacked(tensors: Mapping[str, np.ndarray]) -> tuple[list[int], np.ndarray]:
     logits = np.stack([layers[layer] for layer in sorted(layers)], axis=-2)
     if not logits.size or not np.isfinite(logits).all():
         raise TraceError("router_logits must be finite numbers, of at least one token and one expert")
+    silent = (logits == logits[..., :1]).all(-1).reshape(-1, len(layers)).all(0)
+    if silent.any():
+        layer = sorted(layers)[int(silent.argmax())]
+        raise TraceError(f"router_logits.{layer} are equal for all experts of every token: nothing was recorded there")
     return sorted(layers), logits
 
 

@@ -60,6 +60,7 @@ def read(response: Any, named: Named, request: Any = None, choice: int = 0) -> T
         one = _answer(response, choice)
         holder = member(one, "meta_info", dict, "the answer")
         words = _native_words(one, holder, request)
+    placement.check_weights(response, one, holder)
     sent = member(holder, FIELD, str, "the answer")
     if sent is None:
         raise TraceError(

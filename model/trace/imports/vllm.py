@@ -58,6 +58,7 @@ def read(response: Any, named: Named, request: Any = None, choice: int = 0) -> T
         TraceError: there are no routed experts, or they do not fit the model or the tokens.
     """
     one = choice_of(response, choice)
+    placement.check_weights(response, one)
     sent = member(one, FIELD, object, "the choice")
     if sent is None and response.get(PROMPT_FIELD) is None:
         raise TraceError(NOT_SENT)

@@ -1,5 +1,6 @@
 """Recognise files that cannot be read, and say what they are and what to do."""
 
+from model.trace.imports import count_formats, imatrix
 from model.trace.imports.sglang_dump import HINT
 from model.trace.trace import TraceError
 
@@ -17,6 +18,10 @@ def refuse_wrong_files(content: bytes) -> None:
     """
     if not content:
         raise TraceError("the file is empty")
+    if count_formats.holds_counts(content):
+        raise TraceError(count_formats.ONLY_COUNTS)
+    if imatrix.is_legacy(content):
+        raise TraceError(imatrix.LEGACY)
     if content.startswith(_ZIP) and b".npy" in content[:200]:
         raise TraceError(
             "this is a NumPy .npz archive; save its array by itself: numpy.save('rows.npy', archive['routed_experts'])"

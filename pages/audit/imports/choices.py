@@ -7,6 +7,7 @@ import streamlit as st
 
 from model.checkpoint.embedded import RELEASED
 from model.trace.imports import AUTO, NAMES
+from model.trace.imports.count_formats import holds_counts, read_counts
 from model.trace.imports.formats import read
 from model.trace.trace import TraceError
 from pages.common import limits, models, session, text
@@ -84,19 +85,29 @@ def choose() -> None:
 
 
 def _show() -> None:
-    """Import the chosen file, or store the error in the session. A callback."""
+    """Import the chosen file, or store the error in the session. A callback.
+
+    Counts of experts are stored in the session for this page, and the run on show stays.
+    """
     state = st.session_state
-    state["import_error"] = None
+    state["import_error"], state["import_counts"] = None, None
     uploaded, sent, model = state.get("import_file"), state.get("import_request"), state.get("import_model")
     if uploaded is None:
         return
     try:
         if uploaded.size > limits.UPLOAD_BYTES:
             raise TraceError(f"the file is larger than {_MEGABYTES} MB; import it with `python -m model import`")
+        content = uploaded.getvalue()
+        of_model = None if model in (None, NOT_NAMED) else named(model)
+        if holds_counts(content):
+            if of_model is None:
+                raise TraceError("name the model: counts of experts do not say which layers have experts")
+            state["import_counts"] = read_counts(content, of_model)
+            return
         trace = read(
-            uploaded.getvalue(),
+            content,
             state.get("import_format") or AUTO,
-            None if model in (None, NOT_NAMED) else named(model),
+            of_model,
             None if sent is None else sent.getvalue(),
             int(state.get("import_choice", 0)),
         )

@@ -4,9 +4,11 @@ import streamlit as st
 
 from model.trace import file
 from model.trace.imports import origin
+from model.trace.imports.counts import Counts
 from model.trace.trace import Trace
 from pages.audit.imports import tables
 from pages.common import text
+from pages.common.tables import three_digits
 
 # Engine -> how it writes a file that can be imported.
 MADE_BY = {
@@ -17,7 +19,9 @@ MADE_BY = {
     "SGLang's recorder": "Use the mode `per_token`; convert the `.pt` file to JSON by the script that "
     "`python -m model import --help` prints.",
     "transformers": "Save `output_router_logits` as safetensors: `router_logits.N` [token, expert], N is the layer.",
-    "llama.cpp": "Save the CSV of `moe-trace` (pull request 28544).",
+    "llama.cpp": "Save the CSV of `moe-trace` (pull request 28544). Counts: the GGUF file of `llama-imatrix`.",
+    "colibri": "Set `ROUTE_TRACE=FILE`. Counts: the file `.coli_usage`.",
+    "SGLang's recorder, counts": "Use the mode `stat`, and convert the `.pt` file by the same script.",
     "MoE Loupe": "Save a trace here, or by `python -m model trace` or `import`.",
 }
 
@@ -40,6 +44,20 @@ def contents(trace: Trace) -> None:
     )
     for note in origin.notes(trace):
         st.caption(text.plain(note))
+
+
+def counts(imported: Counts) -> None:
+    """Show the counts of a file that holds no tokens: how much was counted, and a table of the layers."""
+    named = text.as_code(imported.named.name)
+    st.markdown(
+        f"**{imported.program}: {imported.extent()}.** Model {named}. The file has no tokens, so the run on show "
+        "stays, and no documents, so nothing here has an interval and no expert can be called a specialist."
+    )
+    table = tables.counted(imported)
+    st.dataframe(table, hide_index=True, key="import_counted", column_config=three_digits(table))
+    for note in imported.notes:
+        st.caption(text.plain(note))
+    st.caption("`python -m model place FILE --model MODEL` makes an expert map of these counts for a serving engine.")
 
 
 def formats() -> None:

@@ -12,6 +12,8 @@ shown = session.shown()
 view.status(status, session.own_run(), shown)
 choices.choose()
 engine.ask()
+if st.session_state.get("import_counts") is not None:
+    overview.counts(st.session_state["import_counts"])
 if shown is not None and shown.trace is not None:
     overview.contents(shown.trace)
 overview.formats()

@@ -5,6 +5,7 @@ import pandas as pd
 
 from model.trace import metrics
 from model.trace.imports import origin
+from model.trace.imports.counts import Counts
 from model.trace.trace import Trace
 
 # Part of a trace -> the variables that hold it.
@@ -41,6 +42,21 @@ def held(trace: Trace) -> pd.DataFrame:
         else:
             rows.append((part, "no", "missing", _why_missing(part, reasons, trace)))
     return pd.DataFrame(rows, columns=["part", "known", "tag", "why not"])
+
+
+def counted(counts: Counts) -> pd.DataFrame:
+    """Return a table with a row per MoE layer: its selections, the busiest expert, and experts that nobody selected."""
+    measures = counts.measures()
+    return pd.DataFrame(
+        {
+            "layer": [f"L{layer}" for layer in measures["moe_layer"].values],
+            "selections": measures["selections"].values,
+            "busiest expert": [f"E{expert}" for expert in measures["busiest"].values],
+            "MaxVio": measures["max_violation"].values,
+            "entropy": measures["entropy"].values,
+            "never selected": measures["dead"].values,
+        }
+    )
 
 
 def _of(number: int, total: int) -> str:

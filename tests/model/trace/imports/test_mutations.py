@@ -14,6 +14,7 @@ import pytest
 from model.trace import file
 from model.trace.imports import AUTO, FORMATS
 from model.trace.imports.building import Named
+from model.trace.imports.count_formats import read_counts
 from model.trace.imports.formats import read
 from model.trace.trace import TraceError
 from tests import engines
@@ -38,6 +39,7 @@ SEEDS: dict[str, Callable[[], bytes]] = {
     "recorder": lambda: as_json(engines.recorder_dump(IDS)),
     "router logits": lambda: engines.router_logits(np.random.default_rng(0).normal(size=(6, 4, 16)).astype("f4")),
     "llama.cpp": lambda: engines.moe_trace(IDS),
+    "colibri": lambda: engines.route_trace(IDS, np.random.default_rng(1).random(IDS.shape)),
 }
 
 
@@ -64,3 +66,30 @@ def test_every_mutation_is_read_or_refused_in_one_line(name: str, recwarn: pytes
             faults.append(f"{number} took {time.process_time() - start:.0f} s")
     assert faults == []
     assert [str(warning.message) for warning in recwarn.list] == []
+
+
+COUNTS = np.random.default_rng(1).integers(1, 50, (4, 16))
+COUNT_SEEDS: dict[str, Callable[[], bytes]] = {
+    "usage": lambda: engines.usage_history(COUNTS),
+    "imatrix": lambda: engines.imatrix(COUNTS),
+    "stat": lambda: as_json({"logical_count": np.pad(COUNTS, ((1, 0), (0, 0)))[None].tolist()}),
+}
+
+
+@pytest.mark.parametrize("name", COUNT_SEEDS)
+def test_every_mutation_of_counts_is_read_or_refused_in_one_line(name: str) -> None:
+    original = COUNT_SEEDS[name]()
+    read_counts(original, NAMED)
+    faults: list[str] = []
+    for number in range(NUMBER // 6):
+        content, start = mutated(original, random.Random(f"{name} {number}")), time.process_time()
+        try:
+            assert read_counts(content, NAMED).extent()
+        except TraceError as error:
+            if "\n" in str(error) or len(str(error)) > 500:
+                faults.append(f"{number}: no short line: {str(error)[:200]!r}")
+        except Exception as error:  # noqa: BLE001 - this is what the test looks for
+            faults.append(f"{number}: {type(error).__name__}: {str(error)[:200]}")
+        if time.process_time() - start > MOST_SECONDS:
+            faults.append(f"{number} took {time.process_time() - start:.0f} s")
+    assert faults == []

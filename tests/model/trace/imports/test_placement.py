@@ -158,3 +158,28 @@ def test_rows_never_begin_where_nothing_states(
 def test_ids_of_the_tokens_stay_with_their_rows() -> None:
     trace = imported(engines.vllm_npy(IDS[3:]), PLAIN | {START: 3})
     assert [token.id for token in trace.tokens] == [*PROMPT_IDS, *NEW_IDS]
+
+
+@pytest.mark.parametrize("make", [engines.vllm_npy, engines.vllm_lists, engines.sglang_generate, engines.sglang_openai])
+def test_an_answer_under_two_versions_of_the_weights_is_refused(make: Any) -> None:
+    parts = [{"version": "7", "start": 0, "end": 2}, {"version": "8", "start": 2, "end": 3}]
+    holder = make(IDS)
+    message = refused(holder | {"weight_versions": parts})
+    assert "changed the weights during the answer (versions 7, 8)" in message
+    assert imported(holder | {"weight_versions": parts[:1]}).num_tokens == ROWS + 1
+    if "choices" in holder:
+        holder["choices"][0]["weight_versions"] = parts
+    else:
+        holder["meta_info"]["weight_versions"] = parts
+    assert refused(holder) == message
+
+
+def test_zeros_of_a_router_that_takes_one_expert_are_no_recording() -> None:
+    """With one expert per token no row repeats an id, so only zeros throughout tell that nothing was recorded."""
+    named = engines.Named("tiny", engines.CONFIG | {"num_experts_per_tok": 1, "topk_group": 1})
+    content = as_json(engines.vllm_npy(np.zeros_like(IDS[..., :1])))
+    with pytest.raises(TraceError, match="names expert 0 for every token in every layer"):
+        read(content, "auto", named)
+    zeros = np.zeros_like(IDS[..., :1])
+    zeros[2, 1] = 3
+    assert read(as_json(engines.vllm_npy(zeros)), "auto", named).num_tokens == ROWS + 1

@@ -60,21 +60,25 @@ def test_softmax_and_greedy_choice_of_v2() -> None:
 def test_configuration_that_says_neither_true_nor_false_is_refused() -> None:
     with pytest.raises(TraceError, match="norm_topk_prob of the model named must be true or false, not 'false'"):
         read(
-            engines.router_logits(np.zeros((3, 4, 16), np.float32)),
+            engines.router_logits(np.random.default_rng(0).normal(size=(3, 4, 16)).astype("f4")),
             "auto",
             Named("v2", CONFIG | {"norm_topk_prob": "false"}),
         )
 
 
 def test_bfloat16_is_read() -> None:
-    bits = np.array([[0x3F80] * 16], np.uint16)  # 1.0
+    bits = np.array([[0x3F80] * 15 + [0]], np.uint16)  # 1.0, and 0.0 at last
     header = b'{"router_logits.1":{"dtype":"BF16","shape":[1,16],"data_offsets":[0,32]}}'
     content = len(header).to_bytes(8, "little") + header + bits.tobytes()
-    assert read(content).data["router_score"].values == pytest.approx(1 / (1 + np.exp(-1.0)), abs=1e-7)
+    score = read(content).data["router_score"].values.ravel()
+    assert score[:15] == pytest.approx(1 / (1 + np.exp(-1.0)), abs=1e-7)
+    assert score[15] == 0.5
 
 
 def test_broken_files_are_refused() -> None:
-    logits = np.zeros((3, 4, 16), np.float32)
+    logits = np.random.default_rng(0).normal(size=(3, 4, 16)).astype("f4")
+    silent = logits.copy()
+    silent[:, 2] = 0
     whole = engines.router_logits(logits)
     assert detect(whole) == LOGITS
     save = safetensors.numpy.save
@@ -82,6 +86,7 @@ def test_broken_files_are_refused() -> None:
         (whole[:-7], "damaged"),
         (whole[:40], "damaged"),
         (engines.router_logits(logits[..., :8]), "has 8 experts"),
+        (engines.router_logits(silent), "router_logits.3 are equal for all experts of every token"),
         (engines.router_logits(logits, first=3), "layers 3 to 6"),
         (engines.router_logits(np.full((3, 4, 16), np.nan, np.float32)), "finite"),
         (save({"router_logits.1": np.zeros((3, 16), np.int32)}), "not floating-point"),

@@ -176,7 +176,7 @@ def test_what_came_out_of_the_cache_before_is_unknown() -> None:
 
 
 def test_other_modes_and_broken_dumps_are_refused() -> None:
-    assert "counts only" in refused({"rank": 0, "logical_count": [[[1]]]}, "recorder")
+    assert "holds counts of experts and no tokens" in refused({"rank": 0, "logical_count": [[[1]]]}, "recorder")
     assert "counts only" in refused({"records": [{"global_physical_count": [1]}]}, "recorder")
     for change, said in (
         ({"positions": [0]}, "positions"),
