@@ -127,6 +127,10 @@ TESTED_IN = {
     "model/run/test_from_disk.py": ("model/run/on_demand.py", "model/run/partial.py"),
     "model/run/test_served.py": ("model/run/remote.py", "model/run/step.py"),
     "model/trace/test_comparison.py": ("model/trace/comparison_report.py",),
+    "model/trace/test_rollout.py": ("model/trace/comparison_measures.py", "model/trace/pairing.py"),
+    "model/trace/imports/test_decision_tables.py": (
+        *("model/trace/imports/table_rows.py", "model/trace/imports/verl.py"),
+    ),
     "model/trace/imports/test_formats.py": ("model/trace/imports/building.py", "model/trace/imports/reading.py"),
     "model/trace/imports/test_imatrix.py": ("model/trace/imports/counts.py", "model/trace/imports/count_formats.py"),
     "model/trace/imports/test_sglang.py": ("model/trace/imports/sglang_dump.py",),

@@ -1,4 +1,4 @@
-"""Report a comparison of traces: measures that an automatic test can check, sentences, and plain values for JSON."""
+"""Report a comparison of traces in sentences, and as plain values for JSON."""
 
 import dataclasses
 import itertools
@@ -9,45 +9,16 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from model.trace.comparison import CHANGE, FOLLOWS, NEAR_TIE, SAME, UNDECIDED, UNKNOWN, VERDICTS, Comparison
+from model.trace.comparison_measures import measures
 from model.trace.consistency import Fault
 from model.trace.earlier import differs_before
 from model.trace.imports.origin import notes
 from model.trace.settings import about_settings, differing_settings
 from model.trace.trace import Trace
 
-# Name of a measure -> meaning. A measure is NaN if the traces lack its variables.
-MEASURES = {
-    "changed-share": "share of compared choices that differ, except near ties and those after an earlier split",
-    "split-share": "share of compared choices that differ",
-    "jaccard-loss": "1 minus the mean Jaccard index of the chosen experts",
-    "weight-difference": "largest difference of a weight of an expert that both traces chose",
-    "logprob-difference": "largest difference of a token's log-probability, nats",
-    "bias-difference": "largest difference of an expert's bias",
-    "unaligned-share": "tokens of both traces that could not be aligned",
-    "renumbered-layers": "layers whose experts have other numbers",
-    "faults": "ways in which the traces contradict their own numbers",
-}
 _PARTS = (("text", "text"), ("model", "name"), ("model", "weights_sha256"), ("model", "tokenizer_sha256"),
           ("origin", "kind"), ("origin", "engine"), ("origin", "device"), ("origin", "dtype"),
           ("request", "interventions"))  # fmt: skip
-
-
-def measures(comparison: Comparison) -> dict[str, float]:
-    """Return the value of every measure of `MEASURES`."""
-    compared, choices = comparison.num_compared, comparison.choices
-    aligned, total = 2 * len(comparison.alignment.pairs), comparison.a.num_tokens + comparison.b.num_tokens
-    changed = comparison.count(CHANGE) + comparison.count(UNDECIDED)
-    return {
-        "changed-share": changed / compared if compared else math.nan,
-        "split-share": int(comparison.is_split.sum()) / compared if compared else math.nan,
-        "jaccard-loss": 1 - float(choices["jaccard"].mean()),
-        "weight-difference": float(choices["weight_difference"].max()),
-        "logprob-difference": float(abs(choices["logprob_difference"]).max()),
-        "bias-difference": float(comparison.layers["bias_difference"].max()),
-        "unaligned-share": 1 - aligned / total,
-        "renumbered-layers": float(len(comparison.renumbered)),
-        "faults": float(len(comparison.faults_a) + len(comparison.faults_b)),
-    }
 
 
 def differing(comparison: Comparison) -> dict[str, tuple[Any, Any]]:

@@ -13,6 +13,7 @@ Source: ratio estimator and its linearised variance, Cochran, Sampling Technique
     0.106066
 """
 
+import math
 import statistics
 
 import numpy as np
@@ -47,6 +48,32 @@ def ratio_interval(parts_D: np.ndarray, sizes_D: np.ndarray, confidence: float =
         return np.full(ratio.shape, np.nan), np.full(ratio.shape, np.nan)
     reach = t_quantile((1 + confidence) / 2, len(parts) - 1) * ratio_error(parts, sizes)
     return ratio - reach, ratio + reach
+
+
+def paired_difference(
+    parts_D: np.ndarray, sizes_D: np.ndarray, other_parts_D: np.ndarray, other_sizes_D: np.ndarray
+) -> tuple[float, float, float]:
+    """Return the difference of two ratios over the same documents, and its 95 % interval.
+
+    The interval is that of the linearised difference, by Student's t. It is NaN below `FEWEST` documents, and all three
+    are NaN if a ratio is unknown.
+
+    >>> paired_difference(np.array([4, 0, 2]), np.array([4, 4, 4]), np.array([2, 0, 1]), np.array([4, 4, 4]))[0]
+    0.25
+    """
+    residuals_D, ratios = np.zeros(len(parts_D)), []
+    for parts, sizes in ((parts_D, sizes_D), (other_parts_D, other_sizes_D)):
+        parts, sizes = np.asarray(parts, float), np.asarray(sizes, float)
+        if not sizes.sum():
+            return math.nan, math.nan, math.nan
+        ratios.append(float(parts.sum() / sizes.sum()))
+        residuals_D = (parts - sizes * ratios[-1]) / sizes.sum() - residuals_D
+    number, difference = len(residuals_D), ratios[0] - ratios[1]
+    if number < FEWEST:
+        return difference, math.nan, math.nan
+    error = math.sqrt(number / (number - 1) * float((residuals_D**2).sum()))
+    reach = t_quantile(0.975, number - 1) * error
+    return difference, difference - reach, difference + reach
 
 
 def t_quantile(probability: float, degrees: int) -> float:

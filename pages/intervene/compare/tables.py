@@ -7,6 +7,7 @@ import pandas as pd
 import xarray as xr
 
 from model.trace import comparison_report as report
+from model.trace import rollout
 from model.trace.comparison import VERDICTS, Comparison
 from pages.common import text
 
@@ -49,6 +50,19 @@ def by_token(comparison: Comparison) -> pd.DataFrame:
             "only B": [_experts(row["only_b"]) for row in rows],
             "layers split": [row["layers_split"] for row in rows],
             "log-probability, B - A (nat)": pd.Series([row["logprob_difference"] for row in rows], dtype=float),
+        }
+    )
+
+
+def figures(comparison: Comparison) -> pd.DataFrame:
+    """Return a table with a row per figure of rollout (A) and trainer (B)."""
+    rows = rollout.figure_rows([comparison])
+    return pd.DataFrame(
+        {
+            "figure": [row["figure"] for row in rows],
+            "value": pd.Series([row["value"] for row in rows], dtype=float),
+            "n": [row["n"] for row in rows],
+            "meaning": [rollout.FIGURES[row["figure"]].replace("--tau", f"{rollout.TAU:g}") for row in rows],
         }
     )
 

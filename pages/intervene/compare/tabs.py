@@ -5,7 +5,8 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from model.trace.comparison import Comparison
+from model.trace import rollout
+from model.trace.comparison import CompareError, Comparison
 from model.trace.observed_rule import rule_of
 from pages.common import controls, session, text
 from pages.common.tables import SHARE, THREE
@@ -76,6 +77,22 @@ def log_probabilities(comparison: Comparison, token: int) -> None:
     controls.chart(figure, "compare-logprobs", table, how_to_read)
 
 
+def rollout_and_trainer(comparison: Comparison, token: int) -> None:
+    """Show the figures that compare the engine of a rollout with its trainer."""
+    try:
+        table, about = tables.figures(comparison), rollout.about_documents([comparison])
+    except CompareError as error:
+        st.info(text.sentence(error))
+        return
+    st.markdown("How far do the engine that generated a text and the model in training agree on it?")
+    st.dataframe(table, hide_index=True, height="content", placeholder="", column_config=_formats(table))
+    st.caption(
+        f"{text.plain(' '.join(about))} All derived. For many texts, with intervals, limits and a second run of the "
+        "same engine that shows its noise: `python -m model compare A B --repeat A2`."
+    )
+    controls.download_table(table, "compare-rollout")
+
+
 def one_token(comparison: Comparison, token: int) -> None:
     """Show the experts of both runs for one token, layer by layer."""
     table = tables.of_token(comparison, token)
@@ -91,4 +108,8 @@ def one_token(comparison: Comparison, token: int) -> None:
 
 
 LAYERS, TOKENS, NUMBERS, ONE = "By layer", "Tokens that split", "Log-probabilities", "This token"
-TABS = {LAYERS: by_layer, TOKENS: tokens_that_split, NUMBERS: log_probabilities, ONE: one_token}
+ROLLOUT = "Rollout and trainer"
+TABS = {
+    LAYERS: by_layer, TOKENS: tokens_that_split, NUMBERS: log_probabilities, ONE: one_token,
+    ROLLOUT: rollout_and_trainer,
+}  # fmt: skip

@@ -21,7 +21,8 @@ from model.run.engine import Engine
 from model.run.request import RunRequest
 from model.trace import consistency
 from model.trace.comparison import CHANGE, FOLLOWS, NEAR_TIE, Comparison, compare
-from model.trace.comparison_report import MEASURES, measures, verdict
+from model.trace.comparison_measures import MEASURES, measures
+from model.trace.comparison_report import verdict
 from model.trace.file import save
 from model.trace.trace import Trace
 from model.train.data.bpe import train_vocabulary

@@ -9,7 +9,7 @@ from streamlit.testing.v1 import AppTest
 from model.run.request import RunRequest
 from pages.common.menu import page_path
 from pages.intervene.compare import tabs
-from pages.intervene.compare.tabs import NUMBERS, ONE, TOKENS
+from pages.intervene.compare.tabs import NUMBERS, ONE, ROLLOUT, TOKENS
 
 OpenApp = Callable[..., AppTest]
 
@@ -34,6 +34,10 @@ def test_tabs_are_mirrored_in_the_address(
         assert table["layer"].tolist() == [1, 2]
         assert table["only A"].tolist()[0] == ""
         assert table["only A"].tolist()[1].startswith("E")
+    elif part == ROLLOUT:
+        values = dict(zip(table["figure"], table["value"], strict=True))
+        assert values["split-share"] == pytest.approx(1 / 28)
+        assert values["k1"] == pytest.approx(0.5 / 9)  # of the nine generated tokens, one lost half a nat
     else:
         assert table["equal sets"].tolist() == pytest.approx([1, 13 / 14])
         assert table["Jaccard by chance"].notna().all()
