@@ -183,12 +183,17 @@ def _recorded_heads(trace: Trace) -> list[int]:
 
 
 @overload
-def expert(trace: Trace, default: int) -> int: ...
+def expert(trace: Trace | int, default: int) -> int: ...
 @overload
-def expert(trace: Trace, default: None = None) -> int | None: ...
-def expert(trace: Trace, default: int | None = None) -> int | None:
-    """Draw a field for an expert's number and return the number; `default` if the field is empty."""
-    number = rule_of(trace).num_experts
+def expert(trace: Trace | int, default: None = None) -> int | None: ...
+def expert(trace: Trace | int, default: int | None = None) -> int | None:
+    """Draw a field for an expert's number and return the number; `default` if the field is empty.
+
+    Args:
+        trace: trace of the run, or the number of experts of a layer.
+        default: number for an empty field.
+    """
+    number = trace if isinstance(trace, int) else rule_of(trace).num_experts
     keep_within("expert", range(number))
     chosen = st.number_input(
         "Expert", 0, number - 1, None, 1, key="expert", help=EXPERT,

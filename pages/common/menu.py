@@ -4,7 +4,7 @@ from pathlib import Path
 
 PAGES = Path(__file__).parent.parent
 MENU = {
-    "Observe": ("explore", "routing", "expert_load", "attention", "sparse_attention", "tokens"),
+    "Observe": ("explore", "routing", "expert_load", "attention", "sparse_attention", "tokens", "atlas"),
     "Intervene": ("counterfactual", "compare"),
     "Audit": ("doctor", "imports"),
     "Learn": ("lessons", "architecture", "data", "training", "collapse", "what_changed", "glossary"),

@@ -1,0 +1,74 @@
+"""The widgets of the Atlas page: the sweep, the kind of label, and what the map shows."""
+
+import streamlit as st
+
+from model.atlas import library
+from model.atlas.errors import AtlasError
+from model.atlas.folder import Sweep
+from model.atlas.schema import LABELS
+from pages.common import controls, guards, text
+
+ANY = "any"
+LAYERS, BY_LABEL = "layers", "labels"
+_LABEL_HELP = (
+    "What the corpus says about each document. A label of two documents tells little; the map leaves it blank."
+)
+
+
+def sweep(key: str = "sweep", label: str = "Sweep", without: str | None = None) -> Sweep:
+    """Draw the list of sweeps and return the chosen one; end the page with the reason if there is none.
+
+    Args:
+        key: widget key and name in the URL.
+        label: label of the widget.
+        without: name of a sweep to leave out.
+    """
+    names = [name for name in library.available() if name != without]
+    if not names:
+        guards.stop_with(
+            f"No sweep is installed. `python -m model sweep` makes one; name its folder in {library.VARIABLE} and "
+            "start again."
+        )
+    controls.keep_within(key, names)
+    name = st.selectbox(
+        label, names, key=key, bind="query-params", width=260,
+        help="A sweep is the routing of a whole corpus, summed by document. `python -m model sweep` makes one.",
+    )  # fmt: skip
+    try:
+        return library.opened(name)
+    except AtlasError as error:
+        guards.stop_with(text.sentence(error))
+
+
+def kinds(sweep: Sweep) -> list[str]:
+    """Return the kinds of label of which the sweep's documents have at least two."""
+    return [kind for kind in LABELS if len(set(sweep.labels(kind).tolist()) - {""}) > 1]
+
+
+def kind(sweep: Sweep) -> str | None:
+    """Draw the choice of a kind of label and return it; None if the documents have no labels to compare."""
+    options = kinds(sweep)
+    if not options:
+        return None
+    controls.keep_within("by", options)
+    return st.segmented_control(
+        "Labels", options, default=options[0], required=True, key="by", bind="query-params", help=_LABEL_HELP
+    )
+
+
+def label(sweep: Sweep, kind: str) -> str:
+    """Draw the list of labels and return the chosen one; `ANY` stands for the label that an expert takes most."""
+    options = [ANY, *sorted(set(sweep.labels(kind).tolist()) - {""})]
+    controls.keep_within("label", options)
+    return st.selectbox(
+        "Label", options, key="label", bind="query-params", width=220,
+        help="The map shows the lift of this label. Any: of the label with the largest lift that survives.",
+    )  # fmt: skip
+
+
+def rows() -> str:
+    """Draw the choice of the map's rows and return it: the layers, for a label; or the labels, for a layer."""
+    return st.segmented_control(
+        "Rows of the map", (LAYERS, BY_LABEL), default=LAYERS, required=True, key="rows", bind="query-params",
+        help="Layers: all experts of the model for one label. Labels: one layer's experts for all labels.",
+    )  # fmt: skip

@@ -1,0 +1,38 @@
+from pathlib import Path
+
+from model.atlas.folder import Sweep
+from pages.common.menu import page_path
+from tests.pages.conftest import said
+from tests.pages.fakes import FakeEngine
+from tests.pages.observe.atlas.conftest import OpenApp, planted
+
+PAGE = page_path("atlas")
+
+
+def test_first_screen_names_corpus_and_model(show: OpenApp, sweep: Sweep, engine: FakeEngine) -> None:
+    app = show()
+    assert not app.exception
+    assert "What is each expert for?" in said(app)
+    assert (
+        r"hand\-made, measured on cpu, float32; n = 120 documents, 3,600 tokens; 2 domains; 2 languages; 10 sources."
+        in (said(app))
+    )
+    assert engine.requests == []
+
+
+def test_page_without_a_sweep_says_how_to_make_one(show: OpenApp, shelf: Path) -> None:
+    assert "`python -m model sweep` makes one; name its folder in MOE_LOUPE_SWEEPS" in show().info[0].value
+
+
+def test_damaged_sweep_is_named_without_its_path(show: OpenApp, sweep: Sweep, shelf: Path) -> None:
+    (shelf / "mini" / "counts.parquet").write_bytes(b"no table")
+    message = show().info[0].value
+    assert message.startswith(r"mini\/counts.parquet is damaged")
+    assert str(shelf) not in message
+
+
+def test_second_sweep_opens_by_its_name_in_the_address(show_at: OpenApp, sweep: Sweep, shelf: Path) -> None:
+    planted(shelf / "other", labelled=False)
+    app = show_at(sweep="other")
+    assert app.selectbox(key="sweep").value == "other"
+    assert "sources" not in said(app)
