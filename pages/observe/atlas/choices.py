@@ -60,10 +60,11 @@ def label(sweep: Sweep, kind: str) -> str:
     """Draw the list of labels and return the chosen one; `ANY` stands for the label that an expert takes most."""
     options = [ANY, *sorted(set(sweep.labels(kind).tolist()) - {""})]
     controls.keep_within("label", options)
-    return st.selectbox(
+    chosen = st.selectbox(
         "Label", options, key="label", bind="query-params", width=220,
         help="The map shows the lift of this label. Any: of the label with the largest lift that survives.",
     )  # fmt: skip
+    return chosen or ANY
 
 
 def rows() -> str:

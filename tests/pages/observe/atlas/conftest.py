@@ -36,7 +36,7 @@ TOKENS = pd.DataFrame(
 
 def examples(doc_ids: list[str]) -> pd.DataFrame:
     rows = [
-        (3, 2, 0.9, doc_ids[0], 4, "def f():\n   ", " return", " 1"),
+        (2, 2, 0.9, doc_ids[0], 4, "def f():\n   ", " return", " 1"),
         (1, 0, 0.2, doc_ids[1], 1, "", "One", " wolf"),
     ]
     return pd.DataFrame(rows, columns=["layer", "expert", "weight", "doc_id", "position", "before", "token", "after"])
