@@ -88,21 +88,42 @@ def sampled(comparisons: Sequence[Comparison]) -> bool:
 def _sums(comparison: Comparison, generated: bool, tau: float) -> dict[str, tuple[float, float]]:
     """Return numerator and denominator of every figure for one document."""
     known = comparison.choices["verdict"].values != UNKNOWN
-    split, tokens = comparison.is_split, int(known.any(1).sum())
-    slots = int(known.sum()) * max(trace.data.sizes["rank"] for trace in (comparison.a, comparison.b))
-    shared = int(comparison.choices["shared"].values[known].sum())
+    top_k = max(trace.data.sizes["rank"] for trace in (comparison.a, comparison.b))
     delta, distance = _probabilities(comparison, generated)
-    extreme = np.abs(delta) > math.log(tau)
+    return document_sums(comparison.choices["shared"].values, known, comparison.is_split, top_k, delta, distance, tau)
+
+
+def document_sums(
+    shared: np.ndarray,
+    known: np.ndarray,
+    split: np.ndarray,
+    top_k: int,
+    delta: np.ndarray,
+    distance: np.ndarray,
+    tau: float = TAU,
+) -> dict[str, tuple[float, float]]:
+    """Return numerator and denominator of every figure of `FIGURES` for one document.
+
+    Args:
+        shared: number of experts that both runs selected, [token, layer].
+        known: whether both runs recorded their experts.
+        split: whether their sets differ.
+        top_k: number of selected experts.
+        delta: log-probability in B minus that in A, of the tokens that have both.
+        distance: absolute difference of their probabilities.
+        tau: as for `ratios`.
+    """
+    tokens, slots = int(known.any(1).sum()), int(known.sum()) * top_k
     with np.errstate(over="ignore"):
         k3 = float((np.expm1(delta) - delta).sum())
     return {
         "split-share": (int(split.sum()), int(known.sum())),
         "split-tokens": (int(split.any(1).sum()), tokens),
         "split-layers": (int(split.sum()), tokens),
-        "slot-loss": (slots - shared, slots),
+        "slot-loss": (slots - int(shared[known].sum()), slots),
         "k1": (-float(delta.sum()), len(delta)),
         "k3": (k3, len(delta)),
-        "ratio-share": (int(extreme.sum()), len(delta)),
+        "ratio-share": (int((np.abs(delta) > math.log(tau)).sum()), len(delta)),
         "probability-difference": (float(distance.sum()), len(delta)),
     }
 
