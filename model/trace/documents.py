@@ -15,10 +15,12 @@ Source: ratio estimator and its linearised variance, Cochran, Sampling Technique
 
 import math
 import statistics
+from typing import Any
 
 import numpy as np
 
 FEWEST = 20  # documents below which no interval is given: it would be too narrow
+FEW = 60  # documents below which an interval of nominally 95 % contains the truth in only 89 to 93 % of cases
 
 
 def ratio_error(parts_D: np.ndarray, sizes_D: np.ndarray) -> np.ndarray:
@@ -76,8 +78,12 @@ def paired_difference(
     return difference, difference - reach, difference + reach
 
 
-def t_quantile(probability: float, degrees: int) -> float:
+def t_quantile(probability: float, degrees: Any) -> Any:
     """Return a quantile of Student's t, exact to 1e-4 from 19 degrees of freedom on (Fisher's expansion).
+
+    Args:
+        probability: probability of a value below the quantile.
+        degrees: degrees of freedom, a number or an array.
 
     >>> round(t_quantile(0.975, 19), 3)
     2.093
@@ -87,3 +93,30 @@ def t_quantile(probability: float, degrees: int) -> float:
     second = (5 * z**5 + 16 * z**3 + 3 * z) / 96
     third = (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384
     return z + first / degrees + second / degrees**2 + third / degrees**3
+
+
+def two_sided_p(statistic: np.ndarray, degrees: np.ndarray | float = math.inf) -> np.ndarray:
+    """Return the probability that Student's t is as far from 0 as `statistic`, or farther; NaN stays NaN.
+
+    The relative error is below 1e-3 from 19 degrees of freedom on, for values within 30 of 0. `math.inf` degrees, for
+    all values, give the normal distribution.
+
+    Source: Hill, Algorithm 395 (1970), the normal deviate of a value of t.
+
+    >>> [f"{p:.5}" for p in two_sided_p(np.array([1.239939, 4.802265]))]
+    ['0.215', '1.5688e-06']
+    """
+    values, degrees = np.broadcast_arrays(np.abs(np.asarray(statistic, float)), np.asarray(degrees, float))
+    if not np.isinf(degrees).all():
+        values = _normal_deviate(values, degrees)
+    return np.array([math.erfc(value) for value in (values / math.sqrt(2)).ravel().tolist()]).reshape(values.shape)
+
+
+def _normal_deviate(values: np.ndarray, degrees: np.ndarray) -> np.ndarray:
+    """Return the values of a normal variable that are exceeded as often as these values of t."""
+    a = degrees - 0.5
+    b = 48 * a**2
+    square = a * np.log1p(values**2 / degrees)
+    z = np.sqrt(square)
+    last = ((((-0.4 * square - 3.3) * square - 24) * square - 85.5) / (0.8 * square**2 + 100 + b) + square + 3) / b + 1
+    return last * z

@@ -18,12 +18,12 @@ import xarray as xr
 
 from model.trace import metrics
 from model.trace.documents import ratio_interval
+from model.trace.information import counts_by_label
 from model.train.evaluation.heldout import Scores
 from model.train.evaluation.specialisation import (
     DRAWS,
     Information,
     Strongest,
-    counts_by_kind,
     information,
     strongest,
 )
@@ -42,7 +42,7 @@ def summarise(scores: Scores, weights: Mapping[str, float] | None = None) -> dic
     tokens_S = np.bincount(scores.stream_P, scores.tokens_P)
     bytes_S = np.bincount(scores.stream_P, scores.bytes_P)
     bits = scores.bits_per_byte()
-    counts_SLE = counts_by_kind(scores.counts_PLE, scores.stream_P)
+    counts_SLE = counts_by_label(scores.counts_PLE, scores.stream_P)
     streams = {
         name: {
             "bits_per_byte": bits[name],

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from model.trace.documents import FEWEST, ratio_interval, t_quantile
+from model.trace.information import counts_by_label, mutual_information
 
 DRAWS = 200
 
@@ -54,21 +55,6 @@ class Strongest(NamedTuple):
     documents: int  # number of documents of the kind
 
 
-def mutual_information(counts_KLE: np.ndarray) -> np.ndarray:
-    """Return the mutual information in nats, [..., L], from tokens of each kind at each expert, [..., K, L, E]."""
-    joint = counts_KLE / counts_KLE.sum((-3, -1), keepdims=True)
-    product = joint.sum(-3, keepdims=True) * joint.sum(-1, keepdims=True)
-    ratio = np.divide(joint, product, out=np.ones_like(joint), where=joint > 0)
-    return (joint * np.log(ratio)).sum((-3, -1))
-
-
-def counts_by_kind(counts_DLE: np.ndarray, kind_D: np.ndarray) -> np.ndarray:
-    """Return the tokens of each kind at each expert, [K, L, E]; `kind_D` holds numbers from 0."""
-    counts_KLE = np.zeros((int(kind_D.max()) + 1, *counts_DLE.shape[1:]), np.int64)
-    np.add.at(counts_KLE, kind_D, counts_DLE)
-    return counts_KLE
-
-
 def information(counts_DLE: np.ndarray, kind_D: np.ndarray, draws: int = DRAWS, seed: int = 0) -> list[Information]:
     """Return the mutual information of each layer: plug-in value, value corrected for chance, and interval.
 
@@ -80,12 +66,12 @@ def information(counts_DLE: np.ndarray, kind_D: np.ndarray, draws: int = DRAWS, 
     """
     generator = np.random.default_rng(seed)
     num_documents = len(kind_D)
-    information_L = mutual_information(counts_by_kind(counts_DLE, kind_D))
+    information_L = mutual_information(counts_by_label(counts_DLE, kind_D))
     drawn_NL, shuffled_NL = np.empty((2, draws, len(information_L)))
     for draw in range(draws):
         picks_D = generator.integers(num_documents, size=num_documents)
-        drawn_NL[draw] = mutual_information(counts_by_kind(counts_DLE[picks_D], kind_D[picks_D]))
-        shuffled_NL[draw] = mutual_information(counts_by_kind(counts_DLE, generator.permutation(kind_D)))
+        drawn_NL[draw] = mutual_information(counts_by_label(counts_DLE[picks_D], kind_D[picks_D]))
+        shuffled_NL[draw] = mutual_information(counts_by_label(counts_DLE, generator.permutation(kind_D)))
     chance_L = shuffled_NL.mean(0)
     corrected_L = information_L - chance_L
     # The samples are biased as the value is, so only their spread is used.
@@ -111,7 +97,7 @@ def strongest(
         kinds: names of the kinds.
         moe_layers: layer numbers.
     """
-    counts_KLE, tokens_K = counts_by_kind(counts_DLE, kind_D), np.bincount(kind_D, tokens_D)
+    counts_KLE, tokens_K = counts_by_label(counts_DLE, kind_D), np.bincount(kind_D, tokens_D)
     all_LE, rows = counts_KLE.sum(0), []
     for kind, name in enumerate(kinds):
         share_LE = counts_KLE[kind] / tokens_K[kind]

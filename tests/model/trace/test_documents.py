@@ -4,6 +4,7 @@ import doctest
 
 import numpy as np
 import pytest
+import scipy.stats
 
 from model.trace import documents
 
@@ -35,3 +36,11 @@ def test_interval_holds_the_ratio_in_95_of_100_corpora_whose_documents_differ() 
         narrow += bool(abs(share - 0.25) <= 1.96 * np.sqrt(share * (1 - share) / sizes.sum()))
     assert 0.93 < held / 2000 < 0.965
     assert narrow / 2000 < 0.4
+
+
+@pytest.mark.parametrize("degrees", [19, 24.5, 60, 1000])
+def test_p_of_student_is_that_of_scipy(degrees: float) -> None:
+    values = np.array([-20, -2, 0, 0.01, 1, 3, 10, 30])
+    expected = 2 * scipy.stats.t.sf(np.abs(values), degrees)
+    assert documents.two_sided_p(values, degrees) == pytest.approx(expected, rel=1e-3)
+    assert documents.two_sided_p(values) == pytest.approx(2 * scipy.stats.norm.sf(np.abs(values)), rel=1e-9)

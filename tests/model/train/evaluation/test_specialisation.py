@@ -1,34 +1,12 @@
-"""Mutual information and the strongest expert, on tables that can be worked out by hand."""
+"""Corrected information and the strongest expert, on tables that can be worked out by hand."""
 
 import math
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as arrays
 
-from model.train.evaluation.specialisation import counts_by_kind, information, mutual_information, strongest
-
-COUNTS_DLE = arrays.arrays(np.int64, (12, 2, 3), elements=st.integers(1, 9))
-KIND_D = np.arange(12) % 4
-
-
-def test_information_of_a_table_worked_out_by_hand() -> None:
-    """Joint 3/8, 1/8 against 1/8, 3/8: 2 x 3/8 ln(3/2) + 2 x 1/8 ln(1/2)."""
-    counts_KLE = np.array([[[3, 1]], [[1, 3]]])
-    expected = 0.75 * math.log(1.5) + 0.25 * math.log(0.5)
-    assert mutual_information(counts_KLE) == pytest.approx([expected])
-
-
-@given(COUNTS_DLE)
-def test_information_lies_between_zero_and_the_entropy_of_the_kinds(counts_DLE: np.ndarray) -> None:
-    counts_KLE = counts_by_kind(counts_DLE, KIND_D)
-    share_LK = (counts_KLE.sum(-1) / counts_KLE.sum((0, 2))).T
-    entropy_L = -(share_LK * np.log(share_LK)).sum(-1)
-    told_L = mutual_information(counts_KLE)
-    assert (told_L >= -1e-12).all()
-    assert (told_L <= entropy_L + 1e-12).all()
+from model.trace.information import counts_by_label, mutual_information
+from model.train.evaluation.specialisation import information, strongest
 
 
 def test_interval_holds_what_was_found_and_control_lies_below() -> None:
@@ -49,7 +27,7 @@ def test_interval_is_the_spread_of_bootstrap_samples_around_the_corrected_value(
     generator, drawn = np.random.default_rng(3), []
     for _ in range(2):
         picks_D = generator.integers(20, size=20)
-        drawn.append(float(mutual_information(counts_by_kind(counts_DLE[picks_D], kind_D[picks_D]))[0]))
+        drawn.append(float(mutual_information(counts_by_label(counts_DLE[picks_D], kind_D[picks_D]))[0]))
         generator.permutation(kind_D)
     reach = 2.093 * abs(drawn[0] - drawn[1]) / math.sqrt(2)
     assert (told.low, told.high) == pytest.approx((told.corrected - reach, told.corrected + reach), rel=1e-3)
