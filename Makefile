@@ -56,7 +56,7 @@ $(VENV)/run.stamp: requirements.txt | $(PY)
 	$(PY) -m pip install -q -r requirements.txt
 	touch $@
 
-$(VENV)/dev.stamp: requirements.txt requirements-train.txt requirements-dev.txt | $(PY)
+$(VENV)/dev.stamp: requirements.txt requirements-train.txt requirements-sweep.txt requirements-dev.txt | $(PY)
 	$(PY) -m pip install -q -r requirements-dev.txt
 	$(PY) -m pip install -q --no-deps --upgrade --target $(VENV)/oldest transformers==5.23.0  # for tests/run.py
 	touch $@

@@ -14,11 +14,12 @@ from tests.test_architecture import ROOT, imports, name_of, parse
 OURS = {"app", "model", "pages", "tests", "viz"}
 FILES = [ROOT / "app.py", *(path for part in sorted(OURS - {"app"}) for path in (ROOT / part).rglob("*.py"))]
 # A place -> the files whose packages it may use, its own one first. The longest prefix of a file's path decides.
-RUN, TRAIN, DEV = (f"requirements{suffix}.txt" for suffix in ("", "-train", "-dev"))
+RUN, TRAIN, SWEEP, DEV = (f"requirements{suffix}.txt" for suffix in ("", "-train", "-sweep", "-dev"))
 MAY_USE = {
     "": (RUN,),
     "model/train/": (TRAIN, RUN),
-    "tests/": (DEV, TRAIN, RUN),
+    "model/sweep/": (SWEEP, RUN),
+    "tests/": (DEV, TRAIN, SWEEP, RUN),
 }
 # Packages that are run and never imported.
 TOOLS = {"pyright", "pytest-xdist", "ruff"}
@@ -63,7 +64,7 @@ def test_nothing_is_listed_unused(where: str) -> None:
 
 
 def test_no_package_is_listed_twice() -> None:
-    names = [name for requirements in (RUN, TRAIN, DEV) for name in listed(requirements)]
+    names = [name for requirements in (RUN, TRAIN, SWEEP, DEV) for name in listed(requirements)]
     assert sorted(set(names)) == sorted(names)
 
 

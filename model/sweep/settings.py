@@ -97,3 +97,31 @@ class Summary:
     refused: int
     failed: int
     seconds: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Failure:
+    """A shard that no worker could finish; the others go on, and the same command tries it again.
+
+    Attributes:
+        shard: its number.
+        error: why, in one line.
+    """
+
+    shard: int
+    error: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Workers:
+    """The processes that route shards.
+
+    Attributes:
+        number: how many.
+        gpus_each: GPUs that each reserves, also a part of one.
+        address: address of the operator's Ray cluster; None: this machine.
+    """
+
+    number: int
+    gpus_each: float = 0.0
+    address: str | None = None
