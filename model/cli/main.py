@@ -22,6 +22,7 @@ _MODULES = {
     "evaluate": "model.cli.evaluate",
     "import": "model.cli.import_file",
     "info": "model.cli.info",
+    "place": "model.cli.place",
     "report": "model.cli.report",
     "tokenize": "model.cli.tokenize",
     "trace": "model.cli.trace",

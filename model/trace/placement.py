@@ -13,8 +13,8 @@ Nothing here was measured on devices; the loads are computed from recorded routi
     >>> balanced(counts, 2, num_redundant=2).load(counts).values.tolist()
     [[4.0, 4.0]]
 
-Shape suffixes: L MoE layers, E experts, S places, G groups, R rows that are packed separately, N items of a row (nodes
-in `held_LNS`), P packs.
+Shape suffixes: W windows, L MoE layers, E experts, S places, G groups, R rows that are packed separately, N items of a
+row (nodes in `held_LNS`), P packs, D devices.
 
 Sources: DeepSeek-V3 report (arXiv 2412.19437), section 3.4; the algorithm of github.com/deepseek-ai/EPLB.
 """
@@ -52,9 +52,14 @@ class Placement:
 
     def load(self, counts: xr.DataArray) -> xr.DataArray:
         """Return the load of each device, [moe_layer, device], in units of `counts` [moe_layer, expert]."""
-        share_LE = counts.transpose("moe_layer", "expert").values / self.copies.values
-        share_LS = np.take_along_axis(share_LE, self.expert.values, axis=1)
-        return per_layer(counts, share_LS.reshape(len(share_LS), self.num_devices, -1).sum(-1), "device")
+        load_WLD = self.loads(counts.transpose("moe_layer", "expert").values[None])
+        return per_layer(counts, load_WLD[0], "device")
+
+    def loads(self, counts_WLE: np.ndarray) -> np.ndarray:
+        """Return the load of each device in each window, [W, L, D], in units of `counts_WLE`."""
+        share_WLE = counts_WLE / self.copies.values
+        share_WLS = np.take_along_axis(share_WLE, self.expert.values[None], axis=2)
+        return share_WLS.reshape(*share_WLS.shape[:2], self.num_devices, -1).sum(-1)
 
 
 def device_figures(placement: Placement, counts: xr.DataArray) -> xr.Dataset:
@@ -98,7 +103,12 @@ def as_numbered(counts: xr.DataArray, num_devices: int) -> Placement:
 
 
 def balanced(
-    counts: xr.DataArray, num_devices: int, num_redundant: int = 0, num_groups: int = 1, num_nodes: int = 1
+    counts: xr.DataArray,
+    num_devices: int,
+    num_redundant: int = 0,
+    num_groups: int = 1,
+    num_nodes: int = 1,
+    most_copies: int | None = None,
 ) -> Placement:
     """Return the placement by EPLB, with copies of experts.
 
@@ -108,15 +118,20 @@ def balanced(
         num_redundant: number of places beyond one for each expert.
         num_groups: number of routing groups.
         num_nodes: number of machines that hold the devices; a group stays on one machine if groups divide evenly.
+        most_copies: largest number of places that one expert may have; None: no limit, as in EPLB.
 
     Raises:
-        PlacementError: the places do not divide evenly among the devices, or the devices among the nodes.
+        PlacementError: the places do not divide evenly among the devices, or the devices among the nodes; or
+            `most_copies` leaves places empty.
     """
     weight_LE = counts.transpose("moe_layer", "expert").values.astype(np.float64)
     num_layers, num_experts = weight_LE.shape
     num_places = num_experts + num_redundant
     if num_redundant < 0:
-        raise PlacementError(f"there cannot be {num_redundant} redundant experts")
+        raise PlacementError(
+            f"{num_places} places are fewer than the {num_experts} experts: there cannot be {num_redundant} redundant "
+            "experts"
+        )
     _require_even(num_places, num_devices, "device")
     if num_groups % num_nodes:
         num_groups = num_nodes = 1
@@ -128,7 +143,7 @@ def balanced(
     expert_at_LE = (group_at_LG[..., None] * len(members) + members).reshape(num_layers, num_experts)
     # Copy experts within each node, and assign the copies to its devices.
     weight_RE = np.take_along_axis(weight_LE, expert_at_LE, axis=1).reshape(num_layers * num_nodes, -1)
-    held_RS = _with_copies(weight_RE, num_places // num_nodes)
+    held_RS = _with_copies(weight_RE, num_places // num_nodes, most_copies)
     share_RE = weight_RE / _copies(held_RS, weight_RE.shape[1])
     at_RS = _packed(np.take_along_axis(share_RE, held_RS, axis=1), num_devices // num_nodes)
     held_LNS = np.take_along_axis(held_RS, at_RS, axis=1).reshape(num_layers, num_nodes, -1)
@@ -148,18 +163,23 @@ def _copies(held_RS: np.ndarray, num_experts: int) -> np.ndarray:
     return np.bincount((held_RS + rows).ravel(), minlength=len(held_RS) * num_experts).reshape(-1, num_experts)
 
 
-def _with_copies(weight_RE: np.ndarray, num_places: int) -> np.ndarray:
+def _with_copies(weight_RE: np.ndarray, num_places: int, most_copies: int | None = None) -> np.ndarray:
     """Return the expert of each place, [R, S].
 
     The first places hold every expert once. Each further place holds a copy of the expert whose load, divided by its
-    number of copies so far, is the highest.
+    number of copies so far, is the highest, of those with fewer than `most_copies`.
     """
     num_rows, num_experts = weight_RE.shape
+    if most_copies is not None and num_places > most_copies * num_experts:
+        raise PlacementError(f"{num_places} places are more than {most_copies} for each of {num_experts} experts")
     copies_RE, rows = np.ones(weight_RE.shape), np.arange(num_rows)
     held_RS = np.empty((num_rows, num_places), np.int64)
     held_RS[:, :num_experts] = np.arange(num_experts)
     for place in range(num_experts, num_places):
-        held_RS[:, place] = (weight_RE / copies_RE).argmax(1)
+        share_RE = weight_RE / copies_RE
+        if most_copies is not None:
+            share_RE = np.where(copies_RE < most_copies, share_RE, -1)
+        held_RS[:, place] = share_RE.argmax(1)
         copies_RE[rows, held_RS[:, place]] += 1
     return held_RS
 

@@ -150,3 +150,19 @@ def test_how_evenly_devices_are_loaded() -> None:
     assert figures["busiest"].values.tolist() == [1.6, 1]
     assert float(figures["mean_balancedness"]) == pytest.approx(26 / 32, abs=1e-5)
     assert float(figures["largest"]) == 1.6
+
+
+def test_copies_of_an_expert_can_be_bounded() -> None:
+    """Without a bound expert 0 has three places; with two, the next copy goes to expert 1, the first of the others."""
+    counts = counted([[12, 1, 1, 0]])
+    assert balanced(counts, 2, 2).copies.values.tolist() == [[3, 1, 1, 1]]
+    assert balanced(counts, 2, 2, most_copies=2).copies.values.tolist() == [[2, 2, 1, 1]]
+    with pytest.raises(PlacementError, match="10 places are more than 2 for each of 4 experts"):
+        balanced(counts, 2, 6, most_copies=2)
+
+
+def test_windows_are_loaded_as_their_counts() -> None:
+    counts = counted([[12, 4, 3, 1], [5, 5, 5, 5]])
+    made = balanced(counts, 2, 2)
+    windows = np.stack([counts.values, 3 * counts.values])
+    assert np.array_equal(made.loads(windows)[1], 3 * made.load(counts).values)
