@@ -155,6 +155,7 @@ TESTED_IN = {
     "pages/learn/lessons/test_page.py": ("pages/learn/lessons/overview.py",),
     "pages/observe/atlas/test_page.py": ("pages/observe/atlas/choices.py",),
     "pages/observe/atlas/test_finding.py": ("pages/observe/atlas/texts.py",),
+    "pages/observe/atlas/test_purpose.py": ("pages/observe/atlas/tables.py",),
     "pages/intervene/counterfactual/test_importance.py": ("pages/intervene/counterfactual/importance_runs.py",),
     "viz/test_architecture.py": (
         *("viz/architecture_cost.py", "viz/architecture_layout.py", "viz/architecture_paint.py"),

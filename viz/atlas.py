@@ -4,7 +4,7 @@ Takes arrays with an axis of experts, and a hover text per cell; returns Plotly 
 `customdata` (layer, expert), one of a square map (i, j).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -140,7 +140,7 @@ _BAR |= {"tickvals": TICKS, "ticktext": FACTORS, "outlinewidth": 0, "ypad": 4, "
 
 
 def measures_by_layer(
-    layers: Sequence[str], series: dict[str, np.ndarray], texts: dict[str, Sequence[str]], unit: str, theme: Theme
+    layers: Sequence[str], series: Mapping[str, np.ndarray], texts: Mapping[str, Sequence[str]], unit: str, theme: Theme
 ) -> go.Figure:
     """Draw several measures of each layer as marks in one row; the first measure is filled, the others are hollow.
 
@@ -167,6 +167,43 @@ def measures_by_layer(
     legend = {"orientation": "h", "x": 0, "y": 1, "yanchor": "bottom"}
     style(figure, theme, rows_height(len(layers)) + 20, xaxis={"title": {"text": unit}}, yaxis=row_axis(layers))
     return figure.update_layout(showlegend=True, legend=legend, margin_t=44)
+
+
+def share_rows(
+    names: Sequence[str],
+    shares: np.ndarray,
+    bounds: np.ndarray,
+    stands: np.ndarray,
+    texts: Sequence[str],
+    overall: float,
+    color: str,
+    theme: Theme,
+    axis: str,
+) -> go.Figure:
+    """Draw a share per row with its interval, from top to bottom; the dashed line is the share of all tokens.
+
+    Args:
+        names: names of the rows.
+        shares: the share of each row; NaN leaves the row empty.
+        bounds: lower and upper bound, [row, 2]; NaN: no interval.
+        stands: whether a row has a colour; the others are grey.
+        texts: hover texts.
+        overall: the share of all tokens.
+        color: colour of the rows that stand.
+        theme: colours.
+        axis: title of the axis of shares.
+    """
+    error = {"type": "data", "symmetric": False, "array": bounds[:, 1] - shares, "arrayminus": shares - bounds[:, 0]}
+    error |= {"color": theme.muted, "thickness": 1.5, "width": 4}
+    marks = go.Scatter(
+        x=shares, y=list(names), mode="markers", marker={"size": 10, "color": np.where(stands, color, theme.muted)},
+        error_x=error, text=list(texts), hovertemplate="%{text}<extra></extra>",
+    )  # fmt: skip
+    figure = go.Figure(marks)
+    figure.add_vline(overall, line={"color": theme.ink, "width": 1, "dash": "dash"})
+    xaxis = {"title": {"text": axis}, "tickformat": ".1~%", "rangemode": "tozero"}
+    yaxis = {"autorange": "reversed", "type": "category", "dtick": 1}
+    return style(figure, theme, 90 + 26 * max(4, len(names)), xaxis=xaxis, yaxis=yaxis)
 
 
 def share_profile(

@@ -66,8 +66,8 @@ def _tokens(sweep: Sweep, wanted: str) -> pd.DataFrame:
     if sweep.tokens is None:
         return pd.DataFrame()
     texts = sweep.tokens["text"].str.casefold()
-    rows = sweep.tokens[texts.str.contains(wanted, regex=False)]
-    rows = rows.assign(share=rows["c"] / rows["total"], whole=texts[rows.index].str.strip() == wanted)
+    rows = _with_share(sweep.tokens.loc[texts.str.contains(wanted, regex=False)])
+    rows = rows.assign(whole=texts[rows.index].str.strip() == wanted)
     rows = rows.sort_values(["whole", "c"], ascending=False, kind="stable").head(MOST)
     return rows.drop(columns="whole").reset_index(drop=True)
 
@@ -79,3 +79,22 @@ def _examples(sweep: Sweep, wanted: str) -> pd.DataFrame:
     texts = (table["before"] + table["token"] + table["after"]).str.casefold()
     rows = table.loc[texts.str.contains(wanted, regex=False)]
     return rows.sort_values("weight", ascending=False, kind="stable").head(MOST).reset_index(drop=True)
+
+
+def tokens_of(sweep: Sweep, layer: int, expert: int) -> pd.DataFrame | None:
+    """Return the tokens that selected an expert most, with `share` as in `Matches`; None if the sweep has no tokens."""
+    rows = _of(sweep.tokens, layer, expert)
+    return None if rows is None else _with_share(rows).sort_values("c", ascending=False, kind="stable")
+
+
+def examples_of(sweep: Sweep, layer: int, expert: int) -> pd.DataFrame | None:
+    """Return texts with a token that selected an expert; None if the sweep has no examples."""
+    return _of(sweep.examples, layer, expert)
+
+
+def _with_share(rows: pd.DataFrame) -> pd.DataFrame:
+    return rows.assign(share=rows["c"] / rows["total"])
+
+
+def _of(table: pd.DataFrame | None, layer: int, expert: int) -> pd.DataFrame | None:
+    return None if table is None else table.loc[(table["layer"] == layer) & (table["expert"] == expert)]

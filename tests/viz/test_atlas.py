@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from viz.atlas import judged_map, measures_by_layer, pair_map, share_map, share_profile
+from viz.atlas import judged_map, measures_by_layer, pair_map, share_map, share_profile, share_rows
 from viz.theme import DARK, LIGHT
 
 LAYOUT = SimpleNamespace(num_experts=4, num_groups=2, num_kept_groups=1, top_k=2)
@@ -76,3 +76,15 @@ def test_shares_are_drawn_up_to_the_largest() -> None:
     assert np.array_equal(heatmap.z, shares.astype(np.float32), equal_nan=True)
     assert (heatmap.zmin, heatmap.zmax) == (0, 0.1)
     assert figure.layout.xaxis.ticktext.tolist() == ["code", "maths"]
+
+
+def test_rows_that_do_not_stand_are_grey() -> None:
+    bounds = np.array([[0.1, 0.4], [NAN, NAN]])
+    stands = np.array([True, False])
+    figure = share_rows(
+        ["code", "maths"], np.array([0.2, 0.1]), bounds, stands, ["a", "b"], 0.125, "#123456", LIGHT, "x"
+    )
+    marks = figure.data[0]
+    assert marks.marker.color.tolist() == ["#123456", LIGHT.muted]
+    assert np.allclose(marks.error_x.array, [0.2, NAN], equal_nan=True)
+    assert (list(marks.y), figure.layout.shapes[0].x0) == (["code", "maths"], 0.125)

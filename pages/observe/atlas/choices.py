@@ -10,6 +10,7 @@ from pages.common import controls, guards, text
 
 ANY = "any"
 LAYERS, BY_LABEL = "layers", "labels"
+UNLABELLED = "The documents of this sweep have no labels, so it does not say what each expert is for."
 _LABEL_HELP = (
     "What the corpus says about each document. A label of two documents tells little; the map leaves it blank."
 )

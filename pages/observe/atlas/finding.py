@@ -10,7 +10,7 @@ from pages.observe.atlas import texts
 MOST_BUTTONS = 12
 
 
-def show(sweep: Sweep) -> None:
+def show(sweep: Sweep, kind: str | None, layer: int, expert: int) -> None:
     """Draw the search field and what it finds."""
     query = st.text_input(
         "Word, label or expert", key="find", bind="query-params", max_chars=80,

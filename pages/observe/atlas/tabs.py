@@ -3,12 +3,12 @@
 from collections.abc import Callable
 
 from model.atlas.folder import Sweep
-from pages.observe.atlas import finding
+from pages.observe.atlas import card, finding, layers, together
 
-
-def search(sweep: Sweep, layer: int, expert: int) -> None:
-    """Search for a word, a label or an expert."""
-    finding.show(sweep)
-
-
-TABS: dict[str, Callable[[Sweep, int, int], None]] = {"Search": search}
+# Each tab takes the sweep, the kind of label (None: the documents have none), the layer and the expert.
+TABS: dict[str, Callable[[Sweep, str | None, int, int], None]] = {
+    "One expert": card.show,
+    "Layers": layers.show,
+    "Experts together": together.show,
+    "Search": finding.show,
+}

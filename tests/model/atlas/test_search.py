@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from model.atlas.folder import Sweep, open_sweep
-from model.atlas.search import search
+from model.atlas.search import examples_of, search, tokens_of
 from tests.sweeps import write_sweep
 
 
@@ -58,3 +58,13 @@ def test_sweep_without_tokens_and_examples_still_has_labels(tmp_path: Path) -> N
     sweep = open_sweep(write_sweep(tmp_path, np.full((1, 1, 2), 2), domains=["code"]))
     assert search(sweep, "od").labels == (("domain", "code"),)
     assert search(sweep, "wolf").empty
+    assert tokens_of(sweep, 1, 0) is None
+    assert examples_of(sweep, 1, 0) is None
+
+
+def test_tokens_and_examples_of_an_expert(sweep: Sweep) -> None:
+    tokens, examples = tokens_of(sweep, 1, 0), examples_of(sweep, 1, 2)
+    assert tokens is not None
+    assert tokens[["text", "share"]].to_numpy().tolist() == [[" wolf", 0.75]]
+    assert examples is not None
+    assert examples["token"].tolist() == ["lamb"]

@@ -42,6 +42,32 @@ def examples(doc_ids: list[str]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["layer", "expert", "weight", "doc_id", "position", "before", "token", "after"])
 
 
+def pairs() -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return pairs in layer 1, of which E0 and E1 alone meet more than forced, and even transitions to layer 2."""
+    c, n = counts(), np.full(NUM_DOCUMENTS, 60)
+
+    def row(layer: int, i: int, j: int, a: np.ndarray, of_j: np.ndarray) -> tuple[int, ...]:
+        of_i = c[:, layer, i]
+        return (LAYERS[layer], i, j, *(int(sum(part)) for part in (a, a**2, a * of_i, a * of_j, a * n, of_i * of_j)))
+
+    within, between = [], []
+    for i in range(EXPERTS):
+        for j in range(EXPERTS):
+            if i < j:
+                a = np.minimum(c[:, 0, i], c[:, 0, j]) if (i, j) == (0, 1) else c[:, 0, i] * c[:, 0, j] // 45
+                within.append(row(0, i, j, a, c[:, 0, j]))
+            between.append(row(0, i, j, c[:, 0, i] * c[:, 1, j] // 30, c[:, 1, j]))
+    columns = ["layer", "i", "j", "a", "a2", "a_ci", "a_cj", "a_n", "ci_cj"]
+    return pd.DataFrame(within, columns=columns), pd.DataFrame(between, columns=columns).drop(columns="ci_cj")
+
+
+def positions() -> pd.DataFrame:
+    """Return positions of two buckets: each document gives one selection of E0 at position 0 and at position 1."""
+    ones, n = NUM_DOCUMENTS, 2 * NUM_DOCUMENTS
+    rows = [(layer, 0, bucket, ones, ones, n, n, 2 * n) for layer in LAYERS for bucket in (0, 1)]
+    return pd.DataFrame(rows, columns=["layer", "expert", "bucket", "c", "c2", "cn", "n", "n2"])
+
+
 def planted(folder: Path, labelled: bool = True, **tables: pd.DataFrame) -> Path:
     """Write the sweep into a folder, with or without labels."""
     labels = {
@@ -65,4 +91,6 @@ def sweep(shelf: Path) -> Sweep:
     """The sweep `mini`, which the page finds."""
     folder = planted(shelf / "mini")
     ids = open_sweep(folder).documents["doc_id"].tolist()
-    return open_sweep(planted(folder, tokens=TOKENS, examples=examples(ids)))
+    within, between = pairs()
+    tables = {"tokens": TOKENS, "examples": examples(ids), "pairs": within, "transitions": between}
+    return open_sweep(planted(folder, positions=positions(), **tables))
