@@ -92,8 +92,9 @@ def sums_of(sweep: Sweep) -> Sums:
 
 def missing_rules(sums: Sums) -> dict[str, str]:
     """Return the reason for each rule whose sums the sweep lacks."""
+    why = {"weight_sum": "gate weights", "changed_norm_sum": "similarity of the stream before and after the experts"}
     return {
-        name: f"the sweep holds no {rule.column}; only sweeps by the own network have norms of outputs"
+        name: f"the sweep holds no {why.get(rule.column, 'norms of the outputs of experts')}"
         for name, rule in RULES.items()
         if rule.column not in sums.values
     }
@@ -138,12 +139,14 @@ def number_to_cut(rule: RouterRule, keep: float) -> int:
     """Return how many experts of each layer to cut, equally many per group, so that at least the share `keep` is left.
 
     Raises:
-        AtlasError: the share is not above 0 and at most 1, or leaves the router too few experts.
+        AtlasError: the share is not above 0 and at most 1, cuts no expert, or leaves the router too few.
     """
     if not 0 < keep <= 1:
         raise AtlasError(f"the share to keep is {keep:g}; it must be above 0 and at most 1")
     size = rule.num_experts // rule.num_groups
     number = rule.num_groups * math.floor((1 - keep) * size + 1e-9)
+    if not number:
+        raise AtlasError(f"a share of {keep:g} cuts no expert; keep less")
     if number > (most := most_cut(rule)):
         groups = f" in {rule.num_groups} groups, {rule.num_kept_groups} of which a token keeps" * (rule.num_groups > 1)
         raise AtlasError(

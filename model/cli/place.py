@@ -61,12 +61,14 @@ def place_command(
     from model.trace.writing import replacing
 
     check_destination(out)
+    file = FILES[engine]
+    if file.suffix is not None and out.suffix != file.suffix:
+        raise AtlasError(f"{file.name} reads a map only from a file whose name ends in {file.suffix}, not {out}")
     if mix is not None and by is None:
         raise AtlasError("--mix needs --by, which says what its labels are")
     if by is not None and mix is None:
         raise AtlasError(f"--by {by} needs --mix with the weights that are served, such as LABEL=3,OTHER=1")
     loads = _loads(source, by, model)
-    file = FILES[engine]
     layout = Layout(ranks, redundant, nodes, loads.num_groups if groups is None else groups, file.one_copy)
     made = plan(loads, layout, None if mix is None else parse_mix(mix), seed)
     text = file.write(made.placement, loads.num_layers)
@@ -103,7 +105,7 @@ def _loads(source: Path, by: str | None, model: str | None) -> "Loads":
 
 def report(plan: "Plan") -> list[str]:
     """Return lines on what was fitted, and on the balancedness by layer, window and label."""
-    from model.atlas.placement.judge import by_layer
+    from model.atlas.placement.judge import by_layer, means
     from model.atlas.placement.loads import DOCUMENTS
 
     loads, placement = plan.loads, plan.placement
@@ -125,13 +127,14 @@ def report(plan: "Plan") -> list[str]:
     layers = by_layer(plan)
     lines += ["", "balancedness   numbered    fit  held out"]
     lines += [_row(f"L{layer}", layers.sel(moe_layer=layer)) for layer in loads.layers]
-    lines.append(_row("mean", layers.mean()))
+    mean = means(plan)
+    lines.append(_row("mean", mean))
     if plan.numbered is None:
         lines.append(f"{placement.num_experts} experts in the order of their numbers do not divide among the ranks")
-    return [*lines, *_by_windows(plan), *_by_label(plan, float(layers["held_out"].mean())), "", *_notes(plan)]
+    return [*lines, *_by_windows(plan), *_by_label(plan, mean["held_out"]), "", *_notes(plan)]
 
 
-def _row(name: str, figures: "xr.Dataset") -> str:
+def _row(name: str, figures: "xr.Dataset | dict[str, float]") -> str:
     numbered, fit, held = (_figure(float(figures[column])) for column in ("numbered", "fit", "held_out"))
     return f"{name:<15}{numbered:>8}{fit:>7}{held:>10}"
 
@@ -146,10 +149,10 @@ def _by_windows(plan: "Plan") -> list[str]:
     rows = by_windows(plan)
     if not rows:
         return []
-    lines = ["", "held out, mean of windows and layers", f"{'':<34}{'numbered':<24}{'placed':<24}gain"]
+    lines = ["", "held out, mean of windows and layers", f"{'':<36}{'numbered':<24}{'placed':<24}gain"]
     for row in rows:
         cells = (_estimate(row.numbered), _estimate(row.placed), _estimate(row.gain))
-        lines.append(f"{row.name:<34}{cells[0]:<24}{cells[1]:<24}{cells[2]}".rstrip())
+        lines.append(f"{row.name:<36}{cells[0]:<24}{cells[1]:<24}{cells[2]}".rstrip())
     lines.append("in brackets: 95 % interval over windows; none for fewer than 20 windows or for counts")
     return lines
 
@@ -167,9 +170,9 @@ def _by_label(plan: "Plan", held_out: float) -> list[str]:
     labels = by_label(plan)
     if not labels:
         return []
-    lines = ["", f"if one {plan.loads.kind} alone is served: documents, numbered, placed (lowest first)"]
+    lines = ["", f"{f'one {plan.loads.kind} served alone':<30}documents  numbered  placed"]
     lines += [
-        f"{alone.label:<34.34}{alone.documents:>6,}{_figure(alone.numbered):>9}{_figure(alone.held_out):>9}"
+        f"{alone.label:<30.30}{alone.documents:>9,}{_figure(alone.numbered):>10}{_figure(alone.held_out):>8}"
         for alone in labels
     ]
     lowest = labels[0]

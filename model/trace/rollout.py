@@ -39,6 +39,9 @@ FIGURES = {
 }
 
 
+_SHARES = ("split-share", "split-tokens", "slot-loss", "ratio-share", "probability-difference")
+
+
 class Ratio(NamedTuple):
     """A sum over documents divided by another one.
 
@@ -130,14 +133,15 @@ def document_sums(
 
 def _probabilities(comparison: Comparison, generated: bool) -> tuple[np.ndarray, np.ndarray]:
     """Return delta and the absolute difference of probabilities of the compared tokens, [token] each."""
-    temperatures = {trace.origin.get("logprob_temperature", 1.0) for trace in (comparison.a, comparison.b)}
+    stated = [trace.origin.get("logprob_temperature", 1.0) for trace in (comparison.a, comparison.b)]
+    temperatures = {float(each) if isinstance(each, int | float) else 1.0 for each in stated}
     delta = comparison.choices["logprob_difference"].values.astype(float)
     known = np.isfinite(delta)
     if not known.any():
         return delta[known], delta[known]
     if len(temperatures) > 1:
-        stated = " and ".join(f"{temperature:g}" for temperature in sorted(temperatures))
-        raise CompareError(f"the log-probabilities are of different temperatures, {stated}; record both at one")
+        names = " and ".join(f"{temperature:g}" for temperature in sorted(temperatures))
+        raise CompareError(f"the log-probabilities are of different temperatures, {names}; record both at one")
     pairs = comparison.alignment.pairs
     if generated:
         known &= np.array([token.generated for token in comparison.a.tokens])[pairs[:, 0]]
@@ -155,9 +159,17 @@ def figure_rows(comparisons: Sequence[Comparison], tau: float = TAU) -> list[dic
     """
     rows = []
     for name, ratio in ratios(comparisons, tau).items():
-        low, high = ratio.interval
+        low, high = interval_of(name, ratio)
         rows.append({"figure": name, "value": ratio.value, "low": low, "high": high, "n": int(ratio.sizes_D.sum())})
     return rows
+
+
+def interval_of(name: str, ratio: Ratio) -> tuple[float, float]:
+    """Return the 95 % interval of a figure; that of a share lies between 0 and 1."""
+    low, high = ratio.interval
+    if name not in _SHARES or math.isnan(low):
+        return low, high
+    return max(0.0, low), min(1.0, high)
 
 
 def layer_rows(comparisons: Sequence[Comparison]) -> list[dict[str, Any]]:
@@ -177,7 +189,7 @@ def layer_rows(comparisons: Sequence[Comparison]) -> list[dict[str, Any]]:
     rows = []
     for index, layer in enumerate(layers):
         ratio = Ratio(split_DL[:, index], known_DL[:, index])
-        low, high = ratio.interval
+        low, high = interval_of("split-share", ratio)
         counts = {VERDICTS[kind]: int(first[index, kind]) for kind in range(SAME + 1, UNKNOWN)}
         rows.append({"layer": layer, "split_share": ratio.value, "low": low, "high": high, "first": counts})
     return rows

@@ -15,7 +15,7 @@ def answer(student: Page, letter: str) -> None:
     lesson = student.locator(".st-key-lesson")
     lesson.locator("label").filter(has_text=f"{letter}. ").click()
     lesson.get_by_role("button", name="Answer", exact=True).click()
-    expect(lesson.get_by_text("Your teacher shows the right one")).to_be_visible()
+    expect(lesson.get_by_text("Your teacher will show the right answer")).to_be_visible()
 
 
 def test_a_class_predicts_sees_the_answers_of_all_and_steps_on(

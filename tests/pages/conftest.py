@@ -4,6 +4,7 @@ import base64
 import contextlib
 import functools
 import json
+import re
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -26,6 +27,7 @@ assert examples.PROMPTS  # read once, from the real folder
 manifest_scanner.scan_component_manifests = functools.cache(manifest_scanner.scan_component_manifests)
 SESSION = "test session id"  # of every `AppTest`; to clear its caches is to close the tab
 APP = Path(__file__).parent.parent.parent / "app.py"
+SMALLEST_PX = 12
 
 
 @pytest.fixture
@@ -121,9 +123,36 @@ def show_at(request: pytest.FixtureRequest, open_app: Callable[..., AppTest], re
 
 
 def charts(app: AppTest) -> list[dict[str, Any]]:
-    """The figures of a page, as Plotly gets them."""
+    """The figures of a page, as Plotly gets them. No type in them is smaller than 12 pixels."""
     assert not app.exception
-    return [json.loads(chart.proto.spec) for chart in app.get("plotly_chart")]
+    figures = [json.loads(chart.proto.spec) for chart in app.get("plotly_chart")]
+    assert all(min(type_sizes(figure)) >= SMALLEST_PX for figure in figures)
+    return figures
+
+
+def type_sizes(figure: dict[str, Any]) -> list[float]:
+    """Return the sizes in pixels of all fonts of a figure, and those that the markup of its texts states.
+
+    Without its title, the note that only saved files show.
+    """
+    layout = {name: part for name, part in figure["layout"].items() if name != "title"}
+    return _type_sizes(figure["data"]) + _type_sizes(layout)
+
+
+def _type_sizes(part: object) -> list[float]:
+    if isinstance(part, str):
+        return [float(size) for size in re.findall(r"font-size:([\d.]+)px", part)]
+    if isinstance(part, list):
+        return [size for entry in part for size in _type_sizes(entry)]
+    if not isinstance(part, dict):
+        return []
+    own = [
+        size
+        for name, value in part.items()
+        if name.endswith("font") and isinstance(value, dict) and "size" in value
+        for size in np.ravel(numbers(value["size"]))
+    ]
+    return own + [size for name, value in part.items() for size in _type_sizes(value)]
 
 
 def numbers(values: Any) -> np.ndarray:

@@ -27,12 +27,14 @@ class Engine:
         write: function from a placement and the model's number of layers (None: unknown) to the text of the file.
         start: how to start the engine with the file; {file}, {ranks} and {redundant} are filled in.
         one_copy: whether a device holds at most one copy of an expert.
+        suffix: how the file's name must end; None: any name.
     """
 
     name: str
     write: Callable[[Placement, int | None], str]
     start: str
     one_copy: bool = False
+    suffix: str | None = None
 
 
 def sglang(placement: Placement, num_layers: int | None) -> str:
@@ -84,7 +86,8 @@ ENGINES = {
         "SGLang",
         sglang,
         "--init-expert-location {file} --ep-size {ranks} --ep-num-redundant-experts {redundant} "
-        "--ep-dispatch-algorithm dynamic; the file's name must end in .json",
+        "--ep-dispatch-algorithm dynamic",
+        suffix=".json",
     ),
     "vllm": Engine(
         "vLLM",

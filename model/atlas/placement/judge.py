@@ -92,6 +92,11 @@ def by_layer(plan: Plan) -> xr.Dataset:
     )
 
 
+def means(plan: Plan) -> dict[str, float]:
+    """Return the figures of `by_layer` by name, the mean of the layers."""
+    return {str(name): float(values) for name, values in by_layer(plan).mean().items()}
+
+
 def by_label(plan: Plan) -> list[Alone]:
     """Return the figures of each label with at least `FEWEST` documents that were not fitted, the lowest first."""
     labels = plan.loads.labels_U
@@ -118,8 +123,7 @@ def by_windows(plan: Plan) -> list[Windows]:
     results = []
     if len(units) >= 2:
         parts = np.array_split(units, min(NUM_STRETCHES, len(units)))
-        order = "corpus" if documents else "time"
-        results.append(_windows(plan, f"{len(parts)} stretches in the order of the {order}", parts))
+        results.append(_windows(plan, f"{len(parts)} stretches {'of the corpus' if documents else 'in time'}", parts))
     for size in BATCHES if documents else ():
         number = len(shuffled) // size
         if number:

@@ -14,7 +14,7 @@ from pages.learn.lessons.walk import Place
 from pages.learn.lessons.wording import markdown
 
 _WAITS = "lesson-waits"
-WAIT = "The numbers of this step come when the run is there."
+WAIT = "The numbers of this step appear when the run has ended."
 
 
 def show(page: str) -> None:
@@ -134,7 +134,7 @@ def _end(place: Place) -> None:
 def _steer(place: Place) -> None:
     ours = member.of_session()
     if ours is not None and ours.following and not ours.teaches:
-        st.caption("Your teacher goes to the next step.")
+        st.caption("Your teacher opens the next step.")
         return
     with st.container(horizontal=True, horizontal_alignment="distribute", key="lesson-steer"):
         st.button(

@@ -41,7 +41,7 @@ def show(place: Place, bound: Facts) -> bool:
         _answer(place, ask, options)
         return True
     if ours is not None and not ours.revealed(place.question):
-        st.markdown(f"Your answer: **{answer}**. Your teacher shows the right one.")
+        st.markdown(f"You answered **{answer}**. Your teacher will show the right answer.")
         return True
     _judged(ask, answer, bound)
     if ours is not None:

@@ -53,7 +53,7 @@ def _student(ours: Member) -> None:
             st.markdown(f"Room {ours.room.code}: your page follows the teacher's.")
             st.button("Stop following", key="room-stop", on_click=follow.stop_following)
         else:
-            st.markdown(f"Room {ours.room.code}: you look around alone.")
+            st.markdown(f"Room {ours.room.code}: you do not follow the teacher now.")
             st.button("Follow the teacher", key="room-follow", on_click=follow.follow_again, type="primary")
 
 

@@ -112,7 +112,7 @@ def notes(found: Found) -> None:
 
 def _notes(each: Lesson) -> None:
     st.markdown(f"## {markdown(each.title)}")
-    st.markdown(f"**Goal.** {markdown(each.goal)} **Time:** {each.minutes} minutes.")
+    st.markdown(f"**Goal:** {markdown(each.goal)}\n\n**Time:** {each.minutes} minutes")
     for title, lines in (("Say", each.say), ("Common errors", each.errors)):
         if lines:
             st.markdown(f"**{title}**\n\n" + "\n".join(f"- {markdown(line)}" for line in lines))

@@ -4,13 +4,16 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
+from model.atlas.placement.plan import Layout
 from model.trace.load import Load
 from model.trace.placement import Placement, as_numbered, balanced, device_figures
 from pages.common import controls, session
+from pages.observe.expert_load import swept
 from viz import devices as figures
 
 PER_NODE = 8  # devices per machine, as in DeepSeek's deployment
 USUAL = 8
+THIS_RUN = "this run"
 
 
 def show(load: Load) -> None:
@@ -20,6 +23,10 @@ def show(load: Load) -> None:
         redundant = _choose(
             "Redundant experts", "redundant", redundant_of(load.computing.sizes["expert"], number), number
         )
+        source = _source(load)
+    if source != THIS_RUN:
+        swept.show(source, Layout(number, redundant, nodes_of(number), load.rule.num_groups))
+        return
     before, after = placements(load, number, redundant)
     st.markdown(verdict(load, before, after))
     in_order, balanced = (device_figures(placement, load.computing)["ratio"] for placement in (before, after))
@@ -41,6 +48,18 @@ def _choose(label: str, key: str, options: list[int], usual: int) -> int:
     controls.keep_within(key, options)
     nearest = min(range(len(options)), key=lambda index: abs(options[index] - usual))
     return st.selectbox(label, options, index=nearest, key=key, bind="query-params", format_func=str, width=180)
+
+
+def _source(load: Load) -> str:
+    """Draw the list of loads and return the chosen one: `THIS_RUN`, or the name of a sweep. No list without a sweep."""
+    options = [THIS_RUN, *swept.names(load)]
+    if len(options) == 1:
+        return THIS_RUN
+    controls.keep_within("loads", options)
+    return st.selectbox(
+        "Loads of", options, key="loads", bind="query-params", width=220,
+        help="This run: the tokens on show. A sweep: a corpus of documents, half of which only judge the placement.",
+    )  # fmt: skip
 
 
 def devices_of(num_experts: int) -> list[int]:

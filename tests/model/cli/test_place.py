@@ -48,9 +48,9 @@ def test_each_engine_gets_its_map(sweep: Path, tmp_path: Path, engine: str) -> N
         "160 documents, 32,000 tokens",
         "fitted on 80 documents, a random half (seed 0); judged on the other 80",
         "4 ranks with 3 places each, for 8 experts and 4 copies in each of 2 layers",
-        "20 stretches in the order of the corpus",
+        "20 stretches of the corpus",
         "16 documents at a time",
-        "if one domain alone is served",
+        "one domain served alone",
         "note: a sweep reads its texts as prompts, so the figures are those of prefill",
         f"written to {out}",
     ):
@@ -103,6 +103,8 @@ def test_what_cannot_be_placed_is_one_line(sweep: Path, tmp_path: Path) -> None:
         ((history, "--engine", "vllm", "--ranks", 4, "--model", "mini-v3"), "counts 16 experts in 5 layers"),
     ):
         assert message in refused(out, *arguments)
+    other = refused(tmp_path / "map.txt", sweep, "--engine", "sglang", "--ranks", 4)
+    assert "SGLang reads a map only from a file whose name ends in .json" in other
     assert "is a folder" in run(*vllm, "--ranks", 4, "--out", tmp_path).output
 
 
@@ -116,7 +118,7 @@ def test_counts_are_placed_without_intervals(tmp_path: Path) -> None:
     assert "counts of 500 tokens, spread unknown (SGLang)" in result.output
     assert "fitted on the first 25 windows, judged on the later 25" in result.output
     assert " to " not in result.output.partition("in brackets")[0].partition("held out, mean")[2]
-    assert "one domain alone" not in result.output
+    assert "served alone" not in result.output
     assert len(json.loads(out.read_text())["physical_to_logical_map"]) == 6
     source.write_bytes(as_json({"logical_count": steps[0].tolist()}))
     assert "nothing is held out, so the figures flatter" in run(*arguments).output

@@ -26,7 +26,7 @@ def test_fixture_by_hand() -> None:
     assert float(figures["numbered"]) == pytest.approx(4 / 7, abs=1e-5)
     assert float(figures["held_out"]) == pytest.approx(4 / (22 / 3), abs=1e-5)
     (stretch,) = by_windows(plan(Loads(FIXTURE.counts_ULE[[0, 0, 1, 1]], (1,), "windows", 3, 1), Layout(2, 2)))
-    assert stretch.name == "2 stretches in the order of the time"
+    assert stretch.name == "2 stretches in time"
     assert stretch.placed.mean == pytest.approx(6 / 11, abs=1e-5)
     assert stretch.placed.interval is None
 
@@ -60,7 +60,7 @@ def test_a_map_fitted_on_one_label_fails_on_the_other() -> None:
 def test_small_batches_are_less_even_and_intervals_need_twenty_windows() -> None:
     loads = drawn({"code": (200, EVEN)})
     stretches, *batches = by_windows(plan(loads, Layout(2)))
-    assert stretches.name == "20 stretches in the order of the corpus"
+    assert stretches.name == "20 stretches of the corpus"
     assert [(window.name, window.number) for window in batches] == [
         ("1 document at a time", 100),
         ("4 documents at a time", 25),

@@ -206,7 +206,7 @@ def test_class_sees_the_step_and_the_answer_when_the_teacher_reveals_it(teacher:
     assert {"lesson-next", "lesson-show"}.isdisjoint(keys(student))
     answer(student, 3)
     assert room.counts("two-steps/1") == {"3": 1}
-    assert "Your answer: **3**. Your teacher shows the right one." in said(student)
+    assert "You answered **3**. Your teacher will show the right answer." in said(student)
     assert is_covered(student)
     assert is_covered(teacher)
     teacher.button(key="lesson-reveal").click().run()

@@ -1,0 +1,120 @@
+"""The Devices tab for a sweep: experts placed by half of its documents, and judged on the other half."""
+
+from pathlib import Path
+
+import pandas as pd
+import streamlit as st
+
+from model.atlas import library
+from model.atlas.errors import AtlasError
+from model.atlas.folder import Sweep
+from model.atlas.manifest import Manifest
+from model.atlas.placement.judge import Alone, Estimate, Windows, by_label, by_layer, by_windows, means
+from model.atlas.placement.loads import of_sweep
+from model.atlas.placement.plan import Layout, Plan, plan
+from model.trace.derived import derived
+from model.trace.load import Load
+from model.trace.placement import device_figures
+from pages.common import controls, session, text
+from viz import devices as figures
+
+
+def names(load: Load) -> list[str]:
+    """Return the names of the installed sweeps whose model has the layers and experts of a load."""
+    shape = tuple(load.computing["moe_layer"].values.tolist()), load.computing.sizes["expert"]
+    return [name for name, folder in library.available().items() if _shape(folder) == shape]
+
+
+def _shape(folder: Path) -> tuple[tuple[int, ...], int] | None:
+    """Return the MoE layers and the number of experts of the model of a sweep; None if its manifest is unreadable."""
+    try:
+        manifest = Manifest.read(folder)
+    except AtlasError:
+        return None
+    return manifest.layers, manifest.model["num_experts"]
+
+
+def show(name: str, layout: Layout) -> None:
+    """Draw the answer in words, the figure and the tables of a sweep; say why if it cannot be judged."""
+    try:
+        sweep = library.opened(name)
+        made = derived(sweep, ("placement", layout), lambda: plan(of_sweep(sweep), layout))
+    except AtlasError as error:
+        st.info(text.sentence(error))
+        return
+    windows = derived(sweep, ("placement windows", layout), lambda: by_windows(made))
+    st.markdown(verdict(sweep, made, windows))
+    held = made.load(made.held_U)
+    before = made.placement if made.numbered is None else made.numbered
+    ratios = [device_figures(placement, held)["ratio"] for placement in (before, made.placement)]
+    how_to_read = (
+        "Two maps with a row per MoE layer and a column per device. Both show the held-out half of the documents: on "
+        "the left, experts are in the order of their numbers; on the right, EPLB placed them, and saw the other half "
+        "only. 1 is the mean load of the layer's devices, orange is more, blue less. Balancedness is the mean load "
+        "divided by the largest. Simulated from counts, and no time. A sweep reads its texts as prompts, so this is "
+        "prefill. Click a cell to choose its layer."
+    )
+    figure = figures.device_load(ratios[0], ratios[1], session.theme())
+    controls.chart(figure, "load-devices", layers_table(made), how_to_read, chooses=("layer",))
+    st.dataframe(windows_table(windows), hide_index=True, key="devices-windows", placeholder="")
+    st.caption(
+        "Held-out documents that are served together: small batches are less even than a whole corpus. 95 % intervals "
+        "over windows; none for fewer than 20 windows."
+    )
+
+
+def verdict(sweep: Sweep, made: Plan, windows: list[Windows]) -> str:
+    """Return a few sentences: the balancedness of both halves, of batches, and of the label that suits worst."""
+    mean = means(made)
+    copies = made.placement.expert.sizes["place"] - made.placement.num_experts
+    named, model = text.plain(sweep.folder.name), text.plain(sweep.manifest.model.get("name", "a model"))
+    words = (
+        f"**On documents that it was not fitted to, EPLB's placement has a balancedness of {mean['held_out']:.3g}. "
+        f"Experts placed by number have {mean['numbered']:.3g}.** On the half that it was fitted to, EPLB has "
+        f"{mean['fit']:.3g}, which flatters. Sweep {named} of {model}, {made.loads.extent}; "
+        f"{made.placement.num_devices} devices, {copies} redundant experts; mean of layers, simulated."
+    )
+    single = next((window for window in windows if window.name.startswith("16 ")), None)
+    words += "" if single is None else f" For 16 documents at a time it is {single.placed.mean:.3g}."
+    lowest = by_label(made)[:1]
+    return words + "".join(_about(alone, made.loads.kind) for alone in lowest)
+
+
+def _about(alone: Alone, kind: str) -> str:
+    return (
+        f" If {text.plain(alone.label)} alone is served, the lowest of each {kind}, it is {alone.held_out:.3g}, and "
+        f"{alone.numbered:.3g} by number."
+    )
+
+
+def layers_table(made: Plan) -> pd.DataFrame:
+    """Return a table with a row per layer: balancedness by number and placed, on the held-out half, and of the fit."""
+    layers = by_layer(made)
+    return pd.DataFrame(
+        {
+            "layer": [f"L{layer}" for layer in made.loads.layers],
+            "by number, held out": layers["numbered"].values,
+            "placed, held out": layers["held_out"].values,
+            "placed, fitted half": layers["fit"].values,
+        }
+    )
+
+
+def windows_table(windows: list[Windows]) -> pd.DataFrame:
+    """Return a table with a row per kind of window: the mean balancedness by number, placed, and the gain."""
+    return pd.DataFrame(
+        {
+            "held-out documents": [window.name for window in windows],
+            "windows": [window.number for window in windows],
+            "by number": [_figure(window.numbered) for window in windows],
+            "placed": [_figure(window.placed) for window in windows],
+            "gain": [_figure(window.gain) for window in windows],
+        }
+    )
+
+
+def _figure(estimate: Estimate | None) -> str:
+    if estimate is None:
+        return ""
+    low_high = "" if estimate.interval is None else " ({:.3g} to {:.3g})".format(*estimate.interval)
+    return f"{estimate.mean:.3g}{low_high}"
