@@ -11,6 +11,8 @@ bias, and the score of a group is the affinity of its best expert.
 """
 
 import math
+from collections.abc import Callable
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -103,8 +105,18 @@ class Experts(nn.Module):
         self.gate_up = nn.Parameter(torch.empty(experts, 2 * width, hidden))  # gate rows first
         self.down = nn.Parameter(torch.empty(experts, hidden, width))
 
-    def forward(self, x_TD: Tensor, expert_ids_TK: Tensor, weights_TK: Tensor) -> Tensor:
-        """Return for each token the weighted sum of its experts' outputs, [T, D]."""
+    def forward(
+        self,
+        x_TD: Tensor,
+        expert_ids_TK: Tensor,
+        weights_TK: Tensor,
+        receive: Callable[[Tensor, Tensor], None] | None = None,
+    ) -> Tensor:
+        """Return for each token the weighted sum of its experts' outputs, [T, D].
+
+        `receive` gets the outputs before the weights, [N, D], and the index of each row in the flattened axes [T, K];
+        not in training, and not for a single token, whose outputs are weighted before they are complete.
+        """
         if len(x_TD) == 1:
             # Sum in the order of expert ids, as below: the rounding must not depend on the ranks of the experts.
             ids_K, order_K = expert_ids_TK[0].sort()
@@ -117,7 +129,10 @@ class Experts(nn.Module):
         token_N = order_N // expert_ids_TK.shape[1]
         counts_E = torch.bincount(expert_ids_TK.flatten(), minlength=len(self.gate_up))
         weights_N1 = weights_TK.flatten().index_select(0, order_N).to(x_TD.dtype).unsqueeze(-1)
-        y_ND = (self._grouped(x_TD.index_select(0, token_N), counts_E) * weights_N1).to(x_TD.dtype)
+        y_ND = self._grouped(x_TD.index_select(0, token_N), counts_E)
+        if receive is not None:
+            receive(y_ND, order_N)
+        y_ND = (y_ND * weights_N1).to(x_TD.dtype)
         if x_TD.is_cuda:  # on CUDA, index_add adds in no fixed order, so two runs would round differently
             return summed_in_order(y_ND, order_N, expert_ids_TK.shape[1])
         return torch.zeros_like(x_TD).index_add(0, token_N, y_ND)
@@ -180,9 +195,11 @@ class MixtureOfExperts(nn.Module):
     def forward(self, x_BTD: Tensor, tape: Tape | None = None, edit: LayerEdit | None = None) -> Tensor:
         x_TD = x_BTD.flatten(0, 1)
         routing = self.router(x_TD, edit)
+        receive = None
         if tape is not None:
             tape.routing(self.layer, routing)
-        y_TD = self.experts(x_TD, routing.expert_ids_TK, routing.weights_TK)
+            receive = partial(tape.expert_outputs, self.layer)
+        y_TD = self.experts(x_TD, routing.expert_ids_TK, routing.weights_TK, receive)
         if self.shared is not None:
             y_TD = y_TD + self.shared(x_TD)
         return y_TD.view_as(x_BTD)

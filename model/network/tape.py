@@ -5,7 +5,8 @@ The network computes nothing for a probe point, and gives the same results with 
 their device; the recorder moves them to the host once per step. The methods of `Tape` do nothing: a tape that records
 only some probe points inherits from it and overrides their methods.
 
-Shape suffixes: B batch, T new positions, S positions so far, H heads, Q query head width, D model width, V vocabulary.
+Shape suffixes: B batch, T new positions, S positions so far, H heads, Q query head width, D model width, V vocabulary,
+N rows, one per token and selected expert.
 """
 
 from typing import Protocol
@@ -40,3 +41,10 @@ class Tape(Protocol):
 
     def routing(self, layer: int, routing: Routing) -> None:
         """Receive the decision of a layer's router, with batch and positions flattened into one axis."""
+
+    def expert_outputs(self, layer: int, outputs_ND: Tensor, order_N: Tensor) -> None:
+        """Receive the outputs of a layer's experts before their gate weights, a row per token and selected expert.
+
+        `order_N` is the index of each row in the flattened axes [T, K] of `Routing.expert_ids_TK`. A pass over a single
+        token, and one in training, do not send them.
+        """

@@ -68,6 +68,9 @@ class Recorder:
         if "router" in self.capture.variables:
             self._routing[layer] = routing
 
+    def expert_outputs(self, layer: int, outputs_ND: Tensor, order_N: Tensor) -> None:
+        """Record nothing: a trace holds no outputs of experts."""
+
     @property
     def _tensors(self) -> dict[str, dict[int, Tensor]]:
         return {
