@@ -24,6 +24,7 @@ _MODULES = {
     "info": "model.cli.info",
     "place": "model.cli.place",
     "report": "model.cli.report",
+    "sweep": "model.cli.sweep",
     "tokenize": "model.cli.tokenize",
     "trace": "model.cli.trace",
     "train": "model.cli.train",

@@ -37,7 +37,7 @@ class Settings:
         model: name of an embedded model, or a folder.
         paths: input files in the order of the corpus.
         out: folder of the sweep.
-        device, dtype: of the computation.
+        device, dtype: of the computation; dtype None: float32 in the own network, as published in others.
         window: tokens of a run, with those that begin it; None: the context of the model.
         batch_tokens: largest number of tokens of a batch, with padding; a longer window runs alone.
         shard_tokens: tokens after which a shard ends.
@@ -47,13 +47,14 @@ class Settings:
         shards: the shards of the corpus.
         token_ids: the tokens that are counted per expert; None: every token.
         strata: the labels whose combinations are summed apart.
+        checked: the shard that is routed twice, the second time in smaller batches; None: no shard.
     """
 
     model: str
     paths: tuple[str, ...]
     out: str
     device: str = "auto"
-    dtype: str = "float32"
+    dtype: str | None = None
     window: int | None = None
     batch_tokens: int = 2048
     shard_tokens: int = 65_536
@@ -63,6 +64,7 @@ class Settings:
     shards: tuple[Shard, ...] = ()
     token_ids: tuple[int, ...] | None = None
     strata: tuple[str, ...] = LABELS
+    checked: int | None = None
 
     def part(self, shard: int) -> Path:
         """Return the file of a shard; it exists once the shard is finished."""

@@ -1,6 +1,16 @@
 """Routes one shard after another; a plain loop and a pool of workers use the same class."""
 
-from model.sweep.settings import Settings, Summary
+import itertools
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from model.sweep.loaded import prepare
+from model.sweep.parts import write_part
+from model.sweep.routing import Routing
+from model.sweep.settings import Settings, Shard, Summary
+from model.sweep.source import Source, open_source
+from model.sweep.texts import Bad, Document, read_documents
 
 
 class Sweeper:
@@ -8,15 +18,17 @@ class Sweeper:
 
     Attributes:
         settings: the planned sweep.
+        loaded: the model.
     """
 
-    def __init__(self, settings: Settings) -> None:
-        """Load the model.
+    def __init__(self, settings: Settings, source: Source | None = None) -> None:
+        """Load the model, unless a loaded `source` is given.
 
         Raises:
             ValueError, OSError: the model cannot be loaded.
         """
-        self.settings = settings
+        self.settings, self.loaded = settings, prepare(settings, source or open_source(settings))
+        self._reader: tuple[int, int, Iterator[Document | Bad]] | None = None  # file, next document, documents
 
     def route(self, shard: int) -> Summary:
         """Route the documents of a shard, write its part under a temporary name, rename it, and return a summary.
@@ -24,6 +36,21 @@ class Sweeper:
         A document that fails is listed in the part with its reason.
 
         Raises:
+            SweepError: an input file changed since the sweep was planned.
             OSError: the part cannot be written, as on a full disk; no part is left.
         """
-        raise NotImplementedError
+        started = time.monotonic()
+        planned = self.settings.shards[shard]
+        routing = Routing(self.loaded, self.documents(planned), planned.first, shard == self.settings.checked)
+        write_part(self.settings.part(shard), routing.tables())
+        return routing.summary(shard, time.monotonic() - started)
+
+    def documents(self, shard: Shard) -> list[Document | Bad]:
+        """Return the documents of a shard; reading goes on where the last shard of the file ended."""
+        if self._reader is None or self._reader[0] != shard.file or self._reader[1] > shard.first:
+            path = Path(self.settings.paths[shard.file])
+            self._reader = (shard.file, 0, read_documents(path, self.settings))
+        _, position, documents = self._reader
+        chosen = list(itertools.islice(documents, shard.first - position, shard.first - position + shard.count))
+        self._reader = (shard.file, shard.first + shard.count, documents)
+        return chosen
