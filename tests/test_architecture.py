@@ -126,6 +126,12 @@ TESTED_IN = {
     "model/run/test_attention.py": ("model/run/head_vectors.py",),
     "model/run/test_from_disk.py": ("model/run/on_demand.py", "model/run/partial.py"),
     "model/run/test_served.py": ("model/run/remote.py", "model/run/step.py"),
+    "model/sweep/test_network.py": ("model/sweep/source.py", "model/sweep/tape.py"),
+    "model/sweep/test_run.py": (
+        *("model/sweep/examples.py", "model/sweep/loaded.py", "model/sweep/merge.py", "model/sweep/parts.py"),
+        *("model/sweep/plan.py", "model/sweep/progress.py", "model/sweep/routing.py", "model/sweep/sums.py"),
+        *("model/sweep/sweeper.py", "model/sweep/tables.py"),
+    ),
     "model/trace/test_comparison.py": ("model/trace/comparison_report.py",),
     "model/trace/test_rollout.py": ("model/trace/comparison_measures.py", "model/trace/pairing.py"),
     "model/trace/imports/test_decision_tables.py": (

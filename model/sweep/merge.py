@@ -4,8 +4,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from model.atlas.schema import LABELS, TABLES
@@ -68,8 +68,7 @@ def _summed(parts: Sequence[Path], name: str) -> pa.Table:
         if waiting > max(_PENDING, len(total)):
             total, pending, waiting = _added([total, *pending], keys), [], 0
     total = _added([total, *pending], keys)
-    order = pc.sort_indices(total, [(key, "ascending") for key in keys])
-    return _without_null_columns(total.take(order), keys)
+    return _without_null_columns(total.sort_by([(key, "ascending") for key in keys]), keys)
 
 
 def _added(tables: list[pa.Table], keys: Sequence[str]) -> pa.Table:
@@ -89,29 +88,27 @@ def _without_null_columns(table: pa.Table, keys: Sequence[str] = ()) -> pa.Table
 
 def _numbered(table: pa.Table, strata: pa.Table) -> pa.Table:
     """Return the table with the number of its stratum in place of the labels; strata also keep their labels."""
-    key_of_strata, key = (_joined(each) for each in (strata, table))
-    column = pc.index_in(key, value_set=pc.unique(key_of_strata))
+    key_of_strata, key = (pd.MultiIndex.from_frame(_labels(each)) for each in (strata, table))
+    column = pa.array(key_of_strata.unique().get_indexer(key), pa.int32())
     if table is strata:
         return table.add_column(0, "stratum", column)
     return table.drop_columns(list(LABELS)).add_column(0, "stratum", column)
 
 
-def _joined(table: pa.Table) -> pa.ChunkedArray:
-    """Return the labels of each row in one string."""
-    return pc.binary_join_element_wise(*(pc.fill_null(table[label], "") for label in LABELS), "\0")
+def _labels(table: pa.Table) -> pd.DataFrame:
+    return table.select(list(LABELS)).to_pandas().fillna("")
 
 
 def _most_used(table: pa.Table, tokenizer: Tokenizer, choices: int) -> pa.Table:
     """Return per expert the tokens that selected it most, with their text and their number in the corpus."""
     totals = table.group_by("token_id").aggregate([("c", "sum")])
     total_of = dict(zip(totals["token_id"].to_pylist(), totals["c_sum"].to_pylist(), strict=True))
-    order = pc.sort_indices(
-        table, [("layer", "ascending"), ("expert", "ascending"), ("c", "descending"), ("token_id", "ascending")]
+    table = table.sort_by(
+        [("layer", "ascending"), ("expert", "ascending"), ("c", "descending"), ("token_id", "ascending")]
     )
-    table = table.take(order)
     cell = table["layer"].to_numpy().astype(np.int64) << 16 | table["expert"].to_numpy()
     starts = np.flatnonzero(np.diff(cell, prepend=-1))
-    rank = np.arange(len(cell)) - np.repeat(starts, np.diff([*starts, len(cell)]))
+    rank = np.arange(len(cell)) - np.repeat(starts, np.diff(np.append(starts, len(cell))))
     table = table.filter(pa.array(rank < TOKENS_PER_EXPERT))
     ids = table["token_id"].to_pylist()
     text_of = {each: token_text(tokenizer, each) for each in set(ids)}
@@ -135,7 +132,7 @@ def _examples(parts: Sequence[Path]) -> pa.Table:
     keys = [("layer", "ascending"), ("expert", "ascending"), ("weight", "descending")]
     for part in parts:
         table = pa.concat_tables([best, read_part(part, "examples")])
-        table = table.take(pc.sort_indices(table, keys))  # stable: of equal weights the earlier part comes first
+        table = table.sort_by(keys)  # stable: of equal weights the earlier part comes first
         kept: dict[tuple[int, int], set[str]] = {}
         chosen = []
         rows = zip(*(table[name].to_pylist() for name in ("layer", "expert", "doc_id")), strict=True)

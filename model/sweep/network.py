@@ -40,7 +40,7 @@ class NetworkSource:
         config = engine.config
         self.tokenizer, self.layers, self.num_experts = tokenizer, tuple(config.moe_layers), config.num_experts
         self.top_k, self.vocab_size, self.context = config.top_k, config.vocab_size, engine.context
-        self.capture = frozenset({"weights", "margins", "norms", *(["bits"] if bits else [])})
+        self.capture: frozenset[str] = frozenset({"weights", "margins", "norms", *(["bits"] if bits else [])})
         self._engine, self._bits = engine, bits
 
     @property
@@ -49,7 +49,11 @@ class NetworkSource:
 
     @property
     def origin(self) -> Mapping[str, Any]:
-        return {"source": "network", "device": self._engine.device.type, "dtype": str(self._engine.dtype)[6:]}
+        return {
+            "source": "network",
+            "device": self._engine.device.type,
+            "dtype": str(self._engine.dtype).removeprefix("torch."),
+        }
 
     @torch.inference_mode()
     def decisions(self, windows: Sequence[Window]) -> Decisions:

@@ -213,7 +213,8 @@ def doc_id(document: Document) -> str:
 
 def rows(decisions: Decisions, chosen: slice | np.ndarray) -> Decisions:
     """Return the decisions of some tokens."""
-    return Decisions(*(None if values is None else values[chosen] for values in _fields(decisions)))
+    parts: list[Any] = [None if values is None else values[chosen] for values in _fields(decisions)]
+    return Decisions(*parts)
 
 
 def joined(parts: Sequence[Decisions]) -> Decisions:
@@ -221,7 +222,8 @@ def joined(parts: Sequence[Decisions]) -> Decisions:
     if len(parts) == 1:
         return parts[0]
     columns = zip(*(_fields(part) for part in parts), strict=True)
-    return Decisions(*(None if column[0] is None else np.concatenate(column) for column in columns))
+    whole: list[Any] = [None if column[0] is None else np.concatenate(column) for column in columns]
+    return Decisions(*whole)
 
 
 def _fields(decisions: Decisions) -> tuple[Any, ...]:

@@ -81,7 +81,7 @@ class Sums:
         self.shape, self.top_k, self.captured, self._column_V = shape, top_k, captured, column_V
         self._num_buckets = int(bucket_of(np.array([window]))[0]) + 1
         cells = (num_strata, NUM_CLASSES, layers, experts)
-        self.whole = {name: np.zeros(cells, np.int64) for name in ("docs_hit", "c", "c2", "cn")}
+        self.whole: dict[str, np.ndarray] = {name: np.zeros(cells, np.int64) for name in ("docs_hit", "c", "c2", "cn")}
         if "margins" in captured:
             self.whole["margins"] = np.zeros((*cells, MARGIN_BINS), np.int64)
         names = ["weight_sum"] if "weights" in captured else []
@@ -90,7 +90,9 @@ class Sums:
         self.real = {name: np.zeros(cells) for name in names}
         self.strata = {name: np.zeros((num_strata, NUM_CLASSES), np.int64) for name in ("docs", "sum_n", "sum_n2")}
         buckets = self._num_buckets
-        self.positions = {name: np.zeros((buckets, layers, experts), np.int64) for name in ("c", "c2", "cn")}
+        self.positions: dict[str, np.ndarray] = {
+            name: np.zeros((buckets, layers, experts), np.int64) for name in ("c", "c2", "cn")
+        }
         self.positions |= {name: np.zeros(buckets, np.int64) for name in ("n", "n2")}
         square = (layers, experts, experts)
         few = layers * experts * experts <= MOST_PAIR_CELLS
@@ -99,7 +101,7 @@ class Sums:
         follows = (layers - 1, experts, experts)
         self.transitions = {name: np.zeros(follows, np.int64) for name in transitions} if few and layers > 1 else {}
         table = (layers, experts, int(column_V.max(initial=-1)) + 1)
-        self.tokens = {name: np.zeros(table, np.int32) for name in ("c", "docs")}
+        self.tokens: dict[str, np.ndarray] = {name: np.zeros(table, np.int32) for name in ("c", "docs")}
         if "weights" in captured:
             self.tokens["weight_sum"] = np.zeros(table)
 

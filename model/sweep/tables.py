@@ -62,7 +62,9 @@ def _counts(sums: Sums, strata: Sequence[Labels], number: np.ndarray) -> pa.Tabl
 
 
 def _names(strata: Sequence[Labels], stratum: np.ndarray, token_class: np.ndarray) -> dict[str, Sequence[object]]:
-    labels = {label: [strata[index][place] for index in stratum] for place, label in enumerate(LABELS)}
+    labels: dict[str, Sequence[object]] = {
+        label: [strata[index][place] for index in stratum] for place, label in enumerate(LABELS)
+    }
     return labels | {"token_class": [TOKEN_CLASSES[index] for index in token_class]}
 
 
