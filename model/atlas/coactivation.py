@@ -87,6 +87,46 @@ def coactivation(sweep: Sweep, level: float = LEVEL, floor: float = FLOOR) -> xr
     return _dataset(arrays, axes, {"moe_layer": list(sweep.layers)}, sums, level, floor)
 
 
+def clusters(pairs: xr.Dataset) -> xr.DataArray:
+    """Return the cluster of each expert, [moe_layer, expert]; -1 for an expert that belongs to none.
+
+    Two experts are linked if their excess survives and is above 0; the excess is the weight of the link. Clusters are
+    merged greedily while the modularity rises.
+
+    Source: Clauset, Newman and Moore, Finding community structure in very large networks (arXiv cond-mat/0408187).
+
+    Args:
+        pairs: result of `coactivation`.
+    """
+    weights_LEE = np.where(pairs["survives"].values & (pairs["excess"].values > 0), pairs["excess"].values, 0)
+    numbers = np.array([_communities(weights_EE) for weights_EE in weights_LEE])
+    return xr.DataArray(numbers, {name: pairs[name] for name in ("moe_layer", "expert")}, ("moe_layer", "expert"))
+
+
+def _communities(weights_EE: np.ndarray) -> np.ndarray:
+    """Return the number of each expert's community, the largest community first; -1 without a link."""
+    total = weights_EE.sum()
+    member_EE = np.eye(len(weights_EE), dtype=bool)  # [community, expert]
+    share_EE = weights_EE / max(total, 1e-300)
+    while len(share_EE) > 1:
+        ends_E = share_EE.sum(1)
+        gain_EE = share_EE - np.outer(ends_E, ends_E)
+        np.fill_diagonal(gain_EE, 0)
+        one, other = np.unravel_index(gain_EE.argmax(), gain_EE.shape)
+        if gain_EE[one, other] <= 1e-12:
+            break
+        share_EE[one] += share_EE[other]
+        share_EE[:, one] += share_EE[:, other]
+        member_EE[one] |= member_EE[other]
+        share_EE = np.delete(np.delete(share_EE, other, 0), other, 1)
+        member_EE = np.delete(member_EE, other, 0)
+    numbers_E = np.full(len(weights_EE), -1)
+    linked = [member_E for member_E in member_EE if member_E.sum() > 1]
+    for number, member_E in enumerate(sorted(linked, key=lambda member: -member.sum())):
+        numbers_E[member_E] = number
+    return numbers_E
+
+
 def transitions(sweep: Sweep, level: float = LEVEL, floor: float = FLOOR) -> xr.Dataset | None:
     """Return how often experts of a layer precede experts of the next MoE layer, or None if the sweep does not say.
 

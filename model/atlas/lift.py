@@ -4,6 +4,10 @@ A lift is called only if it is beyond chance (Benjamini-Hochberg over all cells 
 and stands without any one source of the corpus. Errors are over documents. `model/atlas/null.py` checks these tests on
 shuffled labels and on halves of the corpus.
 
+Beyond chance means by two tests: the lift over its error, and the group's selections against shuffled labels. The first
+alone is deceived by a small group that happens to lack the documents in which an expert is frequent: both its share and
+its error are then too small. On shuffled labels of `mini-v3` that alone called some cell in 35 to 89 % of the shuffles.
+
 Shape suffixes: G labels, L MoE layers, E experts, N cells.
 """
 
@@ -75,11 +79,29 @@ def judged(group: Sums, rest: Sums) -> np.ndarray:
     return np.where(few, FEW_DOCUMENTS, np.where(hits < FEWEST, FEW_HITS, SURVIVES))
 
 
+def shuffle_p(group: Sums, rest: Sums) -> np.ndarray:
+    """Return the two-sided p of a group's selections against shuffles of its documents with the rest, [..., L, E].
+
+    Under shuffles, the group's sum of residuals c_d - share n_d has mean 0 and exactly the variance used here, where
+    `share` is that of group and rest together. Student's t with D - 1 degrees stands for its distribution.
+
+    Args:
+        group: sums of the group.
+        rest: sums of the other documents.
+    """
+    both = group + rest
+    own, other, all_documents = (sums.documents[..., None, None] for sums in (group, rest, both))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        variance = own * other / (all_documents * (all_documents - 1.0)) * both.squared_residuals()
+        excess = group.c - both.share() * group.n[..., None, None]
+        return two_sided_p(excess / np.sqrt(variance), np.maximum(all_documents - 1.0, 1))
+
+
 def calls(group: Sums, rest: Sums, level: float = LEVEL, floor: float = FLOOR) -> dict[str, np.ndarray]:
     """Return lifts with interval and verdict, before sources are left out; each [..., L, E].
 
-    Results are `lift`, `error`, `low`, `high`, `p`, `q` (adjusted over all cells) and `reason`. Error, bounds, p and q
-    are NaN where documents are too few.
+    Results are `lift`, `error`, `low`, `high`, `p` (the larger of the two tests), `q` (`p` adjusted over all cells) and
+    `reason`. Error, bounds, p and q are NaN where documents are too few.
 
     Args:
         group: sums of each group.
@@ -89,7 +111,8 @@ def calls(group: Sums, rest: Sums, level: float = LEVEL, floor: float = FLOOR) -
     """
     measured, reason = lift(group, rest), judged(group, rest)
     error = np.where(reason == SURVIVES, measured.error, np.nan)
-    p = two_sided_p(measured.lift / error, measured.degrees)
+    p = np.fmax(two_sided_p(measured.lift / error, measured.degrees), shuffle_p(group, rest))
+    p = np.where(np.isnan(error), np.nan, p)
     q = adjusted(p)
     reach = t_quantile(0.975, measured.degrees) * error
     reason = np.where((reason == SURVIVES) & ~(q <= level), CHANCE, reason)

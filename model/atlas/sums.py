@@ -1,6 +1,7 @@
 """Sums over documents, from which shares of load and their errors follow exactly.
 
-Shape suffixes: D documents, S strata, G groups of documents, L MoE layers, E experts.
+Shape suffixes: D documents, S strata, G groups of documents, N groupings, R groups of all groupings, L MoE layers,
+E experts.
 """
 
 import dataclasses
@@ -10,6 +11,11 @@ import numpy as np
 import pandas as pd
 
 from model.atlas.folder import Sweep
+from model.atlas.schema import TOKEN_CLASSES
+
+_FIELDS = (("c", "c"), ("c2", "c2"), ("cn", "cn"), ("hit", "docs_hit"))  # field -> column of the table `counts`
+_COLUMNS = ["stratum", "layer", "expert", "c", "c2", "cn", "docs_hit"]
+_SIZES = (("n", "sum_n"), ("n2", "sum_n2"), ("documents", "docs"))  # field -> column of the table `strata`
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,10 +44,10 @@ class Sums:
         """Return the sums of some groups, by an index of the first axis."""
         return self._each(lambda values: values[groups])  # pyright: ignore[reportArgumentType, reportCallIssue]
 
-    def __sub__(self, other: "Sums") -> "Sums":
-        """Return the sums of the documents that `other` does not hold; `other` holds a part of these documents."""
+    def __add__(self, other: "Sums") -> "Sums":
+        """Return the sums of the documents of both, which share none."""
         pairs = ((getattr(self, field.name), getattr(other, field.name)) for field in dataclasses.fields(self))
-        return Sums(*(mine - theirs for mine, theirs in pairs))
+        return Sums(*(mine + theirs for mine, theirs in pairs))
 
     def total(self) -> "Sums":
         """Return the sums over all groups."""
@@ -67,57 +73,82 @@ class Sums:
         with np.errstate(invalid="ignore"):
             return self.c / _wide(self.n)
 
+    def squared_residuals(self) -> np.ndarray:
+        """Return the sum over documents of (c_d - share n_d)^2, [..., L, E]."""
+        share = self.share()
+        return np.maximum(self.c2 - 2 * share * self.cn + share**2 * _wide(self.n2), 0)
+
     def relative_variance(self) -> np.ndarray:
         """Return the variance of each share over documents, divided by its square; NaN if it has no selection.
 
         It is the ratio estimator's, as in `model.trace.documents.ratio_error`, computed from the sums.
         """
-        c, n, d = self.c.astype(float), _wide(self.n).astype(float), _wide(self.documents).astype(float)
+        d = _wide(self.documents).astype(float)
         with np.errstate(invalid="ignore", divide="ignore"):
-            squares = self.c2 / c**2 - 2 * self.cn / (c * n) + _wide(self.n2) / n**2
-            variance = d / (d - 1) * np.maximum(squares, 0)
-        return np.where((c > 0) & (d > 1), variance, np.nan)
+            variance = d / (d - 1) * self.squared_residuals() / self.c.astype(float) ** 2
+        return np.where((self.c > 0) & (d > 1), variance, np.nan)
 
 
 def _wide(values: np.ndarray) -> np.ndarray:
     return np.asarray(values)[..., None, None]
 
 
-def of_documents(counts_DLE: np.ndarray, n_D: np.ndarray, group_D: np.ndarray, num_groups: int) -> Sums:
-    """Return the sums of each group of documents, [G, L, E].
+def of_documents(counts_DLE: np.ndarray, n_D: np.ndarray, group_ND: np.ndarray, num_groups: int) -> Sums:
+    """Return the sums of each group of documents, [..., G, L, E].
 
     Args:
         counts_DLE: selections of each expert in each document.
         n_D: selections in each document and layer.
-        group_D: number of each document's group; -1 leaves the document out.
+        group_ND: number of each document's group, [..., D]; -1 leaves the document out. Leading axes hold other
+            groupings of the same documents.
         num_groups: number of groups.
     """
-    member_GD = (group_D == np.arange(num_groups)[:, None]).astype(float)  # float products are fast, exact to 2^53
-    shape = (num_groups, *counts_DLE.shape[1:])
-    c, c2, cn, hit = (np.empty(shape, np.int64) for _ in range(4))
-    for layer in range(counts_DLE.shape[1]):
+    num_documents, num_layers, num_experts = counts_DLE.shape
+    # Products of floats are fast, and exact to 2^53.
+    member = (group_ND[..., None, :] == np.arange(num_groups)[:, None]).astype(float)
+    member_RD = member.reshape(-1, num_documents)
+    c, c2, cn, hit = (np.empty((len(member_RD), num_layers, num_experts), np.int64) for _ in range(4))
+    for layer in range(num_layers):
         counts_DE = counts_DLE[:, layer].astype(float)
-        c[:, layer] = member_GD @ counts_DE
-        c2[:, layer] = member_GD @ counts_DE**2
-        cn[:, layer] = (member_GD * n_D) @ counts_DE
-        hit[:, layer] = member_GD @ (counts_DE > 0).astype(float)
-    n, n2, documents = (member_GD @ values for values in (n_D.astype(float), n_D.astype(float) ** 2, n_D > 0))
-    return Sums(c, c2, cn, hit, *(values.astype(np.int64) for values in (n, n2, documents)))
+        c[:, layer] = member_RD @ counts_DE
+        c2[:, layer] = member_RD @ counts_DE**2
+        cn[:, layer] = member_RD @ (counts_DE * n_D[:, None])
+        hit[:, layer] = member_RD @ (counts_DE > 0).astype(float)
+    cells = [values.reshape(*member.shape[:-1], num_layers, num_experts) for values in (c, c2, cn, hit)]
+    sizes = (n_D.astype(float), n_D.astype(float) ** 2, (n_D > 0).astype(float))
+    return Sums(*cells, *((member @ values).astype(np.int64) for values in sizes))
 
 
 def of_strata(sweep: Sweep, token_class: str = "all") -> tuple[pd.DataFrame, Sums]:
     """Return the strata of a token class, a row each, and their sums, [S, L, E]."""
     strata = sweep.strata.loc[sweep.strata["token_class"] == token_class].reset_index(drop=True)
-    cells = sweep.cells.loc[sweep.cells["token_class"] == token_class]
-    rows = pd.Index(strata["stratum"]).get_indexer(pd.Index(cells["stratum"]))
-    places = rows, pd.Index(sweep.layers).get_indexer(pd.Index(cells["layer"])), cells["expert"].to_numpy()
-    shape = (len(strata), len(sweep.layers), sweep.num_experts)
-    sums = {}
-    for field, column in (("c", "c"), ("c2", "c2"), ("cn", "cn"), ("hit", "docs_hit")):
-        sums[field] = np.zeros(shape, np.int64)
-        sums[field][places] = cells[column].to_numpy()
-    columns = (("n", "sum_n"), ("n2", "sum_n2"), ("documents", "docs"))
-    return strata, Sums(**sums, **{field: strata[column].to_numpy(np.int64) for field, column in columns})
+    cells = sweep.cells.loc[sweep.cells["token_class"] == token_class, _COLUMNS]
+    group_R = pd.Index(strata["stratum"]).get_indexer(pd.Index(cells["stratum"]))
+    return strata, _of_rows(sweep, strata, np.arange(len(strata)), cells, group_R)
+
+
+def of_classes(sweep: Sweep) -> tuple[list[str], Sums]:
+    """Return the token classes that have a token, and their sums over all documents, [class, L, E]."""
+    present = set(sweep.strata["token_class"].tolist())
+    names = [name for name in TOKEN_CLASSES if name in present]
+    group_S, group_R = (
+        pd.Index(names).get_indexer(pd.Index(table["token_class"])) for table in (sweep.strata, sweep.cells)
+    )
+    return names, _of_rows(sweep, sweep.strata, group_S, sweep.cells, group_R)
+
+
+def _of_rows(sweep: Sweep, strata: pd.DataFrame, group_S: np.ndarray, cells: pd.DataFrame, group_R: np.ndarray) -> Sums:
+    """Return sums of groups of strata, from the groups of the rows of both tables."""
+    number = int(group_S.max(initial=-1)) + 1
+    layer_R = pd.Index(sweep.layers).get_indexer(pd.Index(cells["layer"]))
+    places = group_R, layer_R, cells["expert"].to_numpy()
+    sums = {name: np.zeros((number, len(sweep.layers), sweep.num_experts), np.int64) for name, _ in _FIELDS}
+    sums |= {name: np.zeros(number, np.int64) for name, _ in _SIZES}
+    for name, column in _FIELDS:
+        np.add.at(sums[name], places, cells[column].to_numpy())
+    for name, column in _SIZES:
+        np.add.at(sums[name], group_S, strata[column].to_numpy())
+    return Sums(**sums)
 
 
 def of_all(sweep: Sweep, token_class: str = "all") -> Sums:

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import xarray as xr
 
-from model.atlas.coactivation import coactivation, forced, transitions
+from model.atlas.coactivation import clusters, coactivation, forced, transitions
 from model.atlas.folder import open_sweep
 from model.trace.router_rule import RouterRule
 from tests.model.atlas.routed import mask_of, sweep_of
@@ -75,6 +76,18 @@ def test_a_planted_pair_and_its_transition_survive_and_nothing_else(tmp_path: Pa
     assert after["excess"].values[0, 2, 7] > 0.4
     q = after["q"].values[0]
     assert sorted(map(tuple, np.argwhere((q < 1e-6) & (after["excess"].values[0] > 0)).tolist())) == [(2, 7), (5, 7)]
+
+
+def test_clusters_are_experts_that_are_selected_together() -> None:
+    """Two triangles that one weak link joins, a link that does not survive, and an expert alone."""
+    excess, survives = np.zeros((1, 8, 8)), np.zeros((1, 8, 8), bool)
+    for i, j, weight in ((0, 1, 2), (1, 2, 2), (0, 2, 2), (3, 4, 3), (4, 5, 3), (3, 5, 3), (2, 3, 1), (6, 7, -4)):
+        excess[0, [i, j], [j, i]], survives[0, [i, j], [j, i]] = weight, True
+    excess[0, 5, 6] = excess[0, 6, 5] = 5
+    axes = ("moe_layer", "expert", "other_expert")
+    pairs = xr.Dataset({"excess": (axes, excess), "survives": (axes, survives)}, {"moe_layer": [1], "expert": range(8)})
+    assert clusters(pairs).values.tolist() == [[0, 0, 0, 1, 1, 1, -1, -1]]
+    assert (clusters(pairs.assign(survives=pairs["survives"] & False)) == -1).all()
 
 
 def test_a_sweep_without_pairs_has_no_coactivation(tmp_path: Path) -> None:

@@ -3,13 +3,15 @@
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from model.atlas.folder import open_sweep
-from model.atlas.share import share, shares
+from model.atlas.schema import LABELS
+from model.atlas.share import by_class, by_position, share, shares
 from model.atlas.sums import of_documents
 from model.trace.documents import ratio_interval
-from tests.sweeps import write_sweep
+from tests.sweeps import sums, write_sweep
 
 
 @pytest.mark.parametrize(
@@ -19,10 +21,10 @@ from tests.sweeps import write_sweep
 def test_share_and_error_of_documents_worked_out_by_hand(
     c: list[int], n: list[int], expected: float, error: float
 ) -> None:
-    sums = of_documents(np.array(c)[:, None, None], np.array(n), np.zeros(len(c), int), 1)[0]
-    assert sums.share().item() == pytest.approx(expected)
-    assert (sums.share() * np.sqrt(sums.relative_variance())).item() == pytest.approx(error, abs=1e-6)
-    assert np.isnan(shares(sums)["error"]).all()  # too few documents for an interval
+    total = of_documents(np.array(c)[:, None, None], np.array(n), np.zeros(len(c), int), 1)[0]
+    assert total.share().item() == pytest.approx(expected)
+    assert (total.share() * np.sqrt(total.relative_variance())).item() == pytest.approx(error, abs=1e-6)
+    assert np.isnan(shares(total)["error"]).all()  # too few documents for an interval
 
 
 def test_interval_is_that_of_the_documents_and_needs_twenty_that_select_the_expert(tmp_path: Path) -> None:
@@ -42,10 +44,37 @@ def test_interval_is_that_of_the_documents_and_needs_twenty_that_select_the_expe
     assert np.isfinite(by_domain["error"].sel(label="b", expert=2)).all()
 
 
+def test_shares_by_token_class_and_by_position(tmp_path: Path) -> None:
+    """Two classes of 30 documents: expert 0 has the first one, expert 1 the other. Bucket 2 is positions 2 and 3."""
+    counts = np.tile([[[2, 2]]], (30, 1, 1))
+    strata, cells = sums(pd.DataFrame(dict.fromkeys(LABELS, [None] * 30), dtype=object), counts, [1])
+    both = [
+        cells.assign(token_class=name, c=c, c2=c * 2, cn=c * n, docs_hit=30)[cells["expert"].isin(experts)]
+        for name, c, n, experts in (("all", 60, 4, [0, 1]), ("digit", 60, 2, [0]), ("word_start", 60, 2, [1]))
+    ]
+    sizes = [strata.assign(token_class=name, sum_n=n, sum_n2=n * n // 30)
+             for name, n in (("all", 120), ("digit", 60), ("word_start", 60))]  # fmt: skip
+    positions = pd.DataFrame(
+        [{"layer": 1, "expert": int(bucket > 1), "bucket": bucket, "c": c, "c2": c * c // 30, "cn": c * c // 30,
+          "n": c, "n2": c * c // 30} for bucket, c in ((0, 30), (1, 30), (2, 60))]
+    )  # fmt: skip
+    tables = {"strata": pd.concat(sizes), "counts": pd.concat(both), "positions": positions}
+    sweep = open_sweep(write_sweep(tmp_path, counts, **tables))
+    classes, buckets = by_class(sweep), by_position(sweep)
+    assert classes["token_class"].values.tolist() == ["all", "digit", "word_start"]
+    assert classes["share"].values[:, 0].tolist() == [[0.5, 0.5], [1, 0], [0, 1]]
+    assert classes["documents"].values.tolist() == [30, 30, 30]
+    assert buckets is not None
+    assert buckets["share"].values[:, 0].tolist() == [[1, 0], [1, 0], [0, 1]]
+    assert (buckets["first"].values.tolist(), buckets["last"].values.tolist()) == ([0, 1, 2], [0, 1, 3])
+    assert buckets["documents"].values.tolist() == [30, 30, 30]
+    assert by_position(open_sweep(write_sweep(tmp_path / "none", counts))) is None
+
+
 @pytest.mark.parametrize(("documents", "dead"), [(59, False), (61, True)])
 def test_an_unused_expert_is_dead_once_three_documents_of_all_are_below_a_tenth_of_its_fair_load(
     documents: int, dead: bool
 ) -> None:
     """Of two experts, 3 / D falls below 0.1 / 2 at 60 documents of equal length."""
-    sums = of_documents(np.tile([[[0, 5]]], (documents, 1, 1)), np.full(documents, 5), np.zeros(documents, int), 1)[0]
-    assert shares(sums)["dead"].tolist() == [[dead, False]]
+    total = of_documents(np.tile([[[0, 5]]], (documents, 1, 1)), np.full(documents, 5), np.zeros(documents, int), 1)[0]
+    assert shares(total)["dead"].tolist() == [[dead, False]]
