@@ -82,7 +82,7 @@ def verdict(sweep: Sweep, made: Plan, windows: list[Windows]) -> str:
 
 def _about(alone: Alone, kind: str) -> str:
     return (
-        f" If {text.plain(alone.label)} alone is served, the lowest of each {kind}, it is {alone.held_out:.3g}, and "
+        f" The {kind} that it suits worst is {text.plain(alone.label)}: served alone, {alone.held_out:.3g}, and "
         f"{alone.numbered:.3g} by number."
     )
 
@@ -116,5 +116,5 @@ def windows_table(windows: list[Windows]) -> pd.DataFrame:
 def _figure(estimate: Estimate | None) -> str:
     if estimate is None:
         return ""
-    low_high = "" if estimate.interval is None else " ({:.3g} to {:.3g})".format(*estimate.interval)
-    return f"{estimate.mean:.3g}{low_high}"
+    low_high = "" if estimate.interval is None else " ({:.3f} to {:.3f})".format(*estimate.interval)
+    return f"{estimate.mean:.3f}{low_high}"
