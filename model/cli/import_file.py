@@ -49,19 +49,14 @@ def import_file(
     from model.trace.imports.formats import read
     from model.trace.trace import TraceError
 
-    content, request_content = read_bytes(path), None if request is None else read_bytes(request)
+    content, request_content = _bytes(path), None if request is None else _bytes(request)
     try:
         return read(content, form, named, request_content, choice)
     except TraceError as error:
         raise TraceError(f"{path}: {error}") from None
 
 
-def read_bytes(path: Path) -> bytes:
-    """Return the content of a file to import.
-
-    Raises:
-        TraceError: the file cannot be read; the message names it.
-    """
+def _bytes(path: Path) -> bytes:
     from model.trace.limits import MOST_IMPORT_BYTES
     from model.trace.ordinary import read_ordinary
     from model.trace.trace import TraceError

@@ -85,9 +85,7 @@ def _loads(source: Path, by: str | None, model: str | None) -> "Loads":
     from model.atlas.folder import open_sweep
     from model.atlas.placement.loads import of_counts, of_sweep
     from model.checkpoint.named import named_model
-    from model.cli.import_file import read_bytes
-    from model.trace.imports.count_formats import read_counts
-    from model.trace.trace import TraceError
+    from model.trace.imports.count_formats import read_counts_file
 
     if source.is_dir():
         if model is not None:
@@ -97,10 +95,7 @@ def _loads(source: Path, by: str | None, model: str | None) -> "Loads":
         raise AtlasError(f"name the model of {source} by --model: counts do not say which layers have experts")
     if by is not None:
         raise AtlasError("counts have no documents and no labels; --by and --mix need a sweep")
-    try:
-        return of_counts(read_counts(read_bytes(source), named_model(model)))
-    except TraceError as error:
-        raise TraceError(f"{source}: {error}") from None
+    return of_counts(read_counts_file(source, named_model(model)))
 
 
 def report(plan: "Plan") -> list[str]:

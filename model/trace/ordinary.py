@@ -4,6 +4,7 @@ import errno
 import os
 import stat
 from pathlib import Path
+from typing import BinaryIO
 
 _NO_WAIT = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 
@@ -14,20 +15,30 @@ def read_ordinary(path: Path | str, most_bytes: int) -> bytes:
     Raises:
         OSError: the file cannot be read, is no regular file, or is larger than `most_bytes`; `strerror` says why.
     """
-    descriptor = os.open(path, os.O_RDONLY | _NO_WAIT)  # without waiting: a pipe without a writer blocks here
-    try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise OSError(errno.EINVAL, "it is not an ordinary file", str(path))
-        if status.st_size > most_bytes:
+    with open_ordinary(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > most_bytes:
             raise _too_large(path, most_bytes)
-        with os.fdopen(descriptor, "rb", closefd=False) as file:
-            content = file.read(status.st_size + 1)  # it may grow in the meantime
-    finally:
-        os.close(descriptor)
-    if len(content) > status.st_size:
+        content = file.read(size + 1)  # it may grow in the meantime
+    if len(content) > size:
         raise OSError(errno.EAGAIN, "it grew while it was read; try again", str(path))
     return content
+
+
+def open_ordinary(path: Path | str) -> BinaryIO:
+    """Return a regular file, opened to read bytes.
+
+    Raises:
+        OSError: the file cannot be opened, or is no regular file; `strerror` says why.
+    """
+    descriptor = os.open(path, os.O_RDONLY | _NO_WAIT)  # without waiting: a pipe without a writer blocks here
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "it is not an ordinary file", str(path))
+        return os.fdopen(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
 
 
 def _too_large(path: Path | str, most_bytes: int) -> OSError:

@@ -7,10 +7,11 @@ passes all of them, so their counts agree. The legacy format .dat keeps no count
 Source: `tools/imatrix/imatrix.cpp` of llama.cpp at commit 006e7ef; the layout of GGUF from ggml's docs/gguf.md.
 """
 
+import io
 import re
 import struct
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -42,13 +43,13 @@ def is_legacy(content: bytes) -> bool:
     return 0 < length < 200 and content[8 : 8 + length].startswith((b"blk.", b"output")) and b"\0" in content[:8]
 
 
-def read(content: bytes, named: Named) -> Counts:
-    """Return the counts of experts.
+def read(file: BinaryIO, named: Named) -> Counts:
+    """Return the counts of experts. Only the header and the counts of a file are read, which may have gigabytes.
 
     Raises:
         TraceError: the file is damaged, has no counts of experts, or its counts disagree or do not fit the model.
     """
-    values, tensors = _parsed(content)
+    values, tensors = _parsed(file)
     if values.get("general.type") != "imatrix":
         raise TraceError("the GGUF file is not an importance matrix (general.type is not imatrix)")
     by_layer: dict[int, dict[str, np.ndarray]] = {}
@@ -96,9 +97,9 @@ def _whole_value(values: Mapping[str, Any], key: str) -> str:
     return f"{value:,}" if isinstance(value, int) else "an unknown number"
 
 
-def _parsed(content: bytes) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+def _parsed(file: BinaryIO) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Return the values of a GGUF file, without arrays, and its counts of experts as float32 [expert] by tensor."""
-    reader = _Reader(content)
+    reader = _Reader(file)
     version = reader.number("I")
     if version not in (2, 3):
         raise TraceError(f"the GGUF file is of version {version}; 2 and 3 are known here")
@@ -123,15 +124,22 @@ def _parsed(content: bytes) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
 class _Reader:
     """Reads the header of a GGUF file; every size is checked against the file before it is used."""
 
-    def __init__(self, content: bytes) -> None:
-        self._content = content
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self._size = file, file.seek(0, io.SEEK_END)
         self.at = len(MAGIC)
 
     def part(self, start: int, size: int) -> bytes:
         """Return `size` bytes from `start` on."""
-        if start + size > len(self._content):
+        self._check(start, size)
+        self._file.seek(start)
+        content = self._file.read(size)
+        if len(content) < size:
             raise TraceError(_CUT)
-        return self._content[start : start + size]
+        return content
+
+    def _check(self, start: int, size: int) -> None:
+        if start + size > self._size:
+            raise TraceError(_CUT)
 
     def number(self, form: str) -> Any:
         """Return the next number, in a format of `struct`."""
@@ -163,7 +171,7 @@ class _Reader:
                 self.text()
         else:
             size = length * struct.calcsize(f"<{_known(kind)}")
-            self.part(self.at, size)
+            self._check(self.at, size)
             self.at += size
         return None
 

@@ -1,10 +1,13 @@
 """llama.cpp's importance matrix: counts come back, they must agree, and damaged files are refused."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from model.trace import limits
 from model.trace.imports.building import Named
-from model.trace.imports.count_formats import read_counts
+from model.trace.imports.count_formats import read_counts, read_counts_file
 from model.trace.imports.formats import read
 from model.trace.trace import TraceError
 from tests import engines
@@ -82,3 +85,22 @@ def test_every_cut_is_refused_in_one_line() -> None:
     content = engines.imatrix(COUNTS)
     for size in [*range(400, 3000, 97), len(content) - 1]:
         refused(content[:size])
+
+
+def test_a_file_larger_than_any_import_is_read_for_its_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "imatrix.gguf"
+    path.write_bytes(engines.imatrix(COUNTS))
+    monkeypatch.setattr(limits, "MOST_IMPORT_BYTES", 1000)
+    assert np.array_equal(read_counts_file(path, TINY).total, COUNTS)
+    path.write_bytes(b"-1 5 16\n" * 1000)
+    for broken, message in (
+        (path, "larger than the 1,000 bytes"),
+        (tmp_path, "not an ordinary file"),
+        (tmp_path / "x", "No such"),
+    ):
+        with pytest.raises(TraceError, match=message) as caught:
+            read_counts_file(broken, TINY)
+        assert str(broken) in str(caught.value)
+    path.write_bytes(b"{}")
+    with pytest.raises(TraceError, match=r"imatrix.gguf: the file holds no counts"):
+        read_counts_file(path, TINY)
