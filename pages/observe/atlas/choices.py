@@ -11,30 +11,32 @@ from pages.common import controls, guards, text
 ANY = "any"
 LAYERS, BY_LABEL = "layers", "labels"
 UNLABELLED = "The documents of this sweep have no labels, so it does not say what each expert is for."
+_SWEEP_HELP = "A sweep is the routing of a whole corpus, summed by document. `python -m model sweep` makes one."
 _LABEL_HELP = (
     "What the corpus says about each document. A label of two documents tells little; the map leaves it blank."
 )
 
 
-def sweep(key: str = "sweep", label: str = "Sweep", without: str | None = None) -> Sweep:
-    """Draw the list of sweeps and return the chosen one; end the page with the reason if there is none.
-
-    Args:
-        key: widget key and name in the URL.
-        label: label of the widget.
-        without: name of a sweep to leave out.
-    """
-    names = [name for name in library.available() if name != without]
+def sweep() -> Sweep:
+    """Draw the list of sweeps and return the chosen one; end the page with the reason if there is none."""
+    names = list(library.available())
     if not names:
         guards.stop_with(
             f"No sweep is installed. `python -m model sweep` makes one; name its folder in {library.VARIABLE} and "
             "start again."
         )
+    return _opened(names, "sweep", "Sweep")
+
+
+def other_sweep(sweep: Sweep) -> Sweep | None:
+    """Draw the list of the other sweeps and return the chosen one; None if there is no other."""
+    names = [name for name, folder in library.available().items() if folder != sweep.folder]
+    return _opened(names, "with", "Compare with") if names else None
+
+
+def _opened(names: list[str], key: str, label: str) -> Sweep:
     controls.keep_within(key, names)
-    name = st.selectbox(
-        label, names, key=key, bind="query-params", width=260,
-        help="A sweep is the routing of a whole corpus, summed by document. `python -m model sweep` makes one.",
-    )  # fmt: skip
+    name = st.selectbox(label, names, key=key, bind="query-params", width=260, help=_SWEEP_HELP)
     try:
         return library.opened(name)
     except AtlasError as error:

@@ -8,12 +8,13 @@ import xarray as xr
 
 from model.atlas.coactivation import coactivation, transitions
 from model.atlas.folder import Sweep
+from model.atlas.likeness import likeness
 from model.atlas.rule import rule_of
 from model.trace.derived import derived
-from pages.common import controls, session
+from pages.common import controls, session, tables
 from viz import atlas as figures
 
-MOST = 200  # rows of a table of pairs
+MOST, MOST_ALIKE = 200, 20  # rows of a table
 
 
 def show(sweep: Sweep, kind: str | None, layer: int, expert: int) -> None:
@@ -24,6 +25,7 @@ def show(sweep: Sweep, kind: str | None, layer: int, expert: int) -> None:
     else:
         _pairs(sweep, found, layer)
     _next(sweep, layer)
+    _alike(sweep, layer)
 
 
 def _pairs(sweep: Sweep, found: xr.Dataset, layer: int) -> None:
@@ -122,3 +124,40 @@ def _next(sweep: Sweep, layer: int) -> None:
         "independent layers would give; nothing is forced between layers. Colours and greys as in the map above."
     )
     controls.chart(figure, "atlas-next", listed(at, layer, following).head(MOST), how_to_read, layer=layer)
+
+
+def _alike(sweep: Sweep, layer: int) -> None:
+    """List the pairs of experts of a layer that are most alike."""
+    found = derived(sweep, "alike", lambda: likeness(sweep))
+    table = similar(found.sel(moe_layer=layer), layer)
+    if table.empty:
+        return
+    alike = np.count_nonzero(table["alike"].to_numpy())
+    st.markdown(
+        f"**{alike:,} pairs of experts of L{layer} are alike**: chosen in the same documents of a domain and "
+        f"language, with a correlation of at least {found.attrs['floor']:g}. n = {found.attrs['documents']:,} documents; "
+        "derived. The most similar pairs:"
+    )
+    shown = table.head(MOST_ALIKE)
+    st.dataframe(
+        shown, hide_index=True, height="content" if len(shown) < 8 else 300, placeholder="", key="atlas-alike",
+        column_config=tables.three_digits(shown),
+    )  # fmt: skip
+    st.caption(
+        "Similarity: the correlation over documents of how far two experts' choices lie above what documents of the "
+        "same domain and language give on average. Same tokens: the cosine of the counts of the tokens that chose each."
+    )
+    controls.download_table(table, "atlas-alike", layer)
+
+
+def similar(at: xr.Dataset, layer: int) -> pd.DataFrame:
+    """Return a table with a row per pair of a layer's experts, the most similar first."""
+    pairs = [(i, j) for i in range(at.sizes["expert"]) for j in range(i + 1, at.sizes["expert"])]
+    i, j = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+    names = {"similarity": "similarity", "low": "low (95 %)", "high": "high (95 %)", "tokens": "same tokens"}
+    columns = {label: at[name].values[i, j] for name, label in (names | {"alike": "alike"}).items()}
+    table = pd.DataFrame(
+        {"expert": [f"L{layer}E{number}" for number in i], "with": [f"L{layer}E{number}" for number in j]} | columns
+    )
+    similarity = at["similarity"].values[i, j]
+    return table.iloc[np.argsort(-similarity, kind="stable")[: np.count_nonzero(np.isfinite(similarity))]]
