@@ -132,11 +132,14 @@ def _alike(sweep: Sweep, layer: int) -> None:
     table = similar(found.sel(moe_layer=layer), layer)
     if table.empty:
         return
-    alike = np.count_nonzero(table["alike"].to_numpy())
+    alike, floor, documents = (
+        np.count_nonzero(table["alike"].to_numpy()),
+        found.attrs["floor"],
+        found.attrs["documents"],
+    )
     st.markdown(
-        f"**{alike:,} pairs of experts of L{layer} are alike**: chosen in the same documents of a domain and "
-        f"language, with a correlation of at least {found.attrs['floor']:g}. n = {found.attrs['documents']:,} documents; "
-        "derived. The most similar pairs:"
+        f"**{alike:,} pairs of experts of L{layer} are alike**: chosen in the same documents of a domain and language, "
+        f"with a correlation of at least {floor:g}. n = {documents:,} documents; derived. The most similar pairs:"
     )
     shown = table.head(MOST_ALIKE)
     st.dataframe(
