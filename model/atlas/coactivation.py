@@ -170,11 +170,12 @@ def _tested(
     value, error = pmi(pair, (first, second), sums, top_k)
     with np.errstate(divide="ignore", invalid="ignore"):
         effective = pair["a"].astype(float) ** 2 / pair["a2"]
+    degrees = np.maximum(effective, 2) - 1
     error = np.where((effective >= FEWEST) & (documents >= FEWEST), error, np.nan)
     excess = value - expected
     with np.errstate(divide="ignore", invalid="ignore"):
-        p = two_sided_p(excess / error, max(documents, 2) - 1)
-    reach, q = t_quantile(0.975, max(documents, 2) - 1) * error, adjusted(p)
+        p = two_sided_p(excess / error, degrees)
+    reach, q = t_quantile(0.975, degrees) * error, adjusted(p)
     survives = (q <= level) & (np.abs(excess) >= floor)
     return {
         "pmi": value, "forced": expected, "excess": excess, "error": error,

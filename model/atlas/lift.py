@@ -33,7 +33,7 @@ class Lift(NamedTuple):
     Attributes:
         lift: log2 of the share in the group over the share in the rest.
         error: standard error over documents; NaN if neither group has a selection.
-        degrees: degrees of freedom of `error`, by Welch and Satterthwaite.
+        degrees: degrees of freedom of `error`, by Welch and Satterthwaite from those of both groups.
     """
 
     lift: np.ndarray
@@ -56,10 +56,9 @@ def lift(group: Sums, rest: Sums) -> Lift:
         ratio = group_c / group.n[..., None, None] / (rest_c / rest.n[..., None, None])
         parts = [np.where(sums.c > 0, sums.relative_variance(), 2.0) for sums in (group, rest)]
         variance = parts[0] + parts[1]
-        degrees = variance**2 / sum(
-            part**2 / np.maximum(sums.documents - 1, 1)[..., None, None]
-            for part, sums in zip(parts, (group, rest), strict=True)
-        )
+        # A count of 1/2 is not estimated from documents, so its variance costs no degree of freedom.
+        freedom = [np.where(sums.c > 0, sums.degrees(), np.inf) for sums in (group, rest)]
+        degrees = variance**2 / (parts[0] ** 2 / freedom[0] + parts[1] ** 2 / freedom[1])
         return Lift(np.log2(ratio), np.sqrt(variance) / np.log(2), degrees)
 
 

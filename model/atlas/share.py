@@ -29,7 +29,7 @@ def shares(sums: Sums, confidence: float = 0.95) -> dict[str, np.ndarray]:
     share, documents = sums.share(), sums.documents[..., None, None]
     judged = (documents >= FEWEST) & (sums.hit >= FEWEST)
     error = np.where(judged, share * np.sqrt(sums.relative_variance()), np.nan)
-    reach = t_quantile((1 + confidence) / 2, np.maximum(documents, FEWEST) - 1) * error
+    reach = t_quantile((1 + confidence) / 2, sums.degrees()) * error
     with np.errstate(invalid="ignore", divide="ignore"):
         effective = (sums.n.astype(float) ** 2 / sums.n2)[..., None, None]
         bound = 3 / effective

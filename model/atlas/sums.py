@@ -73,6 +73,15 @@ class Sums:
         with np.errstate(invalid="ignore"):
             return self.c / _wide(self.n)
 
+    def degrees(self) -> np.ndarray:
+        """Return the degrees of freedom of each share's error, [..., L, E]: the effective number of documents, less 1.
+
+        It is the number that the selections come from, (sum c)^2 / sum c^2: D if all documents have equally many.
+        Where few documents hold most selections, D - 1 degrees would give intervals that are too narrow.
+        """
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.where(self.c > 0, np.maximum(self.c.astype(float) ** 2 / self.c2 - 1, 1), np.nan)
+
     def squared_residuals(self) -> np.ndarray:
         """Return the sum over documents of (c_d - share n_d)^2, [..., L, E]."""
         share = self.share()

@@ -33,8 +33,13 @@ def test_lift_of_documents_worked_out_by_hand(group: Any, rest: Any, expected: f
 
 
 def test_degrees_of_freedom_are_those_of_welch() -> None:
-    """The group's variance is 0 in the second fixture, so the rest's two degrees of freedom remain."""
-    assert lift(one([4, 4, 4], [10] * 3), one([1, 2, 3], [20] * 3)).degrees.item() == pytest.approx(2)
+    """A rest of 1, 2 and 3 selections has 36 / 14 effective documents; two documents give one degree of freedom.
+
+    In the first case the variance of the group is 0. In the second the relative variances are 1/8 and 1/2 / 2.
+    """
+    assert lift(one([4, 4, 4], [10] * 3), one([1, 2, 3], [20] * 3)).degrees.item() == pytest.approx(36 / 14 - 1)
+    expected = (1 / 8 + 1 / 2) ** 2 / ((1 / 8) ** 2 / 1 + (1 / 2) ** 2 / 1)
+    assert lift(one([3, 5], [10] * 2), one([1, 3], [10] * 2)).degrees.item() == pytest.approx(expected)
 
 
 def test_an_expert_without_a_selection_has_a_finite_lift_of_large_error() -> None:

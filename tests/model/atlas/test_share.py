@@ -5,12 +5,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.stats
 
 from model.atlas.folder import open_sweep
 from model.atlas.schema import LABELS
 from model.atlas.share import by_class, by_position, share, shares
 from model.atlas.sums import of_documents
-from model.trace.documents import ratio_interval
+from model.trace.documents import ratio_error
 from tests.sweeps import sums, write_sweep
 
 
@@ -33,9 +34,11 @@ def test_interval_is_that_of_the_documents_and_needs_twenty_that_select_the_expe
     counts[19:, 0, 0] = 0  # 19 documents at most select expert 0
     sweep = open_sweep(write_sweep(tmp_path, counts, domains=["a"] * 19 + ["b"] * 21))
     result = share(sweep)
-    low, high = ratio_interval(counts[:, 0], sweep.selections_D)
-    assert result["low"].values[0, 1:] == pytest.approx(low[1:])
-    assert result["high"].values[0, 1:] == pytest.approx(high[1:])
+    selections = counts[:, 0].sum(0)
+    effective = selections**2 / (counts[:, 0] ** 2).sum(0)
+    reach = scipy.stats.t.ppf(0.975, effective - 1) * ratio_error(counts[:, 0], sweep.selections_D)
+    assert result["low"].values[0, 1:] == pytest.approx((selections / 1600 - reach)[1:], rel=1e-4)
+    assert result["high"].values[0, 1:] == pytest.approx((selections / 1600 + reach)[1:], rel=1e-4)
     assert np.isnan(result["low"].values[0, 0])
     assert (result["documents"].item(), bool(result["few"])) == (40, True)
     assert result["ratio"].sum().item() == pytest.approx(3)
@@ -69,6 +72,25 @@ def test_shares_by_token_class_and_by_position(tmp_path: Path) -> None:
     assert (buckets["first"].values.tolist(), buckets["last"].values.tolist()) == ([0, 1, 2], [0, 1, 3])
     assert buckets["documents"].values.tolist() == [30, 30, 30]
     assert by_position(open_sweep(write_sweep(tmp_path / "none", counts))) is None
+
+
+def test_intervals_hold_the_share_in_95_of_100_corpora_of_correlated_tokens() -> None:
+    """Documents have rates of their own, and lengths that differ by a factor of 3 on average."""
+    rng, held = np.random.default_rng(0), []
+    base = rng.dirichlet(np.full(8, 4.0))
+
+    def drawn(number: int) -> tuple[np.ndarray, np.ndarray]:
+        rates = base * np.exp(0.6 * rng.standard_normal((number, 8)))
+        return rates / rates.sum(1, keepdims=True), np.exp(rng.normal(5, 0.5, number)).astype(int)
+
+    rates, sizes = drawn(100_000)
+    truth = sizes @ rates / sizes.sum()
+    for _ in range(200):
+        rates, sizes = drawn(150)
+        total = of_documents(rng.multinomial(sizes, rates)[:, None], sizes, np.zeros(150, int), 1)[0]
+        bounds = shares(total)
+        held.append((bounds["low"][0] <= truth) & (truth <= bounds["high"][0]))
+    assert 0.93 < np.mean(held) < 0.97
 
 
 @pytest.mark.parametrize(("documents", "dead"), [(59, False), (61, True)])
