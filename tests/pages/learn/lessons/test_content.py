@@ -8,6 +8,7 @@ import functools
 import inspect
 import re
 import threading
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,6 +30,7 @@ from pages.learn.lessons import expressions, lesson
 from pages.learn.lessons.lesson import Lesson, Step
 
 FILES = sorted(lesson.CONTENT.glob("*.toml"))
+CHECKED = Path(__file__).with_name("right_options.toml")  # lesson -> question -> its right option, as in the files
 GUIDE = (Path(__file__).parents[4] / "docs" / "lessons.md").read_text(encoding="utf-8")
 ROUTER = Capture(frozenset({"router"}))
 
@@ -137,6 +139,17 @@ def load(name: str) -> Lesson:
 @pytest.mark.parametrize("name", [path.stem for path in FILES])
 def test_every_answer_and_claim_holds_on_the_embedded_models(name: str, runs: Runs) -> None:
     assert wrong(load(name), runs) == []
+
+
+@pytest.mark.parametrize("name", [path.stem for path in FILES])
+def test_right_options_are_those_that_a_reader_has_checked(name: str, runs: Runs) -> None:
+    """An expression that yields the place of another option is no fault that `wrong` could see."""
+    checked, computed = tomllib.loads(CHECKED.read_text(encoding="utf-8"))[name], {}
+    for step in load(name).pages:
+        if step.ask is not None and step.ask.options:
+            place = expressions.evaluate(step.ask.answer, runs.facts(step))
+            computed[step.ask.question] = step.ask.options[place]
+    assert computed == checked
 
 
 def test_a_claim_that_is_false_is_found(runs: Runs) -> None:
