@@ -36,14 +36,18 @@ def show(place: Place, bound: Facts) -> bool:
         return True
     if ours is not None and ours.teaches:
         return _teach(place, ask, options, bound, ours)
-    answer = answer_of(place)
-    if answer is None:
+    answer, is_revealed = answer_of(place), ours is not None and ours.revealed(place.question)
+    if answer is None and not is_revealed:
         _answer(place, ask, options)
         return True
-    if ours is not None and not ours.revealed(place.question):
+    if ours is not None and not is_revealed:
         st.markdown(f"You answered **{answer}**. Your teacher will show the right answer.")
         return True
-    _judged(ask, answer, bound)
+    if answer is None:
+        _list(options)
+        _solve(ask, bound)
+    else:
+        _judged(ask, answer, bound)
     if ours is not None:
         _answers_of_all(place, ask, options, bound, ours)
     return False
@@ -129,8 +133,7 @@ def _judged(ask: Ask, answer: str, bound: Facts) -> None:
 
 def _teach(place: Place, ask: Ask, options: list[str], bound: Facts, ours: Member) -> bool:
     """Draw the question for the teacher: the options, the answers of the class, and Reveal."""
-    if ask.kind == "choice":
-        st.markdown("\n".join(f"- {letter}. {markdown(each)}" for letter, each in zip(LETTERS, options, strict=False)))
+    _list(options)
     _answers_of_all(place, ask, options, bound, ours)
     if not ours.revealed(place.question):
         st.button(
@@ -138,12 +141,25 @@ def _teach(place: Place, ask: Ask, options: list[str], bound: Facts, ours: Membe
             help="Shows the class the right answer, and uncovers the page.",
         )  # fmt: skip
         return True
+    _solve(ask, bound)
+    return False
+
+
+def _list(options: list[str]) -> None:
+    """List the options of a choice; other kinds have none."""
+    if options:
+        st.markdown("\n".join(f"- {letter}. {markdown(each)}" for letter, each in zip(LETTERS, options, strict=False)))
+
+
+def _solve(ask: Ask, bound: Facts) -> None:
+    """Show the right answer and why, to those who gave none."""
+    st.session_state[UNKNOWN] = None
     try:
-        words = markdown(truth_of(ask, bound)[1])
+        words = markdown(truth_of(ask, bound)[1].rstrip("."))
         st.info(f"**The answer is {words}.** {markdown(fill(ask.why, bound))}", icon=":material/lightbulb:")
     except (FactError, ExpressionError) as error:
+        st.session_state[UNKNOWN] = str(error)
         unknown(error)
-    return False
 
 
 def _answers_of_all(place: Place, ask: Ask, options: list[str], bound: Facts, ours: Member) -> None:

@@ -25,6 +25,10 @@ CSS = """
   .st-key-lesson { border: 1px solid var(--lesson-line); border-radius: 6px; background: var(--lesson-back);
     padding: 0.2rem 0.8rem 0.8rem; }
 }
+/* A question of the teacher stands in place of the page. It comes first where the lesson would stand above it. */
+body:has(.st-key-room-question, .st-key-room-end) .st-key-lesson-cover { display: none; }
+html[data-presenting]:has(.st-key-room-question, .st-key-room-end) .st-key-lesson { display: none; }
+@media (max-width: 1239px) { body:has(.st-key-room-question, .st-key-room-end) .st-key-lesson { display: none; } }
 @media print { .st-key-lesson { display: none; } }
 </style>
 """

@@ -8,6 +8,7 @@ const TEXT = '[data-testid="stMarkdown"]', PLAIN = `${TEXT}:not(:has([data-testi
 const TYPING = 'input, textarea, select, [contenteditable], [role="listbox"], [role="slider"], [role="combobox"]';
 const OVERLAYS = '[role="dialog"], [role="listbox"], [data-testid="stPopoverBody"]';
 const SETTLE_MS = 700; // a page that has drawn no figure for this long has none
+const LESSON = '.st-key-lesson', SHOWS = { ArrowDown: '[data-presented="figure"]', ArrowUp: LESSON }; // a lesson may fill the screen
 const FORWARD = ['ArrowRight', 'PageDown'], BACK = ['ArrowLeft', 'PageUp']; // a presenter's clicker sends the page keys
 
 const visible = (element) => element.closest(PANEL)?.hidden !== true && !element.closest('[data-testid="stExpander"], .st-key-lesson');
@@ -63,6 +64,7 @@ class Presenter {
     const turn = inLens ? 0 : FORWARD.includes(key) - BACK.includes(key);
     if (key.toLowerCase() === 'p' || (this.on && key === 'Escape')) this.report(!this.on);
     else if (this.on && turn) this.step(turn, event.shiftKey);
+    else if (this.on && !inLens && key in SHOWS && document.querySelector(LESSON)) document.querySelector(SHOWS[key])?.scrollIntoView({ block: 'start' });
     else return;
     event.preventDefault();
     event.stopPropagation();
@@ -117,7 +119,8 @@ class Presenter {
     const tabs = [...document.querySelectorAll(`${MAIN} [role="tablist"]`)].at(0)?.querySelectorAll('[role="tab"]') ?? [];
     const open = [...tabs].find((tab) => tab.getAttribute('aria-selected') === 'true'), inTab = found[this.at]?.cell.closest(PANEL);
     const place = found.length > 1 ? `${this.at + 1} of ${found.length}` : '';
-    this.hint.querySelector('output').textContent = inTab && open ? `${open.textContent} \u00b7 ${place}` : place;
+    this.hint.querySelector('output').textContent = [inTab && open?.textContent, place].filter(Boolean).join(' \u00b7 ');
+    this.hint.querySelector('i').hidden = !document.querySelector(LESSON)?.checkVisibility();
   }
 
   mark(figure) {

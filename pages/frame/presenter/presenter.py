@@ -12,7 +12,7 @@ from pages.frame.presenter import hidden
 KEY = "present"  # in the URL, and of the state
 SCALE = 1.5  # figures' smallest type of 12 px becomes 18 px
 _FOLDER = Path(__file__).parent
-_HINT = "<p hidden><output></output> &nbsp; ← → &nbsp; Esc leaves</p>"
+_HINT = "<p hidden><output></output> &nbsp; ← → <i hidden>&nbsp; ↓ figure &nbsp; ↑ lesson</i> &nbsp; Esc leaves</p>"
 _CSS, _HINT_CSS, _JS = (
     (_FOLDER / name).read_text(encoding="utf-8") for name in ("presenter.css", "hint.css", "presenter.js")
 )

@@ -57,7 +57,7 @@ def _teacher(ours: Member) -> None:
         st.caption(ONLY_HERE.format(host=here[1]))
     st.caption("Students open this link or scan the code:")
     st.code(url, language=None, wrap_lines=True)
-    st.image(qr.svg(url, QR_PIXELS), width="stretch")
+    st.html(qr.image(url, QR_PIXELS))
     ours.leading = st.toggle(
         "The class follows this page", value=ours.leading, key="room-leading",
         help="Off: you can prepare something, and the class keeps the view that it has.",

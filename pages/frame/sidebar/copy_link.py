@@ -87,10 +87,10 @@ def _nothing() -> None:
 def dialog(url: str) -> None:
     """Show the QR code of a URL, as large as the window allows, and the URL."""
     try:
-        code = qr.svg(url, 1600)
+        code = qr.image(url, 1600)
     except ValueError as error:
         st.warning(f"There is no QR code: {error}. Copy the link instead, or run a shorter text.")
     else:
         with st.container(key="qr"):
-            st.image(code, width="stretch")
+            st.html(code)
     st.code(url, language=None, wrap_lines=True)

@@ -39,7 +39,8 @@ def test_dialog_shows_the_address_below_its_code() -> None:
     assert not app.exception
     assert not app.warning
     assert app.code[0].value == "http://a.example/routing?layer=3"
-    assert len(app.image) == 1
+    (code,) = app.get("html")
+    assert code.proto.body.startswith('<img alt="QR code of the link"')
 
 
 def test_dialog_says_that_an_address_is_too_long() -> None:
