@@ -20,6 +20,7 @@ SECONDS_TO_PROBE = 5.0
 SECONDS_TO_ANSWER = 300.0
 SECONDS_OF_SILENCE = 60.0
 _BLOCK = 1 << 16
+_LATER = (401, 403, 408, 429)  # the request may be answered later, or with other rights
 
 
 class RemoteError(ValueError):
@@ -28,6 +29,10 @@ class RemoteError(ValueError):
 
 class NotThereError(RemoteError):
     """The server has no such route."""
+
+
+class RefusedError(RemoteError):
+    """The server refuses this request, and would refuse it again."""
 
 
 class _SameHost(urllib.request.HTTPRedirectHandler):
@@ -139,11 +144,13 @@ def _refusal(error: urllib.error.HTTPError, path: str) -> RemoteError:
     """Return the error for a request that the server refused, in one line."""
     if error.code in (404, 405, 501):
         return NotThereError(f"the engine has no {path}")
+    kind = RefusedError if 400 <= error.code <= 500 and error.code not in _LATER else RemoteError
     with contextlib.suppress(OSError, http.client.HTTPException, ValueError):
         answer = json.loads(error.read(_BLOCK))
         answer = answer.get("error", answer) if isinstance(answer, dict) else answer
-        return RemoteError(f"the engine refused ({error.code}): {_line(answer.get('message', answer))}")
-    return RemoteError(f"the engine refused with status {error.code}")
+        text = answer.get("message", answer) if isinstance(answer, dict) else answer
+        return kind(f"the engine refused ({error.code}): {_line(text)}")
+    return kind(f"the engine refused with status {error.code}")
 
 
 def _whole(response: Any, deadline: float) -> bytes:

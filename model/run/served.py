@@ -37,6 +37,8 @@ class Served:
         shape: the axes of the served model's router.
         kind: one of `KINDS`.
         model: the name of the model on the server.
+        version: the server's version, as far as it says so; () if not.
+        context: largest number of tokens of a run on the server; None if it does not say.
         arrival: sentence on when the routing of the last run arrived: `BY_CHUNK`, `AT_THE_END` or `AFTER_THE_ANSWER`.
     """
 
@@ -56,11 +58,13 @@ class Served:
         if kind is not None and kind not in KINDS:
             raise RemoteError(f"the kind of engine must be {' or '.join(KINDS)}, not {kind!r:.40}")
         self._connection, self.named, self.shape, self.arrival = connection, named, named.shape, ""
-        self._version: tuple[int, ...] | None = None
+        self.version: tuple[int, ...] = ()
+        self.context: int | None = None
         self.kind = kind or self._detect()
         if self.kind == "vllm":
-            self._version = self._read_version()
-        self.model = self._served_name()
+            self.version = self._read_version()
+        self.model = named.name
+        self._read_model()
 
     def _detect(self) -> str:
         for path, kind in (("/get_model_info", "sglang"), ("/version", "vllm")):
@@ -71,21 +75,25 @@ class Served:
             return kind
         raise RemoteError("the server is neither vLLM nor SGLang, or does not say so; set MOE_LOUPE_ENGINE_KIND")
 
-    def _read_version(self) -> tuple[int, ...] | None:
+    def _read_version(self) -> tuple[int, ...]:
         try:
             response = self._connection.get("/version")
         except NotThereError:
-            return None
+            return ()
         numbers = re.match(r"(\d{1,4})\.(\d{1,4})", str(response.get("version") if isinstance(response, dict) else ""))
-        return tuple(map(int, numbers.groups())) if numbers else None
+        return tuple(map(int, numbers.groups())) if numbers else ()
 
-    def _served_name(self) -> str:
+    def _read_model(self) -> None:
+        """Take the name of the model and its context from the server, as far as it says them."""
         try:
             models = reading.member(self._connection.get("/v1/models"), "data", list, "/v1/models")
         except NotThereError:
-            return self.named.name
-        name = models[0].get("id") if models and isinstance(models[0], dict) else None
-        return name if isinstance(name, str) else self.named.name
+            return
+        first = models[0] if models and isinstance(models[0], dict) else {}
+        if isinstance(first.get("id"), str):
+            self.model = first["id"]
+        if type(first.get("max_model_len")) is int and first["max_model_len"] > 0:
+            self.context = first["max_model_len"]
 
     def stream(
         self,
@@ -110,7 +118,7 @@ class Served:
             raise RequestError("an engine elsewhere is not asked for drafts; leave out the verification")
         if request.max_new_tokens < 1:
             raise RequestError("an engine elsewhere generates at least one token")
-        if self.kind == "vllm" and (self._version is None or self._version >= _STREAMS_FROM):
+        if self.kind == "vllm" and (not self.version or self.version >= _STREAMS_FROM):
             try:
                 return (yield from self._by_chunk(request, cancel))
             except NotThereError:

@@ -208,6 +208,7 @@ def test_broken_answers_are_refused() -> None:
         routes | {generate: lambda handler, body: handler.send_events([{"error": {"message": "out of\nmemory"}}])}
     )
     assert "refused (400): bad seed" in refused(routes | {generate: says({"error": {"message": "bad\nseed"}}, 400)})
+    assert "refused (503): ending" in refused(routes | {generate: says({"error": "ending"}, 503)})
     assert "status 500" in refused(routes | {generate: lambda handler, body: handler.send_bytes(b"oops", 500)})
     bare = [
         event | {"choices": [choice | {"routed_experts": None} for choice in event["choices"]]}
