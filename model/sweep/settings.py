@@ -47,6 +47,8 @@ class Settings:
         shards: the shards of the corpus.
         token_ids: the tokens that are counted per expert; None: every token.
         strata: the labels whose combinations are summed apart.
+        engine: address of the engine that serves the model; None: the model runs here.
+        engine_kind: "vllm" or "sglang"; None: the engine says so.
         checked: the shard that is routed twice, the second time in smaller batches; None: no shard.
     """
 
@@ -65,6 +67,8 @@ class Settings:
     token_ids: tuple[int, ...] | None = None
     strata: tuple[str, ...] = LABELS
     checked: int | None = None
+    engine: str | None = None
+    engine_kind: str | None = None
 
     def part(self, shard: int) -> Path:
         """Return the file of a shard; it exists once the shard is finished."""

@@ -83,11 +83,15 @@ class Source(Protocol):
 
 
 def open_source(settings: Settings) -> Source:
-    """Load the model of a sweep: in the own network, or by transformers.
+    """Load the model of a sweep, in the own network or by transformers, or connect to the engine that serves it.
 
     Raises:
         ValueError, OSError: the model cannot be loaded, or cannot be swept.
     """
+    if settings.engine is not None:
+        from model.sweep.served import open_served
+
+        return open_served(settings)
     from model.families.choose import load
     from model.run.engine import Engine
 
