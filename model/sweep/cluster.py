@@ -5,6 +5,7 @@ asks 169.254.169.254 which cloud it runs in, even with reports switched off.
 """
 
 import contextlib
+import fcntl
 import hashlib
 import os
 import shutil
@@ -60,15 +61,21 @@ def ray_of(folder: Path, workers: Workers) -> Iterator[ModuleType]:
 @contextlib.contextmanager
 def _private(folder: Path) -> Iterator[Path]:
     """Let Ray's home be in the folder of the sweep; yield a folder for its sockets; remove both at the end."""
-    home, temporary = folder.absolute() / "ray", _temporary(folder)
-    try:
-        home.mkdir(mode=0o700, exist_ok=True)
-        (home / _BOOTSTRAP).touch()
-        os.environ["HOME"] = str(home)
-        yield temporary
-    finally:
-        for path in (home, temporary):
-            shutil.rmtree(path, ignore_errors=True)
+    home = folder.absolute() / "ray"
+    home.mkdir(mode=0o700, exist_ok=True)
+    with (home / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the system opens it when this process ends, however
+        except BlockingIOError:
+            raise SweepError(f"another sweep with workers runs in {folder}; wait for it, or stop it") from None
+        try:
+            temporary = _temporary(folder)
+            (home / _BOOTSTRAP).touch()
+            os.environ["HOME"] = str(home)
+            yield temporary
+        finally:
+            shutil.rmtree(home, ignore_errors=True)
+            shutil.rmtree(_socket_folder(folder), ignore_errors=True)
 
 
 def _imported(stack: contextlib.ExitStack) -> ModuleType:
@@ -82,13 +89,8 @@ def _imported(stack: contextlib.ExitStack) -> ModuleType:
 
 
 def _temporary(folder: Path) -> Path:
-    """Return a new folder for Ray's sockets; remove the one that a killed sweep of the same folder left.
-
-    It does not lie in the folder of the sweep, because the path of a socket has at most 107 bytes.
-    """
-    name = hashlib.sha256(os.fsencode(folder.absolute())).hexdigest()[:12]
-    parent = tempfile.gettempdir()
-    path = Path(parent if len(parent) <= 30 else "/tmp") / f"sweep-{name}"
+    """Make the folder for Ray's sockets, and return it; remove what a killed sweep left in it."""
+    path = _socket_folder(folder)
     shutil.rmtree(path, ignore_errors=True)
     try:
         path.mkdir(mode=0o700, exist_ok=True)  # Ray's processes may still be ending in it
@@ -97,6 +99,13 @@ def _temporary(folder: Path) -> Path:
     if path.is_symlink() or path.stat().st_uid != os.getuid():
         raise SweepError(f"Ray needs the folder {path}, which belongs to somebody else")
     return path
+
+
+def _socket_folder(folder: Path) -> Path:
+    """Return the path of the sockets, which is outside the sweep's folder: a socket's path has at most 107 bytes."""
+    name = hashlib.sha256(os.fsencode(folder.absolute())).hexdigest()[:12]
+    parent = tempfile.gettempdir()
+    return Path(parent if len(parent) <= 30 else "/tmp") / f"sweep-{name}"
 
 
 def _start(ray: ModuleType, temporary: Path, workers: Workers) -> None:
@@ -128,7 +137,7 @@ def _connect(ray: ModuleType, address: str) -> None:
 
 def _check_resources(resources: dict[str, float], workers: Workers) -> None:
     """Refuse more workers than can ever run at a time: Ray would let them wait without a word."""
-    for name, each in (("CPU", 1), ("GPU", workers.gpus_each)):
+    for name, each in (("CPU", 1), ("GPU", workers.gpus_each or 0)):
         needed, there = each * workers.number, resources.get(name, 0)
         if needed > there:
             where = "this machine" if workers.address is None else "the cluster"

@@ -3,10 +3,11 @@
 import collections
 import contextlib
 import dataclasses
+import functools
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ Result = Summary | Failure
 
 def in_a_pool(
     workers: Workers, sweeper: Callable[[Settings], Any], on_note: Callable[[str], None] = lambda note: None
-) -> Callable[[Settings, Iterable[int]], Iterator[Result]]:
+) -> Callable[[Settings, Sequence[int]], Generator[Result, None, None]]:
     """Return a function that routes shards in several processes and yields their results as they finish.
 
     The function raises `SweepError` if Ray does not start, no worker can load the model, or `route` raised it; and
@@ -31,9 +32,13 @@ def in_a_pool(
         on_note: called with a sentence about a worker that died.
     """
 
-    def results(settings: Settings, shards: Iterable[int]) -> Iterator[Result]:
-        with ray_of(Path(settings.out), workers) as ray:
-            pool = _Pool(ray, (sweeper, _absolute(settings)), workers, on_note)
+    def results(settings: Settings, shards: Sequence[int]) -> Generator[Result, None, None]:
+        if not shards:
+            return
+        gpus = float(settings.device.startswith("cuda")) if workers.gpus_each is None else workers.gpus_each
+        number, make = workers.number, functools.partial(sweeper, _absolute(settings))
+        with ray_of(Path(settings.out), dataclasses.replace(workers, gpus_each=gpus)) as ray:
+            pool = _Pool(ray, make, number, gpus, on_note)
             try:
                 yield from pool.results(shards)
             finally:
@@ -52,11 +57,11 @@ def _absolute(settings: Settings) -> Settings:
 class _Worker:
     """Runs in its own process; returns errors as values, so that only a death of the process is an error of Ray."""
 
-    def __init__(self, sweeper: Callable[[Settings], Any], settings: Settings) -> None:
+    def __init__(self, make: Callable[[], Any]) -> None:
         self._error: Exception | None = None
         threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
         try:
-            self._sweeper = sweeper(settings)
+            self._sweeper = make()
         except Exception as error:  # noqa: BLE001 - `ready` returns it
             self._error = _ending(error)
 
@@ -84,13 +89,15 @@ def _end_with(parent: int) -> None:
 class _Pool:
     """The actors and what they do. A worker that died is replaced by a new actor, which loads the model again."""
 
-    def __init__(self, ray: Any, arguments: tuple[Any, ...], workers: Workers, on_note: Callable[[str], None]) -> None:
-        self._ray, self._arguments, self._on_note = ray, arguments, on_note
-        self._make = ray.remote(num_cpus=1, num_gpus=workers.gpus_each, max_restarts=0)(_Worker).remote
+    def __init__(
+        self, ray: Any, make: Callable[[], Any], number: int, gpus: float, on_note: Callable[[str], None]
+    ) -> None:
+        self._ray, self._make, self._on_note = ray, make, on_note
+        self._worker = ray.remote(num_cpus=1, num_gpus=gpus, max_restarts=0)(_Worker)
         self._running: dict[Any, tuple[Any, int | None]] = {}  # result to come -> its actor and shard; None: loading
         self._idle: list[Any] = []
         self._deaths: collections.Counter[int | None] = collections.Counter()
-        for _ in range(workers.number):
+        for _ in range(number):
             self._add()
 
     def results(self, shards: Iterable[int]) -> Iterator[Result]:
@@ -114,7 +121,7 @@ class _Pool:
             self._ray.kill(actor)
 
     def _add(self) -> None:
-        actor = self._make(*self._arguments)
+        actor = self._worker.remote(self._make)
         self._running[actor.ready.remote()] = actor, None
 
     def _next(self, waiting: collections.deque[int]) -> Result | Exception | None:

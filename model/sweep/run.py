@@ -4,10 +4,11 @@ The manifest is written before the first shard. The same command goes on where a
 whose part is missing, and refuses a folder whose manifest asks for something else.
 """
 
+import contextlib
 import dataclasses
 import datetime
 import importlib.metadata
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,13 @@ from model.sweep.merge import TOKENS_PER_EXPERT, merge
 from model.sweep.parts import is_whole, read_part
 from model.sweep.plan import Plan, plan, sha256
 from model.sweep.progress import Progress
-from model.sweep.settings import Settings, Shard, Summary, SweepError
-from model.sweep.source import Source, open_source
+from model.sweep.settings import Failure, Settings, Shard, Summary, SweepError
+from model.sweep.source import Facts, Source, open_source
 from model.sweep.sweeper import Sweeper
 from model.sweep.windows import POLICY
 
-# Planned settings and the shards to route -> their summaries as they finish, in any order.
-Results = Callable[[Settings, Sequence[int]], Iterator[Summary]]
+# Planned settings and the shards to route -> what became of them as they finish, in any order.
+Results = Callable[[Settings, Sequence[int]], Generator[Summary | Failure, None, None]]
 _SHARD = [field.name for field in dataclasses.fields(Shard)]
 _LEAST_CHECKED = 2_000  # tokens of the shard that is routed twice, if one has so many
 
@@ -32,7 +33,7 @@ _LEAST_CHECKED = 2_000  # tokens of the shard that is routed twice, if one has s
 def in_this_process(source: Source) -> Results:
     """Return the results of one worker in this process, which uses a loaded model."""
 
-    def results(settings: Settings, shards: Sequence[int]) -> Iterator[Summary]:
+    def results(settings: Settings, shards: Sequence[int]) -> Generator[Summary | Failure, None, None]:
         sweeper = Sweeper(settings, source)
         for shard in shards:
             yield sweeper.route(shard)
@@ -171,7 +172,7 @@ def sweep(
 
     Args:
         settings: the request.
-        results: routes the shards; None: in this process.
+        results: routes the shards, in processes that load the model themselves; None: in this process.
         on_file: called with the number of input files read, and of all, while the sweep is planned.
         on_progress: called before the first shard and after each one.
         on_note: called with a sentence that the user should see.
@@ -187,11 +188,22 @@ def sweep(
         on_note(f"{name} was not written to its end; its shard is routed again")
     progress = Progress.begin(settings.shards, prepared.missing)
     on_progress(progress)
+    if results is None:
+        results = in_this_process(source)
+    else:
+        settings = dataclasses.replace(settings, device=source.origin["device"] or settings.device)
+        source = Facts.of(source)
+    failures = []
     try:
-        for summary in (results or in_this_process(source))(settings, prepared.missing):
-            progress = progress.after(summary)
-            on_progress(progress)
-        return finish(prepared, source)
+        with contextlib.closing(results(settings, prepared.missing)) as outcomes:
+            for outcome in outcomes:
+                if isinstance(outcome, Failure):
+                    failures.append(outcome)
+                    on_note(f"shard {outcome.shard} could not be routed: {outcome.error}")
+                else:
+                    progress = progress.after(outcome)
+                    on_progress(progress)
+        return finish(prepared, source, failures)
     except OSError as error:
         raise SweepError(
             f"{error.filename or settings.out}: {error.strerror or error}; {progress.done} of {len(settings.shards)} "
@@ -199,24 +211,30 @@ def sweep(
         ) from error
 
 
-def finish(prepared: Prepared, source: Source) -> Manifest:
-    """Merge the parts, write the final manifest, and return it.
+def finish(prepared: Prepared, source: Source | Facts, failures: Sequence[Failure] = ()) -> Manifest:
+    """Merge the parts, write the final manifest, and return it. It lists the documents of shards that failed.
 
     Raises:
+        SweepError: no shard could be routed.
         OSError: a file cannot be written.
     """
     settings, out = prepared.settings, Path(prepared.settings.out)
-    parts = [settings.part(shard) for shard in range(len(settings.shards))]
-    tables = merge(parts, out, source.tokenizer, source.top_k, len(source.layers))
-    failed = []
-    for shard, part in enumerate(parts):
+    parts = {shard: settings.part(shard) for shard in range(len(settings.shards))}
+    for failure in failures:
+        del parts[failure.shard]
+    if not parts:
+        raise SweepError(f"no shard could be routed; the first failed: {failures[0].error}")
+    tables = merge(list(parts.values()), out, source.tokenizer, source.top_k, len(source.layers))
+    failed = [entry for failure in failures for entry in _lost(settings.shards[failure.shard], failure)]
+    for shard, part in parts.items():
         for row in read_part(part, "failed").to_pylist():
             failed.append({"shard": shard, "file": settings.shards[shard].file, **row})
-    check = read_part(parts[settings.checked or 0], "check").to_pylist()
+    checked = parts.get(settings.checked or 0)
+    check = [] if checked is None else read_part(checked, "check").to_pylist()
     manifest = dataclasses.replace(
         prepared.manifest,
         capture=tuple(sorted({*tables, *source.capture} - {"strata", "counts"})),
-        failed=tuple(failed),
+        failed=tuple(sorted(failed, key=lambda entry: (entry["shard"], entry["document"]))),
         invariance={"shard": settings.checked, **check[0]} if check else None,
         times={**prepared.manifest.times, "finished": _now()},
     )
@@ -224,6 +242,13 @@ def finish(prepared: Prepared, source: Source) -> Manifest:
     for leftover in (out / "parts").glob(".*.tmp"):  # of workers that were killed
         leftover.unlink(missing_ok=True)
     return manifest
+
+
+def _lost(shard: Shard, failure: Failure) -> list[dict[str, Any]]:
+    """Return the entries of the manifest on the documents of a shard that failed."""
+    numbers = range(shard.first, shard.first + shard.count)
+    common = {"shard": failure.shard, "file": shard.file, "source": None, "error": failure.error}
+    return [common | {"document": number} for number in numbers]
 
 
 def _now() -> str:

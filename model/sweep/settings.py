@@ -124,10 +124,10 @@ class Workers:
 
     Attributes:
         number: how many.
-        gpus_each: GPUs that each reserves, also a part of one.
+        gpus_each: GPUs that each reserves, also a part of one; None: one if the model runs on CUDA.
         address: address of the operator's Ray cluster; None: this machine.
     """
 
     number: int
-    gpus_each: float = 0.0
+    gpus_each: float | None = None
     address: str | None = None

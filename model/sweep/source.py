@@ -82,6 +82,21 @@ class Source(Protocol):
         ...
 
 
+@dataclasses.dataclass(frozen=True)
+class Facts:
+    """What the end of a sweep needs of a source: it holds no weights, which workers load for themselves."""
+
+    layers: Sequence[int]
+    top_k: int
+    tokenizer: Tokenizer
+    capture: frozenset[str]
+
+    @classmethod
+    def of(cls, source: Source) -> "Facts":
+        """Return the facts of a source."""
+        return cls(source.layers, source.top_k, source.tokenizer, source.capture)
+
+
 def open_source(settings: Settings) -> Source:
     """Load the model of a sweep, in the own network or by transformers, or connect to the engine that serves it.
 

@@ -89,12 +89,19 @@ def test_what_a_killed_sweep_left_is_removed(monkeypatch: pytest.MonkeyPatch, tm
 
 def test_a_folder_of_somebody_else_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "theirs").mkdir()
-    path = cluster._temporary(tmp_path)
-    path.rmdir()
+    path = Path(begun(monkeypatch, FakeRay({"CPU": 1.0}), tmp_path, Workers(1)).given["_temp_dir"]).parent
     path.symlink_to(tmp_path / "theirs")
     with pytest.raises(SweepError, match="somebody else"):
         begun(monkeypatch, FakeRay({"CPU": 1.0}), tmp_path, Workers(1))
     path.unlink()
+
+
+def test_a_second_sweep_of_the_same_folder_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(sys.modules, "ray", FakeRay({"CPU": 1.0}))
+    with ray_of(tmp_path, Workers(1)):
+        with pytest.raises(SweepError, match="another sweep with workers runs in"), ray_of(tmp_path, Workers(1)):
+            pass
+        assert (tmp_path / "ray" / "ray_bootstrap_config.yaml").exists()  # the first one's home stays
 
 
 def test_a_cluster_keeps_its_home_and_its_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

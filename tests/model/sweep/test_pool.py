@@ -107,7 +107,7 @@ def test_no_other_address_is_asked_for(run: Run) -> None:
 
 
 def test_ray_lives_in_the_folder_of_the_sweep(run: Run) -> None:
-    assert run.told["home"] == [".ray", "ray_bootstrap_config.yaml"]
+    assert run.told["home"] == [".ray", "lock", "ray_bootstrap_config.yaml"]
     assert run.home == []
 
 

@@ -18,7 +18,7 @@ from model.atlas.schema import MARGIN_COLUMNS, TOKEN_CLASSES, bucket_of, margin_
 from model.sweep.classes import TokenClasses
 from model.sweep.routing import encode
 from model.sweep.run import finish, in_this_process, prepare_sweep, sweep
-from model.sweep.settings import Settings, Summary, SweepError
+from model.sweep.settings import Failure, Settings, Summary, SweepError
 from model.sweep.sweeper import Sweeper
 from model.sweep.texts import Document, read_documents
 from tests.sources import FakeSource
@@ -351,3 +351,26 @@ def test_a_full_disk_keeps_the_finished_shards(tmp_path: Path, monkeypatch: pyte
     assert reports[-1].tokens_done == reports[-1].tokens
     assert reports[0].rate is None
     assert reports[-1].seconds_left == 0
+
+
+def test_a_shard_that_no_worker_finishes_is_listed_and_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, swept: tuple[Settings, Sweep]
+) -> None:
+    monkeypatch.setattr("model.sweep.run.open_source", lambda settings: FakeSource())
+    settings, notes = settings_for(tmp_path), []
+
+    def results(planned: Settings, shards: Sequence[int]) -> Iterator[Summary | Failure]:
+        sweeper = Sweeper(planned, FakeSource())
+        for shard in shards:
+            yield Failure(shard, "its worker died") if shard == lost else sweeper.route(shard)
+
+    lost = 1
+    manifest = sweep(settings, results, on_note=notes.append)
+    shard = Manifest.read(Path(settings.out)).shards[lost]
+    numbers = range(shard["first"], shard["first"] + shard["count"])
+    listed = [entry["document"] for entry in manifest.failed if entry["shard"] == lost]
+    assert (listed, notes) == (list(numbers), [f"shard {lost} could not be routed: its worker died"])
+    assert len(open_sweep(settings.out).documents) == len(swept[1].documents) - len(numbers)
+    lost = -1
+    assert len(sweep(settings, results).failed) == len(swept[1].manifest.failed)
+    assert open_sweep(settings.out).cells.equals(swept[1].cells)
