@@ -172,10 +172,11 @@ def _by_label(plan: "Plan", held_out: float) -> list[str]:
     ]
     lowest = labels[0]
     if lowest.held_out < held_out - _FAR_BELOW:
+        advice = "" if plan.mix is not None else "; name what you serve by --by and --mix"
+        figures = f"{lowest.held_out:.2f}, not {held_out:.2f}, and {lowest.numbered:.2f} with experts placed by number"
         lines.append(
             f"warning: this map suits its mix only. If {lowest.label} alone is served, balancedness is "
-            f"{lowest.held_out:.2f}, not {held_out:.2f}, and {lowest.numbered:.2f} with experts placed by number. "
-            "Name what you serve by --by and --mix"
+            f"{figures}{advice}"
         )
     return lines
 

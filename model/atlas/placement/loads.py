@@ -46,7 +46,7 @@ class Loads:
 
 
 def of_sweep(sweep: Sweep, kind: str | None = None) -> Loads:
-    """Return the loads of a sweep's documents.
+    """Return the loads of a sweep's documents that have counted tokens.
 
     Args:
         sweep: the sweep.
@@ -55,13 +55,14 @@ def of_sweep(sweep: Sweep, kind: str | None = None) -> Loads:
     Raises:
         AtlasError: there are fewer than `FEWEST_DOCUMENTS` documents, or none has a label of the kind given.
     """
-    counts = sweep.counts_DLE
+    counted_D = sweep.counts_DLE.any((1, 2))
+    counts = sweep.counts_DLE[counted_D]
     if len(counts) < FEWEST_DOCUMENTS:
         raise AtlasError(
             f"the sweep has {len(counts)} documents; a placement needs at least {FEWEST_DOCUMENTS}, half of them to be "
             "judged on"
         )
-    labels = sweep.labels(kind or "domain")
+    labels = sweep.labels(kind or "domain")[counted_D]
     if kind is not None and not (labels != "").any():
         raise AtlasError(f"no document of the sweep has a {kind}")
     config = sweep.manifest.model.get("config") or {}

@@ -43,6 +43,16 @@ def test_too_few_documents_are_refused(tmp_path: Path) -> None:
         of_sweep(open_sweep(write_sweep(tmp_path, counts_of(59))))
 
 
+def test_documents_without_tokens_are_left_out(tmp_path: Path) -> None:
+    """No load is even, so such a document would be judged as the best of all."""
+    counts = counts_of(62)
+    counts[[3, 7]] = 0
+    loads = of_sweep(open_sweep(write_sweep(tmp_path, counts, domains=["code"] * 62)))
+    assert np.array_equal(loads.counts_ULE, np.delete(counts, [3, 7], axis=0))
+    assert loads.labels_U is not None
+    assert len(loads.labels_U) == 60
+
+
 def test_windows_of_imported_counts() -> None:
     counts = RNG.integers(1, 50, (4, 16))
     loads = of_counts(read_counts(engines.usage_history(counts), TINY))
