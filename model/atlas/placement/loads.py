@@ -56,7 +56,7 @@ def of_sweep(sweep: Sweep, kind: str | None = None) -> Loads:
         AtlasError: there are fewer than `FEWEST_DOCUMENTS` documents, or none has a label of the kind given.
     """
     counted_D = sweep.counts_DLE.any((1, 2))
-    counts = sweep.counts_DLE[counted_D]
+    counts = sweep.counts_DLE if counted_D.all() else sweep.counts_DLE[counted_D]
     if len(counts) < FEWEST_DOCUMENTS:
         raise AtlasError(
             f"the sweep has {len(counts)} documents; a placement needs at least {FEWEST_DOCUMENTS}, half of them to be "
