@@ -8,7 +8,7 @@ from pathlib import Path
 from model.sweep.loaded import prepare
 from model.sweep.parts import write_part
 from model.sweep.routing import Routing
-from model.sweep.settings import Settings, Shard, Summary
+from model.sweep.settings import Settings, Shard, Summary, SweepError
 from model.sweep.source import Source, open_source
 from model.sweep.texts import Bad, Document, read_documents
 
@@ -52,5 +52,7 @@ class Sweeper:
             self._reader = (shard.file, 0, read_documents(path, self.settings))
         _, position, documents = self._reader
         chosen = list(itertools.islice(documents, shard.first - position, shard.first - position + shard.count))
+        if len(chosen) < shard.count:
+            raise SweepError(f"{self.settings.paths[shard.file]} became shorter while it was swept; sweep it again")
         self._reader = (shard.file, shard.first + shard.count, documents)
         return chosen

@@ -39,7 +39,7 @@ def write_texts(folder: Path, count: int = 23) -> tuple[str, ...]:
         for number in range(count)
     ]
     one, two = folder / "a.jsonl.gz", folder / "b.jsonl"
-    one.write_bytes(gzip.compress("\n".join(json.dumps(row) for row in rows[:15]).encode()))
+    one.write_bytes(gzip.compress("\n".join(json.dumps(row) for row in rows[:15]).encode(), mtime=0))
     two.write_text("\n".join([*(json.dumps(row) for row in rows[15:]), '{"text": ""}', "nonsense"]))
     return str(one), str(two)
 
@@ -56,7 +56,7 @@ def run(settings: Settings, source: FakeSource | None = None, stop_after: int | 
     for number, _ in enumerate(in_this_process(source)(prepared.settings, prepared.missing)):
         if number + 1 == stop_after:
             raise KeyboardInterrupt
-    return finish(prepared, source)
+    return finish(prepared)
 
 
 @pytest.fixture(scope="module")
