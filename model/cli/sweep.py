@@ -69,6 +69,13 @@ class Pair(click.ParamType):
 )
 @click.option("--gpus-per-worker", type=click.FloatRange(0), default=0.0, show_default=True)
 @click.option("--ray-address", help="Use this Ray cluster; documents then leave this machine.")
+@click.option(
+    "--engine",
+    envvar="MOE_LOUPE_ENGINE",
+    metavar="ADDRESS",
+    help="Ask the vLLM or SGLang there, which serves MODEL; default: MOE_LOUPE_ENGINE.",
+)
+@click.option("--engine-kind", type=click.Choice(["vllm", "sglang"]), envvar="MOE_LOUPE_ENGINE_KIND")
 @click.option("--device", default="auto", show_default=True)
 @click.option("--dtype", help="float32, bfloat16 or float16; if not given, float32 or, by transformers, as published.")
 @click.option("--dry-run", is_flag=True, help="Print documents, tokens, bytes and time, and write nothing.")
@@ -95,6 +102,8 @@ def sweep_command(
         raise click.UsageError("give --out FOLDER, or --dry-run")
     files = tuple(str(path.resolve()) for path in find_files((*texts, *more)))
     settings = Settings(model=model, paths=files, out=str(out or ""), **options)
+    if settings.engine is not None:
+        _note(f"the engine at {settings.engine} routes the documents")
     if dry_run:
         _print_estimate(settings)
         return

@@ -56,7 +56,7 @@ def run(settings: Settings, source: FakeSource | None = None, stop_after: int | 
     for number, _ in enumerate(in_this_process(source)(prepared.settings, prepared.missing)):
         if number + 1 == stop_after:
             raise KeyboardInterrupt
-    return finish(prepared)
+    return finish(prepared, source)
 
 
 @pytest.fixture(scope="module")
