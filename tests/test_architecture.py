@@ -102,6 +102,7 @@ TESTED_IN = {
     "model/cli/test_info.py": ("model/cli/family_report.py",),
     "model/cli/test_main.py": ("model/cli/options.py",),
     "model/cli/test_compare.py": ("model/cli/changes.py",),
+    "model/cli/test_plan.py": ("model/cli/plan_text.py",),
     "model/doctor/test_report.py": ("model/cli/doctor.py", "model/doctor/findings.py", "model/doctor/manifest.py"),
     "model/doctor/test_weights.py": (
         *("model/doctor/bias.py", "model/doctor/blocks.py", "model/doctor/experts.py", "model/doctor/gate.py"),
@@ -133,6 +134,7 @@ TESTED_IN = {
         *("model/sweep/sweeper.py", "model/sweep/tables.py"),
     ),
     "model/trace/test_comparison.py": ("model/trace/comparison_report.py",),
+    "model/sweep/test_plan_check.py": ("model/sweep/plan_runs.py",),
     "model/trace/test_rollout.py": ("model/trace/comparison_measures.py", "model/trace/pairing.py"),
     "model/trace/imports/test_decision_tables.py": (
         *("model/trace/imports/table_rows.py", "model/trace/imports/verl.py"),

@@ -25,7 +25,6 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
 
 from model.atlas.errors import AtlasError
 from model.atlas.folder import Sweep
@@ -80,14 +79,16 @@ class Sums(NamedTuple):
 
 def sums_of(sweep: Sweep) -> Sums:
     """Return the sums of a sweep over all strata, for all tokens."""
-    cells = sweep.cells[sweep.cells["token_class"] == "all"]
-    needed = {rule.column for rule in RULES.values()} | {"docs_hit", "weighted_norm2_sum"}
-    columns = [name for name in cells.columns if name in needed and cells[name].notna().all()]
-    totals = cells.groupby(["layer", "expert"])[columns].sum()
-    index = pd.MultiIndex.from_product([sweep.layers, range(sweep.num_experts)])
-    totals = totals.reindex(index, fill_value=0)
-    shape = len(sweep.layers), sweep.num_experts
-    return Sums({str(name): totals[name].to_numpy().reshape(shape) for name in columns})
+    cells = sweep.cells
+    counted = np.asarray(cells["token_class"]) == "all"
+    layer = np.searchsorted(sweep.layers, np.asarray(cells["layer"])[counted])
+    expert = np.asarray(cells["expert"])[counted]
+    sums: dict[str, np.ndarray] = {}
+    for name in dict.fromkeys([*(rule.column for rule in RULES.values()), "docs_hit", "weighted_norm2_sum"]):
+        if name in cells.columns and not np.isnan(values := np.asarray(cells[name])[counted]).any():
+            sums[name] = np.zeros((len(sweep.layers), sweep.num_experts), values.dtype)
+            np.add.at(sums[name], (layer, expert), values)
+    return Sums(sums)
 
 
 def missing_rules(sums: Sums) -> dict[str, str]:

@@ -123,7 +123,7 @@ def _bits(sums: Sums, mean: float) -> tuple[np.ndarray | None, np.ndarray | None
 
 
 def _about_sweep(sweep: Sweep) -> dict[str, Any]:
-    tokens = int(sweep.documents["tokens"].sum())
+    tokens = int(np.asarray(sweep.documents["tokens"]).sum())
     about = {"hash": sweep.manifest.hash, "documents": len(sweep.documents), "tokens": tokens}
     return about | {"policy": dict(sweep.manifest.policy), "inputs": [each["name"] for each in sweep.manifest.inputs]}
 

@@ -23,6 +23,7 @@ _MODULES = {
     "import": "model.cli.import_file",
     "info": "model.cli.info",
     "place": "model.cli.place",
+    "plan": "model.cli.plan",
     "report": "model.cli.report",
     "sweep": "model.cli.sweep",
     "tokenize": "model.cli.tokenize",
