@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from model.checkpoint.tokenizer import Tokenizer
+from model.network.edit import RoutingEdit
 from model.run.engine import Engine
 from model.sweep.settings import SweepError
 from model.sweep.source import Decisions
@@ -42,6 +43,7 @@ class NetworkSource:
         self.top_k, self.vocab_size, self.context = config.top_k, config.vocab_size, engine.context
         self.capture: frozenset[str] = frozenset({"weights", "margins", "norms", *(["bits"] if bits else [])})
         self._engine, self._bits = engine, bits
+        self.edit: RoutingEdit | None = None  # a changed routing of every batch; None: as trained
 
     @property
     def description(self) -> Mapping[str, Any]:
@@ -65,7 +67,7 @@ class NetworkSource:
             padded[row, : lengths[row]] = window.token_ids
         token_ids_BT = torch.from_numpy(padded).to(device)
         tape = SweepTape(model.routers())
-        hidden_BTD = model.hidden(token_ids_BT, tape=tape)
+        hidden_BTD = model.hidden(token_ids_BT, tape=tape, edit=self.edit)
         real = torch.from_numpy(np.arange(longest) < np.array(lengths)[:, None]).flatten()
         ids, weights, margins, norms = (part[real].numpy() for part in tape.arrays())
         bits = self._bits_of(hidden_BTD, token_ids_BT).cpu().flatten()[real].numpy() if self._bits else None
