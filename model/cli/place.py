@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from model.atlas.placement.plan import Plan
 
 ENGINES = ("sglang", "vllm", "vllm-ascend", "tensorrt-llm")
+_MOST_LABELS = 12  # of the mix, on one line
 _FAR_BELOW = 0.1  # a label whose balancedness is so far below that of the mix gets a warning
 PREFILL = (
     "a sweep reads its texts as prompts, so the figures are those of prefill; for decode, sweep generated texts, or "
@@ -34,9 +35,7 @@ PREFILL = (
     "--groups", type=click.IntRange(1), help="Routing groups; each stays on one machine if groups divide evenly "
     "among machines. Default: those of the model.",
 )  # fmt: skip
-@click.option(
-    "--by", type=click.Choice(("domain", "language", "source")), help="Show each label apart; needed for --mix."
-)
+@click.option("--by", type=click.Choice(("domain", "language", "source")), help="The kind of label that --mix weighs.")
 @click.option("--mix", help="The mix that is served, LABEL=WEIGHT,...: shares of the tokens. Default: the documents.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the halves and of the batches.")
 @click.option("--model", metavar="MODEL", help="Model of a file of counts, as in `import`; a sweep names its own.")
@@ -101,7 +100,7 @@ def _loads(source: Path, by: str | None, model: str | None) -> "Loads":
 def report(plan: "Plan") -> list[str]:
     """Return lines on what was fitted, and on the balancedness by layer, window and label."""
     from model.atlas.placement.judge import by_layer, means
-    from model.atlas.placement.loads import DOCUMENTS
+    from model.atlas.placement.loads import DOCUMENTS, own_mix
 
     loads, placement = plan.loads, plan.placement
     fit, held = int(plan.fit_U.sum()), int(plan.held_U.sum())
@@ -112,8 +111,12 @@ def report(plan: "Plan") -> list[str]:
         lines.append(f"fitted on the first {fit:,} windows, judged on the later {held:,}")
     else:
         lines.append("fitted on all of them; nothing is held out, so the figures flatter")
-    if plan.mix is not None:
-        lines.append("mix: " + ", ".join(f"{label} {share:.1%}" for label, share in plan.mix.items()))
+    shares = own_mix(loads) if plan.mix is None else plan.mix
+    if shares:
+        name = "the documents' own mix" if plan.mix is None else "mix"
+        listed = [f"{label} {share:.1%}" for label, share in shares.items()]
+        more = len(listed) - _MOST_LABELS
+        lines.append(f"{name}: " + ", ".join([*listed[:_MOST_LABELS], *([f"{more} more"] if more > 0 else [])]))
     ranks, places = placement.num_devices, placement.expert.sizes["place"]
     lines.append(
         f"{ranks} ranks with {places // ranks} places each, for {placement.num_experts} experts and "

@@ -122,6 +122,16 @@ def parse_mix(text: str) -> dict[str, float]:
     return {label: weight / total for label, weight in weights.items()}
 
 
+def own_mix(loads: Loads) -> dict[str, float]:
+    """Return the share of each label in all selections, the largest first; empty if the units have no labels."""
+    if loads.labels_U is None or not (loads.labels_U != "").any():
+        return {}
+    size_U = loads.counts_ULE.sum((1, 2))
+    labels, index_U = np.unique(loads.labels_U, return_inverse=True)
+    share = np.bincount(index_U, size_U) / size_U.sum()
+    return {str(labels[at]) or "no label": float(share[at]) for at in np.argsort(-share, kind="stable").tolist()}
+
+
 def check_mix(loads: Loads, mix: Mapping[str, float]) -> None:
     """Check that the units have the labels of a mix.
 

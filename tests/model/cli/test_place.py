@@ -46,6 +46,7 @@ def test_each_engine_gets_its_map(sweep: Path, tmp_path: Path, engine: str) -> N
     assert READERS[engine](out.read_text(), (1, 2), 4, 8, 4).expert.sizes["place"] == 12
     for part in (
         "160 documents, 32,000 tokens",
+        "the documents' own mix: code 50.0%, prose 50.0%",
         "fitted on 80 documents, a random half (seed 0); judged on the other 80",
         "4 ranks with 3 places each, for 8 experts and 4 copies in each of 2 layers",
         "20 stretches of the corpus",

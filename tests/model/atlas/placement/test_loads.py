@@ -7,7 +7,7 @@ import pytest
 
 from model.atlas.errors import AtlasError
 from model.atlas.folder import open_sweep
-from model.atlas.placement.loads import DOCUMENTS, WINDOWS, Loads, check_mix, of_counts, of_sweep, parse_mix
+from model.atlas.placement.loads import DOCUMENTS, WINDOWS, Loads, check_mix, of_counts, of_sweep, own_mix, parse_mix
 from model.trace.imports.count_formats import read_counts
 from tests import engines
 from tests.engines import CONFIG, TINY
@@ -76,6 +76,15 @@ def test_weights_of_a_mix() -> None:
     ):
         with pytest.raises(AtlasError, match=message):
             parse_mix(text)
+
+
+def test_own_mix_is_in_shares_of_tokens() -> None:
+    """By hand: 10 + 10 of 50 selections have no label, 30 are code."""
+    counts = np.array([[[10, 0]], [[0, 10]], [[15, 15]]])
+    loads = Loads(counts, (1,), DOCUMENTS, 2, 1, np.array(["", "", "code"]), "domain")
+    assert own_mix(loads) == {"code": 0.6, "no label": 0.4}
+    assert own_mix(Loads(counts, (1,), DOCUMENTS, 2, 1, np.array(["", "", ""]))) == {}
+    assert own_mix(Loads(counts, (1,), WINDOWS, 2, 1)) == {}
 
 
 def test_labels_of_a_mix_need_documents() -> None:
