@@ -17,8 +17,7 @@ CONFIG = {"n_routed_experts": 4, "num_experts_per_tok": 1, "n_group": 2, "topk_g
 
 
 def of_norms(folder: Path) -> Plan:
-    table = cells().drop(columns="changed_norm_sum")
-    return make_plan(open_sweep(write_sweep(folder, counts(), 2, counts=table)), 2 / 3, "reap", 4)
+    return make_plan(open_sweep(write_sweep(folder, counts(), 2, counts=cells())), 2 / 3, "reap", 4)
 
 
 def test_a_plan_holds_every_rule_and_names_the_one_used(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ def run(*arguments: object) -> Result:
 
 @pytest.fixture
 def sweep(tmp_path: Path) -> Path:
-    return write_sweep(tmp_path / "sweep", counts(), 2, counts=cells().drop(columns="changed_norm_sum"))
+    return write_sweep(tmp_path / "sweep", counts(), 2, counts=cells())
 
 
 def test_the_plan_in_words(sweep: Path, tmp_path: Path) -> None:

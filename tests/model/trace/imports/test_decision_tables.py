@@ -125,8 +125,8 @@ def test_a_batch_loses_its_padding_and_its_filler() -> None:
     assert first.data["expert_id"].values.tolist() == [*ROWS, [[-1, -1]]]
     assert [token.id for token in second.tokens] == [4, 5, 6, 7]
     assert [token.generated for token in second.tokens] == [False, False, False, True]
-    np.testing.assert_array_equal(first.data["logprob"].values, np.float32([np.nan, np.nan, -1, -2]))
-    np.testing.assert_array_equal(second.data["logprob"].values, np.float32([np.nan, np.nan, np.nan, -3]))
+    np.testing.assert_array_equal(first.data["logprob"].values, np.array([np.nan, np.nan, -1, -2], np.float32))
+    np.testing.assert_array_equal(second.data["logprob"].values, np.array([np.nan, np.nan, np.nan, -3], np.float32))
 
 
 @pytest.mark.parametrize(
