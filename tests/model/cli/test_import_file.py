@@ -1,6 +1,7 @@
 """The command `import`: a file, a model, a trace; and the models that can be named."""
 
 import json
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,7 @@ from model.cli.main import main
 from model.run.engine import Engine
 from model.run.request import RunRequest
 from model.trace.file import load, save
+from model.trace.imports.count_formats import read_counts_file
 from model.trace.imports.formats import read
 from model.train.data.bpe import train_vocabulary
 from tests import engines
@@ -155,6 +157,20 @@ def test_help_prints_a_script_that_converts_a_dump(tmp_path: Path, folder: Path)
     result = run(tmp_path / "dump.json", "--model", folder, "--out", tmp_path / "out.safetensors")
     assert result.exit_code == 0, result.output
     assert np.array_equal(load(tmp_path / "out.safetensors").data["expert_id"].values, IDS)
+
+
+def test_the_same_script_converts_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    counts = np.random.default_rng(1).integers(1, 9, (3, 5, 16))
+    counts[:, 0] = 0
+    script, dump = tmp_path / "convert.py", tmp_path / "dump.json"
+    script.write_text(run("--help").output.partition(SCRIPT_BEGINS)[2])
+    torch.save({"rank": 0, "logical_count": torch.tensor(counts)}, tmp_path / "dump.pt")
+    monkeypatch.setattr(sys, "argv", ["convert.py", str(tmp_path / "dump.pt"), str(dump)])
+    with pytest.raises(SystemExit):
+        runpy.run_path(str(script))
+    assert np.array_equal(read_counts_file(dump, engines.TINY).windows, counts[:, 1:])
+    out = tmp_path / "out.safetensors"
+    assert "holds counts of experts and no tokens" in refused(run(dump, "--model", "mini-v3", "--out", out), out)
 
 
 def test_help_needs_neither_torch_nor_xarray() -> None:
