@@ -15,18 +15,19 @@ if TYPE_CHECKING:
 
 SCRIPT_BEGINS = "# convert.py"
 CONVERT = """\
-import json, sys, torch
-dump = torch.load(sys.argv[1], map_location="cpu", weights_only=True)
-if "logical_count" in dump:
-    json.dump({"logical_count": dump["logical_count"].tolist()}, open(sys.argv[2], "w"))
-    sys.exit()
-kept = ("forward_pass_id", "rank", "input_ids", "positions", "extend_seq_lens", "topk_ids_of_layer")
+import json, pathlib, sys, torch
 def plain(value):
     return value.tolist() if hasattr(value, "tolist") else value
+def write(value):
+    pathlib.Path(sys.argv[2]).write_text(json.dumps(value))
+dump = torch.load(sys.argv[1], map_location="cpu", weights_only=True)
+kept = ("forward_pass_id", "rank", "input_ids", "positions", "extend_seq_lens", "topk_ids_of_layer")
 records = [{name: plain(record.get(name)) for name in kept} for record in dump.get("records", [])]
-table = plain(dump.get("last_physical_to_logical_map"))
-json.dump({"format": "sglang-expert-distribution", "records": records,
-           "last_physical_to_logical_map": table}, open(sys.argv[2], "w"))
+if "logical_count" in dump:
+    write({"logical_count": plain(dump["logical_count"])})
+else:
+    write({"format": "sglang-expert-distribution", "records": records,
+           "last_physical_to_logical_map": plain(dump.get("last_physical_to_logical_map"))})
 """
 
 

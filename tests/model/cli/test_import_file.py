@@ -166,8 +166,7 @@ def test_the_same_script_converts_counts(tmp_path: Path, monkeypatch: pytest.Mon
     script.write_text(run("--help").output.partition(SCRIPT_BEGINS)[2])
     torch.save({"rank": 0, "logical_count": torch.tensor(counts)}, tmp_path / "dump.pt")
     monkeypatch.setattr(sys, "argv", ["convert.py", str(tmp_path / "dump.pt"), str(dump)])
-    with pytest.raises(SystemExit):
-        runpy.run_path(str(script))
+    runpy.run_path(str(script))
     assert np.array_equal(read_counts_file(dump, engines.TINY).windows, counts[:, 1:])
     out = tmp_path / "out.safetensors"
     assert "holds counts of experts and no tokens" in refused(run(dump, "--model", "mini-v3", "--out", out), out)
