@@ -62,13 +62,21 @@ class Pair(click.ParamType):
     help="Store beyond the sums: texts around tokens, ids of every token, bits of each document. May be repeated.",
 )
 @click.option("--window", type=click.IntRange(8), help="Tokens of a run; default: the model's context.")
-@click.option("--batch-tokens", type=click.IntRange(1), default=2048, show_default=True, help="With padding.")
+@click.option(
+    "--batch-tokens",
+    type=click.IntRange(1),
+    help="Tokens of a batch, with padding; default: 2048, or 32768 for an engine, which gets a request per window.",
+)
 @click.option("--shard-tokens", type=click.IntRange(1), default=65_536, show_default=True, help="Lost if it is killed.")
 @click.option(
     "--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes; more than 1 need Ray."
 )
-@click.option("--gpus-per-worker", type=click.FloatRange(0), default=0.0, show_default=True)
-@click.option("--ray-address", help="Use this Ray cluster; documents then leave this machine.")
+@click.option(
+    "--gpus-per-worker", type=click.FloatRange(0), help="Also a part of one; default: 1 if the model runs on CUDA."
+)
+@click.option(
+    "--ray-address", metavar="HOST:PORT", help="Use the Ray cluster there; documents then leave this machine."
+)
 @click.option(
     "--engine",
     envvar="MOE_LOUPE_ENGINE",
@@ -86,8 +94,9 @@ def sweep_command(
     out: Path | None,
     dry_run: bool,
     workers: int,
-    gpus_per_worker: float,
+    gpus_per_worker: float | None,
     ray_address: str | None,
+    batch_tokens: int | None,
     **options: Any,
 ) -> None:
     """Route the documents of a corpus through MODEL, and write a folder of sums over documents.
@@ -101,18 +110,26 @@ def sweep_command(
     if out is None and not dry_run:
         raise click.UsageError("give --out FOLDER, or --dry-run")
     files = tuple(str(path.resolve()) for path in find_files((*texts, *more)))
-    settings = Settings(model=model, paths=files, out=str(out or ""), **options)
-    if settings.engine is not None:
-        _note(f"the engine at {settings.engine} routes the documents")
+    batch_tokens = batch_tokens or (2048 if options["engine"] is None else 32_768)
+    settings = Settings(model=model, paths=files, out=str(out or ""), batch_tokens=batch_tokens, **options)
+    _say_where_documents_go(settings.engine, ray_address)
     if dry_run:
         _print_estimate(settings)
         return
     _run(settings, _results(workers, gpus_per_worker, ray_address))
 
 
-def _results(number: int, gpus_each: float, address: str | None) -> "Results | None":
+def _say_where_documents_go(engine: str | None, cluster: str | None) -> None:
+    """Name every place to which documents are sent, before the first is read."""
+    if engine is not None:
+        _note(f"all documents are sent to the engine at {engine}, and nowhere else")
+    if cluster is not None:
+        _note(f"documents leave this machine: the workers of the Ray cluster at {cluster} read the texts")
+
+
+def _results(number: int, gpus_each: float | None, address: str | None) -> "Results | None":
     """Return what routes the shards in several processes; None: this process does."""
-    if number == 1 and address is None and not gpus_each:
+    if number == 1 and address is None:
         return None
     from model.sweep.pool import in_a_pool
     from model.sweep.settings import Workers

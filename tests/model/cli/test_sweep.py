@@ -1,4 +1,5 @@
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -6,6 +7,7 @@ from click.testing import CliRunner, Result
 
 from model.atlas.folder import open_sweep
 from model.cli.main import main
+from model.sweep.cluster import INSTALL
 from model.sweep.parts import is_whole
 from tests.sources import FakeSource
 
@@ -92,3 +94,23 @@ def test_unusable_input_is_one_line(texts: tuple[str, str], tmp_path: Path) -> N
         assert result.exit_code == 2
         assert message in result.stderr
     assert not (tmp_path / "o").exists()
+
+
+def test_the_first_line_says_where_documents_go(texts: tuple[str, str], tmp_path: Path) -> None:
+    lines = sweep(
+        texts, "--dry-run", "--engine", "http://127.0.0.1:1", "--ray-address", "head:6379"
+    ).stderr.splitlines()
+    assert lines[0] == "note: all documents are sent to the engine at http://127.0.0.1:1, and nowhere else"
+    assert lines[1].startswith("note: documents leave this machine: the workers of the Ray cluster at head:6379 ")
+    assert sweep(texts, "--dry-run").stderr == ""
+
+
+def test_workers_without_ray_say_what_to_install(
+    texts: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    options = ("--out", str(tmp_path / "out"))
+    refused = sweep(texts, *options, "--workers", "2")
+    assert (refused.exit_code, refused.stderr.splitlines()[-1]) == (2, f"Error: {INSTALL}")
+    assert "requirements-sweep.txt" in INSTALL
+    assert sweep(texts, *options).exit_code == 0
