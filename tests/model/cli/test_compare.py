@@ -324,6 +324,18 @@ def test_model_beside_a_trace_runs_the_ids_of_the_trace(files: dict[str, Path]) 
     assert run(files["model"], files["float32"], "--fail-above", "split-share=0").exit_code == 0
 
 
+def test_model_beside_a_table_runs_the_ids_of_every_document(
+    files: dict[str, Path], right: Trace, tmp_path: Path
+) -> None:
+    line = {"token_ids": list(ids()), "layers": list(LAYERS), "routed_experts": right.data["expert_id"].values.tolist()}
+    table = tmp_path / "table.jsonl"
+    table.write_text("\n".join(json.dumps(line | {"id": name}) for name in ("a", "b")))
+    result = run(table, files["model"], "--fail-above", "split-share=0", "--json")
+    assert result.exit_code == 0, result.output
+    plain = json.loads(result.stdout)["rollout"]
+    assert (plain["documents"], plain["figures"][0]["n"]) == (2, 2 * 96 * len(LAYERS))
+
+
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
