@@ -9,6 +9,7 @@ from model.trace.comparison import CHANGE, UNDECIDED, Comparison
 MEASURES = {
     "changed-share": "share of compared choices that differ, except near ties and those after an earlier split",
     **rollout.FIGURES,
+    "k1": f"absolute value of the {rollout.FIGURES['k1']}",
     "jaccard-loss": "1 minus the mean Jaccard index of the chosen experts",
     "weight-difference": "largest difference of a weight of an expert that both traces chose",
     "logprob-difference": "largest difference of a token's log-probability, nats",

@@ -32,7 +32,7 @@ FIGURES = {
     "split-tokens": "share of tokens with a choice that differs",
     "split-layers": "mean number of layers in which a token's choice differs",
     "slot-loss": "share of selected experts that the other run did not select",
-    "k1": "k1 estimate of KL(A || B), nats; a limit applies to its absolute value",
+    "k1": "k1 estimate of KL(A || B), nats",
     "k3": "k3 estimate of KL(A || B), nats",
     "ratio-share": "share of tokens whose probabilities differ by more than the factor --tau; above 0.1 is a danger",
     "probability-difference": "mean absolute difference of a token's probability; verl calls 0.01 a fault",
