@@ -48,12 +48,24 @@ def compact(sweep: Sweep, out: Path, num_tokens: int = TOKENS) -> None:
 def merged_classes(strata: pd.DataFrame, cells: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return both tables with one stratum without labels for each class of tokens; the class "all" keeps its strata."""
     whole, parts = strata["token_class"] == "all", cells["token_class"] == "all"
-    added = strata[~whole].groupby("token_class", sort=False)[["docs", "sum_n", "sum_n2"]].sum().reset_index()
-    added = added.assign(**dict.fromkeys(LABELS), stratum=strata["stratum"].max() + 1 + np.arange(len(added)))
-    sums = [name for name in cells.columns if name not in ("stratum", "token_class", "layer", "expert")]
-    merged = cells[~parts].groupby(["token_class", "layer", "expert"], sort=False)[sums].sum().reset_index()
-    merged = merged.assign(stratum=merged["token_class"].map(added.set_index("token_class")["stratum"]))
-    return pd.concat([strata[whole], added], ignore_index=True), pd.concat([cells[parts], merged], ignore_index=True)
+    added = _summed(strata.loc[~whole], ["token_class"], ["docs", "sum_n", "sum_n2"])
+    numbers = strata["stratum"].to_numpy(int).max() + 1 + np.arange(len(added))
+    added = added.assign(**dict.fromkeys(LABELS), stratum=numbers)
+    keys = ["token_class", "layer", "expert"]
+    merged = _summed(cells.loc[~parts], keys, [name for name in cells if name not in ("stratum", *keys)])
+    of_class = dict(zip(added["token_class"].tolist(), numbers.tolist(), strict=True))
+    merged = merged.assign(stratum=[of_class[name] for name in merged["token_class"]])
+    return (
+        pd.concat([strata.loc[whole], added], ignore_index=True),
+        pd.concat([cells.loc[parts], merged], ignore_index=True),
+    )
+
+
+def _summed(frame: pd.DataFrame, keys: list[str], columns: list[str]) -> pd.DataFrame:
+    """Return the sums of columns over the rows of equal keys, in the order of the first rows."""
+    table = pa.Table.from_pandas(frame[[*keys, *columns]], preserve_index=False)
+    sums = table.group_by(keys, use_threads=False).aggregate([(name, "sum") for name in columns]).to_pandas()
+    return sums.rename(columns={f"{name}_sum": name for name in columns})
 
 
 def _schema(name: str, frame: pd.DataFrame) -> pa.Schema:

@@ -1,5 +1,8 @@
 """The widgets of the Atlas page: the sweep, the kind of label, and what the map shows."""
 
+import contextlib
+from collections.abc import Iterator
+
 import streamlit as st
 
 from model.atlas import library
@@ -41,6 +44,15 @@ def _opened(names: list[str], key: str, label: str) -> Sweep:
         return library.opened(name)
     except AtlasError as error:
         guards.stop_with(text.sentence(error))
+
+
+@contextlib.contextmanager
+def damage_shown(sweep: Sweep) -> Iterator[None]:
+    """Show one line of error in place of the `with` block's output if a table of the sweep cannot be read."""
+    try:
+        yield
+    except AtlasError as error:
+        st.error(text.sentence(str(error).replace(str(sweep.folder), sweep.folder.name)))
 
 
 def kinds(sweep: Sweep) -> list[str]:

@@ -21,10 +21,11 @@ with st.container(horizontal=True, vertical_alignment="bottom"):
     rows, label = (choices.rows(), choices.label(sweep, kind)) if kind else (choices.LAYERS, choices.ANY)
     layer = controls.layer(None, options=list(sweep.layers))
     expert = controls.expert(sweep.num_experts, 0)
-if kind:
-    st.markdown(purpose.verdict(sweep, kind))
-    purpose.lift_map(sweep, kind, label, rows, layer)
-    st.markdown(purpose.by_label(sweep, kind))
-for name, tab in controls.open_tabs(TABS, "part"):
-    with tab:
-        TABS[name](sweep, kind, layer, expert)
+with choices.damage_shown(sweep):
+    if kind:
+        st.markdown(purpose.verdict(sweep, kind))
+        purpose.lift_map(sweep, kind, label, rows, layer)
+        st.markdown(purpose.by_label(sweep, kind))
+    for name, tab in controls.open_tabs(TABS, "part"):
+        with tab:
+            TABS[name](sweep, kind, layer, expert)

@@ -73,11 +73,9 @@ def sentence(sweep: Sweep, kind: str, layer: int, expert: int) -> str:
     called = table.loc[table["verdict"] == REASONS[0]].sort_values(by="lift (log2)", ascending=False)
     if called.empty:
         return f"It is no specialist for a {kind}: no lift survives the tests."
-    parts = [
-        f"{text.plain(row['label'], 40)} {tables.factor(row)}, n = {row['documents']:,}"
-        for row in called.to_dict("records")
-    ]
-    return f"Documents of {'; of '.join(parts)} choose it: the lifts that survive the tests."
+    rows = called.to_dict("records")
+    parts = [f"**{text.plain(row['label'], 40)}** {tables.factor(row)}, n = {row['documents']:,}" for row in rows]
+    return f"Lifts that survive the tests: {'; '.join(parts)}."
 
 
 def lift_map(sweep: Sweep, kind: str, label: str, rows: str, layer: int) -> None:

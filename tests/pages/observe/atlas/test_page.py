@@ -36,3 +36,20 @@ def test_second_sweep_opens_by_its_name_in_the_address(show_at: OpenApp, sweep: 
     app = show_at(sweep="other")
     assert app.selectbox(key="sweep").value == "other"
     assert "sources" not in said(app)
+
+
+def test_table_that_is_damaged_inside_is_named_where_it_is_needed(show: OpenApp, sweep: Sweep, shelf: Path) -> None:
+    path = shelf / "mini" / "tokens.parquet"
+    content = bytearray(path.read_bytes())
+    content[4:200] = bytes(196)
+    path.write_bytes(content)
+    app = show()
+    assert not app.exception
+    assert app.error[0].value.startswith(r"mini\/tokens.parquet is damaged")
+
+
+def test_sweep_without_labels_keeps_its_other_parts(show_at: OpenApp, shelf: Path) -> None:
+    planted(shelf / "mini", labelled=False)
+    assert "takes 0." in said(show_at())
+    for part in ("Layers", "How sure"):
+        assert "The documents of this sweep have no labels" in show_at(part=part).info[-1].value

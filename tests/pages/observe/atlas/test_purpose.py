@@ -43,9 +43,9 @@ def test_chosen_label_shows_what_its_documents_avoid(show_at: OpenApp, sweep: Sw
 def test_sentence_has_the_labels_that_survive(sweep: Sweep) -> None:
     assert purpose.sentence(sweep, "domain", 1, 0).startswith("It is no specialist for a domain")
     words = purpose.sentence(sweep, "domain", 2, 2)
-    assert words.startswith("Documents of code ")
+    assert words.startswith("Lifts that survive the tests: **code** ")
     assert "as often as elsewhere (95 %: " in words
-    assert "n = 60" in words
+    assert "n = 60; **maths** 0." in words
 
 
 def test_labels_of_few_documents_are_named_as_not_judged(show_at: OpenApp, sweep: Sweep) -> None:
