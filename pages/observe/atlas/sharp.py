@@ -10,6 +10,7 @@ import xarray as xr
 from model.atlas.folder import Sweep
 from model.atlas.sharpness import sharpness
 from model.trace.derived import derived
+from model.trace.documents import FEWEST
 from pages.common import controls, session, tables, text
 from viz import atlas as figures
 
@@ -53,8 +54,8 @@ def verdict(whole: xr.Dataset) -> str:
 def _near_ties(sweep: Sweep, found: xr.Dataset, kind: str) -> None:
     """Draw the share of near ties by layer and label."""
     labels = found["label"].values.tolist()
-    shares = found["near"].transpose("moe_layer", "label").values
     documents = found["documents"].values.tolist()
+    shares = found["near"].where(found["documents"] >= FEWEST).transpose("moe_layer", "label").values
     names = [f"L{number}" for number in sweep.layers]
     texts = np.array(
         [
@@ -80,7 +81,7 @@ def _near_ties(sweep: Sweep, found: xr.Dataset, kind: str) -> None:
     how_to_read = (
         f"A row per layer, a column per {text.plain(kind)}: the share of choices whose margin is below "
         f"{found.attrs['near']:g}. Rounding, another device or another batch can change such a choice. The sums of a "
-        "sweep give no interval for it."
+        "sweep give no interval for it; labels of fewer than 20 documents are blank."
     )
     controls.chart(figure, "atlas-near-ties", table, how_to_read)
 

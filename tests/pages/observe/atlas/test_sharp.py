@@ -14,14 +14,14 @@ from tests.sweeps import write_sweep
 PAGE = page_path("atlas")
 
 
-def with_margins(folder: Path) -> Path:
+def with_margins(folder: Path, domains: list[str] = DOMAINS) -> Path:
     """Write a sweep of which a quarter of L2's margins is near: in bin 9 of 16, and the others in the last."""
-    plain = open_sweep(write_sweep(folder, counts(), 2, LAYERS, DOMAINS))
+    plain = open_sweep(write_sweep(folder, counts(), 2, LAYERS, domains))
     near = np.where(plain.cells["layer"] == 2, plain.cells["c"] // 4, 0)
     margins = {name: np.zeros(len(plain.cells), int) for name in MARGIN_COLUMNS}
     margins["m09"], margins["m15"] = near, plain.cells["c"] - near
     cells = plain.cells.assign(**margins)
-    return write_sweep(folder, counts(), 2, LAYERS, DOMAINS, counts=cells, strata=plain.strata)
+    return write_sweep(folder, counts(), 2, LAYERS, domains, counts=cells, strata=plain.strata)
 
 
 def test_near_ties_by_layer_and_label(show_at: OpenApp, shelf: Path) -> None:
@@ -32,6 +32,11 @@ def test_near_ties_by_layer_and_label(show_at: OpenApp, shelf: Path) -> None:
     assert charts(app)[1]["layout"]["xaxis"]["ticktext"] == ["code", "maths"]
     assert "**The router decides least clearly in L2: 2" in said(app)
     assert app.dataframe[-1].value["layer"].tolist() == ["L1", "L2"]
+
+
+def test_labels_of_few_documents_are_blank(show_at: OpenApp, shelf: Path) -> None:
+    with_margins(shelf / "mini", ["rare"] * 19 + DOMAINS[19:])
+    assert np.isnan(numbers(charts(show_at(part="How sharp"))[1]["data"][0]["z"]).astype(float)[:, 2]).all()
 
 
 def test_sweep_without_margins_says_so(show_at: OpenApp, sweep: Sweep) -> None:
