@@ -74,8 +74,12 @@ def lines_of_check(check: Mapping[str, Any]) -> list[str]:
               f"{'as trained':<17} {check['as_trained']:>7.4f}", _harm("plan", own)]  # fmt: skip
     lines += [_harm(row["plan"], row) for row in sorted(rows, key=lambda row: row["harm"])]
     if rows:
-        closest = check["closest"]
+        closest, average = check["closest"], check["average"]
         lines.append(f"the plan harms less than {check['beaten']} of {len(rows)} random plans of its size")
+        lines.append(
+            f"on average they harm {average['harm']:+.4f} more than the plan"
+            f" ({average['low']:+.4f} to {average['high']:+.4f})"
+        )
         lines.append(
             f"{closest['plan']}, the closest, harms {closest['harm']:+.4f} more than the plan"
             f" ({closest['low']:+.4f} to {closest['high']:+.4f})"

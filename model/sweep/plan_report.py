@@ -27,8 +27,8 @@ def report(variants: Mapping[str, _Sums], layers: Sequence[int], about: Mapping[
         `about`, and: `documents` and `tokens`; `as_trained`, bits per byte; `plan`, and a row of `random` per random
         plan: `bits_per_byte`, and `harm`, the bits per byte above those as trained, with its interval `low` to `high`
         over documents; `beaten`, the number of random plans with more harm; `closest`, the random plan with the least
-        harm, whose `harm` here is above that of the plan; `damage`, a row per figure of routing damage, with its range
-        over the random plans; `split_share_by_layer` of the plan.
+        harm, and `average`, the mean of all, whose `harm` here is above that of the plan; `damage`, a row per figure of
+        routing damage, with its range over the random plans; `split_share_by_layer` of the plan.
     """
     trained, planned = variants["as trained"], variants["plan"]
     controls = {name: sums for name, sums in variants.items() if name not in ("as trained", "plan")}
@@ -44,6 +44,7 @@ def report(variants: Mapping[str, _Sums], layers: Sequence[int], about: Mapping[
         "random": rows,
         "beaten": sum(row["harm"] > own["harm"] for row in rows),
         "closest": None if best is None else {"plan": best["plan"], **_harm(controls[best["plan"]], planned)},
+        "average": _harm(_averaged(list(controls.values())), planned) if controls else None,
         "damage": [_figure(name, planned, list(controls.values())) for name in FIGURES],
         "split_share_by_layer": {
             str(layer): sum(planned[f"layer {index}"]) / sum(planned["tokens"]) for index, layer in enumerate(layers)
@@ -58,6 +59,11 @@ def _harm(sums: _Sums, baseline: _Sums) -> dict[str, Any]:
     first, second = parts
     harm, low, high = paired_difference(first, bytes_D, second, bytes_D)
     return {"bits_per_byte": float(first.sum() / bytes_D.sum()), "harm": harm, "low": _known(low), "high": _known(high)}
+
+
+def _averaged(controls: Sequence[_Sums]) -> _Sums:
+    """Return the mean bits of the random plans in each document, with its bytes."""
+    return {"bits": np.mean([sums["bits"] for sums in controls], axis=0), "bytes": controls[0]["bytes"]}
 
 
 def _figure(name: str, planned: _Sums, controls: Sequence[_Sums]) -> dict[str, Any]:

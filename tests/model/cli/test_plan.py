@@ -45,6 +45,7 @@ def test_the_plan_in_words(sweep: Path, tmp_path: Path) -> None:
 def test_the_check_in_words() -> None:
     lines = lines_of_check(report(VARIANTS, LAYERS, {"same_weights": True}))
     assert "the plan harms less than 1 of 2 random plans of its size" in lines
+    assert "on average they harm +0.2188 more than the plan (+0.2037 to +0.2338)" in lines
     assert "random 2, the closest, harms -0.0625 more than the plan (-0.0925 to -0.0325)" in lines
     assert "decisions that differ by layer: L3 0.0%, L4 40.0%" in lines
 

@@ -36,6 +36,7 @@ def test_random_plans_stand_beside_the_plan() -> None:
     assert [row["harm"] for row in result["random"]] == [0.75, 0.1875]
     assert result["beaten"] == 1
     assert (result["closest"]["plan"], result["closest"]["harm"]) == ("random 2", -0.0625)
+    assert result["average"]["harm"] == pytest.approx(0.46875 - 0.25)
     first = result["damage"][0]
     assert (first["figure"], first["value"], first["random_low"], first["random_high"]) == (
         "split-share",
