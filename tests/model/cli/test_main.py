@@ -1,6 +1,7 @@
 """The command line: its help, and how an error ends a command."""
 
 import os
+import resource
 import stat
 import subprocess
 import sys
@@ -95,19 +96,21 @@ def test_ctrl_c_is_one_line(folder: Path, tmp_path: Path, monkeypatch: pytest.Mo
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
-def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
+def test_a_full_disk_is_one_line() -> None:
     info = [sys.executable, "-m", "model", "info", "mini-v3"]
     with Path("/dev/full").open("w") as full:
         result = subprocess.run(info, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
     assert (result.returncode, result.stderr) == (2, "Error: No space left on device\n")
-    out = tmp_path / "run"
-    script = (
-        "import resource, model.__main__ as m\n"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (5_000, 5_000))\n"
-        f"m.main(['trace', 'mini-v3', '--ids', '1,2,3', '--out', {str(out)!r}])"
-    )
-    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
-    assert (result.returncode, result.stderr) == (2, f"Error: {out}: File too large\n")
+
+
+def test_a_file_that_the_system_cuts_off_is_one_line(folder: Path, tmp_path: Path) -> None:
+    out, limits = tmp_path / "run", resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (5_000, limits[1]))
+    try:
+        result = run("trace", folder, "--ids", "1,2,3", "--out", out)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    refused(result, f"{out}: File too large")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -31,7 +31,7 @@ def sparse_config(**changes: object) -> ModelConfig:
 
 
 @functools.cache
-def balanced(config: ModelConfig, seed: int = 0, steps: int = 120) -> Transformer:
+def balanced(config: ModelConfig, seed: int = 0, steps: int = 60) -> Transformer:
     """Return a random model whose biases balance the load over random ids; callers must not change it."""
     model, generator = random_model(config, seed), torch.Generator().manual_seed(seed + 1)
     routers = model.routers()
@@ -44,7 +44,7 @@ def balanced(config: ModelConfig, seed: int = 0, steps: int = 120) -> Transforme
             model(ids, tape=tape)
             for router, routing in zip(routers, tape.routings, strict=True):
                 counts = torch.bincount(routing.expert_ids_TK.flatten(), minlength=config.num_experts)
-                update_bias(router.expert_bias, counts, 0.01 if step < steps // 2 else 0.001)
+                update_bias(router.expert_bias, counts, 0.02 if step < steps // 2 else 0.002)
     return model
 
 

@@ -32,7 +32,7 @@ TEXT = (
 @pytest.fixture(scope="module")
 def healthy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A balanced model with a tokenizer of its size."""
-    folder = written(balanced(tiny_config(bos_id=0, eos_id=1), steps=60), tmp_path_factory.mktemp("healthy"))
+    folder = written(balanced(tiny_config(bos_id=0, eos_id=1), steps=30), tmp_path_factory.mktemp("healthy"))
     train_vocabulary([TEXT * 3], 320, show_progress=False).save(str(folder / "tokenizer.json"))
     return folder
 
@@ -147,7 +147,7 @@ HEALTHY: dict[str, tuple[ModelConfig, torch.dtype, torch.dtype | None]] = {
 @pytest.mark.parametrize("name", HEALTHY)
 def test_a_healthy_checkpoint_raises_no_alarm(tmp_path: Path, name: str) -> None:
     config, dtype, scales = HEALTHY[name]
-    model = random_model(config) if scales else balanced(config, steps=60)
+    model = random_model(config) if scales else balanced(config, steps=30)
     save_model(model, tmp_path / "model", dtype, fp8_scales=scales)
     assert grave(examine_weights(tmp_path / "model")) == []
     engine = Engine.load(tmp_path / "model", device="cpu")

@@ -1,5 +1,6 @@
 """The second stage: planted faults against a healthy reference are named; healthy models raise nothing above a note."""
 
+import functools
 import math
 import threading
 from collections.abc import Callable
@@ -53,9 +54,21 @@ def grave(report: Report) -> list[Finding]:
 # --- healthy ---------------------------------------------------------------------------------------------------------
 
 
+@functools.cache
+def examined(name: str) -> tuple[Report, list[Trace]]:
+    """The report on an embedded model over the doctor's own sample, and the traces of its runs in fp32."""
+    traces: list[Trace] = []
+
+    def keep(progress: text.Progress) -> None:
+        if progress.trace is not None and progress.doing == "fp32":
+            traces.append(progress.trace)
+
+    return examine_text(Engine.load(name, device="cpu"), own_prompts(), on_progress=keep), traces
+
+
 @pytest.mark.parametrize("name", embedded_models())
 def test_embedded_models_are_healthy_on_the_own_sample(name: str) -> None:
-    report = examine_text(Engine.load(name, device="cpu"), own_prompts())
+    report, _ = examined(name)
     assert grave(report) == []
     assert {check.name for check in report.made} >= {"load", "groups", "near ties", "bf16 against fp32", "own numbers"}
     rows = report.measures["Routing layer by layer"]
@@ -67,9 +80,7 @@ def test_the_calibration_of_the_thresholds_is_measured() -> None:
     """The figures in the docstring of `load`, on the embedded models and the doctor's own sample."""
     lowest, busiest, spread, ends = [], 0.0, math.inf, 0.0
     for name in embedded_models():
-        engine = Engine.load(name, device="cpu")
-        requests = text._requests(engine, own_prompts())
-        data = text.joined([engine.run(request, None) for request in requests])
+        data = text.joined(examined(name)[1])
         counts = metrics.tokens_per_expert(data["expert_id"], 32).values
         scores = data["router_score"].values
         lowest.append(np.sort((counts / data.sizes["token"] * 8).ravel()))  # 4 of 32 experts: fair is an eighth
@@ -102,7 +113,7 @@ def test_random_models_after_balancing_are_healthy(tmp_path: Path, make: Callabl
 
 
 def test_a_model_on_the_disk_says_the_same(tmp_path: Path) -> None:
-    folder = written(balanced(tiny_config(), steps=60), tmp_path / "model")
+    folder = written(balanced(tiny_config(), steps=30), tmp_path / "model")
     prompts = random_prompts(2, 60)
     inside = examine_text(Engine.load(folder, device="cpu"), prompts)
     outside = examine_text(Engine.from_disk(folder, device="cpu"), prompts)
@@ -171,7 +182,7 @@ def test_a_starved_group_and_a_collapsed_layer_are_found(tmp_path: Path) -> None
 
 
 def test_a_router_that_shouts_or_says_nothing_is_found(tmp_path: Path) -> None:
-    folder = written(balanced(tiny_config(), steps=60), tmp_path / "model")
+    folder = written(balanced(tiny_config(), steps=30), tmp_path / "model")
     plant(folder, lambda tensors: tensors[GATE].mul_(200))
     found = grave(examine_text(Engine.load(folder, device="cpu"), random_prompts(2)))
     assert ("affinities", "L3") in [(f.check, f.place) for f in found]

@@ -68,7 +68,7 @@ def test_embedded_models_are_healthy(name: str) -> None:
 @pytest.mark.parametrize("make", [tiny_config, sparse_config])
 @pytest.mark.parametrize("fp8", [False, True])
 def test_random_models_after_balancing_are_healthy(tmp_path: Path, make: Callable[..., object], fp8: bool) -> None:
-    report = examine_weights(written(balanced(make(), steps=60), tmp_path / "model", fp8))  # type: ignore[arg-type]
+    report = examine_weights(written(balanced(make(), steps=30), tmp_path / "model", fp8))  # type: ignore[arg-type]
     assert grave(report) == []
 
 
