@@ -58,9 +58,8 @@ def test_answers_of_engines_with_their_log_probabilities() -> None:
     answer["id"] = "cmpl-1"
     documents = table(answer, {"id": "y", "request": {"temperature": 0.7}, "response": answer}, named=TINY)
     assert [document.name for document in documents] == ["1", "y"]
-    np.testing.assert_array_equal(
-        documents[0].trace.data["logprob"].values, np.float32([np.nan] * len(PROMPT_IDS) + [-0.5] * len(NEW_IDS))
-    )
+    expected = np.array([np.nan] * len(PROMPT_IDS) + [-0.5] * len(NEW_IDS), np.float32)
+    np.testing.assert_array_equal(documents[0].trace.data["logprob"].values, expected)
     assert not documents[1].trace.has("logprob")
     assert "a temperature other than 1" in documents[1].trace.origin["notes"][-1]
 
