@@ -1,6 +1,6 @@
 # make run       creates the environment, installs, opens the app at PORT, or at the first free port from 8501
 # make test      installs the test requirements and a browser, runs linters and all tests; ARGS="-k layout" selects tests
-# make bench     runs eleven measurements (docs/measured.md)
+# make bench     runs twelve measurements (docs/measured.md)
 # make recorded  records anew what the pages show before a visitor runs anything; ARGS="sparse" one of them
 PYTHON ?= python3
 VENV ?= .venv
@@ -37,6 +37,7 @@ bench: browser
 	$(PY) -m tests.benchmarks.training
 	$(PY) -m tests.benchmarks.disk
 	$(PY) -m tests.benchmarks.families
+	$(PY) -m tests.benchmarks.sweep
 
 recorded: $(VENV)/run.stamp
 	$(PY) -m model.run.recorded $(ARGS)

@@ -25,6 +25,7 @@ PART_TABLES: dict[str, pa.Schema] = {
 }
 _FIELDS = {field.name: field for schema in PART_TABLES.values() for field in schema}
 _SCHEMA = pa.schema([("table", pa.string()), *_FIELDS.values()])
+_REPEATING = ["table", *LABELS, "token_class", "layer", "expert"]  # the columns that a dictionary makes smaller
 
 
 def write_part(path: Path, tables: Mapping[str, pa.Table]) -> None:
@@ -33,7 +34,8 @@ def write_part(path: Path, tables: Mapping[str, pa.Table]) -> None:
     Raises:
         OSError: it cannot be written, as on a full disk; no file is left.
     """
-    with replacing(path) as temporary, pq.ParquetWriter(temporary, _SCHEMA, compression="zstd") as writer:
+    how = {"compression": "zstd", "write_statistics": ["table"], "use_dictionary": _REPEATING}
+    with replacing(path) as temporary, pq.ParquetWriter(temporary, _SCHEMA, **how) as writer:
         for name, table in tables.items():
             columns = {column: table[column] for column in table.column_names}
             columns["table"] = pa.array([name] * len(table), pa.string())

@@ -139,7 +139,7 @@ class Sums:
             stratum_N = np.array([document.stratum for document in group])[document_N]
             self._add_sums(part, stratum_N, cell_NLK)
             seen = self._add_tokens(part, document_N, cell_NLK, seen)
-        np.add.at(self.tokens["docs"].reshape(-1), seen % max(1, self.tokens["docs"].size), 1)
+        _add(self.tokens["docs"], seen % max(1, self.tokens["docs"].size))
         classes[:, 0] = classes.sum(1)
         n = classes.sum(-1)[:, :, 0]  # the same in every layer, [D, C]
         self._reduce_classes(classes, n, [document.stratum for document in group])
@@ -167,10 +167,10 @@ class Sums:
             values |= {"norm_sum": norms, "weighted_norm_sum": weights * norms}
             values["weighted_norm2_sum"] = values["weighted_norm_sum"] ** 2
         for name, value in values.items():
-            np.add.at(self.real[name].reshape(-1), row, value.reshape(-1))
+            _add(self.real[name], row, value.reshape(-1))
         if part.margins_NL is not None:
             binned = row_NLK * MARGIN_BINS + margin_bin(part.margins_NL)[..., None]
-            np.add.at(self.whole["margins"].reshape(-1), binned.reshape(-1), 1)
+            _add(self.whole["margins"], binned.reshape(-1))
 
     def _add_tokens(self, part: Routed, document_N: np.ndarray, cell_NLK: np.ndarray, seen: np.ndarray) -> np.ndarray:
         """Add the selections by token, and return the sorted keys of (document, layer, expert, token) so far."""
@@ -179,9 +179,9 @@ class Sums:
         size = self.tokens["c"].shape[-1]
         row_NLK = cell_NLK[counted_N] * size + column[:, None, None]
         row = row_NLK.reshape(-1)
-        np.add.at(self.tokens["c"].reshape(-1), row, 1)
+        _add(self.tokens["c"], row)
         if part.weights_NLK is not None:
-            np.add.at(self.tokens["weight_sum"].reshape(-1), row, part.weights_NLK[counted_N].reshape(-1))
+            _add(self.tokens["weight_sum"], row, part.weights_NLK[counted_N].reshape(-1))
         keys_NLK = document_N[counted_N][:, None, None] * self.tokens["c"].size + row_NLK
         return np.unique(np.concatenate([seen, keys_NLK.reshape(-1)]))
 
@@ -242,6 +242,14 @@ def _count(into: np.ndarray, row_N: np.ndarray, cell: np.ndarray, cells: int) ->
     """Count the cells [N, ...] of each row; `into` holds `cells` numbers per row."""
     key = row_N.reshape(-1, *[1] * (cell.ndim - 1)) * cells + cell
     into += np.bincount(key.reshape(-1), minlength=into.size).reshape(into.shape)
+
+
+def _add(into: np.ndarray, row: np.ndarray, values: np.ndarray | None = None) -> None:
+    """Add values, or ones, to the rows of a flattened array."""
+    if into.size <= len(row):  # then a dense sum of this slice costs less
+        into += np.bincount(row, values, into.size).reshape(into.shape).astype(into.dtype)
+    else:
+        np.add.at(into.reshape(-1), row, 1 if values is None else values)
 
 
 def _reduce_pairs(sums: dict[str, np.ndarray], a: np.ndarray, ci: np.ndarray, cj: np.ndarray, n: np.ndarray) -> None:

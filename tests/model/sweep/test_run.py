@@ -45,7 +45,7 @@ def write_texts(folder: Path, count: int = 23) -> tuple[str, ...]:
 
 
 def settings_for(folder: Path, **changes: object) -> Settings:
-    chosen: dict[str, object] = {"batch_tokens": 100, "shard_tokens": 600, "keep": ("ids", "examples", "bits")}
+    chosen: dict[str, object] = {"batch_tokens": 100, "shard_tokens": 900, "keep": ("ids", "examples", "bits")}
     return Settings(model="fake", paths=write_texts(folder / "texts"), out=str(folder / "out"), **(chosen | changes))
 
 
