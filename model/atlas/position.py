@@ -6,13 +6,14 @@ import xarray as xr
 from model.atlas.folder import Sweep
 from model.atlas.share import CELL, coordinates, shares
 from model.atlas.sums import Sums
+from model.trace.documents import FEWEST
 
 
 def position_share(sweep: Sweep) -> xr.Dataset | None:
     """Return the share of each expert by bucket of positions; None if the sweep has no such table.
 
     Variables `share`, `low`, `high` are [bucket, moe_layer, expert], `documents` and `first` (first position of the
-    bucket) [bucket]. Bounds are NaN below 20 documents. A document reaches a bucket if it is longer than `first`.
+    bucket) [bucket]. All are NaN below 20 documents. A document reaches a bucket if it is longer than `first`.
     """
     if sweep.positions is None:
         return None
@@ -30,6 +31,7 @@ def position_share(sweep: Sweep) -> xr.Dataset | None:
     n[places[0]], n2[places[0]] = table["n"].to_numpy(), table["n2"].to_numpy()
     hit = np.broadcast_to(documents[:, None, None], sums["c"].shape)  # the table does not count these documents
     found = shares(Sums(**sums, hit=hit, n=n, n2=n2, documents=documents))
-    variables = {name: (("bucket", *CELL), found[name]) for name in ("share", "low", "high")}
+    enough = (documents >= FEWEST)[:, None, None]
+    variables = {name: (("bucket", *CELL), np.where(enough, found[name], np.nan)) for name in ("share", "low", "high")}
     variables |= {"documents": ("bucket", documents), "first": ("bucket", first)}
     return xr.Dataset(variables, coordinates(sweep) | {"bucket": buckets})

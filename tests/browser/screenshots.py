@@ -17,6 +17,7 @@ PAGES = {
     "expert_load": "expert_load",
     "attention": "attention",
     "tokens": "tokens",
+    "atlas": "atlas",
     "counterfactual": "counterfactual",
     "compare": "compare",
     "doctor": "doctor",

@@ -54,7 +54,7 @@ def counts(imported: Counts) -> None:
         "stays, and no documents, so nothing here has an interval and no expert can be called a specialist."
     )
     table = tables.counted(imported)
-    st.dataframe(table, hide_index=True, key="import_counted", column_config=three_digits(table))
+    st.dataframe(table, hide_index=True, key="import_counted", column_config=three_digits(table), placeholder="")
     for note in imported.notes:
         st.caption(text.plain(note))
     st.caption("`python -m model place FILE --model MODEL` makes an expert map of these counts for a serving engine.")

@@ -142,8 +142,8 @@ def _positions(sweep: Sweep, layer: int, expert: int) -> None:
     )  # fmt: skip
     how_to_read = (
         "The expert's share of the choices by the position of the token in its document. A point covers the positions "
-        "from its own to the next point; position 0 is the beginning of the sequence. Bars are 95 % intervals over "
-        "documents, the dashed line is the share of all tokens."
+        "from its own to the next point; position 0 is the beginning of the sequence. Points of fewer than 20 "
+        "documents are left out. Bars are 95 % intervals over documents, the dashed line is the share of all tokens."
     )
     controls.chart(figure, "atlas-positions", frame, how_to_read, layer=layer)
 

@@ -10,6 +10,7 @@ from model.atlas.lift import REASONS, specialists
 from model.atlas.rule import rule_of
 from model.atlas.strongest import strongest, tally
 from model.trace.derived import derived
+from model.trace.documents import FEW
 from pages.common import controls, session, text
 from pages.observe.atlas import tables
 from pages.observe.atlas.choices import ANY, BY_LABEL
@@ -44,7 +45,13 @@ def verdict(sweep: Sweep, kind: str) -> str:
     blank = [text.plain(name, 40) for name in _unjudged(found)]
     if blank:
         words += f"Not judged, because fewer than 20 documents have the label: {', '.join(blank)}. "
+    if few := [text.plain(name, 40) for name in _few(found) if name in numbers.index]:
+        words += f"Fewer than {FEW} documents, so intervals are somewhat too narrow: {', '.join(few)}. "
     return f"{words}n = {documents:,} documents; derived."
+
+
+def _few(found: xr.Dataset) -> list[str]:
+    return [name for name, few in zip(found["label"].values.tolist(), found["few"].values.tolist(), strict=True) if few]
 
 
 def _unjudged(found: xr.Dataset) -> list[str]:

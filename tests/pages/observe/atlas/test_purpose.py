@@ -1,11 +1,14 @@
+from pathlib import Path
+
 import numpy as np
 
-from model.atlas.folder import Sweep
+from model.atlas.folder import Sweep, open_sweep
 from pages.common.menu import page_path
 from pages.observe.atlas import purpose
 from pages.observe.atlas.choices import BY_LABEL
 from tests.pages.conftest import charts, numbers, said
-from tests.pages.observe.atlas.conftest import OpenApp
+from tests.pages.observe.atlas.conftest import DOMAINS, LAYERS, OpenApp, counts
+from tests.sweeps import write_sweep
 
 PAGE = page_path("atlas")
 
@@ -48,7 +51,13 @@ def test_sentence_has_the_labels_that_survive(sweep: Sweep) -> None:
     assert "n = 60; **maths** 0." in words
 
 
-def test_labels_of_few_documents_are_named_as_not_judged(show_at: OpenApp, sweep: Sweep) -> None:
-    app = show_at(by="source")
-    assert "Not judged, because fewer than 20 documents have the label: code-" not in said(app)
-    assert "**0 of 8 experts" in said(app) or "specialists for a source" in said(app)
+def test_labels_of_few_documents_are_named(tmp_path: Path) -> None:
+    few = ["rare"] * 19 + DOMAINS[19:]
+    words = purpose.verdict(open_sweep(write_sweep(tmp_path, counts(), 2, LAYERS, few)), "domain")
+    assert "Not judged, because fewer than 20 documents have the label: rare." in words
+
+
+def test_labels_of_under_60_documents_have_a_warning(tmp_path: Path) -> None:
+    few = [domain if number < 100 else None for number, domain in enumerate(DOMAINS)]
+    words = purpose.verdict(open_sweep(write_sweep(tmp_path, counts(), 2, LAYERS, few)), "domain")
+    assert "Fewer than 60 documents, so intervals are somewhat too narrow: code. n = 100 documents" in words
