@@ -112,7 +112,7 @@ def _outside_dots(ratio: np.ndarray, positions: np.ndarray, band: Band | None, t
 
 
 def _band_note(band: Band) -> str:
-    chance = f"chance alone: {band.low:.3g} to {band.high:.3g} for all experts of a layer"
+    chance = f"chance alone: {band.low:.3g} to {band.high:.3g}"
     return f"n = {band.num_tokens:,} tokens; {chance}; ● outside it"
 
 
@@ -235,7 +235,7 @@ def group_load(relative_load: xr.DataArray, theme: Theme, band: Band | None = No
     style(figure, theme, rows_height(len(layers), limit=1400), xaxis=xaxis, yaxis=layer_axis(layers))
     if band is None:
         return figure
-    chance = f"chance alone: {low:.3g} to {high:.3g} for all groups of a layer"
+    chance = f"chance alone: {low:.3g} to {high:.3g}"
     return note(figure, f"n = {band.num_tokens:,} tokens; {chance}; ● outside it", theme)
 
 

@@ -74,6 +74,14 @@ def go_to(page: Page, name: str) -> None:
     at_rest(page)
 
 
+def judged(page: Page) -> list[str]:
+    """Return the serious and critical faults that axe finds on a page as it stands."""
+    page.evaluate(AXE_SCRIPT)
+    page.add_style_tag(content=STILL)
+    at_rest(page)
+    return page.evaluate(AXE, [[], []])
+
+
 def test_no_page_has_a_fault_in_either_theme_or_on_a_phone(visit: Visit, app: str) -> None:
     page, faults = visit(f"{app}?ran=yes&layer=3&token=24&expert=26"), {}
     page.wait_for_function(READY)

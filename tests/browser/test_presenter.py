@@ -4,6 +4,7 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.browser.conftest import Visit
+from tests.browser.test_accessibility import judged
 
 pytestmark = pytest.mark.browser
 DRAWN = "color => [...document.querySelectorAll('.js-plotly-plot')].some(p => p._fullLayout?.paper_bgcolor === color)"
@@ -19,6 +20,7 @@ def test_theme_presenter_and_hidden_controls(visit: Visit, app: str) -> None:
     page.wait_for_function(DRAWN, arg="#0e1117")
     page.locator("body").press("p")
     page.wait_for_selector(".st-key-load[data-presented=figure]")
+    assert judged(page) == []
     expect(page.get_by_test_id("stSidebar")).to_be_hidden()
     page.locator("body").press("PageDown")
     page.wait_for_selector(".st-key-load-layer[data-presented=figure]")

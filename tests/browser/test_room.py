@@ -6,6 +6,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.browser.conftest import Visit
+from tests.browser.test_accessibility import judged
 
 pytestmark = pytest.mark.browser
 LESSON = "lesson=1-tokens&step=1"
@@ -40,6 +41,7 @@ def test_a_class_predicts_sees_the_answers_of_all_and_steps_on(
         expect(page.locator(".room-answers tr.right th")).to_have_text("C")
     expect(students[0].get_by_text("You answered A.")).to_be_visible()
     expect(students[1].get_by_text("Right:")).to_be_visible()
+    assert judged(teacher) == judged(students[1]) == []  # with lesson and room, on a screen and on a phone
 
     teacher.locator(".st-key-lesson-next button").click()
     for student in students:
