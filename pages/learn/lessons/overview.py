@@ -16,7 +16,8 @@ _PRINT_CSS = """
 <style>
 @media print {
   [data-testid="stSidebar"], [data-testid="stHeader"], .st-key-lesson-list, .st-key-lesson, .st-key-notes-choice,
-  .st-key-lesson-reset, .st-key-lesson-intro, h1.page-title, [data-testid="stExpander"] summary {
+  .st-key-lesson-reset, .st-key-lesson-intro, h1.page-title, [data-testid="stExpander"] summary,
+  [data-testid="stSkeleton"] {
     display: none !important; }
   [data-testid="stMain"], [data-testid="stAppViewContainer"], .stApp { position: static !important;
     overflow: visible !important; height: auto !important; display: block !important; }
@@ -120,6 +121,9 @@ def _notes(each: Lesson) -> None:
 
 
 def _outline(step: lesson.Step) -> str:
-    """Return a step's text and question, with an ellipsis for each number that is computed on a run."""
-    words = " ".join(filter(None, (step.text, step.ask.question if step.ask else "", step.do)))
-    return markdown(re.sub(r"\{[^{}]*\}", "\N{HORIZONTAL ELLIPSIS}", words))
+    """Return a step's text, question and task, with an ellipsis for each number that is computed on a run."""
+    words, question, task = (
+        markdown(re.sub(r"\{[^{}]*\}", "\N{HORIZONTAL ELLIPSIS}", part))
+        for part in (step.text, step.ask.question if step.ask else "", step.do)
+    )
+    return " ".join(filter(None, (words, question and f"**{question}**", task)))
