@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import streamlit as st
+from streamlit.navigation.page import Page
 
 from pages.common import controls, guards, kept, limits, models, opening, prompt, style, view
 from pages.common.menu import FIRST, MENU, page_path, title
@@ -19,19 +20,15 @@ def show() -> None:
     if limits.REFUSED:
         st.error("  \n".join(limits.REFUSED))
         st.stop()
-    sections = {
-        section: [st.Page(page_path(name), title=title(name), url_path=name, default=name == FIRST) for name in names]
-        for section, names in MENU.items()
-    }
-    page = st.navigation(sections, position="sidebar", expanded=True)
+    page = st.navigation(_menu(), position="sidebar", expanded=True)
+    kept.restore(page.url_path)
+    member.take_from_address()
+    follow.follow()
+    opening.go(page.url_path or FIRST)  # may end this script, so nothing is drawn before
     st.set_page_config(page_title=f"{page.title} \N{MIDDLE DOT} MoE Loupe")
     style.apply()
     presenter.begin(page.url_path)
     style.title(page.title)
-    kept.restore(page.url_path)
-    member.take_from_address()
-    follow.follow()
-    opening.go(page.url_path or FIRST)
     kept.keep()
     controls.take_from_address(page.url_path)
     controls.keep()
@@ -44,6 +41,16 @@ def show() -> None:
     _page(page.url_path, page.run)
     if models.available():
         models.warm(models.available()[models.chosen()])
+
+
+def _menu() -> dict[str, list[Page]]:
+    """Return the menu's pages by section; they are made once per session, because a page reads the disk."""
+    if "menu" not in st.session_state:
+        st.session_state["menu"] = {
+            section: [st.Page(page_path(name), title=title(name), url_path=name, default=name == FIRST) for name in names]
+            for section, names in MENU.items()
+        }
+    return st.session_state["menu"]
 
 
 def _page(path: str, run: Callable[[], None]) -> None:

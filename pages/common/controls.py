@@ -23,7 +23,6 @@ from model.trace.expert_tokens import newest_token
 from model.trace.observed_rule import rule_of
 from model.trace.trace import Trace
 from pages.common import files, session, tables, text
-from viz.enlarge import enlarge
 
 SHARED = ("layer", "token", "expert", "head")
 KEPT = (*SHARED, *(field.key for field in FIELDS.values()), "tokens", "special")
@@ -269,12 +268,13 @@ def chart(
     """
     on_select = functools.partial(_take_click, key, chooses) if chooses else on_select
     picture = st.session_state.get("picture") or "svg"
-    height, scale = files.annotate(figure, files.note(layer)), session.text_scale()
-    size = {"width": files.WIDTH_PX * scale, "height": height * scale, "scale": files.scale(picture) / scale}
+    scale = session.text_scale()
+    finished = files.annotated(figure, files.note(layer), scale)
+    size = {"width": files.WIDTH_PX * scale, "height": finished.height, "scale": files.scale(picture) / scale}
     image = {"format": picture, "filename": files.file_name(key, layer)} | size
     setup = {"displaylogo": False, "displayModeBar": True, "toImageButtonOptions": image, "responsive": True}
     event = st.plotly_chart(
-        enlarge(figure, scale), key=key, theme=None, config=setup, on_select=on_select, alt=how_to_read,
+        finished, key=key, theme=None, config=setup, on_select=on_select, alt=how_to_read,
         selection_mode=("points", "box") if boxes else "points",
     )  # fmt: skip
     with st.expander("How to read this, and the numbers", icon=":material/help:"):

@@ -12,8 +12,11 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from model.trace import file
+from model.trace.derived import derived
 from model.trace.trace import Trace, TraceError
 from pages.common import limits, session, text
+from viz.enlarge import enlarge
+from viz.finished import Finished
 
 WIDTH_MM, WIDTH_PX = 170, 800  # of a chart on paper, and of its drawing
 DOTS_PER_INCH = 300
@@ -67,16 +70,19 @@ def note(layer: int | None = None) -> str:
     return " · ".join([*_subject(), *([] if layer is None else [f"layer {layer}"]), _today()])
 
 
-def annotate(figure: go.Figure, words: str) -> int:
-    """Write a note below a figure, as its title, and return the new height in pixels.
+def annotated(figure: go.Figure, words: str, scale: float) -> Finished:
+    """Return a figure with a note below it, as its title, `scale` times as large.
 
-    Only saved files show the note: `style.CSS` hides it on the page. Sessions share figures, so a figure that has the
-    note keeps it.
+    Only saved files show the note: `style.CSS` hides it on the page. Sessions share figures, so each is finished once.
     """
+    return derived(figure, (words, scale), lambda: _annotated(figure, words, scale))
+
+
+def _annotated(figure: go.Figure, words: str, scale: float) -> Finished:
     with _ANNOTATING:
         if figure.layout.meta != words:  # pyright: ignore[reportAttributeAccessIssue] - Plotly adds it at run time
             _write_note(figure, words)
-    return int(figure.layout.height)  # pyright: ignore[reportAttributeAccessIssue] - as above
+        return Finished(enlarge(figure, scale))
 
 
 def _write_note(figure: go.Figure, words: str) -> None:

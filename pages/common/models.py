@@ -2,11 +2,13 @@
 
 import collections
 import contextlib
+import functools
 import gc
 import logging
 import os
 import threading
-from collections.abc import Iterator
+import types
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,14 +32,19 @@ VARIABLE = "MOE_LOUPE_MODELS"
 SECONDS_BETWEEN_CHECKS = 0.2  # while a visitor waits for a model that another one loads
 
 
-def available() -> dict[str, Path]:
+def available() -> Mapping[str, Path]:
     """Return folders by model name: the embedded models, then the folders that the operator allows."""
-    allowed = [Path(part) for part in os.environ.get(VARIABLE, "").split(os.pathsep) if part]
+    return _available(PRESETS, os.environ.get(VARIABLE, ""))
+
+
+@functools.lru_cache(maxsize=2)  # a page asks ten times
+def _available(presets: Path, allowed: str) -> Mapping[str, Path]:
     named: dict[str, Path] = {}
-    for folder in [path.parent for path in sorted(PRESETS.glob("*/config.json"))] + allowed:
+    embedded = [path.parent for path in sorted(presets.glob("*/config.json"))]
+    for folder in embedded + [Path(part) for part in allowed.split(os.pathsep) if part]:
         name = name_of(folder)
         named.setdefault(name if name not in named else str(folder), folder)
-    return named
+    return types.MappingProxyType(named)
 
 
 def chosen() -> str:

@@ -99,5 +99,13 @@ def test_a_chart_is_saved_170_mm_wide_with_its_note_below_it(monkeypatch: pytest
 def test_a_legend_at_the_bottom_stands_above_the_note() -> None:
     figure = go.Figure(layout={"height": 182, "legend": {"yref": "container", "y": 0}})
     for words in ("note", "note", "another note"):  # sessions share figures
-        assert files.annotate(figure, words) == 200
-    assert figure.to_plotly_json()["layout"]["legend"]["y"] == pytest.approx(18 / 200)
+        finished = files.annotated(figure, words, 1.0)
+        assert finished.height == 200
+        assert finished.to_dict()["layout"]["title"]["text"] == words
+        assert finished.to_dict()["layout"]["legend"]["y"] == pytest.approx(18 / 200)
+
+
+def test_sessions_share_a_finished_figure() -> None:
+    figure = go.Figure(layout={"height": 182})
+    assert files.annotated(figure, "note", 1.0) is files.annotated(figure, "note", 1.0)
+    assert files.annotated(figure, "note", 1.5).height == 300
