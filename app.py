@@ -46,11 +46,12 @@ def show() -> None:
 def _menu() -> dict[str, list[Page]]:
     """Return the menu's pages by section; they are made once per session, because a page reads the disk."""
     if "menu" not in st.session_state:
-        st.session_state["menu"] = {
-            section: [st.Page(page_path(name), title=title(name), url_path=name, default=name == FIRST) for name in names]
-            for section, names in MENU.items()
-        }
+        st.session_state["menu"] = {section: [_entry(name) for name in names] for section, names in MENU.items()}
     return st.session_state["menu"]
+
+
+def _entry(name: str) -> Page:
+    return st.Page(page_path(name), title=title(name), url_path=name, default=name == FIRST)
 
 
 def _page(path: str, run: Callable[[], None]) -> None:
@@ -73,4 +74,5 @@ def _page(path: str, run: Callable[[], None]) -> None:
 if __name__ == "__main__":  # Streamlit runs this file as its script
     show()
 else:  # the server imports it
+    models.SERVES = True
     app = st.App(__file__, routes=push.ROUTES)

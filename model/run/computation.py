@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Hashable, Sequence
 from typing import Generic, Protocol, TypeVar
 
-from model.run.protocol import EngineProtocol
+from model.run.protocol import StreamProtocol
 from model.run.request import RequestError, RunRequest
 from model.run.step import Progress, Step, last
 from model.run.turns import PASSES
@@ -51,7 +51,7 @@ class Computation(Generic[Run]):
     def __init__(
         self,
         request: RunRequest,
-        engine: EngineProtocol,
+        engine: StreamProtocol,
         pack: Callable[[Step], bytes],
         on_step: "Callable[[Computation[Run]], None]",
         on_layer: "Callable[[list[Run], Progress], None]",

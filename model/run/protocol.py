@@ -47,14 +47,8 @@ class ModelLayout(RouterLayout, Protocol):
     def vocab_size(self) -> int: ...
 
 
-@runtime_checkable
-class EngineProtocol(Protocol):
-    """An engine that runs requests, on this machine or on a server."""
-
-    @property
-    def shape(self) -> RouterLayout: ...
-    @property
-    def abilities(self) -> Abilities: ...
+class StreamProtocol(Protocol):
+    """Runs requests step by step."""
 
     def stream(
         self, request: RunRequest, cancel: threading.Event | None = ..., on_layer: Callable[[Progress], None] = ...
@@ -65,6 +59,16 @@ class EngineProtocol(Protocol):
             ValueError: the request cannot be run; the message says why.
         """
         ...
+
+
+@runtime_checkable
+class EngineProtocol(StreamProtocol, Protocol):
+    """An engine that runs requests, on this machine or on a server."""
+
+    @property
+    def shape(self) -> RouterLayout: ...
+    @property
+    def abilities(self) -> Abilities: ...
 
 
 @runtime_checkable

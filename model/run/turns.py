@@ -117,7 +117,7 @@ class Turns:
         if hasattr(self._thread, "ticket"):
             yield True
             return
-        ticket = self.join(getattr(self._thread, "visitor", threading.get_ident()))
+        ticket = self.join(self.visitor)
         try:
             if self._wait(ticket, cancel):
                 self._thread.ticket = ticket
@@ -141,6 +141,21 @@ class Turns:
             yield item
 
     @property
+    def visitor(self) -> Hashable:
+        """The visitor whose turns this thread takes; a thread that acts for nobody is a visitor of its own."""
+        return getattr(self._thread, "visitor", threading.get_ident())
+
+    def show_place(self, place: int) -> None:
+        """Report a place of this thread in the queue to its visitor; 0: it need not wait."""
+        on_wait: Callable[[int], None] | None = getattr(self._thread, "on_wait", None)
+        if on_wait is not None:
+            on_wait(place)
+
+    def add_wait(self, seconds: float) -> None:
+        """Add a wait to `seconds_waited` of this thread."""
+        self._thread.waited = self.seconds_waited + seconds
+
+    @property
     def seconds_waited(self) -> float:
         """How long this thread has waited for its turns, in all."""
         return getattr(self._thread, "waited", 0.0)
@@ -156,17 +171,15 @@ class Turns:
         self._wait(self._thread.ticket, None)
 
     def _wait(self, ticket: Ticket, cancel: threading.Event | None) -> bool:
-        on_wait: Callable[[int], None] | None = getattr(self._thread, "on_wait", None)
         began, has_waited = self._clock(), False
         while not self.begin(ticket, SECONDS_BETWEEN_CHECKS):
             if cancel is not None and cancel.is_set():
                 return False
-            if on_wait is not None:
-                on_wait(self.ahead(ticket) + 1)
+            self.show_place(self.ahead(ticket) + 1)
             has_waited = True
-        self._thread.waited = self.seconds_waited + self._clock() - began
-        if has_waited and on_wait is not None:
-            on_wait(0)
+        self.add_wait(self._clock() - began)
+        if has_waited:
+            self.show_place(0)
         return True
 
 

@@ -38,6 +38,7 @@ KEPT_TRACES = _cap("KEPT_TRACES", 32)
 KEPT_SECONDS = _cap("KEPT_SECONDS", 600)  # that a closed tab's run can be found again by a reload
 KEPT_BYTES = _cap("KEPT_BYTES", 256 * 2**20)  # of all closed tabs' traces
 KEPT_MODELS = _cap("KEPT_MODELS", 2)
+APART_BYTES = _cap("APART_BYTES", 2**30, 0)  # largest weights that a second process loads too; 0: no second process
 ROOMS = _cap("ROOMS", 50)
 ROOM_STUDENTS = _cap("ROOM_STUDENTS", 100)  # of a room
 ROOM_SECONDS = _cap("ROOM_SECONDS", 4 * 3600)  # after which a room closes

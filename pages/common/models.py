@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 _LOGGER = logging.getLogger(__name__)
 VARIABLE = "MOE_LOUPE_MODELS"
+SERVES = False  # whether this process is the app's server, which gives its models a process of their own
 SECONDS_BETWEEN_CHECKS = 0.2  # while a visitor waits for a model that another one loads
 
 
@@ -172,7 +173,22 @@ def load(folder: Path, job: Job | None = None) -> "AnyEngine":
     assert engine.description  # computes the checksum of the weights, once
     gc.collect()
     gc.freeze()  # so that later garbage collections skip the loaded model
+    if SERVES:
+        _begin_apart(engine)
     return engine
+
+
+def _begin_apart(engine: "AnyEngine") -> None:
+    """Let a second process do the runs of a model of this project on the processor, if the model is small."""
+    from model.checkpoint.weights import weight_bytes
+    from model.run import apart
+    from model.run.engine import DTYPES, Engine
+
+    if not isinstance(engine, Engine) or engine.device.type != "cpu" or not apart.POSSIBLE:
+        return
+    if weight_bytes(engine.config, engine.dtype) <= limits.APART_BYTES:
+        dtype = next(name for name, known in DTYPES.items() if known == engine.dtype)
+        apart.begin(engine, apart.Apart(engine.folder, dtype, engine.context, limits.SPARED_CORES))
 
 
 def _loading(done: int, total: int) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Hashable
 
 import streamlit as st
 
+from model.run.apart import source
 from model.run.computation import Computation
 from model.run.protocol import EngineProtocol, LocalEngineProtocol
 from model.run.request import Capture, RequestError, RunRequest
@@ -109,7 +110,7 @@ def record(run: Run, engine: EngineProtocol, key: Hashable = None) -> None:
         ValueError: the request cannot be run, or was stopped before its first step.
     """
     assert run.request is not None
-    new = Computation(run.request, engine, _pack, _report_step, _report_layer)
+    new = Computation(run.request, source(engine), _pack, _report_step, _report_layer)
     computation = new.join(run, key)
     run.blocks = computation.blocks
     run.header = live.header_for(engine, run.request, run.number)  # last: pages then send the blocks to the lens

@@ -23,7 +23,7 @@ import websockets
 from streamlit.proto.BackMsg_pb2 import BackMsg
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 
-from tests.benchmarks.sessions import PATIENCE, ROOT, free_port, wait_for
+from tests.benchmarks.sessions import PATIENCE, ROOT, cpu_seconds, free_port, processes_of, wait_for
 
 STEPS = itertools.cycle(
     [
@@ -112,13 +112,9 @@ def parameter(query: str, name: str) -> str:
     return urllib.parse.parse_qs(query)[name][0]
 
 
-def cpu_seconds(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def resident_mb(pid: int) -> float:
-    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+def resident_mb(server: int) -> float:
+    pages = (int(Path(f"/proc/{pid}/statm").read_text().split()[1]) for pid in processes_of(server))
+    return sum(pages) * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
 async def step(teacher: Client, followers: list[Client]) -> list[float]:

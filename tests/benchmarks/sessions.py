@@ -225,10 +225,16 @@ def leaks(everyone: list[Visitor]) -> int:
     return len(strangers)
 
 
-def cpu_seconds(process: int) -> float:
-    """Return the processor time that a process has used, in seconds."""
-    fields = Path(f"/proc/{process}/stat").read_text().rsplit(") ", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+def processes_of(server: int) -> list[int]:
+    """Return the ids of a process and of those that it has started."""
+    listed = (path.read_text() for path in Path(f"/proc/{server}/task").glob("*/children"))
+    return [server, *map(int, " ".join(listed).split())]
+
+
+def cpu_seconds(server: int) -> float:
+    """Return the processor time that the server and its processes have used, in seconds."""
+    stats = (Path(f"/proc/{process}/stat").read_text().rsplit(") ", 1)[1].split() for process in processes_of(server))
+    return sum(int(fields[11]) + int(fields[12]) for fields in stats) / os.sysconf("SC_CLK_TCK")
 
 
 def free_port() -> int:
