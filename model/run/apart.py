@@ -80,12 +80,13 @@ class Apart:
         try:
             with Client(self._address[0], "AF_UNIX") as connection:
                 connection.send((request, id(PASSES.visitor)))
-                return (yield from _steps(connection, cancel))
+                return (yield from steps_of(connection, cancel))
         except (EOFError, ConnectionError) as error:
             raise RuntimeError("the process that runs the model has ended; run the text again") from error
 
 
-def _steps(connection: Connection, cancel: threading.Event | None) -> Generator[Step, None, Trace]:
+def steps_of(connection: Connection, cancel: threading.Event | None) -> Generator[Step, None, Trace]:
+    """Yield the steps that arrive over a connection, and return the trace; see `Apart.stream`."""
     has_stopped, waited = False, 0.0
     while True:
         while not connection.poll(SECONDS_BETWEEN_CHECKS):
@@ -115,10 +116,8 @@ def _read(output: IO[str], address: list[str]) -> None:
 
 
 def _end(process: subprocess.Popen[str]) -> None:
-    for pipe in (process.stdin, process.stdout):
-        if pipe is not None:
-            with contextlib.suppress(OSError):
-                pipe.close()
+    process.terminate()
+    process.communicate()
 
 
 # --- the models that have a process ----------------------------------------------------------------------------------

@@ -173,7 +173,13 @@ def request_from_widgets() -> RunRequest:
     Raises:
         RequestError: the prompt is empty or too long.
     """
-    return request_from({str(key): value for key, value in st.session_state.items()})
+    return request_from(widget_values())
+
+
+def widget_values() -> dict[str, Any]:
+    """Return the values of the widgets of a request by key; without those that have not been drawn yet."""
+    state = st.session_state  # asked key by key: Streamlit copies the whole state for whoever iterates over it
+    return {field.key: state[field.key] for field in FIELDS.values() if field.key in state}
 
 
 def request_from(values: Mapping[str, Any]) -> RunRequest:

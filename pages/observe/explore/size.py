@@ -48,7 +48,7 @@ def of(prompt: str) -> str:
         return ""
     engine = loaded.get(named[models.chosen()])
     try:
-        values = {str(key): value for key, value in st.session_state.items()} | {"prompt": prompt}
+        values = session.widget_values() | {"prompt": prompt}
         number = len(engine.encode(session.request_from(values)))
     except ValueError as error:
         return text.sentence(error)
