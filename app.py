@@ -3,15 +3,14 @@
 from collections.abc import Callable
 
 import streamlit as st
-from streamlit.navigation.page import Page
 
-from pages.common import controls, guards, kept, limits, models, opening, prompt, style, view
-from pages.common.menu import FIRST, MENU, page_path, title
+from pages.common import controls, guards, jobs, kept, limits, models, opening, prompt, style, view
+from pages.common.menu import FIRST
 from pages.frame.glossary import words
 from pages.frame.lesson import panel as lesson
 from pages.frame.presenter import presenter
 from pages.frame.room import bar, follow, member, panel, push
-from pages.frame.sidebar import sidebar
+from pages.frame.sidebar import menu, sidebar
 
 
 def show() -> None:
@@ -20,7 +19,7 @@ def show() -> None:
     if limits.REFUSED:
         st.error("  \n".join(limits.REFUSED))
         st.stop()
-    page = st.navigation(_menu(), position="sidebar", expanded=True)
+    page = st.navigation(menu.pages(), position="sidebar", expanded=True)
     kept.restore(page.url_path)
     member.take_from_address()
     follow.follow()
@@ -43,17 +42,6 @@ def show() -> None:
         models.warm(models.available()[models.chosen()])
 
 
-def _menu() -> dict[str, list[Page]]:
-    """Return the menu's pages by section; they are made once per session, because a page reads the disk."""
-    if "menu" not in st.session_state:
-        st.session_state["menu"] = {section: [_entry(name) for name in names] for section, names in MENU.items()}
-    return st.session_state["menu"]
-
-
-def _entry(name: str) -> Page:
-    return st.Page(page_path(name), title=title(name), url_path=name, default=name == FIRST)
-
-
 def _page(path: str, run: Callable[[], None]) -> None:
     try:
         with guards.shortage_shown():
@@ -72,7 +60,8 @@ def _page(path: str, run: Callable[[], None]) -> None:
 
 
 if __name__ == "__main__":  # Streamlit runs this file as its script
-    show()
+    with jobs.PAGES.held(menu.session_id(), jobs.SECONDS_FOR_A_PAGE):
+        show()
 else:  # the server imports it
     models.SERVES = True
     app = st.App(__file__, routes=push.ROUTES)

@@ -1,6 +1,9 @@
 """The models and configurations that come with the project, by name. Pages need them, so torch is not imported."""
 
+import functools
 import os
+import types
+from collections.abc import Mapping
 from pathlib import Path
 
 PRESETS = Path(__file__).parent.parent / "presets"
@@ -38,3 +41,19 @@ def embedded_models() -> list[str]:
 def released_config(name: str) -> Path:
     """Return the config.json of a released model, one of `RELEASED` or `RELEASED_V4`."""
     return CONFIGS / f"{name}.json"
+
+
+@functools.lru_cache(maxsize=2)  # a page asks ten times
+def folders_by_name(presets: Path, allowed: str) -> Mapping[str, Path]:
+    """Return model folders by name: those in the folder `presets`, then those that `allowed` lists.
+
+    Args:
+        presets: folder of the embedded models.
+        allowed: paths, separated as in PATH.
+    """
+    named: dict[str, Path] = {}
+    embedded = [path.parent for path in sorted(presets.glob("*/config.json"))]
+    for folder in embedded + [Path(part) for part in allowed.split(os.pathsep) if part]:
+        name = name_of(folder)
+        named.setdefault(name if name not in named else str(folder), folder)
+    return types.MappingProxyType(named)

@@ -10,7 +10,6 @@ threads of the server, so a trace is the same to the bit. It ends when the serve
 import contextlib
 import logging
 import os
-import socket
 import subprocess
 import sys
 import threading
@@ -26,7 +25,7 @@ from model.run.step import Progress, Step
 from model.run.turns import PASSES, SECONDS_BETWEEN_CHECKS
 from model.trace.trace import Trace
 
-POSSIBLE = hasattr(socket, "AF_UNIX") and (os.cpu_count() or 1) > 1  # a second process needs a second core
+POSSIBLE = os.name == "posix" and (os.cpu_count() or 1) > 1  # a second process needs a second core
 ROOT = Path(__file__).parent.parent.parent
 PLACE, STEP, TRACE, ERROR = "place", "step", "trace", "error"  # kinds of messages of the process
 _LOGGER = logging.getLogger(__name__)
@@ -122,17 +121,30 @@ def _end(process: subprocess.Popen[str]) -> None:
 
 # --- the models that have a process ----------------------------------------------------------------------------------
 
-_PROCESSES: "weakref.WeakKeyDictionary[StreamProtocol, Apart]" = weakref.WeakKeyDictionary()
+PROCESSES: "weakref.WeakKeyDictionary[StreamProtocol, Apart]" = weakref.WeakKeyDictionary()
 
 
-def begin(engine: StreamProtocol, process: Apart) -> None:
-    """Let `source` return the process for this engine, as soon as it is ready and as long as the engine is in use."""
-    _PROCESSES[engine] = process
+def begin(engine: StreamProtocol, most_bytes: int, spared_cores: int) -> None:
+    """Start the process of an engine; `source` returns it once it is ready, as long as the engine is in use.
+
+    Args:
+        engine: an engine; nothing happens unless it is an `Engine` on the processor with its weights in memory.
+        most_bytes: nothing happens if the weights have more bytes.
+        spared_cores: see `Apart`.
+    """
+    from model.checkpoint.weights import weight_bytes
+    from model.run.engine import Engine
+
+    if not POSSIBLE or not isinstance(engine, Engine) or engine.disk is not None or engine.device.type != "cpu":
+        return
+    if weight_bytes(engine.config, engine.dtype) <= most_bytes:
+        dtype = str(engine.dtype).removeprefix("torch.")
+        PROCESSES[engine] = Apart(engine.folder, dtype, engine.context, spared_cores)
 
 
 def source(engine: StreamProtocol) -> StreamProtocol:
     """Return what runs the requests of an engine: its process if it is ready, else the engine."""
-    process = _PROCESSES.get(engine)
+    process = PROCESSES.get(engine)
     return process if process is not None and process.ready else engine
 
 
@@ -206,7 +218,8 @@ def main(folder: str, dtype: str, context: str, spared_cores: str) -> None:
     gc.collect()
     gc.freeze()
     with Listener(None, "AF_UNIX", backlog=128) as listener:
-        print(listener.address, flush=True)
+        sys.stdout.write(f"{listener.address}\n")
+        sys.stdout.flush()
         while True:
             threading.Thread(target=serve, args=(engine, listener.accept()), daemon=True).start()
 

@@ -127,6 +127,21 @@ class Turns:
         finally:
             self.leave(self._thread.__dict__.pop("ticket", ticket))
 
+    @contextlib.contextmanager
+    def held(self, visitor: Hashable, seconds: float) -> Iterator[None]:
+        """Hold a turn of the visitor, which `release` may end early; go on without one if none came in `seconds`."""
+        self._thread.held = self.join(visitor)
+        self.begin(self._thread.held, seconds)
+        try:
+            yield
+        finally:
+            self.release()
+
+    def release(self) -> None:
+        """End the turn that `held` gave to this thread, or its wait for one; nothing without either."""
+        if (ticket := self._thread.__dict__.pop("held", None)) is not None:
+            self.leave(ticket)
+
     def each(self, items: Iterable[Item], cancel: threading.Event | None = None) -> Iterator[Item]:
         """Yield the items, each computed within a turn of its own; end early if `cancel` is set before a turn came."""
         iterator = iter(items)

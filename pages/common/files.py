@@ -135,7 +135,8 @@ def of_run(trace: Trace | None) -> list[str]:
     """Return the model and the first words of a run."""
     if trace is None:
         return []
-    return [str(trace.model.get("name") or "a model")[:80], text.beginning(trace) or f"{trace.num_tokens} tokens"]
+    name, words = str(trace.model.get("name") or "a model")[:80], derived(trace, "words", lambda: text.beginning(trace))
+    return [name, words or f"{trace.num_tokens} tokens"]
 
 
 def _plain(words: str) -> str:

@@ -34,6 +34,8 @@ Key = TypeVar("Key")
 Value = TypeVar("Value")
 GOING: "set[Job]" = set()
 FOLLOWERS: set[int] = set()  # threads of the scripts that follow a job
+PAGES = Turns(2)  # for page scripts; more at once only make each other, and all runs, wait for the interpreter
+SECONDS_FOR_A_PAGE = 1.0  # after which a page is drawn without a turn: others may be slow
 
 
 @dataclasses.dataclass(eq=False, kw_only=True)
@@ -110,6 +112,7 @@ def follow(job: Job, placeholder: DeltaGenerator, on_poll: Callable[[], object] 
         placeholder: placeholder that shows the progress.
         on_poll: called several times a second while the job runs, and once after its end.
     """
+    PAGES.release()
     FOLLOWERS.add(threading.get_ident())
     try:
         while not job.done.wait(max(1 / POLLS_PER_SECOND, len(FOLLOWERS) / ALL_POLLS_PER_SECOND)):

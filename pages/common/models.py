@@ -7,14 +7,14 @@ import gc
 import logging
 import os
 import threading
-import types
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
-from model.checkpoint.embedded import PRESETS, name_of
+from model.checkpoint.embedded import PRESETS, folders_by_name, name_of
+from model.run import apart
 from model.run.request import Capture, RequestError, RunRequest
 from model.trace.trace import Trace
 from pages.common import jobs, limits
@@ -35,17 +35,7 @@ SECONDS_BETWEEN_CHECKS = 0.2  # while a visitor waits for a model that another o
 
 def available() -> Mapping[str, Path]:
     """Return folders by model name: the embedded models, then the folders that the operator allows."""
-    return _available(PRESETS, os.environ.get(VARIABLE, ""))
-
-
-@functools.lru_cache(maxsize=2)  # a page asks ten times
-def _available(presets: Path, allowed: str) -> Mapping[str, Path]:
-    named: dict[str, Path] = {}
-    embedded = [path.parent for path in sorted(presets.glob("*/config.json"))]
-    for folder in embedded + [Path(part) for part in allowed.split(os.pathsep) if part]:
-        name = name_of(folder)
-        named.setdefault(name if name not in named else str(folder), folder)
-    return types.MappingProxyType(named)
+    return folders_by_name(PRESETS, os.environ.get(VARIABLE, ""))
 
 
 def chosen() -> str:
@@ -60,7 +50,7 @@ def chosen() -> str:
     return name if name in names else names[0]
 
 
-@st.cache_data(show_spinner=False)
+@functools.lru_cache(maxsize=64)  # asked for several times by each page
 def _takes_questions(folder: Path) -> bool:
     from model.checkpoint.chat_template import takes_questions
 
@@ -174,21 +164,8 @@ def load(folder: Path, job: Job | None = None) -> "AnyEngine":
     gc.collect()
     gc.freeze()  # so that later garbage collections skip the loaded model
     if SERVES:
-        _begin_apart(engine)
+        apart.begin(engine, limits.APART_BYTES, limits.SPARED_CORES)
     return engine
-
-
-def _begin_apart(engine: "AnyEngine") -> None:
-    """Let a second process do the runs of a model of this project on the processor, if the model is small."""
-    from model.checkpoint.weights import weight_bytes
-    from model.run import apart
-    from model.run.engine import DTYPES, Engine
-
-    if not isinstance(engine, Engine) or engine.device.type != "cpu" or not apart.POSSIBLE:
-        return
-    if weight_bytes(engine.config, engine.dtype) <= limits.APART_BYTES:
-        dtype = next(name for name, known in DTYPES.items() if known == engine.dtype)
-        apart.begin(engine, apart.Apart(engine.folder, dtype, engine.context, limits.SPARED_CORES))
 
 
 def _loading(done: int, total: int) -> str:

@@ -1,7 +1,9 @@
 """The state of a visitor's session: the model, the run on show, and the request that the widgets describe."""
 
+import functools
 import itertools
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import streamlit as st
@@ -80,15 +82,15 @@ def current_trace() -> Trace | None:
 
 def recorded() -> Run | None:
     """Return the recorded example of the first screen, the same object throughout a session."""
-    trace = _recorded()
+    trace = _recorded(RECORDED)
     if trace is None:
         return None
     return st.session_state.setdefault("recorded", Run(number=0, kind="recorded", trace=trace))
 
 
-@st.cache_resource(show_spinner=False)
-def _recorded() -> Trace | None:
-    for path in sorted(RECORDED.glob("*.safetensors")):
+@functools.lru_cache(maxsize=2)  # asked for ten times by each page
+def _recorded(folder: Path) -> Trace | None:
+    for path in sorted(folder.glob("*.safetensors")):
         return file.load(path)
     return None
 
@@ -167,19 +169,18 @@ def _next_number() -> int:
 # --- requests --------------------------------------------------------------------------------------------------------
 
 
-def request_from_widgets() -> RunRequest:
+def request_from_widgets(prompt: str | None = None) -> RunRequest:
     """Return the request that the widgets describe, which records all variables that the pages show.
+
+    Args:
+        prompt: the text in place of the widget's.
 
     Raises:
         RequestError: the prompt is empty or too long.
     """
-    return request_from(widget_values())
-
-
-def widget_values() -> dict[str, Any]:
-    """Return the values of the widgets of a request by key; without those that have not been drawn yet."""
     state = st.session_state  # asked key by key: Streamlit copies the whole state for whoever iterates over it
-    return {field.key: state[field.key] for field in FIELDS.values() if field.key in state}
+    values = {field.key: state[field.key] for field in FIELDS.values() if field.key in state}
+    return request_from(values if prompt is None else values | {"prompt": prompt})
 
 
 def request_from(values: Mapping[str, Any]) -> RunRequest:

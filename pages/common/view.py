@@ -61,6 +61,7 @@ def follow(run: Run, placeholder: DeltaGenerator, container: DeltaGenerator) -> 
         if shown is not None and shown.trace is not None:
             with container:
                 lens(shown.snapshot(), rule_of(shown.trace))
+        jobs.PAGES.release()
         while run.header is None and not run.done.wait(1 / jobs.POLLS_PER_SECOND):
             placeholder.progress(*run.progress)
     else:

@@ -48,8 +48,7 @@ def of(prompt: str) -> str:
         return ""
     engine = loaded.get(named[models.chosen()])
     try:
-        values = session.widget_values() | {"prompt": prompt}
-        number = len(engine.encode(session.request_from(values)))
+        number = len(engine.encode(session.request_from_widgets(prompt)))
     except ValueError as error:
         return text.sentence(error)
     return f"The text has {number:,} token{'s' * (number != 1)}; the context holds {engine.context:,}."

@@ -35,8 +35,10 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Engine:
 
 @pytest.fixture(scope="module")
 def process(engine: Engine) -> Iterator[Apart]:
-    process = Apart(engine.folder, "float32", engine.context, spared_cores=torch.get_num_threads())
-    apart.begin(engine, process)
+    apart.begin(engine, most_bytes=1, spared_cores=1)
+    assert engine not in apart.PROCESSES
+    apart.begin(engine, most_bytes=2**30, spared_cores=1)
+    process = apart.PROCESSES[engine]
     assert apart.source(engine) is engine  # until the process is ready
     deadline = time.monotonic() + 120
     while not process.ready and time.monotonic() < deadline:

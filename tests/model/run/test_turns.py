@@ -249,3 +249,35 @@ def test_many_threads_that_pause_stop_and_fail_never_block_each_other() -> None:
     assert len(errors) == 24
     assert max(most) == 1
     assert (turns.free, turns.waiting) == (1, [])
+
+
+def test_held_turn_ends_early_by_release() -> None:
+    turns, entered, go_on = Turns(2), threading.Semaphore(0), threading.Event()
+
+    def work(number: int) -> None:
+        with turns.held(number, seconds=30):
+            entered.release()
+            assert go_on.wait(30)
+            turns.release()
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(3)]
+    for thread in threads:
+        thread.start()
+    assert entered.acquire(timeout=30)
+    assert entered.acquire(timeout=30)
+    assert not entered.acquire(timeout=0.2)
+    go_on.set()
+    assert entered.acquire(timeout=30)
+    for thread in threads:
+        thread.join(30)
+    assert turns.free == 2
+
+
+def test_held_turn_does_not_wait_longer_than_asked() -> None:
+    turns = Turns(1)
+    slow = turns.join()
+    with turns.held("another", seconds=0.01):
+        assert turns.free == 0
+    assert not turns.waiting
+    turns.leave(slow)
+    assert turns.free == 1
