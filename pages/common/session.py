@@ -170,10 +170,7 @@ def _next_number() -> int:
 
 
 def request_from_widgets(prompt: str | None = None) -> RunRequest:
-    """Return the request that the widgets describe, which records all variables that the pages show.
-
-    Args:
-        prompt: the text in place of the widget's.
+    """Return the request of the widgets, or of `prompt` in place of theirs; it records all that the pages show.
 
     Raises:
         RequestError: the prompt is empty or too long.
