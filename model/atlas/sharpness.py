@@ -39,7 +39,8 @@ def sharpness(sweep: Sweep, kind: str | None = None) -> xr.Dataset:
     entropies = [entropy(sweep.counts_DLE[group_D == group], sweep.selections_D[group_D == group])
                  for group in range(len(sums.n))]  # fmt: skip
     for place, name in enumerate(("entropy", "entropy_low", "entropy_high")):
-        variables[name] = (("label", "moe_layer"), np.array([each[place] for each in entropies]))
+        values = np.array([each[place] for each in entropies])
+        variables[name] = (("label", "moe_layer"), values.reshape(len(sums.n), len(sweep.layers)))
     names = [name for name in ("weight_sum", *MARGIN_COLUMNS) if name in sweep.cells]
     added = _added(sweep, kind, labels, names)
     if "weight_sum" in added:
@@ -49,7 +50,7 @@ def sharpness(sweep: Sweep, kind: str | None = None) -> xr.Dataset:
         bins_GLB = np.stack([added[name].sum(-1) for name in MARGIN_COLUMNS], axis=-1)
         near, middle = margins(bins_GLB)
         variables |= {"near": (("label", "moe_layer"), near), "margin": (("label", "moe_layer"), middle)}
-    result = xr.Dataset(variables, coordinates(sweep) | {"label": labels or [""]}, {"near": NEAR})
+    result = xr.Dataset(variables, coordinates(sweep) | {"label": [""] if labels is None else labels}, {"near": NEAR})
     return result if labels is not None else result.isel(label=0, drop=True)
 
 

@@ -115,7 +115,7 @@ def of_documents(counts_DLE: np.ndarray, n_D: np.ndarray, group_ND: np.ndarray, 
     num_documents, num_layers, num_experts = counts_DLE.shape
     # Products of floats are fast, and exact to 2^53.
     member = (group_ND[..., None, :] == np.arange(num_groups)[:, None]).astype(float)
-    member_RD = member.reshape(-1, num_documents)
+    member_RD = member.reshape(int(np.prod(member.shape[:-1])), num_documents)
     c, c2, cn, hit = (np.empty((len(member_RD), num_layers, num_experts), np.int64) for _ in range(4))
     for layer in range(num_layers):
         counts_DE = counts_DLE[:, layer].astype(float)

@@ -5,8 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from model.atlas.differences import differences
 from model.atlas.folder import Sweep, open_sweep
+from model.atlas.information import information
+from model.atlas.lift import specialists
 from model.atlas.null import null, split_half
+from model.atlas.share import share
+from model.atlas.sharpness import sharpness
 from tests.sweeps import write_sweep
 
 
@@ -48,3 +53,13 @@ def test_a_corpus_too_small_for_any_test_has_no_calls_and_no_reliability(tmp_pat
     sweep = open_sweep(write_sweep(tmp_path, np.ones((10, 1, 2), int), domains=["a", "b"] * 5))
     assert null(sweep, "domain").attrs["false_calls"] == 0
     assert np.isnan(split_half(sweep, "domain")["reliability"]).all()
+
+
+def test_documents_without_labels_give_empty_results_and_no_error(tmp_path: Path) -> None:
+    sweep = open_sweep(write_sweep(tmp_path, np.full((30, 2, 4), 5)))
+    assert null(sweep, "domain")["tests"].sum() == 0
+    assert np.isnan(split_half(sweep, "domain")["spearman"]).all()
+    assert information(sweep, "domain").attrs["documents"] == 0
+    assert specialists(sweep, "domain").attrs["unlabelled"] == 30
+    assert share(sweep, "domain").sizes["label"] == sharpness(sweep, "domain").sizes["label"] == 0
+    assert differences(sweep, sweep, "domain").sizes["label"] == 0
