@@ -61,6 +61,10 @@ def _unjudged(found: xr.Dataset) -> list[str]:
 
 def by_label(sweep: Sweep, kind: str) -> str:
     """Return a list of the specialists of each label, the largest lift first, as Markdown."""
+    return derived(sweep, ("by label", kind), lambda: _by_label(sweep, kind))
+
+
+def _by_label(sweep: Sweep, kind: str) -> str:
     table = tables.lifts(lifts(sweep, kind))
     called = table.loc[(table["verdict"] == REASONS[0]) & (table["lift (log2)"] > 0)]
     lines = []
