@@ -29,6 +29,8 @@ _SILENT = {
 }
 # 0: listen on the loopback interface only. A worker has one CPU, and more threads would only wait for each other.
 _LOCAL = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "OMP_NUM_THREADS": "1"}
+# Give up on an address where no cluster answers after about 40 s instead of several minutes.
+_IMPATIENT = {"RAY_py_gcs_connect_timeout_s": "10", "RAY_NUM_REDIS_GET_RETRIES": "2"}
 _QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
 _BOOTSTRAP = "ray_bootstrap_config.yaml"  # if it is there, even empty, Ray takes the cloud's name from it
 
@@ -52,6 +54,7 @@ def ray_of(folder: Path, workers: Workers) -> Iterator[ModuleType]:
             ray = _imported(stack)
             _start(ray, temporary, workers)
         else:
+            os.environ.update(_IMPATIENT)
             ray = _imported(stack)
             _connect(ray, workers.address)
         _check_resources(ray.cluster_resources(), workers)
