@@ -3,7 +3,8 @@
 Two experts of one language are selected in the same documents, and need not be alike otherwise. Compare therefore
 within domain and language: the residual of an expert in a document is its selections less those that the documents of
 the same domain and language give on average, over the root of the document's selections. Similarity is the correlation
-of the residuals of two experts over documents.
+of the residuals of two experts over documents. Alike are experts of high similarity that the same tokens select too.
+docs/measured.md has the figures of duplicates and of the experts of `mini-v3`, between which the two floors lie.
 
 Shape suffixes: D documents, L MoE layers, E experts, V tokens of the vocabulary.
 """
@@ -17,6 +18,7 @@ from model.atlas.share import coordinates
 from model.trace.documents import FEWEST, t_quantile
 
 ALIKE = 0.8  # smallest correlation that is called alike
+SAME_TOKENS = 0.97  # smallest cosine of the counts by token of experts that are called alike
 
 
 def likeness(sweep: Sweep, floor: float = ALIKE) -> xr.Dataset:
@@ -24,8 +26,9 @@ def likeness(sweep: Sweep, floor: float = ALIKE) -> xr.Dataset:
 
     Variables [moe_layer, expert, other_expert], symmetric, NaN on the diagonal: `similarity`, its 95 % interval `low`
     and `high` over documents, `tokens` (cosine of the counts of the tokens that select each expert most; NaN if the
-    sweep has no tokens), and `alike`: `low` is at least `floor`. Attributes: `documents`, `floor`. All are NaN below 20
-    documents; so are the pairs of an expert that fewer than 20 documents select.
+    sweep has no tokens), and `alike`: `low` is at least `floor`, and `tokens` at least `SAME_TOKENS`; a sweep without
+    tokens calls none alike. Attributes: `documents`, `floor`, `tokens_floor`. Similarities are NaN below 20 documents,
+    and for an expert that fewer than 20 documents select.
 
     Args:
         sweep: the sweep.
@@ -41,14 +44,14 @@ def likeness(sweep: Sweep, floor: float = ALIKE) -> xr.Dataset:
         values[:, (counts_DLE[:, layer] > 0).sum(0) < FEWEST] = np.nan
         similarity[layer], low[layer], high[layer] = correlations(values)
     similarity[:, np.arange(shape[1]), np.arange(shape[1])] = np.nan
-    alike = (low >= floor) & np.isfinite(similarity)
     tokens = np.full(shape, np.nan) if sweep.tokens is None else _cosines(sweep.tokens, sweep)
+    alike = (low >= floor) & (tokens >= SAME_TOKENS)
     axes = ("moe_layer", "expert", "other_expert")
     arrays = {"similarity": similarity, "low": low, "high": high, "tokens": tokens, "alike": alike}
     return xr.Dataset(
         {name: (axes, values) for name, values in arrays.items()},
         coordinates(sweep) | {"other_expert": np.arange(shape[1])},
-        {"documents": len(n_D), "floor": floor},
+        {"documents": len(n_D), "floor": floor, "tokens_floor": SAME_TOKENS},
     )
 
 

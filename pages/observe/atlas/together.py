@@ -139,7 +139,8 @@ def _alike(sweep: Sweep, layer: int) -> None:
     )
     st.markdown(
         f"**{alike:,} pairs of experts of L{layer} are alike**: chosen in the same documents of a domain and language, "
-        f"with a correlation of at least {floor:g}. n = {documents:,} documents; derived. The most similar pairs:"
+        f"with a correlation of at least {floor:g}, and by the same tokens. n = {documents:,} documents; derived. "
+        "The most similar pairs:"
     )
     shown = table.head(MOST_ALIKE)
     st.dataframe(

@@ -38,7 +38,7 @@ def planted(folder: Path, documents: int = 120) -> xr.Dataset:
     counts = np.array([rng.multinomial(400, row) for row in rates])[:, None]
     tokens = pd.DataFrame([
         {"layer": 1, "expert": expert, "token_id": token, "text": "a", "c": c, "docs": 1, "total": 9}
-        for expert, token, c in ((2, 7, 3), (2, 8, 4), (5, 7, 4), (5, 8, 3), (0, 9, 5))
+        for expert, token, c in ((2, 7, 30), (2, 8, 40), (5, 7, 32), (5, 8, 38), (0, 9, 5))
     ])  # fmt: skip
     names = np.array(["de", "en"])[language].tolist()
     return likeness(open_sweep(write_sweep(folder, counts, languages=names, tokens=tokens)))
@@ -47,7 +47,7 @@ def planted(folder: Path, documents: int = 120) -> xr.Dataset:
 def test_a_planted_duplicate_is_found_and_nothing_else(tmp_path: Path) -> None:
     result = planted(tmp_path)
     assert np.argwhere(result["alike"].values).tolist() == [[0, 2, 5], [0, 5, 2]]
-    assert result["tokens"].values[0, 2, 5] == pytest.approx(24 / 25)
+    assert result["tokens"].values[0, 2, 5] == pytest.approx(2480 / (50 * np.sqrt(32**2 + 38**2)))
     assert result["tokens"].values[0, 0, 2] == 0
     assert abs(result["similarity"].values[0, 0, 1]) < 0.5  # of one language, and otherwise unlike
     assert np.isnan(np.diagonal(result["similarity"].values[0])).all()
