@@ -35,5 +35,11 @@ def test_student_answers_then_sees_and_comes_back_another_day(visit: Visit, app:
     assert box is not None
     assert box["width"] <= 390
     expect(page.locator(".st-key-lesson-cover")).to_be_visible()
+    page.locator("body").press("p")  # presenter mode, where the lesson fills the screen
+    page.wait_for_selector("[data-presented=figure]")
+    page.locator("body").press("ArrowDown")
+    expect(panel).not_to_be_in_viewport()
+    page.locator("body").press("ArrowUp")
+    expect(panel).to_be_in_viewport()
     page.goto(re.sub("/routing.*", "/lessons", page.url))
     expect(page.locator(".st-key-lesson-list")).to_contain_text("You are at step 2.")
