@@ -5,9 +5,12 @@ import dataclasses
 import functools
 import gzip
 import json
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
+import duckdb
 import numpy as np
 import pandas as pd
 import pytest
@@ -22,6 +25,7 @@ from model.sweep.settings import Failure, Settings, Summary, SweepError
 from model.sweep.sweeper import Sweeper
 from model.sweep.texts import Document, read_documents
 from tests.sources import FakeSource
+from tests.test_architecture import ROOT
 
 WORDS = "the wolf returned 17 (x, y); naïve мир 世界 for\n\n  if"
 
@@ -268,6 +272,39 @@ def test_a_source_that_changes_its_mind_is_reported(tmp_path: Path) -> None:
     manifest = run(settings_for(tmp_path), FakeSource(unsteady=True))
     assert manifest.invariance is not None
     assert manifest.invariance["different"] > manifest.invariance["decisions"] / 2
+
+
+def blocks(language: str) -> list[str]:
+    """Return the examples of docs/sweep.md in a language."""
+    return re.findall(rf"```{language}\n(.*?)```", (ROOT / "docs/sweep.md").read_text(encoding="utf-8"), re.DOTALL)
+
+
+def rows_of(query: str, folder: Path) -> pd.DataFrame:
+    return duckdb.sql(re.sub(r"'(\w+\.parquet)'", rf"'{folder}/\1'", query)).df()
+
+
+def test_example_queries_of_the_docs_give_the_sums(swept: tuple[Settings, Sweep]) -> None:
+    settings, result = swept
+    shares, tokens, bits = (rows_of(query, Path(settings.out)) for query in blocks("sql"))
+    code = result.counts_DLE[result.labels("domain") == "code"]
+    own = shares.query("domain == 'code' and layer == 2")
+    assert len(own) == 8
+    for row in own.itertuples():
+        assert row.share == pytest.approx(code[:, 1, row.expert].sum() / code[:, 1].sum())
+    assert len(tokens) == len(result.tokens.query("docs >= 2 and c > 0.5 * total")) > 0
+    (row,) = bits.itertuples()
+    assert (row.language, row.documents) == ("en", 23)
+    assert row.bits_per_byte == pytest.approx(result.documents["bits"].sum() / result.documents["bytes"].sum())
+
+
+def test_both_examples_of_an_error_over_documents_agree(swept: tuple[Settings, Sweep]) -> None:
+    first, second = (text.replace("runs/sweep", swept[0].out) for text in blocks("python"))
+    from_documents: dict[str, Any] = {}
+    from_sums: dict[str, Any] = {}
+    exec(first, from_documents)
+    exec(second, from_sums)
+    np.testing.assert_allclose(from_sums["error"].loc[1], from_documents["error"])
+    np.testing.assert_allclose(from_sums["p"].loc[1], from_documents["share"])
 
 
 TABLES = ["documents", "strata", "counts", "tokens", "positions", "pairs", "transitions", "examples"]
