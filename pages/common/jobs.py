@@ -35,7 +35,7 @@ Value = TypeVar("Value")
 GOING: "set[Job]" = set()
 FOLLOWERS: set[int] = set()  # threads of the scripts that follow a job
 PAGES = Turns(2)  # for page scripts; more at once only make each other, and all runs, wait for the interpreter
-SECONDS_FOR_A_PAGE = 1.0  # after which a page is drawn without a turn: others may be slow
+SECONDS_FOR_A_PAGE = 0.05  # after which a page is drawn without a turn: others may be slow
 
 
 @dataclasses.dataclass(eq=False, kw_only=True)
