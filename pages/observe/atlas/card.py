@@ -121,9 +121,10 @@ def _rows(sweep: Sweep, frame: pd.DataFrame, layer: int, expert: int, key: str, 
 
 
 def _hover(row: dict[Any, Any]) -> str:
-    interval = _interval(row["low (95 %)"], row["high (95 %)"])
-    documents = f"n = {row['documents']:,} documents"
-    return f"{html.escape(str(row['name']))}<br>{row['share']:.3g}{interval}<br>{documents} (derived)"
+    name, documents = html.escape(str(row["name"])), f"n = {row['documents']:,} documents"
+    if pd.isna(row["share"]):
+        return f"{name}<br>{documents}, too few for a share"
+    return f"{name}<br>{row['share']:.3g}{_interval(row['low (95 %)'], row['high (95 %)'])}<br>{documents} (derived)"
 
 
 def _positions(sweep: Sweep, layer: int, expert: int) -> None:
