@@ -127,6 +127,7 @@ TESTED_IN = {
     "model/run/test_attention.py": ("model/run/head_vectors.py",),
     "model/run/test_from_disk.py": ("model/run/on_demand.py", "model/run/partial.py"),
     "model/run/test_served.py": ("model/run/remote.py", "model/run/step.py"),
+    "model/cli/test_sweep.py": ("model/sweep/estimate.py",),
     "model/sweep/test_network.py": ("model/sweep/source.py", "model/sweep/tape.py"),
     "model/sweep/test_run.py": (
         *("model/sweep/examples.py", "model/sweep/loaded.py", "model/sweep/merge.py", "model/sweep/parts.py"),
