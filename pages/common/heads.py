@@ -72,7 +72,7 @@ def maker(trace: Trace) -> "AnyEngine | None":
 def _candidates(trace: Trace) -> list[Path]:
     available = models.available()
     names = dict.fromkeys((trace.model.get("name"), models.chosen() if available else None))
-    return [available[name] for name in names if name in available]
+    return [available[name] for name in names if name is not None and name in available]
 
 
 def _first_with_weights_of(trace: Trace, folders: list[Path], loaded: models.Engines) -> "AnyEngine | None":

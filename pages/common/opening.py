@@ -53,7 +53,7 @@ def current_view() -> tuple[str, dict[str, str]]:
 def _model(run: Run) -> str:
     names = models.available()
     made_by = run.trace.model.get("name") if run.trace is not None else None
-    return made_by if made_by in names else models.chosen()
+    return str(made_by) if made_by in names else models.chosen()
 
 
 def go(page: str) -> None:
