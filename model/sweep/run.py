@@ -21,6 +21,7 @@ from model.sweep.plan import Plan, plan, sha256
 from model.sweep.progress import Progress
 from model.sweep.settings import Failure, Settings, Shard, Summary, SweepError
 from model.sweep.source import Facts, Source, open_source
+from model.sweep.sums import MOST_PAIR_CELLS
 from model.sweep.sweeper import Sweeper
 from model.sweep.windows import POLICY
 
@@ -155,6 +156,7 @@ def _manifest(settings: Settings, inputs: Sequence[Any], source: Source) -> Mani
         bounds={
             "token_ids": None if settings.token_ids is None else list(settings.token_ids),
             "tokens_per_expert": TOKENS_PER_EXPERT,
+            "pair_cells": MOST_PAIR_CELLS,
             "strata": list(settings.strata),
         },
         times={"started": _now()},
