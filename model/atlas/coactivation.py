@@ -9,9 +9,11 @@ Shape suffixes: D documents, L MoE layers, E experts, P pairs.
 
 from collections.abc import Mapping
 
+import networkx as nx
 import numpy as np
 import pandas as pd
 import xarray as xr
+from networkx.algorithms.community import greedy_modularity_communities
 
 from model.atlas.discovery import FLOOR, LEVEL, adjusted
 from model.atlas.folder import Sweep
@@ -105,25 +107,12 @@ def clusters(pairs: xr.Dataset) -> xr.DataArray:
 
 def _communities(weights_EE: np.ndarray) -> np.ndarray:
     """Return the number of each expert's community, the largest community first; -1 without a link."""
-    total = weights_EE.sum()
-    member_EE = np.eye(len(weights_EE), dtype=bool)  # [community, expert]
-    share_EE = weights_EE / max(total, 1e-300)
-    while len(share_EE) > 1:
-        ends_E = share_EE.sum(1)
-        gain_EE = share_EE - np.outer(ends_E, ends_E)
-        np.fill_diagonal(gain_EE, 0)
-        one, other = np.unravel_index(gain_EE.argmax(), gain_EE.shape)
-        if gain_EE[one, other] <= 1e-12:
-            break
-        share_EE[one] += share_EE[other]
-        share_EE[:, one] += share_EE[:, other]
-        member_EE[one] |= member_EE[other]
-        share_EE = np.delete(np.delete(share_EE, other, 0), other, 1)
-        member_EE = np.delete(member_EE, other, 0)
     numbers_E = np.full(len(weights_EE), -1)
-    linked = [member_E for member_E in member_EE if member_E.sum() > 1]
-    for number, member_E in enumerate(sorted(linked, key=lambda member: -member.sum())):
-        numbers_E[member_E] = number
+    graph = nx.from_numpy_array(np.triu(weights_EE))
+    if graph.number_of_edges():
+        linked = [list(members) for members in greedy_modularity_communities(graph, "weight") if len(members) > 1]
+        for number, members in enumerate(sorted(linked, key=lambda members: (-len(members), min(members)))):
+            numbers_E[members] = number
     return numbers_E
 
 

@@ -6,7 +6,7 @@ import plotly.graph_objects as go
 import streamlit as st
 import xarray as xr
 
-from model.atlas.coactivation import coactivation, transitions
+from model.atlas.coactivation import clusters, coactivation, transitions
 from model.atlas.folder import Sweep
 from model.atlas.likeness import likeness
 from model.atlas.rule import rule_of
@@ -15,6 +15,10 @@ from pages.common import controls, session, tables
 from viz import atlas as figures
 
 MOST, MOST_ALIKE = 200, 20  # rows of a table
+_CLUSTERS_HELP = (
+    "Experts with more and stronger pairs among them than with others (greedy modularity). Only pairs count that are "
+    "chosen together at least twice as often as forced, beyond chance."
+)
 
 
 def show(sweep: Sweep, kind: str | None, layer: int, expert: int) -> None:
@@ -32,6 +36,9 @@ def _pairs(sweep: Sweep, found: xr.Dataset, layer: int) -> None:
     table = listed(found.sel(moe_layer=layer), layer, None)
     documents = found.attrs["documents"]
     st.markdown(verdict(table, layer, documents))
+    members = derived(sweep, ("clusters", layer), lambda: clusters(found.sel(moe_layer=[layer])))
+    if words := clustered(members.sel(moe_layer=layer).values.tolist(), layer):
+        st.markdown(words, help=_CLUSTERS_HELP)
     figure = _map(sweep, found.sel(moe_layer=layer), ("expert", "chosen together with"), documents)
     how_to_read = (
         "How often two experts are chosen for the same token, as a multiple of what this router's shape forces on a "
@@ -56,6 +63,21 @@ def verdict(table: pd.DataFrame, layer: int, documents: int) -> str:
         row = called.iloc[0]
         words += f" Most: {row['expert']} with {row['with']}, {2 ** row['beyond forced (log2)']:.3g} times."
     return f"{words} n = {documents:,} documents; derived."
+
+
+def clustered(numbers: list[int], layer: int) -> str:
+    """Return a sentence that lists the clusters of a layer; "" if it has none.
+
+    Args:
+        numbers: the cluster of each expert; -1 for an expert that belongs to none.
+        layer: number of the layer.
+    """
+    members = [
+        ", ".join(f"L{layer}E{expert}" for expert, own in enumerate(numbers) if own == number)
+        for number in sorted(set(numbers) - {-1})
+    ]
+    count = "One cluster" if len(members) == 1 else f"{len(members):,} clusters"
+    return f"**{count} of experts that are chosen together**: {'; '.join(members)} (derived)." if members else ""
 
 
 def listed(at: xr.Dataset, layer: int, following: int | None) -> pd.DataFrame:
