@@ -41,7 +41,7 @@ MAY_IMPORT = {
 }
 # A place -> packages of others that it must not know.
 MUST_NOT_IMPORT = {
-    "model": {"streamlit", "plotly", "networkx"},
+    "model": {"streamlit", "plotly"},
     "model/trace": {"torch", "streamlit", "plotly"},
     "model/atlas": {"torch", "streamlit", "plotly"},
     "model/report": {"torch", "streamlit", "plotly"},

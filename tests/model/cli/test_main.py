@@ -55,7 +55,7 @@ def test_help_of_each_command_loads_no_torch() -> None:
     )
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert result.stdout.splitlines()[-1] == "False"
-    assert result.stdout.count("Usage:") == 12
+    assert result.stdout.count("Usage:") == 13
 
 
 def test_a_process_ends_with_status_2_and_one_line(tmp_path: Path) -> None:
