@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 
 from model.atlas.folder import Sweep
-from model.atlas.schema import TOKEN_CLASSES
 
 _FIELDS = (("c", "c"), ("c2", "c2"), ("cn", "cn"), ("hit", "docs_hit"))  # field -> column of the table `counts`
 _COLUMNS = ["stratum", "layer", "expert", "c", "c2", "cn", "docs_hit"]
@@ -133,31 +132,13 @@ def of_strata(sweep: Sweep, token_class: str = "all") -> tuple[pd.DataFrame, Sum
     strata = sweep.strata.loc[sweep.strata["token_class"] == token_class].reset_index(drop=True)
     cells = sweep.cells.loc[sweep.cells["token_class"] == token_class, _COLUMNS]
     group_R = pd.Index(strata["stratum"]).get_indexer(pd.Index(cells["stratum"]))
-    return strata, _of_rows(sweep, strata, np.arange(len(strata)), cells, group_R)
-
-
-def of_classes(sweep: Sweep) -> tuple[list[str], Sums]:
-    """Return the token classes that have a token, and their sums over all documents, [class, L, E]."""
-    present = set(sweep.strata["token_class"].tolist())
-    names = [name for name in TOKEN_CLASSES if name in present]
-    group_S, group_R = (
-        pd.Index(names).get_indexer(pd.Index(table["token_class"])) for table in (sweep.strata, sweep.cells)
-    )
-    return names, _of_rows(sweep, sweep.strata, group_S, sweep.cells, group_R)
-
-
-def _of_rows(sweep: Sweep, strata: pd.DataFrame, group_S: np.ndarray, cells: pd.DataFrame, group_R: np.ndarray) -> Sums:
-    """Return sums of groups of strata, from the groups of the rows of both tables."""
-    number = int(group_S.max(initial=-1)) + 1
     layer_R = pd.Index(sweep.layers).get_indexer(pd.Index(cells["layer"]))
     places = group_R, layer_R, cells["expert"].to_numpy()
-    sums = {name: np.zeros((number, len(sweep.layers), sweep.num_experts), np.int64) for name, _ in _FIELDS}
-    sums |= {name: np.zeros(number, np.int64) for name, _ in _SIZES}
+    sums = {name: np.zeros((len(strata), len(sweep.layers), sweep.num_experts), np.int64) for name, _ in _FIELDS}
     for name, column in _FIELDS:
         np.add.at(sums[name], places, cells[column].to_numpy())
-    for name, column in _SIZES:
-        np.add.at(sums[name], group_S, strata[column].to_numpy())
-    return Sums(**sums)
+    sums |= {name: strata[column].to_numpy(np.int64) for name, column in _SIZES}
+    return strata, Sums(**sums)
 
 
 def of_all(sweep: Sweep, token_class: str = "all") -> Sums:
