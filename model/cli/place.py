@@ -125,7 +125,7 @@ def report(plan: "Plan") -> list[str]:
     layers = by_layer(plan)
     lines += ["", "balancedness   numbered    fit  held out"]
     lines += [_row(f"L{layer}", layers.sel(moe_layer=layer)) for layer in loads.layers]
-    mean = means(plan)
+    mean = means(layers)
     lines.append(_row("mean", mean))
     if plan.numbered is None:
         lines.append(f"{placement.num_experts} experts in the order of their numbers do not divide among the ranks")

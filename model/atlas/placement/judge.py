@@ -92,9 +92,9 @@ def by_layer(plan: Plan) -> xr.Dataset:
     )
 
 
-def means(plan: Plan) -> dict[str, float]:
-    """Return the figures of `by_layer` by name, the mean of the layers."""
-    return {str(name): float(values) for name, values in by_layer(plan).mean().items()}
+def means(layers: xr.Dataset) -> dict[str, float]:
+    """Return the figures of `by_layer`, which gave `layers`, by name, the mean of the layers."""
+    return {str(name): float(values) for name, values in layers.mean().items()}
 
 
 def by_label(plan: Plan) -> list[Alone]:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 import streamlit as st
+import xarray as xr
 
 from model.atlas import library
 from model.atlas.errors import AtlasError
@@ -43,10 +44,9 @@ def show(name: str, layout: Layout) -> None:
         st.info(text.sentence(error))
         return
     windows = derived(sweep, ("placement windows", layout), lambda: by_windows(made))
-    st.markdown(verdict(sweep, made, windows))
-    held = made.load(made.held_U)
-    before = made.placement if made.numbered is None else made.numbered
-    ratios = [device_figures(placement, held)["ratio"] for placement in (before, made.placement)]
+    layers = derived(sweep, ("placement layers", layout), lambda: by_layer(made))
+    st.markdown(derived(sweep, ("placement verdict", layout), lambda: verdict(sweep, made, layers, windows)))
+    ratios = derived(sweep, ("placement ratios", layout), lambda: _ratios(made))
     how_to_read = (
         "Two maps with a row per MoE layer and a column per device. Both show the held-out half of the documents: on "
         "the left, experts are in the order of their numbers; on the right, EPLB placed them, and saw the other half "
@@ -55,7 +55,7 @@ def show(name: str, layout: Layout) -> None:
         "prefill. Click a cell to choose its layer."
     )
     figure = figures.device_load(ratios[0], ratios[1], session.theme())
-    controls.chart(figure, "load-devices", layers_table(made), how_to_read, chooses=("layer",))
+    controls.chart(figure, "load-devices", layers_table(layers), how_to_read, chooses=("layer",))
     st.dataframe(windows_table(windows), hide_index=True, key="devices-windows", placeholder="")
     st.caption(
         "Held-out documents that are served together: small batches are less even than a whole corpus. 95 % intervals "
@@ -63,9 +63,16 @@ def show(name: str, layout: Layout) -> None:
     )
 
 
-def verdict(sweep: Sweep, made: Plan, windows: list[Windows]) -> str:
+def _ratios(made: Plan) -> list[xr.DataArray]:
+    """Return the load ratio of each device on the held-out half: experts by number if they divide, and placed."""
+    held = made.load(made.held_U)
+    before = made.placement if made.numbered is None else made.numbered
+    return [device_figures(placement, held)["ratio"] for placement in (before, made.placement)]
+
+
+def verdict(sweep: Sweep, made: Plan, layers: xr.Dataset, windows: list[Windows]) -> str:
     """Return a few sentences: the balancedness of both halves, of batches, and of the label that suits worst."""
-    mean = means(made)
+    mean = means(layers)
     copies = made.placement.expert.sizes["place"] - made.placement.num_experts
     named, model = text.plain(sweep.folder.name), text.plain(sweep.manifest.model.get("name", "a model"))
     words = (
@@ -87,12 +94,11 @@ def _about(alone: Alone, kind: str) -> str:
     )
 
 
-def layers_table(made: Plan) -> pd.DataFrame:
+def layers_table(layers: xr.Dataset) -> pd.DataFrame:
     """Return a table with a row per layer: balancedness by number and placed, on the held-out half, and of the fit."""
-    layers = by_layer(made)
     return pd.DataFrame(
         {
-            "layer": [f"L{layer}" for layer in made.loads.layers],
+            "layer": [f"L{layer}" for layer in layers["moe_layer"].values],
             "by number, held out": layers["numbered"].values,
             "placed, held out": layers["held_out"].values,
             "placed, fitted half": layers["fit"].values,

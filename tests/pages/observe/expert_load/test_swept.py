@@ -9,7 +9,7 @@ from streamlit.testing.v1 import AppTest
 
 from model.atlas import library
 from model.atlas.folder import open_sweep
-from model.atlas.placement.judge import by_windows, means
+from model.atlas.placement.judge import by_layer, by_windows, means
 from model.atlas.placement.loads import of_sweep
 from model.atlas.placement.plan import Layout, Plan, plan
 from pages.common.menu import page_path
@@ -54,8 +54,9 @@ def test_only_sweeps_of_the_models_shape_are_offered(shelf: Path) -> None:
 
 def test_held_out_stands_beside_the_fit(shelf: Path) -> None:
     judged = made(shelf)
-    mean, windows = means(judged), by_windows(judged)
-    words = swept.verdict(open_sweep(shelf / "corpus"), judged, windows)
+    layers, windows = by_layer(judged), by_windows(judged)
+    mean = means(layers)
+    words = swept.verdict(open_sweep(shelf / "corpus"), judged, layers, windows)
     assert f"EPLB's placement has a balancedness of {mean['held_out']:.3g}" in words
     assert f"Experts placed by number have {mean['numbered']:.3g}" in words
     assert f"EPLB has {mean['fit']:.3g}, which flatters" in words
@@ -63,7 +64,7 @@ def test_held_out_stands_beside_the_fit(shelf: Path) -> None:
     assert f"For 16 documents at a time it is {windows[3].placed.mean:.3g}." in words
     assert " The domain that it suits worst is " in words
     assert ": served alone, 0." in words
-    table = swept.layers_table(judged)
+    table = swept.layers_table(layers)
     assert table["layer"].tolist() == ["L1", "L2"]
     assert np.mean(table["placed, held out"].to_numpy()) == pytest.approx(mean["held_out"])
     table = swept.windows_table(windows)
