@@ -26,14 +26,13 @@ from model.run.engine import Engine
 from model.run.interventions import KnockOut
 from model.run.routing_edit import routing_edit
 from model.sweep.network import NetworkSource
-from model.sweep.plan_report import report
+from model.sweep.plan_report import AS_TRAINED, PLANNED, report
 from model.sweep.plan_runs import Log, Runs
 from model.sweep.routing import doc_id, encode
 from model.sweep.settings import Settings, SweepError
 from model.sweep.texts import Bad, Document, find_files, read_documents
 from model.trace.documents import FEWEST
 
-AS_TRAINED, PLANNED = "as trained", "plan"
 _BYTES_PER_TOKEN = 8  # more than any text needs; bounds how many documents are held
 
 

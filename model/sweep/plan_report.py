@@ -12,6 +12,7 @@ import numpy as np
 from model.trace.documents import paired_difference
 from model.trace.rollout import FIGURES, Ratio, interval_of
 
+AS_TRAINED, PLANNED = "as trained", "plan"  # names of variants; all others are random plans
 _Sums = Mapping[str, Sequence[float]]
 
 
@@ -30,8 +31,8 @@ def report(variants: Mapping[str, _Sums], layers: Sequence[int], about: Mapping[
         harm, and `average`, the mean of all, whose `harm` here is above that of the plan; `damage`, a row per figure of
         routing damage, with its range over the random plans; `split_share_by_layer` of the plan.
     """
-    trained, planned = variants["as trained"], variants["plan"]
-    controls = {name: sums for name, sums in variants.items() if name not in ("as trained", "plan")}
+    trained, planned = variants[AS_TRAINED], variants[PLANNED]
+    controls = {name: sums for name, sums in variants.items() if name not in (AS_TRAINED, PLANNED)}
     rows = [{"plan": name, **_harm(sums, trained)} for name, sums in controls.items()]
     own = _harm(planned, trained)
     best = min(rows, key=lambda row: row["harm"], default=None)
