@@ -131,7 +131,6 @@ TABLES: dict[str, pa.Schema] = {
     ),
 }
 REQUIRED = ("documents", "strata", "counts")
-OPTIONAL = tuple(name for name in TABLES if name not in REQUIRED)
 
 
 def bucket_of(positions: np.ndarray) -> np.ndarray:
