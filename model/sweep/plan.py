@@ -18,7 +18,6 @@ from model.sweep.texts import Bad, read_documents
 
 MOST_DOCUMENTS = 4096  # of a shard
 MOST_STRATA = 512
-_BLOCK = 1 << 20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,8 +121,5 @@ def _strata(combinations: set[tuple[str | None, ...]]) -> tuple[str, ...]:
 
 def sha256(path: Path) -> str:
     """Return the SHA-256 of a file."""
-    digest = hashlib.sha256()
     with path.open("rb") as file:
-        while block := file.read(_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
