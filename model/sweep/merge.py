@@ -1,6 +1,6 @@
 """Merge the parts of a sweep into its tables. Few parts are in memory at a time; every sum is added in shard order."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -158,10 +158,3 @@ def _columns_of_documents(parts: Sequence[Path]) -> set[str]:
     for part in parts:
         names |= set(_without_null_columns(read_part(part, "documents")).column_names)
     return names
-
-
-def failures(parts: Sequence[Path]) -> Iterator[tuple[int, dict[str, object]]]:
-    """Return the documents that failed, each with the index of its part."""
-    for index, part in enumerate(parts):
-        for row in read_part(part, "failed").to_pylist():
-            yield index, row
