@@ -146,7 +146,8 @@ def _examples(parts: Sequence[Path]) -> pa.Table:
 
 
 def _write_documents(parts: Sequence[Path], path: Path) -> None:
-    schema = pa.schema([field for field in TABLES["documents"] if field.name in _columns_of_documents(parts)])
+    present = _columns_of_documents(parts)
+    schema = pa.schema([field for field in TABLES["documents"] if field.name in present])
     with pq.ParquetWriter(path, schema, compression="zstd") as writer:
         for part in parts:
             writer.write_table(read_part(part, "documents").select(schema.names))
