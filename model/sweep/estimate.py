@@ -5,7 +5,6 @@ import tempfile
 import time
 from pathlib import Path
 
-from model.sweep.loaded import prepare
 from model.sweep.parts import write_part
 from model.sweep.plan import Plan
 from model.sweep.routing import Routing, encode
@@ -61,15 +60,15 @@ def estimate(settings: Settings) -> Estimate:
 
 def _measured(planned: Plan, source: Source) -> tuple[int, float, int]:
     """Return the tokens, seconds and bytes of a sample."""
-    loaded = prepare(planned.settings, source)
+    sweeper = Sweeper(planned.settings, source)
     shard: Shard = max(planned.settings.shards, key=lambda each: each.tokens)
     documents, tokens = [], 0
-    for document in Sweeper(planned.settings, source).documents(shard):
+    for document in sweeper.documents(shard):
         if isinstance(document, Document) and tokens < _SAMPLE:
             documents.append(document)
             tokens += len(encode(source.tokenizer, document))
     began = time.monotonic()
-    routing = Routing(loaded, documents, shard.first, check=False)
+    routing = Routing(sweeper.loaded, documents, shard.first, check=False)
     seconds = time.monotonic() - began
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "part.parquet"
