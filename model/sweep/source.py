@@ -13,8 +13,6 @@ from model.checkpoint.tokenizer import Tokenizer
 from model.sweep.settings import Settings, SweepError
 from model.sweep.windows import Window
 
-CAPTURE = ("weights", "margins", "norms", "bits")  # what a source may give beyond ids
-
 
 @dataclasses.dataclass(frozen=True)
 class Decisions:
@@ -60,7 +58,7 @@ class Source(Protocol):
     def tokenizer(self) -> Tokenizer: ...
     @property
     def capture(self) -> frozenset[str]:
-        """The members of `CAPTURE` that every batch has."""
+        """What every batch has beyond ids: of "weights", "margins", "norms" and "bits"."""
         ...
 
     @property

@@ -75,7 +75,7 @@ class Sums:
             num_strata: strata of the shard.
             window: length of the longest document, for the number of buckets.
             column_V: token id -> its column in the table of tokens; -1: it is not counted.
-            captured: members of `model.sweep.source.CAPTURE`.
+            captured: see `capture` of `model.sweep.source.Source`.
         """
         layers, experts = shape
         self.shape, self.top_k, self.captured, self._column_V = shape, top_k, captured, column_V
