@@ -122,7 +122,8 @@ def _about_tokens(comparison: Comparison) -> Iterator[str]:
 
 
 def _about_numbers(comparison: Comparison) -> Iterator[str]:
-    weight, logprob = (measures(comparison)[name] for name in ("weight-difference", "logprob-difference"))
+    weight = float(comparison.choices["weight_difference"].max())
+    logprob = float(abs(comparison.choices["logprob_difference"]).max())
     if comparison.renumbered:
         yield _about_order(comparison)
     if weight == 0 and not logprob > 0 and not comparison.is_split.any():

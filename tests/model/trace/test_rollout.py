@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from model.trace import rollout
 from model.trace.comparison import CompareError, Comparison
 from model.trace.comparison_measures import MEASURES, measures
+from model.trace.comparison_report import verdict
 from model.trace.documents import FEWEST, paired_difference
 from model.trace.imports.table_rows import Document, Logprobs, built
 from model.trace.pairing import compare_documents
@@ -80,6 +81,7 @@ def test_log_probabilities_of_another_temperature_are_refused() -> None:
     sides = [document(ROLLOUT, [-1.0] * 4)], [document(TRAINER, [-1.0] * 4, temperature=0.7)]
     with pytest.raises(CompareError, match=r"different temperatures, 0\.7 and 1; record both at one"):
         rollout.ratios(compare_documents(*sides))
+    assert verdict(compare_documents(*sides)[0])  # the words of a comparison need no ratio
 
 
 def test_unknown_log_probabilities_leave_figures_unknown() -> None:
