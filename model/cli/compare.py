@@ -229,7 +229,7 @@ def _as_json(comparisons: list[Comparison], repeats: list[Comparison], tau: floa
     """Return the comparison as JSON; only that of a single document lists tokens and layers of its own."""
     values: dict[str, Any] = {"format": "moe-loupe-comparison", "version": 1}
     if len(comparisons) == 1:
-        values = report.to_json(comparisons[0])
+        values = report.to_json(comparisons[0], tau)
     else:
         values["measures"] = {name: None if v != v else v for name, v in measures(*comparisons, tau=tau).items()}
     return json.dumps(

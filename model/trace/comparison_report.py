@@ -13,6 +13,7 @@ from model.trace.comparison_measures import measures
 from model.trace.consistency import Fault
 from model.trace.earlier import differs_before
 from model.trace.imports.origin import notes
+from model.trace.rollout import TAU
 from model.trace.settings import about_settings, differing_settings
 from model.trace.trace import Trace
 
@@ -187,8 +188,8 @@ def _percent(share: float) -> str:
 # --- plain values ----------------------------------------------------------------------------------------------------
 
 
-def to_json(comparison: Comparison) -> dict[str, Any]:
-    """Return the comparison as plain JSON values; unknown values are null."""
+def to_json(comparison: Comparison, tau: float = TAU) -> dict[str, Any]:
+    """Return the comparison as plain JSON values; unknown values are null. `tau` is that of `measures`."""
     alignment, stated = comparison.alignment, differing(comparison)
     return {
         "format": "moe-loupe-comparison",
@@ -199,7 +200,7 @@ def to_json(comparison: Comparison) -> dict[str, Any]:
         "settings": {key: list(values) for key, values in differing_settings(comparison.a, comparison.b).items()},
         "dtype": comparison.dtype,
         "verdict": verdict(comparison),
-        "measures": {name: _number(value) for name, value in measures(comparison).items()},
+        "measures": {name: _number(value) for name, value in measures(comparison, tau=tau).items()},
         "alignment": {
             "how": alignment.how,
             "pairs": len(alignment.pairs),

@@ -59,6 +59,13 @@ def test_json_holds_the_same_figures(tables: dict[str, Path]) -> None:
     assert figures["split-share"] == plain["measures"]["split-share"]
 
 
+def test_json_of_one_document_has_the_same_ratio_in_both_places(tmp_path: Path) -> None:
+    sides = write(tmp_path / "a.jsonl", 0, 0.0, number=1), write(tmp_path / "b.jsonl", 2, 0.3, number=1)
+    plain = json.loads(run(*sides, "--json", "--tau", "1.2").stdout)
+    figures = {row["figure"]: row["value"] for row in plain["rollout"]["figures"]}
+    assert figures["ratio-share"] == plain["measures"]["ratio-share"] == 1
+
+
 @pytest.mark.parametrize(
     ("limits", "status"), [(["split-share=1", "k1=0.31"], 0), (["split-tokens=0.1"], 1), (["k1=0.29"], 1)]
 )
