@@ -18,6 +18,7 @@ from viz.axis import (
     grid_points,
     group_lines,
     note,
+    row_axis,
     rows_height,
     spread,
 )
@@ -83,13 +84,6 @@ def _judged(values: np.ndarray, theme: Theme, scale: list[list[Any]], unit: str)
         showscale=not is_grey, name="grey" if is_grey else "stands",
         colorbar=color_bar(unit, tickvals=TICKS, ticktext=FACTORS),
     )  # fmt: skip
-
-
-def row_axis(rows: Sequence[str]) -> dict[str, Any]:
-    """Return the axis of named rows, the first at the bottom, with at most 20 names."""
-    shown = np.arange(0, len(rows), -(-len(rows) // 20))
-    names = np.array([rows[index] for index in shown.tolist()])
-    return {"tickvals": shown, "ticktext": names, "range": [-0.6, len(rows) - 0.4], "showgrid": False}
 
 
 def pair_map(
@@ -193,11 +187,9 @@ def share_rows(
         theme: colours.
         axis: title of the axis of shares.
     """
-    error = {"type": "data", "symmetric": False, "array": bounds[:, 1] - shares, "arrayminus": shares - bounds[:, 0]}
-    error |= {"color": theme.muted, "thickness": 1.5, "width": 4}
     marks = go.Scatter(
         x=shares, y=list(names), mode="markers", marker={"size": 10, "color": np.where(stands, color, theme.muted)},
-        error_x=error, text=list(texts), hovertemplate="%{text}<extra></extra>",
+        error_x=_interval(shares, bounds, theme), text=list(texts), hovertemplate="%{text}<extra></extra>",
     )  # fmt: skip
     figure = go.Figure(marks)
     figure.add_vline(overall, line={"color": theme.ink, "width": 1, "dash": "dash"})
@@ -229,11 +221,9 @@ def share_profile(
         axis: title of the axis of buckets.
     """
     x = np.arange(len(names))
-    error = {"type": "data", "symmetric": False, "array": bounds[:, 1] - shares, "arrayminus": shares - bounds[:, 0]}
-    error |= {"color": theme.muted, "thickness": 1.5, "width": 4}
     line = go.Scatter(
-        x=x, y=shares, mode="lines+markers", line={"color": color, "width": 1.5}, marker={"size": 8}, error_y=error,
-        text=list(texts), hovertemplate="%{text}<extra></extra>",
+        x=x, y=shares, mode="lines+markers", line={"color": color, "width": 1.5}, marker={"size": 8},
+        error_y=_interval(shares, bounds, theme), text=list(texts), hovertemplate="%{text}<extra></extra>",
     )  # fmt: skip
     figure = go.Figure(line)
     figure.add_hline(overall, line={"color": theme.ink, "width": 1, "dash": "dash"})
@@ -241,6 +231,12 @@ def share_profile(
     xaxis = {"tickvals": x[::step], "ticktext": np.array(names)[::step], "title": {"text": axis}, "showgrid": False}
     yaxis = {"tickformat": ".1~%", "rangemode": "tozero"}
     return style(figure, theme, 300, xaxis=xaxis, yaxis=yaxis)
+
+
+def _interval(shares: np.ndarray, bounds: np.ndarray, theme: Theme) -> dict[str, Any]:
+    """Return the error bars from lower to upper bound, [mark, 2]."""
+    bars = {"type": "data", "symmetric": False, "array": bounds[:, 1] - shares, "arrayminus": shares - bounds[:, 0]}
+    return bars | {"color": theme.muted, "thickness": 1.5, "width": 4}
 
 
 def share_map(

@@ -1,5 +1,6 @@
 """Parts of several figures: the expert axis with gaps between groups, the layer axis, clickable cells."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -52,15 +53,15 @@ def layer_labels(values: xr.DataArray) -> np.ndarray:
 
 
 def layer_axis(layers: np.ndarray, title: str = "layer") -> dict[str, Any]:
-    """Return the axis of layers, the first at the bottom, with at most 20 ticks."""
-    shown = np.arange(0, len(layers), -(-len(layers) // 20))
-    return {
-        "tickvals": shown,
-        "ticktext": np.array([f"L{layers[index]}" for index in shown]),
-        "range": [-0.6, len(layers) - 0.4],
-        "showgrid": False,
-        "title": {"text": title},
-    }
+    """Return the axis of layers, as `row_axis`."""
+    return row_axis([f"L{layer}" for layer in layers]) | {"title": {"text": title}}
+
+
+def row_axis(rows: Sequence[str]) -> dict[str, Any]:
+    """Return the axis of named rows, the first at the bottom, with at most 20 names."""
+    shown = np.arange(0, len(rows), -(-len(rows) // 20))
+    names = np.array([rows[index] for index in shown.tolist()])
+    return {"tickvals": shown, "ticktext": names, "range": [-0.6, len(rows) - 0.4], "showgrid": False}
 
 
 def rows_height(num_rows: int, tallest: int = 28, limit: int = 720) -> int:
