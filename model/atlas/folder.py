@@ -83,6 +83,10 @@ class Sweep:
             raise AtlasError(f"documents have no label {kind!r}; choose from {', '.join(LABELS)}")
         return self.documents[kind].fillna("").to_numpy(dtype=np.str_)
 
+    def label_names(self, kind: str) -> list[str]:
+        """Return the labels of a kind that documents have, sorted."""
+        return sorted(set(self.labels(kind).tolist()) - {""})
+
     @functools.cached_property
     def strata(self) -> pd.DataFrame:
         """The strata: a row per combination of labels and token class."""

@@ -54,12 +54,7 @@ def _experts(sweep: Sweep, layer: str | None, expert: str) -> tuple[tuple[int, i
 
 
 def _labels(sweep: Sweep, wanted: str) -> tuple[tuple[str, str], ...]:
-    return tuple(
-        (kind, label)
-        for kind in LABELS
-        for label in sorted(set(sweep.labels(kind).tolist()) - {""})
-        if wanted in label.casefold()
-    )
+    return tuple((kind, label) for kind in LABELS for label in sweep.label_names(kind) if wanted in label.casefold())
 
 
 def _tokens(sweep: Sweep, wanted: str) -> pd.DataFrame:

@@ -57,7 +57,7 @@ def damage_shown(sweep: Sweep) -> Iterator[None]:
 
 def kinds(sweep: Sweep) -> list[str]:
     """Return the kinds of label of which the sweep's documents have at least two."""
-    return [kind for kind in LABELS if len(set(sweep.labels(kind).tolist()) - {""}) > 1]
+    return [kind for kind in LABELS if len(sweep.label_names(kind)) > 1]
 
 
 def kind(sweep: Sweep) -> str | None:
@@ -73,7 +73,7 @@ def kind(sweep: Sweep) -> str | None:
 
 def label(sweep: Sweep, kind: str) -> str:
     """Draw the list of labels and return the chosen one; `ANY` stands for the label that an expert takes most."""
-    options = [ANY, *sorted(set(sweep.labels(kind).tolist()) - {""})]
+    options = [ANY, *sweep.label_names(kind)]
     controls.keep_within("label", options)
     chosen = st.selectbox(
         "Label", options, key="label", bind="query-params", width=220,

@@ -10,7 +10,7 @@ from pages.common import text
 def corpus(sweep: Sweep) -> str:
     """Return a line on the corpus and the model of a sweep, as Markdown."""
     documents, request = sweep.documents, sweep.manifest.request
-    labels = [f"{number} {kind}s" for kind in LABELS if (number := len(set(sweep.labels(kind).tolist()) - {""})) > 1]
+    labels = [f"{number} {kind}s" for kind in LABELS if (number := len(sweep.label_names(kind))) > 1]
     made = text.plain(f"{request.get('device', '?')}, {request.get('dtype', '?')}", 60)
     parts = [
         f"{text.plain(sweep.manifest.model.get('name', 'a model'), 80)}, measured on {made}",
